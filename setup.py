@@ -1,0 +1,29 @@
+"""Builds the native extensions; everything else about the package stands in pyproject.toml."""
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+FLAGS = ["-O3", "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
+
+
+def native(name: str) -> Extension:
+    return Extension(
+        f"warmspare._native.{name}",
+        [f"ext/{name}.pyx"],
+        extra_compile_args=FLAGS,
+        define_macros=[("_GNU_SOURCE", "1"), ("XXH_INLINE_ALL", "1")],
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [native("pages"), native("sparse")],
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "embedsignature": True,
+        },
+    ),
+)

@@ -1,0 +1,79 @@
+"""The errors a user can meet, each with its exit code; refuses anything that needs the rest of the package.
+
+An error says what happened, where, and what to do about it, in one sentence. Anything that is not one of
+these is a bug (exit code 1). docs/operations.md lists the exit codes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class WarmspareError(Exception):
+    """Base of all expected errors.
+
+    what: what went wrong, as a clause without a full stop.
+    where: the object, file, disk or offset it concerns ("" where `what` says it already).
+    hint: what to do about it, as a clause.
+    retryable: whether the same command may succeed later with nothing changed by hand.
+    """
+
+    exit_code: ClassVar[int] = 1
+    kind: ClassVar[str] = "bug"
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "", retryable: bool = False) -> None:
+        self.what, self.where, self.hint, self.retryable = what, where, hint, retryable
+        super().__init__(self.sentence)
+
+    @property
+    def sentence(self) -> str:
+        """The whole message in one sentence: what, where, what to do."""
+        text = self.what + (f" ({self.where})" if self.where else "")
+        return text + (f"; {self.hint}" if self.hint else "")
+
+
+class ConfigError(WarmspareError):
+    """Wrong arguments, settings or files named by them."""
+
+    exit_code = 2
+    kind = "config"
+
+
+class SourceError(WarmspareError):
+    """The protected disk could not be read, or changed while it was read."""
+
+    exit_code = 3
+    kind = "source"
+
+
+class StoreError(WarmspareError):
+    """The repository, a replica's medium or the state directory could not be read or written."""
+
+    exit_code = 4
+    kind = "store"
+
+
+class NotFoundError(StoreError):
+    """An object that was asked for is not in the repository."""
+
+    kind = "not-found"
+
+
+class IntegrityError(WarmspareError):
+    """Bytes are not what a hash, a chain or an earlier run says they must be."""
+
+    exit_code = 5
+    kind = "integrity"
+
+
+class FormatError(IntegrityError):
+    """An object cannot be decoded: damaged, truncated, or of a version this program does not know."""
+
+    kind = "format"
+
+
+class LeaseError(WarmspareError):
+    """Another sender works on this VM or committed first."""
+
+    exit_code = 6
+    kind = "lease"
