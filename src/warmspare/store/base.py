@@ -9,6 +9,7 @@ never carries credentials.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class Upload(Protocol):
 
     async def write(self, part: bytes | bytearray | memoryview) -> None:
         """Hand over one part: exactly PART_BYTES, except the last. Returns when the part may be sent (at
-        most `concurrency` parts of the store are under way); the buffer belongs to the upload from then on."""
+        most `concurrency` parts of the store are under way); the buffer is the upload's from then on."""
 
     @property
     def crc32c(self) -> int:
@@ -67,7 +68,7 @@ class Store(Protocol):
         """A whole small object. NotFoundError if absent, StoreError if larger than max_bytes."""
 
     async def get_range(self, key: str, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes from `offset`. NotFoundError if absent; StoreError if the object is shorter."""
+        """Exactly `length` bytes from `offset`. NotFoundError if absent, StoreError if it is shorter."""
 
     async def head(self, key: str) -> ObjectInfo | None:
         """What the store says of the object; None if absent."""
@@ -91,7 +92,7 @@ class Store(Protocol):
     def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:
         """Begin an object of unknown length; see Upload."""
 
-    async def stale_uploads(self, prefix: str) -> list[StaleUpload]:
+    async def stale_uploads(self, prefix: str) -> builtins.list[StaleUpload]:
         """Uploads under `prefix` that are neither completed nor aborted."""
 
     async def abort_upload(self, stale: StaleUpload) -> None:

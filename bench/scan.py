@@ -1,0 +1,116 @@
+"""Owns one question: how near to memory bandwidth is the page scan? Does no I/O.
+
+Data: --mb of real pages (the non-zero pages of a bench image), in memory. Sides, one thread each, in turn:
+reading it (numpy's sum over 64-bit words), copying it, hashing each 4 KiB page with a Python call of xxhash,
+and the native kernel that tests for zero and hashes every page of 1 MiB spans.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+import diff
+import harness
+
+SPAN_BYTES = 1 << 20
+PAGE_BYTES = 4096
+
+
+def native_scan(buffer: NDArray[np.uint8]) -> None:
+    """Run the native page scan over the whole buffer in 1 MiB spans, as the sender does."""
+    raise NotImplementedError(
+        "the native page scan is not wired up here yet: fill native_scan in bench/scan.py"
+    )
+
+
+def read_memory(buffer: NDArray[np.uint8]) -> None:
+    """Touch every byte once: a sum over 64-bit words."""
+    int(buffer.view("<u8").sum())
+
+
+def copy_memory(buffer: NDArray[np.uint8]) -> None:
+    """Copy the buffer span by span into one span: reads it all and writes to cache only."""
+    span = np.empty(SPAN_BYTES, dtype=np.uint8)
+    for at in range(0, len(buffer), SPAN_BYTES):
+        np.copyto(span[: len(buffer) - at], buffer[at : at + SPAN_BYTES])
+
+
+def python_scan(buffer: NDArray[np.uint8]) -> None:
+    """A 64-bit hash of every page by a Python call each, and a zero test of those that could be zero."""
+    digest = xxhash.xxh3_64_intdigest
+    view = memoryview(buffer.data)
+    zero = digest(bytes(PAGE_BYTES))
+    for at in range(0, len(view), PAGE_BYTES):
+        if digest(view[at : at + PAGE_BYTES]) == zero:
+            continue
+
+
+def main() -> None:
+    options = harness.parser(__doc__, runs=5, mb=512).parse_args()
+    buffer = _pages(options)
+    sides: dict[str, Callable[[NDArray[np.uint8]], None]] = {
+        "memory read": read_memory,
+        "memory copy": copy_memory,
+        "xxhash from Python": python_scan,
+        "native scan": native_scan,
+    }
+    missing = ""
+    try:
+        native_scan(buffer[:SPAN_BYTES])
+    except NotImplementedError as error:
+        missing = str(error)
+        del sides["native scan"]
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(options.runs):
+        for name, side in sides.items():
+            started = time.perf_counter()
+            side(buffer)
+            times[name].append(time.perf_counter() - started)
+    rates = {name: len(buffer) / statistics.median(values) / 1e9 for name, values in times.items()}
+    figures: list[dict[str, object]] = [
+        {"what": name, "gb_per_s": rate, "of_memory_read": rate / rates["memory read"]}
+        for name, rate in rates.items()
+    ]
+    if missing:
+        figures.append({"what": "native scan", "not measured": missing})
+    setting = {
+        "data": f"{len(buffer)} bytes of real non-zero pages",
+        "threads": 1,
+        "runs": options.runs,
+        "order": "A B C D",
+        "last-level cache": _cache(),
+    }
+    harness.report(options, "The page scan beside memory bandwidth", setting, figures)
+
+
+def _cache() -> str:
+    """Size of the largest cache: a buffer that is not well above it would measure the cache."""
+    sizes = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
+    return sizes[-1].read_text().strip() if sizes else "unknown"
+
+
+def _pages(options: argparse.Namespace) -> NDArray[np.uint8]:
+    """--mb of real pages, taken from the image, repeated if it has fewer."""
+    wanted = options.mb << 20
+    buffer = np.empty(wanted, dtype=np.uint8)
+    at = 0
+    while at < wanted:
+        for _, page in diff.changed_pages(None, harness.image(options)):
+            room = min(len(page), wanted - at)
+            buffer[at : at + room] = np.frombuffer(page, dtype=np.uint8, count=room)
+            at += room
+            if at == wanted:
+                break
+    return buffer
+
+
+if __name__ == "__main__":
+    harness.main(main)

@@ -1,0 +1,34 @@
+"""Version and feature flags of every object; owns the refusal of what this program does not know."""
+
+from __future__ import annotations
+
+from warmspare.errors import FormatError
+
+VERSION = 1
+
+# Incompatible features: a reader that does not know a set bit must not read on. Reserved here so that the
+# numbers are never given out twice; this version implements none of them.
+ENCRYPTED = 1 << 0  # payloads are sealed
+SHARED_BLOCKS = 1 << 1  # records refer to frames of other disks
+FOLDED = 1 << 2  # a manifest stands for several restore points
+NAMES = {ENCRYPTED: "encryption", SHARED_BLOCKS: "blocks shared between disks", FOLDED: "folded manifests"}
+KNOWN = 0
+
+
+def check(kind: str, version: int, flags: int, where: str) -> None:
+    """Refuse an unknown version or feature, naming both sides."""
+    if version != VERSION:
+        raise FormatError(
+            f"the {kind} is of format version {version} and this program reads version {VERSION}",
+            where=where,
+            hint="use the release of warmspare that wrote it",
+        )
+    unknown = flags & ~KNOWN
+    if unknown:
+        names = [NAMES.get(1 << bit, f"bit {bit}") for bit in range(32) if unknown >> bit & 1]
+        raise FormatError(
+            f"the {kind} needs features that this program (format version {VERSION}) lacks: "
+            + ", ".join(names),
+            where=where,
+            hint="use the release of warmspare that wrote it",
+        )

@@ -1,0 +1,157 @@
+"""The restore point record: what makes a state of a VM's disks visible; owns its JSON and its rules.
+
+docs/format.md, "Restore point". The record's SHA-256 over its stored bytes is its identity; a child names its
+parent by it, so that everything below one record is tamper-evident.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from warmspare.errors import FormatError
+from warmspare.format import flags
+from warmspare.model import MAX_CAPACITY_BYTES
+
+MAX_POINT_BYTES = 4 << 20
+
+
+class ObjectRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An object below a restore point: key in the repository, length, SHA-256 (hex) and CRC32C of it all."""
+
+    key: str
+    bytes: int
+    sha256: str
+    crc32c: int
+
+
+class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A stored hash table: of which restore point (sequence), and where."""
+
+    sequence: int
+    table: ObjectRef
+
+
+class Disk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One protected disk. `id` is what it is known by for ever, `name` the file name of its replica.
+
+    root: hex root of the hash table. change_id: vSphere's, for the next query. changed_blocks: of this point.
+    manifest_bytes_since_checkpoint: decides when the next one is due. attributes: free text for people.
+    """
+
+    id: str
+    name: str
+    capacity_bytes: int
+    root: str
+    manifest: ObjectRef
+    changed_blocks: int
+    change_id: str | None = None
+    checkpoint: Checkpoint | None = None
+    manifest_bytes_since_checkpoint: int = 0
+    attributes: dict[str, str] = {}
+
+
+class Unprotected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A disk of the VM that is not in the restore point, and why."""
+
+    name: str
+    reason: str
+
+
+class RestorePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
+    """A committed, crash-consistent state of all protected disks of one VM.
+
+    sequence counts from 1; parent is the SHA-256 (hex) of the record before, None for the first.
+    run: 32 hex digits, unique to the sync. created: RFC 3339 in UTC, by the sender's clock.
+    """
+
+    format: int
+    flags: int
+    vm_id: str
+    vm_name: str
+    sequence: int
+    parent: str | None
+    run: str
+    created: str
+    software: str
+    disks: list[Disk]
+    bytes_read: int
+    bytes_changed: int
+    bytes_sent: int
+    unprotected: list[Unprotected] = []
+
+    def disk(self, disk_id: str) -> Disk | None:
+        return next((disk for disk in self.disks if disk.id == disk_id), None)
+
+
+def encode(point: RestorePoint) -> bytes:
+    """The bytes to store: indented JSON, for the person who opens it with a pager at 3 a.m."""
+    return msgspec.json.format(msgspec.json.encode(point), indent=1) + b"\n"
+
+
+def decode(data: bytes, where: str) -> RestorePoint:
+    """Decode and check a record; FormatError on anything that breaks the rules of docs/format.md."""
+    try:
+        loose: Any = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        raise FormatError("the restore point record is damaged: it is not JSON", where=where) from None
+    if not isinstance(loose, dict):
+        raise FormatError("the restore point record is damaged: it is not an object", where=where)
+    version, feature = loose.get("format"), loose.get("flags")
+    if type(version) is not int or type(feature) is not int or feature < 0:
+        raise FormatError("the restore point record names no format version", where=where)
+    flags.check("restore point", version, feature, where)
+    try:
+        point = msgspec.convert(loose, RestorePoint)
+    except msgspec.ValidationError as error:
+        raise FormatError(f"the restore point record is damaged: {error}", where=where) from None
+    _check(point, where)
+    return point
+
+
+def _check(point: RestorePoint, where: str) -> None:
+    def demand(holds: bool, what: str) -> None:
+        if not holds:
+            raise FormatError(f"the restore point record is damaged: {what}", where=where)
+
+    def is_hex(text: str, digits: int) -> bool:
+        return len(text) == digits and all(c in "0123456789abcdef" for c in text)
+
+    demand(point.sequence >= 1, "its sequence is below 1")
+    demand((point.parent is None) == (point.sequence == 1), "only the first has no parent")
+    demand(point.parent is None or is_hex(point.parent, 64), "its parent is no SHA-256")
+    demand(is_hex(point.run, 32), "its run is malformed")
+    demand(bool(point.disks), "it has no disks")
+    ids, names = {d.id for d in point.disks}, {d.name for d in point.disks}
+    demand(len(ids) == len(names) == len(point.disks), "two disks share an ID or a name")
+    for disk in point.disks:
+        demand(0 < disk.capacity_bytes <= MAX_CAPACITY_BYTES, f"disk {disk.id} has an impossible capacity")
+        demand(safe_name(disk.name), f"disk {disk.id} has an unusable file name")
+        demand(0 < len(disk.id.encode()) <= 255, "a disk ID is empty or too long")
+        demand(is_hex(disk.root, 64), f"disk {disk.id} has a malformed root")
+        for ref in [disk.manifest, *([disk.checkpoint.table] if disk.checkpoint else [])]:
+            demand(is_hex(ref.sha256, 64) and ref.bytes > 0, f"disk {disk.id} has a malformed reference")
+            demand(0 <= ref.crc32c < 1 << 32, f"disk {disk.id} has a malformed reference")
+            demand(".." not in ref.key and not ref.key.startswith("/"), f"disk {disk.id} has an unsafe key")
+
+
+def safe_name(name: str) -> bool:
+    """Whether a disk's name can be a file name in a replica's directory."""
+    return (
+        0 < len(name.encode(errors="replace")) <= 200
+        and name.isprintable()
+        and "/" not in name
+        and not name.startswith(".")
+    )
+
+
+def identity(data: bytes) -> str:
+    """SHA-256 (hex) of a stored record: what the next one names as its parent."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def label(sequence: int, sha256: str) -> str:
+    """What people and options call a restore point: its sequence and eight digits of its SHA-256."""
+    return f"{sequence}-{sha256[:8]}"

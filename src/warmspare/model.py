@@ -1,0 +1,122 @@
+"""The units of a disk and the algebra of extents; refuses I/O and anything that is not a plain value.
+
+docs/architecture.md explains the terms. All ranges are half-open; extents travel as two parallel int64
+columns (offset, length) so that a million of them cost 16 MB and not a hundred.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+BLOCK_BYTES = 1 << 16  # the unit of hashing, auditing and addressing
+PAGE_BYTES = 1 << 12  # the unit of change
+BLOCK_PAGES = BLOCK_BYTES // PAGE_BYTES
+SPAN_BYTES = 1 << 20  # the unit of reading, and the most pages of a frame
+SPAN_BLOCKS = SPAN_BYTES // BLOCK_BYTES
+FRAME_PAGES = SPAN_BYTES // PAGE_BYTES
+FULL_MASK = (1 << BLOCK_PAGES) - 1
+MAX_CAPACITY_BYTES = 64 << 40
+
+U8 = npt.NDArray[np.uint8]
+U16 = npt.NDArray[np.uint16]
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+I64 = npt.NDArray[np.int64]
+
+
+def block_count(capacity_bytes: int) -> int:
+    """Blocks of a disk, the short last one included."""
+    return -(-capacity_bytes // BLOCK_BYTES)
+
+
+def block_bytes(block: int, capacity_bytes: int) -> int:
+    """Length of a block: 64 KiB, or less for the last one of the disk."""
+    return min(BLOCK_BYTES, capacity_bytes - block * BLOCK_BYTES)
+
+
+def page_bytes(page: int, capacity_bytes: int) -> int:
+    """Length of a page: 4 KiB, or less for the last one of the disk."""
+    return min(PAGE_BYTES, capacity_bytes - page * PAGE_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Extents:
+    """Sorted, disjoint, non-adjacent half-open byte ranges. Make them with `normalise`."""
+
+    offsets: I64
+    lengths: I64
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @property
+    def total_bytes(self) -> int:
+        return int(self.lengths.sum())
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """(offset, length) as Python integers; for tests and small sets."""
+        return list(zip(self.offsets.tolist(), self.lengths.tolist(), strict=True))
+
+
+def normalise(offsets: npt.ArrayLike, lengths: npt.ArrayLike) -> Extents:
+    """Sort, drop empty ones, merge what overlaps or touches.
+
+    offsets, lengths: parallel integers, each at least 0 and offset + length below 2**63.
+    Raises ValueError on negative values.
+    """
+    off = np.asarray(offsets, dtype=np.int64)
+    size = np.asarray(lengths, dtype=np.int64)
+    if off.shape != size.shape or off.ndim != 1:
+        raise ValueError("offsets and lengths differ in shape")
+    if off.size and (int(off.min()) < 0 or int(size.min()) < 0):
+        raise ValueError("an extent is negative")
+    keep = size > 0
+    off, size = off[keep], size[keep]
+    if not off.size:
+        return Extents(off, size)
+    order = np.argsort(off, kind="stable")
+    off, end = off[order], (off + size)[order]
+    reach = np.maximum.accumulate(end)
+    starts = np.concatenate(([True], off[1:] > reach[:-1]))
+    first = np.flatnonzero(starts)
+    last = np.concatenate((first[1:], [off.size])) - 1
+    return Extents(off[first], reach[last] - off[first])
+
+
+def widen(extents: Extents, unit: int, capacity_bytes: int) -> Extents:
+    """Widen each extent to whole units, clip at the capacity, merge."""
+    start = extents.offsets // unit * unit
+    stop = -(-(extents.offsets + extents.lengths) // unit) * unit
+    start = np.minimum(start, capacity_bytes)
+    stop = np.minimum(stop, capacity_bytes)
+    return normalise(start, stop - start)
+
+
+def whole_disk(capacity_bytes: int) -> Extents:
+    """One extent that covers the disk (none for an empty disk)."""
+    return normalise([0], [capacity_bytes])
+
+
+def union(left: Extents, right: Extents) -> Extents:
+    return normalise(
+        np.concatenate((left.offsets, right.offsets)), np.concatenate((left.lengths, right.lengths))
+    )
+
+
+def covered(extents: Extents, start: int, stop: int) -> bool:
+    """Whether [start, stop) lies wholly inside the extents."""
+    if start >= stop:
+        return True
+    i = int(np.searchsorted(extents.offsets, start, side="right")) - 1
+    return i >= 0 and int(extents.offsets[i] + extents.lengths[i]) >= stop
+
+
+def overlaps(extents: Extents, start: int, stop: int) -> bool:
+    """Whether any byte of [start, stop) lies inside the extents."""
+    if start >= stop:
+        return False
+    i = int(np.searchsorted(extents.offsets, stop, side="left")) - 1
+    return i >= 0 and int(extents.offsets[i] + extents.lengths[i]) > start

@@ -1,0 +1,1 @@
+"""What a run tells the world while it works: events, progress."""

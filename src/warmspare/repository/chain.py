@@ -1,0 +1,200 @@
+"""Restore points of one VM in a repository: listing, loading, and proving that one descends from another.
+
+Owns the refusal of forks, gaps and rollbacks (architecture.md, invariant 2). Writes nothing but what
+`Repository.publish` is given.
+"""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from warmspare.errors import ConfigError, IntegrityError, NotFoundError
+from warmspare.format import flags, point, repofile
+from warmspare.format.point import RestorePoint
+from warmspare.store import layout
+from warmspare.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class PointId:
+    """Which restore point: its sequence and the SHA-256 (hex) of its record."""
+
+    sequence: int
+    sha256: str
+
+    @property
+    def label(self) -> str:
+        return point.label(self.sequence, self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A restore point as read from the store."""
+
+    id: PointId
+    record: RestorePoint
+
+
+def now_text() -> str:
+    """The time now, RFC 3339 in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+class Repository:
+    """One repository, opened with `open_repository`. `vm` is a VM ID as users write it."""
+
+    def __init__(self, store: Store, identity: str) -> None:
+        self.store, self.id = store, identity
+
+    def where(self, key: str) -> str:
+        return f"{self.store.uri.rstrip('/')}/{key}"
+
+    async def vms(self) -> list[str]:
+        """Encoded names of all VMs that have objects here."""
+        seen: dict[str, None] = {}
+        async for info in self.store.list(layout.all_vms_prefix()):
+            name = layout.vm_of_key(info.key)
+            if name:
+                seen[name] = None
+        return list(seen)
+
+    async def sequences(self, vm: str, *, after: int = 0) -> list[int]:
+        """Sequences of the VM's restore points above `after`, ascending."""
+        encoded = layout.encode_name(vm)
+        start = layout.point_key(encoded, after) if after else ""
+        return [
+            number
+            async for info in self.store.list(layout.points_prefix(encoded), start_after=start)
+            if (number := layout.parse_point_key(info.key)) is not None
+        ]
+
+    async def load(self, vm: str, sequence: int) -> Point:
+        """One restore point, checked to be what its key says. NotFoundError, FormatError, IntegrityError."""
+        key = layout.point_key(layout.encode_name(vm), sequence)
+        return self.parse(vm, sequence, await self.store.get(key, max_bytes=point.MAX_POINT_BYTES))
+
+    def parse(self, vm: str, sequence: int, data: bytes) -> Point:
+        where = self.where(layout.point_key(layout.encode_name(vm), sequence))
+        record = point.decode(data, where)
+        if record.vm_id != vm or record.sequence != sequence:
+            raise IntegrityError(
+                f"this restore point record is number {record.sequence} of VM {record.vm_id!r} "
+                f"and stands where number {sequence} of {vm!r} belongs",
+                where=where,
+                hint="objects were moved or replayed; restore the right one from a copy of the repository",
+            )
+        return Point(PointId(sequence, point.identity(data)), record)
+
+    async def since(self, vm: str, known: PointId | None) -> list[Point]:
+        """The restore points above `known`, oldest first, each proved to descend from it; `known` itself where
+        there are none. Without `known`: the newest one alone, or nothing.
+
+        IntegrityError if the chain was rolled back behind `known`, forked or has a gap above it.
+        """
+        found = await self.sequences(vm, after=known.sequence - 1 if known else 0)
+        if known is None:
+            return [await self.load(vm, found[-1])] if found else []
+        if not found or found[0] != known.sequence:
+            raise self._rolled_back(vm, known, found[-1] if found else 0)
+        path = [entry async for entry in self.descend(vm, known, found[-1])]
+        return path or [await self.load(vm, known.sequence)]
+
+    def _rolled_back(self, vm: str, known: PointId, newest: int) -> IntegrityError:
+        return IntegrityError(
+            f"the repository was rolled back: restore point {known.label} of VM {vm!r} was here before "
+            f"and is gone (the newest now is {newest or 'none'})",
+            where=self.store.uri,
+            hint="put the missing objects back; if they were removed on purpose, remove the local state "
+            "(of a sender) or the replica (of a receiver) and run the command again",
+        )
+
+    async def descend(self, vm: str, known: PointId | None, target: int) -> AsyncIterator[Point]:
+        """The restore points above `known` up to `target`, oldest first, each proved to name the one before.
+
+        `known` itself is read again and must be unchanged. Without it the chain starts at its first point.
+        """
+        before: PointId | None = None
+        if known:
+            try:
+                again = await self.load(vm, known.sequence)
+            except NotFoundError:
+                raise self._rolled_back(vm, known, target) from None
+            if again.id != known:
+                raise IntegrityError(
+                    f"the repository was forked: restore point {known.sequence} of VM {vm!r} is now "
+                    f"{again.id.label} and was {known.label}",
+                    where=self.where(layout.point_key(layout.encode_name(vm), known.sequence)),
+                    hint="find out who else writes here; to accept the new history remove the local state "
+                    "(of a sender) or the replica (of a receiver)",
+                )
+            before = known
+        for sequence in range(known.sequence + 1 if known else 1, target + 1):
+            try:
+                entry = await self.load(vm, sequence)
+            except NotFoundError:
+                raise IntegrityError(
+                    f"restore point {sequence} of VM {vm!r} is missing though {target} is there",
+                    where=self.where(layout.point_key(layout.encode_name(vm), sequence)),
+                    hint="put the missing record back from a copy of the repository",
+                ) from None
+            if entry.record.parent != (before.sha256 if before else None):
+                raise IntegrityError(
+                    f"restore point {entry.id.label} of VM {vm!r} does not descend from "
+                    f"{before.label if before else 'the first one'}: the chain was forked or a record replaced",
+                    where=self.where(layout.point_key(layout.encode_name(vm), sequence)),
+                    hint="put the right record back from a copy of the repository",
+                )
+            yield entry
+            before = entry.id
+
+    async def resolve(self, vm: str, wanted: str) -> int:
+        """The sequence that a user's --at names: a sequence, a label such as 12-3fa9c1d2, or `latest`."""
+        found = await self.sequences(vm)
+        number, _, digest = wanted.partition("-")
+        if wanted == "latest" and found:
+            return found[-1]
+        if number.isdigit() and int(number) in found:
+            if digest and not (await self.load(vm, int(number))).id.sha256.startswith(digest):
+                raise ConfigError(
+                    f"restore point {number} of VM {vm!r} is not {wanted}",
+                    where=self.store.uri,
+                    hint="list them with `warmspare points`",
+                )
+            return int(number)
+        raise ConfigError(
+            f"VM {vm!r} has no restore point {wanted!r}",
+            where=self.store.uri,
+            hint="list them with `warmspare points`",
+        )
+
+    async def publish(self, vm: str, sequence: int, data: bytes) -> bool:
+        """Create the record; False if another sender's stands there."""
+        return await self.store.create(layout.point_key(layout.encode_name(vm), sequence), data)
+
+
+async def open_repository(store: Store, *, create: bool) -> Repository:
+    """The repository in a store. Made if absent and `create`; ConfigError if absent otherwise."""
+    key = layout.repository_key()
+    try:
+        data = await store.get(key, max_bytes=1 << 16)
+    except NotFoundError:
+        if not create:
+            raise ConfigError(
+                "there is no warmspare repository here",
+                where=store.uri,
+                hint="check the URI, or make one with `warmspare sync`",
+            ) from None
+        async for info in store.list(layout.all_vms_prefix()):
+            raise IntegrityError(
+                "the repository's own record is missing though it holds restore points",
+                where=f"{store.uri.rstrip('/')}/{key}, beside {info.key}",
+                hint="put repository.json back from a copy of the repository",
+            ) from None
+        record = repofile.RepositoryRecord(flags.VERSION, 0, secrets.token_hex(16), now_text())
+        data = repofile.encode(record)
+        if not await store.create(key, data):
+            data = await store.get(key, max_bytes=1 << 16)
+    return Repository(store, repofile.decode(data, f"{store.uri.rstrip('/')}/{key}").id)

@@ -1,0 +1,92 @@
+"""Objects below a restore point, brought to a local file and verified; owns the check before any use."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from warmspare.errors import IntegrityError, NotFoundError
+from warmspare.format.manifest import ManifestReader
+from warmspare.format.point import Disk, ObjectRef, RestorePoint
+from warmspare.repository.chain import Repository
+from warmspare.state.files import local_io
+
+FETCH_BYTES = 4 << 20
+HINT = "restore it from a copy of the repository, or sync again from the source to a new repository"
+
+
+class LocalObject:
+    """A verified copy of an object in an unlinked temporary file."""
+
+    def __init__(self, fd: int, total_bytes: int, where: str) -> None:
+        self.fd, self.total_bytes, self.where = fd, total_bytes, where
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return os.pread(self.fd, length, offset)
+
+
+@asynccontextmanager
+async def fetched(repository: Repository, ref: ObjectRef, scratch: Path, what: str) -> AsyncIterator[LocalObject]:
+    """The object that `ref` states, downloaded to `scratch` and checked by length and SHA-256.
+
+    what: "the manifest of disk 0", for messages. IntegrityError if it is missing or other bytes.
+    """
+    where = repository.where(ref.key)
+    with local_io("temporary space", scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
+        fd, name = tempfile.mkstemp(dir=scratch, prefix=".fetched-")
+        Path(name).unlink()
+    try:
+        summed = hashlib.sha256()
+        try:
+            for at in range(0, ref.bytes, FETCH_BYTES):
+                data = await repository.store.get_range(ref.key, at, min(FETCH_BYTES, ref.bytes - at))
+                with local_io("temporary space", scratch):
+                    await asyncio.to_thread(_take, fd, data, at, summed)
+            await _same_length(repository, ref, what, where)
+        except NotFoundError:
+            raise IntegrityError(f"{what} is missing", where=where, hint=HINT) from None
+        if summed.hexdigest() != ref.sha256:
+            raise IntegrityError(
+                f"{what} is damaged: its SHA-256 is {summed.hexdigest()[:16]}… and not {ref.sha256[:16]}…",
+                where=where,
+                hint=HINT,
+            )
+        yield LocalObject(fd, ref.bytes, where)
+    finally:
+        os.close(fd)
+
+
+async def _same_length(repository: Repository, ref: ObjectRef, what: str, where: str) -> None:
+    info = await repository.store.head(ref.key)
+    if info is None:
+        raise NotFoundError(what, where=where)
+    if info.bytes != ref.bytes:
+        raise IntegrityError(f"{what} has {info.bytes} bytes and not {ref.bytes}", where=where, hint=HINT)
+
+
+def _take(fd: int, data: bytes, offset: int, summed: hashlib._Hash) -> None:
+    summed.update(data)
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view, offset = view[count:], offset + count
+
+
+@asynccontextmanager
+async def manifest_of(
+    repository: Repository, record: RestorePoint, disk: Disk, scratch: Path
+) -> AsyncIterator[ManifestReader]:
+    """The manifest of one disk of a restore point, verified and held against its record."""
+    what = f"the manifest of disk {disk.id} in restore point {record.sequence}"
+    async with fetched(repository, disk.manifest, scratch, what) as copy:
+        reader = ManifestReader(copy.read_at, copy.total_bytes, copy.where)
+        head = reader.header
+        if (head.disk_id, head.capacity_bytes) != (disk.id, disk.capacity_bytes) or head.run.hex() != record.run:
+            raise IntegrityError(f"{what} is that of another disk or point", where=copy.where, hint=HINT)
+        yield reader

@@ -1,0 +1,186 @@
+"""Raw disk images and block devices as a source; owns read-ahead, hole detection and the check for changes."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from warmspare.errors import SourceError
+from warmspare.model import BLOCK_BYTES, SPAN_BYTES, Extents
+from warmspare.source.base import Hole, Span
+
+READ_AHEAD_SPANS = 8
+MIN_HOLE_BYTES = SPAN_BYTES  # a smaller hole is cheaper to read than to report
+
+
+class RawSource:
+    """The file or device at `path`, opened read-only. SourceError if it can't be."""
+
+    def __init__(self, path: Path, name: str, *, read_ahead_spans: int = READ_AHEAD_SPANS) -> None:
+        self.name, self.where, self._path = name, str(path), path
+        self._depth = read_ahead_spans
+        self._fd = -1
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._stat = os.fstat(self._fd)
+            self._device = stat.S_ISBLK(self._stat.st_mode)
+            if not self._device and not stat.S_ISREG(self._stat.st_mode):
+                raise OSError(errno.EINVAL, "neither a file nor a block device")
+            self._capacity = os.lseek(self._fd, 0, os.SEEK_END)
+        except OSError as error:
+            self.close()
+            raise SourceError(
+                f"disk {name!r} can't be opened: {error.strerror}",
+                where=self.where,
+                hint="check the path and that this user may read it",
+            ) from error
+        if self._capacity == 0:
+            self.close()
+            raise SourceError(f"disk {name!r} is empty", where=self.where, hint="check the path")
+
+    @property
+    def capacity_bytes(self) -> int:
+        return self._capacity
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def check(self) -> None:
+        hint = "sync from a snapshot or while nobody writes to it; nothing was published"
+        try:
+            now, there = os.fstat(self._fd), self._path.stat()
+        except OSError as error:
+            raise SourceError(
+                f"disk {self.name!r} vanished during the sync: {error.strerror}", where=self.where, hint=hint
+            ) from error
+        if (there.st_dev, there.st_ino) != (self._stat.st_dev, self._stat.st_ino):
+            raise SourceError(
+                f"disk {self.name!r} was replaced by another file during the sync", where=self.where, hint=hint
+            )
+        if self._device:
+            size, changed = os.lseek(self._fd, 0, os.SEEK_END), False
+        else:
+            size, changed = now.st_size, now.st_mtime_ns != self._stat.st_mtime_ns
+        if size != self._capacity:
+            raise SourceError(
+                f"disk {self.name!r} went from {self._capacity} to {size} bytes during the sync",
+                where=self.where,
+                hint=hint,
+            )
+        if changed:
+            raise SourceError(f"disk {self.name!r} was written to during the sync", where=self.where, hint=hint)
+
+    def _seek(self, offset: int, whence: int) -> int:
+        """The next data or hole at or after `offset`; the capacity if there is none."""
+        try:
+            return min(os.lseek(self._fd, offset, whence), self._capacity)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return self._capacity
+            # A medium that can't tell: all of it is data.
+            return offset if whence == os.SEEK_DATA else self._capacity
+
+    def _pieces(self, extents: Extents) -> Iterator[tuple[int, int, bool]]:
+        """(start, stop, is data) over the extents, on block boundaries; holes of a span or more apart."""
+        for offset, length in zip(extents.offsets.tolist(), extents.lengths.tolist(), strict=True):
+            at, end = offset, offset + length
+            while at < end:
+                data = min(self._seek(at, os.SEEK_DATA), end)
+                data = data if data == end else data // BLOCK_BYTES * BLOCK_BYTES
+                if data - at >= MIN_HOLE_BYTES:
+                    yield at, data, False
+                    at = data
+                    continue
+                stop = data
+                while stop < end:
+                    hole = self._seek(stop, os.SEEK_HOLE)
+                    stop = min(-(-hole // BLOCK_BYTES) * BLOCK_BYTES, end)
+                    if stop < end:
+                        following = min(self._seek(stop, os.SEEK_DATA), end)
+                        if following - stop >= MIN_HOLE_BYTES:
+                            break
+                        stop = following
+                yield at, max(stop, at), True
+                at = max(stop, at)
+
+    def _batches(self, extents: Extents) -> Iterator[Hole | list[tuple[int, int]]]:
+        """Holes, and lists of (start, stop) that together fill a span."""
+        batch: list[tuple[int, int]] = []
+        room = SPAN_BYTES
+        for start, stop, is_data in self._pieces(extents):
+            if not is_data:
+                if batch:
+                    yield batch
+                    batch, room = [], SPAN_BYTES
+                yield Hole(start // BLOCK_BYTES, -(-stop // BLOCK_BYTES))
+                continue
+            at = start
+            while at < stop:
+                # a long stretch stays on span boundaries: then a span is one segment of the page map
+                size = min(stop - at, room, SPAN_BYTES - at % SPAN_BYTES if stop - at > room else room)
+                batch.append((at, at + size))
+                at += size
+                room -= -(-size // BLOCK_BYTES) * BLOCK_BYTES
+                if room <= 0 or at % SPAN_BYTES == 0:
+                    yield batch
+                    batch, room = [], SPAN_BYTES
+        if batch:
+            yield batch
+
+    def _fill(self, batch: list[tuple[int, int]], buffer: bytearray) -> tuple[list[int], int]:
+        view = memoryview(buffer)
+        blocks: list[int] = []
+        used = 0
+        for start, stop in batch:
+            at = start
+            while at < stop:
+                try:
+                    count = os.preadv(self._fd, [view[used : used + stop - at]], at)
+                except OSError as error:
+                    raise SourceError(
+                        f"disk {self.name!r} can't be read at offset {at}: {error.strerror}",
+                        where=self.where,
+                        hint="check the medium; nothing was published, run the command again",
+                        retryable=True,
+                    ) from error
+                if count == 0:
+                    raise SourceError(
+                        f"disk {self.name!r} ends at offset {at} and had {self._capacity} bytes before",
+                        where=self.where,
+                        hint="it shrank during the sync; nothing was published",
+                    )
+                at += count
+                used += count
+            blocks += range(start // BLOCK_BYTES, -(-stop // BLOCK_BYTES))
+        return blocks, used
+
+    async def read(self, extents: Extents) -> AsyncIterator[Span | Hole]:
+        loop = asyncio.get_running_loop()
+        pool: asyncio.Queue[bytearray] = asyncio.Queue()
+        for _ in range(self._depth):
+            pool.put_nowait(bytearray(SPAN_BYTES))
+        batches = self._batches(extents)
+        with ThreadPoolExecutor(1, thread_name_prefix="read") as thread:
+            while True:
+                batch = await loop.run_in_executor(thread, next, batches, None)
+                if batch is None:
+                    return
+                if isinstance(batch, Hole):
+                    yield batch
+                    continue
+                buffer = await pool.get()
+                blocks, used = await loop.run_in_executor(thread, self._fill, batch, buffer)
+                yield Span(
+                    np.array(blocks, dtype=np.uint32),
+                    memoryview(buffer)[:used],
+                    lambda buffer=buffer: pool.put_nowait(buffer),  # type: ignore[misc]
+                )

@@ -1,0 +1,120 @@
+"""Durable small files and locks; owns how a local record is written so that a crash leaves the old or the new.
+
+Every OSError leaves here as a StoreError that names the path (docs/operations.md, exit code 4).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import xxhash
+
+from warmspare.errors import StoreError
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def local_io(what: str, path: str | Path) -> Iterator[None]:
+    """Turn an OSError inside into one sentence about `path`; `what` is for example "the state directory"."""
+    try:
+        yield
+    except OSError as error:
+        raise io_error(error, what, path) from error
+
+
+def io_error(error: OSError, what: str, path: str | Path) -> StoreError:
+    hint = {
+        errno.ENOSPC: "free some space and run the command again, it goes on from here",
+        errno.EDQUOT: "raise the quota and run the command again, it goes on from here",
+        errno.EROFS: "mount it writable or choose another place",
+        errno.EACCES: "give this user the right to it or choose another place",
+        errno.EPERM: "give this user the right to it or choose another place",
+        errno.ENOTDIR: "a part of the path is a file, choose another place",
+        errno.EFBIG: "the file system can't hold a file this large, choose another",
+    }.get(error.errno or 0, "look at the medium and the kernel log, then run the command again")
+    reason = error.strerror or str(error)
+    return StoreError(f"{what} failed: {reason}", where=str(path), hint=hint, retryable=True)
+
+
+def sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_atomic(path: Path, data: bytes, what: str) -> None:
+    """Replace a small file durably: whoever reads it sees the old content or the new, after a crash too."""
+    with local_io(what, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged = path.with_name(path.name + ".new")
+        fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            pwrite_all(fd, data, 0)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        staged.replace(path)
+        sync_directory(path.parent)
+
+
+def pwrite_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """pwrite that does not stop half-way; OSError as it comes."""
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view, offset = view[count:], offset + count
+
+
+def write_record(path: Path, record: msgspec.Struct, what: str) -> None:
+    """A JSON record with its checksum on the first line, so that damage never passes for state."""
+    body = msgspec.json.format(msgspec.json.encode(record), indent=1)
+    write_atomic(path, b"%016x\n%s\n" % (xxhash.xxh3_64_intdigest(body), body), what)
+
+
+def read_record(path: Path, kind: type[T], what: str) -> T | None:
+    """The record; None if there is none, or it is damaged (then the state is as good as lost)."""
+    with local_io(what, path):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+    digest, _, body = data.partition(b"\n")
+    body = body.removesuffix(b"\n")
+    if digest != b"%016x" % xxhash.xxh3_64_intdigest(body):
+        return None
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError:
+        return None
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str) -> Iterator[bool]:
+    """Hold an advisory lock on `path` (made if absent); yields False if another process holds it.
+
+    The kernel drops the lock with the process, however that ends.
+    """
+    with local_io(what, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise io_error(error, what, path) from error
+            yield False
+            return
+        yield True
+    finally:
+        os.close(fd)

@@ -1,0 +1,356 @@
+"""A repository in a directory: objects are files, published by link(2) once they are durable; refuses to
+replace an object unless asked by its tag, and to show one that is not whole.
+
+Beside the objects there is `.tmp~` (no key holds a `~`, so it can't be one) with
+    .tmp~/uploads/<key>/<token>   what is being written; a killed writer leaves it (stale_uploads finds it)
+    .tmp~/lock                    excludes two compare-and-swaps
+A file system can't hold the keys `a` and `a/b` at once, nor parts of keys beyond 255 bytes.
+"""
+
+# ruff: noqa: PTH105, PTH108, PTH112, PTH116, PTH120
+# Plain strings instead of pathlib: a listing must not pay for a Path a file.
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import os
+import re
+import stat
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+from warmspare.errors import StoreError
+from warmspare.store.base import ObjectInfo, StaleUpload
+from warmspare.store.files import (
+    link_new,
+    locked,
+    make_directories,
+    naming,
+    not_found,
+    prune,
+    sync_directory,
+    walk_keys,
+)
+from warmspare.store.layout import check_key, check_prefix
+from warmspare.store.staging import FileUpload, Staging
+from warmspare.store.threads import Threads
+
+TAGGED_BYTES = 4096  # objects up to this size have a hash of their content in the tag
+_LIST_BATCH = 512
+_DELETE_BATCH = 256
+_TOKEN = re.compile(r"[0-9a-f]{16}")
+
+
+class DirectoryStore:
+    """A `Store` (base.py) under one directory, which the first write makes; its parent must exist."""
+
+    def __init__(self, root: str, *, uri: str | None = None, concurrency: int = 4) -> None:
+        """root: absolute path. uri: what messages call it. concurrency: threads for file operations."""
+        self.uri = uri if uri is not None else root
+        self._staging = Staging(root.rstrip("/") or "/")
+        self._threads = Threads(concurrency, "store")
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    async def get(self, key: str, *, max_bytes: int = 64 << 20) -> bytes:
+        """See Store.get."""
+        return await self._threads.run(self._get, check_key(key), max_bytes)
+
+    async def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """See Store.get_range."""
+        if offset < 0 or length < 0:
+            raise ValueError("offset and length must not be negative")
+        return await self._threads.run(self._get_range, check_key(key), offset, length)
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """See Store.head; no CRC32C is kept."""
+        return await self._threads.run(self._head, check_key(key))
+
+    async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+        """See Store.list. An empty or missing directory lists nothing."""
+        walk = walk_keys(self._staging.root, check_prefix(prefix), start_after)
+        while batch := await self._threads.run(self._list_batch, walk):
+            for info in batch:
+                yield info
+
+    def _get(self, key: str, max_bytes: int) -> bytes:
+        path = self._staging.path(key)
+        with naming("cannot read the object", path):
+            fd = self._open(path)
+            try:
+                size = os.fstat(fd).st_size
+                if size > max_bytes:
+                    raise StoreError(
+                        f"the object has {size} bytes where at most {max_bytes} are expected",
+                        where=path,
+                        hint="it is damaged or not an object of this repository",
+                    )
+                data = _read_exactly(fd, 0, size)
+            finally:
+                os.close(fd)
+        if len(data) != size:
+            raise _short(path, 0, size, len(data))
+        return data
+
+    def _get_range(self, key: str, offset: int, length: int) -> bytes:
+        path = self._staging.path(key)
+        with naming("cannot read the object", path):
+            fd = self._open(path)
+            try:
+                size = os.fstat(fd).st_size
+                data = b"" if offset + length > size else _read_exactly(fd, offset, length)
+            finally:
+                os.close(fd)
+        if len(data) != length or offset > size:
+            raise _short(path, offset, length, max(0, min(length, size - offset)))
+        return data
+
+    def _open(self, path: str) -> int:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            self._check_root()
+            raise not_found(path) from None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise not_found(path)
+        return fd
+
+    def _head(self, key: str) -> ObjectInfo | None:
+        path = self._staging.path(key)
+        with naming("cannot look at the object", path):
+            try:
+                return _info(key, path)
+            except (FileNotFoundError, NotADirectoryError):
+                self._check_root()
+                return None
+
+    def _list_batch(self, walk: Iterator[tuple[str, str]]) -> builtins.list[ObjectInfo]:
+        self._check_root()
+        found: list[ObjectInfo] = []
+        for key, path in walk:
+            with naming("cannot look at the object", path):
+                try:
+                    info = _info(key, path)
+                except FileNotFoundError:
+                    continue  # deleted meanwhile
+            if info is not None:
+                found.append(info)
+            if len(found) == _LIST_BATCH:
+                break
+        return found
+
+    def _check_root(self) -> None:
+        """Absent objects are an answer, but not where something else than a directory stands."""
+        try:
+            if stat.S_ISDIR(os.stat(self._staging.root).st_mode):
+                return
+        except FileNotFoundError:
+            return
+        except NotADirectoryError:
+            pass
+        raise StoreError(
+            "the repository's path, or a part of it, is not a directory",
+            where=self._staging.root,
+            hint="give the path of a directory",
+        )
+
+    # -- writing ------------------------------------------------------------------------------------------
+
+    async def put(self, key: str, data: bytes) -> ObjectInfo:
+        """See Store.put: durable on return; replaces an object of that key."""
+        return await self._threads.run(self._put, check_key(key), data)
+
+    async def create(self, key: str, data: bytes) -> bool:
+        """See Store.create: durable on return, also where an identical object stood there already."""
+        return await self._threads.run(self._create, check_key(key), data)
+
+    async def replace(self, key: str, data: bytes, *, etag: str | None) -> ObjectInfo | None:
+        """See Store.replace. After a power failure either the old or the new object is there, whole."""
+        return await self._threads.run(self._replace, check_key(key), data, etag)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """See Store.delete: durable on return. Directories left empty are removed."""
+        todo = [check_key(key) for key in keys]
+        for at in range(0, len(todo), _DELETE_BATCH):
+            await self._threads.run(self._delete, todo[at : at + _DELETE_BATCH])
+
+    def _put(self, key: str, data: bytes) -> ObjectInfo:
+        path = self._staging.path(key)
+        with naming("cannot write the object", path):
+            staged = self._staging.stage(key, data)
+            try:
+                self._staging.in_parent(path, lambda: os.replace(staged, path), durable=True)
+                sync_directory(os.path.dirname(path))
+            finally:
+                self._staging.discard(staged)
+            info = _info(key, path)
+        if info is None:
+            raise not_found(path)
+        return info
+
+    def _create(self, key: str, data: bytes) -> bool:
+        path = self._staging.path(key)
+        with naming("cannot create the object", path):
+            staged = self._staging.stage(key, data)
+            try:
+                ours = self._staging.in_parent(path, lambda: link_new(staged, path), durable=True)
+            finally:
+                self._staging.discard(staged)
+            if not ours:
+                ours = self._same(path, data)
+            if ours:  # also on "exists": the earlier try may not have come as far as the sync
+                sync_directory(os.path.dirname(path))
+        return ours
+
+    def _same(self, path: str, data: bytes) -> bool:
+        try:
+            with open(path, "rb") as file:
+                return os.fstat(file.fileno()).st_size == len(data) and file.read(len(data) + 1) == data
+        except FileNotFoundError:
+            return False  # it stood there a moment ago, so another's it was
+
+    def _replace(self, key: str, data: bytes, etag: str | None) -> ObjectInfo | None:
+        path = self._staging.path(key)
+        with naming("cannot replace the object", path):
+            make_directories(self._staging.root, self._staging.temporary, durable=False)
+            with locked(f"{self._staging.temporary}/lock"):
+                try:
+                    before = _info(key, path)
+                except FileNotFoundError:
+                    before = None
+                if (before.etag if before is not None else None) != etag:
+                    return None
+                staged = self._staging.stage(key, data)
+                try:
+                    if before is None:
+                        if not self._staging.in_parent(path, lambda: link_new(staged, path), durable=False):
+                            return None  # create() takes no lock
+                    else:
+                        _make_newer(staged, path)
+                        os.replace(staged, path)
+                finally:
+                    self._staging.discard(staged)
+                return _info(key, path)  # not synced: see the docstring of replace
+
+    def _delete(self, keys: builtins.list[str]) -> None:
+        paths = [self._staging.path(key) for key in keys]
+        touched: set[str] = set()
+        with naming("cannot delete objects", paths[0]):
+            if not os.path.isdir(self._staging.root):
+                self._check_root()
+                return
+            make_directories(self._staging.root, self._staging.temporary, durable=False)
+            with locked(f"{self._staging.temporary}/lock"):
+                for path in paths:
+                    try:
+                        os.unlink(path)
+                    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                        continue  # no object of that key
+                    touched.add(os.path.dirname(path))
+            for directory in sorted(touched, reverse=True):
+                try:
+                    sync_directory(directory)
+                except FileNotFoundError:
+                    continue  # pruned by another
+                prune(self._staging.root, directory)
+
+    # -- uploads ------------------------------------------------------------------------------------------
+
+    def upload(self, key: str) -> FileUpload:
+        """See Store.upload."""
+        return FileUpload(self._staging, self._threads, check_key(key))
+
+    async def stale_uploads(self, prefix: str) -> builtins.list[StaleUpload]:
+        """See Store.stale_uploads. began_s is when the upload was last written to."""
+        return await self._threads.run(self._stale_uploads, check_prefix(prefix))
+
+    async def abort_upload(self, stale: StaleUpload) -> None:
+        """See Store.abort_upload."""
+        if not _TOKEN.fullmatch(stale.handle):
+            raise ValueError(f"not a handle of this store: {stale.handle!r}")
+        staged = f"{self._staging.uploads}/{check_key(stale.key)}/{stale.handle}"
+        with naming("cannot remove an unfinished upload", staged):
+            await self._threads.run(self._staging.discard, staged)
+
+    def _stale_uploads(self, prefix: str) -> builtins.list[StaleUpload]:
+        found = []
+        for below, path in walk_keys(self._staging.uploads, prefix):
+            key, _, token = below.rpartition("/")
+            if not key.startswith(prefix) or not _TOKEN.fullmatch(token):
+                continue
+            with naming("cannot look at an unfinished upload", path):
+                try:
+                    found.append(StaleUpload(key, token, os.stat(path).st_mtime_ns / 1e9))
+                except FileNotFoundError:
+                    continue  # completed meanwhile
+        return found
+
+    # -- housekeeping -------------------------------------------------------------------------------------
+
+    async def now(self) -> float:
+        """See Store.now: the time that the file system gives a file touched there (a server's, over NFS)."""
+        return await self._threads.run(self._now)
+
+    async def close(self) -> None:
+        """See Store.close."""
+        self._threads.close()
+
+    def _now(self) -> float:
+        with naming("cannot ask the file system for the time", self._staging.temporary):
+            fd, staged = self._staging.open_new("clock")
+            try:
+                os.utime(staged)
+                return os.stat(staged).st_mtime_ns / 1e9
+            finally:
+                os.close(fd)
+                self._staging.discard(staged)
+
+
+def _info(key: str, path: str) -> ObjectInfo | None:
+    """What the file system says of an object; None if it is no regular file. FileNotFoundError if absent."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    content = ""
+    if status.st_size <= TAGGED_BYTES:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)  # of the same file as the content: another may have replaced it
+            data = _read_exactly(fd, 0, min(status.st_size, TAGGED_BYTES))
+        finally:
+            os.close(fd)
+        content = "-" + hashlib.sha256(data).hexdigest()[:32]
+    tag = f"{status.st_mtime_ns:x}-{status.st_ino:x}-{status.st_size:x}{content}"
+    return ObjectInfo(key, status.st_size, status.st_mtime_ns / 1e9, tag)
+
+
+def _make_newer(staged: str, path: str) -> None:
+    """Give the staged file a later modification time than the object has that it will replace.
+
+    Within one tick of the kernel's clock (4 ms) two writes get the same time, and the second file may get the
+    inode of the first; their tags must differ even where the content does not.
+    """
+    before, after = os.stat(path).st_mtime_ns, os.stat(staged).st_mtime_ns
+    if after <= before:
+        os.utime(staged, ns=(before + 1, before + 1))
+
+
+def _read_exactly(fd: int, offset: int, length: int) -> bytes:
+    """`length` bytes from `offset`, fewer only at the end of the file (Linux reads at most 2 GiB at once)."""
+    first = os.pread(fd, length, offset)
+    if len(first) == length or not first:
+        return first
+    parts, done = [first], len(first)
+    while done < length and (more := os.pread(fd, length - done, offset + done)):
+        parts.append(more)
+        done += len(more)
+    return b"".join(parts)
+
+
+def _short(path: str, offset: int, length: int, got: int) -> StoreError:
+    return StoreError(
+        f"the object is shorter than expected: {got} of {length} bytes at offset {offset}",
+        where=path,
+        hint="it is damaged; verify the repository",
+    )

@@ -1,0 +1,163 @@
+"""The keys of a repository and how names become parts of them; refuses I/O and the meaning of objects.
+
+```
+repository.json
+vms/<vm>/points/<seq:010d>.json
+vms/<vm>/manifests/<run>/<disk index:03d>.manifest
+vms/<vm>/packs/<run>/<number:06d>.pack
+vms/<vm>/tables/<run>/<disk index:03d>.table
+vms/<vm>/lease.json
+```
+`<vm>` and `<run>` are encoded already wherever a function here takes them: they hold no `/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from warmspare.errors import ConfigError
+
+KEY_BYTES = 700  # the longest key of the contract (store/base.py)
+NAME_CHARS = 150  # the longest result of encode_name
+_LONG_HEAD_CHARS = 100
+_LONG_MARK = "=sha256-"  # `=` before anything but two hex digits is never the result of the short form
+_LONG_HEX = 40
+
+_KEY = re.compile(r"[A-Za-z0-9_.=-]+(?:/[A-Za-z0-9_.=-]+)*")
+_PREFIX = re.compile(r"(?:[A-Za-z0-9_.=-]+/)*[A-Za-z0-9_.=-]*")
+_DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
+_SHORT = re.compile(r"(?:[A-Za-z0-9_-]|=[0-9A-F]{2})(?:[A-Za-z0-9_.-]|=[0-9A-F]{2})*")
+_POINT = re.compile(r"vms/[A-Za-z0-9_.=-]+/points/([0-9]{10})\.json")
+_VM = re.compile(r"vms/([A-Za-z0-9_.=-]+)/.+")
+
+
+def check_key(key: str) -> str:
+    """The key itself if the contract allows it; ValueError (a bug of the caller) otherwise."""
+    if len(key) > KEY_BYTES or not _KEY.fullmatch(key) or _DOTS.search(key):
+        raise ValueError(f"not a key of the store: {key[:KEY_BYTES]!r}")
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """The prefix itself if some key could start with it; ValueError (a bug of the caller) otherwise."""
+    whole_parts = prefix.rpartition("/")[0]
+    if (
+        len(prefix) > KEY_BYTES
+        or not _PREFIX.fullmatch(prefix)
+        or (whole_parts and _DOTS.search(whole_parts))
+    ):
+        raise ValueError(f"not a prefix of keys of the store: {prefix[:KEY_BYTES]!r}")
+    return prefix
+
+
+def encode_name(name: str) -> str:
+    """A name as one part of a key; no two names give the same.
+
+    `A-Za-z0-9-_` and every `.` but a leading one stay; each other byte of the UTF-8 becomes `=XX`. A result
+    longer than 150 characters is cut after at most 100 (never inside an escape) and goes on with `=sha256-`
+    and the first 40 hex digits of the SHA-256 of the UTF-8; that mark can't occur in the short form.
+    ConfigError for an empty name, a lone surrogate or a control character.
+    """
+    if not name:
+        raise ConfigError("a name must not be empty", hint="give the VM or disk a name")
+    if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in name):
+        raise ConfigError("a name must not hold control characters", where=ascii(name[:80]), hint="rename it")
+    try:
+        raw = name.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            "a name is not valid Unicode (a lone surrogate)",
+            where=ascii(name[:80]),
+            hint="give it as UTF-8, or rename it",
+        ) from None
+    units = [chr(b) if b in _PLAIN and (b != 0x2E or i) else f"={b:02X}" for i, b in enumerate(raw)]
+    encoded = "".join(units)
+    if len(encoded) <= NAME_CHARS:
+        return encoded
+    head = encoded[:_LONG_HEAD_CHARS]
+    cut = head.rfind("=", _LONG_HEAD_CHARS - 2)
+    head = head if cut < 0 else head[:cut]
+    return head + _LONG_MARK + hashlib.sha256(raw).hexdigest()[:_LONG_HEX]
+
+
+def decode_name(encoded: str) -> str | None:
+    """The name that `encode_name` gave this for; None if it is the cut form or no result of it at all."""
+    if len(encoded) > NAME_CHARS or not _SHORT.fullmatch(encoded):
+        return None
+    raw = re.sub(rb"=([0-9A-F]{2})", lambda m: bytes([int(m[1], 16)]), encoded.encode())
+    try:
+        name = raw.decode()
+        return name if encode_name(name) == encoded else None
+    except (UnicodeDecodeError, ConfigError):
+        return None
+
+
+def repository_key() -> str:
+    """The record that makes a prefix a repository."""
+    return "repository.json"
+
+
+def all_vms_prefix() -> str:
+    """What every key of every VM starts with."""
+    return "vms/"
+
+
+def vm_prefix(vm: str) -> str:
+    """What every key of one VM starts with."""
+    return f"vms/{vm}/"
+
+
+def points_prefix(vm: str) -> str:
+    """What the keys of a VM's restore points start with; they list in the order of their sequence numbers."""
+    return f"vms/{vm}/points/"
+
+
+def point_key(vm: str, seq: int) -> str:
+    """A restore point, by its sequence number (0 to 9 999 999 999)."""
+    return f"vms/{vm}/points/{_number(seq, 10)}.json"
+
+
+def parse_point_key(key: str) -> int | None:
+    """The sequence number in a restore point's key; None for any other key."""
+    match = _POINT.fullmatch(key)
+    return int(match[1]) if match else None
+
+
+def manifest_key(vm: str, run: str, index: int) -> str:
+    """The manifest that a run wrote for its index-th disk."""
+    return f"vms/{vm}/manifests/{run}/{_number(index, 3)}.manifest"
+
+
+def pack_key(vm: str, run: str, number: int) -> str:
+    """The number-th pack of a run."""
+    return f"vms/{vm}/packs/{run}/{_number(number, 6)}.pack"
+
+
+def table_key(vm: str, run: str, index: int) -> str:
+    """The checkpoint of the hash table that a run wrote for its index-th disk."""
+    return f"vms/{vm}/tables/{run}/{_number(index, 3)}.table"
+
+
+def run_prefixes(vm: str, run: str) -> tuple[str, ...]:
+    """What the keys of all objects start with that one run puts there before it publishes."""
+    return tuple(f"vms/{vm}/{kind}/{run}/" for kind in ("packs", "manifests", "tables"))
+
+
+def lease_key(vm: str) -> str:
+    """The lease on a VM."""
+    return f"vms/{vm}/lease.json"
+
+
+def vm_of_key(key: str) -> str | None:
+    """The encoded VM that a key belongs to; None if it belongs to none."""
+    match = _VM.fullmatch(key)
+    return match[1] if match else None
+
+
+def _number(value: int, digits: int) -> str:
+    """Fixed width, so that keys sort as numbers; ValueError when it would not fit."""
+    if not 0 <= value < 10**digits:
+        raise ValueError(f"{value} does not fit into {digits} digits")
+    return f"{value:0{digits}d}"

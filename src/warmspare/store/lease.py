@@ -1,0 +1,309 @@
+"""A lease on one key of a store, held while a VM is worked on; refuses to take one whose holder may live.
+
+It saves work and keeps snapshots in order; what makes publishing safe is the conditional write of the restore
+point. Expiry is judged by the store's clock by those who want the lease, and by the time since the last
+renewal was sent by the one who holds it, so a holder stops before another may start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from warmspare.errors import LeaseError, NotFoundError, StoreError
+from warmspare.store.base import ObjectInfo, Store
+from warmspare.store.threads import finish
+
+log = logging.getLogger("warmspare.store")
+
+TTL_S = 60.0
+CLOCK_GRAIN_S = 2.0  # S3 gives times in whole seconds, and this for both of the two compared
+RELEASE_S = 10.0  # after a cancel, for giving the lease back
+_BODY_BYTES = 16 << 10
+_TRIES = 8  # of taking a lease that changes at the same moment
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What a lease's object says.
+
+    token: random, of one taking. process_start: clock ticks since boot at which the process began.
+    pid_namespace: which set of pids it is that `pid` belongs to (containers share the boot, not the pids).
+    """
+
+    token: str
+    host: str
+    boot_id: str
+    pid_namespace: str
+    pid: int
+    process_start: int
+    ttl_s: float
+    renewed: int = 0
+    free: bool = False
+
+    @classmethod
+    def this_process(cls, ttl_s: float) -> Self:
+        """This process, with a new token."""
+        pid = os.getpid()
+        return cls(
+            token=secrets.token_hex(16),
+            host=socket.gethostname(),
+            boot_id=_boot_id(),
+            pid_namespace=_pid_namespace(),
+            pid=pid,
+            process_start=_process_start(pid) or 0,
+            ttl_s=ttl_s,
+        )
+
+    def encode(self) -> bytes:
+        """As stored."""
+        return json.dumps(asdict(self), sort_keys=True).encode()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Holder | None:
+        """None for anything but a whole lease of this form."""
+        try:
+            fields = json.loads(raw)
+            holder = cls(**fields)
+        except (ValueError, TypeError, RecursionError):
+            return None
+        whole = all(isinstance(getattr(holder, name), kind) for name, kind in _KINDS.items())
+        return holder if whole and 0 < holder.ttl_s < 1e6 and 0 < holder.pid < 1 << 31 else None
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it was a process of this host and boot that has ended. False where that can't be told."""
+        if not self.boot_id or self.boot_id != _boot_id():
+            return False
+        if not self.pid_namespace or self.pid_namespace != _pid_namespace():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            pass  # it lives and is another user's
+        start = _process_start(self.pid)  # None where /proc hides other users' processes
+        return start is not None and start != self.process_start
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "token": str,
+    "host": str,
+    "boot_id": str,
+    "pid_namespace": str,
+    "pid": int,
+    "process_start": int,
+    "ttl_s": (int, float),
+    "renewed": int,
+    "free": bool,
+}
+
+
+class Lease:
+    """A lease that this process holds; made by `hold`.
+
+    lost: set when a renewal finds that another has it, or when it ran out. check() is what to call before
+    each step that must not be done without it.
+    """
+
+    def __init__(self, store: Store, key: str, ttl_s: float) -> None:
+        self.lost = asyncio.Event()
+        self._store, self._key, self._ttl_s = store, key, ttl_s
+        self._me = Holder.this_process(ttl_s)
+        self._etag: str | None = None
+        self._until = 0.0  # by _clock()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def hold(cls, store: Store, key: str, *, ttl_s: float = TTL_S) -> AsyncIterator[Lease]:
+        """Take the lease, renew it every third of `ttl_s` while the block runs, give it back after it.
+
+        LeaseError when another holds it, naming host, pid and expiry. StoreError when the store fails. A
+        cancel gives the lease back; where that fails too it runs out after `ttl_s`.
+        """
+        if ttl_s <= 0:
+            raise ValueError("ttl_s must be positive")
+        lease = cls(store, key, ttl_s)
+        try:
+            await lease._acquire()
+        except LeaseError:
+            raise
+        except BaseException:
+            await finish(lease._release(), grace_s=RELEASE_S)  # the write may have been carried out
+            raise
+        renewal = asyncio.create_task(lease._renew_on(), name=f"lease {key}")
+        try:
+            yield lease
+        finally:
+            renewal.cancel()
+            try:
+                await asyncio.wait([renewal])
+            finally:
+                await finish(lease._release(), grace_s=RELEASE_S)
+
+    def check(self) -> None:
+        """LeaseError unless the lease is ours now."""
+        if not self.lost.is_set() and _clock() >= self._until:
+            self.lost.set()
+        if self.lost.is_set():
+            raise LeaseError(
+                "the lease was lost: it was not renewed in time, or another took it",
+                where=self._where(),
+                hint="run again; nothing was published",
+                retryable=True,
+            )
+
+    async def _acquire(self) -> None:
+        for _ in range(_TRIES):
+            there = await self._look()
+            if there is not None:
+                info, holder = there
+                await self._refuse_if_held(info, holder)
+            sent = _clock()
+            mine = await self._store.replace(
+                self._key, self._me.encode(), etag=None if there is None else there[0].etag
+            )
+            if mine is not None:
+                self._etag, self._until = mine.etag, sent + self._ttl_s
+                return
+        raise LeaseError(
+            "others take and give back the lease all the time",
+            where=self._where(),
+            hint="run again",
+            retryable=True,
+        )
+
+    async def _look(self) -> tuple[ObjectInfo, Holder | None] | None:
+        """The lease as it stands there; None if there is none. The tag is not newer than the holder."""
+        info = await self._store.head(self._key)
+        if info is None:
+            return None
+        try:
+            return info, Holder.decode(await self._store.get(self._key, max_bytes=_BODY_BYTES))
+        except NotFoundError:
+            return None
+
+    async def _refuse_if_held(self, info: ObjectInfo, holder: Holder | None) -> None:
+        """LeaseError if somebody may hold the lease. One that can't be read is held until it is old."""
+        if holder is not None and (holder.free or holder.is_dead or holder.token == self._me.token):
+            return
+        ttl_s = holder.ttl_s if holder is not None else self._ttl_s
+        left_s = info.modified_s + ttl_s + CLOCK_GRAIN_S - await self._store.now()
+        if left_s < 0:
+            return
+        who = f"process {holder.pid} on {_shown(holder.host)}" if holder is not None else "an unknown program"
+        at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(info.modified_s + ttl_s + CLOCK_GRAIN_S))
+        raise LeaseError(
+            f"{who} holds the lease, which runs out at {at} (in {left_s:.0f} s) unless renewed",
+            where=self._where(),
+            hint="wait for it to end, or end it and run again",
+            retryable=True,
+        )
+
+    async def _renew_on(self) -> None:
+        """Renew until cancelled or lost. A store that fails is asked again until the lease has run out."""
+        pause_s = self._ttl_s / 3
+        try:
+            while _clock() < self._until:
+                await asyncio.sleep(pause_s)
+                try:
+                    async with asyncio.timeout(self._ttl_s / 3):
+                        if not await self._renew():
+                            break
+                    pause_s = self._ttl_s / 3
+                except (StoreError, TimeoutError) as error:
+                    log.warning(
+                        "the lease %s was not renewed: %s", self._where(), error or "no answer in time"
+                    )
+                    pause_s = self._ttl_s / 20
+        except asyncio.CancelledError:
+            raise  # given back, not lost
+        except BaseException:
+            self.lost.set()
+            raise
+        self.lost.set()
+
+    async def _renew(self) -> bool:
+        """False if another has the lease."""
+        for _ in range(2):
+            following = replace(self._me, renewed=self._me.renewed + 1)
+            self._me = following  # before it is sent: no two writes may be equal, and this one may be cut off
+            sent = _clock()
+            info = await self._store.replace(self._key, following.encode(), etag=self._etag)
+            if info is not None:
+                self._etag, self._until = info.etag, sent + self._ttl_s
+                return True
+            if not await self._find_own():
+                return False
+        return False
+
+    async def _find_own(self) -> bool:
+        """Whether the object there is ours (a write of ours whose answer was lost); takes its tag over."""
+        there = await self._look()
+        if there is None or there[1] is None or there[1].token != self._me.token or there[1].free:
+            return False
+        self._etag = there[0].etag
+        return True
+
+    async def _release(self) -> None:
+        """Mark the lease free if it is still ours, by compare-and-swap; a failure leaves it to run out."""
+        try:
+            freed = replace(self._me, renewed=self._me.renewed + 1, free=True).encode()
+            for _ in range(2):
+                if self._etag is not None and await self._store.replace(self._key, freed, etag=self._etag):
+                    return
+                if not await self._find_own():
+                    return
+        except StoreError as error:
+            log.warning("the lease %s was not given back and will run out: %s", self._where(), error)
+
+    def _where(self) -> str:
+        return f"{self._store.uri.rstrip('/')}/{self._key}"
+
+
+def _clock() -> float:
+    """Seconds since boot, those asleep included: a suspended host's lease runs out too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _pid_namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _process_start(pid: int) -> int | None:
+    """Clock ticks since boot at which a process began (proc(5), stat, field 22).
+
+    None if it can't be read, -1 for one that has ended and is not yet collected.
+    """
+    try:
+        raw = Path(f"/proc/{pid}/stat").read_bytes()
+        fields = raw[raw.rindex(b")") + 2 :].split()  # the name before it may hold anything
+        return -1 if fields[0] in (b"Z", b"X") else int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _shown(text: str) -> str:
+    """A host's name fit to be shown: the object may hold anything."""
+    return "".join(c if c.isprintable() else "?" for c in text[:80]) or "an unnamed host"

@@ -1,0 +1,331 @@
+"""A repository in an S3 bucket, Amazon's or a compatible server's; refuses to trust an answer it can check.
+
+Settings come from the standard AWS environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_REGION,
+AWS_ENDPOINT_URL and so on). The server must know conditional writes (If-None-Match, If-Match).
+"""
+
+from __future__ import annotations
+
+import builtins
+import email.utils
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from warmspare.errors import NotFoundError, StoreError
+from warmspare.store.base import ObjectInfo, StaleUpload
+from warmspare.store.layout import check_key, check_prefix, repository_key
+from warmspare.store.s3_client import (
+    ATTEMPTS,
+    Connection,
+    body_of,
+    crc32c_of,
+    decode_crc32c,
+    encode_crc32c,
+)
+from warmspare.store.s3_errors import S3Error, damaged, store_error
+from warmspare.store.s3_upload import S3Upload
+
+_DELETE_BATCH = 1000  # S3's limit
+_CONFLICT_TRIES = 3  # of a write that S3 answers with 409: asked to be sent again, and no retry of botocore's
+
+
+class S3Store:
+    """A `Store` (base.py) under a prefix of a bucket. Connects on the first request."""
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        endpoint_url: str | None = None,
+        concurrency: int = 4,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        """bucket, prefix: valid ones (see opening.py). endpoint_url: of a compatible server, addressed by
+        path. concurrency: parts under way. attempts: of each request."""
+        self._connection = Connection(
+            bucket, prefix, endpoint_url=endpoint_url, concurrency=concurrency, attempts=attempts
+        )
+        self.uri = self._connection.uri
+        self._bucket_seen = False
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    async def get(self, key: str, *, max_bytes: int = 64 << 20) -> bytes:
+        """See Store.get; compared with the object's CRC32C where the server keeps one."""
+        check_key(key)
+
+        async def once() -> bytes:
+            answer = await self._connection.call_object("get_object", key, ChecksumMode="ENABLED")
+            if answer["ContentLength"] > max_bytes:
+                answer["Body"].close()
+                raise self._wrong(
+                    key,
+                    f"the object has {answer['ContentLength']} bytes where at most {max_bytes} are expected",
+                )
+            data = await self._connection.read_body(answer, key)
+            stored = decode_crc32c(answer)
+            if stored is not None and stored != (actual := crc32c_of(data)):
+                raise damaged(self._connection.where(key), stored, actual)
+            return data
+
+        return await self._connection.with_body_retries(once)
+
+    async def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """See Store.get_range."""
+        check_key(key)
+        if offset < 0 or length < 0:
+            raise ValueError("offset and length must not be negative")
+        if length == 0:
+            return await self._empty_range(key, offset)
+
+        async def once() -> bytes:
+            asked = f"bytes={offset}-{offset + length - 1}"
+            answer = await self._connection.call_object("get_object", key, Range=asked)
+            if answer["ContentLength"] > length or not answer.get("ContentRange", "").startswith(
+                f"bytes {offset}-"
+            ):
+                answer["Body"].close()
+                raise self._wrong(key, f"the server did not keep to the range {asked}", "use another server")
+            return await self._connection.read_body(answer, key)
+
+        data = await self._connection.with_body_retries(once)
+        if len(data) != length:
+            raise self._wrong(
+                key, f"the object is shorter than expected: {len(data)} of {length} bytes at offset {offset}"
+            )
+        return data
+
+    async def _empty_range(self, key: str, offset: int) -> bytes:
+        info = await self.head(key)
+        if info is None:
+            raise NotFoundError("no such object", where=self._connection.where(key), hint="check the key")
+        if offset > info.bytes:
+            raise self._wrong(key, f"the object is shorter than expected: it ends before offset {offset}")
+        return b""
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """See Store.head."""
+        try:
+            answer = await self._connection.call_object("head_object", check_key(key), ChecksumMode="ENABLED")
+        except NotFoundError:
+            await self._need_bucket()  # a 404 to a HEAD doesn't tell a missing object from a missing bucket
+            return None
+        self._bucket_seen = True
+        return ObjectInfo(
+            key,
+            int(answer["ContentLength"]),
+            answer["LastModified"].timestamp(),
+            str(answer["ETag"]),
+            decode_crc32c(answer),
+        )
+
+    async def _need_bucket(self) -> None:
+        """StoreError if the bucket is missing."""
+        if not self._bucket_seen:
+            await self._connection.call("list_objects_v2", Prefix=self._connection.base, MaxKeys=1)
+            self._bucket_seen = True
+
+    async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+        """See Store.list. Amazon's pages are passed on as they come; those of another server, whose order
+        may be another (SeaweedFS), are gathered and sorted first."""
+        check_prefix(prefix)
+        await self._connection.connect()
+        if self._connection.sorts_listings:
+            before = start_after
+            async for page in self._pages(prefix, start_after):
+                for info in page:
+                    if info.key <= before:
+                        raise self._wrong(
+                            info.key, "the server's listing is not in order", "use another server"
+                        )
+                    before = info.key
+                    yield info
+            return
+        found = [info async for page in self._pages(prefix, "") for info in page if info.key > start_after]
+        found.sort(key=lambda info: info.key)
+        for info in found:
+            yield info
+
+    async def _pages(self, prefix: str, start_after: str) -> AsyncIterator[builtins.list[ObjectInfo]]:
+        base = self._connection.base
+        more: dict[str, Any] = {"StartAfter": base + start_after} if start_after else {}
+        while True:
+            answer = await self._connection.call("list_objects_v2", prefix, Prefix=base + prefix, **more)
+            self._bucket_seen = True
+            yield [
+                ObjectInfo(
+                    entry["Key"].removeprefix(base),
+                    int(entry["Size"]),
+                    entry["LastModified"].timestamp(),
+                    str(entry["ETag"]),
+                )
+                for entry in answer.get("Contents", [])
+                if entry["Key"].startswith(base + prefix) and not entry["Key"].endswith("/")
+            ]
+            if not answer.get("IsTruncated"):
+                return
+            if not answer.get("NextContinuationToken"):
+                raise self._wrong(prefix, "the server cut a listing short", "use another server")
+            more = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    # -- writing ------------------------------------------------------------------------------------------
+
+    async def put(self, key: str, data: bytes) -> ObjectInfo:
+        """See Store.put."""
+        return await self._put(check_key(key), data)
+
+    async def create(self, key: str, data: bytes) -> bool:
+        """See Store.create."""
+        check_key(key)
+        for _ in range(_CONFLICT_TRIES):
+            try:
+                await self._put(key, data, IfNoneMatch="*")
+                return True
+            except S3Error as error:
+                if not (error.refused_condition or error.lost):
+                    raise
+                there = await self._read_back(key, data, error)
+                if there is not None:
+                    return there
+                if not error.refused_condition:
+                    raise
+        return False  # three conflicts, and nothing there to read: others create and delete it
+
+    async def replace(self, key: str, data: bytes, *, etag: str | None) -> ObjectInfo | None:
+        """See Store.replace. Tags are hashes of the content here: no two writes of one key may be equal."""
+        check_key(key)
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        for _ in range(_CONFLICT_TRIES):
+            try:
+                return await self._put(key, data, **condition)
+            except NotFoundError:  # Amazon's and moto's answer to If-Match on an absent object
+                await self._need_bucket()
+                return None
+            except S3Error as error:
+                if not (error.refused_condition or error.lost):
+                    raise
+                if (error.retries or error.lost) and await self._read_back(key, data, error):
+                    info = await self.head(key)  # an earlier try was carried out, its answer lost
+                    return info if info is not None and info.crc32c in (None, crc32c_of(data)) else None
+                if error.lost:
+                    raise
+                if error.code in ("PreconditionFailed", "412"):
+                    return None
+        return None
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """See Store.delete: 1000 in a request."""
+        names = [self._connection.base + check_key(key) for key in keys]
+        for at in range(0, len(names), _DELETE_BATCH):
+            batch = names[at : at + _DELETE_BATCH]
+            answer = await self._connection.call(
+                "delete_objects",
+                keys[at],
+                Delete={"Objects": [{"Key": name} for name in batch], "Quiet": True},
+            )
+            for failure in answer.get("Errors", []):
+                if failure.get("Code") in ("NoSuchKey", "NoSuchVersion"):
+                    continue
+                name = str(failure.get("Key", "")).removeprefix(self._connection.base)
+                response: Any = {"Error": {"Code": failure.get("Code", "")}}
+                raise store_error(
+                    ClientError(response, "DeleteObjects"),
+                    "delete objects",
+                    self._connection.where(name),
+                    self._connection.endpoint,
+                )
+
+    async def _put(self, key: str, data: bytes, **condition: str) -> ObjectInfo:
+        value = crc32c_of(data)
+        answer = await self._connection.call_object(
+            "put_object", key, Body=body_of(data), ChecksumCRC32C=encode_crc32c(value), **condition
+        )
+        self._connection.check_echo(answer, value, key)
+        self._bucket_seen = True
+        return ObjectInfo(key, len(data), _date(answer), str(answer["ETag"]), decode_crc32c(answer))
+
+    async def _read_back(self, key: str, data: bytes, error: S3Error) -> bool | None:
+        """Whether the object there is the data we sent; None if there is none, `error` if unknown."""
+        try:
+            return await self.get(key, max_bytes=max(len(data), 1 << 20)) == data
+        except NotFoundError:
+            return None
+        except StoreError as failure:
+            if failure.retryable:
+                raise error from failure
+            if isinstance(failure, S3Error):
+                raise
+            return False  # larger than ours
+
+    # -- uploads ------------------------------------------------------------------------------------------
+
+    def upload(self, key: str) -> S3Upload:
+        """See Store.upload."""
+        return S3Upload(self._connection, check_key(key))
+
+    async def stale_uploads(self, prefix: str) -> builtins.list[StaleUpload]:
+        """See Store.stale_uploads."""
+        base = self._connection.base
+        wanted = base + check_prefix(prefix)
+        found: builtins.list[StaleUpload] = []
+        more: dict[str, Any] = {}
+        while True:
+            answer = await self._connection.call("list_multipart_uploads", prefix, Prefix=wanted, **more)
+            found += [
+                StaleUpload(
+                    entry["Key"].removeprefix(base), entry["UploadId"], entry["Initiated"].timestamp()
+                )
+                for entry in answer.get("Uploads", [])
+                if entry["Key"].startswith(wanted)  # moto ignores the prefix
+            ]
+            if not answer.get("IsTruncated"):
+                return found
+            more = {
+                "KeyMarker": answer.get("NextKeyMarker", ""),
+                "UploadIdMarker": answer.get("NextUploadIdMarker", ""),
+            }
+
+    async def abort_upload(self, stale: StaleUpload) -> None:
+        """See Store.abort_upload."""
+        try:
+            await self._connection.call_object(
+                "abort_multipart_upload", check_key(stale.key), UploadId=stale.handle
+            )
+        except NotFoundError:
+            pass
+        except S3Error as error:
+            if error.code != "NoSuchUpload":
+                raise
+
+    # -- housekeeping -------------------------------------------------------------------------------------
+
+    async def now(self) -> float:
+        """See Store.now: the Date of an answer, to the second."""
+        try:
+            answer = await self._connection.call_object("head_object", repository_key())
+        except StoreError as error:
+            cause = error.__cause__
+            if not isinstance(cause, ClientError) or not isinstance(error, NotFoundError):
+                raise
+            answer = dict(cause.response)  # an absent object's answer has a date too
+        return _date(answer)
+
+    async def close(self) -> None:
+        """See Store.close."""
+        await self._connection.close()
+
+    def _wrong(self, key: str, what: str, hint: str = "it is damaged; verify the repository") -> StoreError:
+        return StoreError(what, where=self._connection.where(key), hint=hint)
+
+
+def _date(answer: dict[str, Any]) -> float:
+    """The Date header of an answer, Unix seconds; this host's clock where a server sends none."""
+    text = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError):
+        return time.time()

@@ -1,0 +1,249 @@
+"""One object on its way up to S3 in parts; refuses to complete it when a part failed or the key is taken."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+from types import TracebackType
+from typing import Any, Self
+
+from warmspare.errors import StoreError
+from warmspare.store.base import PART_BYTES
+from warmspare.store.s3_client import Connection, body_of, crc32c_of, decode_crc32c, encode_crc32c
+from warmspare.store.s3_errors import S3Error, damaged
+from warmspare.store.threads import finish
+
+log = logging.getLogger("warmspare.store")
+
+GRACE_S = 15.0  # after a cancel, for the requests that begin, complete or abort a multipart upload
+_PARTS = 10_000  # S3 takes no more
+
+
+class S3Upload:
+    """An `Upload` (base.py). One part goes up by PutObject, more by a multipart upload.
+
+    A TaskGroup owns the parts under way; the first that fails cancels the others and the block.
+    """
+
+    def __init__(self, connection: Connection, key: str) -> None:
+        self._connection, self._key = connection, key
+        self._group = asyncio.TaskGroup()
+        self._held: builtins.bytes | bytearray | memoryview | None = None
+        self._upload_id: str | None = None
+        self._parts: dict[int, dict[str, Any]] = {}
+        self._number = self._crc32c = self._bytes = 0
+        self._ended = False
+        self._whole_checksum = False
+        self._failure: BaseException | None = None
+
+    @property
+    def crc32c(self) -> int:
+        """CRC32C of the bytes handed over so far; of the object once the block was left."""
+        return self._crc32c
+
+    @property
+    def bytes(self) -> int:
+        """Bytes handed over so far."""
+        return self._bytes
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def write(self, part: builtins.bytes | bytearray | memoryview) -> None:
+        """See Upload.write. ValueError for a part after a short one, or a longer one than PART_BYTES."""
+        length = memoryview(part).nbytes
+        if self._ended or length > PART_BYTES:
+            raise ValueError(f"a part of {length} bytes: only the last may be shorter than {PART_BYTES}")
+        if self._failure is not None:
+            raise self._failure
+        self._ended = length < PART_BYTES
+        if length == 0:
+            return
+        if self._number + 1 >= _PARTS:
+            raise ValueError(f"more than {_PARTS} parts")
+        self._bytes += length
+        self._crc32c = crc32c_of(part, self._crc32c)
+        if self._upload_id is None and self._held is None:
+            self._held = part  # it may be the only one
+            return
+        if self._held is not None:
+            await finish(self._begin(), grace_s=GRACE_S)
+            first, self._held = self._held, None
+            await self._start(first)
+        await self._start(part)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended = True
+        try:
+            try:
+                await self._group.__aexit__(kind, error, trace)
+            except BaseExceptionGroup as failures:
+                if error is None or error not in failures.exceptions:  # else the block's own error goes on
+                    raise (self._failure or failures.exceptions[0]) from None
+            if error is None:
+                # once asked for, completing is not cut short: its outcome would be unknown
+                work = self._put() if self._upload_id is None else self._complete(self._upload_id)
+                await finish(work, grace_s=GRACE_S)
+        except BaseException:
+            await self._abort()
+            raise
+        if error is not None:
+            await self._abort()
+
+    async def _begin(self) -> None:
+        kinds: dict[str, Any] = {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}
+        self._whole_checksum = self._connection.whole_checksums
+        try:
+            answer = await self._connection.call_object(
+                "create_multipart_upload", self._key, **(kinds if self._whole_checksum else {})
+            )
+        except S3Error as error:
+            if not self._whole_checksum or not error.unsupported:
+                raise
+            log.warning("%s refuses CRC32C checksums of whole objects; parts still carry theirs", error.where)
+            self._connection.whole_checksums = self._whole_checksum = False
+            answer = await self._connection.call_object("create_multipart_upload", self._key)
+        self._upload_id = str(answer["UploadId"])
+
+    async def _start(self, part: builtins.bytes | bytearray | memoryview) -> None:
+        """Send a part as soon as the store has room for one more under way."""
+        await self._connection.parts.acquire()
+        if self._failure is not None:
+            self._connection.parts.release()
+            raise self._failure
+        self._number += 1
+        task = self._group.create_task(self._send(self._number, part))
+        task.add_done_callback(lambda _: self._connection.parts.release())  # also if it never ran
+
+    async def _send(self, number: int, part: builtins.bytes | bytearray | memoryview) -> None:
+        value = crc32c_of(part)
+        try:
+            answer = await self._connection.call_object(
+                "upload_part",
+                self._key,
+                UploadId=self._upload_id,
+                PartNumber=number,
+                Body=body_of(part),
+                ChecksumCRC32C=encode_crc32c(value),
+            )
+            self._connection.check_echo(answer, value, self._key)
+        except Exception as error:
+            self._failure = self._failure or error
+            raise
+        self._parts[number] = {
+            "PartNumber": number,
+            "ETag": answer["ETag"],
+            **({"ChecksumCRC32C": encode_crc32c(value)} if self._whole_checksum else {}),
+        }
+
+    async def _put(self) -> None:
+        data = self._held if self._held is not None else b""
+        try:
+            answer = await self._connection.call_object(
+                "put_object",
+                self._key,
+                Body=body_of(data),
+                ChecksumCRC32C=encode_crc32c(self._crc32c),
+                IfNoneMatch="*",
+            )
+        except S3Error as error:
+            await self._accept_if_ours(error)
+            return
+        self._connection.check_echo(answer, self._crc32c, self._key)
+
+    async def _complete(self, upload_id: str) -> None:
+        try:
+            answer = await self._ask_to_complete(upload_id)
+        except S3Error as error:
+            await self._accept_if_ours(error)
+            await self._abort()  # an equal object stood there before: this upload is still open
+            return
+        if decode_crc32c(answer) is None:
+            answer = await self._connection.call_object("head_object", self._key, ChecksumMode="ENABLED")
+            if answer["ContentLength"] != self._bytes:
+                raise _taken(self._connection.where_at(self._key))
+        stored = decode_crc32c(answer)
+        if stored is not None and stored != self._crc32c:
+            raise damaged(self._connection.where(self._key), self._crc32c, stored)
+
+    async def _ask_to_complete(self, upload_id: str) -> dict[str, Any]:
+        more: dict[str, Any] = {}
+        if self._whole_checksum:
+            more = {"ChecksumCRC32C": encode_crc32c(self._crc32c), "ChecksumType": "FULL_OBJECT"}
+        request = {
+            "UploadId": upload_id,
+            "MultipartUpload": {"Parts": [self._parts[number] for number in sorted(self._parts)]},
+            **more,
+        }
+        if self._connection.conditional_complete:
+            try:
+                return await self._connection.call_object(
+                    "complete_multipart_upload", self._key, IfNoneMatch="*", **request
+                )
+            except S3Error as error:
+                if not error.unsupported:
+                    raise
+                log.warning(
+                    "%s refuses a condition on completing uploads; looking first instead", error.where
+                )
+                self._connection.conditional_complete = False
+        try:
+            await self._connection.call_object("head_object", self._key)
+        except StoreError as error:
+            if error.kind != "not-found":
+                raise
+        else:
+            raise _taken(self._connection.where_at(self._key))
+        return await self._connection.call_object("complete_multipart_upload", self._key, **request)
+
+    async def _accept_if_ours(self, error: S3Error) -> None:
+        """After an unknown outcome: fine if the object there is the one we sent, else the error."""
+        if not (error.refused_condition or error.lost or error.code == "NoSuchUpload"):
+            raise error
+        try:
+            there = await self._connection.call_object("head_object", self._key, ChecksumMode="ENABLED")
+        except StoreError:
+            raise error from None
+        stored = decode_crc32c(there)
+        if there["ContentLength"] == self._bytes and stored is None:
+            stored = await self._read_back()
+        if there["ContentLength"] != self._bytes or stored != self._crc32c:
+            raise _taken(error.where) from error
+
+    async def _read_back(self) -> int:
+        """CRC32C of the object as it stands there, for servers that keep none."""
+        value = at = 0
+        while at < self._bytes:
+            end = min(at + PART_BYTES, self._bytes)
+            answer = await self._connection.call_object(
+                "get_object", self._key, Range=f"bytes={at}-{end - 1}"
+            )
+            value = crc32c_of(await self._connection.read_body(answer, self._key), value)
+            at = end
+        return value
+
+    async def _abort(self) -> None:
+        """Forget the upload. A failure leaves a stale upload and hides no other error."""
+        upload_id, self._upload_id, self._held = self._upload_id, None, None
+        if upload_id is None:
+            return
+        try:
+            await finish(
+                self._connection.call_object("abort_multipart_upload", self._key, UploadId=upload_id),
+                grace_s=GRACE_S,
+            )
+        except StoreError as error:
+            if error.kind != "not-found" and getattr(error, "code", "") != "NoSuchUpload":
+                log.warning("an upload was not aborted and stays behind: %s", error)
+
+
+def _taken(where: str) -> StoreError:
+    return StoreError(
+        "another object stands under the key of an upload",
+        where=where,
+        hint="it is not of this run; run again",
+    )

@@ -1,0 +1,178 @@
+"""Files on their way to becoming objects: made in the temporary area, published by link(2) once durable;
+refuses to publish over another object.
+"""
+# ruff: noqa: PTH108, PTH112, PTH120
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TypeVar
+
+import crc32c as crc
+
+from warmspare.errors import StoreError
+from warmspare.store.base import PART_BYTES
+from warmspare.store.files import link_new, make_directories, naming, prune, sync_directory, write_all
+from warmspare.store.threads import Threads
+
+_TRIES = 64  # of making a directory that others prune at the same moment
+_T = TypeVar("_T")
+
+
+class Staging:
+    """The directory of a repository and its temporary area. Everything here blocks and raises OSErrors."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.temporary = f"{root}/.tmp~"
+        self.uploads = f"{self.temporary}/uploads"
+
+    def path(self, key: str) -> str:
+        """Where the object of a key stands."""
+        return f"{self.root}/{key}"
+
+    def open_new(self, key: str) -> tuple[int, str]:
+        """A new file in the temporary area, open for writing, and its path."""
+        staged = f"{self.uploads}/{key}/{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        return self.in_parent(staged, lambda: os.open(staged, flags, 0o666), durable=False), staged
+
+    def stage(self, key: str, data: bytes) -> str:
+        """The path of a new, synced file in the temporary area that holds the data."""
+        fd, staged = self.open_new(key)
+        try:
+            try:
+                write_all(fd, data)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except BaseException:
+            self.discard(staged)
+            raise
+        return staged
+
+    def discard(self, staged: str) -> None:
+        """Remove a file of the temporary area; fine if it is gone."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(staged)
+        prune(self.uploads, os.path.dirname(staged))
+
+    def in_parent(self, path: str, call: Callable[[], _T], *, durable: bool) -> _T:
+        """What `call` returns once the directory of `path` exists; others may prune it at the same time."""
+        for attempt in range(_TRIES):
+            try:
+                make_directories(self.root, os.path.dirname(path), durable=durable)
+                return call()
+            except FileNotFoundError:
+                if attempt == _TRIES - 1 or not os.path.isdir(os.path.dirname(self.root)):
+                    raise
+            if attempt > 3:
+                time.sleep(random.random() / 1000)  # noqa: S311 (to get out of step)
+        raise AssertionError("unreachable")
+
+
+class FileUpload:
+    """An `Upload` (base.py) into a file of the temporary area, published once it is durable."""
+
+    def __init__(self, staging: Staging, threads: Threads, key: str) -> None:
+        self._staging, self._threads, self._key = staging, threads, key
+        self._path = staging.path(key)
+        self._fd: int | None = None
+        self._staged: str | None = None
+        self._crc32c = self._bytes = 0
+        self._ended = False
+
+    @property
+    def crc32c(self) -> int:
+        """CRC32C of the bytes written so far; of the object once the block was left."""
+        return self._crc32c
+
+    @property
+    def bytes(self) -> int:
+        """Bytes handed over so far."""
+        return self._bytes
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._threads.run(self._begin)
+        except BaseException:
+            await self._threads.run(self._abort)
+            raise
+        return self
+
+    async def write(self, part: builtins.bytes | bytearray | memoryview) -> None:
+        """See Upload.write. ValueError for a part after a short one, or a longer one than PART_BYTES."""
+        length = memoryview(part).nbytes
+        if self._ended or length > PART_BYTES:
+            raise ValueError(
+                f"a part of {length} bytes: only the last may differ from {PART_BYTES}, by being shorter"
+            )
+        self._ended = length < PART_BYTES
+        self._bytes += length
+        await self._threads.run(self._write, part)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended = True
+        await self._threads.run(self._abort if kind is not None else self._complete)
+
+    def _begin(self) -> None:
+        with naming("cannot begin an upload", self._path):
+            self._fd, self._staged = self._staging.open_new(self._key)
+
+    def _write(self, part: builtins.bytes | bytearray | memoryview) -> None:
+        assert self._fd is not None
+        self._crc32c = crc.crc32c(part, self._crc32c)
+        with naming("cannot write the object", self._path):
+            write_all(self._fd, part)
+
+    def _complete(self) -> None:
+        assert self._fd is not None and self._staged is not None
+        path, staged = self._path, self._staged
+        try:
+            with naming("cannot complete the object", path):
+                os.fsync(self._fd)
+                if os.fstat(self._fd).st_size != self._bytes:
+                    raise StoreError(
+                        "the file's size is not what was written", where=staged, hint="check the disk"
+                    )
+                if (
+                    not self._staging.in_parent(path, lambda: link_new(staged, path), durable=True)
+                    and not self._is_there()
+                ):
+                    raise StoreError(
+                        "another object stands under the key of an upload",
+                        where=path,
+                        hint="it is not of this run; run again",
+                    )
+                sync_directory(os.path.dirname(path))
+        finally:
+            self._abort()
+
+    def _is_there(self) -> bool:
+        """Whether the object under our key has our bytes (an earlier try may have put it there)."""
+        there = 0
+        with open(self._path, "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size != self._bytes:
+                return False
+            while chunk := file.read(1 << 20):
+                there = crc.crc32c(chunk, there)
+        return there == self._crc32c
+
+    def _abort(self) -> None:
+        """Remove the partial file; a failure to do so leaves a stale upload and hides no other error."""
+        with contextlib.suppress(OSError):
+            if self._fd is not None:
+                os.close(self._fd)
+        with contextlib.suppress(OSError):
+            if self._staged is not None:
+                self._staging.discard(self._staged)
+        self._fd = self._staged = None

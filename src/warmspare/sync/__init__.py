@@ -1,0 +1,1 @@
+"""The sender: from a source's extents to a published restore point."""

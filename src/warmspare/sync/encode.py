@@ -1,0 +1,130 @@
+"""Frames in the making: pages gathered from spans up to 1 MiB, then compressed; owns where a frame ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from warmspare._native import pages as native
+from warmspare.format import frame
+from warmspare.model import BLOCK_PAGES, FRAME_PAGES, SPAN_BYTES, U8, U16, U32, U64
+from warmspare.source.base import Span
+from warmspare.sync.filter import Filtered
+
+MAX_DRAFT_RECORDS = 4096  # blocks whose pages only became zero fill no frame, so the rows are bounded too
+
+
+@dataclass(slots=True)
+class Draft:
+    """A frame before compression with the records that use it, and blocks that became zero on the way.
+
+    buffer[:used]: the pages, in ascending order. Columns as in a manifest's chunk, as lists of pieces.
+    """
+
+    buffer: bytearray
+    used: int = 0
+    pages: int = 0
+    records: int = 0
+    block: list[U32] = field(default_factory=list)
+    carried: list[U16] = field(default_factory=list)
+    zero: list[U16] = field(default_factory=list)
+    hashes: list[U8] = field(default_factory=list)
+    zero_blocks: list[U32] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        return not self.records
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A frame ready to be packed (no buffers if its records carry no page) and its rows."""
+
+    buffers: list[bytes | memoryview]
+    block: U32
+    carried: U16
+    zero: U16
+    hashes: U8
+    zero_blocks: U32
+
+
+def page_numbers(block: U32, mask: U16) -> U64:
+    """Numbers of the pages that the masks of ascending blocks name, ascending."""
+    bits = (mask[:, None] >> np.arange(BLOCK_PAGES, dtype=np.uint16)) & np.uint16(1)
+    row, page = np.nonzero(bits)
+    return block.astype(np.uint64)[row] * np.uint64(BLOCK_PAGES) + page.astype(np.uint64)
+
+
+class FrameBuilder:
+    """Collects filtered spans of one disk, in order. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._draft = Draft(bytearray(SPAN_BYTES))
+
+    def add(self, span: Span | None, found: Filtered) -> list[Draft]:
+        """Gather what was found; the frames that filled up on the way. The span may be released afterwards."""
+        closed: list[Draft] = []
+        ahead = np.cumsum(np.bitwise_count(found.carried), dtype=np.int64)
+        start, count = 0, found.block.size
+        masks = np.zeros(span.blocks.size if span else 0, dtype=np.uint16)
+        masks[found.row] = found.carried
+        zeros = found.zero_blocks
+        while start < count:
+            draft = self._draft
+            behind = int(ahead[start - 1]) if start else 0
+            stop = int(np.searchsorted(ahead, behind + FRAME_PAGES - draft.pages, side="right"))
+            stop = min(stop, start + MAX_DRAFT_RECORDS - draft.records)
+            if stop <= start:
+                # what a frame covers stays apart from the next: manifests are in disk order
+                before = int(np.searchsorted(zeros, found.block[start]))
+                self._add_zeros(zeros[:before])
+                zeros = zeros[before:]
+                closed.append(self._close())
+                continue
+            assert span is not None
+            first, last = int(found.row[start]), int(found.row[stop - 1])
+            draft.used = native.gather(span.data, masks, first, last + 1, draft.buffer, draft.used)
+            draft.pages += int(ahead[stop - 1]) - behind
+            draft.records += stop - start
+            draft.block.append(found.block[start:stop])
+            draft.carried.append(found.carried[start:stop])
+            draft.zero.append(found.zero[start:stop])
+            draft.hashes.append(found.hashes[start:stop])
+            start = stop
+        self._add_zeros(zeros)
+        if self._draft.pages == FRAME_PAGES or self._draft.records >= MAX_DRAFT_RECORDS:
+            closed.append(self._close())
+        return closed
+
+    def _add_zeros(self, blocks: U32) -> None:
+        if blocks.size:
+            self._draft.zero_blocks.append(blocks)
+            self._draft.records += blocks.size
+
+    def _close(self) -> Draft:
+        draft, self._draft = self._draft, Draft(bytearray(SPAN_BYTES))
+        return draft
+
+    def finish(self) -> list[Draft]:
+        """What is left over."""
+        return [] if self._draft.empty else [self._close()]
+
+
+def _join(pieces: list[np.ndarray], like: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    return np.concatenate(pieces) if pieces else like
+
+
+def encode(draft: Draft, level: int) -> Encoded:
+    """Compress a draft; runs in a worker thread."""
+    block = _join(draft.block, np.empty(0, dtype=np.uint32))
+    carried = _join(draft.carried, np.empty(0, dtype=np.uint16))
+    buffers: list[bytes | memoryview] = []
+    if draft.pages:
+        buffers = frame.encode(page_numbers(block, carried), memoryview(draft.buffer)[: draft.used], level)
+    return Encoded(
+        buffers, block, carried,
+        _join(draft.zero, np.empty(0, dtype=np.uint16)),
+        _join(draft.hashes, np.empty((0, 16), dtype=np.uint8)),
+        _join(draft.zero_blocks, np.empty(0, dtype=np.uint32)),
+    )  # fmt: skip

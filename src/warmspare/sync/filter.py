@@ -1,0 +1,165 @@
+"""The page filter: what of a span must be recorded, given what was last committed.
+
+Owns the comparison with hash table and page map and the finding of changes that the tracker missed; runs in
+one worker thread, a span at a time. docs/architecture.md, "Blocks and pages".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import xxhash
+
+from warmspare._native import pages as native
+from warmspare.model import (
+    BLOCK_BYTES,
+    BLOCK_PAGES,
+    FULL_MASK,
+    PAGE_BYTES,
+    SPAN_BLOCKS,
+    U8,
+    U16,
+    U32,
+    Extents,
+    block_bytes,
+    covered,
+    overlaps,
+    page_bytes,
+)
+from warmspare.source.base import Hole, Span
+from warmspare.state.table import HashTable
+from warmspare.sync.journal import PageLog
+from warmspare.sync.pagemap import PageMap
+
+
+@dataclass(frozen=True, slots=True)
+class Untracked:
+    """Pages that changed though the tracker did not report them: [offset, offset + length) of the disk."""
+
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """What of a span (or hole) goes into the restore point.
+
+    block, carried, zero, hashes: one row a record, ascending; row: the record's place in the span.
+    zero_blocks: blocks that became zero. changed_bytes: bytes of all pages recorded or in them.
+    """
+
+    block: U32
+    row: U32
+    carried: U16
+    zero: U16
+    hashes: U8
+    zero_blocks: U32
+    changed_bytes: int
+    untracked: list[Untracked] = field(default_factory=list)
+
+
+class PageFilter:
+    """One disk's filter. before_bytes: capacity at the parent, None if it had none. pages: None if the map
+    can't be trusted (then every page of a changed block is recorded). reported: what the tracker said."""
+
+    def __init__(
+        self,
+        capacity_bytes: int,
+        before_bytes: int | None,
+        table: HashTable,
+        pages: PageMap,
+        log: PageLog,
+        reported: Extents | None,
+    ) -> None:
+        self._capacity, self._before = capacity_bytes, before_bytes
+        self._table, self._pages, self._log, self._reported = table, pages, log, reported
+        self._trusted = before_bytes is not None
+        # The old last block, if it was short: its last page had another length, so its hash says nothing.
+        self._odd_block = -1
+        if before_bytes is not None and before_bytes != capacity_bytes and before_bytes % BLOCK_BYTES:
+            self._odd_block = before_bytes // BLOCK_BYTES
+        self._zero_page = xxhash.xxh3_64_intdigest(bytes(PAGE_BYTES), pages.seed)
+        self._out_blocks = np.zeros(SPAN_BLOCKS * 16, dtype=np.uint8)
+        self._out_pages = np.zeros(SPAN_BLOCKS * BLOCK_PAGES, dtype=np.uint64)
+        self._masks = np.zeros((3, SPAN_BLOCKS), dtype=np.uint16)
+        self._state = np.zeros(SPAN_BLOCKS, dtype=np.uint8)
+
+    def hole(self, hole: Hole) -> list[Filtered]:
+        """Blocks that the medium says are zeros: those that were not are recorded as such."""
+        return [self._zeroed(blocks) for blocks in self._table.nonzero(hole.start, hole.stop)]
+
+    def _zeroed(self, blocks: U32) -> Filtered:
+        none16, none32 = np.empty(0, dtype=np.uint16), np.empty(0, dtype=np.uint32)
+        size = sum(block_bytes(int(b), self._capacity) for b in blocks[-1:]) + (blocks.size - 1) * BLOCK_BYTES
+        untracked = self._zeroed_untracked(blocks)
+        none = np.empty((0, 16), dtype=np.uint8)
+        return Filtered(none32, none32, none16, none16, none, blocks, size, untracked)
+
+    def span(self, span: Span) -> Filtered:
+        """Compare a span with what was committed. StoreError or TableDamagedError from the local state."""
+        blocks, n = span.blocks, span.blocks.size
+        old_blocks = self._table.read(blocks)
+        if self._trusted:
+            old_pages = self._pages.read(blocks)
+            if self._odd_block >= 0:
+                old_pages[blocks == self._odd_block] = 0
+        else:
+            old_pages = np.zeros((n, BLOCK_PAGES), dtype=np.uint64)
+        nonzero, changed, known = self._masks
+        native.filter_span(
+            span.data, self._pages.seed, old_blocks.reshape(-1), old_pages.reshape(-1), False,
+            self._out_blocks, self._out_pages, nonzero, changed, known, self._state,
+        )  # fmt: skip
+        state = self._state[:n]
+        rows = np.flatnonzero(state == native.CHANGED)
+        carried, zero = changed[rows] & nonzero[rows], changed[rows] & ~nonzero[rows]
+        hashes = self._out_blocks.reshape(-1, 16)[rows]
+        self._log.append(blocks[rows], self._out_pages.reshape(-1, BLOCK_PAGES)[rows])
+        became_zero = blocks[state == native.BECAME_ZERO]
+        size = int(np.bitwise_count(carried | zero).sum()) * PAGE_BYTES + became_zero.size * BLOCK_BYTES
+        if n and int(blocks[-1]) * BLOCK_BYTES + BLOCK_BYTES > self._capacity and state[n - 1]:
+            size -= PAGE_BYTES - page_bytes((self._capacity - 1) // PAGE_BYTES, self._capacity)
+        untracked = self._zeroed_untracked(became_zero)
+        if self._reported is not None:
+            was_zero = ~old_blocks.any(axis=1)
+            for row in rows.tolist():
+                certain = int(nonzero[row]) if was_zero[row] else int(changed[row]) & int(known[row])
+                untracked += self._outside(int(blocks[row]), certain)
+        return Filtered(
+            blocks[rows], rows.astype(np.uint32), carried, zero, hashes, became_zero, size, untracked
+        )
+
+    def _zeroed_untracked(self, blocks: U32) -> list[Untracked]:
+        out: list[Untracked] = []
+        if self._reported is None or not self._trusted:
+            return out
+        for block in blocks.tolist():
+            start = block * BLOCK_BYTES
+            if covered(self._reported, start, start + block_bytes(block, self._capacity)):
+                continue
+            was = self._pages.read(np.array([block], dtype=np.uint32))[0]
+            certain = sum(1 << p for p in range(BLOCK_PAGES) if was[p] and was[p] != self._zero_page)
+            out += self._outside(block, certain)
+        return out
+
+    def _outside(self, block: int, mask: int) -> list[Untracked]:
+        """Runs of the pages in `mask` that no reported extent touches."""
+        reported = self._reported
+        assert reported is not None
+        start = block * BLOCK_BYTES
+        if not mask & FULL_MASK or covered(reported, start, start + block_bytes(block, self._capacity)):
+            return []
+        out: list[Untracked] = []
+        for p in range(BLOCK_PAGES):
+            if not mask >> p & 1:
+                continue
+            at = start + p * PAGE_BYTES
+            size = min(PAGE_BYTES, self._capacity - at)
+            if overlaps(reported, at, at + size):
+                continue
+            if out and out[-1].offset + out[-1].length == at:
+                out[-1] = Untracked(out[-1].offset, out[-1].length + size)
+            else:
+                out.append(Untracked(at, size))
+        return out

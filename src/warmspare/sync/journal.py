@@ -1,0 +1,119 @@
+"""What a run leaves behind if it dies: its identity, the manifests it builds, the page hashes it learned.
+
+Owns the run's directory. The objects of a run lie under its own keys, so the run's ID, durable before the
+first byte is sent, is all that the next run needs to find and remove what was never published.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import xxhash
+
+from warmspare.model import BLOCK_PAGES, U32, U64
+from warmspare.state.files import local_io, pwrite_all, read_record, sync_directory, write_record
+
+WHAT = "the state directory"
+BATCH = struct.Struct("<4sIQ")  # magic, rows, xxh3-64 of the rows
+MAGIC = b"WSPR"
+ROW = np.dtype([("block", "<u4"), ("pages", "<u8", (BLOCK_PAGES,))])
+MAX_ROWS = 1 << 16
+
+
+class RunRecord(msgspec.Struct, frozen=True):
+    """run: 32 hex digits. sequence and parent: the restore point it means to publish, and on top of what."""
+
+    run: str
+    sequence: int
+    parent: str | None
+
+
+class PageLog:
+    """Page hashes of one disk in the order they were learned; appended to, then synced, then replayed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with local_io(WHAT, path):
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._end = os.fstat(self._fd).st_size
+        self.rows = 0
+
+    def append(self, blocks: U32, pages: U64) -> None:
+        """blocks: n numbers; pages: shape (n, 16). Buffered by the kernel only."""
+        if not blocks.size:
+            return
+        rows = np.empty(blocks.size, dtype=ROW)
+        rows["block"], rows["pages"] = blocks, pages
+        raw = rows.tobytes()
+        with local_io(WHAT, self._path):
+            head = BATCH.pack(MAGIC, blocks.size, xxhash.xxh3_64_intdigest(raw))
+            pwrite_all(self._fd, head + raw, self._end)
+        self._end += len(head) + len(raw)
+        self.rows += blocks.size
+
+    def sync(self) -> None:
+        with local_io(WHAT, self._path):
+            os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def replay(self) -> Iterator[tuple[U32, U64]]:
+        """Batches as appended; stops at the first that is cut off or damaged (the rest stays unknown)."""
+        at = 0
+        while True:
+            head = os.pread(self._fd, BATCH.size, at)
+            if len(head) < BATCH.size:
+                return
+            magic, rows, checksum = BATCH.unpack(head)
+            if magic != MAGIC or rows > MAX_ROWS:
+                return
+            raw = os.pread(self._fd, rows * ROW.itemsize, at + BATCH.size)
+            if len(raw) != rows * ROW.itemsize or xxhash.xxh3_64_intdigest(raw) != checksum:
+                return
+            table = np.frombuffer(raw, dtype=ROW)
+            yield table["block"].astype(np.uint32), table["pages"].astype(np.uint64)
+            at += BATCH.size + len(raw)
+
+
+class Journal:
+    """The journal under a VM's state directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._record_path = directory / "run.json"
+
+    def left_over(self) -> RunRecord | None:
+        """The run that did not finish, if one did not."""
+        return read_record(self._record_path, RunRecord, WHAT)
+
+    def begin(self, record: RunRecord) -> None:
+        """Durable before anything of the run reaches the store. The last run's leavings must be gone."""
+        with local_io(WHAT, self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+        write_record(self._record_path, record, WHAT)
+
+    def page_log(self, index: int) -> PageLog:
+        return PageLog(self.directory / f"{index:03d}.pages")
+
+    def manifest_path(self, index: int) -> Path:
+        return self.directory / f"{index:03d}.manifest"
+
+    def clear(self) -> None:
+        """Forget the run: the record last, so that a crash inside leaves it to be cleared again."""
+        if not self.directory.exists():
+            return
+        with local_io(WHAT, self.directory):
+            for path in self.directory.iterdir():
+                if path != self._record_path:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self._record_path.unlink(missing_ok=True)
+            sync_directory(self.directory)

@@ -1,0 +1,248 @@
+"""A sender's local state of one VM: last point seen, journal, and each disk's table and page map.
+
+Owns bringing that state to the head of the chain (architecture.md, invariants 2, 10 and 11): by what a dead
+run left, by the manifests published since, or by rebuilding from a checkpoint. All of it is a cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from warmspare.errors import IntegrityError
+from warmspare.format import tablefile
+from warmspare.format.manifest import ManifestReader
+from warmspare.format.point import Disk
+from warmspare.model import BLOCK_PAGES
+from warmspare.observe.events import Events
+from warmspare.repository.chain import Point, PointId, Repository
+from warmspare.repository.objects import fetched, manifest_of
+from warmspare.state.files import read_record, write_record
+from warmspare.state.table import HashTable, TableDamagedError
+from warmspare.store import layout
+from warmspare.sync.journal import Journal, PageLog
+from warmspare.sync.pagemap import PageMap
+
+WHAT = "the state directory"
+NO_POINT = "0" * 64  # the generation of a disk's files before its first restore point
+
+
+class StateRecord(msgspec.Struct, frozen=True):
+    """Which repository and restore point this state belongs to."""
+
+    repository: str
+    uri: str
+    vm: str
+    sequence: int
+    sha256: str
+
+
+class DiskState:
+    """One disk's files, open."""
+
+    def __init__(self, directory: Path) -> None:
+        with ExitStack() as stack:
+            self.table = stack.enter_context(HashTable(directory / "table"))
+            self.pages = stack.enter_context(PageMap(directory / "pagemap"))
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class LocalState:
+    """The state directory of one VM and repository: `<state>/<vm>/<repository id>`."""
+
+    def __init__(self, state: Path, vm: str, repository: Repository) -> None:
+        self._vm, self._repository = vm, repository
+        self.home = state / layout.encode_name(vm)
+        self.directory = self.home / repository.id
+        self.journal = Journal(self.directory / "run")
+        self._record_path = self.directory / "state.json"
+
+    def last(self) -> PointId | None:
+        """The newest restore point this sender saw. IntegrityError if the repository at this URI is another
+        than the one that was synced to before."""
+        record = read_record(self._record_path, StateRecord, WHAT)
+        if record:
+            return PointId(record.sequence, record.sha256) if record.sequence else None
+        for other in sorted(self.home.glob("*/state.json")) if self.home.exists() else []:
+            found = read_record(other, StateRecord, WHAT)
+            if found and found.uri == self._repository.store.uri and found.repository != self._repository.id:
+                raise IntegrityError(
+                    f"the repository was replaced: it is {self._repository.id} and was {found.repository}, "
+                    f"with restore point {PointId(found.sequence, found.sha256).label} of VM {self._vm!r}",
+                    where=found.uri,
+                    hint=f"put the old one back, or remove {other.parent} to begin anew",
+                )
+        return None
+
+    def remember(self, point: PointId | None) -> None:
+        record = StateRecord(
+            self._repository.id, self._repository.store.uri, self._vm,
+            point.sequence if point else 0, point.sha256 if point else "",
+        )  # fmt: skip
+        write_record(self._record_path, record, WHAT)
+
+    def open_disk(self, disk_id: str) -> DiskState:
+        return DiskState(self.directory / "disks" / layout.encode_name(disk_id))
+
+    async def prepare(
+        self, disk_id: str, state: DiskState, head: Point | None, fresh: list[Point], log: PageLog | None,
+        events: Events,
+    ) -> Disk | None:
+        """Bring a disk's files to the head. Returns the disk as the head has it, None if it has not.
+
+        fresh: points from the last one seen up to the head, oldest first. log: page hashes that a dead
+        run of ours left for the newest of them.
+        """  # fmt: skip
+        disk = head.record.disk(disk_id) if head else None
+        if disk is None or head is None:
+            await asyncio.to_thread(self._start_over, state)
+            return None
+        generation = head.id.sha256
+        if state.table.generation != generation:
+            await self._advance_table(disk_id, state, fresh, events)
+            if state.table.generation != generation:
+                events.emit("state.rebuild", vm=self._vm, disk=disk_id, what="hash table")
+                await self.rebuild_table(disk, state.table, head)
+        try:
+            state.table.check(disk.capacity_bytes, disk.root)
+        except TableDamagedError:
+            events.emit("state.rebuild", vm=self._vm, disk=disk_id, what="hash table")
+            await self.rebuild_table(disk, state.table, head)
+        if state.pages.generation != generation:
+            await self._advance_pages(disk_id, state.pages, fresh, log)
+            if state.pages.generation != generation:
+                events.emit("state.rebuild", vm=self._vm, disk=disk_id, what="page map")
+                state.pages.reset()
+                state.pages.finish(generation)
+        return disk
+
+    @staticmethod
+    def _start_over(state: DiskState) -> None:
+        if state.table.generation != NO_POINT:
+            state.table.reset()
+            state.table.commit(NO_POINT, 0)
+        if state.pages.generation != NO_POINT:
+            state.pages.reset()
+            state.pages.finish(NO_POINT)
+
+    def _since(self, generation: str | None, disk_id: str, fresh: list[Point]) -> list[Point] | None:
+        """The points after `generation`, if it is among the fresh ones (or their parent) and the disk is in
+        all of them."""
+        for at, point in enumerate(fresh):
+            if generation is not None and (point.record.parent or NO_POINT) == generation:
+                rest = fresh[at:]
+                return rest if all(p.record.disk(disk_id) for p in rest) else None
+        return None
+
+    async def _advance_table(self, disk_id: str, state: DiskState, fresh: list[Point], events: Events) -> None:
+        try:
+            for point in self._since(state.table.generation, disk_id, fresh) or []:
+                disk = point.record.disk(disk_id)
+                assert disk
+                await self._stage(state.table, point, disk)
+                root = await asyncio.to_thread(state.table.staged_root, disk.capacity_bytes)
+                if root != disk.root:
+                    raise TableDamagedError("the local hash table is not what the chain says")
+                await asyncio.to_thread(state.table.commit, point.id.sha256, disk.capacity_bytes)
+        except TableDamagedError:
+            await asyncio.to_thread(state.table.reset)
+
+    async def _stage(self, table: HashTable, point: Point, disk: Disk) -> None:
+        async with manifest_of(self._repository, point.record, disk, self.directory / "tmp") as manifest:
+            await asyncio.to_thread(stage_manifest, table, manifest)
+
+    async def rebuild_table(self, disk: Disk, table: HashTable, head: Point) -> None:
+        """From the newest checkpoint and the manifests after it, or from the first manifest on."""
+        await asyncio.to_thread(table.reset)
+        path: list[Point] = []
+        checkpoint = disk.checkpoint
+        newest = head
+        while True:
+            entry = newest.record.disk(disk.id)
+            if entry is None:  # the disk joined the VM just after this point
+                break
+            if checkpoint and newest.record.sequence == checkpoint.sequence:
+                break
+            path.append(newest)
+            if newest.record.sequence == 1:
+                break
+            parent = await self._repository.load(self._vm, newest.record.sequence - 1)
+            if parent.id.sha256 != newest.record.parent:
+                raise IntegrityError(
+                    f"restore point {newest.id.label} does not descend from {parent.id.label}",
+                    where=self._repository.store.uri,
+                    hint="put the right record back from a copy of the repository",
+                )
+            newest = parent
+        if checkpoint:
+            base = newest.record.disk(disk.id)
+            assert base
+            ref = checkpoint.table
+            what = f"the hash table checkpoint of restore point {checkpoint.sequence}"
+            async with fetched(self._repository, ref, self.directory / "tmp", what) as copy:
+                leaves = tablefile.decode(copy.read_at, copy.total_bytes, base.capacity_bytes, copy.where)
+                await asyncio.to_thread(_stage_leaves, table, leaves)
+        for point in reversed(path):
+            entry = point.record.disk(disk.id)
+            assert entry
+            await self._stage(table, point, entry)
+        root = await asyncio.to_thread(table.staged_root, disk.capacity_bytes)
+        if root != disk.root:
+            table.unstage()
+            raise IntegrityError(
+                f"the chain does not give the hash table that restore point {head.id.label} states "
+                f"for disk {disk.id}",
+                where=self._repository.store.uri,
+                hint="the repository was tampered with or its writer had a bug; audit it",
+            )
+        await asyncio.to_thread(table.commit, head.id.sha256, disk.capacity_bytes)
+
+    async def _advance_pages(
+        self, disk_id: str, pages: PageMap, fresh: list[Point], log: PageLog | None
+    ) -> None:
+        """Pages of blocks that others changed become unknown; our own dead run's are known."""
+        for point in self._since(pages.generation, disk_id, fresh) or []:
+            disk = point.record.disk(disk_id)
+            assert disk
+            pages.begin()
+            async with manifest_of(self._repository, point.record, disk, self.directory / "tmp") as manifest:
+                await asyncio.to_thread(_forget, pages, manifest)
+            if log and point is fresh[-1]:
+                await asyncio.to_thread(commit_pages, pages, log, point.id.sha256)
+            else:
+                pages.finish(point.id.sha256)
+
+
+def stage_manifest(table: HashTable, manifest: ManifestReader) -> None:
+    """Stage what a manifest says of the hash table."""
+    for chunk in manifest.chunks():
+        table.stage(chunk.block, chunk.hashes)
+        for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+            table.stage_zero(start, count)
+
+
+def _stage_leaves(table: HashTable, leaves: object) -> None:
+    for index, leaf in leaves:  # type: ignore[attr-defined]
+        blocks = np.arange(index * 256, index * 256 + 256, dtype=np.uint32)
+        table.stage(blocks, np.frombuffer(leaf, dtype=np.uint8).reshape(256, 16))
+
+
+def _forget(pages: PageMap, manifest: ManifestReader) -> None:
+    for chunk in manifest.chunks():
+        blocks = np.unique(chunk.block)
+        pages.write(blocks, np.zeros((blocks.size, BLOCK_PAGES), dtype=np.uint64))
+
+
+def commit_pages(pages: PageMap, log: PageLog, generation: str) -> None:
+    """Replay a page log into the map and make it the map of that restore point."""
+    pages.begin()
+    for blocks, hashes in log.replay():
+        pages.write(blocks, hashes)
+    pages.finish(generation)

@@ -1,0 +1,107 @@
+"""Which blocks of a disk a sync must read; owns the parsing of extent files and the widening rules.
+
+Architecture.md, invariants 6, 8 and 12: extents are widened to whole blocks; a grown disk's old last block and
+everything after it are read; where nothing is known everything is read.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from warmspare.errors import ConfigError, SourceError
+from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, Extents, normalise, union, whole_disk, widen
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """read: block-aligned extents to look at. reported: what the tracker said, None if it was not asked or
+    not used. reason: why everything is read, "" if it is not."""
+
+    read: Extents
+    reported: Extents | None
+    reason: str
+
+
+def parse_extents(path: Path, capacity_bytes: int) -> Extents:
+    """Lines of `offset length` in bytes (the table PowerCLI prints; blank lines, a heading and a ruler of
+    dashes allowed), ascending and disjoint, within the disk.
+
+    ConfigError naming the line for garbage, negative numbers, extents out of range, out of order or
+    overlapping: a list that is not what a tracker prints may be a truncated or mixed-up one.
+    """
+    offsets, lengths = array("q"), array("q")
+    end = 0
+    try:
+        with path.open(encoding="utf-8", errors="strict") as lines:
+            for number, line in enumerate(lines, 1):
+                words = line.replace(",", " ").split()
+                if not words or (number <= 5 and not offsets and _heading(words)):
+                    continue
+                where = f"{path}, line {number}"
+                try:
+                    if len(words) != 2 or not all(w.lstrip("-").isascii() and w.lstrip("-").isdigit() for w in words):
+                        raise ValueError
+                    offset, length = int(words[0]), int(words[1])
+                except ValueError:
+                    raise ConfigError(
+                        f"the extents have a line that is not `offset length`: {line.strip()[:60]!r}",
+                        where=where,
+                        hint="give two whole numbers of bytes a line",
+                    ) from None
+                if offset < 0 or length < 0:
+                    raise ConfigError("an extent is negative", where=where, hint="give bytes from 0 up")
+                if offset + length > capacity_bytes:
+                    raise ConfigError(
+                        f"an extent ends at {offset + length}, beyond the disk's {capacity_bytes} bytes",
+                        where=where,
+                        hint="check that the extents belong to this disk (they follow the disks' order)",
+                    )
+                if offset < end:
+                    raise ConfigError(
+                        f"an extent begins at {offset}, before the last one ended at {end}: the extents "
+                        "overlap or are out of order",
+                        where=where,
+                        hint="give them ascending and disjoint, as the tracker prints them",
+                    )
+                end = offset + length
+                if length:
+                    offsets.append(offset)
+                    lengths.append(length)
+    except OSError as error:
+        raise ConfigError(
+            f"the extents can't be read: {error.strerror}", where=str(path), hint="check the path"
+        ) from error
+    except UnicodeDecodeError:
+        raise ConfigError(
+            "the extents are not text", where=str(path), hint="give two whole numbers of bytes a line"
+        ) from None
+    return normalise(np.frombuffer(offsets, dtype=np.int64), np.frombuffer(lengths, dtype=np.int64))
+
+
+def _heading(words: list[str]) -> bool:
+    """PowerCLI's table begins with column names and a ruler."""
+    letters = all(w.isascii() and w.isalpha() for w in words)
+    return len(words) == 2 and (letters or all(set(w) == {"-"} for w in words))
+
+
+def plan(capacity_bytes: int, before_bytes: int | None, reported: Extents | None) -> Plan:
+    """What to read. before_bytes: capacity at the parent point, None if the disk has none."""
+    if capacity_bytes > MAX_CAPACITY_BYTES:
+        raise SourceError(
+            f"a disk of {capacity_bytes} bytes is larger than the {MAX_CAPACITY_BYTES} that VMware allows",
+            hint="give the path of a disk image",
+        )
+    if before_bytes is None:
+        return Plan(whole_disk(capacity_bytes), None, "first sync of this disk")
+    if reported is None:
+        return Plan(whole_disk(capacity_bytes), None, "no extents given")
+    read = widen(reported, BLOCK_BYTES, capacity_bytes)
+    if capacity_bytes != before_bytes:
+        tail = (before_bytes - 1) // BLOCK_BYTES * BLOCK_BYTES
+        grown = normalise([tail], [capacity_bytes - tail])
+        read, reported = union(read, grown), union(reported, grown)
+    return Plan(read, reported, "")

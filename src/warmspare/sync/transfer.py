@@ -1,0 +1,149 @@
+"""One disk through the stages: read, filter, compress, pack, upload; owns the queues between them.
+
+Each stage is a coroutine with a bounded queue behind it; bytes are worked on in threads with the GIL released.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from warmspare.format.manifest import PackRef
+from warmspare.model import BLOCK_BYTES
+from warmspare.observe.events import Meter
+from warmspare.source.base import Hole, Source, Span
+from warmspare.store.base import Store
+from warmspare.sync.encode import Draft, Encoded, FrameBuilder, encode
+from warmspare.sync.filter import Filtered, PageFilter, Untracked
+from warmspare.sync.index import ManifestFile
+from warmspare.sync.level import Level
+from warmspare.sync.plan import Plan
+from warmspare.sync.upload import PackWriter
+
+SPANS_AHEAD = 3
+DRAFTS_AHEAD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """Worker threads: `pool` compresses, one a core; `single` filters, in order."""
+
+    pool: ThreadPoolExecutor
+    single: ThreadPoolExecutor
+    cores: int
+    level: Level
+
+
+@asynccontextmanager
+async def codec(level: int | None) -> AsyncIterator[Codec]:
+    cores = len(os.sched_getaffinity(0))
+    with (
+        ThreadPoolExecutor(cores, thread_name_prefix="codec") as pool,
+        ThreadPoolExecutor(1, thread_name_prefix="filter") as single,
+    ):
+        yield Codec(pool, single, cores, Level(level))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where packs go. vm: encoded. run: 16 bytes. numbers: of packs, unique in the run."""
+
+    store: Store
+    vm: str
+    run: bytes
+    disk: int
+    numbers: Iterator[int]
+
+
+class Transfer:
+    """Runs once, for one disk. `on_untracked` hears of pages that changed outside the reported extents."""
+
+    def __init__(
+        self,
+        source: Source,
+        plan: Plan,
+        page_filter: PageFilter,
+        manifest: ManifestFile,
+        target: Target,
+        codec: Codec,
+        meter: Meter,
+        on_untracked: Callable[[Untracked], None],
+    ) -> None:
+        self._source, self._plan, self._filter = source, plan, page_filter
+        self._manifest, self._target, self._codec = manifest, target, codec
+        self._meter, self._on_untracked = meter, on_untracked
+        self._spans: asyncio.Queue[Span | Hole | None] = asyncio.Queue(SPANS_AHEAD)
+        self._drafts: asyncio.Queue[Draft | None] = asyncio.Queue(DRAFTS_AHEAD)
+        self._frames: asyncio.Queue[asyncio.Future[Encoded] | None] = asyncio.Queue(codec.cores + 2)
+        self._builder = FrameBuilder()
+        self.changed_blocks = 0
+
+    async def run(self) -> list[PackRef]:
+        """Returns the packs when every one of them is complete in the store."""
+        async with asyncio.TaskGroup() as tasks:
+            packs = PackWriter(
+                self._target.store, self._target.vm, self._target.run, self._target.disk,
+                self._target.numbers, tasks,
+            )  # fmt: skip
+            tasks.create_task(self._read(), name="read")
+            tasks.create_task(self._filter_spans(), name="filter")
+            tasks.create_task(self._compress(), name="compress")
+            done = tasks.create_task(self._pack(packs), name="pack")
+        return done.result()
+
+    async def _read(self) -> None:
+        async for item in self._source.read(self._plan.read):
+            await self._spans.put(item)
+        await self._spans.put(None)
+
+    def _look(self, item: Span | Hole) -> tuple[list[Draft], list[Filtered]]:
+        """In the filter's thread: compare, then gather while the span is still in the cache."""
+        if isinstance(item, Hole):
+            found = self._filter.hole(item)
+            return [draft for part in found for draft in self._builder.add(None, part)], found
+        part = self._filter.span(item)
+        return self._builder.add(item, part), [part]
+
+    async def _filter_spans(self) -> None:
+        loop = asyncio.get_running_loop()
+        while (item := await self._spans.get()) is not None:
+            drafts, found = await loop.run_in_executor(self._codec.single, self._look, item)
+            if isinstance(item, Span):
+                self._meter.read_bytes += len(item.data)
+                self._meter.done_bytes += len(item.data)
+                item.release()
+            else:
+                self._meter.done_bytes += (item.stop - item.start) * BLOCK_BYTES
+            for part in found:
+                self._meter.changed_bytes += part.changed_bytes
+                self.changed_blocks += part.block.size + part.zero_blocks.size
+                for finding in part.untracked:
+                    self._on_untracked(finding)
+            for draft in drafts:
+                await self._drafts.put(draft)
+        for draft in self._builder.finish():
+            await self._drafts.put(draft)
+        await self._drafts.put(None)
+
+    async def _compress(self) -> None:
+        loop = asyncio.get_running_loop()
+        while (draft := await self._drafts.get()) is not None:
+            level = self._codec.level.now
+            await self._frames.put(loop.run_in_executor(self._codec.pool, encode, draft, level))
+        await self._frames.put(None)
+
+    async def _pack(self, packs: PackWriter) -> list[PackRef]:
+        level = self._codec.level
+        while (future := await self._frames.get()) is not None:
+            began = time.monotonic()
+            encoded = await future
+            ready = time.monotonic()
+            place = await packs.add(encoded.buffers) if encoded.buffers else None
+            level.waited(codec_s=ready - began, link_s=time.monotonic() - ready)
+            self._manifest.add(encoded, place)
+        return await packs.finish()

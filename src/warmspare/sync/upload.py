@@ -1,0 +1,120 @@
+"""Packs on their way up: frames collected to parts, parts handed to the store; owns pack boundaries.
+
+A pack that is being finished (its last parts, its fsync or its completion) does not hold up the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from warmspare.format.manifest import PackRef
+from warmspare.format.pack import PACK_BYTES, PackHeader
+from warmspare.store import layout
+from warmspare.store.base import PART_BYTES, Store
+
+MAX_OPEN_PACKS = 2
+
+
+@dataclass(slots=True)
+class _Open:
+    index: int
+    size: int
+    parts: asyncio.Queue[memoryview | None]
+    part: bytearray
+    filled: int
+
+
+class PackWriter:
+    """Writes the packs of one disk.
+
+    vm: encoded. run: 16 bytes. numbers: of packs, unique in the run. tasks: owns the uploads; if one fails,
+    the group is cancelled. Frames come one at a time.
+    """
+
+    def __init__(
+        self, store: Store, vm: str, run: bytes, disk: int, numbers: Iterator[int], tasks: asyncio.TaskGroup
+    ) -> None:
+        self._store, self._vm, self._run, self._disk = store, vm, run, disk
+        self._numbers, self._tasks = numbers, tasks
+        self._refs: list[PackRef | None] = []
+        self._uploads: list[asyncio.Task[None]] = []
+        self._slots = asyncio.Semaphore(MAX_OPEN_PACKS)
+        self._open: _Open | None = None
+
+    async def add(self, buffers: list[bytes | memoryview]) -> tuple[int, int]:
+        """Append a frame given in pieces. Returns (index of its pack in `finish`'s list, offset in it).
+
+        Waits while the store takes no more; that is the back-pressure of the link.
+        """
+        pack = self._open or await self._begin()
+        offset = pack.size
+        for buffer in buffers:
+            await self._append(pack, buffer)
+        if pack.size >= PACK_BYTES:
+            await self._end()
+        return pack.index, offset
+
+    async def finish(self) -> list[PackRef]:
+        """Complete every pack; what the manifest says of them."""
+        await self._end()
+        for task in self._uploads:
+            await task
+        return [ref for ref in self._refs if ref is not None]
+
+    async def _begin(self) -> _Open:
+        await self._slots.acquire()
+        number = next(self._numbers)
+        index = len(self._refs)
+        self._refs.append(None)
+        pack = self._open = _Open(index, 0, asyncio.Queue(1), bytearray(PART_BYTES), 0)
+        self._uploads.append(self._tasks.create_task(self._send(index, number, pack.parts)))
+        await self._append(pack, PackHeader(self._run, number, self._disk).encode())
+        return pack
+
+    async def _append(self, pack: _Open, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        pack.size += len(view)
+        while view:
+            count = min(len(view), PART_BYTES - pack.filled)
+            pack.part[pack.filled : pack.filled + count] = view[:count]
+            pack.filled += count
+            view = view[count:]
+            if pack.filled == PART_BYTES:
+                await pack.parts.put(memoryview(pack.part))
+                pack.part, pack.filled = bytearray(PART_BYTES), 0
+
+    async def _end(self) -> None:
+        pack, self._open = self._open, None
+        if pack:
+            if pack.filled:
+                await pack.parts.put(memoryview(pack.part)[: pack.filled])
+            await pack.parts.put(None)
+
+    async def _send(self, index: int, number: int, parts: asyncio.Queue[memoryview | None]) -> None:
+        summed = hashlib.sha256()
+        try:
+            async with self._store.upload(layout.pack_key(self._vm, self._run.hex(), number)) as upload:
+                while (part := await parts.get()) is not None:
+                    await asyncio.to_thread(summed.update, part)
+                    await upload.write(part)
+            self._refs[index] = PackRef(self._run, number, upload.bytes, upload.crc32c, summed.digest())
+        finally:
+            self._slots.release()
+
+
+async def upload_file(store: Store, key: str, path: str, what: str) -> tuple[int, str, int]:
+    """Upload a local file. Returns (length, hex SHA-256, CRC32C)."""
+    from warmspare.state.files import local_io  # noqa: PLC0415
+
+    summed = hashlib.sha256()
+    with local_io(what, path):
+        source = open(path, "rb")  # noqa: SIM115
+    with source:
+        async with store.upload(key) as upload:
+            while part := await asyncio.to_thread(source.read, PART_BYTES):
+                summed.update(part)
+                await upload.write(part)
+    return upload.bytes, summed.hexdigest(), upload.crc32c
