@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+import botocore.loaders
 import pytest
-from servers import S3Server, moto_server, seaweed_server
+
+from servers import S3Place, S3Server, moto_server, seaweed_server
 
 _numbers = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
-class S3Place:
-    """A fresh prefix of a bucket, for one test."""
-
-    server: S3Server
-    bucket: str
-    prefix: str
-
-    @property
-    def uri(self) -> str:
-        """As given to open_store and the command line."""
-        return f"s3://{self.bucket}/{self.prefix}"
+@pytest.fixture(scope="session", autouse=True)
+def _read_aws_models_once() -> Iterator[None]:
+    """The AWS client parses megabytes of JSON for each client; a test makes several."""
+    with pytest.MonkeyPatch.context() as patch:
+        loader = botocore.loaders.JSONFileLoader()
+        cached = functools.cache(loader.load_file)
+        patch.setattr(type(loader), "load_file", lambda _, path: cached(path))
+        yield
 
 
 @pytest.fixture(scope="session")

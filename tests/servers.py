@@ -45,6 +45,20 @@ class S3Server:
         return cls(endpoint_url, access_key, secret_key, environment=environment, **more)
 
 
+@dataclass(frozen=True, slots=True)
+class S3Place:
+    """A fresh prefix of a bucket, for one test."""
+
+    server: S3Server
+    bucket: str
+    prefix: str
+
+    @property
+    def uri(self) -> str:
+        """As given to open_store and the command line."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that is free and whose gRPC sibling (port + 10000) is free."""
     for _ in range(1000):
@@ -109,6 +123,8 @@ def seaweed_server(directory: Path) -> Iterator[S3Server]:
         finally:
             process.kill()  # its data is thrown away, and asked to end it takes 10 s
             process.wait()
+            for role, port in (("master", master), ("volume", volume), ("filer", filer), ("s3", s3)):
+                Path(f"/tmp/seaweedfs-{role}-grpc-{port + _GRPC_OFFSET}.sock").unlink(missing_ok=True)
 
 
 def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -118,7 +119,7 @@ def make_directories(root: str, path: str, *, durable: bool) -> None:
         try:
             os.mkdir(directory, 0o700 if directory == root else 0o777)
         except FileExistsError:
-            if not os.path.isdir(directory):
+            if not stat.S_ISDIR(os.stat(directory).st_mode):  # FileNotFoundError: pruned by another
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), directory) from None
             continue
         if durable:

@@ -208,12 +208,11 @@ class S3Store:
             except S3Error as error:
                 if not (error.refused_condition or error.lost):
                     raise
-                if (error.retries or error.lost) and await self._read_back(key, data, error):
-                    info = await self.head(key)  # an earlier try was carried out, its answer lost
-                    return info if info is not None and info.crc32c in (None, crc32c_of(data)) else None
-                if error.lost:
-                    raise
-                if error.code in ("PreconditionFailed", "412"):
+                if error.retries or error.lost:
+                    done = await self._replaced(key, data, etag, error)
+                    if done is not None:
+                        return done
+                if error.lost or error.code in ("PreconditionFailed", "412"):
                     return None
         return None
 
@@ -238,6 +237,17 @@ class S3Store:
                     self._connection.where(name),
                     self._connection.endpoint,
                 )
+
+    async def _replaced(self, key: str, data: bytes, etag: str | None, error: S3Error) -> ObjectInfo | None:
+        """The object there if an earlier try wrote it and its answer was lost; None if another stands there.
+        `error` if nothing has changed: a write whose answer was lost may still be on its way."""
+        ours = await self._read_back(key, data, error)
+        info = await self.head(key)
+        if ours and info is not None and info.bytes == len(data) and info.crc32c in (None, crc32c_of(data)):
+            return info
+        if error.lost and (info.etag if info is not None else None) == etag:
+            raise error
+        return None
 
     async def _put(self, key: str, data: bytes, **condition: str) -> ObjectInfo:
         value = crc32c_of(data)

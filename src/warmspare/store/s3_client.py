@@ -26,6 +26,7 @@ CONNECT_S = 10.0
 READ_S = 60.0
 ATTEMPTS = 5  # of a request, by botocore's standard mode: exponential waits with jitter, 20 s at most
 BODY_ATTEMPTS = 3
+BODY_PAUSE_S = 0.2  # before the second; four times as long before each further one
 _CHUNK_BYTES = 256 << 10
 _LOOPBACK = ("localhost", "127.", "::1")
 _TALKATIVE = ("botocore", "aiobotocore", "aiohttp")
@@ -178,7 +179,7 @@ class Connection:
                 return await once()
             except BodyError as error:
                 log.info("reading again: %s", error)
-            await asyncio.sleep(0.2 * 4**attempt)
+            await asyncio.sleep(BODY_PAUSE_S * 4**attempt)
         return await once()
 
     def check_echo(self, answer: dict[str, Any], expected: int, key: str) -> None:

@@ -1,0 +1,373 @@
+"""Leases: one holder at a time, takeover of the dead and the expired only, loss noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+import warmspare
+from warmspare.errors import LeaseError, StoreError
+from warmspare.store import lease as lease_module
+from warmspare.store.directory import DirectoryStore
+from warmspare.store.lease import Holder, Lease
+
+KEY = "vms/v/lease.json"
+
+
+@pytest_asyncio.fixture
+async def store(tmp_path: Path) -> AsyncIterator[DirectoryStore]:
+    """An empty repository."""
+    made = DirectoryStore(str(tmp_path / "repository"))
+    yield made
+    await made.close()
+
+
+def path(store: DirectoryStore) -> Path:
+    return Path(store.uri) / KEY
+
+
+def stored(store: DirectoryStore) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path(store).read_bytes())
+    return found
+
+
+def elsewhere(ttl_s: float = 60.0) -> Holder:
+    """A holder on another host, of which nothing is known but its lease."""
+    return replace(Holder.this_process(ttl_s), host="other-host", boot_id="another-boot", pid=4242)
+
+
+def age(store: DirectoryStore, seconds: float) -> None:
+    """Make the lease's object as old as this, by the store's clock."""
+    then = time.time() - seconds
+    os.utime(path(store), (then, then))
+
+
+async def take(store: DirectoryStore, **more: Any) -> bool:
+    async with Lease.hold(store, KEY, **more) as lease:
+        lease.check()
+        return True
+
+
+async def test_take_and_give_back(store: DirectoryStore) -> None:
+    async with Lease.hold(store, KEY, ttl_s=60) as lease:
+        lease.check()
+        assert not lease.lost.is_set()
+        body = stored(store)
+        assert (body["pid"], body["ttl_s"], body["free"]) == (os.getpid(), 60, False)
+        assert body["host"] and body["boot_id"] and body["process_start"] > 0
+    assert stored(store)["free"] is True
+    assert await take(store)
+
+
+async def test_two_cannot_hold_it(store: DirectoryStore) -> None:
+    async with Lease.hold(store, KEY, ttl_s=60):
+        before = path(store).read_bytes()
+        with pytest.raises(LeaseError) as caught:
+            await take(store)
+        text = str(caught.value)
+        assert f"process {os.getpid()} on {stored(store)['host']} holds the lease" in text
+        assert "runs out at 20" in text and " UTC" in text and KEY in text
+        assert caught.value.exit_code == 6 and caught.value.retryable
+        assert path(store).read_bytes() == before
+    assert await take(store)
+
+
+async def test_another_hosts_lease_is_respected_until_it_is_old(store: DirectoryStore) -> None:
+    await store.put(KEY, elsewhere(60).encode())
+    with pytest.raises(LeaseError, match="process 4242 on other-host"):
+        await take(store)
+    age(store, 55)
+    with pytest.raises(LeaseError):
+        await take(store)
+    age(store, 63)
+    assert await take(store)
+
+
+async def test_expiry_is_judged_by_the_stores_clock(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put(KEY, elsewhere(60).encode())
+    monkeypatch.setattr(time, "time", lambda: 4e9)  # this host's clock is far ahead
+    with pytest.raises(LeaseError):
+        await take(store)
+    real_now = store.now
+
+    async def later() -> float:
+        return await real_now() + 100
+
+    monkeypatch.setattr(store, "now", later)
+    assert await take(store)
+
+
+def process_that_took_it(store: DirectoryStore) -> subprocess.Popen[bytes]:
+    """A process that holds the lease until it is killed."""
+    script = (
+        "import asyncio, sys\n"
+        "from warmspare.store.directory import DirectoryStore\n"
+        "from warmspare.store.lease import Lease\n"
+        "async def main():\n"
+        "    async with Lease.hold(DirectoryStore(sys.argv[1]), sys.argv[2], ttl_s=3600):\n"
+        "        print('held', flush=True)\n"
+        "        await asyncio.sleep(600)\n"
+        "asyncio.run(main())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, store.uri, KEY], stdout=subprocess.PIPE, env=environment
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    process.stdout.close()
+    return process
+
+
+async def test_takeover_from_a_dead_process_but_not_from_a_live_one(store: DirectoryStore) -> None:
+    process = process_that_took_it(store)
+    try:
+        with pytest.raises(LeaseError, match=f"process {process.pid} on "):
+            await take(store)
+    finally:
+        process.kill()
+    while " Z " not in Path(f"/proc/{process.pid}/stat").read_text():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert stored(store)["pid"] == process.pid and stored(store)["free"] is False
+    assert await take(store)  # it ended, though its parent has not collected it
+    process.wait()
+    assert stored(store)["pid"] == os.getpid()
+
+
+async def test_takeover_when_the_pid_was_reused(store: DirectoryStore) -> None:
+    mine = Holder.this_process(3600)
+    await store.put(KEY, replace(mine, token="x", process_start=mine.process_start - 1).encode())
+    assert await take(store)
+
+
+@pytest.mark.parametrize("field", ["boot_id", "pid_namespace"])
+async def test_no_takeover_of_a_pid_that_means_nothing_here(store: DirectoryStore, field: str) -> None:
+    """Another boot, or a container beside this one: that the pid does not live here says nothing."""
+    mine = Holder.this_process(3600)
+    for other in ("", "another"):
+        unknown = replace(mine, token="x", pid=2**22 - 1, **{field: other})
+        await store.put(KEY, unknown.encode())
+        with pytest.raises(LeaseError):
+            await take(store)
+    await store.put(KEY, replace(mine, token="x", pid=2**22 - 1).encode())
+    assert await take(store)
+
+
+@pytest.mark.parametrize("ending", ["free", "old", "dead"])
+async def test_racing_takers_have_one_winner(store: DirectoryStore, ending: str) -> None:
+    holder = elsewhere(60)
+    if ending == "free":
+        holder = replace(holder, free=True)
+    if ending == "dead":
+        holder = replace(Holder.this_process(60), token="x", process_start=1)
+    others = [DirectoryStore(store.uri) for _ in range(4)]
+    for round_number in range(5):
+        await store.put(KEY, replace(holder, renewed=round_number).encode())
+        if ending == "old":
+            age(store, 1000)
+        inside = most = 0
+
+        async def taker(mine: DirectoryStore) -> bool:
+            nonlocal inside, most
+            try:
+                async with Lease.hold(mine, KEY):
+                    inside += 1
+                    most = max(most, inside)
+                    await asyncio.sleep(0.1)
+                    inside -= 1
+                    return True
+            except LeaseError:
+                return False
+
+        results = await asyncio.gather(*(taker(mine) for mine in others))
+        assert sum(results) == 1 and most == 1
+    for mine in others:
+        await mine.close()
+
+
+async def test_renewal_keeps_it(store: DirectoryStore) -> None:
+    async with Lease.hold(store, KEY, ttl_s=0.6) as lease:
+        first = path(store).stat().st_mtime_ns
+        await asyncio.sleep(1.5)
+        lease.check()
+        assert stored(store)["renewed"] >= 3
+        assert path(store).stat().st_mtime_ns > first
+    assert stored(store)["free"] is True
+
+
+async def test_loss_is_noticed(store: DirectoryStore) -> None:
+    async with Lease.hold(store, KEY, ttl_s=0.6) as lease:
+        lease.check()
+        await store.put(KEY, elsewhere().encode())  # taken, against the rules
+        await asyncio.wait_for(lease.lost.wait(), 5)
+        with pytest.raises(LeaseError, match="the lease was lost") as caught:
+            lease.check()
+        assert caught.value.exit_code == 6
+    assert stored(store) == asdict(Holder.decode(path(store).read_bytes())) | {"host": "other-host"}
+    assert stored(store)["free"] is False  # another's is not given back
+
+
+async def test_loss_of_the_object_is_noticed(store: DirectoryStore) -> None:
+    async with Lease.hold(store, KEY, ttl_s=0.6) as lease:
+        await store.delete([KEY])
+        await asyncio.wait_for(lease.lost.wait(), 5)
+        with pytest.raises(LeaseError):
+            lease.check()
+    assert await store.head(KEY) is None
+
+
+async def test_a_store_that_fails_for_a_while(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = store.replace
+    failing = [3]
+
+    async def shaky(key: str, data: bytes, *, etag: str | None) -> Any:
+        if failing[0]:
+            failing[0] -= 1
+            raise StoreError("gone fishing", retryable=True)
+        return await real(key, data, etag=etag)
+
+    async with Lease.hold(store, KEY, ttl_s=0.9) as lease:
+        monkeypatch.setattr(store, "replace", shaky)
+        await asyncio.sleep(1.1)
+        assert failing == [0]
+        lease.check()
+        failing[0] = 10**9
+        await asyncio.sleep(1.0)
+        with pytest.raises(LeaseError):
+            lease.check()
+        await asyncio.wait_for(lease.lost.wait(), 2)
+        failing[0] = 0
+
+
+async def test_a_renewal_whose_answer_is_lost_is_ours(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = store.replace
+    lose = [False]
+
+    async def lossy(key: str, data: bytes, *, etag: str | None) -> Any:
+        info = await real(key, data, etag=etag)
+        if lose[0]:
+            lose[0] = False
+            raise StoreError("answer lost", retryable=True)
+        return info
+
+    monkeypatch.setattr(store, "replace", lossy)
+    async with Lease.hold(store, KEY, ttl_s=0.9) as lease:
+        lose[0] = True
+        await asyncio.sleep(1.5)
+        lease.check()
+        assert not lose[0]
+    assert stored(store)["free"] is True
+
+
+async def test_a_renewal_that_hangs_is_cut_off(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: Any, **__: Any) -> Any:
+        await asyncio.sleep(600)
+
+    async with Lease.hold(store, KEY, ttl_s=0.6) as lease:
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "replace", hang)
+            await asyncio.wait_for(lease.lost.wait(), 5)
+            with pytest.raises(LeaseError):
+                lease.check()
+
+
+async def test_expiry_is_noticed_even_if_the_renewal_never_ran(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Lease.hold(store, KEY, ttl_s=30) as lease:
+        lease.check()
+        real = lease_module._clock
+        monkeypatch.setattr(lease_module, "_clock", lambda: real() + 31)  # the host slept
+        with pytest.raises(LeaseError):
+            lease.check()
+        assert lease.lost.is_set()
+
+
+async def test_a_cancel_gives_it_back_and_is_not_swallowed(store: DirectoryStore) -> None:
+    held = asyncio.Event()
+
+    async def run() -> None:
+        async with Lease.hold(store, KEY, ttl_s=60):
+            held.set()
+            await asyncio.sleep(600)
+
+    task = asyncio.create_task(run())
+    await held.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)
+    assert task.cancelled()
+    assert stored(store)["free"] is True
+    assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("lease ")]
+
+
+async def test_an_error_of_the_block_goes_on(store: DirectoryStore) -> None:
+    with pytest.raises(RuntimeError, match="of the block"):
+        async with Lease.hold(store, KEY):
+            raise RuntimeError("of the block")
+    assert stored(store)["free"] is True
+
+
+async def test_a_cancel_while_taking_it_leaves_it_free(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = store.replace
+    written = asyncio.Event()
+
+    async def slow(key: str, data: bytes, *, etag: str | None) -> Any:
+        info = await real(key, data, etag=etag)
+        if not written.is_set():
+            written.set()
+            await asyncio.sleep(600)  # the answer is on its way
+        return info
+
+    monkeypatch.setattr(store, "replace", slow)
+    task = asyncio.create_task(take(store))
+    await written.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stored(store)["free"] is True
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{}", b"null", b"[]", b"{" * 5000, b"\xff\xfe", b'{"token": 1}',
+     Holder.this_process(60).encode().replace(b'"pid": ', b'"pid": 1e400'),
+     Holder.this_process(60).encode().replace(b'"ttl_s": 60', b'"ttl_s": NaN'),
+     Holder.this_process(60).encode().replace(b'"pid": ', b'"pid": -'),
+     Holder.this_process(60).encode().replace(b'"pid": ', b'"pid": 99999999999999999')],
+)  # fmt: skip
+async def test_a_lease_that_cannot_be_read_is_held_until_it_is_old(
+    store: DirectoryStore, body: bytes
+) -> None:
+    assert Holder.decode(body) is None
+    await store.put(KEY, body)
+    with pytest.raises(LeaseError, match="an unknown program holds the lease"):
+        await take(store, ttl_s=60)
+    age(store, 70)
+    assert await take(store, ttl_s=60)
+
+
+def test_a_holder_survives_encoding() -> None:
+    holder = replace(Holder.this_process(12.5), renewed=3, host="größe")
+    assert Holder.decode(holder.encode()) == holder
+    assert Holder.this_process(1).token != Holder.this_process(1).token
+    assert not holder.is_dead
