@@ -121,9 +121,10 @@ def decode_layout(data: bytes | memoryview, where: str = "") -> U64:
         raise FormatError("a frame's layout names no page", where=where)
     if len(starts) == 1:
         return np.arange(starts[0], starts[0] + total, dtype=np.uint64)
-    first = np.repeat(np.array(starts, dtype=np.uint64), counts)
+    first: U64 = np.repeat(np.array(starts, dtype=np.uint64), counts)
     behind = np.cumsum([0, *counts[:-1]])
-    return first + (np.arange(total) - np.repeat(behind, counts)).astype(np.uint64)
+    within: U64 = (np.arange(total) - np.repeat(behind, counts)).astype(np.uint64)
+    return first + within
 
 
 def encode(pages: U64, raw: bytes | bytearray | memoryview, level: int) -> list[bytes | memoryview]:

@@ -6,6 +6,7 @@ bytes to a function, the reader asks one for ranges). docs/format.md, "Manifest"
 
 from __future__ import annotations
 
+import builtins
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class PackRef:
     number: int
     bytes: int
     crc32c: int
-    sha256: bytes
+    sha256: builtins.bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ class Cursor:
     def __init__(self, data: bytes, where: str) -> None:
         self.data, self.at, self.where = data, 0, where
 
-    def column(self, kind: str, count: int) -> np.ndarray:  # type: ignore[type-arg]
+    def column(self, kind: str, count: int) -> np.ndarray:
         size = count * np.dtype(kind).itemsize
         if self.at + size > len(self.data):
             raise FormatError("a manifest's chunk is shorter than its columns", where=self.where)

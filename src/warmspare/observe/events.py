@@ -30,6 +30,10 @@ class Meter:
     """Running totals of a transfer; stages add to it, a ticker reads it. All on the event loop's thread."""
 
     def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin again at zero."""
         self.began_s = time.monotonic()
         self.total_bytes = 0  # to be looked at, as planned
         self.done_bytes = 0  # looked at, holes included

@@ -98,11 +98,17 @@ class Repository:
         if known is None:
             return [await self.load(vm, found[-1])] if found else []
         if not found or found[0] != known.sequence:
-            raise self._rolled_back(vm, known, found[-1] if found else 0)
+            raise self.rolled_back(vm, known, found[-1] if found else 0)
         path = [entry async for entry in self.descend(vm, known, found[-1])]
         return path or [await self.load(vm, known.sequence)]
 
-    def _rolled_back(self, vm: str, known: PointId, newest: int) -> IntegrityError:
+    async def newest(self, vm: str) -> int | None:
+        """The sequence of the VM's newest restore point; None if it has none."""
+        found = await self.sequences(vm)
+        return found[-1] if found else None
+
+    def rolled_back(self, vm: str, known: PointId, newest: int) -> IntegrityError:
+        """The error that says so. newest: the sequence of the newest point there is, 0 if there is none."""
         return IntegrityError(
             f"the repository was rolled back: restore point {known.label} of VM {vm!r} was here before "
             f"and is gone (the newest now is {newest or 'none'})",
@@ -121,7 +127,7 @@ class Repository:
             try:
                 again = await self.load(vm, known.sequence)
             except NotFoundError:
-                raise self._rolled_back(vm, known, target) from None
+                raise self.rolled_back(vm, known, target) from None
             if again.id != known:
                 raise IntegrityError(
                     f"the repository was forked: restore point {known.sequence} of VM {vm!r} is now "
@@ -149,6 +155,30 @@ class Repository:
                 )
             yield entry
             before = entry.id
+
+    async def ancestors(self, head: Point) -> AsyncIterator[Point]:
+        """`head` and the points before it, newest first, each proved to be the one its child names."""
+        entry = head
+        yield entry
+        while entry.record.parent:
+            where = self.where(layout.point_key(layout.encode_name(head.record.vm_id), entry.id.sequence - 1))
+            hint = "put the right record back from a copy of the repository"
+            try:
+                parent = await self.load(head.record.vm_id, entry.id.sequence - 1)
+            except NotFoundError:
+                raise IntegrityError(
+                    f"restore point {entry.id.sequence - 1} is missing though {entry.id.label} descends from it",
+                    where=where,
+                    hint=hint,
+                ) from None
+            if parent.id.sha256 != entry.record.parent:
+                raise IntegrityError(
+                    f"restore point {entry.id.label} does not descend from {parent.id.label}",
+                    where=where,
+                    hint=hint,
+                )
+            entry = parent
+            yield entry
 
     async def resolve(self, vm: str, wanted: str) -> int:
         """The sequence that a user's --at names: a sequence, a label such as 12-3fa9c1d2, or `latest`."""

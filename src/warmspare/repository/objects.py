@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
-from warmspare.errors import IntegrityError, NotFoundError
+from warmspare.errors import IntegrityError, NotFoundError, StoreError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.point import Disk, ObjectRef, RestorePoint
 from warmspare.repository.chain import Repository
 from warmspare.state.files import local_io
+from warmspare.store.threads import in_thread
 
 FETCH_BYTES = 4 << 20
 HINT = "restore it from a copy of the repository, or sync again from the source to a new repository"
+
+
+class Sized(Protocol):
+    """What a manifest or a restore point states of an object below it."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def bytes(self) -> int: ...
 
 
 class LocalObject:
@@ -28,6 +39,31 @@ class LocalObject:
 
     def read_at(self, offset: int, length: int) -> bytes:
         return os.pread(self.fd, length, offset)
+
+
+async def read_range(repository: Repository, ref: Sized, offset: int, length: int, what: str) -> bytes:
+    """Exactly `length` bytes of an object whose key and whole length `ref` states.
+
+    IntegrityError if the object is missing or has another length; StoreError if it can't be read just now.
+    """
+    try:
+        return await repository.store.get_range(ref.key, offset, length)
+    except NotFoundError:
+        raise IntegrityError(f"{what} is missing", where=repository.where(ref.key), hint=HINT) from None
+    except StoreError:
+        # A range that the object does not have is answered in many ways; its length decides.
+        await demand_length(repository, ref, what)
+        raise
+
+
+async def demand_length(repository: Repository, ref: Sized, what: str) -> None:
+    """IntegrityError unless the object is there with the length that `ref` states."""
+    info = await repository.store.head(ref.key)
+    where = repository.where(ref.key)
+    if info is None:
+        raise IntegrityError(f"{what} is missing", where=where, hint=HINT)
+    if info.bytes != ref.bytes:
+        raise IntegrityError(f"{what} has {info.bytes} bytes and not {ref.bytes}", where=where, hint=HINT)
 
 
 @asynccontextmanager
@@ -43,14 +79,11 @@ async def fetched(repository: Repository, ref: ObjectRef, scratch: Path, what: s
         Path(name).unlink()
     try:
         summed = hashlib.sha256()
-        try:
-            for at in range(0, ref.bytes, FETCH_BYTES):
-                data = await repository.store.get_range(ref.key, at, min(FETCH_BYTES, ref.bytes - at))
-                with local_io("temporary space", scratch):
-                    await asyncio.to_thread(_take, fd, data, at, summed)
-            await _same_length(repository, ref, what, where)
-        except NotFoundError:
-            raise IntegrityError(f"{what} is missing", where=where, hint=HINT) from None
+        for at in range(0, ref.bytes, FETCH_BYTES):
+            data = await read_range(repository, ref, at, min(FETCH_BYTES, ref.bytes - at), what)
+            with local_io("temporary space", scratch):
+                await in_thread(_take, fd, data, at, summed)
+        await demand_length(repository, ref, what)
         if summed.hexdigest() != ref.sha256:
             raise IntegrityError(
                 f"{what} is damaged: its SHA-256 is {summed.hexdigest()[:16]}… and not {ref.sha256[:16]}…",
@@ -60,14 +93,6 @@ async def fetched(repository: Repository, ref: ObjectRef, scratch: Path, what: s
         yield LocalObject(fd, ref.bytes, where)
     finally:
         os.close(fd)
-
-
-async def _same_length(repository: Repository, ref: ObjectRef, what: str, where: str) -> None:
-    info = await repository.store.head(ref.key)
-    if info is None:
-        raise NotFoundError(what, where=where)
-    if info.bytes != ref.bytes:
-        raise IntegrityError(f"{what} has {info.bytes} bytes and not {ref.bytes}", where=where, hint=HINT)
 
 
 def _take(fd: int, data: bytes, offset: int, summed: hashlib._Hash) -> None:

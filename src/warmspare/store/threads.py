@@ -41,6 +41,12 @@ async def finish(work: Awaitable[_T], *, grace_s: float | None = None) -> _T:
         raise
 
 
+async def in_thread(call: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """As asyncio.to_thread, but a cancel is raised only once the call has returned: the files that it works on
+    may be closed by then."""
+    return await finish(asyncio.to_thread(call, *args, **kwargs))
+
+
 class Threads:
     """A lazily started pool of at most `count` threads."""
 

@@ -111,7 +111,7 @@ class FrameBuilder:
         return [] if self._draft.empty else [self._close()]
 
 
-def _join(pieces: list[np.ndarray], like: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _join(pieces: list[np.ndarray], like: np.ndarray) -> np.ndarray:
     return np.concatenate(pieces) if pieces else like
 
 

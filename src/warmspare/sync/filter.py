@@ -122,7 +122,7 @@ class PageFilter:
             size -= PAGE_BYTES - page_bytes((self._capacity - 1) // PAGE_BYTES, self._capacity)
         untracked = self._zeroed_untracked(became_zero)
         if self._reported is not None:
-            was_zero = ~old_blocks.any(axis=1)
+            was_zero = np.all(old_blocks == 0, axis=1).reshape(-1)
             for row in rows.tolist():
                 certain = int(nonzero[row]) if was_zero[row] else int(changed[row]) & int(known[row])
                 untracked += self._outside(int(blocks[row]), certain)

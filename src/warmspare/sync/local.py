@@ -6,7 +6,6 @@ run left, by the manifests published since, or by rebuilding from a checkpoint. 
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,16 +13,17 @@ import msgspec
 import numpy as np
 
 from warmspare.errors import IntegrityError
-from warmspare.format import tablefile
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.point import Disk
 from warmspare.model import BLOCK_PAGES
 from warmspare.observe.events import Events
+from warmspare.repository import tables
 from warmspare.repository.chain import Point, PointId, Repository
-from warmspare.repository.objects import fetched, manifest_of
+from warmspare.repository.objects import manifest_of
 from warmspare.state.files import read_record, write_record
 from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.store import layout
+from warmspare.store.threads import in_thread
 from warmspare.sync.journal import Journal, PageLog
 from warmspare.sync.pagemap import PageMap
 
@@ -102,7 +102,7 @@ class LocalState:
         """  # fmt: skip
         disk = head.record.disk(disk_id) if head else None
         if disk is None or head is None:
-            await asyncio.to_thread(self._start_over, state)
+            await in_thread(self._start_over, state)
             return None
         generation = head.id.sha256
         if state.table.generation != generation:
@@ -147,62 +147,19 @@ class LocalState:
                 disk = point.record.disk(disk_id)
                 assert disk
                 await self._stage(state.table, point, disk)
-                root = await asyncio.to_thread(state.table.staged_root, disk.capacity_bytes)
+                root = await in_thread(state.table.staged_root, disk.capacity_bytes)
                 if root != disk.root:
                     raise TableDamagedError("the local hash table is not what the chain says")
-                await asyncio.to_thread(state.table.commit, point.id.sha256, disk.capacity_bytes)
+                await in_thread(state.table.commit, point.id.sha256, disk.capacity_bytes)
         except TableDamagedError:
-            await asyncio.to_thread(state.table.reset)
+            await in_thread(state.table.reset)
 
     async def _stage(self, table: HashTable, point: Point, disk: Disk) -> None:
         async with manifest_of(self._repository, point.record, disk, self.directory / "tmp") as manifest:
-            await asyncio.to_thread(stage_manifest, table, manifest)
+            await in_thread(tables.stage_manifest, table, manifest)
 
     async def rebuild_table(self, disk: Disk, table: HashTable, head: Point) -> None:
-        """From the newest checkpoint and the manifests after it, or from the first manifest on."""
-        await asyncio.to_thread(table.reset)
-        path: list[Point] = []
-        checkpoint = disk.checkpoint
-        newest = head
-        while True:
-            entry = newest.record.disk(disk.id)
-            if entry is None:  # the disk joined the VM just after this point
-                break
-            if checkpoint and newest.record.sequence == checkpoint.sequence:
-                break
-            path.append(newest)
-            if newest.record.sequence == 1:
-                break
-            parent = await self._repository.load(self._vm, newest.record.sequence - 1)
-            if parent.id.sha256 != newest.record.parent:
-                raise IntegrityError(
-                    f"restore point {newest.id.label} does not descend from {parent.id.label}",
-                    where=self._repository.store.uri,
-                    hint="put the right record back from a copy of the repository",
-                )
-            newest = parent
-        if checkpoint:
-            base = newest.record.disk(disk.id)
-            assert base
-            ref = checkpoint.table
-            what = f"the hash table checkpoint of restore point {checkpoint.sequence}"
-            async with fetched(self._repository, ref, self.directory / "tmp", what) as copy:
-                leaves = tablefile.decode(copy.read_at, copy.total_bytes, base.capacity_bytes, copy.where)
-                await asyncio.to_thread(_stage_leaves, table, leaves)
-        for point in reversed(path):
-            entry = point.record.disk(disk.id)
-            assert entry
-            await self._stage(table, point, entry)
-        root = await asyncio.to_thread(table.staged_root, disk.capacity_bytes)
-        if root != disk.root:
-            table.unstage()
-            raise IntegrityError(
-                f"the chain does not give the hash table that restore point {head.id.label} states "
-                f"for disk {disk.id}",
-                where=self._repository.store.uri,
-                hint="the repository was tampered with or its writer had a bug; audit it",
-            )
-        await asyncio.to_thread(table.commit, head.id.sha256, disk.capacity_bytes)
+        await tables.rebuild(self._repository, disk.id, head, table, self.directory / "tmp")
 
     async def _advance_pages(
         self, disk_id: str, pages: PageMap, fresh: list[Point], log: PageLog | None
@@ -213,25 +170,11 @@ class LocalState:
             assert disk
             pages.begin()
             async with manifest_of(self._repository, point.record, disk, self.directory / "tmp") as manifest:
-                await asyncio.to_thread(_forget, pages, manifest)
+                await in_thread(_forget, pages, manifest)
             if log and point is fresh[-1]:
-                await asyncio.to_thread(commit_pages, pages, log, point.id.sha256)
+                await in_thread(commit_pages, pages, log, point.id.sha256)
             else:
                 pages.finish(point.id.sha256)
-
-
-def stage_manifest(table: HashTable, manifest: ManifestReader) -> None:
-    """Stage what a manifest says of the hash table."""
-    for chunk in manifest.chunks():
-        table.stage(chunk.block, chunk.hashes)
-        for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
-            table.stage_zero(start, count)
-
-
-def _stage_leaves(table: HashTable, leaves: object) -> None:
-    for index, leaf in leaves:  # type: ignore[attr-defined]
-        blocks = np.arange(index * 256, index * 256 + 256, dtype=np.uint32)
-        table.stage(blocks, np.frombuffer(leaf, dtype=np.uint8).reshape(256, 16))
 
 
 def _forget(pages: PageMap, manifest: ManifestReader) -> None:

@@ -6,7 +6,6 @@ and a run that died is cleared up by the next.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import secrets
 from contextlib import AsyncExitStack
@@ -20,6 +19,7 @@ from warmspare.format.manifest import Header
 from warmspare.format.point import Checkpoint, Disk, ObjectRef, RestorePoint, Unprotected
 from warmspare.model import BLOCK_BYTES, Extents
 from warmspare.observe.events import Events, Meter
+from warmspare.repository import tables
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
 from warmspare.source.base import Source
 from warmspare.state.files import local_io, locked
@@ -28,10 +28,11 @@ from warmspare.store import layout
 from warmspare.store.base import Store
 from warmspare.store.counting import CountingStore
 from warmspare.store.lease import Lease
+from warmspare.store.threads import in_thread
 from warmspare.sync.filter import PageFilter, Untracked
 from warmspare.sync.index import ManifestFile
 from warmspare.sync.journal import PageLog, RunRecord
-from warmspare.sync.local import DiskState, LocalState, commit_pages, stage_manifest
+from warmspare.sync.local import DiskState, LocalState, commit_pages
 from warmspare.sync.plan import Plan, plan
 from warmspare.sync.transfer import Codec, Target, Transfer, codec
 from warmspare.sync.upload import upload_file
@@ -249,7 +250,7 @@ class Sync:
             try:
                 packs = await transfer.run()
                 work.manifest.finish(packs)
-                await asyncio.to_thread(stage_manifest_file, work)
+                await in_thread(stage_manifest_file, work)
                 break
             except* TableDamagedError as group:
                 # Found half-way: the packs sent so far stay unreferenced, which costs bytes and nothing else.
@@ -287,13 +288,13 @@ class Sync:
         path = str(local.journal.manifest_path(work.index))
         manifest = ObjectRef(key, *await upload_file(self._store, key, path, WHAT))
         table, capacity = work.state.table, source.capacity_bytes
-        root = await asyncio.to_thread(table.staged_root, capacity)
+        root = await in_thread(table.staged_root, capacity)
         checkpoint = work.before.checkpoint if work.before else None
         weight = (work.before.manifest_bytes_since_checkpoint if work.before else 0) + manifest.bytes
         since = sequence - (checkpoint.sequence if checkpoint else 0)
         if weight > CHECKPOINT_RATIO * table.weight_bytes() or since >= CHECKPOINT_POINTS:
             scratch = local.journal.directory / f"{work.index:03d}.table"
-            await asyncio.to_thread(_write_table, scratch, work)
+            await in_thread(_write_table, scratch, work)
             key = layout.table_key(vm, run, work.index)
             checkpoint = Checkpoint(sequence, ObjectRef(key, *await upload_file(self._store, key, str(scratch), WHAT)))
             weight = 0
@@ -318,7 +319,7 @@ class Sync:
         still holds all of it."""
         try:
             for work in works:
-                await asyncio.to_thread(self._commit_disk, work, new)
+                await in_thread(self._commit_disk, work, new)
             local.remember(new.id)
             local.journal.clear()
         except StoreError as error:
@@ -340,7 +341,7 @@ class Sync:
 
 
 def stage_manifest_file(work: _Work) -> None:
-    stage_manifest(work.state.table, work.manifest.reader())
+    tables.stage_manifest(work.state.table, work.manifest.reader())
 
 
 def _write_table(path: Path, work: _Work) -> None:

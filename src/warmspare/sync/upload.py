@@ -14,6 +14,7 @@ from warmspare.format.manifest import PackRef
 from warmspare.format.pack import PACK_BYTES, PackHeader
 from warmspare.store import layout
 from warmspare.store.base import PART_BYTES, Store
+from warmspare.store.threads import in_thread
 
 MAX_OPEN_PACKS = 2
 
@@ -98,7 +99,7 @@ class PackWriter:
         try:
             async with self._store.upload(layout.pack_key(self._vm, self._run.hex(), number)) as upload:
                 while (part := await parts.get()) is not None:
-                    await asyncio.to_thread(summed.update, part)
+                    await in_thread(summed.update, part)
                     await upload.write(part)
             self._refs[index] = PackRef(self._run, number, upload.bytes, upload.crc32c, summed.digest())
         finally:
@@ -107,14 +108,14 @@ class PackWriter:
 
 async def upload_file(store: Store, key: str, path: str, what: str) -> tuple[int, str, int]:
     """Upload a local file. Returns (length, hex SHA-256, CRC32C)."""
-    from warmspare.state.files import local_io  # noqa: PLC0415
+    from warmspare.state.files import local_io
 
     summed = hashlib.sha256()
     with local_io(what, path):
         source = open(path, "rb")  # noqa: SIM115
     with source:
         async with store.upload(key) as upload:
-            while part := await asyncio.to_thread(source.read, PART_BYTES):
+            while part := await in_thread(source.read, PART_BYTES):
                 summed.update(part)
                 await upload.write(part)
     return upload.bytes, summed.hexdigest(), upload.crc32c

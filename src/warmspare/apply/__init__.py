@@ -1,0 +1,1 @@
+"""The receiver: from restore points in a repository to an exact replica."""

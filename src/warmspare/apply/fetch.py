@@ -1,0 +1,98 @@
+"""What to fetch of the packs and in which requests; owns the merging of neighbouring frames into one range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from warmspare.errors import FormatError
+from warmspare.format.manifest import NO_FRAME, Chunk, PackRef
+from warmspare.format.point import RestorePoint
+from warmspare.repository.chain import Repository
+from warmspare.repository.objects import read_range
+from warmspare.store import layout
+
+RANGE_BYTES = 4 << 20  # the most that one request asks for, unless a single frame is larger
+GAP_BYTES = 32 << 10  # a gap between two frames that is cheaper to read than to make a request for
+
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class PackObject:
+    """A pack as the repository's reader wants it: key and whole length."""
+
+    key: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One frame in a range: where it begins in it, its length, its offset in the pack, and the rows of the
+    chunk that use it, ascending by block."""
+
+    start: int
+    size: int
+    pack_offset: int
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """One request: [offset, offset + length) of a pack, and the frames in it."""
+
+    pack: PackObject
+    offset: int
+    length: int
+    pieces: list[Piece]
+
+    @property
+    def rows(self) -> Rows:
+        return np.concatenate([piece.rows for piece in self.pieces])
+
+    async def read(self, repository: Repository) -> bytes:
+        """IntegrityError if the pack is missing or of another length; StoreError."""
+        return await read_range(repository, self.pack, self.offset, self.length, "a pack")
+
+
+def pack_objects(point: RestorePoint, packs: list[PackRef]) -> list[PackObject]:
+    """The packs of a manifest by their index."""
+    vm = layout.encode_name(point.vm_id)
+    return [PackObject(layout.pack_key(vm, pack.run.hex(), pack.number), pack.bytes) for pack in packs]
+
+
+def ranges(chunk: Chunk, rows: Rows, packs: list[PackObject], where: str) -> Iterator[Range]:
+    """The requests that bring every frame which `rows` of a chunk use, each frame once.
+
+    rows: ascending row numbers; those without a frame are passed over. FormatError if a frame reaches beyond
+    its pack.
+    """
+    rows = rows[chunk.frame[rows] != NO_FRAME]
+    frames = chunk.frame[rows]
+    order = np.argsort(frames, kind="stable")
+    rows, frames = rows[order], frames[order]
+    edges = np.flatnonzero(np.diff(frames)) + 1
+    groups = np.split(rows, edges)
+    used = frames[np.concatenate(([0], edges))] if rows.size else frames
+    places = sorted(
+        (int(chunk.frame_pack[f]), int(chunk.frame_offset[f]), int(chunk.frame_bytes[f]), i)
+        for i, f in enumerate(used.tolist())
+    )
+    pieces: list[Piece] = []
+    pack = start = end = -1
+    for number, offset, size, group in places:
+        if offset + size > packs[number].bytes:
+            raise FormatError("a manifest names a frame beyond its pack", where=where)
+        full = offset + size - start > RANGE_BYTES
+        if pieces and (number != pack or offset < end or offset - end > GAP_BYTES or full):
+            yield Range(packs[pack], start, end - start, pieces)
+            pieces = []
+        if not pieces:
+            pack, start = number, offset
+        end = offset + size
+        pieces.append(Piece(offset - start, size, offset, groups[group]))
+    if pieces:
+        yield Range(packs[pack], start, end - start, pieces)

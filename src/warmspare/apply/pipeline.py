@@ -1,0 +1,372 @@
+"""One apply: a replica brought forward, restore point by restore point; owns the order that makes it resumable.
+
+docs/architecture.md, "Applying". For each point: manifests verified and held against the hash table's root,
+the record says where the replica is moving to, packs fetched and merged, disks synced, record moved forward.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from warmspare.apply.damage import Damage
+from warmspare.apply.merge import Merge
+from warmspare.apply.rebuild import BATCH_BLOCKS, Rebuilder
+from warmspare.apply.replica import Mark, Replica, ReplicaDisk
+from warmspare.errors import ConfigError, IntegrityError, StoreError
+from warmspare.format.manifest import ManifestReader
+from warmspare.format.point import Disk
+from warmspare.observe.events import Events, Meter
+from warmspare.repository import tables
+from warmspare.repository.chain import Point, PointId, Repository, open_repository
+from warmspare.repository.objects import manifest_of
+from warmspare.state.files import local_io
+from warmspare.state.table import HashTable, TableDamagedError
+from warmspare.store.base import Store
+from warmspare.store.threads import Threads, in_thread
+
+WHAT = "the replica"
+MAX_FINDING_EVENTS = 100
+POLL_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyResult:
+    """What `apply.done` tells. before: where the replica was (None: nowhere). disks: paths of the replica's files."""
+
+    point: PointId
+    before: PointId | None
+    bytes_read: int
+    bytes_written: int
+    blocks_verified: int
+    blocks_rebuilt: int
+    seconds: float
+    disks: list[str]
+
+
+@dataclass(slots=True)
+class _Work:
+    """One disk of the replica, open while a point is applied to it."""
+
+    disk: Disk
+    place: ReplicaDisk
+    fd: int
+    table: HashTable
+    manifest: ManifestReader
+    fresh: bool  # the disk was not in the parent: it starts from zeros
+    damage: Damage = field(default_factory=Damage)
+
+
+class Apply:
+    """Applies one VM's restore points to one target. Settings are all arguments."""
+
+    def __init__(
+        self, store: Store, vm: str, target: Path, events: Events, *,
+        state: Path | None = None, initialize: bool = False, meter: Meter | None = None,
+    ) -> None:  # fmt: skip
+        self._store, self._vm, self._target, self._events = store, vm, target, events
+        self._state, self._initialize = state, initialize
+        self._meter = meter or Meter()
+        self._rebuilt = 0
+        self._findings = 0
+
+    async def run(self, at: str | None = None) -> ApplyResult:
+        """Bring the replica to the restore point `at` names, or to the newest.
+
+        Raises the package's errors. Killed or cancelled anywhere, the next run goes on. IntegrityError with
+        blocks named: the replica did move to the point, but for these blocks; the next run tries them again.
+        """
+        repository = await open_repository(self._store, create=False)
+        target = await self._choose(repository, at)
+        replica = await self._open(repository, target)
+        with replica.hold():
+            return await self._walk(repository, replica, target, explicit=at is not None)
+
+    async def follow(self, poll_s: float = POLL_S) -> None:
+        """Keep the replica at the newest restore point until cancelled; each new point ends in `apply.done`.
+
+        An outage of the store is waited out; every other error ends it.
+        """
+        repository = await open_repository(self._store, create=False)
+        target = await self._choose(repository, None)
+        replica = await self._open(repository, target)
+        first = True
+        with replica.hold():
+            while True:
+                try:
+                    target = await self._choose(repository, None)
+                    if first or replica.at is None or target != replica.at.sequence or _damaged(replica):
+                        await self._walk(repository, replica, target, explicit=False)
+                    else:
+                        await self._same(repository, replica)
+                    first = False
+                except* StoreError as group:
+                    error = _first(group)
+                    if not error.retryable:
+                        raise
+                    self._events.emit("apply.waiting", vm=self._vm, message=error.sentence, seconds=poll_s)
+                await asyncio.sleep(poll_s)
+
+    async def _choose(self, repository: Repository, at: str | None) -> int:
+        if at is not None:
+            return await repository.resolve(self._vm, at)
+        newest = await repository.newest(self._vm)
+        if newest is None:
+            raise ConfigError(
+                f"VM {self._vm!r} has no restore point in this repository",
+                where=self._store.uri,
+                hint="check --vm, or make one with `warmspare sync`",
+            )
+        return newest
+
+    async def _open(self, repository: Repository, target: int) -> Replica:
+        point = await repository.load(self._vm, target)
+        return Replica(
+            self._target, self._vm, repository, len(point.record.disks),
+            state=self._state, initialize=self._initialize,
+        )  # fmt: skip
+
+    async def _same(self, repository: Repository, replica: Replica) -> None:
+        """IntegrityError if the point the replica is at was replaced."""
+        assert replica.at
+        async for _ in repository.descend(self._vm, replica.at, replica.at.sequence):
+            pass
+
+    async def _walk(self, repository: Repository, replica: Replica, target: int, *, explicit: bool) -> ApplyResult:
+        start = replica.at
+        self._meter.restart()
+        self._rebuilt = 0
+        self._demand_forward(repository, replica, target, explicit=explicit)
+        final = await repository.load(self._vm, target)
+        replica.admit(final.record)
+        wanted = {disk.id for disk in final.record.disks}
+        parent = await repository.load(self._vm, start.sequence) if start and start.sequence < target else None
+        self._events.emit(
+            "apply.start", vm=self._vm, repository=self._store.uri, target=str(self._target),
+            point=final.id.label, before=start.label if start else None,
+        )  # fmt: skip
+        async for point in repository.descend(self._vm, start, target):
+            if replica.moving and replica.moving.sequence == point.id.sequence and replica.moving != point.id:
+                raise IntegrityError(
+                    f"the repository was forked: this replica was on its way to restore point "
+                    f"{replica.moving.label} of VM {self._vm!r} and now {point.id.label} stands there",
+                    where=self._store.uri,
+                    hint="put the right record back, or remove the replica and its state to begin anew",
+                )
+            await self._step(repository, replica, point, parent, wanted)
+            self._events.emit("apply.point", vm=self._vm, point=point.id.label, created=point.record.created)
+            parent = point
+        await self._heal(repository, replica, final)
+        return self._done(replica, final, start)
+
+    def _demand_forward(self, repository: Repository, replica: Replica, target: int, *, explicit: bool) -> None:
+        for there in (replica.at, replica.moving):
+            if there is None or there.sequence <= target:
+                continue
+            if explicit:
+                verb = "is at" if there == replica.at else "is on its way to"
+                raise ConfigError(
+                    f"the replica {verb} restore point {there.label}, which is newer than {target}, and a replica "
+                    "only goes forward",
+                    where=str(self._target),
+                    hint="apply the older point to another path",
+                )
+            raise repository.rolled_back(self._vm, there, target)
+
+    def _done(self, replica: Replica, final: Point, start: PointId | None) -> ApplyResult:
+        assert replica.record
+        wanted = {disk.id for disk in final.record.disks}
+        for left in replica.record.disks:
+            if left.id not in wanted:
+                self._events.emit(
+                    "disk.left", vm=self._vm, disk=left.id, path=str(replica.path(left)),
+                    message="this disk is not in the restore point; its file stays as it last was",
+                )  # fmt: skip
+        meter = self._meter
+        paths = [str(replica.path(disk)) for disk in replica.record.disks if disk.id in wanted]
+        result = ApplyResult(
+            final.id, start, meter.read_bytes, meter.written_bytes, meter.blocks_verified, self._rebuilt,
+            meter.seconds, paths,
+        )  # fmt: skip
+        self._events.emit(
+            "apply.done", vm=self._vm, point=final.id.label, before=start.label if start else None,
+            bytes_read=result.bytes_read, bytes_written=result.bytes_written,
+            blocks_verified=result.blocks_verified, blocks_rebuilt=result.blocks_rebuilt,
+            seconds=round(result.seconds, 3), disks=paths,
+        )  # fmt: skip
+        return result
+
+    # one restore point
+
+    async def _step(
+        self, repository: Repository, replica: Replica, point: Point, parent: Point | None, wanted: set[str]
+    ) -> None:
+        known = replica.record.disks if replica.record else []
+        places = {p.id: p for p in [*known, *replica.admit(point.record)] if p.id in wanted or p in known}
+        async with AsyncExitStack() as stack:
+            works = [
+                await self._prepare(repository, replica, point, parent, disk, places[disk.id], stack)
+                for disk in point.record.disks
+                if disk.id in wanted
+            ]
+            at = replica.record.at if replica.record else None
+            replica.move(at=at, moving=Mark(point.id.sequence, point.id.sha256), disks=list(places.values()))
+            cores = len(os.sched_getaffinity(0))
+            threads = Threads(cores, "apply")
+            stack.callback(threads.close)
+            for work in works:
+                await self._disk(repository, replica, point, work, threads, stack)
+            for work in works:
+                with local_io(WHAT, replica.path(work.place)):
+                    await in_thread(os.fsync, work.fd)
+                await in_thread(work.table.commit, point.id.sha256, work.disk.capacity_bytes)
+                places[work.disk.id] = msgspec.structs.replace(
+                    work.place, capacity_bytes=work.disk.capacity_bytes, damaged=work.damage.runs
+                )
+            mark = Mark(point.id.sequence, point.id.sha256)
+            replica.move(at=mark, moving=None, disks=list(places.values()))
+
+    async def _prepare(
+        self, repository: Repository, replica: Replica, point: Point, parent: Point | None, disk: Disk,
+        place: ReplicaDisk, stack: AsyncExitStack,
+    ) -> _Work:  # fmt: skip
+        """Verify what the point says of a disk before anything of the replica changes."""
+        before = parent.record.disk(disk.id) if parent else None
+        if before and before.capacity_bytes > disk.capacity_bytes:
+            raise IntegrityError(
+                f"restore point {point.id.label} says that disk {disk.id} shrank from {before.capacity_bytes} to "
+                f"{disk.capacity_bytes} bytes, which a disk never does",
+                where=self._store.uri,
+                hint="audit the repository",
+            )
+        table = stack.enter_context(replica.table(disk.id))
+        if before is None:
+            await in_thread(table.reset)
+        else:
+            assert parent
+            await self._table_at(repository, replica, parent, point, disk.id, table)
+        manifest = await stack.enter_async_context(manifest_of(repository, point.record, disk, replica.scratch))
+        if table.generation != point.id.sha256:
+            await in_thread(tables.stage_manifest, table, manifest)
+        await in_thread(tables.demand_root, table, disk, point, self._store.uri)
+        damage = Damage(place.damaged if before else [])
+        return _Work(disk, place, -1, table, manifest, before is None, damage)
+
+    async def _table_at(
+        self, repository: Repository, replica: Replica, parent: Point, point: Point, disk_id: str, table: HashTable
+    ) -> None:
+        """Have the table of the parent, or of the point itself where a killed run had come that far already."""
+        for known in (point, parent):
+            disk = known.record.disk(disk_id)
+            if disk and table.generation == known.id.sha256:
+                try:
+                    await in_thread(table.check, disk.capacity_bytes, disk.root)
+                    return
+                except TableDamagedError:
+                    break
+        self._events.emit("state.rebuild", vm=self._vm, disk=disk_id, what="hash table")
+        await tables.rebuild(repository, disk_id, parent, table, replica.scratch)
+
+    async def _disk(
+        self, repository: Repository, replica: Replica, point: Point, work: _Work, threads: Threads,
+        stack: AsyncExitStack,
+    ) -> None:  # fmt: skip
+        disk, path = work.disk, replica.path(work.place)
+        work.fd = stack.enter_context(replica.open_disk(work.place, make=work.fresh))
+        if work.fresh:
+            await in_thread(replica.empty, work.fd, work.place, disk.capacity_bytes)
+        else:
+            await in_thread(replica.resize, work.fd, work.place, disk.capacity_bytes)
+        total = sum(pack.bytes for pack in work.manifest.packs)
+        self._meter.total_bytes += total
+        self._events.emit(
+            "disk.start", vm=self._vm, disk=disk.id, point=point.id.label, path=str(path),
+            capacity_bytes=disk.capacity_bytes, bytes_total=total,
+        )  # fmt: skip
+        read, written = self._meter.read_bytes, self._meter.written_bytes
+        self._meter.read_bytes += disk.manifest.bytes
+        merge = Merge(repository, point, disk, work.fd, path, work.manifest, work.damage, threads, self._meter)
+        for finding in await merge.run():
+            self._finding(disk.id, finding)
+        self._events.emit(
+            "disk.done", vm=self._vm, disk=disk.id, point=point.id.label,
+            bytes_read=self._meter.read_bytes - read, bytes_written=self._meter.written_bytes - written,
+        )  # fmt: skip
+
+    def _finding(self, disk: str, message: str) -> None:
+        self._findings += 1
+        if self._findings <= MAX_FINDING_EVENTS:
+            self._events.emit("finding", kind="damaged-object", vm=self._vm, disk=disk, message=message)
+
+    # repair
+
+    async def _heal(self, repository: Repository, replica: Replica, final: Point) -> None:
+        """Rebuild what did not verify from the chain. IntegrityError naming the blocks that stay wrong."""
+        assert replica.record
+        lost: list[str] = []
+        for place in replica.record.disks:
+            disk = final.record.disk(place.id)
+            if disk and place.damaged:
+                lost += await self._heal_disk(repository, replica, final, disk, place)
+        if lost:
+            raise IntegrityError(
+                "the replica is inconsistent: " + "; ".join(lost),
+                where=str(self._target),
+                hint="put the damaged objects back from a copy of the repository and apply again, or sync these "
+                "blocks again from the source",
+            )
+
+    async def _heal_disk(
+        self, repository: Repository, replica: Replica, final: Point, disk: Disk, place: ReplicaDisk
+    ) -> list[str]:
+        assert replica.record
+        path = replica.path(place)
+        damage = Damage(place.damaged)
+        why = ""
+        with ExitStack() as stack:
+            table = stack.enter_context(replica.table(disk.id))
+            if table.generation != final.id.sha256:
+                await tables.rebuild(repository, disk.id, final, table, replica.scratch)
+            table.check(disk.capacity_bytes, disk.root)
+            fd = stack.enter_context(replica.open_disk(place, make=False))
+            rebuilder = Rebuilder(repository, final, disk.id, fd, replica.scratch)
+            for blocks in damage.batches(BATCH_BLOCKS):
+                with local_io(WHAT, path):
+                    outcome = await rebuilder.repair(blocks, table.read(blocks))
+                damage.discard(outcome.sound)
+                self._rebuilt += len(outcome.rebuilt)
+                self._meter.blocks_verified += len(outcome.sound)
+                if outcome.rebuilt:
+                    self._events.emit(
+                        "finding", kind="block-rebuilt", vm=self._vm, disk=disk.id, blocks=outcome.rebuilt,
+                        message="these blocks did not verify and were rebuilt from the chain",
+                    )  # fmt: skip
+                why = why or (outcome.lost[0][1] if outcome.lost else "")
+            with local_io(WHAT, path):
+                await in_thread(os.fsync, fd)
+        healed = msgspec.structs.replace(place, damaged=damage.runs)
+        disks = [healed if known.id == place.id else known for known in replica.record.disks]
+        replica.move(at=replica.record.at, moving=replica.record.moving, disks=disks)
+        if not len(damage):
+            return []
+        return [
+            f"{len(damage)} {'block' if len(damage) == 1 else 'blocks'} of disk {disk.id} ({damage.describe()}) "
+            f"did not verify at restore point {final.id.label}: {why}"
+        ]
+
+
+def _damaged(replica: Replica) -> bool:
+    return bool(replica.record and any(disk.damaged for disk in replica.record.disks))
+
+
+def _first(group: BaseExceptionGroup[StoreError]) -> StoreError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, StoreError)
+    return error
