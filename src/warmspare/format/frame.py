@@ -54,10 +54,10 @@ def decompressor() -> zstandard.ZstdDecompressor:
 
 
 def compress(data: bytes | bytearray | memoryview, level: int) -> tuple[int, bytes | memoryview]:
-    """(codec, stored payload) of up to 1 MiB; raw where zstd would not shrink it. Releases the GIL."""
+    """(codec, stored payload) of up to 1 MiB; `data` itself where zstd would not shrink it. Releases the GIL."""
     packed = compressor(level).compress(data)
     if len(packed) > KEEP_RAW * len(data):
-        return RAW, bytes(data)
+        return RAW, memoryview(data)
     return ZSTD, packed
 
 
@@ -130,7 +130,8 @@ def decode_layout(data: bytes | memoryview, where: str = "") -> U64:
 def encode(pages: U64, raw: bytes | bytearray | memoryview, level: int) -> list[bytes | memoryview]:
     """A frame as buffers to be written one after the other.
 
-    pages: 1 to 256 ascending page numbers. raw: their bytes; 4 KiB each, but the last may be shorter.
+    pages: 1 to 256 ascending page numbers. raw: their bytes; 4 KiB each, but the last may be shorter. The last
+    buffer may be a view of `raw`.
     """
     if not 0 < pages.size <= FRAME_PAGES or not (pages.size - 1) * PAGE_BYTES < len(raw) <= pages.size * PAGE_BYTES:
         raise ValueError(f"{pages.size} pages do not make {len(raw)} bytes")

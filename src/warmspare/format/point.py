@@ -7,6 +7,7 @@ parent by it, so that everything below one record is tamper-evident.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from warmspare.format import flags
 from warmspare.model import MAX_CAPACITY_BYTES
 
 MAX_POINT_BYTES = 4 << 20
+_KEY_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.=-]+")
 
 
 class ObjectRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,7 +97,7 @@ def decode(data: bytes, where: str) -> RestorePoint:
     """Decode and check a record; FormatError on anything that breaks the rules of docs/format.md."""
     try:
         loose: Any = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise FormatError("the restore point record is damaged: it is not JSON", where=where) from None
     if not isinstance(loose, dict):
         raise FormatError("the restore point record is damaged: it is not an object", where=where)
@@ -134,7 +136,7 @@ def _check(point: RestorePoint, where: str) -> None:
         for ref in [disk.manifest, *([disk.checkpoint.table] if disk.checkpoint else [])]:
             demand(is_hex(ref.sha256, 64) and ref.bytes > 0, f"disk {disk.id} has a malformed reference")
             demand(0 <= ref.crc32c < 1 << 32, f"disk {disk.id} has a malformed reference")
-            demand(".." not in ref.key and not ref.key.startswith("/"), f"disk {disk.id} has an unsafe key")
+            demand(safe_key(ref.key), f"disk {disk.id} has an unsafe key")
 
 
 def safe_name(name: str) -> bool:
@@ -145,6 +147,11 @@ def safe_name(name: str) -> bool:
         and "/" not in name
         and not name.startswith(".")
     )
+
+
+def safe_key(key: str) -> bool:
+    """Whether a reference's key is one that a store takes: no way out of the prefix, no odd character."""
+    return len(key) <= 700 and all(_KEY_PART.fullmatch(part) for part in key.split("/"))
 
 
 def identity(data: bytes) -> str:

@@ -24,7 +24,7 @@ def encode(record: RepositoryRecord) -> bytes:
 def decode(data: bytes, where: str) -> RepositoryRecord:
     try:
         record = msgspec.json.decode(data, type=RepositoryRecord)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"the repository's own record is damaged: {error}", where=where) from None
     flags.check("repository", record.format, record.flags, where)
     if len(record.id) != 32 or any(c not in "0123456789abcdef" for c in record.id):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,10 +20,12 @@ MAX_DRAFT_RECORDS = 4096  # blocks whose pages only became zero fill no frame, s
 class Draft:
     """A frame before compression with the records that use it, and blocks that became zero on the way.
 
-    buffer[:used]: the pages, in ascending order. Columns as in a manifest's chunk, as lists of pieces.
+    buffer[:used]: the pages, in ascending order; the buffer goes back to `home` when its frame is packed. Columns as in
+    a manifest's chunk, as lists of pieces.
     """
 
     buffer: bytearray
+    home: list[bytearray]
     used: int = 0
     pages: int = 0
     records: int = 0
@@ -39,9 +42,14 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A frame ready to be packed (no buffers if its records carry no page) and its rows."""
+    """A frame ready to be packed (no buffers if its records carry no page) and its rows.
+
+    `release` once the buffers were copied; they are used again.
+    """
 
     buffers: list[bytes | memoryview]
+    frame_bytes: int
+    release: Callable[[], None]
     block: U32
     carried: U16
     zero: U16
@@ -57,10 +65,15 @@ def page_numbers(block: U32, mask: U16) -> U64:
 
 
 class FrameBuilder:
-    """Collects filtered spans of one disk, in order. Not thread-safe."""
+    """Collects filtered spans of one disk, in order. Not thread-safe, but for the buffers: `encode` gives each
+    back, since a fresh megabyte costs as many page faults as filling it costs time."""
 
     def __init__(self) -> None:
-        self._draft = Draft(bytearray(SPAN_BYTES))
+        self._free: list[bytearray] = []
+        self._draft = self._begin()
+
+    def _begin(self) -> Draft:
+        return Draft(self._free.pop() if self._free else bytearray(SPAN_BYTES), self._free)
 
     def add(self, span: Span | None, found: Filtered) -> list[Draft]:
         """Gather what was found; the frames that filled up on the way. The span may be released afterwards."""
@@ -103,7 +116,7 @@ class FrameBuilder:
             self._draft.records += blocks.size
 
     def _close(self) -> Draft:
-        draft, self._draft = self._draft, Draft(bytearray(SPAN_BYTES))
+        draft, self._draft = self._draft, self._begin()
         return draft
 
     def finish(self) -> list[Draft]:
@@ -122,8 +135,14 @@ def encode(draft: Draft, level: int) -> Encoded:
     buffers: list[bytes | memoryview] = []
     if draft.pages:
         buffers = frame.encode(page_numbers(block, carried), memoryview(draft.buffer)[: draft.used], level)
+        if isinstance(buffers[-1], bytes):
+            # The pages are not needed any more, so what they became moves into their place: results that another
+            # thread frees would cost a page fault for every 4 KiB of them.
+            size = len(buffers[-1])
+            draft.buffer[:size] = buffers[-1]
+            buffers[-1] = memoryview(draft.buffer)[:size]
     return Encoded(
-        buffers, block, carried,
+        buffers, sum(len(b) for b in buffers), lambda: draft.home.append(draft.buffer), block, carried,
         _join(draft.zero, np.empty(0, dtype=np.uint16)),
         _join(draft.hashes, np.empty((0, 16), dtype=np.uint8)),
         _join(draft.zero_blocks, np.empty(0, dtype=np.uint32)),

@@ -76,7 +76,7 @@ class ManifestFile:
         index = NO_FRAME
         if place is not None:
             index = len(self._frames)
-            self._frames.append((*place, sum(len(b) for b in rows.buffers)))
+            self._frames.append((*place, rows.frame_bytes))
         self._rows.append((index, rows))
         self._records += rows.block.size
         self._zero_blocks += rows.zero_blocks.size

@@ -87,6 +87,8 @@ class PageMap:
     def read(self, blocks: U32) -> U64:
         """Hashes of the pages of ascending blocks, shape (n, 16). StoreError if the file can't be read."""
         out = np.empty((blocks.size, BLOCK_PAGES), dtype=np.uint64)
+        if not blocks.size:
+            return out
         segments = blocks // SEGMENT_BLOCKS
         edges = np.flatnonzero(np.diff(segments)) + 1
         start = 0
@@ -104,6 +106,8 @@ class PageMap:
 
     def write(self, blocks: U32, hashes: U64) -> None:
         """Set rows between `begin` and `finish`: ascending blocks, hashes of shape (n, 16)."""
+        if not blocks.size:
+            return
         segments = blocks // SEGMENT_BLOCKS
         edges = np.flatnonzero(np.diff(segments)) + 1
         start = 0

@@ -36,7 +36,7 @@ def parse_extents(path: Path, capacity_bytes: int) -> Extents:
     offsets, lengths = array("q"), array("q")
     end = 0
     try:
-        with path.open(encoding="utf-8", errors="strict") as lines:
+        with path.open(encoding="utf-8-sig", errors="strict") as lines:
             for number, line in enumerate(lines, 1):
                 words = line.replace(",", " ").split()
                 if not words or (number <= 5 and not offsets and _heading(words)):
