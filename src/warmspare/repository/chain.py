@@ -7,6 +7,7 @@ Owns the refusal of forks, gaps and rollbacks (architecture.md, invariant 2). Wr
 from __future__ import annotations
 
 import datetime
+import re
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -53,13 +54,30 @@ class Repository:
         return f"{self.store.uri.rstrip('/')}/{key}"
 
     async def vms(self) -> list[str]:
-        """Encoded names of all VMs that have objects here."""
-        seen: dict[str, None] = {}
-        async for info in self.store.list(layout.all_vms_prefix()):
-            name = layout.vm_of_key(info.key)
+        """Names of all VMs that have objects here, in the order of their keys."""
+        names: list[str] = []
+        after = ""
+        while True:
+            encoded = await self._first_vm(after)
+            if encoded is None:
+                return names
+            name = layout.decode_name(encoded) or await self._long_name(encoded)
             if name:
-                seen[name] = None
-        return list(seen)
+                names.append(name)
+            after = layout.vm_prefix(encoded)[:-1] + "0"  # "0" follows "/": past all of this VM's keys
+
+    async def _first_vm(self, after: str) -> str | None:
+        async for info in self.store.list(layout.all_vms_prefix(), start_after=after):
+            return layout.vm_of_key(info.key)
+        return None
+
+    async def _long_name(self, encoded: str) -> str | None:
+        """The name of a VM that is too long to be read back from its keys; its points state it."""
+        async for info in self.store.list(layout.points_prefix(encoded)):
+            data = await self.store.get(info.key, max_bytes=point.MAX_POINT_BYTES)
+            name = point.decode(data, self.where(info.key)).vm_id
+            return name if layout.encode_name(name) == encoded else None
+        return None
 
     async def sequences(self, vm: str, *, after: int = 0) -> list[int]:
         """Sequences of the VM's restore points above `after`, ascending."""
@@ -186,7 +204,7 @@ class Repository:
         number, _, digest = wanted.partition("-")
         if wanted == "latest" and found:
             return found[-1]
-        if number.isdigit() and int(number) in found:
+        if re.fullmatch(r"[0-9]{1,10}", number) and int(number) in found:
             if digest and not (await self.load(vm, int(number))).id.sha256.startswith(digest):
                 raise ConfigError(
                     f"restore point {number} of VM {vm!r} is not {wanted}",

@@ -1,0 +1,46 @@
+# warmspare: `make demo` sets everything up and shows it at work; `make test` sets everything up and checks it.
+# Both need a Debian 12 with nothing on it but make and a way to root (root itself, or sudo) for apt.
+
+.SHELLFLAGS := -eu -c
+.DELETE_ON_ERROR:
+.PHONY: demo test test-slow lint bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := setup.py pyproject.toml $(wildcard ext/*.pyx) $(wildcard ext/*.pxd)
+RUN := $(VENV)/.run-installed
+DEV := $(VENV)/.dev-installed
+
+demo: $(RUN)
+	$(BIN)/warmspare demo
+
+test: $(DEV) lint
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(DEV)
+	$(BIN)/pytest -m slow --timeout 14400 -s
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(DEV)
+	@echo "each script in bench/ answers one question; run for example: $(BIN)/python bench/sender.py"
+	@sed -n '/^| script/,/^$$/p' bench/README.md
+
+clean:
+	rm -rf $(VENV) build src/*.egg-info src/warmspare/_native/*.so ext/*.c bench/data .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/.system: .ci/setup-system
+	.ci/setup-system
+	python3 -m venv $(VENV)
+	touch $@
+
+$(RUN): $(VENV)/.system $(NATIVE)
+	.ci/pip-install $(BIN)/python .
+	touch $@
+
+$(DEV): $(VENV)/.system $(NATIVE)
+	.ci/pip-install $(BIN)/python '.[dev]'
+	touch $@ $(RUN)

@@ -1,0 +1,5 @@
+"""`python -m warmspare` is the console command."""
+
+from warmspare.cli.main import main
+
+main()

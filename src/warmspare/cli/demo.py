@@ -1,0 +1,128 @@
+"""`warmspare demo`: a real file system is replicated, changed, replicated again, applied and proved identical."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from warmspare.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from warmspare.observe.events import Events, Meter
+
+CONTENT_BYTES = 160 << 20
+DATABASE_BYTES = 64 << 20
+MIB = 1 << 20
+TRACKED_BYTES = 64 << 10  # what a tracker such as vSphere's reports in, at best
+
+
+def demo(
+    keep: Annotated[
+        Path | None, typer.Option("--keep", metavar="DIR", help="Work in DIR and leave everything there.")
+    ] = None,
+    debug: options.Debug = False,
+) -> int:
+    """Show the whole way on a real ext4 disk: sync, change, sync, apply, compare."""
+    from warmspare.cli.run import execute
+
+    async def work(events: Events, meter: Meter) -> int:
+        if keep is not None:
+            from warmspare.state.files import local_io
+
+            with local_io("the demo's directory", keep):
+                keep.mkdir(parents=True, exist_ok=True)
+            return await _Demo(keep).run()
+        with tempfile.TemporaryDirectory(prefix="warmspare-demo-") as scratch:
+            return await _Demo(Path(scratch)).run()
+
+    return execute(work, as_json=False, debug=debug)
+
+
+class _Demo:
+    """One run in one directory."""
+
+    def __init__(self, home: Path) -> None:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+
+        self._home = home
+        self._disk, self._before = home / "disk.raw", home / "before.raw"
+        self._replica = home / "replica.raw"
+        self._console = Console(highlight=False)
+        self._table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for name in ("MiB", "reported", "read", "changed", "sent", "applied", "blocks verified", "seconds"):
+            self._table.add_column(name, justify="left" if name == "MiB" else "right", no_wrap=name == "MiB")
+        self._reported_bytes = self._sent_bytes = 0
+
+    async def run(self) -> int:
+        from warmspare.cli import demodisk
+        from warmspare.cli.wording import size
+
+        def say(text: str) -> None:
+            self._console.print(text, soft_wrap=True)
+
+        tools = demodisk.tools()
+        say(f"building a real ext4 disk with mke2fs from this machine's files in {self._home} …")
+        demodisk.build(tools, self._home, self._disk, CONTENT_BYTES, DATABASE_BYTES)
+        await self._step("first sync", None)
+        await self._step("nothing changed", lambda: None)
+        await self._step("files upgraded", lambda: demodisk.upgrade(tools, self._home, self._disk))
+        await self._step("database pages", lambda: demodisk.database(tools, self._disk, writes=500))
+        await self._step("files removed", lambda: demodisk.remove(tools, self._disk))
+        self._console.print(self._table)
+        sums = demodisk.digest(self._disk), demodisk.digest(self._replica)
+        say(f"SHA-256 of the disk     {sums[0]}")
+        say(f"SHA-256 of the replica  {sums[1]}")
+        if sums[0] != sums[1]:
+            say("the replica is NOT identical: this is a bug, please report it")
+            return 1
+        say("identical, byte for byte; " + demodisk.check(tools, self._replica))
+        if self._sent_bytes:
+            say(
+                f"since the first sync 64 KiB tracking reported {size(self._reported_bytes)}, "
+                f"and {size(self._sent_bytes)} were sent: {self._reported_bytes / self._sent_bytes:.0f} times less"
+            )
+        return 0
+
+    async def _step(self, title: str, change: Callable[[], None] | None) -> None:
+        from warmspare.apply.pipeline import Apply
+        from warmspare.cli import demodisk
+        from warmspare.model import Extents
+        from warmspare.observe.events import Events
+        from warmspare.source.raw import RawSource
+        from warmspare.store.opening import open_store
+        from warmspare.sync.pipeline import DiskInput, Sync
+
+        reported: Extents | None = None
+        if change is not None:
+            demodisk.copy(self._disk, self._before)
+            change()
+            reported = demodisk.tracked(self._before, self._disk, TRACKED_BYTES)
+        store = open_store(str(self._home / "repository"))
+        began = time.monotonic()
+        source = RawSource(self._disk, "disk.raw")
+        try:
+            sync = Sync(store, "demo", [DiskInput(source, reported)], self._home / "state", Events(), level=3)
+            sent = await sync.run()
+            done = await Apply(store, "demo", self._replica, Events()).run()
+        finally:
+            source.close()
+            await store.close()
+        if reported is not None:
+            self._reported_bytes += reported.total_bytes
+            self._sent_bytes += sent.bytes_sent
+        sizes = (sent.bytes_read, sent.bytes_changed, sent.bytes_sent, done.bytes_written)
+        self._table.add_row(
+            title,
+            "all" if reported is None else f"{reported.total_bytes / MIB:.2f}",
+            *(f"{size / MIB:.2f}" for size in sizes),
+            str(done.blocks_verified),
+            f"{time.monotonic() - began:.2f}",
+        )

@@ -1,0 +1,102 @@
+"""`warmspare points`: what a repository holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from warmspare.cli import options
+
+if TYPE_CHECKING:
+    from warmspare.observe.events import Events, Meter
+    from warmspare.repository.chain import Point
+
+
+def points(
+    repo: options.Repo,
+    vm: Annotated[
+        str | None, typer.Option("--vm", metavar="NAME", help="Only this VM; otherwise all there are.")
+    ] = None,
+    endpoint_url: options.Endpoint = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """List restore points."""
+    from warmspare.cli.run import execute
+
+    async def work(events: Events, meter: Meter) -> int:
+        from warmspare.cli.output import write_line
+        from warmspare.errors import ConfigError, IntegrityError, NotFoundError
+        from warmspare.repository.chain import open_repository
+        from warmspare.store.opening import open_store
+
+        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url))
+        try:
+            repository = await open_repository(store, create=False)
+            count, damaged = 0, []
+            shown = await repository.vms()
+            names = [vm] if vm is not None else [name for name in shown if name]
+            for name in names:
+                numbers = await repository.sequences(name)
+                if numbers and not json:
+                    write_line(f"VM {name}")
+                for number in numbers:
+                    try:
+                        point = await repository.load(name, number)
+                    except (IntegrityError, NotFoundError) as error:
+                        damaged.append(error)
+                        continue
+                    count += 1
+                    if json:
+                        events.emit("point", **fields(point))
+                    else:
+                        write_line(line(point))
+            if vm is not None and not count and not damaged:
+                raise ConfigError(
+                    f"VM {vm!r} has no restore point in this repository", where=repo, hint="check --vm"
+                )
+            if damaged:
+                raise damaged[0]
+            events.emit("points.done", count=count)
+            if not json and not count:
+                write_line("no restore points")
+        finally:
+            await store.close()
+        return 0
+
+    return execute(work, as_json=json, debug=debug)
+
+
+def fields(point: Point) -> dict[str, object]:
+    """A restore point as an event's fields."""
+    record = point.record
+    return {
+        "vm": record.vm_id,
+        "point": point.id.label,
+        "sequence": record.sequence,
+        "sha256": point.id.sha256,
+        "parent": record.parent,
+        "created": record.created,
+        "disks": [
+            {"id": d.id, "name": d.name, "capacity_bytes": d.capacity_bytes, "changed_blocks": d.changed_blocks}
+            for d in record.disks
+        ],
+        "unprotected": [{"name": u.name, "reason": u.reason} for u in record.unprotected],
+        "bytes_read": record.bytes_read,
+        "bytes_changed": record.bytes_changed,
+        "bytes_sent": record.bytes_sent,
+    }
+
+
+def line(point: Point) -> str:
+    """A restore point in a line."""
+    from warmspare.cli.wording import size
+
+    record = point.record
+    disks = ", ".join(f"{disk.name} {size(disk.capacity_bytes)}" for disk in record.disks)
+    tail = f"  UNPROTECTED: {', '.join(u.name for u in record.unprotected)}" if record.unprotected else ""
+    return (
+        f"  {point.id.label:<14} {record.created}  {size(record.bytes_changed):>10} changed  "
+        f"{size(record.bytes_sent):>10} sent  {disks}{tail}"
+    )

@@ -1,0 +1,136 @@
+"""Runs a command's coroutine: event loop, signals, progress, and the way from an error to an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+from warmspare.cli.output import complain, error_event, open_output
+from warmspare.errors import (
+    ConfigError,
+    IntegrityError,
+    LeaseError,
+    SourceError,
+    StoreError,
+    WarmspareError,
+)
+from warmspare.observe.events import Events, Meter
+
+INTERRUPTED = 130
+# Where several stages failed together, the most telling error is the one to show.
+_TELLING = (IntegrityError, SourceError, LeaseError, ConfigError, StoreError, WarmspareError)
+
+Work = Callable[[Events, Meter], Awaitable[int]]
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group of groups, cancellations left out."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    elif not isinstance(error, asyncio.CancelledError):
+        yield error
+
+
+def telling(error: BaseException) -> BaseException:
+    """The one error of a group that says most."""
+    found = list(leaves(error))
+    for kind in _TELLING:
+        for one in found:
+            if isinstance(one, kind):
+                return one
+    return found[0] if found else error
+
+
+@contextlib.asynccontextmanager
+async def _ticking(events: Events, meter: Meter, names: tuple[str, ...], period_s: float) -> AsyncIterator[None]:
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(period_s)
+            events.emit("progress", **meter.fields(*names))
+
+    ticker = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        ticker.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await ticker
+
+
+async def _supervised(work: Work, events: Events, meter: Meter, names: tuple[str, ...], period_s: float) -> int:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task
+    interrupted = False
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        interrupted = True
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
+    try:
+        async with _ticking(events, meter, names, period_s):
+            return await work(events, meter)
+    except asyncio.CancelledError:
+        if not interrupted:
+            raise
+        return INTERRUPTED
+    except BaseExceptionGroup as group:
+        if interrupted and not any(leaves(group)):
+            return INTERRUPTED
+        raise
+
+
+def execute(work: Work, *, as_json: bool, debug: bool, names: tuple[str, ...] = ()) -> int:
+    """Run it to its exit code. names: the meter's totals that its progress shows."""
+    import uvloop  # here: --help need not pay for it
+
+    output = open_output(as_json)
+    events = Events(output.event)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            code = runner.run(_supervised(work, events, Meter(), names, output.tick_s))
+        if code == INTERRUPTED:
+            output.close()
+            return _interrupted(as_json, events)
+        return code
+    except KeyboardInterrupt:
+        output.close()
+        return _interrupted(as_json, events)
+    except BaseException as caught:
+        output.close()
+        error = telling(caught)
+        if debug:
+            traceback.print_exception(caught, file=sys.stderr)
+        return report(error, events if as_json else None)
+    finally:
+        output.close()
+
+
+def _interrupted(as_json: bool, events: Events) -> int:
+    text = "interrupted; run the same command again, it goes on from here"
+    complain(text)
+    if as_json:
+        events.emit("error", kind="interrupted", exit_code=INTERRUPTED, message=text, retryable=True)
+    return INTERRUPTED
+
+
+def report(error: BaseException, events: Events | None) -> int:
+    """Say what went wrong, in one sentence; the exit code for it."""
+    if isinstance(error, WarmspareError):
+        complain(error.sentence)
+        if events:
+            record = error_event(error)
+            events.emit(record.pop("event"), **record)
+        return error.exit_code
+    text = f"this is a bug: {type(error).__name__}: {error}; run it again with --debug and report what it shows"
+    complain(text)
+    if events:
+        events.emit("error", kind="bug", exit_code=1, message=text, retryable=False)
+    return 1

@@ -1,0 +1,122 @@
+"""`warmspare sync`: disks to a new restore point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from warmspare.cli import options
+from warmspare.errors import ConfigError
+
+if TYPE_CHECKING:
+    from warmspare.observe.events import Events, Meter
+    from warmspare.store.base import Store
+    from warmspare.sync.pipeline import DiskInput
+
+UNPROTECTED = 7
+
+
+def sync(
+    disks: Annotated[
+        list[str],
+        typer.Argument(metavar="DISK...", help="Disk images or devices, as PATH or NAME=PATH (NAME: the disk's ID)."),
+    ],
+    vm: options.Vm,
+    repo: options.Repo,
+    extents: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--extents",
+            metavar="FILE",
+            help="Lines of `offset length` in bytes: the only areas that may have changed. Once a disk, in order.",
+        ),
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", metavar="DIR", help="Where the sender keeps its local state.")
+    ] = None,
+    level: Annotated[
+        str, typer.Option("--level", metavar="N|auto", help="zstd level 1 to 9, or follow the bottleneck.")
+    ] = "auto",
+    endpoint_url: options.Endpoint = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Make a restore point of a VM from its disks."""
+    from warmspare.cli.run import execute
+
+    async def work(events: Events, meter: Meter) -> int:
+        from warmspare.store.opening import open_store
+
+        number = parse_level(level)
+        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url))
+        try:
+            return await _sync(store, vm, disks, extents or [], state or options.state_root(), number, events, meter)
+        finally:
+            await store.close()
+
+    return execute(work, as_json=json, debug=debug, names=("read", "changed", "sent"))
+
+
+async def _sync(
+    store: Store, vm: str, disks: list[str], extents: list[Path], state: Path, level: int | None, events: Events,
+    meter: Meter,
+) -> int:  # fmt: skip
+    from warmspare.sync.pipeline import Sync
+
+    inputs = open_disks(disks, extents)
+    try:
+        result = await Sync(store, vm, inputs, state, events, level=level, meter=meter).run()
+    finally:
+        for given in inputs:
+            given.source.close()
+    events.emit(
+        "sync.done", vm=vm, point=result.point.label, parent=result.parent.label if result.parent else None,
+        bytes_read=result.bytes_read, bytes_changed=result.bytes_changed, bytes_sent=result.bytes_sent,
+        seconds=round(result.seconds, 3), findings=result.findings, unprotected=result.unprotected,
+    )  # fmt: skip
+    return UNPROTECTED if result.unprotected else 0
+
+
+def parse_level(text: str) -> int | None:
+    """1 to 9, or None for `auto`. ConfigError for anything else."""
+    if text == "auto":
+        return None
+    if text in [str(n) for n in range(1, 10)]:
+        return int(text)
+    raise ConfigError(f"the level {text!r} is neither a number from 1 to 9 nor auto", where="--level")
+
+
+def split_disk(text: str) -> tuple[str, Path]:
+    """(name, path) of a DISK argument. A path that exists as it is written is never taken apart."""
+    name, equals, rest = text.partition("=")
+    if equals and rest and "/" not in name and not Path(text).exists():
+        return name, Path(rest)
+    return Path(text).name, Path(text)
+
+
+def open_disks(disks: list[str], extents: list[Path]) -> list[DiskInput]:
+    """Open the sources and read their extents. ConfigError, SourceError; nothing stays open then."""
+    from contextlib import ExitStack
+
+    from warmspare.source.raw import RawSource
+    from warmspare.sync.pipeline import DiskInput, check_disks
+    from warmspare.sync.plan import parse_extents
+
+    if extents and len(extents) != len(disks):
+        raise ConfigError(
+            f"there are {len(disks)} disks and {len(extents)} --extents",
+            hint="give --extents once a disk, in the order of the disks, or not at all",
+        )
+    with ExitStack() as stack:
+        inputs: list[DiskInput] = []
+        for index, text in enumerate(disks):
+            name, path = split_disk(text)
+            source = RawSource(path, name)
+            stack.callback(source.close)
+            reported = parse_extents(extents[index], source.capacity_bytes) if extents else None
+            inputs.append(DiskInput(source, reported))
+        check_disks(inputs)
+        stack.pop_all()
+        return inputs

@@ -1,0 +1,104 @@
+"""Events in words, for people; owns every sentence that is printed and no decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from warmspare.observe.events import Event
+
+
+def size(count: float) -> str:
+    """Bytes in binary units, three digits or so."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1000 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 0:
+        return "unknown"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = int(seconds) // 60
+    return f"{minutes} min {int(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def progress(event: Event) -> str:
+    """One line of how far a run is."""
+    names = ("read", "changed", "sent", "written")
+    parts = [f"{size(event[f'bytes_{name}'])} {name}" for name in names if f"bytes_{name}" in event]
+    total = event["bytes_total"]
+    share = f"{event['bytes_done'] / total:.0%} of {size(total)}" if total else "starting"
+    left = f", {duration(event['seconds_left'])} left" if event["seconds_left"] >= 0 else ""
+    rate = size(event["bytes_done"] / event["seconds"]) if event["seconds"] else "0 B"
+    return f"{share}: {', '.join(parts)}; {rate}/s{left}"
+
+
+def _sync_done(e: Event) -> str:
+    tail = f"; {e['findings']} findings" if e["findings"] else ""
+    tail += f"; {e['unprotected']} unprotected" if e["unprotected"] else ""
+    return (
+        f"restore point {e['point']}: {size(e['bytes_read'])} read, {size(e['bytes_changed'])} changed, "
+        f"{size(e['bytes_sent'])} sent in {duration(e['seconds'])}{tail}"
+    )
+
+
+def _apply_done(e: Event) -> str:
+    tail = f", {e['blocks_rebuilt']} blocks rebuilt" if e["blocks_rebuilt"] else ""
+    return (
+        f"replica at restore point {e['point']}: {size(e['bytes_read'])} fetched, {size(e['bytes_written'])} written, "
+        f"{e['blocks_verified']} blocks verified{tail} in {duration(e['seconds'])}"
+    )
+
+
+_WORDS: dict[str, Callable[[Event], str | None]] = {
+    "sync.start": lambda e: (
+        f"syncing {e['vm']!r} to {e['repository']}: restore point {e['sequence']}"
+        + (f" after {e['parent']}" if e["parent"] else ", the first")
+    ),
+    "sync.recovered": lambda e: (
+        f"the last run died after it had published {e['point']}; going on from there"
+        if e["published"]
+        else "the last run died before it published; what it left was removed"
+    ),
+    "sync.done": _sync_done,
+    "apply.start": lambda e: (
+        f"applying {e['vm']!r} to {e['target']}: restore point {e['point']}"
+        + (f", from {e['before']}" if e["before"] else ", from nothing")
+    ),
+    "apply.point": lambda e: f"at restore point {e['point']} of {e['created']}",
+    "apply.waiting": lambda e: f"waiting for the store: {e['message']}",
+    "apply.done": _apply_done,
+    "disk.left": lambda e: f"disk {e['disk']}: {e['message']} ({e['path']})",
+    "state.rebuild": lambda e: f"disk {e['disk']}: rebuilding the local {e['what']} from the repository",
+    "state.damaged": lambda e: f"disk {e['disk']}: the local {e['what']} was damaged and is being learned again",
+    "unprotected": lambda e: f"UNPROTECTED: disk {e['disk']} is {e['reason']}",
+    "finding": lambda e: f"FINDING on disk {e['disk']}: {_place(e)}{e['message']}",
+    "progress": progress,
+}
+
+
+def _place(e: Event) -> str:
+    if "offset" in e:
+        return f"{e['length']} bytes at offset {e['offset']} "
+    if "blocks" in e:
+        shown = ", ".join(str(block) for block in e["blocks"][:8])
+        return f"blocks {shown}{' and more' if len(e['blocks']) > 8 else ''}: "
+    return ""
+
+
+def _disk_start(e: Event) -> str:
+    why = f" ({e['reason']})" if e.get("reason") else ""
+    verb = "read" if "reason" in e else "fetch"
+    return f"disk {e['disk']} of {size(e['capacity_bytes'])}: {size(e['bytes_total'])} to {verb}{why}"
+
+
+def sentence(event: Event) -> str | None:
+    """What a person is told of an event; None for those that only programs need."""
+    if event["event"] == "disk.start":
+        return _disk_start(event)
+    words = _WORDS.get(event["event"])
+    return words(event) if words else None
