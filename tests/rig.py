@@ -1,0 +1,196 @@
+"""A small world for end-to-end tests: a disk, a repository, state, a replica, and the real commands between them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import random
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from warmspare.cli.main import run
+from warmspare.format import point
+from warmspare.store import layout
+
+KIB, MIB = 1 << 10, 1 << 20
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command did: exit code, its JSON events, what it wrote to stderr."""
+
+    code: int
+    events: list[Event]
+    stderr: str
+
+    def last(self, name: str) -> Event:
+        return [event for event in self.events if event["event"] == name][-1]
+
+    def all(self, name: str) -> list[Event]:
+        return [event for event in self.events if event["event"] == name]
+
+
+def command(*arguments: object) -> Outcome:
+    """Run the real command line in this process, with --json, and hold it to its promises about output."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run([*map(str, arguments), "--json"])
+    events = [json.loads(line) for line in out.getvalue().splitlines()]
+    outcome = Outcome(code, events, err.getvalue())
+    assert "Traceback" not in outcome.stderr, outcome.stderr
+    assert code != 1, f"a bug: {outcome.stderr}"
+    if code not in (0, 7):
+        assert events and events[-1]["event"] == "error", outcome
+        assert events[-1]["exit_code"] == code, outcome
+        lines = outcome.stderr.strip().splitlines()
+        assert len(lines) == 1 and lines[0] == f"warmspare: {events[-1]['message']}", outcome.stderr
+    return outcome
+
+
+@dataclass
+class Rig:
+    """One VM's world below `home`. `repo` may be replaced by another URI."""
+
+    home: Path
+    vm: str = "vm"
+    repo: str = ""
+    more: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.repo = self.repo or str(self.home / "repo")
+
+    @property
+    def disk(self) -> Path:
+        return self.home / "disk.raw"
+
+    @property
+    def state(self) -> Path:
+        return self.home / "state"
+
+    @property
+    def replica(self) -> Path:
+        return self.home / "replica.raw"
+
+    def sync(
+        self, *more: object, disks: list[object] | None = None, code: int = 0, state: Path | None = None
+    ) -> Outcome:
+        outcome = command(
+            "sync", *(disks or [self.disk]), "--vm", self.vm, "--repo", self.repo, "--state", state or self.state,
+            *self.more, *more,
+        )  # fmt: skip
+        assert outcome.code == code, outcome
+        return outcome
+
+    def apply(self, *more: object, to: Path | None = None, code: int = 0) -> Outcome:
+        target = to or self.replica
+        outcome = command("apply", "--vm", self.vm, "--repo", self.repo, "--to", target, *self.more, *more)
+        assert outcome.code == code, outcome
+        return outcome
+
+    # the repository as a directory
+
+    @property
+    def root(self) -> Path:
+        return Path(self.repo) / "vms" / layout.encode_name(self.vm)
+
+    def objects(self, kind: str) -> list[Path]:
+        """Packs, manifests, tables or points, oldest run first."""
+        found = [p for p in (self.root / kind).rglob("*") if p.is_file()]
+        return sorted(found, key=lambda p: (p.stat().st_mtime_ns, p.name))
+
+    def point_path(self, sequence: int) -> Path:
+        return Path(self.repo) / layout.point_key(layout.encode_name(self.vm), sequence)
+
+    def point(self, sequence: int) -> point.RestorePoint:
+        path = self.point_path(sequence)
+        return point.decode(path.read_bytes(), str(path))
+
+    def snapshot(self) -> dict[str, str]:
+        """Every file of the repository and its SHA-256; what is being uploaded left out."""
+        return fingerprint(Path(self.repo))
+
+
+def fingerprint(root: Path) -> dict[str, str]:
+    """Relative path -> SHA-256 of every file below `root`, temporary areas and leases left out."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and ".tmp~" not in path.parts and path.name != "lease.json"
+    }
+
+
+def same(left: Path, right: Path) -> bool:
+    """Byte for byte, and of the same length."""
+    if left.stat().st_size != right.stat().st_size:
+        return False
+    with left.open("rb") as a, right.open("rb") as b:
+        while True:
+            x, y = a.read(4 * MIB), b.read(4 * MIB)
+            if x != y:
+                return False
+            if not x:
+                return True
+
+
+def random_disk(path: Path, size: int, rng: random.Random, *, pieces: int = 30, most: int = 300 * KIB) -> None:
+    """A sparse disk with random data of random lengths at random places, and stretches that compress."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    scribble(path, rng, pieces=pieces, most=most, zeros=0.0)
+
+
+def scribble(path: Path, rng: random.Random, *, pieces: int = 20, most: int = 100 * KIB, zeros: float = 0.3) -> list[
+    tuple[int, int]
+]:
+    """Write random, compressible or zero bytes at random places; the (offset, length) that were written."""
+    size = path.stat().st_size
+    done: list[tuple[int, int]] = []
+    with path.open("r+b") as file:
+        for _ in range(pieces):
+            length = min(size, rng.choice([1, 100, 512, 4096, 8192, rng.randrange(1, most)]))
+            offset = rng.randrange(size - length + 1)
+            if rng.random() < 0.5:
+                offset = offset // 4096 * 4096
+            draw = rng.random()
+            if draw < zeros:
+                data = bytes(length)
+            elif draw < 0.5 + zeros / 2:
+                data = (b"%08x" % rng.randrange(1 << 32) * (length // 8 + 1))[:length]
+            else:
+                data = rng.randbytes(length)
+            file.seek(offset)
+            file.write(data)
+            done.append((offset, length))
+    return done
+
+
+def write_extents(path: Path, written: list[tuple[int, int]], unit: int, capacity: int) -> Path:
+    """What a tracker of that granularity reports of writes, in a file as --extents takes it."""
+    starts = sorted({at for offset, length in written for at in range(offset // unit * unit, offset + length, unit)})
+    path.write_text("".join(f"{at} {min(unit, capacity - at)}\n" for at in starts))
+    return path
+
+
+def flip(path: Path, offset: int, mask: int = 0x10) -> bytes:
+    """Flip bits of one byte of a file, read-only or not; the file's bytes before. Proves that they differ now."""
+    before = path.read_bytes()
+    data = bytearray(before)
+    data[offset] ^= mask
+    overwrite(path, bytes(data))
+    assert path.read_bytes() != before and mask
+    return before
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    """Replace a file's bytes in place."""
+    path.chmod(0o600)
+    path.write_bytes(data)
+
+
+def python() -> str:
+    return sys.executable
