@@ -146,6 +146,8 @@ def gather(
     cdef uint16_t mask
     if first < 0 or stop > masks.shape[0] or first > stop or position < 0:
         raise ValueError("block range outside the masks")
+    if position > room:
+        raise ValueError("the position lies beyond the frame")
     if length == 0 or room == 0:
         if stop > first:
             raise ValueError("nothing to gather from or into")

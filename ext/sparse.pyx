@@ -286,8 +286,13 @@ def apply_records(
 
 
 def punch(int fd, int64_t offset, int64_t length):
-    """Make [offset, offset + length) read as zeros, as a hole where the file system can. Raises OSError."""
+    """Make [offset, offset + length) read as zeros, as a hole where the file system can.
+
+    Raises OSError, and ValueError for a negative range (SEEK_DATA would call it a hole).
+    """
     cdef int status
+    if offset < 0 or length < 0:
+        raise ValueError("a range must not be negative")
     with nogil:
         status = make_zero(fd, offset, length)
     if status:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import random
 import sys
 from dataclasses import dataclass, field
@@ -184,6 +185,30 @@ def flip(path: Path, offset: int, mask: int = 0x10) -> bytes:
     overwrite(path, bytes(data))
     assert path.read_bytes() != before and mask
     return before
+
+
+def data_places(path: Path, rng: random.Random, most: int) -> list[int]:
+    """Offsets of some bytes that lie in a file's data, first and last ones among them; sparse files are large."""
+    out: list[int] = []
+    with path.open("rb") as file:
+        at, size = 0, path.stat().st_size
+        while at < size:
+            try:
+                start = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError:
+                break
+            at = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            out += [start, at - 1, rng.randrange(start, at)]
+    return sorted(rng.sample(out, min(most, len(out))))
+
+
+def flip_in_place(path: Path, offset: int) -> None:
+    """Invert one byte of a file, however large."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        before = file.read(1)
+        file.seek(offset)
+        file.write(bytes([before[0] ^ 0xFF]))
 
 
 def overwrite(path: Path, data: bytes) -> None:

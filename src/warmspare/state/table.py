@@ -32,9 +32,10 @@ MAGIC = b"WSHASH01"
 MAX_BLOCKS = MAX_CAPACITY_BYTES // BLOCK_BYTES
 MAX_LEAVES = MAX_BLOCKS // FANOUT
 MAX_NODES = MAX_LEAVES // FANOUT
-LEAVES_AT = HEADER_BYTES
-NODES_AT = LEAVES_AT + MAX_BLOCKS * ENTRY_BYTES  # level 1: the digest of each leaf
-TOPS_AT = NODES_AT + MAX_LEAVES * DIGEST_BYTES  # level 2: the digest of each 256 leaves, kept in memory
+# The small levels first, so that the file is no longer than its disk needs.
+TOPS_AT = HEADER_BYTES  # level 2: the digest of each 256 leaves, kept in memory
+NODES_AT = TOPS_AT + MAX_NODES * DIGEST_BYTES  # level 1: the digest of each leaf
+LEAVES_AT = NODES_AT + MAX_LEAVES * DIGEST_BYTES
 WHAT = "the state directory"
 
 
@@ -136,6 +137,8 @@ class HashTable:
     def read(self, blocks: U32) -> U8:
         """Committed hashes of ascending blocks, shape (n, 16). TableDamagedError, StoreError."""
         out = np.empty((blocks.size, ENTRY_BYTES), dtype=np.uint8)
+        if not blocks.size:
+            return out
         leaves = blocks // FANOUT
         edges = np.flatnonzero(np.diff(leaves)) + 1
         start = 0
