@@ -18,7 +18,7 @@ from warmspare.apply.damage import Damage
 from warmspare.apply.merge import Merge
 from warmspare.apply.rebuild import BATCH_BLOCKS, Rebuilder
 from warmspare.apply.replica import Mark, Replica, ReplicaDisk
-from warmspare.errors import ConfigError, IntegrityError, StoreError
+from warmspare.errors import ConfigError, IntegrityError, NotFoundError, StoreError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.point import Disk
 from warmspare.observe.events import Events, Meter
@@ -145,7 +145,7 @@ class Apply:
         final = await repository.load(self._vm, target)
         replica.admit(final.record)
         wanted = {disk.id for disk in final.record.disks}
-        parent = await repository.load(self._vm, start.sequence) if start and start.sequence < target else None
+        parent = await self._parent(repository, start, target)
         self._events.emit(
             "apply.start", vm=self._vm, repository=self._store.uri, target=str(self._target),
             point=final.id.label, before=start.label if start else None,
@@ -163,6 +163,15 @@ class Apply:
             parent = point
         await self._heal(repository, replica, final)
         return self._done(replica, final, start)
+
+    async def _parent(self, repository: Repository, start: PointId | None, target: int) -> Point | None:
+        """The point that the replica is at, as the repository has it now; `descend` proves that it is the same."""
+        if start is None:
+            return None
+        try:
+            return await repository.load(self._vm, start.sequence)
+        except NotFoundError:
+            raise repository.rolled_back(self._vm, start, target) from None
 
     def _demand_forward(self, repository: Repository, replica: Replica, target: int, *, explicit: bool) -> None:
         for there in (replica.at, replica.moving):

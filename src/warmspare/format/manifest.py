@@ -259,8 +259,9 @@ class ManifestWriter:
         self._write = write
         self._next = 0
         self.totals = Totals()
-        self.raw_bytes = 0  # before compression; for the metadata budget
-        write(header.encode())
+        head = header.encode()
+        self.raw_bytes = len(head)  # of all that was written, before compression
+        write(head)
 
     def add(self, chunk: Chunk) -> None:
         """Chunks must come in disk order and not share a block."""
@@ -277,8 +278,11 @@ class ManifestWriter:
             was.zero_blocks + int(chunk.zero_count.sum()),
             was.frames + chunk.frame_pack.size,
         )
-        self.raw_bytes += 28 + chunk.block.size * 24 + chunk.frame_pack.size * 12 + chunk.zero_start.size * 8
-        self._write(encode_chunk(chunk))
+        self._put(encode_chunk(chunk))
+
+    def _put(self, sealed: bytes) -> None:
+        self.raw_bytes += CHUNK.size + CHUNK.unpack_from(sealed)[5]
+        self._write(sealed)
 
     def finish(self, packs: list[PackRef]) -> None:
         rows = np.zeros(len(packs), dtype=PACK_ROW)
@@ -286,9 +290,9 @@ class ManifestWriter:
             row["run"], row["number"], row["bytes"] = pack.run, pack.number, pack.bytes
             row["crc32c"], row["sha256"] = pack.crc32c, pack.sha256
         for at in range(0, len(rows), MAX_PACKS_CHUNK):
-            self._write(_seal(PACKS, rows[at : at + MAX_PACKS_CHUNK].tobytes()))
+            self._put(_seal(PACKS, rows[at : at + MAX_PACKS_CHUNK].tobytes()))
         total = self.totals
-        self._write(
+        self._put(
             _seal(
                 END,
                 TOTALS.pack(
