@@ -285,8 +285,8 @@ def test_several_records_of_a_block_and_parts_of_frames(rig: Rig) -> None:
         path.write_bytes(data)
     key = layout.manifest_key(vm, run.hex(), 0)
     ref = point.ObjectRef(key, len(out), hashlib.sha256(out).hexdigest(), crc32c.crc32c(bytes(out)))
-    old = before.disks[0]
-    new = point.Disk("disk.raw", "disk.raw", len(disk), root_of(len(disk), entries), ref, 2, None, old.checkpoint, 0, {})
+    base, root = before.disks[0].checkpoint, root_of(len(disk), entries)
+    new = point.Disk("disk.raw", "disk.raw", len(disk), root, ref, 2, None, base, 0, {})
     parent = point.identity(rig.point_path(1).read_bytes())
     record = point.RestorePoint(
         1, 0, rig.vm, rig.vm, 2, parent, run.hex(), "2026-01-01T00:00:00Z", "another writer", [new], 0, 0, 0

@@ -7,6 +7,7 @@ table by `commit`, after publication. Not thread-safe; one caller at a time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,7 +85,8 @@ class HashTable:
         if self._staged_fd >= 0:
             os.close(self._staged_fd)
             self._staged_fd = -1
-            self._staged_path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the next run truncates it; it must not hide an error
+                self._staged_path.unlink(missing_ok=True)
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -264,7 +266,8 @@ class HashTable:
         if self._staged_fd >= 0:
             os.close(self._staged_fd)
             self._staged_fd = -1
-            self._staged_path.unlink(missing_ok=True)
+            with local_io(WHAT, self._staged_path):
+                self._staged_path.unlink(missing_ok=True)
         self._dirty = np.zeros(0, dtype=bool)
         self._staged2 = {}
 

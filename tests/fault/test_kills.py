@@ -1,0 +1,103 @@
+"""kill -9 and failing calls at moments of every stage; ten seeded rounds here, all moments in the slow campaign."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+from campaign import ReceiverWorld, Report, SenderWorld, run
+
+ROUNDS = int(os.environ.get("WARMSPARE_KILL_ROUNDS", "0")) or None  # of the slow campaign; all moments without it
+
+
+@pytest.fixture(scope="module")
+def sender(tmp_path_factory: pytest.TempPathFactory) -> SenderWorld:
+    world = SenderWorld(tmp_path_factory.mktemp("sender"), 1)
+    prepare(world)
+    return world
+
+
+def prepare(world: SenderWorld) -> None:
+    """The disk as it was at the first point, for kills before the second is published."""
+    (world.base / "replica.raw").rename(world.base / "disk-one")
+    (world.base / "replica.raw").write_bytes((world.base / "disk-one").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> ReceiverWorld:
+    return ReceiverWorld(tmp_path_factory.mktemp("receiver"), 2, fresh=False)
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> ReceiverWorld:
+    return ReceiverWorld(tmp_path_factory.mktemp("newcomer"), 3, fresh=True)
+
+
+def check(report: Report, least: int) -> None:
+    print(report.table())
+    assert sum(report.hits.values()) >= least, report.table()
+
+
+def test_killed_senders(sender: SenderWorld) -> None:
+    check(run(sender, random.Random(11), 9), 7)
+
+
+def test_a_sender_killed_with_the_answer_to_its_publication(sender: SenderWorld) -> None:
+    assert sender.strike("kill", "after Repository.publish", 1)
+    assert sender.strike("kill", "after store.create", 1)
+
+
+def test_killed_receivers(receiver: ReceiverWorld) -> None:
+    check(run(receiver, random.Random(12), 6), 4)
+
+
+def test_killed_newcomers(newcomer: ReceiverWorld) -> None:
+    check(run(newcomer, random.Random(13), 4), 3)
+
+
+@pytest.mark.parametrize("only", ["before store.", "before os."])
+def test_failing_calls_of_a_sender(sender: SenderWorld, only: str) -> None:
+    check(run(sender, random.Random(14), 5, act="fail", only=only), 5)
+
+
+@pytest.mark.parametrize("only", ["before store.", "before os.", "before native."])
+def test_failing_calls_of_a_receiver(receiver: ReceiverWorld, only: str) -> None:
+    check(run(receiver, random.Random(15), 4, act="fail", only=only), 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sender", "receiver", "newcomer"])
+def test_every_moment(name: str, request: pytest.FixtureRequest) -> None:
+    """Kills at the first, the last and one other occurrence of every moment there is."""
+    check(run(request.getfixturevalue(name), random.Random(21), ROUNDS), 50)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sender", "receiver", "newcomer"])
+def test_every_failing_call(name: str, request: pytest.FixtureRequest) -> None:
+    world = request.getfixturevalue(name)
+    for only in ("before store.", "before os.", "before native."):
+        if name != "sender" or "native" not in only:
+            check(run(world, random.Random(22), ROUNDS, act="fail", only=only), 1)
+
+
+def test_the_trap_is_where_the_stages_are(
+    sender: SenderWorld, receiver: ReceiverWorld, newcomer: ReceiverWorld
+) -> None:
+    """A stage that is renamed must not fall out of the campaign unseen."""
+    met = {m for world in (sender, receiver, newcomer) for m in world.moments()}
+    for stage in (
+        "store.get", "store.get_range", "store.create", "store.replace", "store.list", "store.upload",
+        "FileUpload.__aenter__", "FileUpload.write", "FileUpload.__aexit__", "RawSource._load", "PageFilter.span",
+        "sync.transfer.encode", "PackWriter.add", "PackWriter.finish", "ManifestFile.finish", "Sync._publish",
+        "Sync._commit", "Journal.begin", "Journal.clear", "PageLog.append", "PageLog.sync", "PageMap.begin",
+        "PageMap.write", "PageMap.finish", "LocalState.remember", "CacheHeader.write", "HashTable.stage",
+        "HashTable.commit", "Repository.publish", "Lease._acquire", "Lease._release", "Replica.admit", "Replica.move",
+        "Replica.resize", "Replica.empty", "Apply._prepare", "Apply._disk", "Apply._heal", "Merge.run", "Merge._punch",
+        "Merge._range", "apply.merge.apply_frame", "Rebuilder.repair", "Rebuilder._write", "native.apply_records",
+        "native.punch",
+    ):  # fmt: skip
+        assert f"before {stage}" in met and f"after {stage}" in met, stage
+    assert Path(__file__).with_name("victim.py").exists()
