@@ -148,6 +148,19 @@ def test_a_lost_answer_is_not_a_lost_point(rig: Rig, monkeypatch: pytest.MonkeyP
     assert same(rig.disk, rig.replica)
 
 
+def test_old_leavings_of_senders_that_nobody_remembers(rig: Rig) -> None:
+    """A host that died for good leaves what it was uploading; hours later any sender of the VM removes it."""
+    root = Path(rig.repo) / ".tmp~" / "uploads" / "vms" / rig.vm
+    names = [f"{key}/{7:016x}" for key in ("packs/00/000000.pack", "lease.json", "points/0000000002.json")]
+    for age_s, gone in ((3600, False), (7 * 3600, True)):
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(b"half")
+            os.utime(root / name, (time.time() - age_s,) * 2)
+        rig.sync()
+        assert [not (root / name).exists() for name in names] == [gone] * 3
+
+
 # two receivers, and --follow
 
 

@@ -41,6 +41,7 @@ MAX_FINDING_EVENTS = 100
 # A checkpoint costs 16 bytes a block; one is due when the manifests since the last outweigh it twice over.
 CHECKPOINT_RATIO = 2
 CHECKPOINT_POINTS = 500
+ABANDONED_S = 6 * 3600.0
 WHAT = "the state directory"
 
 
@@ -126,6 +127,7 @@ class Sync:
             if head:
                 local.remember(head.id)
             local.journal.clear()
+            await self._abort_old_uploads()
             return await self._sync(repository, local, head, works, lease, stack)
 
     async def _recover(self, local: LocalState, head: Point | None, fresh: list[Point]) -> dict[str, PageLog]:
@@ -150,6 +152,14 @@ class Sync:
             keys = [info.key async for info in self._store.list(prefix)]
             if keys:
                 await self._store.delete(keys)
+
+    async def _abort_old_uploads(self) -> None:
+        """Remove uploads of this VM that some dead sender began, wherever it ran; the lease is ours, so no living
+        one has any that old."""
+        before = await self._store.now() - ABANDONED_S
+        for stale in await self._store.stale_uploads(layout.vm_prefix(layout.encode_name(self._vm))):
+            if stale.began_s < before:
+                await self._store.abort_upload(stale)
 
     async def _prepare(
         self, local: LocalState, head: Point | None, fresh: list[Point], logs: dict[str, PageLog],
