@@ -1,0 +1,446 @@
+"""Every decoder: what was encoded comes back, and damaged bytes give a FormatError and nothing else.
+
+What a checksum covers must notice every flipped bit. The manifest's and the checkpoint's header have none of their
+own, for the SHA-256 in the restore point covers them before they are decoded; there only the kind of failure is held.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xxhash
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from warmspare.errors import FormatError
+from warmspare.format import flags, frame, hashtable, pack, point, repofile, tablefile, varint
+from warmspare.format.manifest import (
+    HEADER,
+    NO_FRAME,
+    Chunk,
+    Header,
+    ManifestReader,
+    ManifestWriter,
+    PackRef,
+    decode_chunk,
+)
+from warmspare.model import BLOCK_BYTES, PAGE_BYTES, block_count
+from warmspare.state.table import HashTable
+
+W = "here"
+ROUNDS = int(os.environ.get("WARMSPARE_FUZZ_ROUNDS", "20000"))
+
+
+def read_at(data: bytes) -> Callable[[int, int], bytes]:
+    return lambda offset, length: data[offset : offset + length]
+
+
+def pages_of(draw: st.DrawFn, most: int = 256) -> np.ndarray:
+    """1 to `most` ascending page numbers, in runs and alone, anywhere on the largest disk."""
+    start = draw(st.integers(0, 2**33))
+    steps = draw(st.lists(st.sampled_from([1, 1, 1, 2, 17, 5000]), min_size=0, max_size=most - 1))
+    return np.cumsum(np.array([start, *steps], dtype=np.uint64))
+
+
+@st.composite
+def some_pages(draw: st.DrawFn) -> np.ndarray:
+    return pages_of(draw)
+
+
+@given(st.lists(st.integers(0, 2**35 - 1), max_size=200))
+def test_varints(values: list[int]) -> None:
+    data = varint.encode(np.array(values, dtype=np.uint64))
+    assert varint.decode(np.frombuffer(data, dtype=np.uint8), W).tolist() == values
+
+
+@given(some_pages())
+def test_layouts(pages: np.ndarray) -> None:
+    assert frame.decode_layout(np.frombuffer(frame.encode_layout(pages), dtype=np.uint8), W).tolist() == pages.tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(some_pages(), st.integers(0, 2**32), st.booleans(), st.integers(0, PAGE_BYTES - 1), st.integers(1, 9))
+def test_frames(pages: np.ndarray, seed: int, compressible: bool, cut: int, level: int) -> None:
+    rng = random.Random(seed)
+    size = pages.size * PAGE_BYTES - cut
+    raw = (b"%016x" % rng.getrandbits(64) * (size // 16 + 1))[:size] if compressible else rng.randbytes(size)
+    data = b"".join(bytes(b) for b in frame.encode(pages, raw, level))
+    found = frame.decode(data, W)
+    assert found.pages.tolist() == pages.tolist() and found.payload == raw
+    assert frame.frame_bytes(data, W) == len(data) <= frame.MAX_FRAME_BYTES
+    assert compressible or len(data) < size + 24 + frame.MAX_LAYOUT_BYTES
+
+
+def make_chunks(rng: random.Random, blocks: int, packs: int) -> list[Chunk]:
+    """Random chunks that keep the rules: several records of a block, records of no page, runs of zeros."""
+    chunks: list[Chunk] = []
+    at = rng.randrange(50)
+    while at < blocks - 60 and len(chunks) < 4:
+        rows: list[tuple[int, int, int, int, bytes]] = []
+        zeros: list[tuple[int, int]] = []
+        frames = rng.randrange(1, 5)
+        for _ in range(rng.randrange(1, 40)):
+            if at >= blocks - 60:
+                break
+            if rng.random() < 0.2:
+                count = rng.randrange(1, 9)
+                zeros.append((at, count))
+                at += count
+            else:
+                digest, left = rng.randbytes(16), rng.randrange(1, 1 << 16)
+                for _ in range(rng.choice([1, 1, 1, 2, 3])):
+                    carried = left & rng.getrandbits(16)
+                    zero = left & ~carried & rng.getrandbits(16)
+                    left &= ~(carried | zero)
+                    if carried | zero:
+                        rows.append((at, rng.randrange(frames) if carried else NO_FRAME, carried, zero, digest))
+                at += 1
+            at += rng.choice([0, 0, 1, 700])
+        if not rows and not zeros:
+            continue
+        chunks.append(
+            Chunk(
+                np.array([rng.randrange(packs) for _ in range(frames)], dtype=np.uint32),
+                np.array([rng.getrandbits(26) for _ in range(frames)], dtype=np.uint32),
+                np.array([rng.randrange(30, frame.MAX_FRAME_BYTES) for _ in range(frames)], dtype=np.uint32),
+                np.array([r[0] for r in rows], dtype=np.uint32),
+                np.array([r[1] for r in rows], dtype=np.uint16),
+                np.array([r[2] for r in rows], dtype=np.uint16),
+                np.array([r[3] for r in rows], dtype=np.uint16),
+                np.frombuffer(b"".join(r[4] for r in rows), dtype=np.uint8).reshape(-1, 16),
+                np.array([z[0] for z in zeros], dtype=np.uint32),
+                np.array([z[1] for z in zeros], dtype=np.uint32),
+            )
+        )
+    return chunks
+
+
+COLUMNS = ("frame_pack", "frame_offset", "frame_bytes", "block", "frame", "carried", "zero", "zero_start", "zero_count")
+
+
+def make_manifest(seed: int, *, capacity: int = 5000 * BLOCK_BYTES + 777) -> tuple[bytes, list[Chunk], list[PackRef]]:
+    rng = random.Random(seed)
+    refs = [
+        PackRef(rng.randbytes(16), n, rng.getrandbits(30), rng.getrandbits(32), rng.randbytes(32)) for n in range(3)
+    ]
+    chunks = make_chunks(rng, block_count(capacity), len(refs))
+    out = bytearray()
+    writer = ManifestWriter(Header("disk ä", capacity, bytes(range(16))), out.extend)
+    for chunk in chunks:
+        writer.add(chunk)
+    writer.finish(refs)
+    return bytes(out), chunks, refs
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_manifests(seed: int) -> None:
+    data, chunks, refs = make_manifest(seed)
+    reader = ManifestReader(read_at(data), len(data), W)
+    assert reader.header == Header("disk ä", 5000 * BLOCK_BYTES + 777, bytes(range(16)))
+    assert reader.packs == refs
+    found = list(reader.chunks())
+    assert len(found) == len(chunks)
+    for one, other in zip(found, chunks, strict=True):
+        for name in COLUMNS:
+            assert getattr(one, name).tolist() == getattr(other, name).tolist(), name
+        assert one.hashes.tobytes() == other.hashes.tobytes()
+    assert reader.totals.records == sum(c.block.size for c in chunks)
+    assert reader.totals.zero_blocks == sum(int(c.zero_count.sum()) for c in chunks)
+    for first, stop in ((0, 1), (100, 300), (4990, 5001)):
+        some = [c.first_block for c in reader.chunks(first, stop)]
+        assert some == [c.first_block for c in chunks if c.last_block >= first and c.first_block < stop]
+
+
+def test_metadata_is_at_most_28_bytes_a_record_and_0_3_percent_of_a_full_disk() -> None:
+    sparse, full = bytearray(), bytearray()
+    rng = np.random.default_rng(1)
+    # The worst: every record in a frame of its own would be 34; a frame of 1 MiB has at least 16 blocks, and one of
+    # scattered pages has up to 256.
+    block = np.cumsum(rng.integers(1, 20000, 30000)).astype(np.uint32)
+    n = block.size
+    worst = Chunk(
+        np.zeros(n // 16, dtype=np.uint32), np.zeros(n // 16, dtype=np.uint32), np.full(n // 16, 99, dtype=np.uint32),
+        block, (np.arange(n) // 16).clip(0, n // 16 - 1).astype(np.uint16), np.full(n, 5, dtype=np.uint16),
+        np.zeros(n, dtype=np.uint16), rng.integers(0, 255, (n, 16)).astype(np.uint8),
+        np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint32),
+    )  # fmt: skip
+    writer = ManifestWriter(Header("d", 64 << 40, bytes(16)), sparse.extend)
+    writer.add(worst)
+    writer.finish([PackRef(bytes(16), 0, 1 << 26, 0, bytes(32))])
+    assert writer.raw_bytes <= 28 * n
+    dense = Chunk(
+        worst.frame_pack, worst.frame_offset, worst.frame_bytes, np.arange(n, dtype=np.uint32), worst.frame,
+        np.full(n, 0xFFFF, dtype=np.uint16), worst.zero, worst.hashes, worst.zero_start, worst.zero_count,
+    )  # fmt: skip
+    writer = ManifestWriter(Header("d", n * BLOCK_BYTES, bytes(16)), full.extend)
+    writer.add(dense)
+    packs = n * BLOCK_BYTES // (64 << 20) + 1
+    writer.finish([PackRef(bytes(16), i, 1 << 26, 0, bytes(32)) for i in range(packs)])
+    assert writer.raw_bytes <= 0.003 * n * BLOCK_BYTES and len(full) <= writer.raw_bytes
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_checkpoints(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    capacity = 3000 * 256 * BLOCK_BYTES
+    leaves = [(i, rng.randbytes(4096)) for i in sorted(rng.sample(range(3000), rng.choice([0, 1, 64, 65, 200])))]
+    data = b"".join(tablefile.encode(capacity, leaves))
+    assert list(tablefile.decode(read_at(data), len(data), capacity, W)) == leaves
+
+
+def test_the_root_of_a_table_is_that_of_its_definition(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    capacity = 70000 * BLOCK_BYTES
+    entries = {rng.randrange(70000): rng.randbytes(16) for _ in range(300)}
+    with HashTable(tmp_path / "table") as table:
+        blocks = sorted(entries)
+        table.stage(
+            np.array(blocks, dtype=np.uint32),
+            np.frombuffer(b"".join(entries[b] for b in blocks), dtype=np.uint8).reshape(-1, 16),
+        )
+        assert table.staged_root(capacity) == hashtable.root_of(capacity, entries)
+
+
+# damage
+
+
+def good_frame(seed: int = 1) -> bytes:
+    rng = random.Random(seed)
+    pages = np.array([5, 6, 7, 100, 2**33], dtype=np.uint64)
+    raw = b"".join((b"%04d" % rng.randrange(10000)) * 1024 for _ in range(5))
+    return b"".join(bytes(b) for b in frame.encode(pages, raw, 3))
+
+
+def good_pack() -> bytes:
+    return pack.PackHeader(bytes(range(16)), 3, 1).encode() + good_frame(1) + good_frame(2)
+
+
+def good_point() -> bytes:
+    ref = point.ObjectRef("vms/v/manifests/r/000.manifest", 10, "0" * 64, 5)
+    disk = point.Disk("d", "d.raw", 5 << 30, "a" * 64, ref, 7)
+    return point.encode(point.RestorePoint(1, 0, "v", "v", 1, None, "b" * 32, "2026", "x", [disk], 1, 2, 3))
+
+
+def good_checkpoint() -> bytes:
+    rng = random.Random(5)
+    return b"".join(tablefile.encode(5 << 30, [(3, rng.randbytes(4096)), (9, bytes(4000) + rng.randbytes(96))]))
+
+
+def walk_manifest(data: bytes) -> object:
+    reader = ManifestReader(read_at(data), len(data), W)
+    return reader.header, reader.packs, reader.totals, [c.block.tobytes() + c.hashes.tobytes() for c in reader.chunks()]
+
+
+DECODERS: dict[str, tuple[Callable[[], bytes], Callable[[bytes], object], int]] = {
+    # name: how to make one, how to decode it, how many bytes at its head have no checksum of their own
+    "frame": (good_frame, lambda d: frame.decode(d, W).payload, 0),
+    "pack": (good_pack, lambda d: [f.payload for _, f in pack.walk(d, W)], 0),
+    "manifest": (lambda: make_manifest(7)[0], walk_manifest, HEADER.size + len("disk ä".encode())),
+    "checkpoint": (good_checkpoint, lambda d: list(tablefile.decode(read_at(d), len(d), 5 << 30, W)), 32),
+    "point": (good_point, lambda d: point.decode(d, W), 1 << 30),
+    "repository": (lambda: repofile.encode(repofile.RepositoryRecord(1, 0, "c" * 32, "2026")), lambda d: repofile.decode(d, W), 1 << 30),  # noqa: E501
+    "varint": (lambda: varint.encode(np.arange(0, 2**35, 2**30, dtype=np.uint64)), lambda d: varint.decode(np.frombuffer(d, dtype=np.uint8), W).tolist(), 1 << 30),  # noqa: E501
+    "layout": (lambda: frame.encode_layout(np.array([1, 2, 9, 2**34 - 1], dtype=np.uint64)), lambda d: frame.decode_layout(np.frombuffer(d, dtype=np.uint8), W).tolist(), 1 << 30),  # noqa: E501
+}
+
+
+def attempt(decode: Callable[[bytes], object], data: bytes) -> object:
+    """What it decodes to, or the FormatError; anything else fails the test."""
+    try:
+        return decode(data)
+    except FormatError as error:
+        return error
+
+
+@pytest.mark.parametrize("name", list(DECODERS))
+def test_every_flipped_bit(name: str) -> None:
+    make, decode, bare = DECODERS[name]
+    good = make()
+    right = decode(good)
+    places = range(len(good)) if len(good) < 3000 else sorted(random.Random(1).sample(range(len(good)), 1500))
+    for at in places:
+        data = bytearray(good)
+        data[at] ^= 1 << (at % 8)
+        assert bytes(data) != good
+        found = attempt(decode, bytes(data))
+        assert at < bare or isinstance(found, FormatError), f"byte {at} of a {name} changed unseen: {found == right}"
+
+
+@pytest.mark.parametrize("name", list(DECODERS))
+def test_every_truncation_and_what_is_added(name: str) -> None:
+    make, decode, _ = DECODERS[name]
+    good = make()
+    right = decode(good)
+    if name in ("point", "repository"):
+        good = good.rstrip()  # JSON is the same without its last newline; as an identity it is not
+    places = range(len(good)) if len(good) < 3000 else sorted(random.Random(2).sample(range(len(good)), 1000))
+    for at in places:
+        found = attempt(decode, good[:at])
+        if name not in ("varint", "layout") and not (name == "pack" and not isinstance(found, FormatError)):
+            assert isinstance(found, FormatError), f"a {name} of {at} of {len(good)} bytes was taken"
+        assert found != right
+    if name != "varint":
+        longer = attempt(decode, good + b"\x05")
+        assert isinstance(longer, FormatError) or longer != right
+
+
+@pytest.mark.parametrize("name", list(DECODERS))
+@given(data=st.binary(max_size=300))
+def test_random_bytes(name: str, data: bytes) -> None:
+    make, decode, _ = DECODERS[name]
+    found = attempt(decode, data)
+    assert isinstance(found, FormatError) or name in ("varint", "layout")
+    magic = make()[:8]
+    assert isinstance(attempt(decode, magic + data), FormatError) or name in ("varint", "layout")
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+    out = bytearray(data)
+    for _ in range(rng.randrange(1, 4)):
+        at = rng.randrange(len(out))
+        kind = rng.randrange(4)
+        if kind == 0:
+            out[at] = rng.randrange(256)
+        elif kind == 1:
+            del out[at : at + rng.randrange(1, 20)]
+        elif kind == 2:
+            out[at:at] = rng.randbytes(rng.randrange(1, 20))
+        else:
+            size = rng.choice([2, 4, 8])
+            value = rng.choice([0, 1, 2**15, 2**31, 2**63, 2 ** (8 * size) - 1])
+            out[at : at + size] = value.to_bytes(16, "little")[:size]
+        if not out:
+            break
+    return bytes(out)
+
+
+def reseal_manifest(data: bytearray) -> bytes:
+    """Give every chunk its checksum anew, so that what lies behind the checksum is reached."""
+    at = HEADER.size + data[43]
+    while at + 32 <= len(data) and data[at : at + 4] == b"WSMC":
+        stored = int.from_bytes(data[at + 8 : at + 12], "little")
+        summed = xxhash.xxh3_64(bytes(data[at : at + 24]))
+        summed.update(bytes(data[at + 32 : at + 32 + stored]))
+        data[at + 24 : at + 32] = summed.intdigest().to_bytes(8, "little")
+        at += 32 + stored
+    return bytes(data)
+
+
+def raw_chunk(rng: random.Random) -> Iterator[tuple[bytes, int, int]]:
+    """The payload of a good chunk of records, with its first and last block."""
+    for chunk in make_chunks(rng, 5001, 3):
+        deltas = np.diff(chunk.block.astype(np.uint64), prepend=np.uint64(chunk.first_block))
+        column = varint.encode(deltas)
+        counts = np.array([chunk.frame_pack.size, chunk.block.size, len(column), chunk.zero_start.size], dtype="<u4")
+        yield b"".join((
+            counts.tobytes(), chunk.frame_pack.tobytes(), chunk.frame_offset.tobytes(), chunk.frame_bytes.tobytes(),
+            column, chunk.frame.tobytes(), chunk.carried.tobytes(), chunk.zero.tobytes(), chunk.hashes.tobytes(),
+            chunk.zero_start.tobytes(), chunk.zero_count.tobytes(),
+        )), chunk.first_block, chunk.last_block  # fmt: skip
+
+
+def fuzz_chunks(rounds: int, seed: int) -> tuple[int, int]:
+    """Mutated payloads behind the checksum: refused, or a chunk that keeps every rule."""
+    rng = random.Random(seed)
+    refused = taken = 0
+    payloads = list(raw_chunk(rng))
+    for _ in range(rounds):
+        raw, first, last = rng.choice(payloads)
+        data = mutate(raw, rng)
+        try:
+            chunk = decode_chunk(data, first, last, 5000 * BLOCK_BYTES + 777, 3, W)
+        except FormatError:
+            refused += 1
+            continue
+        taken += 1
+        assert not np.any(chunk.carried & chunk.zero) and np.all(chunk.carried | chunk.zero)
+        assert np.all(chunk.block <= 5000) and np.all(np.diff(chunk.block.astype(np.int64)) >= 0)
+        assert np.all((chunk.frame == NO_FRAME) == (chunk.carried == 0))
+        assert np.all(chunk.frame_pack < 3)
+    return refused, taken
+
+
+def test_fuzzed_chunks_behind_the_checksum() -> None:
+    refused, taken = fuzz_chunks(3000, 1)
+    assert refused > 300 and taken > 100
+
+
+def test_mutated_objects() -> None:
+    rng = random.Random(9)
+    for name, (make, decode, _) in DECODERS.items():
+        good = make()
+        for _ in range(300):
+            attempt(decode, mutate(good, rng))
+        if name == "manifest":
+            for _ in range(500):
+                attempt(decode, reseal_manifest(bytearray(mutate(good, rng)).ljust(64, b"\0")))
+
+
+@pytest.mark.slow
+def test_a_long_fuzz() -> None:
+    rng = random.Random()
+    seed = rng.getrandbits(64)
+    print(f"seed {seed}")
+    rng.seed(seed)
+    print("chunks refused, taken:", fuzz_chunks(ROUNDS, seed))
+    for _ in range(ROUNDS):
+        make, decode, _bare = DECODERS[rng.choice(list(DECODERS))]
+        attempt(decode, mutate(make(), rng))
+
+
+# what would hurt a reader that trusts numbers
+
+
+def peak_of(call: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_payload_that_would_swell_is_never_allocated() -> None:
+    bomb = zstandard.ZstdCompressor(level=19).compress(bytes(200 << 20))
+    unsized = zstandard.ZstdCompressor(level=3, write_content_size=False).compress(bytes(50 << 20))
+    for payload in (bomb, unsized):
+        layout = frame.encode_layout(np.array([0], dtype=np.uint64))
+        head = frame.HEADER.pack(frame.MAGIC, frame.ZSTD, 0, len(layout), len(payload), 4096, 0)[: frame.SUMMED]
+        digest = xxhash.xxh3_64(head + layout + payload).intdigest()
+        data = head + digest.to_bytes(8, "little") + layout + payload
+        peak = peak_of(lambda data=data: attempt(lambda d: frame.decode(d, W), data))  # type: ignore[misc]
+        assert isinstance(attempt(lambda d: frame.decode(d, W), data), FormatError)
+        assert peak < 4 << 20
+
+
+def test_counts_beyond_all_bounds_are_refused_before_anything_is_allocated() -> None:
+    for counts in ((2**32 - 1, 1, 1, 0), (1, 2**32 - 1, 1, 0), (1, 1, 2**32 - 1, 0), (1, 1, 1, 2**32 - 1)):
+        raw = np.array(counts, dtype="<u4").tobytes() + bytes(100)
+        found = attempt(lambda d: decode_chunk(d, 0, 0, 1 << 40, 1, W), raw)
+        assert isinstance(found, FormatError)
+        assert peak_of(lambda raw=raw: attempt(lambda d: decode_chunk(d, 0, 0, 1 << 40, 1, W), raw)) < 1 << 20  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["pack", "manifest", "checkpoint"])
+@pytest.mark.parametrize(("offset", "value"), [(8, 2), (8, 77), (12, 1), (12, 6), (15, 128)])
+def test_unknown_versions_and_features(name: str, offset: int, value: int) -> None:
+    make, decode, _ = DECODERS[name]
+    data = bytearray(make())
+    data[offset] = value
+    if name == "pack":
+        data[56:64] = xxhash.xxh3_64_intdigest(bytes(data[:56])).to_bytes(8, "little")
+    with pytest.raises(FormatError) as caught:
+        decode(bytes(data))
+    text = caught.value.sentence
+    assert f"version {flags.VERSION}" in text
+    if offset == 8:
+        assert f"version {value}" in text
+    else:
+        assert {1: "encryption", 6: "shared", 128: "bit 31"}[value] in text

@@ -1,0 +1,208 @@
+"""The command line's own duties: exit codes, one sentence an error, secrets, what a terminal shows, memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import random
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rig import MIB, Rig, command, same
+from warmspare import errors
+from warmspare.cli.main import run
+from warmspare.cli.run import execute, telling
+from warmspare.cli.sync import split_disk
+from warmspare.errors import ConfigError, IntegrityError, LeaseError, SourceError, StoreError
+from warmspare.observe.events import Events, Meter
+
+
+@pytest.mark.parametrize(
+    ("group", "expected"),
+    [
+        (ExceptionGroup("", [StoreError("s"), IntegrityError("i")]), IntegrityError),
+        (ExceptionGroup("", [ExceptionGroup("", [StoreError("s")]), SourceError("x")]), SourceError),
+        (BaseExceptionGroup("", [asyncio.CancelledError(), LeaseError("l")]), LeaseError),
+        (ExceptionGroup("", [RuntimeError("r"), StoreError("s")]), StoreError),
+        (ExceptionGroup("", [RuntimeError("r"), OSError("o")]), RuntimeError),
+        (StoreError("s"), StoreError),
+    ],
+)
+def test_the_most_telling_error_of_a_group(group: Exception, expected: type[Exception]) -> None:
+    assert type(telling(group)) is expected
+
+
+def test_exit_codes_of_the_errors() -> None:
+    codes = {
+        errors.ConfigError: 2, errors.SourceError: 3, errors.StoreError: 4, errors.NotFoundError: 4,
+        errors.IntegrityError: 5, errors.FormatError: 5, errors.LeaseError: 6,
+    }  # fmt: skip
+    for kind, code in codes.items():
+
+        async def fail(events: Events, meter: Meter, kind: type[errors.WarmspareError] = kind) -> int:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(asyncio.sleep(60))
+                raise kind("it broke", where="there", hint="mend it")
+
+        assert execute(fail, as_json=True, debug=False) == code
+
+
+def test_a_bug_is_called_one_and_shows_a_traceback_only_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    async def bug(events: Events, meter: Meter) -> int:
+        raise ZeroDivisionError("oops")
+
+    assert execute(bug, as_json=False, debug=False) == 1
+    quiet = capsys.readouterr()
+    assert "this is a bug" in quiet.err and "oops" in quiet.err and "Traceback" not in quiet.err
+    assert execute(bug, as_json=True, debug=True) == 1
+    loud = capsys.readouterr()
+    assert "Traceback" in loud.err and '"kind": "bug"' in loud.out
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("sync", "apply", "points", "demo"))
+    assert run(["--version"]) == 0
+    assert re.fullmatch(r"warmspare \d+\.\d+\.\d+\n", capsys.readouterr().out)
+    for name in ("sync", "apply", "points", "demo"):
+        assert run([name, "--help"]) == 0
+    assert "--extents" in run_help("sync") and "--follow" in run_help("apply")
+
+
+def run_help(name: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "warmspare", name, "--help"], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_names_of_disks(tmp_path: Path) -> None:
+    assert split_disk("/a/b.raw") == ("b.raw", Path("/a/b.raw"))
+    assert split_disk("sys=/a/b.raw") == ("sys", Path("/a/b.raw"))
+    assert split_disk("/a/x=y.raw") == ("x=y.raw", Path("/a/x=y.raw"))
+    odd = tmp_path / "k=v"
+    odd.write_text("")
+    os.chdir(tmp_path)
+    assert split_disk("k=v") == ("k=v", Path("k=v"))
+    assert split_disk("k=w") == ("k", Path("w"))
+
+
+def test_secrets_of_the_environment_stay_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLEEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2hunter2hunter2")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    (tmp_path / "disk").write_bytes(b"x" * 100)
+    outcome = subprocess.run(
+        [
+            sys.executable, "-m", "warmspare", "sync", tmp_path / "disk", "--vm", "v", "--repo", "s3://bucket/x",
+            "--endpoint-url", "http://127.0.0.1:9", "--state", tmp_path / "state", "--debug", "--json",
+        ],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert outcome.returncode == 4, outcome.stderr
+    everything = outcome.stdout + outcome.stderr
+    assert "hunter2" not in everything
+    for path in (tmp_path / "state").rglob("*"):
+        if path.is_file():
+            assert b"hunter2" not in path.read_bytes()
+
+
+def on_a_terminal(*arguments: object, columns: int = 100) -> tuple[int, str]:
+    """Run the command with a terminal as its stdout and stderr; exit code and everything it showed."""
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "warmspare", *map(str, arguments)], stdout=slave, stderr=slave, env=environment
+    )
+    os.close(slave)
+    shown = b""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        ready, _, _ = select.select([master], [], [], 0.1)
+        try:
+            piece = os.read(master, 65536) if ready else b""
+        except OSError:
+            break
+        shown += piece
+        if not piece and child.poll() is not None:
+            break
+    os.close(master)
+    return child.wait(10), shown.decode()
+
+
+def test_a_terminal_shows_rate_bytes_and_time_left(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.disk.write_bytes(random.Random(1).randbytes(100 * MIB))
+    code, shown = on_a_terminal(
+        "sync", rig.disk, "--vm", "v", "--repo", rig.repo, "--state", rig.state, "--level", "9", columns=160
+    )
+    assert code == 0, shown
+    for word in ("/s", "read", "changed", "sent", "left", "%", "restore point 1-"):
+        assert word in shown, word
+    assert "{" not in shown
+    code, shown = on_a_terminal("apply", "--vm", "v", "--repo", rig.repo, "--to", rig.replica)
+    assert code == 0 and "blocks verified" in shown
+    code, shown = on_a_terminal("apply", "--vm", "w", "--repo", rig.repo, "--to", rig.replica)
+    assert code == 2 and shown.count("warmspare: ") == 1
+
+
+def test_plain_lines_where_no_terminal_is(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.disk.write_bytes(random.Random(1).randbytes(MIB))
+    arguments = ["sync", str(rig.disk), "--vm", "v", "--repo", rig.repo, "--state", str(rig.state)]
+    done = subprocess.run([sys.executable, "-m", "warmspare", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "" and "\x1b" not in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("restore point 1-")
+
+
+def test_the_sentence_names_what_where_and_what_to_do() -> None:
+    error = ConfigError("it is wrong", where="/there", hint="put it right")
+    assert error.sentence == "it is wrong (/there); put it right"
+    assert "\n" not in error.sentence
+
+
+def peak_mib(*arguments: object) -> float:
+    """Highest RssAnon + RssShmem of the command, sampled."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "warmspare", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    peak = 0
+    while child.poll() is None:
+        try:
+            lines = Path(f"/proc/{child.pid}/status").read_text().splitlines()
+        except OSError:
+            break
+        peak = max(peak, sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem"))))
+        time.sleep(0.01)
+    assert child.wait() == 0, child.stderr.read() if child.stderr else ""
+    return peak / 1024
+
+
+def test_memory_does_not_follow_the_disk(tmp_path: Path) -> None:
+    """Dense and sparse, on both sides; bench/memory.py does it at full size."""
+    rng = random.Random(2)
+    rig = Rig(tmp_path)
+    rig.disk.write_bytes(rng.randbytes(200 * MIB))
+    places = sorted(rng.sample(range(1 << 17), 6000))
+    wide = Rig(tmp_path / "wide")
+    wide.home.mkdir()
+    with wide.disk.open("wb") as file:
+        file.truncate(8 << 40)
+        for place in places:
+            file.seek(place << 26)
+            file.write(rng.randbytes(4096) + bytes(8192) + rng.randbytes(4096))
+    for one in (rig, wide):
+        sync = ["sync", one.disk, "--vm", "v", "--repo", one.repo, "--state", one.state]
+        assert peak_mib(*sync) < 256
+        apply = ["apply", "--vm", "v", "--repo", one.repo, "--to", one.replica]
+        assert peak_mib(*apply) < 256
+    assert same(rig.disk, rig.replica)
+    assert wide.replica.stat().st_blocks <= wide.disk.stat().st_blocks * 1.01
+    assert command("points", "--repo", wide.repo).code == 0
