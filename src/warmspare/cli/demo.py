@@ -57,7 +57,7 @@ class _Demo:
         self._replica = home / "replica.raw"
         self._console = Console(highlight=False)
         self._table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for name in ("MiB", "reported", "read", "changed", "sent", "applied", "blocks verified", "seconds"):
+        for name in ("MiB", "reported", "read", "changed", "sent", "applied", "verified", "seconds"):
             self._table.add_column(name, justify="left" if name == "MiB" else "right", no_wrap=name == "MiB")
         self._reported_bytes = self._sent_bytes = 0
 
@@ -94,7 +94,7 @@ class _Demo:
     async def _step(self, title: str, change: Callable[[], None] | None) -> None:
         from warmspare.apply.pipeline import Apply
         from warmspare.cli import demodisk
-        from warmspare.model import Extents
+        from warmspare.model import BLOCK_BYTES, Extents
         from warmspare.observe.events import Events
         from warmspare.source.raw import RawSource
         from warmspare.store.opening import open_store
@@ -123,6 +123,6 @@ class _Demo:
             title,
             "all" if reported is None else f"{reported.total_bytes / MIB:.2f}",
             *(f"{size / MIB:.2f}" for size in sizes),
-            str(done.blocks_verified),
+            f"{done.blocks_verified * BLOCK_BYTES / MIB:.2f}",
             f"{time.monotonic() - began:.2f}",
         )
