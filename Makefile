@@ -7,7 +7,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := setup.py pyproject.toml $(wildcard ext/*.pyx) $(wildcard ext/*.pxd)
+NATIVE := setup.py pyproject.toml $(wildcard ext/*.pyx) $(wildcard ext/*.h)
 RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
 

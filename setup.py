@@ -6,10 +6,12 @@ from setuptools import Extension, setup
 FLAGS = ["-O3", "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
 
 
-def native(name: str) -> Extension:
+def native(name: str, *headers: str) -> Extension:
     return Extension(
         f"warmspare._native.{name}",
         [f"ext/{name}.pyx"],
+        include_dirs=["ext"],
+        depends=[f"ext/{header}" for header in headers],
         extra_compile_args=FLAGS,
         define_macros=[("_GNU_SOURCE", "1"), ("XXH_INLINE_ALL", "1")],
     )
@@ -17,7 +19,12 @@ def native(name: str) -> Extension:
 
 setup(
     ext_modules=cythonize(
-        [native("pages"), native("sparse")],
+        [
+            native("pages"),
+            native("sparse"),
+            native("ring", "ring.h"),
+            native("vddk", "ring.h", "vixdisklib.h", "vddk_api.h", "vddk_reader.h"),
+        ],
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,

@@ -113,7 +113,7 @@ class _Demo:
             sent = await sync.run()
             done = await Apply(store, "demo", self._replica, Events()).run()
         finally:
-            source.close()
+            await source.close()
             await store.close()
         if reported is not None:
             self._reported_bytes += reported.total_bytes

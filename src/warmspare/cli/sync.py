@@ -12,16 +12,21 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
+    from warmspare.source.base import Source
     from warmspare.store.base import Store
     from warmspare.sync.pipeline import DiskInput
 
 UNPROTECTED = 7
+VDDK_SCHEME = "vddk://"
 
 
 def sync(
     disks: Annotated[
         list[str],
-        typer.Argument(metavar="DISK...", help="Disk images or devices, as PATH or NAME=PATH (NAME: the disk's ID)."),
+        typer.Argument(
+            metavar="DISK...",
+            help="Disk images or devices, as PATH or NAME=PATH (NAME: the disk's ID); vddk:///PATH reads through VDDK.",
+        ),
     ],
     vm: options.Vm,
     repo: options.Repo,
@@ -39,6 +44,10 @@ def sync(
     level: Annotated[
         str, typer.Option("--level", metavar="N|auto", help="zstd level 1 to 9, or follow the bottleneck.")
     ] = "auto",
+    vddk: Annotated[
+        Path | None,
+        typer.Option("--vddk", metavar="DIR", help="VMware's VDDK, unpacked: what reads the disks given as vddk:///PATH."),
+    ] = None,
     endpoint_url: options.Endpoint = None,
     json: options.Json = False,
     debug: options.Debug = False,
@@ -52,7 +61,8 @@ def sync(
         number = parse_level(level)
         store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url))
         try:
-            return await _sync(store, vm, disks, extents or [], state or options.state_root(), number, events, meter)
+            inputs = await open_disks(disks, extents or [], vddk, events)
+            return await _sync(store, vm, inputs, state or options.state_root(), number, events, meter)
         finally:
             await store.close()
 
@@ -60,17 +70,15 @@ def sync(
 
 
 async def _sync(
-    store: Store, vm: str, disks: list[str], extents: list[Path], state: Path, level: int | None, events: Events,
-    meter: Meter,
-) -> int:  # fmt: skip
+    store: Store, vm: str, inputs: list[DiskInput], state: Path, level: int | None, events: Events, meter: Meter
+) -> int:
     from warmspare.sync.pipeline import Sync
 
-    inputs = open_disks(disks, extents)
     try:
         result = await Sync(store, vm, inputs, state, events, level=level, meter=meter).run()
     finally:
         for given in inputs:
-            given.source.close()
+            await given.source.close()
     events.emit(
         "sync.done", vm=vm, point=result.point.label, parent=result.parent.label if result.parent else None,
         bytes_read=result.bytes_read, bytes_changed=result.bytes_changed, bytes_sent=result.bytes_sent,
@@ -88,19 +96,18 @@ def parse_level(text: str) -> int | None:
     raise ConfigError(f"the level {text!r} is neither a number from 1 to 9 nor auto", where="--level")
 
 
-def split_disk(text: str) -> tuple[str, Path]:
-    """(name, path) of a DISK argument. A path that exists as it is written is never taken apart."""
+def split_disk(text: str) -> tuple[str, str]:
+    """(name, path or vddk:///path) of a DISK argument. A path that exists as it is written is never taken apart."""
     name, equals, rest = text.partition("=")
     if equals and rest and "/" not in name and not Path(text).exists():
-        return name, Path(rest)
-    return Path(text).name, Path(text)
+        return name, rest
+    return Path(text).name, text
 
 
-def open_disks(disks: list[str], extents: list[Path]) -> list[DiskInput]:
+async def open_disks(disks: list[str], extents: list[Path], vddk: Path | None, events: Events) -> list[DiskInput]:
     """Open the sources and read their extents. ConfigError, SourceError; nothing stays open then."""
-    from contextlib import ExitStack
+    from contextlib import AsyncExitStack
 
-    from warmspare.source.raw import RawSource
     from warmspare.sync.pipeline import DiskInput, check_disks
     from warmspare.sync.plan import parse_extents
 
@@ -109,14 +116,34 @@ def open_disks(disks: list[str], extents: list[Path]) -> list[DiskInput]:
             f"there are {len(disks)} disks and {len(extents)} --extents",
             hint="give --extents once a disk, in the order of the disks, or not at all",
         )
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         inputs: list[DiskInput] = []
         for index, text in enumerate(disks):
-            name, path = split_disk(text)
-            source = RawSource(path, name)
-            stack.callback(source.close)
+            source = await _open_disk(*split_disk(text), vddk, events)
+            stack.push_async_callback(source.close)
             reported = parse_extents(extents[index], source.capacity_bytes) if extents else None
             inputs.append(DiskInput(source, reported))
         check_disks(inputs)
         stack.pop_all()
         return inputs
+
+
+async def _open_disk(name: str, place: str, vddk: Path | None, events: Events) -> Source:
+    if not place.startswith(VDDK_SCHEME):
+        from warmspare.source.raw import RawSource
+
+        return RawSource(Path(place), name)
+    from warmspare.source import vddk_install
+    from warmspare.source.vddk import VddkSource
+    from warmspare.source.vddk_session import Settings, Target
+
+    path = place.removeprefix(VDDK_SCHEME)
+    if not path.startswith("/"):
+        raise ConfigError("a disk to be read through VDDK needs a whole path", where=place, hint="write vddk:///PATH")
+    if vddk is None:
+        raise ConfigError(
+            "a disk is to be read through VDDK, and no VDDK is given", where=place, hint="name its folder with --vddk"
+        )
+    return await VddkSource.open(
+        vddk_install.find(vddk), Target(), path, name, settings=Settings(), events=events
+    )

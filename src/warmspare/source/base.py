@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,10 +40,15 @@ class Source(Protocol):
     @property
     def capacity_bytes(self) -> int: ...
 
-    def read(self, extents: Extents) -> AsyncIterator[Span | Hole]:
-        """Everything in block-aligned extents, ascending. SourceError if any byte of it can't be read."""
+    def read(self, extents: Extents) -> AsyncGenerator[Span | Hole, None]:
+        """Everything in block-aligned extents, ascending. SourceError if any byte of it can't be read.
+
+        Closed early (`aclose`), it stops reading; spans that were given out stay good until they are released.
+        """
 
     def check(self) -> None:
         """SourceError if the disk changed since it was opened (where the medium can tell)."""
 
-    def close(self) -> None: ...
+    async def close(self) -> None:
+        """Give back what the disk took: descriptors, processes. May be called again."""
+        ...

@@ -6,20 +6,18 @@ import asyncio
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import numpy as np
 
 from warmspare.errors import SourceError
 from warmspare.model import BLOCK_BYTES, SPAN_BYTES, U32, Extents
 from warmspare.source.base import Hole, Span
+from warmspare.source.spans import MIN_HOLE_BYTES, Batch, Piece, batches, block_numbers
 
 READ_AHEAD_SPANS = 16
 SPANS_AT_ONCE = 4  # read in one visit to the thread: a visit costs about as much as reading a quarter of a span
 MAX_ITEMS = 64
-MIN_HOLE_BYTES = SPAN_BYTES  # a smaller hole is cheaper to read than to report
 
 Item = Hole | tuple[U32, bytearray, int] | None  # a hole; blocks, buffer and how much of it is used; the end
 
@@ -40,21 +38,24 @@ class RawSource:
                 raise OSError(errno.EINVAL, "neither a file nor a block device")
             self._capacity = os.lseek(self._fd, 0, os.SEEK_END)
         except OSError as error:
-            self.close()
+            self._close()
             raise SourceError(
                 f"disk {name!r} can't be opened: {error.strerror}",
                 where=self.where,
                 hint="check the path and that this user may read it",
             ) from error
         if self._capacity == 0:
-            self.close()
+            self._close()
             raise SourceError(f"disk {name!r} is empty", where=self.where, hint="check the path")
 
     @property
     def capacity_bytes(self) -> int:
         return self._capacity
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -94,7 +95,7 @@ class RawSource:
             # A medium that can't tell: all of it is data.
             return offset if whence == os.SEEK_DATA else self._capacity
 
-    def _pieces(self, extents: Extents) -> Iterator[tuple[int, int, bool]]:
+    def _pieces(self, extents: Extents) -> Iterator[Piece]:
         """(start, stop, is data) over the extents, on block boundaries; holes of a span or more apart."""
         for offset, length in zip(extents.offsets.tolist(), extents.lengths.tolist(), strict=True):
             at, end = offset, offset + length
@@ -117,33 +118,9 @@ class RawSource:
                 yield at, max(stop, at), True
                 at = max(stop, at)
 
-    def _batches(self, extents: Extents) -> Iterator[Hole | list[tuple[int, int]]]:
-        """Holes, and lists of (start, stop) that together fill a span."""
-        batch: list[tuple[int, int]] = []
-        room = SPAN_BYTES
-        for start, stop, is_data in self._pieces(extents):
-            if not is_data:
-                if batch:
-                    yield batch
-                    batch, room = [], SPAN_BYTES
-                yield Hole(start // BLOCK_BYTES, -(-stop // BLOCK_BYTES))
-                continue
-            at = start
-            while at < stop:
-                # a long stretch stays on span boundaries: then a span is one segment of the page map
-                size = min(stop - at, room, SPAN_BYTES - at % SPAN_BYTES if stop - at > room else room)
-                batch.append((at, at + size))
-                at += size
-                room -= -(-size // BLOCK_BYTES) * BLOCK_BYTES
-                if room <= 0 or at % SPAN_BYTES == 0:
-                    yield batch
-                    batch, room = [], SPAN_BYTES
-        if batch:
-            yield batch
-
-    def _fill(self, batch: list[tuple[int, int]], buffer: bytearray) -> tuple[list[int], int]:
+    def _fill(self, batch: Batch, buffer: bytearray) -> int:
+        """Read a batch to the front of the buffer; how much of it is used."""
         view = memoryview(buffer)
-        blocks: list[int] = []
         used = 0
         for start, stop in batch:
             at = start
@@ -165,36 +142,35 @@ class RawSource:
                     )
                 at += count
                 used += count
-            blocks += range(start // BLOCK_BYTES, -(-stop // BLOCK_BYTES))
-        return blocks, used
+        return used
 
-    def _load(self, batches: Iterator[Hole | list[tuple[int, int]]], free: list[bytearray]) -> list[Item]:
+    def _load(self, todo: Iterator[Hole | Batch], free: list[bytearray]) -> list[Item]:
         """In the reader's thread: what comes next, until the buffers are full; None after the last of it."""
         out: list[Item] = []
         while free and len(out) < MAX_ITEMS:
-            batch = next(batches, None)
+            batch = next(todo, None)
             if batch is None or isinstance(batch, Hole):
                 out.append(batch)
                 if batch is None:
                     break
                 continue
             buffer = free.pop()
-            blocks, used = self._fill(batch, buffer)
-            out.append((np.array(blocks, dtype=np.uint32), buffer, used))
+            used = self._fill(batch, buffer)
+            out.append((block_numbers(batch), buffer, used))
         return out
 
-    async def read(self, extents: Extents) -> AsyncIterator[Span | Hole]:
+    async def read(self, extents: Extents) -> AsyncGenerator[Span | Hole, None]:
         loop = asyncio.get_running_loop()
         pool: asyncio.Queue[bytearray] = asyncio.Queue()
         for _ in range(self._depth):
             pool.put_nowait(bytearray(SPAN_BYTES))
-        batches = self._batches(extents)
+        todo = batches(self._pieces(extents))
         with ThreadPoolExecutor(1, thread_name_prefix="read") as thread:
             while True:
                 free = [await pool.get()]
                 while len(free) < SPANS_AT_ONCE and not pool.empty():
                     free.append(pool.get_nowait())
-                items = await loop.run_in_executor(thread, self._load, batches, free)
+                items = await loop.run_in_executor(thread, self._load, todo, free)
                 for buffer in free:
                     pool.put_nowait(buffer)
                 for item in items:

@@ -109,8 +109,9 @@ class Transfer:
         return done.result()
 
     async def _read(self) -> None:
-        async for item in self._source.read(self._plan.read):
-            await self._spans.put(item)
+        async with contextlib.aclosing(self._source.read(self._plan.read)) as items:
+            async for item in items:
+                await self._spans.put(item)
         await self._spans.put(None)
 
     def _look(self, items: list[Span | Hole]) -> list[tuple[list[Draft], list[Filtered]]]:

@@ -1,0 +1,225 @@
+"""A VM's disks through a VDDK: where to connect, and how long to try; owns the reader process of one disk at a time.
+
+Each failure is tried again as its class says (vddk_errors.py): with backoff, on a new connection or in a new process,
+with smaller reads where memory was short, until several in a row brought nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from warmspare.errors import ConfigError, SourceError
+from warmspare.model import BLOCK_BYTES, SPAN_BYTES
+from warmspare.observe.events import Events
+from warmspare.source.vddk_errors import Action, CallFailed, ReaderError
+from warmspare.source.vddk_install import GET_IT, Install
+from warmspare.source.vddk_process import ProcessSettings, ReaderProcess
+
+_T = TypeVar("_T")
+
+# Buffers of 1 MiB, our largest read, and four of them: VMware's advice, 1.45 times the rate of the default.
+NFC_SETTINGS = "vixDiskLib.nfcAio.Session.BufSizeIn64KB=16\nvixDiskLib.nfcAio.Session.BufCount=4\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which disk of which VM. All but `transports` None: local files, without any server.
+
+    vm: the VM's managed object, `vm-123`. snapshot: `snapshot-123`. thumbprint: SHA-1, as AA:BB:…. cookie: a vCenter
+    session to use instead of the password.
+    """
+
+    server: str | None = None
+    port: int = 443
+    vm: str | None = None
+    snapshot: str | None = None
+    thumbprint: str | None = None
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    cookie: str | None = field(default=None, repr=False)
+    transports: str | None = None
+    nfc_port: int = 0
+
+    @property
+    def local(self) -> bool:
+        return self.server is None
+
+    def fields(self) -> dict[str, Any]:
+        """As the reader process takes them."""
+        if self.local:
+            return {}
+        return {
+            "vm": f"moref={self.vm}", "server": self.server, "port": self.port, "nfc_port": self.nfc_port,
+            "thumbprint": self.thumbprint, "user": self.user, "password": self.password, "cookie": self.cookie,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to read and how long to try.
+
+    requests, bytes: the most in flight. hang_s: how long a read may take. keep_alive_s: how long an open disk may
+    lie idle. attempts: failures in a row, with nothing read between, that end it. backoff_s doubles up to
+    backoff_most_s. wait_s: before a new process where names must be resolved again. config: the VDDK's own settings.
+    """
+
+    requests: int = 8
+    bytes: int = 8 * SPAN_BYTES
+    hang_s: float = 120.0
+    keep_alive_s: float = 60.0
+    attempts: int = 6
+    backoff_s: float = 1.0
+    backoff_most_s: float = 60.0
+    wait_s: float = 30.0
+    config: Path | None = None
+    process: ProcessSettings = field(default_factory=ProcessSettings)
+
+
+@contextlib.contextmanager
+def _configuration(given: Path | None) -> Iterator[str]:
+    """The library's settings file: the one given, or ours for as long as InitEx needs to read it."""
+    if given is not None:
+        yield str(given)
+        return
+    with tempfile.NamedTemporaryFile("w", prefix="warmspare-vddk-", suffix=".conf") as file:
+        file.write(NFC_SETTINGS)
+        file.flush()
+        yield file.name
+
+
+class VddkSession:
+    """One target through one library. A reader process lives from the first need of it to `close`, or to its death."""
+
+    def __init__(self, install: Install, target: Target, settings: Settings, events: Events) -> None:
+        self.install, self.target, self.settings, self.events = install, target, settings, events
+        self.request_bytes, self.requests = SPAN_BYTES, settings.requests
+        self._process: ReaderProcess | None = None
+        self._failures = 0
+
+    async def process(self) -> ReaderProcess:
+        """The reader process with the library initialised, started if there is none. ConfigError where this VDDK can't
+        be loaded."""
+        if self._process is not None and not self._process.died:
+            return self._process
+        await self._drop()
+        secrets = [secret for secret in (self.target.password, self.target.cookie) if secret]
+        process = self._process = await ReaderProcess.start(self.install.library_dir, self.settings.process, secrets)
+        await self._load(process)
+        with _configuration(self.settings.config) as config:
+            await process.call("init", directory=str(self.install.directory), config=config)
+        await process.call("target", **self.target.fields())
+        if not self.target.local:
+            try:
+                await process.call("cleanup")
+            except CallFailed as error:
+                self.events.emit("source.warning", message=f"what earlier runs left was not cleaned up: {error}")
+        return process
+
+    async def _load(self, process: ReaderProcess) -> None:
+        try:
+            missing = (await process.call("load", path=str(self.install.library)))["missing"]
+        except CallFailed as error:
+            await self.close()
+            raise ConfigError(
+                f"the VDDK can't be loaded: {error.text}", where=str(self.install.library), hint=GET_IT
+            ) from None
+        if lacking := [name for name, required in missing if required]:
+            await self.close()
+            raise ConfigError(
+                f"the VDDK is incomplete: its library lacks {', '.join(lacking[:3])}",
+                where=str(self.install.library),
+                hint=GET_IT,
+            )
+
+    def progress(self) -> None:
+        """Something was read: failures before it no longer count."""
+        self._failures = 0
+
+    async def persist(self, what: str, step: Callable[[], Awaitable[_T]]) -> _T:
+        """The step's result; tried again while that may help. SourceError where it does not any more."""
+        while True:
+            try:
+                result = await step()
+            except ReaderError as error:
+                await self.failed(what, error)
+            else:
+                self.progress()
+                return result
+
+    async def failed(self, what: str, error: ReaderError) -> None:
+        """Let go of what failed, and wait as long as it should be waited; SourceError where trying is over."""
+        self._failures += 1
+        text, kept = str(error), self._process
+        if isinstance(error, CallFailed) and kept is not None and not kept.died:
+            if not error.text and error.code > 0:
+                text = await self._explained(kept, error)
+            await self._let_go(kept, error)
+        else:
+            await self._drop()
+        action = error.action
+        if action is Action.FATAL or self._failures >= self.settings.attempts:
+            times = f", {self._failures} times in a row" if self._failures > 1 else ""
+            raise SourceError(
+                f"{what} through VDDK failed: {text}{times}",
+                where=self.target.server or str(self.install.directory),
+                hint=error.hint or "nothing was published; run again when the cause is mended",
+                retryable=action is not Action.FATAL,
+            )
+        if action is Action.SHRINK:
+            self.requests = max(1, self.requests // 2)
+            self.request_bytes = max(BLOCK_BYTES, self.request_bytes // 2)
+        wait_s = min(self.settings.backoff_s * 2 ** (self._failures - 1), self.settings.backoff_most_s)
+        if action is Action.WAIT:
+            wait_s = max(wait_s, self.settings.wait_s)
+        self.events.emit("source.retry", message=f"{what}: {text}", attempt=self._failures, seconds=wait_s)
+        await asyncio.sleep(wait_s)
+
+    async def _explained(self, process: ReaderProcess, error: CallFailed) -> str:
+        """The library's words for an error that came without any."""
+        try:
+            words = str((await process.call("explain", error=error.code))["text"]).strip()
+        except (ReaderError, KeyError):
+            return str(error)
+        return f"{error} ({words})" if words else str(error)
+
+    async def _let_go(self, process: ReaderProcess, error: CallFailed) -> None:
+        """Close disk and connection, but keep the process: it costs a second to load a VDDK."""
+        if error.action is Action.WAIT or error.call in ("VixDiskLib_InitEx", "VixDiskLib_Exit"):
+            await self._drop()
+            return
+        try:
+            await process.call("close")
+            await process.call("disconnect")
+        except ReaderError:
+            await self._drop()
+
+    async def _drop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            await process.kill()
+
+    async def close(self) -> None:
+        """End the reader process, letting it close what it has."""
+        process, self._process = self._process, None
+        if process is not None:
+            await process.close()
+
+    # -- access to the VM -----------------------------------------------------------------------------------------
+
+    async def prepare_for_access(self, identity: str) -> None:
+        """Before the snapshot is taken: the host is not to move the VM until `end_access`."""
+        await self.persist("preparing access to the VM", lambda: self._ask("prepare", identity))
+
+    async def end_access(self, identity: str) -> None:
+        """After the snapshot is removed, and again when recovering from a crash."""
+        await self.persist("ending access to the VM", lambda: self._ask("end_access", identity))
+
+    async def _ask(self, operation: str, identity: str) -> None:
+        await (await self.process()).call(operation, identity=identity)
+
