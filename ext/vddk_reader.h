@@ -141,12 +141,10 @@ static inline void reader_read(struct reader *reader, const struct ring_request 
         reader_done(request, accepted ? accepted : RING_NONSENSE);
 }
 
-/* Wait until the library has called back for everything. The handle is used by nobody else then. */
+/* Wait until the library has called back for everything and knows it: our own count falls inside its callback, which
+ * has yet to return, so the count alone would let Close come too early. The handle is used by nobody else then. */
 static inline void reader_drain(struct reader *reader) {
-    pthread_mutex_lock(&reader->lock);
-    int busy = reader->in_flight > 0;
-    pthread_mutex_unlock(&reader->lock);
-    if (busy && reader->api->Wait)
+    if (reader->asynchronous)
         reader->api->Wait(reader->handle);
     pthread_mutex_lock(&reader->lock);
     while (reader->in_flight)

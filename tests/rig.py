@@ -9,10 +9,12 @@ import json
 import os
 import random
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from standin import Standin
 from warmspare.cli.main import run
 from warmspare.format import point
 from warmspare.store import layout
@@ -77,12 +79,16 @@ class Rig:
     def replica(self) -> Path:
         return self.home / "replica.raw"
 
+    def argument(self, disk: object) -> object:
+        """How a disk is given to `sync`."""
+        return disk
+
     def sync(
         self, *more: object, disks: list[object] | None = None, code: int = 0, state: Path | None = None
     ) -> Outcome:
         outcome = command(
-            "sync", *(disks or [self.disk]), "--vm", self.vm, "--repo", self.repo, "--state", state or self.state,
-            *self.more, *more,
+            "sync", *map(self.argument, disks or [self.disk]), "--vm", self.vm, "--repo", self.repo,
+            "--state", state or self.state, *self.more, *more,
         )  # fmt: skip
         assert outcome.code == code, outcome
         return outcome
@@ -114,6 +120,37 @@ class Rig:
     def snapshot(self) -> dict[str, str]:
         """Every file of the repository and its SHA-256; what is being uploaded left out."""
         return fingerprint(Path(self.repo))
+
+
+@dataclass
+class VddkRig(Rig):
+    """The same world, with the disks read through the stand-in of a VDDK. transport: what that reads them by."""
+
+    transport: str = "nbdssl"
+    old: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.standin = Standin(self.home / "vddk", old=self.old)
+        self.standin.modes(self.transport)
+        self.more = [*self.more, "--vddk", str(self.standin.home)]
+
+    def argument(self, disk: object) -> object:
+        name, _, path = str(disk).rpartition("=")
+        if self.transport != "file":
+            self.standin.disk(path, Path(path))
+        return f"{name or Path(path).name}=vddk://{path}"
+
+    def apply(self, *more: object, to: Path | None = None, code: int = 0) -> Outcome:
+        self.standin.check()
+        return self._without_vddk(lambda: super(VddkRig, self).apply(*more, to=to, code=code))
+
+    def _without_vddk(self, call: Callable[[], Outcome]) -> Outcome:
+        kept, self.more = self.more, self.more[:-2]
+        try:
+            return call()
+        finally:
+            self.more = kept
 
 
 def fingerprint(root: Path) -> dict[str, str]:

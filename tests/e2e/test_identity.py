@@ -5,35 +5,19 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import data
+from images import CHANGES
 from rig import KIB, MIB, Rig, command, random_disk, same, scribble, write_extents
 from servers import S3Place
-
-
-@pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real ext4 with files and a database, 100 MB of content; built once, copied by each test."""
-    path = tmp_path_factory.mktemp("image") / "base.raw"
-    data.build_image(path, content_mb=100, image_mb=192)
-    return path
 
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path)
-
-
-CHANGES: dict[str, Callable[[Path], object]] = {
-    "upgrade": lambda disk: data.package_upgrade(disk, megabytes=10, seed=3),
-    "database": lambda disk: data.database_run(disk, seconds=20, tps=10, seed=3),
-    "scattered": lambda disk: data.scattered(disk, writes=300, seed=3),
-    "zeroed": lambda disk: data.zero_files(disk, megabytes=8, seed=3),
-}
 
 
 def test_real_file_systems_through_all_changes(rig: Rig, image: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from warmspare.errors import ConfigError, SourceError
 from warmspare.model import BLOCK_BYTES, SPAN_BYTES
 from warmspare.observe.events import Events
-from warmspare.source.vddk_errors import Action, CallFailed, ReaderError
+from warmspare.source.vddk_errors import Action, CallFailed, ReaderDied, ReaderError
 from warmspare.source.vddk_install import GET_IT, Install
 from warmspare.source.vddk_process import ProcessSettings, ReaderProcess
 
@@ -155,7 +155,10 @@ class VddkSession:
     async def failed(self, what: str, error: ReaderError) -> None:
         """Let go of what failed, and wait as long as it should be waited; SourceError where trying is over."""
         self._failures += 1
-        text, kept = str(error), self._process
+        kept = self._process
+        if isinstance(error, ReaderDied) and kept is not None:
+            error = await kept.death()
+        text = str(error)
         if isinstance(error, CallFailed) and kept is not None and not kept.died:
             if not error.text and error.code > 0:
                 text = await self._explained(kept, error)
