@@ -69,10 +69,10 @@ def test_a_bug_is_called_one_and_shows_a_traceback_only_if_asked(capsys: pytest.
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in ("sync", "apply", "points", "demo"))
+    assert all(name in shown for name in ("sync", "apply", "points", "demo", "config"))
     assert run(["--version"]) == 0
     assert re.fullmatch(r"warmspare \d+\.\d+\.\d+\n", capsys.readouterr().out)
-    for name in ("sync", "apply", "points", "demo"):
+    for name in ("sync", "apply", "points", "demo", "config"):
         assert run([name, "--help"]) == 0
     assert "--extents" in run_help("sync") and "--follow" in run_help("apply")
 

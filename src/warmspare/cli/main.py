@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from warmspare import __version__
-from warmspare.cli import apply, demo, points, sync
+from warmspare.cli import apply, config, demo, points, sync
 from warmspare.cli.output import JsonOutput, complain, error_event
 from warmspare.errors import ConfigError
 
@@ -25,6 +25,7 @@ app.command("sync")(sync.sync)
 app.command("apply")(apply.apply)
 app.command("points")(points.points)
 app.command("demo")(demo.demo)
+app.add_typer(config.app, name="config")
 
 # The parser's own errors share a base that typer does not export.
 _Usage: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")

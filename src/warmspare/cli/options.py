@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
-
-from warmspare.errors import ConfigError
 
 Vm = Annotated[str, typer.Option("--vm", metavar="NAME", help="What the VM is called in the repository.")]
 Repo = Annotated[
@@ -19,26 +16,21 @@ Endpoint = Annotated[
     str | None,
     typer.Option("--endpoint-url", metavar="URL", help="The S3 server, where it is not Amazon's own."),
 ]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="The configuration (default: /etc/warmspare/warmspare.toml or the user's own)."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write events as JSON Lines to stdout and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
 
 
 def check_endpoint(url: str | None) -> str | None:
     """The URL itself; ConfigError, without repeating it, if it holds credentials or is none."""
-    if url is None:
-        return None
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 (raises on a malformed port)
-    except ValueError:
-        raise ConfigError("the endpoint URL is malformed", hint="write http://HOST:PORT or https://HOST") from None
-    if "@" in parts.netloc:
-        raise ConfigError(
-            "the endpoint URL holds credentials", hint="give them by the AWS environment, never in a URL"
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError("the endpoint URL is not one of http or https", hint="write http://HOST:PORT or https://HOST")
-    return url
+    from warmspare.config import values  # here: not every command has one
+
+    return None if url is None else values.check_endpoint(url)
 
 
 def state_root() -> Path:
@@ -50,3 +42,14 @@ def state_root() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/warmspare")
     return Path.home() / ".local" / "state" / "warmspare"
+
+
+def config_path(given: Path | None) -> Path:
+    """The configuration: the one that was given, /etc/warmspare/warmspare.toml for root, or
+    $XDG_CONFIG_HOME/warmspare/warmspare.toml (~/.config/warmspare/warmspare.toml)."""
+    if given is not None:
+        return given
+    if os.geteuid() == 0:
+        return Path("/etc/warmspare/warmspare.toml")
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "warmspare" / "warmspare.toml"

@@ -1,0 +1,59 @@
+"""What is wrong in a configuration file, and where; collects, so that one look shows all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from warmspare.config.lines import Key, dotted, find_lines, line_of
+from warmspare.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A key of a file. key: the dotted path, "" for the file as a whole; line: from 1, None if not known."""
+
+    file: str
+    key: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        line = f", line {self.line}" if self.line is not None else ""
+        return self.file + line + (f", {self.key}" if self.key else "")
+
+    def problem(self, what: str, hint: str = "") -> Problem:
+        return Problem(what, self, hint)
+
+
+class Problem(ConfigError):
+    """One thing that is wrong at one place."""
+
+    def __init__(self, what: str, place: Place, hint: str = "") -> None:
+        self.place = place
+        super().__init__(what, where=str(place), hint=hint)
+
+
+class SettingsError(ConfigError):
+    """A configuration that can't be used. Shows its first problem; `problems` has all, in the file's order."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.place.line or 0))
+        first, more = self.problems[0], len(self.problems) - 1
+        rest = f"`warmspare config check` shows {more} more {'error' if more == 1 else 'errors'}" if more else ""
+        hint = ", and ".join(part for part in (first.hint, rest) if part)
+        super().__init__(first.what, where=first.where, hint=hint)
+
+
+class Problems:
+    """The problems of one file as they are found."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self._file = file
+        self._lines = find_lines(text)
+        self.found: list[Problem] = []
+
+    def place(self, key: Key) -> Place:
+        return Place(self._file, dotted(key), line_of(self._lines, key))
+
+    def add(self, key: Key, what: str, hint: str = "") -> None:
+        self.found.append(self.place(key).problem(what, hint))

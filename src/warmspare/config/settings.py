@@ -1,0 +1,142 @@
+"""What the configuration says, as values with every default filled in; refuses to read anything.
+
+docs/operations.md has the table of keys. Durations are in seconds here and names are resolved.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from warmspare.config.disks import DiskSelection
+from warmspare.config.problems import Place
+from warmspare.config.secret import Secret
+from warmspare.errors import ConfigError
+
+Quiesce = Literal["try", "require", "never"]
+FullCompare = Literal["auto", "always", "error"]
+FindBy = Literal["path", "instance_uuid", "name", "folder", "tag"]
+
+
+@dataclass(frozen=True, slots=True)
+class VCenter:
+    """A vCenter (or a single ESXi host) and how it is reached.
+
+    thumbprint: SHA-256 of the certificate, 64 lower-case hex digits. ca_file: PEM. Neither: the system's CAs.
+    vddk: the directory VDDK was unpacked to. transport: modes in order of preference.
+    """
+
+    name: str
+    place: Place = field(compare=False, repr=False)
+    host: str
+    user: str
+    password: Secret
+    port: int
+    thumbprint: str | None
+    ca_file: Path | None
+    vddk: Path
+    vddk_config: Path | None
+    transport: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """Where restore points go. Credentials come from the AWS environment or the profile, never from the file.
+
+    place: of the URI, for what the store says of it.
+    """
+
+    name: str
+    place: Place = field(compare=False, repr=False)
+    uri: str
+    endpoint_url: str | None
+    region: str | None
+    profile: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """How a VM is found, or several. value: an inventory path, a UUID in lower case, a name or a tag."""
+
+    by: FindBy
+    value: str
+
+    @property
+    def several(self) -> bool:
+        """Whether it may mean more than one VM."""
+        return self.by in ("folder", "tag")
+
+    def __str__(self) -> str:
+        return f"{self.by} {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a VM is protected.
+
+    level: zstd's, None to follow the bottleneck. state: None for the usual directory of this user.
+    max_snapshot_age_s: None for no bound.
+    """
+
+    disks: DiskSelection = field(default_factory=DiskSelection)
+    quiesce: Quiesce = "try"
+    full_compare: FullCompare = "auto"
+    snapshot_name: str = "Karma Sync"
+    level: int | None = None
+    state: Path | None = None
+    rpo_s: int = 900
+    max_snapshot_age_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vm:
+    """One `[vm.NAME]`: a VM, or the several VMs that a folder or a tag means."""
+
+    name: str
+    place: Place = field(compare=False, repr=False)
+    vcenter: VCenter
+    repository: Repository
+    find: Find
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is done at once. per_host: VMs on one ESXi host."""
+
+    vms_at_once: int = 4
+    per_host: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One file. Everything in it is in the file's order."""
+
+    path: Path
+    vcenters: tuple[VCenter, ...]
+    repositories: tuple[Repository, ...]
+    vms: tuple[Vm, ...]
+    limits: Limits
+
+    def vm(self, name: str) -> Vm:
+        """The `[vm.NAME]` of that name. ConfigError with the nearest name if there is none."""
+        for vm in self.vms:
+            if vm.name == name:
+                return vm
+        hint = suggest(name, [vm.name for vm in self.vms]) or "`warmspare config check` shows what there is"
+        raise ConfigError(f"there is no VM {name!r} in the configuration", where=str(self.path), hint=hint)
+
+    def secrets(self) -> Iterator[Secret]:
+        """Every secret that a run might need."""
+        for vcenter in self.vcenters:
+            yield vcenter.password
+
+
+def suggest(given: str, known: list[str] | tuple[str, ...]) -> str:
+    """A hint that names the nearest known word; nothing where none is near."""
+    near = difflib.get_close_matches(given.casefold(), [word.casefold() for word in known], n=1)
+    words = [word for word in known if near and word.casefold() == near[0]]
+    return f"did you mean {words[0]}" if words else ""

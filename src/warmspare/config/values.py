@@ -1,0 +1,223 @@
+"""Single values of the file: from what TOML gives to what the program uses; knows no keys and no places.
+
+Each function takes the value and raises ConfigError, without a place, where it is wrong. Values that might
+hold a secret by mistake (hosts, URLs, paths) are not repeated in the message.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, cast
+from urllib.parse import urlsplit
+
+from warmspare.errors import ConfigError
+
+T = TypeVar("T", bound=str)
+
+TRANSPORTS = ("file", "san", "hotadd", "nbdssl", "nbd")  # VDDK's names
+TEXT_CHARS = 1024
+NAME_CHARS = 80  # vCenter's limit for names
+
+_UNITS_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_UNITS_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_DURATION = re.compile(r"(?:[0-9]{1,9}[dhms])+")
+_SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB|TiB)")
+_LONGEST_S = 366 * 86400
+_HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_WORD = re.compile(r"[A-Za-z0-9_.+=@ -]{1,100}")
+
+
+def kind(value: object) -> str:
+    """What a TOML value is, in words."""
+    for types, words in (
+        (bool, "true or false"), (int, "a number"), (float, "a number"), (str, "a text"), (list, "a list"),
+        (dict, "a table"),
+    ):  # fmt: skip
+        if isinstance(value, types):
+            return words
+    return "a date or time"
+
+
+def text(value: object) -> str:
+    """A text on one line with something in it."""
+    if not isinstance(value, str):
+        raise ConfigError(f"a text was expected, not {kind(value)}", hint="put it in quotes")
+    if not value.strip():
+        raise ConfigError("the text is empty", hint="fill it in, or remove the key")
+    if len(value) > TEXT_CHARS:
+        raise ConfigError(f"the text is longer than {TEXT_CHARS} characters")
+    if not value.isprintable() or value != value.strip():
+        raise ConfigError("the text holds control characters, or blanks at an end", hint="remove them")
+    return value
+
+
+def name(value: object) -> str:
+    """A text that vCenter would take as a name."""
+    out = text(value)
+    if len(out) > NAME_CHARS:
+        raise ConfigError(f"a name has at most {NAME_CHARS} characters", hint="choose a shorter one")
+    return out
+
+
+def boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"true or false was expected, not {kind(value)}")
+    return value
+
+
+def whole(least: int, most: int) -> Callable[[object], int]:
+    """A whole number, both bounds included."""
+
+    def parse(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ConfigError(f"a whole number from {least} to {most} was expected", hint="write it without quotes")
+        return value
+
+    return parse
+
+
+def choice(options: tuple[T, ...]) -> Callable[[object], T]:
+    """One of some words."""
+
+    def parse(value: object) -> T:
+        for option in options:
+            if value == option:
+                return option
+        given = f"{value[:40]!r} is not" if isinstance(value, str) else f"{kind(value)} was given instead of"
+        raise ConfigError(f"{given} one of {', '.join(options)}")
+
+    return parse
+
+
+def duration(value: object) -> int:
+    """Seconds of `15m`, `90s`, `1h30m` or `2d`; more than nothing, at most a year."""
+    if not isinstance(value, str) or not _DURATION.fullmatch(value):
+        given = repr(value[:40]) if isinstance(value, str) else kind(value)
+        raise ConfigError(f"a duration was expected, not {given}", hint='write it as "15m", "90s", "1h30m" or "2d"')
+    seconds = sum(int(count) * _UNITS_S[unit] for count, unit in re.findall(r"([0-9]+)([dhms])", value))
+    if not 1 <= seconds <= _LONGEST_S:
+        raise ConfigError("a duration must be from one second to a year")
+    return seconds
+
+
+def size(value: object) -> int:
+    """Bytes of `50GiB`; binary units (B, KiB, MiB, GiB, TiB) only, more than nothing."""
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or not int(match[1]):
+        given = repr(value[:40]) if isinstance(value, str) else kind(value)
+        raise ConfigError(f"a size was expected, not {given}", hint='write it as "512MiB" or "50GiB"')
+    return int(match[1]) * _UNITS_BYTES[match[2]]
+
+
+def level(value: object) -> int | None:
+    """zstd 1 to 9, or None for `auto`."""
+    if value == "auto":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 9:
+        return value
+    raise ConfigError('the level is neither a number from 1 to 9 nor "auto"')
+
+
+def path(value: object) -> Path:
+    """An absolute path: a scheduler starts us in a directory of its own choice."""
+    out = text(value)
+    if not out.startswith("/"):
+        raise ConfigError("the path is not absolute", hint="write it in full, from / on")
+    return Path(out)
+
+
+def inventory_path(value: object) -> str:
+    """A path in vCenter's inventory, without a slash at its end."""
+    out = text(value).rstrip("/")
+    if not out.startswith("/"):
+        raise ConfigError("an inventory path begins with /", hint="write /DATACENTER/vm/FOLDER/NAME")
+    return out
+
+
+def uuid(value: object) -> str:
+    """In lower case with hyphens, as vCenter shows it."""
+    out = text(value).lower()
+    if not _UUID.fullmatch(out):
+        raise ConfigError("this is no UUID", hint="write 8-4-4-4-12 hex digits, as vCenter shows it")
+    return out
+
+
+def host(value: object) -> str:
+    """A host name or an IP address, nothing around it."""
+    out = text(value)
+    try:
+        return str(ipaddress.ip_address(out))
+    except ValueError:
+        pass
+    if len(out) > 253 or not all(_HOST_LABEL.fullmatch(label) for label in out.removesuffix(".").split(".")):
+        raise ConfigError(
+            "this is no host name or address", hint="give the name alone, and port and user by their own keys"
+        )
+    return out
+
+
+def thumbprint(value: object) -> str:
+    """A SHA-256 thumbprint as 64 lower-case hex digits; colons and blanks between them are dropped."""
+    digits = re.sub(r"[: ]", "", text(value)).lower()
+    if re.fullmatch(r"[0-9a-f]{40}", digits):
+        raise ConfigError("this is a SHA-1 thumbprint", hint="give the SHA-256 one of the same certificate")
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise ConfigError("a SHA-256 thumbprint has 64 hex digits", hint="write them with or without colons")
+    return digits
+
+
+def transport(value: object) -> tuple[str, ...]:
+    """VDDK transport modes in order of preference, of `nbdssl:nbd` or a list."""
+    parts = value.split(":") if isinstance(value, str) else value
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
+        raise ConfigError("transport modes were expected", hint='write "nbdssl:nbd" or ["nbdssl", "nbd"]')
+    modes = cast("list[str]", parts)
+    wrong = [mode for mode in modes if mode not in TRANSPORTS]
+    if wrong:
+        raise ConfigError(f"{wrong[0][:40]!r} is no transport mode", hint=f"there are {', '.join(TRANSPORTS)}")
+    if len(set(modes)) != len(modes):
+        raise ConfigError("a transport mode stands there twice", hint="name each once, the best first")
+    return tuple(modes)
+
+
+def repository_uri(value: object) -> str:
+    """`s3://BUCKET/PREFIX`, `file:///PATH` or an absolute path; the store checks the rest when it is opened."""
+    out = text(value)
+    if not out.startswith(("s3://", "file:///", "/")):
+        raise ConfigError("this is no URI of a repository", hint="give s3://BUCKET/PREFIX, file:///PATH or a full path")
+    if out.startswith("s3://") and "@" in out:
+        raise ConfigError("the URI holds credentials", hint="give them by the AWS environment or a profile")
+    return out
+
+
+def word(value: object) -> str:
+    """The name of a region or a profile."""
+    out = text(value)
+    if not _WORD.fullmatch(out):
+        raise ConfigError("this is no name of the kind AWS uses")
+    return out
+
+
+def endpoint_url(value: object) -> str:
+    """The URL of an S3 server."""
+    return check_endpoint(text(value))
+
+
+def check_endpoint(url: str) -> str:
+    """The URL itself. ConfigError, without repeating it, if it holds credentials or is none."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 (raises on a malformed port)
+    except ValueError:
+        raise ConfigError("the endpoint URL is malformed", hint="write http://HOST:PORT or https://HOST") from None
+    if "@" in parts.netloc:
+        raise ConfigError(
+            "the endpoint URL holds credentials", hint="give them by the AWS environment, never in a URL"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError("the endpoint URL is not one of http or https", hint="write http://HOST:PORT or https://HOST")
+    return url
