@@ -65,9 +65,9 @@ def buffer(sectors: int = 8) -> Any:
     return made
 
 
-def slow_read(client: Client, world: World, handle: Any, *, seconds: float = 30) -> None:
+def pending_read(client: Client, world: World, handle: Any) -> None:
     """One asynchronous request that stays in flight."""
-    world.standin.script(f"every ReadAsync slow {seconds * 1000:.0f}")
+    world.standin.script("every ReadAsync hang")
     done = Completions()
     _keep.append(done)
     client.queue(handle, 0, 8, buffer(), done, 1)

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from breaking import Case, Cases, buffer, call_back, opened, refused, run_case, slow_read
+from breaking import Case, Cases, buffer, call_back, opened, pending_read, refused, run_case
 from interop_world import SECTORS, World
 from vddk_client import SECTOR, BlockList, Client, Completions, Info
 
@@ -70,7 +70,7 @@ def a_handle_in_the_callback_of_a_mode_that_waits(world: World) -> None:
 @breaks("Close: 1 asynchronous requests are pending; Wait comes first")
 def closed_while_pending(world: World) -> None:
     client, handle = opened(world)
-    slow_read(client, world, handle)
+    pending_read(client, world, handle)
     client.check("Close", handle)
 
 
@@ -151,7 +151,7 @@ def queries(world: World) -> None:
 @breaks("QueryAllocatedBlocks: asynchronous requests are pending")
 def query_while_pending(world: World) -> None:
     client, handle = opened(world)
-    slow_read(client, world, handle)
+    pending_read(client, world, handle)
     refused(3, client, "QueryAllocatedBlocks", handle, 0, 128, 128, ctypes.byref(ctypes.POINTER(BlockList)()))
 
 
