@@ -1,4 +1,4 @@
-"""A VDDK client in ctypes, written from the tables of the public ABI. Shares nothing with ext/vixdisklib.h on purpose."""
+"""A VDDK client in ctypes, written from the tables of the public ABI; on purpose shares nothing with our header."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Completions:
 
 
 class Client:
-    """The functions of one loaded library: `client.raw.Open(...)` as it is, methods that raise VddkError for the usual."""
+    """One loaded library: `client.raw.Open(...)` as it is; methods that raise VddkError for what is usual."""
 
     def __init__(self, library: Path) -> None:
         loaded = ctypes.CDLL(str(library))
