@@ -196,8 +196,10 @@ cdef class Library:
         raise VddkError(call, <uint64_t> error, self.error_text(error))
 
     def error_text(self, uint64_t error) -> str:
-        """The library's own words for an error."""
+        """The library's own words for an error; "" before `init` has succeeded: it must not be asked then."""
         cdef char *text
+        if not self._begun:
+            return ""
         with nogil:
             text = self._api.GetErrorText(error, NULL)
         if text == NULL:
@@ -219,7 +221,7 @@ cdef class Library:
         with nogil:
             error = vddk_init(&self._api, major, minor, log_fd, c_where, c_settings)
         if error:
-            raise VddkError("VixDiskLib_InitEx", <uint64_t> error, self.error_text(error))
+            self._raise("VixDiskLib_InitEx", error)
         self._begun = True
 
     def exit(self) -> None:
@@ -339,7 +341,8 @@ cdef class Library:
         cdef const char *c_order = NULL if modes is None else <const char *> order
         cdef VixError error
         self._need_target()
-        self.disconnect()
+        if self._connection != NULL:
+            raise ValueError("connected already")
         with nogil:
             error = self._api.ConnectEx(self._params, 1, c_reference, c_order, &self._connection)
         if error:

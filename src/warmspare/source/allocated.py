@@ -19,9 +19,11 @@ COARSE_BYTES = SPAN_BYTES
 WINDOW_BYTES = 4 << 30  # in fine chunks at most 32768 areas of 16 bytes: half a slot of the ring
 ASK_BYTES = 16 << 20  # below that, reading is as quick as asking
 
+Window = tuple[int, int, bool]  # start, stop, whether to ask what of it is allocated
 
-def windows(extents: Extents) -> Iterator[tuple[int, int, bool]]:
-    """(start, stop, whether to ask) over the extents. What is asked about lies on coarse chunks; what is left at the
+
+def windows(extents: Extents) -> Iterator[Window]:
+    """The windows over the extents. What is asked about lies on coarse chunks; what is left at the
     ends of an extent, the disk's unaligned tail among it, is for reading."""
     for offset, length in zip(extents.offsets.tolist(), extents.lengths.tolist(), strict=True):
         at, end = offset, offset + length

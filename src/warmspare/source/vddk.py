@@ -118,7 +118,8 @@ class VddkSource:
             if process is not None:
                 await self._finish(process)
         finally:
-            reading.detach()
+            if reading.detach() is not None:  # given up half-way: reads are in flight, and no one waits for them
+                await session.close()
 
     async def _finish(self, process: ReaderProcess) -> None:
         """All was read: give the handle back. A library that fails at that cost us nothing."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from warmspare._native import vddk
 
-GRACE_MS = 10_000  # to close handles and connections in when the client is gone
+GRACE_MS = 5_000  # to close handles and connections in when the client is gone
 ASYNCHRONOUS = ("nbd", "nbdssl")  # the transports whose ReadAsync is
 
 

@@ -44,12 +44,16 @@ def _nothing() -> None:
     """Who listens until somebody does."""
 
 
+def _ignored(line: bytes) -> None:
+    """Who reads lines until somebody does."""
+
+
 class _Lines(asyncio.Protocol):
     """Whole lines of a pipe or socket, and its end. A line of more than `most` bytes is cut."""
 
     def __init__(self, most: int = 1 << 20) -> None:
         self._buffer, self._most = bytearray(), most
-        self.on_line: Callable[[bytes], None] = lambda line: None
+        self.on_line: Callable[[bytes], None] = _ignored
         self.on_end: Callable[[], None] = _nothing
 
     def data_received(self, data: bytes) -> None:
@@ -93,6 +97,7 @@ class ReaderProcess:
         self.ring = native.Ring(parts.view)
         self.free = list(range(settings.slots))
         self.died = False
+        self._sources = (answers, log)
         answers.on_line, answers.on_end, log.on_line = self._answered, self._lost, self._logged
         asyncio.get_running_loop().add_reader(parts.completions, self._completed)
 
@@ -250,6 +255,8 @@ class ReaderProcess:
             raise
         finally:
             parts.log.close()
+            for source in self._sources:  # the transports live a little longer than the ring's memory need
+                source.on_line, source.on_end = _ignored, _nothing
             os.close(parts.requests)
             os.close(parts.completions)
 

@@ -16,8 +16,9 @@ import numpy as np
 from warmspare._native import ring as native
 from warmspare.model import SPAN_BYTES, Extents
 from warmspare.source import allocated
+from warmspare.source.allocated import Window
 from warmspare.source.base import Hole, Span
-from warmspare.source.spans import Batch, batches, block_numbers
+from warmspare.source.spans import Batch, Piece, batches, block_numbers
 from warmspare.source.vddk_errors import CallFailed, ReaderDied, ReaderError, ReaderHung, ReaderNonsense
 from warmspare.source.vddk_process import ReaderProcess
 from warmspare.source.vddk_session import VddkSession
@@ -64,6 +65,7 @@ class Reading:
     def __init__(self, session: VddkSession, extents: Extents) -> None:
         self._session = session
         self._windows = allocated.windows(extents)
+        self._held: Window | None = None
         self._batches: Iterator[Hole | Batch] = iter(())
         self._order: deque[_Pending | Hole] = deque()
         self._unplaced: deque[_Pending] = deque()
@@ -175,16 +177,26 @@ class Reading:
         while self._query is None:
             if (batch := next(self._batches, None)) is not None:
                 return batch
-            window = next(self._windows, None)
+            window = self._held or next(self._windows, None)
+            self._held = None
             if window is None:
                 self._exhausted = True
                 return None
+            if window[2] and self._can_ask:
+                self._ask(process, window[0], window[1])
+            else:
+                self._batches = batches(self._unasked(window))
+        return None
+
+    def _unasked(self, window: Window | None) -> Iterator[Piece]:
+        """This window and those after it, up to one that is to be asked about: small extents share spans."""
+        while window is not None:
             start, stop, ask = window
             if ask and self._can_ask:
-                self._ask(process, start, stop)
-            else:
-                self._begin_window(start, stop, None)
-        return None
+                self._held = window
+                return
+            yield start, stop, True
+            window = next(self._windows, None)
 
     def _ask(self, process: ReaderProcess, start: int, stop: int) -> None:
         slot = process.free.pop()

@@ -94,11 +94,17 @@ def _configuration(given: Path | None) -> Iterator[str]:
 
 
 class VddkSession:
-    """One target through one library. A reader process lives from the first need of it to `close`, or to its death."""
+    """One target through one library. A reader process lives from the first need of it to `close`, or to its death.
+
+    requests, request_bytes: the most reads in flight, and the largest; both shrink where memory is short. missing,
+    modes: optional functions that the library lacks and transports that it offers, known once `process` was there.
+    """
 
     def __init__(self, install: Install, target: Target, settings: Settings, events: Events) -> None:
         self.install, self.target, self.settings, self.events = install, target, settings, events
         self.request_bytes, self.requests = SPAN_BYTES, settings.requests
+        self.missing: list[str] = []
+        self.modes: str | None = None
         self._process: ReaderProcess | None = None
         self._failures = 0
 
@@ -112,7 +118,8 @@ class VddkSession:
         process = self._process = await ReaderProcess.start(self.install.library_dir, self.settings.process, secrets)
         await self._load(process)
         with _configuration(self.settings.config) as config:
-            await process.call("init", directory=str(self.install.directory), config=config)
+            found = await process.call("init", directory=str(self.install.directory), config=config)
+        self.modes = str(found["modes"]) if found.get("modes") else None
         await process.call("target", **self.target.fields())
         if not self.target.local:
             try:
@@ -124,11 +131,11 @@ class VddkSession:
     async def _load(self, process: ReaderProcess) -> None:
         try:
             missing = (await process.call("load", path=str(self.install.library)))["missing"]
-        except CallFailed as error:
+        except (CallFailed, ReaderDied) as error:  # a file that is cut off ends whoever maps it
             await self.close()
-            raise ConfigError(
-                f"the VDDK can't be loaded: {error.text}", where=str(self.install.library), hint=GET_IT
-            ) from None
+            why = error.text if isinstance(error, CallFailed) else str(error)
+            where = str(self.install.library)
+            raise ConfigError(f"the VDDK can't be loaded: {why}", where=where, hint=GET_IT) from None
         if lacking := [name for name, required in missing if required]:
             await self.close()
             raise ConfigError(
@@ -136,6 +143,7 @@ class VddkSession:
                 where=str(self.install.library),
                 hint=GET_IT,
             )
+        self.missing = [name for name, _ in missing]
 
     def progress(self) -> None:
         """Something was read: failures before it no longer count."""
