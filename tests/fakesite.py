@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
 import random
 import threading
 import uuid
@@ -128,8 +127,8 @@ class Site:
         """vCenter has another certificate from the next connection on."""
         other = Certificate.make(self.home, self.host, "other")
         with self.lock:
-            os.replace(other.key, self.certificate.key)
-            os.replace(other.certificate, self.certificate.certificate)
+            other.key.replace(self.certificate.key)
+            other.certificate.replace(self.certificate.certificate)
 
     # what it holds
 
@@ -231,19 +230,18 @@ class Site:
         with self.changing():
             self.fields["missing_privileges"] = list(names)
 
-    def event(self, kind: str, vm: FakeVm | None = None, *, ago_s: float = 0.0, host: str = "", message: str = "") -> None:
-        """An entry in vCenter's event history; `kind` is a class of the API."""
-        at = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=ago_s)
+    def event(
+        self, kind: str, vm: FakeVm | None = None, *, ago_s: float = 0.0, host: str = "", message: str = ""
+    ) -> None:
+        """An entry in vCenter's event history; `kind` is a class of the API, or the ID of an EventEx."""
         with self.changing():
-            moref = vm.moref if vm else ""
-            entry = {"type": kind, "time": at.isoformat(), "vm": moref, "host": host, "message": message, "user": "root"}
-            self.fields["events"].append(entry)
+            entry = {"type": kind, "time": _ago(ago_s), "host": host, "message": message, "user": "root"}
+            self.fields["events"].append(entry | {"vm": vm.moref if vm else ""})
 
     def events_from(self, ago_s: float) -> None:
         """The event history reaches back so far and no further."""
-        at = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=ago_s)
         with self.changing():
-            self.fields["events_from"] = at.isoformat()
+            self.fields["events_from"] = _ago(ago_s)
 
     # what happened
 
@@ -287,6 +285,10 @@ class Site:
             self.on_removed(gone)
         if new:
             self.on_snapshot(new)
+
+
+def _ago(seconds: float) -> str:
+    return (datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds)).isoformat()
 
 
 def _handler(site: Site) -> type[BaseHTTPRequestHandler]:

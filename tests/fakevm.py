@@ -91,6 +91,7 @@ class FakeVm:
     def __init__(self, site: Site, spec: Json) -> None:
         self.site, self.spec = site, spec
         self.disks: list[FakeDisk] = []
+        self._made = 0
         self.frozen: dict[str, dict[int, FrozenDisk]] = {}  # snapshot -> disk key
         self.taken: list[str] = []  # every snapshot there ever was
         self.tracking_starts = "remove"
@@ -132,7 +133,8 @@ class FakeVm:
         with self.site.changing():
             number = max((disk.key for disk in self.disks), default=1999) + 1
             suffix = f"_{number - 2000}" if number > 2000 else ""
-            file = image or self.site.home / "disks" / f"{self.moref}-{number}.raw"
+            self._made += 1  # keys are used again, files are not
+            file = image or self.site.home / "disks" / f"{self.moref}-{self._made}.raw"
             if image is None:
                 with file.open("xb") as made:
                     made.truncate(capacity)
@@ -140,8 +142,8 @@ class FakeVm:
             options.setdefault("unit", nth if nth < 7 else nth + 1)  # 7 is the controller's own
             disk = FakeDisk(
                 key=number, label=f"Hard disk {nth + 1}", capacity=capacity,
-                uuid=f"6000C29{self.site.rng.getrandbits(4):x}-" + str(uuid.UUID(int=self.site.rng.getrandbits(128)))[9:],
-                image=file, chain=[f"[{datastore}] {self.name}/{self.name}{suffix}.vmdk"], datastore=datastore,
+                uuid="6000C29" + str(uuid.UUID(int=self.site.rng.getrandbits(128)))[7:], image=file,
+                chain=[f"[{datastore}] {self.name}/{self.name}{suffix}.vmdk"], datastore=datastore,
                 tracker=Tracker(capacity, self.site.granularity, self.site.rng), **options,
             )  # fmt: skip
             for offset, length in allocated(file):
@@ -178,18 +180,21 @@ class FakeVm:
         """The guest writes; `unseen`: tracking misses it."""
         with self.site.lock:
             at = disk if isinstance(disk, FakeDisk) else self.disks[disk]
-            assert 0 <= offset and offset + len(data) <= at.capacity
+            assert offset >= 0 and offset + len(data) <= at.capacity
             with at.image.open("r+b") as file:
                 file.seek(offset)
                 file.write(data)
             at.tracker.wrote(offset, len(data), unseen=unseen)
 
-    def scribble(self, rng: random.Random, *, unseen: bool = False, **how: Any) -> None:
-        """The guest writes random, compressible and zero bytes at random places of all disks; `how` as in rig."""
+    def scribble(self, rng: random.Random, *, unseen: bool = False, **how: Any) -> dict[int, list[Extent]]:
+        """The guest writes random, compressible and zero bytes at random places of all disks; `how` as in rig.
+        What was written where, by disk key."""
         with self.site.lock:
+            written = {disk.key: scribble(disk.image, rng, **how) for disk in self.disks}
             for disk in self.disks:
-                for offset, length in scribble(disk.image, rng, **how):
+                for offset, length in written[disk.key]:
                     disk.tracker.wrote(offset, length, unseen=unseen)
+            return written
 
     # what goes wrong with tracking
 
@@ -207,7 +212,7 @@ class FakeVm:
                 disk.tracker.forget()
             self.site.event("HostConnectionLostEvent", host=self.spec["host"])
             self.spec["host"] = host or next(h for h in self.site.fields["hosts"] if h != self.spec["host"])
-            self.site.event("VmRestartedOnAlternateHostEvent", self)
+            self.site.event("com.vmware.vc.ha.VmRestartedByHAEvent", self)
 
     # snapshots of others; these two ask the simulator
 
@@ -320,7 +325,7 @@ class FakeVm:
             subprocess.run(["cp", "--sparse=always", frozen[disk.key].file, disk.image], check=True)
             if tracking:
                 disk.tracker.return_to(tracking)
-        self.site.event("VmRevertedToSnapshotEvent", self, message="reverted")
+        self.site.event("com.vmware.vc.vm.VmStateRevertedToSnapshot", self)
 
     def changed_areas(self, moref: str, key: int, change_id: str, start: int, limit: int) -> list[Extent]:
         """What QueryChangedDiskAreas answers, from `start` on."""

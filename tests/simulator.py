@@ -52,7 +52,8 @@ def build() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if program.exists():
             return program
-        environment = os.environ | {"GOPATH": "/usr/share/gocode", "GO111MODULE": "off", "GOFLAGS": "", "CGO_ENABLED": "0"}
+        environment = os.environ | {"GOPATH": "/usr/share/gocode", "GO111MODULE": "off", "GOFLAGS": ""}
+        environment["CGO_ENABLED"] = "0"
         if "GOCACHE" not in environment and not os.access(Path.home(), os.W_OK):
             environment["GOCACHE"] = str(_BUILDS.parent / "go-cache")
         made = folder / "vcenter.new"
@@ -108,14 +109,14 @@ class Simulator:
     ) -> Simulator:
         """Start it with its log and journal in `home`; ready when this returns."""
         program = build()
+        files = ["-certificate", certificate.certificate, "-key", certificate.key, "-journal", home / "journal.jsonl"]
         with (home / "vcenter.log").open("ab") as log:
             process = subprocess.Popen(
-                [
-                    program, "-site", site_file, "-hook", hook_url, "-listen", listen,
-                    "-certificate", certificate.certificate, "-key", certificate.key, "-journal", home / "journal.jsonl",
-                ],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-            )  # fmt: skip
+                [program, "-site", site_file, "-hook", hook_url, "-listen", listen, *files],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
@@ -127,7 +128,8 @@ class Simulator:
     def control(self, what: str, body: object = None, method: str = "") -> Any:
         """Ask its control endpoint; the decoded answer."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.control_url}/{what}", data, method=method or ("POST" if data else "GET"))
+        method = method or ("POST" if data else "GET")
+        request = urllib.request.Request(f"{self.control_url}/{what}", data, method=method)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)

@@ -60,8 +60,21 @@ func (a *Authorization) HasPrivilegeOnEntity(req *types.HasPrivilegeOnEntity) so
 	for _, id := range req.PrivId {
 		list = append(list, !a.inv.Missing(id))
 	}
-	return &methods.HasPrivilegeOnEntityBody{Res: &types.HasPrivilegeOnEntityResponse{Returnval: list}}
+	return &HasPrivilegeOnEntityBody{Res: &HasPrivilegeOnEntityResponse{Returnval: list}}
 }
+
+// HasPrivilegeOnEntityResponse is that of the API. govmomi's leaves every false out.
+type HasPrivilegeOnEntityResponse struct {
+	Returnval []bool `xml:"returnval"`
+}
+
+// HasPrivilegeOnEntityBody holds it.
+type HasPrivilegeOnEntityBody struct {
+	Res *HasPrivilegeOnEntityResponse `xml:"HasPrivilegeOnEntityResponse"`
+}
+
+// Fault is none, ever.
+func (b *HasPrivilegeOnEntityBody) Fault() *soap.Fault { return nil }
 
 // HasUserPrivilegeOnEntities is asked about a user.
 func (a *Authorization) HasUserPrivilegeOnEntities(req *types.HasUserPrivilegeOnEntities) soap.HasFault {
