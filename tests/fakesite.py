@@ -21,6 +21,7 @@ from typing import Any
 from fakevm import FakeVm, FaultError, freeze_files
 from rig import KIB
 from simulator import Certificate, Simulator
+from standin import Standin
 
 Files = dict[str, Path]  # path as VDDK is given it -> local raw file
 Json = dict[str, Any]
@@ -122,6 +123,22 @@ class Site:
     def thumbprint(self) -> str:
         """SHA-256 of the certificate, AA:BB:…"""
         return self.certificate.thumbprint()
+
+    @property
+    def thumbprint_sha1(self) -> str:
+        """The same as VDDK wants it."""
+        return self.certificate.thumbprint("sha1")
+
+    def serve(self, standin: Standin) -> None:
+        """Have a VDDK stand-in find the disks of every snapshot from now on. A removed snapshot's files are gone, so
+        nothing needs to be taken from it."""
+
+        def show(files: Files) -> None:
+            uuids = {path: disk.uuid for vm in self.vms for disk in vm.disks for path in disk.chain}
+            for path, file in files.items():
+                standin.disk(path, file, uuids[path])
+
+        self.on_snapshot = show
 
     def replace_certificate(self) -> None:
         """vCenter has another certificate from the next connection on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import time
 from collections.abc import Callable
 from typing import Any
@@ -135,7 +137,7 @@ def test_consolidation_is_needed(site: Site, client: Any) -> None:
 def test_another_task_runs(site: Site, client: Any) -> None:
     vm = site.add_vm("db", [MIB])
     snapshot = client.snapshot(vm)
-    vm.busy(0.5)
+    vm.busy(1.0)
     assert site.state()[vm.moref]["busy"] and len(client.vm(vm).recentTask) == 1
     assert client.vm(vm).recentTask[0].info.descriptionId == "VirtualMachine.createSnapshot"
     with pytest.raises(vim.fault.TaskInProgress) as caught:
@@ -151,13 +153,13 @@ def test_removing_takes_long(site: Site, client: Any) -> None:
     """The call returns at once, the task runs on, and the VM is busy meanwhile."""
     vm = site.add_vm("db", [MIB])
     snapshot = client.snapshot(vm)
-    site.rule("RemoveSnapshot_Task", delay_s=0.4)
+    site.rule("RemoveSnapshot_Task", delay_s=0.8)
     begun = time.monotonic()
     task = snapshot.RemoveSnapshot_Task(removeChildren=False)
-    assert time.monotonic() - begun < 0.3 and task.info.state == "running"
+    assert time.monotonic() - begun < 0.7 and task.info.state == "running"
     assert client.vm(vm).snapshot is not None
     client.wait(task)
-    assert time.monotonic() - begun >= 0.4 and client.vm(vm).snapshot is None
+    assert time.monotonic() - begun >= 0.8 and client.vm(vm).snapshot is None
 
 
 def test_calls_are_slow(site: Site, client: Any) -> None:
@@ -212,18 +214,25 @@ def test_sessions_expire(site: Site, client: Any) -> None:
 def test_vcenter_is_gone(site: Site, client: Any) -> None:
     vm = site.add_vm("db", [MIB])
     assert client.vm(vm).name == "db"
-    site.gone(0.5)
+
+    def back() -> bool:
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                return bool(client.vm(vm).name == "db")
+            time.sleep(0.05)
+        return False
+
+    site.gone(1.0)
     with pytest.raises(OSError):
         assert client.vm(vm).name
     with pytest.raises(ConnectionRefusedError):
         assert client.vm(vm).name
-    time.sleep(0.6)
-    assert client.vm(vm).name == "db"
-    site.gone(0.3, status=503)
-    with pytest.raises(Exception, match="503"):
+    assert back()
+    site.gone(0.7, status=503)
+    with pytest.raises(http.client.HTTPException, match="503"):
         assert client.vm(vm).name
-    time.sleep(0.4)
-    assert client.vm(vm).name == "db"
+    assert back()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
