@@ -175,6 +175,7 @@ class Site:
                     "tools_status": "toolsOk",
                     "change_tracking": tracked,
                     "consolidation_needed": False,
+                    "tags": [],  # as "category/name"
                     "nics": [
                         {
                             "key": 4000,

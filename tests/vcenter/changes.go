@@ -25,7 +25,9 @@ func (m *Machine) QueryChangedDiskAreas(ctx *simulator.Context, req *types.Query
 	return body
 }
 
-func (m *Machine) changedAreas(req *types.QueryChangedDiskAreas) (*types.DiskChangeInfo, types.BaseMethodFault, string) {
+func (m *Machine) changedAreas(
+	req *types.QueryChangedDiskAreas,
+) (*types.DiskChangeInfo, types.BaseMethodFault, string) {
 	wrong := func(what string) (*types.DiskChangeInfo, types.BaseMethodFault, string) {
 		return nil, &types.InvalidArgument{InvalidProperty: what}, "A specified parameter was not correct: " + what
 	}

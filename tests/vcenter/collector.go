@@ -89,7 +89,8 @@ func (c *Collector) WaitForUpdatesEx(ctx *simulator.Context, req *types.WaitForU
 
 // WaitForUpdates is the same without an end.
 func (c *Collector) WaitForUpdates(ctx *simulator.Context, req *types.WaitForUpdates) soap.HasFault {
-	got := c.WaitForUpdatesEx(ctx, &types.WaitForUpdatesEx{This: req.This, Version: req.Version}).(*methods.WaitForUpdatesExBody)
+	endless := &types.WaitForUpdatesEx{This: req.This, Version: req.Version}
+	got := c.WaitForUpdatesEx(ctx, endless).(*methods.WaitForUpdatesExBody)
 	body := &methods.WaitForUpdatesBody{Fault_: got.Fault_}
 	if got.Res != nil && got.Res.Returnval != nil {
 		body.Res = &types.WaitForUpdatesResponse{Returnval: *got.Res.Returnval}

@@ -111,7 +111,9 @@ func (h *History) matching(filter *types.EventFilterSpec) []types.BaseEvent {
 func matches(event types.BaseEvent, filter *types.EventFilterSpec) bool {
 	base := event.GetEvent()
 	if by := filter.Time; by != nil {
-		if by.BeginTime != nil && base.CreatedTime.Before(*by.BeginTime) || by.EndTime != nil && base.CreatedTime.After(*by.EndTime) {
+		early := by.BeginTime != nil && base.CreatedTime.Before(*by.BeginTime)
+		late := by.EndTime != nil && base.CreatedTime.After(*by.EndTime)
+		if early || late {
 			return false
 		}
 	}

@@ -58,6 +58,10 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			`</namespace></namespaces>`)
 		return
 	}
+	if strings.HasPrefix(r.URL.Path, "/api/") {
+		(&Tags{front: f}).ServeHTTP(w, r)
+		return
+	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return

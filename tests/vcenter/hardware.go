@@ -100,7 +100,8 @@ func newController(name string) (types.BaseVirtualDevice, error) {
 	case "ide":
 		return &types.VirtualIDEController{VirtualController: shared}, nil
 	case "sata":
-		return &types.VirtualAHCIController{VirtualSATAController: types.VirtualSATAController{VirtualController: shared}}, nil
+		sata := types.VirtualSATAController{VirtualController: shared}
+		return &types.VirtualAHCIController{VirtualSATAController: sata}, nil
 	case "nvme":
 		return &types.VirtualNVMEController{VirtualController: shared}, nil
 	}

@@ -20,7 +20,7 @@ type Entry struct {
 	N      int                    `json:"n"`
 	At     float64                `json:"at_s"` // since the start
 	Took   float64                `json:"took_s,omitempty"`
-	Kind   string                 `json:"kind"` // call, task, hook
+	Kind   string                 `json:"kind"` // call, rest, task, hook
 	Method string                 `json:"method"`
 	Object string                 `json:"object"`
 	User   string                 `json:"user,omitempty"`

@@ -210,7 +210,9 @@ func (m *Machine) tell(told Told) types.BaseMethodFault {
 }
 
 // start runs a task of this VM, which can have one at a time. The VM's lock is held by the caller.
-func (m *Machine) start(name string, req interface{}, run func() (types.AnyType, types.BaseMethodFault)) (ref, *soap.Fault) {
+func (m *Machine) start(
+	name string, req interface{}, run func() (types.AnyType, types.BaseMethodFault),
+) (ref, *soap.Fault) {
 	if m.busy != nil {
 		return ref{}, simulator.Fault("Another task is already in progress.", &types.TaskInProgress{Task: *m.busy})
 	}

@@ -57,6 +57,7 @@ type VMSpec struct {
 	ToolsStatus         string                             `json:"tools_status"`
 	ChangeTracking      bool                               `json:"change_tracking"`
 	ConsolidationNeeded bool                               `json:"consolidation_needed"`
+	Tags                []string                           `json:"tags"` // "category/name"
 	NICs                []NICSpec                          `json:"nics"`
 	Disks               []DiskSpec                         `json:"disks"`
 	Snapshots           map[string]map[string]SnapshotDisk `json:"snapshots"` // moref of snapshot -> disk key
