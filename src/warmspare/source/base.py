@@ -1,10 +1,10 @@
-"""The contract of a disk that can be read; refuses to know what becomes of the bytes."""
+"""The contracts of a disk that can be read and of the machine it belongs to; refuses to know what becomes of bytes."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from warmspare.model import U32, Extents
 
@@ -51,4 +51,72 @@ class Source(Protocol):
 
     async def close(self) -> None:
         """Give back what the disk took: descriptors, processes. May be called again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DiskInput:
+    """A disk of this sync.
+
+    source: its name is what the disk is known by for ever. file_name: of a replica ("": the source's name). reported:
+    what the tracker says may have changed since the last restore point; None: everything is read and compared, and
+    reason says why. change_id: to be kept in the restore point, for the next query. attributes: for people.
+    """
+
+    source: Source
+    reported: Extents | None = None
+    reason: str = ""
+    change_id: str | None = None
+    attributes: dict[str, str] = field(default_factory=dict)
+    file_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LastDisk:
+    """A disk as it is in the last restore point."""
+
+    capacity_bytes: int
+    change_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LastPoint:
+    """What a machine may know of the restore point that this sync goes on from.
+
+    created: RFC 3339, by the clock of the sender that made it. disks: by ID. interrupted: a run since then died.
+    """
+
+    created: str
+    disks: dict[str, LastDisk]
+    interrupted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A machine ready to be read: one moment of all its disks.
+
+    unprotected: (name, reason) of disks that can't be. hardware: what recovery needs to know, as JSON takes it.
+    """
+
+    disks: list[DiskInput]
+    unprotected: list[tuple[str, str]] = field(default_factory=list)
+    hardware: dict[str, Any] = field(default_factory=dict)
+
+
+class Machine(Protocol):
+    """What a sync replicates: disks at one moment. Its sync holds the lease from before `open` until after `close`."""
+
+    vm_id: str  # what the repository knows it by for ever
+    vm_name: str
+
+    async def open(self, last: LastPoint | None) -> Opened:
+        """Make a moment of all disks (a snapshot) and open them. SourceError; then nothing stays open or behind."""
+        ...
+
+    async def all_read(self) -> None:
+        """Every byte was read: the moment may go, while the last bytes are still being sent."""
+        ...
+
+    async def close(self) -> None:
+        """Close the disks and leave the machine as it was, on every way out. May be called again, and before open."""
         ...
