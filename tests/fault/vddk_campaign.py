@@ -22,11 +22,13 @@ from standin import Standin
 from warmspare.errors import SourceError
 from warmspare.observe.events import Events
 from warmspare.source import vddk_install
+from warmspare.source.base import DiskInput
+from warmspare.source.given import GivenDisks
 from warmspare.source.vddk import VddkSource
 from warmspare.source.vddk_process import ProcessSettings
 from warmspare.source.vddk_session import Settings, Target, VddkSession
 from warmspare.store.opening import open_store
-from warmspare.sync.pipeline import DiskInput, Sync
+from warmspare.sync.pipeline import Sync
 
 DISK = "[store] vm/vm.vmdk"
 IDENTITY = "warmspare/vm"
@@ -162,7 +164,8 @@ class World:
                 store = open_store(self.rig.repo, endpoint_url=None)
                 try:
                     killing = asyncio.create_task(kill_readers(killer)) if killer is not None else None
-                    await Sync(store, self.rig.vm, [DiskInput(source)], self.rig.state, said, level=1).run()
+                    machine = GivenDisks(self.rig.vm, [DiskInput(source)])
+                    await Sync(store, machine, self.rig.state, said, level=1).run()
                     if killing:
                         killing.cancel()
                 finally:

@@ -12,9 +12,8 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
-    from warmspare.source.base import Source
+    from warmspare.source.base import DiskInput, Source
     from warmspare.store.base import Store
-    from warmspare.sync.pipeline import DiskInput
 
 UNPROTECTED = 7
 VDDK_SCHEME = "vddk://"
@@ -72,13 +71,14 @@ def sync(
 async def _sync(
     store: Store, vm: str, inputs: list[DiskInput], state: Path, level: int | None, events: Events, meter: Meter
 ) -> int:
+    from warmspare.source.given import GivenDisks
     from warmspare.sync.pipeline import Sync
 
+    machine = GivenDisks(vm, inputs)
     try:
-        result = await Sync(store, vm, inputs, state, events, level=level, meter=meter).run()
+        result = await Sync(store, machine, state, events, level=level, meter=meter).run()
     finally:
-        for given in inputs:
-            await given.source.close()
+        await machine.close()
     events.emit(
         "sync.done", vm=vm, point=result.point.label, parent=result.parent.label if result.parent else None,
         bytes_read=result.bytes_read, bytes_changed=result.bytes_changed, bytes_sent=result.bytes_sent,
@@ -108,7 +108,8 @@ async def open_disks(disks: list[str], extents: list[Path], vddk: Path | None, e
     """Open the sources and read their extents. ConfigError, SourceError; nothing stays open then."""
     from contextlib import AsyncExitStack
 
-    from warmspare.sync.pipeline import DiskInput, check_disks
+    from warmspare.source.base import DiskInput
+    from warmspare.sync.pipeline import check_disks
     from warmspare.sync.plan import parse_extents
 
     if extents and len(extents) != len(disks):
