@@ -9,7 +9,14 @@ from rich.text import Text
 from warmspare.cli.wording import duration, sentence, size
 from warmspare.observe.events import Event
 
-_LOUD = {"finding": "yellow", "unprotected": "bold red", "apply.waiting": "yellow", "error": "red"}
+_LOUD = {
+    "finding": "yellow",
+    "unprotected": "bold red",
+    "apply.waiting": "yellow",
+    "source.retry": "yellow",
+    "source.warning": "yellow",
+    "error": "red",
+}
 _QUIET = {"sync.done": "bold green", "apply.done": "bold green"}
 
 

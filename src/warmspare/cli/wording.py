@@ -65,6 +65,9 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         else "the last run died before it published; what it left was removed"
     ),
     "sync.done": _sync_done,
+    "source.open": lambda e: f"disk {e['disk']}: opened through VDDK {e['vddk']}, read by {e['transport']}",
+    "source.retry": lambda e: f"{e['message']}; trying again in {duration(e['seconds'])}",
+    "source.warning": lambda e: f"warning: {e['message']}",
     "apply.start": lambda e: (
         f"applying {e['vm']!r} to {e['target']}: restore point {e['point']}"
         + (f", from {e['before']}" if e["before"] else ", from nothing")
