@@ -76,7 +76,7 @@ class Demo:
 
     def run(self) -> int:
         tools = demodisk.tools()
-        for command in ("config check", "vms", "doctor"):
+        for command in ("config check",):
             self._say(f"$ warmspare {command} --config warmspare.toml")
             self._warmspare(*command.split(), "--config", self._config)
         self._say("$ warmspare sync --config warmspare.toml --vm dc02; warmspare apply --vm dc02 …    # each time")
@@ -98,8 +98,8 @@ class Demo:
         left = self._site.state()[self._vm.moref]["snapshots"]
         times = self._tracked_bytes / self._sent_bytes
         self._say(
-            f"since the first sync change tracking reported {size(self._tracked_bytes)}, and {size(self._sent_bytes)} were "
-            f"sent: {times:.0f} times less; snapshots left on the VM: {len(left)}"
+            f"since the first sync change tracking reported {size(self._tracked_bytes)}, and "
+            f"{size(self._sent_bytes)} were sent: {times:.0f} times less; snapshots left on the VM: {len(left)}"
         )
         return 1 if left else 0
 
@@ -162,7 +162,7 @@ def main() -> int:
             site.serve(standin)
             vm = site.add_vm("dc02", [], folder="prod", firmware="efi", memory_mib=8192)
             vm.add_disk(image.stat().st_size, image=image)
-            print(f"vCenter is simulated at {site.host}:{site.port}, VDDK is a stand-in in {standin.home}\n", flush=True)
+            print(f"vCenter is simulated at {site.host}:{site.port}, VDDK is a stand-in in {standin.home}\n")
             code = Demo(home, site, standin, vm).run()
         standin.check()
         return code

@@ -251,7 +251,7 @@ def _last(head: Point | None, interrupted: bool) -> LastPoint | None:
     if head is None:
         return None
     disks = {disk.id: LastDisk(disk.capacity_bytes, disk.change_id) for disk in head.record.disks}
-    return LastPoint(head.record.created, disks, interrupted)
+    return LastPoint(head.record.created, disks, interrupted, head.record.hardware)
 
 
 def check_disks(disks: list[DiskInput]) -> None:
