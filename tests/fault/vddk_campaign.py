@@ -172,7 +172,8 @@ class World:
                 finally:
                     await store.close()
                     await source.close()
-                await access.end_access(IDENTITY)
+                with contextlib.suppress(SourceError):  # the point is published, and what is left is a warning's worth
+                    await access.end_access(IDENTITY)
             finally:
                 await access.close()
 
