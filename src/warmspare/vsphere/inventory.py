@@ -66,7 +66,7 @@ class VmInfo:
         """All of it but the snapshots, as JSON takes it."""
         out = asdict(self)
         del out["tree"]
-        return out
+        return out | {"nics": list(out["nics"]), "disks": list(out["disks"])}
 
 
 async def read(session: VsphereSession, morefs: Sequence[str]) -> list[VmInfo]:
