@@ -53,6 +53,8 @@ async def since(session: VsphereSession, vm: str, hosts: set[str], begin: dateti
         return await session.call("reading events", lambda: _since(session, vm, hosts, begin))
     except vmodl.MethodFault as fault:
         return History((), f"vCenter's events can't be read: {faults.text(fault)}")
+    except (LookupError, TypeError, ValueError, AttributeError) as error:  # pyVmomi met what it does not know
+        return History((), f"vCenter's events can't be understood: {type(error).__name__}")
 
 
 def _since(session: VsphereSession, vm: str, known: set[str], begin: datetime.datetime) -> History:
