@@ -110,8 +110,10 @@ def _spans(image: Path, most: int) -> Extents:
 
 def _pread(image: Path, extents: Extents) -> tuple[float, float]:
     """(wall, CPU) seconds of preadv in one thread, megabyte by megabyte, into 16 slots of shared memory in turn."""
-    memory = mmap.mmap(os.memfd_create("bench-ring"), ring.DATA_OFFSET + 16 * SPAN_BYTES)
-    view = memoryview(memory)
+    shared = os.memfd_create("bench-ring")
+    os.ftruncate(shared, ring.DATA_OFFSET + 16 * SPAN_BYTES)
+    view = memoryview(mmap.mmap(shared, ring.DATA_OFFSET + 16 * SPAN_BYTES))
+    os.close(shared)
     slots = [view[ring.DATA_OFFSET + i * SPAN_BYTES :][:SPAN_BYTES] for i in range(16)]
     for slot in slots:
         slot[:] = bytes(SPAN_BYTES)

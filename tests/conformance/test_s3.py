@@ -6,6 +6,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiobotocore.httpsession
@@ -20,6 +21,7 @@ from servers import S3Place, free_port
 from warmspare.errors import NotFoundError, StoreError
 from warmspare.store import s3, s3_client, s3_upload
 from warmspare.store.base import PART_BYTES
+from warmspare.store.opening import open_store
 from warmspare.store.s3 import S3Store
 from warmspare.store.s3_client import Body, Connection, decode_crc32c, encode_crc32c
 
@@ -507,6 +509,29 @@ async def test_no_credentials(seaweed_place: S3Place, make: Make, monkeypatch: p
     monkeypatch.setenv("AWS_PROFILE", "nonesuch")
     for error in await failures(make(seaweed_place.bucket, "p")):
         assert str(error).startswith("the AWS profile does not exist")
+
+
+async def test_a_profile_instead_of_the_environment(
+    seaweed_place: S3Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server, settings = seaweed_place.server, tmp_path / "credentials"
+    settings.write_text(
+        f"[dr]\naws_access_key_id = {server.access_key}\naws_secret_access_key = {server.secret_key}\n"
+    )
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(settings))
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    for profile, told in (("dr", None), ("elsewhere", "the AWS profile does not exist"), (None, "no AWS credentials")):
+        store = open_store(seaweed_place.uri, endpoint_url=server.endpoint_url, profile=profile, region="eu-north-1")
+        try:
+            if told is None:
+                assert await store.create("x", b"1") and await store.get("x") == b"1"
+            else:
+                for error in await failures(store):
+                    assert str(error).startswith(told)
+        finally:
+            await store.close()
 
 
 async def test_may_only_read(seaweed_place: S3Place, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

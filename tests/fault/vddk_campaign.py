@@ -22,11 +22,13 @@ from standin import Standin
 from warmspare.errors import SourceError
 from warmspare.observe.events import Events
 from warmspare.source import vddk_install
+from warmspare.source.base import DiskInput
+from warmspare.source.given import GivenDisks
 from warmspare.source.vddk import VddkSource
 from warmspare.source.vddk_process import ProcessSettings
 from warmspare.source.vddk_session import Settings, Target, VddkSession
 from warmspare.store.opening import open_store
-from warmspare.sync.pipeline import DiskInput, Sync
+from warmspare.sync.pipeline import Sync
 
 DISK = "[store] vm/vm.vmdk"
 IDENTITY = "warmspare/vm"
@@ -77,8 +79,9 @@ class Report:
 class World:
     """A VM of one disk at its first restore point; each round changes the disk and syncs it through the stand-in."""
 
-    def __init__(self, home: Path, seed: int) -> None:
+    def __init__(self, home: Path, seed: int, *, settings: Settings = SETTINGS, sanitize: str = "") -> None:
         self.home, self.rng = home, random.Random(seed)
+        self.settings, self.sanitize = settings, sanitize
         self.rig = Rig(home)
         random_disk(self.rig.disk, 48 * MIB + 3 * 512, self.rng, pieces=40, most=900 * KIB)
         self.rig.sync(disks=[f"disk={self.rig.disk}"])
@@ -88,7 +91,7 @@ class World:
     def round(self, number: int, rule: str | None = None) -> None:
         """AssertionError if anything is wrong afterwards."""
         rng = self.rng
-        standin = Standin(self.home / f"vddk-{number}")
+        standin = Standin(self.home / f"vddk-{number}", sanitize=self.sanitize)
         standin.disk(DISK, self.rig.disk)
         standin.expect(
             serverName="vcenter.example", userName="replicator", password=PASSWORD, thumbPrint="AA:BB",
@@ -155,20 +158,22 @@ class World:
         async def work() -> None:
             said = Events(events.append)
             install = vddk_install.find(standin.home)
-            access = VddkSession(install, TARGET, SETTINGS, said)
+            access = VddkSession(install, TARGET, self.settings, said)
             try:
                 await access.prepare_for_access(IDENTITY)
-                source = await VddkSource.open(install, TARGET, DISK, "disk", settings=SETTINGS, events=said)
+                source = await VddkSource.open(install, TARGET, DISK, "disk", settings=self.settings, events=said)
                 store = open_store(self.rig.repo, endpoint_url=None)
                 try:
                     killing = asyncio.create_task(kill_readers(killer)) if killer is not None else None
-                    await Sync(store, self.rig.vm, [DiskInput(source)], self.rig.state, said, level=1).run()
+                    machine = GivenDisks(self.rig.vm, [DiskInput(source)])
+                    await Sync(store, machine, self.rig.state, said, level=1).run()
                     if killing:
                         killing.cancel()
                 finally:
                     await store.close()
                     await source.close()
-                await access.end_access(IDENTITY)
+                with contextlib.suppress(SourceError):  # the point is published, and what is left is a warning's worth
+                    await access.end_access(IDENTITY)
             finally:
                 await access.close()
 

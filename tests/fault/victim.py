@@ -35,6 +35,7 @@ import warmspare.state.table
 import warmspare.store.directory
 import warmspare.store.lease
 import warmspare.store.staging
+import warmspare.sync.diskrun
 import warmspare.sync.filter
 import warmspare.sync.index
 import warmspare.sync.journal
@@ -59,9 +60,10 @@ STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.sync.transfer: ("encode",),
     warmspare.sync.upload.PackWriter: ("add", "finish"),
     warmspare.sync.index.ManifestFile: ("_flush", "finish"),
-    warmspare.sync.pipeline: ("upload_file",),
-    warmspare.sync.pipeline.Sync: ("_recover", "_prepare", "_transfer", "_describe", "_publish", "_commit"),
-    warmspare.sync.journal.Journal: ("begin", "clear"),
+    warmspare.sync.diskrun: ("upload_file",),
+    warmspare.sync.diskrun.DiskRun: ("transfer", "describe", "commit"),
+    warmspare.sync.pipeline.Sync: ("_recover", "_prepare", "_transfer", "_publish", "_commit", "_leave"),
+    warmspare.sync.journal.Journal: ("begin", "left", "clear"),
     warmspare.sync.journal.PageLog: ("append", "sync"),
     warmspare.sync.pagemap.PageMap: ("begin", "write", "finish", "advance"),
     warmspare.sync.local.LocalState: ("prepare", "remember"),

@@ -102,7 +102,8 @@ POINT = b"""{
    "manifest_bytes_since_checkpoint": 1234,
    "attributes": {
     "datastore": "ds1"
-   }
+   },
+   "reason": "the VM was reverted to a snapshot"
   }
  ],
  "bytes_read": 1048576,
@@ -113,10 +114,14 @@ POINT = b"""{
    "name": "rdm",
    "reason": "a physical RDM"
   }
- ]
+ ],
+ "hardware": {
+  "firmware": "efi",
+  "cpus": 2
+ }
 }
 """
-POINT_SHA256 = "83922a49ed10813c0573e493ae9fb7b5e7a1b5e4147b645633e2da757b8dd140"
+POINT_SHA256 = "f608c59c8e18fd8a8691734dfba1ef898818362ad9d6bda6674c9175be792413"
 POINT_VALUE = RestorePoint(
     1, 0, "web 01/\u00fc", "web 01/\u00fc", 12,
     "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",
@@ -136,10 +141,10 @@ POINT_VALUE = RestorePoint(
                     "18ac3e7343f016890c510e93f935261169d9e3f565436429830faf0934f4f8e4", 0,
                 ),
             ),
-            1234, {"datastore": "ds1"},
+            1234, {"datastore": "ds1"}, "the VM was reverted to a snapshot",
         )
     ],
-    1048576, 40960, 5000, [Unprotected("rdm", "a physical RDM")],
+    1048576, 40960, 5000, [Unprotected("rdm", "a physical RDM")], {"firmware": "efi", "cpus": 2},
 )  # fmt: skip
 
 REPOSITORY = b"""{

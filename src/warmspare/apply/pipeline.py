@@ -63,7 +63,8 @@ class _Work:
 
 
 class Apply:
-    """Applies one VM's restore points to one target. Settings are all arguments."""
+    """Applies one VM's restore points to one target. vm: its ID in the repository, or its name there. Settings are all
+    arguments."""
 
     def __init__(
         self, store: Store, vm: str, target: Path, events: Events, *,
@@ -81,7 +82,7 @@ class Apply:
         Raises the package's errors. Killed or cancelled anywhere, the next run goes on. IntegrityError with
         blocks named: the replica did move to the point, but for these blocks; the next run tries them again.
         """
-        repository = await open_repository(self._store, create=False)
+        repository = await self._repository()
         target = await self._choose(repository, at)
         replica = await self._open(repository, target)
         with replica.hold():
@@ -92,7 +93,7 @@ class Apply:
 
         An outage of the store is waited out; every other error ends it.
         """
-        repository = await open_repository(self._store, create=False)
+        repository = await self._repository()
         target = await self._choose(repository, None)
         replica = await self._open(repository, target)
         first = True
@@ -111,6 +112,11 @@ class Apply:
                         raise
                     self._events.emit("apply.waiting", vm=self._vm, message=error.sentence, seconds=poll_s)
                 await asyncio.sleep(poll_s)
+
+    async def _repository(self) -> Repository:
+        repository = await open_repository(self._store, create=False)
+        self._vm = await repository.vm_called(self._vm)
+        return repository
 
     async def _choose(self, repository: Repository, at: str | None) -> int:
         if at is not None:

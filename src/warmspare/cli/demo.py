@@ -96,9 +96,11 @@ class _Demo:
         from warmspare.cli import demodisk
         from warmspare.model import BLOCK_BYTES, Extents
         from warmspare.observe.events import Events
+        from warmspare.source.base import DiskInput
+        from warmspare.source.given import GivenDisks
         from warmspare.source.raw import RawSource
         from warmspare.store.opening import open_store
-        from warmspare.sync.pipeline import DiskInput, Sync
+        from warmspare.sync.pipeline import Sync
 
         reported: Extents | None = None
         if change is not None:
@@ -109,7 +111,8 @@ class _Demo:
         began = time.monotonic()
         source = RawSource(self._disk, "disk.raw")
         try:
-            sync = Sync(store, "demo", [DiskInput(source, reported)], self._home / "state", Events(), level=3)
+            machine = GivenDisks("demo", [DiskInput(source, reported)])
+            sync = Sync(store, machine, self._home / "state", Events(), level=3)
             sent = await sync.run()
             done = await Apply(store, "demo", self._replica, Events()).run()
         finally:

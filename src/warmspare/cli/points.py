@@ -36,11 +36,10 @@ def points(
             repository = await open_repository(store, create=False)
             count, damaged = 0, []
             shown = await repository.vms()
-            names = [vm] if vm is not None else [name for name in shown if name]
+            names = [await repository.vm_called(vm)] if vm is not None else [name for name in shown if name]
             for name in names:
                 numbers = await repository.sequences(name)
-                if numbers and not json:
-                    write_line(f"VM {name}")
+                heading = ""
                 for number in numbers:
                     try:
                         point = await repository.load(name, number)
@@ -50,8 +49,11 @@ def points(
                     count += 1
                     if json:
                         events.emit("point", **fields(point))
-                    else:
-                        write_line(line(point))
+                        continue
+                    if _heading(point) != heading:
+                        heading = _heading(point)
+                        write_line(heading)
+                    write_line(line(point))
             if vm is not None and not count and not damaged:
                 raise ConfigError(
                     f"VM {vm!r} has no restore point in this repository", where=repo, hint="check --vm"
@@ -68,25 +70,32 @@ def points(
     return execute(work, as_json=json, debug=debug)
 
 
+_DISK_FIELDS = ("id", "name", "capacity_bytes", "changed_blocks", "change_id", "reason")
+
+
 def fields(point: Point) -> dict[str, object]:
     """A restore point as an event's fields."""
     record = point.record
     return {
         "vm": record.vm_id,
+        "vm_name": record.vm_name,
         "point": point.id.label,
         "sequence": record.sequence,
         "sha256": point.id.sha256,
         "parent": record.parent,
         "created": record.created,
-        "disks": [
-            {"id": d.id, "name": d.name, "capacity_bytes": d.capacity_bytes, "changed_blocks": d.changed_blocks}
-            for d in record.disks
-        ],
+        "disks": [{name: getattr(disk, name) for name in _DISK_FIELDS} for disk in record.disks],
         "unprotected": [{"name": u.name, "reason": u.reason} for u in record.unprotected],
         "bytes_read": record.bytes_read,
         "bytes_changed": record.bytes_changed,
         "bytes_sent": record.bytes_sent,
     }
+
+
+def _heading(point: Point) -> str:
+    """Which VM: its name, and its ID where that is another."""
+    record = point.record
+    return f"VM {record.vm_name}" + (f" ({record.vm_id})" if record.vm_id != record.vm_name else "")
 
 
 def line(point: Point) -> str:

@@ -40,7 +40,8 @@ class Disk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One protected disk. `id` is what it is known by for ever, `name` the file name of its replica.
 
     root: hex root of the hash table. change_id: vSphere's, for the next query. changed_blocks: of this point.
-    manifest_bytes_since_checkpoint: decides when the next one is due. attributes: free text for people.
+    manifest_bytes_since_checkpoint: decides when the next one is due. attributes: free text for people. reason: why
+    all of it was read and compared; "" where a change tracker was believed.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Disk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint: Checkpoint | None = None
     manifest_bytes_since_checkpoint: int = 0
     attributes: dict[str, str] = {}
+    reason: str = ""
 
 
 class Unprotected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,7 +68,8 @@ class RestorePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """A committed, crash-consistent state of all protected disks of one VM.
 
     sequence counts from 1; parent is the SHA-256 (hex) of the record before, None for the first.
-    run: 32 hex digits, unique to the sync. created: RFC 3339 in UTC, by the sender's clock.
+    run: 32 hex digits, unique to the sync. created: RFC 3339 in UTC, by the sender's clock. hardware: what the VM
+    consists of, for its recovery; JSON of the source's own, empty for raw disks.
     """
 
     format: int
@@ -83,6 +86,7 @@ class RestorePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     bytes_changed: int
     bytes_sent: int
     unprotected: list[Unprotected] = []
+    hardware: dict[str, Any] = {}
 
     def disk(self, disk_id: str) -> Disk | None:
         return next((disk for disk in self.disks if disk.id == disk_id), None)

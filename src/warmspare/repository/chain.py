@@ -79,6 +79,24 @@ class Repository:
             return name if layout.encode_name(name) == encoded else None
         return None
 
+    async def vm_called(self, given: str) -> str:
+        """The ID of the VM that people call `given`: an ID itself, or the name that the newest point of just one VM
+        states. `given` again where there is none; ConfigError where there are several."""
+        if await self.newest(given) is not None:
+            return given
+        called = []
+        for vm in await self.vms():
+            newest = await self.newest(vm)
+            if newest is not None and (await self.load(vm, newest)).record.vm_name == given:
+                called.append(vm)
+        if len(called) > 1:
+            raise ConfigError(
+                f"{len(called)} VMs in this repository are called {given!r}",
+                where=", ".join(called),
+                hint="give --vm one of these IDs",
+            )
+        return called[0] if called else given
+
     async def sequences(self, vm: str, *, after: int = 0) -> list[int]:
         """Sequences of the VM's restore points above `after`, ascending."""
         encoded = layout.encode_name(vm)

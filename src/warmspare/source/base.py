@@ -110,6 +110,7 @@ class Machine(Protocol):
 
     vm_id: str  # what the repository knows it by for ever
     vm_name: str
+    readable_again: bool  # whether its disks can be read once more after `all_read`
 
     async def open(self, last: LastPoint | None) -> Opened:
         """Make a moment of all disks (a snapshot) and open them. SourceError; then nothing stays open or behind."""

@@ -17,12 +17,16 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=/)")
 PREFIX_BYTES = 300  # with a key of 700 bytes it stays below S3's 1024
 
 
-def open_store(uri: str, *, endpoint_url: str | None = None, concurrency: int = 4) -> Store:
+def open_store(
+    uri: str, *, endpoint_url: str | None = None, concurrency: int = 4, profile: str | None = None,
+    region: str | None = None,
+) -> Store:  # fmt: skip
     """The store that a URI names; nothing is read, written or connected to yet.
 
     uri: `s3://bucket/prefix`, `file:///absolute/path` or a path.
     endpoint_url: of an S3-compatible server (S3 only); without it the standard AWS settings decide.
     concurrency: how many parts of uploads may be under way at once.
+    profile, region: of AWS, where the environment is not to decide (S3 only).
     ConfigError for anything else.
     """
     if concurrency < 1:
@@ -33,7 +37,7 @@ def open_store(uri: str, *, endpoint_url: str | None = None, concurrency: int = 
     if scheme is None:
         return DirectoryStore(os.path.abspath(uri), uri=uri, concurrency=concurrency)  # noqa: PTH100 (no I/O, lexical)
     if scheme[0] == "s3:" and uri.startswith("s3://"):
-        return _open_s3(uri, endpoint_url, concurrency)
+        return _open_s3(uri, endpoint_url, concurrency, profile, region)
     if scheme[0] == "file:":
         return _open_file(uri, concurrency)
     raise ConfigError("the repository's URI has an unknown scheme", where=scheme[0] + "//", hint=_FORMS)
@@ -49,7 +53,9 @@ def _open_file(uri: str, concurrency: int) -> Store:
     return DirectoryStore(os.path.normpath(path), uri=uri, concurrency=concurrency)
 
 
-def _open_s3(uri: str, endpoint_url: str | None, concurrency: int) -> Store:
+def _open_s3(
+    uri: str, endpoint_url: str | None, concurrency: int, profile: str | None, region: str | None
+) -> Store:
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     if "@" in bucket or ":" in bucket:  # not quoted: what stands before an @ may be a secret
         raise ConfigError(
@@ -73,5 +79,7 @@ def _open_s3(uri: str, endpoint_url: str | None, concurrency: int) -> Store:
             hint=f"use at most {PREFIX_BYTES} of A-Z a-z 0-9 - _ . = and single slashes",
         )
     from warmspare.store.s3 import S3Store  # here: a run on a directory must not pay for the AWS client
+    from warmspare.store.s3_client import Account
 
-    return S3Store(bucket, prefix, endpoint_url=endpoint_url, concurrency=concurrency)
+    account = Account(profile, region)
+    return S3Store(bucket, prefix, endpoint_url=endpoint_url, concurrency=concurrency, account=account)

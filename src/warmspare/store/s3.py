@@ -19,6 +19,8 @@ from warmspare.store.base import ObjectInfo, StaleUpload
 from warmspare.store.layout import check_key, check_prefix, repository_key
 from warmspare.store.s3_client import (
     ATTEMPTS,
+    NO_ACCOUNT,
+    Account,
     Connection,
     body_of,
     crc32c_of,
@@ -43,11 +45,12 @@ class S3Store:
         endpoint_url: str | None = None,
         concurrency: int = 4,
         attempts: int = ATTEMPTS,
+        account: Account = NO_ACCOUNT,
     ) -> None:
         """bucket, prefix: valid ones (see opening.py). endpoint_url: of a compatible server, addressed by
-        path. concurrency: parts under way. attempts: of each request."""
+        path. concurrency: parts under way. attempts: of each request. account: AWS profile and region."""
         self._connection = Connection(
-            bucket, prefix, endpoint_url=endpoint_url, concurrency=concurrency, attempts=attempts
+            bucket, prefix, endpoint_url=endpoint_url, concurrency=concurrency, attempts=attempts, account=account
         )
         self.uri = self._connection.uri
         self._bucket_seen = False

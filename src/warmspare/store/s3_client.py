@@ -9,12 +9,13 @@ import binascii
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import crc32c as crc
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
+from aiobotocore.session import AioSession
 from botocore import handlers
 
 from warmspare.errors import ConfigError
@@ -31,6 +32,17 @@ _CHUNK_BYTES = 256 << 10
 _LOOPBACK = ("localhost", "127.", "::1")
 _TALKATIVE = ("botocore", "aiobotocore", "aiohttp")
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Which AWS settings to use where it is not the environment's choice: a profile's name, a region."""
+
+    profile: str | None = None
+    region: str | None = None
+
+
+NO_ACCOUNT = Account()
 
 
 class Body:
@@ -97,6 +109,7 @@ class Connection:
         endpoint_url: str | None,
         concurrency: int,
         attempts: int = ATTEMPTS,
+        account: Account = NO_ACCOUNT,
     ) -> None:
         self.bucket = bucket
         self.base = f"{prefix}/" if prefix else ""
@@ -106,6 +119,7 @@ class Connection:
         self.conditional_complete = True  # the server takes If-None-Match on CompleteMultipartUpload
         self.endpoint = ""
         self._endpoint_url, self._concurrency, self._attempts = endpoint_url, concurrency, attempts
+        self._account = account
         self._client: Any = None
         self._open = AsyncExitStack()
         self._opening = asyncio.Lock()
@@ -239,7 +253,9 @@ class Connection:
             },
         )
         try:
-            made = get_session().create_client("s3", endpoint_url=self._endpoint_url, config=config)
+            session = AioSession(profile=self._account.profile)
+            region = self._account.region
+            made = session.create_client("s3", endpoint_url=self._endpoint_url, config=config, region_name=region)
             return await self._open.enter_async_context(made)
         except ValueError as error:
             raise ConfigError(

@@ -27,11 +27,17 @@ MAX_ROWS = 1 << 16
 
 
 class RunRecord(msgspec.Struct, frozen=True):
-    """run: 32 hex digits. sequence and parent: the restore point it means to publish, and on top of what."""
+    """run: 32 hex digits. sequence and parent: the restore point it means to publish, and on top of what.
+
+    left: it came as far as to leave the machine as it was. doubtful: a run before it did not, and nothing was
+    published since.
+    """
 
     run: str
     sequence: int
     parent: str | None
+    left: bool = False
+    doubtful: bool = False
 
 
 class PageLog:
@@ -96,10 +102,23 @@ class Journal:
         return read_record(self._record_path, RunRecord, WHAT)
 
     def begin(self, record: RunRecord) -> None:
-        """Durable before anything of the run reaches the store. The last run's leavings must be gone."""
+        """Durable before anything of the run reaches the store; takes the place of the last run's record, whose
+        leavings must be gone from there."""
         with local_io(WHAT, self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
+        self._clear_files()
         write_record(self._record_path, record, WHAT)
+
+    def interrupted(self) -> bool:
+        """Whether some run since the last published one may not have left the machine as it was."""
+        record = self.left_over()
+        return record is not None and (record.doubtful or not record.left)
+
+    def left(self, run: str) -> None:
+        """The machine is as it was before this run: noted if it has not finished otherwise."""
+        record = self.left_over()
+        if record is not None and record.run == run:
+            write_record(self._record_path, msgspec.structs.replace(record, left=True), WHAT)
 
     def page_log(self, index: int) -> PageLog:
         return PageLog(self.directory / f"{index:03d}.pages")
@@ -111,9 +130,13 @@ class Journal:
         """Forget the run: the record last, so that a crash inside leaves it to be cleared again."""
         if not self.directory.exists():
             return
+        self._clear_files()
+        with local_io(WHAT, self.directory):
+            self._record_path.unlink(missing_ok=True)
+            sync_directory(self.directory)
+
+    def _clear_files(self) -> None:
         with local_io(WHAT, self.directory):
             for path in self.directory.iterdir():
                 if path != self._record_path:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-            self._record_path.unlink(missing_ok=True)
-            sync_directory(self.directory)

@@ -1,58 +1,38 @@
 """One sync of one VM, from the lease to the published restore point; owns the order the invariants demand.
 
-docs/architecture.md, "Publishing". Packs, then manifests, then the record; local state moves only afterwards,
-and a run that died is cleared up by the next.
+docs/architecture.md, "Publishing". The lease, then the machine is touched; packs, then manifests, then the record;
+local state moves only afterwards, and a run that died is cleared up by the next.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import secrets
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from warmspare import __version__
 from warmspare.errors import ConfigError, LeaseError, SourceError, StoreError
-from warmspare.format import flags, point, tablefile
-from warmspare.format.manifest import Header
-from warmspare.format.point import Checkpoint, Disk, ObjectRef, RestorePoint, Unprotected
-from warmspare.model import BLOCK_BYTES, Extents
+from warmspare.format import flags, point
+from warmspare.format.point import RestorePoint, Unprotected
 from warmspare.observe.events import Events, Meter
-from warmspare.repository import tables
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
-from warmspare.source.base import Source
-from warmspare.state.files import local_io, locked
-from warmspare.state.table import TableDamagedError
+from warmspare.source.base import DiskInput, LastDisk, LastPoint, Machine, Opened
+from warmspare.state.files import locked
 from warmspare.store import layout
 from warmspare.store.base import Store
 from warmspare.store.counting import CountingStore
 from warmspare.store.lease import Lease
 from warmspare.store.threads import in_thread
-from warmspare.sync.filter import PageFilter, Untracked
-from warmspare.sync.index import ManifestFile
+from warmspare.sync.diskrun import WHAT, DiskRun, Run
 from warmspare.sync.journal import PageLog, RunRecord
-from warmspare.sync.local import DiskState, LocalState, commit_pages
-from warmspare.sync.plan import Plan, plan
-from warmspare.sync.transfer import Codec, Target, Transfer, codec
-from warmspare.sync.upload import upload_file
+from warmspare.sync.local import LocalState
+from warmspare.sync.plan import plan
+from warmspare.sync.transfer import codec
 
-MAX_FINDING_EVENTS = 100
-# A checkpoint costs 16 bytes a block; one is due when the manifests since the last outweigh it twice over.
-CHECKPOINT_RATIO = 2
-CHECKPOINT_POINTS = 500
 ABANDONED_S = 6 * 3600.0
-WHAT = "the state directory"
-
-
-@dataclass(frozen=True, slots=True)
-class DiskInput:
-    """A disk to sync: its source, and what the tracker reported (None: everything is read)."""
-
-    source: Source
-    reported: Extents | None = None
-    change_id: str | None = None
-    attributes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,32 +49,18 @@ class SyncResult:
     unprotected: int
 
 
-@dataclass(slots=True)
-class _Work:
-    """One disk in this run."""
-
-    index: int
-    given: DiskInput
-    state: DiskState
-    before: Disk | None
-    plan: Plan
-    log: PageLog = field(init=False)
-    manifest: ManifestFile = field(init=False)
-    changed_blocks: int = 0
-
-
 class Sync:
-    """A sync of the disks of one VM. Settings are all arguments; `run` does it once."""
+    """A sync of one machine. Settings are all arguments; `run` does it once."""
 
     def __init__(
-        self, store: Store, vm: str, disks: list[DiskInput], state: Path, events: Events, *,
-        level: int | None, meter: Meter | None = None,
+        self, store: Store, machine: Machine, state: Path, events: Events, *, level: int | None,
+        meter: Meter | None = None,
     ) -> None:  # fmt: skip
-        self._vm, self._disks, self._state_root, self._events = vm, disks, state, events
+        self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
+        self._key = layout.encode_name(self._vm)
         self._meter = meter or Meter()
         self._store = CountingStore(store, self._on_sent)
         self._level = level
-        self._findings = 0
         self._run = secrets.token_bytes(16)
 
     def _on_sent(self, size: int) -> None:
@@ -117,18 +83,28 @@ class Sync:
                     retryable=True,
                 )
             known = local.last()
-            lease = await stack.enter_async_context(
-                Lease.hold(self._store, layout.lease_key(layout.encode_name(self._vm)))
-            )
+            lease = await stack.enter_async_context(Lease.hold(self._store, layout.lease_key(self._key)))
             fresh = await repository.since(self._vm, known)
             head = fresh[-1] if fresh else None
-            log = await self._recover(local, head, fresh)
-            works = await self._prepare(local, head, fresh, log, stack)
+            interrupted = local.journal.interrupted()
+            logs = await self._recover(local, head, fresh)
+            stack.push_async_callback(self._leave, local)
+            opened = await self._machine.open(_last(head, interrupted))
+            check_disks(opened.disks)
+            run = Run(
+                self._store, self._vm, self._key, self._run, local, head, self._events, self._meter,
+                itertools.count(),
+            )  # fmt: skip
+            works = await self._prepare(run, opened, fresh, logs, stack)
             if head:
                 local.remember(head.id)
-            local.journal.clear()
             await self._abort_old_uploads()
-            return await self._sync(repository, local, head, works, lease, stack)
+            return await self._sync(repository, run, works, opened, lease, interrupted)
+
+    async def _leave(self, local: LocalState) -> None:
+        """Leave the machine as it was; on every way out, the lease still held."""
+        await self._machine.close()
+        local.journal.left(self._run.hex())
 
     async def _recover(self, local: LocalState, head: Point | None, fresh: list[Point]) -> dict[str, PageLog]:
         """Look at the run that died, if one did. Returns its page logs by disk if it had published."""
@@ -145,8 +121,7 @@ class Sync:
 
     async def _remove_run(self, run: str) -> None:
         """Remove what a dead run of this sender put there and never published."""
-        vm = layout.encode_name(self._vm)
-        for prefix in layout.run_prefixes(vm, run):
+        for prefix in layout.run_prefixes(self._key, run):
             for stale in await self._store.stale_uploads(prefix):
                 await self._store.abort_upload(stale)
             keys = [info.key async for info in self._store.list(prefix)]
@@ -157,20 +132,19 @@ class Sync:
         """Remove uploads of this VM that some dead sender began, wherever it ran; the lease is ours, so no living
         one has any that old."""
         before = await self._store.now() - ABANDONED_S
-        for stale in await self._store.stale_uploads(layout.vm_prefix(layout.encode_name(self._vm))):
+        for stale in await self._store.stale_uploads(layout.vm_prefix(self._key)):
             if stale.began_s < before:
                 await self._store.abort_upload(stale)
 
     async def _prepare(
-        self, local: LocalState, head: Point | None, fresh: list[Point], logs: dict[str, PageLog],
-        stack: AsyncExitStack,
-    ) -> list[_Work]:  # fmt: skip
-        works: list[_Work] = []
-        for index, given in enumerate(self._disks):
+        self, run: Run, opened: Opened, fresh: list[Point], logs: dict[str, PageLog], stack: AsyncExitStack
+    ) -> list[DiskRun]:
+        works: list[DiskRun] = []
+        for index, given in enumerate(opened.disks):
             name = given.source.name
-            state = local.open_disk(name)
+            state = run.local.open_disk(name)
             stack.callback(state.close)
-            before = await local.prepare(name, state, head, fresh, logs.get(name), self._events)
+            before = await run.local.prepare(name, state, run.head, fresh, logs.get(name), self._events)
             capacity = given.source.capacity_bytes
             if before and capacity < before.capacity_bytes:
                 raise SourceError(
@@ -180,43 +154,35 @@ class Sync:
                     hint="check the path; a VMware disk never shrinks, so sync another disk under another --vm",
                 )
             todo = plan(capacity, before.capacity_bytes if before else None, given.reported)
-            works.append(_Work(index, given, state, before, todo))
+            works.append(DiskRun(run, index, given, state, before, todo))
+            stack.callback(works[-1].close)
         for log in logs.values():
             log.close()
         return works
 
     async def _sync(
-        self, repository: Repository, local: LocalState, head: Point | None, works: list[_Work], lease: Lease,
-        stack: AsyncExitStack,
+        self, repository: Repository, run: Run, works: list[DiskRun], opened: Opened, lease: Lease,
+        interrupted: bool,
     ) -> SyncResult:  # fmt: skip
+        head = run.head
         sequence = head.id.sequence + 1 if head else 1
         parent = head.id.sha256 if head else None
-        local.journal.begin(RunRecord(self._run.hex(), sequence, parent))
+        run.local.journal.begin(RunRecord(self._run.hex(), sequence, parent, doubtful=interrupted))
         self._meter.total_bytes = sum(work.plan.read.total_bytes for work in works)
         self._events.emit(
             "sync.start", vm=self._vm, repository=self._store.uri, sequence=sequence,
             parent=head.id.label if head else None, disks=[w.given.source.name for w in works],
             bytes_total=self._meter.total_bytes,
         )  # fmt: skip
-        numbers = itertools.count()
-        async with codec(self._level) as workers:
-            for work in works:
-                await self._transfer(local, head, work, numbers, workers, stack)
-                lease.check()
+        await self._transfer(works, lease)
         for work in works:
             work.given.source.check()
-        disks = [await self._describe(local, work, sequence) for work in works]
-        gone = [
-            Unprotected(disk.name, "in the last restore point and not given to this sync")
-            for disk in (head.record.disks if head else [])
-            if disk.id not in {d.id for d in disks}
-        ]
-        for lost in gone:
-            self._events.emit("unprotected", vm=self._vm, disk=lost.name, reason=lost.reason)
+        disks = [await work.describe(sequence) for work in works]
+        unprotected = self._unprotected(opened, head, {disk.id for disk in disks})
         record = RestorePoint(
-            flags.VERSION, 0, self._vm, self._vm, sequence, parent, self._run.hex(), now_text(),
+            flags.VERSION, 0, self._vm, self._machine.vm_name, sequence, parent, self._run.hex(), now_text(),
             f"warmspare {__version__}", disks, self._meter.read_bytes, self._meter.changed_bytes,
-            self._store.sent_bytes, gone,
+            self._store.sent_bytes, unprotected, opened.hardware,
         )  # fmt: skip
         data = point.encode(record)
         new = Point(PointId(sequence, point.identity(data)), record)
@@ -224,94 +190,33 @@ class Sync:
             work.given.source.check()
         lease.check()
         await self._publish(repository, sequence, data)
-        await self._commit(local, works, new)
+        await self._commit(run.local, works, new)
         return SyncResult(
             new.id, head.id if head else None, self._meter.read_bytes, self._meter.changed_bytes,
-            self._store.sent_bytes, self._meter.seconds, self._findings, len(gone),
+            self._store.sent_bytes, self._meter.seconds, run.findings, len(unprotected),
         )  # fmt: skip
 
-    async def _transfer(
-        self, local: LocalState, head: Point | None, work: _Work,
-        numbers: itertools.count[int], workers: Codec, stack: AsyncExitStack,
-    ) -> None:  # fmt: skip
-        source, vm = work.given.source, layout.encode_name(self._vm)
-        self._events.emit(
-            "disk.start", vm=self._vm, disk=source.name, capacity_bytes=source.capacity_bytes,
-            bytes_total=work.plan.read.total_bytes, reason=work.plan.reason,
-        )  # fmt: skip
-        read, changed = self._meter.read_bytes, self._meter.changed_bytes
-        for attempt in (1, 2):
-            work.log = local.journal.page_log(work.index)
-            header = Header(source.name, source.capacity_bytes, self._run)
-            work.manifest = ManifestFile(local.journal.manifest_path(work.index), header)
-            stack.callback(work.log.close)
-            stack.callback(work.manifest.close)
-            before = work.before.capacity_bytes if work.before else None
-            transfer = Transfer(
-                source, work.plan,
-                PageFilter(
-                    source.capacity_bytes, before, work.state.table, work.state.pages, work.log,
-                    work.plan.reported,
-                ),
-                work.manifest,
-                Target(self._store, vm, self._run, work.index, numbers),
-                workers, self._meter, lambda found: self._untracked(source.name, found),
-            )  # fmt: skip
-            try:
-                packs = await transfer.run()
-                work.manifest.finish(packs)
-                await in_thread(stage_manifest_file, work)
-                break
-            except* TableDamagedError as group:
-                # Found half-way: the packs sent so far stay unreferenced, which costs bytes and nothing else.
-                if attempt == 2 or head is None or work.before is None:
-                    raise group.exceptions[0] from None
-                self._events.emit("state.rebuild", vm=self._vm, disk=source.name, what="hash table")
-                work.state.table.unstage()
-                await local.rebuild_table(work.before, work.state.table, head)
-        work.changed_blocks = transfer.changed_blocks
-        work.log.sync()
-        if work.state.pages.damaged_segments:
-            self._events.emit(
-                "state.damaged", vm=self._vm, disk=source.name, what="page map",
-                segments=work.state.pages.damaged_segments,
-            )  # fmt: skip
-        self._events.emit(
-            "disk.done", vm=self._vm, disk=source.name, bytes_read=self._meter.read_bytes - read,
-            bytes_changed=self._meter.changed_bytes - changed, blocks_changed=work.changed_blocks,
-        )  # fmt: skip
+    async def _transfer(self, works: list[DiskRun], lease: Lease) -> None:
+        """All disks, one after the other; the machine's moment goes when the last byte of the last was read."""
+        async with codec(self._level) as workers, asyncio.TaskGroup() as tasks:
 
-    def _untracked(self, disk: str, found: Untracked) -> None:
-        self._findings += 1
-        if self._findings <= MAX_FINDING_EVENTS:
-            self._events.emit(
-                "finding", kind="untracked-change", vm=self._vm, disk=disk, offset=found.offset,
-                length=found.length,
-                message="changed though the extents do not report it; it was sent, but the tracker that made "
-                "the extents misses changes",
-            )  # fmt: skip
+            def last_read() -> bool:
+                tasks.create_task(self._machine.all_read(), name="all read")
+                return self._machine.readable_again
 
-    async def _describe(self, local: LocalState, work: _Work, sequence: int) -> Disk:
-        """Upload the manifest, and a checkpoint where one is due; the disk's entry in the record."""
-        source, vm, run = work.given.source, layout.encode_name(self._vm), self._run.hex()
-        key = layout.manifest_key(vm, run, work.index)
-        path = str(local.journal.manifest_path(work.index))
-        manifest = ObjectRef(key, *await upload_file(self._store, key, path, WHAT))
-        table, capacity = work.state.table, source.capacity_bytes
-        root = await in_thread(table.staged_root, capacity)
-        checkpoint = work.before.checkpoint if work.before else None
-        weight = (work.before.manifest_bytes_since_checkpoint if work.before else 0) + manifest.bytes
-        since = sequence - (checkpoint.sequence if checkpoint else 0)
-        if weight > CHECKPOINT_RATIO * table.weight_bytes() or since >= CHECKPOINT_POINTS:
-            scratch = local.journal.directory / f"{work.index:03d}.table"
-            await in_thread(_write_table, scratch, work)
-            key = layout.table_key(vm, run, work.index)
-            checkpoint = Checkpoint(sequence, ObjectRef(key, *await upload_file(self._store, key, str(scratch), WHAT)))
-            weight = 0
-        return Disk(
-            source.name, source.name, capacity, root, manifest, work.changed_blocks, work.given.change_id,
-            checkpoint, weight, work.given.attributes,
-        )  # fmt: skip
+            for work in works:
+                await work.transfer(workers, last_read if work is works[-1] else lambda: True)
+                lease.check()
+
+    def _unprotected(self, opened: Opened, head: Point | None, covered: set[str]) -> list[Unprotected]:
+        lost = [Unprotected(name, reason) for name, reason in opened.unprotected]
+        named = {entry.name for entry in lost}
+        for disk in head.record.disks if head else []:
+            if disk.id not in covered and disk.name not in named and disk.id not in named:
+                lost.append(Unprotected(disk.name, "in the last restore point and not given to this sync"))
+        for entry in lost:
+            self._events.emit("unprotected", vm=self._vm, disk=entry.name, reason=entry.reason)
+        return lost
 
     async def _publish(self, repository: Repository, sequence: int, data: bytes) -> None:
         if not await repository.publish(self._vm, sequence, data):
@@ -324,12 +229,12 @@ class Sync:
                 retryable=True,
             )
 
-    async def _commit(self, local: LocalState, works: list[_Work], new: Point) -> None:
+    async def _commit(self, local: LocalState, works: list[DiskRun], new: Point) -> None:
         """Move the local state to the point that was published. Dying in here costs nothing: the journal
         still holds all of it."""
         try:
             for work in works:
-                await in_thread(self._commit_disk, work, new)
+                await in_thread(work.commit, new.id.sha256)
             local.remember(new.id)
             local.journal.clear()
         except StoreError as error:
@@ -340,25 +245,13 @@ class Sync:
                 retryable=True,
             ) from error
 
-    @staticmethod
-    def _commit_disk(work: _Work, new: Point) -> None:
-        generation = new.id.sha256
-        if work.log.rows:
-            commit_pages(work.state.pages, work.log, generation)
-        else:
-            work.state.pages.advance(generation)
-        work.state.table.commit(generation, work.given.source.capacity_bytes)
 
-
-def stage_manifest_file(work: _Work) -> None:
-    tables.stage_manifest(work.state.table, work.manifest.reader())
-
-
-def _write_table(path: Path, work: _Work) -> None:
-    capacity = work.given.source.capacity_bytes
-    with local_io(WHAT, path), path.open("wb") as out:
-        for piece in tablefile.encode(capacity, work.state.table.staged_leaves(capacity)):
-            out.write(piece)
+def _last(head: Point | None, interrupted: bool) -> LastPoint | None:
+    """What the machine may know of the head."""
+    if head is None:
+        return None
+    disks = {disk.id: LastDisk(disk.capacity_bytes, disk.change_id) for disk in head.record.disks}
+    return LastPoint(head.record.created, disks, interrupted, head.record.hardware)
 
 
 def check_disks(disks: list[DiskInput]) -> None:
@@ -378,5 +271,3 @@ def check_disks(disks: list[DiskInput]) -> None:
                 f"two disks are called {name!r}", hint="tell them apart by giving them as NAME=PATH"
             )
 
-
-__all__ = ["BLOCK_BYTES", "DiskInput", "Sync", "SyncResult", "check_disks"]

@@ -73,7 +73,11 @@ class Target:
 
 
 class Transfer:
-    """Runs once, for one disk. `on_untracked` hears of pages that changed outside the reported extents."""
+    """Runs once, for one disk.
+
+    on_untracked: hears of pages that changed outside the reported extents. on_read: called when the source has given
+    its last byte, while what it gave is still on its way.
+    """
 
     def __init__(
         self,
@@ -85,10 +89,11 @@ class Transfer:
         codec: Codec,
         meter: Meter,
         on_untracked: Callable[[Untracked], None],
+        on_read: Callable[[], None],
     ) -> None:
         self._source, self._plan, self._filter = source, plan, page_filter
         self._manifest, self._target, self._codec = manifest, target, codec
-        self._meter, self._on_untracked = meter, on_untracked
+        self._meter, self._on_untracked, self._on_read = meter, on_untracked, on_read
         self._spans: asyncio.Queue[Span | Hole | None] = asyncio.Queue(SPANS_AHEAD)
         self._drafts: asyncio.Queue[Draft | None] = asyncio.Queue(DRAFTS_AHEAD)
         self._frames: asyncio.Queue[asyncio.Future[Encoded] | None] = asyncio.Queue(FRAMES_AHEAD)
@@ -112,6 +117,7 @@ class Transfer:
         async with contextlib.aclosing(self._source.read(self._plan.read)) as items:
             async for item in items:
                 await self._spans.put(item)
+        self._on_read()
         await self._spans.put(None)
 
     def _look(self, items: list[Span | Hole]) -> list[tuple[list[Draft], list[Filtered]]]:

@@ -107,7 +107,7 @@ def _disk(device: Any, controller: Any) -> Disk:
         controller=_kind(controller, _CONTROLLERS),
         bus=getattr(controller, "busNumber", None) or 0,
         unit=device.unitNumber or 0,
-        capacity_bytes=device.capacityInBytes or device.capacityInKB * 1024,
+        capacity_bytes=int(device.capacityInBytes or device.capacityInKB * 1024),  # pyVmomi has a long of its own
         uuid=getattr(backing, "uuid", None) or "",
         path=getattr(backing, "fileName", None) or "",
         base_path=getattr(base, "fileName", None) or "",

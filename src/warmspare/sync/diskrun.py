@@ -1,0 +1,192 @@
+"""One disk in one run: plan, transfer, manifest, checkpoint, and the local state afterwards; owns their order.
+
+Publishing is not its business: what it uploads is invisible until the restore point names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from warmspare.errors import StoreError
+from warmspare.format import tablefile
+from warmspare.format.manifest import Header
+from warmspare.format.point import Checkpoint, Disk, ObjectRef
+from warmspare.observe.events import Events, Meter
+from warmspare.repository import tables
+from warmspare.repository.chain import Point
+from warmspare.source.base import DiskInput
+from warmspare.state.files import local_io
+from warmspare.state.table import TableDamagedError
+from warmspare.store import layout
+from warmspare.store.base import Store
+from warmspare.store.threads import in_thread
+from warmspare.sync.filter import PageFilter, Untracked
+from warmspare.sync.index import ManifestFile
+from warmspare.sync.journal import PageLog
+from warmspare.sync.local import DiskState, LocalState, commit_pages
+from warmspare.sync.plan import Plan
+from warmspare.sync.transfer import Codec, Target, Transfer
+from warmspare.sync.upload import upload_file
+
+MAX_FINDING_EVENTS = 100
+# A checkpoint costs 16 bytes a block; one is due when the manifests since the last outweigh it twice over.
+CHECKPOINT_RATIO = 2
+CHECKPOINT_POINTS = 500
+WHAT = "the state directory"
+
+
+@dataclass(slots=True)
+class Run:
+    """What the disks of a run share. vm: as people call it. id: 16 bytes. numbers: of packs. findings: so far."""
+
+    store: Store
+    vm: str
+    vm_key: str
+    id: bytes
+    local: LocalState
+    head: Point | None
+    events: Events
+    meter: Meter
+    numbers: Iterator[int]
+    findings: int = 0
+
+
+class DiskRun:
+    """Disk number `index` of a run. before: the disk as the head has it. state: open, and at the head."""
+
+    def __init__(
+        self, run: Run, index: int, given: DiskInput, state: DiskState, before: Disk | None, todo: Plan
+    ) -> None:
+        self._run, self._index, self._state, self._before = run, index, state, before
+        self.given, self.plan = given, todo
+        self._name = given.source.name
+        self._files = ExitStack()
+        self.changed_blocks = 0
+
+    def close(self) -> None:
+        self._files.close()
+
+    async def transfer(self, workers: Codec, all_read: Callable[[], bool]) -> None:
+        """Read, filter, send. all_read: called when every byte was read; whether it may still be read again."""
+        run, source = self._run, self.given.source
+        reason = self.given.reason or self.plan.reason
+        run.events.emit(
+            "disk.start", vm=run.vm, disk=self._name, capacity_bytes=source.capacity_bytes,
+            bytes_total=self.plan.read.total_bytes, reason=reason,
+        )  # fmt: skip
+        read, changed = run.meter.read_bytes, run.meter.changed_bytes
+        again = True
+        for attempt in (1, 2):
+
+            def ended() -> None:
+                nonlocal again
+                again = all_read()
+
+            try:
+                transfer = self._prepared(workers, ended)
+                packs = await transfer.run()
+                self._manifest.finish(packs)
+                await in_thread(self._stage)
+                break
+            except* TableDamagedError as group:
+                # Found half-way: the packs sent so far stay unreferenced, which costs bytes and nothing else.
+                await self._mend(attempt == 1, again, group.exceptions[0])
+        self.changed_blocks = transfer.changed_blocks
+        self._log.sync()
+        if self._state.pages.damaged_segments:
+            run.events.emit(
+                "state.damaged", vm=run.vm, disk=self._name, what="page map",
+                segments=self._state.pages.damaged_segments,
+            )  # fmt: skip
+        run.events.emit(
+            "disk.done", vm=run.vm, disk=self._name, bytes_read=run.meter.read_bytes - read,
+            bytes_changed=run.meter.changed_bytes - changed, blocks_changed=self.changed_blocks,
+        )  # fmt: skip
+
+    def _prepared(self, workers: Codec, ended: Callable[[], None]) -> Transfer:
+        run, source, journal = self._run, self.given.source, self._run.local.journal
+        self._files.close()
+        self._log: PageLog = journal.page_log(self._index)
+        self._files.callback(self._log.close)
+        header = Header(self._name, source.capacity_bytes, run.id)
+        self._manifest = ManifestFile(journal.manifest_path(self._index), header)
+        self._files.callback(self._manifest.close)
+        before = self._before.capacity_bytes if self._before else None
+        return Transfer(
+            source, self.plan,
+            PageFilter(
+                source.capacity_bytes, before, self._state.table, self._state.pages, self._log, self.plan.reported
+            ),
+            self._manifest, Target(run.store, run.vm_key, run.id, self._index, run.numbers),
+            workers, run.meter, self._untracked, ended,
+        )  # fmt: skip
+
+    def _stage(self) -> None:
+        tables.stage_manifest(self._state.table, self._manifest.reader())
+
+    async def _mend(self, first: bool, again: bool, damage: BaseException) -> None:
+        """Rebuild the local hash table, for another try; the damage itself where there can be none."""
+        run, table = self._run, self._state.table
+        if not first or run.head is None or self._before is None:
+            raise damage
+        run.events.emit("state.rebuild", vm=run.vm, disk=self._name, what="hash table")
+        if not again:
+            table.reset()
+            raise StoreError(
+                f"the local hash table of disk {self._name!r} is damaged, and what was read is gone already",
+                where=str(run.local.directory),
+                hint="run again: it is rebuilt then",
+                retryable=True,
+            )
+        table.unstage()
+        await run.local.rebuild_table(self._before, table, run.head)
+
+    def _untracked(self, found: Untracked) -> None:
+        run = self._run
+        run.findings += 1
+        if run.findings <= MAX_FINDING_EVENTS:
+            run.events.emit(
+                "finding", kind="untracked-change", vm=run.vm, disk=self._name, offset=found.offset,
+                length=found.length,
+                message="changed though the extents do not report it; it was sent, but the tracker that made "
+                "the extents misses changes",
+            )  # fmt: skip
+
+    async def describe(self, sequence: int) -> Disk:
+        """Upload the manifest, and a checkpoint where one is due; the disk's entry in the record."""
+        run, given, before = self._run, self.given, self._before
+        path = str(run.local.journal.manifest_path(self._index))
+        key = layout.manifest_key(run.vm_key, run.id.hex(), self._index)
+        manifest = ObjectRef(key, *await upload_file(run.store, key, path, WHAT))
+        table, capacity = self._state.table, given.source.capacity_bytes
+        root = await in_thread(table.staged_root, capacity)
+        checkpoint = before.checkpoint if before else None
+        weight = (before.manifest_bytes_since_checkpoint if before else 0) + manifest.bytes
+        since = sequence - (checkpoint.sequence if checkpoint else 0)
+        if weight > CHECKPOINT_RATIO * table.weight_bytes() or since >= CHECKPOINT_POINTS:
+            scratch = run.local.journal.directory / f"{self._index:03d}.table"
+            await in_thread(self._write_table, scratch)
+            key = layout.table_key(run.vm_key, run.id.hex(), self._index)
+            checkpoint = Checkpoint(sequence, ObjectRef(key, *await upload_file(run.store, key, str(scratch), WHAT)))
+            weight = 0
+        return Disk(
+            self._name, given.file_name or self._name, capacity, root, manifest, self.changed_blocks,
+            given.change_id, checkpoint, weight, given.attributes, given.reason or self.plan.reason,
+        )  # fmt: skip
+
+    def _write_table(self, path: Path) -> None:
+        capacity = self.given.source.capacity_bytes
+        with local_io(WHAT, path), path.open("wb") as out:
+            for piece in tablefile.encode(capacity, self._state.table.staged_leaves(capacity)):
+                out.write(piece)
+
+    def commit(self, generation: str) -> None:
+        """Move the local state to the point that was published."""
+        if self._log.rows:
+            commit_pages(self._state.pages, self._log, generation)
+        else:
+            self._state.pages.advance(generation)
+        self._state.table.commit(generation, self.given.source.capacity_bytes)

@@ -1,0 +1,44 @@
+"""Several syncs at once, bounded in all and on each host; owns who waits for whom, and which exit code speaks for all.
+
+One that fails does not stop the others: each VM is protected for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+# The most telling code of several, worst first; one that is not here (a bug's 1) is worse than all.
+_SEVERITY = (5, 3, 4, 2, 6, 7, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One VM's sync. host: what it loads. run: to its exit code; it raises nothing but a cancel."""
+
+    name: str
+    host: str
+    run: Callable[[], Awaitable[int]]
+
+
+async def run_all(jobs: Sequence[Job], *, at_once: int, per_host: int) -> dict[str, int]:
+    """The exit code of each job by name. Jobs begin in their order, as far as their hosts have room."""
+    everywhere = asyncio.Semaphore(at_once)
+    hosts = {job.host: asyncio.Semaphore(per_host) for job in jobs}
+    codes: dict[str, int] = {}
+
+    async def run(job: Job) -> None:
+        # The host first: a job that waits for its host must not keep one of another host from running.
+        async with hosts[job.host], everywhere:
+            codes[job.name] = await job.run()
+
+    async with asyncio.TaskGroup() as tasks:
+        for job in jobs:
+            tasks.create_task(run(job), name=f"sync {job.name}")
+    return codes
+
+
+def worst(codes: Sequence[int]) -> int:
+    """The exit code for all of them."""
+    return min(codes, key=lambda code: _SEVERITY.index(code) if code in _SEVERITY else -1, default=0)
