@@ -24,7 +24,7 @@ from warmspare.vsphere.devices import Disk, read_disks
 from warmspare.vsphere.history import History
 from warmspare.vsphere.inventory import VmInfo, read_one
 from warmspare.vsphere.marker import Marker
-from warmspare.vsphere.protectable import Judged, judge, refusal
+from warmspare.vsphere.protectable import EXCLUDED, Judged, judge, refusal
 from warmspare.vsphere.reading import Access, SnapshotDisk, Vddk
 from warmspare.vsphere.session import VsphereSession
 from warmspare.vsphere.snapshot import Snapshots, Timing
@@ -112,7 +112,9 @@ class VsphereMachine:
             trust.TAKEN: taken_at.isoformat(), trust.TREE: vm.tree.as_json(), "vcenter": self._session.about,
             trust.RUN: self._run, "quiesced": taken.quiesced,
         }  # fmt: skip
-        return Opened(inputs, [(disk.label, reason) for disk, reason in judged.others], hardware)
+        unprotected = [(disk.label, reason) for disk, reason in judged.others if reason != EXCLUDED]
+        excluded = [(disk.label, reason) for disk, reason in judged.others if reason == EXCLUDED]
+        return Opened(inputs, unprotected, excluded, hardware)
 
     def _judged(self, vm: VmInfo) -> Judged:
         judged = judge(vm, self._policy.disks)
