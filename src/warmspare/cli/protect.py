@@ -89,7 +89,7 @@ def open_session(vcenter: VCenter, events: Events) -> VsphereSession:
 
 async def _sync(found: Found, state: Path | None, level: int | str | None, events: Events, meter: Meter) -> int:
     from warmspare.cli import options
-    from warmspare.cli.sync import finished
+    from warmspare.cli.finished import finished
     from warmspare.store.opening import open_store
     from warmspare.sync.pipeline import Sync
     from warmspare.vsphere.protect import VsphereMachine
