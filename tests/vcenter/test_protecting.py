@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,23 @@ def test_little_is_done_while_there_is_a_snapshot(rig: SiteRig) -> None:
     during = methods[last + 1 : methods.index("RemoveSnapshot_Task", last)]
     assert "QueryChangedDiskAreas" in during
     assert not {"Login", "FindByUuid", "FindByInventoryPath", "CreateContainerView"} & set(during), during
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after_s", [0.0, 0.6], ids=["before", "during"])
+def test_vcenter_is_gone_for_a_minute(rig: SiteRig, after_s: float) -> None:
+    """It restarts while it is asked, or while the disk is read: the run waits, completes, and leaves the VM clean."""
+    vm = rig.add("dc02", [30 * MIB])
+    vm.scribble(random.Random(1), pieces=100)
+    rig.standin.script("latency 400")  # reading goes on for longer than `after_s`
+    away = threading.Timer(after_s, rig.site.gone, (60,))
+    away.start()
+    began = time.monotonic()
+    done = rig.sync("dc02")
+    away.join()
+    assert time.monotonic() - began > 55
+    assert done.all("source.retry") and not rig.clean(vm)
+    rig.check(vm)
 
 
 def test_one_that_fails_stops_no_other(rig: SiteRig) -> None:
