@@ -76,7 +76,7 @@ class Demo:
 
     def run(self) -> int:
         tools = demodisk.tools()
-        for command in ("config check",):
+        for command in ("config check", "vms", "doctor"):
             self._say(f"$ warmspare {command} --config warmspare.toml")
             self._warmspare(*command.split(), "--config", self._config)
         self._say("$ warmspare sync --config warmspare.toml --vm dc02; warmspare apply --vm dc02 …    # each time")

@@ -49,8 +49,8 @@ def campaign(home: Path, seed: int, rounds: int) -> Counter[str]:
             done = rig.sync("dc02")
             what = f"round {number}: {ours} {published} {done.events}"
             assert rig.clean(vm) == [foreign], f"a snapshot is left, or a foreign one gone: {what}"
-            removed = [e["snapshot"] for e in done.all("snapshot.removed") if e.get("leftover")]
-            assert removed == ours, what
+            removed = {e["snapshot"] for e in done.all("snapshot.removed") if e.get("leftover")}
+            assert removed >= set(ours), what  # more, where one was still being taken when its asker died
             rig.check(vm)
         for sequence in rig.sequences(vm)[-3:]:
             assert rig.point(vm, sequence).sequence == sequence

@@ -97,11 +97,14 @@ class LastPoint:
 class Opened:
     """A machine ready to be read: one moment of all its disks.
 
-    unprotected: (name, reason) of disks that can't be. hardware: what recovery needs to know, as JSON takes it.
+    unprotected: (name, reason) of disks that can't be protected. excluded: of those that the user left out: they
+    stand in the restore point too, but are no reason to warn each time. hardware: what recovery needs to know, as JSON
+    takes it.
     """
 
     disks: list[DiskInput]
     unprotected: list[tuple[str, str]] = field(default_factory=list)
+    excluded: list[tuple[str, str]] = field(default_factory=list)
     hardware: dict[str, Any] = field(default_factory=dict)
 
 

@@ -66,7 +66,23 @@ class VmInfo:
         """All of it but the snapshots, as JSON takes it."""
         out = asdict(self)
         del out["tree"]
-        return out | {"nics": list(out["nics"]), "disks": list(out["disks"])}
+        return {name: _plain(value) for name, value in out.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Without pyVmomi's own kinds of numbers and texts, which only look like Python's."""
+    match value:
+        case bool() | None:
+            return value
+        case int():
+            return int(value)
+        case str():
+            return str(value)
+        case dict():
+            return {str(key): _plain(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
 
 
 async def read(session: VsphereSession, morefs: Sequence[str]) -> list[VmInfo]:

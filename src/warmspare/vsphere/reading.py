@@ -71,14 +71,15 @@ class Access:
         """After the snapshot is gone. crashed: also where this run prepared nothing. Its failure is a warning."""
         if not (self._prepared or crashed):
             return
-        vddk = await self._vddk_session()
         try:
-            await vddk.end_access(self._identity)
-            self._prepared = False
-        except (SourceError, ConfigError) as error:
-            self._events.emit("source.warning", message=f"vCenter may go on to keep the VM from moving: {error.what}")
-        finally:
-            await vddk.close()
+            vddk = await self._vddk_session()
+            try:
+                await vddk.end_access(self._identity)
+                self._prepared = False
+            finally:
+                await vddk.close()
+        except (SourceError, ConfigError, OSError) as error:
+            self._events.emit("source.warning", message=f"vCenter may go on to keep the VM from moving: {error}")
 
     async def _vddk_session(self) -> VddkSession:
         return VddkSession(self._vddk.install, await self.target(None), self._vddk.settings, self._events)
