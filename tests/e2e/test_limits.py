@@ -59,14 +59,13 @@ def test_it_is_smooth_within_a_part(tmp_path: Path) -> None:
         sizes.append((time.monotonic(), size))
         time.sleep(0.05)
     assert child.returncode == 0
-    growing = [(moment, size) for moment, size in sizes if size]
+    growing = [(moment, size) for moment, size in sizes if 0 < size < 5 * MIB - 100 * KIB]
     assert growing[-1][0] - growing[0][0] > 3
+    seconds = []
     for moment, size in growing:
-        later = [s for m, s in growing if moment + 0.95 <= m <= moment + 1.05]
-        for other in later[:1]:
-            assert other - size < 1.4e6, "a second brought more than 40 % over the rate"
-            if other < 5 * MIB - 100 * KIB:
-                assert other - size > 0.5e6, "a second brought less than half of the rate"
+        seconds += [other - size for m, other in growing if moment + 0.95 <= m <= moment + 1.05][:1]
+    assert max(seconds) < 1.4e6, "a second brought more than 40 % over the rate"
+    assert sorted(seconds)[len(seconds) // 2] > 0.8e6, "most seconds brought less than they might have"
     rig.apply()
     assert same(rig.disk, rig.replica)
 
