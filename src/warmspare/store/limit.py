@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from warmspare.state.bucket import SharedBucket
 from warmspare.store.base import ObjectInfo, Pace, Paced, StaleUpload, Store, Upload, paced
 
-PIECE_S = 0.05  # what goes at once takes this long at the rate; with the bucket's burst no second is 20 % over
+PIECE_S = 0.025  # what goes at once takes this long at the rate; with the bucket's burst no second is 20 % over
 LEAST_BYTES = 1024
 BUSY_S = 1.0  # how long a process may be at the bucket before it is taken for a stopped one
 
