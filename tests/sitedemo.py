@@ -61,7 +61,7 @@ class Demo:
     def __init__(self, home: Path, site: Site, standin: Standin, vm: FakeVm) -> None:
         self._home, self._site, self._vm = home, site, vm
         self._disk, self._replica = vm.disks[0].image, home / "replica.raw"
-        self._scratch = home / "scratch.raw"
+        self._scratch, self._vddk = home / "scratch.raw", standin.home
         self._console = Console(highlight=False)
         self._table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for name in ("MiB", "tracked", "read", "changed", "sent", "applied", "verified", "seconds"):
@@ -76,7 +76,9 @@ class Demo:
 
     def run(self) -> int:
         tools = demodisk.tools()
-        for command in ("config check", "vms", "doctor"):
+        self._say("$ warmspare doctor --vddk vddk")
+        self._warmspare("doctor", "--vddk", self._vddk)
+        for command in ("config check", "vms"):
             self._say(f"$ warmspare {command} --config warmspare.toml")
             self._warmspare(*command.split(), "--config", self._config)
         self._say("$ warmspare sync --config warmspare.toml --vm dc02; warmspare apply --vm dc02 …    # each time")

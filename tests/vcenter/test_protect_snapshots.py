@@ -72,6 +72,10 @@ async def test_what_a_crashed_run_left_is_removed_and_nothing_else(tmp_path: Pat
         assert counts["EndAccess"] == counts["PrepareForAccess"] + 1  # the dead run's as well
         synced = await rig.sync(vm, synced.last())
         assert synced.reasons == {"Hard disk 1": ""}
+        # A run that took it and published nothing did not finish, whether its journal says so or not.
+        vm.foreign_snapshot("Karma Sync", dead)
+        synced = await rig.sync(vm, synced.last())
+        assert synced.reasons == {"Hard disk 1": "the last run was not finished"}
 
 
 async def test_a_dead_runs_snapshot_that_is_still_being_taken(tmp_path: Path) -> None:

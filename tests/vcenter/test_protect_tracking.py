@@ -161,7 +161,8 @@ async def test_disks_come_go_and_grow(tmp_path: Path) -> None:
             rig, vm, synced.last(), "its capacity went from 4194304 to 5243392 bytes", policy=Policy(selection)
         )
         assert synced.reasons["Hard disk 2"] == "it is not in the last restore point"
-        assert [label for label, _ in synced.opened.unprotected] == ["Hard disk 3", "Hard disk 4", "Hard disk 6"]
+        assert [label for label, _ in synced.opened.unprotected] == ["Hard disk 3", "Hard disk 4"]
+        assert [label for label, _ in synced.opened.excluded] == ["Hard disk 6"]
         assert "no disk of it is meant by 'Hard disk 77'" in rig.record.messages()
         vm.remove_disk(added)
         synced = await rig.sync(vm, synced.last(), policy=Policy(selection))

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import ipaddress
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from pyVmomi import vim
 
 from fakesite import Site
@@ -28,6 +35,35 @@ async def test_a_pinned_certificate_is_trusted(site: Site) -> None:
     assert [event["again"] for event in record.of("vsphere.login")] == [False]
     assert site.journal("call", "Logout")
     assert SECRET not in repr(session.server) and SECRET not in str(record.list)
+
+
+async def test_an_expired_certificate_is_the_same_certificate(site: Site, tmp_path: Path) -> None:
+    """Pinned, it is known, in date or not; by its CA it is refused."""
+    expire(site, tmp_path)
+    async with session_at(site, thumbprint=site.thumbprint) as session:
+        assert session.thumbprint_sha1 == site.thumbprint_sha1
+    with pytest.raises(ConfigError, match="expired"):
+        async with session_at(site, thumbprint=None, ca_file=site.certificate.certificate):
+            pass
+
+
+def expire(site: Site, folder: Path) -> None:
+    """vCenter has a certificate from now on that was good until yesterday."""
+    now, name = datetime.datetime.now(datetime.UTC), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "vcenter")])
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(7).not_valid_before(now - datetime.timedelta(days=9))
+        .not_valid_after(now - datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(site.host))]), False)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    plain = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "key").write_bytes(key.private_bytes(*plain))
+    (folder / "certificate").write_bytes(made.public_bytes(Encoding.PEM))
+    with site.lock:
+        (folder / "key").replace(site.certificate.key)
+        (folder / "certificate").replace(site.certificate.certificate)
 
 
 async def test_a_wrong_thumbprint_is_refused_every_time(site: Site) -> None:

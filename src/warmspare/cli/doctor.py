@@ -69,7 +69,7 @@ async def _configured(settings: Settings, names: list[str], events: Events) -> l
     """Everything that the VMs of the configuration depend on."""
     from warmspare.cli.protect import chosen, open_session
     from warmspare.source import vddk_doctor
-    from warmspare.vsphere import doctor as vsphere_doctor
+    from warmspare.vsphere.doctor import examine
     from warmspare.vsphere.find import find
 
     vms = chosen(settings, names)
@@ -85,7 +85,7 @@ async def _configured(settings: Settings, names: list[str], events: Events) -> l
                 for vm in [vm for vm in vms if vm.vcenter == vcenter]:
                     try:
                         for info in await find(session, vm.find):
-                            checks = await vsphere_doctor.examine(session, info, vm.policy)
+                            checks = await examine(session, info, vm.policy)
                             sections.append((f"VM {info.name} of {vcenter.name}", checks))
                     except ConfigError as error:
                         sections.append((f"VM {vm.name} of {vcenter.name}", [_wrong("VM", error)]))

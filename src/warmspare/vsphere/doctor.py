@@ -6,7 +6,6 @@ The VDDK and the repository have checks of their own (source/vddk_doctor.py); th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 
 from pyVmomi import vim
@@ -108,15 +107,12 @@ def _consolidation(vm: VmInfo) -> Check:
 async def _host(vm: VmInfo, port: int) -> Check:
     name = f"TCP {port} of its host"
     try:
-        async with asyncio.timeout(NFC_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(vm.host, port)
+        connection = await asyncio.to_thread(socket.create_connection, (vm.host, port), NFC_TIMEOUT_S)
     except socket.gaierror as error:
         reason = error.strerror or "not known"
         return Check(name, "wrong", f"{vm.host}: {reason}", "this machine must resolve the names of all ESXi hosts")
     except (OSError, TimeoutError) as error:
         reason = getattr(error, "strerror", None) or f"no answer in {NFC_TIMEOUT_S:.0f} s"
         return Check(name, "wrong", f"{vm.host}: {reason}", "disks are read there by nbd and nbdssl: open the port")
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
+    connection.close()
     return Check(name, "ok", vm.host)

@@ -11,6 +11,7 @@ import asyncio
 import datetime
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 from warmspare.config.settings import Policy
@@ -23,7 +24,7 @@ from warmspare.vsphere.devices import Disk, read_disks
 from warmspare.vsphere.history import History
 from warmspare.vsphere.inventory import VmInfo, read_one
 from warmspare.vsphere.marker import Marker
-from warmspare.vsphere.protectable import Judged, judge, refusal
+from warmspare.vsphere.protectable import EXCLUDED, Judged, judge, refusal
 from warmspare.vsphere.reading import Access, SnapshotDisk, Vddk
 from warmspare.vsphere.session import VsphereSession
 from warmspare.vsphere.snapshot import Snapshots, Timing
@@ -57,6 +58,7 @@ class VsphereMachine:
     ) -> None:
         self.vm_id, self.vm_name = vm.instance_uuid, vm.name
         self._session, self._vm, self._policy, self._events = session, vm, policy, events
+        self._run = run
         self._skew = datetime.timedelta(seconds=skew_s)
         self._enable_tracking = enable_tracking
         self._snapshots = Snapshots(session, vm, Marker.of(repository, vm.instance_uuid, run), events, timing)
@@ -85,7 +87,10 @@ class VsphereMachine:
         judged = self._judged(vm)
         self.vm_name = vm.name
         self._touched = True
-        vm, untracked = await self._prepared(vm, judged, last)
+        left_by = await self._removed(vm, last)
+        if last is not None and left_by - {last.hardware.get(trust.RUN)}:
+            last = replace(last, interrupted=True)  # also where that run died before its journal could tell
+        vm, untracked = await self._tracked(judged)
         self._snapshots.check_chain(vm)
         await self._access.prepare()
         taken_at = await history.now(self._session)
@@ -105,9 +110,11 @@ class VsphereMachine:
         hardware: dict[str, Any] = vm.hardware()
         hardware |= {
             trust.TAKEN: taken_at.isoformat(), trust.TREE: vm.tree.as_json(), "vcenter": self._session.about,
-            "quiesced": taken.quiesced,
+            trust.RUN: self._run, "quiesced": taken.quiesced,
         }  # fmt: skip
-        return Opened(inputs, [(disk.label, reason) for disk, reason in judged.others], hardware)
+        unprotected = [(disk.label, reason) for disk, reason in judged.others if reason != EXCLUDED]
+        excluded = [(disk.label, reason) for disk, reason in judged.others if reason == EXCLUDED]
+        return Opened(inputs, unprotected, excluded, hardware)
 
     def _judged(self, vm: VmInfo) -> Judged:
         judged = judge(vm, self._policy.disks)
@@ -118,15 +125,18 @@ class VsphereMachine:
             self._warn(f"no disk of it is meant by {str(pattern)!r} of the configuration")
         return judged
 
-    async def _prepared(self, vm: VmInfo, judged: Judged, last: LastPoint | None) -> tuple[VmInfo, str]:
-        """Nothing of ours is on the VM, its disks are merged and their changes tracked. The VM as it is then, and why
-        they are not, if so."""
-        removed = await self._snapshots.remove_ours()
-        if vm.consolidation_needed or removed:
+    async def _removed(self, vm: VmInfo, last: LastPoint | None) -> set[str]:
+        """Nothing of ours is on the VM any more, and its disks are merged. The runs that had left something."""
+        left_by = await self._snapshots.remove_ours()
+        if vm.consolidation_needed or left_by:
             await self._snapshots.consolidate()
-        if removed or (last is not None and last.interrupted):
+        if left_by or (last is not None and last.interrupted):
             await self._access.end(crashed=True)
-        vm = await read_one(self._session, vm.moref, vm.name)
+        return left_by
+
+    async def _tracked(self, judged: Judged) -> tuple[VmInfo, str]:
+        """Changes of the disks are tracked. The VM as it is then, and why they are not, if so."""
+        vm = await read_one(self._session, self._vm.moref, self.vm_name)
         keys = [disk.key for disk in judged.disks]
         name = self._policy.snapshot_name
         return await tracking.ensure(

@@ -10,7 +10,7 @@ from warmspare.vsphere.inventory import VmInfo
 
 OLDEST_VERSION = 7  # the first hardware that tracks changes
 
-_EXCLUDED = "excluded by the configuration"
+EXCLUDED = "excluded by the configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ def judge(vm: VmInfo, selection: DiskSelection) -> Judged:
     wanted, others = [], []
     for disk in vm.disks:
         excluded = not selection.takes(key=disk.key, label=disk.label, path=disk.base_path)
-        reason = _EXCLUDED if excluded else unprotectable(disk)
+        reason = EXCLUDED if excluded else unprotectable(disk)
         if reason:
             others.append((disk, reason))
         else:

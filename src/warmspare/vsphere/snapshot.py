@@ -19,7 +19,7 @@ from warmspare.observe.events import Events
 from warmspare.vsphere import faults, tasks
 from warmspare.vsphere.faults import AnswerLostError
 from warmspare.vsphere.inventory import VmInfo
-from warmspare.vsphere.marker import Marker
+from warmspare.vsphere.marker import Marker, parse
 from warmspare.vsphere.session import VsphereSession
 from warmspare.vsphere.tasks import TaskGoneError
 from warmspare.vsphere.tree import Tree
@@ -237,15 +237,18 @@ class Snapshots:
     def _slow(self, taken_s: float) -> None:
         self._warn(f"removing the snapshot takes more than {taken_s:.0f} s; the VM may stand still at its end")
 
-    async def remove_ours(self, *, leftover: bool = True) -> list[str]:
-        """Remove every snapshot with our marker, whichever run took it; which these were. Call it with the lease held:
+    async def remove_ours(self, *, leftover: bool = True) -> set[str]:
+        """Remove every snapshot with our marker, whichever run took it; the runs that had. Call it with the lease held:
         nobody else is at work for this VM and repository then."""
         await self.idle()  # a dead run's task may still be taking one
         nodes = (await self.tree()).nodes
-        ours = [node.moref for node in reversed(nodes) if self._marker.ours(node.description)]
-        for moref in ours:
-            await self.remove(moref, leftover=leftover)
-        return ours
+        runs = set()
+        for node in reversed(nodes):
+            marker = parse(node.description)
+            if marker is not None and self._marker.ours(node.description):
+                await self.remove(node.moref, leftover=leftover)
+                runs.add(marker.run)
+        return runs
 
     async def consolidate(self) -> None:
         """Merge what removed snapshots left, if anything. SourceError where that does not succeed."""

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from warmspare.errors import ConfigError
 
+NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which the ssl module has no name for
+
 
 @dataclass(frozen=True, slots=True)
 class Trust:
@@ -72,7 +74,8 @@ def _pinned(host: str, port: int, thumbprint: str, timeout_s: float) -> Trust:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # the very certificate is known, whatever name it bears
     context.load_verify_locations(cadata=ssl.DER_cert_to_PEM_cert(certificate))
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # it need not be a root
+    # It need not be a root, nor in date: a vCenter's often is not, and it is the very one that was configured.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VerifyFlags(NO_CHECK_TIME)
     return Trust(context, _hex("sha1", certificate))
 
 

@@ -17,7 +17,7 @@ from warmspare.vsphere.history import HOST_EVENTS, Happening, History
 from warmspare.vsphere.tree import Tree
 
 # What a restore point's hardware holds for the next run.
-TAKEN, TREE, DISKS, HOST = "taken", "snapshots", "disks", "host_moref"
+TAKEN, TREE, DISKS, HOST, RUN = "taken", "snapshots", "disks", "host_moref", "run"
 
 _REVERTED = (
     "com.vmware.vc.vm.VmStateRevertedToSnapshot", "VirtualMachine.revertToCurrentSnapshot", "vm.Snapshot.revert",

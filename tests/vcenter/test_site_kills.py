@@ -42,6 +42,8 @@ def campaign(home: Path, seed: int, rounds: int) -> Counter[str]:
             time.sleep(rng.uniform(0.3, 1.1) * whole_s)
             victim.kill()
             victim.communicate()
+            while rig.site.state()[vm.moref]["busy"]:  # what it had asked for goes on without it
+                time.sleep(0.01)
             ours = [moref for moref in rig.clean(vm) if moref != foreign]
             published = rig.sequences(vm) != before
             met["with a snapshot of ours" if ours else "after publication" if published else "without a snapshot"] += 1
