@@ -10,6 +10,7 @@ any time; they are shown beside.
 from __future__ import annotations
 
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from pathlib import Path
 
 import data
 import harness
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from standin import Standin
 
 SAMPLE_S = 0.02
 FIELDS = ("RssAnon", "RssShmem", "RssFile")
@@ -47,6 +51,11 @@ def main() -> None:
             image = harness.image(arguments)
             with harness.scratch(arguments, "memory-image") as work:
                 figures += _cycle(command, image, work, f"image, run {number + 1}")
+            with harness.scratch(arguments, "memory-vddk") as work:
+                standin = Standin(work / "vddk")
+                standin.disk(str(image), image)
+                more = ["--vddk", str(standin.home)]
+                figures += _cycle(command, f"disk=vddk://{image}", work, f"image through VDDK, run {number + 1}", more)
         if arguments.only != "image":
             with harness.scratch(arguments, "memory-huge") as work:
                 disk, extents = work / "huge.raw", work / "extents"
@@ -66,7 +75,7 @@ def main() -> None:
 
 
 def _cycle(
-    command: list[str], disk: Path, work: Path, name: str, more: list[str] | None = None
+    command: list[str], disk: Path | str, work: Path, name: str, more: list[str] | None = None
 ) -> list[dict[str, object]]:
     store = ["--vm", "bench", "--repo", str(work / "repo"), "--json"]
     sync = [*command, "sync", str(disk), *store, "--state", str(work / "state"), *(more or [])]
@@ -115,18 +124,17 @@ def measure(command: list[str], done: str) -> Peak:
 
 
 def process_tree(pid: int) -> list[int]:
-    """A process and all its descendants that are alive now."""
+    """A process and all its descendants that are alive now, by everybody's parent: not every kernel lists children."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError):
+            continue  # it ended between two looks
+        children.setdefault(parent, []).append(int(path.parent.name))
     found = [pid]
     for parent in found:
-        try:
-            tasks = list(Path(f"/proc/{parent}/task").iterdir())
-        except OSError:
-            continue  # it ended between two looks
-        for task in tasks:
-            try:
-                found += [int(child) for child in (task / "children").read_text().split()]
-            except OSError:
-                continue
+        found += children.get(parent, [])
     return found
 
 

@@ -27,6 +27,7 @@ from rich.table import Table
 import simulator
 from fakesite import Site
 from fakevm import FakeVm
+from siterig import configuration
 from standin import Standin
 from warmspare.cli import demodisk
 from warmspare.cli.wording import size
@@ -35,21 +36,7 @@ CONTENT_BYTES = 160 << 20
 DATABASE_BYTES = 64 << 20
 MIB = 1 << 20
 PAGE = 4 << 10
-CONFIG = """\
-[vcenter.site]
-host = "{host}"
-port = {port}
-user = "{user}"
-password = {{file = "{home}/password"}}
-thumbprint = "{thumbprint}"
-vddk = "{vddk}"
-
-[repository.spare]
-uri = "{home}/repository"
-
-[defaults]
-state = "{home}/state"
-
+VM = """
 [vm.dc02]
 path = "/DC1/vm/prod/dc02"
 """
@@ -67,12 +54,9 @@ class Demo:
         for name in ("MiB", "tracked", "read", "changed", "sent", "applied", "verified", "seconds"):
             self._table.add_column(name, justify="left" if name == "MiB" else "right", no_wrap=name == "MiB")
         self._tracked_bytes = self._sent_bytes = 0
-        (home / "password").write_text(site.password + "\n")
-        (home / "password").chmod(0o600)
-        settings = {"host": site.host, "port": site.port, "user": site.user, "thumbprint": site.thumbprint}
         self._config = home / "warmspare.toml"
-        self._config.write_text(CONFIG.format(home=home, vddk=standin.home, **settings))
-        self._repository = home / "repository"
+        self._config.write_text(configuration(home, site, standin) + VM)
+        self._repository = home / "repo"
 
     def run(self) -> int:
         tools = demodisk.tools()
@@ -88,7 +72,7 @@ class Demo:
         self._step("database pages", lambda: demodisk.database(tools, self._scratch, writes=500))
         self._step("files removed", lambda: demodisk.remove(tools, self._scratch))
         self._console.print(self._table)
-        self._say("$ warmspare points --repo repository")
+        self._say("$ warmspare points --repo repo")
         self._warmspare("points", "--repo", self._repository)
         sums = demodisk.digest(self._disk), demodisk.digest(self._replica)
         self._say(f"\nSHA-256 of the VM's disk  {sums[0]}")

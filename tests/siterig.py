@@ -29,8 +29,17 @@ uri = "{home}/repo"
 
 [defaults]
 state = "{home}/state"
-level = 1
 """
+
+
+def configuration(home: Path, site: Site, standin: Standin, **changed: object) -> str:
+    """What a configuration says of the site, and of a repository in `home`; [vm.NAME]s may follow. changed: of the
+    vCenter. The password lies in a file of its own."""
+    password = home / "password"
+    password.write_text(site.password + "\n")
+    password.chmod(0o600)
+    settings = {"host": site.host, "port": site.port, "user": site.user, "thumbprint": site.thumbprint, **changed}
+    return CONFIG.format(home=home, vddk=standin.home, **settings)
 
 
 @dataclass
@@ -53,9 +62,7 @@ class SiteRig:
 
     def write_config(self, **changed: object) -> None:
         """What the configuration says: one [vm.NAME] for each VM, found by its path. changed: of the vCenter."""
-        site = self.site
-        settings = {"host": site.host, "port": site.port, "user": site.user, "thumbprint": site.thumbprint, **changed}
-        text = CONFIG.format(home=self.home, vddk=self.standin.home, **settings)
+        text = configuration(self.home, self.site, self.standin, **changed) + "level = 1\n"
         entries = [f'[vm.{name}]\npath = "/DC1/vm/{name}"\n' for name in self.vms]
         self.config.write_text("\n".join([text, self.more, *entries]))
 
@@ -113,6 +120,4 @@ def site_rig(home: Path, *, granularity: int = 64 * KIB, seed: int = 1) -> Itera
     standin = Standin(home / "vddk")
     with Site(home / "site", granularity=granularity, keep=True, seed=seed) as site:
         site.serve(standin)
-        (home / "password").write_text(site.password + "\n")
-        (home / "password").chmod(0o600)
         yield SiteRig(home, site, standin)

@@ -92,8 +92,8 @@ async def _sync(
     found: Found, state: Path | None, level: int | str | None, limit: float | None, events: Events, meter: Meter
 ) -> int:
     from warmspare.cli import options
+    from warmspare.cli.finished import finished
     from warmspare.cli.limit import kept
-    from warmspare.cli.sync import finished
     from warmspare.store.opening import open_store
     from warmspare.sync.pipeline import Sync
     from warmspare.vsphere.protect import VsphereMachine

@@ -12,11 +12,9 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
-    from warmspare.source.base import DiskInput, Machine, Source
+    from warmspare.source.base import DiskInput, Source
     from warmspare.store.base import Store
-    from warmspare.sync.pipeline import SyncResult
 
-UNPROTECTED = 7
 VDDK_SCHEME = "vddk://"
 
 
@@ -105,6 +103,7 @@ def sync(
 async def _sync(
     store: Store, vm: str, inputs: list[DiskInput], state: Path, level: int | None, events: Events, meter: Meter
 ) -> int:
+    from warmspare.cli.finished import finished
     from warmspare.source.given import GivenDisks
     from warmspare.sync.pipeline import Sync
 
@@ -114,16 +113,6 @@ async def _sync(
     finally:
         await machine.close()
     return finished(machine, result, events)
-
-
-def finished(machine: Machine, result: SyncResult, events: Events) -> int:
-    """Say what a sync did; its exit code."""
-    events.emit(
-        "sync.done", vm=machine.vm_id, point=result.point.label, parent=result.parent.label if result.parent else None,
-        bytes_read=result.bytes_read, bytes_changed=result.bytes_changed, bytes_sent=result.bytes_sent,
-        seconds=round(result.seconds, 3), findings=result.findings, unprotected=result.unprotected,
-    )  # fmt: skip
-    return UNPROTECTED if result.unprotected else 0
 
 
 def parse_level(text: str) -> int | None:
