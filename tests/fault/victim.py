@@ -27,6 +27,8 @@ import warmspare.apply.merge
 import warmspare.apply.pipeline
 import warmspare.apply.rebuild
 import warmspare.apply.replica
+import warmspare.copy.objects
+import warmspare.copy.pipeline
 import warmspare.repository.chain
 import warmspare.repository.tables
 import warmspare.source.raw
@@ -71,6 +73,8 @@ STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.state.table.HashTable: ("stage", "stage_zero", "staged_root", "commit"),
     warmspare.repository.chain.Repository: ("load", "publish"),
     warmspare.store.lease.Lease: ("_acquire", "_release"),
+    warmspare.copy.objects.Carrier: ("bring", "_stands", "_send"),
+    warmspare.copy.pipeline.Copy: ("_plan", "_vm", "_point", "_fetch", "_below"),
     warmspare.apply.replica.Replica: ("admit", "move", "open_disk", "resize", "empty"),
     warmspare.apply.pipeline.Apply: ("_choose", "_prepare", "_disk", "_heal", "_done"),
     warmspare.apply.merge.Merge: ("run", "_chunk", "_punch", "_range", "_apply"),

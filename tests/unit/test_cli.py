@@ -203,6 +203,7 @@ def test_memory_does_not_follow_the_disk(tmp_path: Path) -> None:
         assert peak_mib(*sync) < 256
         apply = ["apply", "--vm", "v", "--repo", one.repo, "--to", one.replica]
         assert peak_mib(*apply) < 256
+        assert peak_mib("copy", "--from", one.repo, "--to", one.home / "copy") < 256
     assert same(rig.disk, rig.replica)
     assert wide.replica.stat().st_blocks <= wide.disk.stat().st_blocks * 1.01
     assert command("points", "--repo", wide.repo).code == 0

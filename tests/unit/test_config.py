@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from rig import command
 from warmspare.cli import options
 from warmspare.cli.main import run
-from warmspare.config import secret, values
+from warmspare.config import secret, timetable, values
 from warmspare.config.disks import DiskPattern, DiskSelection
 from warmspare.config.lines import dotted, find_lines, line_of
 from warmspare.config.load import load, parse
@@ -185,6 +185,19 @@ per_host = 3
         (vm("disks = {include = []}"), "a list of disks was expected"),
         (vm("disks = {include = [true]}"), "a disk is named by its label"),
         (vm('disks = {exclude = ["web/*"]}'), "neither a label nor a datastore path"),
+        (vm('[defaults]\nlimit = "5mbit"'), r"^a list of tables was expected, not a text .*line 12, defaults\.limit\)"),
+        (vm('[defaults]\nlimit = ["5mbit"]'), r"^a table was expected, not a text .*line 12, defaults\.limit\[0\]\)"),
+        (vm('[defaults]\nlimit = [{rate = "5mbit"},\n{rat=1, rate = "5mbit"}]'), r"line 13, defaults\.limit\[1\]\.rat"),
+        (vm("[defaults]\nlimit = [{}]"), r"^rate is missing \(f\.toml, line 12, defaults\.limit\[0\]\); add it$"),
+        (vm('[defaults]\nlimit = [{rate = "fast"}]'), r"^a rate was expected, not 'fast' .*limit\[0\]\.rate\); write"),
+        (vm('[defaults]\nlimit = [{rate = "1kbit"}]'), "from 64kbit to 100gbit"),
+        (vm('[defaults]\nlimit = [{rate = "5mbit", days = "mo-fr"}]'), r"^days of the week were .*limit\[0\]\.days\)"),
+        (vm('[defaults]\nlimit = [{rate = "5mbit", from = "8:00", to = "09:00"}]'), r"^a time of the day .*\.from\)"),
+        (vm('[defaults]\nlimit = [{rate = "5mbit", from = 08:00:00, to = "09:00"}]'), r"^a time of the day .*\.from\)"),
+        (vm('[defaults]\nlimit = [{rate = "5mbit", from = "08:00"}]'), r"^from and to go together .*limit\[0\]\);"),
+        (vm('[defaults]\nlimit = [{rate = "5mbit", from = "08:00", to = "08:00"}]'), "the period has no length"),
+        (vm('[defaults]\nlimit = [{rate = "5mbit", from = "24:00", to = "08:00"}]'), "the period has no length"),
+        (BASE.replace('/x"', '/x"\nlimit = [{rate = 5}]'), r"not a number .*line 9, repository\.offsite\.limit\[0\]"),
         (vm("[limits]\nper_host = 0"), r"a whole number from 1 to 64 .*line 12, limits\.per_host"),
         (vm("[limits]\nvms_at_once = '4'"), "a whole number from 1 to 256"),
         (vm("[[vm.list]]\nname = 'x'"), r"a table \[vm\.NAME\] was expected, not a list .*line 11, vm\.list\)"),
@@ -259,13 +272,39 @@ def test_no_durations(value: object) -> None:
         values.duration(value)
 
 
-def test_sizes() -> None:
-    assert [values.size(text) for text in ("1B", "3KiB", "512MiB", "50GiB", "2TiB")] == [
-        1, 3 << 10, 512 << 20, 50 << 30, 2 << 40,
+def test_rates() -> None:
+    assert [values.rate(text) for text in ("20mbit", "64kbit", "1gbit", "2.5MB", "64kB", "1GB", "0.5mbit")] == [
+        2.5e6, 8e3, 125e6, 2.5e6, 64e3, 1e9, 62.5e3,
     ]  # fmt: skip
-    for value in ("50GB", "50", "0GiB", "1.5GiB", "-1B", "50 GiB", 50, True):
-        with pytest.raises(ConfigError, match="a size was expected"):
-            values.size(value)
+    for value in ("20", "20Mb", "20mbps", "20 mbit", "-1mbit", "20MiB", "1e3mbit", "mbit", ".5MB", 20, True, None):
+        with pytest.raises(ConfigError, match="a rate was expected"):
+            values.rate(value)
+    for value in ("63kbit", "0mbit", "101gbit"):
+        with pytest.raises(ConfigError, match="from 64kbit to 100gbit"):
+            values.rate(value)
+
+
+def test_limits_of_repositories() -> None:
+    """One for all in the defaults; a repository's own takes its place, and may be none."""
+    got = read(
+        BASE
+        + """
+[defaults]
+repository = "offsite"
+limit = [
+  {days = "mon-fri", from = "08:00", to = "18:00", rate = "5mbit"},
+  {rate = "50mbit"},
+]
+[repository.disk]
+uri = "/srv/repo"
+limit = []
+[repository.other]
+uri = "/srv/other"
+limit = [{from = "22:00", to = "06:00", days = "fri", rate = "2MB"}]
+"""
+    )
+    shown = [[str(period) for period in repository.limit.periods] for repository in got.repositories]
+    assert shown == [["mon-fri 08:00-18:00 5mbit", "50mbit"], [], ["fri 22:00-06:00 16mbit"]]
 
 
 def test_thumbprints_hosts_and_paths_are_brought_to_one_form() -> None:
@@ -413,8 +452,9 @@ def test_any_value_is_taken_or_refused_by_every_parser(value: object) -> None:
 
     for parser in (
         values.text, values.name, values.boolean, values.whole(1, 9), values.choice(("a",)), values.duration,
-        values.size, values.level, values.path, values.inventory_path, values.uuid, values.host, values.thumbprint,
-        values.transport, values.repository_uri, values.word, values.endpoint_url, disk_patterns,
+        values.rate, timetable.days, timetable.clock, values.level, values.path, values.inventory_path, values.uuid,
+        values.host, values.thumbprint, values.transport, values.repository_uri, values.word, values.endpoint_url,
+        disk_patterns,
     ):  # fmt: skip
         try:
             parser(value)  # type: ignore[operator]
@@ -660,7 +700,7 @@ def test_the_example_shows_every_key() -> None:
     for kind in ("vcenter", "repository", "defaults", "vm", "limits"):
         assert {key for _, _, key, _ in found[kind]} == set(KEYS[kind]), kind
     assert {key for _, _, key, _ in found[""]} | set(found) - {""} == set(KEYS[""])
-    for key in (*KEYS["disks"], *KEYS["secret"]):
+    for key in (*KEYS["disks"], *KEYS["limit"], *KEYS["secret"]):
         assert re.search(rf"[{{ ]{key} = ", EXAMPLE), key
     assert max(map(len, EXAMPLE.splitlines())) <= 120
 

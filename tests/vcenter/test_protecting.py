@@ -198,3 +198,23 @@ def test_usage(rig: SiteRig, arguments: list[str], told: str) -> None:
     rig.add("dc02", [MIB])
     refused = command("sync", "--config", rig.config, *arguments)
     assert refused.code == 2 and told in refused.stderr
+
+
+def test_the_limit_of_the_configuration_is_shared_by_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two VMs at once have the rate together; --limit takes the place of the configuration's."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    with site_rig(tmp_path) as rig:
+        rig.more = 'limit = [{rate = "256kB"}, {days = "mon-sun", from = "00:00", to = "24:00", rate = "16mbit"}]'
+        for name in ("a", "b"):
+            rig.add(name, [9 * MIB]).scribble(random.Random(5), pieces=120, most=200 * KIB)
+        began = time.monotonic()
+        done = rig.sync()
+        sent = sum(event["bytes_sent"] for event in done.all("sync.done"))
+        assert sent > MIB and time.monotonic() - began > sent / 256e3 - 0.2
+        for vm in rig.vms.values():
+            rig.check(vm)
+            vm.scribble(random.Random(6), pieces=120, most=200 * KIB)
+        more = rig.sync(more=("--limit", "1gbit")).all("sync.done")
+        assert all(event["seconds"] < sum(e["bytes_sent"] for e in more) / 256e3 for event in more)
+        for vm in rig.vms.values():
+            rig.check(vm)

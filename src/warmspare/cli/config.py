@@ -99,10 +99,7 @@ def fields(settings: Settings) -> dict[str, Any]:
     return {
         "path": str(settings.path),
         "vcenters": [_vcenter_fields(vcenter) for vcenter in settings.vcenters],
-        "repositories": [
-            {"name": r.name, "uri": r.uri, "endpoint_url": r.endpoint_url, "region": r.region, "profile": r.profile}
-            for r in settings.repositories
-        ],
+        "repositories": [_repository_fields(repository) for repository in settings.repositories],
         "vms": [_vm_fields(vm) for vm in settings.vms],
         "limits": {"vms_at_once": settings.limits.vms_at_once, "per_host": settings.limits.per_host},
     }
@@ -117,6 +114,14 @@ def _vcenter_fields(vcenter: VCenter) -> dict[str, Any]:
         "name": vcenter.name, "host": vcenter.host, "port": vcenter.port, "user": vcenter.user,
         "password": vcenter.password.origin, "thumbprint": vcenter.thumbprint, "ca_file": _text(vcenter.ca_file),
         "vddk": str(vcenter.vddk), "vddk_config": _text(vcenter.vddk_config), "transport": list(vcenter.transport),
+    }  # fmt: skip
+
+
+def _repository_fields(repository: Repository) -> dict[str, Any]:
+    return {
+        "name": repository.name, "uri": repository.uri, "endpoint_url": repository.endpoint_url,
+        "region": repository.region, "profile": repository.profile,
+        "limit": [str(period) for period in repository.limit.periods],
     }  # fmt: skip
 
 
@@ -186,7 +191,10 @@ def _vcenter_words(vcenter: VCenter) -> str:
 
 def _repository_words(repository: Repository) -> str:
     named = {"server": repository.endpoint_url, "region": repository.region, "profile": repository.profile}
-    return ", ".join(f"{name} {value}" for name, value in named.items() if value)
+    parts = [f"{name} {value}" for name, value in named.items() if value]
+    if repository.limit.periods:
+        parts.append("at most " + ", ".join(map(str, repository.limit.periods)))
+    return "; ".join(parts)
 
 
 def _policy_words(vm: Vm) -> str:

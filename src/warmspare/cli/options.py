@@ -22,6 +22,10 @@ Config = Annotated[
         "--config", metavar="FILE", help="The configuration (default: /etc/warmspare/warmspare.toml or the user's own)."
     ),
 ]
+Limit = Annotated[
+    str | None,
+    typer.Option("--limit", metavar="RATE", help="Send no faster, all syncs of this host together: 20mbit, or 2.5MB."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write events as JSON Lines to stdout and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
 

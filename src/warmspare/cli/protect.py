@@ -38,17 +38,18 @@ class Found:
 
 
 async def sync_configured(
-    settings: Settings, names: Sequence[str], state: Path | None, level: int | str | None, events: Events, meter: Meter
-) -> int:
+    settings: Settings, names: Sequence[str], state: Path | None, level: int | str | None, limit: float | None,
+    events: Events, meter: Meter,
+) -> int:  # fmt: skip
     """Sync the VMs of these `[vm.NAME]`, or all where there are none named; the exit code.
 
-    state, level: instead of the configuration's; level "" for its own.
+    state, level, limit (bytes a second): instead of the configuration's; level "" for its own.
     """
     async with AsyncExitStack() as stack:
         found = await find_all(settings, names, events, stack)
         if len(found) == 1:
-            return await _sync(found[0], state, level, events, meter)
-        return await _several(settings, found, state, level, events)
+            return await _sync(found[0], state, level, limit, events, meter)
+        return await _several(settings, found, state, level, limit, events)
 
 
 def chosen(settings: Settings, names: Sequence[str]) -> list[Vm]:
@@ -87,9 +88,12 @@ def open_session(vcenter: VCenter, events: Events) -> VsphereSession:
     return VsphereSession(Server.of(vcenter), events)
 
 
-async def _sync(found: Found, state: Path | None, level: int | str | None, events: Events, meter: Meter) -> int:
+async def _sync(
+    found: Found, state: Path | None, level: int | str | None, limit: float | None, events: Events, meter: Meter
+) -> int:
     from warmspare.cli import options
     from warmspare.cli.finished import finished
+    from warmspare.cli.limit import kept
     from warmspare.store.opening import open_store
     from warmspare.sync.pipeline import Sync
     from warmspare.vsphere.protect import VsphereMachine
@@ -104,15 +108,17 @@ async def _sync(found: Found, state: Path | None, level: int | str | None, event
         )
         root = state or policy.state or options.state_root()
         number = policy.level if isinstance(level, str) else level
-        result = await Sync(store, machine, root, events, level=number, meter=meter).run()
+        with kept(store, limit, repository.limit) as target:
+            result = await Sync(target, machine, root, events, level=number, meter=meter).run()
     finally:
         await store.close()
     return finished(machine, result, events)
 
 
 async def _several(
-    settings: Settings, found: list[Found], state: Path | None, level: int | str | None, events: Events
-) -> int:
+    settings: Settings, found: list[Found], state: Path | None, level: int | str | None, limit: float | None,
+    events: Events,
+) -> int:  # fmt: skip
     from warmspare.cli.run import leaves, telling, ticking
     from warmspare.observe.events import Events, Meter
     from warmspare.sync.fleet import Job, run_all, worst
@@ -129,7 +135,7 @@ async def _several(
             own_meter = Meter()
             try:
                 async with ticking(own, own_meter, PROGRESS, PERIOD_S):
-                    return await _sync(one, state, level, own, own_meter)
+                    return await _sync(one, state, level, limit, own, own_meter)
             except (WarmspareError, BaseExceptionGroup) as caught:
                 if not any(leaves(caught)):
                     raise

@@ -57,6 +57,7 @@ def sync(
         Path | None,
         typer.Option("--vddk", metavar="DIR", help="VMware's VDDK, unpacked: reads the disks given as vddk:///PATH."),
     ] = None,
+    limit: options.Limit = None,
     endpoint_url: options.Endpoint = None,
     json: options.Json = False,
     debug: options.Debug = False,
@@ -65,7 +66,9 @@ def sync(
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
-        number = parse_level(level or "auto")
+        from warmspare.cli.limit import kept, parse_limit
+
+        number, bytes_s = parse_level(level or "auto"), parse_limit(limit)
         if not disks:
             if repo or extents or vddk or endpoint_url:
                 raise ConfigError(
@@ -78,7 +81,7 @@ def sync(
             from warmspare.config.load import load
 
             settings = load(options.config_path(config))
-            return await sync_configured(settings, vm or [], state, number if level else "", events, meter)
+            return await sync_configured(settings, vm or [], state, number if level else "", bytes_s, events, meter)
         if not vm or len(vm) != 1 or not repo or all_vms or config is not None:
             raise ConfigError(
                 "disks are of one VM: give --vm NAME once, and --repo URI",
@@ -88,8 +91,9 @@ def sync(
 
         store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url))
         try:
-            inputs = await open_disks(disks, extents or [], vddk, events)
-            return await _sync(store, vm[0], inputs, state or options.state_root(), number, events, meter)
+            with kept(store, bytes_s) as target:
+                inputs = await open_disks(disks, extents or [], vddk, events)
+                return await _sync(target, vm[0], inputs, state or options.state_root(), number, events, meter)
         finally:
             await store.close()
 

@@ -18,7 +18,7 @@ _LOUD = {
     "source.warning": "yellow",
     "error": "red",
 }
-_QUIET = {"sync.done": "bold green", "apply.done": "bold green"}
+_QUIET = {"sync.done": "bold green", "apply.done": "bold green", "copy.done": "bold green"}
 
 
 class TerminalOutput:
@@ -42,7 +42,7 @@ class TerminalOutput:
         if event["event"] == "progress":
             self._show(event)
             return
-        if event["event"] in ("sync.done", "sync.failed", "apply.done"):
+        if event["event"] in ("sync.done", "sync.failed", "apply.done", "copy.done"):
             self._stop(event.get("vm_name", ""))
         text = sentence(event)
         if text:

@@ -54,6 +54,20 @@ def _apply_done(e: Event) -> str:
     )
 
 
+def _copy_start(e: Event) -> str:
+    if not e["points"]:
+        return f"{e['destination']} has everything that {e['source']} has"
+    return f"copying {e['points']} restore points of {', '.join(e['vms'])} from {e['source']} to {e['destination']}"
+
+
+def _copy_done(e: Event) -> str:
+    tail = f", {e['objects_there']} objects were there already" if e["objects_there"] else ""
+    return (
+        f"{e['points']} restore points copied: {size(e['bytes_read'])} read, {size(e['bytes_sent'])} sent{tail} in "
+        f"{duration(e['seconds'])}"
+    )
+
+
 _WORDS: dict[str, Callable[[Event], str | None]] = {
     "sync.start": lambda e: (
         f"syncing {e['vm']!r} to {e['repository']}: restore point {e['sequence']}"
@@ -82,13 +96,23 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "apply.point": lambda e: f"at restore point {e['point']} of {e['created']}",
     "apply.waiting": lambda e: f"waiting for the store: {e['message']}",
     "apply.done": _apply_done,
+    "copy.start": _copy_start,
+    "copy.point": lambda e: f"{e['vm']}: restore point {e['point']} of {e['created']} is copied",
+    "copy.done": _copy_done,
     "disk.left": lambda e: f"disk {e['disk']}: {e['message']} ({e['path']})",
+    "state.adopted": lambda e: (
+        f"this repository is a copy of {e['repository']}: going on from {e['point']} with what is known from there"
+    ),
     "state.rebuild": lambda e: f"disk {e['disk']}: rebuilding the local {e['what']} from the repository",
     "state.damaged": lambda e: f"disk {e['disk']}: the local {e['what']} was damaged and is being learned again",
     "unprotected": lambda e: f"UNPROTECTED: disk {e['disk']} is {e['reason']}",
-    "finding": lambda e: f"FINDING on disk {e['disk']}: {_place(e)}{e['message']}",
+    "finding": lambda e: f"FINDING on {_subject(e)}: {_place(e)}{e['message']}",
     "progress": progress,
 }
+
+
+def _subject(e: Event) -> str:
+    return f"disk {e['disk']}" if "disk" in e else str(e["key"])
 
 
 def _place(e: Event) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
 
-from warmspare.config import values
+from warmspare.config import timetable, values
 from warmspare.config.disks import DiskSelection, disk_patterns
 from warmspare.config.problems import Problems
 from warmspare.config.secret import Secret
@@ -26,6 +26,7 @@ from warmspare.config.settings import (
     suggest,
 )
 from warmspare.config.table import Table
+from warmspare.config.timetable import Period, Timetable
 from warmspare.errors import ConfigError
 
 T = TypeVar("T")
@@ -40,14 +41,15 @@ _VDDK = ("vddk", "vddk_config", "transport")
 KEYS: dict[str, tuple[str, ...]] = {
     "": ("allow_plain_secrets", "defaults", "limits", "vcenter", "repository", "vm"),
     "vcenter": ("host", "port", "user", "password", "thumbprint", "ca_file", *_VDDK),
-    "repository": ("uri", "endpoint_url", "region", "profile"),
-    "defaults": ("vcenter", "repository", *_VDDK, *_POLICY),
+    "repository": ("uri", "endpoint_url", "region", "profile", "limit"),
+    "defaults": ("vcenter", "repository", *_VDDK, "limit", *_POLICY),
     "vm": ("vcenter", "repository", *_FIND, *_POLICY),
     "disks": ("include", "exclude"),
     "limits": ("vms_at_once", "per_host"),
+    "limit": ("days", "from", "to", "rate"),
     "secret": ("file", "env", "command"),
 }
-"""Every key of each kind of table; "" is the top of the file, "disks" and "secret" are values of keys."""
+"""Every key of each kind of table; "" is the top of the file, "disks", "limit" and "secret" are values of keys."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUIESCE: tuple[Quiesce, ...] = get_args(Quiesce)
@@ -63,6 +65,7 @@ class _Defaults:
     vddk: Path | None
     vddk_config: Path | None
     transport: tuple[str, ...]
+    limit: Timetable
     policy: Policy
 
 
@@ -80,7 +83,10 @@ class Reading:
         defaults = self._defaults(top)
         limits = self._limits(self._top.table("limits", KEYS["limits"]))
         vcenters = {name: self._vcenter(name, t, defaults) for name, t in self._top.named("vcenter", KEYS["vcenter"])}
-        repositories = {n: self._repository(n, t) for n, t in self._top.named("repository", KEYS["repository"])}
+        repositories = {
+            name: self._repository(name, table, defaults)
+            for name, table in self._top.named("repository", KEYS["repository"])
+        }
         vms: list[Vm] = []
         for name, table in self._top.named("vm", KEYS["vm"]):
             vm = self._vm(name, table, defaults, vcenters, repositories)
@@ -110,6 +116,7 @@ class Reading:
             vddk=table.take("vddk", values.path, None),
             vddk_config=table.take("vddk_config", values.path, None),
             transport=table.take("transport", values.transport, DEFAULT_TRANSPORT),
+            limit=self._limit(table, Timetable()),
             policy=self._policy(table, Policy()),
         )
 
@@ -174,18 +181,36 @@ class Reading:
 
         return table.need(name, parse)
 
-    def _repository(self, name: str, table: Table) -> Repository | None:
+    def _limit(self, table: Table, base: Timetable) -> Timetable:
+        """base: what holds where the table says nothing."""
+        if "limit" not in table:
+            return base
+        periods = [self._period(entry) for entry in table.each("limit", KEYS["limit"])]
+        return Timetable(tuple(period for period in periods if period is not None))
+
+    def _period(self, table: Table) -> Period | None:
+        days = table.take("days", timetable.days, timetable.EVERY_DAY)
+        begin, end = table.take("from", timetable.clock, 0), table.take("to", timetable.clock, timetable.DAY_MINUTES)
+        if ("from" in table) != ("to" in table):
+            table.wrong("from and to go together", 'give both, like from="08:00", to="18:00", or neither')
+        elif begin == end or begin == timetable.DAY_MINUTES:
+            table.wrong("the period has no length", 'for a whole day write from="00:00", to="24:00", or neither')
+        rate = table.need("rate", values.rate)
+        return None if rate is None else Period(days, begin, end, rate)
+
+    def _repository(self, name: str, table: Table, defaults: _Defaults) -> Repository | None:
         uri = table.need("uri", values.repository_uri)
         endpoint_url = table.take("endpoint_url", values.endpoint_url, None)
         region = table.take("region", values.word, None)
         profile = table.take("profile", values.word, None)
+        limit = self._limit(table, defaults.limit)
         if uri is None:
             return None
         if not uri.startswith("s3://"):
             for key in ("endpoint_url", "region", "profile"):
                 if key in table:
                     table.wrong(f"{key} has no meaning for a directory", "remove it", name=key)
-        return Repository(name, table.place("uri"), uri, endpoint_url, region, profile)
+        return Repository(name, table.place("uri"), uri, endpoint_url, region, profile, limit)
 
     def _vm(
         self, name: str, table: Table, defaults: _Defaults, vcenters: dict[str, VCenter | None],

@@ -14,6 +14,7 @@ from typing import Literal
 from warmspare.config.disks import DiskSelection
 from warmspare.config.problems import Place
 from warmspare.config.secret import Secret
+from warmspare.config.timetable import Timetable
 from warmspare.errors import ConfigError
 
 Quiesce = Literal["try", "require", "never"]
@@ -46,7 +47,7 @@ class VCenter:
 class Repository:
     """Where restore points go. Credentials come from the AWS environment or the profile, never from the file.
 
-    place: of the URI, for what the store says of it.
+    place: of the URI, for what the store says of it. limit: how fast it may be sent to.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Repository:
     endpoint_url: str | None
     region: str | None
     profile: str | None
+    limit: Timetable
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,20 @@ class Table:
             content = {}
         return Table(content, (*self._key, name), known, self._problems)
 
+    def each(self, name: str, known: tuple[str, ...]) -> Iterator[Table]:
+        """The tables in the list of that name; none if it is not there, and after noting a problem if it is none."""
+        assert name in self._known, name
+        content = self._content.get(name, [])
+        if not isinstance(content, list):
+            self.wrong(f"a list of tables was expected, not {values.kind(content)}", name=name)
+            return
+        for index, below in enumerate(content):
+            key: Key = (*self._key, name, index)
+            if isinstance(below, dict):
+                yield Table(below, key, known, self._problems)
+            else:
+                self._problems.add(key, f"a table was expected, not {values.kind(below)}")
+
     def named(self, name: str, known: tuple[str, ...]) -> Iterator[tuple[str, Table]]:
         """The tables `[name.NAME]`, in the file's order."""
         assert name in self._known, name

@@ -22,9 +22,10 @@ TEXT_CHARS = 1024
 NAME_CHARS = 80  # vCenter's limit for names
 
 _UNITS_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_UNITS_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_RATES_BYTES = {"kbit": 125, "mbit": 125_000, "gbit": 125_000_000, "kB": 1000, "MB": 1_000_000, "GB": 1_000_000_000}
 _DURATION = re.compile(r"(?:[0-9]{1,9}[dhms])+")
-_SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB|TiB)")
+_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([kmg]bit|kB|MB|GB)")
+_SLOWEST, _FASTEST = 8_000, 12_500_000_000  # 64kbit: leases and the like must get through; 100gbit
 _LONGEST_S = 366 * 86400
 _HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -104,13 +105,19 @@ def duration(value: object) -> int:
     return seconds
 
 
-def size(value: object) -> int:
-    """Bytes of `50GiB`; binary units (B, KiB, MiB, GiB, TiB) only, more than nothing."""
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None or not int(match[1]):
+def rate(value: object) -> float:
+    """Bytes a second of `20mbit` or `2.5MB`: kbit, mbit and gbit are bits, kB, MB and GB bytes, all of them decimal."""
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         given = repr(value[:40]) if isinstance(value, str) else kind(value)
-        raise ConfigError(f"a size was expected, not {given}", hint='write it as "512MiB" or "50GiB"')
-    return int(match[1]) * _UNITS_BYTES[match[2]]
+        raise ConfigError(
+            f"a rate was expected, not {given}",
+            hint='write it as "20mbit" or "2.5MB": kbit, mbit or gbit, or kB, MB or GB a second',
+        )
+    bytes_s = float(match[1]) * _RATES_BYTES[match[2]]
+    if not _SLOWEST <= bytes_s <= _FASTEST:
+        raise ConfigError("a rate must be from 64kbit to 100gbit")
+    return bytes_s
 
 
 def level(value: object) -> int | None:

@@ -110,8 +110,17 @@ async def manifest_of(
     """The manifest of one disk of a restore point, verified and held against its record."""
     what = f"the manifest of disk {disk.id} in restore point {record.sequence}"
     async with fetched(repository, disk.manifest, scratch, what) as copy:
-        reader = ManifestReader(copy.read_at, copy.total_bytes, copy.where)
-        head = reader.header
-        if (head.disk_id, head.capacity_bytes) != (disk.id, disk.capacity_bytes) or head.run.hex() != record.run:
-            raise IntegrityError(f"{what} is that of another disk or point", where=copy.where, hint=HINT)
-        yield reader
+        yield read_manifest(copy, record, disk)
+
+
+def read_manifest(copy: LocalObject, record: RestorePoint, disk: Disk) -> ManifestReader:
+    """A fetched manifest, held against its record."""
+    reader = ManifestReader(copy.read_at, copy.total_bytes, copy.where)
+    head = reader.header
+    if (head.disk_id, head.capacity_bytes) != (disk.id, disk.capacity_bytes) or head.run.hex() != record.run:
+        raise IntegrityError(
+            f"the manifest of disk {disk.id} in restore point {record.sequence} is that of another disk or point",
+            where=copy.where,
+            hint=HINT,
+        )
+    return reader

@@ -18,6 +18,7 @@ import xxhash
 
 from warmspare.errors import StoreError
 
+COPY_BYTES = 1 << 20
 T = TypeVar("T")
 
 
@@ -73,6 +74,27 @@ def pwrite_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> No
     while view:
         count = os.pwrite(fd, view, offset)
         view, offset = view[count:], offset + count
+
+
+def copy_sparse(source: Path, target: Path, what: str) -> None:
+    """Copy a file to a new one, its holes as holes. Not synced: for files that tell by themselves whether they are
+    whole."""
+    with local_io(what, target), source.open("rb") as old, target.open("xb") as new:
+        end = os.fstat(old.fileno()).st_size
+        new.truncate(end)
+        at = 0
+        while at < end:
+            try:
+                start = os.lseek(old.fileno(), at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # no data beyond
+                    raise
+                return
+            at = os.lseek(old.fileno(), start, os.SEEK_HOLE)
+            while start < at:
+                data = os.pread(old.fileno(), min(at - start, COPY_BYTES), start)
+                pwrite_all(new.fileno(), data, start)
+                start += len(data) or at - start  # the file was cut meanwhile
 
 
 def write_record(path: Path, record: msgspec.Struct, what: str) -> None:

@@ -20,7 +20,7 @@ import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from warmspare.errors import StoreError
-from warmspare.store.base import ObjectInfo, StaleUpload
+from warmspare.store.base import ObjectInfo, Pace, StaleUpload, paced, unpaced
 from warmspare.store.files import (
     link_new,
     locked,
@@ -42,11 +42,12 @@ _TOKEN = re.compile(r"[0-9a-f]{16}")
 
 
 class DirectoryStore:
-    """A `Store` (base.py) under one directory, which the first write makes; its parent must exist."""
+    """A `Store` (base.py) under one directory, which the first write makes; its parent must exist. `Paced`."""
 
     def __init__(self, root: str, *, uri: str | None = None, concurrency: int = 4) -> None:
         """root: absolute path. uri: what messages call it. concurrency: threads for file operations."""
         self.uri = uri if uri is not None else root
+        self.pace: Pace = unpaced
         self._staging = Staging(root.rstrip("/") or "/")
         self._threads = Threads(concurrency, "store")
 
@@ -159,14 +160,17 @@ class DirectoryStore:
 
     async def put(self, key: str, data: bytes) -> ObjectInfo:
         """See Store.put: durable on return; replaces an object of that key."""
+        await paced(self.pace, len(data))
         return await self._threads.run(self._put, check_key(key), data)
 
     async def create(self, key: str, data: bytes) -> bool:
         """See Store.create: durable on return, also where an identical object stood there already."""
+        await paced(self.pace, len(data))
         return await self._threads.run(self._create, check_key(key), data)
 
     async def replace(self, key: str, data: bytes, *, etag: str | None) -> ObjectInfo | None:
         """See Store.replace. After a power failure either the old or the new object is there, whole."""
+        await paced(self.pace, len(data))
         return await self._threads.run(self._replace, check_key(key), data, etag)
 
     async def delete(self, keys: Sequence[str]) -> None:
@@ -259,7 +263,7 @@ class DirectoryStore:
 
     def upload(self, key: str) -> FileUpload:
         """See Store.upload."""
-        return FileUpload(self._staging, self._threads, check_key(key))
+        return FileUpload(self._staging, self._threads, check_key(key), self.pace)
 
     async def stale_uploads(self, prefix: str) -> builtins.list[StaleUpload]:
         """See Store.stale_uploads. began_s is when the upload was last written to."""

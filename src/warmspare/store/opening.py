@@ -43,6 +43,17 @@ def open_store(
     raise ConfigError("the repository's URI has an unknown scheme", where=scheme[0] + "//", hint=_FORMS)
 
 
+def same_place(left: tuple[str, str | None], right: tuple[str, str | None]) -> bool:
+    """Whether two valid URIs, each with its endpoint URL, name one place; symbolic links are followed."""
+    return _place(*left) == _place(*right)
+
+
+def _place(uri: str, endpoint_url: str | None) -> tuple[str, str]:
+    if uri.startswith("s3://"):
+        return uri.rstrip("/"), (endpoint_url or "").rstrip("/")
+    return os.path.realpath(unquote(urlsplit(uri).path) if uri.startswith("file:") else uri), ""
+
+
 def _open_file(uri: str, concurrency: int) -> Store:
     parts = urlsplit(uri)
     path = unquote(parts.path)

@@ -18,7 +18,7 @@ from typing import Self, TypeVar
 import crc32c as crc
 
 from warmspare.errors import StoreError
-from warmspare.store.base import PART_BYTES
+from warmspare.store.base import PART_BYTES, Pace, unpaced
 from warmspare.store.files import link_new, make_directories, naming, prune, sync_directory, write_all
 from warmspare.store.threads import Threads
 
@@ -79,10 +79,10 @@ class Staging:
 
 
 class FileUpload:
-    """An `Upload` (base.py) into a file of the temporary area, published once it is durable."""
+    """An `Upload` (base.py) into a file of the temporary area, published once it is durable. pace: of a `Paced`."""
 
-    def __init__(self, staging: Staging, threads: Threads, key: str) -> None:
-        self._staging, self._threads, self._key = staging, threads, key
+    def __init__(self, staging: Staging, threads: Threads, key: str, pace: Pace = unpaced) -> None:
+        self._staging, self._threads, self._key, self._pace = staging, threads, key, pace
         self._path = staging.path(key)
         self._fd: int | None = None
         self._staged: str | None = None
@@ -109,14 +109,18 @@ class FileUpload:
 
     async def write(self, part: builtins.bytes | bytearray | memoryview) -> None:
         """See Upload.write. ValueError for a part after a short one, or a longer one than PART_BYTES."""
-        length = memoryview(part).nbytes
+        view = memoryview(part).cast("B")
+        length = view.nbytes
         if self._ended or length > PART_BYTES:
             raise ValueError(
                 f"a part of {length} bytes: only the last may differ from {PART_BYTES}, by being shorter"
             )
         self._ended = length < PART_BYTES
         self._bytes += length
-        await self._threads.run(self._write, part)
+        while view:
+            count = await self._pace(view.nbytes)
+            await self._threads.run(self._write, view[:count])
+            view = view[count:]
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -128,7 +132,7 @@ class FileUpload:
         with naming("cannot begin an upload", self._path):
             self._fd, self._staged = self._staging.open_new(self._key)
 
-    def _write(self, part: builtins.bytes | bytearray | memoryview) -> None:
+    def _write(self, part: memoryview) -> None:
         assert self._fd is not None
         self._crc32c = crc.crc32c(part, self._crc32c)
         with naming("cannot write the object", self._path):

@@ -6,13 +6,14 @@ run left, by the manifests published since, or by rebuilding from a checkpoint. 
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from warmspare.errors import IntegrityError
+from warmspare.errors import IntegrityError, NotFoundError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.point import Disk
 from warmspare.model import BLOCK_PAGES
@@ -20,7 +21,7 @@ from warmspare.observe.events import Events
 from warmspare.repository import tables
 from warmspare.repository.chain import Point, PointId, Repository
 from warmspare.repository.objects import manifest_of
-from warmspare.state.files import local_io, read_record, write_record
+from warmspare.state.files import copy_sparse, local_io, locked, read_record, write_record
 from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.store import layout
 from warmspare.store.threads import in_thread
@@ -87,6 +88,52 @@ class LocalState:
                     hint=f"put the old one back, or remove {other.parent} to begin anew",
                 )
         return None
+
+    async def adopt(self, events: Events) -> PointId | None:
+        """Where this repository was never synced to, begin with the state of another one that it is a copy of.
+
+        Points have the same identity in both, and tables and page maps belong to points; so the disks' files are right
+        here too, and what was sent to the one need not be sent to the other. Each keeps a state of its own from then
+        on. Returns the newest point that both have by that; None if there is nothing to begin with.
+        """
+        if read_record(self._record_path, StateRecord, WHAT) is not None:
+            return None
+        for directory, found in self._others():
+            point = PointId(found.sequence, found.sha256)
+            try:
+                there = (await self._repository.load(self._vm, point.sequence)).id
+            except (NotFoundError, IntegrityError):
+                continue
+            with locked(directory / "lock", WHAT) as free:  # its files must not move while they are copied
+                if there != point or not free:
+                    continue
+                await in_thread(self._take_files, directory)
+                if (directory / self._unsettled.name).exists():  # the machine is the same
+                    self.unsettle(directory.name)
+            self.remember(point)
+            events.emit("state.adopted", vm=self._vm, point=point.label, repository=found.uri)
+            return point
+        return None
+
+    def _others(self) -> list[tuple[Path, StateRecord]]:
+        """States of this VM and other repositories, the ones that know the newest points first."""
+        found = [(path.parent, read_record(path, StateRecord, WHAT)) for path in sorted(self.home.glob("*/state.json"))]
+        known = [(directory, record) for directory, record in found if record and record.sequence]
+        return sorted(known, key=lambda one: -one[1].sequence)
+
+    def _take_files(self, other: Path) -> None:
+        """Copy the disks' files; all of them or none."""
+        staged, disks = self.directory / "disks.new", self.directory / "disks"
+        with local_io(WHAT, staged):
+            for old in (staged, disks):  # of an adoption that died; of a sync that never came to a point
+                shutil.rmtree(old, ignore_errors=True)
+            for path in sorted((other / "disks").glob("*/*")):
+                if path.suffix != ".staged":
+                    target = staged / path.parent.name / path.name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    copy_sparse(path, target, WHAT)
+            if staged.exists():
+                staged.rename(disks)
 
     def remember(self, point: PointId | None) -> None:
         record = StateRecord(

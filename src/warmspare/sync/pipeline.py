@@ -83,7 +83,7 @@ class Sync:
                     hint="wait for it to end",
                     retryable=True,
                 )
-            known = local.last()
+            known = local.last() or await local.adopt(self._events)
             lease = await stack.enter_async_context(Lease.hold(self._store, layout.lease_key(self._key)))
             fresh = await repository.since(self._vm, known)
             head = fresh[-1] if fresh else None

@@ -1,0 +1,67 @@
+"""`warmspare copy`: restore points from one repository to another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from warmspare.cli import options
+from warmspare.errors import ConfigError
+
+if TYPE_CHECKING:
+    from warmspare.observe.events import Events, Meter
+
+
+def copy(
+    source: Annotated[
+        str, typer.Option("--from", metavar="URI", help="The repository to copy from: s3://BUCKET/PREFIX or a path.")
+    ],
+    destination: Annotated[
+        str, typer.Option("--to", metavar="URI", help="The one to copy to; made if nothing is there.")
+    ],
+    vm: Annotated[
+        str | None, typer.Option("--vm", metavar="NAME", help="Only this VM; otherwise all there are.")
+    ] = None,
+    limit: options.Limit = None,
+    endpoint_url: Annotated[
+        str | None,
+        typer.Option("--endpoint-url", metavar="URL", help="The S3 server of --to, where it is not Amazon's own."),
+    ] = None,
+    from_endpoint_url: Annotated[
+        str | None,
+        typer.Option("--from-endpoint-url", metavar="URL", help="The S3 server of --from, likewise."),
+    ] = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Copy restore points to another repository: what is missing there, verified."""
+    from warmspare.cli.run import execute
+
+    async def work(events: Events, meter: Meter) -> int:
+        from contextlib import AsyncExitStack
+
+        from warmspare.cli.limit import kept, parse_limit
+        from warmspare.copy.pipeline import Copy
+        from warmspare.store.opening import open_store, same_place
+
+        bytes_s = parse_limit(limit)
+        ends = [
+            (source, options.check_endpoint(from_endpoint_url)), (destination, options.check_endpoint(endpoint_url)),
+        ]  # fmt: skip
+        async with AsyncExitStack() as stack:
+            stores = []
+            for uri, url in ends:
+                stores.append(open_store(uri, endpoint_url=url))
+                stack.push_async_callback(stores[-1].close)
+            if same_place(*ends):
+                raise ConfigError("--from and --to are the same repository", where=destination, hint="name another")
+            target = stack.enter_context(kept(stores[1], bytes_s))
+            done = await Copy(stores[0], target, options.state_root() / "tmp", events, meter=meter).run(vm)
+        events.emit(
+            "copy.done", vms=done.vms, points=done.points, objects=done.objects, objects_there=done.there,
+            bytes_read=done.bytes_read, bytes_sent=done.bytes_sent, seconds=round(done.seconds, 3),
+        )  # fmt: skip
+        return 0
+
+    return execute(work, as_json=json, debug=debug, names=("read", "sent"))

@@ -1,0 +1,1 @@
+"""Restore points from one repository to another."""

@@ -1,0 +1,231 @@
+"""Restore points of a repository copied to another, only what is missing; owns the order that keeps both right.
+
+As a sync publishes: packs, then manifests, then tables, then the record, each point after its parent, under the
+destination's lease. A destination keeps its own ID and gets the records byte for byte, so a point has the same identity
+in both. One that went another way is refused before anything is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from warmspare.copy.objects import Carrier, Read, Wanted
+from warmspare.errors import ConfigError, IntegrityError, NotFoundError
+from warmspare.format import point
+from warmspare.format.point import Disk, RestorePoint
+from warmspare.observe.events import Events, Meter
+from warmspare.repository.chain import PointId, open_repository
+from warmspare.repository.objects import LocalObject, fetched, read_manifest
+from warmspare.store import layout
+from warmspare.store.base import Store
+from warmspare.store.counting import CountingStore
+from warmspare.store.lease import Lease
+from warmspare.store.threads import in_thread
+
+OBJECTS_AT_ONCE = 4  # each has one part of 8 MiB in hand, besides those the store has under way
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A restore point to copy. run: of its objects. bytes: about what they are, by what its sync sent."""
+
+    id: PointId
+    run: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One VM: the points to copy, oldest first, and the newest that the destination had when this was made."""
+
+    vm: str
+    newest: int | None
+    points: Sequence[Planned]
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """What `copy.done` tells. there: objects that stood at the destination already, of points that it lacked."""
+
+    vms: int
+    points: int
+    objects: int
+    there: int
+    bytes_read: int
+    bytes_sent: int
+    seconds: float
+
+
+class Copy:
+    """Copies from one store to another. Settings are all arguments; `run` does it once.
+
+    scratch: a directory for the manifests of one point, made if absent.
+    """
+
+    def __init__(
+        self, source: Store, target: Store, scratch: Path, events: Events, *, meter: Meter | None = None
+    ) -> None:
+        self._meter = meter or Meter()
+        self._source_store, self._target_store = source, CountingStore(target, self._on_sent)
+        self._scratch, self._events = scratch, events
+        self._objects = self._there = 0
+
+    def _on_sent(self, size: int) -> None:
+        self._meter.sent_bytes += size
+
+    async def run(self, vm: str | None = None) -> CopyResult:
+        """Copy one VM (its ID or name in the source), or all. Returns when all is published.
+
+        Raises the package's errors: what was published until then stands, and is right; a rerun goes on. A cancel
+        leaves objects that the next run finds and uses.
+        """
+        self._source = await open_repository(self._source_store, create=False)
+        names = await self._names(vm)
+        self._target = await open_repository(self._target_store, create=True)
+        self._carrier = Carrier(self._source, self._target, self._events, self._meter)
+        plans = [plan for name in names if (plan := await self._plan(name)).points]
+        points = sum(len(plan.points) for plan in plans)
+        self._meter.total_bytes = sum(entry.bytes for plan in plans for entry in plan.points)
+        self._events.emit(
+            "copy.start", source=self._source_store.uri, destination=self._target_store.uri,
+            vms=[plan.vm for plan in plans], points=points, bytes_total=self._meter.total_bytes,
+        )  # fmt: skip
+        for plan in plans:
+            await self._vm(plan)
+        return CopyResult(
+            len(plans), points, self._objects, self._there, self._meter.read_bytes, self._target_store.sent_bytes,
+            self._meter.seconds,
+        )  # fmt: skip
+
+    async def _names(self, vm: str | None) -> list[str]:
+        if vm is None:
+            return await self._source.vms()
+        name = await self._source.vm_called(vm)
+        if await self._source.newest(name) is None:
+            where = self._source_store.uri
+            raise ConfigError(f"VM {vm!r} has no restore point in the source", where=where, hint="check --vm")
+        return [name]
+
+    async def _plan(self, vm: str) -> Plan:
+        """What the destination lacks, every record of it proved to descend from what it has. IntegrityError where the
+        two have different histories, or the source's does not add up."""
+        newest, there = await self._source.newest(vm), await self._target.newest(vm)
+        known = await self._common(vm, min(newest, there)) if newest and there else None
+        chain = self._source.descend(vm, known, newest or 0)
+        return Plan(vm, there, [Planned(p.id, p.record.run, p.record.bytes_sent) async for p in chain])
+
+    async def _common(self, vm: str, sequence: int) -> PointId:
+        """The newest point that both should have. Records name their parents, so equal ones have one history."""
+        try:
+            ours, theirs = await self._source.load(vm, sequence), await self._target.load(vm, sequence)
+        except NotFoundError as error:
+            raise IntegrityError(
+                f"restore point {sequence} of VM {vm!r} is missing though later ones are there",
+                where=error.where,
+                hint="put the missing record back",
+            ) from None
+        if ours.id != theirs.id:
+            raise IntegrityError(
+                f"the destination has another history of VM {vm!r}: its restore point {theirs.id.label} is "
+                f"{ours.id.label} in the source",
+                where=self._target_store.uri,
+                hint="copy to an empty place, or find out which of the two is to be kept",
+            )
+        return ours.id
+
+    async def _vm(self, plan: Plan) -> None:
+        key = layout.encode_name(plan.vm)
+        async with Lease.hold(self._target_store, layout.lease_key(key)) as lease:
+            if await self._target.newest(plan.vm) != plan.newest:  # a sync was there before we had the lease
+                plan = await self._plan(plan.vm)
+            if plan.points:
+                await self._abort_stale(key, plan.points[0].run)
+            for entry in plan.points:
+                await self._point(plan.vm, entry, lease)
+
+    async def _abort_stale(self, vm: str, run: str) -> None:
+        """Remove the uploads that a copy before this one died in: nobody else writes objects of that run here."""
+        for prefix in layout.run_prefixes(vm, run):
+            for stale in await self._target_store.stale_uploads(prefix):
+                await self._target_store.abort_upload(stale)
+
+    async def _point(self, vm: str, planned: Planned, lease: Lease) -> None:
+        key, label = layout.point_key(layout.encode_name(vm), planned.id.sequence), planned.id.label
+        data = await self._source.store.get(key, max_bytes=point.MAX_POINT_BYTES)
+        entry = self._source.parse(vm, planned.id.sequence, data)
+        if entry.id != planned.id:
+            raise IntegrityError(
+                f"restore point {label} of VM {vm!r} became {entry.id.label} while it was copied",
+                where=self._source.where(key),
+                hint="find out who writes to the source",
+            )
+        objects, there = self._objects, self._there
+        async with AsyncExitStack() as stack:
+            manifests = [(d, await self._fetch(entry.record, d, stack)) for d in entry.record.disks]
+            await self._below(entry.record, manifests, planned.bytes)
+        lease.check()
+        if not await self._target.publish(vm, planned.id.sequence, data):
+            raise IntegrityError(
+                f"another restore point {planned.id.sequence} of VM {vm!r} was published at the destination meanwhile",
+                where=self._target_store.uri,
+                hint="let no sync write there while a copy does; nothing of it was overwritten",
+            )
+        self._events.emit(
+            "copy.point", vm=vm, point=label, created=entry.record.created, objects=self._objects - objects,
+            objects_there=self._there - there,
+        )  # fmt: skip
+
+    async def _fetch(self, record: RestorePoint, disk: Disk, stack: AsyncExitStack) -> LocalObject:
+        what = f"the manifest of disk {disk.id} in restore point {record.sequence}"
+        copy = await stack.enter_async_context(fetched(self._source, disk.manifest, self._scratch, what))
+        self._meter.read_bytes += copy.total_bytes
+        return copy
+
+    async def _below(self, record: RestorePoint, manifests: list[tuple[Disk, LocalObject]], estimate: int) -> None:
+        """Everything that the record names, in order."""
+        vm, number = layout.encode_name(record.vm_id), record.sequence
+        where = self._source.where(layout.point_key(vm, number))
+        packs: dict[str, Wanted] = {}
+        indexes: list[tuple[Wanted, Read]] = []
+        tables: list[Wanted] = []
+        for disk, copy in manifests:
+            for ref in read_manifest(copy, record, disk).packs:
+                wanted = Wanted.pack(vm, ref)
+                packs[wanted.key] = wanted
+            what = f"the manifest of disk {disk.id} in restore point {number}"
+            wanted = Wanted.below(f"{layout.vm_prefix(vm)}manifests/", disk.manifest, what, where)
+            indexes.append((wanted, _reader(copy)))
+            if disk.checkpoint and disk.checkpoint.sequence == number:  # else it came with its own point
+                what = f"the hash table checkpoint of disk {disk.id} in restore point {number}"
+                tables.append(Wanted.below(f"{layout.vm_prefix(vm)}tables/", disk.checkpoint.table, what, where))
+        everything = [*packs.values(), *(wanted for wanted, _ in indexes), *tables]
+        self._meter.total_bytes += sum(wanted.bytes for wanted in everything) - estimate
+        await self._bring((wanted, None) for wanted in packs.values())
+        await self._bring(indexes)
+        await self._bring((wanted, None) for wanted in tables)
+
+    async def _bring(self, wanted: Iterable[tuple[Wanted, Read | None]]) -> None:
+        """A few at once; the first that fails cancels the others."""
+        todo = iter(wanted)
+
+        async def work() -> None:
+            for one, read in todo:
+                if await self._carrier.bring(one, read):
+                    self._objects += 1
+                else:
+                    self._there += 1
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(OBJECTS_AT_ONCE):
+                tasks.create_task(work(), name="copy")
+
+
+def _reader(copy: LocalObject) -> Read:
+    async def read(offset: int, length: int) -> bytes:
+        return await in_thread(copy.read_at, offset, length)
+
+    return read
