@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from rig import KIB, MIB, command
+from rig import KIB, MIB, Event, command, fingerprint
 from siterig import SiteRig, site_rig
+from warmspare.cli.protect import late
+from warmspare.observe.events import Events
 from warmspare.store.staging import FileUpload
 from warmspare.vsphere.protect import VsphereMachine
 
@@ -171,6 +173,36 @@ def test_one_that_fails_stops_no_other(rig: SiteRig) -> None:
     assert done.last("sync.all") == {"event": "sync.all", "vms": 2, "failed": 1, "unprotected": 0}
     rig.check(good)
     assert not rig.sequences(bad) and not rig.clean(bad)
+
+
+def test_a_plan_leaves_the_vm_and_the_repository_as_they_were(rig: SiteRig) -> None:
+    vm = rig.add("dc02", [6 * MIB])
+    vm.scribble(random.Random(1), pieces=20)
+    rig.sync("dc02")
+    vm.scribble(random.Random(2), pieces=5)
+    before = fingerprint(rig.repo)
+    planned = command("plan", "--config", rig.config, "--vm", "dc02", "--limit", "100kbit")
+    told = planned.last("plan.done")
+    assert planned.code == 0 and told["rpo_holds"] is True and told["rpo_seconds"] == 900
+    assert fingerprint(rig.repo) == before and not rig.clean(vm)
+    done = rig.sync("dc02").last("sync.done")
+    assert done["bytes_changed"] == told["bytes_changed"] > 0
+    rig.check(vm)
+    rig.more = ""
+    rig.write_config()
+    rig.config.write_text(rig.config.read_text().replace("level = 1", 'level = 1\nrpo = "1m"'))
+    vm.write(0, 0, random.Random(3).randbytes(2 * MIB))
+    short = command("plan", "--config", rig.config, "--vm", "dc02", "--limit", "100kbit")
+    assert short.code == 7 and short.last("plan.done")["rpo_holds"] is False
+
+
+async def test_a_sync_that_passes_half_the_rpo_says_so() -> None:
+    said: list[Event] = []
+    async with late(Events(said.append), "dc02", 1):
+        await asyncio.sleep(0.7)
+    async with late(Events(said.append), "dc02", 10):
+        await asyncio.sleep(0)
+    assert said == [{"event": "sync.late", "vm": "dc02", "seconds": 0.5, "rpo_seconds": 1}]
 
 
 def test_all_and_by_folder(rig: SiteRig) -> None:

@@ -102,7 +102,7 @@ def _wrong(name: str, error: WarmspareError) -> Check:
 
 async def _repository(repository: Repository) -> Check:
     """Whether it can be read, and is one."""
-    from warmspare.repository.chain import open_repository
+    from warmspare.repository.chain import NoRepositoryError, open_repository
     from warmspare.source.vddk_doctor import Check
     from warmspare.store.opening import open_store
 
@@ -115,10 +115,8 @@ async def _repository(repository: Repository) -> Check:
             vms = [name for name in await found.vms() if name]
         finally:
             await store.close()
-    except ConfigError as error:
-        if error.what.startswith("there is no warmspare repository"):
-            return Check("repository", "note", repository.uri, "nothing is there yet: the first sync makes it")
-        return _wrong("repository", error)
+    except NoRepositoryError:
+        return Check("repository", "note", repository.uri, "nothing is there yet: the first sync makes it")
     except WarmspareError as error:
         return _wrong("repository", error)
     return Check("repository", "ok", f"{repository.uri}, with restore points of {len(vms)} VMs")

@@ -1,4 +1,4 @@
-"""How a sync that published ends on the command line: its last event and its exit code."""
+"""How a sync that published, or a plan of one, ends on the command line: its last event and its exit code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from warmspare.observe.events import Events
     from warmspare.source.base import Machine
-    from warmspare.sync.pipeline import SyncResult
+    from warmspare.sync.pipeline import Survey, SyncResult
 
 UNPROTECTED = 7
 
@@ -20,3 +20,21 @@ def finished(machine: Machine, result: SyncResult, events: Events) -> int:
         seconds=round(result.seconds, 3), findings=result.findings, unprotected=result.unprotected,
     )  # fmt: skip
     return UNPROTECTED if result.unprotected else 0
+
+
+def planned(machine: Machine, found: Survey, events: Events, *, limit: float | None, rpo_s: int | None) -> int:
+    """Say what a sync would do. limit: bytes a second that it may send now. Reading and sending go on side by side, so
+    the longer of the two is what it takes; 7 if that is longer than the RPO."""
+
+    def takes_s(rate: float | None) -> float | None:
+        return None if rate is None else round(max(found.seconds, found.bytes_to_send / rate), 1)
+
+    at_limit, at_rate = takes_s(limit), takes_s(found.rate)
+    likely = max((each for each in (at_limit, at_rate) if each is not None), default=None)
+    holds = None if rpo_s is None or likely is None else likely <= rpo_s
+    events.emit(
+        "plan.done", vm=machine.vm_id, bytes_read=found.bytes_read, bytes_changed=found.bytes_changed,
+        bytes_to_send=found.bytes_to_send, seconds=round(found.seconds, 3), seconds_at_limit=at_limit,
+        seconds_at_measured_rate=at_rate, rpo_seconds=rpo_s, rpo_holds=holds,
+    )  # fmt: skip
+    return UNPROTECTED if holds is False else 0

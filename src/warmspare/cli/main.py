@@ -22,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("sync")(sync.sync)
+app.command("plan")(sync.plan)
 app.command("apply")(apply.apply)
 app.command("copy")(copy.copy)
 app.command("points")(points.points)

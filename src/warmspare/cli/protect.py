@@ -6,9 +6,11 @@ no other, and the worst exit code speaks for all.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,19 +39,24 @@ class Found:
     vddk: Vddk
 
 
-async def sync_configured(
-    settings: Settings, names: Sequence[str], state: Path | None, level: int | str | None, limit: float | None,
-    events: Events, meter: Meter,
-) -> int:  # fmt: skip
-    """Sync the VMs of these `[vm.NAME]`, or all where there are none named; the exit code.
+@dataclass(frozen=True, slots=True)
+class How:
+    """What the command line says of all VMs, instead of the configuration. level: "" for its own. limit: bytes a
+    second. only_plan: look, and send nothing."""
 
-    state, level, limit (bytes a second): instead of the configuration's; level "" for its own.
-    """
+    state: Path | None
+    level: int | str | None
+    limit: float | None
+    only_plan: bool = False
+
+
+async def sync_configured(settings: Settings, names: Sequence[str], how: How, events: Events, meter: Meter) -> int:
+    """Sync the VMs of these `[vm.NAME]`, or all where there are none named; the exit code."""
     async with AsyncExitStack() as stack:
         found = await find_all(settings, names, events, stack)
         if len(found) == 1:
-            return await _sync(found[0], state, level, limit, events, meter)
-        return await _several(settings, found, state, level, limit, events)
+            return await _sync(found[0], how, events, meter)
+        return await _several(settings, found, how, events)
 
 
 def chosen(settings: Settings, names: Sequence[str]) -> list[Vm]:
@@ -88,14 +95,13 @@ def open_session(vcenter: VCenter, events: Events) -> VsphereSession:
     return VsphereSession(Server.of(vcenter), events)
 
 
-async def _sync(
-    found: Found, state: Path | None, level: int | str | None, limit: float | None, events: Events, meter: Meter
-) -> int:
+async def _sync(found: Found, how: How, events: Events, meter: Meter) -> int:
     from warmspare.cli import options
-    from warmspare.cli.finished import finished
+    from warmspare.cli.finished import finished, planned
     from warmspare.cli.limit import kept
     from warmspare.store.opening import open_store
     from warmspare.sync.pipeline import Sync
+    from warmspare.sync.survey import survey
     from warmspare.vsphere.protect import VsphereMachine
 
     policy, repository = found.settings.policy, found.settings.repository
@@ -106,19 +112,35 @@ async def _sync(
         machine = VsphereMachine(
             found.session, found.info, policy, found.vddk, events, repository=repository.uri, run=secrets.token_hex(8)
         )
-        root = state or policy.state or options.state_root()
-        number = policy.level if isinstance(level, str) else level
-        with kept(store, limit, repository.limit) as target:
-            result = await Sync(target, machine, root, events, level=number, meter=meter).run()
+        root = how.state or policy.state or options.state_root()
+        number = policy.level if isinstance(how.level, str) else how.level
+        if how.only_plan:
+            looked = await survey(store, machine, root, events, level=number, meter=meter)
+            limit = how.limit or repository.limit.rate(time.localtime())
+            return planned(machine, looked, events, limit=limit, rpo_s=policy.rpo_s)
+        with kept(store, how.limit, repository.limit) as target:
+            async with late(events, machine.vm_name, policy.rpo_s):
+                result = await Sync(target, machine, root, events, level=number, meter=meter).run()
     finally:
         await store.close()
     return finished(machine, result, events)
 
 
-async def _several(
-    settings: Settings, found: list[Found], state: Path | None, level: int | str | None, limit: float | None,
-    events: Events,
-) -> int:  # fmt: skip
+@asynccontextmanager
+async def late(events: Events, vm: str, rpo_s: int) -> AsyncIterator[None]:
+    """Say so when what goes on here passes half the RPO: the next run may begin late."""
+
+    def tell() -> None:
+        events.emit("sync.late", vm=vm, seconds=rpo_s / 2, rpo_seconds=rpo_s)
+
+    timer = asyncio.get_running_loop().call_later(rpo_s / 2, tell)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+async def _several(settings: Settings, found: list[Found], how: How, events: Events) -> int:
     from warmspare.cli.run import leaves, telling, ticking
     from warmspare.observe.events import Events, Meter
     from warmspare.sync.fleet import Job, run_all, worst
@@ -135,7 +157,7 @@ async def _several(
             own_meter = Meter()
             try:
                 async with ticking(own, own_meter, PROGRESS, PERIOD_S):
-                    return await _sync(one, state, level, limit, own, own_meter)
+                    return await _sync(one, how, own, own_meter)
             except (WarmspareError, BaseExceptionGroup) as caught:
                 if not any(leaves(caught)):
                     raise

@@ -1,9 +1,10 @@
-"""`warmspare sync`: disks to a new restore point."""
+"""`warmspare sync`: disks to a new restore point. `warmspare plan`: the same, looked at and not done."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,7 @@ from warmspare.errors import ConfigError
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
     from warmspare.source.base import DiskInput, Source
+    from warmspare.source.given import GivenDisks
     from warmspare.store.base import Store
 
 VDDK_SCHEME = "vddk://"
@@ -63,6 +65,22 @@ def sync(
     debug: options.Debug = False,
 ) -> int:
     """Make a restore point of a VM: of given disks, or of VMs that the configuration names."""
+    return _execute(**locals(), only_plan=False)
+
+
+@functools.wraps(sync)
+def plan(**arguments: Any) -> int:
+    return _execute(**arguments, only_plan=True)
+
+
+plan.__doc__ = "Say what a sync with the same arguments would send, and how long that takes; sends nothing."
+
+
+def _execute(
+    *, disks: list[str] | None, vm: list[str] | None, all_vms: bool, repo: str | None, config: Path | None,
+    extents: list[Path] | None, state: Path | None, level: str, vddk: Path | None, limit: str | None,
+    endpoint_url: str | None, json: bool, debug: bool, only_plan: bool,
+) -> int:  # fmt: skip
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
@@ -77,23 +95,28 @@ def sync(
                 )
             if bool(vm) == all_vms:
                 raise ConfigError("which VMs is not said", hint="give --vm NAME, once or more, or --all, or disks")
-            from warmspare.cli.protect import sync_configured
+            from warmspare.cli.protect import How, sync_configured
             from warmspare.config.load import load
 
             settings = load(options.config_path(config))
-            return await sync_configured(settings, vm or [], state, number if level else "", bytes_s, events, meter)
+            how = How(state, number if level else "", bytes_s, only_plan)
+            return await sync_configured(settings, vm or [], how, events, meter)
         if not vm or len(vm) != 1 or not repo or all_vms or config is not None:
             raise ConfigError(
                 "disks are of one VM: give --vm NAME once, and --repo URI",
                 hint="--all and --config are for VMs of the configuration, without disks",
             )
+        from warmspare.source.given import GivenDisks
         from warmspare.store.opening import open_store
 
         store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url))
         try:
             with kept(store, bytes_s) as target:
-                inputs = await open_disks(disks, extents or [], vddk, events)
-                return await _sync(target, vm[0], inputs, state or options.state_root(), number, events, meter)
+                machine = GivenDisks(vm[0], await open_disks(disks, extents or [], vddk, events))
+                root = state or options.state_root()
+                if only_plan:
+                    return await _plan(target, machine, root, number, bytes_s, events, meter)
+                return await _sync(target, machine, root, number, events, meter)
         finally:
             await store.close()
 
@@ -101,18 +124,29 @@ def sync(
 
 
 async def _sync(
-    store: Store, vm: str, inputs: list[DiskInput], state: Path, level: int | None, events: Events, meter: Meter
+    store: Store, machine: GivenDisks, state: Path, level: int | None, events: Events, meter: Meter
 ) -> int:
     from warmspare.cli.finished import finished
-    from warmspare.source.given import GivenDisks
     from warmspare.sync.pipeline import Sync
 
-    machine = GivenDisks(vm, inputs)
     try:
         result = await Sync(store, machine, state, events, level=level, meter=meter).run()
     finally:
         await machine.close()
     return finished(machine, result, events)
+
+
+async def _plan(
+    store: Store, machine: GivenDisks, state: Path, level: int | None, limit: float | None, events: Events, meter: Meter
+) -> int:
+    from warmspare.cli.finished import planned
+    from warmspare.sync.survey import survey
+
+    try:
+        found = await survey(store, machine, state, events, level=level, meter=meter)
+    finally:
+        await machine.close()
+    return planned(machine, found, events, limit=limit, rpo_s=None)
 
 
 def parse_level(text: str) -> int | None:

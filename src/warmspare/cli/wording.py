@@ -46,6 +46,21 @@ def _sync_done(e: Event) -> str:
     )
 
 
+def _plan_done(e: Event) -> str:
+    parts = [
+        f"a sync now would read {size(e['bytes_read'])}, find {size(e['bytes_changed'])} changed and send "
+        f"{size(e['bytes_to_send'])}; reading took {duration(e['seconds'])}"
+    ]
+    if e["seconds_at_limit"] is not None:
+        parts.append(f"at the limit it takes {duration(e['seconds_at_limit'])}")
+    if e["seconds_at_measured_rate"] is not None:
+        parts.append(f"at the rate of the last sync {duration(e['seconds_at_measured_rate'])}")
+    if e["rpo_holds"] is not None:
+        kept = "can" if e["rpo_holds"] else "can NOT"
+        parts.append(f"the RPO of {duration(e['rpo_seconds'])} {kept} be held")
+    return "; ".join(parts)
+
+
 def _apply_done(e: Event) -> str:
     tail = f", {e['blocks_rebuilt']} blocks rebuilt" if e["blocks_rebuilt"] else ""
     return (
@@ -79,6 +94,8 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         else "the last run died before it published; what it left was removed"
     ),
     "sync.done": _sync_done,
+    "sync.late": lambda e: f"{duration(e['seconds'])} have passed, half of the RPO of {duration(e['rpo_seconds'])}",
+    "plan.done": _plan_done,
     "sync.failed": lambda e: f"FAILED: {e['message']}",
     "sync.all": lambda e: (
         f"{e['vms']} VMs: {e['vms'] - e['failed']} done"

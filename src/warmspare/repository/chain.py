@@ -19,6 +19,10 @@ from warmspare.store import layout
 from warmspare.store.base import Store
 
 
+class NoRepositoryError(ConfigError):
+    """Nothing is there yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class PointId:
     """Which restore point: its sequence and the SHA-256 (hex) of its record."""
@@ -242,13 +246,13 @@ class Repository:
 
 
 async def open_repository(store: Store, *, create: bool) -> Repository:
-    """The repository in a store. Made if absent and `create`; ConfigError if absent otherwise."""
+    """The repository in a store. Made if absent and `create`; NoRepositoryError if absent otherwise."""
     key = layout.repository_key()
     try:
         data = await store.get(key, max_bytes=1 << 16)
     except NotFoundError:
         if not create:
-            raise ConfigError(
+            raise NoRepositoryError(
                 "there is no warmspare repository here",
                 where=store.uri,
                 hint="check the URI, or make one with `warmspare sync`",

@@ -183,6 +183,12 @@ class DiskRun:
             for piece in tablefile.encode(capacity, self._state.table.staged_leaves(capacity)):
                 out.write(piece)
 
+    async def discard(self) -> int:
+        """Forget what was transferred, where it was only to be looked at. The size its manifest would have."""
+        await in_thread(self._state.table.unstage)
+        with local_io(WHAT, path := self._run.local.journal.manifest_path(self._index)):
+            return path.stat().st_size
+
     def commit(self, generation: str) -> None:
         """Move the local state to the point that was published."""
         if self._log.rows:

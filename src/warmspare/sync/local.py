@@ -29,6 +29,7 @@ from warmspare.sync.journal import Journal, PageLog
 from warmspare.sync.pagemap import PageMap
 
 WHAT = "the state directory"
+RATE_BYTES = 1 << 20
 NO_POINT = "0" * 64  # the generation of a disk's files before its first restore point
 
 
@@ -46,6 +47,13 @@ class Unsettled(msgspec.Struct, frozen=True):
     """The run that was the last to touch the machine."""
 
     run: str
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """What a sync sent in how long."""
+
+    bytes_sent: int
+    seconds: float
 
 
 class DiskState:
@@ -141,6 +149,20 @@ class LocalState:
             point.sequence if point else 0, point.sha256 if point else "",
         )  # fmt: skip
         write_record(self._record_path, record, WHAT)
+
+    def use_journal(self, name: str) -> None:
+        """Another than that of syncs, for a run that publishes nothing."""
+        self.journal = Journal(self.directory / name)
+
+    def remember_rate(self, sent_bytes: int, seconds: float) -> None:
+        """How fast a sync sent, if it sent enough to tell."""
+        if sent_bytes >= RATE_BYTES and seconds > 0:
+            write_record(self.directory / "rate.json", Rate(sent_bytes, seconds), WHAT)
+
+    def last_rate(self) -> float | None:
+        """Bytes a second of the last sync that sent enough to tell."""
+        record = read_record(self.directory / "rate.json", Rate, WHAT)
+        return record.bytes_sent / record.seconds if record and record.seconds > 0 else None
 
     def unsettled(self) -> bool:
         """Whether some run since the last published point may not have left the machine as it was."""

@@ -24,6 +24,7 @@ from warmspare.state.files import locked
 from warmspare.store import layout
 from warmspare.store.base import Store
 from warmspare.store.counting import CountingStore
+from warmspare.store.discard import DiscardingStore
 from warmspare.store.lease import Lease
 from warmspare.store.threads import in_thread
 from warmspare.sync.diskrun import WHAT, DiskRun, Run
@@ -47,6 +48,29 @@ class SyncResult:
     seconds: float
     findings: int
     unprotected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What `plan.done` tells. seconds: that reading took. rate: bytes a second that the last sync sent at, None where
+    it sent too little to tell."""
+
+    bytes_read: int
+    bytes_changed: int
+    bytes_to_send: int
+    seconds: float
+    rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A run that has what it needs to read."""
+
+    repository: Repository
+    run: Run
+    works: list[DiskRun]
+    opened: Opened
+    lease: Lease
 
 
 class Sync:
@@ -73,35 +97,56 @@ class Sync:
         Raises the package's errors; then nothing was published, unless the message says otherwise. A cancel
         leaves the repository as it was, but for objects that the next run removes.
         """
+        async with AsyncExitStack() as stack:
+            begun = await self._begin(stack, self._store)
+            if begun.run.head:
+                begun.run.local.remember(begun.run.head.id)
+            await self._abort_old_uploads()
+            return await self._sync(begun)
+
+    async def survey(self) -> Survey:
+        """What `run` would do now: everything is read, filtered and compressed, and only the lease is written. The
+        machine is touched as by a sync, and left as it was."""
+        async with AsyncExitStack() as stack:
+            discarded = DiscardingStore(self._store, self._on_sent)
+            begun = await self._begin(stack, discarded, journal="plan")
+            run = begun.run
+            run.local.journal.begin(RunRecord(self._run.hex(), 0, None))
+            stack.callback(run.local.journal.clear)
+            self._meter.total_bytes = sum(work.plan.read.total_bytes for work in begun.works)
+            await self._transfer(begun.works, begun.lease)
+            manifests = sum([await work.discard() for work in begun.works])
+            return Survey(
+                self._meter.read_bytes, self._meter.changed_bytes, discarded.sent_bytes + manifests,
+                self._meter.seconds, run.local.last_rate(),
+            )  # fmt: skip
+
+    async def _begin(self, stack: AsyncExitStack, packs: Store, journal: str = "") -> _Begun:
+        """The lease, the head, the machine and its disks. packs: where they go. journal: another than a sync's."""
         repository = await open_repository(self._store, create=True)
         local = LocalState(self._state_root, self._vm, repository)
-        async with AsyncExitStack() as stack:
-            if not stack.enter_context(locked(local.directory / "lock", WHAT)):
-                raise LeaseError(
-                    f"another sync of VM {self._vm!r} is running with this state directory",
-                    where=str(local.directory),
-                    hint="wait for it to end",
-                    retryable=True,
-                )
-            known = local.last() or await local.adopt(self._events)
-            lease = await stack.enter_async_context(Lease.hold(self._store, layout.lease_key(self._key)))
-            fresh = await repository.since(self._vm, known)
-            head = fresh[-1] if fresh else None
-            logs = await self._recover(local, head, fresh)
-            self._doubt = local.unsettled()
-            local.unsettle(self._run.hex())
-            stack.push_async_callback(self._leave, local)
-            opened = await self._machine.open(_last(head, self._doubt))
-            check_disks(opened.disks)
-            run = Run(
-                self._store, self._vm, self._key, self._run, local, head, self._events, self._meter,
-                itertools.count(),
-            )  # fmt: skip
-            works = await self._prepare(run, opened, fresh, logs, stack)
-            if head:
-                local.remember(head.id)
-            await self._abort_old_uploads()
-            return await self._sync(repository, run, works, opened, lease)
+        if not stack.enter_context(locked(local.directory / "lock", WHAT)):
+            raise LeaseError(
+                f"another sync of VM {self._vm!r} is running with this state directory",
+                where=str(local.directory),
+                hint="wait for it to end",
+                retryable=True,
+            )
+        known = local.last() or await local.adopt(self._events)
+        lease = await stack.enter_async_context(Lease.hold(self._store, layout.lease_key(self._key)))
+        fresh = await repository.since(self._vm, known)
+        head = fresh[-1] if fresh else None
+        logs = await self._recover(local, head, fresh, remove=not journal)
+        self._doubt = local.unsettled()
+        local.unsettle(self._run.hex())
+        stack.push_async_callback(self._leave, local)
+        opened = await self._machine.open(_last(head, self._doubt))
+        check_disks(opened.disks)
+        run = Run(packs, self._vm, self._key, self._run, local, head, self._events, self._meter, itertools.count())
+        works = await self._prepare(run, opened, fresh, logs, stack)
+        if journal:
+            local.use_journal(journal)
+        return _Begun(repository, run, works, opened, lease)
 
     async def _leave(self, local: LocalState) -> None:
         """Leave the machine as it was; on every way out, the lease still held. A doubt about it ends with the next
@@ -110,15 +155,18 @@ class Sync:
         if not self._doubt:
             local.settle()
 
-    async def _recover(self, local: LocalState, head: Point | None, fresh: list[Point]) -> dict[str, PageLog]:
-        """Look at the run that died, if one did. Returns its page logs by disk if it had published."""
+    async def _recover(
+        self, local: LocalState, head: Point | None, fresh: list[Point], *, remove: bool
+    ) -> dict[str, PageLog]:
+        """Look at the run that died, if one did; remove what it never published. Returns its page logs by disk if it
+        had published."""
         left = local.journal.left_over()
         if left is None:
             return {}
         if head and head.record.run == left.run:
             self._events.emit("sync.recovered", vm=self._vm, point=head.id.label, published=True)
             return {disk.id: local.journal.page_log(i) for i, disk in enumerate(head.record.disks)}
-        if not any(p.record.run == left.run for p in fresh):
+        if remove and not any(p.record.run == left.run for p in fresh):
             await self._remove_run(left.run)
             self._events.emit("sync.recovered", vm=self._vm, point=None, published=False)
         return {}
@@ -164,9 +212,8 @@ class Sync:
             log.close()
         return works
 
-    async def _sync(
-        self, repository: Repository, run: Run, works: list[DiskRun], opened: Opened, lease: Lease
-    ) -> SyncResult:
+    async def _sync(self, begun: _Begun) -> SyncResult:
+        run, works, opened = begun.run, begun.works, begun.opened
         head = run.head
         sequence = head.id.sequence + 1 if head else 1
         parent = head.id.sha256 if head else None
@@ -177,7 +224,7 @@ class Sync:
             parent=head.id.label if head else None, disks=[w.given.source.name for w in works],
             bytes_total=self._meter.total_bytes,
         )  # fmt: skip
-        await self._transfer(works, lease)
+        await self._transfer(works, begun.lease)
         for work in works:
             work.given.source.check()
         disks = [await work.describe(sequence) for work in works]
@@ -192,10 +239,11 @@ class Sync:
         new = Point(PointId(sequence, point.identity(data)), record)
         for work in works:
             work.given.source.check()
-        lease.check()
-        await self._publish(repository, sequence, data)
+        begun.lease.check()
+        await self._publish(begun.repository, sequence, data)
         self._doubt = False
         await self._commit(run.local, works, new)
+        run.local.remember_rate(self._store.sent_bytes, self._meter.seconds)
         return SyncResult(
             new.id, head.id if head else None, self._meter.read_bytes, self._meter.changed_bytes,
             self._store.sent_bytes, self._meter.seconds, run.findings, len(unprotected),
