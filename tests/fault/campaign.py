@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rig import MIB, Rig, fingerprint, random_disk, same, scribble
+from warmspare.format.manifest import ManifestReader
+from warmspare.store import layout
 
 VICTIM = Path(__file__).with_name("victim.py")
 RUN_S = 120
@@ -127,12 +129,44 @@ class SenderWorld:
         shutil.rmtree(home)
         return done.returncode == -9 if act == "kill" else True
 
+    def ordeal(self, rng: random.Random, moments: list[str]) -> int:
+        """Killed several times over, at any moments, the disk changing between; then one run in peace. How often it was
+        killed."""
+        home = self.home / "ordeal"
+        copy(self.base, home)
+        rig, kills, story = Rig(home), 0, []
+        for _ in range(rng.randrange(2, 5)):
+            name, ordinal = choose(moments, rng, 1)[0]
+            done = victim("kill", name, ordinal, *self.command(rig))
+            story.append(f"{name} #{ordinal}: {done.returncode}")
+            assert done.returncode in (-9, 0), f"{story} {done.stderr[-800:]}"
+            kills += done.returncode == -9
+            if rng.random() < 0.7:
+                scribble(rig.disk, rng, pieces=6)
+        again = plain(*self.command(rig))
+        assert again.returncode == 0, f"{story}\nthe run in peace: {again.stderr}"
+        rig.apply()
+        assert same(rig.replica, rig.disk), story
+        rig.apply(to=home / "fresh.raw")
+        assert same(home / "fresh.raw", rig.disk), story
+        rig.apply("--at", 1, to=home / "first.raw")
+        assert same(home / "first.raw", home / "disk-one"), story
+        self.nothing_left(rig, str(story))
+        shutil.rmtree(home)
+        return kills
+
     def nothing_left(self, rig: Rig, what: str) -> None:
-        """Every object belongs to a published point; no upload was left; the journal is empty."""
-        runs = {rig.point(n).run for n in range(1, len(rig.objects("points")) + 1)}
-        for kind in ("packs", "manifests", "tables"):
-            for path in rig.objects(kind):
-                assert path.parent.name in runs, f"{path} was left behind: {what}"
+        """Every object belongs to a published point, by name; no upload was left; the journal is empty."""
+        points = [rig.point(n) for n in range(1, len(rig.objects("points")) + 1)]
+        named = set()
+        for disk in [disk for record in points for disk in record.disks]:
+            named |= {disk.manifest.key, *([disk.checkpoint.table.key] if disk.checkpoint else [])}
+            data = (Path(rig.repo) / disk.manifest.key).read_bytes()
+            packs = ManifestReader(lambda at, size, data=data: data[at : at + size], len(data), "here").packs
+            named |= {layout.pack_key(layout.encode_name(rig.vm), pack.run.hex(), pack.number) for pack in packs}
+        there = {str(p.relative_to(rig.repo)) for kind in ("packs", "manifests", "tables") for p in rig.objects(kind)}
+        assert there == named, f"{there ^ named} was left behind, or is missing: {what}"
+        assert not list(rig.state.rglob("unfinished")), what
         # Staged leases and records, a few hundred bytes each, are nobody's: they go when they are hours old.
         staged = [p for p in Path(rig.repo).rglob("*") if p.is_file() and ".tmp~" in p.parts]
         temporary = [p for p in staged if {"packs", "manifests", "tables"} & set(p.parts)]

@@ -49,6 +49,22 @@ def test_a_sender_killed_with_the_answer_to_its_publication(sender: SenderWorld)
     assert sender.strike("kill", "after store.create", 1)
 
 
+def ordeals(world: SenderWorld, seed: int, rounds: int) -> int:
+    rng, moments = random.Random(seed), world.moments()
+    kills = sum(world.ordeal(rng, moments) for _ in range(rounds))
+    print(f"{kills} kills in {rounds} ordeals")
+    return kills
+
+
+def test_senders_killed_again_and_again(sender: SenderWorld) -> None:
+    assert ordeals(sender, 16, 5) >= 8
+
+
+@pytest.mark.slow
+def test_senders_killed_again_and_again_for_long(sender: SenderWorld) -> None:
+    assert ordeals(sender, 23, 100) >= 150
+
+
 def test_killed_receivers(receiver: ReceiverWorld) -> None:
     check(run(receiver, random.Random(12), 6), 4)
 

@@ -91,8 +91,10 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "sync.recovered": lambda e: (
         f"the last run died after it had published {e['point']}; going on from there"
         if e["published"]
-        else "the last run died before it published; what it left was removed"
+        else "the last run ended before it published; "
+        + (f"{e['packs_kept']} packs that it sent are used again" if e["packs_kept"] else "it had sent no whole pack")
     ),
+    "sync.resumed": lambda e: f"disk {e['disk']}: {size(e['bytes_reused'])} were in the store already",
     "sync.done": _sync_done,
     "sync.late": lambda e: f"{duration(e['seconds'])} have passed, half of the RPO of {duration(e['rpo_seconds'])}",
     "plan.done": _plan_done,

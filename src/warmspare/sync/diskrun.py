@@ -12,8 +12,9 @@ from pathlib import Path
 
 from warmspare.errors import StoreError
 from warmspare.format import tablefile
-from warmspare.format.manifest import Header
+from warmspare.format.manifest import Header, PackRef
 from warmspare.format.point import Checkpoint, Disk, ObjectRef
+from warmspare.model import PAGE_BYTES
 from warmspare.observe.events import Events, Meter
 from warmspare.repository import tables
 from warmspare.repository.chain import Point
@@ -28,6 +29,8 @@ from warmspare.sync.index import ManifestFile
 from warmspare.sync.journal import PageLog
 from warmspare.sync.local import DiskState, LocalState, commit_pages
 from warmspare.sync.plan import Plan
+from warmspare.sync.resume import Resume
+from warmspare.sync.sent import SentLog
 from warmspare.sync.transfer import Codec, Target, Transfer
 from warmspare.sync.upload import upload_file
 
@@ -55,12 +58,14 @@ class Run:
 
 
 class DiskRun:
-    """Disk number `index` of a run. before: the disk as the head has it. state: open, and at the head."""
+    """Disk number `index` of a run. before: the disk as the head has it. state: open, and at the head. resume: what
+    earlier runs have sent."""
 
     def __init__(
-        self, run: Run, index: int, given: DiskInput, state: DiskState, before: Disk | None, todo: Plan
-    ) -> None:
-        self._run, self._index, self._state, self._before = run, index, state, before
+        self, run: Run, index: int, given: DiskInput, state: DiskState, before: Disk | None, todo: Plan,
+        resume: Resume | None,
+    ) -> None:  # fmt: skip
+        self._run, self._index, self._state, self._before, self._resume = run, index, state, before, resume
         self.given, self.plan = given, todo
         self._name = given.source.name
         self._files = ExitStack()
@@ -68,6 +73,13 @@ class DiskRun:
 
     def close(self) -> None:
         self._files.close()
+        if self._resume:
+            self._resume.close()
+
+    @property
+    def packs(self) -> list[PackRef]:
+        """Those that the manifest names, once it is finished."""
+        return self._manifest.reader().packs
 
     async def transfer(self, workers: Codec, all_read: Callable[[], bool]) -> None:
         """Read, filter, send. all_read: called when every byte was read; whether it may still be read again."""
@@ -89,12 +101,17 @@ class DiskRun:
                 transfer = self._prepared(workers, ended)
                 packs = await transfer.run()
                 self._manifest.finish(packs)
+                await in_thread(self._trim, packs)
                 await in_thread(self._stage)
                 break
             except* TableDamagedError as group:
                 # Found half-way: the packs sent so far stay unreferenced, which costs bytes and nothing else.
                 await self._mend(attempt == 1, again, group.exceptions[0])
         self.changed_blocks = transfer.changed_blocks
+        if self._resume and self._resume.reused_pages:
+            run.events.emit(
+                "sync.resumed", vm=run.vm, disk=self._name, bytes_reused=self._resume.reused_pages * PAGE_BYTES
+            )
         self._log.sync()
         if self._state.pages.damaged_segments:
             run.events.emit(
@@ -112,8 +129,11 @@ class DiskRun:
         self._log: PageLog = journal.page_log(self._index)
         self._files.callback(self._log.close)
         header = Header(self._name, source.capacity_bytes, run.id)
-        self._manifest = ManifestFile(journal.manifest_path(self._index), header)
+        places = self._resume.frames if self._resume else None
+        self._manifest = ManifestFile(journal.manifest_path(self._index), header, places)
         self._files.callback(self._manifest.close)
+        sent = SentLog(journal.sent_path(self._name))
+        self._files.callback(sent.close)
         before = self._before.capacity_bytes if self._before else None
         return Transfer(
             source, self.plan,
@@ -121,8 +141,14 @@ class DiskRun:
                 source.capacity_bytes, before, self._state.table, self._state.pages, self._log, self.plan.reported
             ),
             self._manifest, Target(run.store, run.vm_key, run.id, self._index, run.numbers),
-            workers, run.meter, self._untracked, ended,
+            workers, run.meter, self._untracked, ended, sent, self._resume,
         )  # fmt: skip
+
+    def _trim(self, packs: list[PackRef]) -> None:
+        """Packs of earlier runs that turned out to be no use are not named."""
+        resume = self._resume
+        if resume and (unused := set(range(len(resume.packs))) - resume.used):
+            self._manifest.without(packs, unused)
 
     def _stage(self) -> None:
         tables.stage_manifest(self._state.table, self._manifest.reader())

@@ -12,6 +12,7 @@ from warmspare.format import frame
 from warmspare.model import BLOCK_PAGES, FRAME_PAGES, SPAN_BYTES, U8, U16, U32, U64
 from warmspare.source.base import Span
 from warmspare.sync.filter import Filtered
+from warmspare.sync.resume import Reused
 
 MAX_DRAFT_RECORDS = 4096  # blocks whose pages only became zero fill no frame, so the rows are bounded too
 
@@ -34,6 +35,8 @@ class Draft:
     zero: list[U16] = field(default_factory=list)
     hashes: list[U8] = field(default_factory=list)
     zero_blocks: list[U32] = field(default_factory=list)
+    page_hashes: list[U64] = field(default_factory=list)
+    reused: list[Reused] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
@@ -55,6 +58,8 @@ class Encoded:
     zero: U16
     hashes: U8
     zero_blocks: U32
+    page_hashes: U64
+    reused: list[Reused] = field(default_factory=list)
 
 
 def page_numbers(block: U32, mask: U16) -> U64:
@@ -75,14 +80,27 @@ class FrameBuilder:
     def _begin(self) -> Draft:
         return Draft(self._free.pop() if self._free else bytearray(SPAN_BYTES), self._free)
 
-    def add(self, span: Span | None, found: Filtered) -> list[Draft]:
-        """Gather what was found; the frames that filled up on the way. The span may be released afterwards."""
+    def add(self, span: Span | None, found: Filtered, reused: Reused | None = None) -> list[Draft]:
+        """Gather what was found; the frames that filled up on the way. The span may be released afterwards. reused:
+        records of the same span whose pages need no frame."""
         closed: list[Draft] = []
         ahead = np.cumsum(np.bitwise_count(found.carried), dtype=np.int64)
         start, count = 0, found.block.size
         masks = np.zeros(span.blocks.size if span else 0, dtype=np.uint16)
         masks[found.row] = found.carried
         zeros = found.zero_blocks
+        others = reused.block if reused is not None else np.empty(0, dtype=np.uint32)
+        placed = 0  # of the others
+
+        def place(before: int) -> None:
+            """The others of blocks below `before` go where those blocks' own records went."""
+            nonlocal placed
+            stop = int(np.searchsorted(others, before))
+            if reused is not None and stop > placed:
+                self._draft.reused.append(reused.between(placed, stop))
+                self._draft.records += stop - placed
+                placed = stop
+
         while start < count:
             draft = self._draft
             behind = int(ahead[start - 1]) if start else 0
@@ -93,6 +111,7 @@ class FrameBuilder:
                 before = int(np.searchsorted(zeros, found.block[start]))
                 self._add_zeros(zeros[:before])
                 zeros = zeros[before:]
+                place(int(found.block[start]))
                 closed.append(self._close())
                 continue
             assert span is not None
@@ -104,7 +123,11 @@ class FrameBuilder:
             draft.carried.append(found.carried[start:stop])
             draft.zero.append(found.zero[start:stop])
             draft.hashes.append(found.hashes[start:stop])
+            draft.page_hashes.append(found.pages[start:stop])
             start = stop
+            if start < count:
+                place(int(found.block[start]))
+        place(1 << 32)
         self._add_zeros(zeros)
         if self._draft.pages == FRAME_PAGES or self._draft.records >= MAX_DRAFT_RECORDS:
             closed.append(self._close())
@@ -146,4 +169,5 @@ def encode(draft: Draft, level: int) -> Encoded:
         _join(draft.zero, np.empty(0, dtype=np.uint16)),
         _join(draft.hashes, np.empty((0, 16), dtype=np.uint8)),
         _join(draft.zero_blocks, np.empty(0, dtype=np.uint32)),
+        _join(draft.page_hashes, np.empty((0, BLOCK_PAGES), dtype=np.uint64)), draft.reused,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from warmspare.model import (
     U8,
     U16,
     U32,
+    U64,
     Extents,
     block_bytes,
     covered,
@@ -46,7 +47,8 @@ class Filtered:
     """What of a span (or hole) goes into the restore point.
 
     block, carried, zero, hashes: one row a record, ascending; row: the record's place in the span.
-    zero_blocks: blocks that became zero. changed_bytes: bytes of all pages recorded or in them.
+    zero_blocks: blocks that became zero. changed_bytes: bytes of all pages recorded or in them. pages: hashes of the
+    records' pages, shape (n, 16).
     """
 
     block: U32
@@ -57,6 +59,7 @@ class Filtered:
     zero_blocks: U32
     changed_bytes: int
     untracked: list[Untracked] = field(default_factory=list)
+    pages: U64 = field(default_factory=lambda: np.empty((0, BLOCK_PAGES), dtype=np.uint64))
 
 
 class PageFilter:
@@ -115,7 +118,8 @@ class PageFilter:
         rows = np.flatnonzero(state == native.CHANGED)
         carried, zero = changed[rows] & nonzero[rows], changed[rows] & ~nonzero[rows]
         hashes = self._out_blocks.reshape(-1, 16)[rows]
-        self._log.append(blocks[rows], self._out_pages.reshape(-1, BLOCK_PAGES)[rows])
+        pages = self._out_pages.reshape(-1, BLOCK_PAGES)[rows]
+        self._log.append(blocks[rows], pages)
         became_zero = blocks[state == native.BECAME_ZERO]
         size = int(np.bitwise_count(carried | zero).sum()) * PAGE_BYTES + became_zero.size * BLOCK_BYTES
         if n and int(blocks[-1]) * BLOCK_BYTES + BLOCK_BYTES > self._capacity and state[n - 1]:
@@ -127,7 +131,7 @@ class PageFilter:
                 certain = int(nonzero[row]) if was_zero[row] else int(changed[row]) & int(known[row])
                 untracked += self._outside(int(blocks[row]), certain)
         return Filtered(
-            blocks[rows], rows.astype(np.uint32), carried, zero, hashes, became_zero, size, untracked
+            blocks[rows], rows.astype(np.uint32), carried, zero, hashes, became_zero, size, untracked, pages
         )
 
     def _zeroed_untracked(self, blocks: U32) -> list[Untracked]:

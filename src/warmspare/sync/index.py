@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +21,10 @@ from warmspare.format.manifest import (
     PackRef,
     Totals,
 )
-from warmspare.model import U32
+from warmspare.model import U8, U16, U32
 from warmspare.state.files import local_io, pwrite_all
 from warmspare.sync.encode import Encoded
+from warmspare.sync.resume import Reused
 
 WHAT = "the state directory"
 
@@ -35,11 +38,19 @@ def runs(blocks: U32) -> tuple[U32, U32]:
     return blocks[first], counts.astype(np.uint32)
 
 
-class ManifestFile:
-    """Collects what was packed of one disk, in disk order, into the manifest at `path`."""
+Columns = tuple[U32, U16, U16, U16, U8]  # block, frame, carried, zero, hashes
 
-    def __init__(self, path: Path, header: Header) -> None:
-        self._path = path
+
+class ManifestFile:
+    """Collects what was packed of one disk, in disk order, into the manifest at `path`.
+
+    places: (pack index, offset, length) of frames that earlier runs have sent, for rows that use them.
+    """
+
+    def __init__(
+        self, path: Path, header: Header, places: Callable[[U32], list[tuple[int, int, int]]] | None = None
+    ) -> None:
+        self._path, self._header, self._places = path, header, places
         with local_io(WHAT, path):
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         self._end = 0
@@ -48,7 +59,9 @@ class ManifestFile:
 
     def _clear(self) -> None:
         self._frames: list[tuple[int, int, int]] = []
-        self._rows: list[tuple[int, Encoded]] = []
+        self._earlier: dict[int, int] = {}  # frame of an earlier run -> its index in this chunk
+        self._rows: list[Columns] = []
+        self._zeros: list[U32] = []
         self._records = 0
         self._zero_blocks = 0
 
@@ -67,37 +80,50 @@ class ManifestFile:
 
     def add(self, rows: Encoded, place: tuple[int, int] | None) -> None:
         """place: (pack index, offset) of the frame; None if the rows carry no page."""
+        reused = sum(part.block.size for part in rows.reused)
         if (
-            self._records + rows.block.size > MAX_RECORDS
+            self._records + rows.block.size + reused > MAX_RECORDS
             or self._zero_blocks + rows.zero_blocks.size > MAX_RUNS
-            or len(self._frames) + 1 >= MAX_FRAMES
+            or len(self._frames) + 1 + reused >= MAX_FRAMES
         ):
             self._flush()
         index = NO_FRAME
         if place is not None:
             index = len(self._frames)
             self._frames.append((*place, rows.frame_bytes))
-        self._rows.append((index, rows))
-        self._records += rows.block.size
+        frame = np.where(rows.carried == 0, NO_FRAME, index).astype(np.uint16)
+        columns: Columns = (rows.block, frame, rows.carried, rows.zero, rows.hashes)
+        if reused:
+            columns = self._merged(columns, rows.reused)
+        self._rows.append(columns)
+        self._zeros.append(rows.zero_blocks)
+        self._records += rows.block.size + reused
         self._zero_blocks += rows.zero_blocks.size
+
+    def _merged(self, own: Columns, reused: list[Reused]) -> Columns:
+        """With records of earlier runs' frames among them, in the order of the disk."""
+        assert self._places is not None
+        parts = [own]
+        for part in reused:
+            fresh = np.array([n for n in np.unique(part.frame).tolist() if n not in self._earlier], dtype=np.uint32)
+            for number, place in zip(fresh.tolist(), self._places(fresh), strict=True):
+                self._earlier[number] = len(self._frames)
+                self._frames.append(place)
+            frame = np.array([self._earlier[number] for number in part.frame.tolist()], dtype=np.uint16)
+            parts.append((part.block, frame, part.carried, part.zero, part.hashes))
+        block, frame, carried, zero, hashes = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.argsort(block, kind="stable")
+        return block[order], frame[order], carried[order], zero[order], hashes[order]
 
     def _flush(self) -> None:
         if not self._rows:
             return
         frames = np.array(self._frames, dtype=np.uint32).reshape(-1, 3)
-        column = [
-            np.where(rows.carried == 0, NO_FRAME, index).astype(np.uint16) for index, rows in self._rows
-        ]
-        start, count = runs(np.concatenate([rows.zero_blocks for _, rows in self._rows]))
+        start, count = runs(np.concatenate(self._zeros))
+        block, frame, carried, zero, hashes = (np.concatenate(column) for column in zip(*self._rows, strict=True))
         self._writer.add(
             Chunk(
-                frames[:, 0], frames[:, 1], frames[:, 2],
-                np.concatenate([rows.block for _, rows in self._rows]),
-                np.concatenate(column),
-                np.concatenate([rows.carried for _, rows in self._rows]),
-                np.concatenate([rows.zero for _, rows in self._rows]),
-                np.concatenate([rows.hashes for _, rows in self._rows]),
-                start, count,
+                frames[:, 0], frames[:, 1], frames[:, 2], block, frame, carried, zero, hashes, start, count
             )
         )  # fmt: skip
         self._clear()
@@ -109,6 +135,27 @@ class ManifestFile:
         with local_io(WHAT, self._path):
             os.fdatasync(self._fd)
         return self._end
+
+    def without(self, packs: list[PackRef], unused: set[int]) -> None:
+        """Write the finished manifest anew without packs that nothing in it uses. packs: as given to `finish`."""
+        kept = [index for index in range(len(packs)) if index not in unused]
+        renumbered = np.zeros(len(packs), dtype=np.uint32)
+        renumbered[kept] = np.arange(len(kept), dtype=np.uint32)
+        whole, fresh = self._fd, self._path.with_suffix(".fresh")
+        old = ManifestReader(lambda at, size: os.pread(whole, size, at), self._end, str(self._path))
+        try:
+            with local_io(WHAT, fresh):
+                self._fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+            self._end = 0
+            self._writer = ManifestWriter(self._header, self._write)
+            for chunk in old.chunks():
+                self._writer.add(replace(chunk, frame_pack=renumbered[chunk.frame_pack]))
+            self._writer.finish([packs[index] for index in kept])
+            with local_io(WHAT, self._path):
+                os.fdatasync(self._fd)
+                fresh.replace(self._path)
+        finally:
+            os.close(whole)
 
     def reader(self) -> ManifestReader:
         """Of the finished manifest."""

@@ -18,6 +18,7 @@ import xxhash
 
 from warmspare.model import BLOCK_PAGES, U32, U64
 from warmspare.state.files import local_io, pwrite_all, read_record, sync_directory, write_record
+from warmspare.store import layout
 
 WHAT = "the state directory"
 BATCH = struct.Struct("<4sIQ")  # magic, rows, xxh3-64 of the rows
@@ -105,6 +106,25 @@ class Journal:
 
     def page_log(self, index: int) -> PageLog:
         return PageLog(self.directory / f"{index:03d}.pages")
+
+    def sent_path(self, disk_id: str) -> Path:
+        """The log of what is sent of a disk: by its ID, since another run may have it in another place."""
+        return self.directory / f"{layout.encode_name(disk_id)}.sent"
+
+    def set_aside(self, shelf: Path) -> None:
+        """Keep what the run that died has sent for those that come, on a shelf; then forget the run."""
+        with local_io(WHAT, shelf):
+            number = max((int(path.name) for path in shelf.glob("[0-9]*")), default=0) + 1
+            place = shelf / f"{number:06d}"
+            if any(self.directory.glob("*.packs")):
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir(parents=True)
+                for path in [*self.directory.glob("*.sent"), *self.directory.glob("*.packs")]:
+                    path.rename(place / path.name)
+                shutil.copy(self._record_path, place / self._record_path.name)  # last: without it the rest is nothing
+                sync_directory(place)
+                sync_directory(shelf)
+        self.clear()
 
     def manifest_path(self, index: int) -> Path:
         return self.directory / f"{index:03d}.manifest"

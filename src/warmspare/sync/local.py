@@ -27,6 +27,7 @@ from warmspare.store import layout
 from warmspare.store.threads import in_thread
 from warmspare.sync.journal import Journal, PageLog
 from warmspare.sync.pagemap import PageMap
+from warmspare.sync.unfinished import Unfinished
 
 WHAT = "the state directory"
 RATE_BYTES = 1 << 20
@@ -77,6 +78,7 @@ class LocalState:
         self.home = state / layout.encode_name(vm)
         self.directory = self.home / repository.id
         self.journal = Journal(self.directory / "run")
+        self.unfinished = Unfinished(self.directory / "unfinished", layout.encode_name(vm))
         self._record_path = self.directory / "state.json"
         self._unsettled = self.directory / "unsettled.json"
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warmspare import __version__
-from warmspare.errors import ConfigError, LeaseError, SourceError, StoreError
+from warmspare.errors import ConfigError, LeaseError, NotFoundError, SourceError, StoreError
 from warmspare.format import flags, point
+from warmspare.format.manifest import PackRef
 from warmspare.format.point import RestorePoint, Unprotected
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
+from warmspare.repository.objects import manifest_of
 from warmspare.source.base import DiskInput, LastDisk, LastPoint, Machine, Opened
 from warmspare.state.files import locked
 from warmspare.store import layout
@@ -136,7 +138,7 @@ class Sync:
         lease = await stack.enter_async_context(Lease.hold(self._store, layout.lease_key(self._key)))
         fresh = await repository.since(self._vm, known)
         head = fresh[-1] if fresh else None
-        logs = await self._recover(local, head, fresh, remove=not journal)
+        logs = await self._recover(repository, local, head, remove=not journal)
         self._doubt = local.unsettled()
         local.unsettle(self._run.hex())
         stack.push_async_callback(self._leave, local)
@@ -156,20 +158,42 @@ class Sync:
             local.settle()
 
     async def _recover(
-        self, local: LocalState, head: Point | None, fresh: list[Point], *, remove: bool
+        self, repository: Repository, local: LocalState, head: Point | None, *, remove: bool
     ) -> dict[str, PageLog]:
-        """Look at the run that died, if one did; remove what it never published. Returns its page logs by disk if it
-        had published."""
+        """Look at the run that died, if one did. What it had not published is kept for this one; of what it had
+        published, its page logs are returned, by disk, if that point is the head still."""
         left = local.journal.left_over()
         if left is None:
             return {}
-        if head and head.record.run == left.run:
-            self._events.emit("sync.recovered", vm=self._vm, point=head.id.label, published=True)
-            return {disk.id: local.journal.page_log(i) for i, disk in enumerate(head.record.disks)}
-        if remove and not any(p.record.run == left.run for p in fresh):
-            await self._remove_run(left.run)
-            self._events.emit("sync.recovered", vm=self._vm, point=None, published=False)
-        return {}
+        published = await self._published(repository, left)
+        if published is None:
+            if remove:
+                kept = await local.unfinished.keep(self._store, local.journal, left.run)
+                self._events.emit("sync.recovered", vm=self._vm, point=None, published=False, packs_kept=kept)
+            return {}
+        if remove:
+            await local.unfinished.settle(self._store, await self._packs_of(repository, published, local))
+        self._events.emit("sync.recovered", vm=self._vm, point=published.id.label, published=True, packs_kept=0)
+        if head is None or published.id != head.id:
+            return {}
+        return {disk.id: local.journal.page_log(i) for i, disk in enumerate(published.record.disks)}
+
+    async def _published(self, repository: Repository, left: RunRecord) -> Point | None:
+        """The point of a run that died, if it came so far. The record under its sequence tells, and nothing else."""
+        try:
+            found = await repository.load(self._vm, left.sequence)
+        except NotFoundError:
+            return None
+        return found if found.record.run == left.run else None
+
+    async def _packs_of(self, repository: Repository, published: Point, local: LocalState) -> list[PackRef]:
+        """Every pack that the manifests of a point name."""
+        found: list[PackRef] = []
+        if local.unfinished.runs():
+            for disk in published.record.disks:
+                async with manifest_of(repository, published.record, disk, local.directory / "tmp") as manifest:
+                    found += manifest.packs
+        return found
 
     async def _remove_run(self, run: str) -> None:
         """Remove what a dead run of this sender put there and never published."""
@@ -206,7 +230,9 @@ class Sync:
                     hint="check the path; a VMware disk never shrinks, so sync another disk under another --vm",
                 )
             todo = plan(capacity, before.capacity_bytes if before else None, given.reported)
-            works.append(DiskRun(run, index, given, state, before, todo))
+            scratch = run.local.directory / f"resume-{index:03d}"
+            resume = await run.local.unfinished.resume(self._store, name, scratch)
+            works.append(DiskRun(run, index, given, state, before, todo, resume))
             stack.callback(works[-1].close)
         for log in logs.values():
             log.close()
@@ -286,6 +312,8 @@ class Sync:
         """Move the local state to the point that was published. Dying in here costs nothing: the journal
         still holds all of it."""
         try:
+            # First of all: once the point is remembered, a later run would not look at what it names any more.
+            await local.unfinished.settle(self._store, [pack for work in works for pack in work.packs])
             for work in works:
                 await in_thread(work.commit, new.id.sha256)
             local.remember(new.id)

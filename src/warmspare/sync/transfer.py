@@ -25,6 +25,8 @@ from warmspare.sync.filter import Filtered, PageFilter, Untracked
 from warmspare.sync.index import ManifestFile
 from warmspare.sync.level import Level
 from warmspare.sync.plan import Plan
+from warmspare.sync.resume import Resume
+from warmspare.sync.sent import SentFrame, SentLog
 from warmspare.sync.upload import PackWriter
 
 # Enough of each that a stage which is kept off the processor for a while does not starve the next.
@@ -76,7 +78,8 @@ class Transfer:
     """Runs once, for one disk.
 
     on_untracked: hears of pages that changed outside the reported extents. on_read: called when the source has given
-    its last byte, while what it gave is still on its way.
+    its last byte, while what it gave is still on its way. sent: where it is written down what is in the store. resume:
+    what earlier runs have sent.
     """
 
     def __init__(
@@ -90,10 +93,13 @@ class Transfer:
         meter: Meter,
         on_untracked: Callable[[Untracked], None],
         on_read: Callable[[], None],
+        sent: SentLog,
+        resume: Resume | None,
     ) -> None:
         self._source, self._plan, self._filter = source, plan, page_filter
         self._manifest, self._target, self._codec = manifest, target, codec
         self._meter, self._on_untracked, self._on_read = meter, on_untracked, on_read
+        self._sent, self._resume = sent, resume
         self._spans: asyncio.Queue[Span | Hole | None] = asyncio.Queue(SPANS_AHEAD)
         self._drafts: asyncio.Queue[Draft | None] = asyncio.Queue(DRAFTS_AHEAD)
         self._frames: asyncio.Queue[asyncio.Future[Encoded] | None] = asyncio.Queue(FRAMES_AHEAD)
@@ -105,7 +111,7 @@ class Transfer:
         async with asyncio.TaskGroup() as tasks:
             packs = PackWriter(
                 self._target.store, self._target.vm, self._target.run, self._target.disk,
-                self._target.numbers, tasks,
+                self._target.numbers, tasks, self._resume.packs if self._resume else [], self._sent.complete,
             )  # fmt: skip
             tasks.create_task(self._read(), name="read")
             tasks.create_task(self._filter_spans(), name="filter")
@@ -129,7 +135,8 @@ class Transfer:
                 out.append(([draft for part in found for draft in self._builder.add(None, part)], found))
             else:
                 part = self._filter.span(item)
-                out.append((self._builder.add(item, part), [part]))
+                new, reused = self._resume.split(part) if self._resume else (part, None)
+                out.append((self._builder.add(item, new, reused), [part]))
         return out
 
     async def _filter_spans(self) -> None:
@@ -180,5 +187,11 @@ class Transfer:
             place = await packs.add(encoded.buffers) if encoded.buffers else None
             level.waited(codec_s=ready - began, link_s=time.monotonic() - ready)
             encoded.release()
-            self._manifest.add(encoded, place)
+            if place is not None:
+                index, offset, number = place
+                frame = (number, offset, encoded.frame_bytes)
+                self._sent.add(SentFrame(*frame, encoded.block, encoded.carried, encoded.page_hashes))
+                self._manifest.add(encoded, (index, offset))
+            else:
+                self._manifest.add(encoded, None)
         return await packs.finish()

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,10 @@ from warmspare.store.base import PART_BYTES, Store
 from warmspare.store.threads import in_thread
 
 MAX_OPEN_PACKS = 2
+# A pack that is complete is not sent again by a run that goes on after this one died; so on a slow link packs are
+# small: what can be lost is about as much as goes in this time.
+PACK_S = 5.0
+LEAST_PACK_BYTES = 256 << 10
 
 
 class Parts:
@@ -43,38 +48,50 @@ class _Open:
     parts: asyncio.Queue[memoryview | None]
     part: memoryview
     filled: int
+    number: int
+    began: float
 
 
 class PackWriter:
     """Writes the packs of one disk.
 
     vm: encoded. run: 16 bytes. numbers: of packs, unique in the run. tasks: owns the uploads; if one fails,
-    the group is cancelled. Frames come one at a time.
+    the group is cancelled. earlier: packs of earlier runs, which come first in the list. completed: told of each pack
+    when it is in the store. Frames come one at a time.
     """
 
     def __init__(
-        self, store: Store, vm: str, run: bytes, disk: int, numbers: Iterator[int], tasks: asyncio.TaskGroup
-    ) -> None:
+        self, store: Store, vm: str, run: bytes, disk: int, numbers: Iterator[int], tasks: asyncio.TaskGroup,
+        earlier: list[PackRef], completed: Callable[[PackRef], None],
+    ) -> None:  # fmt: skip
         self._store, self._vm, self._run, self._disk = store, vm, run, disk
         self._numbers, self._tasks = numbers, tasks
-        self._refs: list[PackRef | None] = []
+        self._refs: list[PackRef | None] = [*earlier]
+        self._completed = completed
         self._uploads: list[asyncio.Task[None]] = []
         self._slots = asyncio.Semaphore(MAX_OPEN_PACKS)
         self._open: _Open | None = None
         self._parts = Parts()
 
-    async def add(self, buffers: list[bytes | memoryview]) -> tuple[int, int]:
-        """Append a frame given in pieces. Returns (index of its pack in `finish`'s list, offset in it).
+    async def add(self, buffers: list[bytes | memoryview]) -> tuple[int, int, int]:
+        """Append a frame given in pieces. Returns (index of its pack in `finish`'s list, offset in it, the pack's
+        number). The pack is complete only after a later call, so whoever writes down what was sent can do so first.
 
         Waits while the store takes no more; that is the back-pressure of the link.
         """
-        pack = self._open or await self._begin()
+        pack = self._open
+        if pack and (pack.size >= PACK_BYTES or self._old(pack)):
+            await self._end()
+            pack = None
+        pack = pack or await self._begin()
         offset = pack.size
         for buffer in buffers:
             await self._append(pack, buffer)
-        if pack.size >= PACK_BYTES:
-            await self._end()
-        return pack.index, offset
+        return pack.index, offset, pack.number
+
+    @staticmethod
+    def _old(pack: _Open) -> bool:
+        return pack.size >= LEAST_PACK_BYTES and time.monotonic() - pack.began >= PACK_S
 
     async def finish(self) -> list[PackRef]:
         """Complete every pack; what the manifest says of them."""
@@ -88,7 +105,7 @@ class PackWriter:
         number = next(self._numbers)
         index = len(self._refs)
         self._refs.append(None)
-        pack = self._open = _Open(index, 0, asyncio.Queue(1), self._parts.take(), 0)
+        pack = self._open = _Open(index, 0, asyncio.Queue(1), self._parts.take(), 0, number, time.monotonic())
         self._uploads.append(self._tasks.create_task(self._send(index, number, pack.parts)))
         await self._append(pack, PackHeader(self._run, number, self._disk).encode())
         return pack
@@ -119,7 +136,8 @@ class PackWriter:
                 while (part := await parts.get()) is not None:
                     await in_thread(summed.update, part)
                     await upload.write(part)
-            self._refs[index] = PackRef(self._run, number, upload.bytes, upload.crc32c, summed.digest())
+            ref = self._refs[index] = PackRef(self._run, number, upload.bytes, upload.crc32c, summed.digest())
+            await in_thread(self._completed, ref)
         finally:
             self._slots.release()
 
