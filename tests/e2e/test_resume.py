@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,15 @@ def test_random_interruptions_and_changes(rig: Rig, cut: Callable[[int], Outcome
             scribble(rig.disk, rng, pieces=10)
         rig.sync()
         exact(rig)
+
+
+def test_packs_that_end_side_by_side_are_all_listed(tmp_path: Path) -> None:
+    """Completions come from threads, each of which waits for the disk; on a busy one they overlap."""
+    log = SentLog(tmp_path / "d.sent")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: log.complete(PackRef(bytes(16), n, 1000, 7, bytes(32))), range(200)))
+    log.close()
+    assert sorted(pack.number for pack in packs_of(tmp_path / "d.sent")) == list(range(200))
 
 
 def test_a_log_ends_where_it_is_damaged(tmp_path: Path) -> None:
