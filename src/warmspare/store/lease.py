@@ -28,7 +28,7 @@ log = logging.getLogger("warmspare.store")
 
 TTL_S = 60.0
 CLOCK_GRAIN_S = 2.0  # S3 gives times in whole seconds, and this for both of the two compared
-RELEASE_S = 10.0  # after a cancel, for giving the lease back
+RELEASE_S = 10.0  # for giving the lease back
 _BODY_BYTES = 16 << 10
 _TRIES = 8  # of taking a lease that changes at the same moment
 
@@ -260,13 +260,16 @@ class Lease:
         """Mark the lease free if it is still ours, by compare-and-swap; a failure leaves it to run out."""
         try:
             freed = replace(self._me, renewed=self._me.renewed + 1, free=True).encode()
-            for _ in range(2):
-                if self._etag is not None and await self._store.replace(self._key, freed, etag=self._etag):
-                    return
-                if not await self._find_own():
-                    return
-        except StoreError as error:
-            log.warning("the lease %s was not given back and will run out: %s", self._where(), error)
+            async with asyncio.timeout(RELEASE_S):
+                for _ in range(2):
+                    if self._etag is not None and await self._store.replace(self._key, freed, etag=self._etag):
+                        return
+                    if not await self._find_own():
+                        return
+        except (StoreError, TimeoutError) as error:
+            log.warning(
+                "the lease %s was not given back and will run out: %s", self._where(), error or "no answer in time"
+            )
 
     def _where(self) -> str:
         return f"{self._store.uri.rstrip('/')}/{self._key}"
