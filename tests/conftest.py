@@ -29,7 +29,7 @@ def _read_aws_models_once() -> Iterator[None]:
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A SeaweedFS server: a real S3 that enforces keys, conditions and checksums."""
     with seaweed_server(tmp_path_factory.mktemp("seaweed")) as server:
-        _make_bucket(server, "tests")
+        make_bucket(server, "tests")
         yield server
 
 
@@ -37,11 +37,12 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def moto() -> Iterator[S3Server]:
     """moto's S3."""
     with moto_server() as server:
-        _make_bucket(server, "tests")
+        make_bucket(server, "tests")
         yield server
 
 
-def _make_bucket(server: S3Server, bucket: str) -> None:
+def make_bucket(server: S3Server, bucket: str) -> None:
+    """A new bucket, with the owner's keys."""
     from botocore.session import get_session
 
     client = get_session().create_client(

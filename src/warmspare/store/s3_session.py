@@ -27,6 +27,7 @@ _LOOPBACK = ("localhost", "127.", "::1")
 _TALKATIVE = ("botocore", "aiobotocore", "aiohttp")
 _SIGNATURE = "warmspare-s3v4"
 _SHIFT = "warmspare_clock_shift_s"
+clock = time.time  # this host's; another in tests
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class Session:
 
     def now(self) -> float:
         """The server's clock, as far as it is known."""
-        return time.time() + self.clock_shift_s
+        return clock() + self.clock_shift_s
 
     async def _connect(self) -> Any:
         for name in _TALKATIVE:  # their debug output holds session tokens and signatures
@@ -131,14 +132,14 @@ class Session:
         request.context[_SHIFT] = self.clock_shift_s
 
     def _choose_signature(self, signature_version: Any, **_: Any) -> str | None:
-        return _SIGNATURE if self.clock_shift_s and signature_version == "s3v4" else None
+        return _SIGNATURE if self.clock_shift_s and signature_version in ("v4", "s3v4") else None
 
 
 class _ShiftedAuth(auth.S3SigV4Auth):  # type: ignore[misc]  # botocore has no types
     """Signs with the server's time. botocore takes this host's, and a server refuses one that is 15 minutes off."""
 
     def _modify_request_before_signing(self, request: Any) -> None:
-        now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=request.context[_SHIFT])
+        now = datetime.datetime.fromtimestamp(clock() + request.context[_SHIFT], datetime.UTC)
         request.context["timestamp"] = now.strftime(auth.SIGV4_TIMESTAMP)
         super()._modify_request_before_signing(request)
 
