@@ -12,7 +12,7 @@ RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
 
 demo: $(RUN)
-	$(BIN)/warmspare demo
+	PYTHONPATH=tests $(BIN)/python tests/sitedemo.py
 
 test: $(DEV) lint
 	$(BIN)/pytest -m "not slow"

@@ -93,7 +93,7 @@ def test_the_trap_is_where_the_stages_are(
         "FileUpload.__aenter__", "FileUpload.write", "FileUpload.__aexit__", "RawSource._load", "PageFilter.span",
         "sync.transfer.encode", "PackWriter.add", "PackWriter.finish", "ManifestFile.finish", "Sync._publish",
         "Sync._commit", "Sync._leave", "DiskRun.transfer", "DiskRun.describe", "DiskRun.commit", "Journal.begin",
-        "Journal.left", "Journal.clear", "PageLog.append", "PageLog.sync", "PageMap.begin",
+        "LocalState.unsettle", "LocalState.settle", "Journal.clear", "PageLog.append", "PageLog.sync", "PageMap.begin",
         "PageMap.write", "PageMap.finish", "LocalState.remember", "CacheHeader.write", "HashTable.stage",
         "HashTable.commit", "Repository.publish", "Lease._acquire", "Lease._release", "Replica.admit", "Replica.move",
         "Replica.resize", "Replica.empty", "Apply._prepare", "Apply._disk", "Apply._heal", "Merge.run", "Merge._punch",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from vddk_bench import Bench, read_all
 from vddk_campaign import PASSWORD, TARGET, children
 
+import warmspare
 from rig import MIB, VddkRig, command, random_disk, same
 from warmspare.errors import ConfigError, SourceError
 from warmspare.source import vddk_host, vddk_install
@@ -91,6 +93,14 @@ def test_an_interrupted_sender_closes_what_it_opened(tmp_path: Path) -> None:
     counts = rig.standin.counts()
     assert counts["Open"] == counts["Close"] and counts["Exit"] == counts["InitEx"] == 1
     rig.standin.check()
+
+
+def test_nothing_gives_a_pipe_to_the_event_loop() -> None:
+    """uvloop closes a pipe's descriptor twice, and another thread's file may have the number by then: `sync --all`
+    failed so once in two hundred runs. Sockets it lets go of properly."""
+    source = Path(warmspare.__file__).parent
+    asked = [path.name for path in source.rglob("*.py") if re.search(r"connect_(read|write)_pipe", path.read_text())]
+    assert not asked
 
 
 async def test_secrets_stay_in_the_pipe(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

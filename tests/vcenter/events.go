@@ -81,6 +81,7 @@ func (h *History) build(spec EventSpec, key int32) types.BaseEvent {
 		}
 	}
 	base := event.GetEvent()
+	defer fill(event)
 	base.Key, base.ChainId, base.CreatedTime, base.UserName = key, key, spec.Time.UTC(), spec.User
 	base.FullFormattedMessage = spec.Message
 	base.Datacenter = &types.DatacenterEventArgument{
@@ -96,6 +97,20 @@ func (h *History) build(spec EventSpec, key int32) types.BaseEvent {
 		base.Host = &types.HostEventArgument{EntityEventArgument: types.EntityEventArgument{Name: host.Name}, Host: host.Self}
 	}
 	return event
+}
+
+// fill gives an event the hosts and datacenters that its class must have, for a reference to nothing can't be read.
+func fill(event types.BaseEvent) {
+	base, value := event.GetEvent(), reflect.ValueOf(event).Elem()
+	for i := 0; i < value.NumField(); i++ {
+		field := value.Field(i)
+		switch {
+		case field.Type() == reflect.TypeOf(types.HostEventArgument{}) && base.Host != nil:
+			field.Set(reflect.ValueOf(*base.Host))
+		case field.Type() == reflect.TypeOf(types.DatacenterEventArgument{}):
+			field.Set(reflect.ValueOf(*base.Datacenter))
+		}
+	}
 }
 
 func (h *History) matching(filter *types.EventFilterSpec) []types.BaseEvent {

@@ -1,4 +1,4 @@
-"""`warmspare doctor`: can what warmspare depends on be used, looked at before the first run."""
+"""`warmspare doctor`: can what a sync depends on be used, looked at before the first run; owns the checks' order."""
 
 from __future__ import annotations
 
@@ -8,44 +8,123 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from warmspare.cli import options
+from warmspare.errors import ConfigError, WarmspareError
 
 if TYPE_CHECKING:
+    from warmspare.config.settings import Repository, Settings
     from warmspare.observe.events import Events, Meter
     from warmspare.source.vddk_doctor import Check
 
 WRONG = 2
 STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 
+Section = tuple[str, "list[Check]"]
+
 
 def doctor(
     vddk: Annotated[
-        Path, typer.Option("--vddk", metavar="DIR", help="VMware's VDDK, unpacked: the folder with lib64.")
-    ],
+        Path | None,
+        typer.Option("--vddk", metavar="DIR", help="Only a VDDK: the folder with lib64 that it was unpacked to."),
+    ] = None,
+    config: options.Config = None,
+    vm: Annotated[
+        list[str] | None, typer.Option("--vm", metavar="NAME", help="Only these VMs of the configuration.")
+    ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
-    """Check a VDDK: found, complete, for this machine, and able to start."""
+    """Check VDDK, repositories, vCenter, and each VM: privileges, change tracking, snapshots, its host's port."""
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.source.vddk_doctor import examine
+        if vddk is not None:
+            if config is not None or vm:
+                raise ConfigError("--vddk checks a VDDK alone", hint="leave out --config and --vm, or --vddk")
+            from warmspare.source.vddk_doctor import examine
 
-        checks = await examine(vddk)
-        for check in checks if json else []:
-            events.emit(
-                "check", name=check.name, state=check.state, found=check.found, meaning=check.meaning
-            )
-        if not json:
-            show(checks)
+            sections: list[Section] = [(f"VDDK in {vddk}", await examine(vddk))]
+        else:
+            from warmspare.config.load import load
+
+            sections = await _configured(load(options.config_path(config)), vm or [], events)
+        checks = [check for _, section in sections for check in section]
         wrong = sum(check.state == "wrong" for check in checks)
         if json:
+            for subject, section in sections:
+                for check in section:
+                    events.emit(
+                        "check", subject=subject, name=check.name, state=check.state, found=check.found,
+                        meaning=check.meaning,
+                    )  # fmt: skip
             events.emit("doctor.done", wrong=wrong, notes=sum(check.state == "note" for check in checks))
+        else:
+            for subject, section in sections:
+                show(subject, section)
         return WRONG if wrong else 0
 
     return execute(work, as_json=json, debug=debug)
 
 
-def show(checks: list[Check]) -> None:
+async def _configured(settings: Settings, names: list[str], events: Events) -> list[Section]:
+    """Everything that the VMs of the configuration depend on."""
+    from warmspare.cli.protect import chosen, open_session
+    from warmspare.source import vddk_doctor
+    from warmspare.vsphere.doctor import examine
+    from warmspare.vsphere.find import find
+
+    vms = chosen(settings, names)
+    sections: list[Section] = []
+    for directory, config in dict.fromkeys((vm.vcenter.vddk, vm.vcenter.vddk_config) for vm in vms):
+        sections.append((f"VDDK in {directory}", await vddk_doctor.examine(directory, config)))
+    for repository in dict.fromkeys(vm.repository for vm in vms):
+        sections.append((f"repository {repository.name}", [await _repository(repository)]))
+    for vcenter in dict.fromkeys(vm.vcenter for vm in vms):
+        subject = f"vCenter {vcenter.name}"
+        try:
+            async with open_session(vcenter, events) as session:
+                for vm in [vm for vm in vms if vm.vcenter == vcenter]:
+                    try:
+                        for info in await find(session, vm.find):
+                            checks = await examine(session, info, vm.policy)
+                            sections.append((f"VM {info.name} of {vcenter.name}", checks))
+                    except ConfigError as error:
+                        sections.append((f"VM {vm.name} of {vcenter.name}", [_wrong("VM", error)]))
+        except WarmspareError as error:
+            sections.append((subject, [_wrong("vCenter", error)]))
+    return sections
+
+
+def _wrong(name: str, error: WarmspareError) -> Check:
+    from warmspare.source.vddk_doctor import Check
+
+    return Check(name, "wrong", error.what + (f" ({error.where})" if error.where else ""), error.hint)
+
+
+async def _repository(repository: Repository) -> Check:
+    """Whether it can be read, and is one."""
+    from warmspare.repository.chain import open_repository
+    from warmspare.source.vddk_doctor import Check
+    from warmspare.store.opening import open_store
+
+    try:
+        store = open_store(
+            repository.uri, endpoint_url=repository.endpoint_url, profile=repository.profile, region=repository.region
+        )
+        try:
+            found = await open_repository(store, create=False)
+            vms = [name for name in await found.vms() if name]
+        finally:
+            await store.close()
+    except ConfigError as error:
+        if error.what.startswith("there is no warmspare repository"):
+            return Check("repository", "note", repository.uri, "nothing is there yet: the first sync makes it")
+        return _wrong("repository", error)
+    except WarmspareError as error:
+        return _wrong("repository", error)
+    return Check("repository", "ok", f"{repository.uri}, with restore points of {len(vms)} VMs")
+
+
+def show(subject: str, checks: list[Check]) -> None:
     """One readable table."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -57,4 +136,6 @@ def show(checks: list[Check]) -> None:
         table.add_column(title, overflow="fold")
     for check in checks:
         table.add_row(check.name, Text(check.state, style=STYLES[check.state]), check.found, check.meaning)
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(subject, soft_wrap=True)
+    console.print(table)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from warmspare import __version__
-from warmspare.cli import apply, config, demo, doctor, points, sync
+from warmspare.cli import apply, config, demo, doctor, points, sync, vms
 from warmspare.cli.output import JsonOutput, complain, error_event
 from warmspare.errors import ConfigError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("sync")(sync.sync)
 app.command("apply")(apply.apply)
 app.command("points")(points.points)
+app.command("vms")(vms.vms)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.add_typer(config.app, name="config")

@@ -47,7 +47,9 @@ def telling(error: BaseException) -> BaseException:
 
 
 @contextlib.asynccontextmanager
-async def _ticking(events: Events, meter: Meter, names: tuple[str, ...], period_s: float) -> AsyncIterator[None]:
+async def ticking(events: Events, meter: Meter, names: tuple[str, ...], period_s: float) -> AsyncIterator[None]:
+    """Emit the meter's progress now and then for as long as the context lasts."""
+
     async def tick() -> None:
         while True:
             await asyncio.sleep(period_s)
@@ -75,7 +77,7 @@ async def _supervised(work: Work, events: Events, meter: Meter, names: tuple[str
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
     try:
-        async with _ticking(events, meter, names, period_s):
+        async with ticking(events, meter, names, period_s):
             return await work(events, meter)
     except asyncio.CancelledError:
         if not interrupted:

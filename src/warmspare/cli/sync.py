@@ -12,8 +12,9 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
-    from warmspare.source.base import DiskInput, Source
+    from warmspare.source.base import DiskInput, Machine, Source
     from warmspare.store.base import Store
+    from warmspare.sync.pipeline import SyncResult
 
 UNPROTECTED = 7
 VDDK_SCHEME = "vddk://"
@@ -21,14 +22,25 @@ VDDK_SCHEME = "vddk://"
 
 def sync(
     disks: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="DISK...",
-            help="Disk images or devices, as PATH or NAME=PATH (NAME: the disk's ID); vddk:///PATH reads through VDDK.",
+            help="Disk images or devices, as PATH or NAME=PATH (NAME: the disk's ID); vddk:///PATH reads through VDDK. "
+            "None: the VMs of the configuration.",
         ),
-    ],
-    vm: options.Vm,
-    repo: options.Repo,
+    ] = None,
+    vm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vm", metavar="NAME", help="What the VM is called in the repository; without disks, in the configuration."
+        ),
+    ] = None,
+    all_vms: Annotated[bool, typer.Option("--all", help="Every VM of the configuration.")] = False,
+    repo: Annotated[
+        str | None,
+        typer.Option("--repo", metavar="URI", help="For disks: s3://BUCKET/PREFIX, file:///PATH or a path."),
+    ] = None,
+    config: options.Config = None,
     extents: Annotated[
         list[Path] | None,
         typer.Option(
@@ -42,26 +54,44 @@ def sync(
     ] = None,
     level: Annotated[
         str, typer.Option("--level", metavar="N|auto", help="zstd level 1 to 9, or follow the bottleneck.")
-    ] = "auto",
+    ] = "",
     vddk: Annotated[
         Path | None,
-        typer.Option("--vddk", metavar="DIR", help="VMware's VDDK, unpacked: what reads the disks given as vddk:///PATH."),
+        typer.Option("--vddk", metavar="DIR", help="VMware's VDDK, unpacked: reads the disks given as vddk:///PATH."),
     ] = None,
     endpoint_url: options.Endpoint = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
-    """Make a restore point of a VM from its disks."""
+    """Make a restore point of a VM: of given disks, or of VMs that the configuration names."""
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
+        number = parse_level(level or "auto")
+        if not disks:
+            if repo or extents or vddk or endpoint_url:
+                raise ConfigError(
+                    "--repo, --extents, --vddk and --endpoint-url go with disks, and none was given",
+                    hint="the configuration has them for its VMs; see `warmspare config example`",
+                )
+            if bool(vm) == all_vms:
+                raise ConfigError("which VMs is not said", hint="give --vm NAME, once or more, or --all, or disks")
+            from warmspare.cli.protect import sync_configured
+            from warmspare.config.load import load
+
+            settings = load(options.config_path(config))
+            return await sync_configured(settings, vm or [], state, number if level else "", events, meter)
+        if not vm or len(vm) != 1 or not repo or all_vms or config is not None:
+            raise ConfigError(
+                "disks are of one VM: give --vm NAME once, and --repo URI",
+                hint="--all and --config are for VMs of the configuration, without disks",
+            )
         from warmspare.store.opening import open_store
 
-        number = parse_level(level)
         store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url))
         try:
             inputs = await open_disks(disks, extents or [], vddk, events)
-            return await _sync(store, vm, inputs, state or options.state_root(), number, events, meter)
+            return await _sync(store, vm[0], inputs, state or options.state_root(), number, events, meter)
         finally:
             await store.close()
 
@@ -79,8 +109,13 @@ async def _sync(
         result = await Sync(store, machine, state, events, level=level, meter=meter).run()
     finally:
         await machine.close()
+    return finished(machine, result, events)
+
+
+def finished(machine: Machine, result: SyncResult, events: Events) -> int:
+    """Say what a sync did; its exit code."""
     events.emit(
-        "sync.done", vm=vm, point=result.point.label, parent=result.parent.label if result.parent else None,
+        "sync.done", vm=machine.vm_id, point=result.point.label, parent=result.parent.label if result.parent else None,
         bytes_read=result.bytes_read, bytes_changed=result.bytes_changed, bytes_sent=result.bytes_sent,
         seconds=round(result.seconds, 3), findings=result.findings, unprotected=result.unprotected,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from warmspare.cli.wording import duration, sentence, size
 from warmspare.observe.events import Event
 
 _LOUD = {
+    "sync.failed": "red",
     "finding": "yellow",
     "unprotected": "bold red",
     "apply.waiting": "yellow",
@@ -35,14 +36,14 @@ class TerminalOutput:
             console=self._console,
             transient=True,
         )
-        self._task: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}  # by VM, where there are several
 
     def event(self, event: Event) -> None:
         if event["event"] == "progress":
             self._show(event)
             return
-        if event["event"] in ("sync.done", "apply.done"):
-            self._stop()
+        if event["event"] in ("sync.done", "sync.failed", "apply.done"):
+            self._stop(event.get("vm_name", ""))
         text = sentence(event)
         if text:
             style = _LOUD.get(event["event"]) or _QUIET.get(event["event"]) or ""
@@ -57,18 +58,21 @@ class TerminalOutput:
             parts.insert(0, f"{size(event['bytes_done'] / event['seconds'])}/s")
         if event["seconds_left"] >= 0:
             parts.append(f"{duration(event['seconds_left'])} left")
-        if self._task is None:
-            self._task = self._progress.add_task("", total=None, figures="")
+        name = event.get("vm_name", "")
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=None, figures="")
             self._progress.start()
         self._progress.update(
-            self._task, total=event["bytes_total"], completed=event["bytes_done"], figures="  ".join(parts)
+            self._tasks[name], total=event["bytes_total"], completed=event["bytes_done"], figures="  ".join(parts)
         )
 
-    def _stop(self) -> None:
-        if self._task is not None:
+    def _stop(self, name: str) -> None:
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            self._progress.remove_task(task)
+        if not self._tasks:
             self._progress.stop()
-            self._progress.remove_task(self._task)
-            self._task = None
 
     def close(self) -> None:
-        self._stop()
+        for name in list(self._tasks):
+            self._stop(name)

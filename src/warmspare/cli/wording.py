@@ -65,6 +65,12 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         else "the last run died before it published; what it left was removed"
     ),
     "sync.done": _sync_done,
+    "sync.failed": lambda e: f"FAILED: {e['message']}",
+    "sync.all": lambda e: (
+        f"{e['vms']} VMs: {e['vms'] - e['failed']} done"
+        + (f", {e['failed']} failed" if e["failed"] else "")
+        + (f", {e['unprotected']} with something unprotected" if e["unprotected"] else "")
+    ),
     "source.open": lambda e: f"disk {e['disk']}: opened through VDDK {e['vddk']}, read by {e['transport']}",
     "source.retry": lambda e: f"{e['message']}; trying again in {duration(e['seconds'])}",
     "source.warning": lambda e: f"warning: {e['message']}",
@@ -72,6 +78,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         f"applying {e['vm']!r} to {e['target']}: restore point {e['point']}"
         + (f", from {e['before']}" if e["before"] else ", from nothing")
     ),
+    "disk.start": lambda e: _disk_start(e),
     "apply.point": lambda e: f"at restore point {e['point']} of {e['created']}",
     "apply.waiting": lambda e: f"waiting for the store: {e['message']}",
     "apply.done": _apply_done,
@@ -101,7 +108,6 @@ def _disk_start(e: Event) -> str:
 
 def sentence(event: Event) -> str | None:
     """What a person is told of an event; None for those that only programs need."""
-    if event["event"] == "disk.start":
-        return _disk_start(event)
     words = _WORDS.get(event["event"])
-    return words(event) if words else None
+    text = words(event) if words else None
+    return f"{event['vm_name']}: {text}" if text and "vm_name" in event else text

@@ -84,22 +84,27 @@ class LastPoint:
     """What a machine may know of the restore point that this sync goes on from.
 
     created: RFC 3339, by the clock of the sender that made it. disks: by ID. interrupted: a run since then died.
+    hardware: as the machine gave it then (`Opened.hardware`).
     """
 
     created: str
     disks: dict[str, LastDisk]
     interrupted: bool
+    hardware: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A machine ready to be read: one moment of all its disks.
 
-    unprotected: (name, reason) of disks that can't be. hardware: what recovery needs to know, as JSON takes it.
+    unprotected: (name, reason) of disks that can't be protected. excluded: of those that the user left out: they
+    stand in the restore point too, but are no reason to warn each time. hardware: what recovery needs to know, as JSON
+    takes it.
     """
 
     disks: list[DiskInput]
     unprotected: list[tuple[str, str]] = field(default_factory=list)
+    excluded: list[tuple[str, str]] = field(default_factory=list)
     hardware: dict[str, Any] = field(default_factory=dict)
 
 

@@ -77,7 +77,7 @@ class _Parts:
     requests: int
     completions: int
     control: asyncio.WriteTransport
-    log: asyncio.ReadTransport
+    log: asyncio.BaseTransport
 
 
 class ReaderProcess:
@@ -117,17 +117,21 @@ class ReaderProcess:
             near, far = socket.socketpair()
             ours.callback(near.close)
             theirs.callback(far.close)
-            log, far_log = os.pipe2(os.O_CLOEXEC)
-            log_file = ours.enter_context(open(log, "rb", buffering=0))
-            theirs.callback(os.close, far_log)
-            os.set_blocking(far_log, False)  # a log that nobody reads must not stop the library
+            # Not a pipe: uvloop closes the descriptor of a file that it is given twice, and in between another thread
+            # may have opened something under the same number. A socket it lets go of properly.
+            log, far_log = socket.socketpair()
+            ours.callback(log.close)
+            theirs.callback(far_log.close)
+            far_log.setblocking(False)  # a log that nobody reads must not stop the library
             native.Ring(view)  # formatted before the reader maps it
-            process = _spawn(library_dir, settings, far.fileno(), memory, size, requests, completions, far_log)
+            descriptors = (far.fileno(), memory, size, requests, completions)
+            process = _spawn(library_dir, settings, descriptors, far_log.fileno())
             ours.callback(process.wait)
             ours.callback(process.kill)
             log_lines, answers = _Lines(8192), _Lines()
-            log_transport, _ = await loop.connect_read_pipe(lambda: log_lines, log_file)
-            near.setblocking(False)
+            for ours_too in (log, near):
+                ours_too.setblocking(False)
+            log_transport, _ = await loop.create_unix_connection(lambda: log_lines, sock=log)
             control, _ = await loop.create_unix_connection(lambda: answers, sock=near)
             parts = _Parts(process, view, requests, completions, control, log_transport)
             self = cls(settings, [secret for secret in secrets if secret], parts, answers, log_lines)
@@ -262,12 +266,12 @@ class ReaderProcess:
 
 
 def _spawn(
-    library_dir: Path, settings: ProcessSettings, control: int, memory: int, size: int, requests: int,
-    completions: int, log: int,
-) -> subprocess.Popen[bytes]:  # fmt: skip
+    library_dir: Path, settings: ProcessSettings, numbers: tuple[int, int, int, int, int], log: int
+) -> subprocess.Popen[bytes]:
+    """numbers: what the reader is called with (vddk_host.py)."""
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     environment.update({"LD_LIBRARY_PATH": str(library_dir), **settings.environment})
-    numbers = (control, memory, size, requests, completions)
+    control, memory, _, requests, completions = numbers
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "warmspare.source.vddk_host", *map(str, numbers)],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, close_fds=True,

@@ -179,7 +179,7 @@ class VddkSession:
             raise SourceError(
                 f"{what} through VDDK failed: {text}{times}",
                 where=self.target.server or str(self.install.directory),
-                hint=error.hint or "nothing was published; run again when the cause is mended",
+                hint=error.hint or "run again when the cause is mended",
                 retryable=action is not Action.FATAL,
             )
         if action is Action.SHRINK:

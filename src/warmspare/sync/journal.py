@@ -27,17 +27,11 @@ MAX_ROWS = 1 << 16
 
 
 class RunRecord(msgspec.Struct, frozen=True):
-    """run: 32 hex digits. sequence and parent: the restore point it means to publish, and on top of what.
-
-    left: it came as far as to leave the machine as it was. doubtful: a run before it did not, and nothing was
-    published since.
-    """
+    """run: 32 hex digits. sequence and parent: the restore point it means to publish, and on top of what."""
 
     run: str
     sequence: int
     parent: str | None
-    left: bool = False
-    doubtful: bool = False
 
 
 class PageLog:
@@ -108,17 +102,6 @@ class Journal:
             self.directory.mkdir(parents=True, exist_ok=True)
         self._clear_files()
         write_record(self._record_path, record, WHAT)
-
-    def interrupted(self) -> bool:
-        """Whether some run since the last published one may not have left the machine as it was."""
-        record = self.left_over()
-        return record is not None and (record.doubtful or not record.left)
-
-    def left(self, run: str) -> None:
-        """The machine is as it was before this run: noted if it has not finished otherwise."""
-        record = self.left_over()
-        if record is not None and record.run == run:
-            write_record(self._record_path, msgspec.structs.replace(record, left=True), WHAT)
 
     def page_log(self, index: int) -> PageLog:
         return PageLog(self.directory / f"{index:03d}.pages")

@@ -20,7 +20,7 @@ from warmspare.observe.events import Events
 from warmspare.repository import tables
 from warmspare.repository.chain import Point, PointId, Repository
 from warmspare.repository.objects import manifest_of
-from warmspare.state.files import read_record, write_record
+from warmspare.state.files import local_io, read_record, write_record
 from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.store import layout
 from warmspare.store.threads import in_thread
@@ -39,6 +39,12 @@ class StateRecord(msgspec.Struct, frozen=True):
     vm: str
     sequence: int
     sha256: str
+
+
+class Unsettled(msgspec.Struct, frozen=True):
+    """The run that was the last to touch the machine."""
+
+    run: str
 
 
 class DiskState:
@@ -63,6 +69,7 @@ class LocalState:
         self.directory = self.home / repository.id
         self.journal = Journal(self.directory / "run")
         self._record_path = self.directory / "state.json"
+        self._unsettled = self.directory / "unsettled.json"
 
     def last(self) -> PointId | None:
         """The newest restore point this sender saw. IntegrityError if the repository at this URI is another
@@ -87,6 +94,19 @@ class LocalState:
             point.sequence if point else 0, point.sha256 if point else "",
         )  # fmt: skip
         write_record(self._record_path, record, WHAT)
+
+    def unsettled(self) -> bool:
+        """Whether some run since the last published point may not have left the machine as it was."""
+        return self._unsettled.exists()
+
+    def unsettle(self, run: str) -> None:
+        """Before the machine is touched; durable."""
+        write_record(self._unsettled, Unsettled(run), WHAT)
+
+    def settle(self) -> None:
+        """The machine is as it was."""
+        with local_io(WHAT, self._unsettled):
+            self._unsettled.unlink(missing_ok=True)
 
     def open_disk(self, disk_id: str) -> DiskState:
         return DiskState(self.directory / "disks" / layout.encode_name(disk_id))

@@ -61,6 +61,7 @@ class Sync:
         self._meter = meter or Meter()
         self._store = CountingStore(store, self._on_sent)
         self._level = level
+        self._doubt = False  # whether a run since the last point may not have left the machine as it was
         self._run = secrets.token_bytes(16)
 
     def _on_sent(self, size: int) -> None:
@@ -86,10 +87,11 @@ class Sync:
             lease = await stack.enter_async_context(Lease.hold(self._store, layout.lease_key(self._key)))
             fresh = await repository.since(self._vm, known)
             head = fresh[-1] if fresh else None
-            interrupted = local.journal.interrupted()
             logs = await self._recover(local, head, fresh)
+            self._doubt = local.unsettled()
+            local.unsettle(self._run.hex())
             stack.push_async_callback(self._leave, local)
-            opened = await self._machine.open(_last(head, interrupted))
+            opened = await self._machine.open(_last(head, self._doubt))
             check_disks(opened.disks)
             run = Run(
                 self._store, self._vm, self._key, self._run, local, head, self._events, self._meter,
@@ -99,12 +101,14 @@ class Sync:
             if head:
                 local.remember(head.id)
             await self._abort_old_uploads()
-            return await self._sync(repository, run, works, opened, lease, interrupted)
+            return await self._sync(repository, run, works, opened, lease)
 
     async def _leave(self, local: LocalState) -> None:
-        """Leave the machine as it was; on every way out, the lease still held."""
+        """Leave the machine as it was; on every way out, the lease still held. A doubt about it ends with the next
+        published point."""
         await self._machine.close()
-        local.journal.left(self._run.hex())
+        if not self._doubt:
+            local.settle()
 
     async def _recover(self, local: LocalState, head: Point | None, fresh: list[Point]) -> dict[str, PageLog]:
         """Look at the run that died, if one did. Returns its page logs by disk if it had published."""
@@ -161,13 +165,12 @@ class Sync:
         return works
 
     async def _sync(
-        self, repository: Repository, run: Run, works: list[DiskRun], opened: Opened, lease: Lease,
-        interrupted: bool,
-    ) -> SyncResult:  # fmt: skip
+        self, repository: Repository, run: Run, works: list[DiskRun], opened: Opened, lease: Lease
+    ) -> SyncResult:
         head = run.head
         sequence = head.id.sequence + 1 if head else 1
         parent = head.id.sha256 if head else None
-        run.local.journal.begin(RunRecord(self._run.hex(), sequence, parent, doubtful=interrupted))
+        run.local.journal.begin(RunRecord(self._run.hex(), sequence, parent))
         self._meter.total_bytes = sum(work.plan.read.total_bytes for work in works)
         self._events.emit(
             "sync.start", vm=self._vm, repository=self._store.uri, sequence=sequence,
@@ -179,10 +182,11 @@ class Sync:
             work.given.source.check()
         disks = [await work.describe(sequence) for work in works]
         unprotected = self._unprotected(opened, head, {disk.id for disk in disks})
+        left_out = [Unprotected(name, reason) for name, reason in opened.excluded]
         record = RestorePoint(
             flags.VERSION, 0, self._vm, self._machine.vm_name, sequence, parent, self._run.hex(), now_text(),
             f"warmspare {__version__}", disks, self._meter.read_bytes, self._meter.changed_bytes,
-            self._store.sent_bytes, unprotected, opened.hardware,
+            self._store.sent_bytes, [*unprotected, *left_out], opened.hardware,
         )  # fmt: skip
         data = point.encode(record)
         new = Point(PointId(sequence, point.identity(data)), record)
@@ -190,6 +194,7 @@ class Sync:
             work.given.source.check()
         lease.check()
         await self._publish(repository, sequence, data)
+        self._doubt = False
         await self._commit(run.local, works, new)
         return SyncResult(
             new.id, head.id if head else None, self._meter.read_bytes, self._meter.changed_bytes,
@@ -210,7 +215,7 @@ class Sync:
 
     def _unprotected(self, opened: Opened, head: Point | None, covered: set[str]) -> list[Unprotected]:
         lost = [Unprotected(name, reason) for name, reason in opened.unprotected]
-        named = {entry.name for entry in lost}
+        named = {entry.name for entry in lost} | {name for name, _ in opened.excluded}
         for disk in head.record.disks if head else []:
             if disk.id not in covered and disk.name not in named and disk.id not in named:
                 lost.append(Unprotected(disk.name, "in the last restore point and not given to this sync"))
@@ -251,7 +256,7 @@ def _last(head: Point | None, interrupted: bool) -> LastPoint | None:
     if head is None:
         return None
     disks = {disk.id: LastDisk(disk.capacity_bytes, disk.change_id) for disk in head.record.disks}
-    return LastPoint(head.record.created, disks, interrupted)
+    return LastPoint(head.record.created, disks, interrupted, head.record.hardware)
 
 
 def check_disks(disks: list[DiskInput]) -> None:

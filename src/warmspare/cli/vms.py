@@ -1,0 +1,84 @@
+"""`warmspare vms`: what is protected, what could be, and why something can't."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from warmspare.cli import options
+
+if TYPE_CHECKING:
+    from warmspare.config.settings import VCenter
+    from warmspare.observe.events import Events, Meter
+    from warmspare.vsphere.listing import Listed, Listing
+
+STYLES = {"protected": "green", "possible": "yellow", "impossible": "red"}
+MISSING = 2
+
+
+def vms(config: options.Config = None, json: options.Json = False, debug: options.Debug = False) -> int:
+    """List the VMs of every vCenter of the configuration: protected, possible, impossible and why."""
+    from warmspare.cli.run import execute
+
+    async def work(events: Events, meter: Meter) -> int:
+        from warmspare.cli.protect import open_session
+        from warmspare.config.load import load
+        from warmspare.vsphere.listing import listing
+
+        settings = load(options.config_path(config))
+        count, missing = 0, 0
+        for vcenter in settings.vcenters:
+            configured = [vm for vm in settings.vms if vm.vcenter == vcenter]
+            async with open_session(vcenter, events) as session:
+                found = await listing(session, configured)
+            count += len(found.vms)
+            missing += len(found.missing)
+            if json:
+                report(vcenter, found, events)
+            else:
+                show(vcenter, found)
+        if json:
+            events.emit("vms.done", count=count, missing=missing)
+        return MISSING if missing else 0
+
+    return execute(work, as_json=json, debug=debug)
+
+
+def report(vcenter: VCenter, found: Listing, events: Events) -> None:
+    """One event a VM, and one for each entry of the configuration that means none."""
+    for one in found.vms:
+        events.emit("vm", vcenter=vcenter.name, **fields(one))
+    for name, reason in found.missing:
+        events.emit("vm.missing", vcenter=vcenter.name, name=name, message=reason)
+
+
+def fields(one: Listed) -> dict[str, Any]:
+    """A VM as an event's fields."""
+    vm = one.vm
+    return {
+        "vm": vm.instance_uuid, "vm_name": vm.name, "path": vm.path, "host": vm.host, "power": vm.power,
+        "state": one.state, "names": list(one.names), "reason": one.reason, "disks": one.disks,
+        "left_out": [{"name": name, "reason": reason} for name, reason in one.left_out],
+        "change_tracking": vm.change_tracking,
+    }  # fmt: skip
+
+
+def show(vcenter: VCenter, found: Listing) -> None:
+    """A table of one vCenter."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in ("VM", "", "as", "disks", "why"):
+        table.add_column(title, overflow="fold")
+    for one in found.vms:
+        total = one.disks + len(one.left_out)
+        why = "; ".join([*([one.reason] if one.reason else []), *(f"{name}: {text}" for name, text in one.left_out)])
+        state = Text(one.state, style=STYLES[one.state])
+        table.add_row(one.vm.path, state, ", ".join(one.names), f"{one.disks} of {total}", why)
+    for name, reason in found.missing:
+        table.add_row("", Text("missing", style="bold red"), name, "", reason)
+    console = Console(highlight=False)
+    console.print(f"vCenter {vcenter.name} ({vcenter.host})", soft_wrap=True)
+    console.print(table)

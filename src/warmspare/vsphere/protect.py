@@ -1,0 +1,279 @@
+"""A VM that is protected: makes one moment of its disks, opens it, and leaves the VM as it was on every way out.
+
+The order is VMware's: what an earlier run left is removed and merged before a new snapshot is taken, for the other
+order has corrupted file systems; the changed areas are asked for at the snapshot, against the change IDs of the last
+published restore point. The lease is the sync's; whoever gets here is alone with this VM and repository.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import re
+import time
+from dataclasses import replace
+from typing import Any
+
+from warmspare.config.settings import Policy
+from warmspare.errors import SourceError, WarmspareError
+from warmspare.model import Extents
+from warmspare.observe.events import Events
+from warmspare.source.base import DiskInput, LastPoint, Opened
+from warmspare.vsphere import changes, faults, history, tracking, trust
+from warmspare.vsphere.devices import Disk, read_disks
+from warmspare.vsphere.history import History
+from warmspare.vsphere.inventory import VmInfo, read_one
+from warmspare.vsphere.marker import Marker
+from warmspare.vsphere.protectable import EXCLUDED, Judged, judge, refusal
+from warmspare.vsphere.reading import Access, SnapshotDisk, Vddk
+from warmspare.vsphere.session import VsphereSession
+from warmspare.vsphere.snapshot import Snapshots, Timing
+
+SKEW_S = 60.0  # events are stamped by several clocks
+LEAVE_S = 900.0  # the most that cleaning up may take; what is left then, the next run removes
+
+
+class VsphereMachine:
+    """See source.base.Machine. session: open, and shared or not; it stays open.
+
+    vm: as it was found. repository: its URI, which marks the snapshots, hashed. run: unique to this sync.
+    enable_tracking: whether change tracking may be switched on.
+    """
+
+    readable_again = False
+
+    def __init__(
+        self,
+        session: VsphereSession,
+        vm: VmInfo,
+        policy: Policy,
+        vddk: Vddk,
+        events: Events,
+        *,
+        repository: str,
+        run: str,
+        timing: Timing | None = None,
+        skew_s: float = SKEW_S,
+        enable_tracking: bool = True,
+    ) -> None:
+        self.vm_id, self.vm_name = vm.instance_uuid, vm.name
+        self._session, self._vm, self._policy, self._events = session, vm, policy, events
+        self._run = run
+        self._skew = datetime.timedelta(seconds=skew_s)
+        self._enable_tracking = enable_tracking
+        self._snapshots = Snapshots(session, vm, Marker.of(repository, vm.instance_uuid, run), events, timing)
+        self._access = Access(session, vddk, vm.moref, f"warmspare-{vm.instance_uuid}", events)
+        self._disks: list[SnapshotDisk] = []
+        self._moref: str | None = None  # of our snapshot, known and there
+        self._touched = False  # whether something of ours may be on the VM
+        self._leaving = asyncio.Lock()
+
+    @property
+    def _where(self) -> str:
+        return f"VM {self.vm_name} at {self._session.where}"
+
+    # -- opening --------------------------------------------------------------------------------------------------
+
+    async def open(self, last: LastPoint | None) -> Opened:
+        try:
+            with faults.told("protecting the VM", self._where):
+                return await self._open(last)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open(self, last: LastPoint | None) -> Opened:
+        vm = await read_one(self._session, self._vm.moref, self.vm_name)
+        judged = self._judged(vm)
+        self.vm_name = vm.name
+        self._touched = True
+        left_by = await self._removed(vm, last)
+        if last is not None and left_by - {last.hardware.get(trust.RUN)}:
+            last = replace(last, interrupted=True)  # also where that run died before its journal could tell
+        vm, untracked = await self._tracked(judged)
+        self._snapshots.check_chain(vm)
+        await self._access.prepare()
+        taken_at = await history.now(self._session)
+        taken = await self._snapshots.take(
+            self._policy.snapshot_name, self._policy.quiesce, powered_on=vm.power == "poweredOn"
+        )
+        self._moref = taken.moref
+        frozen = await self._frozen(vm, judged, taken.moref)
+        suspicion = await self._suspicion(vm, last)
+        inputs = []
+        for disk in frozen:
+            changed, reason = await self._changed(disk, last, untracked, suspicion)
+            source = SnapshotDisk(self._access, taken.moref, disk, f"{self._where}, {disk.label}")
+            self._disks.append(source)
+            attributes = _attributes(vm, disk, quiesced=taken.quiesced)
+            inputs.append(DiskInput(source, changed, reason, disk.change_id, attributes, _file_name(disk, frozen)))
+        hardware: dict[str, Any] = vm.hardware()
+        hardware |= {
+            trust.TAKEN: taken_at.isoformat(), trust.TREE: vm.tree.as_json(), "vcenter": self._session.about,
+            trust.RUN: self._run, "quiesced": taken.quiesced,
+        }  # fmt: skip
+        unprotected = [(disk.label, reason) for disk, reason in judged.others if reason != EXCLUDED]
+        excluded = [(disk.label, reason) for disk, reason in judged.others if reason == EXCLUDED]
+        return Opened(inputs, unprotected, excluded, hardware)
+
+    def _judged(self, vm: VmInfo) -> Judged:
+        judged = judge(vm, self._policy.disks)
+        why, hint = refusal(vm, judged)
+        if why:
+            raise SourceError(f"the VM can't be protected: {why}", where=self._where, hint=hint)
+        for pattern in judged.unmatched:
+            self._warn(f"no disk of it is meant by {str(pattern)!r} of the configuration")
+        return judged
+
+    async def _removed(self, vm: VmInfo, last: LastPoint | None) -> set[str]:
+        """Nothing of ours is on the VM any more, and its disks are merged. The runs that had left something."""
+        left_by = await self._snapshots.remove_ours()
+        if vm.consolidation_needed or left_by:
+            await self._snapshots.consolidate()
+        if left_by or (last is not None and last.interrupted):
+            await self._access.end(crashed=True)
+        return left_by
+
+    async def _tracked(self, judged: Judged) -> tuple[VmInfo, str]:
+        """Changes of the disks are tracked. The VM as it is then, and why they are not, if so."""
+        vm = await read_one(self._session, self._vm.moref, self.vm_name)
+        keys = [disk.key for disk in judged.disks]
+        name = self._policy.snapshot_name
+        return await tracking.ensure(
+            self._session, vm, keys, self._snapshots, name, self._events, allowed=self._enable_tracking
+        )
+
+    async def _frozen(self, vm: VmInfo, judged: Judged, moref: str) -> list[Disk]:
+        """The protected disks as the snapshot has them. SourceError if they are not the ones that were meant."""
+        found = {
+            disk.key: disk for disk in read_disks(await changes.snapshot_devices(self._session, moref, self._where))
+        }
+        known = {disk.key: disk.uuid for disk in vm.disks}
+        if {key: disk.uuid for key, disk in found.items()} != known:
+            raise SourceError(
+                "the VM's disks were changed while the snapshot was taken",
+                where=self._where,
+                hint="run again",
+                retryable=True,
+            )
+        return [found[disk.key] for disk in judged.disks]
+
+    # -- what changed ---------------------------------------------------------------------------------------------
+
+    async def _suspicion(self, vm: VmInfo, last: LastPoint | None) -> tuple[str, trust.Left | None, History]:
+        """Why no disk's tracking is to be believed, and what else is known since the last point."""
+        nothing = History(())
+        if last is None or self._policy.full_compare == "always":
+            return "", None, nothing
+        left = trust.Left.of(last.hardware)
+        known = nothing
+        if left is not None and not last.interrupted:
+            hosts = {vm.host_moref, left.host}
+            known = await history.since(self._session, vm.moref, hosts, left.taken - self._skew)
+        return trust.of_vm(last, left, vm.tree, known), left, known
+
+    async def _changed(
+        self, disk: Disk, last: LastPoint | None, untracked: str, suspicion: tuple[str, trust.Left | None, History]
+    ) -> tuple[Extents | None, str]:
+        """The extents that may have changed, or None and why everything is read. SourceError where everything would
+        have to be read and the policy forbids it."""
+        if last is None:
+            return None, "there is no restore point yet"
+        if self._policy.full_compare == "always":
+            return None, "the configuration says so"
+        of_vm, left, known = suspicion
+        before = last.disks.get(disk.uuid)
+        reason = (of_vm if before else "") or trust.of_disk(disk, last, left, known)
+        if before and not reason:
+            found = await self._asked(disk, before.change_id, untracked)
+            if found.extents is not None:
+                return found.extents, ""
+            reason = found.reason
+        if self._policy.full_compare == "error" and before is not None:
+            raise SourceError(
+                f"{disk.label} would have to be compared in full, which the configuration forbids: {reason}",
+                where=self._where,
+                hint='allow it with full_compare = "auto", for one run at least',
+            )
+        return None, reason
+
+    async def _asked(self, disk: Disk, since: str | None, untracked: str) -> changes.Changed:
+        """What vSphere says has changed on a disk since a change ID."""
+        if untracked and not disk.change_id:
+            return changes.Changed(None, untracked)
+        if why := changes.no_base(since, disk.change_id):
+            return changes.Changed(None, why)
+        assert since is not None and self._moref is not None
+        return await changes.changed_areas(
+            self._session, self._vm.moref, self._moref, disk.key, disk.capacity_bytes, since,
+            f"{self._where}, {disk.label}",
+        )  # fmt: skip
+
+    # -- leaving --------------------------------------------------------------------------------------------------
+
+    async def all_read(self) -> None:
+        """See Machine. What can't be removed now is tried again by `close`."""
+        await self._leave()
+
+    async def close(self) -> None:
+        """See Machine. A cancel does not end it, but it is bounded; it never raises for what it could not remove."""
+        if not self._touched and not self._disks:
+            return
+        task = asyncio.create_task(self._leave(), name="leaving the VM")
+        until, cancelled = time.monotonic() + LEAVE_S, False
+        while not task.done():
+            try:
+                await asyncio.wait([task], timeout=max(until - time.monotonic(), 0.0))
+            except asyncio.CancelledError:
+                cancelled = True
+            if time.monotonic() >= until:
+                task.cancel()
+                await asyncio.wait([task])
+                self._warn(f"it could not be cleaned up within {LEAVE_S:.0f} s; the next run goes on with that")
+        if not task.cancelled():
+            task.result()
+        if cancelled:
+            raise asyncio.CancelledError
+
+    async def _leave(self) -> None:
+        """Close the disks, remove the snapshot, end the access; what fails is a warning, and done again if called."""
+        async with self._leaving:
+            for disk in self._disks:
+                await disk.close()
+            if not self._touched:
+                return
+            try:
+                with faults.told("removing the snapshot", self._where):
+                    if self._moref is not None:
+                        await self._snapshots.remove(self._moref)
+                        self._moref = None
+                    else:  # none, or one that was being taken when this run was interrupted
+                        await self._snapshots.remove_ours(leftover=False)
+                    self._touched = False
+                    await self._snapshots.consolidate()
+            except WarmspareError as error:
+                self._warn(f"{error}")
+            await self._access.end()
+
+    def _warn(self, message: str) -> None:
+        self._events.emit("source.warning", message=f"VM {self.vm_name}: {message}")
+
+
+def _attributes(vm: VmInfo, disk: Disk, *, quiesced: bool) -> dict[str, str]:
+    """For people: where the disk was."""
+    return {
+        "vm": vm.path, "label": disk.label, "key": str(disk.key), "path": disk.base_path,
+        "controller": f"{disk.controller}{disk.bus}:{disk.unit}", "datastore": disk.datastore,
+        "quiesced": "yes" if quiesced else "no",
+    }  # fmt: skip
+
+
+def _file_name(disk: Disk, disks: list[Disk]) -> str:
+    """What its replica is called: by its label, and by its key too where others have the same."""
+    base = _slug(disk)
+    same = sum(_slug(other) == base for other in disks)
+    return f"{base}.raw" if same == 1 else f"{base}-{disk.key}.raw"
+
+
+def _slug(disk: Disk) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", disk.label.lower()).strip("-")[:80] or f"disk-{disk.key}"

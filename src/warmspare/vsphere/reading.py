@@ -1,0 +1,137 @@
+"""How the disks of one VM are read through VDDK: one source a disk, opened when it is read; and the access to the VM
+that VDDK wants to be told of before the snapshot and after it. Owns no snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+from warmspare.config.settings import VCenter
+from warmspare.errors import ConfigError, SourceError
+from warmspare.model import Extents
+from warmspare.observe.events import Events
+from warmspare.source import vddk_install
+from warmspare.source.base import Hole, Span
+from warmspare.source.vddk import VddkSource
+from warmspare.source.vddk_install import Install
+from warmspare.source.vddk_session import Settings, Target, VddkSession
+from warmspare.vsphere.devices import Disk
+from warmspare.vsphere.session import VsphereSession
+
+
+@dataclass(frozen=True, slots=True)
+class Vddk:
+    """Which VDDK, and how it is to read. transports: modes in order of preference, `nbdssl:nbd`."""
+
+    install: Install
+    settings: Settings = field(default_factory=Settings)
+    transports: str | None = None
+    nfc_port: int = 0
+
+    @classmethod
+    def of(cls, vcenter: VCenter) -> Vddk:
+        """As the configuration has it. ConfigError where there is no VDDK."""
+        install = vddk_install.find(vcenter.vddk)
+        return cls(install, Settings(config=vcenter.vddk_config), ":".join(vcenter.transport) or None)
+
+
+class Access:
+    """VDDK's way to one VM. moref: the VM's. identity: of whoever accesses it, the same in every run."""
+
+    def __init__(self, session: VsphereSession, vddk: Vddk, moref: str, identity: str, events: Events) -> None:
+        self._session, self._vddk, self._events = session, vddk, events
+        self._moref, self._identity = moref, identity
+        self._prepared = False
+
+    async def target(self, snapshot: str | None) -> Target:
+        """Where VDDK connects to. The password is asked for anew."""
+        server = self._session.server
+        return Target(
+            server=server.host, port=server.port, vm=self._moref, snapshot=snapshot,
+            thumbprint=self._session.thumbprint_sha1, user=server.user, password=await self._session.password(),
+            transports=self._vddk.transports, nfc_port=self._vddk.nfc_port,
+        )  # fmt: skip
+
+    async def prepare(self) -> None:
+        """Before the snapshot: the VM is not to move while it is read. Where that is refused it is read all the same,
+        for a reading that loses its host tries again; SourceError where VDDK can't get through at all."""
+        vddk = await self._vddk_session()
+        self._prepared = True  # whatever comes of it, it is to be ended
+        try:
+            await vddk.prepare_for_access(self._identity)
+        except SourceError as error:
+            if error.retryable:
+                raise
+            self._events.emit("source.warning", message=f"the VM may move while it is read: {error.what}")
+        finally:
+            await vddk.close()
+
+    async def end(self, *, crashed: bool = False) -> None:
+        """After the snapshot is gone. crashed: also where this run prepared nothing. Its failure is a warning."""
+        if not (self._prepared or crashed):
+            return
+        try:
+            vddk = await self._vddk_session()
+            try:
+                await vddk.end_access(self._identity)
+                self._prepared = False
+            finally:
+                await vddk.close()
+        except (SourceError, ConfigError, OSError) as error:
+            self._events.emit("source.warning", message=f"vCenter may go on to keep the VM from moving: {error}")
+
+    async def _vddk_session(self) -> VddkSession:
+        return VddkSession(self._vddk.install, await self.target(None), self._vddk.settings, self._events)
+
+    async def open(self, snapshot: str, disk: Disk) -> VddkSource:
+        """Open a disk of a snapshot. disk: as the snapshot has it. SourceError, too where VDDK and vSphere differ."""
+        source = await VddkSource.open(
+            self._vddk.install, await self.target(snapshot), disk.path, disk.uuid, settings=self._vddk.settings,
+            events=self._events,
+        )  # fmt: skip
+        if source.capacity_bytes != disk.capacity_bytes:
+            await source.close()
+            raise SourceError(
+                f"VDDK says that {disk.label} has {source.capacity_bytes} bytes, and vSphere {disk.capacity_bytes}",
+                where=disk.path,
+                hint="it is not the disk that was meant, or it was resized just now; nothing was published",
+                retryable=True,
+            )
+        return source
+
+
+class SnapshotDisk:
+    """A disk of a snapshot as a source. It is opened when it is read: a server drops handles that lie idle, a host has
+    memory for about fifty, and each takes a process here."""
+
+    def __init__(self, access: Access, snapshot: str, disk: Disk, where: str) -> None:
+        self.name, self.where = disk.uuid, where
+        self._access, self._snapshot, self._disk = access, snapshot, disk
+        self._source: VddkSource | None = None
+        self._closed = False
+
+    @property
+    def capacity_bytes(self) -> int:
+        return self._disk.capacity_bytes
+
+    def check(self) -> None:
+        """Nothing to ask: a snapshot does not change."""
+
+    async def read(self, extents: Extents) -> AsyncGenerator[Span | Hole, None]:
+        """See Source.read."""
+        if self._closed:
+            raise SourceError("the disk's snapshot was let go already", where=self.where, hint="run again")
+        source = self._source = await self._access.open(self._snapshot, self._disk)
+        items = source.read(extents)
+        try:
+            async for item in items:
+                yield item
+        finally:
+            await items.aclose()
+            await source.close()
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._source is not None:
+            await self._source.close()

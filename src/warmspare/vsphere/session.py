@@ -1,0 +1,295 @@
+"""One login at a vCenter or ESXi host: owns the connection, the threads that block on it and the one layer of retries.
+
+Everything that pyVmomi does blocks, so it runs in a few threads of the session. Callers give a step without arguments
+and get its result; faults of the API come through as they are, but for NotAuthenticated, after which the session logs
+in again. Where the connection fails a step is repeated with backoff until a deadline, unless it creates something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import ssl
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pyVmomi import SoapStubAdapter, vim, vmodl
+
+from warmspare.config.settings import VCenter
+from warmspare.errors import ConfigError, SourceError
+from warmspare.observe.events import Events
+from warmspare.vsphere import faults, tls
+
+_T = TypeVar("_T")
+
+API_VERSION = "vim.version.version11"  # 6.5: every server from it on speaks it, and it has all that is used here
+THREADS = 8
+RELOGINS = 3  # sessions lost in a row, each right after its login
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where to log in. password: asked for anew at each login, off the event loop. thumbprint: SHA-256 in hex."""
+
+    host: str
+    user: str
+    password: Callable[[], str] = field(repr=False)
+    port: int = 443
+    thumbprint: str | None = None
+    ca_file: Path | None = None
+
+    @classmethod
+    def of(cls, vcenter: VCenter) -> Server:
+        """As the configuration has it."""
+        password = vcenter.password.reveal
+        return cls(vcenter.host, vcenter.user, password, vcenter.port, vcenter.thumbprint, vcenter.ca_file)
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to try. deadline_s: from a call's first failure on; a vCenter takes minutes to restart. backoff_s
+    doubles up to backoff_most_s. connect_s, call_s: for a connection, and for an answer. cancel_s: how long a
+    cancelled call is waited for. keep_alive_s: an idle session ends after half an hour on the server."""
+
+    deadline_s: float = 300.0
+    backoff_s: float = 0.5
+    backoff_most_s: float = 15.0
+    connect_s: float = 15.0
+    call_s: float = 300.0
+    cancel_s: float = 5.0
+    keep_alive_s: float = 300.0
+
+
+class _Stub(SoapStubAdapter):  # type: ignore[misc]
+    """pyVmomi's adapter, which also knows the connections in use, so that they can be cut."""
+
+    def __init__(self, server: Server, context: ssl.SSLContext, patience: Patience) -> None:
+        super().__init__(
+            server.host, server.port, version=API_VERSION, sslContext=context,
+            httpConnectionTimeout=patience.connect_s, poolSize=THREADS,
+        )  # fmt: skip
+        self._call_s = patience.call_s
+        self._in_use: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def GetConnection(self) -> Any:
+        connection = super().GetConnection()
+        connection.sock.settimeout(self._call_s)
+        self._in_use.add(connection)
+        return connection
+
+    def ReturnConnection(self, connection: Any) -> None:
+        self._in_use.discard(connection)
+        super().ReturnConnection(connection)
+
+    def cut(self) -> None:
+        """End every connection, whatever a thread waits for on it."""
+        for connection in list(self._in_use):
+            with contextlib.suppress(OSError, AttributeError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+        self.DropConnections()
+
+
+class VsphereSession:
+    """Use as an async context manager; it connects and logs in on entry. One session serves several VMs.
+
+    content, trust: of the server, known once connected.
+    """
+
+    def __init__(self, server: Server, events: Events, patience: Patience | None = None) -> None:
+        self.server, self.events = server, events
+        self.patience = patience or Patience()
+        self.content: Any = None
+        self.trust: tls.Trust | None = None
+        self._stub: _Stub | None = None
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="vsphere")
+        self._login_lock = asyncio.Lock()
+        self._logins = 0
+        self._valid = False
+        self._closed = False
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> VsphereSession:
+        try:
+            await self.call("logging in", lambda: None)
+        except BaseException:
+            await self.close()
+            raise
+        self._keeper = asyncio.create_task(self._keep_alive(), name="vsphere keep-alive")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def where(self) -> str:
+        return self.server.where
+
+    @property
+    def thumbprint_sha1(self) -> str:
+        """Of the server's certificate, as VDDK wants it."""
+        assert self.trust is not None
+        return self.trust.sha1
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """For other connections to the same server."""
+        assert self.trust is not None
+        return self.trust.context
+
+    @property
+    def about(self) -> str:
+        """What the server says it is."""
+        return str(self.content.about.fullName)
+
+    async def password(self) -> str:
+        """The password, asked for now."""
+        return await self._in_thread(self.server.password)
+
+    def bound(self, kind: Any, moref: str) -> Any:
+        """A managed object of this session: `bound(vim.VirtualMachine, "vm-12")`."""
+        return kind(moref, self._stub)
+
+    async def call(self, what: str, step: Callable[[], _T]) -> _T:
+        """The step's result; it is repeated when the connection fails, so it must be one that may be repeated.
+
+        what: for messages: "reading the VM". Faults of the API are raised as they are. SourceError when vCenter stays
+        away past the deadline, ConfigError when login or certificate are refused. After a cancel nothing runs any
+        more, or only until the connection's own end of patience.
+        """
+        return await self._persist(what, step, repeat=True)
+
+    async def once(self, what: str, step: Callable[[], _T]) -> _T:
+        """As `call`, for a step that creates something: repeated only where it certainly was not done. AnswerLostError
+        where that isn't known; the caller must look before it asks again."""
+        return await self._persist(what, step, repeat=False)
+
+    async def _persist(self, what: str, step: Callable[[], _T], *, repeat: bool) -> _T:
+        until, failures, lost = 0.0, 0, 0
+        while True:
+            try:
+                login = await self._ready()
+            except ssl.SSLCertVerificationError as error:
+                raise tls.untrusted(error, self.where) from None
+            except faults.TROUBLE as error:
+                failures += 1
+                until = await self._wait(what, error, failures, until)
+                continue
+            try:
+                return await self._in_thread(step)
+            except vim.fault.NotAuthenticated:  # it was not done, whatever it was
+                lost += 1
+                if lost > RELOGINS:
+                    raise SourceError(
+                        f"vCenter forgets the session again and again, {what}",
+                        where=self.where,
+                        hint="look at its limits of sessions",
+                        retryable=True,
+                    ) from None
+                if self._logins == login:
+                    self._valid = False
+            except ssl.SSLCertVerificationError as error:
+                raise tls.untrusted(error, self.where) from None
+            except faults.TROUBLE as error:
+                if not repeat and not faults.unsent(error):
+                    raise faults.AnswerLostError(faults.text(error)) from None
+                failures += 1
+                until = await self._wait(what, error, failures, until)
+
+    async def _wait(self, what: str, error: Exception, failures: int, until: float) -> float:
+        """Wait before the next try; when the last may begin. SourceError where trying is over."""
+        now = time.monotonic()
+        until = until or now + self.patience.deadline_s
+        most = min(self.patience.backoff_s * 2 ** min(failures - 1, 16), self.patience.backoff_most_s)
+        wait_s = most * random.uniform(0.5, 1.0)  # noqa: S311
+        if now + wait_s > until or faults.hopeless(error):
+            raise SourceError(
+                f"vCenter can't be reached, {what}: {faults.text(error)}",
+                where=self.where,
+                hint="check name, port and network; run again when it is back",
+                retryable=True,
+            ) from None
+        self.events.emit("source.retry", message=f"{what}: {faults.text(error)}", attempt=failures, seconds=wait_s)
+        await asyncio.sleep(wait_s)
+        return until
+
+    async def _ready(self) -> int:
+        """Logged in; the number of that login."""
+        async with self._login_lock:
+            if not self._valid:
+                await self._in_thread(self._log_in)
+                self._valid = True
+                self._logins += 1
+                self.events.emit(
+                    "vsphere.login", server=self.where, user=self.server.user, about=self.about,
+                    again=self._logins > 1,
+                )  # fmt: skip
+            return self._logins
+
+    def _log_in(self) -> None:
+        """In a thread: connect if need be, and log in."""
+        server = self.server
+        if self._stub is None:
+            trust = tls.establish(server.host, server.port, server.thumbprint, server.ca_file, self.patience.connect_s)
+            stub = _Stub(server, trust.context, self.patience)
+            self.content = vim.ServiceInstance("ServiceInstance", stub).RetrieveContent()
+            self.trust, self._stub = trust, stub
+        self._stub.cookie = ""  # of a session that is no more
+        try:
+            self.content.sessionManager.Login(server.user, server.password(), None)
+        except (vim.fault.InvalidLogin, vim.fault.NoPermission) as fault:
+            # never tried again: accounts get locked that way
+            raise ConfigError(
+                f"vCenter refuses the login of {server.user}: {faults.text(fault)}",
+                where=self.where,
+                hint="check user and password, and whether the account is locked",
+            ) from None
+        except vmodl.MethodFault as fault:
+            raise faults.as_error("logging in", fault, self.where) from None
+
+    async def _in_thread(self, step: Callable[[], _T]) -> _T:
+        if self._closed:
+            raise RuntimeError("the vSphere session is closed")
+        future = asyncio.get_running_loop().run_in_executor(self._pool, step)
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, even if nobody waits
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future], timeout=self.patience.cancel_s)
+            raise
+
+    async def _keep_alive(self) -> None:
+        clock = self.bound(vim.ServiceInstance, "ServiceInstance")
+        while True:
+            await asyncio.sleep(self.patience.keep_alive_s)
+            # whatever is wrong, the next call that somebody needs will meet it and say so
+            with contextlib.suppress(*faults.TROUBLE, vmodl.MethodFault, SourceError, ConfigError):
+                await self._in_thread(clock.CurrentTime)
+
+    async def close(self) -> None:
+        """Log out and end the threads. May be called again."""
+        if self._closed:
+            return
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        stub = self._stub
+        if stub is not None and self._valid:
+            with contextlib.suppress(*faults.TROUBLE, vmodl.MethodFault, TimeoutError):
+                async with asyncio.timeout(self.patience.cancel_s):
+                    await self._in_thread(self.content.sessionManager.Logout)
+        self._closed = True
+        if stub is not None:
+            stub.cut()  # a thread that still waits for an answer gets an error instead
+        self._pool.shutdown(wait=False, cancel_futures=True)

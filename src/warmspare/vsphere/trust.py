@@ -1,0 +1,129 @@
+"""When change tracking must not be believed since the last restore point; a pure judgement, which says why.
+
+Since vSphere 6.5 corrupt tracking raises no error, so what is known to corrupt it (VMware KB 1021607, 1020128, 2090639)
+is looked for in vCenter's events and the tree of snapshots, and assumed where neither reaches back. A wrong suspicion
+costs one full compare, of which only real differences are sent; a wrong trust costs data.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+from warmspare.source.base import LastPoint
+from warmspare.vsphere.devices import Disk
+from warmspare.vsphere.history import HOST_EVENTS, Happening, History
+from warmspare.vsphere.tree import Tree
+
+# What a restore point's hardware holds for the next run.
+TAKEN, TREE, DISKS, HOST, RUN = "taken", "snapshots", "disks", "host_moref", "run"
+
+_REVERTED = (
+    "com.vmware.vc.vm.VmStateRevertedToSnapshot", "VirtualMachine.revertToCurrentSnapshot", "vm.Snapshot.revert",
+    "VirtualMachine.revertToSnapshot",
+)  # fmt: skip
+_RESTARTED = (
+    "com.vmware.vc.ha.VmRestartedByHAEvent", "VmRestartedOnAlternateHostEvent", "VmFailoverFailed",
+    "VmDasBeingResetEvent", "VmDasBeingResetWithScreenshotEvent", "VmDasResetFailedEvent",
+    "com.vmware.vc.HA.VmRestartedByHAEvent", "com.vmware.vc.HA.FailedRestartAfterIsolationEvent",
+)  # fmt: skip
+_MOVED = ("VmRelocatedEvent", "VirtualMachine.relocate")
+_REGISTERED = ("VmRegisteredEvent", "VmDiscoveredEvent", "VmRemovedEvent")
+_TOLD_TO_STOP = (
+    "VmStoppingEvent", "VmGuestShutdownEvent", "VirtualMachine.powerOff", "VirtualMachine.shutdownGuest",
+    "VmSuspendedEvent",
+)  # fmt: skip
+_KILLED = "esx.problem.vm.kill.unexpected"
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What the last restore point says of the VM: when, by vCenter's clock, its snapshot was about to be taken, and
+    which snapshots of others there were."""
+
+    taken: datetime.datetime
+    tree: Tree | None
+    paths: dict[str, str]  # by UUID of the disk: its base file
+    host: str  # its moref
+
+    @classmethod
+    def of(cls, hardware: dict[str, Any]) -> Left | None:
+        """Of a restore point's hardware; None where it does not say when."""
+        try:
+            taken = datetime.datetime.fromisoformat(hardware[TAKEN])
+        except (KeyError, TypeError, ValueError):
+            return None
+        disks = hardware.get(DISKS)
+        entries = [d for d in disks if isinstance(d, dict)] if isinstance(disks, list) else []
+        paths = {str(disk.get("uuid")): str(disk.get("base_path")) for disk in entries}
+        host = str(hardware.get(HOST) or "")
+        return cls(taken, Tree.parse(hardware.get(TREE)), paths, host) if taken.tzinfo else None
+
+
+def of_vm(last: LastPoint, left: Left | None, tree: Tree, history: History) -> str:
+    """Why no disk's tracking is to be believed; "" where nothing speaks against it. tree: without snapshots of ours."""
+    if last.interrupted:
+        return "the last run was not finished"
+    if left is None:
+        return "the last restore point does not say when its snapshot was taken"
+    if history.gap:
+        return history.gap
+    if reason := _of_tree(left, tree):
+        return reason
+    told_to_stop = False
+    for event in history.happenings:
+        told_to_stop = told_to_stop or event.kind in _TOLD_TO_STOP
+        if reason := _of_event(event, told_to_stop=told_to_stop):
+            return f"{reason} ({event.kind}, {event.time})"
+        if event.kind == "VmPoweredOffEvent":
+            told_to_stop = False
+    return ""
+
+
+def of_disk(disk: Disk, last: LastPoint, left: Left | None, history: History) -> str:
+    """Why this disk's tracking is not to be believed, beyond what holds for the VM."""
+    before = last.disks.get(disk.uuid)
+    if before is None:
+        return "it is not in the last restore point"
+    if before.capacity_bytes != disk.capacity_bytes:
+        return f"its capacity went from {before.capacity_bytes} to {disk.capacity_bytes} bytes"
+    changed = next((one for one in history.happenings if disk.key in one.devices), None)
+    if changed is not None:
+        return f"the disk was removed or added ({changed.kind}, {changed.time})"
+    path = left.paths.get(disk.uuid) if left is not None else None
+    if path and path != disk.base_path:
+        return f"it moved from {path} to {disk.base_path}"
+    return ""
+
+
+def _of_tree(left: Left, tree: Tree) -> str:
+    """Whether the VM goes on from where we left it: the nearest surviving snapshot that it ran on then must be the
+    nearest old one that it runs on now. Anything else was a revert."""
+    if left.tree is None:
+        return "the last restore point does not say which snapshots there were"
+    here = {node.moref for node in tree.nodes}
+    expected = next((moref for moref in left.tree.chain() if moref in here), "")
+    old = {node.moref for node in left.tree.nodes}
+    found = next((moref for moref in tree.chain() if moref in old), "")
+    if expected != found:
+        return "the VM runs on another snapshot than at the last restore point: it was reverted"
+    return ""
+
+
+def _of_event(event: Happening, *, told_to_stop: bool) -> str:
+    if event.kind in _REVERTED:
+        return "the VM was reverted to a snapshot"
+    if event.kind in _RESTARTED:
+        return "the VM was restarted after a failure"
+    if event.kind in HOST_EVENTS:
+        return "its host failed or was lost"
+    if event.kind in _MOVED or event.moved:
+        return "its files were moved to another datastore"
+    if event.kind in _REGISTERED:
+        return "it was registered anew"
+    if event.kind.startswith(_KILLED):
+        return "the VM was killed by its host"
+    if event.kind == "VmPoweredOffEvent" and not told_to_stop:
+        return "it went off without having been told to"
+    return ""

@@ -1,0 +1,184 @@
+"""What vSphere's answers are taken for: changed areas, snapshot trees, events. No vCenter is needed."""
+
+from __future__ import annotations
+
+import datetime
+from array import array
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from warmspare.model import normalise
+from warmspare.source.base import LastDisk, LastPoint
+from warmspare.vsphere import changes, trust
+from warmspare.vsphere.devices import Disk
+from warmspare.vsphere.history import Happening, History
+from warmspare.vsphere.marker import parse
+from warmspare.vsphere.tree import Node, Tree
+
+CAPACITY = 1 << 20
+NOW = datetime.datetime(2024, 5, 1, 12, tzinfo=datetime.UTC)
+DISK = Disk(
+    2000, "Hard disk 1", "pvscsi", 0, 0, CAPACITY, "6000C29a", "[ds1] a/a-000001.vmdk", "[ds1] a/a.vmdk", 2,
+    "persistent", True, "", "sharingNone", "noSharing", "52 de/3",
+)  # fmt: skip
+LAST = LastPoint("2024-05-01T13:00:00Z", {DISK.uuid: LastDisk(CAPACITY, "52 de/2")}, False)
+
+
+def page(offset: int, length: int, areas: list[tuple[int, int]]) -> Any:
+    return SimpleNamespace(
+        startOffset=offset, length=length, changedArea=[SimpleNamespace(start=at, length=n) for at, n in areas]
+    )
+
+
+@given(st.lists(st.integers(0, CAPACITY), min_size=2, max_size=40, unique=True), st.integers(1, 5), st.data())
+def test_true_pages_are_taken_and_mended_ones_are_not(cuts: list[int], at_once: int, data: st.DataObject) -> None:
+    cuts = sorted(cuts)[: len(cuts) // 2 * 2]
+    areas = [(cuts[i], cuts[i + 1] - cuts[i]) for i in range(0, len(cuts), 2)]
+    pages, offset = [], 0
+    for first in range(0, len(areas), at_once):
+        some = areas[first : first + at_once]
+        end = some[-1][0] + some[-1][1] if first + at_once < len(areas) else CAPACITY
+        pages.append(page(offset, end - offset, some))
+        offset = end
+    starts, lengths = array("q"), array("q")
+    for one in pages:
+        assert changes._take(one, one.startOffset, CAPACITY, starts, lengths) == ""
+    got = normalise(np.frombuffer(starts, np.int64), np.frombuffer(lengths, np.int64))
+    assert got.pairs() == normalise([at for at, _ in areas], [n for _, n in areas]).pairs()
+
+    one = data.draw(st.sampled_from(pages))
+    area = data.draw(st.sampled_from(one.changedArea))
+    spoil = data.draw(st.sampled_from(["start", "length", "before", "after", "nothing", "twice"]))
+    asked = one.startOffset
+    if spoil == "start":
+        one.startOffset += data.draw(st.sampled_from([-512, 512]))
+    elif spoil == "length":
+        one.length = data.draw(st.sampled_from([0, -1, CAPACITY + 1 - asked]))
+    elif spoil == "before":
+        area.start = asked - 1
+    elif spoil == "after":
+        area.length = asked + one.length - area.start + 1
+    elif spoil == "nothing":
+        area.length = data.draw(st.sampled_from([0, -1]))
+    else:
+        one.changedArea.append(area)
+    assert changes._take(one, asked, CAPACITY, array("q"), array("q")) != ""
+
+
+@pytest.mark.parametrize(
+    ("last", "now", "reason"),
+    [
+        ("52 de/1", "52 de/2", ""),
+        ("52 de/9", "52 de/2", ""),  # never ordered
+        ("52 de/1", "52 df/1", "began anew"),
+        ("nonsense", "nonsense", "began anew"),
+        (None, "52 de/1", "no change ID"),
+        ("52 de/1", None, "not at work"),
+        ("52 de/1", "", "not at work"),
+    ],
+)
+def test_change_ids(last: str | None, now: str | None, reason: str) -> None:
+    found = changes.no_base(last, now)
+    assert reason in found and bool(found) is bool(reason)
+
+
+def tree(current: str, *chains: str) -> Tree:
+    """Of branches like "a-b-c", whose snapshots hang one on another."""
+    nodes: dict[str, Node] = {}
+    for chain in chains:
+        parent = ""
+        for moref in chain.split("-"):
+            nodes.setdefault(moref, Node(moref, moref, "", "2024-05-01T00:00:00+00:00", parent, False))
+            parent = moref
+    return Tree(tuple(nodes.values()), current)
+
+
+@pytest.mark.parametrize(
+    ("left", "here", "reverted"),
+    [
+        (tree(""), tree(""), False),
+        (tree(""), tree("a", "a"), False),  # somebody took one
+        (tree("a", "a"), tree("a", "a"), False),
+        (tree("b", "a-b"), tree("c", "a-b-c"), False),
+        (tree("b", "a-b"), tree("a", "a"), False),  # b was removed
+        (tree("b", "a-b"), tree("", ""), False),  # all were removed
+        (tree("b", "a-b"), tree("c", "c"), False),  # all were removed, and one taken
+        (tree("c", "a-b-c"), tree("c", "a-c"), False),  # one between was removed
+        (tree("b", "a-b"), tree("a", "a-b"), True),
+        (tree("b", "a-b"), tree("c", "a-b", "a-c"), True),
+        (tree("b", "a-b", "a-d"), tree("d", "a-b", "a-d"), True),
+        (tree("", "a"), tree("a", "a"), True),
+    ],
+)
+def test_trees(left: Tree, here: Tree, reverted: bool) -> None:
+    parsed = Tree.parse(left.as_json())
+    assert parsed is not None and parsed.chain() == left.chain()
+    before = trust.Left(NOW, parsed, {}, "host-1")
+    assert ("reverted" in trust.of_vm(LAST, before, here, History(()))) is reverted
+
+
+def test_a_tree_without_some() -> None:
+    whole = tree("d", "a-b-c-d", "b-e")
+    rest = whole.without({"b", "d"})
+    assert rest.chain() == ["c", "a"] and [node.moref for node in rest.nodes] == ["a", "c", "e"]
+
+
+def test_what_the_last_point_says() -> None:
+    hardware = {
+        "taken": NOW.isoformat(), "snapshots": tree("a", "a").as_json(), "host_moref": "host-7",
+        "disks": [{"uuid": "u", "base_path": "[x] y"}],
+    }  # fmt: skip
+    left = trust.Left.of(hardware)
+    assert left is not None and (left.taken, left.host, left.paths) == (NOW, "host-7", {"u": "[x] y"})
+    for spoiled in ({}, {"taken": "soon"}, {"taken": 5}, {"taken": "2024-05-01T12:00:00"}):
+        assert trust.Left.of(spoiled) is None
+    for odd in (None, {}, {"nodes": 1}, {"nodes": [{}], "current": ""}, [1]):
+        partial = trust.Left.of(hardware | {"snapshots": odd, "disks": "none"})
+        assert partial is not None and partial.tree is None
+        assert "which snapshots" in trust.of_vm(LAST, partial, tree(""), History(()))
+
+
+def event(kind: str, **more: Any) -> Happening:
+    return Happening(kind, NOW.isoformat(), "", **more)
+
+
+@pytest.mark.parametrize(
+    ("happenings", "reason"),
+    [
+        ([], ""),
+        ([event("VmMigratedEvent")], ""),
+        ([event("VmMigratedEvent", moved=True)], "moved to another datastore"),
+        ([event("VmStoppingEvent"), event("VmPoweredOffEvent")], ""),
+        ([event("VmStoppingEvent"), event("VmPoweredOffEvent"), event("VmPoweredOffEvent")], "went off"),
+        ([event("VirtualMachine.powerOff"), event("VmPoweredOffEvent")], ""),
+        ([event("vm.Snapshot.revert")], "reverted"),
+        ([event("esx.problem.host.coredump")], "its host failed"),
+        ([event("VmReconfiguredEvent", devices=(2000,))], ""),  # of that disk, not of the VM
+    ],
+)
+def test_events(happenings: list[Happening], reason: str) -> None:
+    left = trust.Left(NOW, tree(""), {}, "host-1")
+    found = trust.of_vm(LAST, left, tree(""), History(tuple(happenings)))
+    assert reason in found and bool(found) is bool(reason)
+
+
+def test_one_disk() -> None:
+    left = trust.Left(NOW, tree(""), {DISK.uuid: DISK.base_path}, "host-1")
+    assert trust.of_disk(DISK, LAST, left, History(())) == ""
+    added = History((event("VmReconfiguredEvent", devices=(2000,)),))
+    assert "removed or added" in trust.of_disk(DISK, LAST, left, added)
+    assert trust.of_disk(replace(DISK, key=2001), LAST, left, added) == ""
+    assert "capacity" in trust.of_disk(replace(DISK, capacity_bytes=5), LAST, left, History(()))
+    assert "moved" in trust.of_disk(replace(DISK, base_path="[ds2] a/a.vmdk"), LAST, left, History(()))
+    assert "not in the last" in trust.of_disk(replace(DISK, uuid="other"), LAST, left, History(()))
+
+
+@given(st.text())
+def test_any_description_is_read(text: str) -> None:
+    assert parse(text) is None and parse(text + '{"product": "warmspare"}') is None

@@ -1,0 +1,182 @@
+"""VMs protected by name, with the real command against the fake site: exact, chained, and left as they were."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rig import KIB, MIB, command
+from siterig import SiteRig, site_rig
+from warmspare.store.staging import FileUpload
+from warmspare.vsphere.protect import VsphereMachine
+
+
+def rounds(home: Path, granularity: int, count: int) -> None:
+    """Three VMs, one with three disks; `count` rounds of real writes to each, each followed by a sync of all."""
+    rng = random.Random(granularity)
+    with site_rig(home, granularity=granularity) as rig:
+        one = rig.add("one", [24 * MIB + 512])
+        three = rig.add("three", [9 * MIB, 33 * MIB, 2 * MIB + 1024], firmware="efi")
+        other = rig.add("other", [17 * MIB], host="esx2.example")
+        vms = (one, three, other)
+        for vm in vms:
+            vm.scribble(rng, pieces=30)
+        frozen: dict[str, list[str]] = {vm.name: [] for vm in vms}
+        for _ in range(count):
+            rig.sync()
+            for vm in vms:
+                frozen[vm.name].append(vm.taken[-1])
+                rig.check(vm)
+                assert not rig.clean(vm)
+                vm.scribble(rng, pieces=8, most=60 * KIB)
+        for vm in vms:
+            points = [rig.point(vm, n) for n in rig.sequences(vm)]
+            assert len(points) == count
+            chains(points)
+            for number, snapshot in enumerate(frozen[vm.name], 1):
+                if number in (1, count // 2 + 1):
+                    rig.check(vm, snapshot, at=number)
+        listed = command("points", "--repo", rig.repo).all("point")
+        assert len(listed) == 3 * count
+        names = {event["vm_name"] for event in listed}
+        assert names == {"one", "three", "other"}
+
+
+def chains(points: list[Any]) -> None:
+    """Each point's disks have a change ID of the same tracking as the one before, later in its sequence; and none but
+    the first was compared in full."""
+    for before, after in itertools.pairwise(points):
+        was = {disk.id: disk.change_id for disk in before.disks}
+        for disk in after.disks:
+            uuid, _, number = disk.change_id.rpartition("/")
+            old_uuid, _, old_number = was[disk.id].rpartition("/")
+            assert uuid == old_uuid and int(number) > int(old_number)
+            assert disk.reason == ""
+    assert all(disk.reason for disk in points[0].disks)
+
+
+@pytest.mark.parametrize("granularity", [64 * KIB, 256 * KIB, MIB], ids=["64K", "256K", "1M"])
+def test_every_round_is_exact(tmp_path: Path, granularity: int) -> None:
+    rounds(tmp_path, granularity, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("granularity", [64 * KIB, 256 * KIB, MIB], ids=["64K", "256K", "1M"])
+def test_twenty_rounds_are_exact(tmp_path: Path, granularity: int) -> None:
+    rounds(tmp_path, granularity, 20)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Any:
+    with site_rig(tmp_path) as made:
+        yield made
+
+
+def test_a_restore_point_knows_the_machine(rig: SiteRig) -> None:
+    vm = rig.add("dc02", [4 * MIB, 2 * MIB], firmware="efi", memory_mib=8192, cpus=4)
+    rig.sync("dc02")
+    found = rig.point(vm)
+    assert found.vm_id == vm.spec["instance_uuid"] and found.vm_name == "dc02"
+    hardware = found.hardware
+    assert (hardware["firmware"], hardware["cpus"], hardware["memory_mib"]) == ("efi", 4, 8192)
+    assert hardware["nics"][0]["mac"] == vm.spec["nics"][0]["mac"]
+    assert hardware["nics"][0]["network"] == "VM Network"
+    assert [disk["capacity_bytes"] for disk in hardware["disks"]] == [4 * MIB, 2 * MIB]
+    assert {disk.id for disk in found.disks} == {disk.uuid for disk in vm.disks}
+    assert [disk.name for disk in found.disks] == ["hard-disk-1.raw", "hard-disk-2.raw"]
+    assert rig.site.password not in rig.config.read_text() + str(found)
+
+
+def test_only_what_changed_is_read_and_sent(rig: SiteRig) -> None:
+    vm = rig.add("dc02", [64 * MIB])
+    vm.scribble(random.Random(1), pieces=60)
+    vm.write(0, 5 * MIB, random.Random(3).randbytes(64 * KIB))
+    rig.sync("dc02")
+    vm.write(0, 5 * MIB + 4096, random.Random(2).randbytes(8192))
+    done = rig.sync("dc02").last("sync.done")
+    assert done["bytes_read"] == 64 * KIB and done["bytes_changed"] == 8192
+    assert rig.sync("dc02").last("sync.done")["bytes_read"] == 0
+    rig.check(vm)
+
+
+def test_the_snapshot_goes_when_reading_ends(rig: SiteRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a store that takes its time the snapshot is gone long before the last byte is sent."""
+    moments: dict[str, float] = {}
+    leave, all_read = FileUpload.__aexit__, VsphereMachine.all_read
+
+    async def slowly(upload: FileUpload, *how: Any) -> None:
+        await asyncio.sleep(1.5)
+        moments.setdefault("sent", time.monotonic())
+        await leave(upload, *how)
+
+    async def noted(machine: VsphereMachine) -> None:
+        await all_read(machine)
+        moments["removed"] = time.monotonic()
+        assert not rig.clean(vm)
+
+    vm = rig.add("dc02", [8 * MIB])
+    vm.scribble(random.Random(1), pieces=30)
+    monkeypatch.setattr(FileUpload, "__aexit__", slowly)
+    monkeypatch.setattr(VsphereMachine, "all_read", noted)
+    rig.sync("dc02")
+    assert moments["removed"] < moments["sent"], "the snapshot was held until the bytes were sent"
+    rig.check(vm)
+
+
+def test_little_is_done_while_there_is_a_snapshot(rig: SiteRig) -> None:
+    """Queries and reading, and nothing else: no login, no search, no repository. The time is printed for the reader; no
+    test fails on one."""
+    vm = rig.add("dc02", [8 * MIB])
+    rig.sync("dc02")
+    vm.write(0, 0, b"x" * 4096)
+    began = time.monotonic()
+    rig.sync("dc02")
+    print(f"a whole sync of 64 KiB, snapshot and all, took {time.monotonic() - began:.2f} s")
+    methods = [e["method"] for e in rig.site.journal("call")]
+    last = len(methods) - 1 - methods[::-1].index("CreateSnapshot_Task")
+    during = methods[last + 1 : methods.index("RemoveSnapshot_Task", last)]
+    assert "QueryChangedDiskAreas" in during
+    assert not {"Login", "FindByUuid", "FindByInventoryPath", "CreateContainerView"} & set(during), during
+
+
+def test_one_that_fails_stops_no_other(rig: SiteRig) -> None:
+    good, bad = rig.add("good", [3 * MIB]), rig.add("bad", [3 * MIB])
+    rig.site.rule("CreateSnapshot_Task", vm=bad.moref, fault="GenericVmConfigFault")
+    done = rig.sync(code=3)
+    assert done.last("sync.failed")["vm_name"] == "bad"
+    assert done.last("sync.all") == {"event": "sync.all", "vms": 2, "failed": 1, "unprotected": 0}
+    rig.check(good)
+    assert not rig.sequences(bad) and not rig.clean(bad)
+
+
+def test_all_and_by_folder(rig: SiteRig) -> None:
+    first = rig.site.add_vm("first", [2 * MIB], folder="prod")
+    second = rig.site.add_vm("second", [2 * MIB], folder="prod")
+    rig.site.add_vm("third", [2 * MIB], folder="test")
+    rig.more = '[vm.production]\nfolder = "/DC1/vm/prod"\n'
+    rig.write_config()
+    done = rig.sync("production")
+    assert {e["vm_name"] for e in done.all("sync.done")} == {"first", "second"}
+    rig.check(first)
+    rig.check(second)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--vm", "dc03"], "did you mean dc02"),
+        ([], "which VMs is not said"),
+        (["--all", "--vm", "dc02"], "which VMs is not said"),
+        (["--vm", "dc02", "--repo", "/x"], "go with disks"),
+    ],
+)
+def test_usage(rig: SiteRig, arguments: list[str], told: str) -> None:
+    rig.add("dc02", [MIB])
+    refused = command("sync", "--config", rig.config, *arguments)
+    assert refused.code == 2 and told in refused.stderr

@@ -1,0 +1,89 @@
+"""kill -9 of a sync of a VM at random moments, and two schedulers at once: the VM is left clean, no change missed."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from rig import KIB, MIB
+from siterig import SiteRig, site_rig
+
+ROUNDS = int(os.environ.get("WARMSPARE_SITE_KILLS", "0")) or 100
+
+
+def start(rig: SiteRig, name: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "warmspare", "sync", "--config", rig.config, "--vm", name, "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def campaign(home: Path, seed: int, rounds: int) -> Counter[str]:
+    """Kill, let the guest write, run again; what was met at the moments of the kills."""
+    rng, met = random.Random(seed), Counter[str]()
+    with site_rig(home, granularity=256 * KIB) as rig:
+        vm = rig.add("dc02", [20 * MIB, 9 * MIB + 512])
+        vm.scribble(rng, pieces=60, most=500 * KIB)
+        foreign = vm.foreign_snapshot()
+        rig.sync("dc02")
+        rig.standin.script("latency 10")  # so that there is something to be killed in
+        began = time.monotonic()
+        assert start(rig, "dc02").wait(60) == 0
+        whole_s = time.monotonic() - began
+        for number in range(rounds):
+            vm.scribble(rng, pieces=10)
+            before = rig.sequences(vm)
+            victim = start(rig, "dc02")
+            time.sleep(rng.uniform(0.3, 1.1) * whole_s)
+            victim.kill()
+            victim.communicate()
+            while rig.site.state()[vm.moref]["busy"]:  # what it had asked for goes on without it
+                time.sleep(0.01)
+            ours = [moref for moref in rig.clean(vm) if moref != foreign]
+            published = rig.sequences(vm) != before
+            met["with a snapshot of ours" if ours else "after publication" if published else "without a snapshot"] += 1
+            vm.scribble(rng, pieces=10)
+            done = rig.sync("dc02")
+            what = f"round {number}: {ours} {published} {done.events}"
+            assert rig.clean(vm) == [foreign], f"a snapshot is left, or a foreign one gone: {what}"
+            removed = {e["snapshot"] for e in done.all("snapshot.removed") if e.get("leftover")}
+            assert removed >= set(ours), what  # more, where one was still being taken when its asker died
+            rig.check(vm)
+        for sequence in rig.sequences(vm)[-3:]:
+            assert rig.point(vm, sequence).sequence == sequence
+    print(dict(met))
+    return met
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    met = campaign(tmp_path, 51, 10)
+    assert sum(met.values()) == 10
+
+
+@pytest.mark.slow
+def test_killed_at_a_hundred_moments(tmp_path: Path) -> None:
+    met = campaign(tmp_path, 52, ROUNDS)
+    assert met["with a snapshot of ours"] >= ROUNDS / 10 and len(met) == 3, met
+
+
+def test_two_schedulers_at_once(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    with site_rig(tmp_path) as rig:
+        vm = rig.add("dc02", [20 * MIB])
+        vm.scribble(rng, pieces=60)
+        for _ in range(3):
+            began = time.monotonic()
+            both = [start(rig, "dc02") for _ in range(2)]
+            said = [process.communicate(timeout=60) for process in both]
+            codes = sorted(process.returncode for process in both)
+            assert codes == [0, 6], [err for _, err in said]
+            assert time.monotonic() - began < 30
+            assert not rig.clean(vm)
+            rig.check(vm)
+            vm.scribble(rng, pieces=10)
+        assert len(vm.taken) == len(rig.sequences(vm)) == 3
