@@ -10,12 +10,37 @@ never carries credentials.
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 PART_BYTES = 8 << 20  # the size of every part of an upload but the last; S3 demands at least 5 MiB
+
+Pace = Callable[[int], Awaitable[int]]  # given how many bytes could go, waits; how many may go now, at least one
+
+
+async def unpaced(most: int) -> int:
+    """The pace where there is no limit: all may go."""
+    return most
+
+
+async def paced(pace: Pace, count: int) -> None:
+    """Wait until `count` bytes may have gone."""
+    while count > 0:
+        count -= await pace(count)
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A store that can be slowed down inside a body; an ability that not every store has (see limit.py).
+
+    pace: to be awaited before each piece of a body is sent, on each try of it, and no more to be sent than it
+    returns: `count = await self.pace(min(CHUNK, left))`. `unpaced` until someone sets another. What a sender waits
+    here is no stall of the link.
+    """
+
+    pace: Pace
 
 
 @dataclass(frozen=True, slots=True)
