@@ -12,7 +12,7 @@ import botocore.loaders
 import pytest
 import uvloop
 
-from servers import S3Place, S3Server, moto_server, seaweed_server
+from servers import S3Place, S3Server, make_bucket, moto_server, seaweed_server
 
 _numbers = itertools.count(1)
 
@@ -46,21 +46,6 @@ def moto() -> Iterator[S3Server]:
     with moto_server() as server:
         make_bucket(server, "tests")
         yield server
-
-
-def make_bucket(server: S3Server, bucket: str) -> None:
-    """A new bucket, with the owner's keys."""
-    from botocore.session import get_session
-
-    client = get_session().create_client(
-        "s3",
-        endpoint_url=server.endpoint_url,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        region_name=server.region,
-    )
-    client.create_bucket(Bucket=bucket)
-    client.close()
 
 
 def use_server(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Place:

@@ -150,6 +150,21 @@ def seaweed_server(directory: Path) -> Iterator[S3Server]:
         seaweed.kill()
 
 
+def make_bucket(server: S3Server, bucket: str) -> None:
+    """A new bucket, with the owner's keys."""
+    from botocore.session import get_session
+
+    client = get_session().create_client(
+        "s3",
+        endpoint_url=server.endpoint_url,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name=server.region,
+    )
+    client.create_bucket(Bucket=bucket)
+    client.close()
+
+
 def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:

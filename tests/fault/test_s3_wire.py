@@ -17,8 +17,7 @@ import pytest
 import pytest_asyncio
 from proxy import Flip, Proxy
 
-from conftest import make_bucket, use_server
-from servers import S3Place, Seaweed
+from servers import S3Place, Seaweed, make_bucket
 from warmspare.errors import NotFoundError, StoreError
 from warmspare.store import s3_session
 from warmspare.store.base import PART_BYTES
@@ -92,17 +91,16 @@ async def small_things(store: S3Store, name: str) -> None:
 
 
 async def test_a_third_of_all_connections_is_reset(make: Make, proxy: Proxy, plain: S3Store) -> None:
-    store = make()
     proxy.faults.reset_share, proxy.faults.reset_within = 0.3, 10 * MIB
-    data = noise(5 * PART_BYTES + 1000)
-    for n in range(2):
-        await send(store, f"up/{n}", data)
-    assert await plain.get("up/1") == data
+    data = noise(3 * PART_BYTES + 1000)
+    for n in range(3):
+        await send(make(), f"up/{n}", data)
+        assert await plain.get(f"up/{n}") == data
     proxy.faults.reset_within = 3 * MIB
-    assert await ranges(store, "up/0", len(data)) == data
+    assert await ranges(make(), "up/0", len(data)) == data
     proxy.faults.reset_within = 2000
-    for n in range(6):
-        await small_things(store, str(n))
+    for n in range(10):  # new stores: connections that live are used again, so few are made
+        await small_things(make(), str(n))
     assert proxy.counts["reset"] >= 3
     assert await plain.stale_uploads("up/") == []
 
@@ -246,9 +244,10 @@ async def test_the_server_is_killed_and_comes_back(tmp_path: Path, monkeypatch: 
     try:
         seaweed.start()
         make_bucket(seaweed.server, "tests")
-        place = use_server(seaweed.server, monkeypatch)
+        for name, value in seaweed.server.environment.items():
+            monkeypatch.setenv(name, value)
         patience = Patience(deadline_s=60, stall_s=5, connect_s=1, pause_s=0.05, most_s=0.5)
-        store = S3Store(place.bucket, place.prefix, endpoint_url=place.server.endpoint_url, patience=patience)
+        store = S3Store("tests", "p", endpoint_url=seaweed.server.endpoint_url, patience=patience)
         data = noise(6 * PART_BYTES)
         await send(store, "before", data)
         task = asyncio.create_task(send(store, "x", data))

@@ -89,6 +89,7 @@ def open_session(vcenter: VCenter, events: Events) -> VsphereSession:
 
 async def _sync(found: Found, state: Path | None, level: int | str | None, events: Events, meter: Meter) -> int:
     from warmspare.cli import options
+    from warmspare.cli.run import retrying
     from warmspare.cli.sync import finished
     from warmspare.store.opening import open_store
     from warmspare.sync.pipeline import Sync
@@ -96,8 +97,9 @@ async def _sync(found: Found, state: Path | None, level: int | str | None, event
 
     policy, repository = found.settings.policy, found.settings.repository
     store = open_store(
-        repository.uri, endpoint_url=repository.endpoint_url, profile=repository.profile, region=repository.region
-    )
+        repository.uri, endpoint_url=repository.endpoint_url, profile=repository.profile, region=repository.region,
+        on_retry=retrying(events),
+    )  # fmt: skip
     try:
         machine = VsphereMachine(
             found.session, found.info, policy, found.vddk, events, repository=repository.uri, run=secrets.token_hex(8)

@@ -64,7 +64,7 @@ def sync(
     debug: options.Debug = False,
 ) -> int:
     """Make a restore point of a VM: of given disks, or of VMs that the configuration names."""
-    from warmspare.cli.run import execute
+    from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
         number = parse_level(level or "auto")
@@ -88,7 +88,7 @@ def sync(
             )
         from warmspare.store.opening import open_store
 
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url))
+        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
         try:
             inputs = await open_disks(disks, extents or [], vddk, events)
             return await _sync(store, vm[0], inputs, state or options.state_root(), number, events, meter)

@@ -15,7 +15,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from warmspare.errors import NotFoundError, StoreError
-from warmspare.store.base import ObjectInfo, StaleUpload
+from warmspare.store.base import ObjectInfo, Pace, StaleUpload
 from warmspare.store.layout import check_key, check_prefix, repository_key
 from warmspare.store.patience import Patience
 from warmspare.store.s3_body import body_of, crc32c_of, decode_crc32c, encode_crc32c
@@ -51,6 +51,15 @@ class S3Store:
         )  # fmt: skip
         self.uri = self._connection.uri
         self._bucket_seen = False
+
+    @property
+    def pace(self) -> Pace:
+        """See Paced: asked before each chunk of a body."""
+        return self._connection.pace
+
+    @pace.setter
+    def pace(self, pace: Pace) -> None:
+        self._connection.pace = pace
 
     # -- reading ------------------------------------------------------------------------------------------
 

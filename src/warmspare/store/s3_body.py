@@ -12,6 +12,8 @@ from typing import Any
 
 import crc32c as crc
 
+from warmspare.store.base import Pace, unpaced
+
 CHUNK_BYTES = 256 << 10
 _POLYNOMIAL = 0x82F63B78
 
@@ -19,10 +21,11 @@ _POLYNOMIAL = 0x82F63B78
 class Body:
     """The bytes of a request: botocore sees a file, aiohttp an asynchronous iterable of views.
 
-    on_sent: hears of each chunk once the network has taken it, with what is left.
+    pace: is asked before each chunk. on_sent: hears of each once the network has taken it, with what is left.
     """
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self.pace: Pace = unpaced
         self.on_sent: Callable[[int, int], None] = lambda sent, left: None
         self._view = memoryview(data).cast("B")
         self._at = 0
@@ -47,11 +50,12 @@ class Body:
         return self._at
 
     async def __aiter__(self) -> AsyncIterator[memoryview]:
-        total = self._view.nbytes
-        for at in range(0, total, CHUNK_BYTES):
-            chunk = self._view[at : at + CHUNK_BYTES]
-            yield chunk
-            self.on_sent(chunk.nbytes, total - at - chunk.nbytes)
+        at, total = 0, self._view.nbytes
+        while at < total:
+            count = await self.pace(min(CHUNK_BYTES, total - at))
+            yield self._view[at : at + count]
+            at += count
+            self.on_sent(count, total - at)
 
 
 def body_of(data: bytes | bytearray | memoryview) -> Body | bytes:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from warmspare.store.base import Pace, unpaced
 from warmspare.store.congestion import Window
 from warmspare.store.patience import Again, Patience, Tries
 from warmspare.store.s3_body import Body, decode_crc32c, receive
@@ -59,6 +60,7 @@ class Connection:
         self.base = f"{prefix}/" if prefix else ""
         self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         self.window = Window(concurrency)
+        self.pace: Pace = unpaced
         self.whole_checksums = True  # the server takes ChecksumType FULL_OBJECT
         self.conditional_complete = True  # the server takes If-None-Match on CompleteMultipartUpload
         self._patience = patience or Patience()
@@ -130,14 +132,21 @@ class Connection:
         try:
             async with asyncio.timeout(None) as limit:
                 if isinstance(body, Body):
-                    limit.reschedule(loop.time() + self._patience.connect_s + stall_s)
+
+                    async def pace(most: int) -> int:
+                        limit.reschedule(None)  # what is waited for here is no stall of the link
+                        count = await self.pace(most)
+                        limit.reschedule(loop.time() + stall_s)
+                        return count
 
                     def on_sent(count: int, left: int) -> None:
                         self.window.moved(count)
                         # After the last chunk aiohttp's own limit counts, once what it holds was taken too.
                         limit.reschedule(loop.time() + (stall_s if left else 2 * stall_s))
 
+                    limit.reschedule(loop.time() + self._patience.connect_s + stall_s)
                     body.on_sent = on_sent
+                    body.pace = unpaced if self.pace is unpaced else pace
                 answer: dict[str, Any] = await getattr(client, operation)(Bucket=self.bucket, **parameters)
         except CLIENT_ERRORS as error:
             failure = store_error(error, operation.replace("_", " "), self.where(key), self.endpoint)
