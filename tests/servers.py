@@ -128,7 +128,12 @@ class Seaweed:
                 stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         if wait:
-            _wait_ready(self._process, f"{self.server.endpoint_url}/healthz", self._log)
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Return once it says that it is ready."""
+        assert self._process is not None
+        _wait_ready(self._process, f"{self.server.endpoint_url}/healthz", self._log)
 
     def kill(self) -> None:
         """SIGKILL. (Asked to end, it takes 10 s.)"""

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that misbehaves as a test tells it to, while it runs; refuses to talk to anything but its
+"""A TCP proxy that misbehaves as a test tells it to, while it runs; refuses to talk to anything but its
 target.
 
     with Proxy(port) as proxy:
@@ -23,20 +23,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+from netns import enter
 
 Way = Literal["up", "down"]
 CHUNK_BYTES = 32 << 10
 QUEUE_BYTES = 2 << 20  # that a connection may have on a link with latency, each way
 SOCKET_BYTES = 128 << 10  # so that the kernel does not hide the link from the sender
 POLL_S = 0.01
-EVENTS = 1000
+EVENTS = 1000  # kept; all are counted
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 _START = re.compile(rb"HTTP/1\.|[A-Z]+ /")
-_SLOW_DOWN = (
-    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>SlowDown</Code>'
-    b"<Message>Please reduce your request rate.</Message><RequestId>0</RequestId></Error>"
-)
+_SLOW_DOWN = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>'
 
 
 @dataclass(slots=True)
@@ -238,9 +238,8 @@ class _Pair:
                 await self.proxy.buckets["up"].take(len(data), lambda: self.proxy.faults.up_bytes_s)
             _, _, data = frames.split(data)
         body = b"" if is_head else _SLOW_DOWN
-        head = f"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: {len(_SLOW_DOWN)}\r\n\r\n"
         await asyncio.sleep(self.proxy.faults.latency_s)
-        self.writer.write(head.encode() + body)
+        self.writer.write(b"HTTP/1.1 503 Slow Down\r\nContent-Length: %d\r\n\r\n" % len(_SLOW_DOWN) + body)
         await self.writer.drain()
         return data
 
@@ -268,13 +267,14 @@ class _Pair:
 
 
 class Proxy:
-    """Listens on `port` (a free one) and passes on to 127.0.0.1:`target`. seed: of everything random.
+    """Listens on `port` (a free one) and passes on to 127.0.0.1:`target`. seed: of everything random. listen: the
+    address it listens on. netns: the network namespace that all of it happens in, see netns.py.
 
     counts: connections, requests, up_bytes, down_bytes and every note by its first word. events: (seconds, note).
     """
 
-    def __init__(self, target: int, *, seed: int = 1, faults: Faults | None = None) -> None:
-        self.target, self.faults = target, faults or Faults()
+    def __init__(self, target: int, *, seed: int = 1, listen: str = "127.0.0.1", netns: Path | None = None) -> None:
+        self.target, self.faults, self.listen, self._netns = target, Faults(), listen, netns
         self.random = random.Random(seed)
         self.counts: Counter[str] = Counter()
         self.events: list[tuple[float, str]] = []
@@ -283,11 +283,11 @@ class Proxy:
         self._pairs: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="fault proxy", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="fault proxy", daemon=True)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.listen}:{self.port}"
 
     def __enter__(self) -> Proxy:
         self._thread.start()
@@ -311,7 +311,7 @@ class Proxy:
         self.note(f"blackout {kind}")
         self._call(self._refuse() if kind == "refuse" else self._freeze(True))
         if for_s is not None:
-            self._loop.call_soon_threadsafe(self._loop.call_later, for_s, lambda: self._spawn(self._restore()))
+            self._loop.call_soon_threadsafe(self._loop.call_later, for_s, self._restore_soon)
 
     def restore(self) -> None:
         """End a blackout. What was frozen is reset: its peers have long given it up."""
@@ -323,11 +323,16 @@ class Proxy:
 
     # on the proxy's thread
 
+    def _run(self) -> None:
+        if self._netns is not None:
+            enter(self._netns)
+        asyncio.run(self._main())
+
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self.buckets: dict[Way, _Bucket] = {"up": _Bucket(), "down": _Bucket()}
-        self._chores: set[asyncio.Task[None]] = set()
+        self._chores: list[asyncio.Task[None]] = []
         await self._listen()
         self._ready.set()
         await self._stop.wait()
@@ -337,7 +342,7 @@ class Proxy:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
-        listener.bind(("127.0.0.1", self.port))
+        listener.bind((self.listen, self.port))
         self._server = await asyncio.start_server(self._serve, sock=listener, limit=CHUNK_BYTES, backlog=128)
         self.port = listener.getsockname()[1]
 
@@ -351,9 +356,7 @@ class Proxy:
             await _Pair(self, reader, writer).run()
         except* EOFError:
             polite = True
-        except* (_Reset, OSError):
-            pass
-        except* asyncio.CancelledError:
+        except* (_Reset, OSError, asyncio.CancelledError):
             pass
         finally:
             self._pairs.discard(task)
@@ -362,7 +365,7 @@ class Proxy:
     async def _refuse(self) -> None:
         if self._server is not None:
             self._server.close()
-            self._server = None
+        self._server = None
         await self._abort()
 
     async def _freeze(self, frozen: bool) -> None:
@@ -382,10 +385,8 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*pairs, return_exceptions=True)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
+    def _restore_soon(self) -> None:
+        self._chores.append(self._loop.create_task(self._restore()))
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)

@@ -128,9 +128,9 @@ def test_bandwidth_is_shared_and_steady(proxy: Proxy, way: str) -> None:
 
 def test_resets_after_so_many_bytes(proxy: Proxy) -> None:
     proxy.faults.reset_after = 100_000
-    with connect(proxy) as sock, pytest.raises(ConnectionResetError):
-        while True:
-            exchange(sock, bytes(1000))
+    with connect(proxy) as sock, contextlib.suppress(ConnectionResetError):
+        while len(exchange(sock, bytes(1000))) == 1000:  # the sending thread may have taken the error
+            pass
     assert proxy.counts["reset"] == 1
     assert proxy.counts["up_bytes"] + proxy.counts["down_bytes"] <= 100_000
 
