@@ -25,7 +25,7 @@ from warmspare.store.patience import Patience
 from warmspare.store.s3 import S3Store
 
 MIB = 1 << 20
-QUICK = Patience(deadline_s=15, first_s=3, stall_s=1.0, connect_s=1.0, pause_s=0.02, most_s=0.2)
+QUICK = Patience(deadline_s=15, first_s=1.5, stall_s=0.7, connect_s=0.7, pause_s=0.02, most_s=0.2)
 Make = Callable[..., S3Store]
 
 
@@ -171,7 +171,7 @@ async def test_accepts_and_never_answers(make: Make, proxy: Proxy, plain: S3Stor
     began = time.monotonic()
     with pytest.raises(StoreError, match="did not answer in time") as caught:
         await make().put("x", b"1")
-    assert caught.value.retryable and 1 < time.monotonic() - began < QUICK.first_s + 2.5
+    assert caught.value.retryable and 0.7 < time.monotonic() - began < QUICK.first_s + 2.5
     store = make()
     task = asyncio.create_task(store.create("x", b"1"))
     await asyncio.sleep(0.3)
@@ -182,12 +182,12 @@ async def test_accepts_and_never_answers(make: Make, proxy: Proxy, plain: S3Stor
 async def test_stalls_in_the_middle(make: Make, proxy: Proxy, plain: S3Store) -> None:
     store = make()
     data = noise(3 * PART_BYTES)
-    proxy.faults.up_bytes_s = proxy.faults.down_bytes_s = 10.0 * MIB
+    proxy.faults.up_bytes_s = proxy.faults.down_bytes_s = 16.0 * MIB
     for work in (send(store, "x", data), ranges(store, "x", len(data))):
         task = asyncio.create_task(work)  # type: ignore[arg-type]
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(0.5)
         proxy.faults.freeze = True
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(1.2)
         assert not task.done()
         proxy.faults.freeze = False
         got = await task
@@ -204,8 +204,8 @@ async def test_a_blackout_shorter_than_the_deadline(make: Make, proxy: Proxy, pl
     proxy.faults.up_bytes_s = 40.0 * MIB
     task = asyncio.create_task(send(store, "x", data))
     await asyncio.sleep(0.5)
-    await asyncio.to_thread(proxy.blackout, kind, for_s=3.5)
-    await asyncio.sleep(3)
+    await asyncio.to_thread(proxy.blackout, kind, for_s=2.8)
+    await asyncio.sleep(2.4)
     assert not task.done() and store._connection.window.size == 1
     await task
     assert await plain.get("x") == data
@@ -215,7 +215,7 @@ async def test_a_blackout_shorter_than_the_deadline(make: Make, proxy: Proxy, pl
 
 @pytest.mark.parametrize("kind", ["refuse", "drop"])
 async def test_a_blackout_longer_than_the_deadline(make: Make, proxy: Proxy, plain: S3Store, kind: Any) -> None:
-    impatient = Patience(deadline_s=1.0, stall_s=0.7, connect_s=0.5, pause_s=0.02, most_s=0.2)
+    impatient = Patience(deadline_s=0.8, stall_s=0.5, connect_s=0.5, pause_s=0.02, most_s=0.2)
     store = make(patience=impatient)
     await small_things(store, "before")
     proxy.faults.up_bytes_s = 40.0 * MIB
