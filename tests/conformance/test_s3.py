@@ -19,7 +19,7 @@ from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from servers import S3Place, free_port
 from warmspare.errors import NotFoundError, StoreError
 from warmspare.store import s3, s3_upload
-from warmspare.store.base import PART_BYTES
+from warmspare.store.base import PART_BYTES, Paced
 from warmspare.store.opening import open_store
 from warmspare.store.patience import Patience
 from warmspare.store.s3 import S3Store
@@ -360,6 +360,25 @@ async def test_parts_under_way_are_limited_over_the_whole_store(
     await asyncio.gather(*(one(f"k{n}") for n in range(3)))
     assert wire.parts_most == 2
     assert [info.bytes async for info in store.list("")] == [4 * PART_BYTES] * 3
+
+
+async def test_a_pace_is_kept_and_is_no_stall(seaweed_place: S3Place, make: Make) -> None:
+    impatient = Patience(deadline_s=0, first_s=0, stall_s=0.3, connect_s=0.3)
+    store = make(seaweed_place.bucket, seaweed_place.prefix, patience=impatient)
+    assert isinstance(store, Paced)
+    asked: list[int] = []
+
+    async def pace(most: int) -> int:
+        asked.append(most)
+        await asyncio.sleep(0.4 if len(asked) < 4 else 0)
+        return min(most, 100_000)
+
+    store.pace = pace
+    await store.put("x", bytes(1000))
+    async with store.upload("y") as up:
+        await up.write(bytes(450_000))
+    assert asked == [1000, 256 << 10, 256 << 10, 250_000, 150_000, 50_000]
+    assert await store.get("y") == bytes(450_000)
 
 
 async def test_a_failed_part_fails_the_upload_and_gives_its_place_back(

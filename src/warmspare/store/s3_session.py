@@ -23,6 +23,7 @@ from warmspare.store.s3_errors import public_url
 
 POOL_SPARE = 16  # connections for small requests beside the transfers
 UNSENT_BYTES = 256 << 10  # that the kernel takes of a connection before the link does
+_TCP_NOTSENT_LOWAT = 25  # tcp(7); Python names it from 3.12 on
 _LOOPBACK = ("localhost", "127.", "::1")
 _TALKATIVE = ("botocore", "aiobotocore", "aiohttp")
 _SIGNATURE = "warmspare-s3v4"
@@ -152,6 +153,5 @@ def _socket(address: Any) -> socket.socket:
     counts, progress that is none, and parts that begin at the same time would end at the same time."""
     made = socket.socket(family=address[0], type=address[1], proto=address[2])
     made.setblocking(False)
-    if option := getattr(socket, "TCP_NOTSENT_LOWAT", 25):
-        made.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
+    made.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     return made
