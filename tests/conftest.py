@@ -12,7 +12,7 @@ import botocore.loaders
 import pytest
 import uvloop
 
-from servers import S3Place, S3Server, moto_server, seaweed_server
+from servers import S3Place, S3Server, make_bucket, moto_server, seaweed_server
 
 _numbers = itertools.count(1)
 
@@ -36,7 +36,7 @@ def _read_aws_models_once() -> Iterator[None]:
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A SeaweedFS server: a real S3 that enforces keys, conditions and checksums."""
     with seaweed_server(tmp_path_factory.mktemp("seaweed")) as server:
-        _make_bucket(server, "tests")
+        make_bucket(server, "tests")
         yield server
 
 
@@ -44,22 +44,8 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def moto() -> Iterator[S3Server]:
     """moto's S3."""
     with moto_server() as server:
-        _make_bucket(server, "tests")
+        make_bucket(server, "tests")
         yield server
-
-
-def _make_bucket(server: S3Server, bucket: str) -> None:
-    from botocore.session import get_session
-
-    client = get_session().create_client(
-        "s3",
-        endpoint_url=server.endpoint_url,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        region_name=server.region,
-    )
-    client.create_bucket(Bucket=bucket)
-    client.close()
 
 
 def use_server(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Place:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,51 +80,94 @@ def weed_command() -> str:
     return found
 
 
+class Seaweed:
+    """A SeaweedFS with its data in `directory` (which must exist). It can be killed and started again, ports kept.
+
+    host: where it listens. prefix: what it is started with (`ip netns exec NAME`).
+    """
+
+    def __init__(self, directory: Path, *, host: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
+        ports = {free_port() for _ in range(20)}
+        self._ports = dict(zip(("master", "volume", "filer", "s3"), sorted(ports), strict=False))
+        self.server = S3Server.at(
+            f"http://{host}:{self._ports['s3']}",
+            "test-access",
+            "test-secret-7e1f",
+            reader_access_key="reader-access",
+            reader_secret_key="reader-secret-91c2",
+        )
+        self._directory, self._host, self._prefix = directory, host, list(prefix)
+        self._log = directory / "weed.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        (directory / "data").mkdir()
+        (directory / "s3.json").write_text(json.dumps({"identities": self._identities()}))
+
+    def _identities(self) -> list[dict[str, object]]:
+        def identity(name: str, access: str, secret: str, actions: list[str]) -> dict[str, object]:
+            return {"name": name, "credentials": [{"accessKey": access, "secretKey": secret}], "actions": actions}
+
+        at = self.server
+        return [
+            identity("test", at.access_key, at.secret_key, ["Admin", "Read", "Write", "List", "Tagging"]),
+            identity("reader", at.reader_access_key, at.reader_secret_key, ["Read", "List"]),
+        ]
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it, and wait until it says that it is ready."""
+        at, ports, host = self._directory, self._ports, self._host
+        with self._log.open("ab") as sink:
+            self._process = subprocess.Popen(
+                [
+                    *self._prefix, weed_command(), "-logtostderr=true", "-v=0", "server", f"-dir={at}/data",
+                    f"-ip={host}", f"-ip.bind={host}", "-master.telemetry=false", "-master.volumeSizeLimitMB=1024",
+                    "-volume.max=0", f"-master.port={ports['master']}", f"-volume.port={ports['volume']}",
+                    f"-filer.port={ports['filer']}", f"-filer.localSocket={at}/f.sock", "-filer.disableDirListing",
+                    "-s3", f"-s3.port={ports['s3']}", f"-s3.config={at}/s3.json", f"-s3.localSocket={at}/s.sock",
+                    "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false",
+                ],
+                stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Return once it says that it is ready."""
+        assert self._process is not None
+        _wait_ready(self._process, f"{self.server.endpoint_url}/healthz", self._log)
+
+    def kill(self) -> None:
+        """SIGKILL. (Asked to end, it takes 10 s.)"""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        for role, port in self._ports.items():
+            Path(f"/tmp/seaweedfs-{role}-grpc-{port + _GRPC_OFFSET}.sock").unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def seaweed_server(directory: Path) -> Iterator[S3Server]:
     """A SeaweedFS with its data in `directory` (which must exist), ready when this returns."""
-    ports = {free_port() for _ in range(20)}
-    master, volume, filer, s3 = sorted(ports)[:4]
-    server = S3Server.at(
-        f"http://127.0.0.1:{s3}",
-        "test-access",
-        "test-secret-7e1f",
-        reader_access_key="reader-access",
-        reader_secret_key="reader-secret-91c2",
+    seaweed = Seaweed(directory)
+    try:
+        seaweed.start()
+        yield seaweed.server
+    finally:
+        seaweed.kill()
+
+
+def make_bucket(server: S3Server, bucket: str) -> None:
+    """A new bucket, with the owner's keys."""
+    from botocore.session import get_session
+
+    client = get_session().create_client(
+        "s3",
+        endpoint_url=server.endpoint_url,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name=server.region,
     )
-    config = directory / "s3.json"
-    data = directory / "data"
-    data.mkdir()
-
-    def identity(name: str, access: str, secret: str, actions: list[str]) -> dict[str, object]:
-        return {"name": name, "credentials": [{"accessKey": access, "secretKey": secret}], "actions": actions}
-
-    identities = [
-        identity("test", server.access_key, server.secret_key, ["Admin", "Read", "Write", "List", "Tagging"]),
-        identity("reader", server.reader_access_key, server.reader_secret_key, ["Read", "List"]),
-    ]
-    config.write_text(json.dumps({"identities": identities}))
-    log = directory / "weed.log"
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [
-                weed_command(), "-logtostderr=true", "-v=0", "server", f"-dir={data}", "-ip=127.0.0.1",
-                "-ip.bind=127.0.0.1", "-master.telemetry=false", "-master.volumeSizeLimitMB=1024",
-                "-volume.max=0", f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
-                f"-filer.localSocket={directory}/f.sock", "-filer.disableDirListing", "-s3", f"-s3.port={s3}",
-                f"-s3.config={config}", f"-s3.localSocket={directory}/s.sock", "-s3.port.iceberg=0",
-                "-s3.port.lance=0", "-s3.iam=false",
-            ],
-            stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            _wait_ready(process, f"{server.endpoint_url}/healthz", log)
-            yield server
-        finally:
-            process.kill()  # its data is thrown away, and asked to end it takes 10 s
-            process.wait()
-            for role, port in (("master", master), ("volume", volume), ("filer", filer), ("s3", s3)):
-                Path(f"/tmp/seaweedfs-{role}-grpc-{port + _GRPC_OFFSET}.sock").unlink(missing_ok=True)
+    client.create_bucket(Bucket=bucket)
+    client.close()
 
 
 def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

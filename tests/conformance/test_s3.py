@@ -15,17 +15,20 @@ import crc32c
 import pytest
 import pytest_asyncio
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
-from botocore.retries.standard import ExponentialBackoff
 
 from servers import S3Place, free_port
 from warmspare.errors import NotFoundError, StoreError
-from warmspare.store import s3, s3_client, s3_upload
-from warmspare.store.base import PART_BYTES
+from warmspare.store import s3, s3_upload
+from warmspare.store.base import PART_BYTES, Paced
 from warmspare.store.opening import open_store
+from warmspare.store.patience import Patience
 from warmspare.store.s3 import S3Store
-from warmspare.store.s3_client import Body, Connection, decode_crc32c, encode_crc32c
+from warmspare.store.s3_body import Body, decode_crc32c, encode_crc32c
+from warmspare.store.s3_client import Connection
 
 Make = Callable[..., S3Store]
+ONCE = Patience(deadline_s=0, first_s=0)
+QUICK = Patience(deadline_s=0.3, first_s=0.3, pause_s=0.01, most_s=0.05)
 
 
 @pytest.fixture(params=["seaweed", "moto"])
@@ -41,7 +44,7 @@ async def make() -> AsyncIterator[Make]:
     made: list[S3Store] = []
 
     def build(bucket: str, prefix: str, **more: Any) -> S3Store:
-        made.append(S3Store(bucket, prefix, **more))
+        made.append(S3Store(bucket, prefix, **{"patience": QUICK, **more}))
         return made[-1]
 
     yield build
@@ -74,7 +77,6 @@ class Wire:
                 self.parts_now -= is_part
 
         monkeypatch.setattr(aiobotocore.httpsession.AIOHTTPSession, "send", send)
-        monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)
 
     def lose_first(self, method: str, containing: str = "", times: int = 1) -> None:
         """Carry out the first such requests, and lose their answers."""
@@ -103,14 +105,14 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
 # -- lost answers -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("attempts", [1, 3])
+@pytest.mark.parametrize("patience", [ONCE, QUICK])
 async def test_a_create_whose_answer_is_lost_is_ours(
-    place: S3Place, make: Make, wire: Wire, attempts: int
+    place: S3Place, make: Make, wire: Wire, patience: Patience
 ) -> None:
-    store = make(place.bucket, place.prefix, attempts=attempts)
+    store = make(place.bucket, place.prefix, patience=patience)
     wire.lose_first("PUT")
     assert await store.create("vms/a/points/1.json", b"mine") is True
-    assert wire.count("PUT") == min(attempts, 2)
+    assert wire.count("PUT") == (1 if patience is ONCE else 2)
     assert wire.count("GET") == 1  # read back
     wire.lose_first("PUT")
     assert await store.create("vms/a/points/1.json", b"another's") is False
@@ -120,7 +122,7 @@ async def test_a_create_whose_answer_is_lost_is_ours(
 async def test_a_create_that_never_arrived_is_an_error(
     seaweed_place: S3Place, make: Make, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = make(seaweed_place.bucket, seaweed_place.prefix, attempts=1)
+    store = make(seaweed_place.bucket, seaweed_place.prefix, patience=ONCE)
     await store.put("l", b"old")
     real = aiobotocore.httpsession.AIOHTTPSession.send
 
@@ -144,11 +146,11 @@ async def test_a_create_that_never_arrived_is_an_error(
     assert await store.head("x") is None
 
 
-@pytest.mark.parametrize("attempts", [1, 3])
+@pytest.mark.parametrize("patience", [ONCE, QUICK])
 async def test_a_replace_whose_answer_is_lost_is_ours(
-    place: S3Place, make: Make, wire: Wire, attempts: int
+    place: S3Place, make: Make, wire: Wire, patience: Patience
 ) -> None:
-    store = make(place.bucket, place.prefix, attempts=attempts)
+    store = make(place.bucket, place.prefix, patience=patience)
     first = await store.replace("l", b"1", etag=None)
     assert first is not None
     wire.lose_first("PUT")
@@ -163,12 +165,12 @@ async def test_a_replace_whose_answer_is_lost_is_ours(
     assert await store.get("l") == b"2"
 
 
-@pytest.mark.parametrize("attempts", [1, 3])
+@pytest.mark.parametrize("patience", [ONCE, QUICK])
 @pytest.mark.parametrize("size", [10, PART_BYTES + 10])
 async def test_an_upload_whose_last_answer_is_lost_is_ours(
-    place: S3Place, make: Make, wire: Wire, attempts: int, size: int
+    place: S3Place, make: Make, wire: Wire, patience: Patience, size: int
 ) -> None:
-    store = make(place.bucket, place.prefix, attempts=attempts)
+    store = make(place.bucket, place.prefix, patience=patience)
     await store.head("warm")
     if size > PART_BYTES:
         wire.lose_first("POST", "uploadId=")
@@ -190,21 +192,20 @@ async def test_a_body_that_breaks_off_is_read_again(
     store = make(seaweed_place.bucket, seaweed_place.prefix)
     await store.put("x", b"0123456789")
     broken = [2]
-    real = aiohttp.StreamReader.read
+    real = aiohttp.StreamReader.readany
 
-    async def read(stream: aiohttp.StreamReader, count: int = -1) -> bytes:
+    async def readany(stream: aiohttp.StreamReader) -> bytes:
         if broken[0]:
             broken[0] -= 1
             raise aiohttp.ClientPayloadError("cut")
-        return await real(stream, count)
+        return await real(stream)
 
-    monkeypatch.setattr(aiohttp.StreamReader, "read", read)
-    monkeypatch.setattr(s3_client, "BODY_PAUSE_S", 0.01)
+    monkeypatch.setattr(aiohttp.StreamReader, "readany", readany)
     assert await store.get("x") == b"0123456789"
     broken[0] = 2
     assert await store.get_range("x", 2, 3) == b"234"
     assert broken[0] == 0
-    broken[0] = 99
+    broken[0] = 10**6
     with pytest.raises(StoreError, match="broke while reading") as caught:
         await store.get_range("x", 2, 3)
     assert caught.value.retryable
@@ -281,7 +282,6 @@ async def test_damage_while_reading_is_noticed(
         return b"X" + data[1:] if broken[0] >= 0 else data
 
     monkeypatch.setattr(Connection, "read_body", read_body)
-    monkeypatch.setattr(s3_client, "BODY_PAUSE_S", 0.01)
     assert await store.get("x") == b"0123456789"  # asked again
     broken[0] = 99
     with pytest.raises(StoreError, match="CRC32C"):
@@ -306,7 +306,7 @@ async def test_degrades_only_where_the_server_refuses(
     from botocore.exceptions import ClientError
 
     store = make(seaweed_place.bucket, seaweed_place.prefix)
-    client = await store._connection._connected()
+    client = await store._connection._session.client()
     for name in ("create_multipart_upload", "complete_multipart_upload"):
         real = getattr(client, name)
 
@@ -362,10 +362,29 @@ async def test_parts_under_way_are_limited_over_the_whole_store(
     assert [info.bytes async for info in store.list("")] == [4 * PART_BYTES] * 3
 
 
+async def test_a_pace_is_kept_and_is_no_stall(seaweed_place: S3Place, make: Make) -> None:
+    impatient = Patience(deadline_s=0, first_s=0, stall_s=0.3, connect_s=0.3)
+    store = make(seaweed_place.bucket, seaweed_place.prefix, patience=impatient)
+    assert isinstance(store, Paced)
+    asked: list[int] = []
+
+    async def pace(most: int) -> int:
+        asked.append(most)
+        await asyncio.sleep(0.4 if len(asked) < 4 else 0)
+        return min(most, 100_000)
+
+    store.pace = pace
+    await store.put("x", bytes(1000))
+    async with store.upload("y") as up:
+        await up.write(bytes(450_000))
+    assert asked == [1000, 256 << 10, 256 << 10, 250_000, 150_000, 50_000]
+    assert await store.get("y") == bytes(450_000)
+
+
 async def test_a_failed_part_fails_the_upload_and_gives_its_place_back(
     seaweed_place: S3Place, make: Make, wire: Wire
 ) -> None:
-    store = make(seaweed_place.bucket, seaweed_place.prefix, concurrency=2, attempts=1)
+    store = make(seaweed_place.bucket, seaweed_place.prefix, concurrency=2, patience=ONCE)
     await store.head("warm")
     for _ in range(3):  # more failures than places
         wire.lose_first("PUT", "partNumber=2")
@@ -561,7 +580,7 @@ async def test_missing_bucket(place: S3Place, make: Make) -> None:
 
 async def test_connection_refused(moto_place: S3Place, make: Make) -> None:
     port = free_port()
-    store = make("tests", "p", endpoint_url=f"http://127.0.0.1:{port}", attempts=1)
+    store = make("tests", "p", endpoint_url=f"http://127.0.0.1:{port}", patience=ONCE)
     for error in await failures(store):
         assert "the server refused the connection (s3://tests/p" in str(error)
         assert f"at http://127.0.0.1:{port})" in str(error)
@@ -574,7 +593,7 @@ async def test_a_server_that_hangs_up(moto_place: S3Place, make: Make) -> None:
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    store = make("tests", "p", endpoint_url=f"http://127.0.0.1:{port}", attempts=1)
+    store = make("tests", "p", endpoint_url=f"http://127.0.0.1:{port}", patience=ONCE)
     for error in await failures(store):
         assert "the connection broke" in str(error) and error.retryable
     server.close()
@@ -609,7 +628,7 @@ async def test_what_servers_answer(
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    store = make("tests", "p", endpoint_url=f"http://127.0.0.1:{port}", attempts=1)
+    store = make("tests", "p", endpoint_url=f"http://127.0.0.1:{port}", patience=ONCE)
     with pytest.raises(StoreError, match=says) as caught:
         await store.get("x")
     assert "sEcReT" not in str(caught.value)
@@ -640,7 +659,7 @@ async def test_pages_of_a_server_that_sorts_are_passed_on(
 def test_whose_listings_are_trusted() -> None:
     def trusted(bucket: str, endpoint: str) -> bool:
         connection = Connection(bucket, "p", endpoint_url=None, concurrency=1)
-        connection.endpoint = endpoint
+        connection._session.endpoint = endpoint
         return connection.sorts_listings
 
     assert trusted("b", "https://s3.eu-central-1.amazonaws.com")

@@ -38,7 +38,7 @@ def apply(
     debug: options.Debug = False,
 ) -> int:
     """Bring a replica to a restore point."""
-    from warmspare.cli.run import execute
+    from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.apply.pipeline import Apply
@@ -46,7 +46,7 @@ def apply(
 
         if follow and at is not None:
             raise ConfigError("--follow and --at contradict each other", hint="give one of them")
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url))
+        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
         try:
             run = Apply(store, vm, to, events, state=state, initialize=initialize, meter=meter)
             await (run.follow() if follow else run.run(at))

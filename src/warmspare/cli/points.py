@@ -23,7 +23,7 @@ def points(
     debug: options.Debug = False,
 ) -> int:
     """List restore points."""
-    from warmspare.cli.run import execute
+    from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.output import write_line
@@ -31,7 +31,7 @@ def points(
         from warmspare.repository.chain import open_repository
         from warmspare.store.opening import open_store
 
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url))
+        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
         try:
             repository = await open_repository(store, create=False)
             count, damaged = 0, []

@@ -99,6 +99,7 @@ async def _sync(found: Found, how: How, events: Events, meter: Meter) -> int:
     from warmspare.cli import options
     from warmspare.cli.finished import finished, planned
     from warmspare.cli.limit import kept
+    from warmspare.cli.run import retrying
     from warmspare.store.opening import open_store
     from warmspare.sync.pipeline import Sync
     from warmspare.sync.survey import survey
@@ -106,8 +107,9 @@ async def _sync(found: Found, how: How, events: Events, meter: Meter) -> int:
 
     policy, repository = found.settings.policy, found.settings.repository
     store = open_store(
-        repository.uri, endpoint_url=repository.endpoint_url, profile=repository.profile, region=repository.region
-    )
+        repository.uri, endpoint_url=repository.endpoint_url, profile=repository.profile, region=repository.region,
+        on_retry=retrying(events),
+    )  # fmt: skip
     try:
         machine = VsphereMachine(
             found.session, found.info, policy, found.vddk, events, repository=repository.uri, run=secrets.token_hex(8)

@@ -46,6 +46,15 @@ def telling(error: BaseException) -> BaseException:
     return found[0] if found else error
 
 
+def retrying(events: Events) -> Callable[[str, int, float], None]:
+    """What a store tells of requests that keep failing, as events; see open_store."""
+
+    def tell(message: str, attempt: int, wait_s: float) -> None:
+        events.emit("store.retry", message=message, attempt=attempt, seconds=round(wait_s, 3))
+
+    return tell
+
+
 @contextlib.asynccontextmanager
 async def ticking(events: Events, meter: Meter, names: tuple[str, ...], period_s: float) -> AsyncIterator[None]:
     """Emit the meter's progress now and then for as long as the context lasts."""

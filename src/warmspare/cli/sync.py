@@ -81,7 +81,7 @@ def _execute(
     extents: list[Path] | None, state: Path | None, level: str, vddk: Path | None, limit: str | None,
     endpoint_url: str | None, json: bool, debug: bool, only_plan: bool,
 ) -> int:  # fmt: skip
-    from warmspare.cli.run import execute
+    from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.limit import kept, parse_limit
@@ -109,7 +109,7 @@ def _execute(
         from warmspare.source.given import GivenDisks
         from warmspare.store.opening import open_store
 
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url))
+        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
         try:
             with kept(store, bytes_s) as target:
                 machine = GivenDisks(vm[0], await open_disks(disks, extents or [], vddk, events))

@@ -16,6 +16,7 @@ _LOUD = {
     "apply.waiting": "yellow",
     "source.retry": "yellow",
     "source.warning": "yellow",
+    "store.retry": "yellow",
     "error": "red",
 }
 _QUIET = {"sync.done": "bold green", "apply.done": "bold green", "copy.done": "bold green"}

@@ -78,21 +78,28 @@ async def fetched(repository: Repository, ref: ObjectRef, scratch: Path, what: s
         fd, name = tempfile.mkstemp(dir=scratch, prefix=".fetched-")
         Path(name).unlink()
     try:
-        summed = hashlib.sha256()
-        for at in range(0, ref.bytes, FETCH_BYTES):
-            data = await read_range(repository, ref, at, min(FETCH_BYTES, ref.bytes - at), what)
-            with local_io("temporary space", scratch):
-                await in_thread(_take, fd, data, at, summed)
+        found = await _fetch(repository, ref, fd, scratch, what)
+        if found != ref.sha256:
+            # Ranges carry no checksum of the store's: it may have been damaged on the way only.
+            found = await _fetch(repository, ref, fd, scratch, what)
         await demand_length(repository, ref, what)
-        if summed.hexdigest() != ref.sha256:
+        if found != ref.sha256:
             raise IntegrityError(
-                f"{what} is damaged: its SHA-256 is {summed.hexdigest()[:16]}… and not {ref.sha256[:16]}…",
-                where=where,
-                hint=HINT,
+                f"{what} is damaged: its SHA-256 is {found[:16]}… and not {ref.sha256[:16]}…", where=where, hint=HINT
             )
         yield LocalObject(fd, ref.bytes, where)
     finally:
         os.close(fd)
+
+
+async def _fetch(repository: Repository, ref: ObjectRef, fd: int, scratch: Path, what: str) -> str:
+    """All of an object to a file; the hex SHA-256 of what came."""
+    summed = hashlib.sha256()
+    for at in range(0, ref.bytes, FETCH_BYTES):
+        data = await read_range(repository, ref, at, min(FETCH_BYTES, ref.bytes - at), what)
+        with local_io("temporary space", scratch):
+            await in_thread(_take, fd, data, at, summed)
+    return summed.hexdigest()
 
 
 def _take(fd: int, data: bytes, offset: int, summed: hashlib._Hash) -> None:

@@ -2,7 +2,8 @@
 
 It saves work and keeps snapshots in order; what makes publishing safe is the conditional write of the restore
 point. Expiry is judged by the store's clock by those who want the lease, and by the time since the last
-renewal was sent by the one who holds it, so a holder stops before another may start.
+renewal was sent by the one who holds it, so a holder knows before another may start. A lease that ran out while the
+store was out of reach, and that nobody took, is its holder's again with the next renewal.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ log = logging.getLogger("warmspare.store")
 
 TTL_S = 60.0
 CLOCK_GRAIN_S = 2.0  # S3 gives times in whole seconds, and this for both of the two compared
-RELEASE_S = 10.0  # after a cancel, for giving the lease back
+RELEASE_S = 10.0  # for giving the lease back
 _BODY_BYTES = 16 << 10
 _TRIES = 8  # of taking a lease that changes at the same moment
 
@@ -113,8 +114,8 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 class Lease:
     """A lease that this process holds; made by `hold`.
 
-    lost: set when a renewal finds that another has it, or when it ran out. check() is what to call before
-    each step that must not be done without it.
+    lost: set when a renewal finds that another has it. confirm() is what to call before each step that must not be
+    done without it.
     """
 
     def __init__(self, store: Store, key: str, ttl_s: float) -> None:
@@ -152,11 +153,16 @@ class Lease:
             finally:
                 await finish(lease._release(), grace_s=RELEASE_S)
 
+    async def confirm(self) -> None:
+        """Return once the lease is ours, renewed first if it had run out. LeaseError if another took it, StoreError if
+        the store can't be asked."""
+        if not self.lost.is_set() and _clock() >= self._until and not await self._renew():
+            self.lost.set()
+        self.check()
+
     def check(self) -> None:
         """LeaseError unless the lease is ours now."""
-        if not self.lost.is_set() and _clock() >= self._until:
-            self.lost.set()
-        if self.lost.is_set():
+        if self.lost.is_set() or _clock() >= self._until:
             raise LeaseError(
                 "the lease was lost: it was not renewed in time, or another took it",
                 where=self._where(),
@@ -212,10 +218,10 @@ class Lease:
         )
 
     async def _renew_on(self) -> None:
-        """Renew until cancelled or lost. A store that fails is asked again until the lease has run out."""
+        """Renew until cancelled or lost; a store that fails is asked again, whether or not the lease has run out."""
         pause_s = self._ttl_s / 3
         try:
-            while _clock() < self._until:
+            while True:
                 await asyncio.sleep(pause_s)
                 try:
                     async with asyncio.timeout(self._ttl_s / 3):
@@ -223,9 +229,7 @@ class Lease:
                             break
                     pause_s = self._ttl_s / 3
                 except (StoreError, TimeoutError) as error:
-                    log.warning(
-                        "the lease %s was not renewed: %s", self._where(), error or "no answer in time"
-                    )
+                    log.info("the lease %s was not renewed: %s", self._where(), error or "no answer in time")
                     pause_s = self._ttl_s / 20
         except asyncio.CancelledError:
             raise  # given back, not lost
@@ -260,13 +264,16 @@ class Lease:
         """Mark the lease free if it is still ours, by compare-and-swap; a failure leaves it to run out."""
         try:
             freed = replace(self._me, renewed=self._me.renewed + 1, free=True).encode()
-            for _ in range(2):
-                if self._etag is not None and await self._store.replace(self._key, freed, etag=self._etag):
-                    return
-                if not await self._find_own():
-                    return
-        except StoreError as error:
-            log.warning("the lease %s was not given back and will run out: %s", self._where(), error)
+            async with asyncio.timeout(RELEASE_S):
+                for _ in range(2):
+                    if self._etag is not None and await self._store.replace(self._key, freed, etag=self._etag):
+                        return
+                    if not await self._find_own():
+                        return
+        except (StoreError, TimeoutError) as error:
+            log.info(
+                "the lease %s was not given back and will run out: %s", self._where(), error or "no answer in time"
+            )
 
     def _where(self) -> str:
         return f"{self._store.uri.rstrip('/')}/{self._key}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
 from warmspare.errors import ConfigError
@@ -14,19 +15,22 @@ _FORMS = "give s3://BUCKET/PREFIX, file:///PATH or a path"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX = re.compile(r"[A-Za-z0-9_.=-]+(?:/[A-Za-z0-9_.=-]+)*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=/)")
+CONCURRENCY = 8
+_FILE_THREADS = 4  # of a directory: more of them only get in each other's way
 PREFIX_BYTES = 300  # with a key of 700 bytes it stays below S3's 1024
 
 
 def open_store(
-    uri: str, *, endpoint_url: str | None = None, concurrency: int = 4, profile: str | None = None,
-    region: str | None = None,
+    uri: str, *, endpoint_url: str | None = None, concurrency: int = CONCURRENCY, profile: str | None = None,
+    region: str | None = None, on_retry: Callable[[str, int, float], None] | None = None,
 ) -> Store:  # fmt: skip
     """The store that a URI names; nothing is read, written or connected to yet.
 
     uri: `s3://bucket/prefix`, `file:///absolute/path` or a path.
     endpoint_url: of an S3-compatible server (S3 only); without it the standard AWS settings decide.
-    concurrency: how many parts of uploads may be under way at once.
+    concurrency: how many transfers may be under way at once, each with a buffer of up to 8 MiB; S3 adapts below that.
     profile, region: of AWS, where the environment is not to decide (S3 only).
+    on_retry: hears (message, tries so far, seconds until the next) of what has been failing for a while (S3 only).
     ConfigError for anything else.
     """
     if concurrency < 1:
@@ -35,9 +39,16 @@ def open_store(
         raise ConfigError("the repository's URI is empty or not text", hint=_FORMS)
     scheme = _SCHEME.match(uri)
     if scheme is None:
-        return DirectoryStore(os.path.abspath(uri), uri=uri, concurrency=concurrency)  # noqa: PTH100 (no I/O, lexical)
+        return _directory(os.path.abspath(uri), uri, concurrency)  # noqa: PTH100 (no I/O, lexical)
     if scheme[0] == "s3:" and uri.startswith("s3://"):
-        return _open_s3(uri, endpoint_url, concurrency, profile, region)
+        bucket, prefix = _split_s3(uri)
+        from warmspare.store.s3 import S3Store  # here: a run on a directory must not pay for the AWS client
+        from warmspare.store.s3_session import Account
+
+        return S3Store(
+            bucket, prefix, endpoint_url=endpoint_url, concurrency=concurrency, account=Account(profile, region),
+            on_retry=on_retry,
+        )  # fmt: skip
     if scheme[0] == "file:":
         return _open_file(uri, concurrency)
     raise ConfigError("the repository's URI has an unknown scheme", where=scheme[0] + "//", hint=_FORMS)
@@ -61,12 +72,15 @@ def _open_file(uri: str, concurrency: int) -> Store:
         raise ConfigError("a file URI needs an absolute path", where=uri, hint="write file:///PATH")
     if parts.query or parts.fragment:
         raise ConfigError("a file URI takes no ? or #", where=uri, hint="write them as %3F and %23")
-    return DirectoryStore(os.path.normpath(path), uri=uri, concurrency=concurrency)
+    return _directory(os.path.normpath(path), uri, concurrency)
 
 
-def _open_s3(
-    uri: str, endpoint_url: str | None, concurrency: int, profile: str | None, region: str | None
-) -> Store:
+def _directory(path: str, uri: str, concurrency: int) -> Store:
+    return DirectoryStore(path, uri=uri, concurrency=min(concurrency, _FILE_THREADS))
+
+
+def _split_s3(uri: str) -> tuple[str, str]:
+    """(bucket, prefix)."""
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     if "@" in bucket or ":" in bucket:  # not quoted: what stands before an @ may be a secret
         raise ConfigError(
@@ -89,8 +103,4 @@ def _open_s3(
             where=prefix[:80],
             hint=f"use at most {PREFIX_BYTES} of A-Z a-z 0-9 - _ . = and single slashes",
         )
-    from warmspare.store.s3 import S3Store  # here: a run on a directory must not pay for the AWS client
-    from warmspare.store.s3_client import Account
-
-    account = Account(profile, region)
-    return S3Store(bucket, prefix, endpoint_url=endpoint_url, concurrency=concurrency, account=account)
+    return bucket, prefix

@@ -15,23 +15,17 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from warmspare.errors import NotFoundError, StoreError
-from warmspare.store.base import ObjectInfo, StaleUpload
+from warmspare.store.base import ObjectInfo, Pace, StaleUpload
 from warmspare.store.layout import check_key, check_prefix, repository_key
-from warmspare.store.s3_client import (
-    ATTEMPTS,
-    NO_ACCOUNT,
-    Account,
-    Connection,
-    body_of,
-    crc32c_of,
-    decode_crc32c,
-    encode_crc32c,
-)
+from warmspare.store.patience import Patience
+from warmspare.store.s3_body import body_of, crc32c_of, decode_crc32c, encode_crc32c
+from warmspare.store.s3_client import CONCURRENCY, Connection, OnRetry
 from warmspare.store.s3_errors import S3Error, damaged, store_error
+from warmspare.store.s3_session import NO_ACCOUNT, Account
 from warmspare.store.s3_upload import S3Upload
 
 _DELETE_BATCH = 1000  # S3's limit
-_CONFLICT_TRIES = 3  # of a write that S3 answers with 409: asked to be sent again, and no retry of botocore's
+_CONFLICT_TRIES = 3  # of a write that S3 answers with 409: asked to be sent again, after a look at what is there
 
 
 class S3Store:
@@ -43,17 +37,29 @@ class S3Store:
         prefix: str = "",
         *,
         endpoint_url: str | None = None,
-        concurrency: int = 4,
-        attempts: int = ATTEMPTS,
+        concurrency: int = CONCURRENCY,
+        patience: Patience | None = None,
         account: Account = NO_ACCOUNT,
+        on_retry: OnRetry | None = None,
     ) -> None:
         """bucket, prefix: valid ones (see opening.py). endpoint_url: of a compatible server, addressed by
-        path. concurrency: parts under way. attempts: of each request. account: AWS profile and region."""
+        path. concurrency: the most parts and ranges under way. patience: with failing requests. account: AWS profile
+        and region. on_retry: see Connection."""
         self._connection = Connection(
-            bucket, prefix, endpoint_url=endpoint_url, concurrency=concurrency, attempts=attempts, account=account
-        )
+            bucket, prefix, endpoint_url=endpoint_url, concurrency=concurrency, patience=patience, account=account,
+            on_retry=on_retry,
+        )  # fmt: skip
         self.uri = self._connection.uri
         self._bucket_seen = False
+
+    @property
+    def pace(self) -> Pace:
+        """See Paced: asked before each chunk of a body."""
+        return self._connection.pace
+
+    @pace.setter
+    def pace(self, pace: Pace) -> None:
+        self._connection.pace = pace
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -62,7 +68,7 @@ class S3Store:
         check_key(key)
 
         async def once() -> bytes:
-            answer = await self._connection.call_object("get_object", key, ChecksumMode="ENABLED")
+            answer = await self._connection.ask_object("get_object", key, ChecksumMode="ENABLED")
             if answer["ContentLength"] > max_bytes:
                 answer["Body"].close()
                 raise self._wrong(
@@ -75,7 +81,7 @@ class S3Store:
                 raise damaged(self._connection.where(key), stored, actual)
             return data
 
-        return await self._connection.with_body_retries(once)
+        return await self._connection.persist(once)
 
     async def get_range(self, key: str, offset: int, length: int) -> bytes:
         """See Store.get_range."""
@@ -87,7 +93,7 @@ class S3Store:
 
         async def once() -> bytes:
             asked = f"bytes={offset}-{offset + length - 1}"
-            answer = await self._connection.call_object("get_object", key, Range=asked)
+            answer = await self._connection.ask_object("get_object", key, Range=asked)
             if answer["ContentLength"] > length or not answer.get("ContentRange", "").startswith(
                 f"bytes {offset}-"
             ):
@@ -95,7 +101,8 @@ class S3Store:
                 raise self._wrong(key, f"the server did not keep to the range {asked}", "use another server")
             return await self._connection.read_body(answer, key)
 
-        data = await self._connection.with_body_retries(once)
+        async with self._connection.window.slot():
+            data = await self._connection.persist(once)
         if len(data) != length:
             raise self._wrong(
                 key, f"the object is shorter than expected: {len(data)} of {length} bytes at offset {offset}"
@@ -254,10 +261,15 @@ class S3Store:
 
     async def _put(self, key: str, data: bytes, **condition: str) -> ObjectInfo:
         value = crc32c_of(data)
-        answer = await self._connection.call_object(
-            "put_object", key, Body=body_of(data), ChecksumCRC32C=encode_crc32c(value), **condition
-        )
-        self._connection.check_echo(answer, value, key)
+
+        async def once() -> dict[str, Any]:
+            answer = await self._connection.ask_object(
+                "put_object", key, Body=body_of(data), ChecksumCRC32C=encode_crc32c(value), **condition
+            )
+            self._connection.check_echo(answer, value, key)
+            return answer
+
+        answer = await self._connection.persist(once)
         self._bucket_seen = True
         return ObjectInfo(key, len(data), _date(answer), str(answer["ETag"]), decode_crc32c(answer))
 

@@ -1,105 +1,49 @@
-"""One connection pool to one bucket of an S3 server; refuses to sign away integrity: every body carries its
-CRC32C, and over plain HTTP to another host the signature covers it too."""
+"""Requests to one bucket of an S3 server: tried again, measured, bounded in number; refuses to know what they are for.
+
+This is the only place that tries a request again. What a failure says of another try is in s3_errors.py, how long it
+goes on in patience.py, how many transfers are under way at once in congestion.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import crc32c as crc
-from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession
-from botocore import handlers
-
-from warmspare.errors import ConfigError
-from warmspare.store.s3_errors import CLIENT_ERRORS, BodyError, damaged, public_url, store_error
+from warmspare.store.base import Pace, unpaced
+from warmspare.store.congestion import Window
+from warmspare.store.patience import Again, Patience, Tries
+from warmspare.store.s3_body import Body, decode_crc32c, receive
+from warmspare.store.s3_errors import CLIENT_ERRORS, BodyError, S3Error, damaged, store_error
+from warmspare.store.s3_session import NO_ACCOUNT, Account, Session
 
 log = logging.getLogger("warmspare.store")
 
-CONNECT_S = 10.0
-READ_S = 60.0
-ATTEMPTS = 5  # of a request, by botocore's standard mode: exponential waits with jitter, 20 s at most
-BODY_ATTEMPTS = 3
-BODY_PAUSE_S = 0.2  # before the second; four times as long before each further one
-_CHUNK_BYTES = 256 << 10
-_LOOPBACK = ("localhost", "127.", "::1")
-_TALKATIVE = ("botocore", "aiobotocore", "aiohttp")
+CONCURRENCY = 8
+SKEW_S = 240.0  # servers refuse a request that is 15 minutes off; nearer, the clocks are not to blame
+QUIET_S = 2.0  # of failing, before anybody is told
+TELL_EVERY_S = 10.0
+# What an answer must hold to be one. A header whose name was damaged is simply not there.
+_FIELDS = {
+    "get_object": ("Body", "ContentLength"),
+    "head_object": ("ContentLength", "LastModified", "ETag"),
+    "put_object": ("ETag",),
+    "upload_part": ("ETag",),
+    "create_multipart_upload": ("UploadId",),
+}
+OnRetry = Callable[[str, int, float], None]
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Which AWS settings to use where it is not the environment's choice: a profile's name, a region."""
-
-    profile: str | None = None
-    region: str | None = None
-
-
-NO_ACCOUNT = Account()
-
-
-class Body:
-    """The bytes of a request, sent without copies: botocore sees a file, aiohttp an asynchronous iterable."""
-
-    def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self._view = memoryview(data).cast("B")
-        self._at = 0
-
-    def __len__(self) -> int:
-        return self._view.nbytes
-
-    def read(self, count: int = -1) -> bytes:
-        """Read on, for a signature over the payload."""
-        end = self._view.nbytes if count is None or count < 0 else self._at + count
-        chunk = self._view[self._at : end]
-        self._at += chunk.nbytes
-        return bytes(chunk)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a position; botocore does before it sends the request again."""
-        self._at = offset + (0, self._at, self._view.nbytes)[whence]
-        return self._at
-
-    def tell(self) -> int:
-        """The position."""
-        return self._at
-
-    async def __aiter__(self) -> AsyncIterator[memoryview]:
-        for at in range(0, self._view.nbytes, _CHUNK_BYTES):
-            yield self._view[at : at + _CHUNK_BYTES]
-
-
-def body_of(data: bytes | bytearray | memoryview) -> Body | bytes:
-    """What to hand to the client as a body."""
-    return Body(data) if memoryview(data).nbytes else b""
-
-
-def encode_crc32c(value: int) -> str:
-    """As S3 writes a CRC32C: base64 of four bytes, big-endian."""
-    return base64.b64encode(value.to_bytes(4, "big")).decode()
-
-
-def decode_crc32c(answer: dict[str, Any]) -> int | None:
-    """The full-object CRC32C in a server's answer; None if there is none (composite ones end in `-N`)."""
-    text = answer.get("ChecksumCRC32C")
-    if not text or answer.get("ChecksumType") == "COMPOSITE" or "-" in text:
-        return None
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return int.from_bytes(raw, "big") if len(raw) == 4 else None
-
-
 class Connection:
-    """A lazily made client, the limit of parts under way, and what was learnt of the server."""
+    """One bucket and what was learnt of its server.
+
+    concurrency: the most transfers under way at once; parts and ranges wait in `window`. on_retry: hears (message,
+    tries so far, seconds until the next) of what has been failing for a while, not more often than each 10 s.
+    """
 
     def __init__(
         self,
@@ -107,30 +51,31 @@ class Connection:
         prefix: str,
         *,
         endpoint_url: str | None,
-        concurrency: int,
-        attempts: int = ATTEMPTS,
+        concurrency: int = CONCURRENCY,
+        patience: Patience | None = None,
         account: Account = NO_ACCOUNT,
+        on_retry: OnRetry | None = None,
     ) -> None:
         self.bucket = bucket
         self.base = f"{prefix}/" if prefix else ""
         self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
-        self.parts = asyncio.Semaphore(concurrency)
+        self.window = Window(concurrency)
+        self.pace: Pace = unpaced
         self.whole_checksums = True  # the server takes ChecksumType FULL_OBJECT
         self.conditional_complete = True  # the server takes If-None-Match on CompleteMultipartUpload
-        self.endpoint = ""
-        self._endpoint_url, self._concurrency, self._attempts = endpoint_url, concurrency, attempts
-        self._account = account
-        self._client: Any = None
-        self._open = AsyncExitStack()
-        self._opening = asyncio.Lock()
+        self._patience = patience or Patience()
+        self._session = Session(endpoint_url, account, self._patience, connections=concurrency)
+        self._on_retry = on_retry
+        self._told_s = float("-inf")
+        self._down_since: float | None = None  # when the first request failed after the last that did not
+        self._answered = False  # whatever it said
+        self._served = False  # it took our signature
         self._warned = False
-        if endpoint_url is not None:
-            parts = urlsplit(endpoint_url)
-            if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-                raise ConfigError(
-                    "the endpoint URL must be http:// or https:// and a host, without credentials",
-                    hint="give credentials by the AWS environment",
-                )
+
+    @property
+    def endpoint(self) -> str:
+        """The server's public URL; "" before the first request."""
+        return self._session.endpoint
 
     @property
     def sorts_listings(self) -> bool:
@@ -148,56 +93,94 @@ class Connection:
         return f"{self.where(key)} at {self.endpoint}"
 
     async def call(self, operation: str, key: str = "", **parameters: Any) -> dict[str, Any]:
-        """One request (with botocore's retries) on the bucket, about `key` of the repository ("" for none).
+        """One request on the bucket, tried again, about `key` of the repository ("" for none).
 
-        StoreError or NotFoundError for every failure; a body still to be read can fail later.
+        StoreError or NotFoundError for every failure.
         """
-        try:
-            client = await self._connected()
-            answer: dict[str, Any] = await getattr(client, operation)(Bucket=self.bucket, **parameters)
-        except CLIENT_ERRORS as error:
-            raise store_error(error, operation.replace("_", " "), self.where(key), self.endpoint) from error
-        return answer
+        return await self.persist(lambda: self.ask(operation, key, **parameters))
 
     async def call_object(self, operation: str, key: str, **parameters: Any) -> dict[str, Any]:
-        """One request on the object of a key."""
+        """One request on the object of a key, tried again."""
         return await self.call(operation, key, Key=self.base + key, **parameters)
+
+    async def persist(self, once: Callable[[], Awaitable[_T]]) -> _T:
+        """What `once` returns, tried again as long as its failures and our patience allow; else its last S3Error, with
+        how often it was tried before."""
+        tries = Tries(self._patience)
+        mended: set[str] = set()
+        while True:
+            epoch, client = self.window.epoch, await self._connected()
+            try:
+                return await once()
+            except S3Error as error:
+                error.retries = tries.count
+                if error.congestion:
+                    self.window.congested(epoch)
+                pause_s = 0.0 if await self._mend(error, client, mended) else self._pause(error, tries)
+                if pause_s is None:
+                    raise
+            await asyncio.sleep(pause_s)
+
+    async def ask(self, operation: str, key: str = "", **parameters: Any) -> dict[str, Any]:
+        """One try of a request; for `once` of persist. A body still to be read can fail later.
+
+        Cut off when a body is not taken for `stall_s`; aiohttp itself does that to answers.
+        """
+        client = await self._connected()
+        loop, stall_s = asyncio.get_running_loop(), self._patience.stall_s
+        body = parameters.get("Body")
+        try:
+            async with asyncio.timeout(None) as limit:
+                if isinstance(body, Body):
+
+                    async def pace(most: int) -> int:
+                        limit.reschedule(None)  # what is waited for here is no stall of the link
+                        count = await self.pace(most)
+                        limit.reschedule(loop.time() + stall_s)
+                        return count
+
+                    def on_sent(count: int, left: int) -> None:
+                        self.window.moved(count)
+                        # After the last chunk aiohttp's own limit counts, once what it holds was taken too.
+                        limit.reschedule(loop.time() + (stall_s if left else 2 * stall_s))
+
+                    limit.reschedule(loop.time() + self._patience.connect_s + stall_s)
+                    body.on_sent = on_sent
+                    body.pace = unpaced if self.pace is unpaced else pace
+                answer: dict[str, Any] = await getattr(client, operation)(Bucket=self.bucket, **parameters)
+        except CLIENT_ERRORS as error:
+            failure = store_error(error, operation.replace("_", " "), self.where(key), self.endpoint)
+            if getattr(failure, "status", 404):
+                self._answered = True
+            if getattr(failure, "again", Again.NEVER) is not Again.ALWAYS:
+                self._down_since = None
+            raise failure from error
+        self._answered = self._served = True
+        self._down_since = None
+        if missing := [name for name in _FIELDS.get(operation, ()) if name not in answer]:
+            raise self._broken(key, f"the server's answer lacks {missing[0]}", Again.FEW)
+        return answer
+
+    async def ask_object(self, operation: str, key: str, **parameters: Any) -> dict[str, Any]:
+        """One try of a request on the object of a key."""
+        return await self.ask(operation, key, Key=self.base + key, **parameters)
 
     async def connect(self) -> None:
         """Make the client, for what can be known before the first request."""
-        try:
-            await self._connected()
-        except CLIENT_ERRORS as error:
-            raise store_error(error, "connect", self.where(), self.endpoint) from error
+        await self._connected()
 
     async def read_body(self, answer: dict[str, Any], key: str) -> bytes:
-        """The whole body of an answer; a StoreError (retryable) when it breaks off."""
+        """The whole body of an answer; a BodyError when it breaks off."""
         try:
-            async with answer["Body"] as stream:
-                data: bytes = await stream.read()
+            data = await receive(answer, self.window.moved)
         except CLIENT_ERRORS as error:
             raise self._broken(key, "the connection broke while reading") from error
         if len(data) != answer["ContentLength"]:
             raise self._broken(key, f"the server sent {len(data)} of {answer['ContentLength']} bytes")
         return data
 
-    def _broken(self, key: str, what: str) -> BodyError:
-        return BodyError(
-            what, where=self.where_at(key), hint="check the network and run again later", retryable=True
-        )
-
-    async def with_body_retries(self, once: Callable[[], Awaitable[_T]]) -> _T:
-        """botocore retries requests until the head of an answer is there; this, broken bodies."""
-        for attempt in range(BODY_ATTEMPTS - 1):
-            try:
-                return await once()
-            except BodyError as error:
-                log.info("reading again: %s", error)
-            await asyncio.sleep(BODY_PAUSE_S * 4**attempt)
-        return await once()
-
     def check_echo(self, answer: dict[str, Any], expected: int, key: str) -> None:
-        """Compare the CRC32C that a server says it stored with ours; StoreError where they differ.
+        """Compare the CRC32C that a server says it stored with ours; BodyError where they differ.
 
         A server that names none has perhaps not checked any: that is logged once.
         """
@@ -214,55 +197,47 @@ class Connection:
 
     async def close(self) -> None:
         """Release the connections."""
-        await self._open.aclose()
-        self._client = None
+        await self._session.close()
+
+    def _broken(self, key: str, what: str, again: Again = Again.ALWAYS) -> BodyError:
+        hint = "check the network and run again later"
+        return BodyError(what, where=self.where_at(key), hint=hint, retryable=True, lost=True, again=again)
 
     async def _connected(self) -> Any:
-        if self._client is None:
-            async with self._opening:
-                if self._client is None:
-                    self._client = await self._connect()
-        return self._client
-
-    async def _connect(self) -> Any:
-        for name in _TALKATIVE:  # their debug output holds session tokens and signatures
-            logger = logging.getLogger(name)
-            if logger.level < logging.WARNING:
-                logger.setLevel(logging.WARNING)
-        client = await self._make_client(sign_payload=False)
-        parts = urlsplit(client.meta.endpoint_url)
-        if parts.scheme == "http" and not (parts.hostname or "").startswith(_LOOPBACK):
-            await self._open.aclose()
-            client = await self._make_client(sign_payload=True)
-        self.endpoint = public_url(client.meta.endpoint_url)
-        # without it: no round trip before each part, and no wait for a server that never sends a 100
-        client.meta.events.unregister("before-call.s3", handlers.add_expect_header)
-        return client
-
-    async def _make_client(self, *, sign_payload: bool) -> Any:
-        config = AioConfig(
-            connect_timeout=CONNECT_S,
-            read_timeout=READ_S,
-            max_pool_connections=self._concurrency + 16,
-            retries={"mode": "standard", "total_max_attempts": self._attempts},
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            s3={
-                "payload_signing_enabled": sign_payload,
-                **({"addressing_style": "path"} if self._endpoint_url else {}),
-            },
-        )
         try:
-            session = AioSession(profile=self._account.profile)
-            region = self._account.region
-            made = session.create_client("s3", endpoint_url=self._endpoint_url, config=config, region_name=region)
-            return await self._open.enter_async_context(made)
-        except ValueError as error:
-            raise ConfigError(
-                "the endpoint URL or the region is not valid", hint="check AWS_ENDPOINT_URL and AWS_REGION"
-            ) from error
+            return await self._session.client()
+        except CLIENT_ERRORS as error:
+            raise store_error(error, "connect", self.where(), self.endpoint) from error
 
+    async def _mend(self, error: S3Error, client: Any, mended: set[str]) -> bool:
+        """Whether something of ours was wrong that is right now. Each of them once a request."""
+        shift_s = error.server_s - self._session.now() if error.status == 403 and error.server_s is not None else 0.0
+        if abs(shift_s) > SKEW_S and "clock" not in mended:
+            mended.add("clock")
+            self._session.clock_shift_s += shift_s
+            log.info("this host's clock is %.0f s off; requests are signed with the server's", shift_s)
+            return True
+        if error.stale_token and "token" not in mended:
+            mended.add("token")
+            try:
+                await self._session.renew(client)
+            except CLIENT_ERRORS as failure:
+                raise store_error(failure, "connect", self.where(), self.endpoint) from failure
+            return True
+        return False
 
-def crc32c_of(data: bytes | bytearray | memoryview, before: int = 0) -> int:
-    """CRC32C of the bytes, going on from that of the ones before them."""
-    return int(crc.crc32c(data, before))
+    def _pause(self, error: S3Error, tries: Tries) -> float | None:
+        """How long to wait before the next try; None for none."""
+        # Keys that worked a moment ago are not wrong: that request was damaged on its way.
+        again = Again.FEW if error.refused_signature and self._served else error.again
+        now = time.monotonic()
+        if again is Again.ALWAYS and self._down_since is None:
+            self._down_since = now
+        down_s = 0.0 if self._down_since is None else now - self._down_since
+        pause_s = tries.failed(again, known=self._answered, down_s=down_s)
+        if pause_s is not None:
+            log.info("trying again in %.1f s: %s", pause_s, error)
+            if self._on_retry and tries.failing_s >= QUIET_S and now - self._told_s >= TELL_EVERY_S:
+                self._told_s = now
+                self._on_retry(error.sentence, tries.count, pause_s)
+        return pause_s

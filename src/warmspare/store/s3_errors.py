@@ -4,19 +4,24 @@ client, whose messages may carry credentials."""
 from __future__ import annotations
 
 import asyncio
+import email.utils
 from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from warmspare.errors import NotFoundError, StoreError
+from warmspare.store.patience import Again
 
 CLIENT_ERRORS: Final = (
     boto.ClientError,
     boto.BotoCoreError,
     boto.HTTPClientError,
     aiohttp.ClientError,
+    ResponseParserError,
+    ValueError,  # of a number or a date in an answer
     asyncio.TimeoutError,
     OSError,
 )
@@ -71,7 +76,35 @@ _CODES: Final = {
     "PreconditionFailed": ("the object was changed by someone else", "run again", True),
     "ConditionalRequestConflict": ("someone else wrote the object at the same moment", "run again", True),
     "InvalidRange": ("the object is shorter than expected", "it is damaged; verify the repository", False),
+    "IncompleteBody": ("the server received fewer bytes than were sent", "check the network and " + _AGAIN, True),
+    "MalformedXML": _DAMAGED,
+    "OperationAborted": _BUSY,
+    "RequestLimitExceeded": _BUSY,
+    "Throttling": _BUSY,
+    "ThrottlingException": _BUSY,
 }
+# What another try of the same request is worth; what is not here is decided by the status.
+_AGAIN_CODES: Final = {
+    "RequestTimeout": Again.ALWAYS,
+    "IncompleteBody": Again.ALWAYS,
+    "OperationAborted": Again.ALWAYS,
+    "RequestLimitExceeded": Again.ALWAYS,
+    "Throttling": Again.ALWAYS,
+    "ThrottlingException": Again.ALWAYS,
+    "BadDigest": Again.FEW,
+    "InvalidDigest": Again.FEW,
+    "XAmzContentChecksumMismatch": Again.FEW,
+    "XAmzContentSHA256Mismatch": Again.FEW,
+    "MalformedXML": Again.FEW,
+    "QuotaExceeded": Again.NEVER,
+    "InsufficientStorage": Again.NEVER,
+    "XMinioStorageFull": Again.NEVER,
+    "507": Again.NEVER,
+    "NotImplemented": Again.NEVER,
+    "XNotImplemented": Again.NEVER,
+    "501": Again.NEVER,
+}
+_STALE_TOKEN: Final = frozenset(("ExpiredToken", "InvalidToken", "TokenRefreshRequired"))
 _UNSUPPORTED_CODES: Final = frozenset(
     (
         "NotImplemented",
@@ -90,8 +123,8 @@ class S3Error(StoreError):
     """A StoreError that remembers what the outcome of the request may be.
 
     code: the server's error code, "" without an answer. status: its HTTP status, 0 without one.
-    retries: how often the client had sent the request before. lost: whether the server may have done what
-    was asked all the same.
+    retries: how often the request had been sent before. lost: whether the server may have done what was asked all the
+    same. again: what another try is worth. server_s: the server's clock as the answer has it, Unix seconds.
     """
 
     def __init__(
@@ -103,11 +136,28 @@ class S3Error(StoreError):
         retryable: bool,
         code: str = "",
         status: int = 0,
-        retries: int = 0,
         lost: bool = False,
+        again: Again = Again.NEVER,
+        server_s: float | None = None,
     ) -> None:
         super().__init__(what, where=where, hint=hint, retryable=retryable)
-        self.code, self.status, self.retries, self.lost = code, status, retries, lost
+        self.code, self.status, self.lost, self.again, self.server_s = code, status, lost, again, server_s
+        self.retries = 0
+
+    @property
+    def congestion(self) -> bool:
+        """Whether too much under way explains it."""
+        return self.again is Again.ALWAYS and (self.lost or self.status in (400, 429, 503))
+
+    @property
+    def stale_token(self) -> bool:
+        """Whether the session token is to blame. An answer to a HEAD has no code."""
+        return self.code in _STALE_TOKEN or self.code == "400"
+
+    @property
+    def refused_signature(self) -> bool:
+        """Whether the request was not the one that was signed: a wrong key, or a byte that was changed on the way."""
+        return self.code == "SignatureDoesNotMatch"
 
     @property
     def refused_condition(self) -> bool:
@@ -135,9 +185,12 @@ def store_error(error: Exception, operation: str, where: str, endpoint: str) -> 
     server = f"{where} at {endpoint}" if endpoint else where
     if isinstance(error, boto.ClientError):
         return _answered(error, operation, where, server)
-    if isinstance(
-        error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError
-    ):
+    if isinstance(error, boto.CredentialRetrievalError):
+        return _unsent(
+            "the AWS credentials could not be fetched", "check where they come from and run again", server,
+            retryable=True,
+        )  # fmt: skip
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
         return _unsent(
             "no AWS credentials were found", "set AWS_ACCESS_KEY_ID and its secret, or AWS_PROFILE", server
         )
@@ -154,6 +207,11 @@ def store_error(error: Exception, operation: str, where: str, endpoint: str) -> 
         if why is None:
             return _unanswered("the connection broke", server)
         return _unsent(why, "check the endpoint URL, DNS and the network", server, retryable=True)
+    if isinstance(error, ResponseParserError | ValueError):
+        return S3Error(
+            "the server's answer can't be understood", where=server, hint="check the network path and " + _AGAIN,
+            retryable=True, lost=True, again=Again.FEW,
+        )  # fmt: skip
     if isinstance(error, boto.ConnectTimeoutError | boto.ReadTimeoutError | asyncio.TimeoutError):
         return _unanswered("the server did not answer in time", server)
     if isinstance(
@@ -177,6 +235,7 @@ def damaged(where: str, expected: int, actual: int) -> BodyError:
         where=where,
         hint="check the network path and run again",
         retryable=True,
+        again=Again.FEW,
     )
 
 
@@ -199,17 +258,27 @@ def _answered(error: boto.ClientError, operation: str, where: str, server: str) 
         retryable=retryable,
         code=code,
         status=status,
-        retries=int(meta.get("RetryAttempts", 0)),
         lost=status >= 500 and status != 501,
+        again=_AGAIN_CODES.get(code, Again.ALWAYS if status >= 500 or status == 429 else Again.NEVER),
+        server_s=_date(meta.get("HTTPHeaders", {}).get("date", "")),
     )
 
 
 def _unsent(what: str, hint: str, where: str, *, retryable: bool = False) -> S3Error:
-    return S3Error(what, where=where, hint=hint, retryable=retryable)
+    again = Again.ALWAYS if retryable else Again.NEVER
+    return S3Error(what, where=where, hint=hint, retryable=retryable, again=again)
 
 
 def _unanswered(what: str, where: str) -> S3Error:
-    return S3Error(what, where=where, hint="check the network and " + _AGAIN, retryable=True, lost=True)
+    hint = "check the network and " + _AGAIN
+    return S3Error(what, where=where, hint=hint, retryable=True, lost=True, again=Again.ALWAYS)
+
+
+def _date(text: str) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError):
+        return None
 
 
 def _why_unreachable(error: boto.EndpointConnectionError) -> str | None:

@@ -10,12 +10,14 @@ from typing import Any, Self
 
 from warmspare.errors import StoreError
 from warmspare.store.base import PART_BYTES
-from warmspare.store.s3_client import Connection, body_of, crc32c_of, decode_crc32c, encode_crc32c
+from warmspare.store.s3_body import body_of, crc32c_of, decode_crc32c, encode_crc32c, join_crc32c
+from warmspare.store.s3_client import Connection
 from warmspare.store.s3_errors import S3Error, damaged
 from warmspare.store.threads import finish
 
 log = logging.getLogger("warmspare.store")
 
+Buffer = bytes | bytearray | memoryview
 GRACE_S = 15.0  # after a cancel, for the requests that begin, complete or abort a multipart upload
 _PARTS = 10_000  # S3 takes no more
 
@@ -29,7 +31,7 @@ class S3Upload:
     def __init__(self, connection: Connection, key: str) -> None:
         self._connection, self._key = connection, key
         self._group = asyncio.TaskGroup()
-        self._held: builtins.bytes | bytearray | memoryview | None = None
+        self._held: tuple[Buffer, int] | None = None
         self._upload_id: str | None = None
         self._parts: dict[int, dict[str, Any]] = {}
         self._number = self._crc32c = self._bytes = 0
@@ -51,7 +53,7 @@ class S3Upload:
         await self._group.__aenter__()
         return self
 
-    async def write(self, part: builtins.bytes | bytearray | memoryview) -> None:
+    async def write(self, part: Buffer) -> None:
         """See Upload.write. ValueError for a part after a short one, or a longer one than PART_BYTES."""
         length = memoryview(part).nbytes
         if self._ended or length > PART_BYTES:
@@ -63,16 +65,17 @@ class S3Upload:
             return
         if self._number + 1 >= _PARTS:
             raise ValueError(f"more than {_PARTS} parts")
+        value = crc32c_of(part)
         self._bytes += length
-        self._crc32c = crc32c_of(part, self._crc32c)
+        self._crc32c = join_crc32c(self._crc32c, value, length)
         if self._upload_id is None and self._held is None:
-            self._held = part  # it may be the only one
+            self._held = part, value  # it may be the only one
             return
         if self._held is not None:
             await finish(self._begin(), grace_s=GRACE_S)
             first, self._held = self._held, None
-            await self._start(first)
-        await self._start(part)
+            await self._start(*first)
+        await self._start(part, value)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -109,20 +112,19 @@ class S3Upload:
             answer = await self._connection.call_object("create_multipart_upload", self._key)
         self._upload_id = str(answer["UploadId"])
 
-    async def _start(self, part: builtins.bytes | bytearray | memoryview) -> None:
-        """Send a part as soon as the store has room for one more under way."""
-        await self._connection.parts.acquire()
+    async def _start(self, part: Buffer, value: int) -> None:
+        """Send a part with its CRC32C as soon as the store has room for one more under way."""
+        await self._connection.window.acquire()
         if self._failure is not None:
-            self._connection.parts.release()
+            self._connection.window.release()
             raise self._failure
         self._number += 1
-        task = self._group.create_task(self._send(self._number, part))
-        task.add_done_callback(lambda _: self._connection.parts.release())  # also if it never ran
+        task = self._group.create_task(self._send(self._number, part, value))
+        task.add_done_callback(lambda _: self._connection.window.release())  # also if it never ran
 
-    async def _send(self, number: int, part: builtins.bytes | bytearray | memoryview) -> None:
-        value = crc32c_of(part)
-        try:
-            answer = await self._connection.call_object(
+    async def _send(self, number: int, part: Buffer, value: int) -> None:
+        async def once() -> dict[str, Any]:
+            answer = await self._connection.ask_object(
                 "upload_part",
                 self._key,
                 UploadId=self._upload_id,
@@ -131,6 +133,10 @@ class S3Upload:
                 ChecksumCRC32C=encode_crc32c(value),
             )
             self._connection.check_echo(answer, value, self._key)
+            return answer
+
+        try:
+            answer = await self._connection.persist(once)
         except Exception as error:
             self._failure = self._failure or error
             raise
@@ -141,19 +147,23 @@ class S3Upload:
         }
 
     async def _put(self) -> None:
-        data = self._held if self._held is not None else b""
-        try:
-            answer = await self._connection.call_object(
+        data = self._held[0] if self._held is not None else b""
+
+        async def once() -> None:
+            answer = await self._connection.ask_object(
                 "put_object",
                 self._key,
                 Body=body_of(data),
                 ChecksumCRC32C=encode_crc32c(self._crc32c),
                 IfNoneMatch="*",
             )
+            self._connection.check_echo(answer, self._crc32c, self._key)
+
+        try:
+            async with self._connection.window.slot():
+                await self._connection.persist(once)
         except S3Error as error:
             await self._accept_if_ours(error)
-            return
-        self._connection.check_echo(answer, self._crc32c, self._key)
 
     async def _complete(self, upload_id: str) -> None:
         try:
@@ -219,10 +229,13 @@ class S3Upload:
         value = at = 0
         while at < self._bytes:
             end = min(at + PART_BYTES, self._bytes)
-            answer = await self._connection.call_object(
-                "get_object", self._key, Range=f"bytes={at}-{end - 1}"
-            )
-            value = crc32c_of(await self._connection.read_body(answer, self._key), value)
+            asked = f"bytes={at}-{end - 1}"
+
+            async def once(asked: str = asked) -> builtins.bytes:
+                answer = await self._connection.ask_object("get_object", self._key, Range=asked)
+                return await self._connection.read_body(answer, self._key)
+
+            value = crc32c_of(await self._connection.persist(once), value)
             at = end
         return value
 
@@ -232,13 +245,14 @@ class S3Upload:
         if upload_id is None:
             return
         try:
-            await finish(
-                self._connection.call_object("abort_multipart_upload", self._key, UploadId=upload_id),
-                grace_s=GRACE_S,
-            )
-        except StoreError as error:
-            if error.kind != "not-found" and getattr(error, "code", "") != "NoSuchUpload":
-                log.warning("an upload was not aborted and stays behind: %s", error)
+            async with asyncio.timeout(GRACE_S):
+                await finish(
+                    self._connection.call_object("abort_multipart_upload", self._key, UploadId=upload_id),
+                    grace_s=GRACE_S,
+                )
+        except (StoreError, TimeoutError) as error:
+            if getattr(error, "kind", "") != "not-found" and getattr(error, "code", "") != "NoSuchUpload":
+                log.info("an upload was not aborted and stays behind: %s", error)
 
 
 def _taken(where: str) -> StoreError:

@@ -265,7 +265,7 @@ class Sync:
         new = Point(PointId(sequence, point.identity(data)), record)
         for work in works:
             work.given.source.check()
-        begun.lease.check()
+        await begun.lease.confirm()
         await self._publish(begun.repository, sequence, data)
         self._doubt = False
         await self._commit(run.local, works, new)
@@ -285,7 +285,7 @@ class Sync:
 
             for work in works:
                 await work.transfer(workers, last_read if work is works[-1] else lambda: True)
-                lease.check()
+                await lease.confirm()
 
     def _unprotected(self, opened: Opened, head: Point | None, covered: set[str]) -> list[Unprotected]:
         lost = [Unprotected(name, reason) for name, reason in opened.unprotected]

@@ -1,0 +1,157 @@
+"""The AWS client of a bucket: how it is made, signs, and is made anew when its credentials have expired; refuses to
+retry (patience.py does), and to sign away integrity: over plain HTTP to another host the signature covers the body."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import socket
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore import auth, handlers
+
+from warmspare.errors import ConfigError
+from warmspare.store.patience import Patience
+from warmspare.store.s3_errors import public_url
+
+POOL_SPARE = 16  # connections for small requests beside the transfers
+UNSENT_BYTES = 256 << 10  # that the kernel takes of a connection before the link does
+_TCP_NOTSENT_LOWAT = 25  # tcp(7); Python names it from 3.12 on
+_LOOPBACK = ("localhost", "127.", "::1")
+_TALKATIVE = ("botocore", "aiobotocore", "aiohttp")
+_SIGNATURE = "warmspare-s3v4"
+_SHIFT = "warmspare_clock_shift_s"
+clock = time.time  # this host's; another in tests
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Which AWS settings to use where it is not the environment's choice: a profile's name, a region."""
+
+    profile: str | None = None
+    region: str | None = None
+
+
+NO_ACCOUNT = Account()
+
+
+class Session:
+    """A lazily made client. endpoint: the server's public URL, once there is one. clock_shift_s: what the server's
+    clock is ahead of this host's; requests are signed with it."""
+
+    def __init__(
+        self, endpoint_url: str | None, account: Account, patience: Patience, *, connections: int
+    ) -> None:
+        self.endpoint = ""
+        self.clock_shift_s = 0.0
+        self._endpoint_url, self._account, self._patience = endpoint_url, account, patience
+        self._connections = connections + POOL_SPARE
+        self._client: Any = None
+        self._open = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        if endpoint_url is not None:
+            parts = urlsplit(endpoint_url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+                raise ConfigError(
+                    "the endpoint URL must be http:// or https:// and a host, without credentials",
+                    hint="give credentials by the AWS environment",
+                )
+
+    async def client(self) -> Any:
+        """The client; made on the first call."""
+        if self._client is None:
+            async with self._opening:
+                if self._client is None:
+                    self._client = await self._connect()
+        return self._client
+
+    async def renew(self, stale: Any) -> None:
+        """Replace the client `stale`, whose credentials the server refused: they are looked for anew, wherever they
+        come from. Requests under way keep theirs; it is closed with the session."""
+        async with self._opening:
+            if self._client is stale:
+                self._client = await self._connect()
+
+    async def close(self) -> None:
+        """Release the connections."""
+        await self._open.aclose()
+        self._client = None
+
+    def now(self) -> float:
+        """The server's clock, as far as it is known."""
+        return clock() + self.clock_shift_s
+
+    async def _connect(self) -> Any:
+        for name in _TALKATIVE:  # their debug output holds session tokens and signatures
+            logger = logging.getLogger(name)
+            if logger.level < logging.WARNING:
+                logger.setLevel(logging.WARNING)
+        client = await self._make(sign_payload=False)
+        parts = urlsplit(client.meta.endpoint_url)
+        if parts.scheme == "http" and not (parts.hostname or "").startswith(_LOOPBACK):
+            client = await self._make(sign_payload=True)
+        self.endpoint = public_url(client.meta.endpoint_url)
+        events = client.meta.events
+        # without it: no round trip before each part, and no wait for a server that never sends a 100
+        events.unregister("before-call.s3", handlers.add_expect_header)
+        events.register("before-sign.s3", self._tell_shift)
+        events.register_first("choose-signer.s3", self._choose_signature)
+        return client
+
+    async def _make(self, *, sign_payload: bool) -> Any:
+        config = AioConfig(
+            connect_timeout=self._patience.connect_s,
+            read_timeout=self._patience.stall_s,
+            max_pool_connections=self._connections,
+            retries={"mode": "standard", "total_max_attempts": 1},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            connector_args={"socket_factory": _socket},
+            s3={
+                "payload_signing_enabled": sign_payload,
+                **({"addressing_style": "path"} if self._endpoint_url else {}),
+            },
+        )
+        try:
+            session = AioSession(profile=self._account.profile)
+            region = self._account.region
+            made = session.create_client("s3", endpoint_url=self._endpoint_url, config=config, region_name=region)
+            return await self._open.enter_async_context(made)
+        except ValueError as error:
+            raise ConfigError(
+                "the endpoint URL or the region is not valid", hint="check AWS_ENDPOINT_URL and AWS_REGION"
+            ) from error
+
+    def _tell_shift(self, request: Any, **_: Any) -> None:
+        request.context[_SHIFT] = self.clock_shift_s
+
+    def _choose_signature(self, signature_version: Any, **_: Any) -> str | None:
+        return _SIGNATURE if self.clock_shift_s and signature_version in ("v4", "s3v4") else None
+
+
+class _ShiftedAuth(auth.S3SigV4Auth):  # type: ignore[misc]  # botocore has no types
+    """Signs with the server's time. botocore takes this host's, and a server refuses one that is 15 minutes off."""
+
+    def _modify_request_before_signing(self, request: Any) -> None:
+        now = datetime.datetime.fromtimestamp(clock() + request.context[_SHIFT], datetime.UTC)
+        request.context["timestamp"] = now.strftime(auth.SIGV4_TIMESTAMP)
+        super()._modify_request_before_signing(request)
+
+
+auth.AUTH_TYPE_MAPS[_SIGNATURE] = _ShiftedAuth
+
+
+def _socket(address: Any) -> socket.socket:
+    """Of a new connection. The kernel would take megabytes of each part at once and keep them: memory that nobody
+    counts, progress that is none, and parts that begin at the same time would end at the same time."""
+    made = socket.socket(family=address[0], type=address[1], proto=address[2])
+    made.setblocking(False)
+    made.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    return made
