@@ -94,7 +94,7 @@ def test_publishing_is_safe_without_the_lease(rig: Rig, monkeypatch: pytest.Monk
     """The lease saves work; what keeps two senders apart is the conditional write of the record."""
 
     class Always:
-        def check(self) -> None:
+        async def confirm(self) -> None:
             pass
 
     @contextlib.asynccontextmanager

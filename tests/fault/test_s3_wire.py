@@ -152,6 +152,7 @@ async def test_a_byte_flipped_on_the_way_up(make: Make, proxy: Proxy, plain: S3S
     assert await plain.head("always") is None and await plain.stale_uploads("") == []
 
 
+@pytest.mark.filterwarnings("ignore:tzname")  # of a date that was damaged
 async def test_a_byte_flipped_on_the_way_down(make: Make, proxy: Proxy, plain: S3Store) -> None:
     store = make()
     data = noise(MIB)
