@@ -137,11 +137,13 @@ def on_a_terminal(*arguments: object, columns: int = 100) -> tuple[int, str]:
     return child.wait(10), shown.decode()
 
 
-def test_a_terminal_shows_rate_bytes_and_time_left(tmp_path: Path) -> None:
+def test_a_terminal_shows_rate_bytes_and_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "host"))
     rig = Rig(tmp_path)
     rig.disk.write_bytes(random.Random(1).randbytes(100 * MIB))
+    slowly = ("--limit", "40MB")  # so that there is time for a rate to be shown
     code, shown = on_a_terminal(
-        "sync", rig.disk, "--vm", "v", "--repo", rig.repo, "--state", rig.state, "--level", "9", columns=160
+        "sync", rig.disk, "--vm", "v", "--repo", rig.repo, "--state", rig.state, *slowly, columns=160
     )
     assert code == 0, shown
     for word in ("/s", "read", "changed", "sent", "left", "%", "restore point 1-"):
