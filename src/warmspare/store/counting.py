@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
 
-from warmspare.store.base import ObjectInfo, StaleUpload, Store, Upload
+from warmspare.store.base import ObjectInfo, Store, Upload
+from warmspare.store.passing import PassingStore, PassingUpload
 
 
-class _CountingUpload:
+class _CountingUpload(PassingUpload):
     def __init__(self, upload: Upload, count: Callable[[int], None]) -> None:
-        self._upload, self._count = upload, count
+        super().__init__(upload)
+        self._count = count
 
     async def write(self, part: bytes | bytearray | memoryview) -> None:
         size = len(part)
-        await self._upload.write(part)
+        await super().write(part)
         self._count(size)
 
-    @property
-    def crc32c(self) -> int:
-        return self._upload.crc32c
 
-    @property
-    def bytes(self) -> int:
-        return self._upload.bytes
-
-
-class CountingStore:
+class CountingStore(PassingStore):
     """sent_bytes: payload bytes handed to the store so far; objects, parts and leases alike."""
 
     def __init__(self, store: Store, on_bytes: Callable[[int], None] | None = None) -> None:
-        self._store = store
+        super().__init__(store)
         self._on_bytes = on_bytes
-        self.uri = store.uri
         self.sent_bytes = 0
 
     def _count(self, size: int) -> None:
@@ -41,49 +32,17 @@ class CountingStore:
         if self._on_bytes:
             self._on_bytes(size)
 
-    async def get(self, key: str, *, max_bytes: int = 64 << 20) -> bytes:
-        return await self._store.get(key, max_bytes=max_bytes)
-
-    async def get_range(self, key: str, offset: int, length: int) -> bytes:
-        return await self._store.get_range(key, offset, length)
-
-    async def head(self, key: str) -> ObjectInfo | None:
-        return await self._store.head(key)
-
     async def put(self, key: str, data: bytes) -> ObjectInfo:
         self._count(len(data))
-        return await self._store.put(key, data)
+        return await super().put(key, data)
 
     async def create(self, key: str, data: bytes) -> bool:
         self._count(len(data))
-        return await self._store.create(key, data)
+        return await super().create(key, data)
 
     async def replace(self, key: str, data: bytes, *, etag: str | None) -> ObjectInfo | None:
         self._count(len(data))
-        return await self._store.replace(key, data, etag=etag)
+        return await super().replace(key, data, etag=etag)
 
-    def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
-        return self._store.list(prefix, start_after=start_after)
-
-    async def delete(self, keys: Sequence[str]) -> None:
-        await self._store.delete(keys)
-
-    def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:
-        return self._upload(key)
-
-    @asynccontextmanager
-    async def _upload(self, key: str) -> AsyncIterator[Upload]:
-        async with self._store.upload(key) as upload:
-            yield _CountingUpload(upload, self._count)
-
-    async def stale_uploads(self, prefix: str) -> builtins.list[StaleUpload]:
-        return await self._store.stale_uploads(prefix)
-
-    async def abort_upload(self, stale: StaleUpload) -> None:
-        await self._store.abort_upload(stale)
-
-    async def now(self) -> float:
-        return await self._store.now()
-
-    async def close(self) -> None:
-        await self._store.close()
+    def _passing(self, upload: Upload) -> Upload:
+        return _CountingUpload(upload, self._count)

@@ -6,13 +6,12 @@ Counts bodies: objects, parts and leases alike, each time that they are sent. Wh
 from __future__ import annotations
 
 import asyncio
-import builtins
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 from warmspare.state.bucket import SharedBucket
-from warmspare.store.base import ObjectInfo, Pace, Paced, StaleUpload, Store, Upload, paced
+from warmspare.store.base import ObjectInfo, Pace, Paced, Store, Upload, paced
+from warmspare.store.passing import PassingStore, PassingUpload
 
 PIECE_S = 0.025  # what goes at once takes this long at the rate; with the bucket's burst no second is 20 % over
 LEAST_BYTES = 1024
@@ -67,74 +66,35 @@ def limited(store: Store, pace: Pace) -> Store:
     return LimitedStore(store, pace)
 
 
-class _LimitedUpload:
+class _LimitedUpload(PassingUpload):
     def __init__(self, upload: Upload, pace: Pace) -> None:
-        self._upload, self._pace = upload, pace
+        super().__init__(upload)
+        self._pace = pace
 
     async def write(self, part: bytes | bytearray | memoryview) -> None:
         await paced(self._pace, memoryview(part).nbytes)
-        await self._upload.write(part)
-
-    @property
-    def crc32c(self) -> int:
-        return self._upload.crc32c
-
-    @property
-    def bytes(self) -> int:
-        return self._upload.bytes
+        await super().write(part)
 
 
-class LimitedStore:
+class LimitedStore(PassingStore):
     """A store that hands on each body once all of it may have gone: right in the long run, but a part goes out as fast
     as the link takes it, and one that is sent again is counted once."""
 
     def __init__(self, store: Store, pace: Pace) -> None:
-        self._store, self._pace = store, pace
-        self.uri = store.uri
-
-    async def get(self, key: str, *, max_bytes: int = 64 << 20) -> bytes:
-        return await self._store.get(key, max_bytes=max_bytes)
-
-    async def get_range(self, key: str, offset: int, length: int) -> bytes:
-        return await self._store.get_range(key, offset, length)
-
-    async def head(self, key: str) -> ObjectInfo | None:
-        return await self._store.head(key)
+        super().__init__(store)
+        self._pace = pace
 
     async def put(self, key: str, data: bytes) -> ObjectInfo:
         await paced(self._pace, len(data))
-        return await self._store.put(key, data)
+        return await super().put(key, data)
 
     async def create(self, key: str, data: bytes) -> bool:
         await paced(self._pace, len(data))
-        return await self._store.create(key, data)
+        return await super().create(key, data)
 
     async def replace(self, key: str, data: bytes, *, etag: str | None) -> ObjectInfo | None:
         await paced(self._pace, len(data))
-        return await self._store.replace(key, data, etag=etag)
+        return await super().replace(key, data, etag=etag)
 
-    def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
-        return self._store.list(prefix, start_after=start_after)
-
-    async def delete(self, keys: Sequence[str]) -> None:
-        await self._store.delete(keys)
-
-    def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:
-        return self._upload(key)
-
-    @asynccontextmanager
-    async def _upload(self, key: str) -> AsyncIterator[Upload]:
-        async with self._store.upload(key) as upload:
-            yield _LimitedUpload(upload, self._pace)
-
-    async def stale_uploads(self, prefix: str) -> builtins.list[StaleUpload]:
-        return await self._store.stale_uploads(prefix)
-
-    async def abort_upload(self, stale: StaleUpload) -> None:
-        await self._store.abort_upload(stale)
-
-    async def now(self) -> float:
-        return await self._store.now()
-
-    async def close(self) -> None:
-        await self._store.close()
+    def _passing(self, upload: Upload) -> Upload:
+        return _LimitedUpload(upload, self._pace)
