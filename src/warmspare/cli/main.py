@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from warmspare import __version__
-from warmspare.cli import apply, audit, config, copy, demo, doctor, points, sync, vms
+from warmspare.cli import apply, audit, config, copy, demo, doctor, points, prune, sync, vms
 from warmspare.cli.output import JsonOutput, complain, error_event
 from warmspare.errors import ConfigError
 
@@ -26,6 +26,7 @@ app.command("plan")(sync.plan)
 app.command("apply")(apply.apply)
 app.command("copy")(copy.copy)
 app.command("points")(points.points)
+app.command("prune")(prune.prune)
 app.command("vms")(vms.vms)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
