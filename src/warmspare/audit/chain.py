@@ -125,7 +125,8 @@ def _compare(chain: Chain, inventory: Inventory, seen: list[Seen], findings: Fin
             link.proof = Proof.DOUBTED
             findings.add(
                 Kind.POINT_FORKED, point=link.label, key=key, expected=f"SHA-256 {before.sha256}",
-                actual=f"SHA-256 {link.sha256}", meaning=f"a restore point is not the one that {before.source} saw here",
+                actual=f"SHA-256 {link.sha256}",
+                meaning=f"a restore point is not the one that {before.source} saw here",
             )  # fmt: skip
 
 
@@ -155,7 +156,8 @@ def _judge(link: Link, child: Link, inventory: Inventory, findings: Findings) ->
         # One of the two was changed, and nothing tells which.
         _forked(child, f"a parent with SHA-256 {link.sha256}", f"the parent {child.parent}", inventory, findings)
     if child.proof is Proof.PROVED or link.proof is not Proof.PROVED:
-        _forked(link, f"SHA-256 {child.parent}, as {child.label} names it", f"SHA-256 {link.sha256}", inventory, findings)
+        named = f"SHA-256 {child.parent}, as {child.label} names it"
+        _forked(link, named, f"SHA-256 {link.sha256}", inventory, findings)
         link.proof = Proof.DOUBTED
     if child.proof is Proof.UNPROVED:
         child.proof = Proof.DOUBTED

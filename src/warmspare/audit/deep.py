@@ -18,11 +18,11 @@ import numpy as np
 from warmspare._native import sparse as native
 from warmspare.audit.chain import Chain, read_record
 from warmspare.audit.collect import Findings, extent, runs_of
+from warmspare.audit.deep_progress import DiskProgress, Keeper, Progress
 from warmspare.audit.findings import Kind
 from warmspare.audit.losses import Losses
 from warmspare.audit.manifests import Manifest, open_manifest
 from warmspare.audit.objects import Fetched, Objects, Place
-from warmspare.audit.progress import DiskProgress, Keeper, Progress
 from warmspare.audit.scratch import WHAT, Column, Scratch
 from warmspare.audit.shelf import Shelf
 from warmspare.audit.verify import Bench, Part, Piece, Verdict, check_block, check_frames, check_loose, parts
@@ -296,7 +296,8 @@ def _several(chunk: Chunk) -> np.ndarray:
     """Which rows are not the only ones of their block."""
     same = chunk.block[1:] == chunk.block[:-1]
     none = np.zeros(min(1, chunk.block.size), dtype=bool)
-    return np.concatenate((none, same)) | np.concatenate((same, none))
+    out: np.ndarray = np.concatenate((none, same)) | np.concatenate((same, none))
+    return out
 
 
 def _by_pack(chunk: Chunk, rows: np.ndarray) -> Iterator[tuple[int, list[Piece]]]:

@@ -99,7 +99,7 @@ async def _newer_point(store: Store, found: Inventory) -> bool:
 
 
 async def lease_lives(store: Store, vm: str) -> bool:
-    """Whether a sender may be at work on the VM; a lease that can't be read counts as one. Writes nothing that counts."""
+    """Whether a sender may be at work on the VM; a lease that can't be read counts as one."""
     key = layout.lease_key(vm)
     info = await store.head(key)
     if info is None:
@@ -126,11 +126,11 @@ async def vms(store: Store) -> tuple[list[str], list[str]]:
         if key != layout.repository_key():
             strange.append(key)
     after = prefix
-    while (key := await _first(store, prefix, after)) is not None:
-        vm = layout.vm_of_key(key)
+    while (first := await _first(store, prefix, after)) is not None:
+        vm = layout.vm_of_key(first)
         if vm is None:
-            strange.append(key)
-            after = key
+            strange.append(first)
+            after = first
         else:
             names.append(vm)
             after = layout.vm_prefix(vm)[:-1] + "0"  # "0" follows "/": past all of this VM's keys

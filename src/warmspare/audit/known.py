@@ -18,6 +18,7 @@ from warmspare.errors import ConfigError, FormatError
 from warmspare.state.files import local_io
 
 HEAD = "head of "  # what the figure that notes a VM's newest point begins with
+OWN_RECORD = "SHA-256 of repository.json"
 
 
 class _Mark(msgspec.Struct, frozen=True):
@@ -47,9 +48,10 @@ class Seen:
 
 @dataclass(slots=True)
 class Known:
-    """repository_id: "" where nothing is known. sources: what this comes from."""
+    """repository_id, record_sha256 (of repository.json): "" where nothing is known. sources: what this comes from."""
 
     repository_id: str = ""
+    record_sha256: str = ""
     seen: list[Seen] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
 
@@ -70,9 +72,11 @@ class Known:
         self.sources.append(source)
 
 
-def figures(heads: dict[str, tuple[int, str]]) -> dict[str, str]:
-    """What a report notes of each VM's newest point, (sequence, SHA-256) by its ID."""
-    return {f"{HEAD}{vm}": f"{sequence} {sha256}" for vm, (sequence, sha256) in sorted(heads.items())}
+def figures(record_sha256: str, heads: dict[str, tuple[int, str]]) -> dict[str, int | float | str]:
+    """What a report notes for the next: of repository.json, and of each VM's newest point (sequence, SHA-256) by its
+    ID."""
+    own = {OWN_RECORD: record_sha256} if record_sha256 else {}
+    return {**own, **{f"{HEAD}{vm}": f"{sequence} {sha256}" for vm, (sequence, sha256) in sorted(heads.items())}}
 
 
 def _of_report(report: Report, source: str) -> list[Seen]:
@@ -95,6 +99,7 @@ def read(path: Path, into: Known) -> None:
             report = reports.decode(data, str(path))
         except FormatError as error:
             raise _no_record(path, error.what) from None
+        into.record_sha256 = str(report.figures.get(OWN_RECORD, "")) or into.record_sha256
         into.add(report.repository_id, _of_report(report, f"the audit report {path.name}"), str(path))
         return
     digest, _, body = data.partition(b"\n")
@@ -134,6 +139,7 @@ def of_kept(directory: Path, uri: str, vm: str) -> Known:
             return known
         seen = [one for one in _of_report(report, f"the audit report {path.name}") if one.vm not in met]
         met |= {one.vm for one in seen}
+        known.record_sha256 = known.record_sha256 or str(report.figures.get(OWN_RECORD, ""))
         known.add(report.repository_id, seen, str(path))
         if report.vm in ("", vm):  # it saw all that this audit will look at
             return known

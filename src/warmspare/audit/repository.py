@@ -6,25 +6,25 @@ length where the store keeps no checksum and `deep` is off, and a newest point t
 
 from __future__ import annotations
 
+import hashlib
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-
 from warmspare.audit import inventory as inventories
 from warmspare.audit import report as reports
 from warmspare.audit.chain import Chain, Proof, read_chain
 from warmspare.audit.collect import Findings
 from warmspare.audit.deep import Deep, DiskImage
+from warmspare.audit.deep_progress import FORMAT, Keeper, Progress
 from warmspare.audit.findings import Kind
 from warmspare.audit.inventory import Inventory
 from warmspare.audit.known import Known, figures
 from warmspare.audit.losses import Losses
+from warmspare.audit.marks import Runs, leave_mark
 from warmspare.audit.objects import Objects
-from warmspare.audit.progress import FORMAT, Keeper, Progress
-from warmspare.audit.repair import Runs, leave_mark
 from warmspare.audit.report import SOUND, WRONG, ZERO, DiskResult, MapBuilder, Report
 from warmspare.audit.scratch import WHAT, Scratch
 from warmspare.audit.verify import StaleScratchError
@@ -32,7 +32,7 @@ from warmspare.audit.walk import Walk
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError
 from warmspare.format import repofile
 from warmspare.format.point import Disk
-from warmspare.model import block_count
+from warmspare.model import BLOCK_BYTES, block_count
 from warmspare.observe.events import Meter
 from warmspare.state.files import locked
 from warmspare.store import layout
@@ -73,7 +73,7 @@ class RepositoryAudit:
         self._sums = Sums()
         self._notes: list[str] = []
         self._disks: list[DiskResult] = []
-        self._resumed = ""
+        self._resumed = self._record_sha256 = ""
 
     async def run(self) -> Report:
         """ConfigError if there is no repository or no such VM, StoreError if it can't be read now, LeaseError if
@@ -97,25 +97,31 @@ class RepositoryAudit:
 
     async def _identity(self) -> str:
         """The repository's ID; "" with a finding where its own record does not say."""
-        key = layout.repository_key()
+        key, what = layout.repository_key(), "the repository's record"
         where = f"{self._store.uri.rstrip('/')}/{key}"
         try:
             data = await self._store.get(key, max_bytes=1 << 16)
             identity = repofile.decode(data, where).id
+            self._record_sha256 = hashlib.sha256(data).hexdigest()
         except NotFoundError:
             if not (await inventories.vms(self._store))[0]:
                 raise ConfigError(
                     "there is no warmspare repository here", where=self._store.uri, hint="check --repo"
                 ) from None
-            self._findings.add(Kind.OBJECT_MISSING, point="", key=key, expected="the repository's record", actual="nothing")
+            self._findings.add(Kind.OBJECT_MISSING, point="", key=key, expected=what, actual="nothing")
             return self._known.repository_id
         except FormatError as error:
-            self._findings.add(Kind.OBJECT_MALFORMED, point="", key=key, expected="the repository's record", actual=error.what)
+            self._findings.add(Kind.OBJECT_MALFORMED, point="", key=key, expected=what, actual=error.what)
             return self._known.repository_id
         if self._known.repository_id not in ("", identity):
             self._findings.add(
                 Kind.OBJECT_REPLAYED, point="", key=key, expected=f"repository {self._known.repository_id}",
                 actual=f"repository {identity}", meaning="the repository has another ID than was seen here before",
+            )  # fmt: skip
+        elif self._known.record_sha256 not in ("", self._record_sha256):
+            self._findings.add(
+                Kind.OBJECT_CONTENT, point="", key=key, expected=f"SHA-256 {self._known.record_sha256}",
+                actual=f"SHA-256 {self._record_sha256}", meaning="the record is not as an earlier audit saw it",
             )  # fmt: skip
         return identity
 
@@ -237,12 +243,11 @@ class RepositoryAudit:
                 drawn.add_run(SOUND, start, count, -1)
                 drawn.add_run(WRONG, start, count)
             name = disk.name if self._wanted or self._sums.vms == 1 else f"{chain.vm}: {disk.name}"
-            self._disks.append(
-                reports.disk_result(
-                    drawn, id=disk.id, name=name, path="", capacity_bytes=disk.capacity_bytes, root=disk.root,
-                    bytes_read=int(drawn.total(SOUND)) * 65536, seconds=self._meter.seconds,
-                )  # fmt: skip
-            )
+            result = reports.disk_result(
+                drawn, id=disk.id, name=name, path="", capacity_bytes=disk.capacity_bytes, root=disk.root,
+                bytes_read=drawn.total(SOUND) * BLOCK_BYTES, seconds=self._meter.seconds,
+            )  # fmt: skip
+            self._disks.append(result)
 
     async def _judge_losses(
         self, walk: Walk, chain: Chain, inventory: Inventory, images: dict[str, DiskImage]
@@ -281,8 +286,8 @@ class RepositoryAudit:
             )
         if broken:
             self._notes.append(
-                f"{chain.vm}: from restore point {broken} on the repository does not tell what disk {disk.id} holds; no "
-                "sync can mend that: put the missing object back, or sync to a new repository"
+                f"{chain.vm}: from restore point {broken} on the repository does not tell what disk {disk.id} holds; "
+                "no sync can mend that: put the missing object back, or sync to a new repository"
             )
 
     @staticmethod
@@ -325,8 +330,8 @@ class RepositoryAudit:
     def _say(self, objects: Objects) -> None:
         if objects.unsummed and not self._deep:
             self._notes.append(
-                f"the store keeps no checksum of {objects.unsummed} of {objects.looked} objects: a change of a pack that "
-                "keeps its length and its header is not seen without --deep"
+                f"the store keeps no checksum of {objects.unsummed} of {objects.looked} objects: a change of a pack "
+                "that keeps its length and its header is not seen without --deep"
             )
         elif not self._deep:
             self._notes.append(
@@ -362,7 +367,7 @@ class RepositoryAudit:
             coverage_percent=round(100.0 * judged / blocks, 2) if blocks else 0.0, bytes_read=objects.fetched_bytes,
             bytes_fetched=objects.fetched_bytes, result=result, disks=self._disks, findings=self._findings.listed,
             findings_left_out=self._findings.left_out, resumed=self._resumed,
-            figures=numbers | figures(sums.heads), notes=self._notes,
+            figures={**numbers, **figures(self._record_sha256, sums.heads)}, notes=self._notes,
         )  # fmt: skip
 
 

@@ -61,7 +61,8 @@ def inheriting(chunk: Chunk, capacity_bytes: int) -> U32:
     np.bitwise_or.at(missing, row, whole_masks(chunk, capacity_bytes))
     for masks in (chunk.carried, chunk.zero):
         np.bitwise_and.at(missing, row, ~masks)
-    return blocks[missing != 0].astype(np.uint32)
+    out: U32 = blocks[missing != 0].astype(np.uint32)
+    return out
 
 
 class Walk:
