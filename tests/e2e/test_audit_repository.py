@@ -1,4 +1,4 @@
-"""Repository audits: every kind of damage found and named, by reading and by what the store tells; none on clean ones."""
+"""Repository audits: every damage found and named, by reading and by what the store tells; nothing on clean ones."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ async def store(world: Rig) -> AsyncIterator[Store]:
     await opened.close()
 
 
-async def audit(store: Store, scratch: Path, before: Known | None = None, *, deep: bool, vm: str | None = None) -> Report:
-    return await RepositoryAudit(store, scratch, before or Known(), deep=deep, vm=vm).run()
+async def audit(store: Store, scratch: Path, before: Known | None = None, *, deep: bool) -> Report:
+    return await RepositoryAudit(store, scratch, before or Known(), deep=deep).run()
 
 
 async def first_audit(store: Store, home: Path) -> Known:

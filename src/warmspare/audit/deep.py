@@ -18,9 +18,9 @@ import numpy as np
 from warmspare._native import sparse as native
 from warmspare.audit.chain import Chain, read_record
 from warmspare.audit.collect import Findings, extent, runs_of
-from warmspare.audit.deep_progress import DiskProgress, Keeper, Progress
+from warmspare.audit.deep_progress import DiskProgress, Keeper, Pending, Progress
 from warmspare.audit.findings import Kind
-from warmspare.audit.losses import Losses
+from warmspare.audit.losses import Change, Losses
 from warmspare.audit.manifests import Manifest, open_manifest
 from warmspare.audit.objects import Fetched, Objects, Place
 from warmspare.audit.scratch import WHAT, Column, Scratch
@@ -41,13 +41,14 @@ JOBS_AT_ONCE = 4
 SPLIT_BLOCKS = 256  # 16 MiB in hand
 SAVE_S = 5.0
 SYNC_S = 60.0
+FILES = ("image", "entries", "lost")
 
 
 class DiskImage:
     """One disk's scratch: the kept blocks, the hashes that were proved, what is lost. Made anew, or as it was left."""
 
     def __init__(self, scratch: Scratch, name: str, left: DiskProgress | None) -> None:
-        self.fds = [scratch.file(f"{name}.{suffix}") for suffix in ("image", "entries", "lost")]
+        self.fds = [scratch.file(f"{name}.{suffix}", left=left is not None) for suffix in FILES]
         if left is None:
             self.empty()
         self.image = self.fds[0]
@@ -154,9 +155,14 @@ class Deep:
     def _image(self, disk: Disk) -> DiskImage:
         image = self.images.get(disk.id)
         if image is None:
-            name = self._keeper.file_name(disk.id)
+            name = self._keeper.file_name(self.progress.token, disk.id)
             left = self.progress.disks.get(disk.id)
             image = self.images[disk.id] = DiskImage(self._objects.scratch, name, left)
+            pending = self.progress.pending
+            if pending and pending.disk == disk.id:
+                blocks, pages = np.array(pending.blocks, dtype=np.uint32), np.array(pending.pages, dtype=np.uint16)
+                image.losses.make(Change(blocks, pages, pending.cleared, blocks[:0], pending.count))
+                self.progress.pending = None
         return image
 
     # one disk of one point
@@ -189,15 +195,15 @@ class Deep:
                 while (chunk := await in_thread(next, chunks, None)) is not None:
                     number += 1
                     if number > progress.chunks:
-                        await self._chunk(chunk, shelf, disk, image, place)
+                        change = await self._chunk(chunk, shelf, disk, image, place)
                         progress.chunks, progress.packs = number, sorted(shelf.done)
-                        self._save()
+                        await in_thread(self._change, image, disk.id, change)
                 await shelf.rest()
         finally:
             if shelf:
                 shelf.clear()
 
-    async def _chunk(self, chunk: Chunk, shelf: Shelf, disk: Disk, image: DiskImage, place: Place) -> None:
+    async def _chunk(self, chunk: Chunk, shelf: Shelf, disk: Disk, image: DiskImage, place: Place) -> Change | None:
         inherits = self._walk.disks[disk.id].inherits
         odd = -1
         if image.capacity_bytes % BLOCK_BYTES and image.capacity_bytes != disk.capacity_bytes:
@@ -212,9 +218,10 @@ class Deep:
         await self._single(bench, shelf, np.flatnonzero(~split), verdict)
         if split.any():
             await self._split(bench, shelf, np.flatnonzero(split), verdict)
-        await in_thread(self._settle, bench, image, disk, place, verdict)
+        change = await in_thread(self._settle, bench, image, disk, place, verdict)
         self._meter.done_bytes = self._meter.read_bytes = self._fetched + self._judged.fetched_bytes
         self._meter.blocks_verified = self.progress.states
+        return change
 
     async def _single(self, bench: Bench, shelf: Shelf, rows: np.ndarray, verdict: Verdict) -> None:
         """Records that are the only ones of their blocks: frame by frame, pack by pack."""
@@ -254,14 +261,14 @@ class Deep:
             for records in found.values():
                 await self._threads.run(check_block, bench, records, verdict)
 
-    def _settle(self, bench: Bench, image: DiskImage, disk: Disk, place: Place, verdict: Verdict) -> None:
-        """In a thread: what the chunk leaves for the next point."""
+    def _settle(self, bench: Bench, image: DiskImage, disk: Disk, place: Place, verdict: Verdict) -> Change | None:
+        """In a thread: what the chunk leaves for the next point; what is lost changes by what is returned."""
         chunk = bench.chunk
         taken = np.zeros(chunk.block.size, dtype=np.uint16)
         for row, pages in verdict.taken:
             taken[row] |= np.uint16(pages)
-        fresh = image.losses.settle(chunk, taken)
-        for start, count in runs_of(fresh):
+        change = image.losses.plan(chunk, taken)
+        for start, count in runs_of(change.fresh) if change else []:
             self._mine.add(
                 Kind.BLOCK_UNRECOVERABLE, point=place.point, disk=disk.id, expected="bytes with the recorded hashes",
                 actual=verdict.why, **extent(start, count, disk.capacity_bytes),
@@ -276,13 +283,26 @@ class Deep:
         self.progress.states += verdict.sound + zeros
         self.progress.unsure += verdict.unsure
         self._objects.scratch.measure()
+        return change
+
+    def _change(self, image: DiskImage, disk_id: str, change: Change | None) -> None:
+        """In a thread: make it so that an audit that dies here and goes on makes it once. All else that a chunk does
+        may be done twice."""
+        if change is None:
+            self._save()
+            return
+        blocks, pages = change.blocks.tolist(), change.pages.tolist()
+        self.progress.pending = Pending(disk_id, blocks, pages, change.cleared, change.count)
+        self._save(force=True)
+        image.losses.make(change)
+        self.progress.pending = None
 
     def _save(self, *, force: bool = False) -> None:
         now = time.monotonic()
         if not force and now - self._saved < SAVE_S:
             return
         progress, durable = self.progress, now - self._synced >= SYNC_S
-        progress.disks = {disk_id: image.left() for disk_id, image in self.images.items()}
+        progress.disks = {**progress.disks, **{name: image.left() for name, image in self.images.items()}}
         progress.findings, progress.left_out = self._mine.listed, self._mine.left_out
         progress.fetched_bytes = self._fetched + self._judged.fetched_bytes
         progress.seconds = self._seconds + now - self._began

@@ -31,14 +31,28 @@ class DiskProgress(msgspec.Struct):
     stopped: str = ""
 
 
+class Pending(msgspec.Struct):
+    """A change of what is lost of a disk, noted before it is made."""
+
+    disk: str
+    blocks: list[int]
+    pages: list[int]
+    cleared: list[tuple[int, int]]
+    count: int
+
+
 class Progress(msgspec.Struct):
-    """repository, vm: whose. began: RFC 3339. target: the newest point to judge, and its SHA-256. at: the point that is
-    being judged, its SHA-256, and of its disk number `disk` how many chunks are done; packs: those proved of it.
+    """repository, vm: whose. token: in the names of its files, so that it goes with no others. began: RFC 3339.
+
+    target: the newest point to judge, and its SHA-256. at: the point that is being judged, its SHA-256, and of its disk
+    number `disk` how many chunks are done; packs: those proved of it. pending: belongs to the last of these chunks; may
+    have been made or not.
     """
 
     format: int
     repository: str
     vm: str
+    token: str
     began: str
     target: int
     target_sha256: str
@@ -52,6 +66,7 @@ class Progress(msgspec.Struct):
     fetched_bytes: int = 0
     seconds: float = 0.0
     disks: dict[str, DiskProgress] = {}
+    pending: Pending | None = None
     findings: list[Finding] = []
     left_out: int = 0
 
@@ -64,9 +79,9 @@ class Keeper:
         self._path = scratch.directory / f"{self.name}.json"
         self._scratch = scratch
 
-    def file_name(self, disk_id: str) -> str:
+    def file_name(self, token: str, disk_id: str) -> str:
         """What the files of a disk begin with."""
-        return f"{self.name}-{hashlib.sha256(disk_id.encode()).hexdigest()[:16]}"
+        return f"{self.name}-{token}-{hashlib.sha256(disk_id.encode()).hexdigest()[:16]}"
 
     def load(self) -> Progress | None:
         """What an interrupted audit left; None if there is nothing, or it can't be read."""

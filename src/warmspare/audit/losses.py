@@ -7,6 +7,7 @@ or a run of zeros covers it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +15,18 @@ from warmspare.audit.collect import runs_of
 from warmspare.audit.scratch import Column
 from warmspare.format.manifest import Chunk
 from warmspare.model import U16, U32
+
+
+@dataclass(slots=True)
+class Change:
+    """Of lost pages: these blocks have these masks now, ascending; in these runs nothing is lost. fresh: blocks that
+    were whole before. count: of blocks with a lost page, afterwards."""
+
+    blocks: U32
+    pages: U16
+    cleared: list[tuple[int, int]]
+    fresh: U32
+    count: int
 
 
 class Losses:
@@ -30,12 +43,11 @@ class Losses:
         out: U16 = self._pages.get(blocks) if self.blocks else np.zeros(blocks.size, dtype=np.uint16)
         return out
 
-    def settle(self, chunk: Chunk, taken: U16) -> U32:
-        """Go past a chunk's records and runs of zeros. taken: for each record the pages that are lost with it.
-
-        Returns the blocks that were whole before, ascending.
-        """
-        fresh = np.empty(0, dtype=np.uint32)
+    def plan(self, chunk: Chunk, taken: U16) -> Change | None:
+        """What going past a chunk's records and runs of zeros changes; None for nothing. taken: for each record the
+        pages that are lost with it."""
+        none = np.empty(0, dtype=np.uint32)
+        change = Change(none, none.astype(np.uint16), [], none, self.blocks)
         if chunk.block.size and (self.blocks or taken.any()):
             blocks, row = np.unique(chunk.block, return_inverse=True)
             covered, lost = np.zeros(blocks.size, dtype=np.uint16), np.zeros(blocks.size, dtype=np.uint16)
@@ -43,14 +55,30 @@ class Losses:
             np.bitwise_or.at(lost, row, taken)
             old = self._pages.get(blocks)
             new = (old & ~covered) | lost
-            self._pages.put(blocks, new)
-            self.blocks += int(np.count_nonzero(new)) - int(np.count_nonzero(old))
-            fresh = blocks[(old == 0) & (new != 0)]
+            other = old != new
+            change.blocks, change.pages = blocks[other], new[other]
+            change.count += int(np.count_nonzero(new)) - int(np.count_nonzero(old))
+            change.fresh = blocks[(old == 0) & (new != 0)]
         if self.blocks:
             for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
-                self.blocks -= sum(found.size for found, _ in self._pages.filled(start, start + count))
-                self._pages.clear(start, count)
-        return fresh
+                there = sum(found.size for found, _ in self._pages.filled(start, start + count))
+                if there:
+                    change.cleared.append((start, count))
+                    change.count -= there
+        return change if change.blocks.size or change.cleared else None
+
+    def make(self, change: Change) -> None:
+        """Make a change; doing it twice does no harm."""
+        self._pages.put(change.blocks, change.pages)
+        for start, count in change.cleared:
+            self._pages.clear(start, count)
+        self.blocks = change.count
+
+    def settle(self, chunk: Chunk, taken: U16) -> None:
+        """Both at once."""
+        change = self.plan(chunk, taken)
+        if change is not None:
+            self.make(change)
 
     def at(self, sequence: int) -> None:
         """All of a restore point was gone past."""

@@ -7,6 +7,7 @@ length where the store keeps no checksum and `deep` is off, and a newest point t
 from __future__ import annotations
 
 import hashlib
+import secrets
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,8 +27,7 @@ from warmspare.audit.losses import Losses
 from warmspare.audit.marks import Runs, leave_mark
 from warmspare.audit.objects import Objects
 from warmspare.audit.report import SOUND, WRONG, ZERO, DiskResult, MapBuilder, Report
-from warmspare.audit.scratch import WHAT, Scratch
-from warmspare.audit.verify import StaleScratchError
+from warmspare.audit.scratch import WHAT, Scratch, StaleScratchError
 from warmspare.audit.walk import Walk
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError
 from warmspare.format import repofile
@@ -198,7 +198,7 @@ class RepositoryAudit:
         head = chain.head
         for attempt in (1, 2):
             progress = left or Progress(
-                FORMAT, identity, inventory.vm, reports.utc_now(), head.sequence, head.sha256
+                FORMAT, identity, inventory.vm, secrets.token_hex(8), reports.utc_now(), head.sequence, head.sha256
             )
             self._meter.total_bytes = walk.pack_bytes
             deep = Deep(objects, walk, chain, inventory.vm, progress, keeper, self._meter)

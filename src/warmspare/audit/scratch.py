@@ -16,12 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from warmspare._native import sparse as native
+from warmspare.errors import StoreError
 from warmspare.model import BLOCK_BYTES, U32
 from warmspare.state.files import local_io, pwrite_all
 
 WHAT = "the scratch space"
 GROUP = 4096  # values that are read, changed and written together
 _BLOCK_UNIT = 512  # of st_blocks
+
+
+class StaleScratchError(StoreError):
+    """Scratch space does not hold what was written to it; an audit that was resumed begins anew."""
 
 
 class Scratch:
@@ -41,9 +46,12 @@ class Scratch:
         for fd in list(self._fds):
             self.drop(fd)
 
-    def file(self, name: str = "") -> int:
-        """A descriptor; of a file with that name, kept, or of one without."""
+    def file(self, name: str = "", *, left: bool = False) -> int:
+        """A descriptor; of a file with that name, kept, or of one without. left: of one that is there already;
+        StaleScratchError if it is not."""
         path = self.directory / (name or f".{secrets.token_hex(8)}")
+        if left and not path.exists():
+            raise StaleScratchError("a working file of an interrupted audit is gone", where=str(path))
         with local_io(WHAT, path):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             if not name:

@@ -12,8 +12,8 @@ import numpy as np
 import xxhash
 
 from warmspare.audit.objects import Fetched
-from warmspare.audit.scratch import WHAT, read_block
-from warmspare.errors import FormatError, StoreError
+from warmspare.audit.scratch import WHAT, StaleScratchError, read_block
+from warmspare.errors import FormatError
 from warmspare.format import frame
 from warmspare.format.hashtable import ENTRY_BYTES
 from warmspare.format.manifest import Chunk
@@ -22,10 +22,6 @@ from warmspare.state.files import local_io, pwrite_all
 
 _ZEROS = bytes(BLOCK_BYTES)
 _NO_ENTRY = bytes(ENTRY_BYTES)
-
-
-class StaleScratchError(StoreError):
-    """Scratch space does not hold what was written to it; an audit that was resumed begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +145,7 @@ def check_block(bench: Bench, records: list[Part], verdict: Verdict) -> None:
             gone |= 0 if part.payload is not None else int(chunk.carried[part.row])
         inherited = whole & ~given
         image = read_block(bench.image, block, size) if inherited or gone else bytearray(size)
-        if inherited and not int(bench.lost[row]) and block != bench.odd:
+        if inherited and not gone and not int(bench.lost[row]) and block != bench.odd:
             _demand_prior(image, bench.prior[row].tobytes(), expected, block)
         gone |= int(bench.lost[row]) & inherited
         for part in records:
@@ -160,6 +156,7 @@ def check_block(bench: Bench, records: list[Part], verdict: Verdict) -> None:
         verdict.sound += 1
     else:
         verdict.lose(row, whole, "the chain gives other bytes than the block's hash says")
+        return  # all of it is lost until a record covers it
     if bench.kept[row]:
         with local_io(WHAT, "the image of a disk"):
             pwrite_all(bench.image, image, block * BLOCK_BYTES)
