@@ -144,12 +144,12 @@ def punch(image: bytearray, offset: int, length: int) -> None:
 zero_range = punch
 
 
-def judge_file(data: bytes, capacity: int, first: int, expected: bytes) -> tuple[list[int], list[bytes], int]:
-    """What ext/judge.pyx says of the blocks from `first` on of a file that holds `data`: verdicts (0 sound, 1 zeros as
-    expected, 2 wrong, 3 the file ends before), hashes of what is there, and how much of the file was read."""
+def judge_file(data: bytes, capacity: int, blocks: list[int], expected: bytes) -> tuple[list[int], list[bytes], int]:
+    """What ext/judge.pyx says of some blocks of a file that holds `data`: verdicts (0 sound, 1 zeros as expected, 2
+    wrong, 3 the file ends before), hashes of what is there, and how much of the file was read."""
     verdicts, hashes, read = [], [], 0
-    for row in range(len(expected) // 16):
-        start = (first + row) * BLOCK
+    for row, block in enumerate(blocks):
+        start = block * BLOCK
         length = min(BLOCK, capacity - start)
         piece, wanted = data[start : start + length], expected[row * 16 : row * 16 + 16]
         read += len(piece)

@@ -49,16 +49,16 @@ def test_the_kernel_agrees_with_python(tmp_path: Path, seed: int) -> None:
         expected += rng.choice([right, right, right, bytes(16), rng.randbytes(16)])
     if rng.random() < 0.5:
         os.truncate(path, rng.randrange(capacity + 1))
-    first = rng.randrange(blocks)
-    count = blocks - first
+    chosen = np.array(sorted(rng.sample(range(blocks), rng.randrange(blocks) + 1)), np.uint32)
+    count = chosen.size
     fd = os.open(path, os.O_RDONLY)
     actual, verdict = np.full(count * 16, 9, np.uint8), np.full(count, 9, np.uint8)
-    wanted = np.frombuffer(bytes(expected[first * 16 :]), np.uint8)
+    wanted = np.frombuffer(b"".join(expected[b * 16 : b * 16 + 16] for b in chosen.tolist()), np.uint8)
     try:
-        read = judge.judge(fd, capacity, first, wanted, actual, verdict)
+        read = judge.judge(fd, capacity, chosen, wanted, actual, verdict)
     finally:
         os.close(fd)
-    verdicts, hashes, read_there = judge_file(path.read_bytes(), capacity, first, wanted.tobytes())
+    verdicts, hashes, read_there = judge_file(path.read_bytes(), capacity, chosen.tolist(), wanted.tobytes())
     assert verdict.tolist() == verdicts
     assert actual.tobytes() == b"".join(hashes)
     assert read == read_there
@@ -75,16 +75,16 @@ def test_it_refuses_what_lies_beyond(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     path.write_bytes(bytes(BLOCK_BYTES))
     fd = os.open(path, os.O_RDONLY)
-    two = np.zeros(2, np.uint8)
+    two, pair = np.zeros(2, np.uint8), np.array([0, 1], np.uint32)
     try:
         with pytest.raises(ValueError, match="beyond the disk"):
-            judge.judge(fd, BLOCK_BYTES, 0, np.zeros(32, np.uint8), np.zeros(32, np.uint8), two)
+            judge.judge(fd, BLOCK_BYTES, pair, np.zeros(32, np.uint8), np.zeros(32, np.uint8), two)
         with pytest.raises(ValueError, match="shorter"):
-            judge.judge(fd, 2 * BLOCK_BYTES, 0, np.zeros(31, np.uint8), np.zeros(32, np.uint8), two)
+            judge.judge(fd, 2 * BLOCK_BYTES, pair, np.zeros(31, np.uint8), np.zeros(32, np.uint8), two)
     finally:
         os.close(fd)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        judge.judge(fd, BLOCK_BYTES, 0, np.zeros(16, np.uint8), np.zeros(16, np.uint8), two[:1])
+        judge.judge(fd, BLOCK_BYTES, pair[:1], np.zeros(16, np.uint8), np.zeros(16, np.uint8), two[:1])
 
 
 def test_one_bad_sector_takes_no_other_block_with_it() -> None:
@@ -102,7 +102,8 @@ def test_one_bad_sector_takes_no_other_block_with_it() -> None:
     right = np.frombuffer(xxhash.xxh3_128_digest(b"\x5a" * BLOCK_BYTES) * 8, np.uint8)
     actual, verdict = np.zeros(128, np.uint8), np.full(8, 9, np.uint8)
     try:
-        read = judge.judge(fd, 1 << 47, base // BLOCK_BYTES, right, actual, verdict)
+        blocks = np.arange(8, dtype=np.uint32) + np.uint32(base // BLOCK_BYTES)
+        read = judge.judge(fd, 1 << 47, blocks, right, actual, verdict)
     finally:
         os.close(fd)
     assert verdict.tolist() == [0, 0, 0, judge.UNREADABLE, 0, 0, 0, 0]
