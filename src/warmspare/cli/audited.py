@@ -18,7 +18,7 @@ FINDINGS = 5
 Repair = Annotated[bool, typer.Option("--repair", help="Put right what is found wrong; otherwise nothing is written.")]
 Sample = Annotated[
     str | None,
-    typer.Option("--sample", metavar="PERCENT", help="Judge this share of the blocks only, each time another."),
+    typer.Option("--sample", metavar="PERCENT", help="Judge this share of the blocks only, drawn anew each time."),
 ]
 Reports = Annotated[
     Path | None,
