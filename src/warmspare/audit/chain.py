@@ -13,6 +13,7 @@ from warmspare.audit.collect import Findings
 from warmspare.audit.findings import Kind
 from warmspare.audit.inventory import Inventory
 from warmspare.audit.known import Seen
+from warmspare.audit.objects import REMEDY
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import point
 from warmspare.format.point import RestorePoint
@@ -89,13 +90,16 @@ async def read_chain(store: Store, inventory: Inventory, called: str, seen: list
         except NotFoundError:
             continue  # it was listed a moment ago; a gap then
         except FormatError as error:
-            findings.add(Kind.OBJECT_MALFORMED, point=str(sequence), key=key, expected="a record", actual=error.what)
+            findings.add(
+                Kind.OBJECT_MALFORMED, point=str(sequence), key=key, expected="a record", actual=error.what,
+                remedy=REMEDY,
+            )  # fmt: skip
             unread.add(sequence)
             continue
         if record.sequence != sequence or layout.encode_name(record.vm_id) != inventory.vm:
             findings.add(
                 Kind.OBJECT_REPLAYED, point=str(sequence), key=key, expected=f"restore point {sequence}",
-                actual=f"restore point {record.sequence} of VM {record.vm_id!r}",
+                actual=f"restore point {record.sequence} of VM {record.vm_id!r}", remedy=REMEDY,
             )  # fmt: skip
             unread.add(sequence)
             continue

@@ -26,15 +26,15 @@ _LEASE_BYTES = 16 << 10
 
 @dataclass(slots=True)
 class Inventory:
-    """One VM, as it was at `taken_s` by the store's clock. vm: encoded. points: sequences, ascending. marks: keys of
-    what the next sync is to read again. foreign: keys that no version of the format gives. live: whether a run may
-    have been at work then. unnamed: (kind, run, number) packed, and when the store got the object."""
+    """One VM. vm: encoded. points: sequences, ascending. marks: keys of what the next sync is to read again. foreign:
+    keys that no version of the format gives. uploads: None where we may not list them. live: whether a run may have been
+    at work meanwhile. unnamed: by (kind, run, number), packed: when the store got the object, and its size."""
 
     vm: str
     points: list[int] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
-    uploads: list[StaleUpload] = field(default_factory=list)
+    uploads: list[StaleUpload] | None = None
     live: bool = False
     newest_s: float = 0.0  # when the store got the newest record
     unnamed: dict[bytes, tuple[int, int]] = field(default_factory=dict)
@@ -85,7 +85,11 @@ async def take(store: Store, vm: str) -> Inventory:
             found.marks.append(info.key)
         elif info.key != layout.lease_key(vm):
             found.foreign.append(info.key)
-    found.uploads = await store.stale_uploads(found.prefix)
+    try:
+        found.uploads = await store.stale_uploads(found.prefix)
+    except StoreError as error:
+        if error.retryable:
+            raise
     found.live = found.live or await lease_lives(store, vm) or await _newer_point(store, found)
     return found
 

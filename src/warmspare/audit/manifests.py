@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from warmspare.audit.findings import Kind
-from warmspare.audit.objects import Fetched, Objects, Place, Stated
+from warmspare.audit.objects import REMEDY, Fetched, Objects, Place, Stated
 from warmspare.errors import FormatError
 from warmspare.format import pack
 from warmspare.format.manifest import Chunk, ManifestReader, Totals
@@ -79,7 +79,7 @@ def malformed(objects: Objects, key: str, place: Place, error: FormatError) -> N
     """A finding: the object is the very one that was written, and breaks the format's rules."""
     objects.findings.add(
         Kind.OBJECT_MALFORMED, point=place.point, disk=place.disk, key=key, expected="what docs/format.md demands",
-        actual=error.what,
+        actual=error.what, remedy=REMEDY,
     )  # fmt: skip
 
 

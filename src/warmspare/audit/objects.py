@@ -31,6 +31,11 @@ from warmspare.store.threads import in_thread
 FETCH_BYTES = 4 << 20
 AHEAD = 4  # ranges under way
 LOOKS_AT_ONCE = 8
+REMEDY = "put it back from a copy or the bucket's versions; without it no replica can be made that needs it"
+REMEDY_PACK = (
+    "put it back from a copy or the bucket's versions; or run `warmspare audit repository --repair` and a sync, which "
+    "make the newest restore point whole again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +116,9 @@ class Objects:
 
     def _add(self, kind: Kind, stated: Stated, place: Place, expected: str, actual: str, meaning: str = "") -> None:
         self.findings.add(
-            kind, point=place.point, disk=place.disk, key=stated.key, expected=expected, actual=actual, meaning=meaning
-        )
+            kind, point=place.point, disk=place.disk, key=stated.key, expected=expected, actual=actual, meaning=meaning,
+            remedy=REMEDY_PACK if stated.pack else REMEDY,
+        )  # fmt: skip
 
     async def _headed(self, stated: Stated, place: Place, *, quiet: bool) -> bool:
         try:

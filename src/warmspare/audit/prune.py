@@ -79,7 +79,7 @@ class Prune:
                 self._events.emit("prune.object", vm=called or vm, key=key, bytes=size, removed=self._remove)
             else:
                 self._done.kept += 1
-        uploads = [upload for upload in found.uploads if upload.began_s < limit]
+        uploads = [upload for upload in found.uploads or [] if upload.began_s < limit]
         self._done.uploads += len(uploads)
         if not self._remove:
             return

@@ -306,10 +306,13 @@ class RepositoryAudit:
                 f"{called}: a sync may be at work, so objects and uploads that no restore point names are not judged"
             )
             return
-        for upload in inventory.uploads:
+        if inventory.uploads is None:
+            self._notes.append(f"{called}: the store does not let us list uploads that were begun and never ended")
+        for upload in inventory.uploads or []:
             self._findings.add(
                 Kind.UPLOAD_UNFINISHED, point="", key=upload.key, expected="a whole object",
                 actual=f"begun {_when(upload.began_s)}",
+                remedy="`warmspare prune --yes` ends uploads that are a week old",
             )  # fmt: skip
         if not walk.complete:
             self._notes.append(
@@ -323,6 +326,7 @@ class RepositoryAudit:
             self._findings.add(
                 Kind.OBJECT_ORPHAN, point="", key=key, expected="a restore point that names it",
                 actual=f"{size} bytes of {_when(modified_s)}",
+                remedy="none is needed; `warmspare prune --yes` removes it once no sync can use it any more",
             )  # fmt: skip
 
     # the report

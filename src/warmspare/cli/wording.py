@@ -92,6 +92,14 @@ def _reports_verified(e: Event) -> str:
     )
 
 
+def _prune_done(e: Event) -> str:
+    verb = "removed" if e["removed"] else "would be removed with --yes"
+    return (
+        f"{e['objects']} objects of {size(e['bytes'])} and {e['uploads']} unfinished uploads {verb}; "
+        f"{e['objects_kept']} that no restore point names stay: a sync may still use them"
+    )
+
+
 _WORDS: dict[str, Callable[[Event], str | None]] = {
     "sync.start": lambda e: (
         f"syncing {e['vm']!r} to {e['repository']}: restore point {e['sequence']}"
@@ -104,6 +112,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         + (f"{e['packs_kept']} packs that it sent are used again" if e["packs_kept"] else "it had sent no whole pack")
     ),
     "sync.resumed": lambda e: f"disk {e['disk']}: {size(e['bytes_reused'])} were in the store already",
+    "sync.anew": lambda e: f"disk {e['disk']}: {size(e['bytes'])} are read and sent again, as an audit asked for",
     "sync.done": _sync_done,
     "sync.late": lambda e: f"{duration(e['seconds'])} have passed, half of the RPO of {duration(e['rpo_seconds'])}",
     "plan.done": _plan_done,
