@@ -89,6 +89,8 @@ class DiskRun:
             "disk.start", vm=run.vm, disk=self._name, capacity_bytes=source.capacity_bytes,
             bytes_total=self.plan.read.total_bytes, reason=reason,
         )  # fmt: skip
+        if self.plan.anew:
+            run.events.emit("sync.anew", vm=run.vm, disk=self._name, bytes=self.plan.anew.total_bytes)
         read, changed = run.meter.read_bytes, run.meter.changed_bytes
         again = True
         for attempt in (1, 2):
@@ -138,7 +140,8 @@ class DiskRun:
         return Transfer(
             source, self.plan,
             PageFilter(
-                source.capacity_bytes, before, self._state.table, self._state.pages, self._log, self.plan.reported
+                source.capacity_bytes, before, self._state.table, self._state.pages, self._log, self.plan.reported,
+                self.plan.anew,
             ),
             self._manifest, Target(run.store, run.vm_key, run.id, self._index, run.numbers),
             workers, run.meter, self._untracked, ended, sent, self._resume,

@@ -32,6 +32,7 @@ from warmspare.store.threads import in_thread
 from warmspare.sync.diskrun import WHAT, DiskRun, Run
 from warmspare.sync.journal import PageLog, RunRecord
 from warmspare.sync.local import LocalState
+from warmspare.sync.marks import Marks
 from warmspare.sync.plan import plan
 from warmspare.sync.transfer import codec
 
@@ -89,6 +90,7 @@ class Sync:
         self._level = level
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
         self._run = secrets.token_bytes(16)
+        self._marks = Marks({})
 
     def _on_sent(self, size: int) -> None:
         self._meter.sent_bytes += size
@@ -216,6 +218,7 @@ class Sync:
         self, run: Run, opened: Opened, fresh: list[Point], logs: dict[str, PageLog], stack: AsyncExitStack
     ) -> list[DiskRun]:
         works: list[DiskRun] = []
+        self._marks = await Marks.load(self._store, self._vm, self._events)
         for index, given in enumerate(opened.disks):
             name = given.source.name
             state = run.local.open_disk(name)
@@ -230,6 +233,7 @@ class Sync:
                     hint="check the path; a VMware disk never shrinks, so sync another disk under another --vm",
                 )
             todo = plan(capacity, before.capacity_bytes if before else None, given.reported)
+            todo = self._marks.extend(todo, name, capacity)
             scratch = run.local.directory / f"resume-{index:03d}"
             resume = await run.local.unfinished.resume(self._store, name, scratch)
             works.append(DiskRun(run, index, given, state, before, todo, resume))
@@ -318,6 +322,7 @@ class Sync:
                 await in_thread(work.commit, new.id.sha256)
             local.remember(new.id)
             local.journal.clear()
+            await self._marks.forget(self._store, [disk.id for disk in new.record.disks])
         except StoreError as error:
             raise StoreError(
                 f"restore point {new.id.label} is published, but then {error.what}",
