@@ -135,7 +135,8 @@ def _vm_fields(vm: Vm) -> dict[str, Any]:
         "exclude": [pattern.written for pattern in policy.disks.exclude],
         "quiesce": policy.quiesce, "full_compare": policy.full_compare, "snapshot_name": policy.snapshot_name,
         "level": policy.level, "state": _text(policy.state), "rpo_s": policy.rpo_s,
-        "max_snapshot_age_s": policy.max_snapshot_age_s, "spool": _text(policy.spool), "spool_bytes": policy.spool_bytes,
+        "max_snapshot_age_s": policy.max_snapshot_age_s, "spool": _text(policy.spool),
+        "spool_bytes": policy.spool_bytes,
     }  # fmt: skip
 
 
