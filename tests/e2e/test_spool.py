@@ -271,6 +271,29 @@ def test_what_waits_and_is_damaged(rig: Rig, spool: Path, harm: str) -> None:
     assert not held(spool) and not sealed(rig)
 
 
+def test_a_death_while_it_is_sent_casts_no_doubt_on_the_tracking(tmp_path: Path, spool: Path) -> None:
+    """The VM was left as it was by then: what changed since is asked for, and nothing is compared in full."""
+    with site_rig(tmp_path) as rig:
+        vm = rig.add("db", [24 * MIB])
+        rig.more = f'spool = "{spool}"\n'
+        rig.write_config()
+        rig.sync()
+        vm.write(0, 0, random.Random(3).randbytes(4 * MIB))
+        words = ["sync", "--config", rig.config, "--vm", "db", *SLOW, "--json"]
+        child = subprocess.Popen([python(), "-m", "warmspare", *map(str, words)], stdout=subprocess.DEVNULL)
+        wait_for(lambda: list((rig.home / "state").rglob("sealed.json")))
+        wait_for(lambda: not list((rig.home / "state").rglob("unsettled.json")))
+        child.kill()
+        child.wait()
+        assert not rig.clean(vm)
+        vm.write(0, 8 * MIB, random.Random(4).randbytes(MIB))
+        done = rig.sync()
+        assert done.all("sync.completing") and rig.sequences(vm) == [1, 2, 3]
+        assert [event["reason"] for event in done.all("disk.start")] == [""]
+        rig.check(vm, vm.taken[-2], at=2)
+        rig.check(vm)
+
+
 # its bounds
 
 
