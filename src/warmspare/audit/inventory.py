@@ -27,8 +27,8 @@ _LEASE_BYTES = 16 << 10
 @dataclass(slots=True)
 class Inventory:
     """One VM. vm: encoded. points: sequences, ascending. marks: keys of what the next sync is to read again. foreign:
-    keys that no version of the format gives. uploads: None where we may not list them. live: whether a run may have been
-    at work meanwhile. unnamed: by (kind, run, number), packed: when the store got the object, and its size."""
+    keys that no version of the format gives. uploads: None where we may not list them. live: whether a run may be
+    at work. unnamed: by (kind, run, number), packed: when the store got the object, and its size."""
 
     vm: str
     points: list[int] = field(default_factory=list)
