@@ -146,6 +146,13 @@ def test_nothing_is_removed_where_it_can_not_be_told(rig: Rig, kind: str) -> Non
     assert not keys_of(audit(rig, code=5), "object-orphan") & left, "it can't be told from what was named"
 
 
+def test_nobody_to_prune(rig: Rig) -> None:
+    assert "no VM of this repository" in prune(rig, "--vm", "nobody", code=2).stderr
+    assert command("prune", "--repo", rig.home / "nowhere").code == 2
+    assert not (rig.home / "nowhere").exists()
+    assert command("prune", "--repo", rig.repo, "--older-than", "soon").code == 2
+
+
 def test_a_point_that_was_rolled_back_keeps_its_objects(rig: Rig) -> None:
     """What only the removed record named is newer than the newest that is left."""
     rig.point_path(2).unlink()

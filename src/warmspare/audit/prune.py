@@ -20,8 +20,9 @@ from warmspare.audit.known import Known
 from warmspare.audit.manifests import open_manifest
 from warmspare.audit.objects import Objects, Place
 from warmspare.audit.scratch import Scratch
-from warmspare.errors import FormatError, IntegrityError, NotFoundError
+from warmspare.errors import ConfigError, FormatError, IntegrityError, NotFoundError
 from warmspare.observe.events import Events
+from warmspare.repository.chain import open_repository
 from warmspare.store import layout
 from warmspare.store.base import Store
 from warmspare.store.lease import CLOCK_GRAIN_S, Lease
@@ -52,13 +53,21 @@ class Prune:
         self._done = Pruned()
 
     async def run(self) -> Pruned:
-        """LeaseError if a sync is at work on a VM; IntegrityError, and nothing of that VM removed, if the repository
-        does not tell for sure what its points name; StoreError. What was removed until then is gone."""
+        """ConfigError if there is no repository or no such VM; LeaseError if a sync is at work on one; IntegrityError,
+        and nothing of that VM removed, if the repository does not tell for sure what its points name; StoreError. What
+        was removed until then is gone."""
+        await open_repository(self._store, create=False)
         names, _ = await inventories.vms(self._store)
+        if self._wanted is not None:
+            names = [name for name in names if name == layout.encode_name(self._wanted)]
+            if not names:
+                raise ConfigError(
+                    f"no VM of this repository has the ID {self._wanted!r}", where=self._store.uri,
+                    hint="list them with `warmspare points`",
+                )  # fmt: skip
         for vm in names:
-            if self._wanted is None or vm == layout.encode_name(self._wanted):
-                async with Lease.hold(self._store, layout.lease_key(vm)) as lease:
-                    await self._vm(vm, lease)
+            async with Lease.hold(self._store, layout.lease_key(vm)) as lease:
+                await self._vm(vm, lease)
         return self._done
 
     async def _vm(self, vm: str, lease: Lease) -> None:

@@ -5,6 +5,8 @@ docs/format.md, "Mark". An audit leaves it where the repository lost what the ne
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from warmspare.errors import FormatError
@@ -52,10 +54,15 @@ def encode(mark: Mark) -> bytes:
 def decode(data: bytes, where: str) -> Mark:
     """FormatError on anything that breaks the rules."""
     try:
-        mark = msgspec.json.decode(data, type=Mark)
+        loose: Any = msgspec.json.decode(data)
+        named = loose if isinstance(loose, dict) else {}
+        version, feature = named.get("format"), named.get("flags")
+        if type(version) is not int or type(feature) is not int or feature < 0:
+            raise FormatError("the mark names no format version", where=where)
+        flags.check("mark", version, feature, where)
+        mark = msgspec.convert(loose, Mark)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"the mark is damaged: {error}", where=where) from None
-    flags.check("mark", mark.format, mark.flags, where)
     for runs in mark.disks.values():
         end = 0
         for start, count in runs:
