@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from warmspare.audit.objects import Fetched, Objects, Place, Stated, identify_pack
 
-SHELF_BYTES = 320 << 20  # of scratch space: five packs
+SHELF_BYTES = 192 << 20  # of scratch space: the pack in use, the next, and one that is used again
 
 
 class Shelf:
