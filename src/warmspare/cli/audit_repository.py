@@ -62,6 +62,10 @@ def repository(
         from warmspare.store.opening import open_store
 
         known = seen_before(against, reports, repo, vm)
+        events.emit(
+            "audit.start", kind="repository", vm=vm or "", repository=repo, subject=repo, point=None, bytes_total=0,
+            repair=repair, resumed=None,
+        )  # fmt: skip
         store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
         try:
             audit = RepositoryAudit(

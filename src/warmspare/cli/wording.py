@@ -150,7 +150,8 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "unprotected": lambda e: f"UNPROTECTED: disk {e['disk']} is {e['reason']}",
     "finding": lambda e: f"FINDING on {_subject(e)}: {_place(e)}{e['message']}",
     "audit.start": lambda e: (
-        f"auditing {e['subject']} against restore point {e['point']} of {e['vm']!r}: {size(e['bytes_total'])}"
+        f"auditing {e['subject']}"
+        + (f" against restore point {e['point']} of {e['vm']!r}: {size(e['bytes_total'])}" if e["point"] else "")
         + (f"; going on with the audit that began {e['resumed']}" if e["resumed"] else "")
     ),
     "audit.point": lambda e: f"the replica went on to restore point {e['point']} of {e['created']}; judging by that",
