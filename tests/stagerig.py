@@ -96,11 +96,11 @@ class StageRig(Rig):
         return before
 
 
-def client(url: str, service: str = "ebs") -> Any:
+def client(url: str, service: str = "ebs", *, attempts: int = 8) -> Any:
     return get_session().create_client(
         service, endpoint_url=url, region_name="eu-central-1",
         aws_access_key_id="reader", aws_secret_access_key="reader",
-        config=Config(retries={"mode": "standard", "total_max_attempts": 8}),
+        config=Config(retries={"mode": "standard", "total_max_attempts": attempts}),
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from ebsstandin import BLOCK, Refusal
 from rig import MIB, random_disk, scribble
 from stagerig import StageRig
