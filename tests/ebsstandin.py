@@ -105,13 +105,14 @@ class Faults:
 
 
 class Standin:
-    """The account's snapshots. puts_s: quota of PutSnapshotBlock, of the account and of a snapshot. complete_s: from
+    """The account's snapshots. puts_s: quota of PutSnapshotBlock, of the account and of a snapshot; starts_s: of
+    StartSnapshot and CompleteSnapshot, each. complete_s: from
     CompleteSnapshot to `completed`. unseen_s: from StartSnapshot until others know the snapshot. keep_data: False where
     only the bytes' checksums matter."""
 
     def __init__(
         self, *, puts_s: float = 1000.0, complete_s: float = 0.0, unseen_s: float = 0.0, keep_data: bool = True,
-        forward_to: str | None = None, parents_may_be_smaller: bool = True,
+        forward_to: str | None = None, parents_may_be_smaller: bool = True, starts_s: float = 10.0,
     ) -> None:  # fmt: skip
         self.complete_s, self.unseen_s, self.keep_data = complete_s, unseen_s, keep_data
         self.forward_to, self.parents_may_be_smaller = forward_to, parents_may_be_smaller
@@ -123,7 +124,7 @@ class Standin:
         self.actions: Counter[str] = Counter()  # that were carried out, as IAM names them
         self.answers: Counter[str] = Counter()  # code, or "ok"
         self.put_times: list[float] = []  # of those that were taken
-        self._puts_s = puts_s
+        self._rates = {"PutSnapshotBlock": puts_s, "StartSnapshot": starts_s, "CompleteSnapshot": starts_s}
         self._buckets: dict[str, Bucket] = {}
         self._snapshot_buckets: dict[str, Bucket] = defaultdict(lambda: Bucket(puts_s, max(2.0, puts_s / 5)))
         self._tokens: dict[str, tuple[str, dict[str, Any]]] = {}  # client token → what it said, the answer
@@ -170,7 +171,7 @@ class Standin:
         return ""
 
     def _quota(self, action: str) -> None:
-        rate = {"PutSnapshotBlock": self._puts_s, "StartSnapshot": 10.0, "CompleteSnapshot": 10.0}.get(action, 1000.0)
+        rate = self._rates.get(action, 1000.0)
         if not self._buckets.setdefault(action, Bucket(rate, max(2.0, rate / 5))).take():
             raise throttled(action)
 
