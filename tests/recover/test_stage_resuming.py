@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
+import time
 
 import pytest
 
+import memory
 from ebsstandin import BLOCK, Refusal
 from rig import MIB, random_disk, scribble
 from stagerig import StageRig
@@ -231,3 +236,39 @@ def test_a_disk_that_left_and_came_back_begins_anew(rig: StageRig) -> None:
     made = rig.snapshots(rig.stage())
     assert [bool(each.parent) for each in made] == [True, False]
     rig.demand_same(made[1].id, disks[1])
+
+
+def test_two_hosts_at_once_write_the_same_snapshot(full: StageRig) -> None:
+    full.account.put_s, full.account.complete_s = 0.3, 1.0
+    other = subprocess.Popen(
+        [sys.executable, "-m", "warmspare", *full.arguments("--state", full.home / "other-host"), "--json"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        while not full.account.put_times and other.poll() is None:
+            time.sleep(0.01)
+        done = full.stage()
+        assert other.wait(timeout=100) == 0, other.stderr
+    finally:
+        other.kill()
+        other.communicate()
+    assert full.snapshots(done)[0].id == only(full)
+    full.demand_same(only(full))
+
+
+def test_memory_does_not_follow_the_disk(rig: StageRig) -> None:
+    """A disk of 2 TiB, 400 blocks of it dense, 400 more with a page each at far places."""
+    rng = random.Random(8)
+    with rig.disk.open("wb") as file:
+        file.truncate(2 << 40)
+        for _ in range(400):
+            file.write(rng.randbytes(BLOCK))
+        for number in range(400):
+            file.seek((number + 1) * (5 << 30) // 4096 * 4096 - 4096)
+            file.write(rng.randbytes(4096))
+    rig.sync()
+    peak = memory.measure([sys.executable, "-m", "warmspare", *rig.arguments(), "--json"], "stage.done")
+    assert peak.counted_bytes < 256 << 20
+    assert peak.event["bytes_put"] == 800 * BLOCK
+    assert only(rig) and not rig.account.breaches
