@@ -15,7 +15,8 @@ import numpy as np
 from botocore.config import Config
 from botocore.session import get_session
 
-from ebsstandin import BLOCK, Snapshot, Standin, environment
+from ebsparts import BLOCK, Snapshot
+from ebsstandin import Standin, environment
 from rig import Outcome, Rig, command, overwrite
 from warmspare.format.manifest import ManifestReader
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from ebsstandin import BLOCK, Standin, serving
+from ebsparts import BLOCK
+from ebsstandin import Standin, serving
 from stagerig import client, read_back
 
 ZEROS = bytes(BLOCK)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ebsstandin import BLOCK
+from ebsparts import BLOCK
 from rig import KIB, MIB, random_disk, scribble
 from stagerig import StageRig
 

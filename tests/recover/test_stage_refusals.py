@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ebsstandin import Refusal
+from ebsparts import Refusal
 from rig import MIB, command, random_disk, scribble
 from stagerig import StageRig
 

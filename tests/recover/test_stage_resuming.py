@@ -11,7 +11,7 @@ import time
 import pytest
 
 import memory
-from ebsstandin import BLOCK, Refusal
+from ebsparts import BLOCK, Refusal
 from rig import MIB, random_disk, scribble
 from stagerig import StageRig
 
