@@ -127,6 +127,23 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "copy.start": _copy_start,
     "copy.point": lambda e: f"{e['vm']}: restore point {e['point']} of {e['created']} is copied",
     "copy.done": _copy_done,
+    "stage.start": lambda e: f"staging {e['vm']!r} in {e['region']}: restore point {e['point']} of {e['created']}",
+    "stage.disk": lambda e: (
+        f"disk {e['disk']} at {e['point']}: {size(e['bytes_total'])} to put into {e['snapshot']}"
+        + (f", an increment on {e['parent']}" if e["parent"] else ", in full")
+        + (", begun before" if e["resumed"] else "")
+    ),
+    "stage.disk.done": lambda e: f"disk {e['disk']} at {e['point']}: {e['snapshot']} is completed",
+    "stage.again": lambda e: f"disk {e['disk']}: {e['message']}",
+    "stage.point": lambda e: f"restore point {e['point']} of {e['created']} can be started from",
+    "stage.removed": lambda e: f"removed {e['snapshot']} of {e['point']}: {e['message']}",
+    "stage.kept": lambda e: f"{e['snapshot']} of {e['point']} is kept: {e['message']}",
+    "stage.waiting": lambda e: f"waiting: {e['message']}",
+    "stage.plan": lambda e: _stage_plan(e),
+    "stage.done": lambda e: (
+        f"restore point {e['point']} is staged: {size(e['bytes_read'])} read, {size(e['bytes_put'])} put in "
+        f"{duration(e['seconds'])}"
+    ),
     "disk.left": lambda e: f"disk {e['disk']}: {e['message']} ({e['path']})",
     "state.adopted": lambda e: (
         f"this repository is a copy of {e['repository']}: going on from {e['point']} with what is known from there"
@@ -137,6 +154,17 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "finding": lambda e: f"FINDING on {_subject(e)}: {_place(e)}{e['message']}",
     "progress": progress,
 }
+
+
+def _stage_plan(e: Event) -> str:
+    if e["snapshot"]:
+        return f"disk {e['disk']} at {e['point']}: staged as {e['snapshot']}"
+    on = f"an increment on {e['parent']}" if e["parent"] else "in full"
+    begun = f", {e['pending']} is begun" if e["pending"] else ""
+    return (
+        f"disk {e['disk']} at {e['point']}: {e['puts']} blocks ({size(e['bytes_total'])}) would be put, {on}{begun}; "
+        f"at least {duration(e['seconds'])}"
+    )
 
 
 def _subject(e: Event) -> str:
