@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from warmspare import __version__
-from warmspare.cli import apply, audit, config, copy, demo, doctor, points, prune, sync, vms
+from warmspare.cli import apply, audit, config, copy, demo, doctor, points, prune, stage, sync, vms
 from warmspare.cli.output import JsonOutput, complain, error_event
 from warmspare.errors import ConfigError
 
@@ -25,6 +25,7 @@ app.command("sync")(sync.sync)
 app.command("plan")(sync.plan)
 app.command("apply")(apply.apply)
 app.command("copy")(copy.copy)
+app.command("stage")(stage.stage)
 app.command("points")(points.points)
 app.command("prune")(prune.prune)
 app.command("vms")(vms.vms)

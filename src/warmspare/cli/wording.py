@@ -117,6 +117,10 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "spool.full": lambda e: f"the spool {e['directory']} is full: reading goes no faster than the link from here on",
     "sync.resumed": lambda e: f"disk {e['disk']}: {size(e['bytes_reused'])} were in the store already",
     "sync.anew": lambda e: f"disk {e['disk']}: {size(e['bytes'])} are read and sent again, as an audit asked for",
+    "sync.snapshot_renewed": lambda e: (
+        f"the snapshot was let go after {duration(e['seconds'])}; going on at another one number "
+        f"{e['passes']}), {size(e['bytes_left'])} to read"
+    ),
     "sync.done": _sync_done,
     "sync.late": lambda e: f"{duration(e['seconds'])} have passed, half of the RPO of {duration(e['rpo_seconds'])}",
     "plan.done": _plan_done,
@@ -141,6 +145,23 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "copy.start": _copy_start,
     "copy.point": lambda e: f"{e['vm']}: restore point {e['point']} of {e['created']} is copied",
     "copy.done": _copy_done,
+    "stage.start": lambda e: f"staging {e['vm']!r} in {e['region']}: restore point {e['point']} of {e['created']}",
+    "stage.disk": lambda e: (
+        f"disk {e['disk']} at {e['point']}: {size(e['bytes_total'])} to put into {e['snapshot']}"
+        + (f", an increment on {e['parent']}" if e["parent"] else ", in full")
+        + (", begun before" if e["resumed"] else "")
+    ),
+    "stage.disk.done": lambda e: f"disk {e['disk']} at {e['point']}: {e['snapshot']} is completed",
+    "stage.again": lambda e: f"disk {e['disk']}: {e['message']}",
+    "stage.point": lambda e: f"restore point {e['point']} of {e['created']} can be started from",
+    "stage.removed": lambda e: f"removed {e['snapshot']} of {e['point']}: {e['message']}",
+    "stage.kept": lambda e: f"{e['snapshot']} of {e['point']} is kept: {e['message']}",
+    "stage.waiting": lambda e: f"waiting: {e['message']}",
+    "stage.plan": lambda e: _stage_plan(e),
+    "stage.done": lambda e: (
+        f"restore point {e['point']} is staged: {size(e['bytes_read'])} read, {size(e['bytes_put'])} put in "
+        f"{duration(e['seconds'])}"
+    ),
     "disk.left": lambda e: f"disk {e['disk']}: {e['message']} ({e['path']})",
     "state.adopted": lambda e: (
         f"this repository is a copy of {e['repository']}: going on from {e['point']} with what is known from there"
@@ -160,6 +181,17 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "reports.verified": _reports_verified,
     "progress": progress,
 }
+
+
+def _stage_plan(e: Event) -> str:
+    if e["snapshot"]:
+        return f"disk {e['disk']} at {e['point']}: staged as {e['snapshot']}"
+    on = f"an increment on {e['parent']}" if e["parent"] else "in full"
+    begun = f", {e['pending']} is begun" if e["pending"] else ""
+    return (
+        f"disk {e['disk']} at {e['point']}: {e['puts']} blocks ({size(e['bytes_total'])}) would be put, {on}{begun}; "
+        f"at least {duration(e['seconds'])}"
+    )
 
 
 def _subject(e: Event) -> str:

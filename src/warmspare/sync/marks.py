@@ -45,14 +45,15 @@ class Marks:
                 events.emit("finding", kind="damaged-object", vm=vm, key=info.key, message=error.sentence)
         return cls(found)
 
-    def extend(self, plan: Plan, disk_id: str, capacity_bytes: int) -> Plan:
-        """The plan with what is marked of a disk."""
+    def extend(self, plan: Plan, disk_id: str, capacity_bytes: int, *, goes_on: bool = False) -> Plan:
+        """The plan with what is marked of a disk. goes_on: passes before this one have looked at what is marked and not
+        in the plan; but what of it the plan reads is sent whole again."""
         runs = [run for one in self.found.values() for run in one.disks.get(disk_id, [])]
         if not runs:
             return plan
         start, count = np.array(runs, dtype=np.int64).T
         anew = widen(normalise(start * BLOCK_BYTES, count * BLOCK_BYTES), BLOCK_BYTES, capacity_bytes)
-        return replace(plan, read=union(plan.read, anew), anew=anew)
+        return replace(plan, read=plan.read if goes_on else union(plan.read, anew), anew=anew)
 
     async def forget(self, store: Store, disks: Collection[str]) -> None:
         """A point was published: remove the marks all of whose disks it has."""
