@@ -14,6 +14,7 @@ from warmspare.errors import (
     ConfigError,
     IntegrityError,
     LeaseError,
+    RecoverError,
     SourceError,
     StoreError,
     WarmspareError,
@@ -22,7 +23,7 @@ from warmspare.observe.events import Events, Meter
 
 INTERRUPTED = 130
 # Where several stages failed together, the most telling error is the one to show.
-_TELLING = (IntegrityError, SourceError, LeaseError, ConfigError, StoreError, WarmspareError)
+_TELLING = (IntegrityError, SourceError, LeaseError, ConfigError, RecoverError, StoreError, WarmspareError)
 
 Work = Callable[[Events, Meter], Awaitable[int]]
 
