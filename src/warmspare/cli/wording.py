@@ -101,6 +101,26 @@ def _reports_verified(e: Event) -> str:
     )
 
 
+def _check_done(e: Event) -> str:
+    stops = "nothing was found that" if not e["stops"] else f"{e['stops']} things were found that"
+    return f"{stops} will stop {e['vm']!r} from starting in EC2; warnings: {e['warnings']}, notes: {e['notes']}"
+
+
+def _drill_start(e: Event) -> str:
+    firmware = e["firmware"].upper()
+    return (
+        f"starting {e['vm']!r} at restore point {e['point']} from an overlay of {e['replica']}: {firmware}, "
+        f"disks on {e['controller']}, {e['cpus']} CPU, {e['memory_mib']} MiB, no network; "
+        f"{duration(e['timeout_seconds'])} at most"
+    )
+
+
+def _drill_done(e: Event) -> str:
+    verdict = f"PASSED: up after {duration(e['boot_seconds'])}" if e["passed"] else "FAILED"
+    replica = "as it was" if e["untouched"] else "CHANGED"
+    return f"drill {verdict}; {e['reason']}; the replica is {replica}; evidence in {e['evidence']}"
+
+
 _WORDS: dict[str, Callable[[Event], str | None]] = {
     "sync.start": lambda e: (
         f"syncing {e['vm']!r} to {e['repository']}: restore point {e['sequence']}"
@@ -145,6 +165,11 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "state.damaged": lambda e: f"disk {e['disk']}: the local {e['what']} was damaged and is being learned again",
     "unprotected": lambda e: f"UNPROTECTED: disk {e['disk']} is {e['reason']}",
     "finding": lambda e: f"FINDING on {_subject(e)}: {_place(e)}{e['message']}",
+    "check.done": _check_done,
+    "drill.start": _drill_start,
+    "drill.waiting": lambda e: f"{duration(e['seconds'])} since power-on: {e['line'] or 'the serial port is silent'}",
+    "drill.note": lambda e: f"note: {e['message']}",
+    "drill.done": _drill_done,
     "audit.done": _audit_done,
     "report.wrong": lambda e: f"WRONG: {e['report']} {e['message']}",
     "reports.verified": _reports_verified,
