@@ -209,7 +209,7 @@ def test_nothing_moves_a_replica_while_it_is_drilled_and_nothing_is_left_of_a_dr
     with running(rig) as child:
         (machine,) = machines(rig.home / "evidence")
         rig.apply(code=6)
-        assert "is working on this replica" in drill(rig, "--timeout", 5, code=6).stderr
+        assert "another drill or check is reading it" in drill(rig, "--timeout", 5, code=6).stderr
         # QEMU has the replica open for reading, and there is neither a listener nor a named overlay.
         opened = {str(fd.readlink()): fd for fd in Path(f"/proc/{machine}/fd").iterdir()}
         flags = (Path(f"/proc/{machine}/fdinfo") / opened[str(rig.replica)].name).read_text()
@@ -316,10 +316,34 @@ def test_a_replica_of_a_record_that_was_replaced_is_not_drilled(rig: Rig) -> Non
     assert "the replica is at restore point 1-" in drill(rig, code=5).stderr
 
 
-def test_the_lock_is_the_one_that_apply_takes(rig: Rig) -> None:
-    with locked(rig.home / "replica.raw.warmspare/lock", "a test") as mine:
+def test_a_replica_that_is_moving_is_not_drilled(rig: Rig) -> None:
+    with locked(rig.home / "replica.raw.warmspare/still", "a test") as mine:
         assert mine
-        assert "another drill is working on this replica" in drill(rig, code=6).stderr
+        assert "an apply is moving this replica" in drill(rig, code=6).stderr
+
+
+def test_an_apply_that_follows_waits_for_a_drill_and_goes_on(rig: Rig) -> None:
+    """The usual arrangement: a service follows, and a timer drills at night."""
+    words = [sys.executable, "-m", "warmspare", "apply", "--vm", rig.vm, "--repo", rig.repo, "--to", str(rig.replica),
+             "--follow", "--json"]  # fmt: skip
+    follower = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert follower.stdout
+    try:
+        assert next(e for e in map(json.loads, follower.stdout) if e["event"] == "apply.done")["point"].startswith("1-")
+        before = state(rig.replica)
+        with running(rig) as child:
+            bootdisk.write_at(rig.disk, 120 * MIB, b"changed since" * 100)
+            rig.sync()
+            waiting = next(e for e in map(json.loads, follower.stdout) if e["event"] == "apply.waiting")
+            assert "a drill or a readiness check is reading this replica" in waiting["message"]
+            assert state(rig.replica) == before
+            child.send_signal(signal.SIGTERM)
+            child.communicate(timeout=60)
+        assert next(e for e in map(json.loads, follower.stdout) if e["event"] == "apply.done")["point"].startswith("2-")
+        assert hashlib.sha256(rig.replica.read_bytes()).digest() == hashlib.sha256(rig.disk.read_bytes()).digest()
+    finally:
+        follower.kill()
+        follower.communicate()
 
 
 def test_a_machine_that_can_not_be_started_is_no_verdict(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

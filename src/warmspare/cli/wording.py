@@ -152,7 +152,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     ),
     "disk.start": lambda e: _disk_start(e),
     "apply.point": lambda e: f"at restore point {e['point']} of {e['created']}",
-    "apply.waiting": lambda e: f"waiting for the store: {e['message']}",
+    "apply.waiting": lambda e: f"waiting: {e['message']}",
     "apply.done": _apply_done,
     "copy.start": _copy_start,
     "copy.point": lambda e: f"{e['vm']}: restore point {e['point']} of {e['created']} is copied",

@@ -1,6 +1,7 @@
 """A replica held still and opened for reading: its lock, its record, its disks' descriptors; refuses to change it.
 
-The lock is the one that `apply` takes, so a replica can't move while it is looked at. Descriptors are opened read-only,
+The lock is one that `apply` takes while it moves the replica, so that can't happen while it is looked at; an apply that
+follows waits. Descriptors are opened read-only,
 and whoever needs the bytes is given a descriptor and never a path.
 """
 
@@ -95,10 +96,10 @@ def held(target: Path, *, state: Path | None = None) -> Iterator[HeldReplica]:
             where=str(place.record_path),
             hint="make one with `warmspare apply`, or give its --state",
         )
-    with locked(place.lock_path, STATE) as mine, contextlib.ExitStack() as stack:
+    with locked(place.still_path, STATE) as mine, contextlib.ExitStack() as stack:
         if not mine:
             raise LeaseError(
-                "an apply or another drill is working on this replica",
+                "an apply is moving this replica, or another drill or check is reading it",
                 where=str(target),
                 hint="wait for it to end",
                 retryable=True,

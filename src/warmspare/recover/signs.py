@@ -38,6 +38,7 @@ _LINES_BYTES = 1024
 _LONGEST = max(len(sign.text) for sign in FAILURES)
 # Terminal control: what stands between the letters of a text that a boot loader draws.
 _CONTROL = re.compile(rb"\x1b\[[0-9;=?]*[A-Za-z]|[\x00-\x08\x0e-\x1f\x7f]")
+_UNFINISHED = re.compile(rb"\x1b(?:\[[0-9;=?]{0,32})?$")
 
 
 class Watch:
@@ -46,7 +47,7 @@ class Watch:
     def __init__(self, wanted: str | None) -> None:
         """wanted: a text on one line, as it is printed; letters count as they are. None: nothing is."""
         self._wanted = None if wanted is None else wanted.encode()
-        self._tail = self._said = b""
+        self._tail = self._said = self._unfinished = b""
         self.seen = False
         self.failure: Sign | None = None
 
@@ -58,10 +59,13 @@ class Watch:
 
     def feed(self, data: bytes) -> None:
         """The next bytes."""
-        text = self._tail + _CONTROL.sub(b"", data)
+        data = self._unfinished + data
+        cut = _UNFINISHED.search(data)
+        self._unfinished = cut[0] if cut else b""
+        text = self._tail + _CONTROL.sub(b"", data[: cut.start() if cut else None])
         self.seen = self.seen or (self._wanted is not None and self._wanted in text)
         if self.failure is None:
             found = [(text.find(sign.text), sign) for sign in FAILURES if sign.text in text]
             self.failure = min(found, key=lambda each: each[0])[1] if found else None
-        self._said = (self._said + text)[-_LINES_BYTES:]
+        self._said = (self._said + text[len(self._tail) :])[-_LINES_BYTES:]
         self._tail = text[-max(_LONGEST, len(self._wanted or b"")) :]
