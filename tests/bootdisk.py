@@ -210,7 +210,7 @@ def root_tree(home: Path, *, cmdline: str, agent: bool, initrd: bytes | None = N
         "etc/inittab": _INITTAB, "etc/rc": _RC, "etc/passwd": "root::0:0:root:/:/bin/sh\n", "etc/issue": "tinybox\n",
         "etc/os-release": 'ID=tinybox\nNAME="tinybox"\nPRETTY_NAME="tinybox of Debian\'s parts"\nVERSION_ID=12\n',
         "etc/fstab": f"UUID={ROOT_UUID} / ext4 defaults 0 1\n",
-        "boot/grub/grub.cfg": _grub_config(cmdline),
+        "boot/grub/grub.cfg": _grub_config(cmdline, kernel().version),
     }  # fmt: skip
     for name, text in files.items():
         (root / name).write_text(text)
@@ -232,8 +232,7 @@ def root_tree(home: Path, *, cmdline: str, agent: bool, initrd: bytes | None = N
     return root
 
 
-def _grub_config(cmdline: str) -> str:
-    version = kernel().version
+def _grub_config(cmdline: str, version: str) -> str:
     return f"""serial --unit=0 --speed=115200
 terminal_input console serial
 terminal_output console serial
@@ -296,6 +295,22 @@ def fat(disk: Path, offset: int, size: int, files: dict[str, bytes], home: Path)
     write_at(disk, offset, part.read_bytes())
 
 
+def _partitioned(path: Path, firmware: str, home: Path, tree: Path, boot_file: str) -> None:
+    """Fill an empty disk: partitions, boot loader, the tree."""
+    size = path.stat().st_size
+    if firmware == "bios":
+        table(path, "label: dos\nstart=2048,type=83,bootable\n")
+        core = _grub_image(home, "i386-pc", "biosdisk")
+        assert len(core) < (2048 - 1) * SECTOR_BYTES
+        write_at(path, 0, (_GRUB / "i386-pc/boot.img").read_bytes()[:440])
+        write_at(path, SECTOR_BYTES, core)
+        ext4(path, MIB, size - MIB, tree)
+        return
+    table(path, f"label: gpt\nstart=2048,size={ESP_MIB}M,type=U\nstart={(1 + ESP_MIB) * 2048},type=L\n")
+    fat(path, MIB, ESP_MIB * MIB, {boot_file: _grub_image(home, "x86_64-efi", "all_video")}, home)
+    ext4(path, (1 + ESP_MIB) * MIB, size - (2 + ESP_MIB) * MIB, tree)
+
+
 def build(
     path: Path, firmware: str, *, root: str = f"UUID={ROOT_UUID}", agent: bool = True, initrd: bytes | None = None,
     boot_file: str = "EFI/BOOT/BOOTX64.EFI", consoles: str = "console=tty0 console=ttyS0,115200",
@@ -310,15 +325,38 @@ def build(
         tree = root_tree(home, cmdline=cmdline, agent=agent, initrd=initrd)
         with path.open("wb") as file:
             file.truncate(DISK_MIB * MIB)
-        if firmware == "bios":
-            table(path, "label: dos\nstart=2048,type=83,bootable\n")
-            core = _grub_image(home, "i386-pc", "biosdisk")
-            assert len(core) < (2048 - 1) * SECTOR_BYTES
-            write_at(path, 0, (_GRUB / "i386-pc/boot.img").read_bytes()[:440])
-            write_at(path, SECTOR_BYTES, core)
-            ext4(path, MIB, (DISK_MIB - 1) * MIB, tree)
-        else:
-            table(path, f"label: gpt\nstart=2048,size={ESP_MIB}M,type=U\nstart={(1 + ESP_MIB) * 2048},type=L\n")
-            fat(path, MIB, ESP_MIB * MIB, {boot_file: _grub_image(home, "x86_64-efi", "all_video")}, home)
-            ext4(path, (1 + ESP_MIB) * MIB, (DISK_MIB - 2 - ESP_MIB) * MIB, tree)
+        _partitioned(path, firmware, home, tree, boot_file)
+    return path
+
+
+DEBIAN_MIB = 1600
+_DEBIAN_PACKAGES = "linux-image-cloud-amd64,systemd-sysv,udev,qemu-guest-agent,login,kmod"
+
+
+def debian_tar() -> Path:
+    """A small Debian with systemd, its own initramfs and the guest agent, as a tar; made once, in a minute."""
+    path = _BUILD / "debian.tar"
+    if not path.exists():
+        partial = _make(_BUILD) / "debian.partial.tar"
+        run("mmdebstrap", "--variant=minbase", f"--include={_DEBIAN_PACKAGES}", "bookworm", partial)
+        partial.rename(path)
+    return path
+
+
+def build_debian(path: Path, firmware: str, *, root: str = f"UUID={ROOT_UUID}") -> Path:
+    """A whole Debian on a disk of 1600 MiB, which root must make for its files to be root's."""
+    cmdline = f"root={root} ro console=tty0 console=ttyS0,115200"
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        tree = _make(home / "root")
+        run("tar", "-xf", debian_tar(), "-C", tree, "--exclude=./dev/*")
+        (image,) = (tree / "boot").glob("vmlinuz-*")
+        version = image.name.removeprefix("vmlinuz-")
+        _make(tree / "boot/grub")
+        (tree / "boot/grub/grub.cfg").write_text(_grub_config(cmdline, version))
+        (tree / "etc/fstab").write_text(f"UUID={ROOT_UUID} / ext4 defaults 0 1\n")
+        (tree / "etc/hostname").write_text("drilled\n")
+        with path.open("wb") as file:
+            file.truncate(DEBIAN_MIB * MIB)
+        _partitioned(path, firmware, home, tree, "EFI/BOOT/BOOTX64.EFI")
     return path

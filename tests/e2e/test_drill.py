@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -352,3 +353,21 @@ def test_a_machine_that_can_not_be_started_is_no_verdict(rig: Rig, monkeypatch: 
     outcome = drill(rig, code=8)
     assert "QEMU did not start" in outcome.stderr and "nonsense" in outcome.stderr
     assert not (rig.home / "evidence/verdict.json").exists()
+
+
+def test_a_replica_that_someone_writes_to_during_a_drill_is_told(rig: Rig) -> None:
+    writer = threading.Timer(1.5, bootdisk.write_at, (rig.replica, 125 * MIB, b"not by the drill"))
+    writer.start()
+    try:
+        outcome = drill(rig, "--timeout", 6, "--expect", "what never comes", code=5)
+    finally:
+        writer.join()
+    assert "was written to during the drill" in outcome.stderr and not outcome.last("drill.done")["untouched"]
+    assert verdict(rig)["untouched"] is False
+
+
+def test_a_guest_that_floods_its_serial_port_does_not_fill_the_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("warmspare.recover.serial.MAX_LOG_BYTES", 4096)
+    outcome = drill(rig, "--timeout", TIMEOUT_S, "--expect", bootdisk.PROMPT)
+    assert outcome.last("drill.done")["passed"]  # what came after the bound was still read
+    assert (rig.home / "evidence/serial.log").stat().st_size == 4096
