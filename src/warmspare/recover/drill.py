@@ -139,13 +139,14 @@ async def _boot(
     outcome = _Outcome(accelerator=accelerator)
     with contextlib.ExitStack() as stack:
         async with qemu.started(hardware, disks, accelerator, folder, stack) as machine:
-            power_on_s = time.monotonic()
             outcome.command, outcome.version = machine.command, await machine.version()
             log = SerialLog(machine.serial, folder / SERIAL, rules.expect or LOGIN)
             firmware = SerialLog(machine.firmware, folder / FIRMWARE, None)
             async with asyncio.TaskGroup() as group:
                 beside = (log.follow(), firmware.follow(), _tell_waiting(log, vm, events))
                 followers = [group.create_task(each) for each in beside]
+                await machine.power_on()
+                power_on_s = time.monotonic()
                 try:
                     async with asyncio.timeout(rules.timeout_s):
                         await _judge(machine, log, firmware, rules, outcome, folder)

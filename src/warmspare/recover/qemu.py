@@ -46,6 +46,18 @@ class Machine:
     command: tuple[str, ...]
     accelerator: str
 
+    async def power_on(self) -> None:
+        """Let it run. Its ports must be read from now on: QEMU stands still where its firmware can't say something."""
+        await self._asked("cont")
+
+    async def _asked(self, command: str) -> object:
+        try:
+            async with asyncio.timeout(START_S):
+                return await self.monitor.execute(command)
+        except (QMPError, TimeoutError) as error:
+            what = f"QEMU does not answer {command}" + (f": {error}" if str(error) else "")
+            raise RecoverError(what, hint="nothing was judged", retryable=True) from None
+
     async def ended(self) -> str:
         """Wait for the machine to stop by itself; how, as a clause."""
         async for event in self.events:
@@ -70,14 +82,15 @@ class Machine:
     async def screenshot(self, path: Path) -> bool:
         """Write the screen as PNG; False where there is none."""
         try:
-            await self.monitor.execute("screendump", {"filename": str(path), "format": "png"})
-        except QMPError:
+            async with asyncio.timeout(START_S):
+                await self.monitor.execute("screendump", {"filename": str(path), "format": "png"})
+        except (QMPError, TimeoutError):
             return False
         return path.exists()
 
     async def version(self) -> str:
-        """QEMU's own, with the distribution's."""
-        got = await self.monitor.execute("query-version")
+        """QEMU's own, with the distribution's. RecoverError if it does not answer."""
+        got = await self._asked("query-version")
         assert isinstance(got, dict)
         number = got["qemu"]
         return f"{number['major']}.{number['minor']}.{number['micro']} {got['package']}".strip()
@@ -96,7 +109,7 @@ def accelerators() -> list[str]:
 async def started(
     hardware: Hardware, disks: Sequence[HeldDisk], accelerator: str, evidence: Path, stack: contextlib.ExitStack
 ) -> AsyncIterator[Machine]:
-    """A machine over these disks, in the VM's order, running; killed by its process ID when the block is left.
+    """A machine over these disks, in the VM's order, not yet switched on; killed by its process ID when the block ends.
 
     evidence: the folder that takes qemu.log; overlays live on its file system. stack: outlives the
     machine and owns our ends. RecoverError if QEMU does not start.
@@ -133,7 +146,7 @@ def _machine(hardware: Hardware, accelerator: str) -> list[str]:
         "-nodefaults", "-no-user-config", "-sandbox", _SANDBOX, "-nic", "none", "-display", "none", "-vga", "std",
         "-machine", "pc" if hardware.firmware == "bios" else "q35", "-accel", accelerated[0], "-cpu", accelerated[1],
         "-smp", str(hardware.cpus), "-m", str(hardware.memory_mib), "-rtc", "base=utc",
-        "-action", "shutdown=pause,panic=pause",
+        "-action", "shutdown=pause,panic=pause", "-S",
     ]  # fmt: skip
 
 
@@ -234,15 +247,17 @@ async def _spawn(command: list[str], fds: Sequence[int], evidence: Path) -> asyn
 async def _connect(client: QMPClient, end: socket.socket, process: asyncio.subprocess.Process, evidence: Path) -> None:
     try:
         async with asyncio.timeout(START_S):
-            await client.connect(end)
-    except (QMPError, TimeoutError) as error:
+            # A copy, which the transport closes by itself, and some time after it says so: closed by us as well, the
+            # number would be another socket's by then.
+            await client.connect(end.dup())
+    except (QMPError, TimeoutError):
         with contextlib.suppress(TimeoutError):  # a QEMU that refused its command line ends at once, and says why
             async with asyncio.timeout(STOP_S):
                 await process.wait()
         said = (evidence / QEMU).read_text(errors="replace").strip().splitlines()
         raise RecoverError(
-            f"QEMU did not start: {said[-1] if said else error}", where=str(evidence / QEMU),
-            hint="nothing was judged",
+            f"QEMU did not start: {said[-1] if said else f'it did not answer for {START_S:.0f} s'}",
+            where=str(evidence / QEMU), hint="nothing was judged",
         ) from None  # fmt: skip
 
 
