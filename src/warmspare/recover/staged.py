@@ -1,9 +1,9 @@
 """What is staged: EBS snapshots of restore points, read from their own tags; refuses any other memory of it.
 
 Staging writes one EBS snapshot for each disk of a restore point and gives it these tags with the request that starts
-it, so that there is no moment at which a snapshot is there and nobody knows of what. They lie where the spare is to start,
-in the account and region of the snapshots, and are all that is needed to use them: neither the machine that staged nor
-its files, and no write into the repository. Nothing keeps a second list that could say something else.
+it, so that there is no moment at which a snapshot is there and nobody knows of what. They lie where the spare is to
+start, in the account and region of the snapshots, and are all that is needed to use them: neither the machine that
+staged nor its files, and no write into the repository. Nothing keeps a second list that could say something else.
 
 | tag | value |
 | --- | --- |
