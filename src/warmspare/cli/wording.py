@@ -83,6 +83,44 @@ def _copy_done(e: Event) -> str:
     )
 
 
+def _audit_done(e: Event) -> str:
+    found = f"{e['findings']} {'finding' if e['findings'] == 1 else 'findings'}" if e["findings"] else "no findings"
+    against = f" against restore point {e['point']}" if e["point"] else ""
+    return (
+        f"audit of the {e['kind']}{against}: {found}; {e['coverage_percent']:g} % judged, {size(e['bytes_read'])} read "
+        f"in {duration(e['seconds'])}; report {e['report']}"
+    )
+
+
+def _reports_verified(e: Event) -> str:
+    if not e["count"]:
+        return f"no audit reports in {e['directory']}"
+    state = f"{e['wrong']} WRONG" if e["wrong"] else "whole and unchanged"
+    return f"{e['count']} audit reports in {e['directory']}: {state}" + (
+        f"; the newest has SHA-256 {e['sha256']}" if e["sha256"] else ""
+    )
+
+
+def _check_done(e: Event) -> str:
+    stops = "nothing was found that" if not e["stops"] else f"{e['stops']} things were found that"
+    return f"{stops} will stop {e['vm']!r} from starting in EC2; warnings: {e['warnings']}, notes: {e['notes']}"
+
+
+def _drill_start(e: Event) -> str:
+    firmware = e["firmware"].upper()
+    return (
+        f"starting {e['vm']!r} at restore point {e['point']} from an overlay of {e['replica']}: {firmware}, "
+        f"disks on {e['controller']}, {e['cpus']} CPU, {e['memory_mib']} MiB, no network; "
+        f"{duration(e['timeout_seconds'])} at most"
+    )
+
+
+def _drill_done(e: Event) -> str:
+    verdict = f"PASSED: up after {duration(e['boot_seconds'])}" if e["passed"] else "FAILED"
+    replica = "as it was" if e["untouched"] else "CHANGED"
+    return f"drill {verdict}; {e['reason']}; the replica is {replica}; evidence in {e['evidence']}"
+
+
 _WORDS: dict[str, Callable[[Event], str | None]] = {
     "sync.start": lambda e: (
         f"syncing {e['vm']!r} to {e['repository']}: restore point {e['sequence']}"
@@ -122,7 +160,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     ),
     "disk.start": lambda e: _disk_start(e),
     "apply.point": lambda e: f"at restore point {e['point']} of {e['created']}",
-    "apply.waiting": lambda e: f"waiting for the store: {e['message']}",
+    "apply.waiting": lambda e: f"waiting: {e['message']}",
     "apply.done": _apply_done,
     "copy.start": _copy_start,
     "copy.point": lambda e: f"{e['vm']}: restore point {e['point']} of {e['created']} is copied",
@@ -152,6 +190,14 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "state.damaged": lambda e: f"disk {e['disk']}: the local {e['what']} was damaged and is being learned again",
     "unprotected": lambda e: f"UNPROTECTED: disk {e['disk']} is {e['reason']}",
     "finding": lambda e: f"FINDING on {_subject(e)}: {_place(e)}{e['message']}",
+    "check.done": _check_done,
+    "drill.start": _drill_start,
+    "drill.waiting": lambda e: f"{duration(e['seconds'])} since power-on: {e['line'] or 'the serial port is silent'}",
+    "drill.note": lambda e: f"note: {e['message']}",
+    "drill.done": _drill_done,
+    "audit.done": _audit_done,
+    "report.wrong": lambda e: f"WRONG: {e['report']} {e['message']}",
+    "reports.verified": _reports_verified,
     "progress": progress,
 }
 
