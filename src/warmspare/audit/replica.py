@@ -101,7 +101,7 @@ class ReplicaAudit:
         with locked(subject.place.lock_path, STATE) as mine:
             if not mine:
                 raise LeaseError(
-                    "an apply is working on this replica, so it can't be repaired now",
+                    "an apply or a drill is working on this replica, so it can't be repaired now",
                     where=str(subject.place.state),
                     hint="end `warmspare apply --follow` for as long as the repair takes",
                     retryable=True,
