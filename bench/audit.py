@@ -4,7 +4,7 @@ Dense: a raw image of --mb MiB without a page of zeros, synced once, judged as i
 `xxhsum -H2` over the same file in the page cache; both pinned to one core, and both free to use all. xxhsum's rate is
 that of the whole process; the audit's is stated twice, that of judging (as the audit's report has it) and that of the
 whole process, which also starts Python and rebuilds the hash table from the repository.
-Sparse: 8 TiB with far-apart blocks (huge.py), 2 GB of data; memory is sampled as memory.py does.
+Sparse: 8 TiB with 2 GB of data in blocks of 64 KiB, each far from the next; memory is sampled as memory.py does.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-import data
 import harness
 import memory
 
 PIECE_BYTES = 64 << 20
 PAGE_BYTES = 4096
-SPARSE_BLOCKS = 163_000  # of three pages: 2 GB
+SPARSE_BYTES = 8 << 40
+SPARSE_BLOCKS = 30_600  # of 64 KiB: 2 GB
+BLOCK_BYTES = 64 << 10
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
         with harness.scratch(options, "audit-sparse") as work:
             figures += sparse(options, work)
     setting = {
-        "data": f"{options.mb} MiB without a page of zeros; 8 TiB sparse with {options.blocks} blocks of three pages",
+        "data": f"{options.mb} MiB without a page of zeros; 8 TiB with {options.blocks} far-apart blocks of 64 KiB",
         "store": "directory",
         "runs": options.runs,
         "order": "A B A B",
@@ -58,6 +59,22 @@ def build_dense(path: Path, size: int) -> None:
             numbers = np.arange(start // PAGE_BYTES + 1, start // PAGE_BYTES + 1 + count, dtype="<u8")
             piece[:, :8] = numbers.view(np.uint8).reshape(count, 8)
             file.write(piece.tobytes())
+
+
+def build_sparse(path: Path, blocks: int) -> int:
+    """As many blocks of such pages, evenly apart in a file of 8 TiB; the bytes of data."""
+    pages = BLOCK_BYTES // PAGE_BYTES
+    page = np.frombuffer(b"a page of a disk that is not empty, and that compresses. " * 80, np.uint8)[:PAGE_BYTES]
+    step = SPARSE_BYTES // BLOCK_BYTES // blocks * BLOCK_BYTES
+    with path.open("wb", buffering=0) as file:
+        file.truncate(SPARSE_BYTES)
+        for number in range(blocks):
+            block = np.tile(page, (pages, 1))
+            numbers = np.arange(number * pages + 1, (number + 1) * pages + 1, dtype="<u8")
+            block[:, :8] = numbers.view(np.uint8).reshape(pages, 8)
+            os.pwrite(file.fileno(), block.tobytes(), number * step)
+        os.fsync(file.fileno())
+    return blocks * BLOCK_BYTES
 
 
 def audit_command(command: list[str], image: Path, work: Path) -> list[str]:
@@ -121,10 +138,11 @@ def dense(options: argparse.Namespace, work: Path) -> list[dict[str, object]]:
 def sparse(options: argparse.Namespace, work: Path) -> list[dict[str, object]]:
     command = harness.warmspare(options)
     image = work / "sparse.raw"
-    written = data.build_huge(image, options.blocks, options.seed)
+    written = build_sparse(image, options.blocks)
     sync(command, image, work)
     rows: list[dict[str, object]] = []
     for number in range(options.runs):
+        harness.warm(image)
         peak = memory.measure(audit_command(command, image, work), "audit.done")
         rows.append(
             {

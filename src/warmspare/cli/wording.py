@@ -92,6 +92,26 @@ def _reports_verified(e: Event) -> str:
     )
 
 
+def _check_done(e: Event) -> str:
+    stops = "nothing was found that" if not e["stops"] else f"{e['stops']} things were found that"
+    return f"{stops} will stop {e['vm']!r} from starting in EC2; warnings: {e['warnings']}, notes: {e['notes']}"
+
+
+def _drill_start(e: Event) -> str:
+    firmware = e["firmware"].upper()
+    return (
+        f"starting {e['vm']!r} at restore point {e['point']} from an overlay of {e['replica']}: {firmware}, "
+        f"disks on {e['controller']}, {e['cpus']} CPU, {e['memory_mib']} MiB, no network; "
+        f"{duration(e['timeout_seconds'])} at most"
+    )
+
+
+def _drill_done(e: Event) -> str:
+    verdict = f"PASSED: up after {duration(e['boot_seconds'])}" if e["passed"] else "FAILED"
+    replica = "as it was" if e["untouched"] else "CHANGED"
+    return f"drill {verdict}; {e['reason']}; the replica is {replica}; evidence in {e['evidence']}"
+
+
 def _prune_done(e: Event) -> str:
     verb = "removed" if e["removed"] else "would be removed with --yes"
     return (
@@ -140,7 +160,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     ),
     "disk.start": lambda e: _disk_start(e),
     "apply.point": lambda e: f"at restore point {e['point']} of {e['created']}",
-    "apply.waiting": lambda e: f"waiting for the store: {e['message']}",
+    "apply.waiting": lambda e: f"waiting: {e['message']}",
     "apply.done": _apply_done,
     "copy.start": _copy_start,
     "copy.point": lambda e: f"{e['vm']}: restore point {e['point']} of {e['created']} is copied",
@@ -177,6 +197,11 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     ),
     "audit.point": lambda e: f"the replica went on to restore point {e['point']} of {e['created']}; judging by that",
     "audit.waiting": lambda e: str(e["message"]),
+    "check.done": _check_done,
+    "drill.start": _drill_start,
+    "drill.waiting": lambda e: f"{duration(e['seconds'])} since power-on: {e['line'] or 'the serial port is silent'}",
+    "drill.note": lambda e: f"note: {e['message']}",
+    "drill.done": _drill_done,
     "report.wrong": lambda e: f"WRONG: {e['report']} {e['message']}",
     "reports.verified": _reports_verified,
     "progress": progress,
