@@ -17,7 +17,7 @@ import msgspec
 from warmspare.apply.damage import Damage
 from warmspare.apply.merge import Merge
 from warmspare.apply.rebuild import BATCH_BLOCKS, Rebuilder
-from warmspare.apply.replica import Mark, Replica, ReplicaDisk
+from warmspare.apply.replica import Replica
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError, StoreError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.point import Disk
@@ -26,6 +26,7 @@ from warmspare.repository import tables
 from warmspare.repository.chain import Point, PointId, Repository, open_repository
 from warmspare.repository.objects import manifest_of
 from warmspare.state.files import local_io
+from warmspare.state.replica import Mark, ReplicaDisk
 from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.store.base import Store
 from warmspare.store.threads import Threads, in_thread

@@ -83,6 +83,24 @@ def _copy_done(e: Event) -> str:
     )
 
 
+def _audit_done(e: Event) -> str:
+    found = f"{e['findings']} {'finding' if e['findings'] == 1 else 'findings'}" if e["findings"] else "no findings"
+    against = f" against restore point {e['point']}" if e["point"] else ""
+    return (
+        f"audit of the {e['kind']}{against}: {found}; {e['coverage_percent']:g} % judged, {size(e['bytes_read'])} read "
+        f"in {duration(e['seconds'])}; report {e['report']}"
+    )
+
+
+def _reports_verified(e: Event) -> str:
+    if not e["count"]:
+        return f"no audit reports in {e['directory']}"
+    state = f"{e['wrong']} WRONG" if e["wrong"] else "whole and unchanged"
+    return f"{e['count']} audit reports in {e['directory']}: {state}" + (
+        f"; the newest has SHA-256 {e['sha256']}" if e["sha256"] else ""
+    )
+
+
 _WORDS: dict[str, Callable[[Event], str | None]] = {
     "sync.start": lambda e: (
         f"syncing {e['vm']!r} to {e['repository']}: restore point {e['sequence']}"
@@ -131,6 +149,9 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "state.damaged": lambda e: f"disk {e['disk']}: the local {e['what']} was damaged and is being learned again",
     "unprotected": lambda e: f"UNPROTECTED: disk {e['disk']} is {e['reason']}",
     "finding": lambda e: f"FINDING on {_subject(e)}: {_place(e)}{e['message']}",
+    "audit.done": _audit_done,
+    "report.wrong": lambda e: f"WRONG: {e['report']} {e['message']}",
+    "reports.verified": _reports_verified,
     "progress": progress,
 }
 
