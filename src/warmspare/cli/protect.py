@@ -122,7 +122,11 @@ async def _sync(found: Found, how: How, events: Events, meter: Meter) -> int:
             return planned(machine, looked, events, limit=limit, rpo_s=policy.rpo_s)
         with kept(store, how.limit, repository.limit) as target:
             async with late(events, machine.vm_name, policy.rpo_s):
-                result = await Sync(target, machine, root, events, level=number, meter=meter).run()
+                sync = Sync(
+                    target, machine, root, events, level=number, meter=meter,
+                    max_snapshot_age_s=policy.max_snapshot_age_s,
+                )  # fmt: skip
+                result = await sync.run()
     finally:
         await store.close()
     return finished(machine, result, events)

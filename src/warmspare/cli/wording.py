@@ -95,6 +95,10 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         + (f"{e['packs_kept']} packs that it sent are used again" if e["packs_kept"] else "it had sent no whole pack")
     ),
     "sync.resumed": lambda e: f"disk {e['disk']}: {size(e['bytes_reused'])} were in the store already",
+    "sync.snapshot_renewed": lambda e: (
+        f"the snapshot was let go after {duration(e['seconds'])}; going on at another one number "
+        f"{e['passes']}), {size(e['bytes_left'])} to read"
+    ),
     "sync.done": _sync_done,
     "sync.late": lambda e: f"{duration(e['seconds'])} have passed, half of the RPO of {duration(e['rpo_seconds'])}",
     "plan.done": _plan_done,

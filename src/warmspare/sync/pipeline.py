@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+import shutil
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from warmspare import __version__
@@ -29,10 +30,14 @@ from warmspare.store.counting import CountingStore
 from warmspare.store.discard import DiscardingStore
 from warmspare.store.lease import Lease
 from warmspare.store.threads import in_thread
+from warmspare.sync import carry
+from warmspare.sync.carry import Carried
 from warmspare.sync.diskrun import WHAT, DiskRun, Run
 from warmspare.sync.journal import PageLog, RunRecord
 from warmspare.sync.local import LocalState
+from warmspare.sync.passes import Passes
 from warmspare.sync.plan import plan
+from warmspare.sync.resume import Resume
 from warmspare.sync.transfer import codec
 
 ABANDONED_S = 6 * 3600.0
@@ -66,29 +71,35 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A run that has what it needs to read."""
+    """A run that has what it needs to read. files: open for its disks."""
 
     repository: Repository
     run: Run
     works: list[DiskRun]
     opened: Opened
     lease: Lease
+    files: AsyncExitStack
+
+    @property
+    def todo_bytes(self) -> int:
+        return sum(work.plan.read.total_bytes for work in self.works)
 
 
 class Sync:
-    """A sync of one machine. Settings are all arguments; `run` does it once."""
+    """A sync of one machine. Settings are all arguments; `run` does it once. max_snapshot_age_s: how long the machine's
+    moment may be held, None for no bound; then the rest is read at a later one."""
 
     def __init__(
         self, store: Store, machine: Machine, state: Path, events: Events, *, level: int | None,
-        meter: Meter | None = None,
+        meter: Meter | None = None, max_snapshot_age_s: float | None = None,
     ) -> None:  # fmt: skip
         self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
         self._key = layout.encode_name(self._vm)
         self._meter = meter or Meter()
         self._store = CountingStore(store, self._on_sent)
         self._level = level
+        self._passes = Passes(max_snapshot_age_s)
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
-        self._run = secrets.token_bytes(16)
 
     def _on_sent(self, size: int) -> None:
         self._meter.sent_bytes += size
@@ -113,10 +124,10 @@ class Sync:
             discarded = DiscardingStore(self._store, self._on_sent)
             begun = await self._begin(stack, discarded, journal="plan")
             run = begun.run
-            run.local.journal.begin(RunRecord(self._run.hex(), 0, None))
+            run.local.journal.begin(RunRecord(run.id.hex(), 0, None))
             stack.callback(run.local.journal.clear)
-            self._meter.total_bytes = sum(work.plan.read.total_bytes for work in begun.works)
-            await self._transfer(begun.works, begun.lease)
+            self._meter.total_bytes = begun.todo_bytes
+            await self._transfer(begun)
             manifests = sum([await work.discard() for work in begun.works])
             return Survey(
                 self._meter.read_bytes, self._meter.changed_bytes, discarded.sent_bytes + manifests,
@@ -140,15 +151,17 @@ class Sync:
         head = fresh[-1] if fresh else None
         logs = await self._recover(repository, local, head, remove=not journal)
         self._doubt = local.unsettled()
-        local.unsettle(self._run.hex())
+        number = secrets.token_bytes(16)
+        local.unsettle(number.hex())
         stack.push_async_callback(self._leave, local)
         opened = await self._machine.open(_last(head, self._doubt))
         check_disks(opened.disks)
-        run = Run(packs, self._vm, self._key, self._run, local, head, self._events, self._meter, itertools.count())
-        works = await self._prepare(run, opened, fresh, logs, stack)
+        run = Run(packs, self._vm, self._key, number, local, head, self._events, self._meter, itertools.count())
+        files = await stack.enter_async_context(AsyncExitStack())
+        works = await self._prepare(run, opened, fresh, logs, files)
         if journal:
             local.use_journal(journal)
-        return _Begun(repository, run, works, opened, lease)
+        return _Begun(repository, run, works, opened, lease, files)
 
     async def _leave(self, local: LocalState) -> None:
         """Leave the machine as it was; on every way out, the lease still held. A doubt about it ends with the next
@@ -213,51 +226,65 @@ class Sync:
                 await self._store.abort_upload(stale)
 
     async def _prepare(
-        self, run: Run, opened: Opened, fresh: list[Point], logs: dict[str, PageLog], stack: AsyncExitStack
-    ) -> list[DiskRun]:
+        self, run: Run, opened: Opened, fresh: list[Point], logs: dict[str, PageLog], stack: AsyncExitStack,
+        carried: dict[str, Carried] | None = None, resumes: dict[str, Resume | None] | None = None,
+    ) -> list[DiskRun]:  # fmt: skip
+        """carried: what a pass before this one leaves, by disk; resumes: made already."""
         works: list[DiskRun] = []
         for index, given in enumerate(opened.disks):
             name = given.source.name
             state = run.local.open_disk(name)
             stack.callback(state.close)
             before = await run.local.prepare(name, state, run.head, fresh, logs.get(name), self._events)
+            on = (carried or {}).get(name)
             capacity = given.source.capacity_bytes
-            if before and capacity < before.capacity_bytes:
+            was = on.capacity_bytes if on else before.capacity_bytes if before else 0
+            if capacity < was:
                 raise SourceError(
-                    f"disk {name!r} shrank: it has {capacity} bytes and had {before.capacity_bytes} at the last "
-                    "restore point",
+                    f"disk {name!r} shrank: it has {capacity} bytes and had {was} "
+                    + ("a while ago" if on else "at the last restore point"),
                     where=given.source.where,
                     hint="check the path; a VMware disk never shrinks, so sync another disk under another --vm",
                 )
+            resume = resumes[name] if resumes and name in resumes else await self._resume(run, name, stack)
             todo = plan(capacity, before.capacity_bytes if before else None, given.reported)
-            scratch = run.local.directory / f"resume-{index:03d}"
-            resume = await run.local.unfinished.resume(self._store, name, scratch)
-            works.append(DiskRun(run, index, given, state, before, todo, resume))
+            if on:
+                usable = await in_thread(carry.stands, on, resume.packs if resume else [])
+                todo, on = carry.go_on(on, capacity, given.reported, usable=usable)
+            works.append(DiskRun(run, index, given, state, before, todo, resume, on))
             stack.callback(works[-1].close)
         for log in logs.values():
             log.close()
         return works
 
+    async def _resume(self, run: Run, disk_id: str, stack: AsyncExitStack) -> Resume | None:
+        """What was sent of a disk and never published; closed with the stack."""
+        scratch = run.local.directory / f"{layout.encode_name(disk_id)}.resume"
+        found = await run.local.unfinished.resume(self._store, disk_id, scratch)
+        if found:
+            stack.callback(found.close)
+        return found
+
     async def _sync(self, begun: _Begun) -> SyncResult:
-        run, works, opened = begun.run, begun.works, begun.opened
-        head = run.head
+        run, head = begun.run, begun.run.head
         sequence = head.id.sequence + 1 if head else 1
         parent = head.id.sha256 if head else None
-        run.local.journal.begin(RunRecord(self._run.hex(), sequence, parent))
-        self._meter.total_bytes = sum(work.plan.read.total_bytes for work in works)
+        run.local.journal.begin(RunRecord(run.id.hex(), sequence, parent))
+        self._meter.total_bytes = begun.todo_bytes
         self._events.emit(
             "sync.start", vm=self._vm, repository=self._store.uri, sequence=sequence,
-            parent=head.id.label if head else None, disks=[w.given.source.name for w in works],
+            parent=head.id.label if head else None, disks=[w.given.source.name for w in begun.works],
             bytes_total=self._meter.total_bytes,
         )  # fmt: skip
-        await self._transfer(works, begun.lease)
+        begun = await self._all_passes(begun, sequence, parent)
+        run, works, opened = begun.run, begun.works, begun.opened
         for work in works:
             work.given.source.check()
         disks = [await work.describe(sequence) for work in works]
         unprotected = self._unprotected(opened, head, {disk.id for disk in disks})
         left_out = [Unprotected(name, reason) for name, reason in opened.excluded]
         record = RestorePoint(
-            flags.VERSION, 0, self._vm, self._machine.vm_name, sequence, parent, self._run.hex(), now_text(),
+            flags.VERSION, 0, self._vm, self._machine.vm_name, sequence, parent, run.id.hex(), now_text(),
             f"warmspare {__version__}", disks, self._meter.read_bytes, self._meter.changed_bytes,
             self._store.sent_bytes, [*unprotected, *left_out], opened.hardware,
         )  # fmt: skip
@@ -266,7 +293,7 @@ class Sync:
         for work in works:
             work.given.source.check()
         await begun.lease.confirm()
-        await self._publish(begun.repository, sequence, data)
+        await self._publish(begun.repository, run, sequence, data)
         self._doubt = False
         await self._commit(run.local, works, new)
         run.local.remember_rate(self._store.sent_bytes, self._meter.seconds)
@@ -275,17 +302,57 @@ class Sync:
             self._store.sent_bytes, self._meter.seconds, run.findings, len(unprotected),
         )  # fmt: skip
 
-    async def _transfer(self, works: list[DiskRun], lease: Lease) -> None:
-        """All disks, one after the other; the machine's moment goes when the last byte of the last was read."""
+    async def _all_passes(self, begun: _Begun, sequence: int, parent: str | None) -> _Begun:
+        """Look at everything and send it: in one pass, or in as many as the age of a snapshot makes of it. The last of
+        them, which alone is to be published."""
+        carried = begun.run.local.directory / "carried"
+        self._passes.judge(begun.todo_bytes, self._store.uri)
+        try:
+            while not await self._transfer(begun):
+                begun = await self._next_pass(begun, RunRecord(secrets.token_hex(16), sequence, parent), carried)
+            return begun
+        finally:
+            shutil.rmtree(carried, ignore_errors=True)
+
+    async def _next_pass(self, begun: _Begun, record: RunRecord, directory: Path) -> _Begun:
+        """A later moment, for what the passes before have not looked at and for what changed since. What they have sent
+        is kept like that of a run that died; so if this one dies, the next run goes on from all of it."""
+        run, opened, unfinished = begun.run, begun.opened, begun.run.local.unfinished
+        left = {work.given.source.name: work.leave(directory) for work in begun.works}
+        await begun.files.aclose()
+        await unfinished.keep(self._store, run.local.journal, run.id.hex())
+        await begun.lease.confirm()
+        await self._machine.close()
+        run = replace(run, id=bytes.fromhex(record.run), numbers=itertools.count())
+        # Before the snapshot is taken: it may take as long as the store needs to be asked about each pack.
+        resumes = {name: await self._resume(run, name, begun.files) for name in left}
+        disks = {name: LastDisk(one.capacity_bytes, one.change_id) for name, one in left.items()}
+        opened = await self._machine.open(LastPoint(now_text(), disks, False, opened.hardware))
+        check_disks(opened.disks)
+        works = await self._prepare(run, opened, [], {}, begun.files, left, resumes)
+        begun = replace(begun, run=run, works=works, opened=opened)
+        run.local.journal.begin(record)
+        self._passes.count += 1
+        self._meter.total_bytes = self._meter.done_bytes + begun.todo_bytes
+        self._events.emit(
+            "sync.snapshot_renewed", vm=self._vm, passes=self._passes.count, seconds=round(self._passes.held_s, 3),
+            bytes_left=begun.todo_bytes,
+        )  # fmt: skip
+        self._passes.judge(begun.todo_bytes, self._store.uri)
+        return begun
+
+    async def _transfer(self, begun: _Begun) -> bool:
+        """All disks, one after the other; the machine's moment goes when the last byte of the last was read, or when it
+        gets too old. Whether all of them are done."""
+        works = begun.works
         async with codec(self._level) as workers, asyncio.TaskGroup() as tasks:
-
-            def last_read() -> bool:
-                tasks.create_task(self._machine.all_read(), name="all read")
-                return self._machine.readable_again
-
-            for work in works:
-                await work.transfer(workers, last_read if work is works[-1] else lambda: True)
-                await lease.confirm()
+            with self._passes.moment(self._machine, tasks, begun.opened).watched() as moment:
+                for work in works:
+                    await work.transfer(workers, moment, last=work is works[-1])
+                    await begun.lease.confirm()
+                    if moment.gone:
+                        break
+        return all(work.done for work in works)
 
     def _unprotected(self, opened: Opened, head: Point | None, covered: set[str]) -> list[Unprotected]:
         lost = [Unprotected(name, reason) for name, reason in opened.unprotected]
@@ -297,10 +364,10 @@ class Sync:
             self._events.emit("unprotected", vm=self._vm, disk=entry.name, reason=entry.reason)
         return lost
 
-    async def _publish(self, repository: Repository, sequence: int, data: bytes) -> None:
+    async def _publish(self, repository: Repository, run: Run, sequence: int, data: bytes) -> None:
         if not await repository.publish(self._vm, sequence, data):
             # Another sender's point stands there; ours was never visible and its objects are ours to remove.
-            await self._remove_run(self._run.hex())
+            await self._remove_run(run.id.hex())
             raise LeaseError(
                 f"another sender published restore point {sequence} of VM {self._vm!r} first",
                 where=self._store.uri,
