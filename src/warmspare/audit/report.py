@@ -6,6 +6,7 @@ Owns the model and its JSON (docs/format.md, "Audit report"), refuses to keep or
 from __future__ import annotations
 
 import datetime
+import itertools
 import platform
 from typing import Any, Literal
 
@@ -41,13 +42,33 @@ class PointRef(msgspec.Struct, frozen=True):
 
 class DiskMap(msgspec.Struct, frozen=True):
     """Results by region: cell i covers blocks [i * cell_blocks, (i + 1) * cell_blocks). Each column counts the blocks
-    of a cell with one result; what is in none was not looked at."""
+    of a cell with one result, as runs: "64x3 7" is 64, 64, 64, 7. What is in none was not looked at."""
 
     cell_blocks: int
-    zero: list[int]
-    sound: list[int]
-    repaired: list[int]
-    wrong: list[int]
+    zero: str
+    sound: str
+    repaired: str
+    wrong: str
+
+    def columns(self) -> list[list[int]]:
+        """The counts, in the order of RESULTS. ValueError where a column is malformed or too long."""
+        return [_expand(column) for column in (self.zero, self.sound, self.repaired, self.wrong)]
+
+
+def _fold(counts: list[int]) -> str:
+    runs = ((value, len(list(group))) for value, group in itertools.groupby(counts))
+    return " ".join(f"{value}x{length}" if length > 1 else str(value) for value, length in runs)
+
+
+def _expand(column: str) -> list[int]:
+    out: list[int] = []
+    for run in column.split():
+        value, _, length = run.partition("x")
+        count = int(length or 1)
+        if not 0 < count <= MAX_CELLS - len(out):
+            raise ValueError(f"a map has more than {MAX_CELLS} regions")
+        out += [int(value)] * count
+    return out
 
 
 class DiskResult(msgspec.Struct, frozen=True):
@@ -178,7 +199,7 @@ class MapBuilder:
         np.add.at(self._counts[result], np.asarray(blocks, dtype=np.int64) // self.cell_blocks, sign)
 
     def add_run(self, result: int, start: int, count: int, sign: int = 1) -> None:
-        """Blocks [start, start + count) have this result; costs nothing for each."""
+        """Blocks [start, start + count) have this result, each counted `sign` times; costs nothing for each."""
         if count <= 0:
             return
         cell, stop = self.cell_blocks, start + count
@@ -195,7 +216,15 @@ class MapBuilder:
         return int(self._counts[result].sum())
 
     def build(self) -> DiskMap:
-        return DiskMap(self.cell_blocks, *(row.tolist() for row in self._counts))
+        zero, sound, repaired, wrong = (_fold(row.tolist()) for row in self._counts)
+        return DiskMap(self.cell_blocks, zero, sound, repaired, wrong)
+
+    @classmethod
+    def of(cls, capacity_bytes: int, built: DiskMap) -> MapBuilder:
+        """One that goes on from what another had built."""
+        out = cls(capacity_bytes)
+        out._counts[:] = built.columns()
+        return out
 
 
 def disk_result(

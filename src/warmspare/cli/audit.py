@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from warmspare.cli import audit_verify
+from warmspare.cli import audit_replica, audit_verify
 
 app = typer.Typer(
     help="Prove that what is stored is what was protected; repair what is not.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.command("replica")(audit_replica.replica)
 app.command("verify-report")(audit_verify.verify_report)

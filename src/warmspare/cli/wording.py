@@ -153,6 +153,12 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "state.damaged": lambda e: f"disk {e['disk']}: the local {e['what']} was damaged and is being learned again",
     "unprotected": lambda e: f"UNPROTECTED: disk {e['disk']} is {e['reason']}",
     "finding": lambda e: f"FINDING on {_subject(e)}: {_place(e)}{e['message']}",
+    "audit.start": lambda e: (
+        f"auditing {e['subject']} against restore point {e['point']} of {e['vm']!r}: {size(e['bytes_total'])}"
+        + (f"; going on with the audit that began {e['resumed']}" if e["resumed"] else "")
+    ),
+    "audit.point": lambda e: f"the replica went on to restore point {e['point']} of {e['created']}; judging by that",
+    "audit.waiting": lambda e: str(e["message"]),
     "audit.done": _audit_done,
     "report.wrong": lambda e: f"WRONG: {e['report']} {e['message']}",
     "reports.verified": _reports_verified,
