@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from warmspare.cli import audit_replica, audit_verify
+from warmspare.cli import audit_replica, audit_source, audit_verify
 
 app = typer.Typer(
     help="Prove that what is stored is what was protected; repair what is not.",
@@ -12,4 +12,5 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("replica")(audit_replica.replica)
+app.command("source")(audit_source.source)
 app.command("verify-report")(audit_verify.verify_report)
