@@ -27,22 +27,40 @@ class Image:
     tracker: Tracker
 
 
-class SlowSource(RawSource):
-    """A frozen image, read a span at a time. pause_s: before each. gone: whether it must not be read any more."""
+class Moment:
+    """One. spans: how many more of its disks may be read before reading gets stuck; None: all. gone: whether nothing of
+    it must be read any more."""
 
-    pause_s = 0.0
-    gone = False
+    def __init__(self, spans: int | None) -> None:
+        self.spans, self.gone = spans, False
+
+
+class FrozenSource(RawSource):
+    """A frozen image, a span at a time."""
+
+    def __init__(self, path: Path, name: str, moment: Moment) -> None:
+        super().__init__(path, name, read_ahead_spans=2)
+        self._moment = moment
+
+    def check(self) -> None:
+        """A moment does not change."""
 
     async def read(self, extents: Extents) -> AsyncGenerator[Span | Hole, None]:
-        assert not self.gone, "read after its moment was let go"
+        moment = self._moment
+        assert not moment.gone, "read after its moment was let go"
         async for item in super().read(extents):
-            await asyncio.sleep(self.pause_s)
-            assert not self.gone, "read after its moment was let go"
+            if moment.spans is not None:
+                if moment.spans == 0:
+                    await asyncio.Event().wait()
+                moment.spans -= 1
+            assert not moment.gone, "read after its moment was let go"
             yield item
 
 
 class Moments:
-    """See source.base.Machine. before: called with the number of the moment just before it is taken, during: just after.
+    """See source.base.Machine. before: called with the number of the moment just before it is taken. spans: how many a
+    moment gives before its reading gets stuck; None: all; so a sync ends it by its age, and how far it comes does not
+    depend on how fast this machine is.
 
     lives: (taken, let go) of each moment, by time.monotonic(). frozen: where its images are, by disk.
     """
@@ -50,17 +68,20 @@ class Moments:
     vm_id = vm_name = "vm"
     readable_again = False
 
-    def __init__(self, home: Path, *, granularity: int = 64 * KIB, seed: int = 1, pause_s: float = 0.0) -> None:
-        self.home, self.granularity, self.rng, self.pause_s = home, granularity, random.Random(seed), pause_s
+    def __init__(self, home: Path, *, granularity: int = 64 * KIB, seed: int = 1, spans: int | None = None) -> None:
+        self.home, self.granularity, self.rng, self.spans = home, granularity, random.Random(seed), spans
         self.disks: list[Image] = []
         self.before: Callable[[int], None] = lambda _: None
-        self.during: Callable[[int], None] = lambda _: None
         self.count = 0
         self.lives: list[list[float]] = []
         self.frozen: dict[str, Path] = {}
         self.doubted = False  # whether the tracking is not to be believed at the next moment
-        self._sources: list[SlowSource] = []
-        self._held = False
+        self._sources: list[RawSource] = []
+        self._moment: Moment | None = None
+
+    @property
+    def held(self) -> bool:
+        return self._moment is not None
 
     def add(self, name: str, size: int) -> Image:
         path = self.home / f"{name}.raw"
@@ -86,10 +107,10 @@ class Moments:
         disk.tracker.grow(size)
 
     async def open(self, last: LastPoint | None) -> Opened:
-        assert not self._held, "a moment is taken while another is held"
+        assert not self.held, "a moment is taken while another is held"
         self.count += 1
         self.before(self.count)
-        self._held = True
+        self._moment = Moment(self.spans)
         taken_s = time.monotonic()
         self.lives.append([taken_s, 0.0])
         self.frozen, self._sources = {}, []
@@ -99,12 +120,10 @@ class Moments:
             shutil.copyfile(disk.path, frozen)
             state = disk.tracker.freeze()
             changed, reason = self._changed(disk, state, last)
-            source = SlowSource(frozen, disk.name, read_ahead_spans=2)
-            source.pause_s = self.pause_s
+            source = FrozenSource(frozen, disk.name, self._moment)
             self._sources.append(source)
             inputs.append(DiskInput(source, changed, reason, state.change_id))
         self.doubted = False
-        self.during(self.count)
         return Opened(inputs, taken_s=taken_s)
 
     def _changed(self, disk: Image, state: Frozen, last: LastPoint | None) -> tuple[Extents | None, str]:
@@ -123,9 +142,9 @@ class Moments:
         await self.close()
 
     async def close(self) -> None:
-        for source in self._sources:
-            source.gone = True
-            await source.close()
-        if self._held:
-            self._held = False
+        moment, self._moment = self._moment, None
+        if moment is not None:
+            moment.gone = True
             self.lives[-1][1] = time.monotonic()
+        for source in self._sources:
+            await source.close()

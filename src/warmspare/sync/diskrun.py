@@ -104,6 +104,11 @@ class DiskRun:
         """Whether all of the plan was looked at, and what must be is in the store."""
         return self.left is not None and not len(self.left)
 
+    @property
+    def left_bytes(self) -> int:
+        """How much of the plan was not looked at."""
+        return (self.plan.read if self.left is None else self.left).total_bytes
+
     async def transfer(self, workers: Codec, moment: Moment, *, last: bool) -> None:
         """Read, filter, send. moment: the machine's; if it ends first, a part of the plan is left. last: whether this
         disk is the last one."""

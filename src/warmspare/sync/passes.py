@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from warmspare.errors import SourceError
 from warmspare.source.base import Machine, Opened
 
-MOST_IN_VAIN = 3  # passes in a row that leave no less to be read than the best before them
+MOST_IN_VAIN = 3  # passes in a row that leave no less unread than the best before them
 
 
 class Moment:
@@ -95,16 +95,17 @@ class Passes:
         """How long the last moment was held."""
         return self._moment.gone_s - self._taken_s if self._moment else 0.0
 
-    def judge(self, todo_bytes: int, where: str) -> None:
-        """Before each pass. todo_bytes: what it has to read. SourceError where the last ones led to nothing."""
-        if self._least_bytes is None or todo_bytes < self._least_bytes:
-            self._least_bytes, self._in_vain = todo_bytes, 0
+    def judge(self, left_bytes: int, where: str) -> None:
+        """After a pass that came to no end. left_bytes: what it did not read. SourceError where the last ones did not come
+        further than one before them: then the rest does not get less, however many there are."""
+        if self._least_bytes is None or left_bytes < self._least_bytes:
+            self._least_bytes, self._in_vain = left_bytes, 0
             return
         self._in_vain += 1
         if self._in_vain >= MOST_IN_VAIN:
             raise SourceError(
                 f"the VM changes faster than it can be sent with snapshots of at most {self._max_age_s:g} s: "
-                f"after {self.count - 1} of them {todo_bytes} bytes are to be read, not less than {self._least_bytes}",
+                f"after {self.count} of them {left_bytes} bytes are left to read, not less than {self._least_bytes} before",
                 where=where,
                 hint="raise max_snapshot_age or the limit, or run again at a quieter time; what was sent is kept",
                 retryable=True,

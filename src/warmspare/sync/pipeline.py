@@ -394,7 +394,6 @@ class Sync:
         """Look at everything and send it: in one pass, or in as many as the age of a snapshot makes of it. The last of
         them, which alone is to be published."""
         carried = begun.run.local.directory / "carried"
-        self._passes.judge(begun.todo_bytes, self._store.uri)
         try:
             while not await self._transfer(begun):
                 begun = await self._next_pass(begun, RunRecord(secrets.token_hex(16), sequence, parent), carried)
@@ -406,6 +405,7 @@ class Sync:
         """A later moment, for what the passes before have not looked at and for what changed since. What they have sent
         is kept like that of a run that died; so if this one dies, the next run goes on from all of it."""
         run, opened, unfinished = begun.run, begun.opened, begun.run.local.unfinished
+        self._passes.judge(sum(work.left_bytes for work in begun.works), self._store.uri)
         left = {work.given.source.name: work.leave(directory) for work in begun.works}
         await begun.files.aclose()
         await unfinished.keep(self._store, run.local.journal, run.id.hex())
@@ -426,7 +426,6 @@ class Sync:
             "sync.snapshot_renewed", vm=self._vm, passes=self._passes.count, seconds=round(self._passes.held_s, 3),
             bytes_left=begun.todo_bytes,
         )  # fmt: skip
-        self._passes.judge(begun.todo_bytes, self._store.uri)
         return begun
 
     async def _transfer(self, begun: _Begun) -> bool:
