@@ -3,6 +3,7 @@ process; for rolling audits."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 import shutil
 import subprocess
@@ -10,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from moments import Image, Moments
 from rig import KIB, MIB, command, same
-from tracking import Frozen
+from tracking import Frozen, Tracker
 from warmspare.model import Extents, normalise
 from warmspare.observe.events import Event, Events
-from warmspare.source.base import LastPoint
+from warmspare.source.base import DiskInput, LastPoint, Opened
+from warmspare.source.raw import RawSource
 from warmspare.store.directory import DirectoryStore
 from warmspare.sync.pipeline import Sync, SyncResult
 from warmspare.sync.rolling import DAY_S, Rolling
@@ -24,45 +25,94 @@ UNIT = 64 * KIB
 HOUR_S = 3600.0
 
 
-class Liar(Moments):
-    """lies: the share of changed units that it does not report. withheld: the last lies, (disk, offset), of units whose
-    bytes had really changed."""
+@dataclass
+class Image:
+    """A disk: its live image, and what tracking knows of it."""
+
+    name: str
+    path: Path
+    tracker: Tracker
+
+
+class FrozenSource(RawSource):
+    """An image that nothing changes any more, whatever becomes of its descriptor."""
+
+    def check(self) -> None:
+        pass
+
+
+class Liar:
+    """See source.base.Machine. lies: the share of changed units that its tracking does not report. withheld: the lies
+    of the last moment, (disk, offset), of units whose bytes had really changed. frozen: the last moment's images."""
+
+    vm_id = vm_name = "vm"
+    readable_again = False
 
     def __init__(self, home: Path, *, seed: int = 1) -> None:
-        super().__init__(home, granularity=UNIT, seed=seed)
+        self.home, self.rng, self.granularity = home, random.Random(seed), UNIT
+        self.disks: list[Image] = []
+        self.frozen: dict[str, Path] = {}
         self.lies = 0.0
         self.withheld: list[tuple[str, int]] = []
+        self._sources: list[FrozenSource] = []
         self._before: dict[str, Path] = {}
+        self._count = 0
+
+    def add(self, name: str, size: int) -> Image:
+        """A disk full of random bytes."""
+        path = self.home / f"{name}.raw"
+        path.write_bytes(self.rng.randbytes(size))
+        self.disks.append(Image(name, path, Tracker(size, self.granularity, self.rng)))
+        return self.disks[-1]
 
     def add_sparse(self, name: str, size: int) -> Image:
         """A disk that is mostly holes."""
-        disk = self.add(name, 1)
-        disk.path.unlink()
-        with disk.path.open("xb") as file:
+        path = self.home / f"{name}.raw"
+        with path.open("xb") as file:
             file.truncate(size)
-        disk.tracker.grow(size)
+        disk = Image(name, path, Tracker(size, self.granularity, self.rng))
+        self.disks.append(disk)
         for _ in range(6):
             self.write(disk, self.rng.randrange(size - MIB), self.rng.randbytes(self.rng.randrange(1, MIB)))
         return disk
 
-    async def open(self, last: LastPoint | None) -> Any:
-        self._before, self.withheld = dict(self.frozen), []
-        opened = await super().open(last)
-        for disk in self.disks:  # zeros are holes, as they are where a guest trims
-            subprocess.run(["fallocate", "--dig-holes", self.frozen[disk.name]], check=True)
-        for given in opened.disks:  # they were opened before, and must not look as if they were written to
-            given.source._stat = Path(given.source.where).stat()
-        return opened
+    def write(self, disk: Image, offset: int, data: bytes, *, unseen: bool = False) -> None:
+        with disk.path.open("r+b") as file:
+            file.seek(offset)
+            file.write(data)
+        disk.tracker.wrote(offset, len(data), unseen=unseen)
+
+    def grow(self, disk: Image, size: int) -> None:
+        """With data at its new end."""
+        with disk.path.open("r+b") as file:
+            file.truncate(size)
+            file.seek(size - 100)
+            file.write(self.rng.randbytes(100))
+        disk.tracker.grow(size)
+
+    async def open(self, last: LastPoint | None) -> Opened:
+        self._count += 1
+        self._before, self.frozen, self.withheld = self.frozen, {}, []
+        inputs = []
+        for disk in self.disks:
+            frozen = self.frozen[disk.name] = self.home / f"{disk.name}-{self._count}.frozen"
+            # zeros are holes, as they are where a guest trims
+            subprocess.run(["cp", "--sparse=always", disk.path, frozen], check=True)  # noqa: ASYNC221
+            state = disk.tracker.freeze()
+            changed, reason = self._changed(disk, state, last)
+            self._sources.append(FrozenSource(frozen, disk.name))
+            inputs.append(DiskInput(self._sources[-1], changed, reason, state.change_id))
+        return Opened(inputs)
 
     def _changed(self, disk: Image, state: Frozen, last: LastPoint | None) -> tuple[Extents | None, str]:
-        found, reason = super()._changed(disk, state, last)
-        if found is None or not self.lies:
-            return found, reason
+        before = last.disks.get(disk.name) if last else None
+        if before is None:
+            return None, "it is not in the last restore point"
         kept = []
-        for offset, length in found.pairs():
+        for offset, length in disk.tracker.changes(state, before.change_id or ""):
             for at in range(offset, offset + length, UNIT):
                 size = min(UNIT, offset + length - at)
-                if self.rng.random() >= self.lies:
+                if not self.lies or self.rng.random() >= self.lies:
                     kept.append((at, size))
                 elif self._differs(disk, at, size):
                     self.withheld.append((disk.name, at))
@@ -76,6 +126,15 @@ class Liar(Moments):
                 parts.append(file.read(size))
         return parts[0] != parts[1]
 
+    async def all_read(self) -> None:
+        """Its disks can't be read any more."""
+        await self.close()
+
+    async def close(self) -> None:
+        for source in self._sources:
+            await source.close()
+        self._sources = []
+
 
 @dataclass
 class World:
@@ -87,7 +146,6 @@ class World:
     now_s: float = 1e9
     may_compare: bool = True
     events: list[Event] = field(default_factory=list)
-    random_seed: int = 0
 
     def __post_init__(self) -> None:
         (self.home / "vm").mkdir(parents=True)
@@ -102,8 +160,11 @@ class World:
     def state(self) -> Path:
         return self.home / "state"
 
-    async def sync(self, **more: Any) -> SyncResult:
+    def sync(self, **more: Any) -> SyncResult:
         """One, at this time; `events` are its own."""
+        return asyncio.run(self._sync(**more))
+
+    async def _sync(self, **more: Any) -> SyncResult:
         self.events = []
         store = DirectoryStore(str(self.repo))
         rolling = Rolling(self.period_s, self.may_compare, lambda: self.now_s)

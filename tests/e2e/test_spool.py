@@ -3,6 +3,7 @@ when it is read, nothing is read twice without need, and what is published is ex
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -11,7 +12,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -63,7 +63,7 @@ def exact(rig: Rig, disk: Path | None = None, *at: object) -> None:
     shutil.rmtree(f"{fresh}.warmspare")
 
 
-@contextmanager
+@contextlib.contextmanager
 def started(rig: Rig, *more: object) -> Iterator[subprocess.Popen[bytes]]:
     """A sync of its own process; killed if it still runs."""
     words = ["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, *more, "--json"]
@@ -271,6 +271,29 @@ def test_what_waits_and_is_damaged(rig: Rig, spool: Path, harm: str) -> None:
     assert not held(spool) and not sealed(rig)
 
 
+def test_a_death_while_it_is_sent_casts_no_doubt_on_the_tracking(tmp_path: Path, spool: Path) -> None:
+    """The VM was left as it was by then: what changed since is asked for, and nothing is compared in full."""
+    with site_rig(tmp_path) as rig:
+        vm = rig.add("db", [24 * MIB])
+        rig.more = f'spool = "{spool}"\n'
+        rig.write_config()
+        rig.sync()
+        vm.write(0, 0, random.Random(3).randbytes(4 * MIB))
+        words = ["sync", "--config", rig.config, "--vm", "db", *SLOW, "--json"]
+        child = subprocess.Popen([python(), "-m", "warmspare", *map(str, words)], stdout=subprocess.DEVNULL)
+        wait_for(lambda: list((rig.home / "state").rglob("sealed.json")))
+        wait_for(lambda: not list((rig.home / "state").rglob("unsettled.json")))
+        child.kill()
+        child.wait()
+        assert not rig.clean(vm)
+        vm.write(0, 8 * MIB, random.Random(4).randbytes(MIB))
+        done = rig.sync()
+        assert done.all("sync.completing") and rig.sequences(vm) == [1, 2, 3]
+        assert [event["reason"] for event in done.all("disk.start")] == [""]
+        rig.check(vm, vm.taken[-2], at=2)
+        rig.check(vm)
+
+
 # its bounds
 
 
@@ -279,18 +302,21 @@ def test_a_full_spool_makes_reading_as_slow_as_the_link(rig: Rig, spool: Path) -
     most = 0
     with started(rig, *SLOW, "--spool", spool, "--spool-size", "16MiB") as child:
         while child.poll() is None:
-            most = max(most, sum(size_of(path) for path in spool.rglob("*")))
+            most = max(most, weight(spool))
             time.sleep(0.02)
         assert child.returncode == 0
     exact(rig)
     assert 0 < most <= 16 * MIB
 
 
-def size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size if path.is_file() else 0
-    except FileNotFoundError:
-        return 0
+def weight(root: Path) -> int:
+    """Bytes of all files below a directory in which they come and go."""
+    total = 0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += (Path(folder) / name).stat().st_size
+    return total
 
 
 def test_the_operator_hears_that_it_is_full(rig: Rig, spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,10 @@ def test_failing_calls_of_a_sender_with_a_spool(spooling: SenderWorld, only: str
 @pytest.mark.slow
 def test_senders_with_a_spool_killed_everywhere(spooling: SenderWorld) -> None:
     check(run(spooling, random.Random(25), ROUNDS), 100)
+
+
+@pytest.mark.slow
+def test_senders_with_a_spool_killed_again_and_again_for_long(spooling: SenderWorld) -> None:
     assert ordeals(spooling, 26, 50) >= 75
 
 

@@ -70,7 +70,7 @@ def test_a_clock_that_is_put_back_costs_nothing() -> None:
 
 def test_a_disk_that_grew_goes_on_where_it_was() -> None:
     capacity = 100 * MIB
-    shares, cursor = walk(capacity, Cursor(90, 0.0), [DAY_S * n for n in (1, 2)])
+    _, cursor = walk(capacity, Cursor(90, 0.0), [DAY_S * n for n in (1, 2)])
     assert cursor.span < 90  # went around
     _, cursor = walk(2 * capacity, cursor, [DAY_S * n for n in (3, 4, 5, 6, 7, 8, 9)])
     assert 0 <= cursor.span < 200

@@ -166,12 +166,6 @@ class Sync:
             fresh = await repository.since(self._vm, known)
             head = fresh[-1]
         logs = await self._recover(repository, local, head, remove=not journal)
-        self._doubt = local.unsettled()
-        number = secrets.token_bytes(16)
-        local.unsettle(number.hex())
-        stack.push_async_callback(self._leave, local)
-        opened = await self._machine.open(_last(head, self._doubt))
-        check_disks(opened.disks)
         size = full_pack
         if packs is None:
             packs = self._store
@@ -179,6 +173,12 @@ class Sync:
                 packs = self._spool = await self._open_spool(stack, self._spool_place, repository, local)
                 await packs.take({})  # what is there is of no use: see _completed
                 size = packs.pack_bytes
+        self._doubt = local.unsettled()
+        number = secrets.token_bytes(16)
+        local.unsettle(number.hex())
+        stack.push_async_callback(self._leave, local)
+        opened = await self._machine.open(_last(head, self._doubt))
+        check_disks(opened.disks)
         run = Run(
             packs, self._vm, self._key, number, local, head, self._events, self._meter, itertools.count(), size,
             rolling=self._rolling,
@@ -377,6 +377,7 @@ class Sync:
         data = point.encode(record)
         new = Point(PointId(sequence, point.identity(data)), record)
         run.local.journal.seal(data)
+        await self._leave(run.local)  # what is left to do may take hours, and needs no machine
         if self._spool is not None:
             await self._spool.drained()
         await sealing.send_files(self._store, run.local.journal, record)
