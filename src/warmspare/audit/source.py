@@ -19,7 +19,7 @@ import numpy as np
 from warmspare._native import judge as native
 from warmspare.audit import report as reports
 from warmspare.audit.blockset import BlockSet
-from warmspare.audit.findings import Finding, Kind, finding, unclean
+from warmspare.audit.findings import ABOUT, Finding, Kind, finding, unclean
 from warmspare.audit.report import MAX_FINDINGS, REPAIRED, SOUND, WRONG, ZERO, MapBuilder, Report
 from warmspare.audit.sample import Sample
 from warmspare.audit.table import ExpectedTable, expected_table
@@ -54,15 +54,15 @@ class Settings:
 
 @dataclass(slots=True)
 class DiskVerdict:
-    """What is known of one disk. judgeable: whether anything of it could be judged. believed: whether something says
-    what changed since. excluded_blocks: reported as changed, so not judged. in_full: a sample that had found
+    """What is known of one disk. why_not: nothing of it could be judged, "" if some could. believed: whether something
+    says what changed since. excluded_blocks: reported as changed, so not judged. in_full: a sample that had found
     something was made an audit of all. wrong: blocks that differ. evidence: (expected, actual) hashes of the first of
     them."""
 
     disk: Disk
     where: str
     map: MapBuilder
-    judgeable: bool = True
+    why_not: str = ""
     believed: bool = False
     excluded_blocks: int = 0
     read_bytes: int = 0
@@ -70,6 +70,10 @@ class DiskVerdict:
     in_full: bool = False
     wrong: BlockSet = field(default_factory=BlockSet)
     evidence: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+
+    @property
+    def judgeable(self) -> bool:
+        return not self.why_not
 
     def extents(self) -> Extents:
         """What differs."""
@@ -152,7 +156,8 @@ class SourceAudit:
         out = []
         for disk in record.disks:
             if disk.id not in given:
-                self._notes.append(f"disk {disk.name} ({disk.id}) was not given or can't be read, and was not judged")
+                why = "it was not given" if not record.hardware else "the VM has it no more, or it can't be snapshotted"
+                out.append(DiskVerdict(disk, "", MapBuilder(disk.capacity_bytes), why))
                 continue
             async with expected_table(repository, point, disk.id, self._scratch) as table:
                 out.append(await self._judged(given[disk.id], disk, table, threads))
@@ -171,10 +176,7 @@ class SourceAudit:
                 hint="check the path; a VMware disk never shrinks",
             )
         if given.reported is None and given.reason:
-            verdict.judgeable = False
-            self._notes.append(
-                f"nothing of disk {disk.name} could be judged, all of it may have changed: {given.reason}"
-            )
+            verdict.why_not = f"all of it may have changed since: {given.reason}"
             return verdict
         # The short last block of a disk that grew is another block now.
         grown = source.capacity_bytes > disk.capacity_bytes
@@ -335,7 +337,7 @@ def report(verdict: Verdict, settings: Settings, seconds: float, repair: Repair 
     percent = settings.percent
     return Report(
         reports.FORMAT, 0, "", "source", reports.software(), reports.host(), record.vm_id, record.vm_name,
-        verdict.repository.store.uri, verdict.repository.id, ", ".join(one.where for one in verdict.disks),
+        verdict.repository.store.uri, verdict.repository.id, ", ".join(one.where for one in verdict.disks if one.where),
         "all blocks" if percent is None else f"a sample of {percent:g} % of the blocks (seed {verdict.seed})",
         reports.point_ref(point), verdict.began, reports.utc_now(), round(seconds, 3),
         round(100 * judged / there, 4) if there else 0.0, read_bytes, 0,
@@ -348,6 +350,9 @@ def _findings(one: DiskVerdict, point: str, still: BlockSet | None, repair: bool
     """A finding for each block of the evidence. still: those that differ after a repair, None where that is not
     known."""
     out: list[Finding] = []
+    if one.why_not:
+        meaning = f"{ABOUT[Kind.SOURCE_UNJUDGED].meaning}: {one.why_not}"
+        out.append(finding(Kind.SOURCE_UNJUDGED, point=point, disk=one.disk.id, meaning=meaning))
     for block, (expected, actual) in sorted(one.evidence.items()):
         each = finding(
             Kind.CHANGE_LOST, point=point, disk=one.disk.id, offset=block * BLOCK_BYTES,
