@@ -97,17 +97,18 @@ cdef inline uint8_t judge_block(
 
 
 def judge(
-    int fd, uint64_t capacity, uint64_t first, const uint8_t[::1] expected, uint8_t[::1] actual, uint8_t[::1] verdict,
+    int fd, uint64_t capacity, const uint32_t[::1] blocks, const uint8_t[::1] expected, uint8_t[::1] actual,
+    uint8_t[::1] verdict,
 ):
-    """Read blocks [first, first + len(verdict)) of `fd` and hold each against its 16 bytes of `expected`.
+    """Read the blocks of `fd` that `blocks` names and hold each against its 16 bytes of `expected`.
 
-    capacity: bytes of the disk; its last block may be short. Sets verdict to SOUND (the expected hash), ZERO (zeros, as
-    expected), WRONG, SHORT (the file ends before the block does) or UNREADABLE (the medium gives an error), and actual
-    to the hash of what is there: 16 zero bytes for zeros, and where nothing whole could be read. Returns the bytes
-    read. Raises OSError for any other error of reading, ValueError where a block lies beyond the disk or an array is
-    too short.
+    capacity: bytes of the disk; its last block may be short. Neighbours are read together. Sets verdict to SOUND (the
+    expected hash), ZERO (zeros, as expected), WRONG, SHORT (the file ends before the block does) or UNREADABLE (the
+    medium gives an error), and actual to the hash of what is there: 16 zero bytes for zeros, and where nothing whole
+    could be read. Returns the bytes read. Raises OSError for any other error of reading, ValueError where a block lies
+    beyond the disk or an array is too short.
     """
-    cdef Py_ssize_t count = verdict.shape[0]
+    cdef Py_ssize_t count = blocks.shape[0]
     cdef uint64_t at, end, start, total = 0, length
     cdef Py_ssize_t i, group, j
     cdef uint8_t *buffer
@@ -116,10 +117,11 @@ def judge(
     cdef size_t wanted, mine, here
     if count == 0:
         return 0
-    if expected.shape[0] < count * 16 or actual.shape[0] < count * 16:
+    if expected.shape[0] < count * 16 or actual.shape[0] < count * 16 or verdict.shape[0] < count:
         raise ValueError("an array is shorter than the number of blocks")
-    if first > (<uint64_t> 1 << 46) or (first + <uint64_t> count - 1) * BLOCK >= capacity:
-        raise ValueError(f"block {first + count - 1} lies beyond the disk's {capacity} bytes")
+    for i in range(count):
+        if <uint64_t> blocks[i] * BLOCK >= capacity:
+            raise ValueError(f"block {blocks[i]} lies beyond the disk's {capacity} bytes")
     buffer = <uint8_t *> malloc(BUFFER)
     if buffer == NULL:
         raise MemoryError()
@@ -127,10 +129,10 @@ def judge(
         with nogil:
             i = 0
             while i < count:
-                group = count - i
-                if group > BUFFER // BLOCK:
-                    group = BUFFER // BLOCK
-                start = (first + <uint64_t> i) * BLOCK
+                group = 1
+                while i + group < count and group < BUFFER // BLOCK and blocks[i + group] == blocks[i] + group:
+                    group += 1
+                start = <uint64_t> blocks[i] * BLOCK
                 end = start + <uint64_t> group * BLOCK
                 if end > capacity:
                     end = capacity
@@ -144,13 +146,13 @@ def judge(
                         at = start + <uint64_t> j * BLOCK
                         length = BLOCK if at + BLOCK <= end else end - at
                         have = read_up_to(fd, buffer, <size_t> length, <off_t> at, &status)
-                        total += <uint64_t> have
                         if status != 0 and not of_the_medium(status):
                             break
                         if status != 0:
                             memset(&actual[(i + j) * 16], 0, 16)
                             verdict[i + j] = 4
                         else:
+                            total += <uint64_t> have
                             verdict[i + j] = judge_block(
                                 buffer, <size_t> have, <size_t> length, &expected[(i + j) * 16], &actual[(i + j) * 16]
                             )

@@ -32,6 +32,8 @@ class BlockSet:
         self._change(blocks, present=False)
 
     def _change(self, blocks: npt.NDArray[Any], *, present: bool) -> None:
+        if not blocks.size:
+            return
         numbers = np.asarray(blocks, dtype=np.int64)
         for chunk in np.unique(numbers // CHUNK_BLOCKS).tolist():
             bits = self._chunks.get(chunk)

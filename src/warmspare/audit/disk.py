@@ -30,26 +30,23 @@ from warmspare.state.files import local_io
 from warmspare.store.threads import Threads
 
 WHAT = "reading the replica"
-UNIT_BLOCKS = 512  # judged in one go: 32 MiB
-HOLE_BLOCKS = 1 << 22  # of a hole: 256 GiB
+UNIT_BLOCKS = 512  # read in one go: 32 MiB
+UNIT_RANGE = 1 << 22  # blocks that one go covers at most, holes with it: 256 GiB
 UNDER_WAY = 6
 BATCH_BLOCKS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What was found of some blocks. zero, sound: how many are as expected. wrong: numbers of those that are not,
-    verdict and actual (n, 16) belong to them. read_bytes: from the file."""
+    """What was found of some blocks. zero, sound: numbers of blocks that were read and are as expected. wrong: those
+    that are not, read or in holes; verdict and actual, shape (n, 16), belong to them. read_bytes: from the file."""
 
-    zero: int
-    sound: int
+    zero: U32
+    sound: U32
     wrong: U32
     verdict: U8
     actual: U8
     read_bytes: int
-
-
-_NONE = Judged(0, 0, np.empty(0, np.uint32), np.empty(0, np.uint8), np.empty((0, ENTRY_BYTES), np.uint8), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +59,12 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Blocks [first, stop) to be judged together; a hole of the file if not `data`."""
+    """Blocks [first, stop), to be judged together. runs: [start, end) of those that the file has data for, ascending;
+    the rest are holes."""
 
     first: int
     stop: int
-    data: bool
+    runs: list[tuple[int, int]]
 
 
 class DiskAudit:
@@ -118,37 +116,53 @@ class DiskAudit:
         size = self.size()
         return self.table.blocks if size >= self.disk.capacity_bytes else size // BLOCK_BYTES
 
-    def _units(self, stop_block: int) -> Iterator[Unit]:
-        """The file from next_block on, data and holes apart, ascending and without gaps."""
+    def _runs(self, stop_block: int) -> Iterator[tuple[int, int]]:
+        """[first, stop) of the blocks that the file has data for, from next_block on, ascending."""
         at, stop = self.next_block * BLOCK_BYTES, min(stop_block * BLOCK_BYTES, self.disk.capacity_bytes)
         while at < stop:
             try:
                 data = os.lseek(self.fd, at, os.SEEK_DATA)
-                hole = os.lseek(self.fd, data, os.SEEK_HOLE) if data < stop else stop
+                if data >= stop:
+                    return
+                hole = os.lseek(self.fd, data, os.SEEK_HOLE)
             except OSError as error:
                 if error.errno == errno.ENXIO:  # no data from here to the end
-                    data = hole = stop
-                elif error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # a device, or a file system that can't tell
-                    data, hole = at, stop
-                else:
+                    return
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
                     raise
-            start = min(data, stop) // BLOCK_BYTES if data < stop else stop_block
-            yield from self._cut(at // BLOCK_BYTES, start, HOLE_BLOCKS, data=False)
-            if data >= stop:
-                return
+                data, hole = at, stop  # a device, or a file system that can't tell
+            first = max(data, at) // BLOCK_BYTES
             # The file may change under us: always get on by a block.
-            end = min(max(-(-hole // BLOCK_BYTES), start + 1), stop_block)
-            yield from self._cut(start, end, UNIT_BLOCKS, data=True)
-            at = end * BLOCK_BYTES
+            last = min(max(-(-hole // BLOCK_BYTES), first + 1), stop_block)
+            yield first, last
+            at = last * BLOCK_BYTES
+
+    def _units(self, stop_block: int) -> Iterator[Unit]:
+        """Everything from next_block on, ascending and without gaps: data of many small extents goes together."""
+        first = self.next_block
+        runs: list[tuple[int, int]] = []
+        room = UNIT_BLOCKS
+        for start, end in self._runs(stop_block):
+            while start < end:
+                if start - first >= UNIT_RANGE:  # up to here there is but hole
+                    yield Unit(first, first + UNIT_RANGE, runs)
+                    first, runs, room = first + UNIT_RANGE, [], UNIT_BLOCKS
+                    continue
+                taken = min(end, start + room, first + UNIT_RANGE)
+                runs.append((start, taken))
+                room -= taken - start
+                start = taken
+                if not room:
+                    yield Unit(first, taken, runs)
+                    first, runs, room = taken, [], UNIT_BLOCKS
+        while first < stop_block:
+            stop = min(first + UNIT_RANGE, stop_block)
+            yield Unit(first, stop, runs)
+            first, runs = stop, []
 
     def _next(self, units: Iterator[Unit]) -> Unit | None:
         with local_io(WHAT, self.path):
             return next(units, None)
-
-    @staticmethod
-    def _cut(first: int, stop: int, most: int, *, data: bool) -> Iterator[Unit]:
-        for at in range(first, stop, most):
-            yield Unit(at, min(at + most, stop), data)
 
     # judging
 
@@ -181,72 +195,67 @@ class DiskAudit:
         self.next_block = max(self.next_block, stop_block)
 
     def _count(self, unit: Unit, judged: Judged) -> None:
-        self._map(unit, judged)
+        for first, stop in self.sample.runs(unit.first, unit.stop):
+            self.map.add_run(ZERO, first, stop - first)  # all that is not taken out again here
+        self.map.add(ZERO, judged.sound, -1)
+        self.map.add(ZERO, judged.wrong, -1)
+        self.map.add(SOUND, judged.sound)
         self.suspects.add(judged.wrong)
         self.read_bytes += judged.read_bytes
         self._meter.read_bytes += judged.read_bytes
         self._meter.done_bytes += min(unit.stop * BLOCK_BYTES, self.disk.capacity_bytes) - unit.first * BLOCK_BYTES
         self.next_block = unit.stop
 
-    def _map(self, unit: Unit, judged: Judged) -> None:
-        if unit.first // self.map.cell_blocks == (unit.stop - 1) // self.map.cell_blocks:
-            self.map.add_run(ZERO, unit.first, 1, judged.zero)
-            self.map.add_run(SOUND, unit.first, 1, judged.sound)
-            return
-        for first, stop in self.sample.runs(unit.first, unit.stop):
-            if not unit.data:
-                self.map.add_run(ZERO, first, stop - first)
-                continue
-            filled = self.table.read(first, stop - first).view(np.uint64).reshape(-1, 2).any(axis=1)
-            blocks = np.arange(first, stop)
-            fine = ~np.isin(blocks, judged.wrong)
-            self.map.add(ZERO, blocks[fine & ~filled])
-            self.map.add(SOUND, blocks[fine & filled])
-        if not unit.data:
-            self.map.add(ZERO, judged.wrong, -1)
-
     def _judge_unit(self, unit: Unit) -> Judged:
         """In a thread."""
-        judge = self._judge_data if unit.data else self._judge_hole
         with local_io(WHAT, self.path):
-            parts = [judge(first, stop) for first, stop in self.sample.runs(unit.first, unit.stop)]
-        return parts[0] if len(parts) == 1 else _join(parts)
-
-    def _judge_hole(self, first: int, stop: int) -> Judged:
-        """A hole is zeros: wrong where the table has anything else."""
-        wrong = list(self.table.nonzero(first, stop))
-        blocks = np.concatenate(wrong) if wrong else _NONE.wrong
+            blocks = _expand(unit.runs)
+            holes = self._filled_holes(unit, blocks)
+            judged = self._read(blocks[self.sample.holds(blocks)])
+        if not holes.size:
+            return judged
+        wrong = np.concatenate((judged.wrong, holes))
+        order = np.argsort(wrong)
         return Judged(
-            stop - first - blocks.size, 0, blocks, np.full(blocks.size, native.WRONG, np.uint8),
-            np.zeros((blocks.size, ENTRY_BYTES), np.uint8), 0,
+            judged.zero, judged.sound, wrong[order],
+            np.concatenate((judged.verdict, np.full(holes.size, native.WRONG, np.uint8)))[order],
+            np.concatenate((judged.actual, np.zeros((holes.size, ENTRY_BYTES), np.uint8)))[order], judged.read_bytes,
         )  # fmt: skip
 
-    def _judge_data(self, first: int, stop: int) -> Judged:
-        count = stop - first
-        expected = self.table.read(first, count)
-        actual, verdict = np.empty(count * ENTRY_BYTES, np.uint8), np.empty(count, np.uint8)
+    def _filled_holes(self, unit: Unit, data: U32) -> U32:
+        """Blocks of the unit's holes that should be something else than zeros."""
+        found = []
+        for filled in self.table.nonzero(unit.first, unit.stop):
+            there = np.searchsorted(data, filled)
+            hole = data[np.minimum(there, data.size - 1)] != filled if data.size else np.ones(filled.size, np.bool_)
+            found.append(filled[hole & self.sample.holds(filled)])
+        return np.concatenate(found) if found else np.empty(0, np.uint32)
+
+    def _read(self, blocks: U32) -> Judged:
+        """Read ascending blocks and hold them against the table."""
+        count = blocks.size
+        expected = self.table.entries(blocks).reshape(-1)
+        actual, verdict = np.empty((count, ENTRY_BYTES), np.uint8), np.empty(count, np.uint8)
         if self._uncached:
-            os.posix_fadvise(self.fd, first * BLOCK_BYTES, count * BLOCK_BYTES, os.POSIX_FADV_DONTNEED)
-        read = native.judge(self.fd, self.disk.capacity_bytes, first, expected, actual, verdict)
-        zero, sound = (int(np.count_nonzero(verdict == kind)) for kind in (native.ZERO, native.SOUND))
-        if zero + sound == count:
-            return Judged(zero, sound, _NONE.wrong, _NONE.verdict, _NONE.actual, read)
-        rows = np.flatnonzero(verdict > native.ZERO)
-        wrong = (rows + first).astype(np.uint32)
-        return Judged(zero, sound, wrong, verdict[rows], actual.reshape(-1, ENTRY_BYTES)[rows], read)
+            self._drop_cached(blocks)
+        read = native.judge(self.fd, self.disk.capacity_bytes, blocks, expected, actual.reshape(-1), verdict)
+        bad = verdict > native.ZERO
+        zero, sound = blocks[verdict == native.ZERO], blocks[verdict == native.SOUND]
+        return Judged(zero, sound, blocks[bad], verdict[bad], actual[bad], read)
+
+    def _drop_cached(self, blocks: U32) -> None:
+        """Have the next read of these blocks come from the medium, as far as the kernel does so."""
+        edges: list[int] = [0, *(np.flatnonzero(np.diff(blocks) != 1) + 1).tolist(), blocks.size]
+        for start, stop in itertools.pairwise(edges):
+            if start < stop:
+                length = (stop - start) * BLOCK_BYTES
+                os.posix_fadvise(self.fd, int(blocks[start]) * BLOCK_BYTES, length, os.POSIX_FADV_DONTNEED)
 
     def judge_blocks(self, blocks: U32) -> Judged:
         """Read some ascending blocks again, from the medium if it can be; counts nothing. Runs in a thread."""
-        edges: list[int] = [0, *(np.flatnonzero(np.diff(blocks) != 1) + 1).tolist(), blocks.size]
-        parts = []
         with local_io(WHAT, self.path):
-            for start, stop in itertools.pairwise(edges):
-                first, last = int(blocks[start]), int(blocks[stop - 1]) + 1
-                os.posix_fadvise(
-                    self.fd, first * BLOCK_BYTES, (last - first) * BLOCK_BYTES, os.POSIX_FADV_DONTNEED
-                )
-                parts.append(self._judge_data(first, last))
-        return _join(parts)
+            self._drop_cached(blocks)
+            return self._read(blocks)
 
     # suspects
 
@@ -291,14 +300,12 @@ class DiskAudit:
         self.map.add_run(WRONG, present_blocks, self.table.blocks - present_blocks)
 
 
-def _join(parts: list[Judged]) -> Judged:
-    if not parts:
-        return _NONE
-    return Judged(
-        sum(part.zero for part in parts),
-        sum(part.sound for part in parts),
-        np.concatenate([part.wrong for part in parts]),
-        np.concatenate([part.verdict for part in parts]),
-        np.concatenate([part.actual for part in parts]),
-        sum(part.read_bytes for part in parts),
-    )
+def _expand(runs: list[tuple[int, int]]) -> U32:
+    """The numbers in ascending [start, end) runs."""
+    if not runs:
+        return np.empty(0, np.uint32)
+    starts, ends = np.array(runs, dtype=np.int64).T
+    counts = ends - starts
+    behind = np.repeat(np.cumsum(counts) - counts, counts)
+    out: U32 = (np.arange(counts.sum()) - behind + np.repeat(starts, counts)).astype(np.uint32)
+    return out

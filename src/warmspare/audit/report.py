@@ -196,7 +196,8 @@ class MapBuilder:
 
     def add(self, result: int, blocks: npt.NDArray[Any], sign: int = 1) -> None:
         """blocks: numbers of blocks with this result, each once. sign -1 takes them back."""
-        np.add.at(self._counts[result], np.asarray(blocks, dtype=np.int64) // self.cell_blocks, sign)
+        if blocks.size:
+            np.add.at(self._counts[result], np.asarray(blocks, dtype=np.int64) // self.cell_blocks, sign)
 
     def add_run(self, result: int, start: int, count: int, sign: int = 1) -> None:
         """Blocks [start, start + count) have this result, each counted `sign` times; costs nothing for each."""

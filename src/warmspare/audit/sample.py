@@ -45,8 +45,12 @@ class Sample:
         assert self.percent is not None
         first = stratum * STRATUM_SPANS
         there = min(STRATUM_SPANS, -(-self._blocks // SPAN_BLOCKS) - first)
-        wanted = max(1, round(there * self.percent / 100))
-        drawn = random.Random(f"{self.seed}:{stratum}").sample(range(there), wanted)  # noqa: S311
+        draw = random.Random(f"{self.seed}:{stratum}")  # noqa: S311
+        exact = there * self.percent / 100
+        wanted = int(exact) + (draw.random() < exact % 1)  # the share is met on average, however small it is
+        if not stratum:
+            wanted = max(1, wanted)  # never nothing at all
+        drawn = draw.sample(range(there), wanted)
         return tuple(first + span for span in sorted(drawn))
 
     def runs(self, start: int, stop: int) -> Iterator[tuple[int, int]]:

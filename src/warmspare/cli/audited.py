@@ -18,7 +18,7 @@ FINDINGS = 5
 Repair = Annotated[bool, typer.Option("--repair", help="Put right what is found wrong; otherwise nothing is written.")]
 Sample = Annotated[
     str | None,
-    typer.Option("--sample", metavar="PERCENT", help="Judge this share of the blocks only, each time another."),
+    typer.Option("--sample", metavar="PERCENT", help="Judge this share of the blocks only, drawn anew each time."),
 ]
 Reports = Annotated[
     Path | None,
@@ -35,17 +35,29 @@ def reports_directory(given: Path | None) -> Path:
 
 
 def conclude(report: Report, events: Events, *, reports: Path | None, html: Path | None, as_json: bool) -> int:
-    """Keep the report, draw it, emit `finding` for each finding and `audit.done`; 0 if it is clean, 5 otherwise."""
-    from warmspare.audit import kept
+    """Keep the report, draw it where that was asked for, say what it says; 0 if it is clean, 5 otherwise.
+
+    With as_json: `finding` for each finding, then `audit.done`. Otherwise a table.
+    """
+    from warmspare.audit import kept, page
+    from warmspare.cli.audit_table import show
+    from warmspare.state.files import local_io, write_atomic
 
     done = kept.keep(reports_directory(reports), report)
     report = done.report
-    for each in report.findings:
-        events.emit("finding", **each.event(report.vm))
+    if html is not None:
+        with local_io("writing the page of the report", html):
+            write_atomic(html, page.render(report, done.sha256).encode(), "writing the page of the report")
+    if as_json:
+        for each in report.findings:
+            events.emit("finding", **each.event(report.vm))
     events.emit(
         "audit.done", kind=report.kind, vm=report.vm, point=report.point.label if report.point else None,
         result=report.result, findings=len(report.findings) + report.findings_left_out,
-        coverage_percent=report.coverage_percent, bytes_read=report.bytes_read, bytes_fetched=report.bytes_fetched,
-        seconds=report.seconds, report=str(done.path), sha256=done.sha256, html=str(html) if html else None,
+        repaired=sum(each.repaired for each in report.findings), coverage_percent=report.coverage_percent,
+        bytes_read=report.bytes_read, bytes_fetched=report.bytes_fetched, seconds=report.seconds,
+        report=str(done.path), sha256=done.sha256, html=str(html) if html else None,
     )  # fmt: skip
+    if not as_json:
+        show(done)
     return 0 if report.clean else FINDINGS

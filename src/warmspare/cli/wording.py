@@ -83,15 +83,6 @@ def _copy_done(e: Event) -> str:
     )
 
 
-def _audit_done(e: Event) -> str:
-    found = f"{e['findings']} {'finding' if e['findings'] == 1 else 'findings'}" if e["findings"] else "no findings"
-    against = f" against restore point {e['point']}" if e["point"] else ""
-    return (
-        f"audit of the {e['kind']}{against}: {found}; {e['coverage_percent']:g} % judged, {size(e['bytes_read'])} read "
-        f"in {duration(e['seconds'])}; report {e['report']}"
-    )
-
-
 def _reports_verified(e: Event) -> str:
     if not e["count"]:
         return f"no audit reports in {e['directory']}"
@@ -163,7 +154,6 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     ),
     "audit.point": lambda e: f"the replica went on to restore point {e['point']} of {e['created']}; judging by that",
     "audit.waiting": lambda e: str(e["message"]),
-    "audit.done": _audit_done,
     "report.wrong": lambda e: f"WRONG: {e['report']} {e['message']}",
     "reports.verified": _reports_verified,
     "progress": progress,
