@@ -123,7 +123,8 @@ def test_it_says_what_both_say(seed: int, base_rows: int, fresh_rows: int, densi
     some = [b for b in range(BLOCKS) if rng.random() < density]
     packs = [pack(1, 0), pack(1, 1), pack(2, 0)]
     base = made(rng, some, packs, base_rows)
-    fresh = made(rng, [b for b in looked_at if rng.random() < 0.6], [packs[int(rng.integers(0, 3))], pack(3, 0)], fresh_rows)
+    again = [b for b in looked_at if rng.random() < 0.6]
+    fresh = made(rng, again, [packs[int(rng.integers(0, 3))], pack(3, 0)], fresh_rows)
     check(base, read, fresh)
 
 

@@ -20,6 +20,7 @@ from rig import KIB, MIB
 from siterig import SiteRig, site_rig
 
 ROUNDS = int(os.environ.get("WARMSPARE_PASS_KILLS", "0")) or 60
+RENEWED = b'"sync.snapshot_renewed"'
 
 
 def bounded(rig: SiteRig, age_s: int, latency_ms: int, *sizes: int) -> FakeVm:
@@ -54,16 +55,18 @@ def lives(rig: SiteRig) -> dict[str, float]:
 
 def test_no_snapshot_gets_older(tmp_path: Path) -> None:
     with site_rig(tmp_path) as rig:
-        vm = bounded(rig, 2, 900, 40 * MIB, 9 * MIB + 512)
+        vm = bounded(rig, 2, 900, 30 * MIB, 5 * MIB + 512)
         rng = random.Random(1)
-        between(rig, lambda _: vm.scribble(rng, pieces=8))
+        between(rig, lambda number: vm.scribble(rng, pieces=3) if number < 4 else None)
         done = rig.sync("dc02", more=("--limit", "80mbit"))
         renewed = done.all("sync.snapshot_renewed")
         assert len(vm.taken) == len(renewed) + 1 >= 3 and not rig.clean(vm)
         held = lives(rig)
         print(held, [event["seconds"] for event in renewed])
         assert set(held) == set(vm.taken)
-        assert max(held.values()) < 2.0 + 1.0, held
+        # Beyond the age: the reads that are under way, and ending the reader. Without it: all of the reading, and each
+        # snapshot is let go before the next is there.
+        assert max(held.values()) < sum(held.values()) / 2, held
         rig.check(vm)
         assert not done.all("finding") and done.last("sync.done")["findings"] == 0
         assert rig.point(vm).hardware["run"], "the last snapshot's hardware is published"
@@ -85,13 +88,15 @@ def test_between_two_snapshots(tmp_path: Path, what: str) -> None:
         disk = vm.disks[0]
 
         def happens(number: int) -> None:
-            if number == 1 and what == "grown":
+            if number > 1:
+                rig.standin.script("")  # vCenter's clock need not be ours: a revert counts for a minute
+            elif what == "grown":
                 vm.grow(disk, 31 * MIB)
                 vm.write(disk, 30 * MIB, b"new")
-            elif number == 1 and what == "tracking":
+            elif what == "tracking":
                 vm.write(disk, 100, b"lost by the tracking")
                 vm.reset_tracking()
-            elif number == 1:
+            else:
                 with rig.site.changing():
                     vm.told({"event": "revert", "snapshot": theirs})
 
@@ -110,23 +115,32 @@ def campaign(home: Path, seed: int, rounds: int) -> Counter[str]:
     """Kill a sync in passes, let the guest write, run again; what was met at the moments of the kills."""
     rng, met = random.Random(seed), Counter[str]()
     with site_rig(home, granularity=256 * KIB) as rig:
-        vm = bounded(rig, 1, 250, 12 * MIB, 5 * MIB + 512)
+        vm = bounded(rig, 1, 400, 9 * MIB, 3 * MIB + 512)
         between(rig, lambda _: vm.scribble(rng, pieces=4) if rng.random() < 0.5 else None)
         words = [sys.executable, "-m", "warmspare", "sync", "--config", rig.config, "--vm", "dc02", "--json"]
         for number in range(rounds):
+            rig.standin.script("latency 400")
             for disk in vm.disks:
                 vm.write(disk, 0, rng.randbytes(disk.capacity))
             before = rig.sequences(vm)
             victim = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            time.sleep(rng.uniform(0.7, 4.5))
+            assert victim.stdout is not None
+            least, said = rng.choice([0, 0, 1, 1, 1, 2]), b""
+            while line := victim.stdout.readline():  # up to a pass, then a moment in it or after it
+                said += line
+                if b'"sync.start"' in said and said.count(RENEWED) >= least:
+                    break
+            time.sleep(rng.uniform(0.0, 1.5))
             victim.kill()
-            said, _ = victim.communicate()
-            passes = said.count(b'"sync.snapshot_renewed"')
+            rest, _ = victim.communicate()
+            passes = (said + rest).count(RENEWED)
             published = rig.sequences(vm) != before
             met["after publication" if published else f"in pass {min(passes + 1, 3)}"] += 1
             while rig.site.state()[vm.moref]["busy"]:  # what it had asked for goes on without it
                 time.sleep(0.01)
             vm.scribble(rng, pieces=6)
+            if rng.random() < 0.7:
+                rig.standin.script("")
             done = rig.sync("dc02")
             met["rerun in passes"] += bool(done.all("sync.snapshot_renewed"))
             assert not rig.clean(vm), f"round {number}: a snapshot is left"
@@ -139,7 +153,7 @@ def campaign(home: Path, seed: int, rounds: int) -> Counter[str]:
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     met = campaign(tmp_path, 61, 10)
-    assert sum(count for what, count in met.items() if what != "rerun in passes") == 10
+    assert met["in pass 1"] + met["in pass 2"] + met["in pass 3"] >= 5, met
 
 
 @pytest.mark.slow

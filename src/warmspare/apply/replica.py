@@ -101,8 +101,22 @@ class Replica:
             finally:
                 if self.record is None:  # nothing was begun: leave no trace
                     with contextlib.suppress(OSError):
+                        self._place.still_path.unlink(missing_ok=True)
                         self._place.lock_path.unlink()
                         self.state.rmdir()
+
+    @contextlib.contextmanager
+    def moving_lock(self) -> Iterator[None]:
+        """Nobody else reads the replica for as long as the block runs. LeaseError if someone does."""
+        with locked(self._place.still_path, STATE) as mine:
+            if not mine:
+                raise LeaseError(
+                    "a drill or a readiness check is reading this replica",
+                    where=str(self.target),
+                    hint="wait for it to end",
+                    retryable=True,
+                )
+            yield
 
     def _refuse_foreign_state(self) -> None:
         if self.state.exists() and not self.state.is_dir():

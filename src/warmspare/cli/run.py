@@ -14,6 +14,7 @@ from warmspare.errors import (
     ConfigError,
     IntegrityError,
     LeaseError,
+    RecoverError,
     SourceError,
     StoreError,
     WarmspareError,
@@ -22,7 +23,7 @@ from warmspare.observe.events import Events, Meter
 
 INTERRUPTED = 130
 # Where several stages failed together, the most telling error is the one to show.
-_TELLING = (IntegrityError, SourceError, LeaseError, ConfigError, StoreError, WarmspareError)
+_TELLING = (IntegrityError, SourceError, LeaseError, ConfigError, RecoverError, StoreError, WarmspareError)
 
 Work = Callable[[Events, Meter], Awaitable[int]]
 
@@ -86,7 +87,7 @@ async def _supervised(work: Work, events: Events, meter: Meter, names: tuple[str
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
     try:
-        async with ticking(events, meter, names, period_s):
+        async with ticking(events, meter, names, period_s) if names else contextlib.nullcontext():
             return await work(events, meter)
     except asyncio.CancelledError:
         if not interrupted:

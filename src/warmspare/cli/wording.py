@@ -92,6 +92,26 @@ def _reports_verified(e: Event) -> str:
     )
 
 
+def _check_done(e: Event) -> str:
+    stops = "nothing was found that" if not e["stops"] else f"{e['stops']} things were found that"
+    return f"{stops} will stop {e['vm']!r} from starting in EC2; warnings: {e['warnings']}, notes: {e['notes']}"
+
+
+def _drill_start(e: Event) -> str:
+    firmware = e["firmware"].upper()
+    return (
+        f"starting {e['vm']!r} at restore point {e['point']} from an overlay of {e['replica']}: {firmware}, "
+        f"disks on {e['controller']}, {e['cpus']} CPU, {e['memory_mib']} MiB, no network; "
+        f"{duration(e['timeout_seconds'])} at most"
+    )
+
+
+def _drill_done(e: Event) -> str:
+    verdict = f"PASSED: up after {duration(e['boot_seconds'])}" if e["passed"] else "FAILED"
+    replica = "as it was" if e["untouched"] else "CHANGED"
+    return f"drill {verdict}; {e['reason']}; the replica is {replica}; evidence in {e['evidence']}"
+
+
 _WORDS: dict[str, Callable[[Event], str | None]] = {
     "sync.start": lambda e: (
         f"syncing {e['vm']!r} to {e['repository']}: restore point {e['sequence']}"
@@ -135,11 +155,28 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     ),
     "disk.start": lambda e: _disk_start(e),
     "apply.point": lambda e: f"at restore point {e['point']} of {e['created']}",
-    "apply.waiting": lambda e: f"waiting for the store: {e['message']}",
+    "apply.waiting": lambda e: f"waiting: {e['message']}",
     "apply.done": _apply_done,
     "copy.start": _copy_start,
     "copy.point": lambda e: f"{e['vm']}: restore point {e['point']} of {e['created']} is copied",
     "copy.done": _copy_done,
+    "stage.start": lambda e: f"staging {e['vm']!r} in {e['region']}: restore point {e['point']} of {e['created']}",
+    "stage.disk": lambda e: (
+        f"disk {e['disk']} at {e['point']}: {size(e['bytes_total'])} to put into {e['snapshot']}"
+        + (f", an increment on {e['parent']}" if e["parent"] else ", in full")
+        + (", begun before" if e["resumed"] else "")
+    ),
+    "stage.disk.done": lambda e: f"disk {e['disk']} at {e['point']}: {e['snapshot']} is completed",
+    "stage.again": lambda e: f"disk {e['disk']}: {e['message']}",
+    "stage.point": lambda e: f"restore point {e['point']} of {e['created']} can be started from",
+    "stage.removed": lambda e: f"removed {e['snapshot']} of {e['point']}: {e['message']}",
+    "stage.kept": lambda e: f"{e['snapshot']} of {e['point']} is kept: {e['message']}",
+    "stage.waiting": lambda e: f"waiting: {e['message']}",
+    "stage.plan": lambda e: _stage_plan(e),
+    "stage.done": lambda e: (
+        f"restore point {e['point']} is staged: {size(e['bytes_read'])} read, {size(e['bytes_put'])} put in "
+        f"{duration(e['seconds'])}"
+    ),
     "disk.left": lambda e: f"disk {e['disk']}: {e['message']} ({e['path']})",
     "state.adopted": lambda e: (
         f"this repository is a copy of {e['repository']}: going on from {e['point']} with what is known from there"
@@ -154,10 +191,26 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     ),
     "audit.point": lambda e: f"the replica went on to restore point {e['point']} of {e['created']}; judging by that",
     "audit.waiting": lambda e: str(e["message"]),
+    "check.done": _check_done,
+    "drill.start": _drill_start,
+    "drill.waiting": lambda e: f"{duration(e['seconds'])} since power-on: {e['line'] or 'the serial port is silent'}",
+    "drill.note": lambda e: f"note: {e['message']}",
+    "drill.done": _drill_done,
     "report.wrong": lambda e: f"WRONG: {e['report']} {e['message']}",
     "reports.verified": _reports_verified,
     "progress": progress,
 }
+
+
+def _stage_plan(e: Event) -> str:
+    if e["snapshot"]:
+        return f"disk {e['disk']} at {e['point']}: staged as {e['snapshot']}"
+    on = f"an increment on {e['parent']}" if e["parent"] else "in full"
+    begun = f", {e['pending']} is begun" if e["pending"] else ""
+    return (
+        f"disk {e['disk']} at {e['point']}: {e['puts']} blocks ({size(e['bytes_total'])}) would be put, {on}{begun}; "
+        f"at least {duration(e['seconds'])}"
+    )
 
 
 def _subject(e: Event) -> str:

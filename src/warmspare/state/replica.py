@@ -17,7 +17,8 @@ WHAT = "the replica"
 STATE = "the replica's state"
 BESIDE = ".warmspare"
 RECORD = "replica.json"
-LOCK = "lock"
+LOCK = "lock"  # held by whoever applies, however long it waits for new points
+STILL = "still"  # held while the replica moves, and by whoever reads it and must not see it move
 FORMAT = 1
 
 
@@ -70,6 +71,7 @@ class ReplicaPlace:
         self.state = state or beside
         self.record_path = self.state / RECORD
         self.lock_path = self.state / LOCK
+        self.still_path = self.state / STILL
 
     def path(self, place: ReplicaDisk) -> Path:
         """Where a disk's file or device is."""

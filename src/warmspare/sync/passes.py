@@ -96,8 +96,8 @@ class Passes:
         return self._moment.gone_s - self._taken_s if self._moment else 0.0
 
     def judge(self, left_bytes: int, where: str) -> None:
-        """After a pass that came to no end. left_bytes: what it did not read. SourceError where the last ones did not come
-        further than one before them: then the rest does not get less, however many there are."""
+        """After a pass that came to no end. left_bytes: what it did not read. SourceError where the last ones did not
+        come further than one before them: then the rest does not get less, however many there are."""
         if self._least_bytes is None or left_bytes < self._least_bytes:
             self._least_bytes, self._in_vain = left_bytes, 0
             return
@@ -105,7 +105,7 @@ class Passes:
         if self._in_vain >= MOST_IN_VAIN:
             raise SourceError(
                 f"the VM changes faster than it can be sent with snapshots of at most {self._max_age_s:g} s: "
-                f"after {self.count} of them {left_bytes} bytes are left to read, not less than {self._least_bytes} before",
+                f"after {self.count} of them {left_bytes} bytes are left to read, and {self._least_bytes} were before",
                 where=where,
                 hint="raise max_snapshot_age or the limit, or run again at a quieter time; what was sent is kept",
                 retryable=True,

@@ -15,6 +15,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from warmspare import __version__
 from warmspare.errors import ConfigError, LeaseError, NotFoundError, SourceError, StoreError
 from warmspare.format import flags, point
@@ -111,6 +113,7 @@ class Sync:
         self._spool: Spool | None = None
         self._passes = Passes(max_snapshot_age_s)
         self._rolling, self._also = rolling, also or {}
+        self._runs: set[bytes] = set()  # their IDs: one a pass
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
 
     def _on_sent(self, size: int) -> None:
@@ -174,13 +177,14 @@ class Sync:
                 await packs.take({})  # what is there is of no use: see _completed
                 size = packs.pack_bytes
         self._doubt = local.unsettled()
-        number = secrets.token_bytes(16)
-        local.unsettle(number.hex())
+        run_id = secrets.token_bytes(16)
+        self._runs.add(run_id)
+        local.unsettle(run_id.hex())
         stack.push_async_callback(self._leave, local)
         opened = await self._machine.open(_last(head, self._doubt))
         check_disks(opened.disks)
         run = Run(
-            packs, self._vm, self._key, number, local, head, self._events, self._meter, itertools.count(), size,
+            packs, self._vm, self._key, run_id, local, head, self._events, self._meter, itertools.count(), size,
             rolling=self._rolling,
         )  # fmt: skip
         files = await stack.enter_async_context(AsyncExitStack())
@@ -351,19 +355,20 @@ class Sync:
         sequence = head.id.sequence + 1 if head else 1
         parent = head.id.sha256 if head else None
         spool = str(self._spool_place.directory) if self._spool_place else ""
-        run.local.journal.begin(RunRecord(run.id.hex(), sequence, parent, spool))
+        begin = RunRecord(run.id.hex(), sequence, parent, spool)
+        run.local.journal.begin(begin)
         self._meter.total_bytes = begun.todo_bytes
         self._events.emit(
             "sync.start", vm=self._vm, repository=self._store.uri, sequence=sequence,
             parent=head.id.label if head else None, disks=[w.given.source.name for w in begun.works],
             bytes_total=self._meter.total_bytes,
         )  # fmt: skip
-        begun = await self._all_passes(begun, sequence, parent)
+        begun = await self._all_passes(begun, begin)
         run, works, opened = begun.run, begun.works, begun.opened
         for work in works:
             work.given.source.check()
         disks = [await work.describe(sequence) for work in works]
-        ours = sum(pack.bytes for work in works for pack in work.packs if pack.run == run.id)
+        ours = sum(pack.bytes for work in works for pack in work.packs if pack.run in self._runs)
         tables = [disk.checkpoint.table for disk in disks if disk.checkpoint and disk.checkpoint.sequence == sequence]
         bytes_sent = ours + sum(ref.bytes for ref in [*(disk.manifest for disk in disks), *tables])
         unprotected = self._unprotected(opened, head, {disk.id for disk in disks})
@@ -391,13 +396,13 @@ class Sync:
             self._store.sent_bytes, self._meter.seconds, run.findings, len(unprotected),
         )  # fmt: skip
 
-    async def _all_passes(self, begun: _Begun, sequence: int, parent: str | None) -> _Begun:
+    async def _all_passes(self, begun: _Begun, record: RunRecord) -> _Begun:
         """Look at everything and send it: in one pass, or in as many as the age of a snapshot makes of it. The last of
         them, which alone is to be published."""
         carried = begun.run.local.directory / "carried"
         try:
             while not await self._transfer(begun):
-                begun = await self._next_pass(begun, RunRecord(secrets.token_hex(16), sequence, parent), carried)
+                begun = await self._next_pass(begun, record, carried)
             return begun
         finally:
             shutil.rmtree(carried, ignore_errors=True)
@@ -409,10 +414,13 @@ class Sync:
         self._passes.judge(sum(work.left_bytes for work in begun.works), self._store.uri)
         left = {work.given.source.name: work.leave(directory) for work in begun.works}
         await begun.files.aclose()
+        if self._spool is not None:
+            await self._spool.drained()
         await unfinished.keep(self._store, run.local.journal, run.id.hex())
         await begun.lease.confirm()
         await self._machine.close()
-        run = replace(run, id=bytes.fromhex(record.run), numbers=itertools.count())
+        run = replace(run, id=secrets.token_bytes(16), numbers=itertools.count())
+        self._runs.add(run.id)
         # Before the snapshot is taken: it may take as long as the store needs to be asked about each pack.
         resumes = {name: await self._resume(run, name, begun.files) for name in left}
         disks = {name: LastDisk(one.capacity_bytes, one.change_id) for name, one in left.items()}
@@ -420,7 +428,7 @@ class Sync:
         check_disks(opened.disks)
         works = await self._prepare(run, opened, [], {}, begun.files, left, resumes)
         begun = replace(begun, run=run, works=works, opened=opened)
-        run.local.journal.begin(record)
+        run.local.journal.begin(msgspec.structs.replace(record, run=run.id.hex()))
         self._passes.count += 1
         self._meter.total_bytes = self._meter.done_bytes + begun.todo_bytes
         self._events.emit(
