@@ -237,24 +237,26 @@ class DiskAudit:
         expected = self.table.entries(blocks).reshape(-1)
         actual, verdict = np.empty((count, ENTRY_BYTES), np.uint8), np.empty(count, np.uint8)
         if self._uncached:
-            self._drop_cached(blocks)
+            self._advise(blocks, os.POSIX_FADV_DONTNEED)
+        if count and int(blocks[-1]) - int(blocks[0]) >= count:
+            self._advise(blocks, os.POSIX_FADV_WILLNEED)  # apart from each other, the kernel would read one at a time
         read = native.judge(self.fd, self.disk.capacity_bytes, blocks, expected, actual.reshape(-1), verdict)
         bad = verdict > native.ZERO
         zero, sound = blocks[verdict == native.ZERO], blocks[verdict == native.SOUND]
         return Judged(zero, sound, blocks[bad], verdict[bad], actual[bad], read)
 
-    def _drop_cached(self, blocks: U32) -> None:
-        """Have the next read of these blocks come from the medium, as far as the kernel does so."""
+    def _advise(self, blocks: U32, advice: int) -> None:
+        """Tell the kernel of these blocks; DONTNEED has the next read come from the medium, as far as it does so."""
         edges: list[int] = [0, *(np.flatnonzero(np.diff(blocks) != 1) + 1).tolist(), blocks.size]
         for start, stop in itertools.pairwise(edges):
             if start < stop:
                 length = (stop - start) * BLOCK_BYTES
-                os.posix_fadvise(self.fd, int(blocks[start]) * BLOCK_BYTES, length, os.POSIX_FADV_DONTNEED)
+                os.posix_fadvise(self.fd, int(blocks[start]) * BLOCK_BYTES, length, advice)
 
     def judge_blocks(self, blocks: U32) -> Judged:
         """Read some ascending blocks again, from the medium if it can be; counts nothing. Runs in a thread."""
         with local_io(WHAT, self.path):
-            self._drop_cached(blocks)
+            self._advise(blocks, os.POSIX_FADV_DONTNEED)
             return self._read(blocks)
 
     # suspects

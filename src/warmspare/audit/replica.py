@@ -17,18 +17,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from warmspare.audit import progress as progressing
 from warmspare.audit import report as reports
-from warmspare.audit.classify import block_findings
 from warmspare.audit.disk import DiskAudit
-from warmspare.audit.findings import Finding, Kind, finding, unclean
 from warmspare.audit.progress import Progress, ProgressFile
-from warmspare.audit.repair import Repaired, repair
-from warmspare.audit.report import MAX_FINDINGS, DiskResult, Report
+from warmspare.audit.report import Report
 from warmspare.audit.standing import PATIENCE_S, Subject, mark
 from warmspare.audit.table import ExpectedTable, expected_table
+from warmspare.audit.verdict import Audited, conclude
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, NotFoundError, StoreError
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
@@ -105,7 +101,7 @@ class ReplicaAudit:
         with locked(subject.place.lock_path, STATE) as mine:
             if not mine:
                 raise LeaseError(
-                    "an apply is working on this replica, so it can't be repaired now",
+                    "an apply or a drill is working on this replica, so it can't be repaired now",
                     where=str(subject.place.state),
                     hint="end `warmspare apply --follow` for as long as the repair takes",
                     retryable=True,
@@ -132,7 +128,15 @@ class ReplicaAudit:
                         for disk in self._disks.values():
                             await disk.audit.scan()
                         point = await self._settle(repository, subject, threads)
-                    report = await self._conclude(repository, subject, point)
+                    audited = Audited(
+                        self._target, self._settings.percent, self._seed, self._settings.uncached, self._began,
+                        self._resumed,
+                    )  # fmt: skip
+                    audits = [disk.audit for disk in self._disks.values()]
+                    report = await conclude(
+                        audited, audits, repository, point, self._scratch, self._meter,
+                        with_repair=self._settings.repair,
+                    )  # fmt: skip
                 saved.remove()
                 return report
             finally:
@@ -323,98 +327,3 @@ class ReplicaAudit:
         await self._take_disks(repository, subject, point, threads)
         self._point = point
         self._events.emit("audit.point", vm=self._vm, point=at.label, created=point.record.created)
-
-    # what it comes to
-
-    async def _conclude(self, repository: Repository, subject: Subject, point: Point) -> Report:
-        findings: list[Finding] = []
-        results: list[DiskResult] = []
-        figures: dict[str, int | float | str] = {}
-        notes: list[str] = []
-        left_out = 0
-        total = Repaired()
-        for held in self._disks.values():
-            disk = held.audit
-            found = [*self._file_findings(disk, point), *await block_findings(disk, repository, point, self._scratch)]
-            left_out += len(disk.suspects) - len(disk.evidence)
-            if self._settings.repair and found:
-                done = await repair(disk, repository, point, self._scratch)
-                found = [_after(each, disk, done) for each in found]
-                _add(total, done)
-            present = disk.present_blocks
-            disk.condemn(present)
-            result = reports.disk_result(
-                disk.map, id=disk.disk.id, name=disk.disk.name, path=str(disk.path),
-                capacity_bytes=disk.disk.capacity_bytes, root=disk.disk.root, bytes_read=disk.read_bytes,
-                seconds=disk.seconds,
-            )  # fmt: skip
-            results.append(result)
-            findings += found
-        newest = await repository.newest(self._vm)
-        figures["points_behind"] = max(0, (newest or 0) - point.id.sequence)
-        if self._settings.repair:
-            figures |= {
-                "blocks_repaired": total.blocks, "bytes_written": total.written_bytes,
-                "frames_fetched": total.traffic.frames, "frame_bytes_fetched": total.traffic.frame_bytes,
-                "manifest_bytes_fetched": total.traffic.other_bytes,
-            }  # fmt: skip
-        left_out += max(0, len(findings) - MAX_FINDINGS)
-        if left_out:
-            notes.append(f"{left_out} further blocks are wrong; the map has them, the list has not")
-        if not self._settings.uncached:
-            notes.append("blocks in the page cache were judged there; --uncached reads the medium")
-        judged, blocks = sum(result.judged for result in results), sum(result.blocks for result in results)
-        percent, seed = self._settings.percent, self._seed
-        record = point.record
-        return Report(
-            reports.FORMAT, 0, "", "replica", reports.software(), reports.host(), record.vm_id, record.vm_name,
-            self._store.uri, repository.id, str(self._target),
-            "all blocks" if percent is None else f"a sample of {percent:g} % of the blocks (seed {seed})",
-            reports.point_ref(point), self._began, reports.utc_now(), round(self._meter.seconds, 3),
-            round(100 * judged / blocks, 4) if blocks else 100.0, self._meter.read_bytes,
-            total.traffic.frame_bytes + total.traffic.other_bytes,
-            "findings" if unclean(findings) or left_out else "clean", results, findings[:MAX_FINDINGS], left_out,
-            self._resumed, figures, notes,
-        )  # fmt: skip
-
-    def _file_findings(self, disk: DiskAudit, point: Point) -> list[Finding]:
-        """What is wrong with the file as a whole."""
-        size, capacity = disk.size(), disk.disk.capacity_bytes
-        if disk.fd < 0:
-            kind, offset, length, actual = Kind.DISK_MISSING, 0, capacity, f"no file {disk.path}"
-        elif size < capacity:
-            kind, offset, length, actual = Kind.DISK_SHORT, size, capacity - size, f"{size} bytes"
-        elif size > capacity and not disk.device:
-            kind, offset, length, actual = Kind.DISK_LONG, capacity, size - capacity, f"{size} bytes"
-        else:
-            return []
-        expected = f"{capacity} bytes"
-        return [
-            finding(
-                kind, point=point.id.label, disk=disk.disk.id, offset=offset, length=length, expected=expected,
-                actual=actual,
-            )
-        ]  # fmt: skip
-
-
-def _after(each: Finding, disk: DiskAudit, done: Repaired) -> Finding:
-    """A finding after the repair."""
-    if each.kind is Kind.DISK_LONG:
-        return msgspec.structs.replace(each, repaired=done.resized)
-    if each.kind is Kind.DISK_SHORT:
-        return msgspec.structs.replace(each, repaired=done.resized and not len(disk.suspects))
-    if each.offset is None or each.kind is Kind.DISK_MISSING:
-        return each
-    block = each.offset // BLOCK_BYTES
-    if not disk.is_suspect(block):
-        return msgspec.structs.replace(each, repaired=True)
-    why = done.lost.get(block, "")
-    return msgspec.structs.replace(each, remedy=f"it could not be repaired: {why}") if why else each
-
-
-def _add(total: Repaired, done: Repaired) -> None:
-    total.blocks += done.blocks
-    total.written_bytes += done.written_bytes
-    total.traffic.frames += done.traffic.frames
-    total.traffic.frame_bytes += done.traffic.frame_bytes
-    total.traffic.other_bytes += done.traffic.other_bytes

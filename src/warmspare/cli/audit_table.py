@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from warmspare.audit.kept import Kept
 
 PLACES = 3  # shown of each kind of finding; the report has them all
-STRIP_CELLS = 64
+STRIP_CELLS = 48
 LOG_COLUMNS = 140  # where no terminal says how wide it is
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 # One character a region, by the gravest result in it; the last is for regions that were not looked at.
@@ -78,9 +78,9 @@ def _figures(kept: Kept) -> Table:
 
 def _disks(disks: list[DiskResult]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-    table.add_column("disk", overflow="fold")
+    table.add_column("disk", overflow="fold", min_width=12)
     for name in ("size", "zeros", "sound", "repaired", "wrong", "unseen"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("- zeros  = sound  R repaired  X wrong  . unseen", no_wrap=True)
     for disk in disks:
         table.add_row(
