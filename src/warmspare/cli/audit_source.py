@@ -151,7 +151,7 @@ async def _given(
 async def _configured(config: Path | None, names: list[str], how: _How, events: Events, meter: Meter) -> int:
     """VMs of the configuration, one after the other: an audit must not crowd out the syncs. One that fails stops no
     other."""
-    from warmspare.cli.protect import failed, find_all
+    from warmspare.cli.protect import find_all, one_failed
     from warmspare.config.load import load
     from warmspare.sync.fleet import worst
 
@@ -166,7 +166,7 @@ async def _configured(config: Path | None, names: list[str], how: _How, events: 
                 meter.restart()
                 codes.append(await _found(one, how, events, meter))
             except WarmspareError as error:
-                codes.append(failed(error, events, vm_name=one.info.name))
+                codes.append(one_failed(error, events, vm_name=one.info.name))
         return worst(codes)
 
 

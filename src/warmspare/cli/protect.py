@@ -175,7 +175,7 @@ async def _several(settings: Settings, found: list[Found], how: How, events: Eve
             except (WarmspareError, BaseExceptionGroup) as caught:
                 if not any(leaves(caught)):
                     raise
-                return failed(telling(caught), own)
+                return one_failed(telling(caught), own)
 
         return Job(f"{one.settings.name}/{name}/{one.info.moref}", one.info.host, run)
 
@@ -186,7 +186,7 @@ async def _several(settings: Settings, found: list[Found], how: How, events: Eve
     return worst(list(codes.values()))
 
 
-def failed(error: BaseException, events: Events, **fields: str) -> int:
+def one_failed(error: BaseException, events: Events, **fields: str) -> int:
     """One of several failed: say so, and go on with the others. A bug ends them all. fields: of the event, too."""
     from warmspare.cli.output import complain, error_event
 
