@@ -229,8 +229,8 @@ async def open_disks(disks: list[str], extents: list[Path], vddk: Path | None, e
     from contextlib import AsyncExitStack
 
     from warmspare.source.base import DiskInput
-    from warmspare.sync.pipeline import check_disks
     from warmspare.sync.plan import parse_extents
+    from warmspare.sync.preparing import check_disks
 
     if extents and len(extents) != len(disks):
         raise ConfigError(
