@@ -1,4 +1,4 @@
-"""A sync at a link between namespaces, measured at its wire: limits hold there, and all of a thin link is used."""
+"""A sync at a link between namespaces, measured at its wire: limits hold there, whoever shares them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from linkrig import Far, far_server, last_event
 from watch import Watch
 
 MIB = 1 << 20
-START_BYTES = 0.11  # of a second: what may be made up for when a limit begins, state/bucket.py
 
 # From one rate to another as the timetable has it, at the near end. The table lies on this minute and the next.
 _TIMETABLE = """
@@ -50,6 +49,15 @@ def far(tmp_path: Path) -> Iterator[Far]:
         yield made
 
 
+def noise(path: Path, size: int, seed: int) -> Path:
+    """A disk that does not compress."""
+    rng = random.Random(seed)
+    with path.open("wb") as file:
+        for _ in range(size // MIB):
+            file.write(rng.randbytes(MIB))
+    return path
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """How a limit held: means and the most and least of any second, as shares of it; from its second second to the last
@@ -67,8 +75,7 @@ def limited(far: Far, mbit: float, senders: int, seconds: float) -> Held:
     size = int(rate * (seconds + 3) / senders) // MIB * MIB
     disks = []
     for number in range(senders):
-        disks.append(far.home / f"disk{number}.raw")
-        disks[-1].write_bytes(random.Random(number).randbytes(size))
+        disks.append(noise(far.home / f"disk{number}.raw", size, number))
     with Watch(far.link.sender) as watch:
         began = time.monotonic()
         syncs = [far.sync(d, "--limit", f"{mbit:g}mbit", vm=f"vm{n}") for n, d in enumerate(disks)]

@@ -125,7 +125,7 @@ class Session:
             return await self._open.enter_async_context(made)
         except ValueError as error:
             raise ConfigError(
-                "the endpoint URL or the region is not valid", hint="check AWS_ENDPOINT_URL and AWS_REGION"
+                "the endpoint URL or the region is not valid", hint="check both, or AWS_ENDPOINT_URL and AWS_REGION"
             ) from error
 
     def _tell_shift(self, request: Any, **_: Any) -> None:
