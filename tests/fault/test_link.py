@@ -96,10 +96,9 @@ def limited(far: Far, mbit: float, senders: int, seconds: float) -> Held:
     return held
 
 
-@pytest.mark.parametrize("senders", [1, 3])
-def test_a_limit_is_what_the_wire_carries(far: Far, senders: int) -> None:
-    """Never more than the limit, whatever the headers; how much less depends on this machine."""
-    held = limited(far, 10, senders, 5)
+def test_a_limit_is_what_the_wire_carries(far: Far) -> None:
+    """Never more than the limit, whatever the headers and whoever shares it; how much less depends on this machine."""
+    held = limited(far, 10, 3, 4)
     assert held.mean <= 1.03 and held.most <= 1.2 and held.start <= 1.2, held
 
 

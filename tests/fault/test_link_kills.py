@@ -1,6 +1,6 @@
 """kill -9 of a sender again and again while it sends over a slow link: how much is sent twice, until it is done.
 
-The short rounds are a tenth of the long ones, in time, in what a pack may hold and in data; the link is the same.
+The short rounds are a tenth of the long ones in time and in what a pack may hold; the link is the same.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Scale:
     share: float
 
 
-SHORT = Scale(20, (2.0, 6.0), 0.1)
+SHORT = Scale(14, (2.0, 6.0), 0.1)
 LONG = Scale(400, (20.0, 60.0), 1.0)
 
 

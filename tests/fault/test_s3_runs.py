@@ -8,7 +8,6 @@ import random
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -130,30 +129,6 @@ def test_mixed_faults_end_in_identical_bytes(rig: Rig, proxy: Proxy, impatient: 
         assert proxy.counts[kind], proxy.counts
 
 
-def test_a_link_that_stays_away(rig: Rig, proxy: Proxy, impatient: None) -> None:
-    noise_disk(rig.disk, 24 * MIB)
-    proxy.faults.up_bytes_s = proxy.faults.down_bytes_s = 16.0 * MIB
-    with run_sync(rig, QUICK, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        wait_for(proxy, 8 * MIB, process)
-        proxy.blackout("drop")
-        out, err = process.communicate(timeout=30)
-    events = [json.loads(line) for line in out.splitlines()]
-    assert process.returncode == 4 and len(err.splitlines()) == 1, err
-    assert events[-1]["event"] == "error" and events[-1]["retryable"] and "s3://" in events[-1]["where"]
-    told = [event for event in events if event["event"] == "store.retry"]
-    assert 1 <= len(told) <= 3 and "s3://" in told[0]["message"]
-    proxy.restore()
-    proxy.faults.up_bytes_s = None
-    rig.sync()
-    timer = threading.Timer(0.5, lambda: proxy.blackout("drop"))
-    timer.start()
-    assert apply(rig).code == 4
-    timer.join()
-    proxy.restore()
-    rig.apply()
-    assert same(rig.disk, rig.replica)
-
-
 def test_memory_is_bounded_while_the_link_is_down(rig: Rig, proxy: Proxy) -> None:
     noise_disk(rig.disk, 320 * MIB)
     proxy.faults.up_bytes_s = 60.0 * MIB
@@ -170,7 +145,10 @@ def test_memory_is_bounded_while_the_link_is_down(rig: Rig, proxy: Proxy) -> Non
             assert process.wait(60) == 0
         finally:
             process.kill()
-    assert max(seen) < 320 and seen[-1] < seen[9] + 8, seen
+    print(f"\n{max(seen):.0f} MiB at most while the link was down")
+    assert max(seen) < 256 and seen[-1] < seen[9] + 8, seen
+    rig.apply()
+    assert same(rig.disk, rig.replica)
 
 
 @pytest.mark.slow

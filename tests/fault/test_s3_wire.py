@@ -15,7 +15,7 @@ import botocore.auth
 import crc32c
 import pytest
 import pytest_asyncio
-from proxy import Flip, Proxy
+from proxy import Flip, Proxy, Refusal
 
 from servers import S3Place, Seaweed, make_bucket
 from warmspare.errors import NotFoundError, StoreError
@@ -120,6 +120,27 @@ async def test_slow_down_bursts(make: Make, proxy: Proxy, plain: S3Store) -> Non
     await small_things(store, "after")
     assert await plain.get("x") == data
     assert proxy.counts["slowed"] > 5
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("403 Forbidden", "QuotaExceeded"), ("400 Bad Request", "XMinioAdminBucketQuotaExceeded"),
+        ("507 Insufficient Storage", "XMinioStorageFull"),
+    ],
+)  # fmt: skip
+async def test_a_full_bucket_is_told_at_once(make: Make, proxy: Proxy, status: str, code: str) -> None:
+    store = make()
+    await small_things(store, "before")
+    proxy.faults.refusals.append(Refusal(b"^PUT ", status, code))
+    for work in (send(store, "x", noise(2 * PART_BYTES)), store.create("y", b"1"), store.put("z", b"1")):
+        with pytest.raises(StoreError, match="no space left") as caught:
+            await work  # type: ignore[misc]
+        assert not caught.value.retryable and "quota" in str(caught.value)
+    assert proxy.counts["refused"] <= 2 + 1 + 1
+    proxy.faults.refusals.clear()
+    assert await store.head("x") is None and await store.stale_uploads("") == []
+    await small_things(store, "after")
 
 
 async def test_answers_cut_in_the_middle(make: Make, proxy: Proxy, plain: S3Store) -> None:

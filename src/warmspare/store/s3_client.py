@@ -72,6 +72,7 @@ class Connection:
         self._answered = False  # whatever it said
         self._served = False  # it took our signature
         self._warned = False
+        self.given_up = False  # the last request that failed was tried for as long as our patience lasts
 
     @property
     def pace(self) -> Pace:
@@ -129,6 +130,7 @@ class Connection:
                     self.window.congested(epoch)
                 pause_s = 0.0 if await self._mend(error, client, mended) else self._pause(error, tries)
                 if pause_s is None:
+                    self.given_up = self.given_up or error.again is Again.ALWAYS
                     raise
             await asyncio.sleep(pause_s)
 
@@ -168,6 +170,7 @@ class Connection:
             raise failure from error
         self._answered = self._served = True
         self._down_since = None
+        self.given_up = False
         if missing := [name for name in _FIELDS.get(operation, ()) if name not in answer]:
             raise self._broken(key, f"the server's answer lacks {missing[0]}", Again.FEW)
         return answer

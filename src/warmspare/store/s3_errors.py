@@ -62,6 +62,7 @@ _CODES: Final = {
     "QuotaExceeded": _FULL,
     "InsufficientStorage": _FULL,
     "XMinioStorageFull": _FULL,
+    "XMinioAdminBucketQuotaExceeded": _FULL,
     "507": _FULL,
     "NoSuchUpload": ("the upload was ended by someone else", "run again", True),
     "InvalidObjectState": (
@@ -99,6 +100,7 @@ _AGAIN_CODES: Final = {
     "QuotaExceeded": Again.NEVER,
     "InsufficientStorage": Again.NEVER,
     "XMinioStorageFull": Again.NEVER,
+    "XMinioAdminBucketQuotaExceeded": Again.NEVER,
     "507": Again.NEVER,
     "NotImplemented": Again.NEVER,
     "XNotImplemented": Again.NEVER,
