@@ -20,10 +20,10 @@ from warmspare.store import layout
 from warmspare.store.base import PART_BYTES, Store
 from warmspare.store.threads import in_thread
 
-MAX_OPEN_PACKS = 2
-# A pack that is complete is not sent again by a run that goes on after this one died. So on a slow link packs are small:
-# those that are under way hold about as much as goes in this time. (Filling one takes no time there: it is not enough
-# to close it when it is old.)
+MAX_OPEN_PACKS = 3  # two go up, which fills any link between them, and the next is there when one of them is done
+# A pack that is complete is not sent again by a run that goes on after this one died. So on a slow link packs are
+# small: those that are under way hold about as much as goes in this time. (Filling one takes no time there: it is not
+# enough to close it when it is old.)
 PACK_S = 5.0
 LEAST_PACK_BYTES = 256 << 10
 FIRST_PACK_BYTES = 2 << 20  # while it is not known yet what the link takes
