@@ -110,10 +110,10 @@ class Seaweed:
         def identity(name: str, access: str, secret: str, actions: list[str]) -> dict[str, object]:
             return {"name": name, "credentials": [{"accessKey": access, "secretKey": secret}], "actions": actions}
 
-        at = self.server
+        at, owner = self.server, ["Admin", "Read", "Write", "List", "Tagging"]
         return [
-            identity("test", at.access_key, at.secret_key, ["Admin", "Read", "Write", "List", "Tagging"]),
-            identity("second", at.second_access_key, at.second_secret_key, ["Admin", "Read", "Write", "List", "Tagging"]),
+            identity("test", at.access_key, at.secret_key, owner),
+            identity("second", at.second_access_key, at.second_secret_key, owner),
             identity("reader", at.reader_access_key, at.reader_secret_key, ["Read", "List"]),
         ]
 

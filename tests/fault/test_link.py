@@ -25,7 +25,8 @@ from warmspare.store.opening import open_store
 url, before, after, seconds = sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
 now = time.localtime()
 minute = (now.tm_hour * 60 + now.tm_min + 1) % 1440
-table = Timetable((Period(EVERY_DAY, (minute - 2) % 1440, minute, before), Period(EVERY_DAY, minute, minute + 2, after)))
+first = Period(EVERY_DAY, (minute - 2) % 1440, minute, before)
+table = Timetable((first, Period(EVERY_DAY, minute, minute + 2, after)))
 
 async def main():
     store = open_store("s3://tests/t", endpoint_url=url)

@@ -130,8 +130,8 @@ def lost_snapshots(home: Path, place: S3Place, proxy: Proxy, scale: Scale, seed:
             vm.write(vm.disks[0], at * 4 * MIB, rng.randbytes(2 * MIB))
 
         def begin(prefix: str, state: str) -> list[object]:
-            text = rig.config.read_text().replace(f'uri = "{home}/repo"', f'uri = "{prefix}"\nendpoint_url = "{proxy.url}"')
-            path = home / f"{state}.toml"
+            place_of, far = f'uri = "{home}/repo"', f'uri = "{prefix}"\nendpoint_url = "{proxy.url}"'
+            text, path = rig.config.read_text().replace(place_of, far), home / f"{state}.toml"
             path.write_text(text.replace(f'state = "{home}/state"', f'state = "{home}/{state}"'))
             return ["sync", "--config", path, "--vm", "dc02"]
 

@@ -24,6 +24,7 @@ from servers import S3Place, Seaweed, make_bucket
 from warmspare.store import s3_client, s3_session
 from warmspare.store.patience import Patience
 
+
 @pytest.fixture
 def proxy(seaweed_place: S3Place) -> Iterator[Proxy]:
     """Between the program and SeaweedFS."""

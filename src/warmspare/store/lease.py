@@ -266,8 +266,8 @@ class Lease:
         return True
 
     async def _release(self, within_s: float = RELEASE_S) -> None:
-        """Mark the lease free if it is still ours, by compare-and-swap; a failure leaves it to run out, and one that ran
-        out is left as it is: anybody may take it."""
+        """Mark the lease free if it is still ours, by compare-and-swap; a failure leaves it to run out. One that
+        ran out is left as it is: anybody may take it."""
         if self._etag is not None and _clock() >= self._until:
             return
         try:
