@@ -44,6 +44,8 @@ import warmspare.sync.journal
 import warmspare.sync.local
 import warmspare.sync.pagemap
 import warmspare.sync.pipeline
+import warmspare.sync.sealed
+import warmspare.sync.spool
 import warmspare.sync.transfer
 import warmspare.sync.upload
 from warmspare.cli.main import run
@@ -62,10 +64,11 @@ STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.sync.transfer: ("encode",),
     warmspare.sync.upload.PackWriter: ("add", "finish"),
     warmspare.sync.index.ManifestFile: ("_flush", "finish"),
-    warmspare.sync.diskrun: ("upload_file",),
+    warmspare.sync.sealed: ("upload_file", "send_files", "complete"),
+    warmspare.sync.spool.Spool: ("take", "drained", "_upload", "_send"),
     warmspare.sync.diskrun.DiskRun: ("transfer", "describe", "commit"),
     warmspare.sync.pipeline.Sync: ("_recover", "_prepare", "_transfer", "_publish", "_commit", "_leave"),
-    warmspare.sync.journal.Journal: ("begin", "clear"),
+    warmspare.sync.journal.Journal: ("begin", "seal", "clear"),
     warmspare.sync.journal.PageLog: ("append", "sync"),
     warmspare.sync.pagemap.PageMap: ("begin", "write", "finish", "advance"),
     warmspare.sync.local.LocalState: ("prepare", "remember", "unsettle", "settle"),

@@ -89,11 +89,15 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         + (f" after {e['parent']}" if e["parent"] else ", the first")
     ),
     "sync.recovered": lambda e: (
-        f"the last run died after it had published {e['point']}; going on from there"
+        f"the last run ended early, but its restore point {e['point']} is published; going on from there"
         if e["published"]
         else "the last run ended before it published; "
         + (f"{e['packs_kept']} packs that it sent are used again" if e["packs_kept"] else "it had sent no whole pack")
     ),
+    "sync.completing": lambda e: (
+        f"the last run had read everything for restore point {e['sequence']} at {e['created']}; sending the rest of it"
+    ),
+    "spool.full": lambda e: f"the spool {e['directory']} is full: reading goes no faster than the link from here on",
     "sync.resumed": lambda e: f"disk {e['disk']}: {size(e['bytes_reused'])} were in the store already",
     "sync.done": _sync_done,
     "sync.late": lambda e: f"{duration(e['seconds'])} have passed, half of the RPO of {duration(e['rpo_seconds'])}",

@@ -13,7 +13,7 @@ from pathlib import Path
 from warmspare.errors import StoreError
 from warmspare.format import tablefile
 from warmspare.format.manifest import Header, PackRef
-from warmspare.format.point import Checkpoint, Disk, ObjectRef
+from warmspare.format.point import Checkpoint, Disk
 from warmspare.model import PAGE_BYTES
 from warmspare.observe.events import Events, Meter
 from warmspare.repository import tables
@@ -30,9 +30,9 @@ from warmspare.sync.journal import PageLog
 from warmspare.sync.local import DiskState, LocalState, commit_pages
 from warmspare.sync.plan import Plan
 from warmspare.sync.resume import Resume
+from warmspare.sync.sealed import file_ref
 from warmspare.sync.sent import SentLog
 from warmspare.sync.transfer import Codec, Target, Transfer
-from warmspare.sync.upload import upload_file
 
 MAX_FINDING_EVENTS = 100
 # A checkpoint costs 16 bytes a block; one is due when the manifests since the last outweigh it twice over.
@@ -43,7 +43,8 @@ WHAT = "the state directory"
 
 @dataclass(slots=True)
 class Run:
-    """What the disks of a run share. vm: as people call it. id: 16 bytes. numbers: of packs. findings: so far."""
+    """What the disks of a run share. store: where packs go. vm: as people call it. id: 16 bytes. numbers: of packs.
+    pack_bytes: their size. findings: so far."""
 
     store: Store
     vm: str
@@ -54,6 +55,7 @@ class Run:
     events: Events
     meter: Meter
     numbers: Iterator[int]
+    pack_bytes: Callable[[], int]
     findings: int = 0
 
 
@@ -140,7 +142,7 @@ class DiskRun:
             PageFilter(
                 source.capacity_bytes, before, self._state.table, self._state.pages, self._log, self.plan.reported
             ),
-            self._manifest, Target(run.store, run.vm_key, run.id, self._index, run.numbers),
+            self._manifest, Target(run.store, run.vm_key, run.id, self._index, run.numbers, run.pack_bytes),
             workers, run.meter, self._untracked, ended, sent, self._resume,
         )  # fmt: skip
 
@@ -182,21 +184,20 @@ class DiskRun:
             )  # fmt: skip
 
     async def describe(self, sequence: int) -> Disk:
-        """Upload the manifest, and a checkpoint where one is due; the disk's entry in the record."""
+        """The disk's entry in the record. Its manifest, and a checkpoint where one is due, are in the journal then."""
         run, given, before = self._run, self.given, self._before
-        path = str(run.local.journal.manifest_path(self._index))
         key = layout.manifest_key(run.vm_key, run.id.hex(), self._index)
-        manifest = ObjectRef(key, *await upload_file(run.store, key, path, WHAT))
+        manifest = await in_thread(file_ref, key, run.local.journal.manifest_path(self._index))
         table, capacity = self._state.table, given.source.capacity_bytes
         root = await in_thread(table.staged_root, capacity)
         checkpoint = before.checkpoint if before else None
         weight = (before.manifest_bytes_since_checkpoint if before else 0) + manifest.bytes
         since = sequence - (checkpoint.sequence if checkpoint else 0)
         if weight > CHECKPOINT_RATIO * table.weight_bytes() or since >= CHECKPOINT_POINTS:
-            scratch = run.local.journal.directory / f"{self._index:03d}.table"
-            await in_thread(self._write_table, scratch)
+            path = run.local.journal.table_path(self._index)
+            await in_thread(self._write_table, path)
             key = layout.table_key(run.vm_key, run.id.hex(), self._index)
-            checkpoint = Checkpoint(sequence, ObjectRef(key, *await upload_file(run.store, key, str(scratch), WHAT)))
+            checkpoint = Checkpoint(sequence, await in_thread(file_ref, key, path))
             weight = 0
         return Disk(
             self._name, given.file_name or self._name, capacity, root, manifest, self.changed_blocks,

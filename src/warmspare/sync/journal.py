@@ -1,4 +1,4 @@
-"""What a run leaves behind if it dies: its identity, the manifests it builds, the page hashes it learned.
+"""What a run leaves behind if it dies: its identity, manifests, page hashes, and the record once all was read.
 
 Owns the run's directory. The objects of a run lie under its own keys, so the run's ID, durable before the
 first byte is sent, is all that the next run needs to find and remove what was never published.
@@ -28,11 +28,19 @@ MAX_ROWS = 1 << 16
 
 
 class RunRecord(msgspec.Struct, frozen=True):
-    """run: 32 hex digits. sequence and parent: the restore point it means to publish, and on top of what."""
+    """run: 32 hex digits. sequence and parent: the restore point it means to publish, and on top of what. spool: the
+    directory that its packs go through, "" for none."""
 
     run: str
     sequence: int
     parent: str | None
+    spool: str = ""
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """The record of a restore point that only has to be sent any more: the very bytes to publish."""
+
+    point: bytes
 
 
 class PageLog:
@@ -91,6 +99,7 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._record_path = directory / "run.json"
+        self._sealed_path = directory / "sealed.json"
 
     def left_over(self) -> RunRecord | None:
         """The run that did not finish, if one did not."""
@@ -103,6 +112,15 @@ class Journal:
             self.directory.mkdir(parents=True, exist_ok=True)
         self._clear_files()
         write_record(self._record_path, record, WHAT)
+
+    def seal(self, point: bytes) -> None:
+        """All was read and stands in this journal: from here on the run can be finished without its machine."""
+        write_record(self._sealed_path, Sealed(point), WHAT)
+
+    def sealed(self) -> bytes | None:
+        """The record of the restore point, if the run came so far."""
+        found = read_record(self._sealed_path, Sealed, WHAT)
+        return found.point if found else None
 
     def page_log(self, index: int) -> PageLog:
         return PageLog(self.directory / f"{index:03d}.pages")
@@ -128,6 +146,10 @@ class Journal:
 
     def manifest_path(self, index: int) -> Path:
         return self.directory / f"{index:03d}.manifest"
+
+    def table_path(self, index: int) -> Path:
+        """Of a checkpoint of the hash table."""
+        return self.directory / f"{index:03d}.table"
 
     def clear(self) -> None:
         """Forget the run: the record last, so that a crash inside leaves it to be cleared again."""

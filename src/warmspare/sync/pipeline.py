@@ -29,11 +29,15 @@ from warmspare.store.counting import CountingStore
 from warmspare.store.discard import DiscardingStore
 from warmspare.store.lease import Lease
 from warmspare.store.threads import in_thread
+from warmspare.sync import sealed as sealing
 from warmspare.sync.diskrun import WHAT, DiskRun, Run
 from warmspare.sync.journal import PageLog, RunRecord
+from warmspare.sync.level import DEFAULT, LOWEST, Level
 from warmspare.sync.local import LocalState
 from warmspare.sync.plan import plan
+from warmspare.sync.spool import Spool, SpoolPlace
 from warmspare.sync.transfer import codec
+from warmspare.sync.upload import full_pack
 
 ABANDONED_S = 6 * 3600.0
 
@@ -80,13 +84,14 @@ class Sync:
 
     def __init__(
         self, store: Store, machine: Machine, state: Path, events: Events, *, level: int | None,
-        meter: Meter | None = None,
+        meter: Meter | None = None, spool: SpoolPlace | None = None,
     ) -> None:  # fmt: skip
         self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
         self._key = layout.encode_name(self._vm)
         self._meter = meter or Meter()
         self._store = CountingStore(store, self._on_sent)
-        self._level = level
+        self._level, self._spool_place = level, spool
+        self._spool: Spool | None = None
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
         self._run = secrets.token_bytes(16)
 
@@ -100,7 +105,7 @@ class Sync:
         leaves the repository as it was, but for objects that the next run removes.
         """
         async with AsyncExitStack() as stack:
-            begun = await self._begin(stack, self._store)
+            begun = await self._begin(stack)
             if begun.run.head:
                 begun.run.local.remember(begun.run.head.id)
             await self._abort_old_uploads()
@@ -123,8 +128,9 @@ class Sync:
                 self._meter.seconds, run.local.last_rate(),
             )  # fmt: skip
 
-    async def _begin(self, stack: AsyncExitStack, packs: Store, journal: str = "") -> _Begun:
-        """The lease, the head, the machine and its disks. packs: where they go. journal: another than a sync's."""
+    async def _begin(self, stack: AsyncExitStack, packs: Store | None = None, journal: str = "") -> _Begun:
+        """The lease, the head, the machine and its disks. packs, journal: of a run that is no sync, where its packs go
+        and what it writes down."""
         repository = await open_repository(self._store, create=True)
         local = LocalState(self._state_root, self._vm, repository)
         if not stack.enter_context(locked(local.directory / "lock", WHAT)):
@@ -138,13 +144,25 @@ class Sync:
         lease = await stack.enter_async_context(Lease.hold(self._store, layout.lease_key(self._key)))
         fresh = await repository.since(self._vm, known)
         head = fresh[-1] if fresh else None
+        if not journal and await self._completed(repository, local, head, lease):
+            fresh = await repository.since(self._vm, known)
+            head = fresh[-1]
         logs = await self._recover(repository, local, head, remove=not journal)
+        size = full_pack
+        if packs is None:
+            packs = self._store
+            if self._spool_place is not None:
+                packs = self._spool = await self._open_spool(stack, self._spool_place, repository, local)
+                await packs.take({})  # what is there is of no use: see _completed
+                size = packs.pack_bytes
         self._doubt = local.unsettled()
         local.unsettle(self._run.hex())
         stack.push_async_callback(self._leave, local)
         opened = await self._machine.open(_last(head, self._doubt))
         check_disks(opened.disks)
-        run = Run(packs, self._vm, self._key, self._run, local, head, self._events, self._meter, itertools.count())
+        run = Run(
+            packs, self._vm, self._key, self._run, local, head, self._events, self._meter, itertools.count(), size
+        )
         works = await self._prepare(run, opened, fresh, logs, stack)
         if journal:
             local.use_journal(journal)
@@ -156,6 +174,41 @@ class Sync:
         await self._machine.close()
         if not self._doubt:
             local.settle()
+
+    async def _open_spool(
+        self, stack: AsyncExitStack, place: SpoolPlace, repository: Repository, local: LocalState
+    ) -> Spool:
+        directory = place.of(self._vm, repository.id)
+
+        def full() -> None:
+            self._events.emit("spool.full", vm=self._vm, directory=str(place.directory))
+
+        spool = Spool(self._store, directory, place, rate=local.last_rate(), on_full=full)
+        return await stack.enter_async_context(spool)
+
+    async def _completed(
+        self, repository: Repository, local: LocalState, head: Point | None, lease: Lease
+    ) -> bool:
+        """Finish the run that died, if all that it lacked was to be sent. Whether its point is the head now; if not,
+        what its spool held is gone."""
+        left = local.journal.left_over()
+        if left is None:
+            return False
+        async with AsyncExitStack() as stack:
+            spool = None
+            if left.spool:
+                spool = await self._open_spool(stack, SpoolPlace(Path(left.spool)), repository, local)
+            sealed = sealing.of(local.journal, left)
+            if sealed is not None and sealed.record.parent == (head.id.sha256 if head else None):
+                record = sealed.record
+                self._events.emit("sync.completing", vm=self._vm, sequence=record.sequence, created=record.created)
+                if await sealing.complete(self._store, self._key, local.journal, spool, sealed):
+                    await lease.confirm()
+                    await self._publish(repository, record, sealed.data)
+                    return True
+            if spool is not None:
+                await spool.take({})
+        return False
 
     async def _recover(
         self, repository: Repository, local: LocalState, head: Point | None, *, remove: bool
@@ -243,7 +296,8 @@ class Sync:
         head = run.head
         sequence = head.id.sequence + 1 if head else 1
         parent = head.id.sha256 if head else None
-        run.local.journal.begin(RunRecord(self._run.hex(), sequence, parent))
+        spool = str(self._spool_place.directory) if self._spool_place else ""
+        run.local.journal.begin(RunRecord(self._run.hex(), sequence, parent, spool))
         self._meter.total_bytes = sum(work.plan.read.total_bytes for work in works)
         self._events.emit(
             "sync.start", vm=self._vm, repository=self._store.uri, sequence=sequence,
@@ -254,19 +308,25 @@ class Sync:
         for work in works:
             work.given.source.check()
         disks = [await work.describe(sequence) for work in works]
+        ours = sum(pack.bytes for work in works for pack in work.packs if pack.run == self._run)
+        tables = [disk.checkpoint.table for disk in disks if disk.checkpoint and disk.checkpoint.sequence == sequence]
+        bytes_sent = ours + sum(ref.bytes for ref in [*(disk.manifest for disk in disks), *tables])
         unprotected = self._unprotected(opened, head, {disk.id for disk in disks})
         left_out = [Unprotected(name, reason) for name, reason in opened.excluded]
         record = RestorePoint(
             flags.VERSION, 0, self._vm, self._machine.vm_name, sequence, parent, self._run.hex(), now_text(),
             f"warmspare {__version__}", disks, self._meter.read_bytes, self._meter.changed_bytes,
-            self._store.sent_bytes, [*unprotected, *left_out], opened.hardware,
+            bytes_sent, [*unprotected, *left_out], opened.hardware,
         )  # fmt: skip
         data = point.encode(record)
         new = Point(PointId(sequence, point.identity(data)), record)
-        for work in works:
-            work.given.source.check()
+        run.local.journal.seal(data)
+        await self._leave(run.local)  # what is left to do may take hours, and needs no machine
+        if self._spool is not None:
+            await self._spool.drained()
+        await sealing.send_files(self._store, run.local.journal, record)
         await begun.lease.confirm()
-        await self._publish(begun.repository, sequence, data)
+        await self._publish(begun.repository, record, data)
         self._doubt = False
         await self._commit(run.local, works, new)
         run.local.remember_rate(self._store.sent_bytes, self._meter.seconds)
@@ -277,7 +337,9 @@ class Sync:
 
     async def _transfer(self, works: list[DiskRun], lease: Lease) -> None:
         """All disks, one after the other; the machine's moment goes when the last byte of the last was read."""
-        async with codec(self._level) as workers, asyncio.TaskGroup() as tasks:
+        # What goes through a spool does not wait for the link, and yet it is the link that it must be small for.
+        level = Level(self._level, DEFAULT if self._spool else LOWEST)
+        async with codec(level) as workers, asyncio.TaskGroup() as tasks:
 
             def last_read() -> bool:
                 tasks.create_task(self._machine.all_read(), name="all read")
@@ -297,12 +359,12 @@ class Sync:
             self._events.emit("unprotected", vm=self._vm, disk=entry.name, reason=entry.reason)
         return lost
 
-    async def _publish(self, repository: Repository, sequence: int, data: bytes) -> None:
-        if not await repository.publish(self._vm, sequence, data):
+    async def _publish(self, repository: Repository, record: RestorePoint, data: bytes) -> None:
+        if not await repository.publish(self._vm, record.sequence, data):
             # Another sender's point stands there; ours was never visible and its objects are ours to remove.
-            await self._remove_run(self._run.hex())
+            await self._remove_run(record.run)
             raise LeaseError(
-                f"another sender published restore point {sequence} of VM {self._vm!r} first",
+                f"another sender published restore point {record.sequence} of VM {self._vm!r} first",
                 where=self._store.uri,
                 hint="nothing is lost; make sure that only one scheduler syncs this VM, and run again",
                 retryable=True,

@@ -54,24 +54,25 @@ def _stand_back() -> None:
 
 
 @asynccontextmanager
-async def codec(level: int | None) -> AsyncIterator[Codec]:
+async def codec(level: Level) -> AsyncIterator[Codec]:
     cores = len(os.sched_getaffinity(0))
     with (
         ThreadPoolExecutor(cores, thread_name_prefix="codec", initializer=_stand_back) as pool,
         ThreadPoolExecutor(1, thread_name_prefix="filter") as single,
     ):
-        yield Codec(pool, single, cores, Level(level))
+        yield Codec(pool, single, cores, level)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where packs go. vm: encoded. run: 16 bytes. numbers: of packs, unique in the run."""
+    """Where packs go. vm: encoded. run: 16 bytes. numbers: of packs, unique in the run. pack_bytes: their size."""
 
     store: Store
     vm: str
     run: bytes
     disk: int
     numbers: Iterator[int]
+    pack_bytes: Callable[[], int]
 
 
 class Transfer:
@@ -112,6 +113,7 @@ class Transfer:
             packs = PackWriter(
                 self._target.store, self._target.vm, self._target.run, self._target.disk,
                 self._target.numbers, tasks, self._resume.packs if self._resume else [], self._sent.complete,
+                self._target.pack_bytes,
             )  # fmt: skip
             tasks.create_task(self._read(), name="read")
             tasks.create_task(self._filter_spans(), name="filter")

@@ -29,6 +29,11 @@ LEAST_PACK_BYTES = 256 << 10
 FIRST_PACK_BYTES = 2 << 20  # while it is not known yet what the link takes
 
 
+def full_pack() -> int:
+    """How large packs become where nothing speaks for smaller ones."""
+    return PACK_BYTES
+
+
 class Parts:
     """Buffers for parts, used again once nothing refers to them: fresh ones cost a page fault every 4 KiB."""
 
@@ -59,17 +64,17 @@ class PackWriter:
 
     vm: encoded. run: 16 bytes. numbers: of packs, unique in the run. tasks: owns the uploads; if one fails,
     the group is cancelled. earlier: packs of earlier runs, which come first in the list. completed: told of each pack
-    when it is in the store. Frames come one at a time.
+    when it is in the store. pack_bytes: how large a pack may become, now. Frames come one at a time.
     """
 
     def __init__(
         self, store: Store, vm: str, run: bytes, disk: int, numbers: Iterator[int], tasks: asyncio.TaskGroup,
-        earlier: list[PackRef], completed: Callable[[PackRef], None],
+        earlier: list[PackRef], completed: Callable[[PackRef], None], pack_bytes: Callable[[], int],
     ) -> None:  # fmt: skip
         self._store, self._vm, self._run, self._disk = store, vm, run, disk
         self._numbers, self._tasks = numbers, tasks
         self._refs: list[PackRef | None] = [*earlier]
-        self._completed = completed
+        self._completed, self._pack_bytes = completed, pack_bytes
         self._uploads: list[asyncio.Task[None]] = []
         self._slots = asyncio.Semaphore(MAX_OPEN_PACKS)
         self._open: _Open | None = None
@@ -83,7 +88,7 @@ class PackWriter:
         Waits while the store takes no more; that is the back-pressure of the link.
         """
         pack = self._open
-        if pack and (pack.size >= min(PACK_BYTES, self._enough) or self._old(pack)):
+        if pack and (pack.size >= min(self._pack_bytes(), self._enough) or self._old(pack)):
             await self._end()
             pack = None
         pack = pack or await self._begin()
