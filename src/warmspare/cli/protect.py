@@ -124,7 +124,11 @@ async def _sync(found: Found, how: How, events: Events, meter: Meter) -> int:
         with kept(store, how.limit, repository.limit) as target:
             spool = SpoolPlace(policy.spool, policy.spool_bytes) if policy.spool else None
             async with late(events, machine.vm_name, policy.rpo_s):
-                result = await Sync(target, machine, root, events, level=number, meter=meter, spool=spool).run()
+                sync = Sync(
+                    target, machine, root, events, level=number, meter=meter, spool=spool,
+                    max_snapshot_age_s=policy.max_snapshot_age_s,
+                )  # fmt: skip
+                result = await sync.run()
     finally:
         await store.close()
     return finished(machine, result, events)

@@ -99,6 +99,10 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     ),
     "spool.full": lambda e: f"the spool {e['directory']} is full: reading goes no faster than the link from here on",
     "sync.resumed": lambda e: f"disk {e['disk']}: {size(e['bytes_reused'])} were in the store already",
+    "sync.snapshot_renewed": lambda e: (
+        f"the snapshot was let go after {duration(e['seconds'])}; going on at another one number "
+        f"{e['passes']}), {size(e['bytes_left'])} to read"
+    ),
     "sync.done": _sync_done,
     "sync.late": lambda e: f"{duration(e['seconds'])} have passed, half of the RPO of {duration(e['rpo_seconds'])}",
     "plan.done": _plan_done,

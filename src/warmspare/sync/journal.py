@@ -44,14 +44,14 @@ class Sealed(msgspec.Struct, frozen=True):
 
 
 class PageLog:
-    """Page hashes of one disk in the order they were learned; appended to, then synced, then replayed."""
+    """Page hashes of one disk in the order they were learned; appended to, then synced, then replayed: of several rows
+    of a block the last one counts."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         with local_io(WHAT, path):
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             self._end = os.fstat(self._fd).st_size
-        self.rows = 0
 
     def append(self, blocks: U32, pages: U64) -> None:
         """blocks: n numbers; pages: shape (n, 16). Buffered by the kernel only."""
@@ -64,7 +64,10 @@ class PageLog:
             head = BATCH.pack(MAGIC, blocks.size, xxhash.xxh3_64_intdigest(raw))
             pwrite_all(self._fd, head + raw, self._end)
         self._end += len(head) + len(raw)
-        self.rows += blocks.size
+
+    @property
+    def empty(self) -> bool:
+        return self._end == 0
 
     def sync(self) -> None:
         with local_io(WHAT, self._path):
@@ -123,7 +126,10 @@ class Journal:
         return found.point if found else None
 
     def page_log(self, index: int) -> PageLog:
-        return PageLog(self.directory / f"{index:03d}.pages")
+        return PageLog(self.page_log_path(index))
+
+    def page_log_path(self, index: int) -> Path:
+        return self.directory / f"{index:03d}.pages"
 
     def sent_path(self, disk_id: str) -> Path:
         """The log of what is sent of a disk: by its ID, since another run may have it in another place."""

@@ -105,3 +105,10 @@ def plan(capacity_bytes: int, before_bytes: int | None, reported: Extents | None
         grown = normalise([tail], [capacity_bytes - tail])
         read, reported = union(read, grown), union(reported, grown)
     return Plan(read, reported, "")
+
+
+def rest(extents: Extents, start: int) -> Extents:
+    """What of the extents lies at `start` and after it."""
+    end = extents.offsets + extents.lengths
+    begin = np.maximum(extents.offsets, start)
+    return normalise(begin, np.maximum(end - begin, 0))
