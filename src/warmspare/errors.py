@@ -77,3 +77,10 @@ class LeaseError(WarmspareError):
 
     exit_code = 6
     kind = "lease"
+
+
+class RecoverError(WarmspareError):
+    """AWS, or the machine of a rehearsal, did not do what recovery asked of it."""
+
+    exit_code = 8
+    kind = "recover"

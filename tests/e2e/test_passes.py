@@ -20,6 +20,8 @@ import warmspare.sync.passes
 import warmspare.sync.upload
 from moments import Moments
 from rig import KIB, MIB, command, same
+from warmspare.audit.known import Known
+from warmspare.audit.repository import RepositoryAudit
 from warmspare.errors import SourceError, StoreError
 from warmspare.format import point
 from warmspare.format.manifest import ManifestReader
@@ -477,3 +479,31 @@ def test_anything_may_happen_between_passes(world: World, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(100, 140))
 def test_anything_may_happen_between_many_passes(world: World, seed: int) -> None:
     assert campaign(world, seed, 10) > 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_an_audit_marked_is_whole_in_every_pass(world: World, seed: int) -> None:
+    """Also what a pass had sent and a later one reads again because it changed."""
+    two_disks(world)
+    world.sync(None)
+    rng = random.Random(seed)
+    for key in rng.sample(sorted(world.packs()), 12):
+        (world.repo / key).unlink()
+
+    async def mark() -> None:
+        store = DirectoryStore(str(world.repo))
+        report = await RepositoryAudit(store, world.home / "scratch", Known(), repair=True).run()
+        assert report.figures["blocks marked"]
+        await store.close()
+
+    asyncio.run(mark())
+    world.machine.before = lambda n: world.machine.scribble(rng, pieces=12, most=100 * KIB) if n < 5 else None
+    world.machine.spans = 2
+    world.sync()
+    assert world.named("sync.snapshot_renewed") and world.named("sync.anew")
+    assert not list((world.repo / "vms").rglob("marks/*"))
+    target = world.home / "fresh"
+    assert command("apply", "--vm", "vm", "--repo", world.repo, "--to", target).code == 0
+    for name, image in world.machine.frozen.items():
+        assert same(image, target / name), name
+    assert not (world.sync(None)).bytes_changed

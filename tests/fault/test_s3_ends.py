@@ -88,7 +88,7 @@ def test_a_full_quota(rig: Rig, proxy: Proxy) -> None:
 
 
 def test_a_quota_that_is_full_for_the_point_only(rig: Rig, proxy: Proxy) -> None:
-    """All but the record was sent: nothing is visible, and the rerun publishes it before it makes a point of its own."""
+    """All but the record was sent: nothing is visible, and the rerun publishes it before it makes its own point."""
     proxy.faults.refusals.append(Refusal(rb"^PUT \S*/points/", "403 Forbidden", "QuotaExceeded"))
     failed = sync(rig)
     assert failed.code == 4 and "no space left" in failed.stderr

@@ -228,7 +228,8 @@ async def test_a_blackout_shorter_than_the_deadline(make: Make, proxy: Proxy, pl
     await asyncio.sleep(0.5)
     await asyncio.to_thread(proxy.blackout, kind, for_s=2.8)
     await asyncio.sleep(2.4)
-    assert not task.done() and store._connection.window.size == 1
+    # A refused connection is no sign of congestion; whether one that broke is seen before it depends on aiohttp.
+    assert not task.done() and (store._connection.window.size == 1 or kind == "refuse")
     await task
     assert await plain.get("x") == data
     assert len(told) == 1 and "s3://" in told[0][0]  # not once a try

@@ -164,13 +164,36 @@ def system(trap: Trap, name: str, call: Callable[..., Any]) -> Callable[..., Any
     return function
 
 
-def set_up(trap: Trap) -> None:
+def stages(command: str) -> dict[Any, tuple[str, ...]]:
+    """Where moments are. What stages is loaded only where it is used: it brings the AWS client."""
+    if command != "stage":
+        return STAGES
+    import warmspare.recover.aws
+    import warmspare.recover.diskplan
+    import warmspare.recover.diskstage
+    import warmspare.recover.ebs
+    import warmspare.recover.stage
+    from quickaws import quick
+
+    quick(setattr)
+    return STAGES | {
+        warmspare.recover.aws.Aws: ("_once",),
+        warmspare.recover.digests.Digests: ("put", "total"),
+        warmspare.recover.diskstage.Traces: ("forget", "count_attempt"),
+        warmspare.recover.diskstage.DiskStage: ("_start", "_blocks"),
+        warmspare.recover.ebs.Ebs: ("start", "put", "complete", "completed", "remove"),
+        warmspare.recover.filling.Filling: ("_blocks",),
+        warmspare.recover.stage.Stage: ("_point", "_expire"),
+    }
+
+
+def set_up(trap: Trap, command: str) -> None:
     """Lay the trap everywhere."""
     warmspare.sync.upload.PACK_BYTES = PACK_BYTES
     store = warmspare.store.directory.DirectoryStore
     for name in STORE:
         setattr(store, name, trapped(trap, f"store.{name}", getattr(store, name)))
-    for owner, names in STAGES.items():
+    for owner, names in stages(command).items():
         title = owner.__name__.removeprefix("warmspare.")
         for name in names:
             setattr(owner, name, trapped(trap, f"{title}.{name}", getattr(owner, name)))
@@ -188,7 +211,7 @@ def main() -> int:
     else:
         name, ordinal, *command = rest
         trap = Trap(act, name, int(ordinal))
-    set_up(trap)
+    set_up(trap, command[0])
     code = run(command)
     if act == "list":
         with open(out, "w") as file:

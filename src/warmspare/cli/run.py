@@ -14,6 +14,7 @@ from warmspare.errors import (
     ConfigError,
     IntegrityError,
     LeaseError,
+    RecoverError,
     SourceError,
     StoreError,
     WarmspareError,
@@ -24,7 +25,7 @@ INTERRUPTED = 130
 # What stands last is last: closing the store takes a moment, in which no progress is told.
 _LAST = frozenset({"sync.done", "plan.done", "apply.done", "copy.done"})
 # Where several stages failed together, the most telling error is the one to show.
-_TELLING = (IntegrityError, SourceError, LeaseError, ConfigError, StoreError, WarmspareError)
+_TELLING = (IntegrityError, SourceError, LeaseError, ConfigError, RecoverError, StoreError, WarmspareError)
 
 Work = Callable[[Events, Meter], Awaitable[int]]
 
@@ -89,7 +90,7 @@ async def _supervised(work: Work, events: Events, meter: Meter, names: tuple[str
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
     try:
-        async with ticking(events, meter, names, period_s):
+        async with ticking(events, meter, names, period_s) if names else contextlib.nullcontext():
             return await work(events, meter)
     except asyncio.CancelledError:
         if not interrupted:

@@ -17,6 +17,8 @@ _LOUD = {
     "source.retry": "yellow",
     "source.warning": "yellow",
     "store.retry": "yellow",
+    "audit.waiting": "yellow",
+    "report.wrong": "bold red",
     "error": "red",
 }
 _QUIET = {"sync.done": "bold green", "apply.done": "bold green", "copy.done": "bold green"}
@@ -43,7 +45,7 @@ class TerminalOutput:
         if event["event"] == "progress":
             self._show(event)
             return
-        if event["event"] in ("sync.done", "sync.failed", "apply.done", "copy.done"):
+        if event["event"] in ("sync.done", "sync.failed", "apply.done", "copy.done", "audit.done"):
             self._stop(event.get("vm_name", ""))
         text = sentence(event)
         if text:

@@ -83,6 +83,43 @@ def _copy_done(e: Event) -> str:
     )
 
 
+def _reports_verified(e: Event) -> str:
+    if not e["count"]:
+        return f"no audit reports in {e['directory']}"
+    state = f"{e['wrong']} WRONG" if e["wrong"] else "whole and unchanged"
+    return f"{e['count']} audit reports in {e['directory']}: {state}" + (
+        f"; the newest has SHA-256 {e['sha256']}" if e["sha256"] else ""
+    )
+
+
+def _check_done(e: Event) -> str:
+    stops = "nothing was found that" if not e["stops"] else f"{e['stops']} things were found that"
+    return f"{stops} will stop {e['vm']!r} from starting in EC2; warnings: {e['warnings']}, notes: {e['notes']}"
+
+
+def _drill_start(e: Event) -> str:
+    firmware = e["firmware"].upper()
+    return (
+        f"starting {e['vm']!r} at restore point {e['point']} from an overlay of {e['replica']}: {firmware}, "
+        f"disks on {e['controller']}, {e['cpus']} CPU, {e['memory_mib']} MiB, no network; "
+        f"{duration(e['timeout_seconds'])} at most"
+    )
+
+
+def _drill_done(e: Event) -> str:
+    verdict = f"PASSED: up after {duration(e['boot_seconds'])}" if e["passed"] else "FAILED"
+    replica = "as it was" if e["untouched"] else "CHANGED"
+    return f"drill {verdict}; {e['reason']}; the replica is {replica}; evidence in {e['evidence']}"
+
+
+def _prune_done(e: Event) -> str:
+    verb = "removed" if e["removed"] else "would be removed with --yes"
+    return (
+        f"{e['objects']} objects of {size(e['bytes'])} and {e['uploads']} unfinished uploads {verb}; "
+        f"{e['objects_kept']} that no restore point names stay: a sync may still use them"
+    )
+
+
 _WORDS: dict[str, Callable[[Event], str | None]] = {
     "sync.start": lambda e: (
         f"syncing {e['vm']!r} to {e['repository']}: restore point {e['sequence']}"
@@ -97,8 +134,13 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "sync.completing": lambda e: (
         f"the last run had read everything for restore point {e['sequence']} at {e['created']}; sending the rest of it"
     ),
+    "tracking.missed": lambda e: (
+        f"TRACKING MISSED CHANGES of disk {e['disk']}: {e['length']} bytes at offset {e['offset']} differ from the "
+        "last restore point and were not reported; all of the disk is compared now"
+    ),
     "spool.full": lambda e: f"the spool {e['directory']} is full: reading goes no faster than the link from here on",
     "sync.resumed": lambda e: f"disk {e['disk']}: {size(e['bytes_reused'])} were in the store already",
+    "sync.anew": lambda e: f"disk {e['disk']}: {size(e['bytes'])} are read and sent again, as an audit asked for",
     "sync.snapshot_renewed": lambda e: (
         f"the snapshot was let go after {duration(e['seconds'])}; going on at another one number "
         f"{e['passes']}), {size(e['bytes_left'])} to read"
@@ -122,11 +164,28 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     ),
     "disk.start": lambda e: _disk_start(e),
     "apply.point": lambda e: f"at restore point {e['point']} of {e['created']}",
-    "apply.waiting": lambda e: f"waiting for the store: {e['message']}",
+    "apply.waiting": lambda e: f"waiting: {e['message']}",
     "apply.done": _apply_done,
     "copy.start": _copy_start,
     "copy.point": lambda e: f"{e['vm']}: restore point {e['point']} of {e['created']} is copied",
     "copy.done": _copy_done,
+    "stage.start": lambda e: f"staging {e['vm']!r} in {e['region']}: restore point {e['point']} of {e['created']}",
+    "stage.disk": lambda e: (
+        f"disk {e['disk']} at {e['point']}: {size(e['bytes_total'])} to put into {e['snapshot']}"
+        + (f", an increment on {e['parent']}" if e["parent"] else ", in full")
+        + (", begun before" if e["resumed"] else "")
+    ),
+    "stage.disk.done": lambda e: f"disk {e['disk']} at {e['point']}: {e['snapshot']} is completed",
+    "stage.again": lambda e: f"disk {e['disk']}: {e['message']}",
+    "stage.point": lambda e: f"restore point {e['point']} of {e['created']} can be started from",
+    "stage.removed": lambda e: f"removed {e['snapshot']} of {e['point']}: {e['message']}",
+    "stage.kept": lambda e: f"{e['snapshot']} of {e['point']} is kept: {e['message']}",
+    "stage.waiting": lambda e: f"waiting: {e['message']}",
+    "stage.plan": lambda e: _stage_plan(e),
+    "stage.done": lambda e: (
+        f"restore point {e['point']} is staged: {size(e['bytes_read'])} read, {size(e['bytes_put'])} put in "
+        f"{duration(e['seconds'])}"
+    ),
     "disk.left": lambda e: f"disk {e['disk']}: {e['message']} ({e['path']})",
     "state.adopted": lambda e: (
         f"this repository is a copy of {e['repository']}: going on from {e['point']} with what is known from there"
@@ -135,8 +194,33 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "state.damaged": lambda e: f"disk {e['disk']}: the local {e['what']} was damaged and is being learned again",
     "unprotected": lambda e: f"UNPROTECTED: disk {e['disk']} is {e['reason']}",
     "finding": lambda e: f"FINDING on {_subject(e)}: {_place(e)}{e['message']}",
+    "audit.start": lambda e: (
+        f"auditing {e['subject']}"
+        + (f" against restore point {e['point']} of {e['vm']!r}: {size(e['bytes_total'])}" if e["point"] else "")
+        + (f"; going on with the audit that began {e['resumed']}" if e["resumed"] else "")
+    ),
+    "audit.point": lambda e: f"the replica went on to restore point {e['point']} of {e['created']}; judging by that",
+    "audit.waiting": lambda e: str(e["message"]),
+    "check.done": _check_done,
+    "drill.start": _drill_start,
+    "drill.waiting": lambda e: f"{duration(e['seconds'])} since power-on: {e['line'] or 'the serial port is silent'}",
+    "drill.note": lambda e: f"note: {e['message']}",
+    "drill.done": _drill_done,
+    "report.wrong": lambda e: f"WRONG: {e['report']} {e['message']}",
+    "reports.verified": _reports_verified,
     "progress": progress,
 }
+
+
+def _stage_plan(e: Event) -> str:
+    if e["snapshot"]:
+        return f"disk {e['disk']} at {e['point']}: staged as {e['snapshot']}"
+    on = f"an increment on {e['parent']}" if e["parent"] else "in full"
+    begun = f", {e['pending']} is begun" if e["pending"] else ""
+    return (
+        f"disk {e['disk']} at {e['point']}: {e['puts']} blocks ({size(e['bytes_total'])}) would be put, {on}{begun}; "
+        f"at least {duration(e['seconds'])}"
+    )
 
 
 def _subject(e: Event) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import secrets
 import shutil
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from warmspare.errors import ConfigError, LeaseError, NotFoundError, SourceError
 from warmspare.format import flags, point
 from warmspare.format.manifest import PackRef
 from warmspare.format.point import RestorePoint, Unprotected
+from warmspare.model import BLOCK_BYTES, Extents, union, whole_disk, widen
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
 from warmspare.repository.objects import manifest_of
@@ -39,9 +41,11 @@ from warmspare.sync.diskrun import WHAT, DiskRun, Run
 from warmspare.sync.journal import PageLog, RunRecord
 from warmspare.sync.level import DEFAULT, LOWEST, Level
 from warmspare.sync.local import LocalState
+from warmspare.sync.marks import Marks
 from warmspare.sync.passes import Passes
-from warmspare.sync.plan import plan
+from warmspare.sync.plan import Plan, plan
 from warmspare.sync.resume import Resume
+from warmspare.sync.rolling import DISTRUSTED, MISSED, Rolling
 from warmspare.sync.spool import Spool, SpoolPlace
 from warmspare.sync.transfer import codec
 from warmspare.sync.upload import full_pack
@@ -93,11 +97,14 @@ class _Begun:
 
 class Sync:
     """A sync of one machine. Settings are all arguments; `run` does it once. max_snapshot_age_s: how long the machine's
-    moment may be held, None for no bound; then the rest is read at a later one."""
+    moment may be held, None for no bound; then the rest is read at a later one. rolling: what is audited on the way,
+    and what follows where tracking missed a change; None: nothing. also: where disks are known to differ from the last
+    point though no tracker reports it, by disk."""
 
     def __init__(
         self, store: Store, machine: Machine, state: Path, events: Events, *, level: int | None,
         meter: Meter | None = None, spool: SpoolPlace | None = None, max_snapshot_age_s: float | None = None,
+        rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None,
     ) -> None:  # fmt: skip
         self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
         self._key = layout.encode_name(self._vm)
@@ -106,8 +113,10 @@ class Sync:
         self._level, self._spool_place = level, spool
         self._spool: Spool | None = None
         self._passes = Passes(max_snapshot_age_s)
+        self._rolling, self._also = rolling, also or {}
         self._runs: set[bytes] = set()  # their IDs: one a pass
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
+        self._marks = Marks({})
 
     def _on_sent(self, size: int) -> None:
         self._meter.sent_bytes += size
@@ -176,7 +185,10 @@ class Sync:
         stack.push_async_callback(self._leave, local)
         opened = await self._machine.open(_last(head, self._doubt))
         check_disks(opened.disks)
-        run = Run(packs, self._vm, self._key, run_id, local, head, self._events, self._meter, itertools.count(), size)
+        run = Run(
+            packs, self._vm, self._key, run_id, local, head, self._events, self._meter, itertools.count(), size,
+            rolling=self._rolling,
+        )  # fmt: skip
         files = await stack.enter_async_context(AsyncExitStack())
         works = await self._prepare(run, opened, fresh, logs, files)
         if journal:
@@ -286,6 +298,8 @@ class Sync:
     ) -> list[DiskRun]:  # fmt: skip
         """carried: what a pass before this one leaves, by disk; resumes: made already."""
         works: list[DiskRun] = []
+        if carried is None:
+            self._marks = await Marks.load(self._store, self._vm, self._events)
         for index, given in enumerate(opened.disks):
             name = given.source.name
             state = run.local.open_disk(name)
@@ -306,11 +320,32 @@ class Sync:
             if on:
                 usable = await in_thread(carry.stands, on, resume.packs if resume else [])
                 todo, on = carry.go_on(on, capacity, given.reported, usable=usable)
+            else:
+                todo = self._suspicious(todo, run, name, capacity)
+            todo = self._marks.extend(todo, name, capacity, goes_on=on is not None)
             works.append(DiskRun(run, index, given, state, before, todo, resume, on))
             stack.callback(works[-1].close)
         for log in logs.values():
             log.close()
         return works
+
+    def _suspicious(self, todo: Plan, run: Run, disk_id: str, capacity_bytes: int) -> Plan:
+        """The plan, where it is known that tracking misses changes: what it reports is all that it is held to, and no
+        reason to leave anything out. SourceError where the disk must not be compared in full."""
+        if todo.reported is None or run.head is None:
+            return todo
+        if self._rolling and run.head.record.hardware.get(MISSED):
+            if not self._rolling.may_compare:
+                raise SourceError(
+                    f"{DISTRUSTED}, so disk {disk_id!r} would have to be compared in full, which the configuration "
+                    "forbids",
+                    where=self._store.uri,
+                    hint='allow it with full_compare = "auto", for one run at least',
+                )
+            return replace(todo, read=whole_disk(capacity_bytes), reason=DISTRUSTED)
+        if differs := self._also.get(disk_id):
+            return replace(todo, read=union(todo.read, widen(differs, BLOCK_BYTES, capacity_bytes)))
+        return todo
 
     async def _resume(self, run: Run, disk_id: str, stack: AsyncExitStack) -> Resume | None:
         """What was sent of a disk and never published; closed with the stack."""
@@ -346,7 +381,8 @@ class Sync:
         record = RestorePoint(
             flags.VERSION, 0, self._vm, self._machine.vm_name, sequence, parent, run.id.hex(), now_text(),
             f"warmspare {__version__}", disks, self._meter.read_bytes, self._meter.changed_bytes,
-            bytes_sent, [*unprotected, *left_out], opened.hardware,
+            bytes_sent, [*unprotected, *left_out],
+            opened.hardware | ({MISSED: sorted(run.missed)} if run.missed else {}),
         )  # fmt: skip
         data = point.encode(record)
         new = Point(PointId(sequence, point.identity(data)), record)
@@ -452,6 +488,7 @@ class Sync:
                 await in_thread(work.commit, new.id.sha256)
             local.remember(new.id)
             local.journal.clear()
+            await self._marks.forget(self._store, [disk.id for disk in new.record.disks])
         except StoreError as error:
             raise StoreError(
                 f"restore point {new.id.label} is published, but then {error.what}",

@@ -19,11 +19,13 @@ from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, Extents, normalise,
 @dataclass(frozen=True, slots=True)
 class Plan:
     """read: block-aligned extents to look at. reported: what the tracker said, None if it was not asked or
-    not used. reason: why everything is read, "" if it is not."""
+    not used. reason: why everything is read, "" if it is not. anew: those of `read` that are sent whole, whatever is
+    known of them; None for none (see marks.py)."""
 
     read: Extents
     reported: Extents | None
     reason: str
+    anew: Extents | None = None
 
 
 def parse_extents(path: Path, capacity_bytes: int) -> Extents:

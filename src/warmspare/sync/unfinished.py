@@ -31,6 +31,7 @@ LOOKS = 16  # at packs in the store, at a time
 class _Run:
     directory: Path
     run: bytes
+    sequence: int  # of the point that it meant to publish
 
 
 class Unfinished:
@@ -45,7 +46,7 @@ class Unfinished:
         for place in sorted(self.shelf.glob("[0-9]*")) if self.shelf.exists() else []:
             record = read_record(place / "run.json", RunRecord, WHAT)
             if record is not None:
-                found.append(_Run(place, bytes.fromhex(record.run)))
+                found.append(_Run(place, bytes.fromhex(record.run), record.sequence))
         return found
 
     async def keep(self, store: Store, journal: Journal, run: str) -> int:
@@ -66,9 +67,15 @@ class Unfinished:
         return len(listed)
 
     async def resume(self, store: Store, disk_id: str, scratch: Path) -> Resume | None:
-        """What can be used again of a disk; None where there is nothing. Every pack is looked at in the store."""
+        """What can be used again of a disk; None where there is nothing. Every pack is looked at in the store.
+
+        A run whose sequence somebody else has published under since is passed over: its packs are older than the
+        newest point, so `prune` may remove them at any time (see audit/prune.py).
+        """
         name = Journal(self.shelf).sent_path(disk_id).name
         logs = [(one, one.directory / name) for one in self.runs() if (one.directory / name).exists()]
+        taken = {n: await store.head(layout.point_key(self._vm, n)) for n in {one.sequence for one, _ in logs}}
+        logs = [(one, path) for one, path in logs if taken[one.sequence] is None]
         packs = [pack for one, path in logs for pack in sent.packs_of(path) if pack.run == one.run]
         good = await standing(store, self._vm, packs)
         if not good:

@@ -1,0 +1,1 @@
+"""From restore points to running instances: EBS snapshots, images, rehearsals."""
