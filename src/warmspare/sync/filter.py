@@ -113,8 +113,9 @@ class PageFilter:
                 old_pages[blocks == self._odd_block] = 0
         else:
             old_pages = np.zeros((n, BLOCK_PAGES), dtype=np.uint64)
+        was, again = old_blocks, np.zeros(n, dtype=bool)
         if self._anew is not None:
-            again = inside(blocks, self._anew)
+            was, again = old_blocks.copy(), inside(blocks, self._anew)
             old_blocks[again] ^= 0xFF  # another block than any, so that it has changed
             old_pages[again] = 0
         nonzero, changed, known = self._masks
@@ -132,10 +133,14 @@ class PageFilter:
         size = int(np.bitwise_count(carried | zero).sum()) * PAGE_BYTES + became_zero.size * BLOCK_BYTES
         if n and int(blocks[-1]) * BLOCK_BYTES + BLOCK_BYTES > self._capacity and state[n - 1]:
             size -= PAGE_BYTES - page_bytes((self._capacity - 1) // PAGE_BYTES, self._capacity)
-        untracked = self._zeroed_untracked(became_zero)
+        # What is recorded though it is as it was has escaped no tracker.
+        zeroed = state == native.BECAME_ZERO
+        now = np.where(zeroed[:, None], np.uint8(0), self._out_blocks.reshape(-1, 16)[:n])
+        unchanged = again & (now == was).all(axis=1)
+        untracked = self._zeroed_untracked(blocks[zeroed & ~unchanged])
         if self._reported is not None:
-            was_zero = np.all(old_blocks == 0, axis=1).reshape(-1)
-            for row in rows.tolist():
+            was_zero = np.all(was == 0, axis=1)
+            for row in rows[~unchanged[rows]].tolist():
                 certain = int(nonzero[row]) if was_zero[row] else int(changed[row]) & int(known[row])
                 untracked += self._outside(int(blocks[row]), certain)
         return Filtered(
