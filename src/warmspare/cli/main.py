@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from warmspare import __version__
-from warmspare.cli import apply, config, copy, demo, doctor, points, stage, sync, vms
+from warmspare.cli import apply, config, copy, demo, doctor, failback, failover, points, stage, sync, vms
 from warmspare.cli.output import JsonOutput, complain, error_event
 from warmspare.errors import ConfigError
 
@@ -28,6 +28,9 @@ app.command("copy")(copy.copy)
 app.command("stage")(stage.stage)
 app.command("points")(points.points)
 app.command("vms")(vms.vms)
+app.command("failover")(failover.failover)
+app.command("failback-done")(failback.done)
+app.command("failback-export")(failback.export)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.add_typer(config.app, name="config")
