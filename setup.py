@@ -6,10 +6,10 @@ from setuptools import Extension, setup
 FLAGS = ["-O3", "-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
 
 
-def native(name: str, *headers: str) -> Extension:
+def native(name: str, *headers: str, more: tuple[str, ...] = ()) -> Extension:
     return Extension(
         f"warmspare._native.{name}",
-        [f"ext/{name}.pyx"],
+        [f"ext/{name}.pyx", *(f"ext/{source}" for source in more)],
         include_dirs=["ext"],
         depends=[f"ext/{header}" for header in headers],
         extra_compile_args=FLAGS,
@@ -22,6 +22,7 @@ setup(
         [
             native("pages"),
             native("sparse"),
+            native("judge", "hash128/hash128.h", more=("hash128/plain.c", "hash128/wide.c")),
             native("ring", "ring.h"),
             native("vddk", "ring.h", "vixdisklib.h", "vddk_api.h", "vddk_reader.h"),
         ],

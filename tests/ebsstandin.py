@@ -18,7 +18,6 @@ import contextlib
 import hashlib
 import hmac
 import json
-import random
 import secrets
 import sys
 import tempfile
@@ -26,92 +25,24 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qsl
-from xml.sax.saxutils import escape
 
-import aiohttp
 from aiohttp import web
 
-BLOCK = 512 << 10
-ACCOUNT = "123456789012"
-_BYTES_OF_SHA256 = 32
+from ebsec2 import ACCOUNT, Ec2Half
+from ebsparts import BLOCK, Bucket, Faults, Refusal, Snapshot, cut, invalid, signed, throttled
 
 
-class Refusal(Exception):
-    """An error of the API. reason: of EBS, "" for EC2 and for errors without one."""
-
-    def __init__(self, status: int, code: str, message: str, reason: str = "") -> None:
-        super().__init__(message)
-        self.status, self.code, self.message, self.reason = status, code, message, reason
-
-
-def invalid(reason: str, message: str) -> Refusal:
-    return Refusal(400, "ValidationException", message, reason)
-
-
-@dataclass
-class Bucket:
-    """A quota: `rate` a second, `burst` at once."""
-
-    rate: float
-    burst: float
-    level: float = 0.0
-    at: float = field(default_factory=time.monotonic)
-
-    def take(self) -> bool:
-        now = time.monotonic()
-        self.level = max(0.0, self.level - (now - self.at) * self.rate)
-        self.at = now
-        if self.level + 1 > self.burst:
-            return False
-        self.level += 1
-        return True
-
-
-@dataclass
-class Snapshot:
-    """blocks: what was written to this one: index → SHA-256. sealed: CompleteSnapshot was accepted at that time."""
-
-    id: str
-    gib: int
-    parent: str
-    tags: dict[str, str]
-    description: str
-    encrypted: bool
-    kms_key: str
-    timeout_s: float
-    started: datetime
-    seen_from: float
-    touched: float
-    blocks: dict[int, bytes] = field(default_factory=dict)
-    sealed: float | None = None
-    error: bool = False
-    puts: int = 0
-
-
-@dataclass
-class Faults:
-    """Chances by which requests go wrong. lost: carried out, and the connection is cut before the answer."""
-
-    throttle: float = 0.0
-    server_error: float = 0.0
-    cut: float = 0.0
-    lost: float = 0.0
-    rng: random.Random = field(default_factory=lambda: random.Random(1))
-    refuse: Callable[[str], Refusal | None] = lambda action: None
-
-
-class Standin:
-    """The account's snapshots. puts_s: quota of PutSnapshotBlock, of the account and of a snapshot. complete_s: from
+class Standin(Ec2Half):
+    """The account's snapshots. puts_s: quota of PutSnapshotBlock, of the account and of a snapshot; starts_s: of
+    StartSnapshot and CompleteSnapshot, each. complete_s: from
     CompleteSnapshot to `completed`. unseen_s: from StartSnapshot until others know the snapshot. keep_data: False where
     only the bytes' checksums matter."""
 
     def __init__(
         self, *, puts_s: float = 1000.0, complete_s: float = 0.0, unseen_s: float = 0.0, keep_data: bool = True,
-        forward_to: str | None = None, parents_may_be_smaller: bool = True,
+        forward_to: str | None = None, parents_may_be_smaller: bool = True, starts_s: float = 10.0,
     ) -> None:  # fmt: skip
         self.complete_s, self.unseen_s, self.keep_data = complete_s, unseen_s, keep_data
         self.forward_to, self.parents_may_be_smaller = forward_to, parents_may_be_smaller
@@ -123,7 +54,7 @@ class Standin:
         self.actions: Counter[str] = Counter()  # that were carried out, as IAM names them
         self.answers: Counter[str] = Counter()  # code, or "ok"
         self.put_times: list[float] = []  # of those that were taken
-        self._puts_s = puts_s
+        self._rates = {"PutSnapshotBlock": puts_s, "StartSnapshot": starts_s, "CompleteSnapshot": starts_s}
         self._buckets: dict[str, Bucket] = {}
         self._snapshot_buckets: dict[str, Bucket] = defaultdict(lambda: Bucket(puts_s, max(2.0, puts_s / 5)))
         self._tokens: dict[str, tuple[str, dict[str, Any]]] = {}  # client token → what it said, the answer
@@ -170,7 +101,7 @@ class Standin:
         return ""
 
     def _quota(self, action: str) -> None:
-        rate = {"PutSnapshotBlock": self._puts_s, "StartSnapshot": 10.0, "CompleteSnapshot": 10.0}.get(action, 1000.0)
+        rate = self._rates.get(action, 1000.0)
         if not self._buckets.setdefault(action, Bucket(rate, max(2.0, rate / 5))).take():
             raise throttled(action)
 
@@ -178,17 +109,17 @@ class Standin:
         async def handler(request: web.Request) -> web.StreamResponse:
             body = await request.read()
             try:
-                _signed(request, "ebs")
+                signed(request, "ebs")
                 fault = self._fault(action)
                 if fault == "cut":
-                    return _cut(request)
+                    return cut(request)
                 self._quota(action)
                 if action == "PutSnapshotBlock":
                     await self._written(request)
                 answer = work(request, body)
                 self.actions[f"ebs:{action}"] += 1
                 self.answers["ok"] += 1
-                return _cut(request) if fault == "lost" else answer
+                return cut(request) if fault == "lost" else answer
             except Refusal as error:
                 self.answers[error.code] += 1
                 said = {"Message": error.message, **({"Reason": error.reason} if error.reason else {})}
@@ -428,129 +359,6 @@ class Standin:
                 tokens = (("FirstBlockToken", first, old), ("SecondBlockToken", second, new))
                 rows[index] = {name: self._token(of.id, index) for name, of, has in tokens if index in has}
         return self._page(request, "ChangedBlocks", rows, second.gib)
-
-    # EC2
-
-    async def _ec2(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        asked = dict(parse_qsl(body.decode(), keep_blank_values=True))
-        action = asked.get("Action", "")
-        known = {"DescribeSnapshots": self._describe, "DeleteSnapshot": self._delete, "CreateTags": self._tag}
-        work = known.get(action)
-        try:
-            _signed(request, "ec2")
-            if work is None:
-                return await self._forward(request, body, action)
-            if self._fault(action) == "cut":
-                return _cut(request)
-            inner = work(asked)
-            self.actions[f"ec2:{action}"] += 1
-            return _xml(f"<{action}Response xmlns='http://ec2.amazonaws.com/doc/2016-11-15/'>{inner}</{action}Response>")
-        except Refusal as error:
-            self.answers[error.code] += 1
-            code = "RequestLimitExceeded" if error.code == "RequestThrottledException" else error.code
-            status = 503 if code == "RequestLimitExceeded" else error.status
-            said = f"<Code>{code}</Code><Message>{escape(error.message)}</Message>"
-            return _xml(f"<Response><Errors><Error>{said}</Error></Errors><RequestID>1</RequestID></Response>", status)
-
-    async def _forward(self, request: web.Request, body: bytes, action: str) -> web.Response:
-        if self.forward_to is None:
-            raise Refusal(400, "InvalidAction", f"the stand-in does not know {action}")
-        left_out = ("host", "content-length")
-        headers = {key: value for key, value in request.headers.items() if key.lower() not in left_out}
-        async with (
-            aiohttp.ClientSession(auto_decompress=False) as session,
-            session.post(self.forward_to, data=body, headers=headers) as answer,
-        ):
-            self.actions[f"ec2:{action}"] += 1
-            kind = answer.headers.get("Content-Type", "text/xml").split(";")[0]
-            return web.Response(body=await answer.read(), status=answer.status, content_type=kind)
-
-    def _describe(self, asked: dict[str, str]) -> str:
-        now = time.monotonic()
-        ids = _numbered(asked, "SnapshotId.")
-        found = [each for each in self.snapshots.values() if now >= each.seen_from]
-        if ids:
-            if "MaxResults" in asked:
-                raise Refusal(400, "InvalidParameterCombination", "SnapshotId and MaxResults exclude each other")
-            missing = [each for each in ids if each not in {snapshot.id for snapshot in found}]
-            if missing:
-                raise Refusal(400, "InvalidSnapshot.NotFound", f"The snapshot '{missing[0]}' does not exist.")
-            found = [each for each in found if each.id in ids]
-        for number in range(1, 100):
-            name = asked.get(f"Filter.{number}.Name")
-            if name is None:
-                break
-            values = _numbered(asked, f"Filter.{number}.Value.")
-            if not name.startswith("tag:"):
-                raise Refusal(400, "InvalidParameterValue", f"the stand-in does not know the filter {name}")
-            found = [each for each in found if each.tags.get(name[4:]) in values]
-        found.sort(key=lambda each: each.id)
-        most, start = int(asked.get("MaxResults", 1000)), 0
-        if not 5 <= most <= 1000:
-            raise Refusal(400, "InvalidParameterValue", "MaxResults is out of range")
-        if "NextToken" in asked:
-            (start,) = self._opened(asked["NextToken"], "INVALID_PAGE_TOKEN", "ec2")
-        items = "".join(self._item(each) for each in found[start : start + most])
-        more = f"<nextToken>{self._token('ec2', start + most)}</nextToken>" if len(found) > start + most else ""
-        return f"<requestId>1</requestId><snapshotSet>{items}</snapshotSet>{more}"
-
-    def _item(self, each: Snapshot) -> str:
-        tags = "".join(
-            f"<item><key>{escape(key)}</key><value>{escape(value)}</value></item>" for key, value in each.tags.items()
-        )
-        key = f"<kmsKeyId>{escape(each.kms_key)}</kmsKeyId>" if each.kms_key else ""
-        return (
-            f"<item><snapshotId>{each.id}</snapshotId><volumeId>vol-ffffffff</volumeId>"
-            f"<status>{self.state(each)}</status><startTime>{each.started.isoformat()}</startTime>"
-            f"<progress>{100 if self.state(each) == 'completed' else 0}%</progress><ownerId>{ACCOUNT}</ownerId>"
-            f"<volumeSize>{each.gib}</volumeSize><description>{escape(each.description)}</description>"
-            f"<encrypted>{str(each.encrypted).lower()}</encrypted>{key}<tagSet>{tags}</tagSet></item>"
-        )
-
-    def _delete(self, asked: dict[str, str]) -> str:
-        snapshot = self.snapshots.get(asked["SnapshotId"])
-        if snapshot is None:
-            raise Refusal(400, "InvalidSnapshot.NotFound", "The snapshot does not exist.")
-        if snapshot.id in self.in_use:
-            raise Refusal(400, "InvalidSnapshot.InUse", "The snapshot is currently in use by ami-1")
-        if any(each.parent == snapshot.id and self.state(each) == "pending" for each in self.snapshots.values()):
-            self._breach("the parent of a pending snapshot was deleted")
-        self._deleted[snapshot.id] = self.snapshots.pop(snapshot.id)
-        return "<requestId>1</requestId><return>true</return>"
-
-    def _tag(self, asked: dict[str, str]) -> str:
-        for snapshot_id in _numbered(asked, "ResourceId."):
-            if snapshot_id not in self.snapshots:
-                raise Refusal(400, "InvalidID", f"The ID '{snapshot_id}' is not valid")
-            for number in range(1, 51):
-                if f"Tag.{number}.Key" in asked:
-                    self.snapshots[snapshot_id].tags[asked[f"Tag.{number}.Key"]] = asked[f"Tag.{number}.Value"]
-        return "<requestId>1</requestId><return>true</return>"
-
-
-def throttled(action: str) -> Refusal:
-    return Refusal(400, "RequestThrottledException", f"too many {action}", "ACCOUNT_THROTTLED")
-
-
-def _numbered(asked: dict[str, str], prefix: str) -> list[str]:
-    return [value for key, value in asked.items() if key.startswith(prefix) and key[len(prefix) :].isdigit()]
-
-
-def _signed(request: web.Request, service: str) -> None:
-    """A request must be signed for its service; with which key is not looked at."""
-    if f"/{service}/aws4_request" not in request.headers.get("Authorization", ""):
-        raise Refusal(403, "UnauthorizedOperation" if service == "ec2" else "AccessDeniedException", "not signed")
-
-
-def _cut(request: web.Request) -> web.StreamResponse:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()
-
-
-def _xml(text: str, status: int = 200) -> web.Response:
-    return web.Response(text=f'<?xml version="1.0" encoding="UTF-8"?>{text}', content_type="text/xml", status=status)
 
 
 @contextlib.contextmanager

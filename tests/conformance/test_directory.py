@@ -363,10 +363,10 @@ async def test_a_really_read_only_file_system(tiny: Path) -> None:
 # -- opening ----------------------------------------------------------------------------------------------
 
 
-async def test_opening_a_directory_is_quick_and_needs_no_aws_client(tmp_path: Path) -> None:
+async def test_opening_a_directory_needs_no_aws_client(tmp_path: Path) -> None:
     script = (
-        "import sys, time; t = time.perf_counter(); from warmspare.store.opening import open_store;"
-        "open_store(sys.argv[1]); print(time.perf_counter() - t, 'aiobotocore' in sys.modules)"
+        "import sys; from warmspare.store.opening import open_store; open_store(sys.argv[1]);"
+        "print('aiobotocore' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
     run = subprocess.run(
@@ -376,8 +376,7 @@ async def test_opening_a_directory_is_quick_and_needs_no_aws_client(tmp_path: Pa
         check=True,
         text=True,
     )
-    seconds, loaded = run.stdout.split()
-    assert loaded == "False" and float(seconds) < 0.5
+    assert run.stdout.split() == ["False"]
 
 
 async def test_uris(tmp_path: Path) -> None:

@@ -66,9 +66,11 @@ class Report:
 
 
 class SenderWorld:
-    """A VM with one restore point, a disk that changed since, and a receiver that is up to date."""
+    """A VM with one restore point, a disk that changed since, and a receiver that is up to date. spooled: whether packs
+    go through a spool."""
 
-    def __init__(self, home: Path, seed: int) -> None:
+    def __init__(self, home: Path, seed: int, *, spooled: bool = False) -> None:
+        self.spooled = spooled
         self.home, rng = home, random.Random(seed)
         self.base = home / "base"
         self.base.mkdir(parents=True)
@@ -87,7 +89,10 @@ class SenderWorld:
         shutil.copy(rig.disk, self.disk)
 
     def command(self, rig: Rig) -> list[object]:
-        return ["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, "--level", "1", "--json"]
+        more = ["--spool", rig.home / "spool"] if self.spooled else []
+        return [
+            "sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, "--level", "1", "--json", *more
+        ]  # fmt: skip
 
     def moments(self) -> list[str]:
         home = self.home / "listing"
@@ -119,8 +124,10 @@ class SenderWorld:
         assert same(rig.replica, self.disk if len(visible) == 2 else Path(home / "disk-one")), what
         again = plain(*self.command(rig))
         assert again.returncode == 0, f"{what}\nthe next run: {again.stderr}"
-        newest = json.loads(again.stdout.splitlines()[-1])
-        assert int(newest["point"].split("-")[0]) == len(visible) + 1, what
+        told = [json.loads(line) for line in again.stdout.splitlines()]
+        completed = any(event["event"] == "sync.completing" for event in told)
+        assert not completed or len(visible) == 1, what
+        assert int(told[-1]["point"].split("-")[0]) == len(visible) + completed + 1, what
         rig.apply()
         assert same(rig.replica, self.disk), what
         rig.apply(to=home / "fresh.raw")
@@ -172,6 +179,8 @@ class SenderWorld:
         temporary = [p for p in staged if {"packs", "manifests", "tables"} & set(p.parts)]
         assert not temporary, f"{temporary}: {what}"
         assert not list(rig.state.rglob("run.json")), what
+        waiting = [path for path in (rig.home / "spool").rglob("*") if path.is_file() and "packs" in path.parts]
+        assert not waiting, f"{waiting} waits in the spool: {what}"
 
 
 class ReceiverWorld:

@@ -44,6 +44,37 @@ def test_killed_senders(sender: SenderWorld) -> None:
     check(run(sender, random.Random(11), 9), 7)
 
 
+@pytest.fixture(scope="module")
+def spooling(tmp_path_factory: pytest.TempPathFactory) -> SenderWorld:
+    world = SenderWorld(tmp_path_factory.mktemp("spooling"), 4, spooled=True)
+    prepare(world)
+    return world
+
+
+def test_killed_senders_with_a_spool(spooling: SenderWorld) -> None:
+    check(run(spooling, random.Random(17), 7), 5)
+    check(run(spooling, random.Random(18), 3, only="before Spool"), 2)
+
+
+def test_senders_with_a_spool_killed_again_and_again(spooling: SenderWorld) -> None:
+    assert ordeals(spooling, 24, 4) >= 6
+
+
+@pytest.mark.parametrize("only", ["before store.", "before os."])
+def test_failing_calls_of_a_sender_with_a_spool(spooling: SenderWorld, only: str) -> None:
+    check(run(spooling, random.Random(19), 4, act="fail", only=only), 4)
+
+
+@pytest.mark.slow
+def test_senders_with_a_spool_killed_everywhere(spooling: SenderWorld) -> None:
+    check(run(spooling, random.Random(25), ROUNDS), 100)
+
+
+@pytest.mark.slow
+def test_senders_with_a_spool_killed_again_and_again_for_long(spooling: SenderWorld) -> None:
+    assert ordeals(spooling, 26, 50) >= 75
+
+
 def test_a_sender_killed_with_the_answer_to_its_publication(sender: SenderWorld) -> None:
     assert sender.strike("kill", "after Repository.publish", 1)
     assert sender.strike("kill", "after store.create", 1)

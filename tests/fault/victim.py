@@ -44,6 +44,8 @@ import warmspare.sync.journal
 import warmspare.sync.local
 import warmspare.sync.pagemap
 import warmspare.sync.pipeline
+import warmspare.sync.sealed
+import warmspare.sync.spool
 import warmspare.sync.transfer
 import warmspare.sync.upload
 from warmspare.cli.main import run
@@ -62,10 +64,11 @@ STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.sync.transfer: ("encode",),
     warmspare.sync.upload.PackWriter: ("add", "finish"),
     warmspare.sync.index.ManifestFile: ("_flush", "finish"),
-    warmspare.sync.diskrun: ("upload_file",),
+    warmspare.sync.sealed: ("upload_file", "send_files", "complete"),
+    warmspare.sync.spool.Spool: ("take", "drained", "_upload", "_send"),
     warmspare.sync.diskrun.DiskRun: ("transfer", "describe", "commit"),
     warmspare.sync.pipeline.Sync: ("_recover", "_prepare", "_transfer", "_publish", "_commit", "_leave"),
-    warmspare.sync.journal.Journal: ("begin", "clear"),
+    warmspare.sync.journal.Journal: ("begin", "seal", "clear"),
     warmspare.sync.journal.PageLog: ("append", "sync"),
     warmspare.sync.pagemap.PageMap: ("begin", "write", "finish", "advance"),
     warmspare.sync.local.LocalState: ("prepare", "remember", "unsettle", "settle"),
@@ -161,13 +164,36 @@ def system(trap: Trap, name: str, call: Callable[..., Any]) -> Callable[..., Any
     return function
 
 
-def set_up(trap: Trap) -> None:
+def stages(command: str) -> dict[Any, tuple[str, ...]]:
+    """Where moments are. What stages is loaded only where it is used: it brings the AWS client."""
+    if command != "stage":
+        return STAGES
+    import warmspare.recover.aws
+    import warmspare.recover.diskplan
+    import warmspare.recover.diskstage
+    import warmspare.recover.ebs
+    import warmspare.recover.stage
+    from quickaws import quick
+
+    quick(setattr)
+    return STAGES | {
+        warmspare.recover.aws.Aws: ("_once",),
+        warmspare.recover.digests.Digests: ("put", "total"),
+        warmspare.recover.diskstage.Traces: ("forget", "count_attempt"),
+        warmspare.recover.diskstage.DiskStage: ("_start", "_blocks"),
+        warmspare.recover.ebs.Ebs: ("start", "put", "complete", "completed", "remove"),
+        warmspare.recover.filling.Filling: ("_blocks",),
+        warmspare.recover.stage.Stage: ("_point", "_expire"),
+    }
+
+
+def set_up(trap: Trap, command: str) -> None:
     """Lay the trap everywhere."""
     warmspare.sync.upload.PACK_BYTES = PACK_BYTES
     store = warmspare.store.directory.DirectoryStore
     for name in STORE:
         setattr(store, name, trapped(trap, f"store.{name}", getattr(store, name)))
-    for owner, names in STAGES.items():
+    for owner, names in stages(command).items():
         title = owner.__name__.removeprefix("warmspare.")
         for name in names:
             setattr(owner, name, trapped(trap, f"{title}.{name}", getattr(owner, name)))
@@ -185,7 +211,7 @@ def main() -> int:
     else:
         name, ordinal, *command = rest
         trap = Trap(act, name, int(ordinal))
-    set_up(trap)
+    set_up(trap, command[0])
     code = run(command)
     if act == "list":
         with open(out, "w") as file:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from warmspare.format import repofile
+from warmspare.format.mark import Mark
 from warmspare.format.point import Checkpoint, Disk, ObjectRef, RestorePoint, Unprotected
 
 RUN = bytes(range(16))
@@ -155,6 +156,31 @@ REPOSITORY = b"""{
 }
 """
 REPOSITORY_VALUE = repofile.RepositoryRecord(1, 0, "0123456789abcdef0123456789abcdef", "2026-01-02T03:04:05Z")
+MARK = b"""{
+ "format": 1,
+ "flags": 0,
+ "vm_id": "web1",
+ "sequence": 12,
+ "sha256": "5555555555555555555555555555555555555555555555555555555555555555",
+ "created": "2026-01-02T03:04:05Z",
+ "software": "warmspare 0.1.0",
+ "disks": {
+  "disk": [
+   [
+    0,
+    3
+   ],
+   [
+    7,
+    1
+   ]
+  ]
+ }
+}
+"""
+MARK_VALUE = Mark(
+    1, 0, "web1", 12, "5" * 64, "2026-01-02T03:04:05Z", "warmspare 0.1.0", {"disk": [(0, 3), (7, 1)]}
+)  # fmt: skip
 
 
 def point_with(**fields: object) -> bytes:

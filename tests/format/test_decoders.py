@@ -6,12 +6,15 @@ own, for the SHA-256 in the restore point covers them before they are decoded; t
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import golden
+import msgspec
 import numpy as np
 import pytest
 import xxhash
@@ -20,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warmspare.errors import FormatError
-from warmspare.format import flags, frame, hashtable, pack, point, repofile, tablefile, varint
+from warmspare.format import flags, frame, hashtable, mark, pack, point, repofile, tablefile, varint
 from warmspare.format.manifest import (
     HEADER,
     NO_FRAME,
@@ -246,6 +249,7 @@ DECODERS: dict[str, tuple[Callable[[], bytes], Callable[[bytes], object], int]] 
     "checkpoint": (good_checkpoint, lambda d: list(tablefile.decode(read_at(d), len(d), 5 << 30, W)), 32),
     "point": (good_point, lambda d: point.decode(d, W), 1 << 30),
     "repository": (lambda: repofile.encode(repofile.RepositoryRecord(1, 0, "c" * 32, "2026")), lambda d: repofile.decode(d, W), 1 << 30),  # noqa: E501
+    "mark": (lambda: golden.MARK, lambda d: mark.decode(d, W), 1 << 30),
     "varint": (lambda: varint.encode(np.arange(0, 2**35, 2**30, dtype=np.uint64)), lambda d: varint.decode(np.frombuffer(d, dtype=np.uint8), W).tolist(), 1 << 30),  # noqa: E501
     "layout": (lambda: frame.encode_layout(np.array([1, 2, 9, 2**34 - 1], dtype=np.uint64)), lambda d: frame.decode_layout(np.frombuffer(d, dtype=np.uint8), W).tolist(), 1 << 30),  # noqa: E501
 }
@@ -278,7 +282,7 @@ def test_every_truncation_and_what_is_added(name: str) -> None:
     make, decode, _ = DECODERS[name]
     good = make()
     right = decode(good)
-    if name in ("point", "repository"):
+    if name in ("point", "repository", "mark"):
         good = good.rstrip()  # JSON is the same without its last newline; as an identity it is not
     places = range(len(good)) if len(good) < 3000 else sorted(random.Random(2).sample(range(len(good)), 1000))
     for at in places:
@@ -405,6 +409,23 @@ def peak_of(call: Callable[[], object]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+@given(blocks=st.sets(st.integers(0, 1 << 30), min_size=1, max_size=300), limit=st.integers(1, 50))
+def test_marks_of_many_runs_cover_no_less(blocks: set[int], limit: int) -> None:
+    runs = [(block, 1) for block in sorted(blocks)]
+    few = mark.bounded(runs, limit)
+    assert len(few) <= limit
+    assert all(start + count <= after for (start, count), (after, _) in itertools.pairwise(few))
+    assert all(any(start <= block < start + count for start, count in few) for block in blocks)
+
+
+@pytest.mark.parametrize(
+    "runs", [[(3, 1), (2, 1)], [(0, 0)], [(5, 2), (6, 1)], [(1 << 30, 1)], [(0, (1 << 30) + 1)], [(-1, 2)]]
+)
+def test_marks_that_do_not_add_up(runs: list[tuple[int, int]]) -> None:
+    with pytest.raises(FormatError, match="do not ascend"):
+        mark.decode(mark.encode(msgspec.structs.replace(golden.MARK_VALUE, disks={"d": runs})), W)
 
 
 def test_a_payload_that_would_swell_is_never_allocated() -> None:

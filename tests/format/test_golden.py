@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xxhash
 
-from warmspare.format import frame, hashtable, pack, point, repofile, tablefile, varint
+from warmspare.format import frame, hashtable, mark, pack, point, repofile, tablefile, varint
 from warmspare.format.manifest import (
     CHUNK,
     HEADER,
@@ -226,6 +226,11 @@ def test_restore_point() -> None:
 def test_repository_record() -> None:
     assert repofile.decode(golden.REPOSITORY, "here") == golden.REPOSITORY_VALUE
     assert repofile.encode(golden.REPOSITORY_VALUE) == golden.REPOSITORY
+
+
+def test_mark() -> None:
+    assert mark.decode(golden.MARK, "here") == golden.MARK_VALUE
+    assert mark.encode(golden.MARK_VALUE) == golden.MARK
 
 
 def test_hash_table_root() -> None:

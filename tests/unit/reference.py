@@ -142,3 +142,24 @@ def punch(image: bytearray, offset: int, length: int) -> None:
 
 
 zero_range = punch
+
+
+def judge_file(data: bytes, capacity: int, blocks: list[int], expected: bytes) -> tuple[list[int], list[bytes], int]:
+    """What ext/judge.pyx says of some blocks of a file that holds `data`: verdicts (0 sound, 1 zeros as expected, 2
+    wrong, 3 the file ends before), hashes of what is there, and how much of the file was read."""
+    verdicts, hashes, read = [], [], 0
+    for row, block in enumerate(blocks):
+        start = block * BLOCK
+        length = min(BLOCK, capacity - start)
+        piece, wanted = data[start : start + length], expected[row * 16 : row * 16 + 16]
+        read += len(piece)
+        if len(piece) < length:
+            verdicts.append(3)
+            hashes.append(ZERO_ENTRY)
+            continue
+        hashes.append(block_hash(piece))
+        if hashes[-1] != wanted:
+            verdicts.append(2)
+        else:
+            verdicts.append(1 if wanted == ZERO_ENTRY else 0)
+    return verdicts, hashes, read

@@ -128,6 +128,8 @@ quiesce = "require"
 full_compare = "error"
 snapshot_name = "ours"
 max_snapshot_age = "6h"
+spool = "/var/spool/warmspare"
+spool_size = "1.5TiB"
 level = "auto"
 disks = {include = ["hard disk 1", 2003]}
 [limits]
@@ -146,6 +148,8 @@ per_host = 3
     policy = other.policy
     assert (policy.quiesce, policy.full_compare, policy.snapshot_name) == ("require", "error", "ours")
     assert (policy.level, policy.max_snapshot_age_s, policy.rpo_s) == (None, 21600, 5400)
+    assert (policy.spool, policy.spool_bytes) == (Path("/var/spool/warmspare"), 3 << 39)
+    assert (first.policy.spool, first.policy.spool_bytes) == (None, None)
     assert policy.disks.takes(key=7, label="Hard Disk 1", path="") and policy.disks.takes(key=2003, label="", path="")
     assert not policy.disks.takes(key=7, label="Hard disk 2", path="") and other.find.several
     assert (got.limits.vms_at_once, got.limits.per_host) == (9, 3)
@@ -170,6 +174,9 @@ per_host = 3
         (vm("level = 10"), "neither a number from 1 to 9"),
         (vm("level = true"), "neither a number from 1 to 9"),
         (vm('state = "state"'), "not absolute"),
+        (vm('spool = "spool"'), "not absolute"),
+        (vm('spool_size = "200"'), r"a size was expected, not '200' .*write it as \"200GB\""),
+        (vm('spool_size = "1MB"'), "from 16MiB to 1024TiB"),
         (vm('snapshot_name = ""'), "the text is empty"),
         (vm(f'snapshot_name = "{"x" * 81}"'), "at most 80 characters"),
         (vm('snapshot_name = "a\\nb"'), "control characters"),

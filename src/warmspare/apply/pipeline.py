@@ -17,8 +17,8 @@ import msgspec
 from warmspare.apply.damage import Damage
 from warmspare.apply.merge import Merge
 from warmspare.apply.rebuild import BATCH_BLOCKS, Rebuilder
-from warmspare.apply.replica import Mark, Replica, ReplicaDisk
-from warmspare.errors import ConfigError, IntegrityError, NotFoundError, StoreError
+from warmspare.apply.replica import Replica
+from warmspare.errors import ConfigError, IntegrityError, LeaseError, NotFoundError, StoreError, WarmspareError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.point import Disk
 from warmspare.observe.events import Events, Meter
@@ -26,6 +26,7 @@ from warmspare.repository import tables
 from warmspare.repository.chain import Point, PointId, Repository, open_repository
 from warmspare.repository.objects import manifest_of
 from warmspare.state.files import local_io
+from warmspare.state.replica import Mark, ReplicaDisk
 from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.store.base import Store
 from warmspare.store.threads import Threads, in_thread
@@ -91,7 +92,7 @@ class Apply:
     async def follow(self, poll_s: float = POLL_S) -> None:
         """Keep the replica at the newest restore point until cancelled; each new point ends in `apply.done`.
 
-        An outage of the store is waited out; every other error ends it.
+        An outage of the store is waited out, and so is a drill of the replica; every other error ends it.
         """
         repository = await self._repository()
         target = await self._choose(repository, None)
@@ -106,7 +107,7 @@ class Apply:
                     else:
                         await self._same(repository, replica)
                     first = False
-                except* StoreError as group:
+                except* (StoreError, LeaseError) as group:
                     error = _first(group)
                     if not error.retryable:
                         raise
@@ -144,6 +145,10 @@ class Apply:
             pass
 
     async def _walk(self, repository: Repository, replica: Replica, target: int, *, explicit: bool) -> ApplyResult:
+        with replica.moving_lock():
+            return await self._moved(repository, replica, target, explicit=explicit)
+
+    async def _moved(self, repository: Repository, replica: Replica, target: int, *, explicit: bool) -> ApplyResult:
         start = replica.at
         self._meter.restart()
         self._rebuilt = 0
@@ -379,9 +384,9 @@ def _damaged(replica: Replica) -> bool:
     return bool(replica.record and any(disk.damaged for disk in replica.record.disks))
 
 
-def _first(group: BaseExceptionGroup[StoreError]) -> StoreError:
+def _first(group: BaseExceptionGroup[WarmspareError]) -> WarmspareError:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, StoreError)
+    assert isinstance(error, WarmspareError)
     return error

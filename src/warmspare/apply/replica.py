@@ -20,53 +20,22 @@ from warmspare.errors import ConfigError, IntegrityError, LeaseError, StoreError
 from warmspare.format.point import Disk, RestorePoint
 from warmspare.model import SPAN_BYTES
 from warmspare.repository.chain import PointId, Repository
-from warmspare.state.files import io_error, local_io, locked, pwrite_all, read_record, sync_directory, write_record
+from warmspare.state.files import io_error, local_io, locked, pwrite_all, sync_directory, write_record
+from warmspare.state.replica import (
+    BESIDE,
+    RECORD,
+    STATE,
+    WHAT,
+    Mark,
+    ReplicaDisk,
+    ReplicaPlace,
+    ReplicaRecord,
+    mode_of,
+)
 from warmspare.state.table import HashTable
 from warmspare.store import layout
 
-WHAT = "the replica"
-STATE = "the replica's state"
-BESIDE = ".warmspare"
-RECORD = "replica.json"
 ZERO_STEP_BYTES = 1 << 30
-
-
-class Mark(msgspec.Struct, frozen=True):
-    """A restore point as the record names it."""
-
-    sequence: int
-    sha256: str
-
-    @property
-    def id(self) -> PointId:
-        return PointId(self.sequence, self.sha256)
-
-
-class ReplicaDisk(msgspec.Struct, frozen=True):
-    """One disk. path: relative to the target's directory, fixed when the file is made; absolute for a device.
-
-    damaged: [start, count) runs of blocks that may not be what the hash table says.
-    """
-
-    id: str
-    path: str
-    capacity_bytes: int
-    damaged: list[tuple[int, int]] = []
-
-
-class ReplicaRecord(msgspec.Struct, frozen=True):
-    """at: the restore point the replica holds (None: nothing yet). moving: the one it is on its way to."""
-
-    format: int
-    repository: str
-    uri: str
-    vm: str
-    at: Mark | None = None
-    moving: Mark | None = None
-    disks: list[ReplicaDisk] = []
-
-    def disk(self, disk_id: str) -> ReplicaDisk | None:
-        return next((disk for disk in self.disks if disk.id == disk_id), None)
 
 
 class Replica:
@@ -80,33 +49,26 @@ class Replica:
     ) -> None:
         """disks: how many there are to be; several make the target a directory if nothing stands there."""
         self.target, self._vm, self._repository, self._initialize = target, vm, repository, initialize
-        try:
-            mode = target.stat().st_mode
-        except FileNotFoundError:
-            mode = 0
+        mode = mode_of(target)
+        if not mode:
             if not target.parent.is_dir():
                 raise ConfigError(
                     "the replica can't be made: its directory does not exist",
                     where=str(target.parent),
                     hint="make it or check --to",
-                ) from None
+                )
             if disks > 1 and not (target.with_name(target.name + BESIDE) / RECORD).exists():
                 with local_io(WHAT, target):
                     target.mkdir(exist_ok=True)
                     sync_directory(target.parent)
                 mode = stat.S_IFDIR
-        except OSError as error:
-            raise io_error(error, WHAT, target) from error
-        self.device, self._is_directory = stat.S_ISBLK(mode), stat.S_ISDIR(mode)
+        self._place = ReplicaPlace(target, mode, state)
+        self.device, self._is_directory = self._place.device, self._place.is_directory
         if mode and not (self.device or self._is_directory or stat.S_ISREG(mode)):
             raise ConfigError(
                 "a replica is a file, a directory or a block device and this is none of them", where=str(target)
             )
-        if self.device and state is None:
-            state = Path("/var/lib/warmspare/replicas") / layout.encode_name(str(target.resolve()))
-        beside = target / BESIDE if self._is_directory else target.with_name(target.name + BESIDE)
-        self.state = state or beside
-        self._record_path = self.state / RECORD
+        self.state, self._record_path = self._place.state, self._place.record_path
         self.record: ReplicaRecord | None = None
 
     @contextlib.contextmanager
@@ -117,7 +79,7 @@ class Replica:
         """
         if not self._record_path.exists():
             self._refuse_foreign_state()
-        with locked(self.state / "lock", STATE) as mine:
+        with locked(self._place.lock_path, STATE) as mine:
             if not mine:
                 raise LeaseError(
                     "another apply is working on this replica",
@@ -125,7 +87,7 @@ class Replica:
                     hint="wait for it to end",
                     retryable=True,
                 )
-            self.record = read_record(self._record_path, ReplicaRecord, STATE)
+            self.record = self._place.read()
             if self.record:
                 self._demand_ours(self.record)
             elif self._record_path.exists():
@@ -139,8 +101,22 @@ class Replica:
             finally:
                 if self.record is None:  # nothing was begun: leave no trace
                     with contextlib.suppress(OSError):
-                        (self.state / "lock").unlink()
+                        self._place.still_path.unlink(missing_ok=True)
+                        self._place.lock_path.unlink()
                         self.state.rmdir()
+
+    @contextlib.contextmanager
+    def moving_lock(self) -> Iterator[None]:
+        """Nobody else reads the replica for as long as the block runs. LeaseError if someone does."""
+        with locked(self._place.still_path, STATE) as mine:
+            if not mine:
+                raise LeaseError(
+                    "a drill or a readiness check is reading this replica",
+                    where=str(self.target),
+                    hint="wait for it to end",
+                    retryable=True,
+                )
+            yield
 
     def _refuse_foreign_state(self) -> None:
         if self.state.exists() and not self.state.is_dir():
@@ -188,11 +164,11 @@ class Replica:
 
     @property
     def at(self) -> PointId | None:
-        return self.record.at.id if self.record and self.record.at else None
+        return _point(self.record.at) if self.record else None
 
     @property
     def moving(self) -> PointId | None:
-        return self.record.moving.id if self.record and self.record.moving else None
+        return _point(self.record.moving) if self.record else None
 
     # files
 
@@ -261,8 +237,7 @@ class Replica:
 
     def path(self, place: ReplicaDisk) -> Path:
         """Where a disk's file or device is."""
-        home = self.target if self._is_directory else self.target.parent
-        return home / place.path
+        return self._place.path(place)
 
     def table(self, disk_id: str) -> HashTable:
         return HashTable(self.state / "disks" / layout.encode_name(disk_id) / "table")
@@ -334,3 +309,7 @@ class Replica:
             if not native.zero_range(fd, at, end - at):
                 for offset in range(at, end, SPAN_BYTES):
                     pwrite_all(fd, zeros[: end - offset], offset)
+
+
+def _point(mark: Mark | None) -> PointId | None:
+    return PointId(mark.sequence, mark.sha256) if mark else None

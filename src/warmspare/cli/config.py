@@ -135,7 +135,8 @@ def _vm_fields(vm: Vm) -> dict[str, Any]:
         "exclude": [pattern.written for pattern in policy.disks.exclude],
         "quiesce": policy.quiesce, "full_compare": policy.full_compare, "snapshot_name": policy.snapshot_name,
         "level": policy.level, "state": _text(policy.state), "rpo_s": policy.rpo_s,
-        "max_snapshot_age_s": policy.max_snapshot_age_s,
+        "max_snapshot_age_s": policy.max_snapshot_age_s, "spool": _text(policy.spool),
+        "spool_bytes": policy.spool_bytes,
     }  # fmt: skip
 
 
@@ -212,6 +213,11 @@ def _policy_words(vm: Vm) -> str:
     ]
     if policy.max_snapshot_age_s is not None:
         parts.append(f"snapshots at most {_span(policy.max_snapshot_age_s)} old")
+    if policy.spool is not None:
+        from warmspare.cli.wording import size
+
+        room = f"up to {size(policy.spool_bytes)} of packs" if policy.spool_bytes is not None else "packs"
+        parts.append(f"{room} wait in {policy.spool}")
     if policy.state is not None:
         parts.append(f"state in {policy.state}")
     return ", ".join(parts)

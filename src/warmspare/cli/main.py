@@ -9,7 +9,23 @@ from typing import Annotated, Any
 import typer
 
 from warmspare import __version__
-from warmspare.cli import apply, config, copy, demo, doctor, failback, failover, points, stage, sync, vms
+from warmspare.cli import (
+    apply,
+    audit,
+    config,
+    copy,
+    demo,
+    doctor,
+    drill,
+    failback,
+    failover,
+    points,
+    prune,
+    recover,
+    stage,
+    sync,
+    vms,
+)
 from warmspare.cli.output import JsonOutput, complain, error_event
 from warmspare.errors import ConfigError
 
@@ -27,12 +43,16 @@ app.command("apply")(apply.apply)
 app.command("copy")(copy.copy)
 app.command("stage")(stage.stage)
 app.command("points")(points.points)
+app.command("prune")(prune.prune)
 app.command("vms")(vms.vms)
 app.command("failover")(failover.failover)
 app.command("failback-done")(failback.done)
 app.command("failback-export")(failback.export)
 app.command("doctor")(doctor.doctor)
+app.command("drill")(drill.drill)
 app.command("demo")(demo.demo)
+app.add_typer(audit.app, name="audit")
+app.add_typer(recover.app, name="recover")
 app.add_typer(config.app, name="config")
 
 # The parser's own errors share a base that typer does not export.

@@ -102,6 +102,7 @@ async def _sync(found: Found, how: How, events: Events, meter: Meter) -> int:
     from warmspare.cli.run import retrying
     from warmspare.store.opening import open_store
     from warmspare.sync.pipeline import Sync
+    from warmspare.sync.spool import SpoolPlace
     from warmspare.sync.survey import survey
     from warmspare.vsphere.protect import VsphereMachine
 
@@ -121,8 +122,13 @@ async def _sync(found: Found, how: How, events: Events, meter: Meter) -> int:
             limit = how.limit or repository.limit.rate(time.localtime())
             return planned(machine, looked, events, limit=limit, rpo_s=policy.rpo_s)
         with kept(store, how.limit, repository.limit) as target:
+            spool = SpoolPlace(policy.spool, policy.spool_bytes) if policy.spool else None
             async with late(events, machine.vm_name, policy.rpo_s):
-                result = await Sync(target, machine, root, events, level=number, meter=meter).run()
+                sync = Sync(
+                    target, machine, root, events, level=number, meter=meter, spool=spool,
+                    max_snapshot_age_s=policy.max_snapshot_age_s,
+                )  # fmt: skip
+                result = await sync.run()
     finally:
         await store.close()
     return finished(machine, result, events)

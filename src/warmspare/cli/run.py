@@ -87,7 +87,7 @@ async def _supervised(work: Work, events: Events, meter: Meter, names: tuple[str
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
     try:
-        async with ticking(events, meter, names, period_s):
+        async with ticking(events, meter, names, period_s) if names else contextlib.nullcontext():
             return await work(events, meter)
     except asyncio.CancelledError:
         if not interrupted:

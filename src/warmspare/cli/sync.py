@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from warmspare.source.base import DiskInput, Source
     from warmspare.source.given import GivenDisks
     from warmspare.store.base import Store
+    from warmspare.sync.spool import SpoolPlace
 
 VDDK_SCHEME = "vddk://"
 
@@ -60,6 +61,12 @@ def sync(
         typer.Option("--vddk", metavar="DIR", help="VMware's VDDK, unpacked: reads the disks given as vddk:///PATH."),
     ] = None,
     limit: options.Limit = None,
+    spool: Annotated[
+        Path | None, typer.Option("--spool", metavar="DIR", help="Where what was read waits for a thin link.")
+    ] = None,
+    spool_size: Annotated[
+        str | None, typer.Option("--spool-size", metavar="SIZE", help="The most that may wait there: 200GB, or 1.5TiB.")
+    ] = None,
     endpoint_url: options.Endpoint = None,
     json: options.Json = False,
     debug: options.Debug = False,
@@ -79,7 +86,7 @@ plan.__doc__ = "Say what a sync with the same arguments would send, and how long
 def _execute(
     *, disks: list[str] | None, vm: list[str] | None, all_vms: bool, repo: str | None, config: Path | None,
     extents: list[Path] | None, state: Path | None, level: str, vddk: Path | None, limit: str | None,
-    endpoint_url: str | None, json: bool, debug: bool, only_plan: bool,
+    spool: Path | None, spool_size: str | None, endpoint_url: str | None, json: bool, debug: bool, only_plan: bool,
 ) -> int:  # fmt: skip
     from warmspare.cli.run import execute, retrying
 
@@ -88,9 +95,10 @@ def _execute(
 
         number, bytes_s = parse_level(level or "auto"), parse_limit(limit)
         if not disks:
-            if repo or extents or vddk or endpoint_url:
+            if repo or extents or vddk or endpoint_url or spool or spool_size:
                 raise ConfigError(
-                    "--repo, --extents, --vddk and --endpoint-url go with disks, and none was given",
+                    "--repo, --extents, --vddk, --spool, --spool-size and --endpoint-url go with disks, and none was "
+                    "given",
                     hint="the configuration has them for its VMs; see `warmspare config example`",
                 )
             if bool(vm) == all_vms:
@@ -109,6 +117,7 @@ def _execute(
         from warmspare.source.given import GivenDisks
         from warmspare.store.opening import open_store
 
+        place = spool_place(spool, spool_size)
         store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
         try:
             with kept(store, bytes_s) as target:
@@ -116,7 +125,7 @@ def _execute(
                 root = state or options.state_root()
                 if only_plan:
                     return await _plan(target, machine, root, number, bytes_s, events, meter)
-                return await _sync(target, machine, root, number, events, meter)
+                return await _sync(target, machine, root, number, place, events, meter)
         finally:
             await store.close()
 
@@ -124,13 +133,14 @@ def _execute(
 
 
 async def _sync(
-    store: Store, machine: GivenDisks, state: Path, level: int | None, events: Events, meter: Meter
-) -> int:
+    store: Store, machine: GivenDisks, state: Path, level: int | None, spool: SpoolPlace | None, events: Events,
+    meter: Meter,
+) -> int:  # fmt: skip
     from warmspare.cli.finished import finished
     from warmspare.sync.pipeline import Sync
 
     try:
-        result = await Sync(store, machine, state, events, level=level, meter=meter).run()
+        result = await Sync(store, machine, state, events, level=level, meter=meter, spool=spool).run()
     finally:
         await machine.close()
     return finished(machine, result, events)
@@ -156,6 +166,21 @@ def parse_level(text: str) -> int | None:
     if text in [str(n) for n in range(1, 10)]:
         return int(text)
     raise ConfigError(f"the level {text!r} is neither a number from 1 to 9 nor auto", where="--level")
+
+
+def spool_place(directory: Path | None, size: str | None) -> SpoolPlace | None:
+    """Of --spool and --spool-size. ConfigError for a size that is none, or that nothing has."""
+    from warmspare.config import values
+    from warmspare.sync.spool import SpoolPlace
+
+    if directory is None:
+        if size is not None:
+            raise ConfigError("--spool-size bounds a spool, and none is given", hint="name its directory with --spool")
+        return None
+    try:
+        return SpoolPlace(directory.absolute(), None if size is None else values.size(size))
+    except ConfigError as error:
+        raise ConfigError(error.what, where="--spool-size", hint=error.hint) from None
 
 
 def split_disk(text: str) -> tuple[str, str]:

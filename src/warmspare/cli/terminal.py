@@ -19,6 +19,8 @@ _LOUD = {
     "store.retry": "yellow",
     "failover.note": "yellow",
     "failover.missing": "bold red",
+    "audit.waiting": "yellow",
+    "report.wrong": "bold red",
     "error": "red",
 }
 _QUIET = dict.fromkeys(("sync.done", "apply.done", "copy.done", "failover.done", "export.done"), "bold green")
@@ -45,7 +47,7 @@ class TerminalOutput:
         if event["event"] == "progress":
             self._show(event)
             return
-        if event["event"] in ("sync.done", "sync.failed", "apply.done", "copy.done"):
+        if event["event"] in ("sync.done", "sync.failed", "apply.done", "copy.done", "audit.done"):
             self._stop(event.get("vm_name", ""))
         text = sentence(event)
         if text:

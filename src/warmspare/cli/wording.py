@@ -83,18 +83,64 @@ def _copy_done(e: Event) -> str:
     )
 
 
+def _reports_verified(e: Event) -> str:
+    if not e["count"]:
+        return f"no audit reports in {e['directory']}"
+    state = f"{e['wrong']} WRONG" if e["wrong"] else "whole and unchanged"
+    return f"{e['count']} audit reports in {e['directory']}: {state}" + (
+        f"; the newest has SHA-256 {e['sha256']}" if e["sha256"] else ""
+    )
+
+
+def _check_done(e: Event) -> str:
+    stops = "nothing was found that" if not e["stops"] else f"{e['stops']} things were found that"
+    return f"{stops} will stop {e['vm']!r} from starting in EC2; warnings: {e['warnings']}, notes: {e['notes']}"
+
+
+def _drill_start(e: Event) -> str:
+    firmware = e["firmware"].upper()
+    return (
+        f"starting {e['vm']!r} at restore point {e['point']} from an overlay of {e['replica']}: {firmware}, "
+        f"disks on {e['controller']}, {e['cpus']} CPU, {e['memory_mib']} MiB, no network; "
+        f"{duration(e['timeout_seconds'])} at most"
+    )
+
+
+def _drill_done(e: Event) -> str:
+    verdict = f"PASSED: up after {duration(e['boot_seconds'])}" if e["passed"] else "FAILED"
+    replica = "as it was" if e["untouched"] else "CHANGED"
+    return f"drill {verdict}; {e['reason']}; the replica is {replica}; evidence in {e['evidence']}"
+
+
+def _prune_done(e: Event) -> str:
+    verb = "removed" if e["removed"] else "would be removed with --yes"
+    return (
+        f"{e['objects']} objects of {size(e['bytes'])} and {e['uploads']} unfinished uploads {verb}; "
+        f"{e['objects_kept']} that no restore point names stay: a sync may still use them"
+    )
+
+
 _WORDS: dict[str, Callable[[Event], str | None]] = {
     "sync.start": lambda e: (
         f"syncing {e['vm']!r} to {e['repository']}: restore point {e['sequence']}"
         + (f" after {e['parent']}" if e["parent"] else ", the first")
     ),
     "sync.recovered": lambda e: (
-        f"the last run died after it had published {e['point']}; going on from there"
+        f"the last run ended early, but its restore point {e['point']} is published; going on from there"
         if e["published"]
         else "the last run ended before it published; "
         + (f"{e['packs_kept']} packs that it sent are used again" if e["packs_kept"] else "it had sent no whole pack")
     ),
+    "sync.completing": lambda e: (
+        f"the last run had read everything for restore point {e['sequence']} at {e['created']}; sending the rest of it"
+    ),
+    "spool.full": lambda e: f"the spool {e['directory']} is full: reading goes no faster than the link from here on",
     "sync.resumed": lambda e: f"disk {e['disk']}: {size(e['bytes_reused'])} were in the store already",
+    "sync.anew": lambda e: f"disk {e['disk']}: {size(e['bytes'])} are read and sent again, as an audit asked for",
+    "sync.snapshot_renewed": lambda e: (
+        f"the snapshot was let go after {duration(e['seconds'])}; going on at another one number "
+        f"{e['passes']}), {size(e['bytes_left'])} to read"
+    ),
     "sync.done": _sync_done,
     "sync.late": lambda e: f"{duration(e['seconds'])} have passed, half of the RPO of {duration(e['rpo_seconds'])}",
     "plan.done": _plan_done,
@@ -114,7 +160,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     ),
     "disk.start": lambda e: _disk_start(e),
     "apply.point": lambda e: f"at restore point {e['point']} of {e['created']}",
-    "apply.waiting": lambda e: f"waiting for the store: {e['message']}",
+    "apply.waiting": lambda e: f"waiting: {e['message']}",
     "apply.done": _apply_done,
     "copy.start": _copy_start,
     "copy.point": lambda e: f"{e['vm']}: restore point {e['point']} of {e['created']} is copied",
@@ -173,6 +219,20 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "state.damaged": lambda e: f"disk {e['disk']}: the local {e['what']} was damaged and is being learned again",
     "unprotected": lambda e: f"UNPROTECTED: disk {e['disk']} is {e['reason']}",
     "finding": lambda e: f"FINDING on {_subject(e)}: {_place(e)}{e['message']}",
+    "audit.start": lambda e: (
+        f"auditing {e['subject']}"
+        + (f" against restore point {e['point']} of {e['vm']!r}: {size(e['bytes_total'])}" if e["point"] else "")
+        + (f"; going on with the audit that began {e['resumed']}" if e["resumed"] else "")
+    ),
+    "audit.point": lambda e: f"the replica went on to restore point {e['point']} of {e['created']}; judging by that",
+    "audit.waiting": lambda e: str(e["message"]),
+    "check.done": _check_done,
+    "drill.start": _drill_start,
+    "drill.waiting": lambda e: f"{duration(e['seconds'])} since power-on: {e['line'] or 'the serial port is silent'}",
+    "drill.note": lambda e: f"note: {e['message']}",
+    "drill.done": _drill_done,
+    "report.wrong": lambda e: f"WRONG: {e['report']} {e['message']}",
+    "reports.verified": _reports_verified,
     "progress": progress,
 }
 

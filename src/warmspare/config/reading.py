@@ -34,7 +34,8 @@ T = TypeVar("T")
 DEFAULT_TRANSPORT = ("nbdssl", "nbd")
 
 _POLICY = (
-    "disks", "quiesce", "full_compare", "snapshot_name", "level", "state", "rpo", "max_snapshot_age",
+    "disks", "quiesce", "full_compare", "snapshot_name", "level", "state", "rpo", "max_snapshot_age", "spool",
+    "spool_size",
 )  # fmt: skip
 _FIND: tuple[FindBy, ...] = get_args(FindBy)
 _VDDK = ("vddk", "vddk_config", "transport")
@@ -270,6 +271,8 @@ class Reading:
             state=table.take("state", values.path, base.state),
             rpo_s=table.take("rpo", values.duration, base.rpo_s),
             max_snapshot_age_s=table.take("max_snapshot_age", values.duration, base.max_snapshot_age_s),
+            spool=table.take("spool", values.path, base.spool),
+            spool_bytes=table.take("spool_size", values.size, base.spool_bytes),
         )
 
     def _disks(self, table: Table, base: DiskSelection) -> DiskSelection:

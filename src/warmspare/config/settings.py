@@ -80,7 +80,8 @@ class Policy:
     """How a VM is protected.
 
     level: zstd's, None to follow the bottleneck. state: None for the usual directory of this user.
-    max_snapshot_age_s: None for no bound.
+    max_snapshot_age_s: None for no bound. spool: where packs wait for the link, None: nowhere. spool_bytes: of all that
+    waits there, None for all that the file system has.
     """
 
     disks: DiskSelection = field(default_factory=DiskSelection)
@@ -91,6 +92,8 @@ class Policy:
     state: Path | None = None
     rpo_s: int = 900
     max_snapshot_age_s: int | None = None
+    spool: Path | None = None
+    spool_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

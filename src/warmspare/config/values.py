@@ -23,9 +23,14 @@ NAME_CHARS = 80  # vCenter's limit for names
 
 _UNITS_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _RATES_BYTES = {"kbit": 125, "mbit": 125_000, "gbit": 125_000_000, "kB": 1000, "MB": 1_000_000, "GB": 1_000_000_000}
+_SIZES_BYTES = {
+    "MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
+}  # fmt: skip
 _DURATION = re.compile(r"(?:[0-9]{1,9}[dhms])+")
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([kmg]bit|kB|MB|GB)")
+_SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([MGT]i?B)")
 _SLOWEST, _FASTEST = 8_000, 12_500_000_000  # 64kbit: leases and the like must get through; 100gbit
+_SMALLEST, _LARGEST = 16 << 20, 1 << 50
 _LONGEST_S = 366 * 86400
 _HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -118,6 +123,20 @@ def rate(value: object) -> float:
     if not _SLOWEST <= bytes_s <= _FASTEST:
         raise ConfigError("a rate must be from 64kbit to 100gbit")
     return bytes_s
+
+
+def size(value: object) -> int:
+    """Bytes of `200GB` or `1.5TiB`: MB, GB and TB are decimal, MiB, GiB and TiB binary."""
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        given = repr(value[:40]) if isinstance(value, str) else kind(value)
+        raise ConfigError(
+            f"a size was expected, not {given}", hint='write it as "200GB" or "1.5TiB": MB, GB, TB, MiB, GiB or TiB'
+        )
+    count = int(float(match[1]) * _SIZES_BYTES[match[2]])
+    if not _SMALLEST <= count <= _LARGEST:
+        raise ConfigError("a size must be from 16MiB to 1024TiB")
+    return count
 
 
 def level(value: object) -> int | None:

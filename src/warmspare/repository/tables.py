@@ -48,7 +48,7 @@ async def rebuild(repository: Repository, disk_id: str, head: Point, table: Hash
     if disk is None:
         raise ValueError(f"disk {disk_id} is not in restore point {head.id.label}")
     await in_thread(table.reset)
-    base, path = await _path(repository, disk, head)
+    base, path = await since_checkpoint(repository, disk, head)
     if base and disk.checkpoint:
         entry = base.record.disk(disk_id)
         assert entry
@@ -65,7 +65,7 @@ async def rebuild(repository: Repository, disk_id: str, head: Point, table: Hash
     await in_thread(table.commit, head.id.sha256, disk.capacity_bytes)
 
 
-async def _path(repository: Repository, disk: Disk, head: Point) -> tuple[Point | None, list[Point]]:
+async def since_checkpoint(repository: Repository, disk: Disk, head: Point) -> tuple[Point | None, list[Point]]:
     """(the point of the checkpoint, the points after it), newest first; no checkpoint: all the disk is in."""
     path: list[Point] = []
     async for point in repository.ancestors(head):

@@ -99,13 +99,14 @@ class Opened:
 
     unprotected: (name, reason) of disks that can't be protected. excluded: of those that the user left out: they
     stand in the restore point too, but are no reason to warn each time. hardware: what recovery needs to know, as JSON
-    takes it.
+    takes it. taken_s: since when the moment is held, by time.monotonic(); None where holding it costs nothing.
     """
 
     disks: list[DiskInput]
     unprotected: list[tuple[str, str]] = field(default_factory=list)
     excluded: list[tuple[str, str]] = field(default_factory=list)
     hardware: dict[str, Any] = field(default_factory=dict)
+    taken_s: float | None = None
 
 
 class Machine(Protocol):
@@ -116,11 +117,15 @@ class Machine(Protocol):
     readable_again: bool  # whether its disks can be read once more after `all_read`
 
     async def open(self, last: LastPoint | None) -> Opened:
-        """Make a moment of all disks (a snapshot) and open them. SourceError; then nothing stays open or behind."""
+        """Make a moment of all disks (a snapshot) and open them. SourceError; then nothing stays open or behind.
+
+        Where the moment is held (`Opened.taken_s`) it may be called again after `close`, for a later one. last: of the
+        last restore point, or in its words of the moment before.
+        """
         ...
 
     async def all_read(self) -> None:
-        """Every byte was read: the moment may go, while the last bytes are still being sent."""
+        """No byte more will be read: the moment may go, while the last bytes are still being sent."""
         ...
 
     async def close(self) -> None:

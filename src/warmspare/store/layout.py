@@ -6,6 +6,7 @@ vms/<vm>/points/<seq:010d>.json
 vms/<vm>/manifests/<run>/<disk index:03d>.manifest
 vms/<vm>/packs/<run>/<number:06d>.pack
 vms/<vm>/tables/<run>/<disk index:03d>.table
+vms/<vm>/marks/<seq:010d>-<16 hex digits>.json
 vms/<vm>/lease.json
 vms/<vm>/failover.json
 ```
@@ -139,6 +140,16 @@ def pack_key(vm: str, run: str, number: int) -> str:
 def table_key(vm: str, run: str, index: int) -> str:
     """The checkpoint of the hash table that a run wrote for its index-th disk."""
     return f"vms/{vm}/tables/{run}/{_number(index, 3)}.table"
+
+
+def marks_prefix(vm: str) -> str:
+    """What the keys of a VM's marks start with."""
+    return f"vms/{vm}/marks/"
+
+
+def mark_key(vm: str, seq: int, token: str) -> str:
+    """A mark made when that restore point was the newest. token: 16 hex digits."""
+    return f"{marks_prefix(vm)}{_number(seq, 10)}-{token}.json"
 
 
 def run_prefixes(vm: str, run: str) -> tuple[str, ...]:

@@ -10,11 +10,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from warmspare.errors import StoreError
 from warmspare.format import tablefile
 from warmspare.format.manifest import Header, PackRef
-from warmspare.format.point import Checkpoint, Disk, ObjectRef
-from warmspare.model import PAGE_BYTES
+from warmspare.format.point import Checkpoint, Disk
+from warmspare.model import BLOCK_PAGES, PAGE_BYTES, Extents
 from warmspare.observe.events import Events, Meter
 from warmspare.repository import tables
 from warmspare.repository.chain import Point
@@ -24,15 +26,18 @@ from warmspare.state.table import TableDamagedError
 from warmspare.store import layout
 from warmspare.store.base import Store
 from warmspare.store.threads import in_thread
+from warmspare.sync import carry, merge
+from warmspare.sync.carry import Carried
 from warmspare.sync.filter import PageFilter, Untracked
 from warmspare.sync.index import ManifestFile
 from warmspare.sync.journal import PageLog
 from warmspare.sync.local import DiskState, LocalState, commit_pages
+from warmspare.sync.passes import Moment
 from warmspare.sync.plan import Plan
 from warmspare.sync.resume import Resume
+from warmspare.sync.sealed import file_ref
 from warmspare.sync.sent import SentLog
 from warmspare.sync.transfer import Codec, Target, Transfer
-from warmspare.sync.upload import upload_file
 
 MAX_FINDING_EVENTS = 100
 # A checkpoint costs 16 bytes a block; one is due when the manifests since the last outweigh it twice over.
@@ -43,7 +48,8 @@ WHAT = "the state directory"
 
 @dataclass(slots=True)
 class Run:
-    """What the disks of a run share. vm: as people call it. id: 16 bytes. numbers: of packs. findings: so far."""
+    """What the disks of a run share. store: where packs go. vm: as people call it. id: 16 bytes. numbers: of packs.
+    pack_bytes: their size. findings: so far."""
 
     store: Store
     vm: str
@@ -54,21 +60,28 @@ class Run:
     events: Events
     meter: Meter
     numbers: Iterator[int]
+    pack_bytes: Callable[[], int]
     findings: int = 0
 
 
 class DiskRun:
     """Disk number `index` of a run. before: the disk as the head has it. state: open, and at the head. resume: what
-    earlier runs have sent."""
+    earlier runs have sent. carried: what earlier passes of this sync leave, and the plan does not read again.
+
+    left: what of the plan was not looked at; None before `transfer`.
+    """
 
     def __init__(
         self, run: Run, index: int, given: DiskInput, state: DiskState, before: Disk | None, todo: Plan,
-        resume: Resume | None,
+        resume: Resume | None, carried: Carried | None = None,
     ) -> None:  # fmt: skip
         self._run, self._index, self._state, self._before, self._resume = run, index, state, before, resume
+        self._carried = carried
         self.given, self.plan = given, todo
+        self.left: Extents | None = None
         self._name = given.source.name
         self._files = ExitStack()
+        self._stays = merge.Stays()
         self.changed_blocks = 0
 
     def close(self) -> None:
@@ -81,49 +94,114 @@ class DiskRun:
         """Those that the manifest names, once it is finished."""
         return self._manifest.reader().packs
 
-    async def transfer(self, workers: Codec, all_read: Callable[[], bool]) -> None:
-        """Read, filter, send. all_read: called when every byte was read; whether it may still be read again."""
+    @property
+    def done(self) -> bool:
+        """Whether all of the plan was looked at, and what must be is in the store."""
+        return self.left is not None and not len(self.left)
+
+    @property
+    def left_bytes(self) -> int:
+        """How much of the plan was not looked at."""
+        return (self.plan.read if self.left is None else self.left).total_bytes
+
+    async def transfer(self, workers: Codec, moment: Moment, *, last: bool) -> None:
+        """Read, filter, send. moment: the machine's; if it ends first, a part of the plan is left. last: whether this
+        disk is the last one."""
         run, source = self._run, self.given.source
         reason = self.given.reason or self.plan.reason
         run.events.emit(
             "disk.start", vm=run.vm, disk=self._name, capacity_bytes=source.capacity_bytes,
             bytes_total=self.plan.read.total_bytes, reason=reason,
         )  # fmt: skip
+        if self.plan.anew:
+            run.events.emit("sync.anew", vm=run.vm, disk=self._name, bytes=self.plan.anew.total_bytes)
         read, changed = run.meter.read_bytes, run.meter.changed_bytes
-        again = True
+        again, left = True, self.plan.read
+
+        def ended(not_read: Extents) -> None:
+            nonlocal again, left
+            again, left = moment.ended(last=last or len(not_read) > 0), not_read
+
+        if self._carried:
+            await in_thread(self._take_over, self._carried)
         for attempt in (1, 2):
-
-            def ended() -> None:
-                nonlocal again
-                again = all_read()
-
             try:
-                transfer = self._prepared(workers, ended)
+                transfer = self._prepared(workers, ended, moment.until_s)
+                moment.begin()
                 packs = await transfer.run()
                 self._manifest.finish(packs)
                 await in_thread(self._trim, packs)
-                await in_thread(self._stage)
+                if self._carried and self._carried.manifest:
+                    await in_thread(self._merge, self._carried.manifest)
+                if not len(left):
+                    await in_thread(self._stage)
                 break
             except* TableDamagedError as group:
                 # Found half-way: the packs sent so far stay unreferenced, which costs bytes and nothing else.
                 await self._mend(attempt == 1, again, group.exceptions[0])
-        self.changed_blocks = transfer.changed_blocks
+        self.changed_blocks = self._stays.blocks + transfer.changed_blocks
         if self._resume and self._resume.reused_pages:
             run.events.emit(
                 "sync.resumed", vm=run.vm, disk=self._name, bytes_reused=self._resume.reused_pages * PAGE_BYTES
             )
         self._log.sync()
+        self.left = left
         if self._state.pages.damaged_segments:
             run.events.emit(
                 "state.damaged", vm=run.vm, disk=self._name, what="page map",
                 segments=self._state.pages.damaged_segments,
             )  # fmt: skip
+        if not self.done:
+            return
         run.events.emit(
             "disk.done", vm=run.vm, disk=self._name, bytes_read=run.meter.read_bytes - read,
             bytes_changed=run.meter.changed_bytes - changed, blocks_changed=self.changed_blocks,
         )  # fmt: skip
 
-    def _prepared(self, workers: Codec, ended: Callable[[], None]) -> Transfer:
+    def _take_over(self, carried: Carried) -> None:
+        """The page log of the passes before goes on as this one's. A block that they recorded and that is looked at
+        again counts as unknown first: if it is by now what it was at the head, nothing is written down of it, and the
+        hashes of what it was meanwhile would be taken for the head's."""
+        path = self._run.local.journal.page_log_path(self._index)
+        if carried.pages:
+            with local_io(WHAT, path):
+                carried.pages.replace(path)
+        if carried.manifest is None:
+            return
+        log = PageLog(path)
+        try:
+            with carry.opened(carried.manifest) as older:
+                for blocks in merge.look(older, self.plan.read, self._stays):
+                    log.append(blocks, np.zeros((blocks.size, BLOCK_PAGES), dtype=np.uint64))
+        finally:
+            log.close()
+
+    def _merge(self, manifest: Path) -> None:
+        """With what the passes before recorded of blocks that this one did not look at."""
+        with carry.opened(manifest) as older:
+            self._manifest.rewrite(lambda fresh, out: merge.merge(older, self.plan.read, self._stays, fresh, out))
+
+    def leave(self, directory: Path) -> Carried:
+        """What there is for the next pass, its files in `directory`; closes the disk's."""
+        self.close()
+        given, todo, journal, before = self.given, self.plan, self._run.local.journal, self._carried
+        left = todo.read if self.left is None else self.left
+        manifest, pages = (before.manifest, before.pages) if before else (None, None)
+        if self.left is not None:
+            name = layout.encode_name(self._name)
+            manifest, pages = directory / f"{name}.manifest", directory / f"{name}.pages"
+            with local_io(WHAT, directory):
+                directory.mkdir(exist_ok=True)
+                journal.manifest_path(self._index).replace(manifest)
+                journal.page_log_path(self._index).replace(pages)
+        reason = given.reason or todo.reason
+        return Carried(
+            given.source.capacity_bytes, given.change_id, left, todo.reported, reason, manifest, pages
+        )  # fmt: skip
+
+    def _prepared(
+        self, workers: Codec, ended: Callable[[Extents], None], until_s: float | None
+    ) -> Transfer:
         run, source, journal = self._run, self.given.source, self._run.local.journal
         self._files.close()
         self._log: PageLog = journal.page_log(self._index)
@@ -138,10 +216,11 @@ class DiskRun:
         return Transfer(
             source, self.plan,
             PageFilter(
-                source.capacity_bytes, before, self._state.table, self._state.pages, self._log, self.plan.reported
+                source.capacity_bytes, before, self._state.table, self._state.pages, self._log, self.plan.reported,
+                self.plan.anew,
             ),
-            self._manifest, Target(run.store, run.vm_key, run.id, self._index, run.numbers),
-            workers, run.meter, self._untracked, ended, sent, self._resume,
+            self._manifest, Target(run.store, run.vm_key, run.id, self._index, run.numbers, run.pack_bytes),
+            workers, run.meter, self._untracked, ended, sent, self._resume, until_s,
         )  # fmt: skip
 
     def _trim(self, packs: list[PackRef]) -> None:
@@ -182,21 +261,20 @@ class DiskRun:
             )  # fmt: skip
 
     async def describe(self, sequence: int) -> Disk:
-        """Upload the manifest, and a checkpoint where one is due; the disk's entry in the record."""
+        """The disk's entry in the record. Its manifest, and a checkpoint where one is due, are in the journal then."""
         run, given, before = self._run, self.given, self._before
-        path = str(run.local.journal.manifest_path(self._index))
         key = layout.manifest_key(run.vm_key, run.id.hex(), self._index)
-        manifest = ObjectRef(key, *await upload_file(run.store, key, path, WHAT))
+        manifest = await in_thread(file_ref, key, run.local.journal.manifest_path(self._index))
         table, capacity = self._state.table, given.source.capacity_bytes
         root = await in_thread(table.staged_root, capacity)
         checkpoint = before.checkpoint if before else None
         weight = (before.manifest_bytes_since_checkpoint if before else 0) + manifest.bytes
         since = sequence - (checkpoint.sequence if checkpoint else 0)
         if weight > CHECKPOINT_RATIO * table.weight_bytes() or since >= CHECKPOINT_POINTS:
-            scratch = run.local.journal.directory / f"{self._index:03d}.table"
-            await in_thread(self._write_table, scratch)
+            path = run.local.journal.table_path(self._index)
+            await in_thread(self._write_table, path)
             key = layout.table_key(run.vm_key, run.id.hex(), self._index)
-            checkpoint = Checkpoint(sequence, ObjectRef(key, *await upload_file(run.store, key, str(scratch), WHAT)))
+            checkpoint = Checkpoint(sequence, await in_thread(file_ref, key, path))
             weight = 0
         return Disk(
             self._name, given.file_name or self._name, capacity, root, manifest, self.changed_blocks,
@@ -217,7 +295,7 @@ class DiskRun:
 
     def commit(self, generation: str) -> None:
         """Move the local state to the point that was published."""
-        if self._log.rows:
+        if not self._log.empty:
             commit_pages(self._state.pages, self._log, generation)
         else:
             self._state.pages.advance(generation)

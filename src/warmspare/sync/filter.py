@@ -31,6 +31,7 @@ from warmspare.model import (
 from warmspare.source.base import Hole, Span
 from warmspare.state.table import HashTable
 from warmspare.sync.journal import PageLog
+from warmspare.sync.marks import inside
 from warmspare.sync.pagemap import PageMap
 
 
@@ -64,7 +65,8 @@ class Filtered:
 
 class PageFilter:
     """One disk's filter. before_bytes: capacity at the parent, None if it had none. pages: None if the map
-    can't be trusted (then every page of a changed block is recorded). reported: what the tracker said."""
+    can't be trusted (then every page of a changed block is recorded). reported: what the tracker said. anew: what
+    is recorded whole, changed or not."""
 
     def __init__(
         self,
@@ -74,7 +76,9 @@ class PageFilter:
         pages: PageMap,
         log: PageLog,
         reported: Extents | None,
+        anew: Extents | None = None,
     ) -> None:
+        self._anew = anew
         self._capacity, self._before = capacity_bytes, before_bytes
         self._table, self._pages, self._log, self._reported = table, pages, log, reported
         self._trusted = before_bytes is not None
@@ -109,6 +113,10 @@ class PageFilter:
                 old_pages[blocks == self._odd_block] = 0
         else:
             old_pages = np.zeros((n, BLOCK_PAGES), dtype=np.uint64)
+        if self._anew is not None:
+            again = inside(blocks, self._anew)
+            old_blocks[again] ^= 0xFF  # another block than any, so that it has changed
+            old_pages[again] = 0
         nonzero, changed, known = self._masks
         native.filter_span(
             span.data, self._pages.seed, old_blocks.reshape(-1), old_pages.reshape(-1), False,

@@ -141,6 +141,16 @@ class ManifestFile:
         kept = [index for index in range(len(packs)) if index not in unused]
         renumbered = np.zeros(len(packs), dtype=np.uint32)
         renumbered[kept] = np.arange(len(kept), dtype=np.uint32)
+
+        def renumber(old: ManifestReader, out: ManifestWriter) -> list[PackRef]:
+            for chunk in old.chunks():
+                out.add(replace(chunk, frame_pack=renumbered[chunk.frame_pack]))
+            return [packs[index] for index in kept]
+
+        self.rewrite(renumber)
+
+    def rewrite(self, anew: Callable[[ManifestReader, ManifestWriter], list[PackRef]]) -> None:
+        """Write the finished manifest anew. anew: takes it, writes chunks, and returns the packs that they name."""
         whole, fresh = self._fd, self._path.with_suffix(".fresh")
         old = ManifestReader(lambda at, size: os.pread(whole, size, at), self._end, str(self._path))
         try:
@@ -148,9 +158,7 @@ class ManifestFile:
                 self._fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
             self._end = 0
             self._writer = ManifestWriter(self._header, self._write)
-            for chunk in old.chunks():
-                self._writer.add(replace(chunk, frame_pack=renumbered[chunk.frame_pack]))
-            self._writer.finish([packs[index] for index in kept])
+            self._writer.finish(anew(old, self._writer))
             with local_io(WHAT, self._path):
                 os.fdatasync(self._fd)
                 fresh.replace(self._path)

@@ -1,4 +1,4 @@
-"""What a run leaves behind if it dies: its identity, the manifests it builds, the page hashes it learned.
+"""What a run leaves behind if it dies: its identity, manifests, page hashes, and the record once all was read.
 
 Owns the run's directory. The objects of a run lie under its own keys, so the run's ID, durable before the
 first byte is sent, is all that the next run needs to find and remove what was never published.
@@ -28,22 +28,30 @@ MAX_ROWS = 1 << 16
 
 
 class RunRecord(msgspec.Struct, frozen=True):
-    """run: 32 hex digits. sequence and parent: the restore point it means to publish, and on top of what."""
+    """run: 32 hex digits. sequence and parent: the restore point it means to publish, and on top of what. spool: the
+    directory that its packs go through, "" for none."""
 
     run: str
     sequence: int
     parent: str | None
+    spool: str = ""
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """The record of a restore point that only has to be sent any more: the very bytes to publish."""
+
+    point: bytes
 
 
 class PageLog:
-    """Page hashes of one disk in the order they were learned; appended to, then synced, then replayed."""
+    """Page hashes of one disk in the order they were learned; appended to, then synced, then replayed: of several rows
+    of a block the last one counts."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         with local_io(WHAT, path):
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             self._end = os.fstat(self._fd).st_size
-        self.rows = 0
 
     def append(self, blocks: U32, pages: U64) -> None:
         """blocks: n numbers; pages: shape (n, 16). Buffered by the kernel only."""
@@ -56,7 +64,10 @@ class PageLog:
             head = BATCH.pack(MAGIC, blocks.size, xxhash.xxh3_64_intdigest(raw))
             pwrite_all(self._fd, head + raw, self._end)
         self._end += len(head) + len(raw)
-        self.rows += blocks.size
+
+    @property
+    def empty(self) -> bool:
+        return self._end == 0
 
     def sync(self) -> None:
         with local_io(WHAT, self._path):
@@ -91,6 +102,7 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._record_path = directory / "run.json"
+        self._sealed_path = directory / "sealed.json"
 
     def left_over(self) -> RunRecord | None:
         """The run that did not finish, if one did not."""
@@ -104,8 +116,20 @@ class Journal:
         self._clear_files()
         write_record(self._record_path, record, WHAT)
 
+    def seal(self, point: bytes) -> None:
+        """All was read and stands in this journal: from here on the run can be finished without its machine."""
+        write_record(self._sealed_path, Sealed(point), WHAT)
+
+    def sealed(self) -> bytes | None:
+        """The record of the restore point, if the run came so far."""
+        found = read_record(self._sealed_path, Sealed, WHAT)
+        return found.point if found else None
+
     def page_log(self, index: int) -> PageLog:
-        return PageLog(self.directory / f"{index:03d}.pages")
+        return PageLog(self.page_log_path(index))
+
+    def page_log_path(self, index: int) -> Path:
+        return self.directory / f"{index:03d}.pages"
 
     def sent_path(self, disk_id: str) -> Path:
         """The log of what is sent of a disk: by its ID, since another run may have it in another place."""
@@ -128,6 +152,10 @@ class Journal:
 
     def manifest_path(self, index: int) -> Path:
         return self.directory / f"{index:03d}.manifest"
+
+    def table_path(self, index: int) -> Path:
+        """Of a checkpoint of the hash table."""
+        return self.directory / f"{index:03d}.table"
 
     def clear(self) -> None:
         """Forget the run: the record last, so that a crash inside leaves it to be cleared again."""

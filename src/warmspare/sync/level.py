@@ -17,10 +17,11 @@ HARDLY = 0.05
 
 
 class Level:
-    """`fixed`: a level that stays, or None to follow the bottleneck. Not thread-safe; read it anywhere."""
+    """`fixed`: a level that stays, or None to follow the bottleneck. lowest: where following ends. Not thread-safe;
+    read it anywhere."""
 
-    def __init__(self, fixed: int | None) -> None:
-        self._auto = fixed is None
+    def __init__(self, fixed: int | None, lowest: int = LOWEST) -> None:
+        self._auto, self._lowest = fixed is None, lowest
         self.now = DEFAULT if fixed is None else fixed
         self._since = time.monotonic()
         self._link_s = self._codec_s = 0.0
@@ -38,6 +39,6 @@ class Level:
         if link > MOSTLY and codec < link:
             self.now = min(self.now + 1, HIGHEST)
         elif codec > MOSTLY and link < HARDLY:
-            self.now = max(self.now - 1, LOWEST)
+            self.now = max(self.now - 1, self._lowest)
         self._since += elapsed
         self._link_s = self._codec_s = 0.0

@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+import shutil
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 from warmspare import __version__
 from warmspare.errors import ConfigError, LeaseError, NotFoundError, SourceError, StoreError
@@ -29,11 +32,20 @@ from warmspare.store.counting import CountingStore
 from warmspare.store.discard import DiscardingStore
 from warmspare.store.lease import Lease
 from warmspare.store.threads import in_thread
+from warmspare.sync import carry
+from warmspare.sync import sealed as sealing
+from warmspare.sync.carry import Carried
 from warmspare.sync.diskrun import WHAT, DiskRun, Run
 from warmspare.sync.journal import PageLog, RunRecord
+from warmspare.sync.level import DEFAULT, LOWEST, Level
 from warmspare.sync.local import LocalState
+from warmspare.sync.marks import Marks
+from warmspare.sync.passes import Passes
 from warmspare.sync.plan import plan
+from warmspare.sync.resume import Resume
+from warmspare.sync.spool import Spool, SpoolPlace
 from warmspare.sync.transfer import codec
+from warmspare.sync.upload import full_pack
 
 ABANDONED_S = 6 * 3600.0
 
@@ -66,29 +78,38 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A run that has what it needs to read."""
+    """A run that has what it needs to read. files: open for its disks."""
 
     repository: Repository
     run: Run
     works: list[DiskRun]
     opened: Opened
     lease: Lease
+    files: AsyncExitStack
+
+    @property
+    def todo_bytes(self) -> int:
+        return sum(work.plan.read.total_bytes for work in self.works)
 
 
 class Sync:
-    """A sync of one machine. Settings are all arguments; `run` does it once."""
+    """A sync of one machine. Settings are all arguments; `run` does it once. max_snapshot_age_s: how long the machine's
+    moment may be held, None for no bound; then the rest is read at a later one."""
 
     def __init__(
         self, store: Store, machine: Machine, state: Path, events: Events, *, level: int | None,
-        meter: Meter | None = None,
+        meter: Meter | None = None, spool: SpoolPlace | None = None, max_snapshot_age_s: float | None = None,
     ) -> None:  # fmt: skip
         self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
         self._key = layout.encode_name(self._vm)
         self._meter = meter or Meter()
         self._store = CountingStore(store, self._on_sent)
-        self._level = level
+        self._level, self._spool_place = level, spool
+        self._spool: Spool | None = None
+        self._passes = Passes(max_snapshot_age_s)
+        self._runs: set[bytes] = set()  # their IDs: one a pass
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
-        self._run = secrets.token_bytes(16)
+        self._marks = Marks({})
 
     def _on_sent(self, size: int) -> None:
         self._meter.sent_bytes += size
@@ -100,7 +121,7 @@ class Sync:
         leaves the repository as it was, but for objects that the next run removes.
         """
         async with AsyncExitStack() as stack:
-            begun = await self._begin(stack, self._store)
+            begun = await self._begin(stack)
             if begun.run.head:
                 begun.run.local.remember(begun.run.head.id)
             await self._abort_old_uploads()
@@ -113,18 +134,19 @@ class Sync:
             discarded = DiscardingStore(self._store, self._on_sent)
             begun = await self._begin(stack, discarded, journal="plan")
             run = begun.run
-            run.local.journal.begin(RunRecord(self._run.hex(), 0, None))
+            run.local.journal.begin(RunRecord(run.id.hex(), 0, None))
             stack.callback(run.local.journal.clear)
-            self._meter.total_bytes = sum(work.plan.read.total_bytes for work in begun.works)
-            await self._transfer(begun.works, begun.lease)
+            self._meter.total_bytes = begun.todo_bytes
+            await self._transfer(begun)
             manifests = sum([await work.discard() for work in begun.works])
             return Survey(
                 self._meter.read_bytes, self._meter.changed_bytes, discarded.sent_bytes + manifests,
                 self._meter.seconds, run.local.last_rate(),
             )  # fmt: skip
 
-    async def _begin(self, stack: AsyncExitStack, packs: Store, journal: str = "") -> _Begun:
-        """The lease, the head, the machine and its disks. packs: where they go. journal: another than a sync's."""
+    async def _begin(self, stack: AsyncExitStack, packs: Store | None = None, journal: str = "") -> _Begun:
+        """The lease, the head, the machine and its disks. packs, journal: of a run that is no sync, where its packs go
+        and what it writes down."""
         repository = await open_repository(self._store, create=True)
         local = LocalState(self._state_root, self._vm, repository)
         if not stack.enter_context(locked(local.directory / "lock", WHAT)):
@@ -138,17 +160,30 @@ class Sync:
         lease = await stack.enter_async_context(Lease.hold(self._store, layout.lease_key(self._key)))
         fresh = await repository.since(self._vm, known)
         head = fresh[-1] if fresh else None
+        if not journal and await self._completed(repository, local, head, lease):
+            fresh = await repository.since(self._vm, known)
+            head = fresh[-1]
         logs = await self._recover(repository, local, head, remove=not journal)
+        size = full_pack
+        if packs is None:
+            packs = self._store
+            if self._spool_place is not None:
+                packs = self._spool = await self._open_spool(stack, self._spool_place, repository, local)
+                await packs.take({})  # what is there is of no use: see _completed
+                size = packs.pack_bytes
         self._doubt = local.unsettled()
-        local.unsettle(self._run.hex())
+        run_id = secrets.token_bytes(16)
+        self._runs.add(run_id)
+        local.unsettle(run_id.hex())
         stack.push_async_callback(self._leave, local)
         opened = await self._machine.open(_last(head, self._doubt))
         check_disks(opened.disks)
-        run = Run(packs, self._vm, self._key, self._run, local, head, self._events, self._meter, itertools.count())
-        works = await self._prepare(run, opened, fresh, logs, stack)
+        run = Run(packs, self._vm, self._key, run_id, local, head, self._events, self._meter, itertools.count(), size)
+        files = await stack.enter_async_context(AsyncExitStack())
+        works = await self._prepare(run, opened, fresh, logs, files)
         if journal:
             local.use_journal(journal)
-        return _Begun(repository, run, works, opened, lease)
+        return _Begun(repository, run, works, opened, lease, files)
 
     async def _leave(self, local: LocalState) -> None:
         """Leave the machine as it was; on every way out, the lease still held. A doubt about it ends with the next
@@ -156,6 +191,41 @@ class Sync:
         await self._machine.close()
         if not self._doubt:
             local.settle()
+
+    async def _open_spool(
+        self, stack: AsyncExitStack, place: SpoolPlace, repository: Repository, local: LocalState
+    ) -> Spool:
+        directory = place.of(self._vm, repository.id)
+
+        def full() -> None:
+            self._events.emit("spool.full", vm=self._vm, directory=str(place.directory))
+
+        spool = Spool(self._store, directory, place, rate=local.last_rate(), on_full=full)
+        return await stack.enter_async_context(spool)
+
+    async def _completed(
+        self, repository: Repository, local: LocalState, head: Point | None, lease: Lease
+    ) -> bool:
+        """Finish the run that died, if all that it lacked was to be sent. Whether its point is the head now; if not,
+        what its spool held is gone."""
+        left = local.journal.left_over()
+        if left is None:
+            return False
+        async with AsyncExitStack() as stack:
+            spool = None
+            if left.spool:
+                spool = await self._open_spool(stack, SpoolPlace(Path(left.spool)), repository, local)
+            sealed = sealing.of(local.journal, left)
+            if sealed is not None and sealed.record.parent == (head.id.sha256 if head else None):
+                record = sealed.record
+                self._events.emit("sync.completing", vm=self._vm, sequence=record.sequence, created=record.created)
+                if await sealing.complete(self._store, self._key, local.journal, spool, sealed):
+                    await lease.confirm()
+                    await self._publish(repository, record, sealed.data)
+                    return True
+            if spool is not None:
+                await spool.take({})
+        return False
 
     async def _recover(
         self, repository: Repository, local: LocalState, head: Point | None, *, remove: bool
@@ -213,60 +283,85 @@ class Sync:
                 await self._store.abort_upload(stale)
 
     async def _prepare(
-        self, run: Run, opened: Opened, fresh: list[Point], logs: dict[str, PageLog], stack: AsyncExitStack
-    ) -> list[DiskRun]:
+        self, run: Run, opened: Opened, fresh: list[Point], logs: dict[str, PageLog], stack: AsyncExitStack,
+        carried: dict[str, Carried] | None = None, resumes: dict[str, Resume | None] | None = None,
+    ) -> list[DiskRun]:  # fmt: skip
+        """carried: what a pass before this one leaves, by disk; resumes: made already."""
         works: list[DiskRun] = []
+        if carried is None:
+            self._marks = await Marks.load(self._store, self._vm, self._events)
         for index, given in enumerate(opened.disks):
             name = given.source.name
             state = run.local.open_disk(name)
             stack.callback(state.close)
             before = await run.local.prepare(name, state, run.head, fresh, logs.get(name), self._events)
+            on = (carried or {}).get(name)
             capacity = given.source.capacity_bytes
-            if before and capacity < before.capacity_bytes:
+            was = on.capacity_bytes if on else before.capacity_bytes if before else 0
+            if capacity < was:
                 raise SourceError(
-                    f"disk {name!r} shrank: it has {capacity} bytes and had {before.capacity_bytes} at the last "
-                    "restore point",
+                    f"disk {name!r} shrank: it has {capacity} bytes and had {was} "
+                    + ("a while ago" if on else "at the last restore point"),
                     where=given.source.where,
                     hint="check the path; a VMware disk never shrinks, so sync another disk under another --vm",
                 )
+            resume = resumes[name] if resumes and name in resumes else await self._resume(run, name, stack)
             todo = plan(capacity, before.capacity_bytes if before else None, given.reported)
-            scratch = run.local.directory / f"resume-{index:03d}"
-            resume = await run.local.unfinished.resume(self._store, name, scratch)
-            works.append(DiskRun(run, index, given, state, before, todo, resume))
+            if on:
+                usable = await in_thread(carry.stands, on, resume.packs if resume else [])
+                todo, on = carry.go_on(on, capacity, given.reported, usable=usable)
+            todo = self._marks.extend(todo, name, capacity, goes_on=on is not None)
+            works.append(DiskRun(run, index, given, state, before, todo, resume, on))
             stack.callback(works[-1].close)
         for log in logs.values():
             log.close()
         return works
 
+    async def _resume(self, run: Run, disk_id: str, stack: AsyncExitStack) -> Resume | None:
+        """What was sent of a disk and never published; closed with the stack."""
+        scratch = run.local.directory / f"{layout.encode_name(disk_id)}.resume"
+        found = await run.local.unfinished.resume(self._store, disk_id, scratch)
+        if found:
+            stack.callback(found.close)
+        return found
+
     async def _sync(self, begun: _Begun) -> SyncResult:
-        run, works, opened = begun.run, begun.works, begun.opened
-        head = run.head
+        run, head = begun.run, begun.run.head
         sequence = head.id.sequence + 1 if head else 1
         parent = head.id.sha256 if head else None
-        run.local.journal.begin(RunRecord(self._run.hex(), sequence, parent))
-        self._meter.total_bytes = sum(work.plan.read.total_bytes for work in works)
+        spool = str(self._spool_place.directory) if self._spool_place else ""
+        begin = RunRecord(run.id.hex(), sequence, parent, spool)
+        run.local.journal.begin(begin)
+        self._meter.total_bytes = begun.todo_bytes
         self._events.emit(
             "sync.start", vm=self._vm, repository=self._store.uri, sequence=sequence,
-            parent=head.id.label if head else None, disks=[w.given.source.name for w in works],
+            parent=head.id.label if head else None, disks=[w.given.source.name for w in begun.works],
             bytes_total=self._meter.total_bytes,
         )  # fmt: skip
-        await self._transfer(works, begun.lease)
+        begun = await self._all_passes(begun, begin)
+        run, works, opened = begun.run, begun.works, begun.opened
         for work in works:
             work.given.source.check()
         disks = [await work.describe(sequence) for work in works]
+        ours = sum(pack.bytes for work in works for pack in work.packs if pack.run in self._runs)
+        tables = [disk.checkpoint.table for disk in disks if disk.checkpoint and disk.checkpoint.sequence == sequence]
+        bytes_sent = ours + sum(ref.bytes for ref in [*(disk.manifest for disk in disks), *tables])
         unprotected = self._unprotected(opened, head, {disk.id for disk in disks})
         left_out = [Unprotected(name, reason) for name, reason in opened.excluded]
         record = RestorePoint(
-            flags.VERSION, 0, self._vm, self._machine.vm_name, sequence, parent, self._run.hex(), now_text(),
+            flags.VERSION, 0, self._vm, self._machine.vm_name, sequence, parent, run.id.hex(), now_text(),
             f"warmspare {__version__}", disks, self._meter.read_bytes, self._meter.changed_bytes,
-            self._store.sent_bytes, [*unprotected, *left_out], opened.hardware,
+            bytes_sent, [*unprotected, *left_out], opened.hardware,
         )  # fmt: skip
         data = point.encode(record)
         new = Point(PointId(sequence, point.identity(data)), record)
-        for work in works:
-            work.given.source.check()
+        run.local.journal.seal(data)
+        await self._leave(run.local)  # what is left to do may take hours, and needs no machine
+        if self._spool is not None:
+            await self._spool.drained()
+        await sealing.send_files(self._store, run.local.journal, record)
         await begun.lease.confirm()
-        await self._publish(begun.repository, sequence, data)
+        await self._publish(begun.repository, record, data)
         self._doubt = False
         await self._commit(run.local, works, new)
         run.local.remember_rate(self._store.sent_bytes, self._meter.seconds)
@@ -275,17 +370,61 @@ class Sync:
             self._store.sent_bytes, self._meter.seconds, run.findings, len(unprotected),
         )  # fmt: skip
 
-    async def _transfer(self, works: list[DiskRun], lease: Lease) -> None:
-        """All disks, one after the other; the machine's moment goes when the last byte of the last was read."""
-        async with codec(self._level) as workers, asyncio.TaskGroup() as tasks:
+    async def _all_passes(self, begun: _Begun, record: RunRecord) -> _Begun:
+        """Look at everything and send it: in one pass, or in as many as the age of a snapshot makes of it. The last of
+        them, which alone is to be published."""
+        carried = begun.run.local.directory / "carried"
+        try:
+            while not await self._transfer(begun):
+                begun = await self._next_pass(begun, record, carried)
+            return begun
+        finally:
+            shutil.rmtree(carried, ignore_errors=True)
 
-            def last_read() -> bool:
-                tasks.create_task(self._machine.all_read(), name="all read")
-                return self._machine.readable_again
+    async def _next_pass(self, begun: _Begun, record: RunRecord, directory: Path) -> _Begun:
+        """A later moment, for what the passes before have not looked at and for what changed since. What they have sent
+        is kept like that of a run that died; so if this one dies, the next run goes on from all of it."""
+        run, opened, unfinished = begun.run, begun.opened, begun.run.local.unfinished
+        self._passes.judge(sum(work.left_bytes for work in begun.works), self._store.uri)
+        left = {work.given.source.name: work.leave(directory) for work in begun.works}
+        await begun.files.aclose()
+        if self._spool is not None:
+            await self._spool.drained()
+        await unfinished.keep(self._store, run.local.journal, run.id.hex())
+        await begun.lease.confirm()
+        await self._machine.close()
+        run = replace(run, id=secrets.token_bytes(16), numbers=itertools.count())
+        self._runs.add(run.id)
+        # Before the snapshot is taken: it may take as long as the store needs to be asked about each pack.
+        resumes = {name: await self._resume(run, name, begun.files) for name in left}
+        disks = {name: LastDisk(one.capacity_bytes, one.change_id) for name, one in left.items()}
+        opened = await self._machine.open(LastPoint(now_text(), disks, False, opened.hardware))
+        check_disks(opened.disks)
+        works = await self._prepare(run, opened, [], {}, begun.files, left, resumes)
+        begun = replace(begun, run=run, works=works, opened=opened)
+        run.local.journal.begin(msgspec.structs.replace(record, run=run.id.hex()))
+        self._passes.count += 1
+        self._meter.total_bytes = self._meter.done_bytes + begun.todo_bytes
+        self._events.emit(
+            "sync.snapshot_renewed", vm=self._vm, passes=self._passes.count, seconds=round(self._passes.held_s, 3),
+            bytes_left=begun.todo_bytes,
+        )  # fmt: skip
+        return begun
 
-            for work in works:
-                await work.transfer(workers, last_read if work is works[-1] else lambda: True)
-                await lease.confirm()
+    async def _transfer(self, begun: _Begun) -> bool:
+        """All disks, one after the other; the machine's moment goes when the last byte of the last was read, or when it
+        gets too old. Whether all of them are done."""
+        works = begun.works
+        # What goes through a spool does not wait for the link, and yet it is the link that it must be small for.
+        level = Level(self._level, DEFAULT if self._spool else LOWEST)
+        async with codec(level) as workers, asyncio.TaskGroup() as tasks:
+            with self._passes.moment(self._machine, tasks, begun.opened).watched() as moment:
+                for work in works:
+                    await work.transfer(workers, moment, last=work is works[-1])
+                    await begun.lease.confirm()
+                    if moment.gone:
+                        break
+        return all(work.done for work in works)
 
     def _unprotected(self, opened: Opened, head: Point | None, covered: set[str]) -> list[Unprotected]:
         lost = [Unprotected(name, reason) for name, reason in opened.unprotected]
@@ -297,12 +436,12 @@ class Sync:
             self._events.emit("unprotected", vm=self._vm, disk=entry.name, reason=entry.reason)
         return lost
 
-    async def _publish(self, repository: Repository, sequence: int, data: bytes) -> None:
-        if not await repository.publish(self._vm, sequence, data):
+    async def _publish(self, repository: Repository, record: RestorePoint, data: bytes) -> None:
+        if not await repository.publish(self._vm, record.sequence, data):
             # Another sender's point stands there; ours was never visible and its objects are ours to remove.
-            await self._remove_run(self._run.hex())
+            await self._remove_run(record.run)
             raise LeaseError(
-                f"another sender published restore point {sequence} of VM {self._vm!r} first",
+                f"another sender published restore point {record.sequence} of VM {self._vm!r} first",
                 where=self._store.uri,
                 hint="nothing is lost; make sure that only one scheduler syncs this VM, and run again",
                 retryable=True,
@@ -318,6 +457,7 @@ class Sync:
                 await in_thread(work.commit, new.id.sha256)
             local.remember(new.id)
             local.journal.clear()
+            await self._marks.forget(self._store, [disk.id for disk in new.record.disks])
         except StoreError as error:
             raise StoreError(
                 f"restore point {new.id.label} is published, but then {error.what}",

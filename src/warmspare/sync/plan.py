@@ -19,11 +19,13 @@ from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, Extents, normalise,
 @dataclass(frozen=True, slots=True)
 class Plan:
     """read: block-aligned extents to look at. reported: what the tracker said, None if it was not asked or
-    not used. reason: why everything is read, "" if it is not."""
+    not used. reason: why everything is read, "" if it is not. anew: those of `read` that are sent whole, whatever is
+    known of them; None for none (see marks.py)."""
 
     read: Extents
     reported: Extents | None
     reason: str
+    anew: Extents | None = None
 
 
 def parse_extents(path: Path, capacity_bytes: int) -> Extents:
@@ -105,3 +107,10 @@ def plan(capacity_bytes: int, before_bytes: int | None, reported: Extents | None
         grown = normalise([tail], [capacity_bytes - tail])
         read, reported = union(read, grown), union(reported, grown)
     return Plan(read, reported, "")
+
+
+def rest(extents: Extents, start: int) -> Extents:
+    """What of the extents lies at `start` and after it."""
+    end = extents.offsets + extents.lengths
+    begin = np.maximum(extents.offsets, start)
+    return normalise(begin, np.maximum(end - begin, 0))

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from warmspare.format.manifest import PackRef
-from warmspare.model import BLOCK_BYTES
+from warmspare.model import BLOCK_BYTES, Extents, normalise
 from warmspare.observe.events import Meter
 from warmspare.source.base import Hole, Source, Span
 from warmspare.store.base import Store
@@ -24,7 +24,7 @@ from warmspare.sync.encode import Draft, Encoded, FrameBuilder, encode
 from warmspare.sync.filter import Filtered, PageFilter, Untracked
 from warmspare.sync.index import ManifestFile
 from warmspare.sync.level import Level
-from warmspare.sync.plan import Plan
+from warmspare.sync.plan import Plan, rest
 from warmspare.sync.resume import Resume
 from warmspare.sync.sent import SentFrame, SentLog
 from warmspare.sync.upload import PackWriter
@@ -54,32 +54,34 @@ def _stand_back() -> None:
 
 
 @asynccontextmanager
-async def codec(level: int | None) -> AsyncIterator[Codec]:
+async def codec(level: Level) -> AsyncIterator[Codec]:
     cores = len(os.sched_getaffinity(0))
     with (
         ThreadPoolExecutor(cores, thread_name_prefix="codec", initializer=_stand_back) as pool,
         ThreadPoolExecutor(1, thread_name_prefix="filter") as single,
     ):
-        yield Codec(pool, single, cores, Level(level))
+        yield Codec(pool, single, cores, level)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where packs go. vm: encoded. run: 16 bytes. numbers: of packs, unique in the run."""
+    """Where packs go. vm: encoded. run: 16 bytes. numbers: of packs, unique in the run. pack_bytes: their size."""
 
     store: Store
     vm: str
     run: bytes
     disk: int
     numbers: Iterator[int]
+    pack_bytes: Callable[[], int]
 
 
 class Transfer:
     """Runs once, for one disk.
 
     on_untracked: hears of pages that changed outside the reported extents. on_read: called when the source has given
-    its last byte, while what it gave is still on its way. sent: where it is written down what is in the store. resume:
-    what earlier runs have sent.
+    its last byte, while what it gave is still on its way; with what of the plan is left. sent: where it is written down
+    what is in the store. resume: what earlier runs have sent. until_s: by time.monotonic(), reading ends then, and what
+    was read is sent all the same.
     """
 
     def __init__(
@@ -92,14 +94,15 @@ class Transfer:
         codec: Codec,
         meter: Meter,
         on_untracked: Callable[[Untracked], None],
-        on_read: Callable[[], None],
+        on_read: Callable[[Extents], None],
         sent: SentLog,
         resume: Resume | None,
+        until_s: float | None = None,
     ) -> None:
         self._source, self._plan, self._filter = source, plan, page_filter
         self._manifest, self._target, self._codec = manifest, target, codec
         self._meter, self._on_untracked, self._on_read = meter, on_untracked, on_read
-        self._sent, self._resume = sent, resume
+        self._sent, self._resume, self._until_s = sent, resume, until_s
         self._spans: asyncio.Queue[Span | Hole | None] = asyncio.Queue(SPANS_AHEAD)
         self._drafts: asyncio.Queue[Draft | None] = asyncio.Queue(DRAFTS_AHEAD)
         self._frames: asyncio.Queue[asyncio.Future[Encoded] | None] = asyncio.Queue(FRAMES_AHEAD)
@@ -112,6 +115,7 @@ class Transfer:
             packs = PackWriter(
                 self._target.store, self._target.vm, self._target.run, self._target.disk,
                 self._target.numbers, tasks, self._resume.packs if self._resume else [], self._sent.complete,
+                self._target.pack_bytes,
             )  # fmt: skip
             tasks.create_task(self._read(), name="read")
             tasks.create_task(self._filter_spans(), name="filter")
@@ -120,11 +124,32 @@ class Transfer:
         return done.result()
 
     async def _read(self) -> None:
-        async with contextlib.aclosing(self._source.read(self._plan.read)) as items:
-            async for item in items:
-                await self._spans.put(item)
-        self._on_read()
+        after = 0  # the end of the last item that was passed on
+        limit = asyncio.timeout(None if self._until_s is None else self._until_s - time.monotonic())
+        left = normalise([], [])
+        if self._until_s is not None and self._until_s <= time.monotonic():
+            left = self._plan.read
+        else:
+            try:
+                # Wherever it waits then, for the source or for a link that takes nothing, it waits no longer.
+                async with limit, contextlib.aclosing(self._source.read(self._plan.read)) as items:
+                    async for item in items:
+                        await self._pass_on(item)
+                        after = item.stop if isinstance(item, Hole) else int(item.blocks[-1]) + 1
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                left = rest(self._plan.read, after * BLOCK_BYTES)
+        self._on_read(left)
         await self._spans.put(None)
+
+    async def _pass_on(self, item: Span | Hole) -> None:
+        try:
+            await self._spans.put(item)
+        except asyncio.CancelledError:
+            if isinstance(item, Span):
+                item.release()
+            raise
 
     def _look(self, items: list[Span | Hole]) -> list[tuple[list[Draft], list[Filtered]]]:
         """In the filter's thread: compare, then gather while the span is still in the cache."""

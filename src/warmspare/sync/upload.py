@@ -27,6 +27,11 @@ PACK_S = 5.0
 LEAST_PACK_BYTES = 256 << 10
 
 
+def full_pack() -> int:
+    """How large packs become where nothing speaks for smaller ones."""
+    return PACK_BYTES
+
+
 class Parts:
     """Buffers for parts, used again once nothing refers to them: fresh ones cost a page fault every 4 KiB."""
 
@@ -57,17 +62,17 @@ class PackWriter:
 
     vm: encoded. run: 16 bytes. numbers: of packs, unique in the run. tasks: owns the uploads; if one fails,
     the group is cancelled. earlier: packs of earlier runs, which come first in the list. completed: told of each pack
-    when it is in the store. Frames come one at a time.
+    when it is in the store. pack_bytes: how large a pack may become, now. Frames come one at a time.
     """
 
     def __init__(
         self, store: Store, vm: str, run: bytes, disk: int, numbers: Iterator[int], tasks: asyncio.TaskGroup,
-        earlier: list[PackRef], completed: Callable[[PackRef], None],
+        earlier: list[PackRef], completed: Callable[[PackRef], None], pack_bytes: Callable[[], int],
     ) -> None:  # fmt: skip
         self._store, self._vm, self._run, self._disk = store, vm, run, disk
         self._numbers, self._tasks = numbers, tasks
         self._refs: list[PackRef | None] = [*earlier]
-        self._completed = completed
+        self._completed, self._pack_bytes = completed, pack_bytes
         self._uploads: list[asyncio.Task[None]] = []
         self._slots = asyncio.Semaphore(MAX_OPEN_PACKS)
         self._open: _Open | None = None
@@ -80,7 +85,7 @@ class PackWriter:
         Waits while the store takes no more; that is the back-pressure of the link.
         """
         pack = self._open
-        if pack and (pack.size >= PACK_BYTES or self._old(pack)):
+        if pack and (pack.size >= self._pack_bytes() or self._old(pack)):
             await self._end()
             pack = None
         pack = pack or await self._begin()

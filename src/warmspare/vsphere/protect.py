@@ -86,6 +86,7 @@ class VsphereMachine:
         vm = await read_one(self._session, self._vm.moref, self.vm_name)
         judged = self._judged(vm)
         self.vm_name = vm.name
+        self._disks = []
         self._touched = True
         left_by = await self._removed(vm, last)
         if last is not None and left_by - {last.hardware.get(trust.RUN)}:
@@ -114,7 +115,7 @@ class VsphereMachine:
         }  # fmt: skip
         unprotected = [(disk.label, reason) for disk, reason in judged.others if reason != EXCLUDED]
         excluded = [(disk.label, reason) for disk, reason in judged.others if reason == EXCLUDED]
-        return Opened(inputs, unprotected, excluded, hardware)
+        return Opened(inputs, unprotected, excluded, hardware, taken.asked_s)
 
     def _judged(self, vm: VmInfo) -> Judged:
         judged = judge(vm, self._policy.disks)

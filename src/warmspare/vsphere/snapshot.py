@@ -43,10 +43,12 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A snapshot that exists. quiesced: as vSphere says."""
+    """A snapshot that exists. quiesced: as vSphere says. asked_s: when it was asked for, by time.monotonic(); it is no
+    older."""
 
     moref: str
     quiesced: bool
+    asked_s: float
 
 
 class Snapshots:
@@ -118,7 +120,7 @@ class Snapshots:
         wanted = quiesce != "never" and powered_on
         began = time.monotonic()
         try:
-            moref = await self._create(name, quiesced=wanted)
+            moref, asked_s = await self._create(name, quiesced=wanted)
         except vmodl.MethodFault as fault:
             if not wanted or isinstance(fault, vim.fault.NoPermission):
                 raise faults.as_error("taking a snapshot", fault, self._where) from None
@@ -127,7 +129,7 @@ class Snapshots:
             self._warn(f"the VM could not be quiesced, so the snapshot is crash-consistent: {faults.text(fault)}")
             wanted = False
             with faults.told("taking a snapshot", self._where):
-                moref = await self._create(name, quiesced=False)
+                moref, asked_s = await self._create(name, quiesced=False)
         node = (await self.tree()).node(moref)
         quiesced = node is not None and node.quiesced
         if wanted and not quiesced:
@@ -139,7 +141,7 @@ class Snapshots:
             "snapshot.created", vm=self._name, snapshot=moref, name=name, quiesced=quiesced,
             seconds=round(time.monotonic() - began, 3),
         )  # fmt: skip
-        return Taken(moref, quiesced)
+        return Taken(moref, quiesced, asked_s)
 
     def _not_quiesced(self, why: str) -> SourceError:
         return SourceError(
@@ -149,11 +151,12 @@ class Snapshots:
             retryable=True,
         )
 
-    async def _create(self, name: str, *, quiesced: bool) -> str:
-        """Its moref. Faults of the task are raised once nothing is left of it."""
+    async def _create(self, name: str, *, quiesced: bool) -> tuple[str, float]:
+        """Its moref, and when it was asked for. Faults of the task are raised once nothing is left of it."""
         until, lost = time.monotonic() + self._timing.busy_s, 0
         while True:
             await self.idle()
+            asked_s = time.monotonic()
             try:
                 task = await self._session.once(
                     "taking a snapshot",
@@ -162,12 +165,12 @@ class Snapshots:
                     ),
                 )
                 result = await tasks.finished(self._session, task, "taking a snapshot", timeout_s=self._timing.create_s)
-                return str(result._GetMoId())
+                return str(result._GetMoId()), asked_s
             except (AnswerLostError, TaskGoneError) as error:
                 # it may have been taken: look for it before a second one is
                 made = await self._of_this_run()
                 if made:
-                    return made[-1]
+                    return made[-1], asked_s
                 lost += 1
                 if lost >= self._timing.tries:
                     raise SourceError(

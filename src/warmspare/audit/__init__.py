@@ -1,0 +1,1 @@
+"""Audits: what is stored and what is replicated held against what the restore points state; repairs named apart."""

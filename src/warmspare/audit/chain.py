@@ -1,0 +1,174 @@
+"""The restore points of one VM, each held against the one that descends from it; owns who is to be believed.
+
+docs/format.md, "Restore point". A record is proved by its child alone, so the newest one is proved by nothing in the
+repository, and neither is the parent of one that was lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from warmspare.audit.collect import Findings
+from warmspare.audit.findings import Kind
+from warmspare.audit.inventory import Inventory
+from warmspare.audit.known import Seen
+from warmspare.audit.objects import REMEDY
+from warmspare.errors import FormatError, NotFoundError, StoreError
+from warmspare.format import point
+from warmspare.format.point import RestorePoint
+from warmspare.store import layout
+from warmspare.store.base import Store
+
+
+class Proof(Enum):
+    """PROVED: its child names it, or who saw it before. UNPROVED: nothing does, nothing speaks against it. DOUBTED:
+    its child names another, or it was another before."""
+
+    PROVED = "proved"
+    UNPROVED = "unproved"
+    DOUBTED = "doubted"
+
+
+@dataclass(slots=True)
+class Link:
+    """One restore point that could be read."""
+
+    sequence: int
+    sha256: str
+    parent: str | None
+    proof: Proof = Proof.UNPROVED
+
+    @property
+    def label(self) -> str:
+        return point.label(self.sequence, self.sha256)
+
+
+@dataclass(slots=True)
+class Chain:
+    """One VM's. vm: its ID, as its points state it. name: what the newest point that can be read calls it. newest:
+    sequence, 0 if it has no point. links: those that can be read, by sequence."""
+
+    vm: str
+    newest: int
+    name: str = ""
+    links: dict[int, Link] = field(default_factory=dict)
+
+    @property
+    def head(self) -> Link | None:
+        return self.links.get(self.newest)
+
+    @property
+    def broken(self) -> bool:
+        """Whether a record is missing or can't be read."""
+        return len(self.links) != self.newest
+
+
+async def read_record(store: Store, vm: str, sequence: int) -> tuple[RestorePoint, str]:
+    """(record, SHA-256). vm: encoded. FormatError if it is none; NotFoundError; StoreError."""
+    key = layout.point_key(vm, sequence)
+    where = f"{store.uri.rstrip('/')}/{key}"
+    try:
+        data = await store.get(key, max_bytes=point.MAX_POINT_BYTES)
+    except NotFoundError:
+        raise
+    except StoreError as error:
+        if error.retryable:
+            raise
+        raise FormatError(error.what, where=where) from error
+    return point.decode(data, where), point.identity(data)
+
+
+async def read_chain(store: Store, inventory: Inventory, called: str, seen: list[Seen], findings: Findings) -> Chain:
+    """Read every record and judge it. called: the VM's ID as its key gives it, "" where that was cut off."""
+    chain = Chain(called, max(inventory.points, default=0))
+    unread: set[int] = set()
+    for sequence in inventory.points:
+        key = layout.point_key(inventory.vm, sequence)
+        try:
+            record, digest = await read_record(store, inventory.vm, sequence)
+        except NotFoundError:
+            continue  # it was listed a moment ago; a gap then
+        except FormatError as error:
+            findings.add(
+                Kind.OBJECT_MALFORMED, point=str(sequence), key=key, expected="a record", actual=error.what,
+                remedy=REMEDY,
+            )  # fmt: skip
+            unread.add(sequence)
+            continue
+        if record.sequence != sequence or layout.encode_name(record.vm_id) != inventory.vm:
+            findings.add(
+                Kind.OBJECT_REPLAYED, point=str(sequence), key=key, expected=f"restore point {sequence}",
+                actual=f"restore point {record.sequence} of VM {record.vm_id!r}", remedy=REMEDY,
+            )  # fmt: skip
+            unread.add(sequence)
+            continue
+        chain.vm, chain.name = chain.vm or record.vm_id, record.vm_name
+        chain.links[sequence] = Link(sequence, digest, record.parent)
+    _compare(chain, inventory, seen, findings)
+    _prove(chain, inventory, unread, findings)
+    return chain
+
+
+def _compare(chain: Chain, inventory: Inventory, seen: list[Seen], findings: Findings) -> None:
+    """With what was seen before."""
+    for before in seen:
+        link = chain.links.get(before.sequence)
+        key = layout.point_key(inventory.vm, before.sequence)
+        label = point.label(before.sequence, before.sha256)
+        if link is None:
+            if before.sequence > chain.newest:
+                findings.add(
+                    Kind.POINT_ROLLED_BACK, point=label, key=key, expected=f"SHA-256 {before.sha256}",
+                    actual=f"the newest is {chain.newest or 'none'}",
+                    meaning=f"a restore point that {before.source} saw here is gone",
+                )  # fmt: skip
+        elif link.sha256 == before.sha256:
+            link.proof = Proof.PROVED
+        else:
+            link.proof = Proof.DOUBTED
+            findings.add(
+                Kind.POINT_FORKED, point=link.label, key=key, expected=f"SHA-256 {before.sha256}",
+                actual=f"SHA-256 {link.sha256}",
+                meaning=f"a restore point is not the one that {before.source} saw here",
+            )  # fmt: skip
+
+
+def _prove(chain: Chain, inventory: Inventory, unread: set[int], findings: Findings) -> None:
+    """From the newest to the oldest, each by its child."""
+    child: Link | None = None
+    for sequence in range(chain.newest, 0, -1):
+        link = chain.links.get(sequence)
+        if link is None:
+            if sequence not in unread:
+                key = layout.point_key(inventory.vm, sequence)
+                findings.add(
+                    Kind.POINT_MISSING, point=str(sequence), key=key, expected="a record", actual="nothing"
+                )  # fmt: skip
+        elif child is not None:
+            _judge(link, child, inventory, findings)
+        child = link
+
+
+def _judge(link: Link, child: Link, inventory: Inventory, findings: Findings) -> None:
+    if link.sha256 == child.parent:
+        link.proof = Proof.PROVED if link.proof is not Proof.DOUBTED else link.proof
+        return
+    if child.proof is Proof.DOUBTED:
+        return  # what it names means nothing
+    if child.proof is Proof.UNPROVED:
+        # One of the two was changed, and nothing tells which.
+        _forked(child, f"a parent with SHA-256 {link.sha256}", f"the parent {child.parent}", inventory, findings)
+    if child.proof is Proof.PROVED or link.proof is not Proof.PROVED:
+        named = f"SHA-256 {child.parent}, as {child.label} names it"
+        _forked(link, named, f"SHA-256 {link.sha256}", inventory, findings)
+        link.proof = Proof.DOUBTED
+    if child.proof is Proof.UNPROVED:
+        child.proof = Proof.DOUBTED
+
+
+def _forked(link: Link, expected: str, actual: str, inventory: Inventory, findings: Findings) -> None:
+    findings.add(
+        Kind.POINT_FORKED, point=link.label, key=layout.point_key(inventory.vm, link.sequence), expected=expected,
+        actual=actual,
+    )  # fmt: skip

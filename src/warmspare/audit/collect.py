@@ -1,0 +1,52 @@
+"""Findings on their way into a report: the first ones listed, all counted; owns the bound and nothing of judging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from warmspare.audit.findings import Finding, Kind, Severity, finding
+from warmspare.audit.report import MAX_FINDINGS
+from warmspare.model import BLOCK_BYTES, U32
+
+
+class Findings:
+    """left_out: how many came after MAX_FINDINGS. clean: whether all of them are notes."""
+
+    def __init__(self) -> None:
+        self.listed: list[Finding] = []
+        self.left_out = 0
+        self.clean = True
+
+    def add(self, kind: Kind, **fields: Any) -> None:
+        """See `findings.finding`. Notes are the first to be left out."""
+        self.put(finding(kind, **fields))
+
+    def put(self, one: Finding) -> None:
+        self.clean = self.clean and one.severity is Severity.NOTE
+        if len(self.listed) < MAX_FINDINGS:
+            self.listed.append(one)
+            return
+        self.left_out += 1
+        if one.severity is not Severity.NOTE:
+            for at in range(len(self.listed) - 1, -1, -1):
+                if self.listed[at].severity is Severity.NOTE:
+                    self.listed[at] = one
+                    return
+
+
+def runs_of(blocks: U32) -> Iterator[tuple[int, int]]:
+    """(start, count) of ascending blocks that follow each other."""
+    if not blocks.size:
+        return
+    cuts = np.flatnonzero(np.diff(blocks.astype(np.int64)) != 1) + 1
+    for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), blocks.size], strict=True):
+        yield int(blocks[start]), stop - start
+
+
+def extent(start: int, count: int, capacity_bytes: int) -> dict[str, int]:
+    """Where a run of blocks lies, as a finding has it."""
+    offset = start * BLOCK_BYTES
+    return {"offset": offset, "length": min(count * BLOCK_BYTES, capacity_bytes - offset)}

@@ -1,0 +1,350 @@
+"""Every block of every restore point, read from the packs and hashed once; owns the one pass over the chain.
+
+Manifests are applied to a scratch image, oldest first, so that a block costs a hash at each point that touches it and
+nothing at those that share it. Only blocks of which some point inherits pages are kept in the image. Memory does not
+grow with the disk. An audit that was interrupted goes on from the chunk it was at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import numpy as np
+
+from warmspare._native import sparse as native
+from warmspare.audit.chain import Chain, read_record
+from warmspare.audit.collect import Findings, extent, runs_of
+from warmspare.audit.deep_progress import DiskProgress, Keeper, Pending, Progress
+from warmspare.audit.findings import Kind
+from warmspare.audit.losses import Change, Losses
+from warmspare.audit.manifests import Manifest, open_manifest
+from warmspare.audit.objects import Fetched, Objects, Place
+from warmspare.audit.scratch import WHAT, Column, Scratch
+from warmspare.audit.shelf import Shelf
+from warmspare.audit.verify import Bench, Part, Piece, Verdict, check_block, check_frames, check_loose, parts
+from warmspare.audit.walk import Walk, whole_masks
+from warmspare.errors import FormatError, NotFoundError
+from warmspare.format.hashtable import ENTRY_BYTES
+from warmspare.format.manifest import NO_FRAME, Chunk
+from warmspare.format.point import Disk, RestorePoint
+from warmspare.model import BLOCK_BYTES
+from warmspare.observe.events import Meter
+from warmspare.state.files import local_io
+from warmspare.store.threads import Threads, in_thread
+
+FRAMES_A_JOB = 8  # one visit to a thread
+JOBS_AT_ONCE = 4
+SPLIT_BLOCKS = 256  # 16 MiB in hand
+SAVE_S = 5.0
+SYNC_S = 60.0
+FILES = ("image", "entries", "lost")
+
+
+class DiskImage:
+    """One disk's scratch: the kept blocks, the hashes that were proved, what is lost. Made anew, or as it was left."""
+
+    def __init__(self, scratch: Scratch, name: str, left: DiskProgress | None) -> None:
+        self.fds = [scratch.file(f"{name}.{suffix}", left=left is not None) for suffix in FILES]
+        if left is None:
+            self.empty()
+        self.image = self.fds[0]
+        self.entries = Column(self.fds[1], np.uint8, ENTRY_BYTES)
+        self.losses = Losses(self.fds[2])
+        self.capacity_bytes, self.stopped = 0, ""
+        if left is not None:
+            self.capacity_bytes, self.stopped = left.capacity_bytes, left.stopped
+            self.losses.blocks, self.losses.spans = left.lost, list(left.spans)
+
+    def empty(self) -> None:
+        """A disk of zeros."""
+        with local_io(WHAT, "the image of a disk"):
+            for fd in self.fds:
+                os.ftruncate(fd, 0)
+
+    def restart(self) -> None:
+        """The disk was not in the point before."""
+        self.empty()
+        self.capacity_bytes, self.stopped, self.losses.blocks = 0, "", 0
+
+    def left(self) -> DiskProgress:
+        return DiskProgress(self.capacity_bytes, self.losses.blocks, self.losses.spans, self.stopped)
+
+
+class Deep:
+    """Runs once, for one VM, after its walk. progress: where to go on, as `Keeper` had it, or a fresh one."""
+
+    def __init__(
+        self, objects: Objects, walk: Walk, chain: Chain, vm: str, progress: Progress, keeper: Keeper, meter: Meter
+    ) -> None:  # fmt: skip
+        self._objects, self._findings, self._walk, self._chain, self._vm = objects, objects.findings, walk, chain, vm
+        self.progress, self._keeper, self._meter = progress, keeper, meter
+        self.images: dict[str, DiskImage] = {}
+        self._threads = Threads(JOBS_AT_ONCE, "audit")
+        self._saved = self._synced = self._began = time.monotonic()
+        self._seconds, self._fetched = progress.seconds, progress.fetched_bytes - objects.fetched_bytes
+        self._mine = Findings()
+        for one in progress.findings:
+            self._mine.put(one)
+        self._mine.left_out += progress.left_out
+
+    async def run(self) -> None:
+        """StoreError, StaleScratchError; findings for all else."""
+        judged = Objects(self._objects.store, self._objects.scratch, self._mine)
+        judged.fetched_bytes = self._objects.fetched_bytes
+        self._judged = judged
+        before: RestorePoint | None = None
+        known_before = True
+        try:
+            for sequence in range(max(1, self.progress.at - 1), self.progress.target + 1):
+                record = await self._record(sequence)
+                if sequence >= self.progress.at:
+                    await self._point(sequence, record, before, known_before=known_before)
+                before, known_before = record, record is not None
+        finally:
+            self._threads.close()
+            self._objects.fetched_bytes = judged.fetched_bytes
+        for one in self._mine.listed:
+            self._findings.put(one)
+        self._findings.left_out += self._mine.left_out
+
+    async def _record(self, sequence: int) -> RestorePoint | None:
+        link = self._chain.links.get(sequence)
+        if link is None:
+            return None
+        try:
+            record, digest = await read_record(self._objects.store, self._vm, sequence)
+        except (NotFoundError, FormatError):
+            return None
+        return record if digest == link.sha256 else None
+
+    async def _point(
+        self, sequence: int, record: RestorePoint | None, before: RestorePoint | None, *, known_before: bool
+    ) -> None:
+        progress = self.progress
+        if sequence > progress.at or not progress.at_sha256:
+            progress.at, progress.disk, progress.chunks, progress.packs = sequence, 0, 0, []
+        link = self._chain.links.get(sequence)
+        progress.at_sha256 = link.sha256 if link else "-"
+        if record is None or link is None:
+            for image in self.images.values():
+                image.stopped = image.stopped or str(sequence)
+            self._save(force=True)
+            return
+        for index, disk in enumerate(record.disks):
+            image = self._image(disk)
+            if index < progress.disk:
+                continue
+            if (before is not None and before.disk(disk.id) is None) and (index > progress.disk or not progress.chunks):
+                image.restart()
+            if index > progress.disk:
+                progress.disk, progress.chunks, progress.packs = index, 0, []
+            if not known_before and not image.capacity_bytes:
+                image.stopped = link.label
+            if not image.stopped:
+                await self._disk(record, disk, image, Place(link.label, disk.id))
+            image.losses.at(sequence)
+            image.capacity_bytes = disk.capacity_bytes
+            progress.disk, progress.chunks, progress.packs = index + 1, 0, []
+            # Before anything of the next is applied: what is done again must find the image as it was.
+            self._save(force=True)
+
+    def _image(self, disk: Disk) -> DiskImage:
+        image = self.images.get(disk.id)
+        if image is None:
+            name = self._keeper.file_name(self.progress.token, disk.id)
+            left = self.progress.disks.get(disk.id)
+            image = self.images[disk.id] = DiskImage(self._objects.scratch, name, left)
+            pending = self.progress.pending
+            if pending and pending.disk == disk.id:
+                blocks, pages = np.array(pending.blocks, dtype=np.uint32), np.array(pending.pages, dtype=np.uint16)
+                image.losses.make(Change(blocks, pages, pending.cleared, blocks[:0], pending.count))
+                self.progress.pending = None
+        return image
+
+    # one disk of one point
+
+    async def _disk(self, record: RestorePoint, disk: Disk, image: DiskImage, place: Place) -> None:
+        manifest = await open_manifest(self._judged, self._vm, record, disk, place, quiet=True)
+        if manifest is None:
+            image.stopped = place.point
+            self._mine.add(
+                Kind.BLOCK_UNRECOVERABLE, point=place.point, disk=disk.id, key=disk.manifest.key, offset=0,
+                length=disk.capacity_bytes, expected="its manifest", actual="none that can be used",
+                meaning="what this point and those after it have on the disk can't be told without its manifest",
+            )  # fmt: skip
+            return
+        with closing(manifest):
+            try:
+                await self._chunks(manifest, disk, image, place)
+            except* FormatError:
+                image.stopped = place.point  # the walk has named it
+
+    async def _chunks(self, manifest: Manifest, disk: Disk, image: DiskImage, place: Place) -> None:
+        progress = self.progress
+        bad = self._walk.disks[disk.id].bad_packs if disk.id in self._walk.disks else set()
+        shelf: Shelf | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                shelf = Shelf(self._judged, manifest.packs, place, bad, set(progress.packs), tasks)
+                chunks = manifest.chunks()
+                number = 0
+                while (chunk := await in_thread(next, chunks, None)) is not None:
+                    number += 1
+                    if number > progress.chunks:
+                        change = await self._chunk(chunk, shelf, disk, image, place)
+                        progress.chunks, progress.packs = number, sorted(shelf.done)
+                        await in_thread(self._change, image, disk.id, change)
+                await shelf.rest()
+        finally:
+            if shelf:
+                shelf.clear()
+
+    async def _chunk(self, chunk: Chunk, shelf: Shelf, disk: Disk, image: DiskImage, place: Place) -> Change | None:
+        inherits = self._walk.disks[disk.id].inherits
+        odd = -1
+        if image.capacity_bytes % BLOCK_BYTES and image.capacity_bytes != disk.capacity_bytes:
+            odd = image.capacity_bytes // BLOCK_BYTES
+        bench = Bench(
+            chunk, disk.capacity_bytes, image.image, whole_masks(chunk, disk.capacity_bytes),
+            await in_thread(image.entries.get, chunk.block), image.losses.of(chunk.block),
+            await in_thread(inherits.get, chunk.block), odd,
+        )  # fmt: skip
+        verdict = Verdict()
+        split = _several(chunk)
+        await self._single(bench, shelf, np.flatnonzero(~split), verdict)
+        if split.any():
+            await self._split(bench, shelf, np.flatnonzero(split), verdict)
+        change = await in_thread(self._settle, bench, image, disk, place, verdict)
+        self._meter.done_bytes = self._meter.read_bytes = self._fetched + self._judged.fetched_bytes
+        self._meter.blocks_verified = self.progress.states
+        return change
+
+    async def _single(self, bench: Bench, shelf: Shelf, rows: np.ndarray, verdict: Verdict) -> None:
+        """Records that are the only ones of their blocks: frame by frame, pack by pack."""
+        chunk = bench.chunk
+        loose = rows[chunk.frame[rows] == NO_FRAME]
+        if loose.size:
+            _join(verdict, await self._threads.run(check_loose, bench, loose.tolist()))
+        slots = asyncio.Semaphore(JOBS_AT_ONCE)
+
+        async def work(source: Fetched | None, pieces: list[Piece]) -> None:
+            try:
+                _join(verdict, await self._threads.run(check_frames, bench, source, pieces))
+            finally:
+                slots.release()
+
+        for pack, pieces in _by_pack(chunk, rows):
+            source = await shelf.get(pack)
+            async with asyncio.TaskGroup() as jobs:
+                for at in range(0, len(pieces), FRAMES_A_JOB):
+                    await slots.acquire()
+                    jobs.create_task(work(source, pieces[at : at + FRAMES_A_JOB]), name="verify")
+
+    async def _split(self, bench: Bench, shelf: Shelf, rows: np.ndarray, verdict: Verdict) -> None:
+        """Blocks that several records make up together, some at a time."""
+        chunk = bench.chunk
+        blocks = np.unique(chunk.block[rows])
+        for at in range(0, blocks.size, SPLIT_BLOCKS):
+            few = rows[np.isin(chunk.block[rows], blocks[at : at + SPLIT_BLOCKS])]
+            found: dict[int, list[Part]] = {}
+            for row in few[chunk.frame[few] == NO_FRAME].tolist():
+                found.setdefault(int(chunk.block[row]), []).append(Part(row, b"", 0, 0))
+            for pack, pieces in _by_pack(chunk, few):
+                source = await shelf.get(pack)
+                for piece in pieces:
+                    for part in await self._threads.run(parts, bench, source, piece, verdict):
+                        found.setdefault(int(chunk.block[part.row]), []).append(part.alone())
+            for records in found.values():
+                await self._threads.run(check_block, bench, records, verdict)
+
+    def _settle(self, bench: Bench, image: DiskImage, disk: Disk, place: Place, verdict: Verdict) -> Change | None:
+        """In a thread: what the chunk leaves for the next point; what is lost changes by what is returned."""
+        chunk = bench.chunk
+        taken = np.zeros(chunk.block.size, dtype=np.uint16)
+        for row, pages in verdict.taken:
+            taken[row] |= np.uint16(pages)
+        change = image.losses.plan(chunk, taken)
+        for start, count in runs_of(change.fresh) if change else []:
+            self._mine.add(
+                Kind.BLOCK_UNRECOVERABLE, point=place.point, disk=disk.id, expected="bytes with the recorded hashes",
+                actual=verdict.why, **extent(start, count, disk.capacity_bytes),
+            )  # fmt: skip
+        image.entries.put(chunk.block, chunk.hashes)
+        zeros = 0
+        with local_io(WHAT, "the image of a disk"):
+            for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+                image.entries.clear(start, count)
+                native.punch(image.image, start * BLOCK_BYTES, count * BLOCK_BYTES)
+                zeros += count
+        self.progress.states += verdict.sound + zeros
+        self.progress.unsure += verdict.unsure
+        self._objects.scratch.measure()
+        return change
+
+    def _change(self, image: DiskImage, disk_id: str, change: Change | None) -> None:
+        """In a thread: make it so that an audit that dies here and goes on makes it once. All else that a chunk does
+        may be done twice."""
+        if change is None:
+            self._save()
+            return
+        blocks, pages = change.blocks.tolist(), change.pages.tolist()
+        self.progress.pending = Pending(disk_id, blocks, pages, change.cleared, change.count)
+        self._save(force=True)
+        image.losses.make(change)
+        self.progress.pending = None
+
+    def _save(self, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if not force and now - self._saved < SAVE_S:
+            return
+        progress, durable = self.progress, now - self._synced >= SYNC_S
+        progress.disks = {**progress.disks, **{name: image.left() for name, image in self.images.items()}}
+        progress.findings, progress.left_out = self._mine.listed, self._mine.left_out
+        progress.fetched_bytes = self._fetched + self._judged.fetched_bytes
+        progress.seconds = self._seconds + now - self._began
+        fds = [fd for image in self.images.values() for fd in image.fds]
+        self._keeper.save(progress, fds, durable=durable)
+        self._saved = now
+        self._synced = now if durable else self._synced
+
+
+def _several(chunk: Chunk) -> np.ndarray:
+    """Which rows are not the only ones of their block."""
+    same = chunk.block[1:] == chunk.block[:-1]
+    none = np.zeros(min(1, chunk.block.size), dtype=bool)
+    out: np.ndarray = np.concatenate((none, same)) | np.concatenate((same, none))
+    return out
+
+
+def _by_pack(chunk: Chunk, rows: np.ndarray) -> Iterator[tuple[int, list[Piece]]]:
+    """(pack, the frames in it that these rows use, by offset), pack by pack."""
+    rows = rows[chunk.frame[rows] != NO_FRAME]
+    order = np.argsort(chunk.frame[rows], kind="stable")
+    rows = rows[order]
+    edges = np.flatnonzero(np.diff(chunk.frame[rows])) + 1
+    pieces = [
+        Piece(int(chunk.frame_pack[f]), int(chunk.frame_offset[f]), int(chunk.frame_bytes[f]), group.tolist())
+        for group in np.split(rows, edges)
+        if group.size
+        for f in [int(chunk.frame[group[0]])]
+    ]
+    pieces.sort(key=lambda piece: (piece.pack, piece.offset))
+    at = 0
+    while at < len(pieces):
+        stop = at
+        while stop < len(pieces) and pieces[stop].pack == pieces[at].pack:
+            stop += 1
+        yield pieces[at].pack, pieces[at:stop]
+        at = stop
+
+
+def _join(into: Verdict, other: Verdict) -> None:
+    into.sound += other.sound
+    into.unsure += other.unsure
+    into.taken += other.taken
+    into.why = into.why or other.why
+

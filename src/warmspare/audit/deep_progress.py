@@ -1,0 +1,118 @@
+"""How far a deep audit has come, so that one that was interrupted goes on; bound to the points that it judged.
+
+Owns the record and when it may be believed: it names the chain by the SHA-256 of its points, and what lies in scratch
+space is held against the hashes that were proved as it is used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+import msgspec
+import xxhash
+
+from warmspare.audit.findings import Finding
+from warmspare.audit.scratch import WHAT, Scratch
+from warmspare.state.files import local_io, pwrite_all, read_record, write_record
+
+FORMAT = 1
+
+
+class DiskProgress(msgspec.Struct):
+    """A disk's part. capacity_bytes: at the last point gone past. lost, spans: as Losses has them. stopped: the label
+    of the point from which on nothing of it can be judged, "" while it can."""
+
+    capacity_bytes: int = 0
+    lost: int = 0
+    spans: list[tuple[int, int]] = []
+    stopped: str = ""
+
+
+class Pending(msgspec.Struct):
+    """A change of what is lost of a disk, noted before it is made."""
+
+    disk: str
+    blocks: list[int]
+    pages: list[int]
+    cleared: list[tuple[int, int]]
+    count: int
+
+
+class Progress(msgspec.Struct):
+    """repository, vm: whose. token: in the names of its files, so that it goes with no others. began: RFC 3339.
+
+    target: the newest point to judge, and its SHA-256. at: the point that is being judged, its SHA-256, and of its disk
+    number `disk` how many chunks are done; packs: those proved of it. pending: belongs to the last of these chunks; may
+    have been made or not.
+    """
+
+    format: int
+    repository: str
+    vm: str
+    token: str
+    began: str
+    target: int
+    target_sha256: str
+    at: int = 1
+    at_sha256: str = ""
+    disk: int = 0
+    chunks: int = 0
+    packs: list[int] = []
+    states: int = 0
+    unsure: int = 0
+    fetched_bytes: int = 0
+    seconds: float = 0.0
+    disks: dict[str, DiskProgress] = {}
+    pending: Pending | None = None
+    findings: list[Finding] = []
+    left_out: int = 0
+
+
+class Keeper:
+    """Keeps it beside the scratch files it is about, one of a VM and repository. name: what those files begin with."""
+
+    def __init__(self, scratch: Scratch, repository: str, vm: str) -> None:
+        self.name = hashlib.sha256(f"{repository}/{vm}".encode()).hexdigest()[:16]
+        self._path = scratch.directory / f"{self.name}.json"
+        self._scratch = scratch
+
+    def file_name(self, token: str, disk_id: str) -> str:
+        """What the files of a disk begin with."""
+        return f"{self.name}-{token}-{hashlib.sha256(disk_id.encode()).hexdigest()[:16]}"
+
+    def load(self) -> Progress | None:
+        """What an interrupted audit left; None if there is nothing, or it can't be read."""
+        found = read_record(self._path, Progress, WHAT)
+        return found if found and found.format == FORMAT else None
+
+    def save(self, progress: Progress, fds: list[int], *, durable: bool) -> None:
+        """After what it speaks of was written. durable: on the medium first, so that it outlives the machine; else
+        it outlives this process, which is enough as long as what lies in scratch space is checked when it is used."""
+        if durable:
+            with local_io(WHAT, self._path):
+                for fd in fds:
+                    os.fdatasync(fd)
+            write_record(self._path, progress, WHAT)
+            return
+        body = msgspec.json.format(msgspec.json.encode(progress), indent=1)
+        data = b"%016x\n%s\n" % (xxhash.xxh3_64_intdigest(body), body)
+        staged = self._path.with_suffix(".new")
+        with local_io(WHAT, self._path):
+            fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            try:
+                pwrite_all(fd, data, 0)
+            finally:
+                os.close(fd)
+            staged.replace(self._path)
+
+    def forget(self) -> None:
+        """The audit is over, or begins anew: its files go too."""
+        for path in [self._path, *self._files()]:
+            with contextlib.suppress(FileNotFoundError), local_io(WHAT, path):
+                path.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return list(self._scratch.directory.glob(f"{self.name}-*"))

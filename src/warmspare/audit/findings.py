@@ -1,0 +1,270 @@
+"""What an audit can find: kinds, how grave each is, what it means and what to do; owns no search for them.
+
+docs/operations.md, "Audits". A finding is evidence: it names the place, what was expected, what was there, and the
+restore point that says so. It never holds bytes of the disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Severity(StrEnum):
+    """ERROR: bytes are wrong or gone. WARNING: bytes are right, but something could make them wrong or hides whether
+    they are. NOTE: worth knowing; an audit with nothing else is clean."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class Kind(StrEnum):
+    """All kinds of findings; the values stay, reports hold them."""
+
+    # blocks of a replica
+    BLOCK_WRONG = "block-wrong"
+    BLOCK_ZEROED = "block-zeroed"
+    BLOCK_NOT_ZERO = "block-not-zero"
+    BLOCK_STALE = "block-stale"
+    BLOCK_MISPLACED = "block-misplaced"
+    BLOCK_UNREADABLE = "block-unreadable"
+    # a replica as a whole
+    DISK_MISSING = "disk-missing"
+    DISK_SHORT = "disk-short"
+    DISK_LONG = "disk-long"
+    # objects of a repository
+    OBJECT_MISSING = "object-missing"
+    OBJECT_LENGTH = "object-length"
+    OBJECT_CHECKSUM = "object-checksum"
+    OBJECT_CONTENT = "object-content"
+    OBJECT_MALFORMED = "object-malformed"
+    OBJECT_REPLAYED = "object-replayed"
+    OBJECT_UNCHECKED = "object-unchecked"
+    OBJECT_ORPHAN = "object-orphan"
+    OBJECT_FOREIGN = "object-foreign"
+    UPLOAD_UNFINISHED = "upload-unfinished"
+    # restore points
+    POINT_MISSING = "point-missing"
+    POINT_FORKED = "point-forked"
+    POINT_ROLLED_BACK = "point-rolled-back"
+    TABLE_ROOT = "table-root"
+    BLOCK_UNRECOVERABLE = "block-unrecoverable"
+    # the source
+    CHANGE_LOST = "change-lost"
+    SOURCE_UNREADABLE = "source-unreadable"
+    SOURCE_COMPARED = "source-compared"
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is always true of a kind: how grave it is, what it means, what to do."""
+
+    severity: Severity
+    meaning: str
+    remedy: str
+
+
+_REPAIR = "run the audit with --repair; if it comes back, replace the medium"
+_COPY = "run `warmspare audit repository --repair`, or put the object back from a copy or the bucket's versions"
+
+ABOUT: dict[Kind, About] = {
+    Kind.BLOCK_WRONG: About(
+        Severity.ERROR,
+        "the block's bytes are not those of the restore point: the medium changed them, or someone wrote to "
+        "the replica",
+        _REPAIR,
+    ),
+    Kind.BLOCK_ZEROED: About(
+        Severity.ERROR,
+        "the block reads as zeros and the restore point has data there: a write was lost, or a hole was "
+        "punched",
+        _REPAIR,
+    ),
+    Kind.BLOCK_NOT_ZERO: About(
+        Severity.ERROR,
+        "the block holds data and the restore point has zeros there: someone wrote to the replica, or a hole "
+        "was not punched",
+        _REPAIR,
+    ),
+    Kind.BLOCK_STALE: About(
+        Severity.ERROR,
+        "the block holds what an earlier restore point has there: a later write was lost",
+        _REPAIR,
+    ),
+    Kind.BLOCK_MISPLACED: About(
+        Severity.ERROR,
+        "the block holds what belongs to another block: a write went to the wrong place",
+        _REPAIR,
+    ),
+    Kind.BLOCK_UNREADABLE: About(
+        Severity.ERROR,
+        "the medium does not give the block's bytes",
+        "replace the medium, then repair or apply anew",
+    ),
+    Kind.DISK_MISSING: About(
+        Severity.ERROR,
+        "the replica has no file for a disk of the restore point",
+        "put the file back, or apply anew",
+    ),
+    Kind.DISK_SHORT: About(
+        Severity.ERROR,
+        "the replica's file ends before the disk does: it was truncated",
+        _REPAIR,
+    ),
+    Kind.DISK_LONG: About(
+        Severity.ERROR,
+        "the replica's file goes on behind the end of the disk: someone extended it",
+        _REPAIR,
+    ),
+    Kind.OBJECT_MISSING: About(
+        Severity.ERROR,
+        "a restore point needs an object that is not there: it can't be applied in full",
+        _COPY,
+    ),
+    Kind.OBJECT_LENGTH: About(
+        Severity.ERROR,
+        "an object does not have the length that is stated for it",
+        _COPY,
+    ),
+    Kind.OBJECT_CHECKSUM: About(
+        Severity.ERROR,
+        "the store itself gives another checksum for the object than the one that is stated for it",
+        _COPY,
+    ),
+    Kind.OBJECT_CONTENT: About(
+        Severity.ERROR,
+        "an object's bytes do not have the SHA-256 that is stated for them",
+        _COPY,
+    ),
+    Kind.OBJECT_MALFORMED: About(
+        Severity.ERROR,
+        "an object can't be decoded",
+        _COPY,
+    ),
+    Kind.OBJECT_REPLAYED: About(
+        Severity.ERROR,
+        "an object is whole but belongs elsewhere: it was moved here, or an older one was put back",
+        _COPY,
+    ),
+    Kind.OBJECT_UNCHECKED: About(
+        Severity.NOTE,
+        "the store keeps no checksum of this object, so that only its length was compared",
+        "run the audit with --deep",
+    ),
+    Kind.OBJECT_ORPHAN: About(
+        Severity.NOTE,
+        "no restore point names this object: it is left from a run that was interrupted",
+        "none is needed; removing it saves space",
+    ),
+    Kind.OBJECT_FOREIGN: About(
+        Severity.WARNING,
+        "an object has a key that no version of the format gives",
+        "find out who writes here",
+    ),
+    Kind.UPLOAD_UNFINISHED: About(
+        Severity.NOTE,
+        "an upload was begun and never completed; the store keeps its parts",
+        "set a lifecycle rule that aborts such uploads",
+    ),
+    Kind.POINT_MISSING: About(
+        Severity.ERROR,
+        "a restore point's record is missing though later ones descend from it",
+        "put the record back from a copy or the bucket's versions",
+    ),
+    Kind.POINT_FORKED: About(
+        Severity.ERROR,
+        "a restore point is not the one that its child names",
+        "put the right record back, and find out who else writes here",
+    ),
+    Kind.POINT_ROLLED_BACK: About(
+        Severity.ERROR,
+        "a restore point that was here before is gone",
+        "put it back from a copy or the bucket's versions",
+    ),
+    Kind.TABLE_ROOT: About(
+        Severity.ERROR,
+        "the chain's block hashes do not have the root that the restore point states: it was tampered with or"
+        " its writer had a bug",
+        "restore the repository from a copy, or sync to a new one",
+    ),
+    Kind.BLOCK_UNRECOVERABLE: About(
+        Severity.ERROR,
+        "the repository can't give a block of a restore point as its hash says",
+        _COPY,
+    ),
+    Kind.CHANGE_LOST: About(
+        Severity.ERROR,
+        "the source differs from the restore point where change tracking said that nothing changed: a change "
+        "was lost",
+        "run `warmspare audit source --repair`, and look for the vendor's fix of change tracking",
+    ),
+    Kind.SOURCE_UNREADABLE: About(
+        Severity.ERROR,
+        "the source does not give these bytes",
+        "look at the storage of the VM",
+    ),
+    Kind.SOURCE_COMPARED: About(
+        Severity.NOTE,
+        "the whole disk was compared because a lost change had been found on it",
+        "none is needed",
+    ),
+}
+
+
+class Finding(msgspec.Struct, frozen=True, omit_defaults=False):
+    """One thing that an audit found.
+
+    disk: its ID, "" where none is meant. offset, length: bytes of the disk (None: no place on a disk). key: the object
+    in the repository, "" where none is meant. expected, actual: hashes, lengths or words, as the kind has them. point:
+    the label of the restore point that was judged against. meaning, remedy: for people. repaired: a repair in the same
+    run put it right and read it again.
+    """
+
+    kind: Kind
+    severity: Severity
+    disk: str
+    offset: int | None
+    length: int | None
+    key: str
+    expected: str
+    actual: str
+    point: str
+    meaning: str
+    remedy: str
+    repaired: bool = False
+
+    def event(self, vm: str) -> dict[str, Any]:
+        """The fields of the `finding` event (docs/operations.md, "Events")."""
+        out: dict[str, Any] = {"kind": str(self.kind), "severity": str(self.severity), "vm": vm}
+        if self.disk:
+            out["disk"] = self.disk
+        if self.key:
+            out["key"] = self.key
+        if self.offset is not None:
+            out |= {"offset": self.offset, "length": self.length}
+        return out | {
+            "expected": self.expected, "actual": self.actual, "point": self.point, "repaired": self.repaired,
+            "message": self.meaning, "remedy": self.remedy,
+        }  # fmt: skip
+
+
+def finding(
+    kind: Kind, *, point: str, disk: str = "", offset: int | None = None, length: int | None = None, key: str = "",
+    expected: str = "", actual: str = "", meaning: str = "", remedy: str = "",
+) -> Finding:  # fmt: skip
+    """A finding with what is always true of its kind filled in. meaning, remedy: instead of the usual ones, where more
+    is known."""
+    about = ABOUT[kind]
+    return Finding(
+        kind, about.severity, disk, offset, length, key, expected, actual, point, meaning or about.meaning,
+        remedy or about.remedy,
+    )  # fmt: skip
+
+
+def unclean(findings: list[Finding]) -> bool:
+    """Whether any of them makes an audit end with exit code 5; repaired ones do too, for something made them."""
+    return any(each.severity is not Severity.NOTE for each in findings)

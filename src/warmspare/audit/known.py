@@ -1,0 +1,151 @@
+"""What was seen of a repository before: by an earlier audit, a sync or a replica; owns reading it, believes no more.
+
+Nothing in a repository says that it had a newer restore point once. Only who saw it can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import xxhash
+
+from warmspare.audit import report as reports
+from warmspare.audit.report import MAX_REPORT_BYTES, Report
+from warmspare.errors import ConfigError, FormatError
+from warmspare.state.files import local_io
+
+HEAD = "head of "  # what the figure that notes a VM's newest point begins with
+OWN_RECORD = "SHA-256 of repository.json"
+
+
+class _Mark(msgspec.Struct, frozen=True):
+    sequence: int
+    sha256: str
+
+
+class _Local(msgspec.Struct, frozen=True):
+    """What the records of a sender and of a replica have in common, and where each says what it saw."""
+
+    repository: str
+    vm: str
+    sequence: int = 0
+    sha256: str = ""
+    at: _Mark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A restore point that was there. source: who saw it, for people."""
+
+    vm: str
+    sequence: int
+    sha256: str
+    source: str
+
+
+@dataclass(slots=True)
+class Known:
+    """repository_id, record_sha256 (of repository.json): "" where nothing is known. sources: what this comes from."""
+
+    repository_id: str = ""
+    record_sha256: str = ""
+    seen: list[Seen] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+
+    def of(self, vm: str) -> list[Seen]:
+        """vm: its ID."""
+        return [one for one in self.seen if one.vm == vm]
+
+    def add(self, repository_id: str, seen: list[Seen], source: str) -> None:
+        """ConfigError if two sources are of different repositories."""
+        if self.repository_id not in ("", repository_id):
+            raise ConfigError(
+                f"this is of repository {repository_id} and the others are of {self.repository_id}",
+                where=source,
+                hint="give what belongs to the repository that is audited",
+            )
+        self.repository_id = repository_id
+        self.seen += seen
+        self.sources.append(source)
+
+
+def figures(record_sha256: str, heads: dict[str, tuple[int, str]]) -> dict[str, int | float | str]:
+    """What a report notes for the next: of repository.json, and of each VM's newest point (sequence, SHA-256) by its
+    ID."""
+    own = {OWN_RECORD: record_sha256} if record_sha256 else {}
+    return {**own, **{f"{HEAD}{vm}": f"{sequence} {sha256}" for vm, (sequence, sha256) in sorted(heads.items())}}
+
+
+def _of_report(report: Report, source: str) -> list[Seen]:
+    out = []
+    for name, text in report.figures.items():
+        if name.startswith(HEAD) and isinstance(text, str):
+            sequence, _, digest = text.partition(" ")
+            if sequence.isdigit() and len(digest) == 64:
+                out.append(Seen(name.removeprefix(HEAD), int(sequence), digest, source))
+    return out
+
+
+def read(path: Path, into: Known) -> None:
+    """Add what a file tells: a kept report, a sender's `state.json`, a replica's `replica.json`. ConfigError if it is
+    none of them, or is damaged."""
+    with local_io("what was seen before", path), path.open("rb") as file:
+        data = file.read(MAX_REPORT_BYTES + 1)
+    if data.startswith(b"{"):
+        try:
+            report = reports.decode(data, str(path))
+        except FormatError as error:
+            raise _no_record(path, error.what) from None
+        into.record_sha256 = str(report.figures.get(OWN_RECORD, "")) or into.record_sha256
+        into.add(report.repository_id, _of_report(report, f"the audit report {path.name}"), str(path))
+        return
+    digest, _, body = data.partition(b"\n")
+    body = body.removesuffix(b"\n")
+    if digest != b"%016x" % xxhash.xxh3_64_intdigest(body):
+        raise _no_record(path, "it is neither a report nor a record of a sync or replica, or it is damaged")
+    try:
+        found = msgspec.json.decode(body, type=_Local)
+    except msgspec.MsgspecError as error:
+        raise _no_record(path, str(error)) from None
+    mark = found.at or _Mark(found.sequence, found.sha256)
+    seen = [Seen(found.vm, mark.sequence, mark.sha256, str(path))] if mark.sequence else []
+    into.add(found.repository, seen, str(path))
+
+
+def _no_record(path: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"this can't be compared against: {why}", where=str(path),
+        hint="give an audit report, the state.json of a sync, or the replica.json of a replica",
+    )  # fmt: skip
+
+
+def of_kept(directory: Path, uri: str, vm: str) -> Known:
+    """What the newest kept reports of audits of the repository at `uri` saw of each VM. vm: one that must be in the
+    first of them, "" for any. Reports that can't be read are passed over: `verify-report` is for them."""
+    known = Known()
+    met: set[str] = set()
+    for path in _newest_first(directory):
+        try:
+            with local_io("kept reports", path), path.open("rb") as file:
+                report = reports.decode(file.read(MAX_REPORT_BYTES + 1), str(path))
+        except FormatError:
+            continue
+        if report.kind != "repository" or report.repository != uri:
+            continue
+        if known.repository_id and report.repository_id != known.repository_id:
+            return known
+        seen = [one for one in _of_report(report, f"the audit report {path.name}") if one.vm not in met]
+        met |= {one.vm for one in seen}
+        known.record_sha256 = known.record_sha256 or str(report.figures.get(OWN_RECORD, ""))
+        known.add(report.repository_id, seen, str(path))
+        if report.vm in ("", vm):  # it saw all that this audit will look at
+            return known
+    return known
+
+
+def _newest_first(directory: Path) -> Iterator[Path]:
+    if directory.is_dir():
+        yield from sorted(directory.glob("[0-9]*-repository-*.json"), reverse=True)

@@ -1,0 +1,107 @@
+"""Which pages of a disk the chain can't give, restore point by restore point; owns how losses end, not how they arise.
+
+A page is lost with the frame that held it, for as long as later points inherit it, and is there again once a record
+or a run of zeros covers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from warmspare.audit.collect import runs_of
+from warmspare.audit.scratch import Column
+from warmspare.format.manifest import Chunk
+from warmspare.model import U16, U32
+
+
+@dataclass(slots=True)
+class Change:
+    """Of lost pages: these blocks have these masks now, ascending; in these runs nothing is lost. fresh: blocks that
+    were whole before. count: of blocks with a lost page, afterwards."""
+
+    blocks: U32
+    pages: U16
+    cleared: list[tuple[int, int]]
+    fresh: U32
+    count: int
+
+
+class Losses:
+    """Of one disk. blocks: how many have a lost page now. spans: (first, last) sequences of points that can't be
+    restored in full, ascending."""
+
+    def __init__(self, fd: int) -> None:
+        self._pages = Column(fd, np.uint16)
+        self.blocks = 0
+        self.spans: list[tuple[int, int]] = []
+
+    def of(self, blocks: U32) -> U16:
+        """Masks of lost pages of ascending blocks."""
+        out: U16 = self._pages.get(blocks) if self.blocks else np.zeros(blocks.size, dtype=np.uint16)
+        return out
+
+    def plan(self, chunk: Chunk, taken: U16) -> Change | None:
+        """What going past a chunk's records and runs of zeros changes; None for nothing. taken: for each record the
+        pages that are lost with it."""
+        none = np.empty(0, dtype=np.uint32)
+        change = Change(none, none.astype(np.uint16), [], none, self.blocks)
+        if chunk.block.size and (self.blocks or taken.any()):
+            blocks, row = np.unique(chunk.block, return_inverse=True)
+            covered, lost = np.zeros(blocks.size, dtype=np.uint16), np.zeros(blocks.size, dtype=np.uint16)
+            np.bitwise_or.at(covered, row, chunk.carried | chunk.zero)
+            np.bitwise_or.at(lost, row, taken)
+            old = self._pages.get(blocks)
+            new = (old & ~covered) | lost
+            other = old != new
+            change.blocks, change.pages = blocks[other], new[other]
+            change.count += int(np.count_nonzero(new)) - int(np.count_nonzero(old))
+            change.fresh = blocks[(old == 0) & (new != 0)]
+        if self.blocks:
+            for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+                there = sum(found.size for found, _ in self._pages.filled(start, start + count))
+                if there:
+                    change.cleared.append((start, count))
+                    change.count -= there
+        return change if change.blocks.size or change.cleared else None
+
+    def make(self, change: Change) -> None:
+        """Make a change; doing it twice does no harm."""
+        self._pages.put(change.blocks, change.pages)
+        for start, count in change.cleared:
+            self._pages.clear(start, count)
+        self.blocks = change.count
+
+    def settle(self, chunk: Chunk, taken: U16) -> None:
+        """Both at once."""
+        change = self.plan(chunk, taken)
+        if change is not None:
+            self.make(change)
+
+    def at(self, sequence: int) -> None:
+        """All of a restore point was gone past."""
+        if not self.blocks:
+            return
+        if self.spans and self.spans[-1][1] == sequence - 1:
+            self.spans[-1] = (self.spans[-1][0], sequence)
+        else:
+            self.spans.append((sequence, sequence))
+
+    def runs(self, blocks: int) -> Iterator[tuple[int, int]]:
+        """(start, count) of what is lost now, of a disk of that many blocks."""
+        if self.blocks:
+            for found, _ in self._pages.filled(0, blocks):
+                yield from runs_of(found)
+
+
+def lost_with(chunk: Chunk, bad_packs: U32) -> U16:
+    """For each record the pages whose frame lies in one of these packs (indexes of the manifest's list)."""
+    taken = np.zeros(chunk.block.size, dtype=np.uint16)
+    if bad_packs.size and chunk.frame_pack.size:
+        bad = np.isin(chunk.frame_pack, bad_packs)
+        rows = np.flatnonzero(chunk.carried)
+        rows = rows[bad[chunk.frame[rows]]]
+        taken[rows] = chunk.carried[rows]
+    return taken

@@ -1,0 +1,63 @@
+"""What an audit does about lost blocks: marks them, so that the next sync reads them again and sends them whole.
+
+Owns the one write of a repository audit. Objects are immutable and named by their SHA-256, so a lost pack can't be made
+anew from a replica: zstd gives other bytes from one release to the next. What can be healed is what the newest restore
+point needs; points before it stay as damaged as they are, and the report names them.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from warmspare.audit.chain import Chain
+from warmspare.audit.inventory import Inventory
+from warmspare.audit.report import software, utc_now
+from warmspare.errors import FormatError, NotFoundError, StoreError
+from warmspare.format import flags, mark
+from warmspare.format.mark import Mark
+from warmspare.store import layout
+from warmspare.store.base import Store
+
+Runs = list[tuple[int, int]]
+
+
+async def marked(store: Store, inventory: Inventory) -> dict[str, list[Runs]]:
+    """What is marked already, by disk; marks that can't be read count for nothing."""
+    out: dict[str, list[Runs]] = {}
+    for key in inventory.marks:
+        try:
+            found = mark.decode(await store.get(key, max_bytes=mark.MAX_MARK_BYTES), key)
+        except (FormatError, NotFoundError):
+            continue
+        except StoreError as error:
+            if error.retryable:
+                raise
+            continue
+        for disk, runs in found.disks.items():
+            out.setdefault(disk, []).append(runs)
+    return out
+
+
+def _covers(marks: list[Runs], wanted: Runs) -> bool:
+    """Whether one of the marks has all of the runs."""
+    return any(
+        all(any(a <= start and start + count <= a + b for a, b in runs) for start, count in wanted) for runs in marks
+    )
+
+
+async def leave_mark(store: Store, inventory: Inventory, chain: Chain, lost: dict[str, Runs]) -> str:
+    """Mark the lost blocks of the newest restore point, unless they are marked. lost: by disk ID, none empty.
+
+    Returns the key of the new mark, "" where there was nothing to do. StoreError.
+    """
+    head = chain.head
+    assert head
+    wanted = {disk: mark.bounded(runs) for disk, runs in lost.items()}
+    there = await marked(store, inventory)
+    wanted = {disk: runs for disk, runs in wanted.items() if not _covers(there.get(disk, []), runs)}
+    if not wanted:
+        return ""
+    record = Mark(flags.VERSION, 0, chain.vm, head.sequence, head.sha256, utc_now(), software(), wanted)
+    key = layout.mark_key(inventory.vm, head.sequence, secrets.token_hex(8))
+    await store.create(key, mark.encode(record))
+    return key

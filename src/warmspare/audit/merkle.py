@@ -1,0 +1,125 @@
+"""A disk's hash table on its way through the chain, with its root at each restore point; owns the audit's own tree.
+
+docs/format.md, "Hash table". It shares the format's digests and nothing else with the tables that sender and receiver
+keep, so that it can't share their mistakes. Lies in scratch space; memory stays the same for any disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from warmspare.audit.scratch import WHAT, Scratch
+from warmspare.format.hashtable import (
+    DIGEST_BYTES,
+    ENTRY_BYTES,
+    FANOUT,
+    LEAF_BYTES,
+    NODE_BYTES,
+    ZERO_DIGEST,
+    digest,
+    root,
+)
+from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, U8, U32
+from warmspare.state.files import local_io, pwrite_all
+
+GROUPS = MAX_CAPACITY_BYTES // BLOCK_BYTES // FANOUT // FANOUT
+_LEAVES = GROUPS * FANOUT
+
+
+class ChainTable:
+    """Begins as the table of a disk of zeros."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        self._scratch = scratch
+        self._leaves, self._digests = scratch.file(), scratch.file()
+        self._tops = bytearray(GROUPS * DIGEST_BYTES)
+        self._dirty: set[int] = set()
+
+    def close(self) -> None:
+        for fd in (self._leaves, self._digests):
+            self._scratch.drop(fd)
+
+    def reset(self) -> None:
+        """Of a disk of zeros again."""
+        with local_io(WHAT, self._scratch.directory):
+            for fd in (self._leaves, self._digests):
+                os.ftruncate(fd, 0)
+        self._tops = bytearray(GROUPS * DIGEST_BYTES)
+        self._dirty = set()
+
+    def leaf(self, index: int) -> bytes:
+        """The entries of 256 blocks."""
+        with local_io(WHAT, self._scratch.directory):
+            return os.pread(self._leaves, LEAF_BYTES, index * LEAF_BYTES).ljust(LEAF_BYTES, b"\0")
+
+    def _put(self, index: int, leaf: bytes) -> None:
+        with local_io(WHAT, self._scratch.directory):
+            pwrite_all(self._leaves, leaf, index * LEAF_BYTES)
+            pwrite_all(self._digests, digest(1, leaf), index * DIGEST_BYTES)
+        self._dirty.add(index // FANOUT)
+
+    def put(self, blocks: U32, hashes: U8) -> None:
+        """Set entries of ascending blocks, hashes of shape (n, 16)."""
+        if not blocks.size:
+            return
+        leaves = blocks // FANOUT
+        edges = np.flatnonzero(np.diff(leaves)) + 1
+        start = 0
+        for stop in [*edges.tolist(), blocks.size]:
+            index = int(leaves[start])
+            table = np.frombuffer(bytearray(self.leaf(index)), dtype=np.uint8).reshape(FANOUT, ENTRY_BYTES)
+            table[blocks[start:stop] % FANOUT] = hashes[start:stop]
+            self._put(index, table.tobytes())
+            start = stop
+
+    def clear(self, start: int, count: int) -> None:
+        """Blocks [start, start + count) are zeros."""
+        stop = start + count
+        for index in list(self.filled(start // FANOUT, -(-stop // FANOUT))):
+            first, last = max(start - index * FANOUT, 0), min(stop - index * FANOUT, FANOUT)
+            leaf = bytearray(self.leaf(index))
+            leaf[first * ENTRY_BYTES : last * ENTRY_BYTES] = bytes((last - first) * ENTRY_BYTES)
+            self._put(index, bytes(leaf))
+
+    def filled(self, first: int = 0, stop: int = _LEAVES) -> Iterator[int]:
+        """Leaves of [first, stop) that are not all zero, ascending."""
+        for group in range(first // FANOUT, -(-stop // FANOUT)):
+            at = group * DIGEST_BYTES
+            if group not in self._dirty and self._tops[at : at + DIGEST_BYTES] == ZERO_DIGEST:
+                continue
+            rows = np.frombuffer(self._node(group), dtype=np.uint64).reshape(FANOUT, 4).any(axis=1)
+            for index in (np.flatnonzero(rows) + group * FANOUT).tolist():
+                if first <= index < stop:
+                    yield index
+
+    def _node(self, group: int) -> bytes:
+        with local_io(WHAT, self._scratch.directory):
+            return os.pread(self._digests, NODE_BYTES, group * NODE_BYTES).ljust(NODE_BYTES, b"\0")
+
+    def load(self, leaves: Iterable[tuple[int, bytes]]) -> None:
+        """What a checkpoint holds, in place of everything."""
+        self.reset()
+        for index, leaf in leaves:
+            self._put(index, leaf)
+
+    def differs(self, leaves: Iterable[tuple[int, bytes]]) -> int | None:
+        """The first leaf in which a checkpoint differs; None if there is none."""
+        mine = self.filled()
+        for index, leaf in leaves:
+            expected = next(mine, None)
+            if expected != index or self.leaf(index) != leaf:
+                return index if expected is None else min(index, expected)
+        return next(mine, None)
+
+    def root(self, capacity_bytes: int) -> str:
+        """The root that a restore point should state."""
+        for group in self._dirty:
+            self._tops[group * DIGEST_BYTES : (group + 1) * DIGEST_BYTES] = digest(2, self._node(group))
+        self._dirty = set()
+        third = b"".join(
+            digest(3, bytes(self._tops[at : at + NODE_BYTES])) for at in range(0, len(self._tops), NODE_BYTES)
+        )
+        return root(capacity_bytes, digest(4, third.ljust(NODE_BYTES, b"\0")))

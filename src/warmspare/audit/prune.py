@@ -1,0 +1,130 @@
+"""Removal of what no restore point names: objects of runs that can't publish any more, and uploads that never ended.
+
+Owns the rule that makes it safe whatever happens meanwhile. A run puts its objects there after the point that it means
+to follow, and publishes under the next sequence, which is given out once. So an object that is older than the newest
+point belongs to a run whose sequence is taken: nothing that names it can be published any more, lease or no lease.
+(A sender uses packs of an earlier run again only while that run's sequence is free, see sync/unfinished.py.)
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from warmspare.audit import inventory as inventories
+from warmspare.audit.chain import Chain, Proof, read_chain, read_record
+from warmspare.audit.collect import Findings
+from warmspare.audit.inventory import Inventory
+from warmspare.audit.known import Known
+from warmspare.audit.manifests import open_manifest
+from warmspare.audit.objects import Objects, Place
+from warmspare.audit.scratch import Scratch
+from warmspare.errors import ConfigError, FormatError, IntegrityError, NotFoundError
+from warmspare.observe.events import Events
+from warmspare.repository.chain import open_repository
+from warmspare.store import layout
+from warmspare.store.base import Store
+from warmspare.store.lease import CLOCK_GRAIN_S, Lease
+
+_BATCH = 1000
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What `prune.done` tells. objects, bytes, uploads: removed, or to be removed where nothing is. kept: objects that
+    no point names and that stay, for they are too young or a sync may still use them."""
+
+    objects: int = 0
+    bytes: int = 0
+    uploads: int = 0
+    kept: int = 0
+
+
+class Prune:
+    """Settings are all arguments; `run` does it once. vm: an ID, None for all. older_s: by the store's time. remove:
+    False only looks. known: what was seen of the repository before."""
+
+    def __init__(
+        self, store: Store, scratch: Path, known: Known, events: Events, *, vm: str | None, older_s: float, remove: bool
+    ) -> None:  # fmt: skip
+        self._store, self._directory, self._known, self._events = store, scratch, known, events
+        self._wanted, self._older_s, self._remove = vm, older_s, remove
+        self._done = Pruned()
+
+    async def run(self) -> Pruned:
+        """ConfigError if there is no repository or no such VM; LeaseError if a sync is at work on one; IntegrityError,
+        and nothing of that VM removed, if the repository does not tell for sure what its points name; StoreError. What
+        was removed until then is gone."""
+        await open_repository(self._store, create=False)
+        names, _ = await inventories.vms(self._store)
+        if self._wanted is not None:
+            names = [name for name in names if name == layout.encode_name(self._wanted)]
+            if not names:
+                raise ConfigError(
+                    f"no VM of this repository has the ID {self._wanted!r}", where=self._store.uri,
+                    hint="list them with `warmspare points`",
+                )  # fmt: skip
+        for vm in names:
+            async with Lease.hold(self._store, layout.lease_key(vm)) as lease:
+                await self._vm(vm, lease)
+        return self._done
+
+    async def _vm(self, vm: str, lease: Lease) -> None:
+        found = await inventories.take(self._store, vm)
+        called = layout.decode_name(vm) or ""
+        seen = [one for one in self._known.seen if layout.encode_name(one.vm) == vm]
+        chain = await read_chain(self._store, found, called, seen, Findings())
+        with Scratch(self._directory) as scratch:
+            await self._name_all(found, chain, scratch)
+        limit = await self._store.now() - self._older_s
+        todo: list[str] = []
+        for key, modified_s, size in found.left():
+            # The last record has its time from the same clock; without one no sequence is taken, so all stays.
+            if modified_s < limit and modified_s + CLOCK_GRAIN_S < found.newest_s:
+                todo.append(key)
+                self._done.objects += 1
+                self._done.bytes += size
+                self._events.emit("prune.object", vm=called or vm, key=key, bytes=size, removed=self._remove)
+            else:
+                self._done.kept += 1
+        uploads = [upload for upload in found.uploads or [] if upload.began_s < limit]
+        self._done.uploads += len(uploads)
+        if not self._remove:
+            return
+        for at in range(0, len(todo), _BATCH):
+            await lease.confirm()
+            await self._store.delete(todo[at : at + _BATCH])
+        for upload in uploads:
+            await lease.confirm()
+            await self._store.abort_upload(upload)
+
+    async def _name_all(self, found: Inventory, chain: Chain, scratch: Scratch) -> None:
+        """Take all that the points name out of what is left."""
+        objects = Objects(self._store, scratch, Findings())
+        for sequence in range(1, chain.newest + 1):
+            link = chain.links.get(sequence)
+            if link is None or link.proof is Proof.DOUBTED:
+                raise self._unsure(chain, f"restore point {sequence} is missing, damaged or another than it was")
+            try:
+                record, digest = await read_record(self._store, found.vm, sequence)
+            except (NotFoundError, FormatError):
+                digest = ""
+            if digest != link.sha256:
+                raise self._unsure(chain, f"restore point {link.label} changes while it is read")
+            for disk in record.disks:
+                found.name(disk.manifest.key)
+                if disk.checkpoint:
+                    found.name(disk.checkpoint.table.key)
+                manifest = await open_manifest(objects, found.vm, record, disk, Place(link.label, disk.id), quiet=True)
+                if manifest is None:
+                    raise self._unsure(chain, f"the manifest of disk {disk.id} in {link.label} is missing or damaged")
+                with closing(manifest):
+                    for one in manifest.packs:
+                        found.name(one.key)
+
+    def _unsure(self, chain: Chain, what: str) -> IntegrityError:
+        return IntegrityError(
+            f"nothing of VM {chain.vm!r} is removed, for {what}", where=self._store.uri,
+            hint="run `warmspare audit repository`, and mend what it finds first",
+        )  # fmt: skip

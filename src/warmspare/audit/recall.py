@@ -1,0 +1,227 @@
+"""Blocks recalled from the chain: which frames hold them, each fetched once, whole blocks put together from them.
+
+docs/format.md, "Reading one block". Shares nothing with the receiver's way of doing so; owns no judgement, the caller
+holds each block against its hash. Writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from warmspare.errors import FormatError, IntegrityError
+from warmspare.format import frame
+from warmspare.format.manifest import NO_FRAME, Chunk
+from warmspare.model import BLOCK_PAGES, PAGE_BYTES, U16, U32, block_bytes, block_count
+from warmspare.repository.chain import Point, Repository
+from warmspare.repository.objects import manifest_of, read_range
+from warmspare.store import layout
+from warmspare.store.threads import in_thread
+
+PLAN_BLOCKS = 1 << 18  # looked up in the chain in one walk: 16 GiB of disk
+GROUP_BLOCKS = 256  # put together at a time: 16 MiB
+FRAMES_KEPT = 16  # decoded, 1 MiB each: neighbouring groups share frames
+REQUESTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PackObject:
+    """A pack: key and whole length."""
+
+    key: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a frame lies."""
+
+    pack: PackObject
+    offset: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What was fetched. frames: how many; frame_bytes: theirs; other_bytes: of manifests."""
+
+    frames: int = 0
+    frame_bytes: int = 0
+    other_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Plan:
+    """Where the pages of some ascending blocks come from.
+
+    missing: a mask for each block of the pages that are still looked for. rows: (index of the block, the pages to take,
+    the frame), in any order. lost: index of a block -> why it can't be had.
+    """
+
+    blocks: U32
+    missing: U16
+    rows: list[tuple[int, int, Place]] = field(default_factory=list)
+    lost: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A block from the chain, or why it can't be had."""
+
+    block: int
+    image: bytes | None
+    lost: str = ""
+
+
+class Recall:
+    """Blocks of one disk as they are at `head`."""
+
+    def __init__(self, repository: Repository, head: Point, disk_id: str, scratch: Path) -> None:
+        self._repository, self._head, self._disk_id, self._scratch = repository, head, disk_id, scratch
+        disk = head.record.disk(disk_id)
+        assert disk
+        self._capacity = disk.capacity_bytes
+        self._frames: OrderedDict[tuple[str, int], frame.Frame | IntegrityError] = OrderedDict()
+        self._requests = asyncio.Semaphore(REQUESTS)
+        self.traffic = Traffic()
+
+    async def blocks(self, wanted: Iterator[U32]) -> AsyncIterator[list[Recalled]]:
+        """The wanted blocks (ascending arrays of at most PLAN_BLOCKS), in groups. StoreError."""
+        for blocks in wanted:
+            plan = await self._plan(blocks)
+            by_block: dict[int, list[tuple[int, Place]]] = {}
+            for index, mask, place in plan.rows:
+                by_block.setdefault(index, []).append((mask, place))
+            for start in range(0, blocks.size, GROUP_BLOCKS):
+                stop = min(start + GROUP_BLOCKS, blocks.size)
+                yield await self._group(plan, by_block, start, stop)
+
+    # where the pages are
+
+    async def _plan(self, blocks: U32) -> Plan:
+        pages = np.full(blocks.size, BLOCK_PAGES, dtype=np.int64)
+        if blocks.size and int(blocks[-1]) == block_count(self._capacity) - 1:
+            pages[-1] = -(-block_bytes(int(blocks[-1]), self._capacity) // PAGE_BYTES)
+        plan = Plan(blocks, ((1 << pages) - 1).astype(np.uint16))
+        try:
+            async for point in self._repository.ancestors(self._head):
+                disk = point.record.disk(self._disk_id)
+                if disk is None:
+                    break
+                open_blocks = blocks[plan.missing != 0]
+                if not open_blocks.size:
+                    break
+                async with manifest_of(self._repository, point.record, disk, self._scratch) as manifest:
+                    self.traffic.other_bytes += disk.manifest.bytes
+                    vm = layout.encode_name(point.record.vm_id)
+                    packs = [
+                        PackObject(layout.pack_key(vm, pack.run.hex(), pack.number), pack.bytes)
+                        for pack in manifest.packs
+                    ]
+                    chunks = manifest.chunks(int(open_blocks[0]), int(open_blocks[-1]) + 1)
+                    while (chunk := await in_thread(next, chunks, None)) is not None:
+                        _take(plan, chunk, packs)
+        except IntegrityError as error:
+            # A damaged record or manifest hides whatever pages of these blocks it names.
+            for index in np.flatnonzero(plan.missing).tolist():
+                plan.lost[index] = error.sentence
+        return plan
+
+    # fetching
+
+    async def _group(
+        self, plan: Plan, by_block: dict[int, list[tuple[int, Place]]], start: int, stop: int
+    ) -> list[Recalled]:
+        places: dict[tuple[str, int], Place] = {}
+        for index in range(start, stop):
+            if index not in plan.lost:
+                places.update({(place.pack.key, place.offset): place for _, place in by_block.get(index, [])})
+        images = [
+            bytearray(block_bytes(int(plan.blocks[index]), self._capacity)) for index in range(start, stop)
+        ]
+        users: dict[tuple[str, int], list[tuple[int, int]]] = {}
+        for index in range(start, stop):
+            if index not in plan.lost:
+                for mask, place in by_block.get(index, []):
+                    users.setdefault((place.pack.key, place.offset), []).append((index, mask))
+
+        async def use(key: tuple[str, int], place: Place) -> None:
+            async with self._requests:
+                held = await self._frame(place)
+                for index, mask in users[key]:
+                    block = int(plan.blocks[index])
+                    try:
+                        if isinstance(held, IntegrityError):
+                            raise held
+                        _copy(held, block, mask, images[index - start], self._repository.where(place.pack.key))
+                    except IntegrityError as error:
+                        plan.lost[index] = error.sentence
+
+        async with asyncio.TaskGroup() as tasks:
+            for key, place in sorted(places.items()):
+                tasks.create_task(use(key, place))
+        out = []
+        for index in range(start, stop):
+            block, lost = int(plan.blocks[index]), plan.lost.get(index, "")
+            out.append(Recalled(block, None if lost else bytes(images[index - start]), lost))
+        return out
+
+    async def _frame(self, place: Place) -> frame.Frame | IntegrityError:
+        key = (place.pack.key, place.offset)
+        found = self._frames.get(key)
+        if found is None:
+            where = f"{self._repository.where(place.pack.key)}, offset {place.offset}"
+            try:
+                if place.offset + place.bytes > place.pack.bytes:
+                    raise FormatError("a manifest names a frame beyond its pack", where=where)
+                data = await read_range(self._repository, place.pack, place.offset, place.bytes, "a pack")
+                self.traffic.frames += 1
+                self.traffic.frame_bytes += len(data)
+                found = await in_thread(frame.decode, data, where)
+            except IntegrityError as error:
+                found = error
+            self._frames[key] = found
+            while len(self._frames) > FRAMES_KEPT:
+                self._frames.popitem(last=False)
+        else:
+            self._frames.move_to_end(key)
+        return found
+
+
+def _take(plan: Plan, chunk: Chunk, packs: list[PackObject]) -> None:
+    """What a chunk says of the pages that are still looked for."""
+    for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+        first, stop = np.searchsorted(plan.blocks, [start, start + count]).tolist()
+        plan.missing[first:stop] = 0
+    rows = np.flatnonzero(np.isin(chunk.block, plan.blocks))
+    index = np.searchsorted(plan.blocks, chunk.block[rows])
+    for row, at in zip(rows.tolist(), index.tolist(), strict=True):
+        missing = int(plan.missing[at])
+        carried = int(chunk.carried[row]) & missing
+        plan.missing[at] = missing & ~(int(chunk.carried[row]) | int(chunk.zero[row])) & 0xFFFF
+        if carried and int(chunk.frame[row]) != NO_FRAME:
+            held = int(chunk.frame[row])
+            place = Place(
+                packs[int(chunk.frame_pack[held])], int(chunk.frame_offset[held]), int(chunk.frame_bytes[held])
+            )
+            plan.rows.append((at, carried, place))
+
+
+def _copy(held: frame.Frame, block: int, mask: int, image: bytearray, where: str) -> None:
+    """The pages of a mask from a frame into a block. FormatError if the frame lacks one."""
+    slots = np.searchsorted(held.pages, block * BLOCK_PAGES + np.arange(BLOCK_PAGES, dtype=np.uint64))
+    for page in range(BLOCK_PAGES):
+        if not mask >> page & 1:
+            continue
+        slot = int(slots[page])
+        if slot >= held.pages.size or int(held.pages[slot]) != block * BLOCK_PAGES + page:
+            raise FormatError("a frame lacks a page that a record says it holds", where=where)
+        at = page * PAGE_BYTES
+        data = held.payload[slot * PAGE_BYTES : (slot + 1) * PAGE_BYTES][: len(image) - at]
+        # A page that was the disk's short last one, before it grew, goes on as zeros.
+        image[at : at + len(data)] = data

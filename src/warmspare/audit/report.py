@@ -1,0 +1,240 @@
+"""What an audit says in the end: what was checked against what, by whom, how far, with which result; a plain record.
+
+Owns the model and its JSON (docs/format.md, "Audit report"), refuses to keep or to draw reports.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import platform
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from warmspare import __version__
+from warmspare.audit.findings import Finding, Severity
+from warmspare.errors import FormatError
+from warmspare.model import block_count
+from warmspare.repository.chain import Point
+
+FORMAT = 1
+MAX_CELLS = 4096  # of a map: enough to see where, few enough to draw
+MAX_FINDINGS = 10_000  # listed in a report; more are counted, and are in its map
+MAX_REPORT_BYTES = 64 << 20
+
+AuditKind = Literal["replica", "repository", "source", "rolling"]
+# What can be said of a block, in the order of the map's columns; later ones hide earlier ones where a cell is drawn.
+RESULTS = ("zero", "sound", "repaired", "wrong")
+ZERO, SOUND, REPAIRED, WRONG = range(4)
+
+
+class PointRef(msgspec.Struct, frozen=True):
+    """The restore point that was judged against: its label, sequence, the SHA-256 of its record, when it was made."""
+
+    label: str
+    sequence: int
+    sha256: str
+    created: str
+
+
+class DiskMap(msgspec.Struct, frozen=True):
+    """Results by region: cell i covers blocks [i * cell_blocks, (i + 1) * cell_blocks). Each column counts the blocks
+    of a cell with one result, as runs: "64x3 7" is 64, 64, 64, 7. What is in none was not looked at."""
+
+    cell_blocks: int
+    zero: str
+    sound: str
+    repaired: str
+    wrong: str
+
+    def columns(self) -> list[list[int]]:
+        """The counts, in the order of RESULTS. ValueError where a column is malformed or too long."""
+        return [_expand(column) for column in (self.zero, self.sound, self.repaired, self.wrong)]
+
+
+def _fold(counts: list[int]) -> str:
+    runs = ((value, len(list(group))) for value, group in itertools.groupby(counts))
+    return " ".join(f"{value}x{length}" if length > 1 else str(value) for value, length in runs)
+
+
+def _expand(column: str) -> list[int]:
+    out: list[int] = []
+    for run in column.split():
+        value, _, length = run.partition("x")
+        count = int(length or 1)
+        if not 0 < count <= MAX_CELLS - len(out):
+            raise ValueError(f"a map has more than {MAX_CELLS} regions")
+        out += [int(value)] * count
+    return out
+
+
+class DiskResult(msgspec.Struct, frozen=True):
+    """One disk. path: where it was read, "" for none. root: the Merkle root its hashes were held against.
+
+    blocks: all of the disk. judged: those with a result, of which zero are zeros as expected, sound have the expected
+    hash, repaired were wrong and are right now, wrong are wrong still. bytes_read: hashed; holes cost none. seconds:
+    of this disk.
+    """
+
+    id: str
+    name: str
+    path: str
+    capacity_bytes: int
+    root: str
+    blocks: int
+    judged: int
+    zero: int
+    sound: int
+    repaired: int
+    wrong: int
+    bytes_read: int
+    seconds: float
+    map: DiskMap
+
+    @property
+    def coverage_percent(self) -> float:
+        return 100.0 * self.judged / self.blocks if self.blocks else 100.0
+
+
+class Report(msgspec.Struct, frozen=True):
+    """One audit. number, previous: its place in the chain of reports, and the SHA-256 (hex) of the one before ("" for
+    the first); both are set when it is kept.
+
+    subject: what was looked at (a path, a URI). mode: how much of it ("all", "sample of 10 %"). point: None where
+    several were judged; then `figures` and the findings name them. findings_left_out: beyond MAX_FINDINGS. resumed:
+    when an interrupted run of this audit had begun, "" otherwise. figures: further numbers of the kind of audit. notes:
+    what the audit could not see, in sentences.
+    """
+
+    format: int
+    number: int
+    previous: str
+    kind: AuditKind
+    software: str
+    host: str
+    vm: str
+    vm_name: str
+    repository: str
+    repository_id: str
+    subject: str
+    mode: str
+    point: PointRef | None
+    began: str
+    ended: str
+    seconds: float
+    coverage_percent: float
+    bytes_read: int
+    bytes_fetched: int
+    result: Literal["clean", "findings"]
+    disks: list[DiskResult]
+    findings: list[Finding]
+    findings_left_out: int = 0
+    resumed: str = ""
+    figures: dict[str, int | float | str] = {}
+    notes: list[str] = []
+
+    @property
+    def clean(self) -> bool:
+        return self.result == "clean"
+
+    def count(self, severity: Severity) -> int:
+        """How many of the listed findings are that grave."""
+        return sum(each.severity is severity for each in self.findings)
+
+
+def software() -> str:
+    """What writes the report."""
+    return f"warmspare {__version__}"
+
+
+def host() -> str:
+    """Where it runs."""
+    return platform.node()
+
+
+def utc_now() -> str:
+    """Now, RFC 3339 in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def point_ref(point: Point) -> PointRef:
+    return PointRef(point.id.label, point.id.sequence, point.id.sha256, point.record.created)
+
+
+def encode(report: Report) -> bytes:
+    """The bytes that are kept: indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
+
+
+def decode(data: bytes, where: str) -> Report:
+    """A kept report; FormatError if it is none, or of a later format."""
+    try:
+        loose: Any = msgspec.json.decode(data)
+        if isinstance(loose, dict) and loose.get("format") != FORMAT:
+            raise FormatError(
+                f"the audit report has format {loose.get('format')!r} and this program knows {FORMAT}", where=where,
+                hint="use the release of warmspare that wrote it",
+            )  # fmt: skip
+        return msgspec.convert(loose, Report)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(f"the audit report is damaged: {error}", where=where) from None
+
+
+class MapBuilder:
+    """Counts results block by block into at most MAX_CELLS regions of a disk."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        blocks = block_count(capacity_bytes)
+        cell = 1
+        while -(-blocks // cell) > MAX_CELLS:
+            cell *= 2
+        self.cell_blocks, self._blocks = cell, blocks
+        self._counts = np.zeros((len(RESULTS), max(1, -(-blocks // cell))), dtype=np.int64)
+
+    def add(self, result: int, blocks: npt.NDArray[Any], sign: int = 1) -> None:
+        """blocks: numbers of blocks with this result, each once. sign -1 takes them back."""
+        if blocks.size:
+            np.add.at(self._counts[result], np.asarray(blocks, dtype=np.int64) // self.cell_blocks, sign)
+
+    def add_run(self, result: int, start: int, count: int, sign: int = 1) -> None:
+        """Blocks [start, start + count) have this result, each counted `sign` times; costs nothing for each."""
+        if count <= 0:
+            return
+        cell, stop = self.cell_blocks, start + count
+        first, last = start // cell, (stop - 1) // cell
+        row = self._counts[result]
+        if first == last:
+            row[first] += sign * count
+            return
+        row[first] += sign * ((first + 1) * cell - start)
+        row[first + 1 : last] += sign * cell
+        row[last] += sign * (stop - last * cell)
+
+    def total(self, result: int) -> int:
+        return int(self._counts[result].sum())
+
+    def build(self) -> DiskMap:
+        zero, sound, repaired, wrong = (_fold(row.tolist()) for row in self._counts)
+        return DiskMap(self.cell_blocks, zero, sound, repaired, wrong)
+
+    @classmethod
+    def of(cls, capacity_bytes: int, built: DiskMap) -> MapBuilder:
+        """One that goes on from what another had built."""
+        out = cls(capacity_bytes)
+        out._counts[:] = built.columns()
+        return out
+
+
+def disk_result(
+    map_of: MapBuilder, *, id: str, name: str, path: str, capacity_bytes: int, root: str, bytes_read: int,
+    seconds: float,
+) -> DiskResult:  # fmt: skip
+    """What the map counted, as the result of a disk."""
+    zero, sound, repaired, wrong = (map_of.total(result) for result in range(len(RESULTS)))
+    return DiskResult(
+        id, name, path, capacity_bytes, root, block_count(capacity_bytes), zero + sound + repaired + wrong, zero, sound,
+        repaired, wrong, bytes_read, round(seconds, 3), map_of.build(),
+    )  # fmt: skip

@@ -1,0 +1,200 @@
+"""The hashes that a disk must have at one restore point: rebuilt from the chain, held against the Merkle root.
+
+Shares nothing with the tables that sender and receiver keep (state/table.py), so that an error there does not hide what
+it did. Lies in an unlinked temporary file, 16 bytes a block; holes of it are blocks of zeros.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+
+from warmspare.errors import IntegrityError
+from warmspare.format import tablefile
+from warmspare.format.hashtable import (
+    ENTRY_BYTES,
+    FANOUT,
+    LEAF_BYTES,
+    LEVELS,
+    NODE_BYTES,
+    ZERO_DIGEST,
+    digest,
+    root,
+)
+from warmspare.format.manifest import Chunk
+from warmspare.format.point import Disk
+from warmspare.model import U8, U32, block_count
+from warmspare.repository.chain import Point, Repository
+from warmspare.repository.objects import fetched, manifest_of
+from warmspare.repository.tables import since_checkpoint
+from warmspare.state.files import local_io, pwrite_all
+from warmspare.store.threads import in_thread
+
+WHAT = "temporary space"
+WINDOW_BYTES = FANOUT * LEAF_BYTES  # of entries: 256 leaves, the group of one digest of level 2
+WINDOW_BLOCKS = WINDOW_BYTES // ENTRY_BYTES
+_ZEROS = bytes(WINDOW_BYTES)
+
+
+class ExpectedTable:
+    """Made by `expected_table`. Reading is safe from several threads."""
+
+    def __init__(self, fd: int, disk: Disk, scratch: Path) -> None:
+        self._fd, self._scratch = fd, scratch
+        self.capacity_bytes, self.root = disk.capacity_bytes, disk.root
+        self.blocks = block_count(disk.capacity_bytes)
+
+    def read(self, first: int, count: int) -> U8:
+        """The entries of [first, first + count), 16 bytes each, flat."""
+        with local_io(WHAT, self._scratch):
+            data = os.pread(self._fd, count * ENTRY_BYTES, first * ENTRY_BYTES)
+        return np.frombuffer(data.ljust(count * ENTRY_BYTES, b"\0"), dtype=np.uint8)
+
+    def entries(self, blocks: U32) -> U8:
+        """The entries of ascending blocks, shape (n, 16)."""
+        out = np.empty((blocks.size, ENTRY_BYTES), dtype=np.uint8)
+        windows = blocks // WINDOW_BLOCKS
+        edges = [0, *(np.flatnonzero(np.diff(windows)) + 1).tolist(), blocks.size]
+        for start, stop in itertools.pairwise(edges):
+            if start == stop:
+                continue
+            first, last = int(blocks[start]), int(blocks[stop - 1])
+            table = self.read(first, last + 1 - first).reshape(-1, ENTRY_BYTES)
+            out[start:stop] = table[blocks[start:stop] - first]
+        return out
+
+    def filled(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """[first, stop) ranges of blocks, at most a window each, outside of which [start, stop) is zeros."""
+        with local_io(WHAT, self._scratch):
+            yield from self._filled(start, stop)
+
+    def _filled(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        at, end = start * ENTRY_BYTES, stop * ENTRY_BYTES
+        while at < end:
+            try:
+                data = os.lseek(self._fd, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return
+                raise
+            if data >= end:
+                return
+            hole = min(os.lseek(self._fd, data, os.SEEK_HOLE), end)
+            data, hole = data // ENTRY_BYTES * ENTRY_BYTES, max(hole, data + ENTRY_BYTES)
+            while data < hole:
+                until = min(data // WINDOW_BYTES * WINDOW_BYTES + WINDOW_BYTES, hole)
+                yield data // ENTRY_BYTES, -(-until // ENTRY_BYTES)
+                data = until
+            at = hole
+
+    def nonzero(self, start: int, stop: int) -> Iterator[U32]:
+        """Blocks of [start, stop) that are not all zeros, ascending, up to a window at a time."""
+        for first, last in self.filled(start, stop):
+            words = self.read(first, last - first).view(np.uint64).reshape(-1, 2)
+            blocks = np.flatnonzero(words.any(axis=1)) + first
+            if blocks.size:
+                yield blocks.astype(np.uint32)
+
+    def differing(self, other: ExpectedTable) -> Iterator[U32]:
+        """Blocks whose entries differ between two tables of one capacity, ascending, up to a window at a time."""
+        windows = {first // WINDOW_BLOCKS for table in (self, other) for first, _ in table.filled(0, self.blocks)}
+        for window in sorted(windows):
+            first = window * WINDOW_BLOCKS
+            count = min(WINDOW_BLOCKS, self.blocks - first)
+            mine, others = (table.read(first, count).view(np.uint64).reshape(-1, 2) for table in (self, other))
+            blocks = np.flatnonzero((mine != others).any(axis=1)) + first
+            if blocks.size:
+                yield blocks.astype(np.uint32)
+
+    # making it
+
+    def put_leaves(self, leaves: Iterator[tuple[int, bytes]]) -> None:
+        """Take over a checkpoint."""
+        for index, leaf in leaves:
+            pwrite_all(self._fd, leaf, index * LEAF_BYTES)
+
+    def put_chunk(self, chunk: Chunk) -> None:
+        """Take over what a chunk of a manifest says."""
+        if chunk.block.size:
+            keep = np.concatenate(([True], np.diff(chunk.block) != 0))  # records of one block carry the same hash
+            blocks, hashes = chunk.block[keep].astype(np.int64), np.ascontiguousarray(chunk.hashes[keep])
+            edges = [0, *(np.flatnonzero(np.diff(blocks) != 1) + 1).tolist(), blocks.size]
+            for start, stop in itertools.pairwise(edges):
+                pwrite_all(self._fd, hashes[start:stop].tobytes(), int(blocks[start]) * ENTRY_BYTES)
+        for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+            for first, stop in list(self._filled(start, start + count)):
+                pwrite_all(self._fd, _ZEROS[: (stop - first) * ENTRY_BYTES], first * ENTRY_BYTES)
+
+    def merkle_root(self) -> str:
+        """The root of what lies here (docs/format.md, "Hash table")."""
+        level: dict[int, bytes] = {}
+        with local_io(WHAT, self._scratch):
+            for window in dict.fromkeys(first // WINDOW_BLOCKS for first, _ in self._filled(0, self.blocks)):
+                data = os.pread(self._fd, WINDOW_BYTES, window * WINDOW_BYTES).ljust(WINDOW_BYTES, b"\0")
+                leaves = b"".join(digest(1, data[at : at + LEAF_BYTES]) for at in range(0, WINDOW_BYTES, LEAF_BYTES))
+                level[window] = digest(2, leaves)
+        for number in range(3, LEVELS + 1):
+            groups: dict[int, bytearray] = {}
+            for index, value in level.items():
+                group = groups.setdefault(index // FANOUT, bytearray(NODE_BYTES))
+                at = index % FANOUT * len(value)
+                group[at : at + len(value)] = value
+            level = {index: digest(number, bytes(group)) for index, group in groups.items()}
+        return root(self.capacity_bytes, level.get(0, ZERO_DIGEST))
+
+
+@asynccontextmanager
+async def expected_table(
+    repository: Repository, point: Point, disk_id: str, scratch: Path
+) -> AsyncIterator[ExpectedTable]:
+    """The table of a disk at a point, from the newest checkpoint and the manifests after it.
+
+    scratch: a directory for it, made if absent. IntegrityError if an object on the way is missing or damaged, or what
+    the chain gives does not have the root that the point states. StoreError.
+    """
+    disk = point.record.disk(disk_id)
+    assert disk
+    with local_io(WHAT, scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
+        fd, name = tempfile.mkstemp(dir=scratch, prefix=".table-")
+        Path(name).unlink()
+    try:
+        table = ExpectedTable(fd, disk, scratch)
+        await _fill(table, repository, point, disk, scratch)
+        yield table
+    finally:
+        os.close(fd)
+
+
+async def _fill(table: ExpectedTable, repository: Repository, point: Point, disk: Disk, scratch: Path) -> None:
+    base, path = await since_checkpoint(repository, disk, point)
+    if base and disk.checkpoint:
+        entry = base.record.disk(disk.id)
+        assert entry
+        what = f"the hash table checkpoint of restore point {disk.checkpoint.sequence}"
+        async with fetched(repository, disk.checkpoint.table, scratch, what) as copy:
+            leaves = tablefile.decode(copy.read_at, copy.total_bytes, entry.capacity_bytes, copy.where)
+            with local_io(WHAT, scratch):
+                await in_thread(table.put_leaves, leaves)
+    for step in reversed(path):
+        entry = step.record.disk(disk.id)
+        assert entry
+        async with manifest_of(repository, step.record, entry, scratch) as manifest:
+            chunks = manifest.chunks()
+            while (chunk := await in_thread(next, chunks, None)) is not None:
+                with local_io(WHAT, scratch):
+                    await in_thread(table.put_chunk, chunk)
+    if await in_thread(table.merkle_root) != disk.root:
+        raise IntegrityError(
+            f"the chain does not give the hash table that restore point {point.id.label} states for disk {disk.id}, so "
+            "nothing can be judged against it",
+            where=repository.store.uri,
+            hint="audit the repository: it was tampered with or its writer had a bug",
+        )

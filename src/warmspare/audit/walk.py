@@ -1,0 +1,227 @@
+"""All that the restore points of one VM state, walked from the first to the newest without reading a pack.
+
+Owns the order: record, manifest, packs as the store tells of them, hash table, root, checkpoint; and for each disk what
+the next point needs to be judged by. Blocks are read by deep.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from warmspare.audit.chain import Chain, Link, Proof, read_record
+from warmspare.audit.findings import Kind
+from warmspare.audit.inventory import Inventory
+from warmspare.audit.losses import Losses, lost_with
+from warmspare.audit.manifests import Manifest, malformed, open_manifest
+from warmspare.audit.merkle import ChainTable
+from warmspare.audit.objects import Objects, Place, Stated
+from warmspare.audit.scratch import Column
+from warmspare.errors import FormatError, NotFoundError
+from warmspare.format import tablefile
+from warmspare.format.manifest import Chunk
+from warmspare.format.point import Disk, ObjectRef, RestorePoint
+from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, U16, U32, block_count
+from warmspare.store import layout
+from warmspare.store.threads import in_thread
+
+
+@dataclass(slots=True)
+class DiskWalk:
+    """A disk on its way. known: whether `table` is that of the point last walked. inherits: 1 for each block of which
+    any record inherits pages. broken: label of the first point from which on the chain does not tell what the disk
+    holds, "" while it does. disk: as last stated. bad_packs: keys of those that were found wrong.
+    """
+
+    table: ChainTable
+    losses: Losses
+    inherits: Column
+    disk: Disk
+    known: bool = True
+    broken: str = ""
+    bad_packs: set[str] = field(default_factory=set)
+
+
+def whole_masks(chunk: Chunk, capacity_bytes: int) -> U16:
+    """For each record the mask of all pages that its block has."""
+    out = np.full(chunk.block.size, (1 << BLOCK_PAGES) - 1, dtype=np.uint16)
+    last = block_count(capacity_bytes) - 1
+    pages = -(-(capacity_bytes - last * BLOCK_BYTES) // PAGE_BYTES)
+    out[chunk.block == last] = (1 << pages) - 1
+    return out
+
+
+def inheriting(chunk: Chunk, capacity_bytes: int) -> U32:
+    """Blocks of which the chunk's records leave pages as they were, ascending."""
+    blocks, row = np.unique(chunk.block, return_inverse=True)
+    missing = np.zeros(blocks.size, dtype=np.uint16)
+    np.bitwise_or.at(missing, row, whole_masks(chunk, capacity_bytes))
+    for masks in (chunk.carried, chunk.zero):
+        np.bitwise_and.at(missing, row, ~masks)
+    out: U32 = blocks[missing != 0].astype(np.uint32)
+    return out
+
+
+class Walk:
+    """Runs once, for one VM. points, manifests, packs, tables: how many were judged. complete: whether every object
+    that the points name is known."""
+
+    def __init__(self, objects: Objects, inventory: Inventory, chain: Chain) -> None:
+        self._objects, self._findings = objects, objects.findings
+        self._inventory, self._chain, self._vm = inventory, chain, inventory.vm
+        self.disks: dict[str, DiskWalk] = {}
+        self.head: RestorePoint | None = None
+        self.points = self.manifests = self.packs = self.tables = self.pack_bytes = 0
+        self.complete = not chain.broken
+        self._tables: set[str] = set()
+
+    async def run(self) -> None:
+        """StoreError; findings for all else."""
+        before: RestorePoint | None = None
+        for sequence in range(1, self._chain.newest + 1):
+            link = self._chain.links.get(sequence)
+            record = await self._record(link) if link else None
+            if link is None or record is None:
+                self._lose_way(str(sequence))
+            else:
+                await self._point(link, record, before, first=sequence == 1)
+            before = record
+        self.head = before
+
+    async def _record(self, link: Link) -> RestorePoint | None:
+        try:
+            record, digest = await read_record(self._objects.store, self._vm, link.sequence)
+        except (NotFoundError, FormatError):
+            record, digest = None, ""
+        if digest != link.sha256:
+            self.complete = False
+            self._findings.add(
+                Kind.POINT_FORKED, point=link.label, key=layout.point_key(self._vm, link.sequence),
+                expected=f"SHA-256 {link.sha256}", actual=f"SHA-256 {digest}" if digest else "nothing",
+                meaning="a restore point was changed while it was audited",
+            )  # fmt: skip
+            return None
+        return record
+
+    def _lose_way(self, label: str) -> None:
+        """What the disks hold from here on is not known."""
+        for walk in self.disks.values():
+            walk.known = False
+            walk.broken = walk.broken or label
+
+    async def _point(self, link: Link, record: RestorePoint, before: RestorePoint | None, *, first: bool) -> None:
+        self.points += 1
+        doubted = link.proof is Proof.DOUBTED
+        for disk in record.disks:
+            place = Place(link.label, disk.id)
+            walk = self._disk(disk, before, link, first=first)
+            if walk.disk.capacity_bytes > disk.capacity_bytes and not doubted:
+                self._findings.add(
+                    Kind.OBJECT_MALFORMED, point=link.label, disk=disk.id, actual=f"{disk.capacity_bytes} bytes",
+                    key=layout.point_key(self._vm, link.sequence),
+                    expected=f"at least the {walk.disk.capacity_bytes} bytes that the disk had before",
+                )  # fmt: skip
+            walk.disk = disk
+            self._inventory.name(disk.manifest.key)
+            manifest = await open_manifest(self._objects, self._vm, record, disk, place, quiet=doubted)
+            if manifest is None:
+                self.complete = False
+                walk.known, walk.broken = False, walk.broken or link.label
+            else:
+                with closing(manifest):
+                    await self._manifest(manifest, walk, place, doubted=doubted)
+            walk.losses.at(link.sequence)
+            await self._root(walk, link, doubted=doubted)
+            if disk.checkpoint:
+                own = disk.checkpoint.sequence == link.sequence
+                await self._checkpoint(disk.checkpoint.table, walk, link, own=own, doubted=doubted)
+
+    def _disk(self, disk: Disk, before: RestorePoint | None, link: Link, *, first: bool) -> DiskWalk:
+        walk = self.disks.get(disk.id)
+        if walk is not None and (before is None or before.disk(disk.id) is not None):
+            return walk
+        scratch = self._objects.scratch
+        if walk is not None:  # it was taken out of the VM and came back: it begins as zeros
+            walk.table.close()
+        # What blocks are inherited anywhere in the chain may name too many; so one column does for all of it.
+        inherits = walk.inherits if walk else Column(scratch.file(), np.uint8)
+        walk = DiskWalk(ChainTable(scratch), Losses(scratch.file()), inherits, disk)
+        if before is None and not first:  # whether the disk was there before nobody knows
+            walk.known, walk.broken = False, link.label
+        self.disks[disk.id] = walk
+        return walk
+
+    async def _manifest(self, manifest: Manifest, walk: DiskWalk, place: Place, *, doubted: bool) -> None:
+        self.manifests += 1
+        for one in manifest.packs:
+            self._inventory.name(one.key)
+        there = await self._objects.look_all(manifest.packs, place)
+        self.packs += len(there)
+        self.pack_bytes += sum(one.bytes for one in manifest.packs)
+        bad = np.flatnonzero(~np.array(there, dtype=bool)).astype(np.uint32)
+        walk.bad_packs.update(manifest.packs[index].key for index in bad.tolist())
+        try:
+            await in_thread(self._records, manifest, walk, bad)
+        except FormatError as error:
+            walk.known, walk.broken = False, walk.broken or place.point
+            malformed(self._objects, walk.disk.manifest.key, place, error)
+
+    @staticmethod
+    def _records(manifest: Manifest, walk: DiskWalk, bad: U32) -> None:
+        for chunk in manifest.chunks():
+            walk.table.put(chunk.block, chunk.hashes)
+            for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+                walk.table.clear(start, count)
+            walk.inherits.put(inheriting(chunk, manifest.reader.header.capacity_bytes), 1)
+            walk.losses.settle(chunk, lost_with(chunk, bad))
+
+    async def _root(self, walk: DiskWalk, link: Link, *, doubted: bool) -> None:
+        if not walk.known or doubted:
+            return
+        found = await in_thread(walk.table.root, walk.disk.capacity_bytes)
+        if found != walk.disk.root:
+            walk.known = False
+            self._findings.add(
+                Kind.TABLE_ROOT, point=link.label, disk=walk.disk.id, key=layout.point_key(self._vm, link.sequence),
+                expected=f"root {walk.disk.root}", actual=f"root {found}",
+            )  # fmt: skip
+
+    async def _checkpoint(self, ref: ObjectRef, walk: DiskWalk, link: Link, *, own: bool, doubted: bool) -> None:
+        """A stored hash table: as stated, and what the manifests give. Where they do not tell any more, and its root is
+        the point's, it is what the table goes on from."""
+        self._inventory.name(ref.key)
+        if ref.key in self._tables:
+            return
+        place, stated = Place(link.label, walk.disk.id), Stated.of(ref)
+        self.tables += 1
+        if not doubted:
+            self._tables.add(ref.key)
+        there = await self._objects.look(stated, place, quiet=doubted)
+        copy = await self._objects.fetch(stated, place, lambda _: "", quiet=doubted or not there)
+        if copy is None:
+            return
+        capacity = walk.disk.capacity_bytes
+
+        def leaves() -> Iterator[tuple[int, bytes]]:
+            return tablefile.decode(copy.read_at, copy.bytes, capacity, copy.where)
+
+        try:
+            if not own:
+                return
+            if walk.known:
+                leaf = await in_thread(lambda: walk.table.differs(leaves()))
+                if leaf is not None:
+                    self._findings.add(
+                        Kind.TABLE_ROOT, point=link.label, disk=walk.disk.id, key=ref.key,
+                        expected="the hash table that the manifests give", actual=f"another leaf {leaf}",
+                    )  # fmt: skip
+                return
+            await in_thread(lambda: walk.table.load(leaves()))
+            walk.known = await in_thread(walk.table.root, capacity) == walk.disk.root and not doubted
+        except FormatError as error:
+            malformed(self._objects, ref.key, place, error)
+        finally:
+            self._objects.scratch.drop(copy.fd)

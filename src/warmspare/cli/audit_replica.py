@@ -1,0 +1,68 @@
+"""`warmspare audit replica`: a replica held against the restore point it is at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from warmspare.cli import options
+from warmspare.cli.audited import Html, Repair, Reports, Sample
+
+if TYPE_CHECKING:
+    from warmspare.observe.events import Events, Meter
+
+
+def replica(
+    vm: options.Vm,
+    repo: options.Repo,
+    target: Annotated[
+        Path, typer.Option("--replica", metavar="PATH", help="The replica, as it was given to apply as --to.")
+    ],
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="POINT", help="The restore point that it must be at."),
+    ] = None,
+    sample: Sample = None,
+    repair: Repair = False,
+    uncached: Annotated[
+        bool, typer.Option("--uncached", help="Read the medium, and not what the page cache has of it.")
+    ] = False,
+    threads: Annotated[
+        int, typer.Option("--threads", metavar="N", min=0, max=64, help="How many hash (default: one a core).")
+    ] = 0,
+    state: Annotated[
+        Path | None,
+        typer.Option("--state", metavar="DIR", help="Where the replica's state is kept (default: beside it)."),
+    ] = None,
+    reports: Reports = None,
+    html: Html = None,
+    endpoint_url: options.Endpoint = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Hold every block of a replica against its restore point."""
+    from warmspare.cli.run import execute, retrying
+
+    async def work(events: Events, meter: Meter) -> int:
+        from warmspare.audit.replica import ReplicaAudit, Settings
+        from warmspare.audit.sample import parse_percent
+        from warmspare.cli.audited import conclude
+        from warmspare.store.opening import open_store
+
+        settings = Settings(
+            at=at, percent=parse_percent(sample), repair=repair, state=state, uncached=uncached, threads=threads
+        )
+        root = options.state_root()
+        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        try:
+            audit = ReplicaAudit(
+                store, vm, target, root / "tmp", root / "audits" / "unfinished", events, settings, meter
+            )
+            report = await audit.run()
+        finally:
+            await store.close()
+        return conclude(report, events, reports=reports, html=html, as_json=json)
+
+    return execute(work, as_json=json, debug=debug, names=("read",))

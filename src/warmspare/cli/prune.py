@@ -1,0 +1,57 @@
+"""`warmspare prune`: remove what no restore point names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from warmspare.cli import options
+from warmspare.cli.audit_repository import Against
+from warmspare.cli.audited import Reports
+
+if TYPE_CHECKING:
+    from warmspare.observe.events import Events, Meter
+
+
+def prune(
+    repo: options.Repo,
+    vm: Annotated[
+        str | None, typer.Option("--vm", metavar="ID", help="Only this VM; otherwise all there are.")
+    ] = None,
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="TIME", help="Only what the store has had for longer: 7d, 36h.")
+    ] = "7d",
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; otherwise only say what would be removed.")] = False,
+    against: Against = None,
+    reports: Reports = None,
+    endpoint_url: options.Endpoint = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Remove objects and uploads that no restore point names and no sync can use any more."""
+    from warmspare.cli.run import execute, retrying
+
+    async def work(events: Events, meter: Meter) -> int:
+        from warmspare.audit.prune import Prune
+        from warmspare.cli.audit_repository import seen_before
+        from warmspare.config.values import duration
+        from warmspare.store.opening import open_store
+
+        older_s = duration(older_than)
+        known = seen_before(against, reports, repo, vm)
+        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        try:
+            run = Prune(
+                store, options.state_root() / "tmp", known, events, vm=vm, older_s=older_s, remove=yes
+            )
+            done = await run.run()
+        finally:
+            await store.close()
+        events.emit(
+            "prune.done", repository=repo, removed=yes, objects=done.objects, bytes=done.bytes, uploads=done.uploads,
+            objects_kept=done.kept,
+        )  # fmt: skip
+        return 0
+
+    return execute(work, as_json=json, debug=debug)

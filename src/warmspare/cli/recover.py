@@ -1,0 +1,105 @@
+"""`warmspare recover`: what belongs to a recovery besides the recovery itself; `check` looks whether it would work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from warmspare.cli import options
+
+if TYPE_CHECKING:
+    from warmspare.observe.events import Events, Meter
+    from warmspare.recover.readiness import Ready
+
+app = typer.Typer(help="Look whether a VM's disks would start in EC2.", no_args_is_help=True)
+STYLES = {"stops": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+@app.callback()
+def _root() -> None:
+    pass
+
+
+@app.command("check")
+def check(
+    vm: options.Vm,
+    replica: Annotated[
+        Path,
+        typer.Option("--replica", metavar="PATH", help="The replica: as `apply --to` made it. It is only read."),
+    ],
+    firmware: Annotated[
+        str | None, typer.Option("--firmware", metavar="KIND", help="bios or uefi (default: as the VM has).")
+    ] = None,
+    repo: Annotated[
+        str | None, typer.Option("--repo", metavar="URI", help="The repository, if not where the replica came from.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", metavar="DIR", help="Where the replica's state is (default: beside it).")
+    ] = None,
+    endpoint_url: options.Endpoint = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Look into a replica, without booting it, for what will stop it from starting in EC2."""
+    from warmspare.cli.run import execute, retrying
+
+    async def work(events: Events, meter: Meter) -> int:
+        from warmspare.recover.drill import BootError
+        from warmspare.recover.findings import Severity
+        from warmspare.recover.hardware import firmware_of
+        from warmspare.recover.held import held
+        from warmspare.recover.origin import origin
+        from warmspare.recover.readiness import look
+        from warmspare.store.opening import open_store
+
+        endpoint = options.check_endpoint(endpoint_url)
+        with held(replica, state=state) as held_replica:
+            store = open_store(repo or held_replica.record.uri, endpoint_url=endpoint, on_retry=retrying(events))
+            try:
+                of = await origin(held_replica, vm, store)
+            finally:
+                await store.close()
+            disks = [held_replica.disks[number] for number in of.order(held_replica)]
+            ready = await look(disks, firmware_of(of.hardware, firmware))
+            point = held_replica.point.label
+        if json:
+            for finding in ready.findings:
+                events.emit("finding", **finding.event(of.vm, point))
+        else:
+            _show(f"VM {of.vm_name} at restore point {point}", ready)
+        count = {each: sum(finding.severity is each for finding in ready.findings) for each in Severity}
+        events.emit(
+            "check.done", vm=of.vm, point=point, stops=count[Severity.STOPS], warnings=count[Severity.WARNING],
+            notes=count[Severity.NOTE], seen=ready.seen,
+        )  # fmt: skip
+        if count[Severity.STOPS]:
+            first = next(each for each in ready.findings if each.severity is Severity.STOPS)
+            raise BootError(
+                f"VM {of.vm_name!r} will not start in EC2 from restore point {point}: {first.meaning}",
+                where=f"{first.disk}, {first.place}", hint=first.remedy,
+            )  # fmt: skip
+        return 0
+
+    return execute(work, as_json=json, debug=debug)
+
+
+def _show(title: str, ready: Ready) -> None:
+    """What was looked at, and each finding with what to do."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    console.print(title, soft_wrap=True, markup=False)
+    for line in ready.seen:
+        console.print(f"  {line}", soft_wrap=True, markup=False)
+    for finding in ready.findings:
+        head = Text.assemble((str(finding.severity), STYLES[finding.severity]), f" {finding.disk}, {finding.place}")
+        console.print()
+        console.print(head, soft_wrap=True)
+        if finding.found:
+            console.print(f"  found    {finding.found}", soft_wrap=True, markup=False)
+        console.print(f"  meaning  {finding.meaning}", soft_wrap=True, markup=False)
+        console.print(f"  remedy   {finding.remedy}", soft_wrap=True, markup=False)
+    console.print()

@@ -1,0 +1,74 @@
+"""A mark: blocks that the next sync is to read again and send whole; owns its JSON and its rules.
+
+docs/format.md, "Mark". An audit leaves it where the repository lost what the newest restore point has there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from warmspare.errors import FormatError
+from warmspare.format import flags
+from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES
+
+MAX_MARK_BYTES = 4 << 20
+MAX_RUNS = 4096  # of a disk; more are joined across the smallest gaps, which names too many
+_BLOCKS = MAX_CAPACITY_BYTES // BLOCK_BYTES
+
+
+class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """sequence, sha256: the restore point at which the blocks were lost. disks: by ID, ascending, disjoint runs of
+    blocks as (first, how many)."""
+
+    format: int
+    flags: int
+    vm_id: str
+    sequence: int
+    sha256: str
+    created: str
+    software: str
+    disks: dict[str, list[tuple[int, int]]]
+
+
+def bounded(runs: list[tuple[int, int]], limit: int = MAX_RUNS) -> list[tuple[int, int]]:
+    """Ascending, disjoint (first, how many) runs as at most `limit` of them that cover no less."""
+    gap = 1
+    while len(runs) > limit:
+        joined = [runs[0]]
+        for start, count in runs[1:]:
+            first, length = joined[-1]
+            if start - (first + length) <= gap:
+                joined[-1] = (first, start + count - first)
+            else:
+                joined.append((start, count))
+        runs, gap = joined, gap * 2
+    return runs
+
+
+def encode(mark: Mark) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(mark), indent=1) + b"\n"
+
+
+def decode(data: bytes, where: str) -> Mark:
+    """FormatError on anything that breaks the rules."""
+    try:
+        loose: Any = msgspec.json.decode(data)
+        named = loose if isinstance(loose, dict) else {}
+        version, feature = named.get("format"), named.get("flags")
+        if type(version) is not int or type(feature) is not int or feature < 0:
+            raise FormatError("the mark names no format version", where=where)
+        flags.check("mark", version, feature, where)
+        mark = msgspec.convert(loose, Mark)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(f"the mark is damaged: {error}", where=where) from None
+    for runs in mark.disks.values():
+        end = 0
+        for start, count in runs:
+            if start < end or count < 1 or start + count > _BLOCKS:
+                raise FormatError("the mark is damaged: its runs of blocks do not ascend", where=where)
+            end = start + count
+        if len(runs) > MAX_RUNS:
+            raise FormatError("the mark is damaged: it has too many runs of blocks", where=where)
+    return mark

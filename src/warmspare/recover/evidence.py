@@ -1,0 +1,90 @@
+"""A drill's evidence: a folder with the verdict, what the machine said and showed, and their hashes; never overwrites.
+
+docs/operations.md, "Drills". verdict.json is written last, so a folder without it is of a drill that was interrupted.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import platform
+import secrets
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from warmspare import __version__
+from warmspare.errors import ConfigError
+from warmspare.state.files import local_io, write_atomic
+from warmspare.store import layout
+
+WHAT = "the drill's folder"
+VERDICT = "verdict.json"
+SERIAL, SCREEN, FIRMWARE, QEMU = "serial.log", "screenshot.png", "firmware.log", "qemu.log"
+FILES = (SERIAL, SCREEN, FIRMWARE, QEMU)
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What verdict.json holds. passed: it boots. reason: why, as a clause.
+
+    boot_seconds: from power-on to the moment it was judged up, null where it was not. seconds: of the whole drill.
+    judged_by: serial, agent or both. point: sequence, label, SHA-256 and time of the restore point that was judged.
+    disks: each with its root at that point and its traces before and after. files: SHA-256 and bytes of the rest.
+    """
+
+    format: int
+    passed: bool
+    reason: str
+    vm: str
+    vm_name: str
+    repository: str
+    uri: str
+    point: dict[str, Any]
+    began: str
+    seconds: float
+    boot_seconds: float | None
+    timeout_seconds: float
+    judged_by: str
+    expected: str | None
+    guest: dict[str, Any]
+    untouched: bool
+    disks: list[dict[str, Any]]
+    machine: dict[str, Any]
+    notes: list[str]
+    software: dict[str, str]
+    files: dict[str, dict[str, Any]]
+
+
+def make_folder(root: Path, vm: str, given: Path | None) -> Path:
+    """A fresh folder: the given one, or one below `root` by VM and time. ConfigError if it holds something."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder = given or root / layout.encode_name(vm) / f"{now}-{secrets.token_hex(3)}"
+    with local_io(WHAT, folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if any(folder.iterdir()):
+            raise ConfigError("the folder for the evidence is not empty", where=str(folder), hint="give another one")
+    return folder.resolve()
+
+
+def files(folder: Path) -> dict[str, dict[str, Any]]:
+    """The evidence's files that are there, with their sizes and hashes."""
+    out: dict[str, dict[str, Any]] = {}
+    with local_io(WHAT, folder):
+        for name in FILES:
+            path = folder / name
+            if path.exists():
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                out[name] = {"bytes": path.stat().st_size, "sha256": digest}
+    return out
+
+
+def software(qemu: str) -> dict[str, str]:
+    """Versions of what took part."""
+    return {"warmspare": __version__, "python": platform.python_version(), "qemu": qemu, "kernel": platform.release()}
+
+
+def write_verdict(folder: Path, verdict: Verdict) -> None:
+    """Durably; the hash of it all is up to whoever keeps the folder."""
+    write_atomic(folder / VERDICT, msgspec.json.format(msgspec.json.encode(verdict), indent=1) + b"\n", WHAT)

@@ -1,0 +1,104 @@
+"""The machine that a drill starts: firmware, memory, processors, where the disks hang; owns its choice.
+
+As much of the VM as its restore point tells, as little of this host as is left. Disks hang on NVMe by default, as they
+do in EC2, so that a guest without its driver fails here and not there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from warmspare.errors import ConfigError
+
+FIRMWARES = ("bios", "uefi")
+CONTROLLERS = ("nvme", "pvscsi", "virtio-scsi", "lsisas", "sata", "ide")
+IDE_DISKS, NVME_DISKS, SATA_DISKS, SCSI_DISKS = 4, 16, 6, 7
+_MOST_DISKS = {"ide": IDE_DISKS, "nvme": NVME_DISKS, "sata": SATA_DISKS}
+# Debian's OVMF has drivers for these; a VM with UEFI can be started from nothing else.
+UEFI_CONTROLLERS = ("nvme", "virtio-scsi", "sata")
+UNKNOWN_MEMORY_MIB, LEAST_MEMORY_MIB = 1024, 256
+MOST_CPUS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """firmware: bios or uefi; firmware_by: who said so. controller: one of CONTROLLERS. notes: where it differs from
+    the VM."""
+
+    firmware: str
+    firmware_by: str
+    controller: str
+    cpus: int
+    memory_mib: int
+    notes: tuple[str, ...] = ()
+
+
+def choose(
+    recorded: Mapping[str, Any], found_firmware: str, disks: int, *,
+    firmware: str | None = None, controller: str | None = None, memory_mib: int | None = None,
+) -> Hardware:  # fmt: skip
+    """The machine for a VM. recorded: its restore point's hardware, empty where nothing is known. found_firmware: what
+    the first disk looks like. The rest is the user's choice. ConfigError for what can't be."""
+    notes = []
+    of_vm = firmware_of(recorded, None)
+    if firmware is not None:
+        chosen, by = firmware_of(recorded, firmware) or firmware, "option"
+        if of_vm and of_vm != firmware:
+            notes.append(f"the VM's firmware is {of_vm}")
+    elif of_vm:
+        chosen, by = of_vm, "restore point"
+    else:
+        chosen, by = found_firmware, "partition table"
+    if controller is None:
+        controller = "nvme"
+    _demand(controller, CONTROLLERS, "--controller")
+    if chosen == "uefi" and controller not in UEFI_CONTROLLERS:
+        raise ConfigError(
+            f"the UEFI firmware here can't start from {controller}",
+            hint=f"give --controller as one of {', '.join(UEFI_CONTROLLERS)}",
+        )
+    most = _MOST_DISKS.get(controller, SCSI_DISKS)
+    if disks > most:
+        raise ConfigError(f"{controller} takes {most} disks here and the VM has {disks}", hint="use --controller nvme")
+    if recorded.get("secure_boot"):
+        notes.append("the VM uses secure boot; this was started without it")
+    memory = _memory(recorded, memory_mib, notes)
+    cpus = min(int(recorded.get("cpus") or 1), MOST_CPUS, len(os.sched_getaffinity(0)))
+    return Hardware(chosen, by, controller, max(cpus, 1), memory, tuple(notes))
+
+
+def firmware_of(recorded: Mapping[str, Any], wanted: str | None) -> str | None:
+    """The user's choice, or the VM's firmware in our words; None where nothing is known. ConfigError."""
+    if wanted is not None:
+        _demand(wanted, FIRMWARES, "--firmware")
+        return wanted
+    return {"efi": "uefi", "uefi": "uefi", "bios": "bios"}.get(str(recorded.get("firmware") or ""))
+
+
+def _demand(value: str, known: tuple[str, ...], option: str) -> None:
+    if value not in known:
+        raise ConfigError(f"{option} is {value!r}", hint=f"give one of {', '.join(known)}")
+
+
+def _memory(recorded: Mapping[str, Any], wanted: int | None, notes: list[str]) -> int:
+    """What was asked for; else the VM's own, but no more than half of what is free here."""
+    if wanted is not None:
+        if wanted < LEAST_MEMORY_MIB:
+            raise ConfigError(f"--memory is {wanted} MiB", hint=f"give at least {LEAST_MEMORY_MIB}")
+        return wanted
+    own = int(recorded.get("memory_mib") or UNKNOWN_MEMORY_MIB)
+    room = max(_available_mib() // 2, LEAST_MEMORY_MIB)
+    if own > room:
+        notes.append(f"the VM has {own} MiB of memory; half of what is free here is {room} MiB")
+    return min(own, room)
+
+
+def _available_mib() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) >> 10
+    return UNKNOWN_MEMORY_MIB

@@ -1,0 +1,93 @@
+"""What a replica's record says: which restore point it is at, and which files hold its disks; refuses to change them.
+
+docs/architecture.md, invariant 13. `apply` writes the record, audits read it.
+"""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import msgspec
+
+from warmspare.state.files import io_error, read_record
+from warmspare.store import layout
+
+WHAT = "the replica"
+STATE = "the replica's state"
+BESIDE = ".warmspare"
+RECORD = "replica.json"
+LOCK = "lock"  # held by whoever applies, however long it waits for new points
+STILL = "still"  # held while the replica moves, and by whoever reads it and must not see it move
+FORMAT = 1
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """A restore point as the record names it."""
+
+    sequence: int
+    sha256: str
+
+
+class ReplicaDisk(msgspec.Struct, frozen=True):
+    """One disk. path: relative to the target's directory, fixed when the file is made; absolute for a device.
+
+    damaged: [start, count) runs of blocks that may not be what the hash table says.
+    """
+
+    id: str
+    path: str
+    capacity_bytes: int
+    damaged: list[tuple[int, int]] = []
+
+
+class ReplicaRecord(msgspec.Struct, frozen=True):
+    """at: the restore point the replica holds (None: nothing yet). moving: the one it is on its way to."""
+
+    format: int
+    repository: str
+    uri: str
+    vm: str
+    at: Mark | None = None
+    moving: Mark | None = None
+    disks: list[ReplicaDisk] = []
+
+    def disk(self, disk_id: str) -> ReplicaDisk | None:
+        return next((disk for disk in self.disks if disk.id == disk_id), None)
+
+
+class ReplicaPlace:
+    """Where the replica at `target` lies: a raw file, a directory of them, or a block device; and where its state is.
+
+    mode: the target's, 0 if nothing stands there. state: another place for the state than beside it.
+    """
+
+    def __init__(self, target: Path, mode: int, state: Path | None) -> None:
+        self.target = target
+        self.device, self.is_directory = stat.S_ISBLK(mode), stat.S_ISDIR(mode)
+        if self.device and state is None:
+            state = Path("/var/lib/warmspare/replicas") / layout.encode_name(str(target.resolve()))
+        beside = target / BESIDE if self.is_directory else target.with_name(target.name + BESIDE)
+        self.state = state or beside
+        self.record_path = self.state / RECORD
+        self.lock_path = self.state / LOCK
+        self.still_path = self.state / STILL
+
+    def path(self, place: ReplicaDisk) -> Path:
+        """Where a disk's file or device is."""
+        home = self.target if self.is_directory else self.target.parent
+        return home / place.path
+
+    def read(self) -> ReplicaRecord | None:
+        """The record; None if there is none, or it is damaged. StoreError."""
+        return read_record(self.record_path, ReplicaRecord, STATE)
+
+
+def mode_of(target: Path) -> int:
+    """The target's st_mode; 0 if nothing stands there. StoreError."""
+    try:
+        return target.stat().st_mode
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise io_error(error, WHAT, target) from error

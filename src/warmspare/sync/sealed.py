@@ -1,0 +1,123 @@
+"""A restore point that only has to be sent any more; owns what is sent after its packs, and its end by another run.
+
+All of it was read. Its record and its manifests lie in the journal, its packs in the store or in the spool; so it can
+be finished without the machine, which may have changed or be gone by then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import crc32c
+
+from warmspare.errors import FormatError, StoreError
+from warmspare.format import point
+from warmspare.format.manifest import ManifestReader, PackRef
+from warmspare.format.point import ObjectRef, RestorePoint
+from warmspare.state.files import local_io
+from warmspare.store import layout
+from warmspare.store.base import PART_BYTES, Store
+from warmspare.store.threads import in_thread
+from warmspare.sync.journal import Journal, RunRecord
+from warmspare.sync.spool import Spool
+from warmspare.sync.unfinished import standing
+from warmspare.sync.upload import upload_file
+
+WHAT = "the state directory"
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPoint:
+    """record, and data: its bytes."""
+
+    record: RestorePoint
+    data: bytes
+
+
+def of(journal: Journal, left: RunRecord) -> SealedPoint | None:
+    """What the run that left this journal sealed; None if it did not come so far."""
+    data = journal.sealed()
+    if data is None:
+        return None
+    try:
+        record = point.decode(data, str(journal.directory))
+    except FormatError:
+        return None  # of another version
+    return SealedPoint(record, data) if record.run == left.run else None
+
+
+def file_ref(key: str, path: Path) -> ObjectRef:
+    """What a record says of the object that this file becomes."""
+    summed, crc, size = hashlib.sha256(), 0, 0
+    with local_io(WHAT, path), path.open("rb") as file:
+        while part := file.read(PART_BYTES):
+            summed.update(part)
+            crc, size = crc32c.crc32c(part, crc), size + len(part)
+    return ObjectRef(key, size, summed.hexdigest(), crc)
+
+
+def _files(journal: Journal, record: RestorePoint) -> list[tuple[ObjectRef, Path]]:
+    """The objects that are sent after the packs."""
+    found = []
+    for index, disk in enumerate(record.disks):
+        found.append((disk.manifest, journal.manifest_path(index)))
+        if disk.checkpoint and disk.checkpoint.sequence == record.sequence:
+            found.append((disk.checkpoint.table, journal.table_path(index)))
+    return found
+
+
+async def send_files(store: Store, journal: Journal, record: RestorePoint) -> None:
+    """Upload manifests and checkpoints. StoreError if a file is not what the record says of it."""
+    for ref, path in _files(journal, record):
+        sent = await upload_file(store, ref.key, str(path), WHAT)
+        if sent != (ref.bytes, ref.sha256, ref.crc32c):
+            raise StoreError(
+                f"{WHAT} failed: a file of this run changed while it was sent",
+                where=str(path),
+                hint="nothing was published; check the medium and run again",
+                retryable=True,
+            )
+
+
+async def complete(store: Store, vm: str, journal: Journal, spool: Spool | None, sealed: SealedPoint) -> bool:
+    """Bring all objects of a sealed point of a dead run to the store. vm: encoded. False if that can't be: something
+    is gone or damaged, and the disks must be read again. Then nothing of it was sent."""
+    record = sealed.record
+    for ref, path in _files(journal, record):
+        if not path.exists() or await in_thread(file_ref, ref.key, path) != ref:
+            return False
+    packs = await in_thread(_packs, journal, record)
+    wanted = {layout.pack_key(vm, pack.run.hex(), pack.number): pack for pack in packs}
+    there = {layout.pack_key(vm, p.run.hex(), p.number) for p in await standing(store, vm, packs)}
+    left = {key: (pack.bytes, pack.crc32c) for key, pack in wanted.items() if key not in there}
+    if left.keys() != (await spool.take(left) if spool is not None else set()):
+        return False
+    for prefix in layout.run_prefixes(vm, record.run):
+        for stale in await store.stale_uploads(prefix):
+            await store.abort_upload(stale)
+        # What is there and not right would be in the way; manifests that were sent already are sent again.
+        if rest := [info.key async for info in store.list(prefix) if info.key not in there]:
+            await store.delete(rest)
+    if spool is not None:
+        spool.send(left)
+        await spool.drained()
+    await send_files(store, journal, record)
+    return True
+
+
+def _packs(journal: Journal, record: RestorePoint) -> list[PackRef]:
+    """Every pack that the manifests in the journal name."""
+    found: dict[tuple[bytes, int], PackRef] = {}
+    for index, disk in enumerate(record.disks):
+        path = journal.manifest_path(index)
+        with local_io(WHAT, path), path.open("rb") as file:
+
+            def read(at: int, size: int, file=file) -> bytes:  # type: ignore[no-untyped-def]
+                file.seek(at)
+                return bytes(file.read(size))
+
+            for pack in ManifestReader(read, disk.manifest.bytes, str(path)).packs:
+                found[pack.run, pack.number] = pack
+    return list(found.values())

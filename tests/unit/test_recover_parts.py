@@ -1,0 +1,297 @@
+"""Parts of drills and of the readiness check: signs, the guest agent's channel, hardware, archives, configurations."""
+
+from __future__ import annotations
+
+import asyncio
+import bz2
+import gzip
+import io
+import json
+import lzma
+import random
+import socket
+import struct
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import lz4.block
+import pytest
+import zstandard
+
+from warmspare.errors import ConfigError, FormatError, RecoverError
+from warmspare.observe.events import Events
+from warmspare.recover import agent, bootconfig, drill, hardware, initramfs, programs, qemu
+from warmspare.recover.drill import Rules
+from warmspare.recover.hardware import Hardware
+from warmspare.recover.signs import FAILURES, Watch
+
+# signs
+
+
+@pytest.mark.parametrize("piece", [1, 3, 7, 1000])
+def test_a_text_is_seen_however_it_is_cut_and_drawn(piece: int) -> None:
+    data = b"noise\r\n" * 50 + b"\x1b[2J\x1b[01;01Hhost \x1b[1mlogin:\x1b[0m "
+    watch = Watch("host login:")
+    for at in range(0, len(data), piece):
+        watch.feed(data[at : at + piece])
+    assert watch.seen and not watch.failure and watch.line == "host login:"
+
+
+@pytest.mark.parametrize("sign", FAILURES, ids=lambda sign: sign.text.decode())
+def test_each_sign_of_failure_is_seen(sign: object) -> None:
+    watch = Watch("login:")
+    text = sign.text  # type: ignore[attr-defined]
+    for byte in b"[    1.2] " + text + b" what follows\r\n":
+        watch.feed(bytes([byte]))
+    assert watch.failure is not None and watch.failure.text == text and not watch.seen
+
+
+def test_the_first_sign_counts_and_nothing_is_wanted_of_firmware() -> None:
+    watch = Watch(None)
+    watch.feed(b"Gave up waiting for root file system\n(initramfs) login: \nlast\n\n")
+    assert watch.failure and watch.failure.text == b"Gave up waiting for root" and not watch.seen
+    assert watch.line == "last"
+
+
+# the guest agent
+
+
+async def _guest(end: socket.socket, answers: Callable[[dict[str, object]], list[bytes]], silent: int) -> None:
+    """Plays a guest's agent: silent for so many questions, then it answers."""
+    loop, data = asyncio.get_running_loop(), b""
+    while True:
+        data += await loop.sock_recv(end, 4096)
+        while b"\n" in data:
+            line, _, data = data.partition(b"\n")
+            silent -= 1
+            if silent < 0:
+                for each in answers(json.loads(line.lstrip(b"\xff"))):
+                    await loop.sock_sendall(end, each)
+
+
+async def _asked(answers: Callable[[dict[str, object]], list[bytes]], silent: int = 0) -> dict[str, object]:
+    left, right = socket.socketpair()
+    with left, right:
+        left.setblocking(False)
+        right.setblocking(False)
+        guest = asyncio.create_task(_guest(right, answers, silent))
+        try:
+            async with asyncio.timeout(30):
+                return await agent.answer(left)
+        finally:
+            guest.cancel()
+            await asyncio.gather(guest, return_exceptions=True)
+
+
+def _line(value: object) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+async def test_an_agent_that_answers_late_with_old_answers_and_nonsense_before_it() -> None:
+    def answers(question: dict[str, object]) -> list[bytes]:
+        if question["execute"] == "guest-sync":
+            number = question["arguments"]["id"]  # type: ignore[index]
+            return [b"half a li", b"ne\n\xff", _line({"return": 7}), _line([1]), _line({"return": number})]
+        return [_line({"return": {"id": "debian"}})]
+
+    assert await _asked(answers, silent=2) == {"id": "debian"}
+
+
+async def test_an_agent_without_osinfo_has_answered_too() -> None:
+    def answers(question: dict[str, object]) -> list[bytes]:
+        if question["execute"] == "guest-sync":
+            return [_line({"return": question["arguments"]["id"]})]  # type: ignore[index]
+        return [_line({"error": {"class": "CommandNotFound"}})]
+
+    assert await _asked(answers) == {}
+
+
+async def test_a_guest_that_floods_the_channel_is_no_agent() -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        left.setblocking(False)
+        right.setblocking(False)
+
+        async def flood() -> None:
+            while True:
+                await asyncio.get_running_loop().sock_sendall(right, b"x" * 65536)
+
+        flooding = asyncio.create_task(flood())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3):
+                await agent.answer(left)
+        flooding.cancel()
+        await asyncio.gather(flooding, return_exceptions=True)
+
+
+# hardware
+
+
+def test_the_machine_is_the_vm_as_far_as_this_host_goes() -> None:
+    vm = {"firmware": "efi", "cpus": 64, "memory_mib": 1 << 30, "secure_boot": True}
+    got = hardware.choose(vm, "bios", 1)
+    assert (got.firmware, got.firmware_by, got.controller) == ("uefi", "restore point", "nvme")
+    assert 1 <= got.cpus <= hardware.MOST_CPUS and got.memory_mib < 1 << 30
+    for word in ("secure boot", "half of what is free"):
+        assert any(word in note for note in got.notes)
+    assert hardware.choose({}, "uefi", 1).firmware_by == "partition table"
+    other = hardware.choose(vm, "uefi", 1, firmware="bios", controller="pvscsi", memory_mib=512)
+    assert (other.firmware, other.memory_mib, other.controller) == ("bios", 512, "pvscsi")
+    assert "the VM's firmware is uefi" in other.notes
+    for wrong in ({"firmware": "efi"}, {"controller": "floppy"}, {"memory_mib": 1}):
+        with pytest.raises(ConfigError):
+            hardware.choose(vm, "bios", 1, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="takes 4 disks"):
+        hardware.choose({"firmware": "bios"}, "bios", 5, controller="ide")
+
+
+# the accelerator
+
+_BIOS = Hardware("bios", "option", "nvme", 1, 256)
+
+
+@pytest.mark.parametrize("how", ["at once", "on the way"])
+async def test_an_accelerator_that_fails_is_gone_without(
+    how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tried = []
+
+    async def boot(_: object, __: object, accelerator: str, *___: object) -> object:
+        tried.append(accelerator)
+        if accelerator == "kvm" and how == "at once":
+            raise ExceptionGroup("of a task group", [RecoverError("QEMU ended")])
+        return drill._Outcome(accelerator == "tcg", qemu.INTERNAL_ERROR if accelerator == "kvm" else "up")
+
+    monkeypatch.setattr(qemu, "accelerators", lambda: ["kvm", "tcg"])
+    monkeypatch.setattr(drill, "_boot", boot)
+    notes: list[str] = []
+    got = await drill._judged(_BIOS, [], Rules(), tmp_path, notes, "vm", Events())
+    assert got.passed and tried == ["kvm", "tcg"] and notes == [
+        "kvm does not work on this host; the machine was started again with tcg"
+    ]
+
+
+def test_how_a_drill_judges() -> None:
+    assert Rules().judged_by == "serial or agent"
+    assert Rules(expect="x", by_agent=True).judged_by == "serial and agent"
+    assert Rules(by_agent=True).judged_by == "agent" and Rules(expect="x").judged_by == "serial"
+
+
+# programs
+
+
+async def test_a_program_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(programs.PACKAGES, "python3", "python3")
+    done = await programs.run("python3", "-c", "print('x' * 100000)", output_bytes=1000)
+    assert (len(done.output), done.cut, done.code) == (1000, True, 0)
+    hungry = await programs.run("python3", "-c", "bytearray(2 << 30)")
+    assert hungry.code != 0 and "MemoryError" in hungry.complaint
+    monkeypatch.setattr(programs, "TIMEOUT_S", 0.5)
+    with pytest.raises(RecoverError, match="was ended after"):
+        await programs.run("sleep", "60")
+    with pytest.raises(ConfigError, match="is not installed"):
+        await programs.run("no-such-program")
+
+
+# initramfs
+
+
+def _archive(names: list[str], content: bytes = b"content") -> bytes:
+    """A newc archive, written by hand."""
+    out = bytearray()
+    for name in [*names, "TRAILER!!!"]:
+        data = b"" if name == "TRAILER!!!" else content
+        fields = [0, 0o100644, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0]
+        out += b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
+        out += bytes(-len(out) % 4) + data
+        out += bytes(-len(out) % 4)
+    return bytes(out) + bytes(-len(out) % 512)
+
+
+def _lz4_legacy(data: bytes) -> bytes:
+    out = b"\x02\x21\x4c\x18"
+    for at in range(0, len(data), 8 << 20):
+        block = lz4.block.compress(data[at : at + (8 << 20)], store_size=False)
+        out += struct.pack("<I", len(block)) + block
+    return out
+
+
+PACKINGS: dict[str, Callable[[bytes], bytes]] = {
+    "plain": lambda data: data, "gzip": gzip.compress, "xz": lambda data: lzma.compress(data, check=lzma.CHECK_CRC32),
+    "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE), "bzip2": bz2.compress,
+    "zstd": zstandard.ZstdCompressor().compress, "lz4": _lz4_legacy,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_the_names_in_an_initramfs(packing: str) -> None:
+    early = _archive(["kernel/x86/microcode/GenuineIntel.bin"], b"m" * 5000)
+    main = _archive(["./init", "usr/lib/modules/6/kernel/drivers/nvme/host/nvme.ko.xz"], bytes(9 << 20))
+    second = _archive(["etc/late"])
+    file = io.BytesIO(early + bytes(512) + PACKINGS[packing](main + second))
+    assert list(initramfs.names(file, "x")) == [
+        "kernel/x86/microcode/GenuineIntel.bin", "init", "usr/lib/modules/6/kernel/drivers/nvme/host/nvme.ko.xz",
+        "etc/late",
+    ]  # fmt: skip
+
+
+def test_an_archive_of_cpio_itself() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("a", "bb", "ccc"):
+            (Path(folder) / name).write_text(name * 3)
+        command = ["cpio", "--quiet", "-o", "-H", "newc"]
+        made = subprocess.run(command, cwd=folder, input=b"a\nbb\nccc", capture_output=True)
+    assert list(initramfs.names(io.BytesIO(made.stdout), "x")) == ["a", "bb", "ccc"]
+
+
+def test_damage_of_an_initramfs_is_told_and_nothing_else() -> None:
+    whole = PACKINGS["zstd"](_archive(["init", "lib/modules/6/nvme.ko"]))
+    plain = _archive(["init", "lib/modules/6/nvme.ko"])
+    rng = random.Random(7)
+    for _ in range(300):
+        data = bytearray(rng.choice([whole, plain]))
+        for _ in range(rng.randrange(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        del data[rng.randrange(1, len(data) + 1) :]
+        try:
+            for name in initramfs.names(io.BytesIO(bytes(data)), "x"):
+                assert len(name) <= initramfs.MAX_NAME_BYTES
+        except FormatError as error:
+            assert "initramfs" in error.what
+    for nonsense in (b"nonsense", b"070701" + b"z" * 200, _archive(["x"])[:130]):
+        with pytest.raises(FormatError):
+            list(initramfs.names(io.BytesIO(nonsense), "x"))
+    assert list(initramfs.names(io.BytesIO(bytes(1024)), "x")) == []
+
+
+def test_an_initramfs_that_swells_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(initramfs, "MAX_UNPACKED_BYTES", 1 << 20)
+    with pytest.raises(FormatError, match="unpacks to more than"):
+        list(initramfs.names(io.BytesIO(gzip.compress(_archive(["x"], bytes(2 << 20)))), "x"))
+    monkeypatch.setattr(initramfs, "MAX_NAMES", 3)
+    with pytest.raises(FormatError, match="more than 3 files"):
+        list(initramfs.names(io.BytesIO(_archive([f"f{number}" for number in range(5)])), "x"))
+
+
+# configurations
+
+
+def test_a_configuration_of_syslinux() -> None:
+    entry = bootconfig.first_entry(
+        "DEFAULT linux\nLABEL linux\n  KERNEL /vmlinuz-6\n  APPEND initrd=/initrd.img-6 root=LABEL=r root=/dev/sda1\n"
+        "LABEL other\n  KERNEL /other\n  APPEND root=/dev/sdz1\n",
+        "/syslinux.cfg",
+    )
+    assert entry is not None
+    assert (entry.kernel, entry.initrds) == ("/vmlinuz-6", ("/initrd.img-6",))
+    assert (entry.root, entry.serial) == ("/dev/sda1", False)
+    assert bootconfig.first_entry("set default=0\n", "x") is None
+
+
+def test_lines_of_fstab() -> None:
+    text = "\n# no\n/dev/sda1 /mnt/my\\040data ext4\nLABEL=\"x\" none swap sw,nofail 0 0\nbroken\n"
+    first, second = bootconfig.mounts(text)
+    assert (first.line, first.point, first.options, first.needed) == (3, "/mnt/my data", ("defaults",), True)
+    assert (second.device, second.needed, second.unused) == ("LABEL=x", False, False)
