@@ -58,13 +58,15 @@ class Request:
 @dataclass
 class Front:
     """refuse: asked before each request, a code to refuse it with. lose: asked after it was carried out, whether its
-    answer is lost. hide: how many listings do not show a thing that was just made. kill: (pid, number of the request,
+    answer is lost. hide: how many listings do not show a thing that was just made. impaired: no
+    instance passes its status checks. kill: (pid, number of the request,
     whether after it was carried out)."""
 
     behind: str
     refuse: Callable[[Request], Refused | None] = lambda request: None
     lose: Callable[[Request], bool] = lambda request: False
     hide: int = 0
+    impaired: bool = False
     kill: tuple[int, int, bool] | None = None
     import_messages: list[tuple[str, str, str]] = field(default_factory=list)  # (status, message, progress) in turn
     requests: list[Request] = field(default_factory=list)
@@ -273,6 +275,11 @@ class Front:
 
     def _DescribeInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         return self._shown(self._forward(body, headers))
+
+    def _DescribeInstanceStatus(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        status, raw = self._forward(body, headers)
+        assert not self.impaired or b">ok<" in raw
+        return status, raw.replace(b">ok<", b">impaired<") if self.impaired else raw
 
     def _GetConsoleScreenshot(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         picture = base64.b64encode(b"\xff\xd8\xff a screen").decode()

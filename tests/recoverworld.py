@@ -22,11 +22,11 @@ import ebsstandin
 import ec2front
 from ec2front import Front
 from rig import MIB, Outcome, command, random_disk, scribble
+from warmspare.cli.planfile import parse_plan
 from warmspare.observe.events import Events
 from warmspare.recover.aws import Aws, AwsSettings
 from warmspare.recover.ec2 import Ec2, Pause
 from warmspare.recover.failover import Failover, Recovered
-from warmspare.recover.planfile import parse_plan
 from warmspare.repository.chain import open_repository
 from warmspare.source.base import DiskInput, LastPoint, Opened
 from warmspare.source.given import GivenDisks
@@ -55,8 +55,9 @@ def hardware(*port_groups: str, firmware: str = "bios", cpus: int = 2, memory_mi
     """What a restore point says of a VM of vSphere, as far as recovery looks at it."""
     nics = [{"network": name, "mac": f"00:50:56:00:00:{n:02x}"} for n, name in enumerate(port_groups)]
     return {
-        "firmware": firmware, "cpus": cpus, "memory_mib": memory_mib, "guest_id": "debian12_64Guest", "nics": nics, **more
-    }
+        "firmware": firmware, "cpus": cpus, "memory_mib": memory_mib, "guest_id": "debian12_64Guest", "nics": nics,
+        **more,
+    }  # fmt: skip
 
 
 @dataclass
@@ -142,12 +143,17 @@ class World:
 @contextlib.contextmanager
 def again(world: World, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """The same world at the moment of its loss: its repository copied, its snapshots as they are, nothing asked yet."""
-    shutil.copytree(world.home, home, dirs_exist_ok=True)
-    front = Front(world.front.behind)
+    shutil.copytree(world.repo, home / "repo")  # not the state beside it: its files are sparse, their copies are not
+    for disk in world.home.glob("*.raw"):
+        shutil.copy(disk, home)
+    front, snapshots = Front(world.front.behind), dict(world.standin.snapshots)
     with ec2front.serving(front) as url:
         for name, value in {**ebsstandin.environment(front.behind), "AWS_ENDPOINT_URL_EC2": url}.items():
             monkeypatch.setenv(name, value)
-        yield World(home, world.standin, front, world.subnets, world.groups)
+        try:
+            yield World(home, world.standin, front, world.subnets, world.groups)
+        finally:
+            world.standin.snapshots, world.standin.faults = snapshots, ebsstandin.Faults()
     assert not front.breaches and not world.standin.breaches, (front.breaches, world.standin.breaches)
 
 

@@ -36,9 +36,7 @@ def asked(module: str) -> set[str]:
         texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
         if node.func.attr == "call" or (node.func.attr == "pages" and texts[:1] in (["ec2"], ["ebs"])):
             service, operation = texts[0], texts[1]
-        elif node.func.attr in ("ask", "pages") and texts:
-            service, operation = "ec2", texts[0]
-        elif node.func.attr == "_one" and texts:
+        elif node.func.attr in ("ask", "pages", "_one") and texts:
             service, operation = "ec2", texts[0]
         else:
             continue

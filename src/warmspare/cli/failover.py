@@ -90,8 +90,8 @@ def failover(
 def _load(path: Path | None, every_problem: bool) -> RecoveryPlan | None:
     """The plan; if it is wrong, all that is wrong with it goes to stderr first where that is wanted."""
     from warmspare.cli.output import complain
+    from warmspare.cli.planfile import load_plan
     from warmspare.config.problems import SettingsError
-    from warmspare.recover.planfile import load_plan
 
     if path is None:
         return None
@@ -125,4 +125,15 @@ def _chosen(plan: RecoveryPlan | None, names: list[str], everything: bool, via: 
             raise ConfigError("--all means the VMs of a plan, and none is given", hint="give --plan FILE")
         return [VmPlan(name, name).by(how) for name in dict.fromkeys(names)]
     chosen = plan.vms if everything else dict.fromkeys(names)
-    return [(plan.vm(one) if isinstance(one, str) else one).by(how) for one in chosen]
+    return [(_named(plan, one) if isinstance(one, str) else one).by(how) for one in chosen]
+
+
+def _named(plan: RecoveryPlan, name: str) -> VmPlan:
+    from warmspare.config.settings import suggest
+
+    found = plan.vm(name)
+    if found is None:
+        names = [vm.name for vm in plan.vms]
+        hint = suggest(name, names) or f"it has {', '.join(names)}"
+        raise ConfigError(f"there is no VM {name!r} in the recovery plan", where=str(plan.path), hint=hint)
+    return found

@@ -1,6 +1,6 @@
 """What a recovery plan says, as values with every default filled in; refuses to read files or to ask AWS.
 
-docs/operations.md has the table of keys. planfile.py reads it.
+docs/operations.md has the table of keys; cli/planfile.py reads the file.
 """
 
 from __future__ import annotations
@@ -8,10 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
-
-from warmspare.config.problems import Place
-from warmspare.config.settings import suggest
-from warmspare.errors import ConfigError
 
 Via = Literal["register-image", "import-image"]
 Ready = Literal["status-checks", "running", "none"]
@@ -24,7 +20,6 @@ class Network:
     """Where cards of a port group go. name: the port group; subnet: its ID; security_groups: their IDs."""
 
     name: str
-    place: Place = field(compare=False, repr=False)
     subnet: str
     security_groups: tuple[str, ...]
 
@@ -55,7 +50,6 @@ class VmPlan:
 
     name: str
     vm: str
-    place: Place | None = field(default=None, compare=False, repr=False)
     networks: tuple[Network, ...] = ()
     subnet: str | None = None
     security_groups: tuple[str, ...] = ()
@@ -82,7 +76,7 @@ class VmPlan:
     def network(self, port_group: str) -> Network | None:
         """Where a card of that port group goes; None if the plan does not say."""
         if self.subnet:
-            return Network(port_group, self.place or Place(""), self.subnet, self.security_groups)
+            return Network(port_group, self.subnet, self.security_groups)
         return next((network for network in self.networks if network.name == port_group), None)
 
     def by(self, via: Via | None) -> VmPlan:
@@ -101,11 +95,6 @@ class RecoveryPlan:
     profile: str | None
     vms: tuple[VmPlan, ...]
 
-    def vm(self, name: str) -> VmPlan:
-        """The `[vm.NAME]` of that name, or the one whose `vm` is that. ConfigError with the nearest if there is
-        none."""
-        for vm in self.vms:
-            if name in (vm.name, vm.vm):
-                return vm
-        hint = suggest(name, [vm.name for vm in self.vms]) or f"it has {', '.join(vm.name for vm in self.vms)}"
-        raise ConfigError(f"there is no VM {name!r} in the recovery plan", where=str(self.path), hint=hint)
+    def vm(self, name: str) -> VmPlan | None:
+        """The `[vm.NAME]` of that name, or the one whose `vm` is that; None if there is none."""
+        return next((vm for vm in self.vms if name in (vm.name, vm.vm)), None)

@@ -155,7 +155,7 @@ class _Reading:
     def _network(self, name: str, table: Table) -> Network | None:
         subnet = table.need("subnet", resource_id("subnet"))
         groups = table.need("security_groups", several(resource_id("sg"), "security groups"))
-        return None if subnet is None or groups is None else Network(name, table.place(), subnet, groups)
+        return None if subnet is None or groups is None else Network(name, subnet, groups)
 
     def _start(self, table: Table, base: VmPlan) -> VmPlan:
         """The keys that `[defaults]` and a VM share. base: what holds where the table says nothing."""
@@ -166,7 +166,7 @@ class _Reading:
         families = several(_matching(_FAMILY, "instance family", "like m7i"), "instance families")
         role = _matching(re.compile(r"[\w+=,.@-]{1,64}"), "name of a role", "give its name, not its ARN")
         return VmPlan(
-            name=base.name, vm=base.vm, place=base.place, networks=base.networks,
+            name=base.name, vm=base.vm, networks=base.networks,
             subnet=subnet, security_groups=groups,
             key_pair=table.take("key_pair", values.text, base.key_pair),
             instance_profile=table.take("instance_profile", values.text, base.instance_profile),
@@ -196,7 +196,7 @@ class _Reading:
                 table.wrong(f"no network is called {port_group!r}", hint, name="ips")
         type_name = _matching(_TYPE, "instance type", "like m7i.large")
         return VmPlan(
-            name=name, vm=table.take("vm", values.text, None) or name, place=table.place(), networks=start.networks,
+            name=name, vm=table.take("vm", values.text, None) or name, networks=start.networks,
             subnet=start.subnet, security_groups=start.security_groups, ips=ips,
             types=table.take("instance_type", several(type_name, "instance types"), ()), families=start.families,
             architecture=table.take("architecture", values.choice(("x86_64", "arm64")), None),
