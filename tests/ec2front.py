@@ -18,6 +18,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -58,22 +59,22 @@ class Request:
 @dataclass
 class Front:
     """refuse: asked before each request, a code to refuse it with. lose: asked after it was carried out, whether its
-    answer is lost. hide: how many listings do not show a thing that was just made. impaired: no
-    instance passes its status checks. kill: (pid, number of the request,
-    whether after it was carried out)."""
+    answer is lost. hide: how many listings do not show a thing that was just made. impaired: no instance passes its
+    status checks. kill: at which request `victim` is killed, and whether after it was carried out."""
 
     behind: str
     refuse: Callable[[Request], Refused | None] = lambda request: None
     lose: Callable[[Request], bool] = lambda request: False
     hide: int = 0
     impaired: bool = False
-    kill: tuple[int, int, bool] | None = None
+    kill: tuple[int, bool] | None = None
     import_messages: list[tuple[str, str, str]] = field(default_factory=list)  # (status, message, progress) in turn
     requests: list[Request] = field(default_factory=list)
     breaches: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self.victim: Future[int] = Future()
         self._tokens: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.images: dict[str, Json] = {}  # by ID: what RegisterImage said
         self.tasks: dict[str, Json] = {}
@@ -112,9 +113,9 @@ class Front:
             return _error(Refused("InvalidParameterValue"))
         request = Request(action, parameters)
         self.count += 1
-        pid, number, after = self.kill or (0, 0, False)
+        number, after = self.kill or (0, False)
         if self.count == number and not after:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(self.victim.result(30), signal.SIGKILL)
             return None
         try:
             if refused := self.refuse(request):
@@ -130,7 +131,7 @@ class Front:
             self.breaches.append(f"{action}: {error!r}")
             return _error(Refused("InternalError"))
         if self.count == number and after:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(self.victim.result(30), signal.SIGKILL)
             return None
         return None if self.lose(request) else answer
 
@@ -377,7 +378,11 @@ def serving(front: Front) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A client that was killed is no news."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, name="ec2 front", daemon=True)
     thread.start()
     try:

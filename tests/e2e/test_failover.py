@@ -6,7 +6,11 @@ import asyncio
 import base64
 import itertools
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -349,6 +353,24 @@ def test_cut_off_at_some_requests_it_is_run_again(lost: World, after: bool) -> N
 @pytest.mark.parametrize("after", [False, True], ids=["before", "carried_out"])
 def test_cut_off_at_each_request_in_turn_it_is_run_again(lost: World, after: bool) -> None:
     assert rounds(lost, itertools.count(1), after) >= 30, "a failover of three VMs has about thirty requests"
+
+
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [pytest.param(n, after, marks=() if (n, after) in ((15, True), (23, True), (27, False)) else pytest.mark.slow)
+     for n in range(13, 31) for after in (False, True)],
+)  # fmt: skip
+def test_killed_at_a_request_it_is_run_again(lost: World, number: int, after: bool) -> None:
+    """The real command in a process of its own, by SIGKILL."""
+    plan = three(lost)
+    lost.front.kill = (number, after)
+    arguments = ["failover", "--plan", str(plan), "--all", "--repo", str(lost.repo)]
+    process = subprocess.Popen([sys.executable, "-m", "warmspare", *arguments], env={**os.environ, "PYTHONPATH": "src"})
+    lost.front.victim.set_result(process.pid)
+    assert process.wait(120) == -signal.SIGKILL
+    lost.front.kill = None
+    lost.failover("--plan", plan, "--all")
+    demand_one_each(lost)
 
 
 def test_cut_off_again_and_again_while_new_things_are_not_listed_yet(lost: World) -> None:
