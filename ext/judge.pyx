@@ -180,6 +180,28 @@ def judge(
     return total
 
 
+def judge_span(
+    const uint8_t[::1] data, const uint8_t[::1] expected, uint8_t[::1] actual, uint8_t[::1] verdict,
+):
+    """Hold blocks that were read already, back to back, each against its 16 bytes of `expected`.
+
+    data: n blocks, of which the last may be short. Sets verdict and actual as `judge` does, to SOUND, ZERO or WRONG.
+    Raises ValueError where the arrays do not have n blocks.
+    """
+    cdef Py_ssize_t length = data.shape[0], count = verdict.shape[0], i, start, size
+    if (length + BLOCK - 1) // BLOCK != count or expected.shape[0] != count * 16 or actual.shape[0] < count * 16:
+        raise ValueError("the arrays do not have as many blocks as the data")
+    if count == 0:
+        return
+    with nogil:
+        for i in range(count):
+            start = i * BLOCK
+            size = BLOCK if start + BLOCK <= length else length - start
+            verdict[i] = judge_block(
+                &data[start], <size_t> size, <size_t> size, &expected[i * 16], &actual[i * 16]
+            )
+
+
 def hash_both(const uint8_t[::1] data):
     """(hash as `judge` takes it, hash by the plain build) of the same bytes; for the test that they agree."""
     cdef uint8_t chosen[16]

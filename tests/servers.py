@@ -28,6 +28,8 @@ class S3Server:
     secret_key: str
     reader_access_key: str = ""  # may read and list, nothing else
     reader_secret_key: str = ""
+    second_access_key: str = ""  # another key of the first user
+    second_secret_key: str = ""
     region: str = "us-east-1"
     environment: dict[str, str] = field(default_factory=dict)  # for AWS clients of a subprocess
 
@@ -95,6 +97,8 @@ class Seaweed:
             "test-secret-7e1f",
             reader_access_key="reader-access",
             reader_secret_key="reader-secret-91c2",
+            second_access_key="test-second",
+            second_secret_key="test-secret-40b8",
         )
         self._directory, self._host, self._prefix = directory, host, list(prefix)
         self._log = directory / "weed.log"
@@ -106,9 +110,10 @@ class Seaweed:
         def identity(name: str, access: str, secret: str, actions: list[str]) -> dict[str, object]:
             return {"name": name, "credentials": [{"accessKey": access, "secretKey": secret}], "actions": actions}
 
-        at = self.server
+        at, owner = self.server, ["Admin", "Read", "Write", "List", "Tagging"]
         return [
-            identity("test", at.access_key, at.secret_key, ["Admin", "Read", "Write", "List", "Tagging"]),
+            identity("test", at.access_key, at.secret_key, owner),
+            identity("second", at.second_access_key, at.second_secret_key, owner),
             identity("reader", at.reader_access_key, at.reader_secret_key, ["Read", "List"]),
         ]
 

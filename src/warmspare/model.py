@@ -120,3 +120,20 @@ def overlaps(extents: Extents, start: int, stop: int) -> bool:
         return False
     i = int(np.searchsorted(extents.offsets, stop, side="left")) - 1
     return i >= 0 and int(extents.offsets[i] + extents.lengths[i]) > start
+
+
+def without(extents: Extents, cut: Extents) -> Extents:
+    """What of the extents lies in none of `cut`."""
+    if not len(extents) or not len(cut):
+        return extents
+    start, end = extents.offsets, extents.offsets + extents.lengths
+    gap_start = np.concatenate((np.zeros(1, dtype=np.int64), cut.offsets + cut.lengths))
+    gap_end = np.concatenate((cut.offsets, np.full(1, np.iinfo(np.int64).max)))
+    low = np.searchsorted(gap_end, start, side="right")
+    high = np.searchsorted(gap_start, end, side="left")
+    count = np.maximum(high - low, 0)
+    nth = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    gap = np.repeat(low, count) + nth
+    first = np.maximum(np.repeat(start, count), gap_start[gap])
+    stop = np.minimum(np.repeat(end, count), gap_end[gap])
+    return normalise(first, np.maximum(stop - first, 0))

@@ -554,3 +554,33 @@ def test_killed_towards_s3(rig: Rig, tmp_path: Path, seaweed_place: S3Place) -> 
         return list(found)
 
     assert asyncio.run(left()) == []
+
+
+def test_each_end_has_its_own_account(
+    tmp_path: Path, seaweed_place: S3Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read with the one profile, written with the other: neither may do what the other is for."""
+    server = seaweed_place.server
+    source = make(tmp_path, "vm", 1, 1, repo=f"{seaweed_place.uri}/a")
+    accounts = tmp_path / "credentials"
+    accounts.write_text(
+        f"[reads]\naws_access_key_id = {server.reader_access_key}\naws_secret_access_key = {server.reader_secret_key}\n"
+        f"[writes]\naws_access_key_id = {server.access_key}\naws_secret_access_key = {server.secret_key}\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(accounts))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    places = ["--region", server.region, "--from-region", server.region]
+    target = f"{seaweed_place.uri}/b"
+    refused = copy(source.repo, target, "--from-profile", "writes", "--profile", "reads", *places, code=4)
+    assert "access denied" in refused.stderr and "/b/" in refused.stderr
+    missing = copy(source.repo, target, "--from-profile", "reads", "--profile", "nonesuch", *places, code=4)
+    assert "profile does not exist" in missing.stderr
+    wrong = copy(source.repo, target, "--from-profile", "reads", "--profile", "writes", "--from-region", "a b", code=2)
+    assert "region" in wrong.stderr
+    done = copy(source.repo, target, "--from-profile", "reads", "--profile", "writes", *places)
+    assert done.last("copy.done")["points"] == 1
+    monkeypatch.setenv("AWS_PROFILE", "reads")
+    monkeypatch.setenv("AWS_REGION", server.region)
+    at(source, target).apply()
+    assert same(source.disk, source.replica)

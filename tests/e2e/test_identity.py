@@ -62,17 +62,6 @@ def test_extents_however_coarse(rig: Rig, image: Path, name: str, unit: int) -> 
     assert done["bytes_changed"] <= sum(length for _, length in data.changed_extents(image, rig.disk, 64 * KIB))
 
 
-@pytest.mark.parametrize("unit", [64 * KIB, MIB], ids=["64K", "1M"])
-def test_scattered_writes_cost_little_more_than_their_pages(rig: Rig, image: Path, unit: int) -> None:
-    data.copy_sparse(image, rig.disk)
-    rig.sync()
-    data.scattered(rig.disk, writes=1000, seed=5)
-    extents = rig.home / "extents"
-    data.write_extents(extents, data.changed_extents(image, rig.disk, unit))
-    sent = rig.sync("--extents", extents, "--level", "3").last("sync.done")["bytes_sent"]
-    assert sent <= 1.10 * data.changed_pages_zstd(image, rig.disk, 3)
-
-
 @pytest.mark.parametrize(
     "size",
     [1, 511, 4095, 4096, 4097, 65535, 65536, 65537, 3 * MIB + 12345, 16 * MIB, 17 * MIB + 1],

@@ -214,7 +214,7 @@ def test_without_a_spool_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         raise StoreError("the store is gone", retryable=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr(warmspare.sync.pipeline.Sync, "_publish", fails)
+        patch.setattr(warmspare.sync.pipeline, "publish", fails)
         rig.sync(code=4)
     then = rig.home / "then.raw"
     shutil.move(rig.disk, then)

@@ -36,7 +36,7 @@ POLL_S = 0.01
 EVENTS = 1000  # kept; all are counted
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 _START = re.compile(rb"HTTP/1\.|[A-Z]+ /")
-_SLOW_DOWN = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>'
+_ERROR = b'<?xml version="1.0"?><Error><Code>%s</Code><Message>As the test wants.</Message></Error>'
 
 
 @dataclass(slots=True)
@@ -48,6 +48,18 @@ class Flip:
     times: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Requests in whose head this pattern is found are answered with this status ("403 Forbidden") and error code."""
+
+    pattern: bytes
+    status: str
+    code: str
+
+
+_SLOW_DOWN = Refusal(b"", "503 Slow Down", "SlowDown")
+
+
 @dataclass(slots=True)
 class Faults:
     """What is wrong with the link. All may change at any time; shares are between 0 and 1.
@@ -57,7 +69,7 @@ class Faults:
     reset_after: every connection is reset after so many bytes. mute: new connections are accepted and never served.
     freeze: nothing moves. truncate: every connection ends, politely, after so many bytes downwards.
     slow_share: of requests answered with 503 SlowDown. cut_share: of answers of at least cut_least bytes that end in
-    their middle. flips: bytes to damage.
+    their middle. flips: bytes to damage. refusals: of requests, the first that fits.
     """
 
     latency_s: float = 0.0
@@ -73,6 +85,7 @@ class Faults:
     cut_share: float = 0.0
     cut_least: int = 2
     flips: list[Flip] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
 
 
 class _Bucket:
@@ -221,15 +234,18 @@ class _Pair:
                 continue
             self.proxy.counts["requests"] += 1
             self.is_head = head.startswith(b"HEAD ")
-            if self.proxy.random.random() < self.proxy.faults.slow_share:
-                data = await self._slow_down(frames, data, is_head=self.is_head)
-            else:
+            refusal = next((one for one in self.proxy.faults.refusals if re.search(one.pattern, head)), None)
+            if refusal is None and self.proxy.random.random() < self.proxy.faults.slow_share:
+                refusal = _SLOW_DOWN
+            if refusal is None:
                 out += head
+            else:
+                self.proxy.note("slowed down" if refusal is _SLOW_DOWN else f"refused {refusal.code}")
+                data = await self._refuse(refusal, frames, data, is_head=self.is_head)
         return out
 
-    async def _slow_down(self, frames: _Frames, data: bytes, *, is_head: bool) -> bytes:
-        """Take the body, answer 503; what came after the body."""
-        self.proxy.note("slowed down")
+    async def _refuse(self, refusal: Refusal, frames: _Frames, data: bytes, *, is_head: bool) -> bytes:
+        """Take the body, answer for the server; what came after the body."""
         while frames.left:
             if not data:
                 data = await self.reader.read(CHUNK_BYTES)
@@ -237,9 +253,10 @@ class _Pair:
                     raise EOFError
                 await self.proxy.buckets["up"].take(len(data), lambda: self.proxy.faults.up_bytes_s)
             _, _, data = frames.split(data)
-        body = b"" if is_head else _SLOW_DOWN
+        body = _ERROR % refusal.code.encode()
         await asyncio.sleep(self.proxy.faults.latency_s)
-        self.writer.write(b"HTTP/1.1 503 Slow Down\r\nContent-Length: %d\r\n\r\n" % len(_SLOW_DOWN) + body)
+        head = f"HTTP/1.1 {refusal.status}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        self.writer.write(head + (b"" if is_head else body))
         await self.writer.drain()
         return data
 

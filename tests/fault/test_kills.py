@@ -138,8 +138,9 @@ def test_the_trap_is_where_the_stages_are(
     for stage in (
         "store.get", "store.get_range", "store.create", "store.replace", "store.list", "store.upload",
         "FileUpload.__aenter__", "FileUpload.write", "FileUpload.__aexit__", "RawSource._load", "PageFilter.span",
-        "sync.transfer.encode", "PackWriter.add", "PackWriter.finish", "ManifestFile.finish", "Sync._publish",
-        "Sync._commit", "Sync._leave", "DiskRun.transfer", "DiskRun.describe", "DiskRun.commit", "Journal.begin",
+        "sync.transfer.encode", "PackWriter.add", "PackWriter.finish", "ManifestFile.finish", "sync.pipeline.publish",
+        "LastRun.take_in", "Preparation.disks", "Sync._commit", "Sync._leave", "DiskRun.transfer", "DiskRun.describe",
+        "DiskRun.commit", "Journal.begin", "Journal.seal",
         "LocalState.unsettle", "LocalState.settle", "Journal.clear", "PageLog.append", "PageLog.sync", "PageMap.begin",
         "PageMap.write", "PageMap.finish", "LocalState.remember", "CacheHeader.write", "HashTable.stage",
         "HashTable.commit", "Repository.publish", "Lease._acquire", "Lease._release", "Replica.admit", "Replica.move",

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import netns
 import pytest
 from proxy import Flip, Proxy
 
 import warmspare
 from rig import Outcome, Rig, command, same, scribble
-from servers import S3Place, Seaweed, make_bucket
+from servers import S3Place
 from warmspare.store import s3_client
 from warmspare.store.patience import Patience
 
@@ -84,16 +81,13 @@ def apply(rig: Rig) -> Outcome:
     return command("apply", "--vm", rig.vm, "--repo", rig.repo, "--to", rig.replica, *rig.more)
 
 
-def run_sync(
-    rig: Rig, patience: Patience | None = None, *, prefix: Sequence[str] = (),
-    environment: dict[str, str] | None = None, **more: Any,
-) -> subprocess.Popen[bytes]:  # fmt: skip
+def run_sync(rig: Rig, patience: Patience | None = None, **more: Any) -> subprocess.Popen[bytes]:
     """The command in a process of its own, with the patience that users have."""
     code = _COMMAND.format(given=patience or Patience())
     arguments = ["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, *rig.more, "--json"]
-    whole = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1]), **(environment or {})}
+    whole = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
     more = {"stdout": subprocess.DEVNULL, **more}
-    return subprocess.Popen([*prefix, sys.executable, "-c", code, *map(str, arguments)], env=whole, **more)
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=whole, **more)
 
 
 def anonymous_mib(process: subprocess.Popen[bytes]) -> float:
@@ -130,30 +124,6 @@ def test_mixed_faults_end_in_identical_bytes(rig: Rig, proxy: Proxy, impatient: 
         assert proxy.counts[kind], proxy.counts
 
 
-def test_a_link_that_stays_away(rig: Rig, proxy: Proxy, impatient: None) -> None:
-    noise_disk(rig.disk, 24 * MIB)
-    proxy.faults.up_bytes_s = proxy.faults.down_bytes_s = 16.0 * MIB
-    with run_sync(rig, QUICK, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        wait_for(proxy, 8 * MIB, process)
-        proxy.blackout("drop")
-        out, err = process.communicate(timeout=30)
-    events = [json.loads(line) for line in out.splitlines()]
-    assert process.returncode == 4 and len(err.splitlines()) == 1, err
-    assert events[-1]["event"] == "error" and events[-1]["retryable"] and "s3://" in events[-1]["where"]
-    told = [event for event in events if event["event"] == "store.retry"]
-    assert 1 <= len(told) <= 3 and "s3://" in told[0]["message"]
-    proxy.restore()
-    proxy.faults.up_bytes_s = None
-    rig.sync()
-    timer = threading.Timer(0.5, lambda: proxy.blackout("drop"))
-    timer.start()
-    assert apply(rig).code == 4
-    timer.join()
-    proxy.restore()
-    rig.apply()
-    assert same(rig.disk, rig.replica)
-
-
 def test_memory_is_bounded_while_the_link_is_down(rig: Rig, proxy: Proxy) -> None:
     noise_disk(rig.disk, 320 * MIB)
     proxy.faults.up_bytes_s = 60.0 * MIB
@@ -170,57 +140,7 @@ def test_memory_is_bounded_while_the_link_is_down(rig: Rig, proxy: Proxy) -> Non
             assert process.wait(60) == 0
         finally:
             process.kill()
-    assert max(seen) < 320 and seen[-1] < seen[9] + 8, seen
-
-
-@pytest.mark.slow
-def test_a_thin_link_is_filled(rig: Rig, proxy: Proxy) -> None:
-    """20 Mbit/s with 80 ms, the first sync of 40 MB that do not compress: at least 95 % from the tenth second on."""
-    noise_disk(rig.disk, 40_000_000 // 65536 * 65536)
-    rate = 20e6 / 8
-    proxy.faults.latency_s = 0.04
-    proxy.faults.up_bytes_s = proxy.faults.down_bytes_s = rate
-    samples: list[tuple[float, int]] = []
-    with run_sync(rig) as process:
-        began = time.monotonic()
-        while process.poll() is None:
-            samples.append((time.monotonic() - began, proxy.counts["up_bytes"]))
-            time.sleep(0.05)
-        assert process.returncode == 0
-    steady = [(at, count) for at, count in samples if at >= 10]
-    # To the last byte of the data; publishing takes round trips after it.
-    end = next(n for n, (_, count) in enumerate(steady) if count >= 40_000_000)
-    share = (steady[end][1] - steady[0][1]) / (steady[end][0] - steady[0][0]) / rate
-    print(f"\n20 Mbit/s, 80 ms: {share:.1%} of the link from the tenth second, {samples[-1][0]:.1f} s in all")
-    assert share >= 0.95
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("rate", [5, 20])
-def test_over_a_shaped_link(tmp_path: Path, rate: int) -> None:
-    """What a sync costs at the wire: headers, signatures and metadata included. The server is another host here, so
-    payloads are signed."""
-    if reason := netns.why_not():
-        pytest.skip(reason)
-    with netns.Link() as link:
-        (tmp_path / "weed").mkdir()
-        seaweed = Seaweed(tmp_path / "weed", host=link.server.address, prefix=link.server.prefix)
-        try:
-            seaweed.start(wait=False)
-            link.sender.call(seaweed.wait_ready)
-            link.sender.call(lambda: make_bucket(seaweed.server, "tests"))
-            rig = Rig(tmp_path, repo="s3://tests/p", more=["--endpoint-url", seaweed.server.endpoint_url])
-            noise_disk(rig.disk, 24 * MIB)
-            link.shape(up=f"{rate}mbit", down=f"{rate}mbit")
-            before, began = link.up_bytes, time.monotonic()
-            environment = seaweed.server.environment
-            with run_sync(rig, prefix=link.sender.prefix, environment=environment, stdout=subprocess.PIPE) as process:
-                out, _ = process.communicate(timeout=120)
-            took, moved = time.monotonic() - began, link.up_bytes - before
-            assert process.returncode == 0, out
-            sent = json.loads(out.splitlines()[-1])["bytes_sent"]
-            print(f"\n{rate} Mbit/s: {moved * 8e-6 / took:.2f} used, {moved / sent:.3f} bytes at the wire a byte sent")
-            assert moved < 1.08 * sent
-            assert moved * 8 / took > 0.8 * rate * 1e6  # its start and its end included
-        finally:
-            seaweed.kill()
+    print(f"\n{max(seen):.0f} MiB at most while the link was down")
+    assert max(seen) < 256 and seen[-1] < seen[9] + 8, seen
+    rig.apply()
+    assert same(rig.disk, rig.replica)

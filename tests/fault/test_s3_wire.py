@@ -15,7 +15,7 @@ import botocore.auth
 import crc32c
 import pytest
 import pytest_asyncio
-from proxy import Flip, Proxy
+from proxy import Flip, Proxy, Refusal
 
 from servers import S3Place, Seaweed, make_bucket
 from warmspare.errors import NotFoundError, StoreError
@@ -122,6 +122,27 @@ async def test_slow_down_bursts(make: Make, proxy: Proxy, plain: S3Store) -> Non
     assert proxy.counts["slowed"] > 5
 
 
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("403 Forbidden", "QuotaExceeded"), ("400 Bad Request", "XMinioAdminBucketQuotaExceeded"),
+        ("507 Insufficient Storage", "XMinioStorageFull"),
+    ],
+)  # fmt: skip
+async def test_a_full_bucket_is_told_at_once(make: Make, proxy: Proxy, status: str, code: str) -> None:
+    store = make()
+    await small_things(store, "before")
+    proxy.faults.refusals.append(Refusal(b"^PUT ", status, code))
+    for work in (send(store, "x", noise(2 * PART_BYTES)), store.create("y", b"1"), store.put("z", b"1")):
+        with pytest.raises(StoreError, match="no space left") as caught:
+            await work  # type: ignore[misc]
+        assert not caught.value.retryable and "quota" in str(caught.value)
+    assert proxy.counts["refused"] <= 2 + 1 + 1
+    proxy.faults.refusals.clear()
+    assert await store.head("x") is None and await store.stale_uploads("") == []
+    await small_things(store, "after")
+
+
 async def test_answers_cut_in_the_middle(make: Make, proxy: Proxy, plain: S3Store) -> None:
     store = make()
     data = noise(3 * PART_BYTES)
@@ -207,7 +228,8 @@ async def test_a_blackout_shorter_than_the_deadline(make: Make, proxy: Proxy, pl
     await asyncio.sleep(0.5)
     await asyncio.to_thread(proxy.blackout, kind, for_s=2.8)
     await asyncio.sleep(2.4)
-    assert not task.done() and store._connection.window.size == 1
+    # A refused connection is no sign of congestion; whether one that broke is seen before it depends on aiohttp.
+    assert not task.done() and (store._connection.window.size == 1 or kind == "refuse")
     await task
     assert await plain.get("x") == data
     assert len(told) == 1 and "s3://" in told[0][0]  # not once a try

@@ -41,9 +41,11 @@ import warmspare.sync.diskrun
 import warmspare.sync.filter
 import warmspare.sync.index
 import warmspare.sync.journal
+import warmspare.sync.lastrun
 import warmspare.sync.local
 import warmspare.sync.pagemap
 import warmspare.sync.pipeline
+import warmspare.sync.preparing
 import warmspare.sync.sealed
 import warmspare.sync.spool
 import warmspare.sync.transfer
@@ -67,7 +69,10 @@ STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.sync.sealed: ("upload_file", "send_files", "complete"),
     warmspare.sync.spool.Spool: ("take", "drained", "_upload", "_send"),
     warmspare.sync.diskrun.DiskRun: ("transfer", "describe", "commit"),
-    warmspare.sync.pipeline.Sync: ("_recover", "_prepare", "_transfer", "_publish", "_commit", "_leave"),
+    warmspare.sync.pipeline.Sync: ("_transfer", "_commit", "_leave"),
+    warmspare.sync.pipeline: ("publish",),
+    warmspare.sync.lastrun.LastRun: ("complete", "take_in"),
+    warmspare.sync.preparing.Preparation: ("disks",),
     warmspare.sync.journal.Journal: ("begin", "seal", "clear"),
     warmspare.sync.journal.PageLog: ("append", "sync"),
     warmspare.sync.pagemap.PageMap: ("begin", "write", "finish", "advance"),

@@ -18,7 +18,7 @@ import pytest
 from rig import MIB, Rig, command, same
 from warmspare import errors
 from warmspare.cli.main import run
-from warmspare.cli.run import execute, telling
+from warmspare.cli.run import execute, telling, ticking
 from warmspare.cli.sync import split_disk
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, SourceError, StoreError
 from warmspare.observe.events import Events, Meter
@@ -209,3 +209,18 @@ def test_memory_does_not_follow_the_disk(tmp_path: Path) -> None:
     assert same(rig.disk, rig.replica)
     assert wide.replica.stat().st_blocks <= wide.disk.stat().st_blocks * 1.01
     assert command("points", "--repo", wide.repo).code == 0
+
+
+async def test_the_last_event_is_last() -> None:
+    """However long it takes to close what was used; a run that goes on tells its progress again."""
+    seen: list[str] = []
+    events = Events(lambda event: seen.append(event["event"]))
+    async with ticking(events, Meter(), (), 0.005):
+        await asyncio.sleep(0.05)
+        assert seen and set(seen) == {"progress"}
+        events.emit("apply.done")
+        await asyncio.sleep(0.05)
+        assert seen[-1] == "apply.done"
+        events.emit("apply.start")
+        await asyncio.sleep(0.05)
+        assert seen[-1] == "progress"

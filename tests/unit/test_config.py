@@ -88,6 +88,7 @@ def test_defaults_of_a_short_file() -> None:
     policy = one.policy
     assert (policy.quiesce, policy.full_compare, policy.snapshot_name) == ("try", "auto", "Karma Sync")
     assert (policy.level, policy.state, policy.rpo_s, policy.max_snapshot_age_s) == (None, None, 900, None)
+    assert policy.audit_period_s == 7 * 86400
     assert policy.disks == DiskSelection() and policy.disks.takes(key=1, label="x", path="y")
     assert (got.limits.vms_at_once, got.limits.per_host) == (4, 2)
     assert got.vm("dc02") is one
@@ -130,6 +131,7 @@ snapshot_name = "ours"
 max_snapshot_age = "6h"
 spool = "/var/spool/warmspare"
 spool_size = "1.5TiB"
+audit_period = "0"
 level = "auto"
 disks = {include = ["hard disk 1", 2003]}
 [limits]
@@ -150,6 +152,7 @@ per_host = 3
     assert (policy.level, policy.max_snapshot_age_s, policy.rpo_s) == (None, 21600, 5400)
     assert (policy.spool, policy.spool_bytes) == (Path("/var/spool/warmspare"), 3 << 39)
     assert (first.policy.spool, first.policy.spool_bytes) == (None, None)
+    assert (first.policy.audit_period_s, policy.audit_period_s) == (7 * 86400, 0)
     assert policy.disks.takes(key=7, label="Hard Disk 1", path="") and policy.disks.takes(key=2003, label="", path="")
     assert not policy.disks.takes(key=7, label="Hard disk 2", path="") and other.find.several
     assert (got.limits.vms_at_once, got.limits.per_host) == (9, 3)
@@ -277,6 +280,13 @@ def test_durations(text: str, seconds: int) -> None:
 def test_no_durations(value: object) -> None:
     with pytest.raises(ConfigError):
         values.duration(value)
+
+
+def test_a_duration_that_may_be_none() -> None:
+    assert [values.duration_or_none(value) for value in ("0", 0, "1h30m")] == [0, 0, 5400]
+    for value in (False, 1, "", "0 d", None, []):
+        with pytest.raises(ConfigError):
+            values.duration_or_none(value)
 
 
 def test_rates() -> None:

@@ -55,7 +55,7 @@ class Kind(StrEnum):
     BLOCK_UNRECOVERABLE = "block-unrecoverable"
     # the source
     CHANGE_LOST = "change-lost"
-    SOURCE_UNREADABLE = "source-unreadable"
+    SOURCE_UNJUDGED = "source-unjudged"
     SOURCE_COMPARED = "source-compared"
 
 
@@ -202,10 +202,10 @@ ABOUT: dict[Kind, About] = {
         "was lost",
         "run `warmspare audit source --repair`, and look for the vendor's fix of change tracking",
     ),
-    Kind.SOURCE_UNREADABLE: About(
-        Severity.ERROR,
-        "the source does not give these bytes",
-        "look at the storage of the VM",
+    Kind.SOURCE_UNJUDGED: About(
+        Severity.WARNING,
+        "nothing of the disk could be held against the restore point",
+        "sync, then audit again",
     ),
     Kind.SOURCE_COMPARED: About(
         Severity.NOTE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from warmspare.cli import audit_replica, audit_repository, audit_verify
+from warmspare.cli import audit_replica, audit_repository, audit_source, audit_verify
 
 app = typer.Typer(
     help="Prove that what is stored is what was protected; repair what is not.",
@@ -13,4 +13,5 @@ app = typer.Typer(
 )
 app.command("replica")(audit_replica.replica)
 app.command("repository")(audit_repository.repository)
+app.command("source")(audit_source.source)
 app.command("verify-report")(audit_verify.verify_report)

@@ -136,7 +136,7 @@ def _vm_fields(vm: Vm) -> dict[str, Any]:
         "quiesce": policy.quiesce, "full_compare": policy.full_compare, "snapshot_name": policy.snapshot_name,
         "level": policy.level, "state": _text(policy.state), "rpo_s": policy.rpo_s,
         "max_snapshot_age_s": policy.max_snapshot_age_s, "spool": _text(policy.spool),
-        "spool_bytes": policy.spool_bytes,
+        "spool_bytes": policy.spool_bytes, "audit_period_s": policy.audit_period_s,
     }  # fmt: skip
 
 
@@ -208,6 +208,7 @@ def _policy_words(vm: Vm) -> str:
         disks,
         f"quiesce {policy.quiesce}",
         f"full compare {policy.full_compare}",
+        f"audited every {_span(policy.audit_period_s)}" if policy.audit_period_s else "not audited",
         f"snapshot {policy.snapshot_name!r}",
         f"level {'auto' if policy.level is None else policy.level}",
     ]

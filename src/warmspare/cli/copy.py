@@ -32,11 +32,21 @@ def copy(
         str | None,
         typer.Option("--from-endpoint-url", metavar="URL", help="The S3 server of --from, likewise."),
     ] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", metavar="NAME", help="The AWS profile for --to.")
+    ] = None,
+    from_profile: Annotated[
+        str | None, typer.Option("--from-profile", metavar="NAME", help="The AWS profile for --from.")
+    ] = None,
+    region: Annotated[str | None, typer.Option("--region", metavar="NAME", help="The AWS region of --to.")] = None,
+    from_region: Annotated[
+        str | None, typer.Option("--from-region", metavar="NAME", help="The AWS region of --from.")
+    ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
     """Copy restore points to another repository: what is missing there, verified."""
-    from warmspare.cli.run import execute
+    from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
         from contextlib import AsyncExitStack
@@ -49,10 +59,12 @@ def copy(
         ends = [
             (source, options.check_endpoint(from_endpoint_url)), (destination, options.check_endpoint(endpoint_url)),
         ]  # fmt: skip
+        accounts = [(from_profile, from_region), (profile, region)]
         async with AsyncExitStack() as stack:
             stores = []
-            for uri, url in ends:
-                stores.append(open_store(uri, endpoint_url=url))
+            for (uri, url), (account, place) in zip(ends, accounts, strict=True):
+                told = retrying(events)
+                stores.append(open_store(uri, endpoint_url=url, profile=account, region=place, on_retry=told))
                 stack.push_async_callback(stores[-1].close)
             if same_place(*ends):
                 raise ConfigError("--from and --to are the same repository", where=destination, hint="name another")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from warmspare.errors import WarmspareError
 
 if TYPE_CHECKING:
     from warmspare.config.settings import Settings, VCenter, Vm
+    from warmspare.model import Extents
     from warmspare.observe.events import Event, Events, Meter
     from warmspare.vsphere.inventory import VmInfo
     from warmspare.vsphere.reading import Vddk
@@ -55,7 +56,7 @@ async def sync_configured(settings: Settings, names: Sequence[str], how: How, ev
     async with AsyncExitStack() as stack:
         found = await find_all(settings, names, events, stack)
         if len(found) == 1:
-            return await _sync(found[0], how, events, meter)
+            return await sync_found(found[0], how, events, meter)
         return await _several(settings, found, how, events)
 
 
@@ -95,13 +96,17 @@ def open_session(vcenter: VCenter, events: Events) -> VsphereSession:
     return VsphereSession(Server.of(vcenter), events)
 
 
-async def _sync(found: Found, how: How, events: Events, meter: Meter) -> int:
+async def sync_found(
+    found: Found, how: How, events: Events, meter: Meter, also: Mapping[str, Extents] | None = None
+) -> int:
+    """Sync one VM; the exit code. also: see Sync."""
     from warmspare.cli import options
     from warmspare.cli.finished import finished, planned
     from warmspare.cli.limit import kept
     from warmspare.cli.run import retrying
     from warmspare.store.opening import open_store
     from warmspare.sync.pipeline import Sync
+    from warmspare.sync.rolling import Rolling
     from warmspare.sync.spool import SpoolPlace
     from warmspare.sync.survey import survey
     from warmspare.vsphere.protect import VsphereMachine
@@ -116,9 +121,10 @@ async def _sync(found: Found, how: How, events: Events, meter: Meter) -> int:
             found.session, found.info, policy, found.vddk, events, repository=repository.uri, run=secrets.token_hex(8)
         )
         root = how.state or policy.state or options.state_root()
+        rolling = Rolling(policy.audit_period_s, policy.full_compare != "error")
         number = policy.level if isinstance(how.level, str) else how.level
         if how.only_plan:
-            looked = await survey(store, machine, root, events, level=number, meter=meter)
+            looked = await survey(store, machine, root, events, level=number, meter=meter, rolling=rolling)
             limit = how.limit or repository.limit.rate(time.localtime())
             return planned(machine, looked, events, limit=limit, rpo_s=policy.rpo_s)
         with kept(store, how.limit, repository.limit) as target:
@@ -126,7 +132,7 @@ async def _sync(found: Found, how: How, events: Events, meter: Meter) -> int:
             async with late(events, machine.vm_name, policy.rpo_s):
                 sync = Sync(
                     target, machine, root, events, level=number, meter=meter, spool=spool,
-                    max_snapshot_age_s=policy.max_snapshot_age_s,
+                    max_snapshot_age_s=policy.max_snapshot_age_s, rolling=rolling, also=also,
                 )  # fmt: skip
                 result = await sync.run()
     finally:
@@ -165,11 +171,11 @@ async def _several(settings: Settings, found: list[Found], how: How, events: Eve
             own_meter = Meter()
             try:
                 async with ticking(own, own_meter, PROGRESS, PERIOD_S):
-                    return await _sync(one, how, own, own_meter)
+                    return await sync_found(one, how, own, own_meter)
             except (WarmspareError, BaseExceptionGroup) as caught:
                 if not any(leaves(caught)):
                     raise
-                return _failed(telling(caught), own)
+                return one_failed(telling(caught), own)
 
         return Job(f"{one.settings.name}/{name}/{one.info.moref}", one.info.host, run)
 
@@ -180,8 +186,8 @@ async def _several(settings: Settings, found: list[Found], how: How, events: Eve
     return worst(list(codes.values()))
 
 
-def _failed(error: BaseException, events: Events) -> int:
-    """One of several failed: say so, and go on with the others. A bug ends them all."""
+def one_failed(error: BaseException, events: Events, **fields: str) -> int:
+    """One of several failed: say so, and go on with the others. A bug ends them all. fields: of the event, too."""
     from warmspare.cli.output import complain, error_event
 
     if not isinstance(error, WarmspareError):
@@ -189,5 +195,5 @@ def _failed(error: BaseException, events: Events) -> int:
     record: dict[str, Any] = error_event(error)
     record["event"] = "sync.failed"
     complain(error.sentence)
-    events.emit(record.pop("event"), **record)
+    events.emit(record.pop("event"), **fields, **record)
     return error.exit_code

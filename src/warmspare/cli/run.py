@@ -22,6 +22,8 @@ from warmspare.errors import (
 from warmspare.observe.events import Events, Meter
 
 INTERRUPTED = 130
+# What stands last is last: closing the store takes a moment, in which no progress is told.
+_LAST = frozenset({"sync.done", "plan.done", "apply.done", "copy.done"})
 # Where several stages failed together, the most telling error is the one to show.
 _TELLING = (IntegrityError, SourceError, LeaseError, ConfigError, RecoverError, StoreError, WarmspareError)
 
@@ -63,7 +65,8 @@ async def ticking(events: Events, meter: Meter, names: tuple[str, ...], period_s
     async def tick() -> None:
         while True:
             await asyncio.sleep(period_s)
-            events.emit("progress", **meter.fields(*names))
+            if events.last not in _LAST:
+                events.emit("progress", **meter.fields(*names))
 
     ticker = asyncio.create_task(tick())
     try:

@@ -12,10 +12,14 @@ from warmspare.cli import options
 from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from warmspare.model import Extents
     from warmspare.observe.events import Events, Meter
     from warmspare.source.base import DiskInput, Source
     from warmspare.source.given import GivenDisks
     from warmspare.store.base import Store
+    from warmspare.sync.rolling import Rolling
     from warmspare.sync.spool import SpoolPlace
 
 VDDK_SCHEME = "vddk://"
@@ -67,6 +71,14 @@ def sync(
     spool_size: Annotated[
         str | None, typer.Option("--spool-size", metavar="SIZE", help="The most that may wait there: 200GB, or 1.5TiB.")
     ] = None,
+    audit_period: Annotated[
+        str | None,
+        typer.Option(
+            "--audit-period",
+            metavar="TIME",
+            help="With --extents: read and compare a share of the rest too, all of it within this time: 7d.",
+        ),
+    ] = None,
     endpoint_url: options.Endpoint = None,
     json: options.Json = False,
     debug: options.Debug = False,
@@ -86,7 +98,8 @@ plan.__doc__ = "Say what a sync with the same arguments would send, and how long
 def _execute(
     *, disks: list[str] | None, vm: list[str] | None, all_vms: bool, repo: str | None, config: Path | None,
     extents: list[Path] | None, state: Path | None, level: str, vddk: Path | None, limit: str | None,
-    spool: Path | None, spool_size: str | None, endpoint_url: str | None, json: bool, debug: bool, only_plan: bool,
+    spool: Path | None, spool_size: str | None, audit_period: str | None, endpoint_url: str | None, json: bool,
+    debug: bool, only_plan: bool,
 ) -> int:  # fmt: skip
     from warmspare.cli.run import execute, retrying
 
@@ -95,10 +108,10 @@ def _execute(
 
         number, bytes_s = parse_level(level or "auto"), parse_limit(limit)
         if not disks:
-            if repo or extents or vddk or endpoint_url or spool or spool_size:
+            if repo or extents or vddk or endpoint_url or spool or spool_size or audit_period:
                 raise ConfigError(
-                    "--repo, --extents, --vddk, --spool, --spool-size and --endpoint-url go with disks, and none was "
-                    "given",
+                    "--repo, --extents, --vddk, --spool, --spool-size, --audit-period and --endpoint-url go with "
+                    "disks, and none was given",
                     hint="the configuration has them for its VMs; see `warmspare config example`",
                 )
             if bool(vm) == all_vms:
@@ -117,43 +130,50 @@ def _execute(
         from warmspare.source.given import GivenDisks
         from warmspare.store.opening import open_store
 
-        place = spool_place(spool, spool_size)
+        place, rolling = spool_place(spool, spool_size), parse_audit_period(audit_period)
         store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
         try:
             with kept(store, bytes_s) as target:
                 machine = GivenDisks(vm[0], await open_disks(disks, extents or [], vddk, events))
                 root = state or options.state_root()
                 if only_plan:
-                    return await _plan(target, machine, root, number, bytes_s, events, meter)
-                return await _sync(target, machine, root, number, place, events, meter)
+                    return await _plan(target, machine, root, number, bytes_s, events, meter, rolling)
+                return await sync_given(
+                    target, machine, root, events, level=number, meter=meter, spool=place, rolling=rolling
+                )
         finally:
             await store.close()
 
     return execute(work, as_json=json, debug=debug, names=("read", "changed", "sent"))
 
 
-async def _sync(
-    store: Store, machine: GivenDisks, state: Path, level: int | None, spool: SpoolPlace | None, events: Events,
-    meter: Meter,
+async def sync_given(
+    store: Store, machine: GivenDisks, state: Path, events: Events, *, level: int | None, meter: Meter,
+    spool: SpoolPlace | None = None, rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None,
 ) -> int:  # fmt: skip
+    """Sync given disks and close them; the exit code. The arguments are those of Sync."""
     from warmspare.cli.finished import finished
     from warmspare.sync.pipeline import Sync
 
     try:
-        result = await Sync(store, machine, state, events, level=level, meter=meter, spool=spool).run()
+        sync = Sync(
+            store, machine, state, events, level=level, meter=meter, spool=spool, rolling=rolling, also=also
+        )
+        result = await sync.run()
     finally:
         await machine.close()
     return finished(machine, result, events)
 
 
 async def _plan(
-    store: Store, machine: GivenDisks, state: Path, level: int | None, limit: float | None, events: Events, meter: Meter
-) -> int:
+    store: Store, machine: GivenDisks, state: Path, level: int | None, limit: float | None, events: Events,
+    meter: Meter, rolling: Rolling | None,
+) -> int:  # fmt: skip
     from warmspare.cli.finished import planned
     from warmspare.sync.survey import survey
 
     try:
-        found = await survey(store, machine, state, events, level=level, meter=meter)
+        found = await survey(store, machine, state, events, level=level, meter=meter, rolling=rolling)
     finally:
         await machine.close()
     return planned(machine, found, events, limit=limit, rpo_s=None)
@@ -166,6 +186,19 @@ def parse_level(text: str) -> int | None:
     if text in [str(n) for n in range(1, 10)]:
         return int(text)
     raise ConfigError(f"the level {text!r} is neither a number from 1 to 9 nor auto", where="--level")
+
+
+def parse_audit_period(text: str | None) -> Rolling | None:
+    """Of --audit-period. ConfigError for a time that is none."""
+    from warmspare.config import values
+    from warmspare.sync.rolling import Rolling
+
+    if text is None:
+        return None
+    try:
+        return Rolling(values.duration(text))
+    except ConfigError as error:
+        raise ConfigError(error.what, where="--audit-period", hint=error.hint) from None
 
 
 def spool_place(directory: Path | None, size: str | None) -> SpoolPlace | None:
@@ -196,8 +229,8 @@ async def open_disks(disks: list[str], extents: list[Path], vddk: Path | None, e
     from contextlib import AsyncExitStack
 
     from warmspare.source.base import DiskInput
-    from warmspare.sync.pipeline import check_disks
     from warmspare.sync.plan import parse_extents
+    from warmspare.sync.preparing import check_disks
 
     if extents and len(extents) != len(disks):
         raise ConfigError(

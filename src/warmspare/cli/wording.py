@@ -134,6 +134,10 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "sync.completing": lambda e: (
         f"the last run had read everything for restore point {e['sequence']} at {e['created']}; sending the rest of it"
     ),
+    "tracking.missed": lambda e: (
+        f"TRACKING MISSED CHANGES of disk {e['disk']}: {e['length']} bytes at offset {e['offset']} differ from the "
+        "last restore point and were not reported; all of the disk is compared now"
+    ),
     "spool.full": lambda e: f"the spool {e['directory']} is full: reading goes no faster than the link from here on",
     "sync.resumed": lambda e: f"disk {e['disk']}: {size(e['bytes_reused'])} were in the store already",
     "sync.anew": lambda e: f"disk {e['disk']}: {size(e['bytes'])} are read and sent again, as an audit asked for",

@@ -35,7 +35,7 @@ DEFAULT_TRANSPORT = ("nbdssl", "nbd")
 
 _POLICY = (
     "disks", "quiesce", "full_compare", "snapshot_name", "level", "state", "rpo", "max_snapshot_age", "spool",
-    "spool_size",
+    "spool_size", "audit_period",
 )  # fmt: skip
 _FIND: tuple[FindBy, ...] = get_args(FindBy)
 _VDDK = ("vddk", "vddk_config", "transport")
@@ -273,6 +273,7 @@ class Reading:
             max_snapshot_age_s=table.take("max_snapshot_age", values.duration, base.max_snapshot_age_s),
             spool=table.take("spool", values.path, base.spool),
             spool_bytes=table.take("spool_size", values.size, base.spool_bytes),
+            audit_period_s=table.take("audit_period", values.duration_or_none, base.audit_period_s),
         )
 
     def _disks(self, table: Table, base: DiskSelection) -> DiskSelection:

@@ -81,7 +81,8 @@ class Policy:
 
     level: zstd's, None to follow the bottleneck. state: None for the usual directory of this user.
     max_snapshot_age_s: None for no bound. spool: where packs wait for the link, None: nowhere. spool_bytes: of all that
-    waits there, None for all that the file system has.
+    waits there, None for all that the file system has. audit_period_s: in which a rolling audit covers all of a disk, 0
+    for none.
     """
 
     disks: DiskSelection = field(default_factory=DiskSelection)
@@ -94,6 +95,7 @@ class Policy:
     max_snapshot_age_s: int | None = None
     spool: Path | None = None
     spool_bytes: int | None = None
+    audit_period_s: int = 7 * 86400
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,11 @@ def duration(value: object) -> int:
     return seconds
 
 
+def duration_or_none(value: object) -> int:
+    """A duration, or 0 for `0`: not at all."""
+    return 0 if value == "0" or (value == 0 and value is not False) else duration(value)
+
+
 def rate(value: object) -> float:
     """Bytes a second of `20mbit` or `2.5MB`: kbit, mbit and gbit are bits, kB, MB and GB bytes, all of them decimal."""
     match = _RATE.fullmatch(value) if isinstance(value, str) else None

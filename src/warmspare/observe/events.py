@@ -15,12 +15,15 @@ Sink = Callable[[Event], None]
 
 
 class Events:
-    """Passes each event to the sinks, in order. A sink must not raise and must not take long."""
+    """Passes each event to the sinks, in order. A sink must not raise and must not take long. last: the name of the
+    newest event."""
 
     def __init__(self, *sinks: Sink) -> None:
         self._sinks = sinks
+        self.last = ""
 
     def emit(self, event: str, **fields: Any) -> None:
+        self.last = event
         record: Event = {"event": event, **fields}
         for sink in self._sinks:
             sink(record)

@@ -30,6 +30,7 @@ log = logging.getLogger("warmspare.store")
 TTL_S = 60.0
 CLOCK_GRAIN_S = 2.0  # S3 gives times in whole seconds, and this for both of the two compared
 RELEASE_S = 10.0  # for giving the lease back
+FAILED_RELEASE_S = 2.0  # the same where the store has just failed
 _BODY_BYTES = 16 << 10
 _TRIES = 8  # of taking a lease that changes at the same moment
 
@@ -144,14 +145,18 @@ class Lease:
             await finish(lease._release(), grace_s=RELEASE_S)  # the write may have been carried out
             raise
         renewal = asyncio.create_task(lease._renew_on(), name=f"lease {key}")
+        within_s = RELEASE_S
         try:
             yield lease
+        except BaseException as error:
+            within_s = FAILED_RELEASE_S if _store_failed(error) else RELEASE_S
+            raise
         finally:
             renewal.cancel()
             try:
                 await asyncio.wait([renewal])
             finally:
-                await finish(lease._release(), grace_s=RELEASE_S)
+                await finish(lease._release(within_s), grace_s=within_s)
 
     async def confirm(self) -> None:
         """Return once the lease is ours, renewed first if it had run out. LeaseError if another took it, StoreError if
@@ -260,11 +265,14 @@ class Lease:
         self._etag = there[0].etag
         return True
 
-    async def _release(self) -> None:
-        """Mark the lease free if it is still ours, by compare-and-swap; a failure leaves it to run out."""
+    async def _release(self, within_s: float = RELEASE_S) -> None:
+        """Mark the lease free if it is still ours, by compare-and-swap; a failure leaves it to run out. One that
+        ran out is left as it is: anybody may take it."""
+        if self._etag is not None and _clock() >= self._until:
+            return
         try:
             freed = replace(self._me, renewed=self._me.renewed + 1, free=True).encode()
-            async with asyncio.timeout(RELEASE_S):
+            async with asyncio.timeout(within_s):
                 for _ in range(2):
                     if self._etag is not None and await self._store.replace(self._key, freed, etag=self._etag):
                         return
@@ -277,6 +285,12 @@ class Lease:
 
     def _where(self) -> str:
         return f"{self._store.uri.rstrip('/')}/{self._key}"
+
+
+def _store_failed(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(_store_failed(one) for one in error.exceptions)
+    return isinstance(error, StoreError) and error.retryable
 
 
 def _clock() -> float:

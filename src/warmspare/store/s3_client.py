@@ -19,6 +19,7 @@ from warmspare.store.patience import Again, Patience, Tries
 from warmspare.store.s3_body import Body, decode_crc32c, receive
 from warmspare.store.s3_errors import CLIENT_ERRORS, BodyError, S3Error, damaged, store_error
 from warmspare.store.s3_session import NO_ACCOUNT, Account, Session
+from warmspare.store.wire import WirePace
 
 log = logging.getLogger("warmspare.store")
 
@@ -60,7 +61,7 @@ class Connection:
         self.base = f"{prefix}/" if prefix else ""
         self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         self.window = Window(concurrency)
-        self.pace: Pace = unpaced
+        self._pace: Pace = unpaced
         self.whole_checksums = True  # the server takes ChecksumType FULL_OBJECT
         self.conditional_complete = True  # the server takes If-None-Match on CompleteMultipartUpload
         self._patience = patience or Patience()
@@ -71,6 +72,17 @@ class Connection:
         self._answered = False  # whatever it said
         self._served = False  # it took our signature
         self._warned = False
+        self.given_up = False  # the last request that failed was tried for as long as our patience lasts
+
+    @property
+    def pace(self) -> Pace:
+        """What is asked before each piece of a body: `unpaced`, or what keeps all that goes over the wire to the pace
+        that was set."""
+        return self._pace
+
+    @pace.setter
+    def pace(self, pace: Pace) -> None:
+        self._pace = pace if pace is unpaced else WirePace(self._session.wire, pace).take
 
     @property
     def endpoint(self) -> str:
@@ -118,6 +130,7 @@ class Connection:
                     self.window.congested(epoch)
                 pause_s = 0.0 if await self._mend(error, client, mended) else self._pause(error, tries)
                 if pause_s is None:
+                    self.given_up = self.given_up or error.again is Again.ALWAYS
                     raise
             await asyncio.sleep(pause_s)
 
@@ -157,6 +170,7 @@ class Connection:
             raise failure from error
         self._answered = self._served = True
         self._down_since = None
+        self.given_up = False
         if missing := [name for name in _FIELDS.get(operation, ()) if name not in answer]:
             raise self._broken(key, f"the server's answer lacks {missing[0]}", Again.FEW)
         return answer

@@ -62,6 +62,7 @@ _CODES: Final = {
     "QuotaExceeded": _FULL,
     "InsufficientStorage": _FULL,
     "XMinioStorageFull": _FULL,
+    "XMinioAdminBucketQuotaExceeded": _FULL,
     "507": _FULL,
     "NoSuchUpload": ("the upload was ended by someone else", "run again", True),
     "InvalidObjectState": (
@@ -99,6 +100,7 @@ _AGAIN_CODES: Final = {
     "QuotaExceeded": Again.NEVER,
     "InsufficientStorage": Again.NEVER,
     "XMinioStorageFull": Again.NEVER,
+    "XMinioAdminBucketQuotaExceeded": Again.NEVER,
     "507": Again.NEVER,
     "NotImplemented": Again.NEVER,
     "XNotImplemented": Again.NEVER,
@@ -197,7 +199,7 @@ def store_error(error: Exception, operation: str, where: str, endpoint: str) -> 
     if isinstance(error, boto.TokenRetrievalError | boto.SSOError):
         return _unsent("the AWS login has expired", "log in again", server)
     if isinstance(error, boto.ProfileNotFound):
-        return _unsent("the AWS profile does not exist", "correct AWS_PROFILE", server)
+        return _unsent("the AWS profile does not exist", "correct its name, or AWS_PROFILE", server)
     if isinstance(error, boto.SSLError):
         return _unsent("the server's certificate was not accepted", "check it, or set AWS_CA_BUNDLE", server)
     if isinstance(error, boto.ProxyConnectionError):

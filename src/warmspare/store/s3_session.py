@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
-import socket
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,10 +19,9 @@ from botocore import auth, handlers
 from warmspare.errors import ConfigError
 from warmspare.store.patience import Patience
 from warmspare.store.s3_errors import public_url
+from warmspare.store.wire import Wire
 
 POOL_SPARE = 16  # connections for small requests beside the transfers
-UNSENT_BYTES = 256 << 10  # that the kernel takes of a connection before the link does
-_TCP_NOTSENT_LOWAT = 25  # tcp(7); Python names it from 3.12 on
 _LOOPBACK = ("localhost", "127.", "::1")
 _TALKATIVE = ("botocore", "aiobotocore", "aiohttp")
 _SIGNATURE = "warmspare-s3v4"
@@ -44,13 +42,14 @@ NO_ACCOUNT = Account()
 
 class Session:
     """A lazily made client. endpoint: the server's public URL, once there is one. clock_shift_s: what the server's
-    clock is ahead of this host's; requests are signed with it."""
+    clock is ahead of this host's; requests are signed with it. wire: what all its connections sent."""
 
     def __init__(
         self, endpoint_url: str | None, account: Account, patience: Patience, *, connections: int
     ) -> None:
         self.endpoint = ""
         self.clock_shift_s = 0.0
+        self.wire = Wire()
         self._endpoint_url, self._account, self._patience = endpoint_url, account, patience
         self._connections = connections + POOL_SPARE
         self._client: Any = None
@@ -113,7 +112,7 @@ class Session:
             retries={"mode": "standard", "total_max_attempts": 1},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            connector_args={"socket_factory": _socket},
+            connector_args={"socket_factory": self.wire.socket},
             s3={
                 "payload_signing_enabled": sign_payload,
                 **({"addressing_style": "path"} if self._endpoint_url else {}),
@@ -126,7 +125,7 @@ class Session:
             return await self._open.enter_async_context(made)
         except ValueError as error:
             raise ConfigError(
-                "the endpoint URL or the region is not valid", hint="check AWS_ENDPOINT_URL and AWS_REGION"
+                "the endpoint URL or the region is not valid", hint="check both, or AWS_ENDPOINT_URL and AWS_REGION"
             ) from error
 
     def _tell_shift(self, request: Any, **_: Any) -> None:
@@ -146,12 +145,3 @@ class _ShiftedAuth(auth.S3SigV4Auth):  # type: ignore[misc]  # botocore has no t
 
 
 auth.AUTH_TYPE_MAPS[_SIGNATURE] = _ShiftedAuth
-
-
-def _socket(address: Any) -> socket.socket:
-    """Of a new connection. The kernel would take megabytes of each part at once and keep them: memory that nobody
-    counts, progress that is none, and parts that begin at the same time would end at the same time."""
-    made = socket.socket(family=address[0], type=address[1], proto=address[2])
-    made.setblocking(False)
-    made.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-    return made

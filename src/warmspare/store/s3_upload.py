@@ -18,7 +18,9 @@ from warmspare.store.threads import finish
 log = logging.getLogger("warmspare.store")
 
 Buffer = bytes | bytearray | memoryview
-GRACE_S = 15.0  # after a cancel, for the requests that begin, complete or abort a multipart upload
+GRACE_S = 8.0  # after a cancel, for the requests that begin or complete a multipart upload
+ABORT_S = 5.0  # for the one that aborts it; what is not aborted the next run removes
+GIVEN_UP_S = 2.0  # for each of them, where the server has just been given up
 _PARTS = 10_000  # S3 takes no more
 
 
@@ -72,7 +74,7 @@ class S3Upload:
             self._held = part, value  # it may be the only one
             return
         if self._held is not None:
-            await finish(self._begin(), grace_s=GRACE_S)
+            await finish(self._begin(), grace_s=self._within(GRACE_S))
             first, self._held = self._held, None
             await self._start(*first)
         await self._start(part, value)
@@ -90,7 +92,7 @@ class S3Upload:
             if error is None:
                 # once asked for, completing is not cut short: its outcome would be unknown
                 work = self._put() if self._upload_id is None else self._complete(self._upload_id)
-                await finish(work, grace_s=GRACE_S)
+                await finish(work, grace_s=self._within(GRACE_S))
         except BaseException:
             await self._abort()
             raise
@@ -244,15 +246,19 @@ class S3Upload:
         upload_id, self._upload_id, self._held = self._upload_id, None, None
         if upload_id is None:
             return
+
+        async def ask() -> None:
+            async with asyncio.timeout(self._within(ABORT_S)):
+                await self._connection.call_object("abort_multipart_upload", self._key, UploadId=upload_id)
+
         try:
-            async with asyncio.timeout(GRACE_S):
-                await finish(
-                    self._connection.call_object("abort_multipart_upload", self._key, UploadId=upload_id),
-                    grace_s=GRACE_S,
-                )
+            await finish(ask())
         except (StoreError, TimeoutError) as error:
             if getattr(error, "kind", "") != "not-found" and getattr(error, "code", "") != "NoSuchUpload":
                 log.info("an upload was not aborted and stays behind: %s", error)
+
+    def _within(self, seconds: float) -> float:
+        return min(seconds, GIVEN_UP_S) if self._connection.given_up else seconds
 
 
 def _taken(where: str) -> StoreError:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from warmspare.errors import StoreError
+from warmspare.errors import SourceError, StoreError
 from warmspare.format import tablefile
 from warmspare.format.manifest import Header, PackRef
 from warmspare.format.point import Checkpoint, Disk
-from warmspare.model import BLOCK_PAGES, PAGE_BYTES, Extents
+from warmspare.model import BLOCK_PAGES, PAGE_BYTES, SPAN_BYTES, Extents, whole_disk, without
 from warmspare.observe.events import Events, Meter
 from warmspare.repository import tables
 from warmspare.repository.chain import Point
@@ -26,7 +26,7 @@ from warmspare.state.table import TableDamagedError
 from warmspare.store import layout
 from warmspare.store.base import Store
 from warmspare.store.threads import in_thread
-from warmspare.sync import carry, merge
+from warmspare.sync import carry, merge, rolling
 from warmspare.sync.carry import Carried
 from warmspare.sync.filter import PageFilter, Untracked
 from warmspare.sync.index import ManifestFile
@@ -35,6 +35,7 @@ from warmspare.sync.local import DiskState, LocalState, commit_pages
 from warmspare.sync.passes import Moment
 from warmspare.sync.plan import Plan
 from warmspare.sync.resume import Resume
+from warmspare.sync.rolling import Cursor, Rolling
 from warmspare.sync.sealed import file_ref
 from warmspare.sync.sent import SentLog
 from warmspare.sync.transfer import Codec, Target, Transfer
@@ -49,7 +50,8 @@ WHAT = "the state directory"
 @dataclass(slots=True)
 class Run:
     """What the disks of a run share. store: where packs go. vm: as people call it. id: 16 bytes. numbers: of packs.
-    pack_bytes: their size. findings: so far."""
+    pack_bytes: their size. findings: so far. rolling: None for none. audits: how far the rolling audit of each disk is,
+    once the point is published. missed: disks on which tracking was found to have missed changes."""
 
     store: Store
     vm: str
@@ -62,6 +64,9 @@ class Run:
     numbers: Iterator[int]
     pack_bytes: Callable[[], int]
     findings: int = 0
+    rolling: Rolling | None = None
+    audits: dict[str, Cursor] = field(default_factory=dict)
+    missed: set[str] = field(default_factory=set)
 
 
 class DiskRun:
@@ -126,8 +131,9 @@ class DiskRun:
             await in_thread(self._take_over, self._carried)
         for attempt in (1, 2):
             try:
-                transfer = self._prepared(workers, ended, moment.until_s)
                 moment.begin()
+                await self._audit(workers, moment.until_s)
+                transfer = self._prepared(workers, ended, moment.until_s)
                 packs = await transfer.run()
                 self._manifest.finish(packs)
                 await in_thread(self._trim, packs)
@@ -157,6 +163,56 @@ class DiskRun:
             "disk.done", vm=run.vm, disk=self._name, bytes_read=run.meter.read_bytes - read,
             bytes_changed=run.meter.changed_bytes - changed, blocks_changed=self.changed_blocks,
         )  # fmt: skip
+
+    async def _audit(self, workers: Codec, until_s: float | None) -> None:
+        """The rolling audit's share, before anything else is read: a difference makes the plan a full compare, in which
+        it is found again, sent and reported."""
+        run, todo, capacity = self._run, self.plan, self.given.source.capacity_bytes
+        settings, reported = run.rolling, todo.reported
+        taken_up = self._carried is not None and self._carried.manifest is not None
+        if settings is None or not settings.period_s or self._name in run.audits or taken_up:
+            return
+        now_s, path = settings.clock(), run.local.audit_path(self._name)
+        cursor = Cursor.read(path) or Cursor.anywhere(capacity, now_s)
+        if reported is None or todo.reason:
+            run.audits[self._name] = cursor.compared(capacity, now_s)
+            return
+        window, after = cursor.share(capacity, settings.period_s, now_s)
+        share = without(window, todo.read)
+        found = await rolling.audit(self.given.source, share, self._state.table, workers.single, until_s)
+        if found.trouble:
+            run.events.emit("source.warning", message=f"the rolling audit of disk {self._name}: {found.trouble}")
+        # Where time ran out, the same share is due again; what can't be read must not stop the others.
+        run.audits[self._name] = after if found.whole or found.trouble else cursor
+        if len(window):
+            run.events.emit(
+                "disk.audited", vm=run.vm, disk=self._name, offset=int(window.offsets[-1]),
+                bytes_due=window.total_bytes, bytes_read=found.bytes_read, blocks_judged=found.blocks,
+                blocks_wrong=len(found.wrong), round_bytes=min(after.round_spans * SPAN_BYTES, capacity),
+                covered_s=after.covered_s or None,
+            )  # fmt: skip
+        if found.wrong:
+            self._compare(found.wrong, reported)
+            run.audits[self._name] = cursor.compared(capacity, now_s)
+
+    def _compare(self, wrong: list[int], reported: Extents) -> None:
+        """Compare all of the disk: what tracking missed at one place it may have missed at others."""
+        run, source = self._run, self.given.source
+        assert run.rolling
+        offset, length = rolling.first_run(wrong, source.capacity_bytes)
+        run.missed.add(self._name)
+        run.events.emit(
+            "tracking.missed", vm=run.vm, disk=self._name, offset=offset, length=length,
+            message="the source differs from the last restore point where tracking said that nothing had changed",
+        )  # fmt: skip
+        if not run.rolling.may_compare:
+            raise SourceError(
+                f"{rolling.FOUND}, so the disk would have to be compared in full, which the configuration forbids",
+                where=f"disk {self._name!r}, offset {offset}",
+                hint='allow it with full_compare = "auto", for one run at least',
+            )
+        run.meter.total_bytes += source.capacity_bytes - self.plan.read.total_bytes
+        self.plan = replace(self.plan, read=whole_disk(source.capacity_bytes), reported=reported, reason=rolling.FOUND)
 
     def _take_over(self, carried: Carried) -> None:
         """The page log of the passes before goes on as this one's. A block that they recorded and that is looked at
@@ -252,6 +308,7 @@ class DiskRun:
     def _untracked(self, found: Untracked) -> None:
         run = self._run
         run.findings += 1
+        run.missed.add(self._name)
         if run.findings <= MAX_FINDING_EVENTS:
             run.events.emit(
                 "finding", kind="untracked-change", vm=run.vm, disk=self._name, offset=found.offset,
@@ -300,3 +357,5 @@ class DiskRun:
         else:
             self._state.pages.advance(generation)
         self._state.table.commit(generation, self.given.source.capacity_bytes)
+        if cursor := self._run.audits.get(self._name):
+            cursor.write(self._run.local.audit_path(self._name))

@@ -156,11 +156,14 @@ class PageFilter:
         return out
 
     def _outside(self, block: int, mask: int) -> list[Untracked]:
-        """Runs of the pages in `mask` that no reported extent touches."""
+        """Runs of the pages in `mask`, which are known to have changed, that no reported extent touches. Where it is
+        not known which pages of a block did, the block, if all of it lies outside."""
         reported = self._reported
         assert reported is not None
-        start = block * BLOCK_BYTES
-        if not mask & FULL_MASK or covered(reported, start, start + block_bytes(block, self._capacity)):
+        start, size = block * BLOCK_BYTES, block_bytes(block, self._capacity)
+        if not mask & FULL_MASK and self._trusted and not overlaps(reported, start, start + size):
+            return [Untracked(start, size)]
+        if not mask & FULL_MASK or covered(reported, start, start + size):
             return []
         out: list[Untracked] = []
         for p in range(BLOCK_PAGES):

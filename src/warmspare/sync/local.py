@@ -179,6 +179,10 @@ class LocalState:
         with local_io(WHAT, self._unsettled):
             self._unsettled.unlink(missing_ok=True)
 
+    def audit_path(self, disk_id: str) -> Path:
+        """Where it is noted how far the rolling audit of a disk is."""
+        return self.directory / "disks" / layout.encode_name(disk_id) / "audit.json"
+
     def open_disk(self, disk_id: str) -> DiskState:
         return DiskState(self.directory / "disks" / layout.encode_name(disk_id))
 

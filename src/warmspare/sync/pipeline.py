@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import secrets
 import shutil
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,15 +18,14 @@ from pathlib import Path
 import msgspec
 
 from warmspare import __version__
-from warmspare.errors import ConfigError, LeaseError, NotFoundError, SourceError, StoreError
+from warmspare.errors import LeaseError, StoreError
 from warmspare.format import flags, point
-from warmspare.format.manifest import PackRef
 from warmspare.format.point import RestorePoint, Unprotected
+from warmspare.model import Extents
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
 from warmspare.repository.failover import refuse_failed_over
-from warmspare.repository.objects import manifest_of
-from warmspare.source.base import DiskInput, LastDisk, LastPoint, Machine, Opened
+from warmspare.source.base import LastDisk, LastPoint, Machine, Opened
 from warmspare.state.files import locked
 from warmspare.store import layout
 from warmspare.store.base import Store
@@ -33,17 +33,16 @@ from warmspare.store.counting import CountingStore
 from warmspare.store.discard import DiscardingStore
 from warmspare.store.lease import Lease
 from warmspare.store.threads import in_thread
-from warmspare.sync import carry
 from warmspare.sync import sealed as sealing
-from warmspare.sync.carry import Carried
 from warmspare.sync.diskrun import WHAT, DiskRun, Run
-from warmspare.sync.journal import PageLog, RunRecord
+from warmspare.sync.journal import RunRecord
+from warmspare.sync.lastrun import LastRun
 from warmspare.sync.level import DEFAULT, LOWEST, Level
 from warmspare.sync.local import LocalState
-from warmspare.sync.marks import Marks
 from warmspare.sync.passes import Passes
-from warmspare.sync.plan import plan
-from warmspare.sync.resume import Resume
+from warmspare.sync.preparing import Preparation
+from warmspare.sync.publication import publish
+from warmspare.sync.rolling import MISSED, Rolling
 from warmspare.sync.spool import Spool, SpoolPlace
 from warmspare.sync.transfer import codec
 from warmspare.sync.upload import full_pack
@@ -95,11 +94,14 @@ class _Begun:
 
 class Sync:
     """A sync of one machine. Settings are all arguments; `run` does it once. max_snapshot_age_s: how long the machine's
-    moment may be held, None for no bound; then the rest is read at a later one."""
+    moment may be held, None for no bound; then the rest is read at a later one. rolling: what is audited on the way,
+    and what follows where tracking missed a change; None: nothing. also: where disks are known to differ from the last
+    point though no tracker reports it, by disk."""
 
     def __init__(
         self, store: Store, machine: Machine, state: Path, events: Events, *, level: int | None,
         meter: Meter | None = None, spool: SpoolPlace | None = None, max_snapshot_age_s: float | None = None,
+        rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None,
     ) -> None:  # fmt: skip
         self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
         self._key = layout.encode_name(self._vm)
@@ -108,9 +110,10 @@ class Sync:
         self._level, self._spool_place = level, spool
         self._spool: Spool | None = None
         self._passes = Passes(max_snapshot_age_s)
+        self._rolling = rolling
+        self._preparation = Preparation(self._store, rolling, also or {})
         self._runs: set[bytes] = set()  # their IDs: one a pass
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
-        self._marks = Marks({})
 
     def _on_sent(self, size: int) -> None:
         self._meter.sent_bytes += size
@@ -162,16 +165,21 @@ class Sync:
         lease = await stack.enter_async_context(Lease.hold(self._store, layout.lease_key(self._key)))
         fresh = await repository.since(self._vm, known)
         head = fresh[-1] if fresh else None
-        if not journal and await self._completed(repository, local, head, lease):
+        last = LastRun(self._vm, repository, local, self._events)
+
+        def spool_at(place: SpoolPlace) -> Spool:
+            return self._spool_at(place, repository, local)
+
+        if not journal and await last.complete(head, lease, spool_at):
             fresh = await repository.since(self._vm, known)
             head = fresh[-1]
-        logs = await self._recover(repository, local, head, remove=not journal)
+        logs = await last.take_in(head, remove=not journal)
         size = full_pack
         if packs is None:
             packs = self._store
             if self._spool_place is not None:
-                packs = self._spool = await self._open_spool(stack, self._spool_place, repository, local)
-                await packs.take({})  # what is there is of no use: see _completed
+                packs = self._spool = await stack.enter_async_context(spool_at(self._spool_place))
+                await packs.take({})  # what is there is of no use: see LastRun
                 size = packs.pack_bytes
         self._doubt = local.unsettled()
         run_id = secrets.token_bytes(16)
@@ -179,10 +187,12 @@ class Sync:
         local.unsettle(run_id.hex())
         stack.push_async_callback(self._leave, local)
         opened = await self._machine.open(_last(head, self._doubt))
-        check_disks(opened.disks)
-        run = Run(packs, self._vm, self._key, run_id, local, head, self._events, self._meter, itertools.count(), size)
+        run = Run(
+            packs, self._vm, self._key, run_id, local, head, self._events, self._meter, itertools.count(), size,
+            rolling=self._rolling,
+        )  # fmt: skip
         files = await stack.enter_async_context(AsyncExitStack())
-        works = await self._prepare(run, opened, fresh, logs, files)
+        works = await self._preparation.disks(run, opened, fresh, logs, files)
         if journal:
             local.use_journal(journal)
         return _Begun(repository, run, works, opened, lease, files)
@@ -194,87 +204,12 @@ class Sync:
         if not self._doubt:
             local.settle()
 
-    async def _open_spool(
-        self, stack: AsyncExitStack, place: SpoolPlace, repository: Repository, local: LocalState
-    ) -> Spool:
-        directory = place.of(self._vm, repository.id)
-
+    def _spool_at(self, place: SpoolPlace, repository: Repository, local: LocalState) -> Spool:
         def full() -> None:
             self._events.emit("spool.full", vm=self._vm, directory=str(place.directory))
 
-        spool = Spool(self._store, directory, place, rate=local.last_rate(), on_full=full)
-        return await stack.enter_async_context(spool)
-
-    async def _completed(
-        self, repository: Repository, local: LocalState, head: Point | None, lease: Lease
-    ) -> bool:
-        """Finish the run that died, if all that it lacked was to be sent. Whether its point is the head now; if not,
-        what its spool held is gone."""
-        left = local.journal.left_over()
-        if left is None:
-            return False
-        async with AsyncExitStack() as stack:
-            spool = None
-            if left.spool:
-                spool = await self._open_spool(stack, SpoolPlace(Path(left.spool)), repository, local)
-            sealed = sealing.of(local.journal, left)
-            if sealed is not None and sealed.record.parent == (head.id.sha256 if head else None):
-                record = sealed.record
-                self._events.emit("sync.completing", vm=self._vm, sequence=record.sequence, created=record.created)
-                if await sealing.complete(self._store, self._key, local.journal, spool, sealed):
-                    await lease.confirm()
-                    await self._publish(repository, record, sealed.data)
-                    return True
-            if spool is not None:
-                await spool.take({})
-        return False
-
-    async def _recover(
-        self, repository: Repository, local: LocalState, head: Point | None, *, remove: bool
-    ) -> dict[str, PageLog]:
-        """Look at the run that died, if one did. What it had not published is kept for this one; of what it had
-        published, its page logs are returned, by disk, if that point is the head still."""
-        left = local.journal.left_over()
-        if left is None:
-            return {}
-        published = await self._published(repository, left)
-        if published is None:
-            if remove:
-                kept = await local.unfinished.keep(self._store, local.journal, left.run)
-                self._events.emit("sync.recovered", vm=self._vm, point=None, published=False, packs_kept=kept)
-            return {}
-        if remove:
-            await local.unfinished.settle(self._store, await self._packs_of(repository, published, local))
-        self._events.emit("sync.recovered", vm=self._vm, point=published.id.label, published=True, packs_kept=0)
-        if head is None or published.id != head.id:
-            return {}
-        return {disk.id: local.journal.page_log(i) for i, disk in enumerate(published.record.disks)}
-
-    async def _published(self, repository: Repository, left: RunRecord) -> Point | None:
-        """The point of a run that died, if it came so far. The record under its sequence tells, and nothing else."""
-        try:
-            found = await repository.load(self._vm, left.sequence)
-        except NotFoundError:
-            return None
-        return found if found.record.run == left.run else None
-
-    async def _packs_of(self, repository: Repository, published: Point, local: LocalState) -> list[PackRef]:
-        """Every pack that the manifests of a point name."""
-        found: list[PackRef] = []
-        if local.unfinished.runs():
-            for disk in published.record.disks:
-                async with manifest_of(repository, published.record, disk, local.directory / "tmp") as manifest:
-                    found += manifest.packs
-        return found
-
-    async def _remove_run(self, run: str) -> None:
-        """Remove what a dead run of this sender put there and never published."""
-        for prefix in layout.run_prefixes(self._key, run):
-            for stale in await self._store.stale_uploads(prefix):
-                await self._store.abort_upload(stale)
-            keys = [info.key async for info in self._store.list(prefix)]
-            if keys:
-                await self._store.delete(keys)
+        directory = place.of(self._vm, repository.id)
+        return Spool(self._store, directory, place, rate=local.last_rate(), on_full=full)
 
     async def _abort_old_uploads(self) -> None:
         """Remove uploads of this VM that some dead sender began, wherever it ran; the lease is ours, so no living
@@ -283,49 +218,6 @@ class Sync:
         for stale in await self._store.stale_uploads(layout.vm_prefix(self._key)):
             if stale.began_s < before:
                 await self._store.abort_upload(stale)
-
-    async def _prepare(
-        self, run: Run, opened: Opened, fresh: list[Point], logs: dict[str, PageLog], stack: AsyncExitStack,
-        carried: dict[str, Carried] | None = None, resumes: dict[str, Resume | None] | None = None,
-    ) -> list[DiskRun]:  # fmt: skip
-        """carried: what a pass before this one leaves, by disk; resumes: made already."""
-        works: list[DiskRun] = []
-        if carried is None:
-            self._marks = await Marks.load(self._store, self._vm, self._events)
-        for index, given in enumerate(opened.disks):
-            name = given.source.name
-            state = run.local.open_disk(name)
-            stack.callback(state.close)
-            before = await run.local.prepare(name, state, run.head, fresh, logs.get(name), self._events)
-            on = (carried or {}).get(name)
-            capacity = given.source.capacity_bytes
-            was = on.capacity_bytes if on else before.capacity_bytes if before else 0
-            if capacity < was:
-                raise SourceError(
-                    f"disk {name!r} shrank: it has {capacity} bytes and had {was} "
-                    + ("a while ago" if on else "at the last restore point"),
-                    where=given.source.where,
-                    hint="check the path; a VMware disk never shrinks, so sync another disk under another --vm",
-                )
-            resume = resumes[name] if resumes and name in resumes else await self._resume(run, name, stack)
-            todo = plan(capacity, before.capacity_bytes if before else None, given.reported)
-            if on:
-                usable = await in_thread(carry.stands, on, resume.packs if resume else [])
-                todo, on = carry.go_on(on, capacity, given.reported, usable=usable)
-            todo = self._marks.extend(todo, name, capacity, goes_on=on is not None)
-            works.append(DiskRun(run, index, given, state, before, todo, resume, on))
-            stack.callback(works[-1].close)
-        for log in logs.values():
-            log.close()
-        return works
-
-    async def _resume(self, run: Run, disk_id: str, stack: AsyncExitStack) -> Resume | None:
-        """What was sent of a disk and never published; closed with the stack."""
-        scratch = run.local.directory / f"{layout.encode_name(disk_id)}.resume"
-        found = await run.local.unfinished.resume(self._store, disk_id, scratch)
-        if found:
-            stack.callback(found.close)
-        return found
 
     async def _sync(self, begun: _Begun) -> SyncResult:
         run, head = begun.run, begun.run.head
@@ -353,7 +245,8 @@ class Sync:
         record = RestorePoint(
             flags.VERSION, 0, self._vm, self._machine.vm_name, sequence, parent, run.id.hex(), now_text(),
             f"warmspare {__version__}", disks, self._meter.read_bytes, self._meter.changed_bytes,
-            bytes_sent, [*unprotected, *left_out], opened.hardware,
+            bytes_sent, [*unprotected, *left_out],
+            opened.hardware | ({MISSED: sorted(run.missed)} if run.missed else {}),
         )  # fmt: skip
         data = point.encode(record)
         new = Point(PointId(sequence, point.identity(data)), record)
@@ -363,7 +256,7 @@ class Sync:
             await self._spool.drained()
         await sealing.send_files(self._store, run.local.journal, record)
         await begun.lease.confirm()
-        await self._publish(begun.repository, record, data)
+        await publish(begun.repository, record, data)
         self._doubt = False
         await self._commit(run.local, works, new)
         run.local.remember_rate(self._store.sent_bytes, self._meter.seconds)
@@ -398,11 +291,10 @@ class Sync:
         run = replace(run, id=secrets.token_bytes(16), numbers=itertools.count())
         self._runs.add(run.id)
         # Before the snapshot is taken: it may take as long as the store needs to be asked about each pack.
-        resumes = {name: await self._resume(run, name, begun.files) for name in left}
+        resumes = {name: await self._preparation.resume(run, name, begun.files) for name in left}
         disks = {name: LastDisk(one.capacity_bytes, one.change_id) for name, one in left.items()}
         opened = await self._machine.open(LastPoint(now_text(), disks, False, opened.hardware))
-        check_disks(opened.disks)
-        works = await self._prepare(run, opened, [], {}, begun.files, left, resumes)
+        works = await self._preparation.disks(run, opened, [], {}, begun.files, left, resumes)
         begun = replace(begun, run=run, works=works, opened=opened)
         run.local.journal.begin(msgspec.structs.replace(record, run=run.id.hex()))
         self._passes.count += 1
@@ -438,17 +330,6 @@ class Sync:
             self._events.emit("unprotected", vm=self._vm, disk=entry.name, reason=entry.reason)
         return lost
 
-    async def _publish(self, repository: Repository, record: RestorePoint, data: bytes) -> None:
-        if not await repository.publish(self._vm, record.sequence, data):
-            # Another sender's point stands there; ours was never visible and its objects are ours to remove.
-            await self._remove_run(record.run)
-            raise LeaseError(
-                f"another sender published restore point {record.sequence} of VM {self._vm!r} first",
-                where=self._store.uri,
-                hint="nothing is lost; make sure that only one scheduler syncs this VM, and run again",
-                retryable=True,
-            )
-
     async def _commit(self, local: LocalState, works: list[DiskRun], new: Point) -> None:
         """Move the local state to the point that was published. Dying in here costs nothing: the journal
         still holds all of it."""
@@ -459,7 +340,7 @@ class Sync:
                 await in_thread(work.commit, new.id.sha256)
             local.remember(new.id)
             local.journal.clear()
-            await self._marks.forget(self._store, [disk.id for disk in new.record.disks])
+            await self._preparation.marks.forget(self._store, [disk.id for disk in new.record.disks])
         except StoreError as error:
             raise StoreError(
                 f"restore point {new.id.label} is published, but then {error.what}",
@@ -475,22 +356,3 @@ def _last(head: Point | None, interrupted: bool) -> LastPoint | None:
         return None
     disks = {disk.id: LastDisk(disk.capacity_bytes, disk.change_id) for disk in head.record.disks}
     return LastPoint(head.record.created, disks, interrupted, head.record.hardware)
-
-
-def check_disks(disks: list[DiskInput]) -> None:
-    """ConfigError unless the disks' names are usable and different."""
-    names = [d.source.name for d in disks]
-    if not disks:
-        raise ConfigError("no disk was given", hint="name at least one disk image")
-    for name in names:
-        if not point.safe_name(name):
-            raise ConfigError(
-                f"{name!r} can't name a disk: a name is a plain file name of printable characters, "
-                "without slashes, not beginning with a dot",
-                hint="give it as NAME=PATH",
-            )
-        if names.count(name) > 1:
-            raise ConfigError(
-                f"two disks are called {name!r}", hint="tell them apart by giving them as NAME=PATH"
-            )
-

@@ -11,10 +11,12 @@ from warmspare.source.base import Machine
 from warmspare.store.base import Store
 from warmspare.store.directory import DirectoryStore
 from warmspare.sync.pipeline import Survey, Sync
+from warmspare.sync.rolling import Rolling
 
 
 async def survey(
-    store: Store, machine: Machine, state: Path, events: Events, *, level: int | None, meter: Meter
+    store: Store, machine: Machine, state: Path, events: Events, *, level: int | None, meter: Meter,
+    rolling: Rolling | None = None,
 ) -> Survey:
     """See Sync.survey. Where there is no repository, a first sync is looked at, and none is made."""
     try:
@@ -27,4 +29,4 @@ async def survey(
                 return await sync.survey()
             finally:
                 await nowhere.close()
-    return await Sync(store, machine, state, events, level=level, meter=meter).survey()
+    return await Sync(store, machine, state, events, level=level, meter=meter, rolling=rolling).survey()

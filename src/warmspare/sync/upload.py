@@ -20,11 +20,13 @@ from warmspare.store import layout
 from warmspare.store.base import PART_BYTES, Store
 from warmspare.store.threads import in_thread
 
-MAX_OPEN_PACKS = 2
-# A pack that is complete is not sent again by a run that goes on after this one died; so on a slow link packs are
-# small: what can be lost is about as much as goes in this time.
+MAX_OPEN_PACKS = 3  # two go up, which fills any link between them, and the next is there when one of them is done
+# A pack that is complete is not sent again by a run that goes on after this one died. So on a slow link packs are
+# small: those that are under way hold about as much as goes in this time. (Filling one takes no time there: it is not
+# enough to close it when it is old.)
 PACK_S = 5.0
 LEAST_PACK_BYTES = 256 << 10
+FIRST_PACK_BYTES = 2 << 20  # while it is not known yet what the link takes
 
 
 def full_pack() -> int:
@@ -77,6 +79,7 @@ class PackWriter:
         self._slots = asyncio.Semaphore(MAX_OPEN_PACKS)
         self._open: _Open | None = None
         self._parts = Parts()
+        self._enough = FIRST_PACK_BYTES  # for a pack, as fast as the store took the last
 
     async def add(self, buffers: list[bytes | memoryview]) -> tuple[int, int, int]:
         """Append a frame given in pieces. Returns (index of its pack in `finish`'s list, offset in it, the pack's
@@ -85,7 +88,7 @@ class PackWriter:
         Waits while the store takes no more; that is the back-pressure of the link.
         """
         pack = self._open
-        if pack and (pack.size >= self._pack_bytes() or self._old(pack)):
+        if pack and (pack.size >= min(self._pack_bytes(), self._enough) or self._old(pack)):
             await self._end()
             pack = None
         pack = pack or await self._begin()
@@ -136,6 +139,7 @@ class PackWriter:
 
     async def _send(self, index: int, number: int, parts: asyncio.Queue[memoryview | None]) -> None:
         summed = hashlib.sha256()
+        began = time.monotonic()
         try:
             async with self._store.upload(layout.pack_key(self._vm, self._run.hex(), number)) as upload:
                 while (part := await parts.get()) is not None:
@@ -143,6 +147,9 @@ class PackWriter:
                     await upload.write(part)
             ref = self._refs[index] = PackRef(self._run, number, upload.bytes, upload.crc32c, summed.digest())
             await in_thread(self._completed, ref)
+            # Packs share the link, so that all which are under way hold what goes in that time.
+            rate = ref.bytes / max(0.001, time.monotonic() - began)
+            self._enough = max(LEAST_PACK_BYTES, int(rate * PACK_S))
         finally:
             self._slots.release()
 

@@ -1,0 +1,230 @@
+"""`warmspare audit source`: disks of a VM, read afresh and held against its newest restore point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from warmspare.cli import options
+from warmspare.cli.audited import Html, Repair, Reports, Sample, conclude
+from warmspare.errors import ConfigError, WarmspareError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from warmspare.audit.source import Settings, Verdict
+    from warmspare.cli.protect import Found
+    from warmspare.model import Extents
+    from warmspare.observe.events import Events, Meter
+    from warmspare.source.base import Machine
+    from warmspare.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What the command line says of each audit."""
+
+    settings: Settings
+    repair: bool
+    state: Path | None
+    limit: float | None
+    reports: Path | None
+    html: Path | None
+    as_json: bool
+
+
+def source(
+    disks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="DISK...",
+            help="Disk images or devices, as they are given to sync. None: the VMs of the configuration.",
+        ),
+    ] = None,
+    vm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vm", metavar="NAME", help="What the VM is called in the repository; without disks, in the configuration."
+        ),
+    ] = None,
+    all_vms: Annotated[bool, typer.Option("--all", help="Every VM of the configuration, one after the other.")] = False,
+    repo: Annotated[
+        str | None,
+        typer.Option("--repo", metavar="URI", help="For disks: s3://BUCKET/PREFIX, file:///PATH or a path."),
+    ] = None,
+    config: options.Config = None,
+    extents: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--extents",
+            metavar="FILE",
+            help="Lines of `offset length` in bytes: what is known to have changed since the newest restore point, and "
+            "is not judged. Once a disk, in order.",
+        ),
+    ] = None,
+    vddk: Annotated[
+        Path | None,
+        typer.Option("--vddk", metavar="DIR", help="VMware's VDDK, unpacked: reads the disks given as vddk:///PATH."),
+    ] = None,
+    sample: Sample = None,
+    full: Annotated[bool, typer.Option("--full", help="Judge all blocks (the default).")] = False,
+    repair: Repair = False,
+    state: Annotated[
+        Path | None, typer.Option("--state", metavar="DIR", help="Where the sender keeps its local state.")
+    ] = None,
+    limit: options.Limit = None,
+    reports: Reports = None,
+    html: Html = None,
+    endpoint_url: options.Endpoint = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Prove that change tracking lost nothing: read a VM's disks again and compare."""
+    from warmspare.cli.run import execute
+
+    async def work(events: Events, meter: Meter) -> int:
+        from warmspare.audit.sample import parse_percent
+        from warmspare.audit.source import Settings
+        from warmspare.cli.limit import parse_limit
+
+        if full and sample is not None:
+            raise ConfigError("--full and --sample exclude each other", hint="give one of them")
+        how = _How(Settings(parse_percent(sample)), repair, state, parse_limit(limit), reports, html, json)
+        if disks:
+            if not vm or len(vm) != 1 or not repo or all_vms or config is not None:
+                raise ConfigError(
+                    "disks are of one VM: give --vm NAME once, and --repo URI",
+                    hint="--all and --config are for VMs of the configuration, without disks",
+                )
+            return await _given(disks, extents or [], vm[0], repo, endpoint_url, vddk, how, events, meter)
+        if repo or extents or vddk or endpoint_url:
+            raise ConfigError(
+                "--repo, --extents, --vddk and --endpoint-url go with disks, and none was given",
+                hint="the configuration has them for its VMs; see `warmspare config example`",
+            )
+        if bool(vm) == all_vms:
+            raise ConfigError("which VMs is not said", hint="give --vm NAME, once or more, or --all, or disks")
+        return await _configured(config, vm or [], how, events, meter)
+
+    return execute(work, as_json=json, debug=debug, names=("read",))
+
+
+async def _given(
+    disks: list[str], extents: list[Path], vm: str, repo: str, endpoint_url: str | None, vddk: Path | None, how: _How,
+    events: Events, meter: Meter,
+) -> int:  # fmt: skip
+    """Disks that somebody else holds still."""
+    from warmspare.cli.limit import kept
+    from warmspare.cli.run import retrying
+    from warmspare.cli.sync import open_disks, sync_given
+    from warmspare.source.given import GivenDisks
+    from warmspare.store.opening import open_store
+
+    store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+
+    async def machine() -> GivenDisks:
+        return GivenDisks(vm, await open_disks(disks, extents, vddk, events))
+
+    async def heal(also: Mapping[str, Extents]) -> None:
+        from warmspare.observe.events import Meter
+
+        with kept(store, how.limit) as target:
+            root = how.state or options.state_root()
+            await sync_given(target, await machine(), root, events, level=None, meter=Meter(), also=also)
+
+    async def machine_after() -> GivenDisks:
+        """After the repair's sync nothing has changed since the newest point: it was made of these very disks."""
+        made = await open_disks(disks, [], vddk, events)
+        return GivenDisks(vm, made)
+
+    try:
+        return await _audit(store, machine, machine_after, heal, how, events, meter)
+    finally:
+        await store.close()
+
+
+async def _configured(config: Path | None, names: list[str], how: _How, events: Events, meter: Meter) -> int:
+    """VMs of the configuration, one after the other: an audit must not crowd out the syncs. One that fails stops no
+    other."""
+    from warmspare.cli.protect import find_all, one_failed
+    from warmspare.config.load import load
+    from warmspare.sync.fleet import worst
+
+    settings = load(options.config_path(config))
+    async with AsyncExitStack() as stack:
+        found = await find_all(settings, names, events, stack)
+        if len(found) == 1:
+            return await _found(found[0], how, events, meter)
+        codes = []
+        for one in found:
+            try:
+                meter.restart()
+                codes.append(await _found(one, how, events, meter))
+            except WarmspareError as error:
+                codes.append(one_failed(error, events, vm_name=one.info.name))
+        return worst(codes)
+
+
+async def _found(found: Found, how: _How, events: Events, meter: Meter) -> int:
+    """One VM, through a snapshot."""
+    import secrets
+
+    from warmspare.cli.protect import How, sync_found
+    from warmspare.cli.run import retrying
+    from warmspare.store.opening import open_store
+    from warmspare.vsphere.protect import VsphereMachine
+
+    # What may not be compared in full can't be judged, and that is said; and an audit changes no VM.
+    policy, repository = replace(found.settings.policy, full_compare="auto"), found.settings.repository
+
+    async def machine() -> VsphereMachine:
+        return VsphereMachine(
+            found.session, found.info, policy, found.vddk, events, repository=repository.uri, run=secrets.token_hex(8),
+            enable_tracking=False,
+        )  # fmt: skip
+
+    async def heal(also: Mapping[str, Extents]) -> None:
+        from warmspare.observe.events import Meter
+
+        await sync_found(found, How(how.state, "", how.limit), events, Meter(), also)
+
+    store = open_store(
+        repository.uri, endpoint_url=repository.endpoint_url, profile=repository.profile, region=repository.region,
+        on_retry=retrying(events),
+    )  # fmt: skip
+    try:
+        return await _audit(store, machine, machine, heal, how, events, meter)
+    finally:
+        await store.close()
+
+
+async def _audit(
+    store: Store, machine: Callable[[], Awaitable[Machine]], machine_after: Callable[[], Awaitable[Machine]],
+    heal: Callable[[Mapping[str, Extents]], Awaitable[None]], how: _How, events: Events, meter: Meter,
+) -> int:  # fmt: skip
+    """Judge; then, if that was asked for, sync what differs and judge that again. machine: makes one for one use,
+    machine_after: for the last."""
+    from warmspare.audit.source import Repair, Settings, SourceAudit, report
+
+    scratch = options.state_root() / "tmp"
+
+    async def judged(make: Callable[[], Awaitable[Machine]], settings: Settings) -> Verdict:
+        used = await make()
+        try:
+            return await SourceAudit(store, used, events, scratch, settings, meter).run()
+        finally:
+            await used.close()
+
+    verdict = await judged(machine, how.settings)
+    repair = None
+    if how.repair and (wrong := verdict.wrong):
+        await heal(wrong)
+        after = await judged(machine_after, Settings(only=wrong))
+        repair = Repair(after.point.id.label, after)
+    done = report(verdict, how.settings, meter.seconds, repair)
+    return conclude(done, events, reports=how.reports, html=how.html, as_json=how.as_json)

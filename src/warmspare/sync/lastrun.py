@@ -1,0 +1,93 @@
+"""What the run before this one left, if it did not come to its end; owns whether it is finished, kept or noted.
+
+The journal tells: a run that had sealed its point is finished without its machine, one that had not is kept for the
+pages that it sent, and one that had published has only left the local state behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from warmspare.errors import NotFoundError
+from warmspare.format.manifest import PackRef
+from warmspare.observe.events import Events
+from warmspare.repository.chain import Point, Repository
+from warmspare.repository.objects import manifest_of
+from warmspare.store import layout
+from warmspare.store.lease import Lease
+from warmspare.sync import sealed as sealing
+from warmspare.sync.journal import PageLog, RunRecord
+from warmspare.sync.local import LocalState
+from warmspare.sync.publication import publish
+from warmspare.sync.spool import Spool, SpoolPlace
+
+
+class LastRun:
+    """Of one VM. Whoever asks holds its lease and the lock of its local state."""
+
+    def __init__(self, vm: str, repository: Repository, local: LocalState, events: Events) -> None:
+        self._vm, self._repository, self._local, self._events = vm, repository, local, events
+        self._left = local.journal.left_over()
+
+    async def complete(
+        self, head: Point | None, lease: Lease, spool_at: Callable[[SpoolPlace], Spool]
+    ) -> bool:
+        """Finish it, if all that it lacked was to be sent. Whether its point is the head now; if not, what its spool
+        held is gone. spool_at: the spool of a place, not entered yet."""
+        left, journal = self._left, self._local.journal
+        if left is None:
+            return False
+        async with AsyncExitStack() as stack:
+            spool = None
+            if left.spool:
+                spool = await stack.enter_async_context(spool_at(SpoolPlace(Path(left.spool))))
+            sealed = sealing.of(journal, left)
+            if sealed is not None and sealed.record.parent == (head.id.sha256 if head else None):
+                record, store = sealed.record, self._repository.store
+                self._events.emit("sync.completing", vm=self._vm, sequence=record.sequence, created=record.created)
+                if await sealing.complete(store, layout.encode_name(self._vm), journal, spool, sealed):
+                    await lease.confirm()
+                    await publish(self._repository, record, sealed.data)
+                    return True
+            if spool is not None:
+                await spool.take({})
+        return False
+
+    async def take_in(self, head: Point | None, *, remove: bool) -> dict[str, PageLog]:
+        """What it had not published is kept for this run; of what it had published, its page logs are returned, by
+        disk, if that point is the head still. remove: whether what is of no use is removed from the store."""
+        left, local, store = self._left, self._local, self._repository.store
+        if left is None:
+            return {}
+        published = await self._published(left)
+        if published is None:
+            if remove:
+                kept = await local.unfinished.keep(store, local.journal, left.run)
+                self._events.emit("sync.recovered", vm=self._vm, point=None, published=False, packs_kept=kept)
+            return {}
+        if remove:
+            await local.unfinished.settle(store, await self._packs_of(published))
+        self._events.emit("sync.recovered", vm=self._vm, point=published.id.label, published=True, packs_kept=0)
+        if head is None or published.id != head.id:
+            return {}
+        return {disk.id: local.journal.page_log(i) for i, disk in enumerate(published.record.disks)}
+
+    async def _published(self, left: RunRecord) -> Point | None:
+        """Its point, if it came so far. The record under its sequence tells, and nothing else."""
+        try:
+            found = await self._repository.load(self._vm, left.sequence)
+        except NotFoundError:
+            return None
+        return found if found.record.run == left.run else None
+
+    async def _packs_of(self, published: Point) -> list[PackRef]:
+        """Every pack that the manifests of a point name, where anything waits for the answer."""
+        found: list[PackRef] = []
+        if self._local.unfinished.runs():
+            scratch = self._local.directory / "tmp"
+            for disk in published.record.disks:
+                async with manifest_of(self._repository, published.record, disk, scratch) as manifest:
+                    found += manifest.packs
+        return found

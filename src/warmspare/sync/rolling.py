@@ -1,0 +1,198 @@
+"""The rolling audit: in each sync a share of what change tracking calls unchanged is read and held against the hash
+table. Owns which share and the comparison; refuses to say what follows from a difference (sync/diskrun.py).
+
+docs/architecture.md, "Rolling audits". Where the next share begins is local state; it moves when a point is published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from warmspare._native import pages as native
+from warmspare.errors import SourceError
+from warmspare.model import BLOCK_PAGES, SPAN_BLOCKS, SPAN_BYTES, U32, Extents, block_bytes, normalise
+from warmspare.source.base import Hole, Source, Span
+from warmspare.state.files import read_record, write_record
+from warmspare.state.table import HashTable
+from warmspare.store.threads import finish
+
+WHAT = "the state directory"
+DAY_S = 86400.0
+USUAL_TIMES = 2  # a sync makes up for no more than twice the time that is usual between syncs, or a day
+# In the `hardware` of a restore point: the disks on which its sync found changes that the tracker had not reported.
+MISSED = "missed_changes"
+FOUND = "the rolling audit found a change that change tracking had missed"
+DISTRUSTED = "at the last restore point change tracking had missed changes"
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """period_s: the time in which all of a disk is to be covered, 0: nothing is audited, and only what was found
+    anyway counts. may_compare: whether a disk may be compared in full for what was found."""
+
+    period_s: float
+    may_compare: bool = True
+    clock: Callable[[], float] = time.time
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """How far the rolling audit of a disk is.
+
+    span: of 1 MiB, where the next share begins. last_s: when the last sync was. usual_s: the time between the last two.
+    owed_s: time whose share is still less than a span. round_spans: covered since round_began_s; whenever that is the
+    whole disk, a round is done. covered_s: when the last round was done, 0.0 for never.
+    """
+
+    span: int
+    last_s: float
+    usual_s: float = 0.0
+    owed_s: float = 0.0
+    round_spans: int = 0
+    round_began_s: float = 0.0
+    covered_s: float = 0.0
+
+    @classmethod
+    def read(cls, path: Path) -> Cursor | None:
+        """As it was left; None if it is lost."""
+        return read_record(path, cls, WHAT)
+
+    def write(self, path: Path) -> None:
+        write_record(path, self, WHAT)
+
+    @classmethod
+    def anywhere(cls, capacity_bytes: int, now_s: float) -> Cursor:
+        """A new one, at a random place: where state is lost again and again, no region is passed over for ever."""
+        span = random.randrange(_spans(capacity_bytes))  # noqa: S311
+        return cls(span, now_s, round_began_s=now_s)
+
+    def compared(self, capacity_bytes: int, now_s: float) -> Cursor:
+        """After a sync that compared all of the disk: that was a round."""
+        return Cursor(
+            min(self.span, _spans(capacity_bytes) - 1), now_s, max(now_s - self.last_s, 0.0), 0.0, 0, now_s, now_s
+        )
+
+    def share(self, capacity_bytes: int, period_s: float, now_s: float) -> tuple[Extents, Cursor]:
+        """What is to be looked at now, block-aligned, and the cursor for afterwards.
+
+        In proportion to the time since the last sync. Longer pauses than usual are not made up for: the round ends
+        later by so much, and no sync after a pause has to read a large part of the disk.
+        """
+        total = _spans(capacity_bytes)
+        passed = max(now_s - self.last_s, 0.0)
+        owed = self.owed_s + min(passed, max(DAY_S, USUAL_TIMES * self.usual_s))
+        spans = min(int(total * owed / period_s), total)
+        owed = 0.0 if spans == total else owed - spans * period_s / total
+        covered = self.round_spans + spans
+        done = covered >= total
+        first = min(self.span, total - 1)
+        starts = [first, 0]
+        counts = [min(spans, total - first), max(spans - (total - first), 0)]
+        after = Cursor(
+            (first + spans) % total, now_s, passed, owed, 0 if done else covered,
+            now_s if done or not self.round_began_s else self.round_began_s, now_s if done else self.covered_s,
+        )  # fmt: skip
+        offsets = np.array(starts, dtype=np.int64) * SPAN_BYTES
+        ends = np.minimum(offsets + np.array(counts, dtype=np.int64) * SPAN_BYTES, capacity_bytes)
+        return normalise(offsets, ends - offsets), after
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What a share came to. wrong: blocks that differ, of the first span or hole with a difference, the last that
+    was read. whole: whether all of it was read. blocks: how many were judged. bytes_read: without holes. trouble: why
+    some of it could not be read, "" if it could."""
+
+    wrong: list[int]
+    whole: bool
+    blocks: int
+    bytes_read: int
+    trouble: str = ""
+
+
+async def audit(
+    source: Source, extents: Extents, table: HashTable, thread: Executor, until_s: float | None
+) -> Audited:
+    """Read block-aligned extents and hold each block's hash against the table, until one differs.
+
+    until_s: by time.monotonic(), it ends then. A source that fails ends it too: what is already protected must not
+    keep what is not from being protected. TableDamagedError, StoreError from the table.
+    """
+    loop = asyncio.get_running_loop()
+    look = _Look(source.capacity_bytes, table)
+    if not len(extents):
+        return look.result(whole=True)  # some sources open a disk for each reading
+    limit = asyncio.timeout(None if until_s is None else until_s - time.monotonic())
+    try:
+        async with limit, contextlib.aclosing(source.read(extents)) as items:
+            async for item in items:
+                try:
+                    await finish(loop.run_in_executor(thread, look.at, item))
+                finally:
+                    if isinstance(item, Span):
+                        item.release()
+                if look.wrong:
+                    return look.result(whole=False)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return look.result(whole=False)
+    except SourceError as error:
+        return look.result(whole=False, trouble=error.sentence)
+    return look.result(whole=True)
+
+
+class _Look:
+    """Compares; one call at a time."""
+
+    def __init__(self, capacity_bytes: int, table: HashTable) -> None:
+        self._capacity, self._table = capacity_bytes, table
+        self.wrong: list[int] = []
+        self._blocks = self._bytes = 0
+        self._unknown = np.zeros(SPAN_BLOCKS * BLOCK_PAGES, dtype=np.uint64)
+        self._hashes = np.empty(SPAN_BLOCKS * 16, dtype=np.uint8)
+        self._pages = np.empty(SPAN_BLOCKS * BLOCK_PAGES, dtype=np.uint64)
+        self._masks = np.empty((3, SPAN_BLOCKS), dtype=np.uint16)
+        self._state = np.empty(SPAN_BLOCKS, dtype=np.uint8)
+
+    def at(self, item: Span | Hole) -> None:
+        if isinstance(item, Hole):
+            self._blocks += item.stop - item.start
+            self.wrong += next((blocks.tolist() for blocks in self._table.nonzero(item.start, item.stop)), [])
+            return
+        blocks: U32 = item.blocks
+        self._blocks += blocks.size
+        self._bytes += len(item.data)
+        nonzero, changed, known = self._masks
+        native.filter_span(
+            item.data, 0, self._table.read(blocks).reshape(-1), self._unknown, False, self._hashes, self._pages,
+            nonzero, changed, known, self._state,
+        )  # fmt: skip
+        self.wrong += blocks[self._state[: blocks.size] != native.UNCHANGED].tolist()
+
+    def result(self, *, whole: bool, trouble: str = "") -> Audited:
+        return Audited(self.wrong, whole, self._blocks, self._bytes, trouble)
+
+
+def first_run(wrong: list[int], capacity_bytes: int) -> tuple[int, int]:
+    """(offset, length) in bytes of the first neighbouring blocks of an ascending list."""
+    last = wrong[0]
+    for block in wrong[1:]:
+        if block != last + 1:
+            break
+        last = block
+    size = (last - wrong[0]) * (SPAN_BYTES // SPAN_BLOCKS) + block_bytes(last, capacity_bytes)
+    return wrong[0] * (SPAN_BYTES // SPAN_BLOCKS), size
+
+
+def _spans(capacity_bytes: int) -> int:
+    return -(-capacity_bytes // SPAN_BYTES)
