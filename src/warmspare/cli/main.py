@@ -9,7 +9,23 @@ from typing import Annotated, Any
 import typer
 
 from warmspare import __version__
-from warmspare.cli import apply, audit, config, copy, demo, doctor, drill, points, prune, recover, stage, sync, vms
+from warmspare.cli import (
+    apply,
+    audit,
+    config,
+    copy,
+    demo,
+    doctor,
+    drill,
+    failback,
+    failover,
+    points,
+    prune,
+    recover,
+    stage,
+    sync,
+    vms,
+)
 from warmspare.cli.output import JsonOutput, complain, error_event
 from warmspare.errors import ConfigError
 
@@ -29,6 +45,9 @@ app.command("stage")(stage.stage)
 app.command("points")(points.points)
 app.command("prune")(prune.prune)
 app.command("vms")(vms.vms)
+app.command("failover")(failover.failover)
+app.command("failback-done")(failback.done)
+app.command("failback-export")(failback.export)
 app.command("doctor")(doctor.doctor)
 app.command("drill")(drill.drill)
 app.command("demo")(demo.demo)

@@ -22,6 +22,9 @@ Config = Annotated[
         "--config", metavar="FILE", help="The configuration (default: /etc/warmspare/warmspare.toml or the user's own)."
     ),
 ]
+Region = Annotated[
+    str | None, typer.Option("--region", metavar="NAME", help="The AWS region (default: the environment's).")
+]
 Limit = Annotated[
     str | None,
     typer.Option("--limit", metavar="RATE", help="Send no faster, all syncs of this host together: 20mbit, or 2.5MB."),

@@ -17,11 +17,13 @@ _LOUD = {
     "source.retry": "yellow",
     "source.warning": "yellow",
     "store.retry": "yellow",
+    "failover.note": "yellow",
+    "failover.missing": "bold red",
     "audit.waiting": "yellow",
     "report.wrong": "bold red",
     "error": "red",
 }
-_QUIET = {"sync.done": "bold green", "apply.done": "bold green", "copy.done": "bold green"}
+_QUIET = dict.fromkeys(("sync.done", "apply.done", "copy.done", "failover.done", "export.done"), "bold green")
 
 
 class TerminalOutput:

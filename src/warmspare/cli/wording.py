@@ -169,6 +169,35 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "copy.start": _copy_start,
     "copy.point": lambda e: f"{e['vm']}: restore point {e['point']} of {e['created']} is copied",
     "copy.done": _copy_done,
+    "failover.point": lambda e: (
+        f"VM {e['vm']}: restore point {e['point']}, {duration(e['age_seconds'])} old"
+        + (f"; not staged yet: {_numbers(e['newer_unstaged'])}" if e["newer_unstaged"] else "")
+    ),
+    "failover.note": lambda e: f"{e['vm']}: note: {e['message']}",
+    "failover.missing": lambda e: f"{e['vm']}: MISSING: {e['message']}",
+    "failover.would": lambda e: f"{e['vm']} (order {e['order']}): would {e['action']}",
+    "failover.import": lambda e: f"{e['vm']}: {e['task']}: {e['percent'] or '0'} %, {e['message'] or 'begun'}",
+    "failover.step": lambda e: f"{e['vm']}: {e['step']} {e['id']} after {duration(e['seconds'])}",
+    "failover.vm": lambda e: (
+        f"{e['vm']} runs as {e['instance']} ({e['type']}) at {e['ip']}, restore point {e['point']}"
+    ),
+    "failover.done": lambda e: f"{e['vms']} VMs are failed over in {duration(e['seconds'])}",
+    "failover.planned": lambda e: (
+        f"dry run: nothing was changed; {e['missing']} things are missing" if e["missing"]
+        else "dry run: nothing was changed; nothing is missing"
+    ),
+    "failback.done": lambda e: (
+        f"VM {e['vm']} may be synced again; it was failed over to {e['point']} on {e['began']}"
+        + (f" and runs in AWS as {e['instance']} until somebody ends that" if e["instance"] else "")
+    ),
+    "export.start": lambda e: (
+        f"disk {e['disk']}: {size(e['bytes_total'])} to read ({e['source']}), to {e['path']}"
+    ),
+    "export.disk": lambda e: (
+        f"disk {e['disk']}: {e['path']} is written and was read back: {size(e['capacity_bytes'])}, "
+        f"{size(e['bytes_changed'])} changed in AWS"
+    ),
+    "export.done": lambda e: f"{e['disks']} disks of {e['vm']} are ready for the return, in {duration(e['seconds'])}",
     "stage.start": lambda e: f"staging {e['vm']!r} in {e['region']}: restore point {e['point']} of {e['created']}",
     "stage.disk": lambda e: (
         f"disk {e['disk']} at {e['point']}: {size(e['bytes_total'])} to put into {e['snapshot']}"
@@ -212,6 +241,9 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
 }
 
 
+def _numbers(points: list[int]) -> str:
+    """Sequences of restore points: `13`, `13 to 17`."""
+    return str(points[0]) if len(points) == 1 else f"{points[0]} to {points[-1]}"
 def _stage_plan(e: Event) -> str:
     if e["snapshot"]:
         return f"disk {e['disk']} at {e['point']}: staged as {e['snapshot']}"

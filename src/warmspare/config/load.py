@@ -23,22 +23,8 @@ def load(path: Path) -> Settings:
 
     SettingsError with all that is wrong in it; ConfigError if it can't be read.
     """
-    try:
-        with path.open("rb") as file:
-            raw, mode = file.read(FILE_BYTES + 1), os.fstat(file.fileno()).st_mode
-    except FileNotFoundError:
-        hint = "name one by --config; `warmspare config example` prints one to begin with"
-        raise ConfigError("there is no such configuration file", where=str(path), hint=hint) from None
-    except (OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or "this is no path"
-        raise ConfigError(f"the configuration can't be read: {reason}", where=str(path)) from None
-    if len(raw) > FILE_BYTES:
-        raise ConfigError("the file is too long for a configuration", where=str(path), hint="name another")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        place = Place(str(path), "", raw.count(b"\n", 0, error.start) + 1)
-        raise SettingsError([place.problem("the file is not UTF-8 text", "save it as UTF-8")]) from None
+    hint = "name one by --config; `warmspare config example` prints one to begin with"
+    text, mode = read_text(path, "configuration", hint)
     settings = parse(text, path)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         plain = [secret for secret in settings.secrets() if secret.how == "plain"]
@@ -49,17 +35,42 @@ def load(path: Path) -> Settings:
     return settings
 
 
+def read_text(path: Path, kind: str, hint: str) -> tuple[str, int]:
+    """What a file for people holds, and its mode. kind: `configuration`; hint: what to do where there is none.
+    ConfigError if it can't be read, SettingsError if it is no text."""
+    try:
+        with path.open("rb") as file:
+            raw, mode = file.read(FILE_BYTES + 1), os.fstat(file.fileno()).st_mode
+    except FileNotFoundError:
+        raise ConfigError(f"there is no such {kind} file", where=str(path), hint=hint) from None
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or "this is no path"
+        raise ConfigError(f"the {kind} can't be read: {reason}", where=str(path)) from None
+    if len(raw) > FILE_BYTES:
+        raise ConfigError(f"the file is too long for a {kind}", where=str(path), hint="name another")
+    try:
+        return raw.decode("utf-8-sig"), mode
+    except UnicodeDecodeError as error:
+        place = Place(str(path), "", raw.count(b"\n", 0, error.start) + 1)
+        raise SettingsError([place.problem("the file is not UTF-8 text", "save it as UTF-8")]) from None
+
+
 def parse(text: str, path: Path) -> Settings:
     """Settings of a text. path: only to name the file in messages. SettingsError with all that is wrong."""
-    try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SettingsError([_malformed(error, text, str(path))]) from None
-    problems = Problems(str(path), text)
+    document, problems = parse_document(text, path)
     settings = Reading(document, problems).settings(path)
     if problems.found:
         raise SettingsError(problems.found)
     return settings
+
+
+def parse_document(text: str, path: Path) -> tuple[dict[str, object], Problems]:
+    """A text as TOML, and where its problems are to be noted. SettingsError if it is none."""
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SettingsError([_malformed(error, text, str(path))]) from None
+    return document, Problems(str(path), text)
 
 
 def _malformed(error: Exception, text: str, file: str) -> Problem:

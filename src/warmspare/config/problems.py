@@ -34,12 +34,15 @@ class Problem(ConfigError):
 
 
 class SettingsError(ConfigError):
-    """A configuration that can't be used. Shows its first problem; `problems` has all, in the file's order."""
+    """A configuration that can't be used. Shows its first problem; `problems` has all, in the file's order.
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    shown_by: the command that shows all of them.
+    """
+
+    def __init__(self, problems: Sequence[Problem], *, shown_by: str = "warmspare config check") -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: problem.place.line or 0))
         first, more = self.problems[0], len(self.problems) - 1
-        rest = f"`warmspare config check` shows {more} more {'error' if more == 1 else 'errors'}" if more else ""
+        rest = f"`{shown_by}` shows {more} more {'error' if more == 1 else 'errors'}" if more else ""
         hint = ", and ".join(part for part in (first.hint, rest) if part)
         super().__init__(first.what, where=first.where, hint=hint)
 

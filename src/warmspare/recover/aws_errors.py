@@ -22,6 +22,8 @@ THROTTLED: Final = frozenset({
     "TooManyRequestsException", "ConcurrentLimitExceededException",
 })  # fmt: skip
 NOT_FOUND: Final = frozenset({"ResourceNotFoundException", "InvalidSnapshot.NotFound"})
+# Answers with 5xx that say what is so, and not that something failed: no machine is free for that type now.
+NO_ROOM: Final = frozenset({"InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity"})
 STALE_TOKEN: Final = frozenset({"ExpiredTokenException", "ExpiredToken", "RequestExpired"})
 _KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the profile"
 _RIGHTS = "compare its rights with the policy in docs/operations.md"
@@ -111,7 +113,9 @@ def _answered(error: boto.ClientError, operation: str, where: str) -> AwsError:
     code, reason = str(response.get("Error", {}).get("Code", "")), str(response.get("Reason") or "")
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     again = Again.NEVER
-    if code in THROTTLED or status >= 500 or status == 429 or code == "ServiceQuotaExceededException":
+    if code in NO_ROOM:
+        pass
+    elif code in THROTTLED or status >= 500 or status == 429 or code == "ServiceQuotaExceededException":
         again = Again.ALWAYS
     elif reason in ("INVALID_BLOCK", "CONFLICTING_BLOCK_UPDATE"):
         again = Again.FEW  # a byte was changed on the way, or a try before this one is still being carried out

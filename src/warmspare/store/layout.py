@@ -8,6 +8,7 @@ vms/<vm>/packs/<run>/<number:06d>.pack
 vms/<vm>/tables/<run>/<disk index:03d>.table
 vms/<vm>/marks/<seq:010d>-<16 hex digits>.json
 vms/<vm>/lease.json
+vms/<vm>/failover.json
 ```
 `<vm>` and `<run>` are encoded already wherever a function here takes them: they hold no `/`.
 """
@@ -159,6 +160,11 @@ def run_prefixes(vm: str, run: str) -> tuple[str, ...]:
 def lease_key(vm: str) -> str:
     """The lease on a VM."""
     return f"vms/{vm}/lease.json"
+
+
+def failover_key(vm: str) -> str:
+    """The record of a VM's failover, if it was failed over."""
+    return f"vms/{vm}/failover.json"
 
 
 def vm_of_key(key: str) -> str | None:

@@ -24,6 +24,7 @@ from warmspare.format.point import RestorePoint, Unprotected
 from warmspare.model import Extents
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
+from warmspare.repository.failover import refuse_failed_over
 from warmspare.source.base import LastDisk, LastPoint, Machine, Opened
 from warmspare.state.files import locked
 from warmspare.store import layout
@@ -151,6 +152,7 @@ class Sync:
         """The lease, the head, the machine and its disks. packs, journal: of a run that is no sync, where its packs go
         and what it writes down."""
         repository = await open_repository(self._store, create=True)
+        await refuse_failed_over(repository, self._vm)
         local = LocalState(self._state_root, self._vm, repository)
         if not stack.enter_context(locked(local.directory / "lock", WHAT)):
             raise LeaseError(

@@ -1,0 +1,139 @@
+"""`warmspare failover`: staged restore points to running instances."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from warmspare.cli import options
+from warmspare.errors import ConfigError
+
+if TYPE_CHECKING:
+    from warmspare.observe.events import Events, Meter
+    from warmspare.recover.plan import RecoveryPlan, VmPlan
+
+MISSING = 2
+
+
+def failover(
+    vm: Annotated[
+        list[str] | None,
+        typer.Option("--vm", metavar="NAME", help="A VM of the plan; without one, of the repository. Repeatable."),
+    ] = None,
+    all_vms: Annotated[bool, typer.Option("--all", help="Every VM of the plan.")] = False,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="FILE", help="The recovery plan: networks, sizes, order.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="POINT", help="A restore point by number or label (default: the newest staged)."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and what is missing; change nothing.")
+    ] = False,
+    via: Annotated[
+        str | None,
+        typer.Option("--via", metavar="HOW", help="register-image (minutes) or import-image (an hour; licences)."),
+    ] = None,
+    repo: Annotated[
+        str | None, typer.Option("--repo", metavar="URI", help="The repository, where the plan does not name it.")
+    ] = None,
+    region: options.Region = None,
+    endpoint_url: options.Endpoint = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Start VMs in EC2 from what is staged. Run it again if it was interrupted: it goes on."""
+    from warmspare.cli.run import execute, retrying
+
+    async def work(events: Events, meter: Meter) -> int:
+        from warmspare.recover.aws import Aws, AwsSettings
+        from warmspare.recover.ec2 import Ec2
+        from warmspare.recover.failover import Failover
+        from warmspare.repository.chain import open_repository
+        from warmspare.store.opening import open_store
+
+        began = time.monotonic()
+        whole = _load(plan, dry_run)
+        plans = _chosen(whole, vm or [], all_vms, via)
+        if at is not None and len(plans) != 1:
+            raise ConfigError("--at names a restore point of one VM", hint="give --vm NAME once")
+        uri = repo or (whole.repository if whole else None)
+        if uri is None:
+            raise ConfigError("the repository is not named", hint="give --repo URI, or set repository in the plan")
+        url = endpoint_url or (whole.endpoint_url if whole else None)
+        store = open_store(uri, endpoint_url=options.check_endpoint(url), on_retry=retrying(events))
+        settings = AwsSettings(region or (whole.region if whole else None), whole.profile if whole else None)
+        try:
+            async with Aws(settings, on_retry=retrying(events)) as aws:
+                run = Failover(await open_repository(store, create=False), Ec2(aws), plans, events)
+                prepared = await run.prepare(at)
+                if dry_run:
+                    run.show(prepared)
+                    missing = sum(len(one.missing) for one in prepared)
+                    events.emit("failover.planned", vms=len(prepared), missing=missing)
+                    if missing:
+                        raise ConfigError(f"{missing} things are missing for this failover", hint="see above")
+                    return 0
+                recovered = await run.run(prepared)
+        finally:
+            await store.close()
+        events.emit("failover.done", vms=len(recovered), seconds=round(time.monotonic() - began, 3))
+        return 0
+
+    return execute(work, as_json=json, debug=debug)
+
+
+def _load(path: Path | None, every_problem: bool) -> RecoveryPlan | None:
+    """The plan; if it is wrong, all that is wrong with it goes to stderr first where that is wanted."""
+    from warmspare.cli.output import complain
+    from warmspare.cli.planfile import load_plan
+    from warmspare.config.problems import SettingsError
+
+    if path is None:
+        return None
+    try:
+        return load_plan(path)
+    except SettingsError as error:
+        if len(error.problems) == 1:
+            raise error.problems[0] from None
+        if not every_problem:
+            raise
+        for problem in error.problems:
+            complain(problem.sentence)
+        what = f"the recovery plan has {len(error.problems)} errors"
+        raise ConfigError(what, where=str(path), hint="correct them and try again") from None
+
+
+def _chosen(plan: RecoveryPlan | None, names: list[str], everything: bool, via: str | None) -> list[VmPlan]:
+    from typing import cast, get_args
+
+    from warmspare.config import values
+    from warmspare.recover.plan import Via, VmPlan
+
+    try:
+        how = None if via is None else cast("Via", values.choice(get_args(Via))(via))
+    except ConfigError as error:
+        raise ConfigError(error.what, where="--via") from None
+    if bool(names) == everything:
+        raise ConfigError("which VMs is not said", hint="give --vm NAME, once or more, or --all with a plan")
+    if plan is None:
+        if everything:
+            raise ConfigError("--all means the VMs of a plan, and none is given", hint="give --plan FILE")
+        return [VmPlan(name, name).by(how) for name in dict.fromkeys(names)]
+    chosen = plan.vms if everything else dict.fromkeys(names)
+    return [(_named(plan, one) if isinstance(one, str) else one).by(how) for one in chosen]
+
+
+def _named(plan: RecoveryPlan, name: str) -> VmPlan:
+    from warmspare.config.settings import suggest
+
+    found = plan.vm(name)
+    if found is None:
+        names = [vm.name for vm in plan.vms]
+        hint = suggest(name, names) or f"it has {', '.join(names)}"
+        raise ConfigError(f"there is no VM {name!r} in the recovery plan", where=str(plan.path), hint=hint)
+    return found

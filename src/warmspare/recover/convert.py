@@ -1,0 +1,57 @@
+"""From a raw file to a stream-optimised VMDK by qemu-img, and the proof that both hold the same; owns its command line.
+
+The format that vSphere's import and OVF take. qemu-img is Debian's qemu-utils. It runs without input, and is ended when
+whoever waits for it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from pathlib import Path
+
+from warmspare.errors import ConfigError, IntegrityError, StoreError
+
+_SAME, _DIFFERENT = 0, 1  # exit codes of `qemu-img compare`
+
+
+def find_qemu_img() -> str:
+    """Where it is. ConfigError if it is not installed."""
+    found = shutil.which("qemu-img")
+    if found is None:
+        raise ConfigError("qemu-img is not installed", hint="install qemu-utils, or give --format raw")
+    return found
+
+
+async def to_vmdk(raw: Path, vmdk: Path) -> None:
+    """Write the VMDK anew. StoreError if that fails; a cancel leaves a file that is no VMDK."""
+    code, said = await _run("convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", raw, vmdk)
+    if code:
+        raise StoreError(f"qemu-img could not write the VMDK: {said}", where=str(vmdk), hint="make room and run again")
+
+
+async def demand_same(raw: Path, vmdk: Path) -> None:
+    """Read both and compare. IntegrityError if they differ; StoreError if one can't be read."""
+    code, said = await _run("compare", "-f", "raw", "-F", "vmdk", raw, vmdk)
+    if code == _DIFFERENT:
+        raise IntegrityError(f"the VMDK does not read back as written: {said}", where=str(vmdk), hint="run again")
+    if code != _SAME:
+        raise StoreError(f"qemu-img could not compare: {said}", where=str(vmdk), hint="run again")
+
+
+async def _run(command: str, *arguments: str | Path) -> tuple[int, str]:
+    """(exit code, its last line)."""
+    child = await asyncio.create_subprocess_exec(
+        find_qemu_img(), command, *map(str, arguments), stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        output, _ = await child.communicate()
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+    lines = output.decode(errors="replace").strip().splitlines()
+    return child.returncode or 0, lines[-1][:200] if lines else "it says nothing"

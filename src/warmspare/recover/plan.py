@@ -1,0 +1,100 @@
+"""What a recovery plan says, as values with every default filled in; refuses to read files or to ask AWS.
+
+docs/operations.md has the table of keys; cli/planfile.py reads the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+Via = Literal["register-image", "import-image"]
+Ready = Literal["status-checks", "running", "none"]
+
+FAMILIES = ("m7i", "c7i", "r7i", "m6i", "c6i", "r6i")
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Where cards of a port group go. name: the port group; subnet: its ID; security_groups: their IDs."""
+
+    name: str
+    subnet: str
+    security_groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Volumes:
+    """How volumes are made. iops, throughput_mib_s: None for the type's own. initialization_mib_s: 100 to 300 for a
+    provisioned rate, None for AWS's default. keep: whether they outlive the instance."""
+
+    type: str = "gp3"
+    iops: int | None = None
+    throughput_mib_s: int | None = None
+    initialization_mib_s: int | None = None
+    keep: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class VmPlan:
+    """How one VM is recovered.
+
+    vm: its ID or name in the repository. networks: by port group. ips: fixed addresses by port group, or under "" for
+    the first card. subnet, security_groups: for every card, before the networks. types: instance types in order of
+    preference, empty to choose by CPUs and memory among `families`. firmware: `bios`, `uefi` or None for what the
+    restore point says. root_disk: name or ID of the disk to boot, None for the first. order: lower ones start first.
+    delay_s: to wait before it starts. ready: what counts as started, within ready_s. import_from: s3://BUCKET/KEY of a
+    raw disk each, for import-image. license: LicenseType of import-image.
+    """
+
+    name: str
+    vm: str
+    networks: tuple[Network, ...] = ()
+    subnet: str | None = None
+    security_groups: tuple[str, ...] = ()
+    ips: dict[str, str] = field(default_factory=dict)
+    types: tuple[str, ...] = ()
+    families: tuple[str, ...] = FAMILIES
+    architecture: str | None = None
+    firmware: str | None = None
+    root_disk: str | None = None
+    key_pair: str | None = None
+    instance_profile: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    user_data: str | None = None
+    volumes: Volumes = field(default_factory=Volumes)
+    order: int = 1
+    delay_s: int = 0
+    ready: Ready = "status-checks"
+    ready_s: int = 900
+    via: Via = "register-image"
+    license: str | None = None
+    import_role: str | None = None
+    import_from: tuple[str, ...] = ()
+
+    def network(self, port_group: str) -> Network | None:
+        """Where a card of that port group goes; None if the plan does not say."""
+        if self.subnet:
+            return Network(port_group, self.subnet, self.security_groups)
+        return next((network for network in self.networks if network.name == port_group), None)
+
+    def by(self, via: Via | None) -> VmPlan:
+        """The same with another way to an image, if one is given."""
+        return self if via is None else replace(self, via=via)
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryPlan:
+    """One file. repository, endpoint_url, region, profile: None where it does not say."""
+
+    path: Path
+    repository: str | None
+    endpoint_url: str | None
+    region: str | None
+    profile: str | None
+    vms: tuple[VmPlan, ...]
+
+    def vm(self, name: str) -> VmPlan | None:
+        """The `[vm.NAME]` of that name, or the one whose `vm` is that; None if there is none."""
+        return next((vm for vm in self.vms if name in (vm.name, vm.vm)), None)

@@ -1,0 +1,178 @@
+"""The record of a VM's failover: what was done so far, and that its source must not be synced; owns its JSON, and
+refuses to know AWS.
+
+docs/format.md, "Failover". It is the journal of a failover, and it lies in the repository because the host that began
+one may be gone when another goes on. It is replaced by compare and swap: of two hosts at work, one ends.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from warmspare.errors import ConfigError, FormatError, LeaseError
+from warmspare.format import flags, point
+from warmspare.repository.chain import PointId, Repository, now_text
+from warmspare.store import layout
+
+MAX_RECORD_BYTES = 1 << 20
+State = Literal["starting", "started", "cleared"]
+
+
+class FailoverStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing that was done. what: `image`, `import`, `launching`, `instance`, `ready`. id: AWS's, or the instance
+    type that is being tried."""
+
+    at: str
+    what: str
+    id: str
+
+
+class FailoverRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
+    """One failover of one VM. run: 32 hex digits, new for each; all tokens that AWS is given come from it.
+
+    sequence, sha256: the restore point. region: of AWS. via: how the image is made. began, ended: RFC 3339 in UTC.
+    """
+
+    format: int
+    flags: int
+    vm_id: str
+    run: str
+    state: State
+    sequence: int
+    sha256: str
+    region: str
+    via: str
+    began: str
+    ended: str = ""
+    steps: list[FailoverStep] = []
+
+    @property
+    def point(self) -> PointId:
+        return PointId(self.sequence, self.sha256)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the VM counts as failed over."""
+        return self.state != "cleared"
+
+    def id_of(self, what: str) -> str:
+        """The ID of the last step of that kind; "" if there was none."""
+        return next((step.id for step in reversed(self.steps) if step.what == what), "")
+
+
+class FailedOverError(ConfigError):
+    """The VM runs elsewhere; what its source holds is not to be protected until someone has decided which is right."""
+
+    kind = "failed-over"
+
+
+@dataclass(slots=True)
+class FailoverJournal:
+    """A failover record in the store, and its changes. Read it with `read_journal`; one process, one task at a time."""
+
+    repository: Repository
+    vm: str
+    record: FailoverRecord | None
+    etag: str | None
+
+    async def begin(self, restore_point: PointId, region: str, via: str) -> FailoverRecord:
+        """Note that a failover begins, unless one is under way: then it goes on with that one.
+
+        LeaseError if another host began one in this moment; StoreError. Once this returns, the VM is not synced any
+        more.
+        """
+        if self.record is not None and self.record.holds:
+            return self.record
+        run = secrets.token_hex(16)
+        began = FailoverRecord(
+            flags.VERSION, 0, self.vm, run, "starting", restore_point.sequence, restore_point.sha256, region, via,
+            now_text(),
+        )  # fmt: skip
+        return await self._write(began)
+
+    async def note(self, what: str, identity: str) -> None:
+        """One more step is done, or about to be. LeaseError, StoreError."""
+        assert self.record is not None
+        if self.record.id_of(what) != identity:
+            step = FailoverStep(now_text(), what, identity)
+            await self._write(msgspec.structs.replace(self.record, steps=[*self.record.steps, step]))
+
+    async def move(self, state: State) -> None:
+        """Another state. LeaseError, StoreError."""
+        assert self.record is not None
+        if self.record.state != state:
+            ended = now_text() if state == "cleared" else ""
+            await self._write(msgspec.structs.replace(self.record, state=state, ended=ended))
+
+    async def _write(self, record: FailoverRecord) -> FailoverRecord:
+        key = layout.failover_key(layout.encode_name(self.vm))
+        data = msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+        store = self.repository.store
+        info = await store.replace(key, data, etag=self.etag)
+        if info is None:  # another's, or ours, if the answer to an earlier try was lost
+            there = await store.head(key)
+            info = there if there and await store.get(key, max_bytes=MAX_RECORD_BYTES) == data else None
+        if info is None:
+            raise LeaseError(
+                f"another process works on the failover of VM {self.vm!r}",
+                where=self.repository.where(key),
+                hint="let that one go on, or end it and run this again: it goes on from there",
+                retryable=True,
+            )
+        self.record, self.etag = record, info.etag
+        return record
+
+
+async def read_journal(repository: Repository, vm: str) -> FailoverJournal:
+    """The record of a VM's failover, `record` None if there never was one. FormatError if it is damaged; StoreError."""
+    key = layout.failover_key(layout.encode_name(vm))
+    info = await repository.store.head(key)
+    if info is None:
+        return FailoverJournal(repository, vm, None, None)
+    data = await repository.store.get(key, max_bytes=MAX_RECORD_BYTES)
+    return FailoverJournal(repository, vm, decode(data, vm, repository.where(key)), info.etag)
+
+
+def decode(data: bytes, vm: str, where: str) -> FailoverRecord:
+    """Decode and check a record of that VM. FormatError."""
+    try:
+        loose: Any = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        loose = None
+    version, feature = (loose.get("format"), loose.get("flags")) if isinstance(loose, dict) else (None, None)
+    if type(version) is not int or type(feature) is not int or feature < 0:
+        raise _damaged("it names no format version", where)
+    flags.check("failover record", version, feature, where)
+    try:
+        record = msgspec.convert(loose, FailoverRecord)
+    except msgspec.ValidationError as error:
+        raise _damaged(str(error), where) from None
+    if record.vm_id != vm:
+        raise _damaged(f"it is that of VM {record.vm_id!r}", where)
+    if len(record.run) != 32 or set(record.run) - set("0123456789abcdef") or record.sequence < 1:
+        raise _damaged("its run or its sequence is malformed", where)
+    return record
+
+
+def _damaged(what: str, where: str) -> FormatError:
+    hint = "put it back from a version of the bucket; what runs in AWS carries the tag warmspare:vm"
+    return FormatError(f"the failover record is damaged: {what}", where=where, hint=hint)
+
+
+async def refuse_failed_over(repository: Repository, vm: str) -> None:
+    """FailedOverError if the VM counts as failed over; FormatError if that can't be told; StoreError."""
+    record = (await read_journal(repository, vm)).record
+    if record is None or not record.holds:
+        return
+    instance = record.id_of("instance")
+    where = f"runs in AWS as {instance}" if instance else "is being started in AWS"
+    raise FailedOverError(
+        f"VM {vm!r} was failed over on {record.began} to restore point "
+        f"{point.label(record.sequence, record.sha256)} and {where}; it is not synced meanwhile",
+        where=repository.where(layout.failover_key(layout.encode_name(vm))),
+        hint="once the right one of the two runs at home again, clear it with `warmspare failback-done`",
+    )

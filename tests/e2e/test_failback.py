@@ -1,0 +1,282 @@
+"""The way back: what a failed-over VM wrote in AWS, and replicas, to files that were read back."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import secrets
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ebsstandin
+import recoverworld
+from recoverworld import SETTINGS, World, hardware
+from rig import KIB, MIB, Outcome, command, fingerprint, flip_in_place, same
+from servers import S3Server
+from warmspare.observe.events import Events, Meter
+from warmspare.recover.aws import Aws
+from warmspare.recover.export import Export, Settings
+from warmspare.repository.chain import open_repository
+from warmspare.store.opening import open_store
+
+BLOCK = 512 * KIB
+SIZE = 5 * MIB + 12 * KIB  # neither whole EBS blocks nor whole blocks of ours
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory: pytest.TempPathFactory, moto: S3Server) -> Iterator[World]:
+    """A VM with two disks, protected and staged."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        recoverworld.made(tmp_path_factory.mktemp("app"), moto.endpoint_url, patch) as world,
+    ):
+        world.protect("app", hardware("dmz"), SIZE, MIB)
+        world.stage("app")
+        yield world
+
+
+@pytest.fixture
+def world(staged: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    with recoverworld.again(staged, tmp_path, monkeypatch) as again:
+        yield again
+
+
+@pytest.fixture
+def away(world: World) -> World:
+    """It runs in AWS. Its volumes can be written to by `write`."""
+    world.failover("--plan", world.write_plan('[vm.app]\ninstance_type = "m5.large"\n'), "--vm", "app")
+    world.front.make_return = lambda volume, said, tags: make_return(world, volume, said, tags)
+    return world
+
+
+def make_return(world: World, volume_id: str, volume: Any, tags: dict[str, str]) -> str:
+    """What EC2 makes of CreateSnapshot: an increment on what the volume came from, with what was written."""
+    first = world.standin.snapshots[volume["Ebs"]["SnapshotId"]]
+    gib = volume["Ebs"]["VolumeSize"]
+    made = replace(first, id=f"snap-{secrets.token_hex(8)}", parent=first.id, tags=tags, gib=gib, blocks={})
+    for index, data in volume.get("written", {}).items():
+        digest = hashlib.sha256(data).digest()
+        with world.standin._lock:
+            world.standin._data.seek(0, os.SEEK_END)
+            world.standin._places[digest] = world.standin._data.tell()
+            world.standin._data.write(data)
+        made.blocks[index] = digest
+    world.standin.snapshots[made.id] = made
+    return made.id
+
+
+def write(world: World, number: int, offset: int, data: bytes) -> None:
+    """The guest writes to one of its disks; the file of the test follows."""
+    path = world.disk("app", number)
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+    whole = path.read_bytes()
+    volume = list(world.front.volumes.values())[number]
+    written = volume.setdefault("written", {})
+    for index in range(offset // BLOCK, (offset + len(data) - 1) // BLOCK + 1):
+        written[index] = whole[index * BLOCK : (index + 1) * BLOCK].ljust(BLOCK, b"\0")
+
+
+def scribbles(world: World) -> None:
+    rng = random.Random(5)
+    write(world, 0, 700 * KIB + 13, rng.randbytes(90 * KIB))
+    write(world, 0, 2 * MIB, bytes(BLOCK))  # a block that became zeros
+    write(world, 0, SIZE - 100, rng.randbytes(100))  # in the last, short one
+    write(world, 1, 0, rng.randbytes(512))
+
+
+def export(world: World, *more: object, code: int = 0) -> Outcome:
+    outcome = command("failback-export", "--vm", "app", "--repo", world.repo, "--to", world.home / "return", *more)
+    assert outcome.code == code, outcome
+    return outcome
+
+
+def replica(world: World) -> Path:
+    path = world.home / "replica"
+    path.mkdir()
+    assert command("apply", "--vm", "app", "--repo", world.repo, "--to", path).code == 0
+    return path
+
+
+def demand_returned(world: World, form: str) -> None:
+    """Both disks are there as the guest left them, and nothing else is."""
+    home = world.home / "return"
+    assert sorted(path.name for path in home.iterdir()) == [f"app-0.{form}", f"app-1.{form}"]
+    for number in (0, 1):
+        path = home / f"app-{number}.{form}"
+        if form == "vmdk":
+            told = subprocess.run(["qemu-img", "info", path], capture_output=True, text=True, check=True).stdout
+            assert "streamOptimized" in told
+            raw = world.home / f"back-{number}"
+            subprocess.run(["qemu-img", "convert", "-f", "vmdk", "-O", "raw", path, raw], check=True)
+            expected = world.disk("app", number).read_bytes()
+            assert raw.read_bytes()[: len(expected)] == expected
+        else:
+            assert same(path, world.disk("app", number))
+    left = [each for each in world.standin.snapshots.values() if "warmspare:export" in each.tags]
+    assert not left, "the export's own snapshots are removed"
+
+
+@pytest.mark.parametrize("form", ["raw", "vmdk"])
+@pytest.mark.parametrize("based", [True, False])
+def test_what_changed_in_aws_comes_home(away: World, form: str, based: bool) -> None:
+    base = ["--replica", replica(away)] if based else []
+    before = dict(fingerprint(base[1])) if based else {}
+    scribbles(away)
+    got = away.standin.actions["ebs:GetSnapshotBlock"]
+    outcome = export(away, "--format", form, *base)
+    demand_returned(away, form)
+    read = away.standin.actions["ebs:GetSnapshotBlock"] - got
+    if based:
+        assert read == 4, "only the blocks that changed are read"
+        assert fingerprint(base[1]) == before, "the replica stays as it was"
+    else:
+        assert read > 4
+    assert any("is running" in event["message"] for event in outcome.all("failover.note"))
+    # Again, with another change: snapshots are taken anew.
+    write(away, 1, 5000, b"later")
+    export(away, "--format", form, *base)
+    demand_returned(away, form)
+
+
+def test_a_volume_that_grew_is_exported_as_large_as_it_is(away: World) -> None:
+    for volume in list(away.front.volumes.values())[:1]:
+        volume["Ebs"] = {**volume["Ebs"], "VolumeSize": 2}
+    write(away, 0, 100, b"x")
+    export(away, "--format", "raw", "--replica", replica(away))
+    path = away.home / "return" / "app-0.raw"
+    assert path.stat().st_size == 2 << 30
+    with path.open("rb") as file:
+        assert file.read(SIZE) == away.disk("app", 0).read_bytes()
+        assert not file.read(MIB).strip(b"\0")
+
+
+def test_an_export_that_was_cut_off_takes_the_same_snapshots(away: World) -> None:
+    scribbles(away)
+
+    class Cut(Exception):
+        pass
+
+    class Dying(Aws):
+        left = 0
+
+        async def call(self, *arguments: Any, **more: Any) -> Any:
+            answer = await super().call(*arguments, **more)
+            type(self).left -= 1
+            if type(self).left == 0:
+                raise Cut
+            return answer
+
+    async def run(number: int) -> None:
+        Dying.left = number
+        repository = await open_repository(open_store(str(away.repo)), create=False)
+        settings = Settings(away.home / "return", "raw", None, False)
+        async with Dying(SETTINGS) as aws:
+            await Export(repository, aws, "app", settings, Events(), Meter()).run()
+
+    for number in range(2, 80, 3):
+        try:
+            asyncio.run(run(number))
+        except (Cut, BaseExceptionGroup):
+            continue
+        break
+    assert number > 20
+    actions = [request.action for request in away.front.requests]
+    before_cleaning = actions[: actions.index("DeleteSnapshot")]
+    assert before_cleaning.count("CreateSnapshot") == 2
+    demand_returned(away, "raw")
+
+
+def test_a_byte_that_changes_on_the_medium_is_found(away: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from warmspare.recover import diskexport
+
+    base = replica(away)
+    scribbles(away)
+    prove = diskexport.DiskExport.prove
+    for place in (710 * KIB, 4 * MIB + 3):  # in a block of AWS; in one of the replica
+
+        async def rotten(self: Any, at: int = place) -> None:
+            flip_in_place(self.path, at)
+            await prove(self)
+
+        monkeypatch.setattr(diskexport.DiskExport, "prove", rotten)
+        assert "does not read back" in export(away, "--format", "raw", "--replica", base, code=5).stderr
+    monkeypatch.setattr(diskexport.DiskExport, "prove", prove)
+    flip_in_place(base / "app-0", 4 * MIB + 3)
+    assert "does not read back" in export(away, "--format", "raw", "--replica", base, code=5).stderr
+    assert not list((away.home / "return").glob("*.raw"))
+
+
+@pytest.mark.parametrize("times", [3, 5])
+def test_wrong_bytes_from_ebs_are_asked_for_again(away: World, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    scribbles(away)
+    block, spoiled = away.standin.block, []
+
+    def wrong(digest: bytes) -> bytes:
+        data = block(digest)
+        if len(spoiled) < times and (not spoiled or spoiled[0] == digest):
+            spoiled.append(digest)
+            return data[:1000] + bytes([data[1000] ^ 1]) + data[1001:]
+        return data
+
+    monkeypatch.setattr(away.standin, "block", wrong)
+    outcome = export(away, "--format", "raw", code=0 if times < 5 else 8)
+    if times < 5:
+        demand_returned(away, "raw")
+    else:
+        assert "as its checksum says" in outcome.stderr and not (away.home / "return" / "app-0.raw").exists()
+    assert len(spoiled) == times
+
+
+def test_ebs_throttles_fails_and_cuts(away: World) -> None:
+    scribbles(away)
+    away.standin.faults = ebsstandin.Faults(throttle=0.05, server_error=0.05, cut=0.03, rng=random.Random(4))
+    export(away, "--format", "raw")
+    away.standin.faults = ebsstandin.Faults()
+    demand_returned(away, "raw")
+
+
+def test_snapshots_of_no_common_line_are_read_whole(away: World) -> None:
+    """As after import-image, which makes snapshots of its own."""
+    base = replica(away)
+    scribbles(away)
+    for volume in away.front.volumes.values():
+        first = away.standin.snapshots[volume["Ebs"]["SnapshotId"]]
+        copy = replace(first, id=f"snap-{secrets.token_hex(8)}", parent="", tags={},
+                       blocks=dict(away.standin.content(first)))  # fmt: skip
+        away.standin.snapshots[copy.id] = copy
+        volume["Ebs"] = {**volume["Ebs"], "SnapshotId": copy.id}
+    export(away, "--format", "raw", "--replica", base)
+    demand_returned(away, "raw")
+
+
+def test_a_replica_alone(world: World) -> None:
+    path = replica(world)
+    for form in ("raw", "vmdk"):
+        export(world, "--format", form, "--replica", path, "--only-replica")
+        demand_returned(world, form)
+        for file in (world.home / "return").iterdir():
+            file.unlink()
+    assert not world.front.requests
+    flip_in_place(path / "app-0", 100)
+    assert "does not read back" in export(world, "--replica", path, "--only-replica", code=5).stderr
+
+
+def test_refusals(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "not failed over" in export(world, code=2).stderr
+    assert "--format" in export(world, "--format", "vhd", code=2).stderr
+    assert "--replica" in export(world, "--only-replica", code=2).stderr
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "qemu-utils" in export(world, code=2).stderr
+
+
+def test_another_region_is_named(away: World) -> None:
+    assert "--region eu-central-1" in export(away, "--region", "us-east-1", code=2).stderr

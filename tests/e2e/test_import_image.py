@@ -1,0 +1,172 @@
+"""Failing over by VM Import, and the parts of a launch that a rehearsal in EC2 uses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import recoverworld
+from ec2front import Request
+from recoverworld import PAUSE, SETTINGS, World, hardware
+from servers import S3Server
+from warmspare.errors import RecoverError
+from warmspare.recover.aws import Aws
+from warmspare.recover.ec2 import Ec2
+from warmspare.recover.image import Images, ImageSpec
+from warmspare.recover.launch import InstanceSpec, Launcher
+from warmspare.recover.machine import Card, machine
+from warmspare.recover.plan import VmPlan, Volumes
+from warmspare.recover.staged import newest_usable, staged_points
+from warmspare.repository.chain import open_repository
+from warmspare.store.opening import open_store
+
+STAGES = [
+    ("active", "pending", "1"), ("active", "validated", "10"), ("active", "converting", "40"),
+    ("active", "booting", "70"), ("completed", "", ""),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory: pytest.TempPathFactory, moto: S3Server) -> Iterator[World]:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        recoverworld.made(tmp_path_factory.mktemp("win"), moto.endpoint_url, patch) as world,
+    ):
+        world.protect("win", hardware("dmz", firmware="efi", guest_id="windows2019srv_64Guest"))
+        world.stage("win")
+        yield world
+
+
+@pytest.fixture
+def world(staged: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    with recoverworld.again(staged, tmp_path, monkeypatch) as again:
+        again.front.import_messages = list(STAGES)
+        yield again
+
+
+def plan(world: World, more: str = "") -> Path:
+    return world.write_plan(f'[vm.win]\ninstance_type = "m5.large"\nvia = "import-image"\nlicense = "AWS"\n{more}')
+
+
+def test_windows_is_imported_from_its_staged_snapshots(world: World) -> None:
+    world.run(plan(world))
+    [request] = world.front.made("ImportImage")
+    said = request.parameters
+    assert said["Platform"] == "Windows" and said["LicenseType"] == "AWS" and said["BootMode"] == "uefi"
+    [container] = said["DiskContainers"]
+    assert world.standin.snapshots[container["SnapshotId"]].tags["warmspare:vm"] == "win"
+    assert not world.front.made("RegisterImage")
+    [tagging] = world.front.made("CreateTags")
+    record = json.loads((world.repo / "vms/win/failover.json").read_text())
+    steps = {step["what"]: step["id"] for step in record["steps"]}
+    assert tagging.parameters["Resources"] == [steps["image"]] and record["via"] == "import-image"
+    assert steps["import"] in world.front.tasks
+    [launched] = world.front.made("RunInstances")
+    assert launched.parameters["ImageId"] == steps["image"]
+    world.run(plan(world))
+    assert len(world.front.made("ImportImage")) == len(world.front.instances) == 1
+
+
+def test_from_raw_objects_as_in_2014(world: World) -> None:
+    world.run(plan(world, 'import_from = ["s3://raw-disks/win/0.raw"]\n'))
+    [request] = world.front.made("ImportImage")
+    expected = {"Format": "RAW", "UserBucket": {"S3Bucket": "raw-disks", "S3Key": "win/0.raw"}}
+    assert request.parameters["DiskContainers"] == [expected]
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(n, marks=() if n in (9, 13) else pytest.mark.slow) for n in range(8, 22)]
+)
+def test_cut_off_anywhere_there_is_one_import_and_one_instance(world: World, number: int) -> None:
+    class Cut(BaseException):
+        pass
+
+    class Dying(Aws):
+        left = number
+
+        async def call(self, *arguments: Any, **more: Any) -> Any:
+            answer = await super().call(*arguments, **more)
+            self.left -= 1
+            if self.left == 0:
+                raise Cut
+            return answer
+
+    try:
+        world.run(plan(world), aws=Dying(SETTINGS))
+    except Cut:
+        pass
+    except BaseExceptionGroup as group:
+        assert group.subgroup(Cut)
+    world.run(plan(world))
+    assert len(world.front.tasks) == len(world.front.instances) == 1
+
+
+def test_an_import_that_fails_is_explained(world: World) -> None:
+    world.front.import_messages = [*STAGES[:3], ("deleted", "ClientError: Unknown OS / Missing OS files.", "")]
+    with pytest.raises(RecoverError, match="does not recognise the guest's system") as caught:
+        world.run(plan(world))
+    assert "register-image" in str(caught.value) and not world.front.instances
+    # The mark stays, and the same failure is told again, without another import.
+    with pytest.raises(RecoverError, match="does not recognise"):
+        world.run(plan(world))
+    assert len(world.front.tasks) == 1
+
+
+def test_windows_by_registering_is_noted(world: World) -> None:
+    outcome = world.failover("--vm", "win", "--dry-run")
+    assert any("billed by licence" in event["message"] for event in outcome.all("failover.note"))
+    outcome = world.failover("--vm", "win", "--via", "import-image", "--dry-run")
+    assert "import an image" in outcome.last("failover.would")["action"] or any(
+        "import an image" in event["action"] for event in outcome.all("failover.would")
+    )
+    assert world.front.changing() == []
+
+
+def test_an_instance_for_a_rehearsal_is_its_own_and_leaves_nothing(world: World) -> None:
+    """What a drill in EC2 does: an image and an instance beside those of a failover, in a subnet of its own choice,
+    looked at, and removed."""
+    subnet = world.subnets[1][0]
+
+    async def rehearse() -> tuple[str, str, bytes, list[Request]]:
+        async with Aws(SETTINGS) as aws:
+            repository = await open_repository(open_store(str(world.repo)), create=False)
+            staged = newest_usable(await staged_points(aws, repository.id, "win"))
+            assert staged is not None
+            point = await repository.load("win", staged.id.sequence)
+            built = machine(point.record, staged, VmPlan("win", "win"))
+            ec2 = Ec2(aws, PAUSE)
+            images, launcher = Images(ec2), Launcher(ec2)
+            tags = {"Name": "drill of win", "warmspare:drill": "1"}
+            image = await images.register(ImageSpec(built, point.id.label, tags, salt="drill 1"))
+            failover_image = ImageSpec(built, point.id.label, {}).name
+            try:
+                await images.available(image)
+                spec = InstanceSpec(
+                    "drill-1", "drill of win", image, (Card("", subnet, (world.groups[0],), None),),
+                    tuple(disk.device for disk in built.disks), Volumes(keep=False), tags=tags,
+                )  # fmt: skip
+                instance = await launcher.start(spec, "m5.large")
+                await launcher.running(instance.id, most_s=60)
+                await launcher.checked(instance.id, most_s=60)
+                output, screen = await launcher.console_output(instance.id), await launcher.screenshot(instance.id)
+                await launcher.terminate(instance.id)
+                await launcher.terminate("i-0123456789abcdef0")  # fine if it is gone
+                ended = await launcher.get(instance.id)
+                assert ended is not None and ended.gone
+            finally:
+                await images.remove(image)
+                await images.remove(image)
+            assert await images.find(failover_image) is None
+            return image, output, screen, list(world.front.requests)
+
+    image, output, screen, _ = asyncio.run(rehearse())
+    assert image not in world.front.images and output and screen.startswith(b"\xff\xd8")
+    [launched] = world.front.made("RunInstances")
+    assert launched.parameters["NetworkInterfaces"][0]["SubnetId"] == subnet
+    assert all(each["Ebs"]["DeleteOnTermination"] for each in launched.parameters["BlockDeviceMappings"])
+    assert not (world.repo / "vms/win/failover.json").exists(), "a rehearsal is no failover"

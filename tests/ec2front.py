@@ -1,0 +1,393 @@
+"""A strict, recording stand-in before EC2: what moto drops or takes without a look is kept and demanded here.
+
+Every request is decoded by AWS's own model and kept. Client tokens give the same answer again, and refuse another
+request; image names are unique and images real: their snapshots must be there and completed; VM Import's tasks go
+through their states; volumes know what they were made from. New things can be hidden for a while, answers lost,
+requests refused, and a process killed at a request. All else goes to `behind` (the EBS stand-in, and moto behind that).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import itertools
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+import ec2query
+
+Json = dict[str, Any]
+NS = "http://ec2.amazonaws.com/doc/2016-11-15/"
+_TYPES: dict[str, tuple[int, bytes]] = {}  # they are the same for ever, and moto takes its time
+READS = ("Describe", "Get", "List")
+
+
+class Refused(Exception):
+    def __init__(self, code: str, status: int = 400) -> None:
+        super().__init__(code)
+        self.code, self.status = code, status
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    action: str
+    parameters: Json
+
+    @property
+    def changes(self) -> bool:
+        return not self.action.startswith(READS)
+
+    def tags(self, kind: str) -> dict[str, str]:
+        for each in self.parameters.get("TagSpecifications", []):
+            if each["ResourceType"] == kind:
+                return {tag["Key"]: tag["Value"] for tag in each["Tags"]}
+        return {}
+
+
+@dataclass
+class Front:
+    """refuse: asked before each request, a code to refuse it with. lose: asked after it was carried out, whether its
+    answer is lost. hide: how many listings do not show a thing that was just made. impaired: no instance passes its
+    status checks. kill: at which request `victim` is killed, and whether after it was carried out."""
+
+    behind: str
+    refuse: Callable[[Request], Refused | None] = lambda request: None
+    lose: Callable[[Request], bool] = lambda request: False
+    hide: int = 0
+    impaired: bool = False
+    kill: tuple[int, bool] | None = None
+    import_messages: list[tuple[str, str, str]] = field(default_factory=list)  # (status, message, progress) in turn
+    requests: list[Request] = field(default_factory=list)
+    breaches: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self.victim: Future[int] = Future()
+        self._tokens: dict[tuple[str, str], tuple[str, bytes]] = {}
+        self.images: dict[str, Json] = {}  # by ID: what RegisterImage said
+        self.tasks: dict[str, Json] = {}
+        self.instances: dict[str, Json] = {}  # by ID: what RunInstances said
+        self.returns: dict[str, str] = {}  # volume → the snapshot that CreateSnapshot is to give
+        self.volumes: dict[str, Json] = {}
+        self._hidden: dict[str, int] = {}
+        self._numbers = itertools.count(1)
+        self.count = 0
+
+    # what tests look at
+
+    def made(self, action: str) -> list[Request]:
+        return [request for request in self.requests if request.action == action]
+
+    def changing(self) -> list[str]:
+        return [request.action for request in self.requests if request.changes]
+
+    def forget(self) -> None:
+        """No token was ever used, and nothing was asked."""
+        self._tokens.clear()
+        self.requests.clear()
+
+    # serving
+
+    def handle(self, body: bytes, headers: dict[str, str]) -> tuple[int, bytes] | None:
+        """(status, body) of the answer; None if it is lost."""
+        with self._lock:
+            return self._handle(body, headers)
+
+    def _handle(self, body: bytes, headers: dict[str, str]) -> tuple[int, bytes] | None:
+        try:
+            action, parameters = ec2query.decode(body)
+        except ValueError as error:
+            self.breaches.append(str(error))
+            return _error(Refused("InvalidParameterValue"))
+        request = Request(action, parameters)
+        self.count += 1
+        number, after = self.kill or (0, False)
+        if self.count == number and not after:
+            os.kill(self.victim.result(30), signal.SIGKILL)
+            return None
+        try:
+            if refused := self.refuse(request):
+                raise refused
+            self.requests.append(request)
+            work = getattr(self, f"_{action}", None)
+            answer = work(request, body, headers) if work else self._forward(body, headers)
+        except Refused as error:
+            return _error(error)
+        except (http.client.HTTPException, OSError):  # cut off behind, on demand
+            return None
+        except Exception as error:  # a mistake of this stand-in's: said by the test, not by a client that tries on
+            self.breaches.append(f"{action}: {error!r}")
+            return _error(Refused("InternalError"))
+        if self.count == number and after:
+            os.kill(self.victim.result(30), signal.SIGKILL)
+            return None
+        return None if self.lose(request) else answer
+
+    def _forward(self, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        parts = urlsplit(self.behind)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        try:
+            kept = {key: value for key, value in headers.items() if key.lower() not in ("host", "content-length")}
+            connection.request("POST", "/", body, kept)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def _ask(self, action: str, headers: dict[str, str], **fields: str) -> ElementTree.Element:
+        """A request of our own to what is behind."""
+        body = urlencode({"Action": action, "Version": "2016-11-15", **fields}).encode()
+        status, raw = self._forward(body, headers)
+        assert status == 200, raw
+        return ElementTree.fromstring(raw)
+
+    def _once(self, request: Request, make: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
+        """By client token: the same answer again, or a refusal of another request."""
+        token = request.parameters.get("ClientToken")
+        if not token or len(token) > 64:
+            self.breaches.append(f"{request.action} without a client token, or too long a one")
+            raise Refused("InvalidParameterValue")
+        said = json.dumps(request.parameters, sort_keys=True)
+        if (request.action, token) in self._tokens:
+            before, answer = self._tokens[request.action, token]
+            if before != said:
+                raise Refused("IdempotentParameterMismatch")
+            return 200, answer
+        status, answer = make()
+        if status == 200:
+            self._tokens[request.action, token] = (said, answer)
+        return status, answer
+
+    def _new(self, identity: str) -> None:
+        if self.hide:
+            self._hidden[identity] = self.hide
+
+    def _shown(self, answer: tuple[int, bytes]) -> tuple[int, bytes]:
+        """Without what is too new to be listed."""
+        status, raw = answer
+        hidden = [identity for identity, left in self._hidden.items() if left and identity.encode() in raw]
+        if status != 200 or not hidden:
+            return answer
+        for identity in hidden:
+            self._hidden[identity] -= 1
+        root = ElementTree.fromstring(raw)
+        parents = {child: parent for parent in root.iter() for child in parent}
+        for identity in hidden:
+            for element in list(root.iter()):
+                if element.text == identity and element.tag.endswith(("}imageId", "}instanceId")):
+                    item = parents[element]
+                    if item in parents:
+                        with contextlib.suppress(ValueError):
+                            parents[item].remove(item)
+        return status, ElementTree.tostring(root)
+
+    # images
+
+    def _RegisterImage(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        said = request.parameters
+        if any(image["Name"] == said["Name"] for image in self.images.values()):
+            raise Refused("InvalidAMIName.Duplicate")
+        devices = [each["DeviceName"] for each in said["BlockDeviceMappings"]]
+        if said.get("Architecture") not in ("x86_64", "arm64") or not said.get("EnaSupport"):
+            self.breaches.append("an image without its architecture, or without ENA")
+        if said.get("RootDeviceName") not in devices or len(set(devices)) != len(devices):
+            self.breaches.append(f"the root device is none of {devices}")
+        for each in said["BlockDeviceMappings"]:
+            snapshot = each["Ebs"]["SnapshotId"]
+            try:
+                found = self._ask("DescribeSnapshots", headers, **{"SnapshotId.1": snapshot})
+            except AssertionError:
+                raise Refused("InvalidSnapshot.NotFound") from None
+            if found.findtext(".//{*}status") != "completed":
+                self.breaches.append(f"an image of {snapshot}, which is not completed")
+        answer = self._ask("RegisterImage", headers, Name=said["Name"], Architecture=said["Architecture"])
+        image_id = answer.findtext(".//{*}imageId")
+        assert image_id
+        self.images[image_id] = said
+        self._new(image_id)
+        return 200, ElementTree.tostring(answer)
+
+    def _DescribeImages(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        status, raw = self._shown(self._forward(body, headers))
+        root = ElementTree.fromstring(raw)
+        for listed in root.iter():  # moto is shared with other tests: only images that were made here are here
+            for item in list(listed):
+                image = item.findtext("{*}imageId")
+                if image is not None and image not in self.images:
+                    listed.remove(item)
+        return status, ElementTree.tostring(root)
+
+    def _DescribeInstanceTypes(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        key = json.dumps([request.action, request.parameters], sort_keys=True)
+        if key not in _TYPES:
+            _TYPES[key] = self._forward(body, headers)
+        return _TYPES[key]
+
+    _DescribeInstanceTypeOfferings = _DescribeInstanceTypes
+
+    def _DeregisterImage(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        self.images.pop(request.parameters["ImageId"], None)
+        return self._forward(body, headers)
+
+    def _CreateTags(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        return 200, _xml("CreateTags", "<return>true</return>")
+
+    # instances
+
+    def _RunInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        def make() -> tuple[int, bytes]:
+            said = request.parameters
+            image = self.images.get(said["ImageId"])
+            if image is None:
+                raise Refused("InvalidAMIID.NotFound")
+            if (said["MinCount"], said["MaxCount"]) != (1, 1):
+                self.breaches.append("more than one instance was asked for")
+            mapped = {each["DeviceName"] for each in image["BlockDeviceMappings"]}
+            if not {each["DeviceName"] for each in said.get("BlockDeviceMappings", [])} <= mapped:
+                self.breaches.append("an instance with devices that its image has not")
+            # moto knows no volumes of images and wants each mapping to say more than AWS does.
+            kept = [(key, value) for key, value in parse_qsl(body.decode()) if not key.startswith("BlockDeviceMapping")]
+            status, raw = self._forward(urlencode(kept).encode(), headers)
+            if status >= 500:  # moto's way to say that a fixed address is taken
+                raise Refused("InvalidIPAddress.InUse")
+            if status == 200:
+                instance = ElementTree.fromstring(raw).findtext(".//{*}instanceId")
+                assert instance
+                self.instances[instance] = said
+                self._new(instance)
+                for number, each in enumerate(image["BlockDeviceMappings"]):
+                    digest = hashlib.sha256(f"{instance} {number}".encode()).hexdigest()
+                    self.volumes[f"vol-{digest[:17]}"] = {**each, "instance": instance, "tags": request.tags("volume")}
+            return status, raw
+
+        return self._once(request, make)
+
+    def _DescribeInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        return self._shown(self._forward(body, headers))
+
+    def _DescribeInstanceStatus(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        status, raw = self._forward(body, headers)
+        assert not self.impaired or b">ok<" in raw
+        return status, raw.replace(b">ok<", b">impaired<") if self.impaired else raw
+
+    def _GetConsoleScreenshot(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        picture = base64.b64encode(b"\xff\xd8\xff a screen").decode()
+        inner = f"<instanceId>{request.parameters['InstanceId']}</instanceId><imageData>{picture}</imageData>"
+        return 200, _xml("GetConsoleScreenshot", inner)
+
+    # volumes, and snapshots of them
+
+    def _DescribeVolumes(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        wanted = {each["Name"].removeprefix("tag:"): each["Values"] for each in request.parameters.get("Filters", [])}
+        items = ""
+        for volume_id, each in self.volumes.items():
+            if all(each["tags"].get(key) in values for key, values in wanted.items()):
+                ebs = each["Ebs"]
+                items += (
+                    f"<item><volumeId>{volume_id}</volumeId><size>{ebs['VolumeSize']}</size>"
+                    f"<snapshotId>{ebs['SnapshotId']}</snapshotId><attachmentSet><item><device>{each['DeviceName']}"
+                    f"</device><instanceId>{each['instance']}</instanceId></item></attachmentSet></item>"
+                )
+        return 200, _xml("DescribeVolumes", f"<volumeSet>{items}</volumeSet>")
+
+    make_return: Callable[[str, Json, dict[str, str]], str] | None = None
+
+    def _CreateSnapshot(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        volume_id = request.parameters["VolumeId"]
+        if volume_id not in self.volumes:
+            raise Refused("InvalidVolume.NotFound")
+        assert self.make_return
+        snapshot = self.make_return(volume_id, self.volumes[volume_id], request.tags("snapshot"))
+        return 200, _xml("CreateSnapshot", f"<snapshotId>{snapshot}</snapshotId><status>pending</status>")
+
+    # VM Import
+
+    def _ImportImage(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        def make() -> tuple[int, bytes]:
+            task = f"import-ami-{next(self._numbers):017x}"
+            self.tasks[task] = {**request.parameters, "tags": request.tags("import-image-task"), "seen": 0}
+            return 200, _xml("ImportImage", f"<importTaskId>{task}</importTaskId><status>active</status>")
+
+        return self._once(request, make)
+
+    def _DescribeImportImageTasks(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        said = request.parameters
+        items = ""
+        for task_id, task in self.tasks.items():
+            filters = {each["Name"].removeprefix("tag:"): each["Values"] for each in said.get("Filters", [])}
+            if task_id not in said.get("ImportTaskIds", [task_id]):
+                continue
+            if not all(task["tags"].get(key) in values for key, values in filters.items()):
+                continue
+            seen = min(task["seen"], len(self.import_messages) - 1)
+            status, message, progress = self.import_messages[seen]
+            task["seen"] += 1 if "ImportTaskIds" in said else 0
+            if status == "completed" and "image" not in task:
+                name = f"imported {task_id}"
+                answer = self._ask("RegisterImage", headers, Name=name, Architecture=task["Architecture"])
+                task["image"] = answer.findtext(".//{*}imageId")
+                mapping = [{"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": "snap-imported", "VolumeSize": 1}}]
+                self.images[task["image"]] = {"Name": name, "BlockDeviceMappings": mapping}
+            items += (
+                f"<item><importTaskId>{task_id}</importTaskId><status>{status}</status><progress>{progress}</progress>"
+                f"<statusMessage>{escape(message)}</statusMessage><imageId>{task.get('image', '')}</imageId></item>"
+            )
+        return 200, _xml("DescribeImportImageTasks", f"<importImageTaskSet>{items}</importImageTaskSet>")
+
+
+def _xml(action: str, inner: str) -> bytes:
+    return f"<{action}Response xmlns='{NS}'><requestId>1</requestId>{inner}</{action}Response>".encode()
+
+
+def _error(error: Refused) -> tuple[int, bytes]:
+    said = f"<Code>{error.code}</Code><Message>secret-of-the-server</Message>"
+    return error.status, f"<Response><Errors><Error>{said}</Error></Errors><RequestID>1</RequestID></Response>".encode()
+
+
+@contextlib.contextmanager
+def serving(front: Front) -> Iterator[str]:
+    """Serve in threads of this process; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            answer = front.handle(body, dict(self.headers))
+            if answer is None:
+                self.close_connection = True
+                return
+            self.send_response(answer[0])
+            self.send_header("Content-Type", "text/xml")
+            self.send_header("Content-Length", str(len(answer[1])))
+            self.end_headers()
+            self.wfile.write(answer[1])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A client that was killed is no news."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, name="ec2 front", daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(30)

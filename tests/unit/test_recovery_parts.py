@@ -1,0 +1,189 @@
+"""Small parts of a failover: machines, instance types, errors in words, VM Import's failures."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from warmspare.errors import FormatError
+from warmspare.format.point import Disk, ObjectRef, RestorePoint
+from warmspare.recover import ec2_errors, import_errors
+from warmspare.recover.aws_errors import AwsError
+from warmspare.recover.image import ImageSpec
+from warmspare.recover.importing import ImportSpec
+from warmspare.recover.instancetype import InstanceType, ranked
+from warmspare.recover.machine import DEVICES, Machine, machine
+from warmspare.recover.plan import VmPlan
+from warmspare.recover.staged import GIB, StagedDisk, StagedPoint
+from warmspare.repository.chain import PointId
+from warmspare.repository.failover import decode
+from warmspare.store.patience import Again
+
+REF = ObjectRef("vms/x/m", 1, "0" * 64, 0)
+NOW = datetime.datetime.now(datetime.UTC)
+FULL: dict[str, Any] = {"firmware": "efi", "cpus": 2, "memory_mib": 4096, "guest_id": "debian12_64Guest"}
+
+
+def made(hardware: dict[str, Any], plan: VmPlan | None = None, disks: int = 1, name: str = "web") -> Machine:
+    point = PointId(3, "ab" * 32)
+    held = [Disk(f"d{n}", f"Hard disk {n}", GIB, "0" * 64, REF, 0) for n in range(disks)]
+    record = RestorePoint(1, 0, "vm-id", name, 3, "0" * 64, "0" * 32, "2026-01-01T00:00:00Z", "", held, 0, 0, 0,
+                          hardware=hardware)  # fmt: skip
+    staged = tuple(
+        StagedDisk(f"snap-{n}", "completed", "r", "vm-id", point, "", f"d{n}", n, disks, GIB, 1, False, "", "", 0, NOW)
+        for n in range(disks)
+    )
+    return machine(record, StagedPoint("r", "vm-id", point, "", staged), plan or VmPlan("web", "web"))
+
+
+@pytest.mark.parametrize(
+    ("hardware", "boot_mode", "architecture", "licensed"),
+    [
+        (FULL, "uefi", "x86_64", ""),
+        ({**FULL, "firmware": "bios"}, "legacy-bios", "x86_64", ""),
+        ({**FULL, "guest_id": "arm-debian12-64Guest"}, "uefi", "arm64", ""),
+        ({**FULL, "guest_id": "windows2019srvNext_64Guest"}, "uefi", "x86_64", "Windows"),
+        ({**FULL, "guest_id": "rhel9_64Guest"}, "uefi", "x86_64", "RHEL"),
+        ({**FULL, "guest_id": "sles15_64Guest"}, "uefi", "x86_64", "SUSE"),
+        ({**FULL, "guest_id": "darwin19_64Guest"}, "uefi", "x86_64", ""),
+    ],
+)
+def test_a_machine_out_of_its_hardware(hardware: Any, boot_mode: str, architecture: str, licensed: str) -> None:
+    built = made(hardware)
+    assert (built.boot_mode, built.architecture, built.licensed) == (boot_mode, architecture, licensed)
+    assert not built.missing and bool(built.licensed) == any("import-image" in note for note in built.notes)
+
+
+def test_disks_in_order_up_to_what_an_instance_takes() -> None:
+    built = made(FULL, disks=26)
+    assert [disk.device for disk in built.disks] == list(DEVICES) and not built.missing
+    assert [disk.staged.number for disk in built.disks] == list(range(26))
+    assert any("26 volumes" in what for what in made(FULL, disks=27).missing)
+    assert any("none of the VM's disks" in what for what in made(FULL, VmPlan("w", "w", root_disk="x")).missing)
+
+
+def test_an_images_name_is_its_content() -> None:
+    spec = ImageSpec(made(FULL), "3-abababab", {})
+    assert spec.name == ImageSpec(made(FULL), "3-abababab", {"Owner": "x"}).name, "tags change nothing"
+    others = [
+        ImageSpec(made({**FULL, "firmware": "bios"}), "3-abababab", {}),
+        ImageSpec(made(FULL, disks=2), "3-abababab", {}),
+        ImageSpec(made(FULL), "3-abababab", {}, salt="drill"),
+    ]
+    assert len({spec.name, *(other.name for other in others)}) == 4
+    long = ImageSpec(made(FULL, name="ü*" * 200), "3-abababab", {})
+    assert len(long.name) <= 128 and long.name.isascii() and "3-abababab" in long.name
+
+
+def kind(name: str, vcpus: int, gib: int, **more: Any) -> InstanceType:
+    usual = InstanceType(name, vcpus, gib * 1024, 4, 28, True, ("legacy-bios", "uefi"), ("x86_64",), True)
+    return replace(usual, **more)
+
+
+def test_the_rule_for_a_type() -> None:
+    types = [
+        kind("m7i.large", 2, 8), kind("c7i.large", 2, 4), kind("r7i.large", 2, 16), kind("m6i.large", 2, 8),
+        kind("c7i.xlarge", 4, 8), kind("c7i.metal", 2, 4, nitro=False), kind("c7x.large", 2, 4, boot_modes=("uefi",)),
+        kind("c7g.large", 2, 4, architectures=("arm64",)),
+    ]
+    families = ("m7i", "c7i", "r7i", "m6i", "c7x", "c7g")
+
+    def best(**more: Any) -> list[str]:
+        built = replace(made({**FULL, "firmware": "bios"}), **more)
+        return [one.name for one in ranked(types, built, families)]
+
+    assert best() == ["c7i.large", "m7i.large", "m6i.large", "r7i.large", "c7i.xlarge"]
+    assert best(memory_mib=5000)[0] == "m7i.large" and best(memory_mib=9000) == ["r7i.large"]
+    assert best(cpus=3) == ["c7i.xlarge"] and best(cpus=8) == []
+    assert best(boot_mode="uefi")[:2] == ["c7i.large", "c7x.large"] and best(architecture="arm64") == ["c7g.large"]
+    many = made(FULL, disks=26)
+    assert kind("t", 2, 4).suits(many) == "" and "27" in kind("t", 2, 4, attachments=26).suits(many)
+
+
+@pytest.mark.parametrize("code", sorted(ec2_errors.CODES))
+def test_each_code_is_a_sentence_with_what_to_do(code: str) -> None:
+    plain = AwsError("AWS refused it", where="RunInstances of VM web", hint="look", again=Again.NEVER, code=code)
+    told = ec2_errors.explained(plain)
+    assert told is not plain and told.code == code and told.hint and told.where == plain.where
+    assert told.what[0].islower() or told.what.startswith(("AWS", "EC2"))
+    assert "\n" not in str(told) and not told.what.endswith(".") and not told.hint.endswith(".")
+
+
+@pytest.mark.parametrize("code", sorted(ec2_errors.STATES))
+def test_each_reason_of_a_dead_instance(code: str) -> None:
+    told = ec2_errors.dead("instance", "i-1", "terminated", code)
+    assert "i-1" in str(told) and told.hint and "tells no more" not in told.what
+
+
+def test_an_unknown_code_stays_as_it_is_and_hostile_words_are_not_shown() -> None:
+    plain = AwsError("AWS refused it", where="x", hint="y", again=Again.NEVER, code="SomethingNew")
+    assert ec2_errors.explained(plain) is plain
+    assert "\x1b" not in str(ec2_errors.dead("instance", "i-1", "terminated", "\x1b[31mServer.Odd"))
+
+
+MESSAGES = [
+    ("ClientError: Disk validation failed [OVF file parsing error: OVA with chunked disk files is not]", "several"),
+    ("ClientError: Disk validation failed [Unsupported VMDK File Format]", "stream-optimised"),
+    ("ClientError: Multiple different grub/menu.lst files found.", "boot loader"),
+    ("The service role vmimport does not exist or does not have sufficient permissions", "role"),
+    ("No bootable partition found.", "partition"),
+    ("ClientError: Footers not identical", "VHD"),
+    ("ClientError: Uncompressed data has an invalid length.", "damaged"),
+    ("The given S3 bucket is not local to the region", "another region"),
+    ("ERROR: Bucket b is not in the eu-west-1 Region, it's in us-east-1", "another region"),
+    ("Invalid S3 source location", "no such object"),
+    ("CLIENT_ERROR : ClientError: Unknown OS / Missing OS files.", "recognise"),
+    ("ClientError: Booter Networking failure/instance not reachable.", "network"),
+    ("FirstBootFailure: This import request failed because the Windows instance failed to boot", "did not start"),
+    ("ClientError: Invalid configuration - Could not read fstab", "fstab"),
+    ("ClientError: BLSC-style GRUB found, but unable to detect default kernel", "kernel"),
+    ("ClientError: Unable to determine kernel version.", "kernel"),
+    ("ClientError: We were unable to read your import's initramfs/initrd to determine what drivers", "initramfs"),
+    ("ClientError: Unsupported configuration - Logical volume group activation failed", "volume group"),
+    ("ClientError: Unsupported configuration - Multiple directories found", "root directories"),
+    ("ClientError: Unsupported kernel version 2.6.9", "kernel"),
+    ("Linux is not supported on the requested instance", "type of instance"),
+    ("File uses unsupported compression algorithm 0", "OVA"),
+    ("Parameter disk-image-size=0 has an invalid format", "format"),
+    ("ClientError: Disk validation failed [something new]", "disk"),
+]
+
+
+@pytest.mark.parametrize(("message", "word"), MESSAGES)
+def test_each_failure_of_vm_import_is_explained(message: str, word: str) -> None:
+    told = import_errors.explain_import("import-ami-1", "deleted", message)
+    assert word in told.what and told.hint and "import-ami-1" in str(told)
+
+
+def test_no_explanation_is_without_a_message_that_brings_it() -> None:
+    brought = {import_errors.explain_import("t", "deleted", message).what for message, _ in MESSAGES}
+    assert brought == {what for _, what, _ in import_errors.MESSAGES}
+    unknown = import_errors.explain_import("t", "deleted", "A new\x1b[31m one")
+    assert "A new" in unknown.what and "\x1b" not in unknown.what and unknown.hint
+
+
+def test_what_an_import_asks_for() -> None:
+    windows = made({**FULL, "guest_id": "windows2019srv_64Guest"}, disks=2)
+    said = ImportSpec("r" * 32, windows, "3-ab", {}, license="BYOL", role="importer").parameters()
+    assert said["Platform"] == "Windows" and said["LicenseType"] == "BYOL" and said["RoleName"] == "importer"
+    assert [each["SnapshotId"] for each in said["DiskContainers"]] == ["snap-0", "snap-1"]
+    raw = ImportSpec("r" * 32, made(FULL), "3-ab", {}, raw=("s3://b/k/0.raw",)).parameters()
+    assert raw["DiskContainers"] == [{"Format": "RAW", "UserBucket": {"S3Bucket": "b", "S3Key": "k/0.raw"}}]
+    assert raw["ClientToken"] == said["ClientToken"] and raw["BootMode"] == "uefi" and "LicenseType" not in raw
+
+
+def test_a_failover_record_is_decoded_or_refused() -> None:
+    import msgspec
+
+    from warmspare.repository.failover import FailoverRecord
+
+    good = FailoverRecord(1, 0, "web", "0" * 32, "started", 3, "a" * 64, "eu-central-1", "register-image", "now")
+    data = msgspec.json.encode(good)
+    assert decode(data, "web", "here") == good
+    for bad in (data[:-1], data.replace(b'"web"', b'"app"'), data.replace(b"started", b"begun"),
+                data.replace(b'"sequence":3', b'"sequence":0'), data.replace(b"0000", b"000g", 1)):  # fmt: skip
+        with pytest.raises(FormatError, match="failover record is damaged"):
+            decode(bad, "web", "here")
