@@ -195,19 +195,24 @@ def test_while_a_sync_is_at_work(rig: Rig) -> None:
 
 @pytest.fixture
 def cut(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Outcome]:
-    """A sync of a changed disk that loses the store after two packs."""
+    """A sync of a changed disk that loses the store after two packs, which are in it before."""
     leave, times = FileUpload.__aexit__, itertools.count()
 
     def interrupted() -> Outcome:
         rig.disk.write_bytes(random.Random(f"cut {next(times)}").randbytes(4 * MIB))
-        left = [2]
+        left, through = [2], [0]
 
         async def leaving(upload: FileUpload, kind: Any, error: Any, trace: Any) -> None:
             if kind is None and "/packs/" in upload._key:
                 if not left[0]:
+                    while through[0] < 2:  # noqa: ASYNC110 (a test's own small wait)
+                        await asyncio.sleep(0.001)
                     await leave(upload, StoreError, StoreError("the store is gone"), None)
                     raise StoreError("the store is gone", retryable=True)
                 left[0] -= 1
+                await leave(upload, kind, error, trace)
+                through[0] += 1
+                return
             await leave(upload, kind, error, trace)
 
         with monkeypatch.context() as patch:
