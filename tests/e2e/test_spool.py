@@ -189,7 +189,7 @@ def test_what_was_sent_is_not_sent_again(rig: Rig, spool: Path) -> None:
         child.wait()
     there = {path.name: path.stat() for path in rig.objects("packs")}
     left = sum(path.stat().st_size for path in held(spool))
-    assert left < 4 * MIB
+    assert left < 4.5 * MIB  # three have arrived, and the last of them may still be in both places
     done = rig.sync("--spool", spool)
     assert done.last("sync.done")["bytes_sent"] < left + 64 * KIB
     kept = {path.name: path.stat() for path in rig.objects("packs") if path.name in there}
