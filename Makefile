@@ -15,7 +15,7 @@ demo: $(RUN)
 	PYTHONPATH=tests $(BIN)/python tests/sitedemo.py
 
 test: $(DEV) lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n 3 --dist loadfile
 
 test-slow: $(DEV)
 	$(BIN)/pytest -m slow --timeout 14400 -s

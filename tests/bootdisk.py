@@ -7,6 +7,7 @@ build folder; a disk takes a second.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import gzip
 import os
@@ -92,12 +93,14 @@ def run(*command: object, cwd: Path | None = None, data: bytes | None = None) ->
 def _unpacked(package: str) -> Path:
     """The files of one of Debian's packages, downloaded once."""
     home = _BUILD / package
-    if not home.is_dir():
-        with tempfile.TemporaryDirectory(dir=_make(_BUILD)) as folder:
-            run("apt-get", "download", "-q", package, cwd=Path(folder))
-            (deb,) = Path(folder).glob("*.deb")
-            run("dpkg-deb", "-x", deb, Path(folder) / "files")
-            (Path(folder) / "files").rename(home)
+    with (_make(_BUILD) / "lock").open("w") as lock:  # others may want it at the same time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not home.is_dir():
+            with tempfile.TemporaryDirectory(dir=_BUILD) as folder:
+                run("apt-get", "download", "-q", package, cwd=Path(folder))
+                (deb,) = Path(folder).glob("*.deb")
+                run("dpkg-deb", "-x", deb, Path(folder) / "files")
+                (Path(folder) / "files").rename(home)
     return home
 
 
