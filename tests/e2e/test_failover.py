@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 import recoverworld
+import warmspare
 from ec2front import Refused, Request
 from recoverworld import SETTINGS, World, hardware
 from rig import MIB, command
@@ -365,7 +366,8 @@ def test_killed_at_a_request_it_is_run_again(lost: World, number: int, after: bo
     plan = three(lost)
     lost.front.kill = (number, after)
     arguments = ["failover", "--plan", str(plan), "--all", "--repo", str(lost.repo)]
-    process = subprocess.Popen([sys.executable, "-m", "warmspare", *arguments], env={**os.environ, "PYTHONPATH": "src"})
+    environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
+    process = subprocess.Popen([sys.executable, "-m", "warmspare", *arguments], env=environment, cwd=lost.home)
     lost.front.victim.set_result(process.pid)
     assert process.wait(120) == -signal.SIGKILL
     lost.front.kill = None

@@ -83,13 +83,13 @@ def run_help(name: str) -> str:
     ).stdout
 
 
-def test_names_of_disks(tmp_path: Path) -> None:
+def test_names_of_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert split_disk("/a/b.raw") == ("b.raw", "/a/b.raw")
     assert split_disk("sys=/a/b.raw") == ("sys", "/a/b.raw")
     assert split_disk("/a/x=y.raw") == ("x=y.raw", "/a/x=y.raw")
     odd = tmp_path / "k=v"
     odd.write_text("")
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert split_disk("k=v") == ("k=v", "k=v")
     assert split_disk("k=w") == ("k", "w")
 
