@@ -166,7 +166,7 @@ FAILURES = [
     ("bios", _no_boot_code, 10, "the serial port stayed silent"),
     ("bios", _no_table, 90, "nothing to boot"),
     ("bios", _wrong_root, 120, "Gave up waiting for root"),
-    ("uefi", _other_loader, 120, "finds no boot loader"),
+    ("uefi", _other_loader, 120, "the firmware finds no"),  # nothing to boot, or no boot loader: what it says first
 ]
 
 

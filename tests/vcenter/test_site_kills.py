@@ -76,6 +76,7 @@ def test_two_schedulers_at_once(tmp_path: Path) -> None:
     with site_rig(tmp_path) as rig:
         vm = rig.add("dc02", [20 * MIB])
         vm.scribble(rng, pieces=60)
+        rig.standin.script("latency 1500")  # so that neither is done before the other begins
         for _ in range(3):
             began = time.monotonic()
             both = [start(rig, "dc02") for _ in range(2)]
