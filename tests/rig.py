@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import io
@@ -12,12 +13,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from standin import Standin
 from warmspare.cli.main import run
+from warmspare.errors import StoreError
 from warmspare.format import point
 from warmspare.store import layout
+from warmspare.store.staging import FileUpload
+
+if TYPE_CHECKING:  # the demo uses this too, where there is no pytest
+    import pytest
 
 KIB, MIB = 1 << 10, 1 << 20
 Event = dict[str, Any]
@@ -156,6 +162,29 @@ class VddkRig(Rig):
             return call()
         finally:
             self.more = kept
+
+
+def losing_the_store(rig: Rig, monkeypatch: pytest.MonkeyPatch, packs: int) -> Outcome:
+    """Sync, and lose the store after so many packs; those that go up beside the first that fails are in it before."""
+    leave = FileUpload.__aexit__
+    left, through = [packs], [0]
+
+    async def leaving(upload: FileUpload, kind: Any, error: Any, trace: Any) -> None:
+        if kind is None and "/packs/" in upload._key:
+            if not left[0]:
+                while through[0] < packs:  # noqa: ASYNC110 (a test's own small wait)
+                    await asyncio.sleep(0.001)
+                await leave(upload, StoreError, StoreError("the store is gone"), None)
+                raise StoreError("the store is gone", retryable=True)
+            left[0] -= 1
+            await leave(upload, kind, error, trace)
+            through[0] += 1
+            return
+        await leave(upload, kind, error, trace)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileUpload, "__aexit__", leaving)
+        return rig.sync(code=4)
 
 
 def fingerprint(root: Path) -> dict[str, str]:

@@ -12,19 +12,16 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import warmspare.sync.upload
-from rig import MIB, Outcome, Rig, command, flip, same, scribble
+from rig import MIB, Outcome, Rig, command, flip, losing_the_store, same, scribble
 from servers import S3Place
-from warmspare.errors import StoreError
 from warmspare.repository.chain import Repository
 from warmspare.store import layout
 from warmspare.store.lease import Lease
 from warmspare.store.opening import open_store
-from warmspare.store.staging import FileUpload
 
 DAY_S = 86400
 RUN = "f" * 32
@@ -196,28 +193,11 @@ def test_while_a_sync_is_at_work(rig: Rig) -> None:
 @pytest.fixture
 def cut(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Outcome]:
     """A sync of a changed disk that loses the store after two packs, which are in it before."""
-    leave, times = FileUpload.__aexit__, itertools.count()
+    times = itertools.count()
 
     def interrupted() -> Outcome:
         rig.disk.write_bytes(random.Random(f"cut {next(times)}").randbytes(4 * MIB))
-        left, through = [2], [0]
-
-        async def leaving(upload: FileUpload, kind: Any, error: Any, trace: Any) -> None:
-            if kind is None and "/packs/" in upload._key:
-                if not left[0]:
-                    while through[0] < 2:  # noqa: ASYNC110 (a test's own small wait)
-                        await asyncio.sleep(0.001)
-                    await leave(upload, StoreError, StoreError("the store is gone"), None)
-                    raise StoreError("the store is gone", retryable=True)
-                left[0] -= 1
-                await leave(upload, kind, error, trace)
-                through[0] += 1
-                return
-            await leave(upload, kind, error, trace)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(FileUpload, "__aexit__", leaving)
-            return rig.sync(code=4)
+        return losing_the_store(rig, monkeypatch, 2)
 
     return interrupted
 

@@ -3,13 +3,11 @@ changed since; what turns out to be no use is removed; and nothing that is publi
 
 from __future__ import annotations
 
-import asyncio
 import random
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import warmspare.sync.upload
-from rig import KIB, MIB, Outcome, Rig, same, scribble
+from rig import KIB, MIB, Outcome, Rig, losing_the_store, same, scribble
 from warmspare.errors import StoreError
 from warmspare.format.manifest import ManifestReader, PackRef
 from warmspare.store import layout
-from warmspare.store.staging import FileUpload
 from warmspare.sync.filter import Filtered
 from warmspare.sync.resume import Resume
 from warmspare.sync.sent import SentFrame, SentLog, frames_of, packs_of
@@ -38,30 +35,8 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
 
 @pytest.fixture
 def cut(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Outcome]:
-    """Sync, and lose the store after so many packs; those that go up beside the first that fails are in it before."""
-    leave = FileUpload.__aexit__
-
-    def interrupted(packs: int) -> Outcome:
-        left, through = [packs], [0]
-
-        async def leaving(upload: FileUpload, kind: Any, error: Any, trace: Any) -> None:
-            if kind is None and "/packs/" in upload._key:
-                if not left[0]:
-                    while through[0] < packs:  # noqa: ASYNC110 (a test's own small wait)
-                        await asyncio.sleep(0.001)
-                    await leave(upload, StoreError, StoreError("the store is gone"), None)
-                    raise StoreError("the store is gone", retryable=True)
-                left[0] -= 1
-                await leave(upload, kind, error, trace)
-                through[0] += 1
-                return
-            await leave(upload, kind, error, trace)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(FileUpload, "__aexit__", leaving)
-            return rig.sync(code=4)
-
-    return interrupted
+    """Sync, and lose the store after so many packs."""
+    return lambda packs: losing_the_store(rig, monkeypatch, packs)
 
 
 def exact(rig: Rig) -> None:

@@ -26,10 +26,7 @@ def apply(
         typer.Option("--at", metavar="POINT", help="A restore point by number or label; the newest otherwise."),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Stay, and apply each new restore point.")] = False,
-    state: Annotated[
-        Path | None,
-        typer.Option("--state", metavar="DIR", help="Where the replica's state is kept (default: beside it)."),
-    ] = None,
+    state: options.ReplicaState = None,
     initialize: Annotated[
         bool, typer.Option("--initialize", help="Overwrite a block device that holds no replica yet.")
     ] = False,

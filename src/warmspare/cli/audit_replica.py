@@ -32,10 +32,7 @@ def replica(
     threads: Annotated[
         int, typer.Option("--threads", metavar="N", min=0, max=64, help="How many hash (default: one a core).")
     ] = 0,
-    state: Annotated[
-        Path | None,
-        typer.Option("--state", metavar="DIR", help="Where the replica's state is kept (default: beside it)."),
-    ] = None,
+    state: options.ReplicaState = None,
     reports: Reports = None,
     html: Html = None,
     endpoint_url: options.Endpoint = None,

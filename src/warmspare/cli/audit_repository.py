@@ -36,9 +36,7 @@ def seen_before(against: list[Path] | None, reports: Path | None, uri: str, vm: 
 
 def repository(
     repo: options.Repo,
-    vm: Annotated[
-        str | None, typer.Option("--vm", metavar="NAME", help="Only this VM; otherwise all there are.")
-    ] = None,
+    vm: options.OneVm = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Download everything and hash every block of every restore point.")
     ] = False,

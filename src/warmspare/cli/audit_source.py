@@ -46,17 +46,9 @@ def source(
             help="Disk images or devices, as they are given to sync. None: the VMs of the configuration.",
         ),
     ] = None,
-    vm: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--vm", metavar="NAME", help="What the VM is called in the repository; without disks, in the configuration."
-        ),
-    ] = None,
+    vm: options.Vms = None,
     all_vms: Annotated[bool, typer.Option("--all", help="Every VM of the configuration, one after the other.")] = False,
-    repo: Annotated[
-        str | None,
-        typer.Option("--repo", metavar="URI", help="For disks: s3://BUCKET/PREFIX, file:///PATH or a path."),
-    ] = None,
+    repo: options.DisksRepo = None,
     config: options.Config = None,
     extents: Annotated[
         list[Path] | None,
@@ -67,16 +59,11 @@ def source(
             "is not judged. Once a disk, in order.",
         ),
     ] = None,
-    vddk: Annotated[
-        Path | None,
-        typer.Option("--vddk", metavar="DIR", help="VMware's VDDK, unpacked: reads the disks given as vddk:///PATH."),
-    ] = None,
+    vddk: options.Vddk = None,
     sample: Sample = None,
     full: Annotated[bool, typer.Option("--full", help="Judge all blocks (the default).")] = False,
     repair: Repair = False,
-    state: Annotated[
-        Path | None, typer.Option("--state", metavar="DIR", help="Where the sender keeps its local state.")
-    ] = None,
+    state: options.SenderState = None,
     limit: options.Limit = None,
     reports: Reports = None,
     html: Html = None,

@@ -20,9 +20,7 @@ def copy(
     destination: Annotated[
         str, typer.Option("--to", metavar="URI", help="The one to copy to; made if nothing is there.")
     ],
-    vm: Annotated[
-        str | None, typer.Option("--vm", metavar="NAME", help="Only this VM; otherwise all there are.")
-    ] = None,
+    vm: options.OneVm = None,
     limit: options.Limit = None,
     endpoint_url: Annotated[
         str | None,

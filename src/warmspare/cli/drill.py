@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 def drill(
     vm: options.Vm,
-    replica: Annotated[
-        Path,
-        typer.Option("--replica", metavar="PATH", help="The replica: as `apply --to` made it. It is only read."),
-    ],
+    replica: options.HeldReplica,
     expect: Annotated[
         str | None, typer.Option("--expect", metavar="TEXT", help="A text that must come on the serial port.")
     ] = None,
@@ -31,9 +28,7 @@ def drill(
         Path | None,
         typer.Option("--evidence", metavar="DIR", help="A new folder for the evidence (default: below the state's)."),
     ] = None,
-    firmware: Annotated[
-        str | None, typer.Option("--firmware", metavar="KIND", help="bios or uefi (default: as the VM has).")
-    ] = None,
+    firmware: options.Firmware = None,
     controller: Annotated[
         str | None,
         typer.Option("--controller", metavar="KIND", help="Where the disks hang: nvme (as in EC2), pvscsi, …"),
@@ -44,12 +39,8 @@ def drill(
     hashed: Annotated[
         bool, typer.Option("--hash", help="Read and hash the whole replica before and after, too.")
     ] = False,
-    repo: Annotated[
-        str | None, typer.Option("--repo", metavar="URI", help="The repository, if not where the replica came from.")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option("--state", metavar="DIR", help="Where the replica's state is (default: beside it).")
-    ] = None,
+    repo: options.HeldRepo = None,
+    state: options.ReplicaState = None,
     endpoint_url: options.Endpoint = None,
     json: options.Json = False,
     debug: options.Debug = False,

@@ -12,6 +12,36 @@ Vm = Annotated[str, typer.Option("--vm", metavar="NAME", help="What the VM is ca
 Repo = Annotated[
     str, typer.Option("--repo", metavar="URI", help="The repository: s3://BUCKET/PREFIX, file:///PATH or a path.")
 ]
+Vms = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vm", metavar="NAME", help="What the VM is called in the repository; without disks, in the configuration."
+    ),
+]
+OneVm = Annotated[str | None, typer.Option("--vm", metavar="NAME", help="Only this VM; otherwise all there are.")]
+DisksRepo = Annotated[
+    str | None, typer.Option("--repo", metavar="URI", help="For disks: s3://BUCKET/PREFIX, file:///PATH or a path.")
+]
+Vddk = Annotated[
+    Path | None,
+    typer.Option("--vddk", metavar="DIR", help="VMware's VDDK, unpacked: reads the disks given as vddk:///PATH."),
+]
+SenderState = Annotated[
+    Path | None, typer.Option("--state", metavar="DIR", help="Where the sender keeps its local state.")
+]
+ReplicaState = Annotated[
+    Path | None,
+    typer.Option("--state", metavar="DIR", help="Where the replica's state is kept (default: beside it)."),
+]
+HeldReplica = Annotated[
+    Path, typer.Option("--replica", metavar="PATH", help="The replica: as `apply --to` made it. It is only read.")
+]
+HeldRepo = Annotated[
+    str | None, typer.Option("--repo", metavar="URI", help="The repository, if not where the replica came from.")
+]
+Firmware = Annotated[
+    str | None, typer.Option("--firmware", metavar="KIND", help="bios or uefi (default: as the VM has).")
+]
 Endpoint = Annotated[
     str | None,
     typer.Option("--endpoint-url", metavar="URL", help="The S3 server, where it is not Amazon's own."),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from warmspare.cli import options
 
@@ -15,9 +13,7 @@ if TYPE_CHECKING:
 
 def points(
     repo: options.Repo,
-    vm: Annotated[
-        str | None, typer.Option("--vm", metavar="NAME", help="Only this VM; otherwise all there are.")
-    ] = None,
+    vm: options.OneVm = None,
     endpoint_url: options.Endpoint = None,
     json: options.Json = False,
     debug: options.Debug = False,

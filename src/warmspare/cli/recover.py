@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -25,19 +24,10 @@ def _root() -> None:
 @app.command("check")
 def check(
     vm: options.Vm,
-    replica: Annotated[
-        Path,
-        typer.Option("--replica", metavar="PATH", help="The replica: as `apply --to` made it. It is only read."),
-    ],
-    firmware: Annotated[
-        str | None, typer.Option("--firmware", metavar="KIND", help="bios or uefi (default: as the VM has).")
-    ] = None,
-    repo: Annotated[
-        str | None, typer.Option("--repo", metavar="URI", help="The repository, if not where the replica came from.")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option("--state", metavar="DIR", help="Where the replica's state is (default: beside it).")
-    ] = None,
+    replica: options.HeldReplica,
+    firmware: options.Firmware = None,
+    repo: options.HeldRepo = None,
+    state: options.ReplicaState = None,
     endpoint_url: options.Endpoint = None,
     json: options.Json = False,
     debug: options.Debug = False,

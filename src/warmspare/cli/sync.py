@@ -34,17 +34,9 @@ def sync(
             "None: the VMs of the configuration.",
         ),
     ] = None,
-    vm: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--vm", metavar="NAME", help="What the VM is called in the repository; without disks, in the configuration."
-        ),
-    ] = None,
+    vm: options.Vms = None,
     all_vms: Annotated[bool, typer.Option("--all", help="Every VM of the configuration.")] = False,
-    repo: Annotated[
-        str | None,
-        typer.Option("--repo", metavar="URI", help="For disks: s3://BUCKET/PREFIX, file:///PATH or a path."),
-    ] = None,
+    repo: options.DisksRepo = None,
     config: options.Config = None,
     extents: Annotated[
         list[Path] | None,
@@ -54,16 +46,11 @@ def sync(
             help="Lines of `offset length` in bytes: the only areas that may have changed. Once a disk, in order.",
         ),
     ] = None,
-    state: Annotated[
-        Path | None, typer.Option("--state", metavar="DIR", help="Where the sender keeps its local state.")
-    ] = None,
+    state: options.SenderState = None,
     level: Annotated[
         str, typer.Option("--level", metavar="N|auto", help="zstd level 1 to 9, or follow the bottleneck.")
     ] = "",
-    vddk: Annotated[
-        Path | None,
-        typer.Option("--vddk", metavar="DIR", help="VMware's VDDK, unpacked: reads the disks given as vddk:///PATH."),
-    ] = None,
+    vddk: options.Vddk = None,
     limit: options.Limit = None,
     spool: Annotated[
         Path | None, typer.Option("--spool", metavar="DIR", help="Where what was read waits for a thin link.")

@@ -14,12 +14,13 @@ import crc32c
 
 from warmspare.errors import FormatError, StoreError
 from warmspare.format import point
-from warmspare.format.manifest import ManifestReader, PackRef
+from warmspare.format.manifest import PackRef
 from warmspare.format.point import ObjectRef, RestorePoint
 from warmspare.state.files import local_io
 from warmspare.store import layout
 from warmspare.store.base import PART_BYTES, Store
 from warmspare.store.threads import in_thread
+from warmspare.sync.carry import opened
 from warmspare.sync.journal import Journal, RunRecord
 from warmspare.sync.spool import Spool
 from warmspare.sync.unfinished import standing
@@ -110,14 +111,7 @@ async def complete(store: Store, vm: str, journal: Journal, spool: Spool | None,
 def _packs(journal: Journal, record: RestorePoint) -> list[PackRef]:
     """Every pack that the manifests in the journal name."""
     found: dict[tuple[bytes, int], PackRef] = {}
-    for index, disk in enumerate(record.disks):
-        path = journal.manifest_path(index)
-        with local_io(WHAT, path), path.open("rb") as file:
-
-            def read(at: int, size: int, file=file) -> bytes:  # type: ignore[no-untyped-def]
-                file.seek(at)
-                return bytes(file.read(size))
-
-            for pack in ManifestReader(read, disk.manifest.bytes, str(path)).packs:
-                found[pack.run, pack.number] = pack
+    for index in range(len(record.disks)):
+        with opened(journal.manifest_path(index)) as manifest:
+            found |= {(pack.run, pack.number): pack for pack in manifest.packs}
     return list(found.values())
