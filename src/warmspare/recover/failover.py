@@ -9,7 +9,6 @@ was cut off anywhere is run again, from any host, and finds what it made.
 from __future__ import annotations
 
 import asyncio
-import datetime
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -18,15 +17,14 @@ from typing import TypeVar
 
 from warmspare.errors import ConfigError, RecoverError, WarmspareError
 from warmspare.observe.events import Events
-from warmspare.recover.aws_errors import AwsError
+from warmspare.recover.chosen import Chosen, choose
 from warmspare.recover.ec2 import Ec2
 from warmspare.recover.image import Images, ImageSpec
 from warmspare.recover.importing import Imports, ImportSpec
-from warmspare.recover.launch import Instance, InstanceSpec, Launcher, no_room
+from warmspare.recover.launch import Instance, InstanceSpec, Launcher
 from warmspare.recover.machine import Machine, machine
 from warmspare.recover.plan import VmPlan
 from warmspare.recover.preflight import Preflight
-from warmspare.recover.staged import StagedPoint, newest_usable, staged_points
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover import FailoverJournal, read_journal
 
@@ -116,15 +114,8 @@ class Failover:
     async def _prepare(self, plan: VmPlan, at: str | None, preflight: Preflight) -> Prepared:
         vm = await self._repository.vm_called(plan.vm)
         journal = await read_journal(self._repository, vm)
-        staged = await self._staged(vm, at, journal)
-        point = await self._repository.load(vm, staged.id.sequence)
-        if point.id != staged.id:
-            raise RecoverError(
-                f"what is staged of VM {vm!r} is restore point {staged.id.label}, and the repository has "
-                f"{point.id.label} under that number",
-                where=self._repository.store.uri,
-                hint="the repository was rolled back or replaced; docs/failures.md",
-            )
+        chosen = await self._chosen(vm, at, journal)
+        staged, point = chosen.staged, chosen.point
         built = machine(point.record, staged, plan)
         types, missing = await preflight.look(built, plan)
         for note in built.notes:
@@ -145,36 +136,19 @@ class Failover:
         lacking = (*built.missing, *missing)
         return Prepared(plan, built, point, journal, tuple(types), lacking, tags, found)
 
-    async def _staged(self, vm: str, at: str | None, journal: FailoverJournal) -> StagedPoint:
-        """The staged point to take, and a word about it."""
-        points = await staged_points(self._ec2.aws, self._repository.id, vm)
+    async def _chosen(self, vm: str, at: str | None, journal: FailoverJournal) -> Chosen:
+        """The restore point to take, and a word about it."""
         wanted = await self._repository.resolve(vm, at) if at is not None else None
-        record = journal.record
-        if record is not None and record.holds:
-            if wanted not in (None, record.sequence):
-                raise ConfigError(
-                    f"a failover of VM {vm!r} to restore point {record.point.label} is under way",
-                    hint="go on with it without --at, or clear it with `warmspare failback-done`",
-                )
-            chosen = next((one for one in points if one.usable and one.id == record.point), None)
-            wanted = record.sequence
-        elif wanted is not None:
-            chosen = next((one for one in points if one.usable and one.id.sequence == wanted), None)
-        else:
-            chosen = newest_usable(points)
-        if chosen is None:
-            has = [one.id.label for one in points if one.usable]
-            which = f"restore point {wanted} of VM {vm!r}" if wanted is not None else f"no restore point of VM {vm!r}"
-            raise RecoverError(
-                f"{which} is{' not' if wanted is not None else ''} staged and completed in "
-                f"{await self._ec2.aws.region()}" + (f"; usable are {', '.join(has)}" if has else ""),
-                where=self._repository.store.uri,
-                hint="stage it with `warmspare stage`, or name another region or point",
+        under_way = journal.record.point if journal.record and journal.record.holds else None
+        if under_way is not None and wanted not in (None, under_way.sequence):
+            raise ConfigError(
+                f"a failover of VM {vm!r} to restore point {under_way.label} is under way",
+                hint="go on with it without --at, or clear it with `warmspare failback-done`",
             )
-        newer = await self._repository.sequences(vm, after=chosen.id.sequence)
+        chosen = await choose(self._repository, self._ec2.aws, vm, wanted, exactly=under_way)
         self._events.emit(
-            "failover.point", vm=vm, point=chosen.id.label, created=chosen.created,
-            age_seconds=round(_age_s(chosen.created)), newer_unstaged=newer,
+            "failover.point", vm=vm, point=chosen.point.id.label, created=chosen.staged.created,
+            age_seconds=round(chosen.age_s), newer_unstaged=chosen.newer,
         )  # fmt: skip
         return chosen
 
@@ -244,18 +218,16 @@ class Failover:
         """Start it as the first type that AWS has room for. Which is tried is noted before: a run after this one must
         not begin with another, for both may then be had."""
         assert one.journal.record is not None
-        tried = one.journal.record.id_of("launching")
-        types = [tried, *(name for name in one.types if name != tried)] if tried else list(one.types)
-        for name in types:
-            await one.journal.note("launching", name)
-            try:
-                return await self._launcher.start(spec, name)
-            except AwsError as error:
-                if not no_room(error) or name == types[-1]:
-                    raise
-                message = f"AWS has no {name} for it now; another type is tried"
+        before = one.journal.record.id_of("launching")
+        types = [before, *(name for name in one.types if name != before)] if before else list(one.types)
+
+        async def trying(name: str, refused: str) -> None:
+            if refused:
+                message = f"AWS has no {refused} for it now; another type is tried"
                 self._events.emit("failover.note", vm=one.machine.vm_name, message=message)
-        raise AssertionError("there is a type, or it would be missing")
+            await one.journal.note("launching", name)
+
+        return await self._launcher.start_first(spec, types, trying)
 
     def _step(self, one: Prepared, step: str, identity: str, began: float) -> None:
         self._events.emit(
@@ -269,11 +241,6 @@ class Failover:
         if one.plan.via == "import-image":
             return f"import an image ({how}) of {', '.join(one.plan.import_from) or disks}"
         return f"register the image {one.image.name!r} ({how}) of {disks}"
-
-
-def _age_s(created: str) -> float:
-    made = datetime.datetime.fromisoformat(created)
-    return max(0.0, (datetime.datetime.now(datetime.UTC) - made).total_seconds())
 
 
 async def _all(makers: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,9 @@ from warmspare.recover.plan import Volumes
 
 GONE = ("shutting-down", "terminated")
 TERMINATED_S = 600.0
+
+Trying = Callable[[str, str], Awaitable[None]]
+"""Hears which type is tried next, and which AWS had no room for just now ("" for none)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +81,6 @@ class InstanceSpec:
         return out
 
 
-def no_room(error: AwsError) -> bool:
-    """Whether another instance type may do where this one failed."""
-    return error.code in NO_CAPACITY
-
-
 def _interface(number: int, card: Card) -> Json:
     out: Json = {"DeviceIndex": number, "SubnetId": card.subnet, "DeleteOnTermination": True}
     if card.security_groups:
@@ -111,6 +110,20 @@ class Instance:
         return self.state in GONE
 
 
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """AWS's two status checks of an instance; "" until it is shown. system: `ok` if the host is well. guest: `ok` if
+    the guest answers on its network card."""
+
+    state: str = ""
+    system: str = ""
+    guest: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.system == self.guest == "ok"
+
+
 class Launcher:
     """Instances of one account in one region."""
 
@@ -129,11 +142,25 @@ class Launcher:
         return min(found, key=lambda instance: instance.gone, default=None)
 
     async def start(self, spec: InstanceSpec, instance_type: str) -> Instance:
-        """Start it, or find the one that was started with the same run and type. AwsError, `no_room` of which says
-        whether another type may do. A cancel may leave an instance, which `find` or the same call finds."""
+        """Start it, or find the one that was started with the same run and type. AwsError. A cancel may leave an
+        instance, which `find` or the same call finds."""
         about = f"{spec.about} as {instance_type}"
         answer = await self._ec2.ask("run_instances", about=about, **spec.parameters(instance_type))
         return _parse(answer["Instances"][0])
+
+    async def start_first(self, spec: InstanceSpec, instance_types: Sequence[str], trying: Trying) -> Instance:
+        """Start it as the first of the types that AWS has room for. trying: awaited before each. AwsError of the last;
+        a cancel as with `start`."""
+        refused = ""
+        for name in instance_types:
+            await trying(name, refused)
+            try:
+                return await self.start(spec, name)
+            except AwsError as error:
+                if error.code not in NO_CAPACITY or name == instance_types[-1]:
+                    raise
+                refused = name
+        raise AssertionError("there is a type to try")
 
     async def get(self, instance_id: str) -> Instance | None:
         """By its ID; None if EC2 does not show it (yet). AwsError."""
@@ -157,6 +184,21 @@ class Launcher:
         what = f"the instance does not run after {most_s:.0f} s"
         return await self._ec2.until(look, most_s=max(most_s, UNSEEN_S), what=what, where=instance_id)
 
+    async def checks(self, instance_id: str) -> Checks:
+        """What AWS's status checks say now. AwsError."""
+        try:
+            answer = await self._ec2.ask(
+                "describe_instance_status", about=instance_id, IncludeAllInstances=True, InstanceIds=[instance_id]
+            )
+        except AwsError as error:
+            if error.code != "InvalidInstanceID.NotFound":  # not shown yet
+                raise
+            return Checks()
+        for item in answer.get("InstanceStatuses", []):
+            system, guest = (item.get(kind, {}).get("Status", "") for kind in ("SystemStatus", "InstanceStatus"))
+            return Checks(item.get("InstanceState", {}).get("Name", ""), system, guest)
+        return Checks()
+
     async def checked(self, instance_id: str, *, most_s: float) -> None:
         """Return once both of AWS's status checks pass. RecoverError after most_s; AwsError.
 
@@ -164,21 +206,10 @@ class Launcher:
         """
 
         async def look() -> bool | None:
-            try:
-                answer = await self._ec2.ask(
-                    "describe_instance_status", about=instance_id, IncludeAllInstances=True, InstanceIds=[instance_id]
-                )
-            except AwsError as error:
-                if error.code != "InvalidInstanceID.NotFound":  # not shown yet
-                    raise
-                return None
-            for item in answer.get("InstanceStatuses", []):
-                state = item.get("InstanceState", {}).get("Name", "")
-                if state in (*GONE, "stopping", "stopped"):
-                    raise dead("instance", instance_id, state, "")
-                if all(item.get(kind, {}).get("Status") == "ok" for kind in ("InstanceStatus", "SystemStatus")):
-                    return True
-            return None
+            checks = await self.checks(instance_id)
+            if checks.state in (*GONE, "stopping", "stopped"):
+                raise dead("instance", instance_id, checks.state, "")
+            return True if checks.passed else None
 
         what = f"the instance runs and does not pass its status checks after {most_s:.0f} s"
         try:
