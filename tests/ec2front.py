@@ -59,14 +59,16 @@ class Request:
 @dataclass
 class Front:
     """refuse: asked before each request, a code to refuse it with. lose: asked after it was carried out, whether its
-    answer is lost. hide: how many listings do not show a thing that was just made. impaired: no instance passes its
-    status checks. kill: at which request `victim` is killed, and whether after it was carried out."""
+    answer is lost. hide: how many listings do not show a thing that was just made. checks: what both status checks say,
+    in turn, the last from then on; without any they pass. console: what the serial port has said, in the same way.
+    kill: at which request `victim` is killed, and whether after it was carried out."""
 
     behind: str
     refuse: Callable[[Request], Refused | None] = lambda request: None
     lose: Callable[[Request], bool] = lambda request: False
     hide: int = 0
-    impaired: bool = False
+    checks: list[str] = field(default_factory=list)
+    console: list[str] = field(default_factory=list)
     kill: tuple[int, bool] | None = None
     import_messages: list[tuple[str, str, str]] = field(default_factory=list)  # (status, message, progress) in turn
     requests: list[Request] = field(default_factory=list)
@@ -220,14 +222,24 @@ class Front:
         return 200, ElementTree.tostring(answer)
 
     def _DescribeImages(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        status, raw = self._shown(self._forward(body, headers))
-        root = ElementTree.fromstring(raw)
-        for listed in root.iter():  # moto is shared with other tests: only images that were made here are here
-            for item in list(listed):
-                image = item.findtext("{*}imageId")
-                if image is not None and image not in self.images:
-                    listed.remove(item)
-        return status, ElementTree.tostring(root)
+        if request.parameters.get("Owners") != ["self"]:
+            self.breaches.append("images of others were asked for")
+        items = ""
+        for image_id, said in self.images.items():
+            tags = {tag["Key"]: tag["Value"] for each in said.get("TagSpecifications", []) for tag in each["Tags"]}
+            of = {"image-id": image_id, "name": said["Name"], **{f"tag:{key}": value for key, value in tags.items()}}
+            if not all(of.get(each["Name"]) in each["Values"] for each in request.parameters.get("Filters", [])):
+                continue
+            mappings = "".join(
+                f"<item><deviceName>{each['DeviceName']}</deviceName><ebs><snapshotId>{each['Ebs']['SnapshotId']}"
+                "</snapshotId></ebs></item>" for each in said["BlockDeviceMappings"]
+            )  # fmt: skip
+            items += (
+                f"<item><imageId>{image_id}</imageId><name>{escape(said['Name'])}</name><imageState>available"
+                f"</imageState><rootDeviceName>{said.get('RootDeviceName', '/dev/sda1')}</rootDeviceName>"
+                f"<blockDeviceMapping>{mappings}</blockDeviceMapping><tagSet>{_tag_set(tags)}</tagSet></item>"
+            )
+        return self._shown((200, _xml("DescribeImages", f"<imagesSet>{items}</imagesSet>")))
 
     def _DescribeInstanceTypes(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         key = json.dumps([request.action, request.parameters], sort_keys=True)
@@ -238,7 +250,8 @@ class Front:
     _DescribeInstanceTypeOfferings = _DescribeInstanceTypes
 
     def _DeregisterImage(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        self.images.pop(request.parameters["ImageId"], None)
+        if self.images.pop(request.parameters["ImageId"], None) is None:
+            raise Refused("InvalidAMIID.Unavailable")
         return self._forward(body, headers)
 
     def _CreateTags(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
@@ -267,9 +280,13 @@ class Front:
                 assert instance
                 self.instances[instance] = said
                 self._new(instance)
+                ends = {each["DeviceName"]: each["Ebs"]["DeleteOnTermination"] for each in said["BlockDeviceMappings"]}
                 for number, each in enumerate(image["BlockDeviceMappings"]):
                     digest = hashlib.sha256(f"{instance} {number}".encode()).hexdigest()
-                    self.volumes[f"vol-{digest[:17]}"] = {**each, "instance": instance, "tags": request.tags("volume")}
+                    self.volumes[f"vol-{digest[:17]}"] = {
+                        **each, "instance": instance, "tags": request.tags("volume"),
+                        "ends": ends.get(each["DeviceName"], each["Ebs"].get("DeleteOnTermination", True)),
+                    }  # fmt: skip
             return status, raw
 
         return self._once(request, make)
@@ -277,10 +294,31 @@ class Front:
     def _DescribeInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         return self._shown(self._forward(body, headers))
 
+    def _TerminateInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        gone = request.parameters["InstanceIds"]
+        status, raw = self._forward(body, headers)
+        if status == 200:
+            kept = {key: each for key, each in self.volumes.items() if each["instance"] not in gone or not each["ends"]}
+            self.volumes = kept
+        elif set(gone) <= self.instances.keys():  # ended before: AWS says yes again, moto does not
+            return 200, _xml("TerminateInstances", "<instancesSet/>")
+        return status, raw
+
     def _DescribeInstanceStatus(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         status, raw = self._forward(body, headers)
-        assert not self.impaired or b">ok<" in raw
-        return status, raw.replace(b">ok<", b">impaired<") if self.impaired else raw
+        if self.checks:
+            assert b">ok<" in raw or status != 200 or b">running<" not in raw
+            now = self.checks.pop(0) if len(self.checks) > 1 else self.checks[0]
+            raw = raw.replace(b">ok<", f">{now}<".encode())
+        return status, raw
+
+    def _GetConsoleOutput(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        if request.parameters.get("Latest") is not True:
+            self.breaches.append("output of the console was asked for that is up to an hour old")
+        said = (self.console.pop(0) if len(self.console) > 1 else self.console[0]) if self.console else ""
+        inner = f"<instanceId>{request.parameters['InstanceId']}</instanceId>"
+        output = base64.b64encode(said.encode()).decode()
+        return 200, _xml("GetConsoleOutput", inner + (f"<output>{output}</output>" if output else ""))
 
     def _GetConsoleScreenshot(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         picture = base64.b64encode(b"\xff\xd8\xff a screen").decode()
@@ -349,6 +387,12 @@ class Front:
 
 def _xml(action: str, inner: str) -> bytes:
     return f"<{action}Response xmlns='{NS}'><requestId>1</requestId>{inner}</{action}Response>".encode()
+
+
+def _tag_set(tags: dict[str, str]) -> str:
+    return "".join(
+        f"<item><key>{escape(key)}</key><value>{escape(value)}</value></item>" for key, value in tags.items()
+    )
 
 
 def _error(error: Refused) -> tuple[int, bytes]:

@@ -493,11 +493,11 @@ def test_an_instance_that_was_ended_is_not_started_again_in_silence(lost: World)
 def test_a_guest_that_never_passes_its_status_checks(lost: World) -> None:
     world = lost
     plan = world.write_plan(three(world).read_text().replace("[defaults]", '[defaults]\nready_within = "1s"'))
-    world.front.impaired = True
+    world.front.checks = ["impaired"]
     with pytest.raises(RecoverError, match="does not pass its status checks after 1 s") as caught:
         world.run(plan)
     assert "screenshot" in str(caught.value) and list(live(world)) == ["db"]
-    world.front.impaired = False
+    world.front.checks = []
     world.run(plan)
     demand_one_each(world)
 

@@ -1,8 +1,7 @@
-"""Failing over by VM Import, and the parts of a launch that a rehearsal in EC2 uses."""
+"""Failing over by VM Import."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,19 +10,10 @@ from typing import Any
 import pytest
 
 import recoverworld
-from ec2front import Request
-from recoverworld import PAUSE, SETTINGS, World, hardware
+from recoverworld import SETTINGS, World, hardware
 from servers import S3Server
 from warmspare.errors import RecoverError
 from warmspare.recover.aws import Aws
-from warmspare.recover.ec2 import Ec2
-from warmspare.recover.image import Images, ImageSpec
-from warmspare.recover.launch import InstanceSpec, Launcher
-from warmspare.recover.machine import Card, machine
-from warmspare.recover.plan import VmPlan, Volumes
-from warmspare.recover.staged import newest_usable, staged_points
-from warmspare.repository.chain import open_repository
-from warmspare.store.opening import open_store
 
 STAGES = [
     ("active", "pending", "1"), ("active", "validated", "10"), ("active", "converting", "40"),
@@ -125,48 +115,3 @@ def test_windows_by_registering_is_noted(world: World) -> None:
         "import an image" in event["action"] for event in outcome.all("failover.would")
     )
     assert world.front.changing() == []
-
-
-def test_an_instance_for_a_rehearsal_is_its_own_and_leaves_nothing(world: World) -> None:
-    """What a drill in EC2 does: an image and an instance beside those of a failover, in a subnet of its own choice,
-    looked at, and removed."""
-    subnet = world.subnets[1][0]
-
-    async def rehearse() -> tuple[str, str, bytes, list[Request]]:
-        async with Aws(SETTINGS) as aws:
-            repository = await open_repository(open_store(str(world.repo)), create=False)
-            staged = newest_usable(await staged_points(aws, repository.id, "win"))
-            assert staged is not None
-            point = await repository.load("win", staged.id.sequence)
-            built = machine(point.record, staged, VmPlan("win", "win"))
-            ec2 = Ec2(aws, PAUSE)
-            images, launcher = Images(ec2), Launcher(ec2)
-            tags = {"Name": "drill of win", "warmspare:drill": "1"}
-            image = await images.register(ImageSpec(built, point.id.label, tags, salt="drill 1"))
-            failover_image = ImageSpec(built, point.id.label, {}).name
-            try:
-                await images.available(image)
-                spec = InstanceSpec(
-                    "drill-1", "drill of win", image, (Card("", subnet, (world.groups[0],), None),),
-                    tuple(disk.device for disk in built.disks), Volumes(keep=False), tags=tags,
-                )  # fmt: skip
-                instance = await launcher.start(spec, "m5.large")
-                await launcher.running(instance.id, most_s=60)
-                await launcher.checked(instance.id, most_s=60)
-                output, screen = await launcher.console_output(instance.id), await launcher.screenshot(instance.id)
-                await launcher.terminate(instance.id)
-                await launcher.terminate("i-0123456789abcdef0")  # fine if it is gone
-                ended = await launcher.get(instance.id)
-                assert ended is not None and ended.gone
-            finally:
-                await images.remove(image)
-                await images.remove(image)
-            assert await images.find(failover_image) is None
-            return image, output, screen, list(world.front.requests)
-
-    image, output, screen, _ = asyncio.run(rehearse())
-    assert image not in world.front.images and output and screen.startswith(b"\xff\xd8")
-    [launched] = world.front.made("RunInstances")
-    assert launched.parameters["NetworkInterfaces"][0]["SubnetId"] == subnet
-    assert all(each["Ebs"]["DeleteOnTermination"] for each in launched.parameters["BlockDeviceMappings"])
-    assert not (world.repo / "vms/win/failover.json").exists(), "a rehearsal is no failover"

@@ -13,18 +13,24 @@ ROOT = Path(__file__).parents[2]
 RECOVER = ROOT / "src" / "warmspare" / "recover"
 # Which modules each command runs; staged.py asks for all of them.
 MODULES = {
+    "drill": ("staged", "preflight", "instancetype", "isolation", "image", "launch"),
     "failover": ("staged", "preflight", "instancetype", "image", "launch", "importing"),
     "failback-export": ("staged", "launch", "returning", "ebsread", "export"),
 }
 # What a module can do and this command never asks of it.
 NOT_ASKED = {
+    "drill": {"DescribeKeyPairs"},
     "failover": {"GetConsoleOutput", "GetConsoleScreenshot", "TerminateInstances", "DeregisterImage"},
     "failback-export": {
         "GetConsoleOutput", "GetConsoleScreenshot", "TerminateInstances", "RunInstances", "DescribeInstanceStatus",
     },
 }  # fmt: skip
 # What a request needs besides its own action.
-ALSO = {"failover": {"ec2:CreateTags", "ec2:ImportImage", "iam:PassRole"}, "failback-export": {"ec2:CreateTags"}}
+ALSO = {
+    "drill": {"ec2:CreateTags"},
+    "failover": {"ec2:CreateTags", "ec2:ImportImage", "iam:PassRole"},
+    "failback-export": {"ec2:CreateTags"},
+}
 
 
 def asked(module: str) -> set[str]:

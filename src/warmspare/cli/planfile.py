@@ -25,8 +25,9 @@ _START = (
     "ready", "ready_within", "via", "license", "import_role",
 )  # fmt: skip
 KEYS: dict[str, tuple[str, ...]] = {
-    "": ("repository", "endpoint_url", "region", "profile", "defaults", "network", "vm"),
+    "": ("repository", "endpoint_url", "region", "profile", "defaults", "network", "drill", "vm"),
     "network": ("subnet", "security_groups"),
+    "drill": ("subnet", "security_groups"),
     "defaults": _START,
     "vm": (
         "vm", *_START, "ip", "ips", "instance_type", "firmware", "architecture", "root_disk", "order", "delay",
@@ -150,6 +151,7 @@ class _Reading:
             self._path, top.take("repository", values.repository_uri, None),
             top.take("endpoint_url", values.endpoint_url, None), top.take("region", values.word, None),
             top.take("profile", values.word, None), tuple(vms),
+            self._network("drill", top.table("drill", KEYS["drill"])) if "drill" in top else None,
         )  # fmt: skip
 
     def _network(self, name: str, table: Table) -> Network | None:

@@ -98,6 +98,11 @@ def _check_done(e: Event) -> str:
 
 
 def _drill_start(e: Event) -> str:
+    if "subnet" in e:
+        return (
+            f"starting {e['vm']!r} at restore point {e['point']} in EC2, {e['subnet']}, which reaches nothing; "
+            f"{duration(e['timeout_seconds'])} at most"
+        )
     firmware = e["firmware"].upper()
     return (
         f"starting {e['vm']!r} at restore point {e['point']} from an overlay of {e['replica']}: {firmware}, "
@@ -108,8 +113,8 @@ def _drill_start(e: Event) -> str:
 
 def _drill_done(e: Event) -> str:
     verdict = f"PASSED: up after {duration(e['boot_seconds'])}" if e["passed"] else "FAILED"
-    replica = "as it was" if e["untouched"] else "CHANGED"
-    return f"drill {verdict}; {e['reason']}; the replica is {replica}; evidence in {e['evidence']}"
+    replica = "" if e["untouched"] is None else f"the replica is {'as it was' if e['untouched'] else 'CHANGED'}; "
+    return f"drill {verdict}; {e['reason']}; {replica}evidence in {e['evidence']}"
 
 
 def _prune_done(e: Event) -> str:
@@ -234,6 +239,14 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "drill.start": _drill_start,
     "drill.waiting": lambda e: f"{duration(e['seconds'])} since power-on: {e['line'] or 'the serial port is silent'}",
     "drill.note": lambda e: f"note: {e['message']}",
+    "drill.missing": lambda e: f"{e['vm']}: MISSING: {e['message']}",
+    "drill.instance": lambda e: f"{e['instance']} ({e['type']}) is starting",
+    "drill.ending": lambda e: "ending what the drill made",
+    "drill.ended": lambda e: f"instance, volumes and image are gone, after {duration(e['seconds'])}",
+    "drill.clean": lambda e: f"{e['ended']} drills of {e['vm']!r} had left something" if e["ended"] else (
+        f"no drill of {e['vm']!r} has left anything"
+    ),
+    "drill.cleaned": lambda e: f"{e['vm']}: ended {e['what']}",
     "drill.done": _drill_done,
     "report.wrong": lambda e: f"WRONG: {e['report']} {e['message']}",
     "reports.verified": _reports_verified,

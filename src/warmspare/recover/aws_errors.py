@@ -72,6 +72,11 @@ class AwsError(RecoverError):
         return self.code in NOT_FOUND
 
     @property
+    def refused(self) -> bool:
+        """Whether AWS answered that it did not do it."""
+        return self.code in NO_ROOM or (400 <= self.status < 500 and not self.throttled)
+
+    @property
     def stale_token(self) -> bool:
         """Whether new credentials may help."""
         return self.code in STALE_TOKEN

@@ -92,7 +92,7 @@ async def drill(
         _point(replica, origin), began, round(time.monotonic() - started_s, 3), outcome.boot_s, rules.timeout_s,
         rules.judged_by, rules.expect, outcome.guest, before == after,
         [_disk(*each, origin) for each in zip(disks, before, after, strict=True)], _machine(hardware, outcome), notes,
-        software(outcome.version), files(folder),
+        software(qemu=outcome.version), files(folder),
     )  # fmt: skip
     write_verdict(folder, verdict)
     _tell(verdict, folder, events)
@@ -101,7 +101,7 @@ async def drill(
 
 def demand(verdict: Verdict, folder: Path) -> None:
     """BootError unless the drill passed and left the replica as it was."""
-    if not verdict.untouched:
+    if verdict.untouched is False:
         raise BootError(
             "the replica was written to during the drill, by something else: the drill has no way to",
             where=str(folder),

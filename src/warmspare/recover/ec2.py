@@ -73,6 +73,11 @@ def tagged(kind: str, tags: dict[str, str]) -> Json:
     return {"ResourceType": kind, "Tags": tag_list(tags)}
 
 
+def tags_in(item: Json) -> dict[str, str]:
+    """The tags of a thing as AWS describes it."""
+    return {tag["Key"]: tag["Value"] for tag in item.get("Tags", [])}
+
+
 def tag_filters(**tags: str) -> list[Json]:
     """Filters for our tags: `tag_filters(vm="x")` is `tag:warmspare:vm`."""
     return [{"Name": f"tag:warmspare:{key}", "Values": [value]} for key, value in tags.items()]

@@ -22,15 +22,18 @@ from warmspare.store import layout
 WHAT = "the drill's folder"
 VERDICT = "verdict.json"
 SERIAL, SCREEN, FIRMWARE, QEMU = "serial.log", "screenshot.png", "firmware.log", "qemu.log"
-FILES = (SERIAL, SCREEN, FIRMWARE, QEMU)
+EC2_SCREEN = "screenshot.jpg"
+FILES = (SERIAL, SCREEN, EC2_SCREEN, FIRMWARE, QEMU)
 
 
 class Verdict(msgspec.Struct, frozen=True):
     """What verdict.json holds. passed: it boots. reason: why, as a clause.
 
     boot_seconds: from power-on to the moment it was judged up, null where it was not. seconds: of the whole drill.
-    judged_by: serial, agent or both. point: sequence, label, SHA-256 and time of the restore point that was judged.
-    disks: each with its root at that point and its traces before and after. files: SHA-256 and bytes of the rest.
+    judged_by: serial, agent, status checks, or two of them. untouched: whether the replica is as it was, null where
+    there is none. point: sequence, label, SHA-256 and time of the restore point that was judged. disks: each with its
+    root at that point and its traces before and after; in EC2 with its EBS snapshot. files: SHA-256 and bytes of the
+    rest.
     """
 
     format: int
@@ -48,7 +51,7 @@ class Verdict(msgspec.Struct, frozen=True):
     judged_by: str
     expected: str | None
     guest: dict[str, Any]
-    untouched: bool
+    untouched: bool | None
     disks: list[dict[str, Any]]
     machine: dict[str, Any]
     notes: list[str]
@@ -80,9 +83,9 @@ def files(folder: Path) -> dict[str, dict[str, Any]]:
     return out
 
 
-def software(qemu: str) -> dict[str, str]:
-    """Versions of what took part."""
-    return {"warmspare": __version__, "python": platform.python_version(), "qemu": qemu, "kernel": platform.release()}
+def software(**others: str) -> dict[str, str]:
+    """Versions of what took part. others: besides this program and what it runs on."""
+    return {"warmspare": __version__, "python": platform.python_version(), "kernel": platform.release(), **others}
 
 
 def write_verdict(folder: Path, verdict: Verdict) -> None:

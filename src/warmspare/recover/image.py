@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmspare.recover.aws_errors import AwsError
-from warmspare.recover.ec2 import UNSEEN_S, Ec2, Json, tagged
+from warmspare.recover.ec2 import UNSEEN_S, Ec2, Json, tag_filters, tagged, tags_in
 from warmspare.recover.ec2_errors import dead, explained
 from warmspare.recover.machine import ROOT_DEVICE, Machine
 
@@ -80,6 +80,7 @@ class Image:
     state: str
     reason: str
     devices: tuple[str, ...]
+    tags: dict[str, str]
 
 
 class Images:
@@ -90,16 +91,20 @@ class Images:
 
     async def find(self, name: str) -> Image | None:
         """Our image of that name. AwsError."""
-        answer = await self._ec2.ask(
-            "describe_images", about=name, Owners=["self"], Filters=[{"Name": "name", "Values": [name]}]
-        )
-        return next((_parse(item) for item in answer.get("Images", [])), None)
+        return next(iter(await self._filtered([{"Name": "name", "Values": [name]}], name)), None)
 
     async def get(self, image_id: str) -> Image | None:
         """By its ID; None if it is not there, or not yet. AwsError."""
         filters = [{"Name": "image-id", "Values": [image_id]}]
-        answer = await self._ec2.ask("describe_images", about=image_id, Owners=["self"], Filters=filters)
-        return next((_parse(item) for item in answer.get("Images", [])), None)
+        return next(iter(await self._filtered(filters, image_id)), None)
+
+    async def tagged(self, **tags: str) -> list[Image]:
+        """All of ours that carry these tags of ours. AwsError."""
+        return await self._filtered(tag_filters(**tags), ", ".join(tags.values()))
+
+    async def _filtered(self, filters: list[Json], about: str) -> list[Image]:
+        answer = await self._ec2.ask("describe_images", about=about, Owners=["self"], Filters=filters)
+        return [_parse(item) for item in answer.get("Images", [])]
 
     async def register(self, spec: ImageSpec) -> str:
         """The ID of the image: that which is there already, or a new one. AwsError, RecoverError. A cancel may leave an
@@ -146,5 +151,6 @@ def _parse(item: dict[str, Any]) -> Image:
     root = item.get("RootDeviceName", "")
     devices = [each["DeviceName"] for each in item.get("BlockDeviceMappings", []) if each.get("Ebs")]
     ordered = sorted(devices, key=lambda device: (device != root, device))
-    return Image(item["ImageId"], item.get("State", ""), item.get("StateReason", {}).get("Code", ""), tuple(ordered))
+    reason = item.get("StateReason", {}).get("Code", "")
+    return Image(item["ImageId"], item.get("State", ""), reason, tuple(ordered), tags_in(item))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from warmspare.errors import RecoverError
 from warmspare.recover.aws_errors import AwsError
-from warmspare.recover.ec2 import UNSEEN_S, Ec2, Json, tag_filters, tagged
+from warmspare.recover.ec2 import UNSEEN_S, Ec2, Json, tag_filters, tagged, tags_in
 from warmspare.recover.ec2_errors import NO_CAPACITY, dead
 from warmspare.recover.machine import Card
 from warmspare.recover.plan import Volumes
@@ -30,7 +30,8 @@ Trying = Callable[[str, str], Awaitable[None]]
 @dataclass(frozen=True, slots=True)
 class InstanceSpec:
     """An instance to be. run: unique to it; the same run is the same instance. image_id: of an available image.
-    cards: empty for EC2's default network. devices: of the image's volumes, for what `volumes` says."""
+    cards: empty for EC2's default network. devices: of the image's volumes, for what `volumes` says. ends_with_guest:
+    it is terminated when its guest shuts down, not stopped."""
 
     run: str
     about: str
@@ -42,6 +43,7 @@ class InstanceSpec:
     instance_profile: str | None = None
     user_data: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    ends_with_guest: bool = False
 
     def token(self, instance_type: str) -> str:
         """Of the request for one type."""
@@ -68,6 +70,8 @@ class InstanceSpec:
             out["IamInstanceProfile"] = {"Name": self.instance_profile}
         if self.user_data:
             out["UserData"] = self.user_data  # the client encodes it
+        if self.ends_with_guest:
+            out["InstanceInitiatedShutdownBehavior"] = "terminate"
         return out
 
     def _volume(self) -> Json:
@@ -104,6 +108,7 @@ class Instance:
     type: str
     root_device: str
     volumes: dict[str, str]
+    tags: dict[str, str]
 
     @property
     def gone(self) -> bool:
@@ -132,14 +137,15 @@ class Launcher:
 
     async def find(self, run: str, about: str) -> Instance | None:
         """The instance of that run, in whatever state; one that lives before one that does not. AwsError."""
-        found = [
-            _parse(item)
-            async for reservation in self._ec2.pages(
-                "describe_instances", "Reservations", about=about, Filters=tag_filters(run=run)
-            )
-            for item in reservation.get("Instances", [])
-        ]
-        return min(found, key=lambda instance: instance.gone, default=None)
+        return min(await self._filtered(tag_filters(run=run), about), key=lambda found: found.gone, default=None)
+
+    async def tagged(self, **tags: str) -> list[Instance]:
+        """All that carry these tags of ours, in whatever state. AwsError."""
+        return await self._filtered(tag_filters(**tags), ", ".join(tags.values()))
+
+    async def _filtered(self, filters: list[Json], about: str) -> list[Instance]:
+        found = self._ec2.pages("describe_instances", "Reservations", about=about, Filters=filters)
+        return [_parse(item) async for reservation in found for item in reservation.get("Instances", [])]
 
     async def start(self, spec: InstanceSpec, instance_type: str) -> Instance:
         """Start it, or find the one that was started with the same run and type. AwsError. A cancel may leave an
@@ -164,13 +170,8 @@ class Launcher:
 
     async def get(self, instance_id: str) -> Instance | None:
         """By its ID; None if EC2 does not show it (yet). AwsError."""
-        filters = [{"Name": "instance-id", "Values": [instance_id]}]
-        async for reservation in self._ec2.pages(
-            "describe_instances", "Reservations", about=instance_id, Filters=filters
-        ):
-            for item in reservation.get("Instances", []):
-                return _parse(item)
-        return None
+        found = await self._filtered([{"Name": "instance-id", "Values": [instance_id]}], instance_id)
+        return found[0] if found else None
 
     async def running(self, instance_id: str, *, most_s: float) -> Instance:
         """The instance once it runs. RecoverError if it ended instead, or after most_s; AwsError."""
@@ -244,7 +245,8 @@ class Launcher:
 
         async def look() -> bool | None:
             instance = await self.get(instance_id)
-            return True if instance is None or instance.state == "terminated" else None
+            # One that is not shown is not shown yet: AWS shows what has ended for an hour.
+            return True if instance is not None and instance.state == "terminated" else None
 
         what = "the instance does not end"
         await self._ec2.until(look, most_s=TERMINATED_S, what=what, where=instance_id)
@@ -264,4 +266,5 @@ def _parse(item: dict[str, Any]) -> Instance:
         type=item.get("InstanceType", ""),
         root_device=root,
         volumes=ordered,
+        tags=tags_in(item),
     )

@@ -79,6 +79,14 @@ class VmPlan:
             return Network(port_group, self.subnet, self.security_groups)
         return next((network for network in self.networks if network.name == port_group), None)
 
+    def alone_in(self, network: Network) -> VmPlan:
+        """The same machine for a drill: all its cards there, without what belongs to the one that counts: addresses,
+        keys, rights, user data."""
+        return replace(
+            self, networks=(), subnet=network.subnet, security_groups=network.security_groups, ips={}, key_pair=None,
+            instance_profile=None, user_data=None, via="register-image",
+        )  # fmt: skip
+
     def by(self, via: Via | None) -> VmPlan:
         """The same with another way to an image, if one is given."""
         return self if via is None else replace(self, via=via)
@@ -86,7 +94,8 @@ class VmPlan:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryPlan:
-    """One file. repository, endpoint_url, region, profile: None where it does not say."""
+    """One file. repository, endpoint_url, region, profile: None where it does not say. drill: where drills in EC2 run,
+    None where it does not say."""
 
     path: Path
     repository: str | None
@@ -94,6 +103,7 @@ class RecoveryPlan:
     region: str | None
     profile: str | None
     vms: tuple[VmPlan, ...]
+    drill: Network | None = None
 
     def vm(self, name: str) -> VmPlan | None:
         """The `[vm.NAME]` of that name, or the one whose `vm` is that; None if there is none."""

@@ -1,0 +1,103 @@
+"""`warmspare drill --ec2`: start what is staged in EC2, where it reaches nothing, and end it again."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from warmspare.cli import options
+from warmspare.errors import ConfigError
+
+if TYPE_CHECKING:
+    from warmspare.observe.events import Events
+    from warmspare.recover.drill import Rules
+    from warmspare.recover.plan import Network, RecoveryPlan, VmPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says. clean: only end what earlier drills left."""
+
+    vm: str
+    repo: str | None
+    at: str | None
+    plan: Path | None
+    subnet: str | None
+    security_groups: list[str]
+    firmware: str | None
+    evidence: Path | None
+    region: str | None
+    endpoint_url: str | None
+    clean: bool
+
+
+async def drill_ec2(asked: Asked, rules: Rules, events: Events) -> int:
+    """Run it to its exit code."""
+    from warmspare.cli.planfile import load_plan
+    from warmspare.cli.run import retrying
+    from warmspare.recover import evidence as folders
+    from warmspare.recover import hardware
+    from warmspare.recover.aws import Aws, AwsSettings
+    from warmspare.recover.drill import demand
+    from warmspare.recover.ec2 import Ec2
+    from warmspare.recover.ec2drill import Ec2Drill
+    from warmspare.repository.chain import open_repository
+    from warmspare.store.opening import open_store
+
+    whole = load_plan(asked.plan) if asked.plan else None
+    vm = _of_plan(whole, asked.vm)
+    firmware = hardware.firmware_of({}, asked.firmware) or vm.firmware
+    network = None if asked.clean else _network(asked, whole)
+    uri = asked.repo or (whole.repository if whole else None)
+    if uri is None:
+        raise ConfigError("the repository is not named", hint="give --repo URI, or set repository in the plan")
+    url = options.check_endpoint(asked.endpoint_url or (whole.endpoint_url if whole else None))
+    store = open_store(uri, endpoint_url=url, on_retry=retrying(events))
+    settings = AwsSettings(asked.region or (whole.region if whole else None), whole.profile if whole else None)
+    try:
+        async with Aws(settings, on_retry=retrying(events)) as aws:
+            run = Ec2Drill(await open_repository(store, create=False), Ec2(aws), events)
+            if network is None:
+                events.emit("drill.clean", vm=asked.vm, ended=len(await run.clean(vm.vm)))
+                return 0
+            folder = folders.make_folder(options.state_root() / "drills", vm.vm, asked.evidence)
+            vm = dataclasses.replace(vm, firmware=firmware)
+            demand(await run.run(vm, network, asked.at, rules, folder), folder)
+    finally:
+        await store.close()
+    return 0
+
+
+def _of_plan(plan: RecoveryPlan | None, name: str) -> VmPlan:
+    """The VM as the plan has it; without one, or where it names no such VM, with all defaults."""
+    from warmspare.recover.plan import VmPlan
+
+    return (plan.vm(name) if plan else None) or VmPlan(name, name)
+
+
+def _network(asked: Asked, plan: RecoveryPlan | None) -> Network:
+    """Where the instance is to start: options before the plan."""
+    from warmspare.cli.planfile import resource_id, several
+    from warmspare.recover.plan import Network
+
+    if asked.subnet is None and not asked.security_groups:
+        if plan and plan.drill:
+            return plan.drill
+        raise ConfigError(
+            "where the drill is to start is not said",
+            hint="give --subnet and --security-group, or [drill] in the plan: a subnet without a route out, and a "
+            "security group without outbound rules",
+        )
+    if asked.subnet is None or not asked.security_groups:
+        raise ConfigError("a subnet goes with a security group", hint="give --subnet and --security-group")
+    try:
+        subnet = resource_id("subnet")(asked.subnet)
+    except ConfigError as error:
+        raise ConfigError(error.what, where="--subnet", hint=error.hint) from None
+    try:
+        groups = several(resource_id("sg"), "security groups")(asked.security_groups)
+    except ConfigError as error:
+        raise ConfigError(error.what, where="--security-group", hint=error.hint) from None
+    return Network("drill", subnet, groups)
