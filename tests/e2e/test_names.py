@@ -53,3 +53,13 @@ def test_a_name_of_two_is_none(tmp_path: Path) -> None:
     sync(rig, "id-2", "dc02")
     refused = rig.apply(code=2)
     assert "id-1, id-2" in refused.stderr
+
+
+def test_an_object_beside_the_vms_hides_none_of_them(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, vm="dc02")
+    random_disk(rig.disk, MIB, random.Random(1))
+    for vm_id in ("b-one", "d-two"):
+        sync(rig, vm_id, vm_id)
+    for stray in ("a", "c", "e"):
+        (tmp_path / "repo" / "vms" / stray).write_bytes(b"left by someone")
+    assert {each["vm"] for each in command("points", "--repo", rig.repo).all("point")} == {"b-one", "d-two"}

@@ -72,7 +72,9 @@ class Repository:
 
     async def _first_vm(self, after: str) -> str | None:
         async for info in self.store.list(layout.all_vms_prefix(), start_after=after):
-            return layout.vm_of_key(info.key)
+            encoded = layout.vm_of_key(info.key)
+            if encoded is not None:  # else a stray object beside the VMs
+                return encoded
         return None
 
     async def _long_name(self, encoded: str) -> str | None:
