@@ -1,4 +1,4 @@
-"""`warmspare drill`: boot a replica to prove that it starts."""
+"""`warmspare drill`: boot a replica, or a restore point without one, to prove that it starts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
+    from warmspare.recover.evidence import Verdict
+    from warmspare.recover.held import Held
+    from warmspare.recover.origin import Origin
 
 
 def drill(
     vm: options.Vm,
-    replica: options.HeldReplica,
+    replica: options.HeldReplica = None,
+    repo: options.HeldRepo = None,
+    at: options.HeldAt = None,
     expect: Annotated[
         str | None, typer.Option("--expect", metavar="TEXT", help="A text that must come on the serial port.")
     ] = None,
@@ -39,41 +44,38 @@ def drill(
     hashed: Annotated[
         bool, typer.Option("--hash", help="Read and hash the whole replica before and after, too.")
     ] = False,
-    repo: options.HeldRepo = None,
     state: options.ReplicaState = None,
     endpoint_url: options.Endpoint = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
-    """Boot a copy-on-write overlay of a replica, without network, and judge whether it comes up."""
-    from warmspare.cli.run import execute, retrying
+    """Boot a copy-on-write overlay of a replica or a restore point, without network, and judge whether it comes up."""
+    from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
+        from warmspare.cli.held import Choice, with_disks
         from warmspare.recover import evidence as folders
         from warmspare.recover import hardware, tables
         from warmspare.recover.drill import Rules, demand
         from warmspare.recover.drill import drill as run
-        from warmspare.recover.held import held
-        from warmspare.recover.origin import origin
-        from warmspare.store.opening import open_store
 
         if expect is not None and (not expect or "\n" in expect):
             raise ConfigError("--expect needs a text on one line")
-        endpoint = options.check_endpoint(endpoint_url)
-        with held(replica, state=state) as held_replica:
-            store = open_store(repo or held_replica.record.uri, endpoint_url=endpoint, on_retry=retrying(events))
-            try:
-                of = await origin(held_replica, vm, store)
-            finally:
-                await store.close()
-            first = held_replica.disks[of.order(held_replica)[0]]
+        if hashed and replica is None:
+            hint = "leave it out: every block of a restore point is verified as it is read"
+            raise ConfigError("--hash is of a replica", hint=hint)
+        rules = Rules(expect, agent, timeout, hashed)
+
+        async def drilled(held: Held, of: Origin) -> tuple[Verdict, Path]:
+            first = of.ordered(held.disks)[0]
             machine = hardware.choose(
-                of.hardware, (await tables.read(first.fd, first.capacity_bytes)).firmware, len(held_replica.disks),
+                of.hardware, (await tables.read(first.fd, first.capacity_bytes)).firmware, len(held.disks),
                 firmware=firmware, controller=controller, memory_mib=memory,
             )  # fmt: skip
             folder = folders.make_folder(options.state_root() / "drills", of.vm, evidence)
-            rules = Rules(expect, agent, timeout, hashed)
-            demand(await run(held_replica, of, machine, rules, folder, events), folder)
+            return await run(held, of, machine, rules, folder, events), folder
+
+        demand(*await with_disks(Choice(vm, replica, repo, at, state, endpoint_url), events, drilled))
         return 0
 
     return execute(work, as_json=json, debug=debug)

@@ -30,7 +30,9 @@ class Verdict(msgspec.Struct, frozen=True):
 
     boot_seconds: from power-on to the moment it was judged up, null where it was not. seconds: of the whole drill.
     judged_by: serial, agent or both. point: sequence, label, SHA-256 and time of the restore point that was judged.
-    disks: each with its root at that point and its traces before and after. files: SHA-256 and bytes of the rest.
+    untouched: the replica was not written to; null where the disks came from the restore point itself.
+    disks: each with its root at that point and its traces before and after: of a replica size, times and allocation, of
+    a restore point how many blocks were put together, each proved by its hash. files: SHA-256 and bytes of the rest.
     """
 
     format: int
@@ -48,7 +50,7 @@ class Verdict(msgspec.Struct, frozen=True):
     judged_by: str
     expected: str | None
     guest: dict[str, Any]
-    untouched: bool
+    untouched: bool | None
     disks: list[dict[str, Any]]
     machine: dict[str, Any]
     notes: list[str]
