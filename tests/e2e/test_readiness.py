@@ -15,14 +15,12 @@ from pathlib import Path
 import pytest
 
 import bootdisk
-import lvmdisk
+from readydisks import BIOS_ROOT_AT, GIB, empty, get, lvm, put, windows
 from rig import MIB, Rig, command
 from warmspare.recover.findings import Finding, Kind, Severity
 from warmspare.recover.held import HeldDisk
 from warmspare.recover.readiness import look
 
-GIB = 1 << 30
-BIOS_ROOT_AT, UEFI_ROOT_AT = MIB, (1 + bootdisk.ESP_MIB) * MIB
 K = Kind
 
 
@@ -58,27 +56,6 @@ def findings(*paths: Path, firmware: str | None = None) -> list[Finding]:
 
 def kinds(*paths: Path, firmware: str | None = None) -> set[Kind]:
     return {each.kind for each in findings(*paths, firmware=firmware)}
-
-
-def put(disk: Path, offset: int, path: str, data: bytes | None) -> None:
-    """Replace a file inside an ext4; None removes it."""
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(data or b"")
-        file.flush()
-        commands = f"rm {path}\n" + (f"write {file.name} {path}\n" if data is not None else "")
-        bootdisk.run("debugfs", "-w", "-f", "-", f"{disk}?offset={offset}", data=commands.encode())
-
-
-def get(disk: Path, offset: int, path: str) -> bytes:
-    return bootdisk.run("debugfs", "-R", f"cat {path}", f"{disk}?offset={offset}")
-
-
-def empty(path: Path, size: int, script: str = "") -> Path:
-    with path.open("wb") as file:
-        file.truncate(size)
-    if script:
-        bootdisk.table(path, script)
-    return path
 
 
 def test_disks_without_a_flaw_show_none(copy: Callable[[str], Path]) -> None:
@@ -223,12 +200,7 @@ def test_a_disk_of_data_is_no_system(tmp_path: Path) -> None:
 
 
 def test_windows(tmp_path: Path) -> None:
-    disk = empty(tmp_path / "d.raw", GIB, "label: dos\nstart=2048,type=7,bootable\n")
-    bootdisk.write_at(disk, 0, b"\x33\xc0")
-    part = empty(tmp_path / "ntfs.img", 32 * MIB)
-    bootdisk.run("mkntfs", "-q", "-F", "-s", "512", "-p", "2048", "-H", "255", "-S", "63", part)
-    data = bytearray(part.read_bytes())
-    bootdisk.write_at(disk, MIB, bytes(data))
+    disk, data = windows(tmp_path)
     assert kinds(disk) == {K.WINDOWS}
     # BitLocker of Windows 7 and later: signature, identifier, the places of its three metadata blocks; and the blocks.
     data[:11] = b"\xeb\x58\x90-FVE-FS-"
@@ -254,49 +226,16 @@ def test_dynamic_disks(tmp_path: Path) -> None:
     assert K.DYNAMIC_DISK in kinds(gpt, firmware="bios")
 
 
-def _lvm(tmp_path: Path, *, missing: bool = False, fstab: str = "/dev/mapper/vg-root / xfs defaults 0 0\n") -> Path:
-    """A GRUB in the gap, /boot on ext4, the root on XFS in a logical volume: as installers have made them for years."""
-    disk = empty(tmp_path / "lvm.raw", GIB, "label: dos\nstart=2048,size=64M,type=83,bootable\nstart=133120,type=8e\n")
-    bootdisk.write_at(disk, 0, b"\xeb\x63")
-    version = bootdisk.kernel().version
-    boot = tmp_path / "boot"
-    (boot / "grub2").mkdir(parents=True, exist_ok=True)
-    (boot / f"initramfs-{version}.img").write_bytes(bootdisk.initramfs())
-    (boot / "grub2/grub.cfg").write_text(
-        f"menuentry 'x' {{\n  linux16 /vmlinuz-{version} root=/dev/mapper/vg-root ro console=ttyS0\n"
-        f"  initrd16 /initramfs-{version}.img\n}}\n"
-    )
-    bootdisk.ext4(disk, MIB, 64 * MIB, boot, uuid="aaaaaaaa-94a1-4d0e-a1f5-5b7c3f1f2a31")
-    modules = bootdisk.kernel().modules
-    for name, content in (("fstab", fstab.encode()), ("builtin", (modules / "modules.builtin").read_bytes())):
-        (tmp_path / name).write_bytes(content)
-    (tmp_path / "dep").write_text("kernel/drivers/net/ethernet/amazon/ena/ena.ko:\n")
-    prototype = (
-        f"/stub\n0 0\nd--755 0 0\netc d--755 0 0\nfstab ---644 0 0 {tmp_path}/fstab\n$\nlib d--755 0 0\n"
-        f"modules d--755 0 0\n{version} d--755 0 0\nmodules.builtin ---644 0 0 {tmp_path}/builtin\n"
-        f"modules.dep ---644 0 0 {tmp_path}/dep\n$\n$\n$\n$\n"
-    )
-    (tmp_path / "prototype").write_text(prototype)
-    root = empty(tmp_path / "root.img", 320 * MIB)
-    bootdisk.run("mkfs.xfs", "-q", "-f", "-p", tmp_path / "prototype", root)
-    at = 133120 * 512
-    place = lvmdisk.write(disk, at, GIB - at, {"root": 320 * MIB}, missing=missing)["root"]
-    if not missing:
-        sparse = ("bs=1M", "conv=notrunc,sparse", "oflag=seek_bytes", f"seek={place}")
-        bootdisk.run("dd", f"if={root}", f"of={disk}", *sparse)
-    return disk
-
-
-def test_a_root_on_xfs_in_lvm(tmp_path: Path) -> None:
-    assert findings(_lvm(tmp_path)) == []
-    assert kinds(_lvm(tmp_path, fstab="/dev/vg/root / xfs defaults\n/dev/vg/home /home xfs defaults\n")) == {
+def test_a_root_on_xfs_inlvm(tmp_path: Path) -> None:
+    assert findings(lvm(tmp_path)) == []
+    assert kinds(lvm(tmp_path, fstab="/dev/vg/root / xfs defaults\n/dev/vg/home /home xfs defaults\n")) == {
         K.FSTAB_UNKNOWN
     }
-    assert kinds(_lvm(tmp_path, fstab="/dev/sda2 / xfs defaults\n")) == {K.FSTAB_BY_NAME}
+    assert kinds(lvm(tmp_path, fstab="/dev/sda2 / xfs defaults\n")) == {K.FSTAB_BY_NAME}
 
 
 def test_a_volume_group_with_a_part_missing(tmp_path: Path) -> None:
-    assert {K.LVM_INCOMPLETE, K.ROOT_UNSEEN} <= kinds(_lvm(tmp_path, missing=True))
+    assert {K.LVM_INCOMPLETE, K.ROOT_UNSEEN} <= kinds(lvm(tmp_path, missing=True))
 
 
 def test_luks(tmp_path: Path) -> None:

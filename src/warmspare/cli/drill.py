@@ -1,4 +1,4 @@
-"""`warmspare drill`: boot a replica, or what is staged in EC2, to prove that it starts."""
+"""`warmspare drill`: boot a replica, a restore point, or what is staged in EC2, to prove that it starts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
+    from warmspare.recover.evidence import Verdict
+    from warmspare.recover.held import Held
+    from warmspare.recover.origin import Origin
 
 
 def drill(
     vm: options.Vm,
-    replica: Annotated[
-        Path | None,
-        typer.Option("--replica", metavar="PATH", help="The replica: as `apply --to` made it. It is only read."),
-    ] = None,
+    replica: options.HeldReplica = None,
+    repo: options.HeldRepo = None,
+    at: options.HeldAt = None,
     ec2: Annotated[bool, typer.Option("--ec2", help="Start what is staged as an instance in EC2, and end it.")] = False,
     expect: Annotated[
         str | None, typer.Option("--expect", metavar="TEXT", help="A text that must come on the serial port.")
@@ -53,37 +55,32 @@ def drill(
     plan: Annotated[
         Path | None, typer.Option("--plan", metavar="FILE", help="With --ec2: the recovery plan, with [drill] in it.")
     ] = None,
-    at: Annotated[
-        str | None, typer.Option("--at", metavar="POINT", help="With --ec2: a staged restore point (the newest).")
-    ] = None,
     clean: Annotated[
         bool, typer.Option("--clean", help="With --ec2: only end what drills of this VM have there.")
     ] = False,
     region: options.Region = None,
-    repo: options.HeldRepo = None,
     state: options.ReplicaState = None,
     endpoint_url: options.Endpoint = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
-    """Boot a VM alone, and judge whether it comes up: an overlay of its replica in QEMU, or what is staged in EC2."""
-    from warmspare.cli.run import execute, retrying
+    """Boot a VM alone, and judge whether it comes up: an overlay of its replica, or of a restore point without one, in
+    QEMU; or what is staged in EC2."""
+    from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.drill_ec2 import Asked, drill_ec2
+        from warmspare.cli.held import Choice, with_disks
         from warmspare.recover import evidence as folders
         from warmspare.recover import hardware, tables
         from warmspare.recover.drill import Rules, demand
         from warmspare.recover.drill import drill as run
-        from warmspare.recover.held import held
-        from warmspare.recover.origin import origin
-        from warmspare.store.opening import open_store
 
         if expect is not None and (not expect or "\n" in expect):
             raise ConfigError("--expect needs a text on one line")
         rules = Rules(expect, agent, timeout, hashed)
         groups = security_group or []
-        only_ec2 = {"--subnet": subnet, "--security-group": groups, "--plan": plan, "--at": at, "--clean": clean,
+        only_ec2 = {"--subnet": subnet, "--security-group": groups, "--plan": plan, "--clean": clean,
                     "--region": region}  # fmt: skip
         not_ec2 = {"--replica": replica, "--agent": agent, "--controller": controller, "--memory": memory,
                    "--hash": hashed, "--state": state}  # fmt: skip
@@ -93,22 +90,20 @@ def drill(
         if ec2:
             asked = Asked(vm, repo, at, plan, subnet, groups, firmware, evidence, region, endpoint_url, clean)
             return await drill_ec2(asked, rules, events)
-        if replica is None:
-            raise ConfigError("what to boot is not said", hint="give --replica PATH, or --ec2 for what is staged")
-        endpoint = options.check_endpoint(endpoint_url)
-        with held(replica, state=state) as held_replica:
-            store = open_store(repo or held_replica.record.uri, endpoint_url=endpoint, on_retry=retrying(events))
-            try:
-                of = await origin(held_replica, vm, store)
-            finally:
-                await store.close()
-            first = held_replica.disks[of.order(held_replica)[0]]
+        if hashed and replica is None:
+            hint = "leave it out: every block of a restore point is verified as it is read"
+            raise ConfigError("--hash is of a replica", hint=hint)
+
+        async def drilled(held: Held, of: Origin) -> tuple[Verdict, Path]:
+            first = of.ordered(held.disks)[0]
             machine = hardware.choose(
-                of.hardware, (await tables.read(first.fd, first.capacity_bytes)).firmware, len(held_replica.disks),
+                of.hardware, (await tables.read(first.fd, first.capacity_bytes)).firmware, len(held.disks),
                 firmware=firmware, controller=controller, memory_mib=memory,
             )  # fmt: skip
             folder = folders.make_folder(options.state_root() / "drills", of.vm, evidence)
-            demand(await run(held_replica, of, machine, rules, folder, events), folder)
+            return await run(held, of, machine, rules, folder, events), folder
+
+        demand(*await with_disks(Choice(vm, replica, repo, at, state, endpoint_url), events, drilled))
         return 0
 
     return execute(work, as_json=json, debug=debug)

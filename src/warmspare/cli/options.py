@@ -34,10 +34,16 @@ ReplicaState = Annotated[
     typer.Option("--state", metavar="DIR", help="Where the replica's state is kept (default: beside it)."),
 ]
 HeldReplica = Annotated[
-    Path, typer.Option("--replica", metavar="PATH", help="The replica: as `apply --to` made it. It is only read.")
+    Path | None,
+    typer.Option("--replica", metavar="PATH", help="The replica: as `apply --to` made it. It is only read."),
 ]
 HeldRepo = Annotated[
-    str | None, typer.Option("--repo", metavar="URI", help="The repository, if not where the replica came from.")
+    str | None,
+    typer.Option("--repo", metavar="URI", help="The repository; with --replica, if not where that came from."),
+]
+HeldAt = Annotated[
+    str | None,
+    typer.Option("--at", metavar="POINT", help="A restore point (default: the newest); not with --replica."),
 ]
 Firmware = Annotated[
     str | None, typer.Option("--firmware", metavar="KIND", help="bios or uefi (default: as the VM has).")

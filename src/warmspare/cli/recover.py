@@ -10,6 +10,8 @@ from warmspare.cli import options
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
+    from warmspare.recover.held import Held
+    from warmspare.recover.origin import Origin
     from warmspare.recover.readiness import Ready
 
 app = typer.Typer(help="Look whether a VM's disks would start in EC2.", no_args_is_help=True)
@@ -24,36 +26,31 @@ def _root() -> None:
 @app.command("check")
 def check(
     vm: options.Vm,
-    replica: options.HeldReplica,
-    firmware: options.Firmware = None,
+    replica: options.HeldReplica = None,
     repo: options.HeldRepo = None,
+    at: options.HeldAt = None,
+    firmware: options.Firmware = None,
     state: options.ReplicaState = None,
     endpoint_url: options.Endpoint = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
-    """Look into a replica, without booting it, for what will stop it from starting in EC2."""
-    from warmspare.cli.run import execute, retrying
+    """Look into a replica or a restore point, without booting, for what will stop it from starting in EC2."""
+    from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
+        from warmspare.cli.held import Choice, with_disks
         from warmspare.recover.drill import BootError
         from warmspare.recover.findings import Severity
         from warmspare.recover.hardware import firmware_of
-        from warmspare.recover.held import held
-        from warmspare.recover.origin import origin
         from warmspare.recover.readiness import look
-        from warmspare.store.opening import open_store
 
-        endpoint = options.check_endpoint(endpoint_url)
-        with held(replica, state=state) as held_replica:
-            store = open_store(repo or held_replica.record.uri, endpoint_url=endpoint, on_retry=retrying(events))
-            try:
-                of = await origin(held_replica, vm, store)
-            finally:
-                await store.close()
-            disks = [held_replica.disks[number] for number in of.order(held_replica)]
-            ready = await look(disks, firmware_of(of.hardware, firmware))
-            point = held_replica.point.label
+        async def looked(held: Held, of: Origin) -> tuple[Ready, Origin, str]:
+            ready = await look(of.ordered(held.disks), firmware_of(of.hardware, firmware))
+            return ready, of, held.point.label
+
+        choice = Choice(vm, replica, repo, at, state, endpoint_url)
+        ready, of, point = await with_disks(choice, events, looked)
         if json:
             for finding in ready.findings:
                 events.emit("finding", **finding.event(of.vm, point))

@@ -104,8 +104,9 @@ def _drill_start(e: Event) -> str:
             f"{duration(e['timeout_seconds'])} at most"
         )
     firmware = e["firmware"].upper()
+    source = e["replica"] or "the restore point itself"
     return (
-        f"starting {e['vm']!r} at restore point {e['point']} from an overlay of {e['replica']}: {firmware}, "
+        f"starting {e['vm']!r} at restore point {e['point']} from an overlay of {source}: {firmware}, "
         f"disks on {e['controller']}, {e['cpus']} CPU, {e['memory_mib']} MiB, no network; "
         f"{duration(e['timeout_seconds'])} at most"
     )
@@ -113,8 +114,11 @@ def _drill_start(e: Event) -> str:
 
 def _drill_done(e: Event) -> str:
     verdict = f"PASSED: up after {duration(e['boot_seconds'])}" if e["passed"] else "FAILED"
-    replica = "" if e["untouched"] is None else f"the replica is {'as it was' if e['untouched'] else 'CHANGED'}; "
-    return f"drill {verdict}; {e['reason']}; {replica}evidence in {e['evidence']}"
+    disks = {
+        True: "the replica is as it was; ", False: "the replica is CHANGED; ",
+        None: "" if "instance" in e else "every block that was read of the restore point was verified; ",
+    }[e["untouched"]]  # fmt: skip
+    return f"drill {verdict}; {e['reason']}; {disks}evidence in {e['evidence']}"
 
 
 def _prune_done(e: Event) -> str:
@@ -235,6 +239,10 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     ),
     "audit.point": lambda e: f"the replica went on to restore point {e['point']} of {e['created']}; judging by that",
     "audit.waiting": lambda e: str(e["message"]),
+    "point.read": lambda e: (
+        f"read of restore point {e['point']}: {e['blocks_verified']} blocks put together and verified, for which "
+        f"{size(e['bytes_fetched'])} were fetched; its disks have {size(e['capacity_bytes'])}"
+    ),
     "check.done": _check_done,
     "drill.start": _drill_start,
     "drill.waiting": lambda e: f"{duration(e['seconds'])} since power-on: {e['line'] or 'the serial port is silent'}",

@@ -53,11 +53,13 @@ class _Part:
 
 
 class ChainBlocks:
-    """Reads one disk at `head`. Use it as an asynchronous context manager. meter: bytes read are added to it."""
+    """Reads one disk at `head`. Use it as an asynchronous context manager. meter: bytes read are added to it.
+    kept_bytes: of frames."""
 
     def __init__(
-        self, repository: Repository, head: Point, disk: Disk, scratch: Path, threads: Threads, meter: Meter
-    ) -> None:
+        self, repository: Repository, head: Point, disk: Disk, scratch: Path, threads: Threads, meter: Meter,
+        kept_bytes: int = FRAMES_KEPT_BYTES,
+    ) -> None:  # fmt: skip
         self._repository, self._disk, self._scratch = repository, disk, scratch
         self._threads, self._meter = threads, meter
         self._points: AsyncIterator[Point] = repository.ancestors(head)
@@ -67,7 +69,7 @@ class ChainBlocks:
         self._open = AsyncExitStack()
         self._slots = asyncio.Semaphore(RANGES_UNDER_WAY)
         self._frames: OrderedDict[tuple[str, int], frame.Frame] = OrderedDict()
-        self._kept_bytes = 0
+        self._kept_bytes, self._most_bytes = 0, kept_bytes
 
     async def __aenter__(self) -> ChainBlocks:
         return self
@@ -178,7 +180,7 @@ class ChainBlocks:
         if key not in self._frames:
             self._frames[key] = decoded
             self._kept_bytes += len(decoded.payload)
-        while self._kept_bytes > FRAMES_KEPT_BYTES:
+        while self._kept_bytes > self._most_bytes:
             _, gone = self._frames.popitem(last=False)
             self._kept_bytes -= len(gone.payload)
 

@@ -1,7 +1,8 @@
-"""One drill: boots an overlay of a replica, judges whether it comes up, and keeps the evidence; refuses to change it.
+"""One drill: boots an overlay of a VM's disks, judges whether it comes up, keeps the evidence; refuses to change them.
 
-docs/operations.md, "Drills". The replica is held still meanwhile, reaches QEMU as read-only descriptors, and its traces
-are compared afterwards. A drill that can't be run is an error; one that runs ends in a verdict.
+docs/operations.md, "Drills". The disks are a replica's, held still meanwhile, or a restore point's own. They reach QEMU
+as read-only descriptors, and a replica's traces are compared afterwards. A drill that can't be run is an error; one
+that runs ends in a verdict.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from warmspare.observe.events import Events
 from warmspare.recover import agent, qemu
 from warmspare.recover.evidence import FIRMWARE, QEMU, SCREEN, SERIAL, Verdict, files, software, write_verdict
 from warmspare.recover.hardware import Hardware
-from warmspare.recover.held import HeldDisk, HeldReplica, Trace
+from warmspare.recover.held import Held, OpenDisk, Traced, TracedDisk
 from warmspare.recover.origin import Origin
 from warmspare.recover.serial import SerialLog
 from warmspare.recover.signs import LOGIN
@@ -29,7 +30,7 @@ WAITING_S = 10.0
 
 
 class BootError(IntegrityError):
-    """A replica does not boot, or will not."""
+    """A VM does not boot, or will not."""
 
     kind = "boot"
 
@@ -70,27 +71,28 @@ class _Outcome:
 
 
 async def drill(
-    replica: HeldReplica, origin: Origin, hardware: Hardware, rules: Rules, folder: Path, events: Events
+    held: Held, origin: Origin, hardware: Hardware, rules: Rules, folder: Path, events: Events
 ) -> Verdict:
     """Run it; the verdict, which lies in `folder` too. RecoverError where no verdict could be reached.
 
     Cancelled, the machine is ended, its overlays are gone, and the folder has no verdict.
     """
     began, started_s = now_text(), time.monotonic()
-    disks = [replica.disks[number] for number in origin.order(replica)]
+    disks = origin.ordered(held.disks)
     before = [await disk.trace(hashed=rules.hashed) for disk in disks]
     events.emit(
-        "drill.start", vm=origin.vm, point=replica.point.label, replica=str(replica.target), firmware=hardware.firmware,
-        controller=hardware.controller, memory_mib=hardware.memory_mib, cpus=hardware.cpus,
+        "drill.start", vm=origin.vm, point=held.point.label, replica=str(held.replica) if held.replica else None,
+        firmware=hardware.firmware, controller=hardware.controller, memory_mib=hardware.memory_mib, cpus=hardware.cpus,
         timeout_seconds=rules.timeout_s, evidence=str(folder),
     )  # fmt: skip
     notes = [*hardware.notes, *([f"the repository could not be read: {origin.why}"] if origin.why else [])]
     outcome = await _judged(hardware, disks, rules, folder, notes, origin.vm, events)
     after = [await disk.trace(hashed=rules.hashed) for disk in disks]
     verdict = Verdict(
-        1, outcome.passed, outcome.reason, origin.vm, origin.vm_name, replica.record.repository, replica.record.uri,
-        _point(replica, origin), began, round(time.monotonic() - started_s, 3), outcome.boot_s, rules.timeout_s,
-        rules.judged_by, rules.expect, outcome.guest, before == after,
+        1, outcome.passed, outcome.reason, origin.vm, origin.vm_name, held.repository, held.uri,
+        _point(held, origin), began, round(time.monotonic() - started_s, 3), outcome.boot_s, rules.timeout_s,
+        rules.judged_by, rules.expect, outcome.guest,
+        before == after if held.replica else None,
         [_disk(*each, origin) for each in zip(disks, before, after, strict=True)], _machine(hardware, outcome), notes,
         software(qemu=outcome.version), files(folder),
     )  # fmt: skip
@@ -100,7 +102,7 @@ async def drill(
 
 
 def demand(verdict: Verdict, folder: Path) -> None:
-    """BootError unless the drill passed and left the replica as it was."""
+    """BootError unless the drill passed and left the replica, if there is one, as it was."""
     if verdict.untouched is False:
         raise BootError(
             "the replica was written to during the drill, by something else: the drill has no way to",
@@ -116,8 +118,9 @@ def demand(verdict: Verdict, folder: Path) -> None:
 
 
 async def _judged(
-    hardware: Hardware, disks: list[HeldDisk], rules: Rules, folder: Path, notes: list[str], vm: str, events: Events
-) -> _Outcome:
+    hardware: Hardware, disks: Sequence[OpenDisk], rules: Rules, folder: Path, notes: list[str], vm: str,
+    events: Events,
+) -> _Outcome:  # fmt: skip
     """A boot with the best accelerator that works: one can be there and fail, at once or on the way."""
     *doubtful, sure = qemu.accelerators()
     for accelerator in doubtful:
@@ -132,7 +135,7 @@ async def _judged(
 
 
 async def _boot(
-    hardware: Hardware, disks: list[HeldDisk], accelerator: str, rules: Rules, folder: Path, vm: str,
+    hardware: Hardware, disks: Sequence[OpenDisk], accelerator: str, rules: Rules, folder: Path, vm: str,
     events: Events,
 ) -> _Outcome:
     """One start of the machine, judged. What it said before is overwritten."""
@@ -224,18 +227,18 @@ def _waited(log: SerialLog, rules: Rules) -> str:
     return f"within {rules.timeout_s:g} s there was no {missing}"
 
 
-def _point(replica: HeldReplica, origin: Origin) -> dict[str, Any]:
-    at = replica.point
+def _point(held: Held, origin: Origin) -> dict[str, Any]:
+    at = held.point
     return {
         "sequence": at.sequence, "label": at.label, "sha256": at.sha256,
         "created": origin.point.created if origin.point else None,
     }  # fmt: skip
 
 
-def _disk(disk: HeldDisk, before: Trace, after: Trace, origin: Origin) -> dict[str, Any]:
+def _disk(disk: TracedDisk, before: Traced, after: Traced, origin: Origin) -> dict[str, Any]:
     return {
-        "id": disk.id, "path": str(disk.path), "capacity_bytes": disk.capacity_bytes, "root": origin.root(disk.id),
-        "before": before.fields(), "after": after.fields(),
+        "id": disk.id, "path": str(disk.path) if disk.path else None, "capacity_bytes": disk.capacity_bytes,
+        "root": origin.root(disk.id), "before": before.fields(), "after": after.fields(),
     }  # fmt: skip
 
 

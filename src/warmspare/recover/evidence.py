@@ -30,9 +30,10 @@ class Verdict(msgspec.Struct, frozen=True):
     """What verdict.json holds. passed: it boots. reason: why, as a clause.
 
     boot_seconds: from power-on to the moment it was judged up, null where it was not. seconds: of the whole drill.
-    judged_by: serial, agent, status checks, or two of them. untouched: whether the replica is as it was, null where
-    there is none. point: sequence, label, SHA-256 and time of the restore point that was judged. disks: each with its
-    root at that point and its traces before and after; in EC2 with its EBS snapshot. files: SHA-256 and bytes of the
+    judged_by: serial, agent, status checks, or two of them. point: sequence, label, SHA-256 and time of the restore
+    point that was judged. untouched: the replica was not written to; null where there is none. disks: each with its
+    root at that point and its traces before and after: of a replica size, times and allocation, of a restore point how
+    many blocks were put together, each proved by its hash; in EC2 its EBS snapshot. files: SHA-256 and bytes of the
     rest.
     """
 

@@ -1,4 +1,4 @@
-"""Which VM a replica is of and what that consists of, by its restore point; refuses a replica of another VM.
+"""Which VM disks are of and what that consists of, by their restore point; refuses a replica of another VM.
 
 The record of the restore point lies in the repository. A recovery must go on without it, so a repository that can't be
 reached is told and not an error: then the firmware is what the disk itself says.
@@ -6,19 +6,22 @@ reached is told and not an error: then the firmware is what the disk itself says
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from warmspare.errors import ConfigError, IntegrityError, StoreError
 from warmspare.format.point import RestorePoint
-from warmspare.recover.held import HeldReplica
+from warmspare.recover.held import HeldReplica, OpenDisk
 from warmspare.repository.chain import NoRepositoryError, open_repository
 from warmspare.store.base import Store
+
+D = TypeVar("D", bound=OpenDisk)
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A replica's VM. point: its restore point's record, None where the repository could not be reached (`why`)."""
+    """The VM. point: the restore point's record, None where the repository could not be reached (`why`)."""
 
     vm: str
     vm_name: str
@@ -31,12 +34,17 @@ class Origin:
         disk = self.point.disk(disk_id) if self.point else None
         return disk.root if disk else None
 
-    def order(self, replica: HeldReplica) -> list[int]:
-        """Places of the replica's disks in the order of the VM's; those that the point has not are left out."""
+    def ordered(self, disks: Sequence[D]) -> list[D]:
+        """The disks in the order of the VM's; those that the point has not are left out."""
         if self.point is None:
-            return list(range(len(replica.disks)))
-        place = {disk.id: number for number, disk in enumerate(replica.disks)}
-        return [place[disk.id] for disk in self.point.disks if disk.id in place]
+            return list(disks)
+        by_id = {disk.id: disk for disk in disks}
+        return [by_id[disk.id] for disk in self.point.disks if disk.id in by_id]
+
+
+def of_point(record: RestorePoint) -> Origin:
+    """The VM of a restore point."""
+    return Origin(record.vm_id, record.vm_name, record, hardware=record.hardware)
 
 
 async def origin(replica: HeldReplica, vm: str, store: Store) -> Origin:
@@ -60,7 +68,7 @@ async def origin(replica: HeldReplica, vm: str, store: Store) -> Origin:
             hint="find out who replaced it; docs/failures.md",
         )
     _demand(vm, record.vm, point.record.vm_name, replica)
-    return Origin(record.vm, point.record.vm_name, point.record, hardware=point.record.hardware)
+    return of_point(point.record)
 
 
 def _demand(vm: str, vm_id: str, vm_name: str, replica: HeldReplica) -> None:

@@ -18,6 +18,7 @@ from warmspare.errors import ConfigError, RecoverError
 PACKAGES = {
     "blkid": "util-linux", "prlimit": "util-linux", "setpriv": "util-linux", "sfdisk": "fdisk",
     "grub-fstest": "grub-common", "qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils",
+    "fusermount3": "fuse3",
 }  # fmt: skip
 TIMEOUT_S = 120.0
 CPU_S = 60

@@ -1,4 +1,4 @@
-"""One QEMU process with a machine in it: its command line, its monitor, its end; refuses the network and the replica.
+"""One QEMU process with a machine in it: its command line, its monitor, its end; refuses network and changes to disks.
 
 Base disks reach it as read-only descriptors and never by name; what the guest writes goes to overlays that have no name
 any more, so nothing is left of them whatever happens. Monitor, serial port and guest agent are socket pairs: nothing
@@ -23,7 +23,7 @@ from warmspare.errors import ConfigError, RecoverError
 from warmspare.recover import programs
 from warmspare.recover.evidence import QEMU, WHAT
 from warmspare.recover.hardware import Hardware
-from warmspare.recover.held import HeldDisk
+from warmspare.recover.held import OpenDisk
 from warmspare.state.files import local_io
 
 OVMF_CODE, OVMF_VARS = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
@@ -107,7 +107,7 @@ def accelerators() -> list[str]:
 
 @contextlib.asynccontextmanager
 async def started(
-    hardware: Hardware, disks: Sequence[HeldDisk], accelerator: str, evidence: Path, stack: contextlib.ExitStack
+    hardware: Hardware, disks: Sequence[OpenDisk], accelerator: str, evidence: Path, stack: contextlib.ExitStack
 ) -> AsyncIterator[Machine]:
     """A machine over these disks, in the VM's order, not yet switched on; killed by its process ID when the block ends.
 
@@ -161,7 +161,7 @@ def _ports(monitor: int, serial: int, firmware: int, agent: int) -> list[str]:
 
 
 def _files(
-    hardware: Hardware, disks: Sequence[HeldDisk], overlays: Sequence[int], evidence: Path,
+    hardware: Hardware, disks: Sequence[OpenDisk], overlays: Sequence[int], evidence: Path,
     theirs: contextlib.ExitStack, fds: list[int],
 ) -> list[str]:  # fmt: skip
     """Block devices; descriptors that QEMU is to inherit are added to `fds`."""
@@ -179,7 +179,7 @@ def _files(
     for number, (disk, overlay) in enumerate(zip(disks, overlays, strict=True)):
         # A block device may be longer than its disk.
         base = {"driver": "raw", "node-name": f"base{number}", "read-only": True, "size": disk.capacity_bytes}
-        blockdev(**base, file=node(f"replica{number}", disk.fd, writable=False))
+        blockdev(**base, file=node(f"given{number}", disk.fd, writable=False))
         blockdev(**{"driver": "qcow2", "node-name": f"disk{number}", "backing": f"base{number}"},
                  file=node(f"overlay{number}", overlay, writable=True))  # fmt: skip
     if hardware.firmware == "uefi":
@@ -211,7 +211,7 @@ def _attached(controller: str, disks: int) -> list[str]:
     return out
 
 
-async def _overlay(disk: HeldDisk, evidence: Path, theirs: contextlib.ExitStack) -> int:
+async def _overlay(disk: OpenDisk, evidence: Path, theirs: contextlib.ExitStack) -> int:
     """A descriptor of an empty qcow2 of the disk's size, already without a name."""
     path = evidence / f".overlay-{disk.fd}"
     try:

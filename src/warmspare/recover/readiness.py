@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from warmspare.recover import linux, tables
 from warmspare.recover.findings import Finding, Kind, Severity
-from warmspare.recover.held import HeldDisk
+from warmspare.recover.held import OpenDisk
 from warmspare.recover.tables import LDM_DATA, LDM_METADATA, MBR_LDM, Table
 from warmspare.recover.volumes import Contents, Volume, Volumes
 
@@ -27,7 +27,7 @@ class Ready:
     seen: list[str]
 
 
-async def look(disks: Sequence[HeldDisk], firmware: str | None) -> Ready:
+async def look(disks: Sequence[OpenDisk], firmware: str | None) -> Ready:
     """Look into a VM's disks, in its order; the first is the one that boots. firmware: the VM's (bios, uefi), None if
     not known. ConfigError where a program that it needs is not installed."""
     findings: list[Finding] = []
@@ -55,13 +55,13 @@ async def look(disks: Sequence[HeldDisk], firmware: str | None) -> Ready:
     return Ready(sorted(findings, key=lambda each: list(Severity).index(each.severity)), seen)
 
 
-def _seen(disk: HeldDisk, table: Table, contents: list[tuple[str, Contents]]) -> list[str]:
+def _seen(disk: OpenDisk, table: Table, contents: list[tuple[str, Contents]]) -> list[str]:
     kind = {"gpt": "GPT", "dos": "MBR"}.get(table.kind, "no partition table")
     parts = ", ".join(f"{place} {each.kind or 'unknown'}" for place, each in contents)
     return [f"{disk.id}: {kind}; {parts}"]
 
 
-def _where(volume: Volume, disks: Sequence[HeldDisk]) -> tuple[str, str]:
+def _where(volume: Volume, disks: Sequence[OpenDisk]) -> tuple[str, str]:
     """(disk ID, place) of a volume, in words that people know."""
     if not volume.device.startswith("loop"):
         return disks[0].id, volume.device.replace("lvm/", "logical volume ")
@@ -70,7 +70,7 @@ def _where(volume: Volume, disks: Sequence[HeldDisk]) -> tuple[str, str]:
     return disks[int(disk)].id, f"partition {number}" if number else "the whole disk"
 
 
-async def _start(disk: HeldDisk, table: Table, firmware: str, volumes: Volumes, every: list[Volume]) -> list[Finding]:
+async def _start(disk: OpenDisk, table: Table, firmware: str, volumes: Volumes, every: list[Volume]) -> list[Finding]:
     """What the firmware needs."""
     if not table.kind:
         return [Finding(Kind.NO_TABLE, disk.id, "its beginning")]
@@ -96,7 +96,7 @@ async def _start(disk: HeldDisk, table: Table, firmware: str, volumes: Volumes, 
     return [Finding(Kind.LOADER_MISSING, disk.id, where, f"no {LOADER}")]
 
 
-def _gpt(disk: HeldDisk, table: Table) -> list[Finding]:
+def _gpt(disk: OpenDisk, table: Table) -> list[Finding]:
     if table.gpt is None:
         return []
     out = []
@@ -112,7 +112,7 @@ def _gpt(disk: HeldDisk, table: Table) -> list[Finding]:
     return out
 
 
-def _windows(disk: HeldDisk, table: Table, contents: list[tuple[str, Contents]], *, boots: bool) -> list[Finding]:
+def _windows(disk: OpenDisk, table: Table, contents: list[tuple[str, Contents]], *, boots: bool) -> list[Finding]:
     out = [Finding(Kind.BITLOCKER, disk.id, place) for place, each in contents if each.kind == "BitLocker"]
     dynamic = [each for each in table.partitions if each.kind in (MBR_LDM, LDM_DATA, LDM_METADATA)]
     if dynamic:

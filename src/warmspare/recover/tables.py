@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmspare.recover import programs
+from warmspare.store.threads import in_thread
 
 SECTOR_BYTES = 512
 ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
@@ -74,7 +75,8 @@ class Table:
 
 async def read(fd: int, capacity_bytes: int) -> Table:
     """The table of the disk behind a descriptor. ConfigError without sfdisk."""
-    mbr = os.pread(fd, SECTOR_BYTES, 0).ljust(SECTOR_BYTES, b"\0")
+    # Never on the loop: it may be the one that gives the bytes.
+    mbr = (await in_thread(os.pread, fd, SECTOR_BYTES, 0)).ljust(SECTOR_BYTES, b"\0")
     done = await programs.run("sfdisk", "--json", f"/proc/self/fd/{fd}", fds=[fd])
     label, partitions = "", []
     if done.code == 0:
@@ -82,9 +84,10 @@ async def read(fd: int, capacity_bytes: int) -> Table:
         label = table["label"]
         size = int(table.get("sectorsize", SECTOR_BYTES))
         partitions = [_partition(each, size) for each in table.get("partitions", [])]
+    gpt = await in_thread(_gpt, fd, capacity_bytes)
     return Table(
         label, mbr[510:] == b"\x55\xaa", any(mbr[:_BOOT_CODE_BYTES]),
-        any(mbr[at + 4] == 0xEE for at in range(446, 510, 16)), _gpt(fd, capacity_bytes), tuple(partitions),
+        any(mbr[at + 4] == 0xEE for at in range(446, 510, 16)), gpt, tuple(partitions),
     )  # fmt: skip
 
 

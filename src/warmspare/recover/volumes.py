@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from warmspare.recover import programs
-from warmspare.recover.held import HeldDisk
+from warmspare.recover.held import OpenDisk
 from warmspare.recover.tables import Partition
 
 _LINE = re.compile(r"^\s*(?:Device|Partition) ([^:]+): (.*)$")
@@ -43,7 +43,7 @@ class Contents:
 class Volumes:
     """Everything on these disks, in the VM's order. Reads anew each time; keeps nothing."""
 
-    def __init__(self, disks: Sequence[HeldDisk]) -> None:
+    def __init__(self, disks: Sequence[OpenDisk]) -> None:
         self._disks = disks
         self._fds = [disk.fd for disk in disks]
 

@@ -61,10 +61,10 @@ class Window:
             row = int(self.rows[position])
             self.pages[row : row + BLOCK_PAGES] = 0
 
-    def wrong(self) -> list[int]:
-        """Positions of those of `blocks` that are not what their hash says."""
+    def wrong(self, positions: list[int] | None = None) -> list[int]:
+        """Positions of those of `blocks`, or of those that are given, that are not what their hash says."""
         out = []
-        for position in range(self.blocks.size):
+        for position in range(self.blocks.size) if positions is None else positions:
             data = self.block(position)
             if self.filled[position]:
                 good = xxhash.xxh3_128_digest(data) == self.expected[position].tobytes()

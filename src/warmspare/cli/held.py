@@ -1,0 +1,91 @@
+"""The disks that `recover check` and `drill` read: a replica's, or without one a restore point's; owns that choice."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from warmspare.cli import options
+from warmspare.errors import ConfigError
+
+if TYPE_CHECKING:
+    from warmspare.observe.events import Events
+    from warmspare.recover.held import Held
+    from warmspare.recover.heldpoint import HeldPoint
+    from warmspare.recover.origin import Origin
+    from warmspare.store.base import Store
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The options, as given. ConfigError if they name neither or contradict each other."""
+
+    vm: str
+    replica: Path | None
+    repo: str | None
+    at: str | None
+    state: Path | None
+    endpoint_url: str | None
+
+    def __post_init__(self) -> None:
+        if self.replica is None and self.repo is None:
+            raise ConfigError(
+                "nothing says which disks to read",
+                hint="give --replica, or --repo for a restore point without a replica",
+            )
+        if self.replica is not None and self.at is not None:
+            raise ConfigError(
+                "--at and --replica exclude each other: a replica stands at its own restore point", hint="leave one out"
+            )
+        if self.replica is None and self.state is not None:
+            raise ConfigError("--state says where a replica's state is kept", hint="leave it out, or give --replica")
+        options.check_endpoint(self.endpoint_url)
+
+
+async def with_disks(choice: Choice, events: Events, work: Callable[[Held, Origin], Awaitable[T]]) -> T:
+    """The result of `work` on the disks, and on what is known of their VM; they stay as they are as long as it runs."""
+    from warmspare.recover.held import held
+    from warmspare.recover.origin import origin
+
+    if choice.replica is None:
+        return await _with_point(choice, events, work)
+    with held(choice.replica, state=choice.state) as replica:
+        store = _open(choice, choice.repo or replica.uri, events)
+        try:
+            of = await origin(replica, choice.vm, store)
+        finally:
+            await store.close()
+        return await work(replica, of)
+
+
+async def _with_point(choice: Choice, events: Events, work: Callable[[Held, Origin], Awaitable[T]]) -> T:
+    from warmspare.recover.heldpoint import with_point
+    from warmspare.recover.origin import of_point
+
+    async def reported(point: HeldPoint) -> T:
+        of = of_point(point.record.record)
+        result = await work(point, of)
+        events.emit(
+            "point.read", vm=of.vm, point=point.point.label, bytes_fetched=point.fetched.count,
+            blocks_verified=sum(disk.blocks.verified for disk in point.disks),
+            capacity_bytes=sum(disk.capacity_bytes for disk in point.disks),
+        )  # fmt: skip
+        return result
+
+    assert choice.repo is not None
+    store = _open(choice, choice.repo, events)
+    try:
+        return await with_point(store, choice.vm, choice.at, options.state_root() / "points", reported)
+    finally:
+        await store.close()
+
+
+def _open(choice: Choice, uri: str, events: Events) -> Store:
+    from warmspare.cli.run import retrying
+    from warmspare.store.opening import open_store
+
+    return open_store(uri, endpoint_url=choice.endpoint_url, on_retry=retrying(events))

@@ -1,0 +1,138 @@
+"""The few messages of the kernel's FUSE protocol that read-only files need, as bytes; does no I/O and knows no data.
+
+Linux, include/uapi/linux/fuse.h, version 7.31: little structures in the machine's byte order. Whatever is not answered
+here is refused with ENOSYS, which the kernel takes for "not offered" and does not ask again.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+MAJOR, MINOR = 7, 31
+ROOT, FIRST = 1, 2  # numbers of nodes: the directory, and the first file
+MOST_REQUEST_BYTES = 1 << 16  # nothing that is written comes here; the kernel wants room for at least 8 KiB
+_FOR_EVER_S = 1 << 31  # names and attributes never change
+_ASYNC_READ, _KEEP_CACHE = 1, 2
+_WRITE_BYTES = 4096  # the least there is
+_IN, _OUT = struct.Struct("=IIQQIIIHH"), struct.Struct("=IiQ")
+_INIT_IN, _INIT_OUT = struct.Struct("=IIII"), struct.Struct("=IIIIHHIIHHI28x")
+_READ_IN = struct.Struct("=QQI")
+_ATTRIBUTES = struct.Struct("=QQQQQQIIIIIIIIII")
+_ENTRY, _ATTR_OUT, _OPEN_OUT = struct.Struct("=QQQQII"), struct.Struct("=QII"), struct.Struct("=QII")
+_STATFS_OUT = struct.Struct("=40xIII28x")  # no blocks, none free: `df` leaves it out
+
+
+class Asked(IntEnum):
+    """Requests by their numbers; those that are answered, and those that must not be."""
+
+    LOOKUP = 1
+    FORGET = 2
+    GETATTR = 3
+    OPEN = 14
+    READ = 15
+    STATFS = 17
+    RELEASE = 18
+    INIT = 26
+    INTERRUPT = 36
+    DESTROY = 38
+    BATCH_FORGET = 42
+
+
+_UNANSWERED = (Asked.FORGET, Asked.BATCH_FORGET, Asked.INTERRUPT)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of the kernel. node: which file or directory. body: what follows the header."""
+
+    asked: int
+    unique: int
+    node: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Bytes that are asked for. number: of the file, from 0."""
+
+    unique: int
+    number: int
+    offset: int
+    length: int
+
+
+def parse(data: bytes) -> Request:
+    """A request as it is read from the kernel. ValueError if it is none."""
+    if len(data) < _IN.size:
+        raise ValueError(f"a request of {len(data)} bytes")
+    length, asked, unique, node, *_ = _IN.unpack_from(data)
+    if length != len(data):
+        raise ValueError(f"a request of {len(data)} bytes that says {length}")
+    return Request(asked, unique, node, data[_IN.size :])
+
+
+def reply(unique: int, body: bytes | memoryview = b"", *, error: int = 0) -> list[bytes | memoryview]:
+    """The pieces of an answer, to be written in one go. error: an errno, and no body then."""
+    return [_OUT.pack(_OUT.size + len(body), -error, unique), body]
+
+
+class Files:
+    """Files of these sizes, by their numbers `0`, `1`, … in one directory. under_way: reads ahead that the kernel may
+    have open at once."""
+
+    def __init__(self, sizes: Sequence[int], owner: tuple[int, int], under_way: int) -> None:
+        self._sizes, self._owner, self._under_way = sizes, owner, under_way
+
+    def answer(self, request: Request) -> Read | list[bytes | memoryview] | None:
+        """What the kernel asked: bytes to be read first, or the answer, or None where it wants none."""
+        match request.asked:
+            case Asked.READ if self._is_file(request.node):
+                _, offset, length = _READ_IN.unpack_from(request.body)
+                number = request.node - FIRST
+                return Read(request.unique, number, offset, max(0, min(length, self._sizes[number] - offset)))
+            case Asked.INIT:
+                return reply(request.unique, self._init(request.body))
+            case Asked.LOOKUP:
+                return self._lookup(request)
+            case Asked.GETATTR if request.node == ROOT or self._is_file(request.node):
+                body = _ATTR_OUT.pack(_FOR_EVER_S, 0, 0) + self._attributes(request.node)
+                return reply(request.unique, body)
+            case Asked.OPEN if self._is_file(request.node):
+                return reply(request.unique, _OPEN_OUT.pack(0, _KEEP_CACHE, 0))
+            case Asked.STATFS:
+                return reply(request.unique, _STATFS_OUT.pack(4096, 255, 4096))
+            case Asked.RELEASE | Asked.DESTROY:
+                return reply(request.unique)
+            case asked if asked in _UNANSWERED:
+                return None
+        return reply(request.unique, error=errno.ENOSYS)
+
+    def _is_file(self, node: int) -> bool:
+        return FIRST <= node < FIRST + len(self._sizes)
+
+    def _init(self, body: bytes) -> bytes:
+        _, minor, read_ahead, offered = _INIT_IN.unpack_from(body)
+        most = self._under_way
+        return _INIT_OUT.pack(
+            MAJOR, min(minor, MINOR), read_ahead, offered & _ASYNC_READ, most, max(most * 3 // 4, 1), _WRITE_BYTES, 1,
+            0, 0, 0,
+        )  # fmt: skip
+
+    def _lookup(self, request: Request) -> list[bytes | memoryview]:
+        names = [str(number).encode() for number in range(len(self._sizes))]
+        name = request.body.rstrip(b"\0")
+        if request.node != ROOT or name not in names:
+            return reply(request.unique, error=errno.ENOENT)
+        node = FIRST + names.index(name)
+        entry = _ENTRY.pack(node, 0, _FOR_EVER_S, _FOR_EVER_S, 0, 0)
+        return reply(request.unique, entry + self._attributes(node))
+
+    def _attributes(self, node: int) -> bytes:
+        size = 0 if node == ROOT else self._sizes[node - FIRST]
+        mode = stat.S_IFDIR | 0o500 if node == ROOT else stat.S_IFREG | 0o400
+        return _ATTRIBUTES.pack(node, size, -(-size // 512), 0, 0, 0, 0, 0, 0, mode, 1, *self._owner, 0, 4096, 0)
