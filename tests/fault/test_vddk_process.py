@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import random
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from vddk_bench import Bench, read_all
-from vddk_campaign import PASSWORD, TARGET, children
+from vddk_campaign import PASSWORD, SETTINGS, TARGET, children
 
 import warmspare
 from rig import MIB, VddkRig, command, random_disk, same
 from warmspare.errors import ConfigError, SourceError
+from warmspare.observe.events import Events
 from warmspare.source import vddk_host, vddk_install
+from warmspare.source.vddk_process import ReaderProcess
+from warmspare.source.vddk_session import VddkSession
 
 
 @pytest.fixture
@@ -186,3 +193,30 @@ def test_a_library_that_does_not_load(tmp_path: Path, what: str) -> None:
 @pytest.mark.parametrize(("disk", "more"), [("vddk:///x", []), ("vddk://x", ["--vddk", "/"])])
 def test_usage(tmp_path: Path, disk: str, more: list[str]) -> None:
     assert command("sync", disk, "--vm", "v", "--repo", tmp_path / "r", *more).code == 2
+
+
+async def test_a_start_given_up_takes_nothing_from_under_the_library(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings file that InitEx reads stays for as long as a reader that was asked to read it lives."""
+    session = VddkSession(vddk_install.find(bench.standin.home), TARGET, SETTINGS, Events())
+    call, asked = ReaderProcess.call, asyncio.Event()
+
+    async def slow(self: ReaderProcess, operation: str, **fields: Any) -> dict[str, Any]:
+        if operation == "init":
+            os.kill(reader_of(os.getpid()), signal.SIGSTOP)
+            asked.set()
+        return await call(self, operation, **fields)
+
+    monkeypatch.setattr(ReaderProcess, "call", slow)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    starting = asyncio.create_task(session.process())
+    await asked.wait()
+    await asyncio.sleep(0.1)
+    starting.cancel()
+    await asyncio.wait({starting})
+    os.kill(reader_of(os.getpid()), signal.SIGCONT)
+    await session.close()
+    assert not children()
+    bench.standin.check()
+    assert not list(tmp_path.glob("warmspare-vddk-*.conf"))

@@ -83,7 +83,7 @@ class Settings:
 
 @contextlib.contextmanager
 def _configuration(given: Path | None) -> Iterator[str]:
-    """The library's settings file: the one given, or ours for as long as InitEx needs to read it."""
+    """The library's settings file: the one given, or ours."""
     if given is not None:
         yield str(given)
         return
@@ -106,6 +106,7 @@ class VddkSession:
         self.missing: list[str] = []
         self.modes: str | None = None
         self._process: ReaderProcess | None = None
+        self._init = contextlib.ExitStack()  # what InitEx reads; kept until it has, or its process is gone
         self._failures = 0
 
     async def process(self) -> ReaderProcess:
@@ -117,8 +118,9 @@ class VddkSession:
         secrets = [secret for secret in (self.target.password, self.target.cookie) if secret]
         process = self._process = await ReaderProcess.start(self.install.library_dir, self.settings.process, secrets)
         await self._load(process)
-        with _configuration(self.settings.config) as config:
-            found = await process.call("init", directory=str(self.install.directory), config=config)
+        config = self._init.enter_context(_configuration(self.settings.config))
+        found = await process.call("init", directory=str(self.install.directory), config=config)
+        self._init.close()
         self.modes = str(found["modes"]) if found.get("modes") else None
         await process.call("target", **self.target.fields())
         if not self.target.local:
@@ -214,12 +216,14 @@ class VddkSession:
         process, self._process = self._process, None
         if process is not None:
             await process.kill()
+        self._init.close()
 
     async def close(self) -> None:
         """End the reader process, letting it close what it has."""
         process, self._process = self._process, None
         if process is not None:
             await process.close()
+        self._init.close()
 
     # -- access to the VM -----------------------------------------------------------------------------------------
 
