@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+from proxy import Flip, Proxy
 
 from ebsparts import BLOCK
-from proxy import Flip, Proxy
 from rig import Outcome, command, scribble
 from stagerig import StageRig
 
