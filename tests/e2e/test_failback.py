@@ -15,10 +15,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from proxy import Flip, Proxy
 
 import ebsstandin
 import recoverworld
-from proxy import Flip, Proxy
 from recoverworld import SETTINGS, World, hardware
 from rig import KIB, MIB, Outcome, command, fingerprint, flip_in_place, same
 from servers import S3Server

@@ -68,15 +68,6 @@ def test_no_replica_there(synced: StageRig) -> None:
     assert "no replica" in synced.stage("--replica", synced.home / "file", code=2).stderr
 
 
-def test_a_replica_that_an_apply_works_on(synced: StageRig) -> None:
-    from warmspare.state.files import locked
-
-    synced.apply()
-    with locked(synced.home / "replica.raw.warmspare" / "lock", "x") as mine:
-        assert mine
-        assert "another apply" in synced.stage("--replica", synced.replica, code=6).stderr
-
-
 def test_a_damaged_pack_is_never_staged(synced: StageRig) -> None:
     pack = synced.objects("packs")[0]
     before = synced.damage(pack, pack.stat().st_size // 2)
