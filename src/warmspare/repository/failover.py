@@ -59,9 +59,13 @@ class FailoverRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
         """Whether the VM counts as failed over."""
         return self.state != "cleared"
 
+    def ids_of(self, what: str) -> tuple[str, ...]:
+        """The IDs of all steps of that kind, the first one first."""
+        return tuple(step.id for step in self.steps if step.what == what)
+
     def id_of(self, what: str) -> str:
         """The ID of the last step of that kind; "" if there was none."""
-        return next((step.id for step in reversed(self.steps) if step.what == what), "")
+        return next(iter(reversed(self.ids_of(what))), "")
 
 
 class FailedOverError(ConfigError):
