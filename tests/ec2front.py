@@ -68,7 +68,7 @@ class Front:
     hide: int = 0
     impaired: bool = False
     kill: tuple[int, bool] | None = None
-    import_messages: list[tuple[str, str, str]] = field(default_factory=list)  # of new tasks: (status, message, progress)
+    import_messages: list[tuple[str, str, str]] = field(default_factory=list)  # new tasks': (status, message, progress)
     requests: list[Request] = field(default_factory=list)
     breaches: list[str] = field(default_factory=list)
 

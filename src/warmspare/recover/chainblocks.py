@@ -1,7 +1,8 @@
 """Blocks of a disk at a restore point, put together from the chain; owns what is fetched for that and how often.
 
 docs/format.md, "Reading one block": each page comes from the newest record that names it. Manifests are fetched once
-and kept in one unlinked file, however long the chain; frames that were used last are kept, for neighbours often share them.
+and kept in one unlinked file, however long the chain; frames that were used last are kept, for neighbours often share
+them.
 """
 
 from __future__ import annotations

@@ -24,8 +24,9 @@ OnProgress = Callable[[str, str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class ImportSpec:
-    """An import to be. run: unique to the failover. failed: the tasks of it that failed before. raw: s3://BUCKET/KEY of a raw disk each, the root first; empty to import the
-    staged EBS snapshots. license: AWS, BYOL or None for what AWS finds. role: None for `vmimport`."""
+    """An import to be. run: unique to the failover. failed: the tasks of it that failed before. raw: s3://BUCKET/KEY of a
+    raw disk each, the root first; empty to import the staged EBS snapshots. license: AWS, BYOL or None for what AWS
+    finds. role: None for `vmimport`."""
 
     run: str
     machine: Machine
@@ -73,7 +74,8 @@ class Imports:
         tasks = self._ec2.pages(
             "describe_import_image_tasks", "ImportImageTasks", about=about, Filters=tag_filters(run=run)
         )
-        return max([task_id async for task in tasks if (task_id := str(task["ImportTaskId"])) not in failed], default="")
+        found = [str(task["ImportTaskId"]) async for task in tasks]
+        return max((task_id for task_id in found if task_id not in failed), default="")
 
     async def failure(self, task_id: str) -> RecoverError | None:
         """Why a task failed, in words; None if it did not, or AWS does not show it. AwsError."""
