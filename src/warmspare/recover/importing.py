@@ -24,8 +24,8 @@ OnProgress = Callable[[str, str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class ImportSpec:
-    """An import to be. run: unique to the failover. failed: the tasks of it that failed before. raw: s3://BUCKET/KEY of a
-    raw disk each, the root first; empty to import the staged EBS snapshots. license: AWS, BYOL or None for what AWS
+    """An import to be. run: unique to the failover. failed: its tasks that failed before. raw: s3://BUCKET/KEY of a raw
+    disk each, the root first; empty to import the staged EBS snapshots. license: AWS, BYOL or None for what AWS
     finds. role: None for `vmimport`."""
 
     run: str
