@@ -67,7 +67,11 @@ class Snapshot:
 
 @dataclass
 class Faults:
-    """Chances by which requests go wrong. lost: carried out, and the connection is cut before the answer."""
+    """Chances by which requests go wrong. lost: carried out, and the connection is cut before the answer.
+
+    keeps: what is stored of a block in place of what was put and acknowledged. echo: the checksum that the answer to a
+    put names, by its block and the right one.
+    """
 
     throttle: float = 0.0
     server_error: float = 0.0
@@ -75,6 +79,8 @@ class Faults:
     lost: float = 0.0
     rng: random.Random = field(default_factory=lambda: random.Random(1))
     refuse: Callable[[str], Refusal | None] = lambda action: None
+    keeps: Callable[[int, bytes], bytes] = lambda index, data: data
+    echo: Callable[[int, str], str] = lambda index, checksum: checksum
 
 
 def throttled(action: str) -> Refusal:

@@ -2,8 +2,8 @@
 
 It enforces what AWS documents: sizes, checksums and their aggregate, inheritance from parents, pending before
 completed, idempotency tokens, quotas, block and page tokens, timeouts. What a correct client never does is refused and
-noted in `breaches`, which tests demand to be empty. Late visibility, throttling, errors and cut connections come on
-demand. EC2's DescribeSnapshots, DeleteSnapshot and CreateTags are answered from the same state, so the two can't
+noted in `breaches`, which tests demand to be empty. Late visibility, throttling, errors, cut connections and lies come
+on demand. EC2's DescribeSnapshots, DeleteSnapshot and CreateTags are answered from the same state, so the two can't
 disagree; every other action of EC2 goes to `forward_to` (moto) if there is one.
 
     python ebsstandin.py [--puts N] [--complete-s S] [--forget-data]     prints its URL, serves until its stdin closes
@@ -239,6 +239,8 @@ class Standin(Ec2Half):
         if said != base64.b64encode(digest).decode():
             self._breach(f"block {index} has another checksum than was said")
             raise invalid("INVALID_BLOCK", "the checksum does not match")
+        body = self.faults.keeps(index, body)
+        digest = hashlib.sha256(body).digest()
         with self._lock:
             if self.keep_data and digest not in self._places:
                 self._data.seek(0, 2)
@@ -248,6 +250,7 @@ class Standin(Ec2Half):
             snapshot.puts += 1
         snapshot.touched = time.monotonic()
         self.put_times.append(snapshot.touched)
+        said = self.faults.echo(index, said)
         return web.Response(status=201, headers={"x-amz-Checksum": said, "x-amz-Checksum-Algorithm": "SHA256"})
 
     def _complete(self, request: web.Request, body: bytes) -> web.Response:

@@ -70,7 +70,7 @@ class Front:
     checks: list[str] = field(default_factory=list)
     console: list[str] = field(default_factory=list)
     kill: tuple[int, bool] | None = None
-    import_messages: list[tuple[str, str, str]] = field(default_factory=list)  # (status, message, progress) in turn
+    import_messages: list[tuple[str, str, str]] = field(default_factory=list)  # new tasks': (status, message, progress)
     requests: list[Request] = field(default_factory=list)
     breaches: list[str] = field(default_factory=list)
 
@@ -355,7 +355,9 @@ class Front:
     def _ImportImage(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         def make() -> tuple[int, bytes]:
             task = f"import-ami-{next(self._numbers):017x}"
-            self.tasks[task] = {**request.parameters, "tags": request.tags("import-image-task"), "seen": 0}
+            tags, messages = request.tags("import-image-task"), list(self.import_messages)
+            self.tasks[task] = {**request.parameters, "tags": tags, "seen": 0, "messages": messages}
+            self._new(task)
             return 200, _xml("ImportImage", f"<importTaskId>{task}</importTaskId><status>active</status>")
 
         return self._once(request, make)
@@ -369,8 +371,11 @@ class Front:
                 continue
             if not all(task["tags"].get(key) in values for key, values in filters.items()):
                 continue
-            seen = min(task["seen"], len(self.import_messages) - 1)
-            status, message, progress = self.import_messages[seen]
+            if "ImportTaskIds" not in said and self._hidden.get(task_id):  # too new to be listed
+                self._hidden[task_id] -= 1
+                continue
+            seen = min(task["seen"], len(task["messages"]) - 1)
+            status, message, progress = task["messages"][seen]
             task["seen"] += 1 if "ImportTaskIds" in said else 0
             if status == "completed" and "image" not in task:
                 name = f"imported {task_id}"

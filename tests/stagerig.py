@@ -97,11 +97,14 @@ class StageRig(Rig):
         return before
 
 
-def client(url: str, service: str = "ebs", *, attempts: int = 8) -> Any:
+def client(url: str, service: str = "ebs", *, attempts: int = 8, validate: bool = True) -> Any:
+    """botocore's. validate: whether it refuses by itself what the service would."""
     return get_session().create_client(
         service, endpoint_url=url, region_name="eu-central-1",
         aws_access_key_id="reader", aws_secret_access_key="reader",
-        config=Config(retries={"mode": "standard", "total_max_attempts": attempts}),
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": attempts}, parameter_validation=validate,
+        ),
     )  # fmt: skip
 
 

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from proxy import Flip, Proxy
 
 import ebsstandin
 import recoverworld
@@ -234,6 +236,21 @@ def test_wrong_bytes_from_ebs_are_asked_for_again(away: World, monkeypatch: pyte
     else:
         assert "as its checksum says" in outcome.stderr and not (away.home / "return" / "app-0.raw").exists()
     assert len(spoiled) == times
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_bytes_that_change_on_the_way_home(away: World, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    scribbles(away)
+    got = away.standin.actions["ebs:GetSnapshotBlock"]
+    export(away, "--format", "raw")
+    blocks = away.standin.actions["ebs:GetSnapshotBlock"] - got
+    with Proxy(urlsplit(away.front.behind).port or 0) as way:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EBS", way.url)
+        way.faults.flips = [Flip("down", 100_000, times)]  # in the first block that comes over a connection
+        export(away, "--format", "raw")
+        assert way.counts["flipped"] == times
+    assert away.standin.actions["ebs:GetSnapshotBlock"] - got == 2 * blocks + times, "each of them is asked for again"
+    demand_returned(away, "raw")
 
 
 def test_ebs_throttles_fails_and_cuts(away: World) -> None:

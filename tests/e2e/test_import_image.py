@@ -69,10 +69,9 @@ def test_from_raw_objects_as_in_2014(world: World) -> None:
     assert request.parameters["DiskContainers"] == [expected]
 
 
-@pytest.mark.parametrize(
-    "number", [pytest.param(n, marks=() if n in (9, 13) else pytest.mark.slow) for n in range(8, 22)]
-)
-def test_cut_off_anywhere_there_is_one_import_and_one_instance(world: World, number: int) -> None:
+def cut_off(world: World, number: int) -> None:
+    """A run that ends behind its number-th request."""
+
     class Cut(BaseException):
         pass
 
@@ -92,6 +91,13 @@ def test_cut_off_anywhere_there_is_one_import_and_one_instance(world: World, num
         pass
     except BaseExceptionGroup as group:
         assert group.subgroup(Cut)
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(n, marks=() if n in (9, 13) else pytest.mark.slow) for n in range(8, 22)]
+)
+def test_cut_off_anywhere_there_is_one_import_and_one_instance(world: World, number: int) -> None:
+    cut_off(world, number)
     world.run(plan(world))
     assert len(world.front.tasks) == len(world.front.instances) == 1
 
@@ -101,10 +107,65 @@ def test_an_import_that_fails_is_explained(world: World) -> None:
     with pytest.raises(RecoverError, match="does not recognise the guest's system") as caught:
         world.run(plan(world))
     assert "register-image" in str(caught.value) and not world.front.instances
-    # The mark stays, and the same failure is told again, without another import.
-    with pytest.raises(RecoverError, match="does not recognise"):
+    record = json.loads((world.repo / "vms/win/failover.json").read_text())
+    assert record["state"] == "starting" and len(world.front.tasks) == 1
+
+
+FAILING = [*STAGES[:2], ("deleted", "The service role vmimport does not exist.", "")]
+
+
+def test_an_import_that_failed_is_begun_anew_by_the_next_run(world: World) -> None:
+    path = plan(world)
+    world.front.import_messages = list(FAILING)
+    for number in (1, 2):
+        outcome = world.failover("--plan", path, "--vm", "win", code=8)
+        assert "role does not exist" in outcome.stderr and len(world.front.tasks) == number
+    assert not world.front.instances
+    world.front.import_messages = list(STAGES)  # the operator has made the role
+    outcome = world.failover("--plan", path, "--vm", "win")
+    first, second, third = world.front.tasks
+    notes = [event["message"] for event in outcome.all("failover.note")]
+    assert any("role does not exist" in note and second in note for note in notes)
+    assert not any(first in note for note in notes), "only the last one says why"
+    tokens = {request.parameters["ClientToken"] for request in world.front.made("ImportImage")}
+    assert len(tokens) == 3 and len(world.front.instances) == 1
+    record = json.loads((world.repo / "vms/win/failover.json").read_text())
+    assert [step["id"] for step in record["steps"] if step["what"] == "import"] == [first, second, third]
+    assert world.front.tasks[third]["image"] in world.front.images
+    # What is done stays done.
+    world.failover("--plan", path, "--vm", "win")
+    assert len(world.front.tasks) == 3 and len(world.front.instances) == 1
+
+
+def test_a_second_import_that_aws_does_not_list_yet_is_found_by_its_token(world: World) -> None:
+    world.front.import_messages = list(FAILING)
+    with pytest.raises(RecoverError, match="role"):
         world.run(plan(world))
-    assert len(world.front.tasks) == 1
+    world.front.import_messages, world.front.hide = list(STAGES), 100
+    lost: list[Request] = []
+
+    def lose(request: Request) -> bool:
+        if request.action != "ImportImage" or lost:
+            return False
+        lost.append(request)
+        return True
+
+    world.front.lose = lose
+    world.run(plan(world))
+    assert lost and len(world.front.tasks) == 2 and len(world.front.instances) == 1
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(n, marks=() if n in (9, 10, 11, 12) else pytest.mark.slow) for n in range(6, 24)]
+)
+def test_a_second_import_that_is_cut_off_anywhere_is_one(world: World, number: int) -> None:
+    world.front.import_messages = list(FAILING)
+    with pytest.raises(RecoverError, match="role"):
+        world.run(plan(world))
+    world.front.import_messages = list(STAGES)
+    cut_off(world, number)
+    world.run(plan(world))
+    assert len(world.front.tasks) == 2 and len(world.front.instances) == 1
 
 
 def test_windows_by_registering_is_noted(world: World) -> None:

@@ -168,6 +168,13 @@ def test_events(happenings: list[Happening], reason: str) -> None:
     assert reason in found and bool(found) is bool(reason)
 
 
+def test_a_doubt_that_the_caller_has_goes_before_all() -> None:
+    left = trust.Left(NOW, tree(""), {}, "host-1")
+    last = replace(LAST, doubt="it came back from a failover")
+    assert trust.of_vm(last, left, tree(""), History(())) == "it came back from a failover"
+    assert trust.of_vm(LAST, left, tree(""), History(())) == ""
+
+
 def test_one_disk() -> None:
     left = trust.Left(NOW, tree(""), {DISK.uuid: DISK.base_path}, "host-1")
     assert trust.of_disk(DISK, LAST, left, History(())) == ""

@@ -87,15 +87,7 @@ class Replica:
                     hint="wait for it to end",
                     retryable=True,
                 )
-            self.record = self._place.read()
-            if self.record:
-                self._demand_ours(self.record)
-            elif self._record_path.exists():
-                raise ConfigError(
-                    "the replica's state is damaged, so nothing is known of what the replica holds",
-                    where=str(self._record_path),
-                    hint="remove the replica and its state, or apply to another path",
-                )
+            self._read_record()
             try:
                 yield
             finally:
@@ -105,13 +97,40 @@ class Replica:
                         self._place.lock_path.unlink()
                         self.state.rmdir()
 
+    def _read_record(self) -> None:
+        self.record = self._place.read()
+        if self.record:
+            self._demand_ours(self.record)
+        elif self._record_path.exists():
+            raise ConfigError(
+                "the replica's state is damaged, so nothing is known of what the replica holds",
+                where=str(self._record_path),
+                hint="remove the replica and its state, or apply to another path",
+            )
+
+    @contextlib.contextmanager
+    def standing(self) -> Iterator[bool]:
+        """For readers: hold the replica still without being its apply, and know its record; yields False, and knows
+        nothing, while an apply moves it or something else reads it. ConfigError or IntegrityError as `hold`."""
+        if not self._record_path.exists():
+            raise ConfigError("there is no replica", where=str(self.target), hint="make it with `warmspare apply`")
+        with locked(self._place.still_path, STATE) as mine:
+            if mine:
+                self._read_record()
+            yield mine
+
+    def followed(self) -> bool:
+        """Whether an apply is at work on it, if only waiting for the next point."""
+        with locked(self._place.lock_path, STATE) as mine:
+            return not mine
+
     @contextlib.contextmanager
     def moving_lock(self) -> Iterator[None]:
         """Nobody else reads the replica for as long as the block runs. LeaseError if someone does."""
         with locked(self._place.still_path, STATE) as mine:
             if not mine:
                 raise LeaseError(
-                    "a drill or a readiness check is reading this replica",
+                    "a staging, a drill or a readiness check is reading this replica",
                     where=str(self.target),
                     hint="wait for it to end",
                     retryable=True,

@@ -30,6 +30,7 @@ from warmspare.model import BLOCK_BYTES, SPAN_BLOCKS, U8, U32, Extents, block_by
 from warmspare.model import without as cut_out
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, Repository, open_repository
+from warmspare.repository.failover import FailoverRecord, doubt_after, refuse_failed_over
 from warmspare.source.base import DiskInput, Hole, LastDisk, LastPoint, Machine, Span
 from warmspare.store import layout
 from warmspare.store.base import Store
@@ -111,13 +112,15 @@ class SourceAudit:
         self._meter = meter or Meter()
         self._seed = secrets.randbits(48)
         self._notes: list[str] = []
+        self._over: FailoverRecord | None = None
 
     async def run(self) -> Verdict:
         """Read and judge, holding the lease, and leave the machine as it was. ConfigError where there is no restore
-        point, SourceError where a disk can't be read; then nothing is judged."""
+        point or the VM was failed over, SourceError where a disk can't be read; then nothing is judged."""
         began = reports.utc_now()
         repository = await open_repository(self._store, create=False)
         vm = self._machine.vm_id
+        self._over = await refuse_failed_over(repository, vm)
         threads = Threads(1, "audit")
         try:
             async with Lease.hold(self._store, layout.lease_key(layout.encode_name(vm))):
@@ -143,7 +146,8 @@ class SourceAudit:
     async def _machine_judged(self, repository: Repository, point: Point, threads: Threads) -> list[DiskVerdict]:
         record = point.record
         last = {disk.id: LastDisk(disk.capacity_bytes, disk.change_id) for disk in record.disks}
-        opened = await self._machine.open(LastPoint(record.created, last, False, record.hardware))
+        doubt = doubt_after(self._over, record.created)
+        opened = await self._machine.open(LastPoint(record.created, last, False, record.hardware, doubt))
         given = {one.source.name: one for one in opened.disks}
         for name in sorted(set(given) - set(last)):
             self._notes.append(f"disk {name} is not in restore point {point.id.label} and was not judged")

@@ -1,16 +1,15 @@
 """Blocks of a disk at a restore point, put together from the chain; owns what is fetched for that and how often.
 
 docs/format.md, "Reading one block": each page comes from the newest record that names it. Manifests are fetched once
-and kept in an unlinked file each; frames that were used last are kept, for neighbours often share them.
+and kept in one unlinked file, however long the chain; frames that were used last are kept, for neighbours often share
+them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import resource
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from warmspare.model import BLOCK_PAGES, PAGE_BYTES, U16
 from warmspare.observe.events import Meter
 from warmspare.recover.window import Window
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.objects import manifest_of
+from warmspare.repository.objects import Shelf, manifest_name, read_manifest
 from warmspare.store.threads import Threads
 
 RANGES_UNDER_WAY = 6  # of up to 4 MiB, for all windows together
@@ -66,7 +65,7 @@ class ChainBlocks:
         self._levels: list[_Level] = []
         self._bottom = False
         self._loading = asyncio.Lock()
-        self._open = AsyncExitStack()
+        self._shelf: Shelf | None = None
         self._slots = asyncio.Semaphore(RANGES_UNDER_WAY)
         self._frames: OrderedDict[tuple[str, int], frame.Frame] = OrderedDict()
         self._kept_bytes, self._most_bytes = 0, kept_bytes
@@ -76,7 +75,9 @@ class ChainBlocks:
 
     async def __aexit__(self, *_: object) -> None:
         self._frames.clear()
-        await self._open.aclose()
+        if self._shelf is not None:
+            self._shelf.close()
+            self._shelf = None
 
     async def fill(self, window: Window, positions: list[int] | None = None) -> None:
         """Fill the window, or just those of its blocks; they must be zeros now. What it holds then is not proved yet.
@@ -109,10 +110,10 @@ class ChainBlocks:
                 if point is None or disk is None:
                     self._bottom = True
                     break
-                if len(self._levels) % 64 == 0:
-                    _allow_files()
-                made = manifest_of(self._repository, point.record, disk, self._scratch)
-                manifest = await self._open.enter_async_context(made)
+                if self._shelf is None:
+                    self._shelf = Shelf(self._repository, self._scratch)
+                copy = await self._shelf.fetch(disk.manifest, manifest_name(point.record, disk))
+                manifest = read_manifest(copy, point.record, disk)
                 self._meter.read_bytes += disk.manifest.bytes
                 where = self._repository.where(disk.manifest.key)
                 self._levels.append(_Level(manifest, pack_objects(point.record, manifest.packs), where))
@@ -201,9 +202,3 @@ def _take(held: frame.Frame, part: _Part, rows: Rows, window: Window, where: str
         payload = payload + bytes(-len(payload) % PAGE_BYTES)
     window.pages[target[wanted]] = np.frombuffer(payload, dtype=np.uint8).reshape(-1, PAGE_BYTES)[source[wanted]]
 
-
-def _allow_files() -> None:
-    """Each manifest is an open file: use what the system allows and not the default."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard and soft < 65536:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(65536, hard) if hard > 0 else 65536, hard))

@@ -88,7 +88,7 @@ class Export:
         snapshots = [await returning.snapshot(volume, export, point.record.vm_name) for _, _, volume in pairs]
         files = []
         async with AsyncExitStack() as stack:
-            replica = self._base(vm, point, stack)
+            replica = await self._base(vm, point, stack)
             for (disk, source, _), snapshot in zip(pairs, snapshots, strict=True):
                 await returning.completed(snapshot)
                 files.append(await self._disk(disk, source, snapshot, replica))
@@ -103,12 +103,14 @@ class Export:
             message = f"{instance_id} is running: what it writes from now on is not in this export; stop it first"
             self._events.emit("failover.note", vm=vm, message=message)
 
-    def _base(self, vm: str, point: Point, stack: AsyncExitStack) -> Replica | None:
+    async def _base(self, vm: str, point: Point, stack: AsyncExitStack) -> Replica | None:
         """The replica at the point that was failed over, held; None if none was named."""
         if self._settings.replica is None:
             return None
         replica = replica_at(self._settings.replica, vm, self._repository, point, None)
-        stack.enter_context(held_at(replica, point))
+        await stack.enter_async_context(
+            held_at(replica, point, lambda why: self._events.emit("failover.note", vm=vm, message=f"waiting: {why}"))
+        )
         return replica
 
     async def _disk(self, disk: Disk, source: StagedDisk, snapshot: str, replica: Replica | None) -> Path:

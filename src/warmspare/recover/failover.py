@@ -179,11 +179,16 @@ class Failover:
             self._events.emit("failover.import", vm=vm, task=task, percent=percent, message=message)
 
         imports = Imports(self._ec2, progress)
-        task = one.journal.record.id_of("import")
-        if not task:
+        begun = one.journal.record.ids_of("import")
+        task = begun[-1] if begun else ""
+        failure = await imports.failure(task) if task else None
+        if failure:
+            message = f"an earlier import failed: {failure.sentence}; now it is tried anew"
+            self._events.emit("failover.note", vm=vm, message=message)
+        if failure or not task:
             spec = ImportSpec(
                 run, one.machine, one.point.id.label, one.tags, plan.import_from, plan.license,
-                plan.import_role,
+                plan.import_role, begun,
             )  # fmt: skip
             task = await imports.start(spec)
             await one.journal.note("import", task)

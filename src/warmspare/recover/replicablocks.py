@@ -1,18 +1,20 @@
 """Blocks of a disk at a restore point, read from a replica that is at it; refuses to write there, and one that moves.
 
-The replica's lock is held meanwhile, so no apply changes it. What it holds is not believed but hashed; a block that
-rotted comes from the chain.
+It is held still meanwhile, by the lock that an apply takes to move it; an apply that follows waits. What it holds is
+not believed but hashed; a block that rotted comes from the chain.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from warmspare.apply.replica import Replica
-from warmspare.errors import ConfigError
+from warmspare.errors import ConfigError, LeaseError
 from warmspare.format.point import Disk
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
@@ -23,6 +25,8 @@ from warmspare.state.files import io_error, local_io
 from warmspare.store.threads import Threads
 
 WHAT = "the replica"
+WAIT_S = 600.0  # for an apply to end its step, or to bring the replica to the point
+LOOK_S = 0.5
 
 
 class ReplicaElsewhereError(ConfigError):
@@ -60,22 +64,53 @@ class ReplicaBlocks:
         return window.wrong()
 
 
-@contextlib.contextmanager
-def held_at(replica: Replica, point: Point) -> Iterator[None]:
-    """Hold the replica's lock; ConfigError unless it is at that restore point and whole. LeaseError while an apply
-    works on it."""
-    with replica.hold():
-        if replica.record is None or replica.at is None:
-            raise ConfigError("there is no replica", where=str(replica.target), hint="make it with `warmspare apply`")
-        if replica.moving is not None or replica.at != point.id:
-            at = replica.at.label
-            doing = f"is on its way from {at} to {replica.moving.label}" if replica.moving else f"is at {at}"
-            raise ReplicaElsewhereError(
-                f"the replica {doing}, and restore point {point.id.label} is to be staged",
-                where=str(replica.target),
-                hint=f"apply that point first, stage another with --at {replica.at.sequence}, or leave out --replica",
-            )
-        yield
+@contextlib.asynccontextmanager
+async def held_at(replica: Replica, point: Point, waiting: Callable[[str], None]) -> AsyncIterator[None]:
+    """Hold the replica still at that restore point, its record known. An apply that moves it, or is at work and has yet
+    to bring it there, is waited for, up to WAIT_S; waiting: hears why, once for each reason.
+
+    ReplicaElsewhereError if it is at another point and nothing brings it to this one; ConfigError if it is no replica;
+    LeaseError after WAIT_S.
+    """
+    deadline, told = time.monotonic() + WAIT_S, ""
+    while True:
+        with replica.standing() as still:
+            if still and _stands_at(replica, point):
+                yield
+                return
+            elsewhere = _elsewhere(replica, point) if still else None
+        if elsewhere and (_is_past(replica, point) or not replica.followed()):
+            raise elsewhere
+        why = elsewhere.what if elsewhere else "an apply is moving the replica, or something else is reading it"
+        if time.monotonic() >= deadline:
+            raise LeaseError(
+                f"{why}, and still is after {WAIT_S:.0f} s", where=str(replica.target),
+                hint="wait for that to end and run again, or leave out --replica", retryable=True,
+            )  # fmt: skip
+        if why != told:
+            told = why
+            waiting(why)
+        await asyncio.sleep(LOOK_S)
+
+
+def _stands_at(replica: Replica, point: Point) -> bool:
+    return replica.moving is None and replica.at == point.id
+
+
+def _is_past(replica: Replica, point: Point) -> bool:
+    """Whether it is at that point's number or beyond, or on its way there from one that is: it only goes forward."""
+    there = replica.moving or replica.at
+    return there is not None and there != point.id and there.sequence >= point.id.sequence
+
+
+def _elsewhere(replica: Replica, point: Point) -> ReplicaElsewhereError:
+    at = replica.at.label if replica.at else "no point"
+    doing = f"is on its way from {at} to {replica.moving.label}" if replica.moving else f"is at {at}"
+    other = f", stage another with --at {replica.at.sequence}" if replica.at else ""
+    return ReplicaElsewhereError(
+        f"the replica {doing}, and restore point {point.id.label} is to be staged", where=str(replica.target),
+        hint=f"apply that point first{other}, or leave out --replica",
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

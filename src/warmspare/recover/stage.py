@@ -26,7 +26,7 @@ from warmspare.recover.diskstage import DiskStage, Means, Traces
 from warmspare.recover.ebs import PUTS_S, Ebs, Encryption
 from warmspare.recover.expiry import Keep, expired
 from warmspare.recover.filling import Source
-from warmspare.recover.replicablocks import ReplicaBlocks, ReplicaElsewhereError, held_at, opened, replica_at
+from warmspare.recover.replicablocks import WAIT_S, ReplicaBlocks, ReplicaElsewhereError, held_at, opened, replica_at
 from warmspare.recover.staged import PENDING, StagedDisk, staged_disks, volume_gib
 from warmspare.recover.unfinished import sort_unfinished
 from warmspare.repository.chain import Point, Repository, open_repository
@@ -75,7 +75,13 @@ class Stage:
         """
         repository = await self._repository()
         with self._held(repository) as traces:
-            return await self._run(repository, traces, at)
+            while True:
+                target = await self._target(repository, at)
+                try:
+                    return await self._run(repository, traces, target, explicit=at is not None)
+                except ReplicaElsewhereError:  # brought on while it was waited for, to a point that is new
+                    if (await self._target(repository, at)).id == target.id:
+                        raise
 
     async def follow(self, poll_s: float = POLL_S) -> None:
         """Stage each new restore point until cancelled. What can pass, an outage or a replica that is not there yet, is
@@ -85,10 +91,10 @@ class Stage:
         with self._held(repository) as traces:
             while True:
                 try:
-                    newest = (await self._target(repository, None)).id.sha256
-                    if newest != done:
-                        await self._run(repository, traces, None)
-                        done = newest
+                    newest = await self._target(repository, None)
+                    if newest.id.sha256 != done:
+                        await self._run(repository, traces, newest, explicit=False)
+                        done = newest.id.sha256
                 except (StoreError, RecoverError, LeaseError, ReplicaElsewhereError) as error:
                     if not (error.retryable or isinstance(error, ReplicaElsewhereError)):
                         raise
@@ -171,16 +177,15 @@ class Stage:
         async for _ in repository.descend(self._vm, newest.point, target.id.sequence):
             pass
 
-    async def _run(self, repository: Repository, traces: Traces, at: str | None) -> list[str]:
+    async def _run(self, repository: Repository, traces: Traces, target: Point, *, explicit: bool) -> list[str]:
         self._meter.restart()
-        target = await self._target(repository, at)
         staged = await staged_disks(self._aws, repository.id, self._vm)
-        await self._demand_history(repository, staged, target, explicit=at is not None)
+        await self._demand_history(repository, staged, target, explicit=explicit)
         self._events.emit(
             "stage.start", vm=self._vm, repository=self._store.uri, point=target.id.label,
             created=target.record.created, region=await self._aws.region(),
         )  # fmt: skip
-        earlier, hopeless = await sort_unfinished(repository, self._vm, staged, target, only_target=at is not None)
+        earlier, hopeless = await sort_unfinished(repository, self._vm, staged, target, only_target=explicit)
         for each, why in hopeless:
             traces.count_attempt()  # first: the next start must not find it by its token
             await self._remove(traces, each, why)
@@ -200,6 +205,9 @@ class Stage:
         )  # fmt: skip
         return ids
 
+    def _waiting(self, why: str) -> None:
+        self._events.emit("stage.waiting", vm=self._vm, message=why, seconds=WAIT_S)
+
     async def _point(self, means: Means, point: Point, staged: list[StagedDisk], *, replica: Path | None) -> list[str]:
         """Stage every disk of a restore point; the IDs of its snapshots."""
         done = [_of(staged, point, disk, completed=True) for disk in point.record.disks]
@@ -207,7 +215,7 @@ class Stage:
         async with AsyncExitStack() as stack:
             if replica is not None and not all(done):
                 holder = replica_at(replica, self._vm, means.repository, point, self._settings.replica_state)
-                stack.enter_context(held_at(holder, point))
+                await stack.enter_async_context(held_at(holder, point, self._waiting))
             ids = []
             for disk, there in zip(point.record.disks, done, strict=True):
                 if there is None:

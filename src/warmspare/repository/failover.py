@@ -7,6 +7,7 @@ one may be gone when another goes on. It is replaced by compare and swap: of two
 
 from __future__ import annotations
 
+import datetime
 import secrets
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from warmspare.repository.chain import PointId, Repository, now_text
 from warmspare.store import layout
 
 MAX_RECORD_BYTES = 1 << 20
+CLOCKS_APART = datetime.timedelta(minutes=5)  # of the hosts that sync and that clear a failover
 State = Literal["starting", "started", "cleared"]
 
 
@@ -59,9 +61,13 @@ class FailoverRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
         """Whether the VM counts as failed over."""
         return self.state != "cleared"
 
+    def ids_of(self, what: str) -> tuple[str, ...]:
+        """The IDs of all steps of that kind, the first one first."""
+        return tuple(step.id for step in self.steps if step.what == what)
+
     def id_of(self, what: str) -> str:
         """The ID of the last step of that kind; "" if there was none."""
-        return next((step.id for step in reversed(self.steps) if step.what == what), "")
+        return next(iter(reversed(self.ids_of(what))), "")
 
 
 class FailedOverError(ConfigError):
@@ -163,16 +169,31 @@ def _damaged(what: str, where: str) -> FormatError:
     return FormatError(f"the failover record is damaged: {what}", where=where, hint=hint)
 
 
-async def refuse_failed_over(repository: Repository, vm: str) -> None:
-    """FailedOverError if the VM counts as failed over; FormatError if that can't be told; StoreError."""
+async def refuse_failed_over(repository: Repository, vm: str) -> FailoverRecord | None:
+    """Its record of a failover that is over, None if there is none. FailedOverError if the VM counts as failed over;
+    FormatError if that can't be told; StoreError."""
     record = (await read_journal(repository, vm)).record
     if record is None or not record.holds:
-        return
+        return record
     instance = record.id_of("instance")
     where = f"runs in AWS as {instance}" if instance else "is being started in AWS"
     raise FailedOverError(
         f"VM {vm!r} was failed over on {record.began} to restore point "
-        f"{point.label(record.sequence, record.sha256)} and {where}; it is not synced meanwhile",
+        f"{point.label(record.sequence, record.sha256)} and {where}; it is not synced or audited meanwhile",
         where=repository.where(layout.failover_key(layout.encode_name(vm))),
         hint="once the right one of the two runs at home again, clear it with `warmspare failback-done`",
     )
+
+
+def doubt_after(record: FailoverRecord | None, created: str) -> str:
+    """Why nothing is to be believed that says what changed at home since a restore point of that time: its disks may
+    have been replaced by what came back from AWS, below whatever tracks them. "" if there is no reason."""
+    if record is None or record.holds or not record.ended:
+        return ""
+    try:
+        made, ended = datetime.datetime.fromisoformat(created), datetime.datetime.fromisoformat(record.ended)
+        if made > ended + CLOCKS_APART:
+            return ""
+    except (ValueError, TypeError):  # written by nobody of ours: no reason to believe anything
+        pass
+    return f"the VM came back from a failover on {record.ended}, and what its disks hold now was not compared since"

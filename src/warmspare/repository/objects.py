@@ -32,13 +32,31 @@ class Sized(Protocol):
 
 
 class LocalObject:
-    """A verified copy of an object in an unlinked temporary file."""
+    """A verified copy of an object in an unlinked temporary file, from its byte `start` on."""
 
-    def __init__(self, fd: int, total_bytes: int, where: str) -> None:
-        self.fd, self.total_bytes, self.where = fd, total_bytes, where
+    def __init__(self, fd: int, total_bytes: int, where: str, start: int = 0) -> None:
+        self.fd, self.total_bytes, self.where, self._start = fd, total_bytes, where, start
 
     def read_at(self, offset: int, length: int) -> bytes:
-        return os.pread(self.fd, length, offset)
+        return os.pread(self.fd, min(length, max(0, self.total_bytes - offset)), self._start + offset)
+
+
+class Shelf:
+    """Verified copies of any number of objects, one behind the other in a single unlinked file of `scratch`: for those
+    who need many at once, and may not have a file open for each. Close it when none of them is read any more."""
+
+    def __init__(self, repository: Repository, scratch: Path) -> None:
+        self._repository, self._scratch = repository, scratch
+        self._fd, self._end = _unlinked(scratch), 0
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    async def fetch(self, ref: ObjectRef, what: str) -> LocalObject:
+        """The object that `ref` states, as `fetched` gives it; valid until the shelf is closed. One at a time."""
+        copy = await _verified(self._repository, ref, self._fd, self._end, self._scratch, what)
+        self._end += ref.bytes
+        return copy
 
 
 async def read_range(repository: Repository, ref: Sized, offset: int, length: int, what: str) -> bytes:
@@ -72,33 +90,44 @@ async def fetched(repository: Repository, ref: ObjectRef, scratch: Path, what: s
 
     what: "the manifest of disk 0", for messages. IntegrityError if it is missing or other bytes.
     """
-    where = repository.where(ref.key)
-    with local_io("temporary space", scratch):
-        scratch.mkdir(parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(dir=scratch, prefix=".fetched-")
-        Path(name).unlink()
+    fd = _unlinked(scratch)
     try:
-        found = await _fetch(repository, ref, fd, scratch, what)
-        if found != ref.sha256:
-            # Ranges carry no checksum of the store's: it may have been damaged on the way only.
-            found = await _fetch(repository, ref, fd, scratch, what)
-        await demand_length(repository, ref, what)
-        if found != ref.sha256:
-            raise IntegrityError(
-                f"{what} is damaged: its SHA-256 is {found[:16]}… and not {ref.sha256[:16]}…", where=where, hint=HINT
-            )
-        yield LocalObject(fd, ref.bytes, where)
+        yield await _verified(repository, ref, fd, 0, scratch, what)
     finally:
         os.close(fd)
 
 
-async def _fetch(repository: Repository, ref: ObjectRef, fd: int, scratch: Path, what: str) -> str:
-    """All of an object to a file; the hex SHA-256 of what came."""
+def _unlinked(scratch: Path) -> int:
+    with local_io("temporary space", scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
+        fd, name = tempfile.mkstemp(dir=scratch, prefix=".fetched-")
+        Path(name).unlink()
+    return fd
+
+
+async def _verified(
+    repository: Repository, ref: ObjectRef, fd: int, start: int, scratch: Path, what: str
+) -> LocalObject:
+    where = repository.where(ref.key)
+    found = await _fetch(repository, ref, fd, start, scratch, what)
+    if found != ref.sha256:
+        # Ranges carry no checksum of the store's: it may have been damaged on the way only.
+        found = await _fetch(repository, ref, fd, start, scratch, what)
+    await demand_length(repository, ref, what)
+    if found != ref.sha256:
+        raise IntegrityError(
+            f"{what} is damaged: its SHA-256 is {found[:16]}… and not {ref.sha256[:16]}…", where=where, hint=HINT
+        )
+    return LocalObject(fd, ref.bytes, where, start)
+
+
+async def _fetch(repository: Repository, ref: ObjectRef, fd: int, start: int, scratch: Path, what: str) -> str:
+    """All of an object to a file, from its byte `start` on; the hex SHA-256 of what came."""
     summed = hashlib.sha256()
     for at in range(0, ref.bytes, FETCH_BYTES):
         data = await read_range(repository, ref, at, min(FETCH_BYTES, ref.bytes - at), what)
         with local_io("temporary space", scratch):
-            await in_thread(_take, fd, data, at, summed)
+            await in_thread(_take, fd, data, start + at, summed)
     return summed.hexdigest()
 
 
@@ -115,9 +144,13 @@ async def manifest_of(
     repository: Repository, record: RestorePoint, disk: Disk, scratch: Path
 ) -> AsyncIterator[ManifestReader]:
     """The manifest of one disk of a restore point, verified and held against its record."""
-    what = f"the manifest of disk {disk.id} in restore point {record.sequence}"
-    async with fetched(repository, disk.manifest, scratch, what) as copy:
+    async with fetched(repository, disk.manifest, scratch, manifest_name(record, disk)) as copy:
         yield read_manifest(copy, record, disk)
+
+
+def manifest_name(record: RestorePoint, disk: Disk) -> str:
+    """What a manifest is called in messages."""
+    return f"the manifest of disk {disk.id} in restore point {record.sequence}"
 
 
 def read_manifest(copy: LocalObject, record: RestorePoint, disk: Disk) -> ManifestReader:
@@ -126,7 +159,7 @@ def read_manifest(copy: LocalObject, record: RestorePoint, disk: Disk) -> Manife
     head = reader.header
     if (head.disk_id, head.capacity_bytes) != (disk.id, disk.capacity_bytes) or head.run.hex() != record.run:
         raise IntegrityError(
-            f"the manifest of disk {disk.id} in restore point {record.sequence} is that of another disk or point",
+            f"{manifest_name(record, disk)} is that of another disk or point",
             where=copy.where,
             hint=HINT,
         )

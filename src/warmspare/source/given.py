@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from warmspare.source.base import DiskInput, LastPoint, Opened
 
 
@@ -15,6 +17,8 @@ class GivenDisks:
         self._disks = disks
 
     async def open(self, last: LastPoint | None) -> Opened:
+        if last is not None and last.doubt:
+            return Opened([replace(disk, reported=None, reason=last.doubt) for disk in self._disks])
         return Opened(self._disks)
 
     async def all_read(self) -> None:

@@ -24,7 +24,7 @@ from warmspare.format.point import RestorePoint, Unprotected
 from warmspare.model import Extents
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
-from warmspare.repository.failover import refuse_failed_over
+from warmspare.repository.failover import FailoverRecord, doubt_after, refuse_failed_over
 from warmspare.source.base import LastDisk, LastPoint, Machine, Opened
 from warmspare.state.files import locked
 from warmspare.store import layout
@@ -152,7 +152,7 @@ class Sync:
         """The lease, the head, the machine and its disks. packs, journal: of a run that is no sync, where its packs go
         and what it writes down."""
         repository = await open_repository(self._store, create=True)
-        await refuse_failed_over(repository, self._vm)
+        over = await refuse_failed_over(repository, self._vm)
         local = LocalState(self._state_root, self._vm, repository)
         if not stack.enter_context(locked(local.directory / "lock", WHAT)):
             raise LeaseError(
@@ -186,7 +186,7 @@ class Sync:
         self._runs.add(run_id)
         local.unsettle(run_id.hex())
         stack.push_async_callback(self._leave, local)
-        opened = await self._machine.open(_last(head, self._doubt))
+        opened = await self._machine.open(_last(head, self._doubt, over))
         run = Run(
             packs, self._vm, self._key, run_id, local, head, self._events, self._meter, itertools.count(), size,
             rolling=self._rolling,
@@ -350,9 +350,10 @@ class Sync:
             ) from error
 
 
-def _last(head: Point | None, interrupted: bool) -> LastPoint | None:
+def _last(head: Point | None, interrupted: bool, over: FailoverRecord | None) -> LastPoint | None:
     """What the machine may know of the head."""
     if head is None:
         return None
     disks = {disk.id: LastDisk(disk.capacity_bytes, disk.change_id) for disk in head.record.disks}
-    return LastPoint(head.record.created, disks, interrupted, head.record.hardware)
+    created = head.record.created
+    return LastPoint(created, disks, interrupted, head.record.hardware, doubt_after(over, created))

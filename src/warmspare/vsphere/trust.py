@@ -63,6 +63,8 @@ class Left:
 
 def of_vm(last: LastPoint, left: Left | None, tree: Tree, history: History) -> str:
     """Why no disk's tracking is to be believed; "" where nothing speaks against it. tree: without snapshots of ours."""
+    if last.doubt:
+        return last.doubt
     if last.interrupted:
         return "the last run was not finished"
     if left is None:

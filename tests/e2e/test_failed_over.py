@@ -1,0 +1,101 @@
+"""A VM that was failed over, seen from its home: what is refused meanwhile, and what is not believed afterwards."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import recoverworld
+from recoverworld import World, hardware
+from rig import MIB, Outcome, command, flip_in_place, same
+from servers import S3Server
+from warmspare.repository.failover import FailoverRecord, doubt_after
+
+KNOWN = hardware("dmz")
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory: pytest.TempPathFactory, moto: S3Server) -> Iterator[World]:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        recoverworld.made(tmp_path_factory.mktemp("web"), moto.endpoint_url, patch) as world,
+    ):
+        world.protect("web", KNOWN, 3 * MIB)
+        world.stage("web")
+        yield world
+
+
+@pytest.fixture
+def away(staged: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """It runs in AWS; at home its disk has other bytes than the newest point, in block 5."""
+    with recoverworld.again(staged, tmp_path, monkeypatch) as world:
+        monkeypatch.setenv("XDG_STATE_HOME", str(world.home / "states"))
+        plan = world.write_plan('[vm.web]\ninstance_type = "m5.large"\n')
+        world.failover("--plan", plan, "--vm", "web")
+        flip_in_place(world.disk("web"), 5 * 65536 + 100)
+        yield world
+
+
+def at_home(world: World, what: str, *more: object) -> Outcome:
+    """A command about its disk, with a tracker that says that nothing was written to it."""
+    nothing = world.home / "nothing"
+    nothing.write_text("")
+    name, state = f"web-0={world.disk('web')}", [] if what == "audit source" else ["--state", world.home / "s"]
+    return command(*what.split(), name, "--vm", "web", "--repo", world.repo, "--extents", nothing, *state, *more)
+
+
+def objects(world: World) -> set[Path]:
+    return {path for path in world.repo.rglob("*") if path.is_file() and path.name != "lease.json"}
+
+
+@pytest.mark.parametrize("what", ["sync", "plan", "audit source"])
+def test_what_its_home_is_refused_meanwhile(away: World, what: str) -> None:
+    before = objects(away)
+    outcome = at_home(away, what)
+    assert outcome.code == 2 and outcome.last("error")["kind"] == "failed-over"
+    assert "not synced or audited meanwhile" in outcome.stderr and "failback-done" in outcome.stderr
+    assert not outcome.all("audit.start") and not outcome.all("disk.start") and not outcome.all("finding")
+    assert objects(away) == before
+
+
+def test_what_came_back_is_not_taken_for_lost_changes(away: World) -> None:
+    assert command("failback-done", "--vm", "web", "--repo", away.repo).code == 0
+    audited = at_home(away, "audit source")
+    assert [finding["kind"] for finding in audited.all("finding")] == ["source-unjudged"] and audited.code == 5
+    assert "came back from a failover" in audited.last("finding")["message"]
+    # Nor does the sync believe that nothing changed.
+    sent = at_home(away, "sync")
+    assert sent.code == 0 and "came back from a failover" in sent.last("disk.start")["reason"]
+    assert sent.last("sync.done")["bytes_changed"] == 65536 and not sent.all("tracking.missed")
+    spare = away.home / "spare"
+    assert command("apply", "--vm", "web", "--repo", away.repo, "--to", spare).code == 0
+    assert same(spare, away.disk("web"))
+
+
+def test_with_a_restore_point_since_its_tracking_counts_again(away: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command("failback-done", "--vm", "web", "--repo", away.repo).code == 0
+    monkeypatch.setattr("warmspare.repository.failover.CLOCKS_APART", -datetime.timedelta(seconds=2))
+    assert at_home(away, "sync").code == 0
+    flip_in_place(away.disk("web"), 3 * 65536)  # and the tracker does not say so
+    audited = at_home(away, "audit source")
+    assert "change-lost" in {finding["kind"] for finding in audited.all("finding")} and audited.code == 5
+    again = at_home(away, "sync")
+    assert again.last("disk.start")["bytes_total"] == 0
+
+
+def test_doubt_ends_with_a_point_that_is_surely_newer() -> None:
+    def record(state: str, ended: str) -> FailoverRecord:
+        return FailoverRecord(
+            1, 0, "web", "0" * 32, state, 1, "0" * 64, "eu-central-1", "register-image", "2024-05-01T10:00:00Z", ended  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    over = record("cleared", "2024-05-03T12:00:00Z")
+    assert not doubt_after(None, "2024-05-01T09:00:00Z")
+    assert not doubt_after(record("started", ""), "2024-05-01T09:00:00Z"), "refused, not doubted"
+    for created in ("2024-05-01T09:00:00Z", "2024-05-03T11:59:59Z", "2024-05-03T12:04:00Z", "nonsense", ""):
+        assert "2024-05-03T12:00:00Z" in doubt_after(over, created), created
+    assert not doubt_after(over, "2024-05-03T12:06:00Z")
+    assert doubt_after(record("cleared", "nonsense"), "2024-05-04T12:06:00Z")
