@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import recoverworld
+from ec2front import Request
 from recoverworld import SETTINGS, World, hardware
 from servers import S3Server
 from warmspare.errors import RecoverError
