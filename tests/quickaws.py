@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import warmspare.recover.aws as aws
-import warmspare.recover.stage as stage
+import warmspare.recover.aws.client as aws
+import warmspare.recover.staging.stage as stage
 from warmspare.store.patience import Patience, Tries
 
 

@@ -24,9 +24,9 @@ from ec2front import Front
 from rig import MIB, Outcome, command, random_disk, scribble
 from warmspare.cli.planfile import parse_plan
 from warmspare.observe.events import Events
-from warmspare.recover.aws import Aws, AwsSettings
-from warmspare.recover.ec2 import Ec2, Pause
-from warmspare.recover.failover import Failover, Recovered
+from warmspare.recover.aws.client import Aws, AwsSettings
+from warmspare.recover.aws.ec2 import Ec2, Pause
+from warmspare.recover.failover.failover import Failover, Recovered
 from warmspare.repository.chain import open_repository
 from warmspare.source.base import DiskInput, LastPoint, Opened
 from warmspare.source.given import GivenDisks

@@ -21,8 +21,8 @@ import pytest
 
 import bootdisk
 from rig import MIB, Outcome, Rig, command
-from warmspare.recover import qemu
-from warmspare.recover.hardware import Hardware
+from warmspare.recover.drills import qemu
+from warmspare.recover.drills.hardware import Hardware
 from warmspare.state.files import locked
 
 Boot = Callable[..., Outcome]
@@ -276,7 +276,7 @@ def test_what_can_not_be_drilled_is_refused_before_anything_starts(rig: Rig, mon
         assert message in outcome.stderr, (more, outcome)
         assert not folder.exists(), more
     monkeypatch.setenv("PATH", str(rig.home))
-    monkeypatch.setattr("warmspare.recover.programs._ELSEWHERE", str(rig.home))
+    monkeypatch.setattr("warmspare.recover.disks.programs._ELSEWHERE", str(rig.home))
     assert "is not installed; install the package" in drill(rig, code=2).stderr
 
 
@@ -353,7 +353,7 @@ def test_an_apply_that_follows_waits_for_a_drill_and_goes_on(rig: Rig) -> None:
 
 def test_a_machine_that_can_not_be_started_is_no_verdict(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """QEMU refuses its command line: exit code 8, what it said, and no verdict."""
-    monkeypatch.setattr("warmspare.recover.qemu._SANDBOX", "on,nonsense=yes")
+    monkeypatch.setattr("warmspare.recover.drills.qemu._SANDBOX", "on,nonsense=yes")
     outcome = drill(rig, code=8)
     assert "QEMU did not start" in outcome.stderr and "nonsense" in outcome.stderr
     assert not (rig.home / "evidence/verdict.json").exists()
@@ -371,7 +371,7 @@ def test_a_replica_that_someone_writes_to_during_a_drill_is_told(rig: Rig) -> No
 
 
 def test_a_guest_that_floods_its_serial_port_does_not_fill_the_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warmspare.recover.serial.MAX_LOG_BYTES", 4096)
+    monkeypatch.setattr("warmspare.recover.drills.serial.MAX_LOG_BYTES", 4096)
     outcome = drill(rig, "--timeout", TIMEOUT_S, "--expect", bootdisk.PROMPT)
     assert outcome.last("drill.done")["passed"]  # what came after the bound was still read
     assert (rig.home / "evidence/serial.log").stat().st_size == 4096

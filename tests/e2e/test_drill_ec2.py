@@ -25,14 +25,14 @@ from recoverworld import PAUSE, SETTINGS, World, hardware
 from rig import MIB, Outcome, command
 from servers import S3Server
 from warmspare.observe.events import Events
-from warmspare.recover import ec2 as ec2_module
-from warmspare.recover import trial
-from warmspare.recover.aws import Aws
-from warmspare.recover.drill import Rules
-from warmspare.recover.ec2 import Ec2
-from warmspare.recover.ec2drill import Ec2Drill
-from warmspare.recover.evidence import Verdict
-from warmspare.recover.plan import Network, VmPlan
+from warmspare.recover.aws import ec2 as ec2_module
+from warmspare.recover.aws.client import Aws
+from warmspare.recover.aws.ec2 import Ec2
+from warmspare.recover.drills import trial
+from warmspare.recover.drills.drill import Rules
+from warmspare.recover.drills.ec2drill import Ec2Drill
+from warmspare.recover.drills.evidence import Verdict
+from warmspare.recover.failover.plan import Network, VmPlan
 from warmspare.repository.chain import open_repository
 from warmspare.store.opening import open_store
 

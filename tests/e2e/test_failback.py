@@ -23,8 +23,8 @@ from recoverworld import SETTINGS, World, hardware
 from rig import KIB, MIB, Outcome, command, fingerprint, flip_in_place, same
 from servers import S3Server
 from warmspare.observe.events import Events, Meter
-from warmspare.recover.aws import Aws
-from warmspare.recover.export import Export, Settings
+from warmspare.recover.aws.client import Aws
+from warmspare.recover.failback.export import Export, Settings
 from warmspare.repository.chain import open_repository
 from warmspare.store.opening import open_store
 
@@ -198,7 +198,7 @@ def test_an_export_that_was_cut_off_takes_the_same_snapshots(away: World) -> Non
 
 
 def test_a_byte_that_changes_on_the_medium_is_found(away: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from warmspare.recover import diskexport
+    from warmspare.recover.failback import diskexport
 
     base = replica(away)
     scribbles(away)

@@ -25,8 +25,8 @@ from recoverworld import SETTINGS, World, hardware
 from rig import MIB, command
 from servers import S3Server
 from warmspare.errors import LeaseError, RecoverError
-from warmspare.recover.aws import Aws
-from warmspare.recover.aws_errors import AwsError
+from warmspare.recover.aws.client import Aws
+from warmspare.recover.aws.errors import AwsError
 from warmspare.store import layout
 
 GIB = 1 << 30

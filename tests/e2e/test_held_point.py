@@ -25,7 +25,7 @@ from servers import S3Place
 from warmspare.apply.fetch import pack_objects
 from warmspare.errors import StoreError
 from warmspare.format.manifest import ManifestReader
-from warmspare.recover import served
+from warmspare.recover.disks import served
 from warmspare.store.directory import DirectoryStore
 
 pytestmark = pytest.mark.skipif(
@@ -201,7 +201,7 @@ def test_damage_elsewhere_is_not_looked_for(rig: Rig) -> None:
 
 def test_a_block_that_is_not_what_its_hash_says_is_not_handed_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames that are sound and hold other bytes: only the hash of the whole block tells."""
-    from warmspare.recover.chainblocks import ChainBlocks
+    from warmspare.recover.blocks.chainblocks import ChainBlocks
 
     fill = ChainBlocks.fill
 
@@ -364,7 +364,7 @@ def test_what_can_not_be_read_is_refused(
     assert "mount failed: Operation not permitted" in outcome.stderr and "give --replica" in outcome.stderr
     helper.unlink()
     monkeypatch.setenv("PATH", str(tools))
-    monkeypatch.setattr("warmspare.recover.programs._ELSEWHERE", str(tools))
+    monkeypatch.setattr("warmspare.recover.disks.programs._ELSEWHERE", str(tools))
     assert "fusermount3 is not installed; install the package fuse3" in check(rig, code=2).stderr
 
 

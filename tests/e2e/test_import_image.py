@@ -14,7 +14,7 @@ from ec2front import Request
 from recoverworld import SETTINGS, World, hardware
 from servers import S3Server
 from warmspare.errors import RecoverError
-from warmspare.recover.aws import Aws
+from warmspare.recover.aws.client import Aws
 
 STAGES = [
     ("active", "pending", "1"), ("active", "validated", "10"), ("active", "converting", "40"),

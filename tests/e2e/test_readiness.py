@@ -17,9 +17,9 @@ import pytest
 import bootdisk
 from readydisks import BIOS_ROOT_AT, GIB, empty, get, lvm, put, windows
 from rig import MIB, Rig, command
-from warmspare.recover.findings import Finding, Kind, Severity
-from warmspare.recover.held import HeldDisk
-from warmspare.recover.readiness import look
+from warmspare.recover.disks.held import HeldDisk
+from warmspare.recover.readiness.check import look
+from warmspare.recover.readiness.findings import Finding, Kind, Severity
 
 K = Kind
 

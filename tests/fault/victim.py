@@ -173,22 +173,22 @@ def stages(command: str) -> dict[Any, tuple[str, ...]]:
     """Where moments are. What stages is loaded only where it is used: it brings the AWS client."""
     if command != "stage":
         return STAGES
-    import warmspare.recover.aws
-    import warmspare.recover.diskplan
-    import warmspare.recover.diskstage
-    import warmspare.recover.ebs
-    import warmspare.recover.stage
+    import warmspare.recover.aws.client
+    import warmspare.recover.staging.diskplan
+    import warmspare.recover.staging.diskstage
+    import warmspare.recover.staging.ebs
+    import warmspare.recover.staging.stage
     from quickaws import quick
 
     quick(setattr)
     return STAGES | {
-        warmspare.recover.aws.Aws: ("_once",),
-        warmspare.recover.digests.Digests: ("put", "total"),
-        warmspare.recover.diskstage.Traces: ("forget", "count_attempt"),
-        warmspare.recover.diskstage.DiskStage: ("_start", "_blocks"),
-        warmspare.recover.ebs.Ebs: ("start", "put", "complete", "completed", "remove"),
-        warmspare.recover.filling.Filling: ("_blocks",),
-        warmspare.recover.stage.Stage: ("_point", "_expire"),
+        warmspare.recover.aws.client.Aws: ("_once",),
+        warmspare.recover.staging.digests.Digests: ("put", "total"),
+        warmspare.recover.staging.diskstage.Traces: ("forget", "count_attempt"),
+        warmspare.recover.staging.diskstage.DiskStage: ("_start", "_blocks"),
+        warmspare.recover.staging.ebs.Ebs: ("start", "put", "complete", "completed", "remove"),
+        warmspare.recover.staging.filling.Filling: ("_blocks",),
+        warmspare.recover.staging.stage.Stage: ("_point", "_expire"),
     }
 
 

@@ -19,7 +19,7 @@ import pytest
 from ebsparts import Refusal
 from rig import MIB, Outcome, command, random_disk, scribble
 from stagerig import StageRig
-from warmspare.recover.stage import Stage
+from warmspare.recover.staging.stage import Stage
 from warmspare.state.files import locked, read_record
 from warmspare.state.replica import RECORD, ReplicaRecord
 
@@ -176,7 +176,7 @@ def test_a_point_that_came_while_it_waited_is_staged(world: StageRig, monkeypatc
             )  # fmt: skip
         return True
 
-    monkeypatch.setattr("warmspare.recover.replicablocks.Replica.followed", followed)
+    monkeypatch.setattr("warmspare.recover.blocks.replicablocks.Replica.followed", followed)
     outcome = command(*world.arguments("--replica", world.replica))
     assert outcome.code == 0, outcome
     assert outcome.last("stage.done")["point"].startswith("3-")
@@ -184,7 +184,7 @@ def test_a_point_that_came_while_it_waited_is_staged(world: StageRig, monkeypatc
 
 
 def test_the_wait_has_an_end(world: StageRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warmspare.recover.replicablocks.WAIT_S", 1.0)
+    monkeypatch.setattr("warmspare.recover.blocks.replicablocks.WAIT_S", 1.0)
     state = world.home / "replica.raw.warmspare"
     with locked(state / "still", "x") as mine:
         assert mine

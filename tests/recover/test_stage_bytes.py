@@ -80,7 +80,7 @@ def other(data: bytes) -> bytes:
 
 
 def test_ebs_keeps_other_bytes_than_it_acknowledged(full: StageRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warmspare.recover.ebs.SEALED_POLLS", 10)
+    monkeypatch.setattr("warmspare.recover.staging.ebs.SEALED_POLLS", 10)
     lied: list[int] = []
 
     def once(index: int, data: bytes) -> bytes:
@@ -110,7 +110,7 @@ def test_ebs_keeps_other_bytes_than_it_acknowledged(full: StageRig, monkeypatch:
 
 
 def test_ebs_always_keeps_other_bytes(full: StageRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warmspare.recover.ebs.SEALED_POLLS", 10)
+    monkeypatch.setattr("warmspare.recover.staging.ebs.SEALED_POLLS", 10)
     full.account.faults.keeps = lambda index, data: other(data) if index == 7 else data
     outcome, noted = stage(full, code=8)
     assert set(noted) == {"the aggregate checksum does not match"} and "CompleteSnapshot" in outcome.stderr

@@ -190,7 +190,7 @@ def test_no_region_and_no_credentials(synced: StageRig, monkeypatch: pytest.Monk
 
 
 def test_follow_stages_each_new_point(synced: StageRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warmspare.recover.stage.Stage.follow.__defaults__", (0.1,))
+    monkeypatch.setattr("warmspare.recover.staging.stage.Stage.follow.__defaults__", (0.1,))
     rng, seen = random.Random(3), []
 
     def staged() -> set[str]:

@@ -110,7 +110,7 @@ def test_a_pending_snapshot_that_aws_gave_up_begins_anew(full: StageRig) -> None
 
 
 def test_a_pending_snapshot_that_was_deleted_begins_anew(full: StageRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warmspare.recover.ebs.UNSEEN_S", 1.0)
+    monkeypatch.setattr("warmspare.recover.staging.ebs.UNSEEN_S", 1.0)
     assert full.victim("kill", PUT, 20) == -9
     full.account.snapshots.clear()
     done = full.stage()
@@ -119,7 +119,7 @@ def test_a_pending_snapshot_that_was_deleted_begins_anew(full: StageRig, monkeyp
 
 
 def test_damaged_local_digests_cost_a_new_beginning(full: StageRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warmspare.recover.ebs.SEALED_POLLS", 10)
+    monkeypatch.setattr("warmspare.recover.staging.ebs.SEALED_POLLS", 10)
     assert full.victim("kill", PUT, 20) == -9
     (journal,) = (full.home / "stage-state").rglob("*.digests")
     journal.write_bytes(random.Random(1).randbytes(journal.stat().st_size))

@@ -13,9 +13,9 @@ import xxhash
 from warmspare.errors import IntegrityError
 from warmspare.format.point import Disk, ObjectRef
 from warmspare.model import BLOCK_BYTES, U8, U32, block_count
-from warmspare.recover import fuse
-from warmspare.recover.pointblocks import KEPT, Kept, PointBlocks
-from warmspare.recover.window import Window
+from warmspare.recover.blocks.pointblocks import KEPT, Kept, PointBlocks
+from warmspare.recover.blocks.window import Window
+from warmspare.recover.disks import fuse
 from warmspare.store.threads import Threads
 
 MIB = 1 << 20

@@ -22,10 +22,12 @@ import zstandard
 
 from warmspare.errors import ConfigError, FormatError, RecoverError
 from warmspare.observe.events import Events
-from warmspare.recover import agent, bootconfig, drill, hardware, initramfs, programs, qemu
-from warmspare.recover.drill import Rules
-from warmspare.recover.hardware import Hardware
-from warmspare.recover.signs import FAILURES, Watch
+from warmspare.recover.disks import programs
+from warmspare.recover.drills import agent, drill, hardware, qemu
+from warmspare.recover.drills.drill import Rules
+from warmspare.recover.drills.hardware import Hardware
+from warmspare.recover.drills.signs import FAILURES, Watch
+from warmspare.recover.readiness import bootconfig, initramfs
 
 # signs
 

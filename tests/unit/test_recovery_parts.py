@@ -10,14 +10,15 @@ import pytest
 
 from warmspare.errors import FormatError
 from warmspare.format.point import Disk, ObjectRef, RestorePoint
-from warmspare.recover import ec2_errors, import_errors
-from warmspare.recover.aws_errors import AwsError
-from warmspare.recover.image import ImageSpec
-from warmspare.recover.importing import ImportSpec
-from warmspare.recover.instancetype import InstanceType, ranked
-from warmspare.recover.machine import DEVICES, Machine, machine
-from warmspare.recover.plan import VmPlan
-from warmspare.recover.staged import GIB, StagedDisk, StagedPoint
+from warmspare.recover.aws import ec2_errors
+from warmspare.recover.aws.errors import AwsError
+from warmspare.recover.failover import import_errors
+from warmspare.recover.failover.image import ImageSpec
+from warmspare.recover.failover.importing import ImportSpec
+from warmspare.recover.failover.instancetype import InstanceType, ranked
+from warmspare.recover.failover.machine import DEVICES, Machine, machine
+from warmspare.recover.failover.plan import VmPlan
+from warmspare.recover.staging.staged import GIB, StagedDisk, StagedPoint
 from warmspare.repository.chain import PointId
 from warmspare.repository.failover import decode
 from warmspare.store.patience import Again

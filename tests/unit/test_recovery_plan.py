@@ -8,7 +8,7 @@ import pytest
 
 from warmspare.cli.planfile import KEYS, load_plan, parse_plan
 from warmspare.config.problems import SettingsError
-from warmspare.recover.plan import FAMILIES, VmPlan
+from warmspare.recover.failover.plan import FAMILIES, VmPlan
 
 NETWORK = '[network."VM Network"]\nsubnet = "subnet-0123456789abcdef0"\nsecurity_groups = ["sg-0123456789abcdef0"]\n'
 

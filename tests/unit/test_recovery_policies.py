@@ -36,7 +36,8 @@ ALSO = {
 def asked(module: str) -> set[str]:
     """The operations that a module calls, as `service:Operation`."""
     out = set()
-    for node in ast.walk(ast.parse((RECOVER / f"{module}.py").read_text())):
+    [path] = RECOVER.glob(f"*/{module}.py")
+    for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
         texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmspare.recover import ebs, expiry, pace, staged
-from warmspare.recover.blockset import BlockSet
-from warmspare.recover.digests import Digests
-from warmspare.recover.expiry import Keep
-from warmspare.recover.staged import StagedDisk
+from warmspare.recover.aws import pace
+from warmspare.recover.blocks.blockset import BlockSet
+from warmspare.recover.staging import ebs, expiry, staged
+from warmspare.recover.staging.digests import Digests
+from warmspare.recover.staging.expiry import Keep
+from warmspare.recover.staging.staged import StagedDisk
 from warmspare.repository.chain import PointId
 
 NOW = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)

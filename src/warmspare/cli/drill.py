@@ -12,9 +12,9 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
-    from warmspare.recover.evidence import Verdict
-    from warmspare.recover.held import Held
-    from warmspare.recover.origin import Origin
+    from warmspare.recover.disks.held import Held
+    from warmspare.recover.disks.origin import Origin
+    from warmspare.recover.drills.evidence import Verdict
 
 
 def drill(
@@ -71,10 +71,11 @@ def drill(
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.drill_ec2 import Asked, drill_ec2
         from warmspare.cli.held import Choice, with_disks
-        from warmspare.recover import evidence as folders
-        from warmspare.recover import hardware, tables
-        from warmspare.recover.drill import Rules, demand
-        from warmspare.recover.drill import drill as run
+        from warmspare.recover.drills import evidence as folders
+        from warmspare.recover.drills import hardware
+        from warmspare.recover.drills.drill import Rules, demand
+        from warmspare.recover.drills.drill import drill as run
+        from warmspare.recover.readiness import tables
 
         if expect is not None and (not expect or "\n" in expect):
             raise ConfigError("--expect needs a text on one line")

@@ -12,8 +12,8 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events
-    from warmspare.recover.drill import Rules
-    from warmspare.recover.plan import Network, RecoveryPlan, VmPlan
+    from warmspare.recover.drills.drill import Rules
+    from warmspare.recover.failover.plan import Network, RecoveryPlan, VmPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ async def drill_ec2(asked: Asked, rules: Rules, events: Events) -> int:
     """Run it to its exit code."""
     from warmspare.cli.planfile import load_plan
     from warmspare.cli.run import retrying
-    from warmspare.recover import evidence as folders
-    from warmspare.recover import hardware
-    from warmspare.recover.aws import Aws, AwsSettings
-    from warmspare.recover.drill import demand
-    from warmspare.recover.ec2 import Ec2
-    from warmspare.recover.ec2drill import Ec2Drill
+    from warmspare.recover.aws.client import Aws, AwsSettings
+    from warmspare.recover.aws.ec2 import Ec2
+    from warmspare.recover.drills import evidence as folders
+    from warmspare.recover.drills import hardware
+    from warmspare.recover.drills.drill import demand
+    from warmspare.recover.drills.ec2drill import Ec2Drill
     from warmspare.repository.chain import open_repository
     from warmspare.store.opening import open_store
 
@@ -72,7 +72,7 @@ async def drill_ec2(asked: Asked, rules: Rules, events: Events) -> int:
 
 def _of_plan(plan: RecoveryPlan | None, name: str) -> VmPlan:
     """The VM as the plan has it; without one, or where it names no such VM, with all defaults."""
-    from warmspare.recover.plan import VmPlan
+    from warmspare.recover.failover.plan import VmPlan
 
     return (plan.vm(name) if plan else None) or VmPlan(name, name)
 
@@ -80,7 +80,7 @@ def _of_plan(plan: RecoveryPlan | None, name: str) -> VmPlan:
 def _network(asked: Asked, plan: RecoveryPlan | None) -> Network:
     """Where the instance is to start: options before the plan."""
     from warmspare.cli.planfile import resource_id, several
-    from warmspare.recover.plan import Network
+    from warmspare.recover.failover.plan import Network
 
     if asked.subnet is None and not asked.security_groups:
         if plan and plan.drill:

@@ -77,8 +77,8 @@ def export(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.recover.aws import Aws, AwsSettings
-        from warmspare.recover.export import Export, Settings
+        from warmspare.recover.aws.client import Aws, AwsSettings
+        from warmspare.recover.failback.export import Export, Settings
         from warmspare.repository.chain import open_repository
         from warmspare.store.opening import open_store
 

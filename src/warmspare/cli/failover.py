@@ -13,7 +13,7 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
-    from warmspare.recover.plan import RecoveryPlan, VmPlan
+    from warmspare.recover.failover.plan import RecoveryPlan, VmPlan
 
 MISSING = 2
 
@@ -50,9 +50,9 @@ def failover(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.recover.aws import Aws, AwsSettings
-        from warmspare.recover.ec2 import Ec2
-        from warmspare.recover.failover import Failover
+        from warmspare.recover.aws.client import Aws, AwsSettings
+        from warmspare.recover.aws.ec2 import Ec2
+        from warmspare.recover.failover.failover import Failover
         from warmspare.repository.chain import open_repository
         from warmspare.store.opening import open_store
 
@@ -112,7 +112,7 @@ def _chosen(plan: RecoveryPlan | None, names: list[str], everything: bool, via: 
     from typing import cast, get_args
 
     from warmspare.config import values
-    from warmspare.recover.plan import Via, VmPlan
+    from warmspare.recover.failover.plan import Via, VmPlan
 
     try:
         how = None if via is None else cast("Via", values.choice(get_args(Via))(via))

@@ -12,9 +12,9 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events
-    from warmspare.recover.held import Held
-    from warmspare.recover.heldpoint import HeldPoint
-    from warmspare.recover.origin import Origin
+    from warmspare.recover.disks.held import Held
+    from warmspare.recover.disks.heldpoint import HeldPoint
+    from warmspare.recover.disks.origin import Origin
     from warmspare.store.base import Store
 
 T = TypeVar("T")
@@ -48,8 +48,8 @@ class Choice:
 
 async def with_disks(choice: Choice, events: Events, work: Callable[[Held, Origin], Awaitable[T]]) -> T:
     """The result of `work` on the disks, and on what is known of their VM; they stay as they are as long as it runs."""
-    from warmspare.recover.held import held
-    from warmspare.recover.origin import origin
+    from warmspare.recover.disks.held import held
+    from warmspare.recover.disks.origin import origin
 
     if choice.replica is None:
         return await _with_point(choice, events, work)
@@ -63,8 +63,8 @@ async def with_disks(choice: Choice, events: Events, work: Callable[[Held, Origi
 
 
 async def _with_point(choice: Choice, events: Events, work: Callable[[Held, Origin], Awaitable[T]]) -> T:
-    from warmspare.recover.heldpoint import with_point
-    from warmspare.recover.origin import of_point
+    from warmspare.recover.disks.heldpoint import with_point
+    from warmspare.recover.disks.origin import of_point
 
     async def reported(point: HeldPoint) -> T:
         of = of_point(point.record.record)

@@ -14,7 +14,7 @@ from warmspare.config.problems import Problems, SettingsError
 from warmspare.config.settings import suggest
 from warmspare.config.table import Table
 from warmspare.errors import ConfigError
-from warmspare.recover.plan import Network, Ready, RecoveryPlan, Via, VmPlan, Volumes
+from warmspare.recover.failover.plan import Network, Ready, RecoveryPlan, Via, VmPlan, Volumes
 
 USER_DATA_BYTES = 16 << 10  # AWS's limit, before encoding
 MOST_TAGS = 40  # of AWS's 50; the rest are ours

@@ -10,9 +10,9 @@ from warmspare.cli import options
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
-    from warmspare.recover.held import Held
-    from warmspare.recover.origin import Origin
-    from warmspare.recover.readiness import Ready
+    from warmspare.recover.disks.held import Held
+    from warmspare.recover.disks.origin import Origin
+    from warmspare.recover.readiness.check import Ready
 
 app = typer.Typer(help="Look whether a VM's disks would start in EC2.", no_args_is_help=True)
 STYLES = {"stops": "bold red", "warning": "yellow", "note": "cyan"}
@@ -40,10 +40,10 @@ def check(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.held import Choice, with_disks
-        from warmspare.recover.drill import BootError
-        from warmspare.recover.findings import Severity
-        from warmspare.recover.hardware import firmware_of
-        from warmspare.recover.readiness import look
+        from warmspare.recover.drills.drill import BootError
+        from warmspare.recover.drills.hardware import firmware_of
+        from warmspare.recover.readiness.check import look
+        from warmspare.recover.readiness.findings import Severity
 
         async def looked(held: Held, of: Origin) -> tuple[Ready, Origin, str]:
             ready = await look(of.ordered(held.disks), firmware_of(of.hardware, firmware))

@@ -14,7 +14,7 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
-    from warmspare.recover.stage import StageSettings
+    from warmspare.recover.staging.stage import StageSettings
 
 _KEY_ARN = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+")
 
@@ -65,9 +65,9 @@ def stage(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.recover.aws import Aws, AwsSettings
-        from warmspare.recover.filling import PUTS_UNDER_WAY
-        from warmspare.recover.stage import Stage
+        from warmspare.recover.aws.client import Aws, AwsSettings
+        from warmspare.recover.staging.filling import PUTS_UNDER_WAY
+        from warmspare.recover.staging.stage import Stage
         from warmspare.store.opening import open_store
 
         if follow and (at is not None or dry_run):
@@ -95,9 +95,9 @@ def _settings(
     replica: Path | None, replica_state: Path | None, keep: int, keep_days: float, puts: float, encrypt: bool,
     kms_key: str | None, tags: list[str],
 ) -> StageSettings:  # fmt: skip
-    from warmspare.recover.ebs import Encryption
-    from warmspare.recover.expiry import Keep
-    from warmspare.recover.stage import StageSettings
+    from warmspare.recover.staging.ebs import Encryption
+    from warmspare.recover.staging.expiry import Keep
+    from warmspare.recover.staging.stage import StageSettings
 
     if keep < 1 or keep_days < 0:
         raise ConfigError("--keep must be at least 1, and --keep-days not below 0", hint="correct them")

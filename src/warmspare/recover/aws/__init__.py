@@ -1,0 +1,1 @@
+"""Requests to AWS, their errors and their pace."""

@@ -1,0 +1,155 @@
+"""What EC2's error codes mean for a recovery and what to do about them; owns the words, refuses to decide about tries.
+
+AWS documents: "Error codes for the Amazon EC2 API", "Troubleshoot instance launch issues", "Troubleshooting VM
+Import/Export". Messages of AWS are not repeated: they may quote what a request held, user data among it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from warmspare.errors import RecoverError
+from warmspare.recover.aws.errors import NO_ROOM, AwsError
+
+NO_CAPACITY: Final = NO_ROOM | {"Unsupported"}
+"""Codes after which another instance type may do."""
+
+_PLAN = "correct the recovery plan and run again"
+_QUOTA = "have the quota raised (Service Quotas), or end something, and run again"
+_ID = "name one of this region and account in the recovery plan"
+
+CODES: Final[dict[str, tuple[str, str]]] = {
+    "AMIQuotaExceeded": ("the account has as many images as it may", _QUOTA),
+    "AddressLimitExceeded": ("the account has as many Elastic IP addresses as it may", _QUOTA),
+    "AttachmentLimitExceeded": (
+        "the instance type takes fewer volumes and network cards than the VM has",
+        "name a larger instance type in the recovery plan",
+    ),
+    "Blocked": ("the AWS account is blocked", "call AWS Support"),
+    "ConcurrentSnapshotLimitExceeded": (
+        "too many snapshots of this kind of volume are being made", "run again when some are completed"
+    ),
+    "DependencyViolation": ("something else still uses it", "look what that is, and run again"),
+    "IdempotentInstanceTerminated": (
+        "the instance of this failover was terminated", "clear it with `warmspare failback-done` and fail over anew"
+    ),
+    "IdempotentParameterMismatch": (
+        "this failover began with another recovery plan, and AWS knows its request already",
+        "put the plan back as it was; or look for its instance, then `warmspare failback-done` and fail over anew",
+    ),
+    "IncorrectInstanceState": ("the instance is in no state for this", "look at it in EC2 and run again"),
+    "IncorrectState": ("the thing is in no state for this yet", "run again in a minute"),
+    "InstanceLimitExceeded": ("the account runs as many instances of this type as it may", _QUOTA),
+    "InsufficientAddressCapacity": ("AWS has no more addresses to give", "run again later"),
+    "InsufficientCapacity": ("AWS has no machine free for this instance type here", "name others in the recovery plan"),
+    "InsufficientFreeAddressesInSubnet": (
+        "the subnet has no free address left", "name a larger subnet in the recovery plan, or free some"
+    ),
+    "InsufficientHostCapacity": (
+        "the dedicated host has no room for this instance type", "name others in the recovery plan"
+    ),
+    "InsufficientInstanceCapacity": (
+        "AWS has no machine free for this instance type in this availability zone",
+        "name other instance types in the recovery plan, or a subnet in another zone, and run again",
+    ),
+    "InsufficientVolumeCapacity": ("AWS has no room for this type of volume here", "name another volume type"),
+    "InvalidAMIID.Malformed": ("this is no ID of an image", "run again; if it stays, report it"),
+    "InvalidAMIID.NotFound": ("the image is not there (any more)", "run again, it is made anew"),
+    "InvalidAMIID.Unavailable": ("the image can't be used yet, or no more", "run again in a minute"),
+    "InvalidAMIName.Duplicate": ("another image has this name", "deregister that image and run again"),
+    "InvalidAMIName.Malformed": ("AWS does not take the image's name", "report this"),
+    "InvalidBlockDeviceMapping": (
+        "AWS does not take the disks as they are mapped", "check volume_type, iops and throughput in the recovery plan"
+    ),
+    "InvalidGroup.NotFound": ("there is no such security group here", _ID),
+    "InvalidGroupId.Malformed": ("this is no ID of a security group", _PLAN),
+    "InvalidIPAddress.InUse": (
+        "the fixed address is in use in that subnet", "free it, or give another in the recovery plan"
+    ),
+    "InvalidInstanceID.Malformed": ("this is no ID of an instance", "check what was given"),
+    "InvalidInstanceID.NotFound": ("there is no such instance here", "check the region; run again"),
+    "InvalidInstanceType": ("there is no such instance type here", "correct instance_type in the recovery plan"),
+    "InvalidKeyPair.NotFound": ("there is no such key pair here", _ID),
+    "InvalidNetworkInterface.InUse": ("the network interface is in use", "detach it, or give another"),
+    "InvalidParameter": ("AWS refused a parameter of the request", _PLAN),
+    "InvalidParameterCombination": (
+        "AWS refused the request: two of its parameters exclude each other",
+        "check that the instance type takes the VM's firmware, network cards and volumes; " + _PLAN,
+    ),
+    "InvalidParameterValue": (
+        "AWS refused a value of the request",
+        "check addresses, instance profile, volume settings and tags; " + _PLAN,
+    ),
+    "InvalidSecurityGroupID.NotFound": ("there is no such security group here", _ID),
+    "InvalidSnapshot.NotFound": (
+        "an EBS snapshot of this restore point is gone", "run again with the next staged point; see what expires them"
+    ),
+    "InvalidSubnet": ("the subnet can't be used", _PLAN),
+    "InvalidSubnetID.NotFound": ("there is no such subnet here", _ID),
+    "InvalidUserData.Malformed": (
+        "AWS does not take the user data", "it may have 16 KiB; correct user_data in the recovery plan"
+    ),
+    "InvalidVolume.NotFound": ("there is no such volume here", "check the region; run again"),
+    "KMSKeyNotAccessibleFault": (
+        "the key of the encrypted EBS snapshot can't be used", "allow this role to use it: kms:CreateGrant, kms:Decrypt"
+    ),
+    "MaxIOPSLimitExceeded": ("the account has as many provisioned IOPS as it may", _QUOTA),
+    "MissingParameter": ("AWS misses a parameter in the request", "report this"),
+    "NetworkInterfaceLimitExceeded": ("the account has as many network interfaces as it may", _QUOTA),
+    "OperationNotPermitted": (
+        "AWS does not permit it: the instance may be protected from termination", "take that away and run again"
+    ),
+    "PendingVerification": ("AWS is still verifying the account for this region", "wait, or call AWS Support"),
+    "PrivateIpAddressLimitExceeded": ("the network interface has as many addresses as it may", _PLAN),
+    "ResourceLimitExceeded": ("a limit of the AWS account is reached", _QUOTA),
+    "SecurityGroupsPerInterfaceLimitExceeded": ("a network card has more security groups than it may", _PLAN),
+    "SnapshotCreationPerVolumeRateExceeded": ("a snapshot of this volume was made just now", "run again in a minute"),
+    "TagLimitExceeded": ("there are more than 50 tags", "give fewer in the recovery plan"),
+    "Unsupported": (
+        "the instance type can't be had in this zone, or does not take this image",
+        "name other instance types in the recovery plan: current ones on Nitro, with the VM's firmware",
+    ),
+    "UnsupportedOperation": ("AWS does not do this with what it was given", _PLAN),
+    "VcpuLimitExceeded": ("the account runs as many vCPUs of this family as it may", _QUOTA),
+    "VolumeLimitExceeded": ("the account has as much EBS storage of this type as it may", _QUOTA),
+}
+
+# Of an instance that did not come to run, or of an image that failed: StateReason.
+STATES: Final[dict[str, tuple[str, str]]] = {
+    "Client.InstanceInitiatedShutdown": ("the guest shut itself down", "look at its console output"),
+    "Client.InternalError": (
+        "EC2 could not start it; mostly the key of an encrypted volume can't be used",
+        "allow this role to use the key: kms:CreateGrant, kms:Decrypt",
+    ),
+    "Client.InvalidSnapshot.NotFound": CODES["InvalidSnapshot.NotFound"],
+    "Client.UserInitiatedShutdown": ("somebody shut it down", "ask who; then `warmspare failback-done` and fail over"),
+    "Client.UserInitiatedHibernate": ("somebody hibernated it", "start it again in EC2"),
+    "Client.VolumeLimitExceeded": CODES["VolumeLimitExceeded"],
+    "Server.InsufficientInstanceCapacity": CODES["InsufficientInstanceCapacity"],
+    "Server.InternalError": ("EC2 failed while starting it", "run `warmspare failback-done` and fail over anew"),
+    "Server.ScheduledStop": ("AWS stopped it for maintenance", "start it again in EC2"),
+}
+
+
+def explained(error: AwsError) -> AwsError:
+    """The same failure in EC2's own terms, where its code has any."""
+    if error.code not in CODES:
+        return error
+    what, hint = CODES[error.code]
+    out = AwsError(
+        what, where=error.where, hint=hint, again=error.again, code=error.code, reason=error.reason, status=error.status
+    )
+    out.tries = error.tries
+    return out
+
+
+def dead(kind: str, identity: str, state: str, reason: str) -> RecoverError:
+    """The error for an instance or image that AWS gave up. kind: `instance`, `image`. reason: StateReason's code."""
+    default = ("AWS tells no more" if not reason else f"AWS says {plain(reason)}", f"look at the {kind} in EC2")
+    what, hint = STATES.get(reason, default)
+    return RecoverError(f"the {kind} is {plain(state)}: {what}", where=identity, hint=hint)
+
+
+def plain(text: str) -> str:
+    """A word of AWS's fit to be shown."""
+    return "".join(c for c in text[:60] if c.isalnum() or c in "._-") or "in no state"

@@ -1,0 +1,204 @@
+"""Blocks of a disk at a restore point, put together from the chain; owns what is fetched for that and how often.
+
+docs/format.md, "Reading one block": each page comes from the newest record that names it. Manifests are fetched once
+and kept in one unlinked file, however long the chain; frames that were used last are kept, for neighbours often share
+them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from warmspare.apply.decode import locate
+from warmspare.apply.fetch import PackObject, Range, Rows, pack_objects, ranges
+from warmspare.errors import FormatError
+from warmspare.format import frame
+from warmspare.format.manifest import NO_FRAME, Chunk, ManifestReader
+from warmspare.format.point import Disk
+from warmspare.model import BLOCK_PAGES, PAGE_BYTES, U16
+from warmspare.observe.events import Meter
+from warmspare.recover.blocks.window import Window
+from warmspare.repository.chain import Point, Repository
+from warmspare.repository.objects import Shelf, manifest_name, read_manifest
+from warmspare.store.threads import Threads
+
+RANGES_UNDER_WAY = 6  # of up to 4 MiB, for all windows together
+FRAMES_KEPT_BYTES = 16 << 20
+_BITS = np.arange(BLOCK_PAGES, dtype=np.uint16)
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """One restore point of the chain: its manifest of the disk."""
+
+    manifest: ManifestReader
+    packs: list[PackObject]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a chunk gives to a window: for each of its rows the mask of pages to take, 0 for none."""
+
+    level: _Level
+    chunk: Chunk
+    take: U16
+
+
+class ChainBlocks:
+    """Reads one disk at `head`. Use it as an asynchronous context manager. meter: bytes read are added to it.
+    kept_bytes: of frames."""
+
+    def __init__(
+        self, repository: Repository, head: Point, disk: Disk, scratch: Path, threads: Threads, meter: Meter,
+        kept_bytes: int = FRAMES_KEPT_BYTES,
+    ) -> None:  # fmt: skip
+        self._repository, self._disk, self._scratch = repository, disk, scratch
+        self._threads, self._meter = threads, meter
+        self._points: AsyncIterator[Point] = repository.ancestors(head)
+        self._levels: list[_Level] = []
+        self._bottom = False
+        self._loading = asyncio.Lock()
+        self._shelf: Shelf | None = None
+        self._slots = asyncio.Semaphore(RANGES_UNDER_WAY)
+        self._frames: OrderedDict[tuple[str, int], frame.Frame] = OrderedDict()
+        self._kept_bytes, self._most_bytes = 0, kept_bytes
+
+    async def __aenter__(self) -> ChainBlocks:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._frames.clear()
+        if self._shelf is not None:
+            self._shelf.close()
+            self._shelf = None
+
+    async def fill(self, window: Window, positions: list[int] | None = None) -> None:
+        """Fill the window, or just those of its blocks; they must be zeros now. What it holds then is not proved yet.
+
+        IntegrityError if the chain, a manifest or a pack that is needed is damaged or missing; StoreError.
+        """
+        missing = np.where(window.filled, window.masks(), 0).astype(np.uint16)
+        if positions is not None:
+            chosen = np.zeros(missing.size, dtype=bool)
+            chosen[positions] = True
+            missing[~chosen] = 0
+        parts: list[_Part] = []
+        depth = 0
+        while missing.any() and (level := await self._level(depth)) is not None:
+            parts += await self._threads.run(self._locate, level, window, missing)
+            depth += 1
+        async with asyncio.TaskGroup() as tasks:
+            for part in parts:
+                rows = await self._from_kept(part, window)
+                for wanted in ranges(part.chunk, rows, part.level.packs, part.level.where):
+                    await self._slots.acquire()
+                    tasks.create_task(self._range(wanted, part, window))
+
+    async def _level(self, depth: int) -> _Level | None:
+        """The depth-th restore point from the head on down; None below the one in which the disk began."""
+        async with self._loading:
+            while len(self._levels) <= depth and not self._bottom:
+                point = await anext(self._points, None)
+                disk = point.record.disk(self._disk.id) if point else None
+                if point is None or disk is None:
+                    self._bottom = True
+                    break
+                if self._shelf is None:
+                    self._shelf = Shelf(self._repository, self._scratch)
+                copy = await self._shelf.fetch(disk.manifest, manifest_name(point.record, disk))
+                manifest = read_manifest(copy, point.record, disk)
+                self._meter.read_bytes += disk.manifest.bytes
+                where = self._repository.where(disk.manifest.key)
+                self._levels.append(_Level(manifest, pack_objects(point.record, manifest.packs), where))
+            return self._levels[depth] if depth < len(self._levels) else None
+
+    @staticmethod
+    def _locate(level: _Level, window: Window, missing: U16) -> list[_Part]:
+        """In a worker thread: what this level gives; `missing` loses it."""
+        blocks = window.blocks
+        parts = []
+        for chunk in level.manifest.chunks(int(blocks[0]), int(blocks[-1]) + 1):
+            for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+                missing[np.searchsorted(blocks, start) : np.searchsorted(blocks, start + count)] = 0
+            place = np.minimum(np.searchsorted(blocks, chunk.block), blocks.size - 1)
+            rows = np.flatnonzero(blocks[place] == chunk.block)
+            place = place[rows]
+            take = np.zeros(chunk.block.size, dtype=np.uint16)
+            take[rows] = chunk.carried[rows] & missing[place]
+            # A block may have several records here, with disjoint masks.
+            np.bitwise_and.at(missing, place, ~(chunk.carried[rows] | chunk.zero[rows]))
+            if take.any():
+                parts.append(_Part(level, chunk, take))
+        return parts
+
+    async def _from_kept(self, part: _Part, window: Window) -> Rows:
+        """Take what frames that are kept give; the rows that are left."""
+        rows = np.flatnonzero(part.take)
+        chunk = part.chunk
+        if np.any(chunk.frame[rows] == NO_FRAME):
+            raise FormatError("a record carries pages and names no frame", where=part.level.where)
+        left = []
+        for index in np.unique(chunk.frame[rows]).tolist():
+            using = rows[chunk.frame[rows] == index]
+            pack, offset = part.level.packs[int(chunk.frame_pack[index])], int(chunk.frame_offset[index])
+            held = self._frames.get((pack.key, offset))
+            if held is None:
+                left.append(using)
+                continue
+            self._frames.move_to_end((pack.key, offset))
+            await self._threads.run(_take, held, part, using, window, f"{pack.key}, offset {offset}")
+        return np.sort(np.concatenate(left)) if left else rows[:0]
+
+    async def _range(self, wanted: Range, part: _Part, window: Window) -> None:
+        try:
+            data = await wanted.read(self._repository)
+            self._meter.read_bytes += len(data)
+            for key, decoded in await self._threads.run(self._decode, wanted, part, window, data):
+                self._keep(key, decoded)
+        finally:
+            self._slots.release()
+
+    def _decode(
+        self, wanted: Range, part: _Part, window: Window, data: bytes
+    ) -> list[tuple[tuple[str, int], frame.Frame]]:
+        """In a worker thread: every frame of a range."""
+        view, out = memoryview(data), []
+        for piece in wanted.pieces:
+            where = f"{self._repository.where(wanted.pack.key)}, offset {piece.pack_offset}"
+            decoded = frame.decode(view[piece.start : piece.start + piece.size], where)
+            _take(decoded, part, piece.rows, window, where)
+            out.append(((wanted.pack.key, piece.pack_offset), decoded))
+        return out
+
+    def _keep(self, key: tuple[str, int], decoded: frame.Frame) -> None:
+        if key not in self._frames:
+            self._frames[key] = decoded
+            self._kept_bytes += len(decoded.payload)
+        while self._kept_bytes > self._most_bytes:
+            _, gone = self._frames.popitem(last=False)
+            self._kept_bytes -= len(gone.payload)
+
+
+def _take(held: frame.Frame, part: _Part, rows: Rows, window: Window, where: str) -> None:
+    """Copy the wanted pages of one frame into the window. FormatError if it lacks one."""
+    chunk, take = part.chunk, part.take[rows]
+    framed, slot = locate(held.pages, chunk.block[rows], where)
+    if np.any(take & ~framed):
+        raise FormatError("a frame lacks a page that a record says it holds", where=where)
+    there = (framed[:, None] >> _BITS & 1).astype(np.int64)
+    wanted = (take[:, None] >> _BITS & 1).astype(bool)
+    source = slot[:, None].astype(np.int64) + np.cumsum(there, axis=1) - there  # pages of the frame before each
+    place = np.searchsorted(window.blocks, chunk.block[rows])
+    target = window.rows[place][:, None] + _BITS
+    payload = held.payload
+    if len(payload) % PAGE_BYTES:  # the disk's short last page; what a disk grew by after it is zeros
+        payload = payload + bytes(-len(payload) % PAGE_BYTES)
+    window.pages[target[wanted]] = np.frombuffer(payload, dtype=np.uint8).reshape(-1, PAGE_BYTES)[source[wanted]]
+

@@ -1,0 +1,96 @@
+"""Any bytes of one disk at a restore point, from its chain; refuses to hand out a block that its hash does not prove.
+
+Put together as they are asked for (`chainblocks.py`), each block held against the hash table (`window.py`). What was
+asked for last is kept, for all disks of the point together, since readers come back to the same places.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from warmspare.errors import IntegrityError
+from warmspare.format.point import Disk
+from warmspare.model import BLOCK_BYTES
+from warmspare.recover.blocks.blockset import BLOCKS_EACH
+from warmspare.recover.blocks.chainblocks import ChainBlocks
+from warmspare.recover.blocks.window import Window, blocks_of
+from warmspare.state.table import HashTable
+from warmspare.store.threads import Threads
+
+KEPT = 32  # pieces of 512 KiB
+
+
+@dataclass(slots=True)
+class _Piece:
+    """512 KiB of a disk. proved: positions in the window that hold what their hashes say."""
+
+    window: Window
+    proved: set[int] = field(default_factory=set)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+Kept = OrderedDict[tuple[str, int], _Piece]  # (disk ID, index): those used last, of all disks of a point
+
+
+class PointBlocks:
+    """Reads one disk. table: its hashes at the restore point, held against the root. chain: the way to its blocks.
+    kept: shared by the disks of a point. verified: how many blocks were put together and proved, each time anew."""
+
+    def __init__(self, disk: Disk, table: HashTable, chain: ChainBlocks, threads: Threads, kept: Kept) -> None:
+        self._disk, self._table, self._chain, self._threads, self._kept = disk, table, chain, threads, kept
+        self.capacity_bytes = disk.capacity_bytes
+        self.verified = 0
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Exactly these bytes; the range lies inside the disk. IntegrityError, naming a block, if they can't be proved;
+        StoreError. A block of zeros costs nothing."""
+        out = bytearray()
+        end = offset + length
+        piece_bytes = BLOCKS_EACH * BLOCK_BYTES
+        for index in range(offset // piece_bytes, -(-end // piece_bytes)):
+            first = index * piece_bytes
+            start, stop = max(offset - first, 0), min(end - first, piece_bytes)
+            piece = self._piece(index)
+            async with piece.lock:
+                await self._prove(piece, list(range(start // BLOCK_BYTES, -(-stop // BLOCK_BYTES))))
+            out += piece.window.pages.reshape(-1)[start:stop].data
+        return bytes(out)
+
+    def _piece(self, index: int) -> _Piece:
+        pieces, key = self._kept, (self._disk.id, index)
+        piece = pieces.get(key)
+        if piece is None:
+            capacity = self.capacity_bytes
+            indices = np.array([index], dtype=np.uint32)
+            piece = pieces[key] = _Piece(Window(indices, capacity, self._table.read(blocks_of(indices, capacity))))
+        pieces.move_to_end(key)
+        while len(pieces) > KEPT:
+            pieces.popitem(last=False)
+        return piece
+
+    async def _prove(self, piece: _Piece, positions: list[int]) -> None:
+        """Make blocks of a piece what they must be, or raise with them as zeros again."""
+        window = piece.window
+        missing = [each for each in positions if each not in piece.proved]
+        filled = [each for each in missing if window.filled[each]]
+        if filled:
+            good = False
+            try:
+                await self._chain.fill(window, filled)
+                wrong = await self._threads.run(window.wrong, filled)
+                good = not wrong
+            finally:
+                if not good:
+                    window.clear(filled)
+            if wrong:
+                raise IntegrityError(
+                    f"block {int(window.blocks[wrong[0]])} of disk {self._disk.id} does not verify",
+                    hint="put the damaged objects back from a copy of the repository, or sync this block again from "
+                    "the source; `warmspare audit repository --deep` finds all that is damaged",
+                )  # fmt: skip
+            self.verified += len(filled)
+        piece.proved.update(missing)

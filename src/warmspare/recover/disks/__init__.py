@@ -1,0 +1,1 @@
+"""The disks of a replica or of a restore point, held still and open for programs to read."""

@@ -1,0 +1,1 @@
+"""Proof that a VM comes up, in QEMU or in EC2."""

@@ -1,0 +1,1 @@
+"""The way home: disks out of AWS."""

@@ -1,0 +1,221 @@
+"""Disks for the return: of a failed-over VM (its staged content and what changed in AWS), or of a replica; owns the
+order from volumes to files that were read back.
+
+docs/operations.md, "The way back". What is written is named `.part` until it is proved.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from warmspare.apply.replica import Replica
+from warmspare.errors import ConfigError, RecoverError
+from warmspare.format.point import Disk
+from warmspare.observe.events import Events, Meter
+from warmspare.recover.aws.client import Aws
+from warmspare.recover.aws.ec2 import Ec2
+from warmspare.recover.aws.errors import AwsError
+from warmspare.recover.blocks.replicablocks import held_at, opened, replica_at
+from warmspare.recover.failback.convert import demand_same, find_qemu_img, to_vmdk
+from warmspare.recover.failback.diskexport import WHAT, Base, DiskExport
+from warmspare.recover.failback.ebsread import EbsReader, unrelated
+from warmspare.recover.failback.returning import Returning, Volume, export_id, forget_export, volume_of
+from warmspare.recover.failover.launch import Launcher
+from warmspare.recover.staging.staged import GIB, StagedDisk, staged_points
+from warmspare.repository.chain import Point, Repository
+from warmspare.repository.failover import FailoverRecord, read_journal
+from warmspare.state.files import copy_sparse, local_io, sync_directory
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """to: a directory. format: vmdk or raw. replica: the base, or with only_replica all there is."""
+
+    to: Path
+    format: str
+    replica: Path | None
+    only_replica: bool
+
+
+class Export:
+    """An export of one VM. vm: its ID or name in the repository."""
+
+    def __init__(
+        self, repository: Repository, aws: Aws, vm: str, settings: Settings, events: Events, meter: Meter
+    ) -> None:
+        self._repository, self._vm, self._settings = repository, vm, settings
+        self._events, self._meter, self._aws = events, meter, aws
+        self._ec2, self._reader = Ec2(aws), EbsReader(aws)
+
+    async def run(self) -> list[Path]:
+        """The files. ConfigError, IntegrityError, StoreError, AwsError, RecoverError. Cut off, it is run again and
+        reads the same EBS snapshots; files that are finished are written anew."""
+        if self._settings.format == "vmdk":
+            find_qemu_img()
+        vm = await self._repository.vm_called(self._vm)
+        if self._settings.only_replica:
+            return await self._replica(vm)
+        record = (await read_journal(self._repository, vm)).record
+        if record is None or not record.holds:
+            hint = "name a replica with --replica and --only-replica, or check --vm"
+            raise ConfigError(f"VM {vm!r} is not failed over, so nothing of it is in AWS", hint=hint)
+        region = await self._aws.region()
+        if record.region != region:
+            hint = f"give --region {record.region}"
+            raise ConfigError(f"VM {vm!r} was failed over to {record.region} and this is {region}", hint=hint)
+        point = await self._repository.load(vm, record.sequence)
+        return await self._from_aws(vm, record, point)
+
+    async def _from_aws(self, vm: str, record: FailoverRecord, point: Point) -> list[Path]:
+        returning = Returning(self._ec2)
+        known = await staged_points(self._aws, self._repository.id, vm)
+        staged = next((one for one in known if one.id == point.id), None)
+        volumes = await returning.volumes(record.run, f"VM {vm}")
+        await self._tell_if_running(vm, record.id_of("instance"))
+        pairs: list[tuple[Disk, StagedDisk, Volume]] = []
+        for disk in point.record.disks:
+            source = staged.disk(disk.id) if staged else None
+            if source is None:
+                raise RecoverError(
+                    f"the EBS snapshot that disk {disk.name!r} was started from is gone", where=point.id.label,
+                    hint="stage that point again with `warmspare stage --at`",
+                )  # fmt: skip
+            pairs.append((disk, source, volume_of(source, volumes)))
+        export = export_id(self._settings.to, vm, record.run)
+        snapshots = [await returning.snapshot(volume, export, point.record.vm_name) for _, _, volume in pairs]
+        files = []
+        async with AsyncExitStack() as stack:
+            replica = await self._base(vm, point, stack)
+            for (disk, source, _), snapshot in zip(pairs, snapshots, strict=True):
+                await returning.completed(snapshot)
+                files.append(await self._disk(disk, source, snapshot, replica))
+        for snapshot in snapshots:
+            await returning.remove(snapshot)
+        forget_export(self._settings.to)
+        return files
+
+    async def _tell_if_running(self, vm: str, instance_id: str) -> None:
+        instance = await Launcher(self._ec2).get(instance_id) if instance_id else None
+        if instance is not None and instance.state in ("pending", "running"):
+            message = f"{instance_id} is running: what it writes from now on is not in this export; stop it first"
+            self._events.emit("failover.note", vm=vm, message=message)
+
+    async def _base(self, vm: str, point: Point, stack: AsyncExitStack) -> Replica | None:
+        """The replica at the point that was failed over, held; None if none was named."""
+        if self._settings.replica is None:
+            return None
+        replica = replica_at(self._settings.replica, vm, self._repository, point, None)
+        await stack.enter_async_context(
+            held_at(replica, point, lambda why: self._events.emit("failover.note", vm=vm, message=f"waiting: {why}"))
+        )
+        return replica
+
+    async def _disk(self, disk: Disk, source: StagedDisk, snapshot: str, replica: Replica | None) -> Path:
+        """One disk of AWS to its file."""
+        part = self._part(disk)
+        base = Base(None, 0)
+        with local_io(WHAT, part):
+            part.unlink(missing_ok=True)
+        if replica is not None and await self._is_child(source.snapshot_id, snapshot):
+            table = replica.table(disk.id)
+            table.check(disk.capacity_bytes, disk.root)
+            base = Base(table, disk.capacity_bytes)
+            with opened(replica, disk) as (_, path):
+                copy_sparse(path, part, WHAT)
+            pages, what = self._reader.changed(source.snapshot_id, snapshot), "what changed in AWS"
+        else:
+            pages, what = self._reader.blocks(snapshot), "all of the volume"
+        gib = await self._gib(snapshot)
+        capacity = disk.capacity_bytes if gib <= source.volume_gib else gib * GIB
+        self._events.emit("export.start", disk=disk.name, source=what, bytes_total=capacity, path=str(part))
+        self._meter.total_bytes += capacity
+        try:
+            with DiskExport(part, capacity, base, self._meter) as writing:
+                await writing.write(self._reader, snapshot, pages)
+                await writing.prove()
+                changed = writing.changed_bytes
+        finally:
+            if base.table is not None:
+                base.table.close()
+        return await self._finish(disk, part, capacity, changed)
+
+    async def _is_child(self, first: str, second: str) -> bool:
+        """Whether EBS can tell what changed between the two."""
+        try:
+            async for _ in self._reader.changed(first, second):
+                return True
+        except AwsError as error:
+            if not unrelated(error):
+                raise
+            return False
+        return True
+
+    async def _gib(self, snapshot_id: str) -> int:
+        answer = await self._ec2.ask("describe_snapshots", about=snapshot_id, SnapshotIds=[snapshot_id])
+        return int(answer["Snapshots"][0]["VolumeSize"])
+
+    async def _replica(self, vm: str) -> list[Path]:
+        """The replica as it is."""
+        path = self._settings.replica
+        assert path is not None
+        newest = await self._repository.newest(vm)
+        if newest is None:
+            raise ConfigError(f"VM {vm!r} has no restore point in this repository", hint="check --vm")
+        head = await self._repository.load(vm, newest)
+        replica = replica_at(path, vm, self._repository, head, None)
+        with replica.hold():
+            at = replica.at
+            if at is None or replica.moving is not None:
+                hint = "run `warmspare apply` first"
+                raise ConfigError("the replica is not wholly at a restore point", where=str(path), hint=hint)
+            point = await self._repository.load(vm, at.sequence)
+            files = []
+            for disk in point.record.disks:
+                part = self._part(disk)
+                with local_io(WHAT, part):
+                    part.parent.mkdir(parents=True, exist_ok=True)
+                    part.unlink(missing_ok=True)
+                table = replica.table(disk.id)
+                try:
+                    table.check(disk.capacity_bytes, disk.root)
+                    with opened(replica, disk) as (_, source):
+                        copy_sparse(source, part, WHAT)
+                    self._events.emit(
+                        "export.start", disk=disk.name, source=f"the replica at {at.label}",
+                        bytes_total=disk.capacity_bytes, path=str(part),
+                    )  # fmt: skip
+                    self._meter.total_bytes += disk.capacity_bytes
+                    base = Base(table, disk.capacity_bytes)
+                    with DiskExport(part, disk.capacity_bytes, base, self._meter) as writing:
+                        await writing.prove()
+                finally:
+                    table.close()
+                files.append(await self._finish(disk, part, disk.capacity_bytes, 0))
+        return files
+
+    def _part(self, disk: Disk) -> Path:
+        return self._settings.to / f"{disk.name.removesuffix('.vmdk')}.raw.part"
+
+    async def _finish(self, disk: Disk, part: Path, capacity: int, changed: int) -> Path:
+        """The proved raw file under its name, or as a VMDK that holds the same."""
+        final = part.with_name(part.name.removesuffix(".raw.part") + "." + self._settings.format)
+        if self._settings.format == "vmdk":
+            staged = final.with_name(final.name + ".part")
+            await to_vmdk(part, staged)
+            await demand_same(part, staged)
+            with local_io(WHAT, final):
+                staged.replace(final)
+                part.unlink()
+        else:
+            with local_io(WHAT, final):
+                part.replace(final)
+        with local_io(WHAT, final):
+            sync_directory(final.parent)
+        self._events.emit(
+            "export.disk", disk=disk.name, path=str(final), capacity_bytes=capacity, bytes_changed=changed,
+            free_bytes=shutil.disk_usage(final.parent).free,
+        )  # fmt: skip
+        return final

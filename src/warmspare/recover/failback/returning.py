@@ -1,0 +1,129 @@
+"""The volumes of a failed-over VM and the EBS snapshots that an export is read from; owns how both are found again.
+
+A snapshot is tagged with the export and the volume it is of, and looked for before one is made, for CreateSnapshot has
+no client token. Which export goes on is in a file beside what it writes.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from warmspare.errors import RecoverError
+from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, tag_filters, tagged
+from warmspare.recover.aws.ec2_errors import dead
+from warmspare.recover.staging.staged import StagedDisk
+from warmspare.state.files import local_io, read_record, write_record
+
+RECORD = ".warmspare-export.json"
+WHAT = "the export"
+COMPLETED_S = 6 * 3600.0
+
+
+class ExportRecord(msgspec.Struct, frozen=True):
+    """An export that is not finished. id: 32 hex digits."""
+
+    id: str
+    vm: str
+    run: str
+
+
+def export_id(directory: Path, vm: str, run: str) -> str:
+    """The ID of the unfinished export of this failover in a directory; a new one, durably noted, if there is none.
+    StoreError."""
+    path = directory / RECORD
+    with local_io(WHAT, directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    record = read_record(path, ExportRecord, WHAT)
+    if record is None or (record.vm, record.run) != (vm, run):
+        record = ExportRecord(secrets.token_hex(16), vm, run)
+        write_record(path, record, WHAT)
+    return record.id
+
+
+def forget_export(directory: Path) -> None:
+    """The export is finished."""
+    with local_io(WHAT, directory):
+        (directory / RECORD).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume of the failed-over VM. snapshot_id: it was made from that. device: it hangs there, "" if nowhere."""
+
+    id: str
+    snapshot_id: str
+    gib: int
+    device: str
+
+
+class Returning:
+    """Volumes and snapshots of one account in one region."""
+
+    def __init__(self, ec2: Ec2) -> None:
+        self._ec2 = ec2
+
+    async def volumes(self, run: str, about: str) -> list[Volume]:
+        """All volumes of a failover, whether or not its instance is there still. AwsError."""
+        found = self._ec2.pages("describe_volumes", "Volumes", about=about, Filters=tag_filters(run=run))
+        out = []
+        async for item in found:
+            device = next((each.get("Device", "") for each in item.get("Attachments", [])), "")
+            out.append(Volume(item["VolumeId"], item.get("SnapshotId") or "", int(item["Size"]), device))
+        return out
+
+    async def snapshot(self, volume: Volume, export: str, vm: str) -> str:
+        """The ID of the export's snapshot of a volume: that which was begun already, or a new one. AwsError."""
+        filters = tag_filters(export=export, volume=volume.id)
+        async for item in self._ec2.pages(
+            "describe_snapshots", "Snapshots", about=volume.id, OwnerIds=["self"], Filters=filters
+        ):
+            return str(item["SnapshotId"])
+        tags = {"warmspare:export": export, "warmspare:volume": volume.id, "Name": f"warmspare return of {vm}"[:255]}
+        answer = await self._ec2.ask(
+            "create_snapshot", about=volume.id, VolumeId=volume.id,
+            Description=f"return of VM {vm}, by warmspare"[:255],
+            TagSpecifications=[tagged("snapshot", tags)],
+        )  # fmt: skip
+        return str(answer["SnapshotId"])
+
+    async def completed(self, snapshot_id: str) -> None:
+        """Return once it can be read. RecoverError if it failed; AwsError."""
+        unseen_until = time.monotonic() + UNSEEN_S
+
+        async def look() -> bool | None:
+            answer = await self._ec2.ask(
+                "describe_snapshots", about=snapshot_id, unseen_until=unseen_until, SnapshotIds=[snapshot_id]
+            )
+            state = next((str(item["State"]) for item in answer.get("Snapshots", [])), "pending")
+            if state not in ("pending", "completed"):
+                raise dead("snapshot", snapshot_id, state, "")
+            return True if state == "completed" else None
+
+        what = "the snapshot is not completed for hours"
+        await self._ec2.until(look, most_s=COMPLETED_S, what=what, where=snapshot_id)
+
+    async def remove(self, snapshot_id: str) -> None:
+        """Delete a snapshot that this export made. AwsError."""
+        await self._ec2.ask("delete_snapshot", about=snapshot_id, SnapshotId=snapshot_id)
+
+
+def volume_of(disk: StagedDisk, volumes: Sequence[Volume]) -> Volume:
+    """The volume that a staged disk became: by the snapshot it was made from, else (import-image makes its own
+    snapshots) by the order of devices. RecoverError if that is not plain."""
+    same = [volume for volume in volumes if volume.snapshot_id == disk.snapshot_id]
+    if len(same) == 1:
+        return same[0]
+    ordered = sorted(volumes, key=lambda volume: volume.device)
+    if not same and len(ordered) == disk.of and all(volume.device for volume in ordered):
+        return ordered[disk.number]
+    raise RecoverError(
+        f"which volume disk {disk.number} of the VM became is not plain: {len(volumes)} carry the tag of this failover",
+        where=disk.snapshot_id,
+        hint="give the VM's volumes, and no others, the tag warmspare:run of its instance",
+    )

@@ -1,0 +1,1 @@
+"""Staged restore points as running instances."""

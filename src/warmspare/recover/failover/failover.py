@@ -1,0 +1,267 @@
+"""A failover: from staged restore points to running instances, in the plan's order; owns the order of the steps.
+
+First all is looked at and nothing is changed; whatever is missing ends it there. Then each VM's record is written
+(repository/failover.py), from which on it is not synced; then images, all at once; then instances, by order. Each step
+is noted in the record, and what AWS is asked for is asked for by tokens and names that come from it. So a failover that
+was cut off anywhere is run again, from any host, and finds what it made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from warmspare.errors import ConfigError, RecoverError, WarmspareError
+from warmspare.observe.events import Events
+from warmspare.recover.aws.ec2 import Ec2
+from warmspare.recover.failover.chosen import Chosen, choose
+from warmspare.recover.failover.image import Images, ImageSpec
+from warmspare.recover.failover.importing import Imports, ImportSpec
+from warmspare.recover.failover.launch import Instance, InstanceSpec, Launcher
+from warmspare.recover.failover.machine import Machine, machine
+from warmspare.recover.failover.plan import VmPlan
+from warmspare.recover.failover.preflight import Preflight
+from warmspare.repository.chain import Point, Repository
+from warmspare.repository.failover import FailoverJournal, read_journal
+
+T = TypeVar("T")
+
+AT_ONCE = 8  # VMs whose images are made at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One VM, looked at. found: the instance of this failover, if it runs already."""
+
+    plan: VmPlan
+    machine: Machine
+    point: Point
+    journal: FailoverJournal
+    types: tuple[str, ...]
+    missing: tuple[str, ...]
+    tags: dict[str, str]
+    found: Instance | None
+
+    @property
+    def image(self) -> ImageSpec:
+        return ImageSpec(self.machine, self.point.id.label, self.tags)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """One VM that runs."""
+
+    vm: str
+    point: str
+    image_id: str
+    instance: Instance
+
+
+class Failover:
+    """A failover of some VMs. at: a restore point, for a single VM; None for the newest that is usable."""
+
+    def __init__(self, repository: Repository, ec2: Ec2, plans: Sequence[VmPlan], events: Events) -> None:
+        self._repository, self._ec2, self._plans, self._events = repository, ec2, plans, events
+        self._images, self._launcher = Images(ec2), Launcher(ec2)
+
+    async def prepare(self, at: str | None = None) -> list[Prepared]:
+        """Look at everything, change nothing. ConfigError, RecoverError if a VM or its point can't be used; AwsError,
+        StoreError."""
+        preflight = Preflight(self._ec2)
+        return [await self._prepare(plan, at, preflight) for plan in self._plans]
+
+    def show(self, prepared: Sequence[Prepared]) -> None:
+        """Say what `run` would do, and all that is missing."""
+        for one in prepared:
+            vm, plan = one.machine.vm_name, one.plan
+            done = one.journal.record.id_of if one.journal.record and one.journal.record.holds else lambda _: ""
+            would = [] if done("image") else [self._words_of_image(one)]
+            if one.found is None and not one.missing:
+                types = " or ".join(one.types[:1]) + (f" (else {', '.join(one.types[1:])})" if one.types[1:] else "")
+                nets = ", ".join(f"{card.subnet}{f' as {card.ip}' if card.ip else ''}" for card in one.machine.cards)
+                would.append(f"start an instance {types} in {nets or 'the default network'}")
+                would += [f"first wait {plan.delay_s} s"] if plan.delay_s else []
+                would += [f"wait for {plan.ready} for at most {plan.ready_s} s"] if plan.ready != "none" else []
+            for action in would:
+                self._events.emit("failover.would", vm=vm, order=plan.order, action=action)
+            for what in one.missing:
+                self._events.emit("failover.missing", vm=vm, message=what)
+
+    async def run(self, prepared: Sequence[Prepared]) -> list[Recovered]:
+        """Do it. ConfigError if something is missing, before anything is changed; AwsError, RecoverError, StoreError,
+        LeaseError of the first VM that failed: others of its order are finished, later orders are not begun. Killed or
+        cancelled, it goes on when it is run again."""
+        lacking = [(one, what) for one in prepared for what in one.missing]
+        if lacking:
+            one, what = lacking[0]
+            more = f", and {len(lacking) - 1} more is missing: --dry-run shows it" if len(lacking) > 1 else ""
+            raise ConfigError(f"nothing was started: {what}{more}", where=f"VM {one.machine.vm_name}")
+        region = await self._ec2.aws.region()
+        for one in prepared:
+            await one.journal.begin(one.point.id, region, one.plan.via)
+        slots = asyncio.Semaphore(AT_ONCE)
+        images = await _all([partial(self._image, one, slots) for one in prepared])
+        recovered: list[Recovered] = []
+        for order in sorted({one.plan.order for one in prepared}):
+            group = [(one, image) for one, image in zip(prepared, images, strict=True) if one.plan.order == order]
+            recovered += await _all([partial(self._start, one, image) for one, image in group])
+        return recovered
+
+    async def _prepare(self, plan: VmPlan, at: str | None, preflight: Preflight) -> Prepared:
+        vm = await self._repository.vm_called(plan.vm)
+        journal = await read_journal(self._repository, vm)
+        chosen = await self._chosen(vm, at, journal)
+        staged, point = chosen.staged, chosen.point
+        built = machine(point.record, staged, plan)
+        types, missing = await preflight.look(built, plan)
+        for note in built.notes:
+            self._events.emit("failover.note", vm=built.vm_name, message=note)
+        run = journal.record.run if journal.record and journal.record.holds else ""
+        found = await self._launcher.find(run, f"VM {built.vm_name}") if run else None
+        if found is not None and found.gone:
+            raise RecoverError(
+                f"the instance of this failover of VM {built.vm_name!r} was ended",
+                where=found.id,
+                hint="clear it with `warmspare failback-done` and fail over anew",
+            )
+        tags = {
+            **plan.tags, "Name": plan.tags.get("Name", built.vm_name), "warmspare:repository": staged.repository,
+            "warmspare:vm": staged.vm, "warmspare:point": str(point.id.sequence),
+            "warmspare:point-sha256": point.id.sha256,
+        }  # fmt: skip
+        lacking = (*built.missing, *missing)
+        return Prepared(plan, built, point, journal, tuple(types), lacking, tags, found)
+
+    async def _chosen(self, vm: str, at: str | None, journal: FailoverJournal) -> Chosen:
+        """The restore point to take, and a word about it."""
+        wanted = await self._repository.resolve(vm, at) if at is not None else None
+        under_way = journal.record.point if journal.record and journal.record.holds else None
+        if under_way is not None and wanted not in (None, under_way.sequence):
+            raise ConfigError(
+                f"a failover of VM {vm!r} to restore point {under_way.label} is under way",
+                hint="go on with it without --at, or clear it with `warmspare failback-done`",
+            )
+        chosen = await choose(self._repository, self._ec2.aws, vm, wanted, exactly=under_way)
+        self._events.emit(
+            "failover.point", vm=vm, point=chosen.point.id.label, created=chosen.staged.created,
+            age_seconds=round(chosen.age_s), newer_unstaged=chosen.newer,
+        )  # fmt: skip
+        return chosen
+
+    async def _image(self, one: Prepared, slots: asyncio.Semaphore) -> tuple[str, tuple[str, ...]]:
+        """The image of one VM, ready to be started, and the devices of its volumes."""
+        journal, began = one.journal, time.monotonic()
+        assert journal.record is not None
+        async with slots:
+            image_id = journal.record.id_of("image")
+            if image_id and await self._images.get(image_id) is None:
+                image_id = ""  # deregistered meanwhile
+            if not image_id:
+                image_id = await (self._import(one) if one.plan.via == "import-image" else self._register(one))
+                await journal.note("image", image_id)
+            image = await self._images.available(image_id)
+            self._step(one, "image", image_id, began)
+        devices = tuple(disk.device for disk in one.machine.disks)
+        return image_id, image.devices if one.plan.via == "import-image" else devices
+
+    async def _register(self, one: Prepared) -> str:
+        return await self._images.register(one.image)
+
+    async def _import(self, one: Prepared) -> str:
+        assert one.journal.record is not None
+        run, plan, vm = one.journal.record.run, one.plan, one.machine.vm_name
+
+        def progress(task: str, percent: str, message: str) -> None:
+            self._events.emit("failover.import", vm=vm, task=task, percent=percent, message=message)
+
+        imports = Imports(self._ec2, progress)
+        begun = one.journal.record.ids_of("import")
+        task = begun[-1] if begun else ""
+        failure = await imports.failure(task) if task else None
+        if failure:
+            message = f"an earlier import failed: {failure.sentence}; now it is tried anew"
+            self._events.emit("failover.note", vm=vm, message=message)
+        if failure or not task:
+            spec = ImportSpec(
+                run, one.machine, one.point.id.label, one.tags, plan.import_from, plan.license,
+                plan.import_role, begun,
+            )  # fmt: skip
+            task = await imports.start(spec)
+            await one.journal.note("import", task)
+        return await imports.finished(task, one.tags)
+
+    async def _start(self, one: Prepared, image: tuple[str, tuple[str, ...]]) -> Recovered:
+        """One VM until it counts as started."""
+        journal, plan, began = one.journal, one.plan, time.monotonic()
+        assert journal.record is not None
+        instance = one.found
+        if instance is None:
+            await asyncio.sleep(plan.delay_s)
+            spec = InstanceSpec(
+                journal.record.run, f"VM {one.machine.vm_name}", image[0], one.machine.cards, image[1], plan.volumes,
+                plan.key_pair, plan.instance_profile, plan.user_data, one.tags,
+            )  # fmt: skip
+            instance = await self._launch(one, spec)
+        await journal.note("instance", instance.id)
+        self._step(one, "instance", instance.id, began)
+        if plan.ready != "none":
+            instance = await self._launcher.running(instance.id, most_s=plan.ready_s)
+        if plan.ready == "status-checks":
+            await self._launcher.checked(instance.id, most_s=plan.ready_s)
+        await journal.move("started")
+        self._events.emit(
+            "failover.vm", vm=one.machine.vm_name, point=one.point.id.label, image=image[0], instance=instance.id,
+            type=instance.type, ip=instance.ip, ready=plan.ready, seconds=round(time.monotonic() - began, 3),
+        )  # fmt: skip
+        return Recovered(one.machine.vm_id, one.point.id.label, image[0], instance)
+
+    async def _launch(self, one: Prepared, spec: InstanceSpec) -> Instance:
+        """Start it as the first type that AWS has room for. Which is tried is noted before: a run after this one must
+        not begin with another, for both may then be had."""
+        assert one.journal.record is not None
+        before = one.journal.record.id_of("launching")
+        types = [before, *(name for name in one.types if name != before)] if before else list(one.types)
+
+        async def trying(name: str, refused: str) -> None:
+            if refused:
+                message = f"AWS has no {refused} for it now; another type is tried"
+                self._events.emit("failover.note", vm=one.machine.vm_name, message=message)
+            await one.journal.note("launching", name)
+
+        return await self._launcher.start_first(spec, types, trying)
+
+    def _step(self, one: Prepared, step: str, identity: str, began: float) -> None:
+        self._events.emit(
+            "failover.step", vm=one.machine.vm_name, step=step, id=identity, seconds=round(time.monotonic() - began, 3)
+        )
+
+    @staticmethod
+    def _words_of_image(one: Prepared) -> str:
+        disks = ", ".join(f"{disk.device} {disk.staged.snapshot_id}" for disk in one.machine.disks)
+        how = f"{one.machine.architecture}, {one.machine.boot_mode or 'firmware not known'}"
+        if one.plan.via == "import-image":
+            return f"import an image ({how}) of {', '.join(one.plan.import_from) or disks}"
+        return f"register the image {one.image.name!r} ({how}) of {disks}"
+
+
+async def _all(makers: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+    """The results of all, in their order; if some fail, the others are finished first, and one failure is raised."""
+    results: dict[int, T] = {}
+    failures: list[WarmspareError] = []
+
+    async def one(number: int, make: Callable[[], Awaitable[T]]) -> None:
+        try:
+            results[number] = await make()
+        except WarmspareError as error:
+            failures.append(error)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number, make in enumerate(makers):
+            tasks.create_task(one(number, make))
+    if failures:
+        raise failures[0]
+    return [results[number] for number in range(len(makers))]

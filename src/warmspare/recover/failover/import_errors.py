@@ -1,0 +1,152 @@
+"""What VM Import says when it fails, in words and with what to do; owns the words.
+
+AWS documents: "Troubleshooting VM Import/Export". A task's status message is matched by the part that does not change.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from warmspare.errors import RecoverError
+from warmspare.recover.aws.ec2_errors import plain
+
+_REGISTER = "or fail over by --via register-image, which does not look into the disk"
+_SUPPORTED = "compare it with AWS's list of supported systems, " + _REGISTER
+
+MESSAGES: Final[tuple[tuple[str, str, str], ...]] = (
+    (
+        "disk-image-size=0 has an invalid format",
+        "VM Import does not know the format of the disk",
+        "give a raw disk, or one staged",
+    ),
+    (
+        "ova with chunked disk files",
+        "VM Import does not take a disk in several files",
+        "give one raw object a disk",
+    ),
+    (
+        "unsupported vmdk file format",
+        "VM Import takes VMDKs only if they are stream-optimised",
+        "give a raw object, or convert it with `qemu-img convert -O vmdk -o subformat=streamOptimized`",
+    ),
+    (
+        "multiple different grub/menu.lst",
+        "VM Import found several boot loader configurations (grub.cfg, grub.conf, menu.lst)",
+        "leave one of them in the guest and stage a new restore point, " + _REGISTER,
+    ),
+    (
+        "service role",
+        "VM Import's role does not exist or has too few rights",
+        "make the role of docs/operations.md, or name it by import_role in the recovery plan",
+    ),
+    (
+        "no bootable partition found",
+        "VM Import found no partition to boot from",
+        "name the boot disk by root_disk in the recovery plan; `warmspare recover check` shows the partitions",
+    ),
+    (
+        "footers not identical",
+        "the VHD is a differencing disk or damaged",
+        "give a raw object",
+    ),
+    (
+        "uncompressed data has an invalid length",
+        "the VMDK is damaged",
+        "write it anew",
+    ),
+    (
+        "unsupported compression algorithm",
+        "the VMDK was made for an OVA",
+        "give a raw object",
+    ),
+    (
+        "invalid s3 source location",
+        "there is no such object for VM Import to read",
+        "correct import_from in the recovery plan",
+    ),
+    (
+        "not local to the region",
+        "the bucket of the raw disk lies in another region",
+        "copy the object to a bucket of this region",
+    ),
+    (
+        "is not in the",
+        "the bucket of the raw disk lies in another region",
+        "copy the object to a bucket of this region",
+    ),
+    (
+        "unknown os",
+        "VM Import does not recognise the guest's system",
+        _SUPPORTED,
+    ),
+    (
+        "booter networking",
+        "Windows did not get to the network on its first start in AWS",
+        "install .NET Framework 3.5 SP1 or later in the guest, and let it use DHCP",
+    ),
+    (
+        "firstbootfailure",
+        "the guest did not start in AWS and get to the network",
+        "let it use DHCP, take away firewalls, hardening, the Hyper-V role and further boot partitions, and free some "
+        "space on its system volume; then sync, stage and import again",
+    ),
+    (
+        "could not read fstab",
+        "VM Import could not read the guest's /etc/fstab",
+        "it takes no dual boot and no second /etc; mend the guest, " + _REGISTER,
+    ),
+    (
+        "unable to detect default kernel",
+        "VM Import can't tell which kernel the guest starts",
+        "set GRUB_DEFAULT=saved and the entry in grubenv, " + _REGISTER,
+    ),
+    (
+        "unable to determine kernel version",
+        "VM Import can't tell the version of the guest's kernel",
+        _SUPPORTED,
+    ),
+    (
+        "initramfs/initrd",
+        "VM Import could not read the guest's initramfs",
+        "check it with lsinitramfs or lsinitrd and build it anew, " + _REGISTER,
+    ),
+    (
+        "logical volume group activation",
+        "a volume group of the guest did not activate",
+        "check that all its disks are in the restore point, and its file systems",
+    ),
+    (
+        "multiple directories found",
+        "VM Import found several root directories in the guest",
+        "it takes no dual boot and no second /etc, " + _REGISTER,
+    ),
+    (
+        "unsupported kernel version",
+        "VM Import does not support the guest's kernel",
+        _SUPPORTED,
+    ),
+    (
+        "not supported on the requested instance",
+        "VM Import does not take this system for this type of instance",
+        _SUPPORTED,
+    ),
+    (
+        "disk validation failed",
+        "VM Import does not take the disk as it is",
+        "give a raw disk, or one staged",
+    ),
+)
+"""(part of the message in lower case, what it means, what to do). The first that fits counts."""
+
+
+def explain_import(task: str, status: str, message: str) -> RecoverError:
+    """The error for an import that did not complete. message: the task's StatusMessage."""
+    lower = " ".join(message.lower().split())
+    for part, what, hint in MESSAGES:
+        if part in lower:
+            return RecoverError(what, where=task, hint=hint)
+    told = "".join(c if c.isprintable() else " " for c in message[:200]).strip()
+    return RecoverError(
+        f"VM Import ended as {plain(status)}" + (f": {told}" if told else " and does not say why"), where=task,
+        hint="look it up in AWS's \"Troubleshooting VM Import/Export\", " + _REGISTER,
+    )  # fmt: skip

@@ -1,0 +1,140 @@
+"""The machine that a VM becomes: firmware, architecture, size, network cards, disks in order; out of its restore point
+and the recovery plan. Owns what is missing for that, and refuses to ask AWS.
+
+AWS documents: "Device names for volumes", "Instance launch behavior with Amazon EC2 boot modes".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from warmspare.format.point import RestorePoint
+from warmspare.recover.failover.plan import VmPlan
+from warmspare.recover.staging.staged import StagedDisk, StagedPoint
+
+ROOT_DEVICE = "/dev/sda1"
+DEVICES = (ROOT_DEVICE, *(f"/dev/sd{letter}" for letter in "bcdefghijklmnopqrstuvwxyz"))
+LICENSED = (("win", "Windows"), ("rhel", "RHEL"), ("sles", "SUSE"), ("suse", "SUSE"))
+BOOT_MODES = {"efi": "uefi", "uefi": "uefi", "bios": "legacy-bios"}
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A network card to be. security_groups: empty for those of the default network."""
+
+    port_group: str
+    subnet: str
+    security_groups: tuple[str, ...]
+    ip: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RootedDisk:
+    """An EBS snapshot and the device it becomes."""
+
+    device: str
+    name: str
+    staged: StagedDisk
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """boot_mode: `uefi` or `legacy-bios`. cpus, memory_mib: 0 where not known. cards: empty for EC2's default network.
+    licensed: the name of a system that is billed by licence, "" for others. missing: what keeps it from being started,
+    each with what to do. notes: what is not as it was at home."""
+
+    vm_id: str
+    vm_name: str
+    boot_mode: str
+    architecture: str
+    cpus: int
+    memory_mib: int
+    cards: tuple[Card, ...]
+    disks: tuple[RootedDisk, ...]
+    licensed: str
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def machine(record: RestorePoint, staged: StagedPoint, plan: VmPlan) -> Machine:
+    """The machine for one VM at one restore point."""
+    hardware = record.hardware
+    missing: list[str] = []
+    notes: list[str] = []
+    told = plan.firmware or str(hardware.get("firmware") or "")
+    if told not in BOOT_MODES:
+        missing.append("the restore point does not say which firmware the VM has; set firmware in the recovery plan")
+    cpus, memory = int(hardware.get("cpus") or 0), int(hardware.get("memory_mib") or 0)
+    if not plan.types and not (cpus and memory):
+        missing.append("the restore point does not say how large the VM is; set instance_type in the recovery plan")
+    if hardware.get("secure_boot"):
+        notes.append("the VM uses secure boot and starts without it")
+    licensed = _licensed(hardware)
+    if licensed and plan.via == "register-image":
+        notes.append(
+            f"{licensed} is billed by licence, which only import-image records; it starts all the same where its "
+            "drivers and licence allow"
+        )
+    for disk in record.unprotected:
+        notes.append(f"disk {disk.name} is not in the restore point: {disk.reason}")
+    return Machine(
+        record.vm_id, record.vm_name, BOOT_MODES.get(told, ""), plan.architecture or _architecture(hardware), cpus,
+        memory, _cards(hardware, plan, missing, notes), _disks(record, staged, plan, missing), licensed,
+        tuple(missing), tuple(notes),
+    )  # fmt: skip
+
+
+def _architecture(hardware: Mapping[str, Any]) -> str:
+    """By vSphere's guest ID. 32-bit systems for x86 run on x86_64."""
+    return "arm64" if "arm" in str(hardware.get("guest_id") or "").lower().split("windows")[0] else "x86_64"
+
+
+def _licensed(hardware: Mapping[str, Any]) -> str:
+    guest = str(hardware.get("guest_id") or "").lower()
+    return next((name for start, name in LICENSED if guest.startswith(start)), "")
+
+
+def _cards(hardware: Mapping[str, Any], plan: VmPlan, missing: list[str], notes: list[str]) -> tuple[Card, ...]:
+    port_groups = [str(nic.get("network") or "") for nic in hardware.get("nics") or []]
+    if not port_groups and (plan.subnet or plan.ips):
+        port_groups = [next(iter(plan.ips), "")]
+    if not plan.subnet and not plan.networks:
+        if plan.ips:
+            missing.append("a fixed address needs a subnet; add [network.NAME] or subnet to the recovery plan")
+        elif port_groups:
+            notes.append("the plan names no network: it starts in the default VPC, with one network card")
+        return ()
+    if not port_groups:
+        missing.append("the restore point names no network card; set subnet and security_groups of the VM")
+    cards = []
+    left = dict(plan.ips)
+    for number, port_group in enumerate(port_groups):
+        network = plan.network(port_group)
+        if network is None:
+            missing.append(f"the plan does not say where port group {port_group!r} goes; add [network.{port_group!r}]")
+            continue
+        ip = left.pop(port_group, None) or (left.pop("", None) if number == 0 else None)
+        cards.append(Card(port_group, network.subnet, network.security_groups, ip))
+    for port_group in left:
+        missing.append(f"the VM has no further network card on {port_group!r} for its fixed address; correct ips")
+    return tuple(cards)
+
+
+def _disks(record: RestorePoint, staged: StagedPoint, plan: VmPlan, missing: list[str]) -> tuple[RootedDisk, ...]:
+    disks = list(record.disks)
+    if plan.root_disk is not None:
+        root = next((disk for disk in disks if plan.root_disk in (disk.id, disk.name)), None)
+        if root is None:
+            names = ", ".join(disk.name for disk in disks)
+            missing.append(f"root_disk {plan.root_disk!r} is none of the VM's disks; there are {names}")
+        else:
+            disks.remove(root)
+            disks.insert(0, root)
+    if len(disks) > len(DEVICES):
+        missing.append(f"an instance takes {len(DEVICES)} volumes and the VM has {len(disks)}; protect fewer disks")
+    found = [(disk, staged.disk(disk.id)) for disk in disks]
+    return tuple(
+        RootedDisk(device, disk.name, each) for device, (disk, each) in zip(DEVICES, found, strict=False) if each
+    )

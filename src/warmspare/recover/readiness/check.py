@@ -1,0 +1,122 @@
+"""Whether a VM's disks will start in EC2, by looking and without booting; owns the order of the looks.
+
+docs/operations.md, "Readiness". Each look adds findings; what can't be seen is a finding too, and never silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from warmspare.recover.disks.held import OpenDisk
+from warmspare.recover.readiness import linux, tables
+from warmspare.recover.readiness.findings import Finding, Kind, Severity
+from warmspare.recover.readiness.tables import LDM_DATA, LDM_METADATA, MBR_LDM, Table
+from warmspare.recover.readiness.volumes import Contents, Volume, Volumes
+
+GIB = 1 << 30
+LOADER = "/EFI/BOOT/BOOTX64.EFI"
+_WINDOWS_TYPES = ("ntfs", "BitLocker")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What was found, and what was looked at: tables and contents of each disk's partitions, in words."""
+
+    findings: list[Finding]
+    seen: list[str]
+
+
+async def look(disks: Sequence[OpenDisk], firmware: str | None) -> Ready:
+    """Look into a VM's disks, in its order; the first is the one that boots. firmware: the VM's (bios, uefi), None if
+    not known. ConfigError where a program that it needs is not installed."""
+    findings: list[Finding] = []
+    seen: list[str] = []
+    volumes = Volumes(disks)
+    held: list[Contents] = []
+    found = [await tables.read(disk.fd, disk.capacity_bytes) for disk in disks]
+    of_vm = firmware or found[0].firmware
+    for number, (disk, table) in enumerate(zip(disks, found, strict=True)):
+        contents = [
+            (f"partition {each.number}", await volumes.contents(number, each)) for each in table.partitions
+        ] or [("the whole disk", await volumes.contents(number, None))]
+        held += [each for _, each in contents]
+        seen += _seen(disk, table, contents)
+        findings += _gpt(disk, table)
+        findings += _windows(disk, table, contents, boots=number == 0)
+        findings += [Finding(Kind.LUKS, disk.id, place) for place, each in contents if each.kind == "crypto_LUKS"]
+    every = await volumes.all()
+    findings += await _start(disks[0], found[0], of_vm, volumes, every)
+    if any(each.kind == "LVM2_member" for each in held) and not any(v.device.startswith("lvm/") for v in every):
+        findings.append(Finding(Kind.LVM_INCOMPLETE, disks[0].id, "LVM"))
+    if not any(each.kind in _WINDOWS_TYPES for each in held):
+        names = {volume.device: _where(volume, disks) for volume in every}
+        findings += await linux.look(volumes, every, held, names, encrypted=any(f.kind is Kind.LUKS for f in findings))
+    return Ready(sorted(findings, key=lambda each: list(Severity).index(each.severity)), seen)
+
+
+def _seen(disk: OpenDisk, table: Table, contents: list[tuple[str, Contents]]) -> list[str]:
+    kind = {"gpt": "GPT", "dos": "MBR"}.get(table.kind, "no partition table")
+    parts = ", ".join(f"{place} {each.kind or 'unknown'}" for place, each in contents)
+    return [f"{disk.id}: {kind}; {parts}"]
+
+
+def _where(volume: Volume, disks: Sequence[OpenDisk]) -> tuple[str, str]:
+    """(disk ID, place) of a volume, in words that people know."""
+    if not volume.device.startswith("loop"):
+        return disks[0].id, volume.device.replace("lvm/", "logical volume ")
+    disk, _, partition = volume.device.removeprefix("loop").partition(",")
+    number = "".join(letter for letter in partition if letter.isdigit())
+    return disks[int(disk)].id, f"partition {number}" if number else "the whole disk"
+
+
+async def _start(disk: OpenDisk, table: Table, firmware: str, volumes: Volumes, every: list[Volume]) -> list[Finding]:
+    """What the firmware needs."""
+    if not table.kind:
+        return [Finding(Kind.NO_TABLE, disk.id, "its beginning")]
+    if firmware == "bios":
+        if table.boot_code and table.signature:
+            return []
+        if table.firmware == "uefi":
+            found = "an EFI system partition, no boot code"
+            return [Finding(Kind.FIRMWARE_OTHER, disk.id, "its partition table", found)]
+        return [Finding(Kind.NO_BOOT_CODE, disk.id, "its first sector")]
+    system = [each for each in table.partitions if each.is_esp]
+    if not system:
+        kind = Kind.FIRMWARE_OTHER if table.boot_code and table.firmware == "bios" else Kind.ESP_MISSING
+        return [Finding(kind, disk.id, "its partition table")]
+    names = {f"loop0,{'gpt' if table.kind == 'gpt' else 'msdos'}{each.number}" for each in system}
+    for volume in every:
+        if volume.device in names:
+            # FAT takes any case.
+            loader = await volumes.read(volume, LOADER, most_bytes=2)
+            if loader == b"MZ":
+                return []
+    where = f"partition {system[0].number}"
+    return [Finding(Kind.LOADER_MISSING, disk.id, where, f"no {LOADER}")]
+
+
+def _gpt(disk: OpenDisk, table: Table) -> list[Finding]:
+    if table.gpt is None:
+        return []
+    out = []
+    if not table.protective:
+        out.append(Finding(Kind.PROTECTIVE_MBR, disk.id, "its first sector"))
+    if not table.gpt.primary:
+        out.append(Finding(Kind.GPT_DAMAGED, disk.id, "its second sector"))
+    elif not table.gpt.backup or not table.gpt.at_end:
+        found = f"the primary header names byte {table.gpt.backup_at} as the place of the backup"
+        out.append(Finding(Kind.GPT_BACKUP, disk.id, "its end", found))
+    elif disk.capacity_bytes % GIB:
+        out.append(Finding(Kind.GPT_ROUNDED, disk.id, "its end", f"{disk.capacity_bytes} bytes"))
+    return out
+
+
+def _windows(disk: OpenDisk, table: Table, contents: list[tuple[str, Contents]], *, boots: bool) -> list[Finding]:
+    out = [Finding(Kind.BITLOCKER, disk.id, place) for place, each in contents if each.kind == "BitLocker"]
+    dynamic = [each for each in table.partitions if each.kind in (MBR_LDM, LDM_DATA, LDM_METADATA)]
+    if dynamic:
+        out.append(Finding(Kind.DYNAMIC_DISK, disk.id, f"partition {dynamic[0].number}"))
+    if boots and any(each.kind in _WINDOWS_TYPES for _, each in contents):
+        out.append(Finding(Kind.WINDOWS, disk.id, "its partitions"))
+    return out

@@ -1,0 +1,122 @@
+"""A disk's partition table: its MBR, its GPT's two headers, and its partitions; refuses to judge them.
+
+sfdisk reads the partitions. What it does not tell apart is read here: the boot code, the protective MBR, and where the
+GPT's backup header stands, which is wrong once the medium has grown (UEFI specification 2.10, 5.3).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from warmspare.recover.disks import programs
+from warmspare.store.threads import in_thread
+
+SECTOR_BYTES = 512
+ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
+LDM_DATA, LDM_METADATA = "af9b60a0-1431-4f62-bc68-3311714a69ad", "5808c8aa-7e8f-42e0-85d2-e1e90434cfb3"
+MBR_LDM, MBR_PROTECTIVE, MBR_ESP = "42", "ee", "ef"
+_BOOT_CODE_BYTES = 440
+_HEADER = struct.Struct("<8s4sIIIQQQQ16sQIII")  # signature, revision, size, CRC, reserved, mine, other, first, last, …
+_MAX_HEADER_BYTES = 512
+_SIGNATURE = b"EFI PART"
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """number: as the table counts, from 1. kind: a GUID of GPT, or one or two hex digits of MBR; in lower case."""
+
+    number: int
+    offset: int
+    bytes: int
+    kind: str
+    active: bool
+
+    @property
+    def is_esp(self) -> bool:
+        return self.kind in (ESP, MBR_ESP)
+
+
+@dataclass(frozen=True, slots=True)
+class Gpt:
+    """A GPT's two headers. primary: the one at sector 1 is sound. backup_at: the byte offset that it names for the
+    other. backup: the one there is sound. at_end: that is the medium's last sector."""
+
+    primary: bool
+    backup_at: int | None
+    backup: bool
+    at_end: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """kind: "gpt", "dos", or "" where there is none. signature: the MBR ends in 55 AA. boot_code: its first 440 bytes
+    are not all zero. protective: it has a partition of the type EE. gpt: None where sector 1 names none."""
+
+    kind: str
+    signature: bool
+    boot_code: bool
+    protective: bool
+    gpt: Gpt | None
+    partitions: tuple[Partition, ...]
+
+    @property
+    def firmware(self) -> str:
+        """What the disk looks as if made for, bios or uefi. With both, boot code decides: that is how they are made."""
+        has_esp = any(each.is_esp for each in self.partitions)
+        bios = self.boot_code and (self.kind == "dos" or any(each.kind == BIOS_BOOT for each in self.partitions))
+        return "uefi" if has_esp and not bios else "bios"
+
+
+async def read(fd: int, capacity_bytes: int) -> Table:
+    """The table of the disk behind a descriptor. ConfigError without sfdisk."""
+    # Never on the loop: it may be the one that gives the bytes.
+    mbr = (await in_thread(os.pread, fd, SECTOR_BYTES, 0)).ljust(SECTOR_BYTES, b"\0")
+    done = await programs.run("sfdisk", "--json", f"/proc/self/fd/{fd}", fds=[fd])
+    label, partitions = "", []
+    if done.code == 0:
+        table = json.loads(done.output)["partitiontable"]
+        label = table["label"]
+        size = int(table.get("sectorsize", SECTOR_BYTES))
+        partitions = [_partition(each, size) for each in table.get("partitions", [])]
+    gpt = await in_thread(_gpt, fd, capacity_bytes)
+    return Table(
+        label, mbr[510:] == b"\x55\xaa", any(mbr[:_BOOT_CODE_BYTES]),
+        any(mbr[at + 4] == 0xEE for at in range(446, 510, 16)), gpt, tuple(partitions),
+    )  # fmt: skip
+
+
+def _partition(found: dict[str, Any], sector_bytes: int) -> Partition:
+    number = found["node"].removeprefix("/proc/self/fd/").partition("p")[2]
+    return Partition(
+        int(number), found["start"] * sector_bytes, found["size"] * sector_bytes, found["type"].lower(),
+        bool(found.get("bootable")) or "LegacyBIOSBootable" in found.get("attrs", ""),
+    )  # fmt: skip
+
+
+def _gpt(fd: int, capacity_bytes: int) -> Gpt | None:
+    primary = _header(fd, SECTOR_BYTES)
+    last = (capacity_bytes // SECTOR_BYTES - 1) * SECTOR_BYTES
+    if primary is None:
+        # A lost primary header is found by its backup in the last sector.
+        backup = _header(fd, last)
+        return None if backup is None else Gpt(False, last, True, True)
+    at = primary * SECTOR_BYTES
+    other = _header(fd, at) if at < capacity_bytes else None
+    return Gpt(True, at, other is not None, at == last)
+
+
+def _header(fd: int, at: int) -> int | None:
+    """The sector of the other header, as a sound header at this offset names it; None if it is none."""
+    data = os.pread(fd, _MAX_HEADER_BYTES, at) if at >= 0 else b""
+    if len(data) < _HEADER.size or data[:8] != _SIGNATURE:
+        return None
+    _, _, size, crc, _, _, other, *_ = _HEADER.unpack_from(data)
+    if not _HEADER.size <= size <= len(data):
+        return None
+    return other if zlib.crc32(data[:16] + bytes(4) + data[20:size]) == crc else None

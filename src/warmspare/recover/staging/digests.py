@@ -1,0 +1,68 @@
+"""Which blocks of a pending EBS snapshot were put, by their SHA-256, in a sparse local file; owns resuming and the sum.
+
+A row of 32 bytes for each block, written once AWS has confirmed it; zeros: not put. Losing the file, or rows of it,
+costs sending those blocks again, and nothing else: a row is never there before its block is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from warmspare.model import U32
+from warmspare.recover.blocks.blockset import BlockSet
+from warmspare.state.files import local_io, pwrite_all
+
+DIGEST_BYTES = 32
+WHAT = "the state directory"
+_NOT_PUT = bytes(DIGEST_BYTES)
+
+
+class Digests:
+    """The file at `path`, made if absent. Close it, or use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with local_io(WHAT, path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def __enter__(self) -> Digests:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def put(self, index: int, digest: bytes) -> None:
+        """AWS has confirmed that block."""
+        with local_io(WHAT, self._path):
+            pwrite_all(self._fd, digest, index * DIGEST_BYTES)
+
+    def left(self, indices: U32) -> U32:
+        """Those of the blocks that were not put yet."""
+        left: npt.NDArray[np.bool_] = np.array([self._row(index) == _NOT_PUT for index in indices.tolist()], dtype=bool)
+        return indices[left]
+
+    def _row(self, index: int) -> bytes:
+        with local_io(WHAT, self._path):
+            return os.pread(self._fd, DIGEST_BYTES, index * DIGEST_BYTES).ljust(DIGEST_BYTES, b"\0")
+
+    def total(self, blocks: BlockSet) -> tuple[int, bytes]:
+        """(how many, their aggregate by AWS's LINEAR method: SHA-256 over the digests in the order of their blocks).
+        ValueError if one of `blocks` was not put."""
+        summed, count = hashlib.sha256(), 0
+        for batch in blocks.batches(4096):
+            edges = np.flatnonzero(np.diff(batch) != 1) + 1
+            for run in np.split(batch, edges):
+                with local_io(WHAT, self._path):
+                    rows = os.pread(self._fd, run.size * DIGEST_BYTES, int(run[0]) * DIGEST_BYTES)
+                table = np.frombuffer(rows, dtype=np.uint8)
+                if table.size != run.size * DIGEST_BYTES or not table.reshape(-1, DIGEST_BYTES).any(axis=1).all():
+                    raise ValueError("a block was not put")
+                summed.update(rows)
+                count += run.size
+        return count, summed.digest()

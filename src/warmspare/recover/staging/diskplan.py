@@ -1,0 +1,122 @@
+"""What one disk's EBS snapshot must be given: the blocks to put, and the hash table to prove them by; sends nothing.
+
+A full one gets every EBS block that is not all zeros. An increment on the snapshot of an older point gets those that
+the manifests since then touch, whatever they hold now: a block that became zeros must be written as zeros, for what is
+not written is the parent's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from warmspare.format.manifest import ManifestReader
+from warmspare.format.point import Disk
+from warmspare.model import block_count
+from warmspare.recover.blocks.blockset import BLOCKS_EACH, BlockSet
+from warmspare.recover.staging.ebs import Encryption
+from warmspare.recover.staging.staged import StagedDisk, volume_gib
+from warmspare.repository import tables
+from warmspare.repository.chain import Point, PointId, Repository
+from warmspare.repository.objects import manifest_of
+from warmspare.state.table import HashTable, TableDamagedError
+from warmspare.store import layout
+from warmspare.store.threads import in_thread
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The snapshot to build on, and the restore points after its own up to the one to be staged, oldest first."""
+
+    staged: StagedDisk
+    path: Sequence[Point]
+
+
+def table_path(state: Path, disk_id: str) -> Path:
+    """Where the hash table of a disk is kept between two stagings."""
+    return state / "disks" / layout.encode_name(disk_id) / "table"
+
+
+async def choose_base(
+    repository: Repository, staged: Sequence[StagedDisk], head: Point, disk: Disk, encryption: Encryption, *,
+    as_begun: bool = False,
+) -> Base | None:  # fmt: skip
+    """The newest completed snapshot that an increment for `head` can build on; None: it must be a full one.
+
+    as_begun: it was begun already, with the encryption that it has.
+    Its point must be an ancestor of `head` with the same disk in every point between, for a disk that left the VM and
+    came back begins anew. IntegrityError if the repository's chain does not add up, or lost a point that was staged.
+    """
+    key, vm = layout.encode_name(disk.id), head.record.vm_id
+    candidates = [each for each in staged if each.key == key and each.completed]
+    candidates.sort(key=lambda each: (each.point.sequence, each.started), reverse=True)
+    for each in candidates:
+        fits = each.volume_gib <= volume_gib(disk.capacity_bytes) and each.capacity_bytes <= disk.capacity_bytes
+        suits = as_begun or encryption.suits(each)
+        if each.point.sequence >= head.id.sequence or not fits or not suits:
+            continue
+        path = [point async for point in repository.descend(vm, each.point, head.id.sequence)]
+        if all(point.record.disk(disk.id) for point in path):
+            return Base(each, path)
+        return None  # an older one is on the far side of the gap too
+    return None
+
+
+async def plan_disk(
+    repository: Repository, head: Point, disk: Disk, base: Base | None, table: HashTable, scratch: Path
+) -> BlockSet:
+    """The EBS blocks to put, and `table` made the disk's at `head`. IntegrityError if the chain does not give the root
+    that the point states; StoreError."""
+    wanted = BlockSet(-(-block_count(disk.capacity_bytes) // BLOCKS_EACH))
+    if base is not None:
+        await _touched(repository, base, disk, table, scratch, wanted)
+    if not await _current(table, head.id, disk):
+        await tables.rebuild(repository, disk.id, head, table, scratch)
+    if base is None:
+        await in_thread(_nonzero, table, disk, wanted)
+    return wanted
+
+
+async def _current(table: HashTable, head: PointId, disk: Disk) -> bool:
+    if table.generation != head.sha256:
+        return False
+    try:
+        await in_thread(table.check, disk.capacity_bytes, disk.root)
+    except TableDamagedError:
+        return False
+    return True
+
+
+async def _touched(
+    repository: Repository, base: Base, disk: Disk, table: HashTable, scratch: Path, wanted: BlockSet
+) -> None:
+    """Collect what the manifests of the path name, and take the table along if it is at the path's beginning."""
+    along = table.generation == base.staged.point.sha256
+    for point in base.path:
+        entry = point.record.disk(disk.id)
+        assert entry
+        async with manifest_of(repository, point.record, entry, scratch) as manifest:
+            await in_thread(_touch, manifest, wanted)
+            if along:
+                await in_thread(tables.stage_manifest, table, manifest)
+    if along:
+        try:
+            if await in_thread(table.staged_root, disk.capacity_bytes) == disk.root:
+                await in_thread(table.commit, base.path[-1].id.sha256, disk.capacity_bytes)
+            else:
+                table.unstage()
+        except TableDamagedError:
+            table.unstage()
+
+
+def _touch(manifest: ManifestReader, wanted: BlockSet) -> None:
+    for chunk in manifest.chunks():
+        wanted.touch(chunk.block)
+        for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+            wanted.touch_run(start, count)
+
+
+def _nonzero(table: HashTable, disk: Disk, wanted: BlockSet) -> None:
+    for blocks in table.nonzero(0, block_count(disk.capacity_bytes)):
+        wanted.touch(blocks)

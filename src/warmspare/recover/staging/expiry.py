@@ -1,0 +1,59 @@
+"""Which staged EBS snapshots are no longer needed; decides, removes nothing.
+
+Never: those of the newest usable point, the newest completed one of a disk (the next increment builds on it), a parent
+of a pending one, what is pending. A snapshot whose parent is removed keeps all its blocks: EBS counts references.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from warmspare.recover.staging.staged import PENDING, StagedDisk, points_of
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """points: how many of the newest usable points are kept. days: and those that were made at most so long ago."""
+
+    points: int = 3
+    days: float = 0.0
+
+
+def expired(staged: Sequence[StagedDisk], keep: Keep, now: datetime.datetime) -> list[StagedDisk]:
+    """The snapshots to remove, oldest point first.
+
+    staged: all of one VM. A point that is not whole is kept as long as it is newer than the newest usable one: it may
+    still become whole. Without any usable point nothing is removed but what AWS has given up.
+    """
+    points = points_of(staged)
+    usable = [point for point in points if point.usable]
+    safe = {disk.snapshot_id for point in usable[: max(1, keep.points)] for disk in point.disks}
+    floor = usable[0].id.sequence if usable else 0
+    current = {disk.key for disk in staged if disk.point.sequence >= floor}  # a disk that left the VM is in none
+    newest: dict[str, StagedDisk] = {}
+    for disk in staged:
+        if disk.key in current and disk.completed and (
+            disk.key not in newest or disk.point.sequence > newest[disk.key].point.sequence
+        ):
+            newest[disk.key] = disk
+    safe |= {disk.snapshot_id for disk in newest.values()}
+    safe |= {disk.parent for disk in staged if disk.state == PENDING}
+    out = []
+    for disk in sorted(staged, key=lambda disk: (disk.point.sequence, disk.number)):
+        dead = not disk.completed and disk.state != PENDING
+        young = keep.days > 0 and now - _made(disk) <= datetime.timedelta(days=keep.days)
+        old = disk.completed and disk.point.sequence < floor and not young
+        if disk.snapshot_id not in safe and (dead or old):
+            out.append(disk)
+    return out
+
+
+def _made(disk: StagedDisk) -> datetime.datetime:
+    """When the restore point was made; when it was staged, if its record says nothing that can be read."""
+    try:
+        made = datetime.datetime.fromisoformat(disk.created)
+    except ValueError:
+        return disk.started
+    return made if made.tzinfo else made.replace(tzinfo=datetime.UTC)

@@ -1,0 +1,198 @@
+"""What is staged: EBS snapshots of restore points, read from their own tags; refuses any other memory of it.
+
+Staging writes one EBS snapshot for each disk of a restore point and gives it these tags with the request that starts
+it, so that there is no moment at which a snapshot is there and nobody knows of what. They lie where the spare is to
+start, in the account and region of the snapshots, and are all that is needed to use them: neither the machine that
+staged nor its files, and no write into the repository. Nothing keeps a second list that could say something else.
+
+| tag | value |
+| --- | --- |
+| `warmspare:repository` | ID of the repository (repository.json) |
+| `warmspare:vm` | the VM's ID, as in keys (store/layout.py) |
+| `warmspare:point`, `warmspare:point-sha256` | the restore point: sequence, SHA-256 of its record |
+| `warmspare:created` | when the restore point was made |
+| `warmspare:disk` | the disk's ID, as in keys |
+| `warmspare:disk-number`, `warmspare:disks` | its place among the disks of the point, from 0; how many these are |
+| `warmspare:capacity` | of the disk in bytes; the volume is that, rounded up to GiB |
+| `warmspare:parent` | `ID:SEQUENCE` of the EBS snapshot it is an increment on, and its point; empty for a full one |
+| `Name` | for people |
+
+A point is usable when the snapshots of all its disks are `completed`; AWS's own state decides that.
+
+    async with Aws(AwsSettings(region="eu-central-1")) as aws:
+        points = await staged_points(aws, repository.id, vm_id)     # newest first
+        best = newest_usable(points)                                # None: nothing is
+        for disk in best.disks: disk.snapshot_id, disk.number, disk.volume_gib, disk.capacity_bytes
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from warmspare.format import point
+from warmspare.format.point import Disk
+from warmspare.recover.aws.client import Aws
+from warmspare.repository.chain import Point, PointId
+from warmspare.store import layout
+
+PREFIX = "warmspare:"
+GIB = 1 << 30
+COMPLETED, PENDING = "completed", "pending"
+_NAME_CHARS = 255
+
+
+@dataclass(frozen=True, slots=True)
+class StagedDisk:
+    """One EBS snapshot. state: as AWS says: pending, completed, error. key: the disk's ID as in keys.
+    number, of: its place among the disks of its point, and their number. parent: the EBS snapshot it is an increment on
+    ("" for a full one), parent_sequence its restore point (0). started: when it was started, by AWS's clock."""
+
+    snapshot_id: str
+    state: str
+    repository: str
+    vm: str
+    point: PointId
+    created: str
+    key: str
+    number: int
+    of: int
+    capacity_bytes: int
+    volume_gib: int
+    encrypted: bool
+    kms_key: str
+    parent: str
+    parent_sequence: int
+    started: datetime.datetime
+
+    @property
+    def completed(self) -> bool:
+        return self.state == COMPLETED
+
+
+@dataclass(frozen=True, slots=True)
+class StagedPoint:
+    """The EBS snapshots of one restore point, ascending by number, the newest of each disk where there are several.
+
+    created: when the restore point was made, RFC 3339.
+    """
+
+    repository: str
+    vm: str
+    id: PointId
+    created: str
+    disks: tuple[StagedDisk, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether every disk of the restore point is here and completed."""
+        numbers = [disk.number for disk in self.disks if disk.completed]
+        return bool(self.disks) and numbers == list(range(self.disks[0].of))
+
+    def disk(self, disk_id: str) -> StagedDisk | None:
+        """The snapshot of the disk with that ID; None if there is none."""
+        key = layout.encode_name(disk_id)
+        return next((disk for disk in self.disks if disk.key == key), None)
+
+
+def volume_gib(capacity_bytes: int) -> int:
+    """The size of the volume that holds a disk: EBS counts in GiB."""
+    return -(-capacity_bytes // GIB)
+
+
+def tags_of(repository: str, restore_point: Point, disk: Disk, parent: StagedDisk | None) -> dict[str, str]:
+    """The tags of the snapshot of one disk of a restore point."""
+    record = restore_point.record
+    values = {
+        "repository": repository,
+        "vm": layout.encode_name(record.vm_id),
+        "point": str(record.sequence),
+        "point-sha256": restore_point.id.sha256,
+        "created": record.created,
+        "disk": layout.encode_name(disk.id),
+        "disk-number": str(record.disks.index(disk)),
+        "disks": str(len(record.disks)),
+        "capacity": str(disk.capacity_bytes),
+        "parent": f"{parent.snapshot_id}:{parent.point.sequence}" if parent else "",
+    }
+    name = f"warmspare {record.vm_name} {restore_point.id.label} {disk.name}"
+    return {**{PREFIX + key: value for key, value in values.items()}, "Name": name[:_NAME_CHARS]}
+
+
+def parse(snapshot: Mapping[str, Any]) -> StagedDisk | None:
+    """A snapshot as DescribeSnapshots gives it; None if it is not one of ours, or its tags were changed by hand."""
+    tags = {tag["Key"]: tag["Value"] for tag in snapshot.get("Tags", [])}
+    try:
+        parent, _, parent_sequence = tags[PREFIX + "parent"].partition(":")
+        found = StagedDisk(
+            snapshot_id=snapshot["SnapshotId"],
+            state=snapshot["State"],
+            repository=tags[PREFIX + "repository"],
+            vm=tags[PREFIX + "vm"],
+            point=PointId(int(tags[PREFIX + "point"]), tags[PREFIX + "point-sha256"]),
+            created=tags[PREFIX + "created"],
+            key=tags[PREFIX + "disk"],
+            number=int(tags[PREFIX + "disk-number"]),
+            of=int(tags[PREFIX + "disks"]),
+            capacity_bytes=int(tags[PREFIX + "capacity"]),
+            volume_gib=int(snapshot["VolumeSize"]),
+            encrypted=bool(snapshot.get("Encrypted")),
+            kms_key=snapshot.get("KmsKeyId", ""),
+            parent=parent,
+            parent_sequence=int(parent_sequence or 0),
+            started=snapshot["StartTime"],
+        )
+    except (KeyError, ValueError):
+        return None
+    sound = 0 <= found.number < found.of and 0 < found.capacity_bytes <= found.volume_gib * GIB
+    return found if sound else None
+
+
+async def staged_disks(aws: Aws, repository: str, vm_id: str) -> list[StagedDisk]:
+    """All EBS snapshots of this account and region that were staged for a VM of a repository, in whatever state.
+    AwsError if AWS can't be asked."""
+    filters = [
+        {"Name": f"tag:{PREFIX}repository", "Values": [repository]},
+        {"Name": f"tag:{PREFIX}vm", "Values": [layout.encode_name(vm_id)]},
+    ]
+    found = aws.pages(
+        "ec2", "describe_snapshots", "Snapshots", about=f"VM {vm_id}", OwnerIds=["self"], Filters=filters,
+        MaxResults=1000,
+    )  # fmt: skip
+    return [disk async for snapshot in found if (disk := parse(snapshot)) is not None]
+
+
+def points_of(disks: Iterable[StagedDisk]) -> list[StagedPoint]:
+    """Snapshots by their restore points, newest first. Of several of one disk: a completed one, then the newest."""
+    best: dict[tuple[PointId, str], StagedDisk] = {}
+    for disk in sorted(disks, key=lambda disk: (disk.completed, disk.started)):
+        best[disk.point, disk.key] = disk
+    groups: dict[PointId, list[StagedDisk]] = {}
+    for disk in best.values():
+        groups.setdefault(disk.point, []).append(disk)
+    points = [
+        StagedPoint(found[0].repository, found[0].vm, key, found[0].created, tuple(sorted(found, key=_number)))
+        for key, found in groups.items()
+    ]
+    return sorted(points, key=lambda staged: (staged.id.sequence, staged.usable), reverse=True)
+
+
+def _number(disk: StagedDisk) -> int:
+    return disk.number
+
+
+async def staged_points(aws: Aws, repository: str, vm_id: str) -> list[StagedPoint]:
+    """What is staged of a VM, newest restore point first. repository: its ID. AwsError if AWS can't be asked."""
+    return points_of(await staged_disks(aws, repository, vm_id))
+
+
+def newest_usable(points: Sequence[StagedPoint]) -> StagedPoint | None:
+    """The newest restore point of which every disk is completed; None if there is none."""
+    return next((staged for staged in points if staged.usable), None)
+
+
+def label(disk: StagedDisk) -> str:
+    """The restore point of a snapshot, as people name it."""
+    return point.label(disk.point.sequence, disk.point.sha256)
