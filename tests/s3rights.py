@@ -1,5 +1,5 @@
 """What each request to S3 asks of IAM, noted as the AWS client is about to send it, and what the policies in
-docs/operations.md give; knows no command.
+docs/rights.md give; knows no command.
 
 AWS documents: "Actions, resources, and condition keys for Amazon S3", "Required permissions for Amazon S3 API
 operations".
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from aiobotocore.client import AioBaseClient
 
-DOCS = Path(__file__).parents[1] / "docs" / "operations.md"
+DOCS = Path(__file__).parents[1] / "docs" / "rights.md"
 BUCKET, PREFIX = "BUCKET", "PREFIX"  # as the documents write them
 # By operation: on the object, or (in `_ON_BUCKET`) on the bucket.
 _ON_OBJECT = {

@@ -233,7 +233,7 @@ def test_the_policy_in_the_documents_is_what_the_code_calls(synced: StageRig) ->
     scribble(synced.disk, random.Random(1))
     synced.sync()
     synced.stage("--keep", 1, "--kms-key", KEY)
-    text = (DOCS / "operations.md").read_text()
+    text = (DOCS / "rights.md").read_text()
     policy = json.loads(re.findall(r"<!-- policy: stage -->\n```json\n(.*?)```", text, re.S)[0])
     named = {action for statement in policy["Statement"] for action in statement["Action"]}
     aws = {action for action in named if not action.startswith("s3:")}  # those of S3: e2e/test_s3_rights.py

@@ -1,4 +1,4 @@
-"""The least rights in docs/operations.md are what the code calls, no more and no less."""
+"""The least rights in docs/rights.md are what the code calls, no more and no less."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def asked(module: str) -> set[str]:
 
 
 def policies(name: str) -> dict[str, object]:
-    text = (ROOT / "docs" / "operations.md").read_text()
+    text = (ROOT / "docs" / "rights.md").read_text()
     found = re.search(rf"<!-- policy: {re.escape(name)} -->\n```json\n(.*?)```", text, re.DOTALL)
     assert found, name
     document: dict[str, object] = json.loads(found[1])

@@ -23,7 +23,7 @@ from warmspare.vsphere.marker import Marker
 from warmspare.vsphere.privileges import PRIVILEGES
 from warmspare.vsphere.session import Server
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "rights.md"
 
 
 async def checked(site: Site, vm: FakeVm, policy: Policy | None = None, **options: Any) -> dict[str, Check]:

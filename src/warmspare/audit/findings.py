@@ -1,6 +1,6 @@
 """What an audit can find: kinds, how grave each is, what it means and what to do; owns no search for them.
 
-docs/operations.md, "Audits". A finding is evidence: it names the place, what was expected, what was there, and the
+docs/audits.md. A finding is evidence: it names the place, what was expected, what was there, and the
 restore point that says so. It never holds bytes of the disk.
 """
 
@@ -238,7 +238,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=False):
     repaired: bool = False
 
     def event(self, vm: str) -> dict[str, Any]:
-        """The fields of the `finding` event (docs/operations.md, "Events")."""
+        """The fields of the `finding` event (docs/events.md)."""
         out: dict[str, Any] = {"kind": str(self.kind), "severity": str(self.severity), "vm": vm}
         if self.disk:
             out["disk"] = self.disk

@@ -1,6 +1,6 @@
 """Events: the one stream that terminal, log lines and JSON are made from; owns no rendering.
 
-docs/operations.md lists every event with its fields. Fields hold numbers, strings and lists of these, never
+docs/events.md lists every event with its fields. Fields hold numbers, strings and lists of these, never
 secrets.
 """
 

@@ -52,7 +52,7 @@ def as_error(what: str, fault: vmodl.MethodFault, where: str) -> WarmspareError:
         return ConfigError(
             f"{what} was refused: the user lacks {privilege}",
             where=where,
-            hint="docs/operations.md lists the privileges; `warmspare doctor` checks them",
+            hint="docs/rights.md lists the privileges; `warmspare doctor` checks them",
         )
     if isinstance(fault, vmodl.fault.ManagedObjectNotFound):
         return SourceError(

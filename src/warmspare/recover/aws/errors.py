@@ -26,7 +26,7 @@ NOT_FOUND: Final = frozenset({"ResourceNotFoundException", "InvalidSnapshot.NotF
 NO_ROOM: Final = frozenset({"InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity"})
 STALE_TOKEN: Final = frozenset({"ExpiredTokenException", "ExpiredToken", "RequestExpired"})
 _KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the profile"
-_RIGHTS = "compare its rights with the policy in docs/operations.md"
+_RIGHTS = "compare its rights with the policy in docs/rights.md"
 _DENIED = ("AWS does not allow this user or role to do it", _RIGHTS)
 _CODES: Final = {
     "AccessDeniedException": _DENIED,

@@ -37,7 +37,7 @@ MESSAGES: Final[tuple[tuple[str, str, str], ...]] = (
     (
         "service role",
         "VM Import's role does not exist or has too few rights",
-        "make the role of docs/operations.md, or name it by import_role in the recovery plan",
+        "make the role of docs/rights.md, or name it by import_role in the recovery plan",
     ),
     (
         "no bootable partition found",

@@ -188,7 +188,7 @@ class Finding:
         return ABOUT[self.kind].remedy
 
     def event(self, vm: str, point: str) -> dict[str, Any]:
-        """The fields of the `finding` event (docs/operations.md, "Events")."""
+        """The fields of the `finding` event (docs/events.md)."""
         return {
             "kind": str(self.kind), "severity": str(self.severity), "vm": vm, "disk": self.disk, "place": self.place,
             "found": self.found, "point": point, "message": self.meaning, "remedy": self.remedy,
