@@ -110,6 +110,18 @@ class World:
         """An address of a subnet that no test was given before."""
         return str(ipaddress.ip_network(self.subnets[number][2])[next(_addresses)])
 
+    def isolated(self) -> tuple[str, str, str]:
+        """(VPC, subnet, security group) made anew, from which nothing goes out."""
+        ec2 = get_session().create_client("ec2", region_name="eu-central-1")
+        vpc = ec2.create_vpc(CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]
+        subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.99.1.0/24")["Subnet"]["SubnetId"]
+        group = ec2.create_security_group(GroupName="drill", Description="nothing goes out", VpcId=vpc)["GroupId"]
+        everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+        ec2.revoke_security_group_egress(GroupId=group, IpPermissions=everything)
+        ec2.close()
+        self.front.forget()
+        return vpc, subnet, group
+
     def write_plan(self, text: str) -> Path:
         path = self.home / "plan.toml"
         path.write_text(textwrap.dedent(text))

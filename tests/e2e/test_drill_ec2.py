@@ -82,16 +82,8 @@ def asking() -> Any:
 
 
 @pytest.fixture
-def place(world: World) -> Iterator[Place]:
-    ec2 = asking()
-    vpc = ec2.create_vpc(CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]
-    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.99.1.0/24")["Subnet"]["SubnetId"]
-    group = ec2.create_security_group(GroupName="drill", Description="nothing goes out", VpcId=vpc)["GroupId"]
-    everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
-    ec2.revoke_security_group_egress(GroupId=group, IpPermissions=everything)
-    ec2.close()
-    world.front.forget()
-    yield Place(vpc, subnet, group)
+def place(world: World) -> Place:
+    return Place(*world.isolated())
 
 
 def drill(world: World, place: Place, *more: object, code: int = 0) -> Outcome:

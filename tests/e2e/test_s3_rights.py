@@ -156,6 +156,8 @@ def test_a_receiver(rig: Rig, place: S3Place, tmp_path: Path, asked: Asked) -> N
         file.write(b"rotten" * 1000)
     ran("audit", "replica", "--vm", rig.vm, "--repo", rig.repo, "--replica", rig.replica, "--repair", code=5)
     ran("copy", "--vm", rig.vm, "--from", rig.repo, "--to", tmp_path / "copy")
+    if os.access("/dev/fuse", os.R_OK | os.W_OK):
+        ran("recover", "check", "--vm", rig.vm, "--repo", rig.repo, code=5)
     demand_exact("apply", asked)
 
 
@@ -204,6 +206,10 @@ def test_failing_over_and_the_way_back(
 
         looked = asking(lambda: ran("failover", "--plan", plan, *where, "--dry-run"))
         assert not lacking(policy("apply"), looked), "a rehearsal only reads"
+        world.front.console = ["web login: "]
+        _, subnet, group = world.isolated()
+        network = ("--subnet", subnet, "--security-group", group, "--evidence", tmp_path / "evidence")
+        demand_exact("drill", asking(lambda: ran("drill", "--ec2", *where, *network)))
         done = asking(lambda: ran("failover", "--plan", plan, *where))
         done.rights |= asking(lambda: ran("failover", "--plan", plan, *where)).rights
         returned = asking(lambda: export(world, place))
