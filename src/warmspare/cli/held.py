@@ -12,7 +12,7 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events
-    from warmspare.recover.disks.held import Held
+    from warmspare.recover.disks.base import Held
     from warmspare.recover.disks.heldpoint import HeldPoint
     from warmspare.recover.disks.origin import Origin
     from warmspare.store.base import Store

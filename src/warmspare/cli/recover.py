@@ -10,7 +10,7 @@ from warmspare.cli import options
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
-    from warmspare.recover.disks.held import Held
+    from warmspare.recover.disks.base import Held
     from warmspare.recover.disks.origin import Origin
     from warmspare.recover.readiness.check import Ready
 

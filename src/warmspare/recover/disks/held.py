@@ -1,8 +1,7 @@
 """A replica held still and opened for reading: its lock, its record, its disks' descriptors; refuses to change it.
 
 The lock is one that `apply` takes while it moves the replica, so that can't happen while it is looked at; an apply that
-follows waits. Descriptors are opened read-only,
-and whoever needs the bytes is given a descriptor and never a path.
+follows waits. Whoever needs the bytes is given a read-only descriptor, and never a path.
 """
 
 from __future__ import annotations
@@ -10,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.repository.chain import PointId
@@ -22,55 +21,6 @@ from warmspare.state.replica import FORMAT, STATE, WHAT, ReplicaPlace, ReplicaRe
 from warmspare.store.threads import in_thread
 
 HASH_STEP_BYTES = 4 << 20
-
-
-class OpenDisk(Protocol):
-    """A disk that programs can read. fd: for them; not to be read on the event loop, which may have to give the
-    bytes (`served.py`)."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def capacity_bytes(self) -> int: ...
-
-    @property
-    def fd(self) -> int: ...
-
-
-class Traced(Protocol):
-    """What is known of a disk at a moment."""
-
-    def fields(self) -> dict[str, Any]: ...
-
-
-class TracedDisk(OpenDisk, Protocol):
-    """A disk whose reading leaves evidence. path: of a replica."""
-
-    @property
-    def path(self) -> Path | None: ...
-
-    async def trace(self, *, hashed: bool = False) -> Traced: ...
-
-
-class Held(Protocol):
-    """All disks of a VM at a restore point, as they stay while they are read: those of a replica (here), or of the
-    restore point itself (`heldpoint.py`). replica: where it is, None for the latter. repository: its ID."""
-
-    @property
-    def point(self) -> PointId: ...
-
-    @property
-    def repository(self) -> str: ...
-
-    @property
-    def uri(self) -> str: ...
-
-    @property
-    def replica(self) -> Path | None: ...
-
-    @property
-    def disks(self) -> Sequence[TracedDisk]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from warmspare.errors import ConfigError, IntegrityError, StoreError
 from warmspare.format.point import RestorePoint
-from warmspare.recover.disks.held import HeldReplica, OpenDisk
+from warmspare.recover.disks.base import OpenDisk
+from warmspare.recover.disks.held import HeldReplica
 from warmspare.repository.chain import NoRepositoryError, open_repository
 from warmspare.store.base import Store
 

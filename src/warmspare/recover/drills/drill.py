@@ -17,7 +17,7 @@ from typing import Any
 
 from warmspare.errors import IntegrityError, RecoverError
 from warmspare.observe.events import Events
-from warmspare.recover.disks.held import Held, OpenDisk, Traced, TracedDisk
+from warmspare.recover.disks.base import Held, OpenDisk, Traced, TracedDisk
 from warmspare.recover.disks.origin import Origin
 from warmspare.recover.drills import agent, qemu
 from warmspare.recover.drills.evidence import FIRMWARE, QEMU, SCREEN, SERIAL, Verdict, files, software, write_verdict

@@ -21,7 +21,7 @@ from qemu.qmp import EventListener, QMPClient, QMPError
 
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.recover.disks import programs
-from warmspare.recover.disks.held import OpenDisk
+from warmspare.recover.disks.base import OpenDisk
 from warmspare.recover.drills.evidence import QEMU, WHAT
 from warmspare.recover.drills.hardware import Hardware
 from warmspare.state.files import local_io

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from warmspare.recover.disks.held import OpenDisk
+from warmspare.recover.disks.base import OpenDisk
 from warmspare.recover.readiness import linux, tables
 from warmspare.recover.readiness.findings import Finding, Kind, Severity
 from warmspare.recover.readiness.tables import LDM_DATA, LDM_METADATA, MBR_LDM, Table

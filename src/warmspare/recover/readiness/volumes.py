@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from warmspare.recover.disks import programs
-from warmspare.recover.disks.held import OpenDisk
+from warmspare.recover.disks.base import OpenDisk
 from warmspare.recover.readiness.tables import Partition
 
 _LINE = re.compile(r"^\s*(?:Device|Partition) ([^:]+): (.*)$")
