@@ -359,6 +359,37 @@ def test_lost_answers_make_nothing_twice_and_leave_nothing(world: World, place: 
     demand_nothing_left(world)
 
 
+def not_known(action: str, code: str) -> Callable[[Request], Refused | None]:
+    """AWS does not know what it has just made, the first three times."""
+    asked: list[Request] = []
+
+    def refuse(request: Request) -> Refused | None:
+        asked.extend([request] if request.action == action else [])
+        return Refused(code) if request.action == action and len(asked) <= 3 else None
+
+    return refuse
+
+
+def test_an_instance_that_aws_does_not_know_yet_is_ended_all_the_same(world: World, place: Place) -> None:
+    world.front.console = [UP]
+    world.front.refuse = not_known("TerminateInstances", "InvalidInstanceID.NotFound")
+    drill(world, place)
+    demand_nothing_left(world)
+
+
+def test_an_image_that_aws_does_not_know_yet_is_removed_all_the_same(world: World, place: Place) -> None:
+    hidden = not_known("DeregisterImage", "InvalidAMIID.NotFound")
+
+    def refuse(request: Request) -> Refused | None:
+        if request.action == "DescribeImages" and world.front.images:
+            return Refused("UnauthorizedOperation", 403)
+        return hidden(request)
+
+    world.front.refuse = refuse
+    drill(world, place, code=8)
+    assert not world.front.images
+
+
 def test_one_that_can_not_be_ended_is_named(world: World, place: Place) -> None:
     world.front.console = [UP]
     world.front.refuse = lambda request: (

@@ -234,13 +234,14 @@ class Launcher:
         except (KeyError, ValueError):
             raise RecoverError("AWS gave no screenshot", where=instance_id, hint="try again", retryable=True) from None
 
-    async def terminate(self, instance_id: str) -> None:
-        """End it for good and wait until it is; fine if it is gone. AwsError, RecoverError."""
+    async def terminate(self, instance_id: str) -> bool:
+        """End it for good and wait until it is; False if AWS does not know it: it is gone, or was made a moment ago.
+        AwsError, RecoverError."""
         try:
             await self._ec2.ask("terminate_instances", about=instance_id, InstanceIds=[instance_id])
         except AwsError as error:
             if error.code == "InvalidInstanceID.NotFound":
-                return
+                return False
             raise
 
         async def look() -> bool | None:
@@ -249,7 +250,7 @@ class Launcher:
             return True if instance is not None and instance.state == "terminated" else None
 
         what = "the instance does not end"
-        await self._ec2.until(look, most_s=TERMINATED_S, what=what, where=instance_id)
+        return await self._ec2.until(look, most_s=TERMINATED_S, what=what, where=instance_id)
 
 
 def _parse(item: dict[str, Any]) -> Instance:
