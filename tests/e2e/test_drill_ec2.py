@@ -390,6 +390,19 @@ def test_an_image_that_aws_does_not_know_yet_is_removed_all_the_same(world: Worl
     assert not world.front.images
 
 
+def test_what_a_lost_answer_made_is_ended_also_if_the_next_try_is_refused(world: World, place: Place) -> None:
+    tries: list[Request] = []
+
+    def refuse(request: Request) -> Refused | None:
+        tries.extend([request] if request.action == "RunInstances" else [])
+        return Refused("UnauthorizedOperation", 403) if request.action == "RunInstances" and len(tries) > 1 else None
+
+    world.front.refuse = refuse
+    world.front.lose = lambda request: request.action == "RunInstances"
+    drill(world, place, code=8)
+    demand_nothing_left(world)
+
+
 def test_one_that_can_not_be_ended_is_named(world: World, place: Place) -> None:
     world.front.console = [UP]
     world.front.refuse = lambda request: (
