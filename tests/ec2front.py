@@ -61,7 +61,8 @@ class Front:
     """refuse: asked before each request, a code to refuse it with. lose: asked after it was carried out, whether its
     answer is lost. hide: how many listings do not show a thing that was just made. checks: what both status checks say,
     in turn, the last from then on; without any they pass. console: what the serial port has said, in the same way.
-    kill: at which request `victim` is killed, and whether after it was carried out."""
+    reason: what AWS says of why an instance ended. kill: at which request `victim` is killed, and whether after it was
+    carried out."""
 
     behind: str
     refuse: Callable[[Request], Refused | None] = lambda request: None
@@ -69,6 +70,7 @@ class Front:
     hide: int = 0
     checks: list[str] = field(default_factory=list)
     console: list[str] = field(default_factory=list)
+    reason: str = "Client.UserInitiatedShutdown"
     kill: tuple[int, bool] | None = None
     import_messages: list[tuple[str, str, str]] = field(default_factory=list)  # new tasks': (status, message, progress)
     requests: list[Request] = field(default_factory=list)
@@ -292,7 +294,8 @@ class Front:
         return self._once(request, make)
 
     def _DescribeInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        return self._shown(self._forward(body, headers))
+        status, raw = self._forward(body, headers)
+        return self._shown((status, raw.replace(b">Client.UserInitiatedShutdown<", f">{self.reason}<".encode())))
 
     def _TerminateInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         gone = request.parameters["InstanceIds"]

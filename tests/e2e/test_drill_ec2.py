@@ -219,10 +219,10 @@ def test_one_that_does_not_come_up_is_judged_failed(
     demand_nothing_left(world)
 
 
-def test_a_guest_that_shuts_itself_down_is_judged_failed(world: World, place: Place) -> None:
-    world.front.console, world.front.checks = [BOOTING], ["initializing"]
+def end_at_the_second_look(world: World, reason: str) -> None:
+    """The instance ends by itself, and AWS gives this reason."""
 
-    def shut(request: Request) -> None:
+    def end(request: Request) -> None:
         if request.action == "GetConsoleOutput" and len(world.front.made("GetConsoleOutput")) == 2:
             behind = get_session().create_client(
                 "ec2", region_name="eu-central-1", endpoint_url=world.front.behind
@@ -230,9 +230,31 @@ def test_a_guest_that_shuts_itself_down_is_judged_failed(world: World, place: Pl
             behind.terminate_instances(InstanceIds=list(world.front.instances))
             behind.close()
 
-    world.front.refuse = shut
+    world.front.console, world.front.checks = [BOOTING], ["initializing"]
+    world.front.refuse, world.front.reason = end, reason
+
+
+def test_a_guest_that_shuts_itself_down_is_judged_failed(world: World, place: Place) -> None:
+    end_at_the_second_look(world, "Client.InstanceInitiatedShutdown")
     drill(world, place, "--timeout", 60, code=5)
     assert "terminated: it ended by itself" in verdict(world)["reason"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [
+        ("Client.UserInitiatedShutdown", "somebody shut it down"),  # another's `--clean`, for one
+        ("Client.InternalError", "the key of an encrypted volume"),
+        ("Server.InternalError", "EC2 failed while starting it"),
+    ],
+)
+def test_one_that_ends_for_a_reason_that_is_not_its_guests_is_not_judged(
+    world: World, place: Place, reason: str, why: str
+) -> None:
+    end_at_the_second_look(world, reason)
+    message = drill(world, place, "--timeout", 60, code=8).last("error")["message"]
+    assert why in message and "nothing was judged" in message and "failback-done" not in message
+    assert not (world.home / "evidence" / "verdict.json").exists() and not world.front.images
 
 
 def test_a_network_with_a_way_out_is_refused(world: World, place: Place) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.observe.events import Events
 from warmspare.recover.aws.ec2 import Ec2
+from warmspare.recover.aws.ec2_errors import BY_GUEST, dead
 from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.drills.drill import WAITING_S, Rules
 from warmspare.recover.drills.evidence import EC2_SCREEN, SERIAL, WHAT, Verdict, files, software, write_verdict
@@ -184,7 +185,8 @@ class Ec2Drill:
             pause_s = min(pause_s * 1.5, self._ec2.pause.most_s)
 
     async def _look(self, instance_id: str, rules: Rules, outcome: _Outcome) -> None:
-        """One look at the instance. `reason` is set once it is judged."""
+        """One look at the instance. `reason` is set once it is judged. RecoverError if it ended, and its guest is not
+        why."""
         outcome.checks = checks = await self._launcher.checks(instance_id)
         try:
             # AWS gives the last 64 KiB each time, and now and then nothing.
@@ -201,7 +203,11 @@ class Ec2Drill:
             outcome.passed, outcome.reason = True, f"{rules.expect or LOGIN!r} came on the serial port"
         elif rules.expect is None and checks.passed:
             outcome.passed, outcome.reason = True, "both of AWS's status checks pass: it answers on its network card"
-        elif checks.state not in _ALIVE:
+        elif checks.state not in _ALIVE and (instance := await self._launcher.get(instance_id)) is not None:
+            if instance.reason != BY_GUEST:  # AWS could not start it or took it away, or somebody ended it
+                found = dead("instance", instance_id, checks.state, instance.reason)
+                hint = "mend that, if there is anything to mend, and drill again"
+                raise RecoverError(f"{found.what}; nothing was judged", where=instance_id, hint=hint, retryable=True)
             outcome.reason = f"the instance is {checks.state}: it ended by itself"
 
     async def _ended(self, trial: Trial, vm: str) -> RecoverError | None:
