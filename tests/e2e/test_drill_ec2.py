@@ -191,6 +191,13 @@ def test_a_silent_guest_is_up_once_both_status_checks_pass(world: World, place: 
     demand_nothing_left(world)
 
 
+def test_a_type_that_gives_no_latest_output_is_asked_for_what_there_is(world: World, place: Place) -> None:
+    world.front.console, world.front.checks, world.front.nitro = [BOOTING, UP], ["initializing"], False
+    drill(world, place)
+    assert "'login:' came on the serial port" in verdict(world)["reason"]
+    demand_nothing_left(world)
+
+
 def test_an_expected_text_is_waited_for_whatever_the_checks_say(world: World, place: Place) -> None:
     world.front.console = [UP, UP, UP + "\r\napp: ready for work\r\n"]
     outcome = drill(world, place, "--expect", "ready for work")

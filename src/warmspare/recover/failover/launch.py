@@ -222,8 +222,16 @@ class Launcher:
             raise RecoverError(what, where=instance_id, hint=hint, retryable=True) from None
 
     async def console_output(self, instance_id: str) -> str:
-        """What the guest wrote to its serial port so far, the last 64 KiB; "" for nothing. AwsError."""
-        answer = await self._ec2.ask("get_console_output", about=instance_id, InstanceId=instance_id, Latest=True)
+        """What the guest wrote to its serial port so far, the last 64 KiB; "" for nothing. AwsError.
+
+        Types that are not on Nitro have no latest output: of them AWS gives what it kept, minutes old.
+        """
+        try:
+            answer = await self._ec2.ask("get_console_output", about=instance_id, InstanceId=instance_id, Latest=True)
+        except AwsError as error:
+            if error.code != "UnsupportedOperation":
+                raise
+            answer = await self._ec2.ask("get_console_output", about=instance_id, InstanceId=instance_id)
         return str(answer.get("Output") or "")
 
     async def screenshot(self, instance_id: str) -> bytes:
