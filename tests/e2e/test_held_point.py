@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -418,6 +420,40 @@ async def test_the_error_of_a_read_takes_the_place_of_what_came_of_it() -> None:
     with pytest.raises(LookupError, match="nothing at 1048576"):
         await served.served([served.ServedFile(8 * MIB, read)], work)
     assert seen == [5] or not seen  # ended before it could say so
+
+
+@pytest.mark.parametrize("step", ["_receive", "_open"])
+async def test_a_cancel_while_it_mounts_leaves_no_descriptor(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, loop = getattr(served, step), asyncio.get_running_loop()
+    done, go = asyncio.Event(), threading.Event()
+
+    def slow(*given: object) -> object:
+        result = real(*given)
+        loop.call_soon_threadsafe(done.set)
+        go.wait(30)
+        return result
+
+    async def work(fds: list[int]) -> None:
+        raise AssertionError("it was cancelled before")
+
+    monkeypatch.setattr(served, step, slow)
+    task = asyncio.ensure_future(served.served([served.ServedFile(MIB, _patterned)], work))
+    await done.wait()
+    task.cancel()
+    loop.call_later(0.05, go.set)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not descriptors()
+
+
+def descriptors() -> list[str]:
+    """What this process has open of a mount: the kernel's end, and its first file, whose name is left when it is
+    unmounted."""
+    links = []
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            links.append(str(each.readlink()))
+    return [link for link in links if link == "/dev/fuse" or link.endswith("/0")]
 
 
 async def test_a_mount_that_is_torn_away_is_told() -> None:

@@ -150,7 +150,7 @@ async def _mounted(files: Sequence[ServedFile]) -> AsyncIterator[tuple[_Connecti
             fds: list[int] = []
             try:
                 for number in range(len(files)):
-                    fds.append(await in_thread(_open, folder / str(number)))
+                    await in_thread(_open, folder / str(number), fds)
                 yield connection, fds
             finally:
                 connection.close()
@@ -162,13 +162,13 @@ async def _mounted(files: Sequence[ServedFile]) -> AsyncIterator[tuple[_Connecti
             folder.rmdir()
 
 
-def _open(path: Path) -> int:
-    """In a worker thread. The second close is asked about, answered with ENOSYS and never asked about again: one that
-    a child does between its birth and its program would be waited for by the thread that answers."""
+def _open(path: Path, fds: list[int]) -> None:
+    """In a worker thread; its descriptor is added to `fds`, also if nobody waits for it any more. The second close is
+    asked about, answered with ENOSYS and never asked about again: one that a child does between its birth and its
+    program would be waited for by the thread that answers."""
     with local_io(WHAT, path):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        os.close(os.dup(fd))
-    return fd
+        fds.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        os.close(os.dup(fds[-1]))
 
 
 @contextlib.asynccontextmanager
@@ -184,9 +184,10 @@ async def _device(folder: Path) -> AsyncIterator[int]:
                 env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "_FUSE_COMMFD": str(theirs.fileno())},
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
+        device: list[int] = []
         try:
-            device = await in_thread(_received, ours)
-            if device is None:
+            await in_thread(_receive, ours, device)
+            if not device:
                 assert helper.stderr
                 said = (await helper.stderr.read(1 << 12)).decode(errors="replace").strip().splitlines()
                 raise ConfigError(
@@ -194,16 +195,18 @@ async def _device(folder: Path) -> AsyncIterator[int]:
                     where=str(DEVICE),
                     hint="run where FUSE may be used, or apply a replica and give --replica",
                 )
-            yield device
+            yield device.pop()
         finally:
+            for fd in device:  # cancelled meanwhile
+                os.close(fd)
             ours.close()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(MOUNT_S):
                     await helper.wait()
 
 
-def _received(end: socket.socket) -> int | None:
-    """In a worker thread: the descriptor that fusermount3 passes on; None if it ended without one.
+def _receive(end: socket.socket, device: list[int]) -> None:
+    """In a worker thread: add the descriptor that fusermount3 passes on; none if it ended without one.
 
     Not by socket.recv_fds, which drops the flag in Python 3.11: a program that inherited the descriptor would keep the
     mount alive when this process is killed, and wait for bytes for ever.
@@ -211,5 +214,5 @@ def _received(end: socket.socket) -> int | None:
     try:
         _, passed, _, _ = end.recvmsg(1, socket.CMSG_SPACE(_FD.size), socket.MSG_CMSG_CLOEXEC)
     except TimeoutError:
-        return None
-    return next((_FD.unpack(data[: _FD.size])[0] for _, kind, data in passed if kind == socket.SCM_RIGHTS), None)
+        return
+    device += [_FD.unpack(data[: _FD.size])[0] for _, kind, data in passed if kind == socket.SCM_RIGHTS]
