@@ -532,13 +532,21 @@ def test_a_failover_of_the_same_vm_is_never_touched(world: World, place: Place) 
     assert states(world)[instance] == "running" and set(world.front.images) == {image}
 
 
-def start(world: World, place: Place) -> subprocess.Popen[bytes]:
+def start(world: World, place: Place, **more: str) -> subprocess.Popen[bytes]:
     where = ["--vm", "app", "--repo", str(world.repo), "--evidence", str(world.home / "evidence"), *place.options]
-    environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1]), **more}
     return subprocess.Popen(
         [sys.executable, "-m", "warmspare", "drill", "--ec2", "--json", *where], env=environment, cwd=world.home,
         stdout=subprocess.PIPE,
     )  # fmt: skip
+
+
+def test_the_serial_port_is_kept_whatever_the_language_of_this_host(world: World, place: Place) -> None:
+    world.front.console = ["\u2502 GNU GRUB \u2502\r\n" + UP]
+    process = start(world, place, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, out
+    assert (world.home / "evidence" / "serial.log").read_bytes().decode() == world.front.console[0]
 
 
 def wait_for(true: Callable[[], bool]) -> None:

@@ -153,7 +153,7 @@ class Ec2Drill:
         self._events.emit("drill.instance", vm=built.vm_id, instance=instance.id, type=instance.type)
         outcome = await self._judged(instance.id, built.vm_id, rules)
         with local_io(WHAT, folder / SERIAL):
-            (folder / SERIAL).write_text(outcome.console)
+            (folder / SERIAL).write_bytes(outcome.console.encode())
         try:
             picture = await self._launcher.screenshot(instance.id)
         except RecoverError as error:  # not every type gives one, and none that is gone
