@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from warmspare.store.opening import open_store
 
 BOOTING = "[    0.000000] Linux version 6.1.0\r\n"
 UP = BOOTING + "Debian GNU/Linux 12 app ttyS0\r\n\r\napp login: "
+ENDS = {"TerminateInstances", "DeregisterImage"}
 NO_ROOT = BOOTING + "Gave up waiting for root file system device.\r\n(initramfs) "
 
 
@@ -567,6 +569,36 @@ def test_interrupted_it_ends_what_it_made(world: World, place: Place, number: in
     assert json.loads(out.splitlines()[-1])["kind"] == "interrupted"
     demand_nothing_left(world)
     assert not (world.home / "evidence" / "verdict.json").exists()
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_interrupted_while_it_ends_what_it_made(world: World, place: Place, signals: int) -> None:
+    """It ends all of it all the same; only a second signal leaves it."""
+    world.front.console = [UP]
+    asked: list[str] = []
+    go = threading.Event()
+
+    def refuse(request: Request) -> Refused | None:
+        if request.action not in ENDS:
+            return None
+        asked.append(request.action)
+        return None if go.is_set() else Refused("RequestLimitExceeded", 503)
+
+    world.front.refuse = refuse
+    process = start(world, place)
+    wait_for(lambda: set(asked) == ENDS)
+    for _ in range(signals):
+        seen = len(asked)
+        process.send_signal(signal.SIGINT)
+        wait_for(lambda: len(asked) > seen + 2 or process.poll() is not None)  # noqa: B023
+    go.set()
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, out
+    assert not (world.home / "evidence" / "verdict.json").exists()
+    if signals == 1:
+        demand_nothing_left(world)
+    else:
+        assert set(states(world).values()) == {"running"}
 
 
 def test_killed_for_real_and_cleaned(world: World, place: Place) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.observe.events import Events
@@ -34,6 +34,7 @@ from warmspare.repository.chain import Repository, now_text
 from warmspare.state.files import local_io
 from warmspare.store import layout
 
+T = TypeVar("T")
 _ALIVE = ("", "pending", "running")
 
 
@@ -84,10 +85,14 @@ class Ec2Drill:
             "drill.start", vm=vm, point=chosen.point.id.label, created=chosen.staged.created, subnet=network.subnet,
             firmware=built.boot_mode, types=types, timeout_seconds=rules.timeout_s, evidence=str(folder),
         )  # fmt: skip
+        cancelled = False
         try:
             outcome = await self._tried(trial, built, types, plan, rules, notes, folder)
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
         finally:
-            lost = await self._ended(trial, vm)
+            lost = await (self._ended(trial, vm) if cancelled else _surely(self._ended(trial, vm)))
         if lost:
             notes.append(lost.sentence)
         instance = trial.instance
@@ -237,6 +242,16 @@ class Ec2Drill:
             boot_seconds=verdict.boot_seconds, seconds=verdict.seconds, point=verdict.point["label"],
             instance=verdict.machine["instance"], evidence=str(folder),
         )  # fmt: skip
+
+
+async def _surely(work: Awaitable[T]) -> T:
+    """Its result. A first cancel is raised once it is done, a second one cancels it."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def _judged_by(rules: Rules) -> str:
