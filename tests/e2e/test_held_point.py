@@ -446,6 +446,20 @@ async def test_a_cancel_while_it_mounts_leaves_no_descriptor(step: str, monkeypa
     assert not descriptors()
 
 
+async def test_whenever_it_is_cancelled_nothing_stays_mounted(mounts: Path) -> None:
+    """At each step of mounting, of which the helper's start takes some milliseconds; and of unmounting."""
+
+    async def work(fds: list[int]) -> None:
+        await asyncio.sleep(0.002)
+
+    for step in range(60):
+        task = asyncio.ensure_future(served.served([served.ServedFile(MIB, _patterned)], work))
+        await asyncio.sleep(step * 0.0003)
+        task.cancel()
+        await asyncio.wait({task})
+        assert not mounted(mounts) and not list(mounts.iterdir()) and not descriptors(), step
+
+
 def descriptors() -> list[str]:
     """What this process has open of a mount: the kernel's end, and its first file, whose name is left when it is
     unmounted."""

@@ -176,33 +176,43 @@ async def _device(folder: Path) -> AsyncIterator[int]:
     """The kernel's end of a mount at `folder`, which the block takes over and closes; unmounted when it ends.
     ConfigError where nothing can be mounted."""
     ours, theirs = socket.socketpair()
-    with ours:
+    helpers: list[asyncio.subprocess.Process] = []
+    device: list[int] = []
+
+    async def mount() -> None:
         with theirs:
             ours.settimeout(MOUNT_S)
-            helper = await asyncio.create_subprocess_exec(
+            started = asyncio.create_subprocess_exec(
                 programs.found("fusermount3"), "-o", _OPTIONS, "--", str(folder), pass_fds=[theirs.fileno()],
                 env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "_FUSE_COMMFD": str(theirs.fileno())},
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
-        device: list[int] = []
-        try:
-            await in_thread(_receive, ours, device)
-            if not device:
-                assert helper.stderr
-                said = (await helper.stderr.read(1 << 12)).decode(errors="replace").strip().splitlines()
-                raise ConfigError(
-                    f"a restore point can't be shown as files: {said[-1] if said else 'fusermount3 says nothing'}",
-                    where=str(DEVICE),
-                    hint="run where FUSE may be used, or apply a replica and give --replica",
-                )
-            yield device.pop()
-        finally:
-            for fd in device:  # cancelled meanwhile
-                os.close(fd)
-            ours.close()
+            helpers.append(await started)
+        await in_thread(_receive, ours, device)
+
+    async def unmounted() -> None:
+        for helper in helpers:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(MOUNT_S):
                     await helper.wait()
+
+    try:
+        await finish(mount())  # killed, or without anybody to give the descriptor to, it would end and leave the mount
+        if not device:
+            [helper] = helpers
+            assert helper.stderr
+            said = (await helper.stderr.read(1 << 12)).decode(errors="replace").strip().splitlines()
+            raise ConfigError(
+                f"a restore point can't be shown as files: {said[-1] if said else 'fusermount3 says nothing'}",
+                where=str(DEVICE),
+                hint="run where FUSE may be used, or apply a replica and give --replica",
+            )
+        yield device.pop()
+    finally:
+        for fd in device:  # cancelled meanwhile
+            os.close(fd)
+        ours.close()
+        await finish(unmounted())
 
 
 def _receive(end: socket.socket, device: list[int]) -> None:
