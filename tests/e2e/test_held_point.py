@@ -364,6 +364,12 @@ def test_what_can_not_be_read_is_refused(
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     outcome = check(rig, code=2)
     assert "mount failed: Operation not permitted" in outcome.stderr and "give --replica" in outcome.stderr
+    # One that hangs is ended.
+    helper.write_text(f"#!/bin/sh\necho $$ > {tools}/pid\nexec sleep 1000\n")
+    monkeypatch.setattr(served, "MOUNT_S", 0.5)
+    assert "fusermount3 does not answer" in check(rig, code=2).stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tools / "pid").read_text()), 0)
     helper.unlink()
     monkeypatch.setenv("PATH", str(tools))
     monkeypatch.setattr("warmspare.recover.disks.programs._ELSEWHERE", str(tools))

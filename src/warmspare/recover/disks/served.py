@@ -199,11 +199,9 @@ async def _device(folder: Path) -> AsyncIterator[int]:
     try:
         await finish(mount())  # killed, or without anybody to give the descriptor to, it would end and leave the mount
         if not device:
-            [helper] = helpers
-            assert helper.stderr
-            said = (await helper.stderr.read(1 << 12)).decode(errors="replace").strip().splitlines()
+            said = await _said(*helpers)
             raise ConfigError(
-                f"a restore point can't be shown as files: {said[-1] if said else 'fusermount3 says nothing'}",
+                f"a restore point can't be shown as files: {said}",
                 where=str(DEVICE),
                 hint="run where FUSE may be used, or apply a replica and give --replica",
             )
@@ -213,6 +211,19 @@ async def _device(folder: Path) -> AsyncIterator[int]:
             os.close(fd)
         ours.close()
         await finish(unmounted())
+
+
+async def _said(helper: asyncio.subprocess.Process) -> str:
+    """Why fusermount3 did not mount; one that hangs is killed."""
+    assert helper.stderr
+    try:
+        async with asyncio.timeout(MOUNT_S):
+            said = (await helper.stderr.read(1 << 12)).decode(errors="replace").strip().splitlines()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            helper.kill()
+        return "fusermount3 does not answer"
+    return said[-1] if said else "fusermount3 says nothing"
 
 
 def _receive(end: socket.socket, device: list[int]) -> None:
