@@ -61,7 +61,8 @@ class Front:
     """refuse: asked before each request, a code to refuse it with. lose: asked after it was carried out, whether its
     answer is lost. hide: how many listings do not show a thing that was just made. checks: what both status checks say,
     in turn, the last from then on; without any they pass. console: what the serial port has said, in the same way.
-    kill: at which request `victim` is killed, and whether after it was carried out."""
+    nitro: whether instances give the latest of it. reason: what AWS says of why an instance ended. kill: at which
+    request `victim` is killed, and whether after it was carried out."""
 
     behind: str
     refuse: Callable[[Request], Refused | None] = lambda request: None
@@ -69,6 +70,8 @@ class Front:
     hide: int = 0
     checks: list[str] = field(default_factory=list)
     console: list[str] = field(default_factory=list)
+    nitro: bool = True
+    reason: str = "Client.UserInitiatedShutdown"
     kill: tuple[int, bool] | None = None
     import_messages: list[tuple[str, str, str]] = field(default_factory=list)  # new tasks': (status, message, progress)
     requests: list[Request] = field(default_factory=list)
@@ -292,7 +295,8 @@ class Front:
         return self._once(request, make)
 
     def _DescribeInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        return self._shown(self._forward(body, headers))
+        status, raw = self._forward(body, headers)
+        return self._shown((status, raw.replace(b">Client.UserInitiatedShutdown<", f">{self.reason}<".encode())))
 
     def _TerminateInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         gone = request.parameters["InstanceIds"]
@@ -313,7 +317,10 @@ class Front:
         return status, raw
 
     def _GetConsoleOutput(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        if request.parameters.get("Latest") is not True:
+        latest = request.parameters.get("Latest") is True
+        if latest and not self.nitro:
+            raise Refused("UnsupportedOperation")
+        if not latest and self.nitro:
             self.breaches.append("output of the console was asked for that is up to an hour old")
         said = (self.console.pop(0) if len(self.console) > 1 else self.console[0]) if self.console else ""
         inner = f"<instanceId>{request.parameters['InstanceId']}</instanceId>"

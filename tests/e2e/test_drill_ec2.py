@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from warmspare.store.opening import open_store
 
 BOOTING = "[    0.000000] Linux version 6.1.0\r\n"
 UP = BOOTING + "Debian GNU/Linux 12 app ttyS0\r\n\r\napp login: "
+ENDS = {"TerminateInstances", "DeregisterImage"}
 NO_ROOT = BOOTING + "Gave up waiting for root file system device.\r\n(initramfs) "
 
 
@@ -183,6 +185,13 @@ def test_a_silent_guest_is_up_once_both_status_checks_pass(world: World, place: 
     demand_nothing_left(world)
 
 
+def test_a_type_that_gives_no_latest_output_is_asked_for_what_there_is(world: World, place: Place) -> None:
+    world.front.console, world.front.checks, world.front.nitro = [BOOTING, UP], ["initializing"], False
+    drill(world, place)
+    assert "'login:' came on the serial port" in verdict(world)["reason"]
+    demand_nothing_left(world)
+
+
 def test_an_expected_text_is_waited_for_whatever_the_checks_say(world: World, place: Place) -> None:
     world.front.console = [UP, UP, UP + "\r\napp: ready for work\r\n"]
     outcome = drill(world, place, "--expect", "ready for work")
@@ -211,10 +220,10 @@ def test_one_that_does_not_come_up_is_judged_failed(
     demand_nothing_left(world)
 
 
-def test_a_guest_that_shuts_itself_down_is_judged_failed(world: World, place: Place) -> None:
-    world.front.console, world.front.checks = [BOOTING], ["initializing"]
+def end_at_the_second_look(world: World, reason: str) -> None:
+    """The instance ends by itself, and AWS gives this reason."""
 
-    def shut(request: Request) -> None:
+    def end(request: Request) -> None:
         if request.action == "GetConsoleOutput" and len(world.front.made("GetConsoleOutput")) == 2:
             behind = get_session().create_client(
                 "ec2", region_name="eu-central-1", endpoint_url=world.front.behind
@@ -222,9 +231,31 @@ def test_a_guest_that_shuts_itself_down_is_judged_failed(world: World, place: Pl
             behind.terminate_instances(InstanceIds=list(world.front.instances))
             behind.close()
 
-    world.front.refuse = shut
+    world.front.console, world.front.checks = [BOOTING], ["initializing"]
+    world.front.refuse, world.front.reason = end, reason
+
+
+def test_a_guest_that_shuts_itself_down_is_judged_failed(world: World, place: Place) -> None:
+    end_at_the_second_look(world, "Client.InstanceInitiatedShutdown")
     drill(world, place, "--timeout", 60, code=5)
     assert "terminated: it ended by itself" in verdict(world)["reason"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [
+        ("Client.UserInitiatedShutdown", "somebody shut it down"),  # another's `--clean`, for one
+        ("Client.InternalError", "the key of an encrypted volume"),
+        ("Server.InternalError", "EC2 failed while starting it"),
+    ],
+)
+def test_one_that_ends_for_a_reason_that_is_not_its_guests_is_not_judged(
+    world: World, place: Place, reason: str, why: str
+) -> None:
+    end_at_the_second_look(world, reason)
+    message = drill(world, place, "--timeout", 60, code=8).last("error")["message"]
+    assert why in message and "nothing was judged" in message and "failback-done" not in message
+    assert not (world.home / "evidence" / "verdict.json").exists() and not world.front.images
 
 
 def test_a_network_with_a_way_out_is_refused(world: World, place: Place) -> None:
@@ -351,6 +382,50 @@ def test_lost_answers_make_nothing_twice_and_leave_nothing(world: World, place: 
     demand_nothing_left(world)
 
 
+def not_known(action: str, code: str) -> Callable[[Request], Refused | None]:
+    """AWS does not know what it has just made, the first three times."""
+    asked: list[Request] = []
+
+    def refuse(request: Request) -> Refused | None:
+        asked.extend([request] if request.action == action else [])
+        return Refused(code) if request.action == action and len(asked) <= 3 else None
+
+    return refuse
+
+
+def test_an_instance_that_aws_does_not_know_yet_is_ended_all_the_same(world: World, place: Place) -> None:
+    world.front.console = [UP]
+    world.front.refuse = not_known("TerminateInstances", "InvalidInstanceID.NotFound")
+    drill(world, place)
+    demand_nothing_left(world)
+
+
+def test_an_image_that_aws_does_not_know_yet_is_removed_all_the_same(world: World, place: Place) -> None:
+    hidden = not_known("DeregisterImage", "InvalidAMIID.NotFound")
+
+    def refuse(request: Request) -> Refused | None:
+        if request.action == "DescribeImages" and world.front.images:
+            return Refused("UnauthorizedOperation", 403)
+        return hidden(request)
+
+    world.front.refuse = refuse
+    drill(world, place, code=8)
+    assert not world.front.images
+
+
+def test_what_a_lost_answer_made_is_ended_also_if_the_next_try_is_refused(world: World, place: Place) -> None:
+    tries: list[Request] = []
+
+    def refuse(request: Request) -> Refused | None:
+        tries.extend([request] if request.action == "RunInstances" else [])
+        return Refused("UnauthorizedOperation", 403) if request.action == "RunInstances" and len(tries) > 1 else None
+
+    world.front.refuse = refuse
+    world.front.lose = lambda request: request.action == "RunInstances"
+    drill(world, place, code=8)
+    demand_nothing_left(world)
+
+
 def test_one_that_can_not_be_ended_is_named(world: World, place: Place) -> None:
     world.front.console = [UP]
     world.front.refuse = lambda request: (
@@ -451,13 +526,21 @@ def test_a_failover_of_the_same_vm_is_never_touched(world: World, place: Place) 
     assert states(world)[instance] == "running" and set(world.front.images) == {image}
 
 
-def start(world: World, place: Place) -> subprocess.Popen[bytes]:
+def start(world: World, place: Place, **more: str) -> subprocess.Popen[bytes]:
     where = ["--vm", "app", "--repo", str(world.repo), "--evidence", str(world.home / "evidence"), *place.options]
-    environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1]), **more}
     return subprocess.Popen(
         [sys.executable, "-m", "warmspare", "drill", "--ec2", "--json", *where], env=environment, cwd=world.home,
         stdout=subprocess.PIPE,
     )  # fmt: skip
+
+
+def test_the_serial_port_is_kept_whatever_the_language_of_this_host(world: World, place: Place) -> None:
+    world.front.console = ["\u2502 GNU GRUB \u2502\r\n" + UP]
+    process = start(world, place, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, out
+    assert (world.home / "evidence" / "serial.log").read_bytes().decode() == world.front.console[0]
 
 
 def wait_for(true: Callable[[], bool]) -> None:
@@ -478,6 +561,36 @@ def test_interrupted_it_ends_what_it_made(world: World, place: Place, number: in
     assert json.loads(out.splitlines()[-1])["kind"] == "interrupted"
     demand_nothing_left(world)
     assert not (world.home / "evidence" / "verdict.json").exists()
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_interrupted_while_it_ends_what_it_made(world: World, place: Place, signals: int) -> None:
+    """It ends all of it all the same; only a second signal leaves it."""
+    world.front.console = [UP]
+    asked: list[str] = []
+    go = threading.Event()
+
+    def refuse(request: Request) -> Refused | None:
+        if request.action not in ENDS:
+            return None
+        asked.append(request.action)
+        return None if go.is_set() else Refused("RequestLimitExceeded", 503)
+
+    world.front.refuse = refuse
+    process = start(world, place)
+    wait_for(lambda: set(asked) == ENDS)
+    for _ in range(signals):
+        seen = len(asked)
+        process.send_signal(signal.SIGINT)
+        wait_for(lambda: len(asked) > seen + 2 or process.poll() is not None)  # noqa: B023
+    go.set()
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, out
+    assert not (world.home / "evidence" / "verdict.json").exists()
+    if signals == 1:
+        demand_nothing_left(world)
+    else:
+        assert set(states(world).values()) == {"running"}
 
 
 def test_killed_for_real_and_cleaned(world: World, place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -362,6 +364,12 @@ def test_what_can_not_be_read_is_refused(
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     outcome = check(rig, code=2)
     assert "mount failed: Operation not permitted" in outcome.stderr and "give --replica" in outcome.stderr
+    # One that hangs is ended.
+    helper.write_text(f"#!/bin/sh\necho $$ > {tools}/pid\nexec sleep 1000\n")
+    monkeypatch.setattr(served, "MOUNT_S", 0.5)
+    assert "fusermount3 does not answer" in check(rig, code=2).stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tools / "pid").read_text()), 0)
     helper.unlink()
     monkeypatch.setenv("PATH", str(tools))
     monkeypatch.setattr("warmspare.recover.disks.programs._ELSEWHERE", str(tools))
@@ -418,6 +426,54 @@ async def test_the_error_of_a_read_takes_the_place_of_what_came_of_it() -> None:
     with pytest.raises(LookupError, match="nothing at 1048576"):
         await served.served([served.ServedFile(8 * MIB, read)], work)
     assert seen == [5] or not seen  # ended before it could say so
+
+
+@pytest.mark.parametrize("step", ["_receive", "_open"])
+async def test_a_cancel_while_it_mounts_leaves_no_descriptor(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, loop = getattr(served, step), asyncio.get_running_loop()
+    done, go = asyncio.Event(), threading.Event()
+
+    def slow(*given: object) -> object:
+        result = real(*given)
+        loop.call_soon_threadsafe(done.set)
+        go.wait(30)
+        return result
+
+    async def work(fds: list[int]) -> None:
+        raise AssertionError("it was cancelled before")
+
+    monkeypatch.setattr(served, step, slow)
+    task = asyncio.ensure_future(served.served([served.ServedFile(MIB, _patterned)], work))
+    await done.wait()
+    task.cancel()
+    loop.call_later(0.05, go.set)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not descriptors()
+
+
+async def test_whenever_it_is_cancelled_nothing_stays_mounted(mounts: Path) -> None:
+    """At each step of mounting, of which the helper's start takes some milliseconds; and of unmounting."""
+
+    async def work(fds: list[int]) -> None:
+        await asyncio.sleep(0.002)
+
+    for step in range(60):
+        task = asyncio.ensure_future(served.served([served.ServedFile(MIB, _patterned)], work))
+        await asyncio.sleep(step * 0.0003)
+        task.cancel()
+        await asyncio.wait({task})
+        assert not mounted(mounts) and not list(mounts.iterdir()) and not descriptors(), step
+
+
+def descriptors() -> list[str]:
+    """What this process has open of a mount: the kernel's end, and its first file, whose name is left when it is
+    unmounted."""
+    links = []
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            links.append(str(each.readlink()))
+    return [link for link in links if link == "/dev/fuse" or link.endswith("/0")]
 
 
 async def test_a_mount_that_is_torn_away_is_told() -> None:

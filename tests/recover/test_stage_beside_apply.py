@@ -206,3 +206,20 @@ def test_where_no_apply_is_at_work_nothing_is_waited_for(world: StageRig) -> Non
     world.apply()
     outcome = world.stage("--replica", world.replica, "--at", 1, code=2)
     assert "is at 2-" in outcome.stderr and not world.account.snapshots
+
+
+def test_an_apply_that_ends_between_two_looks_is_not_missed(world: StageRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stood at 1, and by the time that nobody was found at work it stood at 2."""
+    scribble(world.disk, random.Random(1))
+    world.sync()
+
+    def followed(_: object) -> bool:
+        if at(world) == 1:
+            subprocess.run(
+                [sys.executable, "-m", "warmspare", "apply", "--vm", world.vm, "--repo", world.repo, "--to",
+                 world.replica, "--json"], check=True, stdout=subprocess.DEVNULL, env={**os.environ, **AS_CHILD},
+            )  # fmt: skip
+        return False
+
+    monkeypatch.setattr("warmspare.recover.blocks.replicablocks.Replica.followed", followed)
+    demand_from_replica(world, world.stage("--replica", world.replica))

@@ -73,3 +73,23 @@ def test_the_policy_covers_exactly_what_is_called(command: str) -> None:
     assert {action for action in allowed if action.startswith("s3:")} >= {"s3:GetObject", "s3:ListBucket"}
     for each in statements:
         assert each["Effect"] == "Allow" and not any("*" in action for action in each["Action"])
+
+
+@pytest.mark.parametrize(
+    ("command", "tag", "ending", "making"),
+    [
+        ("drill", "drill", "ec2:TerminateInstances", ["RegisterImage", "RunInstances"]),
+        ("failback-export", "export", "ec2:DeleteSnapshot", ["CreateSnapshot"]),
+    ],
+)
+def test_what_may_be_ended_by_its_tag_can_not_be_given_the_tag_later(
+    command: str, tag: str, ending: str, making: list[str]
+) -> None:
+    """Else whoever has these rights tags any instance of the account, and ends it."""
+    statements = policies(command)["Statement"]
+    assert isinstance(statements, list)
+    [by_tag] = [each for each in statements if ending in each["Action"]]
+    assert by_tag["Condition"] == {"Null": {f"aws:ResourceTag/warmspare:{tag}": "false"}}
+    [tagging] = [each for each in statements if "ec2:CreateTags" in each["Action"]]
+    assert tagging["Condition"]["StringEquals"] == {"ec2:CreateAction": making}
+    assert {f"ec2:{each}" for each in making} <= {action for each in statements for action in each["Action"]}

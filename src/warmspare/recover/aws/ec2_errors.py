@@ -114,9 +114,10 @@ CODES: Final[dict[str, tuple[str, str]]] = {
     "VolumeLimitExceeded": ("the account has as much EBS storage of this type as it may", _QUOTA),
 }
 
+BY_GUEST: Final = "Client.InstanceInitiatedShutdown"
 # Of an instance that did not come to run, or of an image that failed: StateReason.
 STATES: Final[dict[str, tuple[str, str]]] = {
-    "Client.InstanceInitiatedShutdown": ("the guest shut itself down", "look at its console output"),
+    BY_GUEST: ("the guest shut itself down", "look at its console output"),
     "Client.InternalError": (
         "EC2 could not start it; mostly the key of an encrypted volume can't be used",
         "allow this role to use the key: kms:CreateGrant, kms:Decrypt",

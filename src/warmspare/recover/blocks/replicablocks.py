@@ -72,15 +72,19 @@ async def held_at(replica: Replica, point: Point, waiting: Callable[[str], None]
     ReplicaElsewhereError if it is at another point and nothing brings it to this one; ConfigError if it is no replica;
     LeaseError after WAIT_S.
     """
-    deadline, told = time.monotonic() + WAIT_S, ""
+    deadline, told, left = time.monotonic() + WAIT_S, "", False
     while True:
         with replica.standing() as still:
             if still and _stands_at(replica, point):
                 yield
                 return
             elsewhere = _elsewhere(replica, point) if still else None
-        if elsewhere and (_is_past(replica, point) or not replica.followed()):
+        if elsewhere and (left or _is_past(replica, point)):
             raise elsewhere
+        if elsewhere and not replica.followed():
+            left = True
+            continue  # once more: the apply may have ended after that look, with the replica at the point
+        left = False
         why = elsewhere.what if elsewhere else "an apply is moving the replica, or something else is reading it"
         if time.monotonic() >= deadline:
             raise LeaseError(

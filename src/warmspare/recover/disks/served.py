@@ -150,7 +150,7 @@ async def _mounted(files: Sequence[ServedFile]) -> AsyncIterator[tuple[_Connecti
             fds: list[int] = []
             try:
                 for number in range(len(files)):
-                    fds.append(await in_thread(_open, folder / str(number)))
+                    await in_thread(_open, folder / str(number), fds)
                 yield connection, fds
             finally:
                 connection.close()
@@ -162,13 +162,13 @@ async def _mounted(files: Sequence[ServedFile]) -> AsyncIterator[tuple[_Connecti
             folder.rmdir()
 
 
-def _open(path: Path) -> int:
-    """In a worker thread. The second close is asked about, answered with ENOSYS and never asked about again: one that
-    a child does between its birth and its program would be waited for by the thread that answers."""
+def _open(path: Path, fds: list[int]) -> None:
+    """In a worker thread; its descriptor is added to `fds`, also if nobody waits for it any more. The second close is
+    asked about, answered with ENOSYS and never asked about again: one that a child does between its birth and its
+    program would be waited for by the thread that answers."""
     with local_io(WHAT, path):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        os.close(os.dup(fd))
-    return fd
+        fds.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        os.close(os.dup(fds[-1]))
 
 
 @contextlib.asynccontextmanager
@@ -176,34 +176,58 @@ async def _device(folder: Path) -> AsyncIterator[int]:
     """The kernel's end of a mount at `folder`, which the block takes over and closes; unmounted when it ends.
     ConfigError where nothing can be mounted."""
     ours, theirs = socket.socketpair()
-    with ours:
+    helpers: list[asyncio.subprocess.Process] = []
+    device: list[int] = []
+
+    async def mount() -> None:
         with theirs:
             ours.settimeout(MOUNT_S)
-            helper = await asyncio.create_subprocess_exec(
+            started = asyncio.create_subprocess_exec(
                 programs.found("fusermount3"), "-o", _OPTIONS, "--", str(folder), pass_fds=[theirs.fileno()],
                 env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "_FUSE_COMMFD": str(theirs.fileno())},
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
-        try:
-            device = await in_thread(_received, ours)
-            if device is None:
-                assert helper.stderr
-                said = (await helper.stderr.read(1 << 12)).decode(errors="replace").strip().splitlines()
-                raise ConfigError(
-                    f"a restore point can't be shown as files: {said[-1] if said else 'fusermount3 says nothing'}",
-                    where=str(DEVICE),
-                    hint="run where FUSE may be used, or apply a replica and give --replica",
-                )
-            yield device
-        finally:
-            ours.close()
+            helpers.append(await started)
+        await in_thread(_receive, ours, device)
+
+    async def unmounted() -> None:
+        for helper in helpers:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(MOUNT_S):
                     await helper.wait()
 
+    try:
+        await finish(mount())  # killed, or without anybody to give the descriptor to, it would end and leave the mount
+        if not device:
+            said = await _said(*helpers)
+            raise ConfigError(
+                f"a restore point can't be shown as files: {said}",
+                where=str(DEVICE),
+                hint="run where FUSE may be used, or apply a replica and give --replica",
+            )
+        yield device.pop()
+    finally:
+        for fd in device:  # cancelled meanwhile
+            os.close(fd)
+        ours.close()
+        await finish(unmounted())
 
-def _received(end: socket.socket) -> int | None:
-    """In a worker thread: the descriptor that fusermount3 passes on; None if it ended without one.
+
+async def _said(helper: asyncio.subprocess.Process) -> str:
+    """Why fusermount3 did not mount; one that hangs is killed."""
+    assert helper.stderr
+    try:
+        async with asyncio.timeout(MOUNT_S):
+            said = (await helper.stderr.read(1 << 12)).decode(errors="replace").strip().splitlines()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            helper.kill()
+        return "fusermount3 does not answer"
+    return said[-1] if said else "fusermount3 says nothing"
+
+
+def _receive(end: socket.socket, device: list[int]) -> None:
+    """In a worker thread: add the descriptor that fusermount3 passes on; none if it ended without one.
 
     Not by socket.recv_fds, which drops the flag in Python 3.11: a program that inherited the descriptor would keep the
     mount alive when this process is killed, and wait for bytes for ever.
@@ -211,5 +235,5 @@ def _received(end: socket.socket) -> int | None:
     try:
         _, passed, _, _ = end.recvmsg(1, socket.CMSG_SPACE(_FD.size), socket.MSG_CMSG_CLOEXEC)
     except TimeoutError:
-        return None
-    return next((_FD.unpack(data[: _FD.size])[0] for _, kind, data in passed if kind == socket.SCM_RIGHTS), None)
+        return
+    device += [_FD.unpack(data[: _FD.size])[0] for _, kind, data in passed if kind == socket.SCM_RIGHTS]

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.observe.events import Events
 from warmspare.recover.aws.ec2 import Ec2
+from warmspare.recover.aws.ec2_errors import BY_GUEST, dead
 from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.drills.drill import WAITING_S, Rules
 from warmspare.recover.drills.evidence import EC2_SCREEN, SERIAL, WHAT, Verdict, files, software, write_verdict
@@ -33,6 +34,7 @@ from warmspare.repository.chain import Repository, now_text
 from warmspare.state.files import local_io
 from warmspare.store import layout
 
+T = TypeVar("T")
 _ALIVE = ("", "pending", "running")
 
 
@@ -83,10 +85,14 @@ class Ec2Drill:
             "drill.start", vm=vm, point=chosen.point.id.label, created=chosen.staged.created, subnet=network.subnet,
             firmware=built.boot_mode, types=types, timeout_seconds=rules.timeout_s, evidence=str(folder),
         )  # fmt: skip
+        cancelled = False
         try:
             outcome = await self._tried(trial, built, types, plan, rules, notes, folder)
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
         finally:
-            lost = await self._ended(trial, vm)
+            lost = await (self._ended(trial, vm) if cancelled else _surely(self._ended(trial, vm)))
         if lost:
             notes.append(lost.sentence)
         instance = trial.instance
@@ -152,7 +158,7 @@ class Ec2Drill:
         self._events.emit("drill.instance", vm=built.vm_id, instance=instance.id, type=instance.type)
         outcome = await self._judged(instance.id, built.vm_id, rules)
         with local_io(WHAT, folder / SERIAL):
-            (folder / SERIAL).write_text(outcome.console)
+            (folder / SERIAL).write_bytes(outcome.console.encode())
         try:
             picture = await self._launcher.screenshot(instance.id)
         except RecoverError as error:  # not every type gives one, and none that is gone
@@ -184,7 +190,8 @@ class Ec2Drill:
             pause_s = min(pause_s * 1.5, self._ec2.pause.most_s)
 
     async def _look(self, instance_id: str, rules: Rules, outcome: _Outcome) -> None:
-        """One look at the instance. `reason` is set once it is judged."""
+        """One look at the instance. `reason` is set once it is judged. RecoverError if it ended, and its guest is not
+        why."""
         outcome.checks = checks = await self._launcher.checks(instance_id)
         try:
             # AWS gives the last 64 KiB each time, and now and then nothing.
@@ -201,7 +208,11 @@ class Ec2Drill:
             outcome.passed, outcome.reason = True, f"{rules.expect or LOGIN!r} came on the serial port"
         elif rules.expect is None and checks.passed:
             outcome.passed, outcome.reason = True, "both of AWS's status checks pass: it answers on its network card"
-        elif checks.state not in _ALIVE:
+        elif checks.state not in _ALIVE and (instance := await self._launcher.get(instance_id)) is not None:
+            if instance.reason != BY_GUEST:  # AWS could not start it or took it away, or somebody ended it
+                found = dead("instance", instance_id, checks.state, instance.reason)
+                hint = "mend that, if there is anything to mend, and drill again"
+                raise RecoverError(f"{found.what}; nothing was judged", where=instance_id, hint=hint, retryable=True)
             outcome.reason = f"the instance is {checks.state}: it ended by itself"
 
     async def _ended(self, trial: Trial, vm: str) -> RecoverError | None:
@@ -231,6 +242,16 @@ class Ec2Drill:
             boot_seconds=verdict.boot_seconds, seconds=verdict.seconds, point=verdict.point["label"],
             instance=verdict.machine["instance"], evidence=str(folder),
         )  # fmt: skip
+
+
+async def _surely(work: Awaitable[T]) -> T:
+    """Its result. A first cancel is raised once it is done, a second one cancels it."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def _judged_by(rules: Rules) -> str:

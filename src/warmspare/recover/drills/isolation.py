@@ -24,7 +24,13 @@ async def ways_out(ec2: Ec2, network: Network) -> list[str]:
     A subnet or a security group that does not exist has no way out: that it is missing, others say.
     """
     out = []
-    for table in await _route_tables(ec2, network.subnet):
+    tables = await _route_tables(ec2, network.subnet)
+    if tables == []:  # there always is one; that of another account's VPC may be hidden
+        out.append(
+            f"AWS shows no route table of subnet {network.subnet}, so nobody can tell where it leads; take a subnet of "
+            "a VPC of this account"
+        )
+    for table in tables or []:
         for route in table.get("Routes", []):
             if route.get("GatewayId") != "local":
                 to = next((route[key] for key in _DESTINATIONS if key in route), "somewhere")
@@ -44,8 +50,8 @@ async def ways_out(ec2: Ec2, network: Network) -> list[str]:
     return out
 
 
-async def _route_tables(ec2: Ec2, subnet: str) -> list[dict[str, Any]]:
-    """The route table of the subnet: its own, else its VPC's main one; none if there is no such subnet."""
+async def _route_tables(ec2: Ec2, subnet: str) -> list[dict[str, Any]] | None:
+    """The route table of the subnet: its own, else its VPC's main one; None if there is no such subnet."""
     own = await ec2.ask("describe_route_tables", about=subnet, Filters=[_filter("association.subnet-id", subnet)])
     if own.get("RouteTables"):
         return list(own["RouteTables"])
@@ -54,7 +60,7 @@ async def _route_tables(ec2: Ec2, subnet: str) -> list[dict[str, Any]]:
         filters = [_filter("vpc-id", each["VpcId"]), _filter("association.main", "true")]
         main = await ec2.ask("describe_route_tables", about=each["VpcId"], Filters=filters)
         return list(main.get("RouteTables", []))
-    return []
+    return None
 
 
 def _filter(name: str, value: str) -> dict[str, Any]:

@@ -73,11 +73,16 @@ async def remove(ec2: Ec2, found: Remains) -> None:
     )
 
 
-async def _all(*work: Awaitable[None]) -> None:
+async def _all(*work: Awaitable[object]) -> None:
     """Each to its end; then the first failure."""
     for result in await asyncio.gather(*work, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
+
+
+def _may_be_made(error: AwsError) -> bool:
+    """Whether a request that failed may have been carried out: a refusal is of its last try only."""
+    return error.tries > 1 or not error.refused
 
 
 class Trial:
@@ -94,7 +99,7 @@ class Trial:
             UNTIL: until.isoformat(timespec="seconds"),
         }  # fmt: skip
         self._image = ImageSpec(machine, chosen.point.id.label, self._tags, salt=self.run)
-        self._asked_image = self._asked_instance = False
+        self._asked_image = self._asked_instance = self._image_shown = False
         self.image_id = ""
         self.instance: Instance | None = None
 
@@ -104,9 +109,10 @@ class Trial:
         try:
             self.image_id = await self._images.register(self._image)
         except AwsError as error:
-            self._asked_image = not error.refused
+            self._asked_image = _may_be_made(error)
             raise
         await self._images.available(self.image_id)
+        self._image_shown = True
         about = f"the drill of VM {self._machine.vm_name}"
         devices = tuple(disk.device for disk in self._machine.disks)
         spec = InstanceSpec(
@@ -117,7 +123,7 @@ class Trial:
         try:
             self.instance = await self._launcher.start_first(spec, types, trying)
         except AwsError as error:
-            self._asked_instance = not error.refused
+            self._asked_instance = _may_be_made(error)
             raise
         return self.instance
 
@@ -133,7 +139,7 @@ class Trial:
         if instance is None:  # the request failed, was cut off, or its answer was lost
             instance = await self._seen(lambda: self._launcher.find(self.run, self._machine.vm_name))
         if instance is not None:
-            await self._launcher.terminate(instance.id)
+            await self._known(self._launcher.terminate, instance.id)
 
     async def _end_image(self) -> None:
         if not self._asked_image:
@@ -142,8 +148,18 @@ class Trial:
         if not image_id:
             found = await self._seen(lambda: self._images.find(self._image.name))
             image_id = found.id if found else ""
-        if image_id:
+        if image_id and not self._image_shown:
+            await self._known(self._images.remove, image_id)
+        elif image_id:
             await self._images.remove(image_id)
+
+    async def _known(self, end: Callable[[str], Awaitable[bool]], identity: str) -> None:
+        """End something once AWS knows it: it may have been made a moment ago."""
+
+        async def look() -> bool | None:
+            return await end(identity) or None
+
+        await self._ec2.until(look, most_s=UNSEEN_S, what="AWS does not know what it made", where=identity)
 
     async def _seen(self, look: Callable[[], Awaitable[T | None]]) -> T | None:
         """What it finds once AWS shows it; None if AWS never does: then it was not made."""

@@ -138,13 +138,16 @@ class Images:
 
         return await self._ec2.until(look, most_s=AVAILABLE_S, what="the image did not get ready", where=image_id)
 
-    async def remove(self, image_id: str) -> None:
-        """Deregister it; fine if it is gone. Its snapshots stay. AwsError."""
+    async def remove(self, image_id: str) -> bool:
+        """Deregister it; its snapshots stay. False if AWS does not know it: it is gone for long, or was made a moment
+        ago. AwsError."""
         try:
             await self._ec2.ask("deregister_image", about=image_id, ImageId=image_id)
         except AwsError as error:
             if error.code not in ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"):
                 raise explained(error) from error
+            return error.code == "InvalidAMIID.Unavailable"
+        return True
 
 
 def _parse(item: dict[str, Any]) -> Image:

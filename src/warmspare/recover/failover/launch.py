@@ -222,8 +222,16 @@ class Launcher:
             raise RecoverError(what, where=instance_id, hint=hint, retryable=True) from None
 
     async def console_output(self, instance_id: str) -> str:
-        """What the guest wrote to its serial port so far, the last 64 KiB; "" for nothing. AwsError."""
-        answer = await self._ec2.ask("get_console_output", about=instance_id, InstanceId=instance_id, Latest=True)
+        """What the guest wrote to its serial port so far, the last 64 KiB; "" for nothing. AwsError.
+
+        Types that are not on Nitro have no latest output: of them AWS gives what it kept, minutes old.
+        """
+        try:
+            answer = await self._ec2.ask("get_console_output", about=instance_id, InstanceId=instance_id, Latest=True)
+        except AwsError as error:
+            if error.code != "UnsupportedOperation":
+                raise
+            answer = await self._ec2.ask("get_console_output", about=instance_id, InstanceId=instance_id)
         return str(answer.get("Output") or "")
 
     async def screenshot(self, instance_id: str) -> bytes:
@@ -234,13 +242,14 @@ class Launcher:
         except (KeyError, ValueError):
             raise RecoverError("AWS gave no screenshot", where=instance_id, hint="try again", retryable=True) from None
 
-    async def terminate(self, instance_id: str) -> None:
-        """End it for good and wait until it is; fine if it is gone. AwsError, RecoverError."""
+    async def terminate(self, instance_id: str) -> bool:
+        """End it for good and wait until it is; False if AWS does not know it: it is gone, or was made a moment ago.
+        AwsError, RecoverError."""
         try:
             await self._ec2.ask("terminate_instances", about=instance_id, InstanceIds=[instance_id])
         except AwsError as error:
             if error.code == "InvalidInstanceID.NotFound":
-                return
+                return False
             raise
 
         async def look() -> bool | None:
@@ -249,7 +258,7 @@ class Launcher:
             return True if instance is not None and instance.state == "terminated" else None
 
         what = "the instance does not end"
-        await self._ec2.until(look, most_s=TERMINATED_S, what=what, where=instance_id)
+        return await self._ec2.until(look, most_s=TERMINATED_S, what=what, where=instance_id)
 
 
 def _parse(item: dict[str, Any]) -> Instance:
