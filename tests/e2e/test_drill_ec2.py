@@ -95,6 +95,13 @@ def drill(world: World, place: Place, *more: object, code: int = 0) -> Outcome:
     return outcome
 
 
+def clean(world: World) -> str:
+    """End what one drill left; what that was."""
+    outcome = command("drill", "--ec2", "--clean", "--vm", "app", "--repo", world.repo)
+    assert outcome.code == 0 and outcome.last("drill.clean")["ended"] == 1, outcome
+    return str(outcome.last("drill.cleaned")["what"])
+
+
 def verdict(world: World) -> dict[str, Any]:
     out: dict[str, Any] = json.loads((world.home / "evidence" / "verdict.json").read_text())
     return out
@@ -439,8 +446,7 @@ def test_one_that_can_not_be_ended_is_named(world: World, place: Place) -> None:
     assert said["passed"] and any(instance in note for note in said["notes"])
     assert not world.front.images  # the rest was ended all the same
     world.front.refuse = lambda request: None
-    cleaned = command("drill", "--ec2", "--clean", "--vm", "app", "--repo", world.repo)
-    assert cleaned.code == 0 and instance in cleaned.last("drill.cleaned")["what"]
+    assert instance in clean(world)
     demand_nothing_left(world)
     again = command("drill", "--ec2", "--clean", "--vm", "app", "--repo", world.repo)
     assert again.code == 0 and again.last("drill.clean")["ended"] == 0
@@ -587,10 +593,10 @@ def test_interrupted_while_it_ends_what_it_made(world: World, place: Place, sign
     out = process.communicate(timeout=60)[0]
     assert process.returncode == 130, out
     assert not (world.home / "evidence" / "verdict.json").exists()
-    if signals == 1:
-        demand_nothing_left(world)
-    else:
+    if signals == 2:
         assert set(states(world).values()) == {"running"}
+        clean(world)
+    demand_nothing_left(world)
 
 
 def test_killed_for_real_and_cleaned(world: World, place: Place) -> None:
@@ -600,8 +606,7 @@ def test_killed_for_real_and_cleaned(world: World, place: Place) -> None:
     process.kill()
     process.communicate(timeout=60)
     assert set(states(world).values()) == {"running"} and world.front.images
-    cleaned = command("drill", "--ec2", "--clean", "--vm", "app", "--repo", world.repo)
-    assert cleaned.code == 0 and cleaned.last("drill.clean")["ended"] == 1
+    clean(world)
     demand_nothing_left(world)
 
 
