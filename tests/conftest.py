@@ -23,6 +23,14 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What commands leave on a host for the next one is this session's own, and not the machine's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _read_aws_models_once() -> Iterator[None]:
     """The AWS client parses megabytes of JSON for each client; a test makes several."""
     with pytest.MonkeyPatch.context() as patch:
