@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import os
 import shutil
+import signal
 import struct
 import subprocess
 import zlib
@@ -114,7 +116,7 @@ async def browser(home: Path) -> AsyncIterator[Page]:
             "--hide-scrollbars", "--window-size=1280,1600", "--force-color-profile=srgb", "--remote-debugging-port=0",
             f"--user-data-dir={profile}", "about:blank",
         ],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
         port = await _port(profile / "DevToolsActivePort", child)
@@ -130,7 +132,7 @@ async def browser(home: Path) -> AsyncIterator[Page]:
                     listener.cancel()
                     await asyncio.gather(listener, return_exceptions=True)
     finally:
-        child.terminate()
+        os.killpg(child.pid, signal.SIGKILL)  # Debian's command may be a script, which does not pass on a signal
         child.wait(timeout=30)
 
 
