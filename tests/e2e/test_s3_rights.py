@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import subprocess
@@ -24,16 +23,11 @@ from s3rights import Asked, asked_of, lacking, policy, unused
 from servers import S3Place, S3Server
 
 VICTIM = Path(__file__).parents[1] / "fault" / "victim.py"
-_numbers = itertools.count(1)
 
 
 @pytest.fixture
-def place(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Place:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in moto.environment.items():
-        monkeypatch.setenv(name, value)
-    return S3Place(moto, "tests", f"rights-{os.getpid()}/{next(_numbers)}")
+def place(moto_place: S3Place) -> S3Place:
+    return moto_place
 
 
 @pytest.fixture

@@ -36,37 +36,25 @@ class Asked:
 async def drill_ec2(asked: Asked, rules: Rules, events: Events) -> int:
     """Run it to its exit code."""
     from warmspare.cli.planfile import load_plan
-    from warmspare.cli.run import retrying
-    from warmspare.recover.aws.client import Aws, AwsSettings
-    from warmspare.recover.aws.ec2 import Ec2
+    from warmspare.cli.recovery import recovering
     from warmspare.recover.drills import evidence as folders
     from warmspare.recover.drills import hardware
     from warmspare.recover.drills.drill import demand
     from warmspare.recover.drills.ec2drill import Ec2Drill
-    from warmspare.repository.chain import open_repository
-    from warmspare.store.opening import open_store
 
     whole = load_plan(asked.plan) if asked.plan else None
     vm = _of_plan(whole, asked.vm)
     firmware = hardware.firmware_of({}, asked.firmware) or vm.firmware
     network = None if asked.clean else _network(asked, whole)
-    uri = asked.repo or (whole.repository if whole else None)
-    if uri is None:
-        raise ConfigError("the repository is not named", hint="give --repo URI, or set repository in the plan")
-    url = options.check_endpoint(asked.endpoint_url or (whole.endpoint_url if whole else None))
-    store = open_store(uri, endpoint_url=url, on_retry=retrying(events))
-    settings = AwsSettings(asked.region or (whole.region if whole else None), whole.profile if whole else None)
-    try:
-        async with Aws(settings, on_retry=retrying(events)) as aws:
-            run = Ec2Drill(await open_repository(store, create=False), Ec2(aws), events)
-            if network is None:
-                events.emit("drill.clean", vm=asked.vm, ended=len(await run.clean(vm.vm)))
-                return 0
-            folder = folders.make_folder(options.state_root() / "drills", vm.vm, asked.evidence)
-            vm = dataclasses.replace(vm, firmware=firmware)
-            demand(await run.run(vm, network, asked.at, rules, folder), folder)
-    finally:
-        await store.close()
+    where = recovering(whole, events, repo=asked.repo, region=asked.region, endpoint_url=asked.endpoint_url)
+    async with where as (repository, ec2):
+        run = Ec2Drill(repository, ec2, events)
+        if network is None:
+            events.emit("drill.clean", vm=asked.vm, ended=len(await run.clean(vm.vm)))
+            return 0
+        folder = folders.make_folder(options.state_root() / "drills", vm.vm, asked.evidence)
+        vm = dataclasses.replace(vm, firmware=firmware)
+        demand(await run.run(vm, network, asked.at, rules, folder), folder)
     return 0
 
 

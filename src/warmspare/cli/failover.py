@@ -47,40 +47,29 @@ def failover(
     debug: options.Debug = False,
 ) -> int:
     """Start VMs in EC2 from what is staged. Run it again if it was interrupted: it goes on."""
-    from warmspare.cli.run import execute, retrying
+    from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.recover.aws.client import Aws, AwsSettings
-        from warmspare.recover.aws.ec2 import Ec2
+        from warmspare.cli.recovery import recovering
         from warmspare.recover.failover.failover import Failover
-        from warmspare.repository.chain import open_repository
-        from warmspare.store.opening import open_store
 
         began = time.monotonic()
         whole = _load(plan, dry_run)
         plans = _chosen(whole, vm or [], all_vms, via)
         if at is not None and len(plans) != 1:
             raise ConfigError("--at names a restore point of one VM", hint="give --vm NAME once")
-        uri = repo or (whole.repository if whole else None)
-        if uri is None:
-            raise ConfigError("the repository is not named", hint="give --repo URI, or set repository in the plan")
-        url = endpoint_url or (whole.endpoint_url if whole else None)
-        store = open_store(uri, endpoint_url=options.check_endpoint(url), on_retry=retrying(events))
-        settings = AwsSettings(region or (whole.region if whole else None), whole.profile if whole else None)
-        try:
-            async with Aws(settings, on_retry=retrying(events)) as aws:
-                run = Failover(await open_repository(store, create=False), Ec2(aws), plans, events)
-                prepared = await run.prepare(at)
-                if dry_run:
-                    run.show(prepared)
-                    missing = sum(len(one.missing) for one in prepared)
-                    events.emit("failover.planned", vms=len(prepared), missing=missing)
-                    if missing:
-                        raise ConfigError(f"{missing} things are missing for this failover", hint="see above")
-                    return 0
-                recovered = await run.run(prepared)
-        finally:
-            await store.close()
+        where = recovering(whole, events, repo=repo, region=region, endpoint_url=endpoint_url)
+        async with where as (repository, ec2):
+            run = Failover(repository, ec2, plans, events)
+            prepared = await run.prepare(at)
+            if dry_run:
+                run.show(prepared)
+                missing = sum(len(one.missing) for one in prepared)
+                events.emit("failover.planned", vms=len(prepared), missing=missing)
+                if missing:
+                    raise ConfigError(f"{missing} things are missing for this failover", hint="see above")
+                return 0
+            recovered = await run.run(prepared)
         events.emit("failover.done", vms=len(recovered), seconds=round(time.monotonic() - began, 3))
         return 0
 

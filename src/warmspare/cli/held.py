@@ -70,7 +70,7 @@ async def _with_point(choice: Choice, events: Events, work: Callable[[Held, Orig
         of = of_point(point.record.record)
         result = await work(point, of)
         events.emit(
-            "point.read", vm=of.vm, point=point.point.label, bytes_fetched=point.fetched.count,
+            "point.read", vm=of.vm, point=point.point.label, bytes_fetched=point.fetched.read_bytes,
             blocks_verified=sum(disk.blocks.verified for disk in point.disks),
             capacity_bytes=sum(disk.capacity_bytes for disk in point.disks),
         )  # fmt: skip

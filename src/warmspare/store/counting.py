@@ -1,4 +1,4 @@
-"""A store that counts every byte put into it; otherwise the store it wraps."""
+"""A store that counts every byte put into it and read from it; otherwise the store it wraps."""
 
 from __future__ import annotations
 
@@ -20,17 +20,28 @@ class _CountingUpload(PassingUpload):
 
 
 class CountingStore(PassingStore):
-    """sent_bytes: payload bytes handed to the store so far; objects, parts and leases alike."""
+    """sent_bytes: payload bytes handed to the store so far; objects, parts and leases alike. read_bytes: of objects,
+    that it gave."""
 
     def __init__(self, store: Store, on_bytes: Callable[[int], None] | None = None) -> None:
         super().__init__(store)
         self._on_bytes = on_bytes
-        self.sent_bytes = 0
+        self.sent_bytes = self.read_bytes = 0
 
     def _count(self, size: int) -> None:
         self.sent_bytes += size
         if self._on_bytes:
             self._on_bytes(size)
+
+    async def get(self, key: str, *, max_bytes: int = 64 << 20) -> bytes:
+        data = await super().get(key, max_bytes=max_bytes)
+        self.read_bytes += len(data)
+        return data
+
+    async def get_range(self, key: str, offset: int, length: int) -> bytes:
+        data = await super().get_range(key, offset, length)
+        self.read_bytes += len(data)
+        return data
 
     async def put(self, key: str, data: bytes) -> ObjectInfo:
         self._count(len(data))

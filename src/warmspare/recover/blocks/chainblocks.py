@@ -201,4 +201,3 @@ def _take(held: frame.Frame, part: _Part, rows: Rows, window: Window, where: str
     if len(payload) % PAGE_BYTES:  # the disk's short last page; what a disk grew by after it is zeros
         payload = payload + bytes(-len(payload) % PAGE_BYTES)
     window.pages[target[wanted]] = np.frombuffer(payload, dtype=np.uint8).reshape(-1, PAGE_BYTES)[source[wanted]]
-

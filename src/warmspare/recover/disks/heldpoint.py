@@ -25,7 +25,7 @@ from warmspare.repository.chain import Point, PointId, Repository, open_reposito
 from warmspare.state.files import local_io
 from warmspare.state.table import HashTable
 from warmspare.store.base import Store
-from warmspare.store.passing import PassingStore
+from warmspare.store.counting import CountingStore
 from warmspare.store.threads import Threads, in_thread
 
 WHAT = "the state directory"
@@ -65,31 +65,13 @@ class HeldPoint:
     repository: str
     uri: str
     disks: tuple[PointDisk, ...]
-    fetched: FetchedBytes
+    fetched: CountingStore
 
     replica: Path | None = None
 
     @property
     def point(self) -> PointId:
         return self.record.id
-
-
-class FetchedBytes(PassingStore):
-    """A store that counts what is read from it. count: bytes of objects so far."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self.count = 0
-
-    async def get(self, key: str, *, max_bytes: int = 64 << 20) -> bytes:
-        data = await super().get(key, max_bytes=max_bytes)
-        self.count += len(data)
-        return data
-
-    async def get_range(self, key: str, offset: int, length: int) -> bytes:
-        data = await super().get_range(key, offset, length)
-        self.count += len(data)
-        return data
 
 
 async def with_point(
@@ -101,7 +83,7 @@ async def with_point(
     as soon as something that is read can't be proved, StoreError if it can't be had; the work is ended then, whatever
     it has come to. ConfigError: there is no such point, or this machine can't show it as files.
     """
-    counted = FetchedBytes(store)
+    counted = CountingStore(store)
     repository = await open_repository(counted, create=False)
     vm_id = await repository.vm_called(vm)
     point = await repository.load(vm_id, await repository.resolve(vm_id, at or "latest"))

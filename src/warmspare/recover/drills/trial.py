@@ -93,9 +93,7 @@ class Trial:
         self._machine, self.run = machine, secrets.token_hex(16)
         until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=timeout_s + BESIDE_S)
         self._tags = {
-            **tags, "Name": f"drill of {machine.vm_name}"[:255], "warmspare:repository": chosen.staged.repository,
-            "warmspare:vm": chosen.staged.vm, "warmspare:point": str(chosen.point.id.sequence),
-            "warmspare:point-sha256": chosen.point.id.sha256, RUN: self.run,
+            **tags, **chosen.tags, "Name": f"drill of {machine.vm_name}"[:255], RUN: self.run,
             UNTIL: until.isoformat(timespec="seconds"),
         }  # fmt: skip
         self._image = ImageSpec(machine, chosen.point.id.label, self._tags, salt=self.run)

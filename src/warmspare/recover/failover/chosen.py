@@ -23,6 +23,14 @@ class Chosen:
     newer: list[int]
 
     @property
+    def tags(self) -> dict[str, str]:
+        """What everything that is made of it carries."""
+        return {
+            "warmspare:repository": self.staged.repository, "warmspare:vm": self.staged.vm,
+            "warmspare:point": str(self.point.id.sequence), "warmspare:point-sha256": self.point.id.sha256,
+        }  # fmt: skip
+
+    @property
     def age_s(self) -> float:
         """How long ago the restore point was made."""
         made = datetime.datetime.fromisoformat(self.staged.created)

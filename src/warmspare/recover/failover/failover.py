@@ -128,11 +128,7 @@ class Failover:
                 where=found.id,
                 hint="clear it with `warmspare failback-done` and fail over anew",
             )
-        tags = {
-            **plan.tags, "Name": plan.tags.get("Name", built.vm_name), "warmspare:repository": staged.repository,
-            "warmspare:vm": staged.vm, "warmspare:point": str(point.id.sequence),
-            "warmspare:point-sha256": point.id.sha256,
-        }  # fmt: skip
+        tags = {"Name": built.vm_name, **plan.tags, **chosen.tags}
         lacking = (*built.missing, *missing)
         return Prepared(plan, built, point, journal, tuple(types), lacking, tags, found)
 
