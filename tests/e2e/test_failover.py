@@ -276,6 +276,17 @@ def test_a_dry_run_changes_nothing_and_says_what_it_would_do_and_what_is_missing
     assert {path: path.read_bytes() for path in world.repo.rglob("*") if path.is_file()} == files
 
 
+def test_the_region_of_the_environment_is_that_of_every_command(lost: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS_REGION is what our own words name; the client by itself only looks at the other one."""
+    plan = three(lost)
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.delenv("AWS_REGION")
+    refused = lost.failover("--plan", plan, "--all", "--dry-run", code=8)
+    assert "AWS_REGION" in refused.stderr
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    assert lost.failover("--plan", plan, "--all", "--dry-run").last("failover.planned")["vms"] == 3
+
+
 class Cut(BaseException):
     """The process ends here: nothing catches it, as nothing catches SIGKILL."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -75,8 +74,7 @@ def stage(
         settings = _settings(replica, replica_state, keep, keep_days, puts, encrypt, kms_key, tag or [])
         store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
         try:
-            # The AWS client itself only looks at AWS_DEFAULT_REGION; every other of Amazon's looks at AWS_REGION.
-            account = AwsSettings(region or os.environ.get("AWS_REGION") or None, profile, connections=PUTS_UNDER_WAY)
+            account = AwsSettings(region, profile, connections=PUTS_UNDER_WAY)
             async with Aws(account, on_retry=retrying(events)) as aws:
                 home = (state or options.state_root()) / "stage"
                 run = Stage(store, vm, events, aws, state=home, settings=settings, meter=meter)

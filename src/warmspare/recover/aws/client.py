@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -167,7 +168,9 @@ class Aws:
         )  # fmt: skip
         try:
             session = AioSession(profile=settings.profile)
-            made = session.create_client(service, config=config, region_name=settings.region)
+            # The client itself only looks at AWS_DEFAULT_REGION; every other of Amazon's looks at AWS_REGION.
+            region = settings.region or os.environ.get("AWS_REGION") or None
+            made = session.create_client(service, config=config, region_name=region)
             return await self._open.enter_async_context(made)
         except ValueError as error:
             hint = "check AWS_REGION, AWS_ENDPOINT_URL and the like"
