@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fakesite import Site
 from fakevm import FakeVm
-from rig import KIB, Outcome, command, same
+from rig import KIB, Outcome, command, made, same
 from standin import Standin
 from warmspare.format import point
 from warmspare.store import layout
@@ -73,6 +73,7 @@ class SiteRig:
 
     def sync(self, *names: str, code: int = 0, more: tuple[object, ...] = ()) -> Outcome:
         """Of these VMs, or --all."""
+        made(self.repo)
         chosen = [word for name in names for word in ("--vm", name)] or ["--all"]
         outcome = command("sync", "--config", self.config, *chosen, *more)
         assert outcome.code == code, outcome
