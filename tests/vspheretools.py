@@ -78,7 +78,7 @@ class Rig:
         """Of a VM, for one run."""
         (info,) = await read(self.session, [vm.moref])
         vddk = Vddk(vddk_install.find(self.standin.home), READING, "nbdssl:nbd")
-        options = {"repository": REPOSITORY, "run": f"run-{next(self.runs)}", "timing": TIMING, "skew_s": 0.0} | options
+        options = {"repository": REPOSITORY, "run": f"run-{next(self.runs)}", "timing": TIMING} | options
         return VsphereMachine(self.session, info, policy or Policy(), vddk, self.record.events, **options)
 
     async def sync(
