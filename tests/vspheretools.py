@@ -153,7 +153,7 @@ class Synced:
     def last(self, *, interrupted: bool = False) -> LastPoint:
         """What the next run is told of it."""
         disks = {one.source.name: LastDisk(one.source.capacity_bytes, one.change_id) for one in self.opened.disks}
-        return LastPoint("2024-01-01T00:00:00Z", disks, interrupted, json.loads(json.dumps(self.opened.hardware)))
+        return LastPoint(disks, interrupted, json.loads(json.dumps(self.opened.hardware)))
 
 
 @contextlib.asynccontextmanager

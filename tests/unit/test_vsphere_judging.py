@@ -28,7 +28,7 @@ DISK = Disk(
     2000, "Hard disk 1", "pvscsi", 0, 0, CAPACITY, "6000C29a", "[ds1] a/a-000001.vmdk", "[ds1] a/a.vmdk", 2,
     "persistent", True, "", "sharingNone", "noSharing", "52 de/3",
 )  # fmt: skip
-LAST = LastPoint("2024-05-01T13:00:00Z", {DISK.uuid: LastDisk(CAPACITY, "52 de/2")}, False)
+LAST = LastPoint({DISK.uuid: LastDisk(CAPACITY, "52 de/2")}, False)
 
 
 SEEN = Seen(100, "2024-05-01T11:59:00.000+00:00", "UserLoginSessionEvent")

@@ -268,7 +268,7 @@ async def test_reverted(tmp_path: Path) -> None:
         tree = last.hardware["snapshots"]
         assert tree["current"] == newer and [node["id"] for node in tree["nodes"]] == [older, newer]
         elsewhere = last.hardware | {"snapshots": tree | {"current": older}}
-        moved = LastPoint(last.created, last.disks, False, elsewhere)
+        moved = LastPoint(last.disks, False, elsewhere)
         await compared_in_full(rig, vm, moved, "the VM runs on another snapshot")
 
 
@@ -283,7 +283,7 @@ async def test_a_history_that_is_too_short(tmp_path: Path) -> None:
         rig.site.clear_rules()
         last = synced.last()
         await compared_in_full(
-            rig, vm, LastPoint(last.created, last.disks, False, {}), "does not say when its snapshot was taken"
+            rig, vm, LastPoint(last.disks, False, {}), "does not say when its snapshot was taken"
         )
 
 
