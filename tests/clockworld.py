@@ -164,7 +164,7 @@ class Schedule:
     # clocks
 
     def _jump(self, ahead_s: float) -> float:
-        return self.rng.uniform(-DAY_S, DAY_S) if self.rng.random() < 0.2 else ahead_s
+        return self.rng.uniform(-DAY_S, DAY_S) if self.rng.random() < 0.3 else ahead_s
 
     def _clocks(self) -> None:
         self.hosts = [self._jump(ahead_s) for ahead_s in self.hosts]

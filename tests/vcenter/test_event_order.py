@@ -13,7 +13,8 @@ import pytest
 from fakevm import FakeVm
 from rig import MIB
 from vspheretools import Rig, Synced, rig_at
-from warmspare.vsphere import history
+from warmspare.vsphere import history, suspicion
+from warmspare.vsphere.session import VsphereSession
 
 FULL = 2 * MIB
 KILLED = "esx.problem.vm.kill.unexpected.noSwapResponse"
@@ -143,6 +144,26 @@ async def test_vcenters_clock(tmp_path: Path) -> None:
         synced = await believed(rig, vm, synced)
         rig.site.clock_ahead(-30)
         synced = await doubted(rig, vm, synced, "vCenter's clock was put back")
+        await believed(rig, vm, synced)
+
+
+@pytest.mark.parametrize("ahead_s", [-DAY_S, DAY_S])
+async def test_vcenters_clock_steps_while_the_snapshot_is_taken(tmp_path: Path, ahead_s: float) -> None:
+    """Between the time that is noted and the snapshot: what happens then is new all the same."""
+    async with rig_at(tmp_path) as rig:
+        vm, synced = await points(rig)
+        look = suspicion.look
+
+        async def looked(session: VsphereSession) -> suspicion.Before:
+            before = await look(session)
+            rig.site.clock_ahead(ahead_s)
+            return before
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(suspicion, "look", looked)
+            synced = await believed(rig, vm, synced)
+        rig.site.event(KILLED, vm, ago_s=-ahead_s)
+        synced = await doubted(rig, vm, synced, "put back" if ahead_s < 0 else "killed by its host")
         await believed(rig, vm, synced)
 
 
