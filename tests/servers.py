@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _GRPC_OFFSET = 10_000
-_START_S = 60.0
+_START_S = 180.0  # beside busy loops it takes its time
+_reserved: list[contextlib.ExitStack] = []  # ports, for as long as this process lives
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,26 @@ class S3Place:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that is free and whose gRPC sibling (port + 10000) is free."""
+    """A port of 127.0.0.1 that is free and whose gRPC sibling (port + 10000) is free, and that stays so until it is
+    used: no other process of tests on this machine gets either while this one lives, and the kernel gives them to no
+    connection that goes out."""
     for _ in range(1000):
-        port = random.randrange(20_000, 50_000)
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        port = random.randrange(10_000, _outgoing() - _GRPC_OFFSET)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as undo, contextlib.ExitStack() as stack:
             for number in (port, port + _GRPC_OFFSET):
+                undo.enter_context(socket.socket(socket.AF_UNIX)).bind(f"\0warmspare tests: port {number}")
                 sock = stack.enter_context(socket.socket())
                 sock.bind(("127.0.0.1", number))
+            _reserved.append(undo.pop_all())
             return port
     raise RuntimeError("no free ports")
+
+
+def _outgoing() -> int:
+    """The first port that the kernel gives to connections that go out."""
+    with contextlib.suppress(OSError, ValueError):
+        return max(21_000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]))
+    return 32_768
 
 
 def weed_command() -> str:
@@ -89,8 +101,7 @@ class Seaweed:
     """
 
     def __init__(self, directory: Path, *, host: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
-        ports = {free_port() for _ in range(20)}
-        self._ports = dict(zip(("master", "volume", "filer", "s3"), sorted(ports), strict=False))
+        self._ports = {role: free_port() for role in ("master", "volume", "filer", "s3")}
         self.server = S3Server.at(
             f"http://{host}:{self._ports['s3']}",
             "test-access",
