@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import random
 import shutil
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -149,7 +151,7 @@ class Seaweed:
     def wait_ready(self) -> None:
         """Return once it says that it is ready."""
         assert self._process is not None
-        _wait_ready(self._process, f"{self.server.endpoint_url}/healthz", self._log)
+        wait_ready(self._process, f"{self.server.endpoint_url}/healthz", self._log)
 
     def kill(self) -> None:
         """SIGKILL. (Asked to end, it takes 10 s.)"""
@@ -186,16 +188,23 @@ def make_bucket(server: S3Server, bucket: str) -> None:
     client.close()
 
 
-def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def wait_ready(process: subprocess.Popen[bytes], url: str, log: Path, *, refusals: bool = False) -> None:
+    """Return once the server answers with 200, or with any status if refusals will do."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
-            if answer.status == 200:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except urllib.error.HTTPError:
+            if refusals:
                 return
+        except (OSError, http.client.HTTPException):
+            pass
         time.sleep(0.1)
-    raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-3000:]}")
+    raise RuntimeError(f"{process.args} did not start:\n{log.read_text(errors='replace')[-3000:]}")
 
 
 @contextlib.contextmanager
