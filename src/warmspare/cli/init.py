@@ -26,6 +26,7 @@ def init(
     endpoint_url: options.Endpoint = None,
     profile: Annotated[str | None, typer.Option("--profile", metavar="NAME", help="The AWS profile.")] = None,
     region: options.Region = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -33,27 +34,25 @@ def init(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
+        from warmspare.cli.opened import open_configured
         from warmspare.config.load import load
         from warmspare.store.opening import open_store
 
         if config is None and places:
-            url = options.check_endpoint(endpoint_url)
+            url, site = options.check_endpoint(endpoint_url), options.site(s3)
             for uri in places:
                 told = retrying(events)
-                store = open_store(uri, endpoint_url=url, profile=profile, region=region, on_retry=told)
+                store = open_store(uri, endpoint_url=url, profile=profile, region=region, site=site, on_retry=told)
                 await _make(store, events)
             return 0
-        if endpoint_url or profile or region:
+        if endpoint_url or profile or region or s3:
             raise ConfigError(
-                "--endpoint-url, --profile and --region go with a URI, and none was given",
+                "--endpoint-url, --profile, --region and --s3 go with a URI, and none was given",
                 hint="the configuration has them for its repositories; see `warmspare config example`",
             )
         settings = load(options.config_path(config))
         for one in [settings.repository(name) for name in places] if places else settings.repositories:
-            store = open_store(
-                one.uri, endpoint_url=one.endpoint_url, profile=one.profile, region=one.region,
-                on_retry=retrying(events),
-            )  # fmt: skip
+            store = open_configured(one, retrying(events))
             await _make(store, events)
         return 0
 
