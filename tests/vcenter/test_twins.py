@@ -218,6 +218,16 @@ def test_one_machine_that_two_entries_mean_is_none(world: World) -> None:
     assert len(world.points(prod)) == 1
 
 
+def test_an_instance_uuid_that_two_have_finds_neither(world: World) -> None:
+    prod = world.add("a", "prod")
+    world.add("a", "copy", prod)
+    del world.vms["prod"], world.vms["copy"]
+    config = world.config("a")
+    config.write_text(config.read_text() + f'[vm.db]\nvcenter = "a"\ninstance_uuid = "{prod.spec["instance_uuid"]}"\n')
+    both_named(command("sync", "--config", config, "--vm", "db"), "prod", "copy")
+    assert not prod.taken
+
+
 def test_two_configurations_that_do_not_know_each_other(world: World) -> None:
     """The first jump may be a new vCenter, and is told; back again it is a jump between two that live."""
     prod = world.add("a", "prod")
