@@ -102,14 +102,12 @@ def _wrong(name: str, error: WarmspareError) -> Check:
 
 async def _repository(repository: Repository) -> Check:
     """Whether it can be read, and is one."""
+    from warmspare.cli.opened import open_configured
     from warmspare.repository.chain import NoRepositoryError, open_repository
     from warmspare.source.vddk_doctor import Check
-    from warmspare.store.opening import open_store
 
     try:
-        store = open_store(
-            repository.uri, endpoint_url=repository.endpoint_url, profile=repository.profile, region=repository.region
-        )
+        store = open_configured(repository)
         try:
             found = await open_repository(store, create=False)
             vms = [name for name in await found.vms() if name]

@@ -67,6 +67,7 @@ def sync(
         ),
     ] = None,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -85,8 +86,8 @@ plan.__doc__ = "Say what a sync with the same arguments would send, and how long
 def _execute(
     *, disks: list[str] | None, vm: list[str] | None, all_vms: bool, repo: str | None, config: Path | None,
     extents: list[Path] | None, state: Path | None, level: str, vddk: Path | None, limit: str | None,
-    spool: Path | None, spool_size: str | None, audit_period: str | None, endpoint_url: str | None, json: bool,
-    debug: bool, only_plan: bool,
+    spool: Path | None, spool_size: str | None, audit_period: str | None, endpoint_url: str | None,
+    s3: list[str] | None, json: bool, debug: bool, only_plan: bool,
 ) -> int:  # fmt: skip
     from warmspare.cli.run import execute, retrying
 
@@ -95,9 +96,9 @@ def _execute(
 
         number, bytes_s = parse_level(level or "auto"), parse_limit(limit)
         if not disks:
-            if repo or extents or vddk or endpoint_url or spool or spool_size or audit_period:
+            if repo or extents or vddk or endpoint_url or s3 or spool or spool_size or audit_period:
                 raise ConfigError(
-                    "--repo, --extents, --vddk, --spool, --spool-size, --audit-period and --endpoint-url go with "
+                    "--repo, --extents, --vddk, --spool, --spool-size, --audit-period, --endpoint-url and --s3 go with "
                     "disks, and none was given",
                     hint="the configuration has them for its VMs; see `warmspare config example`",
                 )
@@ -118,7 +119,9 @@ def _execute(
         from warmspare.store.opening import open_store
 
         place, rolling = spool_place(spool, spool_size), parse_audit_period(audit_period)
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        store = open_store(
+            repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
+        )
         try:
             with kept(store, bytes_s) as target:
                 machine = GivenDisks(vm[0], await open_disks(disks, extents or [], vddk, events))
