@@ -25,7 +25,7 @@ from warmspare.observe.events import Events
 from warmspare.repository.chain import open_repository
 from warmspare.store import layout
 from warmspare.store.base import Store
-from warmspare.store.lease import CLOCK_GRAIN_S, Lease
+from warmspare.store.lease import CLOCK_GRAIN_S, Lease, watching
 
 _BATCH = 1000
 
@@ -66,7 +66,7 @@ class Prune:
                     hint="list them with `warmspare points`",
                 )  # fmt: skip
         for vm in names:
-            async with Lease.hold(self._store, layout.lease_key(vm)) as lease:
+            async with Lease.hold(self._store, layout.lease_key(vm), on_watch=watching(self._events, vm)) as lease:
                 await self._vm(vm, lease)
         return self._done
 

@@ -23,7 +23,7 @@ from warmspare.repository.objects import LocalObject, fetched, read_manifest
 from warmspare.store import layout
 from warmspare.store.base import Store
 from warmspare.store.counting import CountingStore
-from warmspare.store.lease import Lease
+from warmspare.store.lease import Lease, watching
 from warmspare.store.threads import in_thread
 
 OBJECTS_AT_ONCE = 4  # each has one part of 8 MiB in hand, besides those the store has under way
@@ -139,7 +139,8 @@ class Copy:
 
     async def _vm(self, plan: Plan) -> None:
         key = layout.encode_name(plan.vm)
-        async with Lease.hold(self._target_store, layout.lease_key(key)) as lease:
+        telling = watching(self._events, plan.vm)
+        async with Lease.hold(self._target_store, layout.lease_key(key), on_watch=telling) as lease:
             if await self._target.newest(plan.vm) != plan.newest:  # a sync was there before we had the lease
                 plan = await self._plan(plan.vm)
             if plan.points:

@@ -31,7 +31,7 @@ from warmspare.store import layout
 from warmspare.store.base import Store
 from warmspare.store.counting import CountingStore
 from warmspare.store.discard import DiscardingStore
-from warmspare.store.lease import Lease
+from warmspare.store.lease import Lease, watching
 from warmspare.store.threads import in_thread
 from warmspare.sync import sealed as sealing
 from warmspare.sync.beginning import Start, refuse_unsaid, there_already
@@ -167,7 +167,8 @@ class Sync:
                 retryable=True,
             )
         known = local.last() or await local.adopt(self._events)
-        lease = await stack.enter_async_context(Lease.hold(self._store, layout.lease_key(self._key)))
+        key = layout.lease_key(self._key)
+        lease = await stack.enter_async_context(Lease.hold(self._store, key, on_watch=watching(self._events, self._vm)))
         fresh = await repository.since(self._vm, known)
         head = fresh[-1] if fresh else None
         if self._start is Start.NEW:

@@ -103,7 +103,7 @@ def _since(
     asked = _Asked(session)
     machine = session.bound(vim.VirtualMachine, vm)
     try:
-        events = asked.about(machine, begin=_earliest(begin, mark) - BEFORE)
+        events = asked.about(machine, begin=begin - BEFORE)
         recent = [_happening(event) for event in events]
         events += asked.about(machine, kinds=eventkinds.OF_VM)
         hosts = {host: session.bound(vim.HostSystem, host) for host in known if host}
@@ -133,15 +133,8 @@ def _since(
             )
     new = tuple(found[key] for key in sorted(found) if mark.looks_at(key))
     later = [one for one in recent if one.key > end.event.key]
-    witness = max(later, key=lambda one: one.key).seen if later else None
+    witness = max((one.seen for one in later), key=lambda one: one.at, default=None)  # which is asked for by its date
     return History(new, "", witness, asked.count)
-
-
-def _earliest(begin: datetime.datetime, mark: Mark) -> datetime.datetime:
-    """Of the mark itself and of its witness, which must be found again."""
-    if mark.witness is None:
-        return begin
-    return min(begin, mark.witness.at)
 
 
 class _Asked:
