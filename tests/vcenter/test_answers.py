@@ -20,6 +20,7 @@ from fakesite import Site
 from rig import MIB, Outcome, command, run
 from siterig import SiteRig, site_rig
 from vspheretools import Record, session_at
+from warmspare.config.disks import DiskSelection
 from warmspare.config.settings import Find, Policy
 from warmspare.errors import SourceError
 from warmspare.source.vddk_doctor import Check
@@ -27,6 +28,7 @@ from warmspare.vsphere.doctor import examine
 from warmspare.vsphere.faults import AnswerLostError
 from warmspare.vsphere.find import find, find_all
 from warmspare.vsphere.inventory import read_one
+from warmspare.vsphere.protectable import judge, refusal
 from warmspare.vsphere.session import Patience
 
 READ = "RetrieveProperties(Ex)?"
@@ -330,6 +332,20 @@ def test_a_vm_that_is_not_understood_at_all(tmp_path: Path) -> None:
             assert said in errors and said in listed[name]["reason"] and listed[name]["state"] == "impossible"
             assert not rig.sequences(rig.vms[name]) and not rig.site.journal("task", "CreateSnapshot_Task")[1:]
         assert listed["plain"]["state"] == "protected"
+
+
+async def test_an_answer_that_is_damaged_by_one_vm(site: Site, before: Front) -> None:
+    """Then each is asked for alone; that one is what can't be read, and alone it is asked for again and again."""
+    vms = [site.add_vm(name, [MIB]) for name in ("a", "b", "c")]
+    before.rule(READ, of_vm(vms[1].moref, ">poweredOn<", "><odd:power/><"))
+    async with session_at(site, port=before.port) as session:
+        a, c, b = await find_all(session)  # of which no path is known
+        assert a.disks and c.disks and not a.unreadable and not a.unknown
+        assert b.unreadable.count("an answer that is damaged") == 1 and "config.hardware" in b.unreadable
+        assert "can't be read or understood" in refusal(b, judge(b, DiskSelection()))[0]
+        session.patience = IMPATIENT
+        with pytest.raises(SourceError, match="vCenter's answers are lost, reading VMs from vCenter: the last was an"):
+            await read_one(session, vms[1].moref, "b")
 
 
 def test_faults_that_are_not_known_keep_their_words(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ be read or understood is its own affair: it is named, and the others of the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -147,7 +147,7 @@ def _info(moref: str, got: Properties, names: dict[str, str], paths: dict[str, s
     boot, host, parent = got.get("config.bootOptions"), got.get("runtime.host"), got.get("parent")
     version = got.text("config.version").removeprefix("vmx-")
     host_moref = host._GetMoId() if isinstance(host, vim.HostSystem) else ""
-    unreadable = "; ".join(f"{path}: {why}" for path, why in got.unread.items() if path in _NEEDED)
+    unreadable = "; ".join(_unread({path: why for path, why in got.unread.items() if path in _NEEDED}))
     try:
         tree = Tree.of(got.get("snapshot"))
     except NotUnderstoodError as error:
@@ -185,11 +185,19 @@ def _info(moref: str, got: Properties, names: dict[str, str], paths: dict[str, s
 
 def _unknown(got: Properties, devices: Sequence[str]) -> tuple[str, ...]:
     """What of a VM is not understood, as clauses; not more than a record has room for."""
-    found = [f"{path}: {why}" for path, why in got.unread.items()]
+    found = _unread(got.unread)
     found += [odd for each in got.odd.values() for odd in each if not odd.startswith("config.hardware.device")]
     found += devices
     kept = found[:_UNKNOWN_MOST]
     return (*kept, f"and {len(found) - len(kept)} more") if len(found) > len(kept) else tuple(kept)
+
+
+def _unread(unread: Mapping[str, str]) -> list[str]:
+    """A clause for each reason, with all that it keeps from being read."""
+    paths: dict[str, list[str]] = {}
+    for path, why in unread.items():
+        paths.setdefault(why, []).append(path)
+    return [f"{', '.join(of)}: {why}" for why, of in paths.items()]
 
 
 def told(unknown: Sequence[str]) -> str:
