@@ -343,7 +343,7 @@ async def test_requests_of_an_upload(seaweed_place: S3Place, make: Make, wire: W
     async with store.upload("three") as up:
         for _ in range(3):
             await up.write(bytes(PART_BYTES))
-    assert sorted(method for method, _ in wire.requests) == ["POST", "POST", "PUT", "PUT", "PUT"]
+    assert sorted(method for method, _ in wire.requests) == ["HEAD", "POST", "POST", "PUT", "PUT", "PUT"]
 
 
 async def test_parts_under_way_are_limited_over_the_whole_store(

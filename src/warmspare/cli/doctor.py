@@ -109,12 +109,14 @@ async def _repository(repository: Repository) -> Check:
     try:
         store = open_configured(repository)
         try:
-            found = await open_repository(store, create=False)
+            found = await open_repository(store)
             vms = [name for name in await found.vms() if name]
         finally:
             await store.close()
     except NoRepositoryError:
-        return Check("repository", "note", repository.uri, "nothing is there yet: the first sync makes it")
+        made_by = f"`warmspare init --config FILE {repository.name}`"
+        meaning = f"nothing is there yet, and every sync is refused until {made_by} has made it"
+        return Check("repository", "wrong", repository.uri, meaning)
     except WarmspareError as error:
         return _wrong("repository", error)
     return Check("repository", "ok", f"{repository.uri}, with restore points of {len(vms)} VMs")

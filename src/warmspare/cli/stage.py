@@ -37,7 +37,7 @@ def stage(
     ] = None,
     keep: Annotated[int, typer.Option("--keep", metavar="N", help="How many staged points to keep.")] = 3,
     keep_days: Annotated[
-        float, typer.Option("--keep-days", metavar="D", help="Keep those as well that are younger.")
+        float, typer.Option("--keep-days", metavar="D", help="Keep those as well that were staged within so many days.")
     ] = 0.0,
     puts: Annotated[
         float, typer.Option("--puts", metavar="N", help="Blocks of 512 KiB a second; AWS's quota.")

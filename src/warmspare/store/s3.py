@@ -53,7 +53,7 @@ class S3Store:
         )  # fmt: skip
         self.uri = self._connection.uri
         self._deletion = Deletion(self._connection)
-        self._bucket_seen = False
+        self._bucket_seen = self._bare_tags = False
 
     @property
     def pace(self) -> Pace:
@@ -211,8 +211,9 @@ class S3Store:
     async def replace(self, key: str, data: bytes, *, etag: str | None) -> ObjectInfo | None:
         """See Store.replace. Tags are hashes of the content here: no two writes of one key may be equal."""
         check_key(key)
-        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         for _ in range(_CONFLICT_TRIES):
+            bare = self._bare_tags
+            condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag.strip('"') if bare else etag}
             try:
                 return await self._put(key, data, **condition)
             except NotFoundError:  # Amazon's and moto's answer to If-Match on an absent object
@@ -225,9 +226,17 @@ class S3Store:
                     done = await self._replaced(key, data, etag, error)
                     if done is not None:
                         return done
-                if error.lost or error.code in ("PreconditionFailed", "412"):
+                if error.lost:
                     return None
+                if error.code in ("PreconditionFailed", "412"):
+                    if etag is None or bare or not await self._has_tag(key, etag):
+                        return None
+                    self._bare_tags = True  # it refused the very tag that it names: Ceph wants it without its quotes
         return None
+
+    async def _has_tag(self, key: str, etag: str) -> bool:
+        info = await self.head(key)
+        return info is not None and info.etag == etag
 
     async def delete(self, keys: Sequence[str]) -> None:
         """See Store.delete: 1000 in a request, or in whatever way the server lets us (s3_delete.py)."""

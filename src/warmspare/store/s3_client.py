@@ -97,11 +97,15 @@ class Connection:
         return self._session.endpoint
 
     @property
+    def amazon(self) -> bool:
+        """Whether it is Amazon's own S3 that is asked."""
+        return (urlsplit(self.endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+    @property
     def sorts_listings(self) -> bool:
         """Whether listings come in byte order: Amazon's do, except those of directory buckets. SeaweedFS
         sorts by path components instead (`a/b` before `a-b`), and its StartAfter `a` skips `a/b`."""
-        host = urlsplit(self.endpoint).hostname or ""
-        return host.endswith((".amazonaws.com", ".amazonaws.com.cn")) and not self.bucket.endswith("--x-s3")
+        return self.amazon and not self.bucket.endswith("--x-s3")
 
     def where(self, key: str = "") -> str:
         """An object as messages name it."""

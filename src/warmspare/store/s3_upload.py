@@ -157,6 +157,13 @@ class S3Upload:
             await self._accept_if_ours(error)
 
     async def _complete(self, upload_id: str) -> None:
+        """Complete it where nothing stands. Amazon sees to that; of other servers some take the condition and ignore
+        it, so they are asked first what stands there. An object that comes in between may still be overwritten: only
+        the keys rule that out, each of which is of one run."""
+        if not self._connection.amazon and await self._there() is not None:
+            await self._accept_there(None)
+            await self._abort()
+            return
         try:
             answer = await self._ask_to_complete(upload_id)
         except S3Error as error:
@@ -178,17 +185,8 @@ class S3Upload:
             except S3Error as error:
                 if not error.unsupported:
                     raise
-                log.warning(
-                    "%s refuses a condition on completing uploads; looking first instead", error.where
-                )
+                log.warning("%s refuses a condition on completing uploads; going on without", error.where)
                 self._connection.conditional_complete = False
-        try:
-            await self._connection.call_object("head_object", self._key)
-        except StoreError as error:
-            if error.kind != "not-found":
-                raise
-        else:
-            raise _taken(self._connection.where_at(self._key))
         return await self._connection.persist(lambda: self._complete_once(upload_id))
 
     async def _complete_once(self, upload_id: str, **condition: str) -> dict[str, Any]:
@@ -211,15 +209,30 @@ class S3Upload:
         """After an unknown outcome: fine if the object there is the one we sent, else the error."""
         if not (error.refused_condition or error.lost or error.code == "NoSuchUpload"):
             raise error
+        await self._accept_there(error)
+
+    async def _there(self) -> dict[str, Any] | None:
+        """What the server says of the object under this key; None if there is none."""
         try:
-            there = await self._connection.call_object("head_object", self._key, ChecksumMode="ENABLED")
-        except StoreError:
-            raise error from None
+            return await self._connection.call_object("head_object", self._key, ChecksumMode="ENABLED")
+        except StoreError as error:
+            if error.kind != "not-found":
+                raise
+            return None
+
+    async def _accept_there(self, error: S3Error | None) -> None:
+        """Fine if the object there is the one we sent. error: after which it is looked at."""
+        try:
+            there = await self._there()
+        except StoreError as unknown:
+            raise error or unknown from None
+        if there is None:
+            raise error or _taken(self._connection.where_at(self._key))  # others create and delete it
         stored = decode_crc32c(there)
         if there["ContentLength"] == self._bytes and stored is None:
             stored = await self._read_back()
         if there["ContentLength"] != self._bytes or stored != self._crc32c:
-            raise _taken(error.where) from error
+            raise _taken(error.where if error else self._connection.where_at(self._key)) from error
 
     async def _read_back(self) -> int:
         """CRC32C of the object as it stands there, for servers that keep none."""

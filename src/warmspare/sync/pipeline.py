@@ -24,7 +24,7 @@ from warmspare.format.point import RestorePoint, Unprotected
 from warmspare.model import Extents
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
-from warmspare.repository.failover import FailoverRecord, doubt_after, refuse_failed_over
+from warmspare.repository.failover import FailoverRecord, doubt_after, known_return, refuse_failed_over
 from warmspare.source.base import LastDisk, LastPoint, Machine, Opened
 from warmspare.state.files import locked
 from warmspare.store import layout
@@ -34,6 +34,7 @@ from warmspare.store.discard import DiscardingStore
 from warmspare.store.lease import Lease
 from warmspare.store.threads import in_thread
 from warmspare.sync import sealed as sealing
+from warmspare.sync.beginning import Start, refuse_unsaid, there_already
 from warmspare.sync.diskrun import WHAT, DiskRun, Run
 from warmspare.sync.journal import RunRecord
 from warmspare.sync.lastrun import LastRun
@@ -78,7 +79,7 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A run that has what it needs to read. files: open for its disks."""
+    """A run that has what it needs to read. files: open for its disks. over: a failover of the VM that has ended."""
 
     repository: Repository
     run: Run
@@ -86,6 +87,7 @@ class _Begun:
     opened: Opened
     lease: Lease
     files: AsyncExitStack
+    over: FailoverRecord | None
 
     @property
     def todo_bytes(self) -> int:
@@ -96,12 +98,12 @@ class Sync:
     """A sync of one machine. Settings are all arguments; `run` does it once. max_snapshot_age_s: how long the machine's
     moment may be held, None for no bound; then the rest is read at a later one. rolling: what is audited on the way,
     and what follows where tracking missed a change; None: nothing. also: where disks are known to differ from the last
-    point though no tracker reports it, by disk."""
+    point though no tracker reports it, by disk. start: whether the VM's chain may begin."""
 
     def __init__(
         self, store: Store, machine: Machine, state: Path, events: Events, *, level: int | None,
         meter: Meter | None = None, spool: SpoolPlace | None = None, max_snapshot_age_s: float | None = None,
-        rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None,
+        rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None, start: Start = Start.GO_ON,
     ) -> None:  # fmt: skip
         self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
         self._key = layout.encode_name(self._vm)
@@ -109,6 +111,7 @@ class Sync:
         self._store = CountingStore(store, self._on_sent)
         self._level, self._spool_place = level, spool
         self._spool: Spool | None = None
+        self._start = start
         self._passes = Passes(max_snapshot_age_s)
         self._rolling = rolling
         self._preparation = Preparation(self._store, rolling, also or {})
@@ -151,9 +154,11 @@ class Sync:
     async def _begin(self, stack: AsyncExitStack, packs: Store | None = None, journal: str = "") -> _Begun:
         """The lease, the head, the machine and its disks. packs, journal: of a run that is no sync, where its packs go
         and what it writes down."""
-        repository = await open_repository(self._store, create=True)
+        repository = await open_repository(self._store)
         over = await refuse_failed_over(repository, self._vm)
         local = LocalState(self._state_root, self._vm, repository)
+        local.last()  # refuses a repository that was replaced
+        await refuse_unsaid(self._start, repository, self._vm, local)
         if not stack.enter_context(locked(local.directory / "lock", WHAT)):
             raise LeaseError(
                 f"another sync of VM {self._vm!r} is running with this state directory",
@@ -165,6 +170,11 @@ class Sync:
         lease = await stack.enter_async_context(Lease.hold(self._store, layout.lease_key(self._key)))
         fresh = await repository.since(self._vm, known)
         head = fresh[-1] if fresh else None
+        if self._start is Start.NEW:
+            if head is not None:  # somebody else has begun it, between our look and our lease
+                raise there_already(repository, self._vm, head.id.sequence)
+            if not journal:
+                local.remember(None)
         last = LastRun(self._vm, repository, local, self._events)
 
         def spool_at(place: SpoolPlace) -> Spool:
@@ -195,7 +205,7 @@ class Sync:
         works = await self._preparation.disks(run, opened, fresh, logs, files)
         if journal:
             local.use_journal(journal)
-        return _Begun(repository, run, works, opened, lease, files)
+        return _Begun(repository, run, works, opened, lease, files, over)
 
     async def _leave(self, local: LocalState) -> None:
         """Leave the machine as it was; on every way out, the lease still held. A doubt about it ends with the next
@@ -246,7 +256,7 @@ class Sync:
             flags.VERSION, 0, self._vm, self._machine.vm_name, sequence, parent, run.id.hex(), now_text(),
             f"warmspare {__version__}", disks, self._meter.read_bytes, self._meter.changed_bytes,
             bytes_sent, [*unprotected, *left_out],
-            opened.hardware | ({MISSED: sorted(run.missed)} if run.missed else {}),
+            opened.hardware | ({MISSED: sorted(run.missed)} if run.missed else {}) | known_return(begun.over),
         )  # fmt: skip
         data = point.encode(record)
         new = Point(PointId(sequence, point.identity(data)), record)
@@ -293,7 +303,7 @@ class Sync:
         # Before the snapshot is taken: it may take as long as the store needs to be asked about each pack.
         resumes = {name: await self._preparation.resume(run, name, begun.files) for name in left}
         disks = {name: LastDisk(one.capacity_bytes, one.change_id) for name, one in left.items()}
-        opened = await self._machine.open(LastPoint(now_text(), disks, False, opened.hardware))
+        opened = await self._machine.open(LastPoint(disks, False, opened.hardware))
         works = await self._preparation.disks(run, opened, [], {}, begun.files, left, resumes)
         begun = replace(begun, run=run, works=works, opened=opened)
         run.local.journal.begin(msgspec.structs.replace(record, run=run.id.hex()))
@@ -355,5 +365,5 @@ def _last(head: Point | None, interrupted: bool, over: FailoverRecord | None) ->
     if head is None:
         return None
     disks = {disk.id: LastDisk(disk.capacity_bytes, disk.change_id) for disk in head.record.disks}
-    created = head.record.created
-    return LastPoint(created, disks, interrupted, head.record.hardware, doubt_after(over, created))
+    hardware = head.record.hardware
+    return LastPoint(disks, interrupted, hardware, doubt_after(over, hardware))

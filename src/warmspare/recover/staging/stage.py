@@ -8,7 +8,6 @@ A point counts once all its snapshots are `completed`; only then are older ones 
 from __future__ import annotations
 
 import asyncio
-import datetime
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -134,7 +133,7 @@ class Stage:
         )  # fmt: skip
 
     async def _repository(self) -> Repository:
-        repository = await open_repository(self._store, create=False)
+        repository = await open_repository(self._store)
         self._vm = await repository.vm_called(self._vm)
         return repository
 
@@ -166,7 +165,7 @@ class Stage:
         if newest is None:
             raise ConfigError(
                 f"VM {self._vm!r} has no restore point in this repository", where=self._store.uri,
-                hint="check --vm, or make one with `warmspare sync`",
+                hint="check --vm and --repo, or make one with `warmspare sync`",
             )  # fmt: skip
         return await repository.load(self._vm, newest)
 
@@ -253,7 +252,7 @@ class Stage:
         shown = {each.snapshot_id for each in staged if each.completed}
         removed = 0
         if shown.issuperset(ids):
-            for each in expired(staged, self._settings.keep, datetime.datetime.now(datetime.UTC)):
+            for each in expired(staged, self._settings.keep, self._aws.now()):
                 why = "newer ones are staged" if each.completed else "AWS gave it up"
                 removed += await self._remove(traces, each, why)
         return removed
