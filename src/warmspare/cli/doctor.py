@@ -105,12 +105,14 @@ async def _repository(repository: Repository) -> Check:
     from warmspare.cli.opened import open_configured
     from warmspare.repository.chain import NoRepositoryError, open_repository
     from warmspare.source.vddk_doctor import Check
+    from warmspare.store.base import Mannered
 
     try:
         store = open_configured(repository)
         try:
             found = await open_repository(store)
             vms = [name for name in await found.vms() if name]
+            manner = f"; {store.manner()}" if isinstance(store, Mannered) else ""
         finally:
             await store.close()
     except NoRepositoryError:
@@ -119,7 +121,7 @@ async def _repository(repository: Repository) -> Check:
         return Check("repository", "wrong", repository.uri, meaning)
     except WarmspareError as error:
         return _wrong("repository", error)
-    return Check("repository", "ok", f"{repository.uri}, with restore points of {len(vms)} VMs")
+    return Check("repository", "ok", f"{repository.uri}, with restore points of {len(vms)} VMs{manner}")
 
 
 def show(subject: str, checks: list[Check]) -> None:
