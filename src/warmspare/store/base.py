@@ -120,7 +120,7 @@ class Store(Protocol):
         """Objects whose key starts with `prefix` and sorts after `start_after`, in key order (ASCII)."""
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Remove objects; absent ones are fine."""
+        """Remove objects; absent ones are fine. All are tried; StoreError of one that stays."""
 
     def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:
         """Begin an object of unknown length; see Upload."""
