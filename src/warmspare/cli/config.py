@@ -121,7 +121,7 @@ def _repository_fields(repository: Repository) -> dict[str, Any]:
     return {
         "name": repository.name, "uri": repository.uri, "endpoint_url": repository.endpoint_url,
         "region": repository.region, "profile": repository.profile,
-        "limit": [str(period) for period in repository.limit.periods],
+        "limit": [str(period) for period in repository.limit.periods], "single_sender": repository.single_sender,
     }  # fmt: skip
 
 
@@ -195,6 +195,8 @@ def _repository_words(repository: Repository) -> str:
     parts = [f"{name} {value}" for name, value in named.items() if value]
     if repository.limit.periods:
         parts.append("at most " + ", ".join(map(str, repository.limit.periods)))
+    if repository.single_sender:
+        parts.append("this host alone sends there")
     return "; ".join(parts)
 
 

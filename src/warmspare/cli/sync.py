@@ -67,6 +67,7 @@ def sync(
         ),
     ] = None,
     endpoint_url: options.Endpoint = None,
+    single_sender: options.SingleSender = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -85,8 +86,8 @@ plan.__doc__ = "Say what a sync with the same arguments would send, and how long
 def _execute(
     *, disks: list[str] | None, vm: list[str] | None, all_vms: bool, repo: str | None, config: Path | None,
     extents: list[Path] | None, state: Path | None, level: str, vddk: Path | None, limit: str | None,
-    spool: Path | None, spool_size: str | None, audit_period: str | None, endpoint_url: str | None, json: bool,
-    debug: bool, only_plan: bool,
+    spool: Path | None, spool_size: str | None, audit_period: str | None, endpoint_url: str | None,
+    single_sender: bool, json: bool, debug: bool, only_plan: bool,
 ) -> int:  # fmt: skip
     from warmspare.cli.run import execute, retrying
 
@@ -95,10 +96,10 @@ def _execute(
 
         number, bytes_s = parse_level(level or "auto"), parse_limit(limit)
         if not disks:
-            if repo or extents or vddk or endpoint_url or spool or spool_size or audit_period:
+            if repo or extents or vddk or endpoint_url or spool or spool_size or audit_period or single_sender:
                 raise ConfigError(
-                    "--repo, --extents, --vddk, --spool, --spool-size, --audit-period and --endpoint-url go with "
-                    "disks, and none was given",
+                    "--repo, --extents, --vddk, --spool, --spool-size, --audit-period, --endpoint-url and "
+                    "--single-sender go with disks, and none was given",
                     hint="the configuration has them for its VMs; see `warmspare config example`",
                 )
             if bool(vm) == all_vms:
@@ -126,8 +127,9 @@ def _execute(
                 if only_plan:
                     return await _plan(target, machine, root, number, bytes_s, events, meter, rolling)
                 return await sync_given(
-                    target, machine, root, events, level=number, meter=meter, spool=place, rolling=rolling
-                )
+                    target, machine, root, events, level=number, meter=meter, spool=place, rolling=rolling,
+                    single_sender=single_sender,
+                )  # fmt: skip
         finally:
             await store.close()
 
@@ -137,6 +139,7 @@ def _execute(
 async def sync_given(
     store: Store, machine: GivenDisks, state: Path, events: Events, *, level: int | None, meter: Meter,
     spool: SpoolPlace | None = None, rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None,
+    single_sender: bool = False,
 ) -> int:  # fmt: skip
     """Sync given disks and close them; the exit code. The arguments are those of Sync."""
     from warmspare.cli.finished import finished
@@ -144,8 +147,9 @@ async def sync_given(
 
     try:
         sync = Sync(
-            store, machine, state, events, level=level, meter=meter, spool=spool, rolling=rolling, also=also
-        )
+            store, machine, state, events, level=level, meter=meter, spool=spool, rolling=rolling, also=also,
+            single_sender=single_sender,
+        )  # fmt: skip
         result = await sync.run()
     finally:
         await machine.close()

@@ -42,7 +42,7 @@ _VDDK = ("vddk", "vddk_config", "transport")
 KEYS: dict[str, tuple[str, ...]] = {
     "": ("allow_plain_secrets", "defaults", "limits", "vcenter", "repository", "vm"),
     "vcenter": ("host", "port", "user", "password", "thumbprint", "ca_file", *_VDDK),
-    "repository": ("uri", "endpoint_url", "region", "profile", "limit"),
+    "repository": ("uri", "endpoint_url", "region", "profile", "limit", "single_sender"),
     "defaults": ("vcenter", "repository", *_VDDK, "limit", *_POLICY),
     "vm": ("vcenter", "repository", *_FIND, *_POLICY),
     "disks": ("include", "exclude"),
@@ -205,13 +205,14 @@ class Reading:
         region = table.take("region", values.word, None)
         profile = table.take("profile", values.word, None)
         limit = self._limit(table, defaults.limit)
+        single_sender = table.take("single_sender", values.boolean, False)
         if uri is None:
             return None
         if not uri.startswith("s3://"):
             for key in ("endpoint_url", "region", "profile"):
                 if key in table:
                     table.wrong(f"{key} has no meaning for a directory", "remove it", name=key)
-        return Repository(name, table.place("uri"), uri, endpoint_url, region, profile, limit)
+        return Repository(name, table.place("uri"), uri, endpoint_url, region, profile, limit, single_sender)
 
     def _vm(
         self, name: str, table: Table, defaults: _Defaults, vcenters: dict[str, VCenter | None],

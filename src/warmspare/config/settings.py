@@ -48,6 +48,7 @@ class Repository:
     """Where restore points go. Credentials come from the AWS environment or the profile, never from the file.
 
     place: of the URI, for what the store says of it. limit: how fast it may be sent to.
+    single_sender: this host alone sends there, so a server will do that does not keep conditional writes.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Repository:
     region: str | None
     profile: str | None
     limit: Timetable
+    single_sender: bool = False
 
 
 @dataclass(frozen=True, slots=True)

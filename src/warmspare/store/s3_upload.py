@@ -267,3 +267,23 @@ def _taken(where: str) -> StoreError:
         where=where,
         hint="it is not of this run; run again",
     )
+
+
+async def takes_damaged_part(connection: Connection, key: str) -> bool:
+    """Whether the server takes a part whose CRC32C is that of other bytes. The upload stays behind, unfinished."""
+    answer = await connection.call_object("create_multipart_upload", key)
+    data = b"what is not summed up here"
+    wrong = encode_crc32c(crc32c_of(data) ^ 1)
+
+    async def once() -> bool:
+        try:
+            await connection.ask_object(
+                "upload_part", key, UploadId=answer["UploadId"], PartNumber=1, Body=body_of(data), ChecksumCRC32C=wrong
+            )
+        except S3Error as error:
+            if error.status != 400 or error.refused_signature:
+                raise
+            return False
+        return True
+
+    return await connection.persist(once)

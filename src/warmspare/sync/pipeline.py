@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import secrets
 import shutil
+import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -18,13 +19,14 @@ from pathlib import Path
 import msgspec
 
 from warmspare import __version__
-from warmspare.errors import LeaseError, StoreError
+from warmspare.errors import IntegrityError, LeaseError, StoreError
 from warmspare.format import flags, point
 from warmspare.format.point import RestorePoint, Unprotected
 from warmspare.model import Extents
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
 from warmspare.repository.failover import FailoverRecord, doubt_after, refuse_failed_over
+from warmspare.repository.trust import Trust
 from warmspare.source.base import LastDisk, LastPoint, Machine, Opened
 from warmspare.state.files import locked
 from warmspare.store import layout
@@ -48,6 +50,7 @@ from warmspare.sync.transfer import codec
 from warmspare.sync.upload import full_pack
 
 ABANDONED_S = 6 * 3600.0
+LATER_S = 2.0  # after publishing: a run that ends later reads back once more what it published
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +99,12 @@ class Sync:
     """A sync of one machine. Settings are all arguments; `run` does it once. max_snapshot_age_s: how long the machine's
     moment may be held, None for no bound; then the rest is read at a later one. rolling: what is audited on the way,
     and what follows where tracking missed a change; None: nothing. also: where disks are known to differ from the last
-    point though no tracker reports it, by disk."""
+    point though no tracker reports it, by disk. single_sender: no other host sends to this repository."""
 
     def __init__(
         self, store: Store, machine: Machine, state: Path, events: Events, *, level: int | None,
         meter: Meter | None = None, spool: SpoolPlace | None = None, max_snapshot_age_s: float | None = None,
-        rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None,
+        rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None, single_sender: bool = False,
     ) -> None:  # fmt: skip
         self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
         self._key = layout.encode_name(self._vm)
@@ -112,6 +115,7 @@ class Sync:
         self._passes = Passes(max_snapshot_age_s)
         self._rolling = rolling
         self._preparation = Preparation(self._store, rolling, also or {})
+        self._trust = Trust(state, events, single_sender=single_sender)
         self._runs: set[bytes] = set()  # their IDs: one a pass
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
 
@@ -124,12 +128,16 @@ class Sync:
         Raises the package's errors; then nothing was published, unless the message says otherwise. A cancel
         leaves the repository as it was, but for objects that the next run removes.
         """
-        async with AsyncExitStack() as stack:
-            begun = await self._begin(stack)
-            if begun.run.head:
-                begun.run.local.remember(begun.run.head.id)
-            await self._abort_old_uploads()
-            return await self._sync(begun)
+        try:
+            async with AsyncExitStack() as stack:
+                begun = await self._begin(stack)
+                if begun.run.head:
+                    begun.run.local.remember(begun.run.head.id)
+                await self._abort_old_uploads()
+                return await self._sync(begun)
+        except IntegrityError:
+            self._trust.forget()
+            raise
 
     async def survey(self) -> Survey:
         """What `run` would do now: everything is read, filtered and compressed, and only the lease is written. The
@@ -161,6 +169,8 @@ class Sync:
                 hint="wait for it to end",
                 retryable=True,
             )
+        if not journal:
+            await self._trust.demand(repository)
         known = local.last() or await local.adopt(self._events)
         lease = await stack.enter_async_context(Lease.hold(self._store, layout.lease_key(self._key)))
         fresh = await repository.since(self._vm, known)
@@ -214,8 +224,9 @@ class Sync:
     async def _abort_old_uploads(self) -> None:
         """Remove uploads of this VM that some dead sender began, wherever it ran; the lease is ours, so no living
         one has any that old."""
-        before = await self._store.now() - ABANDONED_S
-        for stale in await self._store.stale_uploads(layout.vm_prefix(self._key)):
+        found = await self._store.stale_uploads(layout.vm_prefix(self._key))
+        before = await self._store.now() - ABANDONED_S if found else 0.0
+        for stale in found:
             if stale.began_s < before:
                 await self._store.abort_upload(stale)
 
@@ -257,8 +268,11 @@ class Sync:
         await sealing.send_files(self._store, run.local.journal, record)
         await begun.lease.confirm()
         await publish(begun.repository, record, data)
+        published_s = time.monotonic()
         self._doubt = False
         await self._commit(run.local, works, new)
+        if time.monotonic() - published_s > LATER_S:
+            await begun.repository.confirm(self._vm, new)
         run.local.remember_rate(self._store.sent_bytes, self._meter.seconds)
         return SyncResult(
             new.id, head.id if head else None, self._meter.read_bytes, self._meter.changed_bytes,
