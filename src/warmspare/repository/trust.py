@@ -29,7 +29,8 @@ WAIT_S = 0.1  # for another run of this host that is trying
 NEEDED = (Promise.CREATE, Promise.READ, Promise.LIST, Promise.RANGES)
 CLEARING_UP = (Promise.UPLOADS, Promise.DELETE)
 _RIGHTS = {Promise.UPLOADS: "s3:ListBucketMultipartUploads", Promise.DELETE: "s3:DeleteObject"}
-_FOLLOWS = {
+# What comes of a promise that can be done without.
+FOLLOWS = {
     Promise.CREATE: "so only this host may send to it (single_sender); each run tries this again",
     Promise.REPLACE: "so a lease may be had by two at once, who then do the same work; one of them publishes it",
     Promise.CHECKSUMS: "so what is damaged on the way there shows only when it is verified",
@@ -152,13 +153,15 @@ class Trust:
 
 def _tell(store: Store, broken: list[Tried], events: Events) -> None:
     for tried in broken:
-        if tried.promise in CLEARING_UP:
-            events.emit(
-                "housekeeping.warning", action=f"try the store ({tried.promise})",
-                object=f"{store.uri.rstrip('/')}/{layout.probes_prefix()}",
-                right=_RIGHTS[tried.promise] if tried.error is not None else "",
-                message=f"what this host wrote to try the store could not be cleared up: {tried.found}",
-            )  # fmt: skip
-        else:
-            message = f"this store does not keep all that was hoped for: {tried.found}; {_FOLLOWS[tried.promise]}"
+        if tried.promise not in CLEARING_UP:
+            message = f"this store does not keep all that was hoped for: {tried.found}; {FOLLOWS[tried.promise]}"
             events.emit("store.promise", repository=store.uri, promise=str(tried.promise), message=message)
+    kept = [tried for tried in broken if tried.promise in CLEARING_UP]
+    if kept:  # one warning, whatever of it could not be done
+        where = f"{store.uri.rstrip('/')}/{layout.probes_prefix()}"
+        events.emit(
+            "housekeeping.warning", action="try the store", object=where,
+            right=", ".join(_RIGHTS[tried.promise] for tried in kept if tried.error is not None),
+            message=f"{where} could not be cleared up, where this host tried the store: "
+            + "; ".join(dict.fromkeys(tried.found for tried in kept)),
+        )  # fmt: skip

@@ -253,7 +253,7 @@ class DirectoryStore:
                 self._check_root()
                 return
             make_directories(self._staging.root, self._staging.temporary, durable=False)
-            with locked(f"{self._staging.temporary}/lock"):
+            with locked(f"{self._staging.temporary}/lock", needed=False):
                 for path in paths:
                     try:
                         os.unlink(path)

@@ -18,8 +18,10 @@ async def swap(store: Store, key: str, data: bytes, *, etag: str | None) -> Obje
         if info is not None or etag is None:
             return info
     except StoreError as error:
-        if error.retryable or etag is None:
+        if error.retryable:
             raise
+        if etag is None:
+            return await store.head(key) if await store.create(key, data) else None
     # Tags never come back, so one that is there still was the right one a moment ago.
     there = await store.head(key)
     return await store.put(key, data) if there is not None and there.etag == etag else None
