@@ -50,7 +50,7 @@ def main() -> None:
         return
     figures: list[dict[str, Any]] = []
     with harness.scratch(given, "s3") as scratch:
-        for server, serving in (("discard", _discard), ("SeaweedFS", _seaweed)):
+        for server, serving in (("discard", _discard), ("SeaweedFS", seaweed)):
             with serving(scratch) as (url, environment):
                 os.environ.update(environment)
                 figures += _measure(given, server, url, scratch)
@@ -102,7 +102,7 @@ def _discard(scratch: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 @contextmanager
-def _seaweed(scratch: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def seaweed(scratch: Path) -> Iterator[tuple[str, dict[str, str]]]:
     sys.path.insert(0, str(TESTS))
     from botocore.session import get_session
 

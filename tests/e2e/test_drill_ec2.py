@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,10 +28,11 @@ from recoverworld import PAUSE, SETTINGS, World, hardware
 from rig import MIB, Outcome, command
 from servers import S3Server
 from warmspare.observe.events import Events
+from warmspare.recover.aws import client
 from warmspare.recover.aws import ec2 as ec2_module
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.drills import trial
+from warmspare.recover.drills import ec2drill, trial
 from warmspare.recover.drills.drill import Rules
 from warmspare.recover.drills.ec2drill import Ec2Drill
 from warmspare.recover.drills.evidence import Verdict
@@ -512,9 +515,33 @@ def test_what_a_killed_drill_left_is_ended_by_a_later_one(
     assert not world.front.images and not world.front.volumes and set(states(world).values()) == {"terminated"}
 
 
-def test_when_a_drill_counts_as_over() -> None:
-    import datetime
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_host_whose_clock_is_a_day_off_ends_no_drill_of_another(
+    world: World, place: Place, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """Neither one that is behind and says until when its own goes on, nor one ahead that looks whether it does."""
 
+    class Wrong(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Wrong:  # type: ignore[override]
+            return cls.fromtimestamp(time.time() + days * 86400, tz)
+
+    world.front.console = [UP]
+    off = SimpleNamespace(datetime=Wrong, timedelta=datetime.timedelta, UTC=datetime.UTC, tzinfo=datetime.tzinfo)
+    for number, wrong in enumerate([days < 0, days > 0]):
+        with monkeypatch.context() as patch:
+            for module in (trial, ec2drill, client) if wrong else ():
+                patch.setattr(module, "datetime", off, raising=False)
+            if not number:
+                with pytest.raises(BaseException) as caught:
+                    in_process(world, place, Dying(3, False), world.home / "killed")
+                assert caught.type is Cut or caught.group_contains(Cut)  # type: ignore[attr-defined]
+                continue
+            said = in_process(world, place, Aws(SETTINGS), world.home / "beside")
+            assert said.passed and any("another drill" in note for note in said.notes)
+
+
+def test_when_a_drill_counts_as_over() -> None:
     now = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
     assert trial.Remains("run", "2026-01-01T23:59:59+00:00", (), ()).over(now)
     assert not trial.Remains("run", "2026-01-02T00:00:01+00:00", (), ()).over(now)

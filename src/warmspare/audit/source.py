@@ -146,8 +146,8 @@ class SourceAudit:
     async def _machine_judged(self, repository: Repository, point: Point, threads: Threads) -> list[DiskVerdict]:
         record = point.record
         last = {disk.id: LastDisk(disk.capacity_bytes, disk.change_id) for disk in record.disks}
-        doubt = doubt_after(self._over, record.created)
-        opened = await self._machine.open(LastPoint(record.created, last, False, record.hardware, doubt))
+        doubt = doubt_after(self._over, record.hardware)
+        opened = await self._machine.open(LastPoint(last, False, record.hardware, doubt))
         given = {one.source.name: one for one in opened.disks}
         for name in sorted(set(given) - set(last)):
             self._notes.append(f"disk {name} is not in restore point {point.id.label} and was not judged")
@@ -160,7 +160,8 @@ class SourceAudit:
         out = []
         for disk in record.disks:
             if disk.id not in given:
-                why = "it was not given" if not record.hardware else "the VM has it no more, or it can't be snapshotted"
+                of_vm = "disks" in record.hardware
+                why = "the VM has it no more, or it can't be snapshotted" if of_vm else "it was not given"
                 out.append(DiskVerdict(disk, "", MapBuilder(disk.capacity_bytes), why))
                 continue
             async with expected_table(repository, point, disk.id, self._scratch) as table:

@@ -36,6 +36,13 @@ def copy(
     from_profile: Annotated[
         str | None, typer.Option("--from-profile", metavar="NAME", help="The AWS profile for --from.")
     ] = None,
+    s3: Annotated[
+        list[str] | None,
+        typer.Option("--s3", metavar="KEY=VALUE", help="What the site of --to demands; see the configuration's keys."),
+    ] = None,
+    from_s3: Annotated[
+        list[str] | None, typer.Option("--from-s3", metavar="KEY=VALUE", help="What the site of --from demands.")
+    ] = None,
     region: Annotated[str | None, typer.Option("--region", metavar="NAME", help="The AWS region of --to.")] = None,
     from_region: Annotated[
         str | None, typer.Option("--from-region", metavar="NAME", help="The AWS region of --from.")
@@ -58,12 +65,14 @@ def copy(
         ends = [
             (source, options.check_endpoint(from_endpoint_url)), (destination, options.check_endpoint(endpoint_url)),
         ]  # fmt: skip
-        accounts = [(from_profile, from_region), (profile, region)]
+        accounts = [(from_profile, from_region, options.site(from_s3)), (profile, region, options.site(s3))]
         async with AsyncExitStack() as stack:
             stores = []
-            for (uri, url), (account, place) in zip(ends, accounts, strict=True):
+            for (uri, url), (account, place, site) in zip(ends, accounts, strict=True):
                 told = retrying(events)
-                stores.append(open_store(uri, endpoint_url=url, profile=account, region=place, on_retry=told))
+                stores.append(
+                    open_store(uri, endpoint_url=url, profile=account, region=place, site=site, on_retry=told)
+                )
                 stack.push_async_callback(stores[-1].close)
             if same_place(*ends):
                 raise ConfigError("--from and --to are the same repository", where=destination, hint="name another")

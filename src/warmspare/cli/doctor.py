@@ -96,13 +96,11 @@ async def _configured(settings: Settings, names: list[str], events: Events) -> l
 
 
 async def _repository(repository: Repository) -> list[Check]:
+    from warmspare.cli.opened import open_configured
     from warmspare.repository.doctor import examine_repository, wrong
-    from warmspare.store.opening import open_store
 
     try:
-        store = open_store(
-            repository.uri, endpoint_url=repository.endpoint_url, profile=repository.profile, region=repository.region
-        )
+        store = open_configured(repository)
     except WarmspareError as error:
         return [wrong("repository", error)]
     try:

@@ -19,6 +19,7 @@ def done(
     vm: options.Vm,
     repo: options.Repo,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -30,7 +31,9 @@ def done(
         from warmspare.repository.failover import read_journal
         from warmspare.store.opening import open_store
 
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        store = open_store(
+            repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
+        )
         try:
             repository = await open_repository(store, create=False)
             name = await repository.vm_called(vm)
@@ -70,6 +73,7 @@ def export(
     ] = False,
     region: options.Region = None,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -87,7 +91,9 @@ def export(
             raise ConfigError(f"{format_!r} is not one of vmdk, raw", where="--format")
         if only_replica and replica is None:
             raise ConfigError("--only-replica exports a replica, and none is named", hint="give --replica PATH")
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        store = open_store(
+            repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
+        )
         try:
             async with Aws(AwsSettings(region), on_retry=retrying(events)) as aws:
                 repository = await open_repository(store, create=False)

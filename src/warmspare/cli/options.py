@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from warmspare.config.s3 import S3Settings
+    from warmspare.store.s3_manner import Site
 
 Vm = Annotated[str, typer.Option("--vm", metavar="NAME", help="What the VM is called in the repository.")]
 Repo = Annotated[
@@ -59,6 +63,14 @@ SingleSender = Annotated[
         help="No other host sends there: for a server that does not keep conditional writes.",
     ),
 ]
+S3 = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--s3", metavar="KEY=VALUE",
+        help="What the S3 server's site demands, as the configuration has it: encryption, kms_key, bucket_key, "
+        "checksum, addressing, requester_pays, sign_payload.",
+    ),
+]  # fmt: skip
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -81,6 +93,22 @@ def check_endpoint(url: str | None) -> str | None:
     from warmspare.config import values  # here: not every command has one
 
     return None if url is None else values.check_endpoint(url)
+
+
+def site(pairs: list[str] | tuple[str, ...] | None) -> Site | None:
+    """What `--s3` says; None where it is not given. ConfigError if it is wrong."""
+    from warmspare.config import s3
+
+    return site_of(s3.parse(pairs)) if pairs else None
+
+
+def site_of(settings: S3Settings) -> Site:
+    """The configuration's words as the store takes them."""
+    from dataclasses import asdict
+
+    from warmspare.store.s3_manner import Site  # here: a run on a directory must not pay for the AWS client
+
+    return Site(**asdict(settings))
 
 
 def state_root() -> Path:

@@ -103,8 +103,8 @@ async def sync_found(
     from warmspare.cli import options
     from warmspare.cli.finished import finished, planned
     from warmspare.cli.limit import kept
+    from warmspare.cli.opened import open_configured
     from warmspare.cli.run import retrying
-    from warmspare.store.opening import open_store
     from warmspare.sync.pipeline import Sync
     from warmspare.sync.rolling import Rolling
     from warmspare.sync.spool import SpoolPlace
@@ -112,10 +112,7 @@ async def sync_found(
     from warmspare.vsphere.protect import VsphereMachine
 
     policy, repository = found.settings.policy, found.settings.repository
-    store = open_store(
-        repository.uri, endpoint_url=repository.endpoint_url, profile=repository.profile, region=repository.region,
-        on_retry=retrying(events),
-    )  # fmt: skip
+    store = open_configured(repository, retrying(events))
     try:
         machine = VsphereMachine(
             found.session, found.info, policy, found.vddk, events, repository=repository.uri, run=secrets.token_hex(8)

@@ -26,6 +26,7 @@ def prune(
     against: Against = None,
     reports: Reports = None,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -40,7 +41,9 @@ def prune(
 
         older_s = duration(older_than)
         known = seen_before(against, reports, repo, vm)
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        store = open_store(
+            repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
+        )
         try:
             run = Prune(
                 store, options.state_root() / "tmp", known, events, vm=vm, older_s=older_s, remove=yes

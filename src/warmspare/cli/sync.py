@@ -68,6 +68,7 @@ def sync(
     ] = None,
     endpoint_url: options.Endpoint = None,
     single_sender: options.SingleSender = False,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -87,7 +88,7 @@ def _execute(
     *, disks: list[str] | None, vm: list[str] | None, all_vms: bool, repo: str | None, config: Path | None,
     extents: list[Path] | None, state: Path | None, level: str, vddk: Path | None, limit: str | None,
     spool: Path | None, spool_size: str | None, audit_period: str | None, endpoint_url: str | None,
-    single_sender: bool, json: bool, debug: bool, only_plan: bool,
+    s3: list[str] | None, single_sender: bool, json: bool, debug: bool, only_plan: bool,
 ) -> int:  # fmt: skip
     from warmspare.cli.run import execute, retrying
 
@@ -96,9 +97,10 @@ def _execute(
 
         number, bytes_s = parse_level(level or "auto"), parse_limit(limit)
         if not disks:
-            if repo or extents or vddk or endpoint_url or spool or spool_size or audit_period or single_sender:
+            given = (repo, extents, vddk, endpoint_url, s3, spool, spool_size, audit_period, single_sender)
+            if any(given):
                 raise ConfigError(
-                    "--repo, --extents, --vddk, --spool, --spool-size, --audit-period, --endpoint-url and "
+                    "--repo, --extents, --vddk, --spool, --spool-size, --audit-period, --endpoint-url, --s3 and "
                     "--single-sender go with disks, and none was given",
                     hint="the configuration has them for its VMs; see `warmspare config example`",
                 )
@@ -119,7 +121,9 @@ def _execute(
         from warmspare.store.opening import open_store
 
         place, rolling = spool_place(spool, spool_size), parse_audit_period(audit_period)
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        store = open_store(
+            repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
+        )
         try:
             with kept(store, bytes_s) as target:
                 machine = GivenDisks(vm[0], await open_disks(disks, extents or [], vddk, events))

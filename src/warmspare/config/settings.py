@@ -13,6 +13,7 @@ from typing import Literal
 
 from warmspare.config.disks import DiskSelection
 from warmspare.config.problems import Place
+from warmspare.config.s3 import S3Settings
 from warmspare.config.secret import Secret
 from warmspare.config.timetable import Timetable
 from warmspare.errors import ConfigError
@@ -47,7 +48,7 @@ class VCenter:
 class Repository:
     """Where restore points go. Credentials come from the AWS environment or the profile, never from the file.
 
-    place: of the URI, for what the store says of it. limit: how fast it may be sent to.
+    place: of the URI, for what the store says of it. limit: how fast it may be sent to. s3: what its site demands.
     single_sender: this host alone sends there, so a server will do that does not keep conditional writes.
     """
 
@@ -58,6 +59,7 @@ class Repository:
     region: str | None
     profile: str | None
     limit: Timetable
+    s3: S3Settings = field(default_factory=S3Settings)
     single_sender: bool = False
 
 

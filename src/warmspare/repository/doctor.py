@@ -5,11 +5,13 @@ What the credentials can't do shows by trying it, on objects of its own (store/p
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from warmspare.errors import WarmspareError
 from warmspare.repository.chain import NoRepositoryError, open_repository
 from warmspare.repository.trust import FOLLOWS, NEEDED
 from warmspare.source.vddk_doctor import Check
-from warmspare.store.base import Store
+from warmspare.store.base import Mannered, Store
 from warmspare.store.promises import Examined, Promise, Tried, examine
 
 _NAMES = {
@@ -45,6 +47,8 @@ async def examine_repository(store: Store, *, single_sender: bool) -> list[Check
         examined = await examine(store)
     except WarmspareError as error:
         return [first, wrong("store", error)]
+    if isinstance(store, Mannered):
+        first = replace(first, meaning="; ".join(filter(None, (first.meaning, store.manner()))))
     return [first, *(_check(examined, one, single_sender) for one in examined.tried if one.kept is not None)]
 
 

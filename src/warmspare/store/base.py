@@ -43,6 +43,14 @@ class Paced(Protocol):
     pace: Pace
 
 
+@runtime_checkable
+class Mannered(Protocol):
+    """A store that puts its requests as its server demands; an ability that not every store has (see s3_manner.py)."""
+
+    def manner(self) -> str:
+        """How, in words; all that was learnt of the server so far."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """What the store says of an object: size, its own clock's modification time (Unix seconds), a tag that

@@ -2,7 +2,9 @@
 
 It saves work and keeps snapshots in order; what makes publishing safe is the conditional write of the restore
 point. Expiry is judged by the store's clock by those who want the lease, and by the time since the last
-renewal was sent by the one who holds it, so a holder knows before another may start. A lease that ran out while the
+renewal was sent by the one who holds it, so a holder knows before another may start. One that is dated ahead of the
+store's clock is watched by their own instead, for as long as a living holder would let pass between two renewals and
+more. A lease that ran out while the
 store was out of reach, and that nobody took, is its holder's again with the next renewal.
 """
 
@@ -211,17 +213,32 @@ class Lease:
         if holder is not None and (holder.free or holder.is_dead or holder.token == self._me.token):
             return
         ttl_s = holder.ttl_s if holder is not None else self._ttl_s
-        left_s = info.modified_s + ttl_s + CLOCK_GRAIN_S - await self._store.now()
+        now_s = await self._store.now()
+        left_s = info.modified_s + ttl_s + CLOCK_GRAIN_S - now_s
+        if left_s > ttl_s + 2 * CLOCK_GRAIN_S:  # dated ahead of the store's clock: that was put back since
+            if await self._stands_still(info, ttl_s + CLOCK_GRAIN_S):
+                return
+            left_s = ttl_s
         if left_s < 0:
             return
         who = f"process {holder.pid} on {_shown(holder.host)}" if holder is not None else "an unknown program"
-        at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(info.modified_s + ttl_s + CLOCK_GRAIN_S))
+        at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now_s + left_s))
         raise LeaseError(
             f"{who} holds the lease, which runs out at {at} (in {left_s:.0f} s) unless renewed",
             where=self._where(),
             hint="wait for it to end, or end it and run again",
             retryable=True,
         )
+
+    async def _stands_still(self, seen: ObjectInfo, for_s: float) -> bool:
+        """Whether nobody renews or gives back the lease for so long, by this host's clock."""
+        until = _clock() + for_s
+        while (left_s := until - _clock()) > 0:
+            await asyncio.sleep(min(left_s, for_s / 8))
+            info = await self._store.head(self._key)
+            if info is None or info.etag != seen.etag:
+                return False
+        return True
 
     async def _renew_on(self) -> None:
         """Renew until cancelled or lost; a store that fails is asked again, whether or not the lease has run out."""

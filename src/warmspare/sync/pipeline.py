@@ -25,7 +25,7 @@ from warmspare.format.point import RestorePoint, Unprotected
 from warmspare.model import Extents
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
-from warmspare.repository.failover import FailoverRecord, doubt_after, refuse_failed_over
+from warmspare.repository.failover import FailoverRecord, doubt_after, known_return, refuse_failed_over
 from warmspare.repository.trust import Trust
 from warmspare.source.base import LastDisk, LastPoint, Machine, Opened
 from warmspare.state.files import locked
@@ -81,7 +81,7 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A run that has what it needs to read. files: open for its disks."""
+    """A run that has what it needs to read. files: open for its disks. over: a failover of the VM that has ended."""
 
     repository: Repository
     run: Run
@@ -89,6 +89,7 @@ class _Begun:
     opened: Opened
     lease: Lease
     files: AsyncExitStack
+    over: FailoverRecord | None
 
     @property
     def todo_bytes(self) -> int:
@@ -205,7 +206,7 @@ class Sync:
         works = await self._preparation.disks(run, opened, fresh, logs, files)
         if journal:
             local.use_journal(journal)
-        return _Begun(repository, run, works, opened, lease, files)
+        return _Begun(repository, run, works, opened, lease, files, over)
 
     async def _leave(self, local: LocalState) -> None:
         """Leave the machine as it was; on every way out, the lease still held. A doubt about it ends with the next
@@ -257,7 +258,7 @@ class Sync:
             flags.VERSION, 0, self._vm, self._machine.vm_name, sequence, parent, run.id.hex(), now_text(),
             f"warmspare {__version__}", disks, self._meter.read_bytes, self._meter.changed_bytes,
             bytes_sent, [*unprotected, *left_out],
-            opened.hardware | ({MISSED: sorted(run.missed)} if run.missed else {}),
+            opened.hardware | ({MISSED: sorted(run.missed)} if run.missed else {}) | known_return(begun.over),
         )  # fmt: skip
         data = point.encode(record)
         new = Point(PointId(sequence, point.identity(data)), record)
@@ -307,7 +308,7 @@ class Sync:
         # Before the snapshot is taken: it may take as long as the store needs to be asked about each pack.
         resumes = {name: await self._preparation.resume(run, name, begun.files) for name in left}
         disks = {name: LastDisk(one.capacity_bytes, one.change_id) for name, one in left.items()}
-        opened = await self._machine.open(LastPoint(now_text(), disks, False, opened.hardware))
+        opened = await self._machine.open(LastPoint(disks, False, opened.hardware))
         works = await self._preparation.disks(run, opened, [], {}, begun.files, left, resumes)
         begun = replace(begun, run=run, works=works, opened=opened)
         run.local.journal.begin(msgspec.structs.replace(record, run=run.id.hex()))
@@ -369,5 +370,5 @@ def _last(head: Point | None, interrupted: bool, over: FailoverRecord | None) ->
     if head is None:
         return None
     disks = {disk.id: LastDisk(disk.capacity_bytes, disk.change_id) for disk in head.record.disks}
-    created = head.record.created
-    return LastPoint(created, disks, interrupted, head.record.hardware, doubt_after(over, created))
+    hardware = head.record.hardware
+    return LastPoint(disks, interrupted, hardware, doubt_after(over, hardware))

@@ -110,15 +110,15 @@ def _read(session: VsphereSession, morefs: Sequence[str]) -> list[VmInfo]:
     content = session.content
     vms = [session.bound(vim.VirtualMachine, moref) for moref in morefs]
     found = collect(content, vms, vim.VirtualMachine, PATHS)
-    hosts = _names(content, [p.get("runtime.host") for p in found.values()], vim.HostSystem)
-    networks = _names(content, [n for p in found.values() for n in p.get("network") or ()], vim.Network)
-    folders = _paths(content, [p.get("parent") for p in found.values()])
-    return [_info(moref, found[moref], hosts, networks, folders) for moref in morefs if moref in found]
+    beside = [
+        *(p.get("runtime.host") for p in found.values()),
+        *(n for p in found.values() for n in p.get("network") or ()),
+    ]
+    names, paths = _around(content, beside, [p.get("parent") for p in found.values()])
+    return [_info(moref, found[moref], names, paths) for moref in morefs if moref in found]
 
 
-def _info(
-    moref: str, got: Properties, hosts: dict[str, str], networks: dict[str, str], folders: dict[str, str]
-) -> VmInfo:
+def _info(moref: str, got: Properties, names: dict[str, str], paths: dict[str, str]) -> VmInfo:
     hardware = got.get("config.hardware")
     devices = list(hardware.device) if hardware else []
     boot, host, parent = got.get("config.bootOptions"), got.get("runtime.host"), got.get("parent")
@@ -127,7 +127,7 @@ def _info(
     return VmInfo(
         moref=moref,
         name=plain_name(got.get("name", "")),
-        path=(folders.get(parent._GetMoId(), "") if parent else "") + "/" + got.get("name", ""),
+        path=(paths.get(parent._GetMoId(), "") if parent else "") + "/" + got.get("name", ""),
         instance_uuid=str(got.get("config.instanceUuid") or "").lower(),
         bios_uuid=str(got.get("config.uuid") or "").lower(),
         firmware=str(got.get("config.firmware") or ""),
@@ -144,28 +144,25 @@ def _info(
         power=str(got.get("runtime.powerState") or ""),
         connection=str(got.get("runtime.connectionState") or ""),
         consolidation_needed=bool(got.get("runtime.consolidationNeeded")),
-        host=hosts.get(host_moref, ""),
+        host=names.get(host_moref, ""),
         host_moref=host_moref,
-        nics=read_nics(devices, networks),
+        nics=read_nics(devices, names),
         disks=read_disks(devices),
         tree=Tree.of(got.get("snapshot")),
     )
 
 
-def _names(content: Any, objects: Sequence[Any], kind: Any) -> dict[str, str]:
-    unique = {one._GetMoId(): one for one in objects if one is not None}
-    found = collect(content, list(unique.values()), kind, ["name"])
-    return {moref: plain_name(got.get("name", "")) for moref, got in found.items()}
-
-
-def _paths(content: Any, parents: Sequence[Any]) -> dict[str, str]:
-    """The inventory paths of folders by moref, as FindByInventoryPath takes them; a level of the tree a call."""
+def _around(content: Any, beside: Sequence[Any], parents: Sequence[Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """By moref the names of hosts and networks, as people see them, and the paths of folders, as FindByInventoryPath
+    takes them; a level of the tree a call."""
     known: dict[str, Properties] = {}
-    level = [parent for parent in parents if parent is not None]
+    others = {one._GetMoId() for one in beside if one is not None}
+    level = [one for one in (*beside, *parents) if one is not None]
     while level := list({one._GetMoId(): one for one in level if one._GetMoId() not in known}.values()):
         got = collect(content, level, vim.ManagedEntity, ["name", "parent"])
         known.update({one._GetMoId(): got.get(one._GetMoId(), {}) for one in level})
-        level = [each["parent"] for each in got.values() if each.get("parent") is not None]
+        above = (each.get("parent") for moref, each in got.items() if moref not in others)
+        level = [parent for parent in above if parent is not None]
 
     def path(moref: str) -> str:
         parent = known.get(moref, {}).get("parent")
@@ -173,4 +170,5 @@ def _paths(content: Any, parents: Sequence[Any]) -> dict[str, str]:
             return ""
         return path(parent._GetMoId()) + "/" + str(known[moref].get("name", ""))
 
-    return {moref: path(moref) for moref in known}
+    names = {moref: plain_name(known.get(moref, {}).get("name", "")) for moref in others}
+    return names, {moref: path(moref) for moref in known if moref not in others}

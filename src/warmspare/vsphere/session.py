@@ -153,6 +153,11 @@ class VsphereSession:
         """What the server says it is."""
         return str(self.content.about.fullName)
 
+    @property
+    def instance_uuid(self) -> str:
+        """The vCenter's own; "" for a host, which has none."""
+        return str(self.content.about.instanceUuid or "")
+
     async def password(self) -> str:
         """The password, asked for now."""
         return await self._in_thread(self.server.password)

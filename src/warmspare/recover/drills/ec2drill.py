@@ -8,7 +8,6 @@ AWS's own machines do, with AWS's drivers. Nothing is written to the repository,
 from __future__ import annotations
 
 import asyncio
-import datetime
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
@@ -134,7 +133,7 @@ class Ec2Drill:
         """Remove what drills left that are over; notes of this, and of what may still be under way."""
         notes = []
         for each in await self._remains(vm):
-            if each.over(datetime.datetime.now(datetime.UTC)):
+            if each.over(self._ec2.aws.now()):
                 await remove(self._ec2, each)
                 notes.append(f"an earlier drill was cut off and left {each.words}: that was ended now")
             else:

@@ -30,7 +30,7 @@ BESIDE_S = 3600  # that a drill may take besides the boot: image, start, end
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What one drill has in EC2. until: when it is over for sure, RFC 3339. images, instances: IDs."""
+    """What one drill has in EC2. until: when it is over for sure, by AWS's clock, RFC 3339. images, instances: IDs."""
 
     run: str
     until: str
@@ -38,7 +38,7 @@ class Remains:
     instances: tuple[str, ...]
 
     def over(self, now: datetime.datetime) -> bool:
-        """Whether nobody works on it any more. What can't be read was changed by hand and has no end."""
+        """Whether nobody works on it any more; now: by AWS's clock. What can't be read was changed by hand: no end."""
         try:
             return datetime.datetime.fromisoformat(self.until) < now
         except (ValueError, TypeError):
@@ -91,7 +91,7 @@ class Trial:
     def __init__(self, ec2: Ec2, machine: Machine, chosen: Chosen, tags: dict[str, str], timeout_s: float) -> None:
         self._ec2, self._images, self._launcher = ec2, Images(ec2), Launcher(ec2)
         self._machine, self.run = machine, secrets.token_hex(16)
-        until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=timeout_s + BESIDE_S)
+        until = ec2.aws.now() + datetime.timedelta(seconds=timeout_s + BESIDE_S)
         self._tags = {
             **tags, **chosen.tags, "Name": f"drill of {machine.vm_name}"[:255], RUN: self.run,
             UNTIL: until.isoformat(timespec="seconds"),

@@ -8,7 +8,6 @@ A point counts once all its snapshots are `completed`; only then are older ones 
 from __future__ import annotations
 
 import asyncio
-import datetime
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -253,7 +252,7 @@ class Stage:
         shown = {each.snapshot_id for each in staged if each.completed}
         removed = 0
         if shown.issuperset(ids):
-            for each in expired(staged, self._settings.keep, datetime.datetime.now(datetime.UTC)):
+            for each in expired(staged, self._settings.keep, self._aws.now()):
                 why = "newer ones are staged" if each.completed else "AWS gave it up"
                 removed += await self._remove(traces, each, why)
         return removed
