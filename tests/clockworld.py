@@ -260,7 +260,7 @@ class Schedule:
         """From a failover: the disk was replaced below its tracking. Who clears the mark has a clock, too."""
         with self._on(self.rng.choice([*self.hosts, self.rng.uniform(-DAY_S, DAY_S)])):
             vm = str(self.vm.spec["instance_uuid"])
-            journal = await failover.read_journal(await open_repository(self.store, create=False), vm)
+            journal = await failover.read_journal(await open_repository(self.store), vm)
             newest = (await journal.repository.since(vm, None))[-1]
             await journal.begin(newest.id, "eu-central-1", "register-image")
             self.vm.scribble(self.rng, pieces=4, unseen=True)
@@ -282,7 +282,7 @@ class Schedule:
         self.sequence += 1
         assert result.point.sequence == self.sequence and result.findings == 0
         vm = str(self.vm.spec["instance_uuid"])
-        point = (await (await open_repository(self.store, create=False)).since(vm, None))[-1]
+        point = (await (await open_repository(self.store)).since(vm, None))[-1]
         snapshot = self.vm.taken[-1]
         (disk,) = point.record.disks
         self.newest = self.vm.frozen_file(snapshot)

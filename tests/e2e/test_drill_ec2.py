@@ -128,7 +128,7 @@ def roots(world: World) -> dict[str, str]:
     """Of the hash tables of the newest restore point, by disk."""
 
     async def work() -> dict[str, str]:
-        repository = await open_repository(open_store(str(world.repo)), create=False)
+        repository = await open_repository(open_store(str(world.repo)))
         point = await repository.load("app", 1)
         return {disk.id: disk.root for disk in point.record.disks}
 
@@ -485,7 +485,7 @@ def in_process(world: World, place: Place, aws: Aws, folder: Path) -> Verdict:
 
     async def work() -> Verdict:
         async with aws:
-            repository = await open_repository(open_store(str(world.repo)), create=False)
+            repository = await open_repository(open_store(str(world.repo)))
             run = Ec2Drill(repository, Ec2(aws, PAUSE), Events())
             folder.mkdir()
             return await run.run(VmPlan("app", "app"), place.network, None, Rules(), folder)
@@ -642,7 +642,7 @@ def test_two_at_once_do_not_touch_one_another(world: World, place: Place) -> Non
 
     async def work() -> list[Verdict]:
         async with Aws(SETTINGS) as aws:
-            repository = await open_repository(open_store(str(world.repo)), create=False)
+            repository = await open_repository(open_store(str(world.repo)))
             run = Ec2Drill(repository, Ec2(aws, PAUSE), Events())
 
             async def one(name: str) -> Verdict:

@@ -179,7 +179,7 @@ def test_an_export_that_was_cut_off_takes_the_same_snapshots(away: World) -> Non
 
     async def run(number: int) -> None:
         Dying.left = number
-        repository = await open_repository(open_store(str(away.repo)), create=False)
+        repository = await open_repository(open_store(str(away.repo)))
         settings = Settings(away.home / "return", "raw", None, False)
         async with Dying(SETTINGS) as aws:
             await Export(repository, aws, "app", settings, Events(), Meter()).run()

@@ -66,7 +66,7 @@ def exact(rig: Rig, disk: Path | None = None, *at: object) -> None:
 @contextlib.contextmanager
 def started(rig: Rig, *more: object) -> Iterator[subprocess.Popen[bytes]]:
     """A sync of its own process; killed if it still runs."""
-    words = ["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, *more, "--json"]
+    words = ["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, *rig.new(), *more, "--json"]
     child = subprocess.Popen([python(), "-m", "warmspare", *map(str, words)], stdout=subprocess.DEVNULL)
     try:
         yield child

@@ -31,6 +31,7 @@ from warmspare.errors import LeaseError, StoreError
 from warmspare.observe.events import Event, Events
 from warmspare.repository.chain import Repository
 from warmspare.repository.doctor import examine_repository
+from warmspare.repository.making import make_repository
 from warmspare.repository.trust import Trust, prove
 from warmspare.store import layout
 from warmspare.store.base import Store
@@ -111,15 +112,20 @@ async def test_what_no_repository_may_be_in(name: str, honest: DirectoryStore, t
     examined = await examine(store)
     assert examined.of(promise).kept is False, examined
     with pytest.raises(StoreError) as caught:
-        await prove(breaking(honest), Events(lambda event: None))
+        await prove(breaking(honest), Events())
     assert caught.value.exit_code == 4 and not caught.value.retryable and caught.value.where
     repository = Repository(breaking(honest), "a" * 32)
     with pytest.raises(StoreError):
-        await Trust(tmp_path / "state", Events(lambda event: None)).demand(repository)
+        await Trust(tmp_path / "state", Events()).demand(repository)
     assert not (tmp_path / "state" / "promises" / f"{'a' * 32}.json").exists(), "nothing is believed"
-    checks = await examine_repository(breaking(honest), single_sender=False)
-    assert [one.state for one in checks] == ["note"], "of a directory that is no repository yet nothing is tried"
     assert await left(honest) == []
+    checks = await examine_repository(honest, single_sender=False)
+    assert [one.state for one in checks] == ["wrong"], "of a directory that is no repository yet nothing is tried"
+    await make_repository(honest, Events())
+    checks = await examine_repository(honest, single_sender=False)
+    assert {one.state for one in checks} == {"ok"} and len(checks) >= 7
+    checks = await examine_repository(breaking(honest), single_sender=False)
+    assert "wrong" in {one.state for one in checks} and await left(honest) == ["repository.json"]
 
 
 @pytest.mark.parametrize("name", BEARABLE)
@@ -163,7 +169,7 @@ async def test_a_single_sender_may_be_where_creates_are_ignored(
 async def test_a_single_sender_is_no_excuse_for_a_server_that_refuses(honest: DirectoryStore) -> None:
     for unknown in (False, True):
         with pytest.raises(StoreError):
-            await prove(closed(honest, unknown=unknown), Events(lambda event: None), single_sender=True)
+            await prove(closed(honest, unknown=unknown), Events(), single_sender=True)
 
 
 class Counting(PassingStore):
@@ -185,7 +191,7 @@ async def test_it_is_tried_once_for_a_repository_a_server_and_a_version(
     honest: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Counting(honest)
-    trust = Trust(tmp_path, Events(lambda event: None))
+    trust = Trust(tmp_path, Events())
 
     async def tried(identity: str = "d" * 32) -> bool:
         before = store.creates
@@ -218,7 +224,7 @@ async def test_what_a_dead_trial_left_is_removed_by_the_next(
         async def stale_uploads(self, prefix: str) -> Any:
             return []
 
-    trust = Trust(tmp_path, Events(lambda event: None))
+    trust = Trust(tmp_path, Events())
     with pytest.raises(Killed):
         await trust.demand(Repository(Dying(honest), "f" * 32))
     old = layout.probe_key("0" * 32, "create")
@@ -238,7 +244,7 @@ async def test_what_may_pass_is_no_broken_promise(honest: DirectoryStore, tmp_pa
             raise StoreError("the server can't be reached", retryable=True)
 
     with pytest.raises(StoreError, match="reached") as caught:
-        await Trust(tmp_path, Events(lambda event: None)).demand(Repository(Away(honest), "a" * 32))
+        await Trust(tmp_path, Events()).demand(Repository(Away(honest), "a" * 32))
     assert caught.value.retryable and await left(honest) == []
 
 
@@ -257,7 +263,7 @@ async def test_a_file_system_without_hard_links(honest: DirectoryStore, monkeypa
     examined = await examine(honest)
     assert "neither hard links" in examined.of(Promise.CREATE).found
     with pytest.raises(StoreError, match="neither hard links"):
-        await prove(honest, Events(lambda event: None), single_sender=True)
+        await prove(honest, Events(), single_sender=True)
 
 
 async def test_a_file_system_without_locks(honest: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +289,7 @@ async def test_a_link_that_replaces(honest: DirectoryStore, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "link", replacing)
     with pytest.raises(StoreError, match="create"):
-        await prove(honest, Events(lambda event: None))
+        await prove(honest, Events())
 
 
 # what is done without a conditional replacement

@@ -56,7 +56,7 @@ class Prune:
         """ConfigError if there is no repository or no such VM; LeaseError if a sync is at work on one; IntegrityError,
         and nothing of that VM removed, if the repository does not tell for sure what its points name; StoreError. What
         was removed until then is gone."""
-        await open_repository(self._store, create=False)
+        await open_repository(self._store)
         names, _ = await inventories.vms(self._store)
         if self._wanted is not None:
             names = [name for name in names if name == layout.encode_name(self._wanted)]

@@ -118,7 +118,7 @@ class SourceAudit:
         """Read and judge, holding the lease, and leave the machine as it was. ConfigError where there is no restore
         point or the VM was failed over, SourceError where a disk can't be read; then nothing is judged."""
         began = reports.utc_now()
-        repository = await open_repository(self._store, create=False)
+        repository = await open_repository(self._store)
         vm = self._machine.vm_id
         self._over = await refuse_failed_over(repository, vm)
         threads = Threads(1, "audit")

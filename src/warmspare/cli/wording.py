@@ -130,6 +130,10 @@ def _prune_done(e: Event) -> str:
 
 
 _WORDS: dict[str, Callable[[Event], str | None]] = {
+    "init.done": lambda e: (
+        f"{'made a repository in' if e['made'] else 'there is a repository already in'} {e['repository']} "
+        f"(ID {e['id']}, of {e['created']})"
+    ),
     "sync.start": lambda e: (
         f"syncing {e['vm']!r} to {e['repository']}: restore point {e['sequence']}"
         + (f" after {e['parent']}" if e["parent"] else ", the first")

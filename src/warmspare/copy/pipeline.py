@@ -87,9 +87,9 @@ class Copy:
         Raises the package's errors: what was published until then stands, and is right; a rerun goes on. A cancel
         leaves objects that the next run finds and uses.
         """
-        self._source = await open_repository(self._source_store, create=False)
+        self._source = await open_repository(self._source_store)
         names = await self._names(vm)
-        self._target = await open_repository(self._target_store, create=True)
+        self._target = await open_repository(self._target_store)
         self._carrier = Carrier(self._source, self._target, self._events, self._meter)
         plans = [plan for name in names if (plan := await self._plan(name)).points]
         points = sum(len(plan.points) for plan in plans)

@@ -34,11 +34,12 @@ _STAYS = {
 async def examine_repository(store: Store, *, single_sender: bool) -> list[Check]:
     """What is there, then each thing that a sync needs of the store. Never raises an error of ours."""
     try:
-        repository = await open_repository(store, create=False)
+        repository = await open_repository(store)
         vms = [name for name in await repository.vms() if name]
         first = Check("repository", "ok", f"{store.uri}, with restore points of {len(vms)} VMs")
     except NoRepositoryError:
-        first = Check("repository", "note", store.uri, "nothing is there yet: the first sync makes it")
+        meaning = "nothing is there yet, and every sync is refused until `warmspare init` has made it"
+        first = Check("repository", "wrong", store.uri, meaning)
         if not store.uri.startswith("s3://"):
             return [first]  # trying would make the directory
     except WarmspareError as error:

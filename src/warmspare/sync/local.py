@@ -99,6 +99,21 @@ class LocalState:
                 )
         return None
 
+    def seen(self) -> bool:
+        """Whether this host has seen a restore point of the VM in this repository."""
+        record = read_record(self._record_path, StateRecord, WHAT)
+        return record is not None and record.sequence > 0
+
+    def begun(self) -> bool:
+        """Whether a first sync to this repository was begun on purpose, and no restore point has been seen since."""
+        record = read_record(self._record_path, StateRecord, WHAT)
+        return record is not None and record.sequence == 0
+
+    def elsewhere(self) -> list[str]:
+        """The URIs of other repositories that hold the VM, by what this host knows; the ones with the newest points
+        first."""
+        return [record.uri for directory, record in self._others() if directory != self.directory]
+
     async def adopt(self, events: Events) -> PointId | None:
         """Where this repository was never synced to, begin with the state of another one that it is a copy of.
 
@@ -146,6 +161,7 @@ class LocalState:
                 staged.rename(disks)
 
     def remember(self, point: PointId | None) -> None:
+        """The newest restore point; None: there is none yet, and one was begun on purpose."""
         record = StateRecord(
             self._repository.id, self._repository.store.uri, self._vm,
             point.sequence if point else 0, point.sha256 if point else "",

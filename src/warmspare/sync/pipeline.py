@@ -36,6 +36,7 @@ from warmspare.store.discard import DiscardingStore
 from warmspare.store.lease import Lease
 from warmspare.store.threads import in_thread
 from warmspare.sync import sealed as sealing
+from warmspare.sync.beginning import Start, refuse_unsaid, there_already
 from warmspare.sync.diskrun import WHAT, DiskRun, Run
 from warmspare.sync.journal import RunRecord
 from warmspare.sync.lastrun import LastRun
@@ -100,12 +101,14 @@ class Sync:
     """A sync of one machine. Settings are all arguments; `run` does it once. max_snapshot_age_s: how long the machine's
     moment may be held, None for no bound; then the rest is read at a later one. rolling: what is audited on the way,
     and what follows where tracking missed a change; None: nothing. also: where disks are known to differ from the last
-    point though no tracker reports it, by disk. single_sender: no other host sends to this repository."""
+    point though no tracker reports it, by disk. start: whether the VM's chain may begin. single_sender: no other host
+    sends to this repository."""
 
     def __init__(
         self, store: Store, machine: Machine, state: Path, events: Events, *, level: int | None,
         meter: Meter | None = None, spool: SpoolPlace | None = None, max_snapshot_age_s: float | None = None,
-        rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None, single_sender: bool = False,
+        rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None, start: Start = Start.GO_ON,
+        single_sender: bool = False,
     ) -> None:  # fmt: skip
         self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
         self._key = layout.encode_name(self._vm)
@@ -113,6 +116,7 @@ class Sync:
         self._store = CountingStore(store, self._on_sent)
         self._level, self._spool_place = level, spool
         self._spool: Spool | None = None
+        self._start = start
         self._passes = Passes(max_snapshot_age_s)
         self._rolling = rolling
         self._preparation = Preparation(self._store, rolling, also or {})
@@ -160,9 +164,11 @@ class Sync:
     async def _begin(self, stack: AsyncExitStack, packs: Store | None = None, journal: str = "") -> _Begun:
         """The lease, the head, the machine and its disks. packs, journal: of a run that is no sync, where its packs go
         and what it writes down."""
-        repository = await open_repository(self._store, create=True)
+        repository = await open_repository(self._store)
         over = await refuse_failed_over(repository, self._vm)
         local = LocalState(self._state_root, self._vm, repository)
+        local.last()  # refuses a repository that was replaced
+        await refuse_unsaid(self._start, repository, self._vm, local)
         if not stack.enter_context(locked(local.directory / "lock", WHAT)):
             raise LeaseError(
                 f"another sync of VM {self._vm!r} is running with this state directory",
@@ -176,6 +182,11 @@ class Sync:
         lease = await stack.enter_async_context(Lease.hold(self._store, layout.lease_key(self._key)))
         fresh = await repository.since(self._vm, known)
         head = fresh[-1] if fresh else None
+        if self._start is Start.NEW:
+            if head is not None:  # somebody else has begun it, between our look and our lease
+                raise there_already(repository, self._vm, head.id.sequence)
+            if not journal:
+                local.remember(None)
         last = LastRun(self._vm, repository, local, self._events)
 
         def spool_at(place: SpoolPlace) -> Spool:

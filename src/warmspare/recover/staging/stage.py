@@ -133,7 +133,7 @@ class Stage:
         )  # fmt: skip
 
     async def _repository(self) -> Repository:
-        repository = await open_repository(self._store, create=False)
+        repository = await open_repository(self._store)
         self._vm = await repository.vm_called(self._vm)
         return repository
 
@@ -165,7 +165,7 @@ class Stage:
         if newest is None:
             raise ConfigError(
                 f"VM {self._vm!r} has no restore point in this repository", where=self._store.uri,
-                hint="check --vm, or make one with `warmspare sync`",
+                hint="check --vm and --repo, or make one with `warmspare sync`",
             )  # fmt: skip
         return await repository.load(self._vm, newest)
 
