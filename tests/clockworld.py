@@ -150,6 +150,7 @@ class Schedule:
             self.vm = self.site.add_vm("db", [self.rng.choice([1, 2]) * MIB])
             self.other = self.site.add_vm("other", [MIB])
             self.vm.scribble(self.rng)
+            await make_repository(self.store)
             async with session_at(self.site) as self.session:
                 await self._sync("")
                 for _ in range(self.steps):
@@ -279,12 +280,8 @@ class Schedule:
         with self._on(self.hosts[who]):
             machine = await _machine(self.session, self.vm, record, self.store.uri)
             rolling = Rolling(7 * DAY_S, clock=time.time)
-            await make_repository(self.store)
-            sync = Sync(
-                self.store, machine, self.home / f"state-{who}", record.events, level=1, rolling=rolling,
-                start=Start.OWN,
-            )  # fmt: skip
-            result = await sync.run()
+            state, own = self.home / f"state-{who}", Start.OWN
+            result = await Sync(self.store, machine, state, record.events, level=1, rolling=rolling, start=own).run()
         self.sequence += 1
         assert result.point.sequence == self.sequence and result.findings == 0
         vm = str(self.vm.spec["instance_uuid"])

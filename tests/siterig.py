@@ -73,7 +73,6 @@ class SiteRig:
 
     def sync(self, *names: str, code: int = 0, more: tuple[object, ...] = ()) -> Outcome:
         """Of these VMs, or --all."""
-        made(self.repo)
         chosen = [word for name in names for word in ("--vm", name)] or ["--all"]
         outcome = command("sync", "--config", self.config, *chosen, *more)
         assert outcome.code == code, outcome
@@ -121,4 +120,6 @@ def site_rig(home: Path, *, granularity: int = 64 * KIB, seed: int = 1) -> Itera
     standin = Standin(home / "vddk")
     with Site(home / "site", granularity=granularity, keep=True, seed=seed) as site:
         site.serve(standin)
-        yield SiteRig(home, site, standin)
+        rig = SiteRig(home, site, standin)
+        made(rig.repo)
+        yield rig

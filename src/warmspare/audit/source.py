@@ -35,7 +35,7 @@ from warmspare.repository.identity import Settled, chain_of, settle
 from warmspare.source.base import DiskInput, Hole, LastDisk, LastPoint, Machine, Span
 from warmspare.store import layout
 from warmspare.store.base import Store
-from warmspare.store.lease import Lease
+from warmspare.store.lease import Lease, watching
 from warmspare.store.threads import Threads
 
 WINDOW_BLOCKS = 1 << 22  # 256 GiB: what is drawn of a sample at a time
@@ -125,7 +125,8 @@ class SourceAudit:
         self._over = await refuse_failed_over(repository, vm)
         threads = Threads(1, "audit")
         try:
-            async with Lease.hold(self._store, layout.lease_key(layout.encode_name(vm))):
+            key = layout.lease_key(layout.encode_name(vm))
+            async with Lease.hold(self._store, key, on_watch=watching(self._events, vm)):
                 point = await self._head(repository, vm)
                 self._settled = await settle(self._machine, point)  # a twin must not be judged as the other
                 try:
