@@ -22,14 +22,16 @@ def vms(config: options.Config = None, json: options.Json = False, debug: option
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.protect import open_session
         from warmspare.config.load import load
-        from warmspare.vsphere.listing import listing
+        from warmspare.vsphere.listing import listing, with_twins
 
         settings = load(options.config_path(config))
         count, missing = 0, 0
+        listings = []
         for vcenter in settings.vcenters:
             configured = [vm for vm in settings.vms if vm.vcenter == vcenter]
             async with open_session(vcenter, events) as session:
-                found = await listing(session, configured)
+                listings.append(await listing(session, configured))
+        for vcenter, found in zip(settings.vcenters, with_twins(listings), strict=True):
             count += len(found.vms)
             missing += len(found.missing)
             if json:
@@ -58,7 +60,7 @@ def fields(one: Listed) -> dict[str, Any]:
         "vm": vm.instance_uuid, "vm_name": vm.name, "path": vm.path, "host": vm.host, "power": vm.power,
         "state": one.state, "names": list(one.names), "reason": one.reason, "disks": one.disks,
         "left_out": [{"name": name, "reason": reason} for name, reason in one.left_out],
-        "change_tracking": vm.change_tracking, "unknown": list(vm.unknown),
+        "change_tracking": vm.change_tracking, "unknown": list(vm.unknown), "twins": list(one.twins),
     }  # fmt: skip
 
 
