@@ -161,7 +161,7 @@ def _tell(store: Store, broken: list[Tried], events: Events) -> None:
         where = f"{store.uri.rstrip('/')}/{layout.probes_prefix()}"
         events.emit(
             "housekeeping.warning", action="try the store", object=where,
-            right=", ".join(_RIGHTS[tried.promise] for tried in kept if tried.error is not None),
+            right=", ".join(one.error.action or _RIGHTS[one.promise] for one in kept if one.error is not None),
             message=f"{where} could not be cleared up, where this host tried the store: "
             + "; ".join(dict.fromkeys(tried.found for tried in kept)),
         )  # fmt: skip
