@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rig import MIB, Outcome, Rig, command, random_disk, same, scribble
-from s3front import Front, fronting
 from servers import S3Place
+from unkeptfront import Front, fronting
 
 
 @pytest.fixture

@@ -171,6 +171,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "source.retry": lambda e: f"{e['message']}; trying again in {duration(e['seconds'])}",
     "store.retry": lambda e: f"{e['message']}; tried {e['attempt']} times, trying on",
     "source.warning": lambda e: f"warning: {e['message']}",
+    "housekeeping.warning": lambda e: f"warning: {e['message']}",
     "apply.start": lambda e: (
         f"applying {e['vm']!r} to {e['target']}: restore point {e['point']}"
         + (f", from {e['before']}" if e["before"] else ", from nothing")
@@ -211,6 +212,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         f"{size(e['bytes_changed'])} changed in AWS"
     ),
     "export.done": lambda e: f"{e['disks']} disks of {e['vm']} are ready for the return, in {duration(e['seconds'])}",
+    "lease.watched": lambda e: f"{e['message']}: taken if nobody renews it for {duration(e['seconds'])}",
     "stage.start": lambda e: f"staging {e['vm']!r} in {e['region']}: restore point {e['point']} of {e['created']}",
     "stage.disk": lambda e: (
         f"disk {e['disk']} at {e['point']}: {size(e['bytes_total'])} to put into {e['snapshot']}"

@@ -18,13 +18,15 @@ from warmspare.errors import ConfigError, IntegrityError, NotFoundError
 from warmspare.format import point
 from warmspare.format.point import Disk, RestorePoint
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import PointId, open_repository
 from warmspare.repository.objects import LocalObject, fetched, read_manifest
 from warmspare.repository.trust import Trust
 from warmspare.store import layout
 from warmspare.store.base import Store
+from warmspare.store.clearing import Clearing
 from warmspare.store.counting import CountingStore
-from warmspare.store.lease import Lease
+from warmspare.store.lease import Lease, watching
 from warmspare.store.threads import in_thread
 
 OBJECTS_AT_ONCE = 4  # each has one part of 8 MiB in hand, besides those the store has under way
@@ -75,6 +77,7 @@ class Copy:
         self._meter = meter or Meter()
         self._source_store, self._target_store = source, CountingStore(target, self._on_sent)
         self._scratch, self._events = state / "tmp", events
+        self._housekeeping = Housekeeping(events)
         self._trust = Trust(state, events, single_sender=single_sender)
         self._objects = self._there = 0
 
@@ -101,8 +104,9 @@ class Copy:
         if plans:
             await self._trust.demand(self._target)
         try:
-            for plan in plans:
-                await self._vm(plan)
+            with self._housekeeping:
+                for plan in plans:
+                    await self._vm(plan)
         except IntegrityError:
             self._trust.forget()
             raise
@@ -149,7 +153,8 @@ class Copy:
 
     async def _vm(self, plan: Plan) -> None:
         key = layout.encode_name(plan.vm)
-        async with Lease.hold(self._target_store, layout.lease_key(key)) as lease:
+        telling = watching(self._events, plan.vm)
+        async with Lease.hold(self._target_store, layout.lease_key(key), on_watch=telling) as lease:
             if await self._target.newest(plan.vm) != plan.newest:  # a sync was there before we had the lease
                 plan = await self._plan(plan.vm)
             if plan.points:
@@ -160,8 +165,7 @@ class Copy:
     async def _abort_stale(self, vm: str, run: str) -> None:
         """Remove the uploads that a copy before this one died in: nobody else writes objects of that run here."""
         for prefix in layout.run_prefixes(vm, run):
-            for stale in await self._target_store.stale_uploads(prefix):
-                await self._target_store.abort_upload(stale)
+            await Clearing(self._target_store, self._housekeeping).uploads(prefix)
 
     async def _point(self, vm: str, planned: Planned, lease: Lease) -> None:
         key, label = layout.point_key(layout.encode_name(vm), planned.id.sequence), planned.id.label

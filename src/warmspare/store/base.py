@@ -45,10 +45,10 @@ class Paced(Protocol):
 
 @runtime_checkable
 class Mannered(Protocol):
-    """A store that puts its requests as its server demands; an ability that not every store has (see s3_manner.py)."""
+    """A store whose requests can be put in several ways (S3): an ability that not every store has."""
 
     def manner(self) -> str:
-        """How, in words; all that was learnt of the server so far."""
+        """How requests are put to the server, in words; with all that was learnt of it so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Store(Protocol):
         """Objects whose key starts with `prefix` and sorts after `start_after`, in key order (ASCII)."""
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Remove objects; absent ones are fine."""
+        """Remove objects; absent ones are fine. All are tried; StoreError of one that stays."""
 
     def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:
         """Begin an object of unknown length; see Upload."""
