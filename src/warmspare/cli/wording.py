@@ -171,6 +171,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "source.retry": lambda e: f"{e['message']}; trying again in {duration(e['seconds'])}",
     "store.retry": lambda e: f"{e['message']}; tried {e['attempt']} times, trying on",
     "source.warning": lambda e: f"warning: {e['message']}",
+    "housekeeping.warning": lambda e: f"warning: {e['message']}",
     "apply.start": lambda e: (
         f"applying {e['vm']!r} to {e['target']}: restore point {e['point']}"
         + (f", from {e['before']}" if e["before"] else ", from nothing")
@@ -230,6 +231,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         f"{duration(e['seconds'])}"
     ),
     "disk.left": lambda e: f"disk {e['disk']}: {e['message']} ({e['path']})",
+    "store.promise": lambda e: f"WARNING: {e['repository']}: {e['message']}",
     "state.adopted": lambda e: (
         f"this repository is a copy of {e['repository']}: going on from {e['point']} with what is known from there"
     ),
