@@ -154,7 +154,7 @@ class Schedule:
             self.vm = self.site.add_vm("db", [self.rng.choice([1, 2]) * MIB])
             self.other = self.site.add_vm("other", [MIB])
             self.vm.scribble(self.rng)
-            await make_repository(self.store)
+            await make_repository(self.store, Record().events)
             async with session_at(self.site) as self.session:
                 await self._sync("")
                 for _ in range(self.steps):
