@@ -30,6 +30,7 @@ from warmspare.format import hashtable
 from warmspare.model import BLOCK_BYTES
 from warmspare.repository import failover
 from warmspare.repository.chain import open_repository
+from warmspare.repository.making import make_repository
 from warmspare.source.raw import RawSource
 from warmspare.store import lease as lease_module
 from warmspare.store.base import ObjectInfo
@@ -37,6 +38,7 @@ from warmspare.store.directory import DirectoryStore
 from warmspare.store.layout import encode_name, lease_key
 from warmspare.store.lease import Holder
 from warmspare.store.passing import PassingStore
+from warmspare.sync.beginning import Start
 from warmspare.sync.pipeline import Sync
 from warmspare.sync.rolling import Rolling
 from warmspare.vsphere.devices import Disk
@@ -148,6 +150,7 @@ class Schedule:
             self.vm = self.site.add_vm("db", [self.rng.choice([1, 2]) * MIB])
             self.other = self.site.add_vm("other", [MIB])
             self.vm.scribble(self.rng)
+            await make_repository(self.store)
             async with session_at(self.site) as self.session:
                 await self._sync("")
                 for _ in range(self.steps):
@@ -260,7 +263,7 @@ class Schedule:
         """From a failover: the disk was replaced below its tracking. Who clears the mark has a clock, too."""
         with self._on(self.rng.choice([*self.hosts, self.rng.uniform(-DAY_S, DAY_S)])):
             vm = str(self.vm.spec["instance_uuid"])
-            journal = await failover.read_journal(await open_repository(self.store, create=False), vm)
+            journal = await failover.read_journal(await open_repository(self.store), vm)
             newest = (await journal.repository.since(vm, None))[-1]
             await journal.begin(newest.id, "eu-central-1", "register-image")
             self.vm.scribble(self.rng, pieces=4, unseen=True)
@@ -277,12 +280,12 @@ class Schedule:
         with self._on(self.hosts[who]):
             machine = await _machine(self.session, self.vm, record, self.store.uri)
             rolling = Rolling(7 * DAY_S, clock=time.time)
-            sync = Sync(self.store, machine, self.home / f"state-{who}", record.events, level=1, rolling=rolling)
-            result = await sync.run()
+            state, own = self.home / f"state-{who}", Start.OWN
+            result = await Sync(self.store, machine, state, record.events, level=1, rolling=rolling, start=own).run()
         self.sequence += 1
         assert result.point.sequence == self.sequence and result.findings == 0
         vm = str(self.vm.spec["instance_uuid"])
-        point = (await (await open_repository(self.store, create=False)).since(vm, None))[-1]
+        point = (await (await open_repository(self.store)).since(vm, None))[-1]
         snapshot = self.vm.taken[-1]
         (disk,) = point.record.disks
         self.newest = self.vm.frozen_file(snapshot)

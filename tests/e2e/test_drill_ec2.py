@@ -128,7 +128,7 @@ def roots(world: World) -> dict[str, str]:
     """Of the hash tables of the newest restore point, by disk."""
 
     async def work() -> dict[str, str]:
-        repository = await open_repository(open_store(str(world.repo)), create=False)
+        repository = await open_repository(open_store(str(world.repo)))
         point = await repository.load("app", 1)
         return {disk.id: disk.root for disk in point.record.disks}
 
@@ -455,6 +455,47 @@ def test_one_that_can_not_be_ended_is_named(world: World, place: Place) -> None:
     assert again.code == 0 and again.last("drill.clean")["ended"] == 0
 
 
+def test_an_image_that_can_not_be_deregistered_changes_no_verdict(world: World, place: Place) -> None:
+    world.front.console = [UP]
+    world.front.refuse = lambda request: (
+        Refused("UnauthorizedOperation", 403) if request.action == "DeregisterImage" else None
+    )
+    outcome = drill(world, place)
+    [image] = world.front.images
+    warning = outcome.last("housekeeping.warning")
+    assert warning["action"] == warning["right"] == "ec2:DeregisterImage" and warning["object"] == image
+    assert outcome.last("drill.done")["passed"] and verdict(world)["passed"]
+    world.front.refuse = lambda request: None
+    assert image in clean(world)
+    demand_nothing_left(world)
+
+
+def test_what_an_earlier_drill_left_and_can_not_be_ended(
+    world: World, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said, and this drill takes place all the same."""
+    world.front.console = [UP]
+    world.front.refuse = lambda request: (
+        Refused("OperationNotPermitted") if request.action == "TerminateInstances" else None
+    )
+    drill(world, place, code=8)
+    [left] = world.front.instances
+    monkeypatch.setattr(trial.Remains, "over", lambda self, now: True)
+    world.front.refuse = lambda request: (
+        Refused("OperationNotPermitted")
+        if request.action == "TerminateInstances" and left in request.parameters["InstanceIds"] else None
+    )  # fmt: skip
+    (world.home / "evidence").rename(world.home / "evidence of the first")
+    outcome = drill(world, place)
+    assert outcome.last("drill.done")["passed"]
+    [warning] = outcome.all("housekeeping.warning")
+    assert warning["action"] == "ec2:TerminateInstances" and left in warning["object"] and not warning["right"]
+    assert any(left in note and "could not be ended" in note for note in verdict(world)["notes"])
+    world.front.refuse = lambda request: None
+    assert left in clean(world)
+    demand_nothing_left(world, 2)
+
+
 class Cut(BaseException):
     """The process ends here: nothing catches it, and nothing is sent any more."""
 
@@ -485,7 +526,7 @@ def in_process(world: World, place: Place, aws: Aws, folder: Path) -> Verdict:
 
     async def work() -> Verdict:
         async with aws:
-            repository = await open_repository(open_store(str(world.repo)), create=False)
+            repository = await open_repository(open_store(str(world.repo)))
             run = Ec2Drill(repository, Ec2(aws, PAUSE), Events())
             folder.mkdir()
             return await run.run(VmPlan("app", "app"), place.network, None, Rules(), folder)
@@ -642,7 +683,7 @@ def test_two_at_once_do_not_touch_one_another(world: World, place: Place) -> Non
 
     async def work() -> list[Verdict]:
         async with Aws(SETTINGS) as aws:
-            repository = await open_repository(open_store(str(world.repo)), create=False)
+            repository = await open_repository(open_store(str(world.repo)))
             run = Ec2Drill(repository, Ec2(aws, PAUSE), Events())
 
             async def one(name: str) -> Verdict:

@@ -410,9 +410,16 @@ def aged(store: DirectoryStore, holder: Holder, seconds: float) -> None:
 async def test_a_dead_holders_lease_from_before_the_stores_clock_was_put_back(store: DirectoryStore) -> None:
     """It would be held for a day; nobody renews it, so it is taken once a living holder would have."""
     aged(store, elsewhere(ttl_s=0.4), -86400)
-    began = time.monotonic()
-    assert await take(store, ttl_s=60)
+    began, told = time.monotonic(), list[tuple[float, str]]()
+    assert await take(store, ttl_s=60, on_watch=lambda seconds, why: told.append((seconds, why)))
+    assert [seconds for seconds, _ in told] == [0.4 + lease_module.CLOCK_GRAIN_S] and KEY in told[0][1]
     assert time.monotonic() - began >= 0.4 + lease_module.CLOCK_GRAIN_S
+
+
+async def test_a_lease_that_would_have_to_be_watched_for_days_is_refused(store: DirectoryStore) -> None:
+    aged(store, elsewhere(ttl_s=900_000.0), -86400)
+    with pytest.raises(LeaseError, match="holds the lease"):
+        await take(store)
 
 
 async def test_a_living_holders_lease_from_before_the_stores_clock_was_put_back(store: DirectoryStore) -> None:

@@ -34,7 +34,7 @@ from warmspare.repository.failover import FailoverRecord, doubt_after, refuse_fa
 from warmspare.source.base import DiskInput, Hole, LastDisk, LastPoint, Machine, Span
 from warmspare.store import layout
 from warmspare.store.base import Store
-from warmspare.store.lease import Lease
+from warmspare.store.lease import Lease, watching
 from warmspare.store.threads import Threads
 
 WINDOW_BLOCKS = 1 << 22  # 256 GiB: what is drawn of a sample at a time
@@ -118,12 +118,13 @@ class SourceAudit:
         """Read and judge, holding the lease, and leave the machine as it was. ConfigError where there is no restore
         point or the VM was failed over, SourceError where a disk can't be read; then nothing is judged."""
         began = reports.utc_now()
-        repository = await open_repository(self._store, create=False)
+        repository = await open_repository(self._store)
         vm = self._machine.vm_id
         self._over = await refuse_failed_over(repository, vm)
         threads = Threads(1, "audit")
         try:
-            async with Lease.hold(self._store, layout.lease_key(layout.encode_name(vm))):
+            key = layout.lease_key(layout.encode_name(vm))
+            async with Lease.hold(self._store, key, on_watch=watching(self._events, vm)):
                 point = await self._head(repository, vm)
                 try:
                     disks = await self._machine_judged(repository, point, threads)

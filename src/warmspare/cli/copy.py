@@ -18,7 +18,7 @@ def copy(
         str, typer.Option("--from", metavar="URI", help="The repository to copy from: s3://BUCKET/PREFIX or a path.")
     ],
     destination: Annotated[
-        str, typer.Option("--to", metavar="URI", help="The one to copy to; made if nothing is there.")
+        str, typer.Option("--to", metavar="URI", help="The one to copy to; `warmspare init` makes it.")
     ],
     vm: options.OneVm = None,
     limit: options.Limit = None,

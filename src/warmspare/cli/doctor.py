@@ -105,19 +105,23 @@ async def _repository(repository: Repository) -> Check:
     from warmspare.cli.opened import open_configured
     from warmspare.repository.chain import NoRepositoryError, open_repository
     from warmspare.source.vddk_doctor import Check
+    from warmspare.store.base import Mannered
 
     try:
         store = open_configured(repository)
         try:
-            found = await open_repository(store, create=False)
+            found = await open_repository(store)
             vms = [name for name in await found.vms() if name]
+            manner = f"; {store.manner()}" if isinstance(store, Mannered) else ""
         finally:
             await store.close()
     except NoRepositoryError:
-        return Check("repository", "note", repository.uri, "nothing is there yet: the first sync makes it")
+        made_by = f"`warmspare init --config FILE {repository.name}`"
+        meaning = f"nothing is there yet, and every sync is refused until {made_by} has made it"
+        return Check("repository", "wrong", repository.uri, meaning)
     except WarmspareError as error:
         return _wrong("repository", error)
-    return Check("repository", "ok", f"{repository.uri}, with restore points of {len(vms)} VMs")
+    return Check("repository", "ok", f"{repository.uri}, with restore points of {len(vms)} VMs{manner}")
 
 
 def show(subject: str, checks: list[Check]) -> None:

@@ -35,7 +35,7 @@ def done(
             repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
         )
         try:
-            repository = await open_repository(store, create=False)
+            repository = await open_repository(store)
             name = await repository.vm_called(vm)
             journal = await read_journal(repository, name)
             record = journal.record
@@ -96,7 +96,7 @@ def export(
         )
         try:
             async with Aws(AwsSettings(region), on_retry=retrying(events)) as aws:
-                repository = await open_repository(store, create=False)
+                repository = await open_repository(store)
                 settings = Settings(to, format_, replica, only_replica)
                 disks = await Export(repository, aws, vm, settings, events, meter).run()
         finally:

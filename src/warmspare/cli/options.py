@@ -77,6 +77,9 @@ Limit = Annotated[
     str | None,
     typer.Option("--limit", metavar="RATE", help="Send no faster, all syncs of this host together: 20mbit, or 2.5MB."),
 ]
+New = Annotated[
+    bool, typer.Option("--new", help="Begin the VM's chain of restore points: for its first sync to a repository.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Write events as JSON Lines to stdout and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
 

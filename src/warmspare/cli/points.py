@@ -32,7 +32,7 @@ def points(
             repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
         )
         try:
-            repository = await open_repository(store, create=False)
+            repository = await open_repository(store)
             count, damaged = 0, []
             shown = await repository.vms()
             names = [await repository.vm_called(vm)] if vm is not None else [name for name in shown if name]

@@ -43,12 +43,13 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class How:
     """What the command line says of all VMs, instead of the configuration. level: "" for its own. limit: bytes a
-    second. only_plan: look, and send nothing."""
+    second. only_plan: look, and send nothing. new: the chain is to begin."""
 
     state: Path | None
     level: int | str | None
     limit: float | None
     only_plan: bool = False
+    new: bool = False
 
 
 async def sync_configured(settings: Settings, names: Sequence[str], how: How, events: Events, meter: Meter) -> int:
@@ -105,10 +106,10 @@ async def sync_found(
     from warmspare.cli.limit import kept
     from warmspare.cli.opened import open_configured
     from warmspare.cli.run import retrying
+    from warmspare.sync.beginning import Start
     from warmspare.sync.pipeline import Sync
     from warmspare.sync.rolling import Rolling
     from warmspare.sync.spool import SpoolPlace
-    from warmspare.sync.survey import survey
     from warmspare.vsphere.protect import VsphereMachine
 
     policy, repository = found.settings.policy, found.settings.repository
@@ -120,8 +121,10 @@ async def sync_found(
         root = how.state or policy.state or options.state_root()
         rolling = Rolling(policy.audit_period_s, policy.full_compare != "error")
         number = policy.level if isinstance(how.level, str) else how.level
+        start = Start.NEW if how.new else Start.OWN
         if how.only_plan:
-            looked = await survey(store, machine, root, events, level=number, meter=meter, rolling=rolling)
+            sync = Sync(store, machine, root, events, level=number, meter=meter, rolling=rolling, start=start)
+            looked = await sync.survey()
             limit = how.limit or repository.limit.rate(time.localtime())
             return planned(machine, looked, events, limit=limit, rpo_s=policy.rpo_s)
         with kept(store, how.limit, repository.limit) as target:
@@ -129,7 +132,7 @@ async def sync_found(
             async with late(events, machine.vm_name, policy.rpo_s):
                 sync = Sync(
                     target, machine, root, events, level=number, meter=meter, spool=spool,
-                    max_snapshot_age_s=policy.max_snapshot_age_s, rolling=rolling, also=also,
+                    max_snapshot_age_s=policy.max_snapshot_age_s, rolling=rolling, also=also, start=start,
                 )  # fmt: skip
                 result = await sync.run()
     finally:

@@ -37,6 +37,7 @@ def prune(
         from warmspare.audit.prune import Prune
         from warmspare.cli.audit_repository import seen_before
         from warmspare.config.values import duration
+        from warmspare.errors import StoreError
         from warmspare.store.opening import open_store
 
         older_s = duration(older_than)
@@ -53,8 +54,14 @@ def prune(
             await store.close()
         events.emit(
             "prune.done", repository=repo, removed=yes, objects=done.objects, bytes=done.bytes, uploads=done.uploads,
-            objects_kept=done.kept,
+            objects_kept=done.kept, objects_left=done.objects_left, uploads_left=done.uploads_left,
         )  # fmt: skip
+        if done.objects_left or done.uploads_left:
+            raise StoreError(
+                f"{done.objects_left} objects and {done.uploads_left} uploads could not be removed, all others were",
+                where=repo,
+                hint="see the warnings for why, and run again",
+            )
         return 0
 
     return execute(work, as_json=json, debug=debug)

@@ -39,6 +39,6 @@ async def recovering(
     settings = AwsSettings(region or (plan.region if plan else None), plan.profile if plan else None)
     try:
         async with Aws(settings, on_retry=retrying(events)) as aws:
-            yield await open_repository(store, create=False), Ec2(aws)
+            yield await open_repository(store), Ec2(aws)
     finally:
         await store.close()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from warmspare.source.base import DiskInput, Source
     from warmspare.source.given import GivenDisks
     from warmspare.store.base import Store
+    from warmspare.sync.beginning import Start
     from warmspare.sync.rolling import Rolling
     from warmspare.sync.spool import SpoolPlace
 
@@ -66,6 +67,7 @@ def sync(
             help="With --extents: read and compare a share of the rest too, all of it within this time: 7d.",
         ),
     ] = None,
+    new: options.New = False,
     endpoint_url: options.Endpoint = None,
     s3: options.S3 = None,
     json: options.Json = False,
@@ -86,7 +88,7 @@ plan.__doc__ = "Say what a sync with the same arguments would send, and how long
 def _execute(
     *, disks: list[str] | None, vm: list[str] | None, all_vms: bool, repo: str | None, config: Path | None,
     extents: list[Path] | None, state: Path | None, level: str, vddk: Path | None, limit: str | None,
-    spool: Path | None, spool_size: str | None, audit_period: str | None, endpoint_url: str | None,
+    spool: Path | None, spool_size: str | None, audit_period: str | None, new: bool, endpoint_url: str | None,
     s3: list[str] | None, json: bool, debug: bool, only_plan: bool,
 ) -> int:  # fmt: skip
     from warmspare.cli.run import execute, retrying
@@ -108,7 +110,7 @@ def _execute(
             from warmspare.config.load import load
 
             settings = load(options.config_path(config))
-            how = How(state, number if level else "", bytes_s, only_plan)
+            how = How(state, number if level else "", bytes_s, only_plan, new)
             return await sync_configured(settings, vm or [], how, events, meter)
         if not vm or len(vm) != 1 or not repo or all_vms or config is not None:
             raise ConfigError(
@@ -117,7 +119,9 @@ def _execute(
             )
         from warmspare.source.given import GivenDisks
         from warmspare.store.opening import open_store
+        from warmspare.sync.beginning import Start
 
+        start = Start.NEW if new else Start.GO_ON
         place, rolling = spool_place(spool, spool_size), parse_audit_period(audit_period)
         store = open_store(
             repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
@@ -127,10 +131,11 @@ def _execute(
                 machine = GivenDisks(vm[0], await open_disks(disks, extents or [], vddk, events))
                 root = state or options.state_root()
                 if only_plan:
-                    return await _plan(target, machine, root, number, bytes_s, events, meter, rolling)
+                    return await _plan(target, machine, root, number, bytes_s, events, meter, rolling, start)
                 return await sync_given(
-                    target, machine, root, events, level=number, meter=meter, spool=place, rolling=rolling
-                )
+                    target, machine, root, events, level=number, meter=meter, spool=place, rolling=rolling,
+                    start=start,
+                )  # fmt: skip
         finally:
             await store.close()
 
@@ -140,15 +145,18 @@ def _execute(
 async def sync_given(
     store: Store, machine: GivenDisks, state: Path, events: Events, *, level: int | None, meter: Meter,
     spool: SpoolPlace | None = None, rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None,
+    start: Start | None = None,
 ) -> int:  # fmt: skip
     """Sync given disks and close them; the exit code. The arguments are those of Sync."""
     from warmspare.cli.finished import finished
+    from warmspare.sync.beginning import Start
     from warmspare.sync.pipeline import Sync
 
     try:
         sync = Sync(
-            store, machine, state, events, level=level, meter=meter, spool=spool, rolling=rolling, also=also
-        )
+            store, machine, state, events, level=level, meter=meter, spool=spool, rolling=rolling, also=also,
+            start=start or Start.GO_ON,
+        )  # fmt: skip
         result = await sync.run()
     finally:
         await machine.close()
@@ -157,13 +165,14 @@ async def sync_given(
 
 async def _plan(
     store: Store, machine: GivenDisks, state: Path, level: int | None, limit: float | None, events: Events,
-    meter: Meter, rolling: Rolling | None,
+    meter: Meter, rolling: Rolling | None, start: Start,
 ) -> int:  # fmt: skip
     from warmspare.cli.finished import planned
-    from warmspare.sync.survey import survey
+    from warmspare.sync.pipeline import Sync
 
     try:
-        found = await survey(store, machine, state, events, level=level, meter=meter, rolling=rolling)
+        sync = Sync(store, machine, state, events, level=level, meter=meter, rolling=rolling, start=start)
+        found = await sync.survey()
     finally:
         await machine.close()
     return planned(machine, found, events, limit=limit, rpo_s=None)

@@ -138,6 +138,14 @@ class Settings:
         hint = suggest(name, [vm.name for vm in self.vms]) or "`warmspare config check` shows what there is"
         raise ConfigError(f"there is no VM {name!r} in the configuration", where=str(self.path), hint=hint)
 
+    def repository(self, name: str) -> Repository:
+        """The `[repository.NAME]` of that name. ConfigError with the nearest name if there is none."""
+        for repository in self.repositories:
+            if repository.name == name:
+                return repository
+        hint = suggest(name, [one.name for one in self.repositories]) or "`warmspare config check` shows what there is"
+        raise ConfigError(f"there is no repository {name!r} in the configuration", where=str(self.path), hint=hint)
+
     def secrets(self) -> Iterator[Secret]:
         """Every secret that a run might need."""
         for vcenter in self.vcenters:

@@ -18,12 +18,14 @@ from warmspare.errors import ConfigError, IntegrityError, NotFoundError
 from warmspare.format import point
 from warmspare.format.point import Disk, RestorePoint
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import PointId, open_repository
 from warmspare.repository.objects import LocalObject, fetched, read_manifest
 from warmspare.store import layout
 from warmspare.store.base import Store
+from warmspare.store.clearing import Clearing
 from warmspare.store.counting import CountingStore
-from warmspare.store.lease import Lease
+from warmspare.store.lease import Lease, watching
 from warmspare.store.threads import in_thread
 
 OBJECTS_AT_ONCE = 4  # each has one part of 8 MiB in hand, besides those the store has under way
@@ -72,6 +74,7 @@ class Copy:
         self._meter = meter or Meter()
         self._source_store, self._target_store = source, CountingStore(target, self._on_sent)
         self._scratch, self._events = scratch, events
+        self._housekeeping = Housekeeping(events)
         self._objects = self._there = 0
 
     def _on_sent(self, size: int) -> None:
@@ -83,9 +86,9 @@ class Copy:
         Raises the package's errors: what was published until then stands, and is right; a rerun goes on. A cancel
         leaves objects that the next run finds and uses.
         """
-        self._source = await open_repository(self._source_store, create=False)
+        self._source = await open_repository(self._source_store)
         names = await self._names(vm)
-        self._target = await open_repository(self._target_store, create=True)
+        self._target = await open_repository(self._target_store)
         self._carrier = Carrier(self._source, self._target, self._events, self._meter)
         plans = [plan for name in names if (plan := await self._plan(name)).points]
         points = sum(len(plan.points) for plan in plans)
@@ -94,8 +97,9 @@ class Copy:
             "copy.start", source=self._source_store.uri, destination=self._target_store.uri,
             vms=[plan.vm for plan in plans], points=points, bytes_total=self._meter.total_bytes,
         )  # fmt: skip
-        for plan in plans:
-            await self._vm(plan)
+        with self._housekeeping:
+            for plan in plans:
+                await self._vm(plan)
         return CopyResult(
             len(plans), points, self._objects, self._there, self._meter.read_bytes, self._target_store.sent_bytes,
             self._meter.seconds,
@@ -139,7 +143,8 @@ class Copy:
 
     async def _vm(self, plan: Plan) -> None:
         key = layout.encode_name(plan.vm)
-        async with Lease.hold(self._target_store, layout.lease_key(key)) as lease:
+        telling = watching(self._events, plan.vm)
+        async with Lease.hold(self._target_store, layout.lease_key(key), on_watch=telling) as lease:
             if await self._target.newest(plan.vm) != plan.newest:  # a sync was there before we had the lease
                 plan = await self._plan(plan.vm)
             if plan.points:
@@ -150,8 +155,7 @@ class Copy:
     async def _abort_stale(self, vm: str, run: str) -> None:
         """Remove the uploads that a copy before this one died in: nobody else writes objects of that run here."""
         for prefix in layout.run_prefixes(vm, run):
-            for stale in await self._target_store.stale_uploads(prefix):
-                await self._target_store.abort_upload(stale)
+            await Clearing(self._target_store, self._housekeeping).uploads(prefix)
 
     async def _point(self, vm: str, planned: Planned, lease: Lease) -> None:
         key, label = layout.point_key(layout.encode_name(vm), planned.id.sequence), planned.id.label

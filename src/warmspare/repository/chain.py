@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import datetime
 import re
-import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError
-from warmspare.format import flags, point, repofile
+from warmspare.format import point, repofile
 from warmspare.format.point import RestorePoint
+from warmspare.format.repofile import RepositoryRecord
 from warmspare.store import layout
 from warmspare.store.base import Store
+
+MAX_RECORD_BYTES = 1 << 16
 
 
 class NoRepositoryError(ConfigError):
@@ -247,26 +249,27 @@ class Repository:
         return await self.store.create(layout.point_key(layout.encode_name(vm), sequence), data)
 
 
-async def open_repository(store: Store, *, create: bool) -> Repository:
-    """The repository in a store. Made if absent and `create`; NoRepositoryError if absent otherwise."""
-    key = layout.repository_key()
+async def open_repository(store: Store) -> Repository:
+    """The repository in a store. NoRepositoryError where there is none: only `make_repository` makes one."""
+    return Repository(store, (await own_record(store)).id)
+
+
+async def own_record(store: Store) -> RepositoryRecord:
+    """The record that makes a store a repository. NoRepositoryError where nothing is there, IntegrityError where VMs
+    are there and it is not."""
+    where = f"{store.uri.rstrip('/')}/{layout.repository_key()}"
     try:
-        data = await store.get(key, max_bytes=1 << 16)
+        data = await store.get(layout.repository_key(), max_bytes=MAX_RECORD_BYTES)
     except NotFoundError:
-        if not create:
-            raise NoRepositoryError(
-                "there is no warmspare repository here",
-                where=store.uri,
-                hint="check the URI, or make one with `warmspare sync`",
-            ) from None
         async for info in store.list(layout.all_vms_prefix()):
             raise IntegrityError(
                 "the repository's own record is missing though it holds restore points",
-                where=f"{store.uri.rstrip('/')}/{key}, beside {info.key}",
+                where=f"{where}, beside {info.key}",
                 hint="put repository.json back from a copy of the repository",
             ) from None
-        record = repofile.RepositoryRecord(flags.VERSION, 0, secrets.token_hex(16), now_text())
-        data = repofile.encode(record)
-        if not await store.create(key, data):
-            data = await store.get(key, max_bytes=1 << 16)
-    return Repository(store, repofile.decode(data, f"{store.uri.rstrip('/')}/{key}").id)
+        raise NoRepositoryError(
+            "there is no warmspare repository here",
+            where=store.uri,
+            hint=f"check the URI, or make one with `warmspare init {store.uri}`",
+        ) from None
+    return repofile.decode(data, where)

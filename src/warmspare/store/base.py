@@ -43,6 +43,14 @@ class Paced(Protocol):
     pace: Pace
 
 
+@runtime_checkable
+class Mannered(Protocol):
+    """A store whose requests can be put in several ways (S3): an ability that not every store has."""
+
+    def manner(self) -> str:
+        """How requests are put to the server, in words; with all that was learnt of it so far."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """What the store says of an object: size, its own clock's modification time (Unix seconds), a tag that
@@ -112,7 +120,7 @@ class Store(Protocol):
         """Objects whose key starts with `prefix` and sorts after `start_after`, in key order (ASCII)."""
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Remove objects; absent ones are fine."""
+        """Remove objects; absent ones are fine. All are tried; StoreError of one that stays."""
 
     def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:
         """Begin an object of unknown length; see Upload."""

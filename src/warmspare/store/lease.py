@@ -18,12 +18,13 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from warmspare.errors import LeaseError, NotFoundError, StoreError
+from warmspare.observe.events import Events
 from warmspare.store.base import ObjectInfo, Store
 from warmspare.store.threads import finish
 
@@ -35,6 +36,13 @@ RELEASE_S = 10.0  # for giving the lease back
 FAILED_RELEASE_S = 2.0  # the same where the store has just failed
 _BODY_BYTES = 16 << 10
 _TRIES = 8  # of taking a lease that changes at the same moment
+
+OnWatch = Callable[[float, str], None]
+
+
+def watching(events: Events, vm: str) -> OnWatch:
+    """Says that another's lease is watched. vm: its ID, or what it is called."""
+    return lambda seconds, why: events.emit("lease.watched", vm=vm, seconds=round(seconds, 1), message=why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +129,8 @@ class Lease:
     done without it.
     """
 
-    def __init__(self, store: Store, key: str, ttl_s: float) -> None:
+    def __init__(self, store: Store, key: str, ttl_s: float, on_watch: OnWatch | None = None) -> None:
+        self._on_watch = on_watch
         self.lost = asyncio.Event()
         self._store, self._key, self._ttl_s = store, key, ttl_s
         self._me = Holder.this_process(ttl_s)
@@ -130,15 +139,18 @@ class Lease:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def hold(cls, store: Store, key: str, *, ttl_s: float = TTL_S) -> AsyncIterator[Lease]:
-        """Take the lease, renew it every third of `ttl_s` while the block runs, give it back after it.
+    async def hold(
+        cls, store: Store, key: str, *, ttl_s: float = TTL_S, on_watch: OnWatch | None = None
+    ) -> AsyncIterator[Lease]:
+        """Take the lease, renew it every third of `ttl_s` while the block runs, give it back after it. on_watch: hears
+        for how many seconds another's is watched before it is taken, and why.
 
         LeaseError when another holds it, naming host, pid and expiry. StoreError when the store fails. A
         cancel gives the lease back; where that fails too it runs out after `ttl_s`.
         """
         if ttl_s <= 0:
             raise ValueError("ttl_s must be positive")
-        lease = cls(store, key, ttl_s)
+        lease = cls(store, key, ttl_s, on_watch)
         try:
             await lease._acquire()
         except LeaseError:
@@ -214,7 +226,7 @@ class Lease:
         ttl_s = holder.ttl_s if holder is not None else self._ttl_s
         now_s = await self._store.now()
         left_s = info.modified_s + ttl_s + CLOCK_GRAIN_S - now_s
-        if left_s > ttl_s + 2 * CLOCK_GRAIN_S:  # dated ahead of the store's clock: that was put back since
+        if left_s > ttl_s + 2 * CLOCK_GRAIN_S and ttl_s <= TTL_S:  # the store's clock was put back since
             if await self._stands_still(info, ttl_s + CLOCK_GRAIN_S):
                 return
             left_s = ttl_s
@@ -231,6 +243,8 @@ class Lease:
 
     async def _stands_still(self, seen: ObjectInfo, for_s: float) -> bool:
         """Whether nobody renews or gives back the lease for so long, by this host's clock."""
+        if self._on_watch:
+            self._on_watch(for_s, f"the lease at {self._where()} is dated ahead of the store's clock")
         until = _clock() + for_s
         while (left_s := until - _clock()) > 0:
             await asyncio.sleep(min(left_s, for_s / 8))

@@ -55,7 +55,7 @@ KMS_SLOWER: Final = Meaning(
 KMS_BUSY: Final = Meaning(
     "the key service (KMS) does not answer the server", LATER, retryable=True, again=Again.ALWAYS
 )
-KMS_KEY: Final = Meaning("the bucket's or our encryption key can't be used", "enable the key in KMS, or name another")
+KMS_KEY: Final = Meaning("the key that is to encrypt the object can't be used", "enable it in KMS, or name another")
 KMS_ABSENT: Final = Meaning(
     "the encryption key does not exist", "correct kms_key or the bucket's default encryption; it must be in its region"
 )
@@ -279,8 +279,11 @@ def explained(meaning: Meaning, operation: str, text: str) -> Meaning:
         what += f" by an explicit deny in a {denier[1]}".replace("a identity", "an identity")
     if action.startswith("kms:"):
         hint = f"allow it {action} on the key that encrypts the object"
+    elif denier:
+        hint = f"allow them {action} there, or set what that policy demands, like encryption (docs/s3.md)"
     elif action:
-        hint = f"check the keys and allow them {action}, or set what the bucket demands (docs/s3.md)"
+        demands = ("encryption, " if action == "s3:PutObject" else "") + "requester_pays, sign_payload"
+        hint = f"check the keys and allow them {action}, or set what the bucket demands ({demands}: docs/s3.md)"
     else:
         hint = "check the keys and allow them this action on the bucket"
     return replace(meaning, what=what, hint=hint)

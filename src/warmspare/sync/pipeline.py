@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-import shutil
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -23,17 +22,20 @@ from warmspare.format import flags, point
 from warmspare.format.point import RestorePoint, Unprotected
 from warmspare.model import Extents
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
 from warmspare.repository.failover import FailoverRecord, doubt_after, known_return, refuse_failed_over
 from warmspare.source.base import LastDisk, LastPoint, Machine, Opened
-from warmspare.state.files import locked
+from warmspare.state.files import locked, out_of_the_way
 from warmspare.store import layout
 from warmspare.store.base import Store
+from warmspare.store.clearing import Clearing
 from warmspare.store.counting import CountingStore
 from warmspare.store.discard import DiscardingStore
-from warmspare.store.lease import Lease
+from warmspare.store.lease import Lease, watching
 from warmspare.store.threads import in_thread
 from warmspare.sync import sealed as sealing
+from warmspare.sync.beginning import Start, refuse_unsaid, there_already
 from warmspare.sync.diskrun import WHAT, DiskRun, Run
 from warmspare.sync.journal import RunRecord
 from warmspare.sync.lastrun import LastRun
@@ -97,12 +99,12 @@ class Sync:
     """A sync of one machine. Settings are all arguments; `run` does it once. max_snapshot_age_s: how long the machine's
     moment may be held, None for no bound; then the rest is read at a later one. rolling: what is audited on the way,
     and what follows where tracking missed a change; None: nothing. also: where disks are known to differ from the last
-    point though no tracker reports it, by disk."""
+    point though no tracker reports it, by disk. start: whether the VM's chain may begin."""
 
     def __init__(
         self, store: Store, machine: Machine, state: Path, events: Events, *, level: int | None,
         meter: Meter | None = None, spool: SpoolPlace | None = None, max_snapshot_age_s: float | None = None,
-        rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None,
+        rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None, start: Start = Start.GO_ON,
     ) -> None:  # fmt: skip
         self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
         self._key = layout.encode_name(self._vm)
@@ -110,9 +112,11 @@ class Sync:
         self._store = CountingStore(store, self._on_sent)
         self._level, self._spool_place = level, spool
         self._spool: Spool | None = None
+        self._start = start
         self._passes = Passes(max_snapshot_age_s)
         self._rolling = rolling
         self._preparation = Preparation(self._store, rolling, also or {})
+        self._housekeeping = Housekeeping(events, self._vm)
         self._runs: set[bytes] = set()  # their IDs: one a pass
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
 
@@ -126,6 +130,7 @@ class Sync:
         leaves the repository as it was, but for objects that the next run removes.
         """
         async with AsyncExitStack() as stack:
+            stack.enter_context(self._housekeeping)
             begun = await self._begin(stack)
             if begun.run.head:
                 begun.run.local.remember(begun.run.head.id)
@@ -136,11 +141,12 @@ class Sync:
         """What `run` would do now: everything is read, filtered and compressed, and only the lease is written. The
         machine is touched as by a sync, and left as it was."""
         async with AsyncExitStack() as stack:
+            stack.enter_context(self._housekeeping)
             discarded = DiscardingStore(self._store, self._on_sent)
             begun = await self._begin(stack, discarded, journal="plan")
             run = begun.run
             run.local.journal.begin(RunRecord(run.id.hex(), 0, None))
-            stack.callback(run.local.journal.clear)
+            stack.callback(self._clear, run.local)
             self._meter.total_bytes = begun.todo_bytes
             await self._transfer(begun)
             manifests = sum([await work.discard() for work in begun.works])
@@ -152,9 +158,11 @@ class Sync:
     async def _begin(self, stack: AsyncExitStack, packs: Store | None = None, journal: str = "") -> _Begun:
         """The lease, the head, the machine and its disks. packs, journal: of a run that is no sync, where its packs go
         and what it writes down."""
-        repository = await open_repository(self._store, create=True)
+        repository = await open_repository(self._store)
         over = await refuse_failed_over(repository, self._vm)
         local = LocalState(self._state_root, self._vm, repository)
+        local.last()  # refuses a repository that was replaced
+        await refuse_unsaid(self._start, repository, self._vm, local)
         if not stack.enter_context(locked(local.directory / "lock", WHAT)):
             raise LeaseError(
                 f"another sync of VM {self._vm!r} is running with this state directory",
@@ -163,10 +171,16 @@ class Sync:
                 retryable=True,
             )
         known = local.last() or await local.adopt(self._events)
-        lease = await stack.enter_async_context(Lease.hold(self._store, layout.lease_key(self._key)))
+        key = layout.lease_key(self._key)
+        lease = await stack.enter_async_context(Lease.hold(self._store, key, on_watch=watching(self._events, self._vm)))
         fresh = await repository.since(self._vm, known)
         head = fresh[-1] if fresh else None
-        last = LastRun(self._vm, repository, local, self._events)
+        if self._start is Start.NEW:
+            if head is not None:  # somebody else has begun it, between our look and our lease
+                raise there_already(repository, self._vm, head.id.sequence)
+            if not journal:
+                local.remember(None)
+        last = LastRun(self._vm, repository, local, self._events, self._housekeeping)
 
         def spool_at(place: SpoolPlace) -> Spool:
             return self._spool_at(place, repository, local)
@@ -203,22 +217,27 @@ class Sync:
         published point."""
         await self._machine.close()
         if not self._doubt:
-            local.settle()
+            with self._housekeeping.trying(LOCAL, local.directory):
+                local.settle()
+
+    def _clear(self, local: LocalState) -> None:
+        """Forget the run; the next one does it where that fails."""
+        with self._housekeeping.trying(LOCAL, local.journal.directory):
+            local.journal.clear()
 
     def _spool_at(self, place: SpoolPlace, repository: Repository, local: LocalState) -> Spool:
         def full() -> None:
             self._events.emit("spool.full", vm=self._vm, directory=str(place.directory))
 
         directory = place.of(self._vm, repository.id)
-        return Spool(self._store, directory, place, rate=local.last_rate(), on_full=full)
+        rate = local.last_rate()
+        return Spool(self._store, directory, place, self._housekeeping, rate=rate, on_full=full)
 
     async def _abort_old_uploads(self) -> None:
         """Remove uploads of this VM that some dead sender began, wherever it ran; the lease is ours, so no living
         one has any that old."""
-        before = await self._store.now() - ABANDONED_S
-        for stale in await self._store.stale_uploads(layout.vm_prefix(self._key)):
-            if stale.began_s < before:
-                await self._store.abort_upload(stale)
+        before_s = await self._store.now() - ABANDONED_S
+        await Clearing(self._store, self._housekeeping).uploads(layout.vm_prefix(self._key), before_s=before_s)
 
     async def _sync(self, begun: _Begun) -> SyncResult:
         run, head = begun.run, begun.run.head
@@ -257,10 +276,11 @@ class Sync:
             await self._spool.drained()
         await sealing.send_files(self._store, run.local.journal, record)
         await begun.lease.confirm()
-        await publish(begun.repository, record, data)
+        await publish(begun.repository, record, data, self._housekeeping)
         self._doubt = False
         await self._commit(run.local, works, new)
-        run.local.remember_rate(self._store.sent_bytes, self._meter.seconds)
+        await run.local.clear_up(self._store, self._housekeeping)
+        await self._preparation.marks.forget(self._store, [disk.id for disk in record.disks], self._housekeeping)
         return SyncResult(
             new.id, head.id if head else None, self._meter.read_bytes, self._meter.changed_bytes,
             self._store.sent_bytes, self._meter.seconds, run.findings, len(unprotected),
@@ -275,7 +295,8 @@ class Sync:
                 begun = await self._next_pass(begun, record, carried)
             return begun
         finally:
-            shutil.rmtree(carried, ignore_errors=True)
+            with self._housekeeping.trying(LOCAL, carried):
+                out_of_the_way(carried, WHAT)
 
     async def _next_pass(self, begun: _Begun, record: RunRecord, directory: Path) -> _Begun:
         """A later moment, for what the passes before have not looked at and for what changed since. What they have sent
@@ -286,7 +307,9 @@ class Sync:
         await begun.files.aclose()
         if self._spool is not None:
             await self._spool.drained()
-        await unfinished.keep(self._store, run.local.journal, run.id.hex())
+        await unfinished.keep(
+            self._store, run.local.journal, msgspec.structs.replace(record, run=run.id.hex()), self._housekeeping
+        )
         await begun.lease.confirm()
         await self._machine.close()
         run = replace(run, id=secrets.token_bytes(16), numbers=itertools.count())
@@ -336,12 +359,11 @@ class Sync:
         still holds all of it."""
         try:
             # First of all: once the point is remembered, a later run would not look at what it names any more.
-            await local.unfinished.settle(self._store, [pack for work in works for pack in work.packs])
+            local.unfinished.settle(new.id.sequence, [pack for work in works for pack in work.packs])
             for work in works:
                 await in_thread(work.commit, new.id.sha256)
             local.remember(new.id)
-            local.journal.clear()
-            await self._preparation.marks.forget(self._store, [disk.id for disk in new.record.disks])
+            local.remember_rate(self._store.sent_bytes, self._meter.seconds)
         except StoreError as error:
             raise StoreError(
                 f"restore point {new.id.label} is published, but then {error.what}",
@@ -349,6 +371,7 @@ class Sync:
                 hint=error.hint,
                 retryable=True,
             ) from error
+        self._clear(local)
 
 
 def _last(head: Point | None, interrupted: bool, over: FailoverRecord | None) -> LastPoint | None:

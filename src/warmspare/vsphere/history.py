@@ -16,14 +16,13 @@ from typing import Any
 from pyVmomi import vim, vmodl
 
 from warmspare.vsphere import eventkinds, faults
+from warmspare.vsphere.answers import NotUnderstoodError, type_name
 from warmspare.vsphere.eventmark import Mark, Newest, Seen
 from warmspare.vsphere.session import VsphereSession
 
 PAGE = 1000  # events that vCenter gives at once
 MOST_EVENTS, MOST_S = 10_000, 60.0  # that are looked at of a VM or host
 BEFORE = datetime.timedelta(hours=1)  # how far before the last restore point all kinds are asked for
-
-_UNKNOWN = (LookupError, TypeError, ValueError, AttributeError)  # pyVmomi met what it does not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +69,8 @@ async def newest(session: VsphereSession) -> Newest | str:
         return await session.call("reading the newest event", lambda: _newest(session))
     except vmodl.MethodFault as fault:
         return f"vCenter's newest event can't be read: {faults.text(fault)}"
-    except _UNKNOWN as error:
-        return f"vCenter's newest event can't be understood: {type(error).__name__}"
+    except NotUnderstoodError as error:
+        return f"vCenter's newest event can't be understood: {error.said}"
 
 
 def _newest(session: VsphereSession) -> Newest | str:
@@ -93,8 +92,8 @@ async def since(
         return await session.call("reading events", lambda: _since(session, vm, hosts, mark, begin, end))
     except vmodl.MethodFault as fault:
         return History((), f"vCenter's events can't be read: {faults.text(fault)}")
-    except _UNKNOWN as error:
-        return History((), f"vCenter's events can't be understood: {type(error).__name__}")
+    except NotUnderstoodError as error:
+        return History((), f"vCenter's events can't be understood: {error.said}")
 
 
 def _since(
@@ -103,7 +102,7 @@ def _since(
     asked = _Asked(session)
     machine = session.bound(vim.VirtualMachine, vm)
     try:
-        events = asked.about(machine, begin=_earliest(begin, mark) - BEFORE)
+        events = asked.about(machine, begin=begin - BEFORE)
         recent = [_happening(event) for event in events]
         events += asked.about(machine, kinds=eventkinds.OF_VM)
         hosts = {host: session.bound(vim.HostSystem, host) for host in known if host}
@@ -133,15 +132,8 @@ def _since(
             )
     new = tuple(found[key] for key in sorted(found) if mark.looks_at(key))
     later = [one for one in recent if one.key > end.event.key]
-    witness = max(later, key=lambda one: one.key).seen if later else None
+    witness = max((one.seen for one in later), key=lambda one: one.at, default=None)  # which is asked for by its date
     return History(new, "", witness, asked.count)
-
-
-def _earliest(begin: datetime.datetime, mark: Mark) -> datetime.datetime:
-    """Of the mark itself and of its witness, which must be found again."""
-    if mark.witness is None:
-        return begin
-    return min(begin, mark.witness.at)
 
 
 class _Asked:
@@ -194,7 +186,7 @@ class _Asked:
 
 
 def _happening(event: Any) -> Happening:
-    kind = getattr(event, "eventTypeId", None) or type(event).__name__.rpartition(".")[2]
+    kind = getattr(event, "eventTypeId", None) or type_name(event)
     info = getattr(event, "info", None)
     if isinstance(event, vim.event.TaskEvent) and info is not None:
         kind = str(info.descriptionId or kind)

@@ -20,7 +20,7 @@ from warmspare.observe.events import Events
 from warmspare.source.base import DiskInput, LastPoint, Opened
 from warmspare.vsphere import changes, faults, suspicion, tracking, trust
 from warmspare.vsphere.devices import Disk, read_disks
-from warmspare.vsphere.inventory import VmInfo, read_one
+from warmspare.vsphere.inventory import VmInfo, read_one, told
 from warmspare.vsphere.marker import Marker
 from warmspare.vsphere.protectable import EXCLUDED, Judged, judge, refusal
 from warmspare.vsphere.reading import Access, SnapshotDisk, Vddk
@@ -82,6 +82,8 @@ class VsphereMachine:
         vm = await read_one(self._session, self._vm.moref, self.vm_name)
         judged = self._judged(vm)
         self.vm_name = vm.name
+        if vm.unknown:
+            self._warn(f"vCenter says of it what is not understood: {told(vm.unknown)}")
         self._disks = []
         self._touched = True
         left_by = await self._removed(vm, last)
@@ -92,7 +94,7 @@ class VsphereMachine:
         await self._access.prepare()
         before = await suspicion.look(self._session)
         taken = await self._snapshots.take(
-            self._policy.snapshot_name, self._policy.quiesce, powered_on=vm.power == "poweredOn"
+            self._policy.snapshot_name, self._policy.quiesce, powered_on=vm.powered_on
         )
         self._moref = taken.moref
         frozen = await self._frozen(vm, judged, taken.moref)

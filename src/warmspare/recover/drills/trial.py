@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from warmspare.errors import RecoverError
+from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2
-from warmspare.recover.aws.errors import AwsError
+from warmspare.recover.aws.errors import AwsError, denied_by_aws
 from warmspare.recover.failover.chosen import Chosen
 from warmspare.recover.failover.image import Images, ImageSpec
 from warmspare.recover.failover.launch import Instance, InstanceSpec, Launcher, Trying
@@ -125,10 +126,11 @@ class Trial:
             raise
         return self.instance
 
-    async def end(self) -> None:
+    async def end(self, housekeeping: Housekeeping) -> None:
         """End the instance with its volumes, and deregister the image: also what was asked for and not answered. Both
-        are tried; AwsError, RecoverError of what failed."""
-        await _all(self._end_instance(), self._end_image())
+        are tried; AwsError, RecoverError if the instance stays. An image that stays costs nothing, and its tags say
+        until when it is in use."""
+        await _all(self._end_instance(), self._end_image(housekeeping))
 
     async def _end_instance(self) -> None:
         if not self._asked_instance:
@@ -139,9 +141,13 @@ class Trial:
         if instance is not None:
             await self._known(self._launcher.terminate, instance.id)
 
-    async def _end_image(self) -> None:
+    async def _end_image(self, housekeeping: Housekeeping) -> None:
         if not self._asked_image:
             return
+        with housekeeping.trying("ec2:DeregisterImage", self.image_id or self._image.name, denied=denied_by_aws):
+            await self._deregister()
+
+    async def _deregister(self) -> None:
         image_id = self.image_id
         if not image_id:
             found = await self._seen(lambda: self._images.find(self._image.name))
