@@ -20,6 +20,7 @@ from standin import Standin
 from warmspare.cli.main import run
 from warmspare.errors import StoreError, WarmspareError
 from warmspare.format import point
+from warmspare.observe.events import Events
 from warmspare.repository.chain import Repository
 from warmspare.repository.making import make_repository
 from warmspare.store import layout
@@ -213,7 +214,7 @@ def _at(repo: object, more: tuple[object, ...], what: Callable[[Store], Awaitabl
 
 async def begin(store: Store, vm: str) -> Start:
     """The same for a `Sync`."""
-    repository = Repository(store, (await make_repository(store)).record.id)
+    repository = Repository(store, (await make_repository(store, Events())).record.id)
     return Start.NEW if await repository.newest(vm) is None else Start.GO_ON
 
 

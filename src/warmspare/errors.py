@@ -50,11 +50,12 @@ class StoreError(WarmspareError):
     """The repository, a replica's medium or the state directory could not be read or written.
 
     action: what was refused or failed, as rights are named ("s3:DeleteObject", "kms:Decrypt"); "" where that is not
-    known.
+    known. denied: whether it failed for want of a right.
     """
 
     exit_code = 4
     kind = "store"
+    denied: bool = False
 
     def __init__(
         self, what: str, *, where: str = "", hint: str = "", retryable: bool = False, action: str = ""

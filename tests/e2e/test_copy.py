@@ -21,6 +21,7 @@ from rig import KIB, MIB, Outcome, Rig, command, fingerprint, flip, made, overwr
 from rig import write_extents as extents_of
 from servers import S3Place
 from warmspare.format import point
+from warmspare.observe.events import Events
 from warmspare.repository.chain import Repository
 from warmspare.repository.making import make_repository
 from warmspare.store import layout
@@ -137,7 +138,7 @@ def test_a_source_that_holds_nothing(tmp_path: Path) -> None:
 
 async def make_empty(path: Path) -> None:
     store = DirectoryStore(str(path))
-    await make_repository(store)
+    await make_repository(store, Events())
     await store.close()
 
 
@@ -344,7 +345,7 @@ def test_a_fork_after_a_common_beginning_is_refused(rig: Rig, tmp_path: Path) ->
 async def test_a_sync_at_the_destination_keeps_it_out(rig: Rig, tmp_path: Path) -> None:
     target = tmp_path / "copy"
     store = DirectoryStore(str(target))
-    await make_repository(store)
+    await make_repository(store, Events())
     async with Lease.hold(store, layout.lease_key("vm")):
         child = await asyncio.create_subprocess_exec(
             python(), "-m", "warmspare", "copy", "--from", rig.repo, "--to", str(target), stderr=subprocess.PIPE

@@ -129,7 +129,7 @@ async def vms(store: Store) -> tuple[list[str], list[str]]:
     strange: list[str] = []
     prefix = layout.all_vms_prefix()
     async for key in _keys(store, "", prefix):
-        if key != layout.repository_key():
+        if key != layout.repository_key() and not key.startswith(layout.probes_prefix()):
             strange.append(key)
     after = prefix
     while (first := await _first(store, prefix, after)) is not None:

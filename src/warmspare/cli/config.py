@@ -124,6 +124,7 @@ def _repository_fields(repository: Repository) -> dict[str, Any]:
         "name": repository.name, "uri": repository.uri, "endpoint_url": repository.endpoint_url,
         "region": repository.region, "profile": repository.profile,
         "limit": [str(period) for period in repository.limit.periods], "s3": asdict(repository.s3),
+        "single_sender": repository.single_sender,
     }  # fmt: skip
 
 
@@ -206,6 +207,8 @@ def _repository_words(repository: Repository) -> str:
     parts += [f"{name} {_value(value)}" for name, value in demands if value != getattr(usual, name)]
     if repository.limit.periods:
         parts.append("at most " + ", ".join(map(str, repository.limit.periods)))
+    if repository.single_sender:
+        parts.append("this host alone sends there")
     return "; ".join(parts)
 
 

@@ -47,6 +47,7 @@ def copy(
     from_region: Annotated[
         str | None, typer.Option("--from-region", metavar="NAME", help="The AWS region of --from.")
     ] = None,
+    single_sender: options.SingleSender = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -76,7 +77,9 @@ def copy(
             if same_place(*ends):
                 raise ConfigError("--from and --to are the same repository", where=destination, hint="name another")
             target = stack.enter_context(kept(stores[1], bytes_s))
-            done = await Copy(stores[0], target, options.state_root() / "tmp", events, meter=meter).run(vm)
+            done = await Copy(
+                stores[0], target, options.state_root(), events, meter=meter, single_sender=single_sender
+            ).run(vm)
         events.emit(
             "copy.done", vms=done.vms, points=done.points, objects=done.objects, objects_there=done.there,
             bytes_read=done.bytes_read, bytes_sent=done.bytes_sent, seconds=round(done.seconds, 3),

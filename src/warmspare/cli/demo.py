@@ -110,7 +110,7 @@ class _Demo:
             change()
             reported = demodisk.tracked(self._before, self._disk, TRACKED_BYTES)
         store = open_store(str(self._home / "repository"))
-        first = (await make_repository(store)).anew
+        first = (await make_repository(store, Events())).anew
         began = time.monotonic()
         source = RawSource(self._disk, "disk.raw")
         try:

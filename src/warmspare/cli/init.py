@@ -27,6 +27,7 @@ def init(
     profile: Annotated[str | None, typer.Option("--profile", metavar="NAME", help="The AWS profile.")] = None,
     region: options.Region = None,
     s3: options.S3 = None,
+    single_sender: options.SingleSender = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -43,26 +44,26 @@ def init(
             for uri in places:
                 told = retrying(events)
                 store = open_store(uri, endpoint_url=url, profile=profile, region=region, site=site, on_retry=told)
-                await _make(store, events)
+                await _make(store, events, single_sender=single_sender)
             return 0
-        if endpoint_url or profile or region or s3:
+        if endpoint_url or profile or region or s3 or single_sender:
             raise ConfigError(
-                "--endpoint-url, --profile, --region and --s3 go with a URI, and none was given",
+                "--endpoint-url, --profile, --region, --s3 and --single-sender go with a URI, and none was given",
                 hint="the configuration has them for its repositories; see `warmspare config example`",
             )
         settings = load(options.config_path(config))
         for one in [settings.repository(name) for name in places] if places else settings.repositories:
-            await _make(open_configured(one, retrying(events)), events)
+            await _make(open_configured(one, retrying(events)), events, single_sender=one.single_sender)
         return 0
 
     return execute(work, as_json=json, debug=debug)
 
 
-async def _make(store: Store, events: Events) -> None:
+async def _make(store: Store, events: Events, *, single_sender: bool) -> None:
     from warmspare.repository.making import make_repository
 
     try:
-        made = await make_repository(store)
+        made = await make_repository(store, events, single_sender=single_sender)
     finally:
         await store.close()
     events.emit("init.done", repository=store.uri, id=made.record.id, created=made.record.created, made=made.anew)

@@ -56,6 +56,13 @@ Endpoint = Annotated[
     str | None,
     typer.Option("--endpoint-url", metavar="URL", help="The S3 server, where it is not Amazon's own."),
 ]
+SingleSender = Annotated[
+    bool,
+    typer.Option(
+        "--single-sender",
+        help="No other host sends there: for a server that does not keep conditional writes.",
+    ),
+]
 S3 = Annotated[
     list[str] | None,
     typer.Option(

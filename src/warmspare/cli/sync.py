@@ -69,6 +69,7 @@ def sync(
     ] = None,
     new: options.New = False,
     endpoint_url: options.Endpoint = None,
+    single_sender: options.SingleSender = False,
     s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
@@ -89,7 +90,7 @@ def _execute(
     *, disks: list[str] | None, vm: list[str] | None, all_vms: bool, repo: str | None, config: Path | None,
     extents: list[Path] | None, state: Path | None, level: str, vddk: Path | None, limit: str | None,
     spool: Path | None, spool_size: str | None, audit_period: str | None, new: bool, endpoint_url: str | None,
-    s3: list[str] | None, json: bool, debug: bool, only_plan: bool,
+    s3: list[str] | None, single_sender: bool, json: bool, debug: bool, only_plan: bool,
 ) -> int:  # fmt: skip
     from warmspare.cli.run import execute, retrying
 
@@ -98,10 +99,11 @@ def _execute(
 
         number, bytes_s = parse_level(level or "auto"), parse_limit(limit)
         if not disks:
-            if repo or extents or vddk or endpoint_url or s3 or spool or spool_size or audit_period:
+            given = (repo, extents, vddk, endpoint_url, s3, spool, spool_size, audit_period, single_sender)
+            if any(given):
                 raise ConfigError(
-                    "--repo, --extents, --vddk, --spool, --spool-size, --audit-period, --endpoint-url and --s3 go with "
-                    "disks, and none was given",
+                    "--repo, --extents, --vddk, --spool, --spool-size, --audit-period, --endpoint-url, --s3 and "
+                    "--single-sender go with disks, and none was given",
                     hint="the configuration has them for its VMs; see `warmspare config example`",
                 )
             if bool(vm) == all_vms:
@@ -134,7 +136,7 @@ def _execute(
                     return await _plan(target, machine, root, number, bytes_s, events, meter, rolling, start)
                 return await sync_given(
                     target, machine, root, events, level=number, meter=meter, spool=place, rolling=rolling,
-                    start=start,
+                    start=start, single_sender=single_sender,
                 )  # fmt: skip
         finally:
             await store.close()
@@ -145,7 +147,7 @@ def _execute(
 async def sync_given(
     store: Store, machine: GivenDisks, state: Path, events: Events, *, level: int | None, meter: Meter,
     spool: SpoolPlace | None = None, rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None,
-    start: Start | None = None,
+    start: Start | None = None, single_sender: bool = False,
 ) -> int:  # fmt: skip
     """Sync given disks and close them; the exit code. The arguments are those of Sync."""
     from warmspare.cli.finished import finished
@@ -155,7 +157,7 @@ async def sync_given(
     try:
         sync = Sync(
             store, machine, state, events, level=level, meter=meter, spool=spool, rolling=rolling, also=also,
-            start=start or Start.GO_ON,
+            start=start or Start.GO_ON, single_sender=single_sender,
         )  # fmt: skip
         result = await sync.run()
     finally:

@@ -231,6 +231,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         f"{duration(e['seconds'])}"
     ),
     "disk.left": lambda e: f"disk {e['disk']}: {e['message']} ({e['path']})",
+    "store.promise": lambda e: f"WARNING: {e['repository']}: {e['message']}",
     "state.adopted": lambda e: (
         f"this repository is a copy of {e['repository']}: going on from {e['point']} with what is known from there"
     ),

@@ -49,6 +49,7 @@ class Repository:
     """Where restore points go. Credentials come from the AWS environment or the profile, never from the file.
 
     place: of the URI, for what the store says of it. limit: how fast it may be sent to. s3: what its site demands.
+    single_sender: this host alone sends there, so a server will do that does not keep conditional writes.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Repository:
     profile: str | None
     limit: Timetable
     s3: S3Settings = field(default_factory=S3Settings)
+    single_sender: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import PointId, open_repository
 from warmspare.repository.objects import LocalObject, fetched, read_manifest
+from warmspare.repository.trust import Trust
 from warmspare.store import layout
 from warmspare.store.base import Store
 from warmspare.store.clearing import Clearing
@@ -65,16 +66,19 @@ class CopyResult:
 class Copy:
     """Copies from one store to another. Settings are all arguments; `run` does it once.
 
-    scratch: a directory for the manifests of one point, made if absent.
+    state: this host's state directory, which has room for the manifests of one point. single_sender: no other host
+    sends to the target.
     """
 
     def __init__(
-        self, source: Store, target: Store, scratch: Path, events: Events, *, meter: Meter | None = None
-    ) -> None:
+        self, source: Store, target: Store, state: Path, events: Events, *, meter: Meter | None = None,
+        single_sender: bool = False,
+    ) -> None:  # fmt: skip
         self._meter = meter or Meter()
         self._source_store, self._target_store = source, CountingStore(target, self._on_sent)
-        self._scratch, self._events = scratch, events
+        self._scratch, self._events = state / "tmp", events
         self._housekeeping = Housekeeping(events)
+        self._trust = Trust(state, events, single_sender=single_sender)
         self._objects = self._there = 0
 
     def _on_sent(self, size: int) -> None:
@@ -97,9 +101,15 @@ class Copy:
             "copy.start", source=self._source_store.uri, destination=self._target_store.uri,
             vms=[plan.vm for plan in plans], points=points, bytes_total=self._meter.total_bytes,
         )  # fmt: skip
-        with self._housekeeping:
-            for plan in plans:
-                await self._vm(plan)
+        if plans:
+            await self._trust.demand(self._target)
+        try:
+            with self._housekeeping:
+                for plan in plans:
+                    await self._vm(plan)
+        except IntegrityError:
+            self._trust.forget()
+            raise
         return CopyResult(
             len(plans), points, self._objects, self._there, self._meter.read_bytes, self._target_store.sent_bytes,
             self._meter.seconds,
@@ -178,6 +188,7 @@ class Copy:
                 where=self._target_store.uri,
                 hint="let no sync write there while a copy does; nothing of it was overwritten",
             )
+        await self._target.confirm(vm, entry)
         self._events.emit(
             "copy.point", vm=vm, point=label, created=entry.record.created, objects=self._objects - objects,
             objects_there=self._there - there,

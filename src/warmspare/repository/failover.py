@@ -18,6 +18,7 @@ from warmspare.errors import ConfigError, FormatError, LeaseError
 from warmspare.format import flags, point
 from warmspare.repository.chain import PointId, Repository, now_text
 from warmspare.store import layout
+from warmspare.store.swaps import swap
 
 MAX_RECORD_BYTES = 1 << 20
 # In the `hardware` of a restore point: the run of the failover that was over when its sync began.
@@ -119,10 +120,13 @@ class FailoverJournal:
         key = layout.failover_key(layout.encode_name(self.vm))
         data = msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
         store = self.repository.store
-        info = await store.replace(key, data, etag=self.etag)
+        info = await swap(store, key, data, etag=self.etag)
         if info is None:  # another's, or ours, if the answer to an earlier try was lost
-            there = await store.head(key)
-            info = there if there and await store.get(key, max_bytes=MAX_RECORD_BYTES) == data else None
+            info = await store.head(key)
+        # Read back in any case: where the server does not keep the condition, two began in the same moment, and each of
+        # their next steps looks again, before an instance is asked for.
+        if info is not None and await store.get(key, max_bytes=MAX_RECORD_BYTES) != data:
+            info = None
         if info is None:
             raise LeaseError(
                 f"another process works on the failover of VM {self.vm!r}",

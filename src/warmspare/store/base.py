@@ -97,6 +97,10 @@ class Store(Protocol):
 
     uri: str  # as the user gave it, without credentials; for messages
 
+    @property
+    def server(self) -> str:
+        """Who answers: a server's URL, a file system; for what is known of it. "" before it was asked anything."""
+
     async def get(self, key: str, *, max_bytes: int = 64 << 20) -> bytes:
         """A whole small object. NotFoundError if absent, StoreError if larger than max_bytes."""
 
@@ -130,6 +134,10 @@ class Store(Protocol):
 
     async def abort_upload(self, stale: StaleUpload) -> None:
         """Abort one of them; fine if it is gone."""
+
+    async def takes_damage(self, key: str) -> bool | None:
+        """Whether a part of an upload of this key is taken whose checksum is that of other bytes; None where none is
+        sent. The upload stays behind, unfinished."""
 
     async def now(self) -> float:
         """The store's own clock, Unix seconds (for leases: no two hosts' clocks agree)."""

@@ -5,12 +5,12 @@ Whoever asks decides what is of no use, and remembers what is left where the sto
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Sequence
 
 from warmspare.errors import StoreError
 from warmspare.observe.housekeeping import Housekeeping, Trying, denied_by_file
 from warmspare.store.base import StaleUpload, Store
-from warmspare.store.s3_errors import S3Error
 
 # What a call asks for: of S3, and of a file system.
 _DELETE = ("s3:DeleteObject", "unlink")
@@ -67,14 +67,15 @@ class Clearing:
         """Whether the server is not asked to remove anything any more."""
         return self._gave_up(_DELETE)
 
-    async def uploads(self, prefix: str, *, before_s: float | None = None) -> bool:
-        """Abort what was begun there and not completed; before_s: by the store's clock, None for all."""
+    async def uploads(self, prefix: str, *, older_s: float | None = None) -> bool:
+        """Abort what was begun there and not completed; older_s: so long ago by the store's clock, None for all."""
         if self._gave_up(_LIST_UPLOADS):
             return False
         found: list[StaleUpload] | None = None
         with self._trying(_LIST_UPLOADS, self._where(prefix)):
             found = await self._store.stale_uploads(prefix)
-        wanted = [one for one in found or [] if before_s is None or one.began_s < before_s]
+        before_s = await self._store.now() - older_s if found and older_s is not None else math.inf
+        wanted = [one for one in found or [] if one.began_s < before_s]
         return all([await self.abort(one) for one in wanted]) and found is not None
 
     def not_listed(self, prefix: str, error: StoreError) -> None:
@@ -107,6 +108,4 @@ class Clearing:
 
 
 def _denied(error: Exception) -> bool:
-    if isinstance(error, S3Error):
-        return error.meaning is not None and error.meaning.refusal
-    return denied_by_file(error)
+    return getattr(error, "denied", False) or denied_by_file(error)

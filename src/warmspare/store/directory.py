@@ -52,6 +52,14 @@ class DirectoryStore:
         self._staging = Staging(root.rstrip("/") or "/")
         self._threads = Threads(concurrency, "store")
 
+    @property
+    def server(self) -> str:
+        """See Store.server: the file system, by the number of its device; one that is mounted later has another."""
+        try:
+            return f"device {os.stat(self._staging.root).st_dev:x}"
+        except OSError:
+            return ""
+
     # -- reading ------------------------------------------------------------------------------------------
 
     async def get(self, key: str, *, max_bytes: int = 64 << 20) -> bytes:
@@ -251,7 +259,7 @@ class DirectoryStore:
                 self._check_root()
                 return failures
             make_directories(self._staging.root, self._staging.temporary, durable=False)
-            with locked(f"{self._staging.temporary}/lock"):
+            with locked(f"{self._staging.temporary}/lock", needed=False):
                 for path in paths:
                     try:
                         os.unlink(path)
@@ -300,6 +308,10 @@ class DirectoryStore:
                 except FileNotFoundError:
                     continue  # completed meanwhile
         return found
+
+    async def takes_damage(self, key: str) -> bool | None:
+        """See Store.takes_damage: no checksum goes to a file system."""
+        return None
 
     # -- housekeeping -------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from typing import Self
 from warmspare.errors import LeaseError, NotFoundError, StoreError
 from warmspare.observe.events import Events
 from warmspare.store.base import ObjectInfo, Store
+from warmspare.store.swaps import swap
 from warmspare.store.threads import finish
 
 log = logging.getLogger("warmspare.store")
@@ -196,8 +197,8 @@ class Lease:
                 info, holder = there
                 await self._refuse_if_held(info, holder)
             sent = _clock()
-            mine = await self._store.replace(
-                self._key, self._me.encode(), etag=None if there is None else there[0].etag
+            mine = await swap(
+                self._store, self._key, self._me.encode(), etag=None if there is None else there[0].etag
             )
             if mine is not None:
                 self._etag, self._until = mine.etag, sent + self._ttl_s
@@ -280,7 +281,7 @@ class Lease:
             following = replace(self._me, renewed=self._me.renewed + 1)
             self._me = following  # before it is sent: no two writes may be equal, and this one may be cut off
             sent = _clock()
-            info = await self._store.replace(self._key, following.encode(), etag=self._etag)
+            info = await swap(self._store, self._key, following.encode(), etag=self._etag)
             if info is not None:
                 self._etag, self._until = info.etag, sent + self._ttl_s
                 return True
@@ -305,7 +306,7 @@ class Lease:
             freed = replace(self._me, renewed=self._me.renewed + 1, free=True).encode()
             async with asyncio.timeout(within_s):
                 for _ in range(2):
-                    if self._etag is not None and await self._store.replace(self._key, freed, etag=self._etag):
+                    if self._etag is not None and await swap(self._store, self._key, freed, etag=self._etag):
                         return
                     if not await self._find_own():
                         return

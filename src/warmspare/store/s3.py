@@ -24,7 +24,7 @@ from warmspare.store.s3_delete import Deletion
 from warmspare.store.s3_errors import S3Error, damaged
 from warmspare.store.s3_manner import NO_SITE, Site
 from warmspare.store.s3_session import NO_ACCOUNT, Account
-from warmspare.store.s3_upload import S3Upload
+from warmspare.store.s3_upload import S3Upload, takes_damaged_part
 
 _CONFLICT_TRIES = 3  # of a write that S3 answers with 409: asked to be sent again, after a look at what is there
 
@@ -54,6 +54,11 @@ class S3Store:
         self.uri = self._connection.uri
         self._deletion = Deletion(self._connection)
         self._bucket_seen = self._bare_tags = False
+
+    @property
+    def server(self) -> str:
+        """See Store.server: the endpoint's URL."""
+        return self._connection.endpoint
 
     @property
     def pace(self) -> Pace:
@@ -206,7 +211,11 @@ class S3Store:
                     return there
                 if not error.refused_condition:
                     raise
-        return False  # three conflicts, and nothing there to read: others create and delete it
+        # SeaweedFS answers so for a key below which objects once were; False would mean that another's stands there.
+        raise self._wrong(
+            key, "the server refuses to create the object as if one were there, and there is none",
+            "try another prefix, or use a server that keeps conditional writes",
+        )  # fmt: skip
 
     async def replace(self, key: str, data: bytes, *, etag: str | None) -> ObjectInfo | None:
         """See Store.replace. Tags are hashes of the content here: no two writes of one key may be equal."""
@@ -318,6 +327,10 @@ class S3Store:
         except S3Error as error:
             if error.code != "NoSuchUpload":
                 raise
+
+    async def takes_damage(self, key: str) -> bool | None:
+        """See Store.takes_damage."""
+        return await takes_damaged_part(self._connection, check_key(key))
 
     # -- housekeeping -------------------------------------------------------------------------------------
 

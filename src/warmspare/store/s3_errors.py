@@ -248,6 +248,7 @@ def _answered(error: boto.ClientError, operation: str, server: str, sent: Sent) 
         server_s=_date(headers.get("date", "")),
     )
     failure.meaning, failure.region, failure.sent = meaning, region, sent
+    failure.denied = meaning.refusal
     failure.header, failure.wants_md5 = named_header(text), demands_md5(code, text)
     failure.wait_s = _wait(headers.get("retry-after", ""))
     return failure

@@ -275,3 +275,30 @@ def _taken(where: str) -> StoreError:
         where=where,
         hint="it is not of this run; run again",
     )
+
+
+async def takes_damaged_part(connection: Connection, key: str) -> bool | None:
+    """Whether the server takes a part whose checksum is that of other bytes; None where none is sent. The upload stays
+    behind, unfinished."""
+
+    async def begin() -> dict[str, Any]:
+        return await connection.ask_object("create_multipart_upload", key, **connection.manner.upload_kinds())
+
+    upload_id = (await connection.persist(begin))["UploadId"]
+    sent, others = b"what is sent", b"and is not it"
+
+    async def once() -> bool | None:
+        sums = connection.manner.sums(others, crc32c_of(others))
+        if not sums:
+            return None
+        try:
+            await connection.ask_object(
+                "upload_part", key, UploadId=upload_id, PartNumber=1, Body=body_of(sent), **sums
+            )
+        except S3Error as error:
+            if error.status != 400 or error.refused_signature:
+                raise
+            return False
+        return True
+
+    return await connection.persist(once)

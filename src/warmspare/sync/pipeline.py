@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from warmspare import __version__
-from warmspare.errors import LeaseError, StoreError
+from warmspare.errors import IntegrityError, LeaseError, StoreError
 from warmspare.format import flags, point
 from warmspare.format.point import RestorePoint, Unprotected
 from warmspare.model import Extents
@@ -25,6 +26,7 @@ from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
 from warmspare.repository.failover import FailoverRecord, doubt_after, known_return, refuse_failed_over
+from warmspare.repository.trust import Trust
 from warmspare.source.base import LastDisk, LastPoint, Machine, Opened
 from warmspare.state.files import locked, out_of_the_way
 from warmspare.store import layout
@@ -50,6 +52,7 @@ from warmspare.sync.transfer import codec
 from warmspare.sync.upload import full_pack
 
 ABANDONED_S = 6 * 3600.0
+LATER_S = 2.0  # after publishing: a run that ends later reads back once more what it published
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +102,14 @@ class Sync:
     """A sync of one machine. Settings are all arguments; `run` does it once. max_snapshot_age_s: how long the machine's
     moment may be held, None for no bound; then the rest is read at a later one. rolling: what is audited on the way,
     and what follows where tracking missed a change; None: nothing. also: where disks are known to differ from the last
-    point though no tracker reports it, by disk. start: whether the VM's chain may begin."""
+    point though no tracker reports it, by disk. start: whether the VM's chain may begin. single_sender: no other host
+    sends to this repository."""
 
     def __init__(
         self, store: Store, machine: Machine, state: Path, events: Events, *, level: int | None,
         meter: Meter | None = None, spool: SpoolPlace | None = None, max_snapshot_age_s: float | None = None,
         rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None, start: Start = Start.GO_ON,
+        single_sender: bool = False,
     ) -> None:  # fmt: skip
         self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
         self._key = layout.encode_name(self._vm)
@@ -117,6 +122,7 @@ class Sync:
         self._rolling = rolling
         self._preparation = Preparation(self._store, rolling, also or {})
         self._housekeeping = Housekeeping(events, self._vm)
+        self._trust = Trust(state, events, single_sender=single_sender)
         self._runs: set[bytes] = set()  # their IDs: one a pass
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
 
@@ -129,13 +135,17 @@ class Sync:
         Raises the package's errors; then nothing was published, unless the message says otherwise. A cancel
         leaves the repository as it was, but for objects that the next run removes.
         """
-        async with AsyncExitStack() as stack:
-            stack.enter_context(self._housekeeping)
-            begun = await self._begin(stack)
-            if begun.run.head:
-                begun.run.local.remember(begun.run.head.id)
-            await self._abort_old_uploads()
-            return await self._sync(begun)
+        try:
+            async with AsyncExitStack() as stack:
+                stack.enter_context(self._housekeeping)
+                begun = await self._begin(stack)
+                if begun.run.head:
+                    begun.run.local.remember(begun.run.head.id)
+                await self._abort_old_uploads()
+                return await self._sync(begun)
+        except IntegrityError:
+            self._trust.forget()
+            raise
 
     async def survey(self) -> Survey:
         """What `run` would do now: everything is read, filtered and compressed, and only the lease is written. The
@@ -170,6 +180,8 @@ class Sync:
                 hint="wait for it to end",
                 retryable=True,
             )
+        if not journal:
+            await self._trust.demand(repository)
         known = local.last() or await local.adopt(self._events)
         key = layout.lease_key(self._key)
         lease = await stack.enter_async_context(Lease.hold(self._store, key, on_watch=watching(self._events, self._vm)))
@@ -236,8 +248,7 @@ class Sync:
     async def _abort_old_uploads(self) -> None:
         """Remove uploads of this VM that some dead sender began, wherever it ran; the lease is ours, so no living
         one has any that old."""
-        before_s = await self._store.now() - ABANDONED_S
-        await Clearing(self._store, self._housekeeping).uploads(layout.vm_prefix(self._key), before_s=before_s)
+        await Clearing(self._store, self._housekeeping).uploads(layout.vm_prefix(self._key), older_s=ABANDONED_S)
 
     async def _sync(self, begun: _Begun) -> SyncResult:
         run, head = begun.run, begun.run.head
@@ -277,10 +288,13 @@ class Sync:
         await sealing.send_files(self._store, run.local.journal, record)
         await begun.lease.confirm()
         await publish(begun.repository, record, data, self._housekeeping)
+        published_s = time.monotonic()
         self._doubt = False
         await self._commit(run.local, works, new)
         await run.local.clear_up(self._store, self._housekeeping)
         await self._preparation.marks.forget(self._store, [disk.id for disk in record.disks], self._housekeeping)
+        if time.monotonic() - published_s > LATER_S:
+            await begun.repository.confirm(self._vm, new)
         return SyncResult(
             new.id, head.id if head else None, self._meter.read_bytes, self._meter.changed_bytes,
             self._store.sent_bytes, self._meter.seconds, run.findings, len(unprotected),
