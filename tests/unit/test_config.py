@@ -561,9 +561,9 @@ def test_what_is_wrong_with_a_command(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(secret, "COMMAND_S", 0.3)
     began = time.monotonic()
     assert "did not end within" in shell("exec sleep 60")
-    assert "did not end within" in shell("sleep 5 & echo x")
+    assert "did not end within" in shell("sleep 60 & echo x")
     assert "did not end within" in shell("exec >&- 2>&-; exec sleep 60")
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 50  # none was waited for
 
 
 def test_a_secret_does_not_show_itself() -> None:
