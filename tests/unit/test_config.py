@@ -737,6 +737,7 @@ def test_the_example_is_right(
 
 def test_each_setting_of_the_example_that_is_off_may_be_taken_into_use() -> None:
     exclusive = [{"thumbprint", "ca_file"}, {"path", "instance_uuid", "name", "folder", "tag"}]
+    needs = {"kms_key": "#encryption = ", "bucket_key": "#encryption = "}
     lines = EXAMPLE.splitlines()
     tried = 0
     starts = [i for i, line in enumerate(lines) if line.startswith("[")] + [len(lines)]
@@ -751,6 +752,8 @@ def test_each_setting_of_the_example_that_is_off_may_be_taken_into_use() -> None
             for i, other in enumerate(lines)
         ]
         changed[index] = line[1:]
+        if needed := needs.get(setting[1]):
+            changed = [other[1:] if other.startswith(needed) else other for other in changed]
         read("\n".join(changed))
         tried += 1
     assert tried > 20
