@@ -125,7 +125,9 @@ def check_disks(disks: list[DiskInput]) -> None:
             )
 
 
-def last_point(head: Point | None, interrupted: bool, over: FailoverRecord | None, settled: Settled) -> LastPoint | None:
+def last_point(
+    head: Point | None, interrupted: bool, over: FailoverRecord | None, settled: Settled
+) -> LastPoint | None:
     """What the machine may know of the head."""
     if head is None:
         return None
