@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from warmspare.observe.events import Events
+    from warmspare.source.logins import Logins
 
 Vm = Annotated[str, typer.Option("--vm", metavar="NAME", help="What the VM is called in the repository.")]
 Repo = Annotated[
@@ -85,6 +89,15 @@ def state_root() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/warmspare")
     return Path.home() / ".local" / "state" / "warmspare"
+
+
+def shared_logins(events: Events, *, again: bool = False) -> Logins:
+    """What this command's sessions share of their accounts, with other processes of the host too. In the default state
+    directory, whatever --state says. again: try what was refused before."""
+    from warmspare.source.logins import Logins
+    from warmspare.state.notes import Notes
+
+    return Logins(Notes(state_root() / "logins"), events, again=again)
 
 
 def config_path(given: Path | None) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from warmspare.cli import options
+from warmspare.errors import WarmspareError
 
 if TYPE_CHECKING:
     from warmspare.config.settings import VCenter
@@ -25,11 +26,17 @@ def vms(config: options.Config = None, json: options.Json = False, debug: option
         from warmspare.vsphere.listing import listing
 
         settings = load(options.config_path(config))
+        logins = options.shared_logins(events)
         count, missing = 0, 0
+        failed: list[WarmspareError] = []
         for vcenter in settings.vcenters:
             configured = [vm for vm in settings.vms if vm.vcenter == vcenter]
-            async with open_session(vcenter, events) as session:
-                found = await listing(session, configured)
+            try:
+                async with open_session(vcenter, events, logins) as session:
+                    found = await listing(session, configured)
+            except WarmspareError as error:  # the others are listed all the same
+                failed.append(error)
+                continue
             count += len(found.vms)
             missing += len(found.missing)
             if json:
@@ -38,6 +45,10 @@ def vms(config: options.Config = None, json: options.Json = False, debug: option
                 show(vcenter, found)
         if json:
             events.emit("vms.done", count=count, missing=missing)
+        for other in failed[1:]:
+            events.emit("source.warning", message=other.sentence)
+        if failed:
+            raise failed[0]
         return MISSING if missing else 0
 
     return execute(work, as_json=json, debug=debug)

@@ -25,6 +25,7 @@ from pyVmomi import SoapStubAdapter, vim, vmodl
 from warmspare.config.settings import VCenter
 from warmspare.errors import ConfigError, SourceError
 from warmspare.observe.events import Events
+from warmspare.source.logins import Account, Logins
 from warmspare.vsphere import faults, tls
 
 _T = TypeVar("_T")
@@ -32,6 +33,7 @@ _T = TypeVar("_T")
 API_VERSION = "vim.version.version11"  # 6.5: every server from it on speaks it, and it has all that is used here
 THREADS = 8
 RELOGINS = 3  # sessions lost in a row, each right after its login
+LOST_LOGINS = 3  # answers to a login lost in a row: each may have been a refusal, and five lock an account
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,10 @@ class Server:
     def where(self) -> str:
         """For messages."""
         return f"{self.host}:{self.port}"
+
+    @property
+    def account(self) -> Account:
+        return Account(self.host, self.port, self.user)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +110,24 @@ class _Stub(SoapStubAdapter):  # type: ignore[misc]
 class VsphereSession:
     """Use as an async context manager; it connects and logs in on entry. One session serves several VMs.
 
-    content, trust: of the server, known once connected.
+    content, trust: of the server, known once connected. may_keep: False once VDDK was not let keep a VM from moving,
+    for want of a privilege that is asked at the root. logins: shared with whoever else logs in with the account.
     """
 
-    def __init__(self, server: Server, events: Events, patience: Patience | None = None) -> None:
+    def __init__(
+        self, server: Server, events: Events, patience: Patience | None = None, logins: Logins | None = None
+    ) -> None:
         self.server, self.events = server, events
+        self.logins = logins or Logins(events=events)
         self.patience = patience or Patience()
         self.content: Any = None
+        self.may_keep = True
         self.trust: tls.Trust | None = None
         self._stub: _Stub | None = None
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="vsphere")
         self._login_lock = asyncio.Lock()
-        self._logins = 0
+        self._login_number = 0
+        self._lost_logins = 0
         self._valid = False
         self._closed = False
         self._keeper: asyncio.Task[None] | None = None
@@ -161,6 +173,14 @@ class VsphereSession:
         """A managed object of this session: `bound(vim.VirtualMachine, "vm-12")`."""
         return kind(moref, self._stub)
 
+    async def glance(self, step: Callable[[], _T]) -> _T | None:
+        """The step's result if the session is there and answers; None otherwise. It never logs in."""
+        if not self._valid:
+            return None
+        with contextlib.suppress(*faults.TROUBLE, vmodl.MethodFault):
+            return await self._in_thread(step)
+        return None
+
     async def call(self, what: str, step: Callable[[], _T]) -> _T:
         """The step's result; it is repeated when the connection fails, so it must be one that may be repeated.
 
@@ -197,7 +217,7 @@ class VsphereSession:
                         hint="look at its limits of sessions",
                         retryable=True,
                     ) from None
-                if self._logins == login:
+                if self._login_number == login:
                     self._valid = False
             except ssl.SSLCertVerificationError as error:
                 raise tls.untrusted(error, self.where) from None
@@ -228,17 +248,46 @@ class VsphereSession:
         """Logged in; the number of that login."""
         async with self._login_lock:
             if not self._valid:
-                await self._in_thread(self._log_in)
+                await self._log_in()
                 self._valid = True
-                self._logins += 1
+                self._login_number += 1
                 self.events.emit(
                     "vsphere.login", server=self.where, user=self.server.user, about=self.about,
-                    again=self._logins > 1,
+                    again=self._login_number > 1,
                 )  # fmt: skip
-            return self._logins
+            return self._login_number
 
-    def _log_in(self) -> None:
-        """In a thread: connect if need be, and log in."""
+    async def _log_in(self) -> None:
+        """Log in once, with the password as it is now, unless it was refused before: accounts get locked that way."""
+        await self._in_thread(self._connect)
+        password = await self.password()
+        async with self.logins.turn(self.server.account, password) as turn:
+            try:
+                await self._in_thread(lambda: self.content.sessionManager.Login(self.server.user, password, None))
+            except faults.REFUSED as fault:
+                raise turn.refused("vCenter", faults.text(fault)) from None
+            except vmodl.MethodFault as fault:
+                raise faults.as_error("logging in", fault, self.where) from None
+            except faults.TROUBLE as error:
+                self._lost(error)
+                raise
+            self._lost_logins = 0
+            turn.accepted()
+
+    def _lost(self, error: Exception) -> None:
+        """The answer to a login did not come. SourceError where it did not too often."""
+        self._lost_logins += 0 if faults.unsent(error) or faults.unavailable(error) else 1
+        if self._lost_logins >= LOST_LOGINS:
+            raise SourceError(
+                f"the answers to {self._lost_logins} logins as {self.server.user} were lost: {faults.text(error)}",
+                where=self.where,
+                hint="they may have been refused, and more of them could lock the account; look what is between here "
+                "and vCenter, and run again",
+                retryable=True,
+            ) from None
+
+    def _connect(self) -> None:
+        """In a thread: connect if need be; where an answer to a login was lost, look first whether any come."""
         server = self.server
         if self._stub is None:
             trust = tls.establish(server.host, server.port, server.thumbprint, server.ca_file, self.patience.connect_s)
@@ -246,17 +295,8 @@ class VsphereSession:
             self.content = vim.ServiceInstance("ServiceInstance", stub).RetrieveContent()
             self.trust, self._stub = trust, stub
         self._stub.cookie = ""  # of a session that is no more
-        try:
-            self.content.sessionManager.Login(server.user, server.password(), None)
-        except (vim.fault.InvalidLogin, vim.fault.NoPermission) as fault:
-            # never tried again: accounts get locked that way
-            raise ConfigError(
-                f"vCenter refuses the login of {server.user}: {faults.text(fault)}",
-                where=self.where,
-                hint="check user and password, and whether the account is locked",
-            ) from None
-        except vmodl.MethodFault as fault:
-            raise faults.as_error("logging in", fault, self.where) from None
+        if self._lost_logins:
+            vim.ServiceInstance("ServiceInstance", self._stub).RetrieveContent()
 
     async def _in_thread(self, step: Callable[[], _T]) -> _T:
         if self._closed:
