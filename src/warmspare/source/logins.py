@@ -125,8 +125,8 @@ class _Known:
 class Turn:
     """The right to one login. Say `accepted` or raise what `refused` gives; say nothing where neither is known."""
 
-    def __init__(self, account: Account, secret: str, known: _Known, *, noted: bool) -> None:
-        self._account, self._secret, self._known, self._noted = account, secret, known, noted
+    def __init__(self, account: Account, secret: str, known: _Known) -> None:
+        self._account, self._secret, self._known = account, secret, known
 
     def accepted(self) -> None:
         self._known.refusal, self._known.accepted = None, True
@@ -145,13 +145,7 @@ class Turn:
         if note is None:
             return
         try:
-            if self._noted:
-                note.write(text.encode())
-            elif note.take():  # this one did not wait for whoever had it
-                try:
-                    note.write(text.encode())
-                finally:
-                    note.release()
+            note.write(text.encode())
         except StoreError:  # full, or gone; this process knows it all the same
             self._known.note = None
 
@@ -191,14 +185,14 @@ class Logins:
         self._refuse(account, known)
         until = time.monotonic() + (TURN_S if self._heard(known)[1] else STUCK_S)
         alone = await self._alone(account, known, until)
-        noted = False
+        taken = None
         try:
-            noted = alone and await self._noted(account, known, until)
+            taken = await self._taken(account, known, until) if alone else None
             self._refuse(account, known)
-            yield Turn(account, secret, known, noted=noted)
+            yield Turn(account, secret, known)
         finally:
-            if noted and known.note is not None:
-                known.note.release()
+            if taken is not None:
+                taken.release()
             if alone:
                 known.lock.release()
 
@@ -243,12 +237,12 @@ class Logins:
             return False
         return True
 
-    async def _noted(self, account: Account, known: _Known, until: float) -> bool:
-        """The same of other processes; whether the note may be written."""
+    async def _taken(self, account: Account, known: _Known, until: float) -> Note | None:
+        """The same of other processes: the note, taken."""
         while known.note is not None:
             try:
                 if known.note.take():
-                    return True
+                    return known.note
             except StoreError as error:
                 known.note = None
                 self._alone_from_now(error)
@@ -258,7 +252,7 @@ class Logins:
                 break
             await asyncio.sleep(LOOK_S)
             self._refuse(account, known)
-        return False
+        return None
 
     def _stuck(self, account: Account, known: _Known) -> None:
         refusal, accepted = self._heard(known)

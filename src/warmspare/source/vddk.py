@@ -76,7 +76,7 @@ class VddkSource:
         await self._session.log_in(process, "connect", snapshot=target.snapshot, modes=target.transports)
         found = await process.call("open", path=self._path)
         sectors, uuid, mode = found.get("sectors"), found.get("uuid"), found.get("mode")
-        if type(sectors) is not int or not isinstance(uuid, str) or not isinstance(mode, str) or not mode:
+        if type(sectors) is not int or not isinstance(uuid, str) or not isinstance(mode, str | None):
             raise ReaderNonsense(f"the library says nothing sensible of disk {self.name!r}")
         capacity = sectors * SECTOR_BYTES
         if not 0 < capacity <= MAX_CAPACITY_BYTES:
@@ -89,7 +89,8 @@ class VddkSource:
                 hint="it was replaced or resized under the sync; nothing was published; run again",
                 retryable=True,
             )
-        self._uuid, self.transport = uuid, mode
+        # One that is not said, or not known, is no reason not to read: it is read one read at a time then.
+        self._uuid, self.transport = uuid, mode or "unknown"
         return capacity, sectors
 
     async def _start(self) -> ReaderProcess:

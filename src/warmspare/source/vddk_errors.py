@@ -60,12 +60,12 @@ def classify(call: str, code: int, text: str) -> Action:
         return Action.WAIT
     if code in _FATAL:
         return Action.FATAL
-    if code in _RECONNECT:
+    if code in _RECONNECT or code == 0:
         return Action.RECONNECT
     return Action.FATAL if call in ("VixDiskLib_ConnectEx", "VixDiskLib_InitEx", "load") else Action.RECONNECT
 
 
-def hint(call: str, code: int) -> str:
+def hint(code: int, call: str = "") -> str:
     """What to do about it, "" where the code does not say."""
     if (call, code) == ("VixDiskLib_Open", 1):
         return "usually the thumbprint is not that of the certificate; or the disk or its snapshot is gone"
@@ -84,9 +84,11 @@ class CallFailed(ReaderError):
 
     def __init__(self, call: str, code: int, text: str = "") -> None:
         self.call, self.code, self.text = call, code, text
-        self.action, self.hint = classify(call, code, text), hint(call, code)
-        said = f"gave {code}" if code else "said that it succeeded"
-        super().__init__(f"{call} {said}" + (f" ({text.strip()})" if text.strip() else ""))
+        self.action, self.hint = classify(call, code, text), hint(code, call)
+        if code == 0:  # vddk.pyx: "and gave no handle"
+            super().__init__(f"{call} said that it succeeded {text}")
+        else:
+            super().__init__(f"{call} gave {code}" + (f" ({text.strip()})" if text.strip() else ""))
 
     @property
     def refused(self) -> bool | None:

@@ -28,6 +28,10 @@ _T = TypeVar("_T")
 NFC_SETTINGS = "vixDiskLib.nfcAio.Session.BufSizeIn64KB=16\nvixDiskLib.nfcAio.Session.BufCount=4\n"
 
 
+# A process in which one of these failed is of no use.
+_BEFORE_ANY = ("VixDiskLib_InitEx", "VixDiskLib_AllocateConnectParams", "VixDiskLib_Exit")
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Which disk of which VM. All but `transports` None: local files, without any server.
@@ -148,7 +152,7 @@ class VddkSession:
         process = self._process = await ReaderProcess.start(self.install.library_dir, self.settings.process, secrets)
         await self._load(process)
         config = self._init.enter_context(_configuration(self.settings.config))
-        found = await process.call("init", directory=str(self.install.directory), config=config)
+        found = await process.call("init", directory=str(self.install.lib_dir), config=config)
         self._init.close()
         self.modes = str(found["modes"]) if found.get("modes") else None
         await process.call("target", **self.target.fields())
@@ -192,7 +196,7 @@ class VddkSession:
         if lacking := [name for name, required in missing if required]:
             await self.close()
             raise ConfigError(
-                f"the VDDK is incomplete: its library lacks {', '.join(lacking[:3])}",
+                f"the VDDK is incomplete: its library lacks {', '.join(lacking)}",
                 where=str(self.install.library),
                 hint=GET_IT,
             )
@@ -254,7 +258,7 @@ class VddkSession:
 
     async def _let_go(self, process: ReaderProcess, error: CallFailed) -> None:
         """Close disk and connection, but keep the process: it costs a second to load a VDDK."""
-        if error.action is Action.WAIT or error.call in ("VixDiskLib_InitEx", "VixDiskLib_Exit"):
+        if error.action is Action.WAIT or error.call in _BEFORE_ANY:
             await self._drop()
             return
         try:

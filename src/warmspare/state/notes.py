@@ -55,10 +55,15 @@ class Note:
         return b""
 
     def write(self, text: bytes) -> None:
-        """Needs it to be taken. Not synced: what a crash of the host loses costs one more login."""
+        """Also where another process has it and is stuck. Not synced: what a crash of the host loses costs one more
+        login."""
         with local_io(WHAT, self._path):
-            pwrite_all(self._fd, text, 0)
-            os.ftruncate(self._fd, len(text))
+            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                pwrite_all(fd, text, 0)
+                os.ftruncate(fd, len(text))
+            finally:
+                os.close(fd)
 
 
 class Notes:
