@@ -150,7 +150,11 @@ class Standin:
         data = path.read_bytes() if path.exists() else b""
         data = data.ljust(2 * _COUNTS.size, b"\0")
         names = (*CALLS, *OTHERS, TOTAL)
-        return (
-            dict(zip(names, _COUNTS.unpack_from(data), strict=True)),
-            dict(zip(names, _COUNTS.unpack_from(data, _COUNTS.size), strict=True)),
+        calls, hits = (
+            dict(zip(names, _COUNTS.unpack_from(data, at), strict=True)) for at in (0, _COUNTS.size)
         )
+        for numbers in (calls, hits):
+            for name in OTHERS:  # of these only the ones that were called
+                if not numbers[name]:
+                    del numbers[name]
+        return calls, hits

@@ -255,7 +255,7 @@ const char *VixDiskLib_GetTransportMode(VixDiskLibHandle handle) {
     if (!handle_enter(in.call, handle)) return NULL;
     act(&in.action);
     const char *mode = in.action.what & (ACT_ERROR | ACT_NULL) ? NULL
-                       : in.action.what & ACT_NONSENSE         ? "no-such-mode"
+                       : in.action.what & ACT_WRONG            ? "no-such-mode"
                                                                : handle->mode;
     handle_leave(handle);
     return mode;

@@ -35,7 +35,7 @@ bool enter(Entered *entered, Call call) {
     entered->call = call;
     entered->action = script_action(script, call, nth, total);
     if (entered->action.what & ACT_NONSENSE && call != CALL_ReadAsync && call != CALL_QueryAllocatedBlocks &&
-        call != CALL_GetInfo && call != CALL_GetTransportMode) { /* there is no other nonsense to be had from it */
+        call != CALL_GetInfo) { /* there is no other nonsense to be had from it */
         entered->action.what |= ACT_ERROR;
         entered->action.error = VIX_E_FAIL;
     }

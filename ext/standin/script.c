@@ -37,10 +37,10 @@ unsigned actions_of(Call call) {
     case CALL_WriteAsync: return any | ACT_ERROR | ACT_NONSENSE | ACT_FAIL;
     case CALL_QueryAllocatedBlocks:
     case CALL_GetInfo: return any | ACT_ERROR | ACT_NONSENSE | ACT_SHORT | ACT_NULL;
+    case CALL_GetTransportMode: return any | ACT_ERROR | ACT_NONSENSE | ACT_WRONG | ACT_NULL;
     case CALL_ConnectEx:
     case CALL_Open:
     case CALL_AllocateConnectParams:
-    case CALL_GetTransportMode:
     case CALL_ListTransportModes:
     case CALL_GetErrorText: return any | ACT_ERROR | ACT_NONSENSE | ACT_NULL;
     default: return any | ACT_ERROR | ACT_NONSENSE;

@@ -21,7 +21,7 @@ from warmspare.source.base import Hole
     "rule",
     ["at ConnectEx 2 null", "at Open 2 null", "at GetInfo 2 null", "at AllocateConnectParams 1 null",
      "at QueryAllocatedBlocks 1 null", "at ReadAsync 5 null", "every GetTransportMode null",
-     "every GetTransportMode nonsense", "every ListTransportModes null",
+     "every GetTransportMode wrong", "every ListTransportModes null",
      "every GetErrorText null\nat ReadAsync 5 fail 14009"],
 )  # fmt: skip
 def test_nothing_given_once(tmp_path: Path, rule: str) -> None:

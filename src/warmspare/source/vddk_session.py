@@ -102,6 +102,10 @@ class Rights(Protocol):
         """The rights that the user lacks for it; "" where none, or where that can't be asked."""
         ...
 
+    def known(self, operation: str) -> str:
+        """The same as far as it is known, so that it need not be tried."""
+        ...
+
 
 class LackingError(ConfigError):
     """The login was not refused: the user lacks a right."""
@@ -171,19 +175,24 @@ class VddkSession:
             await process.call(operation, **fields)
             return
         async with self._logins.turn(target.account, target.secret) as turn:
+            if known := self._rights.known(operation) if self._rights else "":
+                raise self._lacking("VDDK would be refused", known)
             try:
                 await process.call(operation, **fields)
             except CallFailed as error:
                 if error.refused is False:
                     raise
                 if lacking := await self._rights.lacking(operation) if self._rights else "":
-                    raise LackingError(
-                        f"VDDK was refused: {error}; the user lacks {lacking}",
-                        where=target.account.where,
-                        hint="docs/rights.md lists the privileges; `warmspare doctor` checks them",
-                    ) from None
+                    raise self._lacking(f"VDDK was refused: {error}", lacking) from None
                 raise turn.refused("VDDK", str(error), certain=error.refused is True) from None
             turn.accepted()
+
+    def _lacking(self, what: str, rights: str) -> LackingError:
+        return LackingError(
+            f"{what}; the user lacks {rights}",
+            where=self.target.account.where,
+            hint="docs/rights.md lists the privileges; `warmspare doctor` checks them",
+        )
 
     async def _load(self, process: ReaderProcess) -> None:
         try:

@@ -60,8 +60,15 @@ class Access:
     async def lacking(self, operation: str) -> str:
         """See Rights. vCenter says it in the session that there is."""
         found = await self._session.glance(lambda: missing(self._session, self._moref)) or []
-        also = _ALSO.get(operation)
-        return ", ".join(privilege.id for privilege in found if not privilege.without or privilege.id == also)
+        also = _ALSO.get(operation, "")
+        names = [privilege.id for privilege in found if not privilege.without or privilege.id == also]
+        if also in names:
+            self._session.lacks[operation] = also
+        return ", ".join(names)
+
+    def known(self, operation: str) -> str:
+        """See Rights."""
+        return self._session.lacks.get(operation, "")
 
     async def check(self) -> None:
         """Raises what VDDK's logins were refused with, before anything is done to the VM. ConfigError, SourceError."""
@@ -71,15 +78,15 @@ class Access:
         """Before the snapshot: the VM is not to move while it is read. Where that is refused it is read all the same,
         for a reading that loses its host tries again; SourceError where VDDK can't get through at all, ConfigError
         where its login is refused."""
-        if not self._session.may_keep:
+        if self.known("prepare"):
             return
         vddk = await self._vddk_session()
         self._prepared = True  # whatever comes of it, it is to be ended
         try:
             await vddk.prepare_for_access(self._identity)
         except LackingError as error:
-            self._prepared = self._session.may_keep = False
-            self._events.emit("source.warning", message=f"VMs may move while they are read: {error}")
+            self._prepared = False
+            self._events.emit("source.warning", message=f"the VM may move while it is read: {error}")
         except ConfigError:
             self._prepared = False  # it never got in
             raise

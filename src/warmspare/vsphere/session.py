@@ -110,8 +110,8 @@ class _Stub(SoapStubAdapter):  # type: ignore[misc]
 class VsphereSession:
     """Use as an async context manager; it connects and logs in on entry. One session serves several VMs.
 
-    content, trust: of the server, known once connected. may_keep: False once VDDK was not let keep a VM from moving,
-    for want of a privilege that is asked at the root. logins: shared with whoever else logs in with the account.
+    content, trust: of the server, known once connected. lacks: privileges that VDDK's operations were refused for, and
+    that are asked at the root, so that it concerns all VMs. logins: shared with whoever else logs in with the account.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class VsphereSession:
         self.logins = logins or Logins(events=events)
         self.patience = patience or Patience()
         self.content: Any = None
-        self.may_keep = True
+        self.lacks: dict[str, str] = {}
         self.trust: tls.Trust | None = None
         self._stub: _Stub | None = None
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="vsphere")
