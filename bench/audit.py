@@ -87,7 +87,7 @@ def audit_command(command: list[str], image: Path, work: Path) -> list[str]:
 def sync(command: list[str], image: Path, work: Path) -> None:
     os.environ["XDG_STATE_HOME"] = str(work / "local")
     store = ["--vm", "bench", "--repo", str(work / "repo"), "--state", str(work / "state"), "--json"]
-    harness.run([*command, "sync", str(image), *store])
+    harness.run([*command, "sync", str(image), *store, *harness.begin(command, work / "repo")])
 
 
 def judging_s(run: harness.Run) -> float:

@@ -85,7 +85,7 @@ def _chain(command: list[str], image: Path, disk: Path, repo: Path, work: Path, 
     seed, rounds = int(getattr(options, "seed", 1)), int(getattr(options, "rounds", 4))
     subprocess.run(["cp", "--sparse=always", str(image), str(disk)], check=True)
     sync = [*command, "sync", str(disk), "--vm", "bench", "--repo", str(repo), "--state", str(work / "state"), "--json"]
-    harness.run([*sync, "--level", "3"])
+    harness.run([*sync, "--level", "3", *harness.begin(command, repo)])
     for number in range(rounds):
         changes.package_upgrade(disk, megabytes=20, seed=seed + number)
         pgreplay.database_run(disk, seconds=20, tps=20, seed=seed + number)

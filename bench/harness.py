@@ -110,6 +110,12 @@ def run(command: Sequence[str], *, durable: Sequence[Path] = ()) -> Run:
     return Run(wall_s, usage.ru_utime, usage.ru_stime, list(parse_events(out)))
 
 
+def begin(command: Sequence[str], repo: Path) -> list[str]:
+    """Make a repository where none is; what the first sync to it is told."""
+    run([*command, "init", str(repo), "--json"])
+    return ["--new"]
+
+
 def alternate(runs: int, sides: dict[str, Callable[[], Run]]) -> dict[str, list[Run]]:
     """Run the sides in turn, A B A B, so that a slow minute of the machine falls on all of them alike."""
     done: dict[str, list[Run]] = {name: [] for name in sides}

@@ -79,6 +79,8 @@ def _cycle(
 ) -> list[dict[str, object]]:
     store = ["--vm", "bench", "--repo", str(work / "repo"), "--json"]
     sync = [*command, "sync", str(disk), *store, "--state", str(work / "state"), *(more or [])]
+    if not (work / "repo").exists():
+        sync += harness.begin(command, work / "repo")
     apply = [*command, "apply", *store, "--to", str(work / "replica.raw")]
     rows = []
     for what, arguments, done in (("sync", sync, "sync.done"), ("apply", apply, "apply.done")):

@@ -26,7 +26,7 @@ def main() -> None:
         )
         store = ["--vm", "bench", "--repo", str(repo), "--json"]
         sync = [*command, "sync", str(image), *store, "--state", str(work / "state"), "--level", "3"]
-        sent = harness.run(sync).event("sync.done")["bytes_sent"]
+        sent = harness.run([*sync, *harness.begin(command, repo)]).event("sync.done")["bytes_sent"]
         payload_bytes = plain_apply.prepare(image, payload)
         harness.sync_tree(work)
 

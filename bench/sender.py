@@ -40,7 +40,7 @@ def main() -> None:
             harness.fresh(repo)
             harness.fresh(state)
             harness.warm(image)
-            return sync(*more)
+            return sync(*more, *harness.begin(command, repo))
 
         sides = {
             "zstd -3 -T2": peer,

@@ -45,7 +45,8 @@ def main() -> None:
     image = harness.image(arguments)
     with harness.scratch(arguments, "stage") as work:
         where = ["--vm", "bench", "--repo", str(work / "repo"), "--json"]
-        memory.measure([*command, "sync", str(image), *where, "--state", str(work / "sync")], "sync.done")
+        new = harness.begin(command, work / "repo")
+        memory.measure([*command, "sync", str(image), *where, *new, "--state", str(work / "sync")], "sync.done")
         memory.measure([*command, "apply", *where, "--to", str(work / "replica.raw")], "apply.done")
         for number in range(arguments.runs):
             puts = 0

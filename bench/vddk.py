@@ -172,9 +172,10 @@ def _sender(options: Any, command: list[str], standin: Standin, image: Path, wor
 
     def sync(disk: str, *more: str) -> harness.Run:
         harness.fresh(repo)
+        new = harness.begin(command, repo)
         harness.fresh(state)
         harness.warm(image)
-        arguments = ["--vm", "bench", "--repo", str(repo), "--state", str(state), "--level", "3", "--json", *more]
+        arguments = ["--vm", "bench", "--repo", str(repo), "--state", str(state), "--level", "3", "--json", *new, *more]
         return harness.run([*command, "sync", disk, *arguments], durable=[repo, state])
 
     sides = {

@@ -51,7 +51,7 @@ def main() -> None:
         sync = [*command, "sync", str(disk), "--vm", "bench", "--repo", str(repo), "--state", str(state)]
         sync += ["--level", arguments.level, "--json"]
         data.copy_sparse(base, disk)
-        harness.run(sync)
+        harness.run([*sync, *harness.begin(command, repo)])
         repo.rename(work / "repo-base")
         state.rename(work / "state-base")
         for name, change in changes.items():

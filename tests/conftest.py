@@ -12,6 +12,7 @@ import botocore.loaders
 import pytest
 import uvloop
 
+from ceph import ceph_server
 from servers import S3Place, S3Server, make_bucket, moto_server, seaweed_server
 
 _numbers = itertools.count(1)
@@ -56,6 +57,14 @@ def moto() -> Iterator[S3Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Ceph's S3 gateway, as Debian brings it: right about conditional creates, deaf to CRC32C."""
+    with ceph_server(tmp_path_factory.mktemp("ceph")) as server:
+        make_bucket(server, "tests")
+        yield server
+
+
 def use_server(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Place:
     """Point the AWS environment of this process at the server; a fresh place there."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -69,6 +78,12 @@ def use_server(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Place:
 def seaweed_place(seaweed: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Place:
     """A fresh prefix on SeaweedFS; the AWS environment (inherited by subprocesses) points there."""
     return use_server(seaweed, monkeypatch)
+
+
+@pytest.fixture
+def ceph_place(ceph: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Place:
+    """A fresh prefix on Ceph; the AWS environment points there."""
+    return use_server(ceph, monkeypatch)
 
 
 @pytest.fixture

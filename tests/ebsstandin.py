@@ -33,6 +33,9 @@ from aiohttp import web
 from ebsec2 import ACCOUNT, Ec2Half
 from ebsparts import BLOCK, Bucket, Faults, Refusal, Snapshot, cut, invalid, signed, throttled
 
+SETTLED_TURNS = 20  # of the loop without a request, each of which takes what lies in the sockets
+SETTLE_S = 60.0
+
 
 class Standin(Ec2Half):
     """The account's snapshots. puts_s: quota of PutSnapshotBlock, of the account and of a snapshot; starts_s: of
@@ -59,6 +62,8 @@ class Standin(Ec2Half):
         self._snapshot_buckets: dict[str, Bucket] = defaultdict(lambda: Bucket(puts_s, max(2.0, puts_s / 5)))
         self._tokens: dict[str, tuple[str, dict[str, Any]]] = {}  # client token → what it said, the answer
         self._writing: set[tuple[str, str]] = set()
+        self._in_work = 0  # requests that came and are not yet answered
+        self._loop: asyncio.AbstractEventLoop | None = None  # that serves
         self._deleted: dict[str, Snapshot] = {}
         self.put_s = 0.0  # how long a put takes
         self._secret = secrets.token_bytes(16)
@@ -69,7 +74,8 @@ class Standin(Ec2Half):
     # serving
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=2 * BLOCK)
+        app = web.Application(client_max_size=2 * BLOCK, middlewares=[self._counted()])
+        self._loop = asyncio.get_running_loop()
         app.router.add_post("/snapshots", self._ebs("StartSnapshot", self._start))
         app.router.add_put("/snapshots/{id}/blocks/{index}", self._ebs("PutSnapshotBlock", self._put))
         app.router.add_post("/snapshots/completion/{id}", self._ebs("CompleteSnapshot", self._complete))
@@ -78,6 +84,30 @@ class Standin(Ec2Half):
         app.router.add_get("/snapshots/{id}/changedblocks", self._ebs("ListChangedBlocks", self._changed))
         app.router.add_post("/", self._ec2)
         return app
+
+    def _counted(self) -> Any:
+        @web.middleware
+        async def counted(request: web.Request, handler: Any) -> Any:
+            self._in_work += 1
+            try:
+                return await handler(request)
+            finally:
+                self._in_work -= 1
+
+        return counted
+
+    def settle(self) -> None:
+        """Return once all is answered that was sent. What a client that ended or died left on its way is then in its
+        own account, and not in that of the next one."""
+
+        async def idle() -> None:
+            quiet = 0
+            while quiet < SETTLED_TURNS:
+                quiet = 0 if self._in_work else quiet + 1
+                await asyncio.sleep(0 if quiet else 0.01)
+
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(asyncio.wait_for(idle(), SETTLE_S), self._loop).result()
 
     def _breach(self, what: str) -> None:
         self.breaches.append(what)

@@ -72,11 +72,14 @@ class Site:
             ],
             "networks": [{"name": "VM Network"}, {"name": "dv-prod", "key": "dvportgroup-21"}],
             "events": [],
+            "event_database": {"id": "", "keep": 0, "next": 1},
+            "instance_uuid": str(uuid.UUID(int=self.rng.getrandbits(128))),
             "missing_privileges": [],
         }
         for folder in ("disks", "frozen", "kept"):
             (home / folder).mkdir(exist_ok=True)
         self._deferred = 0
+        self._serial = 0
         self.save()
         self.certificate = Certificate.make(home, address)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -249,17 +252,45 @@ class Site:
             self.fields["missing_privileges"] = list(names)
 
     def event(
-        self, kind: str, vm: FakeVm | None = None, *, ago_s: float = 0.0, host: str = "", message: str = ""
-    ) -> None:
-        """An entry in vCenter's event history; `kind` is a class of the API, or the ID of an EventEx."""
+        self, kind: str, vm: FakeVm | None = None, *, ago_s: float = 0.0, host: str = "", message: str = "",
+        hidden: bool = False,
+    ) -> None:  # fmt: skip
+        """An entry in vCenter's event history, the next by its key; `kind` is a class of the API, or the ID of an
+        EventEx. ago_s: what whoever dates it says; negative for a date to come. hidden: it can't be queried before
+        `reveal`."""
         with self.changing():
+            self._serial += 1
             entry = {"type": kind, "time": _ago(ago_s), "host": host, "message": message, "user": "root"}
-            self.fields["events"].append(entry | {"vm": vm.moref if vm else ""})
+            entry |= {"vm": vm.moref if vm else "", "serial": self._serial, "hidden": hidden}
+            self.fields["events"].append(entry)
+
+    def reveal(self) -> None:
+        """Hidden events can be queried."""
+        with self.changing():
+            for entry in self.fields["events"]:
+                entry["hidden"] = False
+
+    def newest_event(self) -> int:
+        """The key that was given last."""
+        newest: int = self.simulator.control("events")["newest"]
+        return newest
 
     def events_from(self, ago_s: float) -> None:
         """The event history reaches back so far and no further."""
         with self.changing():
             self.fields["events_from"] = _ago(ago_s)
+
+    def other_event_database(self, *, keep: int = 0, following: int | None = None) -> None:
+        """Events lie in another database, which has those up to a key, as one that was restored, and counts on from
+        there, or from `following`."""
+        with self.changing():
+            database = {"id": str(uuid.uuid4()), "keep": keep, "next": keep + 1 if following is None else following}
+            self.fields["event_database"] = database
+
+    def clock_ahead(self, seconds: float) -> None:
+        """vCenter's clock is so far ahead of this machine's, behind where it is negative."""
+        with self.changing():
+            self.fields["clock_ahead_s"] = seconds
 
     # what happened
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rig import KIB, MIB, command, same
+from rig import KIB, MIB, begin, command, same
 from tracking import Frozen, Tracker
 from warmspare.model import Extents, normalise
 from warmspare.observe.events import Event, Events
@@ -170,9 +170,10 @@ class World:
         rolling = Rolling(self.period_s, self.may_compare, lambda: self.now_s)
         old = dict(self.machine.frozen)
         try:
+            target = more.pop("store", store)
             sync = Sync(
-                more.pop("store", store), self.machine, self.state, Events(self.events.append), level=1,
-                rolling=rolling, **more,
+                target, self.machine, self.state, Events(self.events.append), level=1,
+                rolling=rolling, start=await begin(store, self.machine.vm_id), **more,
             )  # fmt: skip
             return await sync.run()
         finally:

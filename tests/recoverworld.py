@@ -21,7 +21,7 @@ from botocore.session import get_session
 import ebsstandin
 import ec2front
 from ec2front import Front
-from rig import MIB, Outcome, command, random_disk, scribble
+from rig import MIB, Outcome, begin, command, random_disk, scribble
 from warmspare.cli.planfile import parse_plan
 from warmspare.observe.events import Events
 from warmspare.recover.aws.client import Aws, AwsSettings
@@ -92,7 +92,7 @@ class World:
             machine = Machine(vm, inputs, known)
             try:
                 store = open_store(str(self.repo))
-                await Sync(store, machine, self.home / "state", Events(), level=1).run()
+                await Sync(store, machine, self.home / "state", Events(), level=1, start=await begin(store, vm)).run()
             finally:
                 await machine.close()
 
@@ -145,7 +145,7 @@ class World:
 
         async def work() -> list[Recovered]:
             async with aws or Aws(SETTINGS) as account:
-                repository = await open_repository(open_store(str(self.repo)), create=False)
+                repository = await open_repository(open_store(str(self.repo)))
                 whole = parse_plan(plan.read_text(), plan)
                 run = Failover(repository, Ec2(account, PAUSE), whole.vms, Events())
                 return await run.run(await run.prepare(at))

@@ -10,23 +10,31 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from standin import Standin
 from warmspare.cli.main import run
-from warmspare.errors import StoreError
+from warmspare.errors import StoreError, WarmspareError
 from warmspare.format import point
+from warmspare.observe.events import Events
+from warmspare.repository.chain import Repository
+from warmspare.repository.making import make_repository
 from warmspare.store import layout
+from warmspare.store.base import Store
+from warmspare.store.opening import open_store
 from warmspare.store.staging import FileUpload
+from warmspare.sync.beginning import Start
 
 if TYPE_CHECKING:  # the demo uses this too, where there is no pytest
     import pytest
 
 KIB, MIB = 1 << 10, 1 << 20
 Event = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +76,14 @@ def command(*arguments: object) -> Outcome:
 
 @dataclass
 class Rig:
-    """One VM's world below `home`. `repo` may be replaced by another URI."""
+    """One VM's world below `home`. `repo` may be replaced by another URI. more: options of each command. direct: those
+    by which the tests' own tools reach the store, where they are others."""
 
     home: Path
     vm: str = "vm"
     repo: str = ""
     more: list[str] = field(default_factory=list)
+    direct: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.repo = self.repo or str(self.home / "repo")
@@ -94,12 +104,16 @@ class Rig:
         """How a disk is given to `sync`."""
         return disk
 
+    def new(self) -> list[str]:
+        """What is said for the first sync, and no more; see `begun`."""
+        return begun(self.repo, self.vm, *(self.direct or self.more))
+
     def sync(
         self, *more: object, disks: list[object] | None = None, code: int = 0, state: Path | None = None
     ) -> Outcome:
         outcome = command(
             "sync", *map(self.argument, disks or [self.disk]), "--vm", self.vm, "--repo", self.repo,
-            "--state", state or self.state, *self.more, *more,
+            "--state", state or self.state, *self.more, *self.new(), *more,
         )  # fmt: skip
         assert outcome.code == code, outcome
         return outcome
@@ -162,6 +176,46 @@ class VddkRig(Rig):
             return call()
         finally:
             self.more = kept
+
+
+def begun(repo: object, vm: str, *more: object) -> list[str]:
+    """What a person says for a first sync: the repository is made, if it is not there, and --new begins the VM's chain,
+    if it has none. more: options of the sync, which may name an S3 server."""
+    return ["--new"] if _at(repo, more, lambda store: begin(store, vm)) is Start.NEW else []
+
+
+def made(repo: object, *more: object) -> None:
+    """The repository is there."""
+    _at(repo, more, make_repository)
+
+
+def _at(repo: object, more: tuple[object, ...], what: Callable[[Store], Awaitable[T]]) -> T | None:
+    """Done with a repository's store; None where that is in no state for it: the command that follows will say why."""
+    words = [str(word) for word in more]
+    url = words[words.index("--endpoint-url") + 1] if "--endpoint-url" in words else None
+    results: list[T] = []
+
+    async def work() -> None:
+        store = open_store(str(repo), endpoint_url=url)
+        try:
+            results.append(await what(store))
+        finally:
+            await store.close()
+
+    def run() -> None:
+        with contextlib.suppress(WarmspareError):
+            asyncio.run(work())
+
+    thread = threading.Thread(target=run)  # a test may have an event loop of its own
+    thread.start()
+    thread.join()
+    return results[0] if results else None
+
+
+async def begin(store: Store, vm: str) -> Start:
+    """The same for a `Sync`."""
+    repository = Repository(store, (await make_repository(store, Events())).record.id)
+    return Start.NEW if await repository.newest(vm) is None else Start.GO_ON
 
 
 def losing_the_store(rig: Rig, monkeypatch: pytest.MonkeyPatch, packs: int) -> Outcome:

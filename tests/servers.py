@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import random
 import shutil
@@ -10,13 +11,15 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 _GRPC_OFFSET = 10_000
-_START_S = 60.0
+_START_S = 180.0  # beside busy loops it takes its time
+_reserved: list[contextlib.ExitStack] = []  # ports, for as long as this process lives
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +65,26 @@ class S3Place:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that is free and whose gRPC sibling (port + 10000) is free."""
+    """A port of 127.0.0.1 that is free and whose gRPC sibling (port + 10000) is free, and that stays so until it is
+    used: no other process of tests on this machine gets either while this one lives, and the kernel gives them to no
+    connection that goes out."""
     for _ in range(1000):
-        port = random.randrange(20_000, 50_000)
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        port = random.randrange(10_000, _outgoing() - _GRPC_OFFSET)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as undo, contextlib.ExitStack() as stack:
             for number in (port, port + _GRPC_OFFSET):
+                undo.enter_context(socket.socket(socket.AF_UNIX)).bind(f"\0warmspare tests: port {number}")
                 sock = stack.enter_context(socket.socket())
                 sock.bind(("127.0.0.1", number))
+            _reserved.append(undo.pop_all())
             return port
     raise RuntimeError("no free ports")
+
+
+def _outgoing() -> int:
+    """The first port that the kernel gives to connections that go out."""
+    with contextlib.suppress(OSError, ValueError):
+        return max(21_000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]))
+    return 32_768
 
 
 def weed_command() -> str:
@@ -89,8 +103,7 @@ class Seaweed:
     """
 
     def __init__(self, directory: Path, *, host: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
-        ports = {free_port() for _ in range(20)}
-        self._ports = dict(zip(("master", "volume", "filer", "s3"), sorted(ports), strict=False))
+        self._ports = {role: free_port() for role in ("master", "volume", "filer", "s3")}
         self.server = S3Server.at(
             f"http://{host}:{self._ports['s3']}",
             "test-access",
@@ -138,7 +151,7 @@ class Seaweed:
     def wait_ready(self) -> None:
         """Return once it says that it is ready."""
         assert self._process is not None
-        _wait_ready(self._process, f"{self.server.endpoint_url}/healthz", self._log)
+        wait_ready(self._process, f"{self.server.endpoint_url}/healthz", self._log)
 
     def kill(self) -> None:
         """SIGKILL. (Asked to end, it takes 10 s.)"""
@@ -175,16 +188,23 @@ def make_bucket(server: S3Server, bucket: str) -> None:
     client.close()
 
 
-def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def wait_ready(process: subprocess.Popen[bytes], url: str, log: Path, *, refusals: bool = False) -> None:
+    """Return once the server answers with 200, or with any status if refusals will do."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
-            if answer.status == 200:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except urllib.error.HTTPError:
+            if refusals:
                 return
+        except (OSError, http.client.HTTPException):
+            pass
         time.sleep(0.1)
-    raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-3000:]}")
+    raise RuntimeError(f"{process.args} did not start:\n{log.read_text(errors='replace')[-3000:]}")
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ class Demo:
         tools = demodisk.tools()
         self._say("$ warmspare doctor --vddk vddk")
         self._warmspare("doctor", "--vddk", self._vddk)
-        for command in ("config check", "vms"):
+        for command in ("config check", "init", "vms"):
             self._say(f"$ warmspare {command} --config warmspare.toml")
             self._warmspare(*command.split(), "--config", self._config)
         self._say("$ warmspare sync --config warmspare.toml --vm dc02; warmspare apply --vm dc02 …    # each time")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fakesite import Site
 from fakevm import FakeVm
-from rig import KIB, Outcome, command, same
+from rig import KIB, Outcome, command, made, same
 from standin import Standin
 from warmspare.format import point
 from warmspare.store import layout
@@ -120,4 +120,6 @@ def site_rig(home: Path, *, granularity: int = 64 * KIB, seed: int = 1) -> Itera
     standin = Standin(home / "vddk")
     with Site(home / "site", granularity=granularity, keep=True, seed=seed) as site:
         site.serve(standin)
-        yield SiteRig(home, site, standin)
+        rig = SiteRig(home, site, standin)
+        made(rig.repo)
+        yield rig

@@ -39,6 +39,7 @@ class StageRig(Rig):
         """Run the command; the account must have seen nothing that a correct client never does."""
         outcome = command(*self.arguments(*more))
         assert outcome.code == code, outcome
+        self.account.settle()
         assert not self.account.breaches, self.account.breaches
         return outcome
 
@@ -50,6 +51,7 @@ class StageRig(Rig):
             env=environ, capture_output=True, timeout=120, check=False,
         )  # fmt: skip
         assert b"Traceback" not in done.stderr, done.stderr.decode()
+        self.account.settle()
         return done.returncode
 
     def moments(self) -> list[str]:

@@ -78,7 +78,7 @@ class Rig:
         """Of a VM, for one run."""
         (info,) = await read(self.session, [vm.moref])
         vddk = Vddk(vddk_install.find(self.standin.home), READING, "nbdssl:nbd")
-        options = {"repository": REPOSITORY, "run": f"run-{next(self.runs)}", "timing": TIMING, "skew_s": 0.0} | options
+        options = {"repository": REPOSITORY, "run": f"run-{next(self.runs)}", "timing": TIMING} | options
         return VsphereMachine(self.session, info, policy or Policy(), vddk, self.record.events, **options)
 
     async def sync(
@@ -153,7 +153,7 @@ class Synced:
     def last(self, *, interrupted: bool = False) -> LastPoint:
         """What the next run is told of it."""
         disks = {one.source.name: LastDisk(one.source.capacity_bytes, one.change_id) for one in self.opened.disks}
-        return LastPoint("2024-01-01T00:00:00Z", disks, interrupted, json.loads(json.dumps(self.opened.hardware)))
+        return LastPoint(disks, interrupted, json.loads(json.dumps(self.opened.hardware)))
 
 
 @contextlib.asynccontextmanager

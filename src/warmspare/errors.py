@@ -54,10 +54,21 @@ class SourceError(WarmspareError):
 
 
 class StoreError(WarmspareError):
-    """The repository, a replica's medium or the state directory could not be read or written."""
+    """The repository, a replica's medium or the state directory could not be read or written.
+
+    action: what was refused or failed, as rights are named ("s3:DeleteObject", "kms:Decrypt"); "" where that is not
+    known. denied: whether it failed for want of a right.
+    """
 
     exit_code = 4
     kind = "store"
+    denied: bool = False
+
+    def __init__(
+        self, what: str, *, where: str = "", hint: str = "", retryable: bool = False, action: str = ""
+    ) -> None:
+        super().__init__(what, where=where, hint=hint, retryable=retryable)
+        self.action = action
 
 
 class NotFoundError(StoreError):

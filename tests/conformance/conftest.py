@@ -14,7 +14,7 @@ from warmspare.store.opening import open_store
 Opener = Callable[[], Store]
 
 
-@pytest.fixture(params=["directory", "seaweed", "moto"])
+@pytest.fixture(params=["directory", "seaweed", "moto", "ceph"])
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A fresh repository's URI in each kind of store."""
     if request.param == "directory":

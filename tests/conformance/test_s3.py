@@ -18,7 +18,7 @@ from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
 from servers import S3Place, free_port
 from warmspare.errors import NotFoundError, StoreError
-from warmspare.store import s3, s3_upload
+from warmspare.store import s3_manner
 from warmspare.store.base import PART_BYTES, Paced
 from warmspare.store.opening import open_store
 from warmspare.store.patience import Patience
@@ -230,8 +230,7 @@ async def test_a_wrong_checksum_is_refused_by_the_server(
     def wrong(value: int) -> str:
         return encode_crc32c(value ^ 1)
 
-    monkeypatch.setattr(s3, "encode_crc32c", wrong)
-    monkeypatch.setattr(s3_upload, "encode_crc32c", wrong)
+    monkeypatch.setattr(s3_manner, "encode_crc32c", wrong)
     for write in (store.put("x", b"data"), store.create("x", b"data")):
         with pytest.raises(StoreError, match="other bytes than were sent") as caught:
             await write
@@ -344,7 +343,7 @@ async def test_requests_of_an_upload(seaweed_place: S3Place, make: Make, wire: W
     async with store.upload("three") as up:
         for _ in range(3):
             await up.write(bytes(PART_BYTES))
-    assert sorted(method for method, _ in wire.requests) == ["POST", "POST", "PUT", "PUT", "PUT"]
+    assert sorted(method for method, _ in wire.requests) == ["HEAD", "POST", "POST", "PUT", "PUT", "PUT"]
 
 
 async def test_parts_under_way_are_limited_over_the_whole_store(
@@ -408,16 +407,16 @@ async def test_a_cancel_while_the_upload_begins_leaves_nothing(
 ) -> None:
     store = make(seaweed_place.bucket, seaweed_place.prefix)
     begun = asyncio.Event()
-    real = Connection.call_object
+    real = Connection.ask_object
 
-    async def call_object(self: Connection, operation: str, key: str, **more: Any) -> dict[str, Any]:
+    async def ask_object(self: Connection, operation: str, key: str, **more: Any) -> dict[str, Any]:
         answer = await real(self, operation, key, **more)
         if operation == "create_multipart_upload":
             begun.set()
             await asyncio.sleep(0.2)  # the server has it, the answer is on its way
         return answer
 
-    monkeypatch.setattr(Connection, "call_object", call_object)
+    monkeypatch.setattr(Connection, "ask_object", ask_object)
 
     async def run() -> None:
         async with store.upload("x") as up:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from rig import KIB, MIB, command, python, random_disk, scribble
+from rig import KIB, MIB, begun, command, made, python, random_disk, scribble
 from servers import S3Place
 from warmspare.format import point
 from warmspare.format.manifest import ManifestReader
@@ -106,8 +106,10 @@ def all_at_once(home: Path, place: S3Place, seconds: float, seed: int, monkeypat
     world = World(home, f"{place.uri}/a", 0.0)
     first = home / "first.raw"
     random_disk(first, 16 * MIB, rng)
-    begun = command("sync", f"disk={first}", "--vm", VM, "--repo", world.repo, "--state", home / "state-first")
-    world.published[begun.last("sync.done")["point"]] = digest(first)
+    made(f"{place.uri}/b")
+    new = begun(world.repo, VM)
+    done = command("sync", f"disk={first}", "--vm", VM, "--repo", world.repo, "--state", home / "state-first", *new)
+    world.published[done.last("sync.done")["point"]] = digest(first)
     world.until = time.monotonic() + seconds
     follow = ["apply", "--vm", VM, "--repo", world.repo, "--to", home / "follower.raw", "--follow", "--json"]
     with subprocess.Popen([python(), "-m", "warmspare", *map(str, follow)], stdout=subprocess.PIPE) as follower:

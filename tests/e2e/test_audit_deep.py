@@ -78,12 +78,12 @@ def random_chain(rig: Rig, rng: random.Random, monkeypatch: pytest.MonkeyPatch) 
             with monkeypatch.context() as patch:
                 patch.setattr(FileUpload, "__aexit__", dying)
                 died = command(
-                    "sync", *given, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, "--level", 1
+                    "sync", *given, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, "--level", 1, *rig.new()
                 )  # fmt: skip
                 assert died.code in (0, 4, 7)
             for disk in disks:
                 scribble(disk, rng, pieces=2, most=30 * KIB)
-        done = command("sync", *given, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state)
+        done = command("sync", *given, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, *rig.new())
         assert done.code in (0, 7), done
         for disk in disks:
             if rng.random() < 0.3:

@@ -17,11 +17,13 @@ from campaign import choose, victim
 
 import warmspare.sync.diskrun
 import warmspare.sync.upload
-from rig import KIB, MIB, Outcome, Rig, command, fingerprint, flip, overwrite, python, random_disk, same, scribble
+from rig import KIB, MIB, Outcome, Rig, command, fingerprint, flip, made, overwrite, python, random_disk, same, scribble
 from rig import write_extents as extents_of
 from servers import S3Place
 from warmspare.format import point
-from warmspare.repository.chain import Repository, open_repository
+from warmspare.observe.events import Events
+from warmspare.repository.chain import Repository
+from warmspare.repository.making import make_repository
 from warmspare.store import layout
 from warmspare.store.directory import DirectoryStore
 from warmspare.store.lease import Lease
@@ -55,6 +57,7 @@ def rig(tmp_path: Path) -> Rig:
 
 
 def copy(source: object, target: object, *more: object, code: int = 0) -> Outcome:
+    made(target, *more)
     outcome = command("copy", "--from", source, "--to", target, *more)
     assert outcome.code == code, outcome
     return outcome
@@ -135,7 +138,7 @@ def test_a_source_that_holds_nothing(tmp_path: Path) -> None:
 
 async def make_empty(path: Path) -> None:
     store = DirectoryStore(str(path))
-    await open_repository(store, create=True)
+    await make_repository(store, Events())
     await store.close()
 
 
@@ -342,7 +345,7 @@ def test_a_fork_after_a_common_beginning_is_refused(rig: Rig, tmp_path: Path) ->
 async def test_a_sync_at_the_destination_keeps_it_out(rig: Rig, tmp_path: Path) -> None:
     target = tmp_path / "copy"
     store = DirectoryStore(str(target))
-    await open_repository(store, create=True)
+    await make_repository(store, Events())
     async with Lease.hold(store, layout.lease_key("vm")):
         child = await asyncio.create_subprocess_exec(
             python(), "-m", "warmspare", "copy", "--from", rig.repo, "--to", str(target), stderr=subprocess.PIPE

@@ -213,7 +213,8 @@ def test_the_repository_s_own_record(rig: Rig) -> None:
         assert rig.sync(code=5) and rig.apply(code=5) and command("points", "--repo", rig.repo).code == 5
     path.unlink()
     rig.sync(code=5)
-    rig.apply(code=2)
+    rig.apply(code=5)
+    assert command("init", rig.repo).code == 5 and not path.exists()
     path.write_bytes(kept)
     rig.sync()
     rig.apply()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,10 +28,11 @@ from recoverworld import PAUSE, SETTINGS, World, hardware
 from rig import MIB, Outcome, command
 from servers import S3Server
 from warmspare.observe.events import Events
+from warmspare.recover.aws import client
 from warmspare.recover.aws import ec2 as ec2_module
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.drills import trial
+from warmspare.recover.drills import ec2drill, trial
 from warmspare.recover.drills.drill import Rules
 from warmspare.recover.drills.ec2drill import Ec2Drill
 from warmspare.recover.drills.evidence import Verdict
@@ -125,7 +128,7 @@ def roots(world: World) -> dict[str, str]:
     """Of the hash tables of the newest restore point, by disk."""
 
     async def work() -> dict[str, str]:
-        repository = await open_repository(open_store(str(world.repo)), create=False)
+        repository = await open_repository(open_store(str(world.repo)))
         point = await repository.load("app", 1)
         return {disk.id: disk.root for disk in point.record.disks}
 
@@ -452,6 +455,47 @@ def test_one_that_can_not_be_ended_is_named(world: World, place: Place) -> None:
     assert again.code == 0 and again.last("drill.clean")["ended"] == 0
 
 
+def test_an_image_that_can_not_be_deregistered_changes_no_verdict(world: World, place: Place) -> None:
+    world.front.console = [UP]
+    world.front.refuse = lambda request: (
+        Refused("UnauthorizedOperation", 403) if request.action == "DeregisterImage" else None
+    )
+    outcome = drill(world, place)
+    [image] = world.front.images
+    warning = outcome.last("housekeeping.warning")
+    assert warning["action"] == warning["right"] == "ec2:DeregisterImage" and warning["object"] == image
+    assert outcome.last("drill.done")["passed"] and verdict(world)["passed"]
+    world.front.refuse = lambda request: None
+    assert image in clean(world)
+    demand_nothing_left(world)
+
+
+def test_what_an_earlier_drill_left_and_can_not_be_ended(
+    world: World, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said, and this drill takes place all the same."""
+    world.front.console = [UP]
+    world.front.refuse = lambda request: (
+        Refused("OperationNotPermitted") if request.action == "TerminateInstances" else None
+    )
+    drill(world, place, code=8)
+    [left] = world.front.instances
+    monkeypatch.setattr(trial.Remains, "over", lambda self, now: True)
+    world.front.refuse = lambda request: (
+        Refused("OperationNotPermitted")
+        if request.action == "TerminateInstances" and left in request.parameters["InstanceIds"] else None
+    )  # fmt: skip
+    (world.home / "evidence").rename(world.home / "evidence of the first")
+    outcome = drill(world, place)
+    assert outcome.last("drill.done")["passed"]
+    [warning] = outcome.all("housekeeping.warning")
+    assert warning["action"] == "ec2:TerminateInstances" and left in warning["object"] and not warning["right"]
+    assert any(left in note and "could not be ended" in note for note in verdict(world)["notes"])
+    world.front.refuse = lambda request: None
+    assert left in clean(world)
+    demand_nothing_left(world, 2)
+
+
 class Cut(BaseException):
     """The process ends here: nothing catches it, and nothing is sent any more."""
 
@@ -482,7 +526,7 @@ def in_process(world: World, place: Place, aws: Aws, folder: Path) -> Verdict:
 
     async def work() -> Verdict:
         async with aws:
-            repository = await open_repository(open_store(str(world.repo)), create=False)
+            repository = await open_repository(open_store(str(world.repo)))
             run = Ec2Drill(repository, Ec2(aws, PAUSE), Events())
             folder.mkdir()
             return await run.run(VmPlan("app", "app"), place.network, None, Rules(), folder)
@@ -512,9 +556,33 @@ def test_what_a_killed_drill_left_is_ended_by_a_later_one(
     assert not world.front.images and not world.front.volumes and set(states(world).values()) == {"terminated"}
 
 
-def test_when_a_drill_counts_as_over() -> None:
-    import datetime
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_host_whose_clock_is_a_day_off_ends_no_drill_of_another(
+    world: World, place: Place, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """Neither one that is behind and says until when its own goes on, nor one ahead that looks whether it does."""
 
+    class Wrong(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Wrong:  # type: ignore[override]
+            return cls.fromtimestamp(time.time() + days * 86400, tz)
+
+    world.front.console = [UP]
+    off = SimpleNamespace(datetime=Wrong, timedelta=datetime.timedelta, UTC=datetime.UTC, tzinfo=datetime.tzinfo)
+    for number, wrong in enumerate([days < 0, days > 0]):
+        with monkeypatch.context() as patch:
+            for module in (trial, ec2drill, client) if wrong else ():
+                patch.setattr(module, "datetime", off, raising=False)
+            if not number:
+                with pytest.raises(BaseException) as caught:
+                    in_process(world, place, Dying(3, False), world.home / "killed")
+                assert caught.type is Cut or caught.group_contains(Cut)  # type: ignore[attr-defined]
+                continue
+            said = in_process(world, place, Aws(SETTINGS), world.home / "beside")
+            assert said.passed and any("another drill" in note for note in said.notes)
+
+
+def test_when_a_drill_counts_as_over() -> None:
     now = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
     assert trial.Remains("run", "2026-01-01T23:59:59+00:00", (), ()).over(now)
     assert not trial.Remains("run", "2026-01-02T00:00:01+00:00", (), ()).over(now)
@@ -615,7 +683,7 @@ def test_two_at_once_do_not_touch_one_another(world: World, place: Place) -> Non
 
     async def work() -> list[Verdict]:
         async with Aws(SETTINGS) as aws:
-            repository = await open_repository(open_store(str(world.repo)), create=False)
+            repository = await open_repository(open_store(str(world.repo)))
             run = Ec2Drill(repository, Ec2(aws, PAUSE), Events())
 
             async def one(name: str) -> Verdict:

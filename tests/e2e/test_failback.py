@@ -19,6 +19,7 @@ from proxy import Flip, Proxy
 
 import ebsstandin
 import recoverworld
+from ec2front import Refused
 from recoverworld import SETTINGS, World, hardware
 from rig import KIB, MIB, Outcome, command, fingerprint, flip_in_place, same
 from servers import S3Server
@@ -161,6 +162,23 @@ def test_a_volume_that_grew_is_exported_as_large_as_it_is(away: World) -> None:
         assert not file.read(MIB).strip(b"\0")
 
 
+def test_snapshots_of_an_export_that_can_not_be_removed(away: World) -> None:
+    """The files are there and right. The next export to that place removes them, and reads none of them."""
+    scribbles(away)
+    away.front.refuse = lambda request: Refused("OperationNotPermitted") if request.action == "DeleteSnapshot" else None
+    outcome = export(away, "--format", "raw")
+    left = {each.id for each in away.standin.snapshots.values() if "warmspare:export" in each.tags}
+    assert len(left) == 2
+    [warning] = outcome.all("housekeeping.warning")
+    assert warning["action"] == "ec2:DeleteSnapshot" and warning["object"] in left and warning["count"] == 2
+    write(away, 0, 0, b"written after the first export" * 99)
+    away.front.refuse = lambda request: None
+    assert not export(away, "--format", "raw").all("housekeeping.warning")
+    assert same(away.disk("app"), away.home / "return" / "app-0.raw")
+    assert not left & set(away.standin.snapshots)
+    assert not (away.home / "return" / ".warmspare-export.json").exists()
+
+
 def test_an_export_that_was_cut_off_takes_the_same_snapshots(away: World) -> None:
     scribbles(away)
 
@@ -179,7 +197,7 @@ def test_an_export_that_was_cut_off_takes_the_same_snapshots(away: World) -> Non
 
     async def run(number: int) -> None:
         Dying.left = number
-        repository = await open_repository(open_store(str(away.repo)), create=False)
+        repository = await open_repository(open_store(str(away.repo)))
         settings = Settings(away.home / "return", "raw", None, False)
         async with Dying(SETTINGS) as aws:
             await Export(repository, aws, "app", settings, Events(), Meter()).run()

@@ -12,7 +12,7 @@ import recoverworld
 from recoverworld import World, hardware
 from rig import MIB, Outcome, command, flip_in_place, same
 from servers import S3Server
-from warmspare.repository.failover import FailoverRecord, doubt_after
+from warmspare.repository.failover import FailoverRecord, doubt_after, known_return
 
 KNOWN = hardware("dmz")
 
@@ -75,9 +75,8 @@ def test_what_came_back_is_not_taken_for_lost_changes(away: World) -> None:
     assert same(spare, away.disk("web"))
 
 
-def test_with_a_restore_point_since_its_tracking_counts_again(away: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_restore_point_since_its_tracking_counts_again(away: World) -> None:
     assert command("failback-done", "--vm", "web", "--repo", away.repo).code == 0
-    monkeypatch.setattr("warmspare.repository.failover.CLOCKS_APART", -datetime.timedelta(seconds=2))
     assert at_home(away, "sync").code == 0
     flip_in_place(away.disk("web"), 3 * 65536)  # and the tracker does not say so
     audited = at_home(away, "audit source")
@@ -86,16 +85,50 @@ def test_with_a_restore_point_since_its_tracking_counts_again(away: World, monke
     assert again.last("disk.start")["bytes_total"] == 0
 
 
-def test_doubt_ends_with_a_point_that_is_surely_newer() -> None:
-    def record(state: str, ended: str) -> FailoverRecord:
+@pytest.mark.parametrize("days", [-1, 1, 400], ids=["behind", "ahead", "far-ahead"])
+def test_the_clock_of_the_host_that_clears_it_decides_nothing(
+    away: World, days: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a host a day behind, the return seems older than points that were made before it; of one ahead, newer than all
+    that come after it."""
+    wrong = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+    with monkeypatch.context() as patch:
+        patch.setattr("warmspare.repository.failover.now_text", lambda: wrong.isoformat(timespec="seconds"))
+        assert command("failback-done", "--vm", "web", "--repo", away.repo).code == 0
+    sent = at_home(away, "sync")
+    assert "came back from a failover" in sent.last("disk.start")["reason"]
+    assert sent.last("sync.done")["bytes_changed"] == 65536
+    assert at_home(away, "sync").last("disk.start")["bytes_total"] == 0
+
+
+def test_a_point_that_was_begun_before_the_return_ends_no_doubt(away: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sync was under way when the failover began, and publishes only when all is over."""
+    with monkeypatch.context() as patch:
+        patch.setattr("warmspare.sync.pipeline.refuse_failed_over", _knows_of_none)
+        assert at_home(away, "sync").code == 0
+    assert command("failback-done", "--vm", "web", "--repo", away.repo).code == 0
+    flip_in_place(away.disk("web"), 3 * 65536)
+    sent = at_home(away, "sync")
+    assert "came back from a failover" in sent.last("disk.start")["reason"]
+    assert sent.last("sync.done")["bytes_changed"] == 2 * 65536
+
+
+async def _knows_of_none(*_: object) -> None:
+    return None
+
+
+def test_doubt_ends_with_a_point_that_knew_of_the_return() -> None:
+    def record(state: str, run: str) -> FailoverRecord:
         return FailoverRecord(
-            1, 0, "web", "0" * 32, state, 1, "0" * 64, "eu-central-1", "register-image", "2024-05-01T10:00:00Z", ended  # type: ignore[arg-type]
+            1, 0, "web", run, state, 1, "0" * 64, "eu-central-1", "register-image", "2024-05-01T10:00:00Z",  # type: ignore[arg-type]
+            "2024-05-03T12:00:00Z",
         )  # fmt: skip
 
-    over = record("cleared", "2024-05-03T12:00:00Z")
-    assert not doubt_after(None, "2024-05-01T09:00:00Z")
-    assert not doubt_after(record("started", ""), "2024-05-01T09:00:00Z"), "refused, not doubted"
-    for created in ("2024-05-01T09:00:00Z", "2024-05-03T11:59:59Z", "2024-05-03T12:04:00Z", "nonsense", ""):
-        assert "2024-05-03T12:00:00Z" in doubt_after(over, created), created
-    assert not doubt_after(over, "2024-05-03T12:06:00Z")
-    assert doubt_after(record("cleared", "nonsense"), "2024-05-04T12:06:00Z")
+    first, second = "1" * 32, "2" * 32
+    over = record("cleared", first)
+    assert not doubt_after(None, {}) and known_return(None) == {}
+    assert not doubt_after(record("started", first), {}), "refused, not doubted"
+    assert known_return(record("started", first)) == {}
+    assert "2024-05-03T12:00:00Z" in doubt_after(over, {})
+    assert not doubt_after(over, known_return(over))
+    assert doubt_after(record("cleared", second), known_return(over)), "it was failed over again since"

@@ -45,7 +45,7 @@ def test_it_is_smooth_within_a_part(tmp_path: Path) -> None:
     incompressible(rig.disk, 5 * MIB, 2)
     command = [
         python(), "-m", "warmspare", "sync", rig.disk, "--vm", "vm", "--repo", rig.repo, "--state", rig.state,
-        "--limit", "8mbit",
+        "--limit", "8mbit", *rig.new(),
     ]  # fmt: skip
     child = subprocess.Popen(list(map(str, command)))
     sizes: list[tuple[float, int]] = []
@@ -80,7 +80,7 @@ def test_two_syncs_share_a_limit(tmp_path: Path) -> None:
         subprocess.Popen(
             [
                 python(), "-m", "warmspare", "sync", str(rig.disk), "--vm", rig.vm, "--repo", rig.repo, "--state",
-                str(rig.state), "--limit", "2MB",
+                str(rig.state), "--limit", "2MB", *rig.new(),
             ]
         )
         for rig in rigs

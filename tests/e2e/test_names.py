@@ -6,7 +6,7 @@ import asyncio
 import random
 from pathlib import Path
 
-from rig import MIB, Rig, command, random_disk, same
+from rig import MIB, Rig, begin, command, random_disk, same
 from warmspare.observe.events import Events
 from warmspare.source.base import DiskInput
 from warmspare.source.given import GivenDisks
@@ -21,7 +21,7 @@ def sync(rig: Rig, vm_id: str, vm_name: str) -> None:
         machine = GivenDisks(vm_id, [DiskInput(RawSource(rig.disk, "d"), file_name="system.raw")])
         machine.vm_name = vm_name
         try:
-            await Sync(store, machine, rig.state, Events(), level=1).run()
+            await Sync(store, machine, rig.state, Events(), level=1, start=await begin(store, vm_id)).run()
         finally:
             await machine.close()
             await store.close()

@@ -19,7 +19,7 @@ import uvloop
 import warmspare.sync.passes
 import warmspare.sync.upload
 from moments import Moments
-from rig import KIB, MIB, command, same
+from rig import KIB, MIB, begin, command, same
 from warmspare.audit.known import Known
 from warmspare.audit.repository import RepositoryAudit
 from warmspare.errors import SourceError, StoreError
@@ -94,10 +94,12 @@ class World:
             assert not self.machine.held, "a moment is left"
 
     async def _sync(self, age_s: float | None) -> SyncResult:
+        start = await begin(DirectoryStore(str(self.repo)), "vm")
         try:
             return await Sync(
                 self.store, self.machine, self.home / "state", Events(self.events.append), level=1, meter=self.meter,
                 max_snapshot_age_s=age_s, spool=SpoolPlace(self.home / "spool") if self.spooled else None,
+                start=start,
             ).run()  # fmt: skip
         finally:
             await self.store.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rig import KIB, MIB, Outcome, Rig, command, fingerprint, random_disk, same, scribble, write_extents
+from rig import KIB, MIB, Outcome, Rig, command, fingerprint, made, random_disk, same, scribble, write_extents
 
 
 @pytest.fixture
@@ -32,9 +32,21 @@ def close(planned: Outcome, sent: Outcome) -> None:
 
 
 def test_before_there_is_a_repository(rig: Rig) -> None:
-    planned = plan(rig, "--level", "3")
-    assert planned.last("disk.start")["reason"] == "first sync of this disk"
+    refused = plan(rig, "--new", code=2)
+    assert f"warmspare init {rig.repo}" in refused.stderr
     assert not Path(rig.repo).exists() and not rig.state.exists(), "a plan made something"
+
+
+def test_before_there_is_a_point(rig: Rig) -> None:
+    """Its plan begins no chain, and what it said must be said again of the sync."""
+    made(rig.repo)
+    assert "--new" in plan(rig, code=2).stderr
+    before = fingerprint(Path(rig.repo))
+    planned = plan(rig, "--new", "--level", "3")
+    assert planned.last("disk.start")["reason"] == "first sync of this disk"
+    assert fingerprint(Path(rig.repo)) == before, "a plan made something"
+    unsaid = command("sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state)
+    assert unsaid.code == 2 and fingerprint(Path(rig.repo)) == before
     close(planned, rig.sync("--level", "3"))
 
 

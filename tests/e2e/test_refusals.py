@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from nobody import as_nobody
 from rig import (
     KIB,
     MIB,
@@ -23,7 +23,6 @@ from rig import (
     data_places,
     fingerprint,
     flip_in_place,
-    python,
     random_disk,
     same,
     scribble,
@@ -279,27 +278,6 @@ def test_an_older_point_than_the_replica_has(rig: Rig) -> None:
         rig.apply("--at", "1-00000000", to=rig.home / "other.raw", code=2)
     label = rig.apply("--at", "1", to=rig.home / "other.raw").last("apply.done")["point"]
     rig.apply("--at", label, to=rig.home / "again.raw")
-
-
-AS_NOBODY = """
-import contextlib, io, os, sys
-import aiobotocore, encodings.idna, rich.progress, uvloop  # what is imported late, while that is still allowed
-import warmspare.apply.pipeline, warmspare.sync.pipeline, warmspare.source.raw, warmspare.store.opening
-import warmspare.cli.run
-from warmspare.cli.main import run
-with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-    run(["sync", "/nowhere/disk", "--vm", "v", "--repo", "/nowhere/repo"])
-if os.geteuid() == 0:
-    os.setgroups([]); os.setgid(65534); os.setuid(65534)
-sys.exit(run(sys.argv[1:]))
-"""
-
-
-def as_nobody(*arguments: object) -> Outcome:
-    """The command as a user with no rights; root would be refused nothing."""
-    done = subprocess.run([python(), "-c", AS_NOBODY, *map(str, arguments), "--json"], capture_output=True, text=True)
-    assert "Traceback" not in done.stderr, done.stderr
-    return Outcome(done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import ebsstandin
 import recoverworld
 from recoverworld import World, hardware
 from rig import KIB, MIB, Rig, command, random_disk, scribble
-from s3rights import Asked, asked_of, lacking, policy, unused
+from s3rights import BUCKET, PREFIX, Asked, Right, asked_of, lacking, policy, unused
 from servers import S3Place, S3Server
 
 VICTIM = Path(__file__).parents[1] / "fault" / "victim.py"
@@ -43,6 +43,10 @@ def rig(place: S3Place, tmp_path: Path) -> Rig:
     """Two restore points in S3 and a replica of them."""
     rig, rng = Rig(tmp_path, repo=place.uri), random.Random(1)
     random_disk(rig.disk, 3 * MIB, rng)
+    for _ in range(2):
+        ran("init", place.uri)
+    demand_exact("init", asked)
+    asked.rights.clear()
     rig.sync()
     scribble(rig.disk, rng)
     rig.sync()
@@ -134,6 +138,8 @@ def test_the_target_of_a_copy_needs_no_more(place: S3Place, tmp_path: Path, aske
     random_disk(rig.disk, MIB, rng)
     for _ in range(2):
         rig.sync()
+        ran("init", place.uri)
+        asked.rights -= {Right("s3:PutObject", f"arn:aws:s3:::{BUCKET}/{PREFIX}/repository.json")}
         ran("copy", "--vm", rig.vm, "--from", rig.repo, "--to", place.uri)
         scribble(rig.disk, rng)
     assert any("/points/" in right.resource and right.action == "s3:PutObject" for right in asked.rights)

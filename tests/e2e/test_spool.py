@@ -24,6 +24,8 @@ from rig import KIB, MIB, Event, Rig, flip, python, same, scribble
 from siterig import SiteRig, site_rig
 from warmspare.errors import StoreError
 from warmspare.format import point
+from warmspare.observe.events import Events
+from warmspare.observe.housekeeping import Housekeeping
 from warmspare.store import layout
 from warmspare.store.directory import DirectoryStore
 from warmspare.sync.spool import Spool, SpoolPlace
@@ -66,7 +68,7 @@ def exact(rig: Rig, disk: Path | None = None, *at: object) -> None:
 @contextlib.contextmanager
 def started(rig: Rig, *more: object) -> Iterator[subprocess.Popen[bytes]]:
     """A sync of its own process; killed if it still runs."""
-    words = ["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, *more, "--json"]
+    words = ["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, *rig.new(), *more, "--json"]
     child = subprocess.Popen([python(), "-m", "warmspare", *map(str, words)], stdout=subprocess.DEVNULL)
     try:
         yield child
@@ -117,9 +119,9 @@ def test_packs_are_as_large_as_the_link_is_fast(rig: Rig, spool: Path) -> None:
     sizes = [path.stat().st_size for path in rig.objects("packs")]
     assert len(sizes) == 6 and max(sizes) < 2.1 * MIB
     store = DirectoryStore(rig.repo)
-    slow = Spool(store, spool, SpoolPlace(spool), rate=400_000.0)
+    slow = Spool(store, spool, SpoolPlace(spool), Housekeeping(Events()), rate=400_000.0)
     assert slow.pack_bytes() == 1_000_000  # two at a time, 2.5 s each
-    fast = Spool(store, spool, SpoolPlace(spool), rate=1e9)
+    fast = Spool(store, spool, SpoolPlace(spool), Housekeeping(Events()), rate=1e9)
     assert fast.pack_bytes() == 64 * MIB
 
 

@@ -217,7 +217,7 @@ def test_follow_ends_when_the_repository_is_rolled_back(rig: Rig) -> None:
 def test_an_interrupted_sync_goes_on(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.disk.write_bytes(random.Random(9).randbytes(120 * MIB))
-    arguments = ("sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, "--level", "9")
+    arguments = ("sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, "--level", "9", *rig.new())
     for number in (signal.SIGINT, signal.SIGTERM):
         with running(*arguments) as child:
             for line in child.stdout or []:

@@ -16,6 +16,7 @@ from netns import Link
 from proxy import Proxy
 
 import warmspare
+from rig import begun
 from servers import Seaweed, make_bucket
 
 BUCKET = "tests"
@@ -39,6 +40,7 @@ class Far:
     def sync(self, disk: Path, *more: object, vm: str = "vm", **how: Any) -> subprocess.Popen[bytes]:
         """A sync of a disk there; it writes its events to stdout."""
         command = ["sync", disk, "--vm", vm, "--repo", f"s3://{BUCKET}/p", "--state", self.home / f"state-{vm}"]
+        command += begun(f"s3://{BUCKET}/p", vm, "--endpoint-url", self.endpoint_url)
         how = {"stdout": subprocess.PIPE, **how}
         return self.start(*command, "--endpoint-url", self.endpoint_url, "--json", *more, **how)
 

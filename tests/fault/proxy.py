@@ -28,11 +28,14 @@ from typing import Any, Literal
 
 from netns import enter
 
+from servers import free_port
+
 Way = Literal["up", "down"]
 CHUNK_BYTES = 32 << 10
 QUEUE_BYTES = 2 << 20  # that a connection may have on a link with latency, each way
 SOCKET_BYTES = 128 << 10  # so that the kernel does not hide the link from the sender
 POLL_S = 0.01
+SETTLE_S = 60.0
 EVENTS = 1000  # kept; all are counted
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 _START = re.compile(rb"HTTP/1\.|[A-Z]+ /")
@@ -295,7 +298,7 @@ class Proxy:
         self.random = random.Random(seed)
         self.counts: Counter[str] = Counter()
         self.events: list[tuple[float, str]] = []
-        self.port = 0
+        self.port = free_port()  # and kept while nothing listens there
         self._began = time.monotonic()
         self._pairs: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -333,6 +336,16 @@ class Proxy:
     def restore(self) -> None:
         """End a blackout. What was frozen is reset: its peers have long given it up."""
         self._call(self._restore())
+
+    def settle(self) -> None:
+        """Return once the connections of clients that ended are over on the other side too: nothing of theirs is left
+        on its way. Every client must have ended, or this fails."""
+
+        async def over() -> None:
+            while self._pairs:  # noqa: ASYNC110 (one look at the end of a test)
+                await asyncio.sleep(POLL_S)
+
+        self._call(asyncio.wait_for(over(), SETTLE_S), SETTLE_S + 10)
 
     def reset_all(self) -> None:
         """Reset every connection."""
@@ -405,8 +418,8 @@ class Proxy:
     def _restore_soon(self) -> None:
         self._chores.append(self._loop.create_task(self._restore()))
 
-    def _call(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+    def _call(self, work: Coroutine[Any, Any, None], within_s: float = 10) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(within_s)
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

@@ -19,7 +19,7 @@ import pytest
 from proxy import Proxy
 
 import warmspare
-from rig import KIB, MIB, Rig, command, same
+from rig import KIB, MIB, Rig, command, made, same
 from servers import S3Place
 from siterig import site_rig
 
@@ -110,6 +110,8 @@ def same_disk(home: Path, place: S3Place, proxy: Proxy, scale: Scale, seed: int)
         for _ in range(scale.mib):
             file.write(rng.randbytes(MIB))
     whole = ["sync", rig.disk, "--vm", rig.vm, *rig.more]
+    whole += rig.new()
+    made(f"{place.uri}/plain", *rig.more)
     plain = undisturbed(scale, proxy, *whole, "--repo", f"{place.uri}/plain", "--state", home / "plain")
     slow(proxy)
     sent, kills = killed_until_done(
@@ -131,6 +133,7 @@ def lost_snapshots(home: Path, place: S3Place, proxy: Proxy, scale: Scale, seed:
 
         def begin(prefix: str, state: str) -> list[object]:
             place_of, far = f'uri = "{home}/repo"', f'uri = "{prefix}"\nendpoint_url = "{proxy.url}"'
+            made(prefix, "--endpoint-url", proxy.url)
             text, path = rig.config.read_text().replace(place_of, far), home / f"{state}.toml"
             path.write_text(text.replace(f'state = "{home}/state"', f'state = "{home}/{state}"'))
             return ["sync", "--config", path, "--vm", "dc02"]

@@ -36,7 +36,8 @@ def proxy(seaweed_place: S3Place) -> Iterator[Proxy]:
 def rig(tmp_path: Path, seaweed_place: S3Place, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """Its repository lies behind the proxy, and holds one restore point. The program is impatient."""
     monkeypatch.setattr(s3_client, "Patience", lambda: QUICK)
-    rig = Rig(tmp_path, repo=seaweed_place.uri, more=["--endpoint-url", proxy.url])
+    direct = ["--endpoint-url", seaweed_place.server.endpoint_url]
+    rig = Rig(tmp_path, repo=seaweed_place.uri, more=["--endpoint-url", proxy.url], direct=direct)
     noise_disk(rig.disk, 8 * MIB)
     rig.sync()
     rig.apply()

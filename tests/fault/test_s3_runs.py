@@ -47,7 +47,8 @@ def proxy(seaweed_place: S3Place) -> Iterator[Proxy]:
 @pytest.fixture
 def rig(tmp_path: Path, seaweed_place: S3Place, proxy: Proxy) -> Rig:
     """Its repository lies behind the proxy."""
-    return Rig(tmp_path, repo=seaweed_place.uri, more=["--endpoint-url", proxy.url])
+    direct = ["--endpoint-url", seaweed_place.server.endpoint_url]
+    return Rig(tmp_path, repo=seaweed_place.uri, more=["--endpoint-url", proxy.url], direct=direct)
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def until_done(run: Callable[[], Outcome]) -> None:
 
 
 def sync(rig: Rig) -> Outcome:
-    return command("sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, *rig.more)
+    return command("sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, *rig.more, *rig.new())
 
 
 def apply(rig: Rig) -> Outcome:
@@ -84,10 +85,10 @@ def apply(rig: Rig) -> Outcome:
 def run_sync(rig: Rig, patience: Patience | None = None, **more: Any) -> subprocess.Popen[bytes]:
     """The command in a process of its own, with the patience that users have."""
     code = _COMMAND.format(given=patience or Patience())
-    arguments = ["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, *rig.more, "--json"]
+    arguments = ["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, *rig.more, *rig.new()]
     whole = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
     more = {"stdout": subprocess.DEVNULL, **more}
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=whole, **more)
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments), "--json"], env=whole, **more)
 
 
 def anonymous_mib(process: subprocess.Popen[bytes]) -> float:

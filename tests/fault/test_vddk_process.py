@@ -62,6 +62,7 @@ def gone(pid: int, within_s: float) -> bool:
 
 def started(rig: VddkRig) -> subprocess.Popen[bytes]:
     arguments = ["sync", f"disk=vddk://{rig.disk}", "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, *rig.more]
+    arguments += rig.new()
     rig.standin.disk(str(rig.disk), rig.disk)
     return subprocess.Popen(
         [sys.executable, "-m", "warmspare", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import uvloop
 
-from rig import KIB, MIB, Rig, command, random_disk, same, scribble
+from rig import KIB, MIB, Rig, begin, command, random_disk, same, scribble
 from standin import Standin
 from warmspare.errors import SourceError
 from warmspare.observe.events import Events
@@ -166,7 +166,8 @@ class World:
                 try:
                     killing = asyncio.create_task(kill_readers(killer)) if killer is not None else None
                     machine = GivenDisks(self.rig.vm, [DiskInput(source)])
-                    await Sync(store, machine, self.rig.state, said, level=1).run()
+                    start = await begin(store, self.rig.vm)
+                    await Sync(store, machine, self.rig.state, said, level=1, start=start).run()
                     if killing:
                         killing.cancel()
                 finally:

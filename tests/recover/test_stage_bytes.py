@@ -36,10 +36,14 @@ def way(full: StageRig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
         yield proxy
 
 
-def stage(rig: StageRig, code: int = 0) -> tuple[Outcome, list[str]]:
-    """Run the command; what the stand-in says that a client never does is taken from it, and returned."""
+def stage(rig: StageRig, code: int = 0, way: Proxy | None = None) -> tuple[Outcome, list[str]]:
+    """Run the command; what the stand-in says that a client never does is taken from it, and returned. Of a command
+    that gives up, puts may still be on their way; they are waited for."""
     outcome = command(*rig.arguments())
     assert outcome.code == code, outcome
+    if way is not None:
+        way.settle()
+    rig.account.settle()
     noted, rig.account.breaches = rig.account.breaches, []
     return outcome, noted
 
@@ -51,7 +55,7 @@ def states(rig: StageRig) -> set[str]:
 @pytest.mark.parametrize("times", [1, 4])
 def test_a_block_that_changes_on_the_way_is_put_again(full: StageRig, way: Proxy, times: int) -> None:
     way.faults.flips = [Flip("up", 100_000, times)]  # in the body of a connection's first put
-    outcome, noted = stage(full)
+    outcome, noted = stage(full, way=way)
     assert way.counts["flipped"] == times
     assert len(noted) == times and all(CHANGED.fullmatch(each) for each in noted)
     assert full.account.answers["ValidationException"] == times
@@ -62,7 +66,7 @@ def test_a_block_that_changes_on_the_way_is_put_again(full: StageRig, way: Proxy
 
 def test_a_way_that_changes_every_block(full: StageRig, way: Proxy) -> None:
     way.faults.flips = [Flip("up", at, 1 << 30) for at in range(100_000, 200 * BLOCK, BLOCK // 2)]
-    outcome, noted = stage(full, code=8)
+    outcome, noted = stage(full, code=8, way=way)
     assert "PutSnapshotBlock" in outcome.stderr and "INVALID_BLOCK" in outcome.stderr
     assert noted and all(CHANGED.fullmatch(each) for each in noted)
     tries = {each: noted.count(each) for each in noted}
@@ -70,7 +74,7 @@ def test_a_way_that_changes_every_block(full: StageRig, way: Proxy) -> None:
     (begun,) = full.account.snapshots.values()
     assert states(full) == {"pending"} and not begun.blocks
     way.faults.flips = []
-    outcome, noted = stage(full)
+    outcome, noted = stage(full, way=way)
     assert not noted and full.snapshots(outcome) == [begun]
     full.demand_same(begun.id)
 

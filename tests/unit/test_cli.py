@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from rig import MIB, Rig, command, same
+from rig import MIB, Rig, begun, command, made, same
 from warmspare import errors
 from warmspare.cli.main import run
 from warmspare.cli.run import execute, telling, ticking
@@ -143,8 +143,9 @@ def test_a_terminal_shows_rate_bytes_and_time_left(tmp_path: Path, monkeypatch: 
     rig.disk.write_bytes(random.Random(1).randbytes(100 * MIB))
     slowly = ("--limit", "40MB")  # so that there is time for a rate to be shown
     code, shown = on_a_terminal(
-        "sync", rig.disk, "--vm", "v", "--repo", rig.repo, "--state", rig.state, *slowly, columns=160
-    )
+        "sync", rig.disk, "--vm", "v", "--repo", rig.repo, "--state", rig.state, *begun(rig.repo, "v"), *slowly,
+        columns=160,
+    )  # fmt: skip
     assert code == 0, shown
     for word in ("/s", "read", "changed", "sent", "left", "%", "restore point 1-"):
         assert word in shown, word
@@ -159,6 +160,7 @@ def test_plain_lines_where_no_terminal_is(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.disk.write_bytes(random.Random(1).randbytes(MIB))
     arguments = ["sync", str(rig.disk), "--vm", "v", "--repo", rig.repo, "--state", str(rig.state)]
+    arguments += begun(rig.repo, "v")
     done = subprocess.run([sys.executable, "-m", "warmspare", *arguments], capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "" and "\x1b" not in done.stdout
     assert done.stdout.splitlines()[-1].startswith("restore point 1-")
@@ -201,10 +203,11 @@ def test_memory_does_not_follow_the_disk(tmp_path: Path) -> None:
             file.seek(place << 26)
             file.write(rng.randbytes(4096) + bytes(8192) + rng.randbytes(4096))
     for one in (rig, wide):
-        sync = ["sync", one.disk, "--vm", "v", "--repo", one.repo, "--state", one.state]
+        sync = ["sync", one.disk, "--vm", "v", "--repo", one.repo, "--state", one.state, *begun(one.repo, "v")]
         assert peak_mib(*sync) < 256
         apply = ["apply", "--vm", "v", "--repo", one.repo, "--to", one.replica]
         assert peak_mib(*apply) < 256
+        made(one.home / "copy")
         assert peak_mib("copy", "--from", one.repo, "--to", one.home / "copy") < 256
     assert same(rig.disk, rig.replica)
     assert wide.replica.stat().st_blocks <= wide.disk.stat().st_blocks * 1.01
@@ -224,3 +227,10 @@ async def test_the_last_event_is_last() -> None:
         events.emit("apply.start")
         await asyncio.sleep(0.05)
         assert seen[-1] == "progress"
+
+
+def test_a_sync_to_a_directory_does_not_pay_for_clients_that_it_has_no_use_for() -> None:
+    """Reading botocore alone takes as long as a sync of nothing."""
+    look = "import sys, warmspare.cli.sync, warmspare.sync.pipeline; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"botocore", "aiohttp", "aiobotocore", "pyVmomi"} & set(loaded)

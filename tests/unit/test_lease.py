@@ -389,3 +389,58 @@ def test_a_holder_survives_encoding() -> None:
     assert Holder.decode(holder.encode()) == holder
     assert Holder.this_process(1).token != Holder.this_process(1).token
     assert not holder.is_dead
+
+
+def aged(store: DirectoryStore, holder: Holder, seconds: float) -> None:
+    path(store).parent.mkdir(parents=True, exist_ok=True)
+    path(store).write_bytes(holder.encode())
+    age(store, seconds)
+
+
+async def test_a_dead_holders_lease_from_before_the_stores_clock_was_put_back(store: DirectoryStore) -> None:
+    """It would be held for a day; nobody renews it, so it is taken once a living holder would have."""
+    aged(store, elsewhere(ttl_s=0.4), -86400)
+    began, told = time.monotonic(), list[tuple[float, str]]()
+    assert await take(store, ttl_s=60, on_watch=lambda seconds, why: told.append((seconds, why)))
+    assert [seconds for seconds, _ in told] == [0.4 + lease_module.CLOCK_GRAIN_S] and KEY in told[0][1]
+    assert time.monotonic() - began >= 0.4 + lease_module.CLOCK_GRAIN_S
+
+
+async def test_a_lease_that_would_have_to_be_watched_for_days_is_refused(store: DirectoryStore) -> None:
+    aged(store, elsewhere(ttl_s=900_000.0), -86400)
+    with pytest.raises(LeaseError, match="holds the lease"):
+        await take(store)
+
+
+async def test_a_living_holders_lease_from_before_the_stores_clock_was_put_back(store: DirectoryStore) -> None:
+    holder = elsewhere(ttl_s=2.0)
+    aged(store, holder, -86400)
+
+    async def renew() -> None:
+        for count in range(1, 100):
+            await asyncio.sleep(0.2)
+            aged(store, replace(holder, renewed=count), 0)
+
+    renewing = asyncio.create_task(renew())
+    try:
+        with pytest.raises(LeaseError, match=r"process 4242 on other-host holds the lease.*\(in 2 s\)"):
+            await take(store)
+    finally:
+        renewing.cancel()
+
+
+async def test_the_stores_clock_is_put_forward_beside_a_living_holder(store: DirectoryStore) -> None:
+    """Its lease seems old and is taken; it finds that before it publishes anything."""
+    async with Lease.hold(store, KEY, ttl_s=0.6) as lease:
+        age(store, 86400)
+        stored_token = stored(store)["token"]
+        other = elsewhere()
+        info = await store.head(KEY)
+        assert info is not None
+        watcher = Lease(store, KEY, 60)
+        await watcher._refuse_if_held(info, replace(other, token=stored_token))  # not refused
+        assert await store.replace(KEY, watcher._me.encode(), etag=info.etag)
+        with pytest.raises(LeaseError, match="the lease was lost"):
+            while True:
+                await lease.confirm()
+                await asyncio.sleep(0.05)

@@ -139,6 +139,8 @@ def test_the_machine_is_the_vm_as_far_as_this_host_goes() -> None:
     for word in ("secure boot", "half of what is free"):
         assert any(word in note for note in got.notes)
     assert hardware.choose({}, "uefi", 1).firmware_by == "partition table"
+    odd = hardware.choose({"firmware": "quantum"}, "uefi", 1)
+    assert (odd.firmware, odd.firmware_by) == ("uefi", "partition table") and "'quantum'" in odd.notes[0]
     other = hardware.choose(vm, "uefi", 1, firmware="bios", controller="pvscsi", memory_mib=512)
     assert (other.firmware, other.memory_mib, other.controller) == ("bios", 512, "pvscsi")
     assert "the VM's firmware is uefi" in other.notes

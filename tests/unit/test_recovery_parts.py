@@ -17,7 +17,7 @@ from warmspare.recover.failover.image import ImageSpec
 from warmspare.recover.failover.importing import ImportSpec
 from warmspare.recover.failover.instancetype import InstanceType, ranked
 from warmspare.recover.failover.machine import DEVICES, Machine, machine
-from warmspare.recover.failover.plan import VmPlan
+from warmspare.recover.failover.plan import Network, VmPlan
 from warmspare.recover.staging.staged import GIB, StagedDisk, StagedPoint
 from warmspare.repository.chain import PointId
 from warmspare.repository.failover import decode
@@ -56,6 +56,22 @@ def test_a_machine_out_of_its_hardware(hardware: Any, boot_mode: str, architectu
     built = made(hardware)
     assert (built.boot_mode, built.architecture, built.licensed) == (boot_mode, architecture, licensed)
     assert not built.missing and bool(built.licensed) == any("import-image" in note for note in built.notes)
+
+
+def test_what_was_not_understood_is_not_known() -> None:
+    """Nothing takes its place: what must be known is asked for, and all of it is said."""
+    odd = {**FULL, "firmware": "quantum", "unknown": ["device 77: device type VirtualQuantumTimer"] * 7}
+    built = made(odd)
+    assert built.boot_mode == "" and any("'quantum', which is not known" in what for what in built.missing)
+    assert any("VirtualQuantumTimer" in note and "and 2 more" in note for note in built.notes)
+    assert not made(odd, VmPlan("w", "w", firmware="uefi")).missing
+    assert not any("not understood" in note for note in made(FULL).notes)
+    cards = {**FULL, "nics": [{"network": "prod", "label": "A"}, {"network": "", "label": "Network adapter 2"}]}
+    plan = VmPlan("w", "w", networks=(Network("prod", "subnet-1", ()),))
+    assert made(cards, plan).missing == (
+        "the restore point does not say which network Network adapter 2 is on; set subnet of the VM",
+    )
+    assert not made(cards, VmPlan("w", "w", subnet="subnet-1")).missing
 
 
 def test_disks_in_order_up_to_what_an_instance_takes() -> None:

@@ -135,10 +135,10 @@ def made(
     sequence: int, *, key: str = "d0", number: int = 0, of: int = 1, state: str = "completed", parent: str = "",
     days: float = 0.0, name: str = "",
 ) -> StagedDisk:  # fmt: skip
-    created = (NOW - datetime.timedelta(days=days)).isoformat()
+    created = "2031-01-01T00:00:00Z"  # by a host whose clock is years ahead; it decides nothing
     return StagedDisk(
         name or f"snap-{sequence}{key}", state, "repo", "vm", PointId(sequence, f"{sequence:064x}"), created, key,
-        number, of, 1 << 20, 1, False, "", parent, 0, NOW,
+        number, of, 1 << 20, 1, False, "", parent, 0, NOW - datetime.timedelta(days=days),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from warmspare.model import normalise
 from warmspare.source.base import LastDisk, LastPoint
 from warmspare.vsphere import changes, trust
 from warmspare.vsphere.devices import Disk
+from warmspare.vsphere.eventmark import MOST_JUDGED, Mark, Newest, Seen
 from warmspare.vsphere.history import Happening, History
 from warmspare.vsphere.marker import parse
 from warmspare.vsphere.tree import Node, Tree
@@ -27,7 +28,12 @@ DISK = Disk(
     2000, "Hard disk 1", "pvscsi", 0, 0, CAPACITY, "6000C29a", "[ds1] a/a-000001.vmdk", "[ds1] a/a.vmdk", 2,
     "persistent", True, "", "sharingNone", "noSharing", "52 de/3",
 )  # fmt: skip
-LAST = LastPoint("2024-05-01T13:00:00Z", {DISK.uuid: LastDisk(CAPACITY, "52 de/2")}, False)
+LAST = LastPoint({DISK.uuid: LastDisk(CAPACITY, "52 de/2")}, False)
+
+
+SEEN = Seen(100, "2024-05-01T11:59:00.000+00:00", "UserLoginSessionEvent")
+NEWEST = Newest(SEEN, 100)
+MARK = Mark.at("vc-1", NEWEST)
 
 
 def page(offset: int, length: int, areas: list[tuple[int, int]]) -> Any:
@@ -119,8 +125,8 @@ def tree(current: str, *chains: str) -> Tree:
 def test_trees(left: Tree, here: Tree, reverted: bool) -> None:
     parsed = Tree.parse(left.as_json())
     assert parsed is not None and parsed.chain() == left.chain()
-    before = trust.Left(NOW, parsed, {}, "host-1")
-    assert ("reverted" in trust.of_vm(LAST, before, here, History(()))) is reverted
+    before = trust.Left(NOW, parsed, {}, "host-1", MARK)
+    assert ("reverted" in trust.of_vm(before, here, History(()))) is reverted
 
 
 def test_a_tree_without_some() -> None:
@@ -132,20 +138,21 @@ def test_a_tree_without_some() -> None:
 def test_what_the_last_point_says() -> None:
     hardware = {
         "taken": NOW.isoformat(), "snapshots": tree("a", "a").as_json(), "host_moref": "host-7",
-        "disks": [{"uuid": "u", "base_path": "[x] y"}],
+        "disks": [{"uuid": "u", "base_path": "[x] y"}], "events": MARK.as_json(),
     }  # fmt: skip
     left = trust.Left.of(hardware)
     assert left is not None and (left.taken, left.host, left.paths) == (NOW, "host-7", {"u": "[x] y"})
+    assert left.mark == MARK
     for spoiled in ({}, {"taken": "soon"}, {"taken": 5}, {"taken": "2024-05-01T12:00:00"}):
         assert trust.Left.of(spoiled) is None
     for odd in (None, {}, {"nodes": 1}, {"nodes": [{}], "current": ""}, [1]):
         partial = trust.Left.of(hardware | {"snapshots": odd, "disks": "none"})
         assert partial is not None and partial.tree is None
-        assert "which snapshots" in trust.of_vm(LAST, partial, tree(""), History(()))
+        assert "which snapshots" in trust.of_vm(partial, tree(""), History(()))
 
 
 def event(kind: str, **more: Any) -> Happening:
-    return Happening(kind, NOW.isoformat(), "", **more)
+    return Happening(7, kind, NOW.isoformat(), **more)
 
 
 @pytest.mark.parametrize(
@@ -163,20 +170,82 @@ def event(kind: str, **more: Any) -> Happening:
     ],
 )
 def test_events(happenings: list[Happening], reason: str) -> None:
-    left = trust.Left(NOW, tree(""), {}, "host-1")
-    found = trust.of_vm(LAST, left, tree(""), History(tuple(happenings)))
+    left = trust.Left(NOW, tree(""), {}, "host-1", MARK)
+    found = trust.of_vm(left, tree(""), History(tuple(happenings)))
     assert reason in found and bool(found) is bool(reason)
 
 
+LATER = NOW + datetime.timedelta(minutes=15)
+NEXT = Newest(Seen(140, "2024-05-01T12:14:00.000+00:00", "VmPoweredOnEvent"), 138)
+
+
+def judged(last: LastPoint = LAST, mark: Mark | None = MARK, **changed: Any) -> str:
+    left = trust.Left(NOW, tree(""), {}, "host-1", mark)
+    now = {"vcenter": "vc-1", "now": LATER, "newest": NEXT} | changed
+    return trust.before_asking(last, left, **now)
+
+
 def test_a_doubt_that_the_caller_has_goes_before_all() -> None:
-    left = trust.Left(NOW, tree(""), {}, "host-1")
-    last = replace(LAST, doubt="it came back from a failover")
-    assert trust.of_vm(last, left, tree(""), History(())) == "it came back from a failover"
-    assert trust.of_vm(LAST, left, tree(""), History(())) == ""
+    assert judged(replace(LAST, doubt="it came back from a failover")) == "it came back from a failover"
+    assert judged() == ""
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"vcenter": "vc-2"}, "another vCenter (vc-2)"),
+        ({"vcenter": ""}, "another vCenter (a host)"),
+        ({"now": NOW - datetime.timedelta(seconds=1)}, "vCenter's clock was put back"),
+        ({"now": NOW}, ""),
+        ({"newest": "it can't be read"}, "it can't be read"),
+        ({"newest": Newest(replace(SEEN, key=3), 3)}, "counts its events anew: the newest is 3, and at the last"),
+        ({"newest": Newest(replace(SEEN, key=-5), -5)}, "counts its events anew"),  # the key overflowed
+        ({"newest": NEWEST}, ""),
+        ({"newest": Newest(replace(SEEN, time="2024-05-01T11:59:00.003+00:00"), 100)}, ""),  # rounded otherwise
+        ({"newest": Newest(replace(SEEN, time="2024-05-01T11:54:00.000+00:00"), 100)}, "event 100 is another"),
+        ({"newest": Newest(replace(SEEN, kind="VmPoweredOnEvent"), 100)}, "event 100 is another"),
+        ({"mark": None}, "does not say where vCenter's events stood"),
+        ({"mark": None, "newest": "it can't be read"}, "it can't be read"),  # the cause that stays
+    ],
+)
+def test_what_is_known_before_events_are_asked_for(changed: dict[str, Any], reason: str) -> None:
+    found = judged(**changed)
+    assert reason in found and bool(found) is bool(reason)
+
+
+def test_a_mark_is_read_as_it_was_written_and_nothing_else_is() -> None:
+    mark = Mark("vc-1", NEWEST, Seen(104, SEEN.time, "VirtualMachine.createSnapshot"), 90, (93, 97))
+    whole = mark.as_json()
+    assert Mark.parse(whole) == mark and Mark.parse(whole | {"witness": None}) == replace(mark, witness=None)
+    odd = [
+        None, [], "x", {}, {"vcenter": "vc-1"}, whole | {"newest": None}, whole | {"newest": {"key": "1"}},
+        whole | {"newest": SEEN.as_json() | {"time": "soon"}}, whole | {"newest": SEEN.as_json() | {"key": True}},
+        whole | {"newest": SEEN.as_json() | {"time": "2024-05-01T11:59:00"}}, whole | {"chain": "7"},
+        whole | {"after": None}, whole | {"judged": 3}, whole | {"judged": ["3"]}, whole | {"vcenter": 5},
+    ]  # fmt: skip
+    assert [Mark.parse(one) for one in odd] == [None] * len(odd)
+
+
+def test_where_the_next_run_goes_on() -> None:
+    """It looks at everything since the point before, for an event may be shown late, but not twice at what it knew."""
+    mark = MARK.going_on(NEXT, None, [95, 100, 120, 130, 150])
+    assert (mark.after, mark.judged, mark.newest) == (100, (120, 130), NEXT)
+    seen = [key for key in (99, 100, 101, 120, 130, 140, 141, 150) if mark.looks_at(key)]
+    assert seen == [101, 140, 141, 150]
+    flood = MARK.going_on(Newest(replace(SEEN, key=1000), 1), None, range(101, 102 + MOST_JUDGED))
+    assert (flood.after, flood.judged) == (1000, ())  # its record would grow without end
+
+
+def test_events_that_contradict_a_mark() -> None:
+    witness = Seen(104, SEEN.time, "VirtualMachine.createSnapshot")
+    mark = replace(MARK, witness=witness)
+    assert mark.contradicted([SEEN, witness, Seen(7, "x", "y")]) == ""
+    assert "event 104 is another" in mark.contradicted([replace(witness, kind="VmPoweredOnEvent")])
+    assert "event 100 is another" in mark.contradicted([replace(SEEN, time="2024-05-01T11:58:00.000+00:00")])
 
 
 def test_one_disk() -> None:
-    left = trust.Left(NOW, tree(""), {DISK.uuid: DISK.base_path}, "host-1")
+    left = trust.Left(NOW, tree(""), {DISK.uuid: DISK.base_path}, "host-1", MARK)
     assert trust.of_disk(DISK, LAST, left, History(())) == ""
     added = History((event("VmReconfiguredEvent", devices=(2000,)),))
     assert "removed or added" in trust.of_disk(DISK, LAST, left, added)

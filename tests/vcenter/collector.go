@@ -43,6 +43,13 @@ func (c *Collector) Fetch(ctx *simulator.Context, req interface{}) soap.HasFault
 		content := simulator.Map.Get(this).(*simulator.ServiceInstance).Content
 		return &FetchBody{Res: &FetchResponse{Returnval: content}}
 	}
+	if this.Type == "EventManager" && prop == "latestEvent" {
+		response := new(FetchResponse)
+		if latest := simulator.Map.Get(historyRef).(*History).Latest(); latest != nil {
+			response.Returnval = latest
+		}
+		return &FetchBody{Res: response}
+	}
 	got := c.RetrievePropertiesEx(ctx, &types.RetrievePropertiesEx{SpecSet: []types.PropertyFilterSpec{{
 		PropSet:   []types.PropertySpec{{Type: this.Type, PathSet: []string{prop}}},
 		ObjectSet: []types.ObjectSpec{{Obj: this}},

@@ -29,6 +29,10 @@ func (c *Control) Handler() http.Handler {
 	mux.HandleFunc("/control/snapshot", c.answer(c.snapshot))
 	mux.HandleFunc("/control/task", c.answer(c.task))
 	mux.HandleFunc("/control/state", c.answer(c.state))
+	mux.HandleFunc("/control/events", c.answer(func(*http.Request) (interface{}, error) {
+		c.inv.Refresh()
+		return map[string]int32{"newest": c.inv.history.Newest()}, nil
+	}))
 	return mux
 }
 

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"sort"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
@@ -16,24 +17,116 @@ import (
 
 const mostEvents = 1000
 
-// History is vCenter's event history: what the site file tells, from the moment on that it reaches back to. The
-// simulator's event manager knows neither time nor a limit; calls to it are sent here by the front.
+// History is vCenter's event history: what the site file tells, and what vCenter itself notes of logins and tasks. Keys
+// are given in the order in which events become known, whatever their dates; what is older than the site file says is
+// forgotten. The simulator's event manager knows none of that; calls to it are sent here by the front.
 type History struct {
 	mo.EventManager
 
-	inv     *Inventory
-	started time.Time
+	inv *Inventory
+
+	mu       sync.Mutex
+	database string // another one in the site file: counted anew
+	last     int32
+	keys     map[int64]int32 // of the site file's events, by serial; 0: forgotten with its database
+	own      []ownEvent
 }
 
-var historyRef = ref{Type: "EventManager", Value: "site-events"}
+type ownEvent struct {
+	key  int32
+	spec EventSpec
+	task *types.TaskInfo
+}
+
+var (
+	historyRef = ref{Type: "EventManager", Value: "site-events"}
+	clockRef   = ref{Type: "ServiceInstance", Value: "site-clock"}
+)
 
 func newHistory(inv *Inventory) *History {
-	history := &History{inv: inv, started: time.Now().UTC()}
+	history := &History{inv: inv, keys: make(map[int64]int32)}
 	history.Self = historyRef
 	return history
 }
 
-// QueryEvents returns the events that a filter lets through, oldest first, the newest thousand at most.
+// Clock is vCenter's: that of this machine, and what the site file says that it is ahead.
+type Clock struct {
+	mo.ServiceInstance
+
+	inv *Inventory
+}
+
+func (inv *Inventory) now() time.Time {
+	return time.Now().UTC().Add(time.Duration(inv.Site().ClockAheadS * float64(time.Second)))
+}
+
+// CurrentTime returns vCenter's time.
+func (c *Clock) CurrentTime(*types.CurrentTime) soap.HasFault {
+	return &methods.CurrentTimeBody{Res: &types.CurrentTimeResponse{Returnval: c.inv.now()}}
+}
+
+// Note adds an event of vCenter's own; its key. task: of a TaskEvent.
+func (h *History) Note(spec EventSpec, task *types.TaskInfo) int32 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refresh()
+	spec.Time = h.inv.now()
+	h.last++
+	if task != nil {
+		copied := *task
+		copied.EventChainId = h.last
+		task = &copied
+	}
+	h.own = append(h.own, ownEvent{h.last, spec, task})
+	return h.last
+}
+
+// Newest is the key that was given last.
+func (h *History) Newest() int32 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refresh()
+	return h.last
+}
+
+// refresh gives keys to what is new in the site file.
+func (h *History) refresh() {
+	site := h.inv.Site()
+	if at := site.EventDatabase; at.ID != h.database {
+		h.database = at.ID
+		var kept []ownEvent
+		for _, one := range h.own {
+			if one.key <= at.Keep {
+				kept = append(kept, one)
+			}
+		}
+		h.own, h.last = kept, at.Next-1
+		for serial, key := range h.keys {
+			if key > at.Keep {
+				h.keys[serial] = 0
+			}
+		}
+	}
+	for _, spec := range site.Events {
+		if _, known := h.keys[spec.Serial]; !known {
+			h.last++
+			h.keys[spec.Serial] = h.last
+		}
+	}
+}
+
+// Latest returns the event with the newest key, also one that can't be queried yet; nil if there is none.
+func (h *History) Latest() types.BaseEvent {
+	var latest types.BaseEvent
+	for _, event := range h.all(true) {
+		if latest == nil || event.GetEvent().Key > latest.GetEvent().Key {
+			latest = event
+		}
+	}
+	return latest
+}
+
+// QueryEvents returns the events that a filter lets through, the thousand that are dated newest at most, these first.
 func (h *History) QueryEvents(ctx *simulator.Context, req *types.QueryEvents) soap.HasFault {
 	events := h.matching(&req.Filter)
 	most := mostEvents
@@ -43,7 +136,11 @@ func (h *History) QueryEvents(ctx *simulator.Context, req *types.QueryEvents) so
 	if len(events) > most {
 		events = events[len(events)-most:]
 	}
-	return &methods.QueryEventsBody{Res: &types.QueryEventsResponse{Returnval: events}}
+	answer := make([]types.BaseEvent, 0, len(events))
+	for i := len(events) - 1; i >= 0; i-- {
+		answer = append(answer, events[i])
+	}
+	return &methods.QueryEventsBody{Res: &types.QueryEventsResponse{Returnval: answer}}
 }
 
 // CreateCollectorForEvents returns a collector that stands before the latest page.
@@ -56,29 +153,49 @@ func (h *History) CreateCollectorForEvents(ctx *simulator.Context, req *types.Cr
 	return &methods.CreateCollectorForEventsBody{Res: &types.CreateCollectorForEventsResponse{Returnval: reader.Self}}
 }
 
-func (h *History) all() []types.BaseEvent {
-	site := h.inv.Site()
-	from := h.started.Add(-30 * 24 * time.Hour)
-	if site.EventsFrom != nil {
-		from = *site.EventsFrom
-	}
-	specs := append([]EventSpec{{Type: "UserLoginSessionEvent", Time: from, User: "oldest"}}, site.Events...)
-	sort.SliceStable(specs, func(i, j int) bool { return specs[i].Time.Before(specs[j].Time) })
+// all returns the events that are remembered, by their dates. They are built without the lock: a VM that starts a task
+// waits for it, and whoever shows that VM holds the inventory's.
+func (h *History) all(hidden bool) []types.BaseEvent {
 	var events []types.BaseEvent
-	for _, spec := range specs {
-		if !spec.Time.Before(from) {
-			events = append(events, h.build(spec, int32(len(events)+1)))
-		}
+	for _, one := range h.remembered(hidden) {
+		events = append(events, h.build(one.spec, one.key, one.task))
 	}
+	sort.SliceStable(events, func(i, j int) bool {
+		return events[i].GetEvent().CreatedTime.Before(events[j].GetEvent().CreatedTime)
+	})
 	return events
 }
 
-func (h *History) build(spec EventSpec, key int32) types.BaseEvent {
+func (h *History) remembered(hidden bool) []ownEvent {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refresh()
+	site := h.inv.Site()
+	list := append([]ownEvent(nil), h.own...)
+	for _, spec := range site.Events {
+		if key := h.keys[spec.Serial]; key != 0 {
+			list = append(list, ownEvent{key, spec, nil})
+		}
+	}
+	var found []ownEvent
+	for _, one := range list {
+		forgotten := site.EventsFrom != nil && one.spec.Time.Before(*site.EventsFrom)
+		if hidden || !one.spec.Hidden && !forgotten {
+			found = append(found, one)
+		}
+	}
+	return found
+}
+
+func (h *History) build(spec EventSpec, key int32, task *types.TaskInfo) types.BaseEvent {
 	event, ok := types.BaseEvent(&types.EventEx{EventTypeId: spec.Type}), false
 	if kind, known := types.TypeFunc()(spec.Type); known && !strings.Contains(spec.Type, ".") {
 		if event, ok = reflect.New(kind).Interface().(types.BaseEvent); !ok {
 			event = &types.EventEx{EventTypeId: spec.Type}
 		}
+	}
+	if of, ok := event.(*types.TaskEvent); ok && task != nil {
+		of.Info = *task
 	}
 	base := event.GetEvent()
 	defer fill(event)
@@ -115,8 +232,11 @@ func fill(event types.BaseEvent) {
 
 func (h *History) matching(filter *types.EventFilterSpec) []types.BaseEvent {
 	var list []types.BaseEvent
-	for _, event := range h.all() {
+	for _, event := range h.all(false) {
 		if matches(event, filter) {
+			if filter.DisableFullMessage != nil && *filter.DisableFullMessage {
+				event.GetEvent().FullFormattedMessage = ""
+			}
 			list = append(list, event)
 		}
 	}
@@ -135,14 +255,23 @@ func matches(event types.BaseEvent, filter *types.EventFilterSpec) bool {
 	if by := filter.UserName; by != nil && len(by.UserList) > 0 && !containsString(by.UserList, base.UserName) {
 		return false
 	}
-	if wanted := append(append([]string(nil), filter.EventTypeId...), filter.Type...); len(wanted) > 0 {
-		if ex, ok := event.(*types.EventEx); ok && containsString(wanted, ex.EventTypeId) {
-			// named by its ID
-		} else if !isKind(reflect.TypeOf(event).Elem(), wanted) {
-			return false
-		}
+	if filter.EventChainId != 0 && base.ChainId != filter.EventChainId {
+		return false
+	}
+	if len(filter.EventTypeId) > 0 && !containsString(filter.EventTypeId, kindOf(event)) {
+		return false // not what is derived from a class
+	}
+	if len(filter.Type) > 0 && !isKind(reflect.TypeOf(event).Elem(), filter.Type) {
+		return false
 	}
 	return filter.Entity == nil || concerns(base, filter.Entity)
+}
+
+func kindOf(event types.BaseEvent) string {
+	if ex, ok := event.(*types.EventEx); ok {
+		return ex.EventTypeId
+	}
+	return reflect.TypeOf(event).Elem().Name()
 }
 
 func concerns(event *types.Event, by *types.EventFilterSpecByEntity) bool {
@@ -199,6 +328,9 @@ func (r *EventReader) reset() {
 
 // ReadNextEvents reads towards now.
 func (r *EventReader) ReadNextEvents(ctx *simulator.Context, req *types.ReadNextEvents) soap.HasFault {
+	if fault := outOfRange(req.MaxCount); fault != nil {
+		return &methods.ReadNextEventsBody{Fault_: fault}
+	}
 	events := r.history.matching(&r.filter)
 	end := r.at + int(req.MaxCount)
 	if end > len(events) {
@@ -211,6 +343,9 @@ func (r *EventReader) ReadNextEvents(ctx *simulator.Context, req *types.ReadNext
 
 // ReadPreviousEvents reads into the past.
 func (r *EventReader) ReadPreviousEvents(ctx *simulator.Context, req *types.ReadPreviousEvents) soap.HasFault {
+	if fault := outOfRange(req.MaxCount); fault != nil {
+		return &methods.ReadPreviousEventsBody{Fault_: fault}
+	}
 	events := r.history.matching(&r.filter)
 	start := r.at - int(req.MaxCount)
 	if start < 0 {
@@ -219,6 +354,13 @@ func (r *EventReader) ReadPreviousEvents(ctx *simulator.Context, req *types.Read
 	page := events[start:r.at]
 	r.at = start
 	return &methods.ReadPreviousEventsBody{Res: &types.ReadPreviousEventsResponse{Returnval: page}}
+}
+
+func outOfRange(count int32) *soap.Fault {
+	if count > 0 && count <= mostEvents {
+		return nil
+	}
+	return simulator.Fault("A specified parameter was not correct: maxCount", &types.InvalidArgument{InvalidProperty: "maxCount"})
 }
 
 // RewindCollector goes to the oldest event.
@@ -235,9 +377,10 @@ func (r *EventReader) ResetCollector(ctx *simulator.Context, req *types.ResetCol
 
 // SetCollectorPageSize sets the size of the latest page.
 func (r *EventReader) SetCollectorPageSize(ctx *simulator.Context, req *types.SetCollectorPageSize) soap.HasFault {
-	if req.MaxCount > 0 {
-		r.size = int(req.MaxCount)
+	if fault := outOfRange(req.MaxCount); fault != nil {
+		return &methods.SetCollectorPageSizeBody{Fault_: fault}
 	}
+	r.size = int(req.MaxCount)
 	r.reset()
 	return &methods.SetCollectorPageSizeBody{Res: new(types.SetCollectorPageSizeResponse)}
 }

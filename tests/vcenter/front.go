@@ -38,6 +38,7 @@ type Front struct {
 var withoutSession = map[string]bool{"RetrieveServiceContent": true, "Login": true}
 
 var (
+	thisService      = regexp.MustCompile(`(<_this[^>]*>)ServiceInstance(</)`)
 	thisEventManager = regexp.MustCompile(`(<_this[^>]*>)EventManager(</)`)
 	faultName        = regexp.MustCompile(`<(\w+)Fault xmlns`)
 )
@@ -136,6 +137,8 @@ func (f *Front) call(r *http.Request, method *simulator.Method, body []byte, ent
 	switch method.Name {
 	case "QueryEvents", "CreateCollectorForEvents":
 		body = thisEventManager.ReplaceAll(body, []byte("${1}"+historyRef.Value+"${2}"))
+	case "CurrentTime":
+		body = thisService.ReplaceAll(body, []byte("${1}"+clockRef.Value+"${2}"))
 	}
 	answer := f.do(r, body)
 	if answer.status != http.StatusOK {
@@ -144,6 +147,9 @@ func (f *Front) call(r *http.Request, method *simulator.Method, body []byte, ent
 		}
 	}
 	f.keepSession(method, answer, entry.User, r)
+	if _, ok := method.Body.(*types.Login); ok && answer.status == http.StatusOK {
+		f.inv.history.Note(EventSpec{Type: "UserLoginSessionEvent", User: entry.User}, nil)
+	}
 	if rule != nil && rule.Drop == "after" {
 		entry.Fault = "dropped after"
 		return nil

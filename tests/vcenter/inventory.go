@@ -29,10 +29,12 @@ type Inventory struct {
 	service *simulator.Service
 	dc      *simulator.Datacenter
 	pool    ref
+	history *History
 	hosts   map[string]*simulator.HostSystem
 
+	site atomic.Value // *Site; read where locks are held
+
 	mu       sync.Mutex
-	site     *Site
 	machines map[string]*Machine
 	networks map[string]mo.Entity
 	stores   map[string]mo.Entity
@@ -80,6 +82,8 @@ func NewInventory(file *SiteFile, hook *Hook, rules *Rules, book *Journal) (*Inv
 // replaceManagers puts our own objects in place of those of the simulator that can't do what the tests need.
 func (inv *Inventory) replaceManagers() {
 	content := simulator.Map.Get(ref{Type: "ServiceInstance", Value: "ServiceInstance"}).(*simulator.ServiceInstance).Content
+	inv.history = newHistory(inv)
+	simulator.Map.Put(inv.history)
 	collector := new(Collector)
 	collector.Self = content.PropertyCollector
 	simulator.Map.Put(collector)
@@ -88,7 +92,9 @@ func (inv *Inventory) replaceManagers() {
 		inv:                  inv,
 	}
 	simulator.Map.Put(authorization)
-	simulator.Map.Put(newHistory(inv))
+	clock := &Clock{inv: inv}
+	clock.Self = clockRef
+	simulator.Map.Put(clock)
 }
 
 // Refresh reads the site file again if it changed. Call it holding no object's lock.
@@ -106,9 +112,7 @@ func (inv *Inventory) Refresh() {
 
 // Site returns what was read last.
 func (inv *Inventory) Site() *Site {
-	inv.mu.Lock()
-	defer inv.mu.Unlock()
-	return inv.site
+	return inv.site.Load().(*Site)
 }
 
 // Machine returns a VM by its moref, or nil.
@@ -137,7 +141,11 @@ func (inv *Inventory) NextID() int64 {
 func (inv *Inventory) show(site *Site) (*Site, error) {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
-	inv.site = site
+	inv.site.Store(site)
+	if site.InstanceUUID != "" {
+		service := simulator.Map.Get(ref{Type: "ServiceInstance", Value: "ServiceInstance"}).(*simulator.ServiceInstance)
+		service.Content.About.InstanceUuid = site.InstanceUUID
+	}
 	for _, spec := range site.Datastores {
 		inv.showDatastore(spec)
 	}

@@ -20,6 +20,9 @@ type Site struct {
 	VMs               []VMSpec          `json:"vms"`
 	Events            []EventSpec       `json:"events"`
 	EventsFrom        *time.Time        `json:"events_from"` // nothing older is remembered
+	EventDatabase     EventDatabase     `json:"event_database"`
+	ClockAheadS       float64           `json:"clock_ahead_s"` // vCenter's
+	InstanceUUID      string            `json:"instance_uuid"` // vCenter's
 	MissingPrivileges []string          `json:"missing_privileges"`
 }
 
@@ -99,12 +102,22 @@ type SnapshotDisk struct {
 
 // EventSpec is an entry of vCenter's event history.
 type EventSpec struct {
-	Type    string    `json:"type"` // a class of the API, VmFailoverFailed for example
+	Serial  int64     `json:"serial"` // what the tests know it by
+	Type    string    `json:"type"`   // a class of the API, VmFailoverFailed for example
 	Time    time.Time `json:"time"`
 	VM      string    `json:"vm"` // moref
 	Host    string    `json:"host"`
 	Message string    `json:"message"`
 	User    string    `json:"user"`
+	Hidden  bool      `json:"hidden"` // it has a key, and can't be queried yet
+}
+
+// EventDatabase is where events lie. With another ID it is another one, which has those up to a key and counts on from
+// Next.
+type EventDatabase struct {
+	ID   string `json:"id"`
+	Keep int32  `json:"keep"`
+	Next int32  `json:"next"`
 }
 
 // SiteFile is the file that holds the site, read again whenever it was replaced.

@@ -33,6 +33,7 @@ func newTask(machine *Machine, id string) *Task {
 		Entity: &entity, EntityName: machine.Name, State: types.TaskInfoStateRunning,
 		Reason: &types.TaskReasonUser{UserName: "site"}, QueueTime: *now(), StartTime: now(),
 	}
+	task.Info.EventChainId = machine.inv.history.Note(EventSpec{Type: "TaskEvent", VM: machine.Self.Value}, &task.Info)
 	simulator.Map.Put(task)
 	return task
 }

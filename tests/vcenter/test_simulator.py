@@ -288,45 +288,81 @@ def test_the_site_may_change(site: Site, client: Any) -> None:
         assert view.name
 
 
+def kind_of(event: Any) -> str:
+    return getattr(event, "eventTypeId", None) or type(event).__name__.rpartition(".")[2]
+
+
 def test_events_have_a_filter_and_an_end(site: Site, client: Any) -> None:
     vm, other = site.add_vm("db", [MIB]), site.add_vm("web", [MIB])
     site.event("VmPoweredOnEvent", vm, ago_s=5000)
-    site.event("VmFailoverFailed", vm, ago_s=300)
+    site.event("VmFailoverFailed", vm, ago_s=300, message="no room")
     site.event("VmPoweredOnEvent", other, ago_s=200)
     vm.crash()
     manager = client.content.eventManager
 
-    def query(entity: Any, recursion: str = "self", since_s: float | None = None, types: tuple[str, ...] = ()) -> Any:
+    def query(entity: Any, recursion: str = "self", since_s: float | None = None, **how: Any) -> list[str]:
         by = vim.event.EventFilterSpec.ByEntity(entity=entity, recursion=recursion)
-        spec = vim.event.EventFilterSpec(entity=by, eventTypeId=list(types))
+        spec = vim.event.EventFilterSpec(entity=by, **how)
         if since_s is not None:
             begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=since_s)
             spec.time = vim.event.EventFilterSpec.ByTime(beginTime=begin)
-        events = manager.QueryEvents(spec)
-        return [getattr(event, "eventTypeId", None) or type(event).__name__.rpartition(".")[2] for event in events]
+        return [kind_of(event) for event in manager.QueryEvents(spec)]
 
     restarted = "com.vmware.vc.ha.VmRestartedByHAEvent"
-    assert query(client.vm(vm)) == ["VmPoweredOnEvent", "VmFailoverFailed", restarted]
-    assert query(client.vm(vm), since_s=400) == ["VmFailoverFailed", restarted]
-    assert query(client.vm(vm), types=("VmEvent",)) == ["VmPoweredOnEvent", "VmFailoverFailed"]
-    assert query(client.vm(vm), types=(restarted,)) == [restarted]
+    assert query(client.vm(vm)) == [restarted, "VmFailoverFailed", "VmPoweredOnEvent"]  # the newest first, by date
+    assert query(client.vm(vm), since_s=400) == [restarted, "VmFailoverFailed"]
+    assert query(client.vm(vm), eventTypeId=["VmEvent"]) == []  # not what is derived from it
+    assert query(client.vm(vm), type=[vim.event.VmEvent]) == ["VmFailoverFailed", "VmPoweredOnEvent"]
+    assert query(client.vm(vm), eventTypeId=[restarted]) == [restarted]
     cluster = client.content.rootFolder.childEntity[0].hostFolder.childEntity[0]
     lost = next(host for host in cluster.host if host.name == "esx1.example")
     assert "HostConnectionLostEvent" in query(lost)
     everything = query(client.content.rootFolder, "all")
-    assert everything[0] == "UserLoginSessionEvent" and len(everything) == 6
+    assert everything.count("UserLoginSessionEvent") == 1 and len(everything) == 6
+    (failed,) = manager.QueryEvents(vim.event.EventFilterSpec(eventTypeId=["VmFailoverFailed"]))
+    (bare,) = manager.QueryEvents(vim.event.EventFilterSpec(eventChainId=failed.chainId, disableFullMessage=True))
+    assert (failed.fullFormattedMessage, bare.key, bare.fullFormattedMessage) == ("no room", failed.key, None)
     site.events_from(250)
-    assert query(client.content.rootFolder, "all")[:2] == ["UserLoginSessionEvent", "VmPoweredOnEvent"]
+    assert "VmFailoverFailed" not in query(client.content.rootFolder, "all")
     assert client.vm(vm).runtime.host.name == "esx2.example"
 
     reader = manager.CreateCollectorForEvents(vim.event.EventFilterSpec())
     reader.RewindCollector()
-    oldest = reader.ReadNextEvents(1)[0]
-    age = datetime.datetime.now(datetime.UTC) - oldest.createdTime
-    assert 250 <= age.total_seconds() < 310
+    assert kind_of(reader.ReadNextEvents(1)[0]) == "VmPoweredOnEvent"
     assert len(reader.ReadNextEvents(100)) == 3 and list(reader.ReadNextEvents(100)) == []
     assert len(reader.ReadPreviousEvents(100)) == 4
+    for count in (0, 1001):
+        with pytest.raises(vmodl.fault.InvalidArgument):
+            reader.ReadNextEvents(count)
     reader.DestroyCollector()
+
+
+def test_events_are_counted_as_they_come_whatever_their_dates(site: Site, client: Any) -> None:
+    vm = site.add_vm("db", [MIB])
+    manager = client.content.eventManager
+    site.event("VmPoweredOnEvent", vm, ago_s=-5000)
+    site.event("VmFailoverFailed", vm, ago_s=5000)
+    task = client.vm(vm).CreateSnapshot_Task(name="x", memory=False, quiesce=False)
+    WaitForTask(task, si=client.si)
+    every = {event.key: event for event in manager.QueryEvents(vim.event.EventFilterSpec())}
+    kinds = ["UserLoginSessionEvent", "VmPoweredOnEvent", "VmFailoverFailed", "TaskEvent"]
+    assert [kind_of(every[key]) for key in sorted(every)] == kinds
+    assert (every[4].info.key, every[4].info.descriptionId) == (task.info.key, "VirtualMachine.createSnapshot")
+    assert task.info.eventChainId == 4 and manager.latestEvent.key == site.newest_event() == 4
+
+    site.event("VmRemovedEvent", vm, hidden=True)
+    assert manager.latestEvent.key == 5 and len(manager.QueryEvents(vim.event.EventFilterSpec())) == 4
+    site.reveal()
+    assert len(manager.QueryEvents(vim.event.EventFilterSpec())) == 5
+
+    site.other_event_database(keep=2)  # a backup that was put back
+    site.event("VmRegisteredEvent", vm)
+    now = {event.key: kind_of(event) for event in manager.QueryEvents(vim.event.EventFilterSpec())}
+    assert now == {1: "UserLoginSessionEvent", 2: "VmPoweredOnEvent", 3: "VmRegisteredEvent"}
+
+    site.clock_ahead(-86400)
+    behind = datetime.datetime.now(datetime.UTC) - client.si.CurrentTime()
+    assert 86390 < behind.total_seconds() < 86410
 
 
 def test_sessions_wait_for_tasks_beside_each_other(site: Site, connect: Callable[..., Any]) -> None:

@@ -115,7 +115,7 @@ class Apply:
                 await asyncio.sleep(poll_s)
 
     async def _repository(self) -> Repository:
-        repository = await open_repository(self._store, create=False)
+        repository = await open_repository(self._store)
         self._vm = await repository.vm_called(self._vm)
         return repository
 
@@ -127,7 +127,7 @@ class Apply:
             raise ConfigError(
                 f"VM {self._vm!r} has no restore point in this repository",
                 where=self._store.uri,
-                hint="check --vm, or make one with `warmspare sync`",
+                hint="check --vm and --repo, or make one with `warmspare sync`",
             )
         return newest
 

@@ -16,7 +16,7 @@ import xxhash
 
 from warmspare.audit.findings import Finding
 from warmspare.audit.scratch import WHAT, Scratch
-from warmspare.state.files import local_io, pwrite_all, read_record, write_record
+from warmspare.state.files import local_io, make_void, pwrite_all, read_record, write_record
 
 FORMAT = 1
 
@@ -109,9 +109,11 @@ class Keeper:
             staged.replace(self._path)
 
     def forget(self) -> None:
-        """The audit is over, or begins anew: its files go too."""
-        for path in [self._path, *self._files()]:
-            with contextlib.suppress(FileNotFoundError), local_io(WHAT, path):
+        """The audit is over, or begins anew: its files go too. One that can't be removed is of no use to another audit,
+        for its name is of this one; the next one tries again."""
+        make_void(self._path, WHAT)
+        for path in self._files():
+            with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:

@@ -27,14 +27,15 @@ _LEASE_BYTES = 16 << 10
 @dataclass(slots=True)
 class Inventory:
     """One VM. vm: encoded. points: sequences, ascending. marks: keys of what the next sync is to read again. foreign:
-    keys that no version of the format gives. uploads: None where we may not list them. live: whether a run may be
-    at work. unnamed: by (kind, run, number), packed: when the store got the object, and its size."""
+    keys that no version of the format gives. uploads: None where we may not list them, no_uploads: why. live: whether a
+    run may be at work. unnamed: by (kind, run, number), packed: when the store got the object, and its size."""
 
     vm: str
     points: list[int] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
     uploads: list[StaleUpload] | None = None
+    no_uploads: StoreError | None = None
     live: bool = False
     newest_s: float = 0.0  # when the store got the newest record
     unnamed: dict[bytes, tuple[int, int]] = field(default_factory=dict)
@@ -90,6 +91,7 @@ async def take(store: Store, vm: str) -> Inventory:
     except StoreError as error:
         if error.retryable:
             raise
+        found.no_uploads = error
     found.live = found.live or await lease_lives(store, vm) or await _newer_point(store, found)
     return found
 
@@ -127,7 +129,7 @@ async def vms(store: Store) -> tuple[list[str], list[str]]:
     strange: list[str] = []
     prefix = layout.all_vms_prefix()
     async for key in _keys(store, "", prefix):
-        if key != layout.repository_key():
+        if key != layout.repository_key() and not key.startswith(layout.probes_prefix()):
             strange.append(key)
     after = prefix
     while (first := await _first(store, prefix, after)) is not None:

@@ -6,6 +6,7 @@ removed or put in between shows. That the newest ones were removed shows only ag
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -57,6 +58,9 @@ def keep(directory: Path, report: Report) -> Kept:
             raise LeaseError(
                 "another audit is writing its report", where=str(directory), hint="run it again", retryable=True
             )
+        for left in directory.glob(".new-*"):  # of one that died, or could not remove it
+            with contextlib.suppress(OSError):
+                left.unlink()
         names = _names(directory)
         number, previous = 1, ""
         if names:
@@ -131,5 +135,6 @@ def _create(path: Path, data: bytes) -> None:
             raise StoreError("an audit report of this number exists already", where=str(path)) from None
         finally:
             os.close(fd)
-            staged.unlink()
+            with contextlib.suppress(OSError):  # the next one does it: the report is there
+                staged.unlink()
         sync_directory(path.parent)

@@ -21,8 +21,9 @@ from warmspare.store.base import Store
 Runs = list[tuple[int, int]]
 
 
-async def marked(store: Store, inventory: Inventory) -> dict[str, list[Runs]]:
-    """What is marked already, by disk; marks that can't be read count for nothing."""
+async def marked(store: Store, inventory: Inventory, newest: int) -> dict[str, list[Runs]]:
+    """What is marked already, by disk. Marks that can't be read count for nothing, nor do those of an older point than
+    the newest: what they asked for was done, and they could not be removed, or it did not help."""
     out: dict[str, list[Runs]] = {}
     for key in inventory.marks:
         try:
@@ -33,7 +34,7 @@ async def marked(store: Store, inventory: Inventory) -> dict[str, list[Runs]]:
             if error.retryable:
                 raise
             continue
-        for disk, runs in found.disks.items():
+        for disk, runs in found.disks.items() if found.sequence == newest else ():
             out.setdefault(disk, []).append(runs)
     return out
 
@@ -53,7 +54,7 @@ async def leave_mark(store: Store, inventory: Inventory, chain: Chain, lost: dic
     head = chain.head
     assert head
     wanted = {disk: mark.bounded(runs) for disk, runs in lost.items()}
-    there = await marked(store, inventory)
+    there = await marked(store, inventory, head.sequence)
     wanted = {disk: runs for disk, runs in wanted.items() if not _covers(there.get(disk, []), runs)}
     if not wanted:
         return ""

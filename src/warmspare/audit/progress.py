@@ -25,7 +25,7 @@ from warmspare.audit.blockset import BlockSet
 from warmspare.audit.disk import DiskAudit
 from warmspare.audit.report import DiskMap, MapBuilder
 from warmspare.errors import LeaseError
-from warmspare.state.files import local_io, locked, read_record, write_record
+from warmspare.state.files import local_io, locked, make_void, read_record, write_record
 from warmspare.state.replica import Mark
 
 WHAT = "the audit's progress"
@@ -125,8 +125,7 @@ class ProgressFile:
         write_record(self._path, record, WHAT)
 
     def remove(self) -> None:
-        with local_io(WHAT, self._path):
-            self._path.unlink(missing_ok=True)
+        make_void(self._path, WHAT)
 
 
 def holds(saved: Progress, at: Mark | None, moving: Mark | None, stamps: dict[str, Stamp]) -> bool:

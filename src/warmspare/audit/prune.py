@@ -22,10 +22,12 @@ from warmspare.audit.objects import Objects, Place
 from warmspare.audit.scratch import Scratch
 from warmspare.errors import ConfigError, FormatError, IntegrityError, NotFoundError
 from warmspare.observe.events import Events
+from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import open_repository
 from warmspare.store import layout
-from warmspare.store.base import Store
-from warmspare.store.lease import CLOCK_GRAIN_S, Lease
+from warmspare.store.base import StaleUpload, Store
+from warmspare.store.clearing import Clearing
+from warmspare.store.lease import CLOCK_GRAIN_S, Lease, watching
 
 _BATCH = 1000
 
@@ -33,12 +35,15 @@ _BATCH = 1000
 @dataclass(slots=True)
 class Pruned:
     """What `prune.done` tells. objects, bytes, uploads: removed, or to be removed where nothing is. kept: objects that
-    no point names and that stay, for they are too young or a sync may still use them."""
+    no point names and that stay, for they are too young or a sync may still use them. objects_left, uploads_left: that
+    the store did not let us remove."""
 
     objects: int = 0
     bytes: int = 0
     uploads: int = 0
     kept: int = 0
+    objects_left: int = 0
+    uploads_left: int = 0
 
 
 class Prune:
@@ -51,12 +56,14 @@ class Prune:
         self._store, self._directory, self._known, self._events = store, scratch, known, events
         self._wanted, self._older_s, self._remove = vm, older_s, remove
         self._done = Pruned()
+        self._housekeeping = Housekeeping(events)
+        self._clearing = Clearing(store, self._housekeeping, insist=True)
 
     async def run(self) -> Pruned:
         """ConfigError if there is no repository or no such VM; LeaseError if a sync is at work on one; IntegrityError,
         and nothing of that VM removed, if the repository does not tell for sure what its points name; StoreError. What
-        was removed until then is gone."""
-        await open_repository(self._store, create=False)
+        was removed until then is gone. What the store does not let us remove does not end it."""
+        await open_repository(self._store)
         names, _ = await inventories.vms(self._store)
         if self._wanted is not None:
             names = [name for name in names if name == layout.encode_name(self._wanted)]
@@ -65,9 +72,10 @@ class Prune:
                     f"no VM of this repository has the ID {self._wanted!r}", where=self._store.uri,
                     hint="list them with `warmspare points`",
                 )  # fmt: skip
-        for vm in names:
-            async with Lease.hold(self._store, layout.lease_key(vm)) as lease:
-                await self._vm(vm, lease)
+        with self._housekeeping:
+            for vm in names:
+                async with Lease.hold(self._store, layout.lease_key(vm), on_watch=watching(self._events, vm)) as lease:
+                    await self._vm(vm, lease)
         return self._done
 
     async def _vm(self, vm: str, lease: Lease) -> None:
@@ -78,26 +86,38 @@ class Prune:
         with Scratch(self._directory) as scratch:
             await self._name_all(found, chain, scratch)
         limit = await self._store.now() - self._older_s
-        todo: list[str] = []
+        todo: list[tuple[str, int]] = []
         for key, modified_s, size in found.left():
             # The last record has its time from the same clock; without one no sequence is taken, so all stays.
             if modified_s < limit and modified_s + CLOCK_GRAIN_S < found.newest_s:
-                todo.append(key)
-                self._done.objects += 1
-                self._done.bytes += size
-                self._events.emit("prune.object", vm=called or vm, key=key, bytes=size, removed=self._remove)
+                todo.append((key, size))
             else:
                 self._done.kept += 1
         uploads = [upload for upload in found.uploads or [] if upload.began_s < limit]
-        self._done.uploads += len(uploads)
-        if not self._remove:
-            return
         for at in range(0, len(todo), _BATCH):
-            await lease.confirm()
-            await self._store.delete(todo[at : at + _BATCH])
+            batch = todo[at : at + _BATCH]
+            left = await self._removed([key for key, _ in batch], lease) if self._remove else set()
+            self._done.objects_left += len(left)
+            for key, size in batch:
+                self._done.objects += key not in left
+                self._done.bytes += 0 if key in left else size
+                removed = self._remove and key not in left
+                self._events.emit("prune.object", vm=called or vm, key=key, bytes=size, removed=removed)
+        if found.no_uploads is not None:
+            self._clearing.not_listed(found.prefix, found.no_uploads)
         for upload in uploads:
-            await lease.confirm()
-            await self._store.abort_upload(upload)
+            gone = not self._remove or await self._aborted(upload, lease)
+            self._done.uploads += gone
+            self._done.uploads_left += not gone
+
+    async def _removed(self, keys: list[str], lease: Lease) -> set[str]:
+        """Remove them; those that the store keeps."""
+        await lease.confirm()
+        return await self._clearing.left(keys)
+
+    async def _aborted(self, upload: StaleUpload, lease: Lease) -> bool:
+        await lease.confirm()
+        return await self._clearing.abort(upload)
 
     async def _name_all(self, found: Inventory, chain: Chain, scratch: Scratch) -> None:
         """Take all that the points name out of what is left."""

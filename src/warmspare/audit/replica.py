@@ -80,7 +80,7 @@ class ReplicaAudit:
 
         Killed or cancelled, the next run goes on; nothing of the replica was changed, but what a repair had done.
         """
-        repository = await open_repository(self._store, create=False)
+        repository = await open_repository(self._store)
         self._vm = await repository.vm_called(self._vm)
         subject = Subject(self._target, self._vm, repository, self._settings.state)
         await subject.open(self._settings.at)

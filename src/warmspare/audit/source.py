@@ -34,7 +34,7 @@ from warmspare.repository.failover import FailoverRecord, doubt_after, refuse_fa
 from warmspare.source.base import DiskInput, Hole, LastDisk, LastPoint, Machine, Span
 from warmspare.store import layout
 from warmspare.store.base import Store
-from warmspare.store.lease import Lease
+from warmspare.store.lease import Lease, watching
 from warmspare.store.threads import Threads
 
 WINDOW_BLOCKS = 1 << 22  # 256 GiB: what is drawn of a sample at a time
@@ -118,12 +118,13 @@ class SourceAudit:
         """Read and judge, holding the lease, and leave the machine as it was. ConfigError where there is no restore
         point or the VM was failed over, SourceError where a disk can't be read; then nothing is judged."""
         began = reports.utc_now()
-        repository = await open_repository(self._store, create=False)
+        repository = await open_repository(self._store)
         vm = self._machine.vm_id
         self._over = await refuse_failed_over(repository, vm)
         threads = Threads(1, "audit")
         try:
-            async with Lease.hold(self._store, layout.lease_key(layout.encode_name(vm))):
+            key = layout.lease_key(layout.encode_name(vm))
+            async with Lease.hold(self._store, key, on_watch=watching(self._events, vm)):
                 point = await self._head(repository, vm)
                 try:
                     disks = await self._machine_judged(repository, point, threads)
@@ -146,8 +147,8 @@ class SourceAudit:
     async def _machine_judged(self, repository: Repository, point: Point, threads: Threads) -> list[DiskVerdict]:
         record = point.record
         last = {disk.id: LastDisk(disk.capacity_bytes, disk.change_id) for disk in record.disks}
-        doubt = doubt_after(self._over, record.created)
-        opened = await self._machine.open(LastPoint(record.created, last, False, record.hardware, doubt))
+        doubt = doubt_after(self._over, record.hardware)
+        opened = await self._machine.open(LastPoint(last, False, record.hardware, doubt))
         given = {one.source.name: one for one in opened.disks}
         for name in sorted(set(given) - set(last)):
             self._notes.append(f"disk {name} is not in restore point {point.id.label} and was not judged")
@@ -160,7 +161,8 @@ class SourceAudit:
         out = []
         for disk in record.disks:
             if disk.id not in given:
-                why = "it was not given" if not record.hardware else "the VM has it no more, or it can't be snapshotted"
+                of_vm = "disks" in record.hardware
+                why = "the VM has it no more, or it can't be snapshotted" if of_vm else "it was not given"
                 out.append(DiskVerdict(disk, "", MapBuilder(disk.capacity_bytes), why))
                 continue
             async with expected_table(repository, point, disk.id, self._scratch) as table:

@@ -31,6 +31,7 @@ def apply(
         bool, typer.Option("--initialize", help="Overwrite a block device that holds no replica yet.")
     ] = False,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -43,7 +44,9 @@ def apply(
 
         if follow and at is not None:
             raise ConfigError("--follow and --at contradict each other", hint="give one of them")
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        store = open_store(
+            repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
+        )
         try:
             run = Apply(store, vm, to, events, state=state, initialize=initialize, meter=meter)
             await (run.follow() if follow else run.run(at))

@@ -36,6 +36,7 @@ def replica(
     reports: Reports = None,
     html: Html = None,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -52,7 +53,9 @@ def replica(
             at=at, percent=parse_percent(sample), repair=repair, state=state, uncached=uncached, threads=threads
         )
         root = options.state_root()
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        store = open_store(
+            repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
+        )
         try:
             audit = ReplicaAudit(
                 store, vm, target, root / "tmp", root / "audits" / "unfinished", events, settings, meter

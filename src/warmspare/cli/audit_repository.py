@@ -49,6 +49,7 @@ def repository(
     reports: Reports = None,
     html: Html = None,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -64,7 +65,9 @@ def repository(
             "audit.start", kind="repository", vm=vm or "", repository=repo, subject=repo, point=None, bytes_total=0,
             repair=repair, resumed=None,
         )  # fmt: skip
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        store = open_store(
+            repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
+        )
         try:
             audit = RepositoryAudit(
                 store, scratch or options.state_root() / "audit", known, vm=vm, deep=deep, repair=repair, meter=meter

@@ -68,6 +68,7 @@ def source(
     reports: Reports = None,
     html: Html = None,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -88,10 +89,10 @@ def source(
                     "disks are of one VM: give --vm NAME once, and --repo URI",
                     hint="--all and --config are for VMs of the configuration, without disks",
                 )
-            return await _given(disks, extents or [], vm[0], repo, endpoint_url, vddk, how, events, meter)
-        if repo or extents or vddk or endpoint_url:
+            return await _given(disks, extents or [], vm[0], repo, endpoint_url, s3, vddk, how, events, meter)
+        if repo or extents or vddk or endpoint_url or s3:
             raise ConfigError(
-                "--repo, --extents, --vddk and --endpoint-url go with disks, and none was given",
+                "--repo, --extents, --vddk, --endpoint-url and --s3 go with disks, and none was given",
                 hint="the configuration has them for its VMs; see `warmspare config example`",
             )
         if bool(vm) == all_vms:
@@ -102,8 +103,8 @@ def source(
 
 
 async def _given(
-    disks: list[str], extents: list[Path], vm: str, repo: str, endpoint_url: str | None, vddk: Path | None, how: _How,
-    events: Events, meter: Meter,
+    disks: list[str], extents: list[Path], vm: str, repo: str, endpoint_url: str | None,
+    s3: list[str] | None, vddk: Path | None, how: _How, events: Events, meter: Meter,
 ) -> int:  # fmt: skip
     """Disks that somebody else holds still."""
     from warmspare.cli.limit import kept
@@ -112,7 +113,9 @@ async def _given(
     from warmspare.source.given import GivenDisks
     from warmspare.store.opening import open_store
 
-    store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+    store = open_store(
+        repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
+    )
 
     async def machine() -> GivenDisks:
         return GivenDisks(vm, await open_disks(disks, extents, vddk, events))
@@ -163,9 +166,9 @@ async def _found(found: Found, how: _How, events: Events, meter: Meter) -> int:
     """One VM, through a snapshot."""
     import secrets
 
+    from warmspare.cli.opened import open_configured
     from warmspare.cli.protect import How, sync_found
     from warmspare.cli.run import retrying
-    from warmspare.store.opening import open_store
     from warmspare.vsphere.protect import VsphereMachine
 
     # What may not be compared in full can't be judged, and that is said; and an audit changes no VM.
@@ -182,10 +185,7 @@ async def _found(found: Found, how: _How, events: Events, meter: Meter) -> int:
 
         await sync_found(found, How(how.state, "", how.limit), events, Meter(), also)
 
-    store = open_store(
-        repository.uri, endpoint_url=repository.endpoint_url, profile=repository.profile, region=repository.region,
-        on_retry=retrying(events),
-    )  # fmt: skip
+    store = open_configured(repository, retrying(events))
     try:
         return await _audit(store, machine, machine, heal, how, events, meter)
     finally:

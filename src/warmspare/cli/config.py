@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +77,8 @@ async def check_values(settings: Settings) -> list[Problem]:
     """What only trying shows: that each secret can be read, and that each repository's URI is one."""
     import asyncio
 
+    from warmspare.cli.opened import open_configured
     from warmspare.errors import ConfigError
-    from warmspare.store.opening import open_store
 
     problems: list[Problem] = []
     for secret in settings.secrets():
@@ -86,7 +88,7 @@ async def check_values(settings: Settings) -> list[Problem]:
             problems.append(secret.place.problem(error.what, error.hint))
     for repository in settings.repositories:
         try:
-            store = open_store(repository.uri, endpoint_url=repository.endpoint_url)
+            store = open_configured(repository)
         except ConfigError as error:
             problems.append(repository.place.problem(error.what, error.hint))
         else:
@@ -121,7 +123,8 @@ def _repository_fields(repository: Repository) -> dict[str, Any]:
     return {
         "name": repository.name, "uri": repository.uri, "endpoint_url": repository.endpoint_url,
         "region": repository.region, "profile": repository.profile,
-        "limit": [str(period) for period in repository.limit.periods],
+        "limit": [str(period) for period in repository.limit.periods], "s3": asdict(repository.s3),
+        "single_sender": repository.single_sender,
     }  # fmt: skip
 
 
@@ -190,11 +193,22 @@ def _vcenter_words(vcenter: VCenter) -> str:
     return f"password by {vcenter.password.origin}; {trust}; {transport}, VDDK in {vcenter.vddk}{tuned}"
 
 
+def _value(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _repository_words(repository: Repository) -> str:
+    from warmspare.config.s3 import S3Settings
+
     named = {"server": repository.endpoint_url, "region": repository.region, "profile": repository.profile}
     parts = [f"{name} {value}" for name, value in named.items() if value]
+    usual = S3Settings()
+    demands = ((field.name, getattr(repository.s3, field.name)) for field in fields_of(usual))
+    parts += [f"{name} {_value(value)}" for name, value in demands if value != getattr(usual, name)]
     if repository.limit.periods:
         parts.append("at most " + ", ".join(map(str, repository.limit.periods)))
+    if repository.single_sender:
+        parts.append("this host alone sends there")
     return "; ".join(parts)
 
 

@@ -18,7 +18,7 @@ def copy(
         str, typer.Option("--from", metavar="URI", help="The repository to copy from: s3://BUCKET/PREFIX or a path.")
     ],
     destination: Annotated[
-        str, typer.Option("--to", metavar="URI", help="The one to copy to; made if nothing is there.")
+        str, typer.Option("--to", metavar="URI", help="The one to copy to; `warmspare init` makes it.")
     ],
     vm: options.OneVm = None,
     limit: options.Limit = None,
@@ -36,10 +36,18 @@ def copy(
     from_profile: Annotated[
         str | None, typer.Option("--from-profile", metavar="NAME", help="The AWS profile for --from.")
     ] = None,
+    s3: Annotated[
+        list[str] | None,
+        typer.Option("--s3", metavar="KEY=VALUE", help="What the site of --to demands; see the configuration's keys."),
+    ] = None,
+    from_s3: Annotated[
+        list[str] | None, typer.Option("--from-s3", metavar="KEY=VALUE", help="What the site of --from demands.")
+    ] = None,
     region: Annotated[str | None, typer.Option("--region", metavar="NAME", help="The AWS region of --to.")] = None,
     from_region: Annotated[
         str | None, typer.Option("--from-region", metavar="NAME", help="The AWS region of --from.")
     ] = None,
+    single_sender: options.SingleSender = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -57,17 +65,21 @@ def copy(
         ends = [
             (source, options.check_endpoint(from_endpoint_url)), (destination, options.check_endpoint(endpoint_url)),
         ]  # fmt: skip
-        accounts = [(from_profile, from_region), (profile, region)]
+        accounts = [(from_profile, from_region, options.site(from_s3)), (profile, region, options.site(s3))]
         async with AsyncExitStack() as stack:
             stores = []
-            for (uri, url), (account, place) in zip(ends, accounts, strict=True):
+            for (uri, url), (account, place, site) in zip(ends, accounts, strict=True):
                 told = retrying(events)
-                stores.append(open_store(uri, endpoint_url=url, profile=account, region=place, on_retry=told))
+                stores.append(
+                    open_store(uri, endpoint_url=url, profile=account, region=place, site=site, on_retry=told)
+                )
                 stack.push_async_callback(stores[-1].close)
             if same_place(*ends):
                 raise ConfigError("--from and --to are the same repository", where=destination, hint="name another")
             target = stack.enter_context(kept(stores[1], bytes_s))
-            done = await Copy(stores[0], target, options.state_root() / "tmp", events, meter=meter).run(vm)
+            done = await Copy(
+                stores[0], target, options.state_root(), events, meter=meter, single_sender=single_sender
+            ).run(vm)
         events.emit(
             "copy.done", vms=done.vms, points=done.points, objects=done.objects, objects_there=done.there,
             bytes_read=done.bytes_read, bytes_sent=done.bytes_sent, seconds=round(done.seconds, 3),

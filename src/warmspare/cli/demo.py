@@ -96,10 +96,12 @@ class _Demo:
         from warmspare.cli import demodisk
         from warmspare.model import BLOCK_BYTES, Extents
         from warmspare.observe.events import Events
+        from warmspare.repository.making import make_repository
         from warmspare.source.base import DiskInput
         from warmspare.source.given import GivenDisks
         from warmspare.source.raw import RawSource
         from warmspare.store.opening import open_store
+        from warmspare.sync.beginning import Start
         from warmspare.sync.pipeline import Sync
 
         reported: Extents | None = None
@@ -108,11 +110,14 @@ class _Demo:
             change()
             reported = demodisk.tracked(self._before, self._disk, TRACKED_BYTES)
         store = open_store(str(self._home / "repository"))
+        first = (await make_repository(store, Events())).anew
         began = time.monotonic()
         source = RawSource(self._disk, "disk.raw")
         try:
             machine = GivenDisks("demo", [DiskInput(source, reported)])
-            sync = Sync(store, machine, self._home / "state", Events(), level=3)
+            sync = Sync(
+                store, machine, self._home / "state", Events(), level=3, start=Start.NEW if first else Start.GO_ON
+            )
             sent = await sync.run()
             done = await Apply(store, "demo", self._replica, Events()).run()
         finally:

@@ -68,6 +68,7 @@ def doctor(
 async def _configured(settings: Settings, names: list[str], events: Events) -> list[Section]:
     """Everything that the VMs of the configuration depend on."""
     from warmspare.cli.protect import chosen, open_session
+    from warmspare.repository.doctor import wrong
     from warmspare.source import vddk_doctor
     from warmspare.vsphere.doctor import examine
     from warmspare.vsphere.find import find
@@ -78,7 +79,7 @@ async def _configured(settings: Settings, names: list[str], events: Events) -> l
     for directory, config in dict.fromkeys((vm.vcenter.vddk, vm.vcenter.vddk_config) for vm in vms):
         sections.append((f"VDDK in {directory}", await vddk_doctor.examine(directory, config)))
     for repository in dict.fromkeys(vm.repository for vm in vms):
-        sections.append((f"repository {repository.name}", [await _repository(repository)]))
+        sections.append((f"repository {repository.name}", await _repository(repository)))
     for vcenter in dict.fromkeys(vm.vcenter for vm in vms):
         subject = f"vCenter {vcenter.name}"
         try:
@@ -89,38 +90,24 @@ async def _configured(settings: Settings, names: list[str], events: Events) -> l
                             checks = await examine(session, info, vm.policy)
                             sections.append((f"VM {info.name} of {vcenter.name}", checks))
                     except ConfigError as error:
-                        sections.append((f"VM {vm.name} of {vcenter.name}", [_wrong("VM", error)]))
+                        sections.append((f"VM {vm.name} of {vcenter.name}", [wrong("VM", error)]))
         except WarmspareError as error:
-            sections.append((subject, [_wrong("vCenter", error)]))
+            sections.append((subject, [wrong("vCenter", error)]))
     return sections
 
 
-def _wrong(name: str, error: WarmspareError) -> Check:
-    from warmspare.source.vddk_doctor import Check
-
-    return Check(name, "wrong", error.what + (f" ({error.where})" if error.where else ""), error.hint)
-
-
-async def _repository(repository: Repository) -> Check:
-    """Whether it can be read, and is one."""
-    from warmspare.repository.chain import NoRepositoryError, open_repository
-    from warmspare.source.vddk_doctor import Check
-    from warmspare.store.opening import open_store
+async def _repository(repository: Repository) -> list[Check]:
+    from warmspare.cli.opened import open_configured
+    from warmspare.repository.doctor import examine_repository, wrong
 
     try:
-        store = open_store(
-            repository.uri, endpoint_url=repository.endpoint_url, profile=repository.profile, region=repository.region
-        )
-        try:
-            found = await open_repository(store, create=False)
-            vms = [name for name in await found.vms() if name]
-        finally:
-            await store.close()
-    except NoRepositoryError:
-        return Check("repository", "note", repository.uri, "nothing is there yet: the first sync makes it")
+        store = open_configured(repository)
     except WarmspareError as error:
-        return _wrong("repository", error)
-    return Check("repository", "ok", f"{repository.uri}, with restore points of {len(vms)} VMs")
+        return [wrong("repository", error)]
+    try:
+        return await examine_repository(store, single_sender=repository.single_sender)
+    finally:
+        await store.close()
 
 
 def show(subject: str, checks: list[Check]) -> None:

@@ -61,6 +61,7 @@ def drill(
     region: options.Region = None,
     state: options.ReplicaState = None,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -89,7 +90,7 @@ def drill(
             if given:
                 raise ConfigError(f"{name} goes {'without' if ec2 else 'with'} --ec2", hint="leave one of them out")
         if ec2:
-            asked = Asked(vm, repo, at, plan, subnet, groups, firmware, evidence, region, endpoint_url, clean)
+            asked = Asked(vm, repo, at, plan, subnet, groups, firmware, evidence, region, endpoint_url, s3, clean)
             return await drill_ec2(asked, rules, events)
         if hashed and replica is None:
             hint = "leave it out: every block of a restore point is verified as it is read"
@@ -104,7 +105,7 @@ def drill(
             folder = folders.make_folder(options.state_root() / "drills", of.vm, evidence)
             return await run(held, of, machine, rules, folder, events), folder
 
-        demand(*await with_disks(Choice(vm, replica, repo, at, state, endpoint_url), events, drilled))
+        demand(*await with_disks(Choice(vm, replica, repo, at, state, endpoint_url, s3), events, drilled))
         return 0
 
     return execute(work, as_json=json, debug=debug)

@@ -30,6 +30,7 @@ class Asked:
     evidence: Path | None
     region: str | None
     endpoint_url: str | None
+    s3: list[str] | None
     clean: bool
 
 
@@ -46,7 +47,9 @@ async def drill_ec2(asked: Asked, rules: Rules, events: Events) -> int:
     vm = _of_plan(whole, asked.vm)
     firmware = hardware.firmware_of({}, asked.firmware) or vm.firmware
     network = None if asked.clean else _network(asked, whole)
-    where = recovering(whole, events, repo=asked.repo, region=asked.region, endpoint_url=asked.endpoint_url)
+    where = recovering(
+        whole, events, repo=asked.repo, region=asked.region, endpoint_url=asked.endpoint_url, s3=asked.s3
+    )
     async with where as (repository, ec2):
         run = Ec2Drill(repository, ec2, events)
         if network is None:

@@ -19,6 +19,7 @@ def done(
     vm: options.Vm,
     repo: options.Repo,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -30,9 +31,11 @@ def done(
         from warmspare.repository.failover import read_journal
         from warmspare.store.opening import open_store
 
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        store = open_store(
+            repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
+        )
         try:
-            repository = await open_repository(store, create=False)
+            repository = await open_repository(store)
             name = await repository.vm_called(vm)
             journal = await read_journal(repository, name)
             record = journal.record
@@ -70,6 +73,7 @@ def export(
     ] = False,
     region: options.Region = None,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -87,10 +91,12 @@ def export(
             raise ConfigError(f"{format_!r} is not one of vmdk, raw", where="--format")
         if only_replica and replica is None:
             raise ConfigError("--only-replica exports a replica, and none is named", hint="give --replica PATH")
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        store = open_store(
+            repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
+        )
         try:
             async with Aws(AwsSettings(region), on_retry=retrying(events)) as aws:
-                repository = await open_repository(store, create=False)
+                repository = await open_repository(store)
                 settings = Settings(to, format_, replica, only_replica)
                 disks = await Export(repository, aws, vm, settings, events, meter).run()
         finally:

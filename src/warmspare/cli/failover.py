@@ -43,6 +43,7 @@ def failover(
     ] = None,
     region: options.Region = None,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -58,7 +59,7 @@ def failover(
         plans = _chosen(whole, vm or [], all_vms, via)
         if at is not None and len(plans) != 1:
             raise ConfigError("--at names a restore point of one VM", hint="give --vm NAME once")
-        where = recovering(whole, events, repo=repo, region=region, endpoint_url=endpoint_url)
+        where = recovering(whole, events, repo=repo, region=region, endpoint_url=endpoint_url, s3=s3)
         async with where as (repository, ec2):
             run = Failover(repository, ec2, plans, events)
             prepared = await run.prepare(at)

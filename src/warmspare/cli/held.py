@@ -30,6 +30,7 @@ class Choice:
     at: str | None
     state: Path | None
     endpoint_url: str | None
+    s3: list[str] | None
 
     def __post_init__(self) -> None:
         if self.replica is None and self.repo is None:
@@ -44,6 +45,7 @@ class Choice:
         if self.replica is None and self.state is not None:
             raise ConfigError("--state says where a replica's state is kept", hint="leave it out, or give --replica")
         options.check_endpoint(self.endpoint_url)
+        options.site(self.s3)
 
 
 async def with_disks(choice: Choice, events: Events, work: Callable[[Held, Origin], Awaitable[T]]) -> T:
@@ -88,4 +90,6 @@ def _open(choice: Choice, uri: str, events: Events) -> Store:
     from warmspare.cli.run import retrying
     from warmspare.store.opening import open_store
 
-    return open_store(uri, endpoint_url=choice.endpoint_url, on_retry=retrying(events))
+    return open_store(
+        uri, endpoint_url=choice.endpoint_url, site=options.site(choice.s3), on_retry=retrying(events)
+    )

@@ -19,6 +19,7 @@ from warmspare.cli import (
     drill,
     failback,
     failover,
+    init,
     points,
     prune,
     recover,
@@ -37,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("init")(init.init)
 app.command("sync")(sync.sync)
 app.command("plan")(sync.plan)
 app.command("apply")(apply.apply)

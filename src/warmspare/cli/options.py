@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from warmspare.config.s3 import S3Settings
     from warmspare.observe.events import Events
     from warmspare.source.logins import Logins
+    from warmspare.store.s3_manner import Site
 
 Vm = Annotated[str, typer.Option("--vm", metavar="NAME", help="What the VM is called in the repository.")]
 Repo = Annotated[
@@ -56,6 +58,21 @@ Endpoint = Annotated[
     str | None,
     typer.Option("--endpoint-url", metavar="URL", help="The S3 server, where it is not Amazon's own."),
 ]
+SingleSender = Annotated[
+    bool,
+    typer.Option(
+        "--single-sender",
+        help="No other host sends there: for a server that does not keep conditional writes.",
+    ),
+]
+S3 = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--s3", metavar="KEY=VALUE",
+        help="What the S3 server's site demands, as the configuration has it: encryption, kms_key, bucket_key, "
+        "checksum, addressing, requester_pays, sign_payload.",
+    ),
+]  # fmt: skip
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -69,6 +86,9 @@ Limit = Annotated[
     str | None,
     typer.Option("--limit", metavar="RATE", help="Send no faster, all syncs of this host together: 20mbit, or 2.5MB."),
 ]
+New = Annotated[
+    bool, typer.Option("--new", help="Begin the VM's chain of restore points: for its first sync to a repository.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Write events as JSON Lines to stdout and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
 
@@ -78,6 +98,22 @@ def check_endpoint(url: str | None) -> str | None:
     from warmspare.config import values  # here: not every command has one
 
     return None if url is None else values.check_endpoint(url)
+
+
+def site(pairs: list[str] | tuple[str, ...] | None) -> Site | None:
+    """What `--s3` says; None where it is not given. ConfigError if it is wrong."""
+    from warmspare.config import s3
+
+    return site_of(s3.parse(pairs)) if pairs else None
+
+
+def site_of(settings: S3Settings) -> Site:
+    """The configuration's words as the store takes them."""
+    from dataclasses import asdict
+
+    from warmspare.store.s3_manner import Site  # here: a run on a directory must not pay for the AWS client
+
+    return Site(**asdict(settings))
 
 
 def state_root() -> Path:

@@ -8,7 +8,7 @@ import sys
 from typing import Protocol
 
 from warmspare.cli.wording import sentence
-from warmspare.errors import WarmspareError
+from warmspare.errors import StoreError, WarmspareError
 from warmspare.observe.events import Event
 
 
@@ -88,6 +88,7 @@ def error_event(error: WarmspareError) -> Event:
         "where": error.where,
         "hint": error.hint,
         "retryable": error.retryable,
+        **({"action": error.action} if isinstance(error, StoreError) and error.action else {}),
     }
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-from warmspare.config import values
+from warmspare.cli.options import site_of
+from warmspare.config import s3, values
 from warmspare.config.load import parse_document, read_text
 from warmspare.config.problems import Problems, SettingsError
 from warmspare.config.settings import suggest
@@ -25,7 +26,8 @@ _START = (
     "ready", "ready_within", "via", "license", "import_role",
 )  # fmt: skip
 KEYS: dict[str, tuple[str, ...]] = {
-    "": ("repository", "endpoint_url", "region", "profile", "defaults", "network", "drill", "vm"),
+    "": ("repository", "endpoint_url", "region", "profile", "s3", "defaults", "network", "drill", "vm"),
+    "s3": s3.KEYS,
     "network": ("subnet", "security_groups"),
     "drill": ("subnet", "security_groups"),
     "defaults": _START,
@@ -152,6 +154,7 @@ class _Reading:
             top.take("endpoint_url", values.endpoint_url, None), top.take("region", values.word, None),
             top.take("profile", values.word, None), tuple(vms),
             self._network("drill", top.table("drill", KEYS["drill"])) if "drill" in top else None,
+            site_of(s3.take(top.table("s3", KEYS["s3"]))) if "s3" in top else None,
         )  # fmt: skip
 
     def _network(self, name: str, table: Table) -> Network | None:

@@ -15,6 +15,7 @@ def points(
     repo: options.Repo,
     vm: options.OneVm = None,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -27,9 +28,11 @@ def points(
         from warmspare.repository.chain import open_repository
         from warmspare.store.opening import open_store
 
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        store = open_store(
+            repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
+        )
         try:
-            repository = await open_repository(store, create=False)
+            repository = await open_repository(store)
             count, damaged = 0, []
             shown = await repository.vms()
             names = [await repository.vm_called(vm)] if vm is not None else [name for name in shown if name]

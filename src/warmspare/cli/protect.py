@@ -54,12 +54,13 @@ class Missed:
 @dataclass(frozen=True, slots=True)
 class How:
     """What the command line says of all VMs, instead of the configuration. level: "" for its own. limit: bytes a
-    second. only_plan: look, and send nothing."""
+    second. only_plan: look, and send nothing. new: the chain is to begin."""
 
     state: Path | None
     level: int | str | None
     limit: float | None
     only_plan: bool = False
+    new: bool = False
 
 
 async def sync_configured(settings: Settings, names: Sequence[str], how: How, events: Events, meter: Meter) -> int:
@@ -149,19 +150,16 @@ async def sync_found(
     """Sync one VM; the exit code. also: see Sync."""
     from warmspare.cli.finished import finished, planned
     from warmspare.cli.limit import kept
+    from warmspare.cli.opened import open_configured
     from warmspare.cli.run import retrying
-    from warmspare.store.opening import open_store
+    from warmspare.sync.beginning import Start
     from warmspare.sync.pipeline import Sync
     from warmspare.sync.rolling import Rolling
     from warmspare.sync.spool import SpoolPlace
-    from warmspare.sync.survey import survey
     from warmspare.vsphere.protect import VsphereMachine
 
     policy, repository = found.settings.policy, found.settings.repository
-    store = open_store(
-        repository.uri, endpoint_url=repository.endpoint_url, profile=repository.profile, region=repository.region,
-        on_retry=retrying(events),
-    )  # fmt: skip
+    store = open_configured(repository, retrying(events))
     try:
         machine = VsphereMachine(
             found.session, found.info, policy, found.vddk, events, repository=repository.uri, run=secrets.token_hex(8)
@@ -169,8 +167,10 @@ async def sync_found(
         root = how.state or policy.state or options.state_root()
         rolling = Rolling(policy.audit_period_s, policy.full_compare != "error")
         number = policy.level if isinstance(how.level, str) else how.level
+        start = Start.NEW if how.new else Start.OWN
         if how.only_plan:
-            looked = await survey(store, machine, root, events, level=number, meter=meter, rolling=rolling)
+            sync = Sync(store, machine, root, events, level=number, meter=meter, rolling=rolling, start=start)
+            looked = await sync.survey()
             limit = how.limit or repository.limit.rate(time.localtime())
             return planned(machine, looked, events, limit=limit, rpo_s=policy.rpo_s)
         with kept(store, how.limit, repository.limit) as target:
@@ -178,7 +178,8 @@ async def sync_found(
             async with late(events, machine.vm_name, policy.rpo_s):
                 sync = Sync(
                     target, machine, root, events, level=number, meter=meter, spool=spool,
-                    max_snapshot_age_s=policy.max_snapshot_age_s, rolling=rolling, also=also,
+                    max_snapshot_age_s=policy.max_snapshot_age_s, rolling=rolling, also=also, start=start,
+                    single_sender=repository.single_sender,
                 )  # fmt: skip
                 result = await sync.run()
     finally:

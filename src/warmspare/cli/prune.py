@@ -26,6 +26,7 @@ def prune(
     against: Against = None,
     reports: Reports = None,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -36,11 +37,14 @@ def prune(
         from warmspare.audit.prune import Prune
         from warmspare.cli.audit_repository import seen_before
         from warmspare.config.values import duration
+        from warmspare.errors import StoreError
         from warmspare.store.opening import open_store
 
         older_s = duration(older_than)
         known = seen_before(against, reports, repo, vm)
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        store = open_store(
+            repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
+        )
         try:
             run = Prune(
                 store, options.state_root() / "tmp", known, events, vm=vm, older_s=older_s, remove=yes
@@ -50,8 +54,14 @@ def prune(
             await store.close()
         events.emit(
             "prune.done", repository=repo, removed=yes, objects=done.objects, bytes=done.bytes, uploads=done.uploads,
-            objects_kept=done.kept,
+            objects_kept=done.kept, objects_left=done.objects_left, uploads_left=done.uploads_left,
         )  # fmt: skip
+        if done.objects_left or done.uploads_left:
+            raise StoreError(
+                f"{done.objects_left} objects and {done.uploads_left} uploads could not be removed, all others were",
+                where=repo,
+                hint="see the warnings for why, and run again",
+            )
         return 0
 
     return execute(work, as_json=json, debug=debug)

@@ -32,6 +32,7 @@ def check(
     firmware: options.Firmware = None,
     state: options.ReplicaState = None,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -49,7 +50,7 @@ def check(
             ready = await look(of.ordered(held.disks), firmware_of(of.hardware, firmware))
             return ready, of, held.point.label
 
-        choice = Choice(vm, replica, repo, at, state, endpoint_url)
+        choice = Choice(vm, replica, repo, at, state, endpoint_url, s3)
         ready, of, point = await with_disks(choice, events, looked)
         if json:
             for finding in ready.findings:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def recovering(
-    plan: RecoveryPlan | None, events: Events, *, repo: str | None, region: str | None, endpoint_url: str | None
+    plan: RecoveryPlan | None, events: Events, *, repo: str | None, region: str | None, endpoint_url: str | None,
+    s3: list[str] | None = None,
 ) -> AsyncIterator[tuple[Repository, Ec2]]:
     """Both, for as long as the block runs. ConfigError if nothing names the repository, or there is none."""
     from warmspare.cli.run import retrying
@@ -33,10 +34,11 @@ async def recovering(
     if uri is None:
         raise ConfigError("the repository is not named", hint="give --repo URI, or set repository in the plan")
     url = options.check_endpoint(endpoint_url or (plan.endpoint_url if plan else None))
-    store = open_store(uri, endpoint_url=url, on_retry=retrying(events))
+    site = options.site(s3) or (plan.site if plan else None)
+    store = open_store(uri, endpoint_url=url, site=site, on_retry=retrying(events))
     settings = AwsSettings(region or (plan.region if plan else None), plan.profile if plan else None)
     try:
         async with Aws(settings, on_retry=retrying(events)) as aws:
-            yield await open_repository(store, create=False), Ec2(aws)
+            yield await open_repository(store), Ec2(aws)
     finally:
         await store.close()

@@ -37,7 +37,7 @@ def stage(
     ] = None,
     keep: Annotated[int, typer.Option("--keep", metavar="N", help="How many staged points to keep.")] = 3,
     keep_days: Annotated[
-        float, typer.Option("--keep-days", metavar="D", help="Keep those as well that are younger.")
+        float, typer.Option("--keep-days", metavar="D", help="Keep those as well that were staged within so many days.")
     ] = 0.0,
     puts: Annotated[
         float, typer.Option("--puts", metavar="N", help="Blocks of 512 KiB a second; AWS's quota.")
@@ -57,6 +57,7 @@ def stage(
         Path | None, typer.Option("--state", metavar="DIR", help="Where staging keeps what it has put so far.")
     ] = None,
     endpoint_url: options.Endpoint = None,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -72,7 +73,9 @@ def stage(
         if follow and (at is not None or dry_run):
             raise ConfigError("--follow stands against --at and --dry-run", hint="leave one out")
         settings = _settings(replica, replica_state, keep, keep_days, puts, encrypt, kms_key, tag or [])
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        store = open_store(
+            repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
+        )
         try:
             account = AwsSettings(region, profile, connections=PUTS_UNDER_WAY)
             async with Aws(account, on_retry=retrying(events)) as aws:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from warmspare.source.base import DiskInput, Source
     from warmspare.source.given import GivenDisks
     from warmspare.store.base import Store
+    from warmspare.sync.beginning import Start
     from warmspare.sync.rolling import Rolling
     from warmspare.sync.spool import SpoolPlace
 
@@ -66,7 +67,10 @@ def sync(
             help="With --extents: read and compare a share of the rest too, all of it within this time: 7d.",
         ),
     ] = None,
+    new: options.New = False,
     endpoint_url: options.Endpoint = None,
+    single_sender: options.SingleSender = False,
+    s3: options.S3 = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -85,8 +89,8 @@ plan.__doc__ = "Say what a sync with the same arguments would send, and how long
 def _execute(
     *, disks: list[str] | None, vm: list[str] | None, all_vms: bool, repo: str | None, config: Path | None,
     extents: list[Path] | None, state: Path | None, level: str, vddk: Path | None, limit: str | None,
-    spool: Path | None, spool_size: str | None, audit_period: str | None, endpoint_url: str | None, json: bool,
-    debug: bool, only_plan: bool,
+    spool: Path | None, spool_size: str | None, audit_period: str | None, new: bool, endpoint_url: str | None,
+    s3: list[str] | None, single_sender: bool, json: bool, debug: bool, only_plan: bool,
 ) -> int:  # fmt: skip
     from warmspare.cli.run import execute, retrying
 
@@ -95,10 +99,11 @@ def _execute(
 
         number, bytes_s = parse_level(level or "auto"), parse_limit(limit)
         if not disks:
-            if repo or extents or vddk or endpoint_url or spool or spool_size or audit_period:
+            given = (repo, extents, vddk, endpoint_url, s3, spool, spool_size, audit_period, single_sender)
+            if any(given):
                 raise ConfigError(
-                    "--repo, --extents, --vddk, --spool, --spool-size, --audit-period and --endpoint-url go with "
-                    "disks, and none was given",
+                    "--repo, --extents, --vddk, --spool, --spool-size, --audit-period, --endpoint-url, --s3 and "
+                    "--single-sender go with disks, and none was given",
                     hint="the configuration has them for its VMs; see `warmspare config example`",
                 )
             if bool(vm) == all_vms:
@@ -107,7 +112,7 @@ def _execute(
             from warmspare.config.load import load
 
             settings = load(options.config_path(config))
-            how = How(state, number if level else "", bytes_s, only_plan)
+            how = How(state, number if level else "", bytes_s, only_plan, new)
             return await sync_configured(settings, vm or [], how, events, meter)
         if not vm or len(vm) != 1 or not repo or all_vms or config is not None:
             raise ConfigError(
@@ -116,18 +121,23 @@ def _execute(
             )
         from warmspare.source.given import GivenDisks
         from warmspare.store.opening import open_store
+        from warmspare.sync.beginning import Start
 
+        start = Start.NEW if new else Start.GO_ON
         place, rolling = spool_place(spool, spool_size), parse_audit_period(audit_period)
-        store = open_store(repo, endpoint_url=options.check_endpoint(endpoint_url), on_retry=retrying(events))
+        store = open_store(
+            repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
+        )
         try:
             with kept(store, bytes_s) as target:
                 machine = GivenDisks(vm[0], await open_disks(disks, extents or [], vddk, events))
                 root = state or options.state_root()
                 if only_plan:
-                    return await _plan(target, machine, root, number, bytes_s, events, meter, rolling)
+                    return await _plan(target, machine, root, number, bytes_s, events, meter, rolling, start)
                 return await sync_given(
-                    target, machine, root, events, level=number, meter=meter, spool=place, rolling=rolling
-                )
+                    target, machine, root, events, level=number, meter=meter, spool=place, rolling=rolling,
+                    start=start, single_sender=single_sender,
+                )  # fmt: skip
         finally:
             await store.close()
 
@@ -137,15 +147,18 @@ def _execute(
 async def sync_given(
     store: Store, machine: GivenDisks, state: Path, events: Events, *, level: int | None, meter: Meter,
     spool: SpoolPlace | None = None, rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None,
+    start: Start | None = None, single_sender: bool = False,
 ) -> int:  # fmt: skip
     """Sync given disks and close them; the exit code. The arguments are those of Sync."""
     from warmspare.cli.finished import finished
+    from warmspare.sync.beginning import Start
     from warmspare.sync.pipeline import Sync
 
     try:
         sync = Sync(
-            store, machine, state, events, level=level, meter=meter, spool=spool, rolling=rolling, also=also
-        )
+            store, machine, state, events, level=level, meter=meter, spool=spool, rolling=rolling, also=also,
+            start=start or Start.GO_ON, single_sender=single_sender,
+        )  # fmt: skip
         result = await sync.run()
     finally:
         await machine.close()
@@ -154,13 +167,14 @@ async def sync_given(
 
 async def _plan(
     store: Store, machine: GivenDisks, state: Path, level: int | None, limit: float | None, events: Events,
-    meter: Meter, rolling: Rolling | None,
+    meter: Meter, rolling: Rolling | None, start: Start,
 ) -> int:  # fmt: skip
     from warmspare.cli.finished import planned
-    from warmspare.sync.survey import survey
+    from warmspare.sync.pipeline import Sync
 
     try:
-        found = await survey(store, machine, state, events, level=level, meter=meter, rolling=rolling)
+        sync = Sync(store, machine, state, events, level=level, meter=meter, rolling=rolling, start=start)
+        found = await sync.survey()
     finally:
         await machine.close()
     return planned(machine, found, events, limit=limit, rpo_s=None)

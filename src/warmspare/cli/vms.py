@@ -69,7 +69,7 @@ def fields(one: Listed) -> dict[str, Any]:
         "vm": vm.instance_uuid, "vm_name": vm.name, "path": vm.path, "host": vm.host, "power": vm.power,
         "state": one.state, "names": list(one.names), "reason": one.reason, "disks": one.disks,
         "left_out": [{"name": name, "reason": reason} for name, reason in one.left_out],
-        "change_tracking": vm.change_tracking,
+        "change_tracking": vm.change_tracking, "unknown": list(vm.unknown),
     }  # fmt: skip
 
 
@@ -80,12 +80,17 @@ def show(vcenter: VCenter, found: Listing) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from warmspare.vsphere.inventory import told
+
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for title in ("VM", "", "as", "disks", "why"):
         table.add_column(title, overflow="fold")
     for one in found.vms:
         total = one.disks + len(one.left_out)
-        why = "; ".join([*([one.reason] if one.reason else []), *(f"{name}: {text}" for name, text in one.left_out)])
+        reasons = [*([one.reason] if one.reason else []), *(f"{name}: {text}" for name, text in one.left_out)]
+        if one.vm.unknown:
+            reasons.append(f"not understood: {told(one.vm.unknown)}")
+        why = "; ".join(reasons)
         state = Text(one.state, style=STYLES[one.state])
         table.add_row(one.vm.path, state, ", ".join(one.names), f"{one.disks} of {total}", why)
     for name, reason in found.missing:

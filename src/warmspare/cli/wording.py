@@ -130,6 +130,10 @@ def _prune_done(e: Event) -> str:
 
 
 _WORDS: dict[str, Callable[[Event], str | None]] = {
+    "init.done": lambda e: (
+        f"{'made a repository in' if e['made'] else 'there is a repository already in'} {e['repository']} "
+        f"(ID {e['id']}, of {e['created']})"
+    ),
     "sync.start": lambda e: (
         f"syncing {e['vm']!r} to {e['repository']}: restore point {e['sequence']}"
         + (f" after {e['parent']}" if e["parent"] else ", the first")
@@ -167,6 +171,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "source.retry": lambda e: f"{e['message']}; trying again in {duration(e['seconds'])}",
     "store.retry": lambda e: f"{e['message']}; tried {e['attempt']} times, trying on",
     "source.warning": lambda e: f"warning: {e['message']}",
+    "housekeeping.warning": lambda e: f"warning: {e['message']}",
     "apply.start": lambda e: (
         f"applying {e['vm']!r} to {e['target']}: restore point {e['point']}"
         + (f", from {e['before']}" if e["before"] else ", from nothing")
@@ -207,6 +212,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         f"{size(e['bytes_changed'])} changed in AWS"
     ),
     "export.done": lambda e: f"{e['disks']} disks of {e['vm']} are ready for the return, in {duration(e['seconds'])}",
+    "lease.watched": lambda e: f"{e['message']}: taken if nobody renews it for {duration(e['seconds'])}",
     "stage.start": lambda e: f"staging {e['vm']!r} in {e['region']}: restore point {e['point']} of {e['created']}",
     "stage.disk": lambda e: (
         f"disk {e['disk']} at {e['point']}: {size(e['bytes_total'])} to put into {e['snapshot']}"
@@ -225,6 +231,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         f"{duration(e['seconds'])}"
     ),
     "disk.left": lambda e: f"disk {e['disk']}: {e['message']} ({e['path']})",
+    "store.promise": lambda e: f"WARNING: {e['repository']}: {e['message']}",
     "state.adopted": lambda e: (
         f"this repository is a copy of {e['repository']}: going on from {e['point']} with what is known from there"
     ),

@@ -13,6 +13,7 @@ from typing import Literal
 
 from warmspare.config.disks import DiskSelection
 from warmspare.config.problems import Place
+from warmspare.config.s3 import S3Settings
 from warmspare.config.secret import Secret
 from warmspare.config.timetable import Timetable
 from warmspare.errors import ConfigError
@@ -47,7 +48,8 @@ class VCenter:
 class Repository:
     """Where restore points go. Credentials come from the AWS environment or the profile, never from the file.
 
-    place: of the URI, for what the store says of it. limit: how fast it may be sent to.
+    place: of the URI, for what the store says of it. limit: how fast it may be sent to. s3: what its site demands.
+    single_sender: this host alone sends there, so a server will do that does not keep conditional writes.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Repository:
     region: str | None
     profile: str | None
     limit: Timetable
+    s3: S3Settings = field(default_factory=S3Settings)
+    single_sender: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,14 @@ class Settings:
                 return vm
         hint = suggest(name, [vm.name for vm in self.vms]) or "`warmspare config check` shows what there is"
         raise ConfigError(f"there is no VM {name!r} in the configuration", where=str(self.path), hint=hint)
+
+    def repository(self, name: str) -> Repository:
+        """The `[repository.NAME]` of that name. ConfigError with the nearest name if there is none."""
+        for repository in self.repositories:
+            if repository.name == name:
+                return repository
+        hint = suggest(name, [one.name for one in self.repositories]) or "`warmspare config check` shows what there is"
+        raise ConfigError(f"there is no repository {name!r} in the configuration", where=str(self.path), hint=hint)
 
     def secrets(self) -> Iterator[Secret]:
         """Every secret that a run might need."""

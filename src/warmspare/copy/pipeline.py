@@ -18,12 +18,15 @@ from warmspare.errors import ConfigError, IntegrityError, NotFoundError
 from warmspare.format import point
 from warmspare.format.point import Disk, RestorePoint
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import PointId, open_repository
 from warmspare.repository.objects import LocalObject, fetched, read_manifest
+from warmspare.repository.trust import Trust
 from warmspare.store import layout
 from warmspare.store.base import Store
+from warmspare.store.clearing import Clearing
 from warmspare.store.counting import CountingStore
-from warmspare.store.lease import Lease
+from warmspare.store.lease import Lease, watching
 from warmspare.store.threads import in_thread
 
 OBJECTS_AT_ONCE = 4  # each has one part of 8 MiB in hand, besides those the store has under way
@@ -63,15 +66,19 @@ class CopyResult:
 class Copy:
     """Copies from one store to another. Settings are all arguments; `run` does it once.
 
-    scratch: a directory for the manifests of one point, made if absent.
+    state: this host's state directory, which has room for the manifests of one point. single_sender: no other host
+    sends to the target.
     """
 
     def __init__(
-        self, source: Store, target: Store, scratch: Path, events: Events, *, meter: Meter | None = None
-    ) -> None:
+        self, source: Store, target: Store, state: Path, events: Events, *, meter: Meter | None = None,
+        single_sender: bool = False,
+    ) -> None:  # fmt: skip
         self._meter = meter or Meter()
         self._source_store, self._target_store = source, CountingStore(target, self._on_sent)
-        self._scratch, self._events = scratch, events
+        self._scratch, self._events = state / "tmp", events
+        self._housekeeping = Housekeeping(events)
+        self._trust = Trust(state, events, single_sender=single_sender)
         self._objects = self._there = 0
 
     def _on_sent(self, size: int) -> None:
@@ -83,9 +90,9 @@ class Copy:
         Raises the package's errors: what was published until then stands, and is right; a rerun goes on. A cancel
         leaves objects that the next run finds and uses.
         """
-        self._source = await open_repository(self._source_store, create=False)
+        self._source = await open_repository(self._source_store)
         names = await self._names(vm)
-        self._target = await open_repository(self._target_store, create=True)
+        self._target = await open_repository(self._target_store)
         self._carrier = Carrier(self._source, self._target, self._events, self._meter)
         plans = [plan for name in names if (plan := await self._plan(name)).points]
         points = sum(len(plan.points) for plan in plans)
@@ -94,8 +101,15 @@ class Copy:
             "copy.start", source=self._source_store.uri, destination=self._target_store.uri,
             vms=[plan.vm for plan in plans], points=points, bytes_total=self._meter.total_bytes,
         )  # fmt: skip
-        for plan in plans:
-            await self._vm(plan)
+        if plans:
+            await self._trust.demand(self._target)
+        try:
+            with self._housekeeping:
+                for plan in plans:
+                    await self._vm(plan)
+        except IntegrityError:
+            self._trust.forget()
+            raise
         return CopyResult(
             len(plans), points, self._objects, self._there, self._meter.read_bytes, self._target_store.sent_bytes,
             self._meter.seconds,
@@ -139,7 +153,8 @@ class Copy:
 
     async def _vm(self, plan: Plan) -> None:
         key = layout.encode_name(plan.vm)
-        async with Lease.hold(self._target_store, layout.lease_key(key)) as lease:
+        telling = watching(self._events, plan.vm)
+        async with Lease.hold(self._target_store, layout.lease_key(key), on_watch=telling) as lease:
             if await self._target.newest(plan.vm) != plan.newest:  # a sync was there before we had the lease
                 plan = await self._plan(plan.vm)
             if plan.points:
@@ -150,8 +165,7 @@ class Copy:
     async def _abort_stale(self, vm: str, run: str) -> None:
         """Remove the uploads that a copy before this one died in: nobody else writes objects of that run here."""
         for prefix in layout.run_prefixes(vm, run):
-            for stale in await self._target_store.stale_uploads(prefix):
-                await self._target_store.abort_upload(stale)
+            await Clearing(self._target_store, self._housekeeping).uploads(prefix)
 
     async def _point(self, vm: str, planned: Planned, lease: Lease) -> None:
         key, label = layout.point_key(layout.encode_name(vm), planned.id.sequence), planned.id.label
@@ -174,6 +188,7 @@ class Copy:
                 where=self._target_store.uri,
                 hint="let no sync write there while a copy does; nothing of it was overwritten",
             )
+        await self._target.confirm(vm, entry)
         self._events.emit(
             "copy.point", vm=vm, point=label, created=entry.record.created, objects=self._objects - objects,
             objects_there=self._there - there,

@@ -6,17 +6,20 @@ Owns the refusal of forks, gaps and rollbacks (architecture.md, invariant 2). Wr
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import re
-import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from warmspare.errors import ConfigError, IntegrityError, NotFoundError
-from warmspare.format import flags, point, repofile
+from warmspare.errors import ConfigError, IntegrityError, NotFoundError, StoreError
+from warmspare.format import point, repofile
 from warmspare.format.point import RestorePoint
+from warmspare.format.repofile import RepositoryRecord
 from warmspare.store import layout
 from warmspare.store.base import Store
+
+MAX_RECORD_BYTES = 1 << 16
 
 
 class NoRepositoryError(ConfigError):
@@ -141,8 +144,9 @@ class Repository:
             return [await self.load(vm, found[-1])] if found else []
         if not found or found[0] != known.sequence:
             raise self.rolled_back(vm, known, found[-1] if found else 0)
-        path = [entry async for entry in self.descend(vm, known, found[-1])]
-        return path or [await self.load(vm, known.sequence)]
+        if found[-1] == known.sequence:
+            return [await self._unchanged(vm, known, found[-1])]
+        return [entry async for entry in self.descend(vm, known, found[-1])]
 
     async def newest(self, vm: str) -> int | None:
         """The sequence of the VM's newest restore point; None if it has none."""
@@ -159,6 +163,22 @@ class Repository:
             "(of a sender) or the replica (of a receiver) and run the command again",
         )
 
+    async def _unchanged(self, vm: str, known: PointId, newest: int) -> Point:
+        """The point that was seen before. IntegrityError if it is gone, or another stands there now."""
+        try:
+            again = await self.load(vm, known.sequence)
+        except NotFoundError:
+            raise self.rolled_back(vm, known, newest) from None
+        if again.id != known:
+            raise IntegrityError(
+                f"the repository was forked: restore point {known.sequence} of VM {vm!r} is now "
+                f"{again.id.label} and was {known.label}",
+                where=self.where(layout.point_key(layout.encode_name(vm), known.sequence)),
+                hint="find out who else writes here; to accept the new history remove the local state "
+                "(of a sender) or the replica (of a receiver)",
+            )
+        return again
+
     async def descend(self, vm: str, known: PointId | None, target: int) -> AsyncIterator[Point]:
         """The restore points above `known` up to `target`, oldest first, each proved to name the one before.
 
@@ -166,19 +186,7 @@ class Repository:
         """
         before: PointId | None = None
         if known:
-            try:
-                again = await self.load(vm, known.sequence)
-            except NotFoundError:
-                raise self.rolled_back(vm, known, target) from None
-            if again.id != known:
-                raise IntegrityError(
-                    f"the repository was forked: restore point {known.sequence} of VM {vm!r} is now "
-                    f"{again.id.label} and was {known.label}",
-                    where=self.where(layout.point_key(layout.encode_name(vm), known.sequence)),
-                    hint="find out who else writes here; to accept the new history remove the local state "
-                    "(of a sender) or the replica (of a receiver)",
-                )
-            before = known
+            before = (await self._unchanged(vm, known, target)).id
         for sequence in range(known.sequence + 1 if known else 1, target + 1):
             try:
                 entry = await self.load(vm, sequence)
@@ -191,7 +199,9 @@ class Repository:
             if entry.record.parent != (before.sha256 if before else None):
                 raise IntegrityError(
                     f"restore point {entry.id.label} of VM {vm!r} does not descend from "
-                    f"{before.label if before else 'the first one'}: the chain was forked or a record replaced",
+                    f"{before.label if before else 'the first one'} but from "
+                    f"{point.label(sequence - 1, entry.record.parent or '') if entry.record.parent else 'none'}: the "
+                    "chain was forked or a record replaced",
                     where=self.where(layout.point_key(layout.encode_name(vm), sequence)),
                     hint="put the right record back from a copy of the repository",
                 )
@@ -243,30 +253,84 @@ class Repository:
         )
 
     async def publish(self, vm: str, sequence: int, data: bytes) -> bool:
-        """Create the record; False if another sender's stands there."""
+        """Create the record; False if another sender's stands there. To be followed by `confirm`."""
         return await self.store.create(layout.point_key(layout.encode_name(vm), sequence), data)
 
+    async def confirm(self, vm: str, ours: Point) -> None:
+        """Look whether a point that was just published stands, on the one that it follows, and nothing above it that
+        follows another. Where the store gave a key twice, one of the two who had it sees that here, or when it begins
+        its next run (`since`). IntegrityError, which names both points; StoreError if it can't be read back."""
+        sequence, parent = ours.id.sequence, ours.record.parent
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                own = tasks.create_task(self._there(vm, sequence))
+                below = tasks.create_task(self._there(vm, sequence - 1 if parent else 0))
+                over = tasks.create_task(self._above(vm, sequence))
+        except BaseExceptionGroup as group:
+            error = group.exceptions[0]
+            if not isinstance(error, StoreError):
+                raise error from None
+            what = f"restore point {ours.id.label} of VM {vm!r} is published, but it can't be read back: {error.what}"
+            raise StoreError(what, where=error.where, hint=error.hint, retryable=error.retryable) from error
+        there, before, above = own.result(), below.result(), over.result()
+        if there != ours.id.label:
+            raise self._overwritten(vm, f"restore point {ours.id.label} of VM {vm!r}, which this run published", there)
+        if parent and before != (label := point.label(sequence - 1, parent)):
+            raise self._overwritten(vm, f"restore point {label} of VM {vm!r}, which {ours.id.label} follows", before)
+        if above is not None and above.record.parent != ours.id.sha256:
+            stood = point.label(sequence, above.record.parent or "")
+            raise self._overwritten(
+                vm, f"restore point {stood} of VM {vm!r}, which {above.id.label} follows", ours.id.label
+            )
 
-async def open_repository(store: Store, *, create: bool) -> Repository:
-    """The repository in a store. Made if absent and `create`; NoRepositoryError if absent otherwise."""
-    key = layout.repository_key()
+    async def _there(self, vm: str, sequence: int) -> str | None:
+        """The label of what stands there."""
+        if not sequence:
+            return None
+        key = layout.point_key(layout.encode_name(vm), sequence)
+        try:
+            return point.label(sequence, point.identity(await self.store.get(key, max_bytes=point.MAX_POINT_BYTES)))
+        except NotFoundError:
+            return None
+
+    async def _above(self, vm: str, sequence: int) -> Point | None:
+        key = layout.point_key(layout.encode_name(vm), sequence + 1)
+        try:
+            return await self.load(vm, sequence + 1) if await self.store.head(key) is not None else None
+        except NotFoundError:
+            return None
+
+    def _overwritten(self, vm: str, what: str, there: str | None) -> IntegrityError:
+        now = f"{there} stands in its place now" if there else "nothing stands in its place now"
+        return IntegrityError(
+            f"{what}, was written over or removed: {now}",
+            where=self.store.uri,
+            hint="two senders are at work and the server does not keep conditional writes, or somebody removes restore "
+            "points: let only one host send, find out which of the two points is to be kept, and audit the repository",
+        )
+
+
+async def open_repository(store: Store) -> Repository:
+    """The repository in a store. NoRepositoryError where there is none: only `make_repository` makes one."""
+    return Repository(store, (await own_record(store)).id)
+
+
+async def own_record(store: Store) -> RepositoryRecord:
+    """The record that makes a store a repository. NoRepositoryError where nothing is there, IntegrityError where VMs
+    are there and it is not."""
+    where = f"{store.uri.rstrip('/')}/{layout.repository_key()}"
     try:
-        data = await store.get(key, max_bytes=1 << 16)
+        data = await store.get(layout.repository_key(), max_bytes=MAX_RECORD_BYTES)
     except NotFoundError:
-        if not create:
-            raise NoRepositoryError(
-                "there is no warmspare repository here",
-                where=store.uri,
-                hint="check the URI, or make one with `warmspare sync`",
-            ) from None
         async for info in store.list(layout.all_vms_prefix()):
             raise IntegrityError(
                 "the repository's own record is missing though it holds restore points",
-                where=f"{store.uri.rstrip('/')}/{key}, beside {info.key}",
+                where=f"{where}, beside {info.key}",
                 hint="put repository.json back from a copy of the repository",
             ) from None
-        record = repofile.RepositoryRecord(flags.VERSION, 0, secrets.token_hex(16), now_text())
-        data = repofile.encode(record)
-        if not await store.create(key, data):
-            data = await store.get(key, max_bytes=1 << 16)
-    return Repository(store, repofile.decode(data, f"{store.uri.rstrip('/')}/{key}").id)
+        raise NoRepositoryError(
+            "there is no warmspare repository here",
+            where=store.uri,
+            hint=f"check the URI, or make one with `warmspare init {store.uri}`",
+        ) from None
+    return repofile.decode(data, where)

@@ -7,8 +7,8 @@ one may be gone when another goes on. It is replaced by compare and swap: of two
 
 from __future__ import annotations
 
-import datetime
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,9 +18,11 @@ from warmspare.errors import ConfigError, FormatError, LeaseError
 from warmspare.format import flags, point
 from warmspare.repository.chain import PointId, Repository, now_text
 from warmspare.store import layout
+from warmspare.store.swaps import swap
 
 MAX_RECORD_BYTES = 1 << 20
-CLOCKS_APART = datetime.timedelta(minutes=5)  # of the hosts that sync and that clear a failover
+# In the `hardware` of a restore point: the run of the failover that was over when its sync began.
+FAILBACK = "failback"
 State = Literal["starting", "started", "cleared"]
 
 
@@ -118,10 +120,13 @@ class FailoverJournal:
         key = layout.failover_key(layout.encode_name(self.vm))
         data = msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
         store = self.repository.store
-        info = await store.replace(key, data, etag=self.etag)
+        info = await swap(store, key, data, etag=self.etag)
         if info is None:  # another's, or ours, if the answer to an earlier try was lost
-            there = await store.head(key)
-            info = there if there and await store.get(key, max_bytes=MAX_RECORD_BYTES) == data else None
+            info = await store.head(key)
+        # Read back in any case: where the server does not keep the condition, two began in the same moment, and each of
+        # their next steps looks again, before an instance is asked for.
+        if info is not None and await store.get(key, max_bytes=MAX_RECORD_BYTES) != data:
+            info = None
         if info is None:
             raise LeaseError(
                 f"another process works on the failover of VM {self.vm!r}",
@@ -185,15 +190,17 @@ async def refuse_failed_over(repository: Repository, vm: str) -> FailoverRecord 
     )
 
 
-def doubt_after(record: FailoverRecord | None, created: str) -> str:
-    """Why nothing is to be believed that says what changed at home since a restore point of that time: its disks may
-    have been replaced by what came back from AWS, below whatever tracks them. "" if there is no reason."""
-    if record is None or record.holds or not record.ended:
+def doubt_after(record: FailoverRecord | None, hardware: Mapping[str, Any]) -> str:
+    """Why nothing is to be believed that says what changed at home since a restore point with that hardware: its disks
+    may have been replaced by what came back from AWS, below whatever tracks them. "" if there is no reason.
+
+    No date tells that: a point is newer than the return if its sync knew of it when it began.
+    """
+    if record is None or record.holds or hardware.get(FAILBACK) == record.run:
         return ""
-    try:
-        made, ended = datetime.datetime.fromisoformat(created), datetime.datetime.fromisoformat(record.ended)
-        if made > ended + CLOCKS_APART:
-            return ""
-    except (ValueError, TypeError):  # written by nobody of ours: no reason to believe anything
-        pass
     return f"the VM came back from a failover on {record.ended}, and what its disks hold now was not compared since"
+
+
+def known_return(record: FailoverRecord | None) -> dict[str, Any]:
+    """What the hardware of a restore point says of it whose sync began with that record of a failover."""
+    return {} if record is None or record.holds else {FAILBACK: record.run}

@@ -83,12 +83,10 @@ class LastDisk:
 class LastPoint:
     """What a machine may know of the restore point that this sync goes on from.
 
-    created: RFC 3339, by the clock of the sender that made it. disks: by ID. interrupted: a run since then died.
-    hardware: as the machine gave it then (`Opened.hardware`). doubt: why nothing that says what changed since then is
-    to be believed, "" where nothing is known against it.
+    disks: by ID. interrupted: a run since then died. hardware: as the machine gave it then (`Opened.hardware`). doubt:
+    why nothing that says what changed since then is to be believed, "" where nothing is known against it.
     """
 
-    created: str
     disks: dict[str, LastDisk]
     interrupted: bool
     hardware: dict[str, Any] = field(default_factory=dict)

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -17,8 +18,10 @@ import msgspec
 import xxhash
 
 from warmspare.errors import StoreError
+from warmspare.observe.housekeeping import LOCAL, Housekeeping
 
 COPY_BYTES = 1 << 20
+_TRASH = "trash-"
 T = TypeVar("T")
 
 
@@ -51,6 +54,41 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def out_of_the_way(path: Path, what: str) -> None:
+    """Remove a directory, if it is there. What can't be removed gets another name beside it, for `sweep`: its content
+    must not be met again under this one. StoreError where that fails too."""
+    if not path.exists():
+        return
+    try:
+        shutil.rmtree(path)
+    except OSError:
+        with local_io(what, path):
+            number = max((int(name) for name in _trash(path.parent)), default=0) + 1
+            path.rename(path.with_name(f"{_TRASH}{number:06d}"))
+
+
+def make_void(path: Path, what: str) -> None:
+    """Remove a record, or at least all that it says: a later run must not go on from it. StoreError."""
+    with local_io(what, path):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            os.truncate(path, 0)
+
+
+def sweep(directory: Path, housekeeping: Housekeeping) -> None:
+    """Remove what could not be removed before."""
+    for number in _trash(directory):
+        path = directory / f"{_TRASH}{number}"
+        with housekeeping.trying(LOCAL, path):
+            shutil.rmtree(path)
+
+
+def _trash(directory: Path) -> list[str]:
+    """The numbers of what was put out of the way there."""
+    return sorted(path.name.removeprefix(_TRASH) for path in directory.glob(f"{_TRASH}[0-9]*"))
 
 
 def write_atomic(path: Path, data: bytes, what: str) -> None:

@@ -43,6 +43,14 @@ class Paced(Protocol):
     pace: Pace
 
 
+@runtime_checkable
+class Mannered(Protocol):
+    """A store whose requests can be put in several ways (S3): an ability that not every store has."""
+
+    def manner(self) -> str:
+        """How requests are put to the server, in words; with all that was learnt of it so far."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """What the store says of an object: size, its own clock's modification time (Unix seconds), a tag that
@@ -89,6 +97,10 @@ class Store(Protocol):
 
     uri: str  # as the user gave it, without credentials; for messages
 
+    @property
+    def server(self) -> str:
+        """Who answers: a server's URL, a file system; for what is known of it. "" before it was asked anything."""
+
     async def get(self, key: str, *, max_bytes: int = 64 << 20) -> bytes:
         """A whole small object. NotFoundError if absent, StoreError if larger than max_bytes."""
 
@@ -112,7 +124,7 @@ class Store(Protocol):
         """Objects whose key starts with `prefix` and sorts after `start_after`, in key order (ASCII)."""
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Remove objects; absent ones are fine."""
+        """Remove objects; absent ones are fine. All are tried; StoreError of one that stays."""
 
     def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:
         """Begin an object of unknown length; see Upload."""
@@ -122,6 +134,10 @@ class Store(Protocol):
 
     async def abort_upload(self, stale: StaleUpload) -> None:
         """Abort one of them; fine if it is gone."""
+
+    async def takes_damage(self, key: str) -> bool | None:
+        """Whether a part of an upload of this key is taken whose checksum is that of other bytes; None where none is
+        sent. The upload stays behind, unfinished."""
 
     async def now(self) -> float:
         """The store's own clock, Unix seconds (for leases: no two hosts' clocks agree)."""

@@ -28,6 +28,7 @@ from warmspare.store.files import (
     naming,
     not_found,
     prune,
+    store_error,
     sync_directory,
     walk_keys,
 )
@@ -50,6 +51,14 @@ class DirectoryStore:
         self.pace: Pace = unpaced
         self._staging = Staging(root.rstrip("/") or "/")
         self._threads = Threads(concurrency, "store")
+
+    @property
+    def server(self) -> str:
+        """See Store.server: the file system, by the number of its device; one that is mounted later has another."""
+        try:
+            return f"device {os.stat(self._staging.root).st_dev:x}"
+        except OSError:
+            return ""
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -176,8 +185,11 @@ class DirectoryStore:
     async def delete(self, keys: Sequence[str]) -> None:
         """See Store.delete: durable on return. Directories left empty are removed."""
         todo = [check_key(key) for key in keys]
+        failures = []
         for at in range(0, len(todo), _DELETE_BATCH):
-            await self._threads.run(self._delete, todo[at : at + _DELETE_BATCH])
+            failures += await self._threads.run(self._delete, todo[at : at + _DELETE_BATCH])
+        if failures:
+            raise failures[0]
 
     def _put(self, key: str, data: bytes) -> ObjectInfo:
         path = self._staging.path(key)
@@ -237,20 +249,26 @@ class DirectoryStore:
                     self._staging.discard(staged)
                 return _info(key, path)  # not synced: see the docstring of replace
 
-    def _delete(self, keys: builtins.list[str]) -> None:
+    def _delete(self, keys: builtins.list[str]) -> builtins.list[StoreError]:
+        """Those that stay; all are tried."""
         paths = [self._staging.path(key) for key in keys]
         touched: set[str] = set()
+        failures: builtins.list[StoreError] = []
         with naming("cannot delete objects", paths[0]):
             if not os.path.isdir(self._staging.root):
                 self._check_root()
-                return
+                return failures
             make_directories(self._staging.root, self._staging.temporary, durable=False)
-            with locked(f"{self._staging.temporary}/lock"):
+            with locked(f"{self._staging.temporary}/lock", needed=False):
                 for path in paths:
                     try:
                         os.unlink(path)
                     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                         continue  # no object of that key
+                    except OSError as error:
+                        failures.append(store_error(error, "cannot delete an object", path))
+                        failures[-1].__cause__ = error
+                        continue
                     touched.add(os.path.dirname(path))
             for directory in sorted(touched, reverse=True):
                 try:
@@ -258,6 +276,7 @@ class DirectoryStore:
                 except FileNotFoundError:
                     continue  # pruned by another
                 prune(self._staging.root, directory)
+        return failures
 
     # -- uploads ------------------------------------------------------------------------------------------
 
@@ -275,7 +294,7 @@ class DirectoryStore:
             raise ValueError(f"not a handle of this store: {stale.handle!r}")
         staged = f"{self._staging.uploads}/{check_key(stale.key)}/{stale.handle}"
         with naming("cannot remove an unfinished upload", staged):
-            await self._threads.run(self._staging.discard, staged)
+            await self._threads.run(self._staging.remove, staged)
 
     def _stale_uploads(self, prefix: str) -> builtins.list[StaleUpload]:
         found = []
@@ -289,6 +308,10 @@ class DirectoryStore:
                 except FileNotFoundError:
                     continue  # completed meanwhile
         return found
+
+    async def takes_damage(self, key: str) -> bool | None:
+        """See Store.takes_damage: no checksum goes to a file system."""
+        return None
 
     # -- housekeeping -------------------------------------------------------------------------------------
 

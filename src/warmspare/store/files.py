@@ -25,6 +25,7 @@ _PART_NAME = re.compile(r"[A-Za-z0-9_.=-]+")
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF})
 
 _READ_ONLY: Final = ("the file system is read-only", "remount it read-write or choose another place", False)
@@ -180,10 +181,11 @@ def _rename_new(staged: str, target: str) -> bool:
 
 
 @contextlib.contextmanager
-def locked(path: str) -> Iterator[None]:
+def locked(path: str, *, needed: bool = True) -> Iterator[None]:
     """Holds an exclusive lock on a file that exists for nothing else; over NFS it excludes other hosts too.
 
-    StoreError (retryable) when another holds it for LOCK_WAIT_S.
+    StoreError (retryable) when another holds it for LOCK_WAIT_S. Where the file system has no locks: StoreError, or
+    none is held where it is not needed.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -204,6 +206,15 @@ def locked(path: str) -> Iterator[None]:
                     ) from None
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 2, 0.05)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                if needed:
+                    raise StoreError(
+                        "the file system has no locks (flock)", where=path,
+                        hint="mount it so that it has, or keep the repository on ext4, XFS, Btrfs, ZFS or NFS",
+                    ) from error  # fmt: skip
+                break
         yield
     finally:
         os.close(fd)

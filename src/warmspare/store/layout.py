@@ -9,6 +9,7 @@ vms/<vm>/tables/<run>/<disk index:03d>.table
 vms/<vm>/marks/<seq:010d>-<16 hex digits>.json
 vms/<vm>/lease.json
 vms/<vm>/failover.json
+probes/<token>/<name>
 ```
 `<vm>` and `<run>` are encoded already wherever a function here takes them: they hold no `/`.
 """
@@ -165,6 +166,21 @@ def lease_key(vm: str) -> str:
 def failover_key(vm: str) -> str:
     """The record of a VM's failover, if it was failed over."""
     return f"vms/{vm}/failover.json"
+
+
+def probes_prefix() -> str:
+    """What the keys of all probes start with."""
+    return "probes/"
+
+
+def probe_prefix(token: str) -> str:
+    """What the keys of one trial's probes start with. token: 32 hex digits."""
+    return f"{probes_prefix()}{token}/"
+
+
+def probe_key(token: str, name: str) -> str:
+    """An object that is nothing but tried on."""
+    return f"{probe_prefix(token)}{name}"
 
 
 def vm_of_key(key: str) -> str | None:

@@ -2,7 +2,9 @@
 
 It saves work and keeps snapshots in order; what makes publishing safe is the conditional write of the restore
 point. Expiry is judged by the store's clock by those who want the lease, and by the time since the last
-renewal was sent by the one who holds it, so a holder knows before another may start. A lease that ran out while the
+renewal was sent by the one who holds it, so a holder knows before another may start. One that is dated ahead of the
+store's clock is watched by their own instead, for as long as a living holder would let pass between two renewals and
+more. A lease that ran out while the
 store was out of reach, and that nobody took, is its holder's again with the next renewal.
 """
 
@@ -16,13 +18,15 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from warmspare.errors import LeaseError, NotFoundError, StoreError
+from warmspare.observe.events import Events
 from warmspare.store.base import ObjectInfo, Store
+from warmspare.store.swaps import swap
 from warmspare.store.threads import finish
 
 log = logging.getLogger("warmspare.store")
@@ -33,6 +37,13 @@ RELEASE_S = 10.0  # for giving the lease back
 FAILED_RELEASE_S = 2.0  # the same where the store has just failed
 _BODY_BYTES = 16 << 10
 _TRIES = 8  # of taking a lease that changes at the same moment
+
+OnWatch = Callable[[float, str], None]
+
+
+def watching(events: Events, vm: str) -> OnWatch:
+    """Says that another's lease is watched. vm: its ID, or what it is called."""
+    return lambda seconds, why: events.emit("lease.watched", vm=vm, seconds=round(seconds, 1), message=why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +130,8 @@ class Lease:
     done without it.
     """
 
-    def __init__(self, store: Store, key: str, ttl_s: float) -> None:
+    def __init__(self, store: Store, key: str, ttl_s: float, on_watch: OnWatch | None = None) -> None:
+        self._on_watch = on_watch
         self.lost = asyncio.Event()
         self._store, self._key, self._ttl_s = store, key, ttl_s
         self._me = Holder.this_process(ttl_s)
@@ -128,15 +140,18 @@ class Lease:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def hold(cls, store: Store, key: str, *, ttl_s: float = TTL_S) -> AsyncIterator[Lease]:
-        """Take the lease, renew it every third of `ttl_s` while the block runs, give it back after it.
+    async def hold(
+        cls, store: Store, key: str, *, ttl_s: float = TTL_S, on_watch: OnWatch | None = None
+    ) -> AsyncIterator[Lease]:
+        """Take the lease, renew it every third of `ttl_s` while the block runs, give it back after it. on_watch: hears
+        for how many seconds another's is watched before it is taken, and why.
 
         LeaseError when another holds it, naming host, pid and expiry. StoreError when the store fails. A
         cancel gives the lease back; where that fails too it runs out after `ttl_s`.
         """
         if ttl_s <= 0:
             raise ValueError("ttl_s must be positive")
-        lease = cls(store, key, ttl_s)
+        lease = cls(store, key, ttl_s, on_watch)
         try:
             await lease._acquire()
         except LeaseError:
@@ -182,8 +197,8 @@ class Lease:
                 info, holder = there
                 await self._refuse_if_held(info, holder)
             sent = _clock()
-            mine = await self._store.replace(
-                self._key, self._me.encode(), etag=None if there is None else there[0].etag
+            mine = await swap(
+                self._store, self._key, self._me.encode(), etag=None if there is None else there[0].etag
             )
             if mine is not None:
                 self._etag, self._until = mine.etag, sent + self._ttl_s
@@ -210,17 +225,34 @@ class Lease:
         if holder is not None and (holder.free or holder.is_dead or holder.token == self._me.token):
             return
         ttl_s = holder.ttl_s if holder is not None else self._ttl_s
-        left_s = info.modified_s + ttl_s + CLOCK_GRAIN_S - await self._store.now()
+        now_s = await self._store.now()
+        left_s = info.modified_s + ttl_s + CLOCK_GRAIN_S - now_s
+        if left_s > ttl_s + 2 * CLOCK_GRAIN_S and ttl_s <= TTL_S:  # the store's clock was put back since
+            if await self._stands_still(info, ttl_s + CLOCK_GRAIN_S):
+                return
+            left_s = ttl_s
         if left_s < 0:
             return
         who = f"process {holder.pid} on {_shown(holder.host)}" if holder is not None else "an unknown program"
-        at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(info.modified_s + ttl_s + CLOCK_GRAIN_S))
+        at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now_s + left_s))
         raise LeaseError(
             f"{who} holds the lease, which runs out at {at} (in {left_s:.0f} s) unless renewed",
             where=self._where(),
             hint="wait for it to end, or end it and run again",
             retryable=True,
         )
+
+    async def _stands_still(self, seen: ObjectInfo, for_s: float) -> bool:
+        """Whether nobody renews or gives back the lease for so long, by this host's clock."""
+        if self._on_watch:
+            self._on_watch(for_s, f"the lease at {self._where()} is dated ahead of the store's clock")
+        until = _clock() + for_s
+        while (left_s := until - _clock()) > 0:
+            await asyncio.sleep(min(left_s, for_s / 8))
+            info = await self._store.head(self._key)
+            if info is None or info.etag != seen.etag:
+                return False
+        return True
 
     async def _renew_on(self) -> None:
         """Renew until cancelled or lost; a store that fails is asked again, whether or not the lease has run out."""
@@ -249,7 +281,7 @@ class Lease:
             following = replace(self._me, renewed=self._me.renewed + 1)
             self._me = following  # before it is sent: no two writes may be equal, and this one may be cut off
             sent = _clock()
-            info = await self._store.replace(self._key, following.encode(), etag=self._etag)
+            info = await swap(self._store, self._key, following.encode(), etag=self._etag)
             if info is not None:
                 self._etag, self._until = info.etag, sent + self._ttl_s
                 return True
@@ -274,7 +306,7 @@ class Lease:
             freed = replace(self._me, renewed=self._me.renewed + 1, free=True).encode()
             async with asyncio.timeout(within_s):
                 for _ in range(2):
-                    if self._etag is not None and await self._store.replace(self._key, freed, etag=self._etag):
+                    if self._etag is not None and await swap(self._store, self._key, freed, etag=self._etag):
                         return
                     if not await self._find_own():
                         return

@@ -5,14 +5,26 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from warmspare.errors import ConfigError
 from warmspare.store.base import Store
 from warmspare.store.directory import DirectoryStore
 
+if TYPE_CHECKING:
+    from warmspare.store.s3_manner import Site
+
 _FORMS = "give s3://BUCKET/PREFIX, file:///PATH or a path"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+# Made before 2018 in us-east-1, or on servers that follow those rules.
+_LEGACY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{1,253}[A-Za-z0-9_]")
+_TENANT = re.compile(r"[A-Za-z0-9_]{1,64}:[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")  # of Ceph: another tenant's bucket
+_ACCESS_KEY = re.compile(r"A[A-Z]{3}[A-Z0-9]{12,}")
+_ACCESS_POINT = re.compile(
+    r"arn:aws(?:-[a-z-]{1,20})?:s3:[a-z]{2}(?:-[a-z]+)+-[0-9]{1,2}:[0-9]{12}:accesspoint/[a-z0-9][a-z0-9-]{1,48}[a-z0-9]"
+)
+_ZONAL = ("--x-s3", "--xa-s3")
 _PREFIX = re.compile(r"[A-Za-z0-9_.=-]+(?:/[A-Za-z0-9_.=-]+)*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=/)")
 CONCURRENCY = 8
@@ -22,7 +34,8 @@ PREFIX_BYTES = 300  # with a key of 700 bytes it stays below S3's 1024
 
 def open_store(
     uri: str, *, endpoint_url: str | None = None, concurrency: int = CONCURRENCY, profile: str | None = None,
-    region: str | None = None, on_retry: Callable[[str, int, float], None] | None = None,
+    region: str | None = None, site: Site | None = None,
+    on_retry: Callable[[str, int, float], None] | None = None,
 ) -> Store:  # fmt: skip
     """The store that a URI names; nothing is read, written or connected to yet.
 
@@ -30,6 +43,7 @@ def open_store(
     endpoint_url: of an S3-compatible server (S3 only); without it the standard AWS settings decide.
     concurrency: how many transfers may be under way at once, each with a buffer of up to 8 MiB; S3 adapts below that.
     profile, region: of AWS, where the environment is not to decide (S3 only).
+    site: what its site demands of requests, see s3_manner.py (S3 only).
     on_retry: hears (message, tries so far, seconds until the next) of what has been failing for a while (S3 only).
     ConfigError for anything else.
     """
@@ -43,11 +57,12 @@ def open_store(
     if scheme[0] == "s3:" and uri.startswith("s3://"):
         bucket, prefix = _split_s3(uri)
         from warmspare.store.s3 import S3Store  # here: a run on a directory must not pay for the AWS client
+        from warmspare.store.s3_manner import NO_SITE
         from warmspare.store.s3_session import Account
 
         return S3Store(
             bucket, prefix, endpoint_url=endpoint_url, concurrency=concurrency, account=Account(profile, region),
-            on_retry=on_retry,
+            site=site or NO_SITE, on_retry=on_retry,
         )  # fmt: skip
     if scheme[0] == "file:":
         return _open_file(uri, concurrency)
@@ -80,21 +95,62 @@ def _directory(path: str, uri: str, concurrency: int) -> Store:
 
 
 def _split_s3(uri: str) -> tuple[str, str]:
-    """(bucket, prefix)."""
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    if "@" in bucket or ":" in bucket:  # not quoted: what stands before an @ may be a secret
+    """(bucket, prefix). bucket: a name, Ceph's TENANT:NAME, or the ARN of an access point."""
+    rest = uri.removeprefix("s3://")
+    if rest.startswith("arn:"):
+        bucket, prefix = _split_arn(rest)
+        return bucket, _checked_prefix(prefix)
+    bucket, _, prefix = rest.partition("/")
+    tenant = _TENANT.fullmatch(bucket) and not _ACCESS_KEY.match(bucket)
+    if "@" in bucket or (":" in bucket and not tenant):  # not quoted: what stands before an @ may be a secret
         raise ConfigError(
             "an S3 URI must hold a bucket and nothing else before the first slash",
             hint="give credentials by the AWS environment and the server by its endpoint URL",
         )
     if not bucket:
         raise ConfigError("the S3 URI names no bucket", where=uri, hint="write s3://BUCKET/PREFIX")
-    if not _BUCKET.fullmatch(bucket) or ".." in bucket:
+    if bucket.endswith(_ZONAL):
+        raise ConfigError(
+            "a directory bucket (S3 Express) keeps its objects in one zone, and does not list them in order",
+            where=bucket[:80],
+            hint="use a general purpose bucket",
+        )
+    if not (tenant or _BUCKET.fullmatch(bucket) or _LEGACY.fullmatch(bucket)) or ".." in bucket:
         raise ConfigError(
             "not a valid bucket name",
             where=bucket[:80],
-            hint="it has 3 to 63 lower-case letters, digits, dots and hyphens",
+            hint="it has 3 to 63 lower-case letters, digits, dots and hyphens; old ones may have capitals and _",
         )
+    return bucket, _checked_prefix(prefix)
+
+
+def _split_arn(rest: str) -> tuple[str, str]:
+    """(ARN of an access point, prefix)."""
+    kind, _, below = rest.partition("/")
+    name, _, prefix = below.partition("/")
+    arn = f"{kind}/{name}"
+    if _ACCESS_POINT.fullmatch(arn):
+        return arn, prefix
+    if re.fullmatch(r"arn:aws[a-z-]*:s3::[0-9]{12}:accesspoint", kind):
+        raise ConfigError(
+            "a multi-region access point wants signatures (SigV4A) that this program does not have",
+            where=arn[:120],
+            hint="give the bucket, or an access point of one region: replicas of a bucket lag behind each other",
+        )
+    if re.match(r"arn:aws[a-z-]*:(s3-object-lambda|s3-outposts|s3express):", kind):
+        raise ConfigError(
+            "this kind of access point does not keep objects as they are written, or has no conditional writes",
+            where=arn[:120],
+            hint="give the bucket, or an S3 access point of one region",
+        )
+    raise ConfigError(
+        "this is no ARN of an S3 access point",
+        where=arn[:120],
+        hint="write s3://arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME/PREFIX",
+    )
+
+
+def _checked_prefix(prefix: str) -> str:
     prefix = prefix.strip("/")
     bad = prefix and not _PREFIX.fullmatch(prefix)
     if bad or len(prefix) > PREFIX_BYTES or any(part in (".", "..") for part in prefix.split("/")):
@@ -103,4 +159,4 @@ def _split_s3(uri: str) -> tuple[str, str]:
             where=prefix[:80],
             hint=f"use at most {PREFIX_BYTES} of A-Z a-z 0-9 - _ . = and single slashes",
         )
-    return bucket, prefix
+    return prefix

@@ -34,6 +34,10 @@ class PassingStore:
         self._store = store
         self.uri = store.uri
 
+    @property
+    def server(self) -> str:
+        return self._store.server
+
     async def get(self, key: str, *, max_bytes: int = 64 << 20) -> bytes:
         return await self._store.get(key, max_bytes=max_bytes)
 
@@ -75,6 +79,9 @@ class PassingStore:
 
     async def abort_upload(self, stale: StaleUpload) -> None:
         await self._store.abort_upload(stale)
+
+    async def takes_damage(self, key: str) -> bool | None:
+        return await self._store.takes_damage(key)
 
     async def now(self) -> float:
         return await self._store.now()

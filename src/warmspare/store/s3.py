@@ -18,13 +18,14 @@ from warmspare.errors import NotFoundError, StoreError
 from warmspare.store.base import ObjectInfo, Pace, StaleUpload
 from warmspare.store.layout import check_key, check_prefix, repository_key
 from warmspare.store.patience import Patience
-from warmspare.store.s3_body import body_of, crc32c_of, decode_crc32c, encode_crc32c
+from warmspare.store.s3_body import body_of, crc32c_of, decode_crc32c
 from warmspare.store.s3_client import CONCURRENCY, Connection, OnRetry
-from warmspare.store.s3_errors import S3Error, damaged, store_error
+from warmspare.store.s3_delete import Deletion
+from warmspare.store.s3_errors import S3Error, damaged
+from warmspare.store.s3_manner import NO_SITE, Site
 from warmspare.store.s3_session import NO_ACCOUNT, Account
-from warmspare.store.s3_upload import S3Upload
+from warmspare.store.s3_upload import S3Upload, takes_damaged_part
 
-_DELETE_BATCH = 1000  # S3's limit
 _CONFLICT_TRIES = 3  # of a write that S3 answers with 409: asked to be sent again, after a look at what is there
 
 
@@ -40,17 +41,24 @@ class S3Store:
         concurrency: int = CONCURRENCY,
         patience: Patience | None = None,
         account: Account = NO_ACCOUNT,
+        site: Site = NO_SITE,
         on_retry: OnRetry | None = None,
     ) -> None:
-        """bucket, prefix: valid ones (see opening.py). endpoint_url: of a compatible server, addressed by
-        path. concurrency: the most parts and ranges under way. patience: with failing requests. account: AWS profile
-        and region. on_retry: see Connection."""
+        """bucket, prefix: valid ones (see opening.py). endpoint_url: of a compatible server. concurrency: the most
+        parts and ranges under way. patience: with failing requests. account: AWS profile and region. site: what it
+        demands of requests. on_retry: see Connection."""
         self._connection = Connection(
             bucket, prefix, endpoint_url=endpoint_url, concurrency=concurrency, patience=patience, account=account,
-            on_retry=on_retry,
+            site=site, on_retry=on_retry,
         )  # fmt: skip
         self.uri = self._connection.uri
-        self._bucket_seen = False
+        self._deletion = Deletion(self._connection)
+        self._bucket_seen = self._bare_tags = False
+
+    @property
+    def server(self) -> str:
+        """See Store.server: the endpoint's URL."""
+        return self._connection.endpoint
 
     @property
     def pace(self) -> Pace:
@@ -203,13 +211,18 @@ class S3Store:
                     return there
                 if not error.refused_condition:
                     raise
-        return False  # three conflicts, and nothing there to read: others create and delete it
+        # SeaweedFS answers so for a key below which objects once were; False would mean that another's stands there.
+        raise self._wrong(
+            key, "the server refuses to create the object as if one were there, and there is none",
+            "try another prefix, or use a server that keeps conditional writes",
+        )  # fmt: skip
 
     async def replace(self, key: str, data: bytes, *, etag: str | None) -> ObjectInfo | None:
         """See Store.replace. Tags are hashes of the content here: no two writes of one key may be equal."""
         check_key(key)
-        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         for _ in range(_CONFLICT_TRIES):
+            bare = self._bare_tags
+            condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag.strip('"') if bare else etag}
             try:
                 return await self._put(key, data, **condition)
             except NotFoundError:  # Amazon's and moto's answer to If-Match on an absent object
@@ -222,31 +235,21 @@ class S3Store:
                     done = await self._replaced(key, data, etag, error)
                     if done is not None:
                         return done
-                if error.lost or error.code in ("PreconditionFailed", "412"):
+                if error.lost:
                     return None
+                if error.code in ("PreconditionFailed", "412"):
+                    if etag is None or bare or not await self._has_tag(key, etag):
+                        return None
+                    self._bare_tags = True  # it refused the very tag that it names: Ceph wants it without its quotes
         return None
 
+    async def _has_tag(self, key: str, etag: str) -> bool:
+        info = await self.head(key)
+        return info is not None and info.etag == etag
+
     async def delete(self, keys: Sequence[str]) -> None:
-        """See Store.delete: 1000 in a request."""
-        names = [self._connection.base + check_key(key) for key in keys]
-        for at in range(0, len(names), _DELETE_BATCH):
-            batch = names[at : at + _DELETE_BATCH]
-            answer = await self._connection.call(
-                "delete_objects",
-                keys[at],
-                Delete={"Objects": [{"Key": name} for name in batch], "Quiet": True},
-            )
-            for failure in answer.get("Errors", []):
-                if failure.get("Code") in ("NoSuchKey", "NoSuchVersion"):
-                    continue
-                name = str(failure.get("Key", "")).removeprefix(self._connection.base)
-                response: Any = {"Error": {"Code": failure.get("Code", "")}}
-                raise store_error(
-                    ClientError(response, "DeleteObjects"),
-                    "delete objects",
-                    self._connection.where(name),
-                    self._connection.endpoint,
-                )
+        """See Store.delete: 1000 in a request, or in whatever way the server lets us (s3_delete.py)."""
+        await self._deletion.delete([check_key(key) for key in keys])
 
     async def _replaced(self, key: str, data: bytes, etag: str | None, error: S3Error) -> ObjectInfo | None:
         """The object there if an earlier try wrote it and its answer was lost; None if another stands there.
@@ -263,10 +266,9 @@ class S3Store:
         value = crc32c_of(data)
 
         async def once() -> dict[str, Any]:
-            answer = await self._connection.ask_object(
-                "put_object", key, Body=body_of(data), ChecksumCRC32C=encode_crc32c(value), **condition
-            )
-            self._connection.check_echo(answer, value, key)
+            sums = self._connection.manner.sums(data, value)
+            answer = await self._connection.ask_object("put_object", key, Body=body_of(data), **sums, **condition)
+            self._connection.check_echo(answer, sums, value, key)
             return answer
 
         answer = await self._connection.persist(once)
@@ -326,7 +328,15 @@ class S3Store:
             if error.code != "NoSuchUpload":
                 raise
 
+    async def takes_damage(self, key: str) -> bool | None:
+        """See Store.takes_damage."""
+        return await takes_damaged_part(self._connection, check_key(key))
+
     # -- housekeeping -------------------------------------------------------------------------------------
+
+    def manner(self) -> str:
+        """How requests are put to the server, in words; all that was learnt of it so far."""
+        return self._connection.words()
 
     async def now(self) -> float:
         """See Store.now: the Date of an answer, to the second."""

@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from warmspare.errors import StoreError
 from warmspare.store.base import Pace, unpaced
 from warmspare.store.congestion import Window
 from warmspare.store.patience import Again, Patience, Tries
 from warmspare.store.s3_body import Body, decode_crc32c, receive
-from warmspare.store.s3_errors import CLIENT_ERRORS, BodyError, S3Error, damaged, store_error
+from warmspare.store.s3_errors import CLIENT_ERRORS, BodyError, S3Error, Sent, damaged, store_error
+from warmspare.store.s3_manner import NO_SITE, Manner, Site
 from warmspare.store.s3_session import NO_ACCOUNT, Account, Session
 from warmspare.store.wire import WirePace
 
@@ -34,6 +36,9 @@ _FIELDS = {
     "put_object": ("ETag",),
     "upload_part": ("ETag",),
     "create_multipart_upload": ("UploadId",),
+    "complete_multipart_upload": ("ETag",),
+    "list_objects_v2": ("IsTruncated",),
+    "list_multipart_uploads": ("IsTruncated",),
 }
 OnRetry = Callable[[str, int, float], None]
 _T = TypeVar("_T")
@@ -55,6 +60,7 @@ class Connection:
         concurrency: int = CONCURRENCY,
         patience: Patience | None = None,
         account: Account = NO_ACCOUNT,
+        site: Site = NO_SITE,
         on_retry: OnRetry | None = None,
     ) -> None:
         self.bucket = bucket
@@ -62,16 +68,17 @@ class Connection:
         self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         self.window = Window(concurrency)
         self._pace: Pace = unpaced
-        self.whole_checksums = True  # the server takes ChecksumType FULL_OBJECT
+        self.manner = Manner(site)
         self.conditional_complete = True  # the server takes If-None-Match on CompleteMultipartUpload
         self._patience = patience or Patience()
-        self._session = Session(endpoint_url, account, self._patience, connections=concurrency)
+        self._session = Session(endpoint_url, account, self._patience, self.manner, connections=concurrency)
         self._on_retry = on_retry
         self._told_s = float("-inf")
         self._down_since: float | None = None  # when the first request failed after the last that did not
         self._answered = False  # whatever it said
         self._served = False  # it took our signature
         self._warned = False
+        self._refused_path: S3Error | None = None  # the refusal of path style, until a request has succeeded
         self.given_up = False  # the last request that failed was tried for as long as our patience lasts
 
     @property
@@ -90,11 +97,15 @@ class Connection:
         return self._session.endpoint
 
     @property
+    def amazon(self) -> bool:
+        """Whether it is Amazon's own S3 that is asked."""
+        return (urlsplit(self.endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+    @property
     def sorts_listings(self) -> bool:
         """Whether listings come in byte order: Amazon's do, except those of directory buckets. SeaweedFS
         sorts by path components instead (`a/b` before `a-b`), and its StartAfter `a` skips `a/b`."""
-        host = urlsplit(self.endpoint).hostname or ""
-        return host.endswith((".amazonaws.com", ".amazonaws.com.cn")) and not self.bucket.endswith("--x-s3")
+        return self.amazon and not self.bucket.endswith("--x-s3")
 
     def where(self, key: str = "") -> str:
         """An object as messages name it."""
@@ -141,6 +152,7 @@ class Connection:
         """
         client = await self._connected()
         loop, stall_s = asyncio.get_running_loop(), self._patience.stall_s
+        parameters, sent = self.manner.dressed(operation, parameters)
         body = parameters.get("Body")
         try:
             async with asyncio.timeout(None) as limit:
@@ -162,15 +174,18 @@ class Connection:
                     body.pace = unpaced if self.pace is unpaced else pace
                 answer: dict[str, Any] = await getattr(client, operation)(Bucket=self.bucket, **parameters)
         except CLIENT_ERRORS as error:
-            failure = store_error(error, operation.replace("_", " "), self.where(key), self.endpoint)
+            failure = self._failure(error, key, sent)
+            if operation == "head_object" and isinstance(failure, S3Error) and failure.bodiless:
+                failure = await self._explained(failure, key, parameters)
             if getattr(failure, "status", 404):
                 self._answered = True
             if getattr(failure, "again", Again.NEVER) is not Again.ALWAYS:
                 self._down_since = None
             raise failure from error
         self._answered = self._served = True
-        self._down_since = None
+        self._down_since = self._refused_path = None
         self.given_up = False
+        self.manner.worked(sent, self.endpoint)
         if missing := [name for name in _FIELDS.get(operation, ()) if name not in answer]:
             raise self._broken(key, f"the server's answer lacks {missing[0]}", Again.FEW)
         return answer
@@ -193,14 +208,18 @@ class Connection:
             raise self._broken(key, f"the server sent {len(data)} of {answer['ContentLength']} bytes")
         return data
 
-    def check_echo(self, answer: dict[str, Any], expected: int, key: str) -> None:
-        """Compare the CRC32C that a server says it stored with ours; BodyError where they differ.
+    def check_echo(self, answer: dict[str, Any], sums: dict[str, str], expected: int, key: str) -> None:
+        """Compare the checksum that a server says it stored with the one that was sent; BodyError where they differ.
+        expected: the body's CRC32C.
 
         A server that names none has perhaps not checked any: that is logged once.
         """
+        for name, value in sums.items():
+            if name != "ChecksumCRC32C" and answer.get(name, value) != value:
+                raise self._broken(key, f"damaged on the way: the server has another {name}", Again.FEW)
         stored = decode_crc32c(answer)
         if stored is None:
-            if not self._warned:
+            if "ChecksumCRC32C" in sums and not self._warned:
                 self._warned = True
                 log.warning(
                     "%s does not confirm CRC32C checksums; damage on the way there shows on verifying only",
@@ -209,9 +228,33 @@ class Connection:
         elif stored != expected:
             raise damaged(self.where(key), expected, stored)
 
+    def words(self) -> str:
+        """How requests are put to the server; for people."""
+        said = [self.manner.words(), f"region {self._session.region}"]
+        if self._session.addressing != "auto":
+            said.append("bucket in the path" if self._session.addressing == "path" else "bucket in the host name")
+        said.append("bodies signed" if self._session.signs_payload else "bodies not signed")
+        return ", ".join(said)
+
     async def close(self) -> None:
         """Release the connections."""
         await self._session.close()
+
+    def _failure(self, error: Exception, key: str, sent: Sent) -> StoreError:
+        return store_error(error, sent.operation.replace("_", " "), self.where(key), self.endpoint, sent)
+
+    async def _explained(self, failure: S3Error, key: str, parameters: dict[str, Any]) -> StoreError:
+        """The error of a HEAD, whose answers have no body: asked again for one byte, which needs the same right. Where
+        that is answered otherwise, the first error."""
+        client = await self._connected()
+        try:
+            answer = await client.get_object(Bucket=self.bucket, **parameters, Range="bytes=0-0")
+            answer["Body"].close()
+        except CLIENT_ERRORS as error:
+            told = self._failure(error, key, failure.sent)
+            if isinstance(told, S3Error) and told.status == failure.status:
+                return told
+        return failure
 
     def _broken(self, key: str, what: str, again: Again = Again.ALWAYS) -> BodyError:
         hint = "check the network and run again later"
@@ -231,14 +274,36 @@ class Connection:
             self._session.clock_shift_s += shift_s
             log.info("this host's clock is %.0f s off; requests are signed with the server's", shift_s)
             return True
+        if self._refused_path is not None and not error.status:  # there is no such host name
+            refused, self._refused_path, self._session.addressing = self._refused_path, None, "path"
+            await self._renew(client)
+            raise refused
+        if self.manner.learn(error, mended):
+            return True
+        if error.elsewhere and error.region not in ("", self._session.region) and "region" not in mended:
+            mended.add("region")
+            log.warning("%s: the bucket is in region %s; set it to save a round trip", self.uri, error.region)
+            self._session.region = error.region
+            await self._renew(client)
+            return True
+        if error.wants_virtual_host and self._session.addressing == "auto" and self._session.can_be_virtual:
+            self._refused_path, self._session.addressing = error, "virtual"
+            await self._renew(client)
+            return True
+        if error.wants_virtual_host and self._session.addressing == "virtual" and "host" not in mended:
+            mended.add("host")  # another request has turned to it meanwhile
+            return True
         if error.stale_token and "token" not in mended:
             mended.add("token")
-            try:
-                await self._session.renew(client)
-            except CLIENT_ERRORS as failure:
-                raise store_error(failure, "connect", self.where(), self.endpoint) from failure
+            await self._renew(client)
             return True
         return False
+
+    async def _renew(self, client: Any) -> None:
+        try:
+            await self._session.renew(client)
+        except CLIENT_ERRORS as failure:
+            raise store_error(failure, "connect", self.where(), self.endpoint) from failure
 
     def _pause(self, error: S3Error, tries: Tries) -> float | None:
         """How long to wait before the next try; None for none."""
@@ -250,6 +315,7 @@ class Connection:
         down_s = 0.0 if self._down_since is None else now - self._down_since
         pause_s = tries.failed(again, known=self._answered, down_s=down_s)
         if pause_s is not None:
+            pause_s = max(pause_s, error.wait_s)
             log.info("trying again in %.1f s: %s", pause_s, error)
             if self._on_retry and tries.failing_s >= QUIET_S and now - self._told_s >= TELL_EVERY_S:
                 self._told_s = now

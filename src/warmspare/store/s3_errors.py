@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,6 +15,25 @@ from botocore.parsers import ResponseParserError
 
 from warmspare.errors import NotFoundError, StoreError
 from warmspare.store.patience import Again
+from warmspare.store.s3_meaning import (
+    BUSY,
+    LATER,
+    NEW_BUCKET,
+    PATH_STYLE,
+    REDIRECT,
+    REGION,
+    UNSUPPORTED,
+    Meaning,
+    demands_md5,
+    endpoint_in,
+    explained,
+    feature,
+    meaning_of,
+    named_header,
+    refused_action,
+    region_in,
+    storage_class,
+)
 
 CLIENT_ERRORS: Final = (
     boto.ClientError,
@@ -25,87 +45,6 @@ CLIENT_ERRORS: Final = (
     asyncio.TimeoutError,
     OSError,
 )
-_KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the profile"
-_AGAIN = "run again later"
-_TOKEN = ("the session token is expired or invalid", "get new temporary credentials", False)
-_REGION = ("the bucket is in another region", "set AWS_REGION to the bucket's region", False)
-_DENIED = ("access denied", "check the keys and allow them this action on the bucket", False)
-_BUSY = ("the server is overloaded or failing", _AGAIN, True)
-_DAMAGED = ("the server received other bytes than were sent", "check the network path and run again", True)
-_FULL = ("the server has no space left", "free some or raise the quota", False)
-_UNSUPPORTED = ("the server does not support the request", "use a server with S3's conditional writes", False)
-
-# error code of the server: what, hint, retryable
-_CODES: Final = {
-    "NoSuchBucket": ("the bucket does not exist", "create it or correct the URI", False),
-    "AccessDenied": _DENIED,
-    "AllAccessDisabled": _DENIED,
-    "403": _DENIED,
-    "Forbidden": _DENIED,
-    "InvalidAccessKeyId": ("the server does not know the access key", _KEYS, False),
-    "SignatureDoesNotMatch": ("the server refused the signature: the secret key is wrong", _KEYS, False),
-    "401": ("the server refused the credentials", _KEYS, False),
-    "ExpiredToken": _TOKEN,
-    "InvalidToken": _TOKEN,
-    "TokenRefreshRequired": _TOKEN,
-    "RequestTimeTooSkewed": ("this host's clock differs too much from the server's", "set the clock", False),
-    "PermanentRedirect": _REGION,
-    "301": _REGION,
-    "AuthorizationHeaderMalformed": _REGION,
-    "IllegalLocationConstraintException": _REGION,
-    "SlowDown": ("the server asks for fewer requests", "lower the concurrency or " + _AGAIN, True),
-    "RequestTimeout": ("the server waited too long for our bytes", "check the network and " + _AGAIN, True),
-    "BadDigest": _DAMAGED,
-    "InvalidDigest": _DAMAGED,
-    "XAmzContentChecksumMismatch": _DAMAGED,
-    "XAmzContentSHA256Mismatch": _DAMAGED,
-    "QuotaExceeded": _FULL,
-    "InsufficientStorage": _FULL,
-    "XMinioStorageFull": _FULL,
-    "XMinioAdminBucketQuotaExceeded": _FULL,
-    "507": _FULL,
-    "NoSuchUpload": ("the upload was ended by someone else", "run again", True),
-    "InvalidObjectState": (
-        "the object is archived",
-        "restore it to a storage class with instant access",
-        False,
-    ),
-    "NotImplemented": _UNSUPPORTED,
-    "XNotImplemented": _UNSUPPORTED,
-    "501": _UNSUPPORTED,
-    "MethodNotAllowed": _UNSUPPORTED,
-    "PreconditionFailed": ("the object was changed by someone else", "run again", True),
-    "ConditionalRequestConflict": ("someone else wrote the object at the same moment", "run again", True),
-    "InvalidRange": ("the object is shorter than expected", "it is damaged; verify the repository", False),
-    "IncompleteBody": ("the server received fewer bytes than were sent", "check the network and " + _AGAIN, True),
-    "MalformedXML": _DAMAGED,
-    "OperationAborted": _BUSY,
-    "RequestLimitExceeded": _BUSY,
-    "Throttling": _BUSY,
-    "ThrottlingException": _BUSY,
-}
-# What another try of the same request is worth; what is not here is decided by the status.
-_AGAIN_CODES: Final = {
-    "RequestTimeout": Again.ALWAYS,
-    "IncompleteBody": Again.ALWAYS,
-    "OperationAborted": Again.ALWAYS,
-    "RequestLimitExceeded": Again.ALWAYS,
-    "Throttling": Again.ALWAYS,
-    "ThrottlingException": Again.ALWAYS,
-    "BadDigest": Again.FEW,
-    "InvalidDigest": Again.FEW,
-    "XAmzContentChecksumMismatch": Again.FEW,
-    "XAmzContentSHA256Mismatch": Again.FEW,
-    "MalformedXML": Again.FEW,
-    "QuotaExceeded": Again.NEVER,
-    "InsufficientStorage": Again.NEVER,
-    "XMinioStorageFull": Again.NEVER,
-    "XMinioAdminBucketQuotaExceeded": Again.NEVER,
-    "507": Again.NEVER,
-    "NotImplemented": Again.NEVER,
-    "XNotImplemented": Again.NEVER,
-    "501": Again.NEVER,
-}
 _STALE_TOKEN: Final = frozenset(("ExpiredToken", "InvalidToken", "TokenRefreshRequired"))
 _UNSUPPORTED_CODES: Final = frozenset(
     (
@@ -116,9 +55,26 @@ _UNSUPPORTED_CODES: Final = frozenset(
         "InvalidArgument",
         "InvalidRequest",
         "400",
+        "405",
     )
 )
 _NOT_FOUND: Final = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
+_ELSEWHERE: Final = (REGION, NEW_BUCKET, REDIRECT)
+_WAIT_S: Final = 60.0  # the most that a server's Retry-After makes us wait at once
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a request had that a server may refuse. ways: see Manner (s3_manner.py), as they were then."""
+
+    operation: str = ""
+    condition: bool = False
+    checksum: bool = False
+    encryption: bool = False
+    ways: object = None
+
+
+NOTHING: Final = Sent()
 
 
 class S3Error(StoreError):
@@ -126,7 +82,9 @@ class S3Error(StoreError):
 
     code: the server's error code, "" without an answer. status: its HTTP status, 0 without one.
     retries: how often the request had been sent before. lost: whether the server may have done what was asked all the
-    same. again: what another try is worth. server_s: the server's clock as the answer has it, Unix seconds.
+    same. again: what another try is worth. server_s: the server's clock as the answer has it, Unix seconds. wait_s: how
+    long it asks us to wait. meaning: None without an answer. header: one of ours that it names. region: where it says
+    that the bucket is. wants_md5: it demands Content-MD5. sent: what the request had.
     """
 
     def __init__(
@@ -136,15 +94,21 @@ class S3Error(StoreError):
         where: str,
         hint: str,
         retryable: bool,
+        action: str = "",
         code: str = "",
         status: int = 0,
         lost: bool = False,
         again: Again = Again.NEVER,
         server_s: float | None = None,
     ) -> None:
-        super().__init__(what, where=where, hint=hint, retryable=retryable)
+        super().__init__(what, where=where, hint=hint, retryable=retryable, action=action)
         self.code, self.status, self.lost, self.again, self.server_s = code, status, lost, again, server_s
         self.retries = 0
+        self.wait_s = 0.0
+        self.meaning: Meaning | None = None
+        self.header = self.region = ""
+        self.wants_md5 = False
+        self.sent = NOTHING
 
     @property
     def congestion(self) -> bool:
@@ -169,7 +133,24 @@ class S3Error(StoreError):
     @property
     def unsupported(self) -> bool:
         """Whether the server may not know a parameter of the request."""
-        return self.status in (400, 405, 501) and self.code in _UNSUPPORTED_CODES
+        return self.status in (400, 405, 501) and (
+            self.code in _UNSUPPORTED_CODES or self.meaning is UNSUPPORTED or bool(self.header)
+        )
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the bucket is in another region, as the server says or, to a HEAD, may mean."""
+        return self.meaning in _ELSEWHERE or (self.code == "400" and self.sent.operation == "head_object")
+
+    @property
+    def wants_virtual_host(self) -> bool:
+        """Whether the server takes no bucket in the path."""
+        return self.meaning is PATH_STYLE
+
+    @property
+    def bodiless(self) -> bool:
+        """Whether a refusal came without a body, as to a HEAD, so that only the status is known of it."""
+        return self.status in (400, 403, 405, 409, 501, *range(300, 400)) and self.code in ("", str(self.status))
 
 
 class BodyError(S3Error):
@@ -182,11 +163,11 @@ def public_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def store_error(error: Exception, operation: str, where: str, endpoint: str) -> StoreError:
+def store_error(error: Exception, operation: str, where: str, endpoint: str, sent: Sent = NOTHING) -> StoreError:
     """The error for a failed request. where: the object. endpoint: the server's public URL, or ""."""
     server = f"{where} at {endpoint}" if endpoint else where
     if isinstance(error, boto.ClientError):
-        return _answered(error, operation, where, server)
+        return _answered(error, operation, server, sent)
     if isinstance(error, boto.CredentialRetrievalError):
         return _unsent(
             "the AWS credentials could not be fetched", "check where they come from and run again", server,
@@ -211,7 +192,7 @@ def store_error(error: Exception, operation: str, where: str, endpoint: str) -> 
         return _unsent(why, "check the endpoint URL, DNS and the network", server, retryable=True)
     if isinstance(error, ResponseParserError | ValueError):
         return S3Error(
-            "the server's answer can't be understood", where=server, hint="check the network path and " + _AGAIN,
+            "the server's answer can't be understood", where=server, hint="check the network path and " + LATER,
             retryable=True, lost=True, again=Again.FEW,
         )  # fmt: skip
     if isinstance(error, boto.ConnectTimeoutError | boto.ReadTimeoutError | asyncio.TimeoutError):
@@ -241,29 +222,73 @@ def damaged(where: str, expected: int, actual: int) -> BodyError:
     )
 
 
-def _answered(error: boto.ClientError, operation: str, where: str, server: str) -> StoreError:
-    details = error.response.get("Error", {})
+def _answered(error: boto.ClientError, operation: str, server: str, sent: Sent) -> StoreError:
+    details: dict[str, object] = error.response.get("Error", {})
     meta = error.response.get("ResponseMetadata", {})
-    code, status = str(details.get("Code", "")), int(meta.get("HTTPStatusCode", 0))
-    if code in _NOT_FOUND:
+    headers: dict[str, str] = meta.get("HTTPHeaders", {})
+    code, text = str(details.get("Code", "")), str(details.get("Message", ""))
+    status = int(meta.get("HTTPStatusCode", 0))
+    if code in _NOT_FOUND or (status == 404 and not code):
         return NotFoundError(
             "no such object", where=server, hint="check the repository's URI and the name asked for"
         )
-    known = _CODES.get(code) or (_BUSY if status >= 500 or status == 429 else None)
-    what, hint, retryable = known or (f"the server refused to {operation}", "see the server's log", False)
-    if known is None or known is _BUSY:
-        what += f" ({status} {_plain(code)})"
-    return S3Error(
-        what,
+    meaning = meaning_of(code, status, text)
+    region = region_in(details, headers)
+    told = _told(meaning, operation, code, status, text, sent, region=region, host=endpoint_in(details))
+    failure = S3Error(
+        told.what + storage_class(code, details),
         where=server,
-        hint=hint,
-        retryable=retryable,
+        hint=told.hint,
+        retryable=told.retryable,
+        action=refused_action(sent.operation, text),
         code=code,
         status=status,
-        lost=status >= 500 and status != 501,
-        again=_AGAIN_CODES.get(code, Again.ALWAYS if status >= 500 or status == 429 else Again.NEVER),
-        server_s=_date(meta.get("HTTPHeaders", {}).get("date", "")),
+        lost=status >= 500 and status != 501 and told.again is not Again.NEVER,
+        again=told.again,
+        server_s=_date(headers.get("date", "")),
     )
+    failure.meaning, failure.region, failure.sent = meaning, region, sent
+    failure.denied = meaning.refusal
+    failure.header, failure.wants_md5 = named_header(text), demands_md5(code, text)
+    failure.wait_s = _wait(headers.get("retry-after", ""))
+    return failure
+
+
+def _told(
+    meaning: Meaning, operation: str, code: str, status: int, text: str, sent: Sent, *, region: str, host: str
+) -> Meaning:
+    """The meaning with what is known of this request."""
+    if meaning.refusal:
+        return explained(meaning, sent.operation, text)
+    if meaning is UNSUPPORTED or (status == 400 and meaning.what == ""):
+        what = feature(
+            sent.operation, text, condition=sent.condition, checksum=sent.checksum, encryption=sent.encryption
+        )
+        if meaning is UNSUPPORTED and what:
+            return replace(meaning, what=f"the server does not support {what}", hint=_HINTS.get(what[:4], meaning.hint))
+        if header := named_header(text):
+            what = f"the server refused to {operation} because of {header}"
+            return replace(meaning, what=f"{what} ({status} {_plain(code)})", hint="set what it takes (docs/s3.md)")
+    if meaning in _ELSEWHERE and (region or host):
+        there = f"region {region}" if region else f"endpoint {host}"
+        setting = f"set AWS_REGION, or the region, to {region}" if region else "set the endpoint URL to it"
+        return replace(meaning, what=f"{meaning.what}: {there}", hint=setting)
+    if meaning.what == "" or meaning is BUSY:
+        what = meaning.what or f"the server refused to {operation}"
+        return replace(meaning, what=f"{what} ({status} {_plain(code)})")
+    return meaning
+
+
+_HINTS: Final = {  # by how the feature begins
+    "chec": 'set checksum = "md5" or "none" (docs/s3.md)',
+    "encr": "leave out encryption, or use a server that has it",
+    "dele": "use a server that can",
+    "list": "use a server that can",
+}
+
+
+def _wait(text: str) -> float:
+    return min(float(text), _WAIT_S) if text.isdigit() and len(text) < 6 else 0.0
 
 
 def _unsent(what: str, hint: str, where: str, *, retryable: bool = False) -> S3Error:
@@ -272,7 +297,7 @@ def _unsent(what: str, hint: str, where: str, *, retryable: bool = False) -> S3E
 
 
 def _unanswered(what: str, where: str) -> S3Error:
-    hint = "check the network and " + _AGAIN
+    hint = "check the network and " + LATER
     return S3Error(what, where=where, hint=hint, retryable=True, lost=True, again=Again.ALWAYS)
 
 

@@ -1,10 +1,12 @@
-"""The AWS client of a bucket: how it is made, signs, and is made anew when its credentials have expired; refuses to
-retry (patience.py does), and to sign away integrity: over plain HTTP to another host the signature covers the body."""
+"""The AWS client of a bucket: how it is made, signs, and is made anew when its credentials have expired or the bucket
+is elsewhere; refuses to retry (patience.py does), and to sign away integrity: over plain HTTP to another host the
+signature covers the body."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
+import ipaddress
 import logging
 import time
 from contextlib import AsyncExitStack
@@ -12,13 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore import auth, handlers
+from botocore.utils import ensure_boolean
 
 from warmspare.errors import ConfigError
 from warmspare.store.patience import Patience
 from warmspare.store.s3_errors import public_url
+from warmspare.store.s3_manner import Addressing, Manner, add_md5
 from warmspare.store.wire import Wire
 
 POOL_SPARE = 16  # connections for small requests beside the transfers
@@ -42,14 +48,19 @@ NO_ACCOUNT = Account()
 
 class Session:
     """A lazily made client. endpoint: the server's public URL, once there is one. clock_shift_s: what the server's
-    clock is ahead of this host's; requests are signed with it. wire: what all its connections sent."""
+    clock is ahead of this host's; requests are signed with it. wire: what all its connections sent. region, addressing:
+    what the server taught us; they count from the next client on."""
 
     def __init__(
-        self, endpoint_url: str | None, account: Account, patience: Patience, *, connections: int
+        self, endpoint_url: str | None, account: Account, patience: Patience, manner: Manner, *, connections: int
     ) -> None:
         self.endpoint = ""
         self.clock_shift_s = 0.0
+        self.region = account.region
+        self.addressing: Addressing = manner.site.addressing
+        self.signs_payload = False
         self.wire = Wire()
+        self._manner = manner
         self._endpoint_url, self._account, self._patience = endpoint_url, account, patience
         self._connections = connections + POOL_SPARE
         self._client: Any = None
@@ -83,6 +94,15 @@ class Session:
         await self._open.aclose()
         self._client = None
 
+    @property
+    def can_be_virtual(self) -> bool:
+        """Whether a bucket can stand before the server's host name: not before an address."""
+        try:
+            ipaddress.ip_address(urlsplit(self.endpoint).hostname or "")
+        except ValueError:
+            return True
+        return False
+
     def now(self) -> float:
         """The server's clock, as far as it is known."""
         return clock() + self.clock_shift_s
@@ -92,47 +112,87 @@ class Session:
             logger = logging.getLogger(name)
             if logger.level < logging.WARNING:
                 logger.setLevel(logging.WARNING)
-        client = await self._make(sign_payload=False)
+        session = AioSession(profile=self._account.profile)
+        told = session.get_config_variable("s3") or {}
+        wanted = self._manner.site.sign_payload
+        if wanted is None:
+            wanted = ensure_boolean(told.get("payload_signing_enabled"))
+        client = await self._make(session, sign_payload=wanted)
         parts = urlsplit(client.meta.endpoint_url)
-        if parts.scheme == "http" and not (parts.hostname or "").startswith(_LOOPBACK):
-            client = await self._make(sign_payload=True)
+        if not wanted and parts.scheme == "http" and not (parts.hostname or "").startswith(_LOOPBACK):
+            wanted = True
+            client = await self._make(session, sign_payload=True)
+        self.signs_payload = wanted
+        self._manner.follow(
+            requests=_supported(session, "request_checksum_calculation"),
+            answers=_supported(session, "response_checksum_validation"),
+        )
         self.endpoint = public_url(client.meta.endpoint_url)
+        self.region = self.region or client.meta.region_name
         events = client.meta.events
         # without it: no round trip before each part, and no wait for a server that never sends a 100
         events.unregister("before-call.s3", handlers.add_expect_header)
+        events.unregister("before-parameter-build.s3", handlers.validate_bucket_name)  # opening.py has looked
+        events.register("before-call.s3", self._before_call)
         events.register("before-sign.s3", self._tell_shift)
         events.register_first("choose-signer.s3", self._choose_signature)
         return client
 
-    async def _make(self, *, sign_payload: bool) -> Any:
+    async def _make(self, session: AioSession, *, sign_payload: bool) -> Any:
+        style: dict[str, Any] = {"addressing_style": self.addressing} if self.addressing != "auto" else {}
         config = AioConfig(
             connect_timeout=self._patience.connect_s,
             read_timeout=self._patience.stall_s,
             max_pool_connections=self._connections,
             retries={"mode": "standard", "total_max_attempts": 1},
+            connector_args={"socket_factory": self.wire.socket},
+            http_session_cls=_StayingSession,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            connector_args={"socket_factory": self.wire.socket},
-            s3={
-                "payload_signing_enabled": sign_payload,
-                **({"addressing_style": "path"} if self._endpoint_url else {}),
-            },
+            s3={"payload_signing_enabled": sign_payload, **style},
         )
         try:
-            session = AioSession(profile=self._account.profile)
-            region = self._account.region
-            made = session.create_client("s3", endpoint_url=self._endpoint_url, config=config, region_name=region)
+            made = session.create_client(
+                "s3", endpoint_url=self._endpoint_url, config=config, region_name=self.region
+            )
             return await self._open.enter_async_context(made)
         except ValueError as error:
             raise ConfigError(
                 "the endpoint URL or the region is not valid", hint="check both, or AWS_ENDPOINT_URL and AWS_REGION"
             ) from error
 
+    def _before_call(self, model: Any, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        # A redirect is ours to follow, or to tell of: the client would ask for the bucket's region, and fail oddly.
+        context.setdefault("s3_redirect", {})["redirected"] = True
+        if model.name == "DeleteObjects" and self._manner.delete_by_md5():
+            add_md5(params)
+
     def _tell_shift(self, request: Any, **_: Any) -> None:
         request.context[_SHIFT] = self.clock_shift_s
 
     def _choose_signature(self, signature_version: Any, **_: Any) -> str | None:
         return _SIGNATURE if self.clock_shift_s and signature_version in ("v4", "s3v4") else None
+
+
+class _Staying:
+    """An HTTP session that follows no redirect. aiohttp would, with a signature that is made for another host; and then
+    tell of that host's troubles as if they were the server's."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def request(self, method: str, **more: Any) -> aiohttp.ClientResponse:
+        return await self._session.request(method, allow_redirects=False, **more)
+
+
+class _StayingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
+    async def _get_session(self, proxy_url: str | None) -> _Staying:
+        return _Staying(await super()._get_session(proxy_url))
+
+
+def _supported(session: AioSession, name: str) -> bool:
+    """Whether the AWS environment leaves checksums to us: it says when_required where a server takes none."""
+    return str(session.get_config_variable(name)).lower() != "when_required"
 
 
 class _ShiftedAuth(auth.S3SigV4Auth):  # type: ignore[misc]  # botocore has no types

@@ -38,7 +38,7 @@ class S3Upload:
         self._parts: dict[int, dict[str, Any]] = {}
         self._number = self._crc32c = self._bytes = 0
         self._ended = False
-        self._whole_checksum = False
+        self._kinds: dict[str, str] = {}
         self._failure: BaseException | None = None
 
     @property
@@ -100,18 +100,15 @@ class S3Upload:
             await self._abort()
 
     async def _begin(self) -> None:
-        kinds: dict[str, Any] = {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}
-        self._whole_checksum = self._connection.whole_checksums
-        try:
-            answer = await self._connection.call_object(
-                "create_multipart_upload", self._key, **(kinds if self._whole_checksum else {})
-            )
-        except S3Error as error:
-            if not self._whole_checksum or not error.unsupported:
-                raise
-            log.warning("%s refuses CRC32C checksums of whole objects; parts still carry theirs", error.where)
-            self._connection.whole_checksums = self._whole_checksum = False
-            answer = await self._connection.call_object("create_multipart_upload", self._key)
+        kinds: dict[str, str] = {}
+
+        async def once() -> dict[str, Any]:
+            nonlocal kinds
+            kinds = self._connection.manner.upload_kinds()
+            return await self._connection.ask_object("create_multipart_upload", self._key, **kinds)
+
+        answer = await self._connection.persist(once)
+        self._kinds = kinds
         self._upload_id = str(answer["UploadId"])
 
     async def _start(self, part: Buffer, value: int) -> None:
@@ -125,16 +122,15 @@ class S3Upload:
         task.add_done_callback(lambda _: self._connection.window.release())  # also if it never ran
 
     async def _send(self, number: int, part: Buffer, value: int) -> None:
+        sums: dict[str, str] = {}
+
         async def once() -> dict[str, Any]:
+            nonlocal sums
+            sums = self._connection.manner.sums(part, value)
             answer = await self._connection.ask_object(
-                "upload_part",
-                self._key,
-                UploadId=self._upload_id,
-                PartNumber=number,
-                Body=body_of(part),
-                ChecksumCRC32C=encode_crc32c(value),
+                "upload_part", self._key, UploadId=self._upload_id, PartNumber=number, Body=body_of(part), **sums
             )
-            self._connection.check_echo(answer, value, self._key)
+            self._connection.check_echo(answer, sums, value, self._key)
             return answer
 
         try:
@@ -142,24 +138,17 @@ class S3Upload:
         except Exception as error:
             self._failure = self._failure or error
             raise
-        self._parts[number] = {
-            "PartNumber": number,
-            "ETag": answer["ETag"],
-            **({"ChecksumCRC32C": encode_crc32c(value)} if self._whole_checksum else {}),
-        }
+        self._parts[number] = {"PartNumber": number, "ETag": answer["ETag"], **sums}
 
     async def _put(self) -> None:
         data = self._held[0] if self._held is not None else b""
 
         async def once() -> None:
+            sums = self._connection.manner.sums(data, self._crc32c)
             answer = await self._connection.ask_object(
-                "put_object",
-                self._key,
-                Body=body_of(data),
-                ChecksumCRC32C=encode_crc32c(self._crc32c),
-                IfNoneMatch="*",
+                "put_object", self._key, Body=body_of(data), IfNoneMatch="*", **sums
             )
-            self._connection.check_echo(answer, self._crc32c, self._key)
+            self._connection.check_echo(answer, sums, self._crc32c, self._key)
 
         try:
             async with self._connection.window.slot():
@@ -168,6 +157,13 @@ class S3Upload:
             await self._accept_if_ours(error)
 
     async def _complete(self, upload_id: str) -> None:
+        """Complete it where nothing stands. Amazon sees to that; of other servers some take the condition and ignore
+        it, so they are asked first what stands there. An object that comes in between may still be overwritten: only
+        the keys rule that out, each of which is of one run."""
+        if not self._connection.amazon and await self._there() is not None:
+            await self._accept_there(None)
+            await self._abort()
+            return
         try:
             answer = await self._ask_to_complete(upload_id)
         except S3Error as error:
@@ -183,48 +179,60 @@ class S3Upload:
             raise damaged(self._connection.where(self._key), self._crc32c, stored)
 
     async def _ask_to_complete(self, upload_id: str) -> dict[str, Any]:
-        more: dict[str, Any] = {}
-        if self._whole_checksum:
-            more = {"ChecksumCRC32C": encode_crc32c(self._crc32c), "ChecksumType": "FULL_OBJECT"}
-        request = {
-            "UploadId": upload_id,
-            "MultipartUpload": {"Parts": [self._parts[number] for number in sorted(self._parts)]},
-            **more,
-        }
         if self._connection.conditional_complete:
             try:
-                return await self._connection.call_object(
-                    "complete_multipart_upload", self._key, IfNoneMatch="*", **request
-                )
+                return await self._connection.persist(lambda: self._complete_once(upload_id, IfNoneMatch="*"))
             except S3Error as error:
                 if not error.unsupported:
                     raise
-                log.warning(
-                    "%s refuses a condition on completing uploads; looking first instead", error.where
-                )
+                log.warning("%s refuses a condition on completing uploads; going on without", error.where)
                 self._connection.conditional_complete = False
-        try:
-            await self._connection.call_object("head_object", self._key)
-        except StoreError as error:
-            if error.kind != "not-found":
-                raise
-        else:
-            raise _taken(self._connection.where_at(self._key))
-        return await self._connection.call_object("complete_multipart_upload", self._key, **request)
+        return await self._connection.persist(lambda: self._complete_once(upload_id))
+
+    async def _complete_once(self, upload_id: str, **condition: str) -> dict[str, Any]:
+        """Parts name their checksums where the upload was begun with that algorithm, and it is still used."""
+        kinds = self._connection.manner.upload_kinds()
+        name = f"Checksum{kinds.get('ChecksumAlgorithm')}" if kinds == self._kinds else ""
+        fields = ("PartNumber", "ETag", name)
+        parts = [
+            {field: part[field] for field in fields if field in part} for _, part in sorted(self._parts.items())
+        ]
+        more: dict[str, Any] = {}
+        if kinds == self._kinds and kinds.get("ChecksumAlgorithm") == "CRC32C":
+            more = {"ChecksumCRC32C": encode_crc32c(self._crc32c), "ChecksumType": "FULL_OBJECT"}
+        return await self._connection.ask_object(
+            "complete_multipart_upload", self._key, UploadId=upload_id, MultipartUpload={"Parts": parts}, **more,
+            **condition,
+        )  # fmt: skip
 
     async def _accept_if_ours(self, error: S3Error) -> None:
         """After an unknown outcome: fine if the object there is the one we sent, else the error."""
         if not (error.refused_condition or error.lost or error.code == "NoSuchUpload"):
             raise error
+        await self._accept_there(error)
+
+    async def _there(self) -> dict[str, Any] | None:
+        """What the server says of the object under this key; None if there is none."""
         try:
-            there = await self._connection.call_object("head_object", self._key, ChecksumMode="ENABLED")
-        except StoreError:
-            raise error from None
+            return await self._connection.call_object("head_object", self._key, ChecksumMode="ENABLED")
+        except StoreError as error:
+            if error.kind != "not-found":
+                raise
+            return None
+
+    async def _accept_there(self, error: S3Error | None) -> None:
+        """Fine if the object there is the one we sent. error: after which it is looked at."""
+        try:
+            there = await self._there()
+        except StoreError as unknown:
+            raise error or unknown from None
+        if there is None:
+            raise error or _taken(self._connection.where_at(self._key))  # others create and delete it
         stored = decode_crc32c(there)
         if there["ContentLength"] == self._bytes and stored is None:
             stored = await self._read_back()
         if there["ContentLength"] != self._bytes or stored != self._crc32c:
-            raise _taken(error.where) from error
+            raise _taken(error.where if error else self._connection.where_at(self._key)) from error
 
     async def _read_back(self) -> int:
         """CRC32C of the object as it stands there, for servers that keep none."""
@@ -267,3 +275,30 @@ def _taken(where: str) -> StoreError:
         where=where,
         hint="it is not of this run; run again",
     )
+
+
+async def takes_damaged_part(connection: Connection, key: str) -> bool | None:
+    """Whether the server takes a part whose checksum is that of other bytes; None where none is sent. The upload stays
+    behind, unfinished."""
+
+    async def begin() -> dict[str, Any]:
+        return await connection.ask_object("create_multipart_upload", key, **connection.manner.upload_kinds())
+
+    upload_id = (await connection.persist(begin))["UploadId"]
+    sent, others = b"what is sent", b"and is not it"
+
+    async def once() -> bool | None:
+        sums = connection.manner.sums(others, crc32c_of(others))
+        if not sums:
+            return None
+        try:
+            await connection.ask_object(
+                "upload_part", key, UploadId=upload_id, PartNumber=1, Body=body_of(sent), **sums
+            )
+        except S3Error as error:
+            if error.status != 400 or error.refused_signature:
+                raise
+            return False
+        return True
+
+    return await connection.persist(once)

@@ -59,7 +59,13 @@ class Staging:
         return staged
 
     def discard(self, staged: str) -> None:
-        """Remove a file of the temporary area; fine if it is gone."""
+        """Remove a file of the temporary area, which was published under its name or is of no use; fine if it is gone.
+        One that can't be removed is left as an unfinished upload: whatever was done with it stands."""
+        with contextlib.suppress(OSError):
+            self.remove(staged)
+
+    def remove(self, staged: str) -> None:
+        """The same, where removing it is what was asked for."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(staged)
         prune(self.uploads, os.path.dirname(staged))
@@ -176,7 +182,6 @@ class FileUpload:
         with contextlib.suppress(OSError):
             if self._fd is not None:
                 os.close(self._fd)
-        with contextlib.suppress(OSError):
-            if self._staged is not None:
-                self._staging.discard(self._staged)
+        if self._staged is not None:
+            self._staging.discard(self._staged)
         self._fd = self._staged = None

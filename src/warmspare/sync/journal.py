@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 import xxhash
 
+from warmspare.errors import StoreError
 from warmspare.model import BLOCK_PAGES, U32, U64
-from warmspare.state.files import local_io, pwrite_all, read_record, sync_directory, write_record
+from warmspare.state.files import local_io, out_of_the_way, pwrite_all, read_record, sync_directory, write_record
 from warmspare.store import layout
 
 WHAT = "the state directory"
@@ -109,11 +110,16 @@ class Journal:
         return read_record(self._record_path, RunRecord, WHAT)
 
     def begin(self, record: RunRecord) -> None:
-        """Durable before anything of the run reaches the store; takes the place of the last run's record, whose
-        leavings must be gone from there."""
+        """Durable before anything of the run reaches the store; takes the place of the last run's record, which was
+        taken note of. Nothing of that one may be met here again."""
         with local_io(WHAT, self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
-        self._clear_files()
+        try:
+            self._clear_files()
+        except StoreError:
+            out_of_the_way(self.directory, WHAT)
+            with local_io(WHAT, self.directory):
+                self.directory.mkdir()
         write_record(self._record_path, record, WHAT)
 
     def seal(self, point: bytes) -> None:
@@ -136,7 +142,7 @@ class Journal:
         return self.directory / f"{layout.encode_name(disk_id)}.sent"
 
     def set_aside(self, shelf: Path) -> None:
-        """Keep what the run that died has sent for those that come, on a shelf; then forget the run."""
+        """Keep what the run that died has sent for those that come, on a shelf. `clear` forgets the run then."""
         with local_io(WHAT, shelf):
             number = max((int(path.name) for path in shelf.glob("[0-9]*")), default=0) + 1
             place = shelf / f"{number:06d}"
@@ -148,7 +154,6 @@ class Journal:
                 shutil.copy(self._record_path, place / self._record_path.name)  # last: without it the rest is nothing
                 sync_directory(place)
                 sync_directory(shelf)
-        self.clear()
 
     def manifest_path(self, index: int) -> Path:
         return self.directory / f"{index:03d}.manifest"

@@ -11,10 +11,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from warmspare.errors import NotFoundError
-from warmspare.format.manifest import PackRef
 from warmspare.observe.events import Events
+from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.objects import manifest_of
 from warmspare.store import layout
 from warmspare.store.lease import Lease
 from warmspare.sync import sealed as sealing
@@ -27,8 +26,11 @@ from warmspare.sync.spool import Spool, SpoolPlace
 class LastRun:
     """Of one VM. Whoever asks holds its lease and the lock of its local state."""
 
-    def __init__(self, vm: str, repository: Repository, local: LocalState, events: Events) -> None:
+    def __init__(
+        self, vm: str, repository: Repository, local: LocalState, events: Events, housekeeping: Housekeeping
+    ) -> None:
         self._vm, self._repository, self._local, self._events = vm, repository, local, events
+        self._housekeeping = housekeeping
         self._left = local.journal.left_over()
 
     async def complete(
@@ -47,9 +49,10 @@ class LastRun:
             if sealed is not None and sealed.record.parent == (head.id.sha256 if head else None):
                 record, store = sealed.record, self._repository.store
                 self._events.emit("sync.completing", vm=self._vm, sequence=record.sequence, created=record.created)
-                if await sealing.complete(store, layout.encode_name(self._vm), journal, spool, sealed):
+                vm = layout.encode_name(self._vm)
+                if await sealing.complete(store, vm, journal, spool, sealed, self._housekeeping):
                     await lease.confirm()
-                    await publish(self._repository, record, sealed.data)
+                    await publish(self._repository, record, sealed.data, self._housekeeping)
                     return True
             if spool is not None:
                 await spool.take({})
@@ -64,11 +67,12 @@ class LastRun:
         published = await self._published(left)
         if published is None:
             if remove:
-                kept = await local.unfinished.keep(store, local.journal, left.run)
+                kept = await local.unfinished.keep(store, local.journal, left, self._housekeeping)
                 self._events.emit("sync.recovered", vm=self._vm, point=None, published=False, packs_kept=kept)
             return {}
         if remove:
-            await local.unfinished.settle(store, await self._packs_of(published))
+            packs = await local.packs_of(published) if local.unfinished.runs() else []
+            local.unfinished.settle(published.id.sequence, packs)
         self._events.emit("sync.recovered", vm=self._vm, point=published.id.label, published=True, packs_kept=0)
         if head is None or published.id != head.id:
             return {}
@@ -81,13 +85,3 @@ class LastRun:
         except NotFoundError:
             return None
         return found if found.record.run == left.run else None
-
-    async def _packs_of(self, published: Point) -> list[PackRef]:
-        """Every pack that the manifests of a point name, where anything waits for the answer."""
-        found: list[PackRef] = []
-        if self._local.unfinished.runs():
-            scratch = self._local.directory / "tmp"
-            for disk in published.record.disks:
-                async with manifest_of(self._repository, published.record, disk, scratch) as manifest:
-                    found += manifest.packs
-        return found

@@ -6,7 +6,6 @@ run left, by the manifests published since, or by rebuilding from a checkpoint. 
 
 from __future__ import annotations
 
-import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,18 +13,21 @@ import msgspec
 import numpy as np
 
 from warmspare.errors import IntegrityError, NotFoundError
-from warmspare.format.manifest import ManifestReader
+from warmspare.format.manifest import ManifestReader, PackRef
 from warmspare.format.point import Disk
 from warmspare.model import BLOCK_PAGES
 from warmspare.observe.events import Events
+from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository import tables
 from warmspare.repository.chain import Point, PointId, Repository
 from warmspare.repository.objects import manifest_of
-from warmspare.state.files import copy_sparse, local_io, locked, read_record, write_record
+from warmspare.state.files import copy_sparse, local_io, locked, out_of_the_way, read_record, sweep, write_record
 from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.store import layout
+from warmspare.store.base import Store
 from warmspare.store.threads import in_thread
 from warmspare.sync.journal import Journal, PageLog
+from warmspare.sync.leftovers import Leftovers
 from warmspare.sync.pagemap import PageMap
 from warmspare.sync.unfinished import Unfinished
 
@@ -78,7 +80,10 @@ class LocalState:
         self.home = state / layout.encode_name(vm)
         self.directory = self.home / repository.id
         self.journal = Journal(self.directory / "run")
-        self.unfinished = Unfinished(self.directory / "unfinished", layout.encode_name(vm))
+        key = layout.encode_name(vm)
+        self.leftovers = Leftovers(self.directory / "leftovers.json", key)
+        self.unfinished = Unfinished(self.directory / "unfinished", self.leftovers, key)
+        self.marks_path = self.directory / "marks.json"
         self._record_path = self.directory / "state.json"
         self._unsettled = self.directory / "unsettled.json"
 
@@ -98,6 +103,21 @@ class LocalState:
                     hint=f"put the old one back, or remove {other.parent} to begin anew",
                 )
         return None
+
+    def seen(self) -> bool:
+        """Whether this host has seen a restore point of the VM in this repository."""
+        record = read_record(self._record_path, StateRecord, WHAT)
+        return record is not None and record.sequence > 0
+
+    def begun(self) -> bool:
+        """Whether a first sync to this repository was begun on purpose, and no restore point has been seen since."""
+        record = read_record(self._record_path, StateRecord, WHAT)
+        return record is not None and record.sequence == 0
+
+    def elsewhere(self) -> list[str]:
+        """The URIs of other repositories that hold the VM, by what this host knows; the ones with the newest points
+        first."""
+        return [record.uri for directory, record in self._others() if directory != self.directory]
 
     async def adopt(self, events: Events) -> PointId | None:
         """Where this repository was never synced to, begin with the state of another one that it is a copy of.
@@ -136,7 +156,7 @@ class LocalState:
         staged, disks = self.directory / "disks.new", self.directory / "disks"
         with local_io(WHAT, staged):
             for old in (staged, disks):  # of an adoption that died; of a sync that never came to a point
-                shutil.rmtree(old, ignore_errors=True)
+                out_of_the_way(old, WHAT)
             for path in sorted((other / "disks").glob("*/*")):
                 if path.suffix != ".staged":
                     target = staged / path.parent.name / path.name
@@ -145,7 +165,29 @@ class LocalState:
             if staged.exists():
                 staged.rename(disks)
 
+    async def packs_of(self, published: Point) -> list[PackRef]:
+        """Every pack that the manifests of a point name. IntegrityError, StoreError."""
+        found: list[PackRef] = []
+        for disk in published.record.disks:
+            async with manifest_of(self._repository, published.record, disk, self.directory / "tmp") as manifest:
+                found += manifest.packs
+        return found
+
+    async def clear_up(self, store: Store, housekeeping: Housekeeping) -> None:
+        """What runs before this one have left and is of no use: in the store, and here."""
+        sweep(self.directory, housekeeping)
+        await self.leftovers.clear(store, housekeeping, self._named_by)
+
+    async def _named_by(self, sequence: int) -> set[tuple[str, int]] | None:
+        """See NamedBy."""
+        try:
+            packs = await self.packs_of(await self._repository.load(self._vm, sequence))
+        except (IntegrityError, NotFoundError):
+            return None
+        return {(pack.run.hex(), pack.number) for pack in packs}
+
     def remember(self, point: PointId | None) -> None:
+        """The newest restore point; None: there is none yet, and one was begun on purpose."""
         record = StateRecord(
             self._repository.id, self._repository.store.uri, self._vm,
             point.sequence if point else 0, point.sha256 if point else "",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-import shutil
+import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -18,22 +18,26 @@ from pathlib import Path
 import msgspec
 
 from warmspare import __version__
-from warmspare.errors import LeaseError, StoreError
+from warmspare.errors import IntegrityError, LeaseError, StoreError
 from warmspare.format import flags, point
 from warmspare.format.point import RestorePoint, Unprotected
 from warmspare.model import Extents
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
-from warmspare.repository.failover import FailoverRecord, doubt_after, refuse_failed_over
+from warmspare.repository.failover import FailoverRecord, doubt_after, known_return, refuse_failed_over
+from warmspare.repository.trust import Trust
 from warmspare.source.base import LastDisk, LastPoint, Machine, Opened
-from warmspare.state.files import locked
+from warmspare.state.files import locked, out_of_the_way
 from warmspare.store import layout
 from warmspare.store.base import Store
+from warmspare.store.clearing import Clearing
 from warmspare.store.counting import CountingStore
 from warmspare.store.discard import DiscardingStore
-from warmspare.store.lease import Lease
+from warmspare.store.lease import Lease, watching
 from warmspare.store.threads import in_thread
 from warmspare.sync import sealed as sealing
+from warmspare.sync.beginning import Start, refuse_unsaid, there_already
 from warmspare.sync.diskrun import WHAT, DiskRun, Run
 from warmspare.sync.journal import RunRecord
 from warmspare.sync.lastrun import LastRun
@@ -48,6 +52,7 @@ from warmspare.sync.transfer import codec
 from warmspare.sync.upload import full_pack
 
 ABANDONED_S = 6 * 3600.0
+LATER_S = 2.0  # after publishing: a run that ends later reads back once more what it published
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A run that has what it needs to read. files: open for its disks."""
+    """A run that has what it needs to read. files: open for its disks. over: a failover of the VM that has ended."""
 
     repository: Repository
     run: Run
@@ -86,6 +91,7 @@ class _Begun:
     opened: Opened
     lease: Lease
     files: AsyncExitStack
+    over: FailoverRecord | None
 
     @property
     def todo_bytes(self) -> int:
@@ -96,12 +102,14 @@ class Sync:
     """A sync of one machine. Settings are all arguments; `run` does it once. max_snapshot_age_s: how long the machine's
     moment may be held, None for no bound; then the rest is read at a later one. rolling: what is audited on the way,
     and what follows where tracking missed a change; None: nothing. also: where disks are known to differ from the last
-    point though no tracker reports it, by disk."""
+    point though no tracker reports it, by disk. start: whether the VM's chain may begin. single_sender: no other host
+    sends to this repository."""
 
     def __init__(
         self, store: Store, machine: Machine, state: Path, events: Events, *, level: int | None,
         meter: Meter | None = None, spool: SpoolPlace | None = None, max_snapshot_age_s: float | None = None,
-        rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None,
+        rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None, start: Start = Start.GO_ON,
+        single_sender: bool = False,
     ) -> None:  # fmt: skip
         self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
         self._key = layout.encode_name(self._vm)
@@ -109,9 +117,12 @@ class Sync:
         self._store = CountingStore(store, self._on_sent)
         self._level, self._spool_place = level, spool
         self._spool: Spool | None = None
+        self._start = start
         self._passes = Passes(max_snapshot_age_s)
         self._rolling = rolling
         self._preparation = Preparation(self._store, rolling, also or {})
+        self._housekeeping = Housekeeping(events, self._vm)
+        self._trust = Trust(state, events, single_sender=single_sender)
         self._runs: set[bytes] = set()  # their IDs: one a pass
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
 
@@ -124,22 +135,28 @@ class Sync:
         Raises the package's errors; then nothing was published, unless the message says otherwise. A cancel
         leaves the repository as it was, but for objects that the next run removes.
         """
-        async with AsyncExitStack() as stack:
-            begun = await self._begin(stack)
-            if begun.run.head:
-                begun.run.local.remember(begun.run.head.id)
-            await self._abort_old_uploads()
-            return await self._sync(begun)
+        try:
+            async with AsyncExitStack() as stack:
+                stack.enter_context(self._housekeeping)
+                begun = await self._begin(stack)
+                if begun.run.head:
+                    begun.run.local.remember(begun.run.head.id)
+                await self._abort_old_uploads()
+                return await self._sync(begun)
+        except IntegrityError:
+            self._trust.forget()
+            raise
 
     async def survey(self) -> Survey:
         """What `run` would do now: everything is read, filtered and compressed, and only the lease is written. The
         machine is touched as by a sync, and left as it was."""
         async with AsyncExitStack() as stack:
+            stack.enter_context(self._housekeeping)
             discarded = DiscardingStore(self._store, self._on_sent)
             begun = await self._begin(stack, discarded, journal="plan")
             run = begun.run
             run.local.journal.begin(RunRecord(run.id.hex(), 0, None))
-            stack.callback(run.local.journal.clear)
+            stack.callback(self._clear, run.local)
             self._meter.total_bytes = begun.todo_bytes
             await self._transfer(begun)
             manifests = sum([await work.discard() for work in begun.works])
@@ -151,9 +168,11 @@ class Sync:
     async def _begin(self, stack: AsyncExitStack, packs: Store | None = None, journal: str = "") -> _Begun:
         """The lease, the head, the machine and its disks. packs, journal: of a run that is no sync, where its packs go
         and what it writes down."""
-        repository = await open_repository(self._store, create=True)
+        repository = await open_repository(self._store)
         over = await refuse_failed_over(repository, self._vm)
         local = LocalState(self._state_root, self._vm, repository)
+        local.last()  # refuses a repository that was replaced
+        await refuse_unsaid(self._start, repository, self._vm, local)
         if not stack.enter_context(locked(local.directory / "lock", WHAT)):
             raise LeaseError(
                 f"another sync of VM {self._vm!r} is running with this state directory",
@@ -161,11 +180,19 @@ class Sync:
                 hint="wait for it to end",
                 retryable=True,
             )
+        if not journal:
+            await self._trust.demand(repository)
         known = local.last() or await local.adopt(self._events)
-        lease = await stack.enter_async_context(Lease.hold(self._store, layout.lease_key(self._key)))
+        key = layout.lease_key(self._key)
+        lease = await stack.enter_async_context(Lease.hold(self._store, key, on_watch=watching(self._events, self._vm)))
         fresh = await repository.since(self._vm, known)
         head = fresh[-1] if fresh else None
-        last = LastRun(self._vm, repository, local, self._events)
+        if self._start is Start.NEW:
+            if head is not None:  # somebody else has begun it, between our look and our lease
+                raise there_already(repository, self._vm, head.id.sequence)
+            if not journal:
+                local.remember(None)
+        last = LastRun(self._vm, repository, local, self._events, self._housekeeping)
 
         def spool_at(place: SpoolPlace) -> Spool:
             return self._spool_at(place, repository, local)
@@ -195,29 +222,33 @@ class Sync:
         works = await self._preparation.disks(run, opened, fresh, logs, files)
         if journal:
             local.use_journal(journal)
-        return _Begun(repository, run, works, opened, lease, files)
+        return _Begun(repository, run, works, opened, lease, files, over)
 
     async def _leave(self, local: LocalState) -> None:
         """Leave the machine as it was; on every way out, the lease still held. A doubt about it ends with the next
         published point."""
         await self._machine.close()
         if not self._doubt:
-            local.settle()
+            with self._housekeeping.trying(LOCAL, local.directory):
+                local.settle()
+
+    def _clear(self, local: LocalState) -> None:
+        """Forget the run; the next one does it where that fails."""
+        with self._housekeeping.trying(LOCAL, local.journal.directory):
+            local.journal.clear()
 
     def _spool_at(self, place: SpoolPlace, repository: Repository, local: LocalState) -> Spool:
         def full() -> None:
             self._events.emit("spool.full", vm=self._vm, directory=str(place.directory))
 
         directory = place.of(self._vm, repository.id)
-        return Spool(self._store, directory, place, rate=local.last_rate(), on_full=full)
+        rate = local.last_rate()
+        return Spool(self._store, directory, place, self._housekeeping, rate=rate, on_full=full)
 
     async def _abort_old_uploads(self) -> None:
         """Remove uploads of this VM that some dead sender began, wherever it ran; the lease is ours, so no living
         one has any that old."""
-        before = await self._store.now() - ABANDONED_S
-        for stale in await self._store.stale_uploads(layout.vm_prefix(self._key)):
-            if stale.began_s < before:
-                await self._store.abort_upload(stale)
+        await Clearing(self._store, self._housekeeping).uploads(layout.vm_prefix(self._key), older_s=ABANDONED_S)
 
     async def _sync(self, begun: _Begun) -> SyncResult:
         run, head = begun.run, begun.run.head
@@ -246,7 +277,7 @@ class Sync:
             flags.VERSION, 0, self._vm, self._machine.vm_name, sequence, parent, run.id.hex(), now_text(),
             f"warmspare {__version__}", disks, self._meter.read_bytes, self._meter.changed_bytes,
             bytes_sent, [*unprotected, *left_out],
-            opened.hardware | ({MISSED: sorted(run.missed)} if run.missed else {}),
+            opened.hardware | ({MISSED: sorted(run.missed)} if run.missed else {}) | known_return(begun.over),
         )  # fmt: skip
         data = point.encode(record)
         new = Point(PointId(sequence, point.identity(data)), record)
@@ -256,10 +287,14 @@ class Sync:
             await self._spool.drained()
         await sealing.send_files(self._store, run.local.journal, record)
         await begun.lease.confirm()
-        await publish(begun.repository, record, data)
+        await publish(begun.repository, record, data, self._housekeeping)
+        published_s = time.monotonic()
         self._doubt = False
         await self._commit(run.local, works, new)
-        run.local.remember_rate(self._store.sent_bytes, self._meter.seconds)
+        await run.local.clear_up(self._store, self._housekeeping)
+        await self._preparation.marks.forget(self._store, [disk.id for disk in record.disks], self._housekeeping)
+        if time.monotonic() - published_s > LATER_S:
+            await begun.repository.confirm(self._vm, new)
         return SyncResult(
             new.id, head.id if head else None, self._meter.read_bytes, self._meter.changed_bytes,
             self._store.sent_bytes, self._meter.seconds, run.findings, len(unprotected),
@@ -274,7 +309,8 @@ class Sync:
                 begun = await self._next_pass(begun, record, carried)
             return begun
         finally:
-            shutil.rmtree(carried, ignore_errors=True)
+            with self._housekeeping.trying(LOCAL, carried):
+                out_of_the_way(carried, WHAT)
 
     async def _next_pass(self, begun: _Begun, record: RunRecord, directory: Path) -> _Begun:
         """A later moment, for what the passes before have not looked at and for what changed since. What they have sent
@@ -285,7 +321,9 @@ class Sync:
         await begun.files.aclose()
         if self._spool is not None:
             await self._spool.drained()
-        await unfinished.keep(self._store, run.local.journal, run.id.hex())
+        await unfinished.keep(
+            self._store, run.local.journal, msgspec.structs.replace(record, run=run.id.hex()), self._housekeeping
+        )
         await begun.lease.confirm()
         await self._machine.close()
         run = replace(run, id=secrets.token_bytes(16), numbers=itertools.count())
@@ -293,7 +331,7 @@ class Sync:
         # Before the snapshot is taken: it may take as long as the store needs to be asked about each pack.
         resumes = {name: await self._preparation.resume(run, name, begun.files) for name in left}
         disks = {name: LastDisk(one.capacity_bytes, one.change_id) for name, one in left.items()}
-        opened = await self._machine.open(LastPoint(now_text(), disks, False, opened.hardware))
+        opened = await self._machine.open(LastPoint(disks, False, opened.hardware))
         works = await self._preparation.disks(run, opened, [], {}, begun.files, left, resumes)
         begun = replace(begun, run=run, works=works, opened=opened)
         run.local.journal.begin(msgspec.structs.replace(record, run=run.id.hex()))
@@ -335,12 +373,11 @@ class Sync:
         still holds all of it."""
         try:
             # First of all: once the point is remembered, a later run would not look at what it names any more.
-            await local.unfinished.settle(self._store, [pack for work in works for pack in work.packs])
+            local.unfinished.settle(new.id.sequence, [pack for work in works for pack in work.packs])
             for work in works:
                 await in_thread(work.commit, new.id.sha256)
             local.remember(new.id)
-            local.journal.clear()
-            await self._preparation.marks.forget(self._store, [disk.id for disk in new.record.disks])
+            local.remember_rate(self._store.sent_bytes, self._meter.seconds)
         except StoreError as error:
             raise StoreError(
                 f"restore point {new.id.label} is published, but then {error.what}",
@@ -348,6 +385,7 @@ class Sync:
                 hint=error.hint,
                 retryable=True,
             ) from error
+        self._clear(local)
 
 
 def _last(head: Point | None, interrupted: bool, over: FailoverRecord | None) -> LastPoint | None:
@@ -355,5 +393,5 @@ def _last(head: Point | None, interrupted: bool, over: FailoverRecord | None) ->
     if head is None:
         return None
     disks = {disk.id: LastDisk(disk.capacity_bytes, disk.change_id) for disk in head.record.disks}
-    created = head.record.created
-    return LastPoint(created, disks, interrupted, head.record.hardware, doubt_after(over, created))
+    hardware = head.record.hardware
+    return LastPoint(disks, interrupted, hardware, doubt_after(over, hardware))

@@ -48,7 +48,7 @@ class Preparation:
         check_disks(opened.disks)
         works: list[DiskRun] = []
         if carried is None:
-            self.marks = await Marks.load(self._store, run.vm, run.events)
+            self.marks = await Marks.load(self._store, run.vm, run.events, run.local.marks_path)
         for index, given in enumerate(opened.disks):
             name = given.source.name
             state = run.local.open_disk(name)

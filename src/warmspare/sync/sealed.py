@@ -7,6 +7,7 @@ be finished without the machine, which may have changed or be gone by then.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from warmspare.errors import FormatError, StoreError
 from warmspare.format import point
 from warmspare.format.manifest import PackRef
 from warmspare.format.point import ObjectRef, RestorePoint
+from warmspare.observe.housekeeping import Housekeeping
 from warmspare.state.files import local_io
 from warmspare.store import layout
 from warmspare.store.base import PART_BYTES, Store
+from warmspare.store.clearing import Clearing
 from warmspare.store.threads import in_thread
 from warmspare.sync.carry import opened
 from warmspare.sync.journal import Journal, RunRecord
@@ -82,11 +85,13 @@ async def send_files(store: Store, journal: Journal, record: RestorePoint) -> No
             )
 
 
-async def complete(store: Store, vm: str, journal: Journal, spool: Spool | None, sealed: SealedPoint) -> bool:
+async def complete(
+    store: Store, vm: str, journal: Journal, spool: Spool | None, sealed: SealedPoint, housekeeping: Housekeeping
+) -> bool:
     """Bring all objects of a sealed point of a dead run to the store. vm: encoded. False if that can't be: something
-    is gone or damaged, and the disks must be read again. Then nothing of it was sent."""
-    record = sealed.record
-    for ref, path in _files(journal, record):
+    is gone or damaged, or in the way, and the disks must be read again. Then nothing of it was sent."""
+    record, files = sealed.record, _files(journal, sealed.record)
+    for ref, path in files:
         if not path.exists() or await in_thread(file_ref, ref.key, path) != ref:
             return False
     packs = await in_thread(_packs, journal, record)
@@ -95,17 +100,28 @@ async def complete(store: Store, vm: str, journal: Journal, spool: Spool | None,
     left = {key: (pack.bytes, pack.crc32c) for key, pack in wanted.items() if key not in there}
     if left.keys() != (await spool.take(left) if spool is not None else set()):
         return False
+    clearing, due = Clearing(store, housekeeping), left | {ref.key: (ref.bytes, ref.crc32c) for ref, _ in files}
     for prefix in layout.run_prefixes(vm, record.run):
-        for stale in await store.stale_uploads(prefix):
-            await store.abort_upload(stale)
+        await clearing.uploads(prefix)
         # What is there and not right would be in the way; manifests that were sent already are sent again.
-        if rest := [info.key async for info in store.list(prefix) if info.key not in there]:
-            await store.delete(rest)
+        if not await clearing.below(prefix, there) and await _in_the_way(store, prefix, due, left):
+            return False
     if spool is not None:
         spool.send(left)
         await spool.drained()
     await send_files(store, journal, record)
     return True
+
+
+async def _in_the_way(
+    store: Store, prefix: str, due: Mapping[str, tuple[int, int]], absent: Container[str]
+) -> bool:
+    """Whether something else stands where objects are due: length and CRC32C by key. absent: of those nothing may."""
+    for key, (size, crc) in due.items():
+        info = await store.head(key) if key.startswith(prefix) else None
+        if info is not None and (key in absent or info.bytes != size or info.crc32c not in (None, crc)):
+            return True
+    return False
 
 
 def _packs(journal: Journal, record: RestorePoint) -> list[PackRef]:

@@ -20,9 +20,11 @@ import crc32c
 
 from warmspare.errors import NotFoundError, StoreError
 from warmspare.format.pack import PACK_BYTES
+from warmspare.observe.housekeeping import Housekeeping
 from warmspare.state.files import local_io, locked
 from warmspare.store import layout
 from warmspare.store.base import PART_BYTES, Store, Upload
+from warmspare.store.clearing import Clearing
 from warmspare.store.directory import DirectoryStore
 from warmspare.store.passing import PassingStore
 from warmspare.store.threads import in_thread
@@ -57,12 +59,13 @@ class Spool(PassingStore):
     """
 
     def __init__(
-        self, store: Store, directory: Path, room: SpoolPlace, *, rate: float | None = None,
+        self, store: Store, directory: Path, room: SpoolPlace, housekeeping: Housekeeping, *, rate: float | None = None,
         on_full: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         super().__init__(store)
         self._directory, self._room, self._rate, self._on_full = directory, room, rate, on_full
         self._medium = DirectoryStore(str(directory), uri=str(directory))
+        self._clearing = Clearing(self._medium, housekeeping)
         self._queue: asyncio.Queue[tuple[str, int, int]] = asyncio.Queue()  # key, length, CRC32C
         self._waiting = 0  # packs that are not in the store yet
         self._sent = asyncio.Event()  # set when one has gone
@@ -135,13 +138,11 @@ class Spool(PassingStore):
 
     async def take(self, wanted: Mapping[str, tuple[int, int]]) -> set[str]:
         """Of what an earlier run left here keep what is wanted, given by key with length and CRC32C, and remove the
-        rest. The keys that are here; `send` sends them."""
-        for stale in await self._medium.stale_uploads(""):
-            await self._medium.abort_upload(stale)
+        rest, as far as that can be. The keys that are here; `send` sends them."""
+        await self._clearing.uploads("")
         found = [info async for info in self._medium.list("")]
         here = {info.key for info in found if info.key in wanted and wanted[info.key][0] == info.bytes}
-        if rest := [info.key for info in found if info.key not in here]:
-            await self._medium.delete(rest)
+        await self._clearing.objects([info.key for info in found if info.key not in here])
         return here
 
     def send(self, packs: Mapping[str, tuple[int, int]]) -> None:
@@ -175,9 +176,9 @@ class Spool(PassingStore):
         except NotFoundError:
             raise self._damaged(key, "is gone") from None
         except _DamagedError:
-            await self._medium.delete([key])  # so that the next run knows that it has to be read again
+            await self._clearing.objects([key])  # so that the next run knows that it has to be read again
             raise
-        await self._medium.delete([key])
+        await self._clearing.objects([key])
         self._measure(size)
 
     def _damaged(self, key: str, what: str) -> StoreError:

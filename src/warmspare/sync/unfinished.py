@@ -1,13 +1,13 @@
 """Runs of this sender that were never published: what of them is used again, and when it is removed.
 
 Their packs lie in the store under their own keys and are nobody's until a manifest names them. A pack is removed only
-if no manifest of the point that ends their waiting names it, and only of runs that stand in this sender's journal.
+if no manifest of the point that ends their waiting names it, and only of runs that stand in this sender's journal. That
+point is the one with the sequence of the run, and no other: packs are used again only while it is free.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,14 @@ import crc32c
 
 from warmspare.errors import StoreError
 from warmspare.format.manifest import PackRef
-from warmspare.state.files import local_io, read_record
+from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.state.files import out_of_the_way, read_record
 from warmspare.store import layout
 from warmspare.store.base import PART_BYTES, Store
+from warmspare.store.clearing import Clearing
 from warmspare.sync import sent
 from warmspare.sync.journal import Journal, RunRecord
+from warmspare.sync.leftovers import Leftover, Leftovers
 from warmspare.sync.resume import Resume
 
 WHAT = "the state directory"
@@ -35,10 +38,10 @@ class _Run:
 
 
 class Unfinished:
-    """Of one VM. shelf: where their journals lie. vm: encoded."""
+    """Of one VM. shelf: where their journals lie. leftovers: what is to be removed of them. vm: encoded."""
 
-    def __init__(self, shelf: Path, vm: str) -> None:
-        self.shelf, self._vm = shelf, vm
+    def __init__(self, shelf: Path, leftovers: Leftovers, vm: str) -> None:
+        self.shelf, self.leftovers, self._vm = shelf, leftovers, vm
 
     def runs(self) -> list[_Run]:
         """Oldest first. One whose record can't be read is none."""
@@ -49,21 +52,29 @@ class Unfinished:
                 found.append(_Run(place, bytes.fromhex(record.run), record.sequence))
         return found
 
-    async def keep(self, store: Store, journal: Journal, run: str) -> int:
-        """Take in a run that died: its complete packs stay, all else that it left in the store goes. How many stay."""
+    async def keep(self, store: Store, journal: Journal, left: RunRecord, housekeeping: Housekeeping) -> int:
+        """Take in a run that died: its complete packs stay, all else that it left in the store goes, or is noted to go
+        later. How many stay."""
+        run = left.run
+        # It may be on the shelf already, and its journal not be cleared.
+        places = [journal.directory, *(one.directory for one in self.runs() if one.run.hex() == run)]
         listed = {
-            layout.pack_key(self._vm, run, pack.number)
-            for path in journal.directory.glob("*.sent")
+            pack.number
+            for place in places
+            for path in place.glob("*.sent")
             for pack in sent.packs_of(path)
             if pack.run.hex() == run
         }
+        keys = {layout.pack_key(self._vm, run, number) for number in listed}
+        clearing, whole = Clearing(store, housekeeping), True
         for prefix in layout.run_prefixes(self._vm, run):
-            for stale in await store.stale_uploads(prefix):
-                await store.abort_upload(stale)
-            keys = [info.key async for info in store.list(prefix) if info.key not in listed]
-            if keys:
-                await store.delete(keys)
+            await clearing.uploads(prefix)  # what is left of these ends with its age: see Sync
+            whole &= await clearing.below(prefix, keys)
+        if not whole:
+            self.leftovers.note(Leftover(run, left.sequence, sorted(listed), more=True))
         journal.set_aside(self.shelf)
+        with housekeeping.trying(LOCAL, journal.directory):
+            journal.clear()
         return len(listed)
 
     async def resume(self, store: Store, disk_id: str, scratch: Path) -> Resume | None:
@@ -85,18 +96,18 @@ class Unfinished:
             found.learn(one.run, sent.frames_of(path))
         return found
 
-    async def settle(self, store: Store, named: Iterable[PackRef]) -> None:
-        """A point was published: remove what its manifests do not name, and forget the runs."""
+    def settle(self, sequence: int, named: Iterable[PackRef]) -> None:
+        """The point of that sequence was published, and its manifests name these packs: what they do not name is noted
+        to be removed, and the runs are forgotten. Nothing is done in the store. StoreError of this host's disk."""
         used = {(pack.run, pack.number) for pack in named}
-        for one in self.runs():
-            prefix = layout.run_prefixes(self._vm, one.run.hex())[0]
-            wanted = {layout.pack_key(self._vm, run.hex(), number) for run, number in used if run == one.run}
-            keys = [info.key async for info in store.list(prefix) if info.key not in wanted]
-            if keys:
-                await store.delete(keys)
-        with local_io(WHAT, self.shelf):
-            if self.shelf.exists():
-                shutil.rmtree(self.shelf)
+        self.leftovers.note(*(
+            Leftover(
+                one.run.hex(), one.sequence,
+                sorted(number for run, number in used if run == one.run) if one.sequence == sequence else None,
+            )
+            for one in self.runs()
+        ))  # fmt: skip
+        out_of_the_way(self.shelf, WHAT)
 
 
 async def standing(store: Store, vm: str, packs: list[PackRef]) -> list[PackRef]:

@@ -15,7 +15,7 @@ from pyVmomi import vim, vmodl
 
 from warmspare.errors import SourceError
 from warmspare.model import Extents, normalise
-from warmspare.vsphere import faults
+from warmspare.vsphere import answers, faults
 from warmspare.vsphere.session import VsphereSession
 
 
@@ -66,7 +66,13 @@ async def changed_areas(
             raise faults.as_error("asking for changed areas", fault, where) from None
         except vmodl.MethodFault as fault:
             return Changed(None, f"vSphere can't tell what changed: {faults.text(fault)}")
-        if odd := _take(page, offset, capacity_bytes, starts, lengths):
+        except answers.NotUnderstoodError as error:
+            return Changed(None, f"vSphere's answer about changes can't be understood: {error.said}")
+        try:
+            odd = _take(page, offset, capacity_bytes, starts, lengths)
+        except answers.NotUnderstoodError as error:
+            odd = error.said
+        if odd:
             return Changed(None, f"vSphere's answer about changes does not add up: {odd}")
         offset += page.length
     return Changed(normalise(np.frombuffer(starts, np.int64), np.frombuffer(lengths, np.int64)))
@@ -74,6 +80,8 @@ async def changed_areas(
 
 def _take(page: Any, offset: int, capacity_bytes: int, starts: array[int], lengths: array[int]) -> str:
     """Add a page's areas; what is odd about it, if anything."""
+    if unknown := answers.oddities(page):
+        return f"at offset {offset} it holds what is not known here ({unknown[0]})"
     if page is None or page.startOffset != offset:
         return f"asked at offset {offset}, it begins at {page.startOffset if page else 'nothing'}"
     if page.length <= 0 or offset + page.length > capacity_bytes:

@@ -11,13 +11,14 @@ import socket
 from warmspare.config.settings import Policy
 from warmspare.source.vddk_doctor import Check
 from warmspare.vsphere import faults
-from warmspare.vsphere.inventory import VmInfo
+from warmspare.vsphere.inventory import VmInfo, told
 from warmspare.vsphere.marker import parse
 from warmspare.vsphere.privileges import missing
 from warmspare.vsphere.protectable import judge, refusal
 from warmspare.vsphere.session import VsphereSession
 from warmspare.vsphere.snapshot import CHAIN_MOST, CHAIN_WARN
 
+_NOT_UNDERSTOOD = "vCenter is newer than what this version knows; recovery takes it for not known, nothing is guessed"
 NFC_PORT = 902
 NFC_TIMEOUT_S = 3.0
 
@@ -26,6 +27,8 @@ async def examine(session: VsphereSession, vm: VmInfo, policy: Policy, *, nfc_po
     """Every check of one VM. SourceError where vCenter stays away meanwhile."""
     checks = [Check("vCenter", "ok", f"{session.about}, as {session.server.user}")]
     checks.append(_vm(vm, policy))
+    if vm.unknown:
+        checks.append(Check("hardware", "note", f"not understood: {told(vm.unknown)}", _NOT_UNDERSTOOD))
     with faults.told("reading privileges", session.where):
         checks.append(await _privileges(session, vm))
     checks += [_tracking(vm), _snapshots(vm), _consolidation(vm)]

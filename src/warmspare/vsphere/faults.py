@@ -8,14 +8,14 @@ import http.client
 import re
 import socket
 from collections.abc import Iterator
-from xml.parsers.expat import ExpatError
 
 from pyVmomi import vim, vmodl
 
 from warmspare.errors import ConfigError, SourceError, WarmspareError
+from warmspare.vsphere import answers, garbled
 
-# What pyVmomi raises where the answer did not come, or came cut off.
-TROUBLE: tuple[type[Exception], ...] = (OSError, http.client.HTTPException, ExpatError)
+# What is raised where the answer did not come, came cut off, or was somebody else's.
+TROUBLE: tuple[type[Exception], ...] = (OSError, http.client.HTTPException, garbled.GarbledError)
 
 # What says no to user or password, or to the account.
 REFUSED: tuple[type[vmodl.MethodFault], ...] = (vim.fault.InvalidLogin, vim.fault.NoPermission)
@@ -28,11 +28,11 @@ class AnswerLostError(Exception):
 
 
 def hopeless(error: Exception) -> bool:
-    """Whether trying again can't help: no such host, or the server answers that there is no vCenter."""
+    """Whether trying again can't help: no such host, or the server answers that there is no vCenter, or sends on."""
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_NONAME
     status = _STATUS.match(str(error)) if isinstance(error, http.client.HTTPException) else None
-    return status is not None and status[1].startswith("4")
+    return status is not None and status[1][0] in "34"
 
 
 def unsent(error: Exception) -> bool:
@@ -48,16 +48,29 @@ def unavailable(error: Exception) -> bool:
 
 def text(fault: BaseException) -> str:
     """One short clause of a fault or an error, without its class's package."""
-    kind = type(fault).__name__.rpartition(".")[2]
-    message = getattr(fault, "msg", None) or (str(fault) if isinstance(fault, TROUBLE) else "")
-    message = " ".join(str(message).split()).rstrip(".")[:300]
+    if isinstance(fault, garbled.GarbledError):
+        return str(fault)
+    kind = answers.type_name(fault)
+    message = _said(fault) or (str(fault) if isinstance(fault, TROUBLE) else "")
+    message = garbled.clean(message).rstrip(".")
     return f"{message} ({kind})" if message and message != kind else kind
+
+
+def _said(fault: BaseException) -> str:
+    """vCenter's own words; where it gives none for the fault itself, those of its parts or its cause."""
+    parts = [fault, *(getattr(fault, "faultMessage", None) or ()), getattr(fault, "faultCause", None)]
+    for part in parts:
+        for message in (getattr(part, "msg", None), getattr(part, "message", None)):
+            if isinstance(message, str) and message.strip():
+                return message
+    return ""
 
 
 def as_error(what: str, fault: vmodl.MethodFault, where: str) -> WarmspareError:
     """The error for a fault that nothing more particular was done about. what: "reading the VM"."""
     if isinstance(fault, vim.fault.NoPermission):
-        privilege = getattr(fault, "privilegeId", None) or "a privilege"
+        told = fault.privilegeId
+        privilege = told if isinstance(told, str) and told else "a privilege"
         return ConfigError(
             f"{what} was refused: the user lacks {privilege}",
             where=where,

@@ -79,4 +79,4 @@ def _all(session: VsphereSession, below: Any) -> list[tuple[str, str]]:
     """(moref, name) of every VM below."""
     with every(session.content, below, vim.VirtualMachine) as vms:
         found = collect(session.content, vms, vim.VirtualMachine, ["name"])
-    return [(moref, plain_name(got.get("name", ""))) for moref, got in found.items()]
+    return [(moref, plain_name(got.text("name"))) for moref, got in found.items()]

@@ -1,18 +1,20 @@
 """What a VM consists of, read from vCenter into plain values; refuses to search and to judge.
 
-It is what recovery needs to know, so all of it is kept in each restore point (`VmInfo.hardware`).
+It is what recovery needs to know, so all of it is kept in each restore point (`VmInfo.hardware`). What of one VM can't
+be read or understood is its own affair: it is named, and the others of the same answer are as good as without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pyVmomi import vim, vmodl
 
 from warmspare.vsphere import faults
-from warmspare.vsphere.devices import Disk, Nic, read_disks, read_nics
+from warmspare.vsphere.answers import NotUnderstoodError
+from warmspare.vsphere.devices import Disk, Nic, read_devices
 from warmspare.vsphere.properties import Properties, collect
 from warmspare.vsphere.session import VsphereSession
 from warmspare.vsphere.tree import Tree
@@ -23,6 +25,13 @@ PATHS = (
     "config.template", "config.changeTrackingEnabled", "config.files.vmPathName", "runtime.host",
     "runtime.powerState", "runtime.connectionState", "runtime.consolidationNeeded",
 )  # fmt: skip
+# A VM of which one of these can't be read is not protected: what it is would be guessed.
+_NEEDED = (
+    "name", "snapshot", "config.instanceUuid", "config.hardware", "config.version", "config.template",
+    "runtime.connectionState",
+)  # fmt: skip
+_UNKNOWN_MOST, _TOLD_MOST = 50, 5  # in a VM's record, in a sentence
+_OFF = ("poweredOff", "suspended")
 _ESCAPES = (("%2f", "/"), ("%2F", "/"), ("%5c", "\\"), ("%5C", "\\"), ("%25", "%"))
 
 
@@ -31,7 +40,8 @@ class VmInfo:
     """A VM as it was when it was read.
 
     moref: `vm-123`. path: in the inventory. version: of the hardware, 19 for vmx-19. host: its name, host_moref the
-    object. connection: "connected", or why vCenter can't reach it. tree: its snapshots.
+    object. connection: "connected", or why vCenter can't reach it. tree: its snapshots. unknown: what vCenter
+    says of it that is not understood, or can't be read. unreadable: why it is not known what it is; "" where it is.
     """
 
     moref: str
@@ -58,14 +68,26 @@ class VmInfo:
     nics: tuple[Nic, ...]
     disks: tuple[Disk, ...]
     tree: Tree
+    unknown: tuple[str, ...] = ()
+    unreadable: str = ""
+
+    @property
+    def powered_on(self) -> bool:
+        """Whether it may run: a state that is not known is no proof that it does not."""
+        return self.power not in _OFF
 
     def disk(self, key: int) -> Disk | None:
         return next((disk for disk in self.disks if disk.key == key), None)
 
     def hardware(self) -> dict[str, Any]:
-        """All of it but the snapshots, as JSON takes it."""
+        """All of it but the snapshots, as JSON takes it. `unknown` is there where there is something."""
         out = asdict(self)
-        del out["tree"]
+        del out["tree"], out["unreadable"]
+        if not self.unknown:
+            del out["unknown"]
+        for disk in out["disks"]:
+            if not disk["unknown"]:
+                del disk["unknown"]
         return {name: _plain(value) for name, value in out.items()}
 
 
@@ -110,67 +132,102 @@ def _read(session: VsphereSession, morefs: Sequence[str]) -> list[VmInfo]:
     content = session.content
     vms = [session.bound(vim.VirtualMachine, moref) for moref in morefs]
     found = collect(content, vms, vim.VirtualMachine, PATHS)
-    hosts = _names(content, [p.get("runtime.host") for p in found.values()], vim.HostSystem)
-    networks = _names(content, [n for p in found.values() for n in p.get("network") or ()], vim.Network)
-    folders = _paths(content, [p.get("parent") for p in found.values()])
-    return [_info(moref, found[moref], hosts, networks, folders) for moref in morefs if moref in found]
+    beside = [
+        *(p.get("runtime.host") for p in found.values()),
+        *(n for p in found.values() for n in p.get("network") or ()),
+    ]
+    entities = [one for one in beside if isinstance(one, vim.ManagedEntity)]
+    names, paths = _around(content, entities, [p.get("parent") for p in found.values()])
+    return [_info(moref, found[moref], names, paths) for moref in morefs if moref in found]
 
 
-def _info(
-    moref: str, got: Properties, hosts: dict[str, str], networks: dict[str, str], folders: dict[str, str]
-) -> VmInfo:
+def _info(moref: str, got: Properties, names: dict[str, str], paths: dict[str, str]) -> VmInfo:
     hardware = got.get("config.hardware")
-    devices = list(hardware.device) if hardware else []
+    devices = read_devices(hardware.device if hardware is not None else (), names)
     boot, host, parent = got.get("config.bootOptions"), got.get("runtime.host"), got.get("parent")
-    version = str(got.get("config.version") or "").removeprefix("vmx-")
-    host_moref = host._GetMoId() if host else ""
+    version = got.text("config.version").removeprefix("vmx-")
+    host_moref = host._GetMoId() if isinstance(host, vim.HostSystem) else ""
+    unreadable = "; ".join(_unread({path: why for path, why in got.unread.items() if path in _NEEDED}))
+    try:
+        tree = Tree.of(got.get("snapshot"))
+    except NotUnderstoodError as error:
+        tree, unreadable = Tree(), unreadable or f"snapshot: {error.said}"
     return VmInfo(
         moref=moref,
-        name=plain_name(got.get("name", "")),
-        path=(folders.get(parent._GetMoId(), "") if parent else "") + "/" + got.get("name", ""),
-        instance_uuid=str(got.get("config.instanceUuid") or "").lower(),
-        bios_uuid=str(got.get("config.uuid") or "").lower(),
-        firmware=str(got.get("config.firmware") or ""),
-        secure_boot=bool(boot and boot.efiSecureBootEnabled),
-        cpus=int(hardware.numCPU) if hardware else 0,
-        cores_per_socket=int(hardware.numCoresPerSocket or 1) if hardware else 0,
-        memory_mib=int(hardware.memoryMB) if hardware else 0,
-        guest_id=str(got.get("config.guestId") or ""),
-        guest_name=str(got.get("config.guestFullName") or ""),
+        name=plain_name(got.text("name")) or moref,
+        path=(paths.get(parent._GetMoId(), "") if isinstance(parent, vim.ManagedEntity) else "") + "/"
+        + (got.text("name") or moref),
+        instance_uuid=got.text("config.instanceUuid").lower(),
+        bios_uuid=got.text("config.uuid").lower(),
+        firmware=got.text("config.firmware"),
+        secure_boot=getattr(boot, "efiSecureBootEnabled", None) is True,
+        cpus=_number(hardware, "numCPU"),
+        cores_per_socket=(_number(hardware, "numCoresPerSocket") or 1) if hardware is not None else 0,
+        memory_mib=_number(hardware, "memoryMB"),
+        guest_id=got.text("config.guestId"),
+        guest_name=got.text("config.guestFullName"),
         version=int(version) if version.isdecimal() else 0,
-        vmx_path=str(got.get("config.files.vmPathName") or ""),
-        template=bool(got.get("config.template")),
-        change_tracking=bool(got.get("config.changeTrackingEnabled")),
-        power=str(got.get("runtime.powerState") or ""),
-        connection=str(got.get("runtime.connectionState") or ""),
-        consolidation_needed=bool(got.get("runtime.consolidationNeeded")),
-        host=hosts.get(host_moref, ""),
+        vmx_path=got.text("config.files.vmPathName"),
+        template=got.get("config.template") is True,
+        change_tracking=got.get("config.changeTrackingEnabled") is True,
+        power=got.text("runtime.powerState"),
+        connection=got.text("runtime.connectionState"),
+        consolidation_needed=got.get("runtime.consolidationNeeded") is True,
+        host=names.get(host_moref, ""),
         host_moref=host_moref,
-        nics=read_nics(devices, networks),
-        disks=read_disks(devices),
-        tree=Tree.of(got.get("snapshot")),
+        nics=devices.nics,
+        disks=devices.disks,
+        tree=tree,
+        unknown=_unknown(got, devices.unknown),
+        unreadable=unreadable,
     )
 
 
-def _names(content: Any, objects: Sequence[Any], kind: Any) -> dict[str, str]:
-    unique = {one._GetMoId(): one for one in objects if one is not None}
-    found = collect(content, list(unique.values()), kind, ["name"])
-    return {moref: plain_name(got.get("name", "")) for moref, got in found.items()}
+def _unknown(got: Properties, devices: Sequence[str]) -> tuple[str, ...]:
+    """What of a VM is not understood, as clauses; not more than a record has room for."""
+    found = _unread(got.unread)
+    found += [odd for each in got.odd.values() for odd in each if not odd.startswith("config.hardware.device")]
+    found += devices
+    kept = found[:_UNKNOWN_MOST]
+    return (*kept, f"and {len(found) - len(kept)} more") if len(found) > len(kept) else tuple(kept)
 
 
-def _paths(content: Any, parents: Sequence[Any]) -> dict[str, str]:
-    """The inventory paths of folders by moref, as FindByInventoryPath takes them; a level of the tree a call."""
+def _unread(unread: Mapping[str, str]) -> list[str]:
+    """A clause for each reason, with all that it keeps from being read."""
+    paths: dict[str, list[str]] = {}
+    for path, why in unread.items():
+        paths.setdefault(why, []).append(path)
+    return [f"{', '.join(of)}: {why}" for why, of in paths.items()]
+
+
+def told(unknown: Sequence[str]) -> str:
+    """The first few of what is not understood, for a sentence."""
+    more = len(unknown) - _TOLD_MOST
+    return "; ".join(unknown[:_TOLD_MOST]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _number(owner: Any, name: str) -> int:
+    value = getattr(owner, name, None)
+    return int(value) if isinstance(value, int) else 0
+
+
+def _around(content: Any, beside: Sequence[Any], parents: Sequence[Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """By moref the names of hosts and networks, as people see them, and the paths of folders, as FindByInventoryPath
+    takes them; a level of the tree a call."""
     known: dict[str, Properties] = {}
-    level = [parent for parent in parents if parent is not None]
+    others = {one._GetMoId() for one in beside}
+    level = [one for one in (*beside, *parents) if one is not None]
     while level := list({one._GetMoId(): one for one in level if one._GetMoId() not in known}.values()):
         got = collect(content, level, vim.ManagedEntity, ["name", "parent"])
-        known.update({one._GetMoId(): got.get(one._GetMoId(), {}) for one in level})
-        level = [each["parent"] for each in got.values() if each.get("parent") is not None]
+        known.update({one._GetMoId(): got.get(one._GetMoId(), Properties()) for one in level})
+        above = (each.get("parent") for moref, each in got.items() if moref not in others)
+        level = [parent for parent in above if parent is not None]
 
     def path(moref: str) -> str:
-        parent = known.get(moref, {}).get("parent")
+        parent = known[moref].get("parent") if moref in known else None
         if parent is None:  # the root has a name, and paths leave it out
             return ""
-        return path(parent._GetMoId()) + "/" + str(known[moref].get("name", ""))
+        return path(parent._GetMoId()) + "/" + known[moref].text("name")
 
-    return {moref: path(moref) for moref in known}
+    names = {moref: plain_name(known[moref].text("name")) for moref in others}
+    return names, {moref: path(moref) for moref in known if moref not in others}

@@ -1,4 +1,8 @@
-"""Properties of many objects in few calls, by vCenter's property collector; knows nothing of what they mean."""
+"""Properties of many objects in few calls, by vCenter's property collector; knows nothing of what they mean.
+
+What can't be read, or can't be understood, is kept beside what can, by property: it concerns one object, and the others
+of the same answer are as good as without it.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +12,46 @@ from typing import Any
 
 from pyVmomi import vmodl
 
+from warmspare.vsphere import answers, faults
+from warmspare.vsphere.answers import Unknown
+from warmspare.vsphere.garbled import DamagedError
+
 AT_ONCE = 100  # objects a call: an answer stays within a few MB
 
-Properties = dict[str, Any]
+
+class Properties(dict[str, Any]):
+    """Of one object those that are set and can be read, by path. unread: (path, why) of what was asked for and can't
+    be read. odd: (path, what) of values that hold something unknown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unread: dict[str, str] = {}
+        self.odd: dict[str, list[str]] = {}
+
+    def text(self, path: str) -> str:
+        """A text, "" where there is none."""
+        value = self.get(path)
+        return str(value) if isinstance(value, str) else ""
 
 
 def collect(content: Any, objects: Sequence[Any], kind: Any, paths: Sequence[str]) -> dict[str, Properties]:
-    """By moref the properties that are set and may be read. Objects that are gone meanwhile are left out. Blocks."""
+    """By moref the properties. Objects that are gone meanwhile are left out. Blocks."""
     found: dict[str, Properties] = {}
     for start in range(0, len(objects), AT_ONCE):
         some = objects[start : start + AT_ONCE]
         try:
             found.update(_ask(content, some, kind, paths))
-        except vmodl.fault.ManagedObjectNotFound:  # one of them; the others are asked for alone
+        except (vmodl.fault.ManagedObjectNotFound, DamagedError) as error:  # it is one of them: each is asked for alone
+            if len(objects) == 1 and isinstance(error, DamagedError):
+                raise
             for one in some:
                 try:
                     found.update(_ask(content, [one], kind, paths))
                 except vmodl.fault.ManagedObjectNotFound:
                     continue
+                except DamagedError as alone:
+                    found[one._GetMoId()] = Properties()
+                    found[one._GetMoId()].unread.update(dict.fromkeys(paths, str(alone)))
     return found
 
 
@@ -36,7 +62,26 @@ def _ask(content: Any, objects: Sequence[Any], kind: Any, paths: Sequence[str]) 
         propSet=[collector.PropertySpec(type=kind, pathSet=list(paths))],
     )
     answer = content.propertyCollector.RetrieveContents([spec])
-    return {each.obj._GetMoId(): {prop.name: prop.val for prop in each.propSet} for each in answer}
+    return {each.obj._GetMoId(): _properties(each) for each in answer}
+
+
+def _properties(told: Any) -> Properties:
+    """Of one object of an answer."""
+    made = Properties()
+    for each in told.propSet:
+        path = str(each.name)
+        if isinstance(each.val, Unknown):
+            made.unread[path] = each.val.what
+            continue
+        made[path] = each.val
+        if odd := answers.oddities(each):
+            made.odd[path] = [f"{path}{one.path.removeprefix('val')}: {one.text}" for one in odd]
+    for each in told.missingSet:
+        fault = each.fault
+        made.unread[str(each.path)] = "it can't be read: " + (
+            faults.text(fault) if isinstance(fault, vmodl.MethodFault) else "vCenter does not say why"
+        )
+    return made
 
 
 @contextmanager

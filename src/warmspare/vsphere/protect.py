@@ -8,7 +8,6 @@ published restore point. The lease is the sync's; whoever gets here is alone wit
 from __future__ import annotations
 
 import asyncio
-import datetime
 import re
 import time
 from dataclasses import replace
@@ -19,17 +18,16 @@ from warmspare.errors import SourceError, WarmspareError
 from warmspare.model import Extents
 from warmspare.observe.events import Events
 from warmspare.source.base import DiskInput, LastPoint, Opened
-from warmspare.vsphere import changes, faults, history, tracking, trust
+from warmspare.vsphere import changes, faults, suspicion, tracking, trust
 from warmspare.vsphere.devices import Disk, read_disks
-from warmspare.vsphere.history import History
-from warmspare.vsphere.inventory import VmInfo, read_one
+from warmspare.vsphere.inventory import VmInfo, read_one, told
 from warmspare.vsphere.marker import Marker
 from warmspare.vsphere.protectable import EXCLUDED, Judged, judge, refusal
 from warmspare.vsphere.reading import Access, SnapshotDisk, Vddk
 from warmspare.vsphere.session import VsphereSession
 from warmspare.vsphere.snapshot import Snapshots, Timing
+from warmspare.vsphere.suspicion import Suspicion
 
-SKEW_S = 60.0  # events are stamped by several clocks
 LEAVE_S = 900.0  # the most that cleaning up may take; what is left then, the next run removes
 
 
@@ -53,13 +51,11 @@ class VsphereMachine:
         repository: str,
         run: str,
         timing: Timing | None = None,
-        skew_s: float = SKEW_S,
         enable_tracking: bool = True,
     ) -> None:
         self.vm_id, self.vm_name = vm.instance_uuid, vm.name
         self._session, self._vm, self._policy, self._events = session, vm, policy, events
         self._run = run
-        self._skew = datetime.timedelta(seconds=skew_s)
         self._enable_tracking = enable_tracking
         self._snapshots = Snapshots(session, vm, Marker.of(repository, vm.instance_uuid, run), events, timing)
         self._access = Access(session, vddk, vm.moref, f"warmspare-{vm.instance_uuid}", events)
@@ -87,6 +83,8 @@ class VsphereMachine:
         vm = await read_one(self._session, self._vm.moref, self.vm_name)
         judged = self._judged(vm)
         self.vm_name = vm.name
+        if vm.unknown:
+            self._warn(f"vCenter says of it what is not understood: {told(vm.unknown)}")
         self._disks = []
         self._touched = True
         left_by = await self._removed(vm, last)
@@ -95,24 +93,25 @@ class VsphereMachine:
         vm, untracked = await self._tracked(judged)
         self._snapshots.check_chain(vm)
         await self._access.prepare()
-        taken_at = await history.now(self._session)
+        before = await suspicion.look(self._session)
         taken = await self._snapshots.take(
-            self._policy.snapshot_name, self._policy.quiesce, powered_on=vm.power == "poweredOn"
+            self._policy.snapshot_name, self._policy.quiesce, powered_on=vm.powered_on
         )
         self._moref = taken.moref
         frozen = await self._frozen(vm, judged, taken.moref)
-        suspicion = await self._suspicion(vm, last)
+        compared_anyway = self._policy.full_compare == "always"
+        found = await suspicion.since(self._session, vm, None if compared_anyway else last, before, self._events)
         inputs = []
         for disk in frozen:
-            changed, reason = await self._changed(disk, last, untracked, suspicion)
+            changed, reason = await self._changed(disk, last, untracked, found)
             source = SnapshotDisk(self._access, taken.moref, disk, f"{self._where}, {disk.label}")
             self._disks.append(source)
             attributes = _attributes(vm, disk, quiesced=taken.quiesced)
             inputs.append(DiskInput(source, changed, reason, disk.change_id, attributes, _file_name(disk, frozen)))
         hardware: dict[str, Any] = vm.hardware()
-        hardware |= {
-            trust.TAKEN: taken_at.isoformat(), trust.TREE: vm.tree.as_json(), "vcenter": self._session.about,
-            trust.RUN: self._run, "quiesced": taken.quiesced,
+        hardware |= found.record() | {
+            trust.TREE: vm.tree.as_json(), "vcenter": self._session.about, trust.RUN: self._run,
+            "quiesced": taken.quiesced,
         }  # fmt: skip
         unprotected = [(disk.label, reason) for disk, reason in judged.others if reason != EXCLUDED]
         excluded = [(disk.label, reason) for disk, reason in judged.others if reason == EXCLUDED]
@@ -162,20 +161,8 @@ class VsphereMachine:
 
     # -- what changed ---------------------------------------------------------------------------------------------
 
-    async def _suspicion(self, vm: VmInfo, last: LastPoint | None) -> tuple[str, trust.Left | None, History]:
-        """Why no disk's tracking is to be believed, and what else is known since the last point."""
-        nothing = History(())
-        if last is None or self._policy.full_compare == "always":
-            return "", None, nothing
-        left = trust.Left.of(last.hardware)
-        known = nothing
-        if left is not None and not last.interrupted:
-            hosts = {vm.host_moref, left.host}
-            known = await history.since(self._session, vm.moref, hosts, left.taken - self._skew)
-        return trust.of_vm(last, left, vm.tree, known), left, known
-
     async def _changed(
-        self, disk: Disk, last: LastPoint | None, untracked: str, suspicion: tuple[str, trust.Left | None, History]
+        self, disk: Disk, last: LastPoint | None, untracked: str, found: Suspicion
     ) -> tuple[Extents | None, str]:
         """The extents that may have changed, or None and why everything is read. SourceError where everything would
         have to be read and the policy forbids it."""
@@ -183,14 +170,13 @@ class VsphereMachine:
             return None, "there is no restore point yet"
         if self._policy.full_compare == "always":
             return None, "the configuration says so"
-        of_vm, left, known = suspicion
         before = last.disks.get(disk.uuid)
-        reason = (of_vm if before else "") or trust.of_disk(disk, last, left, known)
+        reason = found.of_disk(disk, last)
         if before and not reason:
-            found = await self._asked(disk, before.change_id, untracked)
-            if found.extents is not None:
-                return found.extents, ""
-            reason = found.reason
+            changed = await self._asked(disk, before.change_id, untracked)
+            if changed.extents is not None:
+                return changed.extents, ""
+            reason = changed.reason
         if self._policy.full_compare == "error" and before is not None:
             raise SourceError(
                 f"{disk.label} would have to be compared in full, which the configuration forbids: {reason}",

@@ -42,15 +42,23 @@ def judge(vm: VmInfo, selection: DiskSelection) -> Judged:
 
 
 def unprotectable(disk: Disk) -> str:
-    """Why a disk can't be protected; "" where it can."""
+    """Why a disk can't be protected; "" where it can. What is not understood is not taken for harmless."""
+    if disk.unknown:
+        return f"{disk.unknown}: it can't be told whether it is a disk, and how it would be read"
     if disk.rdm == "physical":
         return "it is a raw device in physical mode: snapshots leave it out"
+    if disk.rdm not in ("", "virtual"):
+        return f"it is a raw device in a mode that is not known ({disk.rdm})"
     if disk.mode.startswith("independent"):
         return f"its mode is {disk.mode}: snapshots leave it out"
     if disk.mode in ("nonpersistent", "undoable", "append"):
         return f"its mode is {disk.mode}: what the guest writes does not stay"
+    if disk.mode != "persistent":
+        return f"its mode is not known ({disk.mode or 'vCenter does not say it'})"
     if disk.sharing == "sharingMultiWriter":
         return "several VMs write to it (multi-writer): it can't be snapshotted"
+    if disk.sharing not in ("", "sharingNone"):
+        return f"whether others write to it is not known (its sharing is {disk.sharing})"
     if disk.bus_sharing not in ("", "noSharing"):
         return f"its controller shares the bus ({disk.bus_sharing}): it can't be snapshotted"
     if not disk.uuid:
@@ -60,6 +68,10 @@ def unprotectable(disk: Disk) -> str:
 
 def refusal(vm: VmInfo, judged: Judged) -> tuple[str, str]:
     """Why the VM as a whole can't be protected, and what to do about it; empty where it can."""
+    if vm.unreadable:
+        return f"what vCenter says of it can't be read or understood ({vm.unreadable})", (
+            "look at the VM in vCenter; a privilege may be missing (docs/rights.md), or it is newer than this version"
+        )
     if vm.template:
         return "it is a template, which can't be snapshotted", "convert it to a virtual machine, or leave it out"
     if vm.connection not in ("", "connected"):

@@ -10,28 +10,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import socket
 import ssl
 import time
-import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pyVmomi import SoapStubAdapter, vim, vmodl
+from pyVmomi import vim, vmodl
 
 from warmspare.config.settings import VCenter
 from warmspare.errors import ConfigError, SourceError
 from warmspare.observe.events import Events
 from warmspare.source.logins import Account, Logins
-from warmspare.vsphere import faults, tls
+from warmspare.vsphere import faults, garbled, stub, tls
+from warmspare.vsphere.answers import NotUnderstoodError
+from warmspare.vsphere.stub import Stub
 
 _T = TypeVar("_T")
 
-API_VERSION = "vim.version.version11"  # 6.5: every server from it on speaks it, and it has all that is used here
 THREADS = 8
+# What using an answer raises where a part of it is not there or is something else.
+_NOT_UNDERSTOOD = (NotUnderstoodError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 RELOGINS = 3  # sessions lost in a row, each right after its login
 LOST_LOGINS = 3  # answers to a login lost in a row: each may have been a refusal, and five lock an account
 
@@ -78,35 +79,6 @@ class Patience:
     keep_alive_s: float = 300.0
 
 
-class _Stub(SoapStubAdapter):  # type: ignore[misc]
-    """pyVmomi's adapter, which also knows the connections in use, so that they can be cut."""
-
-    def __init__(self, server: Server, context: ssl.SSLContext, patience: Patience) -> None:
-        super().__init__(
-            server.host, server.port, version=API_VERSION, sslContext=context,
-            httpConnectionTimeout=patience.connect_s, poolSize=THREADS,
-        )  # fmt: skip
-        self._call_s = patience.call_s
-        self._in_use: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    def GetConnection(self) -> Any:
-        connection = super().GetConnection()
-        connection.sock.settimeout(self._call_s)
-        self._in_use.add(connection)
-        return connection
-
-    def ReturnConnection(self, connection: Any) -> None:
-        self._in_use.discard(connection)
-        super().ReturnConnection(connection)
-
-    def cut(self) -> None:
-        """End every connection, whatever a thread waits for on it."""
-        for connection in list(self._in_use):
-            with contextlib.suppress(OSError, AttributeError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
-        self.DropConnections()
-
-
 class VsphereSession:
     """Use as an async context manager; it connects and logs in on entry. One session serves several VMs.
 
@@ -123,7 +95,7 @@ class VsphereSession:
         self.content: Any = None
         self.lacks: dict[str, str] = {}
         self.trust: tls.Trust | None = None
-        self._stub: _Stub | None = None
+        self._stub: Stub | None = None
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="vsphere")
         self._login_lock = asyncio.Lock()
         self._login_number = 0
@@ -165,6 +137,11 @@ class VsphereSession:
         """What the server says it is."""
         return str(self.content.about.fullName)
 
+    @property
+    def instance_uuid(self) -> str:
+        """The vCenter's own; "" for a host, which has none."""
+        return str(self.content.about.instanceUuid or "")
+
     async def password(self) -> str:
         """The password, asked for now."""
         return await self._in_thread(self.server.password)
@@ -177,7 +154,7 @@ class VsphereSession:
         """The step's result if the session is there and answers; None otherwise. It never logs in."""
         if not self._valid:
             return None
-        with contextlib.suppress(*faults.TROUBLE, vmodl.MethodFault):
+        with contextlib.suppress(*faults.TROUBLE, vmodl.MethodFault, *_NOT_UNDERSTOOD):
             return await self._in_thread(step)
         return None
 
@@ -206,6 +183,8 @@ class VsphereSession:
                 failures += 1
                 until = await self._wait(what, error, failures, until)
                 continue
+            except _NOT_UNDERSTOOD as error:
+                raise self._not_understood("logging in", error) from error
             try:
                 return await self._in_thread(step)
             except vim.fault.NotAuthenticated:  # it was not done, whatever it was
@@ -226,6 +205,13 @@ class VsphereSession:
                     raise faults.AnswerLostError(faults.text(error)) from None
                 failures += 1
                 until = await self._wait(what, error, failures, until)
+            except _NOT_UNDERSTOOD as error:
+                raise self._not_understood(what, error) from error
+
+    def _not_understood(self, what: str, error: Exception) -> SourceError:
+        """For an answer whose parts are not what they must be. It will not be another one, so it is not asked again."""
+        said = error.said if isinstance(error, NotUnderstoodError) else f"{type(error).__name__}, {error}"
+        return NotUnderstoodError(f"{what}: {garbled.clean(said)}", self.where)
 
     async def _wait(self, what: str, error: Exception, failures: int, until: float) -> float:
         """Wait before the next try; when the last may begin. SourceError where trying is over."""
@@ -234,6 +220,13 @@ class VsphereSession:
         most = min(self.patience.backoff_s * 2 ** min(failures - 1, 16), self.patience.backoff_most_s)
         wait_s = most * random.uniform(0.5, 1.0)  # noqa: S311
         if now + wait_s > until or faults.hopeless(error):
+            if isinstance(error, garbled.GarbledError):
+                raise SourceError(
+                    f"vCenter's answers are lost, {what}: the last was {faults.text(error)}",
+                    where=self.where,
+                    hint="look whether it is well, and at what stands before it (a proxy, a gateway); run again then",
+                    retryable=True,
+                ) from None
             raise SourceError(
                 f"vCenter can't be reached, {what}: {faults.text(error)}",
                 where=self.where,
@@ -291,12 +284,26 @@ class VsphereSession:
         server = self.server
         if self._stub is None:
             trust = tls.establish(server.host, server.port, server.thumbprint, server.ca_file, self.patience.connect_s)
-            stub = _Stub(server, trust.context, self.patience)
-            self.content = vim.ServiceInstance("ServiceInstance", stub).RetrieveContent()
-            self.trust, self._stub = trust, stub
+            made = self._new_stub(trust.context)
+            self.content = vim.ServiceInstance("ServiceInstance", made).RetrieveContent()
+            self.trust, self._stub = trust, made
         self._stub.cookie = ""  # of a session that is no more
         if self._lost_logins:
             vim.ServiceInstance("ServiceInstance", self._stub).RetrieveContent()
+
+    def _new_stub(self, context: ssl.SSLContext) -> Stub:
+        server, patience = self.server, self.patience
+        version = stub.newest(server.host, server.port, context, patience.connect_s)
+        if not version:
+            self.events.emit(
+                "source.warning",
+                message=f"vCenter {self.where} does not say which versions of its API it speaks: 6.5 is used, in which "
+                "it may not tell what newer devices are",
+            )
+        return Stub(
+            server.host, server.port, version or stub.OLDEST, context, connect_s=patience.connect_s,
+            call_s=patience.call_s, pool=THREADS,
+        )  # fmt: skip
 
     async def _in_thread(self, step: Callable[[], _T]) -> _T:
         if self._closed:
@@ -324,12 +331,12 @@ class VsphereSession:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
-        stub = self._stub
-        if stub is not None and self._valid:
-            with contextlib.suppress(*faults.TROUBLE, vmodl.MethodFault, TimeoutError):
+        used = self._stub
+        if used is not None and self._valid:
+            with contextlib.suppress(*faults.TROUBLE, vmodl.MethodFault, SourceError, TimeoutError):
                 async with asyncio.timeout(self.patience.cancel_s):
                     await self._in_thread(self.content.sessionManager.Logout)
         self._closed = True
-        if stub is not None:
-            stub.cut()  # a thread that still waits for an answer gets an error instead
+        if used is not None:
+            used.cut()  # a thread that still waits for an answer gets an error instead
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -87,8 +87,9 @@ class Snapshots:
                 info = task.info
             except vmodl.fault.ManagedObjectNotFound:
                 continue
-            kind = str(info.descriptionId or "")
-            if info.state in tasks.RUNNING and any(word in kind.lower() for word in _IN_THE_WAY):
+            kind = str(info.descriptionId) if isinstance(info.descriptionId, str) else "snapshot, or something else"
+            ended = isinstance(info.state, str) and info.state in tasks.ENDED
+            if not ended and any(word in kind.lower() for word in _IN_THE_WAY):
                 return kind
         return ""
 
@@ -165,6 +166,8 @@ class Snapshots:
                     ),
                 )
                 result = await tasks.finished(self._session, task, "taking a snapshot", timeout_s=self._timing.create_s)
+                if not isinstance(result, vim.vm.Snapshot):
+                    raise TaskGoneError("the task has ended, and names no snapshot")
                 return str(result._GetMoId()), asked_s
             except (AnswerLostError, TaskGoneError) as error:
                 # it may have been taken: look for it before a second one is
@@ -212,7 +215,7 @@ class Snapshots:
             except vim.fault.NoPermission as fault:
                 raise faults.as_error("removing a snapshot", fault, self._where) from None
             except (AnswerLostError, TaskGoneError) as error:
-                failed = str(error) or "vCenter forgot the task"
+                failed = str(error)
             except vmodl.MethodFault as fault:
                 failed = faults.text(fault)
             else:
@@ -288,7 +291,7 @@ class Snapshots:
         except vim.fault.NoPermission as fault:
             raise faults.as_error("consolidating disks", fault, self._where) from None
         except (AnswerLostError, TaskGoneError) as error:
-            return str(error) or "vCenter forgot the task"
+            return str(error)
         except vmodl.MethodFault as fault:
             return faults.text(fault)
         return ""

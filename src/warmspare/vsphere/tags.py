@@ -10,11 +10,12 @@ from typing import Any
 from urllib.parse import quote
 
 from warmspare.errors import ConfigError, SourceError
+from warmspare.vsphere import faults, garbled
+from warmspare.vsphere.answers import NotUnderstoodError
 from warmspare.vsphere.session import VsphereSession
 
 SESSION = "/api/session"
 TAGGING = "/api/cis/tagging"
-ANSWER_BYTES = 64 << 20
 
 
 async def tagged(session: VsphereSession, tag: str) -> list[str]:
@@ -38,7 +39,8 @@ def _search(session: VsphereSession, tag: str, password: str) -> list[str]:
                 hint="write it as CATEGORY/NAME, as vCenter shows it",
             )
         path = f"{TAGGING}/tag-association/{quote(found[0][2], safe='')}?action=list-attached-objects"
-        return [str(each["id"]) for each in rest.ask("POST", path) if each.get("type") == "VirtualMachine"]
+        attached = [(_text(each, "type"), _text(each, "id")) for each in _list(rest.ask("POST", path))]
+        return [moref for kind, moref in attached if kind == "VirtualMachine"]
     finally:
         rest.log_out()
 
@@ -47,17 +49,37 @@ def _tags(rest: _Rest) -> list[tuple[str, str, str]]:
     """(name, category/name, ID) of every tag."""
     categories: dict[str, str] = {}
     found = []
-    for tag_id in rest.ask("GET", f"{TAGGING}/tag"):
+    for tag_id in map(_string, _list(rest.ask("GET", f"{TAGGING}/tag"))):
         tag = rest.ask("GET", f"{TAGGING}/tag/{quote(tag_id, safe='')}")
-        category = tag["category_id"]
+        name, category = _text(tag, "name"), _text(tag, "category_id")
         if category not in categories:
-            categories[category] = rest.ask("GET", f"{TAGGING}/category/{quote(category, safe='')}")["name"]
-        found.append((tag["name"], f"{categories[category]}/{tag['name']}", tag_id))
+            told = rest.ask("GET", f"{TAGGING}/category/{quote(category, safe='')}")
+            categories[category] = _text(told, "name")
+        found.append((name, f"{categories[category]}/{name}", tag_id))
     return found
 
 
+def _list(told: Any) -> list[Any]:
+    if not isinstance(told, list):
+        raise NotUnderstoodError(f"{type(told).__name__} where a list of tags is due")
+    return told
+
+
+def _text(told: Any, name: str) -> str:
+    """A text of a JSON object."""
+    if not isinstance(told, dict) or name not in told:
+        raise NotUnderstoodError(f"a tag, or what has one, without {name}")
+    return _string(told[name])
+
+
+def _string(told: Any) -> str:
+    if not isinstance(told, str):
+        raise NotUnderstoodError(f"{type(told).__name__} where a text is due")
+    return told
+
+
 class _Rest:
-    """The REST API in one connection. Blocks; trouble is raised as http.client does, to be retried by the session."""
+    """The REST API in one connection. Blocks; trouble is raised as it came, to be retried by the session."""
 
     def __init__(self, session: VsphereSession) -> None:
         server = session.server
@@ -66,17 +88,20 @@ class _Rest:
             server.host, server.port, timeout=session.patience.call_s, context=session.context
         )
         self._headers: dict[str, str] = {}
+        self._secrets: tuple[str, ...] = ()
 
     def log_in(self, password: str) -> None:
         pair = base64.b64encode(f"{self._user}:{password}".encode()).decode()
-        token = self.ask("POST", SESSION, {"Authorization": f"Basic {pair}"})
-        self._headers = {"vmware-api-session-id": str(token)}
+        self._secrets = (password, pair)
+        token = _string(self.ask("POST", SESSION, {"Authorization": f"Basic {pair}"}))
+        self._secrets = (password, pair, token)
+        self._headers = {"vmware-api-session-id": token}
 
     def log_out(self) -> None:
         try:
             if self._headers:
                 self.ask("DELETE", SESSION)
-        except (OSError, http.client.HTTPException, ConfigError, SourceError):
+        except faults.TROUBLE + (ConfigError, SourceError):  # noqa: RUF005
             pass  # it ends by itself
         finally:
             self._connection.close()
@@ -85,8 +110,8 @@ class _Rest:
         try:
             self._connection.request(method, path, headers=self._headers if headers is None else headers)
             answer = self._connection.getresponse()
-            data = answer.read(ANSWER_BYTES)
-        except (OSError, http.client.HTTPException):
+            data = garbled.whole(answer)
+        except faults.TROUBLE:
             self._connection.close()
             raise
         if answer.status in (401, 403):
@@ -95,17 +120,19 @@ class _Rest:
                 where=self._where,
                 hint="the user must be able to read tags; or find VMs by folder or name",
             )
-        if answer.status >= 500:
-            raise http.client.HTTPException(f"{answer.status} {answer.reason}")
+        if answer.status >= 500 or 300 <= answer.status < 400:
+            self._connection.close()
+            raise garbled.refused(answer, data, self._secrets)
         if answer.status >= 400:
             raise ConfigError(
                 f"vCenter has no tags at {path.partition('?')[0]} (HTTP {answer.status})",
                 where=self._where,
                 hint="tags need vCenter 7.0 U2 or later; find VMs by folder or name",
             )
+        if answer.status == 204 and not data:
+            return None
         try:
-            return json.loads(data) if data else None
-        except ValueError:
-            raise SourceError(
-                "vCenter's REST API gave no JSON", where=self._where, hint="is it a vCenter?", retryable=True
-            ) from None
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            self._connection.close()
+            raise garbled.instead(answer.status, data, self._secrets) from None

@@ -10,15 +10,19 @@ from typing import Any
 from pyVmomi import vmodl
 
 from warmspare.errors import SourceError
+from warmspare.vsphere.answers import NotUnderstoodError
+from warmspare.vsphere.garbled import clean
 from warmspare.vsphere.session import VsphereSession
 
 FIRST_POLL_S = 0.02  # most snapshots of a small VM take less than half a second
 LAST_POLL_S = 2.0
 RUNNING = ("queued", "running")
+ENDED = ("success", "error")  # any other state may still be at work
 
 
 class TaskGoneError(Exception):
-    """vCenter no longer knows the task: it was restarted. What became of it must be looked at."""
+    """vCenter no longer knows the task, for it was restarted, or tells of it what is not understood. What became of it
+    must be looked at."""
 
 
 async def finished(
@@ -37,11 +41,16 @@ async def finished(
         try:
             info = await session.call(what, lambda: task.info)
         except vmodl.fault.ManagedObjectNotFound:
-            raise TaskGoneError from None
-        if info.state == "success":
+            raise TaskGoneError("vCenter forgot the task") from None
+        except NotUnderstoodError as error:
+            raise TaskGoneError(error.said) from None
+        state = info.state if isinstance(info.state, str) else "in no state"
+        if state == "success":
             return info.result
-        if info.state == "error":
-            raise info.error
+        if state == "error":
+            raise info.error if isinstance(info.error, vmodl.MethodFault) else vmodl.MethodFault()
+        if state not in RUNNING:
+            raise TaskGoneError(f"the task is {clean(state, 60)}, which is not known here")
         taken_s = time.monotonic() - began
         if slow is not None and taken_s >= slow_s:
             slow(taken_s)

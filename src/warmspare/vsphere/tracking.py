@@ -49,7 +49,7 @@ async def ensure(
     vm = await read_one(session, vm.moref, vm.name)
     if not vm.change_tracking:
         return await _told(session, vm, "change tracking was switched on, and vSphere left it off", events)
-    taken = await snapshots.take(snapshot_name, "never", powered_on=vm.power == "poweredOn")
+    taken = await snapshots.take(snapshot_name, "never", powered_on=vm.powered_on)
     await snapshots.remove(taken.moref)
     vm = await read_one(session, vm.moref, vm.name)
     if not _at_work(vm, keys):

@@ -8,79 +8,104 @@ costs one full compare, of which only real differences are sent; a wrong trust c
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from warmspare.source.base import LastPoint
+from warmspare.vsphere import eventkinds
 from warmspare.vsphere.devices import Disk
-from warmspare.vsphere.history import HOST_EVENTS, Happening, History
+from warmspare.vsphere.eventmark import Mark, Newest, moment
+from warmspare.vsphere.history import Happening, History
 from warmspare.vsphere.tree import Tree
 
 # What a restore point's hardware holds for the next run.
-TAKEN, TREE, DISKS, HOST, RUN = "taken", "snapshots", "disks", "host_moref", "run"
-
-_REVERTED = (
-    "com.vmware.vc.vm.VmStateRevertedToSnapshot", "VirtualMachine.revertToCurrentSnapshot", "vm.Snapshot.revert",
-    "VirtualMachine.revertToSnapshot",
-)  # fmt: skip
-_RESTARTED = (
-    "com.vmware.vc.ha.VmRestartedByHAEvent", "VmRestartedOnAlternateHostEvent", "VmFailoverFailed",
-    "VmDasBeingResetEvent", "VmDasBeingResetWithScreenshotEvent", "VmDasResetFailedEvent",
-    "com.vmware.vc.HA.VmRestartedByHAEvent", "com.vmware.vc.HA.FailedRestartAfterIsolationEvent",
-)  # fmt: skip
-_MOVED = ("VmRelocatedEvent", "VirtualMachine.relocate")
-_REGISTERED = ("VmRegisteredEvent", "VmDiscoveredEvent", "VmRemovedEvent")
-_TOLD_TO_STOP = (
-    "VmStoppingEvent", "VmGuestShutdownEvent", "VirtualMachine.powerOff", "VirtualMachine.shutdownGuest",
-    "VmSuspendedEvent",
-)  # fmt: skip
-_KILLED = "esx.problem.vm.kill.unexpected"
+TAKEN, TREE, DISKS, HOST, RUN, EVENTS = "taken", "snapshots", "disks", "host_moref", "run", "events"
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
     """What the last restore point says of the VM: when, by vCenter's clock, its snapshot was about to be taken, and
-    which snapshots of others there were."""
+    which snapshots of others there were. mark: where vCenter's events stood then; None in points of an earlier version
+    and where that could not be told."""
 
     taken: datetime.datetime
     tree: Tree | None
     paths: dict[str, str]  # by UUID of the disk: its base file
     host: str  # its moref
+    mark: Mark | None
 
     @classmethod
     def of(cls, hardware: dict[str, Any]) -> Left | None:
         """Of a restore point's hardware; None where it does not say when."""
-        try:
-            taken = datetime.datetime.fromisoformat(hardware[TAKEN])
-        except (KeyError, TypeError, ValueError):
+        taken = moment(hardware.get(TAKEN))
+        if taken is None:
             return None
         disks = hardware.get(DISKS)
         entries = [d for d in disks if isinstance(d, dict)] if isinstance(disks, list) else []
         paths = {str(disk.get("uuid")): str(disk.get("base_path")) for disk in entries}
         host = str(hardware.get(HOST) or "")
-        return cls(taken, Tree.parse(hardware.get(TREE)), paths, host) if taken.tzinfo else None
+        return cls(taken, Tree.parse(hardware.get(TREE)), paths, host, Mark.parse(hardware.get(EVENTS)))
 
 
-def of_vm(last: LastPoint, left: Left | None, tree: Tree, history: History) -> str:
-    """Why no disk's tracking is to be believed; "" where nothing speaks against it. tree: without snapshots of ours."""
+def before_asking(
+    last: LastPoint, left: Left | None, vcenter: str, now: datetime.datetime, newest: Newest | str
+) -> str:
+    """Why no disk's tracking is to be believed, whatever vCenter's events say; "" where they decide.
+
+    vcenter: its instance UUID. now: by its clock. newest: its newest event before the VM's latest snapshot, or why it
+    isn't known.
+    """
     if last.doubt:
         return last.doubt
     if last.interrupted:
         return "the last run was not finished"
     if left is None:
         return "the last restore point does not say when its snapshot was taken"
+    if isinstance(newest, str):
+        return newest
+    if left.mark is None:
+        return "the last restore point does not say where vCenter's events stood"
+    if why := left.mark.broken(vcenter, newest):
+        return why
+    if now < left.taken:
+        return (
+            f"vCenter's clock was put back: it says {now.isoformat(timespec='seconds')}, and said "
+            f"{left.taken.isoformat(timespec='seconds')} at the last restore point"
+        )
+    return ""
+
+
+def of_vm(left: Left, tree: Tree, history: History) -> str:
+    """Why no disk's tracking is to be believed; "" where nothing speaks against it. tree: without snapshots of ours."""
     if history.gap:
         return history.gap
     if reason := _of_tree(left, tree):
         return reason
     told_to_stop = False
     for event in history.happenings:
-        told_to_stop = told_to_stop or event.kind in _TOLD_TO_STOP
+        told_to_stop = told_to_stop or event.kind in eventkinds.TOLD_TO_STOP
         if reason := _of_event(event, told_to_stop=told_to_stop):
-            return f"{reason} ({event.kind}, {event.time})"
-        if event.kind == "VmPoweredOffEvent":
+            return f"{reason} ({event.kind}, event {event.key} of {event.time})"
+        if event.kind == eventkinds.WENT_OFF:
             told_to_stop = False
     return ""
+
+
+def judged(happenings: Iterable[Happening]) -> list[int]:
+    """The keys of those that speak against something, or explain why one does not: what a later run need not judge
+    again. That the VM was told to stop is kept until it has."""
+    keys: list[int] = []
+    told: list[int] = []
+    for event in happenings:
+        if event.kind in eventkinds.TOLD_TO_STOP:
+            told.append(event.key)
+        elif event.devices or _of_event(event, told_to_stop=False):
+            keys.append(event.key)
+        if event.kind == eventkinds.WENT_OFF:
+            keys += told
+            told = []
+    return keys
 
 
 def of_disk(disk: Disk, last: LastPoint, left: Left | None, history: History) -> str:
@@ -92,7 +117,7 @@ def of_disk(disk: Disk, last: LastPoint, left: Left | None, history: History) ->
         return f"its capacity went from {before.capacity_bytes} to {disk.capacity_bytes} bytes"
     changed = next((one for one in history.happenings if disk.key in one.devices), None)
     if changed is not None:
-        return f"the disk was removed or added ({changed.kind}, {changed.time})"
+        return f"the disk was removed or added ({changed.kind}, event {changed.key} of {changed.time})"
     path = left.paths.get(disk.uuid) if left is not None else None
     if path and path != disk.base_path:
         return f"it moved from {path} to {disk.base_path}"
@@ -114,18 +139,18 @@ def _of_tree(left: Left, tree: Tree) -> str:
 
 
 def _of_event(event: Happening, *, told_to_stop: bool) -> str:
-    if event.kind in _REVERTED:
+    if event.kind in eventkinds.REVERTED:
         return "the VM was reverted to a snapshot"
-    if event.kind in _RESTARTED:
+    if event.kind in eventkinds.RESTARTED:
         return "the VM was restarted after a failure"
-    if event.kind in HOST_EVENTS:
+    if event.kind in eventkinds.HOST_FAILED:
         return "its host failed or was lost"
-    if event.kind in _MOVED or event.moved:
+    if event.kind in eventkinds.MOVED or event.moved:
         return "its files were moved to another datastore"
-    if event.kind in _REGISTERED:
+    if event.kind in eventkinds.REGISTERED:
         return "it was registered anew"
-    if event.kind.startswith(_KILLED):
+    if event.kind.startswith(eventkinds.KILLED):
         return "the VM was killed by its host"
-    if event.kind == "VmPoweredOffEvent" and not told_to_stop:
+    if event.kind == eventkinds.WENT_OFF and not told_to_stop:
         return "it went off without having been told to"
     return ""

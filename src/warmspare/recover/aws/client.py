@@ -8,6 +8,8 @@ long it is tried in store/patience.py.
 from __future__ import annotations
 
 import asyncio
+import datetime
+import email.utils
 import logging
 import os
 import time
@@ -69,6 +71,7 @@ class Aws:
         self._opening = asyncio.Lock()
         self._told_s = float("-inf")
         self._answered = False
+        self._dated: tuple[datetime.datetime, float] | None = None  # AWS's time, and when by time.monotonic()
 
     async def __aenter__(self) -> Aws:
         return self
@@ -84,6 +87,14 @@ class Aws:
     async def region(self) -> str:
         """The region that requests go to."""
         return str((await self._client("ec2")).meta.region_name)
+
+    def now(self) -> datetime.datetime:
+        """The time by AWS's clock, as its last answer had it; by this host's before the first. What is to be compared
+        with what another host wrote down, or with what AWS dated, is told by this one."""
+        if self._dated is None:
+            return datetime.datetime.now(datetime.UTC)
+        at, since_s = self._dated
+        return at + datetime.timedelta(seconds=time.monotonic() - since_s)
 
     async def call(
         self, service: str, operation: str, *, about: str, gate: Gate | None = None, unseen_until: float = 0.0,
@@ -145,6 +156,7 @@ class Aws:
         try:
             async with asyncio.timeout(patience.connect_s + patience.stall_s):
                 answer: dict[str, Any] = await getattr(client, operation)(**parameters)
+                self._dated = _dated(answer) or self._dated
                 return answer
         except CLIENT_ERRORS as error:
             raise aws_error(error, name, about) from error
@@ -184,3 +196,11 @@ class Aws:
         if self._on_retry and tries.failing_s >= QUIET_S and now - self._told_s >= TELL_EVERY_S:
             self._told_s = now
             self._on_retry(error.sentence, tries.count, pause_s)
+
+
+def _dated(answer: dict[str, Any]) -> tuple[datetime.datetime, float] | None:
+    text = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return email.utils.parsedate_to_datetime(text).astimezone(datetime.UTC), time.monotonic()
+    except (TypeError, ValueError):
+        return None

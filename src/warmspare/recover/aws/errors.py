@@ -24,6 +24,7 @@ THROTTLED: Final = frozenset({
 NOT_FOUND: Final = frozenset({"ResourceNotFoundException", "InvalidSnapshot.NotFound"})
 # Answers with 5xx that say what is so, and not that something failed: no machine is free for that type now.
 NO_ROOM: Final = frozenset({"InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity"})
+DENIED: Final = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"})
 STALE_TOKEN: Final = frozenset({"ExpiredTokenException", "ExpiredToken", "RequestExpired"})
 _KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the profile"
 _RIGHTS = "compare its rights with the policy in docs/rights.md"
@@ -77,9 +78,19 @@ class AwsError(RecoverError):
         return self.code in NO_ROOM or (400 <= self.status < 500 and not self.throttled)
 
     @property
+    def denied(self) -> bool:
+        """Whether a right is missing."""
+        return self.code in DENIED
+
+    @property
     def stale_token(self) -> bool:
         """Whether new credentials may help."""
         return self.code in STALE_TOKEN
+
+
+def denied_by_aws(error: Exception) -> bool:
+    """For `Housekeeping.trying`."""
+    return isinstance(error, AwsError) and error.denied
 
 
 def aws_error(error: Exception, operation: str, where: str) -> AwsError:

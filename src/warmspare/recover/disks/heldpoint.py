@@ -84,7 +84,7 @@ async def with_point(
     it has come to. ConfigError: there is no such point, or this machine can't show it as files.
     """
     counted = CountingStore(store)
-    repository = await open_repository(counted, create=False)
+    repository = await open_repository(counted)
     vm_id = await repository.vm_called(vm)
     point = await repository.load(vm_id, await repository.resolve(vm_id, at or "latest"))
     if not point.record.disks:

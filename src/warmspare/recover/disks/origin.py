@@ -53,7 +53,7 @@ async def origin(replica: HeldReplica, vm: str, store: Store) -> Origin:
     IntegrityError if the repository has another record under the replica's point."""
     record = replica.record
     try:
-        repository = await open_repository(store, create=False)
+        repository = await open_repository(store)
         if repository.id != record.repository:
             raise ConfigError(
                 f"this replica comes from another repository: {record.uri}", where=store.uri, hint="check --repo"

@@ -8,7 +8,6 @@ AWS's own machines do, with AWS's drivers. Nothing is written to the repository,
 from __future__ import annotations
 
 import asyncio
-import datetime
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +16,10 @@ from typing import Any, TypeVar
 
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.observe.events import Events
+from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.aws.ec2_errors import BY_GUEST, dead
-from warmspare.recover.aws.errors import AwsError
+from warmspare.recover.aws.errors import AwsError, denied_by_aws
 from warmspare.recover.drills.drill import WAITING_S, Rules
 from warmspare.recover.drills.evidence import EC2_SCREEN, SERIAL, WHAT, Verdict, files, software, write_verdict
 from warmspare.recover.drills.isolation import ways_out
@@ -59,10 +59,16 @@ class Ec2Drill:
 
     async def clean(self, vm: str) -> list[Remains]:
         """End whatever drills of a VM have in EC2, also one that is under way. What it was. AwsError, RecoverError."""
-        found = await self._remains(await self._repository.vm_called(vm))
+        found, failures = await self._remains(await self._repository.vm_called(vm)), []
         for each in found:
-            await remove(self._ec2, each)
-            self._events.emit("drill.cleaned", vm=vm, what=each.words)
+            try:
+                await remove(self._ec2, each)
+            except RecoverError as error:
+                failures.append(error)
+            else:
+                self._events.emit("drill.cleaned", vm=vm, what=each.words)
+        if failures:
+            raise failures[0]
         return found
 
     async def run(self, plan: VmPlan, network: Network, at: str | None, rules: Rules, folder: Path) -> Verdict:
@@ -72,6 +78,12 @@ class Ec2Drill:
         where no verdict could be reached, or the instance could not be ended. Cancelled, it ends the instance too; a
         second cancel leaves it to the next drill.
         """
+        with Housekeeping(self._events, plan.vm) as housekeeping:
+            return await self._run(plan, network, at, rules, folder, housekeeping)
+
+    async def _run(
+        self, plan: VmPlan, network: Network, at: str | None, rules: Rules, folder: Path, housekeeping: Housekeeping
+    ) -> Verdict:
         began, started_s = now_text(), time.monotonic()
         plan = plan.alone_in(network)
         vm = await self._repository.vm_called(plan.vm)
@@ -79,7 +91,7 @@ class Ec2Drill:
         chosen = await choose(self._repository, self._ec2.aws, vm, wanted)
         built = machine(chosen.point.record, chosen.staged, plan)
         types = await self._looked(built, plan, network)
-        notes = [*built.notes, *await self._swept(vm)]
+        notes = [*built.notes, *await self._swept(vm, housekeeping)]
         trial = Trial(self._ec2, built, chosen, plan.tags, rules.timeout_s)
         self._events.emit(
             "drill.start", vm=vm, point=chosen.point.id.label, created=chosen.staged.created, subnet=network.subnet,
@@ -92,7 +104,8 @@ class Ec2Drill:
             cancelled = True
             raise
         finally:
-            lost = await (self._ended(trial, vm) if cancelled else _surely(self._ended(trial, vm)))
+            ended = self._ended(trial, vm, housekeeping)
+            lost = await (ended if cancelled else _surely(ended))
         if lost:
             notes.append(lost.sentence)
         instance = trial.instance
@@ -130,13 +143,18 @@ class Ec2Drill:
     async def _remains(self, vm: str) -> list[Remains]:
         return await remains(self._ec2, self._repository.id, layout.encode_name(vm))
 
-    async def _swept(self, vm: str) -> list[str]:
+    async def _swept(self, vm: str, housekeeping: Housekeeping) -> list[str]:
         """Remove what drills left that are over; notes of this, and of what may still be under way."""
         notes = []
         for each in await self._remains(vm):
-            if each.over(datetime.datetime.now(datetime.UTC)):
-                await remove(self._ec2, each)
-                notes.append(f"an earlier drill was cut off and left {each.words}: that was ended now")
+            if each.over(self._ec2.aws.now()):
+                gone = False
+                action = "ec2:TerminateInstances" if each.instances else "ec2:DeregisterImage"
+                with housekeeping.trying(action, each.words, denied=denied_by_aws):
+                    await remove(self._ec2, each)
+                    gone = True
+                came = "that was ended now" if gone else "that could not be ended"
+                notes.append(f"an earlier drill was cut off and left {each.words}: {came}")
             else:
                 notes.append(
                     f"another drill of this VM has {each.words}, until {each.until or 'an unknown time'}; if nobody "
@@ -215,12 +233,12 @@ class Ec2Drill:
                 raise RecoverError(f"{found.what}; nothing was judged", where=instance_id, hint=hint, retryable=True)
             outcome.reason = f"the instance is {checks.state}: it ended by itself"
 
-    async def _ended(self, trial: Trial, vm: str) -> RecoverError | None:
+    async def _ended(self, trial: Trial, vm: str, housekeeping: Housekeeping) -> RecoverError | None:
         """End the trial. An error is returned: there may be a worse one already, and a verdict to write."""
         began_s = time.monotonic()
         self._events.emit("drill.ending", vm=vm)
         try:
-            await trial.end()
+            await trial.end(housekeeping)
         except RecoverError as error:
             what = ", ".join(each for each in (trial.instance.id if trial.instance else "", trial.image_id) if each)
             lost = RecoverError(

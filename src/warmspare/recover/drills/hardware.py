@@ -43,8 +43,10 @@ def choose(
 ) -> Hardware:  # fmt: skip
     """The machine for a VM. recorded: its restore point's hardware, empty where nothing is known. found_firmware: what
     the first disk looks like. The rest is the user's choice. ConfigError for what can't be."""
-    notes = []
+    notes: list[str] = []
     of_vm = firmware_of(recorded, None)
+    if recorded.get("firmware") and of_vm is None:
+        notes.append(f"the restore point names a firmware that is not known here, {str(recorded['firmware'])!r}")
     if firmware is not None:
         chosen, by = firmware_of(recorded, firmware) or firmware, "option"
         if of_vm and of_vm != firmware:

@@ -223,7 +223,8 @@ async def _overlay(disk: OpenDisk, evidence: Path, theirs: contextlib.ExitStack)
         theirs.callback(os.close, fd)
         return fd
     finally:
-        path.unlink(missing_ok=True)
+        with local_io(WHAT, path):
+            path.unlink(missing_ok=True)
 
 
 def _nameless(evidence: Path, theirs: contextlib.ExitStack, data: bytes) -> int:

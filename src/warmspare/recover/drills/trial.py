@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from warmspare.errors import RecoverError
+from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2
-from warmspare.recover.aws.errors import AwsError
+from warmspare.recover.aws.errors import AwsError, denied_by_aws
 from warmspare.recover.failover.chosen import Chosen
 from warmspare.recover.failover.image import Images, ImageSpec
 from warmspare.recover.failover.launch import Instance, InstanceSpec, Launcher, Trying
@@ -30,7 +31,7 @@ BESIDE_S = 3600  # that a drill may take besides the boot: image, start, end
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What one drill has in EC2. until: when it is over for sure, RFC 3339. images, instances: IDs."""
+    """What one drill has in EC2. until: when it is over for sure, by AWS's clock, RFC 3339. images, instances: IDs."""
 
     run: str
     until: str
@@ -38,7 +39,7 @@ class Remains:
     instances: tuple[str, ...]
 
     def over(self, now: datetime.datetime) -> bool:
-        """Whether nobody works on it any more. What can't be read was changed by hand and has no end."""
+        """Whether nobody works on it any more; now: by AWS's clock. What can't be read was changed by hand: no end."""
         try:
             return datetime.datetime.fromisoformat(self.until) < now
         except (ValueError, TypeError):
@@ -91,7 +92,7 @@ class Trial:
     def __init__(self, ec2: Ec2, machine: Machine, chosen: Chosen, tags: dict[str, str], timeout_s: float) -> None:
         self._ec2, self._images, self._launcher = ec2, Images(ec2), Launcher(ec2)
         self._machine, self.run = machine, secrets.token_hex(16)
-        until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=timeout_s + BESIDE_S)
+        until = ec2.aws.now() + datetime.timedelta(seconds=timeout_s + BESIDE_S)
         self._tags = {
             **tags, **chosen.tags, "Name": f"drill of {machine.vm_name}"[:255], RUN: self.run,
             UNTIL: until.isoformat(timespec="seconds"),
@@ -125,10 +126,11 @@ class Trial:
             raise
         return self.instance
 
-    async def end(self) -> None:
+    async def end(self, housekeeping: Housekeeping) -> None:
         """End the instance with its volumes, and deregister the image: also what was asked for and not answered. Both
-        are tried; AwsError, RecoverError of what failed."""
-        await _all(self._end_instance(), self._end_image())
+        are tried; AwsError, RecoverError if the instance stays. An image that stays costs nothing, and its tags say
+        until when it is in use."""
+        await _all(self._end_instance(), self._end_image(housekeeping))
 
     async def _end_instance(self) -> None:
         if not self._asked_instance:
@@ -139,9 +141,13 @@ class Trial:
         if instance is not None:
             await self._known(self._launcher.terminate, instance.id)
 
-    async def _end_image(self) -> None:
+    async def _end_image(self, housekeeping: Housekeeping) -> None:
         if not self._asked_image:
             return
+        with housekeeping.trying("ec2:DeregisterImage", self.image_id or self._image.name, denied=denied_by_aws):
+            await self._deregister()
+
+    async def _deregister(self) -> None:
         image_id = self.image_id
         if not image_id:
             found = await self._seen(lambda: self._images.find(self._image.name))

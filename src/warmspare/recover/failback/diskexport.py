@@ -19,6 +19,7 @@ import xxhash
 from warmspare.errors import IntegrityError
 from warmspare.model import BLOCK_BYTES, U8, block_bytes
 from warmspare.observe.events import Meter
+from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.recover.blocks.blockset import BLOCKS_EACH, EBS_BLOCK_BYTES
 from warmspare.recover.failback.ebsread import EbsReader, ListedBlock
 from warmspare.state.files import local_io, pwrite_all
@@ -44,8 +45,11 @@ class Base:
 class DiskExport:
     """One raw file of `capacity_bytes`, made by the caller. Use it as a context manager."""
 
-    def __init__(self, path: Path, capacity_bytes: int, base: Base, meter: Meter) -> None:
+    def __init__(
+        self, path: Path, capacity_bytes: int, base: Base, meter: Meter, housekeeping: Housekeeping
+    ) -> None:
         self.path, self._capacity, self._base, self._meter = path, capacity_bytes, base, meter
+        self._housekeeping = housekeeping
         self._sums = path.with_name(path.name + ".sums")
         self._fd = self._sums_fd = -1
         self.changed_bytes = 0
@@ -61,7 +65,8 @@ class DiskExport:
         for fd in (self._fd, self._sums_fd):
             if fd >= 0:
                 os.close(fd)
-        self._sums.unlink(missing_ok=True)
+        with self._housekeeping.trying(LOCAL, self._sums):
+            self._sums.unlink(missing_ok=True)
 
     async def write(self, reader: EbsReader, snapshot_id: str, pages: AsyncIterator[list[ListedBlock]]) -> None:
         """Write the blocks as the snapshot has them; those beyond the end of the disk are left out. AwsError,

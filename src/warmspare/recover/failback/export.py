@@ -11,18 +11,21 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from warmspare.apply.replica import Replica
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.format.point import Disk
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.aws.errors import AwsError
+from warmspare.recover.aws.errors import AwsError, denied_by_aws
 from warmspare.recover.blocks.replicablocks import held_at, opened, replica_at
 from warmspare.recover.failback.convert import demand_same, find_qemu_img, to_vmdk
 from warmspare.recover.failback.diskexport import WHAT, Base, DiskExport
 from warmspare.recover.failback.ebsread import EbsReader, unrelated
-from warmspare.recover.failback.returning import Returning, Volume, export_id, forget_export, volume_of
+from warmspare.recover.failback.returning import Returning, Volume, begin_export, finish_export, volume_of
 from warmspare.recover.failover.launch import Launcher
 from warmspare.recover.staging.staged import GIB, StagedDisk, staged_points
 from warmspare.repository.chain import Point, Repository
@@ -49,10 +52,15 @@ class Export:
         self._repository, self._vm, self._settings = repository, vm, settings
         self._events, self._meter, self._aws = events, meter, aws
         self._ec2, self._reader = Ec2(aws), EbsReader(aws)
+        self._housekeeping = Housekeeping(events, vm)
 
     async def run(self) -> list[Path]:
         """The files. ConfigError, IntegrityError, StoreError, AwsError, RecoverError. Cut off, it is run again and
         reads the same EBS snapshots; files that are finished are written anew."""
+        with self._housekeeping:
+            return await self._run()
+
+    async def _run(self) -> list[Path]:
         if self._settings.format == "vmdk":
             find_qemu_img()
         vm = await self._repository.vm_called(self._vm)
@@ -84,18 +92,23 @@ class Export:
                     hint="stage that point again with `warmspare stage --at`",
                 )  # fmt: skip
             pairs.append((disk, source, volume_of(source, volumes)))
-        export = export_id(self._settings.to, vm, record.run)
-        snapshots = [await returning.snapshot(volume, export, point.record.vm_name) for _, _, volume in pairs]
+        export = begin_export(self._settings.to, vm, record.run)
+        snapshots = [await returning.snapshot(volume, export.id, point.record.vm_name) for _, _, volume in pairs]
         files = []
         async with AsyncExitStack() as stack:
             replica = await self._base(vm, point, stack)
             for (disk, source, _), snapshot in zip(pairs, snapshots, strict=True):
                 await returning.completed(snapshot)
                 files.append(await self._disk(disk, source, snapshot, replica))
-        for snapshot in snapshots:
-            await returning.remove(snapshot)
-        forget_export(self._settings.to)
+        left = [one for one in [*export.left, *snapshots] if not await self._removed(returning, one)]
+        finish_export(self._settings.to, msgspec.structs.replace(export, left=left))
         return files
+
+    async def _removed(self, returning: Returning, snapshot_id: str) -> bool:
+        with self._housekeeping.trying("ec2:DeleteSnapshot", snapshot_id, denied=denied_by_aws):
+            await returning.remove(snapshot_id)
+            return True
+        return False
 
     async def _tell_if_running(self, vm: str, instance_id: str) -> None:
         instance = await Launcher(self._ec2).get(instance_id) if instance_id else None
@@ -133,7 +146,7 @@ class Export:
         self._events.emit("export.start", disk=disk.name, source=what, bytes_total=capacity, path=str(part))
         self._meter.total_bytes += capacity
         try:
-            with DiskExport(part, capacity, base, self._meter) as writing:
+            with DiskExport(part, capacity, base, self._meter, self._housekeeping) as writing:
                 await writing.write(self._reader, snapshot, pages)
                 await writing.prove()
                 changed = writing.changed_bytes
@@ -189,7 +202,8 @@ class Export:
                     )  # fmt: skip
                     self._meter.total_bytes += disk.capacity_bytes
                     base = Base(table, disk.capacity_bytes)
-                    with DiskExport(part, disk.capacity_bytes, base, self._meter) as writing:
+                    writing = DiskExport(part, disk.capacity_bytes, base, self._meter, self._housekeeping)
+                    with writing:
                         await writing.prove()
                 finally:
                     table.close()
@@ -208,6 +222,7 @@ class Export:
             await demand_same(part, staged)
             with local_io(WHAT, final):
                 staged.replace(final)
+            with self._housekeeping.trying(LOCAL, part):
                 part.unlink()
         else:
             with local_io(WHAT, final):

@@ -17,6 +17,7 @@ import msgspec
 from warmspare.errors import RecoverError
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, tag_filters, tagged
 from warmspare.recover.aws.ec2_errors import dead
+from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.staging.staged import StagedDisk
 from warmspare.state.files import local_io, read_record, write_record
 
@@ -26,30 +27,34 @@ COMPLETED_S = 6 * 3600.0
 
 
 class ExportRecord(msgspec.Struct, frozen=True):
-    """An export that is not finished. id: 32 hex digits."""
+    """An export that is not finished, or that left something. id: 32 hex digits, "" if it is finished. left: IDs of EBS
+    snapshots of exports to this directory that could not be removed."""
 
     id: str
     vm: str
     run: str
+    left: list[str] = []
 
 
-def export_id(directory: Path, vm: str, run: str) -> str:
-    """The ID of the unfinished export of this failover in a directory; a new one, durably noted, if there is none.
-    StoreError."""
+def begin_export(directory: Path, vm: str, run: str) -> ExportRecord:
+    """The unfinished export of this failover in a directory; a new one, durably noted, if there is none. StoreError."""
     path = directory / RECORD
     with local_io(WHAT, directory):
         directory.mkdir(parents=True, exist_ok=True)
     record = read_record(path, ExportRecord, WHAT)
-    if record is None or (record.vm, record.run) != (vm, run):
-        record = ExportRecord(secrets.token_hex(16), vm, run)
+    if record is None or not record.id or (record.vm, record.run) != (vm, run):
+        record = ExportRecord(secrets.token_hex(16), vm, run, record.left if record else [])
         write_record(path, record, WHAT)
-    return record.id
+    return record
 
 
-def forget_export(directory: Path) -> None:
-    """The export is finished."""
+def finish_export(directory: Path, record: ExportRecord) -> None:
+    """The export is finished: what it read must not be met again. left: what the next one is to remove. StoreError."""
     with local_io(WHAT, directory):
-        (directory / RECORD).unlink(missing_ok=True)
+        if record.left:
+            write_record(directory / RECORD, ExportRecord("", record.vm, record.run, record.left), WHAT)
+        else:
+            (directory / RECORD).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +114,12 @@ class Returning:
         await self._ec2.until(look, most_s=COMPLETED_S, what=what, where=snapshot_id)
 
     async def remove(self, snapshot_id: str) -> None:
-        """Delete a snapshot that this export made. AwsError."""
-        await self._ec2.ask("delete_snapshot", about=snapshot_id, SnapshotId=snapshot_id)
+        """Delete a snapshot that an export made; fine if it is gone. AwsError."""
+        try:
+            await self._ec2.ask("delete_snapshot", about=snapshot_id, SnapshotId=snapshot_id)
+        except AwsError as error:
+            if not error.missing:
+                raise
 
 
 def volume_of(disk: StagedDisk, volumes: Sequence[Volume]) -> Volume:

@@ -17,6 +17,7 @@ from warmspare.recover.staging.staged import StagedDisk, StagedPoint
 ROOT_DEVICE = "/dev/sda1"
 DEVICES = (ROOT_DEVICE, *(f"/dev/sd{letter}" for letter in "bcdefghijklmnopqrstuvwxyz"))
 LICENSED = (("win", "Windows"), ("rhel", "RHEL"), ("sles", "SUSE"), ("suse", "SUSE"))
+MOST_UNKNOWN = 5  # that a note names
 BOOT_MODES = {"efi": "uefi", "uefi": "uefi", "bios": "legacy-bios"}
 
 
@@ -65,7 +66,8 @@ def machine(record: RestorePoint, staged: StagedPoint, plan: VmPlan) -> Machine:
     notes: list[str] = []
     told = plan.firmware or str(hardware.get("firmware") or "")
     if told not in BOOT_MODES:
-        missing.append("the restore point does not say which firmware the VM has; set firmware in the recovery plan")
+        says = f"says {told!r}, which is not known, for" if told else "does not say"
+        missing.append(f"the restore point {says} the VM's firmware; set firmware in the recovery plan")
     cpus, memory = int(hardware.get("cpus") or 0), int(hardware.get("memory_mib") or 0)
     if not plan.types and not (cpus and memory):
         missing.append("the restore point does not say how large the VM is; set instance_type in the recovery plan")
@@ -77,6 +79,9 @@ def machine(record: RestorePoint, staged: StagedPoint, plan: VmPlan) -> Machine:
             f"{licensed} is billed by licence, which only import-image records; it starts all the same where its "
             "drivers and licence allow"
         )
+    if unknown := [str(each) for each in hardware.get("unknown") or []]:
+        more = f" and {len(unknown) - MOST_UNKNOWN} more" if len(unknown) > MOST_UNKNOWN else ""
+        notes.append(f"not understood of the VM when it was read: {'; '.join(unknown[:MOST_UNKNOWN])}{more}")
     for disk in record.unprotected:
         notes.append(f"disk {disk.name} is not in the restore point: {disk.reason}")
     return Machine(
@@ -97,7 +102,8 @@ def _licensed(hardware: Mapping[str, Any]) -> str:
 
 
 def _cards(hardware: Mapping[str, Any], plan: VmPlan, missing: list[str], notes: list[str]) -> tuple[Card, ...]:
-    port_groups = [str(nic.get("network") or "") for nic in hardware.get("nics") or []]
+    nics = hardware.get("nics") or []
+    port_groups = [str(nic.get("network") or "") for nic in nics]
     if not port_groups and (plan.subnet or plan.ips):
         port_groups = [next(iter(plan.ips), "")]
     if not plan.subnet and not plan.networks:
@@ -112,6 +118,10 @@ def _cards(hardware: Mapping[str, Any], plan: VmPlan, missing: list[str], notes:
     left = dict(plan.ips)
     for number, port_group in enumerate(port_groups):
         network = plan.network(port_group)
+        if network is None and not port_group:
+            label = str(nics[number].get("label") or f"network card {number + 1}")
+            missing.append(f"the restore point does not say which network {label} is on; set subnet of the VM")
+            continue
         if network is None:
             missing.append(f"the plan does not say where port group {port_group!r} goes; add [network.{port_group!r}]")
             continue

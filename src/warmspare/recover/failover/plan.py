@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from warmspare.store.s3_manner import Site
 
 Via = Literal["register-image", "import-image"]
 Ready = Literal["status-checks", "running", "none"]
@@ -95,7 +98,7 @@ class VmPlan:
 @dataclass(frozen=True, slots=True)
 class RecoveryPlan:
     """One file. repository, endpoint_url, region, profile: None where it does not say. drill: where drills in EC2 run,
-    None where it does not say."""
+    None where it does not say. site: what that of the repository demands."""
 
     path: Path
     repository: str | None
@@ -104,6 +107,7 @@ class RecoveryPlan:
     profile: str | None
     vms: tuple[VmPlan, ...]
     drill: Network | None = None
+    site: Site | None = None
 
     def vm(self, name: str) -> VmPlan | None:
         """The `[vm.NAME]` of that name, or the one whose `vm` is that; None if there is none."""

@@ -6,7 +6,6 @@ by the token it is repeated with. So a kill anywhere loses at most the puts that
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,8 @@ import msgspec
 
 from warmspare.format.point import Disk
 from warmspare.observe.events import Events, Meter
-from warmspare.recover.aws.errors import AwsError
+from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.recover.aws.errors import AwsError, denied_by_aws
 from warmspare.recover.blocks.blockset import EBS_BLOCK_BYTES, BlockSet
 from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.staging.digests import Digests
@@ -77,6 +77,7 @@ class Means:
     threads: Threads
     events: Events
     meter: Meter
+    housekeeping: Housekeeping
     encryption: Encryption = field(default_factory=Encryption)
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -148,7 +149,7 @@ class DiskStage:
                         await self._abandon(snapshot_id)
                         raise
             await means.ebs.completed(snapshot_id, unseen_until=unseen)
-        means.traces.forget(snapshot_id)
+        self._forget(snapshot_id)
         means.events.emit(
             "stage.disk.done", vm=self._vm, disk=disk.id, point=self._point.id.label, snapshot=snapshot_id,
             bytes_read=means.meter.read_bytes - read, bytes_put=filling.put * EBS_BLOCK_BYTES,
@@ -158,9 +159,13 @@ class DiskStage:
 
     async def _abandon(self, snapshot_id: str) -> None:
         """Remove a snapshot that takes no more; it may be gone already."""
-        with contextlib.suppress(AwsError):  # what it failed with says more
+        with self._means.housekeeping.trying("ec2:DeleteSnapshot", snapshot_id, denied=denied_by_aws):
             await self._means.ebs.remove(snapshot_id)
-        self._means.traces.forget(snapshot_id)
+        self._forget(snapshot_id)
+
+    def _forget(self, snapshot_id: str) -> None:
+        with self._means.housekeeping.trying(LOCAL, self._means.traces.home):
+            self._means.traces.forget(snapshot_id)
 
     async def _base(self, pending: StagedDisk | None) -> Base | None:
         """What it is built on; of a pending snapshot, what it was begun with."""

@@ -15,7 +15,8 @@ from warmspare.recover.staging.staged import PENDING, StagedDisk, points_of
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """points: how many of the newest usable points are kept. days: and those that were made at most so long ago."""
+    """points: how many of the newest usable points are kept. days: and those that were staged at most so long ago, by
+    AWS's clock alone: what a restore point is dated by is the clock of whichever host made it."""
 
     points: int = 3
     days: float = 0.0
@@ -24,8 +25,9 @@ class Keep:
 def expired(staged: Sequence[StagedDisk], keep: Keep, now: datetime.datetime) -> list[StagedDisk]:
     """The snapshots to remove, oldest point first.
 
-    staged: all of one VM. A point that is not whole is kept as long as it is newer than the newest usable one: it may
-    still become whole. Without any usable point nothing is removed but what AWS has given up.
+    staged: all of one VM. now: by AWS's clock, as `started` is. A point that is not whole is kept as long as it is
+    newer than the newest usable one: it may still become whole. Without any usable point nothing is removed but what
+    AWS has given up.
     """
     points = points_of(staged)
     usable = [point for point in points if point.usable]
@@ -43,17 +45,9 @@ def expired(staged: Sequence[StagedDisk], keep: Keep, now: datetime.datetime) ->
     out = []
     for disk in sorted(staged, key=lambda disk: (disk.point.sequence, disk.number)):
         dead = not disk.completed and disk.state != PENDING
-        young = keep.days > 0 and now - _made(disk) <= datetime.timedelta(days=keep.days)
+        young = keep.days > 0 and now - disk.started <= datetime.timedelta(days=keep.days)
         old = disk.completed and disk.point.sequence < floor and not young
         if disk.snapshot_id not in safe and (dead or old):
             out.append(disk)
     return out
 
-
-def _made(disk: StagedDisk) -> datetime.datetime:
-    """When the restore point was made; when it was staged, if its record says nothing that can be read."""
-    try:
-        made = datetime.datetime.fromisoformat(disk.created)
-    except ValueError:
-        return disk.started
-    return made if made.tzinfo else made.replace(tzinfo=datetime.UTC)

@@ -8,8 +8,8 @@ A point counts once all its snapshots are `completed`; only then are older ones 
 from __future__ import annotations
 
 import asyncio
-import datetime
 import os
+import random
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +19,9 @@ from warmspare.apply.replica import Replica
 from warmspare.errors import ConfigError, LeaseError, RecoverError, StoreError
 from warmspare.format.point import Disk
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.recover.aws.client import Aws
+from warmspare.recover.aws.errors import denied_by_aws
 from warmspare.recover.blocks.blockset import EBS_BLOCK_BYTES
 from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.blocks.replicablocks import (
@@ -44,6 +46,8 @@ from warmspare.store.threads import Threads
 
 WHAT = "the state directory"
 POLL_S = 5.0
+DELETE = "ec2:DeleteSnapshot"
+MOST_REFUSED = 16  # snapshots that AWS does not let us remove (locked ones, say), until a run leaves it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Stage:
         self._root, self._settings = state, settings
         self._meter = meter or Meter()
         self._ebs = Ebs(aws, puts_s=settings.puts_s, poll_s=settings.poll_s)
+        self._housekeeping = Housekeeping(events, vm)
 
     async def run(self, at: str | None = None) -> list[str]:
         """Stage the restore point that `at` names, or the newest; the IDs of its EBS snapshots, in the order of its
@@ -134,8 +139,9 @@ class Stage:
         )  # fmt: skip
 
     async def _repository(self) -> Repository:
-        repository = await open_repository(self._store, create=False)
+        repository = await open_repository(self._store)
         self._vm = await repository.vm_called(self._vm)
+        self._housekeeping = Housekeeping(self._events, self._vm)
         return repository
 
     @contextmanager
@@ -153,8 +159,8 @@ class Stage:
         threads = Threads(len(os.sched_getaffinity(0)), "stage")
         try:
             yield Means(
-                repository, self._ebs, traces, threads, self._events, self._meter, self._settings.encryption,
-                self._settings.tags,
+                repository, self._ebs, traces, threads, self._events, self._meter, self._housekeeping,
+                self._settings.encryption, self._settings.tags,
             )  # fmt: skip
         finally:
             threads.close()
@@ -166,7 +172,7 @@ class Stage:
         if newest is None:
             raise ConfigError(
                 f"VM {self._vm!r} has no restore point in this repository", where=self._store.uri,
-                hint="check --vm, or make one with `warmspare sync`",
+                hint="check --vm and --repo, or make one with `warmspare sync`",
             )  # fmt: skip
         return await repository.load(self._vm, newest)
 
@@ -185,6 +191,10 @@ class Stage:
             pass
 
     async def _run(self, repository: Repository, traces: Traces, target: Point, *, explicit: bool) -> list[str]:
+        with self._housekeeping:
+            return await self._stage(repository, traces, target, explicit=explicit)
+
+    async def _stage(self, repository: Repository, traces: Traces, target: Point, *, explicit: bool) -> list[str]:
         self._meter.restart()
         staged = await staged_disks(self._aws, repository.id, self._vm)
         await self._demand_history(repository, staged, target, explicit=explicit)
@@ -193,6 +203,7 @@ class Stage:
             created=target.record.created, region=await self._aws.region(),
         )  # fmt: skip
         earlier, hopeless = await sort_unfinished(repository, self._vm, staged, target, only_target=explicit)
+        lost = {each.snapshot_id for each, _ in hopeless}
         for each, why in hopeless:
             traces.count_attempt()  # first: the next start must not find it by its token
             await self._remove(traces, each, why)
@@ -200,9 +211,10 @@ class Stage:
         async with self._means(repository, traces) as means:
             for point in earlier:
                 await self._point(means, point, staged, replica=None)
-                staged = await staged_disks(self._aws, repository.id, self._vm)
+                shown = await staged_disks(self._aws, repository.id, self._vm)
+                staged = [each for each in shown if each.snapshot_id not in lost]
             ids = await self._point(means, target, staged, replica=self._settings.replica)
-        removed = await self._expire(repository, traces, target, ids)
+        removed = await self._expire(repository, traces, ids)
         meter = self._meter
         self._events.emit(
             "stage.done", vm=self._vm, point=target.id.label, created=target.record.created, snapshots=ids,
@@ -246,21 +258,38 @@ class Stage:
                 source: Source = ReplicaBlocks(fd, path, disk, chain, means.threads, means.events, means.meter)
                 return await stage.run(source, pending)
 
-    async def _expire(self, repository: Repository, traces: Traces, target: Point, ids: list[str]) -> int:
+    async def _expire(self, repository: Repository, traces: Traces, ids: list[str]) -> int:
         """Remove what is no longer needed; how many. Listings of AWS may be some seconds old: nothing is removed before
         they show what was just staged."""
-        staged = await staged_disks(self._aws, repository.id, self._vm)
-        shown = {each.snapshot_id for each in staged if each.completed}
-        removed = 0
-        if shown.issuperset(ids):
-            for each in expired(staged, self._settings.keep, datetime.datetime.now(datetime.UTC)):
-                why = "newer ones are staged" if each.completed else "AWS gave it up"
-                removed += await self._remove(traces, each, why)
+        staged: list[StagedDisk] = []
+        with self._housekeeping.trying("ec2:DescribeSnapshots", self._vm, denied=denied_by_aws):
+            staged = await staged_disks(self._aws, repository.id, self._vm)
+        if not {each.snapshot_id for each in staged if each.completed}.issuperset(ids):
+            return 0
+        old = expired(staged, self._settings.keep, self._aws.now())
+        if len(old) > MOST_REFUSED:  # else the same ones would be tried each time, and never those behind them
+            random.shuffle(old)
+        removed = refused = 0
+        for each in old:
+            if refused >= MOST_REFUSED:
+                self._housekeeping.failed(DELETE, each.snapshot_id)
+                continue
+            gone = await self._remove(traces, each, "newer ones are staged" if each.completed else "AWS gave it up")
+            removed += gone is True
+            refused += gone is None
+            if self._housekeeping.lacks(DELETE):
+                refused = MOST_REFUSED
         return removed
 
-    async def _remove(self, traces: Traces, snapshot: StagedDisk, why: str) -> bool:
-        gone = await self._ebs.remove(snapshot.snapshot_id)
-        traces.forget(snapshot.snapshot_id)
+    async def _remove(self, traces: Traces, snapshot: StagedDisk, why: str) -> bool | None:
+        """Whether it is gone; False: an image uses it, None: AWS did not let us."""
+        gone: bool | None = None
+        with self._housekeeping.trying(DELETE, snapshot.snapshot_id, denied=denied_by_aws):
+            gone = await self._ebs.remove(snapshot.snapshot_id)
+        if gone is None:
+            return None
+        with self._housekeeping.trying(LOCAL, traces.home):
+            traces.forget(snapshot.snapshot_id)
         self._events.emit(
             "stage.removed" if gone else "stage.kept", vm=self._vm, snapshot=snapshot.snapshot_id,
             point=snapshot.point.label, message=why if gone else "an image uses it",

@@ -1,0 +1,123 @@
+"""What a run clears up and could not: one warning an action, told when the run ends; never an error of the work.
+
+What is cleared up (objects of dead runs, uploads, marks, expired EBS snapshots, images, files of this host) is of no
+use to anybody any more. So the result of the work stands, and whoever asks for it sees to it that the next run knows
+what is left to be removed.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from warmspare.errors import StoreError, WarmspareError
+from warmspare.observe.events import Events
+
+LOCAL = "file:delete"  # the action, where it is a file or a directory of this host
+_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+@dataclass(slots=True)
+class _Failure:
+    """The first of an action; and how many there were."""
+
+    action: str
+    where: str
+    why: str
+    right: str
+    count: int = 0
+
+
+def denied_by_file(error: Exception) -> bool:
+    """Whether this host's file system does not let us: by the error, or by what it was made from."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _DENIED
+
+
+@dataclass(frozen=True, slots=True)
+class Trying:
+    """The block of `Housekeeping.trying`."""
+
+    housekeeping: Housekeeping
+    action: str
+    where: object
+    denied: Callable[[Exception], bool]
+    right: str
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, WarmspareError | OSError):
+            return False
+        self.housekeeping.caught(self, error)
+        return True
+
+
+class Housekeeping:
+    """Of one run. As a context manager it tells what failed when the block is left, however that is. vm: "" for none.
+
+    `gave_up` lets whoever asks a server stop at the first refusal: it costs one request a run then, and not one an
+    object.
+    """
+
+    def __init__(self, events: Events, vm: str = "") -> None:
+        self._events, self._vm = events, vm
+        self._failures: dict[str, _Failure] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.tell()
+
+    def failed(self, action: str, where: object, why: str = "", *, right: str = "", count: int = 1) -> None:
+        """Take note. where: what could not be cleared up. why: a clause. right: what to grant, or ""."""
+        self._failures.setdefault(action, _Failure(action, str(where), why, right)).count += count
+
+    def lacks(self, action: str) -> str:
+        """The right that it failed for in this run, if it did."""
+        return self._failures[action].right if action in self._failures else ""
+
+    def gave_up(self, action: str) -> bool:
+        """Whether it failed in this run already."""
+        return action in self._failures
+
+    def trying(
+        self, action: str, where: object, *, denied: Callable[[Exception], bool] = denied_by_file, right: str = ""
+    ) -> Trying:
+        """Clear something up in a `with` block: an error inside becomes a warning. denied: whether an error means a
+        missing right. right: its name, where that is not the action's."""
+        return Trying(self, action, where, denied, right)
+
+    def caught(self, trying: Trying, error: WarmspareError | OSError) -> None:
+        """Take note of what a block failed with."""
+        why = error.what if isinstance(error, WarmspareError) else error.strerror or str(error)
+        where = str(trying.where)
+        # A server may name another than was asked for.
+        name = error.action if isinstance(error, StoreError) and error.action else trying.action
+        lacks = (trying.right or ("write access" if name == LOCAL else name)) if trying.denied(error) else ""
+        if trying.action not in self._failures:
+            self._failures[trying.action] = self._failures.setdefault(name, _Failure(name, where, why, lacks))
+        self.failed(trying.action, where)
+
+    def tell(self) -> None:
+        """Emit what there is, and forget it."""
+        failures, self._failures = {id(one): one for one in self._failures.values()}, {}
+        for failure in failures.values():
+            more = f" and {failure.count - 1} more" if failure.count > 1 else ""
+            grant = f"; grant {failure.right}" if failure.right else ""
+            of_vm = {"vm": self._vm} if self._vm else {}
+            self._events.emit(
+                "housekeeping.warning", **of_vm, action=failure.action, right=failure.right, object=failure.where,
+                count=failure.count,
+                message=f"{failure.where}{more} could not be cleared up ({failure.action}): {failure.why}{grant}; the "
+                "next run tries again",
+            )  # fmt: skip

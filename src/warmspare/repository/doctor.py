@@ -1,0 +1,71 @@
+"""Looks at a repository and its store as a sync will use them; owns what `doctor` says of both.
+
+What the credentials can't do shows by trying it, on objects of its own (store/promises.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from warmspare.errors import WarmspareError
+from warmspare.repository.chain import NoRepositoryError, open_repository
+from warmspare.repository.trust import FOLLOWS, NEEDED
+from warmspare.source.vddk_doctor import Check
+from warmspare.store.base import Mannered, Store
+from warmspare.store.promises import Examined, Promise, Tried, examine
+
+_NAMES = {
+    Promise.CREATE: "conditional creates",
+    Promise.REPLACE: "conditional replacements",
+    Promise.READ: "reading what was written",
+    Promise.LIST: "listing what was written",
+    Promise.RANGES: "ranges",
+    Promise.CHECKSUMS: "checksums of parts",
+    Promise.UPLOADS: "unfinished uploads",
+    Promise.CLOCK: "the store's clock",
+    Promise.DELETE: "deleting",
+}
+_STAYS = {
+    Promise.UPLOADS: "what interrupted uploads leave there stays, and may cost: let a rule of the bucket abort them",
+    Promise.DELETE: "what is of no use any more stays there, with a warning each time; no restore point is concerned",
+}
+
+
+async def examine_repository(store: Store, *, single_sender: bool) -> list[Check]:
+    """What is there, then each thing that a sync needs of the store. Never raises an error of ours."""
+    try:
+        repository = await open_repository(store)
+        vms = [name for name in await repository.vms() if name]
+        first = Check("repository", "ok", f"{store.uri}, with restore points of {len(vms)} VMs")
+    except NoRepositoryError:
+        meaning = "nothing is there yet, and every sync is refused until `warmspare init` has made it"
+        first = Check("repository", "wrong", store.uri, meaning)
+        if not store.uri.startswith("s3://"):
+            return [first]  # trying would make the directory
+    except WarmspareError as error:
+        return [wrong("repository", error)]
+    try:
+        examined = await examine(store)
+    except WarmspareError as error:
+        return [first, wrong("store", error)]
+    if isinstance(store, Mannered):
+        first = replace(first, meaning="; ".join(filter(None, (first.meaning, store.manner()))))
+    return [first, *(_check(examined, one, single_sender) for one in examined.tried if one.kept is not None)]
+
+
+def wrong(name: str, error: WarmspareError) -> Check:
+    """What an error says, as a check."""
+    return Check(name, "wrong", error.what + (f" ({error.where})" if error.where else ""), error.hint)
+
+
+def _check(examined: Examined, tried: Tried, single_sender: bool) -> Check:
+    name = _NAMES[tried.promise]
+    if tried.kept:
+        return Check(name, "ok", tried.found)
+    alone = tried.promise is Promise.CREATE and examined.ignores_creates and single_sender
+    if tried.promise in NEEDED and not alone:
+        if tried.error is not None:
+            return wrong(name, tried.error)
+        return Check(name, "wrong", tried.found, "no repository is safe in this store: syncs refuse it")
+    found = tried.found if tried.error is None else wrong(name, tried.error).found
+    return Check(name, "note", found, FOLLOWS.get(tried.promise) or _STAYS[tried.promise])

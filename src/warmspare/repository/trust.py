@@ -1,0 +1,167 @@
+"""Whether this host may believe a repository's store: what was tried of it, and when that is tried again; owns what
+follows of a promise that is not kept.
+
+docs/operations.md, "What a store must keep". It is tried when a repository is made, and at the first use of one by a
+host that writes to it. The result is a note in the host's state, for one repository, one server and one version of this
+program. Where only a single sender is safe, each run of it tries anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+
+from warmspare import __version__
+from warmspare.errors import StoreError
+from warmspare.observe.events import Events
+from warmspare.repository.chain import Repository
+from warmspare.state.files import local_io, locked, read_record, write_record
+from warmspare.store import layout
+from warmspare.store.base import Store
+from warmspare.store.promises import Examined, Promise, Tried, examine, new_token
+
+WHAT = "the state directory"
+WAIT_S = 0.1  # for another run of this host that is trying
+# What nothing works without, in the order of what is said first.
+NEEDED = (Promise.CREATE, Promise.READ, Promise.LIST, Promise.RANGES)
+CLEARING_UP = (Promise.UPLOADS, Promise.DELETE)
+_RIGHTS = {Promise.UPLOADS: "s3:ListBucketMultipartUploads", Promise.DELETE: "s3:DeleteObject"}
+# What comes of a promise that can be done without.
+FOLLOWS = {
+    Promise.CREATE: "so only this host may send to it (single_sender); each run tries this again",
+    Promise.REPLACE: "so a lease may be had by two at once, who then do the same work; one of them publishes it",
+    Promise.CHECKSUMS: "so what is damaged on the way there shows only when it is verified",
+    Promise.CLOCK: "so a lease may seem to have run out, or to be held, when it isn't",
+}
+
+
+class TrustRecord(msgspec.Struct, frozen=True):
+    """What was found. broken: by promise, in words; what nothing works without is never among them, but `create`
+    where there is a single sender."""
+
+    repository: str
+    server: str
+    software: str
+    broken: dict[str, str]
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """One that is under way, or died."""
+
+    token: str
+
+
+async def prove(store: Store, events: Events, *, single_sender: bool = False) -> Examined:
+    """Try the store now, and say what follows. StoreError where no repository may be in it."""
+    examined = await examine(store)
+    demand(store, examined, single_sender=single_sender)
+    _tell(store, examined.broken, events)
+    return examined
+
+
+def demand(store: Store, examined: Examined, *, single_sender: bool) -> None:
+    """StoreError if something is not kept that nothing works without."""
+    for tried in (examined.of(one) for one in NEEDED):
+        if tried.kept is not False:
+            continue
+        if tried.error is not None:
+            raise tried.error
+        hint = "use a store that keeps this; docs/operations.md has what is needed"
+        if tried.promise is Promise.CREATE and examined.ignores_creates:
+            if single_sender:
+                continue
+            hint = (
+                "use a server that keeps conditional writes; where one host alone sends, single_sender = true "
+                "(--single-sender) says so"
+            )
+        raise StoreError(
+            f"no repository is safe in this store: {tried.found}", where=place(store), hint=hint
+        )
+
+
+def place(store: Store) -> str:
+    """The store as messages about its server name it."""
+    return f"{store.uri} at {store.server}" if store.server.startswith("http") else store.uri
+
+
+class Trust:
+    """Of one host. state: its state directory. single_sender: no other host sends there, its administrator says."""
+
+    def __init__(self, state: Path, events: Events, *, single_sender: bool = False) -> None:
+        self._directory, self._events, self._single_sender = state / "promises", events, single_sender
+
+        self._asked: Repository | None = None  # about which this was asked last
+
+    def _path(self, repository: Repository) -> Path:
+        return self._directory / f"{repository.id}.json"
+
+    async def demand(self, repository: Repository) -> None:
+        """Return once the store may be written to: at once where this host has tried it. StoreError if it may not."""
+        path, store = self._path(repository), repository.store
+        self._asked = repository
+        record = self._known(repository)
+        if record is not None:
+            if told := record.broken.get(Promise.REPLACE):
+                _tell(store, [Tried(Promise.REPLACE, False, told)], self._events)
+            return
+        async with AsyncExitStack() as stack:
+            while not stack.enter_context(locked(path.with_suffix(".lock"), WHAT)):
+                await stack.aclose()
+                await asyncio.sleep(WAIT_S)
+            if self._known(repository) is not None:
+                return
+            examined = await self._examine(store, path.with_suffix(".trial"))
+            demand(store, examined, single_sender=self._single_sender)
+            before = self._record(repository)
+            known = before.broken if before is not None else {}
+            news = [one for one in examined.broken if one.promise not in CLEARING_UP or one.promise not in known]
+            _tell(store, news, self._events)
+            broken = {str(tried.promise): tried.found for tried in examined.broken}
+            write_record(path, TrustRecord(repository.id, store.server, __version__, broken), WHAT)
+
+    @staticmethod
+    async def _examine(store: Store, path: Path) -> Examined:
+        """Try it. What a run that died in here left there is removed: its token is noted before anything is written."""
+        before = read_record(path, Trial, WHAT)
+        trial = Trial(new_token())
+        write_record(path, trial, WHAT)
+        examined = await examine(store, token=trial.token, left=before.token if before is not None else "")
+        with local_io(WHAT, path):
+            path.unlink(missing_ok=True)
+        return examined
+
+    def forget(self) -> None:
+        """Try it anew next time: what was found there may contradict a promise."""
+        if self._asked is not None:
+            with local_io(WHAT, path := self._path(self._asked)):
+                path.unlink(missing_ok=True)
+
+    def _record(self, repository: Repository) -> TrustRecord | None:
+        """What was found by this version at this server."""
+        record = read_record(self._path(repository), TrustRecord, WHAT)
+        of = (repository.id, repository.store.server, __version__)
+        return record if record and (record.repository, record.server, record.software) == of else None
+
+    def _known(self, repository: Repository) -> TrustRecord | None:
+        """The record, where it need not be tried again."""
+        record = self._record(repository)
+        return record if record is not None and Promise.CREATE not in record.broken else None
+
+
+def _tell(store: Store, broken: list[Tried], events: Events) -> None:
+    for tried in broken:
+        if tried.promise not in CLEARING_UP:
+            message = f"this store does not keep all that was hoped for: {tried.found}; {FOLLOWS[tried.promise]}"
+            events.emit("store.promise", repository=store.uri, promise=str(tried.promise), message=message)
+    kept = [tried for tried in broken if tried.promise in CLEARING_UP]
+    if kept:  # one warning, whatever of it could not be done
+        where = f"{store.uri.rstrip('/')}/{layout.probes_prefix()}"
+        events.emit(
+            "housekeeping.warning", action="try the store", object=where,
+            right=", ".join(_RIGHTS[tried.promise] for tried in kept if tried.error is not None),
+            message=f"{where} could not be cleared up, where this host tried the store: "
+            + "; ".join(dict.fromkeys(tried.found for tried in kept)),
+        )  # fmt: skip
