@@ -3,7 +3,7 @@
 
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow test-again lint bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,6 +19,9 @@ test: $(DEV) lint
 
 test-slow: $(DEV)
 	$(BIN)/pytest -m slow --timeout 14400 -s
+
+test-again: $(DEV)
+	$(BIN)/python tests/again.py
 
 lint: $(DEV)
 	$(BIN)/ruff check .

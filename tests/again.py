@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -60,6 +61,7 @@ def main() -> int:
     options.add_argument("--all", action="store_true", help="also tests that are not marked as timed")
     options.add_argument("tests", nargs="*", default=["tests"])
     given = options.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no loop outlives this
     ran, green, why = Counter[str](), Counter[str](), dict[str, str]()
     with busy(given.busy):
         for number in range(1, given.times + 1):
@@ -70,6 +72,7 @@ def main() -> int:
                 green[name] += not trouble
                 if trouble:
                     why[name] = trouble
+                    print(f"  {name}: {trouble}", flush=True)
             failed = sum(map(bool, results.values()))
             print(f"run {number}: {len(results)} tests, {failed} failed, {time.monotonic() - began:.0f} s", flush=True)
     for name in sorted(why):

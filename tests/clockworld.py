@@ -11,7 +11,7 @@ import datetime
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,20 +89,24 @@ class ClockedStore(PassingStore):
         return self._shown(info) if info else None
 
 
-class _Files:
-    """In place of the way to a VDDK: disks of snapshots as the files that they are frozen in."""
+@contextlib.contextmanager
+def read_as_files(site: Site) -> Iterator[None]:
+    """Disks of snapshots are read as the files that they are frozen in, which takes no process a disk."""
 
-    def __init__(self, *_: object) -> None:
-        pass
+    class Files:
+        def __init__(self, *_: object) -> None: ...
 
-    async def prepare(self) -> None: ...
+        async def prepare(self) -> None: ...
 
-    async def end(self, *, crashed: bool = False) -> None: ...
+        async def end(self, *, crashed: bool = False) -> None: ...
 
-    async def open(self, snapshot: str, disk: Disk) -> RawSource:
-        return RawSource(_Files.of(disk.path), disk.uuid)
+        async def open(self, snapshot: str, disk: Disk) -> RawSource:
+            (file,) = [files[disk.path] for vm in site.vms if disk.path in (files := freeze_files(vm))]
+            return RawSource(file, disk.uuid)
 
-    of: Callable[[str], Path]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warmspare.vsphere.protect.Access", Files)
+        yield
 
 
 @dataclass
@@ -150,7 +154,7 @@ class Schedule:
             self.vm = self.site.add_vm("db", [self.rng.choice([1, 2]) * MIB])
             self.other = self.site.add_vm("other", [MIB])
             self.vm.scribble(self.rng)
-            await make_repository(self.store)
+            await make_repository(self.store, Record().events)
             async with session_at(self.site) as self.session:
                 await self._sync("")
                 for _ in range(self.steps):
@@ -178,9 +182,7 @@ class Schedule:
 
     @contextlib.contextmanager
     def _patched(self) -> Iterator[None]:
-        _Files.of = staticmethod(lambda path: freeze_files(self.vm)[path])
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("warmspare.vsphere.protect.Access", _Files)
+        with pytest.MonkeyPatch.context() as patch, read_as_files(self.site):
             patch.setattr(lease_module, "CLOCK_GRAIN_S", 0.05)
             yield
 

@@ -7,6 +7,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import botocore.loaders
 import pytest
@@ -14,6 +15,7 @@ import uvloop
 
 from ceph import ceph_server
 from servers import S3Place, S3Server, make_bucket, moto_server, seaweed_server
+from timed import is_timed
 
 _numbers = itertools.count(1)
 
@@ -21,6 +23,12 @@ _numbers = itertools.count(1)
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Asynchronous tests run on the loop that the program runs on: it differs from asyncio's own where it matters."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_timed(item.path.relative_to(Path(__file__).parent).as_posix(), item.name):
+            item.add_marker(pytest.mark.timed)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,6 +16,7 @@ from tracking import Frozen, Tracker
 from warmspare.model import Extents, normalise
 from warmspare.observe.events import Event, Events
 from warmspare.source.base import DiskInput, LastPoint, Opened
+from warmspare.source.identity import Identity
 from warmspare.source.raw import RawSource
 from warmspare.store.directory import DirectoryStore
 from warmspare.sync.pipeline import Sync, SyncResult
@@ -47,6 +48,7 @@ class Liar:
 
     vm_id = vm_name = "vm"
     readable_again = False
+    identity: Identity | None = None
 
     def __init__(self, home: Path, *, seed: int = 1) -> None:
         self.home, self.rng, self.granularity = home, random.Random(seed), UNIT
@@ -125,6 +127,9 @@ class Liar:
                 file.seek(offset)
                 parts.append(file.read(size))
         return parts[0] != parts[1]
+
+    async def lives(self, before: Identity) -> bool:
+        return False
 
     async def all_read(self) -> None:
         """Its disks can't be read any more."""

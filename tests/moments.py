@@ -15,6 +15,7 @@ from rig import KIB, scribble
 from tracking import Frozen, Tracker, UnknownChangeIdError
 from warmspare.model import Extents, normalise
 from warmspare.source.base import DiskInput, Hole, LastPoint, Opened, Span
+from warmspare.source.identity import Identity
 from warmspare.source.raw import RawSource
 
 
@@ -67,6 +68,7 @@ class Moments:
 
     vm_id = vm_name = "vm"
     readable_again = False
+    identity: Identity | None = None
 
     def __init__(self, home: Path, *, granularity: int = 64 * KIB, seed: int = 1, spans: int | None = None) -> None:
         self.home, self.granularity, self.rng, self.spans = home, granularity, random.Random(seed), spans
@@ -137,6 +139,9 @@ class Moments:
         except UnknownChangeIdError:
             return None, "tracking began anew"
         return normalise([offset for offset, _ in found], [length for _, length in found]), ""
+
+    async def lives(self, before: Identity) -> bool:
+        return False
 
     async def all_read(self) -> None:
         await self.close()

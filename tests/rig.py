@@ -186,7 +186,7 @@ def begun(repo: object, vm: str, *more: object) -> list[str]:
 
 def made(repo: object, *more: object) -> None:
     """The repository is there."""
-    _at(repo, more, make_repository)
+    _at(repo, more, lambda store: make_repository(store, Events()))
 
 
 def _at(repo: object, more: tuple[object, ...], what: Callable[[Store], Awaitable[T]]) -> T | None:

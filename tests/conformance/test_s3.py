@@ -362,14 +362,14 @@ async def test_parts_under_way_are_limited_over_the_whole_store(
 
 
 async def test_a_pace_is_kept_and_is_no_stall(seaweed_place: S3Place, make: Make) -> None:
-    impatient = Patience(deadline_s=0, first_s=0, stall_s=0.3, connect_s=0.3)
+    impatient = Patience(deadline_s=0, first_s=0, stall_s=1.2, connect_s=5.0)
     store = make(seaweed_place.bucket, seaweed_place.prefix, patience=impatient)
     assert isinstance(store, Paced)
     asked: list[int] = []
 
     async def pace(most: int) -> int:
         asked.append(most)
-        await asyncio.sleep(0.4 if len(asked) < 4 else 0)
+        await asyncio.sleep(1.3 if len(asked) < 4 else 0)
         return min(most, 100_000)
 
     store.pace = pace

@@ -30,10 +30,13 @@ def test_a_sync_keeps_to_its_limit_and_publishes_exactly(tmp_path: Path) -> None
     rig = Rig(tmp_path)
     incompressible(rig.disk, 6 * MIB, 1)
     began = time.monotonic()
+    Rig(tmp_path, repo=str(tmp_path / "free")).sync(state=tmp_path / "free-state")
+    free_s = time.monotonic() - began  # of this machine, beside whatever it does
+    began = time.monotonic()
     done = rig.sync("--limit", "16mbit")  # 2 MB/s
     seconds, sent = time.monotonic() - began, done.last("sync.done")["bytes_sent"]
     assert sent > 6 * MIB
-    assert sent / 2e6 - 0.2 < seconds < sent / 2e6 + 4, seconds
+    assert sent / 2e6 - 0.2 < seconds < sent / 2e6 + 2 + 2 * free_s, (seconds, free_s)
     rig.apply()
     assert same(rig.disk, rig.replica)
     assert (tmp_path / "xdg/warmspare/limit").exists()
@@ -106,7 +109,7 @@ async def test_the_timetable_is_kept_while_it_runs(tmp_path: Path, monkeypatch: 
         now = time.struct_time((2026, 3, 2, 8, 0, 0, 0, 61, 0))
         began = time.monotonic()
         await target.put("b", os.urandom(MIB))
-        assert time.monotonic() - began > 0.8 > free_s
+        assert time.monotonic() - began > 0.8 and free_s < 4 * 0.8
     await store.close()
 
 

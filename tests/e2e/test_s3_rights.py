@@ -43,10 +43,6 @@ def rig(place: S3Place, tmp_path: Path) -> Rig:
     """Two restore points in S3 and a replica of them."""
     rig, rng = Rig(tmp_path, repo=place.uri), random.Random(1)
     random_disk(rig.disk, 3 * MIB, rng)
-    for _ in range(2):
-        ran("init", place.uri)
-    demand_exact("init", asked)
-    asked.rights.clear()
     rig.sync()
     scribble(rig.disk, rng)
     rig.sync()
@@ -97,6 +93,10 @@ def test_a_sender(
     plan; and `prune`."""
     rig, rng = Rig(tmp_path, repo=place.uri), random.Random(1)
     random_disk(rig.disk, 3 * MIB, rng)
+    for _ in range(2):
+        ran("init", place.uri)
+    demand_exact("init", asked)
+    asked.rights.clear()
     rig.sync()
     for moment in ("before DiskRun.describe", "before Sync._commit"):
         for again in range(2):

@@ -125,14 +125,17 @@ def test_packs_are_as_large_as_the_link_is_fast(rig: Rig, spool: Path) -> None:
     assert fast.pack_bytes() == 64 * MIB
 
 
-def watched(rig: SiteRig, vm: FakeVm, act: Callable[[], None]) -> float:
-    """How long a snapshot was there while something was done, looking twenty times a second."""
-    lives: list[tuple[float, bool]] = []
+def sent_meanwhile(rig: SiteRig, vm: FakeVm, act: Callable[[], None]) -> int:
+    """Bytes of packs in the repository when a snapshot was last seen while something was done, looking twenty times a
+    second; not how long that took, which is the machine's."""
+    sent = 0
     over = threading.Event()
 
     def watch() -> None:
+        nonlocal sent
         while not over.wait(0.05):
-            lives.append((time.monotonic(), bool(rig.clean(vm))))
+            before = weight(rig.repo / "vms")
+            sent = max(sent, before) if rig.clean(vm) else sent
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -141,28 +144,20 @@ def watched(rig: SiteRig, vm: FakeVm, act: Callable[[], None]) -> float:
     finally:
         over.set()
         thread.join()
-    there = [moment for moment, alive in lives if alive]
-    return there[-1] - there[0] if there else 0.0
+    return sent
 
 
 def test_the_snapshot_goes_when_reading_is_done(tmp_path: Path, spool: Path) -> None:
-    """However thin the link: beside the same sync to a store that takes everything at once."""
+    """However thin the link: most of it is sent without one."""
     with site_rig(tmp_path) as rig:
         vm = rig.add("db", [24 * MIB])
         vm.write(0, 0, random.Random(3).randbytes(8 * MIB))
         rig.more = f'spool = "{spool}"\n'
         rig.write_config()
-        reading = watched(rig, vm, lambda: rig.sync())
-        rig.check(vm)
-        shutil.rmtree(rig.repo)
-        shutil.rmtree(rig.home / "state")
-        took = [time.monotonic()]
-        life = watched(rig, vm, lambda: rig.sync(more=SLOW))
-        took.append(time.monotonic())
-        assert took[1] - took[0] > 4  # the link was thin
-        assert life <= 1.5 * reading + 0.5  # half a second: what it is looked at with, and the machine's noise
-        assert took[1] - took[0] > 3 * life
-        shutil.rmtree(rig.home / "replicas")
+        began = time.monotonic()
+        sent = sent_meanwhile(rig, vm, lambda: rig.sync(more=SLOW))
+        assert time.monotonic() - began > 4  # the link was thin
+        assert sent < 4 * MIB  # of 8
         rig.check(vm)
 
 

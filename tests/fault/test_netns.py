@@ -65,9 +65,10 @@ def test_a_proxy_in_the_servers_namespace_adds_the_delay(link: Link) -> None:
     with discard.running(prefix=link.server.prefix) as url:
         target = int(url.rsplit(":", 1)[1])
         with Proxy(target, listen=link.server.address, netns=link.server.path) as proxy:
-            quick = send(link, link.server.address, proxy.port, 10_000)
+            quick = min(send(link, link.server.address, proxy.port, 10_000) for _ in range(3))
             proxy.faults.latency_s = 0.2
-            assert 0.35 < send(link, link.server.address, proxy.port, 10_000) - quick < 0.7
+            slow = min(send(link, link.server.address, proxy.port, 10_000) for _ in range(3))
+            assert 0.35 < slow - quick < 0.7
             assert proxy.counts["up_bytes"] > 20_000
 
 

@@ -134,8 +134,11 @@ async def test_a_condition_that_is_refused_is_not_taken_for_a_checksum(front: Fr
 
 @pytest.mark.parametrize(
     ("kind", "header"),
-    [("md5", "content-md5"), ("sha256", "x-amz-checksum-sha256"), ("none", None), ("crc32c", "x-amz-checksum-crc32c")],
-)
+    [
+        ("md5", "content-md5"), ("sha256", "x-amz-checksum-sha256"), ("none", None),
+        ("crc32c", "x-amz-checksum-crc32c"), ("crc64nvme", "x-amz-checksum-crc64nvme"),
+    ],
+)  # fmt: skip
 async def test_the_checksum_that_is_asked_for(front: Front, make: Make, kind: Any, header: str | None) -> None:
     front.rules.append(s3front.checked_md5)
     await everything(make(site=Site(checksum=kind)))

@@ -561,9 +561,9 @@ def test_what_is_wrong_with_a_command(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(secret, "COMMAND_S", 0.3)
     began = time.monotonic()
     assert "did not end within" in shell("exec sleep 60")
-    assert "did not end within" in shell("sleep 5 & echo x")
+    assert "did not end within" in shell("sleep 60 & echo x")
     assert "did not end within" in shell("exec >&- 2>&-; exec sleep 60")
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 50  # none was waited for
 
 
 def test_a_secret_does_not_show_itself() -> None:
@@ -737,6 +737,7 @@ def test_the_example_is_right(
 
 def test_each_setting_of_the_example_that_is_off_may_be_taken_into_use() -> None:
     exclusive = [{"thumbprint", "ca_file"}, {"path", "instance_uuid", "name", "folder", "tag"}]
+    needs = {"kms_key": "#encryption = ", "bucket_key": "#encryption = "}
     lines = EXAMPLE.splitlines()
     tried = 0
     starts = [i for i, line in enumerate(lines) if line.startswith("[")] + [len(lines)]
@@ -751,6 +752,8 @@ def test_each_setting_of_the_example_that_is_off_may_be_taken_into_use() -> None
             for i, other in enumerate(lines)
         ]
         changed[index] = line[1:]
+        if needed := needs.get(setting[1]):
+            changed = [other[1:] if other.startswith(needed) else other for other in changed]
         read("\n".join(changed))
         tried += 1
     assert tried > 20

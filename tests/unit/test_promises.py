@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import errno
 import fcntl
 import os
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -29,12 +31,13 @@ from unkept import (
 )
 from warmspare.errors import LeaseError, StoreError
 from warmspare.observe.events import Event, Events
-from warmspare.repository.chain import Repository
+from warmspare.repository.chain import PointId, Repository
 from warmspare.repository.doctor import examine_repository
+from warmspare.repository.failover import read_journal
 from warmspare.repository.making import make_repository
 from warmspare.repository.trust import Trust, prove
 from warmspare.store import layout
-from warmspare.store.base import Store
+from warmspare.store.base import ObjectInfo, Store
 from warmspare.store.directory import DirectoryStore
 from warmspare.store.lease import Lease
 from warmspare.store.passing import PassingStore
@@ -320,3 +323,44 @@ async def test_a_swap_sees_what_stands_there(honest: DirectoryStore) -> None:
     await honest.delete(["x"])
     assert await swap(store, "x", b"3", etag=second.etag) is None and await left(honest) == []
     assert AGAIN >= 4
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_two_failovers_where_replacements_are_ignored(
+    seed: int, honest: DirectoryStore
+) -> None:
+    """One of the two ends before it asks for an instance, however they meet; and where tags are refused it goes on."""
+    repository = Repository(honest, "a" * 32)
+    first = await read_journal(repository, "vm")
+    await first.begin(PointId(1, "0" * 64), "eu-central-1", "register-image")
+    await first.move("cleared")
+    rng = random.Random(seed)
+
+    class Loose(Unkept):
+        async def replace(self, key: str, data: bytes, *, etag: str | None) -> ObjectInfo | None:
+            await asyncio.sleep(rng.random() / 200)
+            return await super().replace(key, data, etag=etag)
+
+    loose = Repository(Loose(honest, replaces=1), "a" * 32)
+    launched = []
+
+    async def fail_over(name: str) -> None:
+        journal = await read_journal(loose, "vm")
+        try:
+            await journal.begin(PointId(2, "1" * 64), "eu-central-1", "register-image")
+            for step in ("image", "launching"):
+                await asyncio.sleep(rng.random() / 200)
+                await journal.note(step, name)
+        except LeaseError:
+            return
+        launched.append(name)
+
+    await asyncio.gather(fail_over("one"), fail_over("other"))
+    assert len(launched) <= 1
+    await fail_over("a third")
+    assert launched, "whoever goes on where they stopped is let through"
+    for unknown in (False, True):
+        journal = await read_journal(Repository(swapless(honest, unknown=unknown), "a" * 32), "vm")
+        await journal.note("instance", f"i-{unknown}")
+        await journal.move("started")
+    assert (await read_journal(repository, "vm")).record is not None

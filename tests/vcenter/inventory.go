@@ -92,6 +92,11 @@ func (inv *Inventory) replaceManagers() {
 		inv:                  inv,
 	}
 	simulator.Map.Put(authorization)
+	searches := &Searches{
+		SearchIndex: *simulator.Map.Get(*content.SearchIndex).(*simulator.SearchIndex),
+		inv:         inv,
+	}
+	simulator.Map.Put(searches)
 	clock := &Clock{inv: inv}
 	clock.Self = clockRef
 	simulator.Map.Put(clock)

@@ -140,13 +140,16 @@ async def test_what_may_have_been_done_is_not_asked_for_again(site: Site, before
     vm = site.add_vm("db", [MIB])
     async with session_at(site, port=before.port) as session:
         machine = session.bound(vim.VirtualMachine, vm.moref)
+        clock = session.bound(vim.ServiceInstance, "ServiceInstance")
         for _, change, said in LOST:
             rule = before.rule("CurrentTime", change)
-            clock = session.bound(vim.ServiceInstance, "ServiceInstance")
             with pytest.raises(AnswerLostError) as caught:
                 await session.once("asking the time", clock.CurrentTime)
             assert rule.used == 1 and said.replace("LogoutResponse (HTTP 200) where", "where") in str(caught.value)
             before.clear()
+        before.rule("CurrentTime", swapped("<returnval>[^<]*", "<returnval>soon"))
+        with pytest.raises(AnswerLostError, match="'soon' where datetime is due"):
+            await session.once("asking the time", clock.CurrentTime)
         assert await session.call("reading", lambda: machine.name) == "db"
 
 
@@ -334,6 +337,19 @@ def test_a_vm_that_is_not_understood_at_all(tmp_path: Path) -> None:
         assert listed["plain"]["state"] == "protected"
 
 
+async def test_a_vm_that_is_left_out_of_an_answer(site: Site, before: Front) -> None:
+    """Without a word it is not gone: it is listed, and not protected."""
+    vms = [site.add_vm(name, [MIB]) for name in ("a", "b")]
+    own = rf'<returnval><obj type="VirtualMachine">{vms[1].moref}</obj>(?:(?!</returnval>).)*hardware.*?</returnval>'
+    before.rule(READ, lambda answer: replace(answer, body=re.sub(own.encode(), b"", answer.body, flags=re.DOTALL)))
+    async with session_at(site, port=before.port) as session:
+        a, b = await find_all(session)
+        assert (a.name, a.unreadable) == ("a", "") and "vCenter leaves it out" in b.unreadable
+        before.clear()
+        site.remove_vm(vms[1])
+        assert [one.name for one in await find_all(session)] == ["a"]
+
+
 async def test_an_answer_that_is_damaged_by_one_vm(site: Site, before: Front) -> None:
     """Then each is asked for alone; that one is what can't be read, and alone it is asked for again and again."""
     vms = [site.add_vm(name, [MIB]) for name in ("a", "b", "c")]
@@ -409,12 +425,12 @@ async def test_tags_that_come_as_something_else(site: Site, before: Front) -> No
     async with session_at(site, port=before.port) as session:
         calls = ("POST /api/session", f"GET {at}tag", f"GET {at}tag/.*", f"GET {at}category/.*", f"POST {at}tag-a.*")
         for call in calls:
-            for change in (page(200), page(500), page(200, b"", "application/json"), cut):
+            for change in (page(200), page(200, b"", "application/json"), cut):
                 rule = before.rule(call, change, times=1)
                 assert [one.moref for one in await find(session, Find("tag", "gold"))] == [vm.moref]
                 assert rule.used == 1
                 before.clear()
-            for body in (b'{"value": "s3cret-token"}', b"[1, null]", b"7", b"[" * 5000 + b"]" * 5000):
+            for body in (b'{"value": "s3cret-token"}', b"[1, null]", b"[" * 5000 + b"]" * 5000):
                 before.rule(call, page(200, body, "application/json"))
                 patience, session.patience = session.patience, IMPATIENT
                 with pytest.raises(SourceError) as caught:

@@ -4,12 +4,15 @@ and whatever their dates; and a history that does not go on from there speaks ag
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clockworld import read_as_files
 from fakevm import FakeVm
 from rig import MIB
 from vspheretools import Rig, Synced, rig_at
@@ -19,6 +22,13 @@ from warmspare.vsphere.session import VsphereSession
 FULL = 2 * MIB
 KILLED = "esx.problem.vm.kill.unexpected.noSwapResponse"
 DAY_S = 86400.0
+
+
+@contextlib.asynccontextmanager
+async def world(home: Path) -> AsyncIterator[Rig]:
+    async with rig_at(home) as rig:
+        with read_as_files(rig.site):
+            yield rig
 
 
 async def points(rig: Rig, count: int = 2) -> tuple[FakeVm, Synced]:
@@ -48,7 +58,7 @@ async def doubted(rig: Rig, vm: FakeVm, synced: Synced, reason: str) -> Synced:
 
 @pytest.mark.parametrize("ago_s", [300.0, DAY_S, 400 * DAY_S, -DAY_S, 0.0])
 async def test_an_event_is_new_by_its_key_whatever_its_date(tmp_path: Path, ago_s: float) -> None:
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm, synced = await points(rig)
         rig.site.event(KILLED, vm, ago_s=ago_s)
         key = rig.site.newest_event()
@@ -59,7 +69,7 @@ async def test_an_event_is_new_by_its_key_whatever_its_date(tmp_path: Path, ago_
 
 @pytest.mark.parametrize("ago_s", [0.0, -DAY_S, 60.0])
 async def test_an_event_that_was_known_before_is_not(tmp_path: Path, ago_s: float) -> None:
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm = rig.site.add_vm("db", [FULL])
         rig.site.event(KILLED, vm, ago_s=ago_s)
         synced = await rig.sync(vm)
@@ -69,7 +79,7 @@ async def test_an_event_that_was_known_before_is_not(tmp_path: Path, ago_s: floa
 
 async def test_a_host_that_was_away_for_hours_reports_late(tmp_path: Path) -> None:
     """Its own events, and what vCenter says of it, with dates from before several points."""
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm, synced = await points(rig, 3)
         rig.site.event("HostConnectionLostEvent", host="esx1.example", ago_s=4 * 3600)
         synced = await doubted(rig, vm, synced, "its host failed or was lost")
@@ -79,7 +89,7 @@ async def test_a_host_that_was_away_for_hours_reports_late(tmp_path: Path) -> No
 
 
 async def test_several_of_one_date_have_an_order(tmp_path: Path) -> None:
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm, synced = await points(rig)
         with rig.site.changing():
             for kind in ("VmStoppingEvent", "VmPoweredOffEvent", "VmPoweredOnEvent"):
@@ -96,7 +106,7 @@ async def test_several_of_one_date_have_an_order(tmp_path: Path) -> None:
 
 async def test_an_event_that_can_be_queried_late(tmp_path: Path) -> None:
     """It has its key before the snapshot, and is shown after that run has looked."""
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm, synced = await points(rig)
         rig.site.event(KILLED, vm, hidden=True)
         synced = await believed(rig, vm, synced)  # nobody could know
@@ -107,7 +117,7 @@ async def test_an_event_that_can_be_queried_late(tmp_path: Path) -> None:
 
 async def test_an_event_between_the_newest_key_and_the_snapshot(tmp_path: Path) -> None:
     """Nothing says whether tracking lost it before the snapshot or after, so it counts for both points, and no more."""
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm, synced = await points(rig)
         rig.site.rule("CreateSnapshot_Task", stage="task", delay_s=0.5, times=1)
         machine = await rig.machine(vm)
@@ -125,7 +135,7 @@ async def test_an_event_between_the_newest_key_and_the_snapshot(tmp_path: Path) 
 
 
 async def test_another_vcenter(tmp_path: Path) -> None:
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm, synced = await points(rig)
         last = synced.last()
         last.hardware["events"]["vcenter"] = "11111111-2222-3333-4444-555555555555"
@@ -135,7 +145,7 @@ async def test_another_vcenter(tmp_path: Path) -> None:
 
 
 async def test_vcenters_clock(tmp_path: Path) -> None:
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm, synced = await points(rig)
         rig.site.clock_ahead(DAY_S)
         synced = await believed(rig, vm, synced)
@@ -150,7 +160,7 @@ async def test_vcenters_clock(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ahead_s", [-DAY_S, DAY_S])
 async def test_vcenters_clock_steps_while_the_snapshot_is_taken(tmp_path: Path, ahead_s: float) -> None:
     """Between the time that is noted and the snapshot: what happens then is new all the same."""
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm, synced = await points(rig)
         look = suspicion.look
 
@@ -168,7 +178,7 @@ async def test_vcenters_clock_steps_while_the_snapshot_is_taken(tmp_path: Path, 
 
 
 async def test_a_database_that_begins_anew(tmp_path: Path) -> None:
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm, synced = await points(rig)
         rig.site.other_event_database()
         rig.site.event("VmPoweredOnEvent", vm)
@@ -187,7 +197,7 @@ async def test_a_database_that_begins_anew(tmp_path: Path) -> None:
 
 async def test_a_database_that_was_put_back_from_a_backup(tmp_path: Path) -> None:
     """Keys are given again, to other events: what they say is not older than the last point because its key is."""
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm, synced = await points(rig)
         backup = rig.site.newest_event()
         for _ in range(4):
@@ -204,7 +214,7 @@ async def test_a_database_that_was_put_back_from_a_backup(tmp_path: Path) -> Non
 
 async def test_what_was_remembered_is_no_longer_kept(tmp_path: Path) -> None:
     """Newer events are; an older one of this VM could be gone with it."""
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm, synced = await points(rig)
         rig.site.event(KILLED, vm, ago_s=3600)  # known by nobody before it goes
         rig.site.events_from(0)
@@ -215,7 +225,7 @@ async def test_what_was_remembered_is_no_longer_kept(tmp_path: Path) -> None:
 
 
 async def test_a_key_with_another_date(tmp_path: Path) -> None:
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm = rig.site.add_vm("db", [FULL])
         rig.site.event("VmPoweredOnEvent", vm)
         synced = await rig.sync(vm)
@@ -227,7 +237,7 @@ async def test_a_key_with_another_date(tmp_path: Path) -> None:
 
 
 async def test_a_point_of_an_earlier_version(tmp_path: Path) -> None:
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm, synced = await points(rig)
         last = synced.last()
         del last.hardware["events"]
@@ -237,7 +247,7 @@ async def test_a_point_of_an_earlier_version(tmp_path: Path) -> None:
 
 
 async def test_the_newest_event_can_not_be_read(tmp_path: Path) -> None:
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm, synced = await points(rig)
         rig.site.rule("Fetch", args={"prop": "latestEvent"}, fault="NoPermission", times=2)
         synced = await doubted(rig, vm, synced, "newest event can't be read")
@@ -255,7 +265,7 @@ def flood(rig: Rig, vm: FakeVm, count: int, kind: str = "VmMigratedEvent", **how
 
 async def test_more_events_than_one_answer_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All are looked at, up to a bound; beyond it there is a reason, once."""
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm, synced = await points(rig)
         rig.site.event(KILLED, vm, ago_s=1800)
         flood(rig, vm, 1500)
@@ -272,7 +282,7 @@ async def test_more_events_than_one_answer_holds(tmp_path: Path, monkeypatch: py
 
 async def test_it_asks_no_more_than_it_must(tmp_path: Path) -> None:
     """Of a VM on one host three questions, of few events, however many there are of others."""
-    async with rig_at(tmp_path) as rig:
+    async with world(tmp_path) as rig:
         vm, synced = await points(rig, 3)
         other = rig.site.add_vm("other", [MIB])
         flood(rig, other, 1200, KILLED)

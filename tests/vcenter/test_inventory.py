@@ -38,7 +38,7 @@ async def test_a_vm_is_found_every_way(site: Site) -> None:
         assert [one.name for one in await find_all(session)] == ["twin", "twin", "dc03", "dc02"]
 
         for by, value, message in [
-            ("name", "twin", "2 VMs are called 'twin': /DC1/vm/a/twin, /DC1/vm/b/twin"),
+            ("name", "twin", "2 VMs are meant by name twin: /DC1/vm/a/twin, /DC1/vm/b/twin"),
             ("name", "dc2", "did you mean dc02"),
             ("name", "nothing like it", "there is no VM by name nothing like it"),
             ("path", "/DC1/vm/prod/dc02", "there is no VM by path"),

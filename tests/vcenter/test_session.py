@@ -148,7 +148,7 @@ async def test_vcenter_is_gone_for_a_while(site: Site, status: int) -> None:
         site.gone(1.0, status)
         began = time.monotonic()
         assert await session.call("reading", lambda: machine.name) == "db"
-        assert 0.8 < time.monotonic() - began < 5
+        assert time.monotonic() - began > 0.8
         assert len(record.of("source.retry")) > 3
         impatient = Patience(deadline_s=0.3, backoff_s=0.05, backoff_most_s=0.1)
         site.gone(1.5, status)
@@ -159,11 +159,11 @@ async def test_vcenter_is_gone_for_a_while(site: Site, status: int) -> None:
 
 
 async def test_no_such_host_fails_at_once(site: Site) -> None:
-    began = time.monotonic()
+    record = Record()
     with pytest.raises(SourceError, match="can't be reached"):
-        async with session_at(site, host="vcenter.invalid"):
+        async with session_at(site, record, host="vcenter.invalid"):
             pass
-    assert time.monotonic() - began < 10
+    assert not record.of("source.retry")
 
 
 async def test_garbage_is_tried_again(site: Site) -> None:
@@ -186,11 +186,12 @@ async def test_a_cancel_leaves_no_thread_at_work(site: Site) -> None:
     async with session_at(site, patience=patience) as session:
         clock = session.bound(vim.ServiceInstance, "ServiceInstance")
         task = asyncio.create_task(session.call("asking the time", clock.CurrentTime))
-        await asyncio.sleep(0.2)
+        while not site.journal("call", "CurrentTime"):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    until = time.monotonic() + 5
+    until = time.monotonic() + 25  # the answer would come after 30
     for thread in threading.enumerate():
         if thread.name.startswith("vsphere"):
             await asyncio.to_thread(thread.join, until - time.monotonic())
@@ -199,5 +200,6 @@ async def test_a_cancel_leaves_no_thread_at_work(site: Site) -> None:
 
 async def test_an_idle_session_is_kept_alive(site: Site) -> None:
     async with session_at(site, patience=Patience(keep_alive_s=0.05)):
-        await asyncio.sleep(0.4)
-    assert len(site.journal("call", "CurrentTime")) >= 3
+        async with asyncio.timeout(60):
+            while len(site.journal("call", "CurrentTime")) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)

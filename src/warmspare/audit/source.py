@@ -31,6 +31,7 @@ from warmspare.model import without as cut_out
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.repository.failover import FailoverRecord, doubt_after, refuse_failed_over
+from warmspare.repository.identity import Settled, chain_of, settle
 from warmspare.source.base import DiskInput, Hole, LastDisk, LastPoint, Machine, Span
 from warmspare.store import layout
 from warmspare.store.base import Store
@@ -113,19 +114,21 @@ class SourceAudit:
         self._seed = secrets.randbits(48)
         self._notes: list[str] = []
         self._over: FailoverRecord | None = None
+        self._settled = Settled(None)
 
     async def run(self) -> Verdict:
         """Read and judge, holding the lease, and leave the machine as it was. ConfigError where there is no restore
         point or the VM was failed over, SourceError where a disk can't be read; then nothing is judged."""
         began = reports.utc_now()
         repository = await open_repository(self._store)
-        vm = self._machine.vm_id
+        vm = await self._chain(repository)
         self._over = await refuse_failed_over(repository, vm)
         threads = Threads(1, "audit")
         try:
             key = layout.lease_key(layout.encode_name(vm))
             async with Lease.hold(self._store, key, on_watch=watching(self._events, vm)):
                 point = await self._head(repository, vm)
+                self._settled = await settle(self._machine, point)  # a twin must not be judged as the other
                 try:
                     disks = await self._machine_judged(repository, point, threads)
                 finally:
@@ -133,6 +136,13 @@ class SourceAudit:
         finally:
             threads.close()
         return Verdict(point, repository, disks, self._notes, began, self._seed)
+
+    async def _chain(self, repository: Repository) -> str:
+        """The ID of the machine's chain: its own, or that of one that it was adopted into."""
+        vm, identity = self._machine.vm_id, self._machine.identity
+        if identity is None or await repository.newest(vm) is not None:
+            return vm
+        return (await chain_of(repository, vm, identity))[0] or vm
 
     async def _head(self, repository: Repository, vm: str) -> Point:
         newest = await repository.newest(vm)
@@ -147,7 +157,7 @@ class SourceAudit:
     async def _machine_judged(self, repository: Repository, point: Point, threads: Threads) -> list[DiskVerdict]:
         record = point.record
         last = {disk.id: LastDisk(disk.capacity_bytes, disk.change_id) for disk in record.disks}
-        doubt = doubt_after(self._over, record.hardware)
+        doubt = doubt_after(self._over, record.hardware) or self._settled.doubt
         opened = await self._machine.open(LastPoint(last, False, record.hardware, doubt))
         given = {one.source.name: one for one in opened.disks}
         for name in sorted(set(given) - set(last)):

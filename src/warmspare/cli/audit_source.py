@@ -167,17 +167,18 @@ async def _found(found: Found, how: _How, events: Events, meter: Meter) -> int:
     import secrets
 
     from warmspare.cli.opened import open_configured
-    from warmspare.cli.protect import How, sync_found
+    from warmspare.cli.protect import How, refuse_twins, sync_found
     from warmspare.cli.run import retrying
     from warmspare.vsphere.protect import VsphereMachine
 
+    refuse_twins(found)
     # What may not be compared in full can't be judged, and that is said; and an audit changes no VM.
     policy, repository = replace(found.settings.policy, full_compare="auto"), found.settings.repository
 
     async def machine() -> VsphereMachine:
         return VsphereMachine(
             found.session, found.info, policy, found.vddk, events, repository=repository.uri, run=secrets.token_hex(8),
-            enable_tracking=False,
+            enable_tracking=False, neighbours=found.neighbours,
         )  # fmt: skip
 
     async def heal(also: Mapping[str, Extents]) -> None:

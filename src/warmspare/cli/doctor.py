@@ -13,6 +13,7 @@ from warmspare.errors import ConfigError, WarmspareError
 if TYPE_CHECKING:
     from warmspare.config.settings import Repository, Settings
     from warmspare.observe.events import Events, Meter
+    from warmspare.source.identity import Identity
     from warmspare.source.vddk_doctor import Check
 
 WRONG = 2
@@ -70,8 +71,11 @@ async def _configured(settings: Settings, names: list[str], events: Events) -> l
     from warmspare.cli.protect import chosen, open_session
     from warmspare.repository.doctor import wrong
     from warmspare.source import vddk_doctor
+    from warmspare.source.identity import twins
+    from warmspare.source.vddk_doctor import Check
     from warmspare.vsphere.doctor import examine
     from warmspare.vsphere.find import find
+    from warmspare.vsphere.neighbours import identity_of
 
     vms = chosen(settings, names)
     logins = options.shared_logins(events, again=True)
@@ -80,6 +84,7 @@ async def _configured(settings: Settings, names: list[str], events: Events) -> l
         sections.append((f"VDDK in {directory}", await vddk_doctor.examine(directory, config)))
     for repository in dict.fromkeys(vm.repository for vm in vms):
         sections.append((f"repository {repository.name}", await _repository(repository)))
+    met: list[tuple[int, str, Identity]] = []  # section, repository, which VM
     for vcenter in dict.fromkeys(vm.vcenter for vm in vms):
         subject = f"vCenter {vcenter.name}"
         try:
@@ -88,11 +93,19 @@ async def _configured(settings: Settings, names: list[str], events: Events) -> l
                     try:
                         for info in await find(session, vm.find):
                             checks = await examine(session, info, vm.policy)
+                            met.append((len(sections), vm.repository.uri, identity_of(session, info)))
                             sections.append((f"VM {info.name} of {vcenter.name}", checks))
                     except ConfigError as error:
                         sections.append((f"VM {vm.name} of {vcenter.name}", [wrong("VM", error)]))
         except WarmspareError as error:
             sections.append((subject, [wrong("vCenter", error)]))
+    same = twins((uri, identity) for _, uri, identity in met)
+    for at, uri, identity in met:
+        places = same.get((uri, identity.instance_uuid), [])
+        if others := [str(place) for place in places if not place.same(identity.place)]:
+            found = f"its instance UUID {identity.instance_uuid} is that of {' and '.join(others)} too"
+            hint = "give one of them another one, or take it out of the configuration: neither is synced like this"
+            sections[at][1].append(Check("identity", "wrong", found, hint))
     return sections
 
 

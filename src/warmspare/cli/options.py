@@ -89,6 +89,12 @@ Limit = Annotated[
 New = Annotated[
     bool, typer.Option("--new", help="Begin the VM's chain of restore points: for its first sync to a repository.")
 ]
+Adopt = Annotated[
+    bool,
+    typer.Option(
+        "--adopt", help="Without disks: go on in the chain of another VM, which this one takes the place of. Said once."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write events as JSON Lines to stdout and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
 

@@ -12,7 +12,8 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from warmspare.config.settings import Settings, VCenter, Vm
     from warmspare.model import Extents
     from warmspare.observe.events import Event, Events, Meter
+    from warmspare.source.identity import Place
     from warmspare.source.logins import Logins
     from warmspare.vsphere.inventory import VmInfo
+    from warmspare.vsphere.neighbours import Neighbours
     from warmspare.vsphere.reading import Vddk
     from warmspare.vsphere.session import VsphereSession
 
@@ -35,12 +38,15 @@ PERIOD_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A VM to sync: what the configuration says of it, and what it is."""
+    """A VM to sync: what the configuration says of it, and what it is. neighbours: where it may have lived before.
+    twins: where the VMs live that are to be synced to the same repository and share its instance UUID, itself too."""
 
     settings: Vm
     info: VmInfo
     session: VsphereSession
     vddk: Vddk
+    neighbours: Neighbours
+    twins: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +60,14 @@ class Missed:
 @dataclass(frozen=True, slots=True)
 class How:
     """What the command line says of all VMs, instead of the configuration. level: "" for its own. limit: bytes a
-    second. only_plan: look, and send nothing. new: the chain is to begin."""
+    second. only_plan: look, and send nothing. new: the chain is to begin. adopt: the VM goes on in another's."""
 
     state: Path | None
     level: int | str | None
     limit: float | None
     only_plan: bool = False
     new: bool = False
+    adopt: bool = False
 
 
 async def sync_configured(settings: Settings, names: Sequence[str], how: How, events: Events, meter: Meter) -> int:
@@ -109,32 +116,47 @@ async def find_all(
 ) -> tuple[list[Found], list[Missed]]:
     """Look them up; one login a vCenter, which ends with the stack. A VM that is meant twice comes once. What is wrong
     with one VM, or with one vCenter, is told of those VMs and keeps no other from being found."""
+    from warmspare.source.identity import twins
     from warmspare.vsphere.find import find
+    from warmspare.vsphere.neighbours import Neighbours, identity_of, vcenter_of
     from warmspare.vsphere.reading import Vddk
 
     logins = options.shared_logins(events)
-    sessions: dict[str, VsphereSession | WarmspareError] = {}
-    found: list[Found] = []
+    sessions: dict[str, VsphereSession] = {}
+    closed: dict[str, WarmspareError] = {}
+    met: list[tuple[Vm, VmInfo, VsphereSession, Vddk]] = []
     missed: list[Missed] = []
     for vm in chosen(settings, names):
+        name = vm.vcenter.name
         try:
-            session = sessions.get(vm.vcenter.name)
-            if session is None:
-                session = await stack.enter_async_context(open_session(vm.vcenter, events, logins))
-                sessions[vm.vcenter.name] = session
-            elif isinstance(session, WarmspareError):
-                raise copy.copy(session)
-            vddk = Vddk.of(vm.vcenter)
+            if name in closed:
+                raise copy.copy(closed[name])
+            if name not in sessions:
+                sessions[name] = await stack.enter_async_context(open_session(vm.vcenter, events, logins))
+            session, vddk = sessions[name], Vddk.of(vm.vcenter)
             for info in await find(session, vm.find):
                 if not vm.find.several or not info.template:
-                    found.append(Found(vm, info, session, vddk))
+                    met.append((vm, info, session, vddk))
         except WarmspareError as error:
-            if vm.vcenter.name not in sessions or isinstance(error, SourceError):  # it stays away: not waited for again
-                sessions[vm.vcenter.name] = copy.copy(error)
+            if name not in sessions or (isinstance(error, SourceError) and error.retryable):
+                closed.setdefault(name, copy.copy(error))  # it stays away, and is not waited for again
             error.about(vm.name)
             missed.append(Missed(vm, error))
-    unique = {(one.settings.repository.name, one.settings.vcenter.name, one.info.moref): one for one in reversed(found)}
-    return [one for one in found if one in unique.values()], missed
+    others = {
+        vcenter.name: partial(open_session, vcenter, events, logins)
+        for vcenter in settings.vcenters
+        if vcenter.name not in sessions
+    }
+    neighbours = Neighbours(sessions, others, stack)
+    unique = {(vm.repository.name, vcenter_of(session), info.moref): vm.name for vm, info, session, _ in reversed(met)}
+    found = []
+    for vm, info, session, vddk in met:
+        if unique.pop((vm.repository.name, vcenter_of(session), info.moref), None) is not None:
+            found.append(Found(vm, info, session, vddk, neighbours))
+    same = twins((one.settings.repository.uri, identity_of(one.session, one.info)) for one in found)
+    return [
+        replace(one, twins=tuple(same.get((one.settings.repository.uri, one.info.instance_uuid), ()))) for one in found
+    ], missed
 
 
 def open_session(vcenter: VCenter, events: Events, logins: Logins) -> VsphereSession:
@@ -142,6 +164,16 @@ def open_session(vcenter: VCenter, events: Events, logins: Logins) -> VsphereSes
     from warmspare.vsphere.session import Server, VsphereSession
 
     return VsphereSession(Server.of(vcenter), events, logins=logins)
+
+
+def refuse_twins(found: Found) -> None:
+    """ConfigError where another VM that is meant has its instance UUID."""
+    from warmspare.repository.identity import two_machines
+
+    if found.twins:
+        here = next((one for one in found.twins if one.moref == found.info.moref), found.twins[0])
+        other = next(one for one in found.twins if one is not here)
+        raise two_machines(found.info.instance_uuid, here, other, "the configuration means both of them")
 
 
 async def sync_found(
@@ -158,16 +190,18 @@ async def sync_found(
     from warmspare.sync.spool import SpoolPlace
     from warmspare.vsphere.protect import VsphereMachine
 
+    refuse_twins(found)
     policy, repository = found.settings.policy, found.settings.repository
     store = open_configured(repository, retrying(events))
     try:
         machine = VsphereMachine(
-            found.session, found.info, policy, found.vddk, events, repository=repository.uri, run=secrets.token_hex(8)
-        )
+            found.session, found.info, policy, found.vddk, events, repository=repository.uri, run=secrets.token_hex(8),
+            neighbours=found.neighbours,
+        )  # fmt: skip
         root = how.state or policy.state or options.state_root()
         rolling = Rolling(policy.audit_period_s, policy.full_compare != "error")
         number = policy.level if isinstance(how.level, str) else how.level
-        start = Start.NEW if how.new else Start.OWN
+        start = Start.NEW if how.new else Start.ADOPT if how.adopt else Start.OWN
         if how.only_plan:
             sync = Sync(store, machine, root, events, level=number, meter=meter, rolling=rolling, start=start)
             looked = await sync.survey()

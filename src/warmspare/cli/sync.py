@@ -68,6 +68,7 @@ def sync(
         ),
     ] = None,
     new: options.New = False,
+    adopt: options.Adopt = False,
     endpoint_url: options.Endpoint = None,
     single_sender: options.SingleSender = False,
     s3: options.S3 = None,
@@ -89,14 +90,16 @@ plan.__doc__ = "Say what a sync with the same arguments would send, and how long
 def _execute(
     *, disks: list[str] | None, vm: list[str] | None, all_vms: bool, repo: str | None, config: Path | None,
     extents: list[Path] | None, state: Path | None, level: str, vddk: Path | None, limit: str | None,
-    spool: Path | None, spool_size: str | None, audit_period: str | None, new: bool, endpoint_url: str | None,
-    s3: list[str] | None, single_sender: bool, json: bool, debug: bool, only_plan: bool,
+    spool: Path | None, spool_size: str | None, audit_period: str | None, new: bool, adopt: bool,
+    endpoint_url: str | None, s3: list[str] | None, single_sender: bool, json: bool, debug: bool, only_plan: bool,
 ) -> int:  # fmt: skip
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.limit import kept, parse_limit
 
+        if new and adopt:
+            raise ConfigError("--new and --adopt exclude each other", hint="give one of them")
         number, bytes_s = parse_level(level or "auto"), parse_limit(limit)
         if not disks:
             given = (repo, extents, vddk, endpoint_url, s3, spool, spool_size, audit_period, single_sender)
@@ -112,8 +115,10 @@ def _execute(
             from warmspare.config.load import load
 
             settings = load(options.config_path(config))
-            how = How(state, number if level else "", bytes_s, only_plan, new)
+            how = How(state, number if level else "", bytes_s, only_plan, new, adopt)
             return await sync_configured(settings, vm or [], how, events, meter)
+        if adopt:
+            raise ConfigError("--adopt is for VMs of the configuration: of given disks nothing tells whose they are")
         if not vm or len(vm) != 1 or not repo or all_vms or config is not None:
             raise ConfigError(
                 "disks are of one VM: give --vm NAME once, and --repo URI",

@@ -23,20 +23,22 @@ def vms(config: options.Config = None, json: options.Json = False, debug: option
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.protect import open_session
         from warmspare.config.load import load
-        from warmspare.vsphere.listing import listing
+        from warmspare.vsphere.listing import listing, with_twins
 
         settings = load(options.config_path(config))
         logins = options.shared_logins(events)
         count, missing = 0, 0
         failed: list[WarmspareError] = []
+        listed: list[tuple[VCenter, Listing]] = []
         for vcenter in settings.vcenters:
             configured = [vm for vm in settings.vms if vm.vcenter == vcenter]
             try:
                 async with open_session(vcenter, events, logins) as session:
-                    found = await listing(session, configured)
+                    listed.append((vcenter, await listing(session, configured)))
             except WarmspareError as error:  # the others are listed all the same
                 failed.append(error)
-                continue
+        listings = with_twins([found for _, found in listed])
+        for (vcenter, _), found in zip(listed, listings, strict=True):
             count += len(found.vms)
             missing += len(found.missing)
             if json:
@@ -69,7 +71,7 @@ def fields(one: Listed) -> dict[str, Any]:
         "vm": vm.instance_uuid, "vm_name": vm.name, "path": vm.path, "host": vm.host, "power": vm.power,
         "state": one.state, "names": list(one.names), "reason": one.reason, "disks": one.disks,
         "left_out": [{"name": name, "reason": reason} for name, reason in one.left_out],
-        "change_tracking": vm.change_tracking, "unknown": list(vm.unknown),
+        "change_tracking": vm.change_tracking, "unknown": list(vm.unknown), "twins": list(one.twins),
     }  # fmt: skip
 
 

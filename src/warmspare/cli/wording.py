@@ -134,6 +134,10 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         f"{'made a repository in' if e['made'] else 'there is a repository already in'} {e['repository']} "
         f"(ID {e['id']}, of {e['created']})"
     ),
+    "vm.moved": lambda e: (
+        f"VM {e['vm']} lives elsewhere than at the last restore point: {e['now']}, before {e['before']}"
+        + ("; it was adopted" if e["adopted"] else "")
+    ),
     "sync.start": lambda e: (
         f"syncing {e['vm']!r} to {e['repository']}: restore point {e['sequence']}"
         + (f" after {e['parent']}" if e["parent"] else ", the first")

@@ -159,9 +159,9 @@ def _tell(store: Store, broken: list[Tried], events: Events) -> None:
     kept = [tried for tried in broken if tried.promise in CLEARING_UP]
     if kept:  # one warning, whatever of it could not be done
         where = f"{store.uri.rstrip('/')}/{layout.probes_prefix()}"
+        right = ", ".join(one.error.action or _RIGHTS[one.promise] for one in kept if one.error is not None)
         events.emit(
-            "housekeeping.warning", action="try the store", object=where,
-            right=", ".join(_RIGHTS[tried.promise] for tried in kept if tried.error is not None),
+            "housekeeping.warning", action=right or "unlink", right=right, object=where, count=1,
             message=f"{where} could not be cleared up, where this host tried the store: "
             + "; ".join(dict.fromkeys(tried.found for tried in kept)),
         )  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from warmspare.model import U32, Extents
+from warmspare.source.identity import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class Machine(Protocol):
 
     vm_id: str  # what the repository knows it by for ever
     vm_name: str
+    identity: Identity | None  # which it is and where it lives, as it was found; None where nothing tells
     readable_again: bool  # whether its disks can be read once more after `all_read`
 
     async def open(self, last: LastPoint | None) -> Opened:
@@ -122,6 +124,11 @@ class Machine(Protocol):
         Where the moment is held (`Opened.taken_s`) it may be called again after `close`, for a later one. last: of the
         last restore point, or in its words of the moment before.
         """
+        ...
+
+    async def lives(self, before: Identity) -> bool:
+        """Whether the machine of that identity still lives at that place, as far as anybody can be asked: false where
+        nobody knows the place any more. SourceError where it is known and can't be asked."""
         ...
 
     async def all_read(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from warmspare.source.base import DiskInput, LastPoint, Opened
+from warmspare.source.identity import Identity
 
 
 class GivenDisks:
@@ -14,7 +15,12 @@ class GivenDisks:
 
     def __init__(self, vm: str, disks: list[DiskInput]) -> None:
         self.vm_id = self.vm_name = vm
+        self.identity: Identity | None = None
         self._disks = disks
+
+    async def lives(self, before: Identity) -> bool:
+        """Nothing is known of it."""
+        return False
 
     async def open(self, last: LastPoint | None) -> Opened:
         if last is not None and last.doubt:

@@ -12,7 +12,9 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from warmspare.store.base import PART_BYTES
 from warmspare.store.s3_body import encode_crc32c
+from warmspare.store.s3_crc64 import crc64nvme, join_crc64nvme
 from warmspare.store.s3_errors import S3Error, Sent
 
 log = logging.getLogger("warmspare.store")
@@ -105,15 +107,36 @@ class Manner:
             return {"ContentMD5": _base64(hashlib.md5(data, usedforsecurity=False).digest())}
         if kind == "sha256":
             return {"ChecksumSHA256": _base64(hashlib.sha256(data).digest())}
+        if kind == "crc64nvme":
+            return {"ChecksumCRC64NVME": _base64(crc64nvme(data).to_bytes(8, "big"))}
         return {}
 
     def upload_kinds(self) -> dict[str, str]:
         """What CreateMultipartUpload says of checksums."""
         if self.ways.checksum == "sha256":
             return {"ChecksumAlgorithm": "SHA256"}
-        if self.ways.checksum == "crc32c" and self.ways.whole:
-            return {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}
+        if self.ways.checksum in ("crc32c", "crc64nvme") and self.ways.whole:
+            return {"ChecksumAlgorithm": self.ways.checksum.upper(), "ChecksumType": "FULL_OBJECT"}
         return {}
+
+    def completing(self, kinds: dict[str, str], parts: list[dict[str, Any]], crc32c: int, count: int) -> dict[str, Any]:
+        """What CompleteMultipartUpload says of parts and checksums. kinds: what the upload was begun with. parts: in
+        their order, with what they were sent with. crc32c, count: of the object, and its bytes."""
+        kind = kinds.get("ChecksumAlgorithm", "") if kinds == self.upload_kinds() else ""
+        fields = ("PartNumber", "ETag", f"Checksum{kind}")
+        said: dict[str, Any] = {
+            "MultipartUpload": {"Parts": [{name: part[name] for name in fields if name in part} for part in parts]}
+        }
+        if kind == "CRC32C":
+            said |= {"ChecksumCRC32C": encode_crc32c(crc32c), "ChecksumType": "FULL_OBJECT"}
+        if kind == "CRC64NVME":
+            whole = 0
+            for number, part in enumerate(parts):
+                size = min(PART_BYTES, count - number * PART_BYTES)
+                value = int.from_bytes(base64.b64decode(part["ChecksumCRC64NVME"]), "big")
+                whole = join_crc64nvme(whole, value, size) if number else value
+            said |= {"ChecksumCRC64NVME": _base64(whole.to_bytes(8, "big")), "ChecksumType": "FULL_OBJECT"}
+        return said
 
     def delete_by_md5(self) -> bool:
         """Whether DeleteObjects gets Content-MD5 in place of the client's own checksum."""

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from warmspare.errors import StoreError
 from warmspare.store.base import PART_BYTES
-from warmspare.store.s3_body import body_of, crc32c_of, decode_crc32c, encode_crc32c, join_crc32c
+from warmspare.store.s3_body import body_of, crc32c_of, decode_crc32c, join_crc32c
 from warmspare.store.s3_client import Connection
 from warmspare.store.s3_errors import S3Error, damaged
 from warmspare.store.threads import finish
@@ -190,20 +190,11 @@ class S3Upload:
         return await self._connection.persist(lambda: self._complete_once(upload_id))
 
     async def _complete_once(self, upload_id: str, **condition: str) -> dict[str, Any]:
-        """Parts name their checksums where the upload was begun with that algorithm, and it is still used."""
-        kinds = self._connection.manner.upload_kinds()
-        name = f"Checksum{kinds.get('ChecksumAlgorithm')}" if kinds == self._kinds else ""
-        fields = ("PartNumber", "ETag", name)
-        parts = [
-            {field: part[field] for field in fields if field in part} for _, part in sorted(self._parts.items())
-        ]
-        more: dict[str, Any] = {}
-        if kinds == self._kinds and kinds.get("ChecksumAlgorithm") == "CRC32C":
-            more = {"ChecksumCRC32C": encode_crc32c(self._crc32c), "ChecksumType": "FULL_OBJECT"}
+        parts = [part for _, part in sorted(self._parts.items())]
+        said = self._connection.manner.completing(self._kinds, parts, self._crc32c, self._bytes)
         return await self._connection.ask_object(
-            "complete_multipart_upload", self._key, UploadId=upload_id, MultipartUpload={"Parts": parts}, **more,
-            **condition,
-        )  # fmt: skip
+            "complete_multipart_upload", self._key, UploadId=upload_id, **said, **condition
+        )
 
     async def _accept_if_ours(self, error: S3Error) -> None:
         """After an unknown outcome: fine if the object there is the one we sent, else the error."""

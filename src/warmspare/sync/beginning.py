@@ -10,9 +10,14 @@ import asyncio
 import contextlib
 import difflib
 from enum import Enum
+from pathlib import Path
 
 from warmspare.errors import ConfigError
-from warmspare.repository.chain import Repository
+from warmspare.observe.events import Events
+from warmspare.repository.chain import Point, Repository
+from warmspare.repository.identity import Settled, chain_of, settle
+from warmspare.source.base import Machine
+from warmspare.source.identity import Identity
 from warmspare.sync.local import LocalState
 
 LOOK_S = 10.0  # for names that are near, where a repository is large
@@ -23,30 +28,103 @@ class Start(Enum):
     """What is said of the chain.
 
     GO_ON: it is there, or this host's state says that its first sync was begun on purpose. NEW: it is to be begun.
-    OWN: it may be begun, because the VM's ID was not typed: vCenter gave it.
+    OWN: it may be begun, because the VM's ID was not typed: vCenter gave it. ADOPT: the machine goes on in a chain that
+    is another's, as its newest point records it.
     """
 
     GO_ON = "go on"
     NEW = "new"
     OWN = "own"
+    ADOPT = "adopt"
 
 
-async def refuse_unsaid(start: Start, repository: Repository, vm: str, local: LocalState) -> None:
-    """ConfigError where the chain would begin and nobody said so, or was said to begin and is there. Nothing is
-    written; where this host has seen the chain, nothing is asked either."""
-    seen = local.seen()
-    if start is not Start.NEW and (seen or local.begun() or start is Start.OWN):
-        return
+async def chain_for(start: Start, repository: Repository, machine: Machine, state: Path) -> str:
+    """The ID that the machine's chain has in the repository. ConfigError where the chain would begin and nobody said
+    so, or was said to begin and is there. Nothing is written; where this host has seen the chain, nothing is asked
+    either."""
+    vm = machine.vm_id
+    local = LocalState(state, vm, repository)
+    local.last()  # refuses a repository that was replaced
+    if start is not Start.NEW:
+        if chain := local.adopted():
+            return chain
+        if local.seen() or (local.begun() and start is not Start.ADOPT):
+            return vm
     newest = await repository.newest(vm)
-    if start is Start.NEW:
-        if newest is not None:
+    if newest is not None:
+        if start is Start.NEW:
             raise there_already(repository, vm, newest)
-    elif newest is None:
+        return vm
+    if start is Start.NEW:
+        local.forget_adopted()
+        return vm
+    if start is Start.GO_ON or machine.identity is None:
+        if start is Start.OWN:
+            return vm
         raise ConfigError(
             f"VM {vm!r} has no restore points in this repository",
             where=repository.store.uri,
             hint=f"check --vm and --repo: {await _hint(repository, vm, local)}; --new begins its chain here",
         )
+    return await _other_chain(start, repository, machine, machine.identity, local)
+
+
+async def _other_chain(
+    start: Start, repository: Repository, machine: Machine, identity: Identity, local: LocalState
+) -> str:
+    """Of a machine whose ID is new to the repository."""
+    adopted, kin = await chain_of(repository, machine.vm_id, identity)
+    if adopted is not None:
+        local.remember_adopted(adopted)
+        return adopted
+    if start is Start.ADOPT:
+        if len(kin) == 1:
+            return kin[0][0].vm
+        if not kin:
+            raise ConfigError(
+                f"there is no chain that VM {machine.vm_name!r} could go on in",
+                where=repository.store.uri,
+                hint="leave out --adopt",
+            )
+    if not kin:
+        return machine.vm_id
+    known = "; ".join(
+        f"{one.vm} (called {one.name!r}, {one.identity.place}) has its {what}" for one, what in kin[:NEAR]
+    )
+    only = len(kin) == 1
+    raise ConfigError(
+        f"VM {machine.vm_name!r}, {identity.place}, is new by its ID {machine.vm_id}, and looks like one whose chain "
+        f"is here: {known}",
+        where=repository.store.uri,
+        hint=("--adopt goes on in that chain, " if only else "it can't be adopted while there are several; ")
+        + "--new begins one of its own",
+    )
+
+
+async def settled_in(
+    start: Start, repository: Repository, machine: Machine, vm: str, head: Point | None, local: LocalState,
+    events: Events,
+) -> Settled:  # fmt: skip
+    """The machine is the one whose chain `vm` is, or takes its place; see repository/identity.py."""
+    adopt, other = start is Start.ADOPT, vm != machine.vm_id
+    try:
+        settled = await settle(machine, head, adopt=adopt)
+    except ConfigError:
+        if other:  # what this host knows of an adoption may be out of date: the next run looks again
+            local.of(machine.vm_id).forget_adopted()
+        raise
+    if adopt and not other and settled.moved is None:
+        raise ConfigError(
+            f"there is nothing to adopt: VM {machine.vm_name!r} is the one whose chain this is",
+            where=repository.store.uri,
+            hint="leave out --adopt, which is said once",
+        )
+    if settled.moved is not None:
+        events.emit(
+            "vm.moved", vm=vm, before=str(settled.moved), now=str(settled.identity and settled.identity.place),
+            adopted=adopt,
+        )  # fmt: skip
+    return settled
 
 
 def there_already(repository: Repository, vm: str, newest: int) -> ConfigError:

@@ -46,6 +46,12 @@ class StateRecord(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class AdoptedRecord(msgspec.Struct, frozen=True):
+    """In which chain of the repository the VM goes on, where it is not that of its own ID."""
+
+    chain: str
+
+
 class Unsettled(msgspec.Struct, frozen=True):
     """The run that was the last to touch the machine."""
 
@@ -76,7 +82,7 @@ class LocalState:
     """The state directory of one VM and repository: `<state>/<vm>/<repository id>`."""
 
     def __init__(self, state: Path, vm: str, repository: Repository) -> None:
-        self._vm, self._repository = vm, repository
+        self._state, self._vm, self._repository = state, vm, repository
         self.home = state / layout.encode_name(vm)
         self.directory = self.home / repository.id
         self.journal = Journal(self.directory / "run")
@@ -86,6 +92,10 @@ class LocalState:
         self.marks_path = self.directory / "marks.json"
         self._record_path = self.directory / "state.json"
         self._unsettled = self.directory / "unsettled.json"
+
+    def of(self, vm: str) -> LocalState:
+        """That of another VM in the same repository."""
+        return LocalState(self._state, vm, self._repository)
 
     def last(self) -> PointId | None:
         """The newest restore point this sender saw. IntegrityError if the repository at this URI is another
@@ -113,6 +123,19 @@ class LocalState:
         """Whether a first sync to this repository was begun on purpose, and no restore point has been seen since."""
         record = read_record(self._record_path, StateRecord, WHAT)
         return record is not None and record.sequence == 0
+
+    def adopted(self) -> str | None:
+        """The chain that the VM goes on in, as this host knows; None: that of its own ID, or nothing is known."""
+        record = read_record(self.directory / "adopted.json", AdoptedRecord, WHAT)
+        return record.chain if record else None
+
+    def remember_adopted(self, chain: str) -> None:
+        write_record(self.directory / "adopted.json", AdoptedRecord(chain), WHAT)
+
+    def forget_adopted(self) -> None:
+        """It is no more."""
+        with local_io(WHAT, self.directory):
+            (self.directory / "adopted.json").unlink(missing_ok=True)
 
     def elsewhere(self) -> list[str]:
         """The URIs of other repositories that hold the VM, by what this host knows; the ones with the newest points

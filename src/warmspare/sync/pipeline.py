@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -25,9 +26,10 @@ from warmspare.model import Extents
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
-from warmspare.repository.failover import FailoverRecord, doubt_after, known_return, refuse_failed_over
+from warmspare.repository.failover import FailoverRecord, known_return, refuse_failed_over
 from warmspare.repository.trust import Trust
 from warmspare.source.base import LastDisk, LastPoint, Machine, Opened
+from warmspare.source.identity import IDENTITY, Identity
 from warmspare.state.files import locked, out_of_the_way
 from warmspare.store import layout
 from warmspare.store.base import Store
@@ -37,14 +39,14 @@ from warmspare.store.discard import DiscardingStore
 from warmspare.store.lease import Lease, watching
 from warmspare.store.threads import in_thread
 from warmspare.sync import sealed as sealing
-from warmspare.sync.beginning import Start, refuse_unsaid, there_already
+from warmspare.sync.beginning import Start, chain_for, settled_in, there_already
 from warmspare.sync.diskrun import WHAT, DiskRun, Run
 from warmspare.sync.journal import RunRecord
 from warmspare.sync.lastrun import LastRun
 from warmspare.sync.level import DEFAULT, LOWEST, Level
 from warmspare.sync.local import LocalState
 from warmspare.sync.passes import Passes
-from warmspare.sync.preparing import Preparation
+from warmspare.sync.preparing import Preparation, last_point
 from warmspare.sync.publication import publish
 from warmspare.sync.rolling import MISSED, Rolling
 from warmspare.sync.spool import Spool, SpoolPlace
@@ -57,8 +59,9 @@ LATER_S = 2.0  # after publishing: a run that ends later reads back once more wh
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """What `sync.done` tells."""
+    """What `sync.done` tells. vm: the ID of its chain."""
 
+    vm: str
     point: PointId
     parent: PointId | None
     bytes_read: int
@@ -72,8 +75,9 @@ class SyncResult:
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What `plan.done` tells. seconds: that reading took. rate: bytes a second that the last sync sent at, None where
-    it sent too little to tell."""
+    it sent too little to tell. vm: the ID of its chain."""
 
+    vm: str
     bytes_read: int
     bytes_changed: int
     bytes_to_send: int
@@ -118,6 +122,7 @@ class Sync:
         self._level, self._spool_place = level, spool
         self._spool: Spool | None = None
         self._start = start
+        self._identity: Identity | None = None  # what the point records
         self._passes = Passes(max_snapshot_age_s)
         self._rolling = rolling
         self._preparation = Preparation(self._store, rolling, also or {})
@@ -161,6 +166,7 @@ class Sync:
             await self._transfer(begun)
             manifests = sum([await work.discard() for work in begun.works])
             return Survey(
+                self._vm,
                 self._meter.read_bytes, self._meter.changed_bytes, discarded.sent_bytes + manifests,
                 self._meter.seconds, run.local.last_rate(),
             )  # fmt: skip
@@ -169,10 +175,10 @@ class Sync:
         """The lease, the head, the machine and its disks. packs, journal: of a run that is no sync, where its packs go
         and what it writes down."""
         repository = await open_repository(self._store)
+        self._vm = await chain_for(self._start, repository, self._machine, self._state_root)
+        self._key = layout.encode_name(self._vm)
         over = await refuse_failed_over(repository, self._vm)
         local = LocalState(self._state_root, self._vm, repository)
-        local.last()  # refuses a repository that was replaced
-        await refuse_unsaid(self._start, repository, self._vm, local)
         if not stack.enter_context(locked(local.directory / "lock", WHAT)):
             raise LeaseError(
                 f"another sync of VM {self._vm!r} is running with this state directory",
@@ -208,12 +214,14 @@ class Sync:
                 packs = self._spool = await stack.enter_async_context(spool_at(self._spool_place))
                 await packs.take({})  # what is there is of no use: see LastRun
                 size = packs.pack_bytes
+        settled = await settled_in(self._start, repository, self._machine, self._vm, head, local, self._events)
+        self._identity = settled.identity
         self._doubt = local.unsettled()
         run_id = secrets.token_bytes(16)
         self._runs.add(run_id)
         local.unsettle(run_id.hex())
         stack.push_async_callback(self._leave, local)
-        opened = await self._machine.open(_last(head, self._doubt, over))
+        opened = await self._machine.open(last_point(head, self._doubt, over, settled))
         run = Run(
             packs, self._vm, self._key, run_id, local, head, self._events, self._meter, itertools.count(), size,
             rolling=self._rolling,
@@ -277,7 +285,8 @@ class Sync:
             flags.VERSION, 0, self._vm, self._machine.vm_name, sequence, parent, run.id.hex(), now_text(),
             f"warmspare {__version__}", disks, self._meter.read_bytes, self._meter.changed_bytes,
             bytes_sent, [*unprotected, *left_out],
-            opened.hardware | ({MISSED: sorted(run.missed)} if run.missed else {}) | known_return(begun.over),
+            opened.hardware | self._recorded() | ({MISSED: sorted(run.missed)} if run.missed else {})
+            | known_return(begun.over),
         )  # fmt: skip
         data = point.encode(record)
         new = Point(PointId(sequence, point.identity(data)), record)
@@ -296,7 +305,7 @@ class Sync:
         if time.monotonic() - published_s > LATER_S:
             await begun.repository.confirm(self._vm, new)
         return SyncResult(
-            new.id, head.id if head else None, self._meter.read_bytes, self._meter.changed_bytes,
+            self._vm, new.id, head.id if head else None, self._meter.read_bytes, self._meter.changed_bytes,
             self._store.sent_bytes, self._meter.seconds, run.findings, len(unprotected),
         )  # fmt: skip
 
@@ -358,6 +367,10 @@ class Sync:
                         break
         return all(work.done for work in works)
 
+    def _recorded(self) -> dict[str, Any]:
+        """Whose this point is."""
+        return {IDENTITY: self._identity.as_json()} if self._identity is not None else {}
+
     def _unprotected(self, opened: Opened, head: Point | None, covered: set[str]) -> list[Unprotected]:
         lost = [Unprotected(name, reason) for name, reason in opened.unprotected]
         named = {entry.name for entry in lost} | {name for name, _ in opened.excluded}
@@ -386,12 +399,3 @@ class Sync:
                 retryable=True,
             ) from error
         self._clear(local)
-
-
-def _last(head: Point | None, interrupted: bool, over: FailoverRecord | None) -> LastPoint | None:
-    """What the machine may know of the head."""
-    if head is None:
-        return None
-    disks = {disk.id: LastDisk(disk.capacity_bytes, disk.change_id) for disk in head.record.disks}
-    hardware = head.record.hardware
-    return LastPoint(disks, interrupted, hardware, doubt_after(over, hardware))

@@ -14,7 +14,9 @@ from warmspare.errors import ConfigError, SourceError
 from warmspare.format import point
 from warmspare.model import BLOCK_BYTES, Extents, union, whole_disk, widen
 from warmspare.repository.chain import Point
-from warmspare.source.base import DiskInput, Opened
+from warmspare.repository.failover import FailoverRecord, doubt_after
+from warmspare.repository.identity import Settled
+from warmspare.source.base import DiskInput, LastDisk, LastPoint, Opened
 from warmspare.store import layout
 from warmspare.store.base import Store
 from warmspare.store.threads import in_thread
@@ -122,3 +124,13 @@ def check_disks(disks: list[DiskInput]) -> None:
                 f"two disks are called {name!r}", hint="tell them apart by giving them as NAME=PATH"
             )
 
+
+def last_point(
+    head: Point | None, interrupted: bool, over: FailoverRecord | None, settled: Settled
+) -> LastPoint | None:
+    """What the machine may know of the head."""
+    if head is None:
+        return None
+    disks = {disk.id: LastDisk(disk.capacity_bytes, disk.change_id) for disk in head.record.disks}
+    hardware = head.record.hardware
+    return LastPoint(disks, interrupted, hardware, doubt_after(over, hardware) or settled.doubt)

@@ -28,9 +28,9 @@ async def find(session: VsphereSession, wanted: Find) -> list[VmInfo]:
         raise _missing(session, wanted)
     if len(found) > 1 and not wanted.several:
         raise ConfigError(
-            f"{len(found)} VMs are called {wanted.value!r}: {', '.join(vm.path for vm in found[:5])}",
+            f"{len(found)} VMs are meant by {wanted}: {', '.join(vm.path for vm in found[:5])}",
             where=session.where,
-            hint="find it by path or instance_uuid instead",
+            hint="find it by path, or by instance_uuid where that is its alone",
         )
     return sorted(found, key=lambda vm: vm.path)
 
@@ -54,7 +54,7 @@ def _search(session: VsphereSession, wanted: Find) -> list[str]:
     content = session.content
     index = content.searchIndex
     if wanted.by == "instance_uuid":
-        return _morefs([index.FindByUuid(None, wanted.value, True, True)])
+        return _morefs(list(index.FindAllByUuid(None, wanted.value, True, True) or []))
     if wanted.by == "name":
         names = _all(session, content.rootFolder)
         same = [moref for moref, name in names if name == wanted.value]

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from warmspare.config.disks import DiskSelection
 from warmspare.config.settings import Vm
 from warmspare.errors import ConfigError
+from warmspare.source.identity import Identity, twins
 from warmspare.vsphere.find import find, find_all
 from warmspare.vsphere.inventory import VmInfo
+from warmspare.vsphere.neighbours import identity_of
 from warmspare.vsphere.protectable import judge, refusal
 from warmspare.vsphere.session import VsphereSession
 
@@ -23,7 +25,8 @@ State = Literal["protected", "possible", "impossible"]
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A VM. names: of the `[vm.NAME]` that mean it. reason: why it can't be protected. disks: how many are or would
-    be; left_out: (label, reason) of the others."""
+    be; left_out: (label, reason) of the others. repositories: URIs that it is synced to. twins: where others live that
+    have its instance UUID."""
 
     vm: VmInfo
     state: State
@@ -31,6 +34,9 @@ class Listed:
     reason: str
     disks: int
     left_out: tuple[tuple[str, str], ...]
+    identity: Identity
+    repositories: frozenset[str]
+    twins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +57,37 @@ async def listing(session: VsphereSession, configured: Sequence[Vm]) -> Listing:
                 meant.setdefault(vm.moref, []).append(entry)
         except ConfigError as error:
             missing.append((entry.name, error.sentence))
-    vms = [_listed(vm, meant.get(vm.moref, [])) for vm in await find_all(session)]
+    vms = [_listed(session, vm, meant.get(vm.moref, [])) for vm in await find_all(session)]
     return Listing(tuple(vms), tuple(missing))
 
 
-def _listed(vm: VmInfo, entries: list[Vm]) -> Listed:
+def _listed(session: VsphereSession, vm: VmInfo, entries: list[Vm]) -> Listed:
     judged = judge(vm, entries[0].policy.disks if entries else DiskSelection())
     reason, _ = refusal(vm, judged)
     state: State = "impossible" if reason else "protected" if entries else "possible"
     left_out = tuple((disk.label, why) for disk, why in judged.others)
-    return Listed(vm, state, tuple(entry.name for entry in entries), reason, len(judged.disks), left_out)
+    names, repositories = tuple(entry.name for entry in entries), frozenset(entry.repository.uri for entry in entries)
+    identity = identity_of(session, vm)
+    return Listed(vm, state, names, reason, len(judged.disks), left_out, identity, repositories)
+
+
+def with_twins(listings: Sequence[Listing]) -> list[Listing]:
+    """The same, of all vCenters, with what is told of VMs that share an instance UUID. Those that are synced to one
+    repository can't be protected."""
+    every = [one for listing in listings for one in listing.vms]
+    anywhere = twins(("", one.identity) for one in every)
+    together = twins((uri, one.identity) for one in every for uri in one.repositories)
+
+    def told(one: Listed) -> Listed:
+        uuid = one.identity.instance_uuid
+        others = tuple(str(place) for place in anywhere.get(("", uuid), ()) if not place.same(one.identity.place))
+        if not others:
+            return one
+        same = any((uri, uuid) in together for uri in one.repositories)
+        text = f"its instance UUID {uuid} is that of {' and '.join(others)} too"
+        if same:
+            reason = one.reason or f"{text}, and the configuration syncs both to one repository"
+            return replace(one, twins=others, state="impossible", reason=reason)
+        return replace(one, twins=others, reason=one.reason or text)
+
+    return [replace(listing, vms=tuple(told(one) for one in listing.vms)) for listing in listings]

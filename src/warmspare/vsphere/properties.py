@@ -50,8 +50,7 @@ def collect(content: Any, objects: Sequence[Any], kind: Any, paths: Sequence[str
                 except vmodl.fault.ManagedObjectNotFound:
                     continue
                 except DamagedError as alone:
-                    found[one._GetMoId()] = Properties()
-                    found[one._GetMoId()].unread.update(dict.fromkeys(paths, str(alone)))
+                    found[one._GetMoId()] = _unread(paths, str(alone))
     return found
 
 
@@ -62,7 +61,14 @@ def _ask(content: Any, objects: Sequence[Any], kind: Any, paths: Sequence[str]) 
         propSet=[collector.PropertySpec(type=kind, pathSet=list(paths))],
     )
     answer = content.propertyCollector.RetrieveContents([spec])
-    return {each.obj._GetMoId(): _properties(each) for each in answer}
+    found = {one._GetMoId(): _unread(paths, "vCenter leaves it out of its answer") for one in objects}
+    return found | {each.obj._GetMoId(): _properties(each) for each in answer}
+
+
+def _unread(paths: Sequence[str], why: str) -> Properties:
+    made = Properties()
+    made.unread.update(dict.fromkeys(paths, why))
+    return made
 
 
 def _properties(told: Any) -> Properties:

@@ -18,10 +18,12 @@ from warmspare.errors import SourceError, WarmspareError
 from warmspare.model import Extents
 from warmspare.observe.events import Events
 from warmspare.source.base import DiskInput, LastPoint, Opened
+from warmspare.source.identity import Identity
 from warmspare.vsphere import changes, faults, suspicion, tracking, trust
 from warmspare.vsphere.devices import Disk, read_disks
 from warmspare.vsphere.inventory import VmInfo, read_one, told
 from warmspare.vsphere.marker import Marker
+from warmspare.vsphere.neighbours import Neighbours, identity_of, lives_at, vcenter_of
 from warmspare.vsphere.protectable import EXCLUDED, Judged, judge, refusal
 from warmspare.vsphere.reading import Access, SnapshotDisk, Vddk
 from warmspare.vsphere.session import VsphereSession
@@ -35,7 +37,7 @@ class VsphereMachine:
     """See source.base.Machine. session: open, and shared or not; it stays open.
 
     vm: as it was found. repository: its URI, which marks the snapshots, hashed. run: unique to this sync.
-    enable_tracking: whether change tracking may be switched on.
+    enable_tracking: whether change tracking may be switched on. neighbours: other vCenters that can be asked.
     """
 
     readable_again = False
@@ -52,8 +54,11 @@ class VsphereMachine:
         run: str,
         timing: Timing | None = None,
         enable_tracking: bool = True,
+        neighbours: Neighbours | None = None,
     ) -> None:
         self.vm_id, self.vm_name = vm.instance_uuid, vm.name
+        self.identity: Identity | None = identity_of(session, vm)
+        self._neighbours = neighbours
         self._session, self._vm, self._policy, self._events = session, vm, policy, events
         self._run = run
         self._enable_tracking = enable_tracking
@@ -67,6 +72,12 @@ class VsphereMachine:
     @property
     def _where(self) -> str:
         return f"VM {self.vm_name} at {self._session.where}"
+
+    async def lives(self, before: Identity) -> bool:
+        """See Machine."""
+        if before.place.vcenter == vcenter_of(self._session):
+            return await lives_at(self._session, before)
+        return self._neighbours is not None and await self._neighbours.lives(before)
 
     # -- opening --------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from warmspare.config.settings import VCenter
 from warmspare.errors import ConfigError, SourceError
 from warmspare.observe.events import Events
 from warmspare.source.logins import Account, Logins
-from warmspare.vsphere import faults, garbled, stub, tls
+from warmspare.vsphere import faults, garbled, tls
 from warmspare.vsphere.answers import NotUnderstoodError
 from warmspare.vsphere.stub import Stub
 
@@ -206,7 +206,10 @@ class VsphereSession:
                 failures += 1
                 until = await self._wait(what, error, failures, until)
             except _NOT_UNDERSTOOD as error:
-                raise self._not_understood(what, error) from error
+                odd = self._not_understood(what, error)
+                if not repeat:  # it was done, perhaps
+                    raise faults.AnswerLostError(odd.what) from error
+                raise odd from error
 
     def _not_understood(self, what: str, error: Exception) -> SourceError:
         """For an answer whose parts are not what they must be. It will not be another one, so it is not asked again."""
@@ -243,6 +246,12 @@ class VsphereSession:
             if not self._valid:
                 await self._log_in()
                 self._valid = True
+                if not self._login_number and self._stub is not None and self._stub.assumed:
+                    self.events.emit(
+                        "source.warning",
+                        message=f"vCenter {self.where} does not say which versions of its API it speaks: 6.5 is used, "
+                        "in which it may not tell what newer devices are",
+                    )
                 self._login_number += 1
                 self.events.emit(
                     "vsphere.login", server=self.where, user=self.server.user, about=self.about,
@@ -293,17 +302,11 @@ class VsphereSession:
 
     def _new_stub(self, context: ssl.SSLContext) -> Stub:
         server, patience = self.server, self.patience
-        version = stub.newest(server.host, server.port, context, patience.connect_s)
-        if not version:
-            self.events.emit(
-                "source.warning",
-                message=f"vCenter {self.where} does not say which versions of its API it speaks: 6.5 is used, in which "
-                "it may not tell what newer devices are",
-            )
-        return Stub(
-            server.host, server.port, version or stub.OLDEST, context, connect_s=patience.connect_s,
-            call_s=patience.call_s, pool=THREADS,
+        made = Stub(
+            server.host, server.port, context, connect_s=patience.connect_s, call_s=patience.call_s, pool=THREADS
         )  # fmt: skip
+        made.negotiate()
+        return made
 
     async def _in_thread(self, step: Callable[[], _T]) -> _T:
         if self._closed:

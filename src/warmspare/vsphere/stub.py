@@ -28,17 +28,44 @@ _VERSION = re.compile(rb"<version>\s*([\w.]{1,40})\s*</version>")
 class Stub(SoapStubAdapter):  # type: ignore[misc]
     """pyVmomi's adapter with answers read by `answers`; it knows the connections in use, so that they can be cut.
 
-    version: by pyVmomi's name for it. connect_s, call_s: for a connection, and for an answer.
+    connect_s, call_s: for a connection, and for an answer. assumed: whether the server has not said which versions of
+    the API it speaks, so that the oldest is taken; see `negotiate`.
     """
 
     def __init__(
-        self, host: str, port: int, version: str, context: ssl.SSLContext, *, connect_s: float, call_s: float, pool: int
+        self, host: str, port: int, context: ssl.SSLContext, *, connect_s: float, call_s: float, pool: int
     ) -> None:
         super().__init__(
-            host, port, version=version, sslContext=context, httpConnectionTimeout=connect_s, poolSize=pool
+            host, port, version=OLDEST, sslContext=context, httpConnectionTimeout=connect_s, poolSize=pool
         )  # fmt: skip
+        self.assumed = True
         self._call_s = call_s
         self._in_use: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def negotiate(self) -> None:
+        """Speak the newest version of the API that the server and pyVmomi know. Raises as a call does.
+
+        A server tells a client of an older version only what that one knew: a newer device is its nearest relative
+        then.
+        """
+        connection = self.GetConnection()
+        try:
+            connection.request("GET", VERSIONS, headers={"User-Agent": f"warmspare/{__version__}"})
+            response = connection.getresponse()
+            body = garbled.whole(response)
+            if response.status not in (200, 401, 403, 404):
+                raise garbled.refused(response, body)
+            if response.status == 200 and (b"<namespaces" not in body[:1024] or b"</namespaces>" not in body):
+                raise garbled.instead(response.status, body)
+        except (OSError, http.client.HTTPException, GarbledError):
+            connection.close()
+            raise
+        self.ReturnConnection(connection)
+        spoken = {version.decode() for of in _NAMESPACE.findall(body) for version in _VERSION.findall(of)}
+        known = VmomiSupport.GetServiceVersions("vim25")  # newest first
+        if version := next((one for one in known if VmomiSupport.versionIdMap[one] in spoken), ""):
+            self.ComputeVersionInfo(version)
+            self.assumed = False
 
     def InvokeMethod(self, mo: Any, info: Any, args: Any, outerStub: Any = None) -> Any:
         """The call's result, its fault raised. GarbledError where the answer was lost, OSError and HTTPException."""
@@ -92,27 +119,3 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
             with contextlib.suppress(OSError, AttributeError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
         self.DropConnections()
-
-
-def newest(host: str, port: int, context: ssl.SSLContext, timeout_s: float) -> str:
-    """The newest version of the API that the server and pyVmomi speak; "" where the server does not say.
-
-    A server tells a client of an older version only what that one knew: a newer device is its nearest relative then.
-    Raises as a call does.
-    """
-    connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
-    try:
-        connection.request("GET", VERSIONS, headers={"User-Agent": f"warmspare/{__version__}"})
-        response = connection.getresponse()
-        body = garbled.whole(response)
-    finally:
-        connection.close()
-    if response.status in (401, 403, 404):
-        return ""
-    if response.status != 200:
-        raise garbled.refused(response, body)
-    if b"<namespaces" not in body[:1024] or b"</namespaces>" not in body:
-        raise garbled.instead(response.status, body)
-    spoken = {version.decode() for of in _NAMESPACE.findall(body) for version in _VERSION.findall(of)}
-    known = VmomiSupport.GetServiceVersions("vim25")  # newest first
-    return next((version for version in known if VmomiSupport.versionIdMap[version] in spoken), "")
