@@ -10,8 +10,8 @@ import json
 import os
 import random
 import sys
-import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -193,23 +193,17 @@ def _at(repo: object, more: tuple[object, ...], what: Callable[[Store], Awaitabl
     """Done with a repository's store; None where that is in no state for it: the command that follows will say why."""
     words = [str(word) for word in more]
     url = words[words.index("--endpoint-url") + 1] if "--endpoint-url" in words else None
-    results: list[T] = []
 
-    async def work() -> None:
+    async def work() -> T:
         store = open_store(str(repo), endpoint_url=url)
         try:
-            results.append(await what(store))
+            return await what(store)
         finally:
             await store.close()
 
-    def run() -> None:
-        with contextlib.suppress(WarmspareError):
-            asyncio.run(work())
-
-    thread = threading.Thread(target=run)  # a test may have an event loop of its own
-    thread.start()
-    thread.join()
-    return results[0] if results else None
+    with ThreadPoolExecutor(1) as pool, contextlib.suppress(WarmspareError):  # a test may have an event loop of its own
+        return pool.submit(asyncio.run, work()).result()
+    return None
 
 
 async def begin(store: Store, vm: str) -> Start:

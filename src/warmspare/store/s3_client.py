@@ -38,7 +38,7 @@ _FIELDS = {
     "create_multipart_upload": ("UploadId",),
     "complete_multipart_upload": ("ETag",),
     "list_objects_v2": ("IsTruncated",),
-    "list_multipart_uploads": ("IsTruncated",),
+    "list_multipart_uploads": ("Bucket",),  # rclone names no IsTruncated
 }
 OnRetry = Callable[[str, int, float], None]
 _T = TypeVar("_T")
