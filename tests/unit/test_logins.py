@@ -104,20 +104,21 @@ async def test_a_login_that_hangs_keeps_the_untried_waiting(monkeypatch: pytest.
     monkeypatch.setattr(module, "STUCK_S", 0.2)
     logins, other = Logins(Notes(tmp_path)), Logins(Notes(tmp_path))
 
-    async def hang(logins: Logins) -> None:
+    async def hang(began: asyncio.Event) -> None:
         async with logins.turn(ACCOUNT, SECRET):
+            began.set()
             await asyncio.sleep(60)
 
-    hanging = asyncio.create_task(hang(logins))
-    await asyncio.sleep(0.05)
+    hanging = asyncio.create_task(hang(began := asyncio.Event()))
+    await began.wait()
     for each in (logins, other):
         with pytest.raises(SourceError, match="has been under way"):
             await attempt(each, right=True)
     hanging.cancel()
     await asyncio.wait([hanging])
     await attempt(logins, right=True)
-    hanging = asyncio.create_task(hang(logins))
-    await asyncio.sleep(0.05)
+    hanging = asyncio.create_task(hang(began := asyncio.Event()))
+    await began.wait()
     await attempt(logins, right=True)
     await attempt(other, right=True)
     with pytest.raises(ConfigError):
