@@ -18,7 +18,7 @@ from botocore.session import get_session
 import ebsstandin
 import recoverworld
 from recoverworld import World, hardware
-from rig import KIB, MIB, Rig, command, random_disk, scribble
+from rig import KIB, MIB, Rig, command, made, random_disk, scribble
 from s3rights import BUCKET, PREFIX, Asked, Right, asked_of, lacking, policy, unused
 from servers import S3Place, S3Server
 
@@ -155,6 +155,7 @@ def test_a_receiver(rig: Rig, place: S3Place, tmp_path: Path, asked: Asked) -> N
         file.seek(100 * KIB)
         file.write(b"rotten" * 1000)
     ran("audit", "replica", "--vm", rig.vm, "--repo", rig.repo, "--replica", rig.replica, "--repair", code=5)
+    made(tmp_path / "copy")
     ran("copy", "--vm", rig.vm, "--from", rig.repo, "--to", tmp_path / "copy")
     if os.access("/dev/fuse", os.R_OK | os.W_OK):
         ran("recover", "check", "--vm", rig.vm, "--repo", rig.repo, code=5)
