@@ -105,7 +105,7 @@ cdef extern from "vddk_reader.h" nogil:
     void reader_stop(c_reader *reader)
     int c_reader_watch "reader_watch"(int fd, int grace_ms)
 
-# The API that every library from 6.5 to 8.0 accepts; what later ones added is found by its symbols.
+# The API that every library from 6.5 on accepts; what later ones added is found by its symbols.
 API_MAJOR = 6
 API_MINOR = 5
 UNBUFFERED = 1
@@ -195,6 +195,10 @@ cdef class Library:
     cdef _raise(self, str call, VixError error):
         raise VddkError(call, <uint64_t> error, self.error_text(error))
 
+    cdef _nothing(self, str call, str what):
+        # Code 0: it is no error of the library's, which thinks that all is well.
+        raise VddkError(call, 0, f"and gave no {what}")
+
     def error_text(self, uint64_t error) -> str:
         """The library's own words for an error; "" before `init` has succeeded: it must not be asked then."""
         cdef char *text
@@ -261,6 +265,8 @@ cdef class Library:
         if self._api.AllocateConnectParams != NULL:
             with nogil:
                 self._params = self._api.AllocateConnectParams()
+            if self._params == NULL:
+                self._nothing("VixDiskLib_AllocateConnectParams", "parameters")
         else:
             self._params = <VixDiskLibConnectParams *> calloc(1, sizeof(VixDiskLibConnectParams))
         if self._params == NULL:
@@ -348,6 +354,8 @@ cdef class Library:
         if error:
             self._connection = NULL
             self._raise("VixDiskLib_ConnectEx", error)
+        if self._connection == NULL:
+            self._nothing("VixDiskLib_ConnectEx", "connection")
 
     def disconnect(self) -> None:
         cdef VixDiskLibConnection connection = self._connection
@@ -361,7 +369,8 @@ cdef class Library:
             self._raise("VixDiskLib_Disconnect", error)
 
     def open(self, str path) -> tuple[int, str, str | None]:
-        """Open a disk read-only. Returns (capacity in sectors, its UUID or "", transport mode in use).
+        """Open a disk read-only. Returns (capacity in sectors, its UUID or "", transport mode in use). Where it raises,
+        the disk may be open all the same: `close` it.
 
         Read-ahead in the library or the kernel is no use to a reader that has its own, hence unbuffered.
         """
@@ -378,11 +387,14 @@ cdef class Library:
         if error:
             self._handle = NULL
             self._raise("VixDiskLib_Open", error)
+        if self._handle == NULL:
+            self._nothing("VixDiskLib_Open", "handle")
         with nogil:
             error = self._api.GetInfo(self._handle, &info)
-        if error or info == NULL:
-            self.close()
+        if error:
             self._raise("VixDiskLib_GetInfo", error)
+        if info == NULL:
+            self._nothing("VixDiskLib_GetInfo", "info")
         try:
             capacity = info.capacity
             uuid = info.uuid.decode(errors="replace") if info.uuid != NULL else ""

@@ -1,4 +1,4 @@
-/* The public C interface of VMware's VDDK, API versions 6.5 to 8.0, Linux x86-64: our own declarations of it.
+/* The public C interface of VMware's VDDK, libraries 6.5 to 9.1, Linux x86-64: our own declarations of it.
  *
  * Owns names, layouts and signatures and nothing else. The binding (vddk.pyx) and the stand-in (standin/) compile
  * against this one file; since a mistake in it would then cancel out, tests/interop drives the stand-in from a ctypes
@@ -127,7 +127,7 @@ typedef struct {
 typedef void (*VixDiskLibGenericLogFunc)(const char *format, va_list arguments);
 typedef void (*VixDiskLibCompletionCB)(void *data, VixError result);
 
-/* One line a function: X(result, name, arguments). `R` are in every library from 6.5 on, `O` may be absent. */
+/* One line a function: X(result, name, arguments). `R` are needed, and in all libraries from 6.5 on; `O` may be absent. */
 #define VIXDISKLIB_REQUIRED(R)                                                                                         \
     R(VixError, InitEx,                                                                                                \
       (uint32_t major, uint32_t minor, VixDiskLibGenericLogFunc log, VixDiskLibGenericLogFunc warn,                    \
@@ -149,10 +149,10 @@ typedef void (*VixDiskLibCompletionCB)(void *data, VixError result);
     R(VixError, GetInfo, (VixDiskLibHandle handle, VixDiskLibInfo **info))                                             \
     R(void, FreeInfo, (VixDiskLibInfo *info))                                                                          \
     R(const char *, GetTransportMode, (VixDiskLibHandle handle))                                                       \
-    R(VixError, Read, (VixDiskLibHandle handle, uint64_t startSector, uint64_t sectors, uint8_t *buffer))              \
-    R(VixError, Write, (VixDiskLibHandle handle, uint64_t startSector, uint64_t sectors, const uint8_t *buffer))
+    R(VixError, Read, (VixDiskLibHandle handle, uint64_t startSector, uint64_t sectors, uint8_t *buffer))
 
 #define VIXDISKLIB_OPTIONAL(O)                                                                                         \
+    O(VixError, Write, (VixDiskLibHandle handle, uint64_t startSector, uint64_t sectors, const uint8_t *buffer))       \
     O(VixError, Flush, (VixDiskLibHandle handle))                                                                      \
     O(VixDiskLibConnectParams *, AllocateConnectParams, (void))                                                        \
     O(VixError, ReadAsync,                                                                                             \

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import botocore.loaders
+import hypothesis
 import pytest
 import uvloop
 
@@ -18,6 +19,8 @@ from servers import S3Place, S3Server, make_bucket, moto_server, seaweed_server
 from timed import is_timed
 
 _numbers = itertools.count(1)
+hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("no deadline")
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

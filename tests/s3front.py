@@ -8,7 +8,7 @@ import http.client
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -88,13 +88,15 @@ class _Quiet(ThreadingHTTPServer):
 class Front:
     """rules: asked in their order; the first that has an answer gives it. requests: all that came. changed: what an
     answer's headers are made of those of the server. withheld: headers that the server does not get to see, where it
-    holds no signature against them."""
+    holds no signature against them. in_turn: it gets one request at a time: moto's conditions hold only then."""
 
     def __init__(self, backend: str) -> None:
         self.rules: list[Rule] = []
         self.requests: list[Asked] = []
         self.changed: Callable[[str, str], str] = lambda name, value: value
         self.withheld: tuple[str, ...] = ()
+        self.in_turn = False
+        self._turn = threading.Lock()
         self._backend = urlsplit(backend)
         front = self
 
@@ -133,6 +135,10 @@ class Front:
             data = refused.answer(asked.method)
             self._send(handler, refused.status, {"Content-Type": "application/xml", **refused.headers}, data, len(data))
             return
+        with self._turn if self.in_turn else nullcontext():
+            self._pass_on(handler, asked, body)
+
+    def _pass_on(self, handler: BaseHTTPRequestHandler, asked: Asked, body: bytes) -> None:
         connection = http.client.HTTPConnection(self._backend.hostname or "", self._backend.port, timeout=60)
         try:
             connection.putrequest(asked.method, handler.path, skip_host=True, skip_accept_encoding=True)

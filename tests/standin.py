@@ -22,14 +22,20 @@ CALLS = (
     "GetTransportMode", "Read", "Write", "Flush", "AllocateConnectParams", "ReadAsync", "WriteAsync", "Wait",
     "QueryAllocatedBlocks", "FreeBlockList",
 )  # fmt: skip
+# What follows there: what a tool that only reads must not call (ext/standin/others.c).
+OTHERS = (
+    "Init", "Connect", "GetConnectParams", "Create", "CreateChild", "Unlink", "Rename", "Clone", "Grow", "Shrink",
+    "Defragment", "Attach", "IsAttachPossible", "SpaceNeededForClone", "CheckRepair", "ReadMetadata", "WriteMetadata",
+    "GetMetadataKeys",
+)  # fmt: skip
 TOTAL = "*"
-_COUNTS = struct.Struct(f"={len(CALLS) + 1}Q")
+_COUNTS = struct.Struct(f"={len(CALLS) + len(OTHERS) + 1}Q")
 _LOOK_S = 0.004  # the library looks at its script every 2 ms
 
 
-def build(*, sanitize: str = "", old: bool = False) -> Path:
+def build(*, sanitize: str = "", old: bool = False, new: bool = False) -> Path:
     """The directory with the built `lib64` of that variant; built once for the sources as they are."""
-    flags = [f"SANITIZE={sanitize}"] * bool(sanitize) + ["STANDIN_OLD=1"] * old
+    flags = [f"SANITIZE={sanitize}"] * bool(sanitize) + ["STANDIN_OLD=1"] * old + ["STANDIN_NEW=1"] * new
     digest = hashlib.sha256(" ".join(flags).encode())
     for path in sorted([*_SOURCES.glob("*.[ch]"), _SOURCES / "Makefile", _ROOT / "ext" / "vixdisklib.h"]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -66,12 +72,14 @@ class Standin:
     home: Path
     sanitize: str = ""
     old: bool = False
+    new: bool = False
     _disks: dict[str, str] = field(default_factory=dict)
     _expected: dict[str, str] = field(default_factory=dict)
     _settings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        shutil.copytree(build(sanitize=self.sanitize, old=self.old), self.home, symlinks=True, dirs_exist_ok=True)
+        built = build(sanitize=self.sanitize, old=self.old, new=self.new)
+        shutil.copytree(built, self.home, symlinks=True, dirs_exist_ok=True)
         self._configure()
 
     @property
@@ -99,6 +107,11 @@ class Standin:
     def threads(self, number: int) -> None:
         """How many threads complete asynchronous requests."""
         self._settings["threads"] = f"threads\t{number}"
+        self._configure()
+
+    def rules(self, name: str) -> None:
+        """By whose reading of the documents it judges its clients: `strict`, or `nbdkit`."""
+        self._settings["rules"] = f"rules\t{name}"
         self._configure()
 
     def script(self, text: str) -> None:
@@ -136,8 +149,12 @@ class Standin:
         path = self.home / "standin.counts"
         data = path.read_bytes() if path.exists() else b""
         data = data.ljust(2 * _COUNTS.size, b"\0")
-        names = (*CALLS, TOTAL)
-        return (
-            dict(zip(names, _COUNTS.unpack_from(data), strict=True)),
-            dict(zip(names, _COUNTS.unpack_from(data, _COUNTS.size), strict=True)),
+        names = (*CALLS, *OTHERS, TOTAL)
+        calls, hits = (
+            dict(zip(names, _COUNTS.unpack_from(data, at), strict=True)) for at in (0, _COUNTS.size)
         )
+        for numbers in (calls, hits):
+            for name in OTHERS:  # of these only the ones that were called
+                if not numbers[name]:
+                    del numbers[name]
+        return calls, hits

@@ -56,6 +56,10 @@ static bool take(char **fields, unsigned count) {
         return false;
     }
     if (count != 2) return false;
+    if (!strcmp(what, "rules")) {
+        config.loose = !strcmp(fields[1], "nbdkit");
+        return config.loose || !strcmp(fields[1], "strict");
+    }
     if (!strcmp(what, "threads")) return (config.threads = (unsigned)strtoul(fields[1], NULL, 10)) > 0;
     char **setting = !strcmp(what, "modes")      ? &config.modes
                      : !strcmp(what, "script")   ? &config.script

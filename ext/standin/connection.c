@@ -13,7 +13,7 @@ VixDiskLibConnectParams *VixDiskLib_AllocateConnectParams(void) {
     Entered in;
     if (!enter(&in, CALL_AllocateConnectParams)) return NULL;
     act(&in.action);
-    return in.action.what & ACT_ERROR ? NULL : give(GIVEN_PARAMS, sizeof(VixDiskLibConnectParams));
+    return in.action.what & (ACT_ERROR | ACT_NULL) ? NULL : give(GIVEN_PARAMS, sizeof(VixDiskLibConnectParams));
 }
 #endif
 
@@ -92,6 +92,7 @@ VixError VixDiskLib_ConnectEx(const VixDiskLibConnectParams *params, char readOn
     act(&in.action);
     if (in.action.what & ACT_ERROR) return failure(in.action.error);
     if (!right) return failure(E_CANNOT_CONNECT);
+    if (in.action.what & ACT_NULL) return VIX_OK;
     Connection *made = calloc(1, sizeof *made);
     if (!made) return failure(VIX_E_OUT_OF_MEMORY);
     made->read_only = readOnly != 0;

@@ -62,12 +62,26 @@ unsigned handles_open(void) {
     return count;
 }
 
+static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER; /* with nbdkit's rules: held in Open and Close */
+
+/* All Open and Close from one thread; as nbdkit reads it: from any, if they are not at it at once. */
 static void check_opener(Call call) {
+    if (config.loose) {
+        if (pthread_mutex_trylock(&opening)) {
+            breach(call, "Open and Close come from two threads at once");
+            pthread_mutex_lock(&opening);
+        }
+        return;
+    }
     pthread_mutex_lock(&lock);
     if (!opener) opener = thread();
     bool other = opener != thread();
     pthread_mutex_unlock(&lock);
     if (other) breach(call, "Open and Close come from more than one thread");
+}
+
+static void opener_done(void) {
+    if (config.loose) pthread_mutex_unlock(&opening);
 }
 
 /* The first of the modes that were asked for and are offered; NULL: none. */
@@ -108,15 +122,13 @@ static VixError open_image(Handle *made, const char *path) {
     return made->uuid ? VIX_OK : VIX_E_OUT_OF_MEMORY;
 }
 
-VixError VixDiskLib_Open(VixDiskLibConnection connection, const char *path, uint32_t flags, VixDiskLibHandle *handle) {
+static VixError open_handle(Entered in, VixDiskLibConnection connection, const char *path, uint32_t flags,
+                            VixDiskLibHandle *handle) {
     const uint32_t known = VIXDISKLIB_FLAG_OPEN_UNBUFFERED | VIXDISKLIB_FLAG_OPEN_SINGLE_LINK |
                            VIXDISKLIB_FLAG_OPEN_READ_ONLY | VIXDISKLIB_FLAG_OPEN_COMPRESSION_ZLIB |
                            VIXDISKLIB_FLAG_OPEN_COMPRESSION_FASTLZ | VIXDISKLIB_FLAG_OPEN_COMPRESSION_SKIPZ;
     const uint32_t compression = flags & known & ~(uint32_t)7;
-    Entered in;
     const char *wrong = NULL;
-    if (!enter(&in, CALL_Open)) return failure(VIX_E_FAIL);
-    check_opener(in.call);
     pthread_mutex_lock(&lock);
     Connection *found = connection_find(connection);
     if (!found) wrong = "not a connection";
@@ -135,6 +147,12 @@ VixError VixDiskLib_Open(VixDiskLibConnection connection, const char *path, uint
     *handle = NULL;
     act(&in.action);
     VixError error = in.action.what & ACT_ERROR ? in.action.error : VIX_OK;
+    if (!error && in.action.what & ACT_NULL) {
+        pthread_mutex_lock(&lock);
+        found->open_handles--;
+        pthread_mutex_unlock(&lock);
+        return VIX_OK;
+    }
     Handle *made = error ? NULL : calloc(1, sizeof *made);
     if (made) {
         made->fd = -1;
@@ -161,10 +179,16 @@ VixError VixDiskLib_Open(VixDiskLibConnection connection, const char *path, uint
     return VIX_OK;
 }
 
-VixError VixDiskLib_Close(VixDiskLibHandle handle) {
+VixError VixDiskLib_Open(VixDiskLibConnection connection, const char *path, uint32_t flags, VixDiskLibHandle *handle) {
     Entered in;
-    if (!enter(&in, CALL_Close)) return failure(VIX_E_FAIL);
+    if (!enter(&in, CALL_Open)) return failure(VIX_E_FAIL);
     check_opener(in.call);
+    VixError error = open_handle(in, connection, path, flags, handle);
+    opener_done();
+    return error;
+}
+
+static VixError close_handle(Entered in, VixDiskLibHandle handle) {
     if (!handle_enter(in.call, handle)) return failure(VIX_E_INVALID_ARG);
     act(&in.action);
     pthread_mutex_lock(&lock);
@@ -181,6 +205,15 @@ VixError VixDiskLib_Close(VixDiskLibHandle handle) {
     return in.action.what & ACT_ERROR ? failure(in.action.error) : VIX_OK; /* it is gone all the same */
 }
 
+VixError VixDiskLib_Close(VixDiskLibHandle handle) {
+    Entered in;
+    if (!enter(&in, CALL_Close)) return failure(VIX_E_FAIL);
+    check_opener(in.call);
+    VixError error = close_handle(in, handle);
+    opener_done();
+    return error;
+}
+
 VixError VixDiskLib_GetInfo(VixDiskLibHandle handle, VixDiskLibInfo **info) {
     Entered in;
     if (!enter(&in, CALL_GetInfo)) return failure(VIX_E_FAIL);
@@ -191,7 +224,7 @@ VixError VixDiskLib_GetInfo(VixDiskLibHandle handle, VixDiskLibInfo **info) {
     *info = NULL;
     if (!handle_enter(in.call, handle)) return failure(VIX_E_INVALID_ARG);
     act(&in.action);
-    VixDiskLibInfo *made = in.action.what & ACT_ERROR ? NULL : give(GIVEN_INFO, sizeof *made + strlen(handle->uuid) + 1);
+    VixDiskLibInfo *made = in.action.what & (ACT_ERROR | ACT_NULL) ? NULL : give(GIVEN_INFO, sizeof *made + strlen(handle->uuid) + 1);
     if (made) {
         uint64_t cylinders = handle->sectors / (255 * 63);
         VixDiskLibGeometry geometry = {(uint32_t)(cylinders > 65535 ? 65535 : cylinders), 255, 63};
@@ -205,6 +238,7 @@ VixError VixDiskLib_GetInfo(VixDiskLibHandle handle, VixDiskLibInfo **info) {
     }
     handle_leave(handle);
     *info = made;
+    if (in.action.what & ACT_NULL && !(in.action.what & ACT_ERROR)) return VIX_OK;
     return made ? VIX_OK : failure(in.action.what & ACT_ERROR ? in.action.error : VIX_E_OUT_OF_MEMORY);
 }
 
@@ -220,7 +254,9 @@ const char *VixDiskLib_GetTransportMode(VixDiskLibHandle handle) {
     if (!enter(&in, CALL_GetTransportMode)) return NULL;
     if (!handle_enter(in.call, handle)) return NULL;
     act(&in.action);
-    const char *mode = in.action.what & ACT_ERROR ? NULL : handle->mode;
+    const char *mode = in.action.what & (ACT_ERROR | ACT_NULL) ? NULL
+                       : in.action.what & ACT_WRONG            ? "no-such-mode"
+                                                               : handle->mode;
     handle_leave(handle);
     return mode;
 }

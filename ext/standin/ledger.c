@@ -13,7 +13,9 @@
 #include "standin.h"
 
 #define STANDIN_NAME(result, name, arguments) #name,
-const char *const call_names[CALLS] = {VIXDISKLIB_REQUIRED(STANDIN_NAME) VIXDISKLIB_OPTIONAL(STANDIN_NAME)};
+#define STANDIN_OTHER_NAME(name) #name,
+const char *const call_names[CALLS] = {VIXDISKLIB_REQUIRED(STANDIN_NAME) VIXDISKLIB_OPTIONAL(STANDIN_NAME)
+                                           STANDIN_OTHERS(STANDIN_OTHER_NAME)};
 
 static void append(const char *what, const char *format, va_list arguments) {
     char line[1024];

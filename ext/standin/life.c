@@ -78,6 +78,12 @@ VixError VixDiskLib_InitEx(uint32_t major, uint32_t minor, VixDiskLibGenericLogF
     if (configFile && access(configFile, R_OK)) breach(in.call, "the configuration file cannot be read"), right = false;
     if (libDir && (stat(libDir, &found) || !S_ISDIR(found.st_mode)))
         breach(in.call, "libDir is not a directory"), right = false;
+    else if (libDir) {
+        char *inside = NULL;
+        if (asprintf(&inside, "%s/lib64", libDir) < 0 || stat(inside, &found) || !S_ISDIR(found.st_mode))
+            breach(in.call, "libDir is not the folder above lib64"), right = false;
+        free(inside);
+    }
     if (!right) return failure(VIX_E_INVALID_ARG);
     log_functions[0] = log;
     log_functions[1] = warn;
@@ -139,7 +145,7 @@ char *VixDiskLib_GetErrorText(VixError error, const char *locale) {
     (void)locale;
     if (!enter(&in, CALL_GetErrorText)) return NULL;
     act(&in.action);
-    if (in.action.what & ACT_ERROR) return NULL;
+    if (in.action.what & (ACT_ERROR | ACT_NULL)) return NULL;
     char *text = give(GIVEN_TEXT, 128);
     if (!text) return NULL;
     snprintf(text, 128, "Unknown error code %u", (unsigned)VIX_ERROR_CODE(error));
@@ -159,5 +165,5 @@ const char *VixDiskLib_ListTransportModes(void) {
     Entered in;
     if (!enter(&in, CALL_ListTransportModes)) return NULL;
     act(&in.action);
-    return in.action.what & ACT_ERROR ? NULL : config.modes;
+    return in.action.what & (ACT_ERROR | ACT_NULL) ? NULL : config.modes;
 }

@@ -22,6 +22,7 @@ static const struct {
 } actions[] = {
     {"error", ACT_ERROR}, {"fail", ACT_FAIL}, {"crash", ACT_CRASH}, {"panic", ACT_PANIC}, {"exit", ACT_EXIT},
     {"hang", ACT_HANG},   {"slow", ACT_SLOW}, {"short", ACT_SHORT}, {"wrong", ACT_WRONG}, {"nonsense", ACT_NONSENSE},
+    {"null", ACT_NULL},
 };
 
 unsigned actions_of(Call call) {
@@ -32,10 +33,16 @@ unsigned actions_of(Call call) {
     case CALL_FreeConnectParams:
     case CALL_FreeInfo: return any; /* they can say nothing */
     case CALL_Read: return any | ACT_ERROR | ACT_NONSENSE | ACT_SHORT | ACT_WRONG;
-    case CALL_ReadAsync: return any | ACT_ERROR | ACT_NONSENSE | ACT_SHORT | ACT_WRONG | ACT_FAIL;
+    case CALL_ReadAsync: return any | ACT_ERROR | ACT_NONSENSE | ACT_SHORT | ACT_WRONG | ACT_FAIL | ACT_NULL;
     case CALL_WriteAsync: return any | ACT_ERROR | ACT_NONSENSE | ACT_FAIL;
     case CALL_QueryAllocatedBlocks:
-    case CALL_GetInfo: return any | ACT_ERROR | ACT_NONSENSE | ACT_SHORT;
+    case CALL_GetInfo: return any | ACT_ERROR | ACT_NONSENSE | ACT_SHORT | ACT_NULL;
+    case CALL_GetTransportMode: return any | ACT_ERROR | ACT_NONSENSE | ACT_WRONG | ACT_NULL;
+    case CALL_ConnectEx:
+    case CALL_Open:
+    case CALL_AllocateConnectParams:
+    case CALL_ListTransportModes:
+    case CALL_GetErrorText: return any | ACT_ERROR | ACT_NONSENSE | ACT_NULL;
     default: return any | ACT_ERROR | ACT_NONSENSE;
     }
 }

@@ -26,9 +26,19 @@ enum { /* codes that the shared header does not need */
 #define FAILURE_BITS ((VixError)1 << 40)
 static inline VixError failure(uint64_t code) { return code == VIX_OK ? VIX_OK : code | FAILURE_BITS; }
 
+/* What a real library has besides, and a tool that only reads must not call: others.c. */
+#define STANDIN_OTHERS(X)                                                                                              \
+    X(Init) X(Connect) X(GetConnectParams) X(Create) X(CreateChild) X(Unlink) X(Rename) X(Clone) X(Grow) X(Shrink)      \
+    X(Defragment) X(Attach) X(IsAttachPossible) X(SpaceNeededForClone) X(CheckRepair) X(ReadMetadata)                  \
+    X(WriteMetadata) X(GetMetadataKeys)
+
 /* Every function of the ABI, in the header's order: the order of the counts file. */
 #define STANDIN_CALL(result, name, arguments) CALL_##name,
-typedef enum { VIXDISKLIB_REQUIRED(STANDIN_CALL) VIXDISKLIB_OPTIONAL(STANDIN_CALL) CALLS } Call;
+#define STANDIN_OTHER(name) CALL_##name,
+typedef enum {
+    VIXDISKLIB_REQUIRED(STANDIN_CALL) VIXDISKLIB_OPTIONAL(STANDIN_CALL) STANDIN_OTHERS(STANDIN_OTHER) CALLS
+} Call;
+#undef STANDIN_OTHER
 #undef STANDIN_CALL
 extern const char *const call_names[CALLS];
 
@@ -47,6 +57,7 @@ typedef struct Expected {
 typedef struct {
     char *script, *counts, *breaches; /* paths */
     char *modes;                      /* offered, colon between them, as written */
+    bool loose;                       /* the rules as nbdkit reads them */
     unsigned threads;                 /* that serve asynchronous requests */
     Disk *disks;
     Expected *expected;
@@ -83,7 +94,8 @@ enum { /* bits of Action.what */
     ACT_SLOW = 1 << 6,
     ACT_SHORT = 1 << 7,
     ACT_WRONG = 1 << 8,
-    ACT_NONSENSE = 1 << 9
+    ACT_NONSENSE = 1 << 9,
+    ACT_NULL = 1 << 10
 };
 
 typedef struct {

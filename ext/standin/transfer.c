@@ -119,6 +119,10 @@ static VixError asynchronous(Call call, Handle *handle, uint64_t start, uint64_t
         Action now = in.action;
         if (handle->asynchronous) now.what &= ~(unsigned)(ACT_SLOW | ACT_HANG);
         act(&now);
+        if (in.action.what & ACT_NULL && !write) { /* done, it says, and neither is nor calls back */
+            handle_leave(handle);
+            return VIX_OK;
+        }
         Request request = {
             .handle = handle, .buffer = buffer, .write = write, .callback = callback, .data = data,
             .offset = start * VIXDISKLIB_SECTOR_SIZE, .bytes = count * VIXDISKLIB_SECTOR_SIZE, .action = in.action,

@@ -6,6 +6,7 @@ these is a bug (exit code 1). docs/operations.md lists the exit codes.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -30,6 +31,12 @@ class WarmspareError(Exception):
         """The whole message in one sentence: what, where, what to do."""
         text = self.what + (f" ({self.where})" if self.where else "")
         return text + (f"; {self.hint}" if self.hint else "")
+
+    def about(self, vm: str) -> None:
+        """Let the sentence name the VM that it concerns, if it does not yet."""
+        if not re.search(rf"\bVM ['\"]?{re.escape(vm)}(?![\w.-])", self.sentence):
+            self.what = f"VM {vm}: {self.what}"
+            self.args = (self.sentence,)
 
 
 class ConfigError(WarmspareError):

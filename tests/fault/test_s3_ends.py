@@ -84,7 +84,7 @@ def trouble(
 def test_a_full_quota(rig: Rig, proxy: Proxy) -> None:
     full = Refusal(b"^PUT ", "403 Forbidden", "QuotaExceeded")
     said, _ = trouble(rig, proxy, lambda: proxy.faults.refusals.append(full), proxy.faults.refusals.clear)
-    assert "no space left" in said and "quota" in said
+    assert "a quota or cap of the account is reached" in said
     assert proxy.counts["refused"] < 30, "a full bucket is not asked again and again"
 
 
@@ -92,7 +92,7 @@ def test_a_quota_that_is_full_for_the_point_only(rig: Rig, proxy: Proxy) -> None
     """All but the record was sent: nothing is visible, and the rerun publishes it before it makes its own point."""
     proxy.faults.refusals.append(Refusal(rb"^PUT \S*/points/", "403 Forbidden", "QuotaExceeded"))
     failed = sync(rig)
-    assert failed.code == 4 and "no space left" in failed.stderr
+    assert failed.code == 4 and "quota or cap" in failed.stderr
     assert command("points", "--repo", rig.repo, *rig.more).last("points.done")["count"] == 1
     proxy.faults.refusals.clear()
     before = proxy.counts["up_bytes"]

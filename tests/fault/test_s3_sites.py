@@ -40,7 +40,7 @@ def front(seaweed_place: S3Place) -> Iterator[Front]:
 def moto_front(moto_place: S3Place) -> Iterator[Front]:
     """Before moto, which looks at no signature: so the front can keep to itself what neither server has."""
     with s3front.fronting(moto_place.server.endpoint_url) as made:
-        made.withheld = ("x-amz-server-side-encryption", "x-amz-request-payer")
+        made.withheld, made.in_turn = ("x-amz-server-side-encryption", "x-amz-request-payer"), True
         yield made
 
 

@@ -188,7 +188,7 @@ def test_a_library_that_does_not_load(tmp_path: Path, what: str) -> None:
     refused = rig.sync(code=2)
     assert ("can't be loaded" if what == "truncated" else "lacks VixDiskLib_Exit") in refused.stderr
     assert "developer portal" in refused.stderr
-    assert not (tmp_path / "repo").exists()
+    assert not (tmp_path / "repo" / "vms").exists()
 
 
 @pytest.mark.parametrize(("disk", "more"), [("vddk:///x", []), ("vddk://x", ["--vddk", "/"])])

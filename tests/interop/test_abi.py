@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import vddk_client as client
 
-from standin import CALLS, build
+from standin import CALLS, OTHERS, build
 
 EXT = Path(__file__).resolve().parents[2] / "ext"
 HEADER = EXT / "vixdisklib.h"
@@ -130,8 +130,9 @@ def test_the_counts_file_has_the_order_of_the_header() -> None:
     assert tuple(header_functions()) == CALLS
 
 
-@pytest.mark.parametrize("old", [False, True])
-def test_symbols_and_soname_are_those_of_a_vddk(old: bool) -> None:
+@pytest.mark.parametrize("variant", ["old", "usual", "new"])
+def test_symbols_and_soname_are_those_of_a_vddk(variant: str) -> None:
+    old = variant == "old"
     later = (
         "AllocateConnectParams",
         "ReadAsync",
@@ -141,13 +142,13 @@ def test_symbols_and_soname_are_those_of_a_vddk(old: bool) -> None:
         "FreeBlockList",
         "Flush",
     )
-    directory = build(old=old) / "lib64"
+    directory = build(old=old, new=variant == "new") / "lib64"
     library = directory / "libvixDiskLib.so"
     listed = subprocess.run(["nm", "-D", "--defined-only", library], check=True, capture_output=True, text=True).stdout
-    expected = {f"VixDiskLib_{name}" for name in CALLS if not (old and name in later)}
+    expected = {f"VixDiskLib_{name}" for name in (*CALLS, *OTHERS) if not (old and name in later)}
     assert {line.split()[-1] for line in listed.splitlines()} == expected
     dynamic = subprocess.run(["readelf", "-d", library], check=True, capture_output=True, text=True).stdout
-    number, version = ("6", "6.5.0") if old else ("8", "8.0.2")
+    number, version = {"old": ("6", "6.5.0"), "usual": ("8", "8.0.2"), "new": ("9", "9.1.0.0")}[variant]
     assert f"[libvixDiskLib.so.{number}]" in dynamic
     assert sorted(path.name for path in directory.iterdir()) == [
         "libvixDiskLib.so", f"libvixDiskLib.so.{number}", f"libvixDiskLib.so.{version}"

@@ -10,6 +10,8 @@ from breaking import LOGIN, Case, Cases, call_back, in_thread, opened, refused, 
 from interop_world import World
 from vddk_client import LOG, SESSION_ID, BlockList, ConnectParams, Info, VddkError
 
+from standin import OTHERS
+
 CASES = Cases()
 breaks = CASES.breaks
 
@@ -58,6 +60,22 @@ def init_with_a_missing_configuration(world: World) -> None:
 @breaks("InitEx: libDir is not a directory")
 def init_with_a_missing_directory(world: World) -> None:
     refused(3, world.client, "InitEx", 8, 0, *world.client.callbacks, str(world.image).encode(), None)
+
+
+@breaks("InitEx: libDir is not the folder above lib64")
+def init_with_lib64_itself(world: World) -> None:
+    lib64 = str(world.standin.home / "lib64").encode()
+    refused(3, world.client, "InitEx", 8, 0, *world.client.callbacks, lib64, None)
+    world.client.init(directory=str(world.standin.home).encode())
+
+
+@breaks(*(f"{name}: not for a tool that only reads" for name in OTHERS))
+def what_only_a_tool_that_writes_needs(world: World) -> None:
+    world.start()
+    library = ctypes.CDLL(str(world.standin.library))
+    for name in OTHERS:
+        assert library[f"VixDiskLib_{name}"](None, b"x", None, None, 0) & 0xFFFF == 6
+    assert all(world.standin.counts()[name] == 1 for name in OTHERS)
 
 
 @breaks("ListTransportModes: called before InitEx succeeded", "Open: called before InitEx succeeded")

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from breaking import Case, Cases, buffer, call_back, opened, pending_read, refused, run_case
+from breaking import LOGIN, Case, Cases, buffer, call_back, in_thread, opened, pending_read, refused, run_case
 from interop_world import SECTORS, World
 from vddk_client import SECTOR, BlockList, Client, Completions, Info
 
@@ -188,3 +188,38 @@ def written_though_read_only(world: World) -> None:
 @pytest.mark.parametrize(("case", "reports"), CASES.params)
 def test_breach(world: World, case: Case, reports: tuple[str, ...]) -> None:
     run_case(world, case, reports)
+
+
+def test_the_rules_as_nbdkit_reads_them(world: World) -> None:
+    """Asking while requests are pending, an area that ends beyond the disk, and Open and Close from several threads."""
+    world.standin.rules("nbdkit")
+    client, handle = opened(world)
+    pending_read(client, world, handle)
+    found = client.blocks(handle, 0, 128 * 128, 128)
+    assert found[-1][0] + found[-1][1] == 64 * 2048 > SECTORS
+    world.standin.script("")
+    connection = client.connect(client.params(**LOGIN))
+    in_thread(lambda: client.check("Close", client.open(connection, world.path)))
+    world.standin.check()
+
+
+def test_calls_that_succeed_and_give_nothing(world: World) -> None:
+    client, handle = opened(world)
+    raw, params = client.raw, client.params(**LOGIN)
+    connection = client.connect(params)
+    calls = ("ConnectEx", "Open", "GetInfo", "QueryAllocatedBlocks", "ReadAsync", "AllocateConnectParams",
+             "GetTransportMode", "ListTransportModes", "GetErrorText")  # fmt: skip
+    world.standin.script("\n".join(f"every {call} null" for call in calls))
+    place, info, blocks = ctypes.c_void_p(1), ctypes.pointer(Info()), ctypes.pointer(BlockList())
+    assert raw.ConnectEx(params, b"\1", None, None, ctypes.byref(place)) == 0 and not place
+    place = ctypes.c_void_p(1)
+    assert raw.Open(connection, world.path.encode(), 4, ctypes.byref(place)) == 0 and not place
+    assert raw.GetInfo(handle, ctypes.byref(info)) == 0 and not info
+    assert raw.QueryAllocatedBlocks(handle, 0, 128, 128, ctypes.byref(blocks)) == 0 and not blocks
+    done = Completions()
+    assert raw.ReadAsync(handle, 0, 8, buffer(), done.function, 1) == 0 and not done.results
+    assert not raw.AllocateConnectParams() and raw.GetTransportMode(handle) is None
+    assert raw.ListTransportModes() is None and not raw.GetErrorText(1, None)
+    client.check("Disconnect", connection)  # nothing was opened on it
+    raw.FreeConnectParams(params)
+    world.standin.check()

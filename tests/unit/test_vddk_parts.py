@@ -97,11 +97,23 @@ def test_two_answers_that_fit_are_believed() -> None:
 @pytest.mark.parametrize(
     "pairs",
     [[(1, 65536)], [(0, 1000)], [(65536, 0)], [(131072, 65536), (0, 65536)], [(0, 131072), (65536, 65536)],
-     [(0, 2 * MIB)], [(1 << 63, 65536)], [(0, 1 << 63)]],
+     [(MIB, 65536)], [(1 << 63, 65536)], [(0, 1 << 63)]],
 )  # fmt: skip
 def test_a_list_that_is_none(pairs: list[tuple[int, int]]) -> None:
     assert allocated.areas(raw(pairs), BLOCK_BYTES, 0, MIB) is None
     assert allocated.agreed(None, extents_of([]), MIB) is None
+
+
+@pytest.mark.parametrize(
+    ("pairs", "found"),
+    [([(0, 2 * MIB)], [(0, MIB)]), ([(0, 65536), (131072, 10 * MIB)], [(0, 65536), (131072, MIB - 131072)]),
+     ([(131072, MIB - 131072 + 512)], [(131072, MIB - 131072)])],
+)  # fmt: skip
+def test_a_list_that_is_rounded_up_is_cut_off(pairs: list[tuple[int, int]], found: list[tuple[int, int]]) -> None:
+    areas = allocated.areas(raw(pairs), BLOCK_BYTES, 0, MIB)
+    assert areas is not None and areas.pairs() == found
+    areas = allocated.areas(raw([(MIB, 2 * MIB)]), BLOCK_BYTES, 2 * MIB, 4 * MIB)
+    assert areas is not None and areas.pairs() == [(2 * MIB, MIB)]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +140,7 @@ def test_classes_of_errors(call: str, code: int, text: str, action: Action) -> N
 
 def test_what_people_are_told() -> None:
     assert "902" in vddk_errors.hint(14009) and "DNS" in vddk_errors.hint(14008)
+    assert "thumbprint" in vddk_errors.hint(1, "VixDiskLib_Open") and vddk_errors.hint(1, "VixDiskLib_Read") == ""
     assert "NFC" in vddk_errors.hint(2) and vddk_errors.hint(12345) == ""
 
 

@@ -141,20 +141,22 @@ async def _given(
 async def _configured(config: Path | None, names: list[str], how: _How, events: Events, meter: Meter) -> int:
     """VMs of the configuration, one after the other: an audit must not crowd out the syncs. One that fails stops no
     other."""
-    from warmspare.cli.protect import find_all, one_failed
+    from warmspare.cli.protect import find_all, naming, one_failed, only
     from warmspare.config.load import load
     from warmspare.sync.fleet import worst
 
     settings = load(options.config_path(config))
     async with AsyncExitStack() as stack:
-        found = await find_all(settings, names, events, stack)
-        if len(found) == 1:
-            return await _found(found[0], how, events, meter)
-        codes = []
+        found, missed = await find_all(settings, names, events, stack)
+        if (alone := only(found, missed)) is not None:
+            with naming(alone.info.name):
+                return await _found(alone, how, events, meter)
+        codes = [one_failed(one.error, events, vm_name=one.settings.name) for one in missed]
         for one in found:
             try:
                 meter.restart()
-                codes.append(await _found(one, how, events, meter))
+                with naming(one.info.name):
+                    codes.append(await _found(one, how, events, meter))
             except WarmspareError as error:
                 codes.append(one_failed(error, events, vm_name=one.info.name))
         return worst(codes)

@@ -78,6 +78,7 @@ async def _configured(settings: Settings, names: list[str], events: Events) -> l
     from warmspare.vsphere.neighbours import identity_of
 
     vms = chosen(settings, names)
+    logins = options.shared_logins(events, again=True)
     sections: list[Section] = []
     for directory, config in dict.fromkeys((vm.vcenter.vddk, vm.vcenter.vddk_config) for vm in vms):
         sections.append((f"VDDK in {directory}", await vddk_doctor.examine(directory, config)))
@@ -87,7 +88,7 @@ async def _configured(settings: Settings, names: list[str], events: Events) -> l
     for vcenter in dict.fromkeys(vm.vcenter for vm in vms):
         subject = f"vCenter {vcenter.name}"
         try:
-            async with open_session(vcenter, events) as session:
+            async with open_session(vcenter, events, logins) as session:
                 for vm in [vm for vm in vms if vm.vcenter == vcenter]:
                     try:
                         for info in await find(session, vm.find):

@@ -10,6 +10,8 @@ import typer
 
 if TYPE_CHECKING:
     from warmspare.config.s3 import S3Settings
+    from warmspare.observe.events import Events
+    from warmspare.source.logins import Logins
     from warmspare.store.s3_manner import Site
 
 Vm = Annotated[str, typer.Option("--vm", metavar="NAME", help="What the VM is called in the repository.")]
@@ -129,6 +131,15 @@ def state_root() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/warmspare")
     return Path.home() / ".local" / "state" / "warmspare"
+
+
+def shared_logins(events: Events, *, again: bool = False) -> Logins:
+    """What this command's sessions share of their accounts, with other processes of the host too. In the default state
+    directory, whatever --state says. again: try what was refused before."""
+    from warmspare.source.logins import Logins
+    from warmspare.state.notes import Notes
+
+    return Logins(Notes(state_root() / "logins"), events, again=again)
 
 
 def config_path(given: Path | None) -> Path:

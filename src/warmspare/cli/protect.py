@@ -7,22 +7,25 @@ no other, and the worst exit code speaks for all.
 from __future__ import annotations
 
 import asyncio
+import copy
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warmspare.errors import WarmspareError
+from warmspare.cli import options
+from warmspare.errors import SourceError, WarmspareError
 
 if TYPE_CHECKING:
     from warmspare.config.settings import Settings, VCenter, Vm
     from warmspare.model import Extents
     from warmspare.observe.events import Event, Events, Meter
     from warmspare.source.identity import Place
+    from warmspare.source.logins import Logins
     from warmspare.vsphere.inventory import VmInfo
     from warmspare.vsphere.neighbours import Neighbours
     from warmspare.vsphere.reading import Vddk
@@ -47,6 +50,14 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Missed:
+    """A `[vm.NAME]` that could not be looked up, and why."""
+
+    settings: Vm
+    error: WarmspareError
+
+
+@dataclass(frozen=True, slots=True)
 class How:
     """What the command line says of all VMs, instead of the configuration. level: "" for its own. limit: bytes a
     second. only_plan: look, and send nothing. new: the chain is to begin. adopt: the VM goes on in another's."""
@@ -62,10 +73,32 @@ class How:
 async def sync_configured(settings: Settings, names: Sequence[str], how: How, events: Events, meter: Meter) -> int:
     """Sync the VMs of these `[vm.NAME]`, or all where there are none named; the exit code."""
     async with AsyncExitStack() as stack:
-        found = await find_all(settings, names, events, stack)
-        if len(found) == 1:
-            return await sync_found(found[0], how, events, meter)
-        return await _several(settings, found, how, events)
+        found, missed = await find_all(settings, names, events, stack)
+        if (one := only(found, missed)) is not None:
+            with naming(one.info.name):
+                return await sync_found(one, how, events, meter)
+        return await _several(settings, found, missed, how, events)
+
+
+def only(found: list[Found], missed: list[Missed]) -> Found | None:
+    """The one VM that is meant, None for several; raises why it was not found."""
+    if missed and not found and len(missed) == 1:
+        raise missed[0].error
+    return found[0] if len(found) == 1 and not missed else None
+
+
+@contextmanager
+def naming(vm: str) -> Iterator[None]:
+    """Every error that leaves it names the VM."""
+    from warmspare.cli.run import leaves
+
+    try:
+        yield
+    except (WarmspareError, BaseExceptionGroup) as caught:
+        for error in leaves(caught):
+            if isinstance(error, WarmspareError):
+                error.about(vm)
+        raise
 
 
 def chosen(settings: Settings, names: Sequence[str]) -> list[Vm]:
@@ -78,25 +111,39 @@ def chosen(settings: Settings, names: Sequence[str]) -> list[Vm]:
     return [vm for vm in settings.vms if vm in wanted or not names]
 
 
-async def find_all(settings: Settings, names: Sequence[str], events: Events, stack: AsyncExitStack) -> list[Found]:
-    """Look them up; one login a vCenter, which ends with the stack. A VM that is meant twice comes once."""
+async def find_all(
+    settings: Settings, names: Sequence[str], events: Events, stack: AsyncExitStack
+) -> tuple[list[Found], list[Missed]]:
+    """Look them up; one login a vCenter, which ends with the stack. A VM that is meant twice comes once. What is wrong
+    with one VM, or with one vCenter, is told of those VMs and keeps no other from being found."""
     from warmspare.source.identity import twins
     from warmspare.vsphere.find import find
     from warmspare.vsphere.neighbours import Neighbours, identity_of, vcenter_of
     from warmspare.vsphere.reading import Vddk
 
+    logins = options.shared_logins(events)
     sessions: dict[str, VsphereSession] = {}
+    closed: dict[str, WarmspareError] = {}
     met: list[tuple[Vm, VmInfo, VsphereSession, Vddk]] = []
+    missed: list[Missed] = []
     for vm in chosen(settings, names):
-        session = sessions.get(vm.vcenter.name)
-        if session is None:
-            session = sessions[vm.vcenter.name] = await stack.enter_async_context(open_session(vm.vcenter, events))
-        vddk = Vddk.of(vm.vcenter)
-        for info in await find(session, vm.find):
-            if not vm.find.several or not info.template:
-                met.append((vm, info, session, vddk))
+        name = vm.vcenter.name
+        try:
+            if name in closed:
+                raise copy.copy(closed[name])
+            if name not in sessions:
+                sessions[name] = await stack.enter_async_context(open_session(vm.vcenter, events, logins))
+            session, vddk = sessions[name], Vddk.of(vm.vcenter)
+            for info in await find(session, vm.find):
+                if not vm.find.several or not info.template:
+                    met.append((vm, info, session, vddk))
+        except WarmspareError as error:
+            if name not in sessions or (isinstance(error, SourceError) and error.retryable):
+                closed.setdefault(name, copy.copy(error))  # it stays away, and is not waited for again
+            error.about(vm.name)
+            missed.append(Missed(vm, error))
     others = {
-        vcenter.name: partial(open_session, vcenter, events)
+        vcenter.name: partial(open_session, vcenter, events, logins)
         for vcenter in settings.vcenters
         if vcenter.name not in sessions
     }
@@ -109,14 +156,14 @@ async def find_all(settings: Settings, names: Sequence[str], events: Events, sta
     same = twins((one.settings.repository.uri, identity_of(one.session, one.info)) for one in found)
     return [
         replace(one, twins=tuple(same.get((one.settings.repository.uri, one.info.instance_uuid), ()))) for one in found
-    ]
+    ], missed
 
 
-def open_session(vcenter: VCenter, events: Events) -> VsphereSession:
+def open_session(vcenter: VCenter, events: Events, logins: Logins) -> VsphereSession:
     """Not connected yet: enter it."""
     from warmspare.vsphere.session import Server, VsphereSession
 
-    return VsphereSession(Server.of(vcenter), events)
+    return VsphereSession(Server.of(vcenter), events, logins=logins)
 
 
 def refuse_twins(found: Found) -> None:
@@ -133,7 +180,6 @@ async def sync_found(
     found: Found, how: How, events: Events, meter: Meter, also: Mapping[str, Extents] | None = None
 ) -> int:
     """Sync one VM; the exit code. also: see Sync."""
-    from warmspare.cli import options
     from warmspare.cli.finished import finished, planned
     from warmspare.cli.limit import kept
     from warmspare.cli.opened import open_configured
@@ -189,7 +235,9 @@ async def late(events: Events, vm: str, rpo_s: int) -> AsyncIterator[None]:
         timer.cancel()
 
 
-async def _several(settings: Settings, found: list[Found], how: How, events: Events) -> int:
+async def _several(
+    settings: Settings, found: list[Found], missed: list[Missed], how: How, events: Events
+) -> int:
     from warmspare.cli.run import leaves, telling, ticking
     from warmspare.observe.events import Events, Meter
     from warmspare.sync.fleet import Job, run_all, worst
@@ -205,8 +253,9 @@ async def _several(settings: Settings, found: list[Found], how: How, events: Eve
         async def run() -> int:
             own_meter = Meter()
             try:
-                async with ticking(own, own_meter, PROGRESS, PERIOD_S):
-                    return await sync_found(one, how, own, own_meter)
+                with naming(name):
+                    async with ticking(own, own_meter, PROGRESS, PERIOD_S):
+                        return await sync_found(one, how, own, own_meter)
             except (WarmspareError, BaseExceptionGroup) as caught:
                 if not any(leaves(caught)):
                     raise
@@ -214,11 +263,13 @@ async def _several(settings: Settings, found: list[Found], how: How, events: Eve
 
         return Job(f"{one.settings.name}/{name}/{one.info.moref}", one.info.host, run)
 
+    codes = [one_failed(one.error, events, vm_name=one.settings.name) for one in missed]
     jobs = [job(one) for one in found]
-    codes = await run_all(jobs, at_once=settings.limits.vms_at_once, per_host=settings.limits.per_host)
-    failed = sum(code not in (0, 7) for code in codes.values())
-    events.emit("sync.all", vms=len(codes), failed=failed, unprotected=sum(code == 7 for code in codes.values()))
-    return worst(list(codes.values()))
+    ran = await run_all(jobs, at_once=settings.limits.vms_at_once, per_host=settings.limits.per_host)
+    codes += ran.values()
+    failed = sum(code not in (0, 7) for code in codes)
+    events.emit("sync.all", vms=len(codes), failed=failed, unprotected=sum(code == 7 for code in codes))
+    return worst(codes)
 
 
 def one_failed(error: BaseException, events: Events, **fields: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from warmspare.cli import options
+from warmspare.errors import WarmspareError
 
 if TYPE_CHECKING:
     from warmspare.config.settings import VCenter
@@ -25,13 +26,19 @@ def vms(config: options.Config = None, json: options.Json = False, debug: option
         from warmspare.vsphere.listing import listing, with_twins
 
         settings = load(options.config_path(config))
+        logins = options.shared_logins(events)
         count, missing = 0, 0
-        listings = []
+        failed: list[WarmspareError] = []
+        listed: list[tuple[VCenter, Listing]] = []
         for vcenter in settings.vcenters:
             configured = [vm for vm in settings.vms if vm.vcenter == vcenter]
-            async with open_session(vcenter, events) as session:
-                listings.append(await listing(session, configured))
-        for vcenter, found in zip(settings.vcenters, with_twins(listings), strict=True):
+            try:
+                async with open_session(vcenter, events, logins) as session:
+                    listed.append((vcenter, await listing(session, configured)))
+            except WarmspareError as error:  # the others are listed all the same
+                failed.append(error)
+        listings = with_twins([found for _, found in listed])
+        for (vcenter, _), found in zip(listed, listings, strict=True):
             count += len(found.vms)
             missing += len(found.missing)
             if json:
@@ -40,6 +47,10 @@ def vms(config: options.Config = None, json: options.Json = False, debug: option
                 show(vcenter, found)
         if json:
             events.emit("vms.done", count=count, missing=missing)
+        for other in failed[1:]:
+            events.emit("source.warning", message=other.sentence)
+        if failed:
+            raise failed[0]
         return MISSING if missing else 0
 
     return execute(work, as_json=json, debug=debug)

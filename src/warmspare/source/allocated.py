@@ -43,7 +43,8 @@ def windows(extents: Extents) -> Iterator[Window]:
 
 
 def areas(raw: U64, chunk_bytes: int, start: int, stop: int) -> Extents | None:
-    """A list's (offset, length) pairs in bytes; None if they are not ascending whole chunks inside [start, stop)."""
+    """A list's (offset, length) pairs in bytes; None if they are not ascending whole chunks inside [start, stop).
+    Libraries round up: the first may begin before it and the last end beyond it, and the disk; they are cut there."""
     if not raw.size:
         return normalise([], [])
     if int(raw.max()) > 1 << 62:
@@ -53,13 +54,17 @@ def areas(raw: U64, chunk_bytes: int, start: int, stop: int) -> Extents | None:
     end = offset + length
     fits = (
         bool(np.all(offset % chunk_bytes == 0))
-        and bool(np.all(length % chunk_bytes == 0))
+        and bool(np.all(length[:-1] % chunk_bytes == 0))
+        and (int(length[-1]) % chunk_bytes == 0 or int(end[-1]) >= stop)
         and bool(np.all(length > 0))
-        and int(offset[0]) >= start
-        and int(end[-1]) <= stop
+        and int(end[0]) > start
+        and int(offset[-1]) < stop
         and bool(np.all(offset[1:] >= end[:-1]))
     )
-    return normalise(offset, length) if fits else None
+    if not fits:
+        return None
+    offset = np.maximum(offset, start)
+    return normalise(offset, np.minimum(end, stop) - offset)
 
 
 def agreed(fine: Extents | None, coarse: Extents | None, stop: int) -> Extents | None:

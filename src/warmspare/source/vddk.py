@@ -13,11 +13,12 @@ from warmspare.errors import SourceError
 from warmspare.model import MAX_CAPACITY_BYTES, Extents
 from warmspare.observe.events import Events
 from warmspare.source.base import Hole, Span
+from warmspare.source.logins import Logins
 from warmspare.source.vddk_errors import ReaderError, ReaderNonsense
 from warmspare.source.vddk_install import Install
 from warmspare.source.vddk_process import ReaderProcess
 from warmspare.source.vddk_reading import Reading
-from warmspare.source.vddk_session import Settings, Target, VddkSession
+from warmspare.source.vddk_session import Rights, Settings, Target, VddkSession
 
 SECTOR_BYTES = 512
 
@@ -34,11 +35,13 @@ class VddkSource:
 
     @classmethod
     async def open(
-        cls, install: Install, target: Target, path: str, name: str, *, settings: Settings, events: Events
-    ) -> VddkSource:
+        cls, install: Install, target: Target, path: str, name: str, *, settings: Settings, events: Events,
+        logins: Logins | None = None, rights: Rights | None = None,
+    ) -> VddkSource:  # fmt: skip
         """Open the disk once, to know it, and close it again: a server drops handles that lie idle, so each `read`
-        opens its own. ConfigError for a VDDK that can't be used, SourceError for a disk that can't be opened."""
-        self = cls(VddkSession(install, target, settings, events), path, name)
+        opens its own. ConfigError for a VDDK that can't be used and for a refused login, SourceError for a disk that
+        can't be opened."""
+        self = cls(VddkSession(install, target, settings, events, logins=logins, rights=rights), path, name)
         try:
             self._capacity = await self._session.persist(f"opening disk {name!r}", self._look)
         except BaseException:
@@ -70,10 +73,10 @@ class VddkSource:
     async def _open(self, process: ReaderProcess) -> tuple[int, int]:
         """Connect and open; (capacity in bytes, in sectors). SourceError if it is not the disk it was."""
         target = self._session.target
-        await process.call("connect", snapshot=target.snapshot, modes=target.transports)
+        await self._session.log_in(process, "connect", snapshot=target.snapshot, modes=target.transports)
         found = await process.call("open", path=self._path)
         sectors, uuid, mode = found.get("sectors"), found.get("uuid"), found.get("mode")
-        if type(sectors) is not int or not isinstance(uuid, str) or not isinstance(mode, str) or not mode:
+        if type(sectors) is not int or not isinstance(uuid, str) or not isinstance(mode, str | None):
             raise ReaderNonsense(f"the library says nothing sensible of disk {self.name!r}")
         capacity = sectors * SECTOR_BYTES
         if not 0 < capacity <= MAX_CAPACITY_BYTES:
@@ -86,7 +89,8 @@ class VddkSource:
                 hint="it was replaced or resized under the sync; nothing was published; run again",
                 retryable=True,
             )
-        self._uuid, self.transport = uuid, mode
+        # One that is not said, or not known, is no reason not to read: it is read one read at a time then.
+        self._uuid, self.transport = uuid, mode or "unknown"
         return capacity, sectors
 
     async def _start(self) -> ReaderProcess:

@@ -38,10 +38,9 @@ async def examine(directory: Path, config: Path | None = None) -> list[Check]:
     except ConfigError as error:
         return [Check("library", "wrong", error.what, error.hint)]
     size = install.library.stat().st_size
-    version = install.version or "unknown"
     checks = [
         Check("library", "ok", f"{install.library} ({size / 2**20:.1f} MiB)"),
-        Check("version", "ok" if install.version else "note", version, "" if install.version else "its name has none"),
+        _version(install),
     ]
     session = VddkSession(install, Target(), Settings(attempts=1, config=config), Events())
     try:
@@ -57,6 +56,15 @@ async def examine(directory: Path, config: Path | None = None) -> list[Check]:
         await session.close()
     checks.append(_clashes(install))
     return checks
+
+
+def _version(install: vddk_install.Install) -> Check:
+    if not install.version:
+        return Check("version", "note", "unknown", "its name has none")
+    if install.newer:
+        newest = ".".join(map(str, vddk_install.NEWEST))
+        return Check("version", "note", install.version, f"newer than {newest}, the newest that is known here")
+    return Check("version", "ok", install.version)
 
 
 def _symbols(missing: list[str]) -> Check:

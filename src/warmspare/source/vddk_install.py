@@ -13,8 +13,9 @@ from pathlib import Path
 
 from warmspare.errors import ConfigError
 
+NEWEST = (9, 1)
 GET_IT = (
-    "download the Virtual Disk Development Kit (VDDK) 6.7 to 8.0 for Linux from Broadcom's developer portal, "
+    "download the Virtual Disk Development Kit (VDDK) 6.7 to 9.1 for Linux from Broadcom's developer portal, "
     "unpack it, and point --vddk at the folder that holds lib64"
 )
 _NAME = re.compile(r"libvixDiskLib\.so(?:\.(\d+(?:\.\d+)*))?")
@@ -36,6 +37,20 @@ class Install:
     @property
     def library_dir(self) -> Path:
         return self.library.parent
+
+    @property
+    def lib_dir(self) -> Path:
+        """InitEx's libDir: the folder above lib64, whichever of the two the user named. Given lib64 itself, a library
+        does not find its plugins and works with less."""
+        folder = self.library_dir.absolute()
+        if folder.name != "lib64" and folder.resolve().name == "lib64":
+            folder = folder.resolve()
+        return folder.parent if folder.name == "lib64" else folder
+
+    @property
+    def newer(self) -> bool:
+        """Whether it is newer than any that was looked at."""
+        return tuple(int(part) for part in self.version.split(".") if part)[:2] > NEWEST
 
 
 def find(directory: Path) -> Install:

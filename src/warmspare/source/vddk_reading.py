@@ -212,7 +212,8 @@ class Reading:
         at = 0 if chunk == allocated.FINE_BYTES else _COARSE_AT
         if error or count * 16 > SPAN_BYTES // 2:
             query.answers[chunk] = None
-            self._can_ask = self._can_ask and error != native.UNSUPPORTED
+            # A library that refused once is not asked again; one whose answer makes no sense may do better next time.
+            self._can_ask = self._can_ask and error in (0, native.NONSENSE)
         else:
             raw = np.frombuffer(process.slot(query.slot, SPAN_BYTES)[at : at + count * 16], dtype="<u8")
             in_bytes = raw * np.uint64(SECTOR_BYTES)

@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from warmspare.errors import ConfigError, SourceError
 from warmspare.model import BLOCK_BYTES, SPAN_BYTES
 from warmspare.observe.events import Events
+from warmspare.source.logins import Account, Logins
 from warmspare.source.vddk_errors import Action, CallFailed, ReaderDied, ReaderError
 from warmspare.source.vddk_install import GET_IT, Install
 from warmspare.source.vddk_process import ProcessSettings, ReaderProcess
@@ -25,6 +26,10 @@ _T = TypeVar("_T")
 
 # Buffers of 1 MiB, our largest read, and four of them: VMware's advice, 1.45 times the rate of the default.
 NFC_SETTINGS = "vixDiskLib.nfcAio.Session.BufSizeIn64KB=16\nvixDiskLib.nfcAio.Session.BufCount=4\n"
+
+
+# A process in which one of these failed is of no use.
+_BEFORE_ANY = ("VixDiskLib_InitEx", "VixDiskLib_AllocateConnectParams", "VixDiskLib_Exit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,15 @@ class Target:
     @property
     def local(self) -> bool:
         return self.server is None
+
+    @property
+    def secret(self) -> str:
+        """What it logs in with."""
+        return self.password or self.cookie or ""
+
+    @property
+    def account(self) -> Account:
+        return Account(self.server or "", self.port, self.user or "")
 
     def fields(self) -> dict[str, Any]:
         """As the reader process takes them."""
@@ -81,6 +95,22 @@ class Settings:
     process: ProcessSettings = field(default_factory=ProcessSettings)
 
 
+class Rights(Protocol):
+    """Who knows what the user may do: a library says the same of a login that was refused and of a right that lacks."""
+
+    async def lacking(self, operation: str) -> str:
+        """The rights that the user lacks for it; "" where none, or where that can't be asked."""
+        ...
+
+    def known(self, operation: str) -> str:
+        """The same as far as it is known, so that it need not be tried."""
+        ...
+
+
+class LackingError(ConfigError):
+    """The login was not refused: the user lacks a right."""
+
+
 @contextlib.contextmanager
 def _configuration(given: Path | None) -> Iterator[str]:
     """The library's settings file: the one given, or ours."""
@@ -98,9 +128,14 @@ class VddkSession:
 
     requests, request_bytes: the most reads in flight, and the largest; both shrink where memory is short. missing,
     modes: optional functions that the library lacks and transports that it offers, known once `process` was there.
+    logins: shared with whoever else logs in with the target's account.
     """
 
-    def __init__(self, install: Install, target: Target, settings: Settings, events: Events) -> None:
+    def __init__(
+        self, install: Install, target: Target, settings: Settings, events: Events, *, logins: Logins | None = None,
+        rights: Rights | None = None,
+    ) -> None:  # fmt: skip
+        self._logins, self._rights = logins or Logins(events=events), rights
         self.install, self.target, self.settings, self.events = install, target, settings, events
         self.request_bytes, self.requests = SPAN_BYTES, settings.requests
         self.missing: list[str] = []
@@ -111,24 +146,53 @@ class VddkSession:
 
     async def process(self) -> ReaderProcess:
         """The reader process with the library initialised, started if there is none. ConfigError where this VDDK can't
-        be loaded."""
+        be loaded, or where the target's account was refused."""
         if self._process is not None and not self._process.died:
             return self._process
         await self._drop()
+        if not self.target.local:
+            await self._logins.check(self.target.account, self.target.secret)
         secrets = [secret for secret in (self.target.password, self.target.cookie) if secret]
         process = self._process = await ReaderProcess.start(self.install.library_dir, self.settings.process, secrets)
         await self._load(process)
         config = self._init.enter_context(_configuration(self.settings.config))
-        found = await process.call("init", directory=str(self.install.directory), config=config)
+        found = await process.call("init", directory=str(self.install.lib_dir), config=config)
         self._init.close()
         self.modes = str(found["modes"]) if found.get("modes") else None
         await process.call("target", **self.target.fields())
         if not self.target.local:
             try:
-                await process.call("cleanup")
-            except CallFailed as error:
+                await self.log_in(process, "cleanup")
+            except (CallFailed, LackingError) as error:
                 self.events.emit("source.warning", message=f"what earlier runs left was not cleaned up: {error}")
         return process
+
+    async def log_in(self, process: ReaderProcess, operation: str, **fields: Any) -> None:
+        """A call in which the library logs in (vddk_errors.LOGINS). ConfigError or SourceError where that is refused,
+        or was before, LackingError among them; ReaderError for anything else that fails."""
+        target = self.target
+        if target.local:
+            await process.call(operation, **fields)
+            return
+        async with self._logins.turn(target.account, target.secret) as turn:
+            if known := self._rights.known(operation) if self._rights else "":
+                raise self._lacking("VDDK would be refused", known)
+            try:
+                await process.call(operation, **fields)
+            except CallFailed as error:
+                if error.refused is False:
+                    raise
+                if lacking := await self._rights.lacking(operation) if self._rights else "":
+                    raise self._lacking(f"VDDK was refused: {error}", lacking) from None
+                raise turn.refused("VDDK", str(error), certain=error.refused is True) from None
+            turn.accepted()
+
+    def _lacking(self, what: str, rights: str) -> LackingError:
+        return LackingError(
+            f"{what}; the user lacks {rights}",
+            where=self.target.account.where,
+            hint="docs/rights.md lists the privileges; `warmspare doctor` checks them",
+        )
 
     async def _load(self, process: ReaderProcess) -> None:
         try:
@@ -141,7 +205,7 @@ class VddkSession:
         if lacking := [name for name, required in missing if required]:
             await self.close()
             raise ConfigError(
-                f"the VDDK is incomplete: its library lacks {', '.join(lacking[:3])}",
+                f"the VDDK is incomplete: its library lacks {', '.join(lacking)}",
                 where=str(self.install.library),
                 hint=GET_IT,
             )
@@ -203,7 +267,7 @@ class VddkSession:
 
     async def _let_go(self, process: ReaderProcess, error: CallFailed) -> None:
         """Close disk and connection, but keep the process: it costs a second to load a VDDK."""
-        if error.action is Action.WAIT or error.call in ("VixDiskLib_InitEx", "VixDiskLib_Exit"):
+        if error.action is Action.WAIT or error.call in _BEFORE_ANY:
             await self._drop()
             return
         try:
@@ -236,5 +300,5 @@ class VddkSession:
         await self.persist("ending access to the VM", lambda: self._ask("end_access", identity))
 
     async def _ask(self, operation: str, identity: str) -> None:
-        await (await self.process()).call(operation, identity=identity)
+        await self.log_in(await self.process(), operation, identity=identity)
 

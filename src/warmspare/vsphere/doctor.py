@@ -8,14 +8,12 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from pyVmomi import vim
-
 from warmspare.config.settings import Policy
 from warmspare.source.vddk_doctor import Check
 from warmspare.vsphere import faults
 from warmspare.vsphere.inventory import VmInfo, told
 from warmspare.vsphere.marker import parse
-from warmspare.vsphere.privileges import PRIVILEGES, Privilege
+from warmspare.vsphere.privileges import missing
 from warmspare.vsphere.protectable import judge, refusal
 from warmspare.vsphere.session import VsphereSession
 from warmspare.vsphere.snapshot import CHAIN_MOST, CHAIN_WARN
@@ -52,26 +50,14 @@ def _vm(vm: VmInfo, policy: Policy) -> Check:
 
 
 async def _privileges(session: VsphereSession, vm: VmInfo) -> Check:
-    missing = await session.call("reading privileges", lambda: _missing(session, vm))
-    must = [privilege for privilege in missing if not privilege.without]
-    names = ", ".join(privilege.id for privilege in missing)
+    lacking = await session.call("reading privileges", lambda: missing(session, vm.moref))
+    must = [privilege for privilege in lacking if not privilege.without]
+    names = ", ".join(privilege.id for privilege in lacking)
     if must:
         return Check("privileges", "wrong", f"without {names}", "; ".join(f"{p.id}: {p.what_for}" for p in must))
-    if missing:
-        return Check("privileges", "note", f"without {names}", "; ".join(sorted({p.without for p in missing})))
+    if lacking:
+        return Check("privileges", "note", f"without {names}", "; ".join(sorted({p.without for p in lacking})))
     return Check("privileges", "ok", "all that are needed")
-
-
-def _missing(session: VsphereSession, vm: VmInfo) -> list[Privilege]:
-    content = session.content
-    key = content.sessionManager.currentSession.key
-    places = {"vm": session.bound(vim.VirtualMachine, vm.moref), "root": content.rootFolder}
-    missing = []
-    for where, entity in places.items():
-        wanted = [privilege for privilege in PRIVILEGES if privilege.where == where]
-        granted = content.authorizationManager.HasPrivilegeOnEntity(entity, key, [p.id for p in wanted])
-        missing += [privilege for privilege, has in zip(wanted, granted, strict=True) if not has]
-    return missing
 
 
 def _tracking(vm: VmInfo) -> Check:

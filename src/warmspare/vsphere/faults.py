@@ -17,6 +17,9 @@ from warmspare.vsphere import answers, garbled
 # What is raised where the answer did not come, came cut off, or was somebody else's.
 TROUBLE: tuple[type[Exception], ...] = (OSError, http.client.HTTPException, garbled.GarbledError)
 
+# What says no to user or password, or to the account.
+REFUSED: tuple[type[vmodl.MethodFault], ...] = (vim.fault.InvalidLogin, vim.fault.NoPermission)
+
 _STATUS = re.compile(r"(\d{3}) ")
 
 
@@ -35,6 +38,12 @@ def hopeless(error: Exception) -> bool:
 def unsent(error: Exception) -> bool:
     """Whether the request certainly did not reach vCenter."""
     return isinstance(error, ConnectionRefusedError | socket.gaierror)
+
+
+def unavailable(error: Exception) -> bool:
+    """Whether whatever is before vCenter says that there is none at the moment."""
+    status = _STATUS.match(str(error)) if isinstance(error, http.client.HTTPException) else None
+    return status is not None and status[1] == "503"
 
 
 def text(fault: BaseException) -> str:

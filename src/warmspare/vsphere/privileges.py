@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pyVmomi import vim
+
+from warmspare.vsphere.session import VsphereSession
+
 
 @dataclass(frozen=True, slots=True)
 class Privilege:
@@ -63,3 +67,16 @@ PRIVILEGES = (
         "where events can't be read, every disk is compared in full",
     ),
 )  # fmt: skip
+
+
+def missing(session: VsphereSession, moref: str) -> list[Privilege]:
+    """Those that the session's user lacks for a VM. A step for the session's threads."""
+    content = session.content
+    key = content.sessionManager.currentSession.key
+    places = {"vm": session.bound(vim.VirtualMachine, moref), "root": content.rootFolder}
+    lacking = []
+    for where, entity in places.items():
+        wanted = [privilege for privilege in PRIVILEGES if privilege.where == where]
+        granted = content.authorizationManager.HasPrivilegeOnEntity(entity, key, [p.id for p in wanted])
+        lacking += [privilege for privilege, has in zip(wanted, granted, strict=True) if not has]
+    return lacking

@@ -90,6 +90,7 @@ class VsphereMachine:
             raise
 
     async def _open(self, last: LastPoint | None) -> Opened:
+        await self._access.check()
         vm = await read_one(self._session, self._vm.moref, self.vm_name)
         judged = self._judged(vm)
         self.vm_name = vm.name

@@ -8,16 +8,20 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from warmspare.config.settings import VCenter
-from warmspare.errors import ConfigError, SourceError
+from warmspare.errors import ConfigError, SourceError, WarmspareError
 from warmspare.model import Extents
 from warmspare.observe.events import Events
 from warmspare.source import vddk_install
 from warmspare.source.base import Hole, Span
 from warmspare.source.vddk import VddkSource
 from warmspare.source.vddk_install import Install
-from warmspare.source.vddk_session import Settings, Target, VddkSession
+from warmspare.source.vddk_session import LackingError, Settings, Target, VddkSession
 from warmspare.vsphere.devices import Disk
+from warmspare.vsphere.privileges import missing
 from warmspare.vsphere.session import VsphereSession
+
+# Privileges that nothing but these calls needs.
+_ALSO = {"prepare": "Global.DisableMethods", "end_access": "Global.EnableMethods"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +57,41 @@ class Access:
             transports=self._vddk.transports, nfc_port=self._vddk.nfc_port,
         )  # fmt: skip
 
+    async def lacking(self, operation: str) -> str:
+        """See Rights. vCenter says it in the session that there is."""
+        found = await self._session.glance(lambda: missing(self._session, self._moref)) or []
+        also = _ALSO.get(operation, "")
+        names = [privilege.id for privilege in found if not privilege.without or privilege.id == also]
+        if also in names:
+            self._session.lacks[operation] = also
+        return ", ".join(names)
+
+    def known(self, operation: str) -> str:
+        """See Rights."""
+        return self._session.lacks.get(operation, "")
+
+    async def check(self) -> None:
+        """Raises what VDDK's logins were refused with, before anything is done to the VM. ConfigError, SourceError."""
+        await self._session.logins.check(self._session.server.account, await self._session.password())
+
     async def prepare(self) -> None:
         """Before the snapshot: the VM is not to move while it is read. Where that is refused it is read all the same,
-        for a reading that loses its host tries again; SourceError where VDDK can't get through at all."""
+        for a reading that loses its host tries again; SourceError where VDDK can't get through at all, ConfigError
+        where its login is refused."""
+        if self.known("prepare"):
+            return
         vddk = await self._vddk_session()
         self._prepared = True  # whatever comes of it, it is to be ended
         try:
             await vddk.prepare_for_access(self._identity)
+        except LackingError as error:
+            self._prepared = False
+            self._events.emit("source.warning", message=f"the VM may move while it is read: {error}")
+        except ConfigError:
+            self._prepared = False  # it never got in
+            raise
         except SourceError as error:
-            if error.retryable:
+            if error.retryable or await self._refused():
                 raise
             self._events.emit("source.warning", message=f"the VM may move while it is read: {error.what}")
         finally:
@@ -82,13 +112,24 @@ class Access:
             self._events.emit("source.warning", message=f"vCenter may go on to keep the VM from moving: {error}")
 
     async def _vddk_session(self) -> VddkSession:
-        return VddkSession(self._vddk.install, await self.target(None), self._vddk.settings, self._events)
+        return VddkSession(
+            self._vddk.install, await self.target(None), self._vddk.settings, self._events,
+            logins=self._session.logins, rights=self,
+        )  # fmt: skip
+
+    async def _refused(self) -> bool:
+        try:
+            await self.check()
+        except WarmspareError:
+            self._prepared = False
+            return True
+        return False
 
     async def open(self, snapshot: str, disk: Disk) -> VddkSource:
         """Open a disk of a snapshot. disk: as the snapshot has it. SourceError, too where VDDK and vSphere differ."""
         source = await VddkSource.open(
             self._vddk.install, await self.target(snapshot), disk.path, disk.uuid, settings=self._vddk.settings,
-            events=self._events,
+            events=self._events, logins=self._session.logins, rights=self,
         )  # fmt: skip
         if source.capacity_bytes != disk.capacity_bytes:
             await source.close()

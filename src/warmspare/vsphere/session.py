@@ -23,6 +23,7 @@ from pyVmomi import vim, vmodl
 from warmspare.config.settings import VCenter
 from warmspare.errors import ConfigError, SourceError
 from warmspare.observe.events import Events
+from warmspare.source.logins import Account, Logins
 from warmspare.vsphere import faults, garbled, tls
 from warmspare.vsphere.answers import NotUnderstoodError
 from warmspare.vsphere.stub import Stub
@@ -33,6 +34,7 @@ THREADS = 8
 # What using an answer raises where a part of it is not there or is something else.
 _NOT_UNDERSTOOD = (NotUnderstoodError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 RELOGINS = 3  # sessions lost in a row, each right after its login
+LOST_LOGINS = 3  # answers to a login lost in a row: each may have been a refusal, and five lock an account
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,10 @@ class Server:
         """For messages."""
         return f"{self.host}:{self.port}"
 
+    @property
+    def account(self) -> Account:
+        return Account(self.host, self.port, self.user)
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -76,18 +82,24 @@ class Patience:
 class VsphereSession:
     """Use as an async context manager; it connects and logs in on entry. One session serves several VMs.
 
-    content, trust: of the server, known once connected.
+    content, trust: of the server, known once connected. lacks: privileges that VDDK's operations were refused for, and
+    that are asked at the root, so that it concerns all VMs. logins: shared with whoever else logs in with the account.
     """
 
-    def __init__(self, server: Server, events: Events, patience: Patience | None = None) -> None:
+    def __init__(
+        self, server: Server, events: Events, patience: Patience | None = None, logins: Logins | None = None
+    ) -> None:
         self.server, self.events = server, events
+        self.logins = logins or Logins(events=events)
         self.patience = patience or Patience()
         self.content: Any = None
+        self.lacks: dict[str, str] = {}
         self.trust: tls.Trust | None = None
         self._stub: Stub | None = None
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="vsphere")
         self._login_lock = asyncio.Lock()
-        self._logins = 0
+        self._login_number = 0
+        self._lost_logins = 0
         self._valid = False
         self._closed = False
         self._keeper: asyncio.Task[None] | None = None
@@ -138,6 +150,14 @@ class VsphereSession:
         """A managed object of this session: `bound(vim.VirtualMachine, "vm-12")`."""
         return kind(moref, self._stub)
 
+    async def glance(self, step: Callable[[], _T]) -> _T | None:
+        """The step's result if the session is there and answers; None otherwise. It never logs in."""
+        if not self._valid:
+            return None
+        with contextlib.suppress(*faults.TROUBLE, vmodl.MethodFault, *_NOT_UNDERSTOOD):
+            return await self._in_thread(step)
+        return None
+
     async def call(self, what: str, step: Callable[[], _T]) -> _T:
         """The step's result; it is repeated when the connection fails, so it must be one that may be repeated.
 
@@ -176,7 +196,7 @@ class VsphereSession:
                         hint="look at its limits of sessions",
                         retryable=True,
                     ) from None
-                if self._logins == login:
+                if self._login_number == login:
                     self._valid = False
             except ssl.SSLCertVerificationError as error:
                 raise tls.untrusted(error, self.where) from None
@@ -224,23 +244,52 @@ class VsphereSession:
         """Logged in; the number of that login."""
         async with self._login_lock:
             if not self._valid:
-                await self._in_thread(self._log_in)
+                await self._log_in()
                 self._valid = True
-                if not self._logins and self._stub is not None and self._stub.assumed:
+                if not self._login_number and self._stub is not None and self._stub.assumed:
                     self.events.emit(
                         "source.warning",
                         message=f"vCenter {self.where} does not say which versions of its API it speaks: 6.5 is used, "
                         "in which it may not tell what newer devices are",
                     )
-                self._logins += 1
+                self._login_number += 1
                 self.events.emit(
                     "vsphere.login", server=self.where, user=self.server.user, about=self.about,
-                    again=self._logins > 1,
+                    again=self._login_number > 1,
                 )  # fmt: skip
-            return self._logins
+            return self._login_number
 
-    def _log_in(self) -> None:
-        """In a thread: connect if need be, and log in."""
+    async def _log_in(self) -> None:
+        """Log in once, with the password as it is now, unless it was refused before: accounts get locked that way."""
+        await self._in_thread(self._connect)
+        password = await self.password()
+        async with self.logins.turn(self.server.account, password) as turn:
+            try:
+                await self._in_thread(lambda: self.content.sessionManager.Login(self.server.user, password, None))
+            except faults.REFUSED as fault:
+                raise turn.refused("vCenter", faults.text(fault)) from None
+            except vmodl.MethodFault as fault:
+                raise faults.as_error("logging in", fault, self.where) from None
+            except faults.TROUBLE as error:
+                self._lost(error)
+                raise
+            self._lost_logins = 0
+            turn.accepted()
+
+    def _lost(self, error: Exception) -> None:
+        """The answer to a login did not come. SourceError where it did not too often."""
+        self._lost_logins += 0 if faults.unsent(error) or faults.unavailable(error) else 1
+        if self._lost_logins >= LOST_LOGINS:
+            raise SourceError(
+                f"the answers to {self._lost_logins} logins as {self.server.user} were lost: {faults.text(error)}",
+                where=self.where,
+                hint="they may have been refused, and more of them could lock the account; look what is between here "
+                "and vCenter, and run again",
+                retryable=True,
+            ) from None
+
+    def _connect(self) -> None:
+        """In a thread: connect if need be; where an answer to a login was lost, look first whether any come."""
         server = self.server
         if self._stub is None:
             trust = tls.establish(server.host, server.port, server.thumbprint, server.ca_file, self.patience.connect_s)
@@ -248,17 +297,8 @@ class VsphereSession:
             self.content = vim.ServiceInstance("ServiceInstance", made).RetrieveContent()
             self.trust, self._stub = trust, made
         self._stub.cookie = ""  # of a session that is no more
-        try:
-            self.content.sessionManager.Login(server.user, server.password(), None)
-        except (vim.fault.InvalidLogin, vim.fault.NoPermission) as fault:
-            # never tried again: accounts get locked that way
-            raise ConfigError(
-                f"vCenter refuses the login of {server.user}: {faults.text(fault)}",
-                where=self.where,
-                hint="check user and password, and whether the account is locked",
-            ) from None
-        except vmodl.MethodFault as fault:
-            raise faults.as_error("logging in", fault, self.where) from None
+        if self._lost_logins:
+            vim.ServiceInstance("ServiceInstance", self._stub).RetrieveContent()
 
     def _new_stub(self, context: ssl.SSLContext) -> Stub:
         server, patience = self.server, self.patience
