@@ -401,7 +401,7 @@ async def test_uris(tmp_path: Path) -> None:
         ("s3:///prefix", "names no bucket"),
         ("s3://", "names no bucket"),
         ("s3:/bucket", "unknown scheme"),
-        ("s3://Bucket/x", "not a valid bucket name"),
+        ("s3://Buck?t/x", "not a valid bucket name"),
         ("s3://ab/x", "not a valid bucket name"),
         ("s3://a..b/x", "not a valid bucket name"),
         ("s3://bucket/a//b", "not a valid prefix"),

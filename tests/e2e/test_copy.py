@@ -155,6 +155,7 @@ def test_a_destination_that_is_ahead_is_left_alone(rig: Rig, tmp_path: Path) -> 
 
 
 def test_in_words(rig: Rig, tmp_path: Path) -> None:
+    made(tmp_path / "copy")
     arguments = ["copy", "--from", rig.repo, "--to", str(tmp_path / "copy")]
     shown = [
         subprocess.run([python(), "-m", "warmspare", *arguments], capture_output=True, text=True) for _ in range(2)
@@ -176,6 +177,7 @@ def test_killed_anywhere_and_resumed(rig: Rig, tmp_path: Path) -> None:
         rig.apply("--at", number, to=was[number])
 
     def run(target: Path) -> list[object]:
+        made(target)
         return ["copy", "--from", rig.repo, "--to", target, "--json"]
 
     listed = tmp_path / "moments"
@@ -235,6 +237,7 @@ def test_what_is_damaged_there_is_sent_again(rig: Rig, tmp_path: Path, harm: str
 
 
 def test_interrupted(rig: Rig, tmp_path: Path) -> None:
+    made(tmp_path / "copy")
     child = subprocess.Popen(
         [python(), "-m", "warmspare", "copy", "--from", rig.repo, "--to", tmp_path / "copy", "--limit", "1mbit"],
         stderr=subprocess.PIPE, text=True,
@@ -374,10 +377,12 @@ def test_what_is_no_copy(rig: Rig, tmp_path: Path) -> None:
     before = fingerprint(Path(rig.repo))
     for other in (rig.repo, rig.repo + "/", f"file://{rig.repo}", tmp_path / "link", f"{tmp_path}/x/../repo"):
         assert "the same repository" in copy(rig.repo, other, code=2).stderr
-    assert "no warmspare repository" in copy(tmp_path / "none", tmp_path / "copy", code=2).stderr
+    raw = ("copy", "--from", tmp_path / "none", "--to", tmp_path / "copy")
+    assert "no warmspare repository" in command(*raw).stderr
     assert not (tmp_path / "copy").exists() and fingerprint(Path(rig.repo)) == before
     assert "same" in copy("s3://bucket/a", "s3://bucket/a/", code=2).stderr
-    copy(rig.repo, tmp_path / "no" / "parent", code=4)
+    copy(rig.repo, tmp_path / "no" / "parent", code=2)
+    assert command("init", tmp_path / "no" / "parent").code == 4
     assert "rate" in copy(rig.repo, tmp_path / "copy", "--limit", "x", code=2).stderr
     assert "credentials" in copy(rig.repo, tmp_path / "copy", "--from-endpoint-url", "http://a:b@c", code=2).stderr
 
@@ -537,6 +542,7 @@ def test_s3_states_what_it_has(rig: Rig, seaweed_place: S3Place) -> None:
 
 def test_killed_towards_s3(rig: Rig, tmp_path: Path, seaweed_place: S3Place) -> None:
     target = at(rig, seaweed_place.uri)
+    made(target.repo)
     arguments = [python(), "-m", "warmspare", "copy", "--from", rig.repo, "--to", target.repo, "--limit", "8mbit"]
     rng = random.Random(8)
     for _ in range(3):
@@ -565,6 +571,7 @@ def test_each_end_has_its_own_account(
     """Read with the one profile, written with the other: neither may do what the other is for."""
     server = seaweed_place.server
     source = make(tmp_path, "vm", 1, 1, repo=f"{seaweed_place.uri}/a")
+    made(f"{seaweed_place.uri}/b")
     accounts = tmp_path / "credentials"
     accounts.write_text(
         f"[reads]\naws_access_key_id = {server.reader_access_key}\naws_secret_access_key = {server.reader_secret_key}\n"

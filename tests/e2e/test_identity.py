@@ -240,12 +240,12 @@ def test_random_histories(rig: Rig, seed: int) -> None:
 
 def test_bytes_sent_are_the_bytes_in_the_store(rig: Rig) -> None:
     random_disk(rig.disk, 6 * MIB, random.Random(13))
-    for _ in range(2):
+    for besides in (4 * KIB, 2 * KIB):  # the first tries what the store keeps
         before = set(Path(rig.repo).rglob("*")) if Path(rig.repo).exists() else set()
         sent = rig.sync().last("sync.done")["bytes_sent"]
         new = [p for p in Path(rig.repo).rglob("*") if p.is_file() and p not in before and p.name != "lease.json"]
         stored = sum(p.stat().st_size for p in new)
-        assert stored <= sent <= stored + 2 * KIB, "more or less than the objects and the lease"
+        assert stored <= sent <= stored + besides, "more or less than the objects and the lease"
         scribble(rig.disk, random.Random(14))
 
 

@@ -119,7 +119,7 @@ def test_what_is_no_rate(tmp_path: Path, wrong: str) -> None:
     incompressible(rig.disk, 4096, 3)
     refused = rig.sync(f"--limit={wrong}", code=2)
     assert "rate" in refused.stderr and "--limit" in refused.stderr
-    assert not Path(rig.repo).exists()
+    assert not (Path(rig.repo) / "vms").exists()
 
 
 def test_a_bucket_that_can_not_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,12 +47,15 @@ CODES = (14006, 14007, 14009, 14010, 14011, 2, 14008, 14014, 14015, 16000, 16007
 ANY = ("crash", "panic it can't go on", "exit", "hang", "slow 300")
 # What can be asked of each function that the binding calls, besides ANY.
 ANSWERS: dict[str, tuple[str, ...]] = {
-    "InitEx": ("error",), "Exit": (), "GetErrorText": ("nonsense",), "FreeErrorText": (), "FreeConnectParams": (),
-    "AllocateConnectParams": ("nonsense",), "ConnectEx": ("error",), "Disconnect": ("error",),
-    "PrepareForAccess": ("error",), "EndAccess": ("error",), "Cleanup": ("error",), "ListTransportModes": ("nonsense",),
-    "Open": ("error",), "Close": ("error",), "GetInfo": ("error", "short", "nonsense"), "FreeInfo": (),
-    "GetTransportMode": ("nonsense",), "Read": ("error", "short"), "Wait": ("error",),
-    "ReadAsync": ("error", "fail", "short", "nonsense"), "QueryAllocatedBlocks": ("error", "short", "nonsense"),
+    "InitEx": ("error",), "Exit": (), "GetErrorText": ("nonsense", "null"), "FreeErrorText": (),
+    "FreeConnectParams": (),
+    "AllocateConnectParams": ("nonsense", "null"), "ConnectEx": ("error", "null"), "Disconnect": ("error",),
+    "PrepareForAccess": ("error",), "EndAccess": ("error",), "Cleanup": ("error",),
+    "ListTransportModes": ("nonsense", "null"),
+    "Open": ("error", "null"), "Close": ("error",), "GetInfo": ("error", "short", "nonsense", "null"), "FreeInfo": (),
+    "GetTransportMode": ("nonsense", "null", "wrong"), "Read": ("error", "short"), "Wait": ("error",),
+    "ReadAsync": ("error", "fail", "short", "nonsense", "null"),
+    "QueryAllocatedBlocks": ("error", "short", "nonsense", "null"),
     "FreeBlockList": (),
 }  # fmt: skip
 

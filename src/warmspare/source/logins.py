@@ -87,15 +87,15 @@ class Refusal:
             return ConfigError(
                 f"{self.by} {did}: {self.words}",
                 where=account.where,
-                hint="check user, password, and whether the account is locked; so that it does not get locked nobody "
-                "logs in with this password for an hour, unless `warmspare doctor` is let in",
+                hint="check user, password, and whether the account is locked; to keep it from being locked, this "
+                "password is not tried again for an hour; `warmspare doctor` tries it at once",
             )
         did = f"could not log in as {account.user} {ago}" if again else f"can't log in as {account.user}"
         return SourceError(
             f"{self.by} {did}: {self.words}",
             where=account.where,
-            hint="check user, password, thumbprint and network; lest the account gets locked nobody logs in with this "
-            "password for five minutes, unless `warmspare doctor` is let in",
+            hint="check user, password, thumbprint and network; to keep the account from being locked, this password "
+            "is not tried again for five minutes; `warmspare doctor` tries it at once",
         )
 
 
