@@ -7,6 +7,7 @@ one may be gone when another goes on. It is replaced by compare and swap: of two
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +15,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from warmspare.errors import ConfigError, FormatError, LeaseError
+from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError, StoreError
 from warmspare.format import flags, point
 from warmspare.repository.chain import PointId, Repository, now_text
 from warmspare.store import layout
 from warmspare.store.swaps import swap
 
 MAX_RECORD_BYTES = 1 << 20
+NO_TAG = '"00000000000000000000000000000000"'  # of no object
+SETTLE_S = 2.0  # longer than a look and the write after it take
 # In the `hardware` of a restore point: the run of the failover that was over when its sync began.
 FAILBACK = "failback"
 State = Literal["starting", "started", "cleared"]
@@ -100,7 +103,13 @@ class FailoverJournal:
             flags.VERSION, 0, self.vm, run, "starting", restore_point.sequence, restore_point.sha256, region, via,
             now_text(),
         )  # fmt: skip
-        return await self._write(began)
+        again = self.record is not None
+        await self._write(began)
+        if again and not await self._swaps():
+            # Who else began in this moment has looked before our write, and written within this time; the last stays.
+            await asyncio.sleep(SETTLE_S)
+            await self._demand(began)
+        return began
 
     async def note(self, what: str, identity: str) -> None:
         """One more step is done, or about to be. LeaseError, StoreError."""
@@ -118,24 +127,50 @@ class FailoverJournal:
 
     async def _write(self, record: FailoverRecord) -> FailoverRecord:
         key = layout.failover_key(layout.encode_name(self.vm))
-        data = msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+        data = encode(record)
         store = self.repository.store
+        if self.record is not None:
+            await self._demand(self.record)  # a server that ignores the condition would write over another's
         info = await swap(store, key, data, etag=self.etag)
         if info is None:  # another's, or ours, if the answer to an earlier try was lost
             info = await store.head(key)
-        # Read back in any case: where the server does not keep the condition, two began in the same moment, and each of
-        # their next steps looks again, before an instance is asked for.
-        if info is not None and await store.get(key, max_bytes=MAX_RECORD_BYTES) != data:
-            info = None
-        if info is None:
+        await self._demand(record)
+        self.record, self.etag = record, info.etag if info is not None else None
+        return record
+
+    async def _demand(self, record: FailoverRecord) -> None:
+        """LeaseError unless that is what stands there, byte for byte."""
+        key = layout.failover_key(layout.encode_name(self.vm))
+        try:
+            there = await self.repository.store.get(key, max_bytes=MAX_RECORD_BYTES)
+        except NotFoundError:
+            there = b""
+        if there != encode(record):
             raise LeaseError(
                 f"another process works on the failover of VM {self.vm!r}",
                 where=self.repository.where(key),
                 hint="let that one go on, or end it and run this again: it goes on from there",
                 retryable=True,
             )
-        self.record, self.etag = record, info.etag
-        return record
+
+    async def _swaps(self) -> bool:
+        """Whether the store refuses to replace the record by a tag that is not its own; it would by itself."""
+        assert self.record is not None
+        key = layout.failover_key(layout.encode_name(self.vm))
+        try:
+            info = await self.repository.store.replace(key, encode(self.record), etag=NO_TAG)
+        except StoreError as error:
+            if error.retryable:
+                raise
+            return False
+        if info is not None:
+            self.etag = info.etag
+        return info is None
+
+
+def encode(record: FailoverRecord) -> bytes:
+    """As stored."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
 
 
 async def read_journal(repository: Repository, vm: str) -> FailoverJournal:
