@@ -594,6 +594,7 @@ def test_a_failover_of_the_same_vm_is_never_touched(world: World, place: Place) 
     world.failover("--vm", "app")
     [instance], [image] = world.front.instances, world.front.images
     world.front.console = [UP]
+    command("drill", "--ec2", "--clean", "--vm", "app", "--repo", world.repo)  # of tests before, in one account
     drill(world, place)
     cleaned = command("drill", "--ec2", "--clean", "--vm", "app", "--repo", world.repo)
     assert cleaned.last("drill.clean")["ended"] == 0

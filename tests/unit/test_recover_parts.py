@@ -168,7 +168,7 @@ async def test_an_accelerator_that_fails_is_gone_without(
             raise ExceptionGroup("of a task group", [RecoverError("QEMU ended")])
         return drill._Outcome(accelerator == "tcg", qemu.INTERNAL_ERROR if accelerator == "kvm" else "up")
 
-    monkeypatch.setattr(qemu, "accelerators", lambda: ["kvm", "tcg"])
+    monkeypatch.setattr(qemu, "accelerators", lambda firmware: ["kvm", "tcg"])
     monkeypatch.setattr(drill, "_boot", boot)
     notes: list[str] = []
     got = await drill._judged(_BIOS, [], Rules(), tmp_path, notes, "vm", Events())
@@ -299,3 +299,15 @@ def test_lines_of_fstab() -> None:
     first, second = bootconfig.mounts(text)
     assert (first.line, first.point, first.options, first.needed) == (3, "/mnt/my data", ("defaults",), True)
     assert (second.device, second.needed, second.unused) == ("LABEL=x", False, False)
+
+
+@pytest.mark.parametrize(
+    ("firmware", "virtual", "first"), [("bios", True, "tcg"), ("bios", False, "kvm"), ("uefi", True, "kvm")]
+)
+def test_kvm_in_a_virtual_machine_is_not_trusted_with_a_bios(
+    monkeypatch: pytest.MonkeyPatch, firmware: str, virtual: bool, first: str
+) -> None:
+    monkeypatch.setattr(qemu.os, "access", lambda path, mode: True)
+    monkeypatch.setattr(qemu, "_is_virtual", lambda: virtual)
+    assert qemu.accelerators(firmware)[0] == first
+    assert qemu.accelerators(firmware)[-1] == "tcg"

@@ -141,5 +141,5 @@ def _together(failures: list[tuple[str, S3Error]], count: int, connection: Conne
         status=first.status,
         again=first.again,
     )
-    error.meaning, error.sent = first.meaning, first.sent
+    error.meaning, error.sent, error.denied = first.meaning, first.sent, first.denied
     return error

@@ -122,7 +122,7 @@ async def _judged(
     events: Events,
 ) -> _Outcome:  # fmt: skip
     """A boot with the best accelerator that works: one can be there and fail, at once or on the way."""
-    *doubtful, sure = qemu.accelerators()
+    *doubtful, sure = qemu.accelerators(hardware.firmware)
     for accelerator in doubtful:
         try:
             outcome = await _boot(hardware, disks, accelerator, rules, folder, vm, events)

@@ -99,10 +99,22 @@ class Machine:
 INTERNAL_ERROR = "the accelerator failed"
 
 
-def accelerators() -> list[str]:
-    """Which to try, best first. /dev/kvm can be there and not work, so it is never the only one."""
+def accelerators(firmware: str) -> list[str]:
+    """Which to try, best first. /dev/kvm can be there and not work, so it is never the only one. On a host that is a
+    virtual machine itself, KVM was seen to hang for ever in the real mode that a BIOS starts in, and says nothing."""
     usable = os.access("/dev/kvm", os.R_OK | os.W_OK)
+    if usable and firmware == "bios" and _is_virtual():
+        usable = False
     return ["kvm", "tcg"] if usable else ["tcg"]
+
+
+def _is_virtual() -> bool:
+    """Whether this host's processors say that they are a hypervisor's."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return any(line.startswith("flags") and " hypervisor" in line for line in file)
+    except OSError:
+        return False
 
 
 @contextlib.asynccontextmanager
