@@ -139,13 +139,14 @@ class FailoverJournal:
         return record
 
     async def _demand(self, record: FailoverRecord) -> None:
-        """LeaseError unless that is what stands there, byte for byte."""
+        """LeaseError unless that is what stands there; FormatError if it is damaged."""
         key = layout.failover_key(layout.encode_name(self.vm))
         try:
-            there = await self.repository.store.get(key, max_bytes=MAX_RECORD_BYTES)
+            data = await self.repository.store.get(key, max_bytes=MAX_RECORD_BYTES)
+            there = decode(data, self.vm, self.repository.where(key))
         except NotFoundError:
-            there = b""
-        if there != encode(record):
+            there = None
+        if there != record:
             raise LeaseError(
                 f"another process works on the failover of VM {self.vm!r}",
                 where=self.repository.where(key),
