@@ -113,7 +113,8 @@ def test_a_sender(
         client.create_multipart_upload(Bucket=place.bucket, Key=left(place, kind))
     monkeypatch.setattr("warmspare.sync.pipeline.ABANDONED_S", -60.0)
     monkeypatch.setattr("warmspare.sync.diskrun.CHECKPOINT_POINTS", 1)
-    rig.sync(state=tmp_path / "another host")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "its usual place"))
+    rig.sync(state=tmp_path / "another host")  # which tries the store
     for key in keys(client, place, "packs"):
         spoil(client, place, key)
     ran("audit", "repository", "--repo", rig.repo, "--deep", "--repair", code=5)

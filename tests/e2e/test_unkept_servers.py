@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ def front(moto_place: S3Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fron
 
 
 @pytest.fixture
-def rig(front: Front, moto_place: S3Place, tmp_path: Path) -> Rig:
+def rig(front: Front, moto_place: S3Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """A disk; no repository yet."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "usual"))
     rig = Rig(tmp_path, repo=moto_place.uri)
     random_disk(rig.disk, MIB, random.Random(1))
     return rig
@@ -37,6 +39,13 @@ def init(rig: Rig, *more: object, code: int = 0) -> Outcome:
 
 def sync(rig: Rig, *more: object, host: str = "state") -> Outcome:
     return command("sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.home / host, *more)
+
+
+def elsewhere(rig: Rig) -> None:
+    """What follows is done on a host that has not seen the store: `init` leaves a note for the syncs of its own."""
+    notes = rig.home / "usual" / "warmspare" / "promises"
+    assert list(notes.glob("*.json"))
+    shutil.rmtree(notes)
 
 
 def promises(outcome: Outcome) -> list[str]:
@@ -77,6 +86,7 @@ def test_refused_before_there_is_anything(name: str, rig: Rig, front: Front) -> 
     assert len(done.stderr.splitlines()) == 1, done
     front.rules = set()
     assert init(rig).last("init.done")["made"], "nothing was there"
+    elsewhere(rig)
     front.rules = set(REFUSED[name])
     done = sync(rig, "--new")
     assert done.code == 4 and not done.all("disk.start"), done
@@ -88,7 +98,7 @@ def test_used_and_said(name: str, rig: Rig, front: Front) -> None:
     assert promises(init(rig)) == said or name == "bare tags"
     for number in range(2):
         done = sync(rig, *["--new"] * (number == 0))
-        again = said if number == 0 or said == ["replace"] else []
+        again = said if said == ["replace"] else []
         assert done.code == 0 and (promises(done) == again or name == "bare tags"), (number, done)
     rig.apply()
     assert same(rig.disk, rig.replica)
@@ -147,6 +157,7 @@ def test_a_reader_tries_nothing(rig: Rig, front: Front) -> None:
 def test_what_the_credentials_can_not_do(rig: Rig, front: Front) -> None:
     """A sender that may not try the store is told of the right; one that may not remove anything is warned once."""
     init(rig)
+    elsewhere(rig)
     front.rules = {"deny-probes"}
     done = sync(rig, "--new")
     assert done.code == 4 and "probes/" in done.stderr
@@ -166,6 +177,7 @@ def test_a_sync_of_nothing_costs_one_small_request_more(rig: Rig, front: Front) 
     front.asked.clear()
     sync(rig)
     assert not [path for _, path in front.asked if "probes" in path]
+    assert "PUT" in {method for method, path in front.asked if path.endswith("lease.json")}
     points = [(method, path.partition("?")[0].rpartition("/")[2]) for method, path in front.asked if "/points/" in path]
     key = "%010d.json"
     assert sorted(points) == sorted(

@@ -213,7 +213,7 @@ async def sync_found(
                 sync = Sync(
                     target, machine, root, events, level=number, meter=meter, spool=spool,
                     max_snapshot_age_s=policy.max_snapshot_age_s, rolling=rolling, also=also, start=start,
-                    single_sender=repository.single_sender,
+                    single_sender=repository.single_sender, host=options.state_root(),
                 )  # fmt: skip
                 result = await sync.run()
     finally:

@@ -162,7 +162,7 @@ async def sync_given(
     try:
         sync = Sync(
             store, machine, state, events, level=level, meter=meter, spool=spool, rolling=rolling, also=also,
-            start=start or Start.GO_ON, single_sender=single_sender,
+            start=start or Start.GO_ON, single_sender=single_sender, host=options.state_root(),
         )  # fmt: skip
         result = await sync.run()
     finally:

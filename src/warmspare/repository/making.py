@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
 
 from warmspare.format import flags, repofile
 from warmspare.format.repofile import RepositoryRecord
 from warmspare.observe.events import Events
 from warmspare.repository.chain import NoRepositoryError, now_text, own_record
-from warmspare.repository.trust import prove
+from warmspare.repository.trust import prove, remember
 from warmspare.store import layout
 from warmspare.store.base import Store
 
@@ -26,16 +27,20 @@ class Made:
     anew: bool
 
 
-async def make_repository(store: Store, events: Events, *, single_sender: bool = False) -> Made:
+async def make_repository(
+    store: Store, events: Events, *, single_sender: bool = False, host: Path | None = None
+) -> Made:
     """A repository in a store, made if nothing is there. One that is there stays as it is; of several calls at once one
     makes it, and each returns that one. IntegrityError, FormatError where something is there that is none: VMs without
     the record, or a record that can't be read; StoreError where the store keeps too little. single_sender: no other
-    host will send there."""
+    host will send there. host: this host's state directory, where it is noted what was found of the store."""
     try:
         return Made(await own_record(store), anew=False)
     except NoRepositoryError:
-        await prove(store, events, single_sender=single_sender)
+        examined = await prove(store, events, single_sender=single_sender)
     record = RepositoryRecord(flags.VERSION, 0, secrets.token_hex(16), now_text())
     await store.create(layout.repository_key(), repofile.encode(record))
     there = await own_record(store)  # what stands, and not what was sent: another may have been first
+    if host is not None:
+        remember(host, there.id, store, examined)
     return Made(there, anew=there.id == record.id)

@@ -9,6 +9,7 @@ program. Where only a single sender is safe, each run of it tries anew.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from warmspare.store.base import Store
 from warmspare.store.promises import Examined, Promise, Tried, examine, new_token
 
 WHAT = "the state directory"
+PLACE = "promises"  # in a state directory
 WAIT_S = 0.1  # for another run of this host that is trying
 # What nothing works without, in the order of what is said first.
 NEEDED = (Promise.CREATE, Promise.READ, Promise.LIST, Promise.RANGES)
@@ -62,6 +64,21 @@ async def prove(store: Store, events: Events, *, single_sender: bool = False) ->
     return examined
 
 
+def remember(state: Path, identity: str, store: Store, examined: Examined) -> None:
+    """Note for the runs of this host what was found when a repository was made. Where that can't be, they try anew."""
+    with contextlib.suppress(StoreError):
+        _write(_note(state / PLACE, identity), identity, store, examined)
+
+
+def _note(directory: Path, identity: str) -> Path:
+    return directory / f"{identity}.json"
+
+
+def _write(path: Path, identity: str, store: Store, examined: Examined) -> None:
+    broken = {str(tried.promise): tried.found for tried in examined.broken}
+    write_record(path, TrustRecord(identity, store.server, __version__, broken), WHAT)
+
+
 def demand(store: Store, examined: Examined, *, single_sender: bool) -> None:
     """StoreError if something is not kept that nothing works without."""
     for tried in (examined.of(one) for one in NEEDED):
@@ -88,19 +105,17 @@ def place(store: Store) -> str:
 
 
 class Trust:
-    """Of one host. state: its state directory. single_sender: no other host sends there, its administrator says."""
+    """Of one host. state: a state directory of it, where notes are made. host: its usual one, where `init` has made
+    its own, if that is another. single_sender: no other host sends there, its administrator says."""
 
-    def __init__(self, state: Path, events: Events, *, single_sender: bool = False) -> None:
-        self._directory, self._events, self._single_sender = state / "promises", events, single_sender
-
+    def __init__(self, state: Path, events: Events, *, host: Path | None = None, single_sender: bool = False) -> None:
+        self._directory, self._events, self._single_sender = state / PLACE, events, single_sender
+        self._others = [host / PLACE] if host is not None and host != state else []
         self._asked: Repository | None = None  # about which this was asked last
-
-    def _path(self, repository: Repository) -> Path:
-        return self._directory / f"{repository.id}.json"
 
     async def demand(self, repository: Repository) -> None:
         """Return once the store may be written to: at once where this host has tried it. StoreError if it may not."""
-        path, store = self._path(repository), repository.store
+        path, store = _note(self._directory, repository.id), repository.store
         self._asked = repository
         record = self._known(repository)
         if record is not None:
@@ -119,8 +134,7 @@ class Trust:
             known = before.broken if before is not None else {}
             news = [one for one in examined.broken if one.promise not in CLEARING_UP or one.promise not in known]
             _tell(store, news, self._events)
-            broken = {str(tried.promise): tried.found for tried in examined.broken}
-            write_record(path, TrustRecord(repository.id, store.server, __version__, broken), WHAT)
+            _write(path, repository.id, store, examined)
 
     @staticmethod
     async def _examine(store: Store, path: Path) -> Examined:
@@ -136,14 +150,18 @@ class Trust:
     def forget(self) -> None:
         """Try it anew next time: what was found there may contradict a promise."""
         if self._asked is not None:
-            with local_io(WHAT, path := self._path(self._asked)):
-                path.unlink(missing_ok=True)
+            for directory in (*self._others, self._directory):
+                with local_io(WHAT, path := _note(directory, self._asked.id)):
+                    path.unlink(missing_ok=True)
 
     def _record(self, repository: Repository) -> TrustRecord | None:
         """What was found by this version at this server."""
-        record = read_record(self._path(repository), TrustRecord, WHAT)
         of = (repository.id, repository.store.server, __version__)
-        return record if record and (record.repository, record.server, record.software) == of else None
+        for directory in (self._directory, *self._others):
+            record = read_record(_note(directory, repository.id), TrustRecord, WHAT)
+            if record is not None and (record.repository, record.server, record.software) == of:
+                return record
+        return None
 
     def _known(self, repository: Repository) -> TrustRecord | None:
         """The record, where it need not be tried again."""

@@ -107,13 +107,13 @@ class Sync:
     moment may be held, None for no bound; then the rest is read at a later one. rolling: what is audited on the way,
     and what follows where tracking missed a change; None: nothing. also: where disks are known to differ from the last
     point though no tracker reports it, by disk. start: whether the VM's chain may begin. single_sender: no other host
-    sends to this repository."""
+    sends to this repository. host: the usual state directory of this host, if `state` is another."""
 
     def __init__(
         self, store: Store, machine: Machine, state: Path, events: Events, *, level: int | None,
         meter: Meter | None = None, spool: SpoolPlace | None = None, max_snapshot_age_s: float | None = None,
         rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None, start: Start = Start.GO_ON,
-        single_sender: bool = False,
+        single_sender: bool = False, host: Path | None = None,
     ) -> None:  # fmt: skip
         self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
         self._key = layout.encode_name(self._vm)
@@ -127,7 +127,7 @@ class Sync:
         self._rolling = rolling
         self._preparation = Preparation(self._store, rolling, also or {})
         self._housekeeping = Housekeeping(events, self._vm)
-        self._trust = Trust(state, events, single_sender=single_sender)
+        self._trust = Trust(state, events, host=host, single_sender=single_sender)
         self._runs: set[bytes] = set()  # their IDs: one a pass
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
 
