@@ -145,6 +145,10 @@ def _no_boot_code(disk: Path) -> None:
     bootdisk.write_at(disk, 0, bytes(440))
 
 
+def _halting_boot_code(disk: Path) -> None:
+    bootdisk.write_at(disk, 0, b"\xfa\xf4\xeb\xfd" + bytes(436))  # cli; hlt; and once more
+
+
 def _no_table(disk: Path) -> None:
     bootdisk.write_at(disk, 0, bytes(512))
 
@@ -163,7 +167,9 @@ def _other_loader(disk: Path) -> None:
 
 
 FAILURES = [
-    ("bios", _no_boot_code, 10, "the serial port stayed silent"),
+    ("bios", _halting_boot_code, 10, "the serial port stayed silent"),
+    # The firmware runs the zeros and whatever memory comes after them: nobody says where that ends.
+    ("bios", _no_boot_code, 10, "the serial port stayed silent|nothing to boot"),
     ("bios", _no_table, 90, "nothing to boot"),
     ("bios", _wrong_root, 120, "Gave up waiting for root"),
     ("uefi", _other_loader, 120, "the firmware finds no"),  # nothing to boot, or no boot loader: what it says first
@@ -183,8 +189,8 @@ def test_a_replica_that_does_not_boot_is_found_out(
     outcome = drill(rig, "--timeout", timeout, "--firmware", firmware, code=5)
     assert state(rig.replica) == before
     done = outcome.last("drill.done")
-    assert not done["passed"] and done["untouched"] and reason in done["reason"], done
-    assert reason in outcome.stderr and "does not boot from restore point 1-" in outcome.stderr
+    assert not done["passed"] and done["untouched"] and re.search(reason, done["reason"]), done
+    assert re.search(reason, outcome.stderr) and "does not boot from restore point 1-" in outcome.stderr
     got = verdict(rig)
     assert got["passed"] is False and got["boot_seconds"] is None and got["reason"] == done["reason"]
     assert png_size(rig.home / "evidence/screenshot.png")[0] >= 640

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import netns
 import pytest
-from linkrig import BUCKET, Far, far_server, last_event
+from linkrig import REPO, Far, far_server, last_event
 from watch import Watch
 
 import data
@@ -36,7 +36,7 @@ def first_sync(far: Far, image: Path, mbit: float, from_s: float) -> float:
     assert last > began + from_s + 2
     assert watch.total < 1.08 * sent
     far.link.shape()
-    where = ["--vm", "vm", "--repo", f"s3://{BUCKET}/p", "--endpoint-url", far.endpoint_url]
+    where = ["--vm", "vm", "--repo", REPO]
     with far.start("apply", *where, "--to", far.home / "replica") as process:
         assert process.wait(120) == 0
     assert same(image, far.home / "replica")

@@ -16,10 +16,10 @@ from netns import Link
 from proxy import Proxy
 
 import warmspare
-from rig import begun
 from servers import Seaweed, make_bucket
 
 BUCKET = "tests"
+REPO = f"s3://{BUCKET}/p"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,10 @@ class Far:
         return self.link.sender.popen(*program, env=self._environment(), **more)
 
     def sync(self, disk: Path, *more: object, vm: str = "vm", **how: Any) -> subprocess.Popen[bytes]:
-        """A sync of a disk there; it writes its events to stdout."""
-        command = ["sync", disk, "--vm", vm, "--repo", f"s3://{BUCKET}/p", "--state", self.home / f"state-{vm}"]
-        command += begun(f"s3://{BUCKET}/p", vm, "--endpoint-url", self.endpoint_url)
+        """The first sync of a VM, of a disk there; it writes its events to stdout."""
+        command = ["sync", disk, "--vm", vm, "--new", "--repo", REPO, "--state", self.home / f"state-{vm}", "--json"]
         how = {"stdout": subprocess.PIPE, **how}
-        return self.start(*command, "--endpoint-url", self.endpoint_url, "--json", *more, **how)
+        return self.start(*command, *more, **how)
 
     def python(self, code: str, *arguments: object, **more: Any) -> subprocess.Popen[bytes]:
         """A program at the near end, with the package at hand."""
@@ -65,7 +64,8 @@ def last_event(process: subprocess.Popen[bytes], timeout: float) -> dict[str, An
 
 @contextmanager
 def far_server(home: Path, *, latency_s: float | None = None) -> Iterator[Far]:
-    """A SeaweedFS at the far end; with a latency (each way) behind a proxy that adds it. Not shaped yet."""
+    """A SeaweedFS at the far end, with an empty repository; with a latency (each way) behind a proxy that adds it. Not
+    shaped yet."""
     with ExitStack() as stack:
         link = stack.enter_context(Link())
         (home / "weed").mkdir()
@@ -81,4 +81,7 @@ def far_server(home: Path, *, latency_s: float | None = None) -> Iterator[Far]:
             proxy = stack.enter_context(Proxy(port, listen=link.server.address, netns=link.server.path))
             proxy.faults.latency_s = latency_s
             url = proxy.url
-        yield Far(link, url, seaweed.server.environment, home)
+        far = Far(link, url, seaweed.server.environment, home)
+        with far.start("init", REPO) as init:
+            assert init.wait(60) == 0
+        yield far
