@@ -1,5 +1,11 @@
-"""`python -m warmspare` is the console command."""
+"""The console command, also as `python -m warmspare`: its first and last step."""
 
-from warmspare.cli.main import main
+# Starting is mostly imports, which leave nothing to collect: the collector rests until the work begins (cli/run.py).
+import gc
 
-main()
+gc.disable()
+
+from warmspare.cli.main import main  # noqa: E402
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import Annotated, Any
@@ -9,53 +10,31 @@ from typing import Annotated, Any
 import typer
 
 from warmspare import __version__
-from warmspare.cli import (
-    apply,
-    audit,
-    config,
-    copy,
-    demo,
-    doctor,
-    drill,
-    failback,
-    failover,
-    init,
-    points,
-    prune,
-    recover,
-    stage,
-    sync,
-    vms,
-)
 from warmspare.cli.output import JsonOutput, complain, error_event
 from warmspare.errors import ConfigError
 
-app = typer.Typer(
-    name="warmspare",
-    help="Keeps a warm spare of virtual machines: replicates what changed, verifies every block.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("init")(init.init)
-app.command("sync")(sync.sync)
-app.command("plan")(sync.plan)
-app.command("apply")(apply.apply)
-app.command("copy")(copy.copy)
-app.command("stage")(stage.stage)
-app.command("points")(points.points)
-app.command("prune")(prune.prune)
-app.command("vms")(vms.vms)
-app.command("failover")(failover.failover)
-app.command("failback-done")(failback.done)
-app.command("failback-export")(failback.export)
-app.command("doctor")(doctor.doctor)
-app.command("drill")(drill.drill)
-app.command("demo")(demo.demo)
-app.add_typer(audit.app, name="audit")
-app.add_typer(recover.app, name="recover")
-app.add_typer(config.app, name="config")
+# Each command's module and function, in the order of `--help`; a function named None stands for several commands. A
+# module is read when it is asked for: to read and wire all of them takes longer than the work of a sync of nothing.
+COMMANDS: dict[str, tuple[str, str | None]] = {
+    "init": ("init", "init"),
+    "sync": ("sync", "sync"),
+    "plan": ("sync", "plan"),
+    "apply": ("apply", "apply"),
+    "copy": ("copy", "copy"),
+    "stage": ("stage", "stage"),
+    "points": ("points", "points"),
+    "prune": ("prune", "prune"),
+    "vms": ("vms", "vms"),
+    "failover": ("failover", "failover"),
+    "failback-done": ("failback", "done"),
+    "failback-export": ("failback", "export"),
+    "doctor": ("doctor", "doctor"),
+    "drill": ("drill", "drill"),
+    "demo": ("demo", "demo"),
+    "audit": ("audit", None),
+    "recover": ("recover", None),
+    "config": ("config", None),
+}
 
 # The parser's own errors share a base that typer does not export.
 _Usage: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -67,7 +46,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit(0)
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
@@ -76,10 +54,32 @@ def _root(
     pass
 
 
+def _program(asked: list[str]) -> typer.Typer:
+    """The command line, with the command that is asked for; with all of them where that is not the first word."""
+    program = typer.Typer(
+        name="warmspare",
+        help="Keeps a warm spare of virtual machines: replicates what changed, verifies every block.",
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    program.callback()(_root)
+    for name in asked[:1] if asked[0] in COMMANDS else COMMANDS:
+        module, function = COMMANDS[name]
+        found = importlib.import_module(f"warmspare.cli.{module}")
+        if function is None:
+            program.add_typer(found.app, name=name)
+        else:
+            program.command(name)(getattr(found, function))
+    return program
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line; its exit code."""
+    arguments = arguments or ["--help"]
     try:
-        code = app(args=arguments or ["--help"], standalone_mode=False, prog_name="warmspare")
+        code = _program(arguments)(args=arguments, standalone_mode=False, prog_name="warmspare")
     except _Usage as error:
         message = " ".join(str(error.format_message()).split()).rstrip(".")
         wrong = ConfigError(message, hint="see `warmspare --help`")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 import traceback
@@ -106,6 +107,9 @@ def execute(work: Work, *, as_json: bool, debug: bool, names: tuple[str, ...] = 
     """Run it to its exit code. names: the meter's totals that its progress shows."""
     import uvloop  # here: --help need not pay for it
 
+    if not gc.isenabled():  # __main__.py
+        gc.freeze()  # the modules stay to the end: no collection looks at them again
+        gc.enable()
     output = open_output(as_json)
     events = Events(output.event)
     try:

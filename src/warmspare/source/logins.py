@@ -173,6 +173,10 @@ class Logins:
         self._known: dict[bytes, _Known] = {}
         self._first = asyncio.Lock()
 
+    async def look(self, account: Account, secret: str) -> None:
+        """Find the account's note, which takes a moment, so that a turn need not."""
+        await self._of(account, secret)
+
     async def check(self, account: Account, secret: str) -> None:
         """Raises what the login would be refused with, without trying. ConfigError, SourceError."""
         known = await self._of(account, secret)

@@ -261,8 +261,14 @@ class VsphereSession:
 
     async def _log_in(self) -> None:
         """Log in once, with the password as it is now, unless it was refused before: accounts get locked that way."""
-        await self._in_thread(self._connect)
-        password = await self.password()
+        asking = asyncio.create_task(self._ask())
+        try:
+            await self._in_thread(self._connect)
+        except BaseException:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            raise
+        password = await asking
         async with self.logins.turn(self.server.account, password) as turn:
             try:
                 await self._in_thread(lambda: self.content.sessionManager.Login(self.server.user, password, None))
@@ -275,6 +281,12 @@ class VsphereSession:
                 raise
             self._lost_logins = 0
             turn.accepted()
+
+    async def _ask(self) -> str:
+        """The password, and what is known of it: both take their time, in which the connection is made."""
+        password = await self.password()
+        await self.logins.look(self.server.account, password)
+        return password
 
     def _lost(self, error: Exception) -> None:
         """The answer to a login did not come. SourceError where it did not too often."""
