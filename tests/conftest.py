@@ -7,7 +7,6 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import botocore.loaders
 import hypothesis
@@ -30,7 +29,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if is_timed(item.path.relative_to(Path(__file__).parent).as_posix(), item.name):
+        if is_timed(item.path, getattr(item, "originalname", item.name)):
             item.add_marker(pytest.mark.timed)
 
 
