@@ -13,8 +13,8 @@ from pathlib import Path
 
 _WORDS = frozenset(re.findall(r"\w+", """
     alarm beside cancel clock delay deadline faketime freeze frozen gather hang impatient kill killed latency monotonic
-    patience pause poll popen proxy race races racing rate sigcont sigint sigkill sigstop sigterm signal sleep slow spawn
-    stall terminate thread threads ticks timeout until victim wait watch
+    patience pause poll popen proxy race races racing rate sigcont sigint sigkill sigstop sigterm signal sleep slow
+    spawn stall terminate thread threads ticks timeout until victim wait watch
 """))  # fmt: skip
 _SPLIT = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
