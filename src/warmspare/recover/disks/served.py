@@ -19,15 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from warmspare.ending import PROCESS
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.recover.disks import fuse, programs
 from warmspare.state.files import local_io
-from warmspare.store.threads import finish, in_thread
+from warmspare.threads import finish, in_thread
 
 DEVICE = Path("/dev/fuse")
 WHAT = "the mount"
 READS_UNDER_WAY = 8  # of up to 128 KiB; more wait in the kernel, or as a few bytes here
 MOUNT_S = 30.0
+HELD = "the mount of a restore point"
+ENDING_S = 10.0  # for mounting and unmounting where the process was asked to end
 _FD = struct.Struct("=i")
 _OPTIONS = "ro,nosuid,nodev,noexec,fsname=warmspare,subtype=warmspare,auto_unmount"
 T = TypeVar("T")
@@ -197,7 +200,9 @@ async def _device(folder: Path) -> AsyncIterator[int]:
                     await helper.wait()
 
     try:
-        await finish(mount())  # killed, or without anybody to give the descriptor to, it would end and leave the mount
+        with PROCESS.holding(HELD, ENDING_S):
+            # Killed, or without anybody to give the descriptor to, it would end and leave the mount.
+            await finish(mount())
         if not device:
             said = await _said(*helpers)
             raise ConfigError(
@@ -210,7 +215,8 @@ async def _device(folder: Path) -> AsyncIterator[int]:
         for fd in device:  # cancelled meanwhile
             os.close(fd)
         ours.close()
-        await finish(unmounted())
+        with PROCESS.holding(HELD, ENDING_S):
+            await finish(unmounted())
 
 
 async def _said(helper: asyncio.subprocess.Process) -> str:
