@@ -35,18 +35,21 @@ time.sleep({YARD_S})
 os._exit(0)
 """
 
-# The store of a file system whose server is gone: a call in a thread that nobody can end.
+# The store of a file system whose server is gone: a call in a thread that nobody can end. HANG_AT: the number of the
+# call, or what its function is called. HANG: one, or all that follow too.
 HUNG = """
 import os, sys, threading, time
 from warmspare.__main__ import main
 from warmspare.threads import Threads
-run, number, calls = Threads.run, int(os.environ["HANG_AT"]), []
+run, at, hung, count = Threads.run, os.environ["HANG_AT"], [], []
 def hang():
+    print("HANGING", file=sys.stderr, flush=True)
     time.sleep(1e6)
 async def running(self, call, /, *args, **kwargs):
     if self._name == "store":
-        calls.append(call)
-        if len(calls) == number or (len(calls) > number and os.environ["HANG"] == "all"):
+        count.append(call)
+        if (hung and os.environ["HANG"] == "all") or (not hung and at in (str(len(count)), call.__qualname__)):
+            hung.append(call)
             return await run(self, hang)
     return await run(self, call, *args, **kwargs)
 Threads.run = running
@@ -175,6 +178,28 @@ def moments(seed: int, count: int) -> list[float]:
     """When, after it begins to hear: while it still starts, and later."""
     rng = random.Random(seed)
     return [rng.uniform(0, 0.4) if rng.random() < 0.4 else rng.uniform(0.4, 1.6) for _ in range(count)]
+
+
+def until(child: subprocess.Popen[bytes], word: str) -> str:
+    """Read its stderr up to a line that has the word; what was read. AssertionError where it ends before."""
+    assert child.stderr
+    read = ""
+    while line := child.stderr.readline().decode(errors="replace"):
+        read += line
+        if word in line:
+            return read
+    raise AssertionError(f"{word!r} does not come: {read}")
+
+
+def left(child: subprocess.Popen[bytes]) -> tuple[int, str]:
+    """Exit code, and the rest of stderr."""
+    try:
+        rest = child.communicate(timeout=120)[1].decode(errors="replace")
+    finally:
+        child.kill()
+        child.wait()
+    assert "Traceback" not in rest, rest
+    return child.returncode, rest
 
 
 @contextlib.contextmanager

@@ -212,7 +212,8 @@ class Ending:
     def _exit(self) -> None:
         children.kill_all()
         if self._code is None and self.speaks():
-            left = list(dict.fromkeys(one.what for one in list(self._owed)))
+            owed = sorted(self._owed, key=lambda one: one.last)
+            left = list(dict.fromkeys(one.what for one in owed))
             done = _thread.allocate_lock()
             done.acquire()
 
@@ -247,10 +248,12 @@ class Ending:
                 for one in [one for one in owed if not one.last] or owed:
                     one.begin()
             for one in owed:
-                due_s = told.get(one, self._asked_s + TELL_S - TELL_EVERY_S) + TELL_EVERY_S
-                if one.begun_s is not None and now_s >= due_s:
+                if one.begun_s is None:
+                    continue
+                began_s = max(one.begun_s, self._asked_s)
+                if now_s >= told.get(one, began_s + TELL_S - TELL_EVERY_S) + TELL_EVERY_S:
                     told[one] = now_s
-                    self._tell(one.what, now_s - max(one.begun_s, self._asked_s), one.within_s)
+                    self._tell(one.what, now_s - began_s, one.within_s)
             await asyncio.sleep(_LOOK_S)
 
 
