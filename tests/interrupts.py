@@ -57,6 +57,9 @@ main()
 """
 
 
+_started: list[subprocess.Popen[bytes]] = []
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A command that waits. owed_s: what the docs give it for taking back. may_end: whether it may come to its end
@@ -89,6 +92,7 @@ def started(case: Case, home: Path) -> subprocess.Popen[bytes]:
         [sys.executable, *case.program, *map(str, case.words)], env=environment, stdin=subprocess.DEVNULL,
         stdout=case.stdout, stderr=subprocess.PIPE, cwd=home,
     )  # fmt: skip
+    _started.append(child)
     status = Path(f"/proc/{child.pid}/status")
     while child.poll() is None:
         found = re.search(r"^SigBlk:\s*(\w+)$", status.read_text(), re.MULTILINE)
@@ -96,6 +100,15 @@ def started(case: Case, home: Path) -> subprocess.Popen[bytes]:
             break
         time.sleep(0.002)
     return child
+
+
+def end_all() -> None:
+    """What a test that failed left running."""
+    while _started:
+        child = _started.pop()
+        if child.poll() is None:
+            child.kill()
+            child.wait()
 
 
 def temporary(home: Path) -> Path:

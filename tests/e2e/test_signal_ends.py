@@ -13,13 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from interrupts import HUNG, MOST_S, Case, full_pipe, left, running, started, temporary, until
+from interrupts import HUNG, MOST_S, Case, end_all, full_pipe, left, running, started, temporary, until
 from rig import KIB, MIB, Rig, random_disk
 from warmspare.store import layout
 from warmspare.store.lease import Holder
 
 SLACK_S = 8.0  # this machine may be busy; test_signals.py measures
 LEASE_S = 5.0
+
+
+@pytest.fixture(autouse=True)
+def _ended() -> Iterator[None]:
+    yield
+    end_all()
 
 
 @pytest.fixture
