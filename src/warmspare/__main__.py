@@ -5,6 +5,11 @@ import gc
 
 gc.disable()
 
+# Whatever comes, a signal is heard: also while the rest is read.
+from warmspare.ending import PROCESS  # noqa: E402
+
+PROCESS.listen()
+
 from warmspare.cli.main import main  # noqa: E402
 
 if __name__ == "__main__":

@@ -252,7 +252,7 @@ def test_a_store_that_is_lost_meanwhile_is_no_finding(rig: Rig, monkeypatch: pyt
 
 HANGING = """
 import asyncio, sys
-from warmspare.cli.main import run
+from warmspare.__main__ import main
 from warmspare.store.directory import DirectoryStore
 get_range = DirectoryStore.get_range
 async def hanging(store, key, offset, length):
@@ -261,7 +261,7 @@ async def hanging(store, key, offset, length):
         await asyncio.sleep(1000)
     return await get_range(store, key, offset, length)
 DirectoryStore.get_range = hanging
-sys.exit(run(sys.argv[1:]))
+main()
 """
 
 

@@ -16,7 +16,7 @@ from warmspare.model import BLOCK_BYTES, U8, U32, block_count
 from warmspare.recover.blocks.pointblocks import KEPT, Kept, PointBlocks
 from warmspare.recover.blocks.window import Window
 from warmspare.recover.disks import fuse
-from warmspare.store.threads import Threads
+from warmspare.threads import Threads
 
 MIB = 1 << 20
 

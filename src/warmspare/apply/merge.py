@@ -21,7 +21,7 @@ from warmspare.model import BLOCK_BYTES, U32
 from warmspare.observe.events import Meter
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.files import local_io
-from warmspare.store.threads import Threads, in_thread
+from warmspare.threads import Threads, in_thread
 
 WHAT = "the replica"
 RANGES_UNDER_WAY = 8  # of up to 4 MiB: enough to fill a long, fat pipe, little enough to hold in memory

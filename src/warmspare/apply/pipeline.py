@@ -29,7 +29,7 @@ from warmspare.state.files import local_io
 from warmspare.state.replica import Mark, ReplicaDisk
 from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.store.base import Store
-from warmspare.store.threads import Threads, in_thread
+from warmspare.threads import Threads, in_thread
 
 WHAT = "the replica"
 MAX_FINDING_EVENTS = 100

@@ -25,7 +25,7 @@ from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, U8, U32, block
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.objects import manifest_of, read_range
 from warmspare.state.files import pwrite_all
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 BATCH_BLOCKS = 256
 FRAMES_KEPT = 8

@@ -14,7 +14,7 @@ from warmspare.format.hashtable import ZERO_ENTRY
 from warmspare.model import BLOCK_BYTES, block_bytes
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.objects import manifest_of
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 STALE_POINTS = 64  # how far back a block's bytes are looked for
 

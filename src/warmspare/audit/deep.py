@@ -34,7 +34,7 @@ from warmspare.format.point import Disk, RestorePoint
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.state.files import local_io
-from warmspare.store.threads import Threads, in_thread
+from warmspare.threads import Threads, in_thread
 
 FRAMES_A_JOB = 8  # one visit to a thread
 JOBS_AT_ONCE = 4

@@ -27,7 +27,7 @@ from warmspare.format.point import Disk
 from warmspare.model import BLOCK_BYTES, U8, U32
 from warmspare.observe.events import Meter
 from warmspare.state.files import local_io
-from warmspare.store.threads import Threads
+from warmspare.threads import Threads
 
 WHAT = "reading the replica"
 UNIT_BLOCKS = 512  # read in one go: 32 MiB

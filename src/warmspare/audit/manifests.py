@@ -15,7 +15,7 @@ from warmspare.errors import FormatError
 from warmspare.format import pack
 from warmspare.format.manifest import Chunk, ManifestReader, Totals
 from warmspare.format.point import Disk, RestorePoint
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 
 class Manifest:

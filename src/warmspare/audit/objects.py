@@ -26,7 +26,7 @@ from warmspare.format.point import ObjectRef
 from warmspare.state.files import local_io, pwrite_all
 from warmspare.store import layout
 from warmspare.store.base import Store
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 FETCH_BYTES = 4 << 20
 AHEAD = 4  # ranges under way

@@ -21,7 +21,7 @@ from warmspare.model import BLOCK_PAGES, PAGE_BYTES, U16, U32, block_bytes, bloc
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.objects import manifest_of, read_range
 from warmspare.store import layout
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 PLAN_BLOCKS = 1 << 18  # looked up in the chain in one walk: 16 GiB of disk
 GROUP_BLOCKS = 256  # put together at a time: 16 MiB

@@ -23,7 +23,7 @@ from warmspare.format.hashtable import ZERO_ENTRY
 from warmspare.model import BLOCK_BYTES, PAGE_BYTES, U32, block_bytes
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.files import local_io, pwrite_all
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 WHAT = "repairing the replica"
 _ZERO_PAGE = bytes(PAGE_BYTES)

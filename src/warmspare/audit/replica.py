@@ -32,7 +32,7 @@ from warmspare.repository.chain import Point, PointId, Repository, open_reposito
 from warmspare.state.files import locked
 from warmspare.state.replica import STATE
 from warmspare.store.base import Store
-from warmspare.store.threads import Threads
+from warmspare.threads import Threads
 
 SAVE_S = 10.0
 MAX_ROUNDS = 1000  # of the replica moving on while suspects are read; each reads only what changed

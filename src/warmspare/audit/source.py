@@ -36,7 +36,7 @@ from warmspare.source.base import DiskInput, Hole, LastDisk, LastPoint, Machine,
 from warmspare.store import layout
 from warmspare.store.base import Store
 from warmspare.store.lease import Lease, watching
-from warmspare.store.threads import Threads
+from warmspare.threads import Threads
 
 WINDOW_BLOCKS = 1 << 22  # 256 GiB: what is drawn of a sample at a time
 _NO_EXTENTS = (

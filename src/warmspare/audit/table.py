@@ -35,7 +35,7 @@ from warmspare.repository.chain import Point, Repository
 from warmspare.repository.objects import fetched, manifest_of
 from warmspare.repository.tables import since_checkpoint
 from warmspare.state.files import local_io, pwrite_all
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 WHAT = "temporary space"
 WINDOW_BYTES = FANOUT * LEAF_BYTES  # of entries: 256 leaves, the group of one digest of level 2

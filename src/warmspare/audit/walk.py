@@ -26,7 +26,7 @@ from warmspare.format.manifest import Chunk
 from warmspare.format.point import Disk, ObjectRef, RestorePoint
 from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, U16, U32, block_count
 from warmspare.store import layout
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ def verify_report(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.audit import kept
-        from warmspare.store.threads import in_thread
+        from warmspare.threads import in_thread
 
         directory: Path = reports_directory(reports)
         found = await in_thread(kept.verify, directory, head=head.lower() if head else None)

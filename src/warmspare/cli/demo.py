@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 CONTENT_BYTES = 160 << 20
 DATABASE_BYTES = 64 << 20
 MIB = 1 << 20
+ENDING_S = 10.0  # for removing all that
 TRACKED_BYTES = 64 << 10  # what a tracker such as vSphere's reports in, at best
 
 
@@ -38,10 +40,27 @@ def demo(
             with local_io("the demo's directory", keep):
                 keep.mkdir(parents=True, exist_ok=True)
             return await _Demo(keep).run()
-        with tempfile.TemporaryDirectory(prefix="warmspare-demo-") as scratch:
-            return await _Demo(Path(scratch)).run()
+        from warmspare.ending import PROCESS
+        from warmspare.threads import in_thread
+
+        home = Path(tempfile.mkdtemp(prefix="warmspare-demo-"))
+        owed = PROCESS.owe(f"the demo's directory {home}", ENDING_S, lambda: in_thread(_remove, home))
+        try:
+            return await _Demo(home).run()
+        finally:
+            await owed.settle()
 
     return execute(work, as_json=False, debug=debug)
+
+
+def _remove(home: Path) -> None:
+    """Also while a step goes on there that nobody waits for any more."""
+    from warmspare import children
+
+    children.kill_all()
+    until_s = time.monotonic() + ENDING_S
+    while home.exists() and time.monotonic() < until_s:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 class _Demo:
@@ -64,26 +83,27 @@ class _Demo:
     async def run(self) -> int:
         from warmspare.cli import demodisk
         from warmspare.cli.wording import size
+        from warmspare.threads import in_thread
 
         def say(text: str) -> None:
             self._console.print(text, soft_wrap=True)
 
         tools = demodisk.tools()
         say(f"building a real ext4 disk with mke2fs from this machine's files in {self._home} …")
-        demodisk.build(tools, self._home, self._disk, CONTENT_BYTES, DATABASE_BYTES)
+        await in_thread(demodisk.build, tools, self._home, self._disk, CONTENT_BYTES, DATABASE_BYTES)
         await self._step("first sync", None)
         await self._step("nothing changed", lambda: None)
         await self._step("files upgraded", lambda: demodisk.upgrade(tools, self._home, self._disk))
         await self._step("database pages", lambda: demodisk.database(tools, self._disk, writes=500))
         await self._step("files removed", lambda: demodisk.remove(tools, self._disk))
         self._console.print(self._table)
-        sums = demodisk.digest(self._disk), demodisk.digest(self._replica)
+        sums = await in_thread(demodisk.digest, self._disk), await in_thread(demodisk.digest, self._replica)
         say(f"SHA-256 of the disk     {sums[0]}")
         say(f"SHA-256 of the replica  {sums[1]}")
         if sums[0] != sums[1]:
             say("the replica is NOT identical: this is a bug, please report it")
             return 1
-        say("identical, byte for byte; " + demodisk.check(tools, self._replica))
+        say("identical, byte for byte; " + await in_thread(demodisk.check, tools, self._replica))
         if self._sent_bytes:
             say(
                 f"since the first sync 64 KiB tracking reported {size(self._reported_bytes)}, "
@@ -103,12 +123,13 @@ class _Demo:
         from warmspare.store.opening import open_store
         from warmspare.sync.beginning import Start
         from warmspare.sync.pipeline import Sync
+        from warmspare.threads import in_thread
 
         reported: Extents | None = None
         if change is not None:
-            demodisk.copy(self._disk, self._before)
-            change()
-            reported = demodisk.tracked(self._before, self._disk, TRACKED_BYTES)
+            await in_thread(demodisk.copy, self._disk, self._before)
+            await in_thread(change)
+            reported = await in_thread(demodisk.tracked, self._before, self._disk, TRACKED_BYTES)
         store = open_store(str(self._home / "repository"))
         first = (await make_repository(store, Events())).anew
         began = time.monotonic()

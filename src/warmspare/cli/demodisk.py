@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from warmspare import children
 from warmspare.errors import ConfigError
 from warmspare.model import Extents, normalise
 
@@ -44,10 +45,20 @@ def tools() -> Tools:
 
 
 def _run(*command: str, data: str | None = None) -> str:
-    done = subprocess.run(command, input=data, capture_output=True, text=True, errors="replace")
-    if done.returncode != 0:
-        raise ConfigError(f"{Path(command[0]).name} failed: {(done.stderr or done.stdout).strip()[-300:]}")
-    return done.stdout
+    code, output = _ended(*command, data=data)
+    if code != 0:
+        raise ConfigError(f"{Path(command[0]).name} failed: {output.strip()[-300:]}")
+    return output
+
+
+def _ended(*command: str, data: str | None = None) -> tuple[int, str]:
+    """Run to its end: exit code and output; what it complains of, where it fails."""
+    child = children.start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        out, complaint = child.communicate(None if data is None else data.encode())
+    finally:
+        children.forget(child)
+    return child.returncode, ((child.returncode and complaint) or out).decode(errors="replace")
 
 
 def _files() -> Iterator[Path]:
@@ -140,8 +151,8 @@ def remove(tools: Tools, disk: Path) -> None:
 
 def check(tools: Tools, replica: Path) -> str:
     """What e2fsck says of the replica's file system."""
-    done = subprocess.run([tools.e2fsck, "-fn", str(replica)], capture_output=True, text=True, errors="replace")
-    return "e2fsck finds its file system clean" if done.returncode == 0 else "e2fsck finds errors in its file system"
+    code, _ = _ended(tools.e2fsck, "-fn", str(replica))
+    return "e2fsck finds its file system clean" if code == 0 else "e2fsck finds errors in its file system"
 
 
 def copy(source: Path, target: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from warmspare import __version__
 from warmspare.cli.output import JsonOutput, complain, error_event
+from warmspare.ending import PROCESS
 from warmspare.errors import ConfigError
 
 # Each command's module and function, in the order of `--help`; a function named None stands for several commands. A
@@ -94,11 +95,8 @@ def main() -> None:
     """Entry point of the console command."""
     # numpy's linear algebra is not used here; its threads would only cost their start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    try:
-        code = run(sys.argv[1:])
-    except KeyboardInterrupt:
-        complain("interrupted")
-        code = 130
+    code = run(sys.argv[1:])
+    PROCESS.over(code)
     try:
         sys.stdout.flush()
     except OSError:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import signal
 import sys
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from warmspare.cli.output import complain, error_event, open_output
+from warmspare.ending import INTERRUPTED, PROCESS, error_of, text_of
 from warmspare.errors import (
     ConfigError,
     IntegrityError,
@@ -22,7 +22,6 @@ from warmspare.errors import (
 )
 from warmspare.observe.events import Events, Meter
 
-INTERRUPTED = 130
 # What stands last is last: closing the store takes a moment, in which no progress is told.
 _LAST = frozenset({"sync.done", "plan.done", "apply.done", "copy.done"})
 # Where several stages failed together, the most telling error is the one to show.
@@ -79,28 +78,26 @@ async def ticking(events: Events, meter: Meter, names: tuple[str, ...], period_s
 
 
 async def _supervised(work: Work, events: Events, meter: Meter, names: tuple[str, ...], period_s: float) -> int:
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    task = asyncio.current_task()
     assert task
-    interrupted = False
 
-    def interrupt() -> None:
-        nonlocal interrupted
-        interrupted = True
-        task.cancel()
+    def tell(what: str, seconds: float, within_s: float) -> None:
+        complain(f"interrupted: taking back {what}, for at most {within_s:.0f} s; a second signal leaves it")
+        events.emit("interrupted", what=what, seconds=round(seconds, 1), within_seconds=within_s)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupt)
+    PROCESS.watch(asyncio.get_running_loop(), task, tell)
     try:
         async with ticking(events, meter, names, period_s) if names else contextlib.nullcontext():
             return await work(events, meter)
-    except asyncio.CancelledError:
-        if not interrupted:
+    except (asyncio.CancelledError, WarmspareError, BaseExceptionGroup) as caught:
+        if not PROCESS.asked:
             raise
+        error = telling(caught)
+        if not isinstance(error, (WarmspareError, asyncio.CancelledError, BaseExceptionGroup)):
+            raise  # a bug
+        if isinstance(error, WarmspareError):  # that it was cut short, or what came of that
+            complain(error.sentence)
         return INTERRUPTED
-    except BaseExceptionGroup as group:
-        if interrupted and not any(leaves(group)):
-            return INTERRUPTED
-        raise
 
 
 def execute(work: Work, *, as_json: bool, debug: bool, names: tuple[str, ...] = ()) -> int:
@@ -112,16 +109,25 @@ def execute(work: Work, *, as_json: bool, debug: bool, names: tuple[str, ...] = 
         gc.enable()
     output = open_output(as_json)
     events = Events(output.event)
+
+    def say(left: list[str]) -> None:
+        output.close()
+        complain(text_of(left))
+        if as_json:
+            events.emit("error", **error_of(left))
+
+    PROCESS.speak(say)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(_supervised(work, events, Meter(), names, output.tick_s))
-        if code == INTERRUPTED:
-            output.close()
-            return _interrupted(as_json, events)
+            if code == INTERRUPTED and PROCESS.speaks():
+                say([])
+                PROCESS.leave()
+            PROCESS.over(code)
         return code
-    except KeyboardInterrupt:
-        output.close()
-        return _interrupted(as_json, events)
+    except KeyboardInterrupt:  # where this is not the console command's process
+        say([])
+        return INTERRUPTED
     except BaseException as caught:
         output.close()
         error = telling(caught)
@@ -130,14 +136,6 @@ def execute(work: Work, *, as_json: bool, debug: bool, names: tuple[str, ...] = 
         return report(error, events if as_json else None)
     finally:
         output.close()
-
-
-def _interrupted(as_json: bool, events: Events) -> int:
-    text = "interrupted; run the same command again, it goes on from here"
-    complain(text)
-    if as_json:
-        events.emit("error", kind="interrupted", exit_code=INTERRUPTED, message=text, retryable=True)
-    return INTERRUPTED
 
 
 def report(error: BaseException, events: Events | None) -> int:

@@ -6,7 +6,6 @@ not an error, not a line of a command's output.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import shlex
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal, NoReturn
 
+from warmspare import children
 from warmspare.config.problems import Place
 
 SECRET_BYTES = 64 << 10  # more than any password, and a bound on what a command may say
@@ -126,7 +126,7 @@ class Secret:
     def _run(self, environment: dict[str, str]) -> bytes:
         """The command's output. What it says on stderr is repeated on one short line, and only if it failed."""
         try:
-            child = subprocess.Popen(
+            child = children.start(
                 self._source, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
             )
         except (OSError, ValueError) as error:
@@ -147,9 +147,9 @@ class Secret:
                 f"the secret's {self.origin} prints too much for a secret", "let it print the secret alone"
             ) from None
         finally:
-            with contextlib.suppress(OSError):
-                child.kill()
+            children.kill(child)
             child.wait()
+            children.forget(child)
         if code:
             how = f"exit code {code}" if code > 0 else f"signal {-code}"
             line = _short(said, out)

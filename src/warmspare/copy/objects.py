@@ -18,7 +18,7 @@ from warmspare.repository.chain import Repository
 from warmspare.repository.objects import HINT, demand_length, read_range
 from warmspare.store import layout
 from warmspare.store.base import PART_BYTES
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 Read = Callable[[int, int], Awaitable[bytes]]  # offset, length
 

@@ -27,7 +27,7 @@ from warmspare.store.base import Store
 from warmspare.store.clearing import Clearing
 from warmspare.store.counting import CountingStore
 from warmspare.store.lease import Lease, watching
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 OBJECTS_AT_ONCE = 4  # each has one part of 8 MiB in hand, besides those the store has under way
 

@@ -15,7 +15,7 @@ from warmspare.format.manifest import ManifestReader
 from warmspare.format.point import Disk, ObjectRef, RestorePoint
 from warmspare.repository.chain import Repository
 from warmspare.state.files import local_io
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 FETCH_BYTES = 4 << 20
 HINT = "restore it from a copy of the repository, or sync again from the source to a new repository"

@@ -18,7 +18,7 @@ from warmspare.format.point import Disk
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.objects import fetched, manifest_of
 from warmspare.state.table import HashTable
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 
 def stage_manifest(table: HashTable, manifest: ManifestReader) -> None:

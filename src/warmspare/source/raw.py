@@ -7,13 +7,13 @@ import errno
 import os
 import stat
 from collections.abc import AsyncGenerator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from warmspare.errors import SourceError
 from warmspare.model import BLOCK_BYTES, SPAN_BYTES, U32, Extents
 from warmspare.source.base import Hole, Span
 from warmspare.source.spans import MIN_HOLE_BYTES, Batch, Piece, batches, block_numbers
+from warmspare.threads import Threads
 
 READ_AHEAD_SPANS = 16
 SPANS_AT_ONCE = 4  # read in one visit to the thread: a visit costs about as much as reading a quarter of a span
@@ -160,17 +160,17 @@ class RawSource:
         return out
 
     async def read(self, extents: Extents) -> AsyncGenerator[Span | Hole, None]:
-        loop = asyncio.get_running_loop()
         pool: asyncio.Queue[bytearray] = asyncio.Queue()
         for _ in range(self._depth):
             pool.put_nowait(bytearray(SPAN_BYTES))
         todo = batches(self._pieces(extents))
-        with ThreadPoolExecutor(1, thread_name_prefix="read") as thread:
+        thread = Threads(1, "read")
+        try:
             while True:
                 free = [await pool.get()]
                 while len(free) < SPANS_AT_ONCE and not pool.empty():
                     free.append(pool.get_nowait())
-                items = await loop.run_in_executor(thread, self._load, todo, free)
+                items = await thread.run(self._load, todo, free)
                 for buffer in free:
                     pool.put_nowait(buffer)
                 for item in items:
@@ -185,3 +185,5 @@ class RawSource:
                         memoryview(buffer)[:used],
                         lambda buffer=buffer: pool.put_nowait(buffer),  # type: ignore[misc]
                     )
+        finally:
+            thread.close()

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from warmspare import children
 from warmspare._native import ring as native
 from warmspare.model import SPAN_BYTES
 from warmspare.source.vddk_errors import CallFailed, ReaderDied, ReaderHung, ReaderNonsense
@@ -254,10 +255,11 @@ class ReaderProcess:
         try:
             await asyncio.shield(ended)
         except asyncio.CancelledError:
-            parts.process.kill()  # whoever cancels does not wait for the library
+            children.kill(parts.process)  # whoever cancels does not wait for the library
             await ended
             raise
         finally:
+            children.forget(parts.process)
             parts.log.close()
             for source in self._sources:  # the transports live a little longer than the ring's memory need
                 source.on_line, source.on_end = _ignored, _nothing
@@ -272,11 +274,10 @@ def _spawn(
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     environment.update({"LD_LIBRARY_PATH": str(library_dir), **settings.environment})
     control, memory, _, requests, completions = numbers
-    return subprocess.Popen(
+    return children.start(
         [sys.executable, "-P", "-m", "warmspare.source.vddk_host", *map(str, numbers)],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, close_fds=True,
         pass_fds=(control, memory, requests, completions), env=environment,
-        start_new_session=True,  # a Ctrl-C is for us: the reader is to close its handles first
     )  # fmt: skip
 
 
@@ -286,7 +287,7 @@ def _wait(process: subprocess.Popen[bytes], grace_s: float) -> None:
             process.wait(patience_s)
             return
         except subprocess.TimeoutExpired:
-            process.kill()
+            children.kill(process)
 
 
 def _signal_name(number: int) -> str:

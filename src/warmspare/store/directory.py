@@ -34,7 +34,7 @@ from warmspare.store.files import (
 )
 from warmspare.store.layout import check_key, check_prefix
 from warmspare.store.staging import FileUpload, Staging
-from warmspare.store.threads import Threads
+from warmspare.threads import Threads
 
 TAGGED_BYTES = 4096  # objects up to this size have a hash of their content in the tag
 _LIST_BATCH = 512

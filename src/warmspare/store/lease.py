@@ -23,17 +23,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from warmspare.ending import PROCESS
 from warmspare.errors import LeaseError, NotFoundError, StoreError
 from warmspare.observe.events import Events
 from warmspare.store.base import ObjectInfo, Store
 from warmspare.store.swaps import swap
-from warmspare.store.threads import finish
 
 log = logging.getLogger("warmspare.store")
 
 TTL_S = 60.0
 CLOCK_GRAIN_S = 2.0  # S3 gives times in whole seconds, and this for both of the two compared
 RELEASE_S = 10.0  # for giving the lease back
+ENDING_S = 5.0  # the same where the process was asked to end
 FAILED_RELEASE_S = 2.0  # the same where the store has just failed
 _BODY_BYTES = 16 << 10
 _TRIES = 8  # of taking a lease that changes at the same moment
@@ -152,15 +153,17 @@ class Lease:
         if ttl_s <= 0:
             raise ValueError("ttl_s must be positive")
         lease = cls(store, key, ttl_s, on_watch)
+        within_s = RELEASE_S
+        owed = PROCESS.owe(f"the lease {lease._where()}", ENDING_S, lambda: lease._release(within_s), last=True)
         try:
             await lease._acquire()
         except LeaseError:
+            owed.drop()
             raise
         except BaseException:
-            await finish(lease._release(), grace_s=RELEASE_S)  # the write may have been carried out
+            await owed.settle()  # the write may have been carried out
             raise
         renewal = asyncio.create_task(lease._renew_on(), name=f"lease {key}")
-        within_s = RELEASE_S
         try:
             yield lease
         except BaseException as error:
@@ -171,7 +174,7 @@ class Lease:
             try:
                 await asyncio.wait([renewal])
             finally:
-                await finish(lease._release(within_s), grace_s=within_s)
+                await owed.settle()
 
     async def confirm(self) -> None:
         """Return once the lease is ours, renewed first if it had run out. LeaseError if another took it, StoreError if

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+from warmspare.ending import PROCESS
 from warmspare.errors import NotFoundError, StoreError
 from warmspare.store import layout
 from warmspare.store.base import ObjectInfo, Store
-from warmspare.store.threads import finish
 
 RACERS = 4  # that want one key at the same time
 AGAIN = 4  # times that what must be refused is asked for one by one: a server may keep a promise only sometimes
@@ -86,15 +86,15 @@ async def examine(store: Store, *, token: str = "", left: str = "") -> Examined:
     """Try all of them, and remove what was written for it. token: of this trial, 32 hex digits, drawn if not given.
     left: of one that died, whose objects are removed too. StoreError only for what may pass (`retryable`)."""
     probe = _Probe(store, token or new_token(), left)
-    removed = False
+    owed = PROCESS.owe(f"what was written to {store.uri} to try it", REMOVE_S, probe.give_up)
     try:
         await probe.run()
         await probe.attempt(Promise.DELETE, probe.remove)
-        removed = True
-        return probe.examined()
-    finally:
-        if not removed:
-            await finish(probe.give_up(), grace_s=REMOVE_S)
+    except BaseException:
+        await owed.settle()
+        raise
+    owed.drop()
+    return probe.examined()
 
 
 def new_token() -> str:

@@ -8,12 +8,13 @@ import logging
 from types import TracebackType
 from typing import Any, Self
 
+from warmspare.ending import PROCESS, Owed
 from warmspare.errors import StoreError
 from warmspare.store.base import PART_BYTES
 from warmspare.store.s3_body import body_of, crc32c_of, decode_crc32c, join_crc32c
 from warmspare.store.s3_client import Connection
 from warmspare.store.s3_errors import S3Error, damaged
-from warmspare.store.threads import finish
+from warmspare.threads import finish
 
 log = logging.getLogger("warmspare.store")
 
@@ -40,6 +41,7 @@ class S3Upload:
         self._ended = False
         self._kinds: dict[str, str] = {}
         self._failure: BaseException | None = None
+        self._owed: Owed[None] | None = None
 
     @property
     def crc32c(self) -> int:
@@ -74,12 +76,22 @@ class S3Upload:
             self._held = part, value  # it may be the only one
             return
         if self._held is not None:
+            self._owed = PROCESS.owe(f"the upload of {self._key}", ABORT_S, self._abort)
             await finish(self._begin(), grace_s=self._within(GRACE_S))
             first, self._held = self._held, None
             await self._start(*first)
         await self._start(part, value)
 
     async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._leave(kind, error, trace)
+        finally:
+            if self._owed is not None:
+                self._owed.drop()
+
+    async def _leave(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended = True

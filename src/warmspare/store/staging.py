@@ -20,7 +20,7 @@ import crc32c as crc
 from warmspare.errors import StoreError
 from warmspare.store.base import PART_BYTES, Pace, unpaced
 from warmspare.store.files import link_new, make_directories, naming, prune, sync_directory, write_all
-from warmspare.store.threads import Threads
+from warmspare.threads import Threads
 
 _TRIES = 64  # of making a directory that others prune at the same moment
 _T = TypeVar("_T")

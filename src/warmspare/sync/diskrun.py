@@ -25,7 +25,6 @@ from warmspare.state.files import local_io
 from warmspare.state.table import TableDamagedError
 from warmspare.store import layout
 from warmspare.store.base import Store
-from warmspare.store.threads import in_thread
 from warmspare.sync import carry, merge, rolling
 from warmspare.sync.carry import Carried
 from warmspare.sync.filter import PageFilter, Untracked
@@ -39,6 +38,7 @@ from warmspare.sync.rolling import Cursor, Rolling
 from warmspare.sync.sealed import file_ref
 from warmspare.sync.sent import SentLog
 from warmspare.sync.transfer import Codec, Target, Transfer
+from warmspare.threads import in_thread
 
 MAX_FINDING_EVENTS = 100
 # A checkpoint costs 16 bytes a block; one is due when the manifests since the last outweigh it twice over.

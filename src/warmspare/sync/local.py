@@ -25,11 +25,11 @@ from warmspare.state.files import copy_sparse, local_io, locked, out_of_the_way,
 from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.store import layout
 from warmspare.store.base import Store
-from warmspare.store.threads import in_thread
 from warmspare.sync.journal import Journal, PageLog
 from warmspare.sync.leftovers import Leftovers
 from warmspare.sync.pagemap import PageMap
 from warmspare.sync.unfinished import Unfinished
+from warmspare.threads import in_thread
 
 WHAT = "the state directory"
 RATE_BYTES = 1 << 20

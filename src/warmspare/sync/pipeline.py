@@ -37,7 +37,6 @@ from warmspare.store.clearing import Clearing
 from warmspare.store.counting import CountingStore
 from warmspare.store.discard import DiscardingStore
 from warmspare.store.lease import Lease, watching
-from warmspare.store.threads import in_thread
 from warmspare.sync import sealed as sealing
 from warmspare.sync.beginning import Start, chain_for, settled_in, there_already
 from warmspare.sync.diskrun import WHAT, DiskRun, Run
@@ -52,6 +51,7 @@ from warmspare.sync.rolling import MISSED, Rolling
 from warmspare.sync.spool import Spool, SpoolPlace
 from warmspare.sync.transfer import codec
 from warmspare.sync.upload import full_pack
+from warmspare.threads import in_thread
 
 ABANDONED_S = 6 * 3600.0
 LATER_S = 2.0  # after publishing: a run that ends later reads back once more what it published

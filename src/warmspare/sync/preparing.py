@@ -19,7 +19,6 @@ from warmspare.repository.identity import Settled
 from warmspare.source.base import DiskInput, LastDisk, LastPoint, Opened
 from warmspare.store import layout
 from warmspare.store.base import Store
-from warmspare.store.threads import in_thread
 from warmspare.sync import carry
 from warmspare.sync.carry import Carried
 from warmspare.sync.diskrun import DiskRun, Run
@@ -28,6 +27,7 @@ from warmspare.sync.marks import Marks
 from warmspare.sync.plan import Plan, plan
 from warmspare.sync.resume import Resume
 from warmspare.sync.rolling import DISTRUSTED, MISSED, Rolling
+from warmspare.threads import in_thread
 
 
 class Preparation:

@@ -24,7 +24,7 @@ from warmspare.model import BLOCK_PAGES, SPAN_BLOCKS, SPAN_BYTES, U32, Extents, 
 from warmspare.source.base import Hole, Source, Span
 from warmspare.state.files import read_record, write_record
 from warmspare.state.table import HashTable
-from warmspare.store.threads import finish
+from warmspare.threads import finish
 
 WHAT = "the state directory"
 DAY_S = 86400.0

@@ -22,12 +22,12 @@ from warmspare.state.files import local_io
 from warmspare.store import layout
 from warmspare.store.base import PART_BYTES, Store
 from warmspare.store.clearing import Clearing
-from warmspare.store.threads import in_thread
 from warmspare.sync.carry import opened
 from warmspare.sync.journal import Journal, RunRecord
 from warmspare.sync.spool import Spool
 from warmspare.sync.unfinished import standing
 from warmspare.sync.upload import upload_file
+from warmspare.threads import in_thread
 
 WHAT = "the state directory"
 

@@ -27,8 +27,8 @@ from warmspare.store.base import PART_BYTES, Store, Upload
 from warmspare.store.clearing import Clearing
 from warmspare.store.directory import DirectoryStore
 from warmspare.store.passing import PassingStore
-from warmspare.store.threads import in_thread
 from warmspare.sync.upload import LEAST_PACK_BYTES, PACK_S
+from warmspare.threads import in_thread
 
 WHAT = "the spool"
 SENDERS = 2  # packs under way at a time: while one ends, the next keeps the link busy

@@ -28,6 +28,7 @@ from warmspare.sync.plan import Plan, rest
 from warmspare.sync.resume import Resume
 from warmspare.sync.sent import SentFrame, SentLog
 from warmspare.sync.upload import PackWriter
+from warmspare.threads import finish
 
 # Enough of each that a stage which is kept off the processor for a while does not starve the next.
 SPANS_AHEAD = 4
@@ -56,11 +57,13 @@ def _stand_back() -> None:
 @asynccontextmanager
 async def codec(level: Level) -> AsyncIterator[Codec]:
     cores = len(os.sched_getaffinity(0))
-    with (
-        ThreadPoolExecutor(cores, thread_name_prefix="codec", initializer=_stand_back) as pool,
-        ThreadPoolExecutor(1, thread_name_prefix="filter") as single,
-    ):
+    pool = ThreadPoolExecutor(cores, thread_name_prefix="codec", initializer=_stand_back)
+    single = ThreadPoolExecutor(1, thread_name_prefix="filter")
+    try:
         yield Codec(pool, single, cores, level)
+    finally:  # they are at rest, or what they are at is not for the event loop to wait for
+        for each in (pool, single):
+            each.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,7 @@ class Transfer:
                 items.append(self._spans.get_nowait())
             ended = items[-1] is None
             work = [item for item in items if item is not None]
-            results = await loop.run_in_executor(self._codec.single, self._look, work)
+            results = await finish(loop.run_in_executor(self._codec.single, self._look, work))
             for item, (drafts, found) in zip(work, results, strict=True):
                 self._count(item, found)
                 for draft in drafts:

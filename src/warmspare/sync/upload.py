@@ -18,7 +18,7 @@ from warmspare.format.manifest import PackRef
 from warmspare.format.pack import PACK_BYTES, PackHeader
 from warmspare.store import layout
 from warmspare.store.base import PART_BYTES, Store
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 MAX_OPEN_PACKS = 3  # two go up, which fills any link between them, and the next is there when one of them is done
 # A pack that is complete is not sent again by a run that goes on after this one died. So on a slow link packs are

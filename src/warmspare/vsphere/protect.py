@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from warmspare.config.settings import Policy
+from warmspare.ending import PROCESS, Owed
 from warmspare.errors import SourceError, WarmspareError
 from warmspare.model import Extents
 from warmspare.observe.events import Events
@@ -31,6 +32,7 @@ from warmspare.vsphere.snapshot import Snapshots, Timing
 from warmspare.vsphere.suspicion import Suspicion
 
 LEAVE_S = 900.0  # the most that cleaning up may take; what is left then, the next run removes
+ENDING_S = 60.0  # the same where the process was asked to end: what vCenter was asked for, it does by itself
 
 
 class VsphereMachine:
@@ -67,6 +69,7 @@ class VsphereMachine:
         self._disks: list[SnapshotDisk] = []
         self._moref: str | None = None  # of our snapshot, known and there
         self._touched = False  # whether something of ours may be on the VM
+        self._owed: Owed[None] | None = None
         self._leaving = asyncio.Lock()
 
     @property
@@ -98,6 +101,7 @@ class VsphereMachine:
             self._warn(f"vCenter says of it what is not understood: {told(vm.unknown)}")
         self._disks = []
         self._touched = True
+        self._owed = PROCESS.owe(f"the snapshot of {self._where}", ENDING_S, self._close)
         left_by = await self._removed(vm, last)
         if last is not None and left_by - {last.hardware.get(trust.RUN)}:
             last = replace(last, interrupted=True)  # also where that run died before its journal could tell
@@ -213,9 +217,16 @@ class VsphereMachine:
     async def all_read(self) -> None:
         """See Machine. What can't be removed now is tried again by `close`."""
         await self._leave()
+        if not self._touched and self._owed is not None:
+            self._owed.drop()
 
     async def close(self) -> None:
         """See Machine. A cancel does not end it, but it is bounded; it never raises for what it could not remove."""
+        owed, self._owed = self._owed, None
+        if owed is not None:
+            await owed.settle()
+
+    async def _close(self) -> None:
         if not self._touched and not self._disks:
             return
         task = asyncio.create_task(self._leave(), name="leaving the VM")

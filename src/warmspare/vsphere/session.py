@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from pyVmomi import vim, vmodl
 
 from warmspare.config.settings import VCenter
+from warmspare.ending import PROCESS
 from warmspare.errors import ConfigError, SourceError
 from warmspare.observe.events import Events
 from warmspare.source.logins import Account, Logins
@@ -31,6 +32,7 @@ from warmspare.vsphere.stub import Stub
 _T = TypeVar("_T")
 
 THREADS = 8
+LOGOUT_S = 2.0  # where the process was asked to end: half an hour later the server ends a session by itself
 # What using an answer raises where a part of it is not there or is something else.
 _NOT_UNDERSTOOD = (NotUnderstoodError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 RELOGINS = 3  # sessions lost in a row, each right after its login
@@ -348,7 +350,10 @@ class VsphereSession:
             await asyncio.wait([self._keeper])
         used = self._stub
         if used is not None and self._valid:
-            with contextlib.suppress(*faults.TROUBLE, vmodl.MethodFault, SourceError, TimeoutError):
+            with (
+                PROCESS.holding(f"the session at {self.server.where}", LOGOUT_S),
+                contextlib.suppress(*faults.TROUBLE, vmodl.MethodFault, SourceError, TimeoutError),
+            ):
                 async with asyncio.timeout(self.patience.cancel_s):
                     await self._in_thread(self.content.sessionManager.Logout)
         self._closed = True

@@ -26,7 +26,7 @@ from warmspare.observe.events import Meter
 from warmspare.recover.blocks.window import Window
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.objects import Shelf, manifest_name, read_manifest
-from warmspare.store.threads import Threads
+from warmspare.threads import Threads
 
 RANGES_UNDER_WAY = 6  # of up to 4 MiB, for all windows together
 FRAMES_KEPT_BYTES = 16 << 20

@@ -19,7 +19,7 @@ from warmspare.recover.blocks.blockset import BLOCKS_EACH
 from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.blocks.window import Window, blocks_of
 from warmspare.state.table import HashTable
-from warmspare.store.threads import Threads
+from warmspare.threads import Threads
 
 KEPT = 32  # pieces of 512 KiB
 

@@ -22,7 +22,7 @@ from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.blocks.window import Window
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.files import io_error, local_io
-from warmspare.store.threads import Threads
+from warmspare.threads import Threads
 
 WHAT = "the replica"
 WAIT_S = 600.0  # for an apply to end its step, or to bring the replica to the point

@@ -18,7 +18,7 @@ from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.repository.chain import PointId
 from warmspare.state.files import local_io, locked
 from warmspare.state.replica import FORMAT, STATE, WHAT, ReplicaPlace, ReplicaRecord, mode_of
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 HASH_STEP_BYTES = 4 << 20
 

@@ -26,7 +26,7 @@ from warmspare.state.files import local_io
 from warmspare.state.table import HashTable
 from warmspare.store.base import Store
 from warmspare.store.counting import CountingStore
-from warmspare.store.threads import Threads, in_thread
+from warmspare.threads import Threads, in_thread
 
 WHAT = "the state directory"
 T = TypeVar("T")

@@ -7,12 +7,12 @@ address space and CPU time, and a time limit. Missing programs are a ConfigError
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from warmspare import children
 from warmspare.errors import ConfigError, RecoverError
 
 PACKAGES = {
@@ -52,7 +52,7 @@ async def run(
     """Run one to its end. fds: descriptors that it may use as /proc/self/fd/N. target: a descriptor that takes stdout
     instead (bounded too). RecoverError when it takes too long; killed on every way out."""
     limits = [f"--as={ADDRESS_SPACE_BYTES}", f"--cpu={CPU_S}", "--core=0"]
-    child = await asyncio.create_subprocess_exec(
+    child = await children.start_beside(
         found("prlimit"), *limits, found(program), *arguments, stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, pass_fds=tuple(fds),
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
@@ -66,10 +66,7 @@ async def run(
     except TimeoutError:
         raise RecoverError(f"{program} was ended after {TIMEOUT_S:.0f} s", where=" ".join(arguments)) from None
     finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
+        await children.end(child)
     data, cut = output.result()
     return Done(child.returncode or 0, data, complaint.result()[0].decode(errors="replace").strip(), cut)
 

@@ -19,15 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from warmspare.ending import PROCESS
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.recover.disks import fuse, programs
 from warmspare.state.files import local_io
-from warmspare.store.threads import finish, in_thread
+from warmspare.threads import finish, in_thread
 
 DEVICE = Path("/dev/fuse")
 WHAT = "the mount"
 READS_UNDER_WAY = 8  # of up to 128 KiB; more wait in the kernel, or as a few bytes here
 MOUNT_S = 30.0
+HELD = "the mount of a restore point"
+ENDING_S = 10.0  # for mounting and unmounting where the process was asked to end
 _FD = struct.Struct("=i")
 _OPTIONS = "ro,nosuid,nodev,noexec,fsname=warmspare,subtype=warmspare,auto_unmount"
 T = TypeVar("T")
@@ -145,9 +148,17 @@ async def _mounted(files: Sequence[ServedFile]) -> AsyncIterator[tuple[_Connecti
     with local_io(WHAT, tempfile.gettempdir()):
         folder = Path(tempfile.mkdtemp(prefix="warmspare-"))  # of mode 0700
     try:
-        async with _device(folder) as device:
+        async with _device(folder) as (device, unmount):
             connection = _Connection(device, files)
             fds: list[int] = []
+
+            async def let_go() -> None:
+                connection.close()
+                await unmount()
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+            owed = PROCESS.owe(HELD, ENDING_S, let_go)
             try:
                 for number in range(len(files)):
                     await in_thread(_open, folder / str(number), fds)
@@ -157,6 +168,7 @@ async def _mounted(files: Sequence[ServedFile]) -> AsyncIterator[tuple[_Connecti
                 await connection.ended()
                 for fd in fds:
                     os.close(fd)
+                owed.drop()
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -172,9 +184,9 @@ def _open(path: Path, fds: list[int]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _device(folder: Path) -> AsyncIterator[int]:
-    """The kernel's end of a mount at `folder`, which the block takes over and closes; unmounted when it ends.
-    ConfigError where nothing can be mounted."""
+async def _device(folder: Path) -> AsyncIterator[tuple[int, Callable[[], Awaitable[None]]]]:
+    """The kernel's end of a mount at `folder`, which the block takes over and closes; unmounted when it ends, or
+    by what is given beside. ConfigError where nothing can be mounted."""
     ours, theirs = socket.socketpair()
     helpers: list[asyncio.subprocess.Process] = []
     device: list[int] = []
@@ -190,14 +202,17 @@ async def _device(folder: Path) -> AsyncIterator[int]:
             helpers.append(await started)
         await in_thread(_receive, ours, device)
 
-    async def unmounted() -> None:
+    async def unmount() -> None:
+        ours.close()
         for helper in helpers:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(MOUNT_S):
                     await helper.wait()
 
     try:
-        await finish(mount())  # killed, or without anybody to give the descriptor to, it would end and leave the mount
+        with PROCESS.holding(HELD, ENDING_S):
+            # Killed, or without anybody to give the descriptor to, it would end and leave the mount.
+            await finish(mount())
         if not device:
             said = await _said(*helpers)
             raise ConfigError(
@@ -205,12 +220,12 @@ async def _device(folder: Path) -> AsyncIterator[int]:
                 where=str(DEVICE),
                 hint="run where FUSE may be used, or apply a replica and give --replica",
             )
-        yield device.pop()
+        yield device.pop(), unmount
     finally:
         for fd in device:  # cancelled meanwhile
             os.close(fd)
-        ours.close()
-        await finish(unmounted())
+        with PROCESS.holding(HELD, ENDING_S):
+            await finish(unmount())
 
 
 async def _said(helper: asyncio.subprocess.Process) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from warmspare.ending import PROCESS
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
@@ -34,7 +35,7 @@ from warmspare.repository.chain import Repository, now_text
 from warmspare.state.files import local_io
 from warmspare.store import layout
 
-T = TypeVar("T")
+ENDING_S = 180.0  # for ending it where the process was asked to end
 _ALIVE = ("", "pending", "running")
 
 
@@ -75,8 +76,7 @@ class Ec2Drill:
         """One drill; the verdict, which lies in `folder` too. network: where its cards go.
 
         ConfigError if the network has a way out or anything is missing, before anything is made; AwsError, RecoverError
-        where no verdict could be reached, or the instance could not be ended. Cancelled, it ends the instance too; a
-        second cancel leaves it to the next drill.
+        where no verdict could be reached, or the instance could not be ended. Cancelled, it ends the instance too.
         """
         with Housekeeping(self._events, plan.vm) as housekeeping:
             return await self._run(plan, network, at, rules, folder, housekeeping)
@@ -97,15 +97,12 @@ class Ec2Drill:
             "drill.start", vm=vm, point=chosen.point.id.label, created=chosen.staged.created, subnet=network.subnet,
             firmware=built.boot_mode, types=types, timeout_seconds=rules.timeout_s, evidence=str(folder),
         )  # fmt: skip
-        cancelled = False
+        what = f"what the drill of VM {built.vm_name} made in EC2 (tag warmspare:drill = {trial.run})"
+        owed = PROCESS.owe(what, ENDING_S, lambda: self._ended(trial, vm, housekeeping))
         try:
             outcome = await self._tried(trial, built, types, plan, rules, notes, folder)
-        except asyncio.CancelledError:
-            cancelled = True
-            raise
         finally:
-            ended = self._ended(trial, vm, housekeeping)
-            lost = await (ended if cancelled else _surely(ended))
+            lost = await owed.settle()
         if lost:
             notes.append(lost.sentence)
         instance = trial.instance
@@ -260,16 +257,6 @@ class Ec2Drill:
             boot_seconds=verdict.boot_seconds, seconds=verdict.seconds, point=verdict.point["label"],
             instance=verdict.machine["instance"], evidence=str(folder),
         )  # fmt: skip
-
-
-async def _surely(work: Awaitable[T]) -> T:
-    """Its result. A first cancel is raised once it is done, a second one cancels it."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
 
 
 def _judged_by(rules: Rules) -> str:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from qemu.qmp import EventListener, QMPClient, QMPError
 
+from warmspare import children
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.base import OpenDisk
@@ -251,9 +251,8 @@ async def _spawn(command: list[str], fds: Sequence[int], evidence: Path) -> asyn
     # The kernel kills it with the thread that starts it: the one of the event loop.
     wrapped = [programs.found("setpriv"), "--pdeathsig", "KILL", programs.found("qemu-system-x86_64"), *command]
     with local_io(WHAT, evidence), (evidence / QEMU).open("ab") as log:
-        return await asyncio.create_subprocess_exec(
+        return await children.start_beside(
             *wrapped, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=tuple(fds),
-            start_new_session=True,
         )  # fmt: skip
 
 
@@ -282,9 +281,6 @@ async def _stop(client: QMPClient, process: asyncio.subprocess.Process) -> None:
                 await client.execute("quit")
                 await process.wait()
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGKILL)
-        await process.wait()
+        await children.end(process)
         with contextlib.suppress(QMPError, OSError, EOFError):
             await client.disconnect()

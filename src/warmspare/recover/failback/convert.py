@@ -7,10 +7,10 @@ whoever waits for it is.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 from pathlib import Path
 
+from warmspare import children
 from warmspare.errors import ConfigError, IntegrityError, StoreError
 
 _SAME, _DIFFERENT = 0, 1  # exit codes of `qemu-img compare`
@@ -42,16 +42,13 @@ async def demand_same(raw: Path, vmdk: Path) -> None:
 
 async def _run(command: str, *arguments: str | Path) -> tuple[int, str]:
     """(exit code, its last line)."""
-    child = await asyncio.create_subprocess_exec(
+    child = await children.start_beside(
         find_qemu_img(), command, *map(str, arguments), stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
         output, _ = await child.communicate()
     finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
+        await children.end(child)
     lines = output.decode(errors="replace").strip().splitlines()
     return child.returncode or 0, lines[-1][:200] if lines else "it says nothing"

@@ -24,7 +24,7 @@ from warmspare.recover.blocks.blockset import BLOCKS_EACH, EBS_BLOCK_BYTES
 from warmspare.recover.failback.ebsread import EbsReader, ListedBlock
 from warmspare.state.files import local_io, pwrite_all
 from warmspare.state.table import HashTable
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 UNDER_WAY = 16
 PROVED_AT_ONCE = 32  # EBS blocks, one after the other, in one go of a thread

@@ -12,7 +12,7 @@ from warmspare.recover.readiness import bootconfig, initramfs
 from warmspare.recover.readiness.bootconfig import Entry, Mount
 from warmspare.recover.readiness.findings import Finding, Kind
 from warmspare.recover.readiness.volumes import Contents, Volume, Volumes
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 MAX_INITRAMFS_BYTES = 1 << 30
 _ROOTS = ("", "/@", "/root", "/@rootfs")  # where distributions have the root in Btrfs

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmspare.recover.disks import programs
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 SECTOR_BYTES = 512
 ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"

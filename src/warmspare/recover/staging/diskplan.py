@@ -22,7 +22,7 @@ from warmspare.repository.chain import Point, PointId, Repository
 from warmspare.repository.objects import manifest_of
 from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.store import layout
-from warmspare.store.threads import in_thread
+from warmspare.threads import in_thread
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from warmspare.recover.staging.staged import StagedDisk, tags_of, volume_gib
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.files import local_io, read_record, write_record
 from warmspare.state.table import HashTable, TableDamagedError
-from warmspare.store.threads import Threads
+from warmspare.threads import Threads
 
 WHAT = "the state directory"
 TRIES = 3  # of one disk, where its snapshot turns out to be gone or its local hash table damaged

@@ -15,7 +15,7 @@ from warmspare.recover.blocks.window import WINDOW, EbsBlock, Window, blocks_of
 from warmspare.recover.staging.digests import Digests
 from warmspare.recover.staging.ebs import Ebs, SnapshotGoneError
 from warmspare.state.table import HashTable
-from warmspare.store.threads import Threads
+from warmspare.threads import Threads
 
 READERS = 3  # windows of 4 MiB in the making
 PUTS_UNDER_WAY = 48  # of 512 KiB; at AWS's 1000 a second, what 48 ms take

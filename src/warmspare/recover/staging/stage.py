@@ -42,7 +42,7 @@ from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.state.files import locked
 from warmspare.store import layout
 from warmspare.store.base import Store
-from warmspare.store.threads import Threads
+from warmspare.threads import Threads
 
 WHAT = "the state directory"
 POLL_S = 5.0

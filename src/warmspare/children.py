@@ -1,0 +1,79 @@
+"""The programs that this process started, each in a process group of its own; refuses to leave one behind it.
+
+Whoever starts a program ends it here, with whatever that started in turn. What is alive when this process ends by a
+signal (ending.py) is ended with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    import subprocess
+
+ASKING = frozenset({signal.SIGINT, signal.SIGTERM})  # to end
+_alive: set[int] = set()
+
+
+def start(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """As subprocess.Popen. End it with `kill`, wait for it, then `forget` it."""
+    import subprocess
+
+    with _let_through():
+        child: subprocess.Popen[bytes] = subprocess.Popen(command, start_new_session=True, **options)
+    _alive.add(child.pid)
+    return child
+
+
+async def start_beside(*command: str, **options: Any) -> asyncio.subprocess.Process:
+    """As asyncio.create_subprocess_exec. End it with `end`."""
+    import asyncio
+
+    child = await asyncio.create_subprocess_exec(*command, start_new_session=True, **options)
+    _alive.add(child.pid)
+    return child
+
+
+def kill(child: subprocess.Popen[bytes] | asyncio.subprocess.Process) -> None:
+    """End it and its group at once; fine if it has ended."""
+    if child.returncode is None:
+        _kill_group(child.pid)
+
+
+def forget(child: subprocess.Popen[bytes] | asyncio.subprocess.Process) -> None:
+    """It was waited for: once it has ended, its number may be another's."""
+    if child.returncode is not None:
+        _alive.discard(child.pid)
+
+
+async def end(child: asyncio.subprocess.Process) -> None:
+    """End it and its group if it has not ended by itself; returns when it is gone."""
+    kill(child)
+    await child.wait()
+    forget(child)
+
+
+def kill_all() -> None:
+    """At the end of this process, from any thread."""
+    for number in list(_alive):
+        _kill_group(number)
+
+
+def _kill_group(number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(number, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _let_through() -> Iterator[None]:
+    """A child inherits which signals are blocked, and here those are that ask to end (ending.py)."""
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,287 @@
+"""How this process ends on SIGINT and SIGTERM, and what it owes then; refuses to let any call keep it.
+
+The signals are blocked in all threads but for one that waits for them, so nothing that another thread is in keeps them
+from being heard: neither a read of a pipe that nobody writes to, nor a server that hangs, nor the time before there is
+an event loop. On the first one the work is cancelled, and unwinds as far as it gets. A thread can't be stopped, and
+nothing may close its files under it, so an unwinding may wait for one for ever; therefore what must be taken back (a
+snapshot, a lease, instances) is registered with `owe`, and taken back beside an unwinding that does not come to it. The
+process leaves once nothing is owed any more, or the bounds have passed, whatever is still in a call. A second signal
+leaves the rest to the next run. docs/operations.md, "Interrupting".
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from warmspare import children
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+
+INTERRUPTED = 130
+GRACE_S = 1.0  # for the unwinding, before what is owed is taken back beside it
+LEAVE_S = 1.5  # when nothing is owed
+SETTLE_S = 0.5  # for what comes after the last of it
+SAME_S = 0.25  # a terminal, `timeout` and service managers send several: nearer to the first, it is the same one
+TELL_S, TELL_EVERY_S = 0.5, 10.0
+_LOOK_S = 0.1
+_WORDS_S = 0.3
+TEXT = "interrupted; run the same command again, it goes on from here"
+
+Tell = Callable[[str, float, float], None]  # what is being taken back, for how many seconds, of how many
+
+
+class Owed(Generic[T]):
+    """Something to be taken back however the work ends. within_s: how long that may keep a process that was asked to
+    end. Settle it, or drop it where it was not made or is gone."""
+
+    def __init__(
+        self, ending: Ending, what: str, within_s: float, act: Callable[[], Awaitable[T]] | None, *, last: bool
+    ) -> None:
+        self.what, self.within_s, self.last = what, within_s, last
+        self.begun_s: float | None = None
+        self._ending, self._act = ending, act
+        self._task: asyncio.Task[T] | None = None
+
+    def begin(self) -> asyncio.Task[T] | None:
+        """Take it back, once, whoever asks for it."""
+        if self._task is None and self._act is not None:
+            import asyncio
+
+            self.begun_s = time.monotonic()
+            self._task = asyncio.ensure_future(self._run(self._act))
+            self._task.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen
+        return self._task
+
+    async def _run(self, act: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await act()
+        finally:
+            self.drop()
+
+    async def settle(self) -> T:
+        """The result of taking it back, or its error; a cancel is raised once it is done."""
+        import asyncio
+
+        task = self.begin()
+        assert task is not None
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        return task.result()
+
+    def drop(self) -> None:
+        """Nothing is owed any more."""
+        self._ending.settled(self)
+
+
+class Ending:
+    """The end of one process. `asked` once a signal came."""
+
+    def __init__(self) -> None:
+        self._owed: dict[Owed[object], None] = {}
+        self._asked_s: float | None = None
+        self._settled_s = 0.0
+        self._listener: int | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._back: asyncio.Task[None] | None = None
+        self._tell: Tell | None = None
+        self._say: Callable[[list[str]], None] = _say_plainly
+        self._said = False
+        self._code: int | None = None
+
+    # -- what the work says ---------------------------------------------------------------------------------------
+
+    @property
+    def asked(self) -> bool:
+        """Whether the process was asked to end."""
+        return self._asked_s is not None
+
+    def owe(self, what: str, within_s: float, act: Callable[[], Awaitable[T]], *, last: bool = False) -> Owed[T]:
+        """Register what must be taken back, by `act`, which may run beside whatever the work is stuck in. last: after
+        what is not."""
+        owed = Owed(self, what, within_s, act, last=last)
+        self._owed[cast(Owed[object], owed)] = None
+        return owed
+
+    @contextlib.contextmanager
+    def holding(self, what: str, within_s: float) -> Iterator[None]:
+        """What goes on in this block is not cut short for so long."""
+        held: Owed[None] = Owed(self, what, within_s, None, last=False)
+        held.begun_s = time.monotonic()
+        self._owed[cast(Owed[object], held)] = None
+        try:
+            yield
+        finally:
+            held.drop()
+
+    def settled(self, owed: Owed[T]) -> None:
+        """See Owed."""
+        if self._owed.pop(cast(Owed[object], owed), owed) is None:
+            self._settled_s = time.monotonic()
+
+    # -- what the command line says -------------------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """From here on signals are heard. Call it in the main thread, before any other is started."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, children.ASKING)
+        for number in children.ASKING:
+            signal.signal(number, self._pass_on)
+        self._listener = _thread.start_new_thread(self._listen, ())
+
+    def speak(self, say: Callable[[list[str]], None]) -> None:
+        """What the last words are said with; they get what is left undone."""
+        self._say = say
+
+    def watch(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[object], tell: Tell) -> None:
+        """From here on a signal cancels the task, which runs all there is."""
+        self._tell, self._task, self._loop = tell, task, loop
+
+    def over(self, code: int) -> None:
+        """The work is done, and only has to be closed: a signal changes nothing of that but how long it may take."""
+        self._code = code
+
+    def leave(self) -> None:
+        """The work has unwound and its last words were said: what threads are still in is not waited for. Returns where
+        this process is not ours to end."""
+        if self._listener is not None:
+            children.kill_all()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(INTERRUPTED)
+
+    def speaks(self) -> bool:
+        """Whether it is the caller's to say the last words, which are said once."""
+        said, self._said = self._said, True
+        return not said
+
+    # -- the thread that hears ------------------------------------------------------------------------------------
+
+    def _pass_on(self, number: int, _: object) -> None:
+        """Where a signal met a thread that let it through (children.py)."""
+        if self._listener is not None:
+            signal.pthread_kill(self._listener, number)
+
+    def _listen(self) -> None:
+        signal.sigwait(children.ASKING)
+        self._asked_s = time.monotonic()
+        if self._loop is None and self._code is None:
+            self._exit()
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it is closed: the work is over
+                self._loop.call_soon_threadsafe(self._begin)
+        while (left_s := self._until(self._asked_s) - time.monotonic()) > 0:
+            again = signal.sigtimedwait(children.ASKING, min(left_s, _LOOK_S))
+            if again is not None and time.monotonic() - self._asked_s > SAME_S:
+                break
+        self._exit()
+
+    def _until(self, asked_s: float) -> float:
+        """When the process leaves, as things stand."""
+        leave_s = asked_s + LEAVE_S
+        if self._code is not None:
+            return leave_s
+        owed = list(self._owed)
+        first_s = max((one.within_s for one in owed if not one.last), default=0.0)
+        times = [leave_s, self._settled_s + SETTLE_S]
+        for one in owed:
+            begun_s = one.begun_s
+            if begun_s is None:  # nor will it be, where the event loop's own thread is in a call
+                begun_s = asked_s + GRACE_S + (first_s if one.last else 0.0)
+            times.append(max(begun_s, asked_s) + one.within_s)
+        return max(times)
+
+    def _exit(self) -> None:
+        children.kill_all()
+        if self._code is None and self.speaks():
+            owed = sorted(self._owed, key=lambda one: one.last)
+            left = list(dict.fromkeys(one.what for one in owed))
+            done = _thread.allocate_lock()
+            done.acquire()
+
+            def say() -> None:  # in a thread: the main one may be in a write to a pipe that nobody reads
+                with contextlib.suppress(Exception):
+                    self._say(left)
+                done.release()
+
+            _thread.start_new_thread(say, ())
+            done.acquire(timeout=_WORDS_S)
+        os._exit(INTERRUPTED if self._code is None else self._code)
+
+    # -- on the event loop ----------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        import asyncio
+
+        assert self._task is not None
+        self._back = asyncio.ensure_future(self._take_back())
+        self._task.cancel()
+
+    async def _take_back(self) -> None:
+        """What is owed, also where the unwinding does not come to it; and say so while it goes on."""
+        import asyncio
+
+        assert self._asked_s is not None and self._tell is not None
+        told: dict[Owed[object], float] = {}
+        while True:
+            now_s = time.monotonic()
+            owed = list(self._owed)
+            if now_s - self._asked_s >= GRACE_S:
+                for one in [one for one in owed if not one.last] or owed:
+                    one.begin()
+            for one in owed:
+                if one.begun_s is None:
+                    continue
+                began_s = max(one.begun_s, self._asked_s)
+                if now_s >= told.get(one, began_s + TELL_S - TELL_EVERY_S) + TELL_EVERY_S:
+                    told[one] = now_s
+                    self._tell(one.what, now_s - began_s, one.within_s)
+            await asyncio.sleep(_LOOK_S)
+
+
+def text_of(left: list[str]) -> str:
+    """The last words. left: what could not be taken back."""
+    if not left:
+        return TEXT
+    return f"interrupted; left to the next run: {', '.join(left)}; run the same command again, it goes on from here"
+
+
+def error_of(left: list[str]) -> dict[str, object]:
+    """The last event's fields."""
+    return {
+        "kind": "interrupted", "exit_code": INTERRUPTED, "message": text_of(left), "retryable": True, "left": left,
+    }  # fmt: skip
+
+
+def _say_plainly(left: list[str]) -> None:
+    """Before there is an output, and without waiting for any reader."""
+    lines = {2: f"warmspare: {text_of(left)}\n"}
+    if "--json" in sys.argv:
+        lines[1] = json.dumps({"event": "error", **error_of(left)}) + "\n"
+    for number, line in lines.items():
+        with contextlib.suppress(OSError):
+            ready = select.poll()
+            ready.register(number, select.POLLOUT)
+            if ready.poll(0):
+                os.write(number, line.encode())
+
+
+PROCESS = Ending()

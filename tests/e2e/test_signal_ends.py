@@ -1,0 +1,229 @@
+"""What a command that is asked to end still takes back, what it says of it, and what it leaves to the next run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from interrupts import HUNG, MOST_S, Case, end_all, full_pipe, left, running, started, temporary, until
+from rig import KIB, MIB, Rig, random_disk
+from warmspare.store import layout
+from warmspare.store.lease import Holder
+
+SLACK_S = 8.0  # this machine may be busy; test_signals.py measures
+LEASE_S = 5.0
+
+
+@pytest.fixture(autouse=True)
+def _ended() -> Iterator[None]:
+    yield
+    end_all()
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """One restore point, and a change."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    rig = Rig(tmp_path)
+    random_disk(rig.disk, 3 * MIB, random.Random(1))
+    rig.sync()
+    with rig.disk.open("r+b") as file:
+        file.write(random.Random(2).randbytes(8 * KIB))
+    return rig
+
+
+@pytest.fixture
+def sending(rig: Rig) -> Iterator[subprocess.Popen[bytes]]:
+    """A sync that is stuck in the store, in a thread that nothing can end; the store goes on otherwise."""
+    child = hung(rig, "one")
+    yield child
+    child.kill()
+    child.communicate()
+
+
+def hung(rig: Rig, which: str) -> subprocess.Popen[bytes]:
+    words = ["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, "--json"]
+    environment = {"HANG_AT": "FileUpload._write", "HANG": which}
+    child = started(Case("hung", words, 0, environment, ("-c", HUNG), stdout=subprocess.PIPE), rig.home)
+    until(child, "HANGING")
+    return child
+
+
+def lease(rig: Rig) -> Holder | None:
+    return Holder.decode((Path(rig.repo) / layout.lease_key(layout.encode_name(rig.vm))).read_bytes())
+
+
+def test_a_thread_that_hangs_gives_back_its_lease(rig: Rig, sending: subprocess.Popen[bytes]) -> None:
+    before = lease(rig)
+    assert before and not before.free
+    began = time.monotonic()
+    sending.send_signal(signal.SIGTERM)
+    code, stderr = left(sending)
+    assert code == 130 and time.monotonic() - began < MOST_S + LEASE_S + SLACK_S
+    assert stderr == "warmspare: interrupted; run the same command again, it goes on from here\n"
+    after = lease(rig)
+    assert after and after.free
+    rig.sync()
+    rig.apply()
+
+
+def test_a_store_that_hangs_names_what_it_leaves_and_the_next_run_takes_it(rig: Rig) -> None:
+    child = hung(rig, "all")
+    began = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    stderr = err.decode()
+    took = time.monotonic() - began
+    assert child.returncode == 130 and took < MOST_S + LEASE_S + SLACK_S
+    what = f"the lease {rig.repo}/{layout.lease_key(layout.encode_name(rig.vm))}"
+    assert f"warmspare: interrupted: taking back {what}, for at most 5 s; a second signal leaves it\n" in stderr
+    assert stderr.endswith(
+        f"warmspare: interrupted; left to the next run: {what}; run the same command again, it goes on from here\n"
+    )
+    events = [json.loads(line) for line in out.splitlines()]
+    told = [event for event in events if event["event"] == "interrupted"]
+    assert told and told[0]["what"] == what and told[0]["within_seconds"] == LEASE_S
+    assert events[-1]["event"] == "error" and events[-1]["left"] == [what] and events[-1]["exit_code"] == 130
+    held = lease(rig)
+    assert held and not held.free
+    rig.sync()
+
+
+def test_a_second_signal_leaves_it_at_once(rig: Rig) -> None:
+    child = hung(rig, "all")
+    child.send_signal(signal.SIGTERM)
+    until(child, "taking back the lease")
+    began = time.monotonic()
+    child.send_signal(signal.SIGTERM)
+    code, stderr = left(child)
+    assert code == 130 and time.monotonic() - began < 1.0 + SLACK_S
+    assert "left to the next run: the lease" in stderr
+    rig.sync()
+
+
+def test_signals_in_the_same_moment_are_one(rig: Rig, sending: subprocess.Popen[bytes]) -> None:
+    """As `timeout` sends them, and a terminal beside a service manager."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        sending.send_signal(number)
+    code, stderr = left(sending)
+    after = lease(rig)
+    assert code == 130 and "left to" not in stderr and after and after.free
+
+
+def test_a_signal_while_nobody_reads_what_it_says(rig: Rig) -> None:
+    with full_pipe() as stdout:
+        words = ["points", "--repo", rig.repo, "--json"]
+        child = started(Case("full", words, stdout=stdout), rig.home)
+        blocked = Path(f"/proc/{child.pid}/wchan")
+        deadline = time.monotonic() + 30
+        while "pipe" not in blocked.read_text() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert child.poll() is None
+        began = time.monotonic()
+        child.send_signal(signal.SIGTERM)
+        code, stderr = left(child)
+    assert code == 130 and time.monotonic() - began < MOST_S + SLACK_S
+    assert stderr.startswith("warmspare: interrupted")
+
+
+@pytest.mark.parametrize("json_too", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_loop(tmp_path: Path, number: signal.Signals, json_too: bool) -> None:
+    """While modules are read; one of them hangs."""
+    hang = "import sys, time\nprint('READING', file=sys.stderr, flush=True)\ntime.sleep(1e6)\n"
+    (tmp_path / "typer.py").write_text(hang)
+    words = ["points", "--repo", "nowhere", *(["--json"] if json_too else [])]
+    environment = {"PYTHONPATH": str(tmp_path)}
+    child = started(Case("early", words, 0, environment, stdout=subprocess.PIPE), tmp_path)
+    until(child, "READING")
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert err.decode() == "warmspare: interrupted; run the same command again, it goes on from here\n"
+    assert [json.loads(line)["exit_code"] for line in out.splitlines()] == ([130] if json_too else [])
+
+
+AFTER = """
+import atexit, sys, threading, time
+from warmspare.__main__ import main
+from warmspare.cli import points
+def hang():
+    print("CLOSING", file=sys.stderr, flush=True)
+    time.sleep(1e6)
+atexit.register(hang)
+main()
+"""
+
+
+def test_a_signal_after_the_loop_changes_nothing(rig: Rig) -> None:
+    """The work is done, and Python's own end waits for something."""
+    child = started(Case("late", ["points", "--repo", rig.repo], program=("-c", AFTER)), rig.home)
+    until(child, "CLOSING")
+    began = time.monotonic()
+    child.send_signal(signal.SIGTERM)
+    code, stderr = left(child)
+    assert code == 0 and not stderr and time.monotonic() - began < MOST_S + SLACK_S
+
+
+SHIM = r"""
+#include <unistd.h>
+int getaddrinfo(const char *name, const char *service, const void *hints, void **found) {
+    write(2, "RESOLVING\n", 10);
+    for (;;) pause();
+}
+"""
+
+
+def test_a_name_that_does_not_resolve(tmp_path: Path) -> None:
+    """The resolver of the C library waits for a server for minutes, and can't be cancelled."""
+    source, library = tmp_path / "shim.c", tmp_path / "shim.so"
+    source.write_text(SHIM)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True, capture_output=True)
+    environment = {
+        "LD_PRELOAD": str(library), "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"
+    }  # fmt: skip
+    words = ["points", "--repo", "s3://bucket/prefix", "--endpoint-url", "http://s3.invalid"]
+    child = started(Case("resolving", words, 0, environment), tmp_path)
+    until(child, "RESOLVING")
+    began = time.monotonic()
+    child.send_signal(signal.SIGTERM)
+    code, stderr = left(child)
+    assert code == 130 and time.monotonic() - began < MOST_S + SLACK_S
+    assert stderr.splitlines()[-1].startswith("warmspare: interrupted")
+
+
+def test_a_program_is_ended_with_what_it_started(rig: Rig) -> None:
+    """A guest's reader that started another, and neither ends by itself."""
+    folder = rig.home / "bin"
+    folder.mkdir()
+    reader = folder / "sfdisk"
+    reader.write_text(f"#!/bin/sh\nsh -c 'trap \"\" TERM INT; sleep 3600; true' {reader} &\nwait\n")
+    reader.chmod(0o755)
+    rig.apply()
+    words = ["recover", "check", "--vm", rig.vm, "--replica", rig.replica]
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    child = started(Case("reader", words, 0, environment), rig.home)
+    deadline = time.monotonic() + 60
+    while sum(str(reader) in words for words in running(folder)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    code, _ = left(child)
+    assert code == 130
+    while running(folder) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not running(folder) and not list(temporary(rig.home).iterdir())
+
+
+def test_a_command_that_is_done_ends_as_ever(rig: Rig) -> None:
+    """Nothing of this is met by a run that nobody interrupts."""
+    child = started(Case("plain", ["points", "--repo", rig.repo], stdout=subprocess.PIPE), rig.home)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 0 and out and not err
