@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from media import tmpfs
 from nobody import as_nobody
 from rig import (
     KIB,
@@ -322,15 +323,8 @@ def test_unreadable_and_read_only_places(open_rig: Rig) -> None:
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A file system of 12 MiB that really fills up."""
-    place = tmp_path / "small"
-    place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", place], capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
+    with tmpfs(tmp_path / "small", "size=12m") as place:
         yield place
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
 
 
 def test_disk_full_at_the_receiver(tmp_path: Path, small: Path) -> None:

@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 import xxhash
 
-from warmspare.errors import StoreError
+from warmspare.errors import FULL, NoRoomError, StoreError
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 
 COPY_BYTES = 1 << 20
@@ -45,7 +45,8 @@ def io_error(error: OSError, what: str, path: str | Path) -> StoreError:
         errno.EFBIG: "the file system can't hold a file this large, choose another",
     }.get(error.errno or 0, "look at the medium and the kernel log, then run the command again")
     reason = error.strerror or str(error)
-    return StoreError(f"{what} failed: {reason}", where=str(path), hint=hint, retryable=True)
+    kind = NoRoomError if error.errno in FULL else StoreError
+    return kind(f"{what} failed: {reason}", where=str(path), hint=hint, retryable=True)
 
 
 def sync_directory(path: Path) -> None:

@@ -13,13 +13,14 @@ A file system can't hold the keys `a` and `a/b` at once, nor parts of keys beyon
 from __future__ import annotations
 
 import builtins
+import contextlib
 import hashlib
 import os
 import re
 import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from warmspare.errors import StoreError
+from warmspare.errors import FULL, StoreError
 from warmspare.store.base import ObjectInfo, Pace, StaleUpload, paced, unpaced
 from warmspare.store.files import (
     link_new,
@@ -258,8 +259,13 @@ class DirectoryStore:
             if not os.path.isdir(self._staging.root):
                 self._check_root()
                 return failures
-            make_directories(self._staging.root, self._staging.temporary, durable=False)
-            with locked(f"{self._staging.temporary}/lock", needed=False):
+            with contextlib.ExitStack() as stack:
+                try:
+                    make_directories(self._staging.root, self._staging.temporary, durable=False)
+                    stack.enter_context(locked(f"{self._staging.temporary}/lock", needed=False))
+                except OSError as error:
+                    if error.errno not in FULL:  # no room for the lock's file: removing is what makes room
+                        raise
                 for path in paths:
                     try:
                         os.unlink(path)

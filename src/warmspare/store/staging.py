@@ -39,9 +39,9 @@ class Staging:
         return f"{self.root}/{key}"
 
     def open_new(self, key: str) -> tuple[int, str]:
-        """A new file in the temporary area, open for writing, and its path."""
+        """A new file in the temporary area, open for writing and reading, and its path."""
         staged = f"{self.uploads}/{key}/{secrets.token_hex(8)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         return self.in_parent(staged, lambda: os.open(staged, flags, 0o666), durable=False), staged
 
     def stage(self, key: str, data: bytes) -> str:
@@ -112,6 +112,12 @@ class FileUpload:
             await self._threads.run(self._abort)
             raise
         return self
+
+    def reader(self) -> int:
+        """A descriptor of its own for what is written, good for as long as it is open, whatever becomes of the object.
+        For while the block runs."""
+        assert self._fd is not None
+        return os.dup(self._fd)
 
     async def write(self, part: builtins.bytes | bytearray | memoryview) -> None:
         """See Upload.write. ValueError for a part after a short one, or a longer one than PART_BYTES."""
