@@ -36,6 +36,13 @@ def ext4(place: Path, size: int, *options: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def bound(place: Path, again: Path) -> Iterator[Path]:
+    """A directory at a second path, as another mount shows it."""
+    with _mounted(again, "--bind", str(place)):
+        yield again
+
+
+@contextlib.contextmanager
 def read_only(place: Path) -> Iterator[None]:
     """A directory and all below it, seen through a mount that nothing can be written through."""
     with _mounted(place, "--bind", str(place)):
