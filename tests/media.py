@@ -42,6 +42,40 @@ def bound(place: Path, again: Path) -> Iterator[Path]:
         yield again
 
 
+class Removable:
+    """A directory of `inside`'s, mounted at `place`; away and back again as a stick, a share or an automount is."""
+
+    def __init__(self, inside: Path, place: Path) -> None:
+        self._inside, self.place = inside, place
+        self.there = False
+
+    def back(self) -> None:
+        done = subprocess.run(["mount", "--bind", self._inside, self.place], capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+        self.there = True
+
+    def away(self) -> None:
+        """At once, whoever uses it."""
+        if self.there:
+            subprocess.run(["umount", "-l", self.place], check=True)
+        self.there = False
+
+
+@contextlib.contextmanager
+def removable(place: Path) -> Iterator[Removable]:
+    """What is mounted at `place`, which is an empty directory otherwise."""
+    inside = place.with_name(place.name + "-inside")
+    inside.mkdir()
+    place.mkdir()
+    made = Removable(inside, place)
+    made.back()
+    try:
+        yield made
+    finally:
+        made.away()
+
+
 @contextlib.contextmanager
 def read_only(place: Path) -> Iterator[None]:
     """A directory and all below it, seen through a mount that nothing can be written through."""

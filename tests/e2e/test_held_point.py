@@ -25,10 +25,8 @@ from readydisks import BIOS_ROOT_AT, GIB, empty, lvm, put, windows
 from rig import MIB, Outcome, Rig, command, flip
 from servers import S3Place
 from warmspare.apply.fetch import pack_objects
-from warmspare.errors import StoreError
 from warmspare.format.manifest import ManifestReader
 from warmspare.recover.disks import served
-from warmspare.store.directory import DirectoryStore
 
 pytestmark = pytest.mark.skipif(
     not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse can't be used here"
@@ -232,22 +230,6 @@ def test_only_a_small_part_of_a_large_disk_is_fetched(tmp_path: Path, disks: dic
     assert stored > 96 * MIB and read["capacity_bytes"] == 64 * GIB
     assert read["bytes_fetched"] < stored / 20, (read, stored)
     assert read["blocks_verified"] * 65536 < 64 * GIB / 1000
-
-
-def test_a_store_that_is_lost_meanwhile_is_no_finding(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    get_range, left = DirectoryStore.get_range, [2]
-
-    async def losing(store: DirectoryStore, key: str, offset: int, length: int) -> bytes:
-        if "/packs/" in key:
-            left[0] -= 1
-            if left[0] < 0:
-                raise StoreError("the store is gone", retryable=True)
-        return await get_range(store, key, offset, length)
-
-    monkeypatch.setattr(DirectoryStore, "get_range", losing)
-    outcome = check(rig, code=4)
-    assert "the store is gone" in outcome.stderr
-    assert not [each for each in outcome.events if each["event"] in ("finding", "check.done", "point.read")]
 
 
 HANGING = """
