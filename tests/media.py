@@ -97,6 +97,16 @@ def device(backing: Path, *options: str) -> Iterator[Path]:
         subprocess.run(["losetup", "-d", path], check=True)
 
 
+def break_from(device: Path, backing: Path, offset: int) -> None:
+    """From there on the device gives errors: its file ends there, and nothing of it is remembered."""
+    os.truncate(backing, offset)
+    subprocess.run(["blockdev", "--flushbufs", device], check=True)
+    with device.open("rb", buffering=0) as file:
+        file.seek(offset)
+        with pytest.raises(OSError, match="Input/output error"):
+            file.read(4096)
+
+
 def free_bytes(place: Path) -> int:
     """What a user may still write there."""
     there = os.statvfs(place)

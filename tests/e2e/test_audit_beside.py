@@ -18,6 +18,7 @@ import pytest
 
 from corrupt import audit
 from rig import MIB, Event, Rig, random_disk, same, scribble
+from selfkill import killed_at
 from warmspare.audit import disk as disk_module
 from warmspare.audit.disk import DiskAudit, Judged, Unit
 from warmspare.audit.replica import ReplicaAudit, Settings
@@ -260,6 +261,19 @@ async def test_it_starts_anew_when_someone_wrote_meanwhile(rig: Rig, monkeypatch
     corrupt_block(rig, 3)  # among the blocks that were judged sound
     report = await make(rig).run()
     assert not report.resumed and blocks(report) == [3]
+
+
+async def test_a_killed_audit_goes_on(rig: Rig) -> None:
+    """By the command line, killed by the kernel; it had noted how far it was a moment before."""
+    corrupt_block(rig, 3)
+    corrupt_block(rig, 250)
+    words = ["audit", "replica", "--vm", rig.vm, "--repo", rig.repo, "--replica", rig.replica]
+    constants = {"warmspare.audit.disk:UNIT_BLOCKS": 8, "warmspare.audit.replica:SAVE_S": 0.0}
+    await asyncio.to_thread(killed_at, "warmspare.audit.disk:DiskAudit._count", 20, *words, constants=constants)
+    [left] = (rig.home / "local" / "warmspare" / "audits" / "unfinished").glob("*.json")
+    left.parent.rename(rig.home / "unfinished")
+    report = await make(rig).run()
+    assert report.resumed and blocks(report) == [3, 250] and report.coverage_percent == 100
 
 
 async def test_it_goes_on_when_only_apply_wrote_meanwhile(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from media import tmpfs
+from media import read_only, tmpfs
 from nobody import as_nobody
 from rig import (
     KIB,
@@ -355,6 +355,29 @@ def test_disk_full_in_the_state_directory(tmp_path: Path, small: Path) -> None:
     rig.sync(code=4, state=small / "state")
     filler.unlink()
     rig.sync(state=small / "state")
+    rig.apply()
+    assert same(rig.disk, rig.replica)
+
+
+def test_a_state_directory_that_is_read_only(rig: Rig) -> None:
+    scribble(rig.disk, random.Random(3))
+    before = rig.snapshot()
+    with read_only(rig.state):
+        refused = error(rig.sync(code=4))
+        assert "Read-only file system" in refused and "mount it writable" in refused and str(rig.state) in refused
+    assert rig.snapshot() == before
+    rig.sync()
+    rig.apply()
+    assert same(rig.disk, rig.replica)
+
+
+def test_a_replica_that_is_read_only_is_not_moved(rig: Rig) -> None:
+    scribble(rig.disk, random.Random(3))
+    rig.sync()
+    before = rig.replica.read_bytes()
+    with read_only(rig.home):
+        assert "Read-only file system" in error(rig.apply(code=4))
+    assert rig.replica.read_bytes() == before
     rig.apply()
     assert same(rig.disk, rig.replica)
 
