@@ -22,7 +22,7 @@ import pytest
 
 import bootdisk
 from readydisks import BIOS_ROOT_AT, GIB, empty, lvm, put, windows
-from rig import MIB, Outcome, Rig, command, flip
+from rig import MIB, Outcome, Rig, command, flip, python
 from servers import S3Place
 from warmspare.apply.fetch import pack_objects
 from warmspare.format.manifest import ManifestReader
@@ -356,6 +356,24 @@ def test_what_can_not_be_read_is_refused(
     monkeypatch.setenv("PATH", str(tools))
     monkeypatch.setattr("warmspare.recover.disks.programs._ELSEWHERE", str(tools))
     assert "fusermount3 is not installed; install the package fuse3" in check(rig, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/fuse && exec "$@"', "sh"],
+        ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", "--no-new-privs"],
+    ],
+    ids=["without FUSE", "without the right to mount"],
+)
+def test_a_host_that_really_can_not_mount(rig: Rig, around: list[str]) -> None:
+    able = subprocess.run([*around, "true"], capture_output=True, text=True)
+    if able.returncode != 0:
+        pytest.skip(f"that can't be taken away here: {able.stderr.strip()}")
+    words = ["recover", "check", "--vm", rig.vm, "--repo", rig.repo]
+    done = subprocess.run([*around, python(), "-m", "warmspare", *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done
+    assert "give --replica" in done.stderr
 
 
 # files that are served, without a repository
