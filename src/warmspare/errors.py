@@ -6,8 +6,11 @@ these is a bug (exit code 1). docs/operations.md lists the exit codes.
 
 from __future__ import annotations
 
+import errno
 import re
-from typing import ClassVar
+from typing import ClassVar, Final
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})  # what a file system says that takes no more
 
 
 class WarmspareError(Exception):
@@ -75,6 +78,10 @@ class NotFoundError(StoreError):
     """An object that was asked for is not in the repository."""
 
     kind = "not-found"
+
+
+class NoRoomError(StoreError):
+    """A file system of this host is full, or a quota of it used up. Nothing else of it need be wrong."""
 
 
 class IntegrityError(WarmspareError):

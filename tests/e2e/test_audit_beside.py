@@ -12,13 +12,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from corrupt import audit
 from rig import MIB, Event, Rig, random_disk, same, scribble
+from selfkill import killed_at
 from warmspare.audit import disk as disk_module
+from warmspare.audit import repair
 from warmspare.audit.disk import DiskAudit, Judged, Unit
 from warmspare.audit.replica import ReplicaAudit, Settings
 from warmspare.audit.report import Report
@@ -262,6 +265,19 @@ async def test_it_starts_anew_when_someone_wrote_meanwhile(rig: Rig, monkeypatch
     assert not report.resumed and blocks(report) == [3]
 
 
+async def test_a_killed_audit_goes_on(rig: Rig) -> None:
+    """By the command line, killed by the kernel; it had noted how far it was a moment before."""
+    corrupt_block(rig, 3)
+    corrupt_block(rig, 250)
+    words = ["audit", "replica", "--vm", rig.vm, "--repo", rig.repo, "--replica", rig.replica]
+    constants = {"warmspare.audit.disk:UNIT_BLOCKS": 8, "warmspare.audit.replica:SAVE_S": 0.0}
+    await asyncio.to_thread(killed_at, "warmspare.audit.disk:DiskAudit._count", 20, *words, constants=constants)
+    [left] = (rig.home / "local" / "warmspare" / "audits" / "unfinished").glob("*.json")
+    left.parent.rename(rig.home / "unfinished")
+    report = await make(rig).run()
+    assert report.resumed and blocks(report) == [3, 250] and report.coverage_percent == 100
+
+
 async def test_it_goes_on_when_only_apply_wrote_meanwhile(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     await interrupted(rig, monkeypatch, 20)
     await asyncio.to_thread(advance, rig)
@@ -335,6 +351,26 @@ def test_a_block_that_the_chain_can_not_give_stays_wrong_and_is_told(rig: Rig) -
     left = next(event for event in outcome.all("finding") if not event["repaired"])
     assert "could not be repaired" in left["remedy"] and "damaged" in left["remedy"]
     assert audit(rig, code=5).last("audit.done")["findings"] == 1
+
+
+def test_a_medium_that_does_not_keep_a_repair(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something changes the block again before it is read back."""
+    corrupt_block(rig, 3)
+    corrupt_block(rig, 200)
+    write = repair._write
+
+    def written(*arguments: Any) -> Any:
+        done = write(*arguments)
+        corrupt_block(rig, 3)
+        return done
+
+    monkeypatch.setattr(repair, "_write", written)
+    outcome = audit(rig, "--repair", code=5)
+    state = {event["offset"] // BLOCK_BYTES: event["repaired"] for event in outcome.all("finding")}
+    assert state == {3: False, 200: True}
+    assert "the medium does not keep it" in next(
+        event["remedy"] for event in outcome.all("finding") if not event["repaired"]
+    )
 
 
 def test_a_missing_disk_and_several_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

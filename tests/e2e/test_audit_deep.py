@@ -16,6 +16,7 @@ import pytest
 import warmspare.audit.deep
 from corruption import build
 from rig import KIB, MIB, Outcome, Rig, command, data_places, flip, flip_in_place, random_disk, scribble
+from selfkill import killed_at
 from warmspare.audit.deep import DiskImage
 from warmspare.audit.deep_progress import Keeper
 from warmspare.audit.known import Known
@@ -157,6 +158,17 @@ def test_killed_anywhere_it_goes_on_to_the_same_result(
     for _ in range(2):
         report, kills = interrupted(rig, monkeypatch, rng)
         assert essence(report) == essence(expected) and kills, kills
+
+
+@pytest.mark.parametrize("nth", [2, 6])
+def test_killed_by_the_kernel_it_goes_on_to_the_same_result(tmp_path: Path, nth: int) -> None:
+    rig = build(tmp_path, points=4, seed=0)
+    expected = deep(rig)
+    words = ["audit", "repository", "--repo", rig.repo, "--deep", "--scratch", rig.home / "scratch"]
+    noted = "warmspare.audit.deep_progress:Keeper.save"
+    killed_at(noted, nth, *words, constants={"warmspare.audit.deep:SAVE_S": 0.0})
+    report = deep(rig)
+    assert report.resumed and essence(report) == essence(expected)
 
 
 def stopped(rig: Rig, monkeypatch: pytest.MonkeyPatch, saves: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rig import KIB, MIB, Outcome, Rig, command, flip, same, scribble, write_extents
+from rig import KIB, MIB, Outcome, Rig, VddkRig, command, flip, same, scribble, write_extents
 from warmspare.model import BLOCK_BYTES
 
 BLOCK = BLOCK_BYTES
@@ -174,6 +174,22 @@ def test_a_table_that_the_chain_does_not_give_judges_nothing(rig: Rig) -> None:
     flip(manifest, 200)
     done = command("audit", "source", rig.disk, "--vm", rig.vm, "--repo", rig.repo)
     assert done.code == 5 and done.events[-1]["event"] == "error" and not done.all("finding")
+
+
+def test_what_a_library_read_wrongly_is_found_where_it_reads_rightly(tmp_path: Path) -> None:
+    """A VDDK that gives other bytes than the disk has: nothing tells a sync, and an audit of the source does."""
+    rig = VddkRig(tmp_path)
+    rig.disk.write_bytes(random.Random(1).randbytes(2 * MIB))
+    rig.standin.script("at ReadAsync 1 wrong")
+    rig.sync()
+    assert rig.standin.hits()["ReadAsync"] == 1
+    rig.apply()
+    assert not same(rig.disk, rig.replica)
+    words = ["audit", "source", rig.argument(rig.disk), "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state]
+    found = command(*words, *rig.more, *nothing(rig), "--repair")
+    assert found.code == 5 and "change-lost" in {event["kind"] for event in found.all("finding")}
+    rig.apply()
+    assert same(rig.disk, rig.replica)
 
 
 @pytest.mark.parametrize("seed", range(10))

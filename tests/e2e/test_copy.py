@@ -290,6 +290,17 @@ def test_a_damaged_record_stops_it_before_it_begins(rig: Rig, tmp_path: Path, nu
     assert objects(tmp_path / "copy") == {}
 
 
+def test_a_newest_record_that_adds_up_still_is_not_seen_through(rig: Rig, tmp_path: Path) -> None:
+    """Nobody who did not see it before can tell; whoever did says so."""
+    rig.apply()
+    newest = max(int(path.stem) for path in (rig.root / "points").iterdir())
+    record = msgspec.structs.replace(rig.point(newest), created="2001-01-01T00:00:00Z")
+    overwrite(rig.point_path(newest), point.encode(record))
+    copy(rig.repo, tmp_path / "copy")
+    assert Rig(rig.home, vm=rig.vm, repo=str(tmp_path / "copy")).point(newest).created == "2001-01-01T00:00:00Z"
+    rig.apply(code=5)
+
+
 def test_a_record_that_changes_meanwhile(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parse = Repository.parse
     seen: list[int] = []

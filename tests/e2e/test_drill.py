@@ -248,6 +248,19 @@ def test_a_drill_that_is_killed_takes_its_machine_with_it(rig: Rig) -> None:
     rig.apply()
 
 
+def test_a_machine_that_dies_is_no_verdict(rig: Rig) -> None:
+    """QEMU is killed: by the kernel, say, where memory runs out."""
+    before = state(rig.replica)
+    with running(rig) as child:
+        while child.poll() is None:  # where KVM is, it is tried again without
+            for machine in machines(rig.home / "evidence"):
+                os.kill(machine, signal.SIGKILL)
+            time.sleep(0.05)
+        _, stderr = child.communicate(timeout=60)
+        assert child.returncode == 8 and "QEMU ended with code -9" in stderr, stderr
+    assert not (rig.home / "evidence/verdict.json").exists() and state(rig.replica) == before
+
+
 def test_disks_hang_in_the_order_of_the_vm(tmp_path: Path, disks: dict[str, Path]) -> None:
     """The boot disk is the VM's first, though its replica was not the first by name, and the rest are there too."""
     rig = Rig(tmp_path)

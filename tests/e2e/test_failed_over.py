@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import recoverworld
 from recoverworld import World, hardware
-from rig import MIB, Outcome, command, flip_in_place, same
+from rig import MIB, Outcome, command, flip_in_place, python, same
 from servers import S3Server
 from warmspare.repository.failover import FailoverRecord, doubt_after, known_return
+from warmspare.sync.publication import publish
 
 KNOWN = hardware("dmz")
 
@@ -101,20 +105,51 @@ def test_the_clock_of_the_host_that_clears_it_decides_nothing(
     assert at_home(away, "sync").last("disk.start")["bytes_total"] == 0
 
 
-def test_a_point_that_was_begun_before_the_return_ends_no_doubt(away: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sync was under way when the failover began, and publishes only when all is over."""
+@pytest.fixture
+def at_rest(staged: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Nothing has happened to it yet."""
+    with recoverworld.again(staged, tmp_path, monkeypatch) as world:
+        monkeypatch.setenv("XDG_STATE_HOME", str(world.home / "states"))
+        assert at_home(world, "sync").code == 0
+        yield world
+
+
+def meanwhile(world: World, monkeypatch: pytest.MonkeyPatch, *commands: list[object]) -> Outcome:
+    """A sync that has read everything when others run these commands, each in its own process; then it publishes."""
+
+    async def late(*arguments: Any) -> None:
+        for words in commands:
+            await asyncio.to_thread(subprocess.run, [python(), "-m", "warmspare", *map(str, words)], check=True)
+        await publish(*arguments)
+
     with monkeypatch.context() as patch:
-        patch.setattr("warmspare.sync.pipeline.refuse_failed_over", _knows_of_none)
-        assert at_home(away, "sync").code == 0
-    assert command("failback-done", "--vm", "web", "--repo", away.repo).code == 0
-    flip_in_place(away.disk("web"), 3 * 65536)
-    sent = at_home(away, "sync")
+        patch.setattr("warmspare.sync.pipeline.publish", late)
+        return at_home(world, "sync")
+
+
+def failover(world: World) -> list[object]:
+    plan = world.write_plan('[vm.web]\ninstance_type = "m5.large"\n')
+    return ["failover", "--repo", world.repo, "--plan", plan, "--vm", "web"]
+
+
+def test_a_sync_that_is_under_way_publishes_and_the_next_is_refused(
+    at_rest: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert meanwhile(at_rest, monkeypatch, failover(at_rest)).last("sync.done")["point"].startswith("3-")
+    refused = at_home(at_rest, "sync")
+    assert refused.code == 2 and refused.last("error")["kind"] == "failed-over"
+
+
+def test_a_point_that_was_begun_before_the_return_ends_no_doubt(
+    at_rest: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync was under way when the failover began, and publishes only when all is over."""
+    done: list[object] = ["failback-done", "--vm", "web", "--repo", at_rest.repo]
+    assert meanwhile(at_rest, monkeypatch, failover(at_rest), done).code == 0
+    flip_in_place(at_rest.disk("web"), 3 * 65536)
+    sent = at_home(at_rest, "sync")
     assert "came back from a failover" in sent.last("disk.start")["reason"]
-    assert sent.last("sync.done")["bytes_changed"] == 2 * 65536
-
-
-async def _knows_of_none(*_: object) -> None:
-    return None
+    assert sent.last("sync.done")["bytes_changed"] == 65536
 
 
 def test_doubt_ends_with_a_point_that_knew_of_the_return() -> None:

@@ -16,15 +16,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import recoverworld
 import warmspare
 from ec2front import Refused, Request
 from recoverworld import SETTINGS, World, hardware
-from rig import MIB, command
+from rig import MIB, command, overwrite
 from servers import S3Server
 from warmspare.errors import LeaseError, RecoverError
+from warmspare.format import point
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.errors import AwsError
 from warmspare.store import layout
@@ -213,6 +215,17 @@ def test_a_damaged_record_refuses_a_sync(world: World) -> None:
         outcome = command("sync", f"web-0={world.disk('web')}", "--vm", "web", "--repo", world.repo, "--state",
                           world.home / "s")  # fmt: skip
         assert outcome.code == 5 and "failover" in outcome.stderr, (text, outcome)
+
+
+def test_another_point_is_staged_than_the_repository_has(lost: World) -> None:
+    """Under the same number: the repository was replaced, or rolled back and gone on with."""
+    path = lost.repo / layout.point_key("web", 1)
+    record = point.decode(path.read_bytes(), str(path))
+    overwrite(path, point.encode(msgspec.structs.replace(record, created="2001-01-01T00:00:00Z")))
+    plan = lost.write_plan('[vm.web]\ninstance_type = "m5.large"\n' + lost.networks(dmz=0))
+    refused = lost.failover("--plan", plan, "--vm", "web", code=8)
+    assert "what is staged of VM 'web' is restore point 1-" in refused.stderr and "under that number" in refused.stderr
+    assert not lost.front.made("RunInstances")
 
 
 def test_the_newest_staged_point_is_taken_and_newer_ones_are_named(world: World) -> None:

@@ -22,13 +22,11 @@ import pytest
 
 import bootdisk
 from readydisks import BIOS_ROOT_AT, GIB, empty, lvm, put, windows
-from rig import MIB, Outcome, Rig, command, flip
+from rig import MIB, Outcome, Rig, command, flip, python
 from servers import S3Place
 from warmspare.apply.fetch import pack_objects
-from warmspare.errors import StoreError
 from warmspare.format.manifest import ManifestReader
 from warmspare.recover.disks import served
-from warmspare.store.directory import DirectoryStore
 
 pytestmark = pytest.mark.skipif(
     not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse can't be used here"
@@ -234,22 +232,6 @@ def test_only_a_small_part_of_a_large_disk_is_fetched(tmp_path: Path, disks: dic
     assert read["blocks_verified"] * 65536 < 64 * GIB / 1000
 
 
-def test_a_store_that_is_lost_meanwhile_is_no_finding(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    get_range, left = DirectoryStore.get_range, [2]
-
-    async def losing(store: DirectoryStore, key: str, offset: int, length: int) -> bytes:
-        if "/packs/" in key:
-            left[0] -= 1
-            if left[0] < 0:
-                raise StoreError("the store is gone", retryable=True)
-        return await get_range(store, key, offset, length)
-
-    monkeypatch.setattr(DirectoryStore, "get_range", losing)
-    outcome = check(rig, code=4)
-    assert "the store is gone" in outcome.stderr
-    assert not [each for each in outcome.events if each["event"] in ("finding", "check.done", "point.read")]
-
-
 HANGING = """
 import asyncio, sys
 from warmspare.__main__ import main
@@ -374,6 +356,24 @@ def test_what_can_not_be_read_is_refused(
     monkeypatch.setenv("PATH", str(tools))
     monkeypatch.setattr("warmspare.recover.disks.programs._ELSEWHERE", str(tools))
     assert "fusermount3 is not installed; install the package fuse3" in check(rig, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/fuse && exec "$@"', "sh"],
+        ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", "--no-new-privs"],
+    ],
+    ids=["without FUSE", "without the right to mount"],
+)
+def test_a_host_that_really_can_not_mount(rig: Rig, around: list[str]) -> None:
+    able = subprocess.run([*around, "true"], capture_output=True, text=True)
+    if able.returncode != 0:
+        pytest.skip(f"that can't be taken away here: {able.stderr.strip()}")
+    words = ["recover", "check", "--vm", rig.vm, "--repo", rig.repo]
+    done = subprocess.run([*around, python(), "-m", "warmspare", *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done
+    assert "give --replica" in done.stderr
 
 
 # files that are served, without a repository

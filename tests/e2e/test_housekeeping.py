@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -13,16 +14,16 @@ from typing import Any
 import pytest
 from botocore.session import get_session
 
+import media
 import warmspare.sync.pipeline
 import warmspare.sync.upload
 from nobody import as_nobody
 from rig import KIB, MIB, Event, Outcome, Rig, command, losing_the_store, made, overwrite, same, scribble
 from s3refusals import DELETES, Refusals, refusing
 from servers import S3Place
-from warmspare.errors import StoreError
 from warmspare.format.manifest import ManifestReader
 from warmspare.store import layout
-from warmspare.store.directory import DirectoryStore
+from warmspare.sync.publication import publish
 
 
 @pytest.fixture
@@ -228,38 +229,39 @@ def test_the_store_goes_away_once_the_point_is_published(rig: Rig, monkeypatch: 
     """Published is published: only what belongs to this host can still make it an error."""
     losing_the_store(rig, monkeypatch, 1)
     fill(rig, 2)
+    with contextlib.ExitStack() as stack:
 
-    async def gone(self: DirectoryStore, keys: list[str]) -> None:
-        raise StoreError("the server did not answer in time", retryable=True)
+        async def published(*arguments: Any) -> None:
+            await publish(*arguments)
+            stack.enter_context(media.read_only(Path(rig.repo)))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(DirectoryStore, "delete", gone)
-        done = rig.sync()
-    assert done.last("sync.done")["point"].startswith("1-") and "did not answer" in warnings(done)[0]["message"]
+        with monkeypatch.context() as patch:
+            patch.setattr(warmspare.sync.pipeline, "publish", published)
+            done = rig.sync()
+    assert done.last("sync.done")["point"].startswith("1-")
+    assert "the file system is read-only" in warnings(done)[0]["message"]
+    forget_lease(rig)
     rig.sync()
     rig.apply()
     assert same(rig.disk, rig.replica)
     assert {path.parent.name for path in rig.objects("packs")} == {rig.point(1).run}
 
 
-def test_what_is_in_the_way_of_a_sealed_point_and_can_not_be_removed(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def forget_lease(rig: Rig) -> None:
+    """It could not be given back, and this process, whose it is, lives on."""
+    (Path(rig.repo) / layout.lease_key(rig.vm)).unlink()
+
+
+def test_what_is_in_the_way_of_a_sealed_point_and_can_not_be_removed(rig: Rig) -> None:
     """Its manifest's key holds something else. It is given up, and the disk is read again."""
-
-    async def dies(*arguments: object) -> None:
-        raise StoreError("the store is gone", retryable=True)
-
-    async def denied(self: DirectoryStore, keys: list[str]) -> None:
-        raise StoreError("cannot delete an object: permission denied", where=keys[0])
-
-    with monkeypatch.context() as patch:
-        patch.setattr(warmspare.sync.pipeline, "publish", dies)
-        rig.sync(code=4)
+    made(rig.repo)
+    rig.root.mkdir(parents=True)
+    (rig.root / "points").write_text("a file in the place of the records")
+    rig.sync(code=4)
+    (rig.root / "points").unlink()
     [manifest] = rig.objects("manifests")
     overwrite(manifest, b"something else")
-    with monkeypatch.context() as patch:
-        patch.setattr(DirectoryStore, "delete", denied)
+    with media.read_only(manifest.parent):
         done = rig.sync()
         assert done.all("sync.completing") and done.last("sync.done")["point"].startswith("1-")
         assert done.last("sync.resumed")["bytes_reused"] == 3 * MIB

@@ -18,6 +18,7 @@ import pytest
 import warmspare.sync.upload
 from rig import MIB, Outcome, Rig, command, flip, losing_the_store, same, scribble
 from servers import S3Place
+from warmspare.cli.main import run
 from warmspare.repository.chain import Repository
 from warmspare.store import layout
 from warmspare.store.lease import Lease
@@ -310,3 +311,27 @@ def test_prune_in_s3(seaweed_place: S3Place, tmp_path: Path, monkeypatch: pytest
     assert not audit(rig, "--deep").all("finding")
     rig.apply()
     assert same(rig.disk, rig.replica)
+
+
+def said(rig: Rig, capsys: pytest.CaptureFixture[str], *more: object) -> str:
+    """Its last line, as a person sees it."""
+    capsys.readouterr()
+    assert run(["prune", "--repo", rig.repo, *map(str, more)]) == 0
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_it_says_when_there_is_nothing_to_do(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = f"there is nothing to remove in {rig.repo}"
+    assert said(rig, capsys) == said(rig, capsys, "--yes") == said(rig, capsys, "--vm", rig.vm) == nothing
+    orphans(rig, 1)  # too young
+    assert said(rig, capsys, "--yes").startswith(f"{nothing}; 4 that no restore point names stay: too young")
+    orphans(rig, 11)
+    assert said(rig, capsys).startswith("4 objects of 16 B and 0 unfinished uploads would be removed")
+    capsys.readouterr()
+    assert run(["prune", "--repo", rig.repo, "--yes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 and all(line.endswith("(4 B) was removed") for line in lines[:4])
+    assert lines[-1] == "4 objects of 16 B and 0 unfinished uploads removed"
+    assert said(rig, capsys, "--yes") == nothing
+    shutil.rmtree(rig.root)  # no VM any more
+    assert said(rig, capsys) == nothing

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from media import read_only, tmpfs
 from nobody import as_nobody
 from rig import (
     KIB,
@@ -322,15 +323,8 @@ def test_unreadable_and_read_only_places(open_rig: Rig) -> None:
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A file system of 12 MiB that really fills up."""
-    place = tmp_path / "small"
-    place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", place], capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
+    with tmpfs(tmp_path / "small", "size=12m") as place:
         yield place
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
 
 
 def test_disk_full_at_the_receiver(tmp_path: Path, small: Path) -> None:
@@ -361,6 +355,29 @@ def test_disk_full_in_the_state_directory(tmp_path: Path, small: Path) -> None:
     rig.sync(code=4, state=small / "state")
     filler.unlink()
     rig.sync(state=small / "state")
+    rig.apply()
+    assert same(rig.disk, rig.replica)
+
+
+def test_a_state_directory_that_is_read_only(rig: Rig) -> None:
+    scribble(rig.disk, random.Random(3))
+    before = rig.snapshot()
+    with read_only(rig.state):
+        refused = error(rig.sync(code=4))
+        assert "Read-only file system" in refused and "mount it writable" in refused and str(rig.state) in refused
+    assert rig.snapshot() == before
+    rig.sync()
+    rig.apply()
+    assert same(rig.disk, rig.replica)
+
+
+def test_a_replica_that_is_read_only_is_not_moved(rig: Rig) -> None:
+    scribble(rig.disk, random.Random(3))
+    rig.sync()
+    before = rig.replica.read_bytes()
+    with read_only(rig.home):
+        assert "Read-only file system" in error(rig.apply(code=4))
+    assert rig.replica.read_bytes() == before
     rig.apply()
     assert same(rig.disk, rig.replica)
 

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import xxhash
 
+import media
 from rig import MIB, Rig, python, random_disk, same, scribble
 from warmspare.format import frame, manifest, pack, point
 from warmspare.format.hashtable import root_of
@@ -378,14 +379,8 @@ def device(tmp_path: Path) -> Iterator[Path]:
     """A loop device full of someone's old data."""
     backing = tmp_path / "backing"
     backing.write_bytes(random.Random(13).randbytes(8 * MIB))
-    done = subprocess.run(["losetup", "-f", "--show", backing], capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"no loop device can be made here: {done.stderr.strip()}")
-    path = Path(done.stdout.strip())
-    try:
+    with media.device(backing) as path:
         yield path
-    finally:
-        subprocess.run(["losetup", "-d", path], check=True)
 
 
 def test_a_block_device(rig: Rig, device: Path) -> None:

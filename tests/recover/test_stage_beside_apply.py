@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import media
 from ebsparts import Refusal
 from rig import MIB, Outcome, command, random_disk, scribble
 from stagerig import StageRig
@@ -91,6 +92,14 @@ def demand_from_replica(rig: StageRig, outcome: Outcome, disk: Path | None = Non
     rig.demand_same(made.id, disk)
     assert not outcome.all("finding")
     assert outcome.last("stage.disk.done")["bytes_read"] <= outcome.last("stage.done")["bytes_put"]
+
+
+def test_a_replica_on_a_read_only_medium(world: StageRig, tmp_path: Path) -> None:
+    place = tmp_path / "spare"
+    place.mkdir()
+    world.apply(to=place / "replica.raw")
+    with media.read_only(place):
+        demand_from_replica(world, world.stage("--replica", place / "replica.raw"))
 
 
 def test_beside_an_apply_that_follows(world: StageRig, follower: Follower) -> None:

@@ -267,6 +267,19 @@ async def test_a_store_that_fails_for_a_while(store: DirectoryStore, monkeypatch
         lease.check()
 
 
+async def test_a_store_that_is_away_until_the_lease_has_run_out(store: DirectoryStore, tmp_path: Path) -> None:
+    """Its directory is moved away and back."""
+    root = Path(store.uri)
+    async with Lease.hold(store, KEY, ttl_s=1.2) as lease:
+        root.rename(tmp_path / "away")
+        await until(lambda: runs_out(lease))
+        with pytest.raises(StoreError, match="directory is gone"):
+            await lease.confirm()
+        (tmp_path / "away").rename(root)
+        await lease.confirm()  # nobody took it: it is ours again
+        lease.check()
+
+
 async def test_a_lease_that_ran_out_and_was_taken_is_lost(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

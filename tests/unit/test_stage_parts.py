@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import hashlib
 import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from warmspare.recover.aws import pace
 from warmspare.recover.blocks.blockset import BlockSet
+from warmspare.recover.failover.chosen import Chosen
 from warmspare.recover.staging import ebs, expiry, staged
 from warmspare.recover.staging.digests import Digests
 from warmspare.recover.staging.expiry import Keep
@@ -189,6 +192,16 @@ def test_points_and_when_they_are_usable() -> None:
     assert best is not None and [disk.key for disk in best.disks] == ["d0", "d1"]
     again = staged.points_of([made(1, name="snap-b", state="pending"), made(1, name="snap-a")])
     assert again[0].usable and again[0].disks[0].snapshot_id == "snap-a"
+
+
+def test_the_newest_point_is_told_by_its_number_and_not_by_dates() -> None:
+    """A sender's clock was ahead, then set right; this host's may be behind both. Only the age that is shown is off."""
+    ahead = replace(made(1), created="2090-01-01T00:00:00Z")
+    points = staged.points_of([ahead, replace(made(2), created="2001-01-01T00:00:00Z")])
+    best = staged.newest_usable(points)
+    assert best is not None and best.id.sequence == 2
+    record: Any = None
+    assert Chosen(points[-1], record, []).age_s == 0.0 and Chosen(best, record, []).age_s > 20 * 365 * 86400
 
 
 def test_tags_that_are_not_ours_or_were_changed() -> None:

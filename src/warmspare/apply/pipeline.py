@@ -85,18 +85,18 @@ class Apply:
         """
         repository = await self._repository()
         target = await self._choose(repository, at)
-        replica = await self._open(repository, target)
+        replica = self._replica(repository, await repository.load(self._vm, target))
         with replica.hold():
             return await self._walk(repository, replica, target, explicit=at is not None)
 
     async def follow(self, poll_s: float = POLL_S) -> None:
         """Keep the replica at the newest restore point until cancelled; each new point ends in `apply.done`.
 
-        An outage of the store is waited out, and so is a drill of the replica; every other error ends it.
+        An outage of the store is waited out, from the first look on, and so is a drill of the replica; every other
+        error ends it.
         """
-        repository = await self._repository()
-        target = await self._choose(repository, None)
-        replica = await self._open(repository, target)
+        repository, newest = await self._found(poll_s)
+        replica = self._replica(repository, newest)
         first = True
         with replica.hold():
             while True:
@@ -111,8 +111,23 @@ class Apply:
                     error = _first(group)
                     if not error.retryable:
                         raise
-                    self._events.emit("apply.waiting", vm=self._vm, message=error.sentence, seconds=poll_s)
+                    self._waiting(error, poll_s)
                 await asyncio.sleep(poll_s)
+
+    async def _found(self, poll_s: float) -> tuple[Repository, Point]:
+        """The repository and the newest point of the VM, once the store answers."""
+        while True:
+            try:
+                repository = await self._repository()
+                return repository, await repository.load(self._vm, await self._choose(repository, None))
+            except StoreError as error:
+                if not error.retryable:
+                    raise
+                self._waiting(error, poll_s)
+            await asyncio.sleep(poll_s)
+
+    def _waiting(self, error: WarmspareError, poll_s: float) -> None:
+        self._events.emit("apply.waiting", vm=self._vm, message=error.sentence, seconds=poll_s)
 
     async def _repository(self) -> Repository:
         repository = await open_repository(self._store)
@@ -131,8 +146,7 @@ class Apply:
             )
         return newest
 
-    async def _open(self, repository: Repository, target: int) -> Replica:
-        point = await repository.load(self._vm, target)
+    def _replica(self, repository: Repository, point: Point) -> Replica:
         return Replica(
             self._target, self._vm, repository, len(point.record.disks),
             state=self._state, initialize=self._initialize,

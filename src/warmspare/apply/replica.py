@@ -114,14 +114,14 @@ class Replica:
         nothing, while an apply moves it or something else reads it. ConfigError or IntegrityError as `hold`."""
         if not self._record_path.exists():
             raise ConfigError("there is no replica", where=str(self.target), hint="make it with `warmspare apply`")
-        with locked(self._place.still_path, STATE) as mine:
+        with locked(self._place.still_path, STATE, reading=True) as mine:
             if mine:
                 self._read_record()
             yield mine
 
     def followed(self) -> bool:
         """Whether an apply is at work on it, if only waiting for the next point."""
-        with locked(self._place.lock_path, STATE) as mine:
+        with locked(self._place.lock_path, STATE, reading=True) as mine:
             return not mine
 
     @contextlib.contextmanager

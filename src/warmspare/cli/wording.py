@@ -122,14 +122,21 @@ def _drill_done(e: Event) -> str:
 
 
 def _prune_done(e: Event) -> str:
+    kept = e["objects_kept"]
+    stay = f"; {kept} that no restore point names stay: too young, or a sync may still use them" if kept else ""
+    if not (e["objects"] or e["uploads"] or e["objects_left"] or e["uploads_left"]):
+        return f"there is nothing to remove in {e['repository']}{stay}"
     verb = "removed" if e["removed"] else "would be removed with --yes"
-    return (
-        f"{e['objects']} objects of {size(e['bytes'])} and {e['uploads']} unfinished uploads {verb}; "
-        f"{e['objects_kept']} that no restore point names stay: a sync may still use them"
-    )
+    return f"{e['objects']} objects of {size(e['bytes'])} and {e['uploads']} unfinished uploads {verb}{stay}"
+
+
+def _prune_object(e: Event) -> str:
+    return f"{e['key']} ({size(e['bytes'])}) {'was removed' if e['removed'] else 'is named by no restore point'}"
 
 
 _WORDS: dict[str, Callable[[Event], str | None]] = {
+    "prune.object": _prune_object,
+    "prune.done": _prune_done,
     "init.done": lambda e: (
         f"{'made a repository in' if e['made'] else 'there is a repository already in'} {e['repository']} "
         f"(ID {e['id']}, of {e['created']})"

@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 import xxhash
 
-from warmspare.errors import StoreError
+from warmspare.errors import FULL, NoRoomError, StoreError
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 
 COPY_BYTES = 1 << 20
@@ -45,7 +45,8 @@ def io_error(error: OSError, what: str, path: str | Path) -> StoreError:
         errno.EFBIG: "the file system can't hold a file this large, choose another",
     }.get(error.errno or 0, "look at the medium and the kernel log, then run the command again")
     reason = error.strerror or str(error)
-    return StoreError(f"{what} failed: {reason}", where=str(path), hint=hint, retryable=True)
+    kind = NoRoomError if error.errno in FULL else StoreError
+    return kind(f"{what} failed: {reason}", where=str(path), hint=hint, retryable=True)
 
 
 def sync_directory(path: Path) -> None:
@@ -158,18 +159,51 @@ def read_record(path: Path, kind: type[T], what: str) -> T | None:
         return None
 
 
+def _open_lock(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def _open_to_read(path: Path) -> int:
+    """The same, but -1 where there is no such file and the file system is read-only."""
+    try:
+        return _open_lock(path)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        try:
+            return os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            if error.errno == errno.EROFS:
+                return -1
+            raise error from None
+
+
+def _lock(fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # NFS, of a file that is open for reading
+
+
 @contextlib.contextmanager
-def locked(path: Path, what: str) -> Iterator[bool]:
+def locked(path: Path, what: str, *, reading: bool = False) -> Iterator[bool]:
     """Hold an advisory lock on `path` (made if absent); yields False if another process holds it.
 
-    The kernel drops the lock with the process, however that ends.
+    The kernel drops the lock with the process, however that ends. reading: for who writes nothing there. Where nothing
+    can be written at all the lock is taken on the file as it is; if there is none, nobody took one before that medium
+    became read-only, and nobody can.
     """
     with local_io(what, path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        fd = _open_to_read(path) if reading else _open_lock(path)
+    if fd < 0:
+        yield True
+        return
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(fd)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise io_error(error, what, path) from error

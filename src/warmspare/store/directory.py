@@ -7,19 +7,20 @@ Beside the objects there is `.tmp~` (no key holds a `~`, so it can't be one) wit
 A file system can't hold the keys `a` and `a/b` at once, nor parts of keys beyond 255 bytes.
 """
 
-# ruff: noqa: PTH105, PTH108, PTH112, PTH116, PTH120
+# ruff: noqa: PTH105, PTH108, PTH116, PTH120
 # Plain strings instead of pathlib: a listing must not pay for a Path a file.
 
 from __future__ import annotations
 
 import builtins
+import contextlib
 import hashlib
 import os
 import re
 import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from warmspare.errors import StoreError
+from warmspare.errors import FULL, StoreError
 from warmspare.store.base import ObjectInfo, Pace, StaleUpload, paced, unpaced
 from warmspare.store.files import (
     link_new,
@@ -116,10 +117,11 @@ class DirectoryStore:
         return data
 
     def _open(self, path: str) -> int:
+        self._staging.place.check()
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
-            self._check_root()
+            self._staging.place.check()  # which may have gone in this very moment
             raise not_found(path) from None
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
@@ -129,15 +131,17 @@ class DirectoryStore:
     def _head(self, key: str) -> ObjectInfo | None:
         path = self._staging.path(key)
         with naming("cannot look at the object", path):
+            self._staging.place.check()
             try:
                 return _info(key, path)
             except (FileNotFoundError, NotADirectoryError):
-                self._check_root()
+                self._staging.place.check()
                 return None
 
     def _list_batch(self, walk: Iterator[tuple[str, str]]) -> builtins.list[ObjectInfo]:
-        self._check_root()
         found: list[ObjectInfo] = []
+        with naming("cannot list the directory", self._staging.root):
+            self._staging.place.check()
         for key, path in walk:
             with naming("cannot look at the object", path):
                 try:
@@ -148,22 +152,9 @@ class DirectoryStore:
                 found.append(info)
             if len(found) == _LIST_BATCH:
                 break
+        with naming("cannot list the directory", self._staging.root):
+            self._staging.place.check()
         return found
-
-    def _check_root(self) -> None:
-        """Absent objects are an answer, but not where something else than a directory stands."""
-        try:
-            if stat.S_ISDIR(os.stat(self._staging.root).st_mode):
-                return
-        except FileNotFoundError:
-            return
-        except NotADirectoryError:
-            pass
-        raise StoreError(
-            "the repository's path, or a part of it, is not a directory",
-            where=self._staging.root,
-            hint="give the path of a directory",
-        )
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -198,6 +189,7 @@ class DirectoryStore:
             try:
                 self._staging.in_parent(path, lambda: os.replace(staged, path), durable=True)
                 sync_directory(os.path.dirname(path))
+                self._staging.place.check()
             finally:
                 self._staging.discard(staged)
             info = _info(key, path)
@@ -217,6 +209,7 @@ class DirectoryStore:
                 ours = self._same(path, data)
             if ours:  # also on "exists": the earlier try may not have come as far as the sync
                 sync_directory(os.path.dirname(path))
+                self._staging.place.check()
         return ours
 
     def _same(self, path: str, data: bytes) -> bool:
@@ -229,6 +222,7 @@ class DirectoryStore:
     def _replace(self, key: str, data: bytes, etag: str | None) -> ObjectInfo | None:
         path = self._staging.path(key)
         with naming("cannot replace the object", path):
+            self._staging.place.check()
             make_directories(self._staging.root, self._staging.temporary, durable=False)
             with locked(f"{self._staging.temporary}/lock"):
                 try:
@@ -255,11 +249,15 @@ class DirectoryStore:
         touched: set[str] = set()
         failures: builtins.list[StoreError] = []
         with naming("cannot delete objects", paths[0]):
-            if not os.path.isdir(self._staging.root):
-                self._check_root()
+            if not self._staging.place.check():
                 return failures
-            make_directories(self._staging.root, self._staging.temporary, durable=False)
-            with locked(f"{self._staging.temporary}/lock", needed=False):
+            with contextlib.ExitStack() as stack:
+                try:
+                    make_directories(self._staging.root, self._staging.temporary, durable=False)
+                    stack.enter_context(locked(f"{self._staging.temporary}/lock", needed=False))
+                except OSError as error:
+                    if error.errno not in FULL:  # no room for the lock's file: removing is what makes room
+                        raise
                 for path in paths:
                     try:
                         os.unlink(path)

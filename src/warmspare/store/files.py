@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from warmspare.errors import NotFoundError, StoreError
+from warmspare.errors import FULL, NoRoomError, NotFoundError, StoreError
 
 LOCK_WAIT_S = 10.0  # the lock is held for milliseconds; longer means that its holder hangs
 _PART_NAME = re.compile(r"[A-Za-z0-9_.=-]+")
@@ -75,7 +75,8 @@ def store_error(error: OSError, doing: str, path: str) -> StoreError:
     meaning, hint, retryable = _MEANING.get(
         error.errno or 0, (os.strerror(error.errno) if error.errno else "it failed", "check the path", False)
     )
-    return StoreError(f"{doing}: {meaning}", where=path, hint=hint, retryable=retryable)
+    kind = NoRoomError if error.errno in FULL else StoreError
+    return kind(f"{doing}: {meaning}", where=path, hint=hint, retryable=retryable)
 
 
 @contextlib.contextmanager

@@ -314,6 +314,8 @@ class Connection:
             self._down_since = now
         down_s = 0.0 if self._down_since is None else now - self._down_since
         pause_s = tries.failed(again, known=self._answered, down_s=down_s)
+        if pause_s is None and error.nowhere and not self._answered:
+            error.retryable = False  # a wrong name; one that was right before may only be out of reach
         if pause_s is not None:
             pause_s = max(pause_s, error.wait_s)
             log.info("trying again in %.1f s: %s", pause_s, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import socket
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
@@ -84,7 +85,8 @@ class S3Error(StoreError):
     retries: how often the request had been sent before. lost: whether the server may have done what was asked all the
     same. again: what another try is worth. server_s: the server's clock as the answer has it, Unix seconds. wait_s: how
     long it asks us to wait. meaning: None without an answer. header: one of ours that it names. region: where it says
-    that the bucket is. wants_md5: it demands Content-MD5. sent: what the request had.
+    that the bucket is. wants_md5: it demands Content-MD5. nowhere: DNS
+    knows no such server. sent: what the request had.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class S3Error(StoreError):
         self.wait_s = 0.0
         self.meaning: Meaning | None = None
         self.header = self.region = ""
-        self.wants_md5 = False
+        self.wants_md5 = self.nowhere = False
         self.sent = NOTHING
 
     @property
@@ -189,7 +191,9 @@ def store_error(error: Exception, operation: str, where: str, endpoint: str, sen
         why = _why_unreachable(error)
         if why is None:
             return _unanswered("the connection broke", server)
-        return _unsent(why, "check the endpoint URL, DNS and the network", server, retryable=True)
+        failure = _unsent(why, "check the endpoint URL, DNS and the network", server, retryable=True)
+        failure.nowhere = _is_nowhere(error)
+        return failure
     if isinstance(error, ResponseParserError | ValueError):
         return S3Error(
             "the server's answer can't be understood", where=server, hint="check the network path and " + LATER,
@@ -317,6 +321,12 @@ def _why_unreachable(error: boto.EndpointConnectionError) -> str | None:
     if isinstance(inner, ConnectionRefusedError):
         return "the server refused the connection"
     return "the server can't be reached" if isinstance(cause, aiohttp.ClientConnectorError) else None
+
+
+def _is_nowhere(error: boto.EndpointConnectionError) -> bool:
+    """Whether DNS answers that there is no such name, and not that it can't tell now."""
+    cause = getattr(error.kwargs.get("error"), "os_error", None)
+    return isinstance(cause, socket.gaierror) and cause.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
 
 
 def _plain(code: str) -> str:

@@ -20,6 +20,7 @@ import crc32c as crc
 from warmspare.errors import StoreError
 from warmspare.store.base import PART_BYTES, Pace, unpaced
 from warmspare.store.files import link_new, make_directories, naming, prune, sync_directory, write_all
+from warmspare.store.root import Root
 from warmspare.threads import Threads
 
 _TRIES = 64  # of making a directory that others prune at the same moment
@@ -31,6 +32,7 @@ class Staging:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self.place = Root(root)
         self.temporary = f"{root}/.tmp~"
         self.uploads = f"{self.temporary}/uploads"
 
@@ -39,9 +41,10 @@ class Staging:
         return f"{self.root}/{key}"
 
     def open_new(self, key: str) -> tuple[int, str]:
-        """A new file in the temporary area, open for writing, and its path."""
+        """A new file in the temporary area, open for writing and reading, and its path."""
         staged = f"{self.uploads}/{key}/{secrets.token_hex(8)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self.place.check()
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         return self.in_parent(staged, lambda: os.open(staged, flags, 0o666), durable=False), staged
 
     def stage(self, key: str, data: bytes) -> str:
@@ -113,6 +116,12 @@ class FileUpload:
             raise
         return self
 
+    def reader(self) -> int:
+        """A descriptor of its own for what is written, good for as long as it is open, whatever becomes of the object.
+        For while the block runs."""
+        assert self._fd is not None
+        return os.dup(self._fd)
+
     async def write(self, part: builtins.bytes | bytearray | memoryview) -> None:
         """See Upload.write. ValueError for a part after a short one, or a longer one than PART_BYTES."""
         view = memoryview(part).cast("B")
@@ -164,6 +173,7 @@ class FileUpload:
                         hint="it is not of this run; run again",
                     )
                 sync_directory(os.path.dirname(path))
+                self._staging.place.check()
         finally:
             self._abort()
 

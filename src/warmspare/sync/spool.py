@@ -1,7 +1,8 @@
 """Packs on their way through a local directory: written at reading speed, sent at the link's; owns their order.
 
 A pack that is in the spool counts as sent for whoever wrote it, so the machine's snapshot can go. Nothing names a pack
-before it is in the store: the run that wrote it waits for that, or the one that finishes it (sync/sealed.py).
+before it is in the store: the run that wrote it waits for that, or the one that finishes it (sync/sealed.py). What
+finds no room goes to the store straight away (sync/spooled.py): a full spool costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Self
 
 import crc32c
 
-from warmspare.errors import NotFoundError, StoreError
+from warmspare.errors import NoRoomError, NotFoundError, StoreError
 from warmspare.format.pack import PACK_BYTES
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.state.files import local_io, locked
@@ -27,10 +28,10 @@ from warmspare.store.base import PART_BYTES, Store, Upload
 from warmspare.store.clearing import Clearing
 from warmspare.store.directory import DirectoryStore
 from warmspare.store.passing import PassingStore
+from warmspare.sync.spooled import WHAT, SpooledUpload
 from warmspare.sync.upload import LEAST_PACK_BYTES, PACK_S
 from warmspare.threads import in_thread
 
-WHAT = "the spool"
 SENDERS = 2  # packs under way at a time: while one ends, the next keeps the link busy
 FIRST_PACK_BYTES = 1 << 20  # until it is known how fast the link is
 FREE_BYTES = 256 << 20  # of the file system, that are left to others
@@ -69,22 +70,17 @@ class Spool(PassingStore):
         self._queue: asyncio.Queue[tuple[str, int, int]] = asyncio.Queue()  # key, length, CRC32C
         self._waiting = 0  # packs that are not in the store yet
         self._sent = asyncio.Event()  # set when one has gone
-        self._full = False
+        self._usable, self._full = True, False
         self._counted = (time.monotonic(), 0)  # since when, and how much was sent since
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            with local_io(WHAT, self._directory):
-                self._directory.mkdir(parents=True, exist_ok=True)
-            beside = self._directory.with_name(self._directory.name + ".lock")  # inside it would be an object
-            if not stack.enter_context(locked(beside, WHAT)):
-                raise StoreError(
-                    "the spool is in use by another run",
-                    where=str(self._directory),
-                    hint="give each state directory a spool of its own",
-                    retryable=True,
-                )
+            try:
+                self._claim(stack)
+            except NoRoomError:  # not even for a lock, so nothing waits there either
+                self._usable = False
+                self._tell_full()
             stack.push_async_callback(self._medium.close)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             senders = [tasks.create_task(self._send_all(), name="send from the spool") for _ in range(SENDERS)]
@@ -97,6 +93,19 @@ class Spool(PassingStore):
     ) -> bool | None:
         return await self._stack.__aexit__(kind, error, trace)
 
+    def _claim(self, stack: AsyncExitStack) -> None:
+        """Make the directory, and keep others from it."""
+        with local_io(WHAT, self._directory):
+            self._directory.mkdir(parents=True, exist_ok=True)
+        beside = self._directory.with_name(self._directory.name + ".lock")  # inside it would be an object
+        if not stack.enter_context(locked(beside, WHAT)):
+            raise StoreError(
+                "the spool is in use by another run",
+                where=str(self._directory),
+                hint="give each state directory a spool of its own",
+                retryable=True,
+            )
+
     def pack_bytes(self) -> int:
         """How large a pack should be: its sending takes about PACK_S at most, for that is lost with the sender."""
         if self._rate is None:
@@ -105,27 +114,35 @@ class Spool(PassingStore):
 
     @asynccontextmanager
     async def _upload(self, key: str) -> AsyncIterator[Upload]:
-        await self._have_room()
-        async with self._medium.upload(key) as upload:
+        medium = self._medium if await self._have_room() else None
+        async with SpooledUpload(key, medium, self._store, self._tell_full) as upload:
             yield upload
-        self._enqueue(key, upload.bytes, upload.crc32c)
+        if upload.waits:
+            self._enqueue(key, upload.bytes, upload.crc32c)
 
     def _enqueue(self, key: str, size: int, crc: int) -> None:
         self._waiting += 1
         self._queue.put_nowait((key, size, crc))
 
-    async def _have_room(self) -> None:
-        """Wait while the spool is full. One pack of ours may always be there, or two VMs could wait for each other."""
-        while self._waiting and not await in_thread(self._fits, self.pack_bytes() + PART_BYTES):
-            if not self._full:
-                self._full = True
-                self._on_full()
+    async def _have_room(self) -> bool:
+        """Wait while the spool is full of our packs; whether there is room then. Nobody waits for others' packs, or two
+        VMs could wait for each other."""
+        while self._usable and not await in_thread(self._fits, self.pack_bytes() + PART_BYTES):
+            self._tell_full()
+            if not self._waiting:
+                return False
             self._sent.clear()
             try:
                 async with asyncio.timeout(POLL_S):
                     await self._sent.wait()
             except TimeoutError:
                 continue
+        return self._usable
+
+    def _tell_full(self) -> None:
+        if not self._full:
+            self._full = True
+            self._on_full()
 
     def _fits(self, more: int) -> bool:
         with local_io(WHAT, self._room.directory):
@@ -139,6 +156,8 @@ class Spool(PassingStore):
     async def take(self, wanted: Mapping[str, tuple[int, int]]) -> set[str]:
         """Of what an earlier run left here keep what is wanted, given by key with length and CRC32C, and remove the
         rest, as far as that can be. The keys that are here; `send` sends them."""
+        if not self._usable:
+            return set()
         await self._clearing.uploads("")
         found = [info async for info in self._medium.list("")]
         here = {info.key for info in found if info.key in wanted and wanted[info.key][0] == info.bytes}

@@ -107,7 +107,7 @@ def held(target: Path, *, state: Path | None = None) -> Iterator[HeldReplica]:
             where=str(place.record_path),
             hint="make one with `warmspare apply`, or give its --state",
         )
-    with locked(place.still_path, STATE) as mine, contextlib.ExitStack() as stack:
+    with locked(place.still_path, STATE, reading=True) as mine, contextlib.ExitStack() as stack:
         if not mine:
             raise LeaseError(
                 "an apply is moving this replica, or another drill or check is reading it",

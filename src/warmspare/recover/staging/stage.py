@@ -96,9 +96,9 @@ class Stage:
                         raise
 
     async def follow(self, poll_s: float = POLL_S) -> None:
-        """Stage each new restore point until cancelled. What can pass, an outage or a replica that is not there yet, is
-        waited out; every other error ends it."""
-        repository = await self._repository()
+        """Stage each new restore point until cancelled. What can pass, an outage (from the first look on) or a replica
+        that is not there yet, is waited out; every other error ends it."""
+        repository = await self._found(poll_s)
         done = ""
         with self._held(repository) as traces:
             while True:
@@ -110,8 +110,19 @@ class Stage:
                 except (StoreError, RecoverError, LeaseError, ReplicaElsewhereError) as error:
                     if not (error.retryable or isinstance(error, ReplicaElsewhereError)):
                         raise
-                    self._events.emit("stage.waiting", vm=self._vm, message=error.sentence, seconds=poll_s)
+                    self._waiting(error.sentence, poll_s)
                 await asyncio.sleep(poll_s)
+
+    async def _found(self, poll_s: float) -> Repository:
+        """The repository, once its store answers."""
+        while True:
+            try:
+                return await self._repository()
+            except StoreError as error:
+                if not error.retryable:
+                    raise
+                self._waiting(error.sentence, poll_s)
+            await asyncio.sleep(poll_s)
 
     async def plan(self, at: str | None = None) -> None:
         """Say, as `stage.plan` a disk, what `run` would do now; asks AWS and the repository, changes nothing there."""
@@ -224,8 +235,8 @@ class Stage:
         )  # fmt: skip
         return ids
 
-    def _waiting(self, why: str) -> None:
-        self._events.emit("stage.waiting", vm=self._vm, message=why, seconds=WAIT_S)
+    def _waiting(self, why: str, seconds: float = WAIT_S) -> None:
+        self._events.emit("stage.waiting", vm=self._vm, message=why, seconds=seconds)
 
     async def _point(self, means: Means, point: Point, staged: list[StagedDisk], *, replica: Path | None) -> list[str]:
         """Stage every disk of a restore point; the IDs of its snapshots."""
