@@ -23,6 +23,7 @@ from pathlib import Path
 
 MOST_S = 2.0  # from the signal to the end, where nothing is to be taken back
 YARD_S = 1.0
+HEARD_S = 0.08  # from the start until it hears signals, on a machine that is idle
 HEARD = (1 << (signal.SIGTERM - 1)) | (1 << (signal.SIGINT - 1))  # as /proc shows a mask
 
 _YARDSTICK = f"""
@@ -119,15 +120,17 @@ def temporary(home: Path) -> Path:
 
 
 def interrupted(case: Case, home: Path, moment_s: float, number: signal.Signals = signal.SIGTERM) -> Ended:
-    """Start it, and send it a signal so long after it hears any."""
+    """Start it, and send it a signal so long after it hears any; later where the machine is slower."""
     yardstick = subprocess.Popen([sys.executable, "-I", "-S", "-c", _YARDSTICK], stdout=subprocess.PIPE)
     assert yardstick.stdout
     try:
         with case.prepared():
+            began = time.monotonic()
             child = started(case, home)
+            slower = min(max((time.monotonic() - began) / HEARD_S, 1.0), 3.0)
             try:
                 yardstick.stdout.read(1)
-                time.sleep(moment_s)
+                time.sleep(moment_s * slower)
                 if child.poll() is not None:
                     assert case.may_end, (case.name, child.returncode, child.stderr and child.stderr.read())
                     assert child.returncode not in (1, -1), child.stderr and child.stderr.read()

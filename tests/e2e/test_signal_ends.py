@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import warmspare
 from interrupts import HUNG, MOST_S, Case, end_all, full_pipe, left, running, started, temporary, until
 from rig import KIB, MIB, Rig, random_disk
 from warmspare.store import layout
@@ -220,6 +222,14 @@ def test_a_program_is_ended_with_what_it_started(rig: Rig) -> None:
     while running(folder) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not running(folder) and not list(temporary(rig.home).iterdir())
+
+
+def test_programs_are_started_in_one_place() -> None:
+    """Elsewhere they would inherit that signals are blocked, and outlive us. fusermount3 does, to unmount."""
+    source = Path(warmspare.__file__).parent
+    starts = re.compile(r"create_subprocess|\bPopen\(|subprocess\.(run|call|check_)|os\.(fork|spawn|system)")
+    found = {str(path.relative_to(source)) for path in source.rglob("*.py") if starts.search(path.read_text())}
+    assert found <= {"children.py", "recover/disks/served.py"}
 
 
 def test_a_command_that_is_done_ends_as_ever(rig: Rig) -> None:

@@ -101,6 +101,8 @@ class VsphereMachine:
             self._warn(f"vCenter says of it what is not understood: {told(vm.unknown)}")
         self._disks = []
         self._touched = True
+        if self._owed is not None:  # of the snapshot before, which is gone
+            self._owed.drop()
         self._owed = PROCESS.owe(f"the snapshot of {self._where}", ENDING_S, self._close)
         left_by = await self._removed(vm, last)
         if last is not None and left_by - {last.hardware.get(trust.RUN)}:
