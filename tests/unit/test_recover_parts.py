@@ -23,6 +23,8 @@ import zstandard
 from warmspare.errors import ConfigError, FormatError, RecoverError
 from warmspare.observe.events import Events
 from warmspare.recover.disks import programs
+from warmspare.recover.disks.confined import Spent
+from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.drills import agent, drill, hardware, qemu
 from warmspare.recover.drills.drill import Rules
 from warmspare.recover.drills.hardware import Hardware
@@ -186,17 +188,30 @@ def test_how_a_drill_judges() -> None:
 # programs
 
 
-async def test_a_program_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(programs.PACKAGES, "python3", "python3")
-    done = await programs.run("python3", "-c", "print('x' * 100000)", output_bytes=1000)
+    done = programs.run("python3", "-c", "print('x' * 100000)", output_bytes=1000)
     assert (len(done.output), done.cut, done.code) == (1000, True, 0)
-    hungry = await programs.run("python3", "-c", "bytearray(2 << 30)")
+    endless = programs.run("yes", output_bytes=1000)
+    assert (len(endless.output), endless.cut) == (1000, True)
+    hungry = programs.run("python3", "-c", "bytearray(2 << 30)")
     assert hungry.code != 0 and "MemoryError" in hungry.complaint
+    with pytest.raises(Exceeded, match="wants more than the 1024 MiB"):
+        programs.run("python3", "-c", "import sys; sys.exit('error: out of memory')")
+    with pytest.raises(Exceeded, match="died of signal 11"):
+        programs.run("python3", "-c", "import os; os.kill(os.getpid(), 11)")
+    monkeypatch.setattr(programs, "CPU_S", 1)
+    with pytest.raises(Exceeded, match="used up the 1 s of CPU"):
+        programs.run("python3", "-c", "while True: pass")
+    budget = programs.Budget(cpu_s=0.01)
+    with pytest.raises(Spent, match="of CPU that the programs of a check may take"):  # what a start takes is enough
+        for _ in range(100):
+            programs.run("python3", "-c", "pass", budget=budget)
     monkeypatch.setattr(programs, "TIMEOUT_S", 0.5)
-    with pytest.raises(RecoverError, match="was ended after"):
-        await programs.run("sleep", "60")
+    with pytest.raises(Exceeded, match="was ended after"):
+        programs.run("sleep", "60")
     with pytest.raises(ConfigError, match="is not installed"):
-        await programs.run("no-such-program")
+        programs.run("no-such-program")
 
 
 # initramfs
@@ -296,7 +311,7 @@ def test_a_configuration_of_syslinux() -> None:
 
 def test_lines_of_fstab() -> None:
     text = "\n# no\n/dev/sda1 /mnt/my\\040data ext4\nLABEL=\"x\" none swap sw,nofail 0 0\nbroken\n"
-    first, second = bootconfig.mounts(text)
+    first, second = list(bootconfig.mounts(text))
     assert (first.line, first.point, first.options, first.needed) == (3, "/mnt/my data", ("defaults",), True)
     assert (second.device, second.needed, second.unused) == ("LABEL=x", False, False)
 
