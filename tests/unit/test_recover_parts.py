@@ -13,6 +13,8 @@ import socket
 import struct
 import subprocess
 import tempfile
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,6 +112,24 @@ async def test_an_agent_without_osinfo_has_answered_too() -> None:
         return [_line({"error": {"class": "CommandNotFound"}})]
 
     assert await _asked(answers) == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({"id": "x" * 5000, "pretty-name": "Debian"}, {"id": "x" * 200, "pretty-name": "Debian"}),
+        ({"id": "a\ud800b", "version": ["1"], "name": 5}, {"id": "a?b"}),
+        ({f"{number}": "x" for number in range(500)}, {f"{number}": "x" for number in range(32)}),
+    ],
+)
+async def test_what_an_agent_says_is_bounded(said: dict[str, object], kept: dict[str, str]) -> None:
+    def answers(question: dict[str, object]) -> list[bytes]:
+        if question["execute"] == "guest-sync":
+            deep = b"[" * 50_000 + b"\n"  # deeper than the parser goes
+            return [deep, b"9" * 50_000 + b"\n", _line({"return": question["arguments"]["id"]})]  # type: ignore[index]
+        return [_line({"return": said})]
+
+    assert await _asked(answers) == kept
 
 
 async def test_a_guest_that_floods_the_channel_is_no_agent() -> None:
@@ -266,11 +286,10 @@ def test_an_archive_of_cpio_itself() -> None:
 
 
 def test_damage_of_an_initramfs_is_told_and_nothing_else() -> None:
-    whole = PACKINGS["zstd"](_archive(["init", "lib/modules/6/nvme.ko"]))
-    plain = _archive(["init", "lib/modules/6/nvme.ko"])
+    packed = [packing(_archive(["init", "lib/modules/6/nvme.ko"])) for packing in PACKINGS.values()]
     rng = random.Random(7)
-    for _ in range(300):
-        data = bytearray(rng.choice([whole, plain]))
+    for _ in range(1500):
+        data = bytearray(rng.choice(packed))
         for _ in range(rng.randrange(1, 4)):
             data[rng.randrange(len(data))] = rng.randrange(256)
         del data[rng.randrange(1, len(data) + 1) :]
@@ -283,6 +302,48 @@ def test_damage_of_an_initramfs_is_told_and_nothing_else() -> None:
         with pytest.raises(FormatError):
             list(initramfs.names(io.BytesIO(nonsense), "x"))
     assert list(initramfs.names(io.BytesIO(bytes(1024)), "x")) == []
+
+
+def test_numbers_of_cpio_are_eight_hex_digits() -> None:
+    """int() would take a sign, spaces and underscores as well; of a negative size all of the rest would be read."""
+    plain = _archive(["init"])
+    for odd in (b"-0000001", b"+0000001", b" 0000001", b"0x000001", b"0_0_0_01", b"0000000\xb2"):
+        with pytest.raises(FormatError, match="is no number"):
+            list(initramfs.names(io.BytesIO(plain[:54] + odd + plain[62:]), "x"))
+        with pytest.raises(FormatError, match="is no number"):
+            list(initramfs.names(io.BytesIO(plain[:94] + odd + plain[102:]), "x"))
+
+
+@pytest.mark.parametrize("packing", ["lzma", "xz", "zstd"])
+def test_a_dictionary_is_bounded_whatever_a_header_states(packing: str) -> None:
+    """As large as Linux gives it is fine. A larger one is refused before anything is set aside for it."""
+    limit = initramfs.MAX_DICTIONARY_BYTES
+
+    def stated(size: int) -> io.BytesIO:
+        data = _archive(["init"])
+        if packing == "zstd":
+            parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=size.bit_length() - 1)
+            stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+            return io.BytesIO(stream.compress(data) + stream.flush())
+        if packing == "xz":  # a byte of the block's header, behind its checksum
+            filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 16}]
+            out = bytearray(lzma.compress(data, check=lzma.CHECK_CRC32, filters=filters))
+            length = (out[12] + 1) * 4
+            assert out[14:16] == b"\x21\x01"
+            out[16] = 2 * (size.bit_length() - 1 - 12)
+            out[12 + length - 4 : 12 + length] = zlib.crc32(out[12 : 12 + length - 4]).to_bytes(4, "little")
+            return io.BytesIO(bytes(out))
+        out = bytearray(lzma.compress(data, format=lzma.FORMAT_ALONE, preset=0))
+        out[1:5] = struct.pack("<I", min(size, (1 << 32) - 1))
+        return io.BytesIO(bytes(out))
+
+    assert list(initramfs.names(stated(limit), "x")) == ["init"]
+    for size in (limit * 2, limit * 8):
+        tracemalloc.start()
+        with pytest.raises(FormatError, match="can't be read"):
+            list(initramfs.names(stated(size), "x"))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        tracemalloc.stop()
 
 
 def test_an_initramfs_that_swells_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

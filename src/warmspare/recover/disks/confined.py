@@ -25,7 +25,7 @@ from warmspare.store.threads import in_thread
 
 _READ_BYTES = 1 << 16
 _LOOK_S = 0.5  # how often it is asked whether it is enough
-_GRACE_S = 4  # of CPU: from the limit that work can still answer to, to the one that kills
+_GRACE_S = 2  # of CPU: from the limit that work can still answer to, to the one that kills
 _STACK_BYTES = 1 << 18
 
 Say = Callable[[bytes], None]
