@@ -14,8 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from warmspare.errors import RecoverError
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.confined import Heard, Limits, Say, Spent, confined
+from warmspare.recover.disks.held import HeldDisk
+from warmspare.recover.readiness import tables
+from warmspare.recover.readiness.check import made_for
 from warmspare.recover.readiness.findings import Finding, Kind
 from warmspare.recover.readiness.report import MOST_OF_A_KIND, MOST_TEXT, Report, heard
 
@@ -190,6 +194,24 @@ async def test_both_end_soon_after_this_process_is_killed(tmp_path: Path) -> Non
         parent.kill()
         await parent.wait()
     await gone(*both)
+
+
+async def test_a_table_that_can_not_be_read_asks_for_the_firmware(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What a disk is made for, as a drill asks: the same process, with the same limits."""
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    with disk.open("rb") as file:
+        held = HeldDisk("d", disk, 1 << 20, file.fileno())
+        assert await made_for(held) == "bios"
+
+        def table(*_: object) -> None:
+            raise programs.Exceeded("sfdisk died of signal 11")
+
+        monkeypatch.setattr(tables, "read", table)
+        with pytest.raises(RecoverError, match="give --firmware"):
+            await made_for(held)
 
 
 # reports

@@ -41,7 +41,7 @@ class Limits:
     """memory_bytes: what the process may take beyond what it begins with, and cpu_s: of its CPU time, both held by the
     kernel. wall_s: until it is ended; it may have to wait for a store. output_bytes: of all that it says."""
 
-    memory_bytes: int = 144 << 20  # a window of zstd as large as Linux takes, and some
+    memory_bytes: int = 136 << 20  # a window of zstd as large as Linux takes, and some
     cpu_s: int = 20
     wall_s: float = 600.0
     output_bytes: int = 1 << 20

@@ -24,7 +24,7 @@ GIB = 1 << 30
 LOADER = "/EFI/BOOT/BOOTX64.EFI"
 _WINDOWS_TYPES = ("ntfs", "BitLocker")
 LIMITS = Limits()
-MAX_READ_BYTES = 4 << 30
+MAX_READ_BYTES = 2 << 30  # some 20 s of CPU, to fetch, unpack and prove it
 
 
 @dataclass(frozen=True, slots=True)
