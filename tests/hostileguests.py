@@ -7,6 +7,7 @@ for each: `hostileguests.py SCRATCH FIRST COUNT`. Memory is this process's and t
 from __future__ import annotations
 
 import bz2
+import functools
 import gzip
 import json
 import lzma
@@ -60,7 +61,7 @@ def cpio(names: list[bytes], content: bytes = b"content", size: bytes | None = N
     out = bytearray()
     for name in [*names, b"TRAILER!!!"]:
         data = b"" if name == b"TRAILER!!!" else content
-        stated = size if size is not None and data else b"%08X" % len(data)
+        stated = size if size is not None and name != b"TRAILER!!!" else b"%08X" % len(data)
         head = b"070701" + b"%08X" * 6 % (0, 0o100644, 0, 0, 1, 0) + stated + b"%08X" * 4 % (0, 0, 0, 0)
         out += head + b"%08X" % (len(name) + 1) + b"%08X" % 0 + name + b"\0"
         out += bytes(-len(out) % 4) + data
@@ -91,12 +92,17 @@ PACKINGS: dict[str, Callable[[bytes], bytes]] = {
 }  # fmt: skip
 
 
+@functools.cache
+def packed_zeros(count: int) -> bytes:
+    return bz2.compress(bytes(count))
+
+
 def bomb(rng: random.Random) -> bytes:
     """An initramfs of some KB that unpacks to a lot, or says that it does."""
     zeros = bytes(rng.choice([1, 16, 48]) * MIB)
     match rng.randrange(7):
         case 0:
-            return bz2.compress(cpio([b"a"], b"")) + bz2.compress(zeros) * rng.randrange(1, 20)
+            return bz2.compress(cpio([b"a"], b"", b"7FFFFFFF")) + packed_zeros(len(zeros)) * rng.randrange(1, 20)
         case 1:
             return alone(cpio([b"a"], zeros), rng.choice([1 << 28, 1 << 31, (1 << 32) - 1]))
         case 2:
@@ -104,8 +110,8 @@ def bomb(rng: random.Random) -> bytes:
         case 3:
             return bz2.compress(b"") * 20_000
         case 4:
-            made = zstandard.ZstdCompressor(zstandard.ZstdCompressionParameters.from_level(1, window_log=27))
-            stream = made.compressobj()
+            parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=27)
+            stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
             return stream.compress(cpio([b"a"], zeros)) + stream.flush()
         case 5:
             return cpio([b"a"], b"x" * 100, rng.choice(SIZES))
@@ -131,6 +137,7 @@ def tree(rng: random.Random) -> Tree:
 
 
 def _hurt_text(rng: random.Random, data: bytes) -> bytes:
+    data = data[:64_000]  # what it grows to, it may grow to once
     at = rng.randrange(len(data) + 1)
     lines = data.splitlines(keepends=True)
     match rng.randrange(6):
@@ -139,11 +146,11 @@ def _hurt_text(rng: random.Random, data: bytes) -> bytes:
         case 1:
             return data[:at]
         case 2:
-            return b"".join(line * rng.choice([1, 2, 3000]) for line in lines)
+            return b"".join(line * rng.choice([1, 2, 3000]) for line in lines[:20])[: 4 * MIB]
         case 3:
-            return data + bytes(rng.choice([0, 10, 32, 255]) for _ in range(rng.choice([10, 2 * MIB])))
+            return data + bytes([rng.choice([0, 10, 32, 255])]) * rng.choice([10, 2 * MIB])
         case 4:
-            return re.sub(rb"\w+", lambda word: word[0] if rng.random() < 0.9 else rng.choice(NASTY), data)
+            return re.sub(rb"\w+", lambda word: word[0] if rng.random() < 0.9 else rng.choice(NASTY), data)[: 4 * MIB]
         case _:
             return _flipped(rng, data)
 
