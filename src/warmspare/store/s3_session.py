@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore import auth, handlers
 from botocore.utils import ensure_boolean
@@ -25,6 +23,7 @@ from warmspare.errors import ConfigError
 from warmspare.store.patience import Patience
 from warmspare.store.s3_errors import public_url
 from warmspare.store.s3_manner import Addressing, Manner, add_md5
+from warmspare.store.staying import StayingSession
 from warmspare.store.wire import Wire
 
 POOL_SPARE = 16  # connections for small requests beside the transfers
@@ -146,7 +145,7 @@ class Session:
             max_pool_connections=self._connections,
             retries={"mode": "standard", "total_max_attempts": 1},
             connector_args={"socket_factory": self.wire.socket},
-            http_session_cls=_StayingSession,
+            http_session_cls=StayingSession,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             s3={"payload_signing_enabled": sign_payload, **style},
@@ -172,22 +171,6 @@ class Session:
 
     def _choose_signature(self, signature_version: Any, **_: Any) -> str | None:
         return _SIGNATURE if self.clock_shift_s and signature_version in ("v4", "s3v4") else None
-
-
-class _Staying:
-    """An HTTP session that follows no redirect. aiohttp would, with a signature that is made for another host; and then
-    tell of that host's troubles as if they were the server's."""
-
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-
-    async def request(self, method: str, **more: Any) -> aiohttp.ClientResponse:
-        return await self._session.request(method, allow_redirects=False, **more)
-
-
-class _StayingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
-    async def _get_session(self, proxy_url: str | None) -> _Staying:
-        return _Staying(await super()._get_session(proxy_url))
 
 
 def _supported(session: AioSession, name: str) -> bool:
