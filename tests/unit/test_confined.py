@@ -214,6 +214,16 @@ async def test_a_table_that_can_not_be_read_asks_for_the_firmware(
             await made_for(held)
 
 
+async def test_a_process_that_can_not_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    with pytest.raises(RecoverError, match="no process can be started"):
+        await ended(lambda say: None)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 # reports
 
 

@@ -26,12 +26,14 @@ from warmspare.errors import ConfigError, FormatError, RecoverError
 from warmspare.observe.events import Events
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.confined import Spent
+from warmspare.recover.disks.held import HeldDisk
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.drills import agent, drill, hardware, qemu
 from warmspare.recover.drills.drill import Rules
 from warmspare.recover.drills.hardware import Hardware
 from warmspare.recover.drills.signs import FAILURES, Watch
 from warmspare.recover.readiness import bootconfig, initramfs
+from warmspare.recover.readiness.volumes import Volumes
 
 # signs
 
@@ -346,10 +348,27 @@ def test_a_dictionary_is_bounded_whatever_a_header_states(packing: str) -> None:
         tracemalloc.stop()
 
 
+def test_a_label_is_no_line_of_grubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels may hold line ends, and then what looks like devices that there are not."""
+    lines = (
+        "Device loop0: No known filesystem detected - Total size 1KiB\n"
+        "\tPartition loop0,msdos1: Filesystem type btrfs - Label `a\n"
+        "Device loop9,msdos1: Filesystem type ext2, UUID 1\nDevice loop0,x)(host: Filesystem type ext2\n"
+        "Device host: Filesystem type hostfs\nDevice loop\u00b2: Filesystem type ext2\n', UUID 2\n"
+        "Device lvm/vg-root: Filesystem type xfs, UUID 3\n"
+    )
+    monkeypatch.setattr(programs, "run", lambda *_, **__: programs.Done(0, lines.encode(), ""))
+    every = Volumes([HeldDisk("d", Path("d"), 1 << 20, 0)], programs.Budget()).all()
+    assert [each.device for each in every] == ["loop0", "loop0,msdos1", "lvm/vg-root"]
+
+
 def test_an_initramfs_that_swells_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(initramfs, "MAX_UNPACKED_BYTES", 1 << 20)
     with pytest.raises(FormatError, match="unpacks to more than"):
         list(initramfs.names(io.BytesIO(gzip.compress(_archive(["x"], bytes(2 << 20)))), "x"))
+    monkeypatch.setattr(initramfs, "MAX_NAMES_BYTES", 1 << 16)
+    with pytest.raises(FormatError, match="names files by more than"):
+        list(initramfs.names(io.BytesIO(gzip.compress(_archive([f"{n:04000}" for n in range(99)], b""))), "x"))
     monkeypatch.setattr(initramfs, "MAX_NAMES", 3)
     with pytest.raises(FormatError, match="more than 3 files"):
         list(initramfs.names(io.BytesIO(_archive([f"f{number}" for number in range(5)])), "x"))

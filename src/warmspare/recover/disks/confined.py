@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from warmspare.errors import RecoverError
 from warmspare.store.threads import in_thread
 
 _READ_BYTES = 1 << 16
@@ -60,8 +61,9 @@ async def confined(
 ) -> Heard:
     """Do `work` over there. It is given a function that says a line; MemoryError and `Spent` reach it as they come.
 
-    fds: what it may use. enough: asked now and then; ended for the reason that it gives. On a cancel the process and
-    all of its programs are killed and awaited; where they read files that this process serves, let go of these first.
+    fds: what it may use. enough: asked now and then; ended for the reason that it gives. RecoverError where no process
+    can be started. On a cancel the process and all of its programs are killed and awaited; where they read files that
+    this process serves, let go of these first.
     """
     near, far = socket.socketpair()
     with near:
@@ -124,7 +126,7 @@ def _end(status: int, limits: Limits) -> str:
 
 
 def _forked(work: Callable[[Say], None], far: socket.socket, fds: Sequence[int], limits: Limits) -> int:
-    """Its process ID. Signals wait meanwhile: a handler of this process must not run over there."""
+    """Its process ID. Signals wait meanwhile: a handler of this process must not run over there. RecoverError."""
     before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     try:
         pid = os.fork()
@@ -133,6 +135,9 @@ def _forked(work: Callable[[Say], None], far: socket.socket, fds: Sequence[int],
         with contextlib.suppress(OSError):  # it does the same, whoever is first
             os.setpgid(pid, pid)
         return pid
+    except OSError as error:
+        hint = "free memory, or allow more processes"
+        raise RecoverError(f"no process can be started: {error.strerror}", hint=hint, retryable=True) from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -162,6 +162,8 @@ def _judge(code: int, program: str, cpu_s: int, complaint: str) -> None:
         raise Exceeded(f"{program} used up the {cpu_s} s of CPU that it may take")
     if code < 0:
         raise Exceeded(f"{program} died of signal {-code}")
+    if code and complaint.startswith("prlimit:"):
+        raise Exceeded(f"{program} can't be started with its limits: {complaint}")
     if code and _NO_MEMORY in complaint:
         raise Exceeded(f"{program} wants more than the {ADDRESS_SPACE_BYTES >> 20} MiB that it may take")
 

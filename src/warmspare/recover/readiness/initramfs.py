@@ -22,6 +22,7 @@ from warmspare.errors import FormatError
 MAX_NAME_BYTES = 4096
 MAX_UNPACKED_BYTES = 4 << 30
 MAX_NAMES = 200_000
+MAX_NAMES_BYTES = 16 << 20  # of all together; a Debian has some 100 KiB
 MAX_PACKED_BYTES = 1 << 30
 # Of zstd what Linux takes; of xz and lzma, whose headers may state 4 GiB, twice what `xz -9` makes.
 MAX_DICTIONARY_BYTES = 1 << 27
@@ -37,7 +38,7 @@ _LZ4_MOST_BYTES = 9 << 20  # what a block of 8 MiB that does not shrink takes, a
 
 def names(stream: BinaryIO, where: str) -> Iterator[str]:
     """Every path in it, as it is written there. FormatError where it is none, or goes beyond the bounds."""
-    count = 0
+    count = length = 0
     swells = f"it unpacks to more than {MAX_UNPACKED_BYTES >> 20} MiB"
     file = _Forwards(stream, MAX_PACKED_BYTES, f"it has more than {MAX_PACKED_BYTES >> 20} MiB")
     try:
@@ -49,6 +50,9 @@ def names(stream: BinaryIO, where: str) -> Iterator[str]:
                 count += 1
                 if count > MAX_NAMES:
                     raise FormatError(f"the initramfs has more than {MAX_NAMES} files", where=where)
+                length += len(name)
+                if length > MAX_NAMES_BYTES:
+                    raise FormatError(f"the initramfs names files by more than {MAX_NAMES_BYTES} bytes", where=where)
                 yield name
             if not plain:  # what is compressed is the last
                 return

@@ -20,7 +20,7 @@ from warmspare.recover.readiness.tables import Partition
 _LINE = re.compile(r"^\s*(?:Device|Partition) ([^:]+): (.*)$")
 _UUID = re.compile(r"UUID ([0-9A-Za-z-]+)")
 _LABEL = re.compile(r"Label `(.*?)'")
-_OURS = re.compile(r"(?:loop|lvm/|md/|ldm/)[^\x00-\x1f()]+")
+_OURS = re.compile(r"(?:loop([0-9]{1,4})(?:,[a-z0-9,]+)?|(?:lvm|md|ldm)/[^\x00-\x1f()]+)")
 _SAFE = re.compile(r"/[^\x00-\x1f()]*")
 MAX_FILE_BYTES = 1 << 20
 MAX_PATH = 4096
@@ -68,7 +68,9 @@ class Volumes:
         out = []
         for line in done.output.decode(errors="replace").splitlines():
             match = _LINE.match(line)
-            if match is None or not _OURS.fullmatch(match[1]):
+            # Labels stand there as they are, line ends too: a line need not be one of GRUB's.
+            ours = _OURS.fullmatch(match[1]) if match else None
+            if match is None or ours is None or int(ours[1] or 0) >= len(self._images):
                 continue
             kind = re.search(r"Filesystem type (\S+?)[, ]", match[2] + " ")
             uuid, label = _UUID.search(match[2]), _LABEL.search(match[2])
