@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ASKING = frozenset({signal.SIGINT, signal.SIGTERM})  # to end
 _alive: set[int] = set()
+_apart = True  # whether each has a group of its own
 
 
 def start(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
@@ -25,9 +26,26 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     import subprocess
 
     with _let_through():
-        child: subprocess.Popen[bytes] = subprocess.Popen(command, start_new_session=True, **options)
+        child: subprocess.Popen[bytes] = subprocess.Popen(command, start_new_session=_apart, **options)
     _alive.add(child.pid)
     return child
+
+
+def forked(number: int) -> None:
+    """A process that is a copy of this one, and has a group of its own: ended with this one, unless it is `gone`."""
+    _alive.add(number)
+
+
+def gone(number: int) -> None:
+    """It was waited for."""
+    _alive.discard(number)
+
+
+def keep_together() -> None:
+    """Said in such a copy: what it starts stays in its group, and none of what there was is its own."""
+    global _apart
+    _apart = False
+    _alive.clear()
 
 
 async def start_beside(*command: str, **options: Any) -> asyncio.subprocess.Process:
@@ -41,8 +59,10 @@ async def start_beside(*command: str, **options: Any) -> asyncio.subprocess.Proc
 
 def kill(child: subprocess.Popen[bytes] | asyncio.subprocess.Process) -> None:
     """End it and its group at once; fine if it has ended."""
-    if child.returncode is None:
+    if child.returncode is None and _apart:
         _kill_group(child.pid)
+    elif child.returncode is None:
+        child.kill()
 
 
 def forget(child: subprocess.Popen[bytes] | asyncio.subprocess.Process) -> None:

@@ -13,6 +13,8 @@ import socket
 import struct
 import subprocess
 import tempfile
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,11 +25,15 @@ import zstandard
 from warmspare.errors import ConfigError, FormatError, RecoverError
 from warmspare.observe.events import Events
 from warmspare.recover.disks import programs
+from warmspare.recover.disks.confined import Spent
+from warmspare.recover.disks.held import HeldDisk
+from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.drills import agent, drill, hardware, qemu
 from warmspare.recover.drills.drill import Rules
 from warmspare.recover.drills.hardware import Hardware
 from warmspare.recover.drills.signs import FAILURES, Watch
 from warmspare.recover.readiness import bootconfig, initramfs
+from warmspare.recover.readiness.volumes import Volumes
 
 # signs
 
@@ -110,6 +116,24 @@ async def test_an_agent_without_osinfo_has_answered_too() -> None:
     assert await _asked(answers) == {}
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({"id": "x" * 5000, "pretty-name": "Debian"}, {"id": "x" * 200, "pretty-name": "Debian"}),
+        ({"id": "a\ud800b", "version": ["1"], "name": 5}, {"id": "a?b"}),
+        ({f"{number}": "x" for number in range(500)}, {f"{number}": "x" for number in range(32)}),
+    ],
+)
+async def test_what_an_agent_says_is_bounded(said: dict[str, object], kept: dict[str, str]) -> None:
+    def answers(question: dict[str, object]) -> list[bytes]:
+        if question["execute"] == "guest-sync":
+            deep = b"[" * 50_000 + b"\n"  # deeper than the parser goes
+            return [deep, b"9" * 50_000 + b"\n", _line({"return": question["arguments"]["id"]})]  # type: ignore[index]
+        return [_line({"return": said})]
+
+    assert await _asked(answers) == kept
+
+
 async def test_a_guest_that_floods_the_channel_is_no_agent() -> None:
     left, right = socket.socketpair()
     with left, right:
@@ -186,17 +210,30 @@ def test_how_a_drill_judges() -> None:
 # programs
 
 
-async def test_a_program_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(programs.PACKAGES, "python3", "python3")
-    done = await programs.run("python3", "-c", "print('x' * 100000)", output_bytes=1000)
+    done = programs.run("python3", "-c", "print('x' * 100000)", output_bytes=1000)
     assert (len(done.output), done.cut, done.code) == (1000, True, 0)
-    hungry = await programs.run("python3", "-c", "bytearray(2 << 30)")
+    endless = programs.run("yes", output_bytes=1000)
+    assert (len(endless.output), endless.cut) == (1000, True)
+    hungry = programs.run("python3", "-c", "bytearray(2 << 30)")
     assert hungry.code != 0 and "MemoryError" in hungry.complaint
+    with pytest.raises(Exceeded, match="wants more than the 1024 MiB"):
+        programs.run("python3", "-c", "import sys; sys.exit('error: out of memory')")
+    with pytest.raises(Exceeded, match="died of signal 11"):
+        programs.run("python3", "-c", "import os; os.kill(os.getpid(), 11)")
+    monkeypatch.setattr(programs, "CPU_S", 1)
+    with pytest.raises(Exceeded, match="used up the 1 s of CPU"):
+        programs.run("python3", "-c", "while True: pass")
+    budget = programs.Budget(cpu_s=0.01)
+    with pytest.raises(Spent, match="of CPU that the programs of a check may take"):  # what a start takes is enough
+        for _ in range(100):
+            programs.run("python3", "-c", "pass", budget=budget)
     monkeypatch.setattr(programs, "TIMEOUT_S", 0.5)
-    with pytest.raises(RecoverError, match="was ended after"):
-        await programs.run("sleep", "60")
+    with pytest.raises(Exceeded, match="was ended after"):
+        programs.run("sleep", "60")
     with pytest.raises(ConfigError, match="is not installed"):
-        await programs.run("no-such-program")
+        programs.run("no-such-program")
 
 
 # initramfs
@@ -251,11 +288,10 @@ def test_an_archive_of_cpio_itself() -> None:
 
 
 def test_damage_of_an_initramfs_is_told_and_nothing_else() -> None:
-    whole = PACKINGS["zstd"](_archive(["init", "lib/modules/6/nvme.ko"]))
-    plain = _archive(["init", "lib/modules/6/nvme.ko"])
+    packed = [packing(_archive(["init", "lib/modules/6/nvme.ko"])) for packing in PACKINGS.values()]
     rng = random.Random(7)
-    for _ in range(300):
-        data = bytearray(rng.choice([whole, plain]))
+    for _ in range(1500):
+        data = bytearray(rng.choice(packed))
         for _ in range(rng.randrange(1, 4)):
             data[rng.randrange(len(data))] = rng.randrange(256)
         del data[rng.randrange(1, len(data) + 1) :]
@@ -270,10 +306,69 @@ def test_damage_of_an_initramfs_is_told_and_nothing_else() -> None:
     assert list(initramfs.names(io.BytesIO(bytes(1024)), "x")) == []
 
 
+def test_numbers_of_cpio_are_eight_hex_digits() -> None:
+    """int() would take a sign, spaces and underscores as well; of a negative size all of the rest would be read."""
+    plain = _archive(["init"])
+    for odd in (b"-0000001", b"+0000001", b" 0000001", b"0x000001", b"0_0_0_01", b"0000000\xb2"):
+        with pytest.raises(FormatError, match="is no number"):
+            list(initramfs.names(io.BytesIO(plain[:54] + odd + plain[62:]), "x"))
+        with pytest.raises(FormatError, match="is no number"):
+            list(initramfs.names(io.BytesIO(plain[:94] + odd + plain[102:]), "x"))
+
+
+@pytest.mark.parametrize("packing", ["lzma", "xz", "zstd"])
+def test_a_dictionary_is_bounded_whatever_a_header_states(packing: str) -> None:
+    """As large as Linux gives it is fine. A larger one is refused before anything is set aside for it."""
+    limit = initramfs.MAX_DICTIONARY_BYTES
+
+    def stated(size: int) -> io.BytesIO:
+        data = _archive(["init"])
+        if packing == "zstd":
+            parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=size.bit_length() - 1)
+            stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+            return io.BytesIO(stream.compress(data) + stream.flush())
+        if packing == "xz":  # a byte of the block's header, behind its checksum
+            filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 16}]
+            out = bytearray(lzma.compress(data, check=lzma.CHECK_CRC32, filters=filters))
+            length = (out[12] + 1) * 4
+            assert out[14:16] == b"\x21\x01"
+            out[16] = 2 * (size.bit_length() - 1 - 12)
+            out[12 + length - 4 : 12 + length] = zlib.crc32(out[12 : 12 + length - 4]).to_bytes(4, "little")
+            return io.BytesIO(bytes(out))
+        out = bytearray(lzma.compress(data, format=lzma.FORMAT_ALONE, preset=0))
+        out[1:5] = struct.pack("<I", min(size, (1 << 32) - 1))
+        return io.BytesIO(bytes(out))
+
+    assert list(initramfs.names(stated(limit), "x")) == ["init"]
+    for size in (limit * 2, limit * 8):
+        tracemalloc.start()
+        with pytest.raises(FormatError, match="can't be read"):
+            list(initramfs.names(stated(size), "x"))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        tracemalloc.stop()
+
+
+def test_a_label_is_no_line_of_grubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels may hold line ends, and then what looks like devices that there are not."""
+    lines = (
+        "Device loop0: No known filesystem detected - Total size 1KiB\n"
+        "\tPartition loop0,msdos1: Filesystem type btrfs - Label `a\n"
+        "Device loop9,msdos1: Filesystem type ext2, UUID 1\nDevice loop0,x)(host: Filesystem type ext2\n"
+        "Device host: Filesystem type hostfs\nDevice loop\u00b2: Filesystem type ext2\n', UUID 2\n"
+        "Device lvm/vg-root: Filesystem type xfs, UUID 3\n"
+    )
+    monkeypatch.setattr(programs, "run", lambda *_, **__: programs.Done(0, lines.encode(), ""))
+    every = Volumes([HeldDisk("d", Path("d"), 1 << 20, 0)], programs.Budget()).all()
+    assert [each.device for each in every] == ["loop0", "loop0,msdos1", "lvm/vg-root"]
+
+
 def test_an_initramfs_that_swells_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(initramfs, "MAX_UNPACKED_BYTES", 1 << 20)
     with pytest.raises(FormatError, match="unpacks to more than"):
         list(initramfs.names(io.BytesIO(gzip.compress(_archive(["x"], bytes(2 << 20)))), "x"))
+    monkeypatch.setattr(initramfs, "MAX_NAMES_BYTES", 1 << 16)
+    with pytest.raises(FormatError, match="names files by more than"):
+        list(initramfs.names(io.BytesIO(gzip.compress(_archive([f"{n:04000}" for n in range(99)], b""))), "x"))
     monkeypatch.setattr(initramfs, "MAX_NAMES", 3)
     with pytest.raises(FormatError, match="more than 3 files"):
         list(initramfs.names(io.BytesIO(_archive([f"f{number}" for number in range(5)])), "x"))
@@ -296,7 +391,7 @@ def test_a_configuration_of_syslinux() -> None:
 
 def test_lines_of_fstab() -> None:
     text = "\n# no\n/dev/sda1 /mnt/my\\040data ext4\nLABEL=\"x\" none swap sw,nofail 0 0\nbroken\n"
-    first, second = bootconfig.mounts(text)
+    first, second = list(bootconfig.mounts(text))
     assert (first.line, first.point, first.options, first.needed) == (3, "/mnt/my data", ("defaults",), True)
     assert (second.device, second.needed, second.unused) == ("LABEL=x", False, False)
 

@@ -76,7 +76,7 @@ def drill(
         from warmspare.recover.drills import hardware
         from warmspare.recover.drills.drill import Rules, demand
         from warmspare.recover.drills.drill import drill as run
-        from warmspare.recover.readiness import tables
+        from warmspare.recover.readiness.check import made_for
 
         if expect is not None and (not expect or "\n" in expect):
             raise ConfigError("--expect needs a text on one line")
@@ -99,7 +99,7 @@ def drill(
         async def drilled(held: Held, of: Origin) -> tuple[Verdict, Path]:
             first = of.ordered(held.disks)[0]
             machine = hardware.choose(
-                of.hardware, (await tables.read(first.fd, first.capacity_bytes)).firmware, len(held.disks),
+                of.hardware, firmware or await made_for(first), len(held.disks),
                 firmware=firmware, controller=controller, memory_mib=memory,
             )  # fmt: skip
             folder = folders.make_folder(options.state_root() / "drills", of.vm, evidence)

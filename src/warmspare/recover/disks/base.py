@@ -11,7 +11,7 @@ from warmspare.repository.chain import PointId
 
 class OpenDisk(Protocol):
     """A disk that programs can read. fd: for them; not to be read on the event loop, which may have to give the
-    bytes (`served.py`)."""
+    bytes (`served.py`). read_bytes: what this process has put together so far for those who read it."""
 
     @property
     def id(self) -> str: ...
@@ -21,6 +21,9 @@ class OpenDisk(Protocol):
 
     @property
     def fd(self) -> int: ...
+
+    @property
+    def read_bytes(self) -> int: ...
 
 
 class Traced(Protocol):

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from warmspare.errors import ConfigError
 from warmspare.format.point import Disk
+from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.recover.blocks.chainblocks import FRAMES_KEPT_BYTES, ChainBlocks
 from warmspare.recover.blocks.pointblocks import Kept, PointBlocks
@@ -51,6 +52,11 @@ class PointDisk:
     fd: int
     blocks: PointBlocks
     path: Path | None = None
+
+    @property
+    def read_bytes(self) -> int:
+        """Blocks that were put together and proved, some of them again."""
+        return self.blocks.verified * BLOCK_BYTES
 
     async def trace(self, *, hashed: bool = False) -> Proved:
         """What was read of it so far. hashed: has no meaning here, each block is proved as it is read."""

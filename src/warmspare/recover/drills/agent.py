@@ -1,4 +1,5 @@
-"""QEMU's guest agent, asked from outside: whether it answers and what runs there; refuses to change the guest.
+"""QEMU's guest agent, asked from outside: whether it answers and what runs there; refuses to change the guest, and what
+it says without end.
 
 QEMU's documentation, "QEMU Guest Agent Protocol Reference". The channel has no beginning: what an agent of another boot
 left in it is skipped up to the answer that carries our number.
@@ -12,7 +13,9 @@ import socket
 from typing import Any
 
 _READ_BYTES = 1 << 14
-MAX_ANSWER_BYTES = 1 << 20
+MAX_ANSWER_BYTES = 1 << 16
+MAX_SAID_BYTES = 64 << 20
+MAX_FIELDS, MAX_TEXT = 32, 200
 POLL_S = 1.0
 _NUMBER = 0x5EED  # the first; each question after a silence has the next one
 
@@ -20,7 +23,8 @@ _NUMBER = 0x5EED  # the first; each question after a silence has the next one
 async def answer(end: socket.socket) -> dict[str, Any]:
     """Wait until an agent answers; what it says of the system (`guest-get-osinfo`; empty where it knows none).
 
-    Asks again each second, since a channel that nobody listens to swallows what it is sent. Ends by being cancelled.
+    Asks again each second, since a channel that nobody listens to swallows what it is sent. Ends by being cancelled. A
+    channel that has said MAX_SAID_BYTES of anything else is listened to no more: it would only cost time.
     """
     loop = asyncio.get_running_loop()
     lines = _Lines(end)
@@ -34,11 +38,18 @@ async def answer(end: socket.socket) -> dict[str, Any]:
                     pass
                 await loop.sock_sendall(end, _command("guest-get-osinfo"))
                 got = (await lines.next()).get("return")
-                return got if isinstance(got, dict) else {}
+                return _bounded(got) if isinstance(got, dict) else {}
         except TimeoutError:
             continue
-        except (EOFError, ConnectionError):  # QEMU is gone, which its own watcher tells
+        except (EOFError, ConnectionError):  # QEMU is gone, which its own watcher tells, or nothing sensible will come
             await asyncio.Event().wait()
+
+
+def _bounded(system: dict[str, Any]) -> dict[str, str]:
+    """What a guest says of itself, as much as people read of it, and nothing that no encoding can say."""
+    texts = {key[:MAX_TEXT]: value[:MAX_TEXT] for key, value in system.items() if isinstance(value, str)}
+    kept = list(texts.items())[:MAX_FIELDS]
+    return {key.encode(errors="replace").decode(): value.encode(errors="replace").decode() for key, value in kept}
 
 
 def _command(name: str, **arguments: Any) -> bytes:
@@ -49,16 +60,17 @@ class _Lines:
     """JSON objects, a line each; nonsense is skipped, and so is a line that never ends."""
 
     def __init__(self, end: socket.socket) -> None:
-        self._end, self._data = end, bytearray()
+        self._end, self._data, self._left = end, bytearray(), MAX_SAID_BYTES
 
     async def next(self) -> dict[str, Any]:
         while True:
-            line, newline, rest = bytes(self._data).partition(b"\n")
-            if newline:
-                self._data = bytearray(rest)
+            end = self._data.find(b"\n")
+            if end >= 0:
+                line = bytes(self._data[:end])
+                del self._data[: end + 1]
                 try:
                     value = json.loads(line.lstrip(b"\xff"))
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
                 if isinstance(value, dict):
                     return value
@@ -69,6 +81,7 @@ class _Lines:
                 data = await asyncio.get_running_loop().sock_recv(self._end, _READ_BYTES)
             except ConnectionError:
                 data = b""
-            if not data:
+            self._left -= len(data)
+            if not data or self._left < 0:
                 raise EOFError
             self._data += data

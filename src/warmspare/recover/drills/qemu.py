@@ -25,6 +25,7 @@ from warmspare.recover.disks.base import OpenDisk
 from warmspare.recover.drills.evidence import QEMU, WHAT
 from warmspare.recover.drills.hardware import Hardware
 from warmspare.state.files import local_io
+from warmspare.threads import in_thread
 
 OVMF_CODE, OVMF_VARS = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 START_S, STOP_S = 30.0, 5.0
@@ -227,7 +228,8 @@ async def _overlay(disk: OpenDisk, evidence: Path, theirs: contextlib.ExitStack)
     """A descriptor of an empty qcow2 of the disk's size, already without a name."""
     path = evidence / f".overlay-{disk.fd}"
     try:
-        done = await programs.run("qemu-img", "create", "-q", "-f", "qcow2", str(path), str(disk.capacity_bytes))
+        command = ("create", "-q", "-f", "qcow2", str(path), str(disk.capacity_bytes))
+        done = await in_thread(programs.run, "qemu-img", *command)
         if done.code != 0:
             raise RecoverError(f"no overlay could be made: {done.complaint}", where=str(evidence))
         with local_io(WHAT, path):

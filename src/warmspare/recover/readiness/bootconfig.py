@@ -1,13 +1,20 @@
 """What a Linux system's own files say of its start: the boot loader's default entry, and /etc/fstab; refuses to judge.
 
-Read as people write them: GRUB's grub.cfg, the Boot Loader Specification's entries, SYSLINUX; fstab(5).
+Read as people write them: GRUB's grub.cfg, the Boot Loader Specification's entries, SYSLINUX; fstab(5). What would
+grow beyond what any system has, by variables or by number, is refused with Exceeded.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from warmspare.recover.disks.programs import Exceeded
+
+MAX_ARGUMENTS = 1 << 16  # characters; Linux itself takes 2048
+MAX_INITRDS = 16
+MAX_LINES = 10_000  # of an fstab
 
 _LINUX = re.compile(r"^\s*(?:linux(?:16|efi)?|kernel)\s+(\S+)(.*)$", re.IGNORECASE)
 _APPEND = re.compile(r"^\s*append\s+(.*)$", re.IGNORECASE)
@@ -61,41 +68,54 @@ def first_entry(text: str, source: str, variables: Mapping[str, str] | None = No
 
     variables: of grubenv, for what the command line takes from there.
     """
-    kernel, arguments, initrds = "", "", ""
+    kernel, initrds, arguments = "", "", list[str]()
     for line in text.splitlines():
         if match := _LINUX.match(line):
             if kernel:
                 break
-            kernel, arguments = match[1], match[2]
+            kernel, arguments = match[1], [match[2]]
         elif kernel and (match := _INITRD.match(line)) and not initrds:
             initrds = match[1]
         elif match := _APPEND.match(line):
-            arguments += " " + match[1]
+            arguments.append(match[1])
         elif kernel and re.match(r"^\s*(?:\}|label\s)", line, re.IGNORECASE):
             break
-    return _entry(source, kernel, initrds, arguments, variables or {}) if kernel else None
+    return _entry(source, kernel, initrds, " ".join(arguments), variables or {}) if kernel else None
 
 
 def specified_entry(text: str, source: str, variables: Mapping[str, str] | None = None) -> Entry | None:
     """An entry of the Boot Loader Specification (`loader/entries/*.conf`)."""
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {"linux": [], "initrd": [], "options": []}
     for line in text.splitlines():
         key, _, value = line.strip().partition(" ")
-        if key in ("linux", "initrd", "options"):
-            found[key] = (found.get(key, "") + " " + value.strip()).strip()
-    if "linux" not in found:
-        return None
-    return _entry(source, found["linux"], found.get("initrd", ""), found.get("options", ""), variables or {})
+        if key in found:
+            found[key].append(value.strip())
+    kernel, initrds, arguments = (" ".join(values).strip() for values in found.values())
+    return _entry(source, kernel, initrds, arguments, variables or {}) if kernel else None
 
 
 def _entry(source: str, kernel: str, initrds: str, arguments: str, variables: Mapping[str, str]) -> Entry:
-    def filled(text: str) -> str:
-        return _VARIABLE.sub(lambda match: variables.get(match[1], ""), text)
-
-    words = filled(arguments).split()
-    given = filled(initrds).replace(",", " ").split()
+    words = _filled(arguments, variables, source).split()
+    given = _filled(initrds, variables, source).replace(",", " ").split()
     given += [word.removeprefix("initrd=") for word in words if word.startswith("initrd=")]
-    return Entry(source, kernel, tuple(given), tuple(words))
+    once = tuple(dict.fromkeys(given))
+    if len(once) > MAX_INITRDS:
+        raise Exceeded(f"{source} names {len(once)} initramfs, and {MAX_INITRDS} are the most that are looked at")
+    return Entry(source, kernel, once, tuple(words))
+
+
+def _filled(text: str, variables: Mapping[str, str], source: str) -> str:
+    """A text with its variables filled in, as far as a line may grow."""
+    pieces, length, end = list[str](), 0, 0
+    for match in _VARIABLE.finditer(text):
+        pieces += [text[end : match.start()], variables.get(match[1], "")]
+        length += len(pieces[-2]) + len(pieces[-1])
+        end = match.end()
+        if length > MAX_ARGUMENTS:
+            break
+    if length + len(text) - end > MAX_ARGUMENTS:
+        raise Exceeded(f"the kernel's command line in {source} has more than {MAX_ARGUMENTS} characters")
+    return "".join([*pieces, text[end:]])
 
 
 def grub_environment(data: bytes) -> dict[str, str]:
@@ -104,14 +124,16 @@ def grub_environment(data: bytes) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
-def mounts(text: str) -> list[Mount]:
-    """The lines of an fstab that mean something."""
-    out = []
+def mounts(text: str) -> Iterator[Mount]:
+    """The lines of an fstab that mean something. Exceeded after MAX_LINES of these."""
+    count = 0
     for number, line in enumerate(text.splitlines(), 1):
-        words = line.split()
+        words = line.split(maxsplit=6)
         if len(words) < 3 or words[0].startswith("#"):
             continue
-        plain = [re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), word) for word in words]
+        count += 1
+        if count > MAX_LINES:
+            raise Exceeded(f"/etc/fstab has more than {MAX_LINES} lines; what follows line {number - 1} is not judged")
+        plain = [re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), word) for word in words[:4]]
         options = tuple(plain[3].split(",")) if len(plain) > 3 else ("defaults",)
-        out.append(Mount(number, plain[0].replace('"', ""), plain[1], plain[2], options))
-    return out
+        yield Mount(number, plain[0].replace('"', ""), plain[1], plain[2], options)

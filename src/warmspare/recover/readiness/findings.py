@@ -47,6 +47,7 @@ class Kind(StrEnum):
     INITRAMFS_UNREAD = "initramfs-unread"
     CONSOLE_MISSING = "console-missing"
     WINDOWS = "windows"
+    NOT_JUDGED = "not-judged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,11 @@ ABOUT: dict[Kind, About] = {
     Kind.WINDOWS: About(
         Severity.WARNING, "the disk holds Windows, which needs AWS's NVMe and ENA drivers; they were not looked for",
         "install them before the next sync, or use `warmspare failover --via import-image`",
+    ),
+    Kind.NOT_JUDGED: About(
+        Severity.WARNING,
+        "this was not judged: what the VM's disks hold there hurts its reader, or costs more than a check may take",
+        "find out in the VM what stands there and why, and run a drill",
     ),
 }  # fmt: skip
 

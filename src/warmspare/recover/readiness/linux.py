@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
-from typing import BinaryIO, cast
+from dataclasses import dataclass
 
 from warmspare.errors import FormatError
+from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness import bootconfig, initramfs
 from warmspare.recover.readiness.bootconfig import Entry, Mount
 from warmspare.recover.readiness.findings import Finding, Kind
+from warmspare.recover.readiness.report import Report, short
 from warmspare.recover.readiness.volumes import Contents, Volume, Volumes
-from warmspare.threads import in_thread
 
-MAX_INITRAMFS_BYTES = 1 << 30
+MAX_ENTRIES = 64  # of the Boot Loader Specification, the newest
+MAX_ENVIRONMENT_BYTES = 1 << 16  # GRUB makes it of 1 KiB
 _ROOTS = ("", "/@", "/root", "/@rootfs")  # where distributions have the root in Btrfs
 _CONFIGS = (
     "/boot/grub/grub.cfg", "/boot/grub2/grub.cfg", "/grub/grub.cfg", "/grub2/grub.cfg", "/extlinux/extlinux.conf",
@@ -60,43 +61,51 @@ class _Known:
         return None
 
 
-async def look(
-    volumes: Volumes, every: list[Volume], held: list[Contents], places: Places, *, encrypted: bool
-) -> list[Finding]:
+def look(
+    volumes: Volumes, every: list[Volume], held: list[Contents], places: Places, report: Report, *, encrypted: bool
+) -> None:
     """Findings of the Linux on these volumes. places: (disk, place) of each volume, for people."""
     known = _Known(every, held)
-    root, prefix, fstab = None, "", b""
-    readable = [volume for volume in every if volume.filesystem and volume.filesystem not in ("fat", "exfat", "ntfs")]
-    for volume in readable:
-        for prefix in _ROOTS if volume.filesystem == "btrfs" else ("",):
-            data = await volumes.read(volume, prefix + "/etc/fstab")
-            if data is not None:
-                root, fstab = volume, data
-                break
-        if root:
-            break
-    entry, boot = await _entry(volumes, every)
-    findings: list[Finding] = []
+    root, prefix, fstab = _root_of(volumes, every, places, report)
     if root is None:
-        findings.append(Finding(Kind.ROOT_UNSEEN, places[every[0].device][0] if every else "", "all volumes",
-                                "LUKS" if encrypted else ""))  # fmt: skip
+        report.add(Finding(Kind.ROOT_UNSEEN, places[every[0].device][0] if every else "", "all volumes",
+                           "LUKS" if encrypted else ""))  # fmt: skip
     else:
         disk, place = places[root.device]
-        for mount in bootconfig.mounts(fstab.decode(errors="replace")):
-            kind = _fstab(mount, known, encrypted=encrypted)
-            if kind:
-                where = f"{place}, /etc/fstab line {mount.line}"
-                findings.append(Finding(kind, disk, where, f"{mount.device} on {mount.point}"))
-    if entry is None or boot is None:
-        if root is not None:
-            findings.append(Finding(Kind.ROOT_UNSEEN, places[root.device][0], "all volumes", "no boot loader's entry"))
-        return findings
+        with report.part(disk, f"{place}, /etc/fstab"):
+            for mount in bootconfig.mounts(fstab.decode(errors="replace")):
+                if kind := _fstab(mount, known, encrypted=encrypted):
+                    where = f"{place}, /etc/fstab line {mount.line}"
+                    report.add(Finding(kind, disk, where, f"{short(mount.device)} on {mount.point}"))
+    found, unread = _entry(volumes, every, places, report)
+    if found is None:
+        if root is not None and not unread:
+            report.add(Finding(Kind.ROOT_UNSEEN, places[root.device][0], "all volumes", "no boot loader's entry"))
+        return
+    entry, boot = found
     disk, place = places[boot.device]
     source = f"{place}, {entry.source}"
-    findings += [Finding(kind, disk, source, found) for kind, found in _root(entry, known)]
+    report.add(*(Finding(kind, disk, source, text) for kind, text in _root(entry, known)))
     if not entry.serial:
-        findings.append(Finding(Kind.CONSOLE_MISSING, disk, source, " ".join(entry.arguments)[:200]))
-    return findings + await _drivers(volumes, entry, boot, root, prefix, (disk, place))
+        report.add(Finding(Kind.CONSOLE_MISSING, disk, source, " ".join(entry.arguments)))
+    with report.part(disk, f"{place}, the drivers of the kernel and its initramfs"):
+        _drivers(volumes, entry, boot, root, prefix, (disk, place), report)
+
+
+def _root_of(
+    volumes: Volumes, every: list[Volume], places: Places, report: Report
+) -> tuple[Volume | None, str, bytes]:
+    """The root file system, where in it the root is, and its fstab."""
+    for volume in every:
+        if not volume.filesystem or volume.filesystem in ("fat", "exfat", "ntfs"):
+            continue
+        disk, place = places[volume.device]
+        for prefix in _ROOTS if volume.filesystem == "btrfs" else ("",):
+            with report.part(disk, f"{place}, {prefix}/etc/fstab"):
+                data = volumes.read(volume, prefix + "/etc/fstab")
+                if data is not None:
+                    return volume, prefix, data
+    return None, "", b""
 
 
 def _fstab(mount: Mount, known: _Known, *, encrypted: bool) -> Kind | None:
@@ -119,39 +128,60 @@ def _root(entry: Entry, known: _Known) -> list[tuple[Kind, str]]:
     return [(Kind.ROOT_UNKNOWN, f"root={root}")] if known.has(root) is False else []
 
 
-async def _entry(volumes: Volumes, every: list[Volume]) -> tuple[Entry | None, Volume | None]:
-    """The default entry of a boot loader, and the volume that it is on."""
+def _entry(
+    volumes: Volumes, every: list[Volume], places: Places, report: Report
+) -> tuple[tuple[Entry, Volume] | None, bool]:
+    """The default entry of a boot loader, and the volume that it is on; and whether something of it was not judged."""
+    unread = False
     for volume in every:
         if not volume.filesystem:
             continue
-        variables: dict[str, str] = {}
-        for path in _ENVIRONMENTS:
-            if (data := await volumes.read(volume, path)) is not None:
-                variables = bootconfig.grub_environment(data)
-                break
-        for folder in _ENTRIES:
-            # The newest is the default; rescue entries have no version in their name that is newer.
-            for name in sorted(await volumes.names(volume, folder), key=_by_version, reverse=True):
-                if name.endswith(".conf") and "rescue" not in name:
-                    data = await volumes.read(volume, f"{folder}/{name}") or b""
-                    entry = bootconfig.specified_entry(data.decode(errors="replace"), f"{folder}/{name}", variables)
-                    if entry:
-                        return entry, volume
-        for path in _CONFIGS:
-            data = await volumes.read(volume, path)
-            entry = bootconfig.first_entry(data.decode(errors="replace"), path, variables) if data else None
+        disk, place = places[volume.device]
+        judged = False
+        with report.part(disk, f"{place}, the boot loader's configuration"):
+            entry = _entry_on(volumes, volume)
+            judged = True
             if entry:
-                return entry, volume
-    return None, None
+                return (entry, volume), unread
+        unread = unread or not judged
+    return None, unread
+
+
+def _entry_on(volumes: Volumes, volume: Volume) -> Entry | None:
+    variables: dict[str, str] = {}
+    for path in _ENVIRONMENTS:
+        if (data := volumes.read(volume, path, most_bytes=MAX_ENVIRONMENT_BYTES)) is not None:
+            variables = bootconfig.grub_environment(data)
+            break
+    left = 0
+    for folder in _ENTRIES:
+        names = [each for each in volumes.names(volume, folder) if each.endswith(".conf") and "rescue" not in each]
+        # The newest is the default; rescue entries have no version in their name that is newer.
+        for name in sorted(names, key=_by_version, reverse=True)[:MAX_ENTRIES]:
+            data = volumes.read(volume, f"{folder}/{name}") or b""
+            entry = bootconfig.specified_entry(data.decode(errors="replace"), f"{folder}/{name}", variables)
+            if entry:
+                return entry
+        left = max(left, len(names) - MAX_ENTRIES)
+    for path in _CONFIGS:
+        data = volumes.read(volume, path)
+        entry = bootconfig.first_entry(data.decode(errors="replace"), path, variables) if data else None
+        if entry:
+            return entry
+    if left > 0:
+        raise Exceeded(f"the newest {MAX_ENTRIES} entries name no kernel; {left} more were not looked at")
+    return None
 
 
 def _by_version(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    # A number by its length and digits: int() takes neither all that Unicode calls a digit nor any length.
+    parts = [part.lstrip("0") if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", name))]
+    return [(len(part) if index % 2 else -1, part) for index, part in enumerate(parts)]
 
 
-async def _drivers(
-    volumes: Volumes, entry: Entry, boot: Volume, root: Volume | None, prefix: str, at: tuple[str, str]
-) -> list[Finding]:
+def _drivers(
+    volumes: Volumes, entry: Entry, boot: Volume, root: Volume | None, prefix: str, at: tuple[str, str], report: Report
+) -> None:
     """Whether kernel, initramfs and modules have what EC2's machines need."""
     disk, place = at
     match = _VERSION.search(entry.kernel.rpartition("/")[2])
@@ -160,40 +190,52 @@ async def _drivers(
     home = ""
     if root is not None and version:
         for home in (f"{prefix}/lib/modules/{version}", f"{prefix}/usr/lib/modules/{version}"):
-            data = await volumes.read(root, f"{home}/modules.builtin")
+            data = volumes.read(root, f"{home}/modules.builtin")
             if data is not None:
                 builtin = data.decode(errors="replace").splitlines()
                 break
-    out = []
-    names, unread = await _initramfs_names(volumes, entry, boot)
+    ena = not builtin or any(_ENA.search(name) for name in builtin) or _has_ena(volumes, root, home)
+    packed, unread = _initramfs(volumes, entry, boot)
     inside = f"{place}, {', '.join(entry.initrds) or 'no initramfs'}"
-    if not any(_NVME.search(name) for name in [*builtin, *names]):
-        out.append(Finding(Kind.INITRAMFS_UNREAD if unread else Kind.NVME_MISSING, disk, inside, unread))
-    if builtin and not any(_ENA.search(name) for name in [*builtin, *names]):
-        # The folder that every kernel has it in; modules.dep lists all where depmod has run.
-        listed = (await volumes.read(root, f"{home}/modules.dep", most_bytes=4 << 20) or b"") if root else b""
-        found = any(_ENA.search(line.partition(":")[0]) for line in listed.decode(errors="replace").splitlines())
-        folder = await volumes.names(root, f"{home}/kernel/drivers/net/ethernet/amazon/ena") if root else []
-        if not found and not any(_ENA.search(name) for name in folder):
-            out.append(Finding(Kind.ENA_MISSING, disk, f"{home}", version))
-    return out
+    if not packed.nvme and not any(_NVME.search(name) for name in builtin):
+        report.add(Finding(Kind.INITRAMFS_UNREAD if unread else Kind.NVME_MISSING, disk, inside, unread))
+    if not ena and not packed.ena:
+        report.add(Finding(Kind.ENA_MISSING, disk, home, version))
 
 
-async def _initramfs_names(volumes: Volumes, entry: Entry, boot: Volume) -> tuple[list[str], str]:
-    """Names of modules in the initramfs; and why it could not be read, "" where it could."""
-    kept: list[str] = []
+def _has_ena(volumes: Volumes, root: Volume | None, home: str) -> bool:
+    """Whether the kernel's modules have it. modules.dep lists all where depmod has run."""
+    if root is None:
+        return False
+    listed = volumes.read(root, f"{home}/modules.dep", most_bytes=4 << 20) or b""
+    if any(_ENA.search(line.partition(":")[0]) for line in listed.decode(errors="replace").splitlines()):
+        return True
+    # The folder that every kernel has it in.
+    return any(_ENA.search(name) for name in volumes.names(root, f"{home}/kernel/drivers/net/ethernet/amazon/ena"))
+
+
+@dataclass(slots=True)
+class _Drivers:
+    """Which of the drivers are there; of names nothing more is kept."""
+
+    nvme: bool = False
+    ena: bool = False
+
+
+def _initramfs(volumes: Volumes, entry: Entry, boot: Volume) -> tuple[_Drivers, str]:
+    """What the initramfs has; and why it could not be read, "" where it could. A damaged one counts for nothing."""
+    whole = _Drivers()
     for path in entry.initrds:
         path = "/" + path.lstrip("/").replace("\\", "/")
-        with tempfile.TemporaryFile() as file:
-            if not await volumes.copy(boot, path, file.fileno(), most_bytes=MAX_INITRAMFS_BYTES):
-                return kept, f"{path} is not there, or larger than {MAX_INITRAMFS_BYTES >> 20} MiB"
-            file.seek(0)
-            try:
-                kept += await in_thread(_modules, cast(BinaryIO, file), path)
-            except FormatError as error:
-                return kept, error.what
-    return kept, ""
-
-
-def _modules(file: BinaryIO, where: str) -> list[str]:
-    return [name for name in initramfs.names(file, where) if _NVME.search(name) or _ENA.search(name)]
+        has = _Drivers()
+        try:
+            with volumes.stream(boot, path) as file:
+                for name in initramfs.names(file, path):
+                    has.nvme = has.nvme or _NVME.search(name) is not None
+                    has.ena = has.ena or _ENA.search(name) is not None
+        except OSError:
+            return whole, f"{short(path)} is not there, or can't be read"
+        except (FormatError, Exceeded) as error:
+            return whole, error.what
+        whole.nvme, whole.ena = whole.nvme or has.nvme, whole.ena or has.ena
+    return whole, ""

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmspare.recover.disks import programs
-from warmspare.threads import in_thread
+from warmspare.recover.disks.programs import Budget, Exceeded
 
 SECTOR_BYTES = 512
+MAX_PARTITIONS = 128  # as many as a GPT has room for, unless somebody made it larger
+_JSON_BYTES = 1 << 18
 ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
 LDM_DATA, LDM_METADATA = "af9b60a0-1431-4f62-bc68-3311714a69ad", "5808c8aa-7e8f-42e0-85d2-e1e90434cfb3"
@@ -56,7 +58,8 @@ class Gpt:
 @dataclass(frozen=True, slots=True)
 class Table:
     """kind: "gpt", "dos", or "" where there is none. signature: the MBR ends in 55 AA. boot_code: its first 440 bytes
-    are not all zero. protective: it has a partition of the type EE. gpt: None where sector 1 names none."""
+    are not all zero. protective: it has a partition of the type EE. gpt: None where sector 1 names none. partitions:
+    the first MAX_PARTITIONS. more: there are others."""
 
     kind: str
     signature: bool
@@ -64,6 +67,7 @@ class Table:
     protective: bool
     gpt: Gpt | None
     partitions: tuple[Partition, ...]
+    more: bool = False
 
     @property
     def firmware(self) -> str:
@@ -73,22 +77,35 @@ class Table:
         return "uefi" if has_esp and not bios else "bios"
 
 
-async def read(fd: int, capacity_bytes: int) -> Table:
-    """The table of the disk behind a descriptor. ConfigError without sfdisk."""
-    # Never on the loop: it may be the one that gives the bytes.
-    mbr = (await in_thread(os.pread, fd, SECTOR_BYTES, 0)).ljust(SECTOR_BYTES, b"\0")
-    done = await programs.run("sfdisk", "--json", f"/proc/self/fd/{fd}", fds=[fd])
-    label, partitions = "", []
+def read(fd: int, capacity_bytes: int, budget: Budget) -> Table:
+    """The table of the disk behind a descriptor. Exceeded where it can't be read within the limits."""
+    mbr = os.pread(fd, SECTOR_BYTES, 0).ljust(SECTOR_BYTES, b"\0")
+    done = programs.run("sfdisk", "--json", f"/proc/self/fd/{fd}", fds=[fd], output_bytes=_JSON_BYTES, budget=budget)
+    label, partitions, more = "", [], False
     if done.code == 0:
-        table = json.loads(done.output)["partitiontable"]
+        table = _parsed(done.output, cut=done.cut)
         label = table["label"]
         size = int(table.get("sectorsize", SECTOR_BYTES))
-        partitions = [_partition(each, size) for each in table.get("partitions", [])]
-    gpt = await in_thread(_gpt, fd, capacity_bytes)
+        listed = table.get("partitions", [])
+        more = done.cut or len(listed) > MAX_PARTITIONS
+        partitions = [_partition(each, size) for each in listed[:MAX_PARTITIONS]]
+    gpt = _gpt(fd, capacity_bytes)
     return Table(
         label, mbr[510:] == b"\x55\xaa", any(mbr[:_BOOT_CODE_BYTES]),
-        any(mbr[at + 4] == 0xEE for at in range(446, 510, 16)), gpt, tuple(partitions),
+        any(mbr[at + 4] == 0xEE for at in range(446, 510, 16)), gpt, tuple(partitions), more,
     )  # fmt: skip
+
+
+def _parsed(output: bytes, *, cut: bool) -> dict[str, Any]:
+    """What sfdisk says, of which the end may be missing. A partition's name is written as it stands in the table, so
+    not all of it need be JSON."""
+    if cut:
+        output = output[: max(output.rfind(b"},{"), 0)] + b"}]}}"
+    try:
+        table: dict[str, Any] = json.loads(output.decode(errors="replace"), strict=False)["partitiontable"]
+    except (ValueError, KeyError) as error:
+        raise Exceeded(f"sfdisk's answer can't be understood: {error}") from None
+    return table
 
 
 def _partition(found: dict[str, Any], sector_bytes: int) -> Partition:
