@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib.resources
 from bisect import bisect_left
 from collections.abc import Iterator
-from html import escape
+from html import escape as escape_html
 
 from warmspare.audit.findings import Finding, Severity
 from warmspare.audit.report import RESULTS, DiskMap, DiskResult, Report
 from warmspare.model import BLOCK_BYTES
+from warmspare.outside.text import shown
 
 COLUMNS = 128  # regions in a row of the map
 CELL, GAP = 9, 1
@@ -25,6 +26,11 @@ _NAMES = {
     "unseen": "not looked at",
 }
 _GLYPHS = {"wrong": "M2 2 L7 7 M7 2 L2 7", "repaired": "M2 5 L4 7 L7 2"}  # so that colour is not all that tells
+
+
+def escape(value: str) -> str:
+    """Anybody's text on the page: neither markup nor what acts or hides."""
+    return escape_html(shown(str(value)))
 
 
 def render(report: Report, sha256: str) -> str:

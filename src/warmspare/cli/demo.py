@@ -49,13 +49,14 @@ class _Demo:
 
     def __init__(self, home: Path) -> None:
         from rich.box import SIMPLE_HEAD
-        from rich.console import Console
         from rich.table import Table
+
+        from warmspare.cli.console import PlainConsole
 
         self._home = home
         self._disk, self._before = home / "disk.raw", home / "before.raw"
         self._replica = home / "replica.raw"
-        self._console = Console(highlight=False)
+        self._console = PlainConsole()
         self._table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for name in ("MiB", "reported", "read", "changed", "sent", "applied", "verified", "seconds"):
             self._table.add_column(name, justify="left" if name == "MiB" else "right", no_wrap=name == "MiB")
