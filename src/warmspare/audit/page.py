@@ -16,6 +16,12 @@ from warmspare.audit.report import RESULTS, DiskMap, DiskResult, Report
 from warmspare.model import BLOCK_BYTES
 from warmspare.outside.text import shown
 
+# What a page begins with, and by which it is known for one of ours: only such a one is replaced.
+MARK = b"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="generator" content="warmspare audit">"""
 COLUMNS = 128  # regions in a row of the map
 CELL, GAP = 9, 1
 _NAMES = {
@@ -38,10 +44,7 @@ def render(report: Report, sha256: str) -> str:
     style = importlib.resources.files("warmspare.audit").joinpath("page.css").read_text(encoding="utf-8")
     title = f"Audit {report.number}: {report.kind} {report.vm_name or report.subject}"
     body = "\n".join(_body(report, sha256))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
+    return f"""{MARK.decode()}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="referrer" content="no-referrer">

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from warmspare.cli import options
+from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,8 @@ def demo(
 
             with local_io("the demo's directory", keep):
                 keep.mkdir(parents=True, exist_ok=True)
+                if any(keep.iterdir()):
+                    raise ConfigError("--keep is not empty", where=str(keep), hint="give a directory that is, or none")
             return await _Demo(keep).run()
         with tempfile.TemporaryDirectory(prefix="warmspare-demo-") as scratch:
             return await _Demo(Path(scratch)).run()

@@ -12,14 +12,15 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
+FOLDER = "a directory"
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISDIR, FOLDER),
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
@@ -30,10 +31,11 @@ _FOLDER = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotRegularError(OSError):
-    """Something else than a regular file stands there. strerror: what, as a clause."""
+    """Something else than a regular file stands there. strerror: what, as a clause. filename: its path."""
 
     def __init__(self, kind: str, path: str, place: str = "a file") -> None:
         super().__init__(errno.EINVAL, f"{kind} stands where {place} belongs", path)
+        self.is_folder = kind == FOLDER
 
 
 def kind_of(mode: int) -> str:
@@ -48,9 +50,11 @@ def open_regular(
     *,
     follow: bool = False,
     dir_fd: int | None = None,
+    called: str = "",
 ) -> int:
     """A descriptor of a regular file. flags: of open(2). follow: the user named the path, so a link is what they mean.
-    NotRegularError for anything else; other OSErrors as they come. Nothing is cut (O_TRUNC) before that is known."""
+    called: the whole path, where `path` is a name in `dir_fd`. NotRegularError for anything else; other OSErrors as
+    they come. Nothing is cut (O_TRUNC) before that is known."""
     name, asked = os.fspath(path), flags & ~os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         fd = os.open(name, asked if follow else asked | os.O_NOFOLLOW, mode, dir_fd=dir_fd)
@@ -60,12 +64,12 @@ def open_regular(
         with contextlib.suppress(OSError):
             there = os.stat(name, dir_fd=dir_fd, follow_symlinks=follow).st_mode
             if not stat.S_ISREG(there):
-                raise NotRegularError(kind_of(there), name) from error
+                raise NotRegularError(kind_of(there), called or name) from error
         raise
     try:
         there = os.fstat(fd).st_mode
         if not stat.S_ISREG(there):
-            raise NotRegularError(kind_of(there), name)
+            raise NotRegularError(kind_of(there), called or name)
         if flags & os.O_TRUNC:
             os.ftruncate(fd, 0)
     except BaseException:
@@ -74,10 +78,22 @@ def open_regular(
     return fd
 
 
+def open_disk(path: str | os.PathLike[str], flags: int, *, device: bool, follow: bool = False) -> int:
+    """The file of a disk, or the block device that holds one. NotRegularError for anything else."""
+    if not device:
+        return open_regular(path, flags, follow=follow)
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    there = os.fstat(fd).st_mode
+    if not stat.S_ISBLK(there):
+        os.close(fd)
+        raise NotRegularError("a file" if stat.S_ISREG(there) else kind_of(there), os.fspath(path), "a block device")
+    return fd
+
+
 def open_below(root: str, relative: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
     """The same below a directory, with no link on the way there: `relative` can't lead out. ValueError for `..`."""
     with _folder(root, relative) as (fd, name):
-        return open_regular(name, flags, mode, dir_fd=fd)
+        return open_regular(name, flags, mode, dir_fd=fd, called=f"{root}/{relative}")
 
 
 def stat_below(root: str, relative: str) -> os.stat_result:
@@ -109,7 +125,7 @@ def _folder(root: str, relative: str) -> Iterator[tuple[int, str]]:
         os.close(at)
 
 
-def open_file(path: str | os.PathLike[str], *, follow: bool = False) -> BinaryIO:
+def open_file(path: str | os.PathLike[str], *, follow: bool = False) -> BufferedReader:
     """A regular file to be read."""
     return open(open_regular(path, follow=follow), "rb")
 
@@ -123,15 +139,17 @@ def read_regular(path: str | os.PathLike[str], most_bytes: int, *, follow: bool 
     return data
 
 
-def demand_folders(root: Path, below: Path) -> None:
-    """NotRegularError if a folder between `root` and `below`, both included but for `root` itself, is a link or no
-    folder; what is not there yet is nobody's. `root` is where the user said."""
-    at = root
-    for part in below.relative_to(root).parts:
+def demand_folders(root: str | Path, below: str | Path) -> None:
+    """NotRegularError if there is a link on the way from `root`, where the user said, down to `below`, or anything else
+    that is neither folder nor file."""
+    at = Path(root)
+    for part in Path(below).relative_to(at).parts:
         at = at / part
         try:
             there = os.lstat(at).st_mode
         except FileNotFoundError:
             return
+        if stat.S_ISREG(there):
+            return  # whoever needs a folder there says so
         if not stat.S_ISDIR(there):
-            raise NotRegularError(kind_of(there) if not stat.S_ISREG(there) else "a file", str(at), "a directory")
+            raise NotRegularError(kind_of(there), str(at), FOLDER)
