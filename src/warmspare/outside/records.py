@@ -6,6 +6,7 @@ deeper or larger than a record of ours ever is, and that numbers are of this wor
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Annotated, Any, TypeVar
 
@@ -27,6 +28,10 @@ Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z", max_length=64)]
 Sha256OrNone = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z", max_length=64)]
 RunId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z", max_length=32)]
 """Of a sync, a failover or an export."""
+Moment = Annotated[
+    str, msgspec.Meta(pattern=r"^[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}(\.[0-9]{1,9})?Z\Z", max_length=32)
+]
+"""RFC 3339 in UTC."""
 Line = Annotated[str, msgspec.Meta(max_length=4096)]
 """A name, a date, a URI, a sentence."""
 
@@ -35,6 +40,15 @@ T = TypeVar("T")
 
 class UnfitError(ValueError):
     """The bytes are no record of that kind; the message is a clause without a full stop."""
+
+
+def is_moment(text: str) -> bool:
+    """Whether a Moment is of a day that the calendar has."""
+    try:
+        datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def loose(data: bytes) -> dict[str, Any]:

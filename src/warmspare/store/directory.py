@@ -38,6 +38,7 @@ from warmspare.store.staging import FileUpload, Staging
 from warmspare.store.threads import Threads
 
 TAGGED_BYTES = 4096  # objects up to this size have a hash of their content in the tag
+LAST_S = 253_402_300_799.0  # 9999-12-31
 _LIST_BATCH = 512
 _DELETE_BATCH = 256
 _TOKEN = re.compile(r"[0-9a-f]{16}")
@@ -170,7 +171,7 @@ class DirectoryStore:
                 os.close(fd)
             content = "-" + hashlib.sha256(data).hexdigest()[:32]
         tag = f"{status.st_mtime_ns:x}-{status.st_ino:x}-{status.st_size:x}{content}"
-        return ObjectInfo(key, status.st_size, status.st_mtime_ns / 1e9, tag)
+        return ObjectInfo(key, status.st_size, _modified_s(status), tag)
 
     def _check_root(self) -> None:
         """Absent objects are an answer, but not where something else than a directory stands."""
@@ -326,7 +327,7 @@ class DirectoryStore:
                 continue
             with naming("cannot look at an unfinished upload", path):
                 try:
-                    found.append(StaleUpload(key, token, os.stat(path).st_mtime_ns / 1e9))
+                    found.append(StaleUpload(key, token, _modified_s(os.lstat(path))))
                 except FileNotFoundError:
                     continue  # completed meanwhile
         return found
@@ -354,6 +355,11 @@ class DirectoryStore:
             finally:
                 os.close(fd)
                 self._staging.discard(staged)
+
+
+def _modified_s(status: os.stat_result) -> float:
+    """When a file was written; a date that no calendar has is one that it has."""
+    return min(max(status.st_mtime_ns / 1e9, 0.0), LAST_S)
 
 
 def _make_newer(staged: str, path: str) -> None:
