@@ -32,6 +32,7 @@ _LOOPBACK = ("localhost", "127.", "::1")
 _TALKATIVE = ("botocore", "aiobotocore", "aiohttp")
 _SIGNATURE = "warmspare-s3v4"
 _SHIFT = "warmspare_clock_shift_s"
+ANSWER_BYTES = 16 << 20  # a page of a listing has a thousand keys
 clock = time.time  # this host's; another in tests
 
 
@@ -187,7 +188,25 @@ class _Staying:
 
 class _StayingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
     async def _get_session(self, proxy_url: str | None) -> _Staying:
-        return _Staying(await super()._get_session(proxy_url))
+        session = await super()._get_session(proxy_url)
+        session._response_class = _Answer  # the client makes the session, and passes no class of answers on
+        return _Staying(session)
+
+
+class _Answer(aiohttp.ClientResponse):
+    """An answer that is read whole (a listing, an error): no longer than any is."""
+
+    async def read(self) -> bytes:
+        if self._body is None:
+            parts, total = [], 0
+            async for piece in self.content.iter_any():
+                total += len(piece)
+                if total > ANSWER_BYTES:
+                    self.close()
+                    raise aiohttp.ClientPayloadError(f"an answer of more than {ANSWER_BYTES >> 20} MiB")
+                parts.append(piece)
+            self._body = b"".join(parts)
+        return self._body
 
 
 def _supported(session: AioSession, name: str) -> bool:
