@@ -288,10 +288,10 @@ async def test_what_the_file_system_refuses(
     await store.put("before", b"1")
     real = os.open
 
-    def refuse(path: str, flags: int, *more: int) -> int:
+    def refuse(path: str, flags: int, *more: int, dir_fd: int | None = None) -> int:
         if flags & os.O_CREAT:
             raise OSError(code, os.strerror(code), path)
-        return real(path, flags, *more)
+        return real(path, flags, *more, dir_fd=dir_fd)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse)

@@ -275,8 +275,8 @@ async def test_damage_while_reading_is_noticed(
     real = Connection.read_body
     broken = [1]
 
-    async def read_body(self: Connection, answer: dict[str, Any], key: str) -> bytes:
-        data = await real(self, answer, key)
+    async def read_body(self: Connection, answer: dict[str, Any], key: str, most_bytes: int) -> bytes:
+        data = await real(self, answer, key, most_bytes)
         broken[0] -= 1
         return b"X" + data[1:] if broken[0] >= 0 else data
 

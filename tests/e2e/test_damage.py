@@ -299,7 +299,8 @@ def test_a_point_replaced_by_another_history(rig: Rig, number: int) -> None:
     rig.apply()
     replica = rig.replica.read_bytes()
     record = rig.point(number)
-    forged = encode(type(record)(**{**{f: getattr(record, f) for f in record.__struct_fields__}, "created": "2020"}))
+    fields = {f: getattr(record, f) for f in record.__struct_fields__}
+    forged = encode(type(record)(**fields | {"created": "2020-01-01T00:00:00Z"}))
     assert identity(forged) != identity(rig.point_path(number).read_bytes())
     overwrite(rig.point_path(number), forged)
     before = rig.snapshot()

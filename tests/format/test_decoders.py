@@ -228,7 +228,8 @@ def good_pack() -> bytes:
 def good_point() -> bytes:
     ref = point.ObjectRef("vms/v/manifests/r/000.manifest", 10, "0" * 64, 5)
     disk = point.Disk("d", "d.raw", 5 << 30, "a" * 64, ref, 7)
-    return point.encode(point.RestorePoint(1, 0, "v", "v", 1, None, "b" * 32, "2026", "x", [disk], 1, 2, 3))
+    made = "2026-01-02T03:04:05Z"
+    return point.encode(point.RestorePoint(1, 0, "v", "v", 1, None, "b" * 32, made, "x", [disk], 1, 2, 3))
 
 
 def good_checkpoint() -> bytes:

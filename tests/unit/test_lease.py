@@ -394,6 +394,9 @@ async def test_a_cancel_while_taking_it_leaves_it_free(
      Holder.this_process(60).encode().replace(b'"pid": ', b'"pid": 1e400'),
      Holder.this_process(60).encode().replace(b'"ttl_s": 60', b'"ttl_s": NaN'),
      Holder.this_process(60).encode().replace(b'"pid": ', b'"pid": -'),
+     Holder.this_process(60).encode().replace(b'"free": false', b'"free": false, "free": true'),
+     Holder.this_process(60).encode().replace(b'"renewed": 0', b'"renewed": ' + b"9" * 5000),
+     Holder.this_process(60).encode().replace(b'"pid": ', b'"pid": true, "x": '),
      Holder.this_process(60).encode().replace(b'"pid": ', b'"pid": 99999999999999999')],
 )  # fmt: skip
 async def test_a_lease_that_cannot_be_read_is_held_until_it_is_old(
@@ -429,10 +432,25 @@ async def test_a_dead_holders_lease_from_before_the_stores_clock_was_put_back(st
     assert time.monotonic() - began >= 0.4 + lease_module.CLOCK_GRAIN_S
 
 
-async def test_a_lease_that_would_have_to_be_watched_for_days_is_refused(store: DirectoryStore) -> None:
-    aged(store, elsewhere(ttl_s=900_000.0), -86400)
-    with pytest.raises(LeaseError, match="holds the lease"):
+@pytest.mark.parametrize("ttl_s", [300.0, 86_400.0, 900_000.0])
+async def test_a_lifetime_that_no_sender_asks_for_counts_for_the_usual(store: DirectoryStore, ttl_s: float) -> None:
+    aged(store, elsewhere(ttl_s=ttl_s), 10)
+    with pytest.raises(LeaseError, match=rf"\(in 5[0-9] s\) unless renewed; it asks for {ttl_s:.0f} s, which no"):
         await take(store)
+    age(store, 70)
+    assert await take(store)
+
+
+@pytest.mark.parametrize("dated_s", [-86_400.0, -400 * 365 * 86_400.0])
+async def test_an_absurd_lease_of_the_future_is_watched_like_any_other(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, dated_s: float
+) -> None:
+    monkeypatch.setattr(lease_module, "TTL_S", 0.3)
+    aged(store, elsewhere(ttl_s=900_000.0), dated_s)
+    told = list[tuple[float, str]]()
+    assert await take(store, on_watch=lambda seconds, why: told.append((seconds, why)))
+    assert [seconds for seconds, _ in told] == [0.3 + lease_module.CLOCK_GRAIN_S]
+    assert "dated ahead of the store's clock" in told[0][1]
 
 
 async def test_a_living_holders_lease_from_before_the_stores_clock_was_put_back(store: DirectoryStore) -> None:

@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("0 1\n")
     for path, reason in [
         (tmp_path / "absent", "No such file"),
-        (tmp_path, "Is a directory"),
+        (tmp_path, "a directory stands where a file belongs"),
         (tmp_path / "file" / "below", "Not a directory"),
     ]:
         with pytest.raises(ConfigError, match=reason) as caught:

@@ -23,6 +23,7 @@ from warmspare.repository.chain import PointId, Repository
 from warmspare.state.files import io_error, local_io, locked, pwrite_all, sync_directory, write_record
 from warmspare.state.replica import (
     BESIDE,
+    DISKS,
     RECORD,
     STATE,
     WHAT,
@@ -258,8 +259,12 @@ class Replica:
         """Where a disk's file or device is."""
         return self._place.path(place)
 
+    def open_for_reading(self, place: ReplicaDisk) -> int:
+        """A descriptor of a disk's file or device. OSError."""
+        return self._place.open(self.path(place))
+
     def table(self, disk_id: str) -> HashTable:
-        return HashTable(self.state / "disks" / layout.encode_name(disk_id) / "table")
+        return HashTable(self.state / DISKS / layout.encode_name(disk_id) / "table")
 
     @property
     def scratch(self) -> Path:
@@ -271,7 +276,7 @@ class Replica:
         path = self.path(place)
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if self.device else 0)
         try:
-            fd = os.open(path, flags | (os.O_CREAT if make and not self.device else 0), 0o600)
+            fd = self._place.open(path, flags | (os.O_CREAT if make and not self.device else 0))
         except FileNotFoundError:
             raise IntegrityError(
                 f"the replica's file of disk {place.id!r} is gone",

@@ -14,11 +14,13 @@ from warmspare.audit.findings import Kind
 from warmspare.audit.inventory import Inventory
 from warmspare.audit.known import Seen
 from warmspare.audit.objects import REMEDY
-from warmspare.errors import FormatError, NotFoundError, StoreError
+from warmspare.errors import FormatError, IntegrityError, NotFoundError, StoreError
 from warmspare.format import point
 from warmspare.format.point import RestorePoint
 from warmspare.store import layout
 from warmspare.store.base import Store
+
+MOST_MISSING = 100_000  # each is looked for and told
 
 
 class Proof(Enum):
@@ -82,6 +84,12 @@ async def read_record(store: Store, vm: str, sequence: int) -> tuple[RestorePoin
 async def read_chain(store: Store, inventory: Inventory, called: str, seen: list[Seen], findings: Findings) -> Chain:
     """Read every record and judge it. called: the VM's ID as its key gives it, "" where that was cut off."""
     chain = Chain(called, max(inventory.points, default=0))
+    if chain.newest - len(inventory.points) > MOST_MISSING:
+        raise IntegrityError(
+            f"more than {MOST_MISSING} restore points are missing below number {chain.newest}, which no sender made so",
+            where=f"{store.uri.rstrip('/')}/{layout.point_key(inventory.vm, chain.newest)}",
+            hint="look who put it there, and move it away, or put the others back from a copy of the repository",
+        )
     unread: set[int] = set()
     for sequence in inventory.points:
         key = layout.point_key(inventory.vm, sequence)

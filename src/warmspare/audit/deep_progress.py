@@ -16,6 +16,7 @@ import xxhash
 
 from warmspare.audit.findings import Finding
 from warmspare.audit.scratch import WHAT, Scratch
+from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io, make_void, pwrite_all, read_record, write_record
 
 FORMAT = 1
@@ -101,7 +102,7 @@ class Keeper:
         data = b"%016x\n%s\n" % (xxhash.xxh3_64_intdigest(body), body)
         staged = self._path.with_suffix(".new")
         with local_io(WHAT, self._path):
-            fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            fd = open_regular(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             try:
                 pwrite_all(fd, data, 0)
             finally:

@@ -120,7 +120,7 @@ async def lease_lives(store: Store, vm: str) -> bool:
         now = await store.now()
     except StoreError:
         now = time.time()  # a directory that is mounted for reading only
-    return now <= info.modified_s + (holder.ttl_s if holder else TTL_S) + CLOCK_GRAIN_S
+    return now <= info.modified_s + (holder.lifetime_s if holder else TTL_S) + CLOCK_GRAIN_S
 
 
 async def vms(store: Store) -> tuple[list[str], list[str]]:

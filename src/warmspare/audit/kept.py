@@ -19,10 +19,12 @@ import msgspec
 from warmspare.audit import report as reports
 from warmspare.audit.report import MAX_REPORT_BYTES, Report
 from warmspare.errors import ConfigError, FormatError, LeaseError, StoreError
+from warmspare.outside.files import open_file
 from warmspare.state.files import local_io, locked, pwrite_all, sync_directory
 from warmspare.store import layout
 
 WHAT = "the directory of audit reports"
+_STAGED = re.compile(r"\.new-[0-9a-f]{16}")
 _NAME = re.compile(r"([0-9]{8})-[a-z]+-.+\.json")
 
 
@@ -59,8 +61,9 @@ def keep(directory: Path, report: Report) -> Kept:
                 "another audit is writing its report", where=str(directory), hint="run it again", retryable=True
             )
         for left in directory.glob(".new-*"):  # of one that died, or could not remove it
-            with contextlib.suppress(OSError):
-                left.unlink()
+            if _STAGED.fullmatch(left.name):
+                with contextlib.suppress(OSError):
+                    left.unlink()
         names = _names(directory)
         number, previous = 1, ""
         if names:
@@ -115,7 +118,7 @@ def _names(directory: Path) -> list[str]:
 
 
 def _load(path: Path) -> Kept:
-    with local_io(WHAT, path), path.open("rb") as file:
+    with local_io(WHAT, path), open_file(path) as file:
         data = file.read(MAX_REPORT_BYTES + 1)
     if len(data) > MAX_REPORT_BYTES:
         raise FormatError("the audit report is too long to be one", where=str(path))
@@ -126,7 +129,7 @@ def _create(path: Path, data: bytes) -> None:
     """A new file, whole or not at all."""
     staged = path.with_name(f".new-{secrets.token_hex(8)}")
     with local_io(WHAT, path):
-        fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+        fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
         try:
             pwrite_all(fd, data, 0)
             os.fsync(fd)

@@ -15,6 +15,7 @@ import xxhash
 from warmspare.audit import report as reports
 from warmspare.audit.report import MAX_REPORT_BYTES, Report
 from warmspare.errors import ConfigError, FormatError
+from warmspare.outside.files import open_file
 from warmspare.state.files import local_io
 
 HEAD = "head of "  # what the figure that notes a VM's newest point begins with
@@ -92,7 +93,7 @@ def _of_report(report: Report, source: str) -> list[Seen]:
 def read(path: Path, into: Known) -> None:
     """Add what a file tells: a kept report, a sender's `state.json`, a replica's `replica.json`. ConfigError if it is
     none of them, or is damaged."""
-    with local_io("what was seen before", path), path.open("rb") as file:
+    with local_io("what was seen before", path), open_file(path, follow=True) as file:
         data = file.read(MAX_REPORT_BYTES + 1)
     if data.startswith(b"{"):
         try:
@@ -129,7 +130,7 @@ def of_kept(directory: Path, uri: str, vm: str) -> Known:
     met: set[str] = set()
     for path in _newest_first(directory):
         try:
-            with local_io("kept reports", path), path.open("rb") as file:
+            with local_io("kept reports", path), open_file(path) as file:
                 report = reports.decode(file.read(MAX_REPORT_BYTES + 1), str(path))
         except FormatError:
             continue

@@ -9,12 +9,19 @@ from __future__ import annotations
 import importlib.resources
 from bisect import bisect_left
 from collections.abc import Iterator
-from html import escape
+from html import escape as escape_html
 
 from warmspare.audit.findings import Finding, Severity
 from warmspare.audit.report import RESULTS, DiskMap, DiskResult, Report
 from warmspare.model import BLOCK_BYTES
+from warmspare.outside.text import shown
 
+# What a page begins with, and by which it is known for one of ours: only such a one is replaced.
+MARK = b"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="generator" content="warmspare audit">"""
 COLUMNS = 128  # regions in a row of the map
 CELL, GAP = 9, 1
 _NAMES = {
@@ -27,15 +34,17 @@ _NAMES = {
 _GLYPHS = {"wrong": "M2 2 L7 7 M7 2 L2 7", "repaired": "M2 5 L4 7 L7 2"}  # so that colour is not all that tells
 
 
+def escape(value: str) -> str:
+    """Anybody's text on the page: neither markup nor what acts or hides."""
+    return escape_html(shown(str(value)))
+
+
 def render(report: Report, sha256: str) -> str:
     """The page. sha256: of the kept report."""
     style = importlib.resources.files("warmspare.audit").joinpath("page.css").read_text(encoding="utf-8")
     title = f"Audit {report.number}: {report.kind} {report.vm_name or report.subject}"
     body = "\n".join(_body(report, sha256))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
+    return f"""{MARK.decode()}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="referrer" content="no-referrer">

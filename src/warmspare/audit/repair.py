@@ -21,6 +21,7 @@ from warmspare.audit.recall import GROUP_BLOCKS, PLAN_BLOCKS, Recall, Recalled, 
 from warmspare.audit.report import REPAIRED
 from warmspare.format.hashtable import ZERO_ENTRY
 from warmspare.model import BLOCK_BYTES, PAGE_BYTES, U32, block_bytes
+from warmspare.outside.files import open_disk
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.files import local_io, pwrite_all
 from warmspare.threads import in_thread
@@ -66,7 +67,8 @@ async def repair(disk: DiskAudit, repository: Repository, point: Point, scratch:
 @contextlib.contextmanager
 def _writable(disk: DiskAudit) -> Iterator[int]:
     with local_io(WHAT, disk.path):
-        fd = os.open(disk.path, os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if disk.device else 0))
+        flags = os.O_RDWR | (os.O_EXCL if disk.device else 0)
+        fd = open_disk(disk.path, flags, device=disk.device, follow=True)
     try:
         yield fd
     finally:

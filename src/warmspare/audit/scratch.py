@@ -18,6 +18,7 @@ import numpy.typing as npt
 from warmspare._native import sparse as native
 from warmspare.errors import StoreError
 from warmspare.model import BLOCK_BYTES, U32
+from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io, pwrite_all
 
 WHAT = "the scratch space"
@@ -53,7 +54,7 @@ class Scratch:
         if left and not path.exists():
             raise StaleScratchError("a working file of an interrupted audit is gone", where=str(path))
         with local_io(WHAT, path):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = open_regular(path, os.O_RDWR | os.O_CREAT)
             if not name:
                 path.unlink()
         self._fds[fd] = 0

@@ -190,7 +190,7 @@ class Subject:
         """A descriptor for reading; -1 if the file is missing. StoreError."""
         with local_io(WHAT, path):
             try:
-                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                return self.place.open(path)
             except FileNotFoundError:
                 return -1
 

@@ -46,9 +46,10 @@ def replica(
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.audit.replica import ReplicaAudit, Settings
         from warmspare.audit.sample import parse_percent
-        from warmspare.cli.audited import conclude
+        from warmspare.cli.audited import conclude, demand_page
         from warmspare.store.opening import open_store
 
+        demand_page(html)
         settings = Settings(
             at=at, percent=parse_percent(sample), repair=repair, state=state, uncached=uncached, threads=threads
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from warmspare.cli import options
-from warmspare.cli.audited import Html, Repair, Reports, conclude, reports_directory
+from warmspare.cli.audited import Html, Repair, Reports, conclude, demand_page, reports_directory
 
 if TYPE_CHECKING:
     from warmspare.audit.known import Known
@@ -60,6 +60,7 @@ def repository(
         from warmspare.audit.repository import RepositoryAudit
         from warmspare.store.opening import open_store
 
+        demand_page(html)
         known = seen_before(against, reports, repo, vm)
         events.emit(
             "audit.start", kind="repository", vm=vm or "", repository=repo, subject=repo, point=None, bytes_total=0,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from warmspare.cli import options
-from warmspare.cli.audited import Html, Repair, Reports, Sample, conclude
+from warmspare.cli.audited import Html, Repair, Reports, Sample, conclude, demand_page
 from warmspare.errors import ConfigError, WarmspareError
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def source(
 
         if full and sample is not None:
             raise ConfigError("--full and --sample exclude each other", hint="give one of them")
+        demand_page(html)
         how = _How(Settings(parse_percent(sample)), repair, state, parse_limit(limit), reports, html, json)
         if disks:
             if not vm or len(vm) != 1 or not repo or all_vms or config is not None:

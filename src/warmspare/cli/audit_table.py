@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from warmspare.audit.findings import ABOUT, Kind, Severity
 from warmspare.audit.report import RESULTS, DiskResult
+from warmspare.cli.console import PlainConsole, text
 from warmspare.cli.wording import duration, size
+from warmspare.outside.text import shown
 
 if TYPE_CHECKING:
     from warmspare.audit.findings import Finding
@@ -29,28 +29,18 @@ _UNSEEN = (".", "dim")
 
 def show(kept: Kept) -> None:
     """Print a kept report. A reader that went away is no error."""
-    wide = sys.stdout.isatty()
-    console = Console(file=sys.stdout, highlight=False, width=None if wide else LOG_COLUMNS, soft_wrap=False)
-    try:
-        _show(kept, console)
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        pass
-
-
-def _show(kept: Kept, console: Console) -> None:
-    report = kept.report
+    console, report = PlainConsole(LOG_COLUMNS), kept.report
     console.print()
     verdict = Text("CLEAN", "bold green") if report.clean else Text("FINDINGS", "bold red")
-    console.print(Text.assemble(f"Audit of the {report.kind} ", (report.subject, "bold"), ": ", verdict))
+    console.print(Text.assemble(f"Audit of the {report.kind} ", text(report.subject, "bold"), ": ", verdict))
     console.print(_figures(kept))
     if report.disks:
         console.print(_disks(report.disks))
     if report.findings:
         console.print(_findings(report.findings))
     for note in report.notes:
-        console.print(Text(f"  Note: {note}.", "dim"))
-    console.print(f"  Report {report.number}: {kept.path}", soft_wrap=True)
+        console.print(text(f"  Note: {note}.", "dim"))
+    console.print(text(f"  Report {report.number}: {kept.path}"), soft_wrap=True)
     console.print(f"  SHA-256 {kept.sha256}; noted elsewhere, it proves this report and all before it", soft_wrap=True)
 
 
@@ -60,8 +50,8 @@ def _figures(kept: Kept) -> Table:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     if report.point:
-        table.add_row("restore point", f"{report.point.label} of {report.point.created}, VM {report.vm_name}")
-    table.add_row("repository", report.repository)
+        table.add_row("restore point", text(f"{report.point.label} of {report.point.created}, VM {report.vm_name}"))
+    table.add_row("repository", text(report.repository))
     judged, blocks = sum(disk.judged for disk in report.disks), sum(disk.blocks for disk in report.disks)
     extent = f"{report.coverage_percent:g} %" + (f": {judged:,} of {blocks:,} blocks" if blocks else "")
     table.add_row("judged", f"{extent} ({report.mode})")
@@ -69,10 +59,11 @@ def _figures(kept: Kept) -> Table:
     table.add_row("read", f"{size(report.bytes_read)} in {duration(report.seconds)}{rate}")
     if report.bytes_fetched:
         table.add_row("fetched", size(report.bytes_fetched))
-    table.add_row("when", f"{report.began} to {report.ended}" + (f", begun {report.resumed}" if report.resumed else ""))
-    table.add_row("by", f"{report.software} on {report.host}")
+    resumed = f", begun {report.resumed}" if report.resumed else ""
+    table.add_row("when", text(f"{report.began} to {report.ended}{resumed}"))
+    table.add_row("by", text(f"{report.software} on {report.host}"))
     for name, value in report.figures.items():
-        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+        table.add_row(text(name.replace("_", " ")), text(f"{value:,}" if isinstance(value, int) else value))
     return table
 
 
@@ -84,7 +75,7 @@ def _disks(disks: list[DiskResult]) -> Table:
     table.add_column("- zeros  = sound  R repaired  X wrong  . unseen", no_wrap=True)
     for disk in disks:
         table.add_row(
-            disk.name, size(disk.capacity_bytes), f"{disk.zero:,}", f"{disk.sound:,}", f"{disk.repaired:,}",
+            text(disk.name), size(disk.capacity_bytes), f"{disk.zero:,}", f"{disk.sound:,}", f"{disk.repaired:,}",
             Text(f"{disk.wrong:,}", "bold red" if disk.wrong else ""), f"{disk.blocks - disk.judged:,}", strip(disk),
         )  # fmt: skip
     return table
@@ -98,11 +89,11 @@ def strip(disk: DiskResult) -> Text:
     cells = min(STRIP_CELLS, regions)
     for cell in range(cells):
         first, stop = cell * regions // cells, (cell + 1) * regions // cells
-        shown = _UNSEEN
+        mark = _UNSEEN
         for name, column in zip(RESULTS, columns, strict=True):
             if any(column[first:stop]):
-                shown = _STRIP[name]
-        out.append(*shown)
+                mark = _STRIP[name]
+        out.append(*mark)
     return out
 
 
@@ -120,14 +111,14 @@ def _findings(findings: list[Finding]) -> Table:
         name = Text(kind.value, _STYLES[group[0].severity])
         if repaired:
             name.append("\nrepaired", "green")
-        shown = "\n".join(place(each) for each in group[:PLACES]) + ("\n…" if len(group) > PLACES else "")
+        places = "\n".join(place(each) for each in group[:PLACES]) + ("\n…" if len(group) > PLACES else "")
         meaning = group[0].meaning if len(group) == 1 else ABOUT[kind].meaning
-        table.add_row(name, f"{len(group):,}", shown, meaning if repaired else f"{meaning}; {remedy}")
+        table.add_row(name, f"{len(group):,}", places, text(meaning if repaired else f"{meaning}; {remedy}"))
     return table
 
 
 def place(each: Finding) -> str:
     """Where a finding is."""
     if each.offset is not None:
-        return f"{each.disk} at {each.offset:,}, {each.length:,} bytes"
-    return each.key or each.disk
+        return f"{shown(each.disk)} at {each.offset:,}, {each.length:,} bytes"
+    return shown(each.key or each.disk)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from warmspare.observe.events import Events
 
 FINDINGS = 5
+PAGE = "writing the page of the report"
 
 Repair = Annotated[bool, typer.Option("--repair", help="Put right what is found wrong; otherwise nothing is written.")]
 Sample = Annotated[
@@ -34,6 +35,15 @@ def reports_directory(given: Path | None) -> Path:
     return given if given is not None else options.state_root() / "audits"
 
 
+def demand_page(html: Path | None) -> None:
+    """Before an audit, which may take hours: ConfigError if its page would take the place of another file."""
+    if html is not None:
+        from warmspare.audit.page import MARK
+        from warmspare.state.output import demand_replaceable
+
+        demand_replaceable(html, MARK, PAGE)
+
+
 def conclude(report: Report, events: Events, *, reports: Path | None, html: Path | None, as_json: bool) -> int:
     """Keep the report, draw it where that was asked for, say what it says; 0 if it is clean, 5 otherwise.
 
@@ -41,13 +51,12 @@ def conclude(report: Report, events: Events, *, reports: Path | None, html: Path
     """
     from warmspare.audit import kept, page
     from warmspare.cli.audit_table import show
-    from warmspare.state.files import local_io, write_atomic
+    from warmspare.state.output import replace_output
 
     done = kept.keep(reports_directory(reports), report)
     report = done.report
     if html is not None:
-        with local_io("writing the page of the report", html):
-            write_atomic(html, page.render(report, done.sha256).encode(), "writing the page of the report")
+        replace_output(html, page.render(report, done.sha256).encode(), page.MARK, PAGE)
     if as_json:
         for each in report.findings:
             events.emit("finding", **each.event(report.vm))

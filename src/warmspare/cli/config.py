@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from dataclasses import fields as fields_of
 from pathlib import Path
@@ -30,9 +29,9 @@ def example() -> int:
     """Print a configuration to begin with, every key explained."""
     from importlib.resources import files
 
-    from warmspare.cli.output import write_line
+    from warmspare.cli.output import write_raw
 
-    write_line(files("warmspare.config").joinpath("example.toml").read_text(encoding="utf-8").rstrip("\n"))
+    write_raw(files("warmspare.config").joinpath("example.toml").read_text(encoding="utf-8").rstrip("\n") + "\n")
     return 0
 
 
@@ -146,18 +145,17 @@ def _vm_fields(vm: Vm) -> dict[str, Any]:
 def show(settings: Settings) -> None:
     """One table of what is configured, and a last line that says that it is right."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    # A log has no width; a terminal's is taken as it is.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    from warmspare.cli.console import LOG_COLUMNS, PlainConsole, text
+
+    console = PlainConsole(LOG_COLUMNS)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("", "name", "where", "how"):
         table.add_column(heading, overflow="fold")
 
     def row(*cells: str) -> None:
-        table.add_row(*(Text(cell) for cell in cells))  # as it is: "[ssd-01]" is no markup
+        table.add_row(*map(text, cells))
 
     for vcenter in settings.vcenters:
         row("vCenter", vcenter.name, f"{_address(vcenter)} as {vcenter.user}", _vcenter_words(vcenter))
@@ -169,7 +167,7 @@ def show(settings: Settings) -> None:
     limits = settings.limits
     row("limits", "", "", f"{limits.vms_at_once} VMs at once, {limits.per_host} on one ESXi host")
     console.print(table)
-    console.print(Text(f"{settings.path} is right; every secret could be read"), soft_wrap=True)
+    console.print(text(f"{settings.path} is right; every secret could be read"), soft_wrap=True)
 
 
 def _address(vcenter: VCenter) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from warmspare.cli import options
+from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,8 @@ def demo(
 
             with local_io("the demo's directory", keep):
                 keep.mkdir(parents=True, exist_ok=True)
+                if any(keep.iterdir()):
+                    raise ConfigError("--keep is not empty", where=str(keep), hint="give a directory that is, or none")
             return await _Demo(keep).run()
         from warmspare.ending import PROCESS
         from warmspare.threads import in_thread
@@ -68,13 +71,14 @@ class _Demo:
 
     def __init__(self, home: Path) -> None:
         from rich.box import SIMPLE_HEAD
-        from rich.console import Console
         from rich.table import Table
+
+        from warmspare.cli.console import PlainConsole
 
         self._home = home
         self._disk, self._before = home / "disk.raw", home / "before.raw"
         self._replica = home / "replica.raw"
-        self._console = Console(highlight=False)
+        self._console = PlainConsole()
         self._table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for name in ("MiB", "reported", "read", "changed", "sent", "applied", "verified", "seconds"):
             self._table.add_column(name, justify="left" if name == "MiB" else "right", no_wrap=name == "MiB")

@@ -126,15 +126,17 @@ async def _repository(repository: Repository) -> list[Check]:
 def show(subject: str, checks: list[Check]) -> None:
     """One readable table."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from warmspare.cli.console import PlainConsole, text
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for title in ("check", "", "found", "what it means"):
         table.add_column(title, overflow="fold")
     for check in checks:
-        table.add_row(check.name, Text(check.state, style=STYLES[check.state]), check.found, check.meaning)
-    console = Console(highlight=False)
-    console.print(subject, soft_wrap=True)
+        table.add_row(
+            text(check.name), text(check.state, STYLES[check.state]), text(check.found), text(check.meaning)
+        )
+    console = PlainConsole()
+    console.print(text(subject), soft_wrap=True)
     console.print(table)

@@ -10,7 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from warmspare import __version__
-from warmspare.cli.output import JsonOutput, complain, error_event
+from warmspare.cli.output import (
+    JsonOutput,
+    begin,
+    complain,
+    error_event,
+    final_code,
+    prepare_streams,
+)
 from warmspare.ending import PROCESS
 from warmspare.errors import ConfigError
 
@@ -79,6 +86,7 @@ def _program(asked: list[str]) -> typer.Typer:
 def run(arguments: list[str]) -> int:
     """Run one command line; its exit code."""
     arguments = arguments or ["--help"]
+    begin()
     try:
         code = _program(arguments)(args=arguments, standalone_mode=False, prog_name="warmspare")
     except _Usage as error:
@@ -88,17 +96,15 @@ def run(arguments: list[str]) -> int:
         if "--json" in arguments:
             JsonOutput().event(error_event(wrong))
         return wrong.exit_code
-    return code if isinstance(code, int) else 0
+    return final_code(code if isinstance(code, int) else 0)
 
 
 def main() -> None:
     """Entry point of the console command."""
     # numpy's linear algebra is not used here; its threads would only cost their start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    prepare_streams()
     code = run(sys.argv[1:])
     PROCESS.over(code)
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.exit(code)
+    sys.stdout.flush()  # what the parser printed
+    sys.exit(final_code(code))

@@ -1,15 +1,20 @@
-"""Where events go: JSON Lines, plain lines or a terminal; refuses to let a reader that went away stop a run."""
+"""Where events go: JSON Lines, plain lines or a terminal; refuses to let a reader that went away stop a run, and any
+text to act on a terminal."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import math
 import os
 import sys
-from typing import Protocol
+from typing import Any, Protocol, TextIO
 
 from warmspare.cli.wording import sentence
 from warmspare.errors import StoreError, WarmspareError
 from warmspare.observe.events import Event
+from warmspare.outside.text import json_safe, shown
 
 
 class Output(Protocol):
@@ -22,16 +27,40 @@ class Output(Protocol):
     def close(self) -> None: ...
 
 
+class _Voice:
+    """What the process said so far could be written, or not."""
+
+    def __init__(self) -> None:
+        self.lost = ""  # why something could not be written, other than that nobody reads any more
+
+
+_voice = _Voice()
+
+
 def write_line(text: str) -> None:
-    """A line to stdout, flushed. If nobody reads any more, the rest of the run is silent; it is not stopped."""
-    try:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        _silence()
+    """A line of text to stdout, flushed, with what acts or hides in it as escapes."""
+    write_raw(shown(text) + "\n")
 
 
-def _silence() -> None:
+def write_raw(text: str) -> None:
+    """To stdout as it is, flushed: for what is escaped already. If nobody reads any more, the rest of the run is
+    silent; it is not stopped. If it can't be written for another reason, that is said once, and `final_code` knows."""
+    stream = Heard(sys.stdout)
+    stream.write(text)
+    stream.flush()
+
+
+def unheard(error: OSError | ValueError) -> None:
+    """Something could not be written to stdout; the rest of what is said goes nowhere."""
+    silence()
+    if isinstance(error, BrokenPipeError) or _voice.lost:
+        return
+    _voice.lost = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    complain(f"what this command says can't be written to its standard output: {_voice.lost}; it goes on without")
+
+
+def silence() -> None:
+    """From now on stdout goes nowhere."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
@@ -40,13 +69,118 @@ def _silence() -> None:
         pass
 
 
+def begin() -> None:
+    """A command begins: nothing of it was lost."""
+    _voice.lost = ""
+
+
+def final_code(code: int) -> int:
+    """The exit code of a command whose work ended with `code`: what was lost on the way to stdout is no success."""
+    return StoreError.exit_code if _voice.lost and not code else code
+
+
+def prepare_streams() -> None:
+    """The process's three streams as this program needs them: there, and able to say anything.
+
+    A descriptor that was closed would be given to the next file that is opened, and what is printed would go into it. A
+    character that the encoding lacks is said as an escape. What goes to stderr passes `shown`, whoever writes it.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+    sys.stdout = Heard(_able(sys.stdout, 1))
+    sys.stderr = Plain(_able(sys.stderr, 2))
+
+
+def _able(stream: TextIO | None, fd: int) -> TextIO:
+    if stream is None:
+        stream = open(fd, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    with contextlib.suppress(OSError, ValueError):
+        if not os.get_blocking(fd):  # whoever has it too made it so; half a line would be lost
+            os.set_blocking(fd, True)
+    return stream
+
+
+class _Through(io.TextIOBase):
+    """A stream of text in front of another."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: TextIO = getattr(stream, "rich_proxied_file", stream)  # not the terminal library's own
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def writable(self) -> bool:
+        return True
+
+
+class Heard(_Through):
+    """stdout: whatever can't be written stops nothing, see `unheard`."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except (OSError, ValueError) as error:
+            unheard(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except (OSError, ValueError) as error:
+            unheard(error)
+
+
+class Plain(_Through):
+    """stderr: nothing that is written to it acts on a terminal, whoever writes it."""
+
+    def write(self, text: str) -> int:
+        return super().write(shown(text, lines=True))
+
+
+def json_line(event: Event) -> str:
+    """An event as a line of JSON that any stdout can say: each value is the same for who decodes it."""
+    unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    try:
+        text = json.dumps(event, ensure_ascii=not unicode, allow_nan=False)
+    except ValueError:  # a number that JSON has not
+        text = json.dumps(_finite(event), ensure_ascii=not unicode)
+    return json_safe(text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 class JsonOutput:
     """One JSON object a line."""
 
     tick_s = 1.0
 
     def event(self, event: Event) -> None:
-        write_line(json.dumps(event, ensure_ascii=False))
+        write_raw(json_line(event) + "\n")
 
     def close(self) -> None:
         pass
@@ -95,7 +229,7 @@ def error_event(error: WarmspareError) -> Event:
 def complain(text: str) -> None:
     """A line to stderr."""
     try:
-        sys.stderr.write(f"warmspare: {text}\n")
+        sys.stderr.write(f"warmspare: {shown(text)}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
         pass

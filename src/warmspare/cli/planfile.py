@@ -15,6 +15,7 @@ from warmspare.config.problems import Problems, SettingsError
 from warmspare.config.settings import suggest
 from warmspare.config.table import Table
 from warmspare.errors import ConfigError
+from warmspare.outside.files import read_regular
 from warmspare.recover.failover.plan import Network, Ready, RecoveryPlan, Via, VmPlan, Volumes
 
 USER_DATA_BYTES = 16 << 10  # AWS's limit, before encoding
@@ -241,7 +242,7 @@ class _Reading:
     def _user_data_file(self, value: object) -> str:
         path = self._path.parent / values.text(value)
         try:
-            data = path.read_bytes()
+            data = read_regular(path, 4 * USER_DATA_BYTES, follow=True)
         except (OSError, ValueError) as error:
             reason = (isinstance(error, OSError) and error.strerror) or "this is no path"
             raise ConfigError(f"the user data can't be read: {reason}", hint=f"look at {path}") from None

@@ -75,19 +75,18 @@ def check(
 
 def _show(title: str, ready: Ready) -> None:
     """What was looked at, and each finding with what to do."""
-    from rich.console import Console
-    from rich.text import Text
+    from warmspare.cli.console import PlainConsole, text
 
-    console = Console(highlight=False)
-    console.print(title, soft_wrap=True, markup=False)
+    console = PlainConsole()
+    console.print(text(title), soft_wrap=True)
     for line in ready.seen:
-        console.print(f"  {line}", soft_wrap=True, markup=False)
+        console.print(text(f"  {line}"), soft_wrap=True)
     for finding in ready.findings:
-        head = Text.assemble((str(finding.severity), STYLES[finding.severity]), f" {finding.disk}, {finding.place}")
+        head = text(finding.severity, STYLES[finding.severity]).append_text(text(f" {finding.disk}, {finding.place}"))
         console.print()
         console.print(head, soft_wrap=True)
         if finding.found:
-            console.print(f"  found    {finding.found}", soft_wrap=True, markup=False)
-        console.print(f"  meaning  {finding.meaning}", soft_wrap=True, markup=False)
-        console.print(f"  remedy   {finding.remedy}", soft_wrap=True, markup=False)
+            console.print(text(f"  found    {finding.found}"), soft_wrap=True)
+        console.print(text(f"  meaning  {finding.meaning}"), soft_wrap=True)
+        console.print(text(f"  remedy   {finding.remedy}"), soft_wrap=True)
     console.print()

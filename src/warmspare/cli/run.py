@@ -21,6 +21,7 @@ from warmspare.errors import (
     WarmspareError,
 )
 from warmspare.observe.events import Events, Meter
+from warmspare.outside.text import shown
 
 # What stands last is last: closing the store takes a moment, in which no progress is told.
 _LAST = frozenset({"sync.done", "plan.done", "apply.done", "copy.done"})
@@ -132,7 +133,7 @@ def execute(work: Work, *, as_json: bool, debug: bool, names: tuple[str, ...] = 
         output.close()
         error = telling(caught)
         if debug:
-            traceback.print_exception(caught, file=sys.stderr)
+            sys.stderr.write(shown("".join(traceback.format_exception(caught)), lines=True))
         return report(error, events if as_json else None)
     finally:
         output.close()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.text import Text
 
+from warmspare.cli.console import PlainConsole, text
 from warmspare.cli.wording import duration, sentence, size
 from warmspare.observe.events import Event
+from warmspare.outside.text import shown
 
 _LOUD = {
     "sync.failed": "red",
@@ -32,12 +32,12 @@ class TerminalOutput:
     tick_s = 0.2
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False)
+        self._console = PlainConsole()
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             console=self._console,
             transient=True,
         )
@@ -49,10 +49,10 @@ class TerminalOutput:
             return
         if event["event"] in ("sync.done", "sync.failed", "apply.done", "copy.done", "audit.done"):
             self._stop(event.get("vm_name", ""))
-        text = sentence(event)
-        if text:
+        words = sentence(event)
+        if words:
             style = _LOUD.get(event["event"]) or _QUIET.get(event["event"]) or ""
-            self._console.print(Text(text, style=style))
+            self._console.print(text(words, style))
 
     def _show(self, event: Event) -> None:
         if not event["bytes_total"]:
@@ -65,7 +65,7 @@ class TerminalOutput:
             parts.append(f"{duration(event['seconds_left'])} left")
         name = event.get("vm_name", "")
         if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name, total=None, figures="")
+            self._tasks[name] = self._progress.add_task(shown(name), total=None, figures="")
             self._progress.start()
         self._progress.update(
             self._tasks[name], total=event["bytes_total"], completed=event["bytes_done"], figures="  ".join(parts)

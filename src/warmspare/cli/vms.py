@@ -78,10 +78,9 @@ def fields(one: Listed) -> dict[str, Any]:
 def show(vcenter: VCenter, found: Listing) -> None:
     """A table of one vCenter."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
+    from warmspare.cli.console import PlainConsole, text
     from warmspare.vsphere.inventory import told
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -89,14 +88,14 @@ def show(vcenter: VCenter, found: Listing) -> None:
         table.add_column(title, overflow="fold")
     for one in found.vms:
         total = one.disks + len(one.left_out)
-        reasons = [*([one.reason] if one.reason else []), *(f"{name}: {text}" for name, text in one.left_out)]
+        reasons = [*([one.reason] if one.reason else []), *(f"{name}: {reason}" for name, reason in one.left_out)]
         if one.vm.unknown:
             reasons.append(f"not understood: {told(one.vm.unknown)}")
         why = "; ".join(reasons)
-        state = Text(one.state, style=STYLES[one.state])
-        table.add_row(one.vm.path, state, ", ".join(one.names), f"{one.disks} of {total}", why)
+        state = text(one.state, STYLES[one.state])
+        table.add_row(text(one.vm.path), state, text(", ".join(one.names)), f"{one.disks} of {total}", text(why))
     for name, reason in found.missing:
-        table.add_row("", Text("missing", style="bold red"), name, "", reason)
-    console = Console(highlight=False)
-    console.print(f"vCenter {vcenter.name} ({vcenter.host})", soft_wrap=True)
+        table.add_row("", text("missing", "bold red"), text(name), "", text(reason))
+    console = PlainConsole()
+    console.print(text(f"vCenter {vcenter.name} ({vcenter.host})"), soft_wrap=True)
     console.print(table)

@@ -13,6 +13,7 @@ from warmspare.config.problems import Place, Problem, Problems, SettingsError
 from warmspare.config.reading import Reading
 from warmspare.config.settings import Settings
 from warmspare.errors import ConfigError
+from warmspare.outside.files import open_file
 
 FILE_BYTES = 4 << 20
 _POSITION = re.compile(r" *\((?:at line ([0-9]+), column [0-9]+|at end of document)\)$")
@@ -39,7 +40,7 @@ def read_text(path: Path, kind: str, hint: str) -> tuple[str, int]:
     """What a file for people holds, and its mode. kind: `configuration`; hint: what to do where there is none.
     ConfigError if it can't be read, SettingsError if it is no text."""
     try:
-        with path.open("rb") as file:
+        with open_file(path, follow=True) as file:
             raw, mode = file.read(FILE_BYTES + 1), os.fstat(file.fileno()).st_mode
     except FileNotFoundError:
         raise ConfigError(f"there is no such {kind} file", where=str(path), hint=hint) from None

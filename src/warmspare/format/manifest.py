@@ -49,6 +49,7 @@ MAX_FRAMES = NO_FRAME
 MAX_RUNS = 1 << 15
 MAX_CHUNK_BYTES = 4 << 20
 MAX_PACKS_CHUNK = 1 << 14
+MAX_PACKS = 1 << 20  # of 64 MiB they make up the largest disk
 LEVEL = 3
 
 
@@ -373,6 +374,8 @@ class ManifestReader:
                 data = self._payload(at, codec, stored, raw)
                 if len(data) % PACK_ROW.itemsize:
                     raise FormatError("a manifest's pack list is cut off", where=self._where)
+                if len(data) > MAX_PACKS_CHUNK * PACK_ROW.itemsize or len(self.packs) > self._most_packs():
+                    raise FormatError("a manifest names more packs than its disk can have", where=self._where)
                 self.packs += [
                     PackRef(bytes(r["run"]), int(r["number"]), int(r["bytes"]), int(r["crc32c"]), bytes(r["sha256"]))
                     for r in np.frombuffer(data, dtype=PACK_ROW)
@@ -382,6 +385,10 @@ class ManifestReader:
                 if len(data) != TOTALS.size:
                     raise FormatError("a manifest's totals are cut off", where=self._where)
                 self.totals = Totals(*TOTALS.unpack(data))
+
+    def _most_packs(self) -> int:
+        """A pack is named for a page of the disk at least."""
+        return min(-(-self.header.capacity_bytes // PAGE_BYTES), MAX_PACKS)
 
     def chunks(self, first_block: int = 0, stop_block: int = 1 << 32) -> Iterator[Chunk]:
         """Chunks that touch [first_block, stop_block), in disk order, decoded one at a time."""

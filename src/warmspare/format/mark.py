@@ -5,13 +5,13 @@ docs/format.md, "Mark". An audit leaves it where the repository lost what the ne
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from warmspare.errors import FormatError
 from warmspare.format import flags
 from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES
+from warmspare.outside import records
+from warmspare.outside.records import Line, Sequence, Sha256, UnfitError
 
 MAX_MARK_BYTES = 4 << 20
 MAX_RUNS = 4096  # of a disk; more are joined across the smallest gaps, which names too many
@@ -24,11 +24,11 @@ class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format: int
     flags: int
-    vm_id: str
-    sequence: int
-    sha256: str
-    created: str
-    software: str
+    vm_id: Line
+    sequence: Sequence
+    sha256: Sha256
+    created: Line
+    software: Line
     disks: dict[str, list[tuple[int, int]]]
 
 
@@ -54,14 +54,13 @@ def encode(mark: Mark) -> bytes:
 def decode(data: bytes, where: str) -> Mark:
     """FormatError on anything that breaks the rules."""
     try:
-        loose: Any = msgspec.json.decode(data)
-        named = loose if isinstance(loose, dict) else {}
-        version, feature = named.get("format"), named.get("flags")
+        loose = records.loose(data)
+        version, feature = loose.get("format"), loose.get("flags")
         if type(version) is not int or type(feature) is not int or feature < 0:
             raise FormatError("the mark names no format version", where=where)
         flags.check("mark", version, feature, where)
-        mark = msgspec.convert(loose, Mark)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        mark = records.typed(loose, Mark)
+    except UnfitError as error:
         raise FormatError(f"the mark is damaged: {error}", where=where) from None
     for runs in mark.disks.values():
         end = 0

@@ -8,31 +8,34 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from warmspare.errors import FormatError
 from warmspare.format import flags
-from warmspare.model import MAX_CAPACITY_BYTES
+from warmspare.model import MAX_CAPACITY_BYTES, block_count
+from warmspare.outside import records
+from warmspare.outside.records import Count, Line, Moment, RunId, Sequence, Sha256, UnfitError
 
 MAX_POINT_BYTES = 4 << 20
+MAX_DISKS = 1000  # three digits in their keys
 _KEY_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.=-]+")
 
 
 class ObjectRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An object below a restore point: key in the repository, length, SHA-256 (hex) and CRC32C of it all."""
 
-    key: str
-    bytes: int
-    sha256: str
+    key: Line
+    bytes: Count
+    sha256: Sha256
     crc32c: int
 
 
 class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A stored hash table: of which restore point (sequence), and where."""
 
-    sequence: int
+    sequence: Sequence
     table: ObjectRef
 
 
@@ -44,24 +47,38 @@ class Disk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     all of it was read and compared; "" where a change tracker was believed.
     """
 
-    id: str
-    name: str
-    capacity_bytes: int
-    root: str
+    id: Line
+    name: Line
+    capacity_bytes: Count
+    root: Sha256
     manifest: ObjectRef
-    changed_blocks: int
-    change_id: str | None = None
+    changed_blocks: Count
+    change_id: Line | None = None
     checkpoint: Checkpoint | None = None
-    manifest_bytes_since_checkpoint: int = 0
+    manifest_bytes_since_checkpoint: Count = 0
     attributes: dict[str, str] = {}
-    reason: str = ""
+    reason: Line = ""
 
 
 class Unprotected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A disk of the VM that is not in the restore point, and why."""
 
-    name: str
-    reason: str
+    name: Line
+    reason: Line
+
+
+class KnownHardware(msgspec.Struct, frozen=True):
+    """What of `hardware` others read without looking at it first; null and absent are not known."""
+
+    firmware: Line | None = None
+    cpus: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] | None = None
+    memory_mib: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)] | None = None
+    secure_boot: bool | None = None
+    guest_id: Line | None = None
+    nics: list[dict[str, Any]] | None = None
+    unknown: list[Any] | None = None
+    missed_changes: list[Line] | None = None
+    failback: Line | None = None
 
 
 class RestorePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
@@ -74,17 +91,17 @@ class RestorePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
     format: int
     flags: int
-    vm_id: str
-    vm_name: str
-    sequence: int
-    parent: str | None
-    run: str
-    created: str
-    software: str
+    vm_id: Line
+    vm_name: Line
+    sequence: Sequence
+    parent: Sha256 | None
+    run: RunId
+    created: Moment
+    software: Line
     disks: list[Disk]
-    bytes_read: int
-    bytes_changed: int
-    bytes_sent: int
+    bytes_read: Count
+    bytes_changed: Count
+    bytes_sent: Count
     unprotected: list[Unprotected] = []
     hardware: dict[str, Any] = {}
 
@@ -100,18 +117,17 @@ def encode(point: RestorePoint) -> bytes:
 def decode(data: bytes, where: str) -> RestorePoint:
     """Decode and check a record; FormatError on anything that breaks the rules of docs/format.md."""
     try:
-        loose: Any = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise FormatError("the restore point record is damaged: it is not JSON", where=where) from None
-    if not isinstance(loose, dict):
-        raise FormatError("the restore point record is damaged: it is not an object", where=where)
+        loose = records.loose(data)
+    except UnfitError as error:
+        raise FormatError(f"the restore point record is damaged: {error}", where=where) from None
     version, feature = loose.get("format"), loose.get("flags")
     if type(version) is not int or type(feature) is not int or feature < 0:
         raise FormatError("the restore point record names no format version", where=where)
     flags.check("restore point", version, feature, where)
     try:
-        point = msgspec.convert(loose, RestorePoint)
-    except msgspec.ValidationError as error:
+        point = records.typed(loose, RestorePoint)
+        records.typed(point.hardware, KnownHardware)
+    except UnfitError as error:
         raise FormatError(f"the restore point record is damaged: {error}", where=where) from None
     _check(point, where)
     return point
@@ -122,23 +138,21 @@ def _check(point: RestorePoint, where: str) -> None:
         if not holds:
             raise FormatError(f"the restore point record is damaged: {what}", where=where)
 
-    def is_hex(text: str, digits: int) -> bool:
-        return len(text) == digits and all(c in "0123456789abcdef" for c in text)
-
-    demand(point.sequence >= 1, "its sequence is below 1")
     demand((point.parent is None) == (point.sequence == 1), "only the first has no parent")
-    demand(point.parent is None or is_hex(point.parent, 64), "its parent is no SHA-256")
-    demand(is_hex(point.run, 32), "its run is malformed")
+    demand(records.is_moment(point.created), "it was created on a day that no calendar has")
     demand(bool(point.disks), "it has no disks")
+    demand(len(point.disks) <= MAX_DISKS, f"it has more than {MAX_DISKS} disks")
     ids, names = {d.id for d in point.disks}, {d.name for d in point.disks}
     demand(len(ids) == len(names) == len(point.disks), "two disks share an ID or a name")
     for disk in point.disks:
         demand(0 < disk.capacity_bytes <= MAX_CAPACITY_BYTES, f"disk {disk.id} has an impossible capacity")
         demand(safe_name(disk.name), f"disk {disk.id} has an unusable file name")
         demand(0 < len(disk.id.encode()) <= 255, "a disk ID is empty or too long")
-        demand(is_hex(disk.root, 64), f"disk {disk.id} has a malformed root")
+        demand(disk.changed_blocks <= block_count(disk.capacity_bytes), f"disk {disk.id} changed more than it has")
+        newer = disk.checkpoint is not None and disk.checkpoint.sequence > point.sequence
+        demand(not newer, f"disk {disk.id} has a checkpoint of a later point")
         for ref in [disk.manifest, *([disk.checkpoint.table] if disk.checkpoint else [])]:
-            demand(is_hex(ref.sha256, 64) and ref.bytes > 0, f"disk {disk.id} has a malformed reference")
+            demand(ref.bytes > 0, f"disk {disk.id} has a malformed reference")
             demand(0 <= ref.crc32c < 1 << 32, f"disk {disk.id} has a malformed reference")
             demand(safe_key(ref.key), f"disk {disk.id} has an unsafe key")
 

@@ -6,15 +6,17 @@ import msgspec
 
 from warmspare.errors import FormatError
 from warmspare.format import flags
+from warmspare.outside import records
+from warmspare.outside.records import Count, Line, RunId, UnfitError
 
 
 class RepositoryRecord(msgspec.Struct, frozen=True):
     """id: 32 hex digits, drawn when the repository was made."""
 
     format: int
-    flags: int
-    id: str
-    created: str
+    flags: Count
+    id: RunId
+    created: Line
 
 
 def encode(record: RepositoryRecord) -> bytes:
@@ -23,10 +25,11 @@ def encode(record: RepositoryRecord) -> bytes:
 
 def decode(data: bytes, where: str) -> RepositoryRecord:
     try:
-        record = msgspec.json.decode(data, type=RepositoryRecord)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        loose = records.loose(data)
+        version, feature = loose.get("format"), loose.get("flags")
+        if type(version) is int and type(feature) is int and feature >= 0:
+            flags.check("repository", version, feature, where)
+        record = records.typed(loose, RepositoryRecord)
+    except UnfitError as error:
         raise FormatError(f"the repository's own record is damaged: {error}", where=where) from None
-    flags.check("repository", record.format, record.flags, where)
-    if len(record.id) != 32 or any(c not in "0123456789abcdef" for c in record.id):
-        raise FormatError("the repository's own record is damaged: its id is malformed", where=where)
     return record

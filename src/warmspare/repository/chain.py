@@ -20,6 +20,7 @@ from warmspare.store import layout
 from warmspare.store.base import Store
 
 MAX_RECORD_BYTES = 1 << 16
+MOST_VMS = 100_000
 
 
 class NoRepositoryError(ConfigError):
@@ -71,6 +72,11 @@ class Repository:
             name = layout.decode_name(encoded) or await self._long_name(encoded)
             if name:
                 names.append(name)
+            if len(names) > MOST_VMS:
+                raise IntegrityError(
+                    f"the repository has more than {MOST_VMS} VMs, which no sender of ours made", where=self.store.uri,
+                    hint="look at what lies below vms/",
+                )
             after = layout.vm_prefix(encoded)[:-1] + "0"  # "0" follows "/": past all of this VM's keys
 
     async def _first_vm(self, after: str) -> str | None:

@@ -17,6 +17,8 @@ import msgspec
 
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError, StoreError
 from warmspare.format import flags, point
+from warmspare.outside import records
+from warmspare.outside.records import Line, RunId, Sequence, Sha256, UnfitError
 from warmspare.repository.chain import PointId, Repository, now_text
 from warmspare.store import layout
 from warmspare.store.swaps import swap
@@ -33,9 +35,9 @@ class FailoverStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One thing that was done. what: `image`, `import`, `launching`, `instance`, `ready`. id: AWS's, or the instance
     type that is being tried."""
 
-    at: str
-    what: str
-    id: str
+    at: Line
+    what: Line
+    id: Line
 
 
 class FailoverRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
@@ -46,15 +48,15 @@ class FailoverRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
 
     format: int
     flags: int
-    vm_id: str
-    run: str
+    vm_id: Line
+    run: RunId
     state: State
-    sequence: int
-    sha256: str
-    region: str
-    via: str
-    began: str
-    ended: str = ""
+    sequence: Sequence
+    sha256: Sha256
+    region: Line
+    via: Line
+    began: Line
+    ended: Line = ""
     steps: list[FailoverStep] = []
 
     @property
@@ -187,21 +189,19 @@ async def read_journal(repository: Repository, vm: str) -> FailoverJournal:
 def decode(data: bytes, vm: str, where: str) -> FailoverRecord:
     """Decode and check a record of that VM. FormatError."""
     try:
-        loose: Any = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        loose = None
-    version, feature = (loose.get("format"), loose.get("flags")) if isinstance(loose, dict) else (None, None)
+        loose = records.loose(data)
+    except UnfitError as error:
+        raise _damaged(str(error), where) from None
+    version, feature = loose.get("format"), loose.get("flags")
     if type(version) is not int or type(feature) is not int or feature < 0:
         raise _damaged("it names no format version", where)
     flags.check("failover record", version, feature, where)
     try:
-        record = msgspec.convert(loose, FailoverRecord)
-    except msgspec.ValidationError as error:
+        record = records.typed(loose, FailoverRecord)
+    except UnfitError as error:
         raise _damaged(str(error), where) from None
     if record.vm_id != vm:
         raise _damaged(f"it is that of VM {record.vm_id!r}", where)
-    if len(record.run) != 32 or set(record.run) - set("0123456789abcdef") or record.sequence < 1:
-        raise _damaged("its run or its sequence is malformed", where)
     return record
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io, pwrite_all
 
 BURST_S = 0.1  # time that may be made up for: who wakes late does not lose it
@@ -31,7 +32,7 @@ class SharedBucket:
         self._alone_until = 0.0
         with local_io(WHAT, path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = open_regular(path, os.O_RDWR | os.O_CREAT)
 
     def __enter__(self) -> SharedBucket:
         return self

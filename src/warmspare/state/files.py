@@ -10,7 +10,8 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,8 +20,10 @@ import xxhash
 
 from warmspare.errors import FULL, NoRoomError, StoreError
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.outside.files import NotRegularError, kind_of, open_file, open_regular, read_regular
 
 COPY_BYTES = 1 << 20
+RECORD_BYTES = 32 << 20
 _TRASH = "trash-"
 T = TypeVar("T")
 
@@ -35,6 +38,9 @@ def local_io(what: str, path: str | Path) -> Iterator[None]:
 
 
 def io_error(error: OSError, what: str, path: str | Path) -> StoreError:
+    if isinstance(error, NotRegularError):
+        hint = "it is not this program's: remove it, and see who put it there"
+        return StoreError(f"{what} failed: {error.strerror}", where=error.filename, hint=hint)
     hint = {
         errno.ENOSPC: "free some space and run the command again, it goes on from here",
         errno.EDQUOT: "raise the quota and run the command again, it goes on from here",
@@ -60,10 +66,12 @@ def sync_directory(path: Path) -> None:
 def out_of_the_way(path: Path, what: str) -> None:
     """Remove a directory, if it is there. What can't be removed gets another name beside it, for `sweep`: its content
     must not be met again under this one. StoreError where that fails too."""
-    if not path.exists():
+    with local_io(what, path):
+        there = mode_of(path)
+    if not there:
         return
     try:
-        shutil.rmtree(path)
+        shutil.rmtree(path) if stat.S_ISDIR(there) else path.unlink()
     except OSError:
         with local_io(what, path):
             number = max((int(name) for name in _trash(path.parent)), default=0) + 1
@@ -76,7 +84,7 @@ def make_void(path: Path, what: str) -> None:
         try:
             path.unlink(missing_ok=True)
         except OSError:
-            os.truncate(path, 0)
+            os.close(open_regular(path, os.O_WRONLY | os.O_TRUNC))
 
 
 def sweep(directory: Path, housekeeping: Housekeeping) -> None:
@@ -84,7 +92,7 @@ def sweep(directory: Path, housekeeping: Housekeeping) -> None:
     for number in _trash(directory):
         path = directory / f"{_TRASH}{number}"
         with housekeeping.trying(LOCAL, path):
-            shutil.rmtree(path)
+            shutil.rmtree(path) if stat.S_ISDIR(mode_of(path)) else path.unlink()
 
 
 def _trash(directory: Path) -> list[str]:
@@ -97,14 +105,27 @@ def write_atomic(path: Path, data: bytes, what: str) -> None:
     with local_io(what, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         staged = path.with_name(path.name + ".new")
-        fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with contextlib.suppress(FileNotFoundError):
+            staged.unlink()  # of a run that died; a link goes, and nothing is written where it leads
+        fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             pwrite_all(fd, data, 0)
             os.fsync(fd)
         finally:
             os.close(fd)
+        if (there := mode_of(path)) and not stat.S_ISREG(there):
+            staged.unlink()
+            raise NotRegularError(kind_of(there), str(path))
         staged.replace(path)
         sync_directory(path.parent)
+
+
+def mode_of(path: Path) -> int:
+    """The st_mode of what stands there, a link for itself; 0 for nothing. OSError."""
+    try:
+        return path.lstat().st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def pwrite_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
@@ -115,10 +136,11 @@ def pwrite_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> No
         view, offset = view[count:], offset + count
 
 
-def copy_sparse(source: Path, target: Path, what: str) -> None:
+def copy_sparse(source: Path, target: Path, what: str, *, begun: Callable[[int], None] = lambda fd: None) -> None:
     """Copy a file to a new one, its holes as holes. Not synced: for files that tell by themselves whether they are
-    whole."""
-    with local_io(what, target), source.open("rb") as old, target.open("xb") as new:
+    whole. begun: called with the new one's descriptor."""
+    with local_io(what, target), open_file(source, follow=True) as old, target.open("xb") as new:
+        begun(new.fileno())
         end = os.fstat(old.fileno()).st_size
         new.truncate(end)
         at = 0
@@ -146,7 +168,7 @@ def read_record(path: Path, kind: type[T], what: str) -> T | None:
     """The record; None if there is none, or it is damaged (then the state is as good as lost)."""
     with local_io(what, path):
         try:
-            data = path.read_bytes()
+            data = read_regular(path, RECORD_BYTES)
         except FileNotFoundError:
             return None
     digest, _, body = data.partition(b"\n")
@@ -161,7 +183,7 @@ def read_record(path: Path, kind: type[T], what: str) -> T | None:
 
 def _open_lock(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    return open_regular(path, os.O_RDWR | os.O_CREAT)
 
 
 def _open_to_read(path: Path) -> int:
@@ -172,7 +194,7 @@ def _open_to_read(path: Path) -> int:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         try:
-            return os.open(path, os.O_RDONLY)
+            return open_regular(path)
         except FileNotFoundError:
             if error.errno == errno.EROFS:
                 return -1

@@ -13,6 +13,7 @@ import os
 import time
 from pathlib import Path
 
+from warmspare.outside.files import open_file, open_regular
 from warmspare.state.files import local_io, pwrite_all
 
 WHAT = "the state directory"
@@ -31,7 +32,7 @@ class Note:
     def take(self) -> bool:
         """Without waiting; whether it was free. StoreError if the file can't be used."""
         with local_io(WHAT, self._path):
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = open_regular(self._path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -50,15 +51,15 @@ class Note:
 
     def read(self) -> bytes:
         """What it says, b"" for nothing yet; not locked, so it may be read while another process writes."""
-        with local_io(WHAT, self._path), contextlib.suppress(FileNotFoundError):
-            return self._path.read_bytes()[:NOTE_BYTES]
+        with local_io(WHAT, self._path), contextlib.suppress(FileNotFoundError), open_file(self._path) as file:
+            return file.read(NOTE_BYTES)
         return b""
 
     def write(self, text: bytes) -> None:
         """Also where another process has it and is stuck. Not synced: what a crash of the host loses costs one more
         login."""
         with local_io(WHAT, self._path):
-            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = open_regular(self._path, os.O_WRONLY | os.O_CREAT)
             try:
                 pwrite_all(fd, text, 0)
                 os.ftruncate(fd, len(text))
@@ -85,7 +86,7 @@ class Notes:
         return Note(path)
 
     def _salt(self) -> bytes:
-        fd = os.open(self._directory / "salt", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_regular(self._directory / "salt", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)  # held for microseconds
             salt = os.pread(fd, SALT_BYTES, 0)

@@ -5,18 +5,21 @@ docs/architecture.md, invariant 13. `apply` writes the record, audits read it.
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
 import msgspec
 
-from warmspare.state.files import io_error, read_record
+from warmspare.outside.files import demand_folders, open_disk
+from warmspare.state.files import io_error, local_io, read_record
 from warmspare.store import layout
 
 WHAT = "the replica"
 STATE = "the replica's state"
 BESIDE = ".warmspare"
 RECORD = "replica.json"
+DISKS = "disks"  # a folder a disk, by its ID
 LOCK = "lock"  # held by whoever applies, however long it waits for new points
 STILL = "still"  # held while the replica moves, and by whoever reads it and must not see it move
 FORMAT = 1
@@ -69,18 +72,35 @@ class ReplicaPlace:
             state = Path("/var/lib/warmspare/replicas") / layout.encode_name(str(target.resolve()))
         beside = target / BESIDE if self.is_directory else target.with_name(target.name + BESIDE)
         self.state = state or beside
+        self._state_root = state or beside.parent
         self.record_path = self.state / RECORD
         self.lock_path = self.state / LOCK
         self.still_path = self.state / STILL
 
     def path(self, place: ReplicaDisk) -> Path:
-        """Where a disk's file or device is."""
+        """Where a disk's file or device is. A device has its name from the user: the kernel may give it another."""
+        if self.device:
+            return self.target
         home = self.target if self.is_directory else self.target.parent
         return home / place.path
 
+    def open(self, path: Path, flags: int = os.O_RDONLY) -> int:
+        """A descriptor of a disk's file or device. Where the replica is a single file the user named it, and may have
+        named a link. NotRegularError for anything else; OSError as it comes."""
+        return open_disk(path, flags, device=self.device, follow=not self.is_directory)
+
     def read(self) -> ReplicaRecord | None:
-        """The record; None if there is none, or it is damaged. StoreError."""
-        return read_record(self.record_path, ReplicaRecord, STATE)
+        """The record; None if there is none, or it is damaged or leads out of the target's directory. StoreError."""
+        with local_io(STATE, self.state):
+            demand_folders(self._state_root, self.state / DISKS)
+        record = read_record(self.record_path, ReplicaRecord, STATE)
+        if record and not self.device and not all(_is_name(disk.path) for disk in record.disks):
+            return None
+        return record
+
+
+def _is_name(path: str) -> bool:
+    return path not in ("", ".", "..") and not {"/", "\0"} & set(path)
 
 
 def mode_of(target: Path) -> int:

@@ -26,6 +26,7 @@ from warmspare.format.hashtable import (
     root,
 )
 from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, U8, U32
+from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io, pwrite_all
 from warmspare.state.header import HEADER_BYTES, CacheHeader
 
@@ -58,7 +59,7 @@ class HashTable:
         self._path = path
         with local_io(WHAT, path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._fd = open_regular(path, os.O_RDWR | os.O_CREAT)
             self._staged_path = path.with_name(path.name + ".staged")
             self._staged_fd = -1
             self._header = CacheHeader(self._fd, MAGIC)
@@ -213,7 +214,7 @@ class HashTable:
     def _open_staged(self, leaf: int) -> None:
         if self._staged_fd < 0:
             flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
-            self._staged_fd = os.open(self._staged_path, flags, 0o600)
+            self._staged_fd = open_regular(self._staged_path, flags)
         if leaf >= self._dirty.size:
             self._dirty = np.concatenate((self._dirty, np.zeros(leaf + 1 - self._dirty.size, dtype=bool)))
 

@@ -21,6 +21,7 @@ import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from warmspare.errors import FULL, StoreError
+from warmspare.outside.files import NotRegularError, kind_of, open_below, stat_below
 from warmspare.store.base import ObjectInfo, Pace, StaleUpload, paced, unpaced
 from warmspare.store.files import (
     link_new,
@@ -33,11 +34,12 @@ from warmspare.store.files import (
     sync_directory,
     walk_keys,
 )
-from warmspare.store.layout import check_key, check_prefix
+from warmspare.store.layout import check_key, check_prefix, names_object
 from warmspare.store.staging import FileUpload, Staging
 from warmspare.threads import Threads
 
 TAGGED_BYTES = 4096  # objects up to this size have a hash of their content in the tag
+LAST_S = 253_402_300_799.0  # 9999-12-31
 _LIST_BATCH = 512
 _DELETE_BATCH = 256
 _TOKEN = re.compile(r"[0-9a-f]{16}")
@@ -87,7 +89,7 @@ class DirectoryStore:
     def _get(self, key: str, max_bytes: int) -> bytes:
         path = self._staging.path(key)
         with naming("cannot read the object", path):
-            fd = self._open(path)
+            fd = self._open(key)
             try:
                 size = os.fstat(fd).st_size
                 if size > max_bytes:
@@ -106,7 +108,7 @@ class DirectoryStore:
     def _get_range(self, key: str, offset: int, length: int) -> bytes:
         path = self._staging.path(key)
         with naming("cannot read the object", path):
-            fd = self._open(path)
+            fd = self._open(key)
             try:
                 size = os.fstat(fd).st_size
                 data = b"" if offset + length > size else _read_exactly(fd, offset, length)
@@ -116,24 +118,24 @@ class DirectoryStore:
             raise _short(path, offset, length, max(0, min(length, size - offset)))
         return data
 
-    def _open(self, path: str) -> int:
+    def _open(self, key: str) -> int:
         self._staging.place.check()
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            return open_below(self._staging.root, key)
         except (FileNotFoundError, NotADirectoryError):
             self._staging.place.check()  # which may have gone in this very moment
-            raise not_found(path) from None
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise not_found(path)
-        return fd
+            raise not_found(self._staging.path(key)) from None
+        except NotRegularError as error:
+            if error.is_folder and not names_object(key):  # of a longer key
+                raise not_found(self._staging.path(key)) from None
+            raise
 
     def _head(self, key: str) -> ObjectInfo | None:
         path = self._staging.path(key)
         with naming("cannot look at the object", path):
             self._staging.place.check()
             try:
-                return _info(key, path)
+                return self._info(key)
             except (FileNotFoundError, NotADirectoryError):
                 self._staging.place.check()
                 return None
@@ -145,8 +147,8 @@ class DirectoryStore:
         for key, path in walk:
             with naming("cannot look at the object", path):
                 try:
-                    info = _info(key, path)
-                except FileNotFoundError:
+                    info = self._info(key)
+                except (FileNotFoundError, NotADirectoryError):
                     continue  # deleted meanwhile
             if info is not None:
                 found.append(info)
@@ -155,6 +157,27 @@ class DirectoryStore:
         with naming("cannot list the directory", self._staging.root):
             self._staging.place.check()
         return found
+
+    def _info(self, key: str) -> ObjectInfo | None:
+        """What the file system says of an object; None for a directory. FileNotFoundError if absent,
+        NotRegularError for what is neither."""
+        root = self._staging.root
+        status = stat_below(root, key)
+        if not stat.S_ISREG(status.st_mode):
+            if stat.S_ISDIR(status.st_mode) and not names_object(key):
+                return None
+            raise NotRegularError(kind_of(status.st_mode), self._staging.path(key), "an object")
+        content = ""
+        if status.st_size <= TAGGED_BYTES:
+            fd = open_below(root, key)
+            try:
+                status = os.fstat(fd)  # of the same file as the content: another may have replaced it
+                data = _read_exactly(fd, 0, min(status.st_size, TAGGED_BYTES))
+            finally:
+                os.close(fd)
+            content = "-" + hashlib.sha256(data).hexdigest()[:32]
+        tag = f"{status.st_mtime_ns:x}-{status.st_ino:x}-{status.st_size:x}{content}"
+        return ObjectInfo(key, status.st_size, _modified_s(status), tag)
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -192,7 +215,7 @@ class DirectoryStore:
                 self._staging.place.check()
             finally:
                 self._staging.discard(staged)
-            info = _info(key, path)
+            info = self._info(key)
         if info is None:
             raise not_found(path)
         return info
@@ -206,15 +229,15 @@ class DirectoryStore:
             finally:
                 self._staging.discard(staged)
             if not ours:
-                ours = self._same(path, data)
+                ours = self._same(key, data)
             if ours:  # also on "exists": the earlier try may not have come as far as the sync
                 sync_directory(os.path.dirname(path))
                 self._staging.place.check()
         return ours
 
-    def _same(self, path: str, data: bytes) -> bool:
+    def _same(self, key: str, data: bytes) -> bool:
         try:
-            with open(path, "rb") as file:
+            with open(open_below(self._staging.root, key), "rb") as file:
                 return os.fstat(file.fileno()).st_size == len(data) and file.read(len(data) + 1) == data
         except FileNotFoundError:
             return False  # it stood there a moment ago, so another's it was
@@ -226,7 +249,7 @@ class DirectoryStore:
             make_directories(self._staging.root, self._staging.temporary, durable=False)
             with locked(f"{self._staging.temporary}/lock"):
                 try:
-                    before = _info(key, path)
+                    before = self._info(key)
                 except FileNotFoundError:
                     before = None
                 if (before.etag if before is not None else None) != etag:
@@ -241,7 +264,7 @@ class DirectoryStore:
                         os.replace(staged, path)
                 finally:
                     self._staging.discard(staged)
-                return _info(key, path)  # not synced: see the docstring of replace
+                return self._info(key)  # not synced: see the docstring of replace
 
     def _delete(self, keys: builtins.list[str]) -> builtins.list[StoreError]:
         """Those that stay; all are tried."""
@@ -296,13 +319,13 @@ class DirectoryStore:
 
     def _stale_uploads(self, prefix: str) -> builtins.list[StaleUpload]:
         found = []
-        for below, path in walk_keys(self._staging.uploads, prefix):
+        for below, path in walk_keys(self._staging.uploads, prefix, objects=False):
             key, _, token = below.rpartition("/")
             if not key.startswith(prefix) or not _TOKEN.fullmatch(token):
                 continue
             with naming("cannot look at an unfinished upload", path):
                 try:
-                    found.append(StaleUpload(key, token, os.stat(path).st_mtime_ns / 1e9))
+                    found.append(StaleUpload(key, token, _modified_s(os.lstat(path))))
                 except FileNotFoundError:
                     continue  # completed meanwhile
         return found
@@ -332,22 +355,9 @@ class DirectoryStore:
                 self._staging.discard(staged)
 
 
-def _info(key: str, path: str) -> ObjectInfo | None:
-    """What the file system says of an object; None if it is no regular file. FileNotFoundError if absent."""
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    content = ""
-    if status.st_size <= TAGGED_BYTES:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            status = os.fstat(fd)  # of the same file as the content: another may have replaced it
-            data = _read_exactly(fd, 0, min(status.st_size, TAGGED_BYTES))
-        finally:
-            os.close(fd)
-        content = "-" + hashlib.sha256(data).hexdigest()[:32]
-    tag = f"{status.st_mtime_ns:x}-{status.st_ino:x}-{status.st_size:x}{content}"
-    return ObjectInfo(key, status.st_size, status.st_mtime_ns / 1e9, tag)
+def _modified_s(status: os.stat_result) -> float:
+    """When a file was written; a date that no calendar has is one that it has."""
+    return min(max(status.st_mtime_ns / 1e9, 0.0), LAST_S)
 
 
 def _make_newer(staged: str, path: str) -> None:

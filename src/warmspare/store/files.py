@@ -3,7 +3,7 @@
 Everything here blocks and runs on the store's threads.
 """
 
-# ruff: noqa: PTH102, PTH106, PTH112, PTH116, PTH120
+# ruff: noqa: PTH102, PTH106, PTH116, PTH120
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from warmspare.errors import FULL, NoRoomError, NotFoundError, StoreError
+from warmspare.outside.files import FOLDER, NotRegularError, demand_folders, kind_of, open_regular
+from warmspare.store.layout import holds_objects, names_object
 
 LOCK_WAIT_S = 10.0  # the lock is held for milliseconds; longer means that its holder hangs
 _PART_NAME = re.compile(r"[A-Za-z0-9_.=-]+")
@@ -28,6 +30,7 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSY
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF})
 
+NOT_OURS = "it is not this program's: remove it, and see who put it there"
 _READ_ONLY: Final = ("the file system is read-only", "remount it read-write or choose another place", False)
 _DENIED: Final = ("permission denied", "let this user read and write it, or run as its owner", False)
 _FULL: Final = ("no space is left", "free some or raise the quota, then run again", False)
@@ -72,6 +75,8 @@ _MEANING: Final = {
 
 def store_error(error: OSError, doing: str, path: str) -> StoreError:
     """The StoreError for a failed file operation: `doing` is a clause such as "cannot write the object"."""
+    if isinstance(error, NotRegularError):
+        return StoreError(f"{doing}: {error.strerror}", where=error.filename, hint=NOT_OURS)
     meaning, hint, retryable = _MEANING.get(
         error.errno or 0, (os.strerror(error.errno) if error.errno else "it failed", "check the path", False)
     )
@@ -112,11 +117,15 @@ def make_directories(root: str, path: str, *, durable: bool) -> None:
     to `path`. durable: sync the parent of each directory that was made here."""
     missing = []
     at = path
-    while not os.path.isdir(at):
+    while not _is_folder(at, root):
         missing.append(at)
         if at == root:
             break
         at = os.path.dirname(at)
+    above = os.path.dirname(at)
+    while at not in missing and len(above) >= len(root):  # what is there already leads nowhere else
+        _is_folder(above, root)
+        above = os.path.dirname(above)
     for directory in reversed(missing):
         try:
             os.mkdir(directory, 0o700 if directory == root else 0o777)
@@ -126,6 +135,18 @@ def make_directories(root: str, path: str, *, durable: bool) -> None:
             continue
         if durable:
             sync_directory(os.path.dirname(directory))
+
+
+def _is_folder(path: str, root: str) -> bool:
+    """Whether a directory stands there. NotRegularError for a link, below the root: what is written must not go
+    where it leads."""
+    try:
+        mode = (os.stat if path == root else os.lstat)(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if stat.S_ISLNK(mode):
+        raise NotRegularError(kind_of(mode), path, "a directory")
+    return stat.S_ISDIR(mode)
 
 
 def prune(root: str, path: str) -> None:
@@ -188,7 +209,7 @@ def locked(path: str, *, needed: bool = True) -> Iterator[None]:
     StoreError (retryable) when another holds it for LOCK_WAIT_S. Where the file system has no locks: StoreError, or
     none is held where it is not needed.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    fd = open_regular(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         deadline = time.monotonic() + LOCK_WAIT_S
         pause_s = 0.001
@@ -221,24 +242,50 @@ def locked(path: str, *, needed: bool = True) -> Iterator[None]:
         os.close(fd)
 
 
-def walk_keys(top: str, prefix: str, start_after: str = "") -> Iterator[tuple[str, str]]:
+def walk_keys(top: str, prefix: str, start_after: str = "", *, objects: bool = True) -> Iterator[tuple[str, str]]:
     """Keys below the directory `top` and their paths, in the order of whole keys: `a-b` sorts before `a/b`.
 
-    Names that can't be a part of a key are passed over, a missing directory is empty.
+    Names that can't be a part of a key are passed over, and what is neither file nor directory, links too: they may
+    lead anywhere, and round in circles. A missing directory is empty. StoreError for such a thing in an object's place.
+    objects: files have whole keys here; in the area of uploads a key is a directory.
     """
     whole_parts = prefix.rpartition("/")[0]
     at = f"{top}/{whole_parts}" if whole_parts else top
-    return _walk_below(at, f"{whole_parts}/" if whole_parts else "", prefix, start_after)
+    with naming("cannot list the directory", at):
+        demand_folders(top, at)
+    return _walk_below(at, f"{whole_parts}/" if whole_parts else "", prefix, start_after, objects)
 
 
-def _walk_below(path: str, above: str, prefix: str, start_after: str) -> Iterator[tuple[str, str]]:
+def _is_folder_of(entry: os.DirEntry[str], above: str, objects: bool) -> bool | None:
+    """Whether it is a directory, or else a file; None if it is neither, or gone. NotRegularError for what stands where
+    an object of a repository belongs, or a folder of them."""
+    key = above + entry.name
+    if entry.is_dir(follow_symlinks=False):
+        if objects and names_object(key):
+            raise NotRegularError(FOLDER, entry.path, "an object")
+        return True
+    if entry.is_file(follow_symlinks=False):
+        return False
+    try:
+        kind = kind_of(entry.stat(follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return None
+    if names_object(key) or holds_objects(key):
+        raise NotRegularError(kind, entry.path, "an object" if names_object(key) else FOLDER)
+    return None
+
+
+def _walk_below(
+    path: str, above: str, prefix: str, start_after: str, objects: bool
+) -> Iterator[tuple[str, str]]:
     with naming("cannot list the directory", path):
         try:
             with os.scandir(path) as entries:
                 names = sorted(
-                    entry.name + "/" if entry.is_dir() else entry.name
+                    entry.name + "/" if is_folder else entry.name
                     for entry in entries
                     if _PART_NAME.fullmatch(entry.name)
+                    and (is_folder := _is_folder_of(entry, above, objects)) is not None
                 )
         except (FileNotFoundError, NotADirectoryError):
             return
@@ -250,4 +297,4 @@ def _walk_below(path: str, above: str, prefix: str, start_after: str) -> Iterato
         elif (key.startswith(prefix) or prefix.startswith(key)) and (
             key > start_after or start_after.startswith(key)
         ):
-            yield from _walk_below(f"{path}/{name[:-1]}", key, prefix, start_after)
+            yield from _walk_below(f"{path}/{name[:-1]}", key, prefix, start_after, objects)

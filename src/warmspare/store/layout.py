@@ -34,6 +34,11 @@ _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 _SHORT = re.compile(r"(?:[A-Za-z0-9_-]|=[0-9A-F]{2})(?:[A-Za-z0-9_.-]|=[0-9A-F]{2})*")
 _POINT = re.compile(r"vms/[A-Za-z0-9_.=-]+/points/([0-9]{10})\.json")
 _VM = re.compile(r"vms/([A-Za-z0-9_.=-]+)/.+")
+_OBJECT = re.compile(
+    r"repository\.json|vms/[^/]+/(?:lease\.json|failover\.json|points/[0-9]{10}\.json|marks/[0-9]{10}-[0-9a-f]{16}\.json"
+    r"|manifests/[^/]+/[0-9]{3}\.manifest|packs/[^/]+/[0-9]{6}\.pack|tables/[^/]+/[0-9]{3}\.table)"
+)
+_ABOVE = re.compile(r"vms(?:/[^/]+(?:/(?:points|marks|(?:manifests|packs|tables)(?:/[^/]+)?))?)?")
 
 
 def check_key(key: str) -> str:
@@ -53,6 +58,16 @@ def check_prefix(prefix: str) -> str:
     ):
         raise ValueError(f"not a prefix of keys of the store: {prefix[:KEY_BYTES]!r}")
     return prefix
+
+
+def names_object(key: str) -> bool:
+    """Whether it is a whole key of the above, so that no longer key can begin with it and a `/`."""
+    return _OBJECT.fullmatch(key) is not None
+
+
+def holds_objects(key: str) -> bool:
+    """Whether it is what whole keys of the above begin with before a `/`."""
+    return _ABOVE.fullmatch(key) is not None
 
 
 def encode_name(name: str) -> str:

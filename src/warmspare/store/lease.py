@@ -4,7 +4,7 @@ It saves work and keeps snapshots in order; what makes publishing safe is the co
 point. Expiry is judged by the store's clock by those who want the lease, and by the time since the last
 renewal was sent by the one who holds it, so a holder knows before another may start. One that is dated ahead of the
 store's clock is watched by their own instead, for as long as a living holder would let pass between two renewals and
-more. A lease that ran out while the
+more; one with a lifetime that no sender asks for counts for the usual one. A lease that ran out while the
 store was out of reach, and that nobody took, is its holder's again with the next renewal.
 """
 
@@ -21,17 +21,23 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
+
+import msgspec
 
 from warmspare.ending import PROCESS
 from warmspare.errors import LeaseError, NotFoundError, StoreError
 from warmspare.observe.events import Events
+from warmspare.outside import records
+from warmspare.outside.records import Count, Line
+from warmspare.outside.text import shown
 from warmspare.store.base import ObjectInfo, Store
 from warmspare.store.swaps import swap
 
 log = logging.getLogger("warmspare.store")
 
 TTL_S = 60.0
+LONGEST_S = 120.0  # no sender asks for more: such a lifetime is a mistake, or was written to keep senders out
 CLOCK_GRAIN_S = 2.0  # S3 gives times in whole seconds, and this for both of the two compared
 RELEASE_S = 10.0  # for giving the lease back
 ENDING_S = 5.0  # the same where the process was asked to end
@@ -55,14 +61,14 @@ class Holder:
     pid_namespace: which set of pids it is that `pid` belongs to (containers share the boot, not the pids).
     """
 
-    token: str
-    host: str
-    boot_id: str
-    pid_namespace: str
-    pid: int
-    process_start: int
-    ttl_s: float
-    renewed: int = 0
+    token: Line
+    host: Line
+    boot_id: Line
+    pid_namespace: Line
+    pid: Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
+    process_start: Annotated[int, msgspec.Meta(ge=-1, le=(1 << 63) - 1)]
+    ttl_s: Annotated[float, msgspec.Meta(gt=0, lt=1e6)]
+    renewed: Count = 0
     free: bool = False
 
     @classmethod
@@ -87,12 +93,14 @@ class Holder:
     def decode(cls, raw: bytes) -> Holder | None:
         """None for anything but a whole lease of this form."""
         try:
-            fields = json.loads(raw)
-            holder = cls(**fields)
-        except (ValueError, TypeError, RecursionError):
+            return records.decode(raw, Holder)
+        except records.UnfitError:
             return None
-        whole = all(isinstance(getattr(holder, name), kind) for name, kind in _KINDS.items())
-        return holder if whole and 0 < holder.ttl_s < 1e6 and 0 < holder.pid < 1 << 31 else None
+
+    @property
+    def lifetime_s(self) -> float:
+        """How long it counts without a renewal."""
+        return self.ttl_s if self.ttl_s <= LONGEST_S else TTL_S
 
     @property
     def is_dead(self) -> bool:
@@ -109,19 +117,6 @@ class Holder:
             pass  # it lives and is another user's
         start = _process_start(self.pid)  # None where /proc hides other users' processes
         return start is not None and start != self.process_start
-
-
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    "token": str,
-    "host": str,
-    "boot_id": str,
-    "pid_namespace": str,
-    "pid": int,
-    "process_start": int,
-    "ttl_s": (int, float),
-    "renewed": int,
-    "free": bool,
-}
 
 
 class Lease:
@@ -227,10 +222,10 @@ class Lease:
         """LeaseError if somebody may hold the lease. One that can't be read is held until it is old."""
         if holder is not None and (holder.free or holder.is_dead or holder.token == self._me.token):
             return
-        ttl_s = holder.ttl_s if holder is not None else self._ttl_s
+        ttl_s = holder.lifetime_s if holder is not None else self._ttl_s
         now_s = await self._store.now()
         left_s = info.modified_s + ttl_s + CLOCK_GRAIN_S - now_s
-        if left_s > ttl_s + 2 * CLOCK_GRAIN_S and ttl_s <= TTL_S:  # the store's clock was put back since
+        if left_s > ttl_s + 2 * CLOCK_GRAIN_S:  # the store's clock was put back since
             if await self._stands_still(info, ttl_s + CLOCK_GRAIN_S):
                 return
             left_s = ttl_s
@@ -238,8 +233,11 @@ class Lease:
             return
         who = f"process {holder.pid} on {_shown(holder.host)}" if holder is not None else "an unknown program"
         at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now_s + left_s))
+        odd = ""
+        if holder is not None and holder.ttl_s > ttl_s:
+            odd = f"; it asks for {holder.ttl_s:.0f} s, which no sender does, and counts for {ttl_s:.0f} s"
         raise LeaseError(
-            f"{who} holds the lease, which runs out at {at} (in {left_s:.0f} s) unless renewed",
+            f"{who} holds the lease, which runs out at {at} (in {left_s:.0f} s) unless renewed{odd}",
             where=self._where(),
             hint="wait for it to end, or end it and run again",
             retryable=True,
@@ -362,4 +360,4 @@ def _process_start(pid: int) -> int | None:
 
 def _shown(text: str) -> str:
     """A host's name fit to be shown: the object may hold anything."""
-    return "".join(c if c.isprintable() else "?" for c in text[:80]) or "an unnamed host"
+    return shown(text[:80]) or "an unnamed host"

@@ -9,12 +9,13 @@ from __future__ import annotations
 import builtins
 import email.utils
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from warmspare.errors import NotFoundError, StoreError
+from warmspare.outside.pages import EndlessError, Paging
 from warmspare.store.base import ObjectInfo, Pace, StaleUpload
 from warmspare.store.layout import check_key, check_prefix, repository_key
 from warmspare.store.patience import Patience
@@ -83,7 +84,7 @@ class S3Store:
                     key,
                     f"the object has {answer['ContentLength']} bytes where at most {max_bytes} are expected",
                 )
-            data = await self._connection.read_body(answer, key)
+            data = await self._connection.read_body(answer, key, max_bytes)
             stored = decode_crc32c(answer)
             if stored is not None and stored != (actual := crc32c_of(data)):
                 raise damaged(self._connection.where(key), stored, actual)
@@ -107,7 +108,7 @@ class S3Store:
             ):
                 answer["Body"].close()
                 raise self._wrong(key, f"the server did not keep to the range {asked}", "use another server")
-            return await self._connection.read_body(answer, key)
+            return await self._connection.read_body(answer, key, length)
 
         async with self._connection.window.slot():
             data = await self._connection.persist(once)
@@ -171,9 +172,12 @@ class S3Store:
     async def _pages(self, prefix: str, start_after: str) -> AsyncIterator[builtins.list[ObjectInfo]]:
         base = self._connection.base
         more: dict[str, Any] = {"StartAfter": base + start_after} if start_after else {}
+        paging = Paging()
         while True:
             answer = await self._connection.call("list_objects_v2", prefix, Prefix=base + prefix, **more)
             self._bucket_seen = True
+            token = answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
+            self._goes_on(paging, [entry["Key"] for entry in answer.get("Contents", [])], token, prefix)
             yield [
                 ObjectInfo(
                     entry["Key"].removeprefix(base),
@@ -186,9 +190,16 @@ class S3Store:
             ]
             if not answer.get("IsTruncated"):
                 return
-            if not answer.get("NextContinuationToken"):
+            if not token:
                 raise self._wrong(prefix, "the server cut a listing short", "use another server")
-            more = {"ContinuationToken": answer["NextContinuationToken"]}
+            more = {"ContinuationToken": token}
+
+    def _goes_on(self, paging: Paging, items: builtins.list[str], token: Hashable, prefix: str) -> None:
+        """StoreError where a listing does not end."""
+        try:
+            paging.page(items, token)
+        except EndlessError as error:
+            raise self._wrong(prefix, str(error), "use another server") from None
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -300,8 +311,12 @@ class S3Store:
         wanted = base + check_prefix(prefix)
         found: builtins.list[StaleUpload] = []
         more: dict[str, Any] = {}
+        paging = Paging()
         while True:
             answer = await self._connection.call("list_multipart_uploads", prefix, Prefix=wanted, **more)
+            marker = (answer.get("NextKeyMarker", ""), answer.get("NextUploadIdMarker", ""))
+            names = [f"{entry['Key']} {entry['UploadId']}" for entry in answer.get("Uploads", [])]
+            self._goes_on(paging, names, marker if answer.get("IsTruncated") else None, prefix)
             found += [
                 StaleUpload(
                     entry["Key"].removeprefix(base), entry["UploadId"], entry["Initiated"].timestamp()
@@ -311,10 +326,7 @@ class S3Store:
             ]
             if not answer.get("IsTruncated"):
                 return found
-            more = {
-                "KeyMarker": answer.get("NextKeyMarker", ""),
-                "UploadIdMarker": answer.get("NextUploadIdMarker", ""),
-            }
+            more = {"KeyMarker": marker[0], "UploadIdMarker": marker[1]}
 
     async def abort_upload(self, stale: StaleUpload) -> None:
         """See Store.abort_upload."""

@@ -3,6 +3,7 @@ refuses to know what they are for."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import io
@@ -15,6 +16,7 @@ import crc32c as crc
 from warmspare.store.base import Pace, unpaced
 
 CHUNK_BYTES = 256 << 10
+LEAST_BYTES = 4096  # of a body, in the time that counts as a stall
 _POLYNOMIAL = 0x82F63B78
 
 
@@ -63,8 +65,9 @@ def body_of(data: bytes | bytearray | memoryview) -> Body | bytes:
     return Body(data) if memoryview(data).nbytes else b""
 
 
-async def receive(answer: dict[str, Any], on_received: Callable[[int], None]) -> bytes:
+async def receive(answer: dict[str, Any], on_received: Callable[[int], None], stall_s: float) -> bytes:
     """The body of an answer, at most as long as it says; shorter if it broke off in a way that looks like its end.
+    TimeoutError where less than LEAST_BYTES come in `stall_s`: a byte now and then is no progress.
 
     It goes into one buffer of the right size as it comes; the client's own read() keeps every piece until the end.
     """
@@ -75,14 +78,19 @@ async def receive(answer: dict[str, Any], on_received: Callable[[int], None]) ->
         whole = io.BytesIO()
         whole.seek(length - 1)
         whole.write(b"\0")
-        at = 0
+        at = counted = 0
+        loop = asyncio.get_running_loop()
         with whole.getbuffer() as view:
             content = stream.raw_stream.content
-            while at < length and (piece := await content.readany()):
-                piece = memoryview(piece)[: length - at]
-                view[at : at + len(piece)] = piece
-                at += len(piece)
-                on_received(len(piece))
+            async with asyncio.timeout(stall_s) as limit:
+                while at < length and (piece := await content.readany()):
+                    piece = memoryview(piece)[: length - at]
+                    view[at : at + len(piece)] = piece
+                    at += len(piece)
+                    if at - counted >= LEAST_BYTES:
+                        counted = at
+                        limit.reschedule(loop.time() + stall_s)
+                    on_received(len(piece))
         return whole.getvalue() if at == length else whole.getvalue()[:at]
 
 

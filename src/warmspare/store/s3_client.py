@@ -41,6 +41,7 @@ _FIELDS = {
     "list_multipart_uploads": ("Bucket",),  # rclone names no IsTruncated
 }
 OnRetry = Callable[[str, int, float], None]
+ANSWER_STALLS = 10  # a server may take minutes to complete an upload, and say a blank now and then meanwhile
 _T = TypeVar("_T")
 
 
@@ -148,7 +149,8 @@ class Connection:
     async def ask(self, operation: str, key: str = "", **parameters: Any) -> dict[str, Any]:
         """One try of a request; for `once` of persist. A body still to be read can fail later.
 
-        Cut off when a body is not taken for `stall_s`; aiohttp itself does that to answers.
+        Cut off when a body is not taken for `stall_s`; aiohttp itself does that to answers, and all of an answer that
+        is no object's body must be there in ANSWER_STALLS of that.
         """
         client = await self._connected()
         loop, stall_s = asyncio.get_running_loop(), self._patience.stall_s
@@ -172,6 +174,8 @@ class Connection:
                     limit.reschedule(loop.time() + self._patience.connect_s + stall_s)
                     body.on_sent = on_sent
                     body.pace = unpaced if self.pace is unpaced else pace
+                else:
+                    limit.reschedule(loop.time() + self._patience.connect_s + ANSWER_STALLS * stall_s)
                 answer: dict[str, Any] = await getattr(client, operation)(Bucket=self.bucket, **parameters)
         except CLIENT_ERRORS as error:
             failure = self._failure(error, key, sent)
@@ -198,10 +202,13 @@ class Connection:
         """Make the client, for what can be known before the first request."""
         await self._connected()
 
-    async def read_body(self, answer: dict[str, Any], key: str) -> bytes:
-        """The whole body of an answer; a BodyError when it breaks off."""
+    async def read_body(self, answer: dict[str, Any], key: str, most_bytes: int) -> bytes:
+        """The whole body of an answer; a BodyError when it breaks off, or would have more than was asked for."""
+        if not 0 <= answer["ContentLength"] <= most_bytes:
+            answer["Body"].close()
+            raise self._broken(key, "the server sends more than was asked for", Again.FEW)
         try:
-            data = await receive(answer, self.window.moved)
+            data = await receive(answer, self.window.moved, self._patience.stall_s)
         except CLIENT_ERRORS as error:
             raise self._broken(key, "the connection broke while reading") from error
         if len(data) != answer["ContentLength"]:

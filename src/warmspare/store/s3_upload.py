@@ -246,7 +246,7 @@ class S3Upload:
 
             async def once(asked: str = asked) -> builtins.bytes:
                 answer = await self._connection.ask_object("get_object", self._key, Range=asked)
-                return await self._connection.read_body(answer, self._key)
+                return await self._connection.read_body(answer, self._key, PART_BYTES)
 
             value = crc32c_of(await self._connection.persist(once), value)
             at = end

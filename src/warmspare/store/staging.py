@@ -18,6 +18,7 @@ from typing import Self, TypeVar
 import crc32c as crc
 
 from warmspare.errors import StoreError
+from warmspare.outside.files import open_below
 from warmspare.store.base import PART_BYTES, Pace, unpaced
 from warmspare.store.files import link_new, make_directories, naming, prune, sync_directory, write_all
 from warmspare.store.root import Root
@@ -44,7 +45,7 @@ class Staging:
         """A new file in the temporary area, open for writing and reading, and its path."""
         staged = f"{self.uploads}/{key}/{secrets.token_hex(8)}"
         self.place.check()
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return self.in_parent(staged, lambda: os.open(staged, flags, 0o666), durable=False), staged
 
     def stage(self, key: str, data: bytes) -> str:
@@ -180,7 +181,7 @@ class FileUpload:
     def _is_there(self) -> bool:
         """Whether the object under our key has our bytes (an earlier try may have put it there)."""
         there = 0
-        with open(self._path, "rb", buffering=0) as file:
+        with open(open_below(self._staging.root, self._key), "rb", buffering=0) as file:
             if os.fstat(file.fileno()).st_size != self._bytes:
                 return False
             while chunk := file.read(1 << 20):

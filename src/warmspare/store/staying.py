@@ -12,6 +12,9 @@ import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 
 
+ANSWER_BYTES = 16 << 20  # a page of a listing has a thousand keys
+
+
 class RedirectedError(Exception):
     """What came was a redirect. A client wraps it: see `redirected`."""
 
@@ -24,6 +27,22 @@ def redirected(error: BaseException) -> RedirectedError | None:
     """The one that an error of a client is about."""
     inner = getattr(error, "kwargs", {}).get("error")
     return inner if isinstance(inner, RedirectedError) else None
+
+
+class _Answer(aiohttp.ClientResponse):
+    """An answer that is read whole (a listing, an error): no longer than any is."""
+
+    async def read(self) -> bytes:
+        if self._body is None:
+            parts, total = [], 0
+            async for piece in self.content.iter_any():
+                total += len(piece)
+                if total > ANSWER_BYTES:
+                    self.close()
+                    raise aiohttp.ClientPayloadError(f"an answer of more than {ANSWER_BYTES >> 20} MiB")
+                parts.append(piece)
+            self._body = b"".join(parts)
+        return self._body
 
 
 class _Staying:
@@ -44,7 +63,9 @@ class StayingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has n
     _read = True
 
     async def _get_session(self, proxy_url: str | None) -> _Staying:
-        return _Staying(await super()._get_session(proxy_url), read=self._read)
+        session = await super()._get_session(proxy_url)
+        session._response_class = _Answer  # the client makes the session, and passes no class of answers on
+        return _Staying(session, read=self._read)
 
 
 class RefusingSession(StayingSession):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from warmspare.format.manifest import ManifestReader, PackRef
 from warmspare.model import BLOCK_BYTES, Extents, union, whole_disk, widen
+from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io
 from warmspare.sync.plan import Plan, plan
 
@@ -43,7 +44,7 @@ class Carried:
 def opened(manifest: Path) -> Iterator[ManifestReader]:
     """A finished manifest on this host."""
     with local_io(WHAT, manifest):
-        fd = os.open(manifest, os.O_RDONLY)
+        fd = open_regular(manifest)
     try:
         yield ManifestReader(lambda at, size: os.pread(fd, size, at), os.fstat(fd).st_size, str(manifest))
     finally:

@@ -5,6 +5,7 @@ Publishing is not its business: what it uploads is invisible until the restore p
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from warmspare.format.manifest import Header, PackRef
 from warmspare.format.point import Checkpoint, Disk
 from warmspare.model import BLOCK_PAGES, PAGE_BYTES, SPAN_BYTES, Extents, whole_disk, without
 from warmspare.observe.events import Events, Meter
+from warmspare.outside.files import open_regular
 from warmspare.repository import tables
 from warmspare.repository.chain import Point
 from warmspare.source.base import DiskInput
@@ -340,7 +342,8 @@ class DiskRun:
 
     def _write_table(self, path: Path) -> None:
         capacity = self.given.source.capacity_bytes
-        with local_io(WHAT, path), path.open("wb") as out:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with local_io(WHAT, path), os.fdopen(open_regular(path, flags), "wb") as out:
             for piece in tablefile.encode(capacity, self._state.table.staged_leaves(capacity)):
                 out.write(piece)
 

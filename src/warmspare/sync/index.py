@@ -22,6 +22,7 @@ from warmspare.format.manifest import (
     Totals,
 )
 from warmspare.model import U8, U16, U32
+from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io, pwrite_all
 from warmspare.sync.encode import Encoded
 from warmspare.sync.resume import Reused
@@ -52,7 +53,7 @@ class ManifestFile:
     ) -> None:
         self._path, self._header, self._places = path, header, places
         with local_io(WHAT, path):
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+            self._fd = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         self._end = 0
         self._writer = ManifestWriter(header, self._write)
         self._clear()
@@ -155,7 +156,7 @@ class ManifestFile:
         old = ManifestReader(lambda at, size: os.pread(whole, size, at), self._end, str(self._path))
         try:
             with local_io(WHAT, fresh):
-                self._fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+                self._fd = open_regular(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             self._end = 0
             self._writer = ManifestWriter(self._header, self._write)
             self._writer.finish(anew(old, self._writer))

@@ -18,6 +18,7 @@ import xxhash
 
 from warmspare.errors import StoreError
 from warmspare.model import BLOCK_PAGES, U32, U64
+from warmspare.outside.files import open_file, open_regular
 from warmspare.state.files import local_io, out_of_the_way, pwrite_all, read_record, sync_directory, write_record
 from warmspare.store import layout
 
@@ -51,7 +52,7 @@ class PageLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         with local_io(WHAT, path):
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._fd = open_regular(path, os.O_RDWR | os.O_CREAT)
             self._end = os.fstat(self._fd).st_size
 
     def append(self, blocks: U32, pages: U64) -> None:
@@ -151,7 +152,8 @@ class Journal:
                 place.mkdir(parents=True)
                 for path in [*self.directory.glob("*.sent"), *self.directory.glob("*.packs")]:
                     path.rename(place / path.name)
-                shutil.copy(self._record_path, place / self._record_path.name)  # last: without it the rest is nothing
+                with open_file(self._record_path) as old, (place / self._record_path.name).open("xb") as new:
+                    shutil.copyfileobj(old, new)  # last: without it the rest is nothing
                 sync_directory(place)
                 sync_directory(shelf)
 
@@ -175,4 +177,4 @@ class Journal:
         with local_io(WHAT, self.directory):
             for path in self.directory.iterdir():
                 if path != self._record_path:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

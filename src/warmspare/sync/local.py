@@ -18,6 +18,7 @@ from warmspare.format.point import Disk
 from warmspare.model import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
+from warmspare.outside.files import demand_folders
 from warmspare.repository import tables
 from warmspare.repository.chain import Point, PointId, Repository
 from warmspare.repository.objects import manifest_of
@@ -69,6 +70,8 @@ class DiskState:
     """One disk's files, open."""
 
     def __init__(self, directory: Path) -> None:
+        with local_io(WHAT, directory):
+            demand_folders(directory.parent, directory)
         with ExitStack() as stack:
             self.table = stack.enter_context(HashTable(directory / "table"))
             self.pages = stack.enter_context(PageMap(directory / "pagemap"))
@@ -85,6 +88,9 @@ class LocalState:
         self._state, self._vm, self._repository = state, vm, repository
         self.home = state / layout.encode_name(vm)
         self.directory = self.home / repository.id
+        with local_io(WHAT, self.directory):
+            for folder in ("run", "disks", "unfinished", "tmp"):
+                demand_folders(state, self.directory / folder)
         self.journal = Journal(self.directory / "run")
         key = layout.encode_name(vm)
         self.leftovers = Leftovers(self.directory / "leftovers.json", key)

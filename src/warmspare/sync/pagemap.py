@@ -15,6 +15,7 @@ import numpy as np
 import xxhash
 
 from warmspare.model import BLOCK_PAGES, U32, U64
+from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io, pwrite_all
 from warmspare.state.header import HEADER_BYTES, CacheHeader
 
@@ -34,8 +35,8 @@ class PageMap:
         self.damaged_segments = 0
         with local_io(WHAT, path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            self._sums = os.open(path.with_name(path.name + ".sums"), os.O_RDWR | os.O_CREAT, 0o600)
+            self._fd = open_regular(path, os.O_RDWR | os.O_CREAT)
+            self._sums = open_regular(path.with_name(path.name + ".sums"), os.O_RDWR | os.O_CREAT)
             self._header = CacheHeader(self._fd, MAGIC)
             if not self._header.known:
                 self.reset()

@@ -6,14 +6,22 @@ everything after it are read; where nothing is known everything is read.
 
 from __future__ import annotations
 
+import codecs
+import os
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
 
 from warmspare.errors import ConfigError, SourceError
 from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, Extents, normalise, union, whole_disk, widen
+from warmspare.outside.files import open_file
+
+FILE_BYTES = 64 << 20  # two and a half million extents
+LINE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +46,13 @@ def parse_extents(path: Path, capacity_bytes: int) -> Extents:
     offsets, lengths = array("q"), array("q")
     end = 0
     try:
-        with path.open(encoding="utf-8-sig", errors="strict") as lines:
-            for number, line in enumerate(lines, 1):
+        with open_file(path, follow=True) as file:
+            if os.fstat(file.fileno()).st_size > FILE_BYTES:
+                raise ConfigError(
+                    f"the extents are a file of more than {FILE_BYTES >> 20} MiB, which no tracker prints",
+                    where=str(path), hint="check the path",
+                )  # fmt: skip
+            for number, line in enumerate(_lines(file, path), 1):
                 words = line.replace(",", " ").split()
                 if not words or (number <= 5 and not offsets and _heading(words)):
                     continue
@@ -82,6 +95,23 @@ def parse_extents(path: Path, capacity_bytes: int) -> Extents:
             "the extents are not text", where=str(path), hint="give two whole numbers of bytes a line"
         ) from None
     return normalise(np.frombuffer(offsets, dtype=np.int64), np.frombuffer(lengths, dtype=np.int64))
+
+
+def _lines(file: BufferedReader, path: Path) -> Iterator[str]:
+    """ConfigError for a line that is longer than any; UnicodeDecodeError."""
+    start = file.read(3)
+    if start != codecs.BOM_UTF8:
+        file.seek(0)
+    number = 0
+    while raw := file.readline(LINE_BYTES + 1):
+        number += 1
+        if len(raw) > LINE_BYTES:
+            raise ConfigError(
+                f"the extents have a line that is not `offset length`: {raw[:60].decode(errors='replace')!r}",
+                where=f"{path}, line {number}",
+                hint="give two whole numbers of bytes a line",
+            )
+        yield raw.decode()
 
 
 def _heading(words: list[str]) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 
 from warmspare.format.manifest import PackRef
 from warmspare.model import BLOCK_PAGES, U8, U16, U32
+from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io, pwrite_all
 from warmspare.sync.filter import Filtered
 from warmspare.sync.sent import SentFrame
@@ -52,7 +53,7 @@ class Resume:
         self._path = path
         self._frames = np.zeros(0, dtype=FRAME)
         with local_io(WHAT, path):
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+            self._fd = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             path.unlink()  # it goes with this process
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from warmspare.format import point
 from warmspare.format.manifest import PackRef
 from warmspare.format.point import ObjectRef, RestorePoint
 from warmspare.observe.housekeeping import Housekeeping
+from warmspare.outside.files import open_file
 from warmspare.state.files import local_io
 from warmspare.store import layout
 from warmspare.store.base import PART_BYTES, Store
@@ -55,7 +56,7 @@ def of(journal: Journal, left: RunRecord) -> SealedPoint | None:
 def file_ref(key: str, path: Path) -> ObjectRef:
     """What a record says of the object that this file becomes."""
     summed, crc, size = hashlib.sha256(), 0, 0
-    with local_io(WHAT, path), path.open("rb") as file:
+    with local_io(WHAT, path), open_file(path) as file:
         while part := file.read(PART_BYTES):
             summed.update(part)
             crc, size = crc32c.crc32c(part, crc), size + len(part)

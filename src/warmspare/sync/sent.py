@@ -6,6 +6,7 @@ listed only once all its frames are durable in the log; what is damaged or of no
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import threading
@@ -18,6 +19,7 @@ import xxhash
 
 from warmspare.format.manifest import PackRef
 from warmspare.model import BLOCK_PAGES, U16, U32, U64
+from warmspare.outside.files import open_file, open_regular, read_regular
 from warmspare.state.files import local_io, pwrite_all
 
 WHAT = "the state directory"
@@ -26,6 +28,7 @@ PACK = struct.Struct("<4sI16sIIQ32sQ")  # magic, 0, run, number, CRC32C, bytes, 
 MAGIC = b"WSST"
 ROW = np.dtype([("block", "<u4"), ("carried", "<u2"), ("pages", "<u8", (BLOCK_PAGES,))])
 MAX_ROWS = 1 << 16
+LIST_BYTES = 96 << 20  # a million packs
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class SentLog:
         self._completing = threading.Lock()
         with local_io(WHAT, path):
             flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
-            self._fds = [os.open(each, flags, 0o600) for each in self._paths]
+            self._fds = [open_regular(each, flags) for each in self._paths]
 
     def add(self, frame: SentFrame) -> None:
         """Before its pack is complete. Buffered by the kernel only."""
@@ -82,7 +85,10 @@ class SentLog:
 def packs_of(path: Path) -> list[PackRef]:
     """The packs that the list of the log at `path` names; up to the first entry that is damaged or cut off."""
     found: list[PackRef] = []
-    data = path.with_suffix(".packs").read_bytes() if path.with_suffix(".packs").exists() else b""
+    listed = path.with_suffix(".packs")
+    data = b""
+    with local_io(WHAT, listed), contextlib.suppress(FileNotFoundError):
+        data = read_regular(listed, LIST_BYTES)
     for at in range(0, len(data) - PACK.size + 1, PACK.size):
         entry = data[at : at + PACK.size]
         magic, _, run, number, crc, size, sha256, _ = PACK.unpack(entry)
@@ -94,7 +100,7 @@ def packs_of(path: Path) -> list[PackRef]:
 
 def frames_of(path: Path) -> Iterator[SentFrame]:
     """The frames of a log, as sent; up to the first that is damaged or cut off."""
-    with local_io(WHAT, path), path.open("rb") as file:
+    with local_io(WHAT, path), open_file(path) as file:
         while len(head := file.read(BATCH.size)) == BATCH.size:
             magic, count, pack, offset, size, _ = BATCH.unpack(head)
             if magic != MAGIC or count > MAX_ROWS:

@@ -22,6 +22,7 @@ import crc32c
 from warmspare.errors import NoRoomError, NotFoundError, StoreError
 from warmspare.format.pack import PACK_BYTES
 from warmspare.observe.housekeeping import Housekeeping
+from warmspare.outside.files import demand_folders
 from warmspare.state.files import local_io, locked
 from warmspare.store import layout
 from warmspare.store.base import PART_BYTES, Store, Upload
@@ -96,6 +97,7 @@ class Spool(PassingStore):
     def _claim(self, stack: AsyncExitStack) -> None:
         """Make the directory, and keep others from it."""
         with local_io(WHAT, self._directory):
+            demand_folders(self._room.directory, self._directory)
             self._directory.mkdir(parents=True, exist_ok=True)
         beside = self._directory.with_name(self._directory.name + ".lock")  # inside it would be an object
         if not stack.enter_context(locked(beside, WHAT)):

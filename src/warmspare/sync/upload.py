@@ -16,6 +16,7 @@ import numpy as np
 
 from warmspare.format.manifest import PackRef
 from warmspare.format.pack import PACK_BYTES, PackHeader
+from warmspare.outside.files import open_file
 from warmspare.store import layout
 from warmspare.store.base import PART_BYTES, Store
 from warmspare.threads import in_thread
@@ -160,7 +161,7 @@ async def upload_file(store: Store, key: str, path: str, what: str) -> tuple[int
 
     summed = hashlib.sha256()
     with local_io(what, path):
-        source = open(path, "rb")  # noqa: SIM115
+        source = open_file(path)
     with source:
         async with store.upload(key) as upload:
             while part := await in_thread(source.read, PART_BYTES):

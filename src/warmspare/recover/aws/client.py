@@ -22,6 +22,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
 from warmspare.errors import ConfigError
+from warmspare.outside.pages import EndlessError, Paging
 from warmspare.recover.aws.errors import CLIENT_ERRORS, AwsError, aws_error
 from warmspare.store.patience import Again, Patience, Tries
 from warmspare.store.staying import RefusingSession
@@ -143,8 +144,10 @@ class Aws:
     ) -> AsyncIterator[dict[str, Any]]:
         """The items under `key` of all pages of a listing that is paged by NextToken."""
         token: dict[str, Any] = {}
+        paging = Paging()
         while True:
             answer = await self.call(service, operation, about=about, **parameters, **token)
+            goes_on(paging, answer, about)
             for item in answer.get(key, []):
                 yield item
             if not answer.get("NextToken"):
@@ -206,3 +209,13 @@ def _dated(answer: dict[str, Any]) -> tuple[datetime.datetime, float] | None:
         return email.utils.parsedate_to_datetime(text).astimezone(datetime.UTC), time.monotonic()
     except (TypeError, ValueError):
         return None
+
+
+def goes_on(paging: Paging, answer: dict[str, Any], about: str) -> None:
+    """A page of a listing has come. AwsError where the listing does not end."""
+    token = answer.get("NextToken") or None
+    try:
+        paging.page((token,), token)
+    except EndlessError as error:
+        hint = "run again; if it stays, tell AWS, or whoever runs the endpoint"
+        raise AwsError(str(error), where=about, hint=hint, again=Again.NEVER) from None

@@ -126,7 +126,7 @@ def opened(replica: Replica, disk: Disk) -> Iterator[tuple[int, Path]]:
         raise ConfigError(f"the replica lacks disk {disk.name!r}", where=str(replica.target), hint="apply again")
     path = replica.path(place)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = replica.open_for_reading(place)
     except OSError as error:
         raise io_error(error, WHAT, path) from error
     try:

@@ -128,7 +128,7 @@ def held(target: Path, *, state: Path | None = None) -> Iterator[HeldReplica]:
         for disk in record.disks:
             path = place.path(disk)
             with local_io(WHAT, path):
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                fd = place.open(path)
             stack.callback(os.close, fd)
             disks.append(HeldDisk(disk.id, path, disk.capacity_bytes, fd))
             size = os.lseek(fd, 0, os.SEEK_END)

@@ -16,6 +16,7 @@ import msgspec
 
 from warmspare import __version__
 from warmspare.errors import ConfigError
+from warmspare.outside.files import open_file
 from warmspare.state.files import local_io, write_atomic
 from warmspare.store import layout
 
@@ -78,7 +79,7 @@ def files(folder: Path) -> dict[str, dict[str, Any]]:
         for name in FILES:
             path = folder / name
             if path.exists():
-                with path.open("rb") as file:
+                with open_file(path) as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
                 out[name] = {"bytes": path.stat().st_size, "sha256": digest}
     return out

@@ -7,6 +7,7 @@ import os
 import socket
 from pathlib import Path
 
+from warmspare.outside.files import open_regular
 from warmspare.recover.drills.evidence import WHAT
 from warmspare.recover.drills.signs import Sign, Watch
 from warmspare.state.files import local_io
@@ -38,7 +39,7 @@ class SerialLog:
         """Until the machine is gone. StoreError where the log can't be written; what exceeds its bound is not kept."""
         loop = asyncio.get_running_loop()
         with local_io(WHAT, self._path):
-            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            fd = open_regular(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             while True:
                 try:

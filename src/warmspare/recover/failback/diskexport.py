@@ -20,9 +20,11 @@ from warmspare.errors import IntegrityError
 from warmspare.model import BLOCK_BYTES, U8, block_bytes
 from warmspare.observe.events import Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.outside.files import open_regular
 from warmspare.recover.blocks.blockset import BLOCKS_EACH, EBS_BLOCK_BYTES
 from warmspare.recover.failback.ebsread import EbsReader, ListedBlock
 from warmspare.state.files import local_io, pwrite_all
+from warmspare.state.output import mark_ours
 from warmspare.state.table import HashTable
 from warmspare.threads import in_thread
 
@@ -56,9 +58,11 @@ class DiskExport:
 
     def __enter__(self) -> DiskExport:
         with local_io(WHAT, self.path):
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = open_regular(self.path, os.O_RDWR | os.O_CREAT)
+            mark_ours(self._fd)
             os.ftruncate(self._fd, self._capacity)
-            self._sums_fd = os.open(self._sums, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            self._sums_fd = open_regular(self._sums, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            mark_ours(self._sums_fd)
         return self
 
     def __exit__(self, *_: object) -> None:

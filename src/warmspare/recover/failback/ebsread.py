@@ -16,7 +16,8 @@ from typing import Any
 import aiohttp
 
 from warmspare.errors import RecoverError
-from warmspare.recover.aws.client import Aws
+from warmspare.outside.pages import Paging
+from warmspare.recover.aws.client import Aws, goes_on
 from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.aws.pace import Pace
 from warmspare.recover.blocks.blockset import EBS_BLOCK_BYTES
@@ -47,11 +48,13 @@ class EbsReader:
     async def blocks(self, snapshot_id: str) -> AsyncIterator[list[ListedBlock]]:
         """All blocks that the snapshot has, ascending, a page at a time. AwsError."""
         token: dict[str, Any] = {}
+        paging = Paging()
         while True:
             answer = await self._aws.call(
                 "ebs", "list_snapshot_blocks", about=snapshot_id, SnapshotId=snapshot_id, MaxResults=PAGE_BLOCKS,
                 **token,
             )  # fmt: skip
+            goes_on(paging, answer, snapshot_id)
             gib = int(answer["VolumeSize"])
             _demand_block_size(answer.get("BlockSize"), snapshot_id)
             yield [ListedBlock(int(each["BlockIndex"]), each["BlockToken"], gib) for each in answer.get("Blocks", [])]
@@ -63,11 +66,13 @@ class EbsReader:
         """The blocks in which `second` differs from `first`, ascending, a page at a time. AwsError: `unrelated` if the
         two are not of one line."""
         token: dict[str, Any] = {}
+        paging = Paging()
         while True:
             answer = await self._aws.call(
                 "ebs", "list_changed_blocks", about=f"{second} after {first}", FirstSnapshotId=first,
                 SecondSnapshotId=second, MaxResults=PAGE_BLOCKS, **token,
             )  # fmt: skip
+            goes_on(paging, answer, second)
             gib = int(answer["VolumeSize"])
             _demand_block_size(answer.get("BlockSize"), second)
             yield [

@@ -6,6 +6,7 @@ docs/operations.md, "The way back". What is written is named `.part` until it is
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from warmspare.errors import ConfigError, RecoverError
 from warmspare.format.point import Disk
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.outside.files import open_regular
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.aws.errors import AwsError, denied_by_aws
@@ -25,12 +27,13 @@ from warmspare.recover.blocks.replicablocks import held_at, opened, replica_at
 from warmspare.recover.failback.convert import demand_same, find_qemu_img, to_vmdk
 from warmspare.recover.failback.diskexport import WHAT, Base, DiskExport
 from warmspare.recover.failback.ebsread import EbsReader, unrelated
-from warmspare.recover.failback.returning import Returning, Volume, begin_export, finish_export, volume_of
+from warmspare.recover.failback.returning import Returning, Volume, begin_export, finish_export, goes_on, volume_of
 from warmspare.recover.failover.launch import Launcher
 from warmspare.recover.staging.staged import GIB, StagedDisk, staged_points
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover import FailoverRecord, read_journal
 from warmspare.state.files import copy_sparse, local_io, sync_directory
+from warmspare.state.output import demand_ours, mark_ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ class Export:
                     hint="stage that point again with `warmspare stage --at`",
                 )  # fmt: skip
             pairs.append((disk, source, volume_of(source, volumes)))
+        if not goes_on(self._settings.to, vm, record.run):  # what an export that was cut off left is ours
+            self._demand_room(point)
         export = begin_export(self._settings.to, vm, record.run)
         snapshots = [await returning.snapshot(volume, export.id, point.record.vm_name) for _, _, volume in pairs]
         files = []
@@ -137,7 +142,7 @@ class Export:
             table.check(disk.capacity_bytes, disk.root)
             base = Base(table, disk.capacity_bytes)
             with opened(replica, disk) as (_, path):
-                copy_sparse(path, part, WHAT)
+                copy_sparse(path, part, WHAT, begun=mark_ours)
             pages, what = self._reader.changed(source.snapshot_id, snapshot), "what changed in AWS"
         else:
             pages, what = self._reader.blocks(snapshot), "all of the volume"
@@ -185,17 +190,19 @@ class Export:
                 hint = "run `warmspare apply` first"
                 raise ConfigError("the replica is not wholly at a restore point", where=str(path), hint=hint)
             point = await self._repository.load(vm, at.sequence)
+            self._demand_room(point)
+            with local_io(WHAT, self._settings.to):
+                self._settings.to.mkdir(parents=True, exist_ok=True)
             files = []
             for disk in point.record.disks:
                 part = self._part(disk)
                 with local_io(WHAT, part):
-                    part.parent.mkdir(parents=True, exist_ok=True)
                     part.unlink(missing_ok=True)
                 table = replica.table(disk.id)
                 try:
                     table.check(disk.capacity_bytes, disk.root)
                     with opened(replica, disk) as (_, source):
-                        copy_sparse(source, part, WHAT)
+                        copy_sparse(source, part, WHAT, begun=mark_ours)
                     self._events.emit(
                         "export.start", disk=disk.name, source=f"the replica at {at.label}",
                         bytes_total=disk.capacity_bytes, path=str(part),
@@ -210,6 +217,18 @@ class Export:
                 files.append(await self._finish(disk, part, disk.capacity_bytes, 0))
         return files
 
+    def _demand_room(self, point: Point) -> None:
+        """ConfigError where a file of the user's is in the way."""
+        for disk in point.record.disks:
+            for name in self._names(disk):
+                demand_ours(self._settings.to / name, WHAT)
+
+    def _names(self, disk: Disk) -> list[str]:
+        """All files that an export of a disk makes, the one that stays last."""
+        part = self._part(disk).name
+        final = f"{part.removesuffix('.raw.part')}.{self._settings.format}"
+        return [part, f"{part}.sums", f"{final}.part", final]
+
     def _part(self, disk: Disk) -> Path:
         return self._settings.to / f"{disk.name.removesuffix('.vmdk')}.raw.part"
 
@@ -221,6 +240,9 @@ class Export:
             await to_vmdk(part, staged)
             await demand_same(part, staged)
             with local_io(WHAT, final):
+                fd = open_regular(staged)
+                mark_ours(fd)
+                os.close(fd)
                 staged.replace(final)
             with self._housekeeping.trying(LOCAL, part):
                 part.unlink()

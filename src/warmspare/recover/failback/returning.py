@@ -42,10 +42,16 @@ def begin_export(directory: Path, vm: str, run: str) -> ExportRecord:
     with local_io(WHAT, directory):
         directory.mkdir(parents=True, exist_ok=True)
     record = read_record(path, ExportRecord, WHAT)
-    if record is None or not record.id or (record.vm, record.run) != (vm, run):
+    if record is None or not goes_on(directory, vm, run):
         record = ExportRecord(secrets.token_hex(16), vm, run, record.left if record else [])
         write_record(path, record, WHAT)
     return record
+
+
+def goes_on(directory: Path, vm: str, run: str) -> bool:
+    """Whether an export of this failover into that directory was begun and not finished. StoreError."""
+    record = read_record(directory / RECORD, ExportRecord, WHAT)
+    return record is not None and bool(record.id) and (record.vm, record.run) == (vm, run)
 
 
 def finish_export(directory: Path, record: ExportRecord) -> None:

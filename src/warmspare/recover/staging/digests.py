@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warmspare.model import U32
+from warmspare.outside.files import open_regular
 from warmspare.recover.blocks.blockset import BlockSet
 from warmspare.state.files import local_io, pwrite_all
 
@@ -29,7 +30,7 @@ class Digests:
         self._path = path
         with local_io(WHAT, path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = open_regular(path, os.O_RDWR | os.O_CREAT)
 
     def __enter__(self) -> Digests:
         return self

@@ -1,0 +1,137 @@
+"""JSON records that others may have written: decoded within bounds, or refused with the reason in a clause.
+
+msgspec holds a value against its type; this is what a type can't say: that each key stands once, that nothing is nested
+deeper or larger than a record of ours ever is, and that numbers are of this world.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+MAX_DEPTH = 24
+MAX_VALUES = 400_000  # the largest mark has 4096 runs for each of a VM's disks
+MAX_DIGITS = 20
+_LIMIT = 1 << 63
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=_LIMIT - 1)]
+"""Bytes, blocks, pages, a place in a file: never negative, never more than a file system can say."""
+Sequence = Annotated[int, msgspec.Meta(ge=1, le=9_999_999_999)]
+"""Of a restore point: ten digits in its key."""
+SequenceOrNone = Annotated[int, msgspec.Meta(ge=0, le=9_999_999_999)]
+"""0: of none yet."""
+Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e12)]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z", max_length=64)]
+Sha256OrNone = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z", max_length=64)]
+RunId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z", max_length=32)]
+"""Of a sync, a failover or an export."""
+Moment = Annotated[
+    str, msgspec.Meta(pattern=r"^[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}(\.[0-9]{1,9})?Z\Z", max_length=32)
+]
+"""RFC 3339 in UTC."""
+Line = Annotated[str, msgspec.Meta(max_length=4096)]
+"""A name, a date, a URI, a sentence."""
+
+T = TypeVar("T")
+
+
+class UnfitError(ValueError):
+    """The bytes are no record of that kind; the message is a clause without a full stop."""
+
+
+def is_moment(text: str) -> bool:
+    """Whether a Moment is of a day that the calendar has."""
+    try:
+        datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def loose(data: bytes) -> dict[str, Any]:
+    """A JSON object, within bounds. UnfitError."""
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_VALUES:
+        raise UnfitError("it holds more values than a record ever does")
+    try:
+        value = json.loads(
+            data, object_pairs_hook=_once, parse_constant=_no_number, parse_int=_whole, parse_float=_finite
+        )
+    except UnfitError:
+        raise
+    except UnicodeDecodeError:
+        raise UnfitError("it is not UTF-8") from None
+    except RecursionError:
+        raise UnfitError("it is nested too deeply") from None
+    except ValueError:
+        raise UnfitError("it is not JSON, or was cut off") from None
+    if not isinstance(value, dict):
+        raise UnfitError("it is not an object")
+    _demand_bounds(value)
+    return value
+
+
+def typed(value: Any, kind: type[T]) -> T:
+    """A decoded object as a record. UnfitError."""
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.MsgspecError, RecursionError, OverflowError) as error:
+        raise UnfitError(str(error)) from None
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """Both in one. UnfitError."""
+    return typed(loose(data), kind)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    if len(out) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise UnfitError(f"its key {twice[:60]!r} stands twice")
+    return out
+
+
+def _no_number(text: str) -> Any:
+    raise UnfitError(f"{text} is no number")
+
+
+def _whole(text: str) -> int:
+    if len(text) > MAX_DIGITS or not -_LIMIT <= (number := int(text)) < 2 * _LIMIT:
+        raise UnfitError(f"the number {text[:12]}… is beyond all bounds")
+    return number
+
+
+def _finite(text: str) -> float:
+    number = float(text[:400])
+    if number - number != 0.0:
+        raise UnfitError(f"the number {text[:12]} is beyond all bounds")
+    return number
+
+
+def _demand_bounds(value: Any) -> None:
+    """Not nested too deeply; no half of a character in any text."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                for key in one:
+                    _demand_text(key)
+                below += one.values()
+            elif isinstance(one, list):
+                below += one
+            elif isinstance(one, str):
+                _demand_text(one)
+        if not below:
+            return
+        level = below
+    raise UnfitError(f"it is nested deeper than {MAX_DEPTH} levels")
+
+
+def _demand_text(text: str) -> None:
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise UnfitError("a text in it is not valid Unicode (a lone surrogate)")
