@@ -225,8 +225,8 @@ def test_a_program_is_ended_with_what_it_started(rig: Rig) -> None:
 
 
 def test_programs_are_started_in_one_place() -> None:
-    """Elsewhere they would inherit that signals are blocked, and outlive us. fusermount3 does, to unmount; a copy of this
-    process ends with its group."""
+    """Elsewhere they would inherit that signals are blocked, and outlive us. fusermount3 does, to unmount; a copy of
+    this process ends with its group."""
     source = Path(warmspare.__file__).parent
     starts = re.compile(r"create_subprocess|\bPopen\(|subprocess\.(run|call|check_)|os\.(fork|spawn|system)")
     found = {str(path.relative_to(source)) for path in source.rglob("*.py") if starts.search(path.read_text())}

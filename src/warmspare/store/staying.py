@@ -11,7 +11,6 @@ from typing import Any
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 
-
 ANSWER_BYTES = 16 << 20  # a page of a listing has a thousand keys
 
 
