@@ -1,7 +1,7 @@
 """Guests whose files were made to hurt their reader: file trees, mutated by a seed, and what a check makes of them.
 
 As a program it checks some of them one after another, in this process as the command does, and prints a line of JSON
-for each: `hostileguests.py SCRATCH FIRST COUNT`. Memory is this process's and that of all it started, so far.
+for each: `hostileguests.py SCRATCH FIRST COUNT`. Memory is that of the largest process of a check.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import struct
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import lz4.block
@@ -241,15 +243,20 @@ def replica(scratch: Path) -> Rig:
     return rig
 
 
-def cpu_s() -> float:
-    """Of this process and of all that it waited for."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
-
-
-def peak_mib() -> int:
-    """Of this process and of any that it waited for."""
-    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) >> 10
+def apart(work: Callable[[], int | None]) -> tuple[int, resource.struct_rusage]:
+    """Its exit code, and what it and all that it started took, from a process of its own."""
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            code = work() or 0
+            sys.stdout.flush()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    _, status, used = os.wait4(pid, 0)
+    return os.waitstatus_to_exitcode(status), used
 
 
 def main() -> None:
@@ -260,20 +267,22 @@ def main() -> None:
     said = (scratch / "said").open("w+b")
     os.dup2(said.fileno(), 1)
     rig = replica(scratch)
-    os.dup2(said.fileno(), 2)
+    errors = os.dup(2)
     for seed in range(first, first + count):
-        guest(seed, rig.replica, scratch)
+        os.dup2(errors, 2)
+        made, _ = apart(partial(guest, seed, rig.replica, scratch))
+        assert made == 0, seed
+        os.dup2(said.fileno(), 2)
         said.seek(0)
         said.truncate()
-        began_s, used_s = time.monotonic(), cpu_s()
-        code = run(["recover", "check", "--vm", "vm", "--replica", str(rig.replica)])
-        sys.stdout.flush()
+        began_s = time.monotonic()
+        code, used = apart(lambda: run(["recover", "check", "--vm", "vm", "--replica", str(rig.replica)]))
         seconds = time.monotonic() - began_s
         said.seek(0)
         text = said.read()
         result = {
-            "seed": seed, "code": code, "seconds": round(seconds, 2), "cpu_s": round(cpu_s() - used_s, 2),
-            "peak_mib": peak_mib(), "bytes": len(text),
+            "seed": seed, "code": code, "seconds": round(seconds, 2), "cpu_s": round(used.ru_utime + used.ru_stime, 2),
+            "peak_mib": used.ru_maxrss >> 10, "bytes": len(text),
             "escapes": bool(re.search(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]", text)),
             "bug": b"Traceback" in text or b"this is a bug" in text or b"a fault of warmspare" in text,
             "judged": b"not judged" not in text, "text": text[-600:].decode(errors="replace"),
