@@ -92,19 +92,26 @@ def device(backing: Path, *options: str) -> Iterator[Path]:
         pytest.skip(f"no loop device can be made here: {done.stderr.strip()}")
     path = Path(done.stdout.strip())
     try:
-        yield path
+        with path.open("rb"):  # or the kernel would forget its pages whenever nobody has it open
+            yield path
     finally:
         subprocess.run(["losetup", "-d", path], check=True)
 
 
-def break_from(device: Path, backing: Path, offset: int) -> None:
-    """From there on the device gives errors: its file ends there, and nothing of it is remembered."""
-    os.truncate(backing, offset)
-    subprocess.run(["blockdev", "--flushbufs", device], check=True)
-    with device.open("rb", buffering=0) as file:
-        file.seek(offset)
+def break_from(device: Path, backing: Path, offset: int, *, kept_bytes: int = 0) -> None:
+    """From there on the device gives errors: its file ends there, and only its last bytes are remembered."""
+    fd = os.open(device, os.O_RDWR)
+    try:
+        os.fsync(fd)
+        size = os.lseek(fd, 0, os.SEEK_END)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)  # no reading ahead
+        os.pread(fd, kept_bytes, size - kept_bytes)
+        os.truncate(backing, offset)
         with pytest.raises(OSError, match="Input/output error"):
-            file.read(4096)
+            os.pread(fd, 4096, offset)
+    finally:
+        os.close(fd)
 
 
 def free_bytes(place: Path) -> int:

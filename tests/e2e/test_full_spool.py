@@ -55,7 +55,7 @@ def test_a_file_system_with_no_room_at_all(rig: Rig, tmp_path: Path, left_bytes:
         holds(rig, place)
 
 
-@pytest.mark.parametrize("inodes", [2, 5, 9, 14])
+@pytest.mark.parametrize("inodes", [2, 9, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 7, 12, 14))])
 def test_a_file_system_that_can_hold_no_more_files(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inodes: int
 ) -> None:

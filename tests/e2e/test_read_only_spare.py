@@ -127,6 +127,8 @@ def test_a_device_that_is_read_only(rig: Rig, home: Path, tmp_path: Path) -> Non
         with media.read_only(tmp_path / "device-state"):
             of(rig, path, "recover", "check", more=("--state", state), code=5)
             of(rig, path, "audit", "replica", more=("--repo", rig.repo, "--state", state), code=0)
+            drilled = of(rig, path, "drill", more=("--timeout", 60, "--memory", 256, "--state", state), code=5)
+            assert drilled.last("drill.done")["untouched"] and "verdict" not in drilled.stderr
         subprocess.run(["blockdev", "--setrw", path], check=True)
 
 

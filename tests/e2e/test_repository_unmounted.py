@@ -27,7 +27,7 @@ def stick(tmp_path: Path) -> Iterator[media.Removable]:
         yield made
 
 
-@pytest.fixture(params=["itself", "below"])
+@pytest.fixture(params=["below", pytest.param("itself", marks=pytest.mark.slow)])
 def rig(request: pytest.FixtureRequest, tmp_path: Path, stick: media.Removable) -> Rig:
     """A point in a repository that is what is mounted, or lies below; and more on the disk since."""
     place = stick.place if request.param == "itself" else stick.place / "dr"

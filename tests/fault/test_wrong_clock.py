@@ -70,7 +70,7 @@ def test_hosts_with_wrong_clocks_make_one_chain(tmp_path: Path, library: Path) -
     assert audited.code == 0 and not audited.all("finding")
 
 
-@pytest.mark.parametrize("ahead_s", [30 * DAY_S, -30 * DAY_S])
+@pytest.mark.parametrize("ahead_s", [30 * DAY_S, pytest.param(-30 * DAY_S, marks=pytest.mark.slow)])
 def test_s3_takes_what_a_wrong_clock_signs(
     tmp_path: Path, seaweed_place: S3Place, library: Path, ahead_s: int
 ) -> None:

@@ -7,6 +7,7 @@ follows waits. Whoever needs the bytes is given a read-only descriptor, and neve
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any
 
 from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.repository.chain import PointId
-from warmspare.state.files import local_io, locked
+from warmspare.state.files import io_error, local_io, locked
 from warmspare.state.replica import FORMAT, STATE, WHAT, ReplicaPlace, ReplicaRecord, mode_of
 from warmspare.threads import in_thread
 
@@ -138,7 +139,12 @@ def held(target: Path, *, state: Path | None = None) -> Iterator[HeldReplica]:
                     where=str(path),
                     hint="run `warmspare audit replica`, or apply anew",
                 )
-        yield HeldReplica(target, record, at, tuple(disks))
+        try:
+            yield HeldReplica(target, record, at, tuple(disks))
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            raise io_error(error, WHAT, target) from error  # whoever read it, its medium failed
 
 
 def _standing(record: ReplicaRecord, target: Path) -> PointId:

@@ -155,6 +155,8 @@ async def _boot(
                         await _judge(machine, log, firmware, rules, outcome, folder)
                 except TimeoutError:
                     outcome.reason = _waited(log, rules)
+                if not outcome.passed:
+                    await machine.demand_media()
                 if outcome.passed:
                     outcome.boot_s = round(time.monotonic() - power_on_s, 3)
                 await machine.screenshot(folder / SCREEN)
@@ -191,7 +193,8 @@ async def _judge(
     wanted = [on_serial()] if rules.expect is not None or rules.either else []
     wanted += [by_agent()] if rules.by_agent or rules.either else []
     good = [asyncio.ensure_future(each) for each in wanted]
-    unwanted = [machine.ended(), broken(), hopeless(log, "on the serial port"), hopeless(firmware, "from the firmware")]
+    unwanted = [machine.ended(), broken(), hopeless(log, "on the serial port"), hopeless(firmware, "from the firmware"),
+                machine.media_failed()]  # fmt: skip
     bad = [asyncio.ensure_future(each) for each in unwanted]
     try:
         while True:

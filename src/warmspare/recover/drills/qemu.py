@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import socket
+import stat
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from warmspare.threads import in_thread
 
 OVMF_CODE, OVMF_VARS = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 START_S, STOP_S = 30.0, 5.0
+MEDIA_S = 2.0
 
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
@@ -60,11 +62,14 @@ class Machine:
             raise RecoverError(what, hint="nothing was judged", retryable=True) from None
 
     async def ended(self) -> str:
-        """Wait for the machine to stop by itself; how, as a clause."""
+        """Wait for the machine to stop by itself; how, as a clause. RecoverError where that is not its guest's doing: a
+        medium of this host gives an error, or has no room for what the guest writes."""
         async for event in self.events:
             data = event.get("data") or {}
             assert isinstance(data, dict)
             match event["event"]:
+                case "BLOCK_IO_ERROR":
+                    raise _medium_failed(data)
                 case "SHUTDOWN":
                     return f"the machine stopped ({data.get('reason', 'unknown')})"
                 case "GUEST_PANICKED":
@@ -79,6 +84,23 @@ class Machine:
             status = await self.monitor.execute("query-status")
             return isinstance(status, dict) and status.get("status") == "internal-error"
         return False
+
+    async def media_failed(self) -> str:
+        """Look now and then whether this host could carry out what the guest asked of its disks. RecoverError if not;
+        some controllers only tell the guest, so that it is counted and no event comes."""
+        while True:
+            await self.demand_media()
+            await asyncio.sleep(MEDIA_S)
+
+    async def demand_media(self) -> None:
+        """The same, now. Nothing is said of a machine that does not answer."""
+        with contextlib.suppress(QMPError):
+            devices = await self.monitor.execute("query-blockstats")
+            assert isinstance(devices, list)
+            for device in devices:
+                for operation, count in (("write", "failed_wr_operations"), ("read", "failed_rd_operations")):
+                    if device["stats"].get(count):
+                        raise _medium_failed({"operation": operation})
 
     async def screenshot(self, path: Path) -> bool:
         """Write the screen as PNG; False where there is none."""
@@ -98,6 +120,16 @@ class Machine:
 
 
 INTERNAL_ERROR = "the accelerator failed"
+
+
+def _medium_failed(data: dict[str, object]) -> RecoverError:
+    """What QEMU tells of a request of its guest that this host could not carry out."""
+    reason = f": {data['reason']}" if data.get("reason") else ""
+    if data.get("operation") == "write":
+        what, hint = "what the guest writes can't be kept", "see whether the evidence's file system has room"
+    else:
+        what, hint = "a disk of the VM can't be read", "look at its medium and the kernel log"
+    return RecoverError(f"{what}{reason}", hint=f"nothing was judged; {hint}", retryable=True)
 
 
 def accelerators(firmware: str) -> list[str]:
@@ -184,7 +216,8 @@ def _files(
         fds.append(fd)
         number = len(fds)
         out.extend(["-add-fd", f"fd={fd},set={number},opaque={name}"])
-        return {"driver": "file", "filename": f"/dev/fdset/{number}", "read-only": not writable}
+        driver = "host_device" if stat.S_ISBLK(os.fstat(fd).st_mode) else "file"
+        return {"driver": driver, "filename": f"/dev/fdset/{number}", "read-only": not writable}
 
     def blockdev(**options: object) -> None:
         out.extend(["-blockdev", json.dumps(options)])
