@@ -1,7 +1,7 @@
 """Which tests depend on time: `python tests/again.py` runs them again and again beside busy loops.
 
 A test does where it, or a helper or fixture of its own file that it uses, names something that takes its own time:
-another process, a thread, a signal, a proxy, a wait, a clock. That is read from its source, so that no list goes stale.
+another process, a thread, a signal, a proxy, a wait. That is read from its source, so that no list goes stale.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 
 _WORDS = frozenset(re.findall(r"\w+", """
-    alarm beside cancel clock delay deadline faketime freeze frozen gather hang impatient kill killed latency monotonic
-    patience pause poll popen proxy race races racing rate sigcont sigint sigkill sigstop sigterm signal sleep slow
-    spawn stall terminate thread threads ticks timeout until victim wait watch
+    alarm beside cancel delay faketime freeze frozen gather hang impatient kill killed latency monotonic
+    patience poll popen proxy race races racing rate sigcont sigint sigkill sigstop sigterm signal sleep
+    spawn stall terminate thread threads timeout until victim wait
 """))  # fmt: skip
 _SPLIT = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 _Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -114,6 +114,15 @@ def test_a_single_sender(rig: Rig, front: Front) -> None:
     assert sync(rig).code == 4, "each run says it, or it is not so"
     rig.apply()
     assert same(rig.disk, rig.replica)
+    scribble(rig.disk, random.Random(3))
+    audit = ("audit", "source", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.home / "state", "--repair")
+    none = rig.home / "none.txt"
+    none.touch()
+    assert command(*audit, "--extents", none).code == 4, "the healing sync is no other"
+    done = command(*audit, "--extents", none, "--single-sender")
+    assert done.code == 5 and "create" in promises(done), done
+    rig.apply()
+    assert same(rig.disk, rig.replica)
 
 
 def test_a_published_point_is_overwritten_later(rig: Rig, front: Front) -> None:

@@ -76,14 +76,15 @@ def undisturbed(scale: Scale, proxy: Proxy, *arguments: object) -> int:
 
 
 def killed_until_done(
-    scale: Scale, proxy: Proxy, rng: random.Random, between: Callable[[], None], *arguments: object
+    scale: Scale, proxy: Proxy, rng: random.Random, between: Callable[[], None], words: Callable[[], list[object]]
 ) -> tuple[int, int]:
-    """(bytes that went up, kills). A kill comes so long after data began to move again."""
+    """(bytes that went up, kills). A kill comes so long after data began to move again. words: of each run; one that
+    was killed when it had published is not to be begun anew."""
     before, kills = proxy.counts["up_bytes"], 0
     deadline = time.monotonic() + 60 + 20 * scale.mib * MIB / LINK
     while time.monotonic() < deadline:
         at = proxy.counts["up_bytes"]
-        with start(scale, *arguments) as child:
+        with start(scale, *words()) as child:
             while child.poll() is None and proxy.counts["up_bytes"] < at + 64 * KIB:
                 time.sleep(0.02)
             try:
@@ -110,12 +111,13 @@ def same_disk(home: Path, place: S3Place, proxy: Proxy, scale: Scale, seed: int)
         for _ in range(scale.mib):
             file.write(rng.randbytes(MIB))
     whole = ["sync", rig.disk, "--vm", rig.vm, *rig.more]
-    whole += rig.new()
     made(f"{place.uri}/plain", *rig.more)
-    plain = undisturbed(scale, proxy, *whole, "--repo", f"{place.uri}/plain", "--state", home / "plain")
+    plain = undisturbed(
+        scale, proxy, *whole, "--new", "--repo", f"{place.uri}/plain", "--state", home / "plain"
+    )  # fmt: skip
     slow(proxy)
     sent, kills = killed_until_done(
-        scale, proxy, rng, lambda: None, *whole, "--repo", place.uri, "--state", rig.state
+        scale, proxy, rng, lambda: None, lambda: [*whole, *rig.new(), "--repo", place.uri, "--state", rig.state]
     )  # fmt: skip
     proxy.faults.up_bytes_s = proxy.faults.down_bytes_s = None
     rig.apply()
@@ -147,7 +149,8 @@ def lost_snapshots(home: Path, place: S3Place, proxy: Proxy, scale: Scale, seed:
             vm.scribble(rng, pieces=10, most=scale.mib * MIB // 400)
 
         before = len(vm.taken)
-        sent, kills = killed_until_done(scale, proxy, rng, writes, *begin(place.uri, "real"))
+        real = begin(place.uri, "real")
+        sent, kills = killed_until_done(scale, proxy, rng, writes, lambda: real)
         proxy.faults.up_bytes_s = proxy.faults.down_bytes_s = None
         assert len(vm.taken) - before == kills + 1 and not rig.clean(vm)
         target = home / "replica"

@@ -50,7 +50,7 @@ def exact(rig: Rig, points: int) -> None:
     """There are so many points, and the newest is the disk: on the replica, and from nothing."""
     listed = command("points", "--repo", rig.repo, *rig.more)
     assert listed.last("points.done")["count"] == points, listed
-    rig.apply()
+    until_done(lambda: apply(rig))
     assert same(rig.disk, rig.replica)
     fresh = rig.home / f"fresh-{points}"
     rig.apply(to=fresh)
@@ -138,7 +138,7 @@ def test_an_endpoint_that_never_answers(rig: Rig, proxy: Proxy) -> None:
     assert failed.code == 4 and "did not answer in time" in failed.stderr
     assert apply(rig).code == 4
     proxy.faults.mute = False
-    rig.sync()
+    until_done(lambda: sync(rig))
     exact(rig, 2)
 
 

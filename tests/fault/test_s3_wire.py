@@ -256,7 +256,12 @@ async def test_a_blackout_longer_than_the_deadline(make: Make, proxy: Proxy, pla
     assert not isinstance(caught.value, NotFoundError) and time.monotonic() - began < 6
     assert await plain.head("x") is None
     await asyncio.to_thread(proxy.restore)
-    await send(store, "x", data)
+    for tries in range(30):  # it has little patience, whatever the server is busy with
+        try:
+            await send(store, "x", data)
+            break
+        except StoreError as error:
+            assert error.retryable and tries < 29
     assert await plain.get("x") == data
 
 

@@ -15,6 +15,7 @@ import pytest
 from ebsparts import Refusal
 from rig import MIB, Outcome, command, random_disk, scribble
 from stagerig import StageRig
+from warmspare.observe.events import Events
 from warmspare.recover.staging import stage
 
 KEY = "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c"
@@ -275,17 +276,21 @@ def test_no_region_and_no_credentials(synced: StageRig, monkeypatch: pytest.Monk
 
 def test_follow_stages_each_new_point(synced: StageRig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("warmspare.recover.staging.stage.Stage.follow.__defaults__", (0.1,))
-    rng, seen = random.Random(3), []
+    rng, told = random.Random(3), list[str]()
+    emit = Events.emit
 
-    def staged() -> set[str]:
-        return {each.tags["warmspare:point"] for each in synced.account.snapshots.values() if each.sealed is not None}
+    def telling(events: Events, event: str, **fields: object) -> None:
+        emit(events, event, **fields)
+        if event == "stage.point":
+            told.append(str(fields["point"]).partition("-")[0])
+
+    monkeypatch.setattr(Events, "emit", telling)
 
     def others() -> None:
         try:
             for number in ("1", "2", "3"):
-                while number not in staged():
+                while number not in told:
                     time.sleep(0.05)
-                seen.append(number)
                 if number != "3":
                     scribble(synced.disk, rng)
                     Sync(synced)

@@ -115,7 +115,8 @@ async def test_answers_that_stay_lost_end_in_one_sentence(site: Site, before: Fr
     site.add_vm("db", [MIB])
     before.rule(call, page(200))
     with pytest.raises(SourceError) as caught:
-        async with session_at(site, patience=IMPATIENT, port=before.port) as session:
+        patience = IMPATIENT if call != "Login" else replace(IMPATIENT, deadline_s=60.0)
+        async with session_at(site, patience=patience, port=before.port) as session:
             await find_all(session)
     sentence = caught.value.sentence
     # each login whose answer is lost may have been a refused one, so there are few of them

@@ -28,6 +28,7 @@ async def test_some_schedules(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 async def test_two_hundred_schedules(tmp_path: Path) -> None:
     tally, _ = await campaign(tmp_path, range(200))
     judged(tally)

@@ -69,6 +69,7 @@ def source(
     html: Html = None,
     endpoint_url: options.Endpoint = None,
     s3: options.S3 = None,
+    single_sender: options.SingleSender = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -90,10 +91,12 @@ def source(
                     "disks are of one VM: give --vm NAME once, and --repo URI",
                     hint="--all and --config are for VMs of the configuration, without disks",
                 )
-            return await _given(disks, extents or [], vm[0], repo, endpoint_url, s3, vddk, how, events, meter)
-        if repo or extents or vddk or endpoint_url or s3:
+            return await _given(
+                disks, extents or [], vm[0], repo, endpoint_url, s3, vddk, single_sender, how, events, meter
+            )
+        if repo or extents or vddk or endpoint_url or s3 or single_sender:
             raise ConfigError(
-                "--repo, --extents, --vddk, --endpoint-url and --s3 go with disks, and none was given",
+                "--repo, --extents, --vddk, --endpoint-url, --s3 and --single-sender go with disks, and none was given",
                 hint="the configuration has them for its VMs; see `warmspare config example`",
             )
         if bool(vm) == all_vms:
@@ -105,7 +108,7 @@ def source(
 
 async def _given(
     disks: list[str], extents: list[Path], vm: str, repo: str, endpoint_url: str | None,
-    s3: list[str] | None, vddk: Path | None, how: _How, events: Events, meter: Meter,
+    s3: list[str] | None, vddk: Path | None, single_sender: bool, how: _How, events: Events, meter: Meter,
 ) -> int:  # fmt: skip
     """Disks that somebody else holds still."""
     from warmspare.cli.limit import kept
@@ -126,7 +129,9 @@ async def _given(
 
         with kept(store, how.limit) as target:
             root = how.state or options.state_root()
-            await sync_given(target, await machine(), root, events, level=None, meter=Meter(), also=also)
+            await sync_given(
+                target, await machine(), root, events, level=None, meter=Meter(), also=also, single_sender=single_sender
+            )
 
     async def machine_after() -> GivenDisks:
         """After the repair's sync nothing has changed since the newest point: it was made of these very disks."""

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore import auth, handlers
 from botocore.utils import ensure_boolean
@@ -25,6 +23,7 @@ from warmspare.errors import ConfigError
 from warmspare.store.patience import Patience
 from warmspare.store.s3_errors import public_url
 from warmspare.store.s3_manner import Addressing, Manner, add_md5
+from warmspare.store.staying import StayingSession
 from warmspare.store.wire import Wire
 
 POOL_SPARE = 16  # connections for small requests beside the transfers
@@ -32,7 +31,6 @@ _LOOPBACK = ("localhost", "127.", "::1")
 _TALKATIVE = ("botocore", "aiobotocore", "aiohttp")
 _SIGNATURE = "warmspare-s3v4"
 _SHIFT = "warmspare_clock_shift_s"
-ANSWER_BYTES = 16 << 20  # a page of a listing has a thousand keys
 clock = time.time  # this host's; another in tests
 
 
@@ -147,7 +145,7 @@ class Session:
             max_pool_connections=self._connections,
             retries={"mode": "standard", "total_max_attempts": 1},
             connector_args={"socket_factory": self.wire.socket},
-            http_session_cls=_StayingSession,
+            http_session_cls=StayingSession,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             s3={"payload_signing_enabled": sign_payload, **style},
@@ -173,40 +171,6 @@ class Session:
 
     def _choose_signature(self, signature_version: Any, **_: Any) -> str | None:
         return _SIGNATURE if self.clock_shift_s and signature_version in ("v4", "s3v4") else None
-
-
-class _Staying:
-    """An HTTP session that follows no redirect. aiohttp would, with a signature that is made for another host; and then
-    tell of that host's troubles as if they were the server's."""
-
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-
-    async def request(self, method: str, **more: Any) -> aiohttp.ClientResponse:
-        return await self._session.request(method, allow_redirects=False, **more)
-
-
-class _StayingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
-    async def _get_session(self, proxy_url: str | None) -> _Staying:
-        session = await super()._get_session(proxy_url)
-        session._response_class = _Answer  # the client makes the session, and passes no class of answers on
-        return _Staying(session)
-
-
-class _Answer(aiohttp.ClientResponse):
-    """An answer that is read whole (a listing, an error): no longer than any is."""
-
-    async def read(self) -> bytes:
-        if self._body is None:
-            parts, total = [], 0
-            async for piece in self.content.iter_any():
-                total += len(piece)
-                if total > ANSWER_BYTES:
-                    self.close()
-                    raise aiohttp.ClientPayloadError(f"an answer of more than {ANSWER_BYTES >> 20} MiB")
-                parts.append(piece)
-            self._body = b"".join(parts)
-        return self._body
 
 
 def _supported(session: AioSession, name: str) -> bool:

@@ -25,6 +25,7 @@ from warmspare.errors import ConfigError
 from warmspare.outside.pages import EndlessError, Paging
 from warmspare.recover.aws.errors import CLIENT_ERRORS, AwsError, aws_error
 from warmspare.store.patience import Again, Patience, Tries
+from warmspare.store.staying import RefusingSession
 
 log = logging.getLogger("warmspare.recover")
 
@@ -180,6 +181,7 @@ class Aws:
         config = AioConfig(
             connect_timeout=settings.patience.connect_s, read_timeout=settings.patience.stall_s,
             max_pool_connections=settings.connections, retries={"mode": "standard", "total_max_attempts": 1},
+            http_session_cls=RefusingSession,
         )  # fmt: skip
         try:
             session = AioSession(profile=settings.profile)

@@ -12,6 +12,7 @@ from botocore.parsers import ResponseParserError
 
 from warmspare.errors import RecoverError
 from warmspare.store.patience import Again
+from warmspare.store.staying import redirected
 
 CLIENT_ERRORS: Final = (
     boto.ClientError, boto.BotoCoreError, boto.HTTPClientError, aiohttp.ClientError, ResponseParserError, ValueError,
@@ -117,6 +118,10 @@ def aws_error(error: Exception, operation: str, where: str) -> AwsError:
     if isinstance(error, boto.ParamValidationError):
         what = f"the AWS client refused the parameters of {operation}"
         return AwsError(what, where=where, hint="report this", again=Again.NEVER)
+    if redirect := redirected(error):
+        what = f"the answer is {redirect}, which is not followed"
+        hint = "check AWS_ENDPOINT_URL, the region, and what stands between here and AWS: a proxy, a login page"
+        return AwsError(what, where=f"{operation} of {where}", hint=hint, again=Again.NEVER, status=redirect.status)
     what = "AWS did not answer in time" if isinstance(error, TimeoutError | boto.ReadTimeoutError) else (
         "the connection to AWS broke or could not be made"
     )  # fmt: skip
