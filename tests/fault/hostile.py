@@ -327,8 +327,10 @@ def _serve() -> None:
         while True:
             ready, _, _ = select.select([ours], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
+                if killed:
+                    break  # something that it started has the terminal still
                 killed = True
-                os.kill(pid, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)
                 deadline += 5
                 continue
             try:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import xxhash
@@ -53,7 +54,7 @@ class Progress(msgspec.Struct):
     format: int
     repository: str
     vm: str
-    token: str
+    token: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{1,64}\Z")]
     began: str
     target: int
     target_sha256: str

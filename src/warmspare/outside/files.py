@@ -61,10 +61,11 @@ def open_regular(
     except OSError as error:
         if error.errno not in _TELLING:
             raise
+        there = stat.S_IFREG
         with contextlib.suppress(OSError):
-            there = os.stat(name, dir_fd=dir_fd, follow_symlinks=follow).st_mode
-            if not stat.S_ISREG(there):
-                raise NotRegularError(kind_of(there), called or name) from error
+            there = os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode
+        if not stat.S_ISREG(there):
+            raise NotRegularError(kind_of(there), called or name) from error
         raise
     try:
         there = os.fstat(fd).st_mode

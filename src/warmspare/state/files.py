@@ -177,7 +177,7 @@ def read_record(path: Path, kind: type[T], what: str) -> T | None:
         return None
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
+from warmspare.model import MAX_CAPACITY_BYTES
 from warmspare.outside.files import demand_folders, open_disk
+from warmspare.outside.records import Count, Sequence, Sha256
 from warmspare.state.files import io_error, local_io, read_record
 from warmspare.store import layout
 
@@ -28,8 +31,8 @@ FORMAT = 1
 class Mark(msgspec.Struct, frozen=True):
     """A restore point as the record names it."""
 
-    sequence: int
-    sha256: str
+    sequence: Sequence
+    sha256: Sha256
 
 
 class ReplicaDisk(msgspec.Struct, frozen=True):
@@ -40,8 +43,8 @@ class ReplicaDisk(msgspec.Struct, frozen=True):
 
     id: str
     path: str
-    capacity_bytes: int
-    damaged: list[tuple[int, int]] = []
+    capacity_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_CAPACITY_BYTES)]
+    damaged: list[tuple[Count, Count]] = []
 
 
 class ReplicaRecord(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""HTTP sessions of AWS clients that stay with the host they were sent to; refuses to follow redirects.
+"""HTTP sessions of AWS clients that stay with the host they were sent to; refuses redirects, and answers without end.
 
 aiohttp would follow one, with a signature that is made for another host; and then tell of that host's troubles as if
 they were the server's.
@@ -54,6 +54,22 @@ class _Staying:
             answer.close()
             raise RedirectedError(answer.status)
         return answer
+
+
+class _Answer(aiohttp.ClientResponse):
+    """An answer that is read whole (a listing, an error): no longer than any is."""
+
+    async def read(self) -> bytes:
+        if self._body is None:
+            parts, total = [], 0
+            async for piece in self.content.iter_any():
+                total += len(piece)
+                if total > ANSWER_BYTES:
+                    self.close()
+                    raise aiohttp.ClientPayloadError(f"an answer of more than {ANSWER_BYTES >> 20} MiB")
+                parts.append(piece)
+            self._body = b"".join(parts)
+        return self._body
 
 
 class StayingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types

@@ -19,6 +19,7 @@ import xxhash
 from warmspare.errors import StoreError
 from warmspare.model import BLOCK_PAGES, U32, U64
 from warmspare.outside.files import open_file, open_regular
+from warmspare.outside.records import RunId, Sequence, Sha256
 from warmspare.state.files import local_io, out_of_the_way, pwrite_all, read_record, sync_directory, write_record
 from warmspare.store import layout
 
@@ -33,9 +34,9 @@ class RunRecord(msgspec.Struct, frozen=True):
     """run: 32 hex digits. sequence and parent: the restore point it means to publish, and on top of what. spool: the
     directory that its packs go through, "" for none."""
 
-    run: str
-    sequence: int
-    parent: str | None
+    run: RunId
+    sequence: Sequence
+    parent: Sha256 | None
     spool: str = ""
 
 

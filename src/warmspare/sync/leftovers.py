@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.outside.records import Count, RunId, SequenceOrNone
 from warmspare.state.files import read_record, write_record
 from warmspare.store import layout
 from warmspare.store.base import Store
@@ -33,9 +34,9 @@ class Leftover(msgspec.Struct, frozen=True):
     named: numbers of the packs to keep, None: those that this point names, which was another sender's.
     """
 
-    run: str
-    sequence: int
-    named: list[int] | None
+    run: RunId
+    sequence: SequenceOrNone
+    named: list[Count] | None
     more: bool = False
 
 

@@ -19,6 +19,7 @@ from warmspare.model import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.outside.files import demand_folders
+from warmspare.outside.records import Count, RunId, Seconds, SequenceOrNone, Sha256OrNone
 from warmspare.repository import tables
 from warmspare.repository.chain import Point, PointId, Repository
 from warmspare.repository.objects import manifest_of
@@ -40,11 +41,11 @@ NO_POINT = "0" * 64  # the generation of a disk's files before its first restore
 class StateRecord(msgspec.Struct, frozen=True):
     """Which repository and restore point this state belongs to."""
 
-    repository: str
+    repository: RunId
     uri: str
     vm: str
-    sequence: int
-    sha256: str
+    sequence: SequenceOrNone
+    sha256: Sha256OrNone
 
 
 class AdoptedRecord(msgspec.Struct, frozen=True):
@@ -62,8 +63,8 @@ class Unsettled(msgspec.Struct, frozen=True):
 class Rate(msgspec.Struct, frozen=True):
     """What a sync sent in how long."""
 
-    bytes_sent: int
-    seconds: float
+    bytes_sent: Count
+    seconds: Seconds
 
 
 class DiskState:

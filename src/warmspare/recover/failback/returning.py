@@ -11,10 +11,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from warmspare.errors import RecoverError
+from warmspare.outside.records import Line, RunId
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, tag_filters, tagged
 from warmspare.recover.aws.ec2_errors import dead
 from warmspare.recover.aws.errors import AwsError
@@ -30,10 +32,10 @@ class ExportRecord(msgspec.Struct, frozen=True):
     """An export that is not finished, or that left something. id: 32 hex digits, "" if it is finished. left: IDs of EBS
     snapshots of exports to this directory that could not be removed."""
 
-    id: str
+    id: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{32})?\Z")]
     vm: str
-    run: str
-    left: list[str] = []
+    run: RunId
+    left: list[Line] = []
 
 
 def begin_export(directory: Path, vm: str, run: str) -> ExportRecord:

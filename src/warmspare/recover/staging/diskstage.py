@@ -15,6 +15,7 @@ import msgspec
 from warmspare.format.point import Disk
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.outside.records import Count
 from warmspare.recover.aws.errors import AwsError, denied_by_aws
 from warmspare.recover.blocks.blockset import EBS_BLOCK_BYTES, BlockSet
 from warmspare.recover.blocks.chainblocks import ChainBlocks
@@ -35,7 +36,7 @@ TRIES = 3  # of one disk, where its snapshot turns out to be gone or its local h
 class _Memory(msgspec.Struct, frozen=True):
     """attempt: how often a snapshot of ours proved dead."""
 
-    attempt: int = 0
+    attempt: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
