@@ -56,22 +56,6 @@ class _Staying:
         return answer
 
 
-class _Answer(aiohttp.ClientResponse):
-    """An answer that is read whole (a listing, an error): no longer than any is."""
-
-    async def read(self) -> bytes:
-        if self._body is None:
-            parts, total = [], 0
-            async for piece in self.content.iter_any():
-                total += len(piece)
-                if total > ANSWER_BYTES:
-                    self.close()
-                    raise aiohttp.ClientPayloadError(f"an answer of more than {ANSWER_BYTES >> 20} MiB")
-                parts.append(piece)
-            self._body = b"".join(parts)
-        return self._body
-
-
 class StayingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
     """For a client's `http_session_cls`: a redirect is an answer like any other. S3's says where the bucket is."""
 
