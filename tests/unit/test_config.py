@@ -671,7 +671,7 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
         return str(done.last("error")["message"])
 
     assert "no such configuration file" in told(tmp_path / "none")
-    assert "Is a directory" in told(tmp_path)
+    assert "a directory stands where a file belongs" in told(tmp_path)
     assert "not UTF-8 text" in told(private(tmp_path / "latin", b"a = 1\nb = '\xe4'")) and "line 2" in told(
         tmp_path / "latin"
     )
