@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -110,7 +111,9 @@ class Trust:
 
     def __init__(self, state: Path, events: Events, *, host: Path | None = None, single_sender: bool = False) -> None:
         self._directory, self._events, self._single_sender = state / PLACE, events, single_sender
-        self._others = [host / PLACE] if host is not None and host != state else []
+        # Only what could be forgotten is believed.
+        usable = host is not None and host != state and os.access(host / PLACE, os.R_OK | os.W_OK | os.X_OK)
+        self._others = [host / PLACE] if host is not None and usable else []
         self._asked: Repository | None = None  # about which this was asked last
 
     async def demand(self, repository: Repository) -> None:
