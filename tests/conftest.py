@@ -6,6 +6,7 @@ import asyncio
 import functools
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator
 
 import botocore.loaders
@@ -20,6 +21,11 @@ from timed import is_timed
 _numbers = itertools.count(1)
 hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("no deadline")
+
+
+def pytest_configure() -> None:
+    """Ctrl-C means something, also where whoever started this had it ignored: `nohup`, a shell's background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
