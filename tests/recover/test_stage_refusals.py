@@ -6,7 +6,6 @@ import json
 import os
 import random
 import re
-import signal
 import threading
 import time
 from pathlib import Path
@@ -291,16 +290,10 @@ def test_follow_stages_each_new_point(synced: StageRig, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Events, "emit", telling)
 
-    def staged() -> set[str]:
-        return {each.tags["warmspare:point"] for each in synced.account.snapshots.values() if each.sealed is not None}
-
     def others() -> None:
         try:
             for number in ("1", "2", "3"):
-                while number not in staged():
-                    time.sleep(0.05)
-                until = time.monotonic() + 5
-                while number not in told and time.monotonic() < until:
+                while number not in told:
                     time.sleep(0.05)
                 if number != "3":
                     scribble(synced.disk, rng)
@@ -320,13 +313,10 @@ def test_follow_stages_each_new_point(synced: StageRig, monkeypatch: pytest.Monk
                  rig.state, "--json"], check=True, stdout=subprocess.DEVNULL,
             )  # fmt: skip
 
-    # Other tests of this process may have left Ctrl-C to mean nothing.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    thread = threading.Thread(target=others, daemon=True)
+    thread = threading.Thread(target=others)
     thread.start()
     outcome = command(*synced.arguments("--follow"))
-    thread.join(30)
+    thread.join()
     assert outcome.code == 130
     assert [event["point"].partition("-")[0] for event in outcome.all("stage.point")] == ["1", "2", "3"]
 
