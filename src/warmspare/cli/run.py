@@ -83,8 +83,9 @@ async def _supervised(work: Work, events: Events, meter: Meter, names: tuple[str
     assert task
 
     def tell(what: str, seconds: float, within_s: float) -> None:
-        complain(f"interrupted: taking back {what}, for at most {within_s:.0f} s; a second signal leaves it")
+        # The event first: whoever reads the sentence may end this process the next moment.
         events.emit("interrupted", what=what, seconds=round(seconds, 1), within_seconds=within_s)
+        complain(f"interrupted: taking back {what}, for at most {within_s:.0f} s; a second signal leaves it")
 
     PROCESS.watch(asyncio.get_running_loop(), task, tell)
     try:
