@@ -1,0 +1,26 @@
+"""A tree of a guest's files, as those who look into it read it: one volume's, or a whole system's with its mounts."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import BinaryIO, Protocol
+
+from warmspare.recover.readiness.answers import Answer
+
+MAX_FILE_BYTES = 1 << 20
+
+
+class Files(Protocol):
+    """Paths are absolute and have slashes. A limit that is met makes an answer `Unknown`; `Spent` is raised through."""
+
+    def read(self, path: str, *, most_bytes: int = MAX_FILE_BYTES) -> Answer[bytes]:
+        """A file's bytes. Unknown where it is larger than most_bytes."""
+
+    def head(self, path: str, count: int) -> Answer[bytes]:
+        """The first bytes of a file; fewer where it has fewer."""
+
+    def stream(self, path: str) -> AbstractContextManager[BinaryIO]:
+        """A file's bytes, as they come. OSError, at the end perhaps, where there is no such file, or it can't be read."""
+
+    def names(self, path: str) -> Answer[list[str]]:
+        """What a folder holds; folders' names end in a slash."""
