@@ -14,8 +14,9 @@ from warmspare.recover.readiness.loaders.grub import conditions, script
 from warmspare.recover.readiness.loaders.grub.bounds import Bounds
 from warmspare.recover.readiness.loaders.grub.nodes import Command
 from warmspare.recover.readiness.loaders.grub.script import NoScript
-from warmspare.recover.readiness.loaders.grub.start import Core, Started, by_config, start
+from warmspare.recover.readiness.loaders.grub.start import Core, by_config, start
 from warmspare.recover.readiness.loaders.grub.values import Doubt, environment
+from warmspare.recover.readiness.loaders.started import Started
 
 CONFIG = "/boot/grub/grub.cfg"
 UNREADABLE = Unknown("this file system can't be read")
@@ -697,7 +698,8 @@ def test_what_grows_without_end_is_not_known(text: str) -> None:
 
 PIECES = (
     "menuentry ", "{", "}", "'", '"', "\\", "$", "${", "if ", "; then", "fi\n", "[ ", "]", "\n", " ", "a", "=", "\0",
-    "()", "set ", "\x0b", "\xa0", "#", "for x in ", "do", "done", "(hd0)", "linux ", "é", "-f", "-a", "!", ">", "default",
+    "()", "set ", "\x0b", "\xa0", "#", "for x in ", "do", "done", "(hd0)", "linux ", "é", "-f", "-a", "!", ">",
+    "default",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from warmspare.recover.readiness.loaders.grub.menu import chosen
 from warmspare.recover.readiness.loaders.grub.script import NoScript
 from warmspare.recover.readiness.loaders.grub.state import OWN, Loaded, MenuEntry, State
 from warmspare.recover.readiness.loaders.grub.values import Doubt, Value
+from warmspare.recover.readiness.loaders.started import Started
 
 MAX_FILES = 8  # configurations that lead from one to the next
 MAX_MENUS = 8  # in each other
@@ -36,28 +37,6 @@ class Core:
     platform: str = "efi"
     folder: str = ""
     folder_first: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """What GRUB starts by itself.
-
-    entry: Unknown where it can't be told; ABSENT where GRUB starts no kernel, and `how` says why. config: the file
-    whose menu it is; None where there is none. how: by which rule it is the default, as a clause. later: what is
-    started after the next start, where that is another (next_entry). waits: why somebody must come to the keys, as a
-    clause, "" if nobody. program: the loader that is started instead. fallbacks: what is tried if that fails. looked:
-    what was read on the way, and "" or why it was not. unfound: the devices that were searched for and are nowhere.
-    """
-
-    entry: Answer[Entry]
-    how: str
-    config: Place | None = None
-    later: Answer[Entry] | None = None
-    waits: str = ""
-    program: Place | None = None
-    fallbacks: tuple[Answer[Entry], ...] = ()
-    looked: tuple[tuple[Place, str], ...] = ()
-    unfound: tuple[str, ...] = ()
 
 
 def by_config(devices: Devices, path: str, *, platform: str = "efi") -> Started:
