@@ -96,6 +96,17 @@ def test_what_stands_in_logical_volumes_is_known_though_grub_can_not_read_it(dis
     assert names.lookup("UUID=1-1").target is ABSENT
 
 
+def test_what_lvm_does_not_find_is_lacked_by_what_needs_it(disk: Path) -> None:
+    found = looked_at(disk)
+    ((uuid, device),) = found.physical.items()
+    assert device.grub == "loop0,msdos2"
+    hidden = found.without({uuid: "its ID is another"})
+    lacks = [one.lacks for one in hidden.devices if one.kind is Kind.LOGICAL]
+    assert lacks == ["its ID is another"] * 2 and found.without({}) == found
+    doubtful = found.without({uuid: Unknown("perhaps")})
+    assert {one.lacks for one in doubtful.devices if one.kind is Kind.LOGICAL} == {Unknown("perhaps")}
+
+
 def test_a_part_that_is_missing_may_be_in_what_is_encrypted(tmp_path: Path) -> None:
     path = empty(tmp_path / "disk.raw", 64 * MIB, "label: gpt\nstart=2048,size=24M\nstart=53248,size=8M,name=closed\n")
     lvmdisk.write(path, MIB, 24 * MIB, {"root": 8 * MIB}, missing=True)

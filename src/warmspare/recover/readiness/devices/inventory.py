@@ -6,7 +6,7 @@ what nobody reads is a gap.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from warmspare.recover.disks.programs import Exceeded
@@ -51,6 +51,26 @@ class Inventory:
     def names(self) -> Names:
         """What can be looked up without knowing what a system calls things."""
         return Names(self.devices, self.gaps, [each.name for each in self.groups], self.disks)
+
+    @property
+    def physical(self) -> dict[str, Device]:
+        """What the physical volumes of LVM stand in, by their UUIDs."""
+        members = [(one.contents, one) for one in self.devices]
+        return {held.uuid: one for held, one in members if held and held.kind == "LVM2_member"}
+
+    def without(self, hidden: Mapping[str, str | Unknown]) -> Inventory:
+        """The same where LVM does not find these physical volumes (`lvmfile.hidden`): what needs them lacks them."""
+        groups = {each.name: each for each in self.groups}
+        out = []
+        for one in self.devices:
+            if one.kind is Kind.LOGICAL and not one.lacks and (group := groups.get(one.group)):
+                lacks = group.lacks(one.name, self.there - hidden.keys())
+                whys = [lacks] if isinstance(lacks, Unknown) else [hidden[uuid] for uuid in lacks if uuid in hidden]
+                # What is certain of one is certain of the volume.
+                whys.sort(key=lambda why: isinstance(why, Unknown))
+                one = replace(one, lacks=whys[0]) if whys else one
+            out.append(one)
+        return replace(self, devices=tuple(out))
 
     def seen(self, volumes: Sequence[Volume]) -> Inventory:
         """With what GRUB sees of file systems besides: in volumes whose bytes only it puts together."""
