@@ -146,8 +146,8 @@ async def refuse_images(machine: Machine, head: Point | None, events: Events) ->
         events.emit(
             "source.warning",
             message=f"disk {source.name!r} is {image.what}, and its restore points hold that as a disk's bytes: "
-            f"nothing starts from it; {image.remedy}, and begin another chain, or say --as-raw, if the VM's disk really "
-            "holds such an image",
+            f"nothing starts from it; {image.remedy}, and begin another chain, or say --as-raw, if the VM's disk "
+            "really holds such an image",
         )  # fmt: skip
 
 
