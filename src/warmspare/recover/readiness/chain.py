@@ -35,6 +35,9 @@ class Chain:
         with report.part(disk, "its boot loader"):
             way = firmware.way_in(machine)
             report.add(*way.findings)
+        if way.unread:
+            report.add(Finding(Kind.ROOT_UNSEEN, disk, "all volumes", "the disk that boots can't be read as one"))
+            return
         disk = machine.disks[machine.boots].id
         reach, started = way.reach, None
         if way.start is not None:
@@ -42,38 +45,34 @@ class Chain:
                 started = way.start()
         elif not way.windows:
             with report.part(disk, "the boot loaders' configurations"):
-                reach, started = self._guessed(way)
+                reach, started = self._guessed()
         if way.windows or (started is None and way.start is None and self._windows()):
             report.add(Finding(Kind.WINDOWS, disk, "its partitions"))
             return
         if way.doubt:
             self._say(way.doubt)
-        self._follow(started, reach)
+        self._follow(started, reach, certain=way.start is not None)
         with report.part(disk, "other systems"):
             self._others()
 
-    def _guessed(self, way: Way) -> tuple[Reach | None, Started | None]:
+    def _guessed(self) -> tuple[Reach | None, Started | None]:
         """What the one configuration says that there is."""
         found = guesses.on(self._machine, self._machine.boots)
-        if len(found) == 1:
-            return found[0].reach, found[0].start()
-        if found and not way.doubt and not way.findings:
-            return None, None
-        return None, None
+        return (found[0].reach, found[0].start()) if len(found) == 1 else (None, None)
 
     def _windows(self) -> bool:
         """Whether the disk that boots holds Windows, as far as its file systems tell."""
         on_disk = (one for one in self._machine.devices if one.disk == self._machine.boots)
         return any(one.contents is not None and one.contents.kind in _WINDOWS for one in on_disk)
 
-    def _follow(self, started: Started | None, reach: Reach | None) -> None:
-        """From what the loader starts on."""
+    def _follow(self, started: Started | None, reach: Reach | None, *, certain: bool) -> None:
+        """From what the loader starts on. certain: that it is this loader that starts."""
         report = self._report
         if started is None or reach is None:
             self._only(())
             return
         where, source = self._place(started, reach)
-        if started.waits:
+        if started.waits and certain:
             report.add(Finding(Kind.LOADER_WAITS, *source, started.waits))
         entry = started.entry
         if not isinstance(entry, Entry):
@@ -92,11 +91,13 @@ class Chain:
             for each in (entry.kernel, *entry.initrds):
                 if isinstance(device := reach.device(each.device), Device):
                     self._used.append(device)
-            Starting(entry, reach, (disk, place), family, report).judge(found.tree if found else None)
+            starting = Starting(entry, reach, where, family, report, certain=certain)
+            starting.judge(found.tree if found else None)
 
     def _place(self, started: Started, reach: Reach) -> tuple[tuple[str, str], tuple[str, str]]:
         """(disk's ID, place) of what the menu's file is on, and of that file."""
-        config = started.config or Place("", "")
+        unread = [place for place, why in started.looked if why]
+        config = started.config or (unread[-1] if unread else Place("", ""))
         device = reach.device(config.device)
         if isinstance(device, Device):
             self._used.append(device)

@@ -22,14 +22,15 @@ _VERSION = re.compile(r"(?:vmlinuz|vmlinux|linux|kernel|bzImage)-(.+)$")
 
 
 class Starting:
-    """An entry's kernel. where: (disk's ID, place) of what the entry's file is on. family: of its system."""
+    """An entry's kernel. where: (disk's ID, place) of what the entry's file is on. family: of its system. certain: that
+    this entry is the one that starts."""
 
     def __init__(
-        self, entry: Entry, reach: Reach, where: tuple[str, str], family: Family, report: Report
+        self, entry: Entry, reach: Reach, where: tuple[str, str], family: Family, report: Report, *, certain: bool
     ) -> None:
         self._entry, self._reach, self._report = entry, reach, report
         self._disk, self._place = where
-        self._family = family
+        self._family, self._certain = family, certain
         self._gone = False  # one of its initramfs
 
     def judge(self, system: Files | None) -> None:
@@ -50,7 +51,7 @@ class Starting:
             kernelimage.version_of(files, entry.kernel.path)
         )
         if version is ABSENT:
-            self._add(Kind.KERNEL_MISSING, self._place, f"{short(entry.kernel.path)} is not there")
+            self._missing(Kind.KERNEL_MISSING, entry.kernel)
         if isinstance(version, str):
             return version
         if entry.version:
@@ -64,9 +65,16 @@ class Starting:
         head = files if isinstance(files, Absent | Unknown) else files.head(place.path, 1)
         if head is ABSENT:
             self._gone = True
-            self._add(Kind.INITRAMFS_MISSING, self._place, f"{short(place.path)} is not there")
+            self._missing(Kind.INITRAMFS_MISSING, place)
             return None
         return Packed(short(place.path), _opening(files, place.path)) if not isinstance(files, Absent) else None
+
+    def _missing(self, kind: Kind, file: Place) -> None:
+        """That a file of the entry's is not there. Where the way to the entry is not known, it may be an old one."""
+        said = f"{short(file.path)} is not there"
+        if not self._certain:
+            kind, said = Kind.DEFAULT_UNKNOWN, f"{said}, so that this may not be the entry that starts"
+        self._add(kind, f"{self._place}, {self._entry.source}", said)
 
     def _nvme(self, found: Drivers, version: Answer[str]) -> None:
         if found.nvme.early is not ABSENT or self._gone:

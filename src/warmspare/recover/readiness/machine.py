@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
+from warmspare.outside import diskimages
 from warmspare.recover.disks.base import OpenDisk
 from warmspare.recover.disks.programs import Budget, Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
@@ -21,7 +22,7 @@ from warmspare.recover.readiness.loaders.uki import Inside
 from warmspare.recover.readiness.readers.btrfs import Subvolumes
 from warmspare.recover.readiness.readers.grubfiles import GrubFiles
 from warmspare.recover.readiness.readers.rootfolder import RootFolder, root_folder, stated_folder
-from warmspare.recover.readiness.tables import Table
+from warmspare.recover.readiness.tables import SECTOR_BYTES, Table
 from warmspare.recover.readiness.tree import Folder
 from warmspare.recover.readiness.volumes import Contents, Volume, Volumes
 
@@ -44,13 +45,24 @@ class Machine:
     @cached_property
     def inventory(self) -> Inventory:
         """All that can hold a file system."""
-        found = inventory.take([disk.id for disk in self.disks], self.tables, self._bytes, self._probed)
+        ids, read = [disk.id for disk in self.disks], [_read(table) for table in self.tables]
+        found = inventory.take(ids, read, self._bytes, self._probed)
         # GRUB is asked for its list only where it may know what was not told here: a list reads every volume.
         if any(isinstance(one.holds, Unknown) and not one.lacks for one in found.devices):
             try:
                 return found.seen(self.volumes.all())
             except Exceeded:
                 return found
+        return found
+
+    @cached_property
+    def images(self) -> dict[int, str]:
+        """The disks that are none but an image of one, by their numbers: which kind."""
+        found = {}
+        for number, disk in enumerate(self.disks):
+            read = partial(self._bytes, number)
+            if image := diskimages.recognised(read, disk.capacity_bytes):
+                found[number] = image.what
         return found
 
     @property
@@ -144,3 +156,9 @@ class Machine:
         held = self.volumes.range(disk, offset, size)
         return held if held.kind else ABSENT
 
+
+def _read(table: Table) -> Table | Unknown:
+    """A table, where its partitions are known."""
+    if table.sector_bytes == SECTOR_BYTES:
+        return table
+    return Unknown(f"it counts in sectors of {table.sector_bytes} bytes")

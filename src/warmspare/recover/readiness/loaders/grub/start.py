@@ -15,7 +15,7 @@ from warmspare.recover.readiness.loaders.grub.memdisk import Memdisk
 from warmspare.recover.readiness.loaders.grub.menu import chosen
 from warmspare.recover.readiness.loaders.grub.script import NoScript
 from warmspare.recover.readiness.loaders.grub.state import OWN, Loaded, MenuEntry, State
-from warmspare.recover.readiness.loaders.grub.values import Doubt, Value
+from warmspare.recover.readiness.loaders.grub.values import Doubt, Value, environment
 from warmspare.recover.readiness.loaders.started import Started
 
 MAX_FILES = 8  # configurations that lead from one to the next
@@ -181,8 +181,22 @@ class _Run:
     def _menu(self, state: State) -> Started:
         read = [place for place, why in self.machine.looked.items() if not why]
         self._config = self._config or (read[-1] if read else None)
-        started = self._entered(state, state.get("default"), "", 0)
+        default, unread = state.get("default"), ""
+        if default == "" and not self.machine.environment:
+            default, unread = self._saved(state), " (of grubenv, which the menu itself does not load)"
+        started = self._entered(state, default, "", 0)
+        if unread and default != "":
+            started = replace(started, how=started.how + unread)
         return replace(started, waits=self._waits(state) or started.waits, fallbacks=self._fallbacks(state))
+
+    def _saved(self, state: State) -> Value:
+        """What grubenv keeps as the default where the menu takes that and no command loads it: who set it meant it to
+        count, and some images load it before they read any configuration."""
+        prefix = state.get("prefix")
+        if "default" not in state.variables or isinstance(prefix, Doubt):
+            return ""
+        data = self.machine.read(state, f"{prefix}/grubenv")
+        return environment(data).get("saved_entry", "") if isinstance(data, bytes) else ""
 
     def _waits(self, state: State) -> str:
         timeout = state.get("timeout")
