@@ -16,6 +16,8 @@ from warmspare.recover.disks.confined import Limits, Say, confined
 from warmspare.recover.disks.programs import Budget
 from warmspare.recover.readiness import linux, tables
 from warmspare.recover.readiness.findings import Finding, Kind, Severity
+from warmspare.recover.readiness.readers.appliance import parts
+from warmspare.recover.readiness.readers.appliance.files import Appliance
 from warmspare.recover.readiness.report import Report, heard
 from warmspare.recover.readiness.tables import LDM_DATA, LDM_METADATA, MBR_LDM, Table
 from warmspare.recover.readiness.volumes import Contents, Volume, Volumes
@@ -41,12 +43,14 @@ async def look(disks: Sequence[OpenDisk], firmware: str | None, limits: Limits =
     for program in ("prlimit", "sfdisk", "blkid", "grub-fstest"):
         programs.found(program)
 
+    appliance = Appliance(parts.found(), disks)
+
     def work(say: Say) -> None:
         report = Report(say)
         with report.whole():
-            _judge(disks, firmware, report)
+            _judge(disks, firmware, report, appliance)
 
-    said = await confined(work, [disk.fd for disk in disks], limits, lambda: _enough(disks))
+    said = await confined(work, [disk.fd for disk in disks], limits, lambda: _enough(disks), appliance.prepare)
     findings, seen = heard(said)
     return Ready(sorted(findings, key=lambda each: list(Severity).index(each.severity)), seen)
 
@@ -74,10 +78,10 @@ def _enough(disks: Sequence[OpenDisk]) -> str:
     return f"it has read {MAX_READ_BYTES >> 30} GiB of the disks" if read_bytes > MAX_READ_BYTES else ""
 
 
-def _judge(disks: Sequence[OpenDisk], firmware: str | None, report: Report) -> None:
+def _judge(disks: Sequence[OpenDisk], firmware: str | None, report: Report, appliance: Appliance) -> None:
     """Over there: all looks, in their order."""
     budget = Budget()
-    volumes = Volumes(disks, budget)
+    volumes = Volumes(disks, budget, appliance)
     held: list[Contents] = []
     found: list[Table] = []
     for disk in disks:
