@@ -42,8 +42,8 @@ def made_by(script: str, disks: Sequence[Path], tools: Sequence[str] = (), group
     try:
         assert parts.write_initramfs(replace(have(), tools=programs), fd, f"{init}") == ""
         command = [
-            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-machine", "pc",
-            "-accel", "tcg,tb-size=64", "-cpu", "max", "-m", "512", "-no-reboot", "-serial", "stdio",
+            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-no-reboot",
+            "-machine", "pc", "-accel", "tcg,tb-size=64", "-cpu", "max", "-m", "512", "-serial", "stdio",
             "-kernel", str(have().kernel.image), "-initrd", f"/proc/self/fd/{fd}",
             "-append", f"console=ttyS0 quiet panic=-1 no_timer_check disks={len(disks)}", "-device", "virtio-scsi-pci",
             "-device", "virtio-serial-pci", "-chardev", "null,id=port", "-device", "virtserialport,chardev=port,nr=1",
@@ -56,5 +56,6 @@ def made_by(script: str, disks: Sequence[Path], tools: Sequence[str] = (), group
         os.close(fd)
     said = done.stdout.decode(errors="replace")
     if _DONE not in said.replace("\r", "").splitlines():
-        raise bootdisk.BuildError(f"the script in the machine failed: {said.partition('Kernel panic')[0][-1500:]} {done.stderr.decode()[-300:]}")
+        end = said.partition("Kernel panic")[0][-1500:] + done.stderr.decode(errors="replace")[-300:]
+        raise bootdisk.BuildError(f"the script in the machine failed: {end}")
     return said

@@ -25,8 +25,8 @@ from warmspare.recover.readiness.readers.appliance.agent import AGENT
 MAX_MODULE_BYTES = 32 << 20
 LDD_S = 20.0
 NEEDED = ("virtio_pci", "virtio_scsi", "sd_mod", "virtio_console")
-# Loaded for what is asked, in this order, for some take seconds; what is built into the kernel has no file. Of checksums
-# Btrfs wants one of four.
+# Loaded for what is asked, in this order, for some take seconds; what is built into the kernel has no file. Btrfs wants
+# one of four checksums.
 GROUPS = {
     "base": NEEDED, "ext4": ("crc32c_generic", "ext4"), "xfs": ("crc32c_generic", "xfs"), "f2fs": ("f2fs",),
     "btrfs": ("crc32c_generic", "xxhash_generic", "blake2b_generic", "sha256_generic", "btrfs"),
