@@ -11,7 +11,7 @@ from functools import cached_property, partial
 
 from warmspare.outside import diskimages
 from warmspare.recover.disks.base import OpenDisk
-from warmspare.recover.disks.programs import Budget, Exceeded
+from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.devices import inventory
 from warmspare.recover.readiness.devices.blocks import MEMBERS, Device, Kind
@@ -20,7 +20,6 @@ from warmspare.recover.readiness.files import Files
 from warmspare.recover.readiness.kept import Kept
 from warmspare.recover.readiness.loaders.uki import Inside
 from warmspare.recover.readiness.readers.btrfs import Subvolumes
-from warmspare.recover.readiness.readers.grubfiles import GrubFiles
 from warmspare.recover.readiness.readers.rootfolder import RootFolder, root_folder, stated_folder
 from warmspare.recover.readiness.tables import SECTOR_BYTES, Table
 from warmspare.recover.readiness.tree import Folder
@@ -35,10 +34,12 @@ BTRFS = "btrfs"
 class Machine:
     """disks: in the order of the VM. firmware: bios or uefi. tables: one a disk."""
 
-    def __init__(self, disks: Sequence[OpenDisk], tables: Sequence[Table], firmware: str, budget: Budget) -> None:
+    def __init__(
+        self, disks: Sequence[OpenDisk], tables: Sequence[Table], firmware: str, volumes: Volumes
+    ) -> None:
         self.disks, self.tables, self.firmware = disks, tables, firmware
         self.boots = 0  # the number of the disk that boots
-        self.volumes = Volumes(disks, budget)
+        self.volumes = volumes
         self._files: dict[str, Answer[Files]] = {}
         self._subvolumes: dict[str, Subvolumes | Unknown] = {}
 
@@ -146,7 +147,9 @@ class Machine:
         if not device.grub or held.kind in _NO_FILES:
             return Unknown(f"{device.place} holds {held.kind or 'no file system'}")
         kind = _GRUBS_NAMES.get(held.kind, held.kind)
-        files = GrubFiles(self.volumes.grub, device.grub, kind)
+        same = [one for one in self.devices if one.contents == held and one.grub != device.grub]
+        others = [self._volume(one) for one in same] if held.kind == BTRFS else []
+        files = self.volumes.files(Volume(device.grub, kind, held.uuid, held.label), others=others)
         return Kept(Inside(files) if kind == "fat" else files)
 
     def _bytes(self, disk: int, offset: int, count: int) -> bytes:
