@@ -28,9 +28,9 @@ def _crc(data: bytes) -> int:
     return zlib.crc32(data, _CRC_SEED ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
 
 
-def write(disk: Path, offset: int, size: int, volumes: dict[str, int], *, group: str = "vg", missing: bool = False) -> (
-    dict[str, int]
-):
+def write(
+    disk: Path, offset: int, size: int, volumes: dict[str, int], *, group: str = "vg", missing: bool = False
+) -> dict[str, int]:
     """Make [offset, offset + size) a physical volume; where each logical volume (name: bytes) begins on the disk.
 
     missing: the group has another physical volume, on which the logical volumes are.
@@ -43,7 +43,7 @@ def write(disk: Path, offset: int, size: int, volumes: dict[str, int], *, group:
         texts.append(
             f'{name} {{\nid = "{_uuid(name[0])}"\nstatus = ["READ", "WRITE", "VISIBLE"]\nflags = []\n'
             "segment_count = 1\n"
-            f"segment1 {{\nstart_extent = 0\nextent_count = {count}\ntype = \"striped\"\nstripe_count = 1\n"
+            f'segment1 {{\nstart_extent = 0\nextent_count = {count}\ntype = "striped"\nstripe_count = 1\n'
             f'stripes = [\n"{owner}", {extent}\n]\n}}\n}}\n'
         )
         extent += count
@@ -88,9 +88,9 @@ def pvid(group: str, number: int) -> str:
     return "-".join([text[:6], *(text[at : at + 4] for at in range(6, 26, 4)), text[26:]])
 
 
-def write_group(group: str, physicals: list[Physical], volumes: dict[str, Logical], *, absent: int = 0) -> (
-    dict[str, tuple[Path, int]]
-):
+def write_group(
+    group: str, physicals: list[Physical], volumes: dict[str, Logical], *, absent: int = 0
+) -> dict[str, tuple[Path, int]]:
     """Make a group of these physical volumes and as many absent ones; where the logical volumes lie, of those that have
     a place here: (disk, offset)."""
     used = [0] * (len(physicals) + absent)

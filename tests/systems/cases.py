@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from systems.machine import Fs, Machine
+from warmspare.recover.readiness.findings import Finding
 
 Make = Callable[[], Machine]
 Hurt = Callable[[Machine], None]
@@ -14,18 +15,23 @@ Hurt = Callable[[Machine], None]
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A finding that must be there. place, found: what must stand in its place (or its disk) and in what was found."""
+    """A finding that must be there. kind: or several, with a bar between. place, found: what must stand in its disk or
+    place, and in what was found."""
 
     kind: str
     place: str = ""
     found: str = ""
+
+    def meets(self, finding: Finding) -> bool:
+        where = f"{finding.disk} {finding.place} {finding.found}"
+        return finding.kind in self.kind.split("|") and self.place in where and self.found in finding.found
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """hurt: the flaw; None where the machine is sound, as far as can be told. said: what stops, warns or notes must be,
     and no other may stop or warn, but the kinds in `also`. quick: one of those that the usual suite has. drill: whether
-    a drill of the same disks comes up; None where the tests' kernel can't show it. firmware: "" where nobody tells."""
+    a drill of the same disks comes up; None where the kernel of the tests can't show it."""
 
     name: str
     make: Make
@@ -34,7 +40,15 @@ class Case:
     also: frozenset[str] = frozenset()
     quick: bool = False
     drill: bool | None = None
-    needs: tuple[str, ...] = field(default=())
+
+    def disagreements(self, findings: Sequence[Finding]) -> list[str]:
+        """What was said in place of the right verdict."""
+        out = [f"is not said: {each}" for each in self.said if not any(map(each.meets, findings))]
+        for finding in findings:
+            right = finding.severity == "note" or finding.kind in self.also or any(e.meets(finding) for e in self.said)
+            if not right:
+                out.append(f"is said: {finding.severity} {finding.kind}, {finding.disk} {finding.place}: {finding.found}")
+        return out
 
     def machine(self, *, alive: bool = False) -> Machine:
         machine = self.make()
@@ -72,7 +86,9 @@ def short_uid(text: str) -> str:
 
 
 def fstab(machine: Machine, *lines: str) -> None:
-    machine.put("/etc/fstab", "# <file system> <mount point> <type> <options> <dump> <pass>\n" + "\n".join(lines) + "\n")
+    machine.put(
+        "/etc/fstab", "# <file system> <mount point> <type> <options> <dump> <pass>\n" + "\n".join(lines) + "\n"
+    )
 
 
 def release(machine: Machine, identity: str, version: str, like: str = "") -> None:

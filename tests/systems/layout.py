@@ -251,7 +251,9 @@ def _make(fs: Fs, image: Path, tree: Path, scratch: Path) -> None:
         case "ext2" | "ext3" | "ext4":
             words = ["-L", label] if label else []
             words += ["-U", uuid] if uuid else []
-            run(f"mkfs.{fs.kind}", "-q", "-F", "-m", "0", *words, *fs.options, "-d", tree, "-E", "root_owner=0:0", image)
+            run(
+                f"mkfs.{fs.kind}", "-q", "-F", "-m", "0", *words, *fs.options, "-d", tree, "-E", "root_owner=0:0", image
+            )
         case "xfs":
             words = ["-L", label] if label else []
             words += ["-m", f"uuid={uuid}"] if uuid else []
@@ -272,7 +274,7 @@ def _make(fs: Fs, image: Path, tree: Path, scratch: Path) -> None:
         case "swap":
             run("mkswap", *(["-L", label] if label else []), *(["-U", uuid] if uuid else []), image)
         case "ntfs":
-            run("mkntfs", "-q", "-F", "-s", "512", "-p", "2048", "-H", "255", "-S", "63", *fs.options, image)
+            run("mkntfs", "-q", "-Q", "-F", "-s", "512", "-p", "2048", "-H", "255", "-S", "63", *fs.options, image)
             for path in sorted(tree.rglob("*")):
                 inside = f"/{path.relative_to(tree)}"
                 if path.is_dir():

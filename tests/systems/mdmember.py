@@ -5,6 +5,7 @@ The kernel's include/uapi/linux/raid/md_p.h: version 0.90 (64 KiB before the end
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import uuid as uuids
@@ -44,10 +45,25 @@ def write(path: Path, at: int, size: int, array: Array, number: int) -> None:
 def stripe(image: Path, path: Path, at: int, number: int, devices: int) -> None:
     """A member's part of a stripe without redundancy."""
     with image.open("rb") as source, path.open("r+b") as target:
-        for chunk in range(number, image.stat().st_size // CHUNK_BYTES, devices):
-            data = os.pread(source.fileno(), CHUNK_BYTES, chunk * CHUNK_BYTES)
-            if any(data):
+        for chunk in _filled(source.fileno(), image.stat().st_size):
+            if chunk % devices == number:
+                data = os.pread(source.fileno(), CHUNK_BYTES, chunk * CHUNK_BYTES)
                 os.pwrite(target.fileno(), data, at + chunk // devices * CHUNK_BYTES)
+
+
+def _filled(fd: int, size: int) -> list[int]:
+    """The chunks of a file that are not within its holes."""
+    out, place = list[int](), 0
+    while place < size:
+        try:
+            place = os.lseek(fd, place, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole
+                break
+            raise
+        out.append(place // CHUNK_BYTES)
+        place = (out[-1] + 1) * CHUNK_BYTES
+    return out
 
 
 def _new(size: int, place: int, array: Array, number: int) -> bytes:
@@ -56,7 +72,9 @@ def _new(size: int, place: int, array: Array, number: int) -> bytes:
     head = struct.pack("<IIII16s32sQIIQII", _MAGIC, 1, 0, 0, uuids.UUID(array.uuid).bytes, array.name.encode(), 1,
                        array.level, 0, sectors, chunk, array.devices)  # fmt: skip
     head += struct.pack("<I", 0) + bytes(28)  # no bitmap, no reshape
-    head += struct.pack("<QQQQII", data_at(array.metadata) // SECTOR_BYTES, sectors, place // SECTOR_BYTES, 0, number, 0)
+    head += struct.pack(
+        "<QQQQII", data_at(array.metadata) // SECTOR_BYTES, sectors, place // SECTOR_BYTES, 0, number, 0
+    )
     head += bytes([number + 1]) * 16 + bytes(8)  # the device's own UUID; flags, bad blocks
     head = head.ljust(192, b"\0") + struct.pack("<QQQII", 1, 1, (1 << 64) - 1, 0, array.devices)
     head = head.ljust(256, b"\0") + b"".join(struct.pack("<H", role) for role in range(array.devices))
@@ -72,8 +90,9 @@ def _old(size: int, array: Array, number: int) -> bytes:
     identity = struct.unpack("<4I", uuids.UUID(array.uuid).bytes)
     block = bytearray(4096)
     kib = room("0.90", size) >> 10
-    struct.pack_into("<12I", block, 0, _MAGIC, 0, 90, 0, 0, identity[0], 1, array.level, kib, array.devices, array.devices,
-                     0)  # fmt: skip
+    struct.pack_into(
+        "<12I", block, 0, _MAGIC, 0, 90, 0, 0, identity[0], 1, array.level, kib, array.devices, array.devices, 0
+    )
     struct.pack_into("<5I", block, 48, 0, *identity[1:], 0)
     struct.pack_into("<7I", block, 128, 1, 1, array.devices, array.devices, 0, 0, 0)  # clean; devices: active, working
     struct.pack_into("<2I", block, 256, 0, CHUNK_BYTES if array.level != 1 else 0)

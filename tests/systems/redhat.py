@@ -41,7 +41,9 @@ def _group(name: str, *, root: Fs | None = None, more: dict[str, Logical] | None
     return {name: Group(volumes | (more or {}))}
 
 
-def _bios(name: str, group: str, kind: str = "xfs", *, size: int = 1300, more: dict[str, Logical] | None = None) -> Machine:
+def _bios(
+    name: str, group: str, kind: str = "xfs", *, size: int = 1300, more: dict[str, Logical] | None = None
+) -> Machine:
     """/boot, and the rest in LVM, started by the BIOS."""
     boot = Fs(kind, uid(name + " boot"), mounts={"/boot": ""})
     return Machine(name, "bios", [Disk(size, core=Core("(,msdos1)/grub2"), parts=[
@@ -84,16 +86,30 @@ def _bls_config(boot: str, kernelopts: str, *, hint: str = "hd0,msdos1", default
     )
 
 
-def _entries(machine: Machine, versions: list[str], title: str, options: str, *, folder: str = "", rescue: bool = True) -> None:
+def _entries(
+    machine: Machine, versions: list[str], title: str, options: str, *, folder: str = "", rescue: bool = True
+) -> None:
     """BLS entries as kernel-core's scripts write them."""
     for version in versions:
-        start = Start(f"{title} ({version})", f"{folder}/vmlinuz-{version}", f"{folder}/initramfs-{version}.img $tuned_initrd",
-                      f"{options} $tuned_params")  # fmt: skip
+        start = Start(
+            f"{title} ({version})",
+            f"{folder}/vmlinuz-{version}",
+            f"{folder}/initramfs-{version}.img $tuned_initrd",
+            f"{options} $tuned_params",
+        )
         machine.files[f"/boot/loader/entries/{MACHINE_ID}-{version}.conf"] = loaders.bls(
-            start, version, id=f"{title}-{version}", grub_users="$grub_users", grub_arg="--unrestricted", grub_class="kernel")  # fmt: skip
+            start,
+            version,
+            id=f"{title}-{version}",
+            grub_users="$grub_users",
+            grub_arg="--unrestricted",
+            grub_class="kernel",
+        )
     if rescue:
         version = f"0-rescue-{MACHINE_ID}"
-        start = Start(f"{title} ({version})", f"{folder}/vmlinuz-{version}", f"{folder}/initramfs-{version}.img", options)
+        start = Start(
+            f"{title} ({version})", f"{folder}/vmlinuz-{version}", f"{folder}/initramfs-{version}.img", options
+        )
         machine.files[f"/boot/loader/entries/{MACHINE_ID}-0-rescue.conf"] = loaders.bls(start, version)
         machine.files[f"/boot/vmlinuz-{version}"] = Kernel(versions[-1])
         machine.files[f"/boot/initramfs-{version}.img"] = Initramfs(versions[-1], ())
@@ -127,7 +143,9 @@ def rhel7() -> Machine:
 
 def _the_saved_entry_is_the_older_one_without_nvme(machine: Machine) -> None:
     machine.files["/boot/grub2/grubenv"] = loaders.grub_environment(saved_entry=_title7(E7_OLD))
-    machine.files[f"/boot/initramfs-{E7_OLD}.img"] = Initramfs(E7_OLD, ("kernel/drivers/scsi/vmw_pvscsi.ko.xz",), "early+gzip")
+    machine.files[f"/boot/initramfs-{E7_OLD}.img"] = Initramfs(
+        E7_OLD, ("kernel/drivers/scsi/vmw_pvscsi.ko.xz",), "early+gzip"
+    )
 
 
 def _the_newer_one_has_no_nvme_and_is_not_the_default(machine: Machine) -> None:
@@ -228,7 +246,9 @@ def rhel9() -> Machine:
     _shim(machine, "redhat", uid("rhel9 boot"))
     machine.put("/data/.keep", "")
     machine.put("/etc/lvm/lvm.conf", "devices {\n\tuse_devicesfile = 0\n}\nlog {\n}\n")
-    machine.put("/etc/lvm/devices/system.devices", _devices_file("rhel", "sys_wwid", "naa.6000c29a2f3b4c5d6e7f8091a2b3c4d5"))
+    machine.put(
+        "/etc/lvm/devices/system.devices", _devices_file("rhel", "sys_wwid", "naa.6000c29a2f3b4c5d6e7f8091a2b3c4d5")
+    )
     _fstab(machine, "rhel", f"UUID={short_uid('rhel9 esp')} /boot/efi vfat umask=0077,shortname=winnt 0 2",
            "/dev/mapper/rhel-data /data xfs defaults 0 0")  # fmt: skip
     return machine
@@ -366,7 +386,9 @@ def _fstab_wants_an_array_that_is_elsewhere(machine: Machine) -> None:
 
 def _a_half_of_a_striped_array_is_missing(machine: Machine) -> None:
     machine.disks.append(Disk(200, parts=[Part(Member("data"), 0, "fd")]))
-    machine.arrays["data"] = Array(0, Fs("ext4", uid("rocky9 data")), "1.2", 2, "rocky:data", "2f6a6b4e-7e4b-4d0f-a2a1-b3c4d5e6f708")
+    machine.arrays["data"] = Array(
+        0, Fs("ext4", uid("rocky9 data")), "1.2", 2, "rocky:data", "2f6a6b4e-7e4b-4d0f-a2a1-b3c4d5e6f708"
+    )
     add(machine, f"UUID={uid('rocky9 data')} /srv ext4 defaults 0 2")
 
 
@@ -388,7 +410,9 @@ def oracle8() -> Machine:
     machine.files["/lib"] = Link("usr/lib")
     options = f"root=/dev/mapper/ol-root ro crashkernel=auto rd.lvm.lv=ol/root {SERIAL}"
     machine.put("/boot/grub2/grub.cfg", _bls_config(uid("oracle8 boot"), options))
-    machine.files["/boot/grub2/grubenv"] = loaders.grub_environment(saved_entry=f"{MACHINE_ID}-{UEK}", kernelopts=options)
+    machine.files["/boot/grub2/grubenv"] = loaders.grub_environment(
+        saved_entry=f"{MACHINE_ID}-{UEK}", kernelopts=options
+    )
     _entries(machine, [UEK, RHCK], "Oracle Linux Server", "$kernelopts")
     _fstab(machine, "ol", kind="ext4")
     return machine
@@ -396,7 +420,9 @@ def oracle8() -> Machine:
 
 def _the_saved_kernel_is_the_other_which_lacks_ena(machine: Machine) -> None:
     options = f"root=/dev/mapper/ol-root ro {SERIAL}"
-    machine.files["/boot/grub2/grubenv"] = loaders.grub_environment(saved_entry=f"{MACHINE_ID}-{RHCK}", kernelopts=options)
+    machine.files["/boot/grub2/grubenv"] = loaders.grub_environment(
+        saved_entry=f"{MACHINE_ID}-{RHCK}", kernelopts=options
+    )
     machine.drop(f"/usr/lib/modules/{RHCK}/")
     kernels.drivers(machine, RHCK, home="/usr/lib/modules", packing=".xz", ena="none")
 
@@ -448,8 +474,12 @@ def amazon2() -> Machine:
     release(machine, "amzn", "2", "centos rhel fedora")
     version = "4.14.336-257.562.amzn2.x86_64"
     kernels.install(machine, version, **IMAGES, packing="gzip")
-    start = Start(f"Amazon Linux 2 ({version})", f"/boot/vmlinuz-{version}", f"/boot/initramfs-{version}.img",
-                  f"root=UUID={root} ro {SERIAL} net.ifnames=0 biosdevname=0 nvme_core.io_timeout=4294967295")  # fmt: skip
+    start = Start(
+        f"Amazon Linux 2 ({version})",
+        f"/boot/vmlinuz-{version}",
+        f"/boot/initramfs-{version}.img",
+        f"root=UUID={root} ro {SERIAL} net.ifnames=0 biosdevname=0 nvme_core.io_timeout=4294967295",
+    )
     text = loaders.grub_header("0") + loaders.grub_entry(start, loaders.grub_root(root, "hd0,gpt2"))
     machine.put("/boot/grub2/grub.cfg", text)
     fstab(machine, "LABEL=/     /           xfs    defaults,noatime  1   1")
@@ -498,11 +528,22 @@ _DEPLOYED = "9c0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8"
 
 def coreos() -> Machine:
     boot, root = uid("coreos boot"), uid("coreos root")
-    machine = Machine("coreos", "uefi", [Disk(640, "gpt", [
-        Part(Core("(,gpt3)/grub2"), 1, BIOS_BOOT_TYPE, name="BIOS-BOOT"), Part(esp("coreos"), 48, "U", name="EFI-SYSTEM"),
-        Part(Fs("ext4", boot, label="boot", mounts={"/boot": ""}), 160, name="boot"),
-        Part(Fs("xfs", root, label="root", mounts={"/": ""}), 0, name="root"),
-    ])])  # fmt: skip
+    machine = Machine(
+        "coreos",
+        "uefi",
+        [
+            Disk(
+                640,
+                "gpt",
+                [
+                    Part(Core("(,gpt3)/grub2"), 1, BIOS_BOOT_TYPE, name="BIOS-BOOT"),
+                    Part(esp("coreos"), 48, "U", name="EFI-SYSTEM"),
+                    Part(Fs("ext4", boot, label="boot", mounts={"/boot": ""}), 160, name="boot"),
+                    Part(Fs("xfs", root, label="root", mounts={"/": ""}), 0, name="root"),
+                ],
+            )
+        ],
+    )
     version = "6.8.11-300.fc40.x86_64"
     deploy = f"/ostree/deploy/fedora-coreos/deploy/{_DEPLOYED}.0"
     names = kernels.drivers(machine, version, home=f"{deploy}/usr/lib/modules", packing=".xz")
@@ -514,27 +555,35 @@ def coreos() -> Machine:
         f"/ostree/boot.1/fedora-coreos/{_DEPLOYED}/0": Link(f"../../../deploy/fedora-coreos/deploy/{_DEPLOYED}.0"),
         f"{deploy}/etc/os-release": b'ID="fedora"\nVARIANT_ID="coreos"\n', "/boot/boot": Link("."),
     }  # fmt: skip
-    start = Start("Fedora CoreOS 40 (ostree:0)", f"/boot{folder}/vmlinuz-{version}", f"/boot{folder}/initramfs-{version}.img",
-                  f"rw ignition.platform.id=vmware ostree=/ostree/boot.1/fedora-coreos/{_DEPLOYED}/0 root=UUID={root} "
-                  f"rootflags=prjquota boot=UUID={boot} {SERIAL}")  # fmt: skip
+    start = Start(
+        "Fedora CoreOS 40 (ostree:0)",
+        f"/boot{folder}/vmlinuz-{version}",
+        f"/boot{folder}/initramfs-{version}.img",
+        f"rw ignition.platform.id=vmware ostree=/ostree/boot.1/fedora-coreos/{_DEPLOYED}/0 root=UUID={root} "
+        f"rootflags=prjquota boot=UUID={boot} {SERIAL}",
+    )
     machine.files["/boot/loader.1/entries/ostree-1.conf"] = loaders.bls(start, "1")
     text = (f"set pager=1\nset timeout=1\nsearch --label boot --set prefix\nset prefix=($prefix)/grub2\n"
             f"if [ -s $prefix/grubenv ]; then\n  load_env\nfi\nset boot=$root\nsearch --fs-uuid {boot} --set root\n"
             "blscfg\n")  # fmt: skip
     machine.put("/boot/grub2/grub.cfg", text)
     machine.files["/boot/efi/EFI/BOOT/BOOTX64.EFI"] = loaders.grub_efi("/EFI/fedora")
-    machine.put("/boot/efi/EFI/fedora/grub.cfg",
-                "if [ -e (md/md-boot) ]; then\n  set prefix=md/md-boot\nelse\n"
-                "  if [ -f ${config_directory}/bootuuid.cfg ]; then\n    source ${config_directory}/bootuuid.cfg\n  fi\n"
-                '  if [ -n "${BOOT_UUID}" ]; then\n    search --fs-uuid "${BOOT_UUID}" --set prefix --no-floppy\n'
-                "  else\n    search --label boot --set prefix --no-floppy\n  fi\nfi\n"
-                "set prefix=($prefix)/grub2\nconfigfile $prefix/grub.cfg\nboot\n")  # fmt: skip
+    machine.put(
+        "/boot/efi/EFI/fedora/grub.cfg",
+        "if [ -e (md/md-boot) ]; then\n  set prefix=md/md-boot\nelse\n"
+        "  if [ -f ${config_directory}/bootuuid.cfg ]; then\n    source ${config_directory}/bootuuid.cfg\n  fi\n"
+        '  if [ -n "${BOOT_UUID}" ]; then\n    search --fs-uuid "${BOOT_UUID}" --set prefix --no-floppy\n'
+        "  else\n    search --label boot --set prefix --no-floppy\n  fi\nfi\n"
+        "set prefix=($prefix)/grub2\nconfigfile $prefix/grub.cfg\nboot\n",
+    )
     machine.put("/boot/efi/EFI/fedora/bootuuid.cfg", f"BOOT_UUID={boot}\n")
     return machine
 
 
 def _its_root_was_made_anew(machine: Machine) -> None:
-    machine.change("/boot/loader.1/entries/ostree-1.conf", f"root=UUID={uid('coreos root')}", f"root=UUID={uid('coreos before')}")
+    machine.change(
+        "/boot/loader.1/entries/ostree-1.conf", f"root=UUID={uid('coreos root')}", f"root=UUID={uid('coreos before')}"
+    )
 
 
 CASES: list[Case] = [
