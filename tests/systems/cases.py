@@ -47,7 +47,9 @@ class Case:
         for finding in findings:
             right = finding.severity == "note" or finding.kind in self.also or any(e.meets(finding) for e in self.said)
             if not right:
-                out.append(f"is said: {finding.severity} {finding.kind}, {finding.disk} {finding.place}: {finding.found}")
+                out.append(
+                    f"is said: {finding.severity} {finding.kind}, {finding.disk} {finding.place}: {finding.found}"
+                )
         return out
 
     def machine(self, *, alive: bool = False) -> Machine:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import lvmdisk
 from systems import kernels, loaders
-from systems.cases import Case, Said, add, esp, flawed, fstab, release, short_uid, sound, uid
+from systems.cases import Case, Said, esp, flawed, fstab, release, short_uid, sound, uid
 from systems.loaders import Start
 from systems.machine import (
     BIOS_BOOT_TYPE,
@@ -28,7 +27,7 @@ from systems.machine import (
 SERIAL = "console=tty0 console=ttyS0,115200"
 
 
-def _menu(
+def menu(
     machine: Machine, path: str, root: str, starts: list[Start], *, default: str = "0", name: str = "Debian GNU/Linux"
 ) -> None:
     """grub.cfg as update-grub writes it: the newest kernel, and a submenu of all."""
@@ -46,7 +45,7 @@ def _menu(
     )
 
 
-def _start(version: str, root: str, *, folder: str = "/boot", more: str = "ro quiet") -> Start:
+def start_of(version: str, root: str, *, folder: str = "/boot", more: str = "ro quiet") -> Start:
     return Start(version, f"{folder}/vmlinuz-{version}", f"{folder}/initrd.img-{version}",
                  f"root={root} {more} {SERIAL}")  # fmt: skip
 
@@ -76,7 +75,7 @@ def debian9() -> Machine:
     release(machine, "debian", "9")
     for version in (D9, D9_OLD):
         kernels.install(machine, version)
-    _menu(machine, "/boot/grub/grub.cfg", loaders.grub_root(root), [_start(v, f"UUID={root}") for v in (D9, D9_OLD)])
+    menu(machine, "/boot/grub/grub.cfg", loaders.grub_root(root), [start_of(v, f"UUID={root}") for v in (D9, D9_OLD)])
     fstab(machine, f"UUID={root} /               ext4    errors=remount-ro 0       1", f"UUID={swap} none swap sw 0 0",
           "/dev/sr0        /media/cdrom0   udf,iso9660 user,noauto     0       0")  # fmt: skip
     return machine
@@ -113,7 +112,7 @@ def debian10() -> Machine:
     version = "4.19.0-26-amd64"
     kernels.install(machine, version)
     hint = loaders.grub_root(root, "hd0,gpt2")
-    _menu(machine, "/boot/grub/grub.cfg", hint, [_start(version, f"UUID={root}")])
+    menu(machine, "/boot/grub/grub.cfg", hint, [start_of(version, f"UUID={root}")])
     fstab(machine, f"UUID={root} / ext4 errors=remount-ro 0 1", f"UUID={swap} none swap sw 0 0",
           f"UUID={short_uid('debian10 esp')}  /boot/efi  vfat  umask=0077  0  1")  # fmt: skip
     signed(machine, "debian", loaders.debians_grub(), root)
@@ -170,8 +169,8 @@ def debian11() -> Machine:
     release(machine, "debian", "11")
     version = "5.10.0-28-amd64"
     kernels.install(machine, version)
-    start = _start(version, "/dev/mapper/debian--vg-root", folder="")
-    _menu(machine, "/boot/grub/grub.cfg", loaders.grub_root(boot), [start])
+    start = start_of(version, "/dev/mapper/debian--vg-root", folder="")
+    menu(machine, "/boot/grub/grub.cfg", loaders.grub_root(boot), [start])
     machine.put("/home/user/.profile", "\n")
     fstab(machine, "/dev/mapper/debian--vg-root /               ext4    errors=remount-ro 0       1",
           f"UUID={boot} /boot           ext2    defaults        0       2",
@@ -207,8 +206,8 @@ def debian12_btrfs() -> Machine:
     release(machine, "debian", "12")
     version = "6.1.0-18-amd64"
     kernels.install(machine, version, packing="early+zstd")
-    start = _start(version, f"UUID={root}", folder="/@rootfs/boot", more="ro rootflags=subvol=@rootfs quiet")
-    _menu(machine, "/boot/grub/grub.cfg", loaders.grub_root(root, "hd0,gpt2"), [start])
+    start = start_of(version, f"UUID={root}", folder="/@rootfs/boot", more="ro rootflags=subvol=@rootfs quiet")
+    menu(machine, "/boot/grub/grub.cfg", loaders.grub_root(root, "hd0,gpt2"), [start])
     machine.put("/home/user/.profile", "\n")
     fstab(machine, f"UUID={root} /               btrfs   defaults,subvol=@rootfs 0       0",
           f"UUID={root} /home           btrfs   defaults,subvol=@home 0       0")  # fmt: skip
@@ -229,8 +228,8 @@ def debian12_luks() -> Machine:
     version = "6.1.0-18-amd64"
     machine.files[f"/boot/vmlinuz-{version}"] = Kernel(version)
     machine.files[f"/boot/initrd.img-{version}"] = Initramfs(version, (kernels.NVME,), "zstd")
-    start = _start(version, "/dev/mapper/debian--vg-root", folder="")
-    _menu(machine, "/boot/grub/grub.cfg", loaders.grub_root(boot), [start])
+    start = start_of(version, "/dev/mapper/debian--vg-root", folder="")
+    menu(machine, "/boot/grub/grub.cfg", loaders.grub_root(boot), [start])
     return machine
 
 
@@ -313,121 +312,6 @@ def _loader_conf_pins_one_without_nvme(machine: Machine) -> None:
     machine.files[f"/boot/efi/{TOKEN}/6.1.0-9-amd64/initrd.img-6.1.0-9-amd64"] = Initramfs("6.1.0-9-amd64", ())
 
 
-# Ubuntu
-
-
-def ubuntu1804() -> Machine:
-    root = uid("bionic root")
-    machine = Machine("ubuntu18.04", "bios", [Disk(300, "gpt", [
-        Part(Core("(,gpt2)/boot/grub"), 1, BIOS_BOOT_TYPE), Part(Fs("ext4", root, mounts={"/": ""}), 0),
-    ])])  # fmt: skip
-    release(machine, "ubuntu", "18.04", "debian")
-    version = "4.15.0-213-generic"
-    kernels.install(machine, version, packing="early+lz4", nvme="module", ena="module")
-    # Ubuntu's initramfs has them all (MODULES=most).
-    machine.files[f"/boot/initrd.img-{version}"] = Initramfs(version, (kernels.NVME, kernels.ENA), "early+lz4")
-    _menu(machine, "/boot/grub/grub.cfg", loaders.grub_root(root, "hd0,gpt2"),
-          [_start(version, f"UUID={root}", more="ro maybe-ubiquity")], name="Ubuntu")  # fmt: skip
-    machine.files["/swap.img"] = bytes(4096)
-    fstab(machine, f"UUID={root} / ext4 defaults 0 0", "/swap.img\tnone\tswap\tsw\t0\t0")
-    return machine
-
-
-def _data_by_its_path_on_the_bus(machine: Machine) -> None:
-    add(machine, "/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:1:0-part1 /data ext4 defaults 0 2")
-
-
-def ubuntu2004() -> Machine:
-    boot, root = uid("focal boot"), uid("focal root")
-    machine = Machine("ubuntu20.04", "uefi", [Disk(640, "gpt", [
-        Part(esp("focal"), 48, "U"), Part(Fs("ext4", boot, mounts={"/boot": ""}), 160), Part(Physical("ubuntu-vg"), 0),
-    ])], groups={"ubuntu-vg": Group({"ubuntu-lv": Logical(Fs("ext4", root, mounts={"/": ""}, mib=200))})})  # fmt: skip
-    release(machine, "ubuntu", "20.04", "debian")
-    version = "5.4.0-170-generic"
-    kernels.install(machine, version, packing="early+lz4")
-    _menu(machine, "/boot/grub/grub.cfg", loaders.grub_root(boot, "hd0,gpt2"),
-          [_start(version, "/dev/mapper/ubuntu--vg-ubuntu--lv", folder="")], name="Ubuntu")  # fmt: skip
-    signed(machine, "ubuntu", loaders.grub_efi("/EFI/ubuntu"), boot, "/grub")
-    identity = (lvmdisk.pvid("ubuntu-vg", 99) + lvmdisk.pvid("ubuntu-vgubuntu-lv", 0)).replace("-", "")
-    fstab(machine, f"/dev/disk/by-id/dm-uuid-LVM-{identity} / ext4 defaults 0 1",
-          f"/dev/disk/by-uuid/{boot} /boot ext4 defaults 0 1",
-          f"/dev/disk/by-uuid/{short_uid('focal esp')} /boot/efi vfat defaults 0 1")  # fmt: skip
-    return machine
-
-
-def _the_root_logical_volume_was_made_anew(machine: Machine) -> None:
-    line = machine.text("/etc/fstab").splitlines()[1].split()[0]
-    machine.change("/etc/fstab", line, "/dev/disk/by-id/dm-uuid-LVM-" + "Q" * 64)
-
-
-def ubuntu2204() -> Machine:
-    root = uid("jammy root")
-    machine = Machine("ubuntu22.04", "uefi", [Disk(400, "gpt", [
-        Part(esp("jammy"), 48, "U"), Part(Fs("ext4", root, mounts={"/": ""}), 0),
-    ])])  # fmt: skip
-    release(machine, "ubuntu", "22.04", "debian")
-    versions = "5.15.0-113-generic", "5.15.0-91-generic"
-    for version in versions:
-        kernels.install(machine, version, packing="early+early+zstd")
-    _menu(
-        machine,
-        "/boot/grub/grub.cfg",
-        loaders.grub_root(root, "hd0,gpt2"),
-        [_start(version, f"UUID={root}") for version in versions],
-        default="${saved_entry}",
-        name="Ubuntu",
-    )
-    saved = f"gnulinux-advanced-root>gnulinux-{versions[1]}-advanced-root"
-    machine.files["/boot/grub/grubenv"] = loaders.grub_environment(saved_entry=saved)
-    signed(machine, "ubuntu", loaders.grub_efi("/EFI/ubuntu"), root)
-    fstab(machine, f"/dev/disk/by-uuid/{root} / ext4 defaults 0 1",
-          f"/dev/disk/by-uuid/{short_uid('jammy esp')} /boot/efi vfat defaults 0 1")  # fmt: skip
-    return machine
-
-
-def _the_saved_entrys_kernel_was_removed(machine: Machine) -> None:
-    machine.drop(
-        "/boot/vmlinuz-5.15.0-91-generic", "/boot/initrd.img-5.15.0-91-generic", "/lib/modules/5.15.0-91-generic/"
-    )
-
-
-def _the_next_start_is_another_kernel_without_nvme(machine: Machine) -> None:
-    entry = "gnulinux-advanced-root>gnulinux-5.15.0-113-generic-advanced-root"
-    saved = "gnulinux-advanced-root>gnulinux-5.15.0-91-generic-advanced-root"
-    machine.files["/boot/grub/grubenv"] = loaders.grub_environment(saved_entry=saved, next_entry=entry)
-    machine.files["/boot/initrd.img-5.15.0-113-generic"] = Initramfs("5.15.0-113-generic", (), "early+zstd")
-
-
-def ubuntu2404() -> Machine:
-    root = uid("noble root")
-    machine = Machine("ubuntu24.04", "uefi", [Disk(480, "gpt", [
-        Part(esp("noble"), 48, "U"), Part(Fs("btrfs", root, mounts={"/": "/@", "/home": "/@home"}), 0),
-    ])])  # fmt: skip
-    release(machine, "ubuntu", "24.04", "debian")
-    version = "6.8.0-31-generic"
-    kernels.install(machine, version, packing="early+zstd", modules=".zst", home="/usr/lib/modules")
-    machine.files["/lib"] = Link("usr/lib")
-    _menu(
-        machine,
-        "/boot/grub/grub.cfg",
-        loaders.grub_root(root, "hd0,gpt2"),
-        [_start(version, f"UUID={root}", folder="/@/boot", more="ro rootflags=subvol=@ quiet splash")],
-        name="Ubuntu",
-    )
-    signed(machine, "ubuntu", loaders.grub_efi("/EFI/ubuntu"), root, "/@/boot/grub")
-    machine.put("/home/user/.profile", "\n")
-    fstab(machine, f"UUID={root} / btrfs defaults,subvol=@ 0 1", f"UUID={root} /home btrfs defaults,subvol=@home 0 2",
-          f"UUID={short_uid('noble esp')} /boot/efi vfat umask=0077 0 1")  # fmt: skip
-    return machine
-
-
-def _its_modules_lack_ena(machine: Machine) -> None:
-    (path,) = (path for path in machine.files if path.endswith("modules.dep"))
-    module = next(path for path in machine.files if "/ena.ko" in path)
-    machine.drop(module)
-    machine.put(path, "".join(line for line in machine.text(path).splitlines(True) if "/ena.ko" not in line))
-
-
 CASES: list[Case] = [
     sound("Debian 9", debian9, quick=True, drill=True),
     flawed("Debian 9", debian9, _swap_formatted_anew, Said("fstab-optional", "/etc/fstab", uid("the swap before"))),
@@ -461,14 +345,4 @@ CASES: list[Case] = [
            drill=False),
     flawed("Debian 12 by systemd-boot", debian_sdboot, _loader_conf_pins_one_without_nvme,
            Said("nvme-missing", "6.1.0-9")),
-    sound("Ubuntu 18.04", ubuntu1804),
-    flawed("Ubuntu 18.04", ubuntu1804, _data_by_its_path_on_the_bus, Said("fstab-by-name", "line 4", "by-path")),
-    sound("Ubuntu 20.04 on LVM", ubuntu2004, drill=True),
-    flawed("Ubuntu 20.04 on LVM", ubuntu2004, _the_root_logical_volume_was_made_anew,
-           Said("fstab-unknown", "line 2", "dm-uuid-LVM-Q")),
-    sound("Ubuntu 22.04", ubuntu2204),
-    flawed("Ubuntu 22.04", ubuntu2204, _the_saved_entrys_kernel_was_removed, Said("kernel-missing")),
-    flawed("Ubuntu 22.04", ubuntu2204, _the_next_start_is_another_kernel_without_nvme, Said("nvme-missing", "113")),
-    sound("Ubuntu 24.04 on Btrfs", ubuntu2404),
-    flawed("Ubuntu 24.04 on Btrfs", ubuntu2404, _its_modules_lack_ena, Said("ena-missing")),
 ]  # fmt: skip

@@ -50,11 +50,17 @@ while :; do
     fi
     sleep 1
 done
-mount -o remount,rw /root
 mount --move /dev /root/dev
 mount --move /proc /root/proc
 mount --move /sys /root/sys
 exec switch_root /root /sbin/init
+"""
+_RC = """#!/bin/sh
+hostname tinybox
+mount -o remount,rw /
+[ -e /proc/mounts ] || mount -t proc proc /proc
+[ -c /dev/null ] || mount -t devtmpfs dev /dev
+mount -t tmpfs tmpfs /run
 """
 
 
@@ -189,7 +195,7 @@ def userland() -> dict[str, bytes | Link]:
     """A root that comes to a login prompt at the serial port."""
     out: dict[str, bytes | Link] = {
         "/bin/busybox": Path("/bin/busybox").read_bytes(), "/sbin/init": Link("../bin/busybox"),
-        "/etc/inittab": bootdisk._INITTAB.encode(), "/etc/rc": bootdisk._RC.encode(),
+        "/etc/inittab": bootdisk._INITTAB.encode(), "/etc/rc": _RC.encode(),
         "/etc/passwd": b"root::0:0:root:/:/bin/sh\n", "/etc/issue": b"tinybox\n",
     }  # fmt: skip
     out |= {f"/bin/{name}": Link("busybox") for name in bootdisk._COMMANDS}

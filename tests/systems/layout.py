@@ -173,7 +173,10 @@ class _Work:
         """How a drill's initramfs maps linear logical volumes, of groups on the first disk's partitions."""
         out = []
         for name, group in self.machine.groups.items():
-            (number,) = (n for n, part in enumerate(self.machine.disks[0].parts, 1) if part.content == Physical(name))
+            disk = self.machine.disks[0]
+            (number,) = (
+                n for n, part in zip(_numbers(disk), disk.parts, strict=True) if part.content == Physical(name)
+            )
             extent = 0
             for volume, logical in group.volumes.items():
                 sectors = logical.content.mib * MIB // SECTOR_BYTES
@@ -232,16 +235,20 @@ def _places(disk: Disk) -> list[tuple[int, int]]:
 
 def _table(path: Path, disk: Disk, places: list[tuple[int, int]]) -> None:
     lines = [f"label: {disk.label}"] + ([f"label-id: {disk.disk_id}"] if disk.disk_id else [])
-    number, logical = 0, False
-    for part, (at, size) in zip(disk.parts, places, strict=True):
-        number = 5 if logical and number < 5 else number + 1
+    for number, part, (at, size) in zip(_numbers(disk), disk.parts, places, strict=True):
         words = [f"start={at // SECTOR_BYTES}", f"size={size // SECTOR_BYTES}", f"type={part.kind}"]
         words += ["bootable"] if part.active else []
         words += [f'name="{part.name}"'] if part.name else []
         words += [f"uuid={part.uuid}"] if part.uuid else []
         lines.append(f"{path}{number} : {', '.join(words)}")
-        logical = logical or part.kind == EXTENDED
     bootdisk.table(path, "\n".join(lines) + "\n")
+
+
+def _numbers(disk: Disk) -> list[int]:
+    """As the kernel counts the partitions: logical ones from 5."""
+    kinds = [part.kind for part in disk.parts]
+    plain = kinds.index(EXTENDED) + 1 if EXTENDED in kinds else len(kinds)
+    return [*range(1, plain + 1), *range(5, 5 + len(kinds) - plain)]
 
 
 def _make(fs: Fs, image: Path, tree: Path, scratch: Path) -> None:

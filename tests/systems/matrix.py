@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from systems import boxes, debian, others, redhat, suse
+from systems import archives, boxes, debian, fedora, mounts, others, rebuilds, redhat, strangers, suse, tables, ubuntu
 from systems.cases import Case
 
-CASES: dict[str, Case] = {
-    case.name: case for each in (debian, redhat, suse, others, boxes) for case in each.CASES
-}
-assert len(CASES) == sum(len(each.CASES) for each in (debian, redhat, suse, others, boxes))
+_ALL = [
+    case
+    for each in (debian, ubuntu, redhat, rebuilds, fedora, suse, others, strangers, boxes, mounts, tables, archives)
+    for case in each.CASES
+]
+CASES: dict[str, Case] = {case.name: case for case in _ALL}
+assert len(CASES) == len(_ALL), "two cases have one name"

@@ -1,6 +1,7 @@
 """Superblocks of Linux RAID, written byte by byte: mdadm takes block devices only; owns no array's data but stripes.
 
-The kernel's include/uapi/linux/raid/md_p.h: version 0.90 (64 KiB before the end), 1.0 (8 KiB before it), 1.2 (at 4 KiB).
+The kernel's include/uapi/linux/raid/md_p.h: version 0.90 (64 KiB before the end), 1.0 (8 KiB before it), 1.2 (at
+4 KiB).
 """
 
 from __future__ import annotations
