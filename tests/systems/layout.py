@@ -94,13 +94,13 @@ class _Work:
             if disk.whole is not None:
                 self.fill(path, 0, disk.mib * MIB, disk.whole)
             return
-        places = _places(disk)
-        _table(path, disk, places)
+        taken = places(disk)
+        _table(path, disk, taken)
         if disk.code:
             bootdisk.write_at(path, 0, disk.code)
         if disk.core:
             self.core(path, disk.core, 1)
-        for part, (at, size) in zip(disk.parts, places, strict=True):
+        for part, (at, size) in zip(disk.parts, taken, strict=True):
             if isinstance(part.content, Core):
                 self.core(path, part.content, at // SECTOR_BYTES)
             elif part.content is not None:
@@ -216,7 +216,7 @@ class _Work:
         image.unlink()
 
 
-def _places(disk: Disk) -> list[tuple[int, int]]:
+def places(disk: Disk) -> list[tuple[int, int]]:
     """(offset, bytes) of each partition, one after the other; logical ones inside the extended one."""
     at, end = MIB, disk.mib * MIB - (MIB if disk.label == "gpt" else 0)
     out = []
