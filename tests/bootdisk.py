@@ -222,8 +222,9 @@ def root_tree(home: Path, *, cmdline: str, agent: bool, initrd: bytes | None = N
     (root / f"boot/initrd.img-{kernel().version}").write_bytes(initramfs() if initrd is None else initrd)
     modules = _make(root / "lib/modules" / kernel().version)
     shutil.copy(kernel().modules / "modules.builtin", modules)
-    ena = _make(modules / "kernel/drivers/net/ethernet/amazon/ena")
-    shutil.copy(kernel().modules / "kernel/drivers/net/ethernet/amazon/ena/ena.ko", ena)
+    ena = "kernel/drivers/net/ethernet/amazon/ena/ena.ko"
+    shutil.copy(kernel().modules / ena, _make((modules / ena).parent))
+    (modules / "modules.dep").write_text(f"{ena}:\n")
     if agent:
         program = _unpacked("qemu-guest-agent") / "usr/sbin/qemu-ga"
         _make(root / "usr/sbin")

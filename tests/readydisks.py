@@ -49,11 +49,11 @@ def lvm(tmp_path: Path, *, missing: bool = False, fstab: str = "/dev/mapper/vg-r
     modules = bootdisk.kernel().modules
     for name, content in (("fstab", fstab.encode()), ("builtin", (modules / "modules.builtin").read_bytes())):
         (tmp_path / name).write_bytes(content)
-    (tmp_path / "dep").write_text("kernel/drivers/net/ethernet/amazon/ena/ena.ko:\n")
+    (tmp_path / "dep").write_text("updates/ena.ko:\n")
     prototype = (
         f"/stub\n0 0\nd--755 0 0\netc d--755 0 0\nfstab ---644 0 0 {tmp_path}/fstab\n$\nlib d--755 0 0\n"
         f"modules d--755 0 0\n{version} d--755 0 0\nmodules.builtin ---644 0 0 {tmp_path}/builtin\n"
-        f"modules.dep ---644 0 0 {tmp_path}/dep\n$\n$\n$\n$\n"
+        f"modules.dep ---644 0 0 {tmp_path}/dep\nupdates d--755 0 0\nena.ko ---644 0 0 {tmp_path}/dep\n$\n$\n$\n$\n$\n"
     )
     (tmp_path / "prototype").write_text(prototype)
     root = empty(tmp_path / "root.img", 320 * MIB)

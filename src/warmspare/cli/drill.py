@@ -35,6 +35,7 @@ def drill(
         typer.Option("--evidence", metavar="DIR", help="A new folder for the evidence (default: below the state's)."),
     ] = None,
     firmware: options.Firmware = None,
+    boot_disk: options.BootDisk = None,
     controller: Annotated[
         str | None,
         typer.Option("--controller", metavar="KIND", help="Where the disks hang: nvme (as in EC2), pvscsi, …"),
@@ -70,6 +71,8 @@ def drill(
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
+        from dataclasses import replace
+
         from warmspare.cli.drill_ec2 import Asked, drill_ec2
         from warmspare.cli.held import Choice, with_disks
         from warmspare.recover.drills import evidence as folders
@@ -85,7 +88,7 @@ def drill(
         only_ec2 = {"--subnet": subnet, "--security-group": groups, "--plan": plan, "--clean": clean,
                     "--region": region}  # fmt: skip
         not_ec2 = {"--replica": replica, "--agent": agent, "--controller": controller, "--memory": memory,
-                   "--hash": hashed, "--state": state}  # fmt: skip
+                   "--hash": hashed, "--state": state, "--boot-disk": boot_disk}  # fmt: skip
         for name, given in (not_ec2 if ec2 else only_ec2).items():
             if given:
                 raise ConfigError(f"{name} goes {'without' if ec2 else 'with'} --ec2", hint="leave one of them out")
@@ -97,6 +100,7 @@ def drill(
             raise ConfigError("--hash is of a replica", hint=hint)
 
         async def drilled(held: Held, of: Origin) -> tuple[Verdict, Path]:
+            of = replace(of, boots=boot_disk)
             first = of.ordered(held.disks)[0]
             machine = hardware.choose(
                 of.hardware, firmware or await made_for(first), len(held.disks),

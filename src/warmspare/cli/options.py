@@ -82,6 +82,12 @@ Config = Annotated[
 Region = Annotated[
     str | None, typer.Option("--region", metavar="NAME", help="The AWS region (default: the environment's).")
 ]
+BootDisk = Annotated[
+    str | None,
+    typer.Option(
+        "--boot-disk", metavar="DISK", help="Name or ID of the disk that boots (default: the VM's boot order, else its first)."
+    ),
+]
 Limit = Annotated[
     str | None,
     typer.Option("--limit", metavar="RATE", help="Send no faster, all syncs of this host together: 20mbit, or 2.5MB."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from warmspare.recover.readiness.check import Ready
 
 app = typer.Typer(help="Look whether a VM's disks would start in EC2.", no_args_is_help=True)
+NOT_KNOWN = 7
 STYLES = {"stops": "bold red", "warning": "yellow", "note": "cyan"}
 
 
@@ -30,6 +31,10 @@ def check(
     repo: options.HeldRepo = None,
     at: options.HeldAt = None,
     firmware: options.Firmware = None,
+    boot_disk: options.BootDisk = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with 7 where something is not known, and nothing stops it.")
+    ] = False,
     state: options.ReplicaState = None,
     endpoint_url: options.Endpoint = None,
     s3: options.S3 = None,
@@ -40,6 +45,8 @@ def check(
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
+        from dataclasses import replace
+
         from warmspare.cli.held import Choice, with_disks
         from warmspare.recover.drills.drill import BootError
         from warmspare.recover.drills.hardware import firmware_of
@@ -47,6 +54,7 @@ def check(
         from warmspare.recover.readiness.findings import Severity
 
         async def looked(held: Held, of: Origin) -> tuple[Ready, Origin, str]:
+            of = replace(of, boots=boot_disk)
             ready = await look(of.ordered(held.disks), firmware_of(of.hardware, firmware))
             return ready, of, held.point.label
 
@@ -60,7 +68,7 @@ def check(
         count = {each: sum(finding.severity is each for finding in ready.findings) for each in Severity}
         events.emit(
             "check.done", vm=of.vm, point=point, stops=count[Severity.STOPS], warnings=count[Severity.WARNING],
-            notes=count[Severity.NOTE], seen=ready.seen,
+            notes=count[Severity.NOTE], not_known=ready.not_known, seen=ready.seen,
         )  # fmt: skip
         if count[Severity.STOPS]:
             first = next(each for each in ready.findings if each.severity is Severity.STOPS)
@@ -68,7 +76,7 @@ def check(
                 f"VM {of.vm_name!r} will not start in EC2 from restore point {point}: {first.meaning}",
                 where=f"{first.disk}, {first.place}", hint=first.remedy,
             )  # fmt: skip
-        return 0
+        return NOT_KNOWN if strict and ready.not_known else 0
 
     return execute(work, as_json=json, debug=debug)
 

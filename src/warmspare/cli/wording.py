@@ -93,8 +93,11 @@ def _reports_verified(e: Event) -> str:
 
 
 def _check_done(e: Event) -> str:
-    stops = "nothing was found that" if not e["stops"] else f"{e['stops']} things were found that"
-    return f"{stops} will stop {e['vm']!r} from starting in EC2; warnings: {e['warnings']}, notes: {e['notes']}"
+    said = f"{e['stops']} things were found that will stop {e['vm']!r} from starting in EC2" if e["stops"] else (
+        f"{e['vm']!r} starts in EC2 as far as was seen"
+    )  # fmt: skip
+    left = f"; not known: {'; '.join(e['not_known'])}" if e["not_known"] else ""
+    return f"{said}; warnings: {e['warnings']}, notes: {e['notes']}{left}"
 
 
 def _drill_start(e: Event) -> str:

@@ -76,6 +76,7 @@ class KnownHardware(msgspec.Struct, frozen=True):
     secure_boot: bool | None = None
     guest_id: Line | None = None
     nics: list[dict[str, Any]] | None = None
+    boot_disks: list[Line] | None = None
     unknown: list[Any] | None = None
     missed_changes: list[Line] | None = None
     failback: Line | None = None

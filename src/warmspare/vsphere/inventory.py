@@ -40,7 +40,8 @@ class VmInfo:
     """A VM as it was when it was read.
 
     moref: `vm-123`. path: in the inventory. version: of the hardware, 19 for vmx-19. host: its name, host_moref the
-    object. connection: "connected", or why vCenter can't reach it. tree: its snapshots. unknown: what vCenter
+    object. connection: "connected", or why vCenter can't reach it. boot_disks: their UUIDs, in the order in which the VM
+    tries them, empty where that is the disks' own. tree: its snapshots. unknown: what vCenter
     says of it that is not understood, or can't be read. unreadable: why it is not known what it is; "" where it is.
     """
 
@@ -67,6 +68,7 @@ class VmInfo:
     host_moref: str
     nics: tuple[Nic, ...]
     disks: tuple[Disk, ...]
+    boot_disks: tuple[str, ...]
     tree: Tree
     unknown: tuple[str, ...] = ()
     unreadable: str = ""
@@ -177,10 +179,18 @@ def _info(moref: str, got: Properties, names: dict[str, str], paths: dict[str, s
         host_moref=host_moref,
         nics=devices.nics,
         disks=devices.disks,
+        boot_disks=_boot_disks(boot, devices.disks),
         tree=tree,
         unknown=_unknown(got, devices.unknown),
         unreadable=unreadable,
     )
+
+
+def _boot_disks(boot: Any, disks: Sequence[Disk]) -> tuple[str, ...]:
+    """UUIDs of the disks that the VM tries to boot, the first one first; empty where its order names none."""
+    keys = [_number(each, "deviceKey") for each in getattr(boot, "bootOrder", None) or ()]
+    by_key = {disk.key: disk.uuid for disk in disks if disk.uuid}
+    return tuple(by_key[key] for key in keys if key in by_key)
 
 
 def _unknown(got: Properties, devices: Sequence[str]) -> tuple[str, ...]:

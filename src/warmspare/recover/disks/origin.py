@@ -6,7 +6,7 @@ reached is told and not an error: then the firmware is what the disk itself says
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -22,13 +22,15 @@ D = TypeVar("D", bound=OpenDisk)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The VM. point: the restore point's record, None where the repository could not be reached (`why`)."""
+    """The VM. point: the restore point's record, None where the repository could not be reached (`why`). boots: name or
+    ID of the disk to boot, None for what the VM's boot order says."""
 
     vm: str
     vm_name: str
     point: RestorePoint | None
     why: str = ""
     hardware: dict[str, Any] = field(default_factory=dict)
+    boots: str | None = None
 
     def root(self, disk_id: str) -> str | None:
         """The root of a disk's hash table at this restore point: what all its blocks hash to."""
@@ -36,11 +38,31 @@ class Origin:
         return disk.root if disk else None
 
     def ordered(self, disks: Sequence[D]) -> list[D]:
-        """The disks in the order of the VM's; those that the point has not are left out."""
-        if self.point is None:
-            return list(disks)
+        """The disks in the order of the VM's, but the one that boots first; those that the point has not are left out.
+        ConfigError where `boots` is none of them."""
         by_id = {disk.id: disk for disk in disks}
-        return [by_id[disk.id] for disk in self.point.disks if disk.id in by_id]
+        names = [(disk.id, disk.name) for disk in self.point.disks] if self.point else [(each, each) for each in by_id]
+        order = boot_first([pair for pair in names if pair[0] in by_id], self.hardware, self.boots)
+        return [by_id[disk_id] for disk_id, _ in order]
+
+
+def boot_first(
+    disks: Sequence[tuple[str, str]], hardware: Mapping[str, Any], boots: str | None = None
+) -> list[tuple[str, str]]:
+    """A VM's disks as (ID, name), the one that boots first: what the user says (its name or ID), else the first of the
+    VM's boot order (of the restore point's hardware) that is among them, else the first. ConfigError."""
+    first = disks[:1]
+    if boots is not None:
+        first = [pair for pair in disks if boots in pair][:1]
+        if not first:
+            names = ", ".join(name for _, name in disks)
+            raise ConfigError(f"{boots!r} is none of the VM's disks", hint=f"name one of these: {names}")
+    else:
+        for wanted in hardware.get("boot_disks") or ():
+            if found := [pair for pair in disks if pair[0] == wanted]:
+                first = found
+                break
+    return [*first, *(pair for pair in disks if pair not in first)]
 
 
 def of_point(record: RestorePoint) -> Origin:

@@ -55,6 +55,10 @@ class Exceeded(RecoverError):
     """A program came to a limit, or died; what it was to read can't be judged."""
 
 
+class Failed(OSError):
+    """A program ended with an error of its own, after what it said."""
+
+
 class Budget:
     """What the programs of one run may take together: CPU time of this process's children, from here on."""
 
@@ -116,7 +120,7 @@ def run(
 def output_of(
     program: str, *arguments: str, fds: Sequence[int] = (), budget: Budget | None = None
 ) -> Iterator[BinaryIO]:
-    """What one says, as it says it. Exceeded at the end where it came to a limit; OSError where it failed, unless the
+    """What one says, as it says it. Exceeded at the end where it came to a limit; Failed where it failed, unless the
     block raised already. Killed on every way out."""
     with _started(program, arguments, fds, budget, subprocess.DEVNULL) as (child, cpu_s):
         assert child.stdout
@@ -126,7 +130,7 @@ def output_of(
         _wait(child, program, time.monotonic() + TIMEOUT_S)
         _judge(child.returncode, program, cpu_s, "")
         if child.returncode:
-            raise OSError(f"{program} can't read it")
+            raise Failed(f"{program} can't read it")
 
 
 @contextlib.contextmanager

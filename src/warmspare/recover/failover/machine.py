@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from warmspare.errors import ConfigError
 from warmspare.format.point import RestorePoint
+from warmspare.recover.disks.origin import boot_first
 from warmspare.recover.failover.plan import VmPlan
 from warmspare.recover.staging.staged import StagedDisk, StagedPoint
 
@@ -133,15 +135,14 @@ def _cards(hardware: Mapping[str, Any], plan: VmPlan, missing: list[str], notes:
 
 
 def _disks(record: RestorePoint, staged: StagedPoint, plan: VmPlan, missing: list[str]) -> tuple[RootedDisk, ...]:
-    disks = list(record.disks)
-    if plan.root_disk is not None:
-        root = next((disk for disk in disks if plan.root_disk in (disk.id, disk.name)), None)
-        if root is None:
-            names = ", ".join(disk.name for disk in disks)
-            missing.append(f"root_disk {plan.root_disk!r} is none of the VM's disks; there are {names}")
-        else:
-            disks.remove(root)
-            disks.insert(0, root)
+    names = [(disk.id, disk.name) for disk in record.disks]
+    try:
+        order = boot_first(names, record.hardware, plan.root_disk)
+    except ConfigError as error:
+        missing.append(f"root_disk: {error.what}; {error.hint}")
+        order = names
+    by_id = {disk.id: disk for disk in record.disks}
+    disks = [by_id[disk_id] for disk_id, _ in order]
     if len(disks) > len(DEVICES):
         missing.append(f"an instance takes {len(DEVICES)} volumes and the VM has {len(disks)}; protect fewer disks")
     found = [(disk, staged.disk(disk.id)) for disk in disks]

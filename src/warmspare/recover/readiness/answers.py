@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 
 class Absent(Enum):
@@ -24,4 +24,4 @@ class Unknown:
 
 
 T = TypeVar("T")
-Answer = T | Absent | Unknown
+Answer: TypeAlias = T | Absent | Unknown

@@ -20,7 +20,8 @@ class Files(Protocol):
         """The first bytes of a file; fewer where it has fewer."""
 
     def stream(self, path: str) -> AbstractContextManager[BinaryIO]:
-        """A file's bytes, as they come. OSError, at the end perhaps, where there is no such file, or it can't be read."""
+        """A file's bytes, as they come. FileNotFoundError, at the end perhaps, where it is not there; another OSError
+        where it can't be read; Exceeded at a limit."""
 
     def names(self, path: str) -> Answer[list[str]]:
         """What a folder holds; folders' names end in a slash."""

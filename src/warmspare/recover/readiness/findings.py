@@ -20,13 +20,29 @@ class Severity(StrEnum):
     NOTE = "note"
 
 
+class Family(StrEnum):
+    """Whose commands a remedy uses. OTHER: of none of these, or not known."""
+
+    DEBIAN = "debian"
+    RED_HAT = "redhat"
+    SUSE = "suse"
+    WINDOWS = "windows"
+    OTHER = ""
+
+
 class Kind(StrEnum):
     """All kinds of findings."""
 
+    DISK_FORMAT = "disk-format"
     NO_BOOT_CODE = "no-boot-code"
     NO_TABLE = "no-partition-table"
+    BOOT_DISK_OTHER = "boot-disk-other"
+    MBR_TOO_LARGE = "mbr-too-large"
+    SECTORS_4K = "sectors-4k"
     ESP_MISSING = "esp-missing"
     LOADER_MISSING = "loader-missing"
+    LOADER_INCOMPLETE = "loader-incomplete"
+    LOADER_UNKNOWN = "loader-unknown"
     FIRMWARE_OTHER = "firmware-other"
     PROTECTIVE_MBR = "protective-mbr"
     GPT_DAMAGED = "gpt-damaged"
@@ -36,52 +52,102 @@ class Kind(StrEnum):
     DYNAMIC_DISK = "dynamic-disk"
     LUKS = "luks"
     LVM_INCOMPLETE = "lvm-incomplete"
+    LVM_DEVICES_FILE = "lvm-devices-file"
+    DEFAULT_UNKNOWN = "default-unknown"
+    KERNEL_MISSING = "kernel-missing"
     ROOT_UNSEEN = "root-unseen"
     ROOT_BY_NAME = "root-by-name"
     ROOT_UNKNOWN = "root-unknown"
+    SYSTEM_UNREAD = "system-unread"
     FSTAB_BY_NAME = "fstab-by-name"
     FSTAB_UNKNOWN = "fstab-unknown"
     FSTAB_OPTIONAL = "fstab-optional"
+    VOLUME_UNREAD = "volume-unread"
     NVME_MISSING = "nvme-missing"
     ENA_MISSING = "ena-missing"
+    DRIVERS_UNREAD = "drivers-unread"
+    INITRAMFS_MISSING = "initramfs-missing"
     INITRAMFS_UNREAD = "initramfs-unread"
     CONSOLE_MISSING = "console-missing"
     WINDOWS = "windows"
+    OTHER_SYSTEM = "other-system"
     NOT_JUDGED = "not-judged"
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is always true of a kind."""
+    """What is always true of a kind. remedy: for any system, unless `remedies` has one of its family. known: False
+    where the kind says that something is not known, so that neither answer can be given."""
 
     severity: Severity
     meaning: str
     remedy: str
+    known: bool = True
+    remedies: tuple[tuple[Family, str], ...] = ()
 
 
-_REGENERATE = (
-    "in the VM: add nvme to /etc/initramfs-tools/modules and run `update-initramfs -u`; or run "
-    "`dracut -f --add-drivers nvme`"
-)
 _BY_UUID = "in the VM: write it as UUID=… (`blkid` shows it)"
+_DRILL = "run a drill"
+_CONSOLE = "console=tty0 console=ttyS0,115200"
 
 ABOUT: dict[Kind, About] = {
+    Kind.DISK_FORMAT: About(
+        Severity.STOPS, "these bytes are not a disk but a file of a hypervisor or an archive that holds one",
+        "replicate what it holds: `qemu-img convert -O raw FILE DISK`, then begin a chain with that",
+    ),
     Kind.NO_BOOT_CODE: About(
-        Severity.STOPS, "the first disk has no boot code in its MBR, and this VM starts by the BIOS",
-        "install the boot loader in the VM (`grub-install`), or give its first disk as the first",
+        Severity.STOPS, "the disk that boots has no boot code in its MBR, and this VM starts by the BIOS",
+        "install the boot loader in the VM (`grub-install DISK`), or name the disk that boots (--boot-disk; root_disk in "
+        "the recovery plan)",
+        remedies=(
+            (Family.RED_HAT, "in the VM: `grub2-install DISK`"), (Family.SUSE, "in the VM: `grub2-install DISK`"),
+            (Family.WINDOWS, "from its installation medium: `bootrec /fixmbr` and `bootrec /fixboot`"),
+        ),
     ),
     Kind.NO_TABLE: About(
-        Severity.STOPS, "the first disk has no partition table", "give the VM's boot disk as the first",
+        Severity.STOPS, "the disk that boots has no partition table",
+        "name the disk that boots (--boot-disk; root_disk in the recovery plan)",
+    ),
+    Kind.BOOT_DISK_OTHER: About(
+        Severity.STOPS, "an instance boots the first disk, and another of the VM's disks is the one that can",
+        "name that disk: --boot-disk for the check, root_disk in the recovery plan",
+    ),
+    Kind.MBR_TOO_LARGE: About(
+        Severity.STOPS, "the disk is larger than 2 TiB and starts by its MBR: EC2 starts no such volume",
+        "in the VM: move the data to another disk and make the system's at most 2 TiB, or convert it to GPT with UEFI",
+    ),
+    Kind.SECTORS_4K: About(
+        Severity.STOPS, "the partition table counts in sectors of 4096 bytes, and a volume of EBS has 512",
+        "copy the system to a disk with sectors of 512 bytes, and replicate that",
     ),
     Kind.ESP_MISSING: About(
-        Severity.STOPS, "the VM starts by UEFI and its first disk has no EFI system partition",
-        "give the VM's boot disk as the first",
+        Severity.STOPS, "the VM starts by UEFI and the disk that boots has no EFI system partition",
+        "name the disk that boots (--boot-disk; root_disk in the recovery plan)",
     ),
     Kind.LOADER_MISSING: About(
         Severity.STOPS,
         "the EFI system partition has no boot loader at the removable path: an instance starts without the VM's boot "
         "entries",
-        "in the VM: `grub-install --removable`, or copy the loader to \\EFI\\BOOT\\BOOTX64.EFI",
+        "in the VM: copy the whole folder of its boot loader to \\EFI\\BOOT, its loader as BOOTX64.EFI",
+        remedies=(
+            (Family.DEBIAN, "in the VM: `grub-install --target=x86_64-efi --removable`"),
+            (Family.RED_HAT, "in the VM: `dnf reinstall shim-x64 grub2-efi-x64`, which put \\EFI\\BOOT there"),
+            (Family.SUSE, "in the VM: `shim-install --removable`"),
+            (Family.WINDOWS, "in the VM: `bcdboot C:\\Windows /s S: /f UEFI` with the EFI system partition as S:"),
+        ),
+    ),
+    Kind.LOADER_INCOMPLETE: About(
+        Severity.STOPS, "the boot loader is there and what it needs next is not",
+        "in the VM: install the boot loader anew",
+        remedies=(
+            (Family.DEBIAN, "in the VM: `grub-install --target=x86_64-efi --removable`, and `update-grub`"),
+            (Family.RED_HAT, "in the VM: `dnf reinstall shim-x64 grub2-efi-x64 grub2-common`"),
+            (Family.SUSE, "in the VM: `shim-install --removable`, and `grub2-mkconfig -o /boot/grub2/grub.cfg`"),
+        ),
+    ),
+    Kind.LOADER_UNKNOWN: About(
+        Severity.WARNING, "what the firmware starts is not known, so that what comes after it could not be judged",
+        _DRILL, known=False,
     ),
     Kind.FIRMWARE_OTHER: About(
         Severity.STOPS, "the disk is made for another firmware than the VM has", "check the VM's firmware",
@@ -112,16 +178,28 @@ ABOUT: dict[Kind, About] = {
     ),
     Kind.LUKS: About(
         Severity.WARNING, "a file system is encrypted by LUKS: what is in it could not be checked",
-        "have its key where the start finds it, or type it at the serial console of EC2",
+        "have its key where the start finds it, or type it at the serial console of EC2", known=False,
     ),
     Kind.LVM_INCOMPLETE: About(
+        Severity.STOPS, "a logical volume that the start needs has a part on a physical volume that is on none of these "
+        "disks", "replicate all disks of the volume group",
+    ),
+    Kind.LVM_DEVICES_FILE: About(
         Severity.STOPS,
-        "there are physical volumes of LVM and no logical volume can be read: a part of the group is missing",
-        "replicate all disks of the volume group",
+        "LVM's devices file names the VM's disks by IDs of their hypervisor: in EC2 the volume group is not found",
+        "in the VM: `use_devicesfile = 0` in the section `devices` of /etc/lvm/lvm.conf, and build the initramfs anew "
+        "(`dracut -f`)",
+    ),
+    Kind.DEFAULT_UNKNOWN: About(
+        Severity.WARNING, "which entry the boot loader starts by default could not be told", _DRILL, known=False,
+    ),
+    Kind.KERNEL_MISSING: About(
+        Severity.STOPS, "the boot loader's default entry names a kernel that is not there",
+        "in the VM: choose another default, or install the kernel",
     ),
     Kind.ROOT_UNSEEN: About(
-        Severity.WARNING, "no root file system was found: what the system needs could not be checked",
-        "run a drill",
+        Severity.WARNING, "no root file system was found: what the system needs could not be checked", _DRILL,
+        known=False,
     ),
     Kind.ROOT_BY_NAME: About(
         Severity.STOPS, "the kernel's root= is a device name, which is another on NVMe",
@@ -130,6 +208,10 @@ ABOUT: dict[Kind, About] = {
     Kind.ROOT_UNKNOWN: About(
         Severity.STOPS, "the kernel's root= names a file system that is on none of these disks",
         "in the VM: correct it in the boot loader's configuration, or replicate that disk",
+    ),
+    Kind.SYSTEM_UNREAD: About(
+        Severity.WARNING, "a file system that the start needs can't be read here: what is on it could not be judged",
+        "check with Debian's guestfish installed, or on a host with a newer system, or run a drill", known=False,
     ),
     Kind.FSTAB_BY_NAME: About(
         Severity.STOPS, "/etc/fstab names a device that has another name on NVMe: the start ends in emergency mode",
@@ -143,30 +225,61 @@ ABOUT: dict[Kind, About] = {
     Kind.FSTAB_OPTIONAL: About(
         Severity.WARNING, "/etc/fstab names something that will not be there; the start goes on without it", _BY_UUID,
     ),
+    Kind.VOLUME_UNREAD: About(
+        Severity.WARNING, "whether a device that the start needs is on these disks is not known", _DRILL, known=False,
+    ),
     Kind.NVME_MISSING: About(
         Severity.STOPS, "neither kernel nor initramfs has the driver of NVMe: the root file system is not found",
-        _REGENERATE,
+        "in the VM: build the initramfs anew with the driver nvme in it",
+        remedies=(
+            (Family.DEBIAN, "in the VM: add nvme to /etc/initramfs-tools/modules and run `update-initramfs -u`"),
+            (Family.RED_HAT, "in the VM: `dracut -f --add-drivers nvme`"),
+            (Family.SUSE, "in the VM: `dracut -f --add-drivers nvme`"),
+        ),
     ),
     Kind.ENA_MISSING: About(
         Severity.STOPS, "the kernel has no driver of EC2's network (ena): the instance can't be reached",
         "in the VM: install a kernel that has it",
     ),
+    Kind.DRIVERS_UNREAD: About(
+        Severity.WARNING, "the lists of the kernel's drivers could not be read: whether it has those of EC2 is not known",
+        _DRILL, known=False,
+    ),
+    Kind.INITRAMFS_MISSING: About(
+        Severity.STOPS, "the boot loader's default entry names an initramfs that is not there",
+        "in the VM: build it anew, and the boot loader's configuration",
+        remedies=(
+            (Family.DEBIAN, "in the VM: `update-initramfs -c -k VERSION`, and `update-grub`"),
+            (Family.RED_HAT, "in the VM: `dracut -f --kver VERSION`"),
+            (Family.SUSE, "in the VM: `dracut -f --kver VERSION`, and `grub2-mkconfig -o /boot/grub2/grub.cfg`"),
+        ),
+    ),
     Kind.INITRAMFS_UNREAD: About(
-        Severity.WARNING, "the initramfs could not be read: whether it has the driver of NVMe is not known",
-        "run a drill",
+        Severity.WARNING, "the initramfs could not be read: whether it has the driver of NVMe is not known", _DRILL,
+        known=False,
     ),
     Kind.CONSOLE_MISSING: About(
         Severity.NOTE, "the kernel does not use the serial port: EC2's console shows nothing of its start",
-        "in the VM: add console=tty0 console=ttyS0,115200 to the kernel's command line",
+        f"in the VM: add {_CONSOLE} to the kernel's command line",
+        remedies=(
+            (Family.DEBIAN, f"in the VM: add {_CONSOLE} to GRUB_CMDLINE_LINUX in /etc/default/grub; `update-grub`"),
+            (Family.RED_HAT, f"in the VM: `grubby --update-kernel=ALL --args=\"{_CONSOLE}\"`"),
+            (Family.SUSE, f"in the VM: add {_CONSOLE} to GRUB_CMDLINE_LINUX in /etc/default/grub; "
+             "`grub2-mkconfig -o /boot/grub2/grub.cfg`"),
+        ),
     ),
     Kind.WINDOWS: About(
         Severity.WARNING, "the disk holds Windows, which needs AWS's NVMe and ENA drivers; they were not looked for",
-        "install them before the next sync, or use `warmspare failover --via import-image`",
+        "install them before the next sync, or use `warmspare failover --via import-image`", known=False,
+    ),
+    Kind.OTHER_SYSTEM: About(
+        Severity.NOTE, "another system is on these disks; it does not start by default and was left alone",
+        "nothing, unless it is the one that is wanted",
     ),
     Kind.NOT_JUDGED: About(
         Severity.WARNING,
         "this was not judged: what the VM's disks hold there hurts its reader, or costs more than a check may take",
-        "find out in the VM what stands there and why, and run a drill",
+        "find out in the VM what stands there and why, and run a drill", known=False,
     ),
 }  # fmt: skip
 
@@ -174,16 +287,22 @@ ABOUT: dict[Kind, About] = {
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was found. disk: its ID. place: the partition, file and line it is about. found: what stands
-    there."""
+    there. family: of the system that it is about."""
 
     kind: Kind
     disk: str
     place: str
     found: str = ""
+    family: Family = Family.OTHER
 
     @property
     def severity(self) -> Severity:
         return ABOUT[self.kind].severity
+
+    @property
+    def known(self) -> bool:
+        """False where this says that neither answer can be given."""
+        return ABOUT[self.kind].known
 
     @property
     def meaning(self) -> str:
@@ -191,11 +310,11 @@ class Finding:
 
     @property
     def remedy(self) -> str:
-        return ABOUT[self.kind].remedy
+        return dict(ABOUT[self.kind].remedies).get(self.family, ABOUT[self.kind].remedy)
 
     def event(self, vm: str, point: str) -> dict[str, Any]:
         """The fields of the `finding` event (docs/events.md)."""
         return {
-            "kind": str(self.kind), "severity": str(self.severity), "vm": vm, "disk": self.disk, "place": self.place,
-            "found": self.found, "point": point, "message": self.meaning, "remedy": self.remedy,
+            "kind": str(self.kind), "severity": str(self.severity), "known": self.known, "vm": vm, "disk": self.disk,
+            "place": self.place, "found": self.found, "point": point, "message": self.meaning, "remedy": self.remedy,
         }  # fmt: skip

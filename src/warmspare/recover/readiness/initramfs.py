@@ -1,61 +1,61 @@
-"""The names of the files in an initramfs; refuses to unpack it, and what would take more than Linux gives.
+"""The names of the files in an initramfs, and what some of them hold; refuses what would take more than Linux gives.
 
-The kernel's documentation, "initramfs buffer format": archives of the cpio format newc one after another, each plain or
-compressed, with zeros between. Microcode stands first, plain; drivers follow, compressed.
+The kernel's documentation, "initramfs buffer format", and init/initramfs.c: archives of the cpio format newc one after
+another, each plain or packed (`packings.py`), with zeros between. Microcode stands first, plain; drivers follow,
+packed; loaders put several behind one another. What the kernel had unpacked before it met an error stays: so do names.
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import lzma
 import re
-from collections.abc import Iterator
-from typing import BinaryIO, cast
-
-import lz4.block
-import zstandard
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
 
 from warmspare.errors import FormatError
+from warmspare.recover.readiness import packings
+from warmspare.recover.readiness.packings import MAX_DICTIONARY_BYTES as MAX_DICTIONARY_BYTES
+from warmspare.recover.readiness.packings import Forwards
 
 MAX_NAME_BYTES = 4096
 MAX_UNPACKED_BYTES = 4 << 30
 MAX_NAMES = 200_000
 MAX_NAMES_BYTES = 16 << 20  # of all together; a Debian has some 100 KiB
 MAX_PACKED_BYTES = 1 << 30
-# Of zstd what Linux takes; of xz and lzma, whose headers may state 4 GiB, twice what `xz -9` makes.
-MAX_DICTIONARY_BYTES = 1 << 27
-_LZMA_BESIDE_BYTES = 1 << 21
+MAX_CONTENT_BYTES = 1 << 20
 _FIELD = re.compile(rb"[0-9A-Fa-f]{8}")
 _HEADER_BYTES = 110
 _MAGICS = (b"070701", b"070702")
 _TRAILER = b"TRAILER!!!"
-_STEP_BYTES = 1 << 16
-_LZ4_MAGIC, _LZ4_BLOCK_BYTES = b"\x02\x21\x4c\x18", 8 << 20  # of the kernel's own, older framing
-_LZ4_MOST_BYTES = 9 << 20  # what a block of 8 MiB that does not shrink takes, and more
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of it. content: where it was wanted, and no longer than MAX_CONTENT_BYTES."""
+
+    name: str
+    content: bytes | None
 
 
 def names(stream: BinaryIO, where: str) -> Iterator[str]:
-    """Every path in it, as it is written there. FormatError where it is none, or goes beyond the bounds."""
+    """Every path in it, as it is written there. FormatError where it is none, or goes beyond the bounds: at its place,
+    so that what came before it counts."""
+    for member in members(stream, where, lambda name: False):
+        yield member.name
+
+
+def members(stream: BinaryIO, where: str, wanted: Callable[[str], bool]) -> Iterator[Member]:
+    """The same, with the contents that are wanted."""
     count = length = 0
-    swells = f"it unpacks to more than {MAX_UNPACKED_BYTES >> 20} MiB"
-    file = _Forwards(stream, MAX_PACKED_BYTES, f"it has more than {MAX_PACKED_BYTES >> 20} MiB")
     try:
-        while file.skip_zeros():
-            head = file.peek(6)
-            plain = head in _MAGICS
-            unpacked = file if plain else _Forwards(_opened(file, head, where), MAX_UNPACKED_BYTES, swells)
-            for name in _archives(unpacked, where, once=plain):
-                count += 1
-                if count > MAX_NAMES:
-                    raise FormatError(f"the initramfs has more than {MAX_NAMES} files", where=where)
-                length += len(name)
-                if length > MAX_NAMES_BYTES:
-                    raise FormatError(f"the initramfs names files by more than {MAX_NAMES_BYTES} bytes", where=where)
-                yield name
-            if not plain:  # what is compressed is the last
-                return
+        for member in _all(stream, where, wanted):
+            count += 1
+            if count > MAX_NAMES:
+                raise FormatError(f"the initramfs has more than {MAX_NAMES} files", where=where)
+            length += len(member.name)
+            if length > MAX_NAMES_BYTES:
+                raise FormatError(f"the initramfs names files by more than {MAX_NAMES_BYTES} bytes", where=where)
+            yield member
     except FormatError:
         raise
     except MemoryError:
@@ -64,176 +64,64 @@ def names(stream: BinaryIO, where: str) -> Iterator[str]:
         raise FormatError(f"the initramfs can't be read: {error}", where=where) from None
 
 
-class _Forwards(io.RawIOBase):
-    """A stream that is read forwards only, with a look ahead. ValueError, with `beyond`, after `most` bytes."""
-
-    def __init__(self, stream: BinaryIO, most: int, beyond: str) -> None:
-        self._stream, self._left, self._beyond = stream, most, beyond
-        self._ahead, self._at = b"", 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1, /) -> bytes:
-        """So many bytes, and fewer only at the end; a decoder asks for no more than a block."""
-        while len(self._ahead) - self._at < size and self._more():
-            pass
-        data = self._ahead[self._at : self._at + max(size, 0)]
-        self._at += len(data)
-        return data
-
-    def peek(self, count: int) -> bytes:
-        data = self.read(count)
-        self._at -= len(data)
-        return data
-
-    def skip(self, count: int) -> bool:
-        """Go on by so many bytes; whether there were as many."""
-        while count > len(self._ahead) - self._at:
-            count -= len(self._ahead) - self._at
-            self._ahead, self._at = b"", 0
-            if not self._more():
-                return False
-        self._at += count
-        return True
-
-    def skip_zeros(self) -> bool:
-        """Go to the next byte that is none; whether there is one."""
-        while True:
-            self._ahead, self._at = self._ahead[self._at :].lstrip(b"\0"), 0
-            if self._ahead:
-                return True
-            if not self._more():
-                return False
-
-    def give_back(self, data: bytes) -> None:
-        """What a decoder took and does not need."""
-        self._ahead, self._at = data + self._ahead[self._at :], 0
-
-    def _more(self) -> bool:
-        piece = self._stream.read(_STEP_BYTES)
-        self._ahead, self._at = self._ahead[self._at :] + piece, 0
-        self._left -= len(piece)
-        if self._left < 0:
-            raise ValueError(self._beyond)
-        return bool(piece)
-
-
-def _opened(file: _Forwards, head: bytes, where: str) -> BinaryIO:
-    if head[:2] == b"\x1f\x8b":
-        return cast(BinaryIO, gzip.GzipFile(fileobj=cast(BinaryIO, file)))
-    if head[:6] == b"\xfd7zXZ\0" or head[:3] == b"\x5d\0\0":
-        return cast(BinaryIO, io.BufferedReader(_Lzma(file), _STEP_BYTES))
-    if head[:3] == b"BZh":
-        return cast(BinaryIO, bz2.BZ2File(cast(BinaryIO, file)))
-    if head[:4] == b"\x28\xb5\x2f\xfd":
-        unpacker = zstandard.ZstdDecompressor(max_window_size=MAX_DICTIONARY_BYTES)
-        return cast(BinaryIO, unpacker.stream_reader(cast(BinaryIO, file), read_across_frames=True))
-    if head[:4] == _LZ4_MAGIC:
-        return cast(BinaryIO, io.BufferedReader(_Lz4(file)))
-    raise FormatError("the initramfs is packed in a way that is not known here", where=where)
-
-
-class _Lzma(io.RawIOBase):
-    """Reads xz and lzma, streams one after another, with a bound on what the decoder may take for itself."""
-
-    def __init__(self, file: _Forwards) -> None:
-        self._file, self._unpacker = file, self._fresh()
-
-    def readable(self) -> bool:
-        return True
-
-    def _fresh(self) -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(memlimit=MAX_DICTIONARY_BYTES + _LZMA_BESIDE_BYTES)
-
-    def readinto(self, buffer: object, /) -> int:
-        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
-        while True:
-            if self._unpacker.eof:
-                # Between streams of xz zeros may stand; after one of lzma, what comes is not unpacked by Linux either.
-                rest = self._unpacker.unused_data.lstrip(b"\0")
-                self._file.give_back(rest)
-                if not self._file.skip_zeros() or self._file.peek(6) != b"\xfd7zXZ\0":
-                    return 0
-                self._unpacker = self._fresh()
-            packed = self._file.read(_STEP_BYTES) if self._unpacker.needs_input else b""
-            if not packed and self._unpacker.needs_input:
-                raise EOFError("it ends too early")
-            data = self._unpacker.decompress(packed, len(view))
-            if data:
-                view[: len(data)] = data
-                return len(data)
-
-
-class _Lz4(io.RawIOBase):
-    """Reads the kernel's LZ4 framing: a magic number, then blocks, each behind its length."""
-
-    def __init__(self, file: _Forwards) -> None:
-        self._file, self._data = file, memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: object, /) -> int:
-        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
-        while not self._data:
-            word = self._file.read(4)
-            if word == _LZ4_MAGIC:
-                continue
-            size = int.from_bytes(word, "little")
-            if len(word) < 4 or size == 0:
-                return 0
-            if size > _LZ4_MOST_BYTES:
-                raise ValueError("a block is too long")
-            self._data = memoryview(lz4.block.decompress(self._file.read(size), uncompressed_size=_LZ4_BLOCK_BYTES))
-        count = min(len(view), len(self._data))
-        view[:count] = self._data[:count]
-        self._data = self._data[count:]
-        return count
+def _all(stream: BinaryIO, where: str, wanted: Callable[[str], bool]) -> Iterator[Member]:
+    file = Forwards(stream, MAX_PACKED_BYTES, f"it has more than {MAX_PACKED_BYTES >> 20} MiB")
+    swells = f"it unpacks to more than {MAX_UNPACKED_BYTES >> 20} MiB"
+    left = MAX_UNPACKED_BYTES
+    while file.skip_zeros():
+        if file.peek(6) in _MAGICS:
+            yield from _archive(_Pieces(file, where), wanted)
+            continue
+        packed = packings.opened(file)
+        if packed is None:
+            raise FormatError(f"at byte {file.position} of the initramfs is nothing that Linux unpacks", where=where)
+        unpacked = Forwards(packed, left, swells)
+        while unpacked.skip_zeros():
+            yield from _archive(_Pieces(unpacked, where), wanted)
+        left -= unpacked.position
 
 
 class _Pieces:
-    """A stream read exactly. FormatError at its end."""
+    """An archive, read exactly. FormatError at its end."""
 
-    def __init__(self, stream: _Forwards, where: str) -> None:
-        self._stream, self._where, self._at = stream, where, 0
-
-    def begin(self) -> bool:
-        """Go to the next archive; whether there is one."""
-        self._at = 0
-        return self._stream.skip_zeros()
+    def __init__(self, stream: Forwards, where: str) -> None:
+        self._stream, self.where = stream, where
+        if stream.position % 4:
+            raise FormatError("the initramfs is damaged: an archive is not at a multiple of 4", where=where)
 
     def take(self, count: int) -> bytes:
         data = self._stream.read(count)
-        self._at += count
         if len(data) < count:
-            raise FormatError("the initramfs ends too early", where=self._where)
+            raise FormatError("the initramfs ends too early", where=self.where)
         return data
 
     def skip(self, count: int) -> None:
-        self._at += count
         if not self._stream.skip(count):
-            raise FormatError("the initramfs ends too early", where=self._where)
+            raise FormatError("the initramfs ends too early", where=self.where)
 
     def align(self) -> None:
-        self.skip(-self._at % 4)
+        """Behind the last file of all there need be no padding."""
+        self._stream.skip(-self._stream.position % 4)
 
 
-def _archives(stream: _Forwards, where: str, *, once: bool) -> Iterator[str]:
-    """Paths of a stream of archives; of the first one only if `once`, and what comes after it is left."""
-    pieces = _Pieces(stream, where)
-    while pieces.begin():
-        while True:
-            size, name_bytes = _sizes(pieces.take(_HEADER_BYTES), where)
-            name = pieces.take(name_bytes).rstrip(b"\0")
-            pieces.align()
+def _archive(pieces: _Pieces, wanted: Callable[[str], bool]) -> Iterator[Member]:
+    """The files of one archive, up to its trailer."""
+    while True:
+        size, name_bytes = _sizes(pieces.take(_HEADER_BYTES), pieces.where)
+        name = pieces.take(name_bytes).rstrip(b"\0")
+        pieces.align()
+        if name == _TRAILER:
             pieces.skip(size)
             pieces.align()
-            if name == _TRAILER:
-                break
-            yield name.decode(errors="replace").removeprefix("./")
-        if once:
             return
+        path = name.decode(errors="replace").removeprefix("./")
+        content = None
+        if size <= MAX_CONTENT_BYTES and wanted(path):
+            content = pieces.take(size)
+        else:
+            pieces.skip(size)
+        pieces.align()
+        yield Member(path, content)
 
 
 def _sizes(header: bytes, where: str) -> tuple[int, int]:

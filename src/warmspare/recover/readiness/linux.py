@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from functools import partial
 
-from warmspare.errors import FormatError
 from warmspare.recover.disks.programs import Exceeded
-from warmspare.recover.readiness import bootconfig, initramfs
+from warmspare.recover.readiness import bootconfig, drivers
+from warmspare.recover.readiness.answers import ABSENT, Unknown
 from warmspare.recover.readiness.bootconfig import Entry, Mount
 from warmspare.recover.readiness.findings import Finding, Kind
 from warmspare.recover.readiness.report import Report, short
@@ -29,7 +29,6 @@ _TAG = re.compile(r"(UUID|LABEL|PARTUUID|PARTLABEL)=(.+)$")
 _BY_LINK = re.compile(r"/dev/disk/by-(uuid|label)/(.+)$")
 _MAPPED = re.compile(r"/dev/mapper/(.+)$")
 _GROUPED = re.compile(r"/dev/(?!disk/|mapper/|md)([^/]+)/([^/]+)$")
-_NVME, _ENA = re.compile(r"(?:^|/)nvme\.ko(?:\.\w+)?$"), re.compile(r"(?:^|/)ena\.ko(?:\.\w+)?$")
 _VERSION = re.compile(r"(?:vmlinuz|vmlinux|linux|kernel)-(.+)$")
 
 Places = Mapping[str, tuple[str, str]]
@@ -185,57 +184,18 @@ def _drivers(
     """Whether kernel, initramfs and modules have what EC2's machines need."""
     disk, place = at
     match = _VERSION.search(entry.kernel.rpartition("/")[2])
-    version = match[1] if match else ""
-    builtin: list[str] = []
-    home = ""
-    if root is not None and version:
-        for home in (f"{prefix}/lib/modules/{version}", f"{prefix}/usr/lib/modules/{version}"):
-            data = volumes.read(root, f"{home}/modules.builtin")
-            if data is not None:
-                builtin = data.decode(errors="replace").splitlines()
-                break
-    ena = not builtin or any(_ENA.search(name) for name in builtin) or _has_ena(volumes, root, home)
-    packed, unread = _initramfs(volumes, entry, boot)
+    files = volumes.files(boot)
+    paths = ["/" + path.lstrip("/").replace("\\", "/") for path in entry.initrds]
+    packed = [drivers.Packed(path, partial(files.stream, path)) for path in paths]
+    version = match[1] if match else Unknown("the kernel's name has no version")
+    system = volumes.files(root or boot, prefix)
+    has = drivers.look(system, version if root else Unknown("no root was found"), packed)
     inside = f"{place}, {', '.join(entry.initrds) or 'no initramfs'}"
-    if not packed.nvme and not any(_NVME.search(name) for name in builtin):
-        report.add(Finding(Kind.INITRAMFS_UNREAD if unread else Kind.NVME_MISSING, disk, inside, unread))
-    if not ena and not packed.ena:
-        report.add(Finding(Kind.ENA_MISSING, disk, home, version))
-
-
-def _has_ena(volumes: Volumes, root: Volume | None, home: str) -> bool:
-    """Whether the kernel's modules have it. modules.dep lists all where depmod has run."""
-    if root is None:
-        return False
-    listed = volumes.read(root, f"{home}/modules.dep", most_bytes=4 << 20) or b""
-    if any(_ENA.search(line.partition(":")[0]) for line in listed.decode(errors="replace").splitlines()):
-        return True
-    # The folder that every kernel has it in.
-    return any(_ENA.search(name) for name in volumes.names(root, f"{home}/kernel/drivers/net/ethernet/amazon/ena"))
-
-
-@dataclass(slots=True)
-class _Drivers:
-    """Which of the drivers are there; of names nothing more is kept."""
-
-    nvme: bool = False
-    ena: bool = False
-
-
-def _initramfs(volumes: Volumes, entry: Entry, boot: Volume) -> tuple[_Drivers, str]:
-    """What the initramfs has; and why it could not be read, "" where it could. A damaged one counts for nothing."""
-    whole = _Drivers()
-    for path in entry.initrds:
-        path = "/" + path.lstrip("/").replace("\\", "/")
-        has = _Drivers()
-        try:
-            with volumes.stream(boot, path) as file:
-                for name in initramfs.names(file, path):
-                    has.nvme = has.nvme or _NVME.search(name) is not None
-                    has.ena = has.ena or _ENA.search(name) is not None
-        except OSError:
-            return whole, f"{short(path)} is not there, or can't be read"
-        except (FormatError, Exceeded) as error:
-            return whole, error.what
-        whole.nvme, whole.ena = whole.nvme or has.nvme, whole.ena or has.ena
-    return whole, ""
+    if isinstance(has.nvme.early, Unknown):
+        report.add(Finding(Kind.INITRAMFS_UNREAD, disk, inside, has.nvme.early.why))
+    elif has.nvme.early is ABSENT:
+        gone = [path for path in paths if files.head(path, 1) is ABSENT]
+        kind = Kind.INITRAMFS_UNREAD if gone else Kind.NVME_MISSING
+        report.add(Finding(kind, disk, inside, f"{short(gone[0])} is not there" if gone else ""))
+    if has.ena.ever is ABSENT:
+        report.add(Finding(Kind.ENA_MISSING, disk, place, match[1] if match else ""))

@@ -16,7 +16,7 @@ import msgspec
 
 from warmspare.recover.disks.confined import Heard, Say, Spent
 from warmspare.recover.disks.programs import Exceeded
-from warmspare.recover.readiness.findings import Finding, Kind
+from warmspare.recover.readiness.findings import Family, Finding, Kind
 
 MOST_OF_A_KIND = 20
 MOST_SEEN = 64  # lines, one a disk
@@ -38,6 +38,7 @@ class _Found(msgspec.Struct, tag="found", frozen=True):
     disk: str
     place: str
     found: str
+    family: str
 
 
 _LINES = msgspec.json.Decoder(_Seen | _At | _Found)
@@ -102,7 +103,7 @@ class Report:
         self.add(Finding(Kind.NOT_JUDGED, self._at.disk, self._at.place, why))
 
     def _found(self, finding: Finding) -> None:
-        self._tell(_Found(finding.kind, finding.disk, short(finding.place), short(finding.found)))
+        self._tell(_Found(finding.kind, finding.disk, short(finding.place), short(finding.found), finding.family))
 
     def _tell(self, line: _Seen | _At | _Found) -> None:
         self._say(msgspec.json.encode(line))
@@ -115,7 +116,7 @@ def heard(said: Heard) -> tuple[list[Finding], list[str]]:
         try:
             got = _LINES.decode(line)
             if isinstance(got, _Found):
-                findings.append(Finding(Kind(got.kind), got.disk, got.place, got.found))
+                findings.append(Finding(Kind(got.kind), got.disk, got.place, got.found, Family(got.family)))
             elif isinstance(got, _Seen):
                 seen.append(got.text)
             else:

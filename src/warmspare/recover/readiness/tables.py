@@ -31,13 +31,16 @@ _SIGNATURE = b"EFI PART"
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """number: as the table counts, from 1. kind: a GUID of GPT, or one or two hex digits of MBR; in lower case."""
+    """number: as the table counts, from 1. kind: a GUID of GPT, or one or two hex digits of MBR; in lower case. uuid:
+    its PARTUUID, in lower case; an MBR's is made of the disk's and the number. label: its PARTLABEL, of GPT."""
 
     number: int
     offset: int
     bytes: int
     kind: str
     active: bool
+    uuid: str = ""
+    label: str = ""
 
     @property
     def is_esp(self) -> bool:
@@ -59,7 +62,7 @@ class Gpt:
 class Table:
     """kind: "gpt", "dos", or "" where there is none. signature: the MBR ends in 55 AA. boot_code: its first 440 bytes
     are not all zero. protective: it has a partition of the type EE. gpt: None where sector 1 names none. partitions:
-    the first MAX_PARTITIONS. more: there are others."""
+    the first MAX_PARTITIONS. more: there are others. capacity_bytes: of the disk."""
 
     kind: str
     signature: bool
@@ -68,6 +71,7 @@ class Table:
     gpt: Gpt | None
     partitions: tuple[Partition, ...]
     more: bool = False
+    capacity_bytes: int = 0
 
     @property
     def firmware(self) -> str:
@@ -88,11 +92,13 @@ def read(fd: int, capacity_bytes: int, budget: Budget) -> Table:
         size = int(table.get("sectorsize", SECTOR_BYTES))
         listed = table.get("partitions", [])
         more = done.cut or len(listed) > MAX_PARTITIONS
-        partitions = [_partition(each, size) for each in listed[:MAX_PARTITIONS]]
+        mbr_id = str(table.get("id", "")).lower().removeprefix("0x") if label == "dos" else ""
+        partitions = [_partition(each, size, mbr_id) for each in listed[:MAX_PARTITIONS]]
     gpt = _gpt(fd, capacity_bytes)
     return Table(
         label, mbr[510:] == b"\x55\xaa", any(mbr[:_BOOT_CODE_BYTES]),
         any(mbr[at + 4] == 0xEE for at in range(446, 510, 16)), gpt, tuple(partitions), more,
+        capacity_bytes,
     )  # fmt: skip
 
 
@@ -108,11 +114,12 @@ def _parsed(output: bytes, *, cut: bool) -> dict[str, Any]:
     return table
 
 
-def _partition(found: dict[str, Any], sector_bytes: int) -> Partition:
-    number = found["node"].removeprefix("/proc/self/fd/").partition("p")[2]
+def _partition(found: dict[str, Any], sector_bytes: int, mbr_id: str) -> Partition:
+    number = int(found["node"].removeprefix("/proc/self/fd/").partition("p")[2])
+    uuid = f"{mbr_id}-{number:02x}" if mbr_id else str(found.get("uuid", "")).lower()
     return Partition(
-        int(number), found["start"] * sector_bytes, found["size"] * sector_bytes, found["type"].lower(),
-        bool(found.get("bootable")) or "LegacyBIOSBootable" in found.get("attrs", ""),
+        number, found["start"] * sector_bytes, found["size"] * sector_bytes, found["type"].lower(),
+        bool(found.get("bootable")) or "LegacyBIOSBootable" in found.get("attrs", ""), uuid, found.get("name", ""),
     )  # fmt: skip
 
 

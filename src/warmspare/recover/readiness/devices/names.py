@@ -1,0 +1,311 @@
+"""What a name of a device means among a VM's disks, as fstab, crypttab, root= and resume= write it; refuses to judge.
+
+A name is bound to what stands on the disks, and then moves with them; or to the machine, and then it is another in EC2,
+or none. "Not there" is said only where nothing is left unread that could bear the name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
+from warmspare.recover.readiness.devices.blocks import MEMBERS, Depth, Device, Gap, Kind, split
+
+MAX_NAME = 4096  # characters: Linux's own bound of a path
+MAX_STEPS = 8  # from one name to another: an opened LUKS on a logical volume, and so on
+
+
+class Bond(StrEnum):
+    """What a name is bound to. CONTENT: what stands on the disks. MACHINE: its buses, controllers and serial numbers,
+    which EC2 has not. ORDER: the order in which a kernel finds things. NETWORK: another machine's. NOTHING: no device
+    of a disk at all: memory, a file, a kernel's own file system."""
+
+    CONTENT = "content"
+    MACHINE = "machine"
+    ORDER = "order"
+    NETWORK = "network"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a name means. target: the device; for a bond to the machine or to nothing, ABSENT. others: further ones that
+    bear the same name, so that chance decides."""
+
+    bond: Bond
+    target: Answer[Device]
+    others: tuple[Device, ...] = ()
+
+
+_TAG = re.compile(r"(UUID|LABEL|PARTUUID|PARTLABEL|ID)=(.+)", re.DOTALL)
+_LINK = re.compile(r"/dev/disk/by-([a-z0-9-]+)/(.+)", re.DOTALL)
+_NVME = re.compile(r"/dev/nvme([0-9]{1,4})n([0-9]{1,4})(?:p([0-9]{1,4}))?")
+_MD = re.compile(r"/dev/md(?:_d)?([0-9]{1,4})(p[0-9]{1,4})?")
+_NUMBERS = re.compile(r"(?:[0-9]{1,4}:[0-9]{1,6}|(?:0x)?[0-9a-fA-F]{3,8})")  # root=8:1, root=0801
+_ESCAPE = re.compile(r"\\x([0-9a-fA-F]{2})")
+_HEX = re.compile(r"[^0-9a-f]")
+# Of a hypervisor's or a controller's making, in all spellings that drivers of disks have had.
+_MACHINE = re.compile(
+    r"/dev/(?:(?:[shv]d|xvd|ub)[a-z]{1,4}[0-9]{0,4}|(?:sr|scd|st|nst|fd|sg|pmem|mmcblk)[0-9][0-9a-z.]*"
+    r"|(?:cdrom|dvd|cdrw|dvdrw|floppy|tape)[0-9]*|(?:cciss|ida|rd|i2o|ataraid|block)/[^/]*|disk/(?:azure|cloud)/.*)",
+    re.DOTALL,
+)
+_BY_WWID = re.compile(r"3[0-9a-f]{16}(?:[0-9a-f]{16})?(?:-part|p)?[0-9]{0,4}")  # as multipath names a disk
+_BY_BINDING = re.compile(r"mpath[a-z]{1,4}(?:-part|p)?[0-9]{0,4}")
+_NET_ROOT = re.compile(r"(?:/dev/nfs|(?:nfs4?|iscsi|nbd|cifs|fcoe|https?|ftp|dhcp6?|auto6|net):?.*)", re.DOTALL)
+_NOTHING = re.compile(r"/dev/(?:loop|zram|ram|shm|root|null|full|zero|u?random|fuse|hugepages|mqueue|pts)[0-9a-z/]*")
+_NETWORK = re.compile(r"/dev/(?:nbd|rbd|drbd|etherd/|nfs)[^\x00]*", re.DOTALL)
+# Folders of /dev whose members are not a group's volumes.
+_FOLDERS = frozenset(
+    {"disk", "mapper", "md", "zvol", "bcache", "vx", "raw", "input", "net", "bus", "cpu", "block", "char", "dri", "snd"}
+)
+
+
+class Names:
+    """All that can be named. devices: what there is. gaps: what could not be looked into. groups: the LVM groups whose
+    list of volumes was read. mapped: what device mapper's names open, by crypttab and by the kernel's command line.
+    arrays: the 32 hex digits of the array that mdadm.conf means by a name. disks: how many the VM has."""
+
+    def __init__(
+        self, devices: Iterable[Device], gaps: Sequence[Gap], groups: Iterable[str], disks: int,
+        mapped: Mapping[str, str] | None = None, arrays: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self._devices, self._groups, self._disks = list(devices), frozenset(groups), disks
+        unread = [
+            Gap(Depth.CONTENT if one.kind is Kind.LOGICAL else Depth.MEMBER, f"{one.place}: {one.holds.why}")
+            for one in self._devices if isinstance(one.holds, Unknown)
+        ]  # fmt: skip
+        self._gaps = [*gaps, *unread]
+        self._mapped, self._arrays = dict(mapped or {}), dict(arrays or {})
+
+    def having(self, mapped: Mapping[str, str], arrays: Mapping[str, str]) -> Names:
+        """The same disks, and what a system's own files call things."""
+        return Names(self._devices, self._gaps, self._groups, self._disks, mapped, arrays)
+
+    def lookup(self, name: str) -> Meaning:
+        """What a name means. Texts are as they stand in fstab with its escapes resolved, or after root=."""
+        return self._lookup(name.strip().replace('"', "").replace("'", ""), MAX_STEPS)
+
+    def root(self, value: str) -> Meaning:
+        """What root= means, whose forms are more than fstab's."""
+        value = value.strip().strip('"')
+        if _NET_ROOT.fullmatch(value):
+            return Meaning(Bond.NETWORK, ABSENT)
+        if zfs := re.match(r"(?:zfs[:=]|ZFS=)(.{1,256})", value):
+            return self.pool(zfs[1])
+        if _TAG.fullmatch(value) or _NUMBERS.fullmatch(value) or value.startswith("/dev/"):
+            return self.lookup(value)
+        if value.startswith("block:"):
+            return self.lookup(value.removeprefix("block:"))
+        return Meaning(Bond.CONTENT, Unknown(f"what root={value[:60]} means is not known here"))
+
+    def _lookup(self, name: str, steps: int) -> Meaning:
+        if len(name) > MAX_NAME:
+            return Meaning(Bond.CONTENT, Unknown(f"a device's name has more than {MAX_NAME} characters"))
+        if steps == 0:
+            return Meaning(Bond.CONTENT, Unknown("its name leads to another, and that on, more often than is followed"))
+        if tag := _TAG.fullmatch(name):
+            return self._link("id" if tag[1] == "ID" else tag[1].lower(), tag[2], steps)
+        if link := _LINK.fullmatch(name):
+            return self._link(link[1], _plain(link[2]), steps)
+        if name.startswith("/dev/mapper/"):
+            return self._mapper(_plain(name.removeprefix("/dev/mapper/")), steps)
+        if nvme := _NVME.fullmatch(name):
+            return self._nvme(int(nvme[1]), int(nvme[2]), int(nvme[3] or 0))
+        if name.startswith("/dev/md/") or _MD.fullmatch(name):
+            return self._array(name)
+        if re.fullmatch(r"/dev/dm-[0-9]{1,6}", name):
+            return Meaning(Bond.ORDER, Unknown("device mapper's numbers go by the order in which things are opened"))
+        for pattern, bond in ((_NOTHING, Bond.NOTHING), (_NETWORK, Bond.NETWORK), (_MACHINE, Bond.MACHINE)):
+            if pattern.fullmatch(name):
+                return Meaning(bond, ABSENT)
+        if name.startswith("/dev/"):
+            return self._below(name)
+        if _NUMBERS.fullmatch(name):
+            return Meaning(Bond.MACHINE, ABSENT)
+        return Meaning(Bond.NOTHING, ABSENT)
+
+    def _link(self, by: str, value: str, steps: int) -> Meaning:
+        """A tag, or a link that udev makes below /dev/disk."""
+        lower = value.lower()
+        if by == "uuid":
+            return self._one(lambda one: _has_uuid(one, lower), Depth.CONTENT)
+        if by == "label":
+            # A label may be written with udev's escapes, and hold what looks like one.
+            either = {value, _plain(value)}
+            return self._one(lambda one: _has_label(one, either), Depth.CONTENT)
+        if by == "partuuid":
+            base, _, offset = lower.partition("/partnroff=")
+            return self._next_to(base, offset) if offset else self._one(lambda one: one.part_uuid == base, Depth.TABLE)
+        if by == "partlabel":
+            either = {value, _plain(value)}
+            return self._one(lambda one: one.part_label in either, Depth.TABLE)
+        if by == "id":
+            return self._id(value, steps)
+        if by == "path":
+            return Meaning(Bond.NETWORK if value.startswith("ip-") else Bond.MACHINE, ABSENT)
+        if by in ("diskseq", "loop-inode", "loop-ref"):
+            return Meaning(Bond.ORDER, Unknown(f"a name by {by} is another at each start"))
+        if by == "dname":
+            return Meaning(Bond.CONTENT, Unknown("which disk a rule of udev gives this name is not looked at"))
+        return Meaning(Bond.CONTENT, Unknown(f"links below /dev/disk/by-{by[:40]} are not known here"))
+
+    def _id(self, value: str, steps: int) -> Meaning:
+        """/dev/disk/by-id: by what stands on the disk, where its name says so; the others are serial numbers."""
+        if value.startswith("dm-name-"):
+            return self._mapper(value.removeprefix("dm-name-"), steps)
+        if value.startswith("dm-uuid-LVM-"):
+            wanted = value.removeprefix("dm-uuid-LVM-")
+            return self._one(lambda one: one.kind is Kind.LOGICAL and one.uuid == wanted, Depth.MEMBER)
+        if found := re.fullmatch(r"dm-uuid-CRYPT-(?:LUKS[12]-)?([0-9a-f]{32})-(.+)", value, re.DOTALL):
+            return self._opened(found[2], "UUID=" + _dashed(found[1]), steps)
+        if value.startswith("lvm-pv-uuid-"):
+            wanted = value.removeprefix("lvm-pv-uuid-")
+            return self._one(lambda one: _member(one, "LVM2_member", wanted), Depth.MEMBER)
+        if value.startswith("md-uuid-"):
+            wanted = _HEX.sub("", value.removeprefix("md-uuid-").lower())
+            return self._one(lambda one: one.kind is Kind.ARRAY and one.uuid == wanted, Depth.MEMBER)
+        if value.startswith("md-name-"):
+            return self._array("/dev/md/" + value.removeprefix("md-name-").rpartition(":")[2])
+        return Meaning(Bond.MACHINE, ABSENT)
+
+    def _mapper(self, name: str, steps: int) -> Meaning:
+        if name in self._mapped:
+            return self._opened(name, self._mapped[name], steps)
+        meaning = self._one(lambda one: one.kind is Kind.LOGICAL and one.mapped == name, Depth.MEMBER)
+        if isinstance(meaning.target, Device):
+            return meaning
+        if found := re.fullmatch(r"luks-([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})", name):
+            return self._opened(name, "UUID=" + found[1], steps)
+        if _BY_WWID.fullmatch(name):
+            return Meaning(Bond.MACHINE, ABSENT)
+        if _BY_BINDING.fullmatch(name):
+            why = "multipath gives this name by serial numbers, which are others in EC2"
+            return Meaning(Bond.CONTENT, Unknown(why))
+        # Only where the name is one of a group that was read, nothing else can bear it.
+        parts = split(name)
+        if parts and parts[0] in self._groups:
+            return meaning
+        return Meaning(
+            Bond.CONTENT,
+            Unknown("neither LVM's groups on these disks nor /etc/crypttab tell what device mapper opens by this name"),
+        )
+
+    def _opened(self, name: str, device: str, steps: int) -> Meaning:
+        """What stands in an encrypted device, by the name that it is opened as."""
+        below = self._lookup(device, steps - 1)
+        if not isinstance(below.target, Device):
+            return below
+        place = f"what is in {below.target.place}, encrypted"
+        opened = replace(
+            below.target, kind=Kind.OPENED, grub="", place=place, holds=Unknown("it is encrypted"), name=name,
+            part_uuid="", part_label="", group="", uuid="",
+        )  # fmt: skip
+        return Meaning(below.bond, opened, below.others)
+
+    def _array(self, name: str) -> Meaning:
+        """mdadm.conf's names first, then what the arrays call themselves; a number is theirs by right only there."""
+        number = _MD.fullmatch(name)
+        if number and number[2]:
+            return Meaning(Bond.CONTENT, Unknown("partitions inside an array are not looked for"))
+        wanted = number[1] if number else name.removeprefix("/dev/md/")
+        uuid = self._arrays.get(name) or self._arrays.get(f"/dev/md{wanted}") or self._arrays.get(f"/dev/md/{wanted}")
+        if uuid is not None:
+            return self._one(lambda one: one.kind is Kind.ARRAY and one.uuid == uuid, Depth.MEMBER)
+        meaning = self._one(
+            lambda one: one.kind is Kind.ARRAY and one.name.rpartition(":")[2] == wanted, Depth.MEMBER
+        )
+        if isinstance(meaning.target, Device) or not any(one.kind is Kind.ARRAY for one in self._devices):
+            return meaning
+        return Meaning(Bond.ORDER, Unknown("none of the arrays on these disks calls itself so, nor does mdadm.conf"))
+
+    def _nvme(self, controller: int, namespace: int, partition: int) -> Meaning:
+        """EBS volumes are NVMe disks too, and numbered as they answer."""
+        if controller >= self._disks or namespace != 1:
+            return Meaning(Bond.ORDER, ABSENT)
+        if self._disks > 1:
+            return Meaning(Bond.ORDER, Unknown("NVMe disks are numbered in the order in which they answer"))
+        kind = Kind.PARTITION if partition else Kind.DISK
+        found = self._one(lambda one: one.kind is kind and one.number == partition, Depth.TABLE)
+        return replace(found, bond=Bond.ORDER)
+
+    def _below(self, name: str) -> Meaning:
+        """What else stands in /dev: volumes of groups, and what is not known."""
+        parts = name.removeprefix("/dev/").split("/")
+        if len(parts) == 2 and parts[0] not in _FOLDERS:
+            group, volume = parts
+            return self._one(
+                lambda one: one.kind is Kind.LOGICAL and (one.group, one.name) == (group, volume), Depth.MEMBER
+            )
+        kind = {"zvol": "zfs_member", "bcache": "bcache"}.get(parts[0].rstrip("0123456789"), "")
+        if kind:
+            there = [one.place for one in self._devices if one.contents and one.contents.kind == kind]
+            why = f"{there[0]} belongs to {kind.partition('_')[0]}, which can't be read" if there else ""
+            return Meaning(Bond.CONTENT, Unknown(why) if why else self._none(Depth.MEMBER))
+        return Meaning(Bond.CONTENT, Unknown("what makes a device of this name is not known"))
+
+    def pool(self, dataset: str) -> Meaning:
+        """A dataset of ZFS, by its pool."""
+        pool = dataset.partition("/")[0]
+        found = self._one(lambda one: _member(one, "zfs_member", pool, label=True), Depth.MEMBER)
+        if isinstance(found.target, Device):
+            return Meaning(Bond.CONTENT, Unknown(f"{found.target.place} belongs to ZFS, which can't be read"))
+        return found
+
+    def _next_to(self, base: str, offset: str) -> Meaning:
+        """PARTUUID=…/PARTNROFF=N: the partition whose number is N more."""
+        first = self._one(lambda one: one.part_uuid == base, Depth.TABLE)
+        if not isinstance(first.target, Device) or not re.fullmatch(r"-?[0-9]{1,4}", offset):
+            return first
+        disk, number = first.target.disk, first.target.number + int(offset)
+        return self._one(
+            lambda one: one.kind is Kind.PARTITION and (one.disk, one.number) == (disk, number), Depth.TABLE
+        )
+
+    def _one(self, matches: Callable[[Device], bool], depth: Depth) -> Meaning:
+        found = [one for one in self._devices if matches(one)]
+        if not found:
+            return Meaning(Bond.CONTENT, self._none(depth))
+        first = found[0].contents
+        same = first is not None and first.kind == "btrfs"  # each of its devices bears the same UUID
+        return Meaning(Bond.CONTENT, found[0], () if same else tuple(found[1:]))
+
+    def _none(self, depth: Depth) -> Absent | Unknown:
+        """That nothing was found, as far as all was read that could bear a name of this depth."""
+        whys = [gap.why for gap in self._gaps if gap.depth >= depth]
+        if not whys:
+            return ABSENT
+        return Unknown(whys[0] + (f", and {len(whys) - 1} more" if len(whys) > 1 else ""))
+
+
+def _has_uuid(one: Device, lower: str) -> bool:
+    held = one.contents
+    return held is not None and held.kind not in MEMBERS and held.uuid.lower() == lower != ""
+
+
+def _has_label(one: Device, labels: set[str]) -> bool:
+    held = one.contents
+    return held is not None and held.kind not in MEMBERS and held.label in labels and held.label != ""
+
+
+def _member(one: Device, kind: str, wanted: str, *, label: bool = False) -> bool:
+    held = one.contents
+    return held is not None and held.kind == kind and (held.label if label else held.uuid) == wanted
+
+
+def _plain(text: str) -> str:
+    """A name without udev's escapes, which stand for bytes."""
+    if "\\x" not in text:
+        return text
+    data = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
+    try:
+        return data.encode("latin-1").decode()
+    except (UnicodeEncodeError, UnicodeDecodeError):
+        return data
+
+
+def _dashed(digits: str) -> str:
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
