@@ -39,7 +39,7 @@ def _tar() -> Path:
     path = bootdisk._BUILD / "debian-tools.tar"
     if not path.exists():
         partial = bootdisk._make(bootdisk._BUILD) / "debian-tools.partial.tar"
-        run("mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", partial)
+        run("mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", partial, timeout_s=1800)
         partial.rename(path)
     return path
 
