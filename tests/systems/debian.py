@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from systems import kernels, loaders
 from systems.cases import Case, Said, esp, flawed, fstab, release, short_uid, sound, uid
 from systems.loaders import Start
@@ -214,6 +217,14 @@ def debian12_btrfs() -> Machine:
     return machine
 
 
+def real(make: Callable[[], Machine], default: str = "") -> Machine:
+    """The same with subvolumes in place of folders."""
+    machine = make()
+    for fs in machine.every():
+        fs.real, fs.default = fs.kind == "btrfs", default
+    return machine
+
+
 def _fstab_names_the_root_by_its_bus(machine: Machine) -> None:
     line = machine.text("/etc/fstab").splitlines()[1]
     machine.change("/etc/fstab", line.split()[0], "/dev/sda2", 1)
@@ -331,6 +342,9 @@ CASES: list[Case] = [
     flawed("Debian 11 on LVM", debian11, _the_initramfs_is_gone, Said("initramfs-missing"), drill=False),
     sound("Debian 12 on Btrfs", debian12_btrfs, quick=True),
     flawed("Debian 12 on Btrfs", debian12_btrfs, _fstab_names_the_root_by_its_bus,
+           Said("fstab-by-name", "/etc/fstab line 2", "/dev/sda2")),
+    sound("Debian 12 on Btrfs with subvolumes", partial(real, debian12_btrfs), drill=True),
+    flawed("Debian 12 on Btrfs with subvolumes", partial(real, debian12_btrfs), _fstab_names_the_root_by_its_bus,
            Said("fstab-by-name", "/etc/fstab line 2", "/dev/sda2")),
     sound("Debian 12 in LUKS", debian12_luks, Said("luks", "partition 5"),
           also=("system-unread", "drivers-unread", "root-unseen", "volume-unread")),

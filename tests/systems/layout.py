@@ -19,7 +19,7 @@ from pathlib import Path
 import bootdisk
 import lvmdisk
 from bootdisk import MIB, SECTOR_BYTES, run
-from systems import kernels, loaders, mdmember
+from systems import kernels, loaders, mdmember, workshop
 from systems.machine import (
     EXTENDED,
     Array,
@@ -270,7 +270,9 @@ def _make(fs: Fs, image: Path, tree: Path, scratch: Path) -> None:
         case "btrfs":
             words = ["-L", label] if label else []
             words += ["-U", uuid] if uuid else []
-            run("mkfs.btrfs", "-q", *words, *fs.options, "--rootdir", tree, image)
+            run("mkfs.btrfs", "-q", *words, *fs.options, *([] if fs.real else ["--rootdir", tree]), image)
+            if fs.real:
+                workshop.subvolumes(image, tree, list(fs.mounts.values()), fs.default)
         case "vfat":
             words = ["-n", label] if label else []
             words += ["-i", uuid.replace("-", "")] if uuid else []

@@ -52,7 +52,8 @@ File = bytes | Link | Kernel | Initramfs | Uki
 @dataclass(slots=True)
 class Fs:
     """A file system. mounts: where the system sees which folder of it. options: of its mkfs. after: the last touch to
-    its image, for what no tool here makes. bare: of the image nothing is filled."""
+    its image, for what no tool here makes. real: of a Btrfs, that the mounts' folders are subvolumes; else they are
+    plain folders, which readers show alike. default: its default subvolume."""
 
     kind: str
     uuid: str = ""
@@ -61,6 +62,8 @@ class Fs:
     mib: int = 0
     options: tuple[str, ...] = ()
     after: Callable[[Path], None] | None = None
+    real: bool = False
+    default: str = ""
 
 
 @dataclass(slots=True)

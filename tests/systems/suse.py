@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from systems import kernels, loaders
 from systems.cases import Case, Said, add, esp, flawed, fstab, release, short_uid, sound, uid
+from systems.debian import real
 from systems.loaders import Start
 from systems.machine import (
     BIOS_BOOT_TYPE,
@@ -210,6 +213,10 @@ CASES: list[Case] = [
     sound("SLES 12", sles12, quick=True),
     flawed("SLES 12", sles12, _a_data_disk_by_name, Said("fstab-by-name", "/etc/fstab line 10", "/dev/sdb1")),
     flawed("SLES 12", sles12, _root_by_its_number_on_the_bus, Said("root-by-name", "", "by-id/scsi-3")),
+    sound("SLES 12 with subvolumes", partial(real, sles12, SNAPSHOT)),
+    flawed("SLES 12 with subvolumes", partial(real, sles12, SNAPSHOT), _a_data_disk_by_name,
+           Said("fstab-by-name", "/etc/fstab line 10", "/dev/sdb1")),
+    sound("SLES 15 with subvolumes", partial(real, sles15, SNAPSHOT)),
     sound("SLES 15", sles15),
     flawed("SLES 15", sles15, _grub_beside_shim_is_gone, Said("loader-incomplete")),
     flawed("SLES 15", sles15, _its_configuration_names_a_volume_that_is_gone, Said("loader-incomplete")),
@@ -219,6 +226,7 @@ CASES: list[Case] = [
            "/dev/system/data"),
            quick=True),
     sound("openSUSE Tumbleweed by systemd-boot", tumbleweed),
+    sound("openSUSE Tumbleweed with subvolumes", partial(real, tumbleweed, SNAPSHOT), drill=True),
     flawed("openSUSE Tumbleweed by systemd-boot", tumbleweed, _the_pinned_entry_has_no_initramfs,
            Said("initramfs-missing"),
            drill=False),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import lvmdisk
 from systems import kernels, loaders
 from systems.cases import Case, Said, add, esp, flawed, fstab, release, short_uid, sound, uid
-from systems.debian import menu, signed, start_of
+from systems.debian import menu, real, signed, start_of
 from systems.machine import BIOS_BOOT_TYPE, Core, Disk, Fs, Group, Initramfs, Link, Logical, Machine, Part, Physical
 
 
@@ -131,5 +133,6 @@ CASES: list[Case] = [
     flawed("Ubuntu 22.04", ubuntu2204, _the_saved_entrys_kernel_was_removed, Said("kernel-missing")),
     flawed("Ubuntu 22.04", ubuntu2204, _the_next_start_is_another_kernel_without_nvme, Said("nvme-missing", "113")),
     sound("Ubuntu 24.04 on Btrfs", ubuntu2404),
+    sound("Ubuntu 24.04 on Btrfs with subvolumes", partial(real, ubuntu2404), drill=True),
     flawed("Ubuntu 24.04 on Btrfs", ubuntu2404, _its_modules_lack_ena, Said("ena-missing")),
 ]  # fmt: skip
