@@ -89,7 +89,7 @@ def inside(disk: Path, *commands: str) -> str:
             run("tar", "-xf", _tar(), "-C", home, f"./boot/{name}-{version()}")
         try:
             done = subprocess.run(
-                ["qemu-system-x86_64", "-accel", "kvm", "-accel", "tcg", "-m", "1024", "-nodefaults", "-no-reboot",
+                ["qemu-system-x86_64", "-accel", "tcg", "-m", "1024", "-nodefaults", "-no-reboot",
                  "-display", "none", "-serial", "stdio", "-kernel", str(home / f"boot/vmlinuz-{version()}"), "-initrd",
                  str(home / f"boot/initrd.img-{version()}"), "-append",
                  f"root=UUID={ROOT} console=ttyS0 init=/root/remedy",

@@ -54,7 +54,7 @@ def subvolumes(image: Path, tree: Path, folders: list[str], default: str) -> Non
 
 def _start(home: Path, disks: list[Path]) -> None:
     words = [
-        "qemu-system-x86_64", "-accel", "kvm", "-accel", "tcg", "-m", "512", "-nodefaults", "-no-reboot", "-display",
+        "qemu-system-x86_64", "-accel", "tcg", "-m", "512", "-nodefaults", "-no-reboot", "-display",
         "none", "-serial", "stdio", "-kernel", str(bootdisk.kernel().image), "-initrd", str(home / "initramfs"),
         "-append", "console=ttyS0 quiet",
     ]  # fmt: skip
