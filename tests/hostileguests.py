@@ -28,6 +28,7 @@ from pathlib import Path
 import lz4.block
 import zstandard
 
+import bootdisk
 from rig import Rig
 from warmspare.cli.main import run
 
@@ -40,6 +41,8 @@ SIZES = (b"-0000001", b"FFFFFFFF", b" 0000001", b"0x000001", b"0_0_0_01")  # as 
 Tree = dict[bytes, bytes]
 
 _GRUB = f"""set default=0
+set timeout=1
+load_env
 menuentry 'x' {{
   linux /boot/vmlinuz-{VERSION} root=UUID={UUID} ro console=ttyS0 $more
   initrd /boot/initrd
@@ -56,6 +59,16 @@ NASTY = (
     b"\r\n", b"\x0b\x0c\x1c\x85", b"A" * 5000, b"9" * 5000, b"$a${b}$$", b"\\033\\7777", b"../" * 50, b"\xe2\x80\xae",
     b"UUID=", b"/dev/sda1 /x ext4 defaults\n", b"{}()<>|;&`'\"", b" " * 3000, b"\n" * 3000, "\U0001f4a5".encode() * 90,
 )  # fmt: skip
+
+
+def kernel_head() -> bytes:
+    """The beginning of a kernel image, which states its version."""
+    head = bytearray(1024)
+    text = f"{VERSION} (somebody) #1".encode() + b"\0"
+    head[0x1FE:0x200], head[0x202:0x206] = b"\x55\xaa", b"HdrS"
+    head[0x206:0x208], head[0x20E:0x210] = struct.pack("<H", 0x20F), struct.pack("<H", 0x100)
+    head[0x300 : 0x300 + len(text)] = text
+    return bytes(head)
 
 
 def cpio(names: list[bytes], content: bytes = b"content", size: bytes | None = None) -> bytes:
@@ -126,6 +139,7 @@ def tree(rng: random.Random) -> Tree:
     """A sound little guest; one of both boot loaders' configurations."""
     files: Tree = {
         b"etc/fstab": f"UUID={UUID} / ext4 defaults 0 1\n".encode(),
+        b"boot/vmlinuz-%s" % VERSION.encode(): kernel_head(),
         b"boot/grub/grubenv": b"# GRUB Environment Block\nkernelopts=ro console=ttyS0\nmore=quiet\n",
         b"boot/initrd": PACKINGS[rng.choice(list(PACKINGS))](cpio([b"init", b"lib/modules/6/nvme.ko"])),
         b"lib/modules/%s/modules.builtin" % VERSION.encode(): b"kernel/drivers/ata/libata.ko\n",
@@ -134,6 +148,7 @@ def tree(rng: random.Random) -> Tree:
     if rng.random() < 0.5:
         files[b"boot/grub/grub.cfg"] = _GRUB.encode()
     else:
+        files[b"boot/grub/grub.cfg"] = b"set timeout=1\nload_env\nblscfg\n"
         files[b"boot/loader/entries/m-%s.conf" % VERSION.encode()] = _ENTRY.encode()
     return files
 
@@ -202,12 +217,12 @@ def build(disk: Path, scratch: Path, files: Tree, *, most: int = DISK_BYTES) -> 
         path.write_bytes(data)
     with disk.open("wb") as image:
         image.truncate(most)
-        image.write(b"\xeb\x63")
         image.seek(446)
         sectors = ROOT_AT // 512, (most - ROOT_AT) // 512
         image.write(struct.pack("<B3sB3sII", 0x80, b"\0\2\0", 0x83, b"\xff" * 3, *sectors))
         image.seek(510)
         image.write(b"\x55\xaa")
+    bootdisk.grub_in_gap(disk, "(,msdos1)/boot/grub")
     size = f"{(most - ROOT_AT) >> 20}M"
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-U", UUID, "-L", "root", "-d", home,
                     "-E", f"offset={ROOT_AT}", disk, size], check=True, stdout=subprocess.DEVNULL)  # fmt: skip
