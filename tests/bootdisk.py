@@ -265,6 +265,22 @@ def _grub_image(home: Path, platform: str, *more: str) -> bytes:
     return out.read_bytes()
 
 
+@functools.cache
+def _core(prefix: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "core.img"
+        run("grub-mkimage", "-O", "i386-pc", "-d", _GRUB / "i386-pc", "-p", prefix, "-o", out, *_GRUB_MODULES,
+            "biosdisk")  # fmt: skip
+        return out.read_bytes()
+
+
+def grub_in_gap(disk: Path, prefix: str) -> None:
+    """GRUB for the BIOS in a disk's first sector and the gap behind it. prefix: `(,msdos1)/grub2`."""
+    assert len(_core(prefix)) < (2048 - 1) * SECTOR_BYTES
+    write_at(disk, 0, (_GRUB / "i386-pc/boot.img").read_bytes()[:440])
+    write_at(disk, SECTOR_BYTES, _core(prefix))
+
+
 def write_at(disk: Path, offset: int, data: bytes) -> None:
     """Change bytes of a disk."""
     with disk.open("r+b") as file:

@@ -28,6 +28,7 @@ from pathlib import Path
 import lz4.block
 import zstandard
 
+import bootdisk
 from rig import Rig
 from warmspare.cli.main import run
 
@@ -36,10 +37,13 @@ DISK_BYTES = 40 * MIB
 ROOT_AT = MIB
 UUID = "11111111-94a1-4d0e-a1f5-5b7c3f1f2a31"
 VERSION = "6.1.0-9"
+NVME = f"lib/modules/{VERSION}/nvme.ko".encode()
 SIZES = (b"-0000001", b"FFFFFFFF", b" 0000001", b"0x000001", b"0_0_0_01")  # as a header of cpio may state them
 Tree = dict[bytes, bytes]
 
 _GRUB = f"""set default=0
+set timeout=1
+load_env
 menuentry 'x' {{
   linux /boot/vmlinuz-{VERSION} root=UUID={UUID} ro console=ttyS0 $more
   initrd /boot/initrd
@@ -56,6 +60,16 @@ NASTY = (
     b"\r\n", b"\x0b\x0c\x1c\x85", b"A" * 5000, b"9" * 5000, b"$a${b}$$", b"\\033\\7777", b"../" * 50, b"\xe2\x80\xae",
     b"UUID=", b"/dev/sda1 /x ext4 defaults\n", b"{}()<>|;&`'\"", b" " * 3000, b"\n" * 3000, "\U0001f4a5".encode() * 90,
 )  # fmt: skip
+
+
+def kernel_head() -> bytes:
+    """The beginning of a kernel image, which states its version."""
+    head = bytearray(1024)
+    text = f"{VERSION} (somebody) #1".encode() + b"\0"
+    head[0x1FE:0x200], head[0x202:0x206] = b"\x55\xaa", b"HdrS"
+    head[0x206:0x208], head[0x20E:0x210] = struct.pack("<H", 0x20F), struct.pack("<H", 0x100)
+    head[0x300 : 0x300 + len(text)] = text
+    return bytes(head)
 
 
 def cpio(names: list[bytes], content: bytes = b"content", size: bytes | None = None) -> bytes:
@@ -126,14 +140,17 @@ def tree(rng: random.Random) -> Tree:
     """A sound little guest; one of both boot loaders' configurations."""
     files: Tree = {
         b"etc/fstab": f"UUID={UUID} / ext4 defaults 0 1\n".encode(),
+        b"boot/vmlinuz-%s" % VERSION.encode(): kernel_head(),
         b"boot/grub/grubenv": b"# GRUB Environment Block\nkernelopts=ro console=ttyS0\nmore=quiet\n",
-        b"boot/initrd": PACKINGS[rng.choice(list(PACKINGS))](cpio([b"init", b"lib/modules/6/nvme.ko"])),
+        b"boot/initrd": PACKINGS[rng.choice(list(PACKINGS))](cpio([b"init", NVME])),
         b"lib/modules/%s/modules.builtin" % VERSION.encode(): b"kernel/drivers/ata/libata.ko\n",
-        b"lib/modules/%s/modules.dep" % VERSION.encode(): b"kernel/drivers/net/ethernet/amazon/ena/ena.ko:\n",
+        b"lib/modules/%s/modules.dep" % VERSION.encode(): b"kernel/ena.ko:\n",
+        b"lib/modules/%s/kernel/ena.ko" % VERSION.encode(): b"a driver",
     }
     if rng.random() < 0.5:
         files[b"boot/grub/grub.cfg"] = _GRUB.encode()
     else:
+        files[b"boot/grub/grub.cfg"] = b"set timeout=1\nload_env\nblscfg\n"
         files[b"boot/loader/entries/m-%s.conf" % VERSION.encode()] = _ENTRY.encode()
     return files
 
@@ -202,12 +219,12 @@ def build(disk: Path, scratch: Path, files: Tree, *, most: int = DISK_BYTES) -> 
         path.write_bytes(data)
     with disk.open("wb") as image:
         image.truncate(most)
-        image.write(b"\xeb\x63")
         image.seek(446)
         sectors = ROOT_AT // 512, (most - ROOT_AT) // 512
         image.write(struct.pack("<B3sB3sII", 0x80, b"\0\2\0", 0x83, b"\xff" * 3, *sectors))
         image.seek(510)
         image.write(b"\x55\xaa")
+    bootdisk.grub_in_gap(disk, "(,msdos1)/boot/grub")
     size = f"{(most - ROOT_AT) >> 20}M"
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-U", UUID, "-L", "root", "-d", home,
                     "-E", f"offset={ROOT_AT}", disk, size], check=True, stdout=subprocess.DEVNULL)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -36,13 +37,14 @@ def empty(path: Path, size: int, script: str = "") -> Path:
 def lvm(tmp_path: Path, *, missing: bool = False, fstab: str = "/dev/mapper/vg-root / xfs defaults 0 0\n") -> Path:
     """A GRUB in the gap, /boot on ext4, the root on XFS in a logical volume: as installers have made them for years."""
     disk = empty(tmp_path / "lvm.raw", GIB, "label: dos\nstart=2048,size=64M,type=83,bootable\nstart=133120,type=8e\n")
-    bootdisk.write_at(disk, 0, b"\xeb\x63")
+    bootdisk.grub_in_gap(disk, "(,msdos1)/grub2")
     version = bootdisk.kernel().version
     boot = tmp_path / "boot"
     (boot / "grub2").mkdir(parents=True, exist_ok=True)
     (boot / f"initramfs-{version}.img").write_bytes(bootdisk.initramfs())
+    shutil.copy(bootdisk.kernel().image, boot / f"vmlinuz-{version}")
     (boot / "grub2/grub.cfg").write_text(
-        f"menuentry 'x' {{\n  linux16 /vmlinuz-{version} root=/dev/mapper/vg-root ro console=ttyS0\n"
+        f"set timeout=1\nmenuentry 'x' {{\n  linux16 /vmlinuz-{version} root=/dev/mapper/vg-root ro console=ttyS0\n"
         f"  initrd16 /initramfs-{version}.img\n}}\n"
     )
     bootdisk.ext4(disk, MIB, 64 * MIB, boot, uuid="aaaaaaaa-94a1-4d0e-a1f5-5b7c3f1f2a31")

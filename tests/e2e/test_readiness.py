@@ -155,13 +155,13 @@ def test_the_kernels_command_line(old: str, new: str, expected: set[Kind], copy:
 def test_entries_of_the_boot_loader_specification(copy: Callable[[str], Path]) -> None:
     """As Red Hat's and Fedora's systems have them: the newest counts, options come from grubenv, rescue does not."""
     disk, version = copy("bios"), bootdisk.kernel().version
-    put(disk, BIOS_ROOT_AT, "/boot/grub/grub.cfg", None)
+    put(disk, BIOS_ROOT_AT, "/boot/grub/grub.cfg", b"set timeout=1\nload_env -f /boot/grub2/grubenv\nblscfg\n")
     bootdisk.run("debugfs", "-w", "-f", "-", f"{disk}?offset={BIOS_ROOT_AT}",
                  data=b"mkdir /boot/loader\nmkdir /boot/loader/entries\nmkdir /boot/grub2\n")  # fmt: skip
     entry = f"title x\nversion {version}\nlinux /boot/vmlinuz-{version}\ninitrd /boot/initrd.img-{version}\n"
     put(disk, BIOS_ROOT_AT, "/boot/loader/entries/m-5.14.0-99.conf", (entry + "options root=/dev/sda1\n").encode())
     put(disk, BIOS_ROOT_AT, "/boot/loader/entries/m-5.14.0-427.conf", (entry + "options $kernelopts\n").encode())
-    put(disk, BIOS_ROOT_AT, "/boot/loader/entries/m-9-rescue.conf", (entry + "options root=/dev/sdz1\n").encode())
+    put(disk, BIOS_ROOT_AT, "/boot/loader/entries/m-0-rescue.conf", (entry + "options root=/dev/sdz1\n").encode())
     environment = f"# GRUB Environment Block\nkernelopts=root=UUID={bootdisk.ROOT_UUID} ro console=ttyS0\n"
     put(disk, BIOS_ROOT_AT, "/boot/grub2/grubenv", environment.encode())
     assert kinds(disk) == set()
@@ -186,7 +186,8 @@ def test_drivers(copy: Callable[[str], Path]) -> None:
     put(disk, BIOS_ROOT_AT, f"/boot/initrd.img-{version}", b"nonsense" * 100)
     assert kinds(disk) == {K.INITRAMFS_UNREAD}
     put(disk, BIOS_ROOT_AT, f"/boot/initrd.img-{version}", None)
-    assert kinds(disk) == {K.INITRAMFS_UNREAD}
+    assert kinds(disk) == {K.INITRAMFS_MISSING}
+    put(disk, BIOS_ROOT_AT, f"/boot/initrd.img-{version}", bootdisk.initramfs())
     put(disk, BIOS_ROOT_AT, builtin, lines)
     put(disk, BIOS_ROOT_AT, f"/lib/modules/{version}/kernel/drivers/net/ethernet/amazon/ena/ena.ko", None)
     assert kinds(disk) == {K.ENA_MISSING}
@@ -244,7 +245,7 @@ def test_luks(tmp_path: Path) -> None:
     header = b"LUKS\xba\xbe" + struct.pack(">H", 1) + b"aes".ljust(32, b"\0") + b"xts-plain64".ljust(32, b"\0")
     header += b"sha256".ljust(32, b"\0") + struct.pack(">II", 4096, 64) + bytes(20 + 32 + 4)
     bootdisk.write_at(disk, MIB, header + b"11111111-2222-3333-4444-555555555555".ljust(40, b"\0"))
-    assert kinds(disk) == {K.LUKS, K.ROOT_UNSEEN}
+    assert kinds(disk) == {K.LUKS, K.LOADER_UNKNOWN, K.ROOT_UNSEEN}
 
 
 def test_fstab_on_a_second_disk_that_is_replicated(tmp_path: Path, copy: Callable[[str], Path]) -> None:

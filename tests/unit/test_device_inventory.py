@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import struct
 from pathlib import Path
 
@@ -209,6 +210,43 @@ def test_a_superblock_that_can_not_be_trusted_says_nothing() -> None:
         "ARRAY /dev/md/0  metadata=1.2\n   UUID=00010203:04050607:08090A0B:0c0d0e0f name=host:0\n"
         "ARRAY <ignore> UUID=1\narray root uuid=ffffffff:ffffffff:ffffffff:ffffffff\n"
     ) == {"/dev/md/0": ARRAY.hex(), "/dev/md/root": "f" * 32}
+
+
+def test_metadata_that_points_beyond_all_disks_is_not_followed(tmp_path: Path) -> None:
+    path = empty(tmp_path / "disk.raw", 8 * MIB)
+    at, block = mddisk.superblock(8 * MIB, uuid=ARRAY, level=1, width=2, role=0)
+    changed = bytearray(block)
+    struct.pack_into("<Q", changed, 128, (1 << 64) - 1)
+    data = bytes(at) + bytes(changed) + bytes(MIB)
+    with path.open("rb") as file:
+        table = tables.read(file.fileno(), 8 * MIB, Budget())
+
+    def probe(disk: int, offset: int, size: int) -> Answer[Contents]:
+        assert offset >= 0 and offset + size <= 8 * MIB
+        return Contents("linux_raid_member", "u", "")
+
+    found = take(["d"], [table], lambda disk, offset, count: data[offset : offset + count], probe)
+    (array,) = [one for one in found.devices if one.kind is Kind.ARRAY]
+    assert array.holds == Unknown("it begins beyond the end of its disk")
+
+
+def test_a_mutated_superblock_harms_nobody() -> None:
+    for version in ("1.1", "0.90"):
+        at, block = (
+            mddisk.superblock(1 << 20, uuid=ARRAY, level=10, width=4, role=1, version="1.1") if version == "1.1"
+            else mddisk.old(1 << 20, uuid=ARRAY, level=10, width=4, role=1)
+        )  # fmt: skip
+        for seed in range(300):
+            generator = random.Random(seed)
+            changed = bytearray(block.ljust(4096, b"\0"))
+            for _ in range(3):
+                place = generator.randrange(8, 260)
+                changed[place : place + 4] = generator.randbytes(4)
+            data = bytes(at) + bytes(changed)
+            found = mdraid.member(lambda offset, count, data=data: data[offset : offset + count], 1 << 20)
+            if isinstance(found, Member):
+                (array,) = mdraid.assembled([found])
+                assert array.begin is None or array.begin.offset >= 0
 
 
 def test_what_can_not_be_read_is_a_gap_and_grub_may_fill_it(tmp_path: Path) -> None:

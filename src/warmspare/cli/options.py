@@ -85,7 +85,8 @@ Region = Annotated[
 BootDisk = Annotated[
     str | None,
     typer.Option(
-        "--boot-disk", metavar="DISK", help="Name or ID of the disk that boots (default: the VM's boot order, else its first)."
+        "--boot-disk", metavar="DISK",
+        help="Name or ID of the disk that boots (default: the VM's boot order, else its first).",
     ),
 ]
 Limit = Annotated[

@@ -67,6 +67,10 @@ def sync(
             help="With --extents: read and compare a share of the rest too, all of it within this time: 7d.",
         ),
     ] = None,
+    as_raw: Annotated[
+        bool,
+        typer.Option("--as-raw", help="The disks' bytes are meant as they are, though they look like an image file's."),
+    ] = False,
     new: options.New = False,
     adopt: options.Adopt = False,
     endpoint_url: options.Endpoint = None,
@@ -90,7 +94,7 @@ plan.__doc__ = "Say what a sync with the same arguments would send, and how long
 def _execute(
     *, disks: list[str] | None, vm: list[str] | None, all_vms: bool, repo: str | None, config: Path | None,
     extents: list[Path] | None, state: Path | None, level: str, vddk: Path | None, limit: str | None,
-    spool: Path | None, spool_size: str | None, audit_period: str | None, new: bool, adopt: bool,
+    spool: Path | None, spool_size: str | None, audit_period: str | None, as_raw: bool, new: bool, adopt: bool,
     endpoint_url: str | None, s3: list[str] | None, single_sender: bool, json: bool, debug: bool, only_plan: bool,
 ) -> int:  # fmt: skip
     from warmspare.cli.run import execute, retrying
@@ -102,11 +106,11 @@ def _execute(
             raise ConfigError("--new and --adopt exclude each other", hint="give one of them")
         number, bytes_s = parse_level(level or "auto"), parse_limit(limit)
         if not disks:
-            given = (repo, extents, vddk, endpoint_url, s3, spool, spool_size, audit_period, single_sender)
+            given = (repo, extents, vddk, endpoint_url, s3, spool, spool_size, audit_period, single_sender, as_raw)
             if any(given):
                 raise ConfigError(
-                    "--repo, --extents, --vddk, --spool, --spool-size, --audit-period, --endpoint-url, --s3 and "
-                    "--single-sender go with disks, and none was given",
+                    "--repo, --extents, --vddk, --spool, --spool-size, --audit-period, --endpoint-url, --s3, --as-raw "
+                    "and --single-sender go with disks, and none was given",
                     hint="the configuration has them for its VMs; see `warmspare config example`",
                 )
             if bool(vm) == all_vms:
@@ -135,7 +139,7 @@ def _execute(
         )
         try:
             with kept(store, bytes_s) as target:
-                machine = GivenDisks(vm[0], await open_disks(disks, extents or [], vddk, events))
+                machine = GivenDisks(vm[0], await open_disks(disks, extents or [], vddk, events, as_raw=as_raw))
                 root = state or options.state_root()
                 if only_plan:
                     return await _plan(target, machine, root, number, bytes_s, events, meter, rolling, start)
@@ -230,8 +234,10 @@ def split_disk(text: str) -> tuple[str, str]:
     return Path(text).name, text
 
 
-async def open_disks(disks: list[str], extents: list[Path], vddk: Path | None, events: Events) -> list[DiskInput]:
-    """Open the sources and read their extents. ConfigError, SourceError; nothing stays open then."""
+async def open_disks(
+    disks: list[str], extents: list[Path], vddk: Path | None, events: Events, *, as_raw: bool = False
+) -> list[DiskInput]:
+    """Open the sources and read their extents. as_raw: of each. ConfigError, SourceError; nothing stays open then."""
     from contextlib import AsyncExitStack
 
     from warmspare.source.base import DiskInput
@@ -249,7 +255,7 @@ async def open_disks(disks: list[str], extents: list[Path], vddk: Path | None, e
             source = await _open_disk(*split_disk(text), vddk, events)
             stack.push_async_callback(source.close)
             reported = parse_extents(extents[index], source.capacity_bytes) if extents else None
-            inputs.append(DiskInput(source, reported))
+            inputs.append(DiskInput(source, reported, as_raw=as_raw))
         check_disks(inputs)
         stack.pop_all()
         return inputs

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from warmspare.model import U32, Extents
+from warmspare.outside.diskimages import DiskImage
 from warmspare.source.identity import Identity
 
 
@@ -55,6 +56,14 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Named(Protocol):
+    """A disk that somebody named by a path: what stands there may be an image file in place of a disk's bytes."""
+
+    def image(self) -> DiskImage | None:
+        """The kind of image file that it is; None where it is none, or can't be read. Blocks."""
+
+
 @dataclass(frozen=True, slots=True)
 class DiskInput:
     """A disk of this sync.
@@ -62,6 +71,7 @@ class DiskInput:
     source: its name is what the disk is known by for ever. file_name: of a replica ("": the source's name). reported:
     what the tracker says may have changed since the last restore point; None: everything is read and compared, and
     reason says why. change_id: to be kept in the restore point, for the next query. attributes: for people.
+    as_raw: its bytes are meant as they are, though they look like an image file's.
     """
 
     source: Source
@@ -70,6 +80,7 @@ class DiskInput:
     change_id: str | None = None
     attributes: dict[str, str] = field(default_factory=dict)
     file_name: str = ""
+    as_raw: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ class GivenDisks:
     def __init__(self, vm: str, disks: list[DiskInput]) -> None:
         self.vm_id = self.vm_name = vm
         self.identity: Identity | None = None
-        self._disks = disks
+        self.disks = disks
 
     async def lives(self, before: Identity) -> bool:
         """Nothing is known of it."""
@@ -24,12 +24,12 @@ class GivenDisks:
 
     async def open(self, last: LastPoint | None) -> Opened:
         if last is not None and last.doubt:
-            return Opened([replace(disk, reported=None, reason=last.doubt) for disk in self._disks])
-        return Opened(self._disks)
+            return Opened([replace(disk, reported=None, reason=last.doubt) for disk in self.disks])
+        return Opened(self.disks)
 
     async def all_read(self) -> None:
         """They stay as they are."""
 
     async def close(self) -> None:
-        for given in self._disks:
+        for given in self.disks:
             await given.source.close()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from warmspare.errors import SourceError
 from warmspare.model import BLOCK_BYTES, SPAN_BYTES, U32, Extents
+from warmspare.outside import diskimages
+from warmspare.outside.diskimages import DiskImage
 from warmspare.source.base import Hole, Span
 from warmspare.source.spans import MIN_HOLE_BYTES, Batch, Piece, batches, block_numbers
 from warmspare.threads import Threads
@@ -51,6 +53,12 @@ class RawSource:
     @property
     def capacity_bytes(self) -> int:
         return self._capacity
+
+    def image(self) -> DiskImage | None:
+        try:
+            return diskimages.recognised(lambda offset, count: os.pread(self._fd, count, offset), self._capacity)
+        except OSError:
+            return None  # whoever reads it all will say so
 
     async def close(self) -> None:
         self._close()

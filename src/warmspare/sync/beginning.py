@@ -16,9 +16,11 @@ from warmspare.errors import ConfigError
 from warmspare.observe.events import Events
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.identity import Settled, chain_of, settle
-from warmspare.source.base import Machine
+from warmspare.source.base import Machine, Named
+from warmspare.source.given import GivenDisks
 from warmspare.source.identity import Identity
 from warmspare.sync.local import LocalState
+from warmspare.threads import in_thread
 
 LOOK_S = 10.0  # for names that are near, where a repository is large
 NEAR = 3
@@ -125,6 +127,28 @@ async def settled_in(
             adopted=adopt,
         )  # fmt: skip
     return settled
+
+
+async def refuse_images(machine: Machine, head: Point | None, events: Events) -> None:
+    """ConfigError where a given disk that is new to the chain is an image file in place of a disk's bytes, and nobody
+    said that these are meant. One that the chain has is gone on with: a guest may have written that to its disk."""
+    known = {disk.id for disk in head.record.disks} if head else set()
+    for given in machine.disks if isinstance(machine, GivenDisks) else []:
+        source = given.source
+        image = await in_thread(source.image) if isinstance(source, Named) and not given.as_raw else None
+        if image is None:
+            continue
+        if source.name not in known:
+            raise ConfigError(
+                f"disk {source.name!r} is {image.what}, and not the bytes of a disk", where=source.where,
+                hint=f"{image.remedy}; --as-raw takes it as it is, for a VM whose disk really holds such an image",
+            )  # fmt: skip
+        events.emit(
+            "source.warning",
+            message=f"disk {source.name!r} is {image.what}, and its restore points hold that as a disk's bytes: "
+            f"nothing starts from it; {image.remedy}, and begin another chain, or say --as-raw, if the VM's disk "
+            "really holds such an image",
+        )  # fmt: skip
 
 
 def there_already(repository: Repository, vm: str, newest: int) -> ConfigError:

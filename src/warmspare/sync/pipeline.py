@@ -38,7 +38,7 @@ from warmspare.store.counting import CountingStore
 from warmspare.store.discard import DiscardingStore
 from warmspare.store.lease import Lease, watching
 from warmspare.sync import sealed as sealing
-from warmspare.sync.beginning import Start, chain_for, settled_in, there_already
+from warmspare.sync.beginning import Start, chain_for, refuse_images, settled_in, there_already
 from warmspare.sync.diskrun import WHAT, DiskRun, Run
 from warmspare.sync.journal import RunRecord
 from warmspare.sync.lastrun import LastRun
@@ -193,6 +193,7 @@ class Sync:
         lease = await stack.enter_async_context(Lease.hold(self._store, key, on_watch=watching(self._events, self._vm)))
         fresh = await repository.since(self._vm, known)
         head = fresh[-1] if fresh else None
+        await refuse_images(self._machine, head, self._events)
         if self._start is Start.NEW:
             if head is not None:  # somebody else has begun it, between our look and our lease
                 raise there_already(repository, self._vm, head.id.sequence)

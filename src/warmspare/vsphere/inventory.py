@@ -40,8 +40,8 @@ class VmInfo:
     """A VM as it was when it was read.
 
     moref: `vm-123`. path: in the inventory. version: of the hardware, 19 for vmx-19. host: its name, host_moref the
-    object. connection: "connected", or why vCenter can't reach it. boot_disks: their UUIDs, in the order in which the VM
-    tries them, empty where that is the disks' own. tree: its snapshots. unknown: what vCenter
+    object. connection: "connected", or why vCenter can't reach it. boot_disks: their UUIDs, as the VM
+    tries them, empty where that is their own order. tree: its snapshots. unknown: what vCenter
     says of it that is not understood, or can't be read. unreadable: why it is not known what it is; "" where it is.
     """
 

@@ -14,17 +14,15 @@ from warmspare.recover.disks import programs
 from warmspare.recover.disks.base import OpenDisk
 from warmspare.recover.disks.confined import Limits, Say, confined
 from warmspare.recover.disks.programs import Budget
-from warmspare.recover.readiness import linux, tables
-from warmspare.recover.readiness.findings import Finding, Kind, Severity
+from warmspare.recover.readiness import layout, tables
+from warmspare.recover.readiness.chain import Chain
+from warmspare.recover.readiness.findings import Finding, Severity
+from warmspare.recover.readiness.machine import Machine
 from warmspare.recover.readiness.readers.appliance import parts
 from warmspare.recover.readiness.readers.appliance.files import Appliance
 from warmspare.recover.readiness.report import Report, heard
-from warmspare.recover.readiness.tables import LDM_DATA, LDM_METADATA, MBR_LDM, Table
-from warmspare.recover.readiness.volumes import Contents, Volume, Volumes
+from warmspare.recover.readiness.tables import Table
 
-GIB = 1 << 30
-LOADER = "/EFI/BOOT/BOOTX64.EFI"
-_WINDOWS_TYPES = ("ntfs", "BitLocker")
 LIMITS = Limits()
 MAX_READ_BYTES = 2 << 30  # some 20 s of CPU, to fetch, unpack and prove it
 
@@ -35,6 +33,11 @@ class Ready:
 
     findings: list[Finding]
     seen: list[str]
+
+    @property
+    def not_known(self) -> list[str]:
+        """What could not be judged, a clause each."""
+        return [f"{each.disk}, {each.place}: {each.found or each.meaning}" for each in self.findings if not each.known]
 
 
 async def look(disks: Sequence[OpenDisk], firmware: str | None, limits: Limits = LIMITS) -> Ready:
@@ -81,98 +84,17 @@ def _enough(disks: Sequence[OpenDisk]) -> str:
 def _judge(disks: Sequence[OpenDisk], firmware: str | None, report: Report, appliance: Appliance) -> None:
     """Over there: all looks, in their order."""
     budget = Budget()
-    volumes = Volumes(disks, budget, appliance)
-    held: list[Contents] = []
     found: list[Table] = []
     for disk in disks:
         report.at(disk.id, "its partition table")
         found.append(tables.read(disk.fd, disk.capacity_bytes, budget))
-    of_vm = firmware or found[0].firmware
-    encrypted = False
-    for number, (disk, table) in enumerate(zip(disks, found, strict=True)):
-        report.at(disk.id, "what its partitions hold")
-        contents = [(f"partition {each.number}", volumes.contents(number, each)) for each in table.partitions] or [
-            ("the whole disk", volumes.contents(number, None))
-        ]
-        held += [each for _, each in contents]
-        report.seen(_seen(disk, table, contents))
-        if table.more:
-            what = f"there are more than {tables.MAX_PARTITIONS} partitions; the others were not looked at"
-            report.add(Finding(Kind.NOT_JUDGED, disk.id, "its partition table", what))
-        report.add(*_gpt(disk, table), *_windows(disk, table, contents, boots=number == 0))
-        luks = [Finding(Kind.LUKS, disk.id, place) for place, each in contents if each.kind == "crypto_LUKS"]
-        report.add(*luks)
-        encrypted = encrypted or bool(luks)
-    with report.part(disks[0].id, "its boot loader"):
-        report.add(*_start(disks[0], found[0], of_vm, volumes))
-    report.at(disks[0].id, "the volumes that GRUB sees")
-    every = volumes.all()
-    if any(each.kind == "LVM2_member" for each in held) and not any(v.device.startswith("lvm/") for v in every):
-        report.add(Finding(Kind.LVM_INCOMPLETE, disks[0].id, "LVM"))
-    if not any(each.kind in _WINDOWS_TYPES for each in held):
-        names = {volume.device: _where(volume, disks) for volume in every}
-        linux.look(volumes, every, held, names, report, encrypted=encrypted)
+    machine = Machine(disks, found, firmware or _made_for(found), budget, appliance)
+    report.at(disks[0].id, "what the disks hold")
+    layout.look(machine, report)
+    Chain(machine, report).judge()
 
 
-def _seen(disk: OpenDisk, table: Table, contents: list[tuple[str, Contents]]) -> str:
-    kind = {"gpt": "GPT", "dos": "MBR"}.get(table.kind, "no partition table")
-    parts = ", ".join(f"{place} {each.kind or 'unknown'}" for place, each in contents)
-    return f"{disk.id}: {kind}; {parts}"
-
-
-def _where(volume: Volume, disks: Sequence[OpenDisk]) -> tuple[str, str]:
-    """(disk ID, place) of a volume, in words that people know."""
-    if not volume.device.startswith("loop"):
-        return disks[0].id, volume.device.replace("lvm/", "logical volume ")
-    disk, _, partition = volume.device.removeprefix("loop").partition(",")
-    number = "".join(letter for letter in partition if letter.isdigit())
-    return disks[int(disk)].id, f"partition {number}" if number else "the whole disk"
-
-
-def _start(disk: OpenDisk, table: Table, firmware: str, volumes: Volumes) -> list[Finding]:
-    """What the firmware needs."""
-    if not table.kind:
-        return [Finding(Kind.NO_TABLE, disk.id, "its beginning")]
-    if firmware == "bios":
-        if table.boot_code and table.signature:
-            return []
-        if table.firmware == "uefi":
-            found = "an EFI system partition, no boot code"
-            return [Finding(Kind.FIRMWARE_OTHER, disk.id, "its partition table", found)]
-        return [Finding(Kind.NO_BOOT_CODE, disk.id, "its first sector")]
-    system = [each for each in table.partitions if each.is_esp]
-    if not system:
-        kind = Kind.FIRMWARE_OTHER if table.boot_code and table.firmware == "bios" else Kind.ESP_MISSING
-        return [Finding(kind, disk.id, "its partition table")]
-    for each in system:
-        volume = Volume(f"loop0,{'gpt' if table.kind == 'gpt' else 'msdos'}{each.number}", "", "", "")
-        if volumes.head(volume, LOADER, 2) == b"MZ":  # FAT takes any case
-            return []
-    where = f"partition {system[0].number}"
-    return [Finding(Kind.LOADER_MISSING, disk.id, where, f"no {LOADER}")]
-
-
-def _gpt(disk: OpenDisk, table: Table) -> list[Finding]:
-    if table.gpt is None:
-        return []
-    out = []
-    if not table.protective:
-        out.append(Finding(Kind.PROTECTIVE_MBR, disk.id, "its first sector"))
-    if not table.gpt.primary:
-        out.append(Finding(Kind.GPT_DAMAGED, disk.id, "its second sector"))
-    elif not table.gpt.backup or not table.gpt.at_end:
-        found = f"the primary header names byte {table.gpt.backup_at} as the place of the backup"
-        out.append(Finding(Kind.GPT_BACKUP, disk.id, "its end", found))
-    elif disk.capacity_bytes % GIB:
-        out.append(Finding(Kind.GPT_ROUNDED, disk.id, "its end", f"{disk.capacity_bytes} bytes"))
-    return out
-
-
-def _windows(disk: OpenDisk, table: Table, contents: list[tuple[str, Contents]], *, boots: bool) -> list[Finding]:
-    out = [Finding(Kind.BITLOCKER, disk.id, place) for place, each in contents if each.kind == "BitLocker"]
-    dynamic = [each for each in table.partitions if each.kind in (MBR_LDM, LDM_DATA, LDM_METADATA)]
-    if dynamic:
-        out.append(Finding(Kind.DYNAMIC_DISK, disk.id, f"partition {dynamic[0].number}"))
-    if boots and any(each.kind in _WINDOWS_TYPES for _, each in contents):
-        out.append(Finding(Kind.WINDOWS, disk.id, "its partitions"))
-    return out
+def _made_for(found: Sequence[Table]) -> str:
+    """The firmware that the first disk looks as if made for that has something for one."""
+    starting = (table for table in found if table.boot_code or any(each.is_esp for each in table.partitions))
+    return next(starting, found[0]).firmware

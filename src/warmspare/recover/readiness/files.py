@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
-from warmspare.recover.readiness.answers import Answer
+from warmspare.recover.readiness.answers import Answer, Unknown
 
 MAX_FILE_BYTES = 1 << 20
 
@@ -25,3 +25,22 @@ class Files(Protocol):
 
     def names(self, path: str) -> Answer[list[str]]:
         """What a folder holds; folders' names end in a slash."""
+
+
+class Unread:
+    """`Files` of what was not found, or can't be read. why: as a clause."""
+
+    def __init__(self, why: str) -> None:
+        self._unknown = Unknown(why)
+
+    def read(self, path: str, *, most_bytes: int = MAX_FILE_BYTES) -> Answer[bytes]:
+        return self._unknown
+
+    def head(self, path: str, count: int) -> Answer[bytes]:
+        return self._unknown
+
+    def stream(self, path: str) -> AbstractContextManager[BinaryIO]:
+        raise OSError(self._unknown.why)
+
+    def names(self, path: str) -> Answer[list[str]]:
+        return self._unknown

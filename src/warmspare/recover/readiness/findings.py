@@ -43,6 +43,7 @@ class Kind(StrEnum):
     LOADER_MISSING = "loader-missing"
     LOADER_INCOMPLETE = "loader-incomplete"
     LOADER_UNKNOWN = "loader-unknown"
+    LOADER_WAITS = "loader-waits"
     FIRMWARE_OTHER = "firmware-other"
     PROTECTIVE_MBR = "protective-mbr"
     GPT_DAMAGED = "gpt-damaged"
@@ -88,6 +89,7 @@ class About:
 
 _BY_UUID = "in the VM: write it as UUID=… (`blkid` shows it)"
 _DRILL = "run a drill"
+_TIMEOUT = "in the VM: GRUB_TIMEOUT=5 in /etc/default/grub, and `grub2-mkconfig -o /boot/grub2/grub.cfg`"
 _CONSOLE = "console=tty0 console=ttyS0,115200"
 
 ABOUT: dict[Kind, About] = {
@@ -97,8 +99,8 @@ ABOUT: dict[Kind, About] = {
     ),
     Kind.NO_BOOT_CODE: About(
         Severity.STOPS, "the disk that boots has no boot code in its MBR, and this VM starts by the BIOS",
-        "install the boot loader in the VM (`grub-install DISK`), or name the disk that boots (--boot-disk; root_disk in "
-        "the recovery plan)",
+        "install the boot loader in the VM (`grub-install DISK`), or name the disk that boots (--boot-disk; root_disk "
+        "in the recovery plan)",
         remedies=(
             (Family.RED_HAT, "in the VM: `grub2-install DISK`"), (Family.SUSE, "in the VM: `grub2-install DISK`"),
             (Family.WINDOWS, "from its installation medium: `bootrec /fixmbr` and `bootrec /fixboot`"),
@@ -149,6 +151,15 @@ ABOUT: dict[Kind, About] = {
         Severity.WARNING, "what the firmware starts is not known, so that what comes after it could not be judged",
         _DRILL, known=False,
     ),
+    Kind.LOADER_WAITS: About(
+        Severity.WARNING, "the boot loader waits for somebody at the keys before it starts anything",
+        "in the VM: set a timeout in the boot loader's configuration",
+        remedies=(
+            (Family.DEBIAN, "in the VM: GRUB_TIMEOUT=5 in /etc/default/grub, and `update-grub`"),
+            (Family.RED_HAT, _TIMEOUT),
+            (Family.SUSE, _TIMEOUT),
+        ),
+    ),
     Kind.FIRMWARE_OTHER: About(
         Severity.STOPS, "the disk is made for another firmware than the VM has", "check the VM's firmware",
     ),
@@ -181,8 +192,8 @@ ABOUT: dict[Kind, About] = {
         "have its key where the start finds it, or type it at the serial console of EC2", known=False,
     ),
     Kind.LVM_INCOMPLETE: About(
-        Severity.STOPS, "a logical volume that the start needs has a part on a physical volume that is on none of these "
-        "disks", "replicate all disks of the volume group",
+        Severity.STOPS, "a logical volume or an array that the start needs has a part that is on none of these disks",
+        "replicate all disks of the volume group, or of the array",
     ),
     Kind.LVM_DEVICES_FILE: About(
         Severity.STOPS,
@@ -242,8 +253,9 @@ ABOUT: dict[Kind, About] = {
         "in the VM: install a kernel that has it",
     ),
     Kind.DRIVERS_UNREAD: About(
-        Severity.WARNING, "the lists of the kernel's drivers could not be read: whether it has those of EC2 is not known",
-        _DRILL, known=False,
+        Severity.WARNING,
+        "the lists of the kernel's drivers could not be read: whether it has those of EC2 is not known", _DRILL,
+        known=False,
     ),
     Kind.INITRAMFS_MISSING: About(
         Severity.STOPS, "the boot loader's default entry names an initramfs that is not there",

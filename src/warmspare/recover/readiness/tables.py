@@ -1,7 +1,8 @@
 """A disk's partition table: its MBR, its GPT's two headers, and its partitions; refuses to judge them.
 
-sfdisk reads the partitions. What it does not tell apart is read here: the boot code, the protective MBR, and where the
-GPT's backup header stands, which is wrong once the medium has grown (UEFI specification 2.10, 5.3).
+sfdisk reads the partitions. What it does not tell apart is read here: the boot code, the protective MBR, where the
+GPT's backup header stands, which is wrong once the medium has grown (UEFI specification 2.10, 5.3), and whether the
+table counts in sectors of 4096 bytes, which EBS volumes have not.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.programs import Budget, Exceeded
 
-SECTOR_BYTES = 512
+SECTOR_BYTES, LARGE_SECTOR_BYTES = 512, 4096
+MBR_BYTES = 2 << 40  # as far as the 32 bits of an MBR reach
 MAX_PARTITIONS = 128  # as many as a GPT has room for, unless somebody made it larger
 _JSON_BYTES = 1 << 18
 ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
@@ -62,7 +64,8 @@ class Gpt:
 class Table:
     """kind: "gpt", "dos", or "" where there is none. signature: the MBR ends in 55 AA. boot_code: its first 440 bytes
     are not all zero. protective: it has a partition of the type EE. gpt: None where sector 1 names none. partitions:
-    the first MAX_PARTITIONS. more: there are others. capacity_bytes: of the disk."""
+    the first MAX_PARTITIONS. more: there are others. capacity_bytes: of the disk. sector_bytes: that it counts in; its
+    partitions are not known where these are 4096. hybrid: the protective MBR names partitions of the GPT too."""
 
     kind: str
     signature: bool
@@ -72,6 +75,25 @@ class Table:
     partitions: tuple[Partition, ...]
     more: bool = False
     capacity_bytes: int = 0
+    sector_bytes: int = SECTOR_BYTES
+    hybrid: bool = False
+
+    @property
+    def beyond_mbr(self) -> bool:
+        """Whether the disk is larger than its MBR can say: EC2 starts nothing from such a volume."""
+        return self.kind == "dos" and self.capacity_bytes > MBR_BYTES
+
+    @property
+    def beyond_end(self) -> tuple[Partition, ...]:
+        """The partitions that end where the disk does not reach."""
+        return tuple(each for each in self.partitions if each.offset + each.bytes > self.capacity_bytes)
+
+    @property
+    def bootable(self) -> bool:
+        """Whether some firmware could start from it, by what the table tells."""
+        if any(each.is_esp or each.kind == BIOS_BOOT for each in self.partitions):
+            return True
+        return self.kind == "dos" and self.signature and self.boot_code
 
     @property
     def firmware(self) -> str:
@@ -95,10 +117,12 @@ def read(fd: int, capacity_bytes: int, budget: Budget) -> Table:
         mbr_id = str(table.get("id", "")).lower().removeprefix("0x") if label == "dos" else ""
         partitions = [_partition(each, size, mbr_id) for each in listed[:MAX_PARTITIONS]]
     gpt = _gpt(fd, capacity_bytes)
+    entries = [mbr[at : at + 16] for at in range(446, 510, 16)]
+    protective = any(entry[4] == 0xEE for entry in entries)
     return Table(
-        label, mbr[510:] == b"\x55\xaa", any(mbr[:_BOOT_CODE_BYTES]),
-        any(mbr[at + 4] == 0xEE for at in range(446, 510, 16)), gpt, tuple(partitions), more,
-        capacity_bytes,
+        label, mbr[510:] == b"\x55\xaa", any(mbr[:_BOOT_CODE_BYTES]), protective, gpt, tuple(partitions), more,
+        capacity_bytes, _sector_bytes(fd, gpt, label, partitions),
+        protective and gpt is not None and any(entry[4] not in (0, 0xEE) and any(entry[12:]) for entry in entries),
     )  # fmt: skip
 
 
@@ -121,6 +145,32 @@ def _partition(found: dict[str, Any], sector_bytes: int, mbr_id: str) -> Partiti
         number, found["start"] * sector_bytes, found["size"] * sector_bytes, found["type"].lower(),
         bool(found.get("bootable")) or "LegacyBIOSBootable" in found.get("attrs", ""), uuid, found.get("name", ""),
     )  # fmt: skip
+
+
+def _sector_bytes(fd: int, gpt: Gpt | None, label: str, partitions: list[Partition]) -> int:
+    """What the table counts in: a GPT's header stands in the second sector, and an MBR's partitions begin with what
+    they hold."""
+    if gpt is None and _header(fd, LARGE_SECTOR_BYTES) is not None:
+        return LARGE_SECTOR_BYTES
+    if label != "dos":
+        return SECTOR_BYTES
+    ratio = LARGE_SECTOR_BYTES // SECTOR_BYTES
+    found = [each for each in partitions if each.number <= 4]
+    here = any(_begins_something(fd, each.offset) for each in found)
+    there = any(_begins_something(fd, each.offset * ratio) for each in found)
+    return LARGE_SECTOR_BYTES if there and not here else SECTOR_BYTES
+
+
+# What file systems, swap and members have at an offset from where they begin.
+_MARKS = (
+    (0, b"XFSB"), (0, b"LUKS\xba\xbe"), (3, b"NTFS    "), (3, b"-FVE-FS-"), (54, b"FAT1"), (82, b"FAT32"),
+    (512, b"LABELONE"), (1080, b"\x53\xef"), (4086, b"SWAPSPACE2"), (4096, b"\xfc\x4e\x2b\xa9"),
+    (65600, b"_BHRfS_M"),
+)  # fmt: skip
+
+
+def _begins_something(fd: int, offset: int) -> bool:
+    return any(os.pread(fd, len(mark), offset + at) == mark for at, mark in _MARKS)
 
 
 def _gpt(fd: int, capacity_bytes: int) -> Gpt | None:

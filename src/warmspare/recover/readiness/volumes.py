@@ -8,29 +8,24 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import BinaryIO, TypeVar
 
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.base import OpenDisk
 from warmspare.recover.disks.programs import Budget, Exceeded
-from warmspare.recover.readiness.answers import Absent, Answer, Unknown
-from warmspare.recover.readiness.files import MAX_FILE_BYTES
+from warmspare.recover.readiness.answers import Unknown
 from warmspare.recover.readiness.readers import btrfs
 from warmspare.recover.readiness.readers.appliance.files import Appliance, ApplianceFiles
 from warmspare.recover.readiness.readers.fallback import Fallback
 from warmspare.recover.readiness.readers.grub import MAX_RAW_BYTES, Grub
 from warmspare.recover.readiness.readers.grubfiles import GrubFiles
-from warmspare.recover.readiness.tables import Partition
 
 _LINE = re.compile(r"^\s*(?:Device|Partition) ([^:]+): (.*)$")
 _UUID = re.compile(r"UUID ([0-9A-Za-z-]+)")
 _LABEL = re.compile(r"Label `(.*?)'")
 _SIZE = re.compile(r"Total size (\d{1,15})(?:\.(5))?KiB")
-T = TypeVar("T")
 _OURS = re.compile(r"(?:loop([0-9]{1,4})(?:,[a-z0-9,]+)?|(?:lvm|md|ldm)/[^\x00-\x1f()]+)")
 
 
@@ -102,10 +97,9 @@ class Volumes:
 
         return Fallback(first, second, prefix)
 
-    def contents(self, number: int, partition: Partition | None) -> Contents:
-        """What a partition, or a whole disk, holds."""
-        place = ["-O", str(partition.offset), "-S", str(partition.bytes)] if partition else []
-        return self._probed(self._fds[number], *place)
+    def range(self, disk: int, offset: int, size: int) -> Contents:
+        """What a range of a disk's bytes holds."""
+        return self._probed(self._fds[disk], "-O", str(offset), "-S", str(size))
 
     def held(self, volume: Volume) -> Contents | Unknown:
         """What any volume holds that GRUB sees, a logical volume or an array too, by how it begins."""
@@ -137,29 +131,6 @@ class Volumes:
         done = programs.run("blkid", *command, fds=[fd], budget=self._budget)
         found = dict(line.split("=", 1) for line in done.output.decode(errors="replace").splitlines() if "=" in line)
         return Contents(found.get("TYPE", ""), found.get("UUID", ""), _unescaped(found.get("LABEL", "")))
-
-    # As linux.py and check.py ask: None for what is not there, Exceeded for what is not known.
-
-    def read(self, volume: Volume, path: str, *, most_bytes: int = MAX_FILE_BYTES) -> bytes | None:
-        return _known(self.files(volume).read(path, most_bytes=most_bytes))
-
-    def head(self, volume: Volume, path: str, count: int) -> bytes | None:
-        return _known(self.files(volume).head(path, count))
-
-    @contextmanager
-    def stream(self, volume: Volume, path: str) -> Iterator[BinaryIO]:
-        with self.files(volume).stream(path) as file:
-            yield file
-
-    def names(self, volume: Volume, path: str) -> list[str]:
-        answer = self.files(volume).names(path)
-        return [] if isinstance(answer, Unknown) else _known(answer) or []
-
-
-def _known(answer: Answer[T]) -> T | None:
-    if isinstance(answer, Unknown):
-        raise Exceeded(answer.why)
-    return None if isinstance(answer, Absent) else answer
 
 
 def _unescaped(text: str) -> str:

@@ -21,6 +21,7 @@ from warmspare.recover.readiness.tables import Table
 from warmspare.recover.readiness.volumes import Contents, Volume
 
 MAX_LOGICAL = 128  # volumes of LVM whose contents are looked at
+MAX_NAMED = 2048  # of which no more is known than that they are there
 # What hides what is in it, from a reader without its key or its driver.
 _HIDING = {
     "crypto_LUKS": "it is encrypted by LUKS", "zfs_member": "it belongs to ZFS, which can't be read",
@@ -60,11 +61,11 @@ class Inventory:
 
     def without(self, hidden: Mapping[str, str | Unknown]) -> Inventory:
         """The same where LVM does not find these physical volumes (`lvmfile.hidden`): what needs them lacks them."""
-        groups = {each.name: each for each in self.groups}
+        walks = {each.name: each.walk(self.there - hidden.keys()) for each in self.groups}
         out = []
         for one in self.devices:
-            if one.kind is Kind.LOGICAL and not one.lacks and (group := groups.get(one.group)):
-                lacks = group.lacks(one.name, self.there - hidden.keys())
+            if one.kind is Kind.LOGICAL and not one.lacks and (walk := walks.get(one.group)):
+                lacks = walk.lacks(one.name)
                 whys = [lacks] if isinstance(lacks, Unknown) else [hidden[uuid] for uuid in lacks if uuid in hidden]
                 # What is certain of one is certain of the volume.
                 whys.sort(key=lambda why: isinstance(why, Unknown))
@@ -112,9 +113,11 @@ class _Taking:
     physical: list[Physical] = field(default_factory=list)
     homes: list[int] = field(default_factory=list)  # the disk of each of `physical`
     starts: list[int] = field(default_factory=list)  # and where it begins there
+    sizes: list[int] = field(default_factory=list)  # of the disks
 
     def all(self, tables: Sequence[Answer[Table]]) -> Inventory:
         for disk, table in enumerate(tables):
+            self.sizes.append(table.capacity_bytes if isinstance(table, Table) else 0)
             self._disk(disk, table)
         arrays = mdraid.assembled(self.members)
         for array in arrays:
@@ -169,7 +172,7 @@ class _Taking:
         if held is None:
             return
         if held.kind == "linux_raid_member":
-            member = mdraid.member(lambda at, count: self.read(device.disk, offset + at, count), size)
+            member = mdraid.member(lambda at, count: self._read(device.disk, offset + at, count), size)
             if isinstance(member, Unknown | Absent):
                 why = member.why if isinstance(member, Unknown) else "the superblock of its RAID is not found"
                 self.gaps.append(Gap(Depth.MEMBER, f"{device.place}: {why}"))
@@ -184,7 +187,7 @@ class _Taking:
             self.gaps.append(Gap(Depth.MEMBER, f"{device.place}: {_HIDING[held.kind]}"))
 
     def _physical(self, place: str, disk: int, offset: int) -> None:
-        self.physical.append(Physical(place, lambda at, count: self.read(disk, offset + at, count)))
+        self.physical.append(Physical(place, lambda at, count: self._read(disk, offset + at, count)))
         self.homes.append(disk)
         self.starts.append(offset)
 
@@ -211,11 +214,15 @@ class _Taking:
 
     def _group(self, group: Group, places: dict[str, int], left: int) -> int:
         there = frozenset(places)
+        walk = group.walk(there)
         for volume in group.volumes.values():
             if not volume.visible or volume.kind in ("thin-pool", "cache-pool", "vdo-pool"):
                 continue
-            begin = group.begins(volume.name, there)
             left -= 1
+            if left < -MAX_NAMED:
+                self.gaps.append(Gap(Depth.MEMBER, f"there are more than {MAX_NAMED} logical volumes"))
+                break
+            begin = walk.begins(volume.name)
             disk = next((self.homes[places[uuid]] for uuid, _ in group.physical.values() if uuid in places), 0)
             holds: Answer[Contents]
             if volume.name in group.snapshots:
@@ -230,7 +237,7 @@ class _Taking:
                 holds = self._probed(disk, self.starts[number] + begin.offset, begin.bytes)
             device = Device(
                 Kind.LOGICAL, "", f"logical volume {group.name}/{volume.name}", disk, holds, group=group.name,
-                name=volume.name, uuid=volume.uuid, lacks=_clause(group, volume.name, there),
+                name=volume.name, uuid=volume.uuid, lacks=_clause(group, walk.lacks(volume.name)),
             )  # fmt: skip
             device = replace(device, grub=f"lvm/{device.mapped}")
             self.devices.append(device)
@@ -239,16 +246,22 @@ class _Taking:
                 self.gaps.append(Gap(Depth.MEMBER, f"{device.place}: what it is a part of is not read"))
         return left
 
+    def _read(self, disk: int, offset: int, count: int) -> bytes:
+        """Nothing is beyond the end, wherever a guest's metadata says that something is."""
+        return self.read(disk, offset, count) if 0 <= offset < self.sizes[disk] else b""
+
     def _probed(self, disk: int, offset: int, size: int) -> Answer[Contents]:
+        within = min(size, self.sizes[disk] - offset)
+        if within <= 0:
+            return Unknown("it begins beyond the end of its disk")
         try:
-            return self.probe(disk, offset, size)
+            return self.probe(disk, offset, within)
         except Exceeded as error:
             return Unknown(error.what)
 
 
-def _clause(group: Group, name: str, there: frozenset[str]) -> str | Unknown:
+def _clause(group: Group, lacks: list[str] | Unknown) -> str | Unknown:
     """Why a logical volume does not come up."""
-    lacks = group.lacks(name, there)
     if isinstance(lacks, Unknown):
         return lacks
     if group.exported:

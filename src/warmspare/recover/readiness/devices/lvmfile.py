@@ -77,7 +77,7 @@ def settings(texts: Iterable[str], system: str = "", release: str = "") -> Setti
     )
     return Settings(
         _file(devices.get("use_devicesfile"), name if isinstance(name, str) and name else DEVICES_FILE,
-              stated or _default(system, release)),
+              _default(system, release) or stated),
         searching if isinstance(searching, str) else "auto", filters,
     )  # fmt: skip
 

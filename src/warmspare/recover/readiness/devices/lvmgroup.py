@@ -84,26 +84,37 @@ class Group:
 
     def lacks(self, name: str, there: Collection[str]) -> list[str] | Unknown:
         """The missing physical volumes that keep a logical one from coming up."""
-        missing = frozenset(self.missing(there))
-        try:
-            return sorted(_Walk(self, missing).lost_of(name, 0)) if missing else []
-        except NotText as error:
-            return Unknown(str(error))
+        return self.walk(there).lacks(name)
 
     def begins(self, name: str, there: Collection[str]) -> Place | Unknown:
         """Where its first bytes are, as far as they can be read without LVM."""
-        try:
-            return _Walk(self, frozenset(self.missing(there))).begin_of(name, 0, 0)
-        except NotText as error:
-            return Unknown(str(error))
+        return self.walk(there).begins(name)
+
+    def walk(self, there: Collection[str]) -> Walk:
+        """For many of these questions."""
+        return Walk(self, frozenset(self.missing(there)))
 
 
-class _Walk:
-    """From volume to volume. missing: UUIDs."""
+class Walk:
+    """From volume to volume of a group. missing: UUIDs. It goes a bounded number of steps in all."""
 
     def __init__(self, group: Group, missing: frozenset[str]) -> None:
         self._group, self._missing, self._steps = group, missing, MAX_STEPS
         self._known: dict[str, frozenset[str]] = {}
+
+    def lacks(self, name: str) -> list[str] | Unknown:
+        """See Group.lacks."""
+        try:
+            return sorted(self._lost_of(name, 0)) if self._missing else []
+        except NotText as error:
+            return Unknown(str(error))
+
+    def begins(self, name: str) -> Place | Unknown:
+        """See Group.begins."""
+        try:
+            return self._begin_of(name, 0, 0)
+        except NotText as error:
+            return Unknown(str(error))
 
     def _volume(self, name: str, depth: int) -> LogicalVolume:
         """A logical volume. NotText where there is none, or they go round in a circle."""
@@ -113,13 +124,13 @@ class _Walk:
             raise NotText("LVM's metadata names volumes that it does not have, or that need one another")
         return volume
 
-    def lost(self, name: str, depth: int) -> frozenset[str]:
+    def _lost(self, name: str, depth: int) -> frozenset[str]:
         """What is missing of a volume, physical or logical, and needed. NotText."""
         if name in self._group.physical:  # they come first where a segment names them
             return self._missing & {self._group.physical[name][0]}
-        return self.lost_of(name, depth)
+        return self._lost_of(name, depth)
 
-    def lost_of(self, name: str, depth: int) -> frozenset[str]:
+    def _lost_of(self, name: str, depth: int) -> frozenset[str]:
         """The same of a logical one."""
         group = self._group
         if name in self._known:
@@ -129,7 +140,7 @@ class _Walk:
         for segment in volume.segments:
             lost |= self._of_segment(segment, depth)
         if name in group.snapshots:
-            lost |= self.lost(group.snapshots[name], depth + 1)
+            lost |= self._lost(group.snapshots[name], depth + 1)
         self._known[name] = lost
         return lost
 
@@ -155,9 +166,9 @@ class _Walk:
         return needed
 
     def _all(self, names: Iterable[str], depth: int) -> frozenset[str]:
-        return frozenset().union(*(self.lost(name, depth + 1) for name in names))
+        return frozenset().union(*(self._lost(name, depth + 1) for name in names))
 
-    def begin(self, name: str, depth: int, extent: int) -> Place | Unknown:
+    def _begin(self, name: str, depth: int, extent: int) -> Place | Unknown:
         """Where the bytes from an extent on are, of a physical volume or a logical one. NotText."""
         group = self._group
         if name in group.physical:
@@ -165,9 +176,9 @@ class _Walk:
             if uuid in self._missing:
                 return Unknown("a part of it is on none of these disks")
             return Place(uuid, first + extent * group.extent_bytes, 1 << 62)
-        return self.begin_of(name, depth, extent)
+        return self._begin_of(name, depth, extent)
 
-    def begin_of(self, name: str, depth: int, extent: int) -> Place | Unknown:
+    def _begin_of(self, name: str, depth: int, extent: int) -> Place | Unknown:
         """The same of a logical one."""
         group, volume = self._group, self._volume(name, depth)
         if name in group.snapshots:
@@ -183,7 +194,7 @@ class _Walk:
             return Unknown("it is striped")
         place: Place | Unknown = Unknown("it is on no volume")
         for owner, at in source:
-            place = self.begin(owner, depth + 1, at + within)
+            place = self._begin(owner, depth + 1, at + within)
             if isinstance(place, Place):
                 whole = segment.stripe_bytes or (segment.count - within) * group.extent_bytes
                 return Place(place.physical, place.offset, min(place.bytes, whole))

@@ -164,7 +164,7 @@ def _lacks(one: Member, roles: set[int | None]) -> str:
     enough = len(missing) <= spare
     if one.level == 10:
         near, far = one.layout & 255, (one.layout >> 8) & 255
-        copies = max(1, near * far)
+        copies = min(max(1, near * far), one.width)
         # Copies stand on members side by side, which close to a ring where their number does not divide the width.
         enough = not any(
             all((start + step) % one.width in missing for step in range(copies)) for start in range(one.width)

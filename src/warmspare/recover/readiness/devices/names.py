@@ -7,7 +7,7 @@ or none. "Not there" is said only where nothing is left unread that could bear t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -74,12 +74,20 @@ class Names:
         mapped: Mapping[str, str] | None = None, arrays: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self._devices, self._groups, self._disks = list(devices), frozenset(groups), disks
+        self._gaps = gaps
+        self._mapped, self._arrays = dict(mapped or {}), dict(arrays or {})
+        self._by_key: dict[tuple[str, str], list[Device]] = {}
+        for one in self._devices:
+            for key in _keys(one):
+                if key[1]:
+                    self._by_key.setdefault(key, []).append(one)
         unread = [
             Gap(Depth.CONTENT if one.kind is Kind.LOGICAL else Depth.MEMBER, f"{one.place}: {one.holds.why}")
             for one in self._devices if isinstance(one.holds, Unknown)
         ]  # fmt: skip
-        self._gaps = [*gaps, *unread]
-        self._mapped, self._arrays = dict(mapped or {}), dict(arrays or {})
+        self._unread = {
+            depth: [gap.why for gap in (*gaps, *unread) if gap.depth >= depth] for depth in Depth
+        }  # fmt: skip
 
     def having(self, mapped: Mapping[str, str], arrays: Mapping[str, str]) -> Names:
         """The same disks, and what a system's own files call things."""
@@ -132,17 +140,14 @@ class Names:
         """A tag, or a link that udev makes below /dev/disk."""
         lower = value.lower()
         if by == "uuid":
-            return self._one(lambda one: _has_uuid(one, lower), Depth.CONTENT)
-        if by == "label":
-            # A label may be written with udev's escapes, and hold what looks like one.
-            either = {value, _plain(value)}
-            return self._one(lambda one: _has_label(one, either), Depth.CONTENT)
+            return self._one("uuid", lower, Depth.CONTENT)
+        if by in ("label", "partlabel"):
+            # It may be written with udev's escapes, and hold what looks like one.
+            text = value if (by, value) in self._by_key else _plain(value)
+            return self._one(by, text, Depth.CONTENT if by == "label" else Depth.TABLE)
         if by == "partuuid":
             base, _, offset = lower.partition("/partnroff=")
-            return self._next_to(base, offset) if offset else self._one(lambda one: one.part_uuid == base, Depth.TABLE)
-        if by == "partlabel":
-            either = {value, _plain(value)}
-            return self._one(lambda one: one.part_label in either, Depth.TABLE)
+            return self._next_to(base, offset) if offset else self._one("partuuid", base, Depth.TABLE)
         if by == "id":
             return self._id(value, steps)
         if by == "path":
@@ -158,16 +163,13 @@ class Names:
         if value.startswith("dm-name-"):
             return self._mapper(value.removeprefix("dm-name-"), steps)
         if value.startswith("dm-uuid-LVM-"):
-            wanted = value.removeprefix("dm-uuid-LVM-")
-            return self._one(lambda one: one.kind is Kind.LOGICAL and one.uuid == wanted, Depth.MEMBER)
+            return self._one("volume", value.removeprefix("dm-uuid-LVM-"), Depth.MEMBER)
         if found := re.fullmatch(r"dm-uuid-CRYPT-(?:LUKS[12]-)?([0-9a-f]{32})-(.+)", value, re.DOTALL):
             return self._opened(found[2], "UUID=" + _dashed(found[1]), steps)
         if value.startswith("lvm-pv-uuid-"):
-            wanted = value.removeprefix("lvm-pv-uuid-")
-            return self._one(lambda one: _member(one, "LVM2_member", wanted), Depth.MEMBER)
+            return self._one("LVM2_member", value.removeprefix("lvm-pv-uuid-"), Depth.MEMBER)
         if value.startswith("md-uuid-"):
-            wanted = _HEX.sub("", value.removeprefix("md-uuid-").lower())
-            return self._one(lambda one: one.kind is Kind.ARRAY and one.uuid == wanted, Depth.MEMBER)
+            return self._one("array", _HEX.sub("", value.removeprefix("md-uuid-").lower()), Depth.MEMBER)
         if value.startswith("md-name-"):
             return self._array("/dev/md/" + value.removeprefix("md-name-").rpartition(":")[2])
         return Meaning(Bond.MACHINE, ABSENT)
@@ -175,7 +177,7 @@ class Names:
     def _mapper(self, name: str, steps: int) -> Meaning:
         if name in self._mapped:
             return self._opened(name, self._mapped[name], steps)
-        meaning = self._one(lambda one: one.kind is Kind.LOGICAL and one.mapped == name, Depth.MEMBER)
+        meaning = self._one("mapped", name, Depth.MEMBER)
         if isinstance(meaning.target, Device):
             return meaning
         if found := re.fullmatch(r"luks-([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})", name):
@@ -214,11 +216,9 @@ class Names:
         wanted = number[1] if number else name.removeprefix("/dev/md/")
         uuid = self._arrays.get(name) or self._arrays.get(f"/dev/md{wanted}") or self._arrays.get(f"/dev/md/{wanted}")
         if uuid is not None:
-            return self._one(lambda one: one.kind is Kind.ARRAY and one.uuid == uuid, Depth.MEMBER)
-        meaning = self._one(
-            lambda one: one.kind is Kind.ARRAY and one.name.rpartition(":")[2] == wanted, Depth.MEMBER
-        )
-        if isinstance(meaning.target, Device) or not any(one.kind is Kind.ARRAY for one in self._devices):
+            return self._one("array", uuid, Depth.MEMBER)
+        meaning = self._one("called", wanted, Depth.MEMBER)
+        if isinstance(meaning.target, Device) or ("kind", Kind.ARRAY) not in self._by_key:
             return meaning
         return Meaning(Bond.ORDER, Unknown("none of the arrays on these disks calls itself so, nor does mdadm.conf"))
 
@@ -228,45 +228,37 @@ class Names:
             return Meaning(Bond.ORDER, ABSENT)
         if self._disks > 1:
             return Meaning(Bond.ORDER, Unknown("NVMe disks are numbered in the order in which they answer"))
-        kind = Kind.PARTITION if partition else Kind.DISK
-        found = self._one(lambda one: one.kind is kind and one.number == partition, Depth.TABLE)
-        return replace(found, bond=Bond.ORDER)
+        return replace(self._one("number", f"0 {partition}", Depth.TABLE), bond=Bond.ORDER)
 
     def _below(self, name: str) -> Meaning:
         """What else stands in /dev: volumes of groups, and what is not known."""
         parts = name.removeprefix("/dev/").split("/")
         if len(parts) == 2 and parts[0] not in _FOLDERS:
-            group, volume = parts
-            return self._one(
-                lambda one: one.kind is Kind.LOGICAL and (one.group, one.name) == (group, volume), Depth.MEMBER
-            )
+            return self._one("grouped", f"{parts[0]}/{parts[1]}", Depth.MEMBER)
         kind = {"zvol": "zfs_member", "bcache": "bcache"}.get(parts[0].rstrip("0123456789"), "")
         if kind:
-            there = [one.place for one in self._devices if one.contents and one.contents.kind == kind]
-            why = f"{there[0]} belongs to {kind.partition('_')[0]}, which can't be read" if there else ""
+            there = self._by_key.get(("kind", kind))
+            why = f"{there[0].place} belongs to {kind.partition('_')[0]}, which can't be read" if there else ""
             return Meaning(Bond.CONTENT, Unknown(why) if why else self._none(Depth.MEMBER))
         return Meaning(Bond.CONTENT, Unknown("what makes a device of this name is not known"))
 
     def pool(self, dataset: str) -> Meaning:
         """A dataset of ZFS, by its pool."""
-        pool = dataset.partition("/")[0]
-        found = self._one(lambda one: _member(one, "zfs_member", pool, label=True), Depth.MEMBER)
+        found = self._one("pool", dataset.partition("/")[0], Depth.MEMBER)
         if isinstance(found.target, Device):
             return Meaning(Bond.CONTENT, Unknown(f"{found.target.place} belongs to ZFS, which can't be read"))
         return found
 
     def _next_to(self, base: str, offset: str) -> Meaning:
         """PARTUUID=…/PARTNROFF=N: the partition whose number is N more."""
-        first = self._one(lambda one: one.part_uuid == base, Depth.TABLE)
+        first = self._one("partuuid", base, Depth.TABLE)
         if not isinstance(first.target, Device) or not re.fullmatch(r"-?[0-9]{1,4}", offset):
             return first
-        disk, number = first.target.disk, first.target.number + int(offset)
-        return self._one(
-            lambda one: one.kind is Kind.PARTITION and (one.disk, one.number) == (disk, number), Depth.TABLE
-        )
+        return self._one("number", f"{first.target.disk} {first.target.number + int(offset)}", Depth.TABLE)
 
-    def _one(self, matches: Callable[[Device], bool], depth: Depth) -> Meaning:
-        found = [one for one in self._devices if matches(one)]
+    def _one(self, sort: str, value: str, depth: Depth) -> Meaning:
+        """What bears a key. depth: of the gaps that it could be in."""
+        found = self._by_key.get((sort, value))
         if not found:
             return Meaning(Bond.CONTENT, self._none(depth))
         first = found[0].contents
@@ -275,25 +267,36 @@ class Names:
 
     def _none(self, depth: Depth) -> Absent | Unknown:
         """That nothing was found, as far as all was read that could bear a name of this depth."""
-        whys = [gap.why for gap in self._gaps if gap.depth >= depth]
+        whys = self._unread[depth]
         if not whys:
             return ABSENT
         return Unknown(whys[0] + (f", and {len(whys) - 1} more" if len(whys) > 1 else ""))
 
 
-def _has_uuid(one: Device, lower: str) -> bool:
+def _keys(one: Device) -> Iterator[tuple[str, str]]:
+    """All that a device can be found by; members bear the UUID of what they are parts of."""
     held = one.contents
-    return held is not None and held.kind not in MEMBERS and held.uuid.lower() == lower != ""
-
-
-def _has_label(one: Device, labels: set[str]) -> bool:
-    held = one.contents
-    return held is not None and held.kind not in MEMBERS and held.label in labels and held.label != ""
-
-
-def _member(one: Device, kind: str, wanted: str, *, label: bool = False) -> bool:
-    held = one.contents
-    return held is not None and held.kind == kind and (held.label if label else held.uuid) == wanted
+    if held is not None:
+        yield "kind", held.kind
+        if held.kind in MEMBERS:
+            yield held.kind, held.uuid
+            if held.kind == "zfs_member":
+                yield "pool", held.label
+        else:
+            yield "uuid", held.uuid.lower()
+            yield "label", held.label
+    if one.kind in (Kind.PARTITION, Kind.DISK):
+        yield "partuuid", one.part_uuid
+        yield "partlabel", one.part_label
+        yield "number", f"{one.disk} {one.number}"
+    elif one.kind is Kind.LOGICAL:
+        yield "mapped", one.mapped
+        yield "grouped", f"{one.group}/{one.name}"
+        yield "volume", one.uuid
+    elif one.kind is Kind.ARRAY:
+        yield "kind", one.kind
+        yield "array", one.uuid
+        yield "called", one.name.rpartition(":")[2]
 
 
 def _plain(text: str) -> str:

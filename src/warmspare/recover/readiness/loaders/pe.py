@@ -101,13 +101,14 @@ class _Part:
         self._stream, self._left = stream, count
 
     def read(self, count: int = -1) -> bytes:
-        wanted = self._left if count < 0 else min(count, self._left)
-        pieces = list[bytes]()
-        while wanted:
-            piece = self._stream.read(min(wanted, _PIECE_BYTES))
-            if not piece:
-                break
-            pieces.append(piece)
-            wanted -= len(piece)
-            self._left -= len(piece)
-        return b"".join(pieces)
+        data = part(self._stream, self._left if count < 0 else min(count, self._left))
+        self._left -= len(data)
+        return data
+
+
+def part(stream: BinaryIO, count: int) -> bytes:
+    """The next bytes; fewer only where the stream ends."""
+    data = bytearray()
+    while len(data) < count and (piece := stream.read(min(count - len(data), _PIECE_BYTES))):
+        data += piece
+    return bytes(data)

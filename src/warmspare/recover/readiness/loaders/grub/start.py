@@ -7,19 +7,32 @@ from dataclasses import dataclass, replace
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.entries import Entry, Place
+from warmspare.recover.readiness.files import Files
 from warmspare.recover.readiness.loaders.devices import Devices
 from warmspare.recover.readiness.loaders.grub.commands import COMMANDS
 from warmspare.recover.readiness.loaders.grub.machine import Booted, Ended, Left, Lost, Machine
+from warmspare.recover.readiness.loaders.grub.memdisk import Memdisk
 from warmspare.recover.readiness.loaders.grub.menu import chosen
 from warmspare.recover.readiness.loaders.grub.script import NoScript
 from warmspare.recover.readiness.loaders.grub.state import OWN, Loaded, MenuEntry, State
-from warmspare.recover.readiness.loaders.grub.values import Doubt, Value
+from warmspare.recover.readiness.loaders.grub.values import Doubt, Value, environment
 from warmspare.recover.readiness.loaders.started import Started
 
 MAX_FILES = 8  # configurations that lead from one to the next
 MAX_MENUS = 8  # in each other
 MAX_FALLBACKS = 4
 _IMAGE = "the commands in GRUB's image"
+_MEMDISK = "memdisk"
+_VENDORS = ("/EFI/debian", "/EFI/ubuntu")
+# Their images look for the prefix on the ESP, then for an installation medium, and at last beside themselves.
+_BOOTSTRAP = """if [ -z "$prefix" -o ! -e "$prefix" ]; then
+  if ! search --file --set=root /.disk/info; then search --file --set=root /.disk/mini-info; fi
+  set prefix=($root)/boot/grub
+fi
+for file in $prefix/x86_64-efi/grub.cfg $prefix/grub.cfg $cmdpath/grub.cfg; do
+  if [ -e $file ]; then source $file; break; fi
+done
+"""
 _FEATURES = ("feature_200_final", "feature_all_video_module", "feature_chainloader_bpb", "feature_default_font_path",
              "feature_menuentry_id", "feature_menuentry_options", "feature_nativedisk_cmd", "feature_ntldr",
              "feature_platform_search_hint", "feature_timeout_style")  # fmt: skip
@@ -30,13 +43,15 @@ _ROOT_WORDS = ("root=", "resume=", "init=", "rd.", "ostree=", "console=", "rootf
 class Core:
     """Where GRUB begins. prefix: as its core image has it (`/EFI/debian`, `(lvm/vg-root)/boot/grub`, `(,gpt2)/grub2`).
     config: the commands in the image. platform: "efi" or "pc". folder: the image's own on the ESP, absolute.
-    folder_first: it looks for grub.cfg there before it looks at its prefix, as Red Hat's does."""
+    folder_first: it looks for grub.cfg there before it looks at its prefix, as Red Hat's does. memdisk: what it
+    carries."""
 
     prefix: str
     config: str = ""
     platform: str = "efi"
     folder: str = ""
     folder_first: bool = False
+    memdisk: Memdisk | None = None
 
 
 def by_config(devices: Devices, path: str, *, platform: str = "efi") -> Started:
@@ -48,11 +63,34 @@ def by_config(devices: Devices, path: str, *, platform: str = "efi") -> Started:
 
 def start(devices: Devices, core: Core) -> Started:
     """From GRUB's own image. A limit that is met makes it Unknown; `Spent` is raised through."""
+    devices = _Reached(devices, core)
     first = _Run(devices, core, frozenset())
     started = first.started()
     if first.machine.environment.get("next_entry"):
         started = replace(started, later=_Run(devices, core, frozenset({"next_entry"})).started().entry)
     return started
+
+
+class _Reached:
+    """The devices, and the disk in memory that the image carries."""
+
+    def __init__(self, devices: Devices, core: Core) -> None:
+        self._devices, self._core = devices, core
+
+    def files(self, device: str) -> Answer[Files]:
+        if device != f"grub:{_MEMDISK}":
+            return self._devices.files(device)
+        memdisk = self._core.memdisk
+        if memdisk and not memdisk.readable and self._core.prefix in _VENDORS:
+            return _Bootstrap()
+        return memdisk or ABSENT
+
+
+class _Bootstrap(Memdisk):
+    """The disk in memory of Debian's and Ubuntu's signed images where it can't be read: what it does is known."""
+
+    def __init__(self) -> None:
+        self._files, self.readable = {"/grub.cfg": _BOOTSTRAP.encode()}, True
 
 
 class _Ended(Ended):
@@ -143,8 +181,22 @@ class _Run:
     def _menu(self, state: State) -> Started:
         read = [place for place, why in self.machine.looked.items() if not why]
         self._config = self._config or (read[-1] if read else None)
-        started = self._entered(state, state.get("default"), "", 0)
+        default, unread = state.get("default"), ""
+        if default == "" and not self.machine.environment:
+            default, unread = self._saved(state), " (of grubenv, which the menu itself does not load)"
+        started = self._entered(state, default, "", 0)
+        if unread and default != "":
+            started = replace(started, how=started.how + unread)
         return replace(started, waits=self._waits(state) or started.waits, fallbacks=self._fallbacks(state))
+
+    def _saved(self, state: State) -> Value:
+        """What grubenv keeps as the default where the menu takes that and no command loads it: who set it meant it to
+        count, and some images load it before they read any configuration."""
+        prefix = state.get("prefix")
+        if "default" not in state.variables or isinstance(prefix, Doubt):
+            return ""
+        data = self.machine.read(state, f"{prefix}/grubenv")
+        return environment(data).get("saved_entry", "") if isinstance(data, bytes) else ""
 
     def _waits(self, state: State) -> str:
         timeout = state.get("timeout")

@@ -1,0 +1,202 @@
+"""The chain of evidence: from the disk that boots to the drivers of the kernel that starts; owns its links' order.
+
+Each link is derived from the one before. A break is said at its link; what is not known is said too, and then only what
+is certain all the same is judged on.
+"""
+
+from __future__ import annotations
+
+from warmspare.recover.readiness import firmware, guesses, needs, system
+from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
+from warmspare.recover.readiness.devices.blocks import Device
+from warmspare.recover.readiness.entries import Entry, Place
+from warmspare.recover.readiness.findings import Family, Finding, Kind
+from warmspare.recover.readiness.firmware import Way
+from warmspare.recover.readiness.kernel import Starting
+from warmspare.recover.readiness.loaders.started import Started
+from warmspare.recover.readiness.machine import Machine
+from warmspare.recover.readiness.reach import Reach
+from warmspare.recover.readiness.report import Report, short
+from warmspare.recover.readiness.system import System
+
+_WINDOWS = ("ntfs", "BitLocker")
+
+
+class Chain:
+    def __init__(self, machine: Machine, report: Report) -> None:
+        self._machine, self._report = machine, report
+        self._used: list[Device] = []  # what the chain stands on
+        self._said = False  # that something of it is not known, or broken
+
+    def judge(self) -> None:
+        machine, report = self._machine, self._report
+        disk = machine.disks[machine.boots].id
+        way = Way()
+        with report.part(disk, "its boot loader"):
+            way = firmware.way_in(machine)
+            report.add(*way.findings)
+        if way.unread:
+            report.add(Finding(Kind.ROOT_UNSEEN, disk, "all volumes", "the disk that boots can't be read as one"))
+            return
+        disk = machine.disks[machine.boots].id
+        reach, started = way.reach, None
+        if way.start is not None:
+            with report.part(disk, "the boot loader's configuration"):
+                started = way.start()
+        elif not way.windows:
+            with report.part(disk, "the boot loaders' configurations"):
+                reach, started = self._guessed()
+        if way.windows or (started is None and way.start is None and self._windows()):
+            report.add(Finding(Kind.WINDOWS, disk, "its partitions"))
+            return
+        if way.doubt:
+            self._say(way.doubt)
+        self._follow(started, reach, certain=way.start is not None)
+        with report.part(disk, "other systems"):
+            self._others()
+
+    def _guessed(self) -> tuple[Reach | None, Started | None]:
+        """What the one configuration says that there is."""
+        found = guesses.on(self._machine, self._machine.boots)
+        return (found[0].reach, found[0].start()) if len(found) == 1 else (None, None)
+
+    def _windows(self) -> bool:
+        """Whether the disk that boots holds Windows, as far as its file systems tell."""
+        on_disk = (one for one in self._machine.devices if one.disk == self._machine.boots)
+        return any(one.contents is not None and one.contents.kind in _WINDOWS for one in on_disk)
+
+    def _follow(self, started: Started | None, reach: Reach | None, *, certain: bool) -> None:
+        """From what the loader starts on. certain: that it is this loader that starts."""
+        report = self._report
+        if started is None or reach is None:
+            self._only(())
+            return
+        where, source = self._place(started, reach)
+        if started.waits and certain:
+            report.add(Finding(Kind.LOADER_WAITS, *source, started.waits))
+        entry = started.entry
+        if not isinstance(entry, Entry):
+            self._no_entry(started, reach, source)
+            self._only(())
+            return
+        disk, place = where
+        line = f"{place}, {entry.source}"
+        found = None
+        with report.part(disk, f"{line}: root="):
+            found = self._root(entry, disk, line)
+        family = found.family if found else Family.OTHER
+        if not entry.serial:
+            report.add(Finding(Kind.CONSOLE_MISSING, disk, line, " ".join(entry.arguments), family))
+        with report.part(disk, f"{place}, the drivers of the kernel and its initramfs"):
+            for each in (entry.kernel, *entry.initrds):
+                if isinstance(device := reach.device(each.device), Device):
+                    self._used.append(device)
+            starting = Starting(entry, reach, where, family, report, certain=certain)
+            starting.judge(found.tree if found else None)
+
+    def _place(self, started: Started, reach: Reach) -> tuple[tuple[str, str], tuple[str, str]]:
+        """(disk's ID, place) of what the menu's file is on, and of that file."""
+        unread = [place for place, why in started.looked if why]
+        config = started.config or (unread[-1] if unread else Place("", ""))
+        device = reach.device(config.device)
+        if isinstance(device, Device):
+            self._used.append(device)
+            disk, place = self._machine.where(device)
+        else:
+            disk, place = self._machine.disks[self._machine.boots].id, "its boot loader"
+        return (disk, place), (disk, f"{place}, {config.path}" if config.path else place)
+
+    def _no_entry(self, started: Started, reach: Reach, source: tuple[str, str]) -> None:
+        """That the loader starts no kernel, or that it is not known which."""
+        if started.entry is ABSENT:
+            nowhere = f" ({', '.join(started.unfound)} is on none of these disks)" if started.unfound else ""
+            self._say(Finding(Kind.LOADER_INCOMPLETE, *source, f"{started.how}{nowhere}"))
+            return
+        assert isinstance(started.entry, Unknown)
+        for place, why in started.looked:
+            device = reach.device(place.device)
+            if why in ("", "not there") or not isinstance(device, Device):
+                continue
+            files = self._machine.files(device)
+            names = files if isinstance(files, Absent | Unknown) else files.names("/")
+            if isinstance(names, Unknown):
+                self._say(Finding(Kind.SYSTEM_UNREAD, *self._machine.where(device), names.why))
+                return
+        said = f"{started.how}: {started.entry.why}" if started.how else started.entry.why
+        self._say(Finding(Kind.DEFAULT_UNKNOWN, *source, said))
+
+    def _root(self, entry: Entry, disk: str, line: str) -> System | None:
+        """The system that the entry's root= means; judged."""
+        value = entry.root
+        if value is None:
+            self._say(Finding(Kind.ROOT_UNSEEN, disk, line, "the kernel's command line names no root"))
+            return self._only(entry.arguments)
+        meaning = system.names_of(self._machine, entry.arguments).root(value)
+        if finding := needs.root(meaning, value, disk, line):
+            self._say(finding)
+        target = meaning.target
+        if not isinstance(target, Device):
+            return self._only(entry.arguments)
+        if target.lacks:
+            report = self._report
+            report.add(Finding(Kind.ROOT_UNSEEN, *self._machine.where(target), "what root= names does not come up"))
+            return None
+        self._used.append(target)
+        return self._system(target, entry.arguments)
+
+    def _system(self, device: Device, arguments: tuple[str, ...]) -> System | None:
+        """The system on a volume; judged."""
+        held = device.contents
+        if held is None or held.kind == "crypto_LUKS":
+            if held is None and isinstance(device.holds, Unknown) and not self._encrypted(device):
+                self._say(Finding(Kind.SYSTEM_UNREAD, *self._machine.where(device), device.holds.why))
+            elif not self._encrypted(device):
+                self._say(Finding(Kind.ROOT_UNSEEN, *self._machine.where(device), "it holds no file system"))
+            return None
+        found = system.at(self._machine, device, arguments)
+        disk, place = self._machine.where(device)
+        if isinstance(found, Unknown):
+            self._say(Finding(Kind.SYSTEM_UNREAD, disk, place, found.why))
+            return None
+        if isinstance(found, Absent):
+            self._say(Finding(Kind.ROOT_UNSEEN, disk, place, "there is no system on the file system that root= names"))
+            return None
+        self._judged(found)
+        return found
+
+    @staticmethod
+    def _encrypted(device: Device) -> bool:
+        """That is said of the volume itself."""
+        return device.kind == "opened" or (device.contents is not None and device.contents.kind == "crypto_LUKS")
+
+    def _only(self, arguments: tuple[str, ...]) -> System | None:
+        """Where the chain does not lead to a root: the system that is there, if only one is on the disk that boots, or
+        on all of them."""
+        every = system.every(self._machine)
+        here = [each for each in every if each.device.disk == self._machine.boots]
+        for among in (here, every):
+            if len(among) == 1:
+                self._used.append(among[0].device)
+                self._judged(among[0])
+                return among[0]
+        if not self._said or not every:
+            why = f"{len(every)} systems are there, and which of them starts is not known" if every else ""
+            disk = self._machine.disks[self._machine.boots].id
+            self._report.add(Finding(Kind.ROOT_UNSEEN, disk, "all volumes", why))
+        return None
+
+    def _judged(self, found: System) -> None:
+        needed = [found.device, *needs.stops(found)]
+        self._used += needs.fstab(found, self._report)
+        needs.lvm(found, needed, self._report)
+
+    def _others(self) -> None:
+        """Other systems, which are left alone."""
+        for each in system.every(self._machine, self._used):
+            title = each.release.get("PRETTY_NAME") or each.release.get("NAME", "a system of Linux's")
+            self._report.add(Finding(Kind.OTHER_SYSTEM, *each.place, short(title)))
+
+    def _say(self, finding: Finding) -> None:
+        self._said = True
+        self._report.add(finding)
+

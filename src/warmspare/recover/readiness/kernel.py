@@ -1,0 +1,122 @@
+"""Whether a boot loader's entry can start its kernel, and whether that has what EC2's machines need: its files, its
+drivers; owns no driver's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import BinaryIO
+
+from warmspare.recover.readiness import drivers
+from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
+from warmspare.recover.readiness.drivers import Driver, Drivers, Packed
+from warmspare.recover.readiness.entries import Entry, Place
+from warmspare.recover.readiness.files import Files, Unread
+from warmspare.recover.readiness.findings import Family, Finding, Kind
+from warmspare.recover.readiness.loaders import kernelimage
+from warmspare.recover.readiness.reach import Reach
+from warmspare.recover.readiness.report import Report, short
+
+_VERSION = re.compile(r"(?:vmlinuz|vmlinux|linux|kernel|bzImage)-(.+)$")
+
+
+class Starting:
+    """An entry's kernel. where: (disk's ID, place) of what the entry's file is on. family: of its system. certain: that
+    this entry is the one that starts."""
+
+    def __init__(
+        self, entry: Entry, reach: Reach, where: tuple[str, str], family: Family, report: Report, *, certain: bool
+    ) -> None:
+        self._entry, self._reach, self._report = entry, reach, report
+        self._disk, self._place = where
+        self._family, self._certain = family, certain
+        self._gone = False  # one of its initramfs
+
+    def judge(self, system: Files | None) -> None:
+        """system: the tree of its root; None where that was not found, which is said elsewhere."""
+        version = self._kernel()
+        packed = [self._initramfs(each) for each in self._entry.initrds]
+        found = drivers.look(system or Unread("the root was not found"), version, [each for each in packed if each])
+        self._nvme(found, version)
+        if system is not None:
+            self._ena(found, version)
+        self._unread(found.nvme, found.ena if system is not None else None)
+
+    def _kernel(self) -> Answer[str]:
+        """The kernel's version; that it is not there is said."""
+        entry = self._entry
+        files = self._reach.files(entry.kernel.device)
+        version: Answer[str] = files if isinstance(files, Absent | Unknown) else (
+            kernelimage.version_of(files, entry.kernel.path)
+        )
+        if version is ABSENT:
+            self._missing(Kind.KERNEL_MISSING, entry.kernel)
+        if isinstance(version, str):
+            return version
+        if entry.version:
+            return entry.version
+        named = _VERSION.search(entry.kernel.path.rpartition("/")[2])
+        return named[1] if named else Unknown("the kernel's version is not known") if version is ABSENT else version
+
+    def _initramfs(self, place: Place) -> Packed | None:
+        """None where it is not there, which is said."""
+        files = self._reach.files(place.device)
+        head = files if isinstance(files, Absent | Unknown) else files.head(place.path, 1)
+        if head is ABSENT:
+            self._gone = True
+            self._missing(Kind.INITRAMFS_MISSING, place)
+            return None
+        return Packed(short(place.path), _opening(files, place.path)) if not isinstance(files, Absent) else None
+
+    def _missing(self, kind: Kind, file: Place) -> None:
+        """That a file of the entry's is not there. Where the way to the entry is not known, it may be an old one."""
+        said = f"{short(file.path)} is not there"
+        if not self._certain:
+            kind, said = Kind.DEFAULT_UNKNOWN, f"{said}, so that this may not be the entry that starts"
+        self._add(kind, f"{self._place}, {self._entry.source}", said)
+
+    def _nvme(self, found: Drivers, version: Answer[str]) -> None:
+        if found.nvme.early is not ABSENT or self._gone:
+            return
+        inside = ", ".join(each.path for each in self._entry.initrds) or "no initramfs"
+        said = f"kernel {version}" if isinstance(version, str) else ""
+        if found.others:
+            said += f"; the initramfs has modules of {', '.join(found.others)}"
+        self._add(Kind.NVME_MISSING, f"{self._place}, {inside}", said)
+
+    def _ena(self, found: Drivers, version: Answer[str]) -> None:
+        if found.ena.ever is ABSENT:
+            self._add(Kind.ENA_MISSING, self._place, f"kernel {version}" if isinstance(version, str) else "")
+
+    def _unread(self, nvme: Driver, ena: Driver | None) -> None:
+        """What is not known, once: of the initramfs where that is why, else of the lists."""
+        if self._gone:
+            return
+        if isinstance(nvme.early, Unknown) and isinstance(nvme.initramfs, Unknown):
+            self._add(Kind.INITRAMFS_UNREAD, self._place, nvme.initramfs.why)
+        whys = [_why(driver, early=driver is nvme) for driver in (nvme, ena) if driver]
+        if said := next((why for why in whys if why), ""):
+            self._add(Kind.DRIVERS_UNREAD, self._place, said)
+
+    def _add(self, kind: Kind, place: str, found: str) -> None:
+        self._report.add(Finding(kind, self._disk, place, found, self._family))
+
+
+def _why(driver: Driver, *, early: bool) -> str:
+    """Why a driver is not known, but for the initramfs."""
+    if not isinstance(driver.early if early else driver.ever, Unknown):
+        return ""
+    parts = (driver.builtin,) if early else (driver.builtin, driver.modules)
+    return next((each.why for each in parts if isinstance(each, Unknown)), "")
+
+
+def _opening(files: Files | Unknown, path: str) -> Callable[[], AbstractContextManager[BinaryIO]]:
+    @contextmanager
+    def opened() -> Iterator[BinaryIO]:
+        if isinstance(files, Unknown):
+            raise OSError(files.why)
+        with files.stream(path) as file:
+            yield file
+
+    return opened

@@ -1,0 +1,181 @@
+"""The way in by UEFI: what the removable path's program is, where it leads, and what is missing on it; runs no program.
+
+A new machine has no boot entries of its own, so its firmware starts \\EFI\\BOOT\\BOOTX64.EFI of the ESP, and nothing
+else. Paths are written with slashes. FAT takes any case, and so does who reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from warmspare.recover.disks.programs import Exceeded
+from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
+from warmspare.recover.readiness.entries import Place
+from warmspare.recover.readiness.files import Files
+from warmspare.recover.readiness.loaders import systemdboot, uki
+from warmspare.recover.readiness.loaders.devices import Devices
+from warmspare.recover.readiness.loaders.efiprogram import Known, What, known
+from warmspare.recover.readiness.loaders.grub.start import Core
+from warmspare.recover.readiness.loaders.grub.start import start as start_grub
+from warmspare.recover.readiness.loaders.started import Started
+
+REMOVABLE = "/EFI/BOOT/BOOTX64.EFI"
+MAX_STEPS = 6
+MAX_FOLDERS = 32
+_FALLBACK, _CSV = "fbx64.efi", ("BOOTX64.CSV", "BOOT.CSV")
+_MAX_CSV = 1 << 14
+
+
+class End(Enum):
+    """What the way leads to. MISSING: to a program that is not there."""
+
+    GRUB = "GRUB 2"
+    SYSTEMD_BOOT = "systemd-boot"
+    UNIFIED = "a unified kernel image"
+    WINDOWS = "Windows' boot manager"
+    OTHER = "another program"
+    MISSING = "nothing"
+    UNREAD = "not known"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A program on the way."""
+
+    path: str
+    what: What
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """steps: the programs, in order. why: for MISSING, OTHER and UNREAD, as a clause. missing: the file that is not
+    there. others: programs elsewhere on the ESP, where the way ends without one. core: GRUB's."""
+
+    steps: tuple[Step, ...]
+    end: End
+    why: str = ""
+    missing: str = ""
+    others: tuple[str, ...] = ()
+    core: Core | None = None
+
+    def started(self, devices: Devices, extended: str = "") -> Started:
+        """What it starts by itself. devices: the ESP first. extended: the extended boot partition's name, if any."""
+        path = self.steps[-1].path if self.steps else REMOVABLE
+        if self.end is End.GRUB and self.core:
+            return start_grub(devices, self.core)
+        if self.end is End.SYSTEMD_BOOT:
+            return systemdboot.start(devices, extended)
+        if self.end is End.UNIFIED:
+            files = devices.files("")
+            image = files if isinstance(files, Absent | Unknown) else uki.image(files, Place("", path))
+            entry = image.entry() if isinstance(image, uki.Image) else image
+            return Started(entry, f"{path} is a unified kernel image", Place("", path))
+        program = None if self.end in (End.MISSING, End.UNREAD) else Place("", path)
+        return Started(ABSENT if self.end is End.MISSING else Unknown(self.why), self.why, program=program)
+
+
+def look(files: Files, path: str = REMOVABLE) -> Way:
+    """The way from this program of an ESP on. A limit that is met makes it UNREAD; `Spent` is raised through."""
+    steps = list[Step]()
+    try:
+        return _look(files, path, steps)
+    except Exceeded as error:
+        return Way(tuple(steps), End.UNREAD, str(error))
+
+
+def _look(files: Files, path: str, steps: list[Step]) -> Way:
+    said = "the firmware starts"
+    while True:
+        program = known(files, path)
+        if isinstance(program, Absent):
+            others = _others(files)
+            return Way(tuple(steps), End.MISSING, f"{said} {path}, and that is not there", path, others)
+        if isinstance(program, Unknown):
+            return Way(tuple(steps), End.UNREAD, f"{said} {path}, and that can't be read: {program.why}")
+        steps.append(Step(path, program.what))
+        if len(steps) > MAX_STEPS:
+            return Way(tuple(steps), End.UNREAD, f"more than {MAX_STEPS} programs lead from one to the next")
+        match program.what:
+            case What.SHIM:
+                following = _behind_shim(files, path, program)
+            case What.FALLBACK:
+                following = _behind_fallback(files)
+            case _:
+                return _ended(path, program, tuple(steps))
+        if isinstance(following, Way):
+            return Way(tuple(steps), following.end, following.why, following.missing, following.others)
+        said, path = following
+
+
+def _ended(path: str, program: Known, steps: tuple[Step, ...]) -> Way:
+    folder = path.rpartition("/")[0]
+    match program.what:
+        case What.GRUB:
+            grub = program.objects
+            if grub is None:
+                return Way(steps, End.UNREAD, f"GRUB's image {path} can't be read")
+            core = Core(grub.prefix or folder, grub.config, "efi", folder, program.folder_first, grub.memdisk)
+            return Way(steps, End.GRUB, core=core)
+        case What.SYSTEMD_BOOT:
+            return Way(steps, End.SYSTEMD_BOOT)
+        case What.UNIFIED:
+            return Way(steps, End.UNIFIED)
+        case What.WINDOWS:
+            return Way(steps, End.WINDOWS, "it starts Windows")
+    return Way(steps, End.OTHER, f"{path} is {program.what.value}, which is not followed")
+
+
+def _behind_shim(files: Files, path: str, program: Known) -> tuple[str, str] | Way:
+    """What shim starts: on the removable path its fallback, if that is there; else the program beside it."""
+    folder = path.rpartition("/")[0]
+    if path.upper().startswith("/EFI/BOOT/BOOT"):
+        head = files.head(f"{folder}/{_FALLBACK}", 1)
+        if isinstance(head, Unknown):
+            return Way((), End.UNREAD, f"{folder}/{_FALLBACK} can't be read: {head.why}")
+        if isinstance(head, bytes):
+            return f"shim ({path}) starts", f"{folder}/{_FALLBACK}"
+    return f"shim ({path}) starts", f"{folder}/{program.second}"
+
+
+def _behind_fallback(files: Files) -> tuple[str, str] | Way:
+    """What shim's fallback starts: the first program of the lists that systems leave in their folders."""
+    folders = files.names("/EFI")
+    if isinstance(folders, Unknown):
+        return Way((), End.UNREAD, f"the folders of the ESP can't be read: {folders.why}")
+    starts = list[str]()
+    for name in [name for name in folders if name.endswith("/")][:MAX_FOLDERS] if isinstance(folders, list) else []:
+        if name.upper() == "BOOT/":
+            continue
+        for csv in _CSV:
+            data = files.read(f"/EFI/{name}{csv}", most_bytes=_MAX_CSV)
+            if isinstance(data, Unknown):
+                return Way((), End.UNREAD, f"/EFI/{name}{csv} can't be read: {data.why}")
+            if isinstance(data, bytes):
+                starts += [f"/EFI/{name}{file}" for file in listed(data)]
+                break
+    if not starts:
+        why = f"shim's fallback looks for a {_CSV[0]} in the folders of /EFI that names a program, and there is none"
+        return Way((), End.MISSING, why, f"/EFI/*/{_CSV[0]}", _others(files))
+    if len({start.upper() for start in starts}) > 1:
+        return Way((), End.UNREAD, f"shim's fallback has several programs to start: {', '.join(starts[:4])}")
+    return "shim's fallback starts", starts[0]
+
+
+def listed(data: bytes) -> list[str]:
+    """The programs that a list for shim's fallback names. UTF-16, a line a program: file, title, arguments, comment."""
+    text = data.decode("utf-16-le", errors="replace").removeprefix("\ufeff").replace("\0", "")
+    names = [line.split(",", 1)[0].strip() for line in text.splitlines()]
+    return [name.replace("\\", "/").lstrip("/") for name in names if name]
+
+
+def _others(files: Files) -> tuple[str, ...]:
+    """Programs in the folders of the ESP, as far as these can be read: for whoever mends it."""
+    folders, found = files.names("/EFI"), list[str]()
+    for name in folders[:MAX_FOLDERS] if isinstance(folders, list) else []:
+        inner: Answer[list[str]] = files.names(f"/EFI/{name}") if name.endswith("/") else ABSENT
+        if name.upper() == "MICROSOFT/":
+            inner, name = files.names("/EFI/Microsoft/Boot"), "Microsoft/Boot/"
+        if isinstance(inner, list):
+            found += [f"/EFI/{name}{file}" for file in inner if file.lower().endswith(".efi")]
+    return tuple(found[:MAX_FOLDERS])

@@ -1,0 +1,107 @@
+"""What an EFI program is: shim, GRUB, systemd-boot, a unified kernel image, Windows' boot manager; follows none."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from warmspare.recover.disks.programs import Exceeded
+from warmspare.recover.readiness.answers import Absent, Answer, Unknown
+from warmspare.recover.readiness.files import Files
+from warmspare.recover.readiness.loaders import kernelimage, pe
+from warmspare.recover.readiness.loaders.grub.image import Objects, objects
+
+MAX_BYTES = 32 << 20  # that are read of a program
+_GRUBS = 24 << 20  # of the objects in GRUB's image; with all its modules and fonts it has 10 MiB
+_MAGIC_BYTES = 256
+_SECOND = re.compile(rb"(?:[A-Za-z0-9._-]\0){1,60}\.\0[eE]\0[fF]\0[iI]\0\0\0")
+_NOT_SECOND = ("fbx64.efi", "mmx64.efi", "bootx64.efi")
+
+
+class What(Enum):
+    """value: for people, as what it is."""
+
+    SHIM = "shim"
+    FALLBACK = "shim's fallback"
+    MOK_MANAGER = "shim's key manager"
+    GRUB = "GRUB"
+    SYSTEMD_BOOT = "systemd-boot"
+    UNIFIED = "a unified kernel image"
+    KERNEL = "a kernel of Linux's, started without a loader"
+    WINDOWS = "Windows' boot manager"
+    REFIND = "rEFInd"
+    SYSLINUX = "SYSLINUX for EFI"
+    NO_PROGRAM = "no EFI program for x86-64"
+    OTHER = "a program that is not known here"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """second: the program that shim starts beside itself. objects: GRUB's, None where they can't be read. folder_first:
+    this GRUB looks for its configuration beside itself first."""
+
+    what: What
+    second: str = ""
+    objects: Objects | None = None
+    folder_first: bool = False
+
+
+def known(files: Files, path: str) -> Answer[Known]:
+    """ABSENT where there is no such file."""
+    head = files.head(path, pe.HEAD_BYTES)
+    if isinstance(head, Absent | Unknown):
+        return head
+    program = pe.program(head)
+    if program is None or program.machine != pe.MACHINE_X64:
+        return Known(What.NO_PROGRAM)
+    if program.section(".linux"):
+        return Known(What.UNIFIED)
+    if kernelimage.is_image(head):
+        return Known(What.KERNEL)
+    if magic := program.section(".sdmagic"):
+        text = pe.section_bytes(files, path, magic, most_bytes=_MAGIC_BYTES)
+        if isinstance(text, Absent | Unknown):
+            return text
+        return Known(What.SYSTEMD_BOOT if b"systemd-boot" in text else What.OTHER)
+    whole = _whole(files, path)
+    if isinstance(whole, Unknown):
+        return whole
+    if mods := program.section("mods"):
+        grub = objects(whole[mods.offset : mods.offset + min(mods.bytes, _GRUBS)], wide=True)
+        return Known(What.GRUB, objects=grub, folder_first=b"fw_path" in whole)
+    return _by_words(whole)
+
+
+def _whole(files: Files, path: str) -> bytes | Unknown:
+    try:
+        with files.stream(path) as stream:
+            data = pe.part(stream, MAX_BYTES + 1)
+    except Exceeded as error:
+        return Unknown(str(error))
+    except OSError as error:
+        return Unknown(f"{path} can't be read: {error}")
+    return data if len(data) <= MAX_BYTES else Unknown(f"{path} is larger than {MAX_BYTES >> 20} MiB")
+
+
+def _by_words(data: bytes) -> Known:
+    """By what stands in it. Shim's helpers name shim too."""
+
+    def has(text: str, *, wide: bool = True) -> bool:
+        return (text.encode("utf-16-le") if wide else text.encode()) in data
+
+    if has("UEFI SHIM", wide=False):
+        names = [match.decode("utf-16-le").rstrip("\0") for match in _SECOND.findall(data)]
+        second = next((name for name in names if name.lower() not in _NOT_SECOND and "_" not in name), "grubx64.efi")
+        return Known(What.SHIM, second=second)
+    if any(map(has, ("bootx64.csv", "BOOTX64.CSV", "FALLBACK_VERBOSE"))):
+        return Known(What.FALLBACK)
+    if has("MokManager", wide=False) or has("MokManager"):
+        return Known(What.MOK_MANAGER)
+    if has("bootmgfw.efi") or has("Windows Boot Manager") or (has("Microsoft Corporation") and has("BCD")):
+        return Known(What.WINDOWS)
+    if has("rEFInd"):
+        return Known(What.REFIND)
+    if has("SYSLINUX", wide=False):
+        return Known(What.SYSLINUX)
+    return Known(What.OTHER)

@@ -1,0 +1,159 @@
+"""What a system's start needs of the disks: its root, fstab's lines, LVM's volumes; owns what it means that one is not
+there."""
+
+from __future__ import annotations
+
+from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
+from warmspare.recover.readiness.devices import lvmfile, mounts
+from warmspare.recover.readiness.devices.blocks import Device
+from warmspare.recover.readiness.devices.blocks import Kind as Sort_of
+from warmspare.recover.readiness.devices.mounts import Effect, Mount, Sort
+from warmspare.recover.readiness.devices.names import Bond, Meaning
+from warmspare.recover.readiness.findings import Finding, Kind
+from warmspare.recover.readiness.report import Report, short
+from warmspare.recover.readiness.system import FSTAB, System
+
+# Nothing of a start asks for it, or it comes over the network: it need not be on the VM's disks.
+_ELSEWHERE = {"_netdev", "x-systemd.automount", "comment=systemd.automount"}
+_LATER = (Effect.WAITS, Effect.GOES_ON)
+
+
+def root(meaning: Meaning, value: str, disk: str, source: str) -> Finding | None:
+    """What is wrong with a kernel's root=. source: where it stands."""
+    said = f"root={short(value)}"
+    target = meaning.target
+    if meaning.bond in (Bond.MACHINE, Bond.ORDER) and target is ABSENT:
+        return Finding(Kind.ROOT_BY_NAME, disk, source, said)
+    if meaning.bond in (Bond.NETWORK, Bond.NOTHING):
+        return Finding(Kind.ROOT_UNSEEN, disk, source, f"{said} is on no disk of the VM")
+    if isinstance(target, Absent):
+        return Finding(Kind.ROOT_UNKNOWN, disk, source, said)
+    if isinstance(target, Unknown):
+        return Finding(Kind.VOLUME_UNREAD, disk, source, f"{said}: {target.why}")
+    if meaning.others:
+        places = ", ".join(one.place for one in (target, *meaning.others)[:4])
+        return Finding(Kind.VOLUME_UNREAD, disk, source, f"{said}: several have that name: {places}")
+    return lacking(target, disk, source, said)
+
+
+def lacking(target: Device, disk: str, source: str, said: str) -> Finding | None:
+    """What keeps a needed device from coming up."""
+    if isinstance(target.lacks, Unknown):
+        return Finding(Kind.VOLUME_UNREAD, disk, source, f"{said}: {target.lacks.why}")
+    if target.lacks:
+        return Finding(Kind.LVM_INCOMPLETE, disk, source, f"{said}: {target.place}: {target.lacks}")
+    return None
+
+
+def fstab(system: System, report: Report) -> list[Device]:
+    """Judge fstab's lines; the devices that they mean."""
+    disk, place = system.place
+    where = f"{place}, {system.prefix}{FSTAB}" if system.prefix else f"{place}, {FSTAB}"
+    used: list[Device] = []
+    data = system.fstab
+    if isinstance(data, Unknown):
+        report.add(Finding(Kind.NOT_JUDGED, disk, where, data.why))
+    if not isinstance(data, bytes):
+        return used
+    with report.part(disk, where):
+        for mount in mounts.mounts(data.decode(errors="replace")):
+            found, device = _line(system, mount)
+            if device:
+                used.append(device)
+            if found:
+                kind, words = found
+                line = f"{where} line {mount.line}"
+                said = f"{short(mount.device)} on {mount.point}" + (f": {words}" if words else "")
+                report.add(Finding(kind, disk, line, said, system.family))
+    return used
+
+
+def _line(system: System, mount: Mount) -> tuple[tuple[Kind, str] | None, Device | None]:
+    """What is wrong with a line, and the device that it means."""
+    if mount.effect is Effect.UNUSED or _ELSEWHERE & {*mount.options}:
+        return None, None
+    if mount.sort is Sort.SHARED:
+        later = mount.effect in _LATER
+        return (Kind.FSTAB_OPTIONAL if later else Kind.FSTAB_UNKNOWN, "the hypervisor lends it"), None
+    if mount.sort not in (Sort.DEVICE, Sort.DATASET):
+        return None, None
+    meaning = system.names.pool(mount.device) if mount.sort is Sort.DATASET else system.names.lookup(mount.device)
+    device = meaning.target if isinstance(meaning.target, Device) else None
+    return _judged(mount, meaning), device
+
+
+def _judged(mount: Mount, meaning: Meaning) -> tuple[Kind, str] | None:
+    if meaning.bond in (Bond.NETWORK, Bond.NOTHING):
+        return None
+    later = mount.effect in _LATER
+    target = meaning.target
+    if meaning.bond in (Bond.MACHINE, Bond.ORDER) and target is ABSENT:
+        return Kind.FSTAB_OPTIONAL if later else Kind.FSTAB_BY_NAME, ""
+    if isinstance(target, Device):
+        return _there(target, meaning, later=later)
+    if isinstance(target, Unknown):
+        return None if later else (Kind.VOLUME_UNREAD, target.why)
+    if mount.effect is Effect.UNKNOWN:
+        return Kind.FSTAB_OPTIONAL, "whether the start waits for it hangs on other units"
+    return Kind.FSTAB_OPTIONAL if later else Kind.FSTAB_UNKNOWN, ""
+
+
+def _there(target: Device, meaning: Meaning, *, later: bool) -> tuple[Kind, str] | None:
+    if isinstance(target.lacks, Unknown):
+        return None if later else (Kind.VOLUME_UNREAD, target.lacks.why)
+    if target.lacks:
+        return Kind.FSTAB_OPTIONAL if later else Kind.LVM_INCOMPLETE, f"{target.place}: {target.lacks}"
+    if meaning.others and not later:
+        places = ", ".join(one.place for one in (target, *meaning.others)[:4])
+        return Kind.VOLUME_UNREAD, f"several have that name: {places}"
+    return None
+
+
+def lvm(system: System, needed: list[Device], report: Report) -> None:
+    """Whether LVM finds in EC2 what the needed volumes stand in. needed: what the start does not go on without."""
+    logical = {one.mapped for one in needed if one.kind is Sort_of.LOGICAL and not one.lacks}
+    if not logical:
+        return
+    disk, place = system.place
+    with report.part(disk, f"{place}, /etc/lvm"):
+        inventory = system.machine.inventory
+        chosen = _settings(system)
+        file: Answer[lvmfile.DevicesFile] = ABSENT
+        name = chosen.file if isinstance(chosen.file, str) else lvmfile.DEVICES_FILE
+        where = f"{lvmfile.FOLDER}{name}"
+        if chosen.file is not ABSENT:
+            data = system.tree.read(where)
+            file = lvmfile.parsed(data.decode(errors="replace")) if isinstance(data, bytes) else data
+        if file is ABSENT:
+            where = lvmfile.CONFIGURATIONS[0]
+        hidden = lvmfile.hidden(inventory.physical, chosen, file, inventory.disks)
+        whys: dict[str, str | Unknown] = {}
+        for one in inventory.without(hidden).devices:
+            if one.mapped in logical and one.kind is Sort_of.LOGICAL and one.lacks:
+                why = one.lacks if isinstance(one.lacks, str) else one.lacks.why
+                whys.setdefault(why, one.lacks)
+        for why, lacks in whys.items():
+            kind = Kind.LVM_DEVICES_FILE if isinstance(lacks, str) else Kind.VOLUME_UNREAD
+            report.add(Finding(kind, disk, f"{place}, {where}", why, system.family))
+
+
+def _settings(system: System) -> lvmfile.Settings:
+    texts = []
+    for path in lvmfile.CONFIGURATIONS:
+        data = system.tree.read(path)
+        if isinstance(data, bytes):
+            texts.append(data.decode(errors="replace"))
+        elif isinstance(data, Unknown):
+            return lvmfile.Settings(Unknown(f"{path} can't be read: {data.why}"))
+    return lvmfile.settings(texts, system.release.get("ID", ""), system.release.get("VERSION_ID", ""))
+
+
+def stops(system: System) -> list[Device]:
+    """The devices of the lines without which the start ends."""
+    found = []
+    for mount in system.lines:
+        if mount.sort is Sort.DEVICE and mount.effect in (Effect.STOPS, Effect.ROOT):
+            target = system.names.lookup(mount.device).target
+            if isinstance(target, Device):
+                found.append(target)
+    return found

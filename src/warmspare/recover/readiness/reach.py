@@ -1,0 +1,149 @@
+"""The file systems that a boot loader reaches, by its own names for them; owns the names, reads no configuration."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractContextManager
+from typing import BinaryIO
+
+from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
+from warmspare.recover.readiness.devices.blocks import Device, Kind
+from warmspare.recover.readiness.files import MAX_FILE_BYTES, Files
+from warmspare.recover.readiness.machine import Machine
+
+_TAGS = {"uuid": "UUID", "label": "LABEL", "partuuid": "PARTUUID"}
+_PART = re.compile(r"(?:hd([0-9]{1,3}))?(?:,(?:(msdos|gpt)?([0-9]{1,3})))?")
+
+
+class Reach:
+    """`loaders.devices.Devices`. own: the file system that the first configuration is on; None where the loader's image
+    names it by itself."""
+
+    def __init__(self, machine: Machine, own: Device | None) -> None:
+        self._machine, self._own = machine, own
+        self._found: dict[str, Answer[Device]] = {}
+
+    def files(self, device: str) -> Answer[Files]:
+        found = self.device(device)
+        if isinstance(found, Absent | Unknown):
+            return found
+        files = self._machine.files(found)
+        if isinstance(files, Absent | Unknown) or not self._machine.is_btrfs(found):
+            return files
+        return _Either(self._machine, found, files)
+
+    def device(self, name: str) -> Answer[Device]:
+        """ABSENT only if all that could be it was read."""
+        if name not in self._found:
+            self._found[name] = self._named(name)
+        return self._found[name]
+
+    def _named(self, name: str) -> Answer[Device]:
+        if not name:
+            return self._own or Unknown("which file system the boot loader itself is on is not known")
+        kind, _, value = name.partition(":")
+        if kind in _TAGS:
+            return self._machine.inventory.names.lookup(f"{_TAGS[kind]}={value}").target
+        if kind == "file":
+            return self._holding(value)
+        return self._of_grub(value)
+
+    def _holding(self, path: str) -> Answer[Device]:
+        """The file system that has this file. Several may: GRUB takes the first that it comes to."""
+        unread: Unknown | None = None
+        holders = list[Device]()
+        for device in self._machine.devices:
+            if device.contents is None:
+                unread = device.holds if isinstance(device.holds, Unknown) else unread
+                continue
+            files = self.files_of(device)
+            head = files.head(path, 1) if not isinstance(files, Absent | Unknown) else ABSENT
+            if isinstance(head, bytes):
+                holders.append(device)
+            elif isinstance(head, Unknown):
+                unread = head
+        if len(holders) == 1:
+            return holders[0]
+        if holders:
+            return Unknown(f"{len(holders)} file systems have {path[:80]}")
+        return Unknown(f"which file system has {path[:80]} is not known: {unread.why}") if unread else ABSENT
+
+    def files_of(self, device: Device) -> Answer[Files]:
+        files = self._machine.files(device)
+        if isinstance(files, Absent | Unknown) or not self._machine.is_btrfs(device):
+            return files
+        return _Either(self._machine, device, files)
+
+    def _of_grub(self, name: str) -> Answer[Device]:
+        """By GRUB's own name."""
+        machine = self._machine
+        if part := _PART.fullmatch(name):
+            number = int(part[1]) if part[1] else machine.boots
+            if part[1] and number == 0:
+                number = machine.boots  # the disk that boots is the firmware's first
+            elif part[1] and number and machine.boots:
+                return Unknown(f"which disk GRUB calls hd{number} is not known")
+            if number >= len(machine.disks):
+                return ABSENT
+            return self._partition(number, int(part[3] or 0))
+        if name.startswith("lvmid/"):
+            wanted = name.removeprefix("lvmid/").replace("-", "").replace("/", "")
+            found = [one for one in machine.devices if one.kind is Kind.LOGICAL and one.uuid == wanted]
+            return found[0] if found else machine.inventory.names.lookup(f"/dev/disk/by-id/dm-uuid-LVM-{wanted}").target
+        if name.startswith("lvm/"):
+            return machine.inventory.names.lookup("/dev/mapper/" + name.removeprefix("lvm/")).target
+        if name.startswith("mduuid/"):
+            return machine.inventory.names.lookup("/dev/disk/by-id/md-uuid-" + name.removeprefix("mduuid/")).target
+        if name.startswith("md/"):
+            called = name.removeprefix("md/")
+            device = f"/dev/md{called}" if called.isdigit() else f"/dev/md/{called.removeprefix('md')}"
+            return machine.inventory.names.lookup(device).target
+        if name.startswith("cryptouuid/"):
+            return Unknown("it is encrypted")
+        return Unknown(f"which device GRUB calls {name[:60]} is not known")
+
+    def _partition(self, disk: int, number: int) -> Answer[Device]:
+        """number: 0 for the whole disk."""
+        for one in self._machine.devices:
+            if one.disk == disk and one.number == number and one.kind in (Kind.PARTITION, Kind.DISK):
+                return one
+        if number == 0:
+            return Unknown("the disk has partitions, and GRUB names the whole of it")
+        return Unknown("not all of its partitions were looked at") if self._machine.tables[disk].more else ABSENT
+
+
+class _Either:
+    """`Files` of a Btrfs: by paths from its own top, and, as SUSE has it, from its default subvolume."""
+
+    def __init__(self, machine: Machine, device: Device, top: Files) -> None:
+        self._machine, self._device, self._top = machine, device, top
+
+    def read(self, path: str, *, most_bytes: int = MAX_FILE_BYTES) -> Answer[bytes]:
+        answer = self._top.read(path, most_bytes=most_bytes)
+        if answer is ABSENT and (other := self._default()):
+            return other if isinstance(other, Unknown) else other.read(path, most_bytes=most_bytes)
+        return answer
+
+    def head(self, path: str, count: int) -> Answer[bytes]:
+        answer = self._top.head(path, count)
+        if answer is ABSENT and (other := self._default()):
+            return other if isinstance(other, Unknown) else other.head(path, count)
+        return answer
+
+    def stream(self, path: str) -> AbstractContextManager[BinaryIO]:
+        if self._top.head(path, 1) is ABSENT and (other := self._default()) and not isinstance(other, Unknown):
+            return other.stream(path)
+        return self._top.stream(path)
+
+    def names(self, path: str) -> Answer[list[str]]:
+        answer = self._top.names(path)
+        if answer is ABSENT and (other := self._default()):
+            return other if isinstance(other, Unknown) else other.names(path)
+        return answer
+
+    def _default(self) -> Files | Unknown | None:
+        """From the default subvolume; None where that is the top."""
+        root = self._machine.root(self._device, ())
+        if isinstance(root, Absent | Unknown):
+            return root if isinstance(root, Unknown) else None
+        return root[0] if root[1].prefix else None

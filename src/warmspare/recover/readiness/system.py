@@ -1,0 +1,147 @@
+"""A system on a VM's disks: its root, its tree with what fstab mounts into it, what its own files call devices.
+
+Judges nothing: `needs.py` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from warmspare.recover.disks.programs import Exceeded
+from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
+from warmspare.recover.readiness.devices import crypttab, mdraid, mounts
+from warmspare.recover.readiness.devices.blocks import Device
+from warmspare.recover.readiness.devices.mounts import Mount
+from warmspare.recover.readiness.devices.names import Names
+from warmspare.recover.readiness.files import Files
+from warmspare.recover.readiness.findings import Family
+from warmspare.recover.readiness.loaders.uki import release
+from warmspare.recover.readiness.machine import Machine
+from warmspare.recover.readiness.tree import Tree, of_system
+
+FSTAB, CRYPTTAB = "/etc/fstab", "/etc/crypttab"
+_ARRAYS = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
+_RELEASES = ("/etc/os-release", "/usr/lib/os-release")
+_FAMILIES = {
+    "debian": Family.DEBIAN, "ubuntu": Family.DEBIAN, "rhel": Family.RED_HAT, "fedora": Family.RED_HAT,
+    "centos": Family.RED_HAT, "almalinux": Family.RED_HAT, "rocky": Family.RED_HAT, "ol": Family.RED_HAT,
+    "amzn": Family.RED_HAT, "sles": Family.SUSE, "suse": Family.SUSE, "opensuse": Family.SUSE,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class System:
+    """device: the root's. files: from the root's folder on. prefix: that folder, "" for the volume's own top.
+    arguments: of its kernel."""
+
+    machine: Machine
+    device: Device
+    files: Files
+    prefix: str
+    arguments: tuple[str, ...]
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """(disk's ID, place) of its root."""
+        return self.machine.where(self.device)
+
+    @cached_property
+    def fstab(self) -> Answer[bytes]:
+        return self.files.read(FSTAB)
+
+    @cached_property
+    def lines(self) -> list[Mount]:
+        """Of fstab, as far as they are read; what ends that early is said where they are judged."""
+        found: list[Mount] = []
+        try:
+            for mount in mounts.mounts(self.fstab.decode(errors="replace") if isinstance(self.fstab, bytes) else ""):
+                found.append(mount)
+        except Exceeded:
+            pass
+        return found
+
+    @cached_property
+    def names(self) -> Names:
+        """What its own files call devices."""
+        table = self.files.read(CRYPTTAB) if self._has_mapped else ABSENT
+        openings = list(crypttab.openings(table.decode(errors="replace"))) if isinstance(table, bytes) else []
+        arrays: dict[str, str] = {}
+        if self.machine.inventory.arrays:
+            texts = (self.files.read(path) for path in _ARRAYS)
+            for text in texts:
+                if isinstance(text, bytes):
+                    arrays = mdraid.configured(text.decode(errors="replace")) | arrays
+        return self.machine.inventory.names.having(crypttab.mapped(openings, self.arguments), arrays)
+
+    @property
+    def _has_mapped(self) -> bool:
+        """Whether something is named, or encrypted, so that crypttab tells what it is."""
+        held = (one.contents for one in self.machine.devices)
+        return any(each is not None and each.kind == "crypto_LUKS" for each in held) or any(
+            "/mapper/" in mount.device or "dm-" in mount.device for mount in self.lines
+        )
+
+    @cached_property
+    def tree(self) -> Tree:
+        """Its files with what is mounted into them."""
+        return of_system(self.files, self.lines, self._mounted)
+
+    @cached_property
+    def release(self) -> dict[str, str]:
+        """What its os-release says."""
+        for path in _RELEASES:
+            data = self.tree.read(path)
+            if isinstance(data, bytes):
+                return release(data.decode(errors="replace"))
+        return {}
+
+    @property
+    def family(self) -> Family:
+        """Whose commands mend it."""
+        words = [self.release.get("ID", ""), *self.release.get("ID_LIKE", "").split()]
+        found = (_FAMILIES.get(word.partition("-")[0]) for word in words)
+        return next((each for each in found if each), Family.OTHER)
+
+    def _mounted(self, name: str, options: tuple[str, ...]) -> Answer[Files]:
+        target = self.names.lookup(name).target
+        return target if isinstance(target, Absent | Unknown) else self.machine.mounted(target, options)
+
+
+def names_of(machine: Machine, arguments: Sequence[str]) -> Names:
+    """What a kernel's command line calls devices."""
+    return machine.inventory.names.having(crypttab.mapped([], arguments), {})
+
+
+def at(machine: Machine, device: Device, arguments: Sequence[str]) -> Answer[System]:
+    """The system on a volume. ABSENT where that holds none. arguments: of the kernel whose root it is."""
+    options = [word.removeprefix("rootflags=") for word in arguments if word.startswith("rootflags=")]
+    opened = machine.root(device, options[-1].split(",") if options else ())
+    if isinstance(opened, Absent | Unknown):
+        return opened
+    files, folder = opened
+    prefix = folder.prefix
+    deployed = [word.removeprefix("ostree=") for word in arguments if word.startswith("ostree=")]
+    if deployed:  # OSTree's root is a folder of the volume, by a link
+        prefix += "/" + deployed[-1].strip("/")
+        files = machine.within(device, prefix)
+    system = System(machine, device, files, prefix, tuple(arguments))
+    if isinstance(system.fstab, bytes):
+        return system
+    names = files.names("/")
+    if isinstance(names, Unknown):
+        return names
+    return system if isinstance(names, list) and {"etc/", "etc"} & {*names} else ABSENT
+
+
+def every(machine: Machine, left_out: Sequence[Device] = ()) -> list[System]:
+    """All that are there: volumes with an /etc/fstab."""
+    found = []
+    for device in machine.readable():
+        if any(one.grub == device.grub for one in left_out) or (device.contents and device.contents.kind == "vfat"):
+            continue
+        system = at(machine, device, ())
+        if not isinstance(system, Absent | Unknown) and isinstance(system.fstab, bytes):
+            found.append(system)
+    return found
