@@ -203,6 +203,6 @@ class Chain:
 
     def _others(self) -> None:
         """Other systems, which are left alone."""
-        for each in system.every(self._machine, self._used).systems:
+        for each in system.others(self._machine, self._used):
             title = each.release.get("PRETTY_NAME") or each.release.get("NAME", "a system of Linux's")
             self._report.add(Finding(Kind.OTHER_SYSTEM, *each.place, short(title)))
