@@ -13,6 +13,7 @@ from warmspare.recover.readiness.entries import Entry, Place
 from warmspare.recover.readiness.findings import Family, Finding, Kind
 from warmspare.recover.readiness.firmware import Way
 from warmspare.recover.readiness.kernel import Starting
+from warmspare.recover.readiness.loaders import devices as looks
 from warmspare.recover.readiness.loaders.started import Started
 from warmspare.recover.readiness.machine import Machine
 from warmspare.recover.readiness.reach import Reach
@@ -48,10 +49,10 @@ class Chain:
                 reach, started = self._guessed()
         if way.windows or (started is None and way.start is None and self._windows()):
             report.add(Finding(Kind.WINDOWS, disk, "its partitions"))
-            return
-        if way.doubt:
-            self._report.add(way.doubt)
-        self._follow(started, reach, certain=way.start is not None)
+        else:
+            if way.doubt:
+                report.add(way.doubt)
+            self._follow(started, reach, certain=way.start is not None)
         with report.part(disk, "other systems"):
             self._others()
 
@@ -80,6 +81,10 @@ class Chain:
             self._only(())
             return
         disk, place = where
+        if fallback := self._fallback(started, entry, reach):
+            said = f"{short(entry.kernel.path)} is not there, so that {short(fallback.title)!r} starts in its place"
+            report.add(Finding(Kind.DEFAULT_UNKNOWN, *source, said))
+            entry = fallback
         line = f"{place}, {entry.source}"
         found = None
         with report.part(disk, f"{line}: root="):
@@ -93,6 +98,14 @@ class Chain:
                     self._used.append(device)
             starting = Starting(entry, reach, where, family, report, certain=certain)
             starting.judge(found.tree if found else None)
+
+    @staticmethod
+    def _fallback(started: Started, entry: Entry, reach: Reach) -> Entry | None:
+        """What the loader starts where the default entry's kernel is not there."""
+        if not started.fallbacks or looks.first(reach, entry.kernel) is not ABSENT:
+            return None
+        others = (one for one in started.fallbacks if isinstance(one, Entry))
+        return next((one for one in others if isinstance(looks.first(reach, one.kernel), bytes)), None)
 
     def _place(self, started: Started, reach: Reach) -> tuple[tuple[str, str], tuple[str, str]]:
         """(disk's ID, place) of what the menu's file is on, and of that file."""
