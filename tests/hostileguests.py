@@ -37,6 +37,7 @@ DISK_BYTES = 40 * MIB
 ROOT_AT = MIB
 UUID = "11111111-94a1-4d0e-a1f5-5b7c3f1f2a31"
 VERSION = "6.1.0-9"
+NVME = f"lib/modules/{VERSION}/nvme.ko".encode()
 SIZES = (b"-0000001", b"FFFFFFFF", b" 0000001", b"0x000001", b"0_0_0_01")  # as a header of cpio may state them
 Tree = dict[bytes, bytes]
 
@@ -141,9 +142,10 @@ def tree(rng: random.Random) -> Tree:
         b"etc/fstab": f"UUID={UUID} / ext4 defaults 0 1\n".encode(),
         b"boot/vmlinuz-%s" % VERSION.encode(): kernel_head(),
         b"boot/grub/grubenv": b"# GRUB Environment Block\nkernelopts=ro console=ttyS0\nmore=quiet\n",
-        b"boot/initrd": PACKINGS[rng.choice(list(PACKINGS))](cpio([b"init", b"lib/modules/6/nvme.ko"])),
+        b"boot/initrd": PACKINGS[rng.choice(list(PACKINGS))](cpio([b"init", NVME])),
         b"lib/modules/%s/modules.builtin" % VERSION.encode(): b"kernel/drivers/ata/libata.ko\n",
-        b"lib/modules/%s/modules.dep" % VERSION.encode(): b"kernel/drivers/net/ethernet/amazon/ena/ena.ko:\n",
+        b"lib/modules/%s/modules.dep" % VERSION.encode(): b"kernel/ena.ko:\n",
+        b"lib/modules/%s/kernel/ena.ko" % VERSION.encode(): b"a driver",
     }
     if rng.random() < 0.5:
         files[b"boot/grub/grub.cfg"] = _GRUB.encode()

@@ -58,18 +58,20 @@ class Heard:
 
 
 async def confined(
-    work: Callable[[Say], None], fds: Sequence[int], limits: Limits, enough: Callable[[], str] = lambda: ""
-) -> Heard:
+    work: Callable[[Say], None], fds: Sequence[int], limits: Limits, enough: Callable[[], str] = lambda: "",
+    before: Callable[[], None] = lambda: None,
+) -> Heard:  # fmt: skip
     """Do `work` over there. It is given a function that says a line; MemoryError and `Spent` reach it as they come.
 
-    fds: what it may use. enough: asked now and then; ended for the reason that it gives. RecoverError where no process
-    can be started. On a cancel the process and all of its programs are killed and awaited; where they read files that
-    this process serves, let go of these first.
+    fds: what it may use. before: done there before its limits hold, for what it starts then has none of them. enough:
+    asked now and then; ended for the reason that it gives. RecoverError where no process can be started. On a cancel
+    the process and all of its programs are killed and awaited; where they read files that this process serves, let go
+    of these first.
     """
     near, far = socket.socketpair()
     with near:
         with far:
-            pid = _forked(work, far, fds, limits)
+            pid = _forked(work, before, far, fds, limits)
         near.setblocking(False)
         data, ended = bytearray(), ""
         try:
@@ -127,13 +129,15 @@ def _end(status: int, limits: Limits) -> str:
     return f"it died of signal {-code}" if code < 0 else f"it ended with {code}"
 
 
-def _forked(work: Callable[[Say], None], far: socket.socket, fds: Sequence[int], limits: Limits) -> int:
+def _forked(
+    work: Callable[[Say], None], before: Callable[[], None], far: socket.socket, fds: Sequence[int], limits: Limits
+) -> int:
     """Its process ID. Signals wait meanwhile: a handler of this process must not run over there. RecoverError."""
-    before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     try:
         pid = os.fork()
         if pid == 0:
-            _child(work, far, fds, limits)
+            _child(work, before, far, fds, limits)
         with contextlib.suppress(OSError):  # it does the same, whoever is first
             os.setpgid(pid, pid)
         children.forked(pid)
@@ -142,10 +146,12 @@ def _forked(work: Callable[[Say], None], far: socket.socket, fds: Sequence[int],
         hint = "free memory, or allow more processes"
         raise RecoverError(f"no process can be started: {error.strerror}", hint=hint, retryable=True) from None
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _child(work: Callable[[Say], None], far: socket.socket, fds: Sequence[int], limits: Limits) -> NoReturn:
+def _child(
+    work: Callable[[Say], None], before: Callable[[], None], far: socket.socket, fds: Sequence[int], limits: Limits
+) -> NoReturn:
     """The other process, to its end. Nothing of this one's may be finished there, no finalizer and no handler."""
     code = 1
     try:
@@ -157,6 +163,7 @@ def _child(work: Callable[[Say], None], far: socket.socket, fds: Sequence[int], 
             signal.signal(number, signal.SIG_DFL)
         _keep_only({far.fileno(), *fds})
         _ends_with(far)
+        before()
         _limit(limits)
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         far.setblocking(True)

@@ -18,8 +18,11 @@ from warmspare.recover.readiness import layout, tables
 from warmspare.recover.readiness.chain import Chain
 from warmspare.recover.readiness.findings import Finding, Severity
 from warmspare.recover.readiness.machine import Machine
+from warmspare.recover.readiness.readers.appliance import parts
+from warmspare.recover.readiness.readers.appliance.files import Appliance
 from warmspare.recover.readiness.report import Report, heard
 from warmspare.recover.readiness.tables import Table
+from warmspare.recover.readiness.volumes import Volumes
 
 LIMITS = Limits()
 MAX_READ_BYTES = 2 << 30  # some 20 s of CPU, to fetch, unpack and prove it
@@ -44,12 +47,14 @@ async def look(disks: Sequence[OpenDisk], firmware: str | None, limits: Limits =
     for program in ("prlimit", "sfdisk", "blkid", "grub-fstest"):
         programs.found(program)
 
+    appliance = Appliance(parts.found(), disks)
+
     def work(say: Say) -> None:
         report = Report(say)
         with report.whole():
-            _judge(disks, firmware, report)
+            _judge(disks, firmware, report, appliance)
 
-    said = await confined(work, [disk.fd for disk in disks], limits, lambda: _enough(disks))
+    said = await confined(work, [disk.fd for disk in disks], limits, lambda: _enough(disks), appliance.prepare)
     findings, seen = heard(said)
     return Ready(sorted(findings, key=lambda each: list(Severity).index(each.severity)), seen)
 
@@ -77,14 +82,14 @@ def _enough(disks: Sequence[OpenDisk]) -> str:
     return f"it has read {MAX_READ_BYTES >> 30} GiB of the disks" if read_bytes > MAX_READ_BYTES else ""
 
 
-def _judge(disks: Sequence[OpenDisk], firmware: str | None, report: Report) -> None:
+def _judge(disks: Sequence[OpenDisk], firmware: str | None, report: Report, appliance: Appliance) -> None:
     """Over there: all looks, in their order."""
     budget = Budget()
     found: list[Table] = []
     for disk in disks:
         report.at(disk.id, "its partition table")
         found.append(tables.read(disk.fd, disk.capacity_bytes, budget))
-    machine = Machine(disks, found, firmware or _made_for(found), budget)
+    machine = Machine(disks, found, firmware or _made_for(found), Volumes(disks, budget, appliance))
     report.at(disks[0].id, "what the disks hold")
     layout.look(machine, report)
     Chain(machine, report).judge()

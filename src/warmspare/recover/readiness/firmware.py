@@ -18,7 +18,7 @@ from warmspare.recover.readiness.loaders.efiprogram import What
 from warmspare.recover.readiness.loaders.started import Started
 from warmspare.recover.readiness.machine import Machine
 from warmspare.recover.readiness.reach import Reach
-from warmspare.recover.readiness.tables import BIOS_BOOT, Table
+from warmspare.recover.readiness.tables import BIOS_BOOT, SECTOR_BYTES, Table
 
 EXTENDED = "bc13c2ff-59e6-4262-a352-b275fd6f7172"  # XBOOTLDR, of the Boot Loader Specification
 _VENDORS = {
@@ -32,19 +32,22 @@ _VENDORS = {
 @dataclass(frozen=True, slots=True)
 class Way:
     """findings: what is broken on it. start: what comes of following it; None where it leads to no loader that is
-    known. loader: what that is, in words. reach: the file systems that it reaches. windows: it leads to Windows.
-    doubt: what is to be said where nothing else tells what starts."""
+    known. reach: the file systems that it reaches. windows: it leads to Windows. doubt: what is to be said where
+    nothing else tells what starts. unread: what is wrong with the whole disk is said elsewhere."""
 
     findings: tuple[Finding, ...] = ()
     start: Callable[[], Started] | None = None
-    loader: str = ""
     reach: Reach | None = None
     windows: bool = False
     doubt: Finding | None = None
+    unread: bool = False
 
 
 def way_in(machine: Machine) -> Way:
     """From the disk that boots. Where only another disk has one, that is said, and followed."""
+    table = machine.tables[machine.boots]
+    if table.sector_bytes != SECTOR_BYTES or (machine.boots in machine.images and not table.kind):
+        return Way(unread=True)
     broken = _without_table_or_code(machine, machine.boots)
     if broken is None:
         return _bios(machine) if machine.firmware == "bios" else _uefi(machine)
@@ -55,7 +58,7 @@ def way_in(machine: Machine) -> Way:
     other = Finding(Kind.BOOT_DISK_OTHER, broken.disk, broken.place, found)
     machine.boots = others[0]
     way = _bios(machine) if machine.firmware == "bios" else _uefi(machine)
-    return Way((other, *way.findings), way.start, way.loader, way.reach, way.windows, way.doubt)
+    return Way((other, *way.findings), way.start, way.reach, way.windows, way.doubt)
 
 
 def _could(machine: Machine, number: int) -> bool:
@@ -111,7 +114,7 @@ def _bios(machine: Machine) -> Way:
     if way.core is None and way.end is not biosgrub.End.SYSLINUX:
         return Way(doubt=Finding(Kind.LOADER_UNKNOWN, disk, place, way.why))
     reach = Reach(machine, own)
-    return Way(start=lambda: way.started(reach), loader=way.end.value, reach=reach)
+    return Way(start=lambda: way.started(reach), reach=reach)
 
 
 def _beginning(machine: Machine, offset: int) -> Device | None:
@@ -167,7 +170,7 @@ def _followed(machine: Machine, device: Device, place: str, way: efi.Way) -> Way
         case efi.End.OTHER | efi.End.UNREAD:
             return Way(doubt=Finding(Kind.LOADER_UNKNOWN, disk, place, way.why, family))
     reach = Reach(machine, device)
-    return Way(start=lambda: way.started(reach, _extended(machine)), loader=way.end.value, reach=reach)
+    return Way(start=lambda: way.started(reach, _extended(machine)), reach=reach)
 
 
 def _extended(machine: Machine) -> str:

@@ -22,19 +22,22 @@ _VERSION = re.compile(r"(?:vmlinuz|vmlinux|linux|kernel|bzImage)-(.+)$")
 
 
 class Starting:
-    """An entry's kernel. where: (disk's ID, place) of what the entry's file is on. family: of its system."""
+    """An entry's kernel. where: (disk's ID, place) of what the entry's file is on. family: of its system. certain: that
+    this entry is the one that starts."""
 
     def __init__(
-        self, entry: Entry, reach: Reach, where: tuple[str, str], family: Family, report: Report
+        self, entry: Entry, reach: Reach, where: tuple[str, str], family: Family, report: Report, *, certain: bool
     ) -> None:
         self._entry, self._reach, self._report = entry, reach, report
         self._disk, self._place = where
-        self._family = family
+        self._family, self._certain = family, certain
         self._gone = False  # one of its initramfs
 
     def judge(self, system: Files | None) -> None:
         """system: the tree of its root; None where that was not found, which is said elsewhere."""
         version = self._kernel()
+        if version is ABSENT:
+            return
         packed = [self._initramfs(each) for each in self._entry.initrds]
         found = drivers.look(system or Unread("the root was not found"), version, [each for each in packed if each])
         self._nvme(found, version)
@@ -43,20 +46,20 @@ class Starting:
         self._unread(found.nvme, found.ena if system is not None else None)
 
     def _kernel(self) -> Answer[str]:
-        """The kernel's version; that it is not there is said."""
+        """The kernel's version. ABSENT where it is not there, which is said."""
         entry = self._entry
         files = self._reach.files(entry.kernel.device)
         version: Answer[str] = files if isinstance(files, Absent | Unknown) else (
             kernelimage.version_of(files, entry.kernel.path)
         )
         if version is ABSENT:
-            self._add(Kind.KERNEL_MISSING, self._place, f"{short(entry.kernel.path)} is not there")
-        if isinstance(version, str):
+            self._missing(Kind.KERNEL_MISSING, entry.kernel)
+        if not isinstance(version, Unknown):
             return version
         if entry.version:
             return entry.version
         named = _VERSION.search(entry.kernel.path.rpartition("/")[2])
-        return named[1] if named else Unknown("the kernel's version is not known") if version is ABSENT else version
+        return named[1] if named else version
 
     def _initramfs(self, place: Place) -> Packed | None:
         """None where it is not there, which is said."""
@@ -64,9 +67,16 @@ class Starting:
         head = files if isinstance(files, Absent | Unknown) else files.head(place.path, 1)
         if head is ABSENT:
             self._gone = True
-            self._add(Kind.INITRAMFS_MISSING, self._place, f"{short(place.path)} is not there")
+            self._missing(Kind.INITRAMFS_MISSING, place)
             return None
         return Packed(short(place.path), _opening(files, place.path)) if not isinstance(files, Absent) else None
+
+    def _missing(self, kind: Kind, file: Place) -> None:
+        """That a file of the entry's is not there. Where the way to the entry is not known, it may be an old one."""
+        said = f"{short(file.path)} is not there"
+        if not self._certain:
+            kind, said = Kind.DEFAULT_UNKNOWN, f"{said}, so that this may not be the entry that starts"
+        self._add(kind, f"{self._place}, {self._entry.source}", said)
 
     def _nvme(self, found: Drivers, version: Answer[str]) -> None:
         if found.nvme.early is not ABSENT or self._gone:

@@ -11,7 +11,6 @@ from warmspare.recover.readiness.report import Report
 from warmspare.recover.readiness.tables import LDM_DATA, LDM_METADATA, MBR_LDM, Table
 
 GIB = 1 << 30
-MBR_BYTES = 2 << 40  # that 32 bits of sectors can name
 
 
 def look(machine: Machine, report: Report) -> None:
@@ -20,6 +19,8 @@ def look(machine: Machine, report: Report) -> None:
         report.at(disk.id, "what its partitions hold")
         devices = [one for one in machine.devices if one.disk == number and one.kind in ("partition", "disk")]
         report.seen(_seen(machine, disk, table, devices))
+        if number in machine.images:
+            report.add(Finding(Kind.DISK_FORMAT, disk.id, "its bytes", machine.images[number]))
         if table.more:
             what = f"there are more than {tables.MAX_PARTITIONS} partitions; the others were not looked at"
             report.add(Finding(Kind.NOT_JUDGED, disk.id, "its partition table", what))
@@ -52,10 +53,11 @@ def _gpt(disk: OpenDisk, table: Table) -> list[Finding]:
 
 
 def _size(machine: Machine, number: int) -> list[Finding]:
+    """What EC2 does not start for its size, or for what it counts in."""
     disk, table = machine.disks[number], machine.tables[number]
-    if number == machine.boots and machine.firmware == "bios" and table.kind == "dos" and (
-        disk.capacity_bytes > MBR_BYTES
-    ):  # fmt: skip
+    if table.sector_bytes != tables.SECTOR_BYTES:
+        return [Finding(Kind.SECTORS_4K, disk.id, "its partition table", f"{table.sector_bytes} bytes a sector")]
+    if number == machine.boots and machine.firmware == "bios" and table.beyond_mbr:
         return [Finding(Kind.MBR_TOO_LARGE, disk.id, "its partition table", f"{disk.capacity_bytes} bytes")]
     return []
 

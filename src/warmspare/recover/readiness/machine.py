@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
+from warmspare.outside import diskimages
 from warmspare.recover.disks.base import OpenDisk
-from warmspare.recover.disks.programs import Budget, Exceeded
+from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.devices import inventory
 from warmspare.recover.readiness.devices.blocks import MEMBERS, Device, Kind
@@ -19,9 +20,8 @@ from warmspare.recover.readiness.files import Files
 from warmspare.recover.readiness.kept import Kept
 from warmspare.recover.readiness.loaders.uki import Inside
 from warmspare.recover.readiness.readers.btrfs import Subvolumes
-from warmspare.recover.readiness.readers.grubfiles import GrubFiles
 from warmspare.recover.readiness.readers.rootfolder import RootFolder, root_folder, stated_folder
-from warmspare.recover.readiness.tables import Table
+from warmspare.recover.readiness.tables import SECTOR_BYTES, Table
 from warmspare.recover.readiness.tree import Folder
 from warmspare.recover.readiness.volumes import Contents, Volume, Volumes
 
@@ -34,23 +34,36 @@ BTRFS = "btrfs"
 class Machine:
     """disks: in the order of the VM. firmware: bios or uefi. tables: one a disk."""
 
-    def __init__(self, disks: Sequence[OpenDisk], tables: Sequence[Table], firmware: str, budget: Budget) -> None:
+    def __init__(
+        self, disks: Sequence[OpenDisk], tables: Sequence[Table], firmware: str, volumes: Volumes
+    ) -> None:
         self.disks, self.tables, self.firmware = disks, tables, firmware
         self.boots = 0  # the number of the disk that boots
-        self.volumes = Volumes(disks, budget)
+        self.volumes = volumes
         self._files: dict[str, Answer[Files]] = {}
         self._subvolumes: dict[str, Subvolumes | Unknown] = {}
 
     @cached_property
     def inventory(self) -> Inventory:
         """All that can hold a file system."""
-        found = inventory.take([disk.id for disk in self.disks], self.tables, self._bytes, self._probed)
+        ids, read = [disk.id for disk in self.disks], [_read(table) for table in self.tables]
+        found = inventory.take(ids, read, self._bytes, self._probed)
         # GRUB is asked for its list only where it may know what was not told here: a list reads every volume.
         if any(isinstance(one.holds, Unknown) and not one.lacks for one in found.devices):
             try:
                 return found.seen(self.volumes.all())
             except Exceeded:
                 return found
+        return found
+
+    @cached_property
+    def images(self) -> dict[int, str]:
+        """The disks that are none but an image of one, by their numbers: which kind."""
+        found = {}
+        for number, disk in enumerate(self.disks):
+            read = partial(self._bytes, number)
+            if image := diskimages.recognised(read, disk.capacity_bytes):
+                found[number] = image.what
         return found
 
     @property
@@ -134,7 +147,9 @@ class Machine:
         if not device.grub or held.kind in _NO_FILES:
             return Unknown(f"{device.place} holds {held.kind or 'no file system'}")
         kind = _GRUBS_NAMES.get(held.kind, held.kind)
-        files = GrubFiles(self.volumes.grub, device.grub, kind)
+        same = [one for one in self.devices if one.contents == held and one.grub != device.grub]
+        others = [self._volume(one) for one in same] if held.kind == BTRFS else []
+        files = self.volumes.files(Volume(device.grub, kind, held.uuid, held.label), others=others)
         return Kept(Inside(files) if kind == "fat" else files)
 
     def _bytes(self, disk: int, offset: int, count: int) -> bytes:
@@ -144,3 +159,9 @@ class Machine:
         held = self.volumes.range(disk, offset, size)
         return held if held.kind else ABSENT
 
+
+def _read(table: Table) -> Table | Unknown:
+    """A table, where its partitions are known."""
+    if table.sector_bytes == SECTOR_BYTES:
+        return table
+    return Unknown(f"it counts in sectors of {table.sector_bytes} bytes")

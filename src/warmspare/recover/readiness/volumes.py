@@ -10,12 +10,15 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.base import OpenDisk
 from warmspare.recover.disks.programs import Budget, Exceeded
 from warmspare.recover.readiness.answers import Unknown
 from warmspare.recover.readiness.readers import btrfs
+from warmspare.recover.readiness.readers.appliance.files import Appliance, ApplianceFiles
+from warmspare.recover.readiness.readers.fallback import Fallback
 from warmspare.recover.readiness.readers.grub import MAX_RAW_BYTES, Grub
 from warmspare.recover.readiness.readers.grubfiles import GrubFiles
 
@@ -51,9 +54,10 @@ class Volumes:
     """Everything on these disks, in the VM's order. Reads anew each time; keeps nothing. Where a program comes to a
     limit, or dies of what it reads, each of these raises Exceeded, or Spent, unless it has an `Unknown` to give."""
 
-    def __init__(self, disks: Sequence[OpenDisk], budget: Budget) -> None:
+    def __init__(self, disks: Sequence[OpenDisk], budget: Budget, appliance: Appliance | None = None) -> None:
         self._fds = [disk.fd for disk in disks]
         self._budget = budget
+        self._appliance = appliance
         self.grub = Grub(disks, budget)
 
     def all(self) -> list[Volume]:
@@ -76,9 +80,22 @@ class Volumes:
             ))  # fmt: skip
         return out
 
-    def files(self, volume: Volume, prefix: str = "") -> GrubFiles:
-        """A volume's files. prefix: the folder that is the root."""
-        return GrubFiles(self.grub, volume.device, volume.filesystem, prefix)
+    def files(self, volume: Volume, prefix: str = "", others: Sequence[Volume] = ()) -> Fallback:
+        """A volume's files. prefix: the folder that is the root. others: those that its Btrfs is on, too. Also of a
+        logical volume that GRUB does not see, by its name (`lvm/vg-root`)."""
+
+        first = GrubFiles(self.grub, volume.device, volume.filesystem)
+        appliance = self._appliance
+        if appliance is None:
+            return Fallback(first, None, prefix)
+
+        @cache
+        def second() -> ApplianceFiles:
+            held = self.held(volume)
+            kind = None if isinstance(held, Unknown) else held.kind
+            return appliance.files(volume.device, kind, others=[each.device for each in others])
+
+        return Fallback(first, second, prefix)
 
     def range(self, disk: int, offset: int, size: int) -> Contents:
         """What a range of a disk's bytes holds."""

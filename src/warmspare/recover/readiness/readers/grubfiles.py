@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.programs import Exceeded
-from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
+from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Beyond, Unknown
 from warmspare.recover.readiness.files import MAX_FILE_BYTES
 from warmspare.recover.readiness.readers import superblocks
 from warmspare.recover.readiness.readers.grub import Grub, reason
@@ -30,13 +30,18 @@ _ANY_CASE = {"fat", "exfat", "ntfs", "iso9660", "udf", "hfsplus"}
 
 class GrubFiles:
     """`Files`. device: GRUB's name of the volume. filesystem: as GRUB calls it, "" where it knows none. prefix: the
-    folder that is the root, such as a subvolume of Btrfs: "" or `/@`."""
+    folder that is the root, such as a subvolume of Btrfs: "" or `/@`. refused: nothing of the volume could be read."""
 
     def __init__(self, grub: Grub, device: str, filesystem: str, prefix: str = "") -> None:
         self._grub, self._device, self._filesystem = grub, device, filesystem
         self._prefix = prefix.rstrip("/")
         self._lists: dict[str, list[str] | Unknown | None] = {}
-        self._refused = False
+        self.refused = False
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether nothing says that GRUB knows what is on the volume."""
+        return not self._filesystem
 
     def within(self, prefix: str) -> GrubFiles:
         """The same volume, with another folder of it as the root."""
@@ -90,7 +95,7 @@ class GrubFiles:
         if isinstance(whole, Unknown):
             return whole
         file = f"({self._device}){whole}"
-        if self._refused:
+        if self.refused and "_unread" in self.__dict__:
             return self._unread
         try:
             done = self._grub.run("cat", file, output_bytes=most_bytes)
@@ -109,8 +114,11 @@ class GrubFiles:
                 return ABSENT
             return listed or Unknown("it is no regular file, or a folder that can't be read")
         if why == "unknown filesystem":
-            self._refused = True
+            self.refused = True
             return self._unread
+        if why == "no such partition" or why.startswith("disk `"):
+            self.refused = True
+            return Unknown(f"{self._grub.version} sees no such volume")
         return Unknown(f"{self._grub.version} can't read it: {why}")
 
     @cached_property
@@ -143,7 +151,7 @@ class GrubFiles:
                 return ABSENT
         if self._filesystem in _ANY_CASE:
             return Unknown(f"{self._grub.version} does not find it, and the folder names it")
-        return Unknown("it is a symbolic link that leads out of the volume, or to nothing")
+        return Beyond("it is a symbolic link that leads out of the volume, or to nothing")
 
     def _no_folder(self, folder: str) -> Absent | Unknown:
         """What the folder before it named and is none: a file, or a link that leads nowhere."""

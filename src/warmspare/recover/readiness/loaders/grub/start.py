@@ -8,6 +8,7 @@ from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.entries import Entry, Place
 from warmspare.recover.readiness.files import Files
+from warmspare.recover.readiness.loaders import devices as looks
 from warmspare.recover.readiness.loaders.devices import Devices
 from warmspare.recover.readiness.loaders.grub.commands import COMMANDS
 from warmspare.recover.readiness.loaders.grub.machine import Booted, Ended, Left, Lost, Machine
@@ -15,7 +16,7 @@ from warmspare.recover.readiness.loaders.grub.memdisk import Memdisk
 from warmspare.recover.readiness.loaders.grub.menu import chosen
 from warmspare.recover.readiness.loaders.grub.script import NoScript
 from warmspare.recover.readiness.loaders.grub.state import OWN, Loaded, MenuEntry, State
-from warmspare.recover.readiness.loaders.grub.values import Doubt, Value
+from warmspare.recover.readiness.loaders.grub.values import Doubt, Value, environment
 from warmspare.recover.readiness.loaders.started import Started
 
 MAX_FILES = 8  # configurations that lead from one to the next
@@ -129,12 +130,23 @@ class _Run:
             self._configure(state, f"({OWN}){self._core.folder}/grub.cfg")
         prefix = state.get("prefix")
         self._configure(state, prefix if isinstance(prefix, Doubt) else f"{prefix}/grub.cfg")
-        return Started(ABSENT, f"GRUB ends in its shell: {', and '.join(dict.fromkeys(self._without))}", self._config)
+        without = ", and ".join(dict.fromkeys(self._without))
+        beside = Place("", f"{self._core.folder}/grub.cfg")
+        if self._core.folder and beside not in self.machine.looked:
+            self.machine.bounds.look()
+            if looks.first(self.machine.devices, beside) is not ABSENT:
+                why = (
+                    f"{without}; GRUB of some vendors reads {beside.path} beside itself then, others end in their shell"
+                )
+                return Started(Unknown(why), why, self._config)
+        return Started(ABSENT, f"GRUB ends in its shell: {without}", self._config)
 
     def _first(self) -> State:
         core, prefix = self._core, self._core.prefix
         if not prefix.startswith("("):
             prefix = f"({OWN}){prefix}"
+        if prefix.endswith(")"):  # a device alone: the folder is the image's
+            prefix += core.folder
         state = State({
             "prefix": prefix, "root": prefix[1:].partition(")")[0], "grub_platform": core.platform,
             "grub_cpu": "x86_64" if core.platform == "efi" else "i386", **dict.fromkeys(_FEATURES, "y"),
@@ -181,8 +193,22 @@ class _Run:
     def _menu(self, state: State) -> Started:
         read = [place for place, why in self.machine.looked.items() if not why]
         self._config = self._config or (read[-1] if read else None)
-        started = self._entered(state, state.get("default"), "", 0)
+        default, unread = state.get("default"), ""
+        if default == "" and not self.machine.environment:
+            default, unread = self._saved(state), " (of grubenv, which the menu itself does not load)"
+        started = self._entered(state, default, "", 0)
+        if unread and default != "":
+            started = replace(started, how=started.how + unread)
         return replace(started, waits=self._waits(state) or started.waits, fallbacks=self._fallbacks(state))
+
+    def _saved(self, state: State) -> Value:
+        """What grubenv keeps as the default where the menu takes that and no command loads it: who set it meant it to
+        count, and some images load it before they read any configuration."""
+        prefix = state.get("prefix")
+        if "default" not in state.variables or isinstance(prefix, Doubt):
+            return ""
+        data = self.machine.read(state, f"{prefix}/grubenv")
+        return environment(data).get("saved_entry", "") if isinstance(data, bytes) else ""
 
     def _waits(self, state: State) -> str:
         timeout = state.get("timeout")

@@ -1,0 +1,90 @@
+"""The second reader: what GRUB does not read is read by Linux in a throw-away machine, once a check, and isolated."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import bootdisk
+import vmdisks
+from readydisks import MIB, empty
+from warmspare.recover.disks.held import HeldDisk
+from warmspare.recover.disks.programs import Budget
+from warmspare.recover.readiness.answers import ABSENT, Unknown
+from warmspare.recover.readiness.readers.appliance import parts
+from warmspare.recover.readiness.readers.appliance.files import Appliance
+from warmspare.recover.readiness.readers.appliance.machine import Limits
+from warmspare.recover.readiness.volumes import Volume, Volumes
+
+# Where both cores are taken by others, what takes 10 s of CPU takes minutes.
+PATIENT = Limits(wall_s=900.0)
+
+
+def ext4(home: Path, *options: str) -> Path:
+    tree = home / "tree"
+    (tree / "etc").mkdir(parents=True)
+    (tree / "lib").mkdir()
+    (tree / "etc/fstab").write_text("x\n")
+    (tree / "lib/large").write_bytes(bytes(range(256)) * 10_000)
+    (tree / "etc/odd (name) \u00e4'\"$x").write_text("odd")
+    for name, target in {
+        "rel": "etc/fstab", "abs": "/etc/fstab", "folder": "/etc", "out": "/usr/x", "up": "../etc/fstab", "loop": "loop",
+    }.items():  # fmt: skip
+        (tree / name).symlink_to(target)
+    disk = empty(home / "ext4.img", 16 * MIB)
+    bootdisk.run("mkfs.ext4", "-q", "-F", *options, "-d", tree, disk)
+    return disk
+
+
+@contextmanager
+def opened(*paths: Path, have: parts.Parts | Unknown, limits: Limits = PATIENT) -> Iterator[tuple[Volumes, Appliance]]:
+    fds = [os.open(path, os.O_RDONLY) for path in paths]
+    held = [HeldDisk(path.name, path, path.stat().st_size, fd) for path, fd in zip(paths, fds, strict=True)]
+    appliance = Appliance(have, held, limits)
+    try:
+        appliance.prepare()
+        yield Volumes(held, Budget(), appliance), appliance
+    finally:
+        appliance.end()
+        for fd in fds:
+            os.close(fd)
+
+
+def test_what_grub_does_not_read_is_read_by_linux(tmp_path: Path) -> None:
+    """One start answers for all volumes, in GRUB's own answers; the disks stay as they are."""
+    fold = ext4(tmp_path / "c", "-O", "casefold")
+    xfs = empty(tmp_path / "xfs.img", 320 * MIB)
+    bootdisk.run("mkfs.xfs", "-q", "-f", xfs)
+    with xfs.open("r+b") as file:  # newer than this kernel, too
+        file.seek(0xD8)
+        (bits,) = struct.unpack(">I", file.read(4))
+        file.seek(0xD8)
+        file.write(struct.pack(">I", bits | 1 << 6))
+    before = fold.read_bytes()
+    with opened(fold, xfs, have=vmdisks.have()) as (volumes, appliance):
+        first, second = (volumes.files(volume) for volume in sorted(volumes.all(), key=lambda each: each.device))
+        assert not appliance.started
+        for path in ("/etc/fstab", "/rel", "/abs", "/folder/fstab", "/up", "/../etc/./fstab"):
+            assert first.read(path) == b"x\n", path
+        assert first.read("/etc/odd (name) \u00e4'\"$x") == b"odd"
+        assert first.names("/folder") == ["fstab", "odd (name) \u00e4'\"$x"] and "etc/" in (first.names("/") or [])
+        for path in ("/nope", "/etc/nope/x", "/etc/fstab/x"):
+            assert (first.read(path), first.names(path)) == (ABSENT, ABSENT), path
+        assert first.read("/etc") is ABSENT and first.names("/rel") is ABSENT
+        for path in ("/out", "/loop"):
+            assert "symbolic link" in str(first.read(path))
+        large = bytes(range(256)) * 10_000
+        assert first.read("/lib/large", most_bytes=3 * MIB) == large
+        assert "/lib/large is larger than 1024 KiB" in str(first.read("/lib/large"))
+        assert first.head("/lib/large", 300) == large[:300]
+        with first.stream("/lib/large") as stream:
+            assert stream.read() == large
+        assert first.within("/etc").read("/fstab") == b"x\n"
+        answer = second.read("/etc/fstab")
+        assert isinstance(answer, Unknown) and "exchange" in answer.why and "can't mount it: XFS" in answer.why
+    assert fold.read_bytes() == before
