@@ -77,12 +77,12 @@ class BuildError(Exception):
     """A disk can't be built: a package or a program is missing."""
 
 
-def run(*command: object, cwd: Path | None = None, data: bytes | None = None) -> bytes:
+def run(*command: object, cwd: Path | None = None, data: bytes | None = None, timeout_s: float = 240) -> bytes:
     """A program's output; BuildError with the end of what it said where it fails."""
     environment = {**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin", "SOURCE_DATE_EPOCH": "1"}
     words = [str(word) for word in command]
     try:
-        done = subprocess.run(words, cwd=cwd, input=data, capture_output=True, env=environment, timeout=240)
+        done = subprocess.run(words, cwd=cwd, input=data, capture_output=True, env=environment, timeout=timeout_s)
     except FileNotFoundError:
         raise BuildError(f"{words[0]} is not installed") from None
     if done.returncode != 0:
@@ -358,7 +358,7 @@ def debian_tar() -> Path:
     path = _BUILD / "debian.tar"
     if not path.exists():
         partial = _make(_BUILD) / "debian.partial.tar"
-        run("mmdebstrap", "--variant=minbase", f"--include={_DEBIAN_PACKAGES}", "bookworm", partial)
+        run("mmdebstrap", "--variant=minbase", f"--include={_DEBIAN_PACKAGES}", "bookworm", partial, timeout_s=1800)
         partial.rename(path)
     return path
 

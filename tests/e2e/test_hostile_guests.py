@@ -218,7 +218,7 @@ def _signalled(tmp_path: Path, moments: int) -> None:
             number = rng.choice([signal.SIGTERM, signal.SIGINT])
             with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
                 readers = _readers(child.pid)
-                time.sleep(rng.random())
+                time.sleep(rng.random() / 4)  # it reads for longer than that
                 child.send_signal(number)
                 began_s = time.monotonic()
                 said, _ = child.communicate(timeout=60)

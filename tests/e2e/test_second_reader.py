@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 import bootdisk
 import vmdisks
 from readydisks import MIB, empty
@@ -19,7 +17,7 @@ from warmspare.recover.readiness.answers import ABSENT, Unknown
 from warmspare.recover.readiness.readers.appliance import parts
 from warmspare.recover.readiness.readers.appliance.files import Appliance
 from warmspare.recover.readiness.readers.appliance.machine import Limits
-from warmspare.recover.readiness.volumes import Volume, Volumes
+from warmspare.recover.readiness.volumes import Volumes
 
 # Where both cores are taken by others, what takes 10 s of CPU takes minutes.
 PATIENT = Limits(wall_s=900.0)
@@ -33,7 +31,8 @@ def ext4(home: Path, *options: str) -> Path:
     (tree / "lib/large").write_bytes(bytes(range(256)) * 10_000)
     (tree / "etc/odd (name) \u00e4'\"$x").write_text("odd")
     for name, target in {
-        "rel": "etc/fstab", "abs": "/etc/fstab", "folder": "/etc", "out": "/usr/x", "up": "../etc/fstab", "loop": "loop",
+        "rel": "etc/fstab", "abs": "/etc/fstab", "folder": "/etc", "out": "/usr/x", "up": "../etc/fstab",
+        "loop": "loop",
     }.items():  # fmt: skip
         (tree / name).symlink_to(target)
     disk = empty(home / "ext4.img", 16 * MIB)

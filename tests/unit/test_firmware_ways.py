@@ -105,6 +105,19 @@ def test_shims_fallback_leads_on(grub: bytes) -> None:
     assert look(other).end is End.UNREAD and "several" in look(other).why
 
 
+def test_suses_shim_has_other_names(grub: bytes) -> None:
+    names = wide("\\fallback.efi", "\\grub.efi", "\\MokManager.efi")
+    shim = efiprograms.program({".text": b"UEFI SHIM", ".data": names})
+    csv = "shim.efi,sles\n".encode("utf-16-le")
+    files: Contents = {
+        "/EFI/boot/bootx64.efi": shim, "/EFI/boot/fallback.efi": FALLBACK, "/EFI/sles/boot.csv": csv,
+        "/EFI/sles/shim.efi": shim, "/EFI/sles/grub.efi": grub, "/EFI/redhat/grub.cfg": STUB,
+    }  # fmt: skip
+    assert look(files).steps[-1].path == "/EFI/sles/grub.efi" and entry(look(files), files).root == "a"
+    del files["/EFI/sles/grub.efi"]
+    assert look(files).missing == "/EFI/sles/grub.efi"
+
+
 def test_lists_for_shims_fallback() -> None:
     assert efi.listed(CSV) == ["shimx64.efi"]
     assert efi.listed("\\sub\\a.efi,t\r\n\r\nb.efi,x,y,z\n".encode("utf-16-le")) == ["sub/a.efi", "b.efi"]
@@ -158,6 +171,13 @@ def test_a_grub_of_red_hats_looks_beside_itself_first() -> None:
     for program, first in ((plain, False), (red_hats, True)):
         way = look({"/EFI/BOOT/BOOTX64.EFI": program})
         assert way.core is not None and (way.core.prefix, way.core.folder_first) == ("/EFI/redhat", first)
+
+
+def test_a_configuration_beside_the_image_that_its_prefix_does_not_name(grub: bytes) -> None:
+    """Some vendors' GRUBs read it, others don't."""
+    files: Contents = {"/EFI/BOOT/BOOTX64.EFI": grub, "/EFI/BOOT/grub.cfg": STUB}
+    got = look(files).started(Machines(Tree(files)))
+    assert isinstance(got.entry, Unknown) and "/EFI/BOOT/grub.cfg" in got.entry.why
 
 
 def test_a_grub_with_everything_in_its_own_memory(home: Path) -> None:

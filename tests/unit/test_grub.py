@@ -570,7 +570,9 @@ def test_a_core_image_by_the_bios() -> None:
         ("if ! true; then set a=1; else set a=2; fi", "2"), ("set a=1; unset a; set a=x${a}y", "xy"),
         ("source /more", "m"), (". /more", "m"), ("source /gone; set a=ok$?", "ok1"), ("set b=/mo; source ${b}re", "m"),
         ('set a=$"translated"', "translated"), ("a=1", "1"), ("true && set a=1", None), ("if true; then set a=1", None),
-        ("set a='1", None), ("menuentry x {", None), ("}", None), ("set a=$(b)", "$(b)"),
+        ("set a='1", None), ("menuentry x {", None), ("}", None), ("set a=$(b)", None),
+        ("if true; then\nfi", None), ("true;; true", None), ("menuentry x { }", None),
+        ("if true; then set a=1; fi set a=2", None), ("function f { }", None), ("x { true } y", None),
     ],
 )  # fmt: skip
 def test_the_language(text: str, expected: str | None) -> None:

@@ -68,7 +68,8 @@ def test_a_file_that_knows_its_machine_is_looked_over_by_newer_lvms() -> None:
         ("devices {\n use_devicesfile = 1\n}", "debian", "12", "system.devices"),
         ("devices {\n use_devicesfile=0\n}", "rhel", "9.4", None),
         ("devices {\n\t# use_devicesfile = 1\n}", "", "", "system.devices"),
-        ("devices {\n\t# use_devicesfile = 0\n}", "rhel", "9.4", None),
+        ("devices {\n\t# use_devicesfile = 0\n}", "debian", "12", None),
+        ("devices {\n\t# use_devicesfile = 0\n}", "rhel", "9.4", "system.devices"),  # what somebody switched off
         ("", "rhel", "9.4", "system.devices"), ("", "ol", "9.3", "system.devices"),
         ("", "fedora", "40", "system.devices"),
         ("", "rhel", "8.9", None), ("", "centos", "7", None), ("", "debian", "12", "?"), ("", "", "", "?"),

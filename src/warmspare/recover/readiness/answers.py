@@ -23,5 +23,11 @@ class Unknown:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Beyond(Unknown):
+    """A link that leads out of the volume, or to nothing: who reads that volume alone, as boot loaders do, finds
+    nothing."""
+
+
 T = TypeVar("T")
 Answer: TypeAlias = T | Absent | Unknown

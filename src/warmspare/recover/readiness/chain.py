@@ -13,6 +13,7 @@ from warmspare.recover.readiness.entries import Entry, Place
 from warmspare.recover.readiness.findings import Family, Finding, Kind
 from warmspare.recover.readiness.firmware import Way
 from warmspare.recover.readiness.kernel import Starting
+from warmspare.recover.readiness.loaders import devices as looks
 from warmspare.recover.readiness.loaders.started import Started
 from warmspare.recover.readiness.machine import Machine
 from warmspare.recover.readiness.reach import Reach
@@ -26,7 +27,7 @@ class Chain:
     def __init__(self, machine: Machine, report: Report) -> None:
         self._machine, self._report = machine, report
         self._used: list[Device] = []  # what the chain stands on
-        self._said = False  # that something of it is not known, or broken
+        self._unreadable = set[str]()  # of which that is said
 
     def judge(self) -> None:
         machine, report = self._machine, self._report
@@ -48,10 +49,10 @@ class Chain:
                 reach, started = self._guessed()
         if way.windows or (started is None and way.start is None and self._windows()):
             report.add(Finding(Kind.WINDOWS, disk, "its partitions"))
-            return
-        if way.doubt:
-            self._say(way.doubt)
-        self._follow(started, reach, certain=way.start is not None)
+        else:
+            if way.doubt:
+                report.add(way.doubt)
+            self._follow(started, reach, certain=way.start is not None)
         with report.part(disk, "other systems"):
             self._others()
 
@@ -80,6 +81,10 @@ class Chain:
             self._only(())
             return
         disk, place = where
+        if fallback := self._fallback(started, entry, reach):
+            said = f"{short(entry.kernel.path)} is not there, so that {short(fallback.title)!r} starts in its place"
+            report.add(Finding(Kind.DEFAULT_UNKNOWN, *source, said))
+            entry = fallback
         line = f"{place}, {entry.source}"
         found = None
         with report.part(disk, f"{line}: root="):
@@ -93,6 +98,14 @@ class Chain:
                     self._used.append(device)
             starting = Starting(entry, reach, where, family, report, certain=certain)
             starting.judge(found.tree if found else None)
+
+    @staticmethod
+    def _fallback(started: Started, entry: Entry, reach: Reach) -> Entry | None:
+        """What the loader starts where the default entry's kernel is not there."""
+        if not started.fallbacks or looks.first(reach, entry.kernel) is not ABSENT:
+            return None
+        others = (one for one in started.fallbacks if isinstance(one, Entry))
+        return next((one for one in others if isinstance(looks.first(reach, one.kernel), bytes)), None)
 
     def _place(self, started: Started, reach: Reach) -> tuple[tuple[str, str], tuple[str, str]]:
         """(disk's ID, place) of what the menu's file is on, and of that file."""
@@ -110,7 +123,7 @@ class Chain:
         """That the loader starts no kernel, or that it is not known which."""
         if started.entry is ABSENT:
             nowhere = f" ({', '.join(started.unfound)} is on none of these disks)" if started.unfound else ""
-            self._say(Finding(Kind.LOADER_INCOMPLETE, *source, f"{started.how}{nowhere}"))
+            self._report.add(Finding(Kind.LOADER_INCOMPLETE, *source, f"{started.how}{nowhere}"))
             return
         assert isinstance(started.entry, Unknown)
         for place, why in started.looked:
@@ -120,20 +133,20 @@ class Chain:
             files = self._machine.files(device)
             names = files if isinstance(files, Absent | Unknown) else files.names("/")
             if isinstance(names, Unknown):
-                self._say(Finding(Kind.SYSTEM_UNREAD, *self._machine.where(device), names.why))
+                self._unread(device, names.why)
                 return
         said = f"{started.how}: {started.entry.why}" if started.how else started.entry.why
-        self._say(Finding(Kind.DEFAULT_UNKNOWN, *source, said))
+        self._report.add(Finding(Kind.DEFAULT_UNKNOWN, *source, said))
 
     def _root(self, entry: Entry, disk: str, line: str) -> System | None:
         """The system that the entry's root= means; judged."""
         value = entry.root
         if value is None:
-            self._say(Finding(Kind.ROOT_UNSEEN, disk, line, "the kernel's command line names no root"))
+            self._report.add(Finding(Kind.ROOT_UNSEEN, disk, line, "the kernel's command line names no root"))
             return self._only(entry.arguments)
-        meaning = system.names_of(self._machine, entry.arguments).root(value)
+        meaning = system.named_root(self._machine, value, entry.arguments)
         if finding := needs.root(meaning, value, disk, line):
-            self._say(finding)
+            self._report.add(finding)
         target = meaning.target
         if not isinstance(target, Device):
             return self._only(entry.arguments)
@@ -149,17 +162,17 @@ class Chain:
         held = device.contents
         if held is None or held.kind == "crypto_LUKS":
             if held is None and isinstance(device.holds, Unknown) and not self._encrypted(device):
-                self._say(Finding(Kind.SYSTEM_UNREAD, *self._machine.where(device), device.holds.why))
+                self._unread(device, device.holds.why)
             elif not self._encrypted(device):
-                self._say(Finding(Kind.ROOT_UNSEEN, *self._machine.where(device), "it holds no file system"))
+                self._report.add(Finding(Kind.ROOT_UNSEEN, *self._machine.where(device), "it holds no file system"))
             return None
         found = system.at(self._machine, device, arguments)
         disk, place = self._machine.where(device)
         if isinstance(found, Unknown):
-            self._say(Finding(Kind.SYSTEM_UNREAD, disk, place, found.why))
+            self._unread(device, found.why)
             return None
         if isinstance(found, Absent):
-            self._say(Finding(Kind.ROOT_UNSEEN, disk, place, "there is no system on the file system that root= names"))
+            self._report.add(Finding(Kind.ROOT_UNSEEN, disk, place, "no system is on what root= names"))
             return None
         self._judged(found)
         return found
@@ -172,18 +185,29 @@ class Chain:
     def _only(self, arguments: tuple[str, ...]) -> System | None:
         """Where the chain does not lead to a root: the system that is there, if only one is on the disk that boots, or
         on all of them."""
-        every = system.every(self._machine)
-        here = [each for each in every if each.device.disk == self._machine.boots]
-        for among in (here, every):
+        found = system.every(self._machine)
+        here = [each for each in found.systems if each.device.disk == self._machine.boots]
+        for among in (here, found.systems):
             if len(among) == 1:
                 self._used.append(among[0].device)
                 self._judged(among[0])
                 return among[0]
-        if not self._said or not every:
-            why = f"{len(every)} systems are there, and which of them starts is not known" if every else ""
-            disk = self._machine.disks[self._machine.boots].id
+        disk = self._machine.disks[self._machine.boots].id
+        if found.systems:
+            why = f"{len(found.systems)} systems are there, and which of them starts is not known"
             self._report.add(Finding(Kind.ROOT_UNSEEN, disk, "all volumes", why))
+        elif found.unread:
+            for device, why in found.unread:
+                self._unread(device, why)
+        else:
+            self._report.add(Finding(Kind.ROOT_UNSEEN, disk, "all volumes", "no file system has an /etc/fstab"))
         return None
+
+    def _unread(self, device: Device, why: str) -> None:
+        """That a volume can't be read, once."""
+        if device.grub not in self._unreadable:
+            self._unreadable.add(device.grub)
+            self._report.add(Finding(Kind.SYSTEM_UNREAD, *self._machine.where(device), why))
 
     def _judged(self, found: System) -> None:
         needed = [found.device, *needs.stops(found)]
@@ -192,11 +216,6 @@ class Chain:
 
     def _others(self) -> None:
         """Other systems, which are left alone."""
-        for each in system.every(self._machine, self._used):
+        for each in system.others(self._machine, self._used):
             title = each.release.get("PRETTY_NAME") or each.release.get("NAME", "a system of Linux's")
             self._report.add(Finding(Kind.OTHER_SYSTEM, *each.place, short(title)))
-
-    def _say(self, finding: Finding) -> None:
-        self._said = True
-        self._report.add(finding)
-

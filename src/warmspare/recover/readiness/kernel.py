@@ -36,6 +36,8 @@ class Starting:
     def judge(self, system: Files | None) -> None:
         """system: the tree of its root; None where that was not found, which is said elsewhere."""
         version = self._kernel()
+        if version is ABSENT:
+            return
         packed = [self._initramfs(each) for each in self._entry.initrds]
         found = drivers.look(system or Unread("the root was not found"), version, [each for each in packed if each])
         self._nvme(found, version)
@@ -44,7 +46,7 @@ class Starting:
         self._unread(found.nvme, found.ena if system is not None else None)
 
     def _kernel(self) -> Answer[str]:
-        """The kernel's version; that it is not there is said."""
+        """The kernel's version. ABSENT where it is not there, which is said."""
         entry = self._entry
         files = self._reach.files(entry.kernel.device)
         version: Answer[str] = files if isinstance(files, Absent | Unknown) else (
@@ -52,12 +54,12 @@ class Starting:
         )
         if version is ABSENT:
             self._missing(Kind.KERNEL_MISSING, entry.kernel)
-        if isinstance(version, str):
+        if not isinstance(version, Unknown):
             return version
         if entry.version:
             return entry.version
         named = _VERSION.search(entry.kernel.path.rpartition("/")[2])
-        return named[1] if named else Unknown("the kernel's version is not known") if version is ABSENT else version
+        return named[1] if named else version
 
     def _initramfs(self, place: Place) -> Packed | None:
         """None where it is not there, which is said."""

@@ -22,6 +22,7 @@ from warmspare.recover.readiness.kept import Kept
 from warmspare.recover.readiness.loaders.uki import Inside
 from warmspare.recover.readiness.readers.appliance.files import Appliance
 from warmspare.recover.readiness.readers.btrfs import Subvolumes
+from warmspare.recover.readiness.readers.grubfiles import GrubFiles
 from warmspare.recover.readiness.readers.rootfolder import RootFolder, root_folder, stated_folder
 from warmspare.recover.readiness.tables import SECTOR_BYTES, Table
 from warmspare.recover.readiness.tree import Folder
@@ -140,7 +141,13 @@ class Machine:
 
     def readable(self) -> list[Device]:
         """The devices that hold a file system that may be read."""
-        return [one for one in self.devices if not isinstance(self.files(one), Absent | Unknown)]
+        known = (one for one in self.devices if one.contents is not None)
+        return [one for one in known if not isinstance(self.files(one), Absent | Unknown)]
+
+    def at_once(self, device: Device) -> bool:
+        """Whether the first reader reads it, so that to look there costs little."""
+        files = GrubFiles(self.volumes.grub, device.grub, "")
+        return not isinstance(files.names("/"), Absent | Unknown)
 
     def _volume(self, device: Device) -> Volume:
         held = device.contents

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import BinaryIO
 
-from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
+from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Beyond, T, Unknown
 from warmspare.recover.readiness.devices.blocks import Device, Kind
 from warmspare.recover.readiness.files import MAX_FILE_BYTES, Files
 from warmspare.recover.readiness.machine import Machine
@@ -27,10 +28,7 @@ class Reach:
         found = self.device(device)
         if isinstance(found, Absent | Unknown):
             return found
-        files = self._machine.files(found)
-        if isinstance(files, Absent | Unknown) or not self._machine.is_btrfs(found):
-            return files
-        return _Either(self._machine, found, files)
+        return self.files_of(found)
 
     def device(self, name: str) -> Answer[Device]:
         """ABSENT only if all that could be it was read."""
@@ -69,10 +67,9 @@ class Reach:
         return Unknown(f"which file system has {path[:80]} is not known: {unread.why}") if unread else ABSENT
 
     def files_of(self, device: Device) -> Answer[Files]:
+        """As a loader sees a volume."""
         files = self._machine.files(device)
-        if isinstance(files, Absent | Unknown) or not self._machine.is_btrfs(device):
-            return files
-        return _Either(self._machine, device, files)
+        return files if isinstance(files, Absent | Unknown) else _Seen(self._machine, device, files)
 
     def _of_grub(self, name: str) -> Answer[Device]:
         """By GRUB's own name."""
@@ -112,38 +109,43 @@ class Reach:
         return Unknown("not all of its partitions were looked at") if self._machine.tables[disk].more else ABSENT
 
 
-class _Either:
-    """`Files` of a Btrfs: by paths from its own top, and, as SUSE has it, from its default subvolume."""
+class _Seen:
+    """`Files` as a loader sees them: links lead nowhere but within the volume. Of a Btrfs by paths from its own top,
+    and, as SUSE has it, from its default subvolume."""
 
     def __init__(self, machine: Machine, device: Device, top: Files) -> None:
         self._machine, self._device, self._top = machine, device, top
 
     def read(self, path: str, *, most_bytes: int = MAX_FILE_BYTES) -> Answer[bytes]:
-        answer = self._top.read(path, most_bytes=most_bytes)
-        if answer is ABSENT and (other := self._default()):
-            return other if isinstance(other, Unknown) else other.read(path, most_bytes=most_bytes)
-        return answer
+        return self._answer(lambda files: files.read(path, most_bytes=most_bytes))
 
     def head(self, path: str, count: int) -> Answer[bytes]:
-        answer = self._top.head(path, count)
-        if answer is ABSENT and (other := self._default()):
-            return other if isinstance(other, Unknown) else other.head(path, count)
-        return answer
+        return self._answer(lambda files: files.head(path, count))
 
     def stream(self, path: str) -> AbstractContextManager[BinaryIO]:
-        if self._top.head(path, 1) is ABSENT and (other := self._default()) and not isinstance(other, Unknown):
-            return other.stream(path)
-        return self._top.stream(path)
+        other = self._default()
+        if other is None or isinstance(other, Unknown) or self._top.head(path, 1) is not ABSENT:
+            other = self._top
+        return other.stream(path)
 
     def names(self, path: str) -> Answer[list[str]]:
-        answer = self._top.names(path)
-        if answer is ABSENT and (other := self._default()):
-            return other if isinstance(other, Unknown) else other.names(path)
-        return answer
+        return self._answer(lambda files: files.names(path))
+
+    def _answer(self, ask: Callable[[Files], Answer[T]]) -> Answer[T]:
+        answer = _alone(ask(self._top))
+        if answer is not ABSENT or (other := self._default()) is None:
+            return answer
+        return other if isinstance(other, Unknown) else _alone(ask(other))
 
     def _default(self) -> Files | Unknown | None:
         """From the default subvolume; None where that is the top."""
+        if not self._machine.is_btrfs(self._device):
+            return None
         root = self._machine.root(self._device, ())
         if isinstance(root, Absent | Unknown):
             return root if isinstance(root, Unknown) else None
         return root[0] if root[1].prefix else None
+
+
+def _alone(answer: Answer[T]) -> Answer[T]:
+    return ABSENT if isinstance(answer, Beyond) else answer

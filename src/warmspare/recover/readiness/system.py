@@ -14,7 +14,7 @@ from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.devices import crypttab, mdraid, mounts
 from warmspare.recover.readiness.devices.blocks import Device
 from warmspare.recover.readiness.devices.mounts import Mount
-from warmspare.recover.readiness.devices.names import Names
+from warmspare.recover.readiness.devices.names import Meaning, Names
 from warmspare.recover.readiness.files import Files
 from warmspare.recover.readiness.findings import Family
 from warmspare.recover.readiness.loaders.uki import release
@@ -24,6 +24,7 @@ from warmspare.recover.readiness.tree import Tree, of_system
 FSTAB, CRYPTTAB = "/etc/fstab", "/etc/crypttab"
 _ARRAYS = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
 _RELEASES = ("/etc/os-release", "/usr/lib/os-release")
+_OTHERS = ("vfat", "exfat", "ntfs", "iso9660")  # on which Linux has no root
 _FAMILIES = {
     "debian": Family.DEBIAN, "ubuntu": Family.DEBIAN, "rhel": Family.RED_HAT, "fedora": Family.RED_HAT,
     "centos": Family.RED_HAT, "almalinux": Family.RED_HAT, "rocky": Family.RED_HAT, "ol": Family.RED_HAT,
@@ -109,9 +110,17 @@ class System:
         return target if isinstance(target, Absent | Unknown) else self.machine.mounted(target, options)
 
 
-def names_of(machine: Machine, arguments: Sequence[str]) -> Names:
-    """What a kernel's command line calls devices."""
-    return machine.inventory.names.having(crypttab.mapped([], arguments), {})
+def named_root(machine: Machine, value: str, arguments: Sequence[str]) -> Meaning:
+    """What a kernel's root= means, by what else its command line calls devices."""
+    names = machine.inventory.names.having(crypttab.mapped([], arguments), {})
+    meaning = names.root(value)
+    if isinstance(meaning.target, Unknown) and value.startswith("/dev/mapper/"):
+        for word in arguments:  # of LVM, where dracut is told to look for it there
+            group, _, name = word.removeprefix("rd.lvm.lv=").partition("/")
+            mapped = f"{group.replace('-', '--')}-{name.replace('-', '--')}"
+            if word.startswith("rd.lvm.lv=") and value == f"/dev/mapper/{mapped}":
+                return names.lookup(f"/dev/{group}/{name}")
+    return meaning
 
 
 def at(machine: Machine, device: Device, arguments: Sequence[str]) -> Answer[System]:
@@ -135,13 +144,35 @@ def at(machine: Machine, device: Device, arguments: Sequence[str]) -> Answer[Sys
     return system if isinstance(names, list) and {"etc/", "etc"} & {*names} else ABSENT
 
 
-def every(machine: Machine, left_out: Sequence[Device] = ()) -> list[System]:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """unread: volumes that may hold one and can't be read, and why."""
+
+    systems: list[System]
+    unread: list[tuple[Device, str]]
+
+
+def every(machine: Machine) -> Found:
     """All that are there: volumes with an /etc/fstab."""
-    found = []
-    for device in machine.readable():
-        if any(one.grub == device.grub for one in left_out) or (device.contents and device.contents.kind == "vfat"):
-            continue
-        system = at(machine, device, ())
-        if not isinstance(system, Absent | Unknown) and isinstance(system.fstab, bytes):
-            found.append(system)
+    return _among(machine, machine.readable())
+
+
+def others(machine: Machine, used: Sequence[Device]) -> list[System]:
+    """Those that the devices used are no part of, as far as to look for them costs little."""
+    left = [one for one in machine.readable() if all(one.grub != each.grub for each in used)]
+    return _among(machine, [one for one in left if _may_be_root(one) and machine.at_once(one)]).systems
+
+
+def _among(machine: Machine, devices: Sequence[Device]) -> Found:
+    found = Found([], [])
+    for device in devices:
+        system = at(machine, device, ()) if _may_be_root(device) else ABSENT
+        if isinstance(system, Unknown):
+            found.unread.append((device, system.why))
+        elif isinstance(system, System) and isinstance(system.fstab, bytes):
+            found.systems.append(system)
     return found
+
+
+def _may_be_root(device: Device) -> bool:
+    return device.contents is not None and device.contents.kind not in _OTHERS

@@ -83,7 +83,9 @@ class Names:
                     self._by_key.setdefault(key, []).append(one)
         unread = [
             Gap(Depth.CONTENT if one.kind is Kind.LOGICAL else Depth.MEMBER, f"{one.place}: {one.holds.why}")
-            for one in self._devices if isinstance(one.holds, Unknown)
+            # What is on one that certainly does not come up is not there for anybody.
+            for one in self._devices
+            if isinstance(one.holds, Unknown) and (not one.lacks or isinstance(one.lacks, Unknown))
         ]  # fmt: skip
         self._unread = {
             depth: [gap.why for gap in (*gaps, *unread) if gap.depth >= depth] for depth in Depth
@@ -187,9 +189,10 @@ class Names:
         if _BY_BINDING.fullmatch(name):
             why = "multipath gives this name by serial numbers, which are others in EC2"
             return Meaning(Bond.CONTENT, Unknown(why))
-        # Only where the name is one of a group that was read, nothing else can bear it.
+        # Only where the name is one of a group that was read, or written as LVM alone writes names, nothing else can
+        # bear it.
         parts = split(name)
-        if parts and parts[0] in self._groups:
+        if parts and (parts[0] in self._groups or "--" in name):
             return meaning
         return Meaning(
             Bond.CONTENT,

@@ -23,7 +23,7 @@ from warmspare.recover.readiness.loaders.started import Started
 REMOVABLE = "/EFI/BOOT/BOOTX64.EFI"
 MAX_STEPS = 6
 MAX_FOLDERS = 32
-_FALLBACK, _CSV = "fbx64.efi", ("BOOTX64.CSV", "BOOT.CSV")
+_CSV = ("BOOTX64.CSV", "BOOT.CSV")
 _MAX_CSV = 1 << 14
 
 
@@ -130,11 +130,12 @@ def _behind_shim(files: Files, path: str, program: Known) -> tuple[str, str] | W
     """What shim starts: on the removable path its fallback, if that is there; else the program beside it."""
     folder = path.rpartition("/")[0]
     if path.upper().startswith("/EFI/BOOT/BOOT"):
-        head = files.head(f"{folder}/{_FALLBACK}", 1)
+        fallback = f"{folder}/{program.fallback}"
+        head = files.head(fallback, 1)
         if isinstance(head, Unknown):
-            return Way((), End.UNREAD, f"{folder}/{_FALLBACK} can't be read: {head.why}")
+            return Way((), End.UNREAD, f"{fallback} can't be read: {head.why}")
         if isinstance(head, bytes):
-            return f"shim ({path}) starts", f"{folder}/{_FALLBACK}"
+            return f"shim ({path}) starts", fallback
     return f"shim ({path}) starts", f"{folder}/{program.second}"
 
 

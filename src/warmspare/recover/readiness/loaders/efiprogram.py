@@ -16,7 +16,8 @@ MAX_BYTES = 32 << 20  # that are read of a program
 _GRUBS = 24 << 20  # of the objects in GRUB's image; with all its modules and fonts it has 10 MiB
 _MAGIC_BYTES = 256
 _SECOND = re.compile(rb"(?:[A-Za-z0-9._-]\0){1,60}\.\0[eE]\0[fF]\0[iI]\0\0\0")
-_NOT_SECOND = ("fbx64.efi", "mmx64.efi", "bootx64.efi")
+_FALLBACKS = ("fbx64.efi", "fallback.efi")  # the second is of older shims, and of SUSE's
+_NOT_SECOND = (*_FALLBACKS, "mmx64.efi", "mokmanager.efi", "bootx64.efi")
 
 
 class What(Enum):
@@ -38,11 +39,13 @@ class What(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """second: the program that shim starts beside itself. objects: GRUB's, None where they can't be read. folder_first:
+    """second: the program that shim starts beside itself. fallback: the one that it starts instead on the removable
+    path, where that is there. objects: GRUB's, None where they can't be read. folder_first:
     this GRUB looks for its configuration beside itself first."""
 
     what: What
     second: str = ""
+    fallback: str = ""
     objects: Objects | None = None
     folder_first: bool = False
 
@@ -93,7 +96,8 @@ def _by_words(data: bytes) -> Known:
     if has("UEFI SHIM", wide=False):
         names = [match.decode("utf-16-le").rstrip("\0") for match in _SECOND.findall(data)]
         second = next((name for name in names if name.lower() not in _NOT_SECOND and "_" not in name), "grubx64.efi")
-        return Known(What.SHIM, second=second)
+        fallback = next((name for name in names if name.lower() in _FALLBACKS), _FALLBACKS[0])
+        return Known(What.SHIM, second=second, fallback=fallback)
     if any(map(has, ("bootx64.csv", "BOOTX64.CSV", "FALLBACK_VERBOSE"))):
         return Known(What.FALLBACK)
     if has("MokManager", wide=False) or has("MokManager"):

@@ -39,8 +39,8 @@ class Fallback:
         files: Files = self._first
         if self._second and not self._first.reads:
             self._first.head(path, 1)
-            if self._first.refused:
-                files = self._second().within(self._prefix)
+        if self._second and self._first.refused:
+            files = self._second().within(self._prefix)
         with files.stream(path) as file:
             yield file
 

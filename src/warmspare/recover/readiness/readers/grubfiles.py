@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.programs import Exceeded
-from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
+from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Beyond, Unknown
 from warmspare.recover.readiness.files import MAX_FILE_BYTES
 from warmspare.recover.readiness.readers import superblocks
 from warmspare.recover.readiness.readers.grub import Grub, reason
@@ -148,7 +148,7 @@ class GrubFiles:
                 return ABSENT
         if self._filesystem in _ANY_CASE:
             return Unknown(f"{self._grub.version} does not find it, and the folder names it")
-        return Unknown("it is a symbolic link that leads out of the volume, or to nothing")
+        return Beyond("it is a symbolic link that leads out of the volume, or to nothing")
 
     def _no_folder(self, folder: str) -> Absent | Unknown:
         """What the folder before it named and is none: a file, or a link that leads nowhere."""

@@ -104,7 +104,9 @@ def _load_env(machine: Machine, state: State, given: Given) -> Truth:
 def _search(machine: Machine, state: State, given: Given) -> Truth:
     kind, variable, words = "file", "", iter(given.words[1:])
     wanted: Value | None = None
+    named = False  # the word before was --set, which takes a name where there is one more word to search for
     for word in words:
+        before, named = named, word in ("--set", "-s")
         if isinstance(word, Doubt):
             wanted = wanted or word
         elif _HINT.fullmatch(word):
@@ -115,8 +117,12 @@ def _search(machine: Machine, state: State, given: Given) -> Truth:
             variable = "root"
         elif word.startswith("--set="):
             variable = word[6:]
+        elif before and not word.startswith("-"):
+            variable = word
         elif not word.startswith("-"):
-            wanted = word if wanted is None or (variable == "root" and wanted == "root") else wanted
+            wanted = word if wanted is None else wanted
+    if wanted is None and variable and "--set" in given.words:
+        wanted, variable = variable, "root"
     return _found(machine, state, kind, wanted, variable)
 
 

@@ -235,6 +235,9 @@ class Machine:
         return Place(named(device), path)
 
     def exists(self, state: State, kind: str, value: Value) -> Truth:
+        if kind == "-e" and isinstance(value, str) and value.startswith("(") and value.endswith(")"):
+            files = self.devices.files(named(value[1:-1]))  # a device, not a file
+            return Doubt(files.why) if isinstance(files, Unknown) else files is not ABSENT
         place = self.place(state, value)
         if isinstance(place, Unknown):
             return Doubt(place.why)

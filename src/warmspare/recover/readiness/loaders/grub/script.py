@@ -27,17 +27,16 @@ from warmspare.recover.readiness.loaders.grub.nodes import (
 MAX_DEPTH = 24  # of compound commands in each other
 
 _BLANK = re.compile(r"(?:[ \t]|\\\n)+")
-_SEPARATORS = re.compile(r"(?:[ \t\n;]|\\\n|#[^\n]*)+")
+_SEPARATORS = re.compile(r"(?:[ \t\n]|\\\n|#[^\n]*)+")
 _COMMENT = re.compile(r"#[^\n]*")
 _PLAIN = re.compile(r"[^ \t\n{}|&$;<>'\"\\]+")
 _SINGLE = re.compile(r"'[^']*'")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*|[0-9]+|[?@*#])\}|([A-Za-z_][A-Za-z0-9_]*|[0-9]+|[?@*#]))")
 _IN_DOUBLE = re.compile(r'[^"$\\]+')
-_KEYWORD = re.compile(
-    r"(if|then|elif|else|fi|for|do|done|while|until|function|case|esac|select|time)(?=[ \t\n;{}]|\\\n|\Z)"
-)
+_KEYWORD = re.compile(r"(if|then|elif|else|fi|for|do|done|while|until|function|case|esac|select)(?=[ \t\n;{}]|\\\n|\Z)")
 _NAME = re.compile(r"[^ \t\n{}|&$;<>'\"\\=]+")
 _IN = re.compile(r"in(?=[ \t\n;])")
+_DO = re.compile(r"do(?=[ \t\n;{}]|\\\n|\Z)")
 
 
 class NoScript(Exception):
@@ -67,15 +66,22 @@ class _Parser:
                     raise self._no(f"{_listed(ends)} is missing")
                 return tuple(nodes), ""
             if self._text[self._at] == "}":
-                if "}" not in ends:
+                if "}" not in ends or not nodes:
                     raise self._no("a } closes nothing")
                 self._at += 1
                 return tuple(nodes), "}"
             keyword = _KEYWORD.match(self._text, self._at)
             if keyword and keyword[1] in ends:
+                if not nodes:
+                    raise self._no(f"no command stands before {keyword[1]}")
                 self._at = keyword.end()
                 return tuple(nodes), keyword[1]
             nodes.append(self._compound(keyword, depth) if keyword else self._command())
+            self._skip(_BLANK)
+            if self._text.startswith(";", self._at):  # one ends a command; a second one ends none
+                self._at += 1
+            elif self._text[self._at : self._at + 1] not in ("", "\n", "#", "}"):
+                raise self._no("a command is not ended")
 
     def _compound(self, keyword: re.Match[str], depth: int) -> Node:
         line = self._number()
@@ -119,9 +125,12 @@ class _Parser:
         self._blank()
         self._take(_IN, "a for has no in")
         words, block = self._words()
-        between, _ = self.commands(frozenset({"do"}), depth + 1)
-        if block or between:
-            raise self._no("do is missing")
+        self._skip(_BLANK)
+        self._at += self._text.startswith(";", self._at)
+        self._skip(_SEPARATORS)
+        self._take(_DO, "do is missing")
+        if block:
+            raise self._no("a { is out of place")
         body, _ = self.commands(frozenset({"done"}), depth + 1)
         return For(line, name, words, body)
 
@@ -137,7 +146,7 @@ class _Parser:
         while True:
             self._blank()
             following = self._text[self._at : self._at + 1]
-            if following in ("", "\n", ";", "}"):
+            if block or following in ("", "\n", ";", "}"):
                 return tuple(words), block
             if following in ("|", "&", "<", ">"):
                 raise self._no(f"GRUB has no {following}")
@@ -168,7 +177,7 @@ class _Parser:
                 pieces.append(Piece(Kind.QUOTED, self._text[self._at + 1 : self._at + 2]))
                 self._at += 2
             elif following == "$":
-                pieces.append(self._variable(Kind.VARIABLE, Kind.PLAIN))
+                pieces.append(self._variable(Kind.VARIABLE))
             else:
                 return tuple(pieces)
 
@@ -187,7 +196,7 @@ class _Parser:
                 self._at += 1
                 return
             if following == "$":
-                pieces.append(self._variable(Kind.QUOTED_VARIABLE, Kind.QUOTED))
+                pieces.append(self._variable(Kind.QUOTED_VARIABLE))
             elif following == "\\":
                 escaped = self._text[self._at + 1 : self._at + 2]
                 if escaped != "\n":
@@ -196,13 +205,14 @@ class _Parser:
             else:
                 raise self._no('a " is not closed')
 
-    def _variable(self, kind: Kind, otherwise: Kind) -> Piece:
-        """A variable; a $ that begins none stays as it is. $"…" is for translation, and the same as "…" here."""
+    def _variable(self, kind: Kind) -> Piece:
+        """A variable. $"…" is for translation, and the same as "…" here."""
         match = _VARIABLE.match(self._text, self._at)
         if match is None:
             self._at += 1
-            translated = kind is Kind.VARIABLE and self._text.startswith('"', self._at)
-            return Piece(otherwise, "" if translated else "$")
+            if kind is Kind.VARIABLE and self._text.startswith('"', self._at):
+                return Piece(Kind.QUOTED, "")
+            raise self._no("a $ begins no variable")
         self._at = match.end()
         return Piece(kind, match[1] or match[2])
 
@@ -223,7 +233,10 @@ class _Parser:
                 open_braces += 1 if following == "{" else -1
                 self._at, fresh = self._at + 1, True
                 if not open_braces:
-                    return Block(self._text[start : self._at - 1], line)
+                    text = self._text[start : self._at - 1]
+                    if not text or _SEPARATORS.fullmatch(text):
+                        raise self._no("a block has no command")
+                    return Block(text, line)
             elif following == "":
                 raise NoScript(f"the {{ of line {line} is not closed")
             elif plain := _PLAIN.match(self._text, self._at):
@@ -240,7 +253,7 @@ class _Parser:
         elif following == '"':
             self._double([])
         elif following == "$":
-            self._variable(Kind.VARIABLE, Kind.PLAIN)
+            self._variable(Kind.VARIABLE)
         else:
             self._at += 2 if following == "\\" else 1
 

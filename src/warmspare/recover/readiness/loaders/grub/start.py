@@ -8,6 +8,7 @@ from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.entries import Entry, Place
 from warmspare.recover.readiness.files import Files
+from warmspare.recover.readiness.loaders import devices as looks
 from warmspare.recover.readiness.loaders.devices import Devices
 from warmspare.recover.readiness.loaders.grub.commands import COMMANDS
 from warmspare.recover.readiness.loaders.grub.machine import Booted, Ended, Left, Lost, Machine
@@ -129,12 +130,23 @@ class _Run:
             self._configure(state, f"({OWN}){self._core.folder}/grub.cfg")
         prefix = state.get("prefix")
         self._configure(state, prefix if isinstance(prefix, Doubt) else f"{prefix}/grub.cfg")
-        return Started(ABSENT, f"GRUB ends in its shell: {', and '.join(dict.fromkeys(self._without))}", self._config)
+        without = ", and ".join(dict.fromkeys(self._without))
+        beside = Place("", f"{self._core.folder}/grub.cfg")
+        if self._core.folder and beside not in self.machine.looked:
+            self.machine.bounds.look()
+            if looks.first(self.machine.devices, beside) is not ABSENT:
+                why = (
+                    f"{without}; GRUB of some vendors reads {beside.path} beside itself then, others end in their shell"
+                )
+                return Started(Unknown(why), why, self._config)
+        return Started(ABSENT, f"GRUB ends in its shell: {without}", self._config)
 
     def _first(self) -> State:
         core, prefix = self._core, self._core.prefix
         if not prefix.startswith("("):
             prefix = f"({OWN}){prefix}"
+        if prefix.endswith(")"):  # a device alone: the folder is the image's
+            prefix += core.folder
         state = State({
             "prefix": prefix, "root": prefix[1:].partition(")")[0], "grub_platform": core.platform,
             "grub_cpu": "x86_64" if core.platform == "efi" else "i386", **dict.fromkeys(_FEATURES, "y"),

@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 
 from warmspare.recover.disks.base import OpenDisk
 from warmspare.recover.disks.programs import OUTPUT_BYTES, Exceeded
-from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
+from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Beyond, Unknown
 from warmspare.recover.readiness.files import MAX_FILE_BYTES
 from warmspare.recover.readiness.readers.appliance import agent
 from warmspare.recover.readiness.readers.appliance.machine import Limits, Machine, Said
@@ -198,7 +198,7 @@ class ApplianceFiles:
             case agent.MISSING | agent.OTHER:
                 return ABSENT
             case agent.LINK:
-                return Unknown("it is a symbolic link that leads out of the volume, or to nothing")
+                return Beyond("it is a symbolic link that leads out of the volume, or to nothing")
         return Unknown(f"the second reader can't read it: {' '.join(said.text.split())[:200]}")
 
 
