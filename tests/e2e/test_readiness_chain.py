@@ -206,3 +206,24 @@ def test_strict_counts_what_is_not_known(tmp_path: Path, disk: Path) -> None:
     assert (plain.code, strict.code) == (0, 7), (plain, strict)
     assert plain.last("check.done")["not_known"] == strict.last("check.done")["not_known"] != []
     assert plain.last("finding")["known"] is False
+
+
+def test_another_disks_system_is_not_judged_in_place_of_one_that_is_not_seen(disk: Path, tmp_path: Path) -> None:
+    """Its root is encrypted, under a name that only its crypttab knows."""
+    text = get(disk, BIOS_ROOT_AT, "/boot/grub/grub.cfg").decode()
+    put(disk, BIOS_ROOT_AT, "/boot/grub/grub.cfg", text.replace(f"root={UUID}", "root=/dev/mapper/sda2_crypt").encode())
+    put(disk, BIOS_ROOT_AT, "/etc/fstab", None)
+    ready = looked(disk, old_system(tmp_path))
+    assert {each.kind for each in ready.findings} == {
+        K.VOLUME_UNREAD, K.ROOT_UNSEEN, K.DRIVERS_UNREAD, K.OTHER_SYSTEM,
+    }  # fmt: skip
+    assert not any(each.severity is Severity.STOPS for each in ready.findings)
+
+
+def test_an_entry_that_starts_once_is_judged_and_the_one_after_it_too(disk: Path) -> None:
+    environment = b"# GRUB Environment Block\nnext_entry=once\nsaved_entry=later\n".ljust(1024, b"#")
+    put(disk, BIOS_ROOT_AT, "/boot/grub/grubenv", environment)
+    choice = 'if [ "${next_entry}" ]; then\n set default="${next_entry}"\nelse\n set default="${saved_entry}"\nfi'
+    once, later = entry("once", root="/dev/sda1"), entry("later", "/boot/vmlinuz-gone")
+    menu(disk, "set timeout=1", "load_env", choice, entry("first"), once, later)
+    assert kinds(disk) == {K.ROOT_BY_NAME, K.KERNEL_MISSING}
