@@ -108,6 +108,3 @@ def _root_at(disk: Path) -> int:
     """Where its root begins: behind what the firmware's partition takes."""
     out = run("sfdisk", "-o", "Start", "-l", disk).decode().split()
     return int(out[-1]) * bootdisk.SECTOR_BYTES
-
-
-

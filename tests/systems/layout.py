@@ -206,14 +206,18 @@ class _Work:
     def array(self, array: Array, members: list[tuple[Path, int, int]]) -> None:
         size = min(size for _, _, size in members)
         room = mdmember.room(array.metadata, size)
-        image = self.image(array.content, room * (array.devices if array.level == 0 else 1))
+        size = room * (array.devices if array.level == 0 else 1)
+        image = self.image(array.content, size) if array.level < 2 else None
         for number, (path, at, length) in enumerate(members):
-            if array.level == 1:
+            if image is None:  # of parity nothing is computed here
+                pass
+            elif array.level == 1:
                 graft(image, path, at + mdmember.data_at(array.metadata))
             else:
                 mdmember.stripe(image, path, at + mdmember.data_at(array.metadata), number, array.devices)
             mdmember.write(path, at, length, array, number)
-        image.unlink()
+        if image:
+            image.unlink()
 
 
 def places(disk: Disk) -> list[tuple[int, int]]:

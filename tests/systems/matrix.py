@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from systems import archives, boxes, debian, fedora, mounts, others, rebuilds, redhat, strangers, suse, tables, ubuntu
+from systems import (
+    archives,
+    boxes,
+    debian,
+    fedora,
+    mounts,
+    others,
+    rebuilds,
+    redhat,
+    strangers,
+    suse,
+    tables,
+    ubuntu,
+    variants,
+)
 from systems.cases import Case
 
-_ALL = [
-    case
-    for each in (debian, ubuntu, redhat, rebuilds, fedora, suse, others, strangers, boxes, mounts, tables, archives)
-    for case in each.CASES
-]
+_MODULES = (
+    debian, ubuntu, redhat, rebuilds, fedora, suse, others, strangers, boxes, mounts, tables, archives, variants,
+)  # fmt: skip
+_ALL = [case for module in _MODULES for case in module.CASES]
 CASES: dict[str, Case] = {case.name: case for case in _ALL}
 assert len(CASES) == len(_ALL), "two cases have one name"

@@ -211,11 +211,11 @@ def _a_pattern_chooses_the_newest_which_has_no_nvme(machine: Machine) -> None:
 
 CASES: list[Case] = [
     sound("SLES 12", sles12, quick=True),
-    flawed("SLES 12", sles12, _a_data_disk_by_name, Said("fstab-by-name", "/etc/fstab line 10", "/dev/sdb1")),
+    flawed("SLES 12", sles12, _a_data_disk_by_name, Said("fstab-by-name", "/etc/fstab line 11", "/dev/sdb1")),
     flawed("SLES 12", sles12, _root_by_its_number_on_the_bus, Said("root-by-name", "", "by-id/scsi-3")),
     sound("SLES 12 with subvolumes", partial(real, sles12, SNAPSHOT)),
     flawed("SLES 12 with subvolumes", partial(real, sles12, SNAPSHOT), _a_data_disk_by_name,
-           Said("fstab-by-name", "/etc/fstab line 10", "/dev/sdb1")),
+           Said("fstab-by-name", "/etc/fstab line 11", "/dev/sdb1")),
     sound("SLES 15 with subvolumes", partial(real, sles15, SNAPSHOT)),
     sound("SLES 15", sles15),
     flawed("SLES 15", sles15, _grub_beside_shim_is_gone, Said("loader-incomplete")),
