@@ -32,6 +32,7 @@ def look(machine: Machine, report: Report) -> None:
 
 def _seen(machine: Machine, disk: OpenDisk, table: Table, devices: list[Device]) -> str:
     kind = {"gpt": "GPT", "dos": "MBR"}.get(table.kind, "no partition table")
+    kind += " with a hybrid MBR" if table.hybrid else ""
     held = ((machine.where(one)[1], one.contents.kind if one.contents else "unknown") for one in devices)
     return f"{disk.id}: {kind}; {', '.join(f'{place} {what}' for place, what in held)}"
 
