@@ -102,10 +102,10 @@ def the_other_firmware_is_named(home: Path) -> None:
     assert not patient.has(firmware="uefi")
 
 
-def sgdisk_writes_the_protective_mbr(home: Path) -> None:
+def gdisk_writes_the_protective_mbr(home: Path) -> None:
     patient = ill(home, K.PROTECTIVE_MBR, boxes.uefi(), tables._its_protective_partition_is_another)
-    for each in quoted(K.PROTECTIVE_MBR):
-        run(*each.split(), patient.paths[0])
+    (gdisk,) = quoted(K.PROTECTIVE_MBR, DISK=patient.paths[0])
+    run(*gdisk.split(), data=b"2\nw\ny\n")
     assert not patient.has()
 
 
@@ -344,6 +344,13 @@ def update_grub_adds_the_console(home: Path) -> None:
     _vm(home, K.CONSOLE_MISSING, "bios", trouble, _nothing, [*remedy, *quoted(K.CONSOLE_MISSING, F.DEBIAN)])
 
 
+def update_grub_sets_the_timeout(home: Path) -> None:
+    file = "/etc/default/grub"
+    trouble = [f"sed -i 's/^GRUB_TIMEOUT=.*/GRUB_TIMEOUT=-1/' {file}", "update-grub"]
+    remedy = [f"sed -i 's/^GRUB_TIMEOUT=.*/GRUB_TIMEOUT=5/' {file}", *quoted(K.LOADER_WAITS, F.DEBIAN)]
+    _vm(home, K.LOADER_WAITS, "bios", trouble, _nothing, remedy)
+
+
 # Debian's cloud kernel has NVMe built in: it is made a module here, as other kernels have it.
 _NVME_AS_A_MODULE = [
     "cd /lib/modules/*/", r"sed -i '/\/nvme\.ko/d' modules.builtin", "mkdir -p kernel/drivers/nvme/host",
@@ -400,8 +407,10 @@ REMEDIES: dict[tuple[Kind, Family], Deed] = {
     (K.LOADER_INCOMPLETE, F.DEBIAN): grub_install_and_update_grub_make_it_whole,
     (K.LOADER_INCOMPLETE, F.RED_HAT): NOT_DEBIANS, (K.LOADER_INCOMPLETE, F.SUSE): NOT_DEBIANS,
     (K.LOADER_UNKNOWN, F.OTHER): DRILL,
+    (K.LOADER_WAITS, F.OTHER): update_grub_sets_the_timeout, (K.LOADER_WAITS, F.DEBIAN): update_grub_sets_the_timeout,
+    (K.LOADER_WAITS, F.RED_HAT): NOT_DEBIANS, (K.LOADER_WAITS, F.SUSE): NOT_DEBIANS,
     (K.FIRMWARE_OTHER, F.OTHER): the_other_firmware_is_named,
-    (K.PROTECTIVE_MBR, F.OTHER): sgdisk_writes_the_protective_mbr,
+    (K.PROTECTIVE_MBR, F.OTHER): gdisk_writes_the_protective_mbr,
     (K.GPT_DAMAGED, F.OTHER): gdisk_restores_the_header,
     (K.GPT_BACKUP, F.OTHER): sgdisk_moves_the_backup,
     (K.GPT_ROUNDED, F.OTHER): sgdisk_moves_the_backup_to_a_volumes_end,
@@ -437,7 +446,7 @@ BESIDES: tuple[Deed, ...] = (nofail_is_added,)  # the other half of a sentence
 IN_THE_VM = {
     grub_install_writes_the_boot_code, grub_install_takes_the_removable_path, update_initramfs_creates_it,
     grub_install_and_update_grub_make_it_whole, update_grub_adds_the_console, update_initramfs_takes_nvme_in,
-    dracut_takes_nvme_in, dracut_creates_it,
+    update_grub_sets_the_timeout, dracut_takes_nvme_in, dracut_creates_it,
 }  # fmt: skip
 DEEDS = sorted({d for d in (*REMEDIES.values(), *BESIDES) if not isinstance(d, Person)}, key=lambda deed: deed.__name__)
 AT_ONCE = (fstab_names_it_by_uuid, the_loader_names_the_root_by_uuid, sgdisk_moves_the_backup, nofail_is_added)

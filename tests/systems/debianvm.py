@@ -22,7 +22,7 @@ ROOT = uid("debianvm root")
 ESP_ID = "7C3A-91E2"
 _PACKAGES = (
     "linux-image-cloud-amd64,systemd-sysv,udev,kmod,initramfs-tools,zstd,grub2-common,grub-pc-bin,grub-efi-amd64-bin,"
-    "dosfstools,gdisk,dracut-core,lvm2"
+    "dosfstools,gdisk,dracut-core"
 )
 _DISK_MIB = 2048
 _TIMEOUT_S = 600
