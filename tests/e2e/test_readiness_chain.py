@@ -94,6 +94,15 @@ def test_the_disk_that_boots_is_not_always_the_first(disk: Path, tmp_path: Path)
     finding = only(data, disk, firmware="bios")
     assert (finding.kind, finding.disk) == (K.BOOT_DISK_OTHER, "data.raw") and "sda.raw" in finding.found
     assert kinds(disk, data, firmware="bios") == set()
+    # A plain boot record without an active partition, as tools of Windows leave on any disk, is nothing to start from.
+    bootdisk.write_at(data, 0, b"\x33\xc0" + b"Missing operating system\0".ljust(438, b"\0"))
+    assert only(data, disk, firmware="bios").kind is K.BOOT_DISK_OTHER
+    # Code that is not known may be.
+    bootdisk.write_at(data, 0, b"\xfa\xb8" + bytes(438))
+    ready = looked(data, disk, firmware="bios")
+    assert {each.kind for each in ready.findings} == {K.LOADER_UNKNOWN, K.ROOT_UNSEEN, K.OTHER_SYSTEM}
+    assert "sda.raw has what BIOS starts" in ready.not_known[0]
+    bootdisk.write_at(data, 0, bytes(440))
     # And it is that disk's system that is judged.
     put(disk, BIOS_ROOT_AT, "/etc/fstab", b"/dev/sda1 / ext4 defaults 0 1\n")
     assert kinds(data, disk, firmware="bios") == {K.BOOT_DISK_OTHER, K.FSTAB_BY_NAME}

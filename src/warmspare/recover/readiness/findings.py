@@ -166,7 +166,7 @@ ABOUT: dict[Kind, About] = {
     ),
     Kind.PROTECTIVE_MBR: About(
         Severity.STOPS, "the GPT has no protective MBR: firmware does not take it for a GPT",
-        "in the VM: `sgdisk --verify`, then write it anew with `sgdisk --move-second-header`",
+        "in the VM: `gdisk DISK`, take the GPT that it found (2), and write it (w), which makes a protective MBR",
     ),
     Kind.GPT_DAMAGED: About(
         Severity.STOPS, "the GPT's primary header is damaged", "in the VM: restore it from the backup (`gdisk`, r, b)",
