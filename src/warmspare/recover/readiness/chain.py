@@ -21,7 +21,11 @@ from warmspare.recover.readiness.reach import Reach
 from warmspare.recover.readiness.report import Report, short
 from warmspare.recover.readiness.system import System
 
-_WINDOWS = ("ntfs", "BitLocker")
+_WINDOWS = {"ntfs", "BitLocker"}
+_LINUX = {
+    "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "reiserfs", "swap", "LVM2_member", "crypto_LUKS",
+    "linux_raid_member",
+}  # fmt: skip
 
 
 class Chain:
@@ -54,7 +58,8 @@ class Chain:
         else:
             if way.doubt:
                 report.add(way.doubt)
-            self._follow(started, reach, certain=way.start is not None)
+            with report.part(disk, "what starts"):
+                self._follow(started, reach, certain=way.start is not None)
         with report.part(disk, "other systems"):
             self._others()
 
@@ -65,8 +70,9 @@ class Chain:
 
     def _windows(self) -> bool:
         """Whether the disk that boots holds Windows, as far as its file systems tell."""
-        on_disk = (one for one in self._machine.devices if one.disk == self._machine.boots)
-        return any(one.contents is not None and one.contents.kind in _WINDOWS for one in on_disk)
+        on_disk = [one.contents for one in self._machine.devices if one.disk == self._machine.boots]
+        kinds = {held.kind for held in on_disk if held is not None}
+        return bool(kinds & _WINDOWS) and not kinds & _LINUX
 
     def _follow(self, started: Started | None, reach: Reach | None, *, certain: bool) -> None:
         """From what the loader starts on. certain: that it is this loader that starts."""

@@ -89,8 +89,8 @@ def _judge(disks: Sequence[OpenDisk], firmware: str | None, report: Report, appl
         report.at(disk.id, "its partition table")
         found.append(tables.read(disk.fd, disk.capacity_bytes, budget))
     machine = Machine(disks, found, firmware or _made_for(found), budget, appliance)
-    report.at(disks[0].id, "what the disks hold")
-    layout.look(machine, report)
+    with report.part(disks[0].id, "what the disks hold"):
+        layout.look(machine, report)
     Chain(machine, report).judge()
 
 
