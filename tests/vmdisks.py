@@ -45,7 +45,8 @@ def made_by(script: str, disks: Sequence[Path], tools: Sequence[str] = (), group
         assert parts.write_initramfs(replace(have(), tools=programs), fd, f"{init}") == ""
         command = [
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-no-reboot",
-            "-machine", "pc", "-accel", "tcg,tb-size=64", "-cpu", "max", "-m", "512", "-serial", f"file:/proc/self/fd/{serial}",
+            "-machine", "pc", "-accel", "tcg,tb-size=64", "-cpu", "max", "-m", "512",
+            "-serial", f"file:/proc/self/fd/{serial}",
             "-kernel", str(have().kernel.image), "-initrd", f"/proc/self/fd/{fd}",
             "-append", f"console=ttyS0 quiet panic=-1 no_timer_check disks={len(disks)}", "-device", "virtio-scsi-pci",
             "-device", "virtio-serial-pci", "-chardev", "null,id=port", "-device", "virtserialport,chardev=port,nr=1",

@@ -271,20 +271,26 @@ def test_damaged_trees_of_a_btrfs_end_and_are_not_known(tmp_path: Path) -> None:
     """Whatever bytes are changed in what is read of it: an answer, or that there is none."""
     disk, _ = vmdisks.linux_made()
     data, rng, answers = disk.read_bytes(), random.Random(11), set()
-    for round in range(300):
-        reads: list[tuple[int, int]] = []
-
-        def read(offset: int, count: int) -> bytes:
-            reads.append((offset, count))
-            piece = bytearray(data[offset : offset + count])
-            if len(reads) == round % 9 + 1:
-                for _ in range(rng.choice([1, 4])):
-                    piece[rng.randrange(min(len(piece), rng.choice([120, 900, 16384])))] = rng.randrange(256)
-            return bytes(piece)
-
-        known = btrfs.opened([read])
+    for number in range(300):
+        hurt = _Hurt(data, rng, number % 9 + 1)
+        known = btrfs.opened([hurt])
         default = known if isinstance(known, Unknown) else known.default()
         if isinstance(known, btrfs.Subvolumes) and isinstance(default, int):
             answers.add(str(known.path(default)))
-        assert len(reads) <= btrfs.MAX_NODES + 1
+        assert hurt.reads <= btrfs.MAX_NODES + 1
     assert "/@/.snapshots/1/snapshot" in answers and len(answers) > 1
+
+
+class _Hurt:
+    """Reads of a disk, of which one gives other bytes."""
+
+    def __init__(self, data: bytes, rng: random.Random, which: int) -> None:
+        self._data, self._rng, self._which, self.reads = data, rng, which, 0
+
+    def __call__(self, offset: int, count: int) -> bytes:
+        self.reads += 1
+        piece = bytearray(self._data[offset : offset + count])
+        for _ in range(self._rng.choice([1, 4]) if piece and self.reads == self._which else 0):
+            most = self._rng.choice([120, 900, 16384])
+            piece[self._rng.randrange(min(len(piece), most))] = self._rng.randrange(256)
+        return bytes(piece)

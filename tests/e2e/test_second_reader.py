@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 import bootdisk
 import vmdisks
-from readydisks import MIB, empty
+from readydisks import MIB, empty, put
+from warmspare.recover.disks import confined
 from warmspare.recover.disks.held import HeldDisk
 from warmspare.recover.disks.programs import Budget
+from warmspare.recover.readiness import check
 from warmspare.recover.readiness.answers import ABSENT, Unknown
+from warmspare.recover.readiness.findings import Finding, Kind, Severity
 from warmspare.recover.readiness.readers.appliance import parts
 from warmspare.recover.readiness.readers.appliance.files import Appliance
 from warmspare.recover.readiness.readers.appliance.machine import Limits
-from warmspare.recover.readiness.volumes import Volumes
+from warmspare.recover.readiness.volumes import Volume, Volumes
 
 # Where both cores are taken by others, what takes 10 s of CPU takes minutes.
 PATIENT = Limits(wall_s=900.0)
@@ -49,7 +55,7 @@ def opened(*paths: Path, have: parts.Parts | Unknown, limits: Limits = PATIENT) 
         appliance.prepare()
         yield Volumes(held, Budget(), appliance), appliance
     finally:
-        appliance.end()
+        appliance.close()
         for fd in fds:
             os.close(fd)
 
@@ -137,3 +143,25 @@ def test_limits_are_told_and_hold_for_all_that_comes(limits: Limits, why: str, t
         for _ in range(2):
             answer = volumes.files(volume).read("/etc/fstab")
             assert isinstance(answer, Unknown) and why in answer.why
+
+
+def test_a_check_asks_it_and_judges_what_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a system on a file system that this host's GRUB does not read, in the process with its limits."""
+    disk = bootdisk.build(tmp_path / "bios.raw", "bios", agent=False)
+    bootdisk.run("debugfs", "-w", "-R", "feature ea_inode", f"{disk}?offset={MIB}")
+    without = findings(disk)
+    assert "ea_inode" in str(without) and not any(each.severity == Severity.STOPS for each in without)
+    monkeypatch.setattr(parts, "host_kernels", vmdisks.kernels)
+    monkeypatch.setattr(check, "SECOND_LIMITS", PATIENT)
+    assert findings(disk) == []
+    put(disk, MIB, "/etc/fstab", b"/dev/sda1 / ext4 defaults 0 1\n")
+    assert [each.kind for each in findings(disk)] == [Kind.FSTAB_BY_NAME]
+
+
+def findings(disk: Path) -> list[Finding]:
+    fd = os.open(disk, os.O_RDONLY)
+    held = HeldDisk(disk.name, disk, disk.stat().st_size, fd)
+    try:
+        return asyncio.run(check.look([held], None, confined.Limits(wall_s=2000.0))).findings
+    finally:
+        os.close(fd)

@@ -6,6 +6,7 @@ that is made of the guest's files is made in a process of its own (`disks/confin
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,10 +21,12 @@ from warmspare.recover.readiness.findings import Finding, Severity
 from warmspare.recover.readiness.machine import Machine
 from warmspare.recover.readiness.readers.appliance import parts
 from warmspare.recover.readiness.readers.appliance.files import Appliance
+from warmspare.recover.readiness.readers.appliance.machine import Limits as SecondLimits
 from warmspare.recover.readiness.report import Report, heard
 from warmspare.recover.readiness.tables import Table
 
 LIMITS = Limits()
+SECOND_LIMITS = SecondLimits()
 MAX_READ_BYTES = 2 << 30  # some 20 s of CPU, to fetch, unpack and prove it
 
 
@@ -46,11 +49,11 @@ async def look(disks: Sequence[OpenDisk], firmware: str | None, limits: Limits =
     for program in ("prlimit", "sfdisk", "blkid", "grub-fstest"):
         programs.found(program)
 
-    appliance = Appliance(parts.found(), disks)
+    appliance = Appliance(parts.found(), disks, SECOND_LIMITS)
 
     def work(say: Say) -> None:
         report = Report(say)
-        with report.whole():
+        with contextlib.closing(appliance), report.whole():
             _judge(disks, firmware, report, appliance)
 
     said = await confined(work, [disk.fd for disk in disks], limits, lambda: _enough(disks), appliance.prepare)

@@ -20,7 +20,6 @@ from warmspare.recover.readiness.readers.appliance.parts import Parts
 BLOCK_BYTES = 1 << 20
 MAX_PATH = 4096
 MAX_VOLUMES = 64
-LIMITS = Limits()
 # GRUB's names of what is on disks, and of what is put together of them.
 _DISK = re.compile(r"loop([0-9]{1,4})(?:,(?:gpt|msdos)([0-9]{1,4}))?")
 _MAPPED = re.compile(r"(lvm|md)/([\w.+-]{1,255})", re.ASCII)
@@ -32,7 +31,7 @@ _OPTIONS = {"xfs": "ro,nouuid", "btrfs": "ro,subvolid=5"}
 class Appliance:
     """The second reader of a VM's disks. have: what it is made of, or why it can't be."""
 
-    def __init__(self, have: Parts | Unknown, disks: Sequence[OpenDisk], limits: Limits = LIMITS) -> None:
+    def __init__(self, have: Parts | Unknown, disks: Sequence[OpenDisk], limits: Limits) -> None:
         self._why = have if isinstance(have, Unknown) else None
         self._machine = None if isinstance(have, Unknown) else Machine(have, disks, limits)
         self._tools = {} if isinstance(have, Unknown) else have.tools
@@ -48,7 +47,8 @@ class Appliance:
         except OSError as error:
             self._machine, self._why = None, Unknown(f"the second reader can't be prepared: {error.strerror}")
 
-    def end(self) -> None:
+    def close(self) -> None:
+        """Its machine is gone then."""
         if self._machine is not None:
             self._machine.end()
 

@@ -65,7 +65,7 @@ def found(kernels: Sequence[Kernel] | None = None) -> Parts | Unknown:
     qemu, busybox = _program("qemu-system-x86_64"), _program("busybox")
     if qemu is None:
         return Unknown("for a second reader qemu-system-x86_64 is not installed (package qemu-system-x86)")
-    if busybox is None or b"/ld-linux" in busybox.read_bytes()[:4096]:
+    if busybox is None or not _is_static(busybox):
         return Unknown("for a second reader there is no static busybox (package busybox-static)")
     usable = [each for each in (host_kernels() if kernels is None else kernels) if os.access(each.image, os.R_OK)]
     if not usable:
@@ -88,6 +88,11 @@ def host_kernels() -> list[Kernel]:
 
 def _version(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"[0-9]{1,9}|[^0-9]+", text)]
+
+
+def _is_static(program: Path) -> bool:
+    with program.open("rb") as file:
+        return b"/ld-linux" not in file.read(4096)
 
 
 def _program(name: str) -> Path | None:
