@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -13,11 +14,14 @@ import pytest
 
 import bootdisk
 import lvmdisk
+import vmdisks
 from readydisks import MIB, empty
 from warmspare.recover.disks.held import HeldDisk
 from warmspare.recover.disks.programs import Budget, Spent
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
-from warmspare.recover.readiness.readers.grubfiles import GrubFiles
+from warmspare.recover.readiness.readers import btrfs
+from warmspare.recover.readiness.readers.fallback import Fallback
+from warmspare.recover.readiness.readers.rootfolder import RootFolder, root_folder
 from warmspare.recover.readiness.volumes import Contents, Volume, Volumes
 
 UUID = "12345678-1234-4321-8888-123456789abc"
@@ -35,7 +39,7 @@ def opened(*paths: Path) -> Iterator[Volumes]:
 
 
 @contextmanager
-def files(path: Path) -> Iterator[GrubFiles]:
+def files(path: Path) -> Iterator[Fallback]:
     """Of a file system that fills a disk."""
     with opened(path) as volumes:
         (volume,) = volumes.all()
@@ -237,3 +241,50 @@ def test_limits_are_told_and_the_end_of_the_budget_goes_through(plain: Path, mon
 
 def _spent(budget: Budget) -> int:
     raise Spent("all is used up")
+
+
+def test_subvolumes_of_a_btrfs_and_the_root_among_them() -> None:
+    """As SUSE has them: a snapshot is the default, and not the newest."""
+    disk, _ = vmdisks.linux_made()
+    with opened(disk) as volumes:
+        every = volumes.all()
+        (volume,) = every
+        known = volumes.subvolumes(volume, every)
+        assert not isinstance(known, Unknown)
+        default = known.default()
+        assert isinstance(default, int) and known.path(default) == "/@/.snapshots/1/snapshot"
+        paths = {known.path(number) for number in range(256, 263)}
+        assert {"/@", "/@/.snapshots", "/@/.snapshots/12/snapshot", "/@rootfs", "/deep/folder/below"} < paths
+        assert known.path(5) == "" and isinstance(known.path(999), Unknown)
+        top = volumes.files(volume)
+        for options, prefix, text in (
+            ([], "/@/.snapshots/1/snapshot", b"one\n"), (["subvol=@rootfs"], "/@rootfs", b"debian\n"),
+            (["compress=zstd", "subvol=/@/.snapshots/12/snapshot"], "/@/.snapshots/12/snapshot", b"twelve\n"),
+        ):  # fmt: skip
+            root = root_folder(top, options, lambda: known)
+            assert root == RootFolder(prefix, True)
+            assert top.within(prefix).read("/etc/fstab") == text
+            assert top.within(prefix).read("/etc/crypttab") is ABSENT
+
+
+def test_damaged_trees_of_a_btrfs_end_and_are_not_known(tmp_path: Path) -> None:
+    """Whatever bytes are changed in what is read of it: an answer, or that there is none."""
+    disk, _ = vmdisks.linux_made()
+    data, rng, answers = disk.read_bytes(), random.Random(11), set()
+    for round in range(300):
+        reads: list[tuple[int, int]] = []
+
+        def read(offset: int, count: int) -> bytes:
+            reads.append((offset, count))
+            piece = bytearray(data[offset : offset + count])
+            if len(reads) == round % 9 + 1:
+                for _ in range(rng.choice([1, 4])):
+                    piece[rng.randrange(min(len(piece), rng.choice([120, 900, 16384])))] = rng.randrange(256)
+            return bytes(piece)
+
+        known = btrfs.opened([read])
+        default = known if isinstance(known, Unknown) else known.default()
+        if isinstance(known, btrfs.Subvolumes) and isinstance(default, int):
+            answers.add(str(known.path(default)))
+        assert len(reads) <= btrfs.MAX_NODES + 1
+    assert "/@/.snapshots/1/snapshot" in answers and len(answers) > 1

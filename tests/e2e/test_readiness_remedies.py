@@ -414,6 +414,7 @@ REMEDIES: dict[tuple[Kind, Family], Deed] = {
     (K.GPT_DAMAGED, F.OTHER): gdisk_restores_the_header,
     (K.GPT_BACKUP, F.OTHER): sgdisk_moves_the_backup,
     (K.GPT_ROUNDED, F.OTHER): sgdisk_moves_the_backup_to_a_volumes_end,
+    (K.BEYOND_END, F.OTHER): SITE,
     (K.BITLOCKER, F.OTHER): SITE, (K.DYNAMIC_DISK, F.OTHER): MEDIUM, (K.LUKS, F.OTHER): SITE,
     (K.LVM_INCOMPLETE, F.OTHER): the_missing_disk_is_added,
     (K.LVM_DEVICES_FILE, F.OTHER): lvm_is_told_to_use_no_devices_file,

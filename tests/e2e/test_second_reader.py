@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 import bootdisk
 import vmdisks
 from readydisks import MIB, empty
@@ -19,7 +17,7 @@ from warmspare.recover.readiness.answers import ABSENT, Unknown
 from warmspare.recover.readiness.readers.appliance import parts
 from warmspare.recover.readiness.readers.appliance.files import Appliance
 from warmspare.recover.readiness.readers.appliance.machine import Limits
-from warmspare.recover.readiness.volumes import Volume, Volumes
+from warmspare.recover.readiness.volumes import Volumes
 
 # Where both cores are taken by others, what takes 10 s of CPU takes minutes.
 PATIENT = Limits(wall_s=900.0)
@@ -33,7 +31,8 @@ def ext4(home: Path, *options: str) -> Path:
     (tree / "lib/large").write_bytes(bytes(range(256)) * 10_000)
     (tree / "etc/odd (name) \u00e4'\"$x").write_text("odd")
     for name, target in {
-        "rel": "etc/fstab", "abs": "/etc/fstab", "folder": "/etc", "out": "/usr/x", "up": "../etc/fstab", "loop": "loop",
+        "rel": "etc/fstab", "abs": "/etc/fstab", "folder": "/etc", "out": "/usr/x", "up": "../etc/fstab",
+        "loop": "loop",
     }.items():  # fmt: skip
         (tree / name).symlink_to(target)
     disk = empty(home / "ext4.img", 16 * MIB)
@@ -88,3 +87,53 @@ def test_what_grub_does_not_read_is_read_by_linux(tmp_path: Path) -> None:
         answer = second.read("/etc/fstab")
         assert isinstance(answer, Unknown) and "exchange" in answer.why and "can't mount it: XFS" in answer.why
     assert fold.read_bytes() == before
+
+
+def test_a_root_on_a_thin_volume_is_read_though_grub_sees_none(tmp_path: Path) -> None:
+    _, thin = vmdisks.linux_made()
+    with opened(thin, have=vmdisks.have()) as (volumes, appliance):
+        assert not any("thin" in volume.device for volume in volumes.all())
+        root = volumes.files(Volume("lvm/vg-thin--root", "", "", ""))
+        assert (root.read("/etc/fstab"), root.read("/etc/x"), root.names("/etc")) == (b"thin\n", ABSENT, ["fstab"])
+        gone = volumes.files(Volume("lvm/vg-gone", "", "", "")).read("/etc/fstab")
+        assert "there is no such device" in str(gone)
+
+
+def test_it_is_started_only_where_grub_reads_nothing_and_something_may_be_there(tmp_path: Path) -> None:
+    disk = empty(tmp_path / "d.img", 4 * MIB, "label: dos\nstart=2048,type=83\n")
+    bootdisk.write_at(disk, MIB + 4086, b"SWAPSPACE2")
+    (tmp_path / "p").mkdir()
+    with opened(ext4(tmp_path / "p"), disk, have=vmdisks.have()) as (volumes, appliance):
+        plain = volumes.files(Volume("loop0", "ext*", "", ""))
+        assert (plain.read("/etc/fstab"), plain.read("/nope")) == (b"x\n", ABSENT)
+        assert isinstance(plain.read("/loop"), Unknown)
+        for device in ("loop1,msdos1", "loop1,msdos2", "loop7", "md/0"):
+            assert isinstance(volumes.files(Volume(device, "", "", "")).read("/etc/fstab"), Unknown)
+        assert not appliance.started
+
+
+def test_what_is_missing_for_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "no kernel that can be read (package" in str(parts.found([]))
+    (tmp_path / "c").mkdir()
+    fold = ext4(tmp_path / "c", "-O", "casefold")
+    with opened(fold, have=parts.found([])) as (volumes, _):
+        (volume,) = volumes.all()
+        answer = volumes.files(volume).read("/etc/fstab")
+        assert "casefold" in str(answer) and "linux-image-cloud-amd64" in str(answer)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(parts, "_ELSEWHERE", str(tmp_path))
+    assert "qemu-system-x86" in str(parts.found(vmdisks.kernels()))
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [(Limits(wall_s=0.05), "it was ended after 0 s"), (Limits(data_bytes=64 << 20, wall_s=900.0), "its machine ended")],
+)
+def test_limits_are_told_and_hold_for_all_that_comes(limits: Limits, why: str, tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    fold = ext4(tmp_path / "c", "-O", "casefold")
+    with opened(fold, have=vmdisks.have(), limits=limits) as (volumes, _):
+        (volume,) = volumes.all()
+        for _ in range(2):
+            answer = volumes.files(volume).read("/etc/fstab")
+            assert isinstance(answer, Unknown) and why in answer.why

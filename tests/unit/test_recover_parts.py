@@ -32,7 +32,7 @@ from warmspare.recover.drills import agent, drill, hardware, qemu
 from warmspare.recover.drills.drill import Rules
 from warmspare.recover.drills.hardware import Hardware
 from warmspare.recover.drills.signs import FAILURES, Watch
-from warmspare.recover.readiness import bootconfig, initramfs
+from warmspare.recover.readiness import initramfs
 from warmspare.recover.readiness.volumes import Volumes
 
 # signs
@@ -372,28 +372,6 @@ def test_an_initramfs_that_swells_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(initramfs, "MAX_NAMES", 3)
     with pytest.raises(FormatError, match="more than 3 files"):
         list(initramfs.names(io.BytesIO(_archive([f"f{number}" for number in range(5)])), "x"))
-
-
-# configurations
-
-
-def test_a_configuration_of_syslinux() -> None:
-    entry = bootconfig.first_entry(
-        "DEFAULT linux\nLABEL linux\n  KERNEL /vmlinuz-6\n  APPEND initrd=/initrd.img-6 root=LABEL=r root=/dev/sda1\n"
-        "LABEL other\n  KERNEL /other\n  APPEND root=/dev/sdz1\n",
-        "/syslinux.cfg",
-    )
-    assert entry is not None
-    assert (entry.kernel, entry.initrds) == ("/vmlinuz-6", ("/initrd.img-6",))
-    assert (entry.root, entry.serial) == ("/dev/sda1", False)
-    assert bootconfig.first_entry("set default=0\n", "x") is None
-
-
-def test_lines_of_fstab() -> None:
-    text = "\n# no\n/dev/sda1 /mnt/my\\040data ext4\nLABEL=\"x\" none swap sw,nofail 0 0\nbroken\n"
-    first, second = list(bootconfig.mounts(text))
-    assert (first.line, first.point, first.options, first.needed) == (3, "/mnt/my data", ("defaults",), True)
-    assert (second.device, second.needed, second.unused) == ("LABEL=x", False, False)
 
 
 @pytest.mark.parametrize(

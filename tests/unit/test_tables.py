@@ -41,13 +41,13 @@ def test_partitions_have_the_names_that_a_kernel_gives_them(tmp_path: Path) -> N
     script = "label: dos\nlabel-id: 0xDEADBEEF\nsize=8M,type=83\nsize=40M,type=5\n5:size=8M,type=83\n"
     mbr = read(disk(tmp_path / "m", 64 * MIB, script))
     assert [one.uuid for one in mbr.partitions] == ["deadbeef-01", "deadbeef-02", "deadbeef-05"]
-    assert not mbr.bootable and not gpt.bootable and mbr.capacity_bytes == 64 * MIB
+    assert mbr.capacity_bytes == 64 * MIB
 
 
 def test_a_disk_that_its_mbr_does_not_reach_is_told(tmp_path: Path) -> None:
     path = disk(tmp_path / "m", 64 * MIB, "label: dos\nsize=8M,type=83,bootable\n")
     bootdisk.write_at(path, 0, b"\xeb\x63")
-    assert not read(path).beyond_mbr and read(path).bootable and not read(path).beyond_end
+    assert not read(path).beyond_mbr and not read(path).beyond_end
     os.truncate(path, 2 << 40)
     assert not read(path).beyond_mbr
     os.truncate(path, (2 << 40) + MIB)

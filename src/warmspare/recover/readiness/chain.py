@@ -9,10 +9,12 @@ from __future__ import annotations
 from warmspare.recover.readiness import firmware, guesses, needs, system
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
 from warmspare.recover.readiness.devices.blocks import Device
+from warmspare.recover.readiness.devices.blocks import Kind as Sort_of
 from warmspare.recover.readiness.entries import Entry, Place
 from warmspare.recover.readiness.findings import Family, Finding, Kind
 from warmspare.recover.readiness.firmware import Way
 from warmspare.recover.readiness.kernel import Starting
+from warmspare.recover.readiness.loaders import devices as looks
 from warmspare.recover.readiness.loaders.started import Started
 from warmspare.recover.readiness.machine import Machine
 from warmspare.recover.readiness.reach import Reach
@@ -27,6 +29,7 @@ class Chain:
         self._machine, self._report = machine, report
         self._used: list[Device] = []  # what the chain stands on
         self._unreadable = set[str]()  # of which that is said
+        self._done = set[tuple[str, str]]()  # the systems that are judged
 
     def judge(self) -> None:
         machine, report = self._machine, self._report
@@ -48,10 +51,10 @@ class Chain:
                 reach, started = self._guessed()
         if way.windows or (started is None and way.start is None and self._windows()):
             report.add(Finding(Kind.WINDOWS, disk, "its partitions"))
-            return
-        if way.doubt:
-            self._report.add(way.doubt)
-        self._follow(started, reach, certain=way.start is not None)
+        else:
+            if way.doubt:
+                report.add(way.doubt)
+            self._follow(started, reach, certain=way.start is not None)
         with report.part(disk, "other systems"):
             self._others()
 
@@ -69,7 +72,7 @@ class Chain:
         """From what the loader starts on. certain: that it is this loader that starts."""
         report = self._report
         if started is None or reach is None:
-            self._only(())
+            self._only()
             return
         where, source = self._place(started, reach)
         if started.waits and certain:
@@ -77,9 +80,19 @@ class Chain:
         entry = started.entry
         if not isinstance(entry, Entry):
             self._no_entry(started, reach, source)
-            self._only(())
+            self._only()
             return
-        disk, place = where
+        if fallback := self._fallback(started, entry, reach):
+            said = f"{short(entry.kernel.path)} is not there, so that {short(fallback.title)!r} starts in its place"
+            report.add(Finding(Kind.DEFAULT_UNKNOWN, *source, said))
+            entry = fallback
+        self._entry(entry, reach, where, certain=certain)
+        if isinstance(started.later, Entry) and started.later != entry:  # this one starts once, and then the other
+            self._entry(started.later, reach, where, certain=certain)
+
+    def _entry(self, entry: Entry, reach: Reach, where: tuple[str, str], *, certain: bool) -> None:
+        """From an entry on: its root, and what its kernel has."""
+        report, (disk, place) = self._report, where
         line = f"{place}, {entry.source}"
         found = None
         with report.part(disk, f"{line}: root="):
@@ -93,6 +106,14 @@ class Chain:
                     self._used.append(device)
             starting = Starting(entry, reach, where, family, report, certain=certain)
             starting.judge(found.tree if found else None)
+
+    @staticmethod
+    def _fallback(started: Started, entry: Entry, reach: Reach) -> Entry | None:
+        """What the loader starts where the default entry's kernel is not there."""
+        if not started.fallbacks or looks.first(reach, entry.kernel) is not ABSENT:
+            return None
+        others = (one for one in started.fallbacks if isinstance(one, Entry))
+        return next((one for one in others if isinstance(looks.first(reach, one.kernel), bytes)), None)
 
     def _place(self, started: Started, reach: Reach) -> tuple[tuple[str, str], tuple[str, str]]:
         """(disk's ID, place) of what the menu's file is on, and of that file."""
@@ -130,13 +151,13 @@ class Chain:
         value = entry.root
         if value is None:
             self._report.add(Finding(Kind.ROOT_UNSEEN, disk, line, "the kernel's command line names no root"))
-            return self._only(entry.arguments)
+            return self._only()
         meaning = system.named_root(self._machine, value, entry.arguments)
         if finding := needs.root(meaning, value, disk, line):
             self._report.add(finding)
         target = meaning.target
         if not isinstance(target, Device):
-            return self._only(entry.arguments)
+            return self._only()
         if target.lacks:
             report = self._report
             report.add(Finding(Kind.ROOT_UNSEEN, *self._machine.where(target), "what root= names does not come up"))
@@ -145,13 +166,8 @@ class Chain:
         return self._system(target, entry.arguments)
 
     def _system(self, device: Device, arguments: tuple[str, ...]) -> System | None:
-        """The system on a volume; judged."""
-        held = device.contents
-        if held is None or held.kind == "crypto_LUKS":
-            if held is None and isinstance(device.holds, Unknown) and not self._encrypted(device):
-                self._unread(device, device.holds.why)
-            elif not self._encrypted(device):
-                self._report.add(Finding(Kind.ROOT_UNSEEN, *self._machine.where(device), "it holds no file system"))
+        """The system on a volume; judged. Of an encrypted one it is said that it is."""
+        if device.kind is Sort_of.OPENED or self._encrypted(device):
             return None
         found = system.at(self._machine, device, arguments)
         disk, place = self._machine.where(device)
@@ -166,28 +182,29 @@ class Chain:
 
     @staticmethod
     def _encrypted(device: Device) -> bool:
-        """That is said of the volume itself."""
-        return device.kind == "opened" or (device.contents is not None and device.contents.kind == "crypto_LUKS")
+        return device.contents is not None and device.contents.kind == "crypto_LUKS"
 
-    def _only(self, arguments: tuple[str, ...]) -> System | None:
-        """Where the chain does not lead to a root: the system that is there, if only one is on the disk that boots, or
-        on all of them."""
+    def _here(self, device: Device) -> bool:
+        """Whether a volume is on the disk that boots, or made of several."""
+        return device.disk == self._machine.boots or device.kind not in (Sort_of.PARTITION, Sort_of.DISK)
+
+    def _only(self) -> System | None:
+        """Where the chain does not lead to a root: the system that is there, if no other can be it. What is on other
+        disks is another's."""
         found = system.every(self._machine)
-        here = [each for each in found.systems if each.device.disk == self._machine.boots]
-        for among in (here, found.systems):
-            if len(among) == 1:
-                self._used.append(among[0].device)
-                self._judged(among[0])
-                return among[0]
-        disk = self._machine.disks[self._machine.boots].id
-        if found.systems:
-            why = f"{len(found.systems)} systems are there, and which of them starts is not known"
+        here = [each for each in found.systems if self._here(each.device)]
+        hidden = [one for one in self._machine.devices if self._here(one) and self._encrypted(one)]
+        if len(here) == 1 and not hidden and not any(self._here(device) for device, _ in found.unread):
+            self._used.append(here[0].device)
+            self._judged(here[0])
+            return here[0]
+        for device, why in found.unread:
+            self._unread(device, why)
+        if found.systems or not found.unread:
+            places = ", ".join(each.device.place for each in found.systems[:8])
+            why = f"which system starts is not known: {places}" if places else "no file system has an /etc/fstab"
+            disk = self._machine.disks[self._machine.boots].id
             self._report.add(Finding(Kind.ROOT_UNSEEN, disk, "all volumes", why))
-        elif found.unread:
-            for device, why in found.unread:
-                self._unread(device, why)
-        else:
-            self._report.add(Finding(Kind.ROOT_UNSEEN, disk, "all volumes", "no file system has an /etc/fstab"))
         return None
 
     def _unread(self, device: Device, why: str) -> None:
@@ -197,12 +214,15 @@ class Chain:
             self._report.add(Finding(Kind.SYSTEM_UNREAD, *self._machine.where(device), why))
 
     def _judged(self, found: System) -> None:
+        if (found.device.grub, found.prefix) in self._done:
+            return
+        self._done.add((found.device.grub, found.prefix))
         needed = [found.device, *needs.stops(found)]
         self._used += needs.fstab(found, self._report)
         needs.lvm(found, needed, self._report)
 
     def _others(self) -> None:
         """Other systems, which are left alone."""
-        for each in system.every(self._machine, self._used).systems:
+        for each in system.others(self._machine, self._used):
             title = each.release.get("PRETTY_NAME") or each.release.get("NAME", "a system of Linux's")
             self._report.add(Finding(Kind.OTHER_SYSTEM, *each.place, short(title)))

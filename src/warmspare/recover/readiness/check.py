@@ -22,7 +22,6 @@ from warmspare.recover.readiness.readers.appliance import parts
 from warmspare.recover.readiness.readers.appliance.files import Appliance
 from warmspare.recover.readiness.report import Report, heard
 from warmspare.recover.readiness.tables import Table
-from warmspare.recover.readiness.volumes import Volumes
 
 LIMITS = Limits()
 MAX_READ_BYTES = 2 << 30  # some 20 s of CPU, to fetch, unpack and prove it
@@ -89,7 +88,7 @@ def _judge(disks: Sequence[OpenDisk], firmware: str | None, report: Report, appl
     for disk in disks:
         report.at(disk.id, "its partition table")
         found.append(tables.read(disk.fd, disk.capacity_bytes, budget))
-    machine = Machine(disks, found, firmware or _made_for(found), Volumes(disks, budget, appliance))
+    machine = Machine(disks, found, firmware or _made_for(found), budget, appliance)
     report.at(disks[0].id, "what the disks hold")
     layout.look(machine, report)
     Chain(machine, report).judge()

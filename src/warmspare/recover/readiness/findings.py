@@ -49,6 +49,7 @@ class Kind(StrEnum):
     GPT_DAMAGED = "gpt-damaged"
     GPT_BACKUP = "gpt-backup"
     GPT_ROUNDED = "gpt-rounded"
+    BEYOND_END = "beyond-end"
     BITLOCKER = "bitlocker"
     DYNAMIC_DISK = "dynamic-disk"
     LUKS = "luks"
@@ -165,7 +166,7 @@ ABOUT: dict[Kind, About] = {
     ),
     Kind.PROTECTIVE_MBR: About(
         Severity.STOPS, "the GPT has no protective MBR: firmware does not take it for a GPT",
-        "in the VM: `sgdisk --verify`, then write it anew with `sgdisk --move-second-header`",
+        "in the VM: `gdisk DISK`, take the GPT that it found (2), and write it (w), which makes a protective MBR",
     ),
     Kind.GPT_DAMAGED: About(
         Severity.STOPS, "the GPT's primary header is damaged", "in the VM: restore it from the backup (`gdisk`, r, b)",
@@ -178,6 +179,10 @@ ABOUT: dict[Kind, About] = {
         Severity.NOTE,
         "EBS volumes are whole GiB, so that the GPT's backup header will not stand at the volume's end; it boots",
         "in the instance, before resizing: `sgdisk --move-second-header`",
+    ),
+    Kind.BEYOND_END: About(
+        Severity.WARNING, "a partition ends beyond the disk: what is on it is not whole",
+        "compare the disk's size with the VM's, and replicate all of it",
     ),
     Kind.BITLOCKER: About(
         Severity.STOPS, "a volume is encrypted by BitLocker: the instance lacks the VM's TPM and waits for the key",

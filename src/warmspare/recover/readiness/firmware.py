@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from warmspare.recover.readiness.answers import Absent, Unknown
 from warmspare.recover.readiness.devices.blocks import Device
@@ -27,6 +27,9 @@ _VENDORS = {
     "amzn": Family.RED_HAT, "sles": Family.SUSE, "sle": Family.SUSE, "opensuse": Family.SUSE,
     "microsoft": Family.WINDOWS,
 }  # fmt: skip
+
+
+_NOTHING = {Kind.NO_TABLE, Kind.NO_BOOT_CODE, Kind.ESP_MISSING}  # of what a disk to start from has
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +51,42 @@ def way_in(machine: Machine) -> Way:
     table = machine.tables[machine.boots]
     if table.sector_bytes != SECTOR_BYTES or (machine.boots in machine.images and not table.kind):
         return Way(unread=True)
-    broken = _without_table_or_code(machine, machine.boots)
-    if broken is None:
-        return _bios(machine) if machine.firmware == "bios" else _uefi(machine)
-    others = [number for number in range(len(machine.disks)) if number != machine.boots and _could(machine, number)]
-    if len(others) != 1 or broken.kind is Kind.FIRMWARE_OTHER:
-        return Way((broken,))
-    found = f"{machine.disks[others[0]].id} has what {machine.firmware.upper()} starts, and this disk has not"
-    other = Finding(Kind.BOOT_DISK_OTHER, broken.disk, broken.place, found)
+    way = _way(machine)
+    if way.start is not None or way.windows:
+        return way
+    others = [number for number in range(len(machine.disks)) if number != machine.boots and _starts(machine, number)]
+    if len(others) != 1:
+        return way
+    found = f"{machine.disks[others[0]].id} has what {machine.firmware.upper()} starts"
+    if way.doubt:
+        return replace(way, doubt=replace(way.doubt, found=f"{way.doubt.found}; {found}"))
+    broken = way.findings[0]
+    if broken.kind not in _NOTHING and (broken.kind is not Kind.LOADER_INCOMPLETE or machine.firmware == "uefi"):
+        return way
+    other = Finding(Kind.BOOT_DISK_OTHER, broken.disk, broken.place, f"{found}, and this disk has not")
     machine.boots = others[0]
-    way = _bios(machine) if machine.firmware == "bios" else _uefi(machine)
-    return Way((other, *way.findings), way.start, way.reach, way.windows, way.doubt)
+    way = _way(machine)
+    return replace(way, findings=(other, *way.findings))
 
 
-def _could(machine: Machine, number: int) -> bool:
-    """Whether a disk looks as if the firmware could start it. Boot code alone does not: most tools that write tables
-    leave some."""
-    table = machine.tables[number]
-    if _without_table_or_code(machine, number) is not None:
+def _way(machine: Machine) -> Way:
+    broken = _without_table_or_code(machine, machine.boots)
+    if broken is not None:
+        return Way((broken,))
+    return _bios(machine) if machine.firmware == "bios" else _uefi(machine)
+
+
+def _starts(machine: Machine, number: int) -> bool:
+    """Whether the firmware would start something from a disk. Boot code that is not known does not say so: most tools
+    that write tables leave some."""
+    table, before = machine.tables[number], machine.boots
+    if table.sector_bytes != SECTOR_BYTES:
         return False
-    return machine.firmware == "uefi" or any(each.active or each.kind == BIOS_BOOT for each in table.partitions)
+    machine.boots = number
+    way = _way(machine)
+    machine.boots = before
+    marked = any(each.active or each.kind == BIOS_BOOT for each in table.partitions)
+    return way.start is not None or way.windows or (way.doubt is not None and marked)
 
 
 def _without_table_or_code(machine: Machine, number: int) -> Finding | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import BinaryIO
 
-from warmspare.recover.readiness.answers import Answer
+from warmspare.recover.readiness.answers import Answer, Unknown
 from warmspare.recover.readiness.files import MAX_FILE_BYTES, Files
 
 _MOST_FILES = 256
@@ -26,8 +26,8 @@ class Kept:
         if len(known) < asked and len(known) <= most_bytes:  # all of it
             return known
         answer = self._files.read(path, most_bytes=most_bytes)
-        if isinstance(answer, bytes):
-            self._keep(path, len(answer) + 1, answer)
+        if not isinstance(answer, Unknown):  # which may be for its size alone
+            self._keep(path, len(answer) + 1 if isinstance(answer, bytes) else 1, answer)
         return answer
 
     def head(self, path: str, count: int) -> Answer[bytes]:

@@ -32,6 +32,7 @@ def look(machine: Machine, report: Report) -> None:
 
 def _seen(machine: Machine, disk: OpenDisk, table: Table, devices: list[Device]) -> str:
     kind = {"gpt": "GPT", "dos": "MBR"}.get(table.kind, "no partition table")
+    kind += " with a hybrid MBR" if table.hybrid else ""
     held = ((machine.where(one)[1], one.contents.kind if one.contents else "unknown") for one in devices)
     return f"{disk.id}: {kind}; {', '.join(f'{place} {what}' for place, what in held)}"
 
@@ -57,9 +58,13 @@ def _size(machine: Machine, number: int) -> list[Finding]:
     disk, table = machine.disks[number], machine.tables[number]
     if table.sector_bytes != tables.SECTOR_BYTES:
         return [Finding(Kind.SECTORS_4K, disk.id, "its partition table", f"{table.sector_bytes} bytes a sector")]
+    out = []
     if number == machine.boots and machine.firmware == "bios" and table.beyond_mbr:
-        return [Finding(Kind.MBR_TOO_LARGE, disk.id, "its partition table", f"{disk.capacity_bytes} bytes")]
-    return []
+        out.append(Finding(Kind.MBR_TOO_LARGE, disk.id, "its partition table", f"{disk.capacity_bytes} bytes"))
+    for each in table.beyond_end:
+        found = f"it ends at byte {each.offset + each.bytes}, and the disk at {disk.capacity_bytes}"
+        out.append(Finding(Kind.BEYOND_END, disk.id, f"partition {each.number}", found))
+    return out
 
 
 def _volumes(machine: Machine, table: Table, devices: list[Device]) -> list[Finding]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 
 from warmspare.outside import diskimages
 from warmspare.recover.disks.base import OpenDisk
-from warmspare.recover.disks.programs import Exceeded
+from warmspare.recover.disks.programs import Budget, Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.devices import inventory
 from warmspare.recover.readiness.devices.blocks import MEMBERS, Device, Kind
@@ -19,7 +20,9 @@ from warmspare.recover.readiness.devices.inventory import Inventory
 from warmspare.recover.readiness.files import Files
 from warmspare.recover.readiness.kept import Kept
 from warmspare.recover.readiness.loaders.uki import Inside
+from warmspare.recover.readiness.readers.appliance.files import Appliance
 from warmspare.recover.readiness.readers.btrfs import Subvolumes
+from warmspare.recover.readiness.readers.grubfiles import GrubFiles
 from warmspare.recover.readiness.readers.rootfolder import RootFolder, root_folder, stated_folder
 from warmspare.recover.readiness.tables import SECTOR_BYTES, Table
 from warmspare.recover.readiness.tree import Folder
@@ -32,14 +35,16 @@ BTRFS = "btrfs"
 
 
 class Machine:
-    """disks: in the order of the VM. firmware: bios or uefi. tables: one a disk."""
+    """disks: in the order of the VM. firmware: bios or uefi. tables: one a disk. appliance: the second reader."""
 
     def __init__(
-        self, disks: Sequence[OpenDisk], tables: Sequence[Table], firmware: str, volumes: Volumes
-    ) -> None:
+        self, disks: Sequence[OpenDisk], tables: Sequence[Table], firmware: str, budget: Budget,
+        appliance: Appliance | None = None,
+    ) -> None:  # fmt: skip
         self.disks, self.tables, self.firmware = disks, tables, firmware
         self.boots = 0  # the number of the disk that boots
-        self.volumes = volumes
+        self.volumes = Volumes(disks, budget, appliance)
+        self._appliance = appliance
         self._files: dict[str, Answer[Files]] = {}
         self._subvolumes: dict[str, Subvolumes | Unknown] = {}
 
@@ -120,9 +125,15 @@ class Machine:
     def subvolumes(self, device: Device) -> Subvolumes | Unknown:
         """Of a Btrfs."""
         if device.grub not in self._subvolumes:
-            same = [self._volume(one) for one in self.devices if one.contents and one.contents == device.contents]
-            self._subvolumes[device.grub] = self.volumes.subvolumes(self._volume(device), same)
+            volume = self._volume(device)
+            self._subvolumes[device.grub] = self.volumes.subvolumes(volume, [volume, *self._same(device)])
         return self._subvolumes[device.grub]
+
+    def _same(self, device: Device) -> list[Volume]:
+        """The other devices that a Btrfs is on."""
+        if not self.is_btrfs(device):
+            return []
+        return [self._volume(one) for one in self.devices if one != device and one.contents == device.contents]
 
     @staticmethod
     def is_btrfs(device: Device) -> bool:
@@ -130,7 +141,13 @@ class Machine:
 
     def readable(self) -> list[Device]:
         """The devices that hold a file system that may be read."""
-        return [one for one in self.devices if not isinstance(self.files(one), Absent | Unknown)]
+        known = (one for one in self.devices if one.contents is not None)
+        return [one for one in known if not isinstance(self.files(one), Absent | Unknown)]
+
+    def at_once(self, device: Device) -> bool:
+        """Whether the first reader reads it, so that to look there costs little."""
+        files = GrubFiles(self.volumes.grub, device.grub, "")
+        return not isinstance(files.names("/"), Absent | Unknown)
 
     def _volume(self, device: Device) -> Volume:
         held = device.contents
@@ -141,15 +158,15 @@ class Machine:
         if device.lacks:
             why = device.lacks if isinstance(device.lacks, str) else device.lacks.why
             return Unknown(f"{device.place} does not come up: {why}")
+        if held is None and device.kind is Kind.LOGICAL and device.grub and self._appliance:
+            return Kept(self.volumes.files(self._volume(device)))  # a thin one, which only the second reader reads
         if held is None:
             why = device.holds.why if isinstance(device.holds, Unknown) else "it holds no file system that is known"
             return Unknown(f"{device.place}: {why}")
         if not device.grub or held.kind in _NO_FILES:
             return Unknown(f"{device.place} holds {held.kind or 'no file system'}")
         kind = _GRUBS_NAMES.get(held.kind, held.kind)
-        same = [one for one in self.devices if one.contents == held and one.grub != device.grub]
-        others = [self._volume(one) for one in same] if held.kind == BTRFS else []
-        files = self.volumes.files(Volume(device.grub, kind, held.uuid, held.label), others=others)
+        files = self.volumes.files(replace(self._volume(device), filesystem=kind), others=self._same(device))
         return Kept(Inside(files) if kind == "fat" else files)
 
     def _bytes(self, disk: int, offset: int, count: int) -> bytes:

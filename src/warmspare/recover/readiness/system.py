@@ -152,15 +152,27 @@ class Found:
     unread: list[tuple[Device, str]]
 
 
-def every(machine: Machine, left_out: Sequence[Device] = ()) -> Found:
+def every(machine: Machine) -> Found:
     """All that are there: volumes with an /etc/fstab."""
+    return _among(machine, machine.readable())
+
+
+def others(machine: Machine, used: Sequence[Device]) -> list[System]:
+    """Those that the devices used are no part of, as far as to look for them costs little."""
+    left = [one for one in machine.readable() if all(one.grub != each.grub for each in used)]
+    return _among(machine, [one for one in left if _may_be_root(one) and machine.at_once(one)]).systems
+
+
+def _among(machine: Machine, devices: Sequence[Device]) -> Found:
     found = Found([], [])
-    for device in machine.readable():
-        if any(one.grub == device.grub for one in left_out) or (device.contents and device.contents.kind in _OTHERS):
-            continue
-        system = at(machine, device, ())
+    for device in devices:
+        system = at(machine, device, ()) if _may_be_root(device) else ABSENT
         if isinstance(system, Unknown):
             found.unread.append((device, system.why))
         elif isinstance(system, System) and isinstance(system.fstab, bytes):
             found.systems.append(system)
     return found
+
+
+def _may_be_root(device: Device) -> bool:
+    return device.contents is not None and device.contents.kind not in _OTHERS

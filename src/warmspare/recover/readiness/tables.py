@@ -89,13 +89,6 @@ class Table:
         return tuple(each for each in self.partitions if each.offset + each.bytes > self.capacity_bytes)
 
     @property
-    def bootable(self) -> bool:
-        """Whether some firmware could start from it, by what the table tells."""
-        if any(each.is_esp or each.kind == BIOS_BOOT for each in self.partitions):
-            return True
-        return self.kind == "dos" and self.signature and self.boot_code
-
-    @property
     def firmware(self) -> str:
         """What the disk looks as if made for, bios or uefi. With both, boot code decides: that is how they are made."""
         has_esp = any(each.is_esp for each in self.partitions)

@@ -37,7 +37,7 @@ class Fallback:
     @contextmanager
     def stream(self, path: str) -> Iterator[BinaryIO]:
         files: Files = self._first
-        if self._second and self._first.may_refuse and not self._first.refused:
+        if self._second and not self._first.reads:
             self._first.head(path, 1)
         if self._second and self._first.refused:
             files = self._second().within(self._prefix)

@@ -30,18 +30,14 @@ _ANY_CASE = {"fat", "exfat", "ntfs", "iso9660", "udf", "hfsplus"}
 
 class GrubFiles:
     """`Files`. device: GRUB's name of the volume. filesystem: as GRUB calls it, "" where it knows none. prefix: the
-    folder that is the root, such as a subvolume of Btrfs: "" or `/@`. refused: nothing of the volume could be read."""
+    folder that is the root, such as a subvolume of Btrfs: "" or `/@`. refused: nothing of the volume could be read.
+    reads: something could."""
 
     def __init__(self, grub: Grub, device: str, filesystem: str, prefix: str = "") -> None:
         self._grub, self._device, self._filesystem = grub, device, filesystem
         self._prefix = prefix.rstrip("/")
         self._lists: dict[str, list[str] | Unknown | None] = {}
-        self.refused = False
-
-    @property
-    def may_refuse(self) -> bool:
-        """Whether nothing says that GRUB knows what is on the volume."""
-        return not self._filesystem
+        self.refused = self.reads = False
 
     def within(self, prefix: str) -> GrubFiles:
         """The same volume, with another folder of it as the root."""
@@ -101,6 +97,7 @@ class GrubFiles:
             done = self._grub.run("cat", file, output_bytes=most_bytes)
         except Exceeded as error:
             return Unknown(error.what)
+        self.reads = self.reads or done.code == 0
         return done if done.code == 0 else self._failed(whole, reason(done.complaint, file))
 
     def _failed(self, whole: str, why: str) -> Absent | Unknown:

@@ -14,7 +14,7 @@ FOUND, MISSING, LINK, OTHER, ERROR = "f", "n", "l", "o", "e"
 SETUP = r"""#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /t /m
 /bin/busybox --install -s /bin
-export PATH=/bin:/sbin
+export PATH=/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev

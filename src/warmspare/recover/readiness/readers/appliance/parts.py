@@ -33,6 +33,7 @@ GROUPS = {
     "lvm": ("dm-mod", "dm-thin-pool", "dm-snapshot", "dm-mirror", "dm-cache", "dm-raid"),
     "md": ("raid0", "raid1", "raid10", "raid456"),
 }  # fmt: skip
+_ELSEWHERE = "/usr/sbin:/sbin"
 _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 _LIBRARY = re.compile(r"(/\S+) \(0x")
 
@@ -90,7 +91,7 @@ def _version(text: str) -> list[tuple[int, str]]:
 
 
 def _program(name: str) -> Path | None:
-    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    path = shutil.which(name) or shutil.which(name, path=_ELSEWHERE)
     return Path(path).resolve() if path and name != "lvm" else Path(path) if path else None
 
 
