@@ -89,10 +89,10 @@ def pvid(group: str, number: int) -> str:
 
 
 def write_group(
-    group: str, physicals: list[Physical], volumes: dict[str, Logical], *, absent: int = 0
+    group: str, physicals: list[Physical], volumes: dict[str, Logical], *, absent: int = 0, bare: bool = False
 ) -> dict[str, tuple[Path, int]]:
     """Make a group of these physical volumes and as many absent ones; where the logical volumes lie, of those that have
-    a place here: (disk, offset)."""
+    a place here: (disk, offset). bare: the last alone has the metadata, as `pvcreate --metadatacopies 0` makes it."""
     used = [0] * (len(physicals) + absent)
     texts, places = [], {}
     for name, volume in volumes.items():
@@ -120,7 +120,8 @@ def write_group(
     text = _described(group, pvid(group, 99), about, "".join(texts))
     for number, each in enumerate(physicals):
         assert used[number] * EXTENT_BYTES + DATA_AT <= each.size, (group, number)
-        _write(each.disk, each.offset, each.size, pvid(group, number), text)
+        described = b"" if bare and number < len(physicals) - 1 else text
+        _write(each.disk, each.offset, each.size, pvid(group, number), described)
     return places
 
 
@@ -138,9 +139,10 @@ def _described(group: str, identity: str, physicals: str, logicals: str) -> byte
 
 
 def _write(disk: Path, offset: int, size: int, identity: str, text: bytes) -> None:
-    """Label, header, and metadata of a physical volume."""
+    """Label, header, and metadata of a physical volume; no area for metadata where there is none."""
     header = identity.replace("-", "").encode() + struct.pack("<Q", size)
-    header += struct.pack("<QQQQ", DATA_AT, 0, 0, 0) + struct.pack("<QQQQ", _MDA_AT, _MDA_BYTES, 0, 0)
+    header += struct.pack("<QQQQ", DATA_AT, 0, 0, 0)
+    header += struct.pack("<QQQQ", _MDA_AT, _MDA_BYTES, 0, 0) if text else bytes(16)
     label = b"LABELONE" + struct.pack("<Q", 1)
     rest = struct.pack("<I", 32) + b"LVM2 001" + header
     rest = rest.ljust(SECTOR_BYTES - 20, b"\0")
@@ -150,6 +152,7 @@ def _write(disk: Path, offset: int, size: int, identity: str, text: bytes) -> No
     area = area.ljust(SECTOR_BYTES - 4, b"\0")
     area = struct.pack("<I", _crc(area)) + area
     with disk.open("r+b") as file:
-        for at, data in ((SECTOR_BYTES, label), (_MDA_AT, area), (_MDA_AT + SECTOR_BYTES, text)):
+        places = ((_MDA_AT, area), (_MDA_AT + SECTOR_BYTES, text)) if text else ()
+        for at, data in ((SECTOR_BYTES, label), *places):
             file.seek(offset + at)
             file.write(data)

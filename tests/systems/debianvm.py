@@ -7,6 +7,7 @@ init. Made of Debian's packages by mmdebstrap, once, as root.
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -108,3 +109,16 @@ def _root_at(disk: Path) -> int:
     """Where its root begins: behind what the firmware's partition takes."""
     out = run("sfdisk", "-o", "Start", "-l", disk).decode().split()
     return int(out[-1]) * bootdisk.SECTOR_BYTES
+
+
+def installed(path: Path, firmware: str) -> Path:
+    """A disk with the boot loader that its own tools have installed. Made once, in a minute or two."""
+    kept = bootdisk._BUILD / f"debian-tools-{firmware}.raw"
+    if not kept.exists():
+        partial = build(path.parent / f"{firmware}.partial", firmware)
+        loader = f"grub-install {DEVICE}" if firmware == "bios" else "grub-install --target=x86_64-efi --removable"
+        inside(partial, loader, "update-grub")
+        layout.copy(partial, kept.with_suffix(f".{os.getpid()}"))
+        kept.with_suffix(f".{os.getpid()}").replace(kept)  # others may make it at the same time
+        partial.unlink()
+    return layout.copy(kept, path)

@@ -193,7 +193,7 @@ class _Work:
                 volume: lvmdisk.Logical(each.content.mib * MIB, each.on, each.segment, visible=not each.hidden)
                 for volume, each in group.volumes.items()
             }
-            places = lvmdisk.write_group(name, self.physicals[name], volumes, absent=group.absent)
+            places = lvmdisk.write_group(name, self.physicals[name], volumes, absent=group.absent, bare=group.bare)
             for volume, (path, at) in places.items():
                 each = group.volumes[volume]
                 if not each.segment and each.content.kind:

@@ -147,10 +147,12 @@ class Logical:
 
 @dataclass(slots=True)
 class Group:
-    """absent: how many physical volumes, behind those that are there, the group has elsewhere."""
+    """absent: how many physical volumes, behind those that are there, the group has elsewhere. bare: the last that is
+    there has the group's metadata, and no other."""
 
     volumes: dict[str, Logical]
     absent: int = 0
+    bare: bool = False
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from systems import (
     boxes,
     debian,
     fedora,
+    further,
     mounts,
     others,
     rebuilds,
@@ -21,6 +22,7 @@ from systems.cases import Case
 
 _MODULES = (
     debian, ubuntu, redhat, rebuilds, fedora, suse, others, strangers, boxes, mounts, tables, archives, variants,
+    further,
 )  # fmt: skip
 _ALL = [case for module in _MODULES for case in module.CASES]
 CASES: dict[str, Case] = {case.name: case for case in _ALL}
