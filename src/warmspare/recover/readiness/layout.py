@@ -24,7 +24,9 @@ def look(machine: Machine, report: Report) -> None:
         if table.more:
             what = f"there are more than {tables.MAX_PARTITIONS} partitions; the others were not looked at"
             report.add(Finding(Kind.NOT_JUDGED, disk.id, "its partition table", what))
-        report.add(*_gpt(disk, table), *_size(machine, number), *_volumes(machine, table, devices))
+        report.add(*_gpt(disk, table), *_size(machine, number))
+        if number == machine.boots:  # on others it keeps nothing from starting
+            report.add(*_volumes(machine, table, devices))
     for one in machine.devices:
         if one.contents and one.contents.kind == "crypto_LUKS":
             report.add(Finding(Kind.LUKS, *machine.where(one)))
