@@ -97,7 +97,7 @@ def test_what_grub_does_not_read_is_read_by_linux(tmp_path: Path) -> None:
 
 def test_a_root_on_a_thin_volume_is_read_though_grub_sees_none(tmp_path: Path) -> None:
     _, thin = vmdisks.linux_made()
-    with opened(thin, have=vmdisks.have()) as (volumes, appliance):
+    with opened(thin, have=vmdisks.have()) as (volumes, _):
         assert not any("thin" in volume.device for volume in volumes.all())
         root = volumes.files(Volume("lvm/vg-thin--root", "", "", ""))
         assert (root.read("/etc/fstab"), root.read("/etc/x"), root.names("/etc")) == (b"thin\n", ABSENT, ["fstab"])
