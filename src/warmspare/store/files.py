@@ -247,13 +247,14 @@ def walk_keys(top: str, prefix: str, start_after: str = "", *, objects: bool = T
 
     Names that can't be a part of a key are passed over, and what is neither file nor directory, links too: they may
     lead anywhere, and round in circles. A missing directory is empty. StoreError for such a thing in an object's place.
-    objects: files have whole keys here; in the area of uploads a key is a directory.
+    objects: files have whole keys here; in the area of uploads a key is a directory. Nothing is looked at before the
+    first key is asked for: whoever makes the walk may be on the event loop.
     """
     whole_parts = prefix.rpartition("/")[0]
     at = f"{top}/{whole_parts}" if whole_parts else top
     with naming("cannot list the directory", at):
         demand_folders(top, at)
-    return _walk_below(at, f"{whole_parts}/" if whole_parts else "", prefix, start_after, objects)
+    yield from _walk_below(at, f"{whole_parts}/" if whole_parts else "", prefix, start_after, objects)
 
 
 def _is_folder_of(entry: os.DirEntry[str], above: str, objects: bool) -> bool | None:
