@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 MAX_DEPTH = 24
 MAX_VALUES = 400_000  # the largest mark has 4096 runs for each of a VM's disks
 MAX_DIGITS = 20
+MAX_FRACTION = 400  # characters of a number that is not whole
 _LIMIT = 1 << 63
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=_LIMIT - 1)]
@@ -106,8 +108,7 @@ def _whole(text: str) -> int:
 
 
 def _finite(text: str) -> float:
-    number = float(text[:400])
-    if number - number != 0.0:
+    if len(text) > MAX_FRACTION or not math.isfinite(number := float(text)):
         raise UnfitError(f"the number {text[:12]} is beyond all bounds")
     return number
 
