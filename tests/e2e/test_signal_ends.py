@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import pytest
 import warmspare
 from interrupts import HUNG, MOST_S, Case, end_all, full_pipe, left, running, started, temporary, until
 from rig import KIB, MIB, Rig, random_disk
+from warmspare import children
 from warmspare.store import layout
 from warmspare.store.lease import Holder
 
@@ -151,6 +153,18 @@ def test_a_signal_before_the_loop(tmp_path: Path, number: signal.Signals, json_t
     assert child.returncode == 130
     assert err.decode() == "warmspare: interrupted; run the same command again, it goes on from here\n"
     assert [json.loads(line)["exit_code"] for line in out.splitlines()] == ([130] if json_too else [])
+
+
+async def test_a_program_that_was_killed_is_none_of_ours_any_more() -> None:
+    """Also where its end was not waited for: its number may be another's by the time that this process ends."""
+    child = await children.start_beside("sleep", "60")
+    assert child.pid in children._alive
+    waiting = asyncio.ensure_future(children.end(child))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert child.pid not in children._alive
+    await child.wait()
 
 
 # What is owed first hangs, or fails as it may; then what is last.
