@@ -170,7 +170,9 @@ def emitted() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(text_of(path))):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "emit"):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if not node.func.attr.startswith("emit"):
                 continue
             for name in ast.walk(node.args[0]):
                 if isinstance(name, ast.Constant) and re.fullmatch(r"[a-z_.]+", str(name.value)):

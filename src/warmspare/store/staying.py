@@ -34,15 +34,12 @@ class _Answer(aiohttp.ClientResponse):
     async def read(self) -> bytes:
         if self._body is None:
             parts, total = [], 0
-            try:
-                async for piece in self.content.iter_any():
-                    total += len(piece)
-                    if total > ANSWER_BYTES:
-                        raise aiohttp.ClientPayloadError(f"an answer of more than {ANSWER_BYTES >> 20} MiB")
-                    parts.append(piece)
-            except BaseException:
-                self.close()
-                raise
+            async for piece in self.content.iter_any():
+                total += len(piece)
+                if total > ANSWER_BYTES:
+                    self.close()
+                    raise aiohttp.ClientPayloadError(f"an answer of more than {ANSWER_BYTES >> 20} MiB")
+                parts.append(piece)
             self._body = b"".join(parts)
         return self._body
 
