@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import platform
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -18,12 +18,15 @@ from warmspare import __version__
 from warmspare.audit.findings import Finding, Severity
 from warmspare.errors import FormatError
 from warmspare.model import block_count
+from warmspare.outside import records
+from warmspare.outside.records import Line, Sequence, Sha256, Sha256OrNone, UnfitError
 from warmspare.repository.chain import Point
 
 FORMAT = 1
 MAX_CELLS = 4096  # of a map: enough to see where, few enough to draw
 MAX_FINDINGS = 10_000  # listed in a report; more are counted, and are in its map
-MAX_REPORT_BYTES = 64 << 20
+MAX_REPORT_BYTES = 16 << 20  # as text of any letters it takes ten times as much
+MOST_REPORTS = 99_999_999  # eight digits in their names
 
 AuditKind = Literal["replica", "repository", "source", "rolling"]
 # What can be said of a block, in the order of the map's columns; later ones hide earlier ones where a cell is drawn.
@@ -34,10 +37,10 @@ ZERO, SOUND, REPAIRED, WRONG = range(4)
 class PointRef(msgspec.Struct, frozen=True):
     """The restore point that was judged against: its label, sequence, the SHA-256 of its record, when it was made."""
 
-    label: str
-    sequence: int
-    sha256: str
-    created: str
+    label: Line
+    sequence: Sequence
+    sha256: Sha256
+    created: Line
 
 
 class DiskMap(msgspec.Struct, frozen=True):
@@ -110,8 +113,8 @@ class Report(msgspec.Struct, frozen=True):
     """
 
     format: int
-    number: int
-    previous: str
+    number: Annotated[int, msgspec.Meta(ge=0, le=MOST_REPORTS)]
+    previous: Sha256OrNone
     kind: AuditKind
     software: str
     host: str
@@ -169,17 +172,35 @@ def encode(report: Report) -> bytes:
     return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
 
 
+def fitting(report: Report) -> tuple[Report, bytes]:
+    """The report as it can be kept and read again, and its bytes: with fewer findings, and without the maps of its
+    disks, where it would be longer than one may be."""
+    data = encode(report)
+    while not records.is_bounded(data, MAX_REPORT_BYTES) and report.findings:
+        some = report.findings[: len(report.findings) * 3 // 4]
+        left_out = report.findings_left_out + len(report.findings) - len(some)
+        report = msgspec.structs.replace(report, findings=some, findings_left_out=left_out)
+        data = encode(report)
+    if not records.is_bounded(data, MAX_REPORT_BYTES):
+        maps = [DiskMap(disk.map.cell_blocks, "", "", "", "") for disk in report.disks]
+        disks = [msgspec.structs.replace(disk, map=none) for disk, none in zip(report.disks, maps, strict=True)]
+        note = "the maps of the disks are left out, for the report would be longer than one may be"
+        report = msgspec.structs.replace(report, disks=disks, notes=[*report.notes, note])
+        data = encode(report)
+    return report, data
+
+
 def decode(data: bytes, where: str) -> Report:
     """A kept report; FormatError if it is none, or of a later format."""
     try:
-        loose: Any = msgspec.json.decode(data)
-        if isinstance(loose, dict) and loose.get("format") != FORMAT:
+        loose = records.loose(data)
+        if loose.get("format") != FORMAT:
             raise FormatError(
                 f"the audit report has format {loose.get('format')!r} and this program knows {FORMAT}", where=where,
                 hint="use the release of warmspare that wrote it",
             )  # fmt: skip
-        return msgspec.convert(loose, Report)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return records.typed(loose, Report)
+    except UnfitError as error:
         raise FormatError(f"the audit report is damaged: {error}", where=where) from None
 
 

@@ -53,9 +53,14 @@ def is_moment(text: str) -> bool:
     return True
 
 
+def is_bounded(data: bytes, most_bytes: int) -> bool:
+    """Whether a record that is to be read again is no longer, and has no more values, than one may."""
+    return len(data) <= most_bytes and data.count(b",") + data.count(b"[") + data.count(b"{") <= MAX_VALUES
+
+
 def loose(data: bytes) -> dict[str, Any]:
     """A JSON object, within bounds. UnfitError."""
-    if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_VALUES:
+    if not is_bounded(data, len(data)):
         raise UnfitError("it holds more values than a record ever does")
     try:
         value = json.loads(

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from warmspare.errors import ConfigError, SourceError, StoreError, WarmspareError
 from warmspare.observe.events import Events
+from warmspare.outside import records
 
 HELD_S = 3600.0  # how long a refusal holds: one login an hour locks nobody out, whatever the rules
 DOUBTED_S = 300.0  # where it may also have been the network
@@ -153,11 +154,11 @@ class Turn:
 def _decoded(raw: bytes) -> Refusal | float | None:
     """None for a note that says nothing, or was torn."""
     try:
-        found = json.loads(raw)
+        found = records.loose(raw)
         if "accepted" in found:
             return float(found["accepted"])
         return Refusal(float(found["refused"]), str(found["by"]), str(found["words"]), bool(found["certain"]))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
 
 

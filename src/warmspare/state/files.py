@@ -18,7 +18,7 @@ from typing import TypeVar
 import msgspec
 import xxhash
 
-from warmspare.errors import FULL, NoRoomError, StoreError
+from warmspare.errors import FULL, ConfigError, NoRoomError, StoreError
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.files import NotRegularError, kind_of, open_file, open_regular, read_regular
 
@@ -158,8 +158,14 @@ def copy_sparse(source: Path, target: Path, what: str, *, begun: Callable[[int],
 
 
 def write_record(path: Path, record: msgspec.Struct, what: str) -> None:
-    """A JSON record with its checksum on the first line, so that damage never passes for state."""
-    body = msgspec.json.format(msgspec.json.encode(record), indent=1)
+    """A JSON record with its checksum on the first line, so that damage never passes for state. ConfigError for a path
+    in it that is not Unicode, which JSON can't hold; StoreError."""
+    try:
+        body = msgspec.json.format(msgspec.json.encode(record), indent=1)
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{what} can't note a path that is not UTF-8", where=ascii(error.object[:200]), hint="rename it"
+        ) from None
     write_atomic(path, b"%016x\n%s\n" % (xxhash.xxh3_64_intdigest(body), body), what)
 
 

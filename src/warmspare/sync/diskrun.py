@@ -99,7 +99,7 @@ class DiskRun:
     @property
     def packs(self) -> list[PackRef]:
         """Those that the manifest names, once it is finished."""
-        return self._manifest.reader().packs
+        return list(self._manifest.reader().packs)
 
     @property
     def done(self) -> bool:

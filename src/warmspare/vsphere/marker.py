@@ -49,7 +49,7 @@ def parse(description: str) -> Marker | None:
     start = description.find("{")
     try:
         fields = json.loads(description[start:]) if start >= 0 else None
-    except ValueError:
+    except (ValueError, RecursionError):  # anybody may have written it
         return None
     if not isinstance(fields, dict) or fields.get("product") != _PRODUCT:
         return None
