@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from warmspare.outside.records import Count
+
 
 class Severity(StrEnum):
     """ERROR: bytes are wrong or gone. WARNING: bytes are right, but something could make them wrong or hides whether
@@ -227,8 +229,8 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=False):
     kind: Kind
     severity: Severity
     disk: str
-    offset: int | None
-    length: int | None
+    offset: Count | None
+    length: Count | None
     key: str
     expected: str
     actual: str

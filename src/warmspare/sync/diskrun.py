@@ -175,7 +175,7 @@ class DiskRun:
         if settings is None or not settings.period_s or self._name in run.audits or taken_up:
             return
         now_s, path = settings.clock(), run.local.audit_path(self._name)
-        cursor = Cursor.read(path) or Cursor.anywhere(capacity, now_s)
+        cursor = Cursor.read(path, self._run.events) or Cursor.anywhere(capacity, now_s)
         if reported is None or todo.reason:
             run.audits[self._name] = cursor.compared(capacity, now_s)
             return

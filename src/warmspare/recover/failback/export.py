@@ -95,9 +95,9 @@ class Export:
                     hint="stage that point again with `warmspare stage --at`",
                 )  # fmt: skip
             pairs.append((disk, source, volume_of(source, volumes)))
-        if not goes_on(self._settings.to, vm, record.run):  # what an export that was cut off left is ours
+        if not goes_on(self._settings.to, vm, record.run, self._events):  # what an export that was cut off left is ours
             self._demand_room(point)
-        export = begin_export(self._settings.to, vm, record.run)
+        export = begin_export(self._settings.to, vm, record.run, self._events)
         snapshots = [await returning.snapshot(volume, export.id, point.record.vm_name) for _, _, volume in pairs]
         files = []
         async with AsyncExitStack() as stack:

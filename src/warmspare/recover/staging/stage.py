@@ -20,6 +20,7 @@ from warmspare.errors import ConfigError, LeaseError, RecoverError, StoreError
 from warmspare.format.point import Disk
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.outside.files import demand_folders
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.errors import denied_by_aws
 from warmspare.recover.blocks.blockset import EBS_BLOCK_BYTES
@@ -32,14 +33,14 @@ from warmspare.recover.blocks.replicablocks import (
     opened,
     replica_at,
 )
-from warmspare.recover.staging.diskstage import DiskStage, Means, Traces
+from warmspare.recover.staging.diskstage import FOLDERS, DiskStage, Means, Traces
 from warmspare.recover.staging.ebs import PUTS_S, Ebs, Encryption
 from warmspare.recover.staging.expiry import Keep, expired
 from warmspare.recover.staging.filling import Source
 from warmspare.recover.staging.staged import PENDING, StagedDisk, staged_disks, volume_gib
 from warmspare.recover.staging.unfinished import sort_unfinished
 from warmspare.repository.chain import Point, Repository, open_repository
-from warmspare.state.files import locked
+from warmspare.state.files import local_io, locked
 from warmspare.store import layout
 from warmspare.store.base import Store
 from warmspare.threads import Threads
@@ -158,12 +159,15 @@ class Stage:
     @contextmanager
     def _held(self, repository: Repository) -> Iterator[Traces]:
         home = self._root / repository.id / layout.encode_name(self._vm)
+        with local_io(WHAT, home):
+            for folder in FOLDERS:
+                demand_folders(self._root.parent, home / folder)
         with locked(home / "lock", WHAT) as mine:
             if not mine:
                 raise LeaseError(
                     "another staging of this VM is at work", where=str(home), hint="wait for it to end", retryable=True
                 )
-            yield Traces(home)
+            yield Traces(home, self._events)
 
     @asynccontextmanager
     async def _means(self, repository: Repository, traces: Traces) -> AsyncIterator[Means]:
