@@ -43,6 +43,7 @@ from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.state.files import local_io, locked
 from warmspare.store import layout
 from warmspare.store.base import Store
+from warmspare.store.patience import outlasted
 from warmspare.threads import Threads
 
 WHAT = "the state directory"
@@ -99,7 +100,7 @@ class Stage:
     async def follow(self, poll_s: float = POLL_S) -> None:
         """Stage each new restore point until cancelled. What can pass, an outage (from the first look on) or a replica
         that is not there yet, is waited out; every other error ends it."""
-        repository = await self._found(poll_s)
+        repository = await outlasted(self._repository, lambda error: self._waiting(error.sentence, poll_s), poll_s)
         done = ""
         with self._held(repository) as traces:
             while True:
@@ -113,17 +114,6 @@ class Stage:
                         raise
                     self._waiting(error.sentence, poll_s)
                 await asyncio.sleep(poll_s)
-
-    async def _found(self, poll_s: float) -> Repository:
-        """The repository, once its store answers."""
-        while True:
-            try:
-                return await self._repository()
-            except StoreError as error:
-                if not error.retryable:
-                    raise
-                self._waiting(error.sentence, poll_s)
-            await asyncio.sleep(poll_s)
 
     async def plan(self, at: str | None = None) -> None:
         """Say, as `stage.plan` a disk, what `run` would do now; asks AWS and the repository, changes nothing there."""
