@@ -24,16 +24,8 @@ from hypothesis import strategies as st
 
 from warmspare.errors import FormatError
 from warmspare.format import flags, frame, hashtable, mark, pack, point, repofile, tablefile, varint
-from warmspare.format.manifest import (
-    HEADER,
-    NO_FRAME,
-    Chunk,
-    Header,
-    ManifestReader,
-    ManifestWriter,
-    PackRef,
-    decode_chunk,
-)
+from warmspare.format.chunk import NO_FRAME, Chunk, decode_chunk
+from warmspare.format.manifest import HEADER, Header, ManifestReader, ManifestWriter, PackRef
 from warmspare.model import BLOCK_BYTES, PAGE_BYTES, block_count
 from warmspare.state.table import HashTable
 
