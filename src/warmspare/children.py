@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import asyncio
     import subprocess
 
-ASKING = frozenset({signal.SIGINT, signal.SIGTERM})  # to end
+ASKING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})  # to end
 _alive: set[int] = set()
 _apart = True  # whether each has a group of its own
 

@@ -1,4 +1,4 @@
-"""How this process ends on SIGINT and SIGTERM, and what it owes then; refuses to let any call keep it.
+"""How this process ends on SIGINT, SIGTERM and SIGHUP, and what it owes then; refuses to let any call keep it.
 
 The signals are blocked in all threads but for one that waits for them, so nothing that another thread is in keeps them
 from being heard: neither a read of a pipe that nobody writes to, nor a server that hangs, nor the time before there is
@@ -107,6 +107,7 @@ class Ending:
         self._stays: list[str] = []  # what could not be taken back
         self._asked_s: float | None = None
         self._settled_s = 0.0
+        self._heard = children.ASKING
         self._listener: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[object] | None = None
@@ -157,9 +158,14 @@ class Ending:
     # -- what the command line says -------------------------------------------------------------------------------
 
     def listen(self) -> None:
-        """From here on signals are heard. Call it in the main thread, before any other is started."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, children.ASKING)
-        for number in children.ASKING:
+        """From here on signals are heard. Call it in the main thread, before any other is started.
+
+        A hang-up that was ignored when this process began, as nohup has it, stays ignored.
+        """
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+            self._heard -= {signal.SIGHUP}
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._heard)
+        for number in self._heard:
             signal.signal(number, self._pass_on)
         self._listener = _thread.start_new_thread(self._listen, ())
 
@@ -197,7 +203,7 @@ class Ending:
             signal.pthread_kill(self._listener, number)
 
     def _listen(self) -> None:
-        signal.sigwait(children.ASKING)
+        signal.sigwait(self._heard)
         self._asked_s = time.monotonic()
         if self._loop is None and self._code is None:
             self._exit()
@@ -205,7 +211,7 @@ class Ending:
             with contextlib.suppress(RuntimeError):  # it is closed: the work is over
                 self._loop.call_soon_threadsafe(self._begin)
         while (left_s := self._until(self._asked_s) - time.monotonic()) > 0:
-            again = signal.sigtimedwait(children.ASKING, min(left_s, _LOOK_S))
+            again = signal.sigtimedwait(self._heard, min(left_s, _LOOK_S))
             if again is not None and time.monotonic() - self._asked_s > SAME_S:
                 break
         self._exit()

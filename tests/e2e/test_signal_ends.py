@@ -16,7 +16,19 @@ from pathlib import Path
 import pytest
 
 import warmspare
-from interrupts import HUNG, MOST_S, Case, end_all, full_pipe, left, running, started, temporary, until
+from interrupts import (
+    HANGING,
+    HUNG,
+    MOST_S,
+    WAITING,
+    Case,
+    full_pipe,
+    left,
+    running,
+    started,
+    temporary,
+    until,
+)
 from rig import KIB, MIB, Rig, random_disk
 from warmspare import children
 from warmspare.store import layout
@@ -24,12 +36,6 @@ from warmspare.store.lease import Holder
 
 SLACK_S = 8.0  # this machine may be busy; test_signals.py measures
 LEASE_S = 5.0
-
-
-@pytest.fixture(autouse=True)
-def _ended() -> Iterator[None]:
-    yield
-    end_all()
 
 
 @pytest.fixture
@@ -122,6 +128,43 @@ def test_signals_in_the_same_moment_are_one(rig: Rig, sending: subprocess.Popen[
     assert code == 130 and "left to" not in stderr and after and after.free
 
 
+def test_a_terminal_that_closes(rig: Rig) -> None:
+    """What is owed is taken back all the same, though nobody can be told any more."""
+    ours, theirs = os.openpty()
+    words = ["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state]
+    environment = {"HANG_AT": "FileUpload._write", "HANG": "one"}
+    ends = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    before = ("setsid", "--ctty", "env", "--default-signal=HUP")
+    child = started(Case("terminal", words, 0, environment, ("-c", HUNG), before=before, **ends), rig.home)
+    os.close(theirs)
+    said = b""
+    while b"HANGING" not in said:
+        said += os.read(ours, 4096)
+    began = time.monotonic()
+    os.close(ours)
+    child.wait(60)
+    after = lease(rig)
+    assert child.returncode == 130 and time.monotonic() - began < MOST_S + LEASE_S + SLACK_S
+    assert after and after.free
+    rig.sync()
+
+
+def test_a_hang_up_that_was_ignored_at_the_start_is_ignored(rig: Rig) -> None:
+    """As `nohup` has it; any other signal is heard."""
+    come = rig.home / "come"
+    for number, code in ((signal.SIGHUP, 0), (signal.SIGTERM, 130)):
+        words = ["points", "--repo", rig.repo]
+        case = Case("nohup", words, 0, {"COME": str(come)}, ("-c", WAITING), before=("env", "--ignore-signal=HUP"))
+        child = started(case, rig.home)
+        until(child, HANGING)
+        child.send_signal(number)
+        time.sleep(0.5)  # one that was heard has come to the work by now
+        if number == signal.SIGHUP:
+            come.touch()
+        assert left(child)[0] == code
+        come.unlink(missing_ok=True)
+
+
 def test_a_signal_while_nobody_reads_what_it_says(rig: Rig) -> None:
     with full_pipe() as stdout:
         words = ["points", "--repo", rig.repo, "--json"]
@@ -138,8 +181,9 @@ def test_a_signal_while_nobody_reads_what_it_says(rig: Rig) -> None:
     assert stderr.startswith("warmspare: interrupted")
 
 
-@pytest.mark.parametrize("json_too", [False, True])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "json_too"), [(signal.SIGINT, False), (signal.SIGTERM, True), (signal.SIGHUP, False)]
+)
 def test_a_signal_before_the_loop(tmp_path: Path, number: signal.Signals, json_too: bool) -> None:
     """While modules are read; one of them hangs."""
     hang = "import sys, time\nprint('READING', file=sys.stderr, flush=True)\ntime.sleep(1e6)\n"

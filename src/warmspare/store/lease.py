@@ -171,6 +171,14 @@ class Lease:
             finally:
                 await owed.settle()
 
+    @classmethod
+    async def demand_free(cls, store: Store, key: str, *, on_watch: OnWatch | None = None) -> None:
+        """LeaseError if somebody may hold the lease. Nothing is written: for who finds no room to take it."""
+        lease = cls(store, key, TTL_S, on_watch)
+        there = await lease._look()
+        if there is not None:
+            await lease._refuse_if_held(*there)
+
     async def confirm(self) -> None:
         """Return once the lease is ours, renewed first if it had run out. LeaseError if another took it, StoreError if
         the store can't be asked."""
