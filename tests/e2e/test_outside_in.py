@@ -240,3 +240,28 @@ def test_extents_without_end(rig: Rig, runner: hostile.Runner, content: str) -> 
     )
     assert ended.code == 2 and not ended.wrong() and ended.seconds < 20, ended
     assert re.search("more than 64 MiB|not `offset length`", ended.output)
+
+
+def test_a_repository_by_a_path_that_is_not_utf_8(tmp_path: Path) -> None:
+    """Records call it by a URI of ASCII, by which it is found too."""
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/r\xffp")
+    rig = Rig(tmp_path, repo=odd)
+    rig.disk.write_bytes(os.urandom(100_000))
+    rig.sync()
+    rig.apply()
+    assert rig.sync().code == 0 and rig.replica.read_bytes() == rig.disk.read_bytes()
+    uri = f"file://{tmp_path}/r%FFp"
+    assert command("points", "--repo", uri).last("points.done")["count"] == 2
+    audit = command("audit", "repository", "--repo", odd, "--reports", tmp_path / "reports")
+    assert audit.code == 0 and command("recover", "check", "--vm", rig.vm, "--replica", rig.replica).code == 5
+    assert command("copy", "--from", odd, "--to", uri).code == 2, "they are the same"
+
+
+@pytest.mark.parametrize("what", ["replica", "spool"])
+def test_a_path_that_no_record_can_hold(rig: Rig, what: str) -> None:
+    odd = os.fsdecode(os.fsencode(rig.home) + b"/x\xff")
+    rig.disk.write_bytes(os.urandom(300_000))
+    words = {"replica": ["apply", "--to", odd], "spool": ["sync", rig.disk, "--state", rig.state, "--spool", odd]}
+    done = command(*words[what], "--vm", rig.vm, "--repo", rig.repo)
+    assert done.code == 2 and "can't note a path that is not UTF-8" in done.stderr and "\\udcff" in done.stderr
+    assert rig.sync().code == 0

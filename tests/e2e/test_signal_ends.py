@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -29,6 +30,7 @@ from interrupts import (
     until,
 )
 from rig import KIB, MIB, Rig, random_disk
+from warmspare import children
 from warmspare.store import layout
 from warmspare.store.lease import Holder
 
@@ -194,6 +196,49 @@ def test_a_signal_before_the_loop(tmp_path: Path, number: signal.Signals, json_t
     assert child.returncode == 130
     assert err.decode() == "warmspare: interrupted; run the same command again, it goes on from here\n"
     assert [json.loads(line)["exit_code"] for line in out.splitlines()] == ([130] if json_too else [])
+
+
+async def test_a_program_that_was_killed_is_none_of_ours_any_more() -> None:
+    """Also where its end was not waited for: its number may be another's by the time that this process ends."""
+    child = await children.start_beside("sleep", "60")
+    assert child.pid in children._alive
+    waiting = asyncio.ensure_future(children.end(child))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert child.pid not in children._alive
+    await child.wait()
+
+
+# What is owed first hangs, or fails as it may; then what is last.
+OWED = """
+import asyncio, sys, time
+from warmspare.ending import PROCESS
+PROCESS.listen()
+from warmspare.cli.run import execute
+from warmspare.threads import in_thread
+async def hangs(): await asyncio.Event().wait()
+async def raises(): raise OSError("it fails")
+async def stays(): return "it stays"
+async def last(): print("LAST", flush=True)
+async def work(events, meter):
+    PROCESS.owe("the first", 1.0, {"hangs": hangs, "raises": raises, "stays": stays}[sys.argv[1]])
+    PROCESS.owe("the last", 60.0, last, last=True)
+    print("READY", file=sys.stderr, flush=True)
+    await in_thread(time.sleep, 1e6)
+sys.exit(execute(work, as_json=False, debug=False))
+"""
+
+
+@pytest.mark.parametrize("how", ["hangs", "raises", "stays"])
+def test_what_can_not_be_taken_back_is_named_and_keeps_nothing_else_from_it(tmp_path: Path, how: str) -> None:
+    child = started(Case("owed", [how], 0, {}, ("-c", OWED), stdout=subprocess.PIPE), tmp_path)
+    until(child, "READY")
+    child.send_signal(signal.SIGTERM)
+    out, err = child.communicate(timeout=50)
+    assert child.returncode == 130 and out == b"LAST\n"
+    again = "run the same command again, it goes on from here"
+    assert err.decode().splitlines()[-1] == f"warmspare: interrupted; left to the next run: the first; {again}"
 
 
 AFTER = """

@@ -24,7 +24,8 @@ from rig import MIB, Rig, python, random_disk, same, scribble
 from warmspare.format import frame, pack, point
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import root_of
-from warmspare.format.manifest import Header, ManifestWriter, PackRef
+from warmspare.format.manifest import Header, ManifestWriter
+from warmspare.format.packlist import PackRef
 from warmspare.repository.chain import Repository
 from warmspare.store import layout
 from warmspare.store.lease import Lease

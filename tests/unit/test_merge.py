@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import warmspare.sync.merge
 from warmspare.format.chunk import NO_FRAME, Chunk
-from warmspare.format.manifest import Header, ManifestReader, ManifestWriter, PackRef
+from warmspare.format.manifest import Header, ManifestReader, ManifestWriter
+from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_BYTES, Extents, normalise
 from warmspare.sync import merge
 

@@ -6,6 +6,7 @@ Blocks that do not verify are left as they were and noted as damage; the rest of
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ class Merge:
                 await self._chunk(chunk, packs, tasks)
         return self._findings
 
-    async def _chunk(self, chunk: Chunk, packs: list[PackObject], tasks: asyncio.TaskGroup) -> None:
+    async def _chunk(self, chunk: Chunk, packs: Sequence[PackObject], tasks: asyncio.TaskGroup) -> None:
         if chunk.zero_start.size:
             with local_io(WHAT, self._path):
                 await self._threads.run(self._punch, chunk)

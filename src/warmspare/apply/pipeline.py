@@ -310,7 +310,7 @@ class Apply:
             await in_thread(replica.empty, work.fd, work.place, disk.capacity_bytes)
         else:
             await in_thread(replica.resize, work.fd, work.place, disk.capacity_bytes)
-        total = sum(pack.bytes for pack in work.manifest.packs)
+        total = work.manifest.packs.total_bytes
         self._meter.total_bytes += total
         self._events.emit(
             "disk.start", vm=self._vm, disk=disk.id, point=point.id.label, path=str(path),

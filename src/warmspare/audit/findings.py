@@ -14,6 +14,8 @@ import msgspec
 
 from warmspare.outside.records import Count
 
+MOST_TEXT = 1000  # characters
+
 
 class Severity(StrEnum):
     """ERROR: bytes are wrong or gone. WARNING: bytes are right, but something could make them wrong or hides whether
@@ -262,9 +264,14 @@ def finding(
     is known."""
     about = ABOUT[kind]
     return Finding(
-        kind, about.severity, disk, offset, length, key, expected, actual, point, meaning or about.meaning,
-        remedy or about.remedy,
+        kind, about.severity, disk, offset, length, key, _short(expected), _short(actual), _short(point),
+        _short(meaning or about.meaning), _short(remedy or about.remedy),
     )  # fmt: skip
+
+
+def _short(text: str) -> str:
+    """As much as a person reads: names of others may stand in it."""
+    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 1] + "…"
 
 
 def unclean(findings: list[Finding]) -> bool:

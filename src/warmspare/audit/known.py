@@ -21,7 +21,7 @@ from warmspare.state.files import local_io, parse_record
 
 HEAD = "head of "  # what the figure that notes a VM's newest point begins with
 OWN_RECORD = "SHA-256 of repository.json"
-_POINT = re.compile(r"([0-9]{1,10}) ([0-9a-f]{64})")
+_SEEN = re.compile(r"([1-9][0-9]{0,9}) ([0-9a-f]{64})")
 
 
 class _Mark(msgspec.Struct, frozen=True):
@@ -85,8 +85,8 @@ def figures(record_sha256: str, heads: dict[str, tuple[int, str]]) -> dict[str, 
 def _of_report(report: Report, source: str) -> list[Seen]:
     out = []
     for name, text in report.figures.items():
-        if name.startswith(HEAD) and isinstance(text, str) and (point := _POINT.fullmatch(text)):
-            out.append(Seen(name.removeprefix(HEAD), int(point[1]), point[2], source))
+        if name.startswith(HEAD) and isinstance(text, str) and (found := _SEEN.fullmatch(text)):
+            out.append(Seen(name.removeprefix(HEAD), int(found[1]), found[2], source))
     return out
 
 

@@ -19,13 +19,14 @@ from warmspare.audit.findings import Finding, Severity
 from warmspare.errors import FormatError
 from warmspare.model import block_count
 from warmspare.outside import records
-from warmspare.outside.records import Count, Seconds, Sequence, Sha256, Sha256OrNone, UnfitError
+from warmspare.outside.records import Count, Line, Seconds, Sequence, Sha256, Sha256OrNone, UnfitError
 from warmspare.repository.chain import Point
 
 FORMAT = 1
 MAX_CELLS = 4096  # of a map: enough to see where, few enough to draw
 MAX_FINDINGS = 10_000  # listed in a report; more are counted, and are in its map
-MAX_REPORT_BYTES = 64 << 20
+MAX_REPORT_BYTES = 16 << 20  # as text of any letters it takes ten times as much
+MOST_REPORTS = 99_999_999  # eight digits in their names
 
 AuditKind = Literal["replica", "repository", "source", "rolling"]
 # What can be said of a block, in the order of the map's columns; later ones hide earlier ones where a cell is drawn.
@@ -36,10 +37,10 @@ ZERO, SOUND, REPAIRED, WRONG = range(4)
 class PointRef(msgspec.Struct, frozen=True):
     """The restore point that was judged against: its label, sequence, the SHA-256 of its record, when it was made."""
 
-    label: str
+    label: Line
     sequence: Sequence
     sha256: Sha256
-    created: str
+    created: Line
 
 
 class DiskMap(msgspec.Struct, frozen=True):
@@ -112,7 +113,7 @@ class Report(msgspec.Struct, frozen=True):
     """
 
     format: Count
-    number: Count
+    number: Annotated[int, msgspec.Meta(ge=0, le=MOST_REPORTS)]
     previous: Sha256OrNone
     kind: AuditKind
     software: str
@@ -169,6 +170,24 @@ def point_ref(point: Point) -> PointRef:
 def encode(report: Report) -> bytes:
     """The bytes that are kept: indented JSON."""
     return records.encode(report) + b"\n"
+
+
+def fitting(report: Report) -> tuple[Report, bytes]:
+    """The report as it can be kept and read again, and its bytes: with fewer findings, and without the maps of its
+    disks, where it would be longer than one may be."""
+    data = encode(report)
+    while not records.is_bounded(data, MAX_REPORT_BYTES) and report.findings:
+        some = report.findings[: len(report.findings) * 3 // 4]
+        left_out = report.findings_left_out + len(report.findings) - len(some)
+        report = msgspec.structs.replace(report, findings=some, findings_left_out=left_out)
+        data = encode(report)
+    if not records.is_bounded(data, MAX_REPORT_BYTES):
+        maps = [DiskMap(disk.map.cell_blocks, "", "", "", "") for disk in report.disks]
+        disks = [msgspec.structs.replace(disk, map=none) for disk, none in zip(report.disks, maps, strict=True)]
+        note = "the maps of the disks are left out, for the report would be longer than one may be"
+        report = msgspec.structs.replace(report, disks=disks, notes=[*report.notes, note])
+        data = encode(report)
+    return report, data
 
 
 def decode(data: bytes, where: str) -> Report:

@@ -160,7 +160,7 @@ class Walk:
             self._inventory.name(one.key)
         there = await self._objects.look_all(manifest.packs, place)
         self.packs += len(there)
-        self.pack_bytes += sum(one.bytes for one in manifest.packs)
+        self.pack_bytes += manifest.packs.total_bytes
         bad = np.flatnonzero(~np.array(there, dtype=bool)).astype(np.uint32)
         walk.bad_packs.update(manifest.packs[index].key for index in bad.tolist())
         try:

@@ -7,9 +7,8 @@ holds a whole one; refuses I/O (the writer gives bytes to a function, the reader
 
 from __future__ import annotations
 
-import builtins
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,29 +17,16 @@ from warmspare.errors import FormatError
 from warmspare.format import chunk as envelope
 from warmspare.format import flags
 from warmspare.format.chunk import END, PACKS, RECORDS, Chunk, decode_chunk, encode_chunk, opened, seal
+from warmspare.format.packlist import PACK_ROW, PackRef, packs_of
 from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, PAGE_BYTES
 
 MAGIC = b"WSMANIF\n"
 # magic, version, header bytes, flags, capacity, run, block bits, page bits, hash, disk ID bytes, reserved
 HEADER = struct.Struct("<8sHHIQ16sBBBB20s")
-PACK_ROW = np.dtype(
-    [("run", "V16"), ("number", "<u4"), ("crc32c", "<u4"), ("bytes", "<u8"), ("sha256", "V32")]
-)
 TOTALS = struct.Struct("<QQQQQ")  # records, carried pages, zeroed pages, blocks in zero runs, frames
 HASH_XXH3_128 = 1
 MAX_PACKS_CHUNK = 1 << 14
 MAX_PACKS = 1 << 20  # of 64 MiB they make up the largest disk
-
-
-@dataclass(frozen=True, slots=True)
-class PackRef:
-    """A pack as a manifest states it: its key's parts, length, and checksums of the whole object."""
-
-    run: bytes
-    number: int
-    bytes: int
-    crc32c: int
-    sha256: builtins.bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +94,7 @@ class ManifestWriter:
         self.raw_bytes += envelope.HEADER.size + envelope.HEADER.unpack_from(sealed)[5]
         self._write(sealed)
 
-    def finish(self, packs: list[PackRef]) -> None:
+    def finish(self, packs: Sequence[PackRef]) -> None:
         rows = np.zeros(len(packs), dtype=PACK_ROW)
         for row, pack in zip(rows, packs, strict=True):
             row["run"], row["number"], row["bytes"] = pack.run, pack.number, pack.bytes
@@ -151,7 +137,7 @@ class ManifestReader:
             raise FormatError("a manifest's disk ID is not UTF-8", where=where) from None
         self.header = Header(name, capacity, run)
         self._start = size
-        self.packs: list[PackRef] = []
+        self.packs = packs_of([])
         self.totals = Totals()
         self._index()
 
@@ -184,6 +170,8 @@ class ManifestReader:
 
     def _index(self) -> None:
         seen = False
+        rows: list[np.ndarray] = []
+        count = 0
         for at, kind, codec, stored, raw, _, _ in self._chunk_heads():
             if kind == RECORDS and seen:
                 raise FormatError("a manifest's chunks are out of order", where=self._where)
@@ -192,17 +180,16 @@ class ManifestReader:
                 data = self._payload(at, codec, stored, raw)
                 if len(data) % PACK_ROW.itemsize:
                     raise FormatError("a manifest's pack list is cut off", where=self._where)
-                if len(data) > MAX_PACKS_CHUNK * PACK_ROW.itemsize or len(self.packs) > self._most_packs():
+                if len(data) > MAX_PACKS_CHUNK * PACK_ROW.itemsize or count > self._most_packs():
                     raise FormatError("a manifest names more packs than its disk can have", where=self._where)
-                self.packs += [
-                    PackRef(bytes(r["run"]), int(r["number"]), int(r["bytes"]), int(r["crc32c"]), bytes(r["sha256"]))
-                    for r in np.frombuffer(data, dtype=PACK_ROW)
-                ]  # fmt: skip
+                rows.append(np.frombuffer(data, dtype=PACK_ROW))
+                count += len(rows[-1])
             elif kind == END:
                 data = self._payload(at, codec, stored, raw)
                 if len(data) != TOTALS.size:
                     raise FormatError("a manifest's totals are cut off", where=self._where)
                 self.totals = Totals(*TOTALS.unpack(data))
+        self.packs = packs_of(rows)
 
     def _most_packs(self) -> int:
         """A pack is named for a page of the disk at least."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import re
 from typing import Annotated, Any, TypeVar
 
@@ -18,6 +19,7 @@ from warmspare.outside.text import shown
 MAX_DEPTH = 24
 MAX_VALUES = 400_000  # the largest mark has 4096 runs for each of a VM's disks
 MAX_DIGITS = 20
+MAX_FRACTION = 400  # characters of a number that is not whole
 _LIMIT = 1 << 63
 _UNICODE = re.compile("[\ud800-\udfff]")  # what a text never has
 _PATHS = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -58,6 +60,15 @@ def is_moment(text: str) -> bool:
     return True
 
 
+def is_bounded(data: bytes, most_bytes: int) -> bool:
+    """Whether a record that is to be read again is no longer, and has no more values, than one may."""
+    return len(data) <= most_bytes and _values(data) <= MAX_VALUES
+
+
+def _values(data: bytes) -> int:
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
+
+
 def encode(record: msgspec.Struct) -> bytes:
     """Indented JSON, for anybody. What no text can hold, as a part of a path that is not UTF-8, stands there as an
     escape, the way it is shown."""
@@ -87,7 +98,7 @@ def _whole_texts(value: Any) -> Any:
 
 def loose(data: bytes, most_values: int = MAX_VALUES, *, paths: bool = False) -> dict[str, Any]:
     """A JSON object, within bounds. paths: texts may hold what paths of this host do (os.fsdecode). UnfitError."""
-    if data.count(b",") + data.count(b"[") + data.count(b"{") > most_values:
+    if _values(data) > most_values:
         raise UnfitError("it holds more values than a record ever does")
     try:
         value = json.loads(
@@ -140,8 +151,7 @@ def _whole(text: str) -> int:
 
 
 def _finite(text: str) -> float:
-    number = float(text[:400])
-    if number - number != 0.0:
+    if len(text) > MAX_FRACTION or not math.isfinite(number := float(text)):
         raise UnfitError(f"the number {text[:12]} is beyond all bounds")
     return number
 

@@ -43,8 +43,7 @@ def local_io(what: str, path: str | Path) -> Iterator[None]:
 
 def io_error(error: OSError, what: str, path: str | Path) -> StoreError:
     if isinstance(error, NotRegularError):
-        hint = "it is not this program's: remove it, and see who put it there"
-        return StoreError(f"{what} failed: {error.strerror}", where=error.filename, hint=hint)
+        return StoreError(f"{what} failed: {error.strerror}", where=error.filename, hint=error.hint)
     hint = {
         errno.ENOSPC: "free some space and run the command again, it goes on from here",
         errno.EDQUOT: "raise the quota and run the command again, it goes on from here",

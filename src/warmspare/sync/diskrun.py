@@ -15,7 +15,8 @@ import numpy as np
 
 from warmspare.errors import SourceError, StoreError
 from warmspare.format import tablefile
-from warmspare.format.manifest import Header, PackRef
+from warmspare.format.manifest import Header
+from warmspare.format.packlist import PackRef
 from warmspare.format.point import Checkpoint, Disk
 from warmspare.model import BLOCK_PAGES, PAGE_BYTES, SPAN_BYTES, Extents, whole_disk, without
 from warmspare.observe.events import Events, Meter
@@ -99,7 +100,7 @@ class DiskRun:
     @property
     def packs(self) -> list[PackRef]:
         """Those that the manifest names, once it is finished."""
-        return self._manifest.reader().packs
+        return list(self._manifest.reader().packs)
 
     @property
     def done(self) -> bool:

@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 
 from warmspare.errors import IntegrityError, NotFoundError
-from warmspare.format.manifest import ManifestReader, PackRef
+from warmspare.format.manifest import ManifestReader
+from warmspare.format.packlist import PackRef
 from warmspare.format.point import Disk
 from warmspare.model import BLOCK_PAGES
 from warmspare.observe.events import Events

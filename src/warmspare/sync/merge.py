@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from warmspare.format.chunk import MAX_FRAMES, MAX_RECORDS, MAX_RUNS, NO_FRAME, Chunk
-from warmspare.format.manifest import ManifestReader, ManifestWriter, PackRef
+from warmspare.format.manifest import ManifestReader, ManifestWriter
+from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_BYTES, I64, U32, Extents
 
 

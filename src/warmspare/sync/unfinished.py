@@ -15,7 +15,7 @@ from pathlib import Path
 import crc32c
 
 from warmspare.errors import StoreError
-from warmspare.format.manifest import PackRef
+from warmspare.format.packlist import PackRef
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.state.files import out_of_the_way, read_record

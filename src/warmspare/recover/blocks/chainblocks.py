@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class _Level:
     """One restore point of the chain: its manifest of the disk."""
 
     manifest: ManifestReader
-    packs: list[PackObject]
+    packs: Sequence[PackObject]
     where: str
 
 
