@@ -80,11 +80,11 @@ def test_a_stdout_that_lacks_characters_says_escapes(tmp_path: Path) -> None:
     rig = Rig(tmp_path, vm="wüb \U0001f525")
     rig.disk.write_bytes(os.urandom(100_000))
     rig.sync()
-    for env in ({"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}):
-        code, said, errors = run("points", "--repo", rig.repo, **env)
-        assert (code, errors) == (0, "") and b"VM w\\xfcb \\U0001f525" in said
-        code, said, _ = run("points", "--repo", rig.repo, "--json", **env)
-        assert code == 0 and said.isascii() and json.loads(said.splitlines()[0])["vm"] == rig.vm
+    code, said, errors = run("points", "--repo", rig.repo, PYTHONIOENCODING="ascii")
+    assert (code, errors) == (0, "") and b"VM w\\xfcb \\U0001f525" in said
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    code, said, _ = run("points", "--repo", rig.repo, "--json", **plain)
+    assert code == 0 and said.isascii() and json.loads(said.splitlines()[0])["vm"] == rig.vm
     code, said, _ = run("points", "--repo", rig.repo, PYTHONIOENCODING="latin-1")
     assert code == 0 and "VM wüb \\U0001f525".encode("latin-1") in said
     code, said, errors = run("points", "--repo", b"r\xff\x1b[2J".decode(errors="surrogateescape"), "--json")

@@ -38,11 +38,10 @@ SLACK_S = 8.0  # this machine may be busy; test_signals.py measures
 LEASE_S = 5.0
 
 
-@pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    """One restore point, and a change."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
-    rig = Rig(tmp_path)
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
+    """With a restore point. Whatever a test leaves there, the next command copes with."""
+    rig = Rig(tmp_path_factory.mktemp("ends"))
     random_disk(rig.disk, 3 * MIB, random.Random(1))
     rig.sync()
     with rig.disk.open("r+b") as file:

@@ -33,7 +33,7 @@ from warmspare.recover.staging.staged import GIB, StagedDisk, staged_points
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover import FailoverRecord, read_journal
 from warmspare.state.files import copy_sparse, local_io, sync_directory
-from warmspare.state.output import demand_ours, mark_ours
+from warmspare.state.output import demand_ours, keeps_notes, mark_ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,8 @@ class Export:
                     hint="stage that point again with `warmspare stage --at`",
                 )  # fmt: skip
             pairs.append((disk, source, volume_of(source, volumes)))
-        if not goes_on(self._settings.to, vm, record.run, self._events):  # what an export that was cut off left is ours
+        # What an export that was cut off left is ours, though not every file system says so.
+        if not goes_on(self._settings.to, vm, record.run, self._events) or keeps_notes(self._settings.to):
             self._demand_room(point)
         export = begin_export(self._settings.to, vm, record.run, self._events)
         snapshots = [await returning.snapshot(volume, export.id, point.record.vm_name) for _, _, volume in pairs]
