@@ -351,7 +351,7 @@ class DirectoryStore:
             except OSError as error:
                 if error.errno not in FULL:
                     raise
-                return self._now_without_room()
+                return self._now_without_room(error)
             try:
                 os.utime(staged)
                 return os.stat(staged).st_mtime_ns / 1e9
@@ -359,11 +359,13 @@ class DirectoryStore:
                 os.close(fd)
                 self._staging.discard(staged)
 
-
-    def _now_without_room(self) -> float:
+    def _now_without_room(self, full: OSError) -> float:
         """By the lock's file, which is there wherever something was ever replaced; nobody asks for its date."""
         lock = f"{self._staging.temporary}/lock"
-        os.close(open_regular(lock, os.O_RDWR))
+        try:
+            os.close(open_regular(lock, os.O_RDWR))
+        except FileNotFoundError:
+            raise full from None
         os.utime(lock)
         return os.stat(lock).st_mtime_ns / 1e9
 
