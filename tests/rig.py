@@ -10,7 +10,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from warmspare.cli.main import run
 from warmspare.errors import StoreError, WarmspareError
 from warmspare.format import point
 from warmspare.observe.events import Events
+from warmspare.outside.text import shown
 from warmspare.repository.chain import Repository
 from warmspare.repository.making import make_repository
 from warmspare.store import layout
@@ -70,7 +71,7 @@ def command(*arguments: object) -> Outcome:
     elif code not in (0, 7):
         assert events and events[-1]["event"] == "error", outcome
         assert events[-1]["exit_code"] == code, outcome
-        assert len(lines) == 1 and lines[0] == f"warmspare: {events[-1]['message']}", outcome.stderr
+        assert len(lines) == 1 and lines[0] == f"warmspare: {shown(events[-1]['message'])}", outcome.stderr
     return outcome
 
 
@@ -132,7 +133,7 @@ class Rig:
 
     def objects(self, kind: str) -> list[Path]:
         """Packs, manifests, tables or points, oldest run first."""
-        found = [p for p in (self.root / kind).rglob("*") if p.is_file()]
+        found = files_below(self.root / kind)
         return sorted(found, key=lambda p: (p.stat().st_mtime_ns, p.name))
 
     def point_path(self, sequence: int) -> Path:
@@ -242,6 +243,12 @@ def fingerprint(root: Path) -> dict[str, str]:
         for path in sorted(root.rglob("*"))
         if path.is_file() and ".tmp~" not in path.parts and path.name != "lease.json"
     }
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Those that stand there while others come and go with their folders, for which a glob raises."""
+    for place, _, names in os.walk(folder):
+        yield from (Path(place) / name for name in names)
 
 
 def same(left: Path, right: Path) -> bool:

@@ -17,7 +17,22 @@ from campaign import choose, victim
 
 import warmspare.sync.diskrun
 import warmspare.sync.upload
-from rig import KIB, MIB, Outcome, Rig, command, fingerprint, flip, made, overwrite, python, random_disk, same, scribble
+from rig import (
+    KIB,
+    MIB,
+    Outcome,
+    Rig,
+    command,
+    files_below,
+    fingerprint,
+    flip,
+    made,
+    overwrite,
+    python,
+    random_disk,
+    same,
+    scribble,
+)
 from rig import write_extents as extents_of
 from servers import S3Place
 from warmspare.format import point
@@ -243,7 +258,8 @@ def test_interrupted(rig: Rig, tmp_path: Path) -> None:
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "copy").glob(".tmp~/uploads/vms/vm/packs/*/*/*")) and time.monotonic() < deadline:
+    staged = tmp_path / "copy/.tmp~/uploads/vms/vm/packs"
+    while not any(files_below(staged)) and time.monotonic() < deadline:
         time.sleep(0.02)
     child.terminate()
     _, stderr = child.communicate(timeout=60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rig import KIB, MIB, Rig, python, same
+from rig import KIB, MIB, Rig, files_below, python, same
 from warmspare.cli.limit import kept
 from warmspare.config.timetable import EVERY_DAY, Period, Timetable
 from warmspare.store.directory import DirectoryStore
@@ -42,6 +43,15 @@ def test_a_sync_keeps_to_its_limit_and_publishes_exactly(tmp_path: Path) -> None
     assert (tmp_path / "xdg/warmspare/limit").exists()
 
 
+def written(folder: Path) -> int:
+    """Bytes of packs that are being written."""
+    size = 0
+    for path in files_below(folder):
+        with contextlib.suppress(FileNotFoundError):
+            size += path.stat().st_size if "packs" in path.parts else 0
+    return size
+
+
 def test_it_is_smooth_within_a_part(tmp_path: Path) -> None:
     """A part of 8 MiB at 8 Mbit/s takes eight seconds: what has been written grows evenly all the while."""
     rig = Rig(tmp_path)
@@ -53,13 +63,7 @@ def test_it_is_smooth_within_a_part(tmp_path: Path) -> None:
     child = subprocess.Popen(list(map(str, command)))
     sizes: list[tuple[float, int]] = []
     while child.poll() is None:
-        size = 0
-        for path in (Path(rig.repo) / ".tmp~").rglob("*"):
-            try:
-                size += path.stat().st_size if path.is_file() and "packs" in path.parts else 0
-            except FileNotFoundError:
-                continue
-        sizes.append((time.monotonic(), size))
+        sizes.append((time.monotonic(), written(Path(rig.repo) / ".tmp~")))
         time.sleep(0.05)
     assert child.returncode == 0
     growing = [(moment, size) for moment, size in sizes if 0 < size < 5 * MIB - 100 * KIB]

@@ -494,7 +494,7 @@ def test_what_an_audit_marked_is_whole_in_every_pass(world: World, seed: int) ->
 
     async def mark() -> None:
         store = DirectoryStore(str(world.repo))
-        report = await RepositoryAudit(store, world.home / "scratch", Known(), repair=True).run()
+        report = await RepositoryAudit(store, world.home / "scratch", Known(), Events(), repair=True).run()
         assert report.figures["blocks marked"]
         await store.close()
 

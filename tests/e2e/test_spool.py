@@ -20,7 +20,7 @@ import warmspare.sync.pipeline
 import warmspare.sync.spool
 import warmspare.sync.upload
 from fakevm import FakeVm
-from rig import KIB, MIB, Event, Rig, flip, made, python, same, scribble
+from rig import KIB, MIB, Event, Rig, files_below, flip, made, python, same, scribble
 from siterig import SiteRig, site_rig
 from warmspare.format import point
 from warmspare.observe.events import Events
@@ -52,7 +52,7 @@ def spool(tmp_path: Path) -> Path:
 
 def held(spool: Path) -> list[Path]:
     """Packs that wait in it."""
-    return sorted(path for path in spool.rglob("*") if path.is_file() and "packs" in path.parts)
+    return sorted(path for path in files_below(spool) if "packs" in path.parts)
 
 
 def exact(rig: Rig, disk: Path | None = None, *at: object) -> None:
@@ -84,7 +84,11 @@ def wait_for(condition: Callable[[], object], limit_s: float = 30.0) -> None:
 
 
 def sealed(rig: Rig) -> list[Path]:
-    return list(rig.state.rglob("sealed.json"))
+    return named(rig.state, "sealed.json")
+
+
+def named(folder: Path, name: str) -> list[Path]:
+    return [path for path in files_below(folder) if path.name == name]
 
 
 def killed_once_read(rig: Rig, *more: object) -> None:
@@ -275,8 +279,8 @@ def test_a_death_while_it_is_sent_casts_no_doubt_on_the_tracking(tmp_path: Path,
         vm.write(0, 0, random.Random(3).randbytes(4 * MIB))
         words = ["sync", "--config", rig.config, "--vm", "db", *SLOW, "--json"]
         child = subprocess.Popen([python(), "-m", "warmspare", *map(str, words)], stdout=subprocess.DEVNULL)
-        wait_for(lambda: list((rig.home / "state").rglob("sealed.json")))
-        wait_for(lambda: not list((rig.home / "state").rglob("unsettled.json")))
+        wait_for(lambda: named(rig.home / "state", "sealed.json"))
+        wait_for(lambda: not named(rig.home / "state", "unsettled.json"))
         child.kill()
         child.wait()
         assert not rig.clean(vm)

@@ -24,20 +24,9 @@ from hypothesis import strategies as st
 
 from warmspare.errors import FormatError
 from warmspare.format import flags, frame, hashtable, mark, pack, point, repofile, tablefile, varint
-from warmspare.format.manifest import (
-    HEADER,
-    MAX_PACKS_CHUNK,
-    NO_FRAME,
-    PACKS,
-    Chunk,
-    Header,
-    ManifestReader,
-    ManifestWriter,
-    PackRef,
-    _seal,
-    decode_chunk,
-)
-from warmspare.format.packlist import PACK_ROW
+from warmspare.format.chunk import NO_FRAME, PACKS, Chunk, decode_chunk, seal
+from warmspare.format.manifest import HEADER, MAX_PACKS_CHUNK, Header, ManifestReader, ManifestWriter
+from warmspare.format.packlist import PACK_ROW, PackRef
 from warmspare.model import BLOCK_BYTES, PAGE_BYTES, block_count
 from warmspare.state.table import HashTable
 
@@ -173,7 +162,7 @@ def test_a_million_packs_take_64_bytes_each() -> None:
     data = bytearray()
     writer = ManifestWriter(Header("d", 64 << 40, bytes(16)), data.extend)
     for at in range(0, count, MAX_PACKS_CHUNK):
-        writer._put(_seal(PACKS, rows[at : at + MAX_PACKS_CHUNK].tobytes()))
+        writer._put(seal(PACKS, rows[at : at + MAX_PACKS_CHUNK].tobytes()))
     writer.finish([])
     assert len(data) < 1 << 20
     tracemalloc.start()

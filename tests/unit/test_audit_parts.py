@@ -19,8 +19,8 @@ from warmspare.audit.report import MAX_CELLS, SOUND, WRONG, ZERO, MapBuilder, Re
 from warmspare.audit.sample import Sample, parse_percent
 from warmspare.audit.table import ExpectedTable
 from warmspare.errors import ConfigError, FormatError
+from warmspare.format.chunk import Chunk
 from warmspare.format.hashtable import root_of
-from warmspare.format.manifest import Chunk
 from warmspare.format.point import Disk, ObjectRef
 from warmspare.model import BLOCK_BYTES
 

@@ -156,6 +156,7 @@ class Small(msgspec.Struct):
         (b'{"count": NaN}', "NaN is no number"),
         (b'{"count": -Infinity}', "-Infinity is no number"),
         (b'{"count": 1e999}', "beyond all bounds"),
+        (b'{"count": 1.' + b"0" * 400 + b"e9}", "beyond all bounds"),
         (b'{"count": ' + b"9" * 400 + b"}", "beyond all bounds"),
         (b'{"count": ' + b"9" * 5000 + b"}", "beyond all bounds"),
         (b'{"count": -1}', ">= 0"),

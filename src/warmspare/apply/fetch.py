@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from warmspare.errors import FormatError
-from warmspare.format.manifest import NO_FRAME, Chunk, PackRef, Viewed
+from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.packlist import PackRef, Viewed
 from warmspare.format.point import RestorePoint
 from warmspare.repository.chain import Repository
 from warmspare.repository.objects import read_range

@@ -16,7 +16,8 @@ from warmspare.apply.damage import Damage
 from warmspare.apply.decode import Applied, apply_frame, apply_zeroed
 from warmspare.apply.fetch import PackObject, Range, Rows, pack_objects, ranges
 from warmspare.errors import FormatError, IntegrityError
-from warmspare.format.manifest import NO_FRAME, Chunk, ManifestReader
+from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.manifest import ManifestReader
 from warmspare.format.point import Disk
 from warmspare.model import BLOCK_BYTES, U32
 from warmspare.observe.events import Meter

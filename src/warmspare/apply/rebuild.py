@@ -20,8 +20,8 @@ from warmspare.apply.decode import locate
 from warmspare.apply.fetch import PackObject, pack_objects
 from warmspare.errors import FormatError, IntegrityError
 from warmspare.format import frame
+from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import ZERO_ENTRY
-from warmspare.format.manifest import NO_FRAME, Chunk
 from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, U8, U32, block_bytes
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.objects import manifest_of, read_range

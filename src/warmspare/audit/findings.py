@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from warmspare.outside.records import Count
+
 MOST_TEXT = 1000  # characters
 
 
@@ -229,8 +231,8 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=False):
     kind: Kind
     severity: Severity
     disk: str
-    offset: int | None
-    length: int | None
+    offset: Count | None
+    length: Count | None
     key: str
     expected: str
     actual: str

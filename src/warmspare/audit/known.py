@@ -11,15 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import xxhash
 
 from warmspare.audit import report as reports
 from warmspare.audit.report import MAX_REPORT_BYTES, Report
 from warmspare.errors import ConfigError, FormatError
-from warmspare.outside import records
 from warmspare.outside.files import open_file
-from warmspare.outside.records import Line, Sequence, SequenceOrNone, Sha256, Sha256OrNone, UnfitError
-from warmspare.state.files import local_io
+from warmspare.outside.records import Line, RunId, SequenceOrNone, Sha256OrNone, UnfitError
+from warmspare.state.files import local_io, parse_record
 
 HEAD = "head of "  # what the figure that notes a VM's newest point begins with
 OWN_RECORD = "SHA-256 of repository.json"
@@ -27,14 +25,14 @@ _SEEN = re.compile(r"([1-9][0-9]{0,9}) ([0-9a-f]{64})")
 
 
 class _Mark(msgspec.Struct, frozen=True):
-    sequence: Sequence
-    sha256: Sha256
+    sequence: SequenceOrNone
+    sha256: Sha256OrNone
 
 
 class _Local(msgspec.Struct, frozen=True):
     """What the records of a sender and of a replica have in common, and where each says what it saw."""
 
-    repository: Line
+    repository: RunId
     vm: Line
     sequence: SequenceOrNone = 0
     sha256: Sha256OrNone = ""
@@ -105,14 +103,11 @@ def read(path: Path, into: Known) -> None:
         into.record_sha256 = str(report.figures.get(OWN_RECORD, "")) or into.record_sha256
         into.add(report.repository_id, _of_report(report, f"the audit report {path.name}"), str(path))
         return
-    digest, _, body = data.partition(b"\n")
-    body = body.removesuffix(b"\n")
-    if digest != b"%016x" % xxhash.xxh3_64_intdigest(body):
-        raise _no_record(path, "it is neither a report nor a record of a sync or replica, or it is damaged")
     try:
-        found = records.decode(body, _Local)
+        found = parse_record(data, _Local)
     except UnfitError as error:
-        raise _no_record(path, str(error)) from None
+        why = f"it is neither a report nor a record of a sync or replica, or it is damaged: {error}"
+        raise _no_record(path, why) from None
     mark = found.at or _Mark(found.sequence, found.sha256)
     seen = [Seen(found.vm, mark.sequence, mark.sha256, str(path))] if mark.sequence else []
     into.add(found.repository, seen, str(path))

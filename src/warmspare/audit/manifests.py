@@ -13,7 +13,8 @@ from warmspare.audit.findings import Kind
 from warmspare.audit.objects import REMEDY, Fetched, Objects, Place, Stated
 from warmspare.errors import FormatError
 from warmspare.format import pack
-from warmspare.format.manifest import Chunk, ManifestReader, Totals
+from warmspare.format.chunk import Chunk
+from warmspare.format.manifest import ManifestReader, Totals
 from warmspare.format.point import Disk, RestorePoint
 from warmspare.threads import in_thread
 

@@ -21,7 +21,7 @@ from warmspare.audit.findings import Kind
 from warmspare.audit.scratch import WHAT, Scratch
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import pack
-from warmspare.format.manifest import PackRef
+from warmspare.format.packlist import PackRef
 from warmspare.format.point import ObjectRef
 from warmspare.state.files import local_io, pwrite_all
 from warmspare.store import layout

@@ -19,7 +19,7 @@ from warmspare.audit.findings import Finding, Severity
 from warmspare.errors import FormatError
 from warmspare.model import block_count
 from warmspare.outside import records
-from warmspare.outside.records import Line, Sequence, Sha256, Sha256OrNone, UnfitError
+from warmspare.outside.records import Count, Line, Seconds, Sequence, Sha256, Sha256OrNone, UnfitError
 from warmspare.repository.chain import Point
 
 FORMAT = 1
@@ -47,7 +47,7 @@ class DiskMap(msgspec.Struct, frozen=True):
     """Results by region: cell i covers blocks [i * cell_blocks, (i + 1) * cell_blocks). Each column counts the blocks
     of a cell with one result, as runs: "64x3 7" is 64, 64, 64, 7. What is in none was not looked at."""
 
-    cell_blocks: int
+    cell_blocks: Count
     zero: str
     sound: str
     repaired: str
@@ -67,10 +67,10 @@ def _expand(column: str) -> list[int]:
     out: list[int] = []
     for run in column.split():
         value, _, length = run.partition("x")
-        count = int(length or 1)
-        if not 0 < count <= MAX_CELLS - len(out):
-            raise ValueError(f"a map has more than {MAX_CELLS} regions")
-        out += [int(value)] * count
+        count, blocks = int(length or 1), int(value)
+        if not 0 < count <= MAX_CELLS - len(out) or blocks < 0:
+            raise ValueError(f"a map has more than {MAX_CELLS} regions, or one of less than no blocks")
+        out += [blocks] * count
     return out
 
 
@@ -85,16 +85,16 @@ class DiskResult(msgspec.Struct, frozen=True):
     id: str
     name: str
     path: str
-    capacity_bytes: int
+    capacity_bytes: Count
     root: str
-    blocks: int
-    judged: int
-    zero: int
-    sound: int
-    repaired: int
-    wrong: int
-    bytes_read: int
-    seconds: float
+    blocks: Count
+    judged: Count
+    zero: Count
+    sound: Count
+    repaired: Count
+    wrong: Count
+    bytes_read: Count
+    seconds: Seconds
     map: DiskMap
 
     @property
@@ -112,7 +112,7 @@ class Report(msgspec.Struct, frozen=True):
     what the audit could not see, in sentences.
     """
 
-    format: int
+    format: Count
     number: Annotated[int, msgspec.Meta(ge=0, le=MOST_REPORTS)]
     previous: Sha256OrNone
     kind: AuditKind
@@ -127,14 +127,14 @@ class Report(msgspec.Struct, frozen=True):
     point: PointRef | None
     began: str
     ended: str
-    seconds: float
-    coverage_percent: float
-    bytes_read: int
-    bytes_fetched: int
+    seconds: Seconds
+    coverage_percent: Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
+    bytes_read: Count
+    bytes_fetched: Count
     result: Literal["clean", "findings"]
     disks: list[DiskResult]
     findings: list[Finding]
-    findings_left_out: int = 0
+    findings_left_out: Count = 0
     resumed: str = ""
     figures: dict[str, int | float | str] = {}
     notes: list[str] = []
@@ -169,7 +169,7 @@ def point_ref(point: Point) -> PointRef:
 
 def encode(report: Report) -> bytes:
     """The bytes that are kept: indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
+    return records.encode(report) + b"\n"
 
 
 def fitting(report: Report) -> tuple[Report, bytes]:
@@ -194,9 +194,10 @@ def decode(data: bytes, where: str) -> Report:
     """A kept report; FormatError if it is none, or of a later format."""
     try:
         loose = records.loose(data)
-        if loose.get("format") != FORMAT:
+        version = loose.get("format")
+        if type(version) is int and version != FORMAT:
             raise FormatError(
-                f"the audit report has format {loose.get('format')!r} and this program knows {FORMAT}", where=where,
+                f"the audit report has format {version} and this program knows {FORMAT}", where=where,
                 hint="use the release of warmspare that wrote it",
             )  # fmt: skip
         return records.typed(loose, Report)
@@ -243,9 +244,11 @@ class MapBuilder:
 
     @classmethod
     def of(cls, capacity_bytes: int, built: DiskMap) -> MapBuilder:
-        """One that goes on from what another had built."""
-        out = cls(capacity_bytes)
-        out._counts[:] = built.columns()
+        """One that goes on from what another had built. ValueError where that is no map of such a disk."""
+        out, counts = cls(capacity_bytes), built.columns()
+        if built.cell_blocks != out.cell_blocks or {len(column) for column in counts} != {out._counts.shape[1]}:
+            raise ValueError("the map is of another disk")
+        out._counts[:] = counts
         return out
 
 

@@ -22,7 +22,7 @@ from warmspare.audit.objects import Objects, Place, Stated
 from warmspare.audit.scratch import Column
 from warmspare.errors import FormatError, NotFoundError
 from warmspare.format import tablefile
-from warmspare.format.manifest import Chunk
+from warmspare.format.chunk import Chunk
 from warmspare.format.point import Disk, ObjectRef, RestorePoint
 from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, U16, U32, block_count
 from warmspare.store import layout

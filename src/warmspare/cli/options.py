@@ -144,6 +144,19 @@ def _home(instead: str) -> Path:
         raise ConfigError("this user has no home directory", hint=f"set {instead}, or HOME") from None
 
 
+def state_folder(*names: str, root: Path | None = None) -> Path:
+    """A folder of the state directory, or of another root, that need not be there yet. StoreError if a link stands on
+    the way to it, which would lead elsewhere."""
+    from warmspare.outside.files import demand_folders
+    from warmspare.state.files import local_io
+
+    root = root or state_root()
+    folder = root.joinpath(*names)
+    with local_io("the state directory", folder):
+        demand_folders(root, folder)
+    return folder
+
+
 def shared_logins(events: Events, *, again: bool = False) -> Logins:
     """What this command's sessions share of their accounts, with other processes of the host too. In the default state
     directory, whatever --state says. again: try what was refused before."""

@@ -32,7 +32,7 @@ from warmspare.vsphere.stub import Stub
 _T = TypeVar("_T")
 
 THREADS = 8
-LOGOUT_S = 2.0  # where the process was asked to end: half an hour later the server ends a session by itself
+LOGOUT_S = 1.0  # where the process was asked to end: half an hour later the server ends a session by itself
 # What using an answer raises where a part of it is not there or is something else.
 _NOT_UNDERSTOOD = (NotUnderstoodError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 RELOGINS = 3  # sessions lost in a row, each right after its login

@@ -19,7 +19,8 @@ from warmspare.apply.decode import locate
 from warmspare.apply.fetch import PackObject, Range, Rows, pack_objects, ranges
 from warmspare.errors import FormatError
 from warmspare.format import frame
-from warmspare.format.manifest import NO_FRAME, Chunk, ManifestReader
+from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.manifest import ManifestReader
 from warmspare.format.point import Disk
 from warmspare.model import BLOCK_PAGES, PAGE_BYTES, U16
 from warmspare.observe.events import Meter
