@@ -226,12 +226,14 @@ def test_a_demo_works_in_no_directory_of_the_users(tmp_path: Path, capsys: pytes
     assert "--keep is not empty" in capsys.readouterr().err and (tmp_path / "disk.raw").read_text() == "mine"
 
 
-@pytest.mark.parametrize("content", ["line", "file", "zeros"])
+@pytest.mark.parametrize("content", ["line", "file", "zeros", "lines"])
 def test_extents_without_end(rig: Rig, runner: hostile.Runner, content: str) -> None:
     path = rig.home / "extents"
     with path.open("wb") as file:
         if content == "line":
             file.write(b"0 1 " * 5_000_000)
+        elif content == "lines":
+            file.write(b"\n" * 4_000_001)
         else:
             file.write(b"0 1\n")
             file.truncate(1 << 40 if content == "file" else 8 << 20)
@@ -239,7 +241,7 @@ def test_extents_without_end(rig: Rig, runner: hostile.Runner, content: str) -> 
         "sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, "--extents", path, home=rig.home
     )
     assert ended.code == 2 and not ended.wrong() and ended.seconds < 20, ended
-    assert re.search("more than 64 MiB|not `offset length`", ended.output)
+    assert re.search("more than 64 MiB|not `offset length`|more than 4000000 lines", ended.output)
 
 
 def test_a_repository_by_a_path_that_is_not_utf_8(tmp_path: Path) -> None:
@@ -255,3 +257,23 @@ def test_a_repository_by_a_path_that_is_not_utf_8(tmp_path: Path) -> None:
     audit = command("audit", "repository", "--repo", odd, "--reports", tmp_path / "reports")
     assert audit.code == 0 and command("recover", "check", "--vm", rig.vm, "--replica", rig.replica).code == 5
     assert command("copy", "--from", odd, "--to", uri).code == 2, "they are the same"
+
+
+def test_a_user_without_a_home(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container a user may have a number alone."""
+    for name in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    monkeypatch.setattr(Path, "home", nowhere)
+    for words, instead in (
+        (["config", "check"], "XDG_CONFIG_HOME"),
+        (["audit", "verify-report"], "XDG_STATE_HOME"),
+        (["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo], "XDG_STATE_HOME"),
+        (["copy", "--from", rig.repo, "--to", rig.home / "x"], "XDG_STATE_HOME"),
+    ):
+        done = command(*words)
+        assert done.code == 2 and f"no home directory; set {instead}, or HOME" in done.stderr, done
+
+
+def nowhere() -> Path:
+    raise RuntimeError("Could not determine home directory.")
