@@ -24,7 +24,7 @@ from warmspare.outside.files import open_file
 FILE_BYTES = 64 << 20  # two and a half million extents
 MAX_LINES = 4_000_000
 LINE_BYTES = 4096
-_NUMBER = re.compile(r"-?[0-9]{1,20}")
+_NUMBER = re.compile(r"-?[0-9]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
