@@ -14,6 +14,7 @@ import hypothesis
 import pytest
 import uvloop
 
+import interrupts
 from ceph import ceph_server
 from servers import S3Place, S3Server, make_bucket, moto_server, seaweed_server
 from timed import is_timed
@@ -45,6 +46,13 @@ def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_running() -> Iterator[None]:
+    """Not by a test that failed either."""
+    yield
+    interrupts.end_all()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,13 +22,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MOST_S = 2.0  # from the signal to the end, where nothing is to be taken back
+INTERRUPTED = 130
+HANGING = "HANGING"  # what HUNG and WAITING say
 YARD_S = 1.0
 HEARD_S = 0.08  # from the start until it hears signals, on a machine that is idle
-HEARD = (1 << (signal.SIGTERM - 1)) | (1 << (signal.SIGINT - 1))  # as /proc shows a mask
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+HEARD = sum(1 << (number - 1) for number in (signal.SIGTERM, signal.SIGINT))  # whatever is ignored; as /proc has it
 
 _YARDSTICK = f"""
 import os, signal, time
-numbers = {{signal.SIGTERM, signal.SIGINT}}
+numbers = {set(map(int, SIGNALS))}
 signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 os.write(1, b"x")
 signal.sigwait(numbers)
@@ -58,40 +61,64 @@ main()
 """
 
 
+# A call that comes back when a file is there, COME.
+WAITING = """
+import os, sys, time
+from warmspare.__main__ import main
+from warmspare.threads import Threads
+run = Threads.run
+def wait(call, *args, **kwargs):
+    print("HANGING", file=sys.stderr, flush=True)
+    while not os.path.exists(os.environ["COME"]):
+        time.sleep(0.02)
+    return call(*args, **kwargs)
+async def running(self, call, /, *args, **kwargs):
+    return await run(self, wait, call, *args, **kwargs)
+Threads.run = running
+main()
+"""
+
+
 _started: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A command that waits. owed_s: what the docs give it for taking back. may_end: whether it may come to its end
-    before the signal, for what it waits for may be refused or come. prepared: for the time of each run."""
+    """A command that waits. owed_s: what the docs give it for taking back. ends: the exit codes with which it may come
+    to its own end before the signal, for what it waits for may be refused or come. prepared: for the time of each
+    run. before: what runs it."""
 
     name: str
     words: Sequence[object]
     owed_s: float = 0.0
     environment: Mapping[str, str] = field(default_factory=dict)
     program: Sequence[str] = ("-m", "warmspare")
-    may_end: bool = False
+    ends: frozenset[int] = frozenset()
     prepared: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+    stdin: int = subprocess.DEVNULL
     stdout: int = subprocess.DEVNULL
+    stderr: int = subprocess.PIPE
+    before: Sequence[str] = ("env", "--default-signal=HUP")  # whoever started the tests may have it ignored
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """code: None where it had ended by itself before. took_s: from the signal on. lag_s: of the yardstick."""
+    """took_s: from the signal on; 0 where it had ended by itself before. lag_s: of the yardstick. made: what stands
+    beside the command's temporary files since it began."""
 
-    code: int | None
+    code: int
     took_s: float
     lag_s: float
     stderr: str
+    made: frozenset[str]
 
 
 def started(case: Case, home: Path) -> subprocess.Popen[bytes]:
     """The command, as soon as it hears signals."""
     environment = {**os.environ, "TMPDIR": str(temporary(home)), **case.environment}
     child = subprocess.Popen(
-        [sys.executable, *case.program, *map(str, case.words)], env=environment, stdin=subprocess.DEVNULL,
-        stdout=case.stdout, stderr=subprocess.PIPE, cwd=home,
+        [*case.before, sys.executable, *case.program, *map(str, case.words)], env=environment, cwd=home,
+        stdin=case.stdin, stdout=case.stdout, stderr=case.stderr,
     )  # fmt: skip
     _started.append(child)
     status = Path(f"/proc/{child.pid}/status")
@@ -125,22 +152,22 @@ def interrupted(case: Case, home: Path, moment_s: float, number: signal.Signals 
     assert yardstick.stdout
     try:
         with case.prepared():
+            before = standing(home)
             began = time.monotonic()
             child = started(case, home)
             slower = min(max((time.monotonic() - began) / HEARD_S, 1.0), 3.0)
             try:
                 yardstick.stdout.read(1)
                 time.sleep(moment_s * slower)
-                if child.poll() is not None:
-                    assert case.may_end, (case.name, child.returncode, child.stderr and child.stderr.read())
-                    assert child.returncode not in (1, -1), child.stderr and child.stderr.read()
-                    return Ended(None, 0.0, 0.0, "")
-                began = time.monotonic()
-                child.send_signal(number)
-                yardstick.send_signal(number)
-                took, yard = _ends(child.pid, yardstick.pid, began)
+                took, yard = 0.0, YARD_S
+                if child.poll() is None:
+                    began = time.monotonic()
+                    child.send_signal(number)
+                    yardstick.send_signal(number)
+                    took, yard = _ends(child.pid, yardstick.pid, began)
                 stderr = child.communicate()[1].decode(errors="replace")
-                return Ended(child.returncode, took, max(yard - YARD_S, 0.0), stderr)
+                lag = max(yard - YARD_S, 0.0)
+                return Ended(child.returncode, took, lag, stderr, standing(home) - before)
             finally:
                 child.kill()
                 child.wait()
@@ -164,19 +191,37 @@ def _ends(first: int, second: int, began: float) -> tuple[float, float]:
 
 
 def demand_ended(case: Case, home: Path, ended: Ended) -> None:
-    """In time, with 130, with a word about it, and with nothing left running or lying about."""
-    print(f"{case.name}: {ended.took_s:.2f} s, the yardstick {ended.lag_s:.2f} s late")
-    if ended.code is None:
-        return
-    assert ended.code == 130, (case.name, ended)
+    """In time, with 130 and a word about it, or as far as it may come, by its own code and as that demands; and with
+    nothing left running or lying about."""
+    print(f"{case.name}: {ended.code} after {ended.took_s:.2f} s, the yardstick {ended.lag_s:.2f} s late")
     assert "Traceback" not in ended.stderr, (case.name, ended.stderr)
-    assert ended.stderr.splitlines()[-1].startswith("warmspare: interrupted"), (case.name, ended)
     assert ended.took_s <= MOST_S + case.owed_s + 4 * ended.lag_s + 0.25, (case.name, ended)
+    if ended.code == INTERRUPTED:
+        assert ended.stderr.splitlines()[-1].startswith("warmspare: interrupted"), (case.name, ended)
+    else:
+        demand_own_end(case, ended)
     until = time.monotonic() + 20
     while running(home) and time.monotonic() < until:
         time.sleep(0.05)
     assert not running(home), (case.name, running(home))
     assert not list(temporary(home).iterdir()), (case.name, list(temporary(home).iterdir()))
+
+
+def demand_own_end(case: Case, ended: Ended) -> None:
+    """It came to its end by itself: as it may, with one sentence where that is no success, and then it made nothing."""
+    assert ended.code in case.ends, (case.name, ended)
+    said = [line for line in ended.stderr.splitlines() if line != HANGING]
+    if ended.code == 0:
+        assert not said, (case.name, ended)
+        return
+    assert len(said) == 1 and said[0].startswith("warmspare: ") and ": " in said[0][11:], (case.name, ended)
+    assert not ended.made, (case.name, ended)
+
+
+def standing(home: Path) -> frozenset[str]:
+    """All that stands below the directory, but for the command's temporary files."""
+    found = {str(path.relative_to(home)) for path in home.rglob("*")}
+    return frozenset(name for name in found if name.partition("/")[0] != temporary(home).name)
 
 
 def running(home: Path) -> list[list[str]]:

@@ -21,6 +21,7 @@ from warmspare.cli.main import run
 from warmspare.errors import StoreError, WarmspareError
 from warmspare.format import point
 from warmspare.observe.events import Events
+from warmspare.outside.text import shown
 from warmspare.repository.chain import Repository
 from warmspare.repository.making import make_repository
 from warmspare.store import layout
@@ -70,7 +71,7 @@ def command(*arguments: object) -> Outcome:
     elif code not in (0, 7):
         assert events and events[-1]["event"] == "error", outcome
         assert events[-1]["exit_code"] == code, outcome
-        assert len(lines) == 1 and lines[0] == f"warmspare: {events[-1]['message']}", outcome.stderr
+        assert len(lines) == 1 and lines[0] == f"warmspare: {shown(events[-1]['message'])}", outcome.stderr
     return outcome
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import asyncio
     import subprocess
 
-ASKING = frozenset({signal.SIGINT, signal.SIGTERM})  # to end
+ASKING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})  # to end
 _alive: set[int] = set()
 _apart = True  # whether each has a group of its own
 
@@ -58,9 +58,11 @@ async def start_beside(*command: str, **options: Any) -> asyncio.subprocess.Proc
 
 
 def kill(child: subprocess.Popen[bytes] | asyncio.subprocess.Process) -> None:
-    """End it and its group at once; fine if it has ended."""
+    """End it and its group at once; fine if it has ended. Whoever is cancelled while it waits for it need not `forget`
+    it: nothing of it is left to be ended, and its number may soon be another's."""
     if child.returncode is None and _apart:
         _kill_group(child.pid)
+        _alive.discard(child.pid)
     elif child.returncode is None:
         child.kill()
 

@@ -1,4 +1,4 @@
-"""How this process ends on SIGINT and SIGTERM, and what it owes then; refuses to let any call keep it.
+"""How this process ends on SIGINT, SIGTERM and SIGHUP, and what it owes then; refuses to let any call keep it.
 
 The signals are blocked in all threads but for one that waits for them, so nothing that another thread is in keeps them
 from being heard: neither a read of a pipe that nobody writes to, nor a server that hangs, nor the time before there is
@@ -44,7 +44,8 @@ Tell = Callable[[str, float, float], None]  # what is being taken back, for how 
 
 class Owed(Generic[T]):
     """Something to be taken back however the work ends. within_s: how long that may keep a process that was asked to
-    end. Settle it, or drop it where it was not made or is gone."""
+    end. act: gives None once it is taken back; where it gives anything else or fails, that stays and is named as left.
+    Settle it, or drop it where it was not made or is gone."""
 
     def __init__(
         self, ending: Ending, what: str, within_s: float, act: Callable[[], Awaitable[T]] | None, *, last: bool
@@ -65,10 +66,13 @@ class Owed(Generic[T]):
         return self._task
 
     async def _run(self, act: Callable[[], Awaitable[T]]) -> T:
+        stays = True
         try:
-            return await act()
+            result = await act()
+            stays = result is not None
+            return result
         finally:
-            self.drop()
+            self.drop(stays=stays)
 
     async def settle(self) -> T:
         """The result of taking it back, or its error; a cancel is raised once it is done."""
@@ -86,9 +90,13 @@ class Owed(Generic[T]):
             raise cancelled
         return task.result()
 
-    def drop(self) -> None:
-        """Nothing is owed any more."""
-        self._ending.settled(self)
+    def drop(self, *, stays: bool = False) -> None:
+        """Nothing is owed any more. stays: it could not be taken back."""
+        self._ending.settled(self, stays=stays)
+
+    def ends_s(self, asked_s: float, begins_s: float) -> float:
+        """When its time is over; begins_s: when it is begun, if it was not yet."""
+        return (begins_s if self.begun_s is None else max(self.begun_s, asked_s)) + self.within_s
 
 
 class Ending:
@@ -96,15 +104,17 @@ class Ending:
 
     def __init__(self) -> None:
         self._owed: dict[Owed[object], None] = {}
+        self._stays: list[str] = []  # what could not be taken back
         self._asked_s: float | None = None
         self._settled_s = 0.0
+        self._heard = children.ASKING
         self._listener: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[object] | None = None
         self._back: asyncio.Task[None] | None = None
         self._tell: Tell | None = None
         self._say: Callable[[list[str]], None] = _say_plainly
-        self._said = False
+        self._words = _thread.allocate_lock()  # of who says the last ones
         self._code: int | None = None
 
     # -- what the work says ---------------------------------------------------------------------------------------
@@ -132,17 +142,30 @@ class Ending:
         finally:
             held.drop()
 
-    def settled(self, owed: Owed[T]) -> None:
+    def settled(self, owed: Owed[T], *, stays: bool) -> None:
         """See Owed."""
         if self._owed.pop(cast(Owed[object], owed), owed) is None:
             self._settled_s = time.monotonic()
+            if stays:
+                self._stays.append(owed.what)
+
+    @property
+    def left(self) -> list[str]:
+        """What is not taken back, as things stand: each once, the last of it last."""
+        owed = sorted(self._owed, key=lambda one: one.last)
+        return list(dict.fromkeys([*self._stays, *(one.what for one in owed)]))
 
     # -- what the command line says -------------------------------------------------------------------------------
 
     def listen(self) -> None:
-        """From here on signals are heard. Call it in the main thread, before any other is started."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, children.ASKING)
-        for number in children.ASKING:
+        """From here on signals are heard. Call it in the main thread, before any other is started.
+
+        A hang-up that was ignored when this process began, as nohup has it, stays ignored.
+        """
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+            self._heard -= {signal.SIGHUP}
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._heard)
+        for number in self._heard:
             signal.signal(number, self._pass_on)
         self._listener = _thread.start_new_thread(self._listen, ())
 
@@ -152,6 +175,7 @@ class Ending:
 
     def watch(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[object], tell: Tell) -> None:
         """From here on a signal cancels the task, which runs all there is."""
+        self._stays = []
         self._tell, self._task, self._loop = tell, task, loop
 
     def over(self, code: int) -> None:
@@ -162,16 +186,14 @@ class Ending:
         """The work has unwound and its last words were said: what threads are still in is not waited for. Returns where
         this process is not ours to end."""
         if self._listener is not None:
-            children.kill_all()
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):
                     stream.flush()
-            os._exit(INTERRUPTED)
+            _end(INTERRUPTED)
 
     def speaks(self) -> bool:
         """Whether it is the caller's to say the last words, which are said once."""
-        said, self._said = self._said, True
-        return not said
+        return self._words.acquire(blocking=False)
 
     # -- the thread that hears ------------------------------------------------------------------------------------
 
@@ -181,7 +203,7 @@ class Ending:
             signal.pthread_kill(self._listener, number)
 
     def _listen(self) -> None:
-        signal.sigwait(children.ASKING)
+        signal.sigwait(self._heard)
         self._asked_s = time.monotonic()
         if self._loop is None and self._code is None:
             self._exit()
@@ -189,7 +211,7 @@ class Ending:
             with contextlib.suppress(RuntimeError):  # it is closed: the work is over
                 self._loop.call_soon_threadsafe(self._begin)
         while (left_s := self._until(self._asked_s) - time.monotonic()) > 0:
-            again = signal.sigtimedwait(children.ASKING, min(left_s, _LOOK_S))
+            again = signal.sigtimedwait(self._heard, min(left_s, _LOOK_S))
             if again is not None and time.monotonic() - self._asked_s > SAME_S:
                 break
         self._exit()
@@ -199,21 +221,14 @@ class Ending:
         leave_s = asked_s + LEAVE_S
         if self._code is not None:
             return leave_s
-        owed = list(self._owed)
-        first_s = max((one.within_s for one in owed if not one.last), default=0.0)
-        times = [leave_s, self._settled_s + SETTLE_S]
-        for one in owed:
-            begun_s = one.begun_s
-            if begun_s is None:  # nor will it be, where the event loop's own thread is in a call
-                begun_s = asked_s + GRACE_S + (first_s if one.last else 0.0)
-            times.append(max(begun_s, asked_s) + one.within_s)
-        return max(times)
+        owed, begins_s = list(self._owed), asked_s + GRACE_S  # also where the event loop's own thread is in a call
+        first = [one.ends_s(asked_s, begins_s) for one in owed if not one.last]
+        last = [one.ends_s(asked_s, max(first, default=begins_s)) for one in owed if one.last]
+        return max(leave_s, self._settled_s + SETTLE_S, *first, *last)
 
     def _exit(self) -> None:
-        children.kill_all()
         if self._code is None and self.speaks():
-            owed = sorted(self._owed, key=lambda one: one.last)
-            left = list(dict.fromkeys(one.what for one in owed))
+            left = self.left
             done = _thread.allocate_lock()
             done.acquire()
 
@@ -224,7 +239,7 @@ class Ending:
 
             _thread.start_new_thread(say, ())
             done.acquire(timeout=_WORDS_S)
-        os._exit(INTERRUPTED if self._code is None else self._code)
+        _end(INTERRUPTED if self._code is None else self._code)
 
     # -- on the event loop ----------------------------------------------------------------------------------------
 
@@ -245,7 +260,9 @@ class Ending:
             now_s = time.monotonic()
             owed = list(self._owed)
             if now_s - self._asked_s >= GRACE_S:
-                for one in [one for one in owed if not one.last] or owed:
+                # What is last waits for the others, but no longer than their time.
+                first = [one for one in owed if not one.last and now_s < one.ends_s(self._asked_s, now_s)]
+                for one in first or owed:
                     one.begin()
             for one in owed:
                 if one.begun_s is None:
@@ -255,6 +272,12 @@ class Ending:
                     told[one] = now_s
                     self._tell(one.what, now_s - began_s, one.within_s)
             await asyncio.sleep(_LOOK_S)
+
+
+def _end(code: int) -> None:
+    """This process, and whatever it started until now."""
+    children.kill_all()
+    os._exit(code)
 
 
 def text_of(left: list[str]) -> str:

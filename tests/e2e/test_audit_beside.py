@@ -147,7 +147,7 @@ async def test_a_disk_that_grows_meanwhile_is_judged_whole(rig: Rig, monkeypatch
 async def test_damage_done_by_an_unfinished_move_is_no_finding(rig: Rig) -> None:
     """A block that the next point already changed, while the record says that the replica is on its way there."""
     path = Path(f"{rig.replica}.warmspare") / "replica.json"
-    record = read_record(path, ReplicaRecord, "test")
+    record = read_record(path, ReplicaRecord, "test", Events())
     assert record and record.at
     corrupt_block(rig, 17)
     moving = msgspec.structs.replace(record, moving=Mark(record.at.sequence + 1, "0" * 64))

@@ -13,7 +13,8 @@ import pytest
 from corrupt import Corruptor, audit, found
 from rig import MIB, Outcome, Rig, random_disk, same, scribble
 from warmspare.audit import disk
-from warmspare.format.manifest import NO_FRAME, ManifestReader
+from warmspare.format.chunk import NO_FRAME
+from warmspare.format.manifest import ManifestReader
 from warmspare.model import BLOCK_BYTES, FULL_MASK
 
 

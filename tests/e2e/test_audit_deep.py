@@ -26,6 +26,7 @@ from warmspare.audit.report import Report
 from warmspare.audit.repository import RepositoryAudit
 from warmspare.audit.scratch import Column
 from warmspare.errors import LeaseError, StoreError
+from warmspare.observe.events import Events
 from warmspare.state.files import locked
 from warmspare.store.opening import open_store
 from warmspare.store.staging import FileUpload
@@ -42,7 +43,8 @@ def deep(rig: Rig, *, thoroughly: bool = True, before: Known | None = None) -> R
     async def work() -> Report:
         store = open_store(rig.repo)
         try:
-            return await RepositoryAudit(store, rig.home / "scratch", before or Known(), deep=thoroughly).run()
+            known = before or Known()
+            return await RepositoryAudit(store, rig.home / "scratch", known, Events(), deep=thoroughly).run()
         finally:
             await store.close()
 

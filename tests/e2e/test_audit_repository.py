@@ -16,6 +16,7 @@ from warmspare.audit.kept import keep
 from warmspare.audit.known import Known
 from warmspare.audit.report import Report
 from warmspare.audit.repository import RepositoryAudit
+from warmspare.observe.events import Events
 from warmspare.store.base import Store
 from warmspare.store.opening import open_store
 
@@ -34,7 +35,7 @@ async def store(world: Rig) -> AsyncIterator[Store]:
 
 
 async def audit(store: Store, scratch: Path, before: Known | None = None, *, deep: bool) -> Report:
-    return await RepositoryAudit(store, scratch, before or Known(), deep=deep).run()
+    return await RepositoryAudit(store, scratch, before or Known(), Events(), deep=deep).run()
 
 
 async def first_audit(store: Store, home: Path) -> Known:

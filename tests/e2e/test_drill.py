@@ -21,6 +21,7 @@ import pytest
 
 import bootdisk
 from rig import MIB, Outcome, Rig, command
+from warmspare.observe.events import Events
 from warmspare.recover.drills import qemu
 from warmspare.recover.drills.hardware import Hardware
 from warmspare.state.files import locked
@@ -308,7 +309,7 @@ def test_a_replica_that_is_not_whole_is_not_drilled(rig: Rig) -> None:
     from warmspare.state.files import read_record, write_record
     from warmspare.state.replica import STATE, Mark, ReplicaRecord
 
-    was = read_record(record, ReplicaRecord, STATE)
+    was = read_record(record, ReplicaRecord, STATE, Events())
     assert was and was.at
     moving = ReplicaRecord(was.format, was.repository, was.uri, was.vm, was.at, Mark(2, "0" * 64), was.disks)
     write_record(record, moving, STATE)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 import media
 from rig import MIB, Outcome, Rig, command
+from warmspare.recover.drills import qemu
 
 SIZE = 64 * MIB
 WRITES, READS = 3, 2  # functions of the BIOS
@@ -80,3 +83,22 @@ def test_no_room_for_the_evidence_itself(rig: Rig) -> None:
         done = drill(rig, rig.replica, place / "evidence")
         assert done.code in (4, 8) and "No space left" in done.stderr, done
         assert subprocess.run(["pgrep", "-f", str(place)], capture_output=True).returncode == 1
+
+
+def test_a_machine_that_hangs(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does whose medium never answers: stopped, right after it was switched on."""
+    power_on = qemu.Machine.power_on
+
+    async def and_stop(machine: qemu.Machine) -> None:
+        await power_on(machine)
+        os.kill(machine.process.pid, signal.SIGSTOP)
+        monkeypatch.setattr(qemu, "START_S", 0.5)
+        monkeypatch.setattr(qemu, "STOP_S", 0.5)
+
+    monkeypatch.setattr(qemu.Machine, "power_on", and_stop)
+    monkeypatch.setattr(qemu, "accelerators", lambda firmware: ["tcg"])
+    protect(rig, READS)
+    rig.apply()
+    done = drill(rig, rig.replica, rig.home / "evidence")
+    assert done.code == 8 and "QEMU has not answered" in done.stderr, done
+    assert not (rig.home / "evidence" / "verdict.json").exists()

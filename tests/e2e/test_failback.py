@@ -20,6 +20,7 @@ from proxy import Flip, Proxy
 import ebsstandin
 import recoverworld
 from ec2front import Refused
+from media import ext4, fill
 from recoverworld import SETTINGS, World, hardware
 from rig import KIB, MIB, Outcome, command, fingerprint, flip_in_place, same
 from servers import S3Server
@@ -233,6 +234,24 @@ def test_a_byte_that_changes_on_the_medium_is_found(away: World, monkeypatch: py
     flip_in_place(base / "app-0", 4 * MIB + 3)
     assert "does not read back" in export(away, "--format", "raw", "--replica", base, code=5).stderr
     assert not list((away.home / "return").glob("*.raw"))
+
+
+def test_an_export_finds_no_room(away: World) -> None:
+    """On the file system that it writes to: the same EBS snapshots are read again once there is."""
+    scribbles(away)
+    with ext4(away.home / "return", 48 * MIB) as place:
+        (place / "lost+found").rmdir()
+        filler = fill(place, left_bytes=MIB)
+        assert "No space left on device" in export(away, "--format", "raw", code=4).stderr
+        filler.unlink()
+        (place / "app-1.raw").write_text("mine")  # put there meanwhile
+        filler = fill(place, left_bytes=12 * MIB)
+        assert "a file that this program did not write" in export(away, "--format", "raw", code=2).stderr
+        (place / "app-1.raw").unlink()
+        export(away, "--format", "raw")
+        filler.unlink()
+        demand_returned(away, "raw")
+    assert [request.action for request in away.front.requests].count("CreateSnapshot") == 2
 
 
 @pytest.mark.parametrize("times", [3, 5])

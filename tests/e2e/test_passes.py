@@ -215,7 +215,9 @@ def test_time_is_over_between_disks(world: World) -> None:
     sent_s = world.store.packs[len(manifest.packs) - 1]
     gone = [gone for _, gone in world.machine.lives if gone < sent_s]
     assert gone and world.machine.lives[len(gone)][0] > sent_s, "held while the first disk was sent"
-    assert [event["disk"] for event in world.named("disk.done")] == ["a"] * (len(gone) + 1) + ["b"]
+    done = [event["disk"] for event in world.named("disk.done")]
+    # On a starved machine a moment may go by before even the first disk was read anew.
+    assert done == ["a"] * (len(done) - 1) + ["b"] and 2 <= len(done) - 1 <= len(gone) + 1
     world.check(1)
 
 
@@ -494,7 +496,7 @@ def test_what_an_audit_marked_is_whole_in_every_pass(world: World, seed: int) ->
 
     async def mark() -> None:
         store = DirectoryStore(str(world.repo))
-        report = await RepositoryAudit(store, world.home / "scratch", Known(), repair=True).run()
+        report = await RepositoryAudit(store, world.home / "scratch", Known(), Events(), repair=True).run()
         assert report.figures["blocks marked"]
         await store.close()
 

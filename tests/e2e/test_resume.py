@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import warmspare.sync.upload
 from rig import KIB, MIB, Outcome, Rig, losing_the_store, same, scribble
 from warmspare.errors import StoreError
-from warmspare.format.manifest import ManifestReader, PackRef
+from warmspare.format.manifest import ManifestReader
+from warmspare.format.packlist import PackRef
 from warmspare.store import layout
 from warmspare.sync.filter import Filtered
 from warmspare.sync.resume import Resume

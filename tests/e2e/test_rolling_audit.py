@@ -15,6 +15,7 @@ from rig import KIB, MIB
 from warmspare.errors import SourceError, StoreError
 from warmspare.format import point
 from warmspare.model import normalise
+from warmspare.observe.events import Events
 from warmspare.source.raw import RawSource
 from warmspare.state.table import LEAVES_AT
 from warmspare.store import layout
@@ -181,7 +182,7 @@ def test_what_can_not_be_read_for_an_audit_stops_no_sync(world: World, monkeypat
     result = world.sync()
     assert result.bytes_read == UNIT
     assert any("the medium gives nothing" in event["message"] for event in world.all("source.warning"))
-    assert Cursor.read(cursor_path(world)).span > 3  # it goes on behind it
+    assert Cursor.read(cursor_path(world), Events()).span > 3  # it goes on behind it
     monkeypatch.undo()
     assert world.exact()
 

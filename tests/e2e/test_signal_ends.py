@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -15,8 +16,21 @@ from pathlib import Path
 import pytest
 
 import warmspare
-from interrupts import HUNG, MOST_S, Case, end_all, full_pipe, left, running, started, temporary, until
+from interrupts import (
+    HANGING,
+    HUNG,
+    MOST_S,
+    WAITING,
+    Case,
+    full_pipe,
+    left,
+    running,
+    started,
+    temporary,
+    until,
+)
 from rig import KIB, MIB, Rig, random_disk
+from warmspare import children
 from warmspare.store import layout
 from warmspare.store.lease import Holder
 
@@ -24,17 +38,10 @@ SLACK_S = 8.0  # this machine may be busy; test_signals.py measures
 LEASE_S = 5.0
 
 
-@pytest.fixture(autouse=True)
-def _ended() -> Iterator[None]:
-    yield
-    end_all()
-
-
-@pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    """One restore point, and a change."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
-    rig = Rig(tmp_path)
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
+    """With a restore point. Whatever a test leaves there, the next command copes with."""
+    rig = Rig(tmp_path_factory.mktemp("ends"))
     random_disk(rig.disk, 3 * MIB, random.Random(1))
     rig.sync()
     with rig.disk.open("r+b") as file:
@@ -120,6 +127,43 @@ def test_signals_in_the_same_moment_are_one(rig: Rig, sending: subprocess.Popen[
     assert code == 130 and "left to" not in stderr and after and after.free
 
 
+def test_a_terminal_that_closes(rig: Rig) -> None:
+    """What is owed is taken back all the same, though nobody can be told any more."""
+    ours, theirs = os.openpty()
+    words = ["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state]
+    environment = {"HANG_AT": "FileUpload._write", "HANG": "one"}
+    ends = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    before = ("setsid", "--ctty", "env", "--default-signal=HUP")
+    child = started(Case("terminal", words, 0, environment, ("-c", HUNG), before=before, **ends), rig.home)
+    os.close(theirs)
+    said = b""
+    while b"HANGING" not in said:
+        said += os.read(ours, 4096)
+    began = time.monotonic()
+    os.close(ours)
+    child.wait(60)
+    after = lease(rig)
+    assert child.returncode == 130 and time.monotonic() - began < MOST_S + LEASE_S + SLACK_S
+    assert after and after.free
+    rig.sync()
+
+
+def test_a_hang_up_that_was_ignored_at_the_start_is_ignored(rig: Rig) -> None:
+    """As `nohup` has it; any other signal is heard."""
+    come = rig.home / "come"
+    for number, code in ((signal.SIGHUP, 0), (signal.SIGTERM, 130)):
+        words = ["points", "--repo", rig.repo]
+        case = Case("nohup", words, 0, {"COME": str(come)}, ("-c", WAITING), before=("env", "--ignore-signal=HUP"))
+        child = started(case, rig.home)
+        until(child, HANGING)
+        child.send_signal(number)
+        time.sleep(0.5)  # one that was heard has come to the work by now
+        if number == signal.SIGHUP:
+            come.touch()
+        assert left(child)[0] == code
+        come.unlink(missing_ok=True)
+
+
 def test_a_signal_while_nobody_reads_what_it_says(rig: Rig) -> None:
     with full_pipe() as stdout:
         words = ["points", "--repo", rig.repo, "--json"]
@@ -136,8 +180,9 @@ def test_a_signal_while_nobody_reads_what_it_says(rig: Rig) -> None:
     assert stderr.startswith("warmspare: interrupted")
 
 
-@pytest.mark.parametrize("json_too", [False, True])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "json_too"), [(signal.SIGINT, False), (signal.SIGTERM, True), (signal.SIGHUP, False)]
+)
 def test_a_signal_before_the_loop(tmp_path: Path, number: signal.Signals, json_too: bool) -> None:
     """While modules are read; one of them hangs."""
     hang = "import sys, time\nprint('READING', file=sys.stderr, flush=True)\ntime.sleep(1e6)\n"
@@ -151,6 +196,49 @@ def test_a_signal_before_the_loop(tmp_path: Path, number: signal.Signals, json_t
     assert child.returncode == 130
     assert err.decode() == "warmspare: interrupted; run the same command again, it goes on from here\n"
     assert [json.loads(line)["exit_code"] for line in out.splitlines()] == ([130] if json_too else [])
+
+
+async def test_a_program_that_was_killed_is_none_of_ours_any_more() -> None:
+    """Also where its end was not waited for: its number may be another's by the time that this process ends."""
+    child = await children.start_beside("sleep", "60")
+    assert child.pid in children._alive
+    waiting = asyncio.ensure_future(children.end(child))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert child.pid not in children._alive
+    await child.wait()
+
+
+# What is owed first hangs, or fails as it may; then what is last.
+OWED = """
+import asyncio, sys, time
+from warmspare.ending import PROCESS
+PROCESS.listen()
+from warmspare.cli.run import execute
+from warmspare.threads import in_thread
+async def hangs(): await asyncio.Event().wait()
+async def raises(): raise OSError("it fails")
+async def stays(): return "it stays"
+async def last(): print("LAST", flush=True)
+async def work(events, meter):
+    PROCESS.owe("the first", 1.0, {"hangs": hangs, "raises": raises, "stays": stays}[sys.argv[1]])
+    PROCESS.owe("the last", 60.0, last, last=True)
+    print("READY", file=sys.stderr, flush=True)
+    await in_thread(time.sleep, 1e6)
+sys.exit(execute(work, as_json=False, debug=False))
+"""
+
+
+@pytest.mark.parametrize("how", ["hangs", "raises", "stays"])
+def test_what_can_not_be_taken_back_is_named_and_keeps_nothing_else_from_it(tmp_path: Path, how: str) -> None:
+    child = started(Case("owed", [how], 0, {}, ("-c", OWED), stdout=subprocess.PIPE), tmp_path)
+    until(child, "READY")
+    child.send_signal(signal.SIGTERM)
+    out, err = child.communicate(timeout=50)
+    assert child.returncode == 130 and out == b"LAST\n"
+    again = "run the same command again, it goes on from here"
+    assert err.decode().splitlines()[-1] == f"warmspare: interrupted; left to the next run: the first; {again}"
 
 
 AFTER = """

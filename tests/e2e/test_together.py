@@ -21,9 +21,11 @@ import xxhash
 
 import media
 from rig import MIB, Rig, python, random_disk, same, scribble
-from warmspare.format import frame, manifest, pack, point
+from warmspare.format import frame, pack, point
+from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import root_of
-from warmspare.format.manifest import NO_FRAME, Chunk, Header, ManifestWriter, PackRef
+from warmspare.format.manifest import Header, ManifestWriter
+from warmspare.format.packlist import PackRef
 from warmspare.repository.chain import Repository
 from warmspare.store import layout
 from warmspare.store.lease import Lease
@@ -309,7 +311,6 @@ def test_several_records_of_a_block_and_parts_of_frames(rig: Rig) -> None:
     done = rig.apply().last("apply.done")
     assert rig.replica.read_bytes() == bytes(disk)
     assert done["blocks_rebuilt"] == 1 and done["blocks_verified"] == 2
-    assert manifest.NO_FRAME == NO_FRAME
     rig.apply(to=rig.home / "fresh.raw")
     assert (rig.home / "fresh.raw").read_bytes() == bytes(disk)
     rig.disk.write_bytes(bytes(disk))

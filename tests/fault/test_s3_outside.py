@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from warmspare.errors import StoreError
+from warmspare.store import staying
 from warmspare.store.patience import Patience
 from warmspare.store.s3 import S3Store
 
@@ -105,3 +106,75 @@ async def test_an_answer_without_end(monkeypatch: pytest.MonkeyPatch, status: st
             async with asyncio.timeout(120):
                 assert [info async for info in store.list("vms/")]
     assert sent < 2 << 30
+
+
+ENTRY = (
+    "<Contents><Key>vms/a/x</Key><LastModified>2026-01-01T00:00:00Z</LastModified><ETag>e</ETag><Size>1</Size>"
+    "</Contents>"
+)
+
+
+def whole(body: bytes) -> Answer:
+    """A server that has one answer."""
+
+    async def answer(asked: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\n")
+        writer.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    return answer
+
+
+def listing(entries: str) -> bytes:
+    return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<Key>vms/a/x</Key>", ""),
+        ("<Size>1</Size>", ""),
+        ("<ETag>e</ETag>", ""),
+        ("<LastModified>2026-01-01T00:00:00Z</LastModified>", ""),
+        ("<Key>vms/a/x</Key>", "<Key>vms/a/x</Key><Key>vms/b/x</Key>"),
+        ("<ETag>e</ETag>", "<ETag>e</ETag><ETag>f</ETag>"),
+        ("2026-01-01T00:00:00Z", "1e300"),
+        ("2026-01-01T00:00:00Z", "99999999999999"),
+        ("<Size>1</Size>", "<Size>1</Size><Size>2</Size>"),
+        ("</Contents>", "</Contents><NextContinuationToken>a</NextContinuationToken><NextContinuationToken>b"
+         "</NextContinuationToken>"),
+    ],
+)  # fmt: skip
+async def test_a_listing_that_is_not_made_as_one(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
+    async with serving(whole(listing(ENTRY.replace(old, new))), monkeypatch) as store:
+        with pytest.raises(StoreError, match=r"answer (lacks|can't be understood)|overloaded or failing") as caught:
+            async with asyncio.timeout(120):
+                assert [info async for info in store.list("vms/")]
+    assert caught.value.retryable
+
+
+async def test_uploads_that_are_not_listed_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b"<R><Bucket>b</Bucket><Upload><Key>vms/a</Key></Upload></R>"
+    async with serving(whole(body), monkeypatch) as store:
+        with pytest.raises(StoreError, match="answer lacks UploadId"):
+            async with asyncio.timeout(120):
+                await store.stale_uploads("vms/")
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (listing("<x/>" * 600), "more than 500 parts"),
+        (listing("<x>" * 600), "more than 500 parts"),
+        (listing("<x " + 'a="" ' * 600 + "/>"), "more than 500 parts"),
+        (listing("x" * 70_000), "more than 0 MiB"),
+        (b'<!DOCTYPE a [<!ENTITY b "c">]>' + listing("&b;"), "entities"),
+        (b"\xff\xfe" + listing("").decode().encode("utf-16-le"), "encoding"),
+    ],
+)  # fmt: skip
+async def test_an_answer_that_would_swell(monkeypatch: pytest.MonkeyPatch, body: bytes, why: str) -> None:
+    monkeypatch.setattr(staying, "ANSWER_BYTES", 1 << 16)
+    monkeypatch.setattr(staying, "ANSWER_PARTS", 500)
+    async with serving(whole(body), monkeypatch) as store:
+        with pytest.raises(StoreError, match=f"answer is not read: .*{why}"):
+            async with asyncio.timeout(120):
+                assert [info async for info in store.list("vms/")]

@@ -24,16 +24,9 @@ from hypothesis import strategies as st
 
 from warmspare.errors import FormatError
 from warmspare.format import flags, frame, hashtable, mark, pack, point, repofile, tablefile, varint
-from warmspare.format.manifest import (
-    HEADER,
-    NO_FRAME,
-    Chunk,
-    Header,
-    ManifestReader,
-    ManifestWriter,
-    PackRef,
-    decode_chunk,
-)
+from warmspare.format.chunk import NO_FRAME, PACKS, Chunk, decode_chunk, seal
+from warmspare.format.manifest import HEADER, MAX_PACKS_CHUNK, Header, ManifestReader, ManifestWriter
+from warmspare.format.packlist import PACK_ROW, PackRef
 from warmspare.model import BLOCK_BYTES, PAGE_BYTES, block_count
 from warmspare.state.table import HashTable
 
@@ -147,7 +140,7 @@ def test_manifests(seed: int) -> None:
     data, chunks, refs = make_manifest(seed)
     reader = ManifestReader(read_at(data), len(data), W)
     assert reader.header == Header("disk ä", 5000 * BLOCK_BYTES + 777, bytes(range(16)))
-    assert reader.packs == refs
+    assert list(reader.packs) == refs
     found = list(reader.chunks())
     assert len(found) == len(chunks)
     for one, other in zip(found, chunks, strict=True):
@@ -159,6 +152,28 @@ def test_manifests(seed: int) -> None:
     for first, stop in ((0, 1), (100, 300), (4990, 5001)):
         some = [c.first_block for c in reader.chunks(first, stop)]
         assert some == [c.first_block for c in chunks if c.last_block >= first and c.first_block < stop]
+
+
+def test_a_million_packs_take_64_bytes_each() -> None:
+    """A short manifest may name them: its pack list shrinks to nothing."""
+    count = 200_000
+    rows = np.zeros(count, dtype=PACK_ROW)
+    rows["number"], rows["bytes"] = np.arange(count) // 2, 64 << 20
+    data = bytearray()
+    writer = ManifestWriter(Header("d", 64 << 40, bytes(16)), data.extend)
+    for at in range(0, count, MAX_PACKS_CHUNK):
+        writer._put(seal(PACKS, rows[at : at + MAX_PACKS_CHUNK].tobytes()))
+    writer.finish([])
+    assert len(data) < 1 << 20
+    tracemalloc.start()
+    try:
+        packs = ManifestReader(read_at(bytes(data)), len(data), W).packs
+        keys = packs.seen(lambda pack: f"{pack.run.hex()}/{pack.number}" * 10)
+        assert keys[count - 1] == f"{'0' * 32}/{count // 2 - 1}" * 10 and packs.total_bytes == count * (64 << 20)
+        assert tracemalloc.get_traced_memory()[1] < count * 150
+    finally:
+        tracemalloc.stop()
+    assert len(packs) == count and len(packs.once()) == count // 2 and packs.once()[7].number == 7
 
 
 def test_metadata_is_at_most_28_bytes_a_record_and_0_3_percent_of_a_full_disk() -> None:

@@ -20,6 +20,7 @@ import media
 from ebsparts import Refusal
 from rig import MIB, Outcome, command, random_disk, scribble
 from stagerig import StageRig
+from warmspare.observe.events import Events
 from warmspare.recover.staging.stage import Stage
 from warmspare.state.files import locked, read_record
 from warmspare.state.replica import RECORD, ReplicaRecord
@@ -74,7 +75,7 @@ def follower(world: StageRig) -> Iterator[Follower]:
 
 def at(rig: StageRig) -> int:
     """Where the replica is."""
-    record = read_record(rig.home / "replica.raw.warmspare" / RECORD, ReplicaRecord, "x")
+    record = read_record(rig.home / "replica.raw.warmspare" / RECORD, ReplicaRecord, "x", Events())
     assert record and record.at
     return record.at.sequence
 

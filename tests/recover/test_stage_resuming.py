@@ -174,6 +174,28 @@ def test_a_parent_that_aws_does_not_take_means_a_full_one(full: StageRig) -> Non
     full.demand_same(made.id)
 
 
+def test_a_place_of_the_staging_that_leads_elsewhere(full: StageRig) -> None:
+    """Refused before anything is asked of AWS or written there."""
+    full.stage("--dry-run")
+    home = full.home / "stage-state"
+    (lock,) = home.rglob("lock")
+    (table,) = home.rglob("table")
+    away, vm = full.home / "away", lock.parent
+    for place in (home / "stage", vm.parent, vm, vm / "disks", table.parent, vm / "pending", vm / "tmp"):
+        away.mkdir()
+        kept = place.rename(full.home / "kept") if place.exists() else None
+        place.symlink_to(away)
+        stderr = full.stage(code=4).stderr
+        assert f"a symbolic link stands where a directory belongs ({place})" in stderr
+        place.unlink()
+        away.rmdir()
+        if kept:
+            kept.rename(place)
+    os.mkfifo(vm / "attempt.json")
+    assert "a FIFO stands where a file belongs" in full.stage(code=4).stderr
+    assert not full.account.snapshots
+
+
 def test_two_stagings_of_one_vm(full: StageRig) -> None:
     from warmspare.state.files import locked
 

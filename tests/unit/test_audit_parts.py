@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from warmspare.audit import kept
+from warmspare.audit import kept, known
 from warmspare.audit import report as reports
 from warmspare.audit.blockset import CHUNK_BLOCKS, BlockSet
 from warmspare.audit.findings import ABOUT, Kind, Severity, finding, unclean
@@ -19,8 +19,8 @@ from warmspare.audit.report import MAX_CELLS, SOUND, WRONG, ZERO, MapBuilder, Re
 from warmspare.audit.sample import Sample, parse_percent
 from warmspare.audit.table import ExpectedTable
 from warmspare.errors import ConfigError, FormatError
+from warmspare.format.chunk import Chunk
 from warmspare.format.hashtable import root_of
-from warmspare.format.manifest import Chunk
 from warmspare.format.point import Disk, ObjectRef
 from warmspare.model import BLOCK_BYTES
 
@@ -227,3 +227,63 @@ def test_a_chain_of_reports_shows_what_was_done_to_it(tmp_path: Path) -> None:
         kept.keep(home, report())
     with pytest.raises(ConfigError, match="no directory"):
         kept.verify(tmp_path / "nowhere")
+
+
+def changed(done: kept.Kept, **fields: object) -> None:
+    """A report that anybody has written over."""
+    done.path.chmod(0o600)
+    done.path.write_text(json.dumps(json.loads(done.path.read_bytes()) | fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"number": -5}, {"number": 10**25}, {"number": 1.5}, {"previous": "x"}, {"many": [[]] * 400_001},
+        {"point": {"label": "1-0", "sequence": 10**11, "sha256": "0" * 64, "created": "then"}},
+        {"deep": json.loads("[" * 60 + "]" * 60)},
+    ],
+)  # fmt: skip
+def test_a_report_that_somebody_changed_is_none(tmp_path: Path, fields: dict[str, object]) -> None:
+    done = kept.keep(tmp_path, report())
+    changed(done, **fields)
+    assert kept.verify(tmp_path).wrong
+    with pytest.raises(FormatError):
+        kept.keep(tmp_path, report())
+
+
+@pytest.mark.parametrize("number", [7, 99_999_999])
+def test_no_report_follows_one_of_another_number(tmp_path: Path, number: int) -> None:
+    done = kept.keep(tmp_path, report())
+    changed(done, number=number)
+    with pytest.raises(FormatError, match="states that it is number"):
+        kept.keep(tmp_path, report())
+    last = tmp_path / "99999999-replica-vm.json"
+    done.path.rename(last)
+    changed(kept.Kept(last, done.report, ""), number=99_999_999)
+    with pytest.raises(ConfigError, match="end with number"):
+        kept.keep(tmp_path, report())
+
+
+@pytest.mark.parametrize("seen", ["\u00b2", "9" * 5000, "99999999999", "0", "-1", "1e3", "1_0", " 1", "01"])
+def test_what_a_changed_report_says_that_it_saw(tmp_path: Path, seen: str) -> None:
+    done = kept.keep(tmp_path, report(kind="repository", repository="u", vm="", figures={}))
+    changed(done, figures={known.HEAD + "vm": f"{seen} {'0' * 64}", known.HEAD + "x": f"7 {'0' * 64}"})
+    assert [one.vm for one in known.of_kept(tmp_path, "u", "").seen] == ["x"]
+    into = known.Known()
+    known.read(done.path, into)
+    assert [one.sequence for one in into.seen] == [7]
+
+
+def test_a_report_of_more_than_one_may_hold_is_kept_shorter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be read again would keep the chain from going on."""
+    monkeypatch.setattr(reports, "MAX_REPORT_BYTES", 20_000)
+    monkeypatch.setattr(kept, "MAX_REPORT_BYTES", 20_000)
+    names = [finding(Kind.OBJECT_REPLAYED, point="1-0", actual="VM " + "\U0001f525" * 5000) for _ in range(40)]
+    assert all(len(one.actual) <= 1000 for one in names)
+    done = kept.keep(tmp_path, report(findings=names))
+    again = kept.keep(tmp_path, report())
+    assert 0 < len(done.report.findings) < 40 and len(done.report.findings) + done.report.findings_left_out == 40
+    assert again.report.number == 2 and not kept.verify(tmp_path).wrong
+    monkeypatch.setattr(reports, "MAX_REPORT_BYTES", 500)
+    short, data = reports.fitting(report(findings=names))
+    assert not short.findings and short.notes and reports.decode(data, "x").disks[0].map.columns() == [[], [], [], []]

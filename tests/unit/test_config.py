@@ -22,7 +22,7 @@ from warmspare.cli import options
 from warmspare.cli.main import run
 from warmspare.config import secret, timetable, values
 from warmspare.config.disks import DiskPattern, DiskSelection
-from warmspare.config.lines import dotted, find_lines, line_of
+from warmspare.config.lines import dotted, find_lines, line_of, too_deep
 from warmspare.config.load import load, parse
 from warmspare.config.problems import Place, SettingsError
 from warmspare.config.reading import KEYS
@@ -757,3 +757,34 @@ def test_each_setting_of_the_example_that_is_off_may_be_taken_into_use() -> None
         read("\n".join(changed))
         tried += 1
     assert tried > 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" + ".a" * 100_000 + " = 1", "[a" + ".a" * 100_000 + "]", "[[a" + ' . "b"' * 100_000 + "]]",
+        "x = {a" + ".'b'" * 100_000 + " = 1}", "x = 1\ny" + ".z" * 40 + " = 1",
+    ],
+)  # fmt: skip
+def test_a_key_of_more_parts_than_any_has(text: str) -> None:
+    """Each would be a table, and each has the path to it."""
+    began = time.process_time()
+    (told,) = problems(text)
+    assert "a key has more than 32 parts" in told and f"line {text.count(chr(10)) + 1}" in told
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    "text", ['x = "' + "a." * 90 + '"', "# " + "a." * 90, 'x = """\n' + "a." * 90 + '"""', "x = [" + "1.5, " * 90 + "]"]
+)
+def test_dots_that_are_in_no_key(text: str) -> None:
+    assert too_deep(text) is None
+
+
+@pytest.mark.parametrize(
+    "text", ['"' * 200_000, '"\\' * 100_000, "'" * 199_999, "'''" + "''x" * 70_000, '"""\\' * 50_000]
+)
+def test_strings_that_do_not_end_are_looked_at_once(text: str) -> None:
+    began = time.process_time()
+    assert too_deep(text) is None
+    assert time.process_time() - began < 5

@@ -94,7 +94,10 @@ async def test_a_note_that_is_torn_says_nothing(tmp_path: Path) -> None:
         await attempt(Logins(Notes(tmp_path)), right=False)
     (note,) = [path for path in tmp_path.iterdir() if path.name != "salt"]
     empty = b'{"refused": null, "by": "", "words": "", "certain": true}'
-    for torn in (b"", b'{"refused": 17', b"[]", b"7", empty, b"\xff"):
+    for torn in (
+        b"", b'{"refused": 17', b"[]", b"7", empty, b"\xff", b'{"accepted":' * 300, b'{"accepted": NaN}',
+        b'{"accepted": 1' + b"0" * 400 + b"}",
+    ):  # fmt: skip
         note.write_bytes(torn)
         await Logins(Notes(tmp_path)).check(ACCOUNT, SECRET)
 

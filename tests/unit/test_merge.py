@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import warmspare.sync.merge
-from warmspare.format.manifest import NO_FRAME, Chunk, Header, ManifestReader, ManifestWriter, PackRef
+from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.manifest import Header, ManifestReader, ManifestWriter
+from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_BYTES, Extents, normalise
 from warmspare.sync import merge
 

@@ -16,6 +16,7 @@ import pytest
 from warmspare.errors import FormatError
 from warmspare.format import point
 from warmspare.outside import records
+from warmspare.outside.answers import SwellingError, demand_plain
 from warmspare.outside.files import NotRegularError, demand_folders, open_below, open_regular, read_regular, stat_below
 from warmspare.outside.pages import EMPTY_PAGES, EndlessError, Paging
 from warmspare.outside.records import Count, UnfitError
@@ -155,6 +156,7 @@ class Small(msgspec.Struct):
         (b'{"count": NaN}', "NaN is no number"),
         (b'{"count": -Infinity}', "-Infinity is no number"),
         (b'{"count": 1e999}', "beyond all bounds"),
+        (b'{"count": 1.' + b"0" * 400 + b"e9}", "beyond all bounds"),
         (b'{"count": ' + b"9" * 400 + b"}", "beyond all bounds"),
         (b'{"count": ' + b"9" * 5000 + b"}", "beyond all bounds"),
         (b'{"count": -1}', ">= 0"),
@@ -232,3 +234,39 @@ def test_listings_that_do_not_end(pages: Callable[[int], tuple[list[str], str]])
     with pytest.raises(EndlessError, match="the listing does not end"):
         for number in range(2 * EMPTY_PAGES):
             paging.page(*pages(number))
+
+
+# answers
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<a/>" * 101,
+        b"[" * 101,
+        b'[{"a":[]}' * 34,
+        b"<a " + b'b="" ' * 101 + b"/>",
+        b"<a " + b"b='' " * 101 + b"/>",
+        b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>',
+        b'<!DOCTYPE a [<!ATTLIST a b CDATA "c">]><a/>',
+        "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>".encode("utf-16"),
+        "<?xml version='1.0'?><a/>".encode("utf-16-be"),
+        b"<?xml version='1.0' encoding='cp037'?>" + "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>".encode("cp037"),
+        b"\xef\xbb\xbf<?xml version='1.0'\n encoding = \"UTF-7\"?><a/>",
+    ],
+)  # fmt: skip
+def test_an_answer_that_would_swell_is_not_parsed(body: bytes) -> None:
+    with pytest.raises(SwellingError):
+        demand_plain(body, 100)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"<a/>" * 100, b"<?xml version='1.0' encoding='UTF-8'?><a b='c'>\xc3\xbc</a>", b"<!DOCTYPE html><p>x",
+        b"\xef\xbb\xbf<?xml version='1.0'?><a/>", b'{"a": [1, 2, "x=y<z"]}',
+        b"<?xml version='1.0' encoding='ISO-8859-1'?>",
+    ],
+)  # fmt: skip
+def test_an_answer_like_any_other(body: bytes) -> None:
+    demand_plain(body, 100)

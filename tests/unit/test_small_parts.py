@@ -12,7 +12,7 @@ from warmspare.apply.decode import locate
 from warmspare.apply.fetch import GAP_BYTES, RANGE_BYTES, PackObject, ranges
 from warmspare.cli.wording import duration, sentence, size
 from warmspare.errors import FormatError
-from warmspare.format.manifest import NO_FRAME, Chunk
+from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.sync import level
 from warmspare.sync.level import Level
 

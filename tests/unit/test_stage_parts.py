@@ -206,7 +206,7 @@ def test_the_newest_point_is_told_by_its_number_and_not_by_dates() -> None:
 
 def test_tags_that_are_not_ours_or_were_changed() -> None:
     whole = {
-        "repository": "r", "vm": "v", "point": "3", "point-sha256": "ab", "created": "2026-01-01T00:00:00Z",
+        "repository": "r", "vm": "v", "point": "3", "point-sha256": "ab" * 32, "created": "2026-01-01T00:00:00Z",
         "disk": "d", "disk-number": "0", "disks": "1", "capacity": "1000", "parent": "snap-1:2",
     }  # fmt: skip
 
@@ -218,8 +218,13 @@ def test_tags_that_are_not_ours_or_were_changed() -> None:
     assert found is not None and (found.parent, found.parent_sequence, found.point.sequence) == ("snap-1", 2, 3)
     for key in whole:
         assert staged.parse(snapshot({name: value for name, value in whole.items() if name != key})) is None
-    wrong = {"point": "x", "disks": "0", "disk-number": "1", "capacity": str(2 << 30), "parent": "a:b"}
-    for key, value in wrong.items():
+    wrong = [
+        ("point", "x"), ("disks", "0"), ("disk-number", "1"), ("capacity", str(2 << 30)), ("parent", "a:b"),
+        ("point", "99999999999"), ("point", "0"), ("point", "-1"), ("point", "\u00b2"), ("point", "1_0"),
+        ("point", "9" * 5000), ("point-sha256", "ab"), ("created", "yesterday"), ("created", "2026-02-30T00:00:00Z"),
+        ("created", "2026-01-01T00:00:00"), ("disks", "100000000"), ("parent", "a:-1"),
+    ]  # fmt: skip
+    for key, value in wrong:
         assert staged.parse(snapshot({**whole, key: value})) is None, key
     assert staged.parse({"SnapshotId": "snap-3", "State": "completed", "VolumeSize": 1, "StartTime": NOW}) is None
 

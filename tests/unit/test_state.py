@@ -18,6 +18,7 @@ from rig import data_places, flip_in_place
 from warmspare.errors import StoreError
 from warmspare.format.hashtable import root_of
 from warmspare.model import BLOCK_BYTES
+from warmspare.observe.events import Events
 from warmspare.state.files import locked, read_record, write_record
 from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.sync.journal import Journal, PageLog, RunRecord
@@ -300,10 +301,10 @@ def test_a_torn_page_log_gives_its_whole_batches(tmp_path: Path) -> None:
 def test_the_journal_is_cleared_record_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for step in range(1, 9):
         home = tmp_path / str(step)
-        journal = Journal(home)
+        journal = Journal(home, Events())
         record = RunRecord("f" * 32, 3, "a" * 64)
         journal.begin(record)
-        assert Journal(home).left_over() == record
+        assert Journal(home, Events()).left_over() == record
         journal.page_log(0).close()
         journal.manifest_path(0).write_bytes(b"x")
         (home / "odd").mkdir()
@@ -311,9 +312,9 @@ def test_the_journal_is_cleared_record_last(tmp_path: Path, monkeypatch: pytest.
             try:
                 journal.clear()
             except Killed:
-                assert Journal(home).left_over() == record or not list(home.iterdir())
-        Journal(home).clear()
-        assert Journal(home).left_over() is None and not list(home.iterdir())
+                assert Journal(home, Events()).left_over() == record or not list(home.iterdir())
+        Journal(home, Events()).clear()
+        assert Journal(home, Events()).left_over() is None and not list(home.iterdir())
 
 
 class Record(msgspec.Struct):
@@ -329,7 +330,7 @@ def test_a_record_is_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytest.
         write_record(path, old, "it")
         with killed_at(monkeypatch, step), suppress(Killed):
             write_record(path, new, "it")
-        found = read_record(path, Record, "it")
+        found = read_record(path, Record, "it", Events())
         assert found in (old, new)
         seen.add(found.number)  # type: ignore[union-attr]
     assert seen == {1, 2}
@@ -338,11 +339,11 @@ def test_a_record_is_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytest.
         data = bytearray(good)
         data[at] ^= 4
         path.write_bytes(bytes(data))
-        assert read_record(path, Record, "it") in (None, new), "damage passed for state"
+        assert read_record(path, Record, "it", Events()) in (None, new), "damage passed for state"
         path.write_bytes(good[:at])
-        assert read_record(path, Record, "it") in (None, new)
+        assert read_record(path, Record, "it", Events()) in (None, new)
     path.unlink()
-    assert read_record(path, Record, "it") is None
+    assert read_record(path, Record, "it", Events()) is None
 
 
 def test_a_lock_is_held_by_one_and_falls_with_its_process(tmp_path: Path) -> None:
@@ -367,7 +368,7 @@ def test_a_place_that_is_no_directory(tmp_path: Path) -> None:
         lambda: HashTable(tmp_path / "file" / "table"),
         lambda: PageMap(tmp_path / "file" / "map"),
         lambda: write_record(tmp_path / "file" / "r", Record(1, ""), "the state directory"),
-        lambda: Journal(tmp_path / "file" / "j").begin(RunRecord("", 1, None)),
+        lambda: Journal(tmp_path / "file" / "j", Events()).begin(RunRecord("", 1, None)),
     ):
         with pytest.raises(StoreError) as caught:
             call()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import http.client
 import io
 import re
+import socket
+import threading
+import time
 import zlib
 from array import array
 from collections.abc import Callable
@@ -22,6 +26,7 @@ from warmspare.vsphere.answers import NotUnderstoodError, Unknown, oddities
 from warmspare.vsphere.devices import read_devices
 from warmspare.vsphere.garbled import GarbledError
 from warmspare.vsphere.properties import _properties
+from warmspare.vsphere.stub import spoken_in
 from warmspare.vsphere.tree import Tree
 
 SECRET = "52fc9d6e-secret"
@@ -419,3 +424,55 @@ def test_whatever_comes_is_an_answer_a_lost_one_or_one_that_is_not_understood(
             assert all(len(oddity.text) < 300 for oddity in oddities(found))
     except (GarbledError, NotUnderstoodError):
         pass
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<title>" * 9400, b"<" * (1 << 16), b"<h1 " * 16_000, b"<title a=" * 7000, b"<TITLE>x" * 8000 + b"</title>"],
+)  # fmt: skip
+def test_a_page_that_is_made_to_take_long(body: bytes) -> None:
+    """While it is looked at no signal is heard."""
+    began = time.process_time()
+    assert "instead of an answer" in str(garbled.instead(503, body))
+    assert time.process_time() - began < 0.5
+
+
+def test_versions_that_are_made_to_take_long() -> None:
+    body = b"<namespaces>" + b"<namespace><name>urn:vim25</name>" * 60_000 + b"</namespaces>"
+    began = time.process_time()
+    assert spoken_in(body) == set()
+    assert spoken_in(body.replace(b"</namespaces>", b"<version>8.0.3.0</version></namespace>")) == {"8.0.3.0"}
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("inner", ["<x/>" * 60, "<x>" * 60, '<x a="1" b="2"/>' * 20, "x" * 2000])
+def test_an_answer_that_would_swell_is_of_one_of_many(monkeypatch: pytest.MonkeyPatch, inner: str) -> None:
+    """So that what is asked about many VMs at once is asked about each then."""
+    monkeypatch.setattr(garbled, "ANSWER_PARTS", 50)
+    monkeypatch.setattr(garbled, "ANSWER_BYTES", 2000)
+    with pytest.raises(garbled.DamagedError):
+        read(garbled.whole(Response(envelope(inner))), TIME)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "begins", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"]
+)
+def test_an_answer_that_drips_has_an_end(begins: bytes) -> None:
+    """Something comes all the time, so no read of the socket ever takes long."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError), listening.accept()[0] as end:
+                end.sendall(begins)
+                while True:
+                    end.sendall(b"x" if begins else b"HTTP/1.1 100 Continue\r\n\r\n")
+                    time.sleep(0.01)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        connection = http.client.HTTPConnection("127.0.0.1", listening.getsockname()[1], timeout=60)
+        connection.request("GET", "/")
+        with pytest.raises(GarbledError, match="not there in"), garbled.within(connection, 0.3):
+            garbled.whole(connection.getresponse())
+        connection.close()
+        thread.join(60)

@@ -28,6 +28,7 @@ def test_markers() -> None:
     for text in (
         "", "{", "warmspare", '{"product": "warmspare"}', "[1]", '{"product": "other", "vm": "vm-uuid"}',
         mine.description()[:-1], '{"product": "warmspare", "repository": 1, "vm": "", "run": null}',
+        '{"a":' * 100_000, "[" + mine.description() + "[" * 100_000, '{"product": ' + "1" * 10_000 + "}",
     ):  # fmt: skip
         assert parse(text) is None and not mine.ours(text)
 

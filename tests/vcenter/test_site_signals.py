@@ -12,18 +12,12 @@ from pathlib import Path
 import pytest
 
 from fakevm import FakeVm
-from interrupts import MOST_S, Case, end_all, left, started, until
+from interrupts import MOST_S, Case, left, started, until
 from rig import MIB
 from siterig import SiteRig, site_rig
 
 SNAPSHOT_S = 60.0  # docs/operations.md, "Interrupting"
 SLACK_S = 15.0
-
-
-@pytest.fixture(autouse=True)
-def _ended() -> Iterator[None]:
-    yield
-    end_all()
 
 
 @pytest.fixture

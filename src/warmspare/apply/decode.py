@@ -10,7 +10,7 @@ from warmspare._native import sparse as native
 from warmspare.apply.fetch import Rows
 from warmspare.errors import FormatError
 from warmspare.format import frame
-from warmspare.format.manifest import Chunk
+from warmspare.format.chunk import Chunk
 from warmspare.model import BLOCK_PAGES, U8, U16, U32, U64
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from warmspare.errors import FormatError
-from warmspare.format.manifest import NO_FRAME, Chunk, PackRef
+from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.packlist import PackRef, Viewed
 from warmspare.format.point import RestorePoint
 from warmspare.repository.chain import Repository
 from warmspare.repository.objects import read_range
@@ -58,13 +59,13 @@ class Range:
         return await read_range(repository, self.pack, self.offset, self.length, "a pack")
 
 
-def pack_objects(point: RestorePoint, packs: list[PackRef]) -> list[PackObject]:
+def pack_objects(point: RestorePoint, packs: Viewed[PackRef]) -> Sequence[PackObject]:
     """The packs of a manifest by their index."""
     vm = layout.encode_name(point.vm_id)
-    return [PackObject(layout.pack_key(vm, pack.run.hex(), pack.number), pack.bytes) for pack in packs]
+    return packs.seen(lambda pack: PackObject(layout.pack_key(vm, pack.run.hex(), pack.number), pack.bytes))
 
 
-def ranges(chunk: Chunk, rows: Rows, packs: list[PackObject], where: str) -> Iterator[Range]:
+def ranges(chunk: Chunk, rows: Rows, packs: Sequence[PackObject], where: str) -> Iterator[Range]:
     """The requests that bring every frame which `rows` of a chunk use, each frame once.
 
     rows: ascending row numbers; those without a frame are passed over. FormatError if a frame reaches beyond
@@ -82,9 +83,12 @@ def ranges(chunk: Chunk, rows: Rows, packs: list[PackObject], where: str) -> Ite
         for i, f in enumerate(used.tolist())
     )
     pieces: list[Piece] = []
-    pack = start = end = -1
+    pack = start = end = length = -1
+    looked = -1
     for number, offset, size, group in places:
-        if offset + size > packs[number].bytes:
+        if number != looked:
+            looked, length = number, packs[number].bytes
+        if offset + size > length:
             raise FormatError("a manifest names a frame beyond its pack", where=where)
         full = offset + size - start > RANGE_BYTES
         if pieces and (number != pack or offset < end or offset - end > GAP_BYTES or full):

@@ -6,6 +6,7 @@ Blocks that do not verify are left as they were and noted as damage; the rest of
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from warmspare.apply.damage import Damage
 from warmspare.apply.decode import Applied, apply_frame, apply_zeroed
 from warmspare.apply.fetch import PackObject, Range, Rows, pack_objects, ranges
 from warmspare.errors import FormatError, IntegrityError
-from warmspare.format.manifest import NO_FRAME, Chunk, ManifestReader
+from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.manifest import ManifestReader
 from warmspare.format.point import Disk
 from warmspare.model import BLOCK_BYTES, U32
 from warmspare.observe.events import Meter
@@ -52,7 +54,7 @@ class Merge:
                 await self._chunk(chunk, packs, tasks)
         return self._findings
 
-    async def _chunk(self, chunk: Chunk, packs: list[PackObject], tasks: asyncio.TaskGroup) -> None:
+    async def _chunk(self, chunk: Chunk, packs: Sequence[PackObject], tasks: asyncio.TaskGroup) -> None:
         if chunk.zero_start.size:
             with local_io(WHAT, self._path):
                 await self._threads.run(self._punch, chunk)

@@ -29,6 +29,7 @@ from warmspare.state.files import local_io
 from warmspare.state.replica import Mark, ReplicaDisk
 from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.store.base import Store
+from warmspare.store.patience import outlasted
 from warmspare.threads import Threads, in_thread
 
 WHAT = "the replica"
@@ -95,7 +96,7 @@ class Apply:
         An outage of the store is waited out, from the first look on, and so is a drill of the replica; every other
         error ends it.
         """
-        repository, newest = await self._found(poll_s)
+        repository, newest = await outlasted(self._found, lambda error: self._waiting(error, poll_s), poll_s)
         replica = self._replica(repository, newest)
         first = True
         with replica.hold():
@@ -114,17 +115,10 @@ class Apply:
                     self._waiting(error, poll_s)
                 await asyncio.sleep(poll_s)
 
-    async def _found(self, poll_s: float) -> tuple[Repository, Point]:
-        """The repository and the newest point of the VM, once the store answers."""
-        while True:
-            try:
-                repository = await self._repository()
-                return repository, await repository.load(self._vm, await self._choose(repository, None))
-            except StoreError as error:
-                if not error.retryable:
-                    raise
-                self._waiting(error, poll_s)
-            await asyncio.sleep(poll_s)
+    async def _found(self) -> tuple[Repository, Point]:
+        """The repository and the newest point of the VM."""
+        repository = await self._repository()
+        return repository, await repository.load(self._vm, await self._choose(repository, None))
 
     def _waiting(self, error: WarmspareError, poll_s: float) -> None:
         self._events.emit("apply.waiting", vm=self._vm, message=error.sentence, seconds=poll_s)
@@ -316,7 +310,7 @@ class Apply:
             await in_thread(replica.empty, work.fd, work.place, disk.capacity_bytes)
         else:
             await in_thread(replica.resize, work.fd, work.place, disk.capacity_bytes)
-        total = sum(pack.bytes for pack in work.manifest.packs)
+        total = work.manifest.packs.total_bytes
         self._meter.total_bytes += total
         self._events.emit(
             "disk.start", vm=self._vm, disk=disk.id, point=point.id.label, path=str(path),

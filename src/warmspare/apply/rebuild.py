@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from warmspare.apply.decode import locate
 from warmspare.apply.fetch import PackObject, pack_objects
 from warmspare.errors import FormatError, IntegrityError
 from warmspare.format import frame
+from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import ZERO_ENTRY
-from warmspare.format.manifest import NO_FRAME, Chunk
 from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, U8, U32, block_bytes
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.objects import manifest_of, read_range
@@ -116,7 +117,7 @@ class Rebuilder:
             for wanted in open_blocks.values():
                 wanted.lost = error.sentence
 
-    async def _take(self, chunk: Chunk, packs: list[PackObject], wanted: dict[int, _Wanted]) -> None:
+    async def _take(self, chunk: Chunk, packs: Sequence[PackObject], wanted: dict[int, _Wanted]) -> None:
         runs = zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True)
         for start, count in runs:
             for block in [b for b in wanted if start <= b < start + count]:
@@ -135,7 +136,7 @@ class Rebuilder:
             except IntegrityError as error:
                 into.lost = error.sentence
 
-    async def _copy(self, chunk: Chunk, row: int, packs: list[PackObject], carried: int, into: _Wanted) -> None:
+    async def _copy(self, chunk: Chunk, row: int, packs: Sequence[PackObject], carried: int, into: _Wanted) -> None:
         index = int(chunk.frame[row])
         pack, offset = packs[int(chunk.frame_pack[index])], int(chunk.frame_offset[index])
         held = await self._frame(pack, offset, int(chunk.frame_bytes[index]))

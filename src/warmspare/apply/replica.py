@@ -19,6 +19,7 @@ from warmspare._native import sparse as native
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, StoreError
 from warmspare.format.point import Disk, RestorePoint
 from warmspare.model import SPAN_BYTES
+from warmspare.outside.files import demand_folders
 from warmspare.repository.chain import PointId, Repository
 from warmspare.state.files import io_error, local_io, locked, pwrite_all, sync_directory, write_record
 from warmspare.state.replica import (
@@ -264,7 +265,10 @@ class Replica:
         return self._place.open(self.path(place))
 
     def table(self, disk_id: str) -> HashTable:
-        return HashTable(self.state / DISKS / layout.encode_name(disk_id) / "table")
+        folder = self.state / DISKS / layout.encode_name(disk_id)
+        with local_io(STATE, folder):
+            demand_folders(self.state, folder)
+        return HashTable(folder / "table")
 
     @property
     def scratch(self) -> Path:

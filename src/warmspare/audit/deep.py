@@ -28,8 +28,8 @@ from warmspare.audit.shelf import Shelf
 from warmspare.audit.verify import Bench, Part, Piece, Verdict, check_block, check_frames, check_loose, parts
 from warmspare.audit.walk import Walk, whole_masks
 from warmspare.errors import FormatError, NotFoundError
+from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import ENTRY_BYTES
-from warmspare.format.manifest import NO_FRAME, Chunk
 from warmspare.format.point import Disk, RestorePoint
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Meter

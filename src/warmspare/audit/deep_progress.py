@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import xxhash
 
 from warmspare.audit.findings import Finding
 from warmspare.audit.scratch import WHAT, Scratch
+from warmspare.model import BLOCK_PAGES, MAX_CAPACITY_BYTES
+from warmspare.observe.events import Events
 from warmspare.outside.files import open_regular
-from warmspare.state.files import local_io, make_void, pwrite_all, read_record, write_record
+from warmspare.outside.records import Block, Count, Line, Moment, Seconds, Sequence, Sha256, is_moment
+from warmspare.state.files import encode_record, local_io, make_void, pwrite_all, read_record, write_record
 
 FORMAT = 1
 
@@ -27,20 +29,24 @@ class DiskProgress(msgspec.Struct):
     """A disk's part. capacity_bytes: at the last point gone past. lost, spans: as Losses has them. stopped: the label
     of the point from which on nothing of it can be judged, "" while it can."""
 
-    capacity_bytes: int = 0
-    lost: int = 0
-    spans: list[tuple[int, int]] = []
-    stopped: str = ""
+    capacity_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_CAPACITY_BYTES)] = 0
+    lost: Block = 0
+    spans: list[tuple[Sequence, Sequence]] = []
+    stopped: Line = ""
 
 
 class Pending(msgspec.Struct):
     """A change of what is lost of a disk, noted before it is made."""
 
-    disk: str
-    blocks: list[int]
-    pages: list[int]
-    cleared: list[tuple[int, int]]
-    count: int
+    disk: Line
+    blocks: list[Block]
+    pages: list[Annotated[int, msgspec.Meta(ge=0, lt=1 << BLOCK_PAGES)]]
+    cleared: list[tuple[Block, Block]]
+    count: Block
+
+    def __post_init__(self) -> None:
+        if len(self.blocks) != len(self.pages):
+            raise ValueError("a change of what is lost has not the pages of each block")
 
 
 class Progress(msgspec.Struct):
@@ -51,35 +57,39 @@ class Progress(msgspec.Struct):
     have been made or not.
     """
 
-    format: int
-    repository: str
-    vm: str
+    format: Count
+    repository: Line
+    vm: Line
     token: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{1,64}\Z")]
-    began: str
-    target: int
-    target_sha256: str
-    at: int = 1
-    at_sha256: str = ""
-    disk: int = 0
-    chunks: int = 0
-    packs: list[int] = []
-    states: int = 0
-    unsure: int = 0
-    fetched_bytes: int = 0
-    seconds: float = 0.0
-    disks: dict[str, DiskProgress] = {}
+    began: Moment
+    target: Sequence
+    target_sha256: Sha256
+    at: Sequence = 1
+    at_sha256: Annotated[str, msgspec.Meta(pattern=r"^(-|[0-9a-f]{64})?\Z")] = ""
+    disk: Count = 0
+    chunks: Count = 0
+    packs: list[Count] = []
+    states: Count = 0
+    unsure: Count = 0
+    fetched_bytes: Count = 0
+    seconds: Seconds = 0.0
+    disks: dict[Line, DiskProgress] = {}
     pending: Pending | None = None
     findings: list[Finding] = []
-    left_out: int = 0
+    left_out: Count = 0
+
+    def __post_init__(self) -> None:
+        if not is_moment(self.began) or self.at > self.target:
+            raise ValueError("it began on a day that no calendar has, or is beyond the point that it goes up to")
 
 
 class Keeper:
     """Keeps it beside the scratch files it is about, one of a VM and repository. name: what those files begin with."""
 
-    def __init__(self, scratch: Scratch, repository: str, vm: str) -> None:
+    def __init__(self, scratch: Scratch, repository: str, vm: str, events: Events) -> None:
         self.name = hashlib.sha256(f"{repository}/{vm}".encode()).hexdigest()[:16]
         self._path = scratch.directory / f"{self.name}.json"
-        self._scratch = scratch
+        self._scratch, self._events = scratch, events
 
     def file_name(self, token: str, disk_id: str) -> str:
         """What the files of a disk begin with."""
@@ -87,7 +97,7 @@ class Keeper:
 
     def load(self) -> Progress | None:
         """What an interrupted audit left; None if there is nothing, or it can't be read."""
-        found = read_record(self._path, Progress, WHAT)
+        found = read_record(self._path, Progress, WHAT, self._events)
         return found if found and found.format == FORMAT else None
 
     def save(self, progress: Progress, fds: list[int], *, durable: bool) -> None:
@@ -99,13 +109,11 @@ class Keeper:
                     os.fdatasync(fd)
             write_record(self._path, progress, WHAT)
             return
-        body = msgspec.json.format(msgspec.json.encode(progress), indent=1)
-        data = b"%016x\n%s\n" % (xxhash.xxh3_64_intdigest(body), body)
         staged = self._path.with_suffix(".new")
         with local_io(WHAT, self._path):
             fd = open_regular(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             try:
-                pwrite_all(fd, data, 0)
+                pwrite_all(fd, encode_record(progress), 0)
             finally:
                 os.close(fd)
             staged.replace(self._path)

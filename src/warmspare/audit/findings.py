@@ -12,6 +12,10 @@ from typing import Any
 
 import msgspec
 
+from warmspare.outside.records import Count
+
+MOST_TEXT = 1000  # characters
+
 
 class Severity(StrEnum):
     """ERROR: bytes are wrong or gone. WARNING: bytes are right, but something could make them wrong or hides whether
@@ -227,8 +231,8 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=False):
     kind: Kind
     severity: Severity
     disk: str
-    offset: int | None
-    length: int | None
+    offset: Count | None
+    length: Count | None
     key: str
     expected: str
     actual: str
@@ -260,9 +264,14 @@ def finding(
     is known."""
     about = ABOUT[kind]
     return Finding(
-        kind, about.severity, disk, offset, length, key, expected, actual, point, meaning or about.meaning,
-        remedy or about.remedy,
+        kind, about.severity, disk, offset, length, key, _short(expected), _short(actual), _short(point),
+        _short(meaning or about.meaning), _short(remedy or about.remedy),
     )  # fmt: skip
+
+
+def _short(text: str) -> str:
+    """As much as a person reads: names of others may stand in it."""
+    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 1] + "…"
 
 
 def unclean(findings: list[Finding]) -> bool:

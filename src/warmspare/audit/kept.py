@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from warmspare.audit import report as reports
-from warmspare.audit.report import MAX_REPORT_BYTES, Report
+from warmspare.audit.report import MAX_REPORT_BYTES, MOST_REPORTS, Report
 from warmspare.errors import ConfigError, FormatError, LeaseError, StoreError
 from warmspare.outside.files import open_file
 from warmspare.state.files import local_io, locked, pwrite_all, sync_directory
@@ -69,8 +69,15 @@ def keep(directory: Path, report: Report) -> Kept:
         if names:
             last = _load(directory / names[-1])
             number, previous = last.report.number + 1, last.sha256
-        placed = msgspec.structs.replace(report, number=number, previous=previous)
-        data = reports.encode(placed)
+            if number != int(names[-1][:8]) + 1:
+                what = f"the newest audit report states that it is number {last.report.number}"
+                raise FormatError(what, where=str(last.path), hint="run `warmspare audit verify-report`")
+        if number > MOST_REPORTS:
+            raise ConfigError(
+                f"the reports of this directory end with number {MOST_REPORTS}", where=str(directory),
+                hint="look whether anybody put that one there; keep those that come in another --reports",
+            )  # fmt: skip
+        placed, data = reports.fitting(msgspec.structs.replace(report, number=number, previous=previous))
         path = directory / f"{number:08d}-{report.kind}-{layout.encode_name(report.vm or 'all')}.json"
         _create(path, data)
         return Kept(path, placed, hashlib.sha256(data).hexdigest())

@@ -5,35 +5,37 @@ Nothing in a repository says that it had a newer restore point once. Only who sa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import xxhash
 
 from warmspare.audit import report as reports
 from warmspare.audit.report import MAX_REPORT_BYTES, Report
 from warmspare.errors import ConfigError, FormatError
 from warmspare.outside.files import open_file
-from warmspare.state.files import local_io
+from warmspare.outside.records import Line, RunId, SequenceOrNone, Sha256OrNone, UnfitError
+from warmspare.state.files import local_io, parse_record
 
 HEAD = "head of "  # what the figure that notes a VM's newest point begins with
 OWN_RECORD = "SHA-256 of repository.json"
+_SEEN = re.compile(r"([1-9][0-9]{0,9}) ([0-9a-f]{64})")
 
 
 class _Mark(msgspec.Struct, frozen=True):
-    sequence: int
-    sha256: str
+    sequence: SequenceOrNone
+    sha256: Sha256OrNone
 
 
 class _Local(msgspec.Struct, frozen=True):
     """What the records of a sender and of a replica have in common, and where each says what it saw."""
 
-    repository: str
-    vm: str
-    sequence: int = 0
-    sha256: str = ""
+    repository: RunId
+    vm: Line
+    sequence: SequenceOrNone = 0
+    sha256: Sha256OrNone = ""
     at: _Mark | None = None
 
 
@@ -83,10 +85,8 @@ def figures(record_sha256: str, heads: dict[str, tuple[int, str]]) -> dict[str, 
 def _of_report(report: Report, source: str) -> list[Seen]:
     out = []
     for name, text in report.figures.items():
-        if name.startswith(HEAD) and isinstance(text, str):
-            sequence, _, digest = text.partition(" ")
-            if sequence.isdigit() and len(digest) == 64:
-                out.append(Seen(name.removeprefix(HEAD), int(sequence), digest, source))
+        if name.startswith(HEAD) and isinstance(text, str) and (found := _SEEN.fullmatch(text)):
+            out.append(Seen(name.removeprefix(HEAD), int(found[1]), found[2], source))
     return out
 
 
@@ -103,14 +103,11 @@ def read(path: Path, into: Known) -> None:
         into.record_sha256 = str(report.figures.get(OWN_RECORD, "")) or into.record_sha256
         into.add(report.repository_id, _of_report(report, f"the audit report {path.name}"), str(path))
         return
-    digest, _, body = data.partition(b"\n")
-    body = body.removesuffix(b"\n")
-    if digest != b"%016x" % xxhash.xxh3_64_intdigest(body):
-        raise _no_record(path, "it is neither a report nor a record of a sync or replica, or it is damaged")
     try:
-        found = msgspec.json.decode(body, type=_Local)
-    except msgspec.MsgspecError as error:
-        raise _no_record(path, str(error)) from None
+        found = parse_record(data, _Local)
+    except UnfitError as error:
+        why = f"it is neither a report nor a record of a sync or replica, or it is damaged: {error}"
+        raise _no_record(path, why) from None
     mark = found.at or _Mark(found.sequence, found.sha256)
     seen = [Seen(found.vm, mark.sequence, mark.sha256, str(path))] if mark.sequence else []
     into.add(found.repository, seen, str(path))

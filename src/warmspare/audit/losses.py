@@ -13,7 +13,7 @@ import numpy as np
 
 from warmspare.audit.collect import runs_of
 from warmspare.audit.scratch import Column
-from warmspare.format.manifest import Chunk
+from warmspare.format.chunk import Chunk
 from warmspare.model import U16, U32
 
 

@@ -13,7 +13,8 @@ from warmspare.audit.findings import Kind
 from warmspare.audit.objects import REMEDY, Fetched, Objects, Place, Stated
 from warmspare.errors import FormatError
 from warmspare.format import pack
-from warmspare.format.manifest import Chunk, ManifestReader, Totals
+from warmspare.format.chunk import Chunk
+from warmspare.format.manifest import ManifestReader, Totals
 from warmspare.format.point import Disk, RestorePoint
 from warmspare.threads import in_thread
 
@@ -23,8 +24,8 @@ class Manifest:
 
     def __init__(self, objects: Objects, copy: Fetched, reader: ManifestReader, vm: str) -> None:
         self._objects, self._copy, self.reader = objects, copy, reader
-        self.packs = [Stated.of_pack(vm, ref) for ref in reader.packs]
-        self._sizes = np.array([ref.bytes for ref in reader.packs], dtype=np.int64)
+        self.packs = reader.packs.seen(lambda ref: Stated.of_pack(vm, ref))
+        self._sizes = reader.packs.sizes
 
     def close(self) -> None:
         self._objects.scratch.drop(self._copy.fd)
@@ -47,7 +48,7 @@ class Manifest:
         if chunk.frame_pack.size:
             start = chunk.frame_offset.astype(np.int64)
             stop = start + chunk.frame_bytes
-            if np.any(start < pack.HEADER.size) or np.any(stop > self._sizes[chunk.frame_pack]):
+            if np.any(start < pack.HEADER.size) or np.any(stop.astype(np.uint64) > self._sizes[chunk.frame_pack]):
                 raise FormatError("a manifest names a frame outside of its pack", where=self._copy.where)
 
 

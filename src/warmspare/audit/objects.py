@@ -11,7 +11,7 @@ import builtins
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import crc32c
@@ -21,7 +21,7 @@ from warmspare.audit.findings import Kind
 from warmspare.audit.scratch import WHAT, Scratch
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import pack
-from warmspare.format.manifest import PackRef
+from warmspare.format.packlist import PackRef
 from warmspare.format.point import ObjectRef
 from warmspare.state.files import local_io, pwrite_all
 from warmspare.store import layout
@@ -134,7 +134,7 @@ class Objects:
             self._add(kind, stated, place, f"the header of {_called(stated)}", wrong)
         return not wrong
 
-    async def look_all(self, many: list[Stated], place: Place, *, quiet: bool = False) -> list[bool]:
+    async def look_all(self, many: Sequence[Stated], place: Place, *, quiet: bool = False) -> list[bool]:
         """`look` at several, a few at once; the answers in their order."""
         out = [False] * len(many)
         todo = iter(enumerate(many))

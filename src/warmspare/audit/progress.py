@@ -17,6 +17,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -25,51 +26,71 @@ from warmspare.audit.blockset import BlockSet
 from warmspare.audit.disk import DiskAudit
 from warmspare.audit.report import DiskMap, MapBuilder
 from warmspare.errors import LeaseError
+from warmspare.model import MAX_CAPACITY_BYTES, block_count
+from warmspare.observe.events import Events
+from warmspare.outside.records import Block, Count, Line, Moment, Seconds, is_moment
 from warmspare.state.files import local_io, locked, make_void, read_record, write_record
 from warmspare.state.replica import Mark
 
 WHAT = "the audit's progress"
 FORMAT = 1
 MAX_AGE_S = 24 * 3600
-MAX_RUNS = 100_000  # of suspects; a replica that is wrong in more places is better read again
+MAX_RUNS = 100_000  # of suspects, of all disks; a replica that is wrong in more places is better read again
+_Time = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 
 class Stamp(msgspec.Struct, frozen=True):
     """What tells whether a file is the same and was written to; the times are 0 for a device."""
 
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-    changed_ns: int
+    device: Annotated[int, msgspec.Meta(ge=0)]
+    inode: Annotated[int, msgspec.Meta(ge=0)]
+    size: Count
+    modified_ns: _Time
+    changed_ns: _Time
 
 
 class DiskProgress(msgspec.Struct, frozen=True):
     """One disk. map, suspects: as far as next_block."""
 
-    id: str
-    capacity_bytes: int
+    id: Line
+    capacity_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_CAPACITY_BYTES)]
     stamp: Stamp
-    next_block: int
-    read_bytes: int
-    seconds: float
+    next_block: Block
+    read_bytes: Count
+    seconds: Seconds
     map: DiskMap
-    suspects: list[tuple[int, int]]
+    suspects: list[tuple[Block, Block]]
+
+    def __post_init__(self) -> None:
+        """ValueError unless it is of such a disk."""
+        blocks = block_count(self.capacity_bytes)
+        MapBuilder.of(self.capacity_bytes, self.map)
+        last = 0
+        for start, count in self.suspects:
+            if start < last or not 0 < count <= blocks - start:
+                raise ValueError("the suspect blocks are not ascending ones of the disk")
+            last = start + count
+        if self.next_block > blocks:
+            raise ValueError("it is beyond the end of the disk")
 
 
 class Progress(msgspec.Struct, frozen=True):
     """identity: of what is audited and how. point: whose hashes were judged by. at, moving: what the replica's record
     said when this was written. saved_s: Unix time of that."""
 
-    format: int
-    identity: str
+    format: Count
+    identity: Line
     point: Mark
     at: Mark | None
     moving: Mark | None
-    began: str
-    saved_s: float
-    seed: int
+    began: Moment
+    saved_s: Seconds
+    seed: Count
     disks: list[DiskProgress]
+
+    def __post_init__(self) -> None:
+        if not is_moment(self.began):
+            raise ValueError("it began on a day that no calendar has")
 
 
 def stamp(fd: int) -> Stamp:
@@ -83,8 +104,8 @@ def stamp(fd: int) -> Stamp:
 class ProgressFile:
     """The file of one audit. identity: everything that a run must have in common with the one that it goes on from."""
 
-    def __init__(self, path: Path, identity: str) -> None:
-        self._path, self._identity = path, identity
+    def __init__(self, path: Path, identity: str, events: Events) -> None:
+        self._path, self._identity, self._events = path, identity, events
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -102,7 +123,7 @@ class ProgressFile:
 
     def read(self) -> Progress | None:
         """What an earlier run left, if it is of this audit and not too old; None otherwise."""
-        found = read_record(self._path, Progress, WHAT)
+        found = read_record(self._path, Progress, WHAT, self._events)
         if found is None or (found.format, found.identity) != (FORMAT, self._identity):
             return None
         return found if 0 <= time.time() - found.saved_s < MAX_AGE_S else None
@@ -111,10 +132,11 @@ class ProgressFile:
         self, *, point: Mark, at: Mark | None, moving: Mark | None, began: str, seed: int, disks: list[DiskAudit]
     ) -> None:
         """Note how far all disks are, durably; nothing if too many blocks are suspect."""
-        entries = []
+        entries, left = [], MAX_RUNS
         for disk in disks:
             suspects = list(disk.suspects.runs()) if len(disk.suspects) < 16 * MAX_RUNS else []
-            if disk.fd < 0 or (len(disk.suspects) and not 0 < len(suspects) <= MAX_RUNS):
+            left -= len(suspects)
+            if disk.fd < 0 or left < 0 or (len(disk.suspects) and not suspects):
                 return
             entry = DiskProgress(
                 disk.disk.id, disk.disk.capacity_bytes, stamp(disk.fd), disk.next_block, disk.read_bytes,

@@ -4,11 +4,12 @@ Owns the rule that makes it safe whatever happens meanwhile. A run puts its obje
 to follow, and publishes under the next sequence, which is given out once. So an object that is older than the newest
 point belongs to a run whose sequence is taken: nothing that names it can be published any more, lease or no lease.
 (A sender uses packs of an earlier run again only while that run's sequence is free, see sync/unfinished.py.)
+So where a full store takes no lease any more, what makes room is removed without one, unless somebody holds it.
 """
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from warmspare.audit.known import Known
 from warmspare.audit.manifests import open_manifest
 from warmspare.audit.objects import Objects, Place
 from warmspare.audit.scratch import Scratch
-from warmspare.errors import ConfigError, FormatError, IntegrityError, NotFoundError
+from warmspare.errors import ConfigError, FormatError, IntegrityError, NoRoomError, NotFoundError
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import open_repository
@@ -74,17 +75,28 @@ class Prune:
                 )  # fmt: skip
         with self._housekeeping:
             for vm in names:
-                async with Lease.hold(self._store, layout.lease_key(vm), on_watch=watching(self._events, vm)) as lease:
+                async with AsyncExitStack() as stack:
+                    key, watch = layout.lease_key(vm), watching(self._events, vm)
+                    lease = None
+                    try:
+                        lease = await stack.enter_async_context(Lease.hold(self._store, key, on_watch=watch))
+                    except NoRoomError:
+                        await Lease.demand_free(self._store, key, on_watch=watch)
                     await self._vm(vm, lease)
         return self._done
 
-    async def _vm(self, vm: str, lease: Lease) -> None:
+    async def _vm(self, vm: str, lease: Lease | None) -> None:
+        """lease: None where there is no room for one."""
         found = await inventories.take(self._store, vm)
         called = layout.decode_name(vm) or ""
         seen = [one for one in self._known.seen if layout.encode_name(one.vm) == vm]
         chain = await read_chain(self._store, found, called, seen, Findings())
-        with Scratch(self._directory) as scratch:
-            await self._name_all(found, chain, scratch)
+        try:
+            with Scratch(self._directory) as scratch:
+                await self._name_all(found, chain, scratch)
+        except NoRoomError as error:
+            hint = "let XDG_STATE_HOME name a directory on a file system that has room, and run it again"
+            raise NoRoomError(error.what, where=error.where, hint=hint) from error
         limit = await self._store.now() - self._older_s
         todo: list[tuple[str, int]] = []
         for key, modified_s, size in found.left():
@@ -96,7 +108,7 @@ class Prune:
         uploads = [upload for upload in found.uploads or [] if upload.began_s < limit]
         for at in range(0, len(todo), _BATCH):
             batch = todo[at : at + _BATCH]
-            left = await self._removed([key for key, _ in batch], lease) if self._remove else set()
+            left = await self._removed(vm, [key for key, _ in batch], lease) if self._remove else set()
             self._done.objects_left += len(left)
             for key, size in batch:
                 self._done.objects += key not in left
@@ -106,18 +118,25 @@ class Prune:
         if found.no_uploads is not None:
             self._clearing.not_listed(found.prefix, found.no_uploads)
         for upload in uploads:
-            gone = not self._remove or await self._aborted(upload, lease)
+            gone = not self._remove or await self._aborted(vm, upload, lease)
             self._done.uploads += gone
             self._done.uploads_left += not gone
 
-    async def _removed(self, keys: list[str], lease: Lease) -> set[str]:
+    async def _removed(self, vm: str, keys: list[str], lease: Lease | None) -> set[str]:
         """Remove them; those that the store keeps."""
-        await lease.confirm()
+        await self._confirm(vm, lease)
         return await self._clearing.left(keys)
 
-    async def _aborted(self, upload: StaleUpload, lease: Lease) -> bool:
-        await lease.confirm()
+    async def _aborted(self, vm: str, upload: StaleUpload, lease: Lease | None) -> bool:
+        await self._confirm(vm, lease)
         return await self._clearing.abort(upload)
+
+    async def _confirm(self, vm: str, lease: Lease | None) -> None:
+        """LeaseError if another has the VM by now."""
+        if lease is not None:
+            await lease.confirm()
+        else:
+            await Lease.demand_free(self._store, layout.lease_key(vm), on_watch=watching(self._events, vm))
 
     async def _name_all(self, found: Inventory, chain: Chain, scratch: Scratch) -> None:
         """Take all that the points name out of what is left."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from warmspare.errors import FormatError, IntegrityError
 from warmspare.format import frame
-from warmspare.format.manifest import NO_FRAME, Chunk
+from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.model import BLOCK_PAGES, PAGE_BYTES, U16, U32, block_bytes, block_count
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.objects import manifest_of, read_range

@@ -145,8 +145,8 @@ class ReplicaAudit:
     def _progress_file(self, repository: Repository) -> ProgressFile:
         settings = self._settings
         parts = (repository.id, self._vm, str(self._target.resolve()), str(settings.percent), str(settings.uncached))
-        identity = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-        return ProgressFile(self._progress_dir / f"{identity[:32]}.json", identity)
+        identity = hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()
+        return ProgressFile(self._progress_dir / f"{identity[:32]}.json", identity, self._events)
 
     @contextlib.asynccontextmanager
     async def _saving(self, saved: ProgressFile, subject: Subject) -> AsyncIterator[None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import platform
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -18,12 +18,15 @@ from warmspare import __version__
 from warmspare.audit.findings import Finding, Severity
 from warmspare.errors import FormatError
 from warmspare.model import block_count
+from warmspare.outside import records
+from warmspare.outside.records import Count, Line, Seconds, Sequence, Sha256, Sha256OrNone, UnfitError
 from warmspare.repository.chain import Point
 
 FORMAT = 1
 MAX_CELLS = 4096  # of a map: enough to see where, few enough to draw
 MAX_FINDINGS = 10_000  # listed in a report; more are counted, and are in its map
-MAX_REPORT_BYTES = 64 << 20
+MAX_REPORT_BYTES = 16 << 20  # as text of any letters it takes ten times as much
+MOST_REPORTS = 99_999_999  # eight digits in their names
 
 AuditKind = Literal["replica", "repository", "source", "rolling"]
 # What can be said of a block, in the order of the map's columns; later ones hide earlier ones where a cell is drawn.
@@ -34,17 +37,17 @@ ZERO, SOUND, REPAIRED, WRONG = range(4)
 class PointRef(msgspec.Struct, frozen=True):
     """The restore point that was judged against: its label, sequence, the SHA-256 of its record, when it was made."""
 
-    label: str
-    sequence: int
-    sha256: str
-    created: str
+    label: Line
+    sequence: Sequence
+    sha256: Sha256
+    created: Line
 
 
 class DiskMap(msgspec.Struct, frozen=True):
     """Results by region: cell i covers blocks [i * cell_blocks, (i + 1) * cell_blocks). Each column counts the blocks
     of a cell with one result, as runs: "64x3 7" is 64, 64, 64, 7. What is in none was not looked at."""
 
-    cell_blocks: int
+    cell_blocks: Count
     zero: str
     sound: str
     repaired: str
@@ -64,10 +67,10 @@ def _expand(column: str) -> list[int]:
     out: list[int] = []
     for run in column.split():
         value, _, length = run.partition("x")
-        count = int(length or 1)
-        if not 0 < count <= MAX_CELLS - len(out):
-            raise ValueError(f"a map has more than {MAX_CELLS} regions")
-        out += [int(value)] * count
+        count, blocks = int(length or 1), int(value)
+        if not 0 < count <= MAX_CELLS - len(out) or blocks < 0:
+            raise ValueError(f"a map has more than {MAX_CELLS} regions, or one of less than no blocks")
+        out += [blocks] * count
     return out
 
 
@@ -82,16 +85,16 @@ class DiskResult(msgspec.Struct, frozen=True):
     id: str
     name: str
     path: str
-    capacity_bytes: int
+    capacity_bytes: Count
     root: str
-    blocks: int
-    judged: int
-    zero: int
-    sound: int
-    repaired: int
-    wrong: int
-    bytes_read: int
-    seconds: float
+    blocks: Count
+    judged: Count
+    zero: Count
+    sound: Count
+    repaired: Count
+    wrong: Count
+    bytes_read: Count
+    seconds: Seconds
     map: DiskMap
 
     @property
@@ -109,9 +112,9 @@ class Report(msgspec.Struct, frozen=True):
     what the audit could not see, in sentences.
     """
 
-    format: int
-    number: int
-    previous: str
+    format: Count
+    number: Annotated[int, msgspec.Meta(ge=0, le=MOST_REPORTS)]
+    previous: Sha256OrNone
     kind: AuditKind
     software: str
     host: str
@@ -124,14 +127,14 @@ class Report(msgspec.Struct, frozen=True):
     point: PointRef | None
     began: str
     ended: str
-    seconds: float
-    coverage_percent: float
-    bytes_read: int
-    bytes_fetched: int
+    seconds: Seconds
+    coverage_percent: Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
+    bytes_read: Count
+    bytes_fetched: Count
     result: Literal["clean", "findings"]
     disks: list[DiskResult]
     findings: list[Finding]
-    findings_left_out: int = 0
+    findings_left_out: Count = 0
     resumed: str = ""
     figures: dict[str, int | float | str] = {}
     notes: list[str] = []
@@ -166,20 +169,39 @@ def point_ref(point: Point) -> PointRef:
 
 def encode(report: Report) -> bytes:
     """The bytes that are kept: indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
+    return records.encode(report) + b"\n"
+
+
+def fitting(report: Report) -> tuple[Report, bytes]:
+    """The report as it can be kept and read again, and its bytes: with fewer findings, and without the maps of its
+    disks, where it would be longer than one may be."""
+    data = encode(report)
+    while not records.is_bounded(data, MAX_REPORT_BYTES) and report.findings:
+        some = report.findings[: len(report.findings) * 3 // 4]
+        left_out = report.findings_left_out + len(report.findings) - len(some)
+        report = msgspec.structs.replace(report, findings=some, findings_left_out=left_out)
+        data = encode(report)
+    if not records.is_bounded(data, MAX_REPORT_BYTES):
+        maps = [DiskMap(disk.map.cell_blocks, "", "", "", "") for disk in report.disks]
+        disks = [msgspec.structs.replace(disk, map=none) for disk, none in zip(report.disks, maps, strict=True)]
+        note = "the maps of the disks are left out, for the report would be longer than one may be"
+        report = msgspec.structs.replace(report, disks=disks, notes=[*report.notes, note])
+        data = encode(report)
+    return report, data
 
 
 def decode(data: bytes, where: str) -> Report:
     """A kept report; FormatError if it is none, or of a later format."""
     try:
-        loose: Any = msgspec.json.decode(data)
-        if isinstance(loose, dict) and loose.get("format") != FORMAT:
+        loose = records.loose(data)
+        version = loose.get("format")
+        if type(version) is int and version != FORMAT:
             raise FormatError(
-                f"the audit report has format {loose.get('format')!r} and this program knows {FORMAT}", where=where,
+                f"the audit report has format {version} and this program knows {FORMAT}", where=where,
                 hint="use the release of warmspare that wrote it",
             )  # fmt: skip
-        return msgspec.convert(loose, Report)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return records.typed(loose, Report)
+    except UnfitError as error:
         raise FormatError(f"the audit report is damaged: {error}", where=where) from None
 
 
@@ -222,9 +244,11 @@ class MapBuilder:
 
     @classmethod
     def of(cls, capacity_bytes: int, built: DiskMap) -> MapBuilder:
-        """One that goes on from what another had built."""
-        out = cls(capacity_bytes)
-        out._counts[:] = built.columns()
+        """One that goes on from what another had built. ValueError where that is no map of such a disk."""
+        out, counts = cls(capacity_bytes), built.columns()
+        if built.cell_blocks != out.cell_blocks or {len(column) for column in counts} != {out._counts.shape[1]}:
+            raise ValueError("the map is of another disk")
+        out._counts[:] = counts
         return out
 
 

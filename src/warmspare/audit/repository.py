@@ -33,7 +33,7 @@ from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError
 from warmspare.format import repofile
 from warmspare.format.point import Disk
 from warmspare.model import BLOCK_BYTES, block_count
-from warmspare.observe.events import Meter
+from warmspare.observe.events import Events, Meter
 from warmspare.state.files import locked
 from warmspare.store import layout
 from warmspare.store.base import Store
@@ -63,10 +63,10 @@ class RepositoryAudit:
     scratch: a directory for working files, made if absent; only one audit may use it at a time."""
 
     def __init__(
-        self, store: Store, scratch: Path, known: Known, *, vm: str | None = None, deep: bool = False,
+        self, store: Store, scratch: Path, known: Known, events: Events, *, vm: str | None = None, deep: bool = False,
         repair: bool = False, meter: Meter | None = None,
     ) -> None:  # fmt: skip
-        self._store, self._directory, self._known = store, scratch, known
+        self._store, self._directory, self._known, self._events = store, scratch, known, events
         self._wanted, self._deep, self._repair = vm, deep, repair
         self._meter = meter or Meter()
         self._findings = Findings()
@@ -90,7 +90,7 @@ class RepositoryAudit:
             objects = Objects(self._store, scratch, self._findings)
             names = await self._names()
             for vm in names:
-                await self._vm(vm, identity, objects, Keeper(scratch, identity, vm))
+                await self._vm(vm, identity, objects, Keeper(scratch, identity, vm, self._events))
             self._say(objects)
             scratch.measure()
             return self._report(began, time.monotonic() - clock, identity, objects, scratch, names)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from warmspare.audit.objects import Fetched, Objects, Place, Stated, identify_pack
 
@@ -19,7 +20,7 @@ class Shelf:
     by an audit that goes on now, and need it no more."""
 
     def __init__(
-        self, objects: Objects, packs: list[Stated], place: Place, known_bad: set[str], done: set[int],
+        self, objects: Objects, packs: Sequence[Stated], place: Place, known_bad: set[str], done: set[int],
         tasks: asyncio.TaskGroup,
     ) -> None:  # fmt: skip
         self._objects, self._packs, self._place, self._tasks = objects, packs, place, tasks

@@ -18,6 +18,7 @@ import numpy as np
 
 from warmspare.errors import IntegrityError
 from warmspare.format import tablefile
+from warmspare.format.chunk import Chunk
 from warmspare.format.hashtable import (
     ENTRY_BYTES,
     FANOUT,
@@ -28,7 +29,6 @@ from warmspare.format.hashtable import (
     digest,
     root,
 )
-from warmspare.format.manifest import Chunk
 from warmspare.format.point import Disk
 from warmspare.model import U8, U32, block_count
 from warmspare.repository.chain import Point, Repository

@@ -15,8 +15,8 @@ from warmspare.audit.objects import Fetched
 from warmspare.audit.scratch import WHAT, StaleScratchError, read_block
 from warmspare.errors import FormatError
 from warmspare.format import frame
+from warmspare.format.chunk import Chunk
 from warmspare.format.hashtable import ENTRY_BYTES
-from warmspare.format.manifest import Chunk
 from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, U8, U16, block_bytes
 from warmspare.state.files import local_io, pwrite_all
 

@@ -22,7 +22,7 @@ from warmspare.audit.objects import Objects, Place, Stated
 from warmspare.audit.scratch import Column
 from warmspare.errors import FormatError, NotFoundError
 from warmspare.format import tablefile
-from warmspare.format.manifest import Chunk
+from warmspare.format.chunk import Chunk
 from warmspare.format.point import Disk, ObjectRef, RestorePoint
 from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, U16, U32, block_count
 from warmspare.store import layout
@@ -160,7 +160,7 @@ class Walk:
             self._inventory.name(one.key)
         there = await self._objects.look_all(manifest.packs, place)
         self.packs += len(there)
-        self.pack_bytes += sum(one.bytes for one in manifest.packs)
+        self.pack_bytes += manifest.packs.total_bytes
         bad = np.flatnonzero(~np.array(there, dtype=bool)).astype(np.uint32)
         walk.bad_packs.update(manifest.packs[index].key for index in bad.tolist())
         try:

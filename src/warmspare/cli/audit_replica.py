@@ -53,13 +53,13 @@ def replica(
         settings = Settings(
             at=at, percent=parse_percent(sample), repair=repair, state=state, uncached=uncached, threads=threads
         )
-        root = options.state_root()
         store = open_store(
             repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
         )
         try:
             audit = ReplicaAudit(
-                store, vm, target, root / "tmp", root / "audits" / "unfinished", events, settings, meter
+                store, vm, target, options.state_folder("tmp"), options.state_folder("audits", "unfinished"), events,
+                settings, meter,
             )
             report = await audit.run()
         finally:

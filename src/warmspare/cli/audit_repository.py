@@ -71,8 +71,9 @@ def repository(
         )
         try:
             audit = RepositoryAudit(
-                store, scratch or options.state_root() / "audit", known, vm=vm, deep=deep, repair=repair, meter=meter
-            )
+                store, scratch or options.state_folder("audit"), known, events, vm=vm, deep=deep, repair=repair,
+                meter=meter,
+            )  # fmt: skip
             report = await audit.run()
         finally:
             await store.close()

@@ -207,7 +207,7 @@ async def _audit(
     machine_after: for the last."""
     from warmspare.audit.source import Repair, Settings, SourceAudit, report
 
-    scratch = options.state_root() / "tmp"
+    scratch = options.state_folder("tmp")
 
     async def judged(make: Callable[[], Awaitable[Machine]], settings: Settings) -> Verdict:
         used = await make()

@@ -32,7 +32,7 @@ Html = Annotated[
 
 def reports_directory(given: Path | None) -> Path:
     """The directory of kept reports."""
-    return given if given is not None else options.state_root() / "audits"
+    return given if given is not None else options.state_folder("audits")
 
 
 def demand_page(html: Path | None) -> None:

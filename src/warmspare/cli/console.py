@@ -42,4 +42,3 @@ class PlainConsole(Console):
         for segment in super().render(renderable, options):
             safe = segment.text if segment.control else shown(segment.text, lines=True)
             yield segment if safe == segment.text else Segment(safe, segment.style)
-

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from warmspare.cli import options
-from warmspare.errors import ConfigError
+from warmspare.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,21 +49,27 @@ def demo(
         home = Path(tempfile.mkdtemp(prefix="warmspare-demo-"))
         owed = PROCESS.owe(f"the demo's directory {home}", ENDING_S, lambda: in_thread(_remove, home))
         try:
-            return await _Demo(home).run()
+            code = await _Demo(home).run()
         finally:
-            await owed.settle()
+            stays = await owed.settle()
+        if stays:
+            raise StoreError("the demo's directory can't be removed", where=str(stays), hint="remove it")
+        return code
 
     return execute(work, as_json=False, debug=debug)
 
 
-def _remove(home: Path) -> None:
-    """Also while a step goes on there that nobody waits for any more."""
+def _remove(home: Path) -> Path | None:
+    """Also while a step goes on there that nobody waits for any more. The directory, if it stays."""
     from warmspare import children
 
     children.kill_all()
     until_s = time.monotonic() + ENDING_S
+    shutil.rmtree(home, ignore_errors=True)
     while home.exists() and time.monotonic() < until_s:
+        time.sleep(0.05)
         shutil.rmtree(home, ignore_errors=True)
+    return home if home.exists() else None
 
 
 class _Demo:

@@ -106,7 +106,7 @@ def drill(
                 of.hardware, firmware or await made_for(first), len(held.disks),
                 firmware=firmware, controller=controller, memory_mib=memory,
             )  # fmt: skip
-            folder = folders.make_folder(options.state_root() / "drills", of.vm, evidence)
+            folder = folders.make_folder(options.state_folder("drills"), of.vm, evidence)
             return await run(held, of, machine, rules, folder, events), folder
 
         demand(*await with_disks(Choice(vm, replica, repo, at, state, endpoint_url, s3), events, drilled))

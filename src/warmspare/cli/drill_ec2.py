@@ -55,7 +55,7 @@ async def drill_ec2(asked: Asked, rules: Rules, events: Events) -> int:
         if network is None:
             events.emit("drill.clean", vm=asked.vm, ended=len(await run.clean(vm.vm)))
             return 0
-        folder = folders.make_folder(options.state_root() / "drills", vm.vm, asked.evidence)
+        folder = folders.make_folder(options.state_folder("drills"), vm.vm, asked.evidence)
         vm = dataclasses.replace(vm, firmware=firmware)
         demand(await run.run(vm, network, asked.at, rules, folder), folder)
     return 0

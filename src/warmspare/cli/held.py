@@ -81,7 +81,7 @@ async def _with_point(choice: Choice, events: Events, work: Callable[[Held, Orig
     assert choice.repo is not None
     store = _open(choice, choice.repo, events)
     try:
-        return await with_point(store, choice.vm, choice.at, options.state_root() / "points", reported)
+        return await with_point(store, choice.vm, choice.at, options.state_folder("points"), reported)
     finally:
         await store.close()
 

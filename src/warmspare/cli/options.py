@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from warmspare.errors import ConfigError
+
 if TYPE_CHECKING:
     from warmspare.config.s3 import S3Settings
     from warmspare.observe.events import Events
@@ -137,7 +139,29 @@ def state_root() -> Path:
         return Path(base) / "warmspare"
     if os.geteuid() == 0:
         return Path("/var/lib/warmspare")
-    return Path.home() / ".local" / "state" / "warmspare"
+    return _home("XDG_STATE_HOME") / ".local" / "state" / "warmspare"
+
+
+def _home(instead: str) -> Path:
+    """The user's home directory. instead: the variable that names what is looked for there. ConfigError where neither
+    the environment nor the system knows one: in a container, say."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise ConfigError("this user has no home directory", hint=f"set {instead}, or HOME") from None
+
+
+def state_folder(*names: str, root: Path | None = None) -> Path:
+    """A folder of the state directory, or of another root, that need not be there yet. StoreError if a link stands on
+    the way to it, which would lead elsewhere."""
+    from warmspare.outside.files import demand_folders
+    from warmspare.state.files import local_io
+
+    root = root or state_root()
+    folder = root.joinpath(*names)
+    with local_io("the state directory", folder):
+        demand_folders(root, folder)
+    return folder
 
 
 def shared_logins(events: Events, *, again: bool = False) -> Logins:
@@ -157,4 +181,5 @@ def config_path(given: Path | None) -> Path:
     if os.geteuid() == 0:
         return Path("/etc/warmspare/warmspare.toml")
     base = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "warmspare" / "warmspare.toml"
+    folder = Path(base) if base.startswith("/") else _home("XDG_CONFIG_HOME") / ".config"
+    return folder / "warmspare" / "warmspare.toml"

@@ -47,7 +47,7 @@ def prune(
         )
         try:
             run = Prune(
-                store, options.state_root() / "tmp", known, events, vm=vm, older_s=older_s, remove=yes
+                store, options.state_folder("tmp"), known, events, vm=vm, older_s=older_s, remove=yes
             )
             done = await run.run()
         finally:

@@ -123,12 +123,12 @@ def execute(work: Work, *, as_json: bool, debug: bool, names: tuple[str, ...] = 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(_supervised(work, events, Meter(), names, output.tick_s))
             if code == INTERRUPTED and PROCESS.speaks():
-                say([])
+                say(PROCESS.left)
                 PROCESS.leave()
             PROCESS.over(code)
         return code
     except KeyboardInterrupt:  # where this is not the console command's process
-        say([])
+        say(PROCESS.left)
         return INTERRUPTED
     except BaseException as caught:
         output.close()

@@ -79,7 +79,7 @@ def stage(
         try:
             account = AwsSettings(region, profile, connections=PUTS_UNDER_WAY)
             async with Aws(account, on_retry=retrying(events)) as aws:
-                home = (state or options.state_root()) / "stage"
+                home = options.state_folder("stage", root=state)
                 run = Stage(store, vm, events, aws, state=home, settings=settings, meter=meter)
                 if dry_run:
                     await run.plan(at)

@@ -249,6 +249,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "state.adopted": lambda e: (
         f"this repository is a copy of {e['repository']}: going on from {e['point']} with what is known from there"
     ),
+    "state.unreadable": lambda e: f"WARNING: {e['path']} can't be read, and is taken for lost: {e['message']}",
     "state.rebuild": lambda e: f"disk {e['disk']}: rebuilding the local {e['what']} from the repository",
     "state.damaged": lambda e: f"disk {e['disk']}: the local {e['what']} was damaged and is being learned again",
     "unprotected": lambda e: f"UNPROTECTED: disk {e['disk']} is {e['reason']}",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import json
 import re
+import string
 import tomllib
 
 Key = tuple[str | int, ...]  # a path into the document; integers are places in an array
@@ -24,8 +25,38 @@ _STRING = re.compile(
     r"|'[^'\n]*'",
     re.DOTALL,
 )
+_BARE_CHARS = frozenset(string.ascii_letters + string.digits + "_-")
+# A string that does not end goes to where it would have to: nothing of it is looked at again.
+_TOKEN = re.compile(
+    r'"""(?:[^"\\]|\\.|"{1,2}(?!"))*+(?:"{3,5})?'
+    r"|'''(?:[^']|'{1,2}(?!'))*+(?:'{3,5})?"
+    r'|"(?:[^"\\\n]|\\.)*+"?'
+    r"|'[^'\n]*'?"
+    r"|#[^\n]*|[A-Za-z0-9_-]+|[ \t]+|.",
+    re.DOTALL,
+)
+MAX_PARTS = 32  # of a dotted key
 _PLAIN = re.compile(r"[^,\]}#\n]+")  # a number, a date, true or false
 _KEY_CHARS = 120
+
+
+def too_deep(text: str) -> int | None:
+    """The line of the first key of more than MAX_PARTS parts, None if there is none: a parser makes a table of each
+    part, and keeps the path to it. text: any, so that this can be asked before it is parsed."""
+    dots, after_part = 0, False
+    for token in _TOKEN.finditer(text):
+        first = token[0][0]
+        if first in " \t":
+            continue
+        if first == ".":
+            dots, after_part = dots + 1 if after_part else 0, False
+            if dots >= MAX_PARTS:
+                return text.count("\n", 0, token.start()) + 1
+            continue
+        is_part = first in "\"'" or first in _BARE_CHARS
+        dots = dots if is_part and not after_part else 0
+        after_part = is_part
+    return None
 
 
 def find_lines(text: str) -> dict[Key, int]:

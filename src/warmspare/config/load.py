@@ -9,13 +9,14 @@ import stat
 import tomllib
 from pathlib import Path
 
+from warmspare.config.lines import MAX_PARTS, too_deep
 from warmspare.config.problems import Place, Problem, Problems, SettingsError
 from warmspare.config.reading import Reading
 from warmspare.config.settings import Settings
 from warmspare.errors import ConfigError
 from warmspare.outside.files import open_file
 
-FILE_BYTES = 4 << 20
+FILE_BYTES = 1 << 20
 _POSITION = re.compile(r" *\((?:at line ([0-9]+), column [0-9]+|at end of document)\)$")
 
 
@@ -67,6 +68,9 @@ def parse(text: str, path: Path) -> Settings:
 
 def parse_document(text: str, path: Path) -> tuple[dict[str, object], Problems]:
     """A text as TOML, and where its problems are to be noted. SettingsError if it is none."""
+    if (line := too_deep(text)) is not None:
+        what = f"a key has more than {MAX_PARTS} parts"
+        raise SettingsError([Place(str(path), "", line).problem(what, "no table is nested so deeply; correct it")])
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import crc32c as crc
 
 from warmspare.errors import IntegrityError
-from warmspare.format.manifest import PackRef
+from warmspare.format.packlist import PackRef
 from warmspare.format.point import ObjectRef
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Repository

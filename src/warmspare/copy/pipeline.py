@@ -204,22 +204,21 @@ class Copy:
         """Everything that the record names, in order."""
         vm, number = layout.encode_name(record.vm_id), record.sequence
         where = self._source.where(layout.point_key(vm, number))
-        packs: dict[str, Wanted] = {}
+        pack_bytes = 0
         indexes: list[tuple[Wanted, Read]] = []
         tables: list[Wanted] = []
         for disk, copy in manifests:
-            for ref in read_manifest(copy, record, disk).packs:
-                wanted = Wanted.pack(vm, ref)
-                packs[wanted.key] = wanted
+            pack_bytes += read_manifest(copy, record, disk).packs.once().total_bytes
             what = f"the manifest of disk {disk.id} in restore point {number}"
             wanted = Wanted.below(f"{layout.vm_prefix(vm)}manifests/", disk.manifest, what, where)
             indexes.append((wanted, _reader(copy)))
             if disk.checkpoint and disk.checkpoint.sequence == number:  # else it came with its own point
                 what = f"the hash table checkpoint of disk {disk.id} in restore point {number}"
                 tables.append(Wanted.below(f"{layout.vm_prefix(vm)}tables/", disk.checkpoint.table, what, where))
-        everything = [*packs.values(), *(wanted for wanted, _ in indexes), *tables]
-        self._meter.total_bytes += sum(wanted.bytes for wanted in everything) - estimate
-        await self._bring((wanted, None) for wanted in packs.values())
+        others = [*(wanted for wanted, _ in indexes), *tables]
+        self._meter.total_bytes += pack_bytes + sum(wanted.bytes for wanted in others) - estimate
+        for disk, copy in manifests:
+            await self._bring((Wanted.pack(vm, ref), None) for ref in read_manifest(copy, record, disk).packs.once())
         await self._bring(indexes)
         await self._bring((wanted, None) for wanted in tables)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from warmspare.errors import FormatError
+from warmspare.outside import records
+from warmspare.outside.records import UnfitError
 
 VERSION = 1
 
@@ -13,6 +17,18 @@ SHARED_BLOCKS = 1 << 1  # records refer to frames of other disks
 FOLDED = 1 << 2  # a manifest stands for several restore points
 NAMES = {ENCRYPTED: "encryption", SHARED_BLOCKS: "blocks shared between disks", FOLDED: "folded manifests"}
 KNOWN = 0
+
+T = TypeVar("T")
+
+
+def decode(data: bytes, kind: type[T], what: str, where: str) -> T:
+    """A JSON record that states both. UnfitError if it is none; before that FormatError as `check`."""
+    loose = records.loose(data)
+    version, feature = loose.get("format"), loose.get("flags")
+    if type(version) is not int or type(feature) is not int or feature < 0:
+        raise UnfitError("it names no format version")
+    check(what, version, feature, where)
+    return records.typed(loose, kind)
 
 
 def check(kind: str, version: int, flags: int, where: str) -> None:

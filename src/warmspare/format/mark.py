@@ -10,7 +10,6 @@ import msgspec
 from warmspare.errors import FormatError
 from warmspare.format import flags
 from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES
-from warmspare.outside import records
 from warmspare.outside.records import Line, Sequence, Sha256, UnfitError
 
 MAX_MARK_BYTES = 4 << 20
@@ -54,12 +53,7 @@ def encode(mark: Mark) -> bytes:
 def decode(data: bytes, where: str) -> Mark:
     """FormatError on anything that breaks the rules."""
     try:
-        loose = records.loose(data)
-        version, feature = loose.get("format"), loose.get("flags")
-        if type(version) is not int or type(feature) is not int or feature < 0:
-            raise FormatError("the mark names no format version", where=where)
-        flags.check("mark", version, feature, where)
-        mark = records.typed(loose, Mark)
+        mark = flags.decode(data, Mark, "mark", where)
     except UnfitError as error:
         raise FormatError(f"the mark is damaged: {error}", where=where) from None
     for runs in mark.disks.values():

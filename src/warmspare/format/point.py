@@ -118,15 +118,7 @@ def encode(point: RestorePoint) -> bytes:
 def decode(data: bytes, where: str) -> RestorePoint:
     """Decode and check a record; FormatError on anything that breaks the rules of docs/format.md."""
     try:
-        loose = records.loose(data)
-    except UnfitError as error:
-        raise FormatError(f"the restore point record is damaged: {error}", where=where) from None
-    version, feature = loose.get("format"), loose.get("flags")
-    if type(version) is not int or type(feature) is not int or feature < 0:
-        raise FormatError("the restore point record names no format version", where=where)
-    flags.check("restore point", version, feature, where)
-    try:
-        point = records.typed(loose, RestorePoint)
+        point = flags.decode(data, RestorePoint, "restore point", where)
         records.typed(point.hardware, KnownHardware)
     except UnfitError as error:
         raise FormatError(f"the restore point record is damaged: {error}", where=where) from None

@@ -6,7 +6,6 @@ import msgspec
 
 from warmspare.errors import FormatError
 from warmspare.format import flags
-from warmspare.outside import records
 from warmspare.outside.records import Count, Line, RunId, UnfitError
 
 
@@ -25,11 +24,6 @@ def encode(record: RepositoryRecord) -> bytes:
 
 def decode(data: bytes, where: str) -> RepositoryRecord:
     try:
-        loose = records.loose(data)
-        version, feature = loose.get("format"), loose.get("flags")
-        if type(version) is int and type(feature) is int and feature >= 0:
-            flags.check("repository", version, feature, where)
-        record = records.typed(loose, RepositoryRecord)
+        return flags.decode(data, RepositoryRecord, "repository", where)
     except UnfitError as error:
         raise FormatError(f"the repository's own record is damaged: {error}", where=where) from None
-    return record

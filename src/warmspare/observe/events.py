@@ -20,6 +20,7 @@ class Events:
 
     def __init__(self, *sinks: Sink) -> None:
         self._sinks = sinks
+        self._once: set[str] = set()
         self.last = ""
 
     def emit(self, event: str, **fields: Any) -> None:
@@ -27,6 +28,12 @@ class Events:
         record: Event = {"event": event, **fields}
         for sink in self._sinks:
             sink(record)
+
+    def emit_once(self, event: str, **fields: Any) -> None:
+        """The same, but not again with the very same fields."""
+        if (said := repr((event, fields))) not in self._once:
+            self._once.add(said)
+            self.emit(event, **fields)
 
 
 class Meter:

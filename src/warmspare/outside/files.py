@@ -4,7 +4,6 @@ A FIFO would block whoever opens it, a device would act, a symbolic link leads o
 the kernel is told not to wait and not to follow, and what was opened is looked at, not what the name had meant before.
 """
 
-
 from __future__ import annotations
 
 import contextlib
@@ -31,7 +30,10 @@ _FOLDER = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotRegularError(OSError):
-    """Something else than a regular file stands there. strerror: what, as a clause. filename: its path."""
+    """Something else than a regular file stands there. strerror: what, as a clause. filename: its path. hint: what to
+    do about it, where this program keeps its own files."""
+
+    hint = "it is not this program's: remove it, and see who put it there"
 
     def __init__(self, kind: str, path: str, place: str = "a file") -> None:
         super().__init__(errno.EINVAL, f"{kind} stands where {place} belongs", path)

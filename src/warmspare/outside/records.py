@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
+import re
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from warmspare.outside.text import shown
+
 MAX_DEPTH = 24
 MAX_VALUES = 400_000  # the largest mark has 4096 runs for each of a VM's disks
 MAX_DIGITS = 20
+MAX_FRACTION = 400  # characters of a number that is not whole
 _LIMIT = 1 << 63
+_UNICODE = re.compile("[\ud800-\udfff]")  # what a text never has
+_PATHS = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=_LIMIT - 1)]
 """Bytes, blocks, pages, a place in a file: never negative, never more than a file system can say."""
+Block = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
+"""The number of a block of a disk, or how many."""
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=9_999_999_999)]
 """Of a restore point: ten digits in its key."""
 SequenceOrNone = Annotated[int, msgspec.Meta(ge=0, le=9_999_999_999)]
@@ -51,9 +60,45 @@ def is_moment(text: str) -> bool:
     return True
 
 
-def loose(data: bytes) -> dict[str, Any]:
-    """A JSON object, within bounds. UnfitError."""
-    if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_VALUES:
+def is_bounded(data: bytes, most_bytes: int) -> bool:
+    """Whether a record that is to be read again is no longer, and has no more values, than one may."""
+    return len(data) <= most_bytes and _values(data) <= MAX_VALUES
+
+
+def _values(data: bytes) -> int:
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
+
+
+def encode(record: msgspec.Struct) -> bytes:
+    """Indented JSON, for anybody. What no text can hold, as a part of a path that is not UTF-8, stands there as an
+    escape, the way it is shown."""
+    try:
+        data = msgspec.json.encode(record)
+    except UnicodeEncodeError:
+        data = msgspec.json.encode(_whole_texts(msgspec.to_builtins(record)))
+    return msgspec.json.format(data, indent=1)
+
+
+def encode_exact(record: msgspec.Struct) -> bytes:
+    """The same for a program of ours on this host, which gets such a path as it is: JSON can say it, Unicode can't.
+    `loose` takes it with paths=True."""
+    try:
+        return msgspec.json.format(msgspec.json.encode(record), indent=1)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(record), indent=1).encode()
+
+
+def _whole_texts(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if _is_unicode(value) else shown(value)
+    if isinstance(value, dict):
+        return {_whole_texts(key): _whole_texts(one) for key, one in value.items()}
+    return [_whole_texts(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def loose(data: bytes, most_values: int = MAX_VALUES, *, paths: bool = False) -> dict[str, Any]:
+    """A JSON object, within bounds. paths: texts may hold what paths of this host do (os.fsdecode). UnfitError."""
+    if _values(data) > most_values:
         raise UnfitError("it holds more values than a record ever does")
     try:
         value = json.loads(
@@ -69,7 +114,7 @@ def loose(data: bytes) -> dict[str, Any]:
         raise UnfitError("it is not JSON, or was cut off") from None
     if not isinstance(value, dict):
         raise UnfitError("it is not an object")
-    _demand_bounds(value)
+    _demand_bounds(value, _PATHS if paths else _UNICODE)
     return value
 
 
@@ -81,9 +126,9 @@ def typed(value: Any, kind: type[T]) -> T:
         raise UnfitError(str(error)) from None
 
 
-def decode(data: bytes, kind: type[T]) -> T:
+def decode(data: bytes, kind: type[T], most_values: int = MAX_VALUES, *, paths: bool = False) -> T:
     """Both in one. UnfitError."""
-    return typed(loose(data), kind)
+    return typed(loose(data, most_values, paths=paths), kind)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -106,32 +151,35 @@ def _whole(text: str) -> int:
 
 
 def _finite(text: str) -> float:
-    number = float(text[:400])
-    if number - number != 0.0:
+    if len(text) > MAX_FRACTION or not math.isfinite(number := float(text)):
         raise UnfitError(f"the number {text[:12]} is beyond all bounds")
     return number
 
 
-def _demand_bounds(value: Any) -> None:
-    """Not nested too deeply; no half of a character in any text."""
+def _demand_bounds(value: Any, halves: re.Pattern[str]) -> None:
+    """Not nested too deeply; none of these halves of a character in any text."""
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for one in level:
             if isinstance(one, dict):
                 for key in one:
-                    _demand_text(key)
+                    _demand_text(key, halves)
                 below += one.values()
             elif isinstance(one, list):
                 below += one
             elif isinstance(one, str):
-                _demand_text(one)
+                _demand_text(one, halves)
         if not below:
             return
         level = below
     raise UnfitError(f"it is nested deeper than {MAX_DEPTH} levels")
 
 
-def _demand_text(text: str) -> None:
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+def _demand_text(text: str, halves: re.Pattern[str]) -> None:
+    if not text.isascii() and halves.search(text):
         raise UnfitError("a text in it is not valid Unicode (a lone surrogate)")
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not _UNICODE.search(text)

@@ -17,7 +17,6 @@ import msgspec
 
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError, StoreError
 from warmspare.format import flags, point
-from warmspare.outside import records
 from warmspare.outside.records import Line, RunId, Sequence, Sha256, UnfitError
 from warmspare.repository.chain import PointId, Repository, now_text
 from warmspare.store import layout
@@ -32,7 +31,7 @@ State = Literal["starting", "started", "cleared"]
 
 
 class FailoverStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One thing that was done. what: `image`, `import`, `launching`, `instance`, `ready`. id: AWS's, or the instance
+    """One thing that was done. what: `image`, `import`, `launching`, `instance`. id: AWS's, or the instance
     type that is being tried."""
 
     at: Line
@@ -189,15 +188,7 @@ async def read_journal(repository: Repository, vm: str) -> FailoverJournal:
 def decode(data: bytes, vm: str, where: str) -> FailoverRecord:
     """Decode and check a record of that VM. FormatError."""
     try:
-        loose = records.loose(data)
-    except UnfitError as error:
-        raise _damaged(str(error), where) from None
-    version, feature = loose.get("format"), loose.get("flags")
-    if type(version) is not int or type(feature) is not int or feature < 0:
-        raise _damaged("it names no format version", where)
-    flags.check("failover record", version, feature, where)
-    try:
-        record = records.typed(loose, FailoverRecord)
+        record = flags.decode(data, FailoverRecord, "failover record", where)
     except UnfitError as error:
         raise _damaged(str(error), where) from None
     if record.vm_id != vm:

@@ -13,12 +13,15 @@ import contextlib
 import os
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from warmspare import __version__
 from warmspare.errors import StoreError
 from warmspare.observe.events import Events
+from warmspare.outside.files import demand_folders
+from warmspare.outside.records import Line, RunId
 from warmspare.repository.chain import Repository
 from warmspare.state.files import local_io, locked, read_record, write_record
 from warmspare.store import layout
@@ -45,16 +48,16 @@ class TrustRecord(msgspec.Struct, frozen=True):
     """What was found. broken: by promise, in words; what nothing works without is never among them, but `create`
     where there is a single sender."""
 
-    repository: str
-    server: str
-    software: str
-    broken: dict[str, str]
+    repository: RunId
+    server: Line
+    software: Line
+    broken: Annotated[dict[Line, Line], msgspec.Meta(max_length=len(Promise))]
 
 
 class Trial(msgspec.Struct, frozen=True):
     """One that is under way, or died."""
 
-    token: str
+    token: RunId
 
 
 async def prove(store: Store, events: Events, *, single_sender: bool = False) -> Examined:
@@ -72,6 +75,9 @@ def remember(state: Path, identity: str, store: Store, examined: Examined) -> No
 
 
 def _note(directory: Path, identity: str) -> Path:
+    """StoreError if the directory is a link, or no directory."""
+    with local_io(WHAT, directory):
+        demand_folders(directory.parent, directory)
     return directory / f"{identity}.json"
 
 
@@ -139,10 +145,9 @@ class Trust:
             _tell(store, news, self._events)
             _write(path, repository.id, store, examined)
 
-    @staticmethod
-    async def _examine(store: Store, path: Path) -> Examined:
+    async def _examine(self, store: Store, path: Path) -> Examined:
         """Try it. What a run that died in here left there is removed: its token is noted before anything is written."""
-        before = read_record(path, Trial, WHAT)
+        before = read_record(path, Trial, WHAT, self._events)
         trial = Trial(new_token())
         write_record(path, trial, WHAT)
         examined = await examine(store, token=trial.token, left=before.token if before is not None else "")
@@ -161,7 +166,7 @@ class Trust:
         """What was found by this version at this server."""
         of = (repository.id, repository.store.server, __version__)
         for directory in (self._directory, *self._others):
-            record = read_record(_note(directory, repository.id), TrustRecord, WHAT)
+            record = read_record(_note(directory, repository.id), TrustRecord, WHAT, self._events)
             if record is not None and (record.repository, record.server, record.software) == of:
                 return record
         return None

@@ -18,8 +18,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from warmspare.errors import ConfigError, SourceError, StoreError, WarmspareError
 from warmspare.observe.events import Events
+from warmspare.outside import records
+from warmspare.outside.records import Line, Seconds, UnfitError
 
 HELD_S = 3600.0  # how long a refusal holds: one login an hour locks nobody out, whatever the rules
 DOUBTED_S = 300.0  # where it may also have been the network
@@ -150,15 +154,25 @@ class Turn:
             self._known.note = None
 
 
+class _Told(msgspec.Struct, frozen=True):
+    """What a note says: when the account was let in, or how it was refused, and when."""
+
+    accepted: Seconds | None = None
+    refused: Seconds | None = None
+    by: Line = ""
+    words: Line = ""
+    certain: bool = True
+
+
 def _decoded(raw: bytes) -> Refusal | float | None:
     """None for a note that says nothing, or was torn."""
     try:
-        found = json.loads(raw)
-        if "accepted" in found:
-            return float(found["accepted"])
-        return Refusal(float(found["refused"]), str(found["by"]), str(found["words"]), bool(found["certain"]))
-    except (ValueError, TypeError, KeyError):
+        told = records.decode(raw, _Told)
+    except UnfitError:
         return None
+    if told.accepted is not None:
+        return told.accepted
+    return None if told.refused is None else Refusal(told.refused, told.by, told.words, told.certain)
 
 
 class Logins:

@@ -19,11 +19,15 @@ import msgspec
 import xxhash
 
 from warmspare.errors import FULL, NoRoomError, StoreError
+from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.outside import records
 from warmspare.outside.files import NotRegularError, kind_of, open_file, open_regular, read_regular
+from warmspare.outside.records import UnfitError
 
 COPY_BYTES = 1 << 20
 RECORD_BYTES = 32 << 20
+RECORD_VALUES = 2_000_000
 _TRASH = "trash-"
 T = TypeVar("T")
 
@@ -39,8 +43,7 @@ def local_io(what: str, path: str | Path) -> Iterator[None]:
 
 def io_error(error: OSError, what: str, path: str | Path) -> StoreError:
     if isinstance(error, NotRegularError):
-        hint = "it is not this program's: remove it, and see who put it there"
-        return StoreError(f"{what} failed: {error.strerror}", where=error.filename, hint=hint)
+        return StoreError(f"{what} failed: {error.strerror}", where=error.filename, hint=error.hint)
     hint = {
         errno.ENOSPC: "free some space and run the command again, it goes on from here",
         errno.EDQUOT: "raise the quota and run the command again, it goes on from here",
@@ -160,24 +163,44 @@ def copy_sparse(source: Path, target: Path, what: str, *, begun: Callable[[int],
 
 def write_record(path: Path, record: msgspec.Struct, what: str) -> None:
     """A JSON record with its checksum on the first line, so that damage never passes for state."""
-    body = msgspec.json.format(msgspec.json.encode(record), indent=1)
-    write_atomic(path, b"%016x\n%s\n" % (xxhash.xxh3_64_intdigest(body), body), what)
+    write_atomic(path, encode_record(record), what)
 
 
-def read_record(path: Path, kind: type[T], what: str) -> T | None:
-    """The record; None if there is none, or it is damaged (then the state is as good as lost)."""
+def encode_record(record: msgspec.Struct) -> bytes:
+    """What such a file holds."""
+    body = records.encode_exact(record)
+    return b"%016x\n%s\n" % (xxhash.xxh3_64_intdigest(body), body)
+
+
+def parse_record(data: bytes, kind: type[T]) -> T:
+    """What `write_record` wrote, within bounds. UnfitError."""
+    digest, _, body = data.partition(b"\n")
+    body = body.removesuffix(b"\n")
+    if digest != b"%016x" % xxhash.xxh3_64_intdigest(body):
+        raise UnfitError("it does not have its checksum")
+    return records.decode(body, kind, RECORD_VALUES, paths=True)
+
+
+def load_record(path: Path, kind: type[T], what: str) -> T | None:
+    """The record; None if there is none. UnfitError if it can't be read; StoreError."""
     with local_io(what, path):
         try:
             data = read_regular(path, RECORD_BYTES)
         except FileNotFoundError:
             return None
-    digest, _, body = data.partition(b"\n")
-    body = body.removesuffix(b"\n")
-    if digest != b"%016x" % xxhash.xxh3_64_intdigest(body):
-        return None
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            raise UnfitError("it is larger than a record ever is") from None
+    return parse_record(data, kind)
+
+
+def read_record(path: Path, kind: type[T], what: str, events: Events) -> T | None:
+    """The same, where the run goes on without one that can't be read: that is told, and it is as good as lost."""
     try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return load_record(path, kind, what)
+    except UnfitError as error:
+        events.emit_once("state.unreadable", path=str(path), message=str(error))
         return None
 
 

@@ -13,7 +13,7 @@ import os
 import time
 from pathlib import Path
 
-from warmspare.outside.files import open_file, open_regular
+from warmspare.outside.files import demand_folders, open_file, open_regular
 from warmspare.state.files import local_io, pwrite_all
 
 WHAT = "the state directory"
@@ -77,6 +77,7 @@ class Notes:
         """The note of that name. It takes some 10 ms, which is what guessing a name from its file costs too.
         StoreError."""
         with local_io(WHAT, self._directory):
+            demand_folders(self._directory.parent, self._directory)
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             salt = self._salt()
             digest = hashlib.scrypt(name, salt=salt, n=1 << 12, r=8, p=1, dklen=16).hex()

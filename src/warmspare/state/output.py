@@ -66,6 +66,15 @@ def mark_ours(fd: int) -> None:
         os.setxattr(fd, OURS, b"1")
 
 
+def keeps_notes(directory: Path) -> bool:
+    """Whether the file system of a directory that is there keeps such notes."""
+    try:
+        os.getxattr(directory, OURS)
+    except OSError as error:
+        return error.errno == errno.ENODATA
+    return True
+
+
 def demand_ours(path: Path, what: str) -> None:
     """ConfigError unless nothing stands at `path`, or a file with that note. StoreError."""
     with local_io(what, path):

@@ -12,10 +12,10 @@ from typing import Annotated
 
 import msgspec
 
-from warmspare.model import MAX_CAPACITY_BYTES
+from warmspare.model import MAX_CAPACITY_BYTES, block_count
 from warmspare.outside.files import demand_folders, open_disk
-from warmspare.outside.records import Count, Sequence, Sha256
-from warmspare.state.files import io_error, local_io, read_record
+from warmspare.outside.records import Block, Count, Line, RunId, Sequence, Sha256, UnfitError
+from warmspare.state.files import io_error, load_record, local_io
 from warmspare.store import layout
 
 WHAT = "the replica"
@@ -41,19 +41,23 @@ class ReplicaDisk(msgspec.Struct, frozen=True):
     damaged: [start, count) runs of blocks that may not be what the hash table says.
     """
 
-    id: str
-    path: str
+    id: Line
+    path: Line
     capacity_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_CAPACITY_BYTES)]
-    damaged: list[tuple[Count, Count]] = []
+    damaged: list[tuple[Block, Block]] = []
+
+    def __post_init__(self) -> None:
+        if any(start + count > block_count(self.capacity_bytes) for start, count in self.damaged):
+            raise ValueError(f"blocks beyond the end of disk {self.id!r} are noted as damaged")
 
 
 class ReplicaRecord(msgspec.Struct, frozen=True):
     """at: the restore point the replica holds (None: nothing yet). moving: the one it is on its way to."""
 
-    format: int
-    repository: str
-    uri: str
-    vm: str
+    format: Count
+    repository: RunId
+    uri: Line
+    vm: Line
     at: Mark | None = None
     moving: Mark | None = None
     disks: list[ReplicaDisk] = []
@@ -96,7 +100,10 @@ class ReplicaPlace:
         """The record; None if there is none, or it is damaged or leads out of the target's directory. StoreError."""
         with local_io(STATE, self.state):
             demand_folders(self._state_root, self.state / DISKS)
-        record = read_record(self.record_path, ReplicaRecord, STATE)
+        try:
+            record = load_record(self.record_path, ReplicaRecord, STATE)
+        except UnfitError:
+            return None
         if record and not self.device and not all(_is_name(disk.path) for disk in record.disks):
             return None
         return record

@@ -21,7 +21,7 @@ import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from warmspare.errors import FULL, StoreError
-from warmspare.outside.files import NotRegularError, kind_of, open_below, stat_below
+from warmspare.outside.files import NotRegularError, kind_of, open_below, open_regular, stat_below
 from warmspare.store.base import ObjectInfo, Pace, StaleUpload, paced, unpaced
 from warmspare.store.files import (
     link_new,
@@ -346,13 +346,28 @@ class DirectoryStore:
 
     def _now(self) -> float:
         with naming("cannot ask the file system for the time", self._staging.temporary):
-            fd, staged = self._staging.open_new("clock")
+            try:
+                fd, staged = self._staging.open_new("clock")
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                return self._now_without_room(error)
             try:
                 os.utime(staged)
                 return os.stat(staged).st_mtime_ns / 1e9
             finally:
                 os.close(fd)
                 self._staging.discard(staged)
+
+    def _now_without_room(self, full: OSError) -> float:
+        """By the lock's file, which is there wherever something was ever replaced; nobody asks for its date."""
+        lock = f"{self._staging.temporary}/lock"
+        try:
+            os.close(open_regular(lock, os.O_RDWR))
+        except FileNotFoundError:
+            raise full from None
+        os.utime(lock)
+        return os.stat(lock).st_mtime_ns / 1e9
 
 
 def _modified_s(status: os.stat_result) -> float:

@@ -30,7 +30,6 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSY
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF})
 
-NOT_OURS = "it is not this program's: remove it, and see who put it there"
 _READ_ONLY: Final = ("the file system is read-only", "remount it read-write or choose another place", False)
 _DENIED: Final = ("permission denied", "let this user read and write it, or run as its owner", False)
 _FULL: Final = ("no space is left", "free some or raise the quota, then run again", False)
@@ -76,7 +75,7 @@ _MEANING: Final = {
 def store_error(error: OSError, doing: str, path: str) -> StoreError:
     """The StoreError for a failed file operation: `doing` is a clause such as "cannot write the object"."""
     if isinstance(error, NotRegularError):
-        return StoreError(f"{doing}: {error.strerror}", where=error.filename, hint=NOT_OURS)
+        return StoreError(f"{doing}: {error.strerror}", where=error.filename, hint=error.hint)
     meaning, hint, retryable = _MEANING.get(
         error.errno or 0, (os.strerror(error.errno) if error.errno else "it failed", "check the path", False)
     )
@@ -247,13 +246,14 @@ def walk_keys(top: str, prefix: str, start_after: str = "", *, objects: bool = T
 
     Names that can't be a part of a key are passed over, and what is neither file nor directory, links too: they may
     lead anywhere, and round in circles. A missing directory is empty. StoreError for such a thing in an object's place.
-    objects: files have whole keys here; in the area of uploads a key is a directory.
+    objects: files have whole keys here; in the area of uploads a key is a directory. Nothing is looked at before the
+    first key is asked for: whoever makes the walk may be on the event loop.
     """
     whole_parts = prefix.rpartition("/")[0]
     at = f"{top}/{whole_parts}" if whole_parts else top
     with naming("cannot list the directory", at):
         demand_folders(top, at)
-    return _walk_below(at, f"{whole_parts}/" if whole_parts else "", prefix, start_after, objects)
+    yield from _walk_below(at, f"{whole_parts}/" if whole_parts else "", prefix, start_after, objects)
 
 
 def _is_folder_of(entry: os.DirEntry[str], above: str, objects: bool) -> bool | None:

@@ -171,6 +171,14 @@ class Lease:
             finally:
                 await owed.settle()
 
+    @classmethod
+    async def demand_free(cls, store: Store, key: str, *, on_watch: OnWatch | None = None) -> None:
+        """LeaseError if somebody may hold the lease. Nothing is written: for who finds no room to take it."""
+        lease = cls(store, key, TTL_S, on_watch)
+        there = await lease._look()
+        if there is not None:
+            await lease._refuse_if_held(*there)
+
     async def confirm(self) -> None:
         """Return once the lease is ours, renewed first if it had run out. LeaseError if another took it, StoreError if
         the store can't be asked."""
@@ -298,23 +306,25 @@ class Lease:
         self._etag = there[0].etag
         return True
 
-    async def _release(self, within_s: float = RELEASE_S) -> None:
-        """Mark the lease free if it is still ours, by compare-and-swap; a failure leaves it to run out. One that
-        ran out is left as it is: anybody may take it."""
+    async def _release(self, within_s: float = RELEASE_S) -> BaseException | None:
+        """Mark the lease free if it is still ours, by compare-and-swap; a failure, which is returned, leaves it to run
+        out. One that ran out is left as it is: anybody may take it."""
         if self._etag is not None and _clock() >= self._until:
-            return
+            return None
         try:
             freed = replace(self._me, renewed=self._me.renewed + 1, free=True).encode()
             async with asyncio.timeout(within_s):
                 for _ in range(2):
                     if self._etag is not None and await swap(self._store, self._key, freed, etag=self._etag):
-                        return
+                        return None
                     if not await self._find_own():
-                        return
+                        return None
         except (StoreError, TimeoutError) as error:
             log.info(
                 "the lease %s was not given back and will run out: %s", self._where(), error or "no answer in time"
             )
+            return error
+        return None
 
     def _where(self) -> str:
         return f"{self._store.uri.rstrip('/')}/{self._key}"

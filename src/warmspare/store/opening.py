@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from warmspare.errors import ConfigError
 from warmspare.store.base import Store
@@ -77,12 +77,17 @@ def same_place(left: tuple[str, str | None], right: tuple[str, str | None]) -> b
 def _place(uri: str, endpoint_url: str | None) -> tuple[str, str]:
     if uri.startswith("s3://"):
         return uri.rstrip("/"), (endpoint_url or "").rstrip("/")
-    return os.path.realpath(unquote(urlsplit(uri).path) if uri.startswith("file:") else uri), ""
+    return os.path.realpath(_unquoted(urlsplit(uri).path) if uri.startswith("file:") else uri), ""
+
+
+def _unquoted(path: str) -> str:
+    """Names of files are bytes, which need not be UTF-8."""
+    return unquote(path, errors="surrogateescape")
 
 
 def _open_file(uri: str, concurrency: int) -> Store:
     parts = urlsplit(uri)
-    path = unquote(parts.path)
+    path = _unquoted(parts.path)
     if parts.netloc not in ("", "localhost") or not path.startswith("/") or "\0" in path:
         raise ConfigError("a file URI needs an absolute path", where=uri, hint="write file:///PATH")
     if parts.query or parts.fragment:
@@ -91,6 +96,9 @@ def _open_file(uri: str, concurrency: int) -> Store:
 
 
 def _directory(path: str, uri: str, concurrency: int) -> Store:
+    """uri: what the store is called, in records too, which hold Unicode; a path that is none has a URI of ASCII."""
+    if any("\ud800" <= one <= "\udfff" for one in uri):
+        uri = "file://" + quote(os.fsencode(path))
     return DirectoryStore(path, uri=uri, concurrency=min(concurrency, _FILE_THREADS))
 
 

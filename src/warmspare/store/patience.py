@@ -1,12 +1,18 @@
-"""How long a request is worth trying and how long to wait between two tries; knows no store and no request."""
+"""How long a request is worth trying and how long to wait between two tries, or for a store; knows no request."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
+
+from warmspare.errors import StoreError
+
+T = TypeVar("T")
 
 
 class Again(Enum):
@@ -62,3 +68,16 @@ class Tries:
         pause_s = most * (0.5 + random.random() / 2)  # noqa: S311
         deadline_s = self._patience.deadline_s if known else self._patience.first_s
         return pause_s if max(self.failing_s, down_s) + pause_s <= deadline_s else None
+
+
+async def outlasted(look: Callable[[], Awaitable[T]], told: Callable[[StoreError], None], poll_s: float) -> T:
+    """What `look` gives once the store answers, however long that takes. told: why it does not, each time. Every error
+    that can't pass is raised."""
+    while True:
+        try:
+            return await look()
+        except StoreError as error:
+            if not error.retryable:
+                raise
+            told(error)
+        await asyncio.sleep(poll_s)

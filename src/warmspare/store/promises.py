@@ -309,14 +309,15 @@ class _Probe:
     def _is_left(self, key: str) -> bool:
         return bool(self._left) and key.startswith(self._left)
 
-    async def give_up(self) -> None:
-        """After an error or a cancel; a failure leaves some small objects for the next trial but one."""
+    async def give_up(self) -> StoreError | None:
+        """After an error or a cancel; a failure, which is returned, leaves small objects for the next trial but one."""
         try:
             for one in await self._store.stale_uploads(self._prefix):
                 await self._store.abort_upload(one)
             await self._store.delete([self._key(name) for name in ("create", "race", "replace")])
-        except StoreError:
-            pass
+        except StoreError as error:
+            return error
+        return None
 
     def _key(self, name: str) -> str:
         return layout.probe_key(self._token, name)

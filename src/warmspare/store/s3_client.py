@@ -7,6 +7,7 @@ goes on in patience.py, how many transfers are under way at once in congestion.p
 from __future__ import annotations
 
 import asyncio
+import datetime
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from warmspare.errors import StoreError
+from warmspare.outside.answers import ODD
 from warmspare.store.base import Pace, unpaced
 from warmspare.store.congestion import Window
 from warmspare.store.patience import Again, Patience, Tries
@@ -29,17 +31,27 @@ CONCURRENCY = 8
 SKEW_S = 240.0  # servers refuse a request that is 15 minutes off; nearer, the clocks are not to blame
 QUIET_S = 2.0  # of failing, before anybody is told
 TELL_EVERY_S = 10.0
-# What an answer must hold to be one. A header whose name was damaged is simply not there.
-_FIELDS = {
-    "get_object": ("Body", "ContentLength"),
-    "head_object": ("ContentLength", "LastModified", "ETag"),
-    "put_object": ("ETag",),
-    "upload_part": ("ETag",),
-    "create_multipart_upload": ("UploadId",),
-    "complete_multipart_upload": ("ETag",),
-    "list_objects_v2": ("IsTruncated",),
-    "list_multipart_uploads": ("Bucket",),  # rclone names no IsTruncated
+# What an answer must hold to be one, and of what kind. A header whose name was damaged is simply not there, and what
+# stands twice in an answer becomes a list.
+_Fields = dict[str, type]
+_FIELDS: dict[str, _Fields] = {
+    "get_object": {"Body": object, "ContentLength": int},
+    "head_object": {"ContentLength": int, "LastModified": datetime.datetime, "ETag": str},
+    "put_object": {"ETag": str},
+    "upload_part": {"ETag": str},
+    "create_multipart_upload": {"UploadId": str},
+    "complete_multipart_upload": {"ETag": str},
+    "list_objects_v2": {"IsTruncated": bool},
+    "list_multipart_uploads": {"Bucket": str},  # rclone names no IsTruncated
 }
+# The same of each entry of a listing.
+_ENTRIES: dict[str, tuple[str, _Fields]] = {
+    "list_objects_v2": ("Contents", {"Key": str, "Size": int, "LastModified": datetime.datetime, "ETag": str}),
+    "list_multipart_uploads": ("Uploads", {"Key": str, "UploadId": str, "Initiated": datetime.datetime}),
+    "delete_objects": ("Errors", {}),
+}
+# Where they are there at all.
+_TEXTS = ("NextContinuationToken", "NextKeyMarker", "NextUploadIdMarker", "ContentRange", "Key", "Code", "Message")
 OnRetry = Callable[[str, int, float], None]
 ANSWER_STALLS = 10  # a server may take minutes to complete an upload, and say a blank now and then meanwhile
 _T = TypeVar("_T")
@@ -177,7 +189,7 @@ class Connection:
                 else:
                     limit.reschedule(loop.time() + self._patience.connect_s + ANSWER_STALLS * stall_s)
                 answer: dict[str, Any] = await getattr(client, operation)(Bucket=self.bucket, **parameters)
-        except CLIENT_ERRORS as error:
+        except (*CLIENT_ERRORS, *ODD) as error:
             failure = self._failure(error, key, sent)
             if operation == "head_object" and isinstance(failure, S3Error) and failure.bodiless:
                 failure = await self._explained(failure, key, parameters)
@@ -190,8 +202,8 @@ class Connection:
         self._down_since = self._refused_path = None
         self.given_up = False
         self.manner.worked(sent, self.endpoint)
-        if missing := [name for name in _FIELDS.get(operation, ()) if name not in answer]:
-            raise self._broken(key, f"the server's answer lacks {missing[0]}", Again.FEW)
+        if missing := _lacks(operation, answer):
+            raise self._broken(key, f"the server's answer lacks {missing}", Again.FEW)
         return answer
 
     async def ask_object(self, operation: str, key: str, **parameters: Any) -> dict[str, Any]:
@@ -257,7 +269,7 @@ class Connection:
         try:
             answer = await client.get_object(Bucket=self.bucket, **parameters, Range="bytes=0-0")
             answer["Body"].close()
-        except CLIENT_ERRORS as error:
+        except (*CLIENT_ERRORS, *ODD) as error:
             told = self._failure(error, key, failure.sent)
             if isinstance(told, S3Error) and told.status == failure.status:
                 return told
@@ -330,3 +342,21 @@ class Connection:
                 self._told_s = now
                 self._on_retry(error.sentence, tries.count, pause_s)
         return pause_s
+
+
+def _lacks(operation: str, answer: dict[str, Any]) -> str:
+    """The first thing that an answer must hold and does not, "" for none."""
+    name, fields = _ENTRIES.get(operation, ("", {}))
+    entries = answer.get(name) or []
+    if not isinstance(entries, list):
+        return name
+    for holder, wanted in [(answer, _FIELDS.get(operation, {})), *((one, fields) for one in entries)]:
+        if not isinstance(holder, dict):
+            return f"the fields of {name}"
+        for field, kind in wanted.items():
+            if field not in holder or not isinstance(holder[field], kind):
+                return field
+        for field in _TEXTS:
+            if not isinstance(holder.get(field, ""), str):
+                return field
+    return ""

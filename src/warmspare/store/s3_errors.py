@@ -15,6 +15,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from warmspare.errors import NotFoundError, StoreError
+from warmspare.outside.answers import ODD
 from warmspare.store.patience import Again
 from warmspare.store.s3_meaning import (
     BUSY,
@@ -35,6 +36,7 @@ from warmspare.store.s3_meaning import (
     region_in,
     storage_class,
 )
+from warmspare.store.staying import unreadable
 
 CLIENT_ERRORS: Final = (
     boto.ClientError,
@@ -168,6 +170,8 @@ def public_url(url: str) -> str:
 def store_error(error: Exception, operation: str, where: str, endpoint: str, sent: Sent = NOTHING) -> StoreError:
     """The error for a failed request. where: the object. endpoint: the server's public URL, or ""."""
     server = f"{where} at {endpoint}" if endpoint else where
+    if swelling := unreadable(error):
+        return _not_understood(f"the server's answer is not read: {swelling}", server)
     if isinstance(error, boto.ClientError):
         return _answered(error, operation, server, sent)
     if isinstance(error, boto.CredentialRetrievalError):
@@ -195,10 +199,7 @@ def store_error(error: Exception, operation: str, where: str, endpoint: str, sen
         failure.nowhere = _is_nowhere(error)
         return failure
     if isinstance(error, ResponseParserError | ValueError):
-        return S3Error(
-            "the server's answer can't be understood", where=server, hint="check the network path and " + LATER,
-            retryable=True, lost=True, again=Again.FEW,
-        )  # fmt: skip
+        return _not_understood("the server's answer can't be understood", server)
     if isinstance(error, boto.ConnectTimeoutError | boto.ReadTimeoutError | asyncio.TimeoutError):
         return _unanswered("the server did not answer in time", server)
     if isinstance(
@@ -210,6 +211,8 @@ def store_error(error: Exception, operation: str, where: str, endpoint: str, sen
         | OSError,
     ):
         return _unanswered("the connection broke", server)
+    if isinstance(error, ODD) and not isinstance(error, boto.BotoCoreError):
+        return _not_understood("the server's answer can't be understood", server)
     return _unsent(
         f"the AWS client refused to {operation} ({type(error).__name__})", "check the AWS settings", server
     )
@@ -303,6 +306,11 @@ def _unsent(what: str, hint: str, where: str, *, retryable: bool = False) -> S3E
 def _unanswered(what: str, where: str) -> S3Error:
     hint = "check the network and " + LATER
     return S3Error(what, where=where, hint=hint, retryable=True, lost=True, again=Again.ALWAYS)
+
+
+def _not_understood(what: str, where: str) -> S3Error:
+    hint = "check the network path and " + LATER
+    return S3Error(what, where=where, hint=hint, retryable=True, lost=True, again=Again.FEW)
 
 
 def _date(text: str) -> float | None:

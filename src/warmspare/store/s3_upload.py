@@ -41,7 +41,8 @@ class S3Upload:
         self._ended = False
         self._kinds: dict[str, str] = {}
         self._failure: BaseException | None = None
-        self._owed: Owed[None] | None = None
+        self._owed: Owed[BaseException | None] | None = None
+        self._stays: BaseException | None = None  # why it could not be aborted
 
     @property
     def crc32c(self) -> int:
@@ -89,7 +90,7 @@ class S3Upload:
             await self._leave(kind, error, trace)
         finally:
             if self._owed is not None:
-                self._owed.drop()
+                self._owed.drop(stays=self._stays is not None)
 
     async def _leave(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -252,11 +253,11 @@ class S3Upload:
             at = end
         return value
 
-    async def _abort(self) -> None:
-        """Forget the upload. A failure leaves a stale upload and hides no other error."""
+    async def _abort(self) -> BaseException | None:
+        """Forget the upload. A failure, which is returned, leaves a stale upload and hides no other error."""
         upload_id, self._upload_id, self._held = self._upload_id, None, None
         if upload_id is None:
-            return
+            return self._stays
 
         async def ask() -> None:
             async with asyncio.timeout(self._within(ABORT_S)):
@@ -267,6 +268,8 @@ class S3Upload:
         except (StoreError, TimeoutError) as error:
             if getattr(error, "kind", "") != "not-found" and getattr(error, "code", "") != "NoSuchUpload":
                 log.info("an upload was not aborted and stays behind: %s", error)
+                self._stays = error
+        return self._stays
 
     def _within(self, seconds: float) -> float:
         return min(seconds, GIVEN_UP_S) if self._connection.given_up else seconds

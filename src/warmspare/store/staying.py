@@ -11,7 +11,10 @@ from typing import Any
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 
-ANSWER_BYTES = 16 << 20  # a page of a listing has a thousand keys
+from warmspare.outside.answers import SwellingError, demand_plain
+
+ANSWER_BYTES = 8 << 20  # a page of a listing has a thousand keys
+ANSWER_PARTS = 500_000
 
 
 class RedirectedError(Exception):
@@ -28,8 +31,14 @@ def redirected(error: BaseException) -> RedirectedError | None:
     return inner if isinstance(inner, RedirectedError) else None
 
 
+def unreadable(error: BaseException) -> SwellingError | None:
+    """The reason why an answer was not parsed, where that is what the error of a client is about."""
+    inner = error if isinstance(error, SwellingError) else getattr(error, "kwargs", {}).get("error")
+    return inner if isinstance(inner, SwellingError) else None
+
+
 class _Answer(aiohttp.ClientResponse):
-    """An answer that is read whole (a listing, an error): no longer than any is."""
+    """An answer that is read whole (a listing, an error): no longer than any is, and fit to be parsed."""
 
     async def read(self) -> bytes:
         if self._body is None:
@@ -38,9 +47,11 @@ class _Answer(aiohttp.ClientResponse):
                 total += len(piece)
                 if total > ANSWER_BYTES:
                     self.close()
-                    raise aiohttp.ClientPayloadError(f"an answer of more than {ANSWER_BYTES >> 20} MiB")
+                    raise SwellingError(f"it has more than {ANSWER_BYTES >> 20} MiB")
                 parts.append(piece)
-            self._body = b"".join(parts)
+            body = b"".join(parts)
+            demand_plain(body, ANSWER_PARTS)
+            self._body = body
         return self._body
 
 

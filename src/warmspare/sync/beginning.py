@@ -40,12 +40,12 @@ class Start(Enum):
     ADOPT = "adopt"
 
 
-async def chain_for(start: Start, repository: Repository, machine: Machine, state: Path) -> str:
+async def chain_for(start: Start, repository: Repository, machine: Machine, state: Path, events: Events) -> str:
     """The ID that the machine's chain has in the repository. ConfigError where the chain would begin and nobody said
     so, or was said to begin and is there. Nothing is written; where this host has seen the chain, nothing is asked
     either."""
     vm = machine.vm_id
-    local = LocalState(state, vm, repository)
+    local = LocalState(state, vm, repository, events)
     local.last()  # refuses a repository that was replaced
     if start is not Start.NEW:
         if chain := local.adopted():

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from warmspare.format.manifest import ManifestReader, PackRef
+from warmspare.format.manifest import ManifestReader
+from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_BYTES, Extents, union, whole_disk, widen
 from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io

@@ -15,7 +15,8 @@ import numpy as np
 
 from warmspare.errors import SourceError, StoreError
 from warmspare.format import tablefile
-from warmspare.format.manifest import Header, PackRef
+from warmspare.format.manifest import Header
+from warmspare.format.packlist import PackRef
 from warmspare.format.point import Checkpoint, Disk
 from warmspare.model import BLOCK_PAGES, PAGE_BYTES, SPAN_BYTES, Extents, whole_disk, without
 from warmspare.observe.events import Events, Meter
@@ -99,7 +100,7 @@ class DiskRun:
     @property
     def packs(self) -> list[PackRef]:
         """Those that the manifest names, once it is finished."""
-        return self._manifest.reader().packs
+        return list(self._manifest.reader().packs)
 
     @property
     def done(self) -> bool:
@@ -175,7 +176,7 @@ class DiskRun:
         if settings is None or not settings.period_s or self._name in run.audits or taken_up:
             return
         now_s, path = settings.clock(), run.local.audit_path(self._name)
-        cursor = Cursor.read(path) or Cursor.anywhere(capacity, now_s)
+        cursor = Cursor.read(path, self._run.events) or Cursor.anywhere(capacity, now_s)
         if reported is None or todo.reason:
             run.audits[self._name] = cursor.compared(capacity, now_s)
             return

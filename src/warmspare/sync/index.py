@@ -9,18 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from warmspare.format.manifest import (
-    MAX_FRAMES,
-    MAX_RECORDS,
-    MAX_RUNS,
-    NO_FRAME,
-    Chunk,
-    Header,
-    ManifestReader,
-    ManifestWriter,
-    PackRef,
-    Totals,
-)
+from warmspare.format.chunk import MAX_FRAMES, MAX_RECORDS, MAX_RUNS, NO_FRAME, Chunk
+from warmspare.format.manifest import Header, ManifestReader, ManifestWriter, Totals
+from warmspare.format.packlist import PackRef
 from warmspare.model import U8, U16, U32
 from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io, pwrite_all

@@ -18,8 +18,9 @@ import xxhash
 
 from warmspare.errors import StoreError
 from warmspare.model import BLOCK_PAGES, U32, U64
+from warmspare.observe.events import Events
 from warmspare.outside.files import open_file, open_regular
-from warmspare.outside.records import RunId, Sequence, Sha256
+from warmspare.outside.records import Line, RunId, SequenceOrNone, Sha256
 from warmspare.state.files import local_io, out_of_the_way, pwrite_all, read_record, sync_directory, write_record
 from warmspare.store import layout
 
@@ -31,13 +32,13 @@ MAX_ROWS = 1 << 16
 
 
 class RunRecord(msgspec.Struct, frozen=True):
-    """run: 32 hex digits. sequence and parent: the restore point it means to publish, and on top of what. spool: the
-    directory that its packs go through, "" for none."""
+    """run: 32 hex digits. sequence and parent: the restore point it means to publish (0: none), and on top of what.
+    spool: the directory that its packs go through, "" for none."""
 
     run: RunId
-    sequence: Sequence
+    sequence: SequenceOrNone
     parent: Sha256 | None
-    spool: str = ""
+    spool: Line = ""
 
 
 class Sealed(msgspec.Struct, frozen=True):
@@ -102,14 +103,14 @@ class PageLog:
 class Journal:
     """The journal under a VM's state directory."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, events: Events) -> None:
+        self.directory, self._events = directory, events
         self._record_path = directory / "run.json"
         self._sealed_path = directory / "sealed.json"
 
     def left_over(self) -> RunRecord | None:
         """The run that did not finish, if one did not."""
-        return read_record(self._record_path, RunRecord, WHAT)
+        return read_record(self._record_path, RunRecord, WHAT, self._events)
 
     def begin(self, record: RunRecord) -> None:
         """Durable before anything of the run reaches the store; takes the place of the last run's record, which was
@@ -130,7 +131,7 @@ class Journal:
 
     def sealed(self) -> bytes | None:
         """The record of the restore point, if the run came so far."""
-        found = read_record(self._sealed_path, Sealed, WHAT)
+        found = read_record(self._sealed_path, Sealed, WHAT, self._events)
         return found.point if found else None
 
     def page_log(self, index: int) -> PageLog:

@@ -2,7 +2,8 @@
 
 Noted durably before anything is removed and before the runs are forgotten, so a server that refuses to delete now is
 asked again by each sync that publishes, until it does. What it costs is bounded: a sync stops at the first refusal, and
-begins the next time with another run. Beyond MOST runs the oldest are forgotten here, and `prune` finds them.
+begins the next time with another run. Beyond MOST runs, or MOST_PACKS, the oldest are forgotten here, and `prune` finds
+them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.records import Count, RunId, SequenceOrNone
 from warmspare.state.files import read_record, write_record
@@ -21,6 +23,7 @@ from warmspare.store.clearing import Clearing
 
 WHAT = "the state directory"
 MOST = 256
+MOST_PACKS = 500_000  # that are to be kept, of all of them: what a record may hold
 
 NamedBy = Callable[[int], Awaitable[set[tuple[str, int]] | None]]
 """(run, number) of the packs that the point of a sequence names; None if that can't be told any more: then all that its
@@ -47,11 +50,11 @@ class _Noted(msgspec.Struct, frozen=True):
 class Leftovers:
     """Of one VM, at `path`. vm: encoded."""
 
-    def __init__(self, path: Path, vm: str) -> None:
-        self._path, self._vm = path, vm
+    def __init__(self, path: Path, vm: str, events: Events) -> None:
+        self._path, self._vm, self._events = path, vm, events
 
     def known(self) -> list[Leftover]:
-        record = read_record(self._path, _Noted, WHAT)
+        record = read_record(self._path, _Noted, WHAT, self._events)
         return record.runs if record else []
 
     def note(self, *found: Leftover) -> None:
@@ -67,7 +70,10 @@ class Leftovers:
 
     def _write(self, runs: list[Leftover]) -> None:
         if runs:
-            write_record(self._path, _Noted(runs[-MOST:]), WHAT)
+            kept = runs[-MOST:]
+            while len(kept) > 1 and sum(len(one.named or ()) for one in kept) > MOST_PACKS:
+                kept.pop(0)
+            write_record(self._path, _Noted(kept), WHAT)
         else:
             self._path.unlink(missing_ok=True)
 

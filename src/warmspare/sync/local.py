@@ -13,13 +13,14 @@ import msgspec
 import numpy as np
 
 from warmspare.errors import IntegrityError, NotFoundError
-from warmspare.format.manifest import ManifestReader, PackRef
+from warmspare.format.manifest import ManifestReader
+from warmspare.format.packlist import PackRef
 from warmspare.format.point import Disk
 from warmspare.model import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.outside.files import demand_folders
-from warmspare.outside.records import Count, RunId, Seconds, SequenceOrNone, Sha256OrNone
+from warmspare.outside.records import Count, Line, RunId, Seconds, SequenceOrNone, Sha256OrNone
 from warmspare.repository import tables
 from warmspare.repository.chain import Point, PointId, Repository
 from warmspare.repository.objects import manifest_of
@@ -42,8 +43,8 @@ class StateRecord(msgspec.Struct, frozen=True):
     """Which repository and restore point this state belongs to."""
 
     repository: RunId
-    uri: str
-    vm: str
+    uri: Line
+    vm: Line
     sequence: SequenceOrNone
     sha256: Sha256OrNone
 
@@ -51,11 +52,11 @@ class StateRecord(msgspec.Struct, frozen=True):
 class AdoptedRecord(msgspec.Struct, frozen=True):
     """In which chain of the repository the VM goes on, where it is not that of its own ID."""
 
-    chain: str
+    chain: Line
 
 
 class Unsettled(msgspec.Struct, frozen=True):
-    """The run that was the last to touch the machine."""
+    """The run that was the last to touch the machine. That there is one is all that counts."""
 
     run: str
 
@@ -85,33 +86,33 @@ class DiskState:
 class LocalState:
     """The state directory of one VM and repository: `<state>/<vm>/<repository id>`."""
 
-    def __init__(self, state: Path, vm: str, repository: Repository) -> None:
-        self._state, self._vm, self._repository = state, vm, repository
+    def __init__(self, state: Path, vm: str, repository: Repository, events: Events) -> None:
+        self._state, self._vm, self._repository, self._events = state, vm, repository, events
         self.home = state / layout.encode_name(vm)
         self.directory = self.home / repository.id
         with local_io(WHAT, self.directory):
-            for folder in ("run", "disks", "unfinished", "tmp"):
+            for folder in ("run", "plan", "carried", "disks", "unfinished", "tmp"):
                 demand_folders(state, self.directory / folder)
-        self.journal = Journal(self.directory / "run")
+        self.journal = Journal(self.directory / "run", events)
         key = layout.encode_name(vm)
-        self.leftovers = Leftovers(self.directory / "leftovers.json", key)
-        self.unfinished = Unfinished(self.directory / "unfinished", self.leftovers, key)
+        self.leftovers = Leftovers(self.directory / "leftovers.json", key, events)
+        self.unfinished = Unfinished(self.directory / "unfinished", self.leftovers, key, events)
         self.marks_path = self.directory / "marks.json"
         self._record_path = self.directory / "state.json"
         self._unsettled = self.directory / "unsettled.json"
 
     def of(self, vm: str) -> LocalState:
         """That of another VM in the same repository."""
-        return LocalState(self._state, vm, self._repository)
+        return LocalState(self._state, vm, self._repository, self._events)
 
     def last(self) -> PointId | None:
         """The newest restore point this sender saw. IntegrityError if the repository at this URI is another
         than the one that was synced to before."""
-        record = read_record(self._record_path, StateRecord, WHAT)
+        record = read_record(self._record_path, StateRecord, WHAT, self._events)
         if record:
             return PointId(record.sequence, record.sha256) if record.sequence else None
         for other in sorted(self.home.glob("*/state.json")) if self.home.exists() else []:
-            found = read_record(other, StateRecord, WHAT)
+            found = read_record(other, StateRecord, WHAT, self._events)
             if found and found.uri == self._repository.store.uri and found.repository != self._repository.id:
                 raise IntegrityError(
                     f"the repository was replaced: it is {self._repository.id} and was {found.repository}, "
@@ -123,17 +124,17 @@ class LocalState:
 
     def seen(self) -> bool:
         """Whether this host has seen a restore point of the VM in this repository."""
-        record = read_record(self._record_path, StateRecord, WHAT)
+        record = read_record(self._record_path, StateRecord, WHAT, self._events)
         return record is not None and record.sequence > 0
 
     def begun(self) -> bool:
         """Whether a first sync to this repository was begun on purpose, and no restore point has been seen since."""
-        record = read_record(self._record_path, StateRecord, WHAT)
+        record = read_record(self._record_path, StateRecord, WHAT, self._events)
         return record is not None and record.sequence == 0
 
     def adopted(self) -> str | None:
         """The chain that the VM goes on in, as this host knows; None: that of its own ID, or nothing is known."""
-        record = read_record(self.directory / "adopted.json", AdoptedRecord, WHAT)
+        record = read_record(self.directory / "adopted.json", AdoptedRecord, WHAT, self._events)
         return record.chain if record else None
 
     def remember_adopted(self, chain: str) -> None:
@@ -156,7 +157,7 @@ class LocalState:
         here too, and what was sent to the one need not be sent to the other. Each keeps a state of its own from then
         on. Returns the newest point that both have by that; None if there is nothing to begin with.
         """
-        if read_record(self._record_path, StateRecord, WHAT) is not None:
+        if read_record(self._record_path, StateRecord, WHAT, self._events) is not None:
             return None
         for directory, found in self._others():
             point = PointId(found.sequence, found.sha256)
@@ -177,7 +178,10 @@ class LocalState:
 
     def _others(self) -> list[tuple[Path, StateRecord]]:
         """States of this VM and other repositories, the ones that know the newest points first."""
-        found = [(path.parent, read_record(path, StateRecord, WHAT)) for path in sorted(self.home.glob("*/state.json"))]
+        found = [
+            (path.parent, read_record(path, StateRecord, WHAT, self._events))
+            for path in sorted(self.home.glob("*/state.json"))
+        ]
         known = [(directory, record) for directory, record in found if record and record.sequence]
         return sorted(known, key=lambda one: -one[1].sequence)
 
@@ -226,7 +230,7 @@ class LocalState:
 
     def use_journal(self, name: str) -> None:
         """Another than that of syncs, for a run that publishes nothing."""
-        self.journal = Journal(self.directory / name)
+        self.journal = Journal(self.directory / name, self._events)
 
     def remember_rate(self, sent_bytes: int, seconds: float) -> None:
         """How fast a sync sent, if it sent enough to tell."""
@@ -235,7 +239,7 @@ class LocalState:
 
     def last_rate(self) -> float | None:
         """Bytes a second of the last sync that sent enough to tell."""
-        record = read_record(self.directory / "rate.json", Rate, WHAT)
+        record = read_record(self.directory / "rate.json", Rate, WHAT, self._events)
         return record.bytes_sent / record.seconds if record and record.seconds > 0 else None
 
     def unsettled(self) -> bool:

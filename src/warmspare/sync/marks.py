@@ -20,6 +20,7 @@ from warmspare.format.mark import Mark
 from warmspare.model import BLOCK_BYTES, Extents, normalise, union, widen
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.outside.records import Line
 from warmspare.state.files import local_io, read_record, write_record
 from warmspare.store import layout
 from warmspare.store.base import Store
@@ -32,7 +33,7 @@ WHAT = "the state directory"
 class _Done(msgspec.Struct, frozen=True):
     """Keys of marks that a published point made good."""
 
-    keys: list[str]
+    keys: list[Line]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Marks:
     async def load(cls, store: Store, vm: str, events: Events, path: Path) -> Marks:
         """Those in the repository. vm: its ID. One that can't be read is a finding and counts for nothing."""
         found: dict[str, Mark] = {}
-        record = read_record(path, _Done, WHAT)
+        record = read_record(path, _Done, WHAT, events)
         known, done = set(record.keys if record else []), []
         async for info in store.list(layout.marks_prefix(layout.encode_name(vm))):
             if info.key in known:

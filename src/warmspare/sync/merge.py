@@ -11,16 +11,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from warmspare.format.manifest import (
-    MAX_FRAMES,
-    MAX_RECORDS,
-    MAX_RUNS,
-    NO_FRAME,
-    Chunk,
-    ManifestReader,
-    ManifestWriter,
-    PackRef,
-)
+from warmspare.format.chunk import MAX_FRAMES, MAX_RECORDS, MAX_RUNS, NO_FRAME, Chunk
+from warmspare.format.manifest import ManifestReader, ManifestWriter
+from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_BYTES, I64, U32, Extents
 
 

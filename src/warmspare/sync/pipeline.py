@@ -175,10 +175,10 @@ class Sync:
         """The lease, the head, the machine and its disks. packs, journal: of a run that is no sync, where its packs go
         and what it writes down."""
         repository = await open_repository(self._store)
-        self._vm = await chain_for(self._start, repository, self._machine, self._state_root)
+        self._vm = await chain_for(self._start, repository, self._machine, self._state_root, self._events)
         self._key = layout.encode_name(self._vm)
         over = await refuse_failed_over(repository, self._vm)
-        local = LocalState(self._state_root, self._vm, repository)
+        local = LocalState(self._state_root, self._vm, repository, self._events)
         if not stack.enter_context(locked(local.directory / "lock", WHAT)):
             raise LeaseError(
                 f"another sync of VM {self._vm!r} is running with this state directory",

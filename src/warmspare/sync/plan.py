@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, Extents, normalise,
 from warmspare.outside.files import open_file
 
 FILE_BYTES = 64 << 20  # two and a half million extents
+MAX_LINES = 4_000_000
 LINE_BYTES = 4096
+_NUMBER = re.compile(r"-?[0-9]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def parse_extents(path: Path, capacity_bytes: int) -> Extents:
                     continue
                 where = f"{path}, line {number}"
                 try:
-                    if len(words) != 2 or not all(w.lstrip("-").isascii() and w.lstrip("-").isdigit() for w in words):
+                    if len(words) != 2 or not all(_NUMBER.fullmatch(word) for word in words):
                         raise ValueError
                     offset, length = int(words[0]), int(words[1])
                 except ValueError:
@@ -105,6 +108,11 @@ def _lines(file: BufferedReader, path: Path) -> Iterator[str]:
     number = 0
     while raw := file.readline(LINE_BYTES + 1):
         number += 1
+        if number > MAX_LINES:
+            raise ConfigError(
+                f"the extents have more than {MAX_LINES} lines, which no tracker prints", where=str(path),
+                hint="check the path",
+            )  # fmt: skip
         if len(raw) > LINE_BYTES:
             raise ConfigError(
                 f"the extents have a line that is not `offset length`: {raw[:60].decode(errors='replace')!r}",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from warmspare.format.manifest import PackRef
+from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_PAGES, U8, U16, U32
 from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io, pwrite_all

@@ -21,6 +21,8 @@ import numpy as np
 from warmspare._native import pages as native
 from warmspare.errors import SourceError
 from warmspare.model import BLOCK_PAGES, SPAN_BLOCKS, SPAN_BYTES, U32, Extents, block_bytes, normalise
+from warmspare.observe.events import Events
+from warmspare.outside.records import Count, Seconds
 from warmspare.source.base import Hole, Source, Span
 from warmspare.state.files import read_record, write_record
 from warmspare.state.table import HashTable
@@ -53,18 +55,18 @@ class Cursor(msgspec.Struct, frozen=True):
     whole disk, a round is done. covered_s: when the last round was done, 0.0 for never.
     """
 
-    span: int
-    last_s: float
-    usual_s: float = 0.0
-    owed_s: float = 0.0
-    round_spans: int = 0
-    round_began_s: float = 0.0
-    covered_s: float = 0.0
+    span: Count
+    last_s: Seconds
+    usual_s: Seconds = 0.0
+    owed_s: Seconds = 0.0
+    round_spans: Count = 0
+    round_began_s: Seconds = 0.0
+    covered_s: Seconds = 0.0
 
     @classmethod
-    def read(cls, path: Path) -> Cursor | None:
+    def read(cls, path: Path, events: Events) -> Cursor | None:
         """As it was left; None if it is lost."""
-        return read_record(path, cls, WHAT)
+        return read_record(path, cls, WHAT, events)
 
     def write(self, path: Path) -> None:
         write_record(path, self, WHAT)

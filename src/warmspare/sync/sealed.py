@@ -15,7 +15,7 @@ import crc32c
 
 from warmspare.errors import FormatError, StoreError
 from warmspare.format import point
-from warmspare.format.manifest import PackRef
+from warmspare.format.packlist import PackRef
 from warmspare.format.point import ObjectRef, RestorePoint
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.outside.files import open_file

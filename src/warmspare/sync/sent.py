@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from warmspare.format.manifest import PackRef
+from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_PAGES, U16, U32, U64
 from warmspare.outside.files import open_file, open_regular, read_regular
 from warmspare.state.files import local_io, pwrite_all

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from warmspare.format.manifest import PackRef
+from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_BYTES, Extents, normalise
 from warmspare.observe.events import Meter
 from warmspare.source.base import Hole, Source, Span

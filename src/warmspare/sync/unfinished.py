@@ -15,7 +15,8 @@ from pathlib import Path
 import crc32c
 
 from warmspare.errors import StoreError
-from warmspare.format.manifest import PackRef
+from warmspare.format.packlist import PackRef
+from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.state.files import out_of_the_way, read_record
 from warmspare.store import layout
@@ -40,14 +41,14 @@ class _Run:
 class Unfinished:
     """Of one VM. shelf: where their journals lie. leftovers: what is to be removed of them. vm: encoded."""
 
-    def __init__(self, shelf: Path, leftovers: Leftovers, vm: str) -> None:
-        self.shelf, self.leftovers, self._vm = shelf, leftovers, vm
+    def __init__(self, shelf: Path, leftovers: Leftovers, vm: str, events: Events) -> None:
+        self.shelf, self.leftovers, self._vm, self._events = shelf, leftovers, vm, events
 
     def runs(self) -> list[_Run]:
         """Oldest first. One whose record can't be read is none."""
         found = []
         for place in sorted(self.shelf.glob("[0-9]*")) if self.shelf.exists() else []:
-            record = read_record(place / "run.json", RunRecord, WHAT)
+            record = read_record(place / "run.json", RunRecord, WHAT, self._events)
             if record is not None:
                 found.append(_Run(place, bytes.fromhex(record.run), record.sequence))
         return found
@@ -83,7 +84,7 @@ class Unfinished:
         A run whose sequence somebody else has published under since is passed over: its packs are older than the
         newest point, so `prune` may remove them at any time (see audit/prune.py).
         """
-        name = Journal(self.shelf).sent_path(disk_id).name
+        name = Journal(self.shelf, self._events).sent_path(disk_id).name
         logs = [(one, one.directory / name) for one in self.runs() if (one.directory / name).exists()]
         taken = {n: await store.head(layout.point_key(self._vm, n)) for n in {one.sequence for one, _ in logs}}
         logs = [(one, path) for one, path in logs if taken[one.sequence] is None]

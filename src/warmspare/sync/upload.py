@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from warmspare.format.manifest import PackRef
 from warmspare.format.pack import PACK_BYTES, PackHeader
+from warmspare.format.packlist import PackRef
 from warmspare.outside.files import open_file
 from warmspare.store import layout
 from warmspare.store.base import PART_BYTES, Store

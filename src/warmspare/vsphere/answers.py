@@ -131,6 +131,8 @@ def _result(answer: Element, status: int, call: Any, stub: Any, secrets: tuple[s
 def _parsed(body: bytes, status: int, secrets: tuple[str, ...]) -> Element:
     if b"<!DOCTYPE" in body or not body.strip():  # which SOAP forbids: a page, or an attack
         raise garbled.instead(status, body, secrets)
+    if b"<" in body:  # else it is none, and is told as what it is
+        garbled.demand_bounded(body)
     try:
         try:
             envelope = fromstring(body)  # noqa: S314

@@ -3,18 +3,26 @@ keeps what a page or a fault says short, printable and free of secrets."""
 
 from __future__ import annotations
 
+import contextlib
 import html
 import http.client
 import re
+import socket
+import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-ANSWER_BYTES = 256 << 20  # a hundred VMs are a few MB
+from warmspare.outside.answers import SwellingError, demand_plain
+
+ANSWER_BYTES = 32 << 20  # a hundred VMs are a few MB; what is asked about many at once is asked about each then
+ANSWER_PARTS = 1_000_000
 _LOOKED_AT = 1 << 16
 _WORDS = 160
-_TITLE = re.compile(r"<(title|h1)\b[^>]*>(.*?)</\1", re.IGNORECASE | re.DOTALL)
-_TAG = re.compile(r"<[^>]*>")
+# Each character is looked at once, whatever stands there: a page is no vCenter's, and may be made to take minutes.
+_TITLE = re.compile(r"<(title|h1)\b[^<>]*>")
+_TITLES = 8  # that are looked at
+_TAG = re.compile(r"<[^<>]*>")
 _HTML = re.compile(rb"\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE)
 
 
@@ -23,7 +31,41 @@ class GarbledError(Exception):
 
 
 class DamagedError(GarbledError):
-    """It came whole, by its first and last words, and is not well-formed between them."""
+    """It came whole, by its first and last words, and is not well-formed between them; or it is longer than any is. Of
+    many things that were asked about one may be why."""
+
+
+@contextlib.contextmanager
+def within(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+    """In the block an answer is read, in so much time at most, however it comes: a byte now and then is none. Then the
+    connection ends, and so does whatever waits for it. GarbledError."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        with contextlib.suppress(OSError, AttributeError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException, GarbledError):
+        if not late.is_set():
+            raise
+    finally:
+        timer.cancel()
+    if late.is_set():  # also where what was cut off there passes for an end
+        raise GarbledError(f"an answer that was not there in {seconds:.0f} s")
+
+
+def demand_bounded(body: bytes) -> None:
+    """DamagedError for a body that would become more than an answer ever is, once it is parsed."""
+    try:
+        demand_plain(body, ANSWER_PARTS)
+    except SwellingError as error:
+        raise DamagedError(f"an answer that is not read: {error}") from None
 
 
 def clean(text: str, most: int = 300, secrets: Iterable[str] = ()) -> str:
@@ -39,7 +81,7 @@ def whole(response: http.client.HTTPResponse) -> bytes:
     """All of an answer, unpacked. GarbledError where it breaks off, is too long, or can't be unpacked."""
     data = response.read(ANSWER_BYTES + 1)
     if len(data) > ANSWER_BYTES:
-        raise GarbledError(f"an answer of more than {ANSWER_BYTES >> 20} MiB")
+        raise DamagedError(f"an answer of more than {ANSWER_BYTES >> 20} MiB")
     if response.length:
         raise GarbledError(f"an answer that breaks off after {len(data)} of {len(data) + response.length} bytes")
     encoding = (response.getheader("Content-Encoding") or "identity").strip().lower()
@@ -60,7 +102,7 @@ def _unpacked(data: bytes, bits: int) -> bytes:
     unpacker = zlib.decompressobj(bits)
     plain = unpacker.decompress(data, ANSWER_BYTES)
     if unpacker.unconsumed_tail:
-        raise GarbledError(f"an answer of more than {ANSWER_BYTES >> 20} MiB")
+        raise DamagedError(f"an answer of more than {ANSWER_BYTES >> 20} MiB")
     if not unpacker.eof:
         raise GarbledError("a packed answer that breaks off")
     return plain
@@ -69,11 +111,25 @@ def _unpacked(data: bytes, bits: int) -> bytes:
 def words(body: bytes, secrets: Iterable[str] = ()) -> str:
     """What a page says, in its title or its first words; "" for nothing."""
     text = body[:_LOOKED_AT].decode("utf-8", "replace")
-    if title := _TITLE.search(text):
-        text = title[2]
+    if title := _title(text):
+        text = title
     elif _HTML.match(body):
         return ""
     return clean(html.unescape(_TAG.sub(" ", text)), _WORDS, secrets)
+
+
+def _title(text: str) -> str:
+    """What stands in the first title or heading that ends; "" where none does."""
+    lower = text.lower()
+    if len(lower) != len(text):  # of some letters the small ones are two
+        return ""
+    for number, found in enumerate(_TITLE.finditer(lower)):
+        end = lower.find(f"</{found[1]}", found.end()) if number < _TITLES else -1
+        if end >= 0:
+            return text[found.end() : end]
+        if number >= _TITLES:
+            break
+    return ""
 
 
 def instead(status: int, body: bytes, secrets: Iterable[str] = ()) -> GarbledError:
@@ -81,7 +137,8 @@ def instead(status: int, body: bytes, secrets: Iterable[str] = ()) -> GarbledErr
     said = words(body, secrets)
     if not body.strip():
         return GarbledError(f"an empty answer (HTTP {status})")
-    kind = "a web page" if _HTML.match(body) or _TITLE.search(body[:_LOOKED_AT].decode("latin-1")) else "something else"
+    page = _HTML.match(body) or _title(body[:_LOOKED_AT].decode("latin-1"))
+    kind = "a web page" if page else "something else"
     return GarbledError(f"{kind} instead of an answer (HTTP {status}){f', which says {said!r}' if said else ''}")
 
 

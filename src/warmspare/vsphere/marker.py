@@ -11,6 +11,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from warmspare.outside import records
+from warmspare.outside.records import UnfitError
+
 _PRODUCT = "warmspare"
 _TEXT = "Taken by warmspare to read a moment of this VM; it removes it by itself. Leave what follows as it is: "
 
@@ -26,7 +29,8 @@ class Marker:
 
     @classmethod
     def of(cls, repository_uri: str, vm: str, run: str) -> Marker:
-        return cls(hashlib.sha256(repository_uri.rstrip("/").encode()).hexdigest()[:16], vm, run)
+        uri = repository_uri.rstrip("/").encode(errors="surrogateescape")
+        return cls(hashlib.sha256(uri).hexdigest()[:16], vm, run)
 
     def description(self) -> str:
         """For a snapshot taken now."""
@@ -46,12 +50,12 @@ class Marker:
 
 def parse(description: str) -> Marker | None:
     """The marker in a description; None where there is none that is whole."""
-    start = description.find("{")
+    _, brace, rest = description.partition("{")
     try:
-        fields = json.loads(description[start:]) if start >= 0 else None
-    except ValueError:
+        fields = records.loose(f"{brace}{rest}".encode(errors="replace"))
+    except UnfitError:
         return None
-    if not isinstance(fields, dict) or fields.get("product") != _PRODUCT:
+    if fields.get("product") != _PRODUCT:
         return None
     values = [fields.get(name) for name in ("repository", "vm", "run")]
     if not all(isinstance(value, str) and value for value in values):

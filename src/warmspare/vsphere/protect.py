@@ -69,7 +69,7 @@ class VsphereMachine:
         self._disks: list[SnapshotDisk] = []
         self._moref: str | None = None  # of our snapshot, known and there
         self._touched = False  # whether something of ours may be on the VM
-        self._owed: Owed[None] | None = None
+        self._owed: Owed[str | None] | None = None
         self._leaving = asyncio.Lock()
 
     @property
@@ -228,9 +228,10 @@ class VsphereMachine:
         if owed is not None:
             await owed.settle()
 
-    async def _close(self) -> None:
+    async def _close(self) -> str | None:
+        """What may be on the VM still, None for nothing."""
         if not self._touched and not self._disks:
-            return
+            return None
         task = asyncio.create_task(self._leave(), name="leaving the VM")
         until, cancelled = time.monotonic() + LEAVE_S, False
         while not task.done():
@@ -246,6 +247,7 @@ class VsphereMachine:
             task.result()
         if cancelled:
             raise asyncio.CancelledError
+        return (self._moref or "a snapshot") if self._touched else None
 
     async def _leave(self) -> None:
         """Close the disks, remove the snapshot, end the access; what fails is a warning, and done again if called."""

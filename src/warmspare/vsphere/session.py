@@ -32,7 +32,7 @@ from warmspare.vsphere.stub import Stub
 _T = TypeVar("_T")
 
 THREADS = 8
-LOGOUT_S = 2.0  # where the process was asked to end: half an hour later the server ends a session by itself
+LOGOUT_S = 1.0  # where the process was asked to end: half an hour later the server ends a session by itself
 # What using an answer raises where a part of it is not there or is something else.
 _NOT_UNDERSTOOD = (NotUnderstoodError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 RELOGINS = 3  # sessions lost in a row, each right after its login
@@ -69,14 +69,16 @@ class Server:
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long to try. deadline_s: from a call's first failure on; a vCenter takes minutes to restart. backoff_s
-    doubles up to backoff_most_s. connect_s, call_s: for a connection, and for an answer. cancel_s: how long a
-    cancelled call is waited for. keep_alive_s: an idle session ends after half an hour on the server."""
+    doubles up to backoff_most_s. connect_s: for a connection. call_s: for an answer, or more of it. answer_s: for all
+    of it. cancel_s: how long a cancelled call is waited for. keep_alive_s: an idle session ends after half an hour on
+    the server."""
 
     deadline_s: float = 300.0
     backoff_s: float = 0.5
     backoff_most_s: float = 15.0
     connect_s: float = 15.0
     call_s: float = 300.0
+    answer_s: float = 600.0
     cancel_s: float = 5.0
     keep_alive_s: float = 300.0
 
@@ -317,7 +319,8 @@ class VsphereSession:
     def _new_stub(self, context: ssl.SSLContext) -> Stub:
         server, patience = self.server, self.patience
         made = Stub(
-            server.host, server.port, context, connect_s=patience.connect_s, call_s=patience.call_s, pool=THREADS
+            server.host, server.port, context, connect_s=patience.connect_s, call_s=patience.call_s,
+            answer_s=patience.answer_s, pool=THREADS,
         )  # fmt: skip
         made.negotiate()
         return made

@@ -21,25 +21,26 @@ from warmspare.vsphere.garbled import GarbledError
 OLDEST = "vim.version.version11"  # 6.5: every server from it on speaks it, and it has all that is used here
 VERSIONS = "/sdk/vimServiceVersions.xml"
 _SESSION = "vmware_soap_session"
-_NAMESPACE = re.compile(rb"<namespace>\s*<name>\s*urn:vim25\s*</name>(.*?)</namespace>", re.DOTALL)
+_NAMESPACE = re.compile(rb"<namespace>\s*<name>\s*urn:vim25\s*</name>")
 _VERSION = re.compile(rb"<version>\s*([\w.]{1,40})\s*</version>")
 
 
 class Stub(SoapStubAdapter):  # type: ignore[misc]
     """pyVmomi's adapter with answers read by `answers`; it knows the connections in use, so that they can be cut.
 
-    connect_s, call_s: for a connection, and for an answer. assumed: whether the server has not said which versions of
-    the API it speaks, so that the oldest is taken; see `negotiate`.
+    connect_s, call_s, answer_s: for a connection, for an answer or more of it, and for all of it. assumed: whether the
+    server has not said which versions of the API it speaks, so that the oldest is taken; see `negotiate`.
     """
 
     def __init__(
-        self, host: str, port: int, context: ssl.SSLContext, *, connect_s: float, call_s: float, pool: int
-    ) -> None:
+        self, host: str, port: int, context: ssl.SSLContext, *, connect_s: float, call_s: float, answer_s: float,
+        pool: int,
+    ) -> None:  # fmt: skip
         super().__init__(
             host, port, version=OLDEST, sslContext=context, httpConnectionTimeout=connect_s, poolSize=pool
         )  # fmt: skip
         self.assumed = True
-        self._call_s = call_s
+        self._call_s, self._answer_s = call_s, answer_s
         self._in_use: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def negotiate(self) -> None:
@@ -51,8 +52,9 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
         connection = self.GetConnection()
         try:
             connection.request("GET", VERSIONS, headers={"User-Agent": f"warmspare/{__version__}"})
-            response = connection.getresponse()
-            body = garbled.whole(response)
+            with garbled.within(connection, self._answer_s):
+                response = connection.getresponse()
+                body = garbled.whole(response)
             if response.status not in (200, 401, 403, 404):
                 raise garbled.refused(response, body)
             if response.status == 200 and (b"<namespaces" not in body[:1024] or b"</namespaces>" not in body):
@@ -61,7 +63,7 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
             connection.close()
             raise
         self.ReturnConnection(connection)
-        spoken = {version.decode() for of in _NAMESPACE.findall(body) for version in _VERSION.findall(of)}
+        spoken = spoken_in(body)
         known = VmomiSupport.GetServiceVersions("vim25")  # newest first
         if version := next((one for one in known if VmomiSupport.versionIdMap[one] in spoken), ""):
             self.ComputeVersionInfo(version)
@@ -78,8 +80,9 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
         connection = self.GetConnection()
         try:
             connection.request("POST", self.path, request, headers)
-            response = connection.getresponse()
-            body = garbled.whole(response)
+            with garbled.within(connection, self._answer_s):
+                response = connection.getresponse()
+                body = garbled.whole(response)
             if response.status not in (200, 500):
                 raise garbled.refused(response, body, secrets)
             try:
@@ -119,3 +122,11 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
             with contextlib.suppress(OSError, AttributeError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
         self.DropConnections()
+
+
+def spoken_in(body: bytes) -> set[str]:
+    """The versions of its API that a server lists."""
+    return {
+        version.decode() for of in body.split(b"</namespace>") if (begins := _NAMESPACE.search(of))
+        for version in _VERSION.findall(of, begins.end())
+    }  # fmt: skip

@@ -87,6 +87,7 @@ class _Rest:
         self._connection = http.client.HTTPSConnection(
             server.host, server.port, timeout=session.patience.call_s, context=session.context
         )
+        self._answer_s = session.patience.answer_s
         self._headers: dict[str, str] = {}
         self._secrets: tuple[str, ...] = ()
 
@@ -109,8 +110,9 @@ class _Rest:
     def ask(self, method: str, path: str, headers: dict[str, str] | None = None) -> Any:
         try:
             self._connection.request(method, path, headers=self._headers if headers is None else headers)
-            answer = self._connection.getresponse()
-            data = garbled.whole(answer)
+            with garbled.within(self._connection, self._answer_s):
+                answer = self._connection.getresponse()
+                data = garbled.whole(answer)
         except faults.TROUBLE:
             self._connection.close()
             raise
@@ -131,6 +133,7 @@ class _Rest:
             )
         if answer.status == 204 and not data:
             return None
+        garbled.demand_bounded(data)
         try:
             return json.loads(data)
         except (ValueError, RecursionError):

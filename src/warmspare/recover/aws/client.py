@@ -22,6 +22,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
 from warmspare.errors import ConfigError
+from warmspare.outside.answers import ODD
 from warmspare.outside.pages import EndlessError, Paging
 from warmspare.recover.aws.errors import CLIENT_ERRORS, AwsError, aws_error
 from warmspare.store.patience import Again, Patience, Tries
@@ -162,7 +163,7 @@ class Aws:
                 answer: dict[str, Any] = await getattr(client, operation)(**parameters)
                 self._dated = _dated(answer) or self._dated
                 return answer
-        except CLIENT_ERRORS as error:
+        except (*CLIENT_ERRORS, *ODD) as error:
             raise aws_error(error, name, about) from error
 
     async def _client(self, service: str) -> Any:

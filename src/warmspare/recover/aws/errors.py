@@ -11,8 +11,9 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from warmspare.errors import RecoverError
+from warmspare.outside.answers import ODD
 from warmspare.store.patience import Again
-from warmspare.store.staying import redirected
+from warmspare.store.staying import redirected, unreadable
 
 CLIENT_ERRORS: Final = (
     boto.ClientError, boto.BotoCoreError, boto.HTTPClientError, aiohttp.ClientError, ResponseParserError, ValueError,
@@ -122,6 +123,13 @@ def aws_error(error: Exception, operation: str, where: str) -> AwsError:
         what = f"the answer is {redirect}, which is not followed"
         hint = "check AWS_ENDPOINT_URL, the region, and what stands between here and AWS: a proxy, a login page"
         return AwsError(what, where=f"{operation} of {where}", hint=hint, again=Again.NEVER, status=redirect.status)
+    hint = "check AWS_ENDPOINT_URL and the network path, and run again later"
+    if swelling := unreadable(error):
+        what = f"AWS's answer is not read: {swelling}"
+        return AwsError(what, where=f"{operation} of {where}", hint=hint, again=Again.FEW)
+    if isinstance(error, ODD) and not isinstance(error, ValueError):
+        what = "AWS's answer can't be understood"
+        return AwsError(what, where=f"{operation} of {where}", hint=hint, again=Again.FEW)
     what = "AWS did not answer in time" if isinstance(error, TimeoutError | boto.ReadTimeoutError) else (
         "the connection to AWS broke or could not be made"
     )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from warmspare.apply.decode import locate
 from warmspare.apply.fetch import PackObject, Range, Rows, pack_objects, ranges
 from warmspare.errors import FormatError
 from warmspare.format import frame
-from warmspare.format.manifest import NO_FRAME, Chunk, ManifestReader
+from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.manifest import ManifestReader
 from warmspare.format.point import Disk
 from warmspare.model import BLOCK_PAGES, PAGE_BYTES, U16
 from warmspare.observe.events import Meter
@@ -38,7 +39,7 @@ class _Level:
     """One restore point of the chain: its manifest of the disk."""
 
     manifest: ManifestReader
-    packs: list[PackObject]
+    packs: Sequence[PackObject]
     where: str
 
 

@@ -80,8 +80,7 @@ async def confined(
             near.close()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-            _, status = await in_thread(os.waitpid, pid, 0)
-            children.gone(pid)
+            status = await in_thread(_collected, pid)
     return Heard(bytes(data).split(b"\n")[:-1], ended or _end(status, limits))
 
 
@@ -117,6 +116,13 @@ async def _next(near: socket.socket) -> bytes:
         return await asyncio.get_running_loop().sock_recv(near, _READ_BYTES)
     except ConnectionError:
         return b""
+
+
+def _collected(pid: int) -> int:
+    """Its status, once it has ended; from then on its number may be another's."""
+    _, status = os.waitpid(pid, 0)
+    children.gone(pid)
+    return status
 
 
 def _end(status: int, limits: Limits) -> str:

@@ -152,11 +152,16 @@ async def _mounted(files: Sequence[ServedFile]) -> AsyncIterator[tuple[_Connecti
             connection = _Connection(device, files)
             fds: list[int] = []
 
-            async def let_go() -> None:
+            async def let_go() -> Path | None:
                 connection.close()
                 await unmount()
-                with contextlib.suppress(OSError):
+                try:
                     folder.rmdir()
+                except FileNotFoundError:  # the block's own end was as quick
+                    return None
+                except OSError:
+                    return folder
+                return None
 
             owed = PROCESS.owe(HELD, ENDING_S, let_go)
             try:
@@ -165,10 +170,12 @@ async def _mounted(files: Sequence[ServedFile]) -> AsyncIterator[tuple[_Connecti
                 yield connection, fds
             finally:
                 connection.close()
-                await connection.ended()
-                for fd in fds:
-                    os.close(fd)
-                owed.drop()
+                try:
+                    await connection.ended()
+                finally:
+                    for fd in fds:
+                        os.close(fd)
+                    owed.drop()
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -194,10 +201,12 @@ async def _device(folder: Path) -> AsyncIterator[tuple[int, Callable[[], Awaitab
     async def mount() -> None:
         with theirs:
             ours.settimeout(MOUNT_S)
+            # Not one of `children`: killed, it leaves the mount. It ends by itself when its socket closes.
             started = asyncio.create_subprocess_exec(
                 programs.found("fusermount3"), "-o", _OPTIONS, "--", str(folder), pass_fds=[theirs.fileno()],
                 env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "_FUSE_COMMFD": str(theirs.fileno())},
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
             )  # fmt: skip
             helpers.append(await started)
         await in_thread(_receive, ours, device)

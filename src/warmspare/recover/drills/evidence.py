@@ -16,7 +16,8 @@ import msgspec
 
 from warmspare import __version__
 from warmspare.errors import ConfigError
-from warmspare.outside.files import open_file
+from warmspare.outside import records
+from warmspare.outside.files import demand_folders, open_file
 from warmspare.state.files import local_io, write_atomic
 from warmspare.store import layout
 
@@ -66,6 +67,8 @@ def make_folder(root: Path, vm: str, given: Path | None) -> Path:
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = given or root / layout.encode_name(vm) / f"{now}-{secrets.token_hex(3)}"
     with local_io(WHAT, folder):
+        if given is None:
+            demand_folders(root, folder)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if any(folder.iterdir()):
             raise ConfigError("the folder for the evidence is not empty", where=str(folder), hint="give another one")
@@ -92,4 +95,4 @@ def software(**others: str) -> dict[str, str]:
 
 def write_verdict(folder: Path, verdict: Verdict) -> None:
     """Durably; the hash of it all is up to whoever keeps the folder."""
-    write_atomic(folder / VERDICT, msgspec.json.format(msgspec.json.encode(verdict), indent=1) + b"\n", WHAT)
+    write_atomic(folder / VERDICT, records.encode(verdict) + b"\n", WHAT)

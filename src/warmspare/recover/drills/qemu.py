@@ -93,14 +93,20 @@ class Machine:
             await asyncio.sleep(MEDIA_S)
 
     async def demand_media(self) -> None:
-        """The same, now. Nothing is said of a machine that does not answer."""
-        with contextlib.suppress(QMPError):
-            devices = await self.monitor.execute("query-blockstats")
-            assert isinstance(devices, list)
-            for device in devices:
-                for operation, count in (("write", "failed_wr_operations"), ("read", "failed_rd_operations")):
-                    if device["stats"].get(count):
-                        raise _medium_failed({"operation": operation})
+        """The same, now; also where QEMU hangs, as on a medium that does. Nothing is said of one that is gone."""
+        try:
+            async with asyncio.timeout(START_S):
+                devices = await self.monitor.execute("query-blockstats")
+        except QMPError:
+            return  # whoever waits for its process hears of that
+        except TimeoutError:
+            hint = "nothing was judged; look at the media of the disks and of the evidence"
+            raise RecoverError(f"QEMU has not answered for {START_S:.0f} s", hint=hint, retryable=True) from None
+        assert isinstance(devices, list)
+        for device in devices:
+            for operation, count in (("write", "failed_wr_operations"), ("read", "failed_rd_operations")):
+                if device["stats"].get(count):
+                    raise _medium_failed({"operation": operation})
 
     async def screenshot(self, path: Path) -> bool:
         """Write the screen as PNG; False where there is none."""

@@ -46,7 +46,7 @@ class Watch:
 
     def __init__(self, wanted: str | None) -> None:
         """wanted: a text on one line, as it is printed; letters count as they are. None: nothing is."""
-        self._wanted = None if wanted is None else wanted.encode()
+        self._wanted = None if wanted is None else wanted.encode(errors="surrogateescape")
         self._tail = self._said = self._unfinished = b""
         self.seen = False
         self.failure: Sign | None = None

@@ -11,8 +11,9 @@ import shutil
 from pathlib import Path
 
 from warmspare import children
-from warmspare.errors import ConfigError, IntegrityError, StoreError
+from warmspare.errors import ConfigError, IntegrityError, NoRoomError, StoreError
 
+_LITTLE_BYTES = 1 << 20
 _SAME, _DIFFERENT = 0, 1  # exit codes of `qemu-img compare`
 
 
@@ -27,8 +28,10 @@ def find_qemu_img() -> str:
 async def to_vmdk(raw: Path, vmdk: Path) -> None:
     """Write the VMDK anew. StoreError if that fails; a cancel leaves a file that is no VMDK."""
     code, said = await _run("convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", raw, vmdk)
+    if code and shutil.disk_usage(vmdk.parent).free < _LITTLE_BYTES:  # it says "Invalid argument"
+        raise NoRoomError("no space is left for the VMDK", where=str(vmdk), hint="make room and run again")
     if code:
-        raise StoreError(f"qemu-img could not write the VMDK: {said}", where=str(vmdk), hint="make room and run again")
+        raise StoreError(f"qemu-img could not write the VMDK: {said}", where=str(vmdk), hint="look at the medium")
 
 
 async def demand_same(raw: Path, vmdk: Path) -> None:

@@ -93,7 +93,7 @@ class EbsReader:
             )  # fmt: skip
             try:
                 async with asyncio.timeout(BODY_S), answer["BlockData"] as body:
-                    data = bytes(await body.read())
+                    data = await _most(body, EBS_BLOCK_BYTES + 1)
             except (aiohttp.ClientError, TimeoutError, OSError):
                 continue
             digest = await asyncio.to_thread(_sha256, data)
@@ -103,6 +103,14 @@ class EbsReader:
             "a block does not arrive from EBS as its checksum says", where=where,
             hint="check the network path and run again", again=Again.FEW,
         )  # fmt: skip
+
+
+async def _most(body: Any, most_bytes: int) -> bytes:
+    """A body, but no more of it than so many bytes."""
+    data = bytearray()
+    while len(data) < most_bytes and (piece := await body.read(most_bytes - len(data))):
+        data += piece
+    return bytes(data)
 
 
 def unrelated(error: AwsError) -> bool:

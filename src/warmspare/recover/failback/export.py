@@ -33,7 +33,7 @@ from warmspare.recover.staging.staged import GIB, StagedDisk, staged_points
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover import FailoverRecord, read_journal
 from warmspare.state.files import copy_sparse, local_io, sync_directory
-from warmspare.state.output import demand_ours, mark_ours
+from warmspare.state.output import demand_ours, keeps_notes, mark_ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,10 @@ class Export:
                     hint="stage that point again with `warmspare stage --at`",
                 )  # fmt: skip
             pairs.append((disk, source, volume_of(source, volumes)))
-        if not goes_on(self._settings.to, vm, record.run):  # what an export that was cut off left is ours
+        # What an export that was cut off left is ours, though not every file system says so.
+        if not goes_on(self._settings.to, vm, record.run, self._events) or keeps_notes(self._settings.to):
             self._demand_room(point)
-        export = begin_export(self._settings.to, vm, record.run)
+        export = begin_export(self._settings.to, vm, record.run, self._events)
         snapshots = [await returning.snapshot(volume, export.id, point.record.vm_name) for _, _, volume in pairs]
         files = []
         async with AsyncExitStack() as stack:
@@ -135,8 +136,7 @@ class Export:
         """One disk of AWS to its file."""
         part = self._part(disk)
         base = Base(None, 0)
-        with local_io(WHAT, part):
-            part.unlink(missing_ok=True)
+        self._remove_old(disk)
         if replica is not None and await self._is_child(source.snapshot_id, snapshot):
             table = replica.table(disk.id)
             table.check(disk.capacity_bytes, disk.root)
@@ -196,8 +196,7 @@ class Export:
             files = []
             for disk in point.record.disks:
                 part = self._part(disk)
-                with local_io(WHAT, part):
-                    part.unlink(missing_ok=True)
+                self._remove_old(disk)
                 table = replica.table(disk.id)
                 try:
                     table.check(disk.capacity_bytes, disk.root)
@@ -223,6 +222,12 @@ class Export:
             for name in self._names(disk):
                 demand_ours(self._settings.to / name, WHAT)
 
+    def _remove_old(self, disk: Disk) -> None:
+        """What an export that was cut off or found no room has left: this one may need that room."""
+        for name in self._names(disk)[:-1]:
+            with local_io(WHAT, path := self._settings.to / name):
+                path.unlink(missing_ok=True)
+
     def _names(self, disk: Disk) -> list[str]:
         """All files that an export of a disk makes, the one that stays last."""
         part = self._part(disk).name
@@ -237,12 +242,13 @@ class Export:
         final = part.with_name(part.name.removesuffix(".raw.part") + "." + self._settings.format)
         if self._settings.format == "vmdk":
             staged = final.with_name(final.name + ".part")
+            with local_io(WHAT, staged):  # before qemu-img writes it: it may be cut off
+                fd = open_regular(staged, os.O_WRONLY | os.O_CREAT)
+                mark_ours(fd)
+                os.close(fd)
             await to_vmdk(part, staged)
             await demand_same(part, staged)
             with local_io(WHAT, final):
-                fd = open_regular(staged)
-                mark_ours(fd)
-                os.close(fd)
                 staged.replace(final)
             with self._housekeeping.trying(LOCAL, part):
                 part.unlink()

@@ -16,6 +16,7 @@ from typing import Annotated
 import msgspec
 
 from warmspare.errors import RecoverError
+from warmspare.observe.events import Events
 from warmspare.outside.records import Line, RunId
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, tag_filters, tagged
 from warmspare.recover.aws.ec2_errors import dead
@@ -33,26 +34,26 @@ class ExportRecord(msgspec.Struct, frozen=True):
     snapshots of exports to this directory that could not be removed."""
 
     id: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{32})?\Z")]
-    vm: str
+    vm: Line
     run: RunId
     left: list[Line] = []
 
 
-def begin_export(directory: Path, vm: str, run: str) -> ExportRecord:
+def begin_export(directory: Path, vm: str, run: str, events: Events) -> ExportRecord:
     """The unfinished export of this failover in a directory; a new one, durably noted, if there is none. StoreError."""
     path = directory / RECORD
     with local_io(WHAT, directory):
         directory.mkdir(parents=True, exist_ok=True)
-    record = read_record(path, ExportRecord, WHAT)
-    if record is None or not goes_on(directory, vm, run):
+    record = read_record(path, ExportRecord, WHAT, events)
+    if record is None or not goes_on(directory, vm, run, events):
         record = ExportRecord(secrets.token_hex(16), vm, run, record.left if record else [])
         write_record(path, record, WHAT)
     return record
 
 
-def goes_on(directory: Path, vm: str, run: str) -> bool:
+def goes_on(directory: Path, vm: str, run: str, events: Events) -> bool:
     """Whether an export of this failover into that directory was begun and not finished. StoreError."""
-    record = read_record(directory / RECORD, ExportRecord, WHAT)
+    record = read_record(directory / RECORD, ExportRecord, WHAT, events)
     return record is not None and bool(record.id) and (record.vm, record.run) == (vm, run)
 
 

@@ -15,6 +15,7 @@ import msgspec
 from warmspare.format.point import Disk
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.outside.files import demand_folders
 from warmspare.outside.records import Count
 from warmspare.recover.aws.errors import AwsError, denied_by_aws
 from warmspare.recover.blocks.blockset import EBS_BLOCK_BYTES, BlockSet
@@ -30,6 +31,7 @@ from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.threads import Threads
 
 WHAT = "the state directory"
+FOLDERS = ("tmp", "pending", "disks")  # of what is kept of a VM on this host
 TRIES = 3  # of one disk, where its snapshot turns out to be gone or its local hash table damaged
 
 
@@ -44,6 +46,7 @@ class Traces:
     """What staging one VM keeps on this host, below `home`. Losing it costs time and puts, nothing else."""
 
     home: Path
+    events: Events
 
     @property
     def scratch(self) -> Path:
@@ -61,7 +64,7 @@ class Traces:
     @property
     def attempt(self) -> int:
         """Part of the token with which a snapshot is started: one that proved dead must not be found again."""
-        return (read_record(self.home / "attempt.json", _Memory, WHAT) or _Memory()).attempt
+        return (read_record(self.home / "attempt.json", _Memory, WHAT, self.events) or _Memory()).attempt
 
     def count_attempt(self) -> None:
         """The next start is to be a new snapshot."""
@@ -96,13 +99,13 @@ class DiskStage:
         means = self._means
         for left in reversed(range(TRIES)):
             try:
-                with HashTable(table_path(means.traces.home, self._disk.id)) as table:
+                with self._table() as table:
                     return await self._once(table, source, pending)
             except TableDamagedError:
                 if not left:
                     raise
                 means.events.emit("state.rebuild", vm=self._vm, disk=self._disk.id, what="hash table")
-                with HashTable(table_path(means.traces.home, self._disk.id)) as table:
+                with self._table() as table:
                     table.reset()
             except SnapshotGoneError as error:
                 means.traces.count_attempt()
@@ -114,9 +117,16 @@ class DiskStage:
 
     async def plan(self) -> tuple[Base | None, BlockSet]:
         """What it would be built on and the blocks it would put; starts nothing."""
-        with HashTable(table_path(self._means.traces.home, self._disk.id)) as table:
+        with self._table() as table:
             base = await self._base(None)
             return base, await self._blocks(base, table)
+
+    def _table(self) -> HashTable:
+        """The disk's local hash table."""
+        home, path = self._means.traces.home, table_path(self._means.traces.home, self._disk.id)
+        with local_io(WHAT, path):
+            demand_folders(home, path.parent)
+        return HashTable(path)
 
     async def _once(self, table: HashTable, source: Source | None, pending: StagedDisk | None) -> str:
         means, disk = self._means, self._disk

@@ -20,6 +20,7 @@ from warmspare.errors import ConfigError, LeaseError, RecoverError, StoreError
 from warmspare.format.point import Disk
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.outside.files import demand_folders
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.errors import denied_by_aws
 from warmspare.recover.blocks.blockset import EBS_BLOCK_BYTES
@@ -32,16 +33,17 @@ from warmspare.recover.blocks.replicablocks import (
     opened,
     replica_at,
 )
-from warmspare.recover.staging.diskstage import DiskStage, Means, Traces
+from warmspare.recover.staging.diskstage import FOLDERS, DiskStage, Means, Traces
 from warmspare.recover.staging.ebs import PUTS_S, Ebs, Encryption
 from warmspare.recover.staging.expiry import Keep, expired
 from warmspare.recover.staging.filling import Source
 from warmspare.recover.staging.staged import PENDING, StagedDisk, staged_disks, volume_gib
 from warmspare.recover.staging.unfinished import sort_unfinished
 from warmspare.repository.chain import Point, Repository, open_repository
-from warmspare.state.files import locked
+from warmspare.state.files import local_io, locked
 from warmspare.store import layout
 from warmspare.store.base import Store
+from warmspare.store.patience import outlasted
 from warmspare.threads import Threads
 
 WHAT = "the state directory"
@@ -98,7 +100,7 @@ class Stage:
     async def follow(self, poll_s: float = POLL_S) -> None:
         """Stage each new restore point until cancelled. What can pass, an outage (from the first look on) or a replica
         that is not there yet, is waited out; every other error ends it."""
-        repository = await self._found(poll_s)
+        repository = await outlasted(self._repository, lambda error: self._waiting(error.sentence, poll_s), poll_s)
         done = ""
         with self._held(repository) as traces:
             while True:
@@ -112,17 +114,6 @@ class Stage:
                         raise
                     self._waiting(error.sentence, poll_s)
                 await asyncio.sleep(poll_s)
-
-    async def _found(self, poll_s: float) -> Repository:
-        """The repository, once its store answers."""
-        while True:
-            try:
-                return await self._repository()
-            except StoreError as error:
-                if not error.retryable:
-                    raise
-                self._waiting(error.sentence, poll_s)
-            await asyncio.sleep(poll_s)
 
     async def plan(self, at: str | None = None) -> None:
         """Say, as `stage.plan` a disk, what `run` would do now; asks AWS and the repository, changes nothing there."""
@@ -158,12 +149,15 @@ class Stage:
     @contextmanager
     def _held(self, repository: Repository) -> Iterator[Traces]:
         home = self._root / repository.id / layout.encode_name(self._vm)
+        with local_io(WHAT, home):
+            for folder in FOLDERS:
+                demand_folders(self._root.parent, home / folder)
         with locked(home / "lock", WHAT) as mine:
             if not mine:
                 raise LeaseError(
                     "another staging of this VM is at work", where=str(home), hint="wait for it to end", retryable=True
                 )
-            yield Traces(home)
+            yield Traces(home, self._events)
 
     @asynccontextmanager
     async def _means(self, repository: Repository, traces: Traces) -> AsyncIterator[Means]:

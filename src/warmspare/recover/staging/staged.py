@@ -28,12 +28,18 @@ A point is usable when the snapshots of all its disks are `completed`; AWS's own
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from warmspare.format import point
-from warmspare.format.point import Disk
+from warmspare.format.point import MAX_DISKS, Disk
+from warmspare.outside import records
+from warmspare.outside.records import Moment, Sha256
+from warmspare.outside.records import Sequence as Number
 from warmspare.recover.aws.client import Aws
 from warmspare.repository.chain import Point, PointId
 from warmspare.store import layout
@@ -42,6 +48,15 @@ PREFIX = "warmspare:"
 GIB = 1 << 30
 COMPLETED, PENDING = "completed", "pending"
 _NAME_CHARS = 255
+_DIGITS = re.compile(r"[0-9]{1,20}")
+
+
+class _Made(msgspec.Struct, frozen=True):
+    """What tags say of a restore point, as its record has it."""
+
+    sequence: Number
+    sha256: Sha256
+    created: Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,23 +146,32 @@ def parse(snapshot: Mapping[str, Any]) -> StagedDisk | None:
             state=snapshot["State"],
             repository=tags[PREFIX + "repository"],
             vm=tags[PREFIX + "vm"],
-            point=PointId(int(tags[PREFIX + "point"]), tags[PREFIX + "point-sha256"]),
+            point=PointId(_whole(tags[PREFIX + "point"]), tags[PREFIX + "point-sha256"]),
             created=tags[PREFIX + "created"],
             key=tags[PREFIX + "disk"],
-            number=int(tags[PREFIX + "disk-number"]),
-            of=int(tags[PREFIX + "disks"]),
-            capacity_bytes=int(tags[PREFIX + "capacity"]),
+            number=_whole(tags[PREFIX + "disk-number"]),
+            of=_whole(tags[PREFIX + "disks"]),
+            capacity_bytes=_whole(tags[PREFIX + "capacity"]),
             volume_gib=int(snapshot["VolumeSize"]),
             encrypted=bool(snapshot.get("Encrypted")),
             kms_key=snapshot.get("KmsKeyId", ""),
             parent=parent,
-            parent_sequence=int(parent_sequence or 0),
+            parent_sequence=_whole(parent_sequence or "0"),
             started=snapshot["StartTime"],
         )
-    except (KeyError, ValueError):
+        of_point = {"sequence": found.point.sequence, "sha256": found.point.sha256, "created": found.created}
+        records.typed(of_point, _Made)
+    except (KeyError, ValueError, TypeError):
         return None
-    sound = 0 <= found.number < found.of and 0 < found.capacity_bytes <= found.volume_gib * GIB
-    return found if sound else None
+    sound = 0 <= found.number < found.of <= MAX_DISKS and 0 < found.capacity_bytes <= found.volume_gib * GIB
+    return found if sound and records.is_moment(found.created) else None
+
+
+def _whole(text: str) -> int:
+    """A number as `tags_of` writes it. ValueError."""
+    if not _DIGITS.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
 
 
 async def staged_disks(aws: Aws, repository: str, vm_id: str) -> list[StagedDisk]:

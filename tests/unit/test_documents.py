@@ -1,0 +1,200 @@
+"""The documents are held to the program and to themselves: options, events, files, links and tables that they name."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from warmspare.cli.main import COMMANDS, _program
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "src" / "warmspare"
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+OF_ALL = {"--json", "--debug", "--endpoint-url", "--s3", "--help"}  # said once for all commands
+
+
+def text_of(document: Path) -> str:
+    return document.read_text(encoding="utf-8")
+
+
+# -- tables and prose -----------------------------------------------------------------------------------------------
+
+
+def faults(text: str) -> Iterator[str]:
+    """What a merge leaves behind: rows outside of a table or of another width, and prose that stands twice."""
+    height, width, fenced = 0, 0, False
+    prose: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("```"):
+            fenced = not fenced
+        if fenced or not line.startswith("|"):
+            height = 0
+            if not fenced:
+                prose.append(line.strip())
+            continue
+        height += 1
+        cells = len(re.split(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", line).strip("|")))
+        if height == 1:
+            width = cells
+        if height == 2 and not re.fullmatch(r"[|\s:-]+", line):
+            yield f"line {number}: a row outside of a table"
+        if cells != width:
+            yield f"line {number}: {cells} cells, where the table has {width}"
+    clauses = Counter(clause.strip() for clause in re.split(r"(?<=[.;:]) |  +", " ".join(prose)))
+    yield from (f"twice: {clause}" for clause, count in clauses.items() if count > 1 and len(clause) > 50)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_tables_are_whole_and_nothing_stands_twice(document: Path) -> None:
+    assert not list(faults(text_of(document)))
+
+
+def test_faults_are_seen() -> None:
+    head = "| a | b |\n| --- | --- |\n"
+    assert not list(faults(f"{head}| `x|y` | 2 |\n"))
+    assert list(faults(f"{head}| 1 | 2 |\n\n| 3 | 4 |\n| 5 | 6 |\n"))
+    assert list(faults(f"{head}| 1 | 2 | 3 |\n"))
+    assert list(faults(f"It {'goes on ' * 10}; end.\n\nIt {'goes on ' * 10}; more.\n"))
+
+
+# -- links ----------------------------------------------------------------------------------------------------------
+
+
+def anchors(text: str) -> set[str]:
+    """Of the headings, as they are made on the web."""
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(document)):
+        if target.startswith("https:"):
+            continue
+        name, _, anchor = target.partition("#")
+        there = document.parent / name if name else document
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(text_of(there)), target
+
+
+def test_files_that_are_named_exist() -> None:
+    for document in DOCUMENTS:
+        for name in re.findall(r"`([a-z_]+(?:/[a-z0-9_]+)+\.(?:py|pyx|h))`", text_of(document)):
+            assert any((above / name).exists() for above in (ROOT, SOURCES)), name
+
+
+def test_the_map_of_the_rooms_is_that_of_the_tree() -> None:
+    """Each room stands there once; the rooms of `recover` with all that they hold."""
+    drawn = text_of(ROOT / "docs" / "architecture.md").partition("## Rooms\n```\n")[2].partition("```")[0]
+    source = drawn.partition("src/warmspare/\n")[2]
+    for indent, above in (("  ", SOURCES), ("    ", SOURCES / "recover")):
+        rooms = re.findall(rf"^{indent}(\w+)/ ", source, re.MULTILINE)
+        assert sorted(rooms) == sorted(
+            path.parent.name for path in above.glob("*/__init__.py") if path.parent.name != "_native"
+        )
+    for path in SOURCES.glob("recover/*/*.py"):
+        assert path.name == "__init__.py" or re.search(rf"\b{path.name}\b", source), path
+    assert not [name for name in re.findall(r"\b\w+\.py\b", source) if not list(SOURCES.rglob(name))]
+
+
+# -- commands -------------------------------------------------------------------------------------------------------
+
+
+def commands() -> dict[str, set[str]]:
+    """The options of each command."""
+    found: dict[str, set[str]] = {}
+
+    def walk(command: object, name: str) -> None:
+        if below := getattr(command, "commands", None):
+            for word, inner in below.items():
+                walk(inner, f"{name} {word}".strip())
+        else:
+            found[name] = {word for one in command.params for word in one.opts if word.startswith("--")}  # type: ignore[attr-defined]
+
+    walk(typer.main.get_command(_program(["--help"])), "")
+    return found
+
+
+def synopsis() -> dict[str, set[str]]:
+    """The options that docs/operations.md gives each command."""
+    section = text_of(ROOT / "docs" / "operations.md").partition("## Commands\n")[2].partition("\n## ")[0]
+    found: dict[str, set[str]] = {}
+    for line in re.sub(r"\n +", " ", section.split("```")[1]).strip().splitlines():
+        words = line.partition("#")[0].split()[1:]
+        name = next(" ".join(words[:count]) for count in (2, 1) if " ".join(words[:count]) in commands())
+        found.setdefault(name, set()).update(re.findall(r"--[a-z0-9-]+", line.partition("#")[0]))
+    return found
+
+
+def test_the_synopsis_has_the_options_that_there_are() -> None:
+    there, written = commands(), synopsis()
+    written["plan"] = written["sync"]  # it says so
+    lacking = {name: sorted(there[name] - OF_ALL - written.get(name, set())) for name in there}
+    beyond = {name: sorted(written[name] - there[name]) for name in written}
+    assert not any(lacking.values()), lacking
+    assert not any(beyond.values()), beyond
+
+
+def lines_of_commands(text: str) -> Iterator[str]:
+    """In examples and in prose."""
+    for number, piece in enumerate(text.split("```")):
+        if number % 2:
+            yield from re.findall(r"^(?:ExecStart=\S+/)?warmspare [^#\n]+", piece, re.MULTILINE)
+        else:
+            yield from (line.strip("`") for line in re.findall(r"`warmspare [^`]+`", piece))
+
+
+def test_each_command_line_in_a_document_is_one() -> None:
+    there = commands()
+    for document in DOCUMENTS:
+        for line in lines_of_commands(text_of(document)):
+            words = line.split()[1:]
+            name = next((" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in there), None)
+            if name is None:  # a group of commands, or what the root of a hash table begins with
+                assert words[0] in {*COMMANDS, "hash"}, line
+                continue
+            assert set(re.findall(r"--[a-z0-9-]+", line)) <= there[name], line
+
+
+# -- events ---------------------------------------------------------------------------------------------------------
+
+
+def emitted() -> dict[str, set[str]]:
+    """Each event that the program tells, with the fields that stand where it does."""
+    found: dict[str, set[str]] = {}
+    for path in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(text_of(path))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if not node.func.attr.startswith("emit"):
+                continue
+            for name in ast.walk(node.args[0]):
+                if isinstance(name, ast.Constant) and re.fullmatch(r"[a-z_.]+", str(name.value)):
+                    found.setdefault(str(name.value), set()).update(one.arg for one in node.keywords if one.arg)
+    return found
+
+
+def documented() -> Iterator[tuple[str, str]]:
+    """Event and fields of each row."""
+    for line in text_of(ROOT / "docs" / "events.md").splitlines():
+        if line.startswith("| ") and not line.startswith(("| event", "| ---")):
+            names, fields = line.split(" | ")[:2]
+            yield from ((name.strip("| "), fields) for name in names.split(","))
+
+
+def test_events_are_those_that_are_told() -> None:
+    rows = list(documented())
+    assert [name for name, count in Counter(name for name, _ in rows).items() if count > 1] == []
+    names = {name.partition(" ")[0] for name, _ in rows}
+    told = emitted()
+    assert names - set(told) == {"sync.failed"}  # made of an error's fields
+    assert set(told) - names <= {"event"}
+    for name, fields in told.items():
+        of = " ".join(text for row, text in rows if row.partition(" ")[0] == name)
+        assert not [one for one in fields if not re.search(rf"\b{one}\b", of)], name
