@@ -77,41 +77,44 @@ def test_a_prune_makes_room(full: Rig) -> None:
     assert same(full.disk, full.replica)
 
 
-def test_a_prune_without_room_beside_a_sender(home: Path) -> None:
+@pytest.fixture
+def small(home: Path) -> Iterator[tuple[Rig, set[str], Path]]:
+    """A repository on a small file system, the keys of what a dead run has left there, and where that is mounted."""
+    with ext4(home / "m", 32 * MIB) as place:
+        rig = Rig(home, repo=str(place / "repo"))
+        random_disk(rig.disk, MIB, random.Random(1))
+        rig.sync()
+        age(Path(rig.repo), 10 * DAY_S)
+        yield rig, orphans(rig, 11), place
+
+
+def test_a_prune_without_room_beside_a_sender(small: tuple[Rig, set[str], Path]) -> None:
     """Nothing is removed while another holds the lease, and all is once it was held elsewhere and ran out."""
-    with ext4(home / "m", 32 * MIB) as place:
-        rig = Rig(home, repo=str(place / "repo"))
-        random_disk(rig.disk, MIB, random.Random(1))
-        rig.sync()
-        age(Path(rig.repo), 10 * DAY_S)
-        left = orphans(rig, 11)
-        with another_at_work(rig):
-            filler = fill(place)
-            assert "holds the lease" in prune(rig, "--yes", code=6).stderr and left <= rig.snapshot().keys()
-            filler.unlink()
-        lease = Path(rig.repo) / layout.lease_key(layout.encode_name(rig.vm))
-        there = Holder.decode(lease.read_bytes())
-        assert there
-        lease.write_bytes(Holder("t", "elsewhere", "b", "n", 7, 1, 60.0).encode())
-        fill(place)
-        assert "elsewhere holds the lease" in prune(rig, "--yes", code=6).stderr
-        os.utime(lease, (time.time() - 90,) * 2)
-        assert prune(rig, "--yes").last("prune.done")["objects"] == len(left)
+    rig, left, place = small
+    with another_at_work(rig):
+        filler = fill(place)
+        assert "holds the lease" in prune(rig, "--yes", code=6).stderr and left <= rig.snapshot().keys()
+        filler.unlink()
+    lease = Path(rig.repo) / layout.lease_key(layout.encode_name(rig.vm))
+    there = Holder.decode(lease.read_bytes())
+    assert there
+    lease.write_bytes(Holder("t", "elsewhere", "b", "n", 7, 1, 60.0).encode())
+    fill(place)
+    assert "elsewhere holds the lease" in prune(rig, "--yes", code=6).stderr
+    os.utime(lease, (time.time() - 90,) * 2)
+    assert prune(rig, "--yes").last("prune.done")["objects"] == len(left)
 
 
-def test_a_prune_without_room_for_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prune_without_room_for_itself(
+    small: tuple[Rig, set[str], Path], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its own working files find none: it says what to do, and that helps."""
-    with ext4(home / "m", 32 * MIB) as place:
-        rig = Rig(home, repo=str(place / "repo"))
-        random_disk(rig.disk, MIB, random.Random(1))
-        rig.sync()
-        age(Path(rig.repo), 10 * DAY_S)
-        left = orphans(rig, 11)
-        fill(place)
-        monkeypatch.setenv("XDG_STATE_HOME", str(place / "xdg"))
-        assert "let XDG_STATE_HOME name a directory on a file system that has" in prune(rig, "--yes", code=4).stderr
-        monkeypatch.setenv("XDG_STATE_HOME", str(home / "xdg"))
-        assert prune(rig, "--yes").last("prune.done")["objects"] == len(left)
+    rig, left, place = small
+    fill(place)
+    monkeypatch.setenv("XDG_STATE_HOME", str(place / "xdg"))
+    assert "let XDG_STATE_HOME name a directory on a file system that has" in prune(rig, "--yes", code=4).stderr
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "xdg"))
+    assert prune(rig, "--yes").last("prune.done")["objects"] == len(left)
 
 
 # the way home

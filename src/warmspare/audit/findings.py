@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from warmspare.outside.records import Count
+from warmspare.outside.text import cut
 
-MOST_TEXT = 1000  # characters
+MOST_TEXT = 1000  # characters: names of others may stand in it
 
 
 class Severity(StrEnum):
@@ -264,14 +265,9 @@ def finding(
     is known."""
     about = ABOUT[kind]
     return Finding(
-        kind, about.severity, disk, offset, length, key, _short(expected), _short(actual), _short(point),
-        _short(meaning or about.meaning), _short(remedy or about.remedy),
+        kind, about.severity, disk, offset, length, key, cut(expected, MOST_TEXT), cut(actual, MOST_TEXT),
+        cut(point, MOST_TEXT), cut(meaning or about.meaning, MOST_TEXT), cut(remedy or about.remedy, MOST_TEXT),
     )  # fmt: skip
-
-
-def _short(text: str) -> str:
-    """As much as a person reads: names of others may stand in it."""
-    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 1] + "…"
 
 
 def unclean(findings: list[Finding]) -> bool:

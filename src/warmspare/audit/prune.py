@@ -76,12 +76,12 @@ class Prune:
         with self._housekeeping:
             for vm in names:
                 async with AsyncExitStack() as stack:
-                    key, watch = layout.lease_key(vm), watching(self._events, vm)
+                    held = Lease.hold(self._store, layout.lease_key(vm), on_watch=watching(self._events, vm))
                     lease = None
                     try:
-                        lease = await stack.enter_async_context(Lease.hold(self._store, key, on_watch=watch))
+                        lease = await stack.enter_async_context(held)
                     except NoRoomError:
-                        await Lease.demand_free(self._store, key, on_watch=watch)
+                        await self._confirm(vm, None)
                     await self._vm(vm, lease)
         return self._done
 

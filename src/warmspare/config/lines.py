@@ -13,6 +13,8 @@ import re
 import string
 import tomllib
 
+from warmspare.outside.text import cut
+
 Key = tuple[str | int, ...]  # a path into the document; integers are places in an array
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -90,7 +92,7 @@ def dotted(key: Key) -> str:
         else:
             shown = part if _BARE.fullmatch(part) else json.dumps(part, ensure_ascii=not part.isprintable())
             out += ("." if out else "") + shown
-    return out if len(out) <= _KEY_CHARS else out[: _KEY_CHARS - 1] + "…"
+    return cut(out, _KEY_CHARS)
 
 
 class _LostError(Exception):

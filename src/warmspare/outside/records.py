@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from warmspare.outside.text import shown
+from warmspare.outside.text import is_unicode, shown
 
 MAX_DEPTH = 24
 MAX_VALUES = 400_000  # the largest mark has 4096 runs for each of a VM's disks
@@ -90,7 +90,7 @@ def encode_exact(record: msgspec.Struct) -> bytes:
 
 def _whole_texts(value: Any) -> Any:
     if isinstance(value, str):
-        return value if _is_unicode(value) else shown(value)
+        return value if is_unicode(value) else shown(value)
     if isinstance(value, dict):
         return {_whole_texts(key): _whole_texts(one) for key, one in value.items()}
     return [_whole_texts(one) for one in value] if isinstance(value, list | tuple) else value
@@ -179,7 +179,3 @@ def _demand_bounds(value: Any, halves: re.Pattern[str]) -> None:
 def _demand_text(text: str, halves: re.Pattern[str]) -> None:
     if not text.isascii() and halves.search(text):
         raise UnfitError("a text in it is not valid Unicode (a lone surrogate)")
-
-
-def _is_unicode(text: str) -> bool:
-    return text.isascii() or not _UNICODE.search(text)

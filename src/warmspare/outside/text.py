@@ -37,6 +37,16 @@ def shown(text: str, *, lines: bool = False) -> str:
     return _pattern().sub(lambda found: "\n" if lines and found[0] == "\n" else _escape(found[0]), text)
 
 
+def cut(text: str, most: int) -> str:
+    """The text, or as many characters of it as there may be, the last of which says that it goes on."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it has no half of a character, as a path that is not UTF-8 has."""
+    return text.isascii() or not any("\ud800" <= one <= "\udfff" for one in text)
+
+
 def json_safe(text: str) -> str:
     """JSON that means the same, with those characters as JSON's own escapes."""
     if text.isprintable() and (text.isascii() or not _pattern().search(text)):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from warmspare.errors import ConfigError
+from warmspare.outside.text import is_unicode
 from warmspare.store.base import Store
 from warmspare.store.directory import DirectoryStore
 
@@ -97,7 +98,7 @@ def _open_file(uri: str, concurrency: int) -> Store:
 
 def _directory(path: str, uri: str, concurrency: int) -> Store:
     """uri: what the store is called, in records too, which hold Unicode; a path that is none has a URI of ASCII."""
-    if any("\ud800" <= one <= "\udfff" for one in uri):
+    if not is_unicode(uri):
         uri = "file://" + quote(os.fsencode(path))
     return DirectoryStore(path, uri=uri, concurrency=min(concurrency, _FILE_THREADS))
 

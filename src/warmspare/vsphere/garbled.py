@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from warmspare.outside.answers import SwellingError, demand_plain
+from warmspare.outside.text import cut
 
 ANSWER_BYTES = 32 << 20  # a hundred VMs are a few MB; what is asked about many at once is asked about each then
 ANSWER_PARTS = 1_000_000
@@ -74,7 +75,7 @@ def clean(text: str, most: int = 300, secrets: Iterable[str] = ()) -> str:
         if secret:
             text = text.replace(secret, "***")
     line = " ".join("".join(one if one.isprintable() else " " for one in text[: 64 * most]).split())
-    return line if len(line) <= most else line[: most - 1] + "…"
+    return cut(line, most)
 
 
 def whole(response: http.client.HTTPResponse) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from warmspare.outside.text import cut
 from warmspare.recover.disks.confined import Heard, Say, Spent
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.findings import Family, Finding, Kind
@@ -131,8 +132,7 @@ def heard(said: Heard) -> tuple[list[Finding], list[str]]:
 
 def short(text: str, most: int = MOST_TEXT) -> str:
     """A guest's text, as much of it as a person would read, and nothing that no encoding can say."""
-    cut = text if len(text) <= most else text[: most - 1] + "…"
-    return cut.encode(errors="replace").decode()
+    return cut(text, most).encode(errors="replace").decode()
 
 
 def _why(error: Exception) -> str:
