@@ -12,6 +12,7 @@ import pytest
 import typer.main
 
 from warmspare.cli.main import COMMANDS, _program
+from warmspare.cli.run import LAST
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "warmspare"
@@ -186,6 +187,12 @@ def documented() -> Iterator[tuple[str, str]]:
         if line.startswith("| ") and not line.startswith(("| event", "| ---")):
             names, fields = line.split(" | ")[:2]
             yield from ((name.strip("| "), fields) for name in names.split(","))
+
+
+def test_the_last_events_are_those_that_the_documents_call_last() -> None:
+    """After them no progress is told."""
+    rows = re.findall(r"^\| (?:\S+, )?(\S+) \|.*(?:\||;) last\b", text_of(ROOT / "docs" / "events.md"), re.MULTILINE)
+    assert set(rows) == LAST
 
 
 def test_events_are_those_that_are_told() -> None:

@@ -23,8 +23,12 @@ from warmspare.errors import (
 from warmspare.observe.events import Events, Meter
 from warmspare.outside.text import shown
 
-# What stands last is last: closing the store takes a moment, in which no progress is told.
-_LAST = frozenset({"sync.done", "plan.done", "apply.done", "copy.done"})
+# What docs/events.md calls last is last: closing the store takes a moment, in which no progress is told.
+LAST = frozenset({
+    "sync.done", "sync.all", "plan.done", "apply.done", "copy.done", "audit.done", "stage.done", "export.done",
+    "doctor.done", "vms.done", "points.done", "check.done", "drill.done", "drill.clean", "failover.planned",
+    "failover.done", "reports.verified", "error",
+})
 # Where several stages failed together, the most telling error is the one to show.
 _TELLING = (IntegrityError, SourceError, LeaseError, ConfigError, RecoverError, StoreError, WarmspareError)
 
@@ -66,7 +70,7 @@ async def ticking(events: Events, meter: Meter, names: tuple[str, ...], period_s
     async def tick() -> None:
         while True:
             await asyncio.sleep(period_s)
-            if events.last not in _LAST:
+            if events.last not in LAST:
                 events.emit("progress", **meter.fields(*names))
 
     ticker = asyncio.create_task(tick())
