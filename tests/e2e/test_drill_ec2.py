@@ -333,6 +333,7 @@ def test_the_plan_says_where_and_what_as(world: World, place: Place) -> None:
     where = ["--vm", "app", "--plan", plan, "--evidence", world.home / "evidence"]
     outcome = command("drill", "--ec2", *where)
     assert outcome.code == 0, outcome
+    assert outcome.last("outlook")["answer"] == "stops", "its disks hold no system; the drill judges by itself"
     [run], [image] = world.front.made("RunInstances"), world.front.made("RegisterImage")
     said = run.parameters
     assert said["InstanceType"] == "m5.xlarge" and run.tags("instance")["Owner"] == "ops"

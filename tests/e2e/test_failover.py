@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 
+import bootdisk
 import recoverworld
 import warmspare
 from ec2front import Refused, Request
@@ -235,12 +236,12 @@ def test_the_newest_staged_point_is_taken_and_newer_ones_are_named(world: World)
     world.change("web")
     world.sync("web", known)
     plan = world.write_plan('[vm.web]\ninstance_type = "m5.large"\n')
-    event = world.failover("--plan", plan, "--all", "--dry-run").last("failover.point")
+    event = world.failover("--plan", plan, "--all", "--dry-run", code=5).last("failover.point")
     assert event["point"].startswith("1-") and event["newer_unstaged"] == [2] and 0 <= event["age_seconds"] < 600
     missing = world.failover("--plan", plan, "--vm", "web", "--at", "2", code=8)
     assert "restore point 2" in missing.stderr and "1-" in missing.stderr and "warmspare stage" in missing.stderr
     world.stage("web")
-    event = world.failover("--plan", plan, "--vm", "web", "--at", "1", "--dry-run").last("failover.point")
+    event = world.failover("--plan", plan, "--vm", "web", "--at", "1", "--dry-run", code=5).last("failover.point")
     assert event["point"].startswith("1-") and event["newer_unstaged"] == [2]
     # Once begun, it goes on to the same point whatever is staged meanwhile.
     world.failover("--plan", plan, "--vm", "web", "--at", "1")
@@ -260,7 +261,7 @@ def test_a_point_with_a_disk_that_is_not_completed_is_no_point(world: World) -> 
     second = [each for each in world.standin.snapshots.values() if each.tags["warmspare:point"] == "2"]
     second[1].sealed = None  # pending
     plan = world.write_plan('[vm.app]\ninstance_type = "m5.large"\n')
-    assert world.failover("--plan", plan, "--all", "--dry-run").last("failover.point")["point"].startswith("1-")
+    assert world.failover("--plan", plan, "--all", "--dry-run", code=5).last("failover.point")["point"].startswith("1-")
     for each in world.standin.snapshots.values():
         each.sealed = None
     assert "no restore point" in world.failover("--plan", plan, "--all", code=8).stderr
@@ -270,7 +271,7 @@ def test_a_dry_run_changes_nothing_and_says_what_it_would_do_and_what_is_missing
     world = lost
     plan = three(world)
     files = {path: path.read_bytes() for path in world.repo.rglob("*") if path.is_file()}
-    outcome = world.failover("--plan", plan, "--all", "--dry-run")
+    outcome = world.failover("--plan", plan, "--all", "--dry-run", code=5)  # its disks hold no system
     would = [(event["vm"], event["action"]) for event in outcome.all("failover.would")]
     assert [vm for vm, action in would if action.startswith("register")] == ["web", "app", "db"]
     assert any(vm == "db" and "m5.xlarge" in action for vm, action in would)
@@ -289,6 +290,39 @@ def test_a_dry_run_changes_nothing_and_says_what_it_would_do_and_what_is_missing
     assert {path: path.read_bytes() for path in world.repo.rglob("*") if path.is_file()} == files
 
 
+def test_a_dry_run_says_of_each_vm_whether_it_starts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as was seen; what stops it; or what is not known, where this host can't look."""
+    bootdisk.build(world.disk("sound"), "bios")
+    world.sync("sound", hardware("dmz"))
+    world.protect("app", hardware("dmz"))
+    for vm in ("sound", "app"):
+        world.stage(vm)
+    plan = world.write_plan("".join(f'[vm.{vm}]\ninstance_type = "m5.large"\n' for vm in ("sound", "app")))
+    outcome = world.failover("--plan", plan, "--all", "--dry-run", code=5)
+    said = {event["vm"]: event for event in outcome.all("outlook")}
+    assert said["sound"]["answer"] == "starts" and not said["sound"]["stops"] and not said["sound"]["not_known"]
+    assert said["app"]["answer"] == "stops" and "app-0" in said["app"]["stops"][0]
+    planned = outcome.last("failover.planned")
+    assert (planned["missing"], planned["stops"], planned["not_known"]) == (0, 1, 0)
+    assert "1 of 2 VMs will not start" in outcome.stderr
+
+    packs = [path for path in world.repo.rglob("packs/*") if "/sound" in str(path)]
+    for path in packs:
+        path.unlink()
+    damaged = world.failover("--plan", plan, "--vm", "sound", "--dry-run").last("outlook")
+    helper = world.home / "tools/fusermount3"
+    helper.parent.mkdir()
+    helper.write_text("#!/bin/sh\nexit 1\n")
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{helper.parent}:{os.environ['PATH']}")
+    unmounted = world.failover("--plan", plan, "--vm", "app", "--dry-run").last("outlook")
+    assert packs
+    for event in (damaged, unmounted):
+        assert event["answer"] == "not known" and not event["stops"], event
+        assert "could not be looked into" in event["not_known"][0]
+    assert world.front.changing() == []
+
+
 def test_the_region_of_the_environment_is_that_of_every_command(lost: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """AWS_REGION is what our own words name; the client by itself only looks at the other one."""
     plan = three(lost)
@@ -297,7 +331,7 @@ def test_the_region_of_the_environment_is_that_of_every_command(lost: World, mon
     refused = lost.failover("--plan", plan, "--all", "--dry-run", code=8)
     assert "AWS_REGION" in refused.stderr
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    assert lost.failover("--plan", plan, "--all", "--dry-run").last("failover.planned")["vms"] == 3
+    assert lost.failover("--plan", plan, "--all", "--dry-run", code=5).last("failover.planned")["vms"] == 3
 
 
 class Cut(BaseException):

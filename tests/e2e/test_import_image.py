@@ -170,9 +170,9 @@ def test_a_second_import_that_is_cut_off_anywhere_is_one(world: World, number: i
 
 
 def test_windows_by_registering_is_noted(world: World) -> None:
-    outcome = world.failover("--vm", "win", "--dry-run")
+    outcome = world.failover("--vm", "win", "--dry-run", code=5)
     assert any("billed by licence" in event["message"] for event in outcome.all("failover.note"))
-    outcome = world.failover("--vm", "win", "--via", "import-image", "--dry-run")
+    outcome = world.failover("--vm", "win", "--via", "import-image", "--dry-run", code=5)
     assert "import an image" in outcome.last("failover.would")["action"] or any(
         "import an image" in event["action"] for event in outcome.all("failover.would")
     )

@@ -57,7 +57,8 @@ async def drill_ec2(asked: Asked, rules: Rules, events: Events) -> int:
             return 0
         folder = folders.make_folder(options.state_folder("drills"), vm.vm, asked.evidence)
         vm = dataclasses.replace(vm, firmware=firmware)
-        demand(await run.run(vm, network, asked.at, rules, folder), folder)
+        scratch = options.state_folder("points") if whole else None
+        demand(await run.run(vm, network, asked.at, rules, folder, scratch), folder)
     return 0
 
 

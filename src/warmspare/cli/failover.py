@@ -52,7 +52,9 @@ def failover(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.recovery import recovering
+        from warmspare.recover.drills.drill import BootError
         from warmspare.recover.failover.failover import Failover
+        from warmspare.recover.readiness.outlook import NOT_KNOWN, STOPS
 
         began = time.monotonic()
         whole = _load(plan, dry_run)
@@ -66,9 +68,14 @@ def failover(
             if dry_run:
                 run.show(prepared)
                 missing = sum(len(one.missing) for one in prepared)
-                events.emit("failover.planned", vms=len(prepared), missing=missing)
+                answers = [each.answer for each in await run.outlooks(prepared, options.state_folder("points"))]
+                stops, unknown = answers.count(STOPS), answers.count(NOT_KNOWN)
+                events.emit("failover.planned", vms=len(prepared), missing=missing, stops=stops, not_known=unknown)
                 if missing:
                     raise ConfigError(f"{missing} things are missing for this failover", hint="see above")
+                if stops:
+                    what = f"{stops} of {len(prepared)} VMs will not start in EC2 as they are"
+                    raise BootError(what, hint="see above")
                 return 0
             recovered = await run.run(prepared)
         events.emit("failover.done", vms=len(recovered), seconds=round(time.monotonic() - began, 3))

@@ -100,6 +100,15 @@ def _check_done(e: Event) -> str:
     return f"{said}; warnings: {e['warnings']}, notes: {e['notes']}{left}"
 
 
+def _outlook(e: Event) -> str:
+    head = f"{e['vm']} at restore point {e['point']}: "
+    if e["stops"]:
+        head += f"WILL NOT START: {'; '.join(e['stops'])}"
+    else:
+        head += "starts as far as was seen"
+    return head + (f"; not known: {'; '.join(e['not_known'])}" if e["not_known"] else "")
+
+
 def _drill_start(e: Event) -> str:
     if "subnet" in e:
         return (
@@ -211,9 +220,11 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     ),
     "failover.done": lambda e: f"{e['vms']} VMs are failed over in {duration(e['seconds'])}",
     "failover.planned": lambda e: (
-        f"dry run: nothing was changed; {e['missing']} things are missing" if e["missing"]
-        else "dry run: nothing was changed; nothing is missing"
+        f"dry run: nothing was changed; {e['missing'] or 'nothing'} {'things are' if e['missing'] else 'is'} missing"
+        + (f"; {e['stops']} will not start" if e["stops"] else "")
+        + (f"; of {e['not_known']} it is not known whether they start" if e["not_known"] else "")
     ),
+    "outlook": _outlook,
     "failback.done": lambda e: (
         f"VM {e['vm']} may be synced again; it was failed over to {e['point']} on {e['began']}"
         + (f" and runs in AWS as {e['instance']} until somebody ends that" if e["instance"] else "")

@@ -31,6 +31,7 @@ from warmspare.recover.failover.launch import Checks, Launcher
 from warmspare.recover.failover.machine import Machine, machine
 from warmspare.recover.failover.plan import Network, VmPlan
 from warmspare.recover.failover.preflight import Preflight
+from warmspare.recover.readiness.outlook import outlook
 from warmspare.repository.chain import Repository, now_text
 from warmspare.state.files import local_io
 from warmspare.store import layout
@@ -72,18 +73,22 @@ class Ec2Drill:
             raise failures[0]
         return found
 
-    async def run(self, plan: VmPlan, network: Network, at: str | None, rules: Rules, folder: Path) -> Verdict:
-        """One drill; the verdict, which lies in `folder` too. network: where its cards go.
+    async def run(
+        self, plan: VmPlan, network: Network, at: str | None, rules: Rules, folder: Path, scratch: Path | None = None
+    ) -> Verdict:
+        """One drill; the verdict, which lies in `folder` too. network: where its cards go. scratch: if given, the disks
+        are looked into first, by what is fetched there, and it is told whether they would start.
 
         ConfigError if the network has a way out or anything is missing, before anything is made; AwsError, RecoverError
         where no verdict could be reached, or the instance could not be ended. Cancelled, it ends the instance too.
         """
         with Housekeeping(self._events, plan.vm) as housekeeping:
-            return await self._run(plan, network, at, rules, folder, housekeeping)
+            return await self._run(plan, network, at, rules, folder, housekeeping, scratch)
 
     async def _run(
-        self, plan: VmPlan, network: Network, at: str | None, rules: Rules, folder: Path, housekeeping: Housekeeping
-    ) -> Verdict:
+        self, plan: VmPlan, network: Network, at: str | None, rules: Rules, folder: Path, housekeeping: Housekeeping,
+        scratch: Path | None,
+    ) -> Verdict:  # fmt: skip
         began, started_s = now_text(), time.monotonic()
         plan = plan.alone_in(network)
         vm = await self._repository.vm_called(plan.vm)
@@ -91,6 +96,10 @@ class Ec2Drill:
         chosen = await choose(self._repository, self._ec2.aws, vm, wanted)
         built = machine(chosen.point.record, chosen.staged, plan)
         types = await self._looked(built, plan, network)
+        if scratch is not None:
+            store, label = self._repository.store, chosen.point.id.label
+            seen = await outlook(store, vm, label, scratch, boots=plan.root_disk, boot_mode=built.boot_mode)
+            self._events.emit("outlook", **seen.event(vm))
         notes = [*built.notes, *await self._swept(vm, housekeeping)]
         trial = Trial(self._ec2, built, chosen, plan.tags, rules.timeout_s)
         self._events.emit(

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from warmspare.errors import ConfigError, RecoverError, WarmspareError
@@ -25,6 +26,7 @@ from warmspare.recover.failover.launch import Instance, InstanceSpec, Launcher
 from warmspare.recover.failover.machine import Machine, machine
 from warmspare.recover.failover.plan import VmPlan
 from warmspare.recover.failover.preflight import Preflight
+from warmspare.recover.readiness.outlook import Outlook, outlook
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover import FailoverJournal, read_journal
 
@@ -90,6 +92,25 @@ class Failover:
                 self._events.emit("failover.would", vm=vm, order=plan.order, action=action)
             for what in one.missing:
                 self._events.emit("failover.missing", vm=vm, message=what)
+
+    async def outlooks(self, prepared: Sequence[Prepared], scratch: Path) -> list[Outlook]:
+        """Look into the disks of those that do not run yet, one after the other, and tell of each whether it would
+        start. scratch: a directory for what is fetched."""
+        found: list[Outlook] = []
+        for one in prepared:
+            label = one.point.id.label
+            if one.found is not None:
+                continue
+            if one.plan.import_from:
+                seen = Outlook(label, (), ("import_from names other disks than the restore point's",))
+            else:
+                seen = await outlook(
+                    self._repository.store, one.machine.vm_id, label, scratch, boots=one.plan.root_disk,
+                    boot_mode=one.machine.boot_mode,
+                )  # fmt: skip
+            self._events.emit("outlook", **seen.event(one.machine.vm_name))
+            found.append(seen)
+        return found
 
     async def run(self, prepared: Sequence[Prepared]) -> list[Recovered]:
         """Do it. ConfigError if something is missing, before anything is changed; AwsError, RecoverError, StoreError,

@@ -6,12 +6,15 @@ is certain all the same is judged on.
 
 from __future__ import annotations
 
-from warmspare.recover.readiness import firmware, guesses, needs, system
+from collections.abc import Iterable
+from dataclasses import replace
+
+from warmspare.recover.readiness import firmware, guesses, layout, needs, system
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
 from warmspare.recover.readiness.devices.blocks import Device
 from warmspare.recover.readiness.devices.blocks import Kind as Sort_of
 from warmspare.recover.readiness.entries import Entry, Place
-from warmspare.recover.readiness.findings import Family, Finding, Kind
+from warmspare.recover.readiness.findings import ABOUT, Family, Finding, Kind
 from warmspare.recover.readiness.firmware import Way
 from warmspare.recover.readiness.kernel import Starting
 from warmspare.recover.readiness.loaders import devices as looks
@@ -41,7 +44,7 @@ class Chain:
         way = Way()
         with report.part(disk, "its boot loader"):
             way = firmware.way_in(machine)
-            report.add(*way.findings)
+            self._say(way.findings)
         if way.unread:
             report.add(Finding(Kind.ROOT_UNSEEN, disk, "all volumes", "the disk that boots can't be read as one"))
             return
@@ -54,8 +57,10 @@ class Chain:
             with report.part(disk, "the boot loaders' configurations"):
                 reach, started = self._guessed()
         if way.windows or (started is None and way.start is None and self._windows()):
-            report.add(Finding(Kind.WINDOWS, disk, "its partitions"))
+            report.add(Finding(Kind.WINDOWS, disk, "its partitions"), *layout.of_windows(machine, starts=True))
         else:
+            if way.start is not None:
+                report.add(*layout.of_windows(machine, starts=False))
             if way.doubt:
                 report.add(way.doubt)
             with report.part(disk, "what starts"):
@@ -72,7 +77,8 @@ class Chain:
         """Whether the disk that boots holds Windows, as far as its file systems tell."""
         on_disk = [one.contents for one in self._machine.devices if one.disk == self._machine.boots]
         kinds = {held.kind for held in on_disk if held is not None}
-        return bool(kinds & _WINDOWS) and not kinds & _LINUX
+        windows = bool(kinds & _WINDOWS) or layout.is_dynamic(self._machine.tables[self._machine.boots])
+        return windows and not kinds & _LINUX
 
     def _follow(self, started: Started | None, reach: Reach | None, *, certain: bool) -> None:
         """From what the loader starts on. certain: that it is this loader that starts."""
@@ -137,7 +143,7 @@ class Chain:
         """That the loader starts no kernel, or that it is not known which."""
         if started.entry is ABSENT:
             nowhere = f" ({', '.join(started.unfound)} is on none of these disks)" if started.unfound else ""
-            self._report.add(Finding(Kind.LOADER_INCOMPLETE, *source, f"{started.how}{nowhere}"))
+            self._say([Finding(Kind.LOADER_INCOMPLETE, *source, f"{started.how}{nowhere}")])
             return
         assert isinstance(started.entry, Unknown)
         for place, why in started.looked:
@@ -226,6 +232,22 @@ class Chain:
         needed = [found.device, *needs.stops(found)]
         self._used += needs.fstab(found, self._report)
         needs.lvm(found, needed, self._report)
+
+    def _say(self, findings: Iterable[Finding]) -> None:
+        """Of a loader that is broken, with the commands of whose it is; these findings stand whatever comes of asking
+        that."""
+        family = Family.OTHER
+        try:
+            if any(not each.family and ABOUT[each.kind].remedies for each in findings):
+                family = self._whose()
+        finally:
+            self._report.add(*(replace(each, family=each.family or family) for each in findings))
+
+    def _whose(self) -> Family:
+        """Of what family the systems of the disk that boots are, where they are of one."""
+        here = [each for each in system.others(self._machine, ()) if self._here(each.device)]
+        families = {each.family for each in here}
+        return families.pop() if len(families) == 1 else Family.OTHER
 
     def _others(self) -> None:
         """Other systems, which are left alone."""

@@ -11,6 +11,7 @@ from warmspare.recover.readiness.report import Report
 from warmspare.recover.readiness.tables import LDM_DATA, LDM_METADATA, MBR_LDM, Table
 
 GIB = 1 << 30
+_DYNAMIC = (MBR_LDM, LDM_DATA, LDM_METADATA)
 
 
 def look(machine: Machine, report: Report) -> None:
@@ -25,8 +26,6 @@ def look(machine: Machine, report: Report) -> None:
             what = f"there are more than {tables.MAX_PARTITIONS} partitions; the others were not looked at"
             report.add(Finding(Kind.NOT_JUDGED, disk.id, "its partition table", what))
         report.add(*_gpt(disk, table), *_size(machine, number))
-        if number == machine.boots:  # on others it keeps nothing from starting
-            report.add(*_volumes(machine, table, devices))
     for one in machine.devices:
         if one.contents and one.contents.kind == "crypto_LUKS":
             report.add(Finding(Kind.LUKS, *machine.where(one)))
@@ -69,12 +68,24 @@ def _size(machine: Machine, number: int) -> list[Finding]:
     return out
 
 
-def _volumes(machine: Machine, table: Table, devices: list[Device]) -> list[Finding]:
-    out = [
-        Finding(Kind.BITLOCKER, *machine.where(one)) for one in devices
-        if one.contents and one.contents.kind == "BitLocker"
-    ]  # fmt: skip
-    dynamic = [each for each in table.partitions if each.kind in (MBR_LDM, LDM_DATA, LDM_METADATA)]
-    if dynamic and devices:
-        out.append(Finding(Kind.DYNAMIC_DISK, machine.where(devices[0])[0], f"partition {dynamic[0].number}"))
-    return out
+def of_windows(machine: Machine, *, starts: bool) -> list[Finding]:
+    """What Windows has on the disk that boots and EC2 can't open. starts: whether it is what starts; it keeps no other
+    system from that."""
+    disk, table = machine.disks[machine.boots].id, machine.tables[machine.boots]
+    devices = [one for one in machine.devices if one.disk == machine.boots and one.contents]
+    locked = [machine.where(one) for one in devices if one.contents and one.contents.kind == "BitLocker"]
+    dynamic = [(disk, f"partition {each.number}") for each in table.partitions if each.kind in _DYNAMIC][:1]
+    if starts:
+        return [
+            *(Finding(Kind.BITLOCKER, *place) for place in locked),
+            *(Finding(Kind.DYNAMIC_DISK, *place) for place in dynamic),
+        ]
+    return [
+        *(Finding(Kind.OTHER_SYSTEM, *place, "Windows, encrypted by BitLocker") for place in locked),
+        *(Finding(Kind.OTHER_SYSTEM, *place, "Windows, a dynamic disk") for place in dynamic),
+    ]
+
+
+def is_dynamic(table: Table) -> bool:
+    """Whether Windows has made a dynamic disk of it."""
+    return any(each.kind in _DYNAMIC for each in table.partitions)
