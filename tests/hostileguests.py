@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 import traceback
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -109,8 +110,11 @@ PACKINGS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @functools.cache
-def packed_zeros(count: int) -> bytes:
-    return bz2.compress(bytes(count))
+def swelling(count: int, times: int) -> bytes:
+    """An initramfs of one member that does not end: a stream of gzip's, which says so many zeros again and again."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    head = packer.compress(cpio([b"a"], b"", b"FFFFFFFF")) + packer.flush(zlib.Z_FULL_FLUSH)
+    return head + (packer.compress(bytes(count)) + packer.flush(zlib.Z_FULL_FLUSH)) * times
 
 
 def bomb(rng: random.Random) -> bytes:
@@ -118,7 +122,7 @@ def bomb(rng: random.Random) -> bytes:
     zeros = bytes(rng.choice([1, 16, 48]) * MIB)
     match rng.randrange(7):
         case 0:
-            return bz2.compress(cpio([b"a"], b"", b"7FFFFFFF")) + packed_zeros(len(zeros)) * rng.randrange(1, 20)
+            return swelling(len(zeros), rng.randrange(1, 20))
         case 1:
             return alone(cpio([b"a"], zeros), rng.choice([1 << 28, 1 << 31, (1 << 32) - 1]))
         case 2:

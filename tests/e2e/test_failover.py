@@ -306,7 +306,7 @@ def test_a_dry_run_says_of_each_vm_whether_it_starts(world: World, monkeypatch: 
     assert (planned["missing"], planned["stops"], planned["not_known"]) == (0, 1, 0)
     assert "1 of 2 VMs will not start" in outcome.stderr
 
-    packs = [path for path in world.repo.rglob("packs/*") if "/sound" in str(path)]
+    packs = [path for path in world.repo.rglob("packs/*/*") if "/sound/" in str(path)]
     for path in packs:
         path.unlink()
     damaged = world.failover("--plan", plan, "--vm", "sound", "--dry-run").last("outlook")

@@ -202,8 +202,7 @@ def test_many_mutated_guests(tmp_path: Path) -> None:
 
 def _slow_guests(tmp_path: Path) -> list[Callable[[Path], None]]:
     """Guests that keep a check busy: in a program, and in the process that unpacks."""
-    zeros = hostileguests.packed_zeros(45 * MIB) * 60
-    busy = _sound() | {b"boot/initrd": hostileguests.bz2.compress(cpio([b"a"], b"", b"7FFFFFFF")) + zeros}
+    busy = _sound() | {b"boot/initrd": hostileguests.swelling(45 * MIB, 88)}
     return [lambda disk: gpt(disk, 30_000), lambda disk: build(disk, tmp_path, busy)]
 
 

@@ -206,7 +206,7 @@ def test_failing_over_and_the_way_back(
                 run()
             return found
 
-        looked = asking(lambda: ran("failover", "--plan", plan, *where, "--dry-run"))
+        looked = asking(lambda: ran("failover", "--plan", plan, *where, "--dry-run", code=5))
         assert not lacking(policy("apply"), looked), "a rehearsal only reads"
         world.front.console = ["web login: "]
         _, subnet, group = world.isolated()

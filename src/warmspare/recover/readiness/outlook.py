@@ -57,12 +57,21 @@ async def outlook(
         of = replace(of_point(held.record.record), boots=boots)
         return await look(of.ordered(held.disks), _FIRMWARES.get(boot_mode))
 
+    told = Outlook(point, (), ())
     try:
         ready = await with_point(store, vm, point, scratch, looked)
-    except WarmspareError as error:
-        return Outlook(point, (), (f"the disks could not be looked into: {error.sentence}",))
-    stops = [each for each in ready.findings if each.severity is Severity.STOPS]
-    return Outlook(point, tuple(_words(each) for each in stops), tuple(ready.not_known))
+        stops = [each for each in ready.findings if each.severity is Severity.STOPS]
+        told = Outlook(point, tuple(_words(each) for each in stops), tuple(ready.not_known))
+    except* WarmspareError as group:  # alone, or of several who read at once
+        told = Outlook(point, (), (f"the disks could not be looked into: {_first(group).sentence}",))
+    return told
+
+
+def _first(error: BaseException) -> WarmspareError:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, WarmspareError), "the group has no others"
+    return error
 
 
 def _words(finding: Finding) -> str:
