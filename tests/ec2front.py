@@ -32,6 +32,7 @@ Json = dict[str, Any]
 NS = "http://ec2.amazonaws.com/doc/2016-11-15/"
 _TYPES: dict[str, tuple[int, bytes]] = {}  # they are the same for ever, and moto takes its time
 READS = ("Describe", "Get", "List")
+_PLAIN = {"Version": "2016-11-15"}
 
 
 class Refused(Exception):
@@ -61,7 +62,8 @@ class Front:
     """refuse: asked before each request, a code to refuse it with. lose: asked after it was carried out, whether its
     answer is lost. hide: how many listings do not show a thing that was just made. checks: what both status checks say,
     in turn, the last from then on; without any they pass. console: what the serial port has said, in the same way.
-    nitro: whether instances give the latest of it. reason: what AWS says of why an instance ended. kill: at which
+    nitro: whether instances give the latest of it. reason: what AWS says of why an instance ended. deaths: why the
+    next instances end before they run; their volumes stay, where they are to outlive an instance. kill: at which
     request `victim` is killed, and whether after it was carried out."""
 
     behind: str
@@ -72,6 +74,7 @@ class Front:
     console: list[str] = field(default_factory=list)
     nitro: bool = True
     reason: str = "Client.UserInitiatedShutdown"
+    deaths: list[str] = field(default_factory=list)
     kill: tuple[int, bool] | None = None
     import_messages: list[tuple[str, str, str]] = field(default_factory=list)  # new tasks': (status, message, progress)
     requests: list[Request] = field(default_factory=list)
@@ -86,6 +89,7 @@ class Front:
         self.instances: dict[str, Json] = {}  # by ID: what RunInstances said
         self.returns: dict[str, str] = {}  # volume → the snapshot that CreateSnapshot is to give
         self.volumes: dict[str, Json] = {}
+        self._died: dict[str, str] = {}  # instances that never ran, and why
         self._hidden: dict[str, int] = {}
         self._numbers = itertools.count(1)
         self.count = 0
@@ -102,6 +106,10 @@ class Front:
         """No token was ever used, and nothing was asked."""
         self._tokens.clear()
         self.requests.clear()
+
+    def conceal(self, identity: str) -> None:
+        """It is not listed any more."""
+        self._hidden[identity] = 1 << 30
 
     # serving
 
@@ -290,16 +298,27 @@ class Front:
                         **each, "instance": instance, "tags": request.tags("volume"),
                         "ends": ends.get(each["DeviceName"], each["Ebs"].get("DeleteOnTermination", True)),
                     }  # fmt: skip
+                if self.deaths:
+                    self._died[instance] = self.deaths.pop(0)
+                    self._end([instance], urlencode({**_PLAIN, "Action": "TerminateInstances",
+                                                     "InstanceId.1": instance}).encode(), headers)  # fmt: skip
             return status, raw
 
         return self._once(request, make)
 
     def _DescribeInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         status, raw = self._forward(body, headers)
-        return self._shown((status, raw.replace(b">Client.UserInitiatedShutdown<", f">{self.reason}<".encode())))
+        root = ElementTree.fromstring(raw)
+        for each in root.iterfind(".//{*}instancesSet/{*}item"):
+            code = each.find("{*}stateReason/{*}code")
+            if code is not None and code.text == "Client.UserInitiatedShutdown":
+                code.text = self._died.get(each.findtext("{*}instanceId") or "", self.reason)
+        return self._shown((status, ElementTree.tostring(root)))
 
     def _TerminateInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        gone = request.parameters["InstanceIds"]
+        return self._end(request.parameters["InstanceIds"], body, headers)
+
+    def _end(self, gone: list[str], body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         status, raw = self._forward(body, headers)
         if status == 200:
             kept = {key: each for key, each in self.volumes.items() if each["instance"] not in gone or not each["ends"]}
@@ -343,9 +362,20 @@ class Front:
                 items += (
                     f"<item><volumeId>{volume_id}</volumeId><size>{ebs['VolumeSize']}</size>"
                     f"<snapshotId>{ebs['SnapshotId']}</snapshotId><attachmentSet><item><device>{each['DeviceName']}"
-                    f"</device><instanceId>{each['instance']}</instanceId></item></attachmentSet></item>"
+                    f"</device><instanceId>{each['instance']}</instanceId></item></attachmentSet>"
+                    f"<tagSet>{_tag_set(each['tags'])}</tagSet></item>"
                 )
         return 200, _xml("DescribeVolumes", f"<volumeSet>{items}</volumeSet>")
+
+    def _DeleteVolume(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        found = self.volumes.get(request.parameters["VolumeId"])
+        if found is None:
+            raise Refused("InvalidVolume.NotFound")
+        if found["instance"] not in self._died:
+            self.breaches.append(f"a volume of {found['instance']}, which ran, was to be deleted")
+            raise Refused("VolumeInUse")
+        del self.volumes[request.parameters["VolumeId"]]
+        return 200, _xml("DeleteVolume", "<return>true</return>")
 
     make_return: Callable[[str, Json, dict[str, str]], str] | None = None
 

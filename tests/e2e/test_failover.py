@@ -548,6 +548,106 @@ def test_an_instance_that_was_ended_is_not_started_again_in_silence(lost: World)
     assert instance in str(caught.value) and "failback-done" in str(caught.value)
 
 
+REASONS = [
+    "Client.InternalError", "Client.InvalidKMSKey.InvalidState", "Client.InvalidKMSKey.Disabled",
+    "Client.VolumeLimitExceeded", "Server.InternalError", "Server.InsufficientInstanceCapacity",
+]  # fmt: skip
+
+
+def one_db(world: World, types: str = '"m5.large"') -> Path:
+    return world.write_plan(world.networks(servers=0) + f'[vm.db]\ninstance_type = [{types}]\n')
+
+
+def demand_one(world: World, *, tokens: int) -> None:
+    """One instance lives, with its volumes and no others, and so many different requests were made for it."""
+    [[instance]] = live(world).values()
+    said = record(world, "db")
+    steps = {step["what"]: step["id"] for step in said["steps"]}
+    assert said["state"] == "started" and steps["instance"] == steps["running"] == instance
+    assert {each["instance"] for each in world.front.volumes.values()} == {instance}
+    assert len({request.parameters["ClientToken"] for request in world.front.made("RunInstances")}) == tokens
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_an_instance_that_died_before_it_ran_is_no_instance(lost: World, reason: str) -> None:
+    """What is wrong is mended, the same is run again: another attempt, and nothing is left of the first."""
+    world, plan = lost, one_db(lost)
+    world.front.deaths = [reason]
+    outcome = world.failover("--plan", plan, "--vm", "db", code=8)
+    assert "run again" in outcome.last("error")["hint"] and not live(world) and world.front.volumes
+    again = world.failover("--plan", plan, "--vm", "db")
+    assert "before it ran" in " ".join(event["message"] for event in again.all("failover.note"))
+    demand_one(world, tokens=2)
+    world.failover("--plan", plan, "--vm", "db")
+    demand_one(world, tokens=2)
+
+
+def test_of_an_instance_that_died_for_lack_of_room_the_next_type_is_started(lost: World) -> None:
+    """In the same run; where there is no next one, with other types in the plan the next time."""
+    world, plan = lost, one_db(lost, '"m5.large", "m5.xlarge"')
+    world.front.deaths = ["Server.InsufficientInstanceCapacity"]
+    assert world.failover("--plan", plan, "--vm", "db").last("failover.vm")["type"] == "m5.xlarge"
+    demand_one(world, tokens=2)
+    fresh(world)
+    world.front.volumes.clear()
+    world.front.deaths = ["Server.InsufficientInstanceCapacity"] * 2
+    assert "no machine free" in world.failover("--plan", plan, "--vm", "db", code=8).stderr
+    other = world.failover("--plan", one_db(world, '"r5.large"'), "--vm", "db")
+    assert other.last("failover.vm")["type"] == "r5.large"
+    demand_one(world, tokens=3)
+
+
+def test_an_instance_that_died_and_is_not_shown_any_more(lost: World) -> None:
+    """AWS knows its token still, and says that it was terminated."""
+    world, plan = lost, one_db(lost)
+    world.front.deaths = ["Server.InternalError"]
+    world.failover("--plan", plan, "--vm", "db", code=8)
+    first = world.front.made("RunInstances")[0].parameters["ClientToken"]
+    [died] = world.front.instances
+    world.front.conceal(died)
+    world.front.refuse = lambda request: (
+        Refused("IdempotentInstanceTerminated") if request.parameters.get("ClientToken") == first else None
+    )
+    world.failover("--plan", plan, "--vm", "db")
+    demand_one(world, tokens=2)
+
+
+def test_the_point_of_an_instance_that_died_is_gone(lost: World) -> None:
+    """Its words lead on: the mark is cleared, and another point taken."""
+    world, plan = lost, one_db(lost)
+    world.front.deaths = ["Client.InvalidSnapshot.NotFound"]
+    hint = world.failover("--plan", plan, "--vm", "db", code=8).last("error")["hint"]
+    assert "failback-done" in hint and "--at" in hint
+    assert command("failback-done", "--vm", "db", "--repo", world.repo).code == 0
+    world.failover("--plan", plan, "--vm", "db", "--at", "1")
+    assert len(live(world)["db"]) == 1
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "carried_out"])
+@pytest.mark.parametrize("operation", ["run_instances", "delete_volume", "describe_volumes", "describe_instances"])
+def test_cut_off_on_the_way_to_another_attempt(lost: World, operation: str, after: bool) -> None:
+    world, plan = lost, one_db(lost)
+    world.front.deaths = ["Server.InternalError"]
+    world.failover("--plan", plan, "--vm", "db", code=8)
+    assert cut_off(world, plan, 1, after, operation)
+    world.run(plan)
+    demand_one(world, tokens=2)
+
+
+def test_volumes_of_an_instance_that_died_that_may_not_be_deleted_are_told(lost: World) -> None:
+    world, plan = lost, one_db(lost)
+    world.front.deaths = ["Server.InternalError"]
+    world.failover("--plan", plan, "--vm", "db", code=8)
+    world.front.refuse = lambda request: (
+        Refused("UnauthorizedOperation", 403) if request.action == "DeleteVolume" else None
+    )
+    warning = world.failover("--plan", plan, "--vm", "db").last("housekeeping.warning")
+    assert warning["right"] == "ec2:DeleteVolume" and "warmspare:run" in warning["object"]
+    world.front.refuse = lambda request: None
+    world.failover("--plan", plan, "--vm", "db")
+    demand_one(world, tokens=2)
+
+
 def test_a_guest_that_never_passes_its_status_checks(lost: World) -> None:
     world = lost
     plan = world.write_plan(three(world).read_text().replace("[defaults]", '[defaults]\nready_within = "1s"'))

@@ -31,8 +31,8 @@ State = Literal["starting", "started", "cleared"]
 
 
 class FailoverStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One thing that was done. what: `image`, `import`, `launching`, `instance`. id: AWS's, or the instance
-    type that is being tried."""
+    """One thing that was done. what: `image`, `import`, `launching`, `instance`, `running`, `died`. id: AWS's, or
+    the instance type that is being tried."""
 
     at: Line
     what: Line
@@ -66,6 +66,23 @@ class FailoverRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
     def holds(self) -> bool:
         """Whether the VM counts as failed over."""
         return self.state != "cleared"
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt at an instance is under way: the first, or one after each that died before it ran."""
+        return 1 + len(self.ids_of("died"))
+
+    @property
+    def launching(self) -> str:
+        """The instance type that this attempt tried last; "" for none yet."""
+        for step in reversed(self.steps):
+            if step.what in ("launching", "died"):
+                return step.id if step.what == "launching" else ""
+        return ""
+
+    def ran(self, instance: str) -> bool:
+        """Whether an instance was seen to run, or counts as started without a look."""
+        return instance in self.ids_of("running") or self.state == "started"
 
     def ids_of(self, what: str) -> tuple[str, ...]:
         """The IDs of all steps of that kind, the first one first."""

@@ -115,21 +115,52 @@ CODES: Final[dict[str, tuple[str, str]]] = {
 }
 
 BY_GUEST: Final = "Client.InstanceInitiatedShutdown"
-# Of an instance that did not come to run, or of an image that failed: StateReason.
+_ANEW = "run again: another instance is started"
+# Of an instance that ended, or of an image that failed: StateReason.
 STATES: Final[dict[str, tuple[str, str]]] = {
     BY_GUEST: ("the guest shut itself down", "look at its console output"),
     "Client.InternalError": (
         "EC2 could not start it; mostly the key of an encrypted volume can't be used",
-        "allow this role to use the key: kms:CreateGrant, kms:Decrypt",
+        f"allow this role to use the key (kms:CreateGrant, kms:Decrypt), and {_ANEW}",
     ),
-    "Client.InvalidSnapshot.NotFound": CODES["InvalidSnapshot.NotFound"],
+    "Client.InvalidKMSKey": (
+        "the key of an encrypted volume is disabled, or is being deleted, or is in another state that does not do",
+        f"enable it (`aws kms enable-key --key-id KEY`; `aws kms cancel-key-deletion --key-id KEY`), and {_ANEW}",
+    ),
+    "Client.InvalidSnapshot.NotFound": (
+        "an EBS snapshot of this restore point was deleted while it started",
+        "clear this failover with `warmspare failback-done`, and fail over to a point that is staged whole (`--at`)",
+    ),
     "Client.UserInitiatedShutdown": ("somebody shut it down", "ask who; then `warmspare failback-done` and fail over"),
     "Client.UserInitiatedHibernate": ("somebody hibernated it", "start it again in EC2"),
-    "Client.VolumeLimitExceeded": CODES["VolumeLimitExceeded"],
-    "Server.InsufficientInstanceCapacity": CODES["InsufficientInstanceCapacity"],
-    "Server.InternalError": ("EC2 failed while starting it", "run `warmspare failback-done` and fail over anew"),
+    "Client.VolumeLimitExceeded": (
+        "the account had no room for its volumes: EBS storage of this type is at its quota",
+        f"have the quota raised (Service Quotas), or delete volumes, and {_ANEW}",
+    ),
+    "Server.InsufficientInstanceCapacity": (
+        "AWS took it on and had no machine free for its type in this zone after all",
+        "run again: the next type is started; or name other types, or a subnet in another zone, in the recovery plan "
+        "before",
+    ),
+    "Server.InternalError": ("EC2 failed while starting it", _ANEW),
     "Server.ScheduledStop": ("AWS stopped it for maintenance", "start it again in EC2"),
 }
+NO_MACHINE: Final = "Server.InsufficientInstanceCapacity"
+# Codes that AWS documents for a launch that failed: the instance never ran.
+_LAUNCHES = frozenset(
+    {"Client.InternalError", "Client.InvalidKMSKey", "Client.InvalidSnapshot.NotFound", "Client.VolumeLimitExceeded",
+     NO_MACHINE, "Server.InternalError"}
+)  # fmt: skip
+
+
+def failed_to_launch(reason: str) -> bool:
+    """Whether a StateReason says that the instance ended before it ran."""
+    return _family(reason) in _LAUNCHES
+
+
+def _family(reason: str) -> str:
+    """The code that has the words: of keys there is one for each of their states."""
+    return "Client.InvalidKMSKey" if reason.startswith("Client.InvalidKMSKey.") else reason
 
 
 def explained(error: AwsError) -> AwsError:
@@ -147,7 +178,7 @@ def explained(error: AwsError) -> AwsError:
 def dead(kind: str, identity: str, state: str, reason: str) -> RecoverError:
     """The error for an instance or image that AWS gave up. kind: `instance`, `image`. reason: StateReason's code."""
     default = ("AWS tells no more" if not reason else f"AWS says {plain(reason)}", f"look at the {kind} in EC2")
-    what, hint = STATES.get(reason, default)
+    what, hint = STATES.get(_family(reason), default)
     return RecoverError(f"the {kind} is {plain(state)}: {what}", where=identity, hint=hint)
 
 

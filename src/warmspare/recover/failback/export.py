@@ -84,7 +84,7 @@ class Export:
         returning = Returning(self._ec2)
         known = await staged_points(self._aws, self._repository.id, vm)
         staged = next((one for one in known if one.id == point.id), None)
-        volumes = await returning.volumes(record.run, f"VM {vm}")
+        volumes = await returning.volumes(record.run, record.attempt, f"VM {vm}")
         await self._tell_if_running(vm, record.id_of("instance"))
         pairs: list[tuple[Disk, StagedDisk, Volume]] = []
         for disk in point.record.disks:

@@ -18,9 +18,10 @@ import msgspec
 from warmspare.errors import RecoverError
 from warmspare.observe.events import Events
 from warmspare.outside.records import Line, RunId
-from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, tag_filters, tagged
+from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, tag_filters, tagged, tags_in
 from warmspare.recover.aws.ec2_errors import dead
 from warmspare.recover.aws.errors import AwsError
+from warmspare.recover.failover.launch import ATTEMPT
 from warmspare.recover.staging.staged import StagedDisk
 from warmspare.state.files import local_io, read_record, write_record
 
@@ -82,11 +83,13 @@ class Returning:
     def __init__(self, ec2: Ec2) -> None:
         self._ec2 = ec2
 
-    async def volumes(self, run: str, about: str) -> list[Volume]:
-        """All volumes of a failover, whether or not its instance is there still. AwsError."""
+    async def volumes(self, run: str, attempt: int, about: str) -> list[Volume]:
+        """All volumes of a failover's last attempt, whether or not its instance is there still. AwsError."""
         found = self._ec2.pages("describe_volumes", "Volumes", about=about, Filters=tag_filters(run=run))
         out = []
         async for item in found:
+            if tags_in(item).get(ATTEMPT, "1") != str(attempt):
+                continue
             device = next((each.get("Device", "") for each in item.get("Attachments", [])), "")
             out.append(Volume(item["VolumeId"], item.get("SnapshotId") or "", int(item["Size"]), device))
         return out

@@ -18,11 +18,14 @@ from typing import TypeVar
 
 from warmspare.errors import ConfigError, RecoverError, WarmspareError
 from warmspare.observe.events import Events
+from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.ec2 import Ec2
+from warmspare.recover.aws.ec2_errors import NO_MACHINE
+from warmspare.recover.aws.errors import AwsError, denied_by_aws
 from warmspare.recover.failover.chosen import Chosen, choose
 from warmspare.recover.failover.image import Images, ImageSpec
 from warmspare.recover.failover.importing import Imports, ImportSpec
-from warmspare.recover.failover.launch import Instance, InstanceSpec, Launcher
+from warmspare.recover.failover.launch import DiedError, Instance, InstanceSpec, Launcher
 from warmspare.recover.failover.machine import Machine, machine
 from warmspare.recover.failover.plan import VmPlan
 from warmspare.recover.failover.preflight import Preflight
@@ -37,7 +40,8 @@ AT_ONCE = 8  # VMs whose images are made at the same time
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One VM, looked at. found: the instance of this failover, if it runs already."""
+    """One VM, looked at. found: the instance of this failover, if there is one already. died: the one that ended before
+    it ran, in whose place another is to be started."""
 
     plan: VmPlan
     machine: Machine
@@ -47,6 +51,7 @@ class Prepared:
     missing: tuple[str, ...]
     tags: dict[str, str]
     found: Instance | None
+    died: Instance | None = None
 
     @property
     def image(self) -> ImageSpec:
@@ -141,8 +146,11 @@ class Failover:
         types, missing = await preflight.look(built, plan)
         for note in built.notes:
             self._events.emit("failover.note", vm=built.vm_name, message=note)
-        run = journal.record.run if journal.record and journal.record.holds else ""
-        found = await self._launcher.find(run, f"VM {built.vm_name}") if run else None
+        found = died = None
+        if journal.record and journal.record.holds:
+            found = await self._launcher.find(journal.record.run, f"VM {built.vm_name}", journal.record.attempt)
+            if found is not None and found.died and not journal.record.ran(found.id):
+                found, died = None, found
         if found is not None and found.gone:
             raise RecoverError(
                 f"the instance of this failover of VM {built.vm_name!r} was ended",
@@ -151,7 +159,7 @@ class Failover:
             )
         tags = {"Name": built.vm_name, **plan.tags, **chosen.tags}
         lacking = (*built.missing, *missing)
-        return Prepared(plan, built, point, journal, tuple(types), lacking, tags, found)
+        return Prepared(plan, built, point, journal, tuple(types), lacking, tags, found, died)
 
     async def _chosen(self, vm: str, at: str | None, journal: FailoverJournal) -> Chosen:
         """The restore point to take, and a word about it."""
@@ -214,19 +222,28 @@ class Failover:
     async def _start(self, one: Prepared, image: tuple[str, tuple[str, ...]]) -> Recovered:
         """One VM until it counts as started."""
         journal, plan, began = one.journal, one.plan, time.monotonic()
-        assert journal.record is not None
-        instance = one.found
+        instance, died = one.found, one.died
         if instance is None:
             await asyncio.sleep(plan.delay_s)
-            spec = InstanceSpec(
-                journal.record.run, f"VM {one.machine.vm_name}", image[0], one.machine.cards, image[1], plan.volumes,
-                plan.key_pair, plan.instance_profile, plan.user_data, one.tags,
-            )  # fmt: skip
-            instance = await self._launch(one, spec)
-        await journal.note("instance", instance.id)
-        self._step(one, "instance", instance.id, began)
-        if plan.ready != "none":
-            instance = await self._launcher.running(instance.id, most_s=plan.ready_s)
+        while True:
+            if died is not None:
+                await self._anew(one, died)
+            await self._cleared(one)
+            if instance is None:
+                instance = await self._launch(one, image, died)
+            await journal.note("instance", instance.id)
+            self._step(one, "instance", instance.id, began)
+            if plan.ready == "none":
+                break
+            try:
+                instance = await self._launcher.running(instance.id, most_s=plan.ready_s)
+            except DiedError as error:
+                died, instance = error.instance, None
+                if died.reason != NO_MACHINE or died.type == one.types[-1]:
+                    raise
+            else:
+                await journal.note("running", instance.id)
+                break
         if plan.ready == "status-checks":
             await self._launcher.checked(instance.id, most_s=plan.ready_s)
         await journal.move("started")
@@ -236,20 +253,67 @@ class Failover:
         )  # fmt: skip
         return Recovered(one.machine.vm_id, one.point.id.label, image[0], instance)
 
-    async def _launch(self, one: Prepared, spec: InstanceSpec) -> Instance:
-        """Start it as the first type that AWS has room for. Which is tried is noted before: a run after this one must
-        not begin with another, for both may then be had."""
-        assert one.journal.record is not None
-        before = one.journal.record.id_of("launching")
-        types = [before, *(name for name in one.types if name != before)] if before else list(one.types)
+    async def _anew(self, one: Prepared, died: Instance) -> None:
+        """Another attempt is due, for this instance died before it ran. It is noted before anything is asked for."""
+        why = DiedError(died).what
+        await one.journal.note("died", died.id)
+        self._note(one, f"{died.id}, before it ran: {why}; another instance is started")
+
+    async def _cleared(self, one: Prepared) -> None:
+        """Nothing is left of attempts before this one. What stays costs money, and is told."""
+        record = one.journal.record
+        assert record is not None
+        if record.attempt == 1:
+            return
+        with (
+            Housekeeping(self._events, one.machine.vm_name) as housekeeping,
+            housekeeping.trying("ec2:DeleteVolume", f"volumes with the tag warmspare:run = {record.run}",
+                                denied=denied_by_aws),
+        ):  # fmt: skip
+            await self._launcher.clear(record.run, record.attempt, f"VM {one.machine.vm_name}")
+
+    async def _launch(self, one: Prepared, image: tuple[str, tuple[str, ...]], died: Instance | None) -> Instance:
+        """Start it as the first type that AWS has room for. died: the attempt before; where AWS had no machine for it,
+        the types behind its own come first."""
+        try:
+            return await self._first(one, image, died)
+        except AwsError as error:
+            record = one.journal.record
+            assert record is not None
+            if error.code != "IdempotentInstanceTerminated" or record.ids_of("running"):
+                raise
+            # It died, and so long ago that AWS does not show it any more.
+            gone = record.id_of("instance") or f"attempt {record.attempt}"
+            await one.journal.note("died", gone)
+            self._note(one, f"{gone} was ended before it was seen to run; another instance is started")
+            await self._cleared(one)
+            return await self._first(one, image, None)
+
+    async def _first(self, one: Prepared, image: tuple[str, tuple[str, ...]], died: Instance | None) -> Instance:
+        """Which type is tried is noted before: a run after this one must not begin with another, for both may then be
+        had."""
+        record, plan = one.journal.record, one.plan
+        assert record is not None
+        before, types = record.launching, list(one.types)
+        if before:
+            types = [before, *(name for name in types if name != before)]
+        elif died is not None and died.reason == NO_MACHINE and died.type in types:
+            behind = types.index(died.type) + 1
+            types = [*types[behind:], *types[:behind]]
+        spec = InstanceSpec(
+            record.run, f"VM {one.machine.vm_name}", image[0], one.machine.cards, image[1], plan.volumes,
+            plan.key_pair, plan.instance_profile, plan.user_data, one.tags, attempt=record.attempt,
+        )  # fmt: skip
 
         async def trying(name: str, refused: str) -> None:
             if refused:
-                message = f"AWS has no {refused} for it now; another type is tried"
-                self._events.emit("failover.note", vm=one.machine.vm_name, message=message)
+                self._note(one, f"AWS has no {refused} for it now; another type is tried")
             await one.journal.note("launching", name)
 
         return await self._launcher.start_first(spec, types, trying)
+
+    def _note(self, one: Prepared, message: str) -> None:
+        self._events.emit("failover.note", vm=one.machine.vm_name, message=message)
 
     def _step(self, one: Prepared, step: str, identity: str, began: float) -> None:
         self._events.emit(

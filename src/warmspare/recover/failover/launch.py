@@ -11,15 +11,17 @@ import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from warmspare.errors import RecoverError
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, Json, tag_filters, tagged, tags_in
-from warmspare.recover.aws.ec2_errors import NO_CAPACITY, dead
+from warmspare.recover.aws.ec2_errors import NO_CAPACITY, dead, failed_to_launch
 from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.failover.machine import Card
 from warmspare.recover.failover.plan import Volumes
 
+ATTEMPT = "warmspare:attempt"  # the tag; where it is not, it is of the first
 GONE = ("shutting-down", "terminated")
 TERMINATED_S = 600.0
 
@@ -29,7 +31,8 @@ Trying = Callable[[str, str], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class InstanceSpec:
-    """An instance to be. run: unique to it; the same run is the same instance. image_id: of an available image.
+    """An instance to be. run, attempt: the same are the same instance; another attempt is due where the one before
+    died before it ran. image_id: of an available image.
     cards: empty for EC2's default network. devices: of the image's volumes, for what `volumes` says. ends_with_guest:
     it is terminated when its guest shuts down, not stopped."""
 
@@ -44,14 +47,16 @@ class InstanceSpec:
     user_data: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     ends_with_guest: bool = False
+    attempt: int = 1
 
     def token(self, instance_type: str) -> str:
         """Of the request for one type."""
-        return hashlib.sha256(f"{self.run} {instance_type}".encode()).hexdigest()
+        again = f"{self.attempt} " if self.attempt > 1 else ""
+        return hashlib.sha256(f"{self.run} {again}{instance_type}".encode()).hexdigest()
 
     def parameters(self, instance_type: str) -> Json:
         """Of RunInstances. One instance, never more."""
-        tags = {**self.tags, "warmspare:run": self.run}
+        tags = {**self.tags, "warmspare:run": self.run, ATTEMPT: str(self.attempt)}
         kinds = ["instance", "volume"] + (["network-interface"] if self.cards else [])
         out: Json = {
             "ImageId": self.image_id,
@@ -114,6 +119,20 @@ class Instance:
     def gone(self) -> bool:
         return self.state in GONE
 
+    @property
+    def died(self) -> bool:
+        """Whether it ended before it ran: it is no instance then, and another may be started in its place."""
+        return self.gone and failed_to_launch(self.reason)
+
+
+class DiedError(RecoverError):
+    """An instance that ended before it ran."""
+
+    def __init__(self, instance: Instance) -> None:
+        said = dead("instance", instance.id, instance.state, instance.reason)
+        super().__init__(said.what, where=said.where, hint=said.hint, retryable=True)
+        self.instance = instance
+
 
 @dataclass(frozen=True, slots=True)
 class Checks:
@@ -135,9 +154,32 @@ class Launcher:
     def __init__(self, ec2: Ec2) -> None:
         self._ec2 = ec2
 
-    async def find(self, run: str, about: str) -> Instance | None:
-        """The instance of that run, in whatever state; one that lives before one that does not. AwsError."""
-        return min(await self._filtered(tag_filters(run=run), about), key=lambda found: found.gone, default=None)
+    async def find(self, run: str, about: str, attempt: int = 1) -> Instance | None:
+        """The instance of that run and attempt, in whatever state; one that lives before one that does not. AwsError.
+        """
+        found = await self._filtered(tag_filters(run=run), about)
+        mine = (one for one in found if one.tags.get(ATTEMPT, "1") == str(attempt))
+        return min(mine, key=lambda one: one.gone, default=None)
+
+    async def clear(self, run: str, attempt: int, about: str) -> None:
+        """Delete the volumes of attempts of a run before this one, which died: they outlive an instance. AwsError,
+        RecoverError."""
+        found = self._ec2.pages("describe_volumes", "Volumes", about=about, Filters=tag_filters(run=run))
+        older = [str(item["VolumeId"]) async for item in found if _attempt(item) < attempt]
+
+        async def gone(volume: str) -> bool | None:
+            try:
+                await self._ec2.ask("delete_volume", about=volume, VolumeId=volume)
+            except AwsError as error:
+                if error.code == "VolumeInUse":  # of an instance that is still being ended
+                    return None
+                if error.code != "InvalidVolume.NotFound":
+                    raise
+            return True
+
+        for each in older:
+            what = "the volume of an instance that died is still in use"
+            await self._ec2.until(partial(gone, each), most_s=TERMINATED_S, what=what, where=each)
 
     async def tagged(self, **tags: str) -> list[Instance]:
         """All that carry these tags of ours, in whatever state. AwsError."""
@@ -174,10 +216,13 @@ class Launcher:
         return found[0] if found else None
 
     async def running(self, instance_id: str, *, most_s: float) -> Instance:
-        """The instance once it runs. RecoverError if it ended instead, or after most_s; AwsError."""
+        """The instance once it runs. DiedError if it ended before that, RecoverError if it was ended, or after most_s;
+        AwsError."""
 
         async def look() -> Instance | None:
             instance = await self.get(instance_id)
+            if instance is not None and instance.died:
+                raise DiedError(instance)
             if instance is not None and instance.state not in ("pending", "running"):
                 raise dead("instance", instance_id, instance.state, instance.reason)
             return instance if instance is not None and instance.state == "running" else None
@@ -259,6 +304,12 @@ class Launcher:
 
         what = "the instance does not end"
         return await self._ec2.until(look, most_s=TERMINATED_S, what=what, where=instance_id)
+
+
+def _attempt(volume: Json) -> int:
+    """Of which attempt a volume is; what can't be told is of none that died."""
+    said = tags_in(volume).get(ATTEMPT, "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 10 else 1 << 30
 
 
 def _parse(item: dict[str, Any]) -> Instance:
