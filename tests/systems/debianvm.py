@@ -39,7 +39,7 @@ trap 'echo "remedy: $?"; sync; umount -a -r; echo o > /proc/sysrq-trigger; sleep
 def _tar() -> Path:
     path = bootdisk._BUILD / "debian-tools.tar"
     if not path.exists():
-        partial = bootdisk._make(bootdisk._BUILD) / "debian-tools.partial.tar"
+        partial = bootdisk._make(bootdisk._BUILD) / f"debian-tools.partial.{os.getpid()}.tar"  # others may make it at the same time
         run("mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", partial, timeout_s=1800)
         partial.rename(path)
     return path
