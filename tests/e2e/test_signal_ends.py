@@ -198,6 +198,17 @@ def test_a_signal_before_the_loop(tmp_path: Path, number: signal.Signals, json_t
     assert [json.loads(line)["exit_code"] for line in out.splitlines()] == ([130] if json_too else [])
 
 
+@pytest.mark.parametrize("by", ["the thread that hears", "the main thread"])
+def test_the_last_words_come_whatever_keeps_who_says_them(tmp_path: Path, by: str) -> None:
+    """On a machine that gives them no time; or where the work comes to its own end in that moment."""
+    says = "assert PROCESS.speaks()" if by == "the main thread" else "PROCESS.speak(lambda left: time.sleep(1e6))"
+    code = f"import time\nfrom warmspare.ending import PROCESS\nPROCESS.listen()\n{says}\ntime.sleep(1e6)\n"
+    child = started(Case("words", [], program=["-c", code]), tmp_path)
+    time.sleep(0.2)
+    child.send_signal(signal.SIGTERM)
+    assert child.communicate(timeout=60)[1].startswith(b"warmspare: interrupted") and child.returncode == 130
+
+
 async def test_a_program_that_was_killed_is_none_of_ours_any_more() -> None:
     """Also where its end was not waited for: its number may be another's by the time that this process ends."""
     child = await children.start_beside("sleep", "60")
