@@ -279,7 +279,7 @@ class Ending:
 
 def _end(code: int) -> None:
     """This process, and whatever it started until now."""
-    children.kill_all()
+    children.close()
     os._exit(code)
 
 

@@ -323,6 +323,33 @@ def test_a_program_is_ended_with_what_it_started(rig: Rig) -> None:
     assert not running(folder) and not list(temporary(rig.home).iterdir())
 
 
+SLOW_START = """
+import os, subprocess, sys, time
+from warmspare import children
+from warmspare.ending import PROCESS
+PROCESS.listen()
+def slow(*args, fork=subprocess._fork_exec):
+    number = fork(*args)
+    os.write(2, b"HANGING\\n")
+    time.sleep(0.1)  # its number is known to nobody yet
+    return number
+subprocess._fork_exec = slow
+children.start([sys.executable, "-c", "import time; time.sleep(3600)", sys.argv[1]])
+time.sleep(1e6)
+"""
+
+
+def test_a_program_that_is_just_being_started_is_ended_too(tmp_path: Path) -> None:
+    child = started(Case("starting", [tmp_path], program=["-c", SLOW_START]), tmp_path)
+    until(child, HANGING)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(60) == 130
+    until_s = time.monotonic() + SLACK_S
+    while running(tmp_path) and time.monotonic() < until_s:
+        time.sleep(0.05)
+    assert not running(tmp_path)
+
+
 def test_programs_are_started_in_one_place() -> None:
     """Elsewhere they would inherit that signals are blocked, and outlive us. fusermount3 does, to unmount; a copy of
     this process ends with its group."""

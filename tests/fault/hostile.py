@@ -242,7 +242,7 @@ def mutate(repository: Path, seed: int) -> str:
             continue
         path = rng.choice(among)
         done.append(f"{change.__name__} {path.relative_to(repository)}")
-        with contextlib.suppress(ValueError, KeyError, TypeError, IndexError, OSError):  # it was changed before
+        with contextlib.suppress(ValueError, LookupError, TypeError, OSError, RecursionError):  # it was changed before
             change(*([repository] if change is _signed else []), path, rng)
     return f"seed {seed}: {'; '.join(done)}"
 
