@@ -205,7 +205,7 @@ def _signed(repository: Path, path: Path, rng: random.Random) -> None:
     _bytes(path, rng)
     data = path.read_bytes() or b"\0"
     path.write_bytes(data)
-    for point in sorted(repository.glob("vms/*/points/*.json")):
+    for point in sorted(each for each in repository.glob("vms/*/points/*.json") if each.is_file()):
         record = json.loads(point.read_bytes())
         for disk in record["disks"]:
             if (repository / disk["manifest"]["key"]) == path:
