@@ -15,6 +15,7 @@ from warmspare.recover.readiness.entries import Entry, Place
 from warmspare.recover.readiness.files import Files, Unread
 from warmspare.recover.readiness.findings import Family, Finding, Kind
 from warmspare.recover.readiness.loaders import kernelimage
+from warmspare.recover.readiness.options import blacklist
 from warmspare.recover.readiness.reach import Reach
 from warmspare.recover.readiness.report import Report, short
 
@@ -78,7 +79,17 @@ class Starting:
             kind, said = Kind.DEFAULT_UNKNOWN, f"{said}, so that this may not be the entry that starts"
         self._add(kind, f"{self._place}, {self._entry.source}", said)
 
+    def _kept_out(self, driver: Driver, module: str) -> bool:
+        """Whether a word of the command line keeps a driver that is no part of the kernel from being loaded; said."""
+        word = blacklist(self._entry.arguments, module)
+        if not word or driver.builtin is not ABSENT:
+            return False
+        self._add(Kind.KERNEL_OPTION, f"{self._place}, {self._entry.source}", f"{short(word)}: {module} is not loaded")
+        return True
+
     def _nvme(self, found: Drivers, version: Answer[str]) -> None:
+        if self._kept_out(found.nvme, drivers.NVME.module):
+            return
         if found.nvme.early is not ABSENT or self._gone:
             return
         inside = ", ".join(each.path for each in self._entry.initrds) or "no initramfs"
@@ -88,6 +99,8 @@ class Starting:
         self._add(Kind.NVME_MISSING, f"{self._place}, {inside}", said)
 
     def _ena(self, found: Drivers, version: Answer[str]) -> None:
+        if self._kept_out(found.ena, drivers.ENA.module):
+            return
         if found.ena.ever is ABSENT:
             self._add(Kind.ENA_MISSING, self._place, f"kernel {version}" if isinstance(version, str) else "")
 

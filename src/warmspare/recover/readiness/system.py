@@ -110,10 +110,10 @@ class System:
         return target if isinstance(target, Absent | Unknown) else self.machine.mounted(target, options)
 
 
-def named_root(machine: Machine, value: str, arguments: Sequence[str]) -> Meaning:
-    """What a kernel's root= means, by what else its command line calls devices."""
+def named_root(machine: Machine, value: str, arguments: Sequence[str], *, alone: bool = False) -> Meaning:
+    """What a kernel's root= means, by what else its command line calls devices. alone: without an initramfs."""
     names = machine.inventory.names.having(crypttab.mapped([], arguments), {})
-    meaning = names.root(value)
+    meaning = names.root(value, alone=alone)
     if isinstance(meaning.target, Unknown) and value.startswith("/dev/mapper/"):
         for word in arguments:  # of LVM, where dracut is told to look for it there
             group, _, name = word.removeprefix("rd.lvm.lv=").partition("/")
