@@ -739,3 +739,18 @@ def test_the_text_of_an_entry_is_read_only_when_it_is_run() -> None:
     assert isinstance(node, Command) and node.block is not None and node.block.text == " a 'b}' # }\n"
     with pytest.raises(NoScript):
         script.parsed("menuentry x { } }", Bounds())
+
+
+def test_an_image_without_the_module_that_reads_configurations_loads_it_from_its_prefix() -> None:
+    """grub-install leaves it beside grub.cfg; GRUB ends in its rescue shell without it."""
+    core = Core("(own:)/boot/grub", platform="pc", normal=False)
+    files: dict[str, str | bytes | Unknown] = {CONFIG: "set timeout=5\n" + ABC}
+
+    def got(more: dict[str, str | bytes | Unknown]) -> Started:
+        return start(Machines(Tree(files | more)), core)
+
+    assert entry(got({"/boot/grub/i386-pc/normal.mod": b"\x7fELF"})).root == "a"
+    assert entry(got({"/boot/grub/i386-pc": UNREADABLE})).root == "a"
+    for more in ({}, {"/boot/grub/x86_64-efi/normal.mod": b"\x7fELF"}):
+        gone = got(dict(more))
+        assert gone.entry is ABSENT and "i386-pc/normal.mod is not there" in gone.how

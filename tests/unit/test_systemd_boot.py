@@ -114,6 +114,16 @@ def test_a_unified_kernel_image() -> None:
     )  # fmt: skip
 
 
+def test_a_unified_kernel_image_of_several_profiles_starts_the_first() -> None:
+    """UAPI.5: each profile's sections follow its `.profile`, and take the place of the base's."""
+    base = [(".osrel", RELEASE.encode()), (".cmdline", b"root=base"), (".linux", b"k"), (".initrd", b"i")]
+    second = [(".profile", b"ID=reset"), (".cmdline", b"root=reset")]
+    plain, other = [(".profile", b"ID=main")], [(".profile", b""), (".cmdline", b"root=main")]
+    for first, root in ((plain, "base"), (other, "main")):
+        got = started({"/EFI/Linux/a.efi": efiprograms.program([*base, *first, *second])})
+        assert entry(got).root == root
+
+
 def test_unified_kernel_images_among_other_entries() -> None:
     def image(version: str) -> bytes:
         return efiprograms.unified(options=f"root={version}", release=f"ID=fedora\nIMAGE_VERSION={version}\n")

@@ -78,7 +78,7 @@ def options(
         if isinstance(why, Unknown):
             report.add(Finding(Kind.VOLUME_UNREAD, *where, f"{short(word)}: {why.why}", family))
         elif family in (Family.RED_HAT, Family.SUSE):
-            said = f"{short(word)}: {why}, and dracut waits for it, then ends in its emergency shell"
+            said = f"{short(word)}: {why}, and dracut waits for it in vain: the start ends there"
             report.add(Finding(Kind.KERNEL_OPTION, *where, said, family))
         else:
             said = f"{short(word)}: {why}; whether the initramfs is dracut's, which waits for it, is not known"

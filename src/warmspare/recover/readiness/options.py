@@ -1,7 +1,8 @@
 """Words of the kernel's command line that end a start before anybody can log in; owns which these are.
 
 Dracut's, which waits for all that it is told to bring up (dracut.cmdline(7)): rd.lvm.lv=, rd.lvm.vg=, rd.luks.uuid=,
-rd.md.uuid=, and their older spellings. systemd's and the kernel's own: kernel-command-line(7), systemd(1), modprobe(8).
+rd.md.uuid=, their older spellings, and boot= for fips=1. systemd's and the kernel's own: kernel-command-line(7),
+systemd(1), modprobe(8).
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from warmspare.recover.readiness.answers import Absent, Answer, Unknown
+from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.devices.blocks import Device, Kind
-from warmspare.recover.readiness.devices.names import Names
+from warmspare.recover.readiness.devices.names import Bond, Names
 from warmspare.recover.readiness.machine import Machine
 
 _LVM = ("rd.lvm.lv=", "rd.lvm.vg=", "rd_LVM_LV=", "rd_LVM_VG=")
@@ -53,8 +54,15 @@ def awaited(machine: Machine, names: Names, arguments: Sequence[str], root: str)
             target = _lvm(machine, names, value) if heads is _LVM else _luks(machine, names, value)
             if heads is _MD:
                 target = names.lookup(f"/dev/disk/by-id/md-uuid-{value}").target
-            why = _why(target)
-            if why:
+            if why := _why(target):
+                yield word, why
+    if "fips=1" in arguments:  # dracut proves the kernel with what stands in /boot, before the root is the root
+        for word in arguments:
+            if not word.startswith("boot="):
+                continue
+            meaning = names.root(word.removeprefix("boot="))
+            moved = meaning.bond in (Bond.MACHINE, Bond.ORDER) and meaning.target is ABSENT
+            if why := "it is a device name, which is another on NVMe" if moved else _why(meaning.target):
                 yield word, why
 
 
