@@ -74,6 +74,11 @@ def _root_by_uuid_without_initramfs(machine: Machine) -> None:
     machine.change(MENU, f"root=PARTUUID={uid('gentoo part').upper()}", f"root=UUID={uid('gentoo root')}")
 
 
+def _its_kernel_is_empty(machine: Machine) -> None:
+    """As a full disk leaves it."""
+    machine.files[f"/boot/vmlinuz-{debian.D9}"] = b""
+
+
 def with_fallback() -> Machine:
     machine = debian.debian9()
     machine.change(MENU, 'set default="0"', 'set default="0"\nset fallback="1>2"')
@@ -94,6 +99,7 @@ def _of(make: Callable[[str], Machine], word: str, *said: Said) -> Case:
 
 _UUID = uid("another disk's")
 CASES: list[Case] = [
+    flawed("Debian 9", debian.debian9, _its_kernel_is_empty, Said("kernel-missing", "", "is no kernel"), drill=False),
     flawed("RHEL 7", redhat.rhel7, _the_swap_volume_was_removed_and_the_loader_not_told,
            Said("kernel-option", "grub.cfg", "rd.lvm.lv=rhel/swap"), quick=True),
     _of(rhel_with_word, "rd.lvm.vg=rhel"),

@@ -212,7 +212,7 @@ ABOUT: dict[Kind, About] = {
         Severity.WARNING, "which entry the boot loader starts by default could not be told", _DRILL, known=False,
     ),
     Kind.KERNEL_MISSING: About(
-        Severity.STOPS, "the boot loader's default entry names a kernel that is not there",
+        Severity.STOPS, "the boot loader's default entry names a kernel that is not there, or is none",
         "in the VM: choose another default, or install the kernel",
     ),
     Kind.KERNEL_OPTION: About(
@@ -245,7 +245,7 @@ ABOUT: dict[Kind, About] = {
     ),
     Kind.FSTAB_BY_NAME: About(
         Severity.STOPS, "/etc/fstab names a device that has another name on NVMe: the start ends in emergency mode",
-        _BY_UUID,
+        f"{_BY_UUID}; where it is no disk, add `nofail`",
     ),
     Kind.FSTAB_UNKNOWN: About(
         Severity.STOPS, "/etc/fstab needs a file system that is on none of these disks: the start waits, then ends in "

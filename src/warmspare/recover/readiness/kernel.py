@@ -47,14 +47,17 @@ class Starting:
         self._unread(found.nvme, found.ena if system is not None else None)
 
     def _kernel(self) -> Answer[str]:
-        """The kernel's version. ABSENT where it is not there, which is said."""
+        """The kernel's version. ABSENT where it is not there, or is none, which is said."""
         entry = self._entry
         files = self._reach.files(entry.kernel.device)
         version: Answer[str] = files if isinstance(files, Absent | Unknown) else (
             kernelimage.version_of(files, entry.kernel.path)
         )
         if version is ABSENT:
-            self._missing(Kind.KERNEL_MISSING, entry.kernel)
+            self._missing(Kind.KERNEL_MISSING, f"{short(entry.kernel.path)} is not there")
+        if isinstance(version, kernelimage.NoKernel):
+            self._missing(Kind.KERNEL_MISSING, version.why)
+            return ABSENT
         if not isinstance(version, Unknown):
             return version
         if entry.version:
@@ -68,13 +71,12 @@ class Starting:
         head = files if isinstance(files, Absent | Unknown) else files.head(place.path, 1)
         if head is ABSENT:
             self._gone = True
-            self._missing(Kind.INITRAMFS_MISSING, place)
+            self._missing(Kind.INITRAMFS_MISSING, f"{short(place.path)} is not there")
             return None
         return Packed(short(place.path), _opening(files, place.path)) if not isinstance(files, Absent) else None
 
-    def _missing(self, kind: Kind, file: Place) -> None:
+    def _missing(self, kind: Kind, said: str) -> None:
         """That a file of the entry's is not there. Where the way to the entry is not known, it may be an old one."""
-        said = f"{short(file.path)} is not there"
         if not self._certain:
             kind, said = Kind.DEFAULT_UNKNOWN, f"{said}, so that this may not be the entry that starts"
         self._add(kind, f"{self._place}, {self._entry.source}", said)
