@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from systems import debian, others, redhat, ubuntu
+from systems import debian, kernels, others, redhat, ubuntu
 from systems.cases import Case, Said, flawed, short_uid, sound, uid
-from systems.machine import Machine
+from systems.machine import Initramfs, Machine
 
 MENU, MENU2 = "/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"
 
@@ -79,6 +79,14 @@ def _its_kernel_is_empty(machine: Machine) -> None:
     machine.files[f"/boot/vmlinuz-{debian.D9}"] = b""
 
 
+def _its_initramfs_is_cut(machine: Machine) -> None:
+    path = f"/boot/initrd.img-{debian.D9}"
+    file = machine.files[path]
+    assert isinstance(file, Initramfs)
+    whole = kernels.initramfs(file)
+    machine.files[path] = whole[: len(whole) - 40]
+
+
 def with_fallback() -> Machine:
     machine = debian.debian9()
     machine.change(MENU, 'set default="0"', 'set default="0"\nset fallback="1>2"')
@@ -99,6 +107,7 @@ def _of(make: Callable[[str], Machine], word: str, *said: Said) -> Case:
 
 _UUID = uid("another disk's")
 CASES: list[Case] = [
+    flawed("Debian 9", debian.debian9, _its_initramfs_is_cut, Said("initramfs-unread"), drill=False),
     flawed("Debian 9", debian.debian9, _its_kernel_is_empty, Said("kernel-missing", "", "is no kernel"), drill=False),
     flawed("RHEL 7", redhat.rhel7, _the_swap_volume_was_removed_and_the_loader_not_told,
            Said("kernel-option", "grub.cfg", "rd.lvm.lv=rhel/swap"), quick=True),

@@ -195,7 +195,8 @@ def test_a_kernels_own_version() -> None:
     )
     assert kernelimage.version_of(tree, "/k") == "6.1.0-9-amd64" and kernelimage.version_of(tree, "/gone") is ABSENT
     for path in ("/gz", "/x", "/e"):
-        assert isinstance(kernelimage.version_of(tree, path), Unknown), path
+        found = kernelimage.version_of(tree, path)  # a loader may unpack the first
+        assert isinstance(found, Unknown) and isinstance(found, kernelimage.NoKernel) == (path != "/gz"), path
     silent = bytearray(efiprograms.kernel("6.1"))
     silent[0x20E:0x210] = bytes(2)
     assert kernelimage.is_image(silent) and kernelimage.stated_version(bytes(silent)) is None

@@ -286,7 +286,8 @@ ABOUT: dict[Kind, About] = {
         ),
     ),
     Kind.INITRAMFS_UNREAD: About(
-        Severity.WARNING, "the initramfs could not be read: whether it has the driver of NVMe is not known", _DRILL,
+        Severity.WARNING,
+        "the initramfs could not be read to its end: whether it has all that a start needs is not known", _DRILL,
         known=False,
     ),
     Kind.CONSOLE_MISSING: About(

@@ -44,7 +44,7 @@ class Starting:
         self._nvme(found, version)
         if system is not None:
             self._ena(found, version)
-        self._unread(found.nvme, found.ena if system is not None else None)
+        self._unread(found, found.ena if system is not None else None)
 
     def _kernel(self) -> Answer[str]:
         """The kernel's version. ABSENT where it is not there, or is none, which is said."""
@@ -106,12 +106,15 @@ class Starting:
         if found.ena.ever is ABSENT:
             self._add(Kind.ENA_MISSING, self._place, f"kernel {version}" if isinstance(version, str) else "")
 
-    def _unread(self, nvme: Driver, ena: Driver | None) -> None:
+    def _unread(self, found: Drivers, ena: Driver | None) -> None:
         """What is not known, once: of the initramfs where that is why, else of the lists."""
+        nvme = found.nvme
         if self._gone:
             return
         if isinstance(nvme.early, Unknown) and isinstance(nvme.initramfs, Unknown):
             self._add(Kind.INITRAMFS_UNREAD, self._place, nvme.initramfs.why)
+        elif found.cut:
+            self._add(Kind.INITRAMFS_UNREAD, self._place, found.cut)
         whys = [_why(driver, early=driver is nvme) for driver in (nvme, ena) if driver]
         if said := next((why for why in whys if why), ""):
             self._add(Kind.DRIVERS_UNREAD, self._place, said)
