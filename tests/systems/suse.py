@@ -121,6 +121,21 @@ def sles15() -> Machine:
     return machine
 
 
+def with_modules_apart() -> Machine:
+    """GRUB's modules are in a subvolume of their own, which its image mounts."""
+    machine = sles12()
+    core = machine.disks[0].core
+    assert core is not None
+    core.few, core.modules = True, ("btrfs",)
+    core.early += "btrfs-mount-subvol ($root) /boot/grub2/i386-pc /@/boot/grub2/i386-pc\n"
+    for each in machine.every():
+        if each.kind == "btrfs":
+            each.mounts["/boot/grub2/i386-pc"] = "/@/boot/grub2/i386-pc"
+    machine.files["/boot/grub2/i386-pc/normal.mod"] = b"\x7fELF"
+    add(machine, f"UUID={uid('sles12 root')}  /boot/grub2/i386-pc  btrfs  subvol=@/boot/grub2/i386-pc  0  0")
+    return machine
+
+
 def with_block() -> Machine:
     """What is saved stands in Btrfs' reserved space, as its GRUB keeps it since 2.04, and the older kernel is saved."""
     machine = sles15()
@@ -244,6 +259,7 @@ CASES: list[Case] = [
     flawed("SLES 15", sles15, _grub_beside_shim_is_gone, Said("loader-incomplete")),
     flawed("SLES 15", sles15, _its_configuration_names_a_volume_that_is_gone, Said("loader-incomplete")),
     flawed("SLES 15", sles15, _the_default_is_the_older_kernel_without_nvme, Said("nvme-missing", "53-default")),
+    sound("SLES 12, GRUB's modules apart", with_modules_apart),
     sound("SLES 15, its default in Btrfs' reserved space", with_block),
     flawed("SLES 15, its default in Btrfs' reserved space", with_block, _the_saved_kernel_has_no_nvme,
            Said("nvme-missing", "53-default"), quick=True),

@@ -94,7 +94,7 @@ def rooted(words: str) -> Machine:
 
 
 RIGHT = (
-    f"root=UUID={ROOT.upper()}", f"root=/dev/disk/by-uuid/{ROOT}", "root=PARTUUID=cafe0002-01", "root=LABEL=my-root",
+    f"root=/dev/disk/by-uuid/{ROOT}", "root=PARTUUID=cafe0002-01", "root=LABEL=my-root",
     "root=/dev/disk/by-partuuid/cafe0002-01", f"root=/dev/sda1 root=UUID={ROOT}", f'root="UUID={ROOT}"',
     f"resume=UUID={uid('no swap')} root=UUID={ROOT}",
 )  # fmt: skip

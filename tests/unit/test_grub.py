@@ -754,3 +754,7 @@ def test_an_image_without_the_module_that_reads_configurations_loads_it_from_its
     for more in ({}, {"/boot/grub/x86_64-efi/normal.mod": b"\x7fELF"}):
         gone = got(dict(more))
         assert gone.entry is ABSENT and "i386-pc/normal.mod is not there" in gone.how
+    # SUSE's, in a subvolume of their own that the image mounts.
+    core = Core("(own:)/boot/grub", "btrfs-mount-subvol ($root) /boot/grub/i386-pc /@/boot/grub/i386-pc\n", "pc",
+                normal=False)  # fmt: skip
+    assert entry(got({})).root == "a"

@@ -32,12 +32,15 @@ def root(meaning: Meaning, value: str, disk: str, source: str) -> Finding | None
     if meaning.bond in (Bond.NETWORK, Bond.NOTHING):
         return Finding(Kind.ROOT_UNSEEN, disk, source, f"{said} is on no disk of the VM")
     if isinstance(target, Absent):
-        return Finding(Kind.ROOT_UNKNOWN, disk, source, f"{said}{_spelled(meaning)}")
+        return Finding(Kind.ROOT_UNKNOWN, disk, source, said)
     if isinstance(target, Unknown):
         return Finding(Kind.VOLUME_UNREAD, disk, source, f"{said}: {target.why}")
     if meaning.others:
         places = ", ".join(one.place for one in (target, *meaning.others)[:4])
         return Finding(Kind.VOLUME_UNREAD, disk, source, f"{said}: several have that name: {places}")
+    if meaning.spelled:
+        why = f"it is written {meaning.spelled}, and not every initramfs finds it in other letters"
+        return Finding(Kind.VOLUME_UNREAD, disk, source, f"{said}: {why}")
     return lacking(target, disk, source, said)
 
 
@@ -54,7 +57,7 @@ def root_alone(meaning: Meaning, value: str, disk: str, source: str) -> Finding 
 
 
 def _spelled(meaning: Meaning) -> str:
-    return f": it is written {meaning.spelled}, and other letters name nothing" if meaning.spelled else ""
+    return f"it is written {meaning.spelled}, and other letters name nothing" if meaning.spelled else ""
 
 
 def lacking(target: Device, disk: str, source: str, said: str) -> Finding | None:
@@ -139,7 +142,7 @@ def _judged(mount: Mount, meaning: Meaning) -> tuple[Kind, str] | None:
         return None if later else (Kind.VOLUME_UNREAD, target.why)
     if mount.effect is Effect.UNKNOWN:
         return Kind.FSTAB_OPTIONAL, "whether the start waits for it hangs on other units"
-    return _missing(mount), _spelled(meaning).removeprefix(": ")
+    return _missing(mount), _spelled(meaning)
 
 
 def lacks_subvolume(machine: Machine, device: Device, name: str) -> bool:

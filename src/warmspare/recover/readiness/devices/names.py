@@ -104,7 +104,10 @@ class Names:
     def any_case(self, name: str) -> Meaning:
         """The same as who compares UUIDs without case finds it: GRUB, and the kernel by itself."""
         meaning = self.lookup(name)
-        return self.lookup(f"{name.partition('=')[0]}={meaning.spelled}") if meaning.spelled else meaning
+        if not meaning.spelled:
+            return meaning
+        tag = "PARTUUID" if "partuuid" in name.lower() else "UUID"
+        return self.lookup(f"{tag}={meaning.spelled}")
 
     def root(self, value: str, *, alone: bool = False) -> Meaning:
         """What root= means, whose forms are more than fstab's. alone: to the kernel by itself, without an initramfs."""

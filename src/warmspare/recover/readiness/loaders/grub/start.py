@@ -148,13 +148,18 @@ class _Run:
     def _without_normal(self, state: State) -> str:
         """The module without which GRUB reads no configuration, where it is certain that it is not there; else ""."""
         prefix = state.get("prefix")
-        if self._core.normal or isinstance(prefix, Doubt):
+        mounts = "btrfs-mount-subvol" in self._core.config  # SUSE's have them in a subvolume of their own
+        if self._core.normal or mounts or isinstance(prefix, Doubt):
             return ""
         place = self.machine.place(state, f"{prefix}/{_PLATFORMS[self._core.platform]}/normal.mod")
         if isinstance(place, Unknown):
             return ""
         self.machine.bounds.look()
-        return place.path if looks.first(self.machine.devices, place) is ABSENT else ""
+        if looks.first(self.machine.devices, place) is not ABSENT:
+            return ""
+        # An empty folder is one that something is mounted on.
+        beside = looks.listed(self.machine.devices, Place(place.device, place.path.rpartition("/")[0]))
+        return "" if beside == [] or isinstance(beside, Unknown) else place.path
 
     def _first(self) -> State:
         core, prefix = self._core, self._core.prefix
