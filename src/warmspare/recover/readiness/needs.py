@@ -142,6 +142,8 @@ def _judged(mount: Mount, meaning: Meaning) -> tuple[Kind, str] | None:
         return None if later else (Kind.VOLUME_UNREAD, target.why)
     if mount.effect is Effect.UNKNOWN:
         return Kind.FSTAB_OPTIONAL, "whether the start waits for it hangs on other units"
+    if meaning.spelled and mount.effect is Effect.ROOT:  # what is mounted stays so, perhaps read-only
+        return Kind.FSTAB_OPTIONAL, _spelled(meaning)
     return _missing(mount), _spelled(meaning)
 
 

@@ -148,8 +148,9 @@ class _Run:
     def _without_normal(self, state: State) -> str:
         """The module without which GRUB reads no configuration, where it is certain that it is not there; else ""."""
         prefix = state.get("prefix")
-        mounts = "btrfs-mount-subvol" in self._core.config  # SUSE's have them in a subvolume of their own
-        if self._core.normal or mounts or isinstance(prefix, Doubt):
+        # SUSE's have them in a subvolume of their own; other images carry them on a disk in memory.
+        elsewhere = "btrfs-mount-subvol" in self._core.config or self._core.memdisk is not None
+        if self._core.normal or elsewhere or isinstance(prefix, Doubt):
             return ""
         place = self.machine.place(state, f"{prefix}/{_PLATFORMS[self._core.platform]}/normal.mod")
         if isinstance(place, Unknown):
