@@ -357,7 +357,7 @@ def debian_tar() -> Path:
     """A small Debian with systemd, its own initramfs and the guest agent, as a tar; made once, in a minute."""
     path = _BUILD / "debian.tar"
     if not path.exists():
-        partial = _make(_BUILD) / "debian.partial.tar"
+        partial = _make(_BUILD) / f"debian.partial.{os.getpid()}.tar"  # others may make it at the same time
         run("mmdebstrap", "--variant=minbase", f"--include={_DEBIAN_PACKAGES}", "bookworm", partial, timeout_s=1800)
         partial.rename(path)
     return path

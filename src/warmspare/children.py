@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     import subprocess
 
 ASKING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})  # to end
+STARTING_S = 0.3  # that the end of this process waits for one that is being started
 _alive: set[int] = set()
+_starting: set[object] = set()  # those whose numbers are not known yet
+_ended = False  # nothing is started any more
 _apart = True  # whether each has a group of its own
 
 
@@ -25,10 +29,24 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     """As subprocess.Popen. End it with `kill`, wait for it, then `forget` it."""
     import subprocess
 
-    with _let_through():
-        child: subprocess.Popen[bytes] = subprocess.Popen(command, start_new_session=_apart, **options)
-    _alive.add(child.pid)
+    with being_started():
+        with _let_through():
+            child: subprocess.Popen[bytes] = subprocess.Popen(command, start_new_session=_apart, **options)
+        _alive.add(child.pid)
     return child
+
+
+@contextlib.contextmanager
+def being_started() -> Iterator[None]:
+    """For the time in which a process is there and its number is not known: a fork, up to `forked`."""
+    token = object()
+    _starting.add(token)
+    try:
+        while _ended:  # whoever ended it does so this moment
+            time.sleep(1)
+        yield
+    finally:
+        _starting.discard(token)
 
 
 def forked(number: int) -> None:
@@ -46,15 +64,29 @@ def keep_together() -> None:
     global _apart
     _apart = False
     _alive.clear()
+    _starting.clear()
 
 
 async def start_beside(*command: str, **options: Any) -> asyncio.subprocess.Process:
     """As asyncio.create_subprocess_exec. End it with `end`."""
     import asyncio
 
-    child = await asyncio.create_subprocess_exec(*command, start_new_session=True, **options)
-    _alive.add(child.pid)
-    return child
+    async def made() -> asyncio.subprocess.Process:
+        with being_started():
+            child = await asyncio.create_subprocess_exec(*command, start_new_session=True, **options)
+            _alive.add(child.pid)
+        return child
+
+    def unwanted(done: asyncio.Task[asyncio.subprocess.Process]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            kill(done.result())
+
+    making = asyncio.ensure_future(made())
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:  # in this moment it may be there already
+        making.add_done_callback(unwanted)
+        raise
 
 
 def kill(child: subprocess.Popen[bytes] | asyncio.subprocess.Process) -> None:
@@ -81,9 +113,19 @@ async def end(child: asyncio.subprocess.Process) -> None:
 
 
 def kill_all() -> None:
-    """At the end of this process, from any thread."""
+    """Also those that are just being started. From any thread."""
+    until_s = time.monotonic() + STARTING_S
+    while _starting and time.monotonic() < until_s:
+        time.sleep(0.001)
     for number in list(_alive):
         _kill_group(number)
+
+
+def close() -> None:
+    """At the end of this process: nothing is started from here on, and all is killed. From any thread."""
+    global _ended
+    _ended = True
+    kill_all()
 
 
 def _kill_group(number: int) -> None:

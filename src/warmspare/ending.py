@@ -115,6 +115,8 @@ class Ending:
         self._tell: Tell | None = None
         self._say: Callable[[list[str]], None] = _say_plainly
         self._words = _thread.allocate_lock()  # of who says the last ones
+        self._said = _thread.allocate_lock()  # until they are said
+        self._said.acquire()
         self._code: int | None = None
 
     # -- what the work says ---------------------------------------------------------------------------------------
@@ -189,6 +191,7 @@ class Ending:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):
                     stream.flush()
+            self._said.release()
             _end(INTERRUPTED)
 
     def speaks(self) -> bool:
@@ -227,18 +230,18 @@ class Ending:
         return max(leave_s, self._settled_s + SETTLE_S, *first, *last)
 
     def _exit(self) -> None:
-        if self._code is None and self.speaks():
+        if self._code is None:
             left = self.left
-            done = _thread.allocate_lock()
-            done.acquire()
 
-            def say() -> None:  # in a thread: the main one may be in a write to a pipe that nobody reads
+            def say() -> None:  # in a thread: it may be kept by a write to a pipe that nobody reads
                 with contextlib.suppress(Exception):
                     self._say(left)
-                done.release()
+                self._said.release()
 
-            _thread.start_new_thread(say, ())
-            done.acquire(timeout=_WORDS_S)
+            if self.speaks():
+                _thread.start_new_thread(say, ())
+            if not self._said.acquire(timeout=_WORDS_S):  # also where the main thread came to them just now
+                _say_plainly(left)
         _end(INTERRUPTED if self._code is None else self._code)
 
     # -- on the event loop ----------------------------------------------------------------------------------------
@@ -276,7 +279,7 @@ class Ending:
 
 def _end(code: int) -> None:
     """This process, and whatever it started until now."""
-    children.kill_all()
+    children.close()
     os._exit(code)
 
 

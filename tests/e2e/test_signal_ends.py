@@ -198,6 +198,17 @@ def test_a_signal_before_the_loop(tmp_path: Path, number: signal.Signals, json_t
     assert [json.loads(line)["exit_code"] for line in out.splitlines()] == ([130] if json_too else [])
 
 
+@pytest.mark.parametrize("by", ["the thread that hears", "the main thread"])
+def test_the_last_words_come_whatever_keeps_who_says_them(tmp_path: Path, by: str) -> None:
+    """On a machine that gives them no time; or where the work comes to its own end in that moment."""
+    says = "assert PROCESS.speaks()" if by == "the main thread" else "PROCESS.speak(lambda left: time.sleep(1e6))"
+    code = f"import time\nfrom warmspare.ending import PROCESS\nPROCESS.listen()\n{says}\ntime.sleep(1e6)\n"
+    child = started(Case("words", [], program=["-c", code]), tmp_path)
+    time.sleep(0.2)
+    child.send_signal(signal.SIGTERM)
+    assert child.communicate(timeout=60)[1].startswith(b"warmspare: interrupted") and child.returncode == 130
+
+
 async def test_a_program_that_was_killed_is_none_of_ours_any_more() -> None:
     """Also where its end was not waited for: its number may be another's by the time that this process ends."""
     child = await children.start_beside("sleep", "60")
@@ -310,6 +321,33 @@ def test_a_program_is_ended_with_what_it_started(rig: Rig) -> None:
     while running(folder) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not running(folder) and not list(temporary(rig.home).iterdir())
+
+
+SLOW_START = """
+import os, subprocess, sys, time
+from warmspare import children
+from warmspare.ending import PROCESS
+PROCESS.listen()
+def slow(*args, fork=subprocess._fork_exec):
+    number = fork(*args)
+    os.write(2, b"HANGING\\n")
+    time.sleep(0.1)  # its number is known to nobody yet
+    return number
+subprocess._fork_exec = slow
+children.start([sys.executable, "-c", "import time; time.sleep(3600)", sys.argv[1]])
+time.sleep(1e6)
+"""
+
+
+def test_a_program_that_is_just_being_started_is_ended_too(tmp_path: Path) -> None:
+    child = started(Case("starting", [tmp_path], program=["-c", SLOW_START]), tmp_path)
+    until(child, HANGING)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(60) == 130
+    until_s = time.monotonic() + SLACK_S
+    while running(tmp_path) and time.monotonic() < until_s:
+        time.sleep(0.05)
+    assert not running(tmp_path)
 
 
 def test_programs_are_started_in_one_place() -> None:

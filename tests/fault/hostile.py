@@ -205,7 +205,7 @@ def _signed(repository: Path, path: Path, rng: random.Random) -> None:
     _bytes(path, rng)
     data = path.read_bytes() or b"\0"
     path.write_bytes(data)
-    for point in sorted(repository.glob("vms/*/points/*.json")):
+    for point in sorted(each for each in repository.glob("vms/*/points/*.json") if each.is_file()):
         record = json.loads(point.read_bytes())
         for disk in record["disks"]:
             if (repository / disk["manifest"]["key"]) == path:
@@ -221,10 +221,12 @@ LEASE = {
 
 def mutate(repository: Path, seed: int) -> str:
     """Change a repository in one to three ways; what was done, for messages."""
-    rng, done = random.Random(seed), []
+    rng, done, real = random.Random(seed), [], repository.resolve()
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        if repository.is_symlink():  # what is behind it now is somebody else's
+            break
         files = sorted(path for path in repository.rglob("*") if path.is_file() and not path.is_symlink())
-        files = [path for path in files if path.stat().st_size]
+        files = [path for path in files if path.resolve().is_relative_to(real) and path.stat().st_size]
         if not files:
             break
         records = [path for path in files if path.suffix == ".json"]
@@ -240,7 +242,7 @@ def mutate(repository: Path, seed: int) -> str:
             continue
         path = rng.choice(among)
         done.append(f"{change.__name__} {path.relative_to(repository)}")
-        with contextlib.suppress(ValueError, KeyError, TypeError, IndexError, OSError):  # it was changed before
+        with contextlib.suppress(ValueError, LookupError, TypeError, OSError, RecursionError):  # it was changed before
             change(*([repository] if change is _signed else []), path, rng)
     return f"seed {seed}: {'; '.join(done)}"
 
@@ -274,7 +276,10 @@ def mutated(base: Path, home: Path, seed: int) -> Iterator[tuple[Path, str]]:
     try:
         yield repository, mutate(repository, seed)
     finally:
-        shutil.rmtree(repository, ignore_errors=True)
+        if repository.is_symlink():
+            repository.unlink()
+        for left in (repository, home / "away"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 # the server

@@ -39,7 +39,8 @@ trap 'echo "remedy: $?"; sync; umount -a -r; echo o > /proc/sysrq-trigger; sleep
 def _tar() -> Path:
     path = bootdisk._BUILD / "debian-tools.tar"
     if not path.exists():
-        partial = bootdisk._make(bootdisk._BUILD) / "debian-tools.partial.tar"
+        # Others may make it at the same time.
+        partial = bootdisk._make(bootdisk._BUILD) / f"debian-tools.partial.{os.getpid()}.tar"
         run("mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", partial, timeout_s=1800)
         partial.rename(path)
     return path
@@ -119,6 +120,6 @@ def installed(path: Path, firmware: str) -> Path:
         loader = f"grub-install {DEVICE}" if firmware == "bios" else "grub-install --target=x86_64-efi --removable"
         inside(partial, loader, "update-grub")
         layout.copy(partial, kept.with_suffix(f".{os.getpid()}"))
-        kept.with_suffix(f".{os.getpid()}").replace(kept)  # others may make it at the same time
+        kept.with_suffix(f".{os.getpid()}").replace(kept)
         partial.unlink()
     return layout.copy(kept, path)

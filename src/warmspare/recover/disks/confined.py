@@ -141,12 +141,13 @@ def _forked(
     """Its process ID. Signals wait meanwhile: a handler of this process must not run over there. RecoverError."""
     mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     try:
-        pid = os.fork()
-        if pid == 0:
-            _child(work, before, far, fds, limits)
-        with contextlib.suppress(OSError):  # it does the same, whoever is first
-            os.setpgid(pid, pid)
-        children.forked(pid)
+        with children.being_started():
+            pid = os.fork()
+            if pid == 0:
+                _child(work, before, far, fds, limits)
+            with contextlib.suppress(OSError):  # it does the same, whoever is first
+                os.setpgid(pid, pid)
+            children.forked(pid)
         return pid
     except OSError as error:
         hint = "free memory, or allow more processes"

@@ -88,7 +88,7 @@ class Chain:
             return
         where, source = self._place(started, reach)
         if started.waits and certain:
-            report.add(Finding(Kind.LOADER_WAITS, *source, started.waits))
+            self._say([Finding(Kind.LOADER_WAITS, *source, started.waits)])
         entry = started.entry
         if not isinstance(entry, Entry):
             self._no_entry(started, reach, source)
