@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
-def program(sections: Mapping[str, bytes], *, machine: int = 0x8664) -> bytes:
-    """A file that has these sections, one behind another at multiples of 512."""
+def program(sections: Mapping[str, bytes] | Sequence[tuple[str, bytes]], *, machine: int = 0x8664) -> bytes:
+    """A file that has these sections, one behind another at multiples of 512; by pairs, where a name is there twice."""
+    listed = [*sections.items()] if isinstance(sections, Mapping) else sections
     table, data, at = bytearray(), bytearray(), 0x400
-    for name, content in sections.items():
+    for name, content in listed:
         table += struct.pack(
             "<8sIIII16x", name.encode(), len(content), at, len(content) + -len(content) % 512, at + len(data)
         )
         data += content + bytes(-len(content) % 512)
     head = bytearray(0x80)
     head[:2], head[0x3C:0x40] = b"MZ", struct.pack("<I", 0x80)
-    head += b"PE\0\0" + struct.pack("<HHIIIHH", machine, len(sections), 0, 0, 0, 240, 0x2022)
+    head += b"PE\0\0" + struct.pack("<HHIIIHH", machine, len(listed), 0, 0, 0, 240, 0x2022)
     head += bytes(240) + table
     assert len(head) <= at
     return bytes(head).ljust(at, b"\0") + bytes(data)

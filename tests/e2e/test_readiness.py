@@ -120,7 +120,9 @@ FSTABS: list[tuple[str, set[Kind]]] = [
     ("/dev/sdb1 /mnt ext4 noauto 0 2\n", set()),
     ("UUID=11111111-2222-3333-4444-555555555555 /data xfs defaults 0 2\n", {K.FSTAB_UNKNOWN}),
     ("LABEL=backup /data ext4 nofail 0 2\n", {K.FSTAB_OPTIONAL}),
-    (f"UUID={bootdisk.ROOT_UUID.upper()} / ext4 defaults 0 1\ntmpfs /tmp tmpfs defaults\n# /dev/sda1 / ext4\n", set()),
+    (f"UUID={bootdisk.ROOT_UUID} / ext4 defaults 0 1\ntmpfs /tmp tmpfs defaults\n# /dev/sda1 / ext4\n", set()),
+    (f"UUID={bootdisk.ROOT_UUID.upper()} / ext4 defaults 0 1\n", {K.FSTAB_OPTIONAL}),
+    (f"UUID={bootdisk.ROOT_UUID.upper()} /again ext4 defaults 0 1\n", {K.FSTAB_UNKNOWN}),
     ("server:/export /net nfs defaults 0 0\nproc /proc proc defaults 0 0\n", set()),
 ]
 

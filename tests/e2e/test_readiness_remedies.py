@@ -17,7 +17,7 @@ import pytest
 import bootdisk
 from bootdisk import run
 from rig import Rig, command
-from systems import boxes, debian, debianvm, fedora, layout, mounts, redhat, tables
+from systems import boxes, debian, debianvm, fedora, layout, mounts, redhat, tables, words
 from systems.cases import fstab, uid
 from systems.machine import Initramfs, Machine
 from warmspare.recover.disks.held import HeldDisk
@@ -235,6 +235,29 @@ def lvm_is_told_to_use_no_devices_file(home: Path) -> None:
     _edited(home, K.LVM_DEVICES_FILE, machine, edit)
 
 
+def lvms_filter_takes_all(home: Path) -> None:
+    machine = redhat.rhel9()
+    redhat._the_filter_admits_the_disks_of_the_vm_alone(machine)
+
+    def edit(patient: Patient) -> None:
+        del patient
+        new = quoted(K.LVM_DEVICES_FILE)[-1]
+        machine.change("/etc/lvm/lvm.conf", 'filter = [ "a|^/dev/sd.*|", "r|.*|" ]', new)
+
+    _edited(home, K.LVM_DEVICES_FILE, machine, edit)
+
+
+def the_word_is_taken_out(home: Path) -> None:
+    """`grubby --remove-args`, or an editor and `update-grub`, write this."""
+    machine = words.rhel_with_word("systemd.unit=emergency.target")
+
+    def edit(patient: Patient) -> None:
+        del patient
+        machine.change(words.MENU2, " systemd.unit=emergency.target", "")
+
+    _edited(home, K.KERNEL_OPTION, machine, edit)
+
+
 def another_default_is_chosen(home: Path) -> None:
     """`grubby --set-default`, `grub-set-default` write this."""
     machine = redhat.rhel8()
@@ -421,6 +444,8 @@ REMEDIES: dict[tuple[Kind, Family], Deed] = {
     (K.LVM_DEVICES_FILE, F.OTHER): lvm_is_told_to_use_no_devices_file,
     (K.DEFAULT_UNKNOWN, F.OTHER): DRILL,
     (K.KERNEL_MISSING, F.OTHER): another_default_is_chosen,
+    (K.KERNEL_OPTION, F.OTHER): the_word_is_taken_out, (K.KERNEL_OPTION, F.DEBIAN): the_word_is_taken_out,
+    (K.KERNEL_OPTION, F.RED_HAT): NOT_DEBIANS, (K.KERNEL_OPTION, F.SUSE): NOT_DEBIANS,
     (K.ROOT_UNSEEN, F.OTHER): DRILL,
     (K.ROOT_BY_NAME, F.OTHER): the_loader_names_the_root_by_uuid,
     (K.ROOT_UNKNOWN, F.OTHER): the_root_is_corrected,
@@ -444,7 +469,7 @@ REMEDIES: dict[tuple[Kind, Family], Deed] = {
     (K.WINDOWS, F.OTHER): Person("drivers come from AWS"), (K.OTHER_SYSTEM, F.OTHER): Person("nothing is to be done"),
     (K.NOT_JUDGED, F.OTHER): SITE,
 }  # fmt: skip
-BESIDES: tuple[Deed, ...] = (nofail_is_added,)  # the other half of a sentence
+BESIDES: tuple[Deed, ...] = (nofail_is_added, lvms_filter_takes_all)  # the other half of a sentence
 IN_THE_VM = {
     grub_install_writes_the_boot_code, grub_install_takes_the_removable_path, update_initramfs_creates_it,
     grub_install_and_update_grub_make_it_whole, update_grub_adds_the_console, update_initramfs_takes_nvme_in,

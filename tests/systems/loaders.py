@@ -22,14 +22,15 @@ _STORES = ("xfs", "btrfs", "lvm", "diskfilter", "mdraid1x", "mdraid09")
 
 def core(of: Core) -> bytes:
     """A core image for the BIOS, with its list of blocks not yet filled in."""
-    image = _core(of.prefix, of.early, of.modules)
+    image = _core(of.prefix, of.early, of.modules, of.few)
     assert len(image) < 2047 * bootdisk.SECTOR_BYTES
     return image
 
 
 @functools.cache
-def _core(prefix: str, early: str, modules: tuple[str, ...]) -> bytes:
-    return _image("i386-pc", prefix, early, ("biosdisk", *_COMMON, *_STORES, *modules))
+def _core(prefix: str, early: str, modules: tuple[str, ...], few: bool) -> bytes:
+    usual = ("part_msdos", "ext2") if few else (*_COMMON, *_STORES)
+    return _image("i386-pc", prefix, early, ("biosdisk", *usual, *modules))
 
 
 @functools.cache

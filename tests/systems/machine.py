@@ -76,11 +76,12 @@ class Raw:
 @dataclass(slots=True)
 class Core:
     """GRUB's core image for the BIOS, in a BIOS boot partition or, as a disk's `core`, in the gap behind its MBR.
-    early: the configuration that is embedded."""
+    early: the configuration that is embedded. few: without the modules that it can load itself."""
 
     prefix: str
     early: str = ""
     modules: tuple[str, ...] = ()
+    few: bool = False
 
 
 @dataclass(slots=True)

@@ -17,12 +17,13 @@ from systems import (
     tables,
     ubuntu,
     variants,
+    words,
 )
 from systems.cases import Case
 
 _MODULES = (
     debian, ubuntu, redhat, rebuilds, fedora, suse, others, strangers, boxes, mounts, tables, archives, variants,
-    further,
+    further, words,
 )  # fmt: skip
 _ALL = [case for module in _MODULES for case in module.CASES]
 CASES: dict[str, Case] = {case.name: case for case in _ALL}

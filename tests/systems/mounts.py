@@ -101,7 +101,7 @@ def with_stable_names() -> Machine:
         "/dev/disk/by-partuuid/cafe0001-01 /h ext4 defaults 0 2",
         f"UUID={uid('mirrored')} /i ext4 defaults 0 2",
         "/dev/disk/by-id/md-uuid-3a0c3d5e:1f644f0b:9c573e5f:8b7a9d21 /j ext4 defaults 0 2",
-        f'UUID="{uid("stable").upper()}" /k ext4 defaults 0 2',
+        f'UUID="{uid("stable")}" /k ext4 defaults 0 2',
     )
     return machine
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import bootdisk
 from systems import kernels, loaders
 from systems.cases import Case, Said, add, esp, flawed, fstab, release, short_uid, sound, uid
 from systems.debian import real
@@ -120,6 +121,43 @@ def sles15() -> Machine:
     return machine
 
 
+def with_modules_apart() -> Machine:
+    """GRUB's modules are in a subvolume of their own, which its image mounts."""
+    machine = sles12()
+    core = machine.disks[0].core
+    assert core is not None
+    core.few, core.modules = True, ("btrfs",)
+    core.early += "btrfs-mount-subvol ($root) /boot/grub2/i386-pc /@/boot/grub2/i386-pc\n"
+    for each in machine.every():
+        if each.kind == "btrfs":
+            each.mounts["/boot/grub2/i386-pc"] = "/@/boot/grub2/i386-pc"
+    machine.files["/boot/grub2/i386-pc/normal.mod"] = b"\x7fELF"
+    add(machine, f"UUID={uid('sles12 root')}  /boot/grub2/i386-pc  btrfs  subvol=@/boot/grub2/i386-pc  0  0")
+    return machine
+
+
+def with_block() -> Machine:
+    """What is saved stands in Btrfs' reserved space, as its GRUB keeps it since 2.04, and the older kernel is saved."""
+    machine = sles15()
+    text = machine.text("/boot/grub2/grub.cfg")
+    load = 'if [ "${env_block}" ] ; then\n  set env_block="(${root})${env_block}"\n  export env_block\n'
+    load += '  load_env -f "${env_block}"\nfi\n'
+    text = text.replace('if [ "${next_entry}" ]', load + 'if [ "${next_entry}" ]', 1)
+    machine.put("/boot/grub2/grub.cfg", text.replace('set default="0"', 'set default="${saved_entry}"'))
+    machine.files["/boot/grub2/grubenv"] = loaders.grub_environment(env_block="512+1")
+    entry = "gnulinux-advanced-root>gnulinux-5.14.21-150500.53-default-advanced-root"
+    saved = f"# GRUB Environment Block\nsaved_entry={entry}\n".encode().ljust(512, b"#")
+    for each in machine.every():
+        if each.kind == "btrfs":
+            each.after = partial(bootdisk.write_at, offset=256 << 10, data=saved)
+    return machine
+
+
+def _the_saved_kernel_has_no_nvme(machine: Machine) -> None:
+    old = "5.14.21-150500.53-default"
+    machine.files[f"/boot/initrd-{old}"] = Initramfs(old, ("kernel/drivers/scsi/vmw_pvscsi.ko.zst",), "early+zstd")
+
+
 def _grub_beside_shim_is_gone(machine: Machine) -> None:
     machine.drop("/boot/efi/EFI/BOOT/grub.efi")
 
@@ -221,6 +259,10 @@ CASES: list[Case] = [
     flawed("SLES 15", sles15, _grub_beside_shim_is_gone, Said("loader-incomplete")),
     flawed("SLES 15", sles15, _its_configuration_names_a_volume_that_is_gone, Said("loader-incomplete")),
     flawed("SLES 15", sles15, _the_default_is_the_older_kernel_without_nvme, Said("nvme-missing", "53-default")),
+    sound("SLES 12, GRUB's modules apart", with_modules_apart),
+    sound("SLES 15, its default in Btrfs' reserved space", with_block),
+    flawed("SLES 15, its default in Btrfs' reserved space", with_block, _the_saved_kernel_has_no_nvme,
+           Said("nvme-missing", "53-default"), quick=True),
     sound("openSUSE Leap 15 on LVM", leap15, drill=True),
     flawed("openSUSE Leap 15 on LVM", leap15, _the_data_volume_was_removed, Said("fstab-unknown", "line 4",
            "/dev/system/data"),

@@ -6,6 +6,7 @@ They are members of kinds that were met before, and not cases of their own.
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from systems import kernels, loaders, others
 from systems.boxes import ROOT, SERIAL, VERSION, bios, uefi
@@ -93,7 +94,7 @@ def rooted(words: str) -> Machine:
 
 
 RIGHT = (
-    f"root=UUID={ROOT.upper()}", f"root=/dev/disk/by-uuid/{ROOT}", "root=PARTUUID=cafe0002-01", "root=LABEL=my-root",
+    f"root=/dev/disk/by-uuid/{ROOT}", "root=PARTUUID=cafe0002-01", "root=LABEL=my-root",
     "root=/dev/disk/by-partuuid/cafe0002-01", f"root=/dev/sda1 root=UUID={ROOT}", f'root="UUID={ROOT}"',
     f"resume=UUID={uid('no swap')} root=UUID={ROOT}",
 )  # fmt: skip
@@ -220,7 +221,41 @@ _CHOICES = {
     "a number": "1", "an identity": "older", "a title": "Older, kept", "a variable": "${wanted}",
 }  # fmt: skip
 
+def _its_program_is_gone(machine: Machine) -> None:
+    machine.drop("/boot/efi/EFI/BOOT/BOOTX64.EFI")
+
+
+def installed() -> Machine:
+    """As grub-install makes it: most of GRUB's modules are in files beside its configuration."""
+    machine = bios()
+    core = machine.disks[0].core
+    assert core is not None
+    core.few = True
+    for name in ("normal", "linux", "test", "search", "loadenv"):
+        machine.files[f"/boot/grub/i386-pc/{name}.mod"] = Path(f"/usr/lib/grub/i386-pc/{name}.mod").read_bytes()
+    return machine
+
+
+def _its_modules_are_gone(machine: Machine) -> None:
+    machine.drop("/boot/grub/i386-pc/")
+
+
+def esp_mirrored() -> Machine:
+    """Both disks have it: the superblock stands behind it, and the firmware reads either as if it were none."""
+    machine = uefi()
+    first = machine.disks[0].parts[0]
+    assert isinstance(first.content, Fs)
+    machine.arrays["esp"] = Array(1, first.content, "1.0", name="host:esp")
+    first.content = Member("esp")
+    machine.disks.append(Disk(64, "gpt", [Part(Member("esp"), 48, "U")]))
+    return machine
+
+
 CASES: list[Case] = [
+    sound("GRUB's modules in files", installed),
+    flawed("GRUB's modules in files", installed, _its_modules_are_gone, Said("loader-incomplete", "", "normal.mod")),
+    sound("An ESP on two disks by RAID", esp_mirrored),
+    flawed("An ESP on two disks by RAID", esp_mirrored, _its_program_is_gone, Said("loader-missing")),
     *(sound(f"GRUB's default by {how}", partial(two_kernels, words, 'set wanted="1"\n'),
            drill=True if how == "a title" else None)
       for how, words in _CHOICES.items()),

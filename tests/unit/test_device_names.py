@@ -11,7 +11,7 @@ from warmspare.recover.readiness.devices.blocks import Depth, Device, Gap, Kind,
 from warmspare.recover.readiness.devices.names import MAX_NAME, Bond, Names
 from warmspare.recover.readiness.volumes import Contents
 
-ROOT = "3A5B0C5E-94a1-4d0e-a1f5-5b7c3f1f2a31"
+ROOT = "3a5b0c5e-94a1-4d0e-a1f5-5b7c3f1f2a31"
 SWAP = "9c1b4f1e-0000-4000-8000-000000000001"
 LUKS = "7d2e4f1e-1111-4111-8111-000000000002"
 GROUP, VOLUME = "G" * 32, "r" * 32
@@ -43,14 +43,14 @@ NAMES = Names(ALL, [], ["my-vg"], 1)
 @pytest.mark.parametrize(
     ("name", "device"),
     [
-        (f"UUID={ROOT.lower()}", PLAIN),
+        (f"UUID={ROOT}", PLAIN),
         (f'UUID="{ROOT}"', PLAIN),
-        (f"/dev/disk/by-uuid/{ROOT.lower()}", PLAIN),
+        (f"/dev/disk/by-uuid/{ROOT}", PLAIN),
         ("UUID=ABCD-1234", BOOT),
         ("LABEL=my data", PLAIN),
         (r"LABEL=my\x20data", PLAIN),
         (r"/dev/disk/by-label/my\x20data", PLAIN),
-        ("PARTUUID=DEADBEEF-01", BOOT),
+        ("PARTUUID=deadbeef-01", BOOT),
         ("/dev/disk/by-partuuid/deadbeef-01", BOOT),
         ("PARTUUID=deadbeef-01/PARTNROFF=1", PLAIN),
         ("PARTLABEL=Linux root", PLAIN),
@@ -74,6 +74,26 @@ NAMES = Names(ALL, [], ["my-vg"], 1)
 def test_a_name_by_what_stands_on_the_disks_is_found(name: str, device: Device) -> None:
     meaning = NAMES.lookup(name)
     assert (meaning.bond, meaning.target, meaning.others) == (Bond.CONTENT, device, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "spelled"),
+    [
+        (f"UUID={ROOT.upper()}", ROOT), ("UUID=abcd-1234", "ABCD-1234"), ("PARTUUID=DEADBEEF-01", "deadbeef-01"),
+        (f"/dev/disk/by-uuid/{ROOT.upper()}", ROOT),
+    ],
+)  # fmt: skip
+def test_a_uuid_in_other_letters_names_nothing_but_to_who_compares_without_case(name: str, spelled: str) -> None:
+    """mount(8): UUIDs are texts. GRUB, and the kernel by itself, compare them without case."""
+    unread = Names(ALL, [Gap(Depth.TABLE, "the table of d2 is unread")], ["my-vg"], 1)
+    for names in (NAMES, unread):  # the same number is on no other disk
+        meaning = names.lookup(name)
+        assert (meaning.target, meaning.spelled) == (ABSENT, spelled)
+    assert isinstance(NAMES.any_case(name).target, Device)
+    if name.startswith("PARTUUID"):
+        assert NAMES.root(name).target is ABSENT
+        assert NAMES.root(name, alone=True).target == BOOT
+        assert NAMES.root(f"{name}/PARTNROFF=1", alone=True).target == PLAIN
 
 
 @pytest.mark.parametrize(

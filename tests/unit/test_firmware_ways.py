@@ -46,7 +46,7 @@ def made(path: Path, platform: str, prefix: str, config: str = "", *more: str) -
     early = path.with_suffix(".cfg")
     early.write_text(config)
     with_config = ["-c", early] if config else []
-    command = ["grub-mkimage", "-O", platform, "-o", path, *with_config, *more, "-p", prefix, "fat"]
+    command = ["grub-mkimage", "-O", platform, "-o", path, *with_config, *more, "-p", prefix, "fat", "normal"]
     subprocess.run(command, check=True, capture_output=True)
     return path.read_bytes()
 

@@ -64,6 +64,23 @@ def test_the_default_by_number_by_title_and_by_id(default: str, expected: str) -
     assert root(f"{default}\n{ABC}") == expected
 
 
+@pytest.mark.parametrize(
+    ("commands", "expected"),
+    [
+        ('eval "set default=1"', "b"), ("set x='set default=2'\neval $x", "c"),
+        ("set x=1\nincrement x\nset default=$x", "c"), ("set x=2\ndecrement x\nset default=$x", "b"),
+        ("increment x\nset default=$x", "a"),
+    ],
+)  # fmt: skip
+def test_commands_that_change_variables(commands: str, expected: str) -> None:
+    assert root(f"{commands}\n{ABC}") == expected
+
+
+def test_what_eval_is_given_may_be_no_script_or_not_known() -> None:
+    for commands in ('eval "if true"', "hwmatch a 1\neval set default=$match"):
+        assert isinstance(started(f"{commands}\n{ABC}").entry, Unknown)
+
+
 def test_a_default_that_names_nothing_says_so() -> None:
     for text in ("set default=gone", "set default=9"):
         assert "takes the first then" in started(f"{text}\n{ABC}").how
@@ -144,10 +161,16 @@ def test_parts_of_an_environment_and_another_file() -> None:
     assert root("set default=1\nload_env --file=/gone\n" + ABC, more) == "b"
 
 
-def test_an_environment_block_in_reserved_space_is_not_known() -> None:
-    """SUSE's, on Btrfs: it is named by its block numbers."""
-    got = started('load_env -f "($root)1024+1"\nset default=$saved_entry\n' + ABC)
-    assert isinstance(got.entry, Unknown) and "block numbers" in got.entry.why
+def test_an_environment_block_in_reserved_space() -> None:
+    """SUSE's, on Btrfs: it is named by its block numbers. What is no environment block is as if there were none."""
+    text = 'load_env -f "($root)512+1"\nset default=$saved_entry\n' + ABC
+    assert root(text, {"512+1": grubenv(saved_entry="ic")}) == "c"
+    assert root(text, {"512+1": bytes(512)}) == "a"
+    assert root(text, {CONFIG.replace("grub.cfg", "grubenv"): b"saved_entry=ic\n", "512+1": b"saved_entry=ic\n"}) == "a"
+    unread = started(text, {"512+1": UNREADABLE})
+    assert isinstance(unread.entry, Unknown) and "can't be read" in unread.entry.why
+    other = started('load_env -f "(hd0)512+1,7"\nset default=$saved_entry\n' + ABC)
+    assert isinstance(other.entry, Unknown) and "block numbers" in other.entry.why
 
 
 def test_the_environments_escapes() -> None:
@@ -716,3 +739,22 @@ def test_the_text_of_an_entry_is_read_only_when_it_is_run() -> None:
     assert isinstance(node, Command) and node.block is not None and node.block.text == " a 'b}' # }\n"
     with pytest.raises(NoScript):
         script.parsed("menuentry x { } }", Bounds())
+
+
+def test_an_image_without_the_module_that_reads_configurations_loads_it_from_its_prefix() -> None:
+    """grub-install leaves it beside grub.cfg; GRUB ends in its rescue shell without it."""
+    core = Core("(own:)/boot/grub", platform="pc", normal=False)
+    files: dict[str, str | bytes | Unknown] = {CONFIG: "set timeout=5\n" + ABC}
+
+    def got(more: dict[str, str | bytes | Unknown]) -> Started:
+        return start(Machines(Tree(files | more)), core)
+
+    assert entry(got({"/boot/grub/i386-pc/normal.mod": b"\x7fELF"})).root == "a"
+    assert entry(got({"/boot/grub/i386-pc": UNREADABLE})).root == "a"
+    for more in ({}, {"/boot/grub/x86_64-efi/normal.mod": b"\x7fELF"}):
+        gone = got(dict(more))
+        assert gone.entry is ABSENT and "i386-pc/normal.mod is not there" in gone.how
+    # SUSE's, in a subvolume of their own that the image mounts.
+    core = Core("(own:)/boot/grub", "btrfs-mount-subvol ($root) /boot/grub/i386-pc /@/boot/grub/i386-pc\n", "pc",
+                normal=False)  # fmt: skip
+    assert entry(got({})).root == "a"

@@ -95,7 +95,8 @@ class Chain:
             self._only()
             return
         if fallback := self._fallback(started, entry, reach):
-            said = f"{short(entry.kernel.path)} is not there, so that {short(fallback.title)!r} starts in its place"
+            gone = short(_missing(entry, reach))
+            said = f"{gone} is not there, so that {short(fallback.title)!r} starts in its place"
             report.add(Finding(Kind.DEFAULT_UNKNOWN, *source, said))
             entry = fallback
         self._entry(entry, reach, where, certain=certain)
@@ -110,6 +111,8 @@ class Chain:
         with report.part(disk, f"{line}: root="):
             found = self._root(entry, disk, line)
         family = found.family if found else Family.OTHER
+        with report.part(disk, f"{line}: the kernel's command line"):
+            needs.options(self._machine, entry.arguments, entry.root or "", (disk, line), family, report)
         if not entry.serial:
             report.add(Finding(Kind.CONSOLE_MISSING, disk, line, " ".join(entry.arguments), family))
         with report.part(disk, f"{place}, the drivers of the kernel and its initramfs"):
@@ -121,11 +124,13 @@ class Chain:
 
     @staticmethod
     def _fallback(started: Started, entry: Entry, reach: Reach) -> Entry | None:
-        """What the loader starts where the default entry's kernel is not there."""
-        if not started.fallbacks or looks.first(reach, entry.kernel) is not ABSENT:
+        """What the loader starts where the default entry's kernel, or an initramfs of it, is not there."""
+        if not started.fallbacks or not _missing(entry, reach):
             return None
-        others = (one for one in started.fallbacks if isinstance(one, Entry))
-        return next((one for one in others if isinstance(looks.first(reach, one.kernel), bytes)), None)
+        for one in started.fallbacks:
+            if isinstance(one, Entry) and all(isinstance(looks.first(reach, file), bytes) for file in one.files):
+                return one
+        return None
 
     def _place(self, started: Started, reach: Reach) -> tuple[tuple[str, str], tuple[str, str]]:
         """(disk's ID, place) of what the menu's file is on, and of that file."""
@@ -164,8 +169,12 @@ class Chain:
         if value is None:
             self._report.add(Finding(Kind.ROOT_UNSEEN, disk, line, "the kernel's command line names no root"))
             return self._only()
-        meaning = system.named_root(self._machine, value, entry.arguments)
-        if finding := needs.root(meaning, value, disk, line):
+        alone = not entry.initrds
+        meaning = system.named_root(self._machine, value, entry.arguments, alone=alone)
+        finding = needs.root(meaning, value, disk, line)
+        if alone and not finding:
+            finding = needs.root_alone(meaning, value, disk, line)
+        if finding:
             self._report.add(finding)
         target = meaning.target
         if not isinstance(target, Device):
@@ -175,6 +184,10 @@ class Chain:
             report.add(Finding(Kind.ROOT_UNSEEN, *self._machine.where(target), "what root= names does not come up"))
             return None
         self._used.append(target)
+        if needs.lacks_subvolume(self._machine, target, entry.subvolume):
+            said = f"{target.place} has no subvolume {short(entry.subvolume)}, which rootflags= names"
+            self._report.add(Finding(Kind.ROOT_UNKNOWN, disk, line, said))
+            return None
         return self._system(target, entry.arguments)
 
     def _system(self, device: Device, arguments: tuple[str, ...]) -> System | None:
@@ -254,3 +267,8 @@ class Chain:
         for each in system.others(self._machine, self._used):
             title = each.release.get("PRETTY_NAME") or each.release.get("NAME", "a system of Linux's")
             self._report.add(Finding(Kind.OTHER_SYSTEM, *each.place, short(title)))
+
+
+def _missing(entry: Entry, reach: Reach) -> str:
+    """The first of an entry's files that is not there, "" if none is missing."""
+    return next((file.path for file in entry.files if looks.first(reach, file) is ABSENT), "")

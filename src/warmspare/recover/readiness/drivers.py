@@ -66,11 +66,13 @@ class Driver:
 
 @dataclass(frozen=True, slots=True)
 class Drivers:
-    """others: the versions of other kernels whose modules the initramfs has, if it has none of this one's."""
+    """others: the versions of other kernels whose modules the initramfs has, if it has none of this one's. cut: that an
+    initramfs ends too early, whatever it has before that; "" where none does."""
 
     nvme: Driver
     ena: Driver
     others: tuple[str, ...] = ()
+    cut: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def look(system: Files, version: Answer[str], packed: Sequence[Packed]) -> Drive
     nvme, ena = (
         Driver(builtin.answer(kind), inside.answer(kind), _module(system, home, kind)) for kind in (NVME, ENA)
     )
-    return Drivers(nvme, ena, others)
+    return Drivers(nvme, ena, others, inside.cut)
 
 
 @dataclass(slots=True)
@@ -112,6 +114,7 @@ class _Inside:
     versions: set[str] = field(default_factory=set)
     builtin: tuple[str, str] | None = None  # (where, the list)
     wrong: str = ""
+    cut: str = ""
 
     def read(self, packed: Packed) -> None:
         try:
@@ -122,6 +125,8 @@ class _Inside:
             return
         except OSError as error:
             self.wrong = self.wrong or f"{packed.name}: {error}"
+        except initramfs.Cut as error:
+            self.wrong = self.cut = self.wrong or f"{packed.name}: {error.what}"
         except (FormatError, Exceeded) as error:
             self.wrong = self.wrong or f"{packed.name}: {error.what}"
 

@@ -38,6 +38,18 @@ class Entry:
         return found[-1].strip('"') if found else None
 
     @property
+    def files(self) -> tuple[Place, ...]:
+        """All that the loader loads."""
+        return (self.kernel, *self.initrds)
+
+    @property
+    def subvolume(self) -> str:
+        """Of Btrfs, that rootflags= names; "" for none."""
+        flags = [word.removeprefix("rootflags=") for word in self.arguments if word.startswith("rootflags=")]
+        named = [one.partition("=")[2] for one in (flags[-1].split(",") if flags else ()) if one.startswith("subvol=")]
+        return named[-1] if named else ""
+
+    @property
     def serial(self) -> bool:
         """Whether the serial port is one of its consoles."""
         return any(word.startswith("console=ttyS") for word in self.arguments)

@@ -57,6 +57,7 @@ class Kind(StrEnum):
     LVM_DEVICES_FILE = "lvm-devices-file"
     DEFAULT_UNKNOWN = "default-unknown"
     KERNEL_MISSING = "kernel-missing"
+    KERNEL_OPTION = "kernel-option"
     ROOT_UNSEEN = "root-unseen"
     ROOT_BY_NAME = "root-by-name"
     ROOT_UNKNOWN = "root-unknown"
@@ -202,16 +203,28 @@ ABOUT: dict[Kind, About] = {
     ),
     Kind.LVM_DEVICES_FILE: About(
         Severity.STOPS,
-        "LVM's devices file names the VM's disks by IDs of their hypervisor: in EC2 the volume group is not found",
+        "LVM's devices file, or its filter, names the VM's disks as their hypervisor does: in EC2 the volume group is "
+        "not found",
         "in the VM: `use_devicesfile = 0` in the section `devices` of /etc/lvm/lvm.conf, and build the initramfs anew "
-        "(`dracut -f`)",
+        "(`dracut -f`); where it is a filter, have it take all: `filter = [ \"a|.*|\" ]`",
     ),
     Kind.DEFAULT_UNKNOWN: About(
         Severity.WARNING, "which entry the boot loader starts by default could not be told", _DRILL, known=False,
     ),
     Kind.KERNEL_MISSING: About(
-        Severity.STOPS, "the boot loader's default entry names a kernel that is not there",
+        Severity.STOPS, "the boot loader's default entry names a kernel that is not there, or is none",
         "in the VM: choose another default, or install the kernel",
+    ),
+    Kind.KERNEL_OPTION: About(
+        Severity.STOPS, "the kernel's command line has a word with which the start ends in a shell that nobody reaches",
+        "in the VM: take the word out of the boot loader's configuration",
+        remedies=(
+            (Family.DEBIAN, "in the VM: take the word out of /etc/default/grub, and `update-grub`"),
+            (Family.RED_HAT, "in the VM: `grubby --update-kernel=ALL --remove-args=WORD`, and take it out of "
+             "/etc/default/grub"),
+            (Family.SUSE, "in the VM: take the word out of /etc/default/grub, and `grub2-mkconfig -o "
+             "/boot/grub2/grub.cfg`"),
+        ),
     ),
     Kind.ROOT_UNSEEN: About(
         Severity.WARNING, "no root file system was found: what the system needs could not be checked", _DRILL,
@@ -227,16 +240,17 @@ ABOUT: dict[Kind, About] = {
     ),
     Kind.SYSTEM_UNREAD: About(
         Severity.WARNING, "a file system that the start needs can't be read here: what is on it could not be judged",
-        "check with Debian's guestfish installed, or on a host with a newer system, or run a drill", known=False,
+        "check on a host that has the second reader's parts (docs/operations.md, \"Readiness\") or a newer system, or "
+        "run a drill", known=False,
     ),
     Kind.FSTAB_BY_NAME: About(
         Severity.STOPS, "/etc/fstab names a device that has another name on NVMe: the start ends in emergency mode",
-        _BY_UUID,
+        f"{_BY_UUID}; where it is no disk, add `nofail`",
     ),
     Kind.FSTAB_UNKNOWN: About(
         Severity.STOPS, "/etc/fstab needs a file system that is on none of these disks: the start waits, then ends in "
         "emergency mode",
-        "replicate that disk, or add `nofail`",
+        "correct the line, or replicate that disk, or add `nofail`",
     ),
     Kind.FSTAB_OPTIONAL: About(
         Severity.WARNING, "/etc/fstab names something that will not be there; the start goes on without it", _BY_UUID,
@@ -272,7 +286,8 @@ ABOUT: dict[Kind, About] = {
         ),
     ),
     Kind.INITRAMFS_UNREAD: About(
-        Severity.WARNING, "the initramfs could not be read: whether it has the driver of NVMe is not known", _DRILL,
+        Severity.WARNING,
+        "the initramfs could not be read to its end: whether it has all that a start needs is not known", _DRILL,
         known=False,
     ),
     Kind.CONSOLE_MISSING: About(

@@ -153,6 +153,7 @@ def _uefi(machine: Machine) -> Way:
         device = machine.named(f"loop{machine.boots},{label}{each.number}") if each.is_esp else None
         if device is None:
             continue
+        device = _mirrored(machine, each.offset) or device
         place = f"partition {each.number}"
         files = machine.files(device)
         if isinstance(files, Absent | Unknown):
@@ -169,6 +170,16 @@ def _uefi(machine: Machine) -> Way:
     place, way = missing[0]
     found = "; ".join(filter(None, (f"no {efi.REMOVABLE}", ", ".join(way.others) and f"there are {_few(way.others)}")))
     return Way((Finding(Kind.LOADER_MISSING, disk, place, found, _family(way.others)),))
+
+
+def _mirrored(machine: Machine, offset: int) -> Device | None:
+    """The mirror of which a partition is a member that the firmware reads as if it were none: its superblock stands
+    behind what it holds."""
+    for array in machine.inventory.arrays:
+        here = any(one.disk == machine.boots and one.offset == offset and not one.data_offset for one in array.members)
+        if array.whole and here:
+            return machine.named(f"mduuid/{array.uuid}")
+    return None
 
 
 def _followed(machine: Machine, device: Device, place: str, way: efi.Way) -> Way:

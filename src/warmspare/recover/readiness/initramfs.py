@@ -29,6 +29,10 @@ _MAGICS = (b"070701", b"070702")
 _TRAILER = b"TRAILER!!!"
 
 
+class Cut(FormatError):
+    """It ends within an archive, so that what should follow is not there for the kernel either."""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A file of it. content: where it was wanted, and no longer than MAX_CONTENT_BYTES."""
@@ -58,6 +62,8 @@ def members(stream: BinaryIO, where: str, wanted: Callable[[str], bool]) -> Iter
             yield member
     except FormatError:
         raise
+    except EOFError as error:
+        raise Cut(f"the initramfs is cut: {error}", where=where) from None
     except MemoryError:
         raise FormatError("the initramfs can't be read in the memory that a check may take", where=where) from None
     except Exception as error:  # each decoder has errors of its own, and not all of them say which
@@ -92,12 +98,15 @@ class _Pieces:
     def take(self, count: int) -> bytes:
         data = self._stream.read(count)
         if len(data) < count:
-            raise FormatError("the initramfs ends too early", where=self.where)
+            raise Cut("the initramfs ends too early", where=self.where)
         return data
+
+    def more(self) -> bool:
+        return bool(self._stream.peek(1))
 
     def skip(self, count: int) -> None:
         if not self._stream.skip(count):
-            raise FormatError("the initramfs ends too early", where=self.where)
+            raise Cut("the initramfs ends too early", where=self.where)
 
     def align(self) -> None:
         """Behind the last file of all there need be no padding."""
@@ -105,8 +114,8 @@ class _Pieces:
 
 
 def _archive(pieces: _Pieces, wanted: Callable[[str], bool]) -> Iterator[Member]:
-    """The files of one archive, up to its trailer."""
-    while True:
+    """The files of one archive, up to its trailer. Where that alone is missing nothing is."""
+    while pieces.more():
         size, name_bytes = _sizes(pieces.take(_HEADER_BYTES), pieces.where)
         name = pieces.take(name_bytes).rstrip(b"\0")
         pieces.align()

@@ -15,6 +15,7 @@ from warmspare.recover.readiness.entries import Entry, Place
 from warmspare.recover.readiness.files import Files, Unread
 from warmspare.recover.readiness.findings import Family, Finding, Kind
 from warmspare.recover.readiness.loaders import kernelimage
+from warmspare.recover.readiness.options import blacklist
 from warmspare.recover.readiness.reach import Reach
 from warmspare.recover.readiness.report import Report, short
 
@@ -43,17 +44,20 @@ class Starting:
         self._nvme(found, version)
         if system is not None:
             self._ena(found, version)
-        self._unread(found.nvme, found.ena if system is not None else None)
+        self._unread(found, found.ena if system is not None else None)
 
     def _kernel(self) -> Answer[str]:
-        """The kernel's version. ABSENT where it is not there, which is said."""
+        """The kernel's version. ABSENT where it is not there, or is none, which is said."""
         entry = self._entry
         files = self._reach.files(entry.kernel.device)
         version: Answer[str] = files if isinstance(files, Absent | Unknown) else (
             kernelimage.version_of(files, entry.kernel.path)
         )
         if version is ABSENT:
-            self._missing(Kind.KERNEL_MISSING, entry.kernel)
+            self._missing(Kind.KERNEL_MISSING, f"{short(entry.kernel.path)} is not there")
+        if isinstance(version, kernelimage.NoKernel):
+            self._missing(Kind.KERNEL_MISSING, version.why)
+            return ABSENT
         if not isinstance(version, Unknown):
             return version
         if entry.version:
@@ -67,18 +71,27 @@ class Starting:
         head = files if isinstance(files, Absent | Unknown) else files.head(place.path, 1)
         if head is ABSENT:
             self._gone = True
-            self._missing(Kind.INITRAMFS_MISSING, place)
+            self._missing(Kind.INITRAMFS_MISSING, f"{short(place.path)} is not there")
             return None
         return Packed(short(place.path), _opening(files, place.path)) if not isinstance(files, Absent) else None
 
-    def _missing(self, kind: Kind, file: Place) -> None:
+    def _missing(self, kind: Kind, said: str) -> None:
         """That a file of the entry's is not there. Where the way to the entry is not known, it may be an old one."""
-        said = f"{short(file.path)} is not there"
         if not self._certain:
             kind, said = Kind.DEFAULT_UNKNOWN, f"{said}, so that this may not be the entry that starts"
         self._add(kind, f"{self._place}, {self._entry.source}", said)
 
+    def _kept_out(self, driver: Driver, module: str) -> bool:
+        """Whether a word of the command line keeps a driver that is no part of the kernel from being loaded; said."""
+        word = blacklist(self._entry.arguments, module)
+        if not word or driver.builtin is not ABSENT:
+            return False
+        self._add(Kind.KERNEL_OPTION, f"{self._place}, {self._entry.source}", f"{short(word)}: {module} is not loaded")
+        return True
+
     def _nvme(self, found: Drivers, version: Answer[str]) -> None:
+        if self._kept_out(found.nvme, drivers.NVME.module):
+            return
         if found.nvme.early is not ABSENT or self._gone:
             return
         inside = ", ".join(each.path for each in self._entry.initrds) or "no initramfs"
@@ -88,15 +101,20 @@ class Starting:
         self._add(Kind.NVME_MISSING, f"{self._place}, {inside}", said)
 
     def _ena(self, found: Drivers, version: Answer[str]) -> None:
+        if self._kept_out(found.ena, drivers.ENA.module):
+            return
         if found.ena.ever is ABSENT:
             self._add(Kind.ENA_MISSING, self._place, f"kernel {version}" if isinstance(version, str) else "")
 
-    def _unread(self, nvme: Driver, ena: Driver | None) -> None:
+    def _unread(self, found: Drivers, ena: Driver | None) -> None:
         """What is not known, once: of the initramfs where that is why, else of the lists."""
+        nvme = found.nvme
         if self._gone:
             return
         if isinstance(nvme.early, Unknown) and isinstance(nvme.initramfs, Unknown):
             self._add(Kind.INITRAMFS_UNREAD, self._place, nvme.initramfs.why)
+        elif found.cut:
+            self._add(Kind.INITRAMFS_UNREAD, self._place, found.cut)
         whys = [_why(driver, early=driver is nvme) for driver in (nvme, ena) if driver]
         if said := next((why for why in whys if why), ""):
             self._add(Kind.DRIVERS_UNREAD, self._place, said)

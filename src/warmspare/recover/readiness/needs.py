@@ -3,13 +3,18 @@ there."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
+from warmspare.recover.readiness import options as words
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.devices import lvmfile, mounts
+from warmspare.recover.readiness.devices import crypttab, lvmfile, mounts
 from warmspare.recover.readiness.devices.blocks import Device
 from warmspare.recover.readiness.devices.blocks import Kind as Sort_of
 from warmspare.recover.readiness.devices.mounts import Effect, Mount, Sort
 from warmspare.recover.readiness.devices.names import Bond, Meaning
-from warmspare.recover.readiness.findings import Finding, Kind
+from warmspare.recover.readiness.findings import Family, Finding, Kind
+from warmspare.recover.readiness.machine import Machine
 from warmspare.recover.readiness.report import Report, short
 from warmspare.recover.readiness.system import FSTAB, System
 
@@ -33,7 +38,26 @@ def root(meaning: Meaning, value: str, disk: str, source: str) -> Finding | None
     if meaning.others:
         places = ", ".join(one.place for one in (target, *meaning.others)[:4])
         return Finding(Kind.VOLUME_UNREAD, disk, source, f"{said}: several have that name: {places}")
+    if meaning.spelled:
+        why = f"it is written {meaning.spelled}, and not every initramfs finds it in other letters"
+        return Finding(Kind.VOLUME_UNREAD, disk, source, f"{said}: {why}")
     return lacking(target, disk, source, said)
+
+
+def root_alone(meaning: Meaning, value: str, disk: str, source: str) -> Finding | None:
+    """What is not known of a root that is there, where the loader gives the kernel no initramfs: by itself a kernel
+    finds partitions, and an array that it starts by itself, and nothing by what stands in them (`init/do_mounts.c`)."""
+    found = meaning.target
+    if not isinstance(found, Device) or value.startswith(("PARTUUID=", "PARTLABEL=", "/dev/nvme")):
+        return None
+    if found.kind is Sort_of.ARRAY and re.fullmatch(r"/dev/md\d+", value):
+        return None
+    why = "the loader names no initramfs, and without one, perhaps built into it, the kernel finds no root by this name"
+    return Finding(Kind.VOLUME_UNREAD, disk, source, f"root={short(value)}: {why}")
+
+
+def _spelled(meaning: Meaning) -> str:
+    return f"it is written {meaning.spelled}, and other letters name nothing" if meaning.spelled else ""
 
 
 def lacking(target: Device, disk: str, source: str, said: str) -> Finding | None:
@@ -43,6 +67,25 @@ def lacking(target: Device, disk: str, source: str, said: str) -> Finding | None
     if target.lacks:
         return Finding(Kind.LVM_INCOMPLETE, disk, source, f"{said}: {target.place}: {target.lacks}")
     return None
+
+
+def options(
+    machine: Machine, arguments: Sequence[str], root: str, where: tuple[str, str], family: Family, report: Report
+) -> None:
+    """Judge the words of a kernel's command line. root: what root= names. where: (disk's ID, source) of the words."""
+    for word in words.shells(arguments):
+        report.add(Finding(Kind.KERNEL_OPTION, *where, f"{short(word)}: it asks for a shell at the console", family))
+    names = machine.inventory.names.having(crypttab.mapped([], arguments), {})
+    for word, why in words.awaited(machine, names, arguments, root):
+        # Whose initramfs is dracut's; another's does not know the word.
+        if isinstance(why, Unknown):
+            report.add(Finding(Kind.VOLUME_UNREAD, *where, f"{short(word)}: {why.why}", family))
+        elif family in (Family.RED_HAT, Family.SUSE):
+            said = f"{short(word)}: {why}, and dracut waits for it in vain: the start ends there"
+            report.add(Finding(Kind.KERNEL_OPTION, *where, said, family))
+        else:
+            said = f"{short(word)}: {why}; whether the initramfs is dracut's, which waits for it, is not known"
+            report.add(Finding(Kind.VOLUME_UNREAD, *where, said, family))
 
 
 def fstab(system: System, report: Report) -> list[Device]:
@@ -79,30 +122,63 @@ def _line(system: System, mount: Mount) -> tuple[tuple[Kind, str] | None, Device
         return None, None
     meaning = system.names.pool(mount.device) if mount.sort is Sort.DATASET else system.names.lookup(mount.device)
     device = meaning.target if isinstance(meaning.target, Device) else None
-    return _judged(mount, meaning), device
+    found = _judged(mount, meaning)
+    root = mount.effect is Effect.ROOT
+    if device and not found and not root and lacks_subvolume(system.machine, device, mount.subvolume):
+        found = _missing(mount), f"{device.place} has no subvolume {short(mount.subvolume)}"
+    return found, device
 
 
 def _judged(mount: Mount, meaning: Meaning) -> tuple[Kind, str] | None:
     if meaning.bond in (Bond.NETWORK, Bond.NOTHING):
         return None
-    later = mount.effect in _LATER
+    later = _later(mount)
     target = meaning.target
     if meaning.bond in (Bond.MACHINE, Bond.ORDER) and target is ABSENT:
         return Kind.FSTAB_OPTIONAL if later else Kind.FSTAB_BY_NAME, ""
     if isinstance(target, Device):
-        return _there(target, meaning, later=later)
+        return _there(target, meaning, mount, later=later)
     if isinstance(target, Unknown):
         return None if later else (Kind.VOLUME_UNREAD, target.why)
     if mount.effect is Effect.UNKNOWN:
         return Kind.FSTAB_OPTIONAL, "whether the start waits for it hangs on other units"
-    return Kind.FSTAB_OPTIONAL if later else Kind.FSTAB_UNKNOWN, ""
+    if meaning.spelled and mount.effect is Effect.ROOT:  # what is mounted stays so, perhaps read-only
+        return Kind.FSTAB_OPTIONAL, _spelled(meaning)
+    return _missing(mount), _spelled(meaning)
 
 
-def _there(target: Device, meaning: Meaning, *, later: bool) -> tuple[Kind, str] | None:
+def lacks_subvolume(machine: Machine, device: Device, name: str) -> bool:
+    """Whether a Btrfs that is read has no such subvolume, or folder."""
+    if not name or not machine.is_btrfs(device):
+        return False
+    above, _, last = ("/" + name.strip('"/')).rpartition("/")
+    files = machine.files(device)
+    if isinstance(files, Absent | Unknown):
+        return False
+    names = files.names(above or "/")
+    return names is ABSENT or (isinstance(names, list) and not {last, f"{last}/"} & {*names})
+
+
+def _missing(mount: Mount) -> Kind:
+    """What it is that a line's file system is not there."""
+    return Kind.FSTAB_OPTIONAL if _later(mount) else Kind.FSTAB_UNKNOWN
+
+
+def _later(mount: Mount) -> bool:
+    """Whether the start goes on without its device. Swap is waited for in any start, and by its line's own word for
+    ever; what comes over the network is waited for when the machine is up."""
+    return mount.effect in _LATER and not (mount.effect is Effect.WAITS and mount.kind == "swap" and mount.forever)
+
+
+def _there(target: Device, meaning: Meaning, mount: Mount, *, later: bool) -> tuple[Kind, str] | None:
     if isinstance(target.lacks, Unknown):
         return None if later else (Kind.VOLUME_UNREAD, target.lacks.why)
     if target.lacks:
         return Kind.FSTAB_OPTIONAL if later else Kind.LVM_INCOMPLETE, f"{target.place}: {target.lacks}"
+    held = target.contents
+    if held and held.kind and mount.effect is not Effect.ROOT and not mount.takes(held.kind):
+        said = f"{target.place} holds {held.kind}, which is not mounted as {short(mount.kind)}"
+        return _missing(mount), said
     if meaning.others and not later:
         places = ", ".join(one.place for one in (target, *meaning.others)[:4])
         return Kind.VOLUME_UNREAD, f"several have that name: {places}"

@@ -10,7 +10,9 @@ from typing import BinaryIO
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Beyond, T, Unknown
 from warmspare.recover.readiness.devices.blocks import Device, Kind
 from warmspare.recover.readiness.files import MAX_FILE_BYTES, Files
+from warmspare.recover.readiness.loaders.devices import block_list
 from warmspare.recover.readiness.machine import Machine
+from warmspare.recover.readiness.readers.grub import SECTOR_BYTES
 
 _TAGS = {"uuid": "UUID", "label": "LABEL", "partuuid": "PARTUUID"}
 _PART = re.compile(r"(?:hd([0-9]{1,3}))?(?:,(?:(msdos|gpt)?([0-9]{1,3})))?")
@@ -41,7 +43,7 @@ class Reach:
             return self._own or Unknown("which file system the boot loader itself is on is not known")
         kind, _, value = name.partition(":")
         if kind in _TAGS:
-            return self._machine.inventory.names.lookup(f"{_TAGS[kind]}={value}").target
+            return self._machine.inventory.names.any_case(f"{_TAGS[kind]}={value}").target
         if kind == "file":
             return self._holding(value)
         return self._of_grub(value)
@@ -117,6 +119,9 @@ class _Seen:
         self._machine, self._device, self._top = machine, device, top
 
     def read(self, path: str, *, most_bytes: int = MAX_FILE_BYTES) -> Answer[bytes]:
+        if blocks := block_list(path):
+            grub = self._machine.volumes.grub
+            return grub.raw(self._device.grub, blocks[0] * SECTOR_BYTES, blocks[1] * SECTOR_BYTES)
         return self._answer(lambda files: files.read(path, most_bytes=most_bytes))
 
     def head(self, path: str, count: int) -> Answer[bytes]:

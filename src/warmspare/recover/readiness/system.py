@@ -6,7 +6,7 @@ Judges nothing: `needs.py` does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from warmspare.recover.disks.programs import Exceeded
@@ -110,10 +110,12 @@ class System:
         return target if isinstance(target, Absent | Unknown) else self.machine.mounted(target, options)
 
 
-def named_root(machine: Machine, value: str, arguments: Sequence[str]) -> Meaning:
-    """What a kernel's root= means, by what else its command line calls devices."""
+def named_root(machine: Machine, value: str, arguments: Sequence[str], *, alone: bool = False) -> Meaning:
+    """What a kernel's root= means, by what else its command line calls devices. alone: without an initramfs."""
     names = machine.inventory.names.having(crypttab.mapped([], arguments), {})
-    meaning = names.root(value)
+    meaning = names.root(value, alone=alone)
+    if meaning.spelled:
+        meaning = replace(names.any_case(value), spelled=meaning.spelled)
     if isinstance(meaning.target, Unknown) and value.startswith("/dev/mapper/"):
         for word in arguments:  # of LVM, where dracut is told to look for it there
             group, _, name = word.removeprefix("rd.lvm.lv=").partition("/")

@@ -37,6 +37,13 @@ _INITIAL = frozenset({"/usr"})  # mounted before the root is the root
 _REMOTE_TARGETS = ("remote-fs.target", "multi-user.target", "graphical.target", "default.target")
 
 
+# Types that are mounted as one another, by fstab's names and blkid's. Others, and `auto`, are whatever is there.
+_KINDS = {
+    "ext2": "ext", "ext3": "ext", "ext4": "ext", "xfs": "xfs", "btrfs": "btrfs", "vfat": "fat", "msdos": "fat",
+    "ntfs": "ntfs", "ntfs3": "ntfs", "ntfs-3g": "ntfs", "f2fs": "f2fs", "swap": "swap", "swsuspend": "swap",
+}  # fmt: skip
+
+
 class Effect(StrEnum):
     """What a start does where a line's device is not there.
 
@@ -142,6 +149,15 @@ class Mount:
     def early(self) -> bool:
         """Whether the initramfs mounts it."""
         return self.point in _INITIAL or "x-initrd.mount" in self.options
+
+    def takes(self, held: str) -> bool:
+        """Whether what a device holds, by blkid's name, can be what the line has mounted; True where that is not
+        known."""
+        kinds = {_KINDS.get(one, "") for one in self.kind.lower().split(",")}
+        family = _KINDS.get(held, "")
+        if held == "crypto_LUKS":  # nobody mounts what is encrypted before it is opened
+            return False
+        return not family or "" in kinds or family in kinds
 
     @property
     def forever(self) -> bool:

@@ -33,11 +33,13 @@ class Bond(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Meaning:
     """What a name means. target: the device; for a bond to the machine or to nothing, ABSENT. others: further ones that
-    bear the same name, so that chance decides."""
+    bear the same name, so that chance decides. spelled: where nothing bears it, the same number in the letters that
+    udev writes."""
 
     bond: Bond
     target: Answer[Device]
     others: tuple[Device, ...] = ()
+    spelled: str = ""
 
 
 _TAG = re.compile(r"(UUID|LABEL|PARTUUID|PARTLABEL|ID)=(.+)", re.DOTALL)
@@ -99,9 +101,19 @@ class Names:
         """What a name means. Texts are as they stand in fstab with its escapes resolved, or after root=."""
         return self._lookup(name.strip().replace('"', "").replace("'", ""), MAX_STEPS)
 
-    def root(self, value: str) -> Meaning:
-        """What root= means, whose forms are more than fstab's."""
+    def any_case(self, name: str) -> Meaning:
+        """The same as who compares UUIDs without case finds it: GRUB, and the kernel by itself."""
+        meaning = self.lookup(name)
+        if not meaning.spelled:
+            return meaning
+        tag = "PARTUUID" if "partuuid" in name.lower() else "UUID"
+        return self.lookup(f"{tag}={meaning.spelled}")
+
+    def root(self, value: str, *, alone: bool = False) -> Meaning:
+        """What root= means, whose forms are more than fstab's. alone: to the kernel by itself, without an initramfs."""
         value = value.strip().strip('"')
+        if alone and value.startswith("PARTUUID="):
+            return self.any_case(value)
         if _NET_ROOT.fullmatch(value):
             return Meaning(Bond.NETWORK, ABSENT)
         if zfs := re.match(r"(?:zfs[:=]|ZFS=)(.{1,256})", value):
@@ -140,16 +152,15 @@ class Names:
 
     def _link(self, by: str, value: str, steps: int) -> Meaning:
         """A tag, or a link that udev makes below /dev/disk."""
-        lower = value.lower()
         if by == "uuid":
-            return self._one("uuid", lower, Depth.CONTENT)
+            return self._number("uuid", value, Depth.CONTENT)
         if by in ("label", "partlabel"):
             # It may be written with udev's escapes, and hold what looks like one.
             text = value if (by, value) in self._by_key else _plain(value)
             return self._one(by, text, Depth.CONTENT if by == "label" else Depth.TABLE)
         if by == "partuuid":
-            base, _, offset = lower.partition("/partnroff=")
-            return self._next_to(base, offset) if offset else self._one("partuuid", base, Depth.TABLE)
+            base, _, offset = value.partition("/PARTNROFF=")
+            return self._next_to(base, offset) if offset else self._number("partuuid", base, Depth.TABLE)
         if by == "id":
             return self._id(value, steps)
         if by == "path":
@@ -254,10 +265,19 @@ class Names:
 
     def _next_to(self, base: str, offset: str) -> Meaning:
         """PARTUUID=…/PARTNROFF=N: the partition whose number is N more."""
-        first = self._one("partuuid", base, Depth.TABLE)
+        first = self._one("partuuid", base.lower(), Depth.TABLE)  # the kernel's own form, which compares without case
         if not isinstance(first.target, Device) or not re.fullmatch(r"-?[0-9]{1,4}", offset):
             return first
         return self._one("number", f"{first.target.disk} {first.target.number + int(offset)}", Depth.TABLE)
+
+    def _number(self, sort: str, value: str, depth: Depth) -> Meaning:
+        """A UUID, which udev, systemd, mount and the usual initramfs take for a text: in other letters it names
+        nothing. FAT's and NTFS' are in capitals, all others are not."""
+        if (sort, value) not in self._by_key:
+            lower = value.lower()
+            if same := next((key[1] for key in self._by_key if key[0] == sort and key[1].lower() == lower), ""):
+                return Meaning(Bond.CONTENT, ABSENT, spelled=same)
+        return self._one(sort, value, depth)
 
     def _one(self, sort: str, value: str, depth: Depth) -> Meaning:
         """What bears a key. depth: of the gaps that it could be in."""
@@ -286,7 +306,7 @@ def _keys(one: Device) -> Iterator[tuple[str, str]]:
             if held.kind == "zfs_member":
                 yield "pool", held.label
         else:
-            yield "uuid", held.uuid.lower()
+            yield "uuid", held.uuid
             yield "label", held.label
     if one.kind in (Kind.PARTITION, Kind.DISK):
         yield "partuuid", one.part_uuid

@@ -86,7 +86,7 @@ def _told(read: Read, sector: bytes, partition: int | None) -> Way | None:
         objects = cores.core(read, sector)
         if isinstance(objects, str):
             return Way(End.GRUB, f"GRUB's core image is not known: {objects}", partition=partition)
-        core = Core(objects.prefix, objects.config, "pc", memdisk=objects.memdisk)
+        core = Core(objects.prefix, objects.config, "pc", memdisk=objects.memdisk, normal=objects.normal)
         return Way(End.GRUB, core=core, partition=partition)
     if cores.is_legacy(sector):
         return Way(End.GRUB_LEGACY, "it is GRUB legacy, whose configuration is not followed", partition=partition)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.entries import Place
 from warmspare.recover.readiness.files import Files
 
+_BLOCKS = re.compile(r"([0-9]{1,10})\+([0-9]{1,2})")
+
 
 class Devices(Protocol):
     """The file systems that a loader can reach. Paths are the loader's: on Btrfs from the file system's own top, or, as
-    SUSE has it, from its default subvolume."""
+    SUSE has it, from its default subvolume. To `read`, a path may be a list of blocks."""
 
     def files(self, device: str) -> Answer[Files]:
         """By the names of `Place.device`; "" is where the loader's configuration begins. `grub:,gpt2` is a partition of
@@ -26,6 +29,12 @@ class Alone:
 
     def files(self, device: str) -> Answer[Files]:
         return Unknown("other file systems were not looked at") if device else self._files
+
+
+def block_list(path: str) -> tuple[int, int] | None:
+    """The first sector of the device, and how many, that GRUB means by a path; None where it is none such."""
+    found = _BLOCKS.fullmatch(path)
+    return (int(found[1]), int(found[2])) if found and int(found[2]) else None
 
 
 def read(devices: Devices, place: Place) -> Answer[bytes]:

@@ -115,7 +115,9 @@ def _ended(path: str, program: Known, steps: tuple[Step, ...]) -> Way:
             grub = program.objects
             if grub is None:
                 return Way(steps, End.UNREAD, f"GRUB's image {path} can't be read")
-            core = Core(grub.prefix or folder, grub.config, "efi", folder, program.folder_first, grub.memdisk)
+            core = Core(
+                grub.prefix or folder, grub.config, "efi", folder, program.folder_first, grub.memdisk, grub.normal
+            )
             return Way(steps, End.GRUB, core=core)
         case What.SYSTEMD_BOOT:
             return Way(steps, End.SYSTEMD_BOOT)

@@ -10,6 +10,12 @@ from warmspare.recover.readiness.files import Files
 HEAD_BYTES = 1 << 16  # the version stands in the setup, of at most 64 sectors
 _SIGNATURE_AT, _PROTOCOL_AT, _VERSION_AT, _BASE = 0x202, 0x206, 0x20E, 0x200
 _GZIP = b"\x1f\x8b"
+# What a loader may unpack, or start as an EFI program.
+_OTHERS = (_GZIP, b"MZ", b"\xfd7zXZ\0", b"\x89LZO", b"\x28\xb5\x2f\xfd", b"\x5d\0\0")
+
+
+class NoKernel(Unknown):
+    """Certainly none that a loader starts."""
 
 
 def is_image(head: bytes) -> bool:
@@ -40,6 +46,7 @@ def version_of(files: Files, path: str) -> Answer[str]:
         return version
     if head.startswith(_GZIP):
         return Unknown(f"{path} is compressed as a whole, which x86 does not start")
-    return Unknown(
-        f"{path} is a kernel that states no version" if is_image(head) else f"{path} is no kernel of Linux's"
-    )
+    if is_image(head):
+        return Unknown(f"{path} is a kernel that states no version")
+    other = head.startswith(_OTHERS) or head[0x1FE:0x200] == b"\x55\xaa"
+    return (Unknown if other else NoKernel)(f"{path} is no kernel of Linux's")

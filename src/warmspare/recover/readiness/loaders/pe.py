@@ -17,6 +17,7 @@ MAX_SECTIONS = 96
 MAX_SECTION_BYTES = 1 << 20  # of one that is read whole
 MACHINE_X64 = 0x8664
 _PIECE_BYTES = 1 << 16
+_PROFILE = ".profile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,13 @@ class Program:
     sections: tuple[Section, ...]
 
     def section(self, name: str) -> Section | None:
-        return next((each for each in self.sections if each.name == name), None)
+        """Of several profiles' of a unified kernel image the first's, which starts by default; what that has none of is
+        the base's, which stands before all profiles."""
+        names = [each.name for each in self.sections]
+        begin = names.index(_PROFILE) if _PROFILE in names else len(names)
+        end = names.index(_PROFILE, begin + 1) if _PROFILE in names[begin + 1 :] else len(names)
+        order = (*self.sections[begin:end], *self.sections[:begin])
+        return next((each for each in order if each.name == name), None)
 
 
 def program(head: bytes) -> Program | None:

@@ -233,6 +233,34 @@ def _shift(machine: Machine, state: State, given: Given) -> Truth:
     return True
 
 
+def _eval(machine: Machine, state: State, given: Given) -> Truth:
+    """Its words as commands."""
+    words = given.words[1:]
+    if doubt := next((word for word in words if isinstance(word, Doubt)), None):
+        raise Lost(doubt.why)
+    try:
+        machine.file(state, " ".join(str(word) for word in words), given.source.rpartition(" line ")[0] or given.source)
+    except NoScript as error:
+        raise Lost(f"what eval is given in {given.source} is no script of GRUB's: {error}") from None
+    return state.status
+
+
+def _count(machine: Machine, state: State, given: Given) -> Truth:
+    """`increment` and `decrement`, of Red Hat's and Fedora's: a number one up or down."""
+    name = given.words[1] if len(given.words) > 1 else ""
+    if isinstance(name, Doubt):
+        raise Lost(name.why)
+    value = state.get(name)
+    number = value if isinstance(value, Doubt) else re.fullmatch(r"[-+]?[0-9]{1,18}", value)
+    if number is None:
+        return False
+    if isinstance(number, Doubt):
+        state.set(name, Doubt(number.why))
+        return Doubt(number.why)
+    state.set(name, str(int(number[0]) + (1 if given.words[0] == "increment" else -1)))
+    return True
+
+
 def _true(machine: Machine, state: State, given: Given) -> Truth:
     return True
 
@@ -246,7 +274,8 @@ COMMANDS: dict[str, Run] = {
     "set": _set, "unset": _unset, "export": _export, "[": _test, "test": _test, "load_env": _load_env,
     "search": _search, **dict.fromkeys(_NAMED, _search_named), "source": _source, ".": _source,
     "configfile": _configfile, "normal": _normal, "probe": _probe, "hwmatch": _hwmatch, "setparams": _setparams,
-    "shift": _shift, "menuentry": menuentry, "submenu": menuentry, "hiddenentry": menuentry, "blscfg": blscfg,
+    "shift": _shift, "eval": _eval, "increment": _count, "decrement": _count, "menuentry": menuentry,
+    "submenu": menuentry, "hiddenentry": menuentry, "blscfg": blscfg,
     "bls_import": blscfg, **LOADING, "": _other,
     **dict.fromkeys(("true", "echo", "insmod", "save_env", "sleep", "terminal_output", "terminal_input", "serial",
                      "set_background_image", "background_color", "play", "clear", "btrfs-mount-subvol"), _true),

@@ -12,17 +12,20 @@ from warmspare.recover.readiness.loaders.grub.memdisk import Memdisk
 
 MAX_OBJECTS = 2000
 _MAGIC = b"mimg"
-_MEMDISK, _CONFIG, _PREFIX = 1, 2, 3
+_MODULE, _MEMDISK, _CONFIG, _PREFIX = 0, 1, 2, 3
+_NORMAL = b"\0normal\0"  # as the module's own name stands in it
 _MAX_TEXT = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """prefix: "" where it has none. config: commands. memdisk: None where it has none."""
+    """prefix: "" where it has none. config: commands. memdisk: None where it has none. normal: the module without which
+    GRUB reads no configuration is in it; else it is loaded from below the prefix."""
 
     prefix: str
     config: str
     memdisk: Memdisk | None
+    normal: bool = True
 
 
 def objects(data: bytes, *, wide: bool) -> Objects | None:
@@ -32,10 +35,10 @@ def objects(data: bytes, *, wide: bool) -> Objects | None:
     at, size = struct.unpack_from("<QQ", data, 8) if wide else struct.unpack_from("<II", data, 4)
     if not 8 <= at <= size <= len(data):
         return None
-    prefix, config, memdisk = "", "", None
+    prefix, config, memdisk, normal = "", "", None, False
     for _ in range(MAX_OBJECTS):
         if at == size:
-            return Objects(prefix, config, memdisk)
+            return Objects(prefix, config, memdisk, normal)
         if at + 8 > size:
             return None
         kind, length = struct.unpack_from("<II", data, at)
@@ -44,6 +47,8 @@ def objects(data: bytes, *, wide: bool) -> Objects | None:
         if kind in (_PREFIX, _CONFIG):
             text = data[at + 8 : at + min(length, _MAX_TEXT)].split(b"\0", 1)[0].decode(errors="replace")
             prefix, config = (text, config) if kind == _PREFIX else (prefix, text)
+        elif kind == _MODULE:
+            normal = normal or _NORMAL in data[at + 8 : at + length]
         elif kind == _MEMDISK:
             memdisk = Memdisk(data[at + 8 : at + length])
         at += length

@@ -13,7 +13,7 @@ from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
 from warmspare.recover.readiness.entries import Place
 from warmspare.recover.readiness.loaders import devices as looks
-from warmspare.recover.readiness.loaders.devices import Devices
+from warmspare.recover.readiness.loaders.devices import Devices, block_list
 from warmspare.recover.readiness.loaders.grub import script
 from warmspare.recover.readiness.loaders.grub.bounds import Bounds
 from warmspare.recover.readiness.loaders.grub.conditions import negated
@@ -234,6 +234,14 @@ class Machine:
             return Unknown(f"GRUB reads {value[:80]!r} by block numbers, which is not looked at")
         return Place(named(device), path)
 
+    @staticmethod
+    def _blocks(value: Value) -> Place | None:
+        """The environment block that SUSE's, Fedora's and newer GRUB keep in Btrfs' reserved space: `(root)512+1`."""
+        if isinstance(value, Doubt) or not value.startswith("("):
+            return None
+        device, _, path = value[1:].partition(")")
+        return Place(named(device), path) if device and block_list(path) else None
+
     def exists(self, state: State, kind: str, value: Value) -> Truth:
         if kind == "-e" and isinstance(value, str) and value.startswith("(") and value.endswith(")"):
             files = self.devices.files(named(value[1:-1]))  # a device, not a file
@@ -250,8 +258,8 @@ class Machine:
         return Doubt(answer.why) if isinstance(answer, Unknown) else answer
 
     def read(self, state: State, value: Value) -> Answer[bytes]:
-        """A file's bytes; and that they were asked for."""
-        place = self.place(state, value)
+        """A file's bytes, or those of a list of blocks; and that they were asked for."""
+        place = self._blocks(value) or self.place(state, value)
         if isinstance(place, Unknown):
             return place
         self.bounds.look()

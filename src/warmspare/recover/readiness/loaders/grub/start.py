@@ -37,6 +37,7 @@ done
 _FEATURES = ("feature_200_final", "feature_all_video_module", "feature_chainloader_bpb", "feature_default_font_path",
              "feature_menuentry_id", "feature_menuentry_options", "feature_nativedisk_cmd", "feature_ntldr",
              "feature_platform_search_hint", "feature_timeout_style")  # fmt: skip
+_PLATFORMS = {"efi": "x86_64-efi", "pc": "i386-pc"}
 _ROOT_WORDS = ("root=", "resume=", "init=", "rd.", "ostree=", "console=", "rootflags=", "rootfstype=")
 
 
@@ -45,7 +46,7 @@ class Core:
     """Where GRUB begins. prefix: as its core image has it (`/EFI/debian`, `(lvm/vg-root)/boot/grub`, `(,gpt2)/grub2`).
     config: the commands in the image. platform: "efi" or "pc". folder: the image's own on the ESP, absolute.
     folder_first: it looks for grub.cfg there before it looks at its prefix, as Red Hat's does. memdisk: what it
-    carries."""
+    carries. normal: the module that reads configurations is in the image."""
 
     prefix: str
     config: str = ""
@@ -53,6 +54,7 @@ class Core:
     folder: str = ""
     folder_first: bool = False
     memdisk: Memdisk | None = None
+    normal: bool = True
 
 
 def by_config(devices: Devices, path: str, *, platform: str = "efi") -> Started:
@@ -126,6 +128,8 @@ class _Run:
         state = self._first()
         if self._core.config:
             self._run(state, self._core.config, _IMAGE)
+        if gone := self._without_normal(state):
+            return Started(ABSENT, f"GRUB ends in its rescue shell: {gone} is not there", self._config)
         if self._core.folder_first and self._core.folder:
             self._configure(state, f"({OWN}){self._core.folder}/grub.cfg")
         prefix = state.get("prefix")
@@ -140,6 +144,23 @@ class _Run:
                 )
                 return Started(Unknown(why), why, self._config)
         return Started(ABSENT, f"GRUB ends in its shell: {without}", self._config)
+
+    def _without_normal(self, state: State) -> str:
+        """The module without which GRUB reads no configuration, where it is certain that it is not there; else ""."""
+        prefix = state.get("prefix")
+        # SUSE's have them in a subvolume of their own; other images carry them on a disk in memory.
+        elsewhere = "btrfs-mount-subvol" in self._core.config or self._core.memdisk is not None
+        if self._core.normal or elsewhere or isinstance(prefix, Doubt):
+            return ""
+        place = self.machine.place(state, f"{prefix}/{_PLATFORMS[self._core.platform]}/normal.mod")
+        if isinstance(place, Unknown):
+            return ""
+        self.machine.bounds.look()
+        if looks.first(self.machine.devices, place) is not ABSENT:
+            return ""
+        # An empty folder is one that something is mounted on.
+        beside = looks.listed(self.machine.devices, Place(place.device, place.path.rpartition("/")[0]))
+        return "" if beside == [] or isinstance(beside, Unknown) else place.path
 
     def _first(self) -> State:
         core, prefix = self._core, self._core.prefix

@@ -12,6 +12,7 @@ from warmspare.recover.readiness.loaders.grub.bounds import Bounds
 from warmspare.recover.readiness.loaders.grub.nodes import Kind, Word
 
 MAX_AMONG = 8
+_BLOCK = b"# GRUB Environment Block\n"
 MAX_VALUE = 1 << 16  # characters
 MAX_VARIABLES = 1000
 
@@ -122,7 +123,10 @@ def _spaced(values: tuple[Value, ...]) -> list[Value]:
 
 
 def environment(data: bytes) -> dict[str, str]:
-    """The variables of an environment block (grubenv). A backslash keeps a line's end, or another backslash."""
+    """The variables of an environment block (grubenv); GRUB takes none without its first line. A backslash keeps a
+    line's end, or another backslash."""
+    if not data.startswith(_BLOCK):
+        return {}
     text, variables = data.decode(errors="replace"), dict[str, str]()
     lines = list[str]()
     for line in text.replace("\\\\", "\0").split("\n"):
