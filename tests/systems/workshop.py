@@ -10,19 +10,20 @@ import functools
 import shutil
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 import bootdisk
 from bootdisk import run
 
-_TIMEOUT_S = 900
+_TIMEOUT_S = 240
+_DONE = b"the work is done"
 _INIT = """#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 for module in $(cat /modules/order); do insmod /modules/$module; done
-sh -ex /work && echo "the work is done"
-umount /mnt
+sh -ex /work && umount /mnt && echo "the work is done"
 poweroff -f
 """
 _COMMANDS = ("sh", "mount", "umount", "insmod", "cat", "tar", "mkdir", "echo", "sync", "poweroff", "sed")
@@ -61,9 +62,20 @@ def _start(home: Path, disks: list[Path]) -> None:
     for number, disk in enumerate(disks):
         words += ["-drive", f"file={disk},format=raw,if=none,id=d{number}"]
         words += ["-device", f"nvme,drive=d{number},serial=d{number}"]
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S)
-    if b"the work is done" not in done.stdout:
-        raise bootdisk.BuildError(f"the workshop failed: {done.stdout[-800:]!r} {done.stderr[-200:]!r}")
+    said = bytearray()
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+        assert child.stdout
+        late = threading.Timer(_TIMEOUT_S, child.kill)
+        late.start()
+        try:
+            for line in child.stdout:
+                said += line
+                if line.startswith(_DONE):  # what it has unmounted is written; to power off may hang
+                    return
+        finally:
+            late.cancel()
+            child.kill()
+    raise bootdisk.BuildError(f"the workshop failed: {bytes(said[-1000:])!r}")
 
 
 def _initramfs(work: str) -> bytes:
