@@ -14,7 +14,7 @@ RECOVER = ROOT / "src" / "warmspare" / "recover"
 # Which modules each command runs; staged.py asks for all of them.
 MODULES = {
     "drill": ("staged", "preflight", "instancetype", "isolation", "image", "launch"),
-    "failover": ("staged", "preflight", "instancetype", "image", "launch", "importing"),
+    "failover": ("staged", "preflight", "instancetype", "image", "launch", "leftovers", "importing"),
     "failback-export": ("staged", "launch", "returning", "ebsread", "export"),
 }
 # What a module can do and this command never asks of it.
@@ -93,3 +93,16 @@ def test_what_may_be_ended_by_its_tag_can_not_be_given_the_tag_later(
     [tagging] = [each for each in statements if "ec2:CreateTags" in each["Action"]]
     assert tagging["Condition"]["StringEquals"] == {"ec2:CreateAction": making}
     assert {f"ec2:{each}" for each in making} <= {action for each in statements for action in each["Action"]}
+
+
+def test_a_volume_that_may_be_deleted_by_its_tag_can_not_be_given_the_tag_later() -> None:
+    statements = policies("failover")["Statement"]
+    assert isinstance(statements, list)
+    [deleting] = [each for each in statements if "ec2:DeleteVolume" in each["Action"]]
+    assert deleting["Condition"] == {"Null": {"aws:ResourceTag/warmspare:run": "false"}}
+    for each in statements:
+        if "ec2:CreateTags" in each["Action"]:
+            made = each["Condition"].get("StringEquals") == {
+                "ec2:CreateAction": ["RegisterImage", "RunInstances", "ImportImage"]
+            }
+            assert made or each["Resource"] == "arn:aws:ec2:*::image/*", each

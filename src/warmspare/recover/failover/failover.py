@@ -26,6 +26,7 @@ from warmspare.recover.failover.chosen import Chosen, choose
 from warmspare.recover.failover.image import Images, ImageSpec
 from warmspare.recover.failover.importing import Imports, ImportSpec
 from warmspare.recover.failover.launch import DiedError, Instance, InstanceSpec, Launcher
+from warmspare.recover.failover.leftovers import clear
 from warmspare.recover.failover.machine import Machine, machine
 from warmspare.recover.failover.plan import VmPlan
 from warmspare.recover.failover.preflight import Preflight
@@ -270,7 +271,7 @@ class Failover:
             housekeeping.trying("ec2:DeleteVolume", f"volumes with the tag warmspare:run = {record.run}",
                                 denied=denied_by_aws),
         ):  # fmt: skip
-            await self._launcher.clear(record.run, record.attempt, f"VM {one.machine.vm_name}")
+            await clear(self._ec2, record.run, record.attempt, f"VM {one.machine.vm_name}")
 
     async def _launch(self, one: Prepared, image: tuple[str, tuple[str, ...]], died: Instance | None) -> Instance:
         """Start it as the first type that AWS has room for. died: the attempt before; where AWS had no machine for it,

@@ -11,7 +11,6 @@ import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from warmspare.errors import RecoverError
@@ -161,26 +160,6 @@ class Launcher:
         mine = (one for one in found if one.tags.get(ATTEMPT, "1") == str(attempt))
         return min(mine, key=lambda one: one.gone, default=None)
 
-    async def clear(self, run: str, attempt: int, about: str) -> None:
-        """Delete the volumes of attempts of a run before this one, which died: they outlive an instance. AwsError,
-        RecoverError."""
-        found = self._ec2.pages("describe_volumes", "Volumes", about=about, Filters=tag_filters(run=run))
-        older = [str(item["VolumeId"]) async for item in found if _attempt(item) < attempt]
-
-        async def gone(volume: str) -> bool | None:
-            try:
-                await self._ec2.ask("delete_volume", about=volume, VolumeId=volume)
-            except AwsError as error:
-                if error.code == "VolumeInUse":  # of an instance that is still being ended
-                    return None
-                if error.code != "InvalidVolume.NotFound":
-                    raise
-            return True
-
-        for each in older:
-            what = "the volume of an instance that died is still in use"
-            await self._ec2.until(partial(gone, each), most_s=TERMINATED_S, what=what, where=each)
-
     async def tagged(self, **tags: str) -> list[Instance]:
         """All that carry these tags of ours, in whatever state. AwsError."""
         return await self._filtered(tag_filters(**tags), ", ".join(tags.values()))
@@ -304,12 +283,6 @@ class Launcher:
 
         what = "the instance does not end"
         return await self._ec2.until(look, most_s=TERMINATED_S, what=what, where=instance_id)
-
-
-def _attempt(volume: Json) -> int:
-    """Of which attempt a volume is; what can't be told is of none that died."""
-    said = tags_in(volume).get(ATTEMPT, "")
-    return int(said) if said.isascii() and said.isdigit() and len(said) < 10 else 1 << 30
 
 
 def _parse(item: dict[str, Any]) -> Instance:

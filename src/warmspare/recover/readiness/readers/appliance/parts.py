@@ -6,6 +6,7 @@ as an initramfs, in a file without a name.
 
 from __future__ import annotations
 
+import contextlib
 import lzma
 import os
 import re
@@ -19,6 +20,7 @@ from typing import BinaryIO
 
 import zstandard
 
+from warmspare import children
 from warmspare.recover.readiness.answers import Unknown
 from warmspare.recover.readiness.readers.appliance.agent import AGENT
 
@@ -167,11 +169,16 @@ def _is_builtin(kernel: Kernel, name: str) -> bool:
 
 def _libraries(program: Path) -> Iterator[tuple[str, Path]]:
     """(where it is looked for, where it is here) of every shared library of a program of this host."""
-    try:
-        listed = subprocess.run(["ldd", program], capture_output=True, text=True, timeout=LDD_S).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        listed = ""
-    for line in listed.splitlines():
+    listed = b""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        child = children.start(["ldd", str(program)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        try:
+            listed, _ = child.communicate(timeout=LDD_S)
+        finally:
+            children.kill(child)
+            child.wait()
+            children.forget(child)
+    for line in listed.decode(errors="replace").splitlines():
         if match := _LIBRARY.search(line):
             yield match[1].lstrip("/"), Path(match[1])
 
