@@ -113,7 +113,8 @@ def test_a_read_only_audit_beside_a_sender(tmp_path: Path, library: Path) -> Non
             done = run(library, ahead_s, "audit", "repository", "--repo", here)
             assert done.code == 0 and sender.poll() is None, done
             told[ahead_s] = [event["kind"] for event in done.all("finding")]
-        assert not told[0] and set(told[3600]) == {"object-orphan"}
+        # It may have been halted while it writes another object, too.
+        assert not told[0] and {"object-orphan"} <= set(told[3600]) <= {"object-orphan", "upload-unfinished"}
 
 
 def _halted(rig: Rig, stack: contextlib.ExitStack) -> subprocess.Popen[bytes]:
