@@ -21,7 +21,7 @@ from warmspare.outside.records import Line, RunId
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, tag_filters, tagged, tags_in
 from warmspare.recover.aws.ec2_errors import dead
 from warmspare.recover.aws.errors import AwsError
-from warmspare.recover.failover.launch import ATTEMPT
+from warmspare.recover.failover.launch import of_attempt
 from warmspare.recover.staging.staged import StagedDisk
 from warmspare.state.files import local_io, read_record, write_record
 
@@ -88,7 +88,7 @@ class Returning:
         found = self._ec2.pages("describe_volumes", "Volumes", about=about, Filters=tag_filters(run=run))
         out = []
         async for item in found:
-            if tags_in(item).get(ATTEMPT, "1") != str(attempt):
+            if not of_attempt(tags_in(item), attempt):
                 continue
             device = next((each.get("Device", "") for each in item.get("Attachments", [])), "")
             out.append(Volume(item["VolumeId"], item.get("SnapshotId") or "", int(item["Size"]), device))

@@ -157,7 +157,7 @@ class Launcher:
         """The instance of that run and attempt, in whatever state; one that lives before one that does not. AwsError.
         """
         found = await self._filtered(tag_filters(run=run), about)
-        mine = (one for one in found if one.tags.get(ATTEMPT, "1") == str(attempt))
+        mine = (one for one in found if of_attempt(one.tags, attempt))
         return min(mine, key=lambda one: one.gone, default=None)
 
     async def tagged(self, **tags: str) -> list[Instance]:
@@ -283,6 +283,11 @@ class Launcher:
 
         what = "the instance does not end"
         return await self._ec2.until(look, most_s=TERMINATED_S, what=what, where=instance_id)
+
+
+def of_attempt(tags: dict[str, str], attempt: int) -> bool:
+    """Whether what carries these tags was made by that attempt of its run."""
+    return tags.get(ATTEMPT, "1") == str(attempt)
 
 
 def _parse(item: dict[str, Any]) -> Instance:

@@ -6,14 +6,15 @@ is certain all the same is judged on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 
 from warmspare.recover.readiness import firmware, guesses, layout, needs, system
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
 from warmspare.recover.readiness.devices.blocks import Device
 from warmspare.recover.readiness.devices.blocks import Kind as Sort_of
-from warmspare.recover.readiness.entries import Entry, Place
+from warmspare.recover.readiness.devices.mounts import subvolume
+from warmspare.recover.readiness.entries import Entry, Place, root_flags
 from warmspare.recover.readiness.findings import ABOUT, Family, Finding, Kind
 from warmspare.recover.readiness.firmware import Way
 from warmspare.recover.readiness.kernel import Starting
@@ -116,7 +117,7 @@ class Chain:
         if not entry.serial:
             report.add(Finding(Kind.CONSOLE_MISSING, disk, line, " ".join(entry.arguments), family))
         with report.part(disk, f"{place}, the drivers of the kernel and its initramfs"):
-            for each in (entry.kernel, *entry.initrds):
+            for each in entry.files:
                 if isinstance(device := reach.device(each.device), Device):
                     self._used.append(device)
             starting = Starting(entry, reach, where, family, report, certain=certain)
@@ -184,8 +185,9 @@ class Chain:
             report.add(Finding(Kind.ROOT_UNSEEN, *self._machine.where(target), "what root= names does not come up"))
             return None
         self._used.append(target)
-        if needs.lacks_subvolume(self._machine, target, entry.subvolume):
-            said = f"{target.place} has no subvolume {short(entry.subvolume)}, which rootflags= names"
+        named = subvolume(root_flags(entry.arguments))
+        if needs.lacks_subvolume(self._machine, target, named):
+            said = f"{target.place} has no subvolume {short(named)}, which rootflags= names"
             self._report.add(Finding(Kind.ROOT_UNKNOWN, disk, line, said))
             return None
         return self._system(target, entry.arguments)
@@ -246,7 +248,7 @@ class Chain:
         self._used += needs.fstab(found, self._report)
         needs.lvm(found, needed, self._report)
 
-    def _say(self, findings: Iterable[Finding]) -> None:
+    def _say(self, findings: Sequence[Finding]) -> None:
         """Of a loader that is broken, with the commands of whose it is; these findings stand whatever comes of asking
         that."""
         family = Family.OTHER

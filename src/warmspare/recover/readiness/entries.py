@@ -3,6 +3,7 @@ format."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -43,13 +44,12 @@ class Entry:
         return (self.kernel, *self.initrds)
 
     @property
-    def subvolume(self) -> str:
-        """Of Btrfs, that rootflags= names; "" for none."""
-        flags = [word.removeprefix("rootflags=") for word in self.arguments if word.startswith("rootflags=")]
-        named = [one.partition("=")[2] for one in (flags[-1].split(",") if flags else ()) if one.startswith("subvol=")]
-        return named[-1] if named else ""
-
-    @property
     def serial(self) -> bool:
         """Whether the serial port is one of its consoles."""
         return any(word.startswith("console=ttyS") for word in self.arguments)
+
+
+def root_flags(arguments: Sequence[str]) -> list[str]:
+    """The options with which the root is mounted, by a command line; the last rootflags= counts."""
+    found = [word.removeprefix("rootflags=") for word in arguments if word.startswith("rootflags=")]
+    return found[-1].split(",") if found else []

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.devices.blocks import Device, Kind
+from warmspare.recover.readiness.devices.blocks import Device, Kind, mapped
 from warmspare.recover.readiness.devices.names import Bond, Names
 from warmspare.recover.readiness.machine import Machine
 
@@ -68,7 +68,7 @@ def awaited(machine: Machine, names: Names, arguments: Sequence[str], root: str)
 
 def _paths(value: str) -> tuple[str, ...]:
     group, _, name = value.partition("/")
-    return f"/dev/{value}", f"/dev/mapper/{group.replace('-', '--')}-{name.replace('-', '--')}"
+    return f"/dev/{value}", f"/dev/mapper/{mapped(group, name)}"
 
 
 def _lvm(machine: Machine, names: Names, value: str) -> Answer[Device]:

@@ -12,9 +12,10 @@ from functools import cached_property
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.devices import crypttab, mdraid, mounts
-from warmspare.recover.readiness.devices.blocks import Device
+from warmspare.recover.readiness.devices.blocks import Device, mapped
 from warmspare.recover.readiness.devices.mounts import Mount
 from warmspare.recover.readiness.devices.names import Meaning, Names
+from warmspare.recover.readiness.entries import root_flags
 from warmspare.recover.readiness.files import Files
 from warmspare.recover.readiness.findings import Family
 from warmspare.recover.readiness.loaders.uki import release
@@ -119,16 +120,14 @@ def named_root(machine: Machine, value: str, arguments: Sequence[str], *, alone:
     if isinstance(meaning.target, Unknown) and value.startswith("/dev/mapper/"):
         for word in arguments:  # of LVM, where dracut is told to look for it there
             group, _, name = word.removeprefix("rd.lvm.lv=").partition("/")
-            mapped = f"{group.replace('-', '--')}-{name.replace('-', '--')}"
-            if word.startswith("rd.lvm.lv=") and value == f"/dev/mapper/{mapped}":
+            if word.startswith("rd.lvm.lv=") and value == f"/dev/mapper/{mapped(group, name)}":
                 return names.lookup(f"/dev/{group}/{name}")
     return meaning
 
 
 def at(machine: Machine, device: Device, arguments: Sequence[str]) -> Answer[System]:
     """The system on a volume. ABSENT where that holds none. arguments: of the kernel whose root it is."""
-    options = [word.removeprefix("rootflags=") for word in arguments if word.startswith("rootflags=")]
-    opened = machine.root(device, options[-1].split(",") if options else ())
+    opened = machine.root(device, root_flags(arguments))
     if isinstance(opened, Absent | Unknown):
         return opened
     files, folder = opened

@@ -64,7 +64,7 @@ class Device:
     @property
     def mapped(self) -> str:
         """Device mapper's name for a logical volume: dashes are doubled."""
-        return f"{self.group.replace('-', '--')}-{self.name.replace('-', '--')}"
+        return mapped(self.group, self.name)
 
 
 _SPLIT = re.compile(r"((?:[^-]|--)+)-((?:[^-]|--)+)")
@@ -91,3 +91,8 @@ class Gap:
 
     depth: Depth
     why: str
+
+
+def mapped(group: str, name: str) -> str:
+    """What the device mapper calls a logical volume."""
+    return f"{group.replace('-', '--')}-{name.replace('-', '--')}"

@@ -8,7 +8,7 @@ never is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -166,8 +166,13 @@ class Mount:
 
     @property
     def subvolume(self) -> str:
-        named = [one.partition("=")[2] for one in self.options if one.startswith("subvol=")]
-        return named[-1] if named else ""
+        return subvolume(self.options)
+
+
+def subvolume(options: Sequence[str]) -> str:
+    """Of Btrfs, that a mount's options name by its path; "" for none."""
+    named = [one.partition("=")[2] for one in options if one.startswith("subvol=")]
+    return named[-1] if named else ""
 
 
 _ASKED = re.compile(r"x-systemd\.(?:wanted|required)-by=")
