@@ -292,6 +292,7 @@ def campaign(world: World, orders: dict[str, int], moments: int, seed: int) -> N
     demand_nothing_left(world)
     requests = world.front.count
     for moment in range(moments):
+        print(f"moment {moment} of {moments}, {requests} requests in all")
         how = (signal.SIGKILL, signal.SIGTERM)[moment % 2]
         interrupted(world, path, rng.randrange(1, requests), rng.random() < 0.5, how)
         if how == signal.SIGKILL:
@@ -308,6 +309,7 @@ def test_killed_at_some_moments(world: World) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_twenty_vms_killed_at_fifty_moments(
     tmp_path: Path, moto: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
