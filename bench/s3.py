@@ -156,7 +156,7 @@ def _offsets(mb: int) -> list[int]:
 
 @asynccontextmanager
 async def _warmspare(way: str, url: str, mb: int) -> AsyncIterator[Move]:
-    from warmspare.store.s3 import S3Store
+    from warmspare.store.s3.s3_store import S3Store
 
     store = S3Store(BUCKET, f"{way}-{os.getpid()}", endpoint_url=url, concurrency=AT_ONCE)
     parts, count = _parts(), mb * (1 << 20) // PART_BYTES

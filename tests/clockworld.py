@@ -33,11 +33,11 @@ from warmspare.repository.chain import open_repository
 from warmspare.repository.making import make_repository
 from warmspare.source.raw import RawSource
 from warmspare.store import lease as lease_module
-from warmspare.store.base import ObjectInfo
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.around.passing import PassingStore
+from warmspare.store.contract import ObjectInfo
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.layout import encode_name, lease_key
 from warmspare.store.lease import Holder
-from warmspare.store.passing import PassingStore
 from warmspare.sync.beginning import Start
 from warmspare.sync.pipeline import Sync
 from warmspare.sync.rolling import Rolling

@@ -10,8 +10,8 @@ from pathlib import Path
 from rig import KIB, MIB, Rig, random_disk, scribble
 from warmspare.format import pack
 from warmspare.store import layout
-from warmspare.store.base import Store
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.contract import Store
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.opening import open_store
 from warmspare.sync import diskrun
 

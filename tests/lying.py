@@ -18,7 +18,7 @@ from warmspare.observe.events import Event, Events
 from warmspare.source.base import DiskInput, LastPoint, Opened
 from warmspare.source.identity import Identity
 from warmspare.source.raw import RawSource
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.pipeline import Sync, SyncResult
 from warmspare.sync.rolling import DAY_S, Rolling
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import warmspare.recover.aws.client as aws
 import warmspare.recover.staging.stage as stage
-from warmspare.store.patience import Patience, Tries
+from warmspare.patience import Patience, Tries
 
 
 def quick(replace: Callable[[Any, str, Any], None]) -> None:

@@ -25,10 +25,10 @@ from warmspare.observe.events import Events
 from warmspare.repository.chain import PointId, Repository, open_repository
 from warmspare.repository.making import make_repository
 from warmspare.source.given import GivenDisks
-from warmspare.store.base import ObjectInfo, Store
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.around.passing import PassingStore
+from warmspare.store.contract import ObjectInfo, Store
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.lease import Lease
-from warmspare.store.passing import PassingStore
 from warmspare.sync.beginning import Start
 from warmspare.sync.pipeline import Sync
 

@@ -24,6 +24,7 @@ from ec2front import Front
 from rig import MIB, Outcome, begin, command, random_disk, scribble
 from warmspare.cli.planfile import parse_plan
 from warmspare.observe.events import Events
+from warmspare.patience import Patience
 from warmspare.recover.aws.client import Aws, AwsSettings
 from warmspare.recover.aws.ec2 import Ec2, Pause
 from warmspare.recover.failover.failover import Failover, Recovered
@@ -32,7 +33,6 @@ from warmspare.source.base import DiskInput, LastPoint, Opened
 from warmspare.source.given import GivenDisks
 from warmspare.source.raw import RawSource
 from warmspare.store.opening import open_store
-from warmspare.store.patience import Patience
 from warmspare.sync.pipeline import Sync
 
 _addresses = itertools.count(20)

@@ -25,9 +25,9 @@ from warmspare.outside.text import shown
 from warmspare.repository.chain import Repository
 from warmspare.repository.making import make_repository
 from warmspare.store import layout
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
+from warmspare.store.directory.file_upload import FileUpload
 from warmspare.store.opening import open_store
-from warmspare.store.staging import FileUpload
 from warmspare.sync.beginning import Start
 
 if TYPE_CHECKING:  # the demo uses this too, where there is no pytest

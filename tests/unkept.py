@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from warmspare.errors import NotFoundError, StoreError
-from warmspare.store.base import ObjectInfo, StaleUpload, Store
-from warmspare.store.passing import PassingStore
+from warmspare.store.around.passing import PassingStore
+from warmspare.store.contract import ObjectInfo, StaleUpload, Store
 
 
 class Unkept(PassingStore):

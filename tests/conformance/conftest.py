@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 from warmspare.store.opening import open_store
 
 Opener = Callable[[], Store]

@@ -21,9 +21,8 @@ import pytest_asyncio
 import warmspare
 from media import tmpfs
 from warmspare.errors import ConfigError, StoreError
-from warmspare.store import files
-from warmspare.store.base import PART_BYTES
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.contract import PART_BYTES
+from warmspare.store.directory.directory_store import DirectoryStore, durable
 from warmspare.store.opening import open_store
 
 
@@ -127,8 +126,8 @@ async def test_tags_differ_between_equal_contents_within_a_clock_tick(store: Dir
 
 async def test_an_empty_lock_wait(store: DirectoryStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.replace("l", b"1", etag=None)
-    monkeypatch.setattr(files, "LOCK_WAIT_S", 0.2)
-    with files.locked(str(root / ".tmp~" / "lock")):
+    monkeypatch.setattr(durable, "LOCK_WAIT_S", 0.2)
+    with durable.locked(str(root / ".tmp~" / "lock")):
         with pytest.raises(StoreError, match="lock") as caught:
             await store.replace("l", b"2", etag=None)
         assert caught.value.retryable and str(root) in str(caught.value)
@@ -140,7 +139,7 @@ async def test_processes_race_for_one_key(store: DirectoryStore, root: Path) -> 
     """create() by link(2) and replace() under the lock, between processes."""
     script = """
 import asyncio, sys
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.directory.directory_store import DirectoryStore
 async def main():
     store = DirectoryStore(sys.argv[1])
     created = [await store.create(f"k{n}", sys.argv[2].encode()) for n in range(20)]

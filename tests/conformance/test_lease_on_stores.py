@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from warmspare.errors import LeaseError
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 from warmspare.store.lease import Holder, Lease
 
 KEY = "vms/v/lease.json"

@@ -18,13 +18,12 @@ from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
 from servers import S3Place, free_port
 from warmspare.errors import NotFoundError, StoreError
-from warmspare.store import s3_manner
-from warmspare.store.base import PART_BYTES, Paced
+from warmspare.patience import Patience
+from warmspare.store.contract import PART_BYTES, Paced
 from warmspare.store.opening import open_store
-from warmspare.store.patience import Patience
-from warmspare.store.s3 import S3Store
-from warmspare.store.s3_body import Body, decode_crc32c, encode_crc32c
-from warmspare.store.s3_client import Connection
+from warmspare.store.s3.body import Body, decode_crc32c, encode_crc32c
+from warmspare.store.s3.connection import Connection
+from warmspare.store.s3.s3_store import S3Store, manner
 
 Make = Callable[..., S3Store]
 ONCE = Patience(deadline_s=0, first_s=0)
@@ -230,7 +229,7 @@ async def test_a_wrong_checksum_is_refused_by_the_server(
     def wrong(value: int) -> str:
         return encode_crc32c(value ^ 1)
 
-    monkeypatch.setattr(s3_manner, "encode_crc32c", wrong)
+    monkeypatch.setattr(manner, "encode_crc32c", wrong)
     for write in (store.put("x", b"data"), store.create("x", b"data")):
         with pytest.raises(StoreError, match="other bytes than were sent") as caught:
             await write

@@ -1,4 +1,4 @@
-"""The contract of store/base.py, against every implementation and server."""
+"""The contract of store/contract.py, against every implementation and server."""
 
 # ruff: noqa: ASYNC220
 
@@ -20,7 +20,7 @@ import pytest
 
 import warmspare
 from warmspare.errors import NotFoundError, StoreError
-from warmspare.store.base import PART_BYTES, Store
+from warmspare.store.contract import PART_BYTES, Store
 
 Opener = Callable[[], Store]
 MIB = 1 << 20
@@ -344,7 +344,7 @@ async def test_listing_hides_unfinished_uploads(store: Store) -> None:
 
 _UPLOADER = """
 import asyncio, sys
-from warmspare.store.base import PART_BYTES
+from warmspare.store.contract import PART_BYTES
 from warmspare.store.opening import open_store
 
 async def main():

@@ -28,8 +28,8 @@ from warmspare.audit.scratch import Column
 from warmspare.errors import LeaseError, StoreError
 from warmspare.observe.events import Events
 from warmspare.state.files import locked
+from warmspare.store.directory.file_upload import FileUpload
 from warmspare.store.opening import open_store
-from warmspare.store.staging import FileUpload
 from warmspare.sync import diskrun
 
 

@@ -17,7 +17,7 @@ from warmspare.audit.known import Known
 from warmspare.audit.report import Report
 from warmspare.audit.repository import RepositoryAudit
 from warmspare.observe.events import Events
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 from warmspare.store.opening import open_store
 
 

@@ -20,7 +20,7 @@ from warmspare.errors import StoreError
 from warmspare.observe.events import Events
 from warmspare.repository.making import make_repository
 from warmspare.store import layout
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.promises import AGAIN, RACERS
 from warmspare.sync.beginning import near
 

@@ -40,7 +40,7 @@ from warmspare.observe.events import Events
 from warmspare.repository.chain import Repository
 from warmspare.repository.making import make_repository
 from warmspare.store import layout
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.lease import Lease
 from warmspare.store.opening import open_store
 

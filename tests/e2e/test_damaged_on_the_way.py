@@ -12,8 +12,8 @@ import recoverworld
 from recoverworld import hardware
 from rig import MIB, Rig, command, flip, same, scribble
 from servers import S3Server
-from warmspare.store.directory import DirectoryStore
-from warmspare.store.s3 import S3Store
+from warmspare.store.directory.directory_store import DirectoryStore
+from warmspare.store.s3.s3_store import S3Store
 
 
 class Way:

@@ -16,9 +16,9 @@ import pytest
 from media import ext4, fill, free_bytes, read_only, tmpfs
 from rig import KIB, MIB, Rig, same, scribble
 from warmspare.errors import NoRoomError, StoreError
-from warmspare.store.base import PART_BYTES
-from warmspare.store.directory import DirectoryStore
-from warmspare.store.staging import FileUpload
+from warmspare.store.contract import PART_BYTES
+from warmspare.store.directory.directory_store import DirectoryStore
+from warmspare.store.directory.file_upload import FileUpload
 from warmspare.sync.spooled import SpooledUpload
 
 

@@ -235,7 +235,7 @@ def test_only_a_small_part_of_a_large_disk_is_fetched(tmp_path: Path, disks: dic
 HANGING = """
 import asyncio, sys
 from warmspare.__main__ import main
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.directory.directory_store import DirectoryStore
 get_range = DirectoryStore.get_range
 async def hanging(store, key, offset, length):
     if "/packs/" in key:

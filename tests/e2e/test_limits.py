@@ -14,7 +14,7 @@ import pytest
 from rig import KIB, MIB, Rig, files_below, python, same
 from warmspare.cli.limit import kept
 from warmspare.config.timetable import EVERY_DAY, Period, Timetable
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.directory.directory_store import DirectoryStore
 
 
 @pytest.fixture(autouse=True)

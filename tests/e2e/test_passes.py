@@ -28,9 +28,9 @@ from warmspare.format.manifest import ManifestReader
 from warmspare.observe.events import Events, Meter
 from warmspare.source.base import Opened
 from warmspare.store import layout
-from warmspare.store.base import Upload
-from warmspare.store.directory import DirectoryStore
-from warmspare.store.passing import PassingStore, PassingUpload
+from warmspare.store.around.passing import PassingStore, PassingUpload
+from warmspare.store.contract import Upload
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.passes import Moment, Passes
 from warmspare.sync.pipeline import Sync, SyncResult
 from warmspare.sync.spool import SpoolPlace

@@ -17,7 +17,7 @@ from warmspare.apply.pipeline import Apply
 from warmspare.errors import StoreError
 from warmspare.observe.events import Events
 from warmspare.store import layout
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.opening import open_store
 
 

@@ -19,7 +19,7 @@ from warmspare.observe.events import Events
 from warmspare.source.raw import RawSource
 from warmspare.state.table import LEAVES_AT
 from warmspare.store import layout
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.rolling import DISTRUSTED, FOUND, MISSED, Cursor
 
 

@@ -26,7 +26,7 @@ from warmspare.format import point
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.store import layout
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.spool import Spool, SpoolPlace
 
 SLOW = ("--limit", "8mbit")  # 1 MB/s

@@ -22,12 +22,12 @@ from servers import S3Place
 from warmspare.apply.pipeline import Apply
 from warmspare.errors import ConfigError, StoreError
 from warmspare.observe.events import Events
+from warmspare.patience import Patience
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.staging.stage import Stage, StageSettings
-from warmspare.store import s3_client
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 from warmspare.store.opening import open_store
-from warmspare.store.patience import Patience
+from warmspare.store.s3.s3_store import connection
 
 POLL_S = 0.05
 QUICK = Patience(deadline_s=0.6, first_s=0.6, stall_s=0.5, connect_s=0.5, pause_s=0.02, most_s=0.2)
@@ -39,7 +39,7 @@ def rig(tmp_path: Path, seaweed_place: S3Place, monkeypatch: pytest.MonkeyPatch)
     rig = Rig(tmp_path, repo=seaweed_place.uri, more=["--endpoint-url", seaweed_place.server.endpoint_url])
     noise_disk(rig.disk, 2 * MIB)
     rig.sync()
-    monkeypatch.setattr(s3_client, "Patience", lambda: QUICK)
+    monkeypatch.setattr(connection, "Patience", lambda: QUICK)
     return rig
 
 

@@ -12,9 +12,9 @@ import pytest
 import pytest_asyncio
 
 from warmspare.errors import StoreError
-from warmspare.store.patience import Patience
-from warmspare.store.s3 import S3Store
-from warmspare.store.s3_session import Account
+from warmspare.patience import Patience
+from warmspare.store.s3.aws_session import Account
+from warmspare.store.s3.s3_store import S3Store
 
 QUICK = Patience(deadline_s=1, first_s=1, pause_s=0.01, most_s=0.05)
 _ERROR = b"<Error><Code>%s</Code><Message>no</Message></Error>"

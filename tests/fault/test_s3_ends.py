@@ -21,8 +21,8 @@ from test_s3_runs import QUICK, apply, noise_disk, run_sync, sync, until_done, w
 
 from rig import MIB, Event, Rig, command, same, scribble
 from servers import S3Place, Seaweed, make_bucket
-from warmspare.store import s3_client, s3_session
-from warmspare.store.patience import Patience
+from warmspare.patience import Patience
+from warmspare.store.s3.s3_store import aws_session, connection
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def proxy(seaweed_place: S3Place) -> Iterator[Proxy]:
 @pytest.fixture
 def rig(tmp_path: Path, seaweed_place: S3Place, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """Its repository lies behind the proxy, and holds one restore point. The program is impatient."""
-    monkeypatch.setattr(s3_client, "Patience", lambda: QUICK)
+    monkeypatch.setattr(connection, "Patience", lambda: QUICK)
     direct = ["--endpoint-url", seaweed_place.server.endpoint_url]
     rig = Rig(tmp_path, repo=seaweed_place.uri, more=["--endpoint-url", proxy.url], direct=direct)
     noise_disk(rig.disk, 8 * MIB)
@@ -207,7 +207,7 @@ def test_credentials_that_expire_half_way(
 def test_a_clock_that_is_20_minutes_off(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     off_s = 1200.0
     real = botocore.auth.get_current_datetime
-    monkeypatch.setattr(s3_session, "clock", lambda: time.time() + off_s)
+    monkeypatch.setattr(aws_session, "clock", lambda: time.time() + off_s)
     monkeypatch.setattr(
         botocore.auth, "get_current_datetime", lambda *a: real(*a) + datetime.timedelta(seconds=off_s)
     )

@@ -19,8 +19,8 @@ from proxy import Flip, Proxy
 import warmspare
 from rig import Outcome, Rig, command, same, scribble
 from servers import S3Place
-from warmspare.store import s3_client
-from warmspare.store.patience import Patience
+from warmspare.patience import Patience
+from warmspare.store.s3.s3_store import connection
 
 MIB = 1 << 20
 TRIES = 6
@@ -29,7 +29,7 @@ _COMMAND = """
 import sys
 from warmspare.cli.main import run
 from warmspare.store import s3_client
-from warmspare.store.patience import Patience
+from warmspare.patience import Patience
 
 given = {given}
 s3_client.Patience = lambda: given
@@ -54,7 +54,7 @@ def rig(tmp_path: Path, seaweed_place: S3Place, proxy: Proxy) -> Rig:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The program is, for as long as the test lasts."""
-    monkeypatch.setattr(s3_client, "Patience", lambda: QUICK)
+    monkeypatch.setattr(connection, "Patience", lambda: QUICK)
 
 
 def noise_disk(path: Path, size: int, seed: int = 1) -> None:

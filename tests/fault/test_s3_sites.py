@@ -18,12 +18,12 @@ from rig import MIB, Rig, command, random_disk, same, scribble
 from s3front import Asked, Front, Refused, times, to
 from servers import S3Place
 from warmspare.errors import StoreError
-from warmspare.store.base import PART_BYTES
-from warmspare.store.patience import Patience
-from warmspare.store.s3 import S3Store
-from warmspare.store.s3_delete import Way
-from warmspare.store.s3_manner import Site
-from warmspare.store.s3_session import Account
+from warmspare.patience import Patience
+from warmspare.store.contract import PART_BYTES
+from warmspare.store.s3.aws_session import Account
+from warmspare.store.s3.deletion import Way
+from warmspare.store.s3.manner import Site
+from warmspare.store.s3.s3_store import S3Store
 
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/0a1b"
 QUICK = Patience(deadline_s=3, first_s=3, pause_s=0.01, most_s=0.05)

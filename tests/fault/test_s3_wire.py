@@ -19,10 +19,9 @@ from proxy import Flip, Proxy, Refusal
 
 from servers import S3Place, Seaweed, make_bucket
 from warmspare.errors import NotFoundError, StoreError
-from warmspare.store import s3_session
-from warmspare.store.base import PART_BYTES
-from warmspare.store.patience import Patience
-from warmspare.store.s3 import S3Store
+from warmspare.patience import Patience
+from warmspare.store.contract import PART_BYTES
+from warmspare.store.s3.s3_store import S3Store, aws_session
 
 MIB = 1 << 20
 QUICK = Patience(deadline_s=15, first_s=1.5, stall_s=0.7, connect_s=0.7, pause_s=0.02, most_s=0.2)
@@ -294,7 +293,7 @@ async def test_the_server_is_killed_and_comes_back(tmp_path: Path, monkeypatch: 
 async def test_a_clock_that_is_off(make: Make, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     real = botocore.auth.get_current_datetime
     for off_s in (1200.0, -1200.0, 90_000.0):
-        monkeypatch.setattr(s3_session, "clock", lambda off_s=off_s: time.time() + off_s)
+        monkeypatch.setattr(aws_session, "clock", lambda off_s=off_s: time.time() + off_s)
         monkeypatch.setattr(
             botocore.auth, "get_current_datetime", lambda *a, off_s=off_s: real(*a) + datetime.timedelta(seconds=off_s)
         )

@@ -34,9 +34,9 @@ import warmspare.repository.tables
 import warmspare.source.raw
 import warmspare.state.header
 import warmspare.state.table
-import warmspare.store.directory
+import warmspare.store.directory.directory_store
+import warmspare.store.directory.file_upload
 import warmspare.store.lease
-import warmspare.store.staging
 import warmspare.sync.diskrun
 import warmspare.sync.filter
 import warmspare.sync.index
@@ -60,7 +60,7 @@ STORE = (
     "now",
 )  # fmt: skip
 STAGES: dict[Any, tuple[str, ...]] = {
-    warmspare.store.staging.FileUpload: ("__aenter__", "write", "__aexit__"),
+    warmspare.store.directory.file_upload.FileUpload: ("__aenter__", "write", "__aexit__"),
     warmspare.source.raw.RawSource: ("_load", "check"),
     warmspare.sync.filter.PageFilter: ("span", "hole"),
     warmspare.sync.transfer: ("encode",),
@@ -195,7 +195,7 @@ def stages(command: str) -> dict[Any, tuple[str, ...]]:
 def set_up(trap: Trap, command: str) -> None:
     """Lay the trap everywhere."""
     warmspare.sync.upload.PACK_BYTES = PACK_BYTES
-    store = warmspare.store.directory.DirectoryStore
+    store = warmspare.store.directory.directory_store.DirectoryStore
     for name in STORE:
         setattr(store, name, trapped(trap, f"store.{name}", getattr(store, name)))
     for owner, names in stages(command).items():

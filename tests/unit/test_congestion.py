@@ -8,9 +8,9 @@ import random
 import crc32c
 import pytest
 
-from warmspare.store.congestion import REST_ROUNDS, Window
-from warmspare.store.patience import Again, Patience, Tries
-from warmspare.store.s3_body import Body, join_crc32c
+from warmspare.patience import Again, Patience, Tries
+from warmspare.store.s3.body import Body, join_crc32c
+from warmspare.store.s3.congestion import REST_ROUNDS, Window
 
 MIB = 1 << 20
 PART = 8 * MIB

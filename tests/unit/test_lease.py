@@ -19,7 +19,7 @@ import pytest_asyncio
 import warmspare
 from warmspare.errors import LeaseError, StoreError
 from warmspare.store import lease as lease_module
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.lease import Holder, Lease
 
 KEY = "vms/v/lease.json"
@@ -114,7 +114,7 @@ def process_that_took_it(store: DirectoryStore) -> subprocess.Popen[bytes]:
     """A process that holds the lease until it is killed."""
     script = (
         "import asyncio, sys\n"
-        "from warmspare.store.directory import DirectoryStore\n"
+        "from warmspare.store.directory.directory_store import DirectoryStore\n"
         "from warmspare.store.lease import Lease\n"
         "async def main():\n"
         "    async with Lease.hold(DirectoryStore(sys.argv[1]), sys.argv[2], ttl_s=3600):\n"

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from warmspare.errors import StoreError
 from warmspare.state import bucket as bucket_module
 from warmspare.state.bucket import BURST_S, SharedBucket
-from warmspare.store.base import PART_BYTES, Paced, paced
-from warmspare.store.counting import CountingStore
-from warmspare.store.directory import DirectoryStore
-from warmspare.store.limit import LEAST_BYTES, PIECE_S, LimitedStore, Limiter, limited
+from warmspare.store.around.counting import CountingStore
+from warmspare.store.around.limiter import LEAST_BYTES, PIECE_S, LimitedStore, Limiter, limited
+from warmspare.store.contract import PART_BYTES, Paced, paced
+from warmspare.store.directory.directory_store import DirectoryStore
 
 MIB = 1 << 20
 Sent = list[tuple[float, int]]
@@ -234,7 +234,7 @@ SENDER = """
 import asyncio, sys, time
 from pathlib import Path
 from warmspare.state.bucket import SharedBucket
-from warmspare.store.limit import Limiter
+from warmspare.store.around.limiter import Limiter
 
 async def main():
     with SharedBucket(Path(sys.argv[1])) as bucket:

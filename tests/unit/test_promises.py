@@ -37,10 +37,10 @@ from warmspare.repository.failover import read_journal
 from warmspare.repository.making import make_repository
 from warmspare.repository.trust import Trust, prove
 from warmspare.store import layout
-from warmspare.store.base import ObjectInfo, Store
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.around.passing import PassingStore
+from warmspare.store.contract import ObjectInfo, Store
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.lease import Lease
-from warmspare.store.passing import PassingStore
 from warmspare.store.promises import AGAIN, Examined, Promise, examine
 from warmspare.store.swaps import swap
 

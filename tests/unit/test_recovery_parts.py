@@ -10,6 +10,7 @@ import pytest
 
 from warmspare.errors import FormatError
 from warmspare.format.point import Disk, ObjectRef, RestorePoint
+from warmspare.patience import Again
 from warmspare.recover.aws import ec2_errors
 from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.failover import import_errors
@@ -21,7 +22,6 @@ from warmspare.recover.failover.plan import Network, VmPlan
 from warmspare.recover.staging.staged import GIB, StagedDisk, StagedPoint
 from warmspare.repository.chain import PointId
 from warmspare.repository.failover import decode
-from warmspare.store.patience import Again
 
 REF = ObjectRef("vms/x/m", 1, "0" * 64, 0)
 NOW = datetime.datetime.now(datetime.UTC)

@@ -8,9 +8,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from warmspare.errors import NotFoundError, StoreError
-from warmspare.store.patience import Again
-from warmspare.store.s3_errors import S3Error, Sent, store_error
-from warmspare.store.s3_meaning import ACTION_OF
+from warmspare.patience import Again
+from warmspare.store.s3.meaning import ACTION_OF
+from warmspare.store.s3.s3_errors import S3Error, Sent, store_error
 
 
 def failed(

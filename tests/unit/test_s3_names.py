@@ -18,9 +18,9 @@ from warmspare.config.load import parse
 from warmspare.config.problems import SettingsError
 from warmspare.errors import ConfigError, StoreError
 from warmspare.store.opening import open_store
-from warmspare.store.s3 import S3Store
-from warmspare.store.s3_crc64 import crc64nvme, join_crc64nvme
-from warmspare.store.s3_manner import Site
+from warmspare.store.s3.crc64 import crc64nvme, join_crc64nvme
+from warmspare.store.s3.manner import Site
+from warmspare.store.s3.s3_store import S3Store
 
 POINT = "arn:aws:s3:eu-central-1:111122223333:accesspoint/dr-point"
 

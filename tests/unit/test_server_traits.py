@@ -16,8 +16,8 @@ import pytest
 import warmspare
 from rig import MIB, Rig, random_disk, scribble
 from warmspare.store import layout
-from warmspare.store.base import Upload
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.contract import Upload
+from warmspare.store.directory.directory_store import DirectoryStore
 
 SOURCE = Path(warmspare.__file__).parent
 

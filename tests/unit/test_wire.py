@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from warmspare.store import wire as wire_module
-from warmspare.store.wire import ESTIMATE, USER_BYTES, Wire, WirePace
+from warmspare.store.s3.s3_store import wire as wire_module
+from warmspare.store.s3.wire import ESTIMATE, USER_BYTES, Wire, WirePace
 
 CHUNK = 256 << 10
 

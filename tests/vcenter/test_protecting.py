@@ -16,7 +16,7 @@ from rig import KIB, MIB, Event, command, fingerprint
 from siterig import SiteRig, site_rig
 from warmspare.cli.protect import late
 from warmspare.observe.events import Events
-from warmspare.store.staging import FileUpload
+from warmspare.store.directory.file_upload import FileUpload
 from warmspare.vsphere.protect import VsphereMachine
 
 

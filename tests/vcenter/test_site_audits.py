@@ -19,7 +19,7 @@ from rig import KIB, MIB, Outcome, command, python
 from siterig import SiteRig, site_rig
 from warmspare.cli.main import run
 from warmspare.store import layout
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.lease import Lease
 from warmspare.sync.rolling import DAY_S, DISTRUSTED, FOUND, Rolling
 

@@ -22,14 +22,14 @@ from warmspare.errors import ConfigError, IntegrityError, LeaseError, NotFoundEr
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.point import Disk
 from warmspare.observe.events import Events, Meter
+from warmspare.patience import outlasted
 from warmspare.repository import tables
 from warmspare.repository.chain import Point, PointId, Repository, open_repository
 from warmspare.repository.objects import manifest_of
 from warmspare.state.files import local_io
 from warmspare.state.replica import Mark, ReplicaDisk
 from warmspare.state.table import HashTable, TableDamagedError
-from warmspare.store.base import Store
-from warmspare.store.patience import outlasted
+from warmspare.store.contract import Store
 from warmspare.threads import Threads, in_thread
 
 WHAT = "the replica"

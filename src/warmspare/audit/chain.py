@@ -18,7 +18,7 @@ from warmspare.errors import FormatError, IntegrityError, NotFoundError, StoreEr
 from warmspare.format import point
 from warmspare.format.point import RestorePoint
 from warmspare.store import layout
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 
 MOST_MISSING = 100_000  # each is looked for and told
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from warmspare.errors import NotFoundError, StoreError
 from warmspare.store import layout
-from warmspare.store.base import StaleUpload, Store
+from warmspare.store.contract import StaleUpload, Store
 from warmspare.store.lease import CLOCK_GRAIN_S, TTL_S, Holder
 
 _RUN = re.compile(r"(packs|manifests|tables)/([0-9a-f]{32})/([0-9]{3,6})\.(pack|manifest|table)")

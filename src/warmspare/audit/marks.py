@@ -16,7 +16,7 @@ from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import flags, mark
 from warmspare.format.mark import Mark
 from warmspare.store import layout
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 
 Runs = list[tuple[int, int]]
 

@@ -25,7 +25,7 @@ from warmspare.format.packlist import PackRef
 from warmspare.format.point import ObjectRef
 from warmspare.state.files import local_io, pwrite_all
 from warmspare.store import layout
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 from warmspare.threads import in_thread
 
 FETCH_BYTES = 4 << 20

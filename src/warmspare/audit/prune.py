@@ -26,8 +26,8 @@ from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import open_repository
 from warmspare.store import layout
-from warmspare.store.base import StaleUpload, Store
 from warmspare.store.clearing import Clearing
+from warmspare.store.contract import StaleUpload, Store
 from warmspare.store.lease import CLOCK_GRAIN_S, Lease, watching
 
 _BATCH = 1000

@@ -31,7 +31,7 @@ from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, PointId, Repository, open_repository
 from warmspare.state.files import locked
 from warmspare.state.replica import STATE
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 from warmspare.threads import Threads
 
 SAVE_S = 10.0

@@ -36,7 +36,7 @@ from warmspare.model import BLOCK_BYTES, block_count
 from warmspare.observe.events import Events, Meter
 from warmspare.state.files import locked
 from warmspare.store import layout
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 
 
 @dataclass(slots=True)

@@ -34,7 +34,7 @@ from warmspare.repository.failover import FailoverRecord, doubt_after, refuse_fa
 from warmspare.repository.identity import Settled, chain_of, settle
 from warmspare.source.base import DiskInput, Hole, LastDisk, LastPoint, Machine, Span
 from warmspare.store import layout
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 from warmspare.store.lease import Lease, watching
 from warmspare.threads import Threads
 

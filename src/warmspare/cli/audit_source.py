@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from warmspare.model import Extents
     from warmspare.observe.events import Events, Meter
     from warmspare.source.base import Machine
-    from warmspare.store.base import Store
+    from warmspare.store.contract import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from warmspare.recover.disks.base import Held
     from warmspare.recover.disks.heldpoint import HeldPoint
     from warmspare.recover.disks.origin import Origin
-    from warmspare.store.base import Store
+    from warmspare.store.contract import Store
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
-    from warmspare.store.base import Store
+    from warmspare.store.contract import Store
 
 
 def init(

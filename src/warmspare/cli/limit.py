@@ -12,7 +12,7 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.config.timetable import Timetable
-    from warmspare.store.base import Store
+    from warmspare.store.contract import Store
 
 BUCKET = "limit"  # in the default state directory, whatever --state says: it is the host's, not a VM's
 
@@ -39,7 +39,7 @@ def kept(store: Store, limit: float | None, timetable: Timetable | None = None) 
         return limit if timetable is None or limit is not None else timetable.rate(time.localtime())
 
     from warmspare.state.bucket import SharedBucket
-    from warmspare.store.limit import Limiter, limited
+    from warmspare.store.around.limiter import Limiter, limited
 
     with SharedBucket(options.state_root() / BUCKET) as bucket:
         yield limited(store, Limiter(bucket, rate).take)

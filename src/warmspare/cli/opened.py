@@ -9,7 +9,7 @@ from warmspare.cli import options
 
 if TYPE_CHECKING:
     from warmspare.config.settings import Repository
-    from warmspare.store.base import Store
+    from warmspare.store.contract import Store
 
 
 def open_configured(repository: Repository, on_retry: Callable[[str, int, float], None] | None = None) -> Store:

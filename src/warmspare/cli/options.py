@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from warmspare.config.s3 import S3Settings
     from warmspare.observe.events import Events
     from warmspare.source.logins import Logins
-    from warmspare.store.s3_manner import Site
+    from warmspare.store.s3.manner import Site
 
 Vm = Annotated[str, typer.Option("--vm", metavar="NAME", help="What the VM is called in the repository.")]
 Repo = Annotated[
@@ -130,7 +130,7 @@ def site_of(settings: S3Settings) -> Site:
     """The configuration's words as the store takes them."""
     from dataclasses import asdict
 
-    from warmspare.store.s3_manner import Site  # here: a run on a directory must not pay for the AWS client
+    from warmspare.store.s3.manner import Site  # here: a run on a directory must not pay for the AWS client
 
     return Site(**asdict(settings))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
     from warmspare.source.base import DiskInput, Source
     from warmspare.source.given import GivenDisks
-    from warmspare.store.base import Store
+    from warmspare.store.contract import Store
     from warmspare.sync.beginning import Start
     from warmspare.sync.rolling import Rolling
     from warmspare.sync.spool import SpoolPlace

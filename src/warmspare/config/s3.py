@@ -31,7 +31,7 @@ _SWITCHES = {"true": True, "false": False}
 
 @dataclass(frozen=True, slots=True)
 class S3Settings:
-    """See Site in store/s3_manner.py, which has the same fields."""
+    """See Site in store/s3/manner.py, which has the same fields."""
 
     encryption: Encryption | None = None
     kms_key: str | None = None

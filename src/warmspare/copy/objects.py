@@ -17,7 +17,7 @@ from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Repository
 from warmspare.repository.objects import HINT, demand_length, read_range
 from warmspare.store import layout
-from warmspare.store.base import PART_BYTES
+from warmspare.store.contract import PART_BYTES
 from warmspare.threads import in_thread
 
 Read = Callable[[int, int], Awaitable[bytes]]  # offset, length

@@ -23,9 +23,9 @@ from warmspare.repository.chain import PointId, open_repository
 from warmspare.repository.objects import LocalObject, fetched, read_manifest
 from warmspare.repository.trust import Trust
 from warmspare.store import layout
-from warmspare.store.base import Store
+from warmspare.store.around.counting import CountingStore
 from warmspare.store.clearing import Clearing
-from warmspare.store.counting import CountingStore
+from warmspare.store.contract import Store
 from warmspare.store.lease import Lease, watching
 from warmspare.threads import in_thread
 

@@ -17,7 +17,7 @@ from warmspare.format import point, repofile
 from warmspare.format.point import RestorePoint
 from warmspare.format.repofile import RepositoryRecord
 from warmspare.store import layout
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 
 MAX_RECORD_BYTES = 1 << 16
 MOST_VMS = 100_000

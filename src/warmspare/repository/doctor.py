@@ -11,7 +11,7 @@ from warmspare.errors import WarmspareError
 from warmspare.repository.chain import NoRepositoryError, open_repository
 from warmspare.repository.trust import FOLLOWS, NEEDED
 from warmspare.source.vddk_doctor import Check
-from warmspare.store.base import Mannered, Store
+from warmspare.store.contract import Mannered, Store
 from warmspare.store.promises import Examined, Promise, Tried, examine
 
 _NAMES = {

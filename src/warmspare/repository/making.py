@@ -16,7 +16,7 @@ from warmspare.observe.events import Events
 from warmspare.repository.chain import NoRepositoryError, now_text, own_record
 from warmspare.repository.trust import prove, remember
 from warmspare.store import layout
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 
 
 @dataclass(frozen=True, slots=True)

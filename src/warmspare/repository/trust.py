@@ -25,7 +25,7 @@ from warmspare.outside.records import Line, RunId
 from warmspare.repository.chain import Repository
 from warmspare.state.files import local_io, locked, read_record, write_record
 from warmspare.store import layout
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 from warmspare.store.promises import Examined, Promise, Tried, examine, new_token
 
 WHAT = "the state directory"

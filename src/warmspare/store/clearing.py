@@ -10,7 +10,7 @@ from collections.abc import Container, Sequence
 
 from warmspare.errors import StoreError
 from warmspare.observe.housekeeping import Housekeeping, Trying, denied_by_file
-from warmspare.store.base import StaleUpload, Store
+from warmspare.store.contract import StaleUpload, Store
 
 # What a call asks for: of S3, and of a file system.
 _DELETE = ("s3:DeleteObject", "unlink")

@@ -21,7 +21,7 @@ import re
 
 from warmspare.errors import ConfigError
 
-KEY_BYTES = 700  # the longest key of the contract (store/base.py)
+KEY_BYTES = 700  # the longest key of the contract (store/contract.py)
 NAME_CHARS = 150  # the longest result of encode_name
 _LONG_HEAD_CHARS = 100
 _LONG_MARK = "=sha256-"  # `=` before anything but two hex digits is never the result of the short form

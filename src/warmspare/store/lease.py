@@ -31,7 +31,7 @@ from warmspare.observe.events import Events
 from warmspare.outside import records
 from warmspare.outside.records import Count, Line
 from warmspare.outside.text import shown
-from warmspare.store.base import ObjectInfo, Store
+from warmspare.store.contract import ObjectInfo, Store
 from warmspare.store.swaps import swap
 
 log = logging.getLogger("warmspare.store")

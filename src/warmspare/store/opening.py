@@ -10,11 +10,11 @@ from urllib.parse import quote, unquote, urlsplit
 
 from warmspare.errors import ConfigError
 from warmspare.outside.text import is_unicode
-from warmspare.store.base import Store
-from warmspare.store.directory import DirectoryStore
+from warmspare.store.contract import Store
+from warmspare.store.directory.directory_store import DirectoryStore
 
 if TYPE_CHECKING:
-    from warmspare.store.s3_manner import Site
+    from warmspare.store.s3.manner import Site
 
 _FORMS = "give s3://BUCKET/PREFIX, file:///PATH or a path"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -57,9 +57,9 @@ def open_store(
         return _directory(os.path.abspath(uri), uri, concurrency)  # noqa: PTH100 (no I/O, lexical)
     if scheme[0] == "s3:" and uri.startswith("s3://"):
         bucket, prefix = _split_s3(uri)
-        from warmspare.store.s3 import S3Store  # here: a run on a directory must not pay for the AWS client
-        from warmspare.store.s3_manner import NO_SITE
-        from warmspare.store.s3_session import Account
+        from warmspare.store.s3.aws_session import Account
+        from warmspare.store.s3.manner import NO_SITE
+        from warmspare.store.s3.s3_store import S3Store  # here: a run on a directory must not pay for the AWS client
 
         return S3Store(
             bucket, prefix, endpoint_url=endpoint_url, concurrency=concurrency, account=Account(profile, region),

@@ -17,7 +17,7 @@ from typing import TypeVar
 from warmspare.ending import PROCESS
 from warmspare.errors import NotFoundError, StoreError
 from warmspare.store import layout
-from warmspare.store.base import ObjectInfo, Store
+from warmspare.store.contract import ObjectInfo, Store
 
 RACERS = 4  # that want one key at the same time
 AGAIN = 4  # times that what must be refused is asked for one by one: a server may keep a promise only sometimes

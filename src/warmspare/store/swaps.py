@@ -7,7 +7,7 @@ Nothing that must hold may rest on this: only one who looks between another's lo
 from __future__ import annotations
 
 from warmspare.errors import StoreError
-from warmspare.store.base import ObjectInfo, Store
+from warmspare.store.contract import ObjectInfo, Store
 
 
 async def swap(store: Store, key: str, data: bytes, *, etag: str | None) -> ObjectInfo | None:

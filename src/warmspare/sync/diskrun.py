@@ -27,7 +27,7 @@ from warmspare.source.base import DiskInput
 from warmspare.state.files import local_io
 from warmspare.state.table import TableDamagedError
 from warmspare.store import layout
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 from warmspare.sync import carry, merge, rolling
 from warmspare.sync.carry import Carried
 from warmspare.sync.filter import PageFilter, Untracked

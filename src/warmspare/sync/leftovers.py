@@ -18,8 +18,8 @@ from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.records import Count, RunId, SequenceOrNone
 from warmspare.state.files import read_record, write_record
 from warmspare.store import layout
-from warmspare.store.base import Store
 from warmspare.store.clearing import Clearing
+from warmspare.store.contract import Store
 
 WHAT = "the state directory"
 MOST = 256

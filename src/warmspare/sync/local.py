@@ -27,7 +27,7 @@ from warmspare.repository.objects import manifest_of
 from warmspare.state.files import copy_sparse, local_io, locked, out_of_the_way, read_record, sweep, write_record
 from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.store import layout
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 from warmspare.sync.journal import Journal, PageLog
 from warmspare.sync.leftovers import Leftovers
 from warmspare.sync.pagemap import PageMap

@@ -23,8 +23,8 @@ from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.records import Line
 from warmspare.state.files import local_io, read_record, write_record
 from warmspare.store import layout
-from warmspare.store.base import Store
 from warmspare.store.clearing import Clearing
+from warmspare.store.contract import Store
 from warmspare.sync.plan import Plan
 
 WHAT = "the state directory"

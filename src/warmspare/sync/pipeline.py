@@ -32,10 +32,10 @@ from warmspare.source.base import LastDisk, LastPoint, Machine, Opened
 from warmspare.source.identity import IDENTITY, Identity
 from warmspare.state.files import locked, out_of_the_way
 from warmspare.store import layout
-from warmspare.store.base import Store
+from warmspare.store.around.counting import CountingStore
+from warmspare.store.around.discard import DiscardingStore
 from warmspare.store.clearing import Clearing
-from warmspare.store.counting import CountingStore
-from warmspare.store.discard import DiscardingStore
+from warmspare.store.contract import Store
 from warmspare.store.lease import Lease, watching
 from warmspare.sync import sealed as sealing
 from warmspare.sync.beginning import Start, chain_for, refuse_images, settled_in, there_already

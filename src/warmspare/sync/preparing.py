@@ -18,7 +18,7 @@ from warmspare.repository.failover import FailoverRecord, doubt_after
 from warmspare.repository.identity import Settled
 from warmspare.source.base import DiskInput, LastDisk, LastPoint, Opened
 from warmspare.store import layout
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 from warmspare.sync import carry
 from warmspare.sync.carry import Carried
 from warmspare.sync.diskrun import DiskRun, Run

@@ -21,8 +21,8 @@ from warmspare.observe.housekeeping import Housekeeping
 from warmspare.outside.files import open_file
 from warmspare.state.files import local_io
 from warmspare.store import layout
-from warmspare.store.base import PART_BYTES, Store
 from warmspare.store.clearing import Clearing
+from warmspare.store.contract import PART_BYTES, Store
 from warmspare.sync.carry import opened
 from warmspare.sync.journal import Journal, RunRecord
 from warmspare.sync.spool import Spool

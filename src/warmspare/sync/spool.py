@@ -25,10 +25,10 @@ from warmspare.observe.housekeeping import Housekeeping
 from warmspare.outside.files import demand_folders
 from warmspare.state.files import local_io, locked
 from warmspare.store import layout
-from warmspare.store.base import PART_BYTES, Store, Upload
+from warmspare.store.around.passing import PassingStore
 from warmspare.store.clearing import Clearing
-from warmspare.store.directory import DirectoryStore
-from warmspare.store.passing import PassingStore
+from warmspare.store.contract import PART_BYTES, Store, Upload
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.spooled import WHAT, SpooledUpload
 from warmspare.sync.upload import LEAST_PACK_BYTES, PACK_S
 from warmspare.threads import in_thread

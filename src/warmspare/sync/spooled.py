@@ -17,17 +17,17 @@ import crc32c
 
 from warmspare.errors import NoRoomError, StoreError
 from warmspare.state.files import local_io
-from warmspare.store.base import PART_BYTES, Store, Upload
-from warmspare.store.directory import DirectoryStore
-from warmspare.store.staging import FileUpload
+from warmspare.store.contract import PART_BYTES, Store, Upload
+from warmspare.store.directory.directory_store import DirectoryStore
+from warmspare.store.directory.file_upload import FileUpload
 from warmspare.threads import in_thread
 
 WHAT = "the spool"
 
 
 class SpooledUpload:
-    """An `Upload` (store/base.py). medium: the spool's own store, None if it has no room. on_full: called where that
-    turns out on the way."""
+    """An `Upload` (store/contract.py). medium: the spool's own store, None if it has no room. on_full: called where
+    that turns out on the way."""
 
     def __init__(self, key: str, medium: DirectoryStore | None, store: Store, on_full: Callable[[], None]) -> None:
         self._key, self._medium, self._store, self._on_full = key, medium, store, on_full

@@ -19,7 +19,7 @@ from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_BYTES, Extents, normalise
 from warmspare.observe.events import Meter
 from warmspare.source.base import Hole, Source, Span
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 from warmspare.sync.encode import Draft, Encoded, FrameBuilder, encode
 from warmspare.sync.filter import Filtered, PageFilter, Untracked
 from warmspare.sync.index import ManifestFile

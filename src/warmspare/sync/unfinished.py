@@ -20,8 +20,8 @@ from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.state.files import out_of_the_way, read_record
 from warmspare.store import layout
-from warmspare.store.base import PART_BYTES, Store
 from warmspare.store.clearing import Clearing
+from warmspare.store.contract import PART_BYTES, Store
 from warmspare.sync import sent
 from warmspare.sync.journal import Journal, RunRecord
 from warmspare.sync.leftovers import Leftover, Leftovers

@@ -18,7 +18,7 @@ from warmspare.format.pack import PACK_BYTES, PackHeader
 from warmspare.format.packlist import PackRef
 from warmspare.outside.files import open_file
 from warmspare.store import layout
-from warmspare.store.base import PART_BYTES, Store
+from warmspare.store.contract import PART_BYTES, Store
 from warmspare.threads import in_thread
 
 MAX_OPEN_PACKS = 3  # two go up, which fills any link between them, and the next is there when one of them is done

@@ -2,7 +2,7 @@
 they are for.
 
 Clients are aiobotocore's, with its own retries off. What a failure says of another try is in errors.py, for how
-long it is tried in store/patience.py.
+long it is tried in patience.py.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from aiobotocore.session import AioSession
 from warmspare.errors import ConfigError
 from warmspare.outside.answers import ODD
 from warmspare.outside.pages import EndlessError, Paging
+from warmspare.patience import Again, Patience, Tries
 from warmspare.recover.aws.errors import CLIENT_ERRORS, AwsError, aws_error
-from warmspare.store.patience import Again, Patience, Tries
-from warmspare.store.staying import RefusingSession
+from warmspare.store.s3.staying import RefusingSession
 
 log = logging.getLogger("warmspare.recover")
 

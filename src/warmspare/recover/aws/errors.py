@@ -12,8 +12,8 @@ from botocore.parsers import ResponseParserError
 
 from warmspare.errors import RecoverError
 from warmspare.outside.answers import ODD
-from warmspare.store.patience import Again
-from warmspare.store.staying import redirected, unreadable
+from warmspare.patience import Again
+from warmspare.store.s3.staying import redirected, unreadable
 
 CLIENT_ERRORS: Final = (
     boto.ClientError, boto.BotoCoreError, boto.HTTPClientError, aiohttp.ClientError, ResponseParserError, ValueError,

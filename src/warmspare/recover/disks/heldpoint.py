@@ -25,8 +25,8 @@ from warmspare.repository import tables
 from warmspare.repository.chain import Point, PointId, Repository, open_repository
 from warmspare.state.files import local_io
 from warmspare.state.table import HashTable
-from warmspare.store.base import Store
-from warmspare.store.counting import CountingStore
+from warmspare.store.around.counting import CountingStore
+from warmspare.store.contract import Store
 from warmspare.threads import Threads, in_thread
 
 WHAT = "the state directory"

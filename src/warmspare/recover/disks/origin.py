@@ -15,7 +15,7 @@ from warmspare.format.point import RestorePoint
 from warmspare.recover.disks.base import OpenDisk
 from warmspare.recover.disks.held import HeldReplica
 from warmspare.repository.chain import NoRepositoryError, open_repository
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 
 D = TypeVar("D", bound=OpenDisk)
 

@@ -24,7 +24,7 @@ from warmspare.recover.drills.turn import Turn
 from warmspare.recover.failover.plan import VmPlan
 from warmspare.recover.readiness.check import made_for
 from warmspare.repository.chain import Point, open_repository
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 
 NOTE = "VMs in QEMU can't reach one another, and what they take here says little of AWS"
 

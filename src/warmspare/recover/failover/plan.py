@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from warmspare.store.s3_manner import Site
+    from warmspare.store.s3.manner import Site
 
 Via = Literal["register-image", "import-image"]
 Ready = Literal["status-checks", "running", "none"]

@@ -16,7 +16,7 @@ from warmspare.recover.disks.heldpoint import HeldPoint, with_point
 from warmspare.recover.disks.origin import of_point
 from warmspare.recover.readiness.check import Ready, look
 from warmspare.recover.readiness.findings import Finding, Severity
-from warmspare.store.base import Store
+from warmspare.store.contract import Store
 
 STARTS, STOPS, NOT_KNOWN = "starts", "stops", "not known"
 _FIRMWARES: Mapping[str, str] = {"uefi": "uefi", "legacy-bios": "bios"}  # by EC2's boot modes

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmspare.errors import RecoverError
+from warmspare.patience import Again
 from warmspare.recover.aws.client import UNSEEN_S, Aws
 from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.aws.pace import Pace
 from warmspare.recover.blocks.blockset import EBS_BLOCK_BYTES
 from warmspare.recover.blocks.window import EbsBlock
 from warmspare.recover.staging.staged import COMPLETED, PENDING, StagedDisk
-from warmspare.store.patience import Again
 
 PUTS_S = 1000.0  # AWS's default quota of PutSnapshotBlock, for an account and for a snapshot
 STARTS_S = 10.0  # of StartSnapshot and CompleteSnapshot, each

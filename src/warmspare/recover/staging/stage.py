@@ -21,6 +21,7 @@ from warmspare.format.point import Disk
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.files import demand_folders
+from warmspare.patience import outlasted
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.errors import denied_by_aws
 from warmspare.recover.blocks.blockset import EBS_BLOCK_BYTES
@@ -42,8 +43,7 @@ from warmspare.recover.staging.unfinished import sort_unfinished
 from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.state.files import local_io, locked
 from warmspare.store import layout
-from warmspare.store.base import Store
-from warmspare.store.patience import outlasted
+from warmspare.store.contract import Store
 from warmspare.threads import Threads
 
 WHAT = "the state directory"

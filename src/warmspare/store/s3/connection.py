@@ -16,14 +16,14 @@ from urllib.parse import urlsplit
 
 from warmspare.errors import StoreError
 from warmspare.outside.answers import ODD
-from warmspare.store.base import Pace, unpaced
-from warmspare.store.congestion import Window
-from warmspare.store.patience import Again, Patience, Tries
-from warmspare.store.s3_body import Body, decode_crc32c, receive
-from warmspare.store.s3_errors import CLIENT_ERRORS, BodyError, S3Error, Sent, damaged, store_error
-from warmspare.store.s3_manner import NO_SITE, Manner, Site
-from warmspare.store.s3_session import NO_ACCOUNT, Account, Session
-from warmspare.store.wire import WirePace
+from warmspare.patience import Again, Patience, Tries
+from warmspare.store.contract import Pace, unpaced
+from warmspare.store.s3.aws_session import NO_ACCOUNT, Account, Session
+from warmspare.store.s3.body import Body, decode_crc32c, receive
+from warmspare.store.s3.congestion import Window
+from warmspare.store.s3.manner import NO_SITE, Manner, Site
+from warmspare.store.s3.s3_errors import CLIENT_ERRORS, BodyError, S3Error, Sent, damaged, store_error
+from warmspare.store.s3.wire import WirePace
 
 log = logging.getLogger("warmspare.store")
 

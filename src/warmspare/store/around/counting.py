@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from warmspare.store.base import ObjectInfo, Store, Upload
-from warmspare.store.passing import PassingStore, PassingUpload
+from warmspare.store.around.passing import PassingStore, PassingUpload
+from warmspare.store.contract import ObjectInfo, Store, Upload
 
 
 class _CountingUpload(PassingUpload):

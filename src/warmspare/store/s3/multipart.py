@@ -10,10 +10,10 @@ from typing import Any, Self
 
 from warmspare.ending import PROCESS, Owed
 from warmspare.errors import StoreError
-from warmspare.store.base import PART_BYTES
-from warmspare.store.s3_body import body_of, crc32c_of, decode_crc32c, join_crc32c
-from warmspare.store.s3_client import Connection
-from warmspare.store.s3_errors import S3Error, damaged
+from warmspare.store.contract import PART_BYTES
+from warmspare.store.s3.body import body_of, crc32c_of, decode_crc32c, join_crc32c
+from warmspare.store.s3.connection import Connection
+from warmspare.store.s3.s3_errors import S3Error, damaged
 from warmspare.threads import finish
 
 log = logging.getLogger("warmspare.store")

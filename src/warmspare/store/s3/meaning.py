@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-from warmspare.store.patience import Again
+from warmspare.patience import Again
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from warmspare.errors import NotFoundError, StoreError
-from warmspare.store.patience import Again
-from warmspare.store.s3_client import Connection
-from warmspare.store.s3_errors import S3Error, Sent, store_error
+from warmspare.patience import Again
+from warmspare.store.s3.connection import Connection
+from warmspare.store.s3.s3_errors import S3Error, Sent, store_error
 
 _BATCH: Final = 1000  # S3's limit
 _AT_ONCE: Final = 8  # one by one

@@ -16,16 +16,16 @@ from botocore.exceptions import ClientError
 
 from warmspare.errors import NotFoundError, StoreError
 from warmspare.outside.pages import EndlessError, Paging
-from warmspare.store.base import ObjectInfo, Pace, StaleUpload
+from warmspare.patience import Patience
+from warmspare.store.contract import ObjectInfo, Pace, StaleUpload
 from warmspare.store.layout import check_key, check_prefix, repository_key
-from warmspare.store.patience import Patience
-from warmspare.store.s3_body import body_of, crc32c_of, decode_crc32c
-from warmspare.store.s3_client import CONCURRENCY, Connection, OnRetry
-from warmspare.store.s3_delete import Deletion
-from warmspare.store.s3_errors import S3Error, damaged
-from warmspare.store.s3_manner import NO_SITE, Site
-from warmspare.store.s3_session import NO_ACCOUNT, Account
-from warmspare.store.s3_upload import S3Upload, takes_damaged_part
+from warmspare.store.s3.aws_session import NO_ACCOUNT, Account
+from warmspare.store.s3.body import body_of, crc32c_of, decode_crc32c
+from warmspare.store.s3.connection import CONCURRENCY, Connection, OnRetry
+from warmspare.store.s3.deletion import Deletion
+from warmspare.store.s3.manner import NO_SITE, Site
+from warmspare.store.s3.multipart import S3Upload, takes_damaged_part
+from warmspare.store.s3.s3_errors import S3Error, damaged
 
 _CONFLICT_TRIES = 3  # of a write that S3 answers with 409: asked to be sent again, after a look at what is there
 

@@ -16,8 +16,8 @@ from botocore.parsers import ResponseParserError
 
 from warmspare.errors import NotFoundError, StoreError
 from warmspare.outside.answers import ODD
-from warmspare.store.patience import Again
-from warmspare.store.s3_meaning import (
+from warmspare.patience import Again
+from warmspare.store.s3.meaning import (
     BUSY,
     LATER,
     NEW_BUCKET,
@@ -36,7 +36,7 @@ from warmspare.store.s3_meaning import (
     region_in,
     storage_class,
 )
-from warmspare.store.staying import unreadable
+from warmspare.store.s3.staying import unreadable
 
 CLIENT_ERRORS: Final = (
     boto.ClientError,

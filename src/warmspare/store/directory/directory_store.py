@@ -22,8 +22,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from warmspare.errors import FULL, StoreError
 from warmspare.outside.files import NotRegularError, kind_of, open_below, open_regular, stat_below
-from warmspare.store.base import ObjectInfo, Pace, StaleUpload, paced, unpaced
-from warmspare.store.files import (
+from warmspare.store.contract import ObjectInfo, Pace, StaleUpload, paced, unpaced
+from warmspare.store.directory.durable import (
     link_new,
     locked,
     make_directories,
@@ -34,8 +34,8 @@ from warmspare.store.files import (
     sync_directory,
     walk_keys,
 )
+from warmspare.store.directory.file_upload import FileUpload, Staging
 from warmspare.store.layout import check_key, check_prefix, names_object
-from warmspare.store.staging import FileUpload, Staging
 from warmspare.threads import Threads
 
 TAGGED_BYTES = 4096  # objects up to this size have a hash of their content in the tag

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from warmspare.store.base import Upload
-from warmspare.store.counting import CountingStore
+from warmspare.store.around.counting import CountingStore
+from warmspare.store.contract import Upload
 
 
 class _Dropped:

@@ -13,7 +13,7 @@ from typing import Any
 
 import crc32c as crc
 
-from warmspare.store.base import Pace, unpaced
+from warmspare.store.contract import Pace, unpaced
 
 CHUNK_BYTES = 256 << 10
 LEAST_BYTES = 4096  # of a body, in the time that counts as a stall

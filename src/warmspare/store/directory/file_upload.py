@@ -19,9 +19,9 @@ import crc32c as crc
 
 from warmspare.errors import StoreError
 from warmspare.outside.files import open_below
-from warmspare.store.base import PART_BYTES, Pace, unpaced
-from warmspare.store.files import link_new, make_directories, naming, prune, sync_directory, write_all
-from warmspare.store.root import Root
+from warmspare.store.contract import PART_BYTES, Pace, unpaced
+from warmspare.store.directory.durable import link_new, make_directories, naming, prune, sync_directory, write_all
+from warmspare.store.directory.root import Root
 from warmspare.threads import Threads
 
 _TRIES = 64  # of making a directory that others prune at the same moment

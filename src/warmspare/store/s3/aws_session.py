@@ -20,11 +20,11 @@ from botocore import auth, handlers
 from botocore.utils import ensure_boolean
 
 from warmspare.errors import ConfigError
-from warmspare.store.patience import Patience
-from warmspare.store.s3_errors import public_url
-from warmspare.store.s3_manner import Addressing, Manner, add_md5
-from warmspare.store.staying import StayingSession
-from warmspare.store.wire import Wire
+from warmspare.patience import Patience
+from warmspare.store.s3.manner import Addressing, Manner, add_md5
+from warmspare.store.s3.s3_errors import public_url
+from warmspare.store.s3.staying import StayingSession
+from warmspare.store.s3.wire import Wire
 
 POOL_SPARE = 16  # connections for small requests beside the transfers
 _LOOPBACK = ("localhost", "127.", "::1")

@@ -6,7 +6,7 @@ import builtins
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from warmspare.store.base import ObjectInfo, StaleUpload, Store, Upload
+from warmspare.store.contract import ObjectInfo, StaleUpload, Store, Upload
 
 
 class PassingUpload:

@@ -10,8 +10,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from warmspare.state.bucket import SharedBucket
-from warmspare.store.base import ObjectInfo, Pace, Paced, Store, Upload, paced
-from warmspare.store.passing import PassingStore, PassingUpload
+from warmspare.store.around.passing import PassingStore, PassingUpload
+from warmspare.store.contract import ObjectInfo, Pace, Paced, Store, Upload, paced
 
 PIECE_S = 0.025  # what goes at once takes this long at the rate; with the bucket's burst no second is 20 % over
 LEAST_BYTES = 1024

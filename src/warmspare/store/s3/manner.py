@@ -12,10 +12,10 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from warmspare.store.base import PART_BYTES
-from warmspare.store.s3_body import encode_crc32c
-from warmspare.store.s3_crc64 import crc64nvme, join_crc64nvme
-from warmspare.store.s3_errors import S3Error, Sent
+from warmspare.store.contract import PART_BYTES
+from warmspare.store.s3.body import encode_crc32c
+from warmspare.store.s3.crc64 import crc64nvme, join_crc64nvme
+from warmspare.store.s3.s3_errors import S3Error, Sent
 
 log = logging.getLogger("warmspare.store")
 

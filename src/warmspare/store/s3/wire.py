@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import Any
 
-from warmspare.store.base import Pace
+from warmspare.store.contract import Pace
 
 UNSENT_BYTES = 256 << 10  # that the kernel takes of a connection before the link does
 USER_BYTES = 320 << 10  # that may wait in this process for a socket whose kernel buffer is full: a chunk and 64 KiB

@@ -1,0 +1,1 @@
+"""Stores around a store: each hands everything on to the one it wraps, and does one thing besides."""
