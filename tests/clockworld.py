@@ -41,12 +41,12 @@ from warmspare.store.lease import Holder
 from warmspare.sync.beginning import Start
 from warmspare.sync.pipeline import Sync
 from warmspare.sync.rolling import Rolling
-from warmspare.vsphere.devices import Disk
-from warmspare.vsphere.eventkinds import HOST_FAILED, KILLED
-from warmspare.vsphere.inventory import read
-from warmspare.vsphere.protect import VsphereMachine
-from warmspare.vsphere.session import VsphereSession
-from warmspare.vsphere.tasks import finished
+from warmspare.vsphere.api.session import VsphereSession
+from warmspare.vsphere.api.tasks import finished
+from warmspare.vsphere.inventory.vm_devices import Disk
+from warmspare.vsphere.inventory.vm_info import read
+from warmspare.vsphere.tracking.eventkinds import HOST_FAILED, KILLED
+from warmspare.vsphere.vsphere_machine import VsphereMachine
 
 DAY_S = 86400.0
 REAL = time.time
@@ -107,7 +107,7 @@ def read_as_files(site: Site) -> Iterator[None]:
             return RawSource(file, disk.uuid)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("warmspare.vsphere.protect.Access", Files)
+        patch.setattr("warmspare.vsphere.vsphere_machine.Access", Files)
         yield
 
 

@@ -19,11 +19,11 @@ from warmspare.model import BLOCK_BYTES, block_count, whole_disk, widen
 from warmspare.observe.events import Events
 from warmspare.source import vddk_install, vddk_session
 from warmspare.source.base import DiskInput, Hole, LastDisk, LastPoint, Opened
-from warmspare.vsphere.inventory import read
-from warmspare.vsphere.protect import VsphereMachine
-from warmspare.vsphere.reading import Vddk
-from warmspare.vsphere.session import Patience, Server, VsphereSession
-from warmspare.vsphere.snapshot import Timing
+from warmspare.vsphere.api.session import Patience, Server, VsphereSession
+from warmspare.vsphere.inventory.vm_info import read
+from warmspare.vsphere.snapshots.snapshot import Timing
+from warmspare.vsphere.vddk_access import Vddk
+from warmspare.vsphere.vsphere_machine import VsphereMachine
 
 PATIENCE = Patience(deadline_s=20.0, backoff_s=0.02, backoff_most_s=0.2, connect_s=5.0, call_s=20.0)
 TIMING = Timing(busy_s=10.0, create_s=10.0, remove_s=10.0, slow_s=0.3, pause_s=0.02)

@@ -8,7 +8,7 @@ import pytest
 
 from warmspare.errors import ConfigError
 from warmspare.recover.disks.origin import boot_first
-from warmspare.vsphere.inventory import Disk, _boot_disks
+from warmspare.vsphere.inventory.vm_info import Disk, _boot_disks
 
 DISKS = [("u1", "system"), ("u2", "data"), ("u3", "more")]
 

@@ -33,7 +33,7 @@ from warmspare.sync.local import AdoptedRecord, Rate, StateRecord
 from warmspare.sync.marks import _Done
 from warmspare.sync.rolling import Cursor
 from warmspare.sync.unfinished import Unfinished
-from warmspare.vsphere.marker import Marker, parse
+from warmspare.vsphere.snapshots.marker import Marker, parse
 
 RUN, SHA, NOW = "b" * 32, "a" * 64, "2026-01-02T03:04:05Z"
 BLOCKS = 10

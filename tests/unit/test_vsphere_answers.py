@@ -21,13 +21,14 @@ from hypothesis import strategies as st
 from pyVmomi import vim, vmodl
 
 from answersfront import envelope
-from warmspare.vsphere import answers, changes, faults, garbled
-from warmspare.vsphere.answers import NotUnderstoodError, Unknown, oddities
-from warmspare.vsphere.devices import read_devices
-from warmspare.vsphere.garbled import GarbledError
-from warmspare.vsphere.properties import _properties
-from warmspare.vsphere.stub import spoken_in
-from warmspare.vsphere.tree import Tree
+from warmspare.vsphere.api import faults, garbled, soap
+from warmspare.vsphere.api.garbled import GarbledError
+from warmspare.vsphere.api.properties import _properties
+from warmspare.vsphere.api.soap import NotUnderstoodError, Unknown, oddities
+from warmspare.vsphere.api.stub import spoken_in
+from warmspare.vsphere.inventory.snapshot_tree import Tree
+from warmspare.vsphere.inventory.vm_devices import read_devices
+from warmspare.vsphere.tracking import changes
 
 SECRET = "52fc9d6e-secret"
 RETRIEVE = vmodl.query.PropertyCollector._GetMethodInfo("RetrieveContents")
@@ -56,7 +57,7 @@ CARD = (
 
 
 def read(inner: str | bytes, call: Any, status: int = 200, secrets: tuple[str, ...] = ()) -> Any:
-    return answers.read(envelope(inner) if isinstance(inner, str) else inner, status, call, None, secrets)
+    return soap.read(envelope(inner) if isinstance(inner, str) else inner, status, call, None, secrets)
 
 
 def one(properties: str, missing: str = "") -> Any:
@@ -182,7 +183,7 @@ def test_values_types_and_fields_that_are_not_known() -> None:
     assert got.odd["config.hardware"] == [
         "config.hardware: field fooMode of VirtualHardware", "config.hardware.device: type VirtualFoo"
     ]  # fmt: skip
-    assert answers.laid_aside(got["config.hardware"]) == {"fooMode": "7"}
+    assert soap.laid_aside(got["config.hardware"]) == {"fooMode": "7"}
     got = one('<propSet><name>config.hardware</name><val xsi:type="QuantumHardware"><numCPU>1</numCPU></val></propSet>')
     assert got.unread == {"config.hardware": "type QuantumHardware"} and "config.hardware" not in got
     got = one('<propSet><name>config.template</name><val xsi:type="xsd:boolean">maybe</val></propSet>')

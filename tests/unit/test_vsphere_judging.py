@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from warmspare.model import normalise
 from warmspare.source.base import LastDisk, LastPoint
-from warmspare.vsphere import changes, trust
-from warmspare.vsphere.devices import Disk
-from warmspare.vsphere.eventmark import MOST_JUDGED, Mark, Newest, Seen
-from warmspare.vsphere.history import Happening, History
-from warmspare.vsphere.marker import parse
-from warmspare.vsphere.tree import Node, Tree
+from warmspare.vsphere.inventory.snapshot_tree import Node, Tree
+from warmspare.vsphere.inventory.vm_devices import Disk
+from warmspare.vsphere.snapshots.marker import parse
+from warmspare.vsphere.tracking import changes, distrust
+from warmspare.vsphere.tracking.eventmark import MOST_JUDGED, Mark, Newest, Seen
+from warmspare.vsphere.tracking.history import Happening, History
 
 CAPACITY = 1 << 20
 NOW = datetime.datetime(2024, 5, 1, 12, tzinfo=datetime.UTC)
@@ -125,8 +125,8 @@ def tree(current: str, *chains: str) -> Tree:
 def test_trees(left: Tree, here: Tree, reverted: bool) -> None:
     parsed = Tree.parse(left.as_json())
     assert parsed is not None and parsed.chain() == left.chain()
-    before = trust.Left(NOW, parsed, {}, "host-1", MARK)
-    assert ("reverted" in trust.of_vm(before, here, History(()))) is reverted
+    before = distrust.Left(NOW, parsed, {}, "host-1", MARK)
+    assert ("reverted" in distrust.of_vm(before, here, History(()))) is reverted
 
 
 def test_a_tree_without_some() -> None:
@@ -140,15 +140,15 @@ def test_what_the_last_point_says() -> None:
         "taken": NOW.isoformat(), "snapshots": tree("a", "a").as_json(), "host_moref": "host-7",
         "disks": [{"uuid": "u", "base_path": "[x] y"}], "events": MARK.as_json(),
     }  # fmt: skip
-    left = trust.Left.of(hardware)
+    left = distrust.Left.of(hardware)
     assert left is not None and (left.taken, left.host, left.paths) == (NOW, "host-7", {"u": "[x] y"})
     assert left.mark == MARK
     for spoiled in ({}, {"taken": "soon"}, {"taken": 5}, {"taken": "2024-05-01T12:00:00"}):
-        assert trust.Left.of(spoiled) is None
+        assert distrust.Left.of(spoiled) is None
     for odd in (None, {}, {"nodes": 1}, {"nodes": [{}], "current": ""}, [1]):
-        partial = trust.Left.of(hardware | {"snapshots": odd, "disks": "none"})
+        partial = distrust.Left.of(hardware | {"snapshots": odd, "disks": "none"})
         assert partial is not None and partial.tree is None
-        assert "which snapshots" in trust.of_vm(partial, tree(""), History(()))
+        assert "which snapshots" in distrust.of_vm(partial, tree(""), History(()))
 
 
 def event(kind: str, **more: Any) -> Happening:
@@ -170,8 +170,8 @@ def event(kind: str, **more: Any) -> Happening:
     ],
 )
 def test_events(happenings: list[Happening], reason: str) -> None:
-    left = trust.Left(NOW, tree(""), {}, "host-1", MARK)
-    found = trust.of_vm(left, tree(""), History(tuple(happenings)))
+    left = distrust.Left(NOW, tree(""), {}, "host-1", MARK)
+    found = distrust.of_vm(left, tree(""), History(tuple(happenings)))
     assert reason in found and bool(found) is bool(reason)
 
 
@@ -180,9 +180,9 @@ NEXT = Newest(Seen(140, "2024-05-01T12:14:00.000+00:00", "VmPoweredOnEvent"), 13
 
 
 def judged(last: LastPoint = LAST, mark: Mark | None = MARK, **changed: Any) -> str:
-    left = trust.Left(NOW, tree(""), {}, "host-1", mark)
+    left = distrust.Left(NOW, tree(""), {}, "host-1", mark)
     now = {"vcenter": "vc-1", "now": LATER, "newest": NEXT} | changed
-    return trust.before_asking(last, left, **now)
+    return distrust.before_asking(last, left, **now)
 
 
 def test_a_doubt_that_the_caller_has_goes_before_all() -> None:
@@ -245,14 +245,14 @@ def test_events_that_contradict_a_mark() -> None:
 
 
 def test_one_disk() -> None:
-    left = trust.Left(NOW, tree(""), {DISK.uuid: DISK.base_path}, "host-1", MARK)
-    assert trust.of_disk(DISK, LAST, left, History(())) == ""
+    left = distrust.Left(NOW, tree(""), {DISK.uuid: DISK.base_path}, "host-1", MARK)
+    assert distrust.of_disk(DISK, LAST, left, History(())) == ""
     added = History((event("VmReconfiguredEvent", devices=(2000,)),))
-    assert "removed or added" in trust.of_disk(DISK, LAST, left, added)
-    assert trust.of_disk(replace(DISK, key=2001), LAST, left, added) == ""
-    assert "capacity" in trust.of_disk(replace(DISK, capacity_bytes=5), LAST, left, History(()))
-    assert "moved" in trust.of_disk(replace(DISK, base_path="[ds2] a/a.vmdk"), LAST, left, History(()))
-    assert "not in the last" in trust.of_disk(replace(DISK, uuid="other"), LAST, left, History(()))
+    assert "removed or added" in distrust.of_disk(DISK, LAST, left, added)
+    assert distrust.of_disk(replace(DISK, key=2001), LAST, left, added) == ""
+    assert "capacity" in distrust.of_disk(replace(DISK, capacity_bytes=5), LAST, left, History(()))
+    assert "moved" in distrust.of_disk(replace(DISK, base_path="[ds2] a/a.vmdk"), LAST, left, History(()))
+    assert "not in the last" in distrust.of_disk(replace(DISK, uuid="other"), LAST, left, History(()))
 
 
 @given(st.text())

@@ -24,12 +24,12 @@ from warmspare.config.disks import DiskSelection
 from warmspare.config.settings import Find, Policy
 from warmspare.errors import SourceError
 from warmspare.source.vddk_doctor import Check
-from warmspare.vsphere.doctor import examine
-from warmspare.vsphere.faults import AnswerLostError
-from warmspare.vsphere.find import find, find_all
-from warmspare.vsphere.inventory import read_one
-from warmspare.vsphere.protectable import judge, refusal
-from warmspare.vsphere.session import Patience
+from warmspare.vsphere.api.faults import AnswerLostError
+from warmspare.vsphere.api.session import Patience
+from warmspare.vsphere.inventory.find import find, find_all
+from warmspare.vsphere.inventory.protectable import judge, refusal
+from warmspare.vsphere.inventory.vm_info import read_one
+from warmspare.vsphere.vm_doctor import examine
 
 READ = "RetrieveProperties(Ex)?"
 VERSIONS = "GET /sdk/vimServiceVersions.xml"

@@ -16,8 +16,8 @@ from clockworld import read_as_files
 from fakevm import FakeVm
 from rig import MIB
 from vspheretools import Rig, Synced, rig_at
-from warmspare.vsphere import history, suspicion
-from warmspare.vsphere.session import VsphereSession
+from warmspare.vsphere.api.session import VsphereSession
+from warmspare.vsphere.tracking import history, suspicion
 
 FULL = 2 * MIB
 KILLED = "esx.problem.vm.kill.unexpected.noSwapResponse"

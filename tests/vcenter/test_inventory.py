@@ -13,9 +13,9 @@ from vspheretools import session_at
 from warmspare.config.disks import DiskPattern, DiskSelection
 from warmspare.config.settings import Find
 from warmspare.errors import ConfigError
-from warmspare.vsphere.find import find, find_all
-from warmspare.vsphere.inventory import read_one
-from warmspare.vsphere.protectable import judge, refusal
+from warmspare.vsphere.inventory.find import find, find_all
+from warmspare.vsphere.inventory.protectable import judge, refusal
+from warmspare.vsphere.inventory.vm_info import read_one
 
 
 async def test_a_vm_is_found_every_way(site: Site) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rig import KIB, MIB
 from vspheretools import REPOSITORY, rig_at
 from warmspare.config.settings import Policy
-from warmspare.vsphere.marker import Marker, parse
+from warmspare.vsphere.snapshots.marker import Marker, parse
 
 
 async def test_rounds_of_real_writes(tmp_path: Path) -> None:

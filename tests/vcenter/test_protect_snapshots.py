@@ -13,7 +13,7 @@ from rig import MIB
 from vspheretools import REPOSITORY, TIMING, Rig, rig_at
 from warmspare.config.settings import Policy
 from warmspare.errors import ConfigError, SourceError
-from warmspare.vsphere.marker import Marker, parse
+from warmspare.vsphere.snapshots.marker import Marker, parse
 
 THEIRS = "before the update"
 

@@ -18,7 +18,7 @@ from warmspare.config.disks import DiskPattern, DiskSelection
 from warmspare.config.settings import Policy
 from warmspare.errors import SourceError
 from warmspare.source.base import LastPoint
-from warmspare.vsphere.tasks import finished
+from warmspare.vsphere.api.tasks import finished
 
 FULL = 4 * MIB
 

@@ -17,7 +17,7 @@ from siterig import SiteRig, site_rig
 from warmspare.cli.protect import late
 from warmspare.observe.events import Events
 from warmspare.store.directory.file_upload import FileUpload
-from warmspare.vsphere.protect import VsphereMachine
+from warmspare.vsphere.vsphere_machine import VsphereMachine
 
 
 def rounds(home: Path, granularity: int, count: int) -> None:

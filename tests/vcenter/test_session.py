@@ -21,8 +21,8 @@ from fakesite import Site
 from rig import MIB
 from vspheretools import PATIENCE, Record, server, session_at
 from warmspare.errors import ConfigError, SourceError
-from warmspare.vsphere.faults import AnswerLostError
-from warmspare.vsphere.session import Patience, VsphereSession
+from warmspare.vsphere.api.faults import AnswerLostError
+from warmspare.vsphere.api.session import Patience, VsphereSession
 
 SECRET = "s3cret-for-tests"
 

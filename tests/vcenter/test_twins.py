@@ -19,9 +19,9 @@ from warmspare.format import point
 from warmspare.repository.chain import Repository
 from warmspare.source.identity import Identity
 from warmspare.store import layout
-from warmspare.vsphere import session
-from warmspare.vsphere.protect import VsphereMachine
-from warmspare.vsphere.session import Patience
+from warmspare.vsphere.api import session
+from warmspare.vsphere.api.session import Patience
+from warmspare.vsphere.vsphere_machine import VsphereMachine
 
 VCENTER = """\
 [vcenter.{name}]

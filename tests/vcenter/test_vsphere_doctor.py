@@ -16,12 +16,12 @@ from warmspare.config.disks import DiskPattern, DiskSelection
 from warmspare.config.load import load
 from warmspare.config.settings import Policy
 from warmspare.source.vddk_doctor import Check
-from warmspare.vsphere.doctor import examine
-from warmspare.vsphere.inventory import read_one
-from warmspare.vsphere.listing import listing
-from warmspare.vsphere.marker import Marker
+from warmspare.vsphere.api.session import Server
+from warmspare.vsphere.inventory.listing import listing
+from warmspare.vsphere.inventory.vm_info import read_one
 from warmspare.vsphere.privileges import PRIVILEGES
-from warmspare.vsphere.session import Server
+from warmspare.vsphere.snapshots.marker import Marker
+from warmspare.vsphere.vm_doctor import examine
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "rights.md"
 

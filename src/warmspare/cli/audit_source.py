@@ -174,7 +174,7 @@ async def _found(found: Found, how: _How, events: Events, meter: Meter) -> int:
     from warmspare.cli.opened import open_configured
     from warmspare.cli.protect import How, refuse_twins, sync_found
     from warmspare.cli.run import retrying
-    from warmspare.vsphere.protect import VsphereMachine
+    from warmspare.vsphere.vsphere_machine import VsphereMachine
 
     refuse_twins(found)
     # What may not be compared in full can't be judged, and that is said; and an audit changes no VM.

@@ -73,9 +73,9 @@ async def _configured(settings: Settings, names: list[str], events: Events) -> l
     from warmspare.source import vddk_doctor
     from warmspare.source.identity import twins
     from warmspare.source.vddk_doctor import Check
-    from warmspare.vsphere.doctor import examine
-    from warmspare.vsphere.find import find
-    from warmspare.vsphere.neighbours import identity_of
+    from warmspare.vsphere.inventory.find import find
+    from warmspare.vsphere.inventory.neighbours import identity_of
+    from warmspare.vsphere.vm_doctor import examine
 
     vms = chosen(settings, names)
     logins = options.shared_logins(events, again=True)

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from warmspare.observe.events import Event, Events, Meter
     from warmspare.source.identity import Place
     from warmspare.source.logins import Logins
-    from warmspare.vsphere.inventory import VmInfo
-    from warmspare.vsphere.neighbours import Neighbours
-    from warmspare.vsphere.reading import Vddk
-    from warmspare.vsphere.session import VsphereSession
+    from warmspare.vsphere.api.session import VsphereSession
+    from warmspare.vsphere.inventory.neighbours import Neighbours
+    from warmspare.vsphere.inventory.vm_info import VmInfo
+    from warmspare.vsphere.vddk_access import Vddk
 
 
 PROGRESS = ("read", "changed", "sent")
@@ -117,9 +117,9 @@ async def find_all(
     """Look them up; one login a vCenter, which ends with the stack. A VM that is meant twice comes once. What is wrong
     with one VM, or with one vCenter, is told of those VMs and keeps no other from being found."""
     from warmspare.source.identity import twins
-    from warmspare.vsphere.find import find
-    from warmspare.vsphere.neighbours import Neighbours, identity_of, vcenter_of
-    from warmspare.vsphere.reading import Vddk
+    from warmspare.vsphere.inventory.find import find
+    from warmspare.vsphere.inventory.neighbours import Neighbours, identity_of, vcenter_of
+    from warmspare.vsphere.vddk_access import Vddk
 
     logins = options.shared_logins(events)
     sessions: dict[str, VsphereSession] = {}
@@ -161,7 +161,7 @@ async def find_all(
 
 def open_session(vcenter: VCenter, events: Events, logins: Logins) -> VsphereSession:
     """Not connected yet: enter it."""
-    from warmspare.vsphere.session import Server, VsphereSession
+    from warmspare.vsphere.api.session import Server, VsphereSession
 
     return VsphereSession(Server.of(vcenter), events, logins=logins)
 
@@ -188,7 +188,7 @@ async def sync_found(
     from warmspare.sync.pipeline import Sync
     from warmspare.sync.rolling import Rolling
     from warmspare.sync.spool import SpoolPlace
-    from warmspare.vsphere.protect import VsphereMachine
+    from warmspare.vsphere.vsphere_machine import VsphereMachine
 
     refuse_twins(found)
     policy, repository = found.settings.policy, found.settings.repository

@@ -10,7 +10,7 @@ from warmspare.errors import WarmspareError
 if TYPE_CHECKING:
     from warmspare.config.settings import VCenter
     from warmspare.observe.events import Events, Meter
-    from warmspare.vsphere.listing import Listed, Listing
+    from warmspare.vsphere.inventory.listing import Listed, Listing
 
 STYLES = {"protected": "green", "possible": "yellow", "impossible": "red"}
 MISSING = 2
@@ -23,7 +23,7 @@ def vms(config: options.Config = None, json: options.Json = False, debug: option
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.protect import open_session
         from warmspare.config.load import load
-        from warmspare.vsphere.listing import listing, with_twins
+        from warmspare.vsphere.inventory.listing import listing, with_twins
 
         settings = load(options.config_path(config))
         logins = options.shared_logins(events)
@@ -81,7 +81,7 @@ def show(vcenter: VCenter, found: Listing) -> None:
     from rich.table import Table
 
     from warmspare.cli.console import PlainConsole, text
-    from warmspare.vsphere.inventory import told
+    from warmspare.vsphere.inventory.vm_info import told
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for title in ("VM", "", "as", "disks", "why"):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pyVmomi import vim
 
-from warmspare.vsphere.session import VsphereSession
+from warmspare.vsphere.api.session import VsphereSession
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 from pyVmomi import vim
 
-from warmspare.vsphere.answers import NotUnderstoodError, Unknown, laid_aside, oddities, unknown_type
-from warmspare.vsphere.garbled import clean
+from warmspare.vsphere.api.garbled import clean
+from warmspare.vsphere.api.soap import NotUnderstoodError, Unknown, laid_aside, oddities, unknown_type
 
 UNKNOWN = "unknown"
 _device = vim.vm.device

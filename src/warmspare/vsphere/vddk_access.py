@@ -16,9 +16,9 @@ from warmspare.source.base import Hole, Span
 from warmspare.source.vddk import VddkSource
 from warmspare.source.vddk_install import Install
 from warmspare.source.vddk_session import LackingError, Settings, Target, VddkSession
-from warmspare.vsphere.devices import Disk
+from warmspare.vsphere.api.session import VsphereSession
+from warmspare.vsphere.inventory.vm_devices import Disk
 from warmspare.vsphere.privileges import missing
-from warmspare.vsphere.session import VsphereSession
 
 # Privileges that nothing but these calls needs.
 _ALSO = {"prepare": "Global.DisableMethods", "end_access": "Global.EnableMethods"}

@@ -25,9 +25,9 @@ from warmspare.ending import PROCESS
 from warmspare.errors import ConfigError, SourceError
 from warmspare.observe.events import Events
 from warmspare.source.logins import Account, Logins
-from warmspare.vsphere import faults, garbled, tls
-from warmspare.vsphere.answers import NotUnderstoodError
-from warmspare.vsphere.stub import Stub
+from warmspare.vsphere.api import faults, garbled, tls
+from warmspare.vsphere.api.soap import NotUnderstoodError
+from warmspare.vsphere.api.stub import Stub
 
 _T = TypeVar("_T")
 

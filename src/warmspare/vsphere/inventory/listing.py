@@ -13,11 +13,11 @@ from warmspare.config.disks import DiskSelection
 from warmspare.config.settings import Vm
 from warmspare.errors import ConfigError
 from warmspare.source.identity import Identity, twins
-from warmspare.vsphere.find import find, find_all
-from warmspare.vsphere.inventory import VmInfo
-from warmspare.vsphere.neighbours import identity_of
-from warmspare.vsphere.protectable import judge, refusal
-from warmspare.vsphere.session import VsphereSession
+from warmspare.vsphere.api.session import VsphereSession
+from warmspare.vsphere.inventory.find import find, find_all
+from warmspare.vsphere.inventory.neighbours import identity_of
+from warmspare.vsphere.inventory.protectable import judge, refusal
+from warmspare.vsphere.inventory.vm_info import VmInfo
 
 State = Literal["protected", "possible", "impossible"]
 

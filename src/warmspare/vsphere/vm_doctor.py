@@ -10,13 +10,13 @@ import socket
 
 from warmspare.config.settings import Policy
 from warmspare.source.vddk_doctor import Check
-from warmspare.vsphere import faults
-from warmspare.vsphere.inventory import VmInfo, told
-from warmspare.vsphere.marker import parse
+from warmspare.vsphere.api import faults
+from warmspare.vsphere.api.session import VsphereSession
+from warmspare.vsphere.inventory.protectable import judge, refusal
+from warmspare.vsphere.inventory.vm_info import VmInfo, told
 from warmspare.vsphere.privileges import missing
-from warmspare.vsphere.protectable import judge, refusal
-from warmspare.vsphere.session import VsphereSession
-from warmspare.vsphere.snapshot import CHAIN_MOST, CHAIN_WARN
+from warmspare.vsphere.snapshots.marker import parse
+from warmspare.vsphere.snapshots.snapshot import CHAIN_MOST, CHAIN_WARN
 
 _NOT_UNDERSTOOD = "vCenter is newer than what this version knows; recovery takes it for not known, nothing is guessed"
 NFC_PORT = 902

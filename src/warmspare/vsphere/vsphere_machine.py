@@ -20,16 +20,17 @@ from warmspare.model import Extents
 from warmspare.observe.events import Events
 from warmspare.source.base import DiskInput, LastPoint, Opened
 from warmspare.source.identity import Identity
-from warmspare.vsphere import changes, faults, suspicion, tracking, trust
-from warmspare.vsphere.devices import Disk, read_disks
-from warmspare.vsphere.inventory import VmInfo, read_one, told
-from warmspare.vsphere.marker import Marker
-from warmspare.vsphere.neighbours import Neighbours, identity_of, lives_at, vcenter_of
-from warmspare.vsphere.protectable import EXCLUDED, Judged, judge, refusal
-from warmspare.vsphere.reading import Access, SnapshotDisk, Vddk
-from warmspare.vsphere.session import VsphereSession
-from warmspare.vsphere.snapshot import Snapshots, Timing
-from warmspare.vsphere.suspicion import Suspicion
+from warmspare.vsphere.api import faults
+from warmspare.vsphere.api.session import VsphereSession
+from warmspare.vsphere.inventory.neighbours import Neighbours, identity_of, lives_at, vcenter_of
+from warmspare.vsphere.inventory.protectable import EXCLUDED, Judged, judge, refusal
+from warmspare.vsphere.inventory.vm_devices import Disk, read_disks
+from warmspare.vsphere.inventory.vm_info import VmInfo, read_one, told
+from warmspare.vsphere.snapshots.marker import Marker
+from warmspare.vsphere.snapshots.snapshot import Snapshots, Timing
+from warmspare.vsphere.tracking import changes, distrust, enabling, suspicion
+from warmspare.vsphere.tracking.suspicion import Suspicion
+from warmspare.vsphere.vddk_access import Access, SnapshotDisk, Vddk
 
 LEAVE_S = 900.0  # the most that cleaning up may take; what is left then, the next run removes
 ENDING_S = 60.0  # the same where the process was asked to end: what vCenter was asked for, it does by itself
@@ -105,7 +106,7 @@ class VsphereMachine:
             self._owed.drop()
         self._owed = PROCESS.owe(f"the snapshot of {self._where}", ENDING_S, self._close)
         left_by = await self._removed(vm, last)
-        if last is not None and left_by - {last.hardware.get(trust.RUN)}:
+        if last is not None and left_by - {last.hardware.get(distrust.RUN)}:
             last = replace(last, interrupted=True)  # also where that run died before its journal could tell
         vm, untracked = await self._tracked(judged)
         self._snapshots.check_chain(vm)
@@ -127,7 +128,7 @@ class VsphereMachine:
             inputs.append(DiskInput(source, changed, reason, disk.change_id, attributes, _file_name(disk, frozen)))
         hardware: dict[str, Any] = vm.hardware()
         hardware |= found.record() | {
-            trust.TREE: vm.tree.as_json(), "vcenter": self._session.about, trust.RUN: self._run,
+            distrust.TREE: vm.tree.as_json(), "vcenter": self._session.about, distrust.RUN: self._run,
             "quiesced": taken.quiesced,
         }  # fmt: skip
         unprotected = [(disk.label, reason) for disk, reason in judged.others if reason != EXCLUDED]
@@ -157,7 +158,7 @@ class VsphereMachine:
         vm = await read_one(self._session, self._vm.moref, self.vm_name)
         keys = [disk.key for disk in judged.disks]
         name = self._policy.snapshot_name
-        return await tracking.ensure(
+        return await enabling.ensure(
             self._session, vm, keys, self._snapshots, name, self._events, allowed=self._enable_tracking
         )
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from warmspare.observe.events import Events
 from warmspare.source.base import LastPoint
-from warmspare.vsphere import history, trust
-from warmspare.vsphere.devices import Disk
-from warmspare.vsphere.eventmark import Mark, Newest
-from warmspare.vsphere.history import History
-from warmspare.vsphere.inventory import VmInfo
-from warmspare.vsphere.session import VsphereSession
-from warmspare.vsphere.trust import Left
+from warmspare.vsphere.api.session import VsphereSession
+from warmspare.vsphere.inventory.vm_devices import Disk
+from warmspare.vsphere.inventory.vm_info import VmInfo
+from warmspare.vsphere.tracking import distrust, history
+from warmspare.vsphere.tracking.distrust import Left
+from warmspare.vsphere.tracking.eventmark import Mark, Newest
+from warmspare.vsphere.tracking.history import History
 
 NOTHING = History(())
 
@@ -52,12 +52,12 @@ class Suspicion:
     def of_disk(self, disk: Disk, last: LastPoint) -> str:
         """Why this disk's is not, the VM's included."""
         reason = self.of_vm if disk.uuid in last.disks else ""
-        return reason or trust.of_disk(disk, last, self.left, self.known)
+        return reason or distrust.of_disk(disk, last, self.left, self.known)
 
     def record(self) -> dict[str, Any]:
         """What the restore point's hardware is to hold."""
         return {
-            trust.TAKEN: self.before.taken.isoformat(), trust.EVENTS: self.mark.as_json() if self.mark else None,
+            distrust.TAKEN: self.before.taken.isoformat(), distrust.EVENTS: self.mark.as_json() if self.mark else None,
         }  # fmt: skip
 
 
@@ -70,7 +70,7 @@ async def since(
     if last is None:
         return Suspicion(before, fresh)
     left = Left.of(last.hardware)
-    why = trust.before_asking(last, left, before.vcenter, before.taken, before.newest)
+    why = distrust.before_asking(last, left, before.vcenter, before.taken, before.newest)
     if why:
         return Suspicion(before, fresh, why, left)
     assert left is not None and left.mark is not None and isinstance(before.newest, Newest)
@@ -82,5 +82,5 @@ async def since(
     )  # fmt: skip
     mark = fresh
     if not known.gap:
-        mark = left.mark.going_on(before.newest, known.witness, trust.judged(known.happenings))
-    return Suspicion(before, mark, trust.of_vm(left, vm.tree, known), left, known)
+        mark = left.mark.going_on(before.newest, known.witness, distrust.judged(known.happenings))
+    return Suspicion(before, mark, distrust.of_vm(left, vm.tree, known), left, known)

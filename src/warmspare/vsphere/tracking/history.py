@@ -15,10 +15,11 @@ from typing import Any
 
 from pyVmomi import vim, vmodl
 
-from warmspare.vsphere import eventkinds, faults
-from warmspare.vsphere.answers import NotUnderstoodError, type_name
-from warmspare.vsphere.eventmark import Mark, Newest, Seen
-from warmspare.vsphere.session import VsphereSession
+from warmspare.vsphere.api import faults
+from warmspare.vsphere.api.session import VsphereSession
+from warmspare.vsphere.api.soap import NotUnderstoodError, type_name
+from warmspare.vsphere.tracking import eventkinds
+from warmspare.vsphere.tracking.eventmark import Mark, Newest, Seen
 
 PAGE = 1000  # events that vCenter gives at once
 MOST_EVENTS, MOST_S = 10_000, 60.0  # that are looked at of a VM or host

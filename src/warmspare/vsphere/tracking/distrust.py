@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmspare.source.base import LastPoint
-from warmspare.vsphere import eventkinds
-from warmspare.vsphere.devices import Disk
-from warmspare.vsphere.eventmark import Mark, Newest, moment
-from warmspare.vsphere.history import Happening, History
-from warmspare.vsphere.tree import Tree
+from warmspare.vsphere.inventory.snapshot_tree import Tree
+from warmspare.vsphere.inventory.vm_devices import Disk
+from warmspare.vsphere.tracking import eventkinds
+from warmspare.vsphere.tracking.eventmark import Mark, Newest, moment
+from warmspare.vsphere.tracking.history import Happening, History
 
 # What a restore point's hardware holds for the next run.
 TAKEN, TREE, DISKS, HOST, RUN, EVENTS = "taken", "snapshots", "disks", "host_moref", "run", "events"

@@ -16,13 +16,13 @@ from pyVmomi import vim, vmodl
 from warmspare.config.settings import Quiesce
 from warmspare.errors import SourceError
 from warmspare.observe.events import Events
-from warmspare.vsphere import faults, tasks
-from warmspare.vsphere.faults import AnswerLostError
-from warmspare.vsphere.inventory import VmInfo
-from warmspare.vsphere.marker import Marker, parse
-from warmspare.vsphere.session import VsphereSession
-from warmspare.vsphere.tasks import TaskGoneError
-from warmspare.vsphere.tree import Tree
+from warmspare.vsphere.api import faults, tasks
+from warmspare.vsphere.api.faults import AnswerLostError
+from warmspare.vsphere.api.session import VsphereSession
+from warmspare.vsphere.api.tasks import TaskGoneError
+from warmspare.vsphere.inventory.snapshot_tree import Tree
+from warmspare.vsphere.inventory.vm_info import VmInfo
+from warmspare.vsphere.snapshots.marker import Marker, parse
 
 CHAIN_MOST, CHAIN_WARN = 31, 28  # vSphere keeps 32 in a chain, and ours is one of them
 _IN_THE_WAY = ("snapshot", "consolidate", "relocate", "migrate", "clone", "reconfigure")

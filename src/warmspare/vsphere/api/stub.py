@@ -15,8 +15,8 @@ from typing import Any
 from pyVmomi import SoapStubAdapter, VmomiSupport, vmodl
 
 from warmspare import __version__
-from warmspare.vsphere import answers, garbled
-from warmspare.vsphere.garbled import GarbledError
+from warmspare.vsphere.api import garbled, soap
+from warmspare.vsphere.api.garbled import GarbledError
 
 OLDEST = "vim.version.version11"  # 6.5: every server from it on speaks it, and it has all that is used here
 VERSIONS = "/sdk/vimServiceVersions.xml"
@@ -86,8 +86,8 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
             if response.status not in (200, 500):
                 raise garbled.refused(response, body, secrets)
             try:
-                result = answers.read(body, response.status, info, self, secrets)
-            except (vmodl.MethodFault, answers.NotUnderstoodError):
+                result = soap.read(body, response.status, info, self, secrets)
+            except (vmodl.MethodFault, soap.NotUnderstoodError):
                 self.ReturnConnection(connection)
                 raise
         except (OSError, http.client.HTTPException, GarbledError):

@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 from warmspare.errors import ConfigError, SourceError
-from warmspare.vsphere import faults, garbled
-from warmspare.vsphere.answers import NotUnderstoodError
-from warmspare.vsphere.session import VsphereSession
+from warmspare.vsphere.api import faults, garbled
+from warmspare.vsphere.api.session import VsphereSession
+from warmspare.vsphere.api.soap import NotUnderstoodError
 
 SESSION = "/api/session"
 TAGGING = "/api/cis/tagging"

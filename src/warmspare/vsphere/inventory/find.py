@@ -8,11 +8,11 @@ from pyVmomi import vim
 
 from warmspare.config.settings import Find, suggest
 from warmspare.errors import ConfigError
-from warmspare.vsphere import faults
-from warmspare.vsphere.inventory import VmInfo, plain_name, read
-from warmspare.vsphere.properties import collect, every
-from warmspare.vsphere.session import VsphereSession
-from warmspare.vsphere.tags import tagged
+from warmspare.vsphere.api import faults
+from warmspare.vsphere.api.properties import collect, every
+from warmspare.vsphere.api.session import VsphereSession
+from warmspare.vsphere.inventory.tags import tagged
+from warmspare.vsphere.inventory.vm_info import VmInfo, plain_name, read
 
 
 async def find(session: VsphereSession, wanted: Find) -> list[VmInfo]:

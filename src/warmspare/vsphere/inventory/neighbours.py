@@ -12,11 +12,11 @@ from pyVmomi import vim
 
 from warmspare.errors import ConfigError, SourceError
 from warmspare.source.identity import Identity, Place
-from warmspare.vsphere import faults
-from warmspare.vsphere.inventory import VmInfo
-from warmspare.vsphere.properties import collect
-from warmspare.vsphere.protectable import unprotectable
-from warmspare.vsphere.session import VsphereSession
+from warmspare.vsphere.api import faults
+from warmspare.vsphere.api.properties import collect
+from warmspare.vsphere.api.session import VsphereSession
+from warmspare.vsphere.inventory.protectable import unprotectable
+from warmspare.vsphere.inventory.vm_info import VmInfo
 
 
 def vcenter_of(session: VsphereSession) -> str:

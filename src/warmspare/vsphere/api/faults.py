@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pyVmomi import vim, vmodl
 
 from warmspare.errors import ConfigError, SourceError, WarmspareError
-from warmspare.vsphere import answers, garbled
+from warmspare.vsphere.api import garbled, soap
 
 # What is raised where the answer did not come, came cut off, or was somebody else's.
 TROUBLE: tuple[type[Exception], ...] = (OSError, http.client.HTTPException, garbled.GarbledError)
@@ -50,7 +50,7 @@ def text(fault: BaseException) -> str:
     """One short clause of a fault or an error, without its class's package."""
     if isinstance(fault, garbled.GarbledError):
         return str(fault)
-    kind = answers.type_name(fault)
+    kind = soap.type_name(fault)
     message = _said(fault) or (str(fault) if isinstance(fault, TROUBLE) else "")
     message = garbled.clean(message).rstrip(".")
     return f"{message} ({kind})" if message and message != kind else kind

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from warmspare.config.disks import DiskPattern, DiskSelection
-from warmspare.vsphere.devices import Disk
-from warmspare.vsphere.inventory import VmInfo
+from warmspare.vsphere.inventory.vm_devices import Disk
+from warmspare.vsphere.inventory.vm_info import VmInfo
 
 OLDEST_VERSION = 7  # the first hardware that tracks changes
 

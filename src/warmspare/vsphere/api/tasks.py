@@ -10,9 +10,9 @@ from typing import Any
 from pyVmomi import vmodl
 
 from warmspare.errors import SourceError
-from warmspare.vsphere.answers import NotUnderstoodError
-from warmspare.vsphere.garbled import clean
-from warmspare.vsphere.session import VsphereSession
+from warmspare.vsphere.api.garbled import clean
+from warmspare.vsphere.api.session import VsphereSession
+from warmspare.vsphere.api.soap import NotUnderstoodError
 
 FIRST_POLL_S = 0.02  # most snapshots of a small VM take less than half a second
 LAST_POLL_S = 2.0

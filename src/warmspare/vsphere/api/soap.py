@@ -22,8 +22,8 @@ from xml.etree.ElementTree import Element, ParseError, fromstring
 from pyVmomi import Iso8601, VmomiSupport, vmodl
 
 from warmspare.errors import SourceError
-from warmspare.vsphere import garbled
-from warmspare.vsphere.garbled import DamagedError, GarbledError
+from warmspare.vsphere.api import garbled
+from warmspare.vsphere.api.garbled import DamagedError, GarbledError
 
 _TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
 _NAMESPACES = ("urn:vim25", "http://www.w3.org/2001/XMLSchema")

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from pyVmomi import vim, vmodl
 
 from warmspare.observe.events import Events
-from warmspare.vsphere import faults, tasks
-from warmspare.vsphere.faults import AnswerLostError
-from warmspare.vsphere.inventory import VmInfo, read_one
-from warmspare.vsphere.session import VsphereSession
-from warmspare.vsphere.snapshot import Snapshots
-from warmspare.vsphere.tasks import TaskGoneError
+from warmspare.vsphere.api import faults, tasks
+from warmspare.vsphere.api.faults import AnswerLostError
+from warmspare.vsphere.api.session import VsphereSession
+from warmspare.vsphere.api.tasks import TaskGoneError
+from warmspare.vsphere.inventory.vm_info import VmInfo, read_one
+from warmspare.vsphere.snapshots.snapshot import Snapshots
 
 RECONFIGURE_S = 300.0
 

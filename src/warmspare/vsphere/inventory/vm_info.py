@@ -12,12 +12,12 @@ from typing import Any
 
 from pyVmomi import vim, vmodl
 
-from warmspare.vsphere import faults
-from warmspare.vsphere.answers import NotUnderstoodError
-from warmspare.vsphere.devices import Disk, Nic, read_devices
-from warmspare.vsphere.properties import Properties, collect
-from warmspare.vsphere.session import VsphereSession
-from warmspare.vsphere.tree import Tree
+from warmspare.vsphere.api import faults
+from warmspare.vsphere.api.properties import Properties, collect
+from warmspare.vsphere.api.session import VsphereSession
+from warmspare.vsphere.api.soap import NotUnderstoodError
+from warmspare.vsphere.inventory.snapshot_tree import Tree
+from warmspare.vsphere.inventory.vm_devices import Disk, Nic, read_devices
 
 PATHS = (
     "name", "parent", "network", "snapshot", "config.uuid", "config.instanceUuid", "config.firmware",

@@ -1,0 +1,1 @@
+"""Snapshots of ours: taken, known again, removed."""
