@@ -20,11 +20,11 @@ import pytest
 from corrupt import audit
 from rig import MIB, Event, Rig, random_disk, same, scribble
 from selfkill import killed_at
-from warmspare.audit import disk as disk_module
-from warmspare.audit import repair
-from warmspare.audit.disk import DiskAudit, Judged, Unit
-from warmspare.audit.replica import ReplicaAudit, Settings
-from warmspare.audit.report import Report
+from warmspare.audit.replica import disk_audit as disk_module
+from warmspare.audit.replica import repair
+from warmspare.audit.replica.disk_audit import DiskAudit, Judged, Unit
+from warmspare.audit.replica.replica_audit import ReplicaAudit, Settings
+from warmspare.audit.reports.report import Report
 from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events
@@ -270,8 +270,9 @@ async def test_a_killed_audit_goes_on(rig: Rig) -> None:
     corrupt_block(rig, 3)
     corrupt_block(rig, 250)
     words = ["audit", "replica", "--vm", rig.vm, "--repo", rig.repo, "--replica", rig.replica]
-    constants = {"warmspare.audit.disk:UNIT_BLOCKS": 8, "warmspare.audit.replica:SAVE_S": 0.0}
-    await asyncio.to_thread(killed_at, "warmspare.audit.disk:DiskAudit._count", 20, *words, constants=constants)
+    disk, whole = "warmspare.audit.replica.disk_audit", "warmspare.audit.replica.replica_audit"
+    constants = {f"{disk}:UNIT_BLOCKS": 8, f"{whole}:SAVE_S": 0.0}
+    await asyncio.to_thread(killed_at, f"{disk}:DiskAudit._count", 20, *words, constants=constants)
     [left] = (rig.home / "local" / "warmspare" / "audits" / "unfinished").glob("*.json")
     left.parent.rename(rig.home / "unfinished")
     report = await make(rig).run()
@@ -300,7 +301,7 @@ async def test_progress_of_another_file_or_too_old_does_not_count(rig: Rig, monk
     other.rename(rig.replica)
     assert not (await make(rig).run()).resumed
     await interrupted(rig, monkeypatch, 20)
-    monkeypatch.setattr("warmspare.audit.progress.MAX_AGE_S", 0)
+    monkeypatch.setattr("warmspare.audit.replica.replica_progress.MAX_AGE_S", 0)
     assert not (await make(rig).run()).resumed
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from corrupt import Corruptor, audit, found
 from rig import MIB, Outcome, Rig, random_disk, same, scribble
-from warmspare.audit import disk
+from warmspare.audit.replica import disk_audit
 from warmspare.format.chunk import NO_FRAME
 from warmspare.format.manifest import ManifestReader
 from warmspare.model import BLOCK_BYTES, FULL_MASK
@@ -128,8 +128,8 @@ def play(home: Path, seed: int, corruptions: int, *, size: int = 24 * MIB + 5000
 @pytest.mark.parametrize("seed", range(10))
 def test_corruptions_are_found_and_repaired(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     if seed % 2:  # what is judged in one go, and where it is cut, must not matter
-        monkeypatch.setattr(disk, "UNIT_BLOCKS", seed)
-        monkeypatch.setattr(disk, "UNIT_RANGE", 3 * seed - 1)
+        monkeypatch.setattr(disk_audit, "UNIT_BLOCKS", seed)
+        monkeypatch.setattr(disk_audit, "UNIT_RANGE", 3 * seed - 1)
     assert play(tmp_path, seed, 7) >= 7
 
 

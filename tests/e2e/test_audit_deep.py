@@ -13,18 +13,18 @@ from typing import Any
 
 import pytest
 
-import warmspare.audit.deep
+import warmspare.audit.repository.deep.scan
 from corruption import build
 from rig import KIB, MIB, Outcome, Rig, command, data_places, flip, flip_in_place, random_disk, scribble
 from selfkill import killed_at
-from warmspare.audit.deep import DiskImage
-from warmspare.audit.deep_progress import Keeper
-from warmspare.audit.known import Known
-from warmspare.audit.losses import Losses
-from warmspare.audit.objects import Fetched, Objects
-from warmspare.audit.report import Report
-from warmspare.audit.repository import RepositoryAudit
-from warmspare.audit.scratch import Column
+from warmspare.audit.reports.report import Report
+from warmspare.audit.repository.deep.deep_progress import Keeper
+from warmspare.audit.repository.deep.scan import DiskImage
+from warmspare.audit.repository.losses import Losses
+from warmspare.audit.repository.object_checks import Fetched, Objects
+from warmspare.audit.repository.repository_audit import RepositoryAudit
+from warmspare.audit.repository.scratch import Column
+from warmspare.audit.repository.seen import Known
 from warmspare.errors import LeaseError, StoreError
 from warmspare.observe.events import Events
 from warmspare.state.files import locked
@@ -140,7 +140,7 @@ def interrupted(rig: Rig, monkeypatch: pytest.MonkeyPatch, rng: random.Random) -
         with monkeypatch.context() as patch:
             if kills < 6:
                 patch.setattr(owner, name, dying)
-            patch.setattr(warmspare.audit.deep, "SAVE_S", 0.0)
+            patch.setattr(warmspare.audit.repository.deep.scan, "SAVE_S", 0.0)
             try:
                 return deep(rig), kills
             except* Killed:
@@ -167,8 +167,8 @@ def test_killed_by_the_kernel_it_goes_on_to_the_same_result(tmp_path: Path, nth:
     rig = build(tmp_path, points=4, seed=0)
     expected = deep(rig)
     words = ["audit", "repository", "--repo", rig.repo, "--deep", "--scratch", rig.home / "scratch"]
-    noted = "warmspare.audit.deep_progress:Keeper.save"
-    killed_at(noted, nth, *words, constants={"warmspare.audit.deep:SAVE_S": 0.0})
+    noted = "warmspare.audit.repository.deep.deep_progress:Keeper.save"
+    killed_at(noted, nth, *words, constants={"warmspare.audit.repository.deep.scan:SAVE_S": 0.0})
     report = deep(rig)
     assert report.resumed and essence(report) == essence(expected)
 

@@ -15,10 +15,10 @@ import pytest
 from browser import browser
 from corrupt import Corruptor
 from rig import MIB, Rig, random_disk, scribble
-from warmspare.audit import kept, page
-from warmspare.audit import report as reports
-from warmspare.audit.findings import Kind, finding
-from warmspare.audit.report import SOUND, MapBuilder
+from warmspare.audit.reports import archive, page
+from warmspare.audit.reports import report as reports
+from warmspare.audit.reports.findings import Kind, finding
+from warmspare.audit.reports.report import SOUND, MapBuilder
 from warmspare.model import BLOCK_BYTES
 
 COLOURS = {"wrong": (0xC6, 0x28, 0x28), "sound": (0x2F, 0x8F, 0x5B), "zero": (0xC9, 0xD0, 0xD9)}
@@ -155,4 +155,4 @@ def test_nothing_in_a_report_becomes_markup(tmp_path: Path) -> None:
     assert tags.text.count(evil) > 15
     clean = msgspec.structs.replace(made, findings=[], result="clean", disks=[], findings_left_out=0)
     assert "Clean" in page.render(clean, "0" * 64)
-    assert kept.of(tmp_path).keep(made).report.number == 1
+    assert archive.of(tmp_path).keep(made).report.number == 1

@@ -11,11 +11,11 @@ import pytest
 from corruption import Damage, Objects, build, damage, directory, objects_of, put_back, upload
 from rig import Rig
 from servers import S3Place
-from warmspare.audit import known
-from warmspare.audit.kept import keep
-from warmspare.audit.known import Known
-from warmspare.audit.report import Report
-from warmspare.audit.repository import RepositoryAudit
+from warmspare.audit.reports.archive import keep
+from warmspare.audit.reports.report import Report
+from warmspare.audit.repository import seen as known
+from warmspare.audit.repository.repository_audit import RepositoryAudit
+from warmspare.audit.repository.seen import Known
 from warmspare.observe.events import Events
 from warmspare.store.contract import Store
 from warmspare.store.opening import open_store

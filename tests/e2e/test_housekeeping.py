@@ -317,10 +317,11 @@ def test_an_old_copy_of_the_state_removes_nothing_that_a_point_names(
 def test_one_of_many_that_prune_can_not_remove(
     far: Rig, client: Any, moto_place: S3Place, server: Refusals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import warmspare.audit.prune
+    import warmspare.audit.repository.removal
 
-    monkeypatch.setattr(warmspare.audit.prune, "_BATCH", 2)
-    monkeypatch.setattr(warmspare.audit.prune, "CLOCK_GRAIN_S", -3600.0)  # the orphans are as young as the point
+    removal = warmspare.audit.repository.removal
+    monkeypatch.setattr(removal, "_BATCH", 2)
+    monkeypatch.setattr(removal, "CLOCK_GRAIN_S", -3600.0)  # the orphans are as young as the point
     far.sync()
     for number in range(5):
         key = f"{moto_place.prefix}/{layout.pack_key('vm', 'd' * 32, number)}"

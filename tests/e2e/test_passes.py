@@ -20,8 +20,8 @@ import warmspare.sync.passes
 import warmspare.sync.upload
 from moments import Moments
 from rig import KIB, MIB, begin, command, same
-from warmspare.audit.known import Known
-from warmspare.audit.repository import RepositoryAudit
+from warmspare.audit.repository.repository_audit import RepositoryAudit
+from warmspare.audit.repository.seen import Known
 from warmspare.errors import SourceError, StoreError
 from warmspare.format import point
 from warmspare.format.manifest import ManifestReader

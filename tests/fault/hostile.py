@@ -308,9 +308,9 @@ def _child(arguments: list[str], home: str, terminal: int) -> None:
 
 
 def _serve() -> None:
-    import warmspare.audit.deep
-    import warmspare.audit.prune
-    import warmspare.audit.repository
+    import warmspare.audit.repository.deep.scan
+    import warmspare.audit.repository.removal
+    import warmspare.audit.repository.repository_audit
     import warmspare.cli.apply
     import warmspare.cli.copy
     import warmspare.cli.held

@@ -12,12 +12,13 @@ import msgspec
 import pytest
 import xxhash
 
-from warmspare.audit import deep_progress, progress
-from warmspare.audit.deep_progress import Keeper, Pending
-from warmspare.audit.known import Known, read
-from warmspare.audit.progress import ProgressFile, Stamp
-from warmspare.audit.report import SOUND, MapBuilder
-from warmspare.audit.scratch import Scratch
+from warmspare.audit.replica import replica_progress
+from warmspare.audit.replica.replica_progress import ProgressFile, Stamp
+from warmspare.audit.reports.report import SOUND, MapBuilder
+from warmspare.audit.repository.deep import deep_progress
+from warmspare.audit.repository.deep.deep_progress import Keeper, Pending
+from warmspare.audit.repository.scratch import Scratch
+from warmspare.audit.repository.seen import Known, read
 from warmspare.errors import ConfigError
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events
@@ -45,10 +46,10 @@ def a_map() -> MapBuilder:
     return made
 
 
-DISK = progress.DiskProgress(
+DISK = replica_progress.DiskProgress(
     "d", BLOCKS * BLOCK_BYTES, Stamp(1, 2**64 - 1, 3, -4, 5), 7, 8, 1.5, a_map().build(), [(1, 1), (4, 3)]
 )
-PROGRESS = progress.Progress(1, "x", Mark(1, SHA), Mark(1, SHA), None, NOW, 1e9, 7, [DISK])
+PROGRESS = replica_progress.Progress(1, "x", Mark(1, SHA), Mark(1, SHA), None, NOW, 1e9, 7, [DISK])
 DEEP = deep_progress.Progress(
     1, RUN, "vm", "0f", NOW, 3, SHA, 2, SHA, disks={"d": deep_progress.DiskProgress(1 << 20, 3, [(1, 2)], "2-x")},
     pending=Pending("d", [1, 2], [3, 65535], [(0, 1)], 2),

@@ -44,8 +44,8 @@ def replica(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.audit.replica import ReplicaAudit, Settings
-        from warmspare.audit.sample import parse_percent
+        from warmspare.audit.expected.sample import parse_percent
+        from warmspare.audit.replica.replica_audit import ReplicaAudit, Settings
         from warmspare.cli.audited import conclude, demand_page
         from warmspare.store.opening import open_store
 

@@ -11,7 +11,7 @@ from warmspare.cli import options
 from warmspare.cli.audited import Html, Repair, Reports, conclude, demand_page, reports_directory
 
 if TYPE_CHECKING:
-    from warmspare.audit.known import Known
+    from warmspare.audit.repository.seen import Known
     from warmspare.observe.events import Events, Meter
 
 Against = Annotated[
@@ -26,7 +26,7 @@ Against = Annotated[
 
 def seen_before(against: list[Path] | None, reports: Path | None, uri: str, vm: str | None) -> Known:
     """What the files tell, and the newest kept reports of this repository."""
-    from warmspare.audit import known
+    from warmspare.audit.repository import seen as known
 
     found = known.of_kept(reports_directory(reports), uri, vm or "")
     for path in against or []:
@@ -57,7 +57,7 @@ def repository(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.audit.repository import RepositoryAudit
+        from warmspare.audit.repository.repository_audit import RepositoryAudit
         from warmspare.store.opening import open_store
 
         demand_page(html)

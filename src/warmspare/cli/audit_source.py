@@ -17,7 +17,7 @@ from warmspare.errors import ConfigError, WarmspareError, worst
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from warmspare.audit.source import Settings, Verdict
+    from warmspare.audit.source.source_audit import Settings, Verdict
     from warmspare.cli.protect import Found
     from warmspare.model import Extents
     from warmspare.observe.events import Events, Meter
@@ -77,8 +77,8 @@ def source(
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.audit.sample import parse_percent
-        from warmspare.audit.source import Settings
+        from warmspare.audit.expected.sample import parse_percent
+        from warmspare.audit.source.source_audit import Settings
         from warmspare.cli.limit import parse_limit
 
         if full and sample is not None:
@@ -204,7 +204,7 @@ async def _audit(
 ) -> int:  # fmt: skip
     """Judge; then, if that was asked for, sync what differs and judge that again. machine: makes one for one use,
     machine_after: for the last."""
-    from warmspare.audit.source import Repair, Settings, SourceAudit, report
+    from warmspare.audit.source.source_audit import Repair, Settings, SourceAudit, report
 
     scratch = options.state_folder("tmp")
 

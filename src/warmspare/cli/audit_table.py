@@ -8,15 +8,15 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from warmspare.audit.findings import ABOUT, Kind, Severity
-from warmspare.audit.report import RESULTS, DiskResult
+from warmspare.audit.reports.findings import ABOUT, Kind, Severity
+from warmspare.audit.reports.report import RESULTS, DiskResult
 from warmspare.cli.console import PlainConsole, text
 from warmspare.cli.wording import duration, size
 from warmspare.outside.text import shown
 
 if TYPE_CHECKING:
-    from warmspare.audit.findings import Finding
-    from warmspare.audit.report import Report
+    from warmspare.audit.reports.findings import Finding
+    from warmspare.audit.reports.report import Report
     from warmspare.state.reports import Kept
 
 PLACES = 3  # shown of each kind of finding; the report has them all

@@ -27,11 +27,11 @@ def verify_report(
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.audit import kept
+        from warmspare.audit.reports import archive
         from warmspare.threads import in_thread
 
         directory: Path = reports_directory(reports)
-        found = await in_thread(kept.of(directory).verify, head=head.lower() if head else None)
+        found = await in_thread(archive.of(directory).verify, head=head.lower() if head else None)
         for subject, what in found.wrong:
             events.emit("report.wrong", report=subject, message=what)
         events.emit(

@@ -10,7 +10,7 @@ import typer
 from warmspare.cli import options
 
 if TYPE_CHECKING:
-    from warmspare.audit.report import Report
+    from warmspare.audit.reports.report import Report
     from warmspare.observe.events import Events
 
 FINDINGS = 5
@@ -38,7 +38,7 @@ def reports_directory(given: Path | None) -> Path:
 def demand_page(html: Path | None) -> None:
     """Before an audit, which may take hours: ConfigError if its page would take the place of another file."""
     if html is not None:
-        from warmspare.audit.page import MARK
+        from warmspare.audit.reports.page import MARK
         from warmspare.state.output import demand_replaceable
 
         demand_replaceable(html, MARK, PAGE)
@@ -49,11 +49,11 @@ def conclude(report: Report, events: Events, *, reports: Path | None, html: Path
 
     With as_json: `finding` for each finding, then `audit.done`. Otherwise a table.
     """
-    from warmspare.audit import kept, page
+    from warmspare.audit.reports import archive, page
     from warmspare.cli.audit_table import show
     from warmspare.state.output import replace_output
 
-    done = kept.of(reports_directory(reports)).keep(report)
+    done = archive.of(reports_directory(reports)).keep(report)
     report = done.report
     if html is not None:
         replace_output(html, page.render(report, done.sha256).encode(), page.MARK, PAGE)

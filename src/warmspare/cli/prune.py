@@ -34,7 +34,7 @@ def prune(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.audit.prune import Prune
+        from warmspare.audit.repository.removal import Prune
         from warmspare.cli.audit_repository import seen_before
         from warmspare.config.values import duration
         from warmspare.errors import StoreError

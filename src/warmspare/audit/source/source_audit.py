@@ -17,12 +17,12 @@ import msgspec
 import numpy as np
 
 from warmspare._native import judge as native
-from warmspare.audit import report as reports
-from warmspare.audit.blockset import BlockSet
-from warmspare.audit.findings import ABOUT, Finding, Kind, finding, unclean
-from warmspare.audit.report import MAX_FINDINGS, REPAIRED, SOUND, WRONG, ZERO, MapBuilder, Report
-from warmspare.audit.sample import Sample
-from warmspare.audit.table import ExpectedTable, expected_table
+from warmspare.audit.expected.blockset import BlockSet
+from warmspare.audit.expected.hashes import ExpectedTable, expected_table
+from warmspare.audit.expected.sample import Sample
+from warmspare.audit.reports import report as reports
+from warmspare.audit.reports.findings import ABOUT, Finding, Kind, finding, unclean
+from warmspare.audit.reports.report import MAX_FINDINGS, REPAIRED, SOUND, WRONG, ZERO, MapBuilder, Report
 from warmspare.errors import ConfigError, SourceError
 from warmspare.format.hashtable import ENTRY_BYTES, ZERO_ENTRY
 from warmspare.format.point import Disk

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import secrets
 
-from warmspare.audit.chain import Chain
-from warmspare.audit.inventory import Inventory
-from warmspare.audit.report import software, utc_now
+from warmspare.audit.reports.report import software, utc_now
+from warmspare.audit.repository.contents import Inventory
+from warmspare.audit.repository.descent import Chain
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import flags, mark
 from warmspare.format.mark import Mark

@@ -17,14 +17,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from warmspare.audit import progress as progressing
-from warmspare.audit import report as reports
-from warmspare.audit.disk import DiskAudit
-from warmspare.audit.progress import Progress, ProgressFile
-from warmspare.audit.report import Report
-from warmspare.audit.standing import PATIENCE_S, Subject, mark
-from warmspare.audit.table import ExpectedTable, expected_table
-from warmspare.audit.verdict import Audited, conclude
+from warmspare.audit.expected.hashes import ExpectedTable, expected_table
+from warmspare.audit.replica import replica_progress as progressing
+from warmspare.audit.replica.conclusion import Audited, conclude
+from warmspare.audit.replica.disk_audit import DiskAudit
+from warmspare.audit.replica.replica_progress import Progress, ProgressFile
+from warmspare.audit.replica.standing import PATIENCE_S, Subject, mark
+from warmspare.audit.reports import report as reports
+from warmspare.audit.reports.report import Report
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, NotFoundError, StoreError
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter

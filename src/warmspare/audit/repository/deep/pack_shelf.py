@@ -10,7 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from warmspare.audit.objects import Fetched, Objects, Place, Stated, identify_pack
+from warmspare.audit.repository.object_checks import Fetched, Objects, Place, Stated, identify_pack
 
 SHELF_BYTES = 192 << 20  # of scratch space: the pack in use, the next, and one that is used again
 

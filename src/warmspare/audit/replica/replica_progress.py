@@ -22,9 +22,9 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from warmspare.audit.blockset import BlockSet
-from warmspare.audit.disk import DiskAudit
-from warmspare.audit.report import DiskMap, MapBuilder
+from warmspare.audit.expected.blockset import BlockSet
+from warmspare.audit.replica.disk_audit import DiskAudit
+from warmspare.audit.reports.report import DiskMap, MapBuilder
 from warmspare.errors import LeaseError
 from warmspare.model import MAX_CAPACITY_BYTES, block_count
 from warmspare.observe.events import Events

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from warmspare.audit.findings import Kind
-from warmspare.audit.objects import REMEDY, Fetched, Objects, Place, Stated
+from warmspare.audit.reports.findings import Kind
+from warmspare.audit.repository.object_checks import REMEDY, Fetched, Objects, Place, Stated
 from warmspare.errors import FormatError
 from warmspare.format import pack
 from warmspare.format.chunk import Chunk

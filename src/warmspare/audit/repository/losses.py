@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from warmspare.audit.collect import runs_of
-from warmspare.audit.scratch import Column
+from warmspare.audit.reports.collect import runs_of
+from warmspare.audit.repository.scratch import Column
 from warmspare.format.chunk import Chunk
 from warmspare.model import U16, U32
 

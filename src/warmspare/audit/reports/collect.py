@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from warmspare.audit.findings import Finding, Kind, Severity, finding
-from warmspare.audit.report import MAX_FINDINGS
+from warmspare.audit.reports.findings import Finding, Kind, Severity, finding
+from warmspare.audit.reports.report import MAX_FINDINGS
 from warmspare.model import BLOCK_BYTES, U32
 
 

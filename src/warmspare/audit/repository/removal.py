@@ -13,14 +13,14 @@ from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from warmspare.audit import inventory as inventories
-from warmspare.audit.chain import Chain, Proof, read_chain, read_record
-from warmspare.audit.collect import Findings
-from warmspare.audit.inventory import Inventory
-from warmspare.audit.known import Known
-from warmspare.audit.manifests import open_manifest
-from warmspare.audit.objects import Objects, Place
-from warmspare.audit.scratch import Scratch
+from warmspare.audit.reports.collect import Findings
+from warmspare.audit.repository import contents as inventories
+from warmspare.audit.repository.contents import Inventory
+from warmspare.audit.repository.descent import Chain, Proof, read_chain, read_record
+from warmspare.audit.repository.manifests import open_manifest
+from warmspare.audit.repository.object_checks import Objects, Place
+from warmspare.audit.repository.scratch import Scratch
+from warmspare.audit.repository.seen import Known
 from warmspare.errors import ConfigError, FormatError, IntegrityError, NoRoomError, NotFoundError
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from warmspare.audit.scratch import WHAT, Scratch
+from warmspare.audit.repository.scratch import WHAT, Scratch
 from warmspare.format.hashtable import (
     DIGEST_BYTES,
     ENTRY_BYTES,

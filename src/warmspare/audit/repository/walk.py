@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from warmspare.audit.chain import Chain, Link, Proof, read_record
-from warmspare.audit.findings import Kind
-from warmspare.audit.inventory import Inventory
-from warmspare.audit.losses import Losses, lost_with
-from warmspare.audit.manifests import Manifest, malformed, open_manifest
-from warmspare.audit.merkle import ChainTable
-from warmspare.audit.objects import Objects, Place, Stated
-from warmspare.audit.scratch import Column
+from warmspare.audit.reports.findings import Kind
+from warmspare.audit.repository.contents import Inventory
+from warmspare.audit.repository.descent import Chain, Link, Proof, read_record
+from warmspare.audit.repository.losses import Losses, lost_with
+from warmspare.audit.repository.manifests import Manifest, malformed, open_manifest
+from warmspare.audit.repository.merkle import ChainTable
+from warmspare.audit.repository.object_checks import Objects, Place, Stated
+from warmspare.audit.repository.scratch import Column
 from warmspare.errors import FormatError, NotFoundError
 from warmspare.format import tablefile
 from warmspare.format.chunk import Chunk

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from warmspare.audit import report as reports
-from warmspare.audit.report import MAX_REPORT_BYTES, Report
+from warmspare.audit.reports import report as reports
+from warmspare.audit.reports.report import MAX_REPORT_BYTES, Report
 from warmspare.errors import ConfigError, FormatError
 from warmspare.outside.files import open_file
 from warmspare.outside.records import Line, RunId, SequenceOrNone, Sha256OrNone, UnfitError

@@ -1,7 +1,7 @@
 """One disk of a replica, judged block by block against its table; owns what is known of each block, writes nothing.
 
 Blocks that are not as expected are *suspects* until the replica is known to have held still while they were read: then
-they are wrong (audit/replica.py).
+they are wrong (audit/replica/replica_audit.py).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from warmspare._native import judge as native
-from warmspare.audit.blockset import BlockSet
-from warmspare.audit.report import MAX_FINDINGS, SOUND, WRONG, ZERO, MapBuilder
-from warmspare.audit.sample import Sample
-from warmspare.audit.table import ExpectedTable
+from warmspare.audit.expected.blockset import BlockSet
+from warmspare.audit.expected.hashes import ExpectedTable
+from warmspare.audit.expected.sample import Sample
+from warmspare.audit.reports.report import MAX_FINDINGS, SOUND, WRONG, ZERO, MapBuilder
 from warmspare.format.hashtable import ENTRY_BYTES
 from warmspare.format.point import Disk
 from warmspare.model import BLOCK_BYTES, U8, U32

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import xxhash
 
-from warmspare.audit.objects import Fetched
-from warmspare.audit.scratch import WHAT, StaleScratchError, read_block
+from warmspare.audit.repository.object_checks import Fetched
+from warmspare.audit.repository.scratch import WHAT, StaleScratchError, read_block
 from warmspare.errors import FormatError
 from warmspare.format import frame
 from warmspare.format.chunk import Chunk

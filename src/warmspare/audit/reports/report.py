@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warmspare import __version__
-from warmspare.audit.findings import Finding, Severity
+from warmspare.audit.reports.findings import Finding, Severity
 from warmspare.errors import FormatError
 from warmspare.model import block_count
 from warmspare.outside import records

@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from warmspare.audit import report as reports
-from warmspare.audit.report import MAX_REPORT_BYTES, Report
+from warmspare.audit.reports import report as reports
+from warmspare.audit.reports.report import MAX_REPORT_BYTES, Report
 from warmspare.state.reports import Form, Reports
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from warmspare._native import judge as native
-from warmspare.audit.disk import DiskAudit, Evidence
-from warmspare.audit.findings import Finding, Kind, finding
+from warmspare.audit.replica.disk_audit import DiskAudit, Evidence
+from warmspare.audit.reports.findings import Finding, Kind, finding
 from warmspare.errors import IntegrityError, StoreError
 from warmspare.format.hashtable import ZERO_ENTRY
 from warmspare.model import BLOCK_BYTES, block_bytes

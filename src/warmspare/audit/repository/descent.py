@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from warmspare.audit.collect import Findings
-from warmspare.audit.findings import Kind
-from warmspare.audit.inventory import Inventory
-from warmspare.audit.known import Seen
-from warmspare.audit.objects import REMEDY
+from warmspare.audit.reports.collect import Findings
+from warmspare.audit.reports.findings import Kind
+from warmspare.audit.repository.contents import Inventory
+from warmspare.audit.repository.object_checks import REMEDY
+from warmspare.audit.repository.seen import Seen
 from warmspare.errors import FormatError, IntegrityError, NotFoundError, StoreError
 from warmspare.format import point
 from warmspare.format.point import RestorePoint

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import crc32c
 
-from warmspare.audit.collect import Findings
-from warmspare.audit.findings import Kind
-from warmspare.audit.scratch import WHAT, Scratch
+from warmspare.audit.reports.collect import Findings
+from warmspare.audit.reports.findings import Kind
+from warmspare.audit.repository.scratch import WHAT, Scratch
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import pack
 from warmspare.format.packlist import PackRef

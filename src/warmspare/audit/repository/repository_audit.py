@@ -14,21 +14,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from warmspare.audit import inventory as inventories
-from warmspare.audit import report as reports
-from warmspare.audit.chain import Chain, Proof, read_chain
-from warmspare.audit.collect import Findings
-from warmspare.audit.deep import Deep, DiskImage
-from warmspare.audit.deep_progress import FORMAT, Keeper, Progress
-from warmspare.audit.findings import Kind
-from warmspare.audit.inventory import Inventory
-from warmspare.audit.known import Known, figures
-from warmspare.audit.losses import Losses
-from warmspare.audit.marks import Runs, leave_mark
-from warmspare.audit.objects import Objects
-from warmspare.audit.report import SOUND, WRONG, ZERO, DiskResult, MapBuilder, Report
-from warmspare.audit.scratch import WHAT, Scratch, StaleScratchError
-from warmspare.audit.walk import Walk
+from warmspare.audit.reports import report as reports
+from warmspare.audit.reports.collect import Findings
+from warmspare.audit.reports.findings import Kind
+from warmspare.audit.reports.report import SOUND, WRONG, ZERO, DiskResult, MapBuilder, Report
+from warmspare.audit.repository import contents as inventories
+from warmspare.audit.repository.contents import Inventory
+from warmspare.audit.repository.deep.deep_progress import FORMAT, Keeper, Progress
+from warmspare.audit.repository.deep.scan import Deep, DiskImage
+from warmspare.audit.repository.descent import Chain, Proof, read_chain
+from warmspare.audit.repository.loss_marks import Runs, leave_mark
+from warmspare.audit.repository.losses import Losses
+from warmspare.audit.repository.object_checks import Objects
+from warmspare.audit.repository.scratch import WHAT, Scratch, StaleScratchError
+from warmspare.audit.repository.seen import Known, figures
+from warmspare.audit.repository.walk import Walk
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError
 from warmspare.format import repofile
 from warmspare.format.point import Disk

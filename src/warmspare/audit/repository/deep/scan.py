@@ -16,17 +16,26 @@ from contextlib import closing
 import numpy as np
 
 from warmspare._native import sparse as native
-from warmspare.audit.chain import Chain, read_record
-from warmspare.audit.collect import Findings, extent, runs_of
-from warmspare.audit.deep_progress import DiskProgress, Keeper, Pending, Progress
-from warmspare.audit.findings import Kind
-from warmspare.audit.losses import Change, Losses
-from warmspare.audit.manifests import Manifest, open_manifest
-from warmspare.audit.objects import Fetched, Objects, Place
-from warmspare.audit.scratch import WHAT, Column, Scratch
-from warmspare.audit.shelf import Shelf
-from warmspare.audit.verify import Bench, Part, Piece, Verdict, check_block, check_frames, check_loose, parts
-from warmspare.audit.walk import Walk, whole_masks
+from warmspare.audit.reports.collect import Findings, extent, runs_of
+from warmspare.audit.reports.findings import Kind
+from warmspare.audit.repository.deep.deep_progress import DiskProgress, Keeper, Pending, Progress
+from warmspare.audit.repository.deep.pack_shelf import Shelf
+from warmspare.audit.repository.deep.verify import (
+    Bench,
+    Part,
+    Piece,
+    Verdict,
+    check_block,
+    check_frames,
+    check_loose,
+    parts,
+)
+from warmspare.audit.repository.descent import Chain, read_record
+from warmspare.audit.repository.losses import Change, Losses
+from warmspare.audit.repository.manifests import Manifest, open_manifest
+from warmspare.audit.repository.object_checks import Fetched, Objects, Place
+from warmspare.audit.repository.scratch import WHAT, Column, Scratch
+from warmspare.audit.repository.walk import Walk, whole_masks
 from warmspare.errors import FormatError, NotFoundError
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import ENTRY_BYTES

@@ -11,8 +11,8 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from html import escape as escape_html
 
-from warmspare.audit.findings import Finding, Severity
-from warmspare.audit.report import RESULTS, DiskMap, DiskResult, Report
+from warmspare.audit.reports.findings import Finding, Severity
+from warmspare.audit.reports.report import RESULTS, DiskMap, DiskResult, Report
 from warmspare.model import BLOCK_BYTES
 from warmspare.outside.text import shown
 
@@ -41,7 +41,7 @@ def escape(value: str) -> str:
 
 def render(report: Report, sha256: str) -> str:
     """The page. sha256: of the kept report."""
-    style = importlib.resources.files("warmspare.audit").joinpath("page.css").read_text(encoding="utf-8")
+    style = importlib.resources.files("warmspare.audit.reports").joinpath("page.css").read_text(encoding="utf-8")
     title = f"Audit {report.number}: {report.kind} {report.vm_name or report.subject}"
     body = "\n".join(_body(report, sha256))
     return f"""{MARK.decode()}

@@ -16,9 +16,9 @@ import numpy as np
 import xxhash
 
 from warmspare._native import sparse
-from warmspare.audit.disk import DiskAudit
-from warmspare.audit.recall import GROUP_BLOCKS, PLAN_BLOCKS, Recall, Recalled, Traffic
-from warmspare.audit.report import REPAIRED
+from warmspare.audit.replica.disk_audit import DiskAudit
+from warmspare.audit.replica.recall import GROUP_BLOCKS, PLAN_BLOCKS, Recall, Recalled, Traffic
+from warmspare.audit.reports.report import REPAIRED
 from warmspare.format.hashtable import ZERO_ENTRY
 from warmspare.model import BLOCK_BYTES, PAGE_BYTES, U32, block_bytes
 from warmspare.outside.files import open_disk

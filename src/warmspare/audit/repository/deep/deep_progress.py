@@ -14,8 +14,8 @@ from typing import Annotated
 
 import msgspec
 
-from warmspare.audit.findings import Finding
-from warmspare.audit.scratch import WHAT, Scratch
+from warmspare.audit.reports.findings import Finding
+from warmspare.audit.repository.scratch import WHAT, Scratch
 from warmspare.model import BLOCK_PAGES, MAX_CAPACITY_BYTES
 from warmspare.observe.events import Events
 from warmspare.outside.files import open_regular

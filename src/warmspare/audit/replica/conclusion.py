@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from warmspare.audit import report as reports
-from warmspare.audit.classify import block_findings
-from warmspare.audit.disk import DiskAudit
-from warmspare.audit.findings import Finding, Kind, finding, unclean
-from warmspare.audit.repair import Repaired, repair
-from warmspare.audit.report import MAX_FINDINGS, DiskResult, Report
+from warmspare.audit.replica.classify import block_findings
+from warmspare.audit.replica.disk_audit import DiskAudit
+from warmspare.audit.replica.repair import Repaired, repair
+from warmspare.audit.reports import report as reports
+from warmspare.audit.reports.findings import Finding, Kind, finding, unclean
+from warmspare.audit.reports.report import MAX_FINDINGS, DiskResult, Report
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.repository.chain import Point, Repository

@@ -1,0 +1,1 @@
+"""An audit of a replica: judged block by block, named, repaired from the chain."""
