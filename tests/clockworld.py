@@ -39,8 +39,8 @@ from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.layout import encode_name, lease_key
 from warmspare.store.lease import Holder
 from warmspare.sync.beginning import Start
-from warmspare.sync.pipeline import Sync
-from warmspare.sync.rolling import Rolling
+from warmspare.sync.planning.rolling import Rolling
+from warmspare.sync.sender import Sync
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.api.tasks import finished
 from warmspare.vsphere.inventory.vm_devices import Disk

@@ -19,8 +19,8 @@ from warmspare.source.base import DiskInput, LastPoint, Opened
 from warmspare.source.identity import Identity
 from warmspare.source.raw import RawSource
 from warmspare.store.directory.directory_store import DirectoryStore
-from warmspare.sync.pipeline import Sync, SyncResult
-from warmspare.sync.rolling import DAY_S, Rolling
+from warmspare.sync.planning.rolling import DAY_S, Rolling
+from warmspare.sync.sender import Sync, SyncResult
 
 UNIT = 64 * KIB
 HOUR_S = 3600.0

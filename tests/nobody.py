@@ -10,7 +10,7 @@ from rig import Outcome, python
 AS_NOBODY = """
 import contextlib, io, os, sys
 import aiobotocore, encodings.idna, rich.progress, uvloop  # what is imported late, while that is still allowed
-import warmspare.apply.pipeline, warmspare.sync.pipeline, warmspare.source.raw, warmspare.store.opening
+import warmspare.apply.receiver, warmspare.sync.sender, warmspare.source.raw, warmspare.store.opening
 import warmspare.cli.run
 from warmspare.cli.main import run
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

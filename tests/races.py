@@ -30,7 +30,7 @@ from warmspare.store.contract import ObjectInfo, Store
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.lease import Lease
 from warmspare.sync.beginning import Start
-from warmspare.sync.pipeline import Sync
+from warmspare.sync.sender import Sync
 
 DISK_BYTES = 256 << 10
 PAUSE_S = 0.004  # at most, before a call

@@ -33,7 +33,7 @@ from warmspare.source.base import DiskInput, LastPoint, Opened
 from warmspare.source.given import GivenDisks
 from warmspare.source.raw import RawSource
 from warmspare.store.opening import open_store
-from warmspare.sync.pipeline import Sync
+from warmspare.sync.sender import Sync
 
 _addresses = itertools.count(20)
 PAUSE = Pause(0.01, 0.05)

@@ -29,7 +29,7 @@ from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.state.files import read_record, write_record
-from warmspare.state.replica import Mark, ReplicaRecord
+from warmspare.state.replica_record import Mark, ReplicaRecord
 from warmspare.store.opening import open_store
 
 SIZE = 16 * MIB

@@ -227,7 +227,7 @@ def test_a_first_sync_that_died_goes_on_and_only_there(rig: Rig, monkeypatch: py
 
     assert command("init", rig.repo).code == 0
     with monkeypatch.context() as patch:
-        patch.setattr("warmspare.sync.pipeline.publish", dying)
+        patch.setattr("warmspare.sync.sender.publish", dying)
         assert raw(rig, "--new").code == 4
     assert "--new" in refused(raw(rig, state=rig.home / "another host"))
     assert "--new" in refused(raw(rig, vm="web2"))
@@ -293,7 +293,7 @@ def test_the_engine_refuses_by_itself(rig: Rig) -> None:
     from warmspare.source.base import DiskInput
     from warmspare.source.given import GivenDisks
     from warmspare.source.raw import RawSource
-    from warmspare.sync.pipeline import Sync
+    from warmspare.sync.sender import Sync
 
     async def run(**more: Any) -> None:
         store = DirectoryStore(rig.repo)

@@ -16,7 +16,7 @@ import pytest
 from campaign import choose, victim
 
 import warmspare.sync.diskrun
-import warmspare.sync.upload
+import warmspare.sync.stages.packs
 from rig import (
     KIB,
     MIB,
@@ -48,7 +48,7 @@ from warmspare.store.opening import open_store
 @pytest.fixture(autouse=True)
 def _small_packs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Several packs and a checkpoint now and then of a small disk; a state directory of this test."""
-    monkeypatch.setattr(warmspare.sync.upload, "PACK_BYTES", MIB)
+    monkeypatch.setattr(warmspare.sync.stages.packs, "PACK_BYTES", MIB)
     monkeypatch.setattr(warmspare.sync.diskrun, "CHECKPOINT_POINTS", 2)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
 

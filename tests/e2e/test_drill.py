@@ -307,7 +307,7 @@ def test_a_replica_that_is_not_whole_is_not_drilled(rig: Rig) -> None:
     # Killed on the way to the next point: neither the one nor the other.
     record = rig.home / "replica.raw.warmspare/replica.json"
     from warmspare.state.files import read_record, write_record
-    from warmspare.state.replica import STATE, Mark, ReplicaRecord
+    from warmspare.state.replica_record import STATE, Mark, ReplicaRecord
 
     was = read_record(record, ReplicaRecord, STATE, Events())
     assert was and was.at

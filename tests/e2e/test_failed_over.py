@@ -16,7 +16,7 @@ from recoverworld import World, hardware
 from rig import MIB, Outcome, command, flip_in_place, python, same
 from servers import S3Server
 from warmspare.repository.failover import FailoverRecord, doubt_after, known_return
-from warmspare.sync.publication import publish
+from warmspare.sync.publishing.publication import publish
 
 KNOWN = hardware("dmz")
 
@@ -123,7 +123,7 @@ def meanwhile(world: World, monkeypatch: pytest.MonkeyPatch, *commands: list[obj
         await publish(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr("warmspare.sync.pipeline.publish", late)
+        patch.setattr("warmspare.sync.sender.publish", late)
         return at_home(world, "sync")
 
 

@@ -19,7 +19,7 @@ from warmspare.errors import NoRoomError, StoreError
 from warmspare.store.contract import PART_BYTES
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.directory.file_upload import FileUpload
-from warmspare.sync.spooled import SpooledUpload
+from warmspare.sync.publishing.spool_upload import SpooledUpload
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_file_system_that_can_hold_no_more_files(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inodes: int
 ) -> None:
     """Not even for the spool's own directories, or for a pack: there is room otherwise, so each is tried."""
-    monkeypatch.setattr("warmspare.sync.spool.FREE_BYTES", 0)
+    monkeypatch.setattr("warmspare.sync.publishing.spool.FREE_BYTES", 0)
     with tmpfs(tmp_path / "m", f"size=64m,nr_inodes={inodes}") as place:
         holds(rig, place)
 

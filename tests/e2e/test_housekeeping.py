@@ -15,20 +15,20 @@ import pytest
 from botocore.session import get_session
 
 import media
-import warmspare.sync.pipeline
-import warmspare.sync.upload
+import warmspare.sync.sender
+import warmspare.sync.stages.packs
 from nobody import as_nobody
 from rig import KIB, MIB, Event, Outcome, Rig, command, losing_the_store, made, overwrite, same, scribble
 from s3refusals import DELETES, Refusals, refusing
 from servers import S3Place
 from warmspare.format.manifest import ManifestReader
 from warmspare.store import layout
-from warmspare.sync.publication import publish
+from warmspare.sync.publishing.publication import publish
 
 
 @pytest.fixture
 def small_packs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warmspare.sync.upload, "PACK_BYTES", MIB)
+    monkeypatch.setattr(warmspare.sync.stages.packs, "PACK_BYTES", MIB)
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_an_old_upload_that_can_not_be_aborted(
     for run in "de":
         key = f"{moto_place.prefix}/{layout.pack_key('vm', run * 32, 0)}"
         client.create_multipart_upload(Bucket=moto_place.bucket, Key=key)
-    monkeypatch.setattr(warmspare.sync.pipeline, "ABANDONED_S", -60.0)
+    monkeypatch.setattr(warmspare.sync.sender, "ABANDONED_S", -60.0)
     server.refuse("AbortMultipartUpload")
     server.asked.clear()
     [warning] = warnings(far.sync())
@@ -236,7 +236,7 @@ def test_the_store_goes_away_once_the_point_is_published(rig: Rig, monkeypatch: 
             stack.enter_context(media.read_only(Path(rig.repo)))
 
         with monkeypatch.context() as patch:
-            patch.setattr(warmspare.sync.pipeline, "publish", published)
+            patch.setattr(warmspare.sync.sender, "publish", published)
             done = rig.sync()
     assert done.last("sync.done")["point"].startswith("1-")
     assert "the file system is read-only" in warnings(done)[0]["message"]

@@ -12,7 +12,7 @@ from warmspare.source.base import DiskInput
 from warmspare.source.given import GivenDisks
 from warmspare.source.raw import RawSource
 from warmspare.store.opening import open_store
-from warmspare.sync.pipeline import Sync
+from warmspare.sync.sender import Sync
 
 
 def sync(rig: Rig, vm_id: str, vm_name: str) -> None:

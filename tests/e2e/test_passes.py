@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import uvloop
 
-import warmspare.sync.passes
-import warmspare.sync.upload
+import warmspare.sync.passes.moment
+import warmspare.sync.stages.packs
 from moments import Moments
 from rig import KIB, MIB, begin, command, same
 from warmspare.audit.repository.repository_audit import RepositoryAudit
@@ -31,9 +31,9 @@ from warmspare.store import layout
 from warmspare.store.around.passing import PassingStore, PassingUpload
 from warmspare.store.contract import Upload
 from warmspare.store.directory.directory_store import DirectoryStore
-from warmspare.sync.passes import Moment, Passes
-from warmspare.sync.pipeline import Sync, SyncResult
-from warmspare.sync.spool import SpoolPlace
+from warmspare.sync.passes.moment import Moment, Passes
+from warmspare.sync.publishing.spool import SpoolPlace
+from warmspare.sync.sender import Sync, SyncResult
 
 BLOCK = 64 * KIB
 AGE_S = 0.2
@@ -140,8 +140,8 @@ class World:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """Packs of a quarter of a megabyte, moments that get stuck after five megabytes; and patience with slow machines:
     the age counts from when the first disk is begun."""
-    monkeypatch.setattr(warmspare.sync.upload, "PACK_BYTES", MIB // 4)
-    monkeypatch.setattr(warmspare.sync.passes, "MOST_IN_VAIN", 100)
+    monkeypatch.setattr(warmspare.sync.stages.packs, "PACK_BYTES", MIB // 4)
+    monkeypatch.setattr(warmspare.sync.passes.moment, "MOST_IN_VAIN", 100)
     world = World(tmp_path, Moments(tmp_path, spans=5))
     moment = Passes.moment
 
@@ -371,7 +371,7 @@ def test_a_pack_is_lost_between_passes(world: World) -> None:
 
 def test_changes_outrun_the_link(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends, with nothing published, and what was sent is used by the next one."""
-    monkeypatch.setattr(warmspare.sync.passes, "MOST_IN_VAIN", 3)
+    monkeypatch.setattr(warmspare.sync.passes.moment, "MOST_IN_VAIN", 3)
     disk = world.machine.add("a", 8 * MIB)
     rng = random.Random(5)
     world.machine.before = lambda _: world.machine.write(disk, 3 * MIB, rng.randbytes(5 * MIB))
@@ -387,7 +387,7 @@ def test_changes_outrun_the_link(world: World, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_moment_too_short_for_anything(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warmspare.sync.passes, "MOST_IN_VAIN", 3)
+    monkeypatch.setattr(warmspare.sync.passes.moment, "MOST_IN_VAIN", 3)
     world.machine.add("a", 8 * MIB)
     with pytest.raises(SourceError, match="raise max_snapshot_age"):
         world.sync(0.0)

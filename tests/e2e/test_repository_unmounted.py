@@ -13,7 +13,7 @@ import pytest
 
 import media
 from rig import MIB, Outcome, Rig, command, same
-from warmspare.apply.pipeline import Apply
+from warmspare.apply.receiver import Apply
 from warmspare.errors import StoreError
 from warmspare.observe.events import Events
 from warmspare.store import layout

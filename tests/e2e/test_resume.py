@@ -14,21 +14,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import warmspare.sync.upload
+import warmspare.sync.stages.packs
 from rig import KIB, MIB, Outcome, Rig, losing_the_store, same, scribble
 from warmspare.errors import StoreError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.packlist import PackRef
 from warmspare.store import layout
-from warmspare.sync.filter import Filtered
-from warmspare.sync.resume import Resume
-from warmspare.sync.sent import SentFrame, SentLog, frames_of, packs_of
+from warmspare.sync.journal.sentlog import SentFrame, SentLog, frames_of, packs_of
+from warmspare.sync.resuming.reuse import Resume
+from warmspare.sync.stages.filter import Filtered
 
 
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """A disk of 12 MiB that does not compress, in packs of a megabyte."""
-    monkeypatch.setattr(warmspare.sync.upload, "PACK_BYTES", MIB)
+    monkeypatch.setattr(warmspare.sync.stages.packs, "PACK_BYTES", MIB)
     rig = Rig(tmp_path)
     rig.disk.write_bytes(random.Random(1).randbytes(12 * MIB))
     return rig
@@ -158,7 +158,7 @@ def test_what_a_published_point_names_is_never_removed(
         async def dies(*_: object) -> None:
             raise StoreError("the host died", retryable=True)
 
-        patch.setattr("warmspare.sync.pipeline.Sync._commit", dies)
+        patch.setattr("warmspare.sync.sender.Sync._commit", dies)
         rig.sync(code=4)
     assert rig.objects("points")
     published = rig.snapshot()

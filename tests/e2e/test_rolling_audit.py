@@ -20,7 +20,7 @@ from warmspare.source.raw import RawSource
 from warmspare.state.table import LEAVES_AT
 from warmspare.store import layout
 from warmspare.store.directory.directory_store import DirectoryStore
-from warmspare.sync.rolling import DISTRUSTED, FOUND, MISSED, Cursor
+from warmspare.sync.planning.rolling import DISTRUSTED, FOUND, MISSED, Cursor
 
 
 @pytest.fixture

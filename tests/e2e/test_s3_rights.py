@@ -111,7 +111,7 @@ def test_a_sender(
         rig.sync()
     for kind in ("packs", "manifests", "tables"):
         client.create_multipart_upload(Bucket=place.bucket, Key=left(place, kind))
-    monkeypatch.setattr("warmspare.sync.pipeline.ABANDONED_S", -60.0)
+    monkeypatch.setattr("warmspare.sync.sender.ABANDONED_S", -60.0)
     monkeypatch.setattr("warmspare.sync.diskrun.CHECKPOINT_POINTS", 1)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "its usual place"))
     rig.sync(state=tmp_path / "another host")  # which tries the store

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-import warmspare.sync.pipeline
-import warmspare.sync.spool
-import warmspare.sync.upload
+import warmspare.sync.publishing.spool
+import warmspare.sync.sender
+import warmspare.sync.stages.packs
 from fakevm import FakeVm
 from rig import KIB, MIB, Event, Rig, files_below, flip, made, python, same, scribble
 from siterig import SiteRig, site_rig
@@ -27,7 +27,7 @@ from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.store import layout
 from warmspare.store.directory.directory_store import DirectoryStore
-from warmspare.sync.spool import Spool, SpoolPlace
+from warmspare.sync.publishing.spool import Spool, SpoolPlace
 
 SLOW = ("--limit", "8mbit")  # 1 MB/s
 
@@ -319,7 +319,7 @@ def weight(root: Path) -> int:
 
 def test_the_operator_hears_that_it_is_full(rig: Rig, spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others' packs count too; nobody waits until they are gone."""
-    monkeypatch.setattr(warmspare.sync.spool, "POLL_S", 0.05)
+    monkeypatch.setattr(warmspare.sync.publishing.spool, "POLL_S", 0.05)
     others = spool / "other" / "packs"
     others.mkdir(parents=True)
     with (others / "1").open("wb") as file:

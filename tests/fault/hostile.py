@@ -317,7 +317,7 @@ def _serve() -> None:
     import warmspare.cli.sync
     import warmspare.cli.terminal
     import warmspare.recover.readiness.check
-    import warmspare.sync.pipeline  # noqa: F401
+    import warmspare.sync.sender  # noqa: F401
 
     gc.freeze()
     for line in sys.stdin:

@@ -19,7 +19,7 @@ from test_s3_runs import noise_disk
 from nobody import as_nobody
 from rig import MIB, Event, Rig, same
 from servers import S3Place
-from warmspare.apply.pipeline import Apply
+from warmspare.apply.receiver import Apply
 from warmspare.errors import ConfigError, StoreError
 from warmspare.observe.events import Events
 from warmspare.patience import Patience

@@ -28,7 +28,7 @@ from warmspare.source.vddk import VddkSource
 from warmspare.source.vddk_process import ProcessSettings
 from warmspare.source.vddk_session import Settings, Target, VddkSession
 from warmspare.store.opening import open_store
-from warmspare.sync.pipeline import Sync
+from warmspare.sync.sender import Sync
 
 DISK = "[store] vm/vm.vmdk"
 IDENTITY = "warmspare/vm"

@@ -24,11 +24,11 @@ from typing import Any
 import warmspare._native.sparse as sparse
 import warmspare.apply.decode
 import warmspare.apply.merge
-import warmspare.apply.pipeline
 import warmspare.apply.rebuild
+import warmspare.apply.receiver
 import warmspare.apply.replica
+import warmspare.copy.copier
 import warmspare.copy.objects
-import warmspare.copy.pipeline
 import warmspare.repository.chain
 import warmspare.repository.tables
 import warmspare.source.raw
@@ -38,18 +38,18 @@ import warmspare.store.directory.directory_store
 import warmspare.store.directory.file_upload
 import warmspare.store.lease
 import warmspare.sync.diskrun
-import warmspare.sync.filter
-import warmspare.sync.index
-import warmspare.sync.journal
-import warmspare.sync.lastrun
-import warmspare.sync.local
-import warmspare.sync.pagemap
-import warmspare.sync.pipeline
+import warmspare.sync.journal.journal
+import warmspare.sync.journal.manifest_file
+import warmspare.sync.local.local_state
+import warmspare.sync.local.pagemap
 import warmspare.sync.preparing
-import warmspare.sync.sealed
-import warmspare.sync.spool
-import warmspare.sync.transfer
-import warmspare.sync.upload
+import warmspare.sync.publishing.lastrun
+import warmspare.sync.publishing.sealed
+import warmspare.sync.publishing.spool
+import warmspare.sync.sender
+import warmspare.sync.stages.filter
+import warmspare.sync.stages.packs
+import warmspare.sync.stages.transfer
 from warmspare.cli.main import run
 from warmspare.errors import StoreError
 
@@ -62,29 +62,29 @@ STORE = (
 STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.store.directory.file_upload.FileUpload: ("__aenter__", "write", "__aexit__"),
     warmspare.source.raw.RawSource: ("_load", "check"),
-    warmspare.sync.filter.PageFilter: ("span", "hole"),
-    warmspare.sync.transfer: ("encode",),
-    warmspare.sync.upload.PackWriter: ("add", "finish"),
-    warmspare.sync.index.ManifestFile: ("_flush", "finish"),
-    warmspare.sync.sealed: ("upload_file", "send_files", "complete"),
-    warmspare.sync.spool.Spool: ("take", "drained", "_upload", "_send"),
+    warmspare.sync.stages.filter.PageFilter: ("span", "hole"),
+    warmspare.sync.stages.transfer: ("encode",),
+    warmspare.sync.stages.packs.PackWriter: ("add", "finish"),
+    warmspare.sync.journal.manifest_file.ManifestFile: ("_flush", "finish"),
+    warmspare.sync.publishing.sealed: ("upload_file", "send_files", "complete"),
+    warmspare.sync.publishing.spool.Spool: ("take", "drained", "_upload", "_send"),
     warmspare.sync.diskrun.DiskRun: ("transfer", "describe", "commit"),
-    warmspare.sync.pipeline.Sync: ("_transfer", "_commit", "_leave"),
-    warmspare.sync.pipeline: ("publish",),
-    warmspare.sync.lastrun.LastRun: ("complete", "take_in"),
+    warmspare.sync.sender.Sync: ("_transfer", "_commit", "_leave"),
+    warmspare.sync.sender: ("publish",),
+    warmspare.sync.publishing.lastrun.LastRun: ("complete", "take_in"),
     warmspare.sync.preparing.Preparation: ("disks",),
-    warmspare.sync.journal.Journal: ("begin", "seal", "clear"),
-    warmspare.sync.journal.PageLog: ("append", "sync"),
-    warmspare.sync.pagemap.PageMap: ("begin", "write", "finish", "advance"),
-    warmspare.sync.local.LocalState: ("prepare", "remember", "unsettle", "settle"),
+    warmspare.sync.journal.journal.Journal: ("begin", "seal", "clear"),
+    warmspare.sync.journal.journal.PageLog: ("append", "sync"),
+    warmspare.sync.local.pagemap.PageMap: ("begin", "write", "finish", "advance"),
+    warmspare.sync.local.local_state.LocalState: ("prepare", "remember", "unsettle", "settle"),
     warmspare.state.header.CacheHeader: ("write",),
     warmspare.state.table.HashTable: ("stage", "stage_zero", "staged_root", "commit"),
     warmspare.repository.chain.Repository: ("load", "publish"),
     warmspare.store.lease.Lease: ("_acquire", "_release"),
     warmspare.copy.objects.Carrier: ("bring", "_stands", "_send"),
-    warmspare.copy.pipeline.Copy: ("_plan", "_vm", "_point", "_fetch", "_below"),
+    warmspare.copy.copier.Copy: ("_plan", "_vm", "_point", "_fetch", "_below"),
     warmspare.apply.replica.Replica: ("admit", "move", "open_disk", "resize", "empty"),
-    warmspare.apply.pipeline.Apply: ("_choose", "_prepare", "_disk", "_heal", "_done"),
+    warmspare.apply.receiver.Apply: ("_choose", "_prepare", "_disk", "_heal", "_done"),
     warmspare.apply.merge.Merge: ("run", "_chunk", "_punch", "_range", "_apply"),
     warmspare.apply.merge: ("apply_frame", "apply_zeroed"),
     warmspare.apply.rebuild.Rebuilder: ("repair", "_collect", "_write"),
@@ -194,7 +194,7 @@ def stages(command: str) -> dict[Any, tuple[str, ...]]:
 
 def set_up(trap: Trap, command: str) -> None:
     """Lay the trap everywhere."""
-    warmspare.sync.upload.PACK_BYTES = PACK_BYTES
+    warmspare.sync.stages.packs.PACK_BYTES = PACK_BYTES
     store = warmspare.store.directory.directory_store.DirectoryStore
     for name in STORE:
         setattr(store, name, trapped(trap, f"store.{name}", getattr(store, name)))

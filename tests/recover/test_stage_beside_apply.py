@@ -23,7 +23,7 @@ from stagerig import StageRig
 from warmspare.observe.events import Events
 from warmspare.recover.staging.stage import Stage
 from warmspare.state.files import locked, read_record
-from warmspare.state.replica import RECORD, ReplicaRecord
+from warmspare.state.replica_record import RECORD, ReplicaRecord
 
 AS_CHILD = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 

@@ -231,6 +231,6 @@ async def test_the_last_event_is_last() -> None:
 
 def test_a_sync_to_a_directory_does_not_pay_for_clients_that_it_has_no_use_for() -> None:
     """Reading botocore alone takes as long as a sync of nothing."""
-    look = "import sys, warmspare.cli.sync, warmspare.sync.pipeline; print(*sys.modules)"
+    look = "import sys, warmspare.cli.sync, warmspare.sync.sender; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.split()
     assert not {"botocore", "aiohttp", "aiobotocore", "pyVmomi"} & set(loaded)

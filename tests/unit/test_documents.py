@@ -95,6 +95,8 @@ NAMED = (
     "store", "store/s3", "store/directory", "store/around",
     "audit", "audit/reports", "audit/expected", "audit/replica", "audit/repository", "audit/repository/deep",
     "audit/source",
+    "sync", "sync/planning", "sync/passes", "sync/stages", "sync/journal", "sync/local", "sync/publishing",
+    "sync/resuming", "apply", "copy",
     "vsphere", "vsphere/api", "vsphere/inventory", "vsphere/snapshots", "vsphere/tracking",
     "recover/aws", "recover/blocks", "recover/staging", "recover/disks", "recover/readiness", "recover/failover",
     "recover/drills", "recover/failback",

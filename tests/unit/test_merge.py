@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import warmspare.sync.merge
+import warmspare.sync.passes.manifest_merge
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.manifest import Header, ManifestReader, ManifestWriter
 from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_BYTES, Extents, normalise
-from warmspare.sync import merge
+from warmspare.sync.passes import manifest_merge
 
 BLOCKS = 200
 Row = tuple[object, ...]  # carried, zero, hash, and (run, number, offset, length) of the frame
@@ -92,12 +92,12 @@ def model(manifest: ManifestReader) -> Model:
     return out
 
 
-def merged(base: bytes, read: Extents, fresh: bytes) -> tuple[ManifestReader, list[int], merge.Stays]:
+def merged(base: bytes, read: Extents, fresh: bytes) -> tuple[ManifestReader, list[int], manifest_merge.Stays]:
     out = bytearray()
-    stays = merge.Stays()
-    gone = [block for blocks in merge.look(reader(base), read, stays) for block in blocks.tolist()]
+    stays = manifest_merge.Stays()
+    gone = [block for blocks in manifest_merge.look(reader(base), read, stays) for block in blocks.tolist()]
     writer = ManifestWriter(reader(fresh).header, out.extend)
-    writer.finish(merge.merge(reader(base), read, stays, reader(fresh), writer))
+    writer.finish(manifest_merge.merge(reader(base), read, stays, reader(fresh), writer))
     return reader(bytes(out)), gone, stays
 
 
@@ -134,9 +134,9 @@ def test_it_says_what_both_say(seed: int, base_rows: int, fresh_rows: int, densi
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Chunks of next to nothing, so that their limits are met."""
     with monkeypatch.context() as patch:
-        patch.setattr(warmspare.sync.merge, "MAX_RECORDS", 20)
-        patch.setattr(warmspare.sync.merge, "MAX_FRAMES", 9)
-        patch.setattr(warmspare.sync.merge, "MAX_RUNS", 3)
+        patch.setattr(warmspare.sync.passes.manifest_merge, "MAX_RECORDS", 20)
+        patch.setattr(warmspare.sync.passes.manifest_merge, "MAX_FRAMES", 9)
+        patch.setattr(warmspare.sync.passes.manifest_merge, "MAX_RUNS", 3)
         yield
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from warmspare.errors import ConfigError, SourceError
 from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, Extents, covered, normalise, whole_disk
-from warmspare.sync.plan import parse_extents, plan
+from warmspare.sync.planning.read_plan import parse_extents, plan
 
 CAPACITY = 10 << 20
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from warmspare.model import SPAN_BYTES, Extents, normalise, without
-from warmspare.sync.rolling import DAY_S, Cursor
+from warmspare.sync.planning.rolling import DAY_S, Cursor
 
 PERIOD_S = 7 * DAY_S
 MIB = 1 << 20

@@ -13,8 +13,8 @@ from warmspare.apply.fetch import GAP_BYTES, RANGE_BYTES, PackObject, ranges
 from warmspare.cli.wording import duration, sentence, size
 from warmspare.errors import FormatError
 from warmspare.format.chunk import NO_FRAME, Chunk
-from warmspare.sync import level
-from warmspare.sync.level import Level
+from warmspare.sync.stages import level
+from warmspare.sync.stages.level import Level
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.state.files import locked, read_record, write_record
 from warmspare.state.table import HashTable, TableDamagedError
-from warmspare.sync.journal import Journal, PageLog, RunRecord
-from warmspare.sync.pagemap import PageMap
+from warmspare.sync.journal.journal import Journal, PageLog, RunRecord
+from warmspare.sync.local.pagemap import PageMap
 
 BLOCKS = 300_000
 CAPACITY = BLOCKS * BLOCK_BYTES

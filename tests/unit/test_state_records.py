@@ -27,13 +27,13 @@ from warmspare.recover.staging.diskstage import Traces, _Memory
 from warmspare.repository.trust import Trial, TrustRecord
 from warmspare.source.logins import _decoded
 from warmspare.state.files import read_record, write_record
-from warmspare.state.replica import Mark, ReplicaDisk, ReplicaRecord
-from warmspare.sync.journal import Journal, RunRecord, Sealed
-from warmspare.sync.leftovers import Leftover, Leftovers, _Noted
-from warmspare.sync.local import AdoptedRecord, Rate, StateRecord
-from warmspare.sync.marks import _Done
-from warmspare.sync.rolling import Cursor
-from warmspare.sync.unfinished import Unfinished
+from warmspare.state.replica_record import Mark, ReplicaDisk, ReplicaRecord
+from warmspare.sync.journal.journal import Journal, RunRecord, Sealed
+from warmspare.sync.local.local_state import AdoptedRecord, Rate, StateRecord
+from warmspare.sync.planning.marks import _Done
+from warmspare.sync.planning.rolling import Cursor
+from warmspare.sync.resuming.leftovers import Leftover, Leftovers, _Noted
+from warmspare.sync.resuming.unpublished import Unfinished
 from warmspare.vsphere.snapshots.marker import Marker, parse
 
 RUN, SHA, NOW = "b" * 32, "a" * 64, "2026-01-02T03:04:05Z"
@@ -180,7 +180,7 @@ def test_whoever_reads_one_tells_of_it(tmp_path: Path) -> None:
 
 def test_the_oldest_that_was_noted_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that what is noted can be read again."""
-    monkeypatch.setattr("warmspare.sync.leftovers.MOST_PACKS", 40)
+    monkeypatch.setattr("warmspare.sync.resuming.leftovers.MOST_PACKS", 40)
     left = Leftovers(tmp_path / "leftovers.json", "vm", Events())
     runs = [Leftover(f"{number:032x}", 1, list(range(10))) for number in range(6)]
     left.note(*runs)

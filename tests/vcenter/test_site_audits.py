@@ -21,7 +21,7 @@ from warmspare.cli.main import run
 from warmspare.store import layout
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.lease import Lease
-from warmspare.sync.rolling import DAY_S, DISTRUSTED, FOUND, Rolling
+from warmspare.sync.planning.rolling import DAY_S, DISTRUSTED, FOUND, Rolling
 
 
 @pytest.fixture

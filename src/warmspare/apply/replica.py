@@ -22,7 +22,7 @@ from warmspare.model import SPAN_BYTES
 from warmspare.outside.files import demand_folders
 from warmspare.repository.chain import PointId, Repository
 from warmspare.state.files import io_error, local_io, locked, pwrite_all, sync_directory, write_record
-from warmspare.state.replica import (
+from warmspare.state.replica_record import (
     BESIDE,
     DISKS,
     RECORD,

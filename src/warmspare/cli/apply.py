@@ -39,7 +39,7 @@ def apply(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.apply.pipeline import Apply
+        from warmspare.apply.receiver import Apply
         from warmspare.store.opening import open_store
 
         if follow and at is not None:

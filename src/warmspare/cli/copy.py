@@ -58,7 +58,7 @@ def copy(
         from contextlib import AsyncExitStack
 
         from warmspare.cli.limit import kept, parse_limit
-        from warmspare.copy.pipeline import Copy
+        from warmspare.copy.copier import Copy
         from warmspare.store.opening import open_store, same_place
 
         bytes_s = parse_limit(limit)

@@ -122,7 +122,7 @@ class _Demo:
         return 0
 
     async def _step(self, title: str, change: Callable[[], None] | None) -> None:
-        from warmspare.apply.pipeline import Apply
+        from warmspare.apply.receiver import Apply
         from warmspare.cli import demodisk
         from warmspare.model import BLOCK_BYTES, Extents
         from warmspare.observe.events import Events
@@ -132,7 +132,7 @@ class _Demo:
         from warmspare.source.raw import RawSource
         from warmspare.store.opening import open_store
         from warmspare.sync.beginning import Start
-        from warmspare.sync.pipeline import Sync
+        from warmspare.sync.sender import Sync
         from warmspare.threads import in_thread
 
         reported: Extents | None = None

@@ -185,9 +185,9 @@ async def sync_found(
     from warmspare.cli.opened import open_configured
     from warmspare.cli.run import retrying
     from warmspare.sync.beginning import Start
-    from warmspare.sync.pipeline import Sync
-    from warmspare.sync.rolling import Rolling
-    from warmspare.sync.spool import SpoolPlace
+    from warmspare.sync.planning.rolling import Rolling
+    from warmspare.sync.publishing.spool import SpoolPlace
+    from warmspare.sync.sender import Sync
     from warmspare.vsphere.vsphere_machine import VsphereMachine
 
     refuse_twins(found)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from warmspare.source.given import GivenDisks
     from warmspare.store.contract import Store
     from warmspare.sync.beginning import Start
-    from warmspare.sync.rolling import Rolling
-    from warmspare.sync.spool import SpoolPlace
+    from warmspare.sync.planning.rolling import Rolling
+    from warmspare.sync.publishing.spool import SpoolPlace
 
 VDDK_SCHEME = "vddk://"
 
@@ -161,7 +161,7 @@ async def sync_given(
     """Sync given disks and close them; the exit code. The arguments are those of Sync."""
     from warmspare.cli.finished import finished
     from warmspare.sync.beginning import Start
-    from warmspare.sync.pipeline import Sync
+    from warmspare.sync.sender import Sync
 
     try:
         sync = Sync(
@@ -179,7 +179,7 @@ async def _plan(
     meter: Meter, rolling: Rolling | None, start: Start,
 ) -> int:  # fmt: skip
     from warmspare.cli.finished import planned
-    from warmspare.sync.pipeline import Sync
+    from warmspare.sync.sender import Sync
 
     try:
         sync = Sync(store, machine, state, events, level=level, meter=meter, rolling=rolling, start=start)
@@ -201,7 +201,7 @@ def parse_level(text: str) -> int | None:
 def parse_audit_period(text: str | None) -> Rolling | None:
     """Of --audit-period. ConfigError for a time that is none."""
     from warmspare.config import values
-    from warmspare.sync.rolling import Rolling
+    from warmspare.sync.planning.rolling import Rolling
 
     if text is None:
         return None
@@ -214,7 +214,7 @@ def parse_audit_period(text: str | None) -> Rolling | None:
 def spool_place(directory: Path | None, size: str | None) -> SpoolPlace | None:
     """Of --spool and --spool-size. ConfigError for a size that is none, or that nothing has."""
     from warmspare.config import values
-    from warmspare.sync.spool import SpoolPlace
+    from warmspare.sync.publishing.spool import SpoolPlace
 
     if directory is None:
         if size is not None:
@@ -241,7 +241,7 @@ async def open_disks(
     from contextlib import AsyncExitStack
 
     from warmspare.source.base import DiskInput
-    from warmspare.sync.plan import parse_extents
+    from warmspare.sync.planning.read_plan import parse_extents
     from warmspare.sync.preparing import check_disks
 
     if extents and len(extents) != len(disks):

@@ -19,7 +19,7 @@ from warmspare.repository.identity import Settled, chain_of, settle
 from warmspare.source.base import Machine, Named
 from warmspare.source.given import GivenDisks
 from warmspare.source.identity import Identity
-from warmspare.sync.local import LocalState
+from warmspare.sync.local.local_state import LocalState
 from warmspare.threads import in_thread
 
 LOOK_S = 10.0  # for names that are near, where a repository is large

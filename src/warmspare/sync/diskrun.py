@@ -28,19 +28,20 @@ from warmspare.state.files import local_io
 from warmspare.state.table import TableDamagedError
 from warmspare.store import layout
 from warmspare.store.contract import Store
-from warmspare.sync import carry, merge, rolling
-from warmspare.sync.carry import Carried
-from warmspare.sync.filter import PageFilter, Untracked
-from warmspare.sync.index import ManifestFile
-from warmspare.sync.journal import PageLog
-from warmspare.sync.local import DiskState, LocalState, commit_pages
-from warmspare.sync.passes import Moment
-from warmspare.sync.plan import Plan
-from warmspare.sync.resume import Resume
-from warmspare.sync.rolling import Cursor, Rolling
-from warmspare.sync.sealed import file_ref
-from warmspare.sync.sent import SentLog
-from warmspare.sync.transfer import Codec, Target, Transfer
+from warmspare.sync.journal.journal import PageLog
+from warmspare.sync.journal.manifest_file import ManifestFile
+from warmspare.sync.journal.sentlog import SentLog
+from warmspare.sync.local.local_state import DiskState, LocalState, commit_pages
+from warmspare.sync.passes import carry, manifest_merge
+from warmspare.sync.passes.carry import Carried
+from warmspare.sync.passes.moment import Moment
+from warmspare.sync.planning import rolling
+from warmspare.sync.planning.read_plan import Plan
+from warmspare.sync.planning.rolling import Cursor, Rolling
+from warmspare.sync.publishing.sealed import file_ref
+from warmspare.sync.resuming.reuse import Resume
+from warmspare.sync.stages.filter import PageFilter, Untracked
+from warmspare.sync.stages.transfer import Codec, Target, Transfer
 from warmspare.threads import in_thread
 
 MAX_FINDING_EVENTS = 100
@@ -89,7 +90,7 @@ class DiskRun:
         self.left: Extents | None = None
         self._name = given.source.name
         self._files = ExitStack()
-        self._stays = merge.Stays()
+        self._stays = manifest_merge.Stays()
         self.changed_blocks = 0
 
     def close(self) -> None:
@@ -230,7 +231,7 @@ class DiskRun:
         log = PageLog(path)
         try:
             with carry.opened(carried.manifest) as older:
-                for blocks in merge.look(older, self.plan.read, self._stays):
+                for blocks in manifest_merge.look(older, self.plan.read, self._stays):
                     log.append(blocks, np.zeros((blocks.size, BLOCK_PAGES), dtype=np.uint64))
         finally:
             log.close()
@@ -238,7 +239,9 @@ class DiskRun:
     def _merge(self, manifest: Path) -> None:
         """With what the passes before recorded of blocks that this one did not look at."""
         with carry.opened(manifest) as older:
-            self._manifest.rewrite(lambda fresh, out: merge.merge(older, self.plan.read, self._stays, fresh, out))
+            self._manifest.rewrite(
+                lambda fresh, out: manifest_merge.merge(older, self.plan.read, self._stays, fresh, out)
+            )
 
     def leave(self, directory: Path) -> Carried:
         """What there is for the next pass, its files in `directory`; closes the disk's."""

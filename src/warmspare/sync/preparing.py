@@ -19,14 +19,14 @@ from warmspare.repository.identity import Settled
 from warmspare.source.base import DiskInput, LastDisk, LastPoint, Opened
 from warmspare.store import layout
 from warmspare.store.contract import Store
-from warmspare.sync import carry
-from warmspare.sync.carry import Carried
 from warmspare.sync.diskrun import DiskRun, Run
-from warmspare.sync.journal import PageLog
-from warmspare.sync.marks import Marks
-from warmspare.sync.plan import Plan, plan
-from warmspare.sync.resume import Resume
-from warmspare.sync.rolling import DISTRUSTED, MISSED, Rolling
+from warmspare.sync.journal.journal import PageLog
+from warmspare.sync.passes import carry
+from warmspare.sync.passes.carry import Carried
+from warmspare.sync.planning.marks import Marks
+from warmspare.sync.planning.read_plan import Plan, plan
+from warmspare.sync.planning.rolling import DISTRUSTED, MISSED, Rolling
+from warmspare.sync.resuming.reuse import Resume
 from warmspare.threads import in_thread
 
 

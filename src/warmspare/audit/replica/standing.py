@@ -15,7 +15,7 @@ from warmspare.format.point import Disk
 from warmspare.observe.events import Events
 from warmspare.repository.chain import Point, PointId, Repository
 from warmspare.state.files import io_error, local_io
-from warmspare.state.replica import Mark, ReplicaPlace, ReplicaRecord, mode_of
+from warmspare.state.replica_record import Mark, ReplicaPlace, ReplicaRecord, mode_of
 
 WHAT = "the replica"
 PATIENCE_S = 60.0  # how long a replica that is being brought forward may show no sign of it

@@ -3,7 +3,7 @@
 Owns the rule that makes it safe whatever happens meanwhile. A run puts its objects there after the point that it means
 to follow, and publishes under the next sequence, which is given out once. So an object that is older than the newest
 point belongs to a run whose sequence is taken: nothing that names it can be published any more, lease or no lease.
-(A sender uses packs of an earlier run again only while that run's sequence is free, see sync/unfinished.py.)
+(A sender uses packs of an earlier run again only while that run's sequence is free, see sync/resuming/unpublished.py.)
 So where a full store takes no lease any more, what makes room is removed without one, unless somebody holds it.
 """
 

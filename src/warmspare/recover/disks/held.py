@@ -18,7 +18,7 @@ from typing import Any
 from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.repository.chain import PointId
 from warmspare.state.files import io_error, local_io, locked
-from warmspare.state.replica import FORMAT, STATE, WHAT, ReplicaPlace, ReplicaRecord, mode_of
+from warmspare.state.replica_record import FORMAT, STATE, WHAT, ReplicaPlace, ReplicaRecord, mode_of
 from warmspare.threads import in_thread
 
 HASH_STEP_BYTES = 4 << 20

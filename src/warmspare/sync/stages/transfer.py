@@ -20,14 +20,14 @@ from warmspare.model import BLOCK_BYTES, Extents, normalise
 from warmspare.observe.events import Meter
 from warmspare.source.base import Hole, Source, Span
 from warmspare.store.contract import Store
-from warmspare.sync.encode import Draft, Encoded, FrameBuilder, encode
-from warmspare.sync.filter import Filtered, PageFilter, Untracked
-from warmspare.sync.index import ManifestFile
-from warmspare.sync.level import Level
-from warmspare.sync.plan import Plan, rest
-from warmspare.sync.resume import Resume
-from warmspare.sync.sent import SentFrame, SentLog
-from warmspare.sync.upload import PackWriter
+from warmspare.sync.journal.manifest_file import ManifestFile
+from warmspare.sync.journal.sentlog import SentFrame, SentLog
+from warmspare.sync.planning.read_plan import Plan, rest
+from warmspare.sync.resuming.reuse import Resume
+from warmspare.sync.stages.filter import Filtered, PageFilter, Untracked
+from warmspare.sync.stages.frames import Draft, Encoded, FrameBuilder, encode
+from warmspare.sync.stages.level import Level
+from warmspare.sync.stages.packs import PackWriter
 from warmspare.threads import finish
 
 # Enough of each that a stage which is kept off the processor for a while does not starve the next.

@@ -15,8 +15,8 @@ from warmspare.format.packlist import PackRef
 from warmspare.model import U8, U16, U32
 from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io, pwrite_all
-from warmspare.sync.encode import Encoded
-from warmspare.sync.resume import Reused
+from warmspare.sync.resuming.reuse import Reused
+from warmspare.sync.stages.frames import Encoded
 
 WHAT = "the state directory"
 

@@ -11,8 +11,8 @@ from warmspare._native import pages as native
 from warmspare.format import frame
 from warmspare.model import BLOCK_PAGES, FRAME_PAGES, SPAN_BYTES, U8, U16, U32, U64
 from warmspare.source.base import Span
-from warmspare.sync.filter import Filtered
-from warmspare.sync.resume import Reused
+from warmspare.sync.resuming.reuse import Reused
+from warmspare.sync.stages.filter import Filtered
 
 MAX_DRAFT_RECORDS = 4096  # blocks whose pages only became zero fill no frame, so the rows are bounded too
 

@@ -30,9 +30,9 @@ from warmspare.model import (
 )
 from warmspare.source.base import Hole, Span
 from warmspare.state.table import HashTable
-from warmspare.sync.journal import PageLog
-from warmspare.sync.marks import inside
-from warmspare.sync.pagemap import PageMap
+from warmspare.sync.journal.journal import PageLog
+from warmspare.sync.local.pagemap import PageMap
+from warmspare.sync.planning.marks import inside
 
 
 @dataclass(frozen=True, slots=True)

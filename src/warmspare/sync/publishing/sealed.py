@@ -23,11 +23,11 @@ from warmspare.state.files import local_io
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import PART_BYTES, Store
-from warmspare.sync.carry import opened
-from warmspare.sync.journal import Journal, RunRecord
-from warmspare.sync.spool import Spool
-from warmspare.sync.unfinished import standing
-from warmspare.sync.upload import upload_file
+from warmspare.sync.journal.journal import Journal, RunRecord
+from warmspare.sync.passes.carry import opened
+from warmspare.sync.publishing.spool import Spool
+from warmspare.sync.resuming.unpublished import standing
+from warmspare.sync.stages.packs import upload_file
 from warmspare.threads import in_thread
 
 WHAT = "the state directory"

@@ -1,8 +1,8 @@
 """Packs on their way through a local directory: written at reading speed, sent at the link's; owns their order.
 
 A pack that is in the spool counts as sent for whoever wrote it, so the machine's snapshot can go. Nothing names a pack
-before it is in the store: the run that wrote it waits for that, or the one that finishes it (sync/sealed.py). What
-finds no room goes to the store straight away (sync/spooled.py): a full spool costs time and nothing else.
+before it is in the store: the run that wrote it waits for that, or the one that finishes it (sealed.py). What finds no
+room goes to the store straight away (spool_upload.py): a full spool costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from warmspare.store.around.passing import PassingStore
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import PART_BYTES, Store, Upload
 from warmspare.store.directory.directory_store import DirectoryStore
-from warmspare.sync.spooled import WHAT, SpooledUpload
-from warmspare.sync.upload import LEAST_PACK_BYTES, PACK_S
+from warmspare.sync.publishing.spool_upload import WHAT, SpooledUpload
+from warmspare.sync.stages.packs import LEAST_PACK_BYTES, PACK_S
 from warmspare.threads import in_thread
 
 SENDERS = 2  # packs under way at a time: while one ends, the next keeps the link busy

@@ -27,7 +27,7 @@ from warmspare.repository import tables
 from warmspare.repository.chain import Point, PointId, Repository, open_repository
 from warmspare.repository.objects import manifest_of
 from warmspare.state.files import local_io
-from warmspare.state.replica import Mark, ReplicaDisk
+from warmspare.state.replica_record import Mark, ReplicaDisk
 from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.store.contract import Store
 from warmspare.threads import Threads, in_thread

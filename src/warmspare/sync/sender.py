@@ -37,20 +37,20 @@ from warmspare.store.around.discard import DiscardingStore
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import Store
 from warmspare.store.lease import Lease, watching
-from warmspare.sync import sealed as sealing
 from warmspare.sync.beginning import Start, chain_for, refuse_images, settled_in, there_already
 from warmspare.sync.diskrun import WHAT, DiskRun, Run
-from warmspare.sync.journal import RunRecord
-from warmspare.sync.lastrun import LastRun
-from warmspare.sync.level import DEFAULT, LOWEST, Level
-from warmspare.sync.local import LocalState
-from warmspare.sync.passes import Passes
+from warmspare.sync.journal.journal import RunRecord
+from warmspare.sync.local.local_state import LocalState
+from warmspare.sync.passes.moment import Passes
+from warmspare.sync.planning.rolling import MISSED, Rolling
 from warmspare.sync.preparing import Preparation, last_point
-from warmspare.sync.publication import publish
-from warmspare.sync.rolling import MISSED, Rolling
-from warmspare.sync.spool import Spool, SpoolPlace
-from warmspare.sync.transfer import codec
-from warmspare.sync.upload import full_pack
+from warmspare.sync.publishing import sealed as sealing
+from warmspare.sync.publishing.lastrun import LastRun
+from warmspare.sync.publishing.publication import publish
+from warmspare.sync.publishing.spool import Spool, SpoolPlace
+from warmspare.sync.stages.level import DEFAULT, LOWEST, Level
+from warmspare.sync.stages.packs import full_pack
+from warmspare.sync.stages.transfer import codec
 from warmspare.threads import in_thread
 
 ABANDONED_S = 6 * 3600.0

@@ -22,10 +22,10 @@ from warmspare.state.files import out_of_the_way, read_record
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import PART_BYTES, Store
-from warmspare.sync import sent
-from warmspare.sync.journal import Journal, RunRecord
-from warmspare.sync.leftovers import Leftover, Leftovers
-from warmspare.sync.resume import Resume
+from warmspare.sync.journal import sentlog
+from warmspare.sync.journal.journal import Journal, RunRecord
+from warmspare.sync.resuming.leftovers import Leftover, Leftovers
+from warmspare.sync.resuming.reuse import Resume
 
 WHAT = "the state directory"
 LOOKS = 16  # at packs in the store, at a time
@@ -63,7 +63,7 @@ class Unfinished:
             pack.number
             for place in places
             for path in place.glob("*.sent")
-            for pack in sent.packs_of(path)
+            for pack in sentlog.packs_of(path)
             if pack.run.hex() == run
         }
         keys = {layout.pack_key(self._vm, run, number) for number in listed}
@@ -88,13 +88,13 @@ class Unfinished:
         logs = [(one, one.directory / name) for one in self.runs() if (one.directory / name).exists()]
         taken = {n: await store.head(layout.point_key(self._vm, n)) for n in {one.sequence for one, _ in logs}}
         logs = [(one, path) for one, path in logs if taken[one.sequence] is None]
-        packs = [pack for one, path in logs for pack in sent.packs_of(path) if pack.run == one.run]
+        packs = [pack for one, path in logs for pack in sentlog.packs_of(path) if pack.run == one.run]
         good = await standing(store, self._vm, packs)
         if not good:
             return None
         found = Resume(scratch, good)
         for one, path in logs:
-            found.learn(one.run, sent.frames_of(path))
+            found.learn(one.run, sentlog.frames_of(path))
         return found
 
     def settle(self, sequence: int, named: Iterable[PackRef]) -> None:

@@ -16,11 +16,11 @@ from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import Point, Repository
 from warmspare.store import layout
 from warmspare.store.lease import Lease
-from warmspare.sync import sealed as sealing
-from warmspare.sync.journal import PageLog, RunRecord
-from warmspare.sync.local import LocalState
-from warmspare.sync.publication import publish
-from warmspare.sync.spool import Spool, SpoolPlace
+from warmspare.sync.journal.journal import PageLog, RunRecord
+from warmspare.sync.local.local_state import LocalState
+from warmspare.sync.publishing import sealed as sealing
+from warmspare.sync.publishing.publication import publish
+from warmspare.sync.publishing.spool import Spool, SpoolPlace
 
 
 class LastRun:

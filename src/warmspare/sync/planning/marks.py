@@ -25,7 +25,7 @@ from warmspare.state.files import local_io, read_record, write_record
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import Store
-from warmspare.sync.plan import Plan
+from warmspare.sync.planning.read_plan import Plan
 
 WHAT = "the state directory"
 

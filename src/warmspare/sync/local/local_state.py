@@ -28,10 +28,10 @@ from warmspare.state.files import copy_sparse, local_io, locked, out_of_the_way,
 from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.store import layout
 from warmspare.store.contract import Store
-from warmspare.sync.journal import Journal, PageLog
-from warmspare.sync.leftovers import Leftovers
-from warmspare.sync.pagemap import PageMap
-from warmspare.sync.unfinished import Unfinished
+from warmspare.sync.journal.journal import Journal, PageLog
+from warmspare.sync.local.pagemap import PageMap
+from warmspare.sync.resuming.leftovers import Leftovers
+from warmspare.sync.resuming.unpublished import Unfinished
 from warmspare.threads import in_thread
 
 WHAT = "the state directory"

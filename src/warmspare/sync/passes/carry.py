@@ -17,7 +17,7 @@ from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_BYTES, Extents, union, whole_disk, widen
 from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io
-from warmspare.sync.plan import Plan, plan
+from warmspare.sync.planning.read_plan import Plan, plan
 
 WHAT = "the state directory"
 

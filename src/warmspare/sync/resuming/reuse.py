@@ -17,8 +17,8 @@ from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_PAGES, U8, U16, U32
 from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io, pwrite_all
-from warmspare.sync.filter import Filtered
-from warmspare.sync.sent import SentFrame
+from warmspare.sync.journal.sentlog import SentFrame
+from warmspare.sync.stages.filter import Filtered
 
 WHAT = "the state directory"
 ROW = np.dtype([("hash", "<u8", (BLOCK_PAGES,)), ("frame", "<u4", (BLOCK_PAGES,))])  # frame 0: nothing is known

@@ -1,0 +1,1 @@
+"""What runs that never published have left: used again, finished, or removed."""
