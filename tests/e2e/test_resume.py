@@ -22,7 +22,7 @@ from warmspare.format.packlist import PackRef
 from warmspare.store import layout
 from warmspare.sync.journal.sentlog import SentFrame, SentLog, frames_of, packs_of
 from warmspare.sync.resuming.reuse import Resume
-from warmspare.sync.stages.filter import Filtered
+from warmspare.sync.rows import Filtered
 
 
 @pytest.fixture

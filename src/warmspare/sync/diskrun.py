@@ -40,7 +40,8 @@ from warmspare.sync.planning.read_plan import Plan
 from warmspare.sync.planning.rolling import Cursor, Rolling
 from warmspare.sync.publishing.sealed import file_ref
 from warmspare.sync.resuming.reuse import Resume
-from warmspare.sync.stages.filter import PageFilter, Untracked
+from warmspare.sync.rows import Untracked
+from warmspare.sync.stages.filter import PageFilter
 from warmspare.sync.stages.transfer import Codec, Target, Transfer
 from warmspare.threads import in_thread
 

@@ -15,8 +15,7 @@ from warmspare.format.packlist import PackRef
 from warmspare.model import U8, U16, U32
 from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io, pwrite_all
-from warmspare.sync.resuming.reuse import Reused
-from warmspare.sync.stages.frames import Encoded
+from warmspare.sync.rows import Encoded, Reused
 
 WHAT = "the state directory"
 

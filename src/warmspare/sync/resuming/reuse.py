@@ -8,37 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from warmspare.format.packlist import PackRef
-from warmspare.model import BLOCK_PAGES, U8, U16, U32
+from warmspare.model import BLOCK_PAGES, U16, U32
 from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io, pwrite_all
 from warmspare.sync.journal.sentlog import SentFrame
-from warmspare.sync.stages.filter import Filtered
+from warmspare.sync.rows import Filtered, Reused
 
 WHAT = "the state directory"
 ROW = np.dtype([("hash", "<u8", (BLOCK_PAGES,)), ("frame", "<u4", (BLOCK_PAGES,))])  # frame 0: nothing is known
 FRAME = np.dtype([("pack", "<u4"), ("offset", "<u4"), ("bytes", "<u4")])
-
-
-@dataclass(frozen=True, slots=True)
-class Reused:
-    """Records whose pages lie in the store already; a row a record, ascending by block. frame: as Resume numbers it."""
-
-    block: U32
-    carried: U16
-    zero: U16
-    hashes: U8
-    frame: U32
-
-    def between(self, first: int, stop: int) -> Reused:
-        """Rows [first, stop)."""
-        part = slice(first, stop)
-        return Reused(self.block[part], self.carried[part], self.zero[part], self.hashes[part], self.frame[part])
 
 
 class Resume:

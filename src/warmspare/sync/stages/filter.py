@@ -6,8 +6,6 @@ one worker thread, a span at a time. docs/architecture.md, "Blocks and pages".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import xxhash
 
@@ -18,10 +16,7 @@ from warmspare.model import (
     FULL_MASK,
     PAGE_BYTES,
     SPAN_BLOCKS,
-    U8,
-    U16,
     U32,
-    U64,
     Extents,
     block_bytes,
     covered,
@@ -33,34 +28,7 @@ from warmspare.state.table import HashTable
 from warmspare.sync.journal.journal import PageLog
 from warmspare.sync.local.pagemap import PageMap
 from warmspare.sync.planning.marks import inside
-
-
-@dataclass(frozen=True, slots=True)
-class Untracked:
-    """Pages that changed though the tracker did not report them: [offset, offset + length) of the disk."""
-
-    offset: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Filtered:
-    """What of a span (or hole) goes into the restore point.
-
-    block, carried, zero, hashes: one row a record, ascending; row: the record's place in the span.
-    zero_blocks: blocks that became zero. changed_bytes: bytes of all pages recorded or in them. pages: hashes of the
-    records' pages, shape (n, 16).
-    """
-
-    block: U32
-    row: U32
-    carried: U16
-    zero: U16
-    hashes: U8
-    zero_blocks: U32
-    changed_bytes: int
-    untracked: list[Untracked] = field(default_factory=list)
-    pages: U64 = field(default_factory=lambda: np.empty((0, BLOCK_PAGES), dtype=np.uint64))
+from warmspare.sync.rows import Filtered, Untracked
 
 
 class PageFilter:

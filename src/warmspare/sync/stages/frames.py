@@ -2,64 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from warmspare._native import pages as native
 from warmspare.format import frame
-from warmspare.model import BLOCK_PAGES, FRAME_PAGES, SPAN_BYTES, U8, U16, U32, U64
+from warmspare.model import BLOCK_PAGES, FRAME_PAGES, SPAN_BYTES, U16, U32, U64
 from warmspare.source.base import Span
-from warmspare.sync.resuming.reuse import Reused
-from warmspare.sync.stages.filter import Filtered
+from warmspare.sync.rows import Draft, Encoded, Filtered, Reused
 
 MAX_DRAFT_RECORDS = 4096  # blocks whose pages only became zero fill no frame, so the rows are bounded too
-
-
-@dataclass(slots=True)
-class Draft:
-    """A frame before compression with the records that use it, and blocks that became zero on the way.
-
-    buffer[:used]: the pages, in ascending order; the buffer goes back to `home` when its frame is packed. Columns as in
-    a manifest's chunk, as lists of pieces.
-    """
-
-    buffer: bytearray
-    home: list[bytearray]
-    used: int = 0
-    pages: int = 0
-    records: int = 0
-    block: list[U32] = field(default_factory=list)
-    carried: list[U16] = field(default_factory=list)
-    zero: list[U16] = field(default_factory=list)
-    hashes: list[U8] = field(default_factory=list)
-    zero_blocks: list[U32] = field(default_factory=list)
-    page_hashes: list[U64] = field(default_factory=list)
-    reused: list[Reused] = field(default_factory=list)
-
-    @property
-    def empty(self) -> bool:
-        return not self.records
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A frame ready to be packed (no buffers if its records carry no page) and its rows.
-
-    `release` once the buffers were copied; they are used again.
-    """
-
-    buffers: list[bytes | memoryview]
-    frame_bytes: int
-    release: Callable[[], None]
-    block: U32
-    carried: U16
-    zero: U16
-    hashes: U8
-    zero_blocks: U32
-    page_hashes: U64
-    reused: list[Reused] = field(default_factory=list)
 
 
 def page_numbers(block: U32, mask: U16) -> U64:

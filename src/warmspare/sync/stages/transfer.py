@@ -24,8 +24,9 @@ from warmspare.sync.journal.manifest_file import ManifestFile
 from warmspare.sync.journal.sentlog import SentFrame, SentLog
 from warmspare.sync.planning.read_plan import Plan, rest
 from warmspare.sync.resuming.reuse import Resume
-from warmspare.sync.stages.filter import Filtered, PageFilter, Untracked
-from warmspare.sync.stages.frames import Draft, Encoded, FrameBuilder, encode
+from warmspare.sync.rows import Draft, Encoded, Filtered, Untracked
+from warmspare.sync.stages.filter import PageFilter
+from warmspare.sync.stages.frames import FrameBuilder, encode
 from warmspare.sync.stages.level import Level
 from warmspare.sync.stages.packs import PackWriter
 from warmspare.threads import finish
