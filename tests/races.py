@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from unkept import Unkept
-from warmspare.cli.sync import open_disks
+from warmspare.cli.commands.sync import open_disks
 from warmspare.errors import IntegrityError, StoreError, WarmspareError
 from warmspare.observe.events import Events
 from warmspare.repository.chain import PointId, Repository, open_repository

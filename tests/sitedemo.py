@@ -29,8 +29,8 @@ from fakesite import Site
 from fakevm import FakeVm
 from siterig import configuration
 from standin import Standin
-from warmspare.cli import demodisk
-from warmspare.cli.wording import size
+from warmspare.cli.commands import demodisk
+from warmspare.cli.telling.wording import size
 
 CONTENT_BYTES = 160 << 20
 DATABASE_BYTES = 64 << 20

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rig import KIB, MIB, Rig, files_below, python, same
-from warmspare.cli.limit import kept
+from warmspare.cli.wiring.rate_limit import kept
 from warmspare.config.timetable import EVERY_DAY, Period, Timetable
 from warmspare.store.directory.directory_store import DirectoryStore
 

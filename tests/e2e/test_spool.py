@@ -359,7 +359,7 @@ def test_usage(rig: Rig, arguments: list[str], told: str) -> None:
 
 def test_events(rig: Rig, spool: Path) -> None:
     """What is said of it is in words."""
-    from warmspare.cli.wording import sentence
+    from warmspare.cli.telling.wording import sentence
 
     killed_once_read(rig, "--spool", spool)
     told: list[Event] = rig.sync("--spool", spool).events

@@ -311,11 +311,11 @@ def _serve() -> None:
     import warmspare.audit.repository.deep.scan
     import warmspare.audit.repository.removal
     import warmspare.audit.repository.repository_audit
-    import warmspare.cli.apply
-    import warmspare.cli.copy
-    import warmspare.cli.held
-    import warmspare.cli.sync
-    import warmspare.cli.terminal
+    import warmspare.cli.commands.apply
+    import warmspare.cli.commands.copy
+    import warmspare.cli.commands.sync
+    import warmspare.cli.telling.terminal
+    import warmspare.cli.wiring.readable_disks
     import warmspare.recover.readiness.check
     import warmspare.sync.sender  # noqa: F401
 

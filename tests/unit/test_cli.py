@@ -17,9 +17,9 @@ import pytest
 
 from rig import MIB, Rig, begun, command, made, same
 from warmspare import errors
+from warmspare.cli.commands.sync import split_disk
 from warmspare.cli.main import run
 from warmspare.cli.run import execute, telling, ticking
-from warmspare.cli.sync import split_disk
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, SourceError, StoreError
 from warmspare.observe.events import Events, Meter
 
@@ -231,6 +231,6 @@ async def test_the_last_event_is_last() -> None:
 
 def test_a_sync_to_a_directory_does_not_pay_for_clients_that_it_has_no_use_for() -> None:
     """Reading botocore alone takes as long as a sync of nothing."""
-    look = "import sys, warmspare.cli.sync, warmspare.sync.sender; print(*sys.modules)"
+    look = "import sys, warmspare.cli.commands.sync, warmspare.sync.sender; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.split()
     assert not {"botocore", "aiohttp", "aiobotocore", "pyVmomi"} & set(loaded)

@@ -97,6 +97,7 @@ NAMED = (
     "audit/source",
     "sync", "sync/planning", "sync/passes", "sync/stages", "sync/journal", "sync/local", "sync/publishing",
     "sync/resuming", "apply", "copy",
+    "cli", "cli/commands", "cli/commands/audits", "cli/commands/recovery", "cli/telling", "cli/wiring",
     "vsphere", "vsphere/api", "vsphere/inventory", "vsphere/snapshots", "vsphere/tracking",
     "recover/aws", "recover/blocks", "recover/staging", "recover/disks", "recover/readiness", "recover/failover",
     "recover/drills", "recover/failback",

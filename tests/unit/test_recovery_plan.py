@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from warmspare.cli.planfile import KEYS, load_plan, parse_plan
+from warmspare.cli.wiring.planfile import KEYS, load_plan, parse_plan
 from warmspare.config.problems import SettingsError
 from warmspare.recover.failover.plan import FAMILIES, VmPlan
 

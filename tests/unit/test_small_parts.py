@@ -10,7 +10,7 @@ import pytest
 from warmspare.apply.damage import MAX_RUNS, Damage
 from warmspare.apply.decode import locate
 from warmspare.apply.fetch import GAP_BYTES, RANGE_BYTES, PackObject, ranges
-from warmspare.cli.wording import duration, sentence, size
+from warmspare.cli.telling.wording import duration, sentence, size
 from warmspare.errors import FormatError
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.sync.stages import level

@@ -14,7 +14,7 @@ import pytest
 
 from rig import KIB, MIB, Event, command, fingerprint
 from siterig import SiteRig, site_rig
-from warmspare.cli.protect import late
+from warmspare.cli.wiring.configured import late
 from warmspare.observe.events import Events
 from warmspare.store.directory.file_upload import FileUpload
 from warmspare.vsphere.vsphere_machine import VsphereMachine

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from warmspare import __version__
-from warmspare.cli.output import (
+from warmspare.cli.telling.output import (
     JsonOutput,
     begin,
     complain,
@@ -29,19 +29,19 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
     "plan": ("sync", "plan"),
     "apply": ("apply", "apply"),
     "copy": ("copy", "copy"),
-    "stage": ("stage", "stage"),
+    "stage": ("recovery.stage", "stage"),
     "points": ("points", "points"),
     "prune": ("prune", "prune"),
     "vms": ("vms", "vms"),
-    "failover": ("failover", "failover"),
-    "failback-done": ("failback", "done"),
-    "failback-export": ("failback", "export"),
+    "failover": ("recovery.failover", "failover"),
+    "failback-done": ("recovery.failback", "done"),
+    "failback-export": ("recovery.failback", "export"),
     "doctor": ("doctor", "doctor"),
-    "drill": ("drill", "drill"),
-    "drills": ("drills", "drills"),
+    "drill": ("recovery.drill", "drill"),
+    "drills": ("recovery.drills", "drills"),
     "demo": ("demo", "demo"),
-    "audit": ("audit", None),
-    "recover": ("recover", None),
+    "audit": ("audits.audit", None),
+    "recover": ("recovery.recover", None),
     "config": ("config", None),
 }
 
@@ -76,7 +76,7 @@ def _program(asked: list[str]) -> typer.Typer:
     program.callback()(_root)
     for name in asked[:1] if asked[0] in COMMANDS else COMMANDS:
         module, function = COMMANDS[name]
-        found = importlib.import_module(f"warmspare.cli.{module}")
+        found = importlib.import_module(f"warmspare.cli.commands.{module}")
         if function is None:
             program.add_typer(found.app, name=name)
         else:

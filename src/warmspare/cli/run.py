@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-from warmspare.cli.output import complain, error_event, open_output
+from warmspare.cli.telling.output import complain, error_event, open_output
 from warmspare.ending import INTERRUPTED, PROCESS, error_of, text_of
 from warmspare.errors import (
     ConfigError,

@@ -46,7 +46,7 @@ class Asked:
 
 async def rehearse(asked: Asked, path: Path, events: Events, *, ec2: bool) -> int:
     """Run it to its exit code."""
-    from warmspare.cli.planfile import chosen, load_plan
+    from warmspare.cli.wiring.planfile import chosen, load_plan
     from warmspare.recover.drills.drill import Rules
     from warmspare.recover.drills.recorder import Recorder
     from warmspare.recover.drills.rehearsal import Rehearsal
@@ -88,7 +88,7 @@ async def clean(drill: Ec2Drill, vms: Sequence[VmPlan], events: Events) -> int:
 
 def network(asked: Asked, plan: RecoveryPlan | None) -> Network:
     """Where instances are to start: options before the plan."""
-    from warmspare.cli.planfile import resource_id, several
+    from warmspare.cli.wiring.planfile import resource_id, several
     from warmspare.recover.failover.plan import Network
 
     if asked.subnet is None and not asked.security_groups:
@@ -131,7 +131,7 @@ class _Place:
 
 @asynccontextmanager
 async def _ec2(asked: Asked, plan: RecoveryPlan, events: Events) -> AsyncIterator[tuple[Repository, Ec2Drill]]:
-    from warmspare.cli.recovery import recovering
+    from warmspare.cli.wiring.recovering import recovering
     from warmspare.recover.drills.ec2drill import Ec2Drill
 
     made = recovering(
@@ -154,7 +154,7 @@ async def _in_ec2(
 
 @asynccontextmanager
 async def _in_qemu(asked: Asked, plan: RecoveryPlan, events: Events) -> AsyncIterator[tuple[Lab, Repository]]:
-    from warmspare.cli.recovery import repository_of
+    from warmspare.cli.wiring.recovering import repository_of
     from warmspare.recover.drills.qemulab import QemuLab
 
     made = repository_of(plan, events, repo=asked.repo, endpoint_url=asked.endpoint_url, s3=asked.s3)

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from warmspare.audit.reports.findings import ABOUT, Kind, Severity
 from warmspare.audit.reports.report import RESULTS, DiskResult
-from warmspare.cli.console import PlainConsole, text
-from warmspare.cli.wording import duration, size
+from warmspare.cli.telling.console import PlainConsole, text
+from warmspare.cli.telling.wording import duration, size
 from warmspare.outside.text import shown
 
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ def failover(
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.cli.recovery import recovering
+        from warmspare.cli.wiring.recovering import recovering
         from warmspare.recover.drills.drill import BootError
         from warmspare.recover.failover.failover import Failover
         from warmspare.recover.readiness.outlook import NOT_KNOWN, STOPS
@@ -86,8 +86,8 @@ def failover(
 
 def _load(path: Path | None, every_problem: bool) -> RecoveryPlan | None:
     """The plan; if it is wrong, all that is wrong with it goes to stderr first where that is wanted."""
-    from warmspare.cli.output import complain
-    from warmspare.cli.planfile import load_plan
+    from warmspare.cli.telling.output import complain
+    from warmspare.cli.wiring.planfile import load_plan
     from warmspare.config.problems import SettingsError
 
     if path is None:
@@ -108,7 +108,7 @@ def _load(path: Path | None, every_problem: bool) -> RecoveryPlan | None:
 def _chosen(plan: RecoveryPlan | None, names: list[str], everything: bool, via: str | None) -> list[VmPlan]:
     from typing import cast, get_args
 
-    from warmspare.cli.planfile import chosen, demand_choice
+    from warmspare.cli.wiring.planfile import chosen, demand_choice
     from warmspare.config import values
     from warmspare.recover.failover.plan import Via, VmPlan
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from warmspare.cli.console import PlainConsole, text
-from warmspare.cli.wording import duration, sentence, size
+from warmspare.cli.telling.console import PlainConsole, text
+from warmspare.cli.telling.wording import duration, sentence, size
 from warmspare.observe.events import Event
 from warmspare.outside.text import shown
 

@@ -57,7 +57,7 @@ def copy(
     async def work(events: Events, meter: Meter) -> int:
         from contextlib import AsyncExitStack
 
-        from warmspare.cli.limit import kept, parse_limit
+        from warmspare.cli.wiring.rate_limit import kept, parse_limit
         from warmspare.copy.copier import Copy
         from warmspare.store.opening import open_store, same_place
 

@@ -47,7 +47,7 @@ def check(
     async def work(events: Events, meter: Meter) -> int:
         from dataclasses import replace
 
-        from warmspare.cli.held import Choice, with_disks
+        from warmspare.cli.wiring.readable_disks import Choice, with_disks
         from warmspare.recover.drills.drill import BootError
         from warmspare.recover.drills.hardware import firmware_of
         from warmspare.recover.readiness.check import look
@@ -83,7 +83,7 @@ def check(
 
 def _show(title: str, ready: Ready) -> None:
     """What was looked at, and each finding with what to do."""
-    from warmspare.cli.console import PlainConsole, text
+    from warmspare.cli.telling.console import PlainConsole, text
 
     console = PlainConsole()
     console.print(text(title), soft_wrap=True)

@@ -100,7 +100,7 @@ def _execute(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.cli.limit import kept, parse_limit
+        from warmspare.cli.wiring.rate_limit import kept, parse_limit
 
         if new and adopt:
             raise ConfigError("--new and --adopt exclude each other", hint="give one of them")
@@ -115,7 +115,7 @@ def _execute(
                 )
             if bool(vm) == all_vms:
                 raise ConfigError("which VMs is not said", hint="give --vm NAME, once or more, or --all, or disks")
-            from warmspare.cli.protect import How, sync_configured
+            from warmspare.cli.wiring.configured import How, sync_configured
             from warmspare.config.load import load
 
             settings = load(options.config_path(config))
@@ -159,7 +159,7 @@ async def sync_given(
     start: Start | None = None, single_sender: bool = False,
 ) -> int:  # fmt: skip
     """Sync given disks and close them; the exit code. The arguments are those of Sync."""
-    from warmspare.cli.finished import finished
+    from warmspare.cli.telling.sync_end import finished
     from warmspare.sync.beginning import Start
     from warmspare.sync.sender import Sync
 
@@ -178,7 +178,7 @@ async def _plan(
     store: Store, machine: GivenDisks, state: Path, level: int | None, limit: float | None, events: Events,
     meter: Meter, rolling: Rolling | None, start: Start,
 ) -> int:  # fmt: skip
-    from warmspare.cli.finished import planned
+    from warmspare.cli.telling.sync_end import planned
     from warmspare.sync.sender import Sync
 
     try:

@@ -180,10 +180,10 @@ async def sync_found(
     found: Found, how: How, events: Events, meter: Meter, also: Mapping[str, Extents] | None = None
 ) -> int:
     """Sync one VM; the exit code. also: see Sync."""
-    from warmspare.cli.finished import finished, planned
-    from warmspare.cli.limit import kept
-    from warmspare.cli.opened import open_configured
     from warmspare.cli.run import retrying
+    from warmspare.cli.telling.sync_end import finished, planned
+    from warmspare.cli.wiring.opening_store import open_configured
+    from warmspare.cli.wiring.rate_limit import kept
     from warmspare.sync.beginning import Start
     from warmspare.sync.planning.rolling import Rolling
     from warmspare.sync.publishing.spool import SpoolPlace
@@ -274,7 +274,7 @@ async def _several(
 
 def one_failed(error: BaseException, events: Events, **fields: str) -> int:
     """One of several failed: say so, and go on with the others. A bug ends them all. fields: of the event, too."""
-    from warmspare.cli.output import complain, error_event
+    from warmspare.cli.telling.output import complain, error_event
 
     if not isinstance(error, WarmspareError):
         raise error

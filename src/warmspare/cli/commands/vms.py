@@ -21,7 +21,7 @@ def vms(config: options.Config = None, json: options.Json = False, debug: option
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.cli.protect import open_session
+        from warmspare.cli.wiring.configured import open_session
         from warmspare.config.load import load
         from warmspare.vsphere.inventory.listing import listing, with_twins
 
@@ -80,7 +80,7 @@ def show(vcenter: VCenter, found: Listing) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from warmspare.cli.console import PlainConsole, text
+    from warmspare.cli.telling.console import PlainConsole, text
     from warmspare.vsphere.inventory.vm_info import told
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))

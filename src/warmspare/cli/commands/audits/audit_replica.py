@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from warmspare.cli import options
-from warmspare.cli.audited import Html, Repair, Reports, Sample
+from warmspare.cli.telling.audit_end import Html, Repair, Reports, Sample
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
@@ -46,7 +46,7 @@ def replica(
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.audit.expected.sample import parse_percent
         from warmspare.audit.replica.replica_audit import ReplicaAudit, Settings
-        from warmspare.cli.audited import conclude, demand_page
+        from warmspare.cli.telling.audit_end import conclude, demand_page
         from warmspare.store.opening import open_store
 
         demand_page(html)

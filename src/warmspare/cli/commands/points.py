@@ -23,7 +23,7 @@ def points(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.cli.output import write_line
+        from warmspare.cli.telling.output import write_line
         from warmspare.errors import ConfigError, IntegrityError, NotFoundError
         from warmspare.repository.chain import open_repository
         from warmspare.store.opening import open_store
@@ -99,7 +99,7 @@ def _heading(point: Point) -> str:
 
 def line(point: Point) -> str:
     """A restore point in a line."""
-    from warmspare.cli.wording import size
+    from warmspare.cli.telling.wording import size
 
     record = point.record
     disks = ", ".join(f"{disk.name} {size(disk.capacity_bytes)}" for disk in record.disks)

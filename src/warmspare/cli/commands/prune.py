@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from warmspare.cli import options
-from warmspare.cli.audit_repository import Against
-from warmspare.cli.audited import Reports
+from warmspare.cli.commands.audits.audit_repository import Against
+from warmspare.cli.telling.audit_end import Reports
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
@@ -35,7 +35,7 @@ def prune(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.audit.repository.removal import Prune
-        from warmspare.cli.audit_repository import seen_before
+        from warmspare.cli.commands.audits.audit_repository import seen_before
         from warmspare.config.values import duration
         from warmspare.errors import StoreError
         from warmspare.store.opening import open_store

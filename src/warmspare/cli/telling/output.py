@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any, Protocol, TextIO
 
-from warmspare.cli.wording import sentence
+from warmspare.cli.telling.wording import sentence
 from warmspare.errors import StoreError, WarmspareError
 from warmspare.observe.events import Event
 from warmspare.outside.text import json_safe, shown
@@ -205,7 +205,7 @@ def open_output(as_json: bool) -> Output:
     if as_json:
         return JsonOutput()
     if sys.stdout.isatty():
-        from warmspare.cli.terminal import TerminalOutput  # here: only a terminal pays for it
+        from warmspare.cli.telling.terminal import TerminalOutput  # here: only a terminal pays for it
 
         return TerminalOutput()
     return LinesOutput()

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from warmspare.cli import options
-from warmspare.cli.drill_plan import network
+from warmspare.cli.commands.recovery.drill_plan import network
 
 if TYPE_CHECKING:
-    from warmspare.cli.drill_plan import Asked
+    from warmspare.cli.commands.recovery.drill_plan import Asked
     from warmspare.observe.events import Events
     from warmspare.recover.drills.drill import Rules
     from warmspare.recover.drills.evidence import Verdict
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 async def drill_ec2(asked: Asked, rules: Rules, events: Events) -> int:
     """Run it to its exit code."""
-    from warmspare.cli.drill_plan import clean
-    from warmspare.cli.recovery import recovering
+    from warmspare.cli.commands.recovery.drill_plan import clean
+    from warmspare.cli.wiring.recovering import recovering
     from warmspare.recover.drills import evidence as folders
     from warmspare.recover.drills import hardware
     from warmspare.recover.drills.drill import demand

@@ -35,7 +35,7 @@ def init(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.cli.opened import open_configured
+        from warmspare.cli.wiring.opening_store import open_configured
         from warmspare.config.load import load
         from warmspare.store.opening import open_store
 

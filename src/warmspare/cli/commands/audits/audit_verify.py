@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from warmspare.cli import options
-from warmspare.cli.audited import FINDINGS, Reports, reports_directory
+from warmspare.cli.telling.audit_end import FINDINGS, Reports, reports_directory
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from warmspare.cli import options
-from warmspare.cli.audited import Html, Repair, Reports, Sample, conclude, demand_page
+from warmspare.cli.telling.audit_end import Html, Repair, Reports, Sample, conclude, demand_page
 from warmspare.errors import ConfigError, WarmspareError, worst
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from warmspare.audit.source.source_audit import Settings, Verdict
-    from warmspare.cli.protect import Found
+    from warmspare.cli.wiring.configured import Found
     from warmspare.model import Extents
     from warmspare.observe.events import Events, Meter
     from warmspare.source.base import Machine
@@ -79,7 +79,7 @@ def source(
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.audit.expected.sample import parse_percent
         from warmspare.audit.source.source_audit import Settings
-        from warmspare.cli.limit import parse_limit
+        from warmspare.cli.wiring.rate_limit import parse_limit
 
         if full and sample is not None:
             raise ConfigError("--full and --sample exclude each other", hint="give one of them")
@@ -111,9 +111,9 @@ async def _given(
     s3: list[str] | None, vddk: Path | None, single_sender: bool, how: _How, events: Events, meter: Meter,
 ) -> int:  # fmt: skip
     """Disks that somebody else holds still."""
-    from warmspare.cli.limit import kept
+    from warmspare.cli.commands.sync import open_disks, sync_given
     from warmspare.cli.run import retrying
-    from warmspare.cli.sync import open_disks, sync_given
+    from warmspare.cli.wiring.rate_limit import kept
     from warmspare.source.given import GivenDisks
     from warmspare.store.opening import open_store
 
@@ -147,7 +147,7 @@ async def _given(
 async def _configured(config: Path | None, names: list[str], how: _How, events: Events, meter: Meter) -> int:
     """VMs of the configuration, one after the other: an audit must not crowd out the syncs. One that fails stops no
     other."""
-    from warmspare.cli.protect import find_all, naming, one_failed, only
+    from warmspare.cli.wiring.configured import find_all, naming, one_failed, only
     from warmspare.config.load import load
 
     settings = load(options.config_path(config))
@@ -171,9 +171,9 @@ async def _found(found: Found, how: _How, events: Events, meter: Meter) -> int:
     """One VM, through a snapshot."""
     import secrets
 
-    from warmspare.cli.opened import open_configured
-    from warmspare.cli.protect import How, refuse_twins, sync_found
     from warmspare.cli.run import retrying
+    from warmspare.cli.wiring.configured import How, refuse_twins, sync_found
+    from warmspare.cli.wiring.opening_store import open_configured
     from warmspare.vsphere.vsphere_machine import VsphereMachine
 
     refuse_twins(found)

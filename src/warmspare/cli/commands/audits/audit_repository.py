@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from warmspare.cli import options
-from warmspare.cli.audited import Html, Repair, Reports, conclude, demand_page, reports_directory
+from warmspare.cli.telling.audit_end import Html, Repair, Reports, conclude, demand_page, reports_directory
 
 if TYPE_CHECKING:
     from warmspare.audit.repository.seen import Known

@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from warmspare.cli.output import Heard
+from warmspare.cli.telling.output import Heard
 from warmspare.outside.text import shown
 
 LOG_COLUMNS = 160  # where no terminal says how wide it is

@@ -87,9 +87,9 @@ def drill(
     async def work(events: Events, meter: Meter) -> int:
         from dataclasses import replace
 
-        from warmspare.cli.drill_ec2 import drill_ec2
-        from warmspare.cli.drill_plan import Asked, rehearse
-        from warmspare.cli.held import Choice, with_disks
+        from warmspare.cli.commands.recovery.drill_ec2 import drill_ec2
+        from warmspare.cli.commands.recovery.drill_plan import Asked, rehearse
+        from warmspare.cli.wiring.readable_disks import Choice, with_disks
         from warmspare.recover.drills import evidence as folders
         from warmspare.recover.drills import hardware
         from warmspare.recover.drills.drill import Rules, demand

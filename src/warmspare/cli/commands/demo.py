@@ -79,7 +79,7 @@ class _Demo:
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
-        from warmspare.cli.console import PlainConsole
+        from warmspare.cli.telling.console import PlainConsole
 
         self._home = home
         self._disk, self._before = home / "disk.raw", home / "before.raw"
@@ -91,8 +91,8 @@ class _Demo:
         self._reported_bytes = self._sent_bytes = 0
 
     async def run(self) -> int:
-        from warmspare.cli import demodisk
-        from warmspare.cli.wording import size
+        from warmspare.cli.commands import demodisk
+        from warmspare.cli.telling.wording import size
         from warmspare.threads import in_thread
 
         def say(text: str) -> None:
@@ -123,7 +123,7 @@ class _Demo:
 
     async def _step(self, title: str, change: Callable[[], None] | None) -> None:
         from warmspare.apply.receiver import Apply
-        from warmspare.cli import demodisk
+        from warmspare.cli.commands import demodisk
         from warmspare.model import BLOCK_BYTES, Extents
         from warmspare.observe.events import Events
         from warmspare.repository.making import make_repository

@@ -50,7 +50,7 @@ def conclude(report: Report, events: Events, *, reports: Path | None, html: Path
     With as_json: `finding` for each finding, then `audit.done`. Otherwise a table.
     """
     from warmspare.audit.reports import archive, page
-    from warmspare.cli.audit_table import show
+    from warmspare.cli.telling.audit_table import show
     from warmspare.state.output import replace_output
 
     done = archive.of(reports_directory(reports)).keep(report)

@@ -68,7 +68,7 @@ def doctor(
 
 async def _configured(settings: Settings, names: list[str], events: Events) -> list[Section]:
     """Everything that the VMs of the configuration depend on."""
-    from warmspare.cli.protect import chosen, open_session
+    from warmspare.cli.wiring.configured import chosen, open_session
     from warmspare.repository.doctor import wrong
     from warmspare.source import vddk_doctor
     from warmspare.source.identity import twins
@@ -110,7 +110,7 @@ async def _configured(settings: Settings, names: list[str], events: Events) -> l
 
 
 async def _repository(repository: Repository) -> list[Check]:
-    from warmspare.cli.opened import open_configured
+    from warmspare.cli.wiring.opening_store import open_configured
     from warmspare.repository.doctor import examine_repository, wrong
 
     try:
@@ -128,7 +128,7 @@ def show(subject: str, checks: list[Check]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from warmspare.cli.console import PlainConsole, text
+    from warmspare.cli.telling.console import PlainConsole, text
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for title in ("check", "", "found", "what it means"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from warmspare.cli import audit_replica, audit_repository, audit_source, audit_verify
+from warmspare.cli.commands.audits import audit_replica, audit_repository, audit_source, audit_verify
 
 app = typer.Typer(
     help="Prove that what is stored is what was protected; repair what is not.",

@@ -29,7 +29,7 @@ def example() -> int:
     """Print a configuration to begin with, every key explained."""
     from importlib.resources import files
 
-    from warmspare.cli.output import write_raw
+    from warmspare.cli.telling.output import write_raw
 
     write_raw(files("warmspare.config").joinpath("example.toml").read_text(encoding="utf-8").rstrip("\n") + "\n")
     return 0
@@ -41,7 +41,7 @@ def check(config: options.Config = None, json: options.Json = False, debug: opti
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.cli.output import complain
+        from warmspare.cli.telling.output import complain
         from warmspare.config.load import load
         from warmspare.config.problems import SettingsError
         from warmspare.errors import ConfigError
@@ -76,7 +76,7 @@ async def check_values(settings: Settings) -> list[Problem]:
     """What only trying shows: that each secret can be read, and that each repository's URI is one."""
     import asyncio
 
-    from warmspare.cli.opened import open_configured
+    from warmspare.cli.wiring.opening_store import open_configured
     from warmspare.errors import ConfigError
 
     problems: list[Problem] = []
@@ -147,7 +147,7 @@ def show(settings: Settings) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from warmspare.cli.console import LOG_COLUMNS, PlainConsole, text
+    from warmspare.cli.telling.console import LOG_COLUMNS, PlainConsole, text
 
     console = PlainConsole(LOG_COLUMNS)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -227,7 +227,7 @@ def _policy_words(vm: Vm) -> str:
     if policy.max_snapshot_age_s is not None:
         parts.append(f"snapshots at most {_span(policy.max_snapshot_age_s)} old")
     if policy.spool is not None:
-        from warmspare.cli.wording import size
+        from warmspare.cli.telling.wording import size
 
         room = f"up to {size(policy.spool_bytes)} of packs" if policy.spool_bytes is not None else "packs"
         parts.append(f"{room} wait in {policy.spool}")

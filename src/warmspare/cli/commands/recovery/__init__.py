@@ -1,0 +1,1 @@
+"""The commands of staging, drills, failover and the way back."""

@@ -1,0 +1,1 @@
+"""What is shown: events as sentences, lines and bars; how an audit and a sync end."""
