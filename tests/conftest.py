@@ -15,6 +15,7 @@ import pytest
 import uvloop
 
 import interrupts
+import quick
 from ceph import ceph_server
 from servers import S3Place, S3Server, make_bucket, moto_server, seaweed_server
 from timed import is_timed
@@ -22,6 +23,10 @@ from timed import is_timed
 _numbers = itertools.count(1)
 hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("no deadline")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    quick.add_option(parser)
 
 
 def pytest_configure() -> None:
@@ -34,7 +39,8 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    quick.select(config, items)
     for item in items:
         if is_timed(item.path, getattr(item, "originalname", item.name)):
             item.add_marker(pytest.mark.timed)

@@ -27,7 +27,7 @@ from warmspare.recover.aws.client import Aws
 from warmspare.recover.staging.stage import Stage, StageSettings
 from warmspare.store.contract import Store
 from warmspare.store.opening import open_store
-from warmspare.store.s3.s3_store import connection
+from warmspare.store.s3 import connection
 
 POLL_S = 0.05
 QUICK = Patience(deadline_s=0.6, first_s=0.6, stall_s=0.5, connect_s=0.5, pause_s=0.02, most_s=0.2)

@@ -22,7 +22,7 @@ from test_s3_runs import QUICK, apply, noise_disk, run_sync, sync, until_done, w
 from rig import MIB, Event, Rig, command, same, scribble
 from servers import S3Place, Seaweed, make_bucket
 from warmspare.patience import Patience
-from warmspare.store.s3.s3_store import aws_session, connection
+from warmspare.store.s3 import aws_session, connection
 
 
 @pytest.fixture

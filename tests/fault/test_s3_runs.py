@@ -20,7 +20,7 @@ import warmspare
 from rig import Outcome, Rig, command, same, scribble
 from servers import S3Place
 from warmspare.patience import Patience
-from warmspare.store.s3.s3_store import connection
+from warmspare.store.s3 import connection
 
 MIB = 1 << 20
 TRIES = 6

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from warmspare.store.s3.s3_store import wire as wire_module
+from warmspare.store.s3 import wire as wire_module
 from warmspare.store.s3.wire import ESTIMATE, USER_BYTES, Wire, WirePace
 
 CHUNK = 256 << 10
