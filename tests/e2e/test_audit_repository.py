@@ -11,7 +11,7 @@ import pytest
 from corruption import Damage, Objects, build, damage, directory, objects_of, put_back, upload
 from rig import Rig
 from servers import S3Place
-from warmspare.audit.reports.archive import keep
+from warmspare.audit.reports import archive
 from warmspare.audit.reports.report import Report
 from warmspare.audit.repository import seen as known
 from warmspare.audit.repository.repository_audit import RepositoryAudit
@@ -42,7 +42,7 @@ async def first_audit(store: Store, home: Path) -> Known:
     """The report that later ones are compared with."""
     report = await audit(store, home / "scratch", deep=True)
     assert report.clean and not report.findings, report.findings
-    keep(home / "reports", report)
+    archive.of(home / "reports").keep(report)
     return known.of_kept(home / "reports", store.uri, "")
 
 
