@@ -3,13 +3,14 @@
 
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow test-again lint bench clean
+.PHONY: demo test test-slow test-again quick native lint bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := setup.py pyproject.toml $(wildcard ext/*.pyx) $(wildcard ext/*.h) $(wildcard ext/hash128/*)
 RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
+QUICK := $(VENV)/.quick-installed
 
 demo: $(RUN)
 	PYTHONPATH=tests $(BIN)/python tests/sitedemo.py
@@ -22,6 +23,17 @@ test-slow: $(DEV)
 
 test-again: $(DEV)
 	$(BIN)/python tests/again.py
+
+# The small loop: no root, no apt, no server.
+quick: $(QUICK)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest --quick -n 2 tests/unit tests/format tests/property
+
+# Extensions whose sources changed, in place.
+native: $(QUICK)
+	$(BIN)/python setup.py -q build_ext --inplace
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -46,4 +58,10 @@ $(RUN): $(VENV)/.system $(NATIVE)
 
 $(DEV): $(VENV)/.system $(NATIVE)
 	.ci/pip-install $(BIN)/python '.[dev]'
-	touch $@ $(RUN)
+	touch $@ $(RUN) $(QUICK)
+
+# The same without Debian's packages: what needs them is not in the small loop.
+$(QUICK):
+	test -x $(BIN)/python || python3 -m venv $(VENV)
+	.ci/pip-install $(BIN)/python '.[dev]'
+	touch $@

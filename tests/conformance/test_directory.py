@@ -22,7 +22,8 @@ import warmspare
 from media import tmpfs
 from warmspare.errors import ConfigError, StoreError
 from warmspare.store.contract import PART_BYTES
-from warmspare.store.directory import DirectoryStore, durable
+from warmspare.store.directory import durable
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.opening import open_store
 
 

@@ -21,9 +21,10 @@ from warmspare.errors import NotFoundError, StoreError
 from warmspare.patience import Patience
 from warmspare.store.contract import PART_BYTES, Paced
 from warmspare.store.opening import open_store
+from warmspare.store.s3 import manner
 from warmspare.store.s3.body import Body, decode_crc32c, encode_crc32c
 from warmspare.store.s3.connection import Connection
-from warmspare.store.s3.s3_store import S3Store, manner
+from warmspare.store.s3.s3_store import S3Store
 
 Make = Callable[..., S3Store]
 ONCE = Patience(deadline_s=0, first_s=0)

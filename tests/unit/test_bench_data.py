@@ -79,6 +79,7 @@ def naive_extents(before: bytes, after: bytes, granularity: int) -> list[tuple[i
     return merged
 
 
+@pytest.mark.program
 def test_the_image_is_a_clean_ext4_of_real_files_in_a_valid_gpt(base: Path) -> None:
     ext4.check(base)
     raw = base.read_bytes()
@@ -103,6 +104,7 @@ def test_the_image_is_a_clean_ext4_of_real_files_in_a_valid_gpt(base: Path) -> N
         assert inside[: len(real)] == real and file.size_bytes == len(real)
 
 
+@pytest.mark.program
 def test_a_damaged_gpt_is_refused(image: Path) -> None:
     with open(image, "r+b") as file:
         file.seek(512 + 40)
@@ -111,6 +113,7 @@ def test_a_damaged_gpt_is_refused(image: Path) -> None:
         gpt.find_partition(image)
 
 
+@pytest.mark.program
 def test_a_bare_file_system_has_no_partition_table(tmp_path: Path) -> None:
     bare = build(tmp_path / "bare.raw", use_gpt=False)
     assert gpt.find_partition(bare) == 0
@@ -118,11 +121,13 @@ def test_a_bare_file_system_has_no_partition_table(tmp_path: Path) -> None:
     ext4.check(bare)
 
 
+@pytest.mark.program
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_ones(base: Path, tmp_path: Path) -> None:
     assert digest(build(tmp_path / "again.raw")) == digest(base)
     assert digest(build(tmp_path / "other.raw", seed=2)) != digest(base)
 
 
+@pytest.mark.program
 def test_holes_stay_holes(base: Path, image: Path) -> None:
     nonzero = data.nonzero_bytes(base)
     assert 13 << 20 <= nonzero <= 17 << 20
@@ -140,6 +145,7 @@ CHANGES: dict[str, Callable[[Path, int], object]] = {
 }
 
 
+@pytest.mark.program
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_is_deterministic_and_leaves_a_clean_file_system(
     name: str, base: Path, image: Path, tmp_path: Path
@@ -153,6 +159,7 @@ def test_a_change_is_deterministic_and_leaves_a_clean_file_system(
     assert digest(other) != digest(image)
 
 
+@pytest.mark.program
 def test_an_upgrade_leaves_old_blocks_alone_and_writes_new_inodes(base: Path, image: Path) -> None:
     before = {entry.path: entry for entry in ext4.tree(base) if entry.is_file}
     written = data.package_upgrade(image, megabytes=2, seed=3)
@@ -171,6 +178,7 @@ def test_an_upgrade_leaves_old_blocks_alone_and_writes_new_inodes(base: Path, im
     assert 0.1 < ratio < 0.9
 
 
+@pytest.mark.program
 def test_a_database_run_changes_only_the_databases_blocks_and_metadata(base: Path, image: Path) -> None:
     entries = [entry for entry in ext4.tree(base) if entry.is_file]
     own = file_blocks(base, [entry for entry in entries if entry.path.startswith(PGDATA)])
@@ -184,6 +192,7 @@ def test_a_database_run_changes_only_the_databases_blocks_and_metadata(base: Pat
     assert 0.02 < ratio < 0.4
 
 
+@pytest.mark.program
 def test_a_second_database_run_goes_on_where_the_first_stopped(image: Path) -> None:
     def wal(path: Path) -> list[str]:
         return [entry.path for entry in ext4.tree(path, f"{PGDATA}/pg_wal")]
@@ -219,6 +228,7 @@ def test_heap_pages_stay_well_formed_through_updates_and_pruning() -> None:
         assert (aid, balance) == (3 * pg.ACCOUNTS.tuples_per_page + root, balances[root])
 
 
+@pytest.mark.program
 def test_scattered_writes_change_exactly_the_pages_they_name(base: Path, image: Path) -> None:
     writes = data.scattered(image, writes=50, seed=9)
     assert len({offset for offset, _ in writes}) == 50
@@ -230,6 +240,7 @@ def test_scattered_writes_change_exactly_the_pages_they_name(base: Path, image: 
     assert touched <= file_blocks(base, [entry for entry in ext4.tree(base) if entry.is_file])
 
 
+@pytest.mark.program
 def test_removed_files_become_zeros_also_inside_kept_blocks(base: Path, image: Path) -> None:
     zeroed = data.zero_files(image, megabytes=1, seed=2)
     before, after = base.read_bytes(), image.read_bytes()
@@ -308,6 +319,7 @@ def test_changed_pages_are_counted_and_compressed_as_stated(tmp_path: Path) -> N
     assert 0 < whole - (data.nonzero_bytes(new) - PAGE) < 3 * 256
 
 
+@pytest.mark.program
 def test_plain_apply_rebuilds_the_image_from_its_payload(base: Path, tmp_path: Path) -> None:
     plain_apply.prepare(base, tmp_path / "payload")
     written = plain_apply.apply(tmp_path / "payload", tmp_path / "replica")
@@ -335,6 +347,7 @@ def test_a_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> No
         ext4.tool("mke2fs")
 
 
+@pytest.mark.program
 def test_debugfs_complaints_are_errors(image: Path) -> None:
     with pytest.raises(ext4.ToolError, match="debugfs"):
         ext4.run_script(image, ["rm /no/such/file"])

@@ -66,6 +66,7 @@ def test_a_bug_is_called_one_and_shows_a_traceback_only_if_asked(capsys: pytest.
     assert "Traceback" in loud.err and '"kind": "bug"' in loud.out
 
 
+@pytest.mark.program
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     shown = capsys.readouterr().out
@@ -94,6 +95,7 @@ def test_names_of_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert split_disk("k=w") == ("k", "w")
 
 
+@pytest.mark.program
 def test_secrets_of_the_environment_stay_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLEEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2hunter2hunter2")
@@ -137,6 +139,7 @@ def on_a_terminal(*arguments: object, columns: int = 100) -> tuple[int, str]:
     return child.wait(10), shown.decode()
 
 
+@pytest.mark.program
 def test_a_terminal_shows_rate_bytes_and_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "host"))
     rig = Rig(tmp_path)
@@ -156,6 +159,7 @@ def test_a_terminal_shows_rate_bytes_and_time_left(tmp_path: Path, monkeypatch: 
     assert code == 2 and shown.count("warmspare: ") == 1
 
 
+@pytest.mark.program
 def test_plain_lines_where_no_terminal_is(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.disk.write_bytes(random.Random(1).randbytes(MIB))
@@ -189,6 +193,7 @@ def peak_mib(*arguments: object) -> float:
     return peak / 1024
 
 
+@pytest.mark.program
 def test_memory_does_not_follow_the_disk(tmp_path: Path) -> None:
     """Dense and sparse, on both sides; bench/memory.py does it at full size."""
     rng = random.Random(2)
@@ -229,6 +234,7 @@ async def test_the_last_event_is_last() -> None:
         assert seen[-1] == "progress"
 
 
+@pytest.mark.program
 def test_a_sync_to_a_directory_does_not_pay_for_clients_that_it_has_no_use_for() -> None:
     """Reading botocore alone takes as long as a sync of nothing."""
     look = "import sys, warmspare.cli.commands.sync, warmspare.sync.sender; print(*sys.modules)"

@@ -496,6 +496,7 @@ def refusal(one: Secret, environment: dict[str, str] | None = None) -> str:
     return caught.value.sentence
 
 
+@pytest.mark.program
 def test_secrets_are_read(tmp_path: Path) -> None:
     pw = private(tmp_path / "pw", b"p\xc3\xa4ss word \r\nuser: x\n")
     assert Secret.from_file(pw, HERE).reveal() == "päss word "
@@ -539,6 +540,7 @@ def test_what_is_wrong_with_a_variable() -> None:
     assert "is empty" in refusal(one, {"PW": ""})
 
 
+@pytest.mark.program
 def test_what_is_wrong_with_a_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def told(*words: str) -> str:
         return refusal(Secret.from_command(words, HERE))
@@ -621,6 +623,7 @@ def test_nothing_that_goes_wrong_shows_a_secret(
 # the command
 
 
+@pytest.mark.program
 def test_check_shows_what_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PW", HIDDEN)
     path = private(tmp_path / "f.toml", BASE.encode() + b'disks = {exclude = ["[ssd] x*"]}\nrpo = "1h30m"\n')

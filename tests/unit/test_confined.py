@@ -174,6 +174,7 @@ async def _started(pids: Path) -> list[int]:
     return [int(pid) for pid in pids.read_text().split()]
 
 
+@pytest.mark.program
 async def test_a_cancel_ends_it_and_its_programs(tmp_path: Path) -> None:
     task = asyncio.create_task(confined(_spins(tmp_path / "pids"), [], Limits()))
     both = await _started(tmp_path / "pids")
@@ -200,6 +201,7 @@ async def test_both_end_soon_after_this_process_is_killed(tmp_path: Path) -> Non
     await gone(*both)
 
 
+@pytest.mark.program
 async def test_a_table_that_can_not_be_read_asks_for_the_firmware(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -22,6 +22,8 @@ from warmspare.recover.readiness.devices.inventory import Inventory, take
 from warmspare.recover.readiness.devices.mdraid import Member
 from warmspare.recover.readiness.volumes import Contents, Volume
 
+pytestmark = pytest.mark.program
+
 MIB = 1 << 20
 DATA, SWAP, LUKS = (f"{letter * 8}-1111-4111-8111-{letter * 12}" for letter in "abc")
 ARRAY = bytes(range(16))

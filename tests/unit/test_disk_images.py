@@ -22,6 +22,8 @@ import lvmdisk
 import mddisk
 from warmspare.outside.diskimages import DiskImage, recognised
 
+pytestmark = pytest.mark.program
+
 MIB = 1 << 20
 
 

@@ -79,6 +79,7 @@ def look(tree: dict[str, str | Unknown], *initrds: Packed, version: str = V) -> 
 # what an initramfs names
 
 
+@pytest.mark.program
 @pytest.mark.parametrize("first", ENDING)
 @pytest.mark.parametrize("second", PACKINGS)
 def test_segments_stand_behind_one_another_with_zeros_or_without(first: str, second: str) -> None:
@@ -121,6 +122,7 @@ def test_what_linux_does_not_unpack_is_said_with_its_place() -> None:
             names(data)
 
 
+@pytest.mark.program
 def test_lzop_of_any_content() -> None:
     rng = random.Random(5)
     for size in (0, 1, 3, 4, 17, 18, 300, 70_000, 600_000):
@@ -130,6 +132,7 @@ def test_lzop_of_any_content() -> None:
         assert opened is not None and opened.read() == data and file.read(9) == b"tail"
 
 
+@pytest.mark.program
 def test_damaged_lzop_and_zstd_never_swell_nor_fail_otherwise() -> None:
     rng = random.Random(6)
     plain = cpio([b"a"], bytes(50_000) + rng.randbytes(2000))

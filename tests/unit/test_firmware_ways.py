@@ -19,6 +19,8 @@ from warmspare.recover.readiness.loaders.efiprogram import What
 from warmspare.recover.readiness.loaders.grub import core, image
 from warmspare.recover.readiness.loaders.grub.memdisk import Memdisk
 
+pytestmark = pytest.mark.program
+
 UNREADABLE = Unknown("this file system can't be read")
 U1 = "11111111-94a1-4d0e-a1f5-5b7c3f1f2a31"
 EARLY = f"search.fs_uuid {U1} root \nset prefix=($root)/boot/grub\n"

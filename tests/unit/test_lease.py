@@ -132,6 +132,7 @@ def process_that_took_it(store: DirectoryStore) -> subprocess.Popen[bytes]:
     return process
 
 
+@pytest.mark.program
 async def test_takeover_from_a_dead_process_but_not_from_a_live_one(store: DirectoryStore) -> None:
     process = process_that_took_it(store)
     try:

@@ -273,6 +273,7 @@ def result(child: subprocess.Popen[str]) -> tuple[int, float]:
     return int(total), float(seconds)
 
 
+@pytest.mark.program
 def test_two_processes_have_even_shares(tmp_path: Path) -> None:
     rate, seconds = 2e6, 4.0
     children = [spawn(tmp_path / "bucket", rate, seconds) for _ in range(2)]
@@ -282,6 +283,7 @@ def test_two_processes_have_even_shares(tmp_path: Path) -> None:
     assert (one + other) / max(one_s, other_s) < rate * (1 + 0.15 / seconds + 0.02)
 
 
+@pytest.mark.program
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     rate, seconds = 2e6, 3.0
     children = [spawn(tmp_path / "bucket", rate, 60) for _ in range(3)]
@@ -305,6 +307,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.program
 def test_killed_or_stopped_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that stops there forever makes the others go on without it; a killed one they never notice."""
     path = tmp_path / "bucket"

@@ -180,6 +180,7 @@ def test_the_machine_is_the_vm_as_far_as_this_host_goes() -> None:
 _BIOS = Hardware("bios", "option", "nvme", 1, 256)
 
 
+@pytest.mark.program
 @pytest.mark.parametrize("how", ["at once", "on the way"])
 async def test_an_accelerator_that_fails_is_gone_without(
     how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -210,6 +211,7 @@ def test_how_a_drill_judges() -> None:
 # programs
 
 
+@pytest.mark.program
 def test_a_program_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(programs.PACKAGES, "python3", "python3")
     done = programs.run("python3", "-c", "print('x' * 100000)", output_bytes=1000)
@@ -278,6 +280,7 @@ def test_the_names_in_an_initramfs(packing: str) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.program
 def test_an_archive_of_cpio_itself() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in ("a", "bb", "ccc"):

@@ -346,6 +346,7 @@ def test_a_record_is_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytest.
     assert read_record(path, Record, "it", Events()) is None
 
 
+@pytest.mark.program
 def test_a_lock_is_held_by_one_and_falls_with_its_process(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     script = (

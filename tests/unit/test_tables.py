@@ -15,6 +15,8 @@ from warmspare.recover.disks.programs import Budget
 from warmspare.recover.readiness import tables
 from warmspare.recover.readiness.tables import Table
 
+pytestmark = pytest.mark.program
+
 MIB = 1 << 20
 
 
