@@ -16,7 +16,7 @@ from warmspare.cli.run import LAST
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "warmspare"
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "findings" / "README.md"])
 OF_ALL = {"--json", "--debug", "--endpoint-url", "--s3", "--help"}  # said once for all commands
 
 
