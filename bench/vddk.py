@@ -27,7 +27,7 @@ from warmspare._native import ring
 from warmspare.model import SPAN_BYTES, Extents, normalise
 from warmspare.observe.events import Events
 from warmspare.source import vddk_install
-from warmspare.source.base import Span
+from warmspare.source.ports import Span
 from warmspare.source.vddk import VddkSource
 from warmspare.source.vddk_session import Settings, Target
 

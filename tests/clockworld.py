@@ -28,7 +28,7 @@ from vspheretools import TIMING, Record, session_at
 from warmspare.config.settings import Policy
 from warmspare.format import hashtable
 from warmspare.model import BLOCK_BYTES
-from warmspare.repository import failover
+from warmspare.repository import failover_record
 from warmspare.repository.chain import open_repository
 from warmspare.repository.making import make_repository
 from warmspare.source.raw import RawSource
@@ -267,7 +267,7 @@ class Schedule:
         """From a failover: the disk was replaced below its tracking. Who clears the mark has a clock, too."""
         with self._on(self.rng.choice([*self.hosts, self.rng.uniform(-DAY_S, DAY_S)])):
             vm = str(self.vm.spec["instance_uuid"])
-            journal = await failover.read_journal(await open_repository(self.store), vm)
+            journal = await failover_record.read_journal(await open_repository(self.store), vm)
             newest = (await journal.repository.since(vm, None))[-1]
             await journal.begin(newest.id, "eu-central-1", "register-image")
             self.vm.scribble(self.rng, pieces=4, unseen=True)

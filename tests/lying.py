@@ -15,8 +15,8 @@ from rig import KIB, MIB, begin, command, same
 from tracking import Frozen, Tracker
 from warmspare.model import Extents, normalise
 from warmspare.observe.events import Event, Events
-from warmspare.source.base import DiskInput, LastPoint, Opened
 from warmspare.source.identity import Identity
+from warmspare.source.ports import DiskInput, LastPoint, Opened
 from warmspare.source.raw import RawSource
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.planning.rolling import DAY_S, Rolling

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import warmspare.recover.aws.client as aws
-import warmspare.recover.staging.stage as stage
+import warmspare.recover.staging.stager as stage
 from warmspare.patience import Patience, Tries
 
 

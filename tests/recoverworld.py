@@ -27,10 +27,10 @@ from warmspare.observe.events import Events
 from warmspare.patience import Patience
 from warmspare.recover.aws.client import Aws, AwsSettings
 from warmspare.recover.aws.ec2 import Ec2, Pause
-from warmspare.recover.failover.failover import Failover, Recovered
+from warmspare.recover.failover.failover_run import Failover, Recovered
 from warmspare.repository.chain import open_repository
-from warmspare.source.base import DiskInput, LastPoint, Opened
 from warmspare.source.given import GivenDisks
+from warmspare.source.ports import DiskInput, LastPoint, Opened
 from warmspare.source.raw import RawSource
 from warmspare.store.opening import open_store
 from warmspare.sync.sender import Sync

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from standin import Standin
 from warmspare.cli.main import run
 from warmspare.errors import StoreError, WarmspareError
-from warmspare.format import point
+from warmspare.format import restore_point
 from warmspare.observe.events import Events
 from warmspare.outside.text import shown
 from warmspare.repository.chain import Repository
@@ -139,9 +139,9 @@ class Rig:
     def point_path(self, sequence: int) -> Path:
         return Path(self.repo) / layout.point_key(layout.encode_name(self.vm), sequence)
 
-    def point(self, sequence: int) -> point.RestorePoint:
+    def point(self, sequence: int) -> restore_point.RestorePoint:
         path = self.point_path(sequence)
-        return point.decode(path.read_bytes(), str(path))
+        return restore_point.decode(path.read_bytes(), str(path))
 
     def snapshot(self) -> dict[str, str]:
         """Every file of the repository and its SHA-256; what is being uploaded left out."""

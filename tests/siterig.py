@@ -12,7 +12,7 @@ from fakesite import Site
 from fakevm import FakeVm
 from rig import KIB, Outcome, command, made, same
 from standin import Standin
-from warmspare.format import point
+from warmspare.format import restore_point
 from warmspare.store import layout
 
 CONFIG = """\
@@ -86,11 +86,11 @@ class SiteRig:
         folder = self.repo / "vms" / self.key(vm) / "points"
         return sorted(int(path.stem) for path in folder.glob("*.json")) if folder.exists() else []
 
-    def point(self, vm: FakeVm, sequence: int = -1) -> point.RestorePoint:
+    def point(self, vm: FakeVm, sequence: int = -1) -> restore_point.RestorePoint:
         """A restore point of a VM; the newest."""
         number = self.sequences(vm)[-1] if sequence < 0 else sequence
         path = self.repo / layout.point_key(self.key(vm), number)
-        return point.decode(path.read_bytes(), str(path))
+        return restore_point.decode(path.read_bytes(), str(path))
 
     def check(self, vm: FakeVm, snapshot: str | None = None, at: int | None = None) -> None:
         """The replica, brought to the newest point (or `at`, from nothing), is the VM as a snapshot froze it."""

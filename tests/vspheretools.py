@@ -18,7 +18,7 @@ from warmspare.config.settings import Policy
 from warmspare.model import BLOCK_BYTES, block_count, whole_disk, widen
 from warmspare.observe.events import Events
 from warmspare.source import vddk_install, vddk_session
-from warmspare.source.base import DiskInput, Hole, LastDisk, LastPoint, Opened
+from warmspare.source.ports import DiskInput, Hole, LastDisk, LastPoint, Opened
 from warmspare.vsphere.api.session import Patience, Server, VsphereSession
 from warmspare.vsphere.inventory.vm_info import read
 from warmspare.vsphere.snapshots.snapshot import Timing

@@ -20,7 +20,7 @@ import pytest
 
 from rig import KIB, MIB, begun, command, made, python, random_disk, scribble
 from servers import S3Place
-from warmspare.format import point
+from warmspare.format import restore_point
 from warmspare.format.manifest import ManifestReader
 from warmspare.store import layout
 from warmspare.store.opening import open_store
@@ -162,7 +162,7 @@ async def holds_what_is_named(repo: str) -> None:
         there = {info.key async for info in store.list(layout.vm_prefix(VM))}
         named = set()
         for key in [key for key in there if "/points/" in key]:
-            for disk in point.decode(await store.get(key), key).disks:
+            for disk in restore_point.decode(await store.get(key), key).disks:
                 named.add(disk.manifest.key)
                 data = await store.get(disk.manifest.key)
                 packs = ManifestReader(lambda at, size, data=data: data[at : at + size], len(data), "here").packs

@@ -28,7 +28,7 @@ from warmspare.audit.reports.report import Report
 from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events
-from warmspare.state.files import read_record, write_record
+from warmspare.state.local_files import read_record, write_record
 from warmspare.state.replica_record import Mark, ReplicaRecord
 from warmspare.store.opening import open_store
 

@@ -27,7 +27,7 @@ from warmspare.audit.repository.scratch import Column
 from warmspare.audit.repository.seen import Known
 from warmspare.errors import LeaseError, StoreError
 from warmspare.observe.events import Events
-from warmspare.state.files import locked
+from warmspare.state.local_files import locked
 from warmspare.store.directory.file_upload import FileUpload
 from warmspare.store.opening import open_store
 from warmspare.sync import diskrun

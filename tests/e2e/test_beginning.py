@@ -290,8 +290,8 @@ def test_the_engine_refuses_by_itself(rig: Rig) -> None:
     """A program that uses it has the rule, too."""
     from warmspare.errors import ConfigError
     from warmspare.observe.events import Events
-    from warmspare.source.base import DiskInput
     from warmspare.source.given import GivenDisks
+    from warmspare.source.ports import DiskInput
     from warmspare.source.raw import RawSource
     from warmspare.sync.sender import Sync
 

@@ -16,7 +16,7 @@ import pytest
 from campaign import choose, victim
 
 import warmspare.sync.diskrun
-import warmspare.sync.stages.packs
+import warmspare.sync.stages.pack_writer
 from rig import (
     KIB,
     MIB,
@@ -35,7 +35,7 @@ from rig import (
 )
 from rig import write_extents as extents_of
 from servers import S3Place
-from warmspare.format import point
+from warmspare.format import restore_point
 from warmspare.observe.events import Events
 from warmspare.repository.chain import Repository
 from warmspare.repository.making import make_repository
@@ -48,7 +48,7 @@ from warmspare.store.opening import open_store
 @pytest.fixture(autouse=True)
 def _small_packs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Several packs and a checkpoint now and then of a small disk; a state directory of this test."""
-    monkeypatch.setattr(warmspare.sync.stages.packs, "PACK_BYTES", MIB)
+    monkeypatch.setattr(warmspare.sync.stages.pack_writer, "PACK_BYTES", MIB)
     monkeypatch.setattr(warmspare.sync.diskrun, "CHECKPOINT_POINTS", 2)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
 
@@ -311,7 +311,7 @@ def test_a_newest_record_that_adds_up_still_is_not_seen_through(rig: Rig, tmp_pa
     rig.apply()
     newest = max(int(path.stem) for path in (rig.root / "points").iterdir())
     record = msgspec.structs.replace(rig.point(newest), created="2001-01-01T00:00:00Z")
-    overwrite(rig.point_path(newest), point.encode(record))
+    overwrite(rig.point_path(newest), restore_point.encode(record))
     copy(rig.repo, tmp_path / "copy")
     assert Rig(rig.home, vm=rig.vm, repo=str(tmp_path / "copy")).point(newest).created == "2001-01-01T00:00:00Z"
     rig.apply(code=5)
@@ -338,7 +338,7 @@ def test_a_record_can_not_make_it_write_elsewhere(tmp_path: Path, key: str) -> N
     (Path(rig.repo) / key).parent.mkdir(parents=True, exist_ok=True)
     (Path(rig.repo) / key).write_bytes((Path(rig.repo) / disk.manifest.key).read_bytes())
     named = msgspec.structs.replace(disk, manifest=msgspec.structs.replace(disk.manifest, key=key))
-    overwrite(rig.point_path(1), point.encode(msgspec.structs.replace(record, disks=[named])))
+    overwrite(rig.point_path(1), restore_point.encode(msgspec.structs.replace(record, disks=[named])))
     refused = copy(rig.repo, tmp_path / "copy", "--vm", "vm", code=5)
     assert f"has the key {key}, not one below vms/vm/manifests/" in refused.stderr
     assert objects(tmp_path / "copy") == {}
@@ -486,7 +486,7 @@ def repository_id(path: Path) -> str:
 
 
 def test_a_state_that_is_in_use_is_not_taken(rig: Rig, tmp_path: Path) -> None:
-    from warmspare.state.files import locked
+    from warmspare.state.local_files import locked
 
     copy(rig.repo, tmp_path / "copy")
     target = at(rig, tmp_path / "copy")

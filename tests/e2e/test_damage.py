@@ -13,7 +13,7 @@ import pytest
 from rig import MIB, Outcome, Rig, command, flip, overwrite, random_disk, same, scribble
 from warmspare.format import flags, pack
 from warmspare.format.manifest import HEADER
-from warmspare.format.point import encode, identity
+from warmspare.format.restore_point import encode, identity
 from warmspare.model import BLOCK_BYTES
 
 BLOCKS = 64

@@ -24,7 +24,7 @@ from rig import MIB, Outcome, Rig, command
 from warmspare.observe.events import Events
 from warmspare.recover.drills import qemu
 from warmspare.recover.drills.hardware import Hardware
-from warmspare.state.files import locked
+from warmspare.state.local_files import locked
 
 Boot = Callable[..., Outcome]
 TIMEOUT_S = 150  # of what is to succeed: this machine may be busy
@@ -306,7 +306,7 @@ def test_a_replica_that_is_not_whole_is_not_drilled(rig: Rig) -> None:
     assert "has 134217727 bytes" in drill(rig, code=5).stderr
     # Killed on the way to the next point: neither the one nor the other.
     record = rig.home / "replica.raw.warmspare/replica.json"
-    from warmspare.state.files import read_record, write_record
+    from warmspare.state.local_files import read_record, write_record
     from warmspare.state.replica_record import STATE, Mark, ReplicaRecord
 
     was = read_record(record, ReplicaRecord, STATE, Events())

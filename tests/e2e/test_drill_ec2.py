@@ -32,10 +32,10 @@ from warmspare.recover.aws import client
 from warmspare.recover.aws import ec2 as ec2_module
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.drills import ec2drill, trial
-from warmspare.recover.drills.drill import Rules
-from warmspare.recover.drills.ec2drill import Ec2Drill
+from warmspare.recover.drills import ec2_drill, trial
+from warmspare.recover.drills.ec2_drill import Ec2Drill
 from warmspare.recover.drills.evidence import Verdict
+from warmspare.recover.drills.qemu_drill import Rules
 from warmspare.recover.failover.plan import Network, VmPlan
 from warmspare.repository.chain import open_repository
 from warmspare.store.opening import open_store
@@ -572,7 +572,7 @@ def test_a_host_whose_clock_is_a_day_off_ends_no_drill_of_another(
     off = SimpleNamespace(datetime=Wrong, timedelta=datetime.timedelta, UTC=datetime.UTC, tzinfo=datetime.tzinfo)
     for number, wrong in enumerate([days < 0, days > 0]):
         with monkeypatch.context() as patch:
-            for module in (trial, ec2drill, client) if wrong else ():
+            for module in (trial, ec2_drill, client) if wrong else ():
                 patch.setattr(module, "datetime", off, raising=False)
             if not number:
                 with pytest.raises(BaseException) as caught:

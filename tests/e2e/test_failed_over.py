@@ -15,7 +15,7 @@ import recoverworld
 from recoverworld import World, hardware
 from rig import MIB, Outcome, command, flip_in_place, python, same
 from servers import S3Server
-from warmspare.repository.failover import FailoverRecord, doubt_after, known_return
+from warmspare.repository.failover_record import FailoverRecord, doubt_after, known_return
 from warmspare.sync.publishing.publication import publish
 
 KNOWN = hardware("dmz")
@@ -97,7 +97,7 @@ def test_the_clock_of_the_host_that_clears_it_decides_nothing(
     that come after it."""
     wrong = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
     with monkeypatch.context() as patch:
-        patch.setattr("warmspare.repository.failover.now_text", lambda: wrong.isoformat(timespec="seconds"))
+        patch.setattr("warmspare.repository.failover_record.now_text", lambda: wrong.isoformat(timespec="seconds"))
         assert command("failback-done", "--vm", "web", "--repo", away.repo).code == 0
     sent = at_home(away, "sync")
     assert "came back from a failover" in sent.last("disk.start")["reason"]

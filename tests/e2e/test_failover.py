@@ -27,9 +27,9 @@ from recoverworld import SETTINGS, World, hardware
 from rig import MIB, command, overwrite
 from servers import S3Server
 from warmspare.errors import LeaseError, RecoverError
-from warmspare.format import point
+from warmspare.format import restore_point
+from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.client import Aws
-from warmspare.recover.aws.errors import AwsError
 from warmspare.store import layout
 
 GIB = 1 << 30
@@ -221,8 +221,8 @@ def test_a_damaged_record_refuses_a_sync(world: World) -> None:
 def test_another_point_is_staged_than_the_repository_has(lost: World) -> None:
     """Under the same number: the repository was replaced, or rolled back and gone on with."""
     path = lost.repo / layout.point_key("web", 1)
-    record = point.decode(path.read_bytes(), str(path))
-    overwrite(path, point.encode(msgspec.structs.replace(record, created="2001-01-01T00:00:00Z")))
+    record = restore_point.decode(path.read_bytes(), str(path))
+    overwrite(path, restore_point.encode(msgspec.structs.replace(record, created="2001-01-01T00:00:00Z")))
     plan = lost.write_plan('[vm.web]\ninstance_type = "m5.large"\n' + lost.networks(dmz=0))
     refused = lost.failover("--plan", plan, "--vm", "web", code=8)
     assert "what is staged of VM 'web' is restore point 1-" in refused.stderr and "under that number" in refused.stderr

@@ -21,10 +21,10 @@ import pytest
 
 import hostileguests
 from hostileguests import DISK_BYTES, MIB, UUID, VERSION, Tree, build, cpio, replica, tree
-from warmspare.recover.disks.held import HeldDisk
+from warmspare.recover.disks.held_replica import HeldDisk
+from warmspare.recover.readiness.boot_findings import Kind
 from warmspare.recover.readiness.check import Ready, look
-from warmspare.recover.readiness.findings import Kind
-from warmspare.recover.readiness.report import MOST_OF_A_KIND
+from warmspare.recover.readiness.readiness_report import MOST_OF_A_KIND
 
 K = Kind
 D = K.DEFAULT_UNKNOWN

@@ -16,7 +16,7 @@ from botocore.session import get_session
 
 import media
 import warmspare.sync.sender
-import warmspare.sync.stages.packs
+import warmspare.sync.stages.pack_writer
 from nobody import as_nobody
 from rig import KIB, MIB, Event, Outcome, Rig, command, losing_the_store, made, overwrite, same, scribble
 from s3refusals import DELETES, Refusals, refusing
@@ -28,7 +28,7 @@ from warmspare.sync.publishing.publication import publish
 
 @pytest.fixture
 def small_packs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warmspare.sync.stages.packs, "PACK_BYTES", MIB)
+    monkeypatch.setattr(warmspare.sync.stages.pack_writer, "PACK_BYTES", MIB)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rig import MIB, Rig, begin, command, random_disk, same
 from warmspare.observe.events import Events
-from warmspare.source.base import DiskInput
 from warmspare.source.given import GivenDisks
+from warmspare.source.ports import DiskInput
 from warmspare.source.raw import RawSource
 from warmspare.store.opening import open_store
 from warmspare.sync.sender import Sync

@@ -175,7 +175,7 @@ def test_state_that_leads_out_of_its_place(rig: Rig) -> None:
 
 @pytest.mark.parametrize("name", ["../victim", "/etc/victim", "..", "a/../../victim"])
 def test_a_replicas_record_that_names_a_file_elsewhere(rig: Rig, name: str) -> None:
-    from warmspare.state.files import read_record, write_record
+    from warmspare.state.local_files import read_record, write_record
     from warmspare.state.replica_record import ReplicaRecord
 
     rig.apply()

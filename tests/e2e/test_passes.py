@@ -17,16 +17,16 @@ import pytest
 import uvloop
 
 import warmspare.sync.passes.moment
-import warmspare.sync.stages.packs
+import warmspare.sync.stages.pack_writer
 from moments import Moments
 from rig import KIB, MIB, begin, command, same
 from warmspare.audit.repository.repository_audit import RepositoryAudit
 from warmspare.audit.repository.seen import Known
 from warmspare.errors import SourceError, StoreError
-from warmspare.format import point
+from warmspare.format import restore_point
 from warmspare.format.manifest import ManifestReader
 from warmspare.observe.events import Events, Meter
-from warmspare.source.base import Opened
+from warmspare.source.ports import Opened
 from warmspare.store import layout
 from warmspare.store.around.passing import PassingStore, PassingUpload
 from warmspare.store.contract import Upload
@@ -107,11 +107,11 @@ class World:
     def named(self, name: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == name]
 
-    def point(self, sequence: int) -> point.RestorePoint:
+    def point(self, sequence: int) -> restore_point.RestorePoint:
         path = self.repo / layout.point_key(layout.encode_name("vm"), sequence)
-        return point.decode(path.read_bytes(), str(path))
+        return restore_point.decode(path.read_bytes(), str(path))
 
-    def manifest(self, disk: point.Disk) -> ManifestReader:
+    def manifest(self, disk: restore_point.Disk) -> ManifestReader:
         data = (self.repo / disk.manifest.key).read_bytes()
         return ManifestReader(lambda at, size: data[at : at + size], len(data), disk.manifest.key)
 
@@ -140,7 +140,7 @@ class World:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """Packs of a quarter of a megabyte, moments that get stuck after five megabytes; and patience with slow machines:
     the age counts from when the first disk is begun."""
-    monkeypatch.setattr(warmspare.sync.stages.packs, "PACK_BYTES", MIB // 4)
+    monkeypatch.setattr(warmspare.sync.stages.pack_writer, "PACK_BYTES", MIB // 4)
     monkeypatch.setattr(warmspare.sync.passes.moment, "MOST_IN_VAIN", 100)
     world = World(tmp_path, Moments(tmp_path, spans=5))
     moment = Passes.moment

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-import warmspare.sync.stages.packs
+import warmspare.sync.stages.pack_writer
 from rig import MIB, Outcome, Rig, command, flip, losing_the_store, same, scribble
 from servers import S3Place
 from warmspare.cli.main import run
@@ -32,7 +32,7 @@ RUN = "f" * 32
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """Two restore points, all of it ten days old; packs of a megabyte."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setattr(warmspare.sync.stages.packs, "PACK_BYTES", MIB)
+    monkeypatch.setattr(warmspare.sync.stages.pack_writer, "PACK_BYTES", MIB)
     rig = Rig(tmp_path)
     rig.disk.write_bytes(random.Random(1).randbytes(3 * MIB))
     rig.sync()

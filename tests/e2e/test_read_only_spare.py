@@ -14,7 +14,7 @@ import pytest
 
 import media
 from rig import MIB, Outcome, Rig, command, flip_in_place, random_disk
-from warmspare.state.files import locked
+from warmspare.state.local_files import locked
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import bootdisk
 import lvmdisk
 import vmdisks
 from readydisks import MIB, empty
-from warmspare.recover.disks.held import HeldDisk
+from warmspare.recover.disks.held_replica import HeldDisk
 from warmspare.recover.disks.programs import Budget, Spent
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
 from warmspare.recover.readiness.readers import btrfs

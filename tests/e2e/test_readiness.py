@@ -17,9 +17,9 @@ import pytest
 import bootdisk
 from readydisks import BIOS_ROOT_AT, GIB, empty, get, lvm, put, windows
 from rig import MIB, Rig, command
-from warmspare.recover.disks.held import HeldDisk
+from warmspare.recover.disks.held_replica import HeldDisk
+from warmspare.recover.readiness.boot_findings import Finding, Kind, Severity
 from warmspare.recover.readiness.check import look
-from warmspare.recover.readiness.findings import Finding, Kind, Severity
 
 K = Kind
 

@@ -15,9 +15,9 @@ import pytest
 import bootdisk
 from readydisks import BIOS_ROOT_AT, GIB, MIB, empty, get, put
 from rig import Rig, command
-from warmspare.recover.disks.held import HeldDisk
+from warmspare.recover.disks.held_replica import HeldDisk
+from warmspare.recover.readiness.boot_findings import ABOUT, Family, Finding, Kind, Severity
 from warmspare.recover.readiness.check import Ready, look
-from warmspare.recover.readiness.findings import ABOUT, Family, Finding, Kind, Severity
 
 K = Kind
 UUID = f"UUID={bootdisk.ROOT_UUID}"

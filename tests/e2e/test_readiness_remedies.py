@@ -20,9 +20,9 @@ from rig import Rig, command
 from systems import boxes, debian, debianvm, fedora, layout, mounts, redhat, tables, words
 from systems.cases import fstab, uid
 from systems.machine import Initramfs, Machine
-from warmspare.recover.disks.held import HeldDisk
+from warmspare.recover.disks.held_replica import HeldDisk
+from warmspare.recover.readiness.boot_findings import ABOUT, Family, Finding, Kind, Severity
 from warmspare.recover.readiness.check import look
-from warmspare.recover.readiness.findings import ABOUT, Family, Finding, Kind, Severity
 
 K, F = Kind, Family
 VERSION = boxes.VERSION

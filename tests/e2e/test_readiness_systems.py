@@ -15,9 +15,9 @@ from rig import Rig, command
 from systems import layout
 from systems.cases import Case
 from systems.matrix import CASES
-from warmspare.recover.disks.held import HeldDisk
+from warmspare.recover.disks.held_replica import HeldDisk
+from warmspare.recover.readiness.boot_findings import Finding
 from warmspare.recover.readiness.check import look
-from warmspare.recover.readiness.findings import Finding
 
 QUICK = [name for name, case in CASES.items() if case.quick]
 OTHERS = [name for name in CASES if name not in QUICK]

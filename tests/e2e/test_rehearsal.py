@@ -24,7 +24,7 @@ from recoverworld import PAUSE, World, hardware
 from rig import KIB, Event, Outcome, command
 from servers import S3Server
 from warmspare.recover.aws import ec2 as ec2_module
-from warmspare.recover.drills import record
+from warmspare.recover.drills import drill_record
 
 UP = "Debian GNU/Linux 12 app ttyS0\r\n\r\napp login: "
 PANIC = "[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\r\n"
@@ -149,7 +149,7 @@ def test_each_has_its_evidence_and_the_record_names_it(world: World) -> None:
         verdict = json.loads((folder / "verdict.json").read_text())
         assert verdict["passed"] and verdict["judged_by"] == "status checks"
         assert step["sha256"] == verdict["point"]["sha256"]
-    assert record.decode(Path(outcome.last("rehearsal.done")["record"]).read_bytes(), "").steps[0].vm == "db"
+    assert drill_record.decode(Path(outcome.last("rehearsal.done")["record"]).read_bytes(), "").steps[0].vm == "db"
 
 
 def test_one_that_does_not_come_up_keeps_nobody_from_being_tried(world: World) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import warmspare.sync.stages.packs
+import warmspare.sync.stages.pack_writer
 from rig import KIB, MIB, Outcome, Rig, losing_the_store, same, scribble
 from warmspare.errors import StoreError
 from warmspare.format.manifest import ManifestReader
@@ -28,7 +28,7 @@ from warmspare.sync.rows import Filtered
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """A disk of 12 MiB that does not compress, in packs of a megabyte."""
-    monkeypatch.setattr(warmspare.sync.stages.packs, "PACK_BYTES", MIB)
+    monkeypatch.setattr(warmspare.sync.stages.pack_writer, "PACK_BYTES", MIB)
     rig = Rig(tmp_path)
     rig.disk.write_bytes(random.Random(1).randbytes(12 * MIB))
     return rig

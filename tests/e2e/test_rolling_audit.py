@@ -13,11 +13,11 @@ import pytest
 from lying import DAY_S, HOUR_S, UNIT, World
 from rig import KIB, MIB
 from warmspare.errors import SourceError, StoreError
-from warmspare.format import point
+from warmspare.format import restore_point
 from warmspare.model import normalise
 from warmspare.observe.events import Events
 from warmspare.source.raw import RawSource
-from warmspare.state.table import LEAVES_AT
+from warmspare.state.local_table import LEAVES_AT
 from warmspare.store import layout
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.planning.rolling import DISTRUSTED, FOUND, MISSED, Cursor
@@ -79,7 +79,7 @@ def test_the_reason_is_in_the_restore_point(world: World) -> None:
     world.now_s += DAY_S
     world.sync()
     path = world.repo / layout.point_key(layout.encode_name("vm"), 2)
-    record = point.decode(path.read_bytes(), str(path))
+    record = restore_point.decode(path.read_bytes(), str(path))
     assert record.disks[0].reason == FOUND and record.hardware[MISSED] == ["disk"]
 
 

@@ -15,14 +15,14 @@ import bootdisk
 import vmdisks
 from readydisks import MIB, empty, put
 from warmspare.recover.disks import confined
-from warmspare.recover.disks.held import HeldDisk
+from warmspare.recover.disks.held_replica import HeldDisk
 from warmspare.recover.disks.programs import Budget
 from warmspare.recover.readiness import check
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.findings import Finding, Kind, Severity
+from warmspare.recover.readiness.boot_findings import Finding, Kind, Severity
 from warmspare.recover.readiness.readers.appliance import parts
-from warmspare.recover.readiness.readers.appliance.files import Appliance
-from warmspare.recover.readiness.readers.appliance.machine import Limits
+from warmspare.recover.readiness.readers.appliance.appliance_files import Appliance
+from warmspare.recover.readiness.readers.appliance.appliance_machine import Limits
 from warmspare.recover.readiness.volumes import Volume, Volumes
 
 # Where both cores are taken by others, what takes 10 s of CPU takes minutes.

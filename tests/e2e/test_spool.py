@@ -18,11 +18,11 @@ import pytest
 
 import warmspare.sync.publishing.spool
 import warmspare.sync.sender
-import warmspare.sync.stages.packs
+import warmspare.sync.stages.pack_writer
 from fakevm import FakeVm
 from rig import KIB, MIB, Event, Rig, files_below, flip, made, python, same, scribble
 from siterig import SiteRig, site_rig
-from warmspare.format import point
+from warmspare.format import restore_point
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.store import layout
@@ -365,5 +365,5 @@ def test_events(rig: Rig, spool: Path) -> None:
     told: list[Event] = rig.sync("--spool", spool).events
     words = [sentence(event) for event in told if event["event"] == "sync.completing"]
     assert words and "restore point 1 at 20" in str(words[0])
-    record = point.decode(rig.point_path(1).read_bytes(), "here")
+    record = restore_point.decode(rig.point_path(1).read_bytes(), "here")
     assert str(record.created) in str(words[0])

@@ -21,7 +21,7 @@ import xxhash
 
 import media
 from rig import MIB, Rig, python, random_disk, same, scribble
-from warmspare.format import frame, pack, point
+from warmspare.format import frame, pack, restore_point
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import root_of
 from warmspare.format.manifest import Header, ManifestWriter
@@ -300,14 +300,14 @@ def test_several_records_of_a_block_and_parts_of_frames(rig: Rig) -> None:
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
     key = layout.manifest_key(vm, run.hex(), 0)
-    ref = point.ObjectRef(key, len(out), hashlib.sha256(out).hexdigest(), crc32c.crc32c(bytes(out)))
+    ref = restore_point.ObjectRef(key, len(out), hashlib.sha256(out).hexdigest(), crc32c.crc32c(bytes(out)))
     base, root = before.disks[0].checkpoint, root_of(len(disk), entries)
-    new = point.Disk("disk.raw", "disk.raw", len(disk), root, ref, 2, None, base, 0, {})
-    parent = point.identity(rig.point_path(1).read_bytes())
-    record = point.RestorePoint(
+    new = restore_point.Disk("disk.raw", "disk.raw", len(disk), root, ref, 2, None, base, 0, {})
+    parent = restore_point.identity(rig.point_path(1).read_bytes())
+    record = restore_point.RestorePoint(
         1, 0, rig.vm, rig.vm, 2, parent, run.hex(), "2026-01-01T00:00:00Z", "another writer", [new], 0, 0, 0
     )
-    rig.point_path(2).write_bytes(point.encode(record))
+    rig.point_path(2).write_bytes(restore_point.encode(record))
     done = rig.apply().last("apply.done")
     assert rig.replica.read_bytes() == bytes(disk)
     assert done["blocks_rebuilt"] == 1 and done["blocks_verified"] == 2

@@ -24,7 +24,7 @@ from warmspare.errors import ConfigError, StoreError
 from warmspare.observe.events import Events
 from warmspare.patience import Patience
 from warmspare.recover.aws.client import Aws
-from warmspare.recover.staging.stage import Stage, StageSettings
+from warmspare.recover.staging.stager import Stage, StageSettings
 from warmspare.store.contract import Store
 from warmspare.store.opening import open_store
 from warmspare.store.s3 import connection

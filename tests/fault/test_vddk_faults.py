@@ -15,7 +15,7 @@ from vddk_campaign import ANSWERS, PASSWORD, SETTINGS, World, children
 from rig import MIB
 from warmspare.errors import SourceError
 from warmspare.model import BLOCK_BYTES, normalise, whole_disk
-from warmspare.source.base import Hole
+from warmspare.source.ports import Hole
 from warmspare.source.vddk_session import VddkSession
 
 ROUNDS = int(os.environ.get("WARMSPARE_VDDK_ROUNDS", "0")) or 210

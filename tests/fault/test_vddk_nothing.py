@@ -14,7 +14,7 @@ from standin import Standin
 from warmspare.errors import SourceError
 from warmspare.model import BLOCK_BYTES, normalise, whole_disk
 from warmspare.source import vddk_doctor, vddk_install
-from warmspare.source.base import Hole
+from warmspare.source.ports import Hole
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from standin import Standin
 from warmspare.model import BLOCK_BYTES, whole_disk
 from warmspare.observe.events import Event, Events
 from warmspare.source import vddk_install
-from warmspare.source.base import Hole
+from warmspare.source.ports import Hole
 from warmspare.source.vddk import VddkSource
 from warmspare.source.vddk_session import Settings
 

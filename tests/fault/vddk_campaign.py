@@ -22,8 +22,8 @@ from standin import Standin
 from warmspare.errors import SourceError
 from warmspare.observe.events import Events
 from warmspare.source import vddk_install
-from warmspare.source.base import DiskInput
 from warmspare.source.given import GivenDisks
+from warmspare.source.ports import DiskInput
 from warmspare.source.vddk import VddkSource
 from warmspare.source.vddk_process import ProcessSettings
 from warmspare.source.vddk_session import Settings, Target, VddkSession

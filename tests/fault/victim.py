@@ -28,12 +28,12 @@ import warmspare.apply.rebuild
 import warmspare.apply.receiver
 import warmspare.apply.replica
 import warmspare.copy.copier
-import warmspare.copy.objects
+import warmspare.copy.object_copy
 import warmspare.repository.chain
-import warmspare.repository.tables
+import warmspare.repository.disk_tables
 import warmspare.source.raw
 import warmspare.state.header
-import warmspare.state.table
+import warmspare.state.local_table
 import warmspare.store.directory.directory_store
 import warmspare.store.directory.file_upload
 import warmspare.store.lease
@@ -48,7 +48,7 @@ import warmspare.sync.publishing.sealed
 import warmspare.sync.publishing.spool
 import warmspare.sync.sender
 import warmspare.sync.stages.filter
-import warmspare.sync.stages.packs
+import warmspare.sync.stages.pack_writer
 import warmspare.sync.stages.transfer
 from warmspare.cli.main import run
 from warmspare.errors import StoreError
@@ -64,7 +64,7 @@ STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.source.raw.RawSource: ("_load", "check"),
     warmspare.sync.stages.filter.PageFilter: ("span", "hole"),
     warmspare.sync.stages.transfer: ("encode",),
-    warmspare.sync.stages.packs.PackWriter: ("add", "finish"),
+    warmspare.sync.stages.pack_writer.PackWriter: ("add", "finish"),
     warmspare.sync.journal.manifest_file.ManifestFile: ("_flush", "finish"),
     warmspare.sync.publishing.sealed: ("upload_file", "send_files", "complete"),
     warmspare.sync.publishing.spool.Spool: ("take", "drained", "_upload", "_send"),
@@ -78,10 +78,10 @@ STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.sync.local.pagemap.PageMap: ("begin", "write", "finish", "advance"),
     warmspare.sync.local.local_state.LocalState: ("prepare", "remember", "unsettle", "settle"),
     warmspare.state.header.CacheHeader: ("write",),
-    warmspare.state.table.HashTable: ("stage", "stage_zero", "staged_root", "commit"),
+    warmspare.state.local_table.HashTable: ("stage", "stage_zero", "staged_root", "commit"),
     warmspare.repository.chain.Repository: ("load", "publish"),
     warmspare.store.lease.Lease: ("_acquire", "_release"),
-    warmspare.copy.objects.Carrier: ("bring", "_stands", "_send"),
+    warmspare.copy.object_copy.Carrier: ("bring", "_stands", "_send"),
     warmspare.copy.copier.Copy: ("_plan", "_vm", "_point", "_fetch", "_below"),
     warmspare.apply.replica.Replica: ("admit", "move", "open_disk", "resize", "empty"),
     warmspare.apply.receiver.Apply: ("_choose", "_prepare", "_disk", "_heal", "_done"),
@@ -177,7 +177,7 @@ def stages(command: str) -> dict[Any, tuple[str, ...]]:
     import warmspare.recover.staging.diskplan
     import warmspare.recover.staging.diskstage
     import warmspare.recover.staging.ebs
-    import warmspare.recover.staging.stage
+    import warmspare.recover.staging.stager
     from quickaws import quick
 
     quick(setattr)
@@ -188,13 +188,13 @@ def stages(command: str) -> dict[Any, tuple[str, ...]]:
         warmspare.recover.staging.diskstage.DiskStage: ("_start", "_blocks"),
         warmspare.recover.staging.ebs.Ebs: ("start", "put", "complete", "completed", "remove"),
         warmspare.recover.staging.filling.Filling: ("_blocks",),
-        warmspare.recover.staging.stage.Stage: ("_point", "_expire"),
+        warmspare.recover.staging.stager.Stage: ("_point", "_expire"),
     }
 
 
 def set_up(trap: Trap, command: str) -> None:
     """Lay the trap everywhere."""
-    warmspare.sync.stages.packs.PACK_BYTES = PACK_BYTES
+    warmspare.sync.stages.pack_writer.PACK_BYTES = PACK_BYTES
     store = warmspare.store.directory.directory_store.DirectoryStore
     for name in STORE:
         setattr(store, name, trapped(trap, f"store.{name}", getattr(store, name)))

@@ -11,7 +11,7 @@ import msgspec
 
 from warmspare.format import repofile
 from warmspare.format.mark import Mark
-from warmspare.format.point import Checkpoint, Disk, ObjectRef, RestorePoint, Unprotected
+from warmspare.format.restore_point import Checkpoint, Disk, ObjectRef, RestorePoint, Unprotected
 
 RUN = bytes(range(16))
 MANIFEST_CAPACITY = (2 << 20) + 4097  # 33 blocks, the last of two pages

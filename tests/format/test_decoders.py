@@ -23,12 +23,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warmspare.errors import FormatError
-from warmspare.format import flags, frame, hashtable, mark, pack, point, repofile, tablefile, varint
+from warmspare.format import flags, frame, hashtable, mark, pack, repofile, restore_point, tablefile, varint
 from warmspare.format.chunk import NO_FRAME, PACKS, Chunk, decode_chunk, seal
 from warmspare.format.manifest import HEADER, MAX_PACKS_CHUNK, Header, ManifestReader, ManifestWriter
 from warmspare.format.packlist import PACK_ROW, PackRef
 from warmspare.model import BLOCK_BYTES, PAGE_BYTES, block_count
-from warmspare.state.table import HashTable
+from warmspare.state.local_table import HashTable
 
 W = "here"
 ROUNDS = int(os.environ.get("WARMSPARE_FUZZ_ROUNDS", "20000"))
@@ -241,10 +241,11 @@ def good_pack() -> bytes:
 
 
 def good_point() -> bytes:
-    ref = point.ObjectRef("vms/v/manifests/r/000.manifest", 10, "0" * 64, 5)
-    disk = point.Disk("d", "d.raw", 5 << 30, "a" * 64, ref, 7)
+    ref = restore_point.ObjectRef("vms/v/manifests/r/000.manifest", 10, "0" * 64, 5)
+    disk = restore_point.Disk("d", "d.raw", 5 << 30, "a" * 64, ref, 7)
     made = "2026-01-02T03:04:05Z"
-    return point.encode(point.RestorePoint(1, 0, "v", "v", 1, None, "b" * 32, made, "x", [disk], 1, 2, 3))
+    point = restore_point.RestorePoint(1, 0, "v", "v", 1, None, "b" * 32, made, "x", [disk], 1, 2, 3)
+    return restore_point.encode(point)
 
 
 def good_checkpoint() -> bytes:
@@ -263,7 +264,7 @@ DECODERS: dict[str, tuple[Callable[[], bytes], Callable[[bytes], object], int]] 
     "pack": (good_pack, lambda d: [f.payload for _, f in pack.walk(d, W)], 0),
     "manifest": (lambda: make_manifest(7)[0], walk_manifest, HEADER.size + len("disk ä".encode())),
     "checkpoint": (good_checkpoint, lambda d: list(tablefile.decode(read_at(d), len(d), 5 << 30, W)), 32),
-    "point": (good_point, lambda d: point.decode(d, W), 1 << 30),
+    "point": (good_point, lambda d: restore_point.decode(d, W), 1 << 30),
     "repository": (lambda: repofile.encode(repofile.RepositoryRecord(1, 0, "c" * 32, "2026")), lambda d: repofile.decode(d, W), 1 << 30),  # noqa: E501
     "mark": (lambda: golden.MARK, lambda d: mark.decode(d, W), 1 << 30),
     "varint": (lambda: varint.encode(np.arange(0, 2**35, 2**30, dtype=np.uint64)), lambda d: varint.decode(np.frombuffer(d, dtype=np.uint8), W).tolist(), 1 << 30),  # noqa: E501

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xxhash
 
-from warmspare.format import chunk, frame, hashtable, mark, pack, point, repofile, tablefile, varint
+from warmspare.format import chunk, frame, hashtable, mark, pack, repofile, restore_point, tablefile, varint
 from warmspare.format.chunk import NO_FRAME, Chunk, encode_chunk
 from warmspare.format.manifest import HEADER, Header, ManifestReader, ManifestWriter, Totals
 from warmspare.format.packlist import PackRef
@@ -208,10 +208,10 @@ def test_checkpoint() -> None:
 
 
 def test_restore_point() -> None:
-    assert point.decode(golden.POINT, "here") == golden.POINT_VALUE
-    assert point.encode(golden.POINT_VALUE) == golden.POINT
-    assert point.identity(golden.POINT) == golden.POINT_SHA256
-    assert point.label(12, golden.POINT_SHA256) == "12-" + golden.POINT_SHA256[:8]
+    assert restore_point.decode(golden.POINT, "here") == golden.POINT_VALUE
+    assert restore_point.encode(golden.POINT_VALUE) == golden.POINT
+    assert restore_point.identity(golden.POINT) == golden.POINT_SHA256
+    assert restore_point.label(12, golden.POINT_SHA256) == "12-" + golden.POINT_SHA256[:8]
 
 
 def test_repository_record() -> None:

@@ -9,8 +9,8 @@ from threading import Thread
 
 import pytest
 
+from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.client import Aws, AwsSettings
-from warmspare.recover.aws.errors import AwsError
 
 PAGE = b"<html><head><title>Sign in</title></head><body><p>elsewhere<br></body></html>"
 

@@ -21,8 +21,8 @@ from ebsparts import Refusal
 from rig import MIB, Outcome, command, random_disk, scribble
 from stagerig import StageRig
 from warmspare.observe.events import Events
-from warmspare.recover.staging.stage import Stage
-from warmspare.state.files import locked, read_record
+from warmspare.recover.staging.stager import Stage
+from warmspare.state.local_files import locked, read_record
 from warmspare.state.replica_record import RECORD, ReplicaRecord
 
 AS_CHILD = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}

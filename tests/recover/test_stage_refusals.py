@@ -16,7 +16,7 @@ from ebsparts import Refusal
 from rig import MIB, Outcome, command, random_disk, scribble
 from stagerig import StageRig
 from warmspare.observe.events import Events
-from warmspare.recover.staging import stage
+from warmspare.recover.staging import stager
 
 KEY = "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c"
 DOCS = Path(__file__).parents[2] / "docs"
@@ -168,8 +168,8 @@ def test_snapshots_that_can_not_be_removed(synced: StageRig, code: str, right: s
 def test_many_locked_snapshots_cost_a_few_requests_and_hide_no_other(
     synced: StageRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "MOST_REFUSED", 2)
-    monkeypatch.setattr(stage.random, "shuffle", list.reverse)
+    monkeypatch.setattr(stager, "MOST_REFUSED", 2)
+    monkeypatch.setattr(stager.random, "shuffle", list.reverse)
     asked: list[str] = []
 
     def locked(action: str) -> Refusal | None:
@@ -279,7 +279,7 @@ def test_no_region_and_no_credentials(synced: StageRig, monkeypatch: pytest.Monk
 
 
 def test_follow_stages_each_new_point(synced: StageRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warmspare.recover.staging.stage.Stage.follow.__defaults__", (0.1,))
+    monkeypatch.setattr("warmspare.recover.staging.stager.Stage.follow.__defaults__", (0.1,))
     rng, told = random.Random(3), list[str]()
     emit = Events.emit
 

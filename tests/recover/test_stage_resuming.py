@@ -197,7 +197,7 @@ def test_a_place_of_the_staging_that_leads_elsewhere(full: StageRig) -> None:
 
 
 def test_two_stagings_of_one_vm(full: StageRig) -> None:
-    from warmspare.state.files import locked
+    from warmspare.state.local_files import locked
 
     full.stage("--dry-run")
     (lock,) = (full.home / "stage-state").rglob("lock")

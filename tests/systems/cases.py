@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from systems.machine import Fs, Machine
-from warmspare.recover.readiness.findings import Finding
+from warmspare.recover.readiness.boot_findings import Finding
 
 Make = Callable[[], Machine]
 Hurt = Callable[[Machine], None]

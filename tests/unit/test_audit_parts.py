@@ -23,11 +23,11 @@ from warmspare.audit.repository import seen as known
 from warmspare.errors import ConfigError, FormatError, LeaseError
 from warmspare.format.chunk import Chunk
 from warmspare.format.hashtable import root_of
-from warmspare.format.point import Disk, ObjectRef
+from warmspare.format.restore_point import Disk, ObjectRef
 from warmspare.model import BLOCK_BYTES
-from warmspare.state import reports as chains
-from warmspare.state.files import locked
-from warmspare.state.reports import Kept
+from warmspare.state import report_chain as chains
+from warmspare.state.local_files import locked
+from warmspare.state.report_chain import Kept
 
 
 @pytest.mark.parametrize("seed", range(10))

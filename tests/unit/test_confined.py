@@ -18,11 +18,11 @@ import pytest
 from warmspare.errors import RecoverError
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.confined import Heard, Limits, Say, Spent, confined
-from warmspare.recover.disks.held import HeldDisk
-from warmspare.recover.readiness import tables
+from warmspare.recover.disks.held_replica import HeldDisk
+from warmspare.recover.readiness import partition_tables
+from warmspare.recover.readiness.boot_findings import Finding, Kind
 from warmspare.recover.readiness.check import made_for
-from warmspare.recover.readiness.findings import Finding, Kind
-from warmspare.recover.readiness.report import MOST_OF_A_KIND, MOST_TEXT, Report, heard
+from warmspare.recover.readiness.readiness_report import MOST_OF_A_KIND, MOST_TEXT, Report, heard
 
 SMALL = Limits(memory_bytes=64 << 20, cpu_s=1, wall_s=60.0, output_bytes=1 << 16)
 
@@ -215,7 +215,7 @@ async def test_a_table_that_can_not_be_read_asks_for_the_firmware(
         def table(*_: object) -> None:
             raise programs.Exceeded("sfdisk died of signal 11")
 
-        monkeypatch.setattr(tables, "read", table)
+        monkeypatch.setattr(partition_tables, "read", table)
         with pytest.raises(RecoverError, match="give --firmware"):
             await made_for(held)
 

@@ -14,7 +14,7 @@ import lvmdisk
 import mddisk
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.programs import Budget, Exceeded
-from warmspare.recover.readiness import tables
+from warmspare.recover.readiness import partition_tables
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
 from warmspare.recover.readiness.devices import mdraid
 from warmspare.recover.readiness.devices.blocks import Device, Kind
@@ -39,7 +39,7 @@ def blkid(paths: list[Path], disk: int, offset: int, size: int) -> Answer[Conten
 def looked_at(*paths: Path) -> Inventory:
     fds = [os.open(path, os.O_RDONLY) for path in paths]
     try:
-        found = [tables.read(fd, path.stat().st_size, Budget()) for fd, path in zip(fds, paths, strict=True)]
+        found = [partition_tables.read(fd, path.stat().st_size, Budget()) for fd, path in zip(fds, paths, strict=True)]
         return take(
             [path.name for path in paths], found, lambda disk, offset, count: os.pread(fds[disk], count, offset),
             lambda disk, offset, size: blkid(list(paths), disk, offset, size),
@@ -222,7 +222,7 @@ def test_metadata_that_points_beyond_all_disks_is_not_followed(tmp_path: Path) -
     struct.pack_into("<Q", changed, 128, (1 << 64) - 1)
     data = bytes(at) + bytes(changed) + bytes(MIB)
     with path.open("rb") as file:
-        table = tables.read(file.fileno(), 8 * MIB, Budget())
+        table = partition_tables.read(file.fileno(), 8 * MIB, Budget())
 
     def probe(disk: int, offset: int, size: int) -> Answer[Contents]:
         assert offset >= 0 and offset + size <= 8 * MIB
@@ -256,7 +256,7 @@ def test_what_can_not_be_read_is_a_gap_and_grub_may_fill_it(tmp_path: Path) -> N
     path = empty(tmp_path / "disk.raw", 64 * MIB, "label: gpt\nstart=2048,size=24M\n")
     lvmdisk.write(path, MIB, 24 * MIB, {"root": 8 * MIB})
     with path.open("rb") as file:
-        table = tables.read(file.fileno(), 64 * MIB, Budget())
+        table = partition_tables.read(file.fileno(), 64 * MIB, Budget())
 
     def refuse(disk: int, offset: int, size: int) -> Answer[Contents]:
         raise Exceeded("blkid was ended after 120 s")

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from warmspare.errors import FormatError
-from warmspare.recover.drills import record
-from warmspare.recover.drills.qemulab import Room
-from warmspare.recover.drills.record import Record, Step
+from warmspare.recover.drills import drill_record
+from warmspare.recover.drills.drill_record import Record, Step
+from warmspare.recover.drills.qemu_lab import Room
 from warmspare.recover.drills.trend import COMPARED, trends
 
 
@@ -29,16 +29,16 @@ def step(**changes: Any) -> Step:
 
 def made(*steps: Step, **changes: Any) -> Record:
     plain = Record(
-        record.FORMAT, 0, "", "ec2", "test", "host", "", "plan.toml", "s3://repo", "id", "2026-01-01T00:00:00Z",
+        drill_record.FORMAT, 0, "", "ec2", "test", "host", "", "plan.toml", "s3://repo", "id", "2026-01-01T00:00:00Z",
         "2026-01-01T00:01:00Z", 60.0, 9.0, 60.0, True, "passed", 0, list(steps or (step(),)), [],
     )  # fmt: skip
     return msgspec.structs.replace(plain, **changes)
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:
-    chain = record.of(tmp_path / "records")
+    chain = drill_record.of(tmp_path / "records")
     done = chain.keep(made(step(vm_name="caf\udce9")))
-    assert record.decode(done.path.read_bytes(), "").steps[0].vm_name == "caf\\udce9"
+    assert drill_record.decode(done.path.read_bytes(), "").steps[0].vm_name == "caf\\udce9"
     assert [each.report.number for each in chain.newest_first()] == [1] and not chain.verify().wrong
     assert done.path.name == "00000001-ec2-all.json"
     assert chain.keep(made(vm="a/b")).report.previous == done.sha256
@@ -49,19 +49,19 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
     [{"format": 2}, {"kind": "elsewhere"}, {"result": "fine"}, {"seconds": -1}, {"steps": [{}]}, {"number": -1}],
 )
 def test_a_record_that_somebody_changed_is_none(fields: dict[str, object]) -> None:
-    data = json.loads(record.encode(made())) | fields
+    data = json.loads(drill_record.encode(made())) | fields
     with pytest.raises(FormatError):
-        record.decode(json.dumps(data).encode(), "there")
+        drill_record.decode(json.dumps(data).encode(), "there")
 
 
 def test_any_bytes_are_refused_or_a_record() -> None:
-    whole, rng = record.encode(made()), random.Random(3)
+    whole, rng = drill_record.encode(made()), random.Random(3)
     for _ in range(300):
         data = bytearray(whole)
         for _ in range(rng.randrange(1, 4)):
             data[rng.randrange(len(data))] = rng.randrange(256)
         with contextlib.suppress(FormatError):
-            record.decode(bytes(data[: rng.randrange(len(data) + 1)] if rng.random() < 0.3 else data), "there")
+            drill_record.decode(bytes(data[: rng.randrange(len(data) + 1)] if rng.random() < 0.3 else data), "there")
 
 
 def test_the_trend_is_of_those_that_came_up() -> None:

@@ -21,7 +21,7 @@ from warmspare.errors import FormatError
 from warmspare.recover.readiness import drivers, initramfs, packings
 from warmspare.recover.readiness.answers import ABSENT, Unknown
 from warmspare.recover.readiness.drivers import Drivers, Packed
-from warmspare.recover.readiness.files import Files
+from warmspare.recover.readiness.guest_files import Files
 
 V = "6.1.0-9-amd64"
 HOME = f"/usr/lib/modules/{V}"

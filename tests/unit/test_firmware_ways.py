@@ -16,7 +16,8 @@ from warmspare.recover.readiness.entries import Entry, Place
 from warmspare.recover.readiness.loaders import biosgrub, efi, efiprogram
 from warmspare.recover.readiness.loaders.efi import End, Way
 from warmspare.recover.readiness.loaders.efiprogram import What
-from warmspare.recover.readiness.loaders.grub import core, image
+from warmspare.recover.readiness.loaders.grub import core
+from warmspare.recover.readiness.loaders.grub import core_image as image
 from warmspare.recover.readiness.loaders.grub.memdisk import Memdisk
 
 pytestmark = pytest.mark.program

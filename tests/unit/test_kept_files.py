@@ -6,7 +6,7 @@ import random
 
 from memoryfiles import MemoryFiles
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.files import Unread
+from warmspare.recover.readiness.guest_files import Unread
 from warmspare.recover.readiness.kept import Kept
 
 FILES = {"/short": b"abc", "/empty": b"", "/long": bytes(range(256)) * 300, "/lost": Unknown("it can't be read")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from warmspare.recover.readiness import options
+from warmspare.recover.readiness import kernel_options
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from warmspare.recover.readiness import options
     ],
 )  # fmt: skip
 def test_words_that_ask_for_a_shell(line: str, found: list[str]) -> None:
-    assert options.shells(line.split()) == found
+    assert kernel_options.shells(line.split()) == found
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ def test_words_that_ask_for_a_shell(line: str, found: list[str]) -> None:
     ],
 )  # fmt: skip
 def test_words_that_keep_a_driver_out(line: str, word: str) -> None:
-    assert options.blacklist(line.split(), "nvme") == word
+    assert kernel_options.blacklist(line.split(), "nvme") == word

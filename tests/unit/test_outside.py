@@ -14,12 +14,19 @@ import msgspec
 import pytest
 
 from warmspare.errors import FormatError
-from warmspare.format import point
+from warmspare.format import restore_point
 from warmspare.outside import records
-from warmspare.outside.answers import SwellingError, demand_plain
-from warmspare.outside.files import NotRegularError, demand_folders, open_below, open_regular, read_regular, stat_below
-from warmspare.outside.pages import EMPTY_PAGES, EndlessError, Paging
+from warmspare.outside.listings import EMPTY_PAGES, EndlessError, Paging
+from warmspare.outside.parsing import SwellingError, demand_plain
 from warmspare.outside.records import Count, UnfitError
+from warmspare.outside.regular_files import (
+    NotRegularError,
+    demand_folders,
+    open_below,
+    open_regular,
+    read_regular,
+    stat_below,
+)
 from warmspare.outside.text import json_safe, shown
 
 # text
@@ -199,14 +206,14 @@ POINT = {
     ],
 )  # fmt: skip
 def test_a_point_with_a_field_that_can_not_be(change: dict[str, object]) -> None:
-    point.decode(json.dumps(POINT).encode(), "here")
+    restore_point.decode(json.dumps(POINT).encode(), "here")
     with pytest.raises(FormatError, match="the restore point record is damaged"):
-        point.decode(json.dumps(POINT | change).encode(), "here")
+        restore_point.decode(json.dumps(POINT | change).encode(), "here")
 
 
 def test_hardware_that_is_not_known_is_none_of_ours() -> None:
     told = {"cpus": None, "firmware": "efi", "of a later version": [1, {"a": 2}]}
-    assert point.decode(json.dumps(POINT | {"hardware": told}).encode(), "here").hardware == told
+    assert restore_point.decode(json.dumps(POINT | {"hardware": told}).encode(), "here").hardware == told
 
 
 # listings

@@ -11,7 +11,7 @@ import pytest
 import xxhash
 
 from warmspare.errors import IntegrityError
-from warmspare.format.point import Disk, ObjectRef
+from warmspare.format.restore_point import Disk, ObjectRef
 from warmspare.model import BLOCK_BYTES, U8, U32, block_count
 from warmspare.recover.blocks.pointblocks import KEPT, Kept, PointBlocks
 from warmspare.recover.blocks.window import Window

@@ -32,9 +32,9 @@ from unkept import (
 from warmspare.errors import LeaseError, StoreError
 from warmspare.observe.events import Event, Events
 from warmspare.repository.chain import PointId, Repository
-from warmspare.repository.doctor import examine_repository
-from warmspare.repository.failover import read_journal
+from warmspare.repository.failover_record import read_journal
 from warmspare.repository.making import make_repository
+from warmspare.repository.repository_doctor import examine_repository
 from warmspare.repository.trust import Trust, prove
 from warmspare.store import layout
 from warmspare.store.around.passing import PassingStore
@@ -330,7 +330,7 @@ async def test_two_failovers_where_replacements_are_ignored(
     seed: int, honest: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two that begin end as one, however they meet; and where tags are refused or unknown it goes on."""
-    monkeypatch.setattr("warmspare.repository.failover.SETTLE_S", 0.2)
+    monkeypatch.setattr("warmspare.repository.failover_record.SETTLE_S", 0.2)
     repository = Repository(honest, "a" * 32)
     first = await read_journal(repository, "vm")
     await first.begin(PointId(1, "0" * 64), "eu-central-1", "register-image")

@@ -26,11 +26,11 @@ from warmspare.errors import ConfigError, FormatError, RecoverError
 from warmspare.observe.events import Events
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.confined import Spent
-from warmspare.recover.disks.held import HeldDisk
+from warmspare.recover.disks.held_replica import HeldDisk
 from warmspare.recover.disks.programs import Exceeded
-from warmspare.recover.drills import agent, drill, hardware, qemu
-from warmspare.recover.drills.drill import Rules
+from warmspare.recover.drills import guest_agent, hardware, qemu, qemu_drill
 from warmspare.recover.drills.hardware import Hardware
+from warmspare.recover.drills.qemu_drill import Rules
 from warmspare.recover.drills.signs import FAILURES, Watch
 from warmspare.recover.readiness import initramfs
 from warmspare.recover.readiness.volumes import Volumes
@@ -87,7 +87,7 @@ async def _asked(answers: Callable[[dict[str, object]], list[bytes]], silent: in
         guest = asyncio.create_task(_guest(right, answers, silent))
         try:
             async with asyncio.timeout(30):
-                return await agent.answer(left)
+                return await guest_agent.answer(left)
         finally:
             guest.cancel()
             await asyncio.gather(guest, return_exceptions=True)
@@ -147,7 +147,7 @@ async def test_a_guest_that_floods_the_channel_is_no_agent() -> None:
         flooding = asyncio.create_task(flood())
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(3):
-                await agent.answer(left)
+                await guest_agent.answer(left)
         flooding.cancel()
         await asyncio.gather(flooding, return_exceptions=True)
 
@@ -191,12 +191,12 @@ async def test_an_accelerator_that_fails_is_gone_without(
         tried.append(accelerator)
         if accelerator == "kvm" and how == "at once":
             raise ExceptionGroup("of a task group", [RecoverError("QEMU ended")])
-        return drill._Outcome(accelerator == "tcg", qemu.INTERNAL_ERROR if accelerator == "kvm" else "up")
+        return qemu_drill._Outcome(accelerator == "tcg", qemu.INTERNAL_ERROR if accelerator == "kvm" else "up")
 
     monkeypatch.setattr(qemu, "accelerators", lambda firmware: ["kvm", "tcg"])
-    monkeypatch.setattr(drill, "_boot", boot)
+    monkeypatch.setattr(qemu_drill, "_boot", boot)
     notes: list[str] = []
-    got = await drill._judged(_BIOS, [], Rules(), tmp_path, notes, "vm", Events())
+    got = await qemu_drill._judged(_BIOS, [], Rules(), tmp_path, notes, "vm", Events())
     assert got.passed and tried == ["kvm", "tcg"] and notes == [
         "kvm does not work on this host; the machine was started again with tcg"
     ]

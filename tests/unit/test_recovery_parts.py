@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from warmspare.errors import FormatError
-from warmspare.format.point import Disk, ObjectRef, RestorePoint
+from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint
 from warmspare.patience import Again
 from warmspare.recover.aws import ec2_errors
-from warmspare.recover.aws.errors import AwsError
+from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.failover import import_errors
-from warmspare.recover.failover.image import ImageSpec
+from warmspare.recover.failover.ami import ImageSpec
+from warmspare.recover.failover.ec2_machine import DEVICES, Machine, machine
 from warmspare.recover.failover.importing import ImportSpec
 from warmspare.recover.failover.instancetype import InstanceType, ranked
-from warmspare.recover.failover.machine import DEVICES, Machine, machine
 from warmspare.recover.failover.plan import Network, VmPlan
 from warmspare.recover.staging.staged import GIB, StagedDisk, StagedPoint
 from warmspare.repository.chain import PointId
-from warmspare.repository.failover import decode
+from warmspare.repository.failover_record import decode
 
 REF = ObjectRef("vms/x/m", 1, "0" * 64, 0)
 NOW = datetime.datetime.now(datetime.UTC)
@@ -195,7 +195,7 @@ def test_what_an_import_asks_for() -> None:
 def test_a_failover_record_is_decoded_or_refused() -> None:
     import msgspec
 
-    from warmspare.repository.failover import FailoverRecord
+    from warmspare.repository.failover_record import FailoverRecord
 
     good = FailoverRecord(1, 0, "web", "0" * 32, "started", 3, "a" * 64, "eu-central-1", "register-image", "now")
     data = msgspec.json.encode(good)

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 RECOVER = ROOT / "src" / "warmspare" / "recover"
 # Which modules each command runs; staged.py asks for all of them.
 MODULES = {
-    "drill": ("staged", "preflight", "instancetype", "isolation", "image", "launch"),
-    "failover": ("staged", "preflight", "instancetype", "image", "launch", "leftovers", "importing"),
+    "drill": ("staged", "preflight", "instancetype", "isolation", "ami", "launch"),
+    "failover": ("staged", "preflight", "instancetype", "ami", "launch", "attempt_leftovers", "importing"),
     "failback-export": ("staged", "launch", "returning", "ebsread", "export"),
 }
 # What a module can do and this command never asks of it.

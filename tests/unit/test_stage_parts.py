@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warmspare.recover.aws import pace
-from warmspare.recover.blocks.blockset import BlockSet
+from warmspare.recover.blocks.ebs_blocks import BlockSet
 from warmspare.recover.failover.chosen import Chosen
 from warmspare.recover.staging import ebs, expiry, staged
 from warmspare.recover.staging.digests import Digests

@@ -19,8 +19,8 @@ from warmspare.errors import StoreError
 from warmspare.format.hashtable import root_of
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events
-from warmspare.state.files import locked, read_record, write_record
-from warmspare.state.table import HashTable, TableDamagedError
+from warmspare.state.local_files import locked, read_record, write_record
+from warmspare.state.local_table import HashTable, TableDamagedError
 from warmspare.sync.journal.journal import Journal, PageLog, RunRecord
 from warmspare.sync.local.pagemap import PageMap
 

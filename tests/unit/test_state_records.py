@@ -26,11 +26,11 @@ from warmspare.recover.failback.returning import ExportRecord, begin_export
 from warmspare.recover.staging.diskstage import Traces, _Memory
 from warmspare.repository.trust import Trial, TrustRecord
 from warmspare.source.logins import _decoded
-from warmspare.state.files import read_record, write_record
+from warmspare.state.local_files import read_record, write_record
 from warmspare.state.replica_record import Mark, ReplicaDisk, ReplicaRecord
 from warmspare.sync.journal.journal import Journal, RunRecord, Sealed
 from warmspare.sync.local.local_state import AdoptedRecord, Rate, StateRecord
-from warmspare.sync.planning.marks import _Done
+from warmspare.sync.planning.marked_blocks import _Done
 from warmspare.sync.planning.rolling import Cursor
 from warmspare.sync.resuming.leftovers import Leftover, Leftovers, _Noted
 from warmspare.sync.resuming.unpublished import Unfinished

@@ -11,7 +11,7 @@ import efiprograms
 from guesttrees import Machines, Tree
 from warmspare.recover.readiness.answers import ABSENT, Unknown
 from warmspare.recover.readiness.entries import Entry, Place
-from warmspare.recover.readiness.files import Files
+from warmspare.recover.readiness.guest_files import Files
 from warmspare.recover.readiness.loaders import kernelimage, pe, uki
 from warmspare.recover.readiness.loaders.started import Started
 from warmspare.recover.readiness.loaders.systemdboot import start

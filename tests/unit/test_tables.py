@@ -12,8 +12,8 @@ import pytest
 
 import bootdisk
 from warmspare.recover.disks.programs import Budget
-from warmspare.recover.readiness import tables
-from warmspare.recover.readiness.tables import Table
+from warmspare.recover.readiness import partition_tables
+from warmspare.recover.readiness.partition_tables import Table
 
 pytestmark = pytest.mark.program
 
@@ -23,7 +23,7 @@ MIB = 1 << 20
 def read(path: Path) -> Table:
     fd = os.open(path, os.O_RDONLY)
     try:
-        return tables.read(fd, path.stat().st_size, Budget())
+        return partition_tables.read(fd, path.stat().st_size, Budget())
     finally:
         os.close(fd)
 
@@ -76,7 +76,7 @@ def test_a_hybrid_mbr_is_told_from_a_protective_one(tmp_path: Path) -> None:
 def gpt_of_large_sectors(path: Path) -> None:
     size = path.stat().st_size
     last = size // 4096 - 1
-    entry = uuid.UUID(tables.ESP).bytes_le + uuid.uuid4().bytes_le + struct.pack("<QQQ", 256, 4095, 0)
+    entry = uuid.UUID(partition_tables.ESP).bytes_le + uuid.uuid4().bytes_le + struct.pack("<QQQ", 256, 4095, 0)
     entries = entry.ljust(128 * 128, b"\0")
     head = struct.pack(
         "<8s4sIIIQQQQ16sQIII", b"EFI PART", b"\0\0\1\0", 92, 0, 0, 1, last, 6, last - 5, bytes(16), 2, 128, 128,

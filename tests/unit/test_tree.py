@@ -9,7 +9,7 @@ import pytest
 from memoryfiles import MemoryFiles
 from warmspare.recover.readiness import tree
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
-from warmspare.recover.readiness.files import Files
+from warmspare.recover.readiness.guest_files import Files
 from warmspare.recover.readiness.readers import rootfolder
 from warmspare.recover.readiness.readers.rootfolder import RootFolder
 from warmspare.recover.readiness.tree import Tree

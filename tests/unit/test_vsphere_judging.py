@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warmspare.model import normalise
-from warmspare.source.base import LastDisk, LastPoint
+from warmspare.source.ports import LastDisk, LastPoint
 from warmspare.vsphere.inventory.snapshot_tree import Node, Tree
 from warmspare.vsphere.inventory.vm_devices import Disk
 from warmspare.vsphere.snapshots.marker import parse

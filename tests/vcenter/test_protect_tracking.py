@@ -17,7 +17,7 @@ from vspheretools import Rig, Synced, rig_at
 from warmspare.config.disks import DiskPattern, DiskSelection
 from warmspare.config.settings import Policy
 from warmspare.errors import SourceError
-from warmspare.source.base import LastPoint
+from warmspare.source.ports import LastPoint
 from warmspare.vsphere.api.tasks import finished
 
 FULL = 4 * MIB

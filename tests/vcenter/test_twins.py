@@ -15,7 +15,7 @@ from fakevm import FakeVm
 from rig import MIB, Outcome, command, made, same
 from standin import Standin
 from warmspare.cli.main import run
-from warmspare.format import point
+from warmspare.format import restore_point
 from warmspare.repository.chain import Repository
 from warmspare.source.identity import Identity
 from warmspare.store import layout
@@ -106,9 +106,9 @@ class World:
         _, vm = self.vms[name]
         return not vm.taken and not self.snapshots(name)
 
-    def points(self, vm: FakeVm) -> list[point.RestorePoint]:
+    def points(self, vm: FakeVm) -> list[restore_point.RestorePoint]:
         folder = self.repo / "vms" / layout.encode_name(str(vm.spec["instance_uuid"]).lower()) / "points"
-        return [point.decode(path.read_bytes(), str(path)) for path in sorted(folder.glob("*.json"))]
+        return [restore_point.decode(path.read_bytes(), str(path)) for path in sorted(folder.glob("*.json"))]
 
     def holds(self, chain: FakeVm, content: FakeVm) -> None:
         """The newest point of one's chain is the other's disk."""

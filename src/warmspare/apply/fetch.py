@@ -11,9 +11,9 @@ import numpy.typing as npt
 from warmspare.errors import FormatError
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.packlist import PackRef, Viewed
-from warmspare.format.point import RestorePoint
+from warmspare.format.restore_point import RestorePoint
 from warmspare.repository.chain import Repository
-from warmspare.repository.objects import read_range
+from warmspare.repository.verified_objects import read_range
 from warmspare.store import layout
 
 RANGE_BYTES = 4 << 20  # the most that one request asks for, unless a single frame is larger

@@ -18,11 +18,11 @@ from warmspare.apply.fetch import PackObject, Range, Rows, pack_objects, ranges
 from warmspare.errors import FormatError, IntegrityError
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.manifest import ManifestReader
-from warmspare.format.point import Disk
+from warmspare.format.restore_point import Disk
 from warmspare.model import BLOCK_BYTES, U32
 from warmspare.observe.events import Meter
 from warmspare.repository.chain import Point, Repository
-from warmspare.state.files import local_io
+from warmspare.state.local_files import local_io
 from warmspare.threads import Threads, in_thread
 
 WHAT = "the replica"

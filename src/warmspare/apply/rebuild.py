@@ -24,8 +24,8 @@ from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import ZERO_ENTRY
 from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, U8, U32, block_bytes
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.objects import manifest_of, read_range, read_sound
-from warmspare.state.files import pwrite_all
+from warmspare.repository.verified_objects import manifest_of, read_range, read_sound
+from warmspare.state.local_files import pwrite_all
 from warmspare.threads import in_thread
 
 BATCH_BLOCKS = 256

@@ -20,15 +20,15 @@ from warmspare.apply.rebuild import BATCH_BLOCKS, Rebuilder
 from warmspare.apply.replica import Replica
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, NotFoundError, StoreError, WarmspareError
 from warmspare.format.manifest import ManifestReader
-from warmspare.format.point import Disk
+from warmspare.format.restore_point import Disk
 from warmspare.observe.events import Events, Meter
 from warmspare.patience import outlasted
-from warmspare.repository import tables
+from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point, PointId, Repository, open_repository
-from warmspare.repository.objects import manifest_of
-from warmspare.state.files import local_io
+from warmspare.repository.verified_objects import manifest_of
+from warmspare.state.local_files import local_io
+from warmspare.state.local_table import HashTable, TableDamagedError
 from warmspare.state.replica_record import Mark, ReplicaDisk
-from warmspare.state.table import HashTable, TableDamagedError
 from warmspare.store.contract import Store
 from warmspare.threads import Threads, in_thread
 
@@ -280,8 +280,8 @@ class Apply:
             await self._table_at(repository, replica, parent, point, disk.id, table)
         manifest = await stack.enter_async_context(manifest_of(repository, point.record, disk, replica.scratch))
         if table.generation != point.id.sha256:
-            await in_thread(tables.stage_manifest, table, manifest)
-        await in_thread(tables.demand_root, table, disk, point, self._store.uri)
+            await in_thread(disk_tables.stage_manifest, table, manifest)
+        await in_thread(disk_tables.demand_root, table, disk, point, self._store.uri)
         damage = Damage(place.damaged if before else [])
         return _Work(disk, place, -1, table, manifest, before is None, damage)
 
@@ -298,7 +298,7 @@ class Apply:
                 except TableDamagedError:
                     break
         self._events.emit("state.rebuild", vm=self._vm, disk=disk_id, what="hash table")
-        await tables.rebuild(repository, disk_id, parent, table, replica.scratch)
+        await disk_tables.rebuild(repository, disk_id, parent, table, replica.scratch)
 
     async def _disk(
         self, repository: Repository, replica: Replica, point: Point, work: _Work, threads: Threads,
@@ -359,7 +359,7 @@ class Apply:
         with ExitStack() as stack:
             table = stack.enter_context(replica.table(disk.id))
             if table.generation != final.id.sha256:
-                await tables.rebuild(repository, disk.id, final, table, replica.scratch)
+                await disk_tables.rebuild(repository, disk.id, final, table, replica.scratch)
             table.check(disk.capacity_bytes, disk.root)
             fd = stack.enter_context(replica.open_disk(place, make=False))
             rebuilder = Rebuilder(repository, final, disk.id, fd, replica.scratch)

@@ -17,11 +17,12 @@ import msgspec
 
 from warmspare._native import sparse as native
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, StoreError
-from warmspare.format.point import Disk, RestorePoint
+from warmspare.format.restore_point import Disk, RestorePoint
 from warmspare.model import SPAN_BYTES
-from warmspare.outside.files import demand_folders
+from warmspare.outside.regular_files import demand_folders
 from warmspare.repository.chain import PointId, Repository
-from warmspare.state.files import io_error, local_io, locked, pwrite_all, sync_directory, write_record
+from warmspare.state.local_files import io_error, local_io, locked, pwrite_all, sync_directory, write_record
+from warmspare.state.local_table import HashTable
 from warmspare.state.replica_record import (
     BESIDE,
     DISKS,
@@ -34,7 +35,6 @@ from warmspare.state.replica_record import (
     ReplicaRecord,
     mode_of,
 )
-from warmspare.state.table import HashTable
 from warmspare.store import layout
 
 ZERO_STEP_BYTES = 1 << 30

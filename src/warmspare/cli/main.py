@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
     "failback-export": ("recovery.failback", "export"),
     "doctor": ("doctor", "doctor"),
     "drill": ("recovery.drill", "drill"),
-    "drills": ("recovery.drills", "drills"),
+    "drills": ("recovery.drill_history", "drills"),
     "demo": ("demo", "demo"),
     "audit": ("audits.audit", None),
     "recover": ("recovery.recover", None),

@@ -11,7 +11,7 @@ import typer
 from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
-    from warmspare.config.s3 import S3Settings
+    from warmspare.config.s3_settings import S3Settings
     from warmspare.observe.events import Events
     from warmspare.source.logins import Logins
     from warmspare.store.s3.manner import Site
@@ -121,9 +121,9 @@ def check_endpoint(url: str | None) -> str | None:
 
 def site(pairs: list[str] | tuple[str, ...] | None) -> Site | None:
     """What `--s3` says; None where it is not given. ConfigError if it is wrong."""
-    from warmspare.config import s3
+    from warmspare.config import s3_settings
 
-    return site_of(s3.parse(pairs)) if pairs else None
+    return site_of(s3_settings.parse(pairs)) if pairs else None
 
 
 def site_of(settings: S3Settings) -> Site:
@@ -158,8 +158,8 @@ def _home(instead: str) -> Path:
 def state_folder(*names: str, root: Path | None = None) -> Path:
     """A folder of the state directory, or of another root, that need not be there yet. StoreError if a link stands on
     the way to it, which would lead elsewhere."""
-    from warmspare.outside.files import demand_folders
-    from warmspare.state.files import local_io
+    from warmspare.outside.regular_files import demand_folders
+    from warmspare.state.local_files import local_io
 
     root = root or state_root()
     folder = root.joinpath(*names)

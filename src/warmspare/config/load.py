@@ -14,7 +14,7 @@ from warmspare.config.problems import Place, Problem, Problems, SettingsError
 from warmspare.config.reading import Reading
 from warmspare.config.settings import Settings
 from warmspare.errors import ConfigError
-from warmspare.outside.files import open_file
+from warmspare.outside.regular_files import open_file
 
 FILE_BYTES = 1 << 20
 _POSITION = re.compile(r" *\((?:at line ([0-9]+), column [0-9]+|at end of document)\)$")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
 
-from warmspare.config import s3, timetable, values
+from warmspare.config import s3_settings, timetable, values
 from warmspare.config.disks import DiskSelection, disk_patterns
 from warmspare.config.problems import Problems
 from warmspare.config.secret import Secret
@@ -42,7 +42,7 @@ _VDDK = ("vddk", "vddk_config", "transport")
 KEYS: dict[str, tuple[str, ...]] = {
     "": ("allow_plain_secrets", "defaults", "limits", "vcenter", "repository", "vm"),
     "vcenter": ("host", "port", "user", "password", "thumbprint", "ca_file", *_VDDK),
-    "repository": ("uri", "endpoint_url", "region", "profile", *s3.KEYS, "limit", "single_sender"),
+    "repository": ("uri", "endpoint_url", "region", "profile", *s3_settings.KEYS, "limit", "single_sender"),
     "defaults": ("vcenter", "repository", *_VDDK, "limit", *_POLICY),
     "vm": ("vcenter", "repository", *_FIND, *_POLICY),
     "disks": ("include", "exclude"),
@@ -204,13 +204,13 @@ class Reading:
         endpoint_url = table.take("endpoint_url", values.endpoint_url, None)
         region = table.take("region", values.word, None)
         profile = table.take("profile", values.word, None)
-        demands = s3.take(table)
+        demands = s3_settings.take(table)
         limit = self._limit(table, defaults.limit)
         single_sender = table.take("single_sender", values.boolean, False)
         if uri is None:
             return None
         if not uri.startswith("s3://"):
-            for key in ("endpoint_url", "region", "profile", *s3.KEYS):
+            for key in ("endpoint_url", "region", "profile", *s3_settings.KEYS):
                 if key in table:
                     table.wrong(f"{key} has no meaning for a directory", "remove it", name=key)
         return Repository(name, table.place("uri"), uri, endpoint_url, region, profile, limit, demands, single_sender)

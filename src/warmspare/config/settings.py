@@ -13,7 +13,7 @@ from typing import Literal
 
 from warmspare.config.disks import DiskSelection
 from warmspare.config.problems import Place
-from warmspare.config.s3 import S3Settings
+from warmspare.config.s3_settings import S3Settings
 from warmspare.config.secret import Secret
 from warmspare.config.timetable import Timetable
 from warmspare.errors import ConfigError

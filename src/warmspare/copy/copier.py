@@ -13,15 +13,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from warmspare.copy.objects import Carrier, Read, Wanted
+from warmspare.copy.object_copy import Carrier, Read, Wanted
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError
-from warmspare.format import point
-from warmspare.format.point import Disk, RestorePoint
+from warmspare.format import restore_point
+from warmspare.format.restore_point import Disk, RestorePoint
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import PointId, open_repository
-from warmspare.repository.objects import LocalObject, fetched, read_manifest
 from warmspare.repository.trust import Trust
+from warmspare.repository.verified_objects import LocalObject, fetched, read_manifest
 from warmspare.store import layout
 from warmspare.store.around.counting import CountingStore
 from warmspare.store.clearing import Clearing
@@ -169,7 +169,7 @@ class Copy:
 
     async def _point(self, vm: str, planned: Planned, lease: Lease) -> None:
         key, label = layout.point_key(layout.encode_name(vm), planned.id.sequence), planned.id.label
-        data = await self._source.store.get(key, max_bytes=point.MAX_POINT_BYTES)
+        data = await self._source.store.get(key, max_bytes=restore_point.MAX_POINT_BYTES)
         entry = self._source.parse(vm, planned.id.sequence, data)
         if entry.id != planned.id:
             raise IntegrityError(

@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError, StoreError
-from warmspare.format import point, repofile
-from warmspare.format.point import RestorePoint
+from warmspare.format import repofile, restore_point
 from warmspare.format.repofile import RepositoryRecord
+from warmspare.format.restore_point import RestorePoint
 from warmspare.store import layout
 from warmspare.store.contract import Store
 
@@ -36,7 +36,7 @@ class PointId:
 
     @property
     def label(self) -> str:
-        return point.label(self.sequence, self.sha256)
+        return restore_point.label(self.sequence, self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ class Repository:
     async def _long_name(self, encoded: str) -> str | None:
         """The name of a VM that is too long to be read back from its keys; its points state it."""
         async for info in self.store.list(layout.points_prefix(encoded)):
-            data = await self.store.get(info.key, max_bytes=point.MAX_POINT_BYTES)
-            name = point.decode(data, self.where(info.key)).vm_id
+            data = await self.store.get(info.key, max_bytes=restore_point.MAX_POINT_BYTES)
+            name = restore_point.decode(data, self.where(info.key)).vm_id
             return name if layout.encode_name(name) == encoded else None
         return None
 
@@ -125,11 +125,11 @@ class Repository:
     async def load(self, vm: str, sequence: int) -> Point:
         """One restore point, checked to be what its key says. NotFoundError, FormatError, IntegrityError."""
         key = layout.point_key(layout.encode_name(vm), sequence)
-        return self.parse(vm, sequence, await self.store.get(key, max_bytes=point.MAX_POINT_BYTES))
+        return self.parse(vm, sequence, await self.store.get(key, max_bytes=restore_point.MAX_POINT_BYTES))
 
     def parse(self, vm: str, sequence: int, data: bytes) -> Point:
         where = self.where(layout.point_key(layout.encode_name(vm), sequence))
-        record = point.decode(data, where)
+        record = restore_point.decode(data, where)
         if record.vm_id != vm or record.sequence != sequence:
             raise IntegrityError(
                 f"this restore point record is number {record.sequence} of VM {record.vm_id!r} "
@@ -137,7 +137,7 @@ class Repository:
                 where=where,
                 hint="objects were moved or replayed; restore the right one from a copy of the repository",
             )
-        return Point(PointId(sequence, point.identity(data)), record)
+        return Point(PointId(sequence, restore_point.identity(data)), record)
 
     async def since(self, vm: str, known: PointId | None) -> list[Point]:
         """The restore points above `known`, oldest first, each proved to descend from it; `known` itself where
@@ -202,11 +202,11 @@ class Repository:
                     where=self.where(layout.point_key(layout.encode_name(vm), sequence)),
                     hint="put the missing record back from a copy of the repository",
                 ) from None
-            if entry.record.parent != (before.sha256 if before else None):
+            if (parent := entry.record.parent) != (before.sha256 if before else None):
                 raise IntegrityError(
                     f"restore point {entry.id.label} of VM {vm!r} does not descend from "
                     f"{before.label if before else 'the first one'} but from "
-                    f"{point.label(sequence - 1, entry.record.parent or '') if entry.record.parent else 'none'}: the "
+                    f"{restore_point.label(sequence - 1, parent) if parent else 'none'}: the "
                     "chain was forked or a record replaced",
                     where=self.where(layout.point_key(layout.encode_name(vm), sequence)),
                     hint="put the right record back from a copy of the repository",
@@ -281,10 +281,10 @@ class Repository:
         there, before, above = own.result(), below.result(), over.result()
         if there != ours.id.label:
             raise self._overwritten(vm, f"restore point {ours.id.label} of VM {vm!r}, which this run published", there)
-        if parent and before != (label := point.label(sequence - 1, parent)):
+        if parent and before != (label := restore_point.label(sequence - 1, parent)):
             raise self._overwritten(vm, f"restore point {label} of VM {vm!r}, which {ours.id.label} follows", before)
         if above is not None and above.record.parent != ours.id.sha256:
-            stood = point.label(sequence, above.record.parent or "")
+            stood = restore_point.label(sequence, above.record.parent or "")
             raise self._overwritten(
                 vm, f"restore point {stood} of VM {vm!r}, which {above.id.label} follows", ours.id.label
             )
@@ -295,7 +295,8 @@ class Repository:
             return None
         key = layout.point_key(layout.encode_name(vm), sequence)
         try:
-            return point.label(sequence, point.identity(await self.store.get(key, max_bytes=point.MAX_POINT_BYTES)))
+            data = await self.store.get(key, max_bytes=restore_point.MAX_POINT_BYTES)
+            return restore_point.label(sequence, restore_point.identity(data))
         except NotFoundError:
             return None
 

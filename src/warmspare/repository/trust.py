@@ -20,10 +20,10 @@ import msgspec
 from warmspare import __version__
 from warmspare.errors import StoreError
 from warmspare.observe.events import Events
-from warmspare.outside.files import demand_folders
 from warmspare.outside.records import Line, RunId
+from warmspare.outside.regular_files import demand_folders
 from warmspare.repository.chain import Repository
-from warmspare.state.files import local_io, locked, read_record, write_record
+from warmspare.state.local_files import local_io, locked, read_record, write_record
 from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.store.promises import Examined, Promise, Tried, examine, new_token

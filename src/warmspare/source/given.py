@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from warmspare.source.base import DiskInput, LastPoint, Opened
 from warmspare.source.identity import Identity
+from warmspare.source.ports import DiskInput, LastPoint, Opened
 
 
 class GivenDisks:

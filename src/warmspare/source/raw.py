@@ -13,7 +13,7 @@ from warmspare.errors import SourceError
 from warmspare.model import BLOCK_BYTES, SPAN_BYTES, U32, Extents
 from warmspare.outside import diskimages
 from warmspare.outside.diskimages import DiskImage
-from warmspare.source.base import Hole, Span
+from warmspare.source.ports import Hole, Span
 from warmspare.source.spans import MIN_HOLE_BYTES, Batch, Piece, batches, block_numbers
 from warmspare.threads import Threads
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from warmspare.model import BLOCK_BYTES, SPAN_BYTES, U32
-from warmspare.source.base import Hole
+from warmspare.source.ports import Hole
 
 MIN_HOLE_BYTES = SPAN_BYTES  # a smaller hole is cheaper to read than to report
 

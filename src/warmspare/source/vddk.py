@@ -12,8 +12,8 @@ from collections.abc import AsyncGenerator
 from warmspare.errors import SourceError
 from warmspare.model import MAX_CAPACITY_BYTES, Extents
 from warmspare.observe.events import Events
-from warmspare.source.base import Hole, Span
 from warmspare.source.logins import Logins
+from warmspare.source.ports import Hole, Span
 from warmspare.source.vddk_errors import ReaderError, ReaderNonsense
 from warmspare.source.vddk_install import Install
 from warmspare.source.vddk_process import ReaderProcess

@@ -17,7 +17,7 @@ from warmspare._native import ring as native
 from warmspare.model import SPAN_BYTES, Extents
 from warmspare.source import allocated
 from warmspare.source.allocated import Window
-from warmspare.source.base import Hole, Span
+from warmspare.source.ports import Hole, Span
 from warmspare.source.spans import Batch, Piece, batches, block_numbers
 from warmspare.source.vddk_errors import CallFailed, ReaderDied, ReaderError, ReaderHung, ReaderNonsense
 from warmspare.source.vddk_process import ReaderProcess

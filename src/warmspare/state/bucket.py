@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from warmspare.outside.files import open_regular
-from warmspare.state.files import local_io, pwrite_all
+from warmspare.outside.regular_files import open_regular
+from warmspare.state.local_files import local_io, pwrite_all
 
 BURST_S = 0.1  # time that may be made up for: who wakes late does not lose it
 FARTHEST_S = 60.0  # given away beyond this is a number from before a reboot, or none at all

@@ -11,7 +11,7 @@ import struct
 
 import xxhash
 
-from warmspare.state.files import pwrite_all
+from warmspare.state.local_files import pwrite_all
 
 HEADER = struct.Struct("<8sI32sQQ")  # magic, valid, generation, capacity, seed
 HEADER_BYTES = 4096

@@ -13,8 +13,8 @@ import os
 import time
 from pathlib import Path
 
-from warmspare.outside.files import demand_folders, open_file, open_regular
-from warmspare.state.files import local_io, pwrite_all
+from warmspare.outside.regular_files import demand_folders, open_file, open_regular
+from warmspare.state.local_files import local_io, pwrite_all
 
 WHAT = "the state directory"
 NOTE_BYTES = 4096

@@ -15,10 +15,10 @@ from pathlib import Path
 from warmspare.errors import ConfigError
 from warmspare.observe.events import Events
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.identity import Settled, chain_of, settle
-from warmspare.source.base import Machine, Named
+from warmspare.repository.chain_owner import Settled, chain_of, settle
 from warmspare.source.given import GivenDisks
 from warmspare.source.identity import Identity
+from warmspare.source.ports import Machine, Named
 from warmspare.sync.local.local_state import LocalState
 from warmspare.threads import in_thread
 
@@ -107,7 +107,7 @@ async def settled_in(
     start: Start, repository: Repository, machine: Machine, vm: str, head: Point | None, local: LocalState,
     events: Events,
 ) -> Settled:  # fmt: skip
-    """The machine is the one whose chain `vm` is, or takes its place; see repository/identity.py."""
+    """The machine is the one whose chain `vm` is, or takes its place; see repository/chain_owner.py."""
     adopt, other = start is Start.ADOPT, vm != machine.vm_id
     try:
         settled = await settle(machine, head, adopt=adopt)

@@ -17,15 +17,15 @@ from warmspare.errors import SourceError, StoreError
 from warmspare.format import tablefile
 from warmspare.format.manifest import Header
 from warmspare.format.packlist import PackRef
-from warmspare.format.point import Checkpoint, Disk
+from warmspare.format.restore_point import Checkpoint, Disk
 from warmspare.model import BLOCK_PAGES, PAGE_BYTES, SPAN_BYTES, Extents, whole_disk, without
 from warmspare.observe.events import Events, Meter
-from warmspare.outside.files import open_regular
-from warmspare.repository import tables
+from warmspare.outside.regular_files import open_regular
+from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point
-from warmspare.source.base import DiskInput
-from warmspare.state.files import local_io
-from warmspare.state.table import TableDamagedError
+from warmspare.source.ports import DiskInput
+from warmspare.state.local_files import local_io
+from warmspare.state.local_table import TableDamagedError
 from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.sync.journal.journal import PageLog
@@ -293,7 +293,7 @@ class DiskRun:
             self._manifest.without(packs, unused)
 
     def _stage(self) -> None:
-        tables.stage_manifest(self._state.table, self._manifest.reader())
+        disk_tables.stage_manifest(self._state.table, self._manifest.reader())
 
     async def _mend(self, first: bool, again: bool, damage: BaseException) -> None:
         """Rebuild the local hash table, for another try; the damage itself where there can be none."""

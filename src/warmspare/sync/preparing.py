@@ -11,19 +11,19 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from warmspare.errors import ConfigError, SourceError
-from warmspare.format import point
+from warmspare.format import restore_point
 from warmspare.model import BLOCK_BYTES, Extents, union, whole_disk, widen
 from warmspare.repository.chain import Point
-from warmspare.repository.failover import FailoverRecord, doubt_after
-from warmspare.repository.identity import Settled
-from warmspare.source.base import DiskInput, LastDisk, LastPoint, Opened
+from warmspare.repository.chain_owner import Settled
+from warmspare.repository.failover_record import FailoverRecord, doubt_after
+from warmspare.source.ports import DiskInput, LastDisk, LastPoint, Opened
 from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.sync.diskrun import DiskRun, Run
 from warmspare.sync.journal.journal import PageLog
 from warmspare.sync.passes import carry
 from warmspare.sync.passes.carry import Carried
-from warmspare.sync.planning.marks import Marks
+from warmspare.sync.planning.marked_blocks import Marks
 from warmspare.sync.planning.read_plan import Plan, plan
 from warmspare.sync.planning.rolling import DISTRUSTED, MISSED, Rolling
 from warmspare.sync.resuming.reuse import Resume
@@ -113,7 +113,7 @@ def check_disks(disks: list[DiskInput]) -> None:
     if not disks:
         raise ConfigError("no disk was given", hint="name at least one disk image")
     for name in names:
-        if not point.safe_name(name):
+        if not restore_point.safe_name(name):
             raise ConfigError(
                 f"{name!r} can't name a disk: a name is a plain file name of printable characters, "
                 "without slashes, not beginning with a dot",

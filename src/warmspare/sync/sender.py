@@ -20,17 +20,18 @@ import msgspec
 
 from warmspare import __version__
 from warmspare.errors import IntegrityError, LeaseError, StoreError
-from warmspare.format import flags, point
-from warmspare.format.point import RestorePoint, Unprotected
+from warmspare.format import flags
+from warmspare.format import restore_point as point
+from warmspare.format.restore_point import RestorePoint, Unprotected
 from warmspare.model import Extents
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
-from warmspare.repository.failover import FailoverRecord, known_return, refuse_failed_over
+from warmspare.repository.failover_record import FailoverRecord, known_return, refuse_failed_over
 from warmspare.repository.trust import Trust
-from warmspare.source.base import LastDisk, LastPoint, Machine, Opened
 from warmspare.source.identity import IDENTITY, Identity
-from warmspare.state.files import locked, out_of_the_way
+from warmspare.source.ports import LastDisk, LastPoint, Machine, Opened
+from warmspare.state.local_files import locked, out_of_the_way
 from warmspare.store import layout
 from warmspare.store.around.counting import CountingStore
 from warmspare.store.around.discard import DiscardingStore
@@ -49,7 +50,7 @@ from warmspare.sync.publishing.lastrun import LastRun
 from warmspare.sync.publishing.publication import publish
 from warmspare.sync.publishing.spool import Spool, SpoolPlace
 from warmspare.sync.stages.level import DEFAULT, LOWEST, Level
-from warmspare.sync.stages.packs import full_pack
+from warmspare.sync.stages.pack_writer import full_pack
 from warmspare.sync.stages.transfer import codec
 from warmspare.threads import in_thread
 

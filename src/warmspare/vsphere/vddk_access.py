@@ -12,7 +12,7 @@ from warmspare.errors import ConfigError, SourceError, WarmspareError
 from warmspare.model import Extents
 from warmspare.observe.events import Events
 from warmspare.source import vddk_install
-from warmspare.source.base import Hole, Span
+from warmspare.source.ports import Hole, Span
 from warmspare.source.vddk import VddkSource
 from warmspare.source.vddk_install import Install
 from warmspare.source.vddk_session import LackingError, Settings, Target, VddkSession

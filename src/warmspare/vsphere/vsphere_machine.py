@@ -18,8 +18,8 @@ from warmspare.ending import PROCESS, Owed
 from warmspare.errors import SourceError, WarmspareError
 from warmspare.model import Extents
 from warmspare.observe.events import Events
-from warmspare.source.base import DiskInput, LastPoint, Opened
 from warmspare.source.identity import Identity
+from warmspare.source.ports import DiskInput, LastPoint, Opened
 from warmspare.vsphere.api import faults
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.inventory.neighbours import Neighbours, identity_of, lives_at, vcenter_of

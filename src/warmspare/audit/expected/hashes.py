@@ -1,7 +1,7 @@
 """The hashes that a disk must have at one restore point: rebuilt from the chain, held against the Merkle root.
 
-Shares nothing with the tables that sender and receiver keep (state/table.py), so that an error there does not hide what
-it did. Lies in an unlinked temporary file, 16 bytes a block; holes of it are blocks of zeros.
+Shares nothing with the tables that sender and receiver keep (state/local_table.py), so that an error there does not
+hide what it did. Lies in an unlinked temporary file, 16 bytes a block; holes of it are blocks of zeros.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from warmspare.format.hashtable import (
     digest,
     root,
 )
-from warmspare.format.point import Disk
+from warmspare.format.restore_point import Disk
 from warmspare.model import U8, U32, block_count
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.objects import fetched, manifest_of
-from warmspare.repository.tables import since_checkpoint
-from warmspare.state.files import local_io, pwrite_all
+from warmspare.repository.disk_tables import since_checkpoint
+from warmspare.repository.verified_objects import fetched, manifest_of
+from warmspare.state.local_files import local_io, pwrite_all
 from warmspare.threads import in_thread
 
 WHAT = "temporary space"

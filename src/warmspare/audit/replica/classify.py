@@ -13,7 +13,7 @@ from warmspare.errors import IntegrityError, StoreError
 from warmspare.format.hashtable import ZERO_ENTRY
 from warmspare.model import BLOCK_BYTES, block_bytes
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.objects import manifest_of
+from warmspare.repository.verified_objects import manifest_of
 from warmspare.threads import in_thread
 
 STALE_POINTS = 64  # how far back a block's bytes are looked for

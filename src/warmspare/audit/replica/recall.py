@@ -19,7 +19,7 @@ from warmspare.format import frame
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.model import BLOCK_PAGES, PAGE_BYTES, U16, U32, block_bytes, block_count
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.objects import manifest_of, read_range, read_sound
+from warmspare.repository.verified_objects import manifest_of, read_range, read_sound
 from warmspare.store import layout
 from warmspare.threads import in_thread
 

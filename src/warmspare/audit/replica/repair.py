@@ -21,9 +21,9 @@ from warmspare.audit.replica.recall import GROUP_BLOCKS, PLAN_BLOCKS, Recall, Re
 from warmspare.audit.reports.report import REPAIRED
 from warmspare.format.hashtable import ZERO_ENTRY
 from warmspare.model import BLOCK_BYTES, PAGE_BYTES, U32, block_bytes
-from warmspare.outside.files import open_disk
+from warmspare.outside.regular_files import open_disk
 from warmspare.repository.chain import Point, Repository
-from warmspare.state.files import local_io, pwrite_all
+from warmspare.state.local_files import local_io, pwrite_all
 from warmspare.threads import in_thread
 
 WHAT = "repairing the replica"

@@ -29,7 +29,7 @@ from warmspare.errors import ConfigError, IntegrityError, LeaseError, NotFoundEr
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, PointId, Repository, open_repository
-from warmspare.state.files import locked
+from warmspare.state.local_files import locked
 from warmspare.state.replica_record import STATE
 from warmspare.store.contract import Store
 from warmspare.threads import Threads

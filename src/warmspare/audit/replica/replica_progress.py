@@ -29,7 +29,7 @@ from warmspare.errors import LeaseError
 from warmspare.model import MAX_CAPACITY_BYTES, block_count
 from warmspare.observe.events import Events
 from warmspare.outside.records import Block, Count, Line, Moment, Seconds, is_moment
-from warmspare.state.files import local_io, locked, make_void, read_record, write_record
+from warmspare.state.local_files import local_io, locked, make_void, read_record, write_record
 from warmspare.state.replica_record import Mark
 
 WHAT = "the audit's progress"

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warmspare.errors import ConfigError, IntegrityError, LeaseError
-from warmspare.format.point import Disk
+from warmspare.format.restore_point import Disk
 from warmspare.observe.events import Events
 from warmspare.repository.chain import Point, PointId, Repository
-from warmspare.state.files import io_error, local_io
+from warmspare.state.local_files import io_error, local_io
 from warmspare.state.replica_record import Mark, ReplicaPlace, ReplicaRecord, mode_of
 
 WHAT = "the replica"

@@ -1,4 +1,4 @@
-"""Kept audit reports: what one of a chain of them is (state/reports.py); owns nothing else.
+"""Kept audit reports: what one of a chain of them is (state/report_chain.py); owns nothing else.
 
 docs/format.md, "Audit report".
 """
@@ -12,7 +12,7 @@ import msgspec
 
 from warmspare.audit.reports import report as reports
 from warmspare.audit.reports.report import MAX_REPORT_BYTES, Report
-from warmspare.state.reports import Form, Reports
+from warmspare.state.report_chain import Form, Reports
 
 
 def _placed(report: Report, number: int, previous: str) -> tuple[Report, bytes]:

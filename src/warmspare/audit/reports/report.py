@@ -21,7 +21,7 @@ from warmspare.model import block_count
 from warmspare.outside import records
 from warmspare.outside.records import Count, Line, Seconds, Sequence, Sha256, Sha256OrNone, UnfitError
 from warmspare.repository.chain import Point
-from warmspare.state.reports import MOST_REPORTS
+from warmspare.state.report_chain import MOST_REPORTS
 
 FORMAT = 1
 MAX_CELLS = 4096  # of a map: enough to see where, few enough to draw

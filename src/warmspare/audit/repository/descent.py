@@ -15,8 +15,8 @@ from warmspare.audit.repository.contents import Inventory
 from warmspare.audit.repository.object_checks import REMEDY
 from warmspare.audit.repository.seen import Seen
 from warmspare.errors import FormatError, IntegrityError, NotFoundError, StoreError
-from warmspare.format import point
-from warmspare.format.point import RestorePoint
+from warmspare.format import restore_point
+from warmspare.format.restore_point import RestorePoint
 from warmspare.store import layout
 from warmspare.store.contract import Store
 
@@ -43,7 +43,7 @@ class Link:
 
     @property
     def label(self) -> str:
-        return point.label(self.sequence, self.sha256)
+        return restore_point.label(self.sequence, self.sha256)
 
 
 @dataclass(slots=True)
@@ -71,14 +71,14 @@ async def read_record(store: Store, vm: str, sequence: int) -> tuple[RestorePoin
     key = layout.point_key(vm, sequence)
     where = f"{store.uri.rstrip('/')}/{key}"
     try:
-        data = await store.get(key, max_bytes=point.MAX_POINT_BYTES)
+        data = await store.get(key, max_bytes=restore_point.MAX_POINT_BYTES)
     except NotFoundError:
         raise
     except StoreError as error:
         if error.retryable:
             raise
         raise FormatError(error.what, where=where) from error
-    return point.decode(data, where), point.identity(data)
+    return restore_point.decode(data, where), restore_point.identity(data)
 
 
 async def read_chain(store: Store, inventory: Inventory, called: str, seen: list[Seen], findings: Findings) -> Chain:
@@ -123,7 +123,7 @@ def _compare(chain: Chain, inventory: Inventory, seen: list[Seen], findings: Fin
     for before in seen:
         link = chain.links.get(before.sequence)
         key = layout.point_key(inventory.vm, before.sequence)
-        label = point.label(before.sequence, before.sha256)
+        label = restore_point.label(before.sequence, before.sha256)
         if link is None:
             if before.sequence > chain.newest:
                 findings.add(

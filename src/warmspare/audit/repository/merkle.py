@@ -23,7 +23,7 @@ from warmspare.format.hashtable import (
     root,
 )
 from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, U8, U32
-from warmspare.state.files import local_io, pwrite_all
+from warmspare.state.local_files import local_io, pwrite_all
 
 GROUPS = MAX_CAPACITY_BYTES // BLOCK_BYTES // FANOUT // FANOUT
 _LEAVES = GROUPS * FANOUT

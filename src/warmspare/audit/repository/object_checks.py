@@ -22,8 +22,8 @@ from warmspare.audit.repository.scratch import WHAT, Scratch
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import pack
 from warmspare.format.packlist import PackRef
-from warmspare.format.point import ObjectRef
-from warmspare.state.files import local_io, pwrite_all
+from warmspare.format.restore_point import ObjectRef
+from warmspare.state.local_files import local_io, pwrite_all
 from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.threads import in_thread

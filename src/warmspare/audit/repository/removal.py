@@ -17,7 +17,7 @@ from warmspare.audit.reports.collect import Findings
 from warmspare.audit.repository import contents as inventories
 from warmspare.audit.repository.contents import Inventory
 from warmspare.audit.repository.descent import Chain, Proof, read_chain, read_record
-from warmspare.audit.repository.manifests import open_manifest
+from warmspare.audit.repository.manifest_checks import open_manifest
 from warmspare.audit.repository.object_checks import Objects, Place
 from warmspare.audit.repository.scratch import Scratch
 from warmspare.audit.repository.seen import Known

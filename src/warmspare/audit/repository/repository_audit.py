@@ -31,10 +31,10 @@ from warmspare.audit.repository.seen import Known, figures
 from warmspare.audit.repository.walk import Walk
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError
 from warmspare.format import repofile
-from warmspare.format.point import Disk
+from warmspare.format.restore_point import Disk
 from warmspare.model import BLOCK_BYTES, block_count
 from warmspare.observe.events import Events, Meter
-from warmspare.state.files import locked
+from warmspare.state.local_files import locked
 from warmspare.store import layout
 from warmspare.store.contract import Store
 

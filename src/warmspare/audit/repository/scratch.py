@@ -18,8 +18,8 @@ import numpy.typing as npt
 from warmspare._native import sparse as native
 from warmspare.errors import StoreError
 from warmspare.model import BLOCK_BYTES, U32
-from warmspare.outside.files import open_regular
-from warmspare.state.files import local_io, pwrite_all
+from warmspare.outside.regular_files import open_regular
+from warmspare.state.local_files import local_io, pwrite_all
 
 WHAT = "the scratch space"
 GROUP = 4096  # values that are read, changed and written together

@@ -15,9 +15,9 @@ import msgspec
 from warmspare.audit.reports import report as reports
 from warmspare.audit.reports.report import MAX_REPORT_BYTES, Report
 from warmspare.errors import ConfigError, FormatError
-from warmspare.outside.files import open_file
 from warmspare.outside.records import Line, RunId, SequenceOrNone, Sha256OrNone, UnfitError
-from warmspare.state.files import local_io, parse_record
+from warmspare.outside.regular_files import open_file
+from warmspare.state.local_files import local_io, parse_record
 
 HEAD = "head of "  # what the figure that notes a VM's newest point begins with
 OWN_RECORD = "SHA-256 of repository.json"

@@ -16,14 +16,14 @@ from warmspare.audit.reports.findings import Kind
 from warmspare.audit.repository.contents import Inventory
 from warmspare.audit.repository.descent import Chain, Link, Proof, read_record
 from warmspare.audit.repository.losses import Losses, lost_with
-from warmspare.audit.repository.manifests import Manifest, malformed, open_manifest
+from warmspare.audit.repository.manifest_checks import Manifest, malformed, open_manifest
 from warmspare.audit.repository.merkle import ChainTable
 from warmspare.audit.repository.object_checks import Objects, Place, Stated
 from warmspare.audit.repository.scratch import Column
 from warmspare.errors import FormatError, NotFoundError
 from warmspare.format import tablefile
 from warmspare.format.chunk import Chunk
-from warmspare.format.point import Disk, ObjectRef, RestorePoint
+from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint
 from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, U16, U32, block_count
 from warmspare.store import layout
 from warmspare.threads import in_thread

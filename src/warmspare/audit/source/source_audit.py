@@ -25,14 +25,14 @@ from warmspare.audit.reports.findings import ABOUT, Finding, Kind, finding, uncl
 from warmspare.audit.reports.report import MAX_FINDINGS, REPAIRED, SOUND, WRONG, ZERO, MapBuilder, Report
 from warmspare.errors import ConfigError, SourceError
 from warmspare.format.hashtable import ENTRY_BYTES, ZERO_ENTRY
-from warmspare.format.point import Disk
+from warmspare.format.restore_point import Disk
 from warmspare.model import BLOCK_BYTES, SPAN_BLOCKS, U8, U32, Extents, block_bytes, block_count, normalise, widen
 from warmspare.model import without as cut_out
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, Repository, open_repository
-from warmspare.repository.failover import FailoverRecord, doubt_after, refuse_failed_over
-from warmspare.repository.identity import Settled, chain_of, settle
-from warmspare.source.base import DiskInput, Hole, LastDisk, LastPoint, Machine, Span
+from warmspare.repository.chain_owner import Settled, chain_of, settle
+from warmspare.repository.failover_record import FailoverRecord, doubt_after, refuse_failed_over
+from warmspare.source.ports import DiskInput, Hole, LastDisk, LastPoint, Machine, Span
 from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.store.lease import Lease, watching

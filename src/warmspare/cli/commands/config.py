@@ -196,7 +196,7 @@ def _value(value: object) -> str:
 
 
 def _repository_words(repository: Repository) -> str:
-    from warmspare.config.s3 import S3Settings
+    from warmspare.config.s3_settings import S3Settings
 
     named = {"server": repository.endpoint_url, "region": repository.region, "profile": repository.profile}
     parts = [f"{name} {value}" for name, value in named.items() if value]

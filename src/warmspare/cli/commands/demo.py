@@ -36,7 +36,7 @@ def demo(
 
     async def work(events: Events, meter: Meter) -> int:
         if keep is not None:
-            from warmspare.state.files import local_io
+            from warmspare.state.local_files import local_io
 
             with local_io("the demo's directory", keep):
                 keep.mkdir(parents=True, exist_ok=True)
@@ -127,8 +127,8 @@ class _Demo:
         from warmspare.model import BLOCK_BYTES, Extents
         from warmspare.observe.events import Events
         from warmspare.repository.making import make_repository
-        from warmspare.source.base import DiskInput
         from warmspare.source.given import GivenDisks
+        from warmspare.source.ports import DiskInput
         from warmspare.source.raw import RawSource
         from warmspare.store.opening import open_store
         from warmspare.sync.beginning import Start

@@ -69,7 +69,7 @@ def doctor(
 async def _configured(settings: Settings, names: list[str], events: Events) -> list[Section]:
     """Everything that the VMs of the configuration depend on."""
     from warmspare.cli.wiring.configured import chosen, open_session
-    from warmspare.repository.doctor import wrong
+    from warmspare.repository.repository_doctor import wrong
     from warmspare.source import vddk_doctor
     from warmspare.source.identity import twins
     from warmspare.source.vddk_doctor import Check
@@ -111,7 +111,7 @@ async def _configured(settings: Settings, names: list[str], events: Events) -> l
 
 async def _repository(repository: Repository) -> list[Check]:
     from warmspare.cli.wiring.opening_store import open_configured
-    from warmspare.repository.doctor import examine_repository, wrong
+    from warmspare.repository.repository_doctor import examine_repository, wrong
 
     try:
         store = open_configured(repository)

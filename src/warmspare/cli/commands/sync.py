@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from warmspare.model import Extents
     from warmspare.observe.events import Events, Meter
-    from warmspare.source.base import DiskInput, Source
     from warmspare.source.given import GivenDisks
+    from warmspare.source.ports import DiskInput, Source
     from warmspare.store.contract import Store
     from warmspare.sync.beginning import Start
     from warmspare.sync.planning.rolling import Rolling
@@ -240,7 +240,7 @@ async def open_disks(
     """Open the sources and read their extents. as_raw: of each. ConfigError, SourceError; nothing stays open then."""
     from contextlib import AsyncExitStack
 
-    from warmspare.source.base import DiskInput
+    from warmspare.source.ports import DiskInput
     from warmspare.sync.planning.read_plan import parse_extents
     from warmspare.sync.preparing import check_disks
 

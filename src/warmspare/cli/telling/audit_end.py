@@ -39,7 +39,7 @@ def demand_page(html: Path | None) -> None:
     """Before an audit, which may take hours: ConfigError if its page would take the place of another file."""
     if html is not None:
         from warmspare.audit.reports.page import MARK
-        from warmspare.state.output import demand_replaceable
+        from warmspare.state.user_files import demand_replaceable
 
         demand_replaceable(html, MARK, PAGE)
 
@@ -51,7 +51,7 @@ def conclude(report: Report, events: Events, *, reports: Path | None, html: Path
     """
     from warmspare.audit.reports import archive, page
     from warmspare.cli.telling.audit_table import show
-    from warmspare.state.output import replace_output
+    from warmspare.state.user_files import replace_output
 
     done = archive.of(reports_directory(reports)).keep(report)
     report = done.report

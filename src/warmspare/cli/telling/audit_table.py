@@ -17,7 +17,7 @@ from warmspare.outside.text import shown
 if TYPE_CHECKING:
     from warmspare.audit.reports.findings import Finding
     from warmspare.audit.reports.report import Report
-    from warmspare.state.reports import Kept
+    from warmspare.state.report_chain import Kept
 
 PLACES = 3  # shown of each kind of finding; the report has them all
 STRIP_CELLS = 48

@@ -168,7 +168,7 @@ def open_session(vcenter: VCenter, events: Events, logins: Logins) -> VsphereSes
 
 def refuse_twins(found: Found) -> None:
     """ConfigError where another VM that is meant has its instance UUID."""
-    from warmspare.repository.identity import two_machines
+    from warmspare.repository.chain_owner import two_machines
 
     if found.twins:
         here = next((one for one in found.twins if one.moref == found.info.moref), found.twins[0])

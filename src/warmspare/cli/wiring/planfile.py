@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import get_args
 
 from warmspare.cli.options import site_of
-from warmspare.config import s3, values
+from warmspare.config import s3_settings, values
 from warmspare.config.load import parse_document, read_text
 from warmspare.config.problems import Problems, SettingsError
 from warmspare.config.settings import suggest
 from warmspare.config.table import Table
 from warmspare.errors import ConfigError
-from warmspare.outside.files import read_regular
+from warmspare.outside.regular_files import read_regular
 from warmspare.recover.failover.plan import Network, Ready, RecoveryPlan, Via, VmPlan, Volumes
 
 USER_DATA_BYTES = 16 << 10  # AWS's limit, before encoding
@@ -28,7 +28,7 @@ _START = (
 )  # fmt: skip
 KEYS: dict[str, tuple[str, ...]] = {
     "": ("repository", "endpoint_url", "region", "profile", "rto", "s3", "defaults", "network", "drill", "vm"),
-    "s3": s3.KEYS,
+    "s3": s3_settings.KEYS,
     "network": ("subnet", "security_groups"),
     "drill": ("subnet", "security_groups"),
     "defaults": _START,
@@ -177,7 +177,7 @@ class _Reading:
             top.take("endpoint_url", values.endpoint_url, None), top.take("region", values.word, None),
             top.take("profile", values.word, None), tuple(vms),
             self._network("drill", top.table("drill", KEYS["drill"])) if "drill" in top else None,
-            site_of(s3.take(top.table("s3", KEYS["s3"]))) if "s3" in top else None,
+            site_of(s3_settings.take(top.table("s3", KEYS["s3"]))) if "s3" in top else None,
             top.take("rto", values.duration, None),
         )  # fmt: skip
 

@@ -12,8 +12,8 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events
-    from warmspare.recover.disks.base import Held
-    from warmspare.recover.disks.heldpoint import HeldPoint
+    from warmspare.recover.disks.held_point import HeldPoint
+    from warmspare.recover.disks.open_disk import Held
     from warmspare.recover.disks.origin import Origin
     from warmspare.store.contract import Store
 
@@ -50,7 +50,7 @@ class Choice:
 
 async def with_disks(choice: Choice, events: Events, work: Callable[[Held, Origin], Awaitable[T]]) -> T:
     """The result of `work` on the disks, and on what is known of their VM; they stay as they are as long as it runs."""
-    from warmspare.recover.disks.held import held
+    from warmspare.recover.disks.held_replica import held
     from warmspare.recover.disks.origin import origin
 
     if choice.replica is None:
@@ -65,7 +65,7 @@ async def with_disks(choice: Choice, events: Events, work: Callable[[Held, Origi
 
 
 async def _with_point(choice: Choice, events: Events, work: Callable[[Held, Origin], Awaitable[T]]) -> T:
-    from warmspare.recover.disks.heldpoint import with_point
+    from warmspare.recover.disks.held_point import with_point
     from warmspare.recover.disks.origin import of_point
 
     async def reported(point: HeldPoint) -> T:

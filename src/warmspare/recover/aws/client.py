@@ -22,10 +22,10 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
 from warmspare.errors import ConfigError
-from warmspare.outside.answers import ODD
-from warmspare.outside.pages import EndlessError, Paging
+from warmspare.outside.listings import EndlessError, Paging
+from warmspare.outside.parsing import ODD
 from warmspare.patience import Again, Patience, Tries
-from warmspare.recover.aws.errors import CLIENT_ERRORS, AwsError, aws_error
+from warmspare.recover.aws.aws_errors import CLIENT_ERRORS, AwsError, aws_error
 from warmspare.store.s3.staying import RefusingSession
 
 log = logging.getLogger("warmspare.recover")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from warmspare.errors import RecoverError
+from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.ec2_errors import explained
-from warmspare.recover.aws.errors import AwsError
 
 T = TypeVar("T")
 Json = dict[str, Any]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from warmspare.errors import RecoverError
-from warmspare.recover.aws.errors import NO_ROOM, AwsError
+from warmspare.recover.aws.aws_errors import NO_ROOM, AwsError
 
 NO_CAPACITY: Final = NO_ROOM | {"Unsupported"}
 """Codes after which another instance type may do."""

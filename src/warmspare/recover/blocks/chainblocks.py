@@ -21,12 +21,12 @@ from warmspare.errors import FormatError
 from warmspare.format import frame
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.manifest import ManifestReader
-from warmspare.format.point import Disk
+from warmspare.format.restore_point import Disk
 from warmspare.model import BLOCK_PAGES, PAGE_BYTES, U16
 from warmspare.observe.events import Meter
 from warmspare.recover.blocks.window import Window
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.objects import Shelf, manifest_name, read_manifest, read_sound
+from warmspare.repository.verified_objects import Shelf, manifest_name, read_manifest, read_sound
 from warmspare.threads import Threads
 
 RANGES_UNDER_WAY = 6  # of up to 4 MiB, for all windows together

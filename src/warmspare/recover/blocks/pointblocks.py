@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from warmspare.errors import IntegrityError
-from warmspare.format.point import Disk
+from warmspare.format.restore_point import Disk
 from warmspare.model import BLOCK_BYTES
-from warmspare.recover.blocks.blockset import BLOCKS_EACH
 from warmspare.recover.blocks.chainblocks import ChainBlocks
+from warmspare.recover.blocks.ebs_blocks import BLOCKS_EACH
 from warmspare.recover.blocks.window import Window, blocks_of
-from warmspare.state.table import HashTable
+from warmspare.state.local_table import HashTable
 from warmspare.threads import Threads
 
 KEPT = 32  # pieces of 512 KiB

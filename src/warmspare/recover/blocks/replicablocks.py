@@ -15,13 +15,13 @@ from pathlib import Path
 
 from warmspare.apply.replica import Replica
 from warmspare.errors import ConfigError, LeaseError
-from warmspare.format.point import Disk
+from warmspare.format.restore_point import Disk
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
 from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.blocks.window import Window
 from warmspare.repository.chain import Point, Repository
-from warmspare.state.files import io_error, local_io
+from warmspare.state.local_files import io_error, local_io
 from warmspare.threads import Threads
 
 WHAT = "the replica"

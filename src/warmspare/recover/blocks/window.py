@@ -10,7 +10,7 @@ import numpy.typing as npt
 import xxhash
 
 from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, FULL_MASK, PAGE_BYTES, U8, U16, U32, block_bytes, block_count
-from warmspare.recover.blocks.blockset import BLOCKS_EACH, EBS_BLOCK_BYTES
+from warmspare.recover.blocks.ebs_blocks import BLOCKS_EACH, EBS_BLOCK_BYTES
 
 WINDOW = 8  # EBS blocks: 4 MiB
 _ZEROS = bytes(BLOCK_BYTES)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from warmspare.errors import ConfigError, IntegrityError, StoreError
-from warmspare.format.point import RestorePoint
-from warmspare.recover.disks.base import OpenDisk
-from warmspare.recover.disks.held import HeldReplica
+from warmspare.format.restore_point import RestorePoint
+from warmspare.recover.disks.held_replica import HeldReplica
+from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.repository.chain import NoRepositoryError, open_repository
 from warmspare.store.contract import Store
 

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from warmspare.ending import PROCESS
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.recover.disks import fuse, programs
-from warmspare.state.files import local_io
+from warmspare.state.local_files import local_io
 from warmspare.threads import finish, in_thread
 
 DEVICE = Path("/dev/fuse")

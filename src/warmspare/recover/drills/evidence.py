@@ -17,8 +17,8 @@ import msgspec
 from warmspare import __version__
 from warmspare.errors import ConfigError
 from warmspare.outside import records
-from warmspare.outside.files import demand_folders, open_file
-from warmspare.state.files import local_io, write_atomic
+from warmspare.outside.regular_files import demand_folders, open_file
+from warmspare.state.local_files import local_io, write_atomic
 from warmspare.store import layout
 
 WHAT = "the drill's folder"

@@ -22,10 +22,10 @@ from qemu.qmp import EventListener, QMPClient, QMPError
 from warmspare import children
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.recover.disks import programs
-from warmspare.recover.disks.base import OpenDisk
+from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.recover.drills.evidence import QEMU, WHAT
 from warmspare.recover.drills.hardware import Hardware
-from warmspare.state.files import local_io
+from warmspare.state.local_files import local_io
 from warmspare.threads import in_thread
 
 OVMF_CODE, OVMF_VARS = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")

@@ -14,12 +14,12 @@ from pathlib import Path
 from warmspare import __version__
 from warmspare.errors import ConfigError, IntegrityError, WarmspareError, first_of
 from warmspare.observe.events import Events
+from warmspare.recover.drills.drill_record import FORMAT, DrillKind, Record, Result, Step, line, of
 from warmspare.recover.drills.evidence import Verdict
-from warmspare.recover.drills.record import FORMAT, DrillKind, Record, Result, Step, line, of
 from warmspare.recover.drills.rehearsal import Rehearsal, Rehearsed, verdict_digest
 from warmspare.recover.drills.turn import Turn
 from warmspare.repository.chain import now_text
-from warmspare.state.reports import Kept
+from warmspare.state.report_chain import Kept
 from warmspare.threads import in_thread
 
 

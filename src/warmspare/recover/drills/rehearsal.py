@@ -18,13 +18,13 @@ from typing import Any, Protocol
 
 from warmspare.errors import IntegrityError, WarmspareError, first_of, worst
 from warmspare.observe.events import Events
-from warmspare.outside.files import open_file
-from warmspare.recover.drills.drill import BootError, Rules
+from warmspare.outside.regular_files import open_file
+from warmspare.recover.drills.drill_record import DrillKind, Result, Step, line
 from warmspare.recover.drills.evidence import VERDICT, WHAT, Verdict
-from warmspare.recover.drills.record import DrillKind, Result, Step, line
+from warmspare.recover.drills.qemu_drill import BootError, Rules
 from warmspare.recover.drills.turn import Turn
 from warmspare.recover.failover.plan import VmPlan
-from warmspare.state.files import local_io
+from warmspare.state.local_files import local_io
 
 
 class LateError(IntegrityError):

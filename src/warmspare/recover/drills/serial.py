@@ -7,10 +7,10 @@ import os
 import socket
 from pathlib import Path
 
-from warmspare.outside.files import open_regular
+from warmspare.outside.regular_files import open_regular
 from warmspare.recover.drills.evidence import WHAT
 from warmspare.recover.drills.signs import Sign, Watch
-from warmspare.state.files import local_io
+from warmspare.state.local_files import local_io
 
 MAX_LOG_BYTES = 16 << 20
 _READ_BYTES = 1 << 16

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from warmspare.recover.drills.record import DrillKind, Record, Step
+from warmspare.recover.drills.drill_record import DrillKind, Record, Step
 
 COMPARED = 20  # earlier ones that the newest is held against
 

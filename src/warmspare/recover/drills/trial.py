@@ -15,12 +15,12 @@ from typing import TypeVar
 
 from warmspare.errors import RecoverError
 from warmspare.observe.housekeeping import Housekeeping
+from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2
-from warmspare.recover.aws.errors import AwsError, denied_by_aws
+from warmspare.recover.failover.ami import Images, ImageSpec
 from warmspare.recover.failover.chosen import Chosen
-from warmspare.recover.failover.image import Images, ImageSpec
+from warmspare.recover.failover.ec2_machine import Machine
 from warmspare.recover.failover.launch import Instance, InstanceSpec, Launcher, Trying
-from warmspare.recover.failover.machine import Machine
 from warmspare.recover.failover.plan import Volumes
 
 T = TypeVar("T")

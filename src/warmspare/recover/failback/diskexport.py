@@ -20,12 +20,12 @@ from warmspare.errors import IntegrityError
 from warmspare.model import BLOCK_BYTES, U8, block_bytes
 from warmspare.observe.events import Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.outside.files import open_regular
-from warmspare.recover.blocks.blockset import BLOCKS_EACH, EBS_BLOCK_BYTES
+from warmspare.outside.regular_files import open_regular
+from warmspare.recover.blocks.ebs_blocks import BLOCKS_EACH, EBS_BLOCK_BYTES
 from warmspare.recover.failback.ebsread import EbsReader, ListedBlock
-from warmspare.state.files import local_io, pwrite_all
-from warmspare.state.output import mark_ours
-from warmspare.state.table import HashTable
+from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.local_table import HashTable
+from warmspare.state.user_files import mark_ours
 from warmspare.threads import in_thread
 
 UNDER_WAY = 16

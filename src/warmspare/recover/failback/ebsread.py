@@ -16,12 +16,12 @@ from typing import Any
 import aiohttp
 
 from warmspare.errors import RecoverError
-from warmspare.outside.pages import Paging
+from warmspare.outside.listings import Paging
 from warmspare.patience import Again
+from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.client import Aws, goes_on
-from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.aws.pace import Pace
-from warmspare.recover.blocks.blockset import EBS_BLOCK_BYTES
+from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES
 
 GETS_S = 1000.0  # AWS's quota of GetSnapshotBlock, for an account
 PAGE_BLOCKS = 10_000

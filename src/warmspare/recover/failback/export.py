@@ -16,13 +16,13 @@ import msgspec
 
 from warmspare.apply.replica import Replica
 from warmspare.errors import ConfigError, RecoverError
-from warmspare.format.point import Disk
+from warmspare.format.restore_point import Disk
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.outside.files import open_regular
+from warmspare.outside.regular_files import open_regular
+from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.aws.errors import AwsError, denied_by_aws
 from warmspare.recover.blocks.replicablocks import held_at, opened, replica_at
 from warmspare.recover.failback.convert import demand_same, find_qemu_img, to_vmdk
 from warmspare.recover.failback.diskexport import WHAT, Base, DiskExport
@@ -31,9 +31,9 @@ from warmspare.recover.failback.returning import Returning, Volume, begin_export
 from warmspare.recover.failover.launch import Launcher
 from warmspare.recover.staging.staged import GIB, StagedDisk, staged_points
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.failover import FailoverRecord, read_journal
-from warmspare.state.files import copy_sparse, local_io, sync_directory
-from warmspare.state.output import demand_ours, keeps_notes, mark_ours
+from warmspare.repository.failover_record import FailoverRecord, read_journal
+from warmspare.state.local_files import copy_sparse, local_io, sync_directory
+from warmspare.state.user_files import demand_ours, keeps_notes, mark_ours
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,12 @@ import msgspec
 from warmspare.errors import RecoverError
 from warmspare.observe.events import Events
 from warmspare.outside.records import Line, RunId
+from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, tag_filters, tagged, tags_in
 from warmspare.recover.aws.ec2_errors import dead
-from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.failover.launch import of_attempt
 from warmspare.recover.staging.staged import StagedDisk
-from warmspare.state.files import local_io, read_record, write_record
+from warmspare.state.local_files import local_io, read_record, write_record
 
 RECORD = ".warmspare-export.json"
 WHAT = "the export"

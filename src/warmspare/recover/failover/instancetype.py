@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmspare.recover.aws.ec2 import Ec2, Json
-from warmspare.recover.failover.machine import Machine
+from warmspare.recover.failover.ec2_machine import Machine
 
 LOOKED_AT = 50  # of those that will do, whether they can be had in the zone
 MOST_CANDIDATES = 4  # that are tried where AWS has no room

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from warmspare.errors import RecoverError
+from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, Json, tag_filters, tagged, tags_in
 from warmspare.recover.aws.ec2_errors import NO_CAPACITY, dead, failed_to_launch
-from warmspare.recover.aws.errors import AwsError
-from warmspare.recover.failover.machine import Card
+from warmspare.recover.failover.ec2_machine import Card
 from warmspare.recover.failover.plan import Volumes
 
 ATTEMPT = "warmspare:attempt"  # the tag; where it is not, it is of the first

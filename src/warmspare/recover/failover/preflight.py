@@ -9,10 +9,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.aws.errors import AwsError
+from warmspare.recover.failover.ec2_machine import Machine
 from warmspare.recover.failover.instancetype import choose, described, offered
-from warmspare.recover.failover.machine import Machine
 from warmspare.recover.failover.plan import VmPlan
 
 

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 from warmspare.errors import RecoverError
 from warmspare.recover.disks import programs
-from warmspare.recover.disks.base import OpenDisk
 from warmspare.recover.disks.confined import Limits, Say, confined
+from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.recover.disks.programs import Budget
-from warmspare.recover.readiness import layout, tables
-from warmspare.recover.readiness.chain import Chain
-from warmspare.recover.readiness.findings import Finding, Severity
-from warmspare.recover.readiness.machine import Machine
+from warmspare.recover.readiness import disk_layout, partition_tables
+from warmspare.recover.readiness.boot_findings import Finding, Severity
+from warmspare.recover.readiness.guest import Machine
+from warmspare.recover.readiness.links import Chain
+from warmspare.recover.readiness.partition_tables import Table
 from warmspare.recover.readiness.readers.appliance import parts
-from warmspare.recover.readiness.readers.appliance.files import Appliance
-from warmspare.recover.readiness.readers.appliance.machine import Limits as SecondLimits
-from warmspare.recover.readiness.report import Report, heard
-from warmspare.recover.readiness.tables import Table
+from warmspare.recover.readiness.readers.appliance.appliance_files import Appliance
+from warmspare.recover.readiness.readers.appliance.appliance_machine import Limits as SecondLimits
+from warmspare.recover.readiness.readiness_report import Report, heard
 
 LIMITS = Limits()
 SECOND_LIMITS = SecondLimits()
@@ -65,7 +65,7 @@ async def made_for(disk: OpenDisk, limits: Limits = LIMITS) -> str:
     """The firmware that a disk looks as if made for, bios or uefi. RecoverError where that can't be told."""
 
     def work(say: Say) -> None:
-        say(tables.read(disk.fd, disk.capacity_bytes, Budget()).firmware.encode())
+        say(partition_tables.read(disk.fd, disk.capacity_bytes, Budget()).firmware.encode())
 
     for program in ("prlimit", "sfdisk"):
         programs.found(program)
@@ -90,10 +90,10 @@ def _judge(disks: Sequence[OpenDisk], firmware: str | None, report: Report, appl
     found: list[Table] = []
     for disk in disks:
         report.at(disk.id, "its partition table")
-        found.append(tables.read(disk.fd, disk.capacity_bytes, budget))
+        found.append(partition_tables.read(disk.fd, disk.capacity_bytes, budget))
     machine = Machine(disks, found, firmware or _made_for(found), budget, appliance)
     with report.part(disks[0].id, "what the disks hold"):
-        layout.look(machine, report)
+        disk_layout.look(machine, report)
     Chain(machine, report).judge()
 
 

@@ -15,7 +15,7 @@ from warmspare.errors import FormatError
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness import initramfs
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.files import Files
+from warmspare.recover.readiness.guest_files import Files
 
 MAX_LIST_BYTES = 4 << 20  # of modules.dep
 MAX_VERSIONS = 8  # of other kernels in an initramfs, that are named

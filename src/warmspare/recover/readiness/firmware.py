@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from warmspare.recover.readiness.answers import Absent, Unknown
+from warmspare.recover.readiness.boot_findings import Family, Finding, Kind
 from warmspare.recover.readiness.devices.blocks import Device
-from warmspare.recover.readiness.findings import Family, Finding, Kind
+from warmspare.recover.readiness.guest import Machine
 from warmspare.recover.readiness.loaders import biosgrub, efi
 from warmspare.recover.readiness.loaders.efiprogram import What
 from warmspare.recover.readiness.loaders.started import Started
-from warmspare.recover.readiness.machine import Machine
+from warmspare.recover.readiness.partition_tables import BIOS_BOOT, SECTOR_BYTES, Table
 from warmspare.recover.readiness.reach import Reach
-from warmspare.recover.readiness.tables import BIOS_BOOT, SECTOR_BYTES, Table
 
 EXTENDED = "bc13c2ff-59e6-4262-a352-b275fd6f7172"  # XBOOTLDR, of the Boot Loader Specification
 _VENDORS = {

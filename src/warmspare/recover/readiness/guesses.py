@@ -9,11 +9,11 @@ from functools import partial
 
 from warmspare.recover.readiness.answers import Absent, Unknown
 from warmspare.recover.readiness.devices.blocks import Device, Kind
-from warmspare.recover.readiness.files import Files
+from warmspare.recover.readiness.guest import Machine
+from warmspare.recover.readiness.guest_files import Files
 from warmspare.recover.readiness.loaders import syslinux, systemdboot
 from warmspare.recover.readiness.loaders.grub.start import Core, by_config, start
 from warmspare.recover.readiness.loaders.started import Started
-from warmspare.recover.readiness.machine import Machine
 from warmspare.recover.readiness.reach import Reach
 
 _GRUB = ("/boot/grub2", "/boot/grub", "/grub2", "/grub")

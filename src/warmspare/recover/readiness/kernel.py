@@ -10,14 +10,14 @@ from typing import BinaryIO
 
 from warmspare.recover.readiness import drivers
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
+from warmspare.recover.readiness.boot_findings import Family, Finding, Kind
 from warmspare.recover.readiness.drivers import Driver, Drivers, Packed
 from warmspare.recover.readiness.entries import Entry, Place
-from warmspare.recover.readiness.files import Files, Unread
-from warmspare.recover.readiness.findings import Family, Finding, Kind
+from warmspare.recover.readiness.guest_files import Files, Unread
+from warmspare.recover.readiness.kernel_options import blacklist
 from warmspare.recover.readiness.loaders import kernelimage
-from warmspare.recover.readiness.options import blacklist
 from warmspare.recover.readiness.reach import Reach
-from warmspare.recover.readiness.report import Report, short
+from warmspare.recover.readiness.readiness_report import Report, short
 
 _VERSION = re.compile(r"(?:vmlinuz|vmlinux|linux|kernel|bzImage)-(.+)$")
 

@@ -6,16 +6,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from warmspare.recover.readiness import options as words
+from warmspare.recover.readiness import kernel_options as words
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
+from warmspare.recover.readiness.boot_findings import Family, Finding, Kind
 from warmspare.recover.readiness.devices import crypttab, lvmfile, mounts
 from warmspare.recover.readiness.devices.blocks import Device
 from warmspare.recover.readiness.devices.blocks import Kind as Sort_of
 from warmspare.recover.readiness.devices.mounts import Effect, Mount, Sort
 from warmspare.recover.readiness.devices.names import Bond, Meaning
-from warmspare.recover.readiness.findings import Family, Finding, Kind
-from warmspare.recover.readiness.machine import Machine
-from warmspare.recover.readiness.report import Report, short
+from warmspare.recover.readiness.guest import Machine
+from warmspare.recover.readiness.readiness_report import Report, short
 from warmspare.recover.readiness.system import FSTAB, System
 
 # Nothing of a start asks for it, or it comes over the network: it need not be on the VM's disks.

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from warmspare.errors import WarmspareError, first_of
-from warmspare.recover.disks.heldpoint import HeldPoint, with_point
+from warmspare.recover.disks.held_point import HeldPoint, with_point
 from warmspare.recover.disks.origin import of_point
+from warmspare.recover.readiness.boot_findings import Finding, Severity
 from warmspare.recover.readiness.check import Ready, look
-from warmspare.recover.readiness.findings import Finding, Severity
 from warmspare.store.contract import Store
 
 STARTS, STOPS, NOT_KNOWN = "starts", "stops", "not known"

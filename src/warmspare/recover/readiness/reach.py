@@ -9,9 +9,9 @@ from typing import BinaryIO
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Beyond, T, Unknown
 from warmspare.recover.readiness.devices.blocks import Device, Kind
-from warmspare.recover.readiness.files import MAX_FILE_BYTES, Files
+from warmspare.recover.readiness.guest import Machine
+from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, Files
 from warmspare.recover.readiness.loaders.devices import block_list
-from warmspare.recover.readiness.machine import Machine
 from warmspare.recover.readiness.readers.grub import SECTOR_BYTES
 
 _TAGS = {"uuid": "UUID", "label": "LABEL", "partuuid": "PARTUUID"}

@@ -11,15 +11,15 @@ from functools import cached_property
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
+from warmspare.recover.readiness.boot_findings import Family
 from warmspare.recover.readiness.devices import crypttab, mdraid, mounts
 from warmspare.recover.readiness.devices.blocks import Device, mapped
 from warmspare.recover.readiness.devices.mounts import Mount
 from warmspare.recover.readiness.devices.names import Meaning, Names
 from warmspare.recover.readiness.entries import root_flags
-from warmspare.recover.readiness.files import Files
-from warmspare.recover.readiness.findings import Family
+from warmspare.recover.readiness.guest import Machine
+from warmspare.recover.readiness.guest_files import Files
 from warmspare.recover.readiness.loaders.uki import release
-from warmspare.recover.readiness.machine import Machine
 from warmspare.recover.readiness.tree import Tree, of_system
 
 FSTAB, CRYPTTAB = "/etc/fstab", "/etc/crypttab"

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import cache
 
 from warmspare.recover.disks import programs
-from warmspare.recover.disks.base import OpenDisk
+from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.recover.disks.programs import Budget, Exceeded
 from warmspare.recover.readiness.answers import Unknown
 from warmspare.recover.readiness.readers import btrfs
-from warmspare.recover.readiness.readers.appliance.files import Appliance, ApplianceFiles
+from warmspare.recover.readiness.readers.appliance.appliance_files import Appliance, ApplianceFiles
 from warmspare.recover.readiness.readers.fallback import Fallback
 from warmspare.recover.readiness.readers.grub import MAX_RAW_BYTES, Grub
 from warmspare.recover.readiness.readers.grubfiles import GrubFiles

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from warmspare.model import U32
-from warmspare.outside.files import open_regular
-from warmspare.recover.blocks.blockset import BlockSet
-from warmspare.state.files import local_io, pwrite_all
+from warmspare.outside.regular_files import open_regular
+from warmspare.recover.blocks.ebs_blocks import BlockSet
+from warmspare.state.local_files import local_io, pwrite_all
 
 DIGEST_BYTES = 32
 WHAT = "the state directory"

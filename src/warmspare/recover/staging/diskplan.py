@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warmspare.format.manifest import ManifestReader
-from warmspare.format.point import Disk
+from warmspare.format.restore_point import Disk
 from warmspare.model import block_count
-from warmspare.recover.blocks.blockset import BLOCKS_EACH, BlockSet
+from warmspare.recover.blocks.ebs_blocks import BLOCKS_EACH, BlockSet
 from warmspare.recover.staging.ebs import Encryption
 from warmspare.recover.staging.staged import StagedDisk, volume_gib
-from warmspare.repository import tables
+from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point, PointId, Repository
-from warmspare.repository.objects import manifest_of
-from warmspare.state.table import HashTable, TableDamagedError
+from warmspare.repository.verified_objects import manifest_of
+from warmspare.state.local_table import HashTable, TableDamagedError
 from warmspare.store import layout
 from warmspare.threads import in_thread
 
@@ -72,7 +72,7 @@ async def plan_disk(
     if base is not None:
         await _touched(repository, base, disk, table, scratch, wanted)
     if not await _current(table, head.id, disk):
-        await tables.rebuild(repository, disk.id, head, table, scratch)
+        await disk_tables.rebuild(repository, disk.id, head, table, scratch)
     if base is None:
         await in_thread(_nonzero, table, disk, wanted)
     return wanted
@@ -99,7 +99,7 @@ async def _touched(
         async with manifest_of(repository, point.record, entry, scratch) as manifest:
             await in_thread(_touch, manifest, wanted)
             if along:
-                await in_thread(tables.stage_manifest, table, manifest)
+                await in_thread(disk_tables.stage_manifest, table, manifest)
     if along:
         try:
             if await in_thread(table.staged_root, disk.capacity_bytes) == disk.root:

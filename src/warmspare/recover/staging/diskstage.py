@@ -12,22 +12,22 @@ from pathlib import Path
 
 import msgspec
 
-from warmspare.format.point import Disk
+from warmspare.format.restore_point import Disk
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.outside.files import demand_folders
 from warmspare.outside.records import Count
-from warmspare.recover.aws.errors import AwsError, denied_by_aws
-from warmspare.recover.blocks.blockset import EBS_BLOCK_BYTES, BlockSet
+from warmspare.outside.regular_files import demand_folders
+from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.blocks.chainblocks import ChainBlocks
+from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES, BlockSet
 from warmspare.recover.staging.digests import Digests
 from warmspare.recover.staging.diskplan import Base, choose_base, plan_disk, table_path
 from warmspare.recover.staging.ebs import Ebs, Encryption, SnapshotGoneError, Start, unseen_until
 from warmspare.recover.staging.filling import Filling, Source
 from warmspare.recover.staging.staged import StagedDisk, tags_of, volume_gib
 from warmspare.repository.chain import Point, Repository
-from warmspare.state.files import local_io, read_record, write_record
-from warmspare.state.table import HashTable, TableDamagedError
+from warmspare.state.local_files import local_io, read_record, write_record
+from warmspare.state.local_table import HashTable, TableDamagedError
 from warmspare.threads import Threads
 
 WHAT = "the state directory"

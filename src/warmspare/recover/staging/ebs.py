@@ -19,10 +19,10 @@ from typing import Any
 
 from warmspare.errors import RecoverError
 from warmspare.patience import Again
+from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.client import UNSEEN_S, Aws
-from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.aws.pace import Pace
-from warmspare.recover.blocks.blockset import EBS_BLOCK_BYTES
+from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES
 from warmspare.recover.blocks.window import EbsBlock
 from warmspare.recover.staging.staged import COMPLETED, PENDING, StagedDisk
 

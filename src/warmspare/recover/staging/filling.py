@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from warmspare.errors import IntegrityError
-from warmspare.format.point import Disk
+from warmspare.format.restore_point import Disk
 from warmspare.model import U32
 from warmspare.observe.events import Meter
-from warmspare.recover.blocks.blockset import EBS_BLOCK_BYTES, BlockSet
+from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES, BlockSet
 from warmspare.recover.blocks.window import WINDOW, EbsBlock, Window, blocks_of
 from warmspare.recover.staging.digests import Digests
 from warmspare.recover.staging.ebs import Ebs, SnapshotGoneError
-from warmspare.state.table import HashTable
+from warmspare.state.local_table import HashTable
 from warmspare.threads import Threads
 
 READERS = 3  # windows of 4 MiB in the making

@@ -35,8 +35,8 @@ from typing import Any
 
 import msgspec
 
-from warmspare.format import point
-from warmspare.format.point import MAX_DISKS, Disk
+from warmspare.format import restore_point as point
+from warmspare.format.restore_point import MAX_DISKS, Disk
 from warmspare.outside import records
 from warmspare.outside.records import Moment, Sha256
 from warmspare.outside.records import Sequence as Number

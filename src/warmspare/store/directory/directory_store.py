@@ -21,7 +21,7 @@ import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from warmspare.errors import FULL, StoreError
-from warmspare.outside.files import NotRegularError, kind_of, open_below, open_regular, stat_below
+from warmspare.outside.regular_files import NotRegularError, kind_of, open_below, open_regular, stat_below
 from warmspare.store.contract import ObjectInfo, Pace, StaleUpload, paced, unpaced
 from warmspare.store.directory.durable import (
     link_new,

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from warmspare.errors import FULL, NoRoomError, NotFoundError, StoreError
-from warmspare.outside.files import FOLDER, NotRegularError, demand_folders, kind_of, open_regular
+from warmspare.outside.regular_files import FOLDER, NotRegularError, demand_folders, kind_of, open_regular
 from warmspare.store.layout import holds_objects, names_object
 
 LOCK_WAIT_S = 10.0  # the lock is held for milliseconds; longer means that its holder hangs

@@ -18,7 +18,7 @@ from typing import Self, TypeVar
 import crc32c as crc
 
 from warmspare.errors import StoreError
-from warmspare.outside.files import open_below
+from warmspare.outside.regular_files import open_below
 from warmspare.store.contract import PART_BYTES, Pace, unpaced
 from warmspare.store.directory.durable import link_new, make_directories, naming, prune, sync_directory, write_all
 from warmspare.store.directory.root import Root

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from warmspare.errors import StoreError
-from warmspare.outside.answers import ODD
+from warmspare.outside.parsing import ODD
 from warmspare.patience import Again, Patience, Tries
 from warmspare.store.contract import Pace, unpaced
 from warmspare.store.s3.aws_session import NO_ACCOUNT, Account, Session

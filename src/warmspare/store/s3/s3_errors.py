@@ -15,7 +15,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from warmspare.errors import NotFoundError, StoreError
-from warmspare.outside.answers import ODD
+from warmspare.outside.parsing import ODD
 from warmspare.patience import Again
 from warmspare.store.s3.meaning import (
     BUSY,

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 
-from warmspare.outside.answers import SwellingError, demand_plain
+from warmspare.outside.parsing import SwellingError, demand_plain
 
 ANSWER_BYTES = 8 << 20  # a page of a listing has a thousand keys
 ANSWER_PARTS = 500_000

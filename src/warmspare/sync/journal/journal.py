@@ -19,9 +19,9 @@ import xxhash
 from warmspare.errors import StoreError
 from warmspare.model import BLOCK_PAGES, U32, U64
 from warmspare.observe.events import Events
-from warmspare.outside.files import open_file, open_regular
 from warmspare.outside.records import Line, RunId, SequenceOrNone, Sha256
-from warmspare.state.files import local_io, out_of_the_way, pwrite_all, read_record, sync_directory, write_record
+from warmspare.outside.regular_files import open_file, open_regular
+from warmspare.state.local_files import local_io, out_of_the_way, pwrite_all, read_record, sync_directory, write_record
 from warmspare.store import layout
 
 WHAT = "the state directory"

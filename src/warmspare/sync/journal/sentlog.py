@@ -19,8 +19,8 @@ import xxhash
 
 from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_PAGES, U16, U32, U64
-from warmspare.outside.files import open_file, open_regular, read_regular
-from warmspare.state.files import local_io, pwrite_all
+from warmspare.outside.regular_files import open_file, open_regular, read_regular
+from warmspare.state.local_files import local_io, pwrite_all
 
 WHAT = "the state directory"
 BATCH = struct.Struct("<4sIIIIQ")  # magic, rows, pack number, frame offset, frame bytes, xxh3-64 of that and the rows

@@ -15,17 +15,17 @@ import numpy as np
 from warmspare.errors import IntegrityError, NotFoundError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.packlist import PackRef
-from warmspare.format.point import Disk
+from warmspare.format.restore_point import Disk
 from warmspare.model import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.outside.files import demand_folders
 from warmspare.outside.records import Count, Line, RunId, Seconds, SequenceOrNone, Sha256OrNone
-from warmspare.repository import tables
+from warmspare.outside.regular_files import demand_folders
+from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point, PointId, Repository
-from warmspare.repository.objects import manifest_of
-from warmspare.state.files import copy_sparse, local_io, locked, out_of_the_way, read_record, sweep, write_record
-from warmspare.state.table import HashTable, TableDamagedError
+from warmspare.repository.verified_objects import manifest_of
+from warmspare.state.local_files import copy_sparse, local_io, locked, out_of_the_way, read_record, sweep, write_record
+from warmspare.state.local_table import HashTable, TableDamagedError
 from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.sync.journal.journal import Journal, PageLog
@@ -327,10 +327,10 @@ class LocalState:
 
     async def _stage(self, table: HashTable, point: Point, disk: Disk) -> None:
         async with manifest_of(self._repository, point.record, disk, self.directory / "tmp") as manifest:
-            await in_thread(tables.stage_manifest, table, manifest)
+            await in_thread(disk_tables.stage_manifest, table, manifest)
 
     async def rebuild_table(self, disk: Disk, table: HashTable, head: Point) -> None:
-        await tables.rebuild(self._repository, disk.id, head, table, self.directory / "tmp")
+        await disk_tables.rebuild(self._repository, disk.id, head, table, self.directory / "tmp")
 
     async def _advance_pages(
         self, disk_id: str, pages: PageMap, fresh: list[Point], log: PageLog | None

@@ -15,9 +15,9 @@ import numpy as np
 import xxhash
 
 from warmspare.model import BLOCK_PAGES, U32, U64
-from warmspare.outside.files import open_regular
-from warmspare.state.files import local_io, pwrite_all
+from warmspare.outside.regular_files import open_regular
 from warmspare.state.header import HEADER_BYTES, CacheHeader
+from warmspare.state.local_files import local_io, pwrite_all
 
 MAGIC = b"WSPAGE01"
 SEGMENT_BLOCKS = 16

@@ -15,8 +15,8 @@ from pathlib import Path
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_BYTES, Extents, union, whole_disk, widen
-from warmspare.outside.files import open_regular
-from warmspare.state.files import local_io
+from warmspare.outside.regular_files import open_regular
+from warmspare.state.local_files import local_io
 from warmspare.sync.planning.read_plan import Plan, plan
 
 WHAT = "the state directory"

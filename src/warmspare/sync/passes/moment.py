@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from warmspare.errors import SourceError
-from warmspare.source.base import Machine, Opened
+from warmspare.source.ports import Machine, Opened
 
 MOST_IN_VAIN = 3  # passes in a row that leave no less unread than the best before them
 

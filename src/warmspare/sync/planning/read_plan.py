@@ -19,7 +19,7 @@ import numpy as np
 
 from warmspare.errors import ConfigError, SourceError
 from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, Extents, normalise, union, whole_disk, widen
-from warmspare.outside.files import open_file
+from warmspare.outside.regular_files import open_file
 
 FILE_BYTES = 64 << 20  # two and a half million extents
 MAX_LINES = 4_000_000

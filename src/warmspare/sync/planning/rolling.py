@@ -23,9 +23,9 @@ from warmspare.errors import SourceError
 from warmspare.model import BLOCK_PAGES, SPAN_BLOCKS, SPAN_BYTES, U32, Extents, block_bytes, normalise
 from warmspare.observe.events import Events
 from warmspare.outside.records import Count, Seconds
-from warmspare.source.base import Hole, Source, Span
-from warmspare.state.files import read_record, write_record
-from warmspare.state.table import HashTable
+from warmspare.source.ports import Hole, Source, Span
+from warmspare.state.local_files import read_record, write_record
+from warmspare.state.local_table import HashTable
 from warmspare.threads import finish
 
 WHAT = "the state directory"

@@ -6,8 +6,8 @@ docs/architecture.md, "Publishing": the conditional write of the record decides,
 from __future__ import annotations
 
 from warmspare.errors import LeaseError
-from warmspare.format import point
-from warmspare.format.point import RestorePoint
+from warmspare.format import restore_point
+from warmspare.format.restore_point import RestorePoint
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import Point, PointId, Repository
 from warmspare.store import layout
@@ -19,7 +19,7 @@ async def publish(repository: Repository, record: RestorePoint, data: bytes, hou
     another sender's point stands there: then what this run had sent is removed, now or, by its journal, by the next
     run. IntegrityError if it was written over, or had been about to write over another: then nothing is removed."""
     if await repository.publish(record.vm_id, record.sequence, data):
-        ours = Point(PointId(record.sequence, point.identity(data)), record)
+        ours = Point(PointId(record.sequence, restore_point.identity(data)), record)
         await repository.confirm(record.vm_id, ours)
         return
     # Another sender's point stands there; ours was never visible and its objects are ours to remove.

@@ -14,12 +14,12 @@ from pathlib import Path
 import crc32c
 
 from warmspare.errors import FormatError, StoreError
-from warmspare.format import point
+from warmspare.format import restore_point
 from warmspare.format.packlist import PackRef
-from warmspare.format.point import ObjectRef, RestorePoint
+from warmspare.format.restore_point import ObjectRef, RestorePoint
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.outside.files import open_file
-from warmspare.state.files import local_io
+from warmspare.outside.regular_files import open_file
+from warmspare.state.local_files import local_io
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import PART_BYTES, Store
@@ -27,7 +27,7 @@ from warmspare.sync.journal.journal import Journal, RunRecord
 from warmspare.sync.passes.carry import opened
 from warmspare.sync.publishing.spool import Spool
 from warmspare.sync.resuming.unpublished import standing
-from warmspare.sync.stages.packs import upload_file
+from warmspare.sync.stages.pack_writer import upload_file
 from warmspare.threads import in_thread
 
 WHAT = "the state directory"
@@ -47,7 +47,7 @@ def of(journal: Journal, left: RunRecord) -> SealedPoint | None:
     if data is None:
         return None
     try:
-        record = point.decode(data, str(journal.directory))
+        record = restore_point.decode(data, str(journal.directory))
     except FormatError:
         return None  # of another version
     return SealedPoint(record, data) if record.run == left.run else None

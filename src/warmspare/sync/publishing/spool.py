@@ -22,15 +22,15 @@ import crc32c
 from warmspare.errors import NoRoomError, NotFoundError, StoreError
 from warmspare.format.pack import PACK_BYTES
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.outside.files import demand_folders
-from warmspare.state.files import local_io, locked
+from warmspare.outside.regular_files import demand_folders
+from warmspare.state.local_files import local_io, locked
 from warmspare.store import layout
 from warmspare.store.around.passing import PassingStore
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import PART_BYTES, Store, Upload
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.publishing.spool_upload import WHAT, SpooledUpload
-from warmspare.sync.stages.packs import LEAST_PACK_BYTES, PACK_S
+from warmspare.sync.stages.pack_writer import LEAST_PACK_BYTES, PACK_S
 from warmspare.threads import in_thread
 
 SENDERS = 2  # packs under way at a time: while one ends, the next keeps the link busy

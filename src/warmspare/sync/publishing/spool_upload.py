@@ -16,7 +16,7 @@ from typing import Self
 import crc32c
 
 from warmspare.errors import NoRoomError, StoreError
-from warmspare.state.files import local_io
+from warmspare.state.local_files import local_io
 from warmspare.store.contract import PART_BYTES, Store, Upload
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.directory.file_upload import FileUpload

@@ -16,7 +16,7 @@ import msgspec
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.records import Count, RunId, SequenceOrNone
-from warmspare.state.files import read_record, write_record
+from warmspare.state.local_files import read_record, write_record
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import Store

@@ -14,8 +14,8 @@ import numpy as np
 
 from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_PAGES, U16, U32
-from warmspare.outside.files import open_regular
-from warmspare.state.files import local_io, pwrite_all
+from warmspare.outside.regular_files import open_regular
+from warmspare.state.local_files import local_io, pwrite_all
 from warmspare.sync.journal.sentlog import SentFrame
 from warmspare.sync.rows import Filtered, Reused
 

@@ -18,7 +18,7 @@ from warmspare.errors import StoreError
 from warmspare.format.packlist import PackRef
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.state.files import out_of_the_way, read_record
+from warmspare.state.local_files import out_of_the_way, read_record
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import PART_BYTES, Store

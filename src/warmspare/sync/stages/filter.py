@@ -23,11 +23,11 @@ from warmspare.model import (
     overlaps,
     page_bytes,
 )
-from warmspare.source.base import Hole, Span
-from warmspare.state.table import HashTable
+from warmspare.source.ports import Hole, Span
+from warmspare.state.local_table import HashTable
 from warmspare.sync.journal.journal import PageLog
 from warmspare.sync.local.pagemap import PageMap
-from warmspare.sync.planning.marks import inside
+from warmspare.sync.planning.marked_blocks import inside
 from warmspare.sync.rows import Filtered, Untracked
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_BYTES, Extents, normalise
 from warmspare.observe.events import Meter
-from warmspare.source.base import Hole, Source, Span
+from warmspare.source.ports import Hole, Source, Span
 from warmspare.store.contract import Store
 from warmspare.sync.journal.manifest_file import ManifestFile
 from warmspare.sync.journal.sentlog import SentFrame, SentLog
@@ -26,9 +26,9 @@ from warmspare.sync.planning.read_plan import Plan, rest
 from warmspare.sync.resuming.reuse import Resume
 from warmspare.sync.rows import Draft, Encoded, Filtered, Untracked
 from warmspare.sync.stages.filter import PageFilter
-from warmspare.sync.stages.frames import FrameBuilder, encode
+from warmspare.sync.stages.frame_builder import FrameBuilder, encode
 from warmspare.sync.stages.level import Level
-from warmspare.sync.stages.packs import PackWriter
+from warmspare.sync.stages.pack_writer import PackWriter
 from warmspare.threads import finish
 
 # Enough of each that a stage which is kept off the processor for a while does not starve the next.

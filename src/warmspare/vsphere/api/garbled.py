@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-from warmspare.outside.answers import SwellingError, demand_plain
+from warmspare.outside.parsing import SwellingError, demand_plain
 from warmspare.outside.text import cut
 
 ANSWER_BYTES = 32 << 20  # a hundred VMs are a few MB; what is asked about many at once is asked about each then

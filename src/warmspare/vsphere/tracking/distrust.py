@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from warmspare.source.base import LastPoint
+from warmspare.source.ports import LastPoint
 from warmspare.vsphere.inventory.snapshot_tree import Tree
 from warmspare.vsphere.inventory.vm_devices import Disk
 from warmspare.vsphere.tracking import eventkinds

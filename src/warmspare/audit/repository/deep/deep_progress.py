@@ -18,9 +18,9 @@ from warmspare.audit.reports.findings import Finding
 from warmspare.audit.repository.scratch import WHAT, Scratch
 from warmspare.model import BLOCK_PAGES, MAX_CAPACITY_BYTES
 from warmspare.observe.events import Events
-from warmspare.outside.files import open_regular
 from warmspare.outside.records import Block, Count, Line, Moment, Seconds, Sequence, Sha256, is_moment
-from warmspare.state.files import encode_record, local_io, make_void, pwrite_all, read_record, write_record
+from warmspare.outside.regular_files import open_regular
+from warmspare.state.local_files import encode_record, local_io, make_void, pwrite_all, read_record, write_record
 
 FORMAT = 1
 

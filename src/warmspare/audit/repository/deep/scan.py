@@ -32,17 +32,17 @@ from warmspare.audit.repository.deep.verify import (
 )
 from warmspare.audit.repository.descent import Chain, read_record
 from warmspare.audit.repository.losses import Change, Losses
-from warmspare.audit.repository.manifests import Manifest, open_manifest
+from warmspare.audit.repository.manifest_checks import Manifest, open_manifest
 from warmspare.audit.repository.object_checks import Fetched, Objects, Place
 from warmspare.audit.repository.scratch import WHAT, Column, Scratch
 from warmspare.audit.repository.walk import Walk, whole_masks
 from warmspare.errors import FormatError, NotFoundError
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import ENTRY_BYTES
-from warmspare.format.point import Disk, RestorePoint
+from warmspare.format.restore_point import Disk, RestorePoint
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Meter
-from warmspare.state.files import local_io
+from warmspare.state.local_files import local_io
 from warmspare.threads import Threads, in_thread
 
 FRAMES_A_JOB = 8  # one visit to a thread

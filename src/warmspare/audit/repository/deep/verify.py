@@ -18,7 +18,7 @@ from warmspare.format import frame
 from warmspare.format.chunk import Chunk
 from warmspare.format.hashtable import ENTRY_BYTES
 from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, U8, U16, block_bytes
-from warmspare.state.files import local_io, pwrite_all
+from warmspare.state.local_files import local_io, pwrite_all
 
 _ZEROS = bytes(BLOCK_BYTES)
 _NO_ENTRY = bytes(ENTRY_BYTES)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from warmspare.cli.wiring.configured import Found
     from warmspare.model import Extents
     from warmspare.observe.events import Events, Meter
-    from warmspare.source.base import Machine
+    from warmspare.source.ports import Machine
     from warmspare.store.contract import Store
 
 

@@ -13,7 +13,7 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
-    from warmspare.recover.disks.base import Held
+    from warmspare.recover.disks.open_disk import Held
     from warmspare.recover.disks.origin import Origin
     from warmspare.recover.drills.evidence import Verdict
     from warmspare.recover.drills.turn import Turn
@@ -92,8 +92,8 @@ def drill(
         from warmspare.cli.wiring.readable_disks import Choice, with_disks
         from warmspare.recover.drills import evidence as folders
         from warmspare.recover.drills import hardware
-        from warmspare.recover.drills.drill import Rules, demand
-        from warmspare.recover.drills.drill import drill as run
+        from warmspare.recover.drills.qemu_drill import Rules, demand
+        from warmspare.recover.drills.qemu_drill import drill as run
         from warmspare.recover.drills.recorder import Recorder
         from warmspare.recover.readiness.check import made_for
 

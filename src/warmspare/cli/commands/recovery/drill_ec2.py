@@ -11,8 +11,8 @@ from warmspare.cli.commands.recovery.drill_plan import network
 if TYPE_CHECKING:
     from warmspare.cli.commands.recovery.drill_plan import Asked
     from warmspare.observe.events import Events
-    from warmspare.recover.drills.drill import Rules
     from warmspare.recover.drills.evidence import Verdict
+    from warmspare.recover.drills.qemu_drill import Rules
     from warmspare.recover.drills.turn import Turn
 
 
@@ -22,8 +22,8 @@ async def drill_ec2(asked: Asked, rules: Rules, events: Events) -> int:
     from warmspare.cli.wiring.recovering import recovering
     from warmspare.recover.drills import evidence as folders
     from warmspare.recover.drills import hardware
-    from warmspare.recover.drills.drill import demand
-    from warmspare.recover.drills.ec2drill import Ec2Drill
+    from warmspare.recover.drills.ec2_drill import Ec2Drill
+    from warmspare.recover.drills.qemu_drill import demand
     from warmspare.recover.drills.recorder import Recorder
     from warmspare.recover.failover.plan import VmPlan
 

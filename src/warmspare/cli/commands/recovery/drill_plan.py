@@ -13,8 +13,8 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events
-    from warmspare.recover.drills.drill import Rules
-    from warmspare.recover.drills.ec2drill import Ec2Drill
+    from warmspare.recover.drills.ec2_drill import Ec2Drill
+    from warmspare.recover.drills.qemu_drill import Rules
     from warmspare.recover.drills.rehearsal import Lab
     from warmspare.recover.failover.plan import Network, RecoveryPlan, VmPlan
     from warmspare.repository.chain import Repository
@@ -47,7 +47,7 @@ class Asked:
 async def rehearse(asked: Asked, path: Path, events: Events, *, ec2: bool) -> int:
     """Run it to its exit code."""
     from warmspare.cli.wiring.planfile import chosen, load_plan
-    from warmspare.recover.drills.drill import Rules
+    from warmspare.recover.drills.qemu_drill import Rules
     from warmspare.recover.drills.recorder import Recorder
     from warmspare.recover.drills.rehearsal import Rehearsal
 
@@ -132,7 +132,7 @@ class _Place:
 @asynccontextmanager
 async def _ec2(asked: Asked, plan: RecoveryPlan, events: Events) -> AsyncIterator[tuple[Repository, Ec2Drill]]:
     from warmspare.cli.wiring.recovering import recovering
-    from warmspare.recover.drills.ec2drill import Ec2Drill
+    from warmspare.recover.drills.ec2_drill import Ec2Drill
 
     made = recovering(
         plan, events, repo=asked.repo, region=asked.region, endpoint_url=asked.endpoint_url, s3=asked.s3
@@ -145,7 +145,7 @@ async def _ec2(asked: Asked, plan: RecoveryPlan, events: Events) -> AsyncIterato
 async def _in_ec2(
     asked: Asked, plan: RecoveryPlan, vms: Sequence[VmPlan], events: Events
 ) -> AsyncIterator[tuple[Lab, Repository]]:
-    from warmspare.recover.drills.ec2lab import Ec2Lab, lasts_s
+    from warmspare.recover.drills.ec2_lab import Ec2Lab, lasts_s
 
     where = network(asked, plan)
     async with _ec2(asked, plan, events) as (repository, drill):
@@ -155,7 +155,7 @@ async def _in_ec2(
 @asynccontextmanager
 async def _in_qemu(asked: Asked, plan: RecoveryPlan, events: Events) -> AsyncIterator[tuple[Lab, Repository]]:
     from warmspare.cli.wiring.recovering import repository_of
-    from warmspare.recover.drills.qemulab import QemuLab
+    from warmspare.recover.drills.qemu_lab import QemuLab
 
     made = repository_of(plan, events, repo=asked.repo, endpoint_url=asked.endpoint_url, s3=asked.s3)
     async with made as repository:

@@ -28,7 +28,7 @@ def done(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.repository.chain import open_repository
-        from warmspare.repository.failover import read_journal
+        from warmspare.repository.failover_record import read_journal
         from warmspare.store.opening import open_store
 
         store = open_store(

@@ -52,8 +52,8 @@ def failover(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.wiring.recovering import recovering
-        from warmspare.recover.drills.drill import BootError
-        from warmspare.recover.failover.failover import Failover
+        from warmspare.recover.drills.qemu_drill import BootError
+        from warmspare.recover.failover.failover_run import Failover
         from warmspare.recover.readiness.outlook import NOT_KNOWN, STOPS
 
         began = time.monotonic()

@@ -10,7 +10,7 @@ from warmspare.cli import options
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
-    from warmspare.recover.disks.base import Held
+    from warmspare.recover.disks.open_disk import Held
     from warmspare.recover.disks.origin import Origin
     from warmspare.recover.readiness.check import Ready
 
@@ -48,10 +48,10 @@ def check(
         from dataclasses import replace
 
         from warmspare.cli.wiring.readable_disks import Choice, with_disks
-        from warmspare.recover.drills.drill import BootError
         from warmspare.recover.drills.hardware import firmware_of
+        from warmspare.recover.drills.qemu_drill import BootError
+        from warmspare.recover.readiness.boot_findings import Severity
         from warmspare.recover.readiness.check import look
-        from warmspare.recover.readiness.findings import Severity
 
         async def looked(held: Held, of: Origin) -> tuple[Ready, Origin, str]:
             of = replace(of, boots=boot_disk)

@@ -13,7 +13,7 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
-    from warmspare.recover.staging.stage import StageSettings
+    from warmspare.recover.staging.stager import StageSettings
 
 _KEY_ARN = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+")
 
@@ -67,7 +67,7 @@ def stage(
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.recover.aws.client import Aws, AwsSettings
         from warmspare.recover.staging.filling import PUTS_UNDER_WAY
-        from warmspare.recover.staging.stage import Stage
+        from warmspare.recover.staging.stager import Stage
         from warmspare.store.opening import open_store
 
         if follow and (at is not None or dry_run):
@@ -98,7 +98,7 @@ def _settings(
 ) -> StageSettings:  # fmt: skip
     from warmspare.recover.staging.ebs import Encryption
     from warmspare.recover.staging.expiry import Keep
-    from warmspare.recover.staging.stage import StageSettings
+    from warmspare.recover.staging.stager import StageSettings
 
     if keep < 1 or keep_days < 0:
         raise ConfigError("--keep must be at least 1, and --keep-days not below 0", hint="correct them")

@@ -17,7 +17,7 @@ from warmspare.recover.readiness.devices.lvmdata import Physical
 from warmspare.recover.readiness.devices.lvmgroup import Group
 from warmspare.recover.readiness.devices.mdraid import Array, Member
 from warmspare.recover.readiness.devices.names import Names
-from warmspare.recover.readiness.tables import Table
+from warmspare.recover.readiness.partition_tables import Table
 from warmspare.recover.readiness.volumes import Contents, Volume
 
 MAX_LOGICAL = 128  # volumes of LVM whose contents are looked at

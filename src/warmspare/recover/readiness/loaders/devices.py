@@ -7,7 +7,7 @@ from typing import Protocol
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.entries import Place
-from warmspare.recover.readiness.files import Files
+from warmspare.recover.readiness.guest_files import Files
 
 _BLOCKS = re.compile(r"([0-9]{1,10})\+([0-9]{1,2})")
 

@@ -12,7 +12,7 @@ from enum import Enum
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.entries import Place
-from warmspare.recover.readiness.files import Files
+from warmspare.recover.readiness.guest_files import Files
 from warmspare.recover.readiness.loaders import systemdboot, uki
 from warmspare.recover.readiness.loaders.devices import Devices
 from warmspare.recover.readiness.loaders.efiprogram import Known, What, known

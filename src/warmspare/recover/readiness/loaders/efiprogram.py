@@ -8,9 +8,9 @@ from enum import Enum
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import Absent, Answer, Unknown
-from warmspare.recover.readiness.files import Files
+from warmspare.recover.readiness.guest_files import Files
 from warmspare.recover.readiness.loaders import kernelimage, pe
-from warmspare.recover.readiness.loaders.grub.image import Objects, objects
+from warmspare.recover.readiness.loaders.grub.core_image import Objects, objects
 
 MAX_BYTES = 32 << 20  # that are read of a program
 _GRUBS = 24 << 20  # of the objects in GRUB's image; with all its modules and fonts it has 10 MiB

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.entries import Entry, Place
-from warmspare.recover.readiness.files import MAX_FILE_BYTES, Files
+from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, Files
 from warmspare.recover.readiness.loaders import pe
 
 _SEPARATOR = ":."

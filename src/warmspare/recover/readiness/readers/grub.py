@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import BinaryIO
 
 from warmspare.recover.disks import programs
-from warmspare.recover.disks.base import OpenDisk
+from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.recover.disks.programs import Budget, Exceeded
 from warmspare.recover.readiness.answers import Unknown
 

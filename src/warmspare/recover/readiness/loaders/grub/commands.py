@@ -6,12 +6,12 @@ import re
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
 from warmspare.recover.readiness.loaders.grub.conditions import holds
-from warmspare.recover.readiness.loaders.grub.entries import blscfg, menuentry
+from warmspare.recover.readiness.loaders.grub.grub_machine import Given, Lost, Machine, Run, named
+from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, Truth, Value, environment
 from warmspare.recover.readiness.loaders.grub.loading import LOADING
-from warmspare.recover.readiness.loaders.grub.machine import Given, Lost, Machine, Run, named
+from warmspare.recover.readiness.loaders.grub.menu_entries import blscfg, menuentry
 from warmspare.recover.readiness.loaders.grub.script import NoScript
 from warmspare.recover.readiness.loaders.grub.state import State
-from warmspare.recover.readiness.loaders.grub.values import Doubt, Truth, Value, environment
 
 _HINT = re.compile(r"-h|--hint(?:-(?:bios|efi|baremetal|ieee1275|arc))?")
 _SEARCHED = {"-u": "uuid", "--fs-uuid": "uuid", "-l": "label", "--label": "label", "--fs-label": "label",

@@ -10,7 +10,7 @@ import lzma
 import struct
 from collections.abc import Callable
 
-from warmspare.recover.readiness.loaders.grub.image import Objects, found
+from warmspare.recover.readiness.loaders.grub.core_image import Objects, found
 
 SECTOR_BYTES = 512
 MAX_BYTES = 1 << 21  # packed; it is loaded below 640 KiB

@@ -5,9 +5,9 @@ from __future__ import annotations
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import Unknown
 from warmspare.recover.readiness.entries import Place
-from warmspare.recover.readiness.loaders.grub.machine import Booted, Given, Left, Machine, Run
+from warmspare.recover.readiness.loaders.grub.grub_machine import Booted, Given, Left, Machine, Run
+from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, Truth
 from warmspare.recover.readiness.loaders.grub.state import Loaded, State
-from warmspare.recover.readiness.loaders.grub.values import Doubt, Truth
 
 MAX_INITRDS = 16
 

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 
 from warmspare.recover.readiness.loaders.grub.conditions import integer
+from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, Value, possible
 from warmspare.recover.readiness.loaders.grub.state import Gap, MenuEntry
-from warmspare.recover.readiness.loaders.grub.values import Doubt, Value, possible
 
 _NUMBER = re.compile(r"[ \t]*(0[xX][0-9a-fA-F]{1,20}|[0-9]{1,20})(?=(.?))", re.DOTALL)
 _STEP = re.compile(r"((?:[^>]|>>)*)(?:>|\Z)")

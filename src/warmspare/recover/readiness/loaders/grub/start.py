@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.entries import Entry, Place
-from warmspare.recover.readiness.files import Files
+from warmspare.recover.readiness.guest_files import Files
 from warmspare.recover.readiness.loaders import devices as looks
 from warmspare.recover.readiness.loaders.devices import Devices
 from warmspare.recover.readiness.loaders.grub.commands import COMMANDS
-from warmspare.recover.readiness.loaders.grub.machine import Booted, Ended, Left, Lost, Machine
+from warmspare.recover.readiness.loaders.grub.grub_machine import Booted, Ended, Left, Lost, Machine
+from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, Value, environment
 from warmspare.recover.readiness.loaders.grub.memdisk import Memdisk
 from warmspare.recover.readiness.loaders.grub.menu import chosen
 from warmspare.recover.readiness.loaders.grub.script import NoScript
 from warmspare.recover.readiness.loaders.grub.state import OWN, Loaded, MenuEntry, State
-from warmspare.recover.readiness.loaders.grub.values import Doubt, Value, environment
 from warmspare.recover.readiness.loaders.started import Started
 
 MAX_FILES = 8  # configurations that lead from one to the next

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.entries import Place
+from warmspare.recover.readiness.loaders.grub.grub_values import MAX_VARIABLES, Doubt, Truth, Value, either, possible
 from warmspare.recover.readiness.loaders.grub.nodes import Block, Script
-from warmspare.recover.readiness.loaders.grub.values import MAX_VARIABLES, Doubt, Truth, Value, either, possible
 
 OWN = "own:"  # how the variables name the device that the first configuration is on
 MAX_MENU = 1000

@@ -1,0 +1,93 @@
+"""One manifest read for an audit: proved by its SHA-256, held against its record, its own rules checked.
+
+Owns what an audit asks of a manifest, from the place of its frames to its totals; decoding is the format's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from warmspare.audit.reports.findings import Kind
+from warmspare.audit.repository.object_checks import REMEDY, Fetched, Objects, Place, Stated
+from warmspare.errors import FormatError
+from warmspare.format import pack
+from warmspare.format.chunk import Chunk
+from warmspare.format.manifest import ManifestReader, Totals
+from warmspare.format.restore_point import Disk, RestorePoint
+from warmspare.threads import in_thread
+
+
+class Manifest:
+    """Open; close it. packs: what it states of each pack, by index."""
+
+    def __init__(self, objects: Objects, copy: Fetched, reader: ManifestReader, vm: str) -> None:
+        self._objects, self._copy, self.reader = objects, copy, reader
+        self.packs = reader.packs.seen(lambda ref: Stated.of_pack(vm, ref))
+        self._sizes = reader.packs.sizes
+
+    def close(self) -> None:
+        self._objects.scratch.drop(self._copy.fd)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """In the order of the disk. FormatError for what breaks the rules, after the last for totals that are wrong."""
+        records = carried = zeroed = blocks = frames = 0
+        for chunk in self.reader.chunks():
+            self._demand_frames(chunk)
+            yield chunk
+            records += chunk.block.size
+            carried += int(np.bitwise_count(chunk.carried).sum())
+            zeroed += int(np.bitwise_count(chunk.zero).sum())
+            blocks += int(chunk.zero_count.sum())
+            frames += chunk.frame_pack.size
+        if Totals(records, carried, zeroed, blocks, frames) != self.reader.totals:
+            raise FormatError("a manifest's totals are not those of its records", where=self._copy.where)
+
+    def _demand_frames(self, chunk: Chunk) -> None:
+        if chunk.frame_pack.size:
+            start = chunk.frame_offset.astype(np.int64)
+            stop = start + chunk.frame_bytes
+            if np.any(start < pack.HEADER.size) or np.any(stop.astype(np.uint64) > self._sizes[chunk.frame_pack]):
+                raise FormatError("a manifest names a frame outside of its pack", where=self._copy.where)
+
+
+async def open_manifest(
+    objects: Objects, vm: str, record: RestorePoint, disk: Disk, place: Place, *, quiet: bool
+) -> Manifest | None:
+    """The manifest of a disk; None, with findings unless `quiet`, where it is not what the record states."""
+    stated = Stated.of(disk.manifest)
+    there = await objects.look(stated, place, quiet=quiet)
+    copy = await objects.fetch(stated, place, describe, quiet=quiet or not there)
+    if copy is None:
+        return None
+    try:
+        reader = await in_thread(ManifestReader, copy.read_at, copy.bytes, copy.where)
+        head = reader.header
+        if (head.disk_id, head.capacity_bytes, head.run.hex()) != (disk.id, disk.capacity_bytes, record.run):
+            raise FormatError("the record names a manifest of another disk or run", where=copy.where)
+        return Manifest(objects, copy, reader, vm)
+    except FormatError as error:
+        objects.scratch.drop(copy.fd)
+        malformed(objects, stated.key, place, error)
+        return None
+    except BaseException:
+        objects.scratch.drop(copy.fd)
+        raise
+
+
+def malformed(objects: Objects, key: str, place: Place, error: FormatError) -> None:
+    """A finding: the object is the very one that was written, and breaks the format's rules."""
+    objects.findings.add(
+        Kind.OBJECT_MALFORMED, point=place.point, disk=place.disk, key=key, expected="what docs/format.md demands",
+        actual=error.what, remedy=REMEDY,
+    )  # fmt: skip
+
+
+def describe(copy: Fetched) -> str:
+    """Which other manifest it is, "" if it is none."""
+    try:
+        reader = ManifestReader(copy.read_at, copy.bytes, copy.where)
+    except FormatError:
+        return ""
+    return f"the manifest of disk {reader.header.disk_id!r} by run {reader.header.run.hex()}"

@@ -1,0 +1,167 @@
+"""Turns what EC2 and EBS report into errors of ours with what to do; refuses to quote servers or the client, whose
+messages may carry credentials."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import aiohttp
+from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
+
+from warmspare.errors import RecoverError
+from warmspare.outside.parsing import ODD
+from warmspare.patience import Again
+from warmspare.store.s3.staying import redirected, unreadable
+
+CLIENT_ERRORS: Final = (
+    boto.ClientError, boto.BotoCoreError, boto.HTTPClientError, aiohttp.ClientError, ResponseParserError, ValueError,
+    asyncio.TimeoutError, OSError,
+)  # fmt: skip
+THROTTLED: Final = frozenset({
+    "RequestThrottledException", "ThrottlingException", "Throttling", "RequestLimitExceeded", "RequestThrottled",
+    "TooManyRequestsException", "ConcurrentLimitExceededException",
+})  # fmt: skip
+NOT_FOUND: Final = frozenset({"ResourceNotFoundException", "InvalidSnapshot.NotFound"})
+# Answers with 5xx that say what is so, and not that something failed: no machine is free for that type now.
+NO_ROOM: Final = frozenset({"InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity"})
+DENIED: Final = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"})
+STALE_TOKEN: Final = frozenset({"ExpiredTokenException", "ExpiredToken", "RequestExpired"})
+_KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the profile"
+_RIGHTS = "compare its rights with the policy in docs/rights.md"
+_DENIED = ("AWS does not allow this user or role to do it", _RIGHTS)
+_CODES: Final = {
+    "AccessDeniedException": _DENIED,
+    "AccessDenied": _DENIED,
+    "UnauthorizedOperation": _DENIED,
+    "UnrecognizedClientException": ("AWS does not know the access key", _KEYS),
+    "InvalidClientTokenId": ("AWS does not know the access key", _KEYS),
+    "AuthFailure": ("AWS refused the credentials", _KEYS + ", and this host's clock"),
+    "SignatureDoesNotMatch": ("AWS refused the signature: the secret key is wrong", _KEYS),
+    "InvalidSignatureException": ("AWS refused the signature: the secret key or the clock is wrong", _KEYS),
+    "ExpiredTokenException": ("the session token has expired", "get new temporary credentials"),
+    "ExpiredToken": ("the session token has expired", "get new temporary credentials"),
+    "RequestExpired": ("the session token has expired, or this host's clock is wrong", "renew it, set the clock"),
+    "ServiceQuotaExceededException": (
+        "a quota of the AWS account is used up", "look at Service Quotas for Amazon EBS: 100 pending snapshots, for one"
+    ),
+    "SnapshotLimitExceeded": ("the account has as many snapshots as it may", "raise the quota, or keep fewer"),
+    "OptInRequired": ("the AWS account is not enabled for this region", "enable the region or name another"),
+    "InvalidSnapshot.InUse": ("the snapshot is in use by an image", "deregister the image first"),
+    "ConflictException": ("another request had the same client token and other parameters", "run again"),
+}  # fmt: skip
+
+
+class AwsError(RecoverError):
+    """A failed request to AWS. code, reason: AWS's own ("" without an answer). status: of HTTP, 0 without one.
+    again: what another try is worth. tries: how many there were."""
+
+    def __init__(
+        self, what: str, *, where: str, hint: str, again: Again, code: str = "", reason: str = "", status: int = 0
+    ) -> None:
+        super().__init__(what, where=where, hint=hint, retryable=again is not Again.NEVER)
+        self.code, self.reason, self.status, self.again = code, reason, status, again
+        self.tries = 0
+
+    @property
+    def throttled(self) -> bool:
+        """Whether AWS asked for fewer requests."""
+        return self.code in THROTTLED or self.status == 429
+
+    @property
+    def missing(self) -> bool:
+        """Whether the thing is not there, or not yet."""
+        return self.code in NOT_FOUND
+
+    @property
+    def refused(self) -> bool:
+        """Whether AWS answered that it did not do it."""
+        return self.code in NO_ROOM or (400 <= self.status < 500 and not self.throttled)
+
+    @property
+    def denied(self) -> bool:
+        """Whether a right is missing."""
+        return self.code in DENIED
+
+    @property
+    def stale_token(self) -> bool:
+        """Whether new credentials may help."""
+        return self.code in STALE_TOKEN
+
+
+def denied_by_aws(error: Exception) -> bool:
+    """For `Housekeeping.trying`."""
+    return isinstance(error, AwsError) and error.denied
+
+
+def aws_error(error: Exception, operation: str, where: str) -> AwsError:
+    """The error for a failed request. operation: as AWS calls it. where: what it was about."""
+    if isinstance(error, boto.ClientError):
+        return _answered(error, operation, where)
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
+        hint = "set AWS_ACCESS_KEY_ID and its secret, or AWS_PROFILE"
+        return AwsError("no AWS credentials were found", where=operation, hint=hint, again=Again.NEVER)
+    if isinstance(error, boto.NoRegionError):
+        hint = "give --region or set AWS_REGION"
+        return AwsError("no AWS region is set", where=operation, hint=hint, again=Again.NEVER)
+    if isinstance(error, boto.ProfileNotFound):
+        hint = "correct AWS_PROFILE"
+        return AwsError("the AWS profile does not exist", where=operation, hint=hint, again=Again.NEVER)
+    if isinstance(error, boto.CredentialRetrievalError):
+        hint = "check where they come from and run again"
+        return AwsError("the AWS credentials could not be fetched", where=operation, hint=hint, again=Again.ALWAYS)
+    if isinstance(error, boto.TokenRetrievalError | boto.SSOError):
+        return AwsError("the AWS login has expired", where=operation, hint="log in again", again=Again.NEVER)
+    if isinstance(error, boto.SSLError):
+        hint = "check it, or set AWS_CA_BUNDLE"
+        return AwsError("AWS's certificate was not accepted", where=operation, hint=hint, again=Again.NEVER)
+    if isinstance(error, boto.ParamValidationError):
+        what = f"the AWS client refused the parameters of {operation}"
+        return AwsError(what, where=where, hint="report this", again=Again.NEVER)
+    if redirect := redirected(error):
+        what = f"the answer is {redirect}, which is not followed"
+        hint = "check AWS_ENDPOINT_URL, the region, and what stands between here and AWS: a proxy, a login page"
+        return AwsError(what, where=f"{operation} of {where}", hint=hint, again=Again.NEVER, status=redirect.status)
+    hint = "check AWS_ENDPOINT_URL and the network path, and run again later"
+    if swelling := unreadable(error):
+        what = f"AWS's answer is not read: {swelling}"
+        return AwsError(what, where=f"{operation} of {where}", hint=hint, again=Again.FEW)
+    if isinstance(error, ODD) and not isinstance(error, ValueError):
+        what = "AWS's answer can't be understood"
+        return AwsError(what, where=f"{operation} of {where}", hint=hint, again=Again.FEW)
+    what = "AWS did not answer in time" if isinstance(error, TimeoutError | boto.ReadTimeoutError) else (
+        "the connection to AWS broke or could not be made"
+    )  # fmt: skip
+    hint = "check the network and the region and run again later"
+    return AwsError(what, where=f"{operation} of {where}", hint=hint, again=Again.ALWAYS)
+
+
+def _answered(error: boto.ClientError, operation: str, where: str) -> AwsError:
+    response = error.response
+    code, reason = str(response.get("Error", {}).get("Code", "")), str(response.get("Reason") or "")
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    again = Again.NEVER
+    if code in NO_ROOM:
+        pass
+    elif code in THROTTLED or status >= 500 or status == 429 or code == "ServiceQuotaExceededException":
+        again = Again.ALWAYS
+    elif reason in ("INVALID_BLOCK", "CONFLICTING_BLOCK_UPDATE"):
+        again = Again.FEW  # a byte was changed on the way, or a try before this one is still being carried out
+    shown = _plain(code) + (f" {_plain(reason)}" if reason else "")
+    if code in _CODES:
+        what, hint = _CODES[code]
+    elif code in NOT_FOUND:
+        what, hint = "AWS does not have it (any more)", "run again"
+    elif again is Again.ALWAYS:
+        what, hint = f"AWS is overloaded or failing ({status} {shown})", "run again later"
+    else:
+        what, hint = f"AWS refused it ({status} {shown})", "look the code up in AWS's documents of " + operation
+    return AwsError(
+        what, where=f"{operation} of {where}", hint=hint, again=again, code=code, reason=reason, status=status
+    )
+
+
+def _plain(code: str) -> str:
+    """A code fit to be shown: a server may put anything there."""
+    return "".join(c for c in code[:60] if c.isalnum() or c in "._") or "without a code"

@@ -1,0 +1,130 @@
+"""A restore point's disks opened for reading, without a replica: the shape of `held.py` over blocks of the repository.
+
+Restore points never change, so there is no lock and nothing to touch. Owns what is kept on this host meanwhile: the
+disks' hash tables and manifests, in files without a name.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from warmspare.errors import ConfigError
+from warmspare.format.restore_point import Disk
+from warmspare.model import BLOCK_BYTES
+from warmspare.observe.events import Meter
+from warmspare.recover.blocks.chainblocks import FRAMES_KEPT_BYTES, ChainBlocks
+from warmspare.recover.blocks.pointblocks import Kept, PointBlocks
+from warmspare.recover.disks.served import ServedFile, served
+from warmspare.repository import disk_tables
+from warmspare.repository.chain import Point, PointId, Repository, open_repository
+from warmspare.state.local_files import local_io
+from warmspare.state.local_table import HashTable
+from warmspare.store.around.counting import CountingStore
+from warmspare.store.contract import Store
+from warmspare.threads import Threads, in_thread
+
+WHAT = "the state directory"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """What a reading of one disk has come to: blocks that were put together and held against their hashes."""
+
+    blocks_proved: int
+
+    def fields(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PointDisk:
+    """One disk of the point. fd: open for reading as long as the point is held; not to be read on the event loop."""
+
+    id: str
+    capacity_bytes: int
+    fd: int
+    blocks: PointBlocks
+    path: Path | None = None
+
+    @property
+    def read_bytes(self) -> int:
+        """Blocks that were put together and proved, some of them again."""
+        return self.blocks.verified * BLOCK_BYTES
+
+    async def trace(self, *, hashed: bool = False) -> Proved:
+        """What was read of it so far. hashed: has no meaning here, each block is proved as it is read."""
+        return Proved(self.blocks.verified)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPoint:
+    """A restore point of which every disk can be read. record: what the repository says of it."""
+
+    record: Point
+    repository: str
+    uri: str
+    disks: tuple[PointDisk, ...]
+    fetched: CountingStore
+
+    replica: Path | None = None
+
+    @property
+    def point(self) -> PointId:
+        return self.record.id
+
+
+async def with_point(
+    store: Store, vm: str, at: str | None, scratch: Path, work: Callable[[HeldPoint], Awaitable[T]]
+) -> T:
+    """The result of `work`, which is given the VM's restore point that `at` names, or its newest, as long as it runs.
+
+    vm: its ID in the repository, or its name. scratch: a directory for what is fetched, made if absent. IntegrityError
+    as soon as something that is read can't be proved, StoreError if it can't be had; the work is ended then, whatever
+    it has come to. ConfigError: there is no such point, or this machine can't show it as files.
+    """
+    counted = CountingStore(store)
+    repository = await open_repository(counted)
+    vm_id = await repository.vm_called(vm)
+    point = await repository.load(vm_id, await repository.resolve(vm_id, at or "latest"))
+    if not point.record.disks:
+        raise ConfigError(f"restore point {point.id.label} has no disks", where=store.uri, hint="give another --at")
+    async with AsyncExitStack() as stack:
+        threads = Threads(len(os.sched_getaffinity(0)), "point")
+        stack.callback(threads.close)
+        kept, blocks = Kept(), []
+        for disk in point.record.disks:
+            table = stack.enter_context(await _table(repository, point, disk, scratch))
+            chain = ChainBlocks(
+                repository, point, disk, scratch, threads, Meter(), FRAMES_KEPT_BYTES // len(point.record.disks)
+            )
+            await stack.enter_async_context(chain)
+            blocks.append(PointBlocks(disk, table, chain, threads, kept))
+
+        def opened(fds: list[int]) -> Awaitable[T]:
+            each = zip(point.record.disks, fds, blocks, strict=True)
+            disks = tuple(PointDisk(disk.id, disk.capacity_bytes, fd, of) for disk, fd, of in each)
+            return work(HeldPoint(point, repository.id, store.uri, disks, counted))
+
+        return await served([ServedFile(of.capacity_bytes, of.read) for of in blocks], opened)
+
+
+async def _table(repository: Repository, point: Point, disk: Disk, scratch: Path) -> HashTable:
+    """The disk's hash table at the point, its root checked, in a file that has no name any more."""
+    with local_io(WHAT, scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=scratch, prefix="table-")
+    with folder as name:
+        table = HashTable(Path(name) / "table")
+        try:
+            await disk_tables.rebuild(repository, disk.id, point, table, scratch)
+        except BaseException:
+            await in_thread(table.close)
+            raise
+    return table

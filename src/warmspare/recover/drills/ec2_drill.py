@@ -1,0 +1,347 @@
+"""One drill in EC2: starts what is staged where it reaches nothing, judges whether it comes up, keeps the evidence, and
+ends it; refuses a network with a way out.
+
+docs/operations.md, "Drills in EC2". It proves what a drill in QEMU can't: that the staged EBS snapshots, the image and
+AWS's own machines do, with AWS's drivers. Nothing is written to the repository, and a failover is not looked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from warmspare.ending import PROCESS
+from warmspare.errors import ConfigError, RecoverError
+from warmspare.observe.events import Events
+from warmspare.observe.housekeeping import Housekeeping
+from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
+from warmspare.recover.aws.ec2 import Ec2
+from warmspare.recover.aws.ec2_errors import BY_GUEST, dead
+from warmspare.recover.drills.evidence import EC2_SCREEN, SERIAL, WHAT, Verdict, files, software, write_verdict
+from warmspare.recover.drills.isolation import ways_out
+from warmspare.recover.drills.qemu_drill import WAITING_S, Rules
+from warmspare.recover.drills.signs import LOGIN, Watch
+from warmspare.recover.drills.trial import Remains, Trial, remains, remove
+from warmspare.recover.drills.turn import ALONE, Turn
+from warmspare.recover.failover.chosen import Chosen, choose
+from warmspare.recover.failover.ec2_machine import Machine, machine
+from warmspare.recover.failover.launch import Checks, Launcher
+from warmspare.recover.failover.plan import Network, VmPlan
+from warmspare.recover.failover.preflight import Preflight
+from warmspare.recover.readiness.outlook import outlook
+from warmspare.repository.chain import Repository, now_text
+from warmspare.state.local_files import local_io
+from warmspare.store import layout
+
+ENDING_S = 180.0  # for ending it where the process was asked to end
+_ALIVE = ("", "pending", "running")
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What one boot came to. line: the last one on the serial port."""
+
+    passed: bool = False
+    reason: str = ""
+    boot_s: float | None = None
+    checks: Checks = field(default_factory=Checks)
+    line: str = ""
+    console: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One VM that a drill can be made of. plan: as it is alone in the drill's network. began, began_s: the look."""
+
+    plan: VmPlan
+    network: Network
+    chosen: Chosen
+    machine: Machine
+    types: tuple[str, ...]
+    began: str
+    began_s: float
+
+
+class Ec2Drill:
+    """Drills of what a repository has staged in one account and region."""
+
+    def __init__(self, repository: Repository, ec2: Ec2, events: Events) -> None:
+        self._repository, self._ec2, self._events = repository, ec2, events
+        self._launcher = Launcher(ec2)
+
+    async def clean(self, vm: str) -> list[Remains]:
+        """End whatever drills of a VM have in EC2, also one that is under way. What it was. AwsError, RecoverError."""
+        found, failures = await self._remains(await self._repository.vm_called(vm)), []
+        for each in found:
+            try:
+                await remove(self._ec2, each)
+            except RecoverError as error:
+                failures.append(error)
+            else:
+                self._events.emit("drill.cleaned", vm=vm, what=each.words)
+        if failures:
+            raise failures[0]
+        return found
+
+    async def run(
+        self, plan: VmPlan, network: Network, at: str | None, rules: Rules, folder: Path, scratch: Path | None = None,
+        turn: Turn = ALONE,
+    ) -> Verdict:  # fmt: skip
+        """One drill: `look`, then `boot`."""
+        return await self.boot(await self.look(plan, network, at, scratch), rules, folder, turn)
+
+    async def look(self, plan: VmPlan, network: Network, at: str | None, scratch: Path | None = None) -> Looked:
+        """Whether it can be made; nothing is changed. network: where the VM's cards go. scratch: if given, the disks
+        are looked into, too, by what is fetched there, and it is told whether they would start.
+
+        ConfigError if the network has a way out or anything is missing; AwsError, RecoverError, StoreError.
+        """
+        began, began_s = now_text(), time.monotonic()
+        plan = plan.alone_in(network)
+        vm = await self._repository.vm_called(plan.vm)
+        wanted = await self._repository.resolve(vm, at) if at is not None else None
+        chosen = await choose(self._repository, self._ec2.aws, vm, wanted)
+        built = machine(chosen.point.record, chosen.staged, plan)
+        types = await self._types(built, plan, network)
+        if scratch is not None:
+            store, label = self._repository.store, chosen.point.id.label
+            seen = await outlook(store, vm, label, scratch, boots=plan.root_disk, boot_mode=built.boot_mode)
+            self._events.emit("outlook", **seen.event(vm))
+        return Looked(plan, network, chosen, built, tuple(types), began, began_s)
+
+    async def boot(
+        self, looked: Looked, rules: Rules, folder: Path, turn: Turn = ALONE, lasts_s: float | None = None
+    ) -> Verdict:
+        """Start it, judge it, end it; the verdict, which lies in `folder` too. lasts_s: how long it may be needed, if
+        that is longer than its boot may take.
+
+        AwsError, RecoverError where no verdict could be reached, or the instance could not be ended. Cancelled, it ends
+        the instance too.
+        """
+        with Housekeeping(self._events, looked.plan.vm) as housekeeping:
+            return await self._boot(looked, rules, folder, turn, lasts_s or rules.timeout_s, housekeeping)
+
+    async def _boot(
+        self, looked: Looked, rules: Rules, folder: Path, turn: Turn, lasts_s: float, housekeeping: Housekeeping
+    ) -> Verdict:
+        plan, network, chosen, built = looked.plan, looked.network, looked.chosen, looked.machine
+        vm = built.vm_id
+        notes = [*built.notes, *await self._swept(vm, housekeeping)]
+        trial = Trial(self._ec2, built, chosen, plan.tags, lasts_s)
+        self._events.emit(
+            "drill.start", vm=vm, point=chosen.point.id.label, created=chosen.staged.created, subnet=network.subnet,
+            firmware=built.boot_mode, types=list(looked.types), timeout_seconds=rules.timeout_s, evidence=str(folder),
+        )  # fmt: skip
+        what = f"what the drill of VM {built.vm_name} made in EC2 (tag warmspare:drill = {trial.run})"
+        owed = PROCESS.owe(what, ENDING_S, lambda: self._ended(trial, vm, housekeeping))
+        try:
+            outcome = await self._tried(trial, looked, rules, notes, folder, turn)
+        finally:
+            lost = await owed.settle()
+        if lost:
+            notes.append(lost.sentence)
+        instance = trial.instance
+        assert instance is not None
+        verdict = Verdict(
+            1, outcome.passed, outcome.reason, built.vm_id, built.vm_name, self._repository.id,
+            self._repository.store.uri, _point(chosen), looked.began,
+            round(time.monotonic() - looked.began_s, 3), outcome.boot_s, rules.timeout_s, _judged_by(rules),
+            rules.expect, {"system-status": outcome.checks.system, "instance-status": outcome.checks.guest}, None,
+            _disks(chosen, built),
+            {
+                "firmware": built.boot_mode, "architecture": built.architecture, "instance_type": instance.type,
+                "instance": instance.id, "image": trial.image_id, "region": await self._ec2.aws.region(),
+                "subnet": network.subnet, "security_groups": list(network.security_groups),
+            },
+            notes, software(), files(folder),
+        )  # fmt: skip
+        write_verdict(folder, verdict)
+        self._tell(verdict, folder)
+        if lost:
+            raise lost
+        return verdict
+
+    async def _types(self, built: Machine, plan: VmPlan, network: Network) -> list[str]:
+        """The types to try; ConfigError with all that is missing."""
+        types, missing = await Preflight(self._ec2).look(built, plan)
+        problems = [*await ways_out(self._ec2, network), *built.missing, *missing]
+        for problem in problems:
+            self._events.emit("drill.missing", vm=built.vm_name, message=problem)
+        if problems:
+            more = f", and {len(problems) - 1} more is in the way" if len(problems) > 1 else ""
+            raise ConfigError(f"nothing was started: {problems[0]}{more}", where=f"VM {built.vm_name}")
+        return types
+
+    async def _remains(self, vm: str) -> list[Remains]:
+        return await remains(self._ec2, self._repository.id, layout.encode_name(vm))
+
+    async def _swept(self, vm: str, housekeeping: Housekeeping) -> list[str]:
+        """Remove what drills left that are over; notes of this, and of what may still be under way."""
+        notes = []
+        for each in await self._remains(vm):
+            if each.over(self._ec2.aws.now()):
+                gone = False
+                action = "ec2:TerminateInstances" if each.instances else "ec2:DeregisterImage"
+                with housekeeping.trying(action, each.words, denied=denied_by_aws):
+                    await remove(self._ec2, each)
+                    gone = True
+                came = "that was ended now" if gone else "that could not be ended"
+                notes.append(f"an earlier drill was cut off and left {each.words}: {came}")
+            else:
+                notes.append(
+                    f"another drill of this VM has {each.words}, until {each.until or 'an unknown time'}; if nobody "
+                    "works on it any more, `--clean` ends it"
+                )
+        return notes
+
+    async def _tried(
+        self, trial: Trial, looked: Looked, rules: Rules, notes: list[str], folder: Path, turn: Turn
+    ) -> _Outcome:
+        """The instance started and judged; its evidence is written."""
+        vm = looked.machine.vm_id
+
+        async def trying(name: str, refused: str) -> None:
+            if refused:
+                notes.append(f"AWS had no {refused} for it; it is a {name}")
+
+        await trial.register()
+        await turn.due()
+        instance = await trial.start(looked.types, looked.plan.volumes, trying)
+        self._events.emit("drill.instance", vm=vm, instance=instance.id, type=instance.type)
+        turn.launched()
+        outcome = await self._judged(instance.id, vm, rules, turn)
+        turn.judged(outcome.passed, outcome.reason, outcome.boot_s)
+        with local_io(WHAT, folder / SERIAL):
+            (folder / SERIAL).write_bytes(outcome.console.encode())
+        try:
+            picture = await self._launcher.screenshot(instance.id)
+        except RecoverError as error:  # not every type gives one, and none that is gone
+            notes.append(f"there is no screenshot: {error.sentence}")
+        else:
+            with local_io(WHAT, folder / EC2_SCREEN):
+                (folder / EC2_SCREEN).write_bytes(picture)
+        await turn.over()
+        return outcome
+
+    async def _judged(self, instance_id: str, vm: str, rules: Rules, turn: Turn) -> _Outcome:
+        """Look again and again until it is up, never will be, or the time is over."""
+        outcome = _Outcome()
+        began_s = told_s = time.monotonic()
+        pause_s = self._ec2.pause.first_s
+        while True:
+            await self._look(instance_id, rules, outcome)
+            if outcome.checks.state == "running":
+                turn.running()
+            now_s = time.monotonic()
+            if outcome.reason:
+                if outcome.passed:
+                    outcome.boot_s = round(now_s - began_s, 3)
+                return outcome
+            if now_s - began_s >= rules.timeout_s:
+                outcome.reason = _waited(outcome, rules)
+                return outcome
+            if now_s - told_s >= WAITING_S:
+                told_s = now_s
+                self._events.emit("drill.waiting", vm=vm, seconds=round(now_s - began_s, 1), line=outcome.line)
+            await asyncio.sleep(min(pause_s, max(0.0, began_s + rules.timeout_s - now_s)))
+            pause_s = min(pause_s * 1.5, self._ec2.pause.most_s)
+
+    async def _look(self, instance_id: str, rules: Rules, outcome: _Outcome) -> None:
+        """One look at the instance. `reason` is set once it is judged. RecoverError if it ended, and its guest is not
+        why."""
+        outcome.checks = checks = await self._launcher.checks(instance_id)
+        try:
+            # AWS gives the last 64 KiB each time, and now and then nothing.
+            outcome.console = await self._launcher.console_output(instance_id) or outcome.console
+        except AwsError as error:
+            if error.code not in ("InvalidInstanceID.NotFound", "IncorrectInstanceState"):  # not yet, or no more
+                raise
+        watch = Watch(rules.expect or LOGIN)
+        watch.feed(outcome.console.encode())
+        outcome.line = watch.line
+        if watch.failure:
+            outcome.reason = f"{watch.failure.meaning} ({watch.failure.text.decode()!r} on the serial port)"
+        elif watch.seen and (checks.passed or not rules.by_checks):
+            both = "; both of AWS's status checks pass" if rules.by_checks else ""
+            outcome.passed, outcome.reason = True, f"{rules.expect or LOGIN!r} came on the serial port{both}"
+        elif rules.expect is None and checks.passed:
+            outcome.passed, outcome.reason = True, "both of AWS's status checks pass: it answers on its network card"
+        elif checks.state not in _ALIVE and (instance := await self._launcher.get(instance_id)) is not None:
+            if instance.reason != BY_GUEST:  # AWS could not start it or took it away, or somebody ended it
+                found = dead("instance", instance_id, checks.state, instance.reason)
+                hint = "mend that, if there is anything to mend, and drill again"
+                raise RecoverError(f"{found.what}; nothing was judged", where=instance_id, hint=hint, retryable=True)
+            outcome.reason = f"the instance is {checks.state}: it ended by itself"
+
+    async def _ended(self, trial: Trial, vm: str, housekeeping: Housekeeping) -> RecoverError | None:
+        """End the trial. An error is returned: there may be a worse one already, and a verdict to write."""
+        began_s = time.monotonic()
+        self._events.emit("drill.ending", vm=vm)
+        try:
+            await trial.end(housekeeping)
+        except RecoverError as error:
+            what = ", ".join(each for each in (trial.instance.id if trial.instance else "", trial.image_id) if each)
+            lost = RecoverError(
+                f"what the drill made could not be ended, and an instance costs money: {error.what}",
+                where=what or f"tag warmspare:drill = {trial.run}",
+                hint=f"{error.hint}; then `warmspare drill --ec2 --clean`",
+                retryable=error.retryable,
+            )
+            self._events.emit("drill.note", vm=vm, message=lost.sentence)
+            return lost
+        self._events.emit("drill.ended", vm=vm, seconds=round(time.monotonic() - began_s, 3))
+        return None
+
+    def _tell(self, verdict: Verdict, folder: Path) -> None:
+        for note in verdict.notes:
+            self._events.emit("drill.note", vm=verdict.vm, message=note)
+        self._events.emit(
+            "drill.done", vm=verdict.vm, passed=verdict.passed, reason=verdict.reason, untouched=None,
+            boot_seconds=verdict.boot_seconds, seconds=verdict.seconds, point=verdict.point["label"],
+            instance=verdict.machine["instance"], evidence=str(folder),
+        )  # fmt: skip
+
+
+def _judged_by(rules: Rules) -> str:
+    if rules.by_checks:
+        return "serial and status checks" if rules.expect is not None else "status checks"
+    return "serial" if rules.expect is not None else "serial or status checks"
+
+
+def _waited(outcome: _Outcome, rules: Rules) -> str:
+    """Why the time limit was reached."""
+    missing = f"{rules.expect or LOGIN!r} on the serial port"
+    if rules.expect is None or rules.by_checks:
+        checks = outcome.checks
+        missing = "" if rules.expect is None and rules.by_checks else f"{missing}, and "
+        missing += (
+            f"AWS's status checks do not pass (system {checks.system or 'unknown'}, instance "
+            f"{checks.guest or 'unknown'})"
+        )
+    silent = "" if outcome.console else "; the serial port stayed silent"
+    return f"within {rules.timeout_s:g} s there was no {missing}{silent}"
+
+
+def _point(chosen: Chosen) -> dict[str, Any]:
+    at = chosen.point.id
+    return {
+        "sequence": at.sequence, "label": at.label, "sha256": at.sha256, "created": chosen.point.record.created,
+    }  # fmt: skip
+
+
+def _disks(chosen: Chosen, built: Machine) -> list[dict[str, Any]]:
+    """What each volume was made of."""
+    roots = {layout.encode_name(disk.id): (disk.id, disk.root) for disk in chosen.point.record.disks}
+    out = []
+    for each in built.disks:
+        disk_id, root = roots[each.staged.key]
+        out.append(
+            {
+                "id": disk_id, "device": each.device, "snapshot": each.staged.snapshot_id,
+                "volume_gib": each.staged.volume_gib, "capacity_bytes": each.staged.capacity_bytes, "root": root,
+            }
+        )  # fmt: skip
+    return out

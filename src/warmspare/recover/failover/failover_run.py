@@ -1,0 +1,349 @@
+"""A failover: from staged restore points to running instances, in the plan's order; owns the order of the steps.
+
+First all is looked at and nothing is changed; whatever is missing ends it there. Then each VM's record is written
+(repository/failover_record.py), from which on it is not synced; then images, all at once; then instances, by order.
+Each step is noted in the record, and what AWS is asked for is asked for by tokens and names that come from it. So a
+failover that was cut off anywhere is run again, from any host, and finds what it made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from warmspare.errors import ConfigError, RecoverError, WarmspareError
+from warmspare.observe.events import Events
+from warmspare.observe.housekeeping import Housekeeping
+from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
+from warmspare.recover.aws.ec2 import Ec2
+from warmspare.recover.aws.ec2_errors import NO_MACHINE
+from warmspare.recover.failover.ami import Images, ImageSpec
+from warmspare.recover.failover.attempt_leftovers import clear
+from warmspare.recover.failover.chosen import Chosen, choose
+from warmspare.recover.failover.ec2_machine import Machine, machine
+from warmspare.recover.failover.importing import Imports, ImportSpec
+from warmspare.recover.failover.launch import DiedError, Instance, InstanceSpec, Launcher
+from warmspare.recover.failover.plan import VmPlan
+from warmspare.recover.failover.preflight import Preflight
+from warmspare.recover.readiness.outlook import Outlook, outlook
+from warmspare.repository.chain import Point, Repository
+from warmspare.repository.failover_record import FailoverJournal, read_journal
+
+T = TypeVar("T")
+
+AT_ONCE = 8  # VMs whose images are made at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One VM, looked at. found: the instance of this failover, if there is one already. died: the one that ended before
+    it ran, in whose place another is to be started."""
+
+    plan: VmPlan
+    machine: Machine
+    point: Point
+    journal: FailoverJournal
+    types: tuple[str, ...]
+    missing: tuple[str, ...]
+    tags: dict[str, str]
+    found: Instance | None
+    died: Instance | None = None
+
+    @property
+    def image(self) -> ImageSpec:
+        return ImageSpec(self.machine, self.point.id.label, self.tags)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """One VM that runs."""
+
+    vm: str
+    point: str
+    image_id: str
+    instance: Instance
+
+
+class Failover:
+    """A failover of some VMs. at: a restore point, for a single VM; None for the newest that is usable."""
+
+    def __init__(self, repository: Repository, ec2: Ec2, plans: Sequence[VmPlan], events: Events) -> None:
+        self._repository, self._ec2, self._plans, self._events = repository, ec2, plans, events
+        self._images, self._launcher = Images(ec2), Launcher(ec2)
+
+    async def prepare(self, at: str | None = None) -> list[Prepared]:
+        """Look at everything, change nothing. ConfigError, RecoverError if a VM or its point can't be used; AwsError,
+        StoreError."""
+        preflight = Preflight(self._ec2)
+        return [await self._prepare(plan, at, preflight) for plan in self._plans]
+
+    def show(self, prepared: Sequence[Prepared]) -> None:
+        """Say what `run` would do, and all that is missing."""
+        for one in prepared:
+            vm, plan = one.machine.vm_name, one.plan
+            done = one.journal.record.id_of if one.journal.record and one.journal.record.holds else lambda _: ""
+            would = [] if done("image") else [self._words_of_image(one)]
+            if one.found is None and not one.missing:
+                types = " or ".join(one.types[:1]) + (f" (else {', '.join(one.types[1:])})" if one.types[1:] else "")
+                nets = ", ".join(f"{card.subnet}{f' as {card.ip}' if card.ip else ''}" for card in one.machine.cards)
+                would.append(f"start an instance {types} in {nets or 'the default network'}")
+                would += [f"first wait {plan.delay_s} s"] if plan.delay_s else []
+                would += [f"wait for {plan.ready} for at most {plan.ready_s} s"] if plan.ready != "none" else []
+            for action in would:
+                self._events.emit("failover.would", vm=vm, order=plan.order, action=action)
+            for what in one.missing:
+                self._events.emit("failover.missing", vm=vm, message=what)
+
+    async def outlooks(self, prepared: Sequence[Prepared], scratch: Path) -> list[Outlook]:
+        """Look into the disks of those that do not run yet, one after the other, and tell of each whether it would
+        start. scratch: a directory for what is fetched."""
+        found: list[Outlook] = []
+        for one in prepared:
+            label = one.point.id.label
+            if one.found is not None:
+                continue
+            if one.plan.import_from:
+                seen = Outlook(label, (), ("import_from names other disks than the restore point's",))
+            else:
+                seen = await outlook(
+                    self._repository.store, one.machine.vm_id, label, scratch, boots=one.plan.root_disk,
+                    boot_mode=one.machine.boot_mode,
+                )  # fmt: skip
+            self._events.emit("outlook", **seen.event(one.machine.vm_name))
+            found.append(seen)
+        return found
+
+    async def run(self, prepared: Sequence[Prepared]) -> list[Recovered]:
+        """Do it. ConfigError if something is missing, before anything is changed; AwsError, RecoverError, StoreError,
+        LeaseError of the first VM that failed: others of its order are finished, later orders are not begun. Killed or
+        cancelled, it goes on when it is run again."""
+        lacking = [(one, what) for one in prepared for what in one.missing]
+        if lacking:
+            one, what = lacking[0]
+            more = f", and {len(lacking) - 1} more is missing: --dry-run shows it" if len(lacking) > 1 else ""
+            raise ConfigError(f"nothing was started: {what}{more}", where=f"VM {one.machine.vm_name}")
+        region = await self._ec2.aws.region()
+        for one in prepared:
+            await one.journal.begin(one.point.id, region, one.plan.via)
+        slots = asyncio.Semaphore(AT_ONCE)
+        images = await _all([partial(self._image, one, slots) for one in prepared])
+        recovered: list[Recovered] = []
+        for order in sorted({one.plan.order for one in prepared}):
+            group = [(one, image) for one, image in zip(prepared, images, strict=True) if one.plan.order == order]
+            recovered += await _all([partial(self._start, one, image) for one, image in group])
+        return recovered
+
+    async def _prepare(self, plan: VmPlan, at: str | None, preflight: Preflight) -> Prepared:
+        vm = await self._repository.vm_called(plan.vm)
+        journal = await read_journal(self._repository, vm)
+        chosen = await self._chosen(vm, at, journal)
+        staged, point = chosen.staged, chosen.point
+        built = machine(point.record, staged, plan)
+        types, missing = await preflight.look(built, plan)
+        for note in built.notes:
+            self._events.emit("failover.note", vm=built.vm_name, message=note)
+        found = died = None
+        if journal.record and journal.record.holds:
+            found = await self._launcher.find(journal.record.run, f"VM {built.vm_name}", journal.record.attempt)
+            if found is not None and found.died and not journal.record.ran(found.id):
+                found, died = None, found
+        if found is not None and found.gone:
+            raise RecoverError(
+                f"the instance of this failover of VM {built.vm_name!r} was ended",
+                where=found.id,
+                hint="clear it with `warmspare failback-done` and fail over anew",
+            )
+        tags = {"Name": built.vm_name, **plan.tags, **chosen.tags}
+        lacking = (*built.missing, *missing)
+        return Prepared(plan, built, point, journal, tuple(types), lacking, tags, found, died)
+
+    async def _chosen(self, vm: str, at: str | None, journal: FailoverJournal) -> Chosen:
+        """The restore point to take, and a word about it."""
+        wanted = await self._repository.resolve(vm, at) if at is not None else None
+        under_way = journal.record.point if journal.record and journal.record.holds else None
+        if under_way is not None and wanted not in (None, under_way.sequence):
+            raise ConfigError(
+                f"a failover of VM {vm!r} to restore point {under_way.label} is under way",
+                hint="go on with it without --at, or clear it with `warmspare failback-done`",
+            )
+        chosen = await choose(self._repository, self._ec2.aws, vm, wanted, exactly=under_way)
+        self._events.emit(
+            "failover.point", vm=vm, point=chosen.point.id.label, created=chosen.staged.created,
+            age_seconds=round(chosen.age_s), newer_unstaged=chosen.newer,
+        )  # fmt: skip
+        return chosen
+
+    async def _image(self, one: Prepared, slots: asyncio.Semaphore) -> tuple[str, tuple[str, ...]]:
+        """The image of one VM, ready to be started, and the devices of its volumes."""
+        journal, began = one.journal, time.monotonic()
+        assert journal.record is not None
+        async with slots:
+            image_id = journal.record.id_of("image")
+            if image_id and await self._images.get(image_id) is None:
+                image_id = ""  # deregistered meanwhile
+            if not image_id:
+                image_id = await (self._import(one) if one.plan.via == "import-image" else self._register(one))
+                await journal.note("image", image_id)
+            image = await self._images.available(image_id)
+            self._step(one, "image", image_id, began)
+        devices = tuple(disk.device for disk in one.machine.disks)
+        return image_id, image.devices if one.plan.via == "import-image" else devices
+
+    async def _register(self, one: Prepared) -> str:
+        return await self._images.register(one.image)
+
+    async def _import(self, one: Prepared) -> str:
+        assert one.journal.record is not None
+        run, plan, vm = one.journal.record.run, one.plan, one.machine.vm_name
+
+        def progress(task: str, percent: str, message: str) -> None:
+            self._events.emit("failover.import", vm=vm, task=task, percent=percent, message=message)
+
+        imports = Imports(self._ec2, progress)
+        begun = one.journal.record.ids_of("import")
+        task = begun[-1] if begun else ""
+        failure = await imports.failure(task) if task else None
+        if failure:
+            message = f"an earlier import failed: {failure.sentence}; now it is tried anew"
+            self._events.emit("failover.note", vm=vm, message=message)
+        if failure or not task:
+            spec = ImportSpec(
+                run, one.machine, one.point.id.label, one.tags, plan.import_from, plan.license,
+                plan.import_role, begun,
+            )  # fmt: skip
+            task = await imports.start(spec)
+            await one.journal.note("import", task)
+        return await imports.finished(task, one.tags)
+
+    async def _start(self, one: Prepared, image: tuple[str, tuple[str, ...]]) -> Recovered:
+        """One VM until it counts as started."""
+        journal, plan, began = one.journal, one.plan, time.monotonic()
+        instance, died = one.found, one.died
+        if instance is None:
+            await asyncio.sleep(plan.delay_s)
+        while True:
+            if died is not None:
+                await self._anew(one, died)
+            await self._cleared(one)
+            if instance is None:
+                instance = await self._launch(one, image, died)
+            await journal.note("instance", instance.id)
+            self._step(one, "instance", instance.id, began)
+            if plan.ready == "none":
+                break
+            try:
+                instance = await self._launcher.running(instance.id, most_s=plan.ready_s)
+            except DiedError as error:
+                died, instance = error.instance, None
+                if died.reason != NO_MACHINE or died.type == one.types[-1]:
+                    raise
+            else:
+                await journal.note("running", instance.id)
+                break
+        if plan.ready == "status-checks":
+            await self._launcher.checked(instance.id, most_s=plan.ready_s)
+        await journal.move("started")
+        self._events.emit(
+            "failover.vm", vm=one.machine.vm_name, point=one.point.id.label, image=image[0], instance=instance.id,
+            type=instance.type, ip=instance.ip, ready=plan.ready, seconds=round(time.monotonic() - began, 3),
+        )  # fmt: skip
+        return Recovered(one.machine.vm_id, one.point.id.label, image[0], instance)
+
+    async def _anew(self, one: Prepared, died: Instance) -> None:
+        """Another attempt is due, for this instance died before it ran. It is noted before anything is asked for."""
+        why = DiedError(died).what
+        await one.journal.note("died", died.id)
+        self._note(one, f"{died.id}, before it ran: {why}; another instance is started")
+
+    async def _cleared(self, one: Prepared) -> None:
+        """Nothing is left of attempts before this one. What stays costs money, and is told."""
+        record = one.journal.record
+        assert record is not None
+        if record.attempt == 1:
+            return
+        with (
+            Housekeeping(self._events, one.machine.vm_name) as housekeeping,
+            housekeeping.trying("ec2:DeleteVolume", f"volumes with the tag warmspare:run = {record.run}",
+                                denied=denied_by_aws),
+        ):  # fmt: skip
+            await clear(self._ec2, record.run, record.attempt, f"VM {one.machine.vm_name}")
+
+    async def _launch(self, one: Prepared, image: tuple[str, tuple[str, ...]], died: Instance | None) -> Instance:
+        """Start it as the first type that AWS has room for. died: the attempt before; where AWS had no machine for it,
+        the types behind its own come first."""
+        try:
+            return await self._first(one, image, died)
+        except AwsError as error:
+            record = one.journal.record
+            assert record is not None
+            if error.code != "IdempotentInstanceTerminated" or record.ids_of("running"):
+                raise
+            # It died, and so long ago that AWS does not show it any more.
+            gone = record.id_of("instance") or f"attempt {record.attempt}"
+            await one.journal.note("died", gone)
+            self._note(one, f"{gone} was ended before it was seen to run; another instance is started")
+            await self._cleared(one)
+            return await self._first(one, image, None)
+
+    async def _first(self, one: Prepared, image: tuple[str, tuple[str, ...]], died: Instance | None) -> Instance:
+        """Which type is tried is noted before: a run after this one must not begin with another, for both may then be
+        had."""
+        record, plan = one.journal.record, one.plan
+        assert record is not None
+        before, types = record.launching, list(one.types)
+        if before:
+            types = [before, *(name for name in types if name != before)]
+        elif died is not None and died.reason == NO_MACHINE and died.type in types:
+            behind = types.index(died.type) + 1
+            types = [*types[behind:], *types[:behind]]
+        spec = InstanceSpec(
+            record.run, f"VM {one.machine.vm_name}", image[0], one.machine.cards, image[1], plan.volumes,
+            plan.key_pair, plan.instance_profile, plan.user_data, one.tags, attempt=record.attempt,
+        )  # fmt: skip
+
+        async def trying(name: str, refused: str) -> None:
+            if refused:
+                self._note(one, f"AWS has no {refused} for it now; another type is tried")
+            await one.journal.note("launching", name)
+
+        return await self._launcher.start_first(spec, types, trying)
+
+    def _note(self, one: Prepared, message: str) -> None:
+        self._events.emit("failover.note", vm=one.machine.vm_name, message=message)
+
+    def _step(self, one: Prepared, step: str, identity: str, began: float) -> None:
+        self._events.emit(
+            "failover.step", vm=one.machine.vm_name, step=step, id=identity, seconds=round(time.monotonic() - began, 3)
+        )
+
+    @staticmethod
+    def _words_of_image(one: Prepared) -> str:
+        disks = ", ".join(f"{disk.device} {disk.staged.snapshot_id}" for disk in one.machine.disks)
+        how = f"{one.machine.architecture}, {one.machine.boot_mode or 'firmware not known'}"
+        if one.plan.via == "import-image":
+            return f"import an image ({how}) of {', '.join(one.plan.import_from) or disks}"
+        return f"register the image {one.image.name!r} ({how}) of {disks}"
+
+
+async def _all(makers: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+    """The results of all, in their order; if some fail, the others are finished first, and one failure is raised."""
+    results: dict[int, T] = {}
+    failures: list[WarmspareError] = []
+
+    async def one(number: int, make: Callable[[], Awaitable[T]]) -> None:
+        try:
+            results[number] = await make()
+        except WarmspareError as error:
+            failures.append(error)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number, make in enumerate(makers):
+            tasks.create_task(one(number, make))
+    if failures:
+        raise failures[0]
+    return [results[number] for number in range(len(makers))]
