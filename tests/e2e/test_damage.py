@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -238,8 +239,8 @@ def test_unknown_versions_are_refused_with_both_named(rig: Rig, change: dict[str
     shutil.rmtree(rig.state)
     for outcome in (rig.sync(code=5), rig.apply(code=5)):
         text = message(outcome)
-        assert f"version {flags.VERSION}" in text or f"{flags.VERSION}" in text
-        assert str(change["format"]) in text if "format" in change else "encryption" in text
+        assert re.search(rf"\bversion {flags.VERSION}\b", text), text
+        assert f"format version {change['format']} " in text if "format" in change else "encryption" in text
     assert rig.replica.read_bytes() == replica
     overwrite(rig.point_path(4), before)
     rig.apply()
@@ -258,7 +259,7 @@ def test_unknown_versions_of_manifest_and_pack(rig: Rig) -> None:
     overwrite(rig.point_path(3), json.dumps(record).encode())
     replica = rig.replica.read_bytes()
     text = message(rig.apply(code=5))
-    assert "version 9" in text and "1" in text
+    assert "format version 9 and this program reads version 1" in text
     assert rig.replica.read_bytes() == replica
 
 
@@ -290,7 +291,7 @@ def test_the_newest_point_removed(rig: Rig) -> None:
 def test_all_points_removed(rig: Rig) -> None:
     shutil.rmtree(rig.root / "points")
     for outcome in (rig.sync(code=5), rig.apply(code=2)):
-        assert outcome.stderr
+        assert "restore point" in message(outcome), outcome
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -334,7 +335,7 @@ def test_a_fork_that_went_on(rig: Rig) -> None:
 
 def test_a_gap(rig: Rig) -> None:
     rig.point_path(2).unlink()
-    assert "2" in message(rig.apply(to=rig.home / "fresh.raw", code=5))
+    assert "restore point 2 of VM 'vm' is missing" in message(rig.apply(to=rig.home / "fresh.raw", code=5))
     rig.sync()  # a sender that saw the newest needs nothing older
 
 

@@ -90,6 +90,21 @@ def test_files_that_are_named_exist() -> None:
             assert any((above / name).exists() for above in (ROOT, SOURCES)), name
 
 
+def test_headings_that_sources_cite_exist() -> None:
+    """`docs/format.md, "Applying a point"`, also over the end of a line."""
+    headings = {
+        document.name: set(re.findall(r"^#+ (.*)$", text_of(document), re.MULTILINE)) for document in DOCUMENTS
+    }
+    found = 0
+    for source in [*ROOT.glob("src/**/*.py"), *ROOT.glob("ext/**/*.pyx"), *ROOT.glob("ext/**/*.h")]:
+        text = re.sub(r"\s*\n\s*(?:#|\*|//)?\s*", " ", source.read_text())
+        for name, cited in re.findall(r'([\w-]+\.md)((?:,? (?:and )?"[^"\n]{3,70}")+)', text):
+            for heading in re.findall(r'"([^"]+)"', cited):
+                assert heading in headings[name], (source, name, heading)
+                found += 1
+    assert found > 30
+
+
 # Rooms whose every module the map names.
 NAMED = (
     "store", "store/s3", "store/directory", "store/around",

@@ -1,6 +1,6 @@
 """One apply: a replica brought forward, restore point by restore point; owns the order that makes it resumable.
 
-docs/architecture.md, "Applying". For each point: manifests verified and held against the hash table's root,
+docs/format.md, "Applying a point". For each point: manifests verified and held against the hash table's root,
 the record says where the replica is moving to, packs fetched and merged, disks synced, record moved forward.
 """
 

@@ -1,8 +1,8 @@
 """The record of a VM's failover: what was done so far, and that its source must not be synced; owns its JSON, and
 refuses to know AWS.
 
-docs/format.md, "Failover". It is the journal of a failover, and it lies in the repository because the host that began
-one may be gone when another goes on. It is replaced by compare and swap: of two hosts at work, one ends.
+docs/format.md, "failover.json". It is the journal of a failover, and it lies in the repository because the host that
+began one may be gone when another goes on. It is replaced by compare and swap: of two hosts at work, one ends.
 """
 
 from __future__ import annotations

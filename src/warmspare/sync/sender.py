@@ -1,6 +1,6 @@
 """One sync of one VM, from the lease to the published restore point; owns the order the invariants demand.
 
-docs/architecture.md, "Publishing". The lease, then the machine is touched; packs, then manifests, then the record;
+docs/architecture.md, "Invariants". The lease, then the machine is touched; packs, then manifests, then the record;
 local state moves only afterwards, and a run that died is cleared up by the next.
 """
 

@@ -1,7 +1,7 @@
 """An audit of a source: its disks read afresh at one moment, held against the newest restore point; owns what can be
 judged and what a difference means, writes nothing but the lease.
 
-docs/architecture.md, "Audits of a source". Blocks that change tracking reports as changed since that point can't be
+docs/audits.md, "Audits of a source". Blocks that change tracking reports as changed since that point can't be
 judged; a difference in any other is the proof of a lost change. Putting it right is a sync's (`--repair`).
 """
 

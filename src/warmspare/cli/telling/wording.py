@@ -237,7 +237,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "sync.resumed": lambda e: f"disk {e['disk']}: {size(e['bytes_reused'])} were in the store already",
     "sync.anew": lambda e: f"disk {e['disk']}: {size(e['bytes'])} are read and sent again, as an audit asked for",
     "sync.snapshot_renewed": lambda e: (
-        f"the snapshot was let go after {duration(e['seconds'])}; going on at another one number "
+        f"the snapshot was let go after {duration(e['seconds'])}; going on at another one (number "
         f"{e['passes']}), {size(e['bytes_left'])} to read"
     ),
     "sync.done": _sync_done,

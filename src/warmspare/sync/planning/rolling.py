@@ -1,7 +1,7 @@
 """The rolling audit: in each sync a share of what change tracking calls unchanged is read and held against the hash
 table. Owns which share and the comparison; refuses to say what follows from a difference (sync/diskrun.py).
 
-docs/architecture.md, "Rolling audits". Where the next share begins is local state; it moves when a point is published.
+docs/audits.md, "Audits of a source". Where the next share begins is local state; it moves when a point is published.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Making a sealed point visible; owns what becomes of a run that lost the race for its sequence number.
 
-docs/architecture.md, "Publishing": the conditional write of the record decides, and nothing before it is visible.
+docs/architecture.md, "Invariants": the conditional write of the record decides, and nothing before it is visible.
 """
 
 from __future__ import annotations

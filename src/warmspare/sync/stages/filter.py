@@ -1,7 +1,7 @@
 """The page filter: what of a span must be recorded, given what was last committed.
 
 Owns the comparison with hash table and page map and the finding of changes that the tracker missed; runs in
-one worker thread, a span at a time. docs/architecture.md, "Blocks and pages".
+one worker thread, a span at a time. docs/architecture.md, "The way of the data".
 """
 
 from __future__ import annotations

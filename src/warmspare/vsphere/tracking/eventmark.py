@@ -2,7 +2,7 @@
 history goes on from there; does no I/O.
 
 Events are ordered by their keys, which vCenter counts up, and never by their dates: those come from the clocks of
-vCenter and of every host, which jump. docs/format.md, "Events".
+vCenter and of every host, which jump. docs/format.md, "Restore point".
 """
 
 from __future__ import annotations
