@@ -2,7 +2,8 @@
 
 Measured on real images (docs/architecture.md, "Decisions worth knowing"): level 3 is the default; up to 9 saves 3 to 11
 % of the bytes for five times the CPU, worth it only while the link is what is waited for; 1 costs 3 to 12 % more bytes
-and is worth it only while the CPU is. """
+and is worth it only while the CPU is.
+"""
 
 from __future__ import annotations
 
