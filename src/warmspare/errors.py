@@ -47,6 +47,11 @@ class WarmspareError(Exception):
             self.what = f"VM {vm}: {self.what}"
             self.args = (self.sentence,)
 
+    def complete(self, short: str, whole: str) -> None:
+        """Let the hint name a command with all its arguments."""
+        self.hint = self.hint.replace(short, whole)
+        self.args = (self.sentence,)
+
 
 class ConfigError(WarmspareError):
     """Wrong arguments, settings or files named by them."""

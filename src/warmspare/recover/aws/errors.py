@@ -80,6 +80,12 @@ class AwsError(RecoverError):
         return self.code in NO_ROOM or (400 <= self.status < 500 and not self.throttled)
 
     @property
+    def may_be_done(self) -> bool:
+        """Whether the request may have been carried out all the same: a refusal is of its last try only, and one for
+        the sake of its client token says that there was another before."""
+        return self.tries > 1 or not self.refused or self.code.startswith("Idempotent")
+
+    @property
     def denied(self) -> bool:
         """Whether a right is missing."""
         return self.code in DENIED

@@ -81,11 +81,6 @@ async def _all(*work: Awaitable[object]) -> None:
             raise result
 
 
-def _may_be_made(error: AwsError) -> bool:
-    """Whether a request that failed may have been carried out: a refusal is of its last try only."""
-    return error.tries > 1 or not error.refused
-
-
 class Trial:
     """The instance of one drill. timeout_s: what its boot may take. Call `end` however it went."""
 
@@ -108,7 +103,7 @@ class Trial:
         try:
             self.image_id = await self._images.register(self._image)
         except AwsError as error:
-            self._asked_image = _may_be_made(error)
+            self._asked_image = error.may_be_done
             raise
         await self._images.available(self.image_id)
         self._image_shown = True
@@ -122,7 +117,7 @@ class Trial:
         try:
             self.instance = await self._launcher.start_first(spec, types, trying)
         except AwsError as error:
-            self._asked_instance = _may_be_made(error)
+            self._asked_instance = error.may_be_done
             raise
         return self.instance
 
