@@ -253,8 +253,137 @@ def test_what_aws_refuses(anew: World, case: Code) -> None:
         edit(plan, wrong, right)
     passed = True
     world.run(plan)
-    assert len(live(world)) == 1
+    assert len(world.front.instances) == 1
 
 
 def test_every_code_has_a_case() -> None:
     assert {param.id for param in CASES} | ELSEWHERE == set(CODES)
+
+
+def newest(world: World) -> list[str]:
+    return [each.id for each in world.standin.snapshots.values() if each.tags["warmspare:point"] == "2"]
+
+
+def lose_snapshots(world: World) -> None:
+    """The EBS snapshots of the newest point are deleted at the moment that an image is made of them."""
+
+    def refuse(request: Request) -> Refused | None:
+        if request.action == "RegisterImage":
+            for each in newest(world):
+                del world.standin.snapshots[each]
+        return None
+
+    world.front.refuse = refuse
+
+
+def started(world: World, plan: Path) -> str:
+    """Run the command to its end; the restore point of what is started."""
+    return str(world.failover("--plan", plan, "--all").last("failover.vm")["point"]).partition("-")[0]
+
+
+@remedy(
+    "clear this failover with `warmspare failback-done` and run this again: the newest point that is staged whole is "
+    "taken"
+)
+def test_the_snapshots_of_the_newest_point_are_gone(lost: World) -> None:
+    world, plan = lost, plan_of(lost)
+    lose_snapshots(world)
+    hint = world.failover("--plan", plan, "--all", code=8).last("error")["hint"]
+    obey(hint)
+    assert started(world, plan) == "1" and len(live(world)) == 1
+
+
+@remedy(
+    "stage it with {…}, or clear this failover with {…} and run this again: the newest that is usable is taken",
+)
+@pytest.mark.parametrize("which", [0, 1], ids=["staged", "cleared"])
+def test_the_point_of_a_failover_under_way_is_gone(lost: World, which: int) -> None:
+    world, plan = lost, plan_of(lost)
+    lose_snapshots(world)
+    trouble(world, plan)
+    hint = world.failover("--plan", plan, "--all", code=8).last("error")["hint"]
+    first, second = hint.split(", or ")
+    obey([first, second][which])
+    assert started(world, plan) == ("2" if which == 0 else "1") and len(live(world)) == 1
+
+
+@remedy("stage it with {…}, or name another region or point")
+@pytest.mark.parametrize("which", ["staged", "another"])
+def test_a_point_that_is_not_staged(lost: World, which: str) -> None:
+    world, plan = lost, plan_of(lost)
+    for each in newest(world):
+        del world.standin.snapshots[each]
+    hint = world.failover("--plan", plan, "--vm", "db", "--at", 2, code=8).last("error")["hint"]
+    if which == "staged":
+        obey(hint)
+        assert world.failover("--plan", plan, "--vm", "db", "--at", 2).last("failover.vm")["point"].startswith("2-")
+    else:
+        world.failover("--plan", plan, "--vm", "db", "--at", 1)
+    assert len(live(world)) == 1
+
+
+@remedy("clear it with `warmspare failback-done` and fail over anew")
+def test_an_instance_that_was_ended_and_is_not_shown_any_more(lost: World) -> None:
+    world, plan = lost, plan_of(lost)
+    world.run(plan)
+    [instance], [first] = live(world), world.front.made("RunInstances")
+    ask("terminate_instances", InstanceIds=[instance])
+    world.front.conceal(instance)
+    token = first.parameters["ClientToken"]
+    world.front.refuse = lambda request: (
+        Refused("IdempotentInstanceTerminated") if request.parameters.get("ClientToken") == token else None
+    )
+    obey(world.failover("--plan", plan, "--all", code=8).last("error")["hint"])
+    started(world, plan)
+    assert len(live(world)) == 1
+
+
+@remedy("clear it with {…} and run this again: it fails over anew")
+def test_an_instance_that_was_ended(lost: World) -> None:
+    world, plan = lost, plan_of(lost)
+    world.run(plan)
+    ask("terminate_instances", InstanceIds=live(world))
+    obey(world.failover("--plan", plan, "--all", code=8).last("error")["hint"])
+    started(world, plan)
+    assert len(live(world)) == 1
+
+
+@remedy("go on with it without --at, or clear it with {…} and run this again")
+@pytest.mark.parametrize("which", ["go on", "clear"])
+def test_another_point_than_the_one_under_way(lost: World, which: str) -> None:
+    world, plan = lost, plan_of(lost)
+    world.front.refuse = lambda request: Refused("VcpuLimitExceeded") if request.action == START else None
+    trouble(world, plan)
+    world.front.refuse = lambda request: None
+    hint = world.failover("--plan", plan, "--vm", "db", "--at", 1, code=2).last("error")["hint"]
+    if which == "clear":
+        obey(hint)
+    again = world.failover("--plan", plan, "--vm", "db", *(["--at", 1] if which == "clear" else []))
+    assert again.last("failover.vm")["point"].startswith("1-" if which == "clear" else "2-")
+    assert len(live(world)) == 1
+
+
+@remedy("put the plan back as it was; or look for its instance, then `warmspare failback-done` and fail over anew")
+@pytest.mark.parametrize("which", ["put back", "anew"])
+def test_the_plan_was_changed_half_way(lost: World, which: str) -> None:
+    """The first request was carried out, its answer lost, and the instance is not listed yet."""
+    world, plan = lost, plan_of(lost)
+    before = plan.read_text()
+    world.front.hide = 2
+    world.front.lose = lambda request: request.action == START
+    trouble(world, plan)
+    world.front.lose = lambda request: False
+    world.front.hide = 0
+    edit(plan, 'Owner = "ops"', 'Owner = "others"')
+    [instance] = world.front.instances
+    world.front.conceal(instance)
+    error = trouble(world, plan)
+    assert isinstance(error, AwsError) and error.code == "IdempotentParameterMismatch"
+    if which == "put back":
+        plan.write_text(before)
+    else:
+        ask("terminate_instances", InstanceIds=[instance])
+        obey(error.hint)
+    world.front._hidden.clear()
+    started(world, plan)
+    assert len(live(world)) == 1

@@ -82,7 +82,9 @@ CODES: Final[dict[str, tuple[str, str]]] = {
     ),
     "InvalidSecurityGroupID.NotFound": ("there is no such security group here", _ID),
     "InvalidSnapshot.NotFound": (
-        "an EBS snapshot of this restore point is gone", "run again with the next staged point; see what expires them"
+        "an EBS snapshot of this restore point is gone",
+        "clear this failover with `warmspare failback-done` and run this again: the newest point that is staged whole "
+        "is taken",
     ),
     "InvalidSubnet": ("the subnet can't be used", _PLAN),
     "InvalidSubnetID.NotFound": ("there is no such subnet here", _ID),
@@ -129,7 +131,8 @@ STATES: Final[dict[str, tuple[str, str]]] = {
     ),
     "Client.InvalidSnapshot.NotFound": (
         "an EBS snapshot of this restore point was deleted while it started",
-        "clear this failover with `warmspare failback-done`, and fail over to a point that is staged whole (`--at`)",
+        "clear this failover with `warmspare failback-done` and run this again: the newest point that is staged whole "
+        "is taken",
     ),
     "Client.UserInitiatedShutdown": ("somebody shut it down", "ask who; then `warmspare failback-done` and fail over"),
     "Client.UserInitiatedHibernate": ("somebody hibernated it", "start it again in EC2"),

@@ -12,6 +12,7 @@ from warmspare.recover.aws.client import Aws
 from warmspare.recover.staging.staged import StagedPoint, newest_usable, staged_points
 from warmspare.repository.chain import Point, PointId, Repository
 from warmspare.repository.commands import command
+from warmspare.repository.failover import clearing
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,9 @@ async def choose(
             f"{which} is{' not' if wanted is not None else ''} staged and completed in {region}"
             + (f"; usable are {', '.join(has)}" if has else ""),
             where=repository.store.uri,
-            hint=f"stage it with {staging}, or name another region or point",
+            hint=f"stage it with {staging}, or "
+            + (f"clear this failover with {clearing(repository, vm)} and run this again: the newest that is usable is taken"
+               if exactly else "name another region or point"),
         )
     point = await repository.load(vm, found.id.sequence)
     if point.id != found.id:
