@@ -1,5 +1,5 @@
-"""Which remedies the program prints, which of them are a person's, and which tests do what they say; finds out by reading
-both, and listens to a test whether it met those that it names.
+"""Which remedies the program prints, which of them are a person's, and which tests do what they say; finds out by
+reading both, and listens to a test whether it met those that it names.
 
 A remedy is what follows the last semicolon of a sentence: the hint of an error, what is missing for a failover, a note
 that says what to do. One that only a person can carry out, or a tool that is not ours, stands in `by_hand()` in the
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.session import get_session
 
 from rig import Outcome, command
 from warmspare.errors import WarmspareError
@@ -234,7 +235,7 @@ def named_by_tests() -> dict[str, str]:
 
 def pattern(sentence: str) -> re.Pattern[str]:
     """What it looks like once it is filled in."""
-    return re.compile(".*?".join(map(re.escape, sentence.split(FILLED))), re.DOTALL)
+    return re.compile(".*?".join(map(re.escape, re.split(rf"{re.escape(FILLED)}|\bID(?=`)", sentence))), re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -285,6 +286,31 @@ def obey(sentence: str, *more: object) -> list[Outcome]:
     outcomes = [command(*words, *more) for words in asked]
     assert all(each.code == 0 for each in outcomes), outcomes
     return outcomes
+
+
+def ask_aws(sentence: str, endpoint_url: str | None = None, **places: str) -> None:
+    """Make the calls to AWS that a sentence names as commands of its own client, just as they stand there. places: what
+    stands for a word in capitals."""
+    asked = re.findall(r"`aws ([^`]+)`", sentence)
+    assert asked, f"no call is named: {sentence}"
+    for each in asked:
+        service, operation, *words = [places.get(word, word) for word in shlex.split(each)]
+        client = get_session().create_client(service, region_name="eu-central-1", endpoint_url=endpoint_url)
+        name = operation.replace("-", "_")
+        shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[name]).input_shape
+        given: dict[str, Any] = {}
+        while words:
+            option = words.pop(0).removeprefix("--")
+            key = next(each for each in shape.members if each.lower() == option.removeprefix("no-").replace("-", ""))
+            match shape.members[key].type_name:
+                case "boolean":
+                    given[key] = not option.startswith("no-")
+                case "list":
+                    given[key] = [words.pop(0)]
+                case _:
+                    given[key] = words.pop(0)
+        getattr(client, name)(**given)
+        client.close()
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ import bootdisk
 import recoverworld
 import warmspare
 from ec2front import Refused, Request
-from recoverworld import SETTINGS, World, hardware
+from recoverworld import SETTINGS, World, cut_off, hardware
 from rig import MIB, command, overwrite
 from servers import S3Server
 from warmspare.errors import LeaseError, RecoverError
@@ -370,40 +370,6 @@ def test_the_region_of_the_environment_is_that_of_every_command(lost: World, mon
     assert "AWS_REGION" in refused.stderr
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     assert lost.failover("--plan", plan, "--all", "--dry-run", code=5).last("failover.planned")["vms"] == 3
-
-
-class Cut(BaseException):
-    """The process ends here: nothing catches it, as nothing catches SIGKILL."""
-
-
-class Dying(Aws):
-    """Ends at its number-th request, of one operation or of all: before it, or once it was carried out."""
-
-    def __init__(self, number: int, after: bool, operation: str = "") -> None:
-        super().__init__(SETTINGS)
-        self.left, self.after, self.operation = number, after, operation
-
-    async def call(self, service: str, operation: str, **more: Any) -> Any:
-        self.left -= self.operation in ("", operation)
-        mine = self.left == 0 and self.operation in ("", operation)
-        if mine and not self.after:
-            raise Cut
-        answer = await super().call(service, operation, **more)
-        if mine:
-            raise Cut
-        return answer
-
-
-def cut_off(world: World, plan: Path, number: int, after: bool, operation: str = "") -> bool:
-    """One run that dies at that request; False if it was done before it."""
-    try:
-        world.run(plan, aws=Dying(number, after, operation))
-    except Cut:
-        return True
-    except BaseExceptionGroup as group:
-        assert group.subgroup(Cut)
-        return True
-    return False
 
 
 def fresh(world: World) -> None:

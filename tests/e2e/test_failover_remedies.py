@@ -5,23 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.session import get_session
 
 import recoverworld
 from ec2front import Refused, Request
-from recoverworld import SETTINGS, World, hardware
-from remedies import obey, remedy
-from rig import MIB, command
+from recoverworld import SETTINGS, World, cut_off, hardware
+from remedies import ask_aws, obey, remedy
+from rig import MIB
 from servers import S3Server
-from warmspare.errors import RecoverError, WarmspareError
+from warmspare.errors import WarmspareError
 from warmspare.recover.aws.client import Aws
-from warmspare.recover.aws.ec2_errors import CODES
+from warmspare.recover.aws.ec2_errors import BY_GUEST, CODES, DIED, ENDED
 from warmspare.recover.aws.errors import AwsError
+from warmspare.recover.staging import ebs
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +51,8 @@ def plan_of(world: World, text: str = "", **replaced: str) -> Path:
     """A plan for it that says much. replaced: what stands elsewhere instead."""
     plan = (
         world.networks(servers=0)
-        + '[defaults]\nkey_pair = "ops"\nuser_data = {text = "#!/bin/sh"}\ntags = {Owner = "ops", Room = "4"}\nready = "running"\n'
-        + 'volumes = {type = "gp3", iops = 4000}\n[vm.db]\ninstance_type = "m5.large"\n' + text
+        + '[defaults]\nkey_pair = "ops"\nuser_data = {text = "#!/bin/sh"}\ntags = {Owner = "ops", Room = "4"}\n'
+        + 'ready = "running"\nvolumes = {type = "gp3", iops = 4000}\n[vm.db]\ninstance_type = "m5.large"\n' + text
     )
     return world.write_plan(plan)
 
@@ -208,7 +210,8 @@ CASES = [
 ]
 ELSEWHERE = {  # those that a person answers, and those with a test of their own
     "Blocked", "PendingVerification", "InvalidAMIName.Malformed", "MissingParameter", "InvalidInstanceID.Malformed",
-    "IdempotentInstanceTerminated", "IdempotentParameterMismatch", "InvalidSnapshot.NotFound", "InvalidAMIName.Duplicate",
+    "IdempotentInstanceTerminated", "IdempotentParameterMismatch", "InvalidSnapshot.NotFound",
+    "InvalidAMIName.Duplicate",
 }  # fmt: skip
 
 
@@ -264,13 +267,27 @@ def newest(world: World) -> list[str]:
     return [each.id for each in world.standin.snapshots.values() if each.tags["warmspare:point"] == "2"]
 
 
+def delete(world: World, snapshots: list[str]) -> None:
+    """Somebody deletes them; that they are not visible yet is waited for no longer than it takes here."""
+    behind = get_session().create_client("ec2", region_name="eu-central-1", endpoint_url=world.front.behind)
+    for each in snapshots:
+        behind.delete_snapshot(SnapshotId=each)
+    behind.close()
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not visible is gone, and not too new."""
+    monkeypatch.setattr(ebs, "UNSEEN_S", 0.1)
+
+
 def lose_snapshots(world: World) -> None:
     """The EBS snapshots of the newest point are deleted at the moment that an image is made of them."""
 
     def refuse(request: Request) -> Refused | None:
         if request.action == "RegisterImage":
-            for each in newest(world):
-                del world.standin.snapshots[each]
+            world.front.refuse = lambda request: None
+            delete(world, newest(world))
         return None
 
     world.front.refuse = refuse
@@ -297,6 +314,7 @@ def test_the_snapshots_of_the_newest_point_are_gone(lost: World) -> None:
     "stage it with {…}, or clear this failover with {…} and run this again: the newest that is usable is taken",
 )
 @pytest.mark.parametrize("which", [0, 1], ids=["staged", "cleared"])
+@pytest.mark.usefixtures("soon")
 def test_the_point_of_a_failover_under_way_is_gone(lost: World, which: int) -> None:
     world, plan = lost, plan_of(lost)
     lose_snapshots(world)
@@ -309,10 +327,10 @@ def test_the_point_of_a_failover_under_way_is_gone(lost: World, which: int) -> N
 
 @remedy("stage it with {…}, or name another region or point")
 @pytest.mark.parametrize("which", ["staged", "another"])
+@pytest.mark.usefixtures("soon")
 def test_a_point_that_is_not_staged(lost: World, which: str) -> None:
     world, plan = lost, plan_of(lost)
-    for each in newest(world):
-        del world.standin.snapshots[each]
+    delete(world, newest(world))
     hint = world.failover("--plan", plan, "--vm", "db", "--at", 2, code=8).last("error")["hint"]
     if which == "staged":
         obey(hint)
@@ -369,11 +387,7 @@ def test_the_plan_was_changed_half_way(lost: World, which: str) -> None:
     """The first request was carried out, its answer lost, and the instance is not listed yet."""
     world, plan = lost, plan_of(lost)
     before = plan.read_text()
-    world.front.hide = 2
-    world.front.lose = lambda request: request.action == START
-    trouble(world, plan)
-    world.front.lose = lambda request: False
-    world.front.hide = 0
+    assert cut_off(world, plan, 1, after=True, operation="run_instances")
     edit(plan, 'Owner = "ops"', 'Owner = "others"')
     [instance] = world.front.instances
     world.front.conceal(instance)
@@ -386,4 +400,145 @@ def test_the_plan_was_changed_half_way(lost: World, which: str) -> None:
         obey(error.hint)
     world.front._hidden.clear()
     started(world, plan)
+    assert len(live(world)) == 1
+
+
+OVER = remedy("clear this failover with `warmspare failback-done`, and fail over anew")
+STARTED = remedy("start it again with `aws ec2 start-instances --instance-ids ID`, and run this again")
+
+
+@pytest.mark.parametrize(
+    ("reason", "how"),
+    [
+        pytest.param(
+            BY_GUEST, "stop",
+            marks=remedy(
+                "look at its console output (`aws ec2 get-console-output --latest --instance-id ID`), start it again with "
+                "`aws ec2 start-instances --instance-ids ID`, and run this again"
+            ),
+        ),
+        pytest.param("Client.InstanceTerminated", "terminate", marks=OVER),
+        pytest.param(
+            "Client.UserInitiatedShutdown", "terminate",
+            marks=remedy("ask who; then clear this failover with `warmspare failback-done`, and fail over anew"),
+        ),
+        pytest.param("Client.UserInitiatedHibernate", "stop", marks=STARTED),
+        pytest.param("Server.ScheduledStop", "stop", marks=STARTED),
+        pytest.param("Server.SpotInstanceShutdown", "terminate", marks=OVER),
+        pytest.param("Server.SpotInstanceTermination", "terminate", marks=OVER),
+        pytest.param("Server.SomethingNew", "terminate", marks=OVER),
+    ],
+)
+def test_an_instance_ends_after_it_ran(lost: World, reason: str, how: str) -> None:
+    world, plan = lost, plan_of(lost)
+    edit(plan, 'ready = "running"', 'ready = "status-checks"')
+
+    def refuse(request: Request) -> Refused | None:
+        if request.action == "DescribeInstanceStatus":
+            world.front.refuse = lambda request: None
+            behind = get_session().create_client("ec2", region_name="eu-central-1", endpoint_url=world.front.behind)
+            getattr(behind, f"{how}_instances")(InstanceIds=list(world.front.instances))
+            behind.close()
+        return None
+
+    world.front.refuse, world.front.reason = refuse, reason
+    hint = trouble(world, plan).hint
+    if how == "stop":
+        ask_aws(hint)
+    else:
+        obey(hint)
+    world.run(plan)
+    assert len(live(world)) == 1
+
+
+def test_every_reason_is_one_of_these() -> None:
+    [mark] = [
+        mark for mark in test_an_instance_ends_after_it_ran.pytestmark if mark.name == "parametrize"  # type: ignore[attr-defined]
+    ]
+    assert {param.values[0] for param in mark.args[1]} == {*ENDED, "Server.SomethingNew"}
+    [mark] = [mark for mark in test_an_instance_dies.pytestmark if mark.name == "parametrize"]  # type: ignore[attr-defined]
+    assert {param.values[0].partition(".Dis")[0] for param in mark.args[1]} == {*DIED, "Server.SomethingNew"}
+
+
+ANEW = remedy("run again: another instance is started")
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        pytest.param(
+            BY_GUEST,
+            marks=remedy(
+                "look at its console output (`aws ec2 get-console-output --latest --instance-id ID`), and run again: "
+                "another instance is started"
+            ),
+        ),
+        pytest.param("Client.InstanceTerminated", marks=ANEW),
+        pytest.param(
+            "Client.InternalError",
+            marks=remedy(
+                "allow this role to use the key (kms:CreateGrant, kms:Decrypt), and run again: another instance is "
+                "started"
+            ),
+        ),
+        pytest.param(
+            "Client.InvalidKMSKey.Disabled",
+            marks=remedy(
+                "enable it (`aws kms enable-key --key-id KEY`; `aws kms cancel-key-deletion --key-id KEY`), and run "
+                "again: another instance is started"
+            ),
+        ),
+        pytest.param(
+            "Client.InvalidSnapshot.NotFound",
+            marks=remedy(
+                "clear this failover with `warmspare failback-done` and run this again: the newest point that is "
+                "staged whole is taken"
+            ),
+        ),
+        pytest.param(
+            "Client.UserInitiatedShutdown", marks=remedy("ask who and why, and run again: another instance is started")
+        ),
+        pytest.param(
+            "Client.UserInitiatedHibernate", marks=remedy("ask who and why, and run again: another instance is started")
+        ),
+        pytest.param(
+            "Client.VolumeLimitExceeded",
+            marks=remedy(
+                "have the quota raised (Service Quotas), or delete volumes, and run again: another instance is started"
+            ),
+        ),
+        pytest.param(
+            "Server.InsufficientInstanceCapacity",
+            marks=remedy(
+                "run again: the next type is started; or name other types, or a subnet in another zone, in the "
+                "recovery plan before"
+            ),
+        ),
+        pytest.param("Server.InternalError", marks=ANEW),
+        pytest.param("Server.ScheduledStop", marks=ANEW),
+        pytest.param("Server.SpotInstanceShutdown", marks=ANEW),
+        pytest.param("Server.SpotInstanceTermination", marks=ANEW),
+        pytest.param("Server.SomethingNew", marks=ANEW),
+    ],
+)
+def test_an_instance_dies(anew: World, reason: str) -> None:
+    """Before it runs. What a sentence names besides is done too: the key is one that was disabled and is to be deleted,
+    the type another, the volumes are those of the one that died."""
+    world, plan = anew, plan_of(anew)
+    world.front.deaths = [reason]
+    hint = trouble(world, plan).hint
+    if "`aws" in hint and "kms" in hint:
+        kms = get_session().create_client("kms", region_name="eu-central-1", endpoint_url=world.standin.forward_to)
+        key = kms.create_key()["KeyMetadata"]["KeyId"]
+        kms.schedule_key_deletion(KeyId=key)
+        ask_aws(";".join(reversed(hint.split(";"))), world.standin.forward_to, KEY=key)
+        assert kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "Enabled"
+        kms.close()
+    elif "`aws" in hint:
+        ask_aws(hint)
+    if "`warmspare" in hint:
+        obey(hint)
+    if "name other types" in hint:
+        edit(plan, "m5.large", "m5.xlarge")
+    world.run(plan)
     assert len(live(world)) == 1

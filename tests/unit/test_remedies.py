@@ -1,4 +1,4 @@
-"""Every remedy of failover, staging and drills is a person's, and marked so, or is done by a test (tests/remedies.py)."""
+"""Every remedy of failover, staging and drills is a person's, and marked so, or is done by a test (remedies.py)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def found(source: str) -> list[tuple[str, bool]]:
         ('what, hint = ("a", "one") if x else ("b", by_hand("two"))', [("one", False), ("two", True)]),
         ('P = "correct it"\nC = {"X": ("it is", "go; " + P), "Y": ("it was", P)}',
          [("go; correct it", False), ("correct it", False)]),
-        ('C: F = (("part", "a b", "do this"), ("other", "c d", by_hand("that")))', [("do this", False), ("that", True)]),
+        ('C: F = (("part", "a b", "do this"), ("other", "c d", by_hand("that")))',
+         [("do this", False), ("that", True)]),
         ('table.wrong("a", f"add {b}", name="x")', [("add {…}", False)]),
         ('missing.append(f"there is no {a} here; correct it")', [("correct it", False)]),
         ('missing.append("a b; " + by_hand("ask c"))', [("ask c", True)]),

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError, StoreError, by_hand
+from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError, StoreError
 from warmspare.format import flags, point
 from warmspare.outside.records import Line, RunId, Sequence, Sha256, UnfitError
 from warmspare.repository.chain import PointId, Repository, now_text
@@ -139,6 +139,11 @@ class FailoverJournal:
             await asyncio.sleep(SETTLE_S)
             await self._demand(began)
         return began
+
+    @property
+    def tried(self) -> str:
+        """The instance type that is being tried; "" for none."""
+        return self.record.launching if self.record is not None else ""
 
     async def note(self, what: str, identity: str) -> None:
         """One more step is done, or about to be. LeaseError, StoreError."""

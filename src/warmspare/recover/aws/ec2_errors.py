@@ -170,18 +170,19 @@ SENTENCES: Final[tuple[tuple[str, str, str], ...]] = (
 
 BY_GUEST: Final = "Client.InstanceInitiatedShutdown"
 _ANEW = "run again: another instance is started"
-_LOOK = "look at its console output (`aws ec2 get-console-output --instance-id ID`)"
+_LOOK = "look at its console output (`aws ec2 get-console-output --latest --instance-id ID`)"
+_START = "start it again with `aws ec2 start-instances --instance-ids ID`, and run this again"
 _OVER = "clear this failover with `warmspare failback-done`, and fail over anew"
 # StateReason of an instance that ended after it had run, or may have.
 ENDED: Final[dict[str, tuple[str, str]]] = {
-    BY_GUEST: ("the guest shut itself down", _LOOK),
+    BY_GUEST: ("the guest shut itself down", f"{_LOOK}, {_START}"),
     "Client.InstanceTerminated": ("it was ended while an image was made of it", _OVER),
     "Client.UserInitiatedShutdown": ("somebody shut it down", f"ask who; then {_OVER}"),
     "Client.UserInitiatedHibernate": (
-        "somebody hibernated it", "start it again: `aws ec2 start-instances --instance-ids ID`"
+        "somebody hibernated it", _START
     ),
     "Server.ScheduledStop": (
-        "AWS stopped it to take its host away", "start it again: `aws ec2 start-instances --instance-ids ID`"
+        "AWS stopped it to take its host away", _START
     ),
     "Server.SpotInstanceShutdown": ("AWS took a Spot instance back", _OVER),
     "Server.SpotInstanceTermination": ("AWS took a Spot instance back", _OVER),
@@ -267,6 +268,7 @@ def _over(
 ) -> RecoverError:
     default = "AWS tells no more" if not reason and not said else "see what AWS says of it"
     what, hint = words.get(_family(reason), (default, hint))
+    hint = hint.replace(" ID`", f" {identity}`")
     return RecoverError(
         f"the {kind} is {plain(state)}: {what}{quoted(reason, sentence(said))}", where=identity, hint=hint
     )

@@ -59,13 +59,16 @@ async def choose(
         has, region = [one.id.label for one in usable], await aws.region()
         at = ["--at", str(wanted)] if wanted is not None else []
         staging = command(repository.store, "stage", vm, *at, "--region", region)
+        hint = (
+            f"stage it with {staging}, or clear this failover with {clearing(repository, vm)} and run this again: the "
+            "newest that is usable is taken"
+            if exactly else f"stage it with {staging}, or name another region or point"
+        )  # fmt: skip
         raise RecoverError(
             f"{which} is{' not' if wanted is not None else ''} staged and completed in {region}"
             + (f"; usable are {', '.join(has)}" if has else ""),
             where=repository.store.uri,
-            hint=f"stage it with {staging}, or "
-            + (f"clear this failover with {clearing(repository, vm)} and run this again: the newest that is usable is taken"
-               if exactly else "name another region or point"),
+            hint=hint,
         )
     point = await repository.load(vm, found.id.sequence)
     if point.id != found.id:

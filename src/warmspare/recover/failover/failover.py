@@ -171,7 +171,8 @@ class Failover:
         if under_way is not None and wanted not in (None, under_way.sequence):
             raise ConfigError(
                 f"a failover of VM {vm!r} to restore point {under_way.label} is under way",
-                hint=f"go on with it without --at, or clear it with {clearing(self._repository, vm)} and run this again",
+                hint=f"go on with it without --at, or clear it with {clearing(self._repository, vm)} and run this "
+                "again",
             )
         chosen = await choose(self._repository, self._ec2.aws, vm, wanted, exactly=under_way)
         self._events.emit(
@@ -330,7 +331,7 @@ class Failover:
             return await self._launcher.start_first(spec, types, trying)
         except AwsError as error:
             if not error.may_be_done:  # a run after this one is free to begin with another
-                await one.journal.note("refused", one.journal.record.launching)
+                await one.journal.note("refused", one.journal.tried)
             raise
 
     def _note(self, one: Prepared, message: str) -> None:
