@@ -117,7 +117,9 @@ def types(code: str, status: int = 400) -> Code:
 
 
 def each(mark: pytest.MarkDecorator, *codes: Code) -> list[Any]:
-    return [pytest.param(code, id=code.code, marks=mark) for code in codes]
+    """The first one always, the others of its sentence in the long campaign."""
+    marks = [[mark], *([mark, pytest.mark.slow] for _ in codes[1:])]
+    return [pytest.param(code, id=code.code, marks=of) for code, of in zip(codes, marks, strict=True)]
 
 
 CASES = [
@@ -413,8 +415,8 @@ STARTED = remedy("start it again with `aws ec2 start-instances --instance-ids ID
         pytest.param(
             BY_GUEST, "stop",
             marks=remedy(
-                "look at its console output (`aws ec2 get-console-output --latest --instance-id ID`), start it again with "
-                "`aws ec2 start-instances --instance-ids ID`, and run this again"
+                "look at its console output (`aws ec2 get-console-output --latest --instance-id ID`), start it again "
+                "with `aws ec2 start-instances --instance-ids ID`, and run this again"
             ),
         ),
         pytest.param("Client.InstanceTerminated", "terminate", marks=OVER),
