@@ -37,6 +37,7 @@ BESIDE = (
 )  # fmt: skip
 """The modules that speak for failover, staging, drills and the way back."""
 FILLED = "{…}"
+_HEARD: list[str] = []
 # Calls that take a hint without its name, and its place.
 PLACES = {"wrong": 1, "_matching": 2, "read_text": 2}
 
@@ -241,7 +242,8 @@ def pattern(sentence: str) -> re.Pattern[str]:
 @contextlib.contextmanager
 def listening(patch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Whatever errors and events say as long as it lasts."""
-    heard: list[str] = []
+    heard = _HEARD
+    heard.clear()
     begin, emit = WarmspareError.__init__, Events.emit
 
     def raised(self: WarmspareError, *given: Any, **named: Any) -> None:
@@ -255,6 +257,11 @@ def listening(patch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     patch.setattr(WarmspareError, "__init__", raised)
     patch.setattr(Events, "emit", emitted)
     yield heard
+
+
+def told(*texts: str) -> None:
+    """What a part of the program says that has no events of its own."""
+    _HEARD.extend(texts)
 
 
 def _texts_of(value: object) -> Iterator[str]:

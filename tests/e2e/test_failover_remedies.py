@@ -19,11 +19,17 @@ from recoverworld import SETTINGS, World, cut_off, hardware
 from remedies import ask_aws, obey, remedy
 from rig import MIB
 from servers import S3Server
+from warmspare.cli.planfile import parse_plan
 from warmspare.errors import WarmspareError
+from warmspare.observe.events import Events
 from warmspare.recover.aws.client import Aws
+from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.aws.ec2_errors import BY_GUEST, CODES, DIED, ENDED
 from warmspare.recover.aws.errors import AwsError
+from warmspare.recover.failover.failover import Failover
 from warmspare.recover.staging import ebs
+from warmspare.repository.chain import open_repository
+from warmspare.store.opening import open_store
 
 
 @pytest.fixture(scope="module")
@@ -544,3 +550,85 @@ def test_an_instance_dies(anew: World, reason: str) -> None:
         edit(plan, "m5.large", "m5.xlarge")
     world.run(plan)
     assert len(live(world)) == 1
+
+
+def missing(world: World, plan: Path) -> tuple[str, ...]:
+    """What a dry run says is missing."""
+
+    async def work() -> tuple[str, ...]:
+        async with Aws(SETTINGS) as account:
+            repository = await open_repository(open_store(str(world.repo)))
+            run = Failover(repository, Ec2(account), parse_plan(plan.read_text(), plan).vms, Events())
+            [one] = prepared = await run.prepare()
+            run.show(prepared)
+            return one.missing
+
+    return asyncio.run(work())
+
+
+@pytest.fixture
+def places(shared: World) -> Iterator[dict[str, str]]:
+    """What AWS has besides: another VPC with a subnet and a group, and a subnet that is full."""
+    vpc, subnet, group = shared.isolated()
+    behind = get_session().create_client("ec2", region_name="eu-central-1", endpoint_url=shared.front.behind)
+    full = behind.create_subnet(VpcId=vpc, CidrBlock="10.99.2.0/28")["Subnet"]["SubnetId"]
+    for _ in range(11):
+        behind.create_network_interface(SubnetId=full)
+    behind.close()
+    yield {"SUBNET": shared.subnets[0][0], "GROUP": shared.groups[0], "OTHERSUBNET": subnet, "OTHERGROUP": group,
+           "FULL": full, "NOSUBNET": "subnet-0123456789abcdef0", "NOGROUP": "sg-0123456789abcdef0"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        pytest.param('key_pair = "gone"', 'key_pair = "ops"', marks=remedy("correct key_pair in the recovery plan")),
+        pytest.param(
+            'instance_type = "m5.gigantic"', 'instance_type = "m5.large"',
+            marks=remedy("correct instance_type in the recovery plan"),
+        ),
+        pytest.param(
+            'instance_type = "hpc6a.48xlarge"', 'instance_type = "m5.large"',
+            marks=remedy("name another one in the recovery plan"),
+        ),
+        pytest.param(
+            'instance_type = "m6g.large"', 'instance_type = "m5.large"',
+            marks=remedy("name another instance_type in the recovery plan"),
+        ),
+        pytest.param(
+            'instance_families = "t2"', 'instance_families = "m5"',
+            marks=remedy("set instance_type or instance_families in the recovery plan"),
+        ),
+        pytest.param(
+            'instance_families = "t2"', 'instance_type = "m5.large"',
+            marks=remedy("set instance_type or instance_families in the recovery plan"),
+        ),
+        pytest.param(
+            'subnet = "NOSUBNET"\nsecurity_groups = "GROUP"', 'subnet = "SUBNET"\nsecurity_groups = "GROUP"',
+            marks=remedy("correct subnet in the recovery plan"),
+        ),
+        pytest.param(
+            'subnet = "SUBNET"\nsecurity_groups = "NOGROUP"', 'subnet = "SUBNET"\nsecurity_groups = "GROUP"',
+            marks=remedy("correct security_groups in the recovery plan"),
+        ),
+        pytest.param(
+            'subnet = "SUBNET"\nsecurity_groups = "OTHERGROUP"',
+            'subnet = "OTHERSUBNET"\nsecurity_groups = "OTHERGROUP"',
+            marks=remedy("name both of one VPC in the recovery plan"),
+        ),
+        pytest.param(
+            'subnet = "FULL"\nsecurity_groups = "OTHERGROUP"', 'subnet = "OTHERSUBNET"\nsecurity_groups = "OTHERGROUP"',
+            marks=remedy("name another in the recovery plan, or free some"),
+        ),
+    ],
+)
+def test_what_is_missing_in_aws(anew: World, places: dict[str, str], wrong: str, right: str) -> None:
+    world = anew
+
+    def plan(text: str) -> Path:
+        for name, value in places.items():
+            text = text.replace(f'"{name}"', f'"{value}"')
+        return world.write_plan("[vm.db]\n" + text + "\n")
+
+    assert len(missing(world, plan(wrong))) == 1
+    assert not missing(world, plan(right))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from remedies import commands_in, remedy
-from warmspare.cli.planfile import USER_DATA_BYTES, load_plan
 from warmspare.cli.main import run
+from warmspare.cli.planfile import USER_DATA_BYTES, load_plan
 from warmspare.config.problems import SettingsError
 from warmspare.errors import ConfigError
 
@@ -35,7 +35,7 @@ NETWORK = f"[network.dmz]\n{SUBNET}{GROUP}"
         ),
         pytest.param("[vm.a]\ntags = {Room = 4}\n", '[vm.a]\ntags = {Room = "4"}\n', marks=remedy("put it in quotes")),
         pytest.param(
-            '[vm.a]\ntags = {"aws:x" = "1"}\n', '[vm.a]\ntags = {"x" = "1"}\n', marks=remedy("give it another name")
+            '[vm.a]\ntags = {"aws:x" = "1"}\n', '[vm.a]\ntags = {"x" = "1"}\n', marks=remedy("name it otherwise")
         ),
         pytest.param(
             NETWORK + '[vm.a]\nips = "10.20.0.15"\n', NETWORK + '[vm.a]\nips = {dmz = "10.20.0.15"}\n',

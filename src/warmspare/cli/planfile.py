@@ -130,7 +130,7 @@ def tags(value: object) -> dict[str, str]:
         if not isinstance(text, str) or len(text) > 256 or not 0 < len(key) <= 128:
             raise ConfigError(f"the tag {key[:40]!r} is not a text of at most 256 characters", hint="put it in quotes")
         if key.lower().startswith(("aws:", "warmspare:")):
-            raise ConfigError(f"the tag {key[:40]!r} begins with what is not yours to give", hint="give it another name")
+            raise ConfigError(f"the tag {key[:40]!r} begins with what is not yours to give", hint="name it otherwise")
         out[key] = text
     return out
 
@@ -138,7 +138,8 @@ def tags(value: object) -> dict[str, str]:
 def addresses(value: object) -> dict[str, str]:
     """Fixed addresses by port group."""
     if not isinstance(value, dict):
-        raise ConfigError("a table of addresses by port group was expected", hint='write it like {"VM Network" = "10.20.0.15"}')
+        hint = 'write it like {"VM Network" = "10.20.0.15"}'
+        raise ConfigError("a table of addresses by port group was expected", hint=hint)
     return {name: address(each) for name, each in value.items()}
 
 
@@ -165,7 +166,8 @@ class _Reading:
                     self._no_metadata(defaults if key in base.tags else table, key)
             for other in vms[:-1]:
                 if other.vm == vms[-1].vm:
-                    table.wrong(f"this means the same VM as {other.name!r}", "take one of the two out: a VM is recovered once")
+                    hint = "take one of the two out: a VM is recovered once"
+                    table.wrong(f"this means the same VM as {other.name!r}", hint)
         if "vm" not in top:
             top.wrong("the plan has no [vm.NAME]", "add one for each VM to recover")
         return RecoveryPlan(
@@ -278,7 +280,8 @@ class _Reading:
             data = read_regular(path, 4 * USER_DATA_BYTES, follow=True)
         except (OSError, ValueError) as error:
             reason = (isinstance(error, OSError) and error.strerror) or "this is no path"
-            raise ConfigError(f"the user data can't be read: {reason}", hint=f"correct it, or put the file at {path}") from None
+            hint = f"correct it, or put the file at {path}"
+            raise ConfigError(f"the user data can't be read: {reason}", hint=hint) from None
         try:
             return _plain_text(data.decode())
         except UnicodeDecodeError:
