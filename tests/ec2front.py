@@ -457,7 +457,7 @@ class Front:
             seen = min(task["seen"], len(task["messages"]) - 1)
             status, message, progress = task["messages"][seen]
             task["seen"] += 1 if "ImportTaskIds" in said else 0
-            if status == "completed" and "image" not in task:
+            if status == "completed" and "image" not in task and message != "no image":
                 name = f"imported {task_id}"
                 answer = self._ask("RegisterImage", headers, Name=name, Architecture=task["Architecture"])
                 task["image"] = answer.findtext(".//{*}imageId")

@@ -24,6 +24,7 @@ from ec2front import Front
 from rig import MIB, Outcome, begin, command, random_disk, scribble
 from warmspare.cli.planfile import parse_plan
 from warmspare.observe.events import Events
+from warmspare.recover.aws import ec2
 from warmspare.recover.aws.client import Aws, AwsSettings
 from warmspare.recover.aws.ec2 import Ec2, Pause
 from warmspare.recover.failover.failover import Failover, Recovered
@@ -189,11 +190,13 @@ def cut_off(world: World, plan: Path, number: int, after: bool, operation: str =
 
 @contextlib.contextmanager
 def again(world: World, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """The same world at the moment of its loss: its repository copied, its snapshots as they are, nothing asked yet."""
+    """The same world at the moment of its loss: its repository copied, its snapshots as they are, nothing asked yet.
+    Commands look at things more often than is right for AWS."""
     shutil.copytree(world.repo, home / "repo")  # not the state beside it: its files are sparse, their copies are not
     for disk in world.home.glob("*.raw"):
         shutil.copy(disk, home)
     front, snapshots = Front(world.front.behind), dict(world.standin.snapshots)
+    monkeypatch.setattr(ec2, "Pause", lambda: PAUSE)
     with ec2front.serving(front) as url:
         for name, value in {**ebsstandin.environment(front.behind), "AWS_ENDPOINT_URL_EC2": url}.items():
             monkeypatch.setenv(name, value)

@@ -16,12 +16,12 @@ _SEVERITY: Final = (5, 3, 8, 4, 2, 6, 7, 0)
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})  # what a file system says that takes no more
 
 
-<<<<<<< HEAD
 def by_hand(remedy: str) -> str:
     """What to do, as it is printed; the mark of what only a person can do, or a tool that is not ours. Every other
     remedy of a failover, a staging or a drill is done by a test, word for word (tests/remedies.py)."""
     return remedy
-=======
+
+
 def worst(codes: Iterable[int]) -> int:
     """The exit code that speaks for several; 0 for none."""
     return min(codes, key=lambda code: _SEVERITY.index(code) if code in _SEVERITY else -1, default=0)
@@ -33,7 +33,6 @@ def first_of(error: BaseException) -> WarmspareError:
         error = error.exceptions[0]
     assert isinstance(error, WarmspareError), "the group has no others"
     return error
->>>>>>> main
 
 
 class WarmspareError(Exception):

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-<<<<<<< HEAD
 import shlex
-from collections.abc import Callable
-=======
 from collections.abc import Callable, Sequence
->>>>>>> main
 from pathlib import Path
 from typing import get_args
 
@@ -265,14 +261,9 @@ class _Reading:
             firmware=table.take("firmware", values.choice(("bios", "uefi")), None),
             root_disk=table.take("root_disk", values.text, None), key_pair=start.key_pair,
             instance_profile=start.instance_profile, tags=start.tags, user_data=start.user_data,
-<<<<<<< HEAD
             volumes=start.volumes, metadata=start.metadata, order=table.take("order", values.whole(1, 1000), 1),
-            delay_s=table.take("delay", values.duration, 0), ready=start.ready, ready_s=start.ready_s, via=start.via,
-=======
-            volumes=start.volumes, order=table.take("order", values.whole(1, 1000), 1),
             delay_s=table.take("delay", values.duration, 0), ready=start.ready, ready_s=start.ready_s,
             rto_s=table.take("rto", values.duration, None), via=start.via,
->>>>>>> main
             license=start.license, import_role=start.import_role,
             import_from=table.take(
                 "import_from", several(_matching(_RAW, "object", "write s3://BUCKET/KEY"), "objects"), ()

@@ -32,6 +32,7 @@ from warmspare.recover.failover.plan import VmPlan
 from warmspare.recover.failover.preflight import Preflight
 from warmspare.recover.readiness.outlook import Outlook, outlook
 from warmspare.repository.chain import Point, Repository
+from warmspare.repository.commands import command
 from warmspare.repository.failover import CLEARS, FailoverJournal, clearing, read_journal
 
 T = TypeVar("T")
@@ -186,7 +187,8 @@ class Failover:
         try:
             return await work()
         except WarmspareError as error:
-            error.complete(f"`warmspare {CLEARS}`", clearing(self._repository, one.machine.vm_id))
+            for name in (CLEARS, "recover check"):
+                error.complete(f"`warmspare {name}`", command(self._repository.store, name, one.machine.vm_id))
             raise
 
     async def _image(self, one: Prepared, slots: asyncio.Semaphore) -> tuple[str, tuple[str, ...]]:

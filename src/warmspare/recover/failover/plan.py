@@ -64,14 +64,9 @@ class VmPlan:
     the first card. subnet, security_groups: for every card, before the networks. types: instance types in order of
     preference, empty to choose by CPUs and memory among `families`. firmware: `bios`, `uefi` or None for what the
     restore point says. root_disk: name or ID of the disk to boot, None for the first. order: lower ones start first.
-<<<<<<< HEAD
-    delay_s: to wait before it starts. ready: what counts as started, within ready_s. import_from: s3://BUCKET/KEY of a
-    raw disk each, for import-image. metadata: of the instance's metadata service. license: LicenseType of import-image.
-=======
     delay_s: to wait before it starts. ready: what counts as started, within ready_s. rto_s: when it must be ready,
-    counted from the moment a recovery begins, None for the plan's. import_from: s3://BUCKET/KEY of a
-    raw disk each, for import-image. license: LicenseType of import-image.
->>>>>>> main
+    counted from the moment a recovery begins, None for the plan's. import_from: s3://BUCKET/KEY of a raw disk each,
+    for import-image. metadata: of the instance's metadata service. license: LicenseType of import-image.
     """
 
     name: str
