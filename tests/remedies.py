@@ -236,7 +236,7 @@ def named_by_tests() -> dict[str, str]:
 
 def pattern(sentence: str) -> re.Pattern[str]:
     """What it looks like once it is filled in."""
-    return re.compile(".*?".join(map(re.escape, re.split(rf"{re.escape(FILLED)}|\bID(?=`)", sentence))), re.DOTALL)
+    return re.compile(".*?".join(map(re.escape, re.split(rf"{re.escape(FILLED)}|\bID\b", sentence))), re.DOTALL)
 
 
 @contextlib.contextmanager

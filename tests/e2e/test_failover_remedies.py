@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ from botocore.session import get_session
 import recoverworld
 from ec2front import Refused, Request
 from recoverworld import SETTINGS, World, cut_off, hardware
-from remedies import ask_aws, obey, remedy
-from rig import MIB
+from remedies import ask_aws, commands_in, obey, remedy
+from rig import MIB, command
 from servers import S3Server
 from warmspare.cli.planfile import parse_plan
 from warmspare.errors import WarmspareError
@@ -26,6 +27,7 @@ from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.aws.ec2_errors import BY_GUEST, CODES, DIED, ENDED
 from warmspare.recover.aws.errors import AwsError
+from warmspare.recover.failover import launch
 from warmspare.recover.failover.failover import Failover
 from warmspare.recover.staging import ebs
 from warmspare.repository.chain import open_repository
@@ -44,6 +46,8 @@ def staged(tmp_path_factory: pytest.TempPathFactory, moto: S3Server) -> Iterator
         world.change("db")
         world.sync("db", hardware("servers"))
         world.stage("db")
+        world.protect("two", hardware("servers", "storage"))
+        world.stage("two")
         yield world
 
 
@@ -141,7 +145,7 @@ CASES = [
         types("InsufficientInstanceCapacity", 500),
     ),
     *each(
-        remedy("name others in the recovery plan"),
+        remedy("name other instance types in the recovery plan and run again"),
         types("InsufficientCapacity", 500), types("InsufficientHostCapacity", 500),
     ),
     *each(
@@ -183,10 +187,13 @@ CASES = [
         Code("UnsupportedOperation", START, '"m5.large"', '"m5.xlarge"'),
     ),
     *each(
-        remedy("check volume_type, iops and throughput in the recovery plan"),
+        remedy("check volumes in the recovery plan (type, iops, throughput) and run again"),
         Code("InvalidBlockDeviceMapping", START, "iops = 4000", "iops = 3000", seen="4000"),
     ),
-    *each(remedy("name another volume type"), Code("InsufficientVolumeCapacity", START, '"gp3"', '"gp2"')),
+    *each(
+        remedy("name another type of volumes in the recovery plan and run again"),
+        Code("InsufficientVolumeCapacity", START, '"gp3"', '"gp2"'),
+    ),
     *each(
         remedy("it may have 16 KiB; correct user_data in the recovery plan"),
         Code("InvalidUserData.Malformed", START, "#!/bin/sh", "#!/bin/bash", seen="IyEvYmluL3No"),
@@ -209,18 +216,133 @@ CASES = [
         Code("InvalidInstanceID.NotFound"), Code("InvalidVolume.NotFound"),
     ),
     *each(
-        remedy("allow this role to use it: kms:CreateGrant, kms:Decrypt"), Code("KMSKeyNotAccessibleFault")
+        remedy("allow this role to use it (kms:CreateGrant, kms:Decrypt) and run again"),
+        Code("KMSKeyNotAccessibleFault"),
     ),
     *each(remedy("look at it in EC2 and run again"), Code("IncorrectInstanceState")),
     *each(remedy("look what that is, and run again"), Code("DependencyViolation")),
-    *each(remedy("take that away and run again"), Code("OperationNotPermitted")),
-    *each(remedy("detach it, or give another"), Code("InvalidNetworkInterface.InUse")),
+    *each(remedy("detach it, and run again"), Code("InvalidNetworkInterface.InUse")),
 ]
 ELSEWHERE = {  # those that a person answers, and those with a test of their own
-    "Blocked", "PendingVerification", "InvalidAMIName.Malformed", "MissingParameter", "InvalidInstanceID.Malformed",
+    "Blocked", "PendingVerification", "InvalidAMIName.Malformed", "MissingParameter", "OperationNotPermitted",
     "IdempotentInstanceTerminated", "IdempotentParameterMismatch", "InvalidSnapshot.NotFound",
-    "InvalidAMIName.Duplicate",
 }  # fmt: skip
+
+
+VOLUMES = remedy("correct volumes in the recovery plan (docs/operations.md has what each type takes), and run again")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One of AWS's that says more than its code. wrong, right, seen: as of a code."""
+
+    message: str
+    wrong: str = '"m5.large"'
+    right: str = '"m5.xlarge"'
+    seen: str = ""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            Sentence("does not support an AMI with a boot mode of UEFI"),
+            marks=remedy(
+                "name an instance_type on Nitro in the recovery plan (`m7i.large`), or correct firmware there"
+            ),
+        ),
+        pytest.param(
+            Sentence("The architecture of the type does not match the architecture of the image"),
+            marks=remedy("correct instance_type or architecture in the recovery plan"),
+        ),
+        pytest.param(
+            Sentence("The virtualization type is wrong"),
+            marks=remedy(
+                "name another instance_type in the recovery plan: a current one of Intel's or AMD's, like m7i.large"
+            ),
+        ),
+        pytest.param(
+            Sentence("HttpTokensEnforced", 'imds = "v1-and-v2"', "", seen='"HttpTokens": "optional"'),
+            marks=remedy(
+                "take `imds` out of the recovery plan and run again; the guest's cloud-init and agents have to know "
+                "IMDSv2"
+            ),
+        ),
+        pytest.param(
+            Sentence("'Owner' is not a valid tag key", "Owner", "Owned"),
+            marks=remedy("rename the tag in the recovery plan, or write metadata_tags = false there, and run again"),
+        ),
+        pytest.param(
+            Sentence(
+                "'Owner' is not a valid tag key", 'ready = "running"', 'ready = "running"\nmetadata_tags = false',
+                seen='"InstanceMetadataTags": "enabled"',
+            ),
+            marks=remedy("rename the tag in the recovery plan, or write metadata_tags = false there, and run again"),
+        ),
+        pytest.param(
+            Sentence(
+                "a metadata option is wrong", 'imds = "v1-and-v2"', 'imds = "v2"', seen='"HttpTokens": "optional"'
+            ),
+            marks=remedy(
+                "correct imds and metadata_tags in the recovery plan; an organisation's policy may demand others"
+            ),
+        ),
+        pytest.param(Sentence("Iops to volume size ratio of 1000 is too high", "4000", "3000"), marks=VOLUMES),
+        pytest.param(Sentence("parameter iops is not supported for gp2", "4000", "3000"), marks=VOLUMES),
+    ],
+)
+def test_what_aws_refuses_in_words(anew: World, case: Sentence) -> None:
+    world, plan = anew, plan_of(anew)
+    if "imds" in case.wrong:
+        edit(plan, 'ready = "running"', f'ready = "running"\n{case.wrong}')
+
+    def refuse(request: Request) -> Refused | None:
+        wrong = (case.seen or case.wrong) in json.dumps(request.parameters)
+        return Refused("InvalidParameterValue", 400, case.message) if wrong and request.action == START else None
+
+    world.front.refuse = refuse
+    trouble(world, plan)
+    edit(plan, case.wrong, case.right)
+    world.run(plan)
+    assert len(world.front.instances) == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(
+            "Enhanced networking with the Elastic Network Adapter (ENA) is required",
+            marks=remedy(
+                "clear this failover with `warmspare failback-done` and fail over with `--via register-image`, whose "
+                "images say it; `warmspare recover check` looks for the driver in the guest"
+            ),
+        ),
+        pytest.param(
+            "NVMe is required",
+            marks=remedy(
+                "clear this failover with `warmspare failback-done` and fail over with `--via register-image`; "
+                "`warmspare recover check` looks for the driver in the guest"
+            ),
+        ),
+    ],
+)
+def test_an_imported_image_is_none_for_the_type(anew: World, message: str) -> None:
+    world, plan = anew, plan_of(anew)
+    world.front.import_messages = [("completed", "", "")]
+
+    def refuse(request: Request) -> Refused | None:
+        imported = request.action == START and "EnaSupport" not in world.front.images[request.parameters["ImageId"]]
+        return Refused("InvalidParameterCombination", 400, message) if imported else None
+
+    world.front.refuse = refuse
+    hint = world.failover("--plan", plan, "--all", "--via", "import-image", code=8).last("error")["hint"]
+    cleared, looks = hint.split("; ")
+    obey(cleared)
+    [words] = commands_in(looks)
+    assert command(*words).code == 5  # its disk holds no system
+    [via] = re.findall("`(--via [^`]+)`", cleared)
+    world.failover("--plan", plan, "--all", *via.split())
+    assert len(world.front.instances) == 1
 
 
 @pytest.fixture(scope="module")
@@ -425,15 +547,15 @@ STARTED = remedy("start it again with `aws ec2 start-instances --instance-ids ID
                 "with `aws ec2 start-instances --instance-ids ID`, and run this again"
             ),
         ),
-        pytest.param("Client.InstanceTerminated", "terminate", marks=OVER),
+        pytest.param("Client.InstanceTerminated", "terminate", marks=[OVER, pytest.mark.slow]),
         pytest.param(
             "Client.UserInitiatedShutdown", "terminate",
             marks=remedy("ask who; then clear this failover with `warmspare failback-done`, and fail over anew"),
         ),
         pytest.param("Client.UserInitiatedHibernate", "stop", marks=STARTED),
-        pytest.param("Server.ScheduledStop", "stop", marks=STARTED),
-        pytest.param("Server.SpotInstanceShutdown", "terminate", marks=OVER),
-        pytest.param("Server.SpotInstanceTermination", "terminate", marks=OVER),
+        pytest.param("Server.ScheduledStop", "stop", marks=[STARTED, pytest.mark.slow]),
+        pytest.param("Server.SpotInstanceShutdown", "terminate", marks=[OVER, pytest.mark.slow]),
+        pytest.param("Server.SpotInstanceTermination", "terminate", marks=[OVER, pytest.mark.slow]),
         pytest.param("Server.SomethingNew", "terminate", marks=OVER),
     ],
 )
@@ -481,7 +603,7 @@ ANEW = remedy("run again: another instance is started")
                 "another instance is started"
             ),
         ),
-        pytest.param("Client.InstanceTerminated", marks=ANEW),
+        pytest.param("Client.InstanceTerminated", marks=[ANEW, pytest.mark.slow]),
         pytest.param(
             "Client.InternalError",
             marks=remedy(
@@ -523,10 +645,10 @@ ANEW = remedy("run again: another instance is started")
             ),
         ),
         pytest.param("Server.InternalError", marks=ANEW),
-        pytest.param("Server.ScheduledStop", marks=ANEW),
-        pytest.param("Server.SpotInstanceShutdown", marks=ANEW),
-        pytest.param("Server.SpotInstanceTermination", marks=ANEW),
-        pytest.param("Server.SomethingNew", marks=ANEW),
+        pytest.param("Server.ScheduledStop", marks=[ANEW, pytest.mark.slow]),
+        pytest.param("Server.SpotInstanceShutdown", marks=[ANEW, pytest.mark.slow]),
+        pytest.param("Server.SpotInstanceTermination", marks=[ANEW, pytest.mark.slow]),
+        pytest.param("Server.SomethingNew", marks=[ANEW, pytest.mark.slow]),
     ],
 )
 def test_an_instance_dies(anew: World, reason: str) -> None:
@@ -632,3 +754,23 @@ def test_what_is_missing_in_aws(anew: World, places: dict[str, str], wrong: str,
 
     assert len(missing(world, plan(wrong))) == 1
     assert not missing(world, plan(right))
+
+
+@remedy("name subnets of one zone")
+def test_cards_in_two_zones(anew: World) -> None:
+    world = anew
+    text = '[vm.two]\ninstance_type = "m5.large"\n'
+    assert len(missing(world, world.write_plan(world.networks(servers=0, storage=1) + text))) == 1
+    assert not missing(world, world.write_plan(world.networks(servers=0, storage=0) + text))
+
+
+@remedy("run again to wait on; EC2 shows it under that ID")
+def test_an_instance_that_takes_its_time(lost: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, plan = lost, plan_of(lost)
+    edit(plan, 'ready = "running"', 'ready = "running"\nready_within = "1s"')
+    monkeypatch.setattr(launch, "UNSEEN_S", 0.1)
+    world.front.lose = lambda request: any(map(world.front.conceal, world.front.instances))
+    trouble(world, plan)
+    world.front._hidden.clear()
+    world.run(plan)
+    assert len(live(world)) == 1

@@ -230,7 +230,10 @@ def decode(data: bytes, vm: str, where: str) -> FailoverRecord:
 
 
 def _damaged(what: str, where: str) -> FormatError:
-    hint = "put it back from a version of the bucket; what runs in AWS carries the tag warmspare:vm"
+    hint = (
+        "put back a version of it that the bucket still has (what runs in AWS carries the tag warmspare:vm), and run "
+        "again"
+    )
     return FormatError(f"the failover record is damaged: {what}", where=where, hint=hint)
 
 
