@@ -113,6 +113,7 @@ def test_it_leads_on(tmp_path: Path, wrong: str, right: str) -> None:
     load_plan(path)
 
 
+@remedy("correct them, each as it is said, and run this again")
 def test_the_others_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "plan.toml"
     path.write_text('[vm.a]\nip = "10.20.0"\norder = 0\n')
@@ -122,6 +123,9 @@ def test_the_others_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert run(words) == 2
     said = capsys.readouterr().err
     assert "vm.a.ip" in said and "vm.a.order" in said and "2 errors" in said
+    path.write_text('[vm.a]\nip = "10.20.0.15"\norder = 1\n')
+    run(words)
+    assert "the recovery plan" not in capsys.readouterr().err
 
 
 @remedy("name one by --plan; docs/operations.md has an example")
