@@ -33,6 +33,7 @@ from warmspare.recover.failover.plan import Network, VmPlan
 from warmspare.recover.failover.preflight import Preflight
 from warmspare.recover.readiness.outlook import outlook
 from warmspare.repository.chain import Repository, now_text
+from warmspare.repository.commands import command
 from warmspare.state.files import local_io
 from warmspare.store import layout
 
@@ -193,7 +194,7 @@ class Ec2Drill:
             else:
                 notes.append(
                     f"another drill of this VM has {each.words}, until {each.until or 'an unknown time'}; if nobody "
-                    "works on it any more, `--clean` ends it"
+                    f"works on it any more, {await self._cleaning(vm)} ends it"
                 )
         return notes
 
@@ -272,7 +273,7 @@ class Ec2Drill:
         elif checks.state not in _ALIVE and (instance := await self._launcher.get(instance_id)) is not None:
             if instance.reason != BY_GUEST:  # AWS could not start it or took it away, or somebody ended it
                 found = ended(instance_id, checks.state, instance.reason, instance.said)
-                hint = "mend that, if there is anything to mend, and drill again"
+                hint = "mend that, where there is anything to mend, and drill again"
                 raise RecoverError(f"{found.what}; nothing was judged", where=instance_id, hint=hint, retryable=True)
             outcome.reason = f"the instance is {checks.state}: it ended by itself"
 
@@ -287,13 +288,18 @@ class Ec2Drill:
             lost = RecoverError(
                 f"what the drill made could not be ended, and an instance costs money: {error.what}",
                 where=what or f"tag warmspare:drill = {trial.run}",
-                hint=f"{error.hint}; then `warmspare drill --ec2 --clean`",
+                hint=f"{error.hint}; or end it with {await self._cleaning(vm)}",
                 retryable=error.retryable,
             )
             self._events.emit("drill.note", vm=vm, message=lost.sentence)
             return lost
         self._events.emit("drill.ended", vm=vm, seconds=round(time.monotonic() - began_s, 3))
         return None
+
+    async def _cleaning(self, vm: str) -> str:
+        """The command that ends what drills left, as it is to be typed."""
+        region = await self._ec2.aws.region()
+        return command(self._repository.store, "drill --ec2 --clean", vm, "--region", region)
 
     def _tell(self, verdict: Verdict, folder: Path) -> None:
         for note in verdict.notes:
