@@ -25,6 +25,7 @@ import bootdisk
 import recoverworld
 import warmspare
 from ec2front import Refused, Request
+from readydisks import put
 from recoverworld import SETTINGS, World, hardware
 from rig import MIB, command, overwrite
 from servers import S3Server
@@ -329,8 +330,14 @@ def test_a_dry_run_changes_nothing_and_says_what_it_would_do_and_what_is_missing
 
 
 def test_a_dry_run_says_of_each_vm_whether_it_starts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As far as was seen; what stops it; or what is not known, where this host can't look."""
-    bootdisk.build(world.disk("sound"), "bios")
+    """As far as was seen; what stops it; or what is not known, where this host can't look. And of who asks the metadata
+    service without tokens, unless the plan lets them."""
+    disk, folder = bootdisk.build(world.disk("sound"), "bios"), "/usr/lib/python2.7/site-packages/cloudinit"
+    parts = Path(f"{folder}/sources").parts
+    made = "".join(f"mkdir {Path(*parts[:n])}\n" for n in range(2, len(parts) + 1)) + "mkdir /etc/cloud\n"
+    bootdisk.run("debugfs", "-w", "-f", "-", f"{disk}?offset={MIB}", data=made.encode())
+    put(disk, MIB, "/etc/cloud/cloud.cfg", b"users:\n")
+    put(disk, MIB, f"{folder}/sources/DataSourceEc2.py", b"asks and has no token\n")
     world.sync("sound", hardware("dmz"))
     world.protect("app", hardware("dmz"))
     for vm in ("sound", "app"):
@@ -340,6 +347,12 @@ def test_a_dry_run_says_of_each_vm_whether_it_starts(world: World, monkeypatch: 
     said = {event["vm"]: event for event in outcome.all("outlook")}
     assert said["sound"]["answer"] == "starts" and not said["sound"]["stops"] and not said["sound"]["not_known"]
     assert said["app"]["answer"] == "stops" and "app-0" in said["app"]["stops"][0]
+    assert said["sound"]["runs"] == ["Linux"] and said["app"]["runs"] == []
+    [note] = [event["message"] for event in outcome.all("failover.note") if "tokens" in event["message"]]
+    assert "cloud-init of no known version" in note and 'imds = "v1-and-v2"' in note
+    plan.write_text('[defaults]\nimds = "v1-and-v2"\n' + plan.read_text())
+    lax = world.failover("--plan", plan, "--vm", "sound", "--dry-run")
+    assert not any("tokens" in event["message"] for event in lax.all("failover.note"))
     planned = outcome.last("failover.planned")
     assert (planned["missing"], planned["stops"], planned["not_known"]) == (0, 1, 0)
     assert "1 of 2 VMs will not start" in outcome.stderr

@@ -16,8 +16,9 @@ from warmspare.recover.failover import import_errors
 from warmspare.recover.failover.image import ImageSpec
 from warmspare.recover.failover.importing import ImportSpec
 from warmspare.recover.failover.instancetype import InstanceType, ranked
-from warmspare.recover.failover.machine import DEVICES, Machine, machine
+from warmspare.recover.failover.machine import DEVICES, Machine, looked_into, machine
 from warmspare.recover.failover.plan import Network, VmPlan
+from warmspare.recover.failover.platform import BILLED, losses
 from warmspare.recover.staging.staged import GIB, StagedDisk, StagedPoint
 from warmspare.repository.chain import PointId
 from warmspare.repository.failover import decode
@@ -41,21 +42,62 @@ def made(hardware: dict[str, Any], plan: VmPlan | None = None, disks: int = 1, n
 
 
 @pytest.mark.parametrize(
-    ("hardware", "boot_mode", "architecture", "licensed"),
+    ("hardware", "boot_mode", "architecture", "platform"),
     [
-        (FULL, "uefi", "x86_64", ""),
-        ({**FULL, "firmware": "bios"}, "legacy-bios", "x86_64", ""),
-        ({**FULL, "guest_id": "arm-debian12-64Guest"}, "uefi", "arm64", ""),
+        (FULL, "uefi", "x86_64", "Linux"),
+        ({**FULL, "firmware": "bios"}, "legacy-bios", "x86_64", "Linux"),
+        ({**FULL, "guest_id": "arm-debian12-64Guest"}, "uefi", "arm64", "Linux"),
         ({**FULL, "guest_id": "windows2019srvNext_64Guest"}, "uefi", "x86_64", "Windows"),
         ({**FULL, "guest_id": "rhel9_64Guest"}, "uefi", "x86_64", "RHEL"),
         ({**FULL, "guest_id": "sles15_64Guest"}, "uefi", "x86_64", "SUSE"),
+        ({**FULL, "guest_id": "other5xLinux64Guest"}, "uefi", "x86_64", "Linux"),
         ({**FULL, "guest_id": "darwin19_64Guest"}, "uefi", "x86_64", ""),
+        ({**FULL, "guest_id": ""}, "uefi", "x86_64", ""),
     ],
 )
-def test_a_machine_out_of_its_hardware(hardware: Any, boot_mode: str, architecture: str, licensed: str) -> None:
+def test_a_machine_out_of_its_hardware(hardware: Any, boot_mode: str, architecture: str, platform: str) -> None:
     built = made(hardware)
-    assert (built.boot_mode, built.architecture, built.licensed) == (boot_mode, architecture, licensed)
-    assert not built.missing and bool(built.licensed) == any("import-image" in note for note in built.notes)
+    assert (built.boot_mode, built.architecture, built.platform) == (boot_mode, architecture, platform)
+    assert not built.missing and (platform in BILLED) == any("import-image" in note for note in built.notes)
+    assert not any("import-image" in note for note in made(hardware, VmPlan("w", "w", via="import-image")).notes)
+
+
+@pytest.mark.parametrize(
+    ("stated", "known", "runs", "counts", "said"),
+    [
+        (None, "windows2019srv_64Guest", ["Windows"], "Windows", ""),
+        (None, "", ["Windows"], "Windows", ""),
+        (None, "", [], "", ""),
+        (None, "", ["Linux", "Windows"], "", ""),
+        (None, "debian12_64Guest", ["Windows"], "Windows", "vSphere says Linux, and its disks hold Windows"),
+        (None, "windows2019srv_64Guest", ["Linux"], "Linux", "vSphere says Windows, and its disks hold Linux"),
+        (None, "rhel8_64Guest", ["Linux"], "Linux", "vSphere says RHEL, and its disks hold Linux"),
+        (None, "otherLinux64Guest", ["RHEL"], "RHEL", "vSphere says Linux, and its disks hold RHEL"),
+        ("windows", "", [], "Windows", ""),
+        ("linux", "rhel8_64Guest", [], "RHEL", ""),
+        ("linux", "windows2019srv_64Guest", [], "Linux", "the plan says Linux, and vSphere says Windows: the plan"),
+        ("windows", "debian12_64Guest", ["Linux"], "Windows", "and vSphere says Linux and its disks hold Linux"),
+    ],
+)
+def test_what_counts_of_plan_disks_and_vsphere(
+    stated: str | None, known: str, runs: list[str], counts: str, said: str
+) -> None:
+    """Where they disagree that is said; what the system loses is said of the one that counts."""
+    plan = VmPlan("w", "w", platform=stated)
+    built = made({**FULL, "guest_id": known}, plan)
+    seen, notes = looked_into(built, plan, runs)
+    told = [*built.notes, *notes]
+    assert seen.platform == counts and len(told) == len(set(told))
+    differ = [note for note in told if " says " in note]
+    assert said in differ[-1] if said else not differ
+    assert all(loss in told for loss in losses(counts))
+
+
+def test_what_windows_loses_is_said_in_full() -> None:
+    told = " ".join(losses("Windows"))
+    for word in ("bills", "licen", "Dedicated Hosts", "slmgr", "get-password-data", "NVMe", "EC2Launch", "--via "):
+        assert word in told, word
+    assert losses("Linux") == [] and "subscription" in losses("RHEL")[0] and "SUSE" in losses("SUSE")[0]
 
 
 def test_what_was_not_understood_is_not_known() -> None:

@@ -42,8 +42,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "drill": ("subnet", "security_groups"),
     "defaults": _START,
     "vm": (
-        "vm", *_START, "ip", "ips", "instance_type", "firmware", "architecture", "root_disk", "order", "delay",
-        "import_from",
+        "vm", *_START, "ip", "ips", "instance_type", "firmware", "architecture", "platform", "root_disk", "order",
+        "delay", "import_from",
     ),
     "volumes": ("type", "iops", "throughput", "initialization_rate", "keep"),
     "user_data": ("file", "text"),
@@ -229,6 +229,7 @@ class _Reading:
             subnet=start.subnet, security_groups=start.security_groups, ips=ips,
             types=table.take("instance_type", several(type_name, "instance types"), ()), families=start.families,
             architecture=table.take("architecture", values.choice(("x86_64", "arm64")), None),
+            platform=table.take("platform", values.choice(("windows", "linux")), None),
             firmware=table.take("firmware", values.choice(("bios", "uefi")), None),
             root_disk=table.take("root_disk", values.text, None), key_pair=start.key_pair,
             instance_profile=start.instance_profile, tags=start.tags, user_data=start.user_data,

@@ -28,7 +28,7 @@ from warmspare.recover.drills.signs import LOGIN, Watch
 from warmspare.recover.drills.trial import Remains, Trial, remains, remove
 from warmspare.recover.failover.chosen import Chosen, choose
 from warmspare.recover.failover.launch import Checks, Launcher
-from warmspare.recover.failover.machine import Machine, machine
+from warmspare.recover.failover.machine import Machine, looked_into, machine
 from warmspare.recover.failover.plan import Network, VmPlan
 from warmspare.recover.failover.preflight import Preflight
 from warmspare.recover.readiness.outlook import outlook
@@ -96,11 +96,14 @@ class Ec2Drill:
         chosen = await choose(self._repository, self._ec2.aws, vm, wanted)
         built = machine(chosen.point.record, chosen.staged, plan)
         types = await self._looked(built, plan, network)
+        told = list[str]()
         if scratch is not None:
             store, label = self._repository.store, chosen.point.id.label
             seen = await outlook(store, vm, label, scratch, boots=plan.root_disk, boot_mode=built.boot_mode)
             self._events.emit("outlook", **seen.event(vm))
-        notes = [*built.notes, *await self._swept(vm, housekeeping)]
+            built, said = looked_into(built, plan, seen.runs)
+            told += [*said, *(() if built.metadata.v1 else seen.tokenless)]
+        notes = [*built.notes, *told, *await self._swept(vm, housekeeping)]
         trial = Trial(self._ec2, built, chosen, plan.tags, rules.timeout_s)
         self._events.emit(
             "drill.start", vm=vm, point=chosen.point.id.label, created=chosen.staged.created, subnet=network.subnet,

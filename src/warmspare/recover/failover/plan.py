@@ -63,9 +63,10 @@ class VmPlan:
     vm: its ID or name in the repository. networks: by port group. ips: fixed addresses by port group, or under "" for
     the first card. subnet, security_groups: for every card, before the networks. types: instance types in order of
     preference, empty to choose by CPUs and memory among `families`. firmware: `bios`, `uefi` or None for what the
-    restore point says. root_disk: name or ID of the disk to boot, None for the first. order: lower ones start first.
-    delay_s: to wait before it starts. ready: what counts as started, within ready_s. import_from: s3://BUCKET/KEY of a
-    raw disk each, for import-image. metadata: of the instance's metadata service. license: LicenseType of import-image.
+    restore point says. platform: `windows`, `linux` or None for what vSphere and the disks say. root_disk: name or ID
+    of the disk to boot, None for the first. metadata: of the instance's metadata service. order: lower ones start
+    first. delay_s: to wait before it starts. ready: what counts as started, within ready_s. import_from:
+    s3://BUCKET/KEY of a raw disk each, for import-image. license: LicenseType of import-image.
     """
 
     name: str
@@ -91,6 +92,7 @@ class VmPlan:
     ready_s: int = 900
     via: Via = "register-image"
     license: str | None = None
+    platform: str | None = None
     import_role: str | None = None
     import_from: tuple[str, ...] = ()
 
