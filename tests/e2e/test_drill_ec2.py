@@ -328,7 +328,7 @@ def test_the_plan_says_where_and_what_as(world: World, place: Place) -> None:
         + world.networks(servers=0, storage=0)
         + '[defaults]\nkey_pair = "ops"\ninstance_profile = "db"\nuser_data = {text = "#!/bin/sh"}\n'
         + '[vm.app]\ninstance_type = "m5.xlarge"\nip = "10.20.0.15"\nroot_disk = "app-1"\nfirmware = "bios"\n'
-        + 'tags = {Owner = "ops"}\nvolumes = {iops = 4000, keep = true}\nvia = "import-image"\nplatform = "windows"\n'
+        + 'tags = {Owner = "ops"}\nvolumes = {iops = 3000, keep = true}\nvia = "import-image"\nplatform = "windows"\n'
         + 'metadata_tags = false\n'
     )
     where = ["--vm", "app", "--plan", plan, "--evidence", world.home / "evidence"]
@@ -340,7 +340,7 @@ def test_the_plan_says_where_and_what_as(world: World, place: Place) -> None:
     assert said["InstanceType"] == "m5.xlarge" and run.tags("instance")["Owner"] == "ops"
     assert {card["SubnetId"] for card in said["NetworkInterfaces"]} == {place.subnet}
     assert not {"KeyName", "UserData", "IamInstanceProfile"} & set(said)
-    assert all(each["Ebs"]["DeleteOnTermination"] and each["Ebs"]["Iops"] == 4000
+    assert all(each["Ebs"]["DeleteOnTermination"] and each["Ebs"]["Iops"] == 3000
                for each in said["BlockDeviceMappings"])  # fmt: skip
     assert image.parameters["BootMode"] == "legacy-bios" and image.parameters["ImdsSupport"] == "v2.0"
     assert said["MetadataOptions"]["HttpTokens"] == "required"

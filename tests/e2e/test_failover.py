@@ -35,6 +35,7 @@ from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.ec2_errors import DIED, failed_to_launch
 from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.failover.launch import Launcher
+from warmspare.recover.failover.plan import FAMILIES
 from warmspare.store import layout
 
 GIB = 1 << 30
@@ -84,7 +85,7 @@ order = 2
 instance_type = "m5.large"
 user_data = {{file = "web.sh"}}
 tags = {{Drill = "never"}}
-volumes = {{type = "gp3", iops = 4000, initialization_rate = 200, keep = false}}
+volumes = {{type = "gp3", iops = 3000, initialization_rate = 200, keep = false}}
 
 [vm.app]
 order = 2
@@ -176,7 +177,7 @@ def test_three_vms_start_in_order_as_the_plan_says(lost: World) -> None:
     assert base64.b64decode(web["UserData"]) == b"#!/bin/sh\necho up\n" and "UserData" not in database
     assert web["BlockDeviceMappings"] == [{
         "DeviceName": "/dev/sda1",
-        "Ebs": {"DeleteOnTermination": True, "VolumeType": "gp3", "Iops": 4000, "VolumeInitializationRate": 200},
+        "Ebs": {"DeleteOnTermination": True, "VolumeType": "gp3", "Iops": 3000, "VolumeInitializationRate": 200},
     }]
     assert all(each["Ebs"]["DeleteOnTermination"] is False for each in by["app"].parameters["BlockDeviceMappings"])
     assert web["InstanceType"] == "m5.large" and database["InstanceType"] == "m5.xlarge"  # 4 vCPUs, 16 GiB
@@ -218,6 +219,23 @@ def test_tags_and_accounts_that_aws_refuses_are_told(lost: World) -> None:
     assert "[UnsupportedOperation: You can't launch" in outcome.stderr
     assert "take `imds` out" in outcome.last("error")["hint"]
     plan.write_text(plan.read_text().replace('imds = "v1-and-v2"', ""))
+    world.failover("--plan", plan, "--all")
+    assert len(live(world)["db"]) == 1
+
+
+def test_volumes_that_no_type_takes_are_told_before_aws_is_asked(lost: World) -> None:
+    """With the plan's line; and what the sentence says leads on."""
+    world = lost
+    plan = one_db(world)  # a disk of 1 GiB
+    text = plan.read_text()
+    plan.write_text(text + 'volumes = {type = "io1", iops = 100}\n')
+    outcome = world.failover("--plan", plan, "--all", "--dry-run", code=2)
+    [missing] = [event["message"] for event in outcome.all("failover.missing")]
+    assert f'1 GiB, and a volume of type io1 has 4 to 16384; take type = "gp3" in volumes ({plan}, line 6' in missing
+    plan.write_text(text + 'volumes = {type = "gp3", iops = 4000}\n')
+    outcome = world.failover("--plan", plan, "--all", code=2)
+    assert "at most 3000 IOPS; set iops = 3000 or less" in outcome.stderr and not world.front.changing()
+    plan.write_text(text + 'volumes = {type = "gp3", iops = 3000}\n')
     world.failover("--plan", plan, "--all")
     assert len(live(world)["db"]) == 1
 
@@ -783,7 +801,7 @@ def test_without_a_plan_it_starts_in_the_default_network(world: World) -> None:
     world.failover("--vm", "web")
     [request] = world.front.made("RunInstances")
     assert "NetworkInterfaces" not in request.parameters and "KeyName" not in request.parameters
-    assert request.parameters["InstanceType"].partition(".")[0] in ("m7i", "c7i", "r7i", "m6i", "c6i", "r6i")
+    assert request.parameters["InstanceType"].partition(".")[0] in FAMILIES[:6]  # the newest
 
 
 def test_raw_disks_of_which_nothing_is_known_need_a_plan(world: World) -> None:

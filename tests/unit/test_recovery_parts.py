@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from fnmatch import fnmatch
+from typing import Any, cast
 
 import pytest
 
 from warmspare.errors import FormatError
 from warmspare.format.point import Disk, ObjectRef, RestorePoint
 from warmspare.recover.aws import ec2_errors
+from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.failover import import_errors
 from warmspare.recover.failover.image import ImageSpec
 from warmspare.recover.failover.importing import ImportSpec
-from warmspare.recover.failover.instancetype import InstanceType, ranked
+from warmspare.recover.failover.instancetype import InstanceType, choose, ranked
 from warmspare.recover.failover.machine import DEVICES, Machine, looked_into, machine
-from warmspare.recover.failover.plan import Network, VmPlan
+from warmspare.recover.failover.plan import FAMILIES, Network, VmPlan, Volumes
 from warmspare.recover.failover.platform import BILLED, losses
+from warmspare.recover.failover.volumes import wrong_for
 from warmspare.recover.staging.staged import GIB, StagedDisk, StagedPoint
 from warmspare.repository.chain import PointId
 from warmspare.repository.failover import decode
@@ -93,6 +97,28 @@ def test_what_counts_of_plan_disks_and_vsphere(
     assert all(loss in told for loss in losses(counts))
 
 
+@pytest.mark.parametrize(
+    ("volumes", "gib", "said"),
+    [
+        (Volumes(), 65_536, ""),
+        (Volumes(iops=80_000), 160, ""),
+        (Volumes(iops=80_000), 159, "at most 79500 IOPS; set iops = 79500 or less"),
+        (Volumes(iops=3_000), 1, ""),  # what each has
+        (Volumes("gp2"), 16_384, ""),
+        (Volumes("gp2", place="plan.toml, line 7, vm.a.volumes"), 16_385, '"gp3" in volumes (plan.toml, line 7, vm.a'),
+        (Volumes("io1", 100), 3, "4 to 16384"),
+        (Volumes("io1", 500), 9, "at most 450 IOPS"),
+        (Volumes("io2", 256_000), 256, ""),
+        (Volumes("io2", 256_000), 255, "at most 255000 IOPS"),
+        (Volumes("standard"), 1_025, "1 to 1024"),
+    ],
+)
+def test_a_disk_beyond_what_its_volumes_type_holds(volumes: Volumes, gib: int, said: str) -> None:
+    """Of a machine it is missing, before AWS is asked."""
+    told = wrong_for(volumes, [("Hard disk 1", gib)])
+    assert len(told) == bool(said) and all(said in each and "Hard disk 1" in each for each in told)
+
+
 def test_what_windows_loses_is_said_in_full() -> None:
     told = " ".join(losses("Windows"))
     for word in ("bills", "licen", "Dedicated Hosts", "slmgr", "get-password-data", "NVMe", "EC2Launch", "--via "):
@@ -160,6 +186,34 @@ def test_the_rule_for_a_type() -> None:
     assert best(boot_mode="uefi")[:2] == ["c7i.large", "c7x.large"] and best(architecture="arm64") == ["c7g.large"]
     many = made(FULL, disks=26)
     assert kind("t", 2, 4).suits(many) == "" and "27" in kind("t", 2, 4, attachments=26).suits(many)
+
+
+class Region:
+    """An EC2 that has some families, each with a `large`."""
+
+    def __init__(self, *families: str) -> None:
+        self.names = {f"{family}.large" for family in families}
+
+    async def pages(self, operation: str, key: str, *, about: str, Filters: list[Any], **_: Any) -> AsyncIterator[Any]:
+        for name in sorted(self.names):
+            if any(fnmatch(name, pattern) for pattern in Filters[0]["Values"]):
+                yield {
+                    "InstanceType": name, "VCpuInfo": {"DefaultVCpus": 2}, "Hypervisor": "nitro",
+                    "MemoryInfo": {"SizeInMiB": {"c": 4, "m": 8, "r": 16}[name[0]] * 1024},
+                    "ProcessorInfo": {"SupportedArchitectures": ["x86_64"]},
+                }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("families", "chosen"),
+    [
+        (["c8i", "c8a", "c7i", "c6i", "m8i"], ["c8i.large", "c8a.large", "c7i.large", "c6i.large"]),
+        (["c7i", "m7i", "m8i", "m6i"], ["c7i.large", "m8i.large", "m7i.large", "m6i.large"]),
+        (["m7i", "m6i", "c8g", "m8i-flex"], ["m7i.large", "m6i.large"]),
+    ],
+)
+async def test_the_newest_generation_that_the_region_has_comes_first(families: list[str], chosen: list[str]) -> None:
+    assert (await choose(cast(Ec2, Region(*families)), made(FULL), FAMILIES, "eu-central-1a"))[0] == chosen
 
 
 @pytest.mark.parametrize("code", sorted(ec2_errors.CODES))

@@ -15,6 +15,7 @@ from warmspare.format.point import RestorePoint
 from warmspare.recover.disks.origin import boot_first
 from warmspare.recover.failover.plan import Metadata, VmPlan
 from warmspare.recover.failover.platform import decided, losses, of_plan, of_vsphere
+from warmspare.recover.failover.volumes import wrong_for
 from warmspare.recover.staging.staged import StagedDisk, StagedPoint
 
 ROOT_DEVICE = "/dev/sda1"
@@ -88,10 +89,11 @@ def machine(record: RestorePoint, staged: StagedPoint, plan: VmPlan) -> Machine:
     platform, differ = decided(stated, known, ())
     notes += [differ] if differ else []
     notes += losses(platform) if plan.via == "register-image" else []
+    cards, disks = _cards(hardware, plan, missing, notes), _disks(record, staged, plan, missing)
+    missing += wrong_for(plan.volumes, ((disk.name, disk.staged.volume_gib) for disk in disks))
     return Machine(
         record.vm_id, record.vm_name, BOOT_MODES.get(told, ""), plan.architecture or _architecture(hardware), cpus,
-        memory, _cards(hardware, plan, missing, notes), _disks(record, staged, plan, missing), known, stated, platform,
-        tuple(missing), tuple(notes), plan.metadata,
+        memory, cards, disks, known, stated, platform, tuple(missing), tuple(notes), plan.metadata,
     )  # fmt: skip
 
 

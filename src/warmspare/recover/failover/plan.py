@@ -17,7 +17,7 @@ Via = Literal["register-image", "import-image"]
 Ready = Literal["status-checks", "running", "none"]
 
 TAG_IN_METADATA = re.compile(r"[0-9A-Za-z+=.,_:@-]{1,128}")
-FAMILIES = ("m7i", "c7i", "r7i", "m6i", "c6i", "r6i")
+FAMILIES = ("m8i", "c8i", "r8i", "m8a", "c8a", "r8a", "m7i", "c7i", "r7i", "m6i", "c6i", "r6i")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,15 @@ class Network:
 @dataclass(frozen=True, slots=True)
 class Volumes:
     """How volumes are made. iops, throughput_mib_s: None for the type's own. initialization_mib_s: 100 to 300 for a
-    provisioned rate, None for AWS's default. keep: whether they outlive the instance."""
+    provisioned rate, None for AWS's default. keep: whether they outlive the instance. place: where that stands in the
+    plan, "" where it does not."""
 
     type: str = "gp3"
     iops: int | None = None
     throughput_mib_s: int | None = None
     initialization_mib_s: int | None = None
     keep: bool = True
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
