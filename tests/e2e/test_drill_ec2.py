@@ -268,6 +268,23 @@ def test_one_that_ends_for_a_reason_that_is_not_its_guests_is_not_judged(
     assert not (world.home / "evidence" / "verdict.json").exists() and not world.front.images
 
 
+def test_of_one_that_died_for_lack_of_a_machine_the_next_type_is_drilled(world: World, place: Place) -> None:
+    """By another token; where all die there is no verdict, and nothing stays."""
+    world.front.console, world.front.deaths = ["", UP], ["Server.InsufficientInstanceCapacity"]
+    outcome = drill(world, place)
+    assert any("before it ran" in event["message"] for event in outcome.all("drill.note"))
+    first, second = world.front.made("RunInstances")
+    assert first.parameters["InstanceType"] != second.parameters["InstanceType"]
+    assert first.parameters["ClientToken"] != second.parameters["ClientToken"]
+    assert verdict(world)["machine"]["instance_type"] == second.parameters["InstanceType"]
+    assert not world.front.images and not world.front.volumes
+    world.front.console, world.front.deaths = [], ["Server.InsufficientInstanceCapacity"] * 4
+    where = ["--vm", "app", "--repo", world.repo, "--evidence", world.home / "again", *place.options]
+    again = command("drill", "--ec2", *where)
+    assert again.code == 8 and "nothing was judged" in again.last("error")["message"], again
+    assert not world.front.images and not world.front.volumes
+
+
 def test_a_network_with_a_way_out_is_refused(world: World, place: Place) -> None:
     ec2 = asking()
     gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]

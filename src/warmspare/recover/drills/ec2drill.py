@@ -19,7 +19,7 @@ from warmspare.errors import ConfigError, RecoverError
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.aws.ec2_errors import BY_GUEST, ended
+from warmspare.recover.aws.ec2_errors import BY_GUEST, NO_MACHINE, ended
 from warmspare.recover.aws.errors import AwsError, denied_by_aws
 from warmspare.recover.drills.drill import WAITING_S, Rules
 from warmspare.recover.drills.evidence import EC2_SCREEN, SERIAL, WHAT, Verdict, files, software, write_verdict
@@ -27,7 +27,7 @@ from warmspare.recover.drills.isolation import ways_out
 from warmspare.recover.drills.signs import LOGIN, Watch
 from warmspare.recover.drills.trial import Remains, Trial, remains, remove
 from warmspare.recover.failover.chosen import Chosen, choose
-from warmspare.recover.failover.launch import Checks, Launcher
+from warmspare.recover.failover.launch import Checks, DiedError, Instance, Launcher, Trying
 from warmspare.recover.failover.machine import Machine, looked_into, machine
 from warmspare.recover.failover.plan import Network, VmPlan
 from warmspare.recover.failover.preflight import Preflight
@@ -181,9 +181,7 @@ class Ec2Drill:
             if refused:
                 notes.append(f"AWS had no {refused} for it; it is a {name}")
 
-        instance = await trial.start(types, plan.volumes, trying)
-        self._events.emit("drill.instance", vm=built.vm_id, instance=instance.id, type=instance.type)
-        outcome = await self._judged(instance.id, built.vm_id, rules)
+        instance, outcome = await self._judged_one(trial, types, plan, trying, built, rules, notes)
         with local_io(WHAT, folder / SERIAL):
             (folder / SERIAL).write_bytes(outcome.console.encode())
         try:
@@ -194,6 +192,26 @@ class Ec2Drill:
             with local_io(WHAT, folder / EC2_SCREEN):
                 (folder / EC2_SCREEN).write_bytes(picture)
         return outcome
+
+    async def _judged_one(
+        self, trial: Trial, types: Sequence[str], plan: VmPlan, trying: Trying, built: Machine, rules: Rules,
+        notes: list[str],
+    ) -> tuple[Instance, _Outcome]:  # fmt: skip
+        """The instance of the first type that AWS has a machine for, judged. RecoverError if it died before it ran for
+        another reason."""
+        while True:
+            instance = await trial.start(types, plan.volumes, trying)
+            self._events.emit("drill.instance", vm=built.vm_id, instance=instance.id, type=instance.type)
+            try:
+                return instance, await self._judged(instance.id, built.vm_id, rules)
+            except DiedError as error:
+                died, names = error.instance, list(types)
+                types = names[names.index(died.type) + 1 :] if died.type in names else []
+                if died.reason != NO_MACHINE or not types:
+                    hint = "mend that, if there is anything to mend, and drill again"
+                    what = f"{error.what}; nothing was judged"
+                    raise RecoverError(what, where=error.where, hint=hint, retryable=True) from None
+                notes.append(f"{died.id}, before it ran: {error.what}; another type is tried")
 
     async def _judged(self, instance_id: str, vm: str, rules: Rules) -> _Outcome:
         """Look again and again until it is up, never will be, or the time is over."""
@@ -217,8 +235,8 @@ class Ec2Drill:
             pause_s = min(pause_s * 1.5, self._ec2.pause.most_s)
 
     async def _look(self, instance_id: str, rules: Rules, outcome: _Outcome) -> None:
-        """One look at the instance. `reason` is set once it is judged. RecoverError if it ended, and its guest is not
-        why."""
+        """One look at the instance. `reason` is set once it is judged. DiedError if it ended before it ran,
+        RecoverError if it ended else, and its guest is not why."""
         outcome.checks = checks = await self._launcher.checks(instance_id)
         try:
             # AWS gives the last 64 KiB each time, and now and then nothing.
@@ -236,6 +254,8 @@ class Ec2Drill:
         elif rules.expect is None and checks.passed:
             outcome.passed, outcome.reason = True, "both of AWS's status checks pass: it answers on its network card"
         elif checks.state not in _ALIVE and (instance := await self._launcher.get(instance_id)) is not None:
+            if instance.failed_to_launch:
+                raise DiedError(instance)
             if instance.reason != BY_GUEST:  # AWS could not start it or took it away, or somebody ended it
                 found = ended(instance_id, checks.state, instance.reason, instance.said)
                 hint = "mend that, if there is anything to mend, and drill again"

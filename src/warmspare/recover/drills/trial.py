@@ -101,9 +101,12 @@ class Trial:
         self._asked_image = self._asked_instance = self._image_shown = False
         self.image_id = ""
         self.instance: Instance | None = None
+        self._attempt = 0
 
     async def start(self, types: Sequence[str], volumes: Volumes, trying: Trying) -> Instance:
-        """Register the image and start the instance; it need not run yet. AwsError, RecoverError."""
+        """Register the image and start the instance; it need not run yet. Called again, it starts another in the place
+        of one that died before it ran. AwsError, RecoverError."""
+        self._attempt += 1
         self._asked_image = True
         try:
             self.image_id = await self._images.register(self._image)
@@ -116,9 +119,9 @@ class Trial:
         devices = tuple(disk.device for disk in self._machine.disks)
         spec = InstanceSpec(
             self.run, about, self.image_id, self._machine.cards, devices, replace(volumes, keep=False),
-            self._machine.metadata, tags=self._tags, ends_with_guest=True,
+            self._machine.metadata, tags=self._tags, ends_with_guest=True, attempt=self._attempt,
         )  # fmt: skip
-        self._asked_instance = True
+        self._asked_instance, self.instance = True, None
         try:
             self.instance = await self._launcher.start_first(spec, types, trying)
         except AwsError as error:
@@ -137,7 +140,7 @@ class Trial:
             return
         instance = self.instance
         if instance is None:  # the request failed, was cut off, or its answer was lost
-            instance = await self._seen(lambda: self._launcher.find(self.run, self._machine.vm_name))
+            instance = await self._seen(lambda: self._launcher.find(self.run, self._machine.vm_name, self._attempt))
         if instance is not None:
             await self._known(self._launcher.terminate, instance.id)
 
