@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -37,14 +37,14 @@ _START = (
     "imds", "metadata_tags", "ready", "ready_within", "via", "license", "import_role",
 )  # fmt: skip
 KEYS: dict[str, tuple[str, ...]] = {
-    "": ("repository", "endpoint_url", "region", "profile", "s3", "defaults", "network", "drill", "vm"),
+    "": ("repository", "endpoint_url", "region", "profile", "rto", "s3", "defaults", "network", "drill", "vm"),
     "s3": s3.KEYS,
     "network": ("subnet", "security_groups"),
     "drill": ("subnet", "security_groups"),
     "defaults": _START,
     "vm": (
         "vm", *_START, "ip", "ips", "instance_type", "firmware", "architecture", "platform", "root_disk", "order",
-        "delay", "import_from",
+        "delay", "rto", "import_from",
     ),
     "volumes": ("type", "iops", "throughput", "initialization_rate", "keep"),
     "user_data": ("file", "text"),
@@ -71,6 +71,28 @@ def parse_plan(text: str, path: Path) -> RecoveryPlan:
     if problems.found:
         raise SettingsError(problems.found, shown_by=SHOWN_BY)
     return plan
+
+
+def chosen(plan: RecoveryPlan, names: Sequence[str], everything: bool) -> list[VmPlan]:
+    """The VMs of a plan that are meant, each once. ConfigError where it has no such VM, or none is meant."""
+    demand_choice(names, everything)
+    if everything:
+        return list(plan.vms)
+    found: dict[str, VmPlan] = {}
+    for name in names:
+        vm = plan.vm(name)
+        if vm is None:
+            known = [each.name for each in plan.vms]
+            hint = suggest(name, known) or f"it has {', '.join(known)}"
+            raise ConfigError(f"there is no VM {name!r} in the recovery plan", where=str(plan.path), hint=hint)
+        found[vm.name] = vm
+    return list(found.values())
+
+
+def demand_choice(names: Sequence[str], everything: bool) -> None:
+    """ConfigError unless VMs are named, or all are meant."""
+    if bool(names) == everything:
+        raise ConfigError("which VMs is not said", hint="give --vm NAME, once or more, or --all with a plan")
 
 
 def resource_id(prefix: str) -> Callable[[object], str]:
@@ -170,6 +192,7 @@ class _Reading:
             top.take("profile", values.word, None), tuple(vms),
             self._network("drill", top.table("drill", KEYS["drill"])) if "drill" in top else None,
             site_of(s3.take(top.table("s3", KEYS["s3"]))) if "s3" in top else None,
+            top.take("rto", values.duration, None),
         )  # fmt: skip
 
     def _no_metadata(self, table: Table, key: str) -> None:
@@ -234,7 +257,8 @@ class _Reading:
             root_disk=table.take("root_disk", values.text, None), key_pair=start.key_pair,
             instance_profile=start.instance_profile, tags=start.tags, user_data=start.user_data,
             volumes=start.volumes, metadata=start.metadata, order=table.take("order", values.whole(1, 1000), 1),
-            delay_s=table.take("delay", values.duration, 0), ready=start.ready, ready_s=start.ready_s, via=start.via,
+            delay_s=table.take("delay", values.duration, 0), ready=start.ready, ready_s=start.ready_s,
+            rto_s=table.take("rto", values.duration, None), via=start.via,
             license=start.license, import_role=start.import_role,
             import_from=table.take(
                 "import_from", several(_matching(_RAW, "object", "write s3://BUCKET/KEY"), "objects"), ()
