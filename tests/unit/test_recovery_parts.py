@@ -123,6 +123,8 @@ def test_what_windows_loses_is_said_in_full() -> None:
     told = " ".join(losses("Windows"))
     for word in ("bills", "licen", "Dedicated Hosts", "slmgr", "get-password-data", "NVMe", "EC2Launch", "--via "):
         assert word in told, word
+    byol = [VmPlan("w", "w", via="import-image", license=of) for of in ("AWS", "BYOL", None)]
+    assert [len([note for note in made(FULL, plan).notes if "BYOL" in note]) for plan in byol] == [1, 0, 0]
     assert losses("Linux") == [] and "subscription" in losses("RHEL")[0] and "SUSE" in losses("SUSE")[0]
 
 
@@ -233,6 +235,12 @@ def test_each_reason_of_a_dead_instance(code: str) -> None:
     assert "run again" in told.hint or "--at" in told.hint
     over = ec2_errors.ended("i-1", "terminated", code)
     assert "run again" not in over.hint and over.hint and f"[{code}]" in over.what
+
+
+def test_an_image_that_failed_is_to_be_removed() -> None:
+    """It is found again by its name until then: test_failover.py, deregistered_meanwhile, shows the rest."""
+    told = ec2_errors.failed("image", "ami-1", "failed", "Client.X", "It is damaged.")
+    assert "aws ec2 deregister-image --image-id ami-1" in told.hint and "[Client.X: It is damaged.]" in told.what
 
 
 def test_an_unknown_code_stays_as_it_is_and_hostile_words_are_not_shown() -> None:

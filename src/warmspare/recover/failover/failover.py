@@ -127,7 +127,7 @@ class Failover:
         is fetched."""
         outlooks, out = list[Outlook](), list[Prepared]()
         for one in prepared:
-            if one.found is None and (every or one.unsure):
+            if one.found is None and (every or (one.unsure and not one.missing)):
                 seen = await self._looked_into(one, scratch)
                 outlooks.append(seen)
                 machine, notes = looked_into(one.machine, one.plan, seen.runs)

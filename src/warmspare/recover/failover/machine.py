@@ -14,7 +14,7 @@ from warmspare.errors import ConfigError
 from warmspare.format.point import RestorePoint
 from warmspare.recover.disks.origin import boot_first
 from warmspare.recover.failover.plan import Metadata, VmPlan
-from warmspare.recover.failover.platform import decided, losses, of_plan, of_vsphere
+from warmspare.recover.failover.platform import decided, licensed, losses, of_plan, of_vsphere
 from warmspare.recover.failover.volumes import wrong_for
 from warmspare.recover.staging.staged import StagedDisk, StagedPoint
 
@@ -88,7 +88,7 @@ def machine(record: RestorePoint, staged: StagedPoint, plan: VmPlan) -> Machine:
     known, stated = of_vsphere(hardware), of_plan(plan.platform)
     platform, differ = decided(stated, known, ())
     notes += [differ] if differ else []
-    notes += losses(platform) if plan.via == "register-image" else []
+    notes += _of_platform(platform, plan)
     cards, disks = _cards(hardware, plan, missing, notes), _disks(record, staged, plan, missing)
     missing += wrong_for(plan.volumes, ((disk.name, disk.staged.volume_gib) for disk in disks))
     return Machine(
@@ -102,8 +102,12 @@ def looked_into(built: Machine, plan: VmPlan, runs: Sequence[str]) -> tuple[Mach
     starts."""
     platform, differ = decided(built.stated, built.known, runs)
     notes = [differ] if differ else []
-    notes += losses(platform) if plan.via == "register-image" else []
+    notes += _of_platform(platform, plan)
     return replace(built, platform=platform), [note for note in notes if note not in built.notes]
+
+
+def _of_platform(platform: str, plan: VmPlan) -> list[str]:
+    return losses(platform) if plan.via == "register-image" else licensed(platform, plan.license)
 
 
 def _architecture(hardware: Mapping[str, Any]) -> str:

@@ -74,6 +74,16 @@ def decided(stated: str, known: str, runs: Sequence[str]) -> tuple[str, str]:
     return finer, f"the plan says {stated}, and {' and '.join(others)}: the plan counts" if others else ""
 
 
+def licensed(platform: str, license: str | None) -> list[str]:
+    """What is to be said of an import that asks AWS for the licence."""
+    if license != "AWS" or platform in (WINDOWS, ""):
+        return []
+    return [
+        f'license = "AWS" is for Windows Server; AWS takes {platform} with the licence that it has, and may refuse the '
+        'import: take license out of the recovery plan, or write "BYOL"'
+    ]
+
+
 def losses(platform: str) -> list[str]:
     """What that system loses by a registered image, a sentence each."""
     return [f"{platform} from a registered image: {loss}" for loss in _LOSSES.get(platform, ())]
