@@ -103,6 +103,7 @@ class Front:
         self.returns: dict[str, str] = {}  # volume → the snapshot that CreateSnapshot is to give
         self.volumes: dict[str, Json] = {}
         self._died: dict[str, str] = {}  # instances that never ran, and why
+        self._ran = set[str]()  # those that were shown to run
         self._hidden: dict[str, int] = {}
         self._numbers = itertools.count(1)
         self.count = 0
@@ -389,9 +390,14 @@ class Front:
         status, raw = self._forward(body, headers)
         root = ElementTree.fromstring(raw)
         for each in root.iterfind(".//{*}instancesSet/{*}item"):
+            if each.findtext("{*}instanceState/{*}name") == "running":
+                self._ran.add(each.findtext("{*}instanceId") or "")
             code = each.find("{*}stateReason/{*}code")
             if code is not None and code.text == "Client.UserInitiatedShutdown":
                 code.text = self._died.get(each.findtext("{*}instanceId") or "", self.reason)
+                message = each.find("{*}stateReason/{*}message")
+                assert message is not None
+                message.text = f"{code.text}: why it ended"
         return self._shown((status, ElementTree.tostring(root)))
 
     def _TerminateInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
@@ -453,8 +459,11 @@ class Front:
         found = self.volumes.get(request.parameters["VolumeId"])
         if found is None:
             raise Refused("InvalidVolume.NotFound")
-        if found["instance"] not in self._died:
+        if found["instance"] in self._ran:
             self.breaches.append(f"a volume of {found['instance']}, which ran, was to be deleted")
+            raise Refused("VolumeInUse")
+        seen = self._ask("DescribeInstances", headers, **{"InstanceId.1": found["instance"]})
+        if seen.findtext(".//{*}instanceState/{*}name") != "terminated":
             raise Refused("VolumeInUse")
         del self.volumes[request.parameters["VolumeId"]]
         return 200, _xml("DeleteVolume", "<return>true</return>")

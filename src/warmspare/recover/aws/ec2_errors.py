@@ -67,7 +67,8 @@ CODES: Final[dict[str, tuple[str, str]]] = {
     "InvalidAMIName.Duplicate": ("another image has this name", "deregister that image and run again"),
     "InvalidAMIName.Malformed": ("AWS does not take the image's name", "report this"),
     "InvalidBlockDeviceMapping": (
-        "AWS does not take the disks as they are mapped", "check volume_type, iops and throughput in the recovery plan"
+        "AWS does not take the disks as they are mapped",
+        "check volumes in the recovery plan: type, iops and throughput",
     ),
     "InvalidGroup.NotFound": ("there is no such security group here", _ID),
     "InvalidGroupId.Malformed": ("this is no ID of a security group", _PLAN),
