@@ -53,10 +53,10 @@ def rig(tmp_path: Path, disks: dict[str, Path], monkeypatch: pytest.MonkeyPatch)
 
 
 def drill(rig: Rig, *more: object, vm: str | None = None, replica: Path | None = None, code: int = 0) -> Outcome:
+    named = [] if "--vm" in more else ["--vm", vm or rig.vm]
     outcome = command(
-        "drill", "--vm", vm or rig.vm, "--replica", replica or rig.replica, "--evidence", rig.home / "evidence",
-        *more,
-    )  # fmt: skip
+        "drill", *named, "--replica", replica or rig.replica, "--evidence", rig.home / "evidence", *more
+    )
     assert outcome.code == code, outcome
     return outcome
 
