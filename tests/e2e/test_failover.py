@@ -664,7 +664,8 @@ def test_nor_is_one_that_was_seen_to_start_and_never_to_run(lost: World, reason:
     world.front.deaths = [reason]
     with pytest.raises(RecoverError) as caught:
         world.run(plan)
-    assert "run again" in caught.value.hint and f"[{reason and f'{reason}: '}why it ended]" in caught.value.what and not live(world)
+    assert f"[{reason and f'{reason}: '}why it ended]" in caught.value.what
+    assert "run again" in caught.value.hint and not live(world)
     world.run(plan)
     demand_one(world, tokens=2)
 
