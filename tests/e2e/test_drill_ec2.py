@@ -273,6 +273,23 @@ def test_one_that_ends_for_a_reason_that_is_not_its_guests_is_not_judged(
     drill(world, place)
 
 
+def test_of_one_that_died_for_lack_of_a_machine_the_next_type_is_drilled(world: World, place: Place) -> None:
+    """By another token; where all die there is no verdict, and nothing stays."""
+    world.front.console, world.front.deaths = ["", UP], ["Server.InsufficientInstanceCapacity"]
+    outcome = drill(world, place)
+    assert any("before it ran" in event["message"] for event in outcome.all("drill.note"))
+    first, second = world.front.made("RunInstances")
+    assert first.parameters["InstanceType"] != second.parameters["InstanceType"]
+    assert first.parameters["ClientToken"] != second.parameters["ClientToken"]
+    assert verdict(world)["machine"]["instance_type"] == second.parameters["InstanceType"]
+    assert not world.front.images and not world.front.volumes
+    world.front.console, world.front.deaths = [], ["Server.InsufficientInstanceCapacity"] * 4
+    where = ["--vm", "app", "--repo", world.repo, "--evidence", world.home / "again", *place.options]
+    again = command("drill", "--ec2", *where)
+    assert again.code == 8 and "nothing was judged" in again.last("error")["message"], again
+    assert not world.front.images and not world.front.volumes
+
+
 @remedy("give it a route table without one", "take its outbound rules away, or name another")
 def test_a_network_with_a_way_out_is_refused(world: World, place: Place) -> None:
     ec2 = asking()
@@ -339,7 +356,8 @@ def test_the_plan_says_where_and_what_as(world: World, place: Place) -> None:
         + world.networks(servers=0, storage=0)
         + '[defaults]\nkey_pair = "ops"\ninstance_profile = "db"\nuser_data = {text = "#!/bin/sh"}\n'
         + '[vm.app]\ninstance_type = "m5.xlarge"\nip = "10.20.0.15"\nroot_disk = "app-1"\nfirmware = "bios"\n'
-        + 'tags = {Owner = "ops"}\nvolumes = {iops = 4000, keep = true}\nvia = "import-image"\n'
+        + 'tags = {Owner = "ops"}\nvolumes = {iops = 3000, keep = true}\nvia = "import-image"\nplatform = "windows"\n'
+        + 'metadata_tags = false\n'
     )
     where = ["--vm", "app", "--plan", plan, "--evidence", world.home / "evidence"]
     outcome = command("drill", "--ec2", *where)
@@ -350,9 +368,12 @@ def test_the_plan_says_where_and_what_as(world: World, place: Place) -> None:
     assert said["InstanceType"] == "m5.xlarge" and run.tags("instance")["Owner"] == "ops"
     assert {card["SubnetId"] for card in said["NetworkInterfaces"]} == {place.subnet}
     assert not {"KeyName", "UserData", "IamInstanceProfile"} & set(said)
-    assert all(each["Ebs"]["DeleteOnTermination"] and each["Ebs"]["Iops"] == 4000
+    assert all(each["Ebs"]["DeleteOnTermination"] and each["Ebs"]["Iops"] == 3000
                for each in said["BlockDeviceMappings"])  # fmt: skip
-    assert image.parameters["BootMode"] == "legacy-bios"
+    assert image.parameters["BootMode"] == "legacy-bios" and image.parameters["ImdsSupport"] == "v2.0"
+    assert said["MetadataOptions"]["HttpTokens"] == "required"
+    assert said["MetadataOptions"]["InstanceMetadataTags"] == "disabled"
+    assert any("get-password-data" in event["message"] for event in outcome.all("drill.note"))
     assert [each["id"] for each in verdict(world)["disks"]] == ["app-1", "app-0"]
 
 
@@ -697,7 +718,8 @@ def test_killed_for_real_and_cleaned(world: World, place: Place) -> None:
     assert set(states(world).values()) == {"running"} and world.front.images
     world.front.console = [UP]
     (world.home / "evidence").rename(world.home / "evidence of the first")
-    [note] = [each["message"] for each in drill(world, place).all("drill.note") if "another drill" in each["message"]]
+    [instance] = world.front.instances
+    [note] = [each["message"] for each in drill(world, place).all("drill.note") if instance in each["message"]]
     obey(note)
     demand_nothing_left(world, instances=2)
 

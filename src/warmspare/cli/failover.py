@@ -65,10 +65,12 @@ def failover(
         async with where as (repository, ec2):
             run = Failover(repository, ec2, plans, events)
             prepared = await run.prepare(at)
+            scratch = options.state_folder("points")
+            prepared, outlooks = await run.looked_into(prepared, scratch, every=dry_run)
             if dry_run:
                 run.show(prepared)
-                missing = sum(len(one.missing) for one in prepared)
-                answers = [each.answer for each in await run.outlooks(prepared, options.state_folder("points"))]
+                missing = sum(len(one.lacking) for one in prepared)
+                answers = [each.answer for each in outlooks]
                 stops, unknown = answers.count(STOPS), answers.count(NOT_KNOWN)
                 events.emit("failover.planned", vms=len(prepared), missing=missing, stops=stops, not_known=unknown)
                 if missing:

@@ -108,7 +108,8 @@ async def drill(
 def looking(vm: str, uri: str, label: str) -> str:
     """What to do about a VM that does not come up. uri: of the repository. label: of the restore point."""
     check = typed("recover check", vm, uri, "--at", label)
-    return f"look at the screenshot and the serial log there, and run {check}: it says what to mend"
+    hint = f"look at the screenshot and the serial log there, and run {check}: it says what to mend"
+    return hint
 
 
 def _auditing(verdict: Verdict) -> str:
