@@ -270,7 +270,8 @@ class Front:
                 "</snapshotId></ebs></item>" for each in said["BlockDeviceMappings"]
             )  # fmt: skip
             items += (
-                f"<item><imageId>{image_id}</imageId><name>{escape(said['Name'])}</name><imageState>available"
+                f"<item><imageId>{image_id}</imageId><name>{escape(said['Name'])}</name><imageState>"
+                f"{said.get('State', 'available')}"
                 f"</imageState><rootDeviceName>{said.get('RootDeviceName', '/dev/sda1')}</rootDeviceName>"
                 f"<blockDeviceMapping>{mappings}</blockDeviceMapping><tagSet>{_tag_set(tags)}</tagSet></item>"
             )

@@ -39,7 +39,7 @@ BESIDE = (
 FILLED = "{…}"
 _HEARD: list[str] = []
 # Calls that take a hint without its name, and its place.
-PLACES = {"wrong": 1, "_matching": 2, "read_text": 2}
+PLACES = {"Wrong": 2, "wrong": 1, "_matching": 2, "read_text": 2}
 
 
 @dataclass(frozen=True, slots=True)

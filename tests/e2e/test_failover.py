@@ -224,6 +224,9 @@ def test_tags_and_accounts_that_aws_refuses_are_told(lost: World) -> None:
     assert len(live(world)["db"]) == 1
 
 
+@remedy(
+    'take type = "gp3" in {…} of the recovery plan', "set iops = {…} or less in {…} of the recovery plan",
+)
 def test_volumes_that_no_type_takes_are_told_before_aws_is_asked(lost: World) -> None:
     """With the plan's line; and what the sentence says leads on."""
     world = lost

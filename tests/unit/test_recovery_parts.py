@@ -24,7 +24,7 @@ from warmspare.recover.failover.importing import ImportSpec
 from warmspare.recover.failover.instancetype import InstanceType, choose, ranked
 from warmspare.recover.failover.machine import DEVICES, Machine, looked_into, machine
 from warmspare.recover.failover.plan import FAMILIES, Network, VmPlan, Volumes
-from warmspare.recover.failover.platform import BILLED, losses
+from warmspare.recover.failover.platform import BILLED, licensed, losses
 from warmspare.recover.failover.volumes import wrong_for
 from warmspare.recover.staging.staged import GIB, StagedDisk, StagedPoint
 from warmspare.repository.chain import PointId
@@ -129,6 +129,16 @@ def test_what_windows_loses_is_said_in_full() -> None:
     byol = [VmPlan("w", "w", via="import-image", license=of) for of in ("AWS", "BYOL", None)]
     assert [len([note for note in made(FULL, plan).notes if "BYOL" in note]) for plan in byol] == [1, 0, 0]
     assert losses("Linux") == [] and "subscription" in losses("RHEL")[0] and "SUSE" in losses("SUSE")[0]
+
+
+@remedy(
+    "AWS takes {…} with the licence that it has, and may refuse the import: take license out of the recovery plan, or "
+    'write "BYOL"'
+)
+def test_a_licence_of_awss_is_for_windows() -> None:
+    said = [licensed("RHEL", license) for license in ("AWS", "BYOL", None)]
+    told(*said[0])
+    assert said[1:] == [[], []]
 
 
 NET = 'subnet = "subnet-0123456789abcdef0"\nsecurity_groups = ["sg-0123456789abcdef0"]\n'

@@ -106,10 +106,9 @@ async def drill(
 
 
 def looking(vm: str, uri: str, label: str) -> str:
-    """What to do about a VM that does not come up. uri: of the repository. label: of the restore point."""
-    check = typed("recover check", vm, uri, "--at", label)
-    hint = f"look at the screenshot and the serial log there, and run {check}: it says what to mend"
-    return hint
+    """The command that says what is wrong with a VM that does not come up. uri: of the repository. label: of the
+    restore point."""
+    return typed("recover check", vm, uri, "--at", label)
 
 
 def _auditing(verdict: Verdict) -> str:
@@ -131,7 +130,8 @@ def demand(verdict: Verdict, folder: Path) -> None:
         raise BootError(
             f"VM {verdict.vm_name!r} does not boot from restore point {verdict.point['label']}: {verdict.reason}",
             where=str(folder),
-            hint=looking(verdict.vm, verdict.uri, str(verdict.point["label"])),
+            hint="look at the screenshot and the serial log there, and run "
+            f"{looking(verdict.vm, verdict.uri, str(verdict.point['label']))}: it says what to mend",
         )
 
 

@@ -209,7 +209,8 @@ class Rehearsed:
                 f"{len(failed)} of {len(self.steps)} VMs did not come up: {failed[0].vm_name!r}{more}: "
                 f"{failed[0].reason}",
                 where=failed[0].evidence,
-                hint=looking(failed[0].vm, uri, failed[0].point),
+                hint="look at the screenshot and the serial log there, and run "
+                f"{looking(failed[0].vm, uri, failed[0].point)}: it says what to mend",
             )
         for step, error in zip(self.steps, self.errors, strict=True):
             if error is not None and error.exit_code == code:
