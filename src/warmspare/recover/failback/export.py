@@ -246,7 +246,7 @@ class Export:
                 fd = open_regular(staged, os.O_WRONLY | os.O_CREAT)
                 mark_ours(fd)
                 os.close(fd)
-            await to_vmdk(part, staged)
+            await to_vmdk(part, staged, final.name)
             await demand_same(part, staged)
             with local_io(WHAT, final):
                 staged.replace(final)
