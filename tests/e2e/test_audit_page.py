@@ -155,4 +155,4 @@ def test_nothing_in_a_report_becomes_markup(tmp_path: Path) -> None:
     assert tags.text.count(evil) > 15
     clean = msgspec.structs.replace(made, findings=[], result="clean", disks=[], findings_left_out=0)
     assert "Clean" in page.render(clean, "0" * 64)
-    assert kept.keep(tmp_path, made).report.number == 1
+    assert kept.of(tmp_path).keep(made).report.number == 1

@@ -23,6 +23,7 @@ from warmspare.format.chunk import Chunk
 from warmspare.format.hashtable import root_of
 from warmspare.format.point import Disk, ObjectRef
 from warmspare.model import BLOCK_BYTES
+from warmspare.state.reports import Kept
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -180,7 +181,7 @@ def report(**changes: object) -> Report:
 
 
 def test_reports_come_back_as_they_were(tmp_path: Path) -> None:
-    done = kept.keep(tmp_path / "reports", report())
+    done = kept.of(tmp_path / "reports").keep(report())
     again = reports.decode(done.path.read_bytes(), "test")
     assert again == done.report and again.number == 1 and again.previous == ""
     assert hashlib.sha256(done.path.read_bytes()).hexdigest() == done.sha256
@@ -192,8 +193,8 @@ def test_reports_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_a_chain_of_reports_shows_what_was_done_to_it(tmp_path: Path) -> None:
     home = tmp_path / "reports"
-    made = [kept.keep(home, report(vm=f"vm{number}")) for number in range(5)]
-    whole = kept.verify(home, head=made[2].sha256)
+    made = [kept.of(home).keep(report(vm=f"vm{number}")) for number in range(5)]
+    whole = kept.of(home).verify(head=made[2].sha256)
     assert (whole.count, whole.wrong) == (5, []) and whole.head and whole.head.sha256 == made[-1].sha256
     pristine = {each.path: each.path.read_bytes() for each in made}
 
@@ -208,28 +209,28 @@ def test_a_chain_of_reports_shows_what_was_done_to_it(tmp_path: Path) -> None:
             path.chmod(0o600)
             path.write_bytes(edit(pristine[path]))
             last = number == 4  # the newest shows only against a digest noted elsewhere
-            assert bool(kept.verify(home).wrong) != last
-            assert kept.verify(home, head=made[number].sha256).wrong
+            assert bool(kept.of(home).verify().wrong) != last
+            assert kept.of(home).verify(head=made[number].sha256).wrong
             restore()
     for number in range(5):
         made[number].path.unlink()
-        assert bool(kept.verify(home).wrong) == (number != 4)
-        assert kept.verify(home, head=made[number].sha256).wrong
+        assert bool(kept.of(home).verify().wrong) == (number != 4)
+        assert kept.of(home).verify(head=made[number].sha256).wrong
         restore()
     twin = json.loads(pristine[made[1].path])
     (home / "00000002-replica-other.json").write_text(json.dumps(twin))
-    assert any("twice" in what for _, what in kept.verify(home).wrong)
+    assert any("twice" in what for _, what in kept.of(home).verify().wrong)
     (home / "00000002-replica-other.json").unlink()
     made[3].path.write_bytes(b"{")
-    assert [name for name, _ in kept.verify(home).wrong] == [made[3].path.name]
+    assert [name for name, _ in kept.of(home).verify().wrong] == [made[3].path.name]
     with pytest.raises(FormatError):
         made[4].path.unlink()
-        kept.keep(home, report())
+        kept.of(home).keep(report())
     with pytest.raises(ConfigError, match="no directory"):
-        kept.verify(tmp_path / "nowhere")
+        kept.of(tmp_path / "nowhere").verify()
 
 
-def changed(done: kept.Kept, **fields: object) -> None:
+def changed(done: Kept[Report], **fields: object) -> None:
     """A report that anybody has written over."""
     done.path.chmod(0o600)
     done.path.write_text(json.dumps(json.loads(done.path.read_bytes()) | fields))
@@ -244,29 +245,29 @@ def changed(done: kept.Kept, **fields: object) -> None:
     ],
 )  # fmt: skip
 def test_a_report_that_somebody_changed_is_none(tmp_path: Path, fields: dict[str, object]) -> None:
-    done = kept.keep(tmp_path, report())
+    done = kept.of(tmp_path).keep(report())
     changed(done, **fields)
-    assert kept.verify(tmp_path).wrong
+    assert kept.of(tmp_path).verify().wrong
     with pytest.raises(FormatError):
-        kept.keep(tmp_path, report())
+        kept.of(tmp_path).keep(report())
 
 
 @pytest.mark.parametrize("number", [7, 99_999_999])
 def test_no_report_follows_one_of_another_number(tmp_path: Path, number: int) -> None:
-    done = kept.keep(tmp_path, report())
+    done = kept.of(tmp_path).keep(report())
     changed(done, number=number)
     with pytest.raises(FormatError, match="states that it is number"):
-        kept.keep(tmp_path, report())
+        kept.of(tmp_path).keep(report())
     last = tmp_path / "99999999-replica-vm.json"
     done.path.rename(last)
-    changed(kept.Kept(last, done.report, ""), number=99_999_999)
+    changed(Kept(last, done.report, ""), number=99_999_999)
     with pytest.raises(ConfigError, match="end with number"):
-        kept.keep(tmp_path, report())
+        kept.of(tmp_path).keep(report())
 
 
 @pytest.mark.parametrize("seen", ["\u00b2", "9" * 5000, "99999999999", "0", "-1", "1e3", "1_0", " 1", "01"])
 def test_what_a_changed_report_says_that_it_saw(tmp_path: Path, seen: str) -> None:
-    done = kept.keep(tmp_path, report(kind="repository", repository="u", vm="", figures={}))
+    done = kept.of(tmp_path).keep(report(kind="repository", repository="u", vm="", figures={}))
     changed(done, figures={known.HEAD + "vm": f"{seen} {'0' * 64}", known.HEAD + "x": f"7 {'0' * 64}"})
     assert [one.vm for one in known.of_kept(tmp_path, "u", "").seen] == ["x"]
     into = known.Known()
@@ -280,10 +281,10 @@ def test_a_report_of_more_than_one_may_hold_is_kept_shorter(tmp_path: Path, monk
     monkeypatch.setattr(kept, "MAX_REPORT_BYTES", 20_000)
     names = [finding(Kind.OBJECT_REPLAYED, point="1-0", actual="VM " + "\U0001f525" * 5000) for _ in range(40)]
     assert all(len(one.actual) <= 1000 for one in names)
-    done = kept.keep(tmp_path, report(findings=names))
-    again = kept.keep(tmp_path, report())
+    done = kept.of(tmp_path).keep(report(findings=names))
+    again = kept.of(tmp_path).keep(report())
     assert 0 < len(done.report.findings) < 40 and len(done.report.findings) + done.report.findings_left_out == 40
-    assert again.report.number == 2 and not kept.verify(tmp_path).wrong
+    assert again.report.number == 2 and not kept.of(tmp_path).verify().wrong
     monkeypatch.setattr(reports, "MAX_REPORT_BYTES", 500)
     short, data = reports.fitting(report(findings=names))
     assert not short.findings and short.notes and reports.decode(data, "x").disks[0].map.columns() == [[], [], [], []]

@@ -24,7 +24,7 @@ from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import ZERO_ENTRY
 from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, U8, U32, block_bytes
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.objects import manifest_of, read_range
+from warmspare.repository.objects import manifest_of, read_range, read_sound
 from warmspare.state.files import pwrite_all
 from warmspare.threads import in_thread
 
@@ -160,8 +160,10 @@ class Rebuilder:
         if found is None:
             where = f"{self._repository.where(pack.key)}, offset {offset}"
             try:
-                data = await read_range(self._repository, pack, offset, size, "a pack")
-                found = await in_thread(frame.decode, data, where)
+                found = await read_sound(
+                    lambda: read_range(self._repository, pack, offset, size, "a pack"),
+                    lambda data: in_thread(frame.decode, data, where),
+                )
             except IntegrityError as error:
                 found = error
             self._frames[key] = found

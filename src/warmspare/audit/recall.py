@@ -19,7 +19,7 @@ from warmspare.format import frame
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.model import BLOCK_PAGES, PAGE_BYTES, U16, U32, block_bytes, block_count
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.objects import manifest_of, read_range
+from warmspare.repository.objects import manifest_of, read_range, read_sound
 from warmspare.store import layout
 from warmspare.threads import in_thread
 
@@ -179,10 +179,9 @@ class Recall:
             try:
                 if place.offset + place.bytes > place.pack.bytes:
                     raise FormatError("a manifest names a frame beyond its pack", where=where)
-                data = await read_range(self._repository, place.pack, place.offset, place.bytes, "a pack")
-                self.traffic.frames += 1
-                self.traffic.frame_bytes += len(data)
-                found = await in_thread(frame.decode, data, where)
+                found = await read_sound(
+                    lambda: self._read(place), lambda data: in_thread(frame.decode, data, where)
+                )
             except IntegrityError as error:
                 found = error
             self._frames[key] = found
@@ -191,6 +190,12 @@ class Recall:
         else:
             self._frames.move_to_end(key)
         return found
+
+    async def _read(self, place: Place) -> bytes:
+        data = await read_range(self._repository, place.pack, place.offset, place.bytes, "a pack")
+        self.traffic.frames += 1
+        self.traffic.frame_bytes += len(data)
+        return data
 
 
 def _take(plan: Plan, chunk: Chunk, packs: list[PackObject]) -> None:

@@ -21,12 +21,12 @@ from warmspare.model import block_count
 from warmspare.outside import records
 from warmspare.outside.records import Count, Line, Seconds, Sequence, Sha256, Sha256OrNone, UnfitError
 from warmspare.repository.chain import Point
+from warmspare.state.reports import MOST_REPORTS
 
 FORMAT = 1
 MAX_CELLS = 4096  # of a map: enough to see where, few enough to draw
 MAX_FINDINGS = 10_000  # listed in a report; more are counted, and are in its map
 MAX_REPORT_BYTES = 16 << 20  # as text of any letters it takes ten times as much
-MOST_REPORTS = 99_999_999  # eight digits in their names
 
 AuditKind = Literal["replica", "repository", "source", "rolling"]
 # What can be said of a block, in the order of the map's columns; later ones hide earlier ones where a cell is drawn.

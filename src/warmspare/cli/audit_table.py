@@ -16,7 +16,8 @@ from warmspare.outside.text import shown
 
 if TYPE_CHECKING:
     from warmspare.audit.findings import Finding
-    from warmspare.audit.kept import Kept
+    from warmspare.audit.report import Report
+    from warmspare.state.reports import Kept
 
 PLACES = 3  # shown of each kind of finding; the report has them all
 STRIP_CELLS = 48
@@ -27,7 +28,7 @@ _STRIP = {"zero": ("-", "dim"), "sound": ("=", "green"), "repaired": ("R", "cyan
 _UNSEEN = (".", "dim")
 
 
-def show(kept: Kept) -> None:
+def show(kept: Kept[Report]) -> None:
     """Print a kept report. A reader that went away is no error."""
     console, report = PlainConsole(LOG_COLUMNS), kept.report
     console.print()
@@ -44,7 +45,7 @@ def show(kept: Kept) -> None:
     console.print(f"  SHA-256 {kept.sha256}; noted elsewhere, it proves this report and all before it", soft_wrap=True)
 
 
-def _figures(kept: Kept) -> Table:
+def _figures(kept: Kept[Report]) -> Table:
     report = kept.report
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column(style="dim")

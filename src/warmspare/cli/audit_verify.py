@@ -31,7 +31,7 @@ def verify_report(
         from warmspare.threads import in_thread
 
         directory: Path = reports_directory(reports)
-        found = await in_thread(kept.verify, directory, head=head.lower() if head else None)
+        found = await in_thread(kept.of(directory).verify, head=head.lower() if head else None)
         for subject, what in found.wrong:
             events.emit("report.wrong", report=subject, message=what)
         events.emit(

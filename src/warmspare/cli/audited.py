@@ -53,7 +53,7 @@ def conclude(report: Report, events: Events, *, reports: Path | None, html: Path
     from warmspare.cli.audit_table import show
     from warmspare.state.output import replace_output
 
-    done = kept.keep(reports_directory(reports), report)
+    done = kept.of(reports_directory(reports)).keep(report)
     report = done.report
     if html is not None:
         replace_output(html, page.render(report, done.sha256).encode(), page.MARK, PAGE)

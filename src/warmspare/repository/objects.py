@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from warmspare.errors import IntegrityError, NotFoundError, StoreError
+from warmspare.errors import FormatError, IntegrityError, NotFoundError, StoreError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.point import Disk, ObjectRef, RestorePoint
 from warmspare.repository.chain import Repository
 from warmspare.state.files import local_io
 from warmspare.threads import in_thread
 
+_T = TypeVar("_T")
 FETCH_BYTES = 4 << 20
 HINT = "restore it from a copy of the repository, or sync again from the source to a new repository"
 
@@ -74,6 +75,17 @@ async def read_range(repository: Repository, ref: Sized, offset: int, length: in
         raise
 
 
+async def read_sound(read: Callable[[], Awaitable[bytes]], decode: Callable[[bytes], Awaitable[_T]]) -> _T:
+    """What `read` brings of a pack, as `decode` makes it of that. What does not decode is read once more.
+
+    Ranges carry no checksum of the store's: it may have been damaged on the way only. FormatError the second time.
+    """
+    try:
+        return await decode(await read())
+    except FormatError:
+        return await decode(await read())
+
+
 async def demand_length(repository: Repository, ref: Sized, what: str) -> None:
     """IntegrityError unless the object is there with the length that `ref` states."""
     info = await repository.store.head(ref.key)
@@ -111,7 +123,7 @@ async def _verified(
     where = repository.where(ref.key)
     found = await _fetch(repository, ref, fd, start, scratch, what)
     if found != ref.sha256:
-        # Ranges carry no checksum of the store's: it may have been damaged on the way only.
+        # As in `read_sound`: it may have been damaged on the way only.
         found = await _fetch(repository, ref, fd, start, scratch, what)
     await demand_length(repository, ref, what)
     if found != ref.sha256:

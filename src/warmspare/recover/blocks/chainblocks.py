@@ -26,7 +26,7 @@ from warmspare.model import BLOCK_PAGES, PAGE_BYTES, U16
 from warmspare.observe.events import Meter
 from warmspare.recover.blocks.window import Window
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.objects import Shelf, manifest_name, read_manifest
+from warmspare.repository.objects import Shelf, manifest_name, read_manifest, read_sound
 from warmspare.threads import Threads
 
 RANGES_UNDER_WAY = 6  # of up to 4 MiB, for all windows together
@@ -159,12 +159,18 @@ class ChainBlocks:
 
     async def _range(self, wanted: Range, part: _Part, window: Window) -> None:
         try:
-            data = await wanted.read(self._repository)
-            self._meter.read_bytes += len(data)
-            for key, decoded in await self._threads.run(self._decode, wanted, part, window, data):
+            frames = await read_sound(
+                lambda: self._read(wanted), lambda data: self._threads.run(self._decode, wanted, part, window, data)
+            )
+            for key, decoded in frames:
                 self._keep(key, decoded)
         finally:
             self._slots.release()
+
+    async def _read(self, wanted: Range) -> bytes:
+        data = await wanted.read(self._repository)
+        self._meter.read_bytes += len(data)
+        return data
 
     def _decode(
         self, wanted: Range, part: _Part, window: Window, data: bytes

@@ -1,0 +1,203 @@
+"""Kept reports: a directory of them in one chain by SHA-256; owns its order and its proof, refuses to change a report.
+
+docs/format.md, "Audit report" and "Drill record". Each report names the SHA-256 of the file before it, so a report that
+was edited, removed or put in between shows. That the newest ones were removed shows only against a digest noted
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from warmspare.errors import ConfigError, FormatError, LeaseError, StoreError
+from warmspare.outside.files import open_file
+from warmspare.state.files import local_io, locked, pwrite_all, sync_directory
+from warmspare.store import layout
+
+MOST_REPORTS = 99_999_999  # eight digits in their names
+_STAGED = re.compile(r"\.new-[0-9a-f]{16}")
+_NAME = re.compile(r"([0-9]{8})-[a-z0-9]+-.+\.json")
+
+
+class Report(Protocol):
+    """What is kept. number, previous: its place in the chain, and the SHA-256 (hex) of the one before ("" for the
+    first). vm: "" for all or several."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def previous(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def vm(self) -> str: ...
+
+
+R = TypeVar("R", bound=Report)
+
+
+@dataclass(frozen=True, slots=True)
+class Form(Generic[R]):
+    """What reports of a directory are. name: "audit report". option: by which its directory is named. verified_by: the
+    command that walks the chain. placed: the report as it can be kept at a place in the chain, and its bytes. decode:
+    the report of bytes; FormatError. most_bytes: of one."""
+
+    name: str
+    option: str
+    verified_by: str
+    placed: Callable[[R, int, str], tuple[R, bytes]]
+    decode: Callable[[bytes, str], R]
+    most_bytes: int
+
+    @property
+    def directory(self) -> str:
+        return f"the directory of {self.name}s"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept(Generic[R]):
+    """A report in its place. sha256: of the file; note it elsewhere, and the chain up to it can't be changed unseen."""
+
+    path: Path
+    report: R
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified(Generic[R]):
+    """A chain that was walked. wrong: (file name or number, what is wrong with it), empty if all of it holds. head: the
+    newest report, None if there is none."""
+
+    count: int
+    head: Kept[R] | None
+    wrong: list[tuple[str, str]]
+
+
+class Reports(Generic[R]):
+    """Those of one directory, which need not be there yet."""
+
+    def __init__(self, directory: Path, form: Form[R]) -> None:
+        self.directory, self._form = directory, form
+
+    def keep(self, report: R) -> Kept[R]:
+        """Append a report to the chain (made if absent), durably.
+
+        StoreError if it can't be written; LeaseError if another run appends at this moment; FormatError if the newest
+        report there can't be read, for a chain must not go on from what nobody can check.
+        """
+        directory, form = self.directory, self._form
+        with local_io(form.directory, directory):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with locked(directory / ".lock", form.directory) as mine:
+            if not mine:
+                what = f"another run is writing its {form.name}"
+                raise LeaseError(what, where=str(directory), hint="run it again", retryable=True)
+            for left in directory.glob(".new-*"):  # of one that died, or could not remove it
+                if _STAGED.fullmatch(left.name):
+                    with contextlib.suppress(OSError):
+                        left.unlink()
+            names = self._names()
+            number, previous = 1, ""
+            if names:
+                last = self._load(names[-1])
+                number, previous = last.report.number + 1, last.sha256
+                if number != int(names[-1][:8]) + 1:
+                    what = f"the newest {form.name} states that it is number {last.report.number}"
+                    raise FormatError(what, where=str(last.path), hint=f"run `{form.verified_by}`")
+            if number > MOST_REPORTS:
+                raise ConfigError(
+                    f"the {form.name}s of this directory end with number {MOST_REPORTS}", where=str(directory),
+                    hint=f"look whether anybody put that one there; keep those that come in another {form.option}",
+                )  # fmt: skip
+            placed, data = form.placed(report, number, previous)
+            path = directory / f"{number:08d}-{report.kind}-{layout.encode_name(report.vm or 'all')}.json"
+            self._create(path, data)
+            return Kept(path, placed, hashlib.sha256(data).hexdigest())
+
+    def verify(self, *, head: str | None = None) -> Verified[R]:
+        """Walk the chain. head: SHA-256 of a report that must be in it, as noted elsewhere.
+
+        ConfigError if there is no such directory, StoreError if it can't be read.
+        """
+        self.demand()
+        wrong: list[tuple[str, str]] = []
+        before: Kept[R] | None = None
+        expected, unread = 1, False
+        seen = head is None
+        names = self._names()
+        for name in names:
+            number = int(name[:8])
+            if number != expected:
+                gap = "is missing" if number - expected == 1 else f"to {number - 1} are missing"
+                wrong.append((str(expected), gap) if number > expected else (name, "stands there twice"))
+                unread = True
+            expected = max(expected, number + 1)
+            try:
+                this = self._load(name)
+            except FormatError as error:
+                wrong.append((name, error.what))
+                before, unread = None, True
+                continue
+            if this.report.number != number:
+                wrong.append((name, f"states that it is number {this.report.number}"))
+            if not unread and this.report.previous != (before.sha256 if before else ""):
+                wrong.append((name, "does not name the report before it: that one was changed, or this one"))
+            seen = seen or this.sha256 == head
+            before, unread = this, False
+        if not seen:
+            wrong.append((str(head), "no report has this SHA-256: it was changed or removed"))
+        return Verified(len(names), before, wrong)
+
+    def newest_first(self) -> Iterator[Kept[R]]:
+        """What can be read of them; `verify` says what can't. ConfigError if there is no such directory, StoreError."""
+        self.demand()
+        for name in reversed(self._names()):
+            with contextlib.suppress(FormatError):
+                yield self._load(name)
+
+    def demand(self) -> None:
+        """ConfigError if there is no such directory."""
+        if not self.directory.is_dir():
+            what, hint = f"there is no directory of {self._form.name}s", f"check {self._form.option}"
+            raise ConfigError(what, where=str(self.directory), hint=hint)
+
+    def _names(self) -> list[str]:
+        with local_io(self._form.directory, self.directory):
+            return sorted(name for name in os.listdir(self.directory) if _NAME.fullmatch(name))  # noqa: PTH208
+
+    def _load(self, name: str) -> Kept[R]:
+        path, most = self.directory / name, self._form.most_bytes
+        with local_io(self._form.directory, path), open_file(path) as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise FormatError(f"the {self._form.name} is too long to be one", where=str(path))
+        return Kept(path, self._form.decode(data, str(path)), hashlib.sha256(data).hexdigest())
+
+    def _create(self, path: Path, data: bytes) -> None:
+        """A new file, whole or not at all."""
+        staged = path.with_name(f".new-{secrets.token_hex(8)}")
+        with local_io(self._form.directory, path):
+            fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
+            try:
+                pwrite_all(fd, data, 0)
+                os.fsync(fd)
+                os.link(staged, path)
+            except FileExistsError:
+                what = f"a {self._form.name} of this number exists already"
+                raise StoreError(what, where=str(path)) from None
+            finally:
+                os.close(fd)
+                with contextlib.suppress(OSError):  # the next one does it: the report is there
+                    staged.unlink()
+            sync_directory(path.parent)
