@@ -15,6 +15,7 @@ import http.client
 import itertools
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -36,9 +37,11 @@ _PLAIN = {"Version": "2016-11-15"}
 
 
 class Refused(Exception):
-    def __init__(self, code: str, status: int = 400) -> None:
+    """message: AWS's sentence."""
+
+    def __init__(self, code: str, status: int = 400, message: str = "") -> None:
         super().__init__(code)
-        self.code, self.status = code, status
+        self.code, self.status, self.message = code, status, message or f"the sentence of {code}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class Front:
     """refuse: asked before each request, a code to refuse it with. lose: asked after it was carried out, whether its
     answer is lost. hide: how many listings do not show a thing that was just made. checks: what both status checks say,
     in turn, the last from then on; without any they pass. console: what the serial port has said, in the same way.
-    nitro: whether instances give the latest of it. reason: what AWS says of why an instance ended. deaths: why the
+    nitro: whether instances give the latest of it. tokens_enforced: whether the account
+    demands IMDSv2. reason: what AWS says of why an instance ended. deaths: why the
     next instances end before they run; their volumes stay, where they are to outlive an instance. kill: at which
     request `victim` is killed, and whether after it was carried out."""
 
@@ -73,6 +77,7 @@ class Front:
     checks: list[str] = field(default_factory=list)
     console: list[str] = field(default_factory=list)
     nitro: bool = True
+    tokens_enforced: bool = False
     reason: str = "Client.UserInitiatedShutdown"
     deaths: list[str] = field(default_factory=list)
     kill: tuple[int, bool] | None = None
@@ -217,6 +222,8 @@ class Front:
             self.breaches.append("an image without its architecture, or without ENA")
         if said.get("RootDeviceName") not in devices or len(set(devices)) != len(devices):
             self.breaches.append(f"the root device is none of {devices}")
+        if said.get("ImdsSupport", "v2.0") != "v2.0":
+            raise Refused("InvalidParameterValue", message=f"Value ({said['ImdsSupport']}) for imdsSupport is invalid.")
         for each in said["BlockDeviceMappings"]:
             snapshot = each["Ebs"]["SnapshotId"]
             try:
@@ -278,6 +285,7 @@ class Front:
                 raise Refused("InvalidAMIID.NotFound")
             if (said["MinCount"], said["MaxCount"]) != (1, 1):
                 self.breaches.append("more than one instance was asked for")
+            self._metadata(said, request.tags("instance"))
             mapped = {each["DeviceName"] for each in image["BlockDeviceMappings"]}
             if not {each["DeviceName"] for each in said.get("BlockDeviceMappings", [])} <= mapped:
                 self.breaches.append("an instance with devices that its image has not")
@@ -305,6 +313,28 @@ class Front:
             return status, raw
 
         return self._once(request, make)
+
+    def _metadata(self, said: Json, tags: dict[str, str]) -> None:
+        """What AWS demands of the metadata service, and of tags that it tells."""
+        options = said.get("MetadataOptions", {})
+        missing = {"HttpEndpoint", "HttpTokens", "HttpPutResponseHopLimit", "InstanceMetadataTags"} - options.keys()
+        if missing:
+            self.breaches.append(f"it is left to the account what {missing} of an instance is")
+        tokens, told = options.get("HttpTokens"), options.get("InstanceMetadataTags")
+        hops = options.get("HttpPutResponseHopLimit", 1)
+        if tokens not in ("required", "optional") or told not in ("enabled", "disabled") or not 1 <= hops <= 64:
+            raise Refused("InvalidParameterValue", message="Value for a metadata option is invalid.")
+        if self.tokens_enforced and tokens != "required":
+            raise Refused("UnsupportedOperation", message=(
+                "You can't launch instances with IMDSv1 because httpTokensEnforced is enabled for this account. Either "
+                "launch the instance with httpTokens=required or contact your account owner."
+            ))  # fmt: skip
+        for key in tags if told == "enabled" else ():
+            if not re.fullmatch(r"[0-9a-zA-Z\-_+=,.@:]{1,255}", key) or key in (".", "..", "_index"):
+                raise Refused("InvalidParameterValue", message=(
+                    f"'{key}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\\\-_+=,.@:]{{1,255}}), "
+                    "and must not be a reserved name ('.', '..', '_index')"
+                ))  # fmt: skip
 
     def _DescribeInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         status, raw = self._forward(body, headers)
@@ -438,7 +468,7 @@ def _tag_set(tags: dict[str, str]) -> str:
 
 
 def _error(error: Refused) -> tuple[int, bytes]:
-    said = f"<Code>{error.code}</Code><Message>secret-of-the-server</Message>"
+    said = f"<Code>{error.code}</Code><Message>{escape(error.message)}</Message>"
     return error.status, f"<Response><Errors><Error>{said}</Error></Errors><RequestID>1</RequestID></Response>".encode()
 
 

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from botocore.session import get_session
 
 import bootdisk
 import recoverworld
@@ -29,7 +31,9 @@ from servers import S3Server
 from warmspare.errors import LeaseError, RecoverError
 from warmspare.format import point
 from warmspare.recover.aws.client import Aws
+from warmspare.recover.aws.ec2_errors import DIED, failed_to_launch
 from warmspare.recover.aws.errors import AwsError
+from warmspare.recover.failover.launch import Launcher
 from warmspare.store import layout
 
 GIB = 1 << 30
@@ -181,6 +185,40 @@ def test_three_vms_start_in_order_as_the_plan_says(lost: World) -> None:
         assert tags["Owner"] == "ops" and tags["Drill"] == "never" and tags["warmspare:point"] == "1"
         assert tags["warmspare:run"] == record(world, "web")["run"]
     demand_one_each(world)
+
+
+def test_imdsv2_is_demanded_unless_the_plan_says_otherwise(lost: World) -> None:
+    """And the tags are told, with keys that AWS takes for that."""
+    world = lost
+    plan = three(world)
+    other = 'imds = "v1-and-v2"\nmetadata_tags = false\ntags = {"a b/c" = "1"}'
+    plan.write_text(plan.read_text().replace('tags = {Drill = "never"}', other))
+    world.run(plan)
+    asked = {name: request.parameters["MetadataOptions"] for name, request in launched(world).items()}
+    strict = {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 2,
+              "InstanceMetadataTags": "enabled"}  # fmt: skip
+    loose = {**strict, "HttpTokens": "optional", "InstanceMetadataTags": "disabled"}
+    assert asked == {"db": strict, "app": strict, "web": loose}
+    support = {said["Name"].split()[1]: said.get("ImdsSupport") for said in world.front.images.values()}
+    assert support == {"db": "v2.0", "app": "v2.0", "web": None}
+
+
+def test_tags_and_accounts_that_aws_refuses_are_told(lost: World) -> None:
+    """The tag before AWS is asked, with its line; the account by AWS, in its own words, and the remedy is right."""
+    world = lost
+    plan = one_db(world)
+    plan.write_text(plan.read_text() + 'tags = {"Cost Center" = "7"}\n')
+    outcome = world.failover("--plan", plan, "--all", "--dry-run", code=2)
+    assert f"{plan}, line 6" in outcome.stderr and "metadata_tags = false" in outcome.stderr
+    assert not world.front.requests
+    plan.write_text(plan.read_text().replace('tags = {"Cost Center" = "7"}', 'imds = "v1-and-v2"'))
+    world.front.tokens_enforced = True
+    outcome = world.failover("--plan", plan, "--all", code=8)
+    assert "[UnsupportedOperation: You can't launch" in outcome.stderr
+    assert "take `imds` out" in outcome.last("error")["hint"]
+    plan.write_text(plan.read_text().replace('imds = "v1-and-v2"', ""))
+    world.failover("--plan", plan, "--all")
+    assert len(live(world)["db"]) == 1
 
 
 def test_a_failed_over_vm_is_not_synced_until_it_is_cleared(world: World) -> None:
@@ -551,6 +589,10 @@ def test_an_instance_that_was_ended_is_not_started_again_in_silence(lost: World)
 REASONS = [
     "Client.InternalError", "Client.InvalidKMSKey.InvalidState", "Client.InvalidKMSKey.Disabled",
     "Client.VolumeLimitExceeded", "Server.InternalError", "Server.InsufficientInstanceCapacity",
+    # Of these only that it was seen to start and never to run tells that it never ran.
+    "Client.InstanceInitiatedShutdown", "Client.InstanceTerminated", "Client.UserInitiatedHibernate",
+    "Client.UserInitiatedShutdown", "Server.ScheduledStop", "Server.SpotInstanceShutdown",
+    "Server.SpotInstanceTermination", "Server.SomethingNew", "",
 ]  # fmt: skip
 
 
@@ -568,7 +610,7 @@ def demand_one(world: World, *, tokens: int) -> None:
     assert len({request.parameters["ClientToken"] for request in world.front.made("RunInstances")}) == tokens
 
 
-@pytest.mark.parametrize("reason", REASONS)
+@pytest.mark.parametrize("reason", REASONS, ids=lambda reason: reason or "no reason")
 def test_an_instance_that_died_before_it_ran_is_no_instance(lost: World, reason: str) -> None:
     """What is wrong is mended, the same is run again: another attempt, and nothing is left of the first."""
     world, plan = lost, one_db(lost)
@@ -576,10 +618,41 @@ def test_an_instance_that_died_before_it_ran_is_no_instance(lost: World, reason:
     outcome = world.failover("--plan", plan, "--vm", "db", code=8)
     assert "run again" in outcome.last("error")["hint"] and not live(world) and world.front.volumes
     again = world.failover("--plan", plan, "--vm", "db")
-    assert "before it ran" in " ".join(event["message"] for event in again.all("failover.note"))
+    told = " ".join(event["message"] for event in again.all("failover.note"))
+    assert "before it ran" in told or not failed_to_launch(reason)
     demand_one(world, tokens=2)
     world.failover("--plan", plan, "--vm", "db")
     demand_one(world, tokens=2)
+
+
+def test_all_reasons_that_aws_documents_are_tried() -> None:
+    """AWS's own model of EC2 lists them."""
+    model = get_session().get_service_model("ec2").shape_for("StateReason").members["Message"].documentation
+    documented = set(re.findall(r"((?:Client|Server)\.[A-Za-z.]+)</code>", model))
+    assert len(documented) >= 12 and documented <= {*REASONS, "Client.InvalidSnapshot.NotFound"}
+    assert documented <= {*DIED}
+
+
+def test_an_instance_that_may_have_run_is_not_started_again(lost: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run that started it was cut off, and somebody ended it: what it wrote is not thrown away."""
+    world, plan = lost, one_db(lost)
+
+    async def cut_off(*_: object, **__: object) -> None:
+        raise RecoverError("cut off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Launcher, "running", cut_off)
+        with pytest.raises(RecoverError, match="cut off"):
+            world.run(plan)
+    [instance] = live(world)["db"]
+
+    async def end() -> None:
+        async with Aws(SETTINGS) as aws:
+            await aws.call("ec2", "terminate_instances", about="", InstanceIds=[instance])
+
+    asyncio.run(end())
+    assert "was ended" in world.failover("--plan", plan, "--vm", "db", code=8).stderr
+    assert len(world.front.made("RunInstances")) == 1 and world.front.volumes
 
 
 def test_of_an_instance_that_died_for_lack_of_room_the_next_type_is_started(lost: World) -> None:

@@ -262,10 +262,13 @@ def test_a_dry_run_changes_nothing(synced: StageRig) -> None:
     ],
 )
 def test_what_aws_refuses(synced: StageRig, action: str, code: str, says: str) -> None:
-    synced.account.faults.refuse = lambda asked: Refusal(403, code, "secret-of-the-server") if asked == action else None
+    """With AWS's code and sentence behind words of ours, and nothing that it quotes of keys."""
+    sentence = f"No {action} today. The Canonical String for this request should have been 'x-amz-security-token:S'"
+    synced.account.faults.refuse = lambda asked: Refusal(403, code, sentence) if asked == action else None
     outcome = synced.stage(code=8)
     assert says in outcome.stderr and action in outcome.stderr
-    assert "secret-of-the-server" not in outcome.stderr
+    assert f"[{code}: No {action} today. (the rest is of the signature, and left out)]" in outcome.stderr
+    assert "security-token" not in outcome.stderr
 
 
 def test_no_region_and_no_credentials(synced: StageRig, monkeypatch: pytest.MonkeyPatch) -> None:

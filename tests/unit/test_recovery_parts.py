@@ -129,16 +129,20 @@ def test_each_code_is_a_sentence_with_what_to_do(code: str) -> None:
     assert "\n" not in str(told) and not told.what.endswith(".") and not told.hint.endswith(".")
 
 
-@pytest.mark.parametrize("code", sorted(ec2_errors.STATES))
+@pytest.mark.parametrize("code", sorted(ec2_errors.DIED))
 def test_each_reason_of_a_dead_instance(code: str) -> None:
-    told = ec2_errors.dead("instance", "i-1", "terminated", code)
-    assert "i-1" in str(told) and told.hint and "tells no more" not in told.what
+    """Before it ran, another leads on by running again, or from another point; after it, never in silence."""
+    told = ec2_errors.died("i-1", "terminated", code, "AWS's sentence.")
+    assert "i-1" in str(told) and f"[{code}: AWS's sentence.]" in told.what and "AWS says" not in told.what
+    assert "run again" in told.hint or "--at" in told.hint
+    over = ec2_errors.ended("i-1", "terminated", code)
+    assert "run again" not in over.hint and over.hint and f"[{code}]" in over.what
 
 
 def test_an_unknown_code_stays_as_it_is_and_hostile_words_are_not_shown() -> None:
     plain = AwsError("AWS refused it", where="x", hint="y", again=Again.NEVER, code="SomethingNew")
     assert ec2_errors.explained(plain) is plain
-    assert "\x1b" not in str(ec2_errors.dead("instance", "i-1", "terminated", "\x1b[31mServer.Odd"))
+    assert "\x1b" not in str(ec2_errors.died("i-1", "terminated", "\x1b[31mServer.Odd", "\x1b[2J"))
 
 
 MESSAGES = [
@@ -176,7 +180,9 @@ def test_each_failure_of_vm_import_is_explained(message: str, word: str) -> None
 
 
 def test_no_explanation_is_without_a_message_that_brings_it() -> None:
-    brought = {import_errors.explain_import("t", "deleted", message).what for message, _ in MESSAGES}
+    told = {import_errors.explain_import("t", "deleted", message).what: message for message, _ in MESSAGES}
+    assert all(message[:200] in what for what, message in told.items())  # with AWS's own words behind it
+    brought = {what.partition(" [")[0] for what in told}
     assert brought == {what for _, what, _ in import_errors.MESSAGES}
     unknown = import_errors.explain_import("t", "deleted", "A new\x1b[31m one")
     assert "A new" in unknown.what and "\x1b" not in unknown.what and unknown.hint

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+import warmspare
 from warmspare.cli.planfile import KEYS, load_plan, parse_plan
 from warmspare.config.problems import SettingsError
-from warmspare.recover.failover.plan import FAMILIES, VmPlan
+from warmspare.recover.failover.plan import FAMILIES, Metadata, VmPlan, fits_metadata
 
 NETWORK = '[network."VM Network"]\nsubnet = "subnet-0123456789abcdef0"\nsecurity_groups = ["sg-0123456789abcdef0"]\n'
 
@@ -74,6 +76,12 @@ def test_everything_that_a_plan_can_say(tmp_path: Path) -> None:
         ("[network.x]\nsubnet = 'subnet-01234567'\n[vm.a]\n", 1, "network.x", "security_groups is missing"),
         ("[vm.a]\ntags = {'aws:x' = '1'}\n", 2, "vm.a.tags", "not yours"),
         ("[vm.a]\ntags = {'Warmspare:vm' = '1'}\n", 2, "vm.a.tags", "not yours"),
+        ("[vm.a]\ntags = {'Cost Center' = '1'}\n", 2, "vm.a.tags.\"Cost Center\"", "metadata_tags = false"),
+        ("[vm.a.tags]\nx = '1'\n'a/b' = '1'\n", 3, "vm.a.tags.\"a/b\"", "letters, digits"),
+        ("[defaults]\ntags = {_index = '1'}\n[vm.a]\n[vm.b]\n", 2, "defaults.tags._index", "starts no instance"),
+        ("[vm.a]\ntags = {'..' = '1'}\n", 2, "vm.a.tags.\"..\"", "starts no instance"),
+        ("[vm.a]\nimds = 'v1'\n", 2, "vm.a.imds", "v1-and-v2"),
+        ("[vm.a]\nmetadata_tags = 'no'\n", 2, "vm.a.metadata_tags", "true or false"),
         ("[vm.a]\ntags = {x = 1}\n", 2, "vm.a.tags", "in quotes"),
         ("[vm.a]\nuser_data = {}\n", 2, "vm.a.user_data", "file or a text"),
         ("[vm.a]\nuser_data = {file = 'gone.sh'}\n", 2, "vm.a.user_data.file", "No such file"),
@@ -102,3 +110,20 @@ def test_every_key_is_in_the_documents() -> None:
     for kind, keys in KEYS.items():
         for key in keys:
             assert f"`{key}`" in text or key in ("network", "vm", "defaults"), f"{kind}: {key}"
+
+
+def test_a_tag_may_have_any_key_where_no_metadata_tells_it() -> None:
+    text = "[defaults]\ntags = {'Cost Center' = '1'}\n[vm.a]\nmetadata_tags = false\n[vm.b]\nmetadata_tags = %s\n"
+    a, _ = parse(text % "false")
+    assert a.tags == {"Cost Center": "1"} and not a.metadata.tags
+    assert [line for line, *_ in problems(text % "true")] == [2]
+    [own] = parse("[defaults]\nimds = 'v1-and-v2'\nmetadata_tags = false\n[vm.a]\nimds = 'v2'\nmetadata_tags = true\n")
+    assert own.metadata == Metadata(v1=False, tags=True)
+
+
+def test_the_tags_of_warmspare_itself_fit_into_metadata() -> None:
+    """All keys that stand in its source, and the one of the console."""
+    source = Path(warmspare.__file__).parent
+    keys = {key for path in source.rglob("*.py") for key in re.findall(r'"(warmspare:[^"{}]+)"', path.read_text())}
+    assert {"warmspare:run", "warmspare:vm", "warmspare:drill-until"} <= keys
+    assert [key for key in {*keys, "Name"} if not fits_metadata(key)] == []

@@ -16,7 +16,16 @@ from warmspare.config.settings import suggest
 from warmspare.config.table import Table
 from warmspare.errors import ConfigError
 from warmspare.outside.files import read_regular
-from warmspare.recover.failover.plan import Network, Ready, RecoveryPlan, Via, VmPlan, Volumes
+from warmspare.recover.failover.plan import (
+    Metadata,
+    Network,
+    Ready,
+    RecoveryPlan,
+    Via,
+    VmPlan,
+    Volumes,
+    fits_metadata,
+)
 
 USER_DATA_BYTES = 16 << 10  # AWS's limit, before encoding
 MOST_TAGS = 40  # of AWS's 50; the rest are ours
@@ -24,7 +33,7 @@ SHOWN_BY = "warmspare failover --dry-run"
 
 _START = (
     "subnet", "security_groups", "key_pair", "instance_profile", "instance_families", "tags", "user_data", "volumes",
-    "ready", "ready_within", "via", "license", "import_role",
+    "imds", "metadata_tags", "ready", "ready_within", "via", "license", "import_role",
 )  # fmt: skip
 KEYS: dict[str, tuple[str, ...]] = {
     "": ("repository", "endpoint_url", "region", "profile", "s3", "defaults", "network", "drill", "vm"),
@@ -44,6 +53,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 _TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
 _FAMILY = re.compile(r"[a-z][a-z0-9-]*")
 _RAW = re.compile(r"s3://[a-z0-9.-]{3,63}/.+")
+_IMDS = ("v2", "v1-and-v2")
 _VOLUME_TYPES = ("gp3", "gp2", "io1", "io2", "st1", "sc1", "standard")
 
 
@@ -141,10 +151,14 @@ class _Reading:
         networks = tuple(
             network for name, table in top.named("network", KEYS["network"]) if (network := self._network(name, table))
         )
-        base = self._start(top.table("defaults", KEYS["defaults"]), VmPlan("", "", networks=networks))
+        defaults = top.table("defaults", KEYS["defaults"])
+        base = self._start(defaults, VmPlan("", "", networks=networks))
         vms: list[VmPlan] = []
         for name, table in top.named("vm", KEYS["vm"]):
             vms.append(self._vm(name, table, base))
+            for key in [] if not vms[-1].metadata.tags else vms[-1].tags:
+                if not fits_metadata(key):
+                    self._no_metadata(defaults if key in base.tags else table, key)
             for other in vms[:-1]:
                 if other.vm == vms[-1].vm:
                     table.wrong(f"this means the same VM as {other.name!r}", "recover a VM once")
@@ -156,6 +170,14 @@ class _Reading:
             top.take("profile", values.word, None), tuple(vms),
             self._network("drill", top.table("drill", KEYS["drill"])) if "drill" in top else None,
             site_of(s3.take(top.table("s3", KEYS["s3"]))) if "s3" in top else None,
+        )  # fmt: skip
+
+    def _no_metadata(self, table: Table, key: str) -> None:
+        """A tag with which AWS would refuse the instance: told once."""
+        table.wrong(
+            f"with the tag {key[:40]!r} AWS starts no instance whose metadata tells its tags",
+            "write its key with letters, digits and + - = . , _ : @ only, or say metadata_tags = false",
+            name="tags", below=key,
         )  # fmt: skip
 
     def _network(self, name: str, table: Table) -> Network | None:
@@ -180,6 +202,7 @@ class _Reading:
             tags={**base.tags, **table.take("tags", tags, {})},
             user_data=self._user_data(table, base.user_data),
             volumes=self._volumes(table, base.volumes),
+            metadata=self._metadata(table, base.metadata),
             ready=table.take("ready", values.choice(get_args(Ready)), base.ready),
             ready_s=table.take("ready_within", values.duration, base.ready_s),
             via=table.take("via", values.choice(get_args(Via)), base.via),
@@ -209,13 +232,19 @@ class _Reading:
             firmware=table.take("firmware", values.choice(("bios", "uefi")), None),
             root_disk=table.take("root_disk", values.text, None), key_pair=start.key_pair,
             instance_profile=start.instance_profile, tags=start.tags, user_data=start.user_data,
-            volumes=start.volumes, order=table.take("order", values.whole(1, 1000), 1),
+            volumes=start.volumes, metadata=start.metadata, order=table.take("order", values.whole(1, 1000), 1),
             delay_s=table.take("delay", values.duration, 0), ready=start.ready, ready_s=start.ready_s, via=start.via,
             license=start.license, import_role=start.import_role,
             import_from=table.take(
                 "import_from", several(_matching(_RAW, "object", "write s3://BUCKET/KEY"), "objects"), ()
             ),
         )  # fmt: skip
+
+    def _metadata(self, table: Table, base: Metadata) -> Metadata:
+        return Metadata(
+            v1=table.take("imds", values.choice(_IMDS), _IMDS[base.v1]) != "v2",
+            tags=table.take("metadata_tags", values.boolean, base.tags),
+        )
 
     def _volumes(self, table: Table, base: Volumes) -> Volumes:
         if "volumes" not in table:

@@ -33,6 +33,7 @@ log = logging.getLogger("warmspare.recover")
 QUIET_S = 2.0  # of failing, before anybody is told
 TELL_EVERY_S = 10.0
 UNSEEN_S = 150.0  # AWS: for up to two minutes after StartSnapshot others may not know the snapshot
+_SECRET = ("UserData",)  # parameters
 _TALKATIVE = ("botocore", "aiobotocore", "aiohttp")
 
 OnRetry = Callable[[str, int, float], None]
@@ -164,7 +165,7 @@ class Aws:
                 self._dated = _dated(answer) or self._dated
                 return answer
         except (*CLIENT_ERRORS, *ODD) as error:
-            raise aws_error(error, name, about) from error
+            raise aws_error(error, name, about, _hidden(parameters)) from error
 
     async def _client(self, service: str) -> Any:
         if service not in self._clients:
@@ -202,6 +203,11 @@ class Aws:
         if self._on_retry and tries.failing_s >= QUIET_S and now - self._told_s >= TELL_EVERY_S:
             self._told_s = now
             self._on_retry(error.sentence, tries.count, pause_s)
+
+
+def _hidden(parameters: dict[str, Any]) -> list[str]:
+    """What of a request is the user's own secret, and may stand in what AWS says of it."""
+    return [str(parameters[key]) for key in _SECRET if parameters.get(key)]
 
 
 def _dated(answer: dict[str, Any]) -> tuple[datetime.datetime, float] | None:

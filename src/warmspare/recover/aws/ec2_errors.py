@@ -1,7 +1,7 @@
 """What EC2's error codes mean for a recovery and what to do about them; owns the words, refuses to decide about tries.
 
-AWS documents: "Error codes for the Amazon EC2 API", "Troubleshoot instance launch issues", "Troubleshooting VM
-Import/Export". Messages of AWS are not repeated: they may quote what a request held, user data among it.
+AWS documents: "Error codes for the Amazon EC2 API", "Troubleshoot instance launch issues", "StateReason". Behind these
+words AWS's own stand (words.py), for they name the type, the tag or the volume that is meant.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Final
 
 from warmspare.errors import RecoverError
 from warmspare.recover.aws.errors import NO_ROOM, AwsError
+from warmspare.recover.aws.words import plain, quoted, sentence
 
 NO_CAPACITY: Final = NO_ROOM | {"Unsupported"}
 """Codes after which another instance type may do."""
@@ -114,11 +115,79 @@ CODES: Final[dict[str, tuple[str, str]]] = {
     "VolumeLimitExceeded": ("the account has as much EBS storage of this type as it may", _QUOTA),
 }
 
+_TYPE = "name another instance_type in the recovery plan: a current one of Intel's or AMD's, like m7i.large"
+_VOLUMES = "correct volumes in the recovery plan (docs/operations.md has what each type takes), and run again"
+SENTENCES: Final[tuple[tuple[str, str, str], ...]] = (
+    (
+        "(ena) is required",
+        "the instance type has ENA network cards only, and the image does not say that the guest has their driver",
+        "clear this failover with `warmspare failback-done` and fail over with `--via register-image`, whose images "
+        "say it; `warmspare recover check` looks for the driver",
+    ),
+    (
+        "nvme",
+        "the instance type has its volumes on NVMe, and AWS does not take the image for it",
+        "clear this failover with `warmspare failback-done` and fail over with `--via register-image`; `warmspare "
+        "recover check` looks for the driver",
+    ),
+    (
+        "does not support an ami with a boot mode",
+        "the instance type does not start by the VM's firmware",
+        "name an instance_type on Nitro in the recovery plan (`m7i.large`), or correct firmware there",
+    ),
+    (
+        "does not match the architecture",
+        "the instance type has other processors than the image is for",
+        "correct instance_type or architecture in the recovery plan",
+    ),
+    (
+        "virtualization type", "the instance type does not take images with hardware virtualization", _TYPE,
+    ),
+    (
+        "httptokensenforced",
+        "the AWS account demands IMDSv2 of every instance, and the recovery plan asks for IMDSv1 too",
+        "take `imds` out of the recovery plan and run again; the guest's cloud-init and agents have to know IMDSv2",
+    ),
+    (
+        "is not a valid tag key",
+        "a tag's key can't stand in the instance's metadata",
+        "rename the tag in the recovery plan, or write metadata_tags = false there, and run again",
+    ),
+    (
+        "metadata option", "AWS refused the options of the instance's metadata service",
+        "correct imds and metadata_tags in the recovery plan; an organisation's policy may demand others",
+    ),
+    ("smaller than snapshot", "a volume was to be smaller than its snapshot", "report this"),
+    ("ratio of", "a volume has too little size for its IOPS, or too few IOPS for its throughput", _VOLUMES),
+    ("volume size", "a volume is larger or smaller than its type can be", _VOLUMES),
+    ("volume iops", "a volume's type does not take so many IOPS, or so few", _VOLUMES),
+    ("parameter iops is not supported", "the volumes' type takes no IOPS", _VOLUMES),
+    ("parameter throughput is not supported", "the volumes' type takes no throughput", _VOLUMES),
+)
+"""(part of AWS's sentence in lower case, what it means, what to do). The first that fits counts."""
+
 BY_GUEST: Final = "Client.InstanceInitiatedShutdown"
 _ANEW = "run again: another instance is started"
-# Of an instance that ended, or of an image that failed: StateReason.
-STATES: Final[dict[str, tuple[str, str]]] = {
-    BY_GUEST: ("the guest shut itself down", "look at its console output"),
+_LOOK = "look at its console output (`aws ec2 get-console-output --instance-id ID`)"
+_OVER = "clear this failover with `warmspare failback-done`, and fail over anew"
+# StateReason of an instance that ended after it had run, or may have.
+ENDED: Final[dict[str, tuple[str, str]]] = {
+    BY_GUEST: ("the guest shut itself down", _LOOK),
+    "Client.InstanceTerminated": ("it was ended while an image was made of it", _OVER),
+    "Client.UserInitiatedShutdown": ("somebody shut it down", f"ask who; then {_OVER}"),
+    "Client.UserInitiatedHibernate": (
+        "somebody hibernated it", "start it again: `aws ec2 start-instances --instance-ids ID`"
+    ),
+    "Server.ScheduledStop": (
+        "AWS stopped it to take its host away", "start it again: `aws ec2 start-instances --instance-ids ID`"
+    ),
+    "Server.SpotInstanceShutdown": ("AWS took a Spot instance back", _OVER),
+    "Server.SpotInstanceTermination": ("AWS took a Spot instance back", _OVER),
+}
+# StateReason of an instance that ended before it ran, or of an image that failed.
+DIED: Final[dict[str, tuple[str, str]]] = {
+    BY_GUEST: ("the guest shut itself down at once", f"{_LOOK}, and {_ANEW}"),
+    "Client.InstanceTerminated": ("it was ended while an image was made of it", _ANEW),
     "Client.InternalError": (
         "EC2 could not start it; mostly the key of an encrypted volume can't be used",
         f"allow this role to use the key (kms:CreateGrant, kms:Decrypt), and {_ANEW}",
@@ -131,8 +200,8 @@ STATES: Final[dict[str, tuple[str, str]]] = {
         "an EBS snapshot of this restore point was deleted while it started",
         "clear this failover with `warmspare failback-done`, and fail over to a point that is staged whole (`--at`)",
     ),
-    "Client.UserInitiatedShutdown": ("somebody shut it down", "ask who; then `warmspare failback-done` and fail over"),
-    "Client.UserInitiatedHibernate": ("somebody hibernated it", "start it again in EC2"),
+    "Client.UserInitiatedShutdown": ("somebody ended it while it was starting", f"ask who and why, and {_ANEW}"),
+    "Client.UserInitiatedHibernate": ("somebody hibernated it while it was starting", f"ask who and why, and {_ANEW}"),
     "Client.VolumeLimitExceeded": (
         "the account had no room for its volumes: EBS storage of this type is at its quota",
         f"have the quota raised (Service Quotas), or delete volumes, and {_ANEW}",
@@ -143,10 +212,12 @@ STATES: Final[dict[str, tuple[str, str]]] = {
         "before",
     ),
     "Server.InternalError": ("EC2 failed while starting it", _ANEW),
-    "Server.ScheduledStop": ("AWS stopped it for maintenance", "start it again in EC2"),
+    "Server.ScheduledStop": ("AWS was about to take its host away", _ANEW),
+    "Server.SpotInstanceShutdown": ("AWS took it back, as it does with Spot instances", _ANEW),
+    "Server.SpotInstanceTermination": ("AWS took it back, as it does with Spot instances", _ANEW),
 }
 NO_MACHINE: Final = "Server.InsufficientInstanceCapacity"
-# Codes that AWS documents for a launch that failed: the instance never ran.
+# Codes that AWS documents for a launch that failed: whatever was seen of it, the instance never ran.
 _LAUNCHES = frozenset(
     {"Client.InternalError", "Client.InvalidKMSKey", "Client.InvalidSnapshot.NotFound", "Client.VolumeLimitExceeded",
      NO_MACHINE, "Server.InternalError"}
@@ -154,7 +225,7 @@ _LAUNCHES = frozenset(
 
 
 def failed_to_launch(reason: str) -> bool:
-    """Whether a StateReason says that the instance ended before it ran."""
+    """Whether a StateReason by itself says that the instance ended before it ran."""
     return _family(reason) in _LAUNCHES
 
 
@@ -164,24 +235,35 @@ def _family(reason: str) -> str:
 
 
 def explained(error: AwsError) -> AwsError:
-    """The same failure in EC2's own terms, where its code has any."""
-    if error.code not in CODES:
-        return error
-    what, hint = CODES[error.code]
-    out = AwsError(
-        what, where=error.where, hint=hint, again=error.again, code=error.code, reason=error.reason, status=error.status
+    """The same failure in EC2's own terms: by its sentence, where that says more than its code, else by the code."""
+    said = error.said.lower()
+    for part, what, hint in SENTENCES:
+        if part in said and error.status:
+            return error.worded(what, hint)
+    return error.worded(*CODES[error.code]) if error.code in CODES else error
+
+
+def ended(identity: str, state: str, reason: str, said: str = "") -> RecoverError:
+    """The error for an instance that ran, or may have, and does no more. reason, said: StateReason's code and message.
+    """
+    return _over("instance", ENDED, identity, state, reason, said, _OVER)
+
+
+def died(identity: str, state: str, reason: str, said: str = "") -> RecoverError:
+    """The error for an instance that ended before it ran."""
+    return _over("instance", DIED, identity, state, reason, said, _ANEW)
+
+
+def failed(kind: str, identity: str, state: str, reason: str, said: str = "") -> RecoverError:
+    """The error for an image or a snapshot that AWS gave up."""
+    return _over(kind, {}, identity, state, reason, said, "run again: it is made anew")
+
+
+def _over(
+    kind: str, words: dict[str, tuple[str, str]], identity: str, state: str, reason: str, said: str, hint: str
+) -> RecoverError:
+    default = "AWS tells no more" if not reason and not said else "see what AWS says of it"
+    what, hint = words.get(_family(reason), (default, hint))
+    return RecoverError(
+        f"the {kind} is {plain(state)}: {what}{quoted(reason, sentence(said))}", where=identity, hint=hint
     )
-    out.tries = error.tries
-    return out
-
-
-def dead(kind: str, identity: str, state: str, reason: str) -> RecoverError:
-    """The error for an instance or image that AWS gave up. kind: `instance`, `image`. reason: StateReason's code."""
-    default = ("AWS tells no more" if not reason else f"AWS says {plain(reason)}", f"look at the {kind} in EC2")
-    what, hint = STATES.get(_family(reason), default)
-    return RecoverError(f"the {kind} is {plain(state)}: {what}", where=identity, hint=hint)
-
-
-def plain(text: str) -> str:
-    """A word of AWS's fit to be shown."""
-    return "".join(c for c in text[:60] if c.isalnum() or c in "._-") or "in no state"

@@ -1,9 +1,10 @@
-"""Turns what EC2 and EBS report into errors of ours with what to do; refuses to quote servers or the client, whose
-messages may carry credentials."""
+"""Turns what EC2 and EBS report into errors of ours with what to do, behind which AWS's own code and sentence stand;
+refuses to quote the client, whose messages may carry credentials. words.py has what of a sentence is left out."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Final
 
 import aiohttp
@@ -12,6 +13,7 @@ from botocore.parsers import ResponseParserError
 
 from warmspare.errors import RecoverError
 from warmspare.outside.answers import ODD
+from warmspare.recover.aws.words import quoted, sentence
 from warmspare.store.patience import Again
 from warmspare.store.staying import redirected, unreadable
 
@@ -54,15 +56,27 @@ _CODES: Final = {
 
 
 class AwsError(RecoverError):
-    """A failed request to AWS. code, reason: AWS's own ("" without an answer). status: of HTTP, 0 without one.
-    again: what another try is worth. tries: how many there were."""
+    """A failed request to AWS. what: in words of ours; AWS's are put behind them. code, reason: AWS's own ("" without
+    an answer), said: its sentence. status: of HTTP, 0 without one. again: what another try is worth. tries: how many
+    there were."""
 
     def __init__(
-        self, what: str, *, where: str, hint: str, again: Again, code: str = "", reason: str = "", status: int = 0
-    ) -> None:
-        super().__init__(what, where=where, hint=hint, retryable=again is not Again.NEVER)
-        self.code, self.reason, self.status, self.again = code, reason, status, again
+        self, what: str, *, where: str, hint: str, again: Again, code: str = "", reason: str = "", said: str = "",
+        status: int = 0,
+    ) -> None:  # fmt: skip
+        told = quoted(f"{code} {reason}".strip() if status else "", said)
+        super().__init__(what + told, where=where, hint=hint, retryable=again is not Again.NEVER)
+        self.code, self.reason, self.said, self.status, self.again = code, reason, said, status, again
         self.tries = 0
+
+    def worded(self, what: str, hint: str) -> AwsError:
+        """The same failure in other words of ours."""
+        out = AwsError(
+            what, where=self.where, hint=hint, again=self.again, code=self.code, reason=self.reason, said=self.said,
+            status=self.status,
+        )  # fmt: skip
+        out.tries = self.tries
+        return out
 
     @property
     def throttled(self) -> bool:
@@ -95,10 +109,11 @@ def denied_by_aws(error: Exception) -> bool:
     return isinstance(error, AwsError) and error.denied
 
 
-def aws_error(error: Exception, operation: str, where: str) -> AwsError:
-    """The error for a failed request. operation: as AWS calls it. where: what it was about."""
+def aws_error(error: Exception, operation: str, where: str, hidden: Iterable[str] = ()) -> AwsError:
+    """The error for a failed request. operation: as AWS calls it. where: what it was about. hidden: what the request
+    held that nobody may see."""
     if isinstance(error, boto.ClientError):
-        return _answered(error, operation, where)
+        return _answered(error, operation, where, hidden)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
         hint = "set AWS_ACCESS_KEY_ID and its secret, or AWS_PROFILE"
         return AwsError("no AWS credentials were found", where=operation, hint=hint, again=Again.NEVER)
@@ -137,9 +152,10 @@ def aws_error(error: Exception, operation: str, where: str) -> AwsError:
     return AwsError(what, where=f"{operation} of {where}", hint=hint, again=Again.ALWAYS)
 
 
-def _answered(error: boto.ClientError, operation: str, where: str) -> AwsError:
+def _answered(error: boto.ClientError, operation: str, where: str, hidden: Iterable[str]) -> AwsError:
     response = error.response
     code, reason = str(response.get("Error", {}).get("Code", "")), str(response.get("Reason") or "")
+    said = sentence(str(response.get("Error", {}).get("Message") or response.get("Message") or ""), hidden)
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     again = Again.NEVER
     if code in NO_ROOM:
@@ -148,20 +164,15 @@ def _answered(error: boto.ClientError, operation: str, where: str) -> AwsError:
         again = Again.ALWAYS
     elif reason in ("INVALID_BLOCK", "CONFLICTING_BLOCK_UPDATE"):
         again = Again.FEW  # a byte was changed on the way, or a try before this one is still being carried out
-    shown = _plain(code) + (f" {_plain(reason)}" if reason else "")
     if code in _CODES:
         what, hint = _CODES[code]
     elif code in NOT_FOUND:
         what, hint = "AWS does not have it (any more)", "run again"
     elif again is Again.ALWAYS:
-        what, hint = f"AWS is overloaded or failing ({status} {shown})", "run again later"
+        what, hint = f"AWS is overloaded or failing ({status})", "run again later"
     else:
-        what, hint = f"AWS refused it ({status} {shown})", "look the code up in AWS's documents of " + operation
+        what, hint = f"AWS refused it ({status})", "look the code up in AWS's documents of " + operation
     return AwsError(
-        what, where=f"{operation} of {where}", hint=hint, again=again, code=code, reason=reason, status=status
-    )
-
-
-def _plain(code: str) -> str:
-    """A code fit to be shown: a server may put anything there."""
-    return "".join(c for c in code[:60] if c.isalnum() or c in "._") or "without a code"
+        what, where=f"{operation} of {where}", hint=hint, again=again, code=code, reason=reason, said=said,
+        status=status,
+    )  # fmt: skip

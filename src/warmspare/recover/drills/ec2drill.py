@@ -19,7 +19,7 @@ from warmspare.errors import ConfigError, RecoverError
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.aws.ec2_errors import BY_GUEST, dead
+from warmspare.recover.aws.ec2_errors import BY_GUEST, ended
 from warmspare.recover.aws.errors import AwsError, denied_by_aws
 from warmspare.recover.drills.drill import WAITING_S, Rules
 from warmspare.recover.drills.evidence import EC2_SCREEN, SERIAL, WHAT, Verdict, files, software, write_verdict
@@ -234,7 +234,7 @@ class Ec2Drill:
             outcome.passed, outcome.reason = True, "both of AWS's status checks pass: it answers on its network card"
         elif checks.state not in _ALIVE and (instance := await self._launcher.get(instance_id)) is not None:
             if instance.reason != BY_GUEST:  # AWS could not start it or took it away, or somebody ended it
-                found = dead("instance", instance_id, checks.state, instance.reason)
+                found = ended(instance_id, checks.state, instance.reason, instance.said)
                 hint = "mend that, if there is anything to mend, and drill again"
                 raise RecoverError(f"{found.what}; nothing was judged", where=instance_id, hint=hint, retryable=True)
             outcome.reason = f"the instance is {checks.state}: it ended by itself"

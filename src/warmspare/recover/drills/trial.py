@@ -116,7 +116,7 @@ class Trial:
         devices = tuple(disk.device for disk in self._machine.disks)
         spec = InstanceSpec(
             self.run, about, self.image_id, self._machine.cards, devices, replace(volumes, keep=False),
-            tags=self._tags, ends_with_guest=True,
+            self._machine.metadata, tags=self._tags, ends_with_guest=True,
         )  # fmt: skip
         self._asked_instance = True
         try:

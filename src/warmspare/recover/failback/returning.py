@@ -19,7 +19,7 @@ from warmspare.errors import RecoverError
 from warmspare.observe.events import Events
 from warmspare.outside.records import Line, RunId
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, tag_filters, tagged, tags_in
-from warmspare.recover.aws.ec2_errors import dead
+from warmspare.recover.aws.ec2_errors import failed
 from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.failover.launch import of_attempt
 from warmspare.recover.staging.staged import StagedDisk
@@ -117,9 +117,10 @@ class Returning:
             answer = await self._ec2.ask(
                 "describe_snapshots", about=snapshot_id, unseen_until=unseen_until, SnapshotIds=[snapshot_id]
             )
-            state = next((str(item["State"]) for item in answer.get("Snapshots", [])), "pending")
+            found: dict[str, str] = next(iter(answer.get("Snapshots", [])), {})
+            state = str(found.get("State") or "pending")
             if state not in ("pending", "completed"):
-                raise dead("snapshot", snapshot_id, state, "")
+                raise failed("snapshot", snapshot_id, state, "", str(found.get("StateMessage") or ""))
             return True if state == "completed" else None
 
         what = "the snapshot is not completed for hours"

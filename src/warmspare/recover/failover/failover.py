@@ -150,7 +150,7 @@ class Failover:
         found = died = None
         if journal.record and journal.record.holds:
             found = await self._launcher.find(journal.record.run, f"VM {built.vm_name}", journal.record.attempt)
-            if found is not None and found.died and not journal.record.ran(found.id):
+            if found is not None and found.failed_to_launch and not journal.record.ran(found.id):
                 found, died = None, found
         if found is not None and found.gone:
             raise RecoverError(
@@ -223,7 +223,7 @@ class Failover:
     async def _start(self, one: Prepared, image: tuple[str, tuple[str, ...]]) -> Recovered:
         """One VM until it counts as started."""
         journal, plan, began = one.journal, one.plan, time.monotonic()
-        instance, died = one.found, one.died
+        instance, died, fresh = one.found, one.died, False
         if instance is None:
             await asyncio.sleep(plan.delay_s)
         while True:
@@ -231,15 +231,19 @@ class Failover:
                 await self._anew(one, died)
             await self._cleared(one)
             if instance is None:
+                assert journal.record is not None
+                fresh = not journal.record.launching  # else a token may have given what an earlier run started
                 instance = await self._launch(one, image, died)
             await journal.note("instance", instance.id)
             self._step(one, "instance", instance.id, began)
             if plan.ready == "none":
                 break
             try:
-                instance = await self._launcher.running(instance.id, most_s=plan.ready_s)
+                instance = await self._launcher.running(instance.id, most_s=plan.ready_s, fresh=fresh)
             except DiedError as error:
                 died, instance = error.instance, None
+                if not died.failed_to_launch:  # that it never ran is known now, and from its code nobody will know it
+                    await journal.note("died", died.id)
                 if died.reason != NO_MACHINE or died.type == one.types[-1]:
                     raise
             else:
@@ -303,7 +307,8 @@ class Failover:
             types = [*types[behind:], *types[:behind]]
         spec = InstanceSpec(
             record.run, f"VM {one.machine.vm_name}", image[0], one.machine.cards, image[1], plan.volumes,
-            plan.key_pair, plan.instance_profile, plan.user_data, one.tags, attempt=record.attempt,
+            one.machine.metadata, plan.key_pair, plan.instance_profile, plan.user_data, one.tags,
+            attempt=record.attempt,
         )  # fmt: skip
 
         async def trying(name: str, refused: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from warmspare.errors import RecoverError
-from warmspare.recover.aws.ec2_errors import plain
+from warmspare.recover.aws.words import plain, quoted, sentence
 
 _REGISTER = "or fail over by --via register-image, which does not look into the disk"
 _SUPPORTED = "compare it with AWS's list of supported systems, " + _REGISTER
@@ -141,12 +141,12 @@ MESSAGES: Final[tuple[tuple[str, str, str], ...]] = (
 
 def explain_import(task: str, status: str, message: str) -> RecoverError:
     """The error for an import that did not complete. message: the task's StatusMessage."""
+    said = quoted("", sentence(message))
     lower = " ".join(message.lower().split())
     for part, what, hint in MESSAGES:
         if part in lower:
-            return RecoverError(what, where=task, hint=hint)
-    told = "".join(c if c.isprintable() else " " for c in message[:200]).strip()
+            return RecoverError(f"{what}{said}", where=task, hint=hint)
     return RecoverError(
-        f"VM Import ended as {plain(status)}" + (f": {told}" if told else " and does not say why"), where=task,
+        f"VM Import ended as {plain(status)}" + (said or " and does not say why"), where=task,
         hint="look it up in AWS's \"Troubleshooting VM Import/Export\", " + _REGISTER,
     )  # fmt: skip

@@ -7,13 +7,13 @@ AWS documents: "Device names for volumes", "Instance launch behavior with Amazon
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from warmspare.errors import ConfigError
 from warmspare.format.point import RestorePoint
 from warmspare.recover.disks.origin import boot_first
-from warmspare.recover.failover.plan import VmPlan
+from warmspare.recover.failover.plan import Metadata, VmPlan
 from warmspare.recover.staging.staged import StagedDisk, StagedPoint
 
 ROOT_DEVICE = "/dev/sda1"
@@ -46,7 +46,7 @@ class RootedDisk:
 class Machine:
     """boot_mode: `uefi` or `legacy-bios`. cpus, memory_mib: 0 where not known. cards: empty for EC2's default network.
     licensed: the name of a system that is billed by licence, "" for others. missing: what keeps it from being started,
-    each with what to do. notes: what is not as it was at home."""
+    each with what to do. notes: what is not as it was at home. metadata: of its metadata service."""
 
     vm_id: str
     vm_name: str
@@ -59,6 +59,7 @@ class Machine:
     licensed: str
     missing: tuple[str, ...]
     notes: tuple[str, ...]
+    metadata: Metadata = field(default_factory=Metadata)
 
 
 def machine(record: RestorePoint, staged: StagedPoint, plan: VmPlan) -> Machine:
@@ -89,7 +90,7 @@ def machine(record: RestorePoint, staged: StagedPoint, plan: VmPlan) -> Machine:
     return Machine(
         record.vm_id, record.vm_name, BOOT_MODES.get(told, ""), plan.architecture or _architecture(hardware), cpus,
         memory, _cards(hardware, plan, missing, notes), _disks(record, staged, plan, missing), licensed,
-        tuple(missing), tuple(notes),
+        tuple(missing), tuple(notes), plan.metadata,
     )  # fmt: skip
 
 

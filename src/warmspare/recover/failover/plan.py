@@ -5,6 +5,7 @@ docs/operations.md has the table of keys; cli/planfile.py reads the file.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 Via = Literal["register-image", "import-image"]
 Ready = Literal["status-checks", "running", "none"]
 
+TAG_IN_METADATA = re.compile(r"[0-9A-Za-z+=.,_:@-]{1,128}")
 FAMILIES = ("m7i", "c7i", "r7i", "m6i", "c6i", "r6i")
 
 
@@ -40,6 +42,21 @@ class Volumes:
 
 
 @dataclass(frozen=True, slots=True)
+class Metadata:
+    """What an instance's metadata service (IMDS) does. v1: whether it also answers who asks without a token. tags:
+    whether it tells the instance's tags."""
+
+    v1: bool = False
+    tags: bool = True
+
+
+def fits_metadata(key: str) -> bool:
+    """Whether an instance whose metadata tells its tags may have a tag of that key. AWS documents: "View tags for your
+    EC2 instances using instance metadata"."""
+    return TAG_IN_METADATA.fullmatch(key) is not None and key not in (".", "..", "_index")
+
+
+@dataclass(frozen=True, slots=True)
 class VmPlan:
     """How one VM is recovered.
 
@@ -48,7 +65,7 @@ class VmPlan:
     preference, empty to choose by CPUs and memory among `families`. firmware: `bios`, `uefi` or None for what the
     restore point says. root_disk: name or ID of the disk to boot, None for the first. order: lower ones start first.
     delay_s: to wait before it starts. ready: what counts as started, within ready_s. import_from: s3://BUCKET/KEY of a
-    raw disk each, for import-image. license: LicenseType of import-image.
+    raw disk each, for import-image. metadata: of the instance's metadata service. license: LicenseType of import-image.
     """
 
     name: str
@@ -67,6 +84,7 @@ class VmPlan:
     tags: dict[str, str] = field(default_factory=dict)
     user_data: str | None = None
     volumes: Volumes = field(default_factory=Volumes)
+    metadata: Metadata = field(default_factory=Metadata)
     order: int = 1
     delay_s: int = 0
     ready: Ready = "status-checks"
