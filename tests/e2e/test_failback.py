@@ -182,7 +182,8 @@ def test_snapshots_of_an_export_that_can_not_be_removed(away: World) -> None:
     left = {each.id for each in away.standin.snapshots.values() if "warmspare:export" in each.tags}
     assert len(left) == 2
     [warning] = outcome.all("housekeeping.warning")
-    assert warning["action"] == "ec2:DeleteSnapshot" and warning["object"] in left and warning["count"] == 2
+    assert warning["action"] == "ec2:DeleteSnapshot" and set(warning["objects"]) == left and warning["count"] == 2
+    assert all(each in warning["message"] for each in left) and "the sentence of Oper" in warning["message"]
     write(away, 0, 0, b"written after the first export" * 99)
     away.front.refuse = lambda request: None
     assert not export(away, "--format", "raw").all("housekeeping.warning")

@@ -711,10 +711,15 @@ def test_volumes_of_an_instance_that_died_that_may_not_be_deleted_are_told(lost:
     world, plan = lost, one_db(lost)
     world.front.deaths = ["Server.InternalError"]
     world.failover("--plan", plan, "--vm", "db", code=8)
+    before = set(world.front.volumes)
+    refused = min(before)
     world.front.refuse = lambda request: (
-        Refused("UnauthorizedOperation", 403) if request.action == "DeleteVolume" else None
-    )
+        Refused("UnauthorizedOperation", 403)
+        if request.action == "DeleteVolume" and request.parameters["VolumeId"] == refused else None
+    )  # fmt: skip
     warning = world.failover("--plan", plan, "--vm", "db").last("housekeeping.warning")
+    assert before & set(world.front.volumes) == {refused}, "the others are gone"
+    assert warning["object"].startswith(refused) and warning["count"] == 1
     assert warning["right"] == "ec2:DeleteVolume" and "warmspare:run" in warning["object"]
     world.front.refuse = lambda request: None
     world.failover("--plan", plan, "--vm", "db")

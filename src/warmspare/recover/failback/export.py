@@ -112,7 +112,8 @@ class Export:
 
     async def _removed(self, returning: Returning, snapshot_id: str) -> bool:
         with self._housekeeping.trying("ec2:DeleteSnapshot", snapshot_id, denied=denied_by_aws):
-            await returning.remove(snapshot_id)
+            if (refusal := await returning.remove(snapshot_id)) is not None:
+                raise refusal
             return True
         return False
 
