@@ -65,10 +65,10 @@ class Front:
     """refuse: asked before each request, a code to refuse it with. lose: asked after it was carried out, whether its
     answer is lost. hide: how many listings do not show a thing that was just made. checks: what both status checks say,
     in turn, the last from then on; without any they pass. console: what the serial port has said, in the same way.
-    nitro: whether instances give the latest of it. tokens_enforced: whether the account
-    demands IMDSv2. reason: what AWS says of why an instance ended. deaths: why the
-    next instances end before they run; their volumes stay, where they are to outlive an instance. kill: at which
-    request `victim` is killed, and whether after it was carried out."""
+    nitro: whether instances give the latest of it. tokens_enforced: whether the account demands IMDSv2. reason: what
+    AWS says of why an instance ended. deaths: why the next instances end before they run; their volumes stay, where
+    they are to outlive an instance. broken: by the name of an instance, what its serial port says; its status checks
+    never pass. kill: at which request `victim` gets the signal `how`, and whether after it was carried out."""
 
     behind: str
     refuse: Callable[[Request], Refused | None] = lambda request: None
@@ -80,7 +80,9 @@ class Front:
     tokens_enforced: bool = False
     reason: str = "Client.UserInitiatedShutdown"
     deaths: list[str] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)
     kill: tuple[int, bool] | None = None
+    how: signal.Signals = signal.SIGKILL
     import_messages: list[tuple[str, str, str]] = field(default_factory=list)  # new tasks': (status, message, progress)
     requests: list[Request] = field(default_factory=list)
     breaches: list[str] = field(default_factory=list)
@@ -133,8 +135,7 @@ class Front:
         request = Request(action, parameters)
         self.count += 1
         number, after = self.kill or (0, False)
-        if self.count == number and not after:
-            os.kill(self.victim.result(30), signal.SIGKILL)
+        if self.count == number and not after and self._kill():
             return None
         try:
             if refused := self.refuse(request):
@@ -149,10 +150,19 @@ class Front:
         except Exception as error:  # a mistake of this stand-in's: said by the test, not by a client that tries on
             self.breaches.append(f"{action}: {error!r}")
             return _error(Refused("InternalError"))
-        if self.count == number and after:
-            os.kill(self.victim.result(30), signal.SIGKILL)
+        if self.count == number and after and self._kill():
             return None
         return None if self.lose(request) else answer
+
+    def _kill(self) -> bool:
+        """Whether nobody is there any more who could have the answer."""
+        os.kill(self.victim.result(30), self.how)
+        return self.how == signal.SIGKILL
+
+    def _broken(self, identity: str) -> str | None:
+        specifications = self.instances.get(identity, {}).get("TagSpecifications", [])
+        names = {tag["Value"] for each in specifications for tag in each["Tags"] if tag["Key"] == "Name"}
+        return next((said for name, said in self.broken.items() if name in names), None)
 
     def _forward(self, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         parts = urlsplit(self.behind)
@@ -381,6 +391,8 @@ class Front:
             assert b">ok<" in raw or status != 200 or b">running<" not in raw
             now = self.checks.pop(0) if len(self.checks) > 1 else self.checks[0]
             raw = raw.replace(b">ok<", f">{now}<".encode())
+        elif any(self._broken(identity) is not None for identity in request.parameters.get("InstanceIds", [])):
+            raw = raw.replace(b">ok<", b">initializing<")
         return status, raw
 
     def _GetConsoleOutput(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
@@ -390,6 +402,7 @@ class Front:
         if not latest and self.nitro:
             self.breaches.append("output of the console was asked for that is up to an hour old")
         said = (self.console.pop(0) if len(self.console) > 1 else self.console[0]) if self.console else ""
+        said = self._broken(request.parameters["InstanceId"]) or said
         inner = f"<instanceId>{request.parameters['InstanceId']}</instanceId>"
         output = base64.b64encode(said.encode()).decode()
         return 200, _xml("GetConsoleOutput", inner + (f"<output>{output}</output>" if output else ""))
@@ -462,7 +475,7 @@ class Front:
             seen = min(task["seen"], len(task["messages"]) - 1)
             status, message, progress = task["messages"][seen]
             task["seen"] += 1 if "ImportTaskIds" in said else 0
-            if status == "completed" and "image" not in task:
+            if status == "completed" and "image" not in task and message != "no image":
                 name = f"imported {task_id}"
                 answer = self._ask("RegisterImage", headers, Name=name, Architecture=task["Architecture"])
                 task["image"] = answer.findtext(".//{*}imageId")

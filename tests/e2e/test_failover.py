@@ -25,7 +25,8 @@ import bootdisk
 import recoverworld
 import warmspare
 from ec2front import Refused, Request
-from recoverworld import SETTINGS, World, hardware
+from recoverworld import SETTINGS, World, cut_off, hardware
+from remedies import ask_aws, obey, remedy
 from rig import MIB, command, overwrite
 from servers import S3Server
 from warmspare.errors import LeaseError, RecoverError
@@ -221,6 +222,7 @@ def test_tags_and_accounts_that_aws_refuses_are_told(lost: World) -> None:
     assert len(live(world)["db"]) == 1
 
 
+@remedy("once the right one of the two runs at home again, clear it with {…}")
 def test_a_failed_over_vm_is_not_synced_until_it_is_cleared(world: World) -> None:
     world.protect("web", hardware("dmz"))
     world.stage("web")
@@ -235,8 +237,8 @@ def test_a_failed_over_vm_is_not_synced_until_it_is_cleared(world: World) -> Non
 
     assert command("audit", "repository", "--repo", world.repo).code == 0, "the record is no stranger"
 
-    done = command("failback-done", "--vm", "web", "--repo", world.repo)
-    assert done.code == 0 and done.last("failback.done")["instance"] == live(world)["web"][0]
+    [done] = obey(refused.last("error")["hint"])
+    assert done.last("failback.done")["instance"] == live(world)["web"][0]
     assert command(*arguments).code == 0
     assert command("failback-done", "--vm", "web", "--repo", world.repo).code == 2
     # Another failover is another run: the token of the first would give its instance again.
@@ -246,14 +248,24 @@ def test_a_failed_over_vm_is_not_synced_until_it_is_cleared(world: World) -> Non
     assert len(tokens) == 2 and len(world.front.images) == 1, "the image of the same point is used again"
 
 
+@remedy(
+    "put back a version of it that the bucket still has (what runs in AWS carries the tag warmspare:vm), and run again"
+)
 def test_a_damaged_record_refuses_a_sync(world: World) -> None:
     world.protect("web", hardware("dmz"))
     key = world.repo / layout.failover_key("web")
+    world.stage("web")
+    world.failover("--vm", "web")
+    command("failback-done", "--vm", "web", "--repo", world.repo)
+    before = key.read_text()
     for text in ("{", "[]", '{"format": 1}', '{"format": 9, "flags": 0}', '{"format": 1, "flags": 0, "vm_id": "x"}'):
         key.write_text(text)
         outcome = command("sync", f"web-0={world.disk('web')}", "--vm", "web", "--repo", world.repo, "--state",
                           world.home / "s")  # fmt: skip
         assert outcome.code == 5 and "failover" in outcome.stderr, (text, outcome)
+    key.write_text(before)
+    assert command("sync", f"web-0={world.disk('web')}", "--vm", "web", "--repo", world.repo, "--state",
+                   world.home / "s").code == 0  # fmt: skip
 
 
 def test_another_point_is_staged_than_the_repository_has(lost: World) -> None:
@@ -370,40 +382,6 @@ def test_the_region_of_the_environment_is_that_of_every_command(lost: World, mon
     assert "AWS_REGION" in refused.stderr
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     assert lost.failover("--plan", plan, "--all", "--dry-run", code=5).last("failover.planned")["vms"] == 3
-
-
-class Cut(BaseException):
-    """The process ends here: nothing catches it, as nothing catches SIGKILL."""
-
-
-class Dying(Aws):
-    """Ends at its number-th request, of one operation or of all: before it, or once it was carried out."""
-
-    def __init__(self, number: int, after: bool, operation: str = "") -> None:
-        super().__init__(SETTINGS)
-        self.left, self.after, self.operation = number, after, operation
-
-    async def call(self, service: str, operation: str, **more: Any) -> Any:
-        self.left -= self.operation in ("", operation)
-        mine = self.left == 0 and self.operation in ("", operation)
-        if mine and not self.after:
-            raise Cut
-        answer = await super().call(service, operation, **more)
-        if mine:
-            raise Cut
-        return answer
-
-
-def cut_off(world: World, plan: Path, number: int, after: bool, operation: str = "") -> bool:
-    """One run that dies at that request; False if it was done before it."""
-    try:
-        world.run(plan, aws=Dying(number, after, operation))
-    except Cut:
-        return True
-    except BaseExceptionGroup as group:
-        assert group.subgroup(Cut)
-        return True
-    return False
 
 
 def fresh(world: World) -> None:
@@ -548,6 +526,7 @@ def test_a_later_order_does_not_begin_after_a_failure(lost: World) -> None:
     assert not live(world) and not launched(world)
 
 
+@remedy("let that one go on, or end it and run this again: it goes on from there")
 def test_two_at_work_on_one_failover(lost: World) -> None:
     """Another host moves the record while this one works: this one ends, and the instances are one each."""
     world = lost
@@ -726,13 +705,18 @@ def test_volumes_of_an_instance_that_died_that_may_not_be_deleted_are_told(lost:
     demand_one(world, tokens=2)
 
 
+@remedy(
+    "look at its console output (`aws ec2 get-console-output --latest --instance-id {…}`), mend the guest, and run "
+    "again to wait on"
+)
 def test_a_guest_that_never_passes_its_status_checks(lost: World) -> None:
     world = lost
     plan = world.write_plan(three(world).read_text().replace("[defaults]", '[defaults]\nready_within = "1s"'))
     world.front.checks = ["impaired"]
     with pytest.raises(RecoverError, match="does not pass its status checks after 1 s") as caught:
         world.run(plan)
-    assert "screenshot" in str(caught.value) and list(live(world)) == ["db"]
+    assert list(live(world)) == ["db"]
+    ask_aws(caught.value.hint)
     world.front.checks = []
     world.run(plan)
     demand_one_each(world)

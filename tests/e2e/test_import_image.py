@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 import recoverworld
 from ec2front import Request
 from recoverworld import SETTINGS, World, hardware
+from remedies import commands_in, remedy
+from rig import command
 from servers import S3Server
 from warmspare.errors import RecoverError
 from warmspare.recover.aws.client import Aws
@@ -136,6 +139,123 @@ def test_an_import_that_failed_is_begun_anew_by_the_next_run(world: World) -> No
     # What is done stays done.
     world.failover("--plan", path, "--vm", "win")
     assert len(world.front.tasks) == 3 and len(world.front.instances) == 1
+
+
+RAW = remedy("name a raw disk by import_from in the recovery plan, or take it out: what is staged is imported then")
+HERE = remedy("copy the object to a bucket of this region, and correct import_from in the recovery plan")
+SUPPORTED = remedy(
+    "compare it with AWS's list of supported systems, or run this again with `--via register-image`, which does not "
+    "look into the disk"
+)
+ONE_ROOT = remedy(
+    "it takes no dual boot and no second /etc: mend the guest, sync and stage, or run this again with `--via "
+    "register-image`, which does not look into the disk"
+)
+FROM = 'import_from = "s3://bucket/web.vmdk"\n'
+
+
+@pytest.mark.parametrize(
+    ("message", "wrong", "right"),
+    [
+        pytest.param("Parameter disk-image-size=0 has an invalid format", FROM, "", marks=RAW),
+        pytest.param("OVA with chunked disk files", FROM, 'import_from = "s3://bucket/web.raw"\n', marks=RAW),
+        pytest.param("Unsupported VMDK File Format", FROM, "", marks=[RAW, pytest.mark.slow]),
+        pytest.param("Footers not identical", FROM, "", marks=[RAW, pytest.mark.slow]),
+        pytest.param("Uncompressed data has an invalid length.", FROM, "", marks=[RAW, pytest.mark.slow]),
+        pytest.param("File uses unsupported compression algorithm 0", FROM, "", marks=[RAW, pytest.mark.slow]),
+        pytest.param("Disk validation failed [something new]", FROM, "", marks=[RAW, pytest.mark.slow]),
+        pytest.param(
+            "Multiple different grub/menu.lst files found.", None, None,
+            marks=remedy(
+                "leave one of them in the guest, sync and stage, or run this again with `--via register-image`, which "
+                "does not look into the disk"
+            ),
+        ),
+        pytest.param(
+            "The service role vmimport does not exist", "", 'import_role = "importer"\n',
+            marks=remedy("make the role of docs/rights.md, or name it by import_role in the recovery plan"),
+        ),
+        pytest.param(
+            "No bootable partition found.", "", 'root_disk = "win-0"\n',
+            marks=remedy(
+                "name the boot disk by root_disk in the recovery plan; `warmspare recover check` shows the partitions"
+            ),
+        ),
+        pytest.param(
+            "Invalid S3 source location", FROM, 'import_from = "s3://bucket/web.raw"\n',
+            marks=remedy("correct import_from in the recovery plan, and run this again"),
+        ),
+        pytest.param(
+            "The given S3 bucket is not local to the region", FROM, 'import_from = "s3://here/web.raw"\n', marks=HERE
+        ),
+        pytest.param(
+            "Bucket b is not in the eu-west-1 Region", FROM, 'import_from = "s3://here/web.raw"\n',
+            marks=[HERE, pytest.mark.slow],
+        ),
+        pytest.param("Unknown OS / Missing OS files.", None, None, marks=SUPPORTED),
+        pytest.param("Unable to determine kernel version.", None, None, marks=[SUPPORTED, pytest.mark.slow]),
+        pytest.param("Unsupported kernel version 2.6.9", None, None, marks=[SUPPORTED, pytest.mark.slow]),
+        pytest.param("not supported on the requested instance", None, None, marks=[SUPPORTED, pytest.mark.slow]),
+        pytest.param("Could not read fstab", None, None, marks=ONE_ROOT),
+        pytest.param("Multiple directories found", None, None, marks=[ONE_ROOT, pytest.mark.slow]),
+        pytest.param(
+            "unable to detect default kernel", None, None,
+            marks=remedy(
+                "set GRUB_DEFAULT=saved and the entry in grubenv, sync and stage, or run this again with `--via "
+                "register-image`, which does not look into the disk"
+            ),
+        ),
+        pytest.param(
+            "unable to read your import's initramfs/initrd", None, None,
+            marks=remedy(
+                "check it with lsinitramfs or lsinitrd, build it anew, sync and stage, or run this again with `--via "
+                "register-image`, which does not look into the disk"
+            ),
+        ),
+        pytest.param(
+            "Logical volume group activation failed", None, None,
+            marks=remedy(
+                "protect all of its disks, and check its file systems, or run this again with `--via register-image`, "
+                "which does not look into the disk"
+            ),
+        ),
+        pytest.param(
+            "A new one", None, None,
+            marks=remedy(
+                "look it up in AWS's \"Troubleshooting VM Import/Export\", or run this again with `--via "
+                "register-image`, which does not look into the disk"
+            ),
+        ),
+    ],
+)
+def test_what_its_failures_say_is_done(world: World, message: str, wrong: str | None, right: str | None) -> None:
+    """In the plan, where that is what is wrong; else the same is run again as the sentence says."""
+    world.front.import_messages = [("deleted", message, "")]
+    path = plan(world, wrong or "")
+    hint = world.failover("--plan", path, "--vm", "win", code=8).last("error")["hint"]
+    assert len(world.front.tasks) == 1 and not world.front.instances
+    if "`warmspare recover check" in hint:
+        [words] = commands_in(hint)
+        assert "partition" in command(*words).stderr
+    if right is None:
+        [words] = re.findall("`(--via [^`]+)`", hint)
+        world.failover("--plan", path, "--vm", "win", *words.split())
+        assert len(world.front.tasks) == 1 and len(world.front.made("RegisterImage")) == 1
+    else:
+        world.front.import_messages = list(STAGES)
+        world.failover("--plan", plan(world, right), "--vm", "win")
+        assert len(world.front.tasks) == 2
+    assert len(world.front.instances) == 1
+
+
+@remedy("run this again: it is imported anew")
+def test_an_import_that_names_no_image(world: World) -> None:
+    world.front.import_messages = [("completed", "no image", "")]
+    with pytest.raises(RecoverError, match="names no image"):
+        world.run(plan(world))
+    world.front.import_messages = list(STAGES)
+    world.run(plan(world))
+    assert len(world.front.tasks) == 2 and len(world.front.instances) == 1
 
 
 def test_a_second_import_that_aws_does_not_list_yet_is_found_by_its_token(world: World) -> None:

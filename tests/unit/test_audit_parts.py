@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -18,11 +19,13 @@ from warmspare.audit.findings import ABOUT, Kind, Severity, finding, unclean
 from warmspare.audit.report import MAX_CELLS, SOUND, WRONG, ZERO, MapBuilder, Report
 from warmspare.audit.sample import Sample, parse_percent
 from warmspare.audit.table import ExpectedTable
-from warmspare.errors import ConfigError, FormatError
+from warmspare.errors import ConfigError, FormatError, LeaseError
 from warmspare.format.chunk import Chunk
 from warmspare.format.hashtable import root_of
 from warmspare.format.point import Disk, ObjectRef
 from warmspare.model import BLOCK_BYTES
+from warmspare.state import reports as chains
+from warmspare.state.files import locked
 from warmspare.state.reports import Kept
 
 
@@ -249,6 +252,21 @@ def test_a_report_that_somebody_changed_is_none(tmp_path: Path, fields: dict[str
     changed(done, **fields)
     assert kept.of(tmp_path).verify().wrong
     with pytest.raises(FormatError):
+        kept.of(tmp_path).keep(report())
+
+
+def test_several_that_end_at_once_are_kept_one_after_the_other(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda n: kept.of(tmp_path).keep(report(vm=f"vm{n}")), range(24)))
+    assert sorted(each.report.number for each in made) == list(range(1, 25))
+    assert not kept.of(tmp_path).verify().wrong
+
+
+def test_one_that_is_written_all_the_while_is_waited_for_and_then_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chains, "LOCK_S", 0.2)
+    with locked(tmp_path / ".lock", "the lock of a test"), pytest.raises(LeaseError, match="has been writing"):
         kept.of(tmp_path).keep(report())
 
 

@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from warmspare.sync.fleet import Job, run_all, worst
+from warmspare.errors import worst
+from warmspare.sync.fleet import Job, run_all
 
 
 async def test_bounds_hold_and_are_used() -> None:

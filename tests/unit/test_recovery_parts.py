@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from remedies import remedy, told
+from warmspare.cli.planfile import parse_plan
 from warmspare.errors import FormatError
 from warmspare.format.point import Disk, ObjectRef, RestorePoint
 from warmspare.recover.aws import ec2_errors
@@ -58,6 +61,63 @@ def test_a_machine_out_of_its_hardware(hardware: Any, boot_mode: str, architectu
     assert not built.missing and bool(built.licensed) == any("import-image" in note for note in built.notes)
 
 
+NET = 'subnet = "subnet-0123456789abcdef0"\nsecurity_groups = ["sg-0123456789abcdef0"]\n'
+CARDS: dict[str, Any] = {**FULL, "nics": [{"network": "dmz"}]}
+
+
+@pytest.mark.parametrize(
+    ("hardware", "wrong", "right"),
+    [
+        pytest.param(
+            {**FULL, "firmware": "coreboot"}, "[vm.web]\n", '[vm.web]\nfirmware = "uefi"\n',
+            marks=remedy("set firmware of the VM in the recovery plan"),
+        ),
+        pytest.param(
+            {"firmware": "bios"}, "[vm.web]\n", '[vm.web]\ninstance_type = "m7i.large"\n',
+            marks=remedy("set instance_type in the recovery plan"),
+        ),
+        pytest.param(
+            CARDS, '[vm.web]\nip = "10.0.0.5"\n', "[network.dmz]\n" + NET + '[vm.web]\nip = "10.0.0.5"\n',
+            marks=remedy("add [network.NAME] or subnet to the recovery plan"),
+        ),
+        pytest.param(
+            CARDS, '[vm.web]\nip = "10.0.0.5"\n', '[vm.web]\nip = "10.0.0.5"\n' + NET,
+            marks=remedy("add [network.NAME] or subnet to the recovery plan"),
+        ),
+        pytest.param(
+            FULL, "[network.dmz]\n" + NET + "[vm.web]\n", "[network.dmz]\n" + NET + "[vm.web]\n" + NET,
+            marks=remedy("set subnet and security_groups of the VM in the recovery plan"),
+        ),
+        pytest.param(
+            {**FULL, "nics": [{"label": "Network adapter 1"}]}, "[network.dmz]\n" + NET + "[vm.web]\n",
+            "[network.dmz]\n" + NET + "[vm.web]\n" + NET,
+            marks=remedy("set subnet and security_groups of the VM, for all its network cards"),
+        ),
+        pytest.param(
+            CARDS, "[network.lan]\n" + NET + "[vm.web]\n",
+            "[network.'dmz']\n" + NET + "[network.lan]\n" + NET + "[vm.web]\n",
+            marks=remedy("add a [network.{…}] to the recovery plan"),
+        ),
+        pytest.param(
+            CARDS, "[vm.web]\nips = {lan = '10.0.0.5'}\n" + NET, "[vm.web]\n" + NET,
+            marks=remedy("take it out of ips in the recovery plan"),
+        ),
+        pytest.param(
+            FULL, "[vm.web]\nroot_disk = 'C'\n", "[vm.web]\nroot_disk = 'Hard disk 0'\n",
+            marks=remedy("name one of these: {…}"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_missing_for_a_machine_is_said_in_the_plan(hardware: dict[str, Any], wrong: str, right: str) -> None:
+    def missing(text: str) -> tuple[str, ...]:
+        [plan] = parse_plan(text, Path("/plan.toml")).vms
+        return made(hardware, plan).missing
+
+    found = missing(wrong)
+    told(*found)
+    assert len(found) == 1 and not missing(right)
+
+
 def test_what_was_not_understood_is_not_known() -> None:
     """Nothing takes its place: what must be known is asked for, and all of it is said."""
     odd = {**FULL, "firmware": "quantum", "unknown": ["device 77: device type VirtualQuantumTimer"] * 7}
@@ -69,7 +129,8 @@ def test_what_was_not_understood_is_not_known() -> None:
     cards = {**FULL, "nics": [{"network": "prod", "label": "A"}, {"network": "", "label": "Network adapter 2"}]}
     plan = VmPlan("w", "w", networks=(Network("prod", "subnet-1", ()),))
     assert made(cards, plan).missing == (
-        "the restore point does not say which network Network adapter 2 is on; set subnet of the VM",
+        "the restore point does not say which network Network adapter 2 is on; set subnet and "
+        "security_groups of the VM, for all its network cards",
     )
     assert not made(cards, VmPlan("w", "w", subnet="subnet-1")).missing
 
@@ -134,7 +195,7 @@ def test_each_reason_of_a_dead_instance(code: str) -> None:
     """Before it ran, another leads on by running again, or from another point; after it, never in silence."""
     told = ec2_errors.died("i-1", "terminated", code, "AWS's sentence.")
     assert "i-1" in str(told) and f"[{code}: AWS's sentence.]" in told.what and "AWS says" not in told.what
-    assert "run again" in told.hint or "--at" in told.hint
+    assert "run again" in told.hint or "run this again" in told.hint
     over = ec2_errors.ended("i-1", "terminated", code)
     assert "run again" not in over.hint and over.hint and f"[{code}]" in over.what
 

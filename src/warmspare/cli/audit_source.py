@@ -12,7 +12,7 @@ import typer
 
 from warmspare.cli import options
 from warmspare.cli.audited import Html, Repair, Reports, Sample, conclude, demand_page
-from warmspare.errors import ConfigError, WarmspareError
+from warmspare.errors import ConfigError, WarmspareError, worst
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -149,7 +149,6 @@ async def _configured(config: Path | None, names: list[str], how: _How, events: 
     other."""
     from warmspare.cli.protect import find_all, naming, one_failed, only
     from warmspare.config.load import load
-    from warmspare.sync.fleet import worst
 
     settings = load(options.config_path(config))
     async with AsyncExitStack() as stack:

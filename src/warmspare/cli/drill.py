@@ -1,4 +1,5 @@
-"""`warmspare drill`: boot a replica, a restore point, or what is staged in EC2, to prove that it starts."""
+"""`warmspare drill`: boot a replica, a restore point, what is staged in EC2, or a whole plan, to prove that it starts.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +16,21 @@ if TYPE_CHECKING:
     from warmspare.recover.disks.base import Held
     from warmspare.recover.disks.origin import Origin
     from warmspare.recover.drills.evidence import Verdict
+    from warmspare.recover.drills.turn import Turn
+
+TIMEOUT_S = 600.0
 
 
 def drill(
-    vm: options.Vm,
+    vm: Annotated[
+        list[str] | None,
+        typer.Option("--vm", metavar="NAME", help="The VM, as the repository calls it; of a plan repeatable."),
+    ] = None,
+    all_vms: Annotated[bool, typer.Option("--all", help="With --plan: every VM of it.")] = False,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="FILE", help="Rehearse this recovery plan: its order, delays and readiness."),
+    ] = None,
     replica: options.HeldReplica = None,
     repo: options.HeldRepo = None,
     at: options.HeldAt = None,
@@ -28,12 +40,17 @@ def drill(
     ] = None,
     agent: Annotated[bool, typer.Option("--agent", help="QEMU's guest agent must answer.")] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="S", min=1, max=86400, help="How many seconds the boot may take.")
-    ] = 600.0,
+        float | None,
+        typer.Option(
+            "--timeout", metavar="S", min=1, max=86400,
+            help="How many seconds a boot may take (default: 600, with --plan its ready_within).",
+        ),
+    ] = None,
     evidence: Annotated[
         Path | None,
         typer.Option("--evidence", metavar="DIR", help="A new folder for the evidence (default: below the state's)."),
     ] = None,
+    records: options.DrillRecords = None,
     firmware: options.Firmware = None,
     boot_disk: options.BootDisk = None,
     controller: Annotated[
@@ -53,11 +70,8 @@ def drill(
         list[str] | None,
         typer.Option("--security-group", metavar="ID", help="With --ec2: without outbound rules. Repeatable."),
     ] = None,
-    plan: Annotated[
-        Path | None, typer.Option("--plan", metavar="FILE", help="With --ec2: the recovery plan, with [drill] in it.")
-    ] = None,
     clean: Annotated[
-        bool, typer.Option("--clean", help="With --ec2: only end what drills of this VM have there.")
+        bool, typer.Option("--clean", help="With --ec2: only end what drills of these VMs have there.")
     ] = False,
     region: options.Region = None,
     state: options.ReplicaState = None,
@@ -67,49 +81,69 @@ def drill(
     debug: options.Debug = False,
 ) -> int:
     """Boot a VM alone, and judge whether it comes up: an overlay of its replica, or of a restore point without one, in
-    QEMU; or what is staged in EC2."""
+    QEMU; or what is staged in EC2. With --plan, all VMs of a recovery plan as it says."""
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
         from dataclasses import replace
 
-        from warmspare.cli.drill_ec2 import Asked, drill_ec2
+        from warmspare.cli.drill_ec2 import drill_ec2
+        from warmspare.cli.drill_plan import Asked, rehearse
         from warmspare.cli.held import Choice, with_disks
         from warmspare.recover.drills import evidence as folders
         from warmspare.recover.drills import hardware
         from warmspare.recover.drills.drill import Rules, demand
         from warmspare.recover.drills.drill import drill as run
+        from warmspare.recover.drills.recorder import Recorder
         from warmspare.recover.readiness.check import made_for
 
         if expect is not None and (not expect or "\n" in expect):
             raise ConfigError("--expect needs a text on one line")
-        rules = Rules(expect, agent, timeout, hashed)
-        groups = security_group or []
-        only_ec2 = {"--subnet": subnet, "--security-group": groups, "--plan": plan, "--clean": clean,
-                    "--region": region}  # fmt: skip
+        names, groups = vm or [], security_group or []
+        only_ec2 = {"--subnet": subnet, "--security-group": groups, "--clean": clean, "--region": region}
         not_ec2 = {"--replica": replica, "--agent": agent, "--controller": controller, "--memory": memory,
                    "--hash": hashed, "--state": state, "--boot-disk": boot_disk}  # fmt: skip
         for name, given in (not_ec2 if ec2 else only_ec2).items():
             if given:
                 raise ConfigError(f"{name} goes {'without' if ec2 else 'with'} --ec2", hint="leave one of them out")
+        asked = Asked(
+            tuple(names), all_vms, plan, repo, at, subnet, tuple(groups), evidence, options.drill_records(records),
+            region, endpoint_url, s3, expect, timeout, controller, firmware, clean,
+        )  # fmt: skip
+        if plan is not None:
+            of_disks = {"--replica": replica, "--agent": agent, "--memory": memory, "--hash": hashed, "--state": state,
+                        "--boot-disk": boot_disk, "--firmware": firmware}  # fmt: skip
+            for name, given in of_disks.items():
+                if given:
+                    raise ConfigError(f"{name} goes without --plan", hint="leave it out, or drill that VM alone")
+            return await rehearse(asked, plan, events, ec2=ec2)
+        if all_vms:
+            raise ConfigError("--all means the VMs of a plan, and none is given", hint="give --plan FILE")
+        if len(names) != 1:
+            raise ConfigError("a drill is of one VM, or of a plan", hint="give --vm NAME once, or --plan FILE")
+        rules = Rules(expect, agent, timeout or TIMEOUT_S, hashed)
         if ec2:
-            asked = Asked(vm, repo, at, plan, subnet, groups, firmware, evidence, region, endpoint_url, s3, clean)
             return await drill_ec2(asked, rules, events)
         if hashed and replica is None:
             hint = "leave it out: every block of a restore point is verified as it is read"
             raise ConfigError("--hash is of a replica", hint=hint)
 
-        async def drilled(held: Held, of: Origin) -> tuple[Verdict, Path]:
-            of = replace(of, boots=boot_disk)
-            first = of.ordered(held.disks)[0]
-            machine = hardware.choose(
-                of.hardware, firmware or await made_for(first), len(held.disks),
-                firmware=firmware, controller=controller, memory_mib=memory,
-            )  # fmt: skip
-            folder = folders.make_folder(options.state_folder("drills"), of.vm, evidence)
-            return await run(held, of, machine, rules, folder, events), folder
+        choice = Choice(names[0], replica, repo, at, state, endpoint_url, s3)
 
-        demand(*await with_disks(Choice(vm, replica, repo, at, state, endpoint_url, s3), events, drilled))
+        async def work_of(turn: Turn) -> tuple[Verdict, Path]:
+            async def drilled(held: Held, of: Origin) -> tuple[Verdict, Path]:
+                of = replace(of, boots=boot_disk)
+                first = of.ordered(held.disks)[0]
+                machine = hardware.choose(
+                    of.hardware, firmware or await made_for(first), len(held.disks),
+                    firmware=firmware, controller=controller, memory_mib=memory,
+                )  # fmt: skip
+                folder = folders.make_folder(options.state_folder("drills"), of.vm, evidence)
+                return await run(held, of, machine, rules, folder, events, turn), folder
+
+            return await with_disks(choice, events, drilled)
+
+        demand(*await Recorder(asked.records, "qemu", repo or "", "", events).single(names[0], work_of))
         return 0
 
     return execute(work, as_json=json, debug=debug)

@@ -108,6 +108,7 @@ def _load(path: Path | None, every_problem: bool) -> RecoveryPlan | None:
 def _chosen(plan: RecoveryPlan | None, names: list[str], everything: bool, via: str | None) -> list[VmPlan]:
     from typing import cast, get_args
 
+    from warmspare.cli.planfile import chosen, demand_choice
     from warmspare.config import values
     from warmspare.recover.failover.plan import Via, VmPlan
 
@@ -115,22 +116,9 @@ def _chosen(plan: RecoveryPlan | None, names: list[str], everything: bool, via: 
         how = None if via is None else cast("Via", values.choice(get_args(Via))(via))
     except ConfigError as error:
         raise ConfigError(error.what, where="--via") from None
-    if bool(names) == everything:
-        raise ConfigError("which VMs is not said", hint="give --vm NAME, once or more, or --all with a plan")
     if plan is None:
+        demand_choice(names, everything)
         if everything:
             raise ConfigError("--all means the VMs of a plan, and none is given", hint="give --plan FILE")
         return [VmPlan(name, name).by(how) for name in dict.fromkeys(names)]
-    chosen = plan.vms if everything else dict.fromkeys(names)
-    return [(_named(plan, one) if isinstance(one, str) else one).by(how) for one in chosen]
-
-
-def _named(plan: RecoveryPlan, name: str) -> VmPlan:
-    from warmspare.config.settings import suggest
-
-    found = plan.vm(name)
-    if found is None:
-        names = [vm.name for vm in plan.vms]
-        hint = suggest(name, names) or f"it has {', '.join(names)}"
-        raise ConfigError(f"there is no VM {name!r} in the recovery plan", where=str(plan.path), hint=hint)
-    return found
+    return [vm.by(how) for vm in chosen(plan, names, everything)]

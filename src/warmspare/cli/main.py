@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
     "failback-export": ("failback", "export"),
     "doctor": ("doctor", "doctor"),
     "drill": ("drill", "drill"),
+    "drills": ("drills", "drills"),
     "demo": ("demo", "demo"),
     "audit": ("audit", None),
     "recover": ("recover", None),

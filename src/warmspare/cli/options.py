@@ -104,6 +104,10 @@ Adopt = Annotated[
         "--adopt", help="Without disks: go on in the chain of another VM, which this one takes the place of. Said once."
     ),
 ]
+DrillRecords = Annotated[
+    Path | None,
+    typer.Option("--records", metavar="DIR", help="Where drills are recorded, in a chain (default: with the state)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write events as JSON Lines to stdout and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
 
@@ -162,6 +166,11 @@ def state_folder(*names: str, root: Path | None = None) -> Path:
     with local_io("the state directory", folder):
         demand_folders(root, folder)
     return folder
+
+
+def drill_records(given: Path | None) -> Path:
+    """The directory of drill records."""
+    return given if given is not None else state_folder("drill-records")
 
 
 def shared_logins(events: Events, *, again: bool = False) -> Logins:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -29,21 +30,20 @@ from warmspare.recover.failover.plan import (
 
 USER_DATA_BYTES = 16 << 10  # AWS's limit, before encoding
 MOST_TAGS = 40  # of AWS's 50; the rest are ours
-SHOWN_BY = "warmspare failover --dry-run"
 
 _START = (
     "subnet", "security_groups", "key_pair", "instance_profile", "instance_families", "tags", "user_data", "volumes",
     "imds", "metadata_tags", "ready", "ready_within", "via", "license", "import_role",
 )  # fmt: skip
 KEYS: dict[str, tuple[str, ...]] = {
-    "": ("repository", "endpoint_url", "region", "profile", "s3", "defaults", "network", "drill", "vm"),
+    "": ("repository", "endpoint_url", "region", "profile", "rto", "s3", "defaults", "network", "drill", "vm"),
     "s3": s3.KEYS,
     "network": ("subnet", "security_groups"),
     "drill": ("subnet", "security_groups"),
     "defaults": _START,
     "vm": (
         "vm", *_START, "ip", "ips", "instance_type", "firmware", "architecture", "root_disk", "order", "delay",
-        "import_from",
+        "rto", "import_from",
     ),
     "volumes": ("type", "iops", "throughput", "initialization_rate", "keep"),
     "user_data": ("file", "text"),
@@ -69,8 +69,31 @@ def parse_plan(text: str, path: Path) -> RecoveryPlan:
     document, problems = parse_document(text, path)
     plan = _Reading(document, problems, path).plan()
     if problems.found:
-        raise SettingsError(problems.found, shown_by=SHOWN_BY)
+        shown_by = shlex.join(["warmspare", "failover", "--plan", str(path), "--all", "--dry-run"])
+        raise SettingsError(problems.found, shown_by=shown_by)
     return plan
+
+
+def chosen(plan: RecoveryPlan, names: Sequence[str], everything: bool) -> list[VmPlan]:
+    """The VMs of a plan that are meant, each once. ConfigError where it has no such VM, or none is meant."""
+    demand_choice(names, everything)
+    if everything:
+        return list(plan.vms)
+    found: dict[str, VmPlan] = {}
+    for name in names:
+        vm = plan.vm(name)
+        if vm is None:
+            known = [each.name for each in plan.vms]
+            hint = suggest(name, known) or f"it has {', '.join(known)}"
+            raise ConfigError(f"there is no VM {name!r} in the recovery plan", where=str(plan.path), hint=hint)
+        found[vm.name] = vm
+    return list(found.values())
+
+
+def demand_choice(names: Sequence[str], everything: bool) -> None:
+    """ConfigError unless VMs are named, or all are meant."""
+    if bool(names) == everything:
+        raise ConfigError("which VMs is not said", hint="give --vm NAME, once or more, or --all with a plan")
 
 
 def resource_id(prefix: str) -> Callable[[object], str]:
@@ -80,7 +103,10 @@ def resource_id(prefix: str) -> Callable[[object], str]:
     def parse(value: object) -> str:
         out = values.text(value)
         if not shape.fullmatch(out):
-            raise ConfigError(f"{out[:40]!r} is no ID of the form {prefix}-0123456789abcdef0", hint="copy it from EC2")
+            raise ConfigError(
+                f"{out[:40]!r} is no ID of the form {prefix}-0123456789abcdef0",
+                hint="copy its ID from EC2: `aws ec2 describe-subnets`, `aws ec2 describe-security-groups`",
+            )
         return out
 
     return parse
@@ -93,7 +119,7 @@ def several(parse: Callable[[object], str], what: str) -> Callable[[object], tup
         given = value if isinstance(value, list) else [value]
         out = tuple(parse(each) for each in given)
         if not out or len(set(out)) != len(out):
-            raise ConfigError(f"{what} were expected, each once", hint="write a list")
+            raise ConfigError(f"{what} were expected, each once", hint="write a list of at least one, each once")
         return out
 
     return parse_all
@@ -120,13 +146,13 @@ def address(value: object) -> str:
 def tags(value: object) -> dict[str, str]:
     """Tags as AWS takes them; ours and AWS's own prefixes are kept free."""
     if not isinstance(value, dict) or len(value) > MOST_TAGS:
-        raise ConfigError(f"a table of at most {MOST_TAGS} tags was expected", hint='like {Owner = "ops"}')
+        raise ConfigError(f"a table of at most {MOST_TAGS} tags was expected", hint='write it like {Owner = "ops"}')
     out = {}
     for key, text in value.items():
         if not isinstance(text, str) or len(text) > 256 or not 0 < len(key) <= 128:
             raise ConfigError(f"the tag {key[:40]!r} is not a text of at most 256 characters", hint="put it in quotes")
         if key.lower().startswith(("aws:", "warmspare:")):
-            raise ConfigError(f"the tag {key[:40]!r} begins with what is not yours to give", hint="rename it")
+            raise ConfigError(f"the tag {key[:40]!r} begins with what is not yours to give", hint="name it otherwise")
         out[key] = text
     return out
 
@@ -134,7 +160,8 @@ def tags(value: object) -> dict[str, str]:
 def addresses(value: object) -> dict[str, str]:
     """Fixed addresses by port group."""
     if not isinstance(value, dict):
-        raise ConfigError("a table of addresses by port group was expected", hint='like {"VM Network" = "10.20.0.15"}')
+        hint = 'write it like {"VM Network" = "10.20.0.15"}'
+        raise ConfigError("a table of addresses by port group was expected", hint=hint)
     return {name: address(each) for name, each in value.items()}
 
 
@@ -161,7 +188,8 @@ class _Reading:
                     self._no_metadata(defaults if key in base.tags else table, key)
             for other in vms[:-1]:
                 if other.vm == vms[-1].vm:
-                    table.wrong(f"this means the same VM as {other.name!r}", "recover a VM once")
+                    hint = "take one of the two out: a VM is recovered once"
+                    table.wrong(f"this means the same VM as {other.name!r}", hint)
         if "vm" not in top:
             top.wrong("the plan has no [vm.NAME]", "add one for each VM to recover")
         return RecoveryPlan(
@@ -170,6 +198,7 @@ class _Reading:
             top.take("profile", values.word, None), tuple(vms),
             self._network("drill", top.table("drill", KEYS["drill"])) if "drill" in top else None,
             site_of(s3.take(top.table("s3", KEYS["s3"]))) if "s3" in top else None,
+            top.take("rto", values.duration, None),
         )  # fmt: skip
 
     def _no_metadata(self, table: Table, key: str) -> None:
@@ -191,7 +220,7 @@ class _Reading:
         groups = table.take("security_groups", several(resource_id("sg"), "security groups"), base.security_groups)
         if subnet and not groups:
             table.wrong("a subnet goes with security groups", "set security_groups too", name="subnet")
-        families = several(_matching(_FAMILY, "instance family", "like m7i"), "instance families")
+        families = several(_matching(_FAMILY, "instance family", "write it like m7i"), "instance families")
         role = _matching(re.compile(r"[\w+=,.@-]{1,64}"), "name of a role", "give its name, not its ARN")
         return VmPlan(
             name=base.name, vm=base.vm, networks=base.networks,
@@ -221,9 +250,9 @@ class _Reading:
         for port_group in ips:
             if port_group and not start.subnet and start.network(port_group) is None:
                 known = [network.name for network in start.networks]
-                hint = suggest(port_group, known) or f"add [network.{port_group!r}]"
+                hint = suggest(port_group, known) or f"add a [network.{port_group!r}]"
                 table.wrong(f"no network is called {port_group!r}", hint, name="ips")
-        type_name = _matching(_TYPE, "instance type", "like m7i.large")
+        type_name = _matching(_TYPE, "instance type", "write it like m7i.large")
         return VmPlan(
             name=name, vm=table.take("vm", values.text, None) or name, networks=start.networks,
             subnet=start.subnet, security_groups=start.security_groups, ips=ips,
@@ -233,7 +262,8 @@ class _Reading:
             root_disk=table.take("root_disk", values.text, None), key_pair=start.key_pair,
             instance_profile=start.instance_profile, tags=start.tags, user_data=start.user_data,
             volumes=start.volumes, metadata=start.metadata, order=table.take("order", values.whole(1, 1000), 1),
-            delay_s=table.take("delay", values.duration, 0), ready=start.ready, ready_s=start.ready_s, via=start.via,
+            delay_s=table.take("delay", values.duration, 0), ready=start.ready, ready_s=start.ready_s,
+            rto_s=table.take("rto", values.duration, None), via=start.via,
             license=start.license, import_role=start.import_role,
             import_from=table.take(
                 "import_from", several(_matching(_RAW, "object", "write s3://BUCKET/KEY"), "objects"), ()
@@ -274,7 +304,8 @@ class _Reading:
             data = read_regular(path, 4 * USER_DATA_BYTES, follow=True)
         except (OSError, ValueError) as error:
             reason = (isinstance(error, OSError) and error.strerror) or "this is no path"
-            raise ConfigError(f"the user data can't be read: {reason}", hint=f"look at {path}") from None
+            hint = f"correct it, or put the file at {path}"
+            raise ConfigError(f"the user data can't be read: {reason}", hint=hint) from None
         try:
             return _plain_text(data.decode())
         except UnicodeDecodeError:
@@ -285,7 +316,7 @@ def _plain_text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError("user data is a text with something in it")
     if len(value.encode()) > USER_DATA_BYTES:
-        raise ConfigError("user data has at most 16 KiB", hint="let it fetch the rest")
+        raise ConfigError("user data has at most 16 KiB", hint="make it shorter: it can fetch the rest")
     return value
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmspare.cli import options
-from warmspare.errors import SourceError, WarmspareError
+from warmspare.errors import SourceError, WarmspareError, worst
 
 if TYPE_CHECKING:
     from warmspare.config.settings import Settings, VCenter, Vm
@@ -240,7 +240,7 @@ async def _several(
 ) -> int:
     from warmspare.cli.run import leaves, telling, ticking
     from warmspare.observe.events import Events, Meter
-    from warmspare.sync.fleet import Job, run_all, worst
+    from warmspare.sync.fleet import Job, run_all
 
     def job(one: Found) -> Job:
         name = one.info.name

@@ -133,6 +133,65 @@ def _drill_done(e: Event) -> str:
     return f"drill {verdict}; {e['reason']}; {disks}evidence in {e['evidence']}"
 
 
+def _rehearsal_start(e: Event) -> str:
+    vms, orders = len(e["vms"]), len(e["orders"])
+    where = "in EC2" if e["where"] == "ec2" else "in QEMU"
+    rto = "" if e["rto_seconds"] is None else f"; the plan's RTO is {duration(e['rto_seconds'])}"
+    note = f"; {e['note']}" if e["note"] else ""
+    return f"rehearsing {vms} VM{'s' * (vms > 1)} in {orders} step{'s' * (orders > 1)} {where}{rto}{note}"
+
+
+def _rehearsal_step(e: Event) -> str:
+    head = f"{e['vm']}: {e['result'].upper()}"
+    if e["ready_seconds"] is not None:
+        head += f", ready ({e['ready']}) {duration(e['ready_seconds'])} after the beginning"
+        head += "" if e["rto_seconds"] is None else f" of {duration(e['rto_seconds'])}"
+    if e["waited_seconds"] >= 1:
+        head += f", of which it waited {duration(e['waited_seconds'])} for room on this host"
+    return f"{head}: {e['reason']}"
+
+
+def _rehearsal_done(e: Event) -> str:
+    counts = [(e["passed"], "passed"), (e["late"], "late"), (e["failed"], "FAILED"), (e["not_judged"], "NOT JUDGED")]
+    said = ", ".join(f"{count} {word}" for count, word in counts if count)
+    if e["ready_seconds"] is not None:
+        said += f"; all were ready after {duration(e['ready_seconds'])}"
+    if e["rto_seconds"] is not None:
+        meets = {True: "met", False: "MISSED", None: "not judged"}[e["within"]]
+        said += f"; the RTO of {duration(e['rto_seconds'])} is {meets}"
+    return f"rehearsal of {e['vms']}: {said}; record {e['number']}: {e['record']}"
+
+
+def _drill(e: Event) -> str:
+    took = "" if e["boot_seconds"] is None else f", up {duration(e['boot_seconds'])} after power-on"
+    if e["ready_seconds"] is not None and e["rto_seconds"] is not None:
+        took += f", ready after {duration(e['ready_seconds'])} of {duration(e['rto_seconds'])}"
+    why = "" if e["result"] == "passed" else f": {e['reason']}"
+    point = f" at {e['point']}" if e["point"] else ""
+    return f"{e['began']}  {e['where']:4}  {e['vm_name']}{point}: {e['result']}{took}{why}"
+
+
+def _drill_trend(e: Event) -> str:
+    head = f"{e['vm_name']} in {e['where']}: {e['passed']} of {e['drills']} passed"
+    if e["late"]:
+        head += f", {e['late']} late"
+    if e["last_result"] != "passed":
+        head += f", the last time {e['last_passed'] or 'never'}"
+    for word, name in (("boots", "boot_seconds"), ("ready", "ready_seconds")):
+        if e[name] is not None:
+            before = e[f"median_{name}"]
+            against = "" if before is None else f" (before: {duration(before)})"
+            head += f"; {word} after {duration(e[name])}{against}"
+    return head
+
+
+def _drills_done(e: Event) -> str:
+    if e["wrong"]:
+        return f"{e['count']} records in {e['directory']}: {e['wrong']} things are WRONG"
+    head = f"; the newest has the SHA-256 {e['sha256']}" if e["sha256"] else ""
+    return f"{e['count']} records in {e['directory']}, each as it was written{head}"
+
+
 def _prune_done(e: Event) -> str:
     kept = e["objects_kept"]
     stay = f"; {kept} that no restore point names stay: too young, or a sync may still use them" if kept else ""
@@ -290,6 +349,16 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     ),
     "drill.cleaned": lambda e: f"{e['vm']}: ended {e['what']}",
     "drill.done": _drill_done,
+    "drill.kept": lambda e: f"record {e['number']}: {e['record']}",
+    "drill": _drill,
+    "drill.trend": _drill_trend,
+    "drills.done": _drills_done,
+    "record.wrong": lambda e: f"WRONG: {e['record']} {e['message']}",
+    "rehearsal.missing": lambda e: f"{e['vm']}: MISSING: {e['message']}",
+    "rehearsal.start": _rehearsal_start,
+    "rehearsal.due": lambda e: f"{e['vm']}, order {e['order']}, is due after {duration(e['due_seconds'])}",
+    "rehearsal.step": _rehearsal_step,
+    "rehearsal.done": _rehearsal_done,
     "report.wrong": lambda e: f"WRONG: {e['report']} {e['message']}",
     "reports.verified": _reports_verified,
     "progress": progress,

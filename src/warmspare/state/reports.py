@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from warmspare.state.files import local_io, locked, pwrite_all, sync_directory
 from warmspare.store import layout
 
 MOST_REPORTS = 99_999_999  # eight digits in their names
+LOCK_S = 10.0  # another one is written in milliseconds, and what this one tells may have taken hours
 _STAGED = re.compile(r"\.new-[0-9a-f]{16}")
 _NAME = re.compile(r"([0-9]{8})-[a-z0-9]+-.+\.json")
 
@@ -93,16 +95,13 @@ class Reports(Generic[R]):
     def keep(self, report: R) -> Kept[R]:
         """Append a report to the chain (made if absent), durably.
 
-        StoreError if it can't be written; LeaseError if another run appends at this moment; FormatError if the newest
+        StoreError if it can't be written; LeaseError if another run appends all the while; FormatError if the newest
         report there can't be read, for a chain must not go on from what nobody can check.
         """
         directory, form = self.directory, self._form
         with local_io(form.directory, directory):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with locked(directory / ".lock", form.directory) as mine:
-            if not mine:
-                what = f"another run is writing its {form.name}"
-                raise LeaseError(what, where=str(directory), hint="run it again", retryable=True)
+        with self._alone():
             for left in directory.glob(".new-*"):  # of one that died, or could not remove it
                 if _STAGED.fullmatch(left.name):
                     with contextlib.suppress(OSError):
@@ -124,6 +123,19 @@ class Reports(Generic[R]):
             path = directory / f"{number:08d}-{report.kind}-{layout.encode_name(report.vm or 'all')}.json"
             self._create(path, data)
             return Kept(path, placed, hashlib.sha256(data).hexdigest())
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        until_s = time.monotonic() + LOCK_S
+        while True:
+            with locked(self.directory / ".lock", self._form.directory) as mine:
+                if mine:
+                    yield
+                    return
+            if time.monotonic() > until_s:
+                what = f"another run has been writing its {self._form.name} for {LOCK_S:.0f} s"
+                raise LeaseError(what, where=str(self.directory), hint="run it again", retryable=True)
+            time.sleep(0.05)
 
     def verify(self, *, head: str | None = None) -> Verified[R]:
         """Walk the chain. head: SHA-256 of a report that must be in it, as noted elsewhere.

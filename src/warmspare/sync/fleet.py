@@ -1,4 +1,4 @@
-"""Several syncs at once, bounded in all and on each host; owns who waits for whom, and which exit code speaks for all.
+"""Several syncs at once, bounded in all and on each host; owns who waits for whom.
 
 One that fails does not stop the others: each VM is protected for itself.
 """
@@ -8,9 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-
-# The most telling code of several, worst first; one that is not here (a bug's 1) is worse than all.
-_SEVERITY = (5, 3, 4, 2, 6, 7, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +34,3 @@ async def run_all(jobs: Sequence[Job], *, at_once: int, per_host: int) -> dict[s
         for job in jobs:
             tasks.create_task(run(job), name=f"sync {job.name}")
     return codes
-
-
-def worst(codes: Sequence[int]) -> int:
-    """The exit code for all of them."""
-    return min(codes, key=lambda code: _SEVERITY.index(code) if code in _SEVERITY else -1, default=0)

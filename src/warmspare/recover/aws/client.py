@@ -196,7 +196,9 @@ class Aws:
             made = session.create_client(service, config=config, region_name=region)
             return await self._open.enter_async_context(made)
         except ValueError as error:
-            hint = "check AWS_REGION, AWS_ENDPOINT_URL and the like"
+            hint = (
+                "correct AWS_REGION, AWS_ENDPOINT_URL or the service's own (AWS_ENDPOINT_URL_EC2, AWS_ENDPOINT_URL_EBS)"
+            )
             raise ConfigError("the AWS endpoint or region is not valid", hint=hint) from error
         except CLIENT_ERRORS as error:
             raise aws_error(error, f"connecting to {service}", service) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from warmspare.errors import RecoverError
+from warmspare.errors import RecoverError, by_hand
 from warmspare.recover.aws.errors import NO_ROOM, AwsError
 from warmspare.recover.aws.words import plain, quoted, sentence
 
@@ -16,7 +16,8 @@ NO_CAPACITY: Final = NO_ROOM | {"Unsupported"}
 """Codes after which another instance type may do."""
 
 _PLAN = "correct the recovery plan and run again"
-_QUOTA = "have the quota raised (Service Quotas), or end something, and run again"
+_QUOTA = by_hand("have the quota raised (Service Quotas), or end something, and run again")
+_REPORT = by_hand("report this")
 _ID = "name one of this region and account in the recovery plan"
 
 CODES: Final[dict[str, tuple[str, str]]] = {
@@ -26,11 +27,11 @@ CODES: Final[dict[str, tuple[str, str]]] = {
         "the instance type takes fewer volumes and network cards than the VM has",
         "name a larger instance type in the recovery plan",
     ),
-    "Blocked": ("the AWS account is blocked", "call AWS Support"),
+    "Blocked": ("the AWS account is blocked", by_hand("call AWS Support")),
     "ConcurrentSnapshotLimitExceeded": (
         "too many snapshots of this kind of volume are being made", "run again when some are completed"
     ),
-    "DependencyViolation": ("something else still uses it", "look what that is, and run again"),
+    "DependencyViolation": ("something else still uses it", by_hand("look what that is, and run again")),
     "IdempotentInstanceTerminated": (
         "the instance of this failover was terminated", "clear it with `warmspare failback-done` and fail over anew"
     ),
@@ -38,40 +39,46 @@ CODES: Final[dict[str, tuple[str, str]]] = {
         "this failover began with another recovery plan, and AWS knows its request already",
         "put the plan back as it was; or look for its instance, then `warmspare failback-done` and fail over anew",
     ),
-    "IncorrectInstanceState": ("the instance is in no state for this", "look at it in EC2 and run again"),
+    "IncorrectInstanceState": ("the instance is in no state for this", by_hand("look at it in EC2 and run again")),
     "IncorrectState": ("the thing is in no state for this yet", "run again in a minute"),
     "InstanceLimitExceeded": ("the account runs as many instances of this type as it may", _QUOTA),
     "InsufficientAddressCapacity": ("AWS has no more addresses to give", "run again later"),
-    "InsufficientCapacity": ("AWS has no machine free for this instance type here", "name others in the recovery plan"),
+    "InsufficientCapacity": (
+        "AWS has no machine free for this instance type here",
+        "name other instance types in the recovery plan and run again",
+    ),
     "InsufficientFreeAddressesInSubnet": (
         "the subnet has no free address left", "name a larger subnet in the recovery plan, or free some"
     ),
     "InsufficientHostCapacity": (
-        "the dedicated host has no room for this instance type", "name others in the recovery plan"
+        "the dedicated host has no room for this instance type",
+        "name other instance types in the recovery plan and run again",
     ),
     "InsufficientInstanceCapacity": (
         "AWS has no machine free for this instance type in this availability zone",
         "name other instance types in the recovery plan, or a subnet in another zone, and run again",
     ),
-    "InsufficientVolumeCapacity": ("AWS has no room for this type of volume here", "name another volume type"),
+    "InsufficientVolumeCapacity": (
+        "AWS has no room for this type of volume here",
+        "name another type of volumes in the recovery plan and run again",
+    ),
     "InvalidAMIID.Malformed": ("this is no ID of an image", "run again; if it stays, report it"),
     "InvalidAMIID.NotFound": ("the image is not there (any more)", "run again, it is made anew"),
     "InvalidAMIID.Unavailable": ("the image can't be used yet, or no more", "run again in a minute"),
-    "InvalidAMIName.Duplicate": ("another image has this name", "deregister that image and run again"),
-    "InvalidAMIName.Malformed": ("AWS does not take the image's name", "report this"),
+    "InvalidAMIName.Malformed": ("AWS does not take the image's name", _REPORT),
     "InvalidBlockDeviceMapping": (
-        "AWS does not take the disks as they are mapped", "check volume_type, iops and throughput in the recovery plan"
+        "AWS does not take the disks as they are mapped",
+        "check volumes in the recovery plan (type, iops, throughput) and run again",
     ),
     "InvalidGroup.NotFound": ("there is no such security group here", _ID),
     "InvalidGroupId.Malformed": ("this is no ID of a security group", _PLAN),
     "InvalidIPAddress.InUse": (
         "the fixed address is in use in that subnet", "free it, or give another in the recovery plan"
     ),
-    "InvalidInstanceID.Malformed": ("this is no ID of an instance", "check what was given"),
     "InvalidInstanceID.NotFound": ("there is no such instance here", "check the region; run again"),
     "InvalidInstanceType": ("there is no such instance type here", "correct instance_type in the recovery plan"),
     "InvalidKeyPair.NotFound": ("there is no such key pair here", _ID),
-    "InvalidNetworkInterface.InUse": ("the network interface is in use", "detach it, or give another"),
+    "InvalidNetworkInterface.InUse": ("the network interface is in use", by_hand("detach it, and run again")),
     "InvalidParameter": ("AWS refused a parameter of the request", _PLAN),
     "InvalidParameterCombination": (
         "AWS refused the request: two of its parameters exclude each other",
@@ -83,7 +90,9 @@ CODES: Final[dict[str, tuple[str, str]]] = {
     ),
     "InvalidSecurityGroupID.NotFound": ("there is no such security group here", _ID),
     "InvalidSnapshot.NotFound": (
-        "an EBS snapshot of this restore point is gone", "run again with the next staged point; see what expires them"
+        "an EBS snapshot of this restore point is gone",
+        "clear this failover with `warmspare failback-done` and run this again: the newest point that is staged whole "
+        "is taken",
     ),
     "InvalidSubnet": ("the subnet can't be used", _PLAN),
     "InvalidSubnetID.NotFound": ("there is no such subnet here", _ID),
@@ -92,15 +101,18 @@ CODES: Final[dict[str, tuple[str, str]]] = {
     ),
     "InvalidVolume.NotFound": ("there is no such volume here", "check the region; run again"),
     "KMSKeyNotAccessibleFault": (
-        "the key of the encrypted EBS snapshot can't be used", "allow this role to use it: kms:CreateGrant, kms:Decrypt"
+        "the key of the encrypted EBS snapshot can't be used",
+        by_hand("allow this role to use it (kms:CreateGrant, kms:Decrypt) and run again"),
     ),
     "MaxIOPSLimitExceeded": ("the account has as many provisioned IOPS as it may", _QUOTA),
-    "MissingParameter": ("AWS misses a parameter in the request", "report this"),
+    "MissingParameter": ("AWS misses a parameter in the request", _REPORT),
     "NetworkInterfaceLimitExceeded": ("the account has as many network interfaces as it may", _QUOTA),
     "OperationNotPermitted": (
-        "AWS does not permit it: the instance may be protected from termination", "take that away and run again"
+        "AWS does not permit it: the instance may be protected from termination",
+        "take that away (`aws ec2 modify-instance-attribute --instance-id ID --no-disable-api-termination`) and run "
+        "again",
     ),
-    "PendingVerification": ("AWS is still verifying the account for this region", "wait, or call AWS Support"),
+    "PendingVerification": ("AWS is still verifying the account for this region", by_hand("wait, or call AWS Support")),
     "PrivateIpAddressLimitExceeded": ("the network interface has as many addresses as it may", _PLAN),
     "ResourceLimitExceeded": ("a limit of the AWS account is reached", _QUOTA),
     "SecurityGroupsPerInterfaceLimitExceeded": ("a network card has more security groups than it may", _PLAN),
@@ -122,13 +134,13 @@ SENTENCES: Final[tuple[tuple[str, str, str], ...]] = (
         "(ena) is required",
         "the instance type has ENA network cards only, and the image does not say that the guest has their driver",
         "clear this failover with `warmspare failback-done` and fail over with `--via register-image`, whose images "
-        "say it; `warmspare recover check` looks for the driver",
+        "say it; `warmspare recover check` looks for the driver in the guest",
     ),
     (
         "nvme",
         "the instance type has its volumes on NVMe, and AWS does not take the image for it",
         "clear this failover with `warmspare failback-done` and fail over with `--via register-image`; `warmspare "
-        "recover check` looks for the driver",
+        "recover check` looks for the driver in the guest",
     ),
     (
         "does not support an ami with a boot mode",
@@ -157,7 +169,7 @@ SENTENCES: Final[tuple[tuple[str, str, str], ...]] = (
         "metadata option", "AWS refused the options of the instance's metadata service",
         "correct imds and metadata_tags in the recovery plan; an organisation's policy may demand others",
     ),
-    ("smaller than snapshot", "a volume was to be smaller than its snapshot", "report this"),
+    ("smaller than snapshot", "a volume was to be smaller than its snapshot", _REPORT),
     ("ratio of", "a volume has too little size for its IOPS, or too few IOPS for its throughput", _VOLUMES),
     ("volume size", "a volume is larger or smaller than its type can be", _VOLUMES),
     ("volume iops", "a volume's type does not take so many IOPS, or so few", _VOLUMES),
@@ -168,18 +180,19 @@ SENTENCES: Final[tuple[tuple[str, str, str], ...]] = (
 
 BY_GUEST: Final = "Client.InstanceInitiatedShutdown"
 _ANEW = "run again: another instance is started"
-_LOOK = "look at its console output (`aws ec2 get-console-output --instance-id ID`)"
+_LOOK = "look at its console output (`aws ec2 get-console-output --latest --instance-id ID`)"
+_START = "start it again with `aws ec2 start-instances --instance-ids ID`, and run this again"
 _OVER = "clear this failover with `warmspare failback-done`, and fail over anew"
 # StateReason of an instance that ended after it had run, or may have.
 ENDED: Final[dict[str, tuple[str, str]]] = {
-    BY_GUEST: ("the guest shut itself down", _LOOK),
+    BY_GUEST: ("the guest shut itself down", f"{_LOOK}, {_START}"),
     "Client.InstanceTerminated": ("it was ended while an image was made of it", _OVER),
     "Client.UserInitiatedShutdown": ("somebody shut it down", f"ask who; then {_OVER}"),
     "Client.UserInitiatedHibernate": (
-        "somebody hibernated it", "start it again: `aws ec2 start-instances --instance-ids ID`"
+        "somebody hibernated it", _START
     ),
     "Server.ScheduledStop": (
-        "AWS stopped it to take its host away", "start it again: `aws ec2 start-instances --instance-ids ID`"
+        "AWS stopped it to take its host away", _START
     ),
     "Server.SpotInstanceShutdown": ("AWS took a Spot instance back", _OVER),
     "Server.SpotInstanceTermination": ("AWS took a Spot instance back", _OVER),
@@ -198,7 +211,8 @@ DIED: Final[dict[str, tuple[str, str]]] = {
     ),
     "Client.InvalidSnapshot.NotFound": (
         "an EBS snapshot of this restore point was deleted while it started",
-        "clear this failover with `warmspare failback-done`, and fail over to a point that is staged whole (`--at`)",
+        "clear this failover with `warmspare failback-done` and run this again: the newest point that is staged whole "
+        "is taken",
     ),
     "Client.UserInitiatedShutdown": ("somebody ended it while it was starting", f"ask who and why, and {_ANEW}"),
     "Client.UserInitiatedHibernate": ("somebody hibernated it while it was starting", f"ask who and why, and {_ANEW}"),
@@ -240,7 +254,10 @@ def explained(error: AwsError) -> AwsError:
     for part, what, hint in SENTENCES:
         if part in said and error.status:
             return error.worded(what, hint)
-    return error.worded(*CODES[error.code]) if error.code in CODES else error
+    if error.code not in CODES:
+        return error
+    what, hint = CODES[error.code]
+    return error.worded(what, hint.replace(" ID ", f" {error.where.rpartition(' ')[2]} "))
 
 
 def ended(identity: str, state: str, reason: str, said: str = "") -> RecoverError:
@@ -264,6 +281,7 @@ def _over(
 ) -> RecoverError:
     default = "AWS tells no more" if not reason and not said else "see what AWS says of it"
     what, hint = words.get(_family(reason), (default, hint))
+    hint = hint.replace(" ID`", f" {identity}`")
     return RecoverError(
         f"the {kind} is {plain(state)}: {what}{quoted(reason, sentence(said))}", where=identity, hint=hint
     )

@@ -24,6 +24,7 @@ from warmspare.recover.drills.evidence import FIRMWARE, QEMU, SCREEN, SERIAL, Ve
 from warmspare.recover.drills.hardware import Hardware
 from warmspare.recover.drills.serial import SerialLog
 from warmspare.recover.drills.signs import LOGIN
+from warmspare.recover.drills.turn import ALONE, Turn
 from warmspare.repository.chain import now_text
 
 WAITING_S = 10.0
@@ -39,12 +40,13 @@ class BootError(IntegrityError):
 class Rules:
     """How a drill judges. expect: a text on the serial port; by_agent: the guest agent must answer. With both, both;
     with neither, a login prompt or the agent, whichever comes first. timeout_s: of the boot. hashed: hash the replica
-    before and after."""
+    before and after. by_checks: in EC2, both of AWS's status checks must pass, whatever the serial port says."""
 
     expect: str | None = None
     by_agent: bool = False
     timeout_s: float = 600.0
     hashed: bool = False
+    by_checks: bool = False
 
     @property
     def either(self) -> bool:
@@ -71,7 +73,7 @@ class _Outcome:
 
 
 async def drill(
-    held: Held, origin: Origin, hardware: Hardware, rules: Rules, folder: Path, events: Events
+    held: Held, origin: Origin, hardware: Hardware, rules: Rules, folder: Path, events: Events, turn: Turn = ALONE
 ) -> Verdict:
     """Run it; the verdict, which lies in `folder` too. RecoverError where no verdict could be reached.
 
@@ -86,7 +88,8 @@ async def drill(
         timeout_seconds=rules.timeout_s, evidence=str(folder),
     )  # fmt: skip
     notes = [*hardware.notes, *([f"the repository could not be read: {origin.why}"] if origin.why else [])]
-    outcome = await _judged(hardware, disks, rules, folder, notes, origin.vm, events)
+    outcome = await _judged(hardware, disks, rules, folder, notes, origin.vm, events, turn)
+    turn.judged(outcome.passed, outcome.reason, outcome.boot_s)
     after = [await disk.trace(hashed=rules.hashed) for disk in disks]
     verdict = Verdict(
         1, outcome.passed, outcome.reason, origin.vm, origin.vm_name, held.repository, held.uri,
@@ -119,24 +122,24 @@ def demand(verdict: Verdict, folder: Path) -> None:
 
 async def _judged(
     hardware: Hardware, disks: Sequence[OpenDisk], rules: Rules, folder: Path, notes: list[str], vm: str,
-    events: Events,
+    events: Events, turn: Turn,
 ) -> _Outcome:  # fmt: skip
     """A boot with the best accelerator that works: one can be there and fail, at once or on the way."""
     *doubtful, sure = qemu.accelerators(hardware.firmware)
     for accelerator in doubtful:
         try:
-            outcome = await _boot(hardware, disks, accelerator, rules, folder, vm, events)
+            outcome = await _boot(hardware, disks, accelerator, rules, folder, vm, events, turn)
             if outcome.reason != qemu.INTERNAL_ERROR:
                 return outcome
         except* RecoverError:
             pass
         notes.append(f"{accelerator} does not work on this host; the machine was started again with {sure}")
-    return await _boot(hardware, disks, sure, rules, folder, vm, events)
+    return await _boot(hardware, disks, sure, rules, folder, vm, events, turn)
 
 
 async def _boot(
     hardware: Hardware, disks: Sequence[OpenDisk], accelerator: str, rules: Rules, folder: Path, vm: str,
-    events: Events,
+    events: Events, turn: Turn,
 ) -> _Outcome:
     """One start of the machine, judged. What it said before is overwritten."""
     outcome = _Outcome(accelerator=accelerator)
@@ -149,6 +152,7 @@ async def _boot(
                 beside = (log.follow(), firmware.follow(), _tell_waiting(log, vm, events))
                 followers = [group.create_task(each) for each in beside]
                 await machine.power_on()
+                turn.running()
                 power_on_s = time.monotonic()
                 try:
                     async with asyncio.timeout(rules.timeout_s):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from warmspare.recover.drills.evidence import EC2_SCREEN, SERIAL, WHAT, Verdict,
 from warmspare.recover.drills.isolation import ways_out
 from warmspare.recover.drills.signs import LOGIN, Watch
 from warmspare.recover.drills.trial import Remains, Trial, remains, remove
+from warmspare.recover.drills.turn import ALONE, Turn
 from warmspare.recover.failover.chosen import Chosen, choose
 from warmspare.recover.failover.launch import Checks, Launcher
 from warmspare.recover.failover.machine import Machine, machine
@@ -52,6 +52,19 @@ class _Outcome:
     console: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One VM that a drill can be made of. plan: as it is alone in the drill's network. began, began_s: the look."""
+
+    plan: VmPlan
+    network: Network
+    chosen: Chosen
+    machine: Machine
+    types: tuple[str, ...]
+    began: str
+    began_s: float
+
+
 class Ec2Drill:
     """Drills of what a repository has staged in one account and region."""
 
@@ -76,42 +89,58 @@ class Ec2Drill:
         return found
 
     async def run(
-        self, plan: VmPlan, network: Network, at: str | None, rules: Rules, folder: Path, scratch: Path | None = None
-    ) -> Verdict:
-        """One drill; the verdict, which lies in `folder` too. network: where its cards go. scratch: if given, the disks
-        are looked into first, by what is fetched there, and it is told whether they would start.
-
-        ConfigError if the network has a way out or anything is missing, before anything is made; AwsError, RecoverError
-        where no verdict could be reached, or the instance could not be ended. Cancelled, it ends the instance too.
-        """
-        with Housekeeping(self._events, plan.vm) as housekeeping:
-            return await self._run(plan, network, at, rules, folder, housekeeping, scratch)
-
-    async def _run(
-        self, plan: VmPlan, network: Network, at: str | None, rules: Rules, folder: Path, housekeeping: Housekeeping,
-        scratch: Path | None,
+        self, plan: VmPlan, network: Network, at: str | None, rules: Rules, folder: Path, scratch: Path | None = None,
+        turn: Turn = ALONE,
     ) -> Verdict:  # fmt: skip
-        began, started_s = now_text(), time.monotonic()
+        """One drill: `look`, then `boot`."""
+        return await self.boot(await self.look(plan, network, at, scratch), rules, folder, turn)
+
+    async def look(self, plan: VmPlan, network: Network, at: str | None, scratch: Path | None = None) -> Looked:
+        """Whether it can be made; nothing is changed. network: where the VM's cards go. scratch: if given, the disks
+        are looked into, too, by what is fetched there, and it is told whether they would start.
+
+        ConfigError if the network has a way out or anything is missing; AwsError, RecoverError, StoreError.
+        """
+        began, began_s = now_text(), time.monotonic()
         plan = plan.alone_in(network)
         vm = await self._repository.vm_called(plan.vm)
         wanted = await self._repository.resolve(vm, at) if at is not None else None
         chosen = await choose(self._repository, self._ec2.aws, vm, wanted)
         built = machine(chosen.point.record, chosen.staged, plan)
-        types = await self._looked(built, plan, network)
+        types = await self._types(built, plan, network)
         if scratch is not None:
             store, label = self._repository.store, chosen.point.id.label
             seen = await outlook(store, vm, label, scratch, boots=plan.root_disk, boot_mode=built.boot_mode)
             self._events.emit("outlook", **seen.event(vm))
+        return Looked(plan, network, chosen, built, tuple(types), began, began_s)
+
+    async def boot(
+        self, looked: Looked, rules: Rules, folder: Path, turn: Turn = ALONE, lasts_s: float | None = None
+    ) -> Verdict:
+        """Start it, judge it, end it; the verdict, which lies in `folder` too. lasts_s: how long it may be needed, if
+        that is longer than its boot may take.
+
+        AwsError, RecoverError where no verdict could be reached, or the instance could not be ended. Cancelled, it ends
+        the instance too.
+        """
+        with Housekeeping(self._events, looked.plan.vm) as housekeeping:
+            return await self._boot(looked, rules, folder, turn, lasts_s or rules.timeout_s, housekeeping)
+
+    async def _boot(
+        self, looked: Looked, rules: Rules, folder: Path, turn: Turn, lasts_s: float, housekeeping: Housekeeping
+    ) -> Verdict:
+        plan, network, chosen, built = looked.plan, looked.network, looked.chosen, looked.machine
+        vm = built.vm_id
         notes = [*built.notes, *await self._swept(vm, housekeeping)]
-        trial = Trial(self._ec2, built, chosen, plan.tags, rules.timeout_s)
+        trial = Trial(self._ec2, built, chosen, plan.tags, lasts_s)
         self._events.emit(
             "drill.start", vm=vm, point=chosen.point.id.label, created=chosen.staged.created, subnet=network.subnet,
-            firmware=built.boot_mode, types=types, timeout_seconds=rules.timeout_s, evidence=str(folder),
+            firmware=built.boot_mode, types=list(looked.types), timeout_seconds=rules.timeout_s, evidence=str(folder),
         )  # fmt: skip
         what = f"what the drill of VM {built.vm_name} made in EC2 (tag warmspare:drill = {trial.run})"
         owed = PROCESS.owe(what, ENDING_S, lambda: self._ended(trial, vm, housekeeping))
         try:
-            outcome = await self._tried(trial, built, types, plan, rules, notes, folder)
+            outcome = await self._tried(trial, looked, rules, notes, folder, turn)
         finally:
             lost = await owed.settle()
         if lost:
@@ -120,9 +149,9 @@ class Ec2Drill:
         assert instance is not None
         verdict = Verdict(
             1, outcome.passed, outcome.reason, built.vm_id, built.vm_name, self._repository.id,
-            self._repository.store.uri, _point(chosen), began, round(time.monotonic() - started_s, 3), outcome.boot_s,
-            rules.timeout_s, _judged_by(rules), rules.expect,
-            {"system-status": outcome.checks.system, "instance-status": outcome.checks.guest}, None,
+            self._repository.store.uri, _point(chosen), looked.began,
+            round(time.monotonic() - looked.began_s, 3), outcome.boot_s, rules.timeout_s, _judged_by(rules),
+            rules.expect, {"system-status": outcome.checks.system, "instance-status": outcome.checks.guest}, None,
             _disks(chosen, built),
             {
                 "firmware": built.boot_mode, "architecture": built.architecture, "instance_type": instance.type,
@@ -137,7 +166,7 @@ class Ec2Drill:
             raise lost
         return verdict
 
-    async def _looked(self, built: Machine, plan: VmPlan, network: Network) -> list[str]:
+    async def _types(self, built: Machine, plan: VmPlan, network: Network) -> list[str]:
         """The types to try; ConfigError with all that is missing."""
         types, missing = await Preflight(self._ec2).look(built, plan)
         problems = [*await ways_out(self._ec2, network), *built.missing, *missing]
@@ -171,18 +200,22 @@ class Ec2Drill:
         return notes
 
     async def _tried(
-        self, trial: Trial, built: Machine, types: Sequence[str], plan: VmPlan, rules: Rules, notes: list[str],
-        folder: Path,
-    ) -> _Outcome:  # fmt: skip
+        self, trial: Trial, looked: Looked, rules: Rules, notes: list[str], folder: Path, turn: Turn
+    ) -> _Outcome:
         """The instance started and judged; its evidence is written."""
+        vm = looked.machine.vm_id
 
         async def trying(name: str, refused: str) -> None:
             if refused:
                 notes.append(f"AWS had no {refused} for it; it is a {name}")
 
-        instance = await trial.start(types, plan.volumes, trying)
-        self._events.emit("drill.instance", vm=built.vm_id, instance=instance.id, type=instance.type)
-        outcome = await self._judged(instance.id, built.vm_id, rules)
+        await trial.register()
+        await turn.due()
+        instance = await trial.start(looked.types, looked.plan.volumes, trying)
+        self._events.emit("drill.instance", vm=vm, instance=instance.id, type=instance.type)
+        turn.launched()
+        outcome = await self._judged(instance.id, vm, rules, turn)
+        turn.judged(outcome.passed, outcome.reason, outcome.boot_s)
         with local_io(WHAT, folder / SERIAL):
             (folder / SERIAL).write_bytes(outcome.console.encode())
         try:
@@ -192,15 +225,18 @@ class Ec2Drill:
         else:
             with local_io(WHAT, folder / EC2_SCREEN):
                 (folder / EC2_SCREEN).write_bytes(picture)
+        await turn.over()
         return outcome
 
-    async def _judged(self, instance_id: str, vm: str, rules: Rules) -> _Outcome:
+    async def _judged(self, instance_id: str, vm: str, rules: Rules, turn: Turn) -> _Outcome:
         """Look again and again until it is up, never will be, or the time is over."""
         outcome = _Outcome()
         began_s = told_s = time.monotonic()
         pause_s = self._ec2.pause.first_s
         while True:
             await self._look(instance_id, rules, outcome)
+            if outcome.checks.state == "running":
+                turn.running()
             now_s = time.monotonic()
             if outcome.reason:
                 if outcome.passed:
@@ -230,8 +266,9 @@ class Ec2Drill:
         outcome.line = watch.line
         if watch.failure:
             outcome.reason = f"{watch.failure.meaning} ({watch.failure.text.decode()!r} on the serial port)"
-        elif watch.seen:
-            outcome.passed, outcome.reason = True, f"{rules.expect or LOGIN!r} came on the serial port"
+        elif watch.seen and (checks.passed or not rules.by_checks):
+            both = "; both of AWS's status checks pass" if rules.by_checks else ""
+            outcome.passed, outcome.reason = True, f"{rules.expect or LOGIN!r} came on the serial port{both}"
         elif rules.expect is None and checks.passed:
             outcome.passed, outcome.reason = True, "both of AWS's status checks pass: it answers on its network card"
         elif checks.state not in _ALIVE and (instance := await self._launcher.get(instance_id)) is not None:
@@ -271,16 +308,19 @@ class Ec2Drill:
 
 
 def _judged_by(rules: Rules) -> str:
+    if rules.by_checks:
+        return "serial and status checks" if rules.expect is not None else "status checks"
     return "serial" if rules.expect is not None else "serial or status checks"
 
 
 def _waited(outcome: _Outcome, rules: Rules) -> str:
     """Why the time limit was reached."""
     missing = f"{rules.expect or LOGIN!r} on the serial port"
-    if rules.expect is None:
+    if rules.expect is None or rules.by_checks:
         checks = outcome.checks
+        missing = "" if rules.expect is None and rules.by_checks else f"{missing}, and "
         missing += (
-            f", and AWS's status checks do not pass (system {checks.system or 'unknown'}, instance "
+            f"AWS's status checks do not pass (system {checks.system or 'unknown'}, instance "
             f"{checks.guest or 'unknown'})"
         )
     silent = "" if outcome.console else "; the serial port stayed silent"

@@ -40,9 +40,11 @@ class Hardware:
 def choose(
     recorded: Mapping[str, Any], found_firmware: str, disks: int, *,
     firmware: str | None = None, controller: str | None = None, memory_mib: int | None = None,
+    room_mib: int | None = None,
 ) -> Hardware:  # fmt: skip
     """The machine for a VM. recorded: its restore point's hardware, empty where nothing is known. found_firmware: what
-    the first disk looks like. The rest is the user's choice. ConfigError for what can't be."""
+    the first disk looks like. room_mib: memory that a machine may have here, None for what `room` says now. The rest is
+    the user's choice. ConfigError for what can't be."""
     notes: list[str] = []
     of_vm = firmware_of(recorded, None)
     if recorded.get("firmware") and of_vm is None:
@@ -68,7 +70,7 @@ def choose(
         raise ConfigError(f"{controller} takes {most} disks here and the VM has {disks}", hint="use --controller nvme")
     if recorded.get("secure_boot"):
         notes.append("the VM uses secure boot; this was started without it")
-    memory = _memory(recorded, memory_mib, notes)
+    memory = _memory(recorded, memory_mib, room() if room_mib is None else room_mib, notes)
     cpus = min(int(recorded.get("cpus") or 1), MOST_CPUS, len(os.sched_getaffinity(0)))
     return Hardware(chosen, by, controller, max(cpus, 1), memory, tuple(notes))
 
@@ -86,17 +88,26 @@ def _demand(value: str, known: tuple[str, ...], option: str) -> None:
         raise ConfigError(f"{option} is {value!r}", hint=f"give one of {', '.join(known)}")
 
 
-def _memory(recorded: Mapping[str, Any], wanted: int | None, notes: list[str]) -> int:
-    """What was asked for; else the VM's own, but no more than half of what is free here."""
+def own_memory_mib(recorded: Mapping[str, Any]) -> int:
+    """The VM's own."""
+    return int(recorded.get("memory_mib") or UNKNOWN_MEMORY_MIB)
+
+
+def room() -> int:
+    """MiB that machines may have here: half of what is free."""
+    return max(_available_mib() // 2, LEAST_MEMORY_MIB)
+
+
+def _memory(recorded: Mapping[str, Any], wanted: int | None, room_mib: int, notes: list[str]) -> int:
+    """What was asked for; else the VM's own, as far as there is room."""
     if wanted is not None:
         if wanted < LEAST_MEMORY_MIB:
             raise ConfigError(f"--memory is {wanted} MiB", hint=f"give at least {LEAST_MEMORY_MIB}")
         return wanted
-    own = int(recorded.get("memory_mib") or UNKNOWN_MEMORY_MIB)
-    room = max(_available_mib() // 2, LEAST_MEMORY_MIB)
-    if own > room:
-        notes.append(f"the VM has {own} MiB of memory; half of what is free here is {room} MiB")
-    return min(own, room)
+    own = own_memory_mib(recorded)
+    if own > room_mib:
+        notes.append(f"the VM has {own} MiB of memory; half of what is free here is {room_mib} MiB")
+    return min(own, room_mib)
 
 
 def _available_mib() -> int:

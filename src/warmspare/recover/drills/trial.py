@@ -81,18 +81,13 @@ async def _all(*work: Awaitable[object]) -> None:
             raise result
 
 
-def _may_be_made(error: AwsError) -> bool:
-    """Whether a request that failed may have been carried out: a refusal is of its last try only."""
-    return error.tries > 1 or not error.refused
-
-
 class Trial:
-    """The instance of one drill. timeout_s: what its boot may take. Call `end` however it went."""
+    """The instance of one drill. lasts_s: how long it may be needed. Call `end` however it went."""
 
-    def __init__(self, ec2: Ec2, machine: Machine, chosen: Chosen, tags: dict[str, str], timeout_s: float) -> None:
+    def __init__(self, ec2: Ec2, machine: Machine, chosen: Chosen, tags: dict[str, str], lasts_s: float) -> None:
         self._ec2, self._images, self._launcher = ec2, Images(ec2), Launcher(ec2)
         self._machine, self.run = machine, secrets.token_hex(16)
-        until = ec2.aws.now() + datetime.timedelta(seconds=timeout_s + BESIDE_S)
+        until = ec2.aws.now() + datetime.timedelta(seconds=lasts_s + BESIDE_S)
         self._tags = {
             **tags, **chosen.tags, "Name": f"drill of {machine.vm_name}"[:255], RUN: self.run,
             UNTIL: until.isoformat(timespec="seconds"),
@@ -102,16 +97,19 @@ class Trial:
         self.image_id = ""
         self.instance: Instance | None = None
 
-    async def start(self, types: Sequence[str], volumes: Volumes, trying: Trying) -> Instance:
-        """Register the image and start the instance; it need not run yet. AwsError, RecoverError."""
+    async def register(self) -> None:
+        """The image, until it can be started from. AwsError, RecoverError."""
         self._asked_image = True
         try:
             self.image_id = await self._images.register(self._image)
         except AwsError as error:
-            self._asked_image = _may_be_made(error)
+            self._asked_image = error.may_be_done
             raise
         await self._images.available(self.image_id)
         self._image_shown = True
+
+    async def start(self, types: Sequence[str], volumes: Volumes, trying: Trying) -> Instance:
+        """The instance, of the image; it need not run yet. AwsError, RecoverError."""
         about = f"the drill of VM {self._machine.vm_name}"
         devices = tuple(disk.device for disk in self._machine.disks)
         spec = InstanceSpec(
@@ -122,7 +120,7 @@ class Trial:
         try:
             self.instance = await self._launcher.start_first(spec, types, trying)
         except AwsError as error:
-            self._asked_instance = _may_be_made(error)
+            self._asked_instance = error.may_be_done
             raise
         return self.instance
 

@@ -32,7 +32,8 @@ from warmspare.recover.failover.plan import VmPlan
 from warmspare.recover.failover.preflight import Preflight
 from warmspare.recover.readiness.outlook import Outlook, outlook
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.failover import FailoverJournal, read_journal
+from warmspare.repository.commands import command
+from warmspare.repository.failover import CLEARS, FailoverJournal, clearing, read_journal
 
 T = TypeVar("T")
 
@@ -131,11 +132,13 @@ class Failover:
         for one in prepared:
             await one.journal.begin(one.point.id, region, one.plan.via)
         slots = asyncio.Semaphore(AT_ONCE)
-        images = await _all([partial(self._image, one, slots) for one in prepared])
+        images = await _all([partial(self._worded, one, partial(self._image, one, slots)) for one in prepared])
         recovered: list[Recovered] = []
         for order in sorted({one.plan.order for one in prepared}):
             group = [(one, image) for one, image in zip(prepared, images, strict=True) if one.plan.order == order]
-            recovered += await _all([partial(self._start, one, image) for one, image in group])
+            recovered += await _all([
+                partial(self._worded, one, partial(self._start, one, image)) for one, image in group
+            ])
         return recovered
 
     async def _prepare(self, plan: VmPlan, at: str | None, preflight: Preflight) -> Prepared:
@@ -156,7 +159,7 @@ class Failover:
             raise RecoverError(
                 f"the instance of this failover of VM {built.vm_name!r} was ended",
                 where=found.id,
-                hint="clear it with `warmspare failback-done` and fail over anew",
+                hint=f"clear it with {clearing(self._repository, vm)} and run this again: it fails over anew",
             )
         tags = {"Name": built.vm_name, **plan.tags, **chosen.tags}
         lacking = (*built.missing, *missing)
@@ -169,7 +172,8 @@ class Failover:
         if under_way is not None and wanted not in (None, under_way.sequence):
             raise ConfigError(
                 f"a failover of VM {vm!r} to restore point {under_way.label} is under way",
-                hint="go on with it without --at, or clear it with `warmspare failback-done`",
+                hint=f"go on with it without --at, or clear it with {clearing(self._repository, vm)} and run this "
+                "again",
             )
         chosen = await choose(self._repository, self._ec2.aws, vm, wanted, exactly=under_way)
         self._events.emit(
@@ -177,6 +181,15 @@ class Failover:
             age_seconds=round(chosen.age_s), newer_unstaged=chosen.newer,
         )  # fmt: skip
         return chosen
+
+    async def _worded(self, one: Prepared, work: Callable[[], Awaitable[T]]) -> T:
+        """Do it for one VM; commands of ours that its error names are as they are to be typed."""
+        try:
+            return await work()
+        except WarmspareError as error:
+            for name in (CLEARS, "recover check"):
+                error.complete(f"`warmspare {name}`", command(self._repository.store, name, one.machine.vm_id))
+            raise
 
     async def _image(self, one: Prepared, slots: asyncio.Semaphore) -> tuple[str, tuple[str, ...]]:
         """The image of one VM, ready to be started, and the devices of its volumes."""
@@ -292,7 +305,7 @@ class Failover:
 
     async def _first(self, one: Prepared, image: tuple[str, tuple[str, ...]], died: Instance | None) -> Instance:
         """Which type is tried is noted before: a run after this one must not begin with another, for both may then be
-        had."""
+        had; unless AWS refused it."""
         record, plan = one.journal.record, one.plan
         assert record is not None
         before, types = record.launching, list(one.types)
@@ -312,7 +325,12 @@ class Failover:
                 self._note(one, f"AWS has no {refused} for it now; another type is tried")
             await one.journal.note("launching", name)
 
-        return await self._launcher.start_first(spec, types, trying)
+        try:
+            return await self._launcher.start_first(spec, types, trying)
+        except AwsError as error:
+            if not error.may_be_done:  # a run after this one is free to begin with another
+                await one.journal.note("refused", one.journal.tried)
+            raise
 
     def _note(self, one: Prepared, message: str) -> None:
         self._events.emit("failover.note", vm=one.machine.vm_name, message=message)

@@ -266,7 +266,10 @@ class Launcher:
         except RecoverError as error:
             if error.what != what:
                 raise
-            hint = "look at its console output and screenshot in EC2; run again to wait on"
+            hint = (
+                f"look at its console output (`aws ec2 get-console-output --latest --instance-id {instance_id}`), mend "
+                "the guest, and run again to wait on"
+            )
             raise RecoverError(what, where=instance_id, hint=hint, retryable=True) from None
 
     async def console_output(self, instance_id: str) -> str:
@@ -288,7 +291,7 @@ class Launcher:
         try:
             return base64.b64decode(str(answer["ImageData"]), validate=True)
         except (KeyError, ValueError):
-            raise RecoverError("AWS gave no screenshot", where=instance_id, hint="try again", retryable=True) from None
+            raise RecoverError("AWS gave no screenshot", where=instance_id, retryable=True) from None
 
     async def terminate(self, instance_id: str) -> bool:
         """End it for good and wait until it is; False if AWS does not know it: it is gone, or was made a moment ago.

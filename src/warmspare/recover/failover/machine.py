@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from warmspare.errors import ConfigError
+from warmspare.errors import ConfigError, by_hand
 from warmspare.format.point import RestorePoint
 from warmspare.recover.disks.origin import boot_first
 from warmspare.recover.failover.plan import Metadata, VmPlan
@@ -70,7 +70,7 @@ def machine(record: RestorePoint, staged: StagedPoint, plan: VmPlan) -> Machine:
     told = plan.firmware or str(hardware.get("firmware") or "")
     if told not in BOOT_MODES:
         says = f"says {told!r}, which is not known, for" if told else "does not say"
-        missing.append(f"the restore point {says} the VM's firmware; set firmware in the recovery plan")
+        missing.append(f"the restore point {says} the VM's firmware; set firmware of the VM in the recovery plan")
     cpus, memory = int(hardware.get("cpus") or 0), int(hardware.get("memory_mib") or 0)
     if not plan.types and not (cpus and memory):
         missing.append("the restore point does not say how large the VM is; set instance_type in the recovery plan")
@@ -116,22 +116,30 @@ def _cards(hardware: Mapping[str, Any], plan: VmPlan, missing: list[str], notes:
             notes.append("the plan names no network: it starts in the default VPC, with one network card")
         return ()
     if not port_groups:
-        missing.append("the restore point names no network card; set subnet and security_groups of the VM")
+        missing.append("the restore point names no network card; set subnet and security_groups of the VM "
+                       "in the recovery plan")
     cards = []
     left = dict(plan.ips)
     for number, port_group in enumerate(port_groups):
         network = plan.network(port_group)
         if network is None and not port_group:
             label = str(nics[number].get("label") or f"network card {number + 1}")
-            missing.append(f"the restore point does not say which network {label} is on; set subnet of the VM")
+            missing.append(
+                f"the restore point does not say which network {label} is on; set subnet and security_groups of the "
+                "VM, for all its network cards"
+            )
             continue
         if network is None:
-            missing.append(f"the plan does not say where port group {port_group!r} goes; add [network.{port_group!r}]")
+            missing.append(
+                f"the plan does not say where port group {port_group!r} goes; add a [network.{port_group!r}] to the "
+                "recovery plan"
+            )
             continue
         ip = left.pop(port_group, None) or (left.pop("", None) if number == 0 else None)
         cards.append(Card(port_group, network.subnet, network.security_groups, ip))
     for port_group in left:
-        missing.append(f"the VM has no further network card on {port_group!r} for its fixed address; correct ips")
+        missing.append(f"the VM has no further network card on {port_group!r} for its fixed address; take it out of "
+                       "ips in the recovery plan")
     return tuple(cards)
 
 
@@ -145,7 +153,8 @@ def _disks(record: RestorePoint, staged: StagedPoint, plan: VmPlan, missing: lis
     by_id = {disk.id: disk for disk in record.disks}
     disks = [by_id[disk_id] for disk_id, _ in order]
     if len(disks) > len(DEVICES):
-        missing.append(f"an instance takes {len(DEVICES)} volumes and the VM has {len(disks)}; protect fewer disks")
+        missing.append(f"an instance takes {len(DEVICES)} volumes and the VM has {len(disks)}; "
+                       + by_hand("protect fewer of its disks"))
     found = [(disk, staged.disk(disk.id)) for disk in disks]
     return tuple(
         RootedDisk(device, disk.name, each) for device, (disk, each) in zip(DEVICES, found, strict=False) if each

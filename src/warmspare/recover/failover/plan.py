@@ -64,8 +64,9 @@ class VmPlan:
     the first card. subnet, security_groups: for every card, before the networks. types: instance types in order of
     preference, empty to choose by CPUs and memory among `families`. firmware: `bios`, `uefi` or None for what the
     restore point says. root_disk: name or ID of the disk to boot, None for the first. order: lower ones start first.
-    delay_s: to wait before it starts. ready: what counts as started, within ready_s. import_from: s3://BUCKET/KEY of a
-    raw disk each, for import-image. metadata: of the instance's metadata service. license: LicenseType of import-image.
+    delay_s: to wait before it starts. ready: what counts as started, within ready_s. rto_s: when it must be ready,
+    counted from the moment a recovery begins, None for the plan's. import_from: s3://BUCKET/KEY of a raw disk each,
+    for import-image. metadata: of the instance's metadata service. license: LicenseType of import-image.
     """
 
     name: str
@@ -89,6 +90,7 @@ class VmPlan:
     delay_s: int = 0
     ready: Ready = "status-checks"
     ready_s: int = 900
+    rto_s: int | None = None
     via: Via = "register-image"
     license: str | None = None
     import_role: str | None = None
@@ -116,7 +118,7 @@ class VmPlan:
 @dataclass(frozen=True, slots=True)
 class RecoveryPlan:
     """One file. repository, endpoint_url, region, profile: None where it does not say. drill: where drills in EC2 run,
-    None where it does not say. site: what that of the repository demands."""
+    None where it does not say. site: what that of the repository demands. rto_s: when all of it must be ready."""
 
     path: Path
     repository: str | None
@@ -126,6 +128,7 @@ class RecoveryPlan:
     vms: tuple[VmPlan, ...]
     drill: Network | None = None
     site: Site | None = None
+    rto_s: int | None = None
 
     def vm(self, name: str) -> VmPlan | None:
         """The `[vm.NAME]` of that name, or the one whose `vm` is that; None if there is none."""

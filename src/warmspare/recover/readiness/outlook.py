@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from warmspare.errors import WarmspareError
+from warmspare.errors import WarmspareError, first_of
 from warmspare.recover.disks.heldpoint import HeldPoint, with_point
 from warmspare.recover.disks.origin import of_point
 from warmspare.recover.readiness.check import Ready, look
@@ -63,15 +63,8 @@ async def outlook(
         stops = [each for each in ready.findings if each.severity is Severity.STOPS]
         told = Outlook(point, tuple(_words(each) for each in stops), tuple(ready.not_known))
     except* WarmspareError as group:  # alone, or of several who read at once
-        told = Outlook(point, (), (f"the disks could not be looked into: {_first(group).sentence}",))
+        told = Outlook(point, (), (f"the disks could not be looked into: {first_of(group).sentence}",))
     return told
-
-
-def _first(error: BaseException) -> WarmspareError:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, WarmspareError), "the group has no others"
-    return error
 
 
 def _words(finding: Finding) -> str:

@@ -1,0 +1,50 @@
+"""EC2 as the place of a rehearsal: every VM in the isolated subnet, side by side, where they reach one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from warmspare.recover.drills.drill import Rules
+from warmspare.recover.drills.ec2drill import Ec2Drill, Looked
+from warmspare.recover.drills.evidence import Verdict
+from warmspare.recover.drills.record import DrillKind
+from warmspare.recover.drills.rehearsal import Subject
+from warmspare.recover.drills.turn import Turn
+from warmspare.recover.failover.plan import Network, VmPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Ec2Lab:
+    """network: where all cards go. scratch: for what is fetched when the disks are looked into. lasts_s: how long an
+    instance of it may be needed."""
+
+    drill: Ec2Drill
+    network: Network
+    scratch: Path
+    lasts_s: float
+    kind: DrillKind = "ec2"
+    note: str = ""
+
+    async def look(self, plan: VmPlan, at: str | None) -> Subject:
+        """See rehearsal.Lab."""
+        looked = await self.drill.look(plan, self.network, at, self.scratch)
+        point = looked.chosen.point
+        said = {
+            "label": point.id.label, "sequence": point.id.sequence, "sha256": point.id.sha256,
+            "created": point.record.created,
+        }  # fmt: skip
+        return Subject(looked.machine.vm_id, looked.machine.vm_name, said, partial(self._boot, looked))
+
+    async def _boot(self, looked: Looked, rules: Rules, folder: Path, turn: Turn) -> Verdict:
+        return await self.drill.boot(looked, rules, folder, turn, max(self.lasts_s, rules.timeout_s))
+
+
+def lasts_s(plans: Sequence[VmPlan]) -> float:
+    """How long an instance of a rehearsal may be needed at most: until the last order was judged."""
+    orders: dict[int, float] = {}
+    for plan in plans:
+        orders[plan.order] = max(orders.get(plan.order, 0.0), plan.delay_s + plan.ready_s)
+    return sum(orders.values())

@@ -1,0 +1,116 @@
+"""QEMU as the place of a rehearsal: restore points of a repository, each alone; owns how many run at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from warmspare.errors import ConfigError
+from warmspare.observe.events import Events
+from warmspare.recover.disks.heldpoint import HeldPoint, with_point
+from warmspare.recover.disks.origin import of_point
+from warmspare.recover.drills import hardware, qemu
+from warmspare.recover.drills.drill import Rules, drill
+from warmspare.recover.drills.evidence import Verdict
+from warmspare.recover.drills.record import DrillKind
+from warmspare.recover.drills.rehearsal import Subject
+from warmspare.recover.drills.turn import Turn
+from warmspare.recover.failover.plan import VmPlan
+from warmspare.recover.readiness.check import made_for
+from warmspare.repository.chain import Point, open_repository
+from warmspare.store.base import Store
+
+NOTE = "VMs in QEMU can't reach one another, and what they take here says little of AWS"
+
+
+class Room:
+    """Memory of this host that machines may have together; and where all is emulated, its processors, of which each
+    machine keeps one busy. First come, first served. One machine always has room."""
+
+    def __init__(self, memory_mib: int, most: int | None) -> None:
+        self._memory_mib, self._most = memory_mib, most
+        self._used_mib = self._machines = 0
+        self._queue: list[tuple[int, asyncio.Event]] = []
+
+    @contextlib.asynccontextmanager
+    async def taken(self, memory_mib: int) -> AsyncIterator[None]:
+        """Wait for room for a machine, and keep it for as long as the block runs."""
+        mine = (memory_mib, asyncio.Event())
+        self._queue.append(mine)
+        self._admit()
+        try:
+            await mine[1].wait()
+            yield
+        finally:
+            if mine in self._queue:
+                self._queue.remove(mine)
+            else:
+                self._used_mib -= memory_mib
+                self._machines -= 1
+            self._admit()
+
+    def _admit(self) -> None:
+        while self._queue:
+            memory_mib, turn = self._queue[0]
+            full = self._used_mib + memory_mib > self._memory_mib or self._machines == self._most
+            if self._machines and full:
+                return
+            self._queue.pop(0)
+            self._used_mib += memory_mib
+            self._machines += 1
+            turn.set()
+
+
+class QemuLab:
+    """Of what a repository has. scratch: a directory for what is fetched. controller: where the disks hang, None for
+    the usual one."""
+
+    kind: DrillKind = "qemu"
+    note = NOTE
+
+    def __init__(self, store: Store, scratch: Path, events: Events, controller: str | None = None) -> None:
+        self._store, self._scratch, self._events, self._controller = store, scratch, events, controller
+        self._memory_mib = hardware.room()
+        emulated = "kvm" not in qemu.accelerators("uefi")
+        self._room = Room(self._memory_mib, len(os.sched_getaffinity(0)) if emulated else None)
+
+    async def look(self, plan: VmPlan, at: str | None) -> Subject:
+        """See rehearsal.Lab."""
+        repository = await open_repository(self._store)
+        vm = await repository.vm_called(plan.vm)
+        point = await repository.load(vm, await repository.resolve(vm, at or "latest"))
+        record = point.record
+        if not record.disks:
+            raise ConfigError(f"restore point {point.id.label} has no disks", where=self._store.uri, hint="sync it")
+        said = {
+            "label": point.id.label, "sequence": point.id.sequence, "sha256": point.id.sha256,
+            "created": record.created,
+        }  # fmt: skip
+        return Subject(vm, record.vm_name, said, partial(self._boot, plan, point))
+
+    async def _boot(self, plan: VmPlan, point: Point, rules: Rules, folder: Path, turn: Turn) -> Verdict:
+        recorded = point.record.hardware
+        memory_mib = min(hardware.own_memory_mib(recorded), self._memory_mib)
+        await turn.due()
+        due_s = time.monotonic()
+        async with self._room.taken(memory_mib):
+            turn.waited(time.monotonic() - due_s)
+
+            async def work(held: HeldPoint) -> Verdict:
+                of = replace(of_point(held.record.record), boots=plan.root_disk)
+                disks = of.ordered(held.disks)
+                wanted = plan.firmware or await made_for(disks[0])
+                machine = hardware.choose(
+                    recorded, wanted, len(disks), firmware=plan.firmware, controller=self._controller,
+                    room_mib=self._memory_mib,
+                )  # fmt: skip
+                turn.launched()
+                return await drill(held, of, machine, rules, folder, self._events, turn)
+
+            return await with_point(self._store, point.record.vm_id, point.id.label, self._scratch, work)

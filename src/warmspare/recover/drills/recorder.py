@@ -1,0 +1,118 @@
+"""Keeps a record of each drill that was begun, however it went; owns what a record says, refuses to judge.
+
+One that was refused for what it was asked (exit code 2) or was interrupted was none, and leaves no record.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from warmspare import __version__
+from warmspare.errors import ConfigError, IntegrityError, WarmspareError, first_of
+from warmspare.observe.events import Events
+from warmspare.recover.drills.evidence import Verdict
+from warmspare.recover.drills.record import FORMAT, DrillKind, Record, Result, Step, line, of
+from warmspare.recover.drills.rehearsal import Rehearsal, Rehearsed, verdict_digest
+from warmspare.recover.drills.turn import Turn
+from warmspare.repository.chain import now_text
+from warmspare.state.reports import Kept
+from warmspare.threads import in_thread
+
+
+class _Alone(Turn):
+    """The turn of a VM that is drilled alone: what became of it is remembered, for the case that it ends in an error
+    afterwards."""
+
+    def __init__(self) -> None:
+        self.began, self._began_s = now_text(), time.monotonic()
+        self.result: Result = "not judged"
+        self.reason = ""
+        self.up_s: float | None = None
+        self.boot_s: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return round(time.monotonic() - self._began_s, 3)
+
+    def judged(self, passed: bool, reason: str, boot_s: float | None) -> None:
+        self.result, self.reason, self.boot_s = "passed" if passed else "failed", reason, boot_s
+        self.up_s = self.seconds if passed else None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """directory: of the records. kind: where the drills run. uri, repository: its URI, and its ID as far as it is known
+    before ("" otherwise)."""
+
+    directory: Path
+    kind: DrillKind
+    uri: str
+    repository: str
+    events: Events
+
+    async def single(self, vm: str, work: Callable[[Turn], Awaitable[tuple[Verdict, Path]]]) -> tuple[Verdict, Path]:
+        """The drill of one VM, which `work` does: what it gives or raises. StoreError where the record can't be
+        kept."""
+        turn = _Alone()
+        try:
+            verdict, folder = await work(turn)
+        except* WarmspareError as group:
+            error = first_of(group)
+            if not isinstance(error, ConfigError):
+                why = "; ".join(each for each in (turn.reason, error.sentence) if each)
+                code = error.exit_code
+                step = Step(
+                    vm, vm, "", 0, "", "", 1, 0.0, "", turn.result, line(why), code, 0.0, 0.0, turn.up_s, turn.up_s,
+                    turn.boot_s, None, None, "", "",
+                )  # fmt: skip
+                await self._keep_single(turn, step, error)
+            raise
+        code = 0 if verdict.passed and verdict.untouched is not False else IntegrityError.exit_code
+        point = verdict.point
+        step = Step(
+            verdict.vm, verdict.vm_name, point["label"], point["sequence"], point["sha256"], point["created"] or "", 1,
+            0.0, "", turn.result, line(verdict.reason), code, 0.0, 0.0, turn.up_s, turn.up_s, turn.boot_s, None, None,
+            str(folder), verdict_digest(folder),
+        )  # fmt: skip
+        await self._keep_single(turn, step, None)
+        return verdict, folder
+
+    async def whole(self, rehearsal: Rehearsal, at: str | None, plan: Path) -> Rehearsed:
+        """The drill of a plan, and its end told; raises what the rehearsal does. StoreError where the record can't be
+        kept."""
+        began, began_s = now_text(), time.monotonic()
+        try:
+            done = await rehearsal.run(at)
+        except WarmspareError as error:
+            if not isinstance(error, ConfigError):
+                seconds = round(time.monotonic() - began_s, 3)
+                none = Rehearsed([], [error], seconds, None, rehearsal.rto_s, None, rehearsal.counts)
+                await self._keep(none, began, str(plan), [error.sentence])
+            raise
+        kept = await self._keep(done, began, str(plan), [rehearsal.note] if rehearsal.note else [])
+        results = [step.result for step in done.steps]
+        self.events.emit(
+            "rehearsal.done", vms=len(results), passed=results.count("passed"), late=results.count("late"),
+            failed=results.count("failed"), not_judged=results.count("not judged"), result=done.result,
+            ready_seconds=done.ready_s, rto_seconds=done.rto_s, within=done.within, seconds=done.seconds,
+            number=kept.report.number, record=str(kept.path), sha256=kept.sha256,
+        )  # fmt: skip
+        return done
+
+    async def _keep_single(self, turn: _Alone, step: Step, error: WarmspareError | None) -> None:
+        done = Rehearsed([step], [error], turn.seconds, turn.up_s, None, None, False)
+        kept = await self._keep(done, turn.began, "", [])
+        self.events.emit("drill.kept", vm=step.vm, number=kept.report.number, record=str(kept.path), sha256=kept.sha256)
+
+    async def _keep(self, done: Rehearsed, began: str, plan: str, notes: Sequence[str]) -> Kept[Record]:
+        record = Record(
+            FORMAT, 0, "", self.kind, f"warmspare {__version__}", platform.node(),
+            done.steps[0].vm if len(done.steps) == 1 else "", plan, self.uri, self.repository, began, now_text(),
+            done.seconds, done.ready_s, None if done.rto_s is None else float(done.rto_s), done.within, done.result,
+            done.exit_code, done.steps, [line(note) for note in notes],
+        )  # fmt: skip
+        return await in_thread(of(self.directory).keep, record)
