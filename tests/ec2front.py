@@ -92,7 +92,8 @@ class Front:
         self.victim: Future[int] = Future()
         self._tokens: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.images: dict[str, Json] = {}  # by ID: what RegisterImage said
-        self.protected: set[str] = set()  # images
+        self.protects = False  # whether new images are protected from deregistration, which of them are
+        self.protected: set[str] = set()
         self.tasks: dict[str, Json] = {}
         self.instances: dict[str, Json] = {}  # by ID: what RunInstances said
         self.returns: dict[str, str] = {}  # volume → the snapshot that CreateSnapshot is to give
@@ -248,6 +249,8 @@ class Front:
         assert image_id
         self.images[image_id] = said
         self._new(image_id)
+        if self.protects:
+            self.protected.add(image_id)
         return 200, ElementTree.tostring(answer)
 
     def _DescribeImages(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:

@@ -25,6 +25,7 @@ import recoverworld
 import warmspare
 from ec2front import Refused, Request
 from recoverworld import PAUSE, SETTINGS, World, hardware
+from remedies import ask_aws, remedy
 from rig import MIB, Outcome, command
 from servers import S3Server
 from warmspare.observe.events import Events
@@ -478,6 +479,18 @@ def test_an_image_that_can_not_be_deregistered_changes_no_verdict(
     assert outcome.last("drill.done")["passed"] and verdict(world)["passed"]
     world.front.refuse = lambda request: None
     assert image in clean(world)
+    demand_nothing_left(world)
+
+
+@remedy("take that away with `aws ec2 disable-image-deregistration-protection --image-id ID`")
+def test_an_image_that_is_protected_goes_as_it_says(world: World, place: Place) -> None:
+    world.front.console, world.front.protects = [UP], True
+    warning = drill(world, place).last("housekeeping.warning")
+    assert list(world.front.images) == [warning["object"]]
+    refused = command("drill", "--ec2", "--clean", "--vm", "app", "--repo", world.repo)
+    assert refused.code == 8 and refused.last("error")["hint"] in warning["message"]
+    ask_aws(warning["message"])
+    assert warning["object"] in clean(world)
     demand_nothing_left(world)
 
 

@@ -705,6 +705,22 @@ def test_volumes_of_an_instance_that_died_that_may_not_be_deleted_are_told(lost:
     demand_one(world, tokens=2)
 
 
+@remedy("deregister that, if nobody needs it, with `aws ec2 deregister-image --image-id ID`")
+def test_an_image_that_keeps_an_old_snapshot_goes_as_it_says(lost: World) -> None:
+    world, plan = lost, one_db(lost)
+    world.failover("--plan", plan, "--vm", "db")
+    assert command("failback-done", "--vm", "db", "--repo", world.repo).code == 0
+    world.change("db")
+    world.sync("db", hardware("servers"))
+    stage = ["stage", "--vm", "db", "--repo", world.repo, "--state", world.home / "staging", "--keep", 1]
+    done = command(*stage)
+    [kept] = done.all("stage.kept")
+    assert done.code == 0 and next(iter(world.front.images)) in kept["message"]
+    assert not done.all("housekeeping.warning") and not done.all("stage.removed")
+    ask_aws(kept["message"])
+    assert [one["snapshot"] for one in command(*stage).all("stage.removed")] == [kept["snapshot"]]
+
+
 @remedy(
     "look at its console output (`aws ec2 get-console-output --latest --instance-id {…}`), mend the guest, and run "
     "again to wait on"

@@ -15,6 +15,7 @@ import pytest
 from ebsparts import Refusal, Snapshot
 from ebsstandin import Standin, environment, serving
 from quickaws import quick
+from remedies import ask_aws, remedy
 from rig import MIB, random_disk, scribble
 from stagerig import StageRig
 from warmspare.cli.wording import sentence
@@ -320,7 +321,20 @@ def test_what_it_says_to_people(history: History) -> None:
         assert each in lines
     assert "is locked in governance mode and cannot be deleted. [" not in lines
     assert re.search(r"is kept: it is locked \[OperationNotPermitted: The snapshot snap-\w+ is locked in gov", lines)
-    assert "--image-id ami-0a`" in lines and "a later run does" in lines
+    assert "--image-id ami-0a`" in lines and "kept, not asked for in this run: AWS refused 16 others" in lines
+
+
+@remedy(
+    "it goes once the lock has ended; in governance mode it can be taken away with `aws ec2 unlock-snapshot "
+    "--snapshot-id ID`"
+)
+def test_a_lock_that_is_taken_away_as_it_says(history: History) -> None:
+    old = history.old()
+    history.account.locks = dict.fromkeys(old, "governance")
+    history.another()
+    for event in of(history.staged(), "stage.kept"):
+        ask_aws(event["message"], history.rig.url)
+    assert sorted(names(history.staged(), "stage.removed")) == sorted(old)
 
 
 def test_what_was_begun_and_can_not_be_gone_on_with_is_kept(history: History) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from warmspare.errors import StoreError, WarmspareError
+from warmspare.errors import RecoverError, StoreError, WarmspareError
 from warmspare.observe.events import Events
 
 LOCAL = "file:delete"  # the action, where it is a file or a directory of this host
@@ -105,6 +105,8 @@ class Housekeeping:
     def caught(self, trying: Trying, error: WarmspareError | OSError) -> None:
         """Take note of what a block failed with."""
         why = error.what if isinstance(error, WarmspareError) else error.strerror or str(error)
+        if isinstance(error, RecoverError) and error.hint:  # of AWS each refusal has a remedy of its own
+            why += f"; {error.hint}"
         where = str(trying.where)
         # A server may name another than was asked for.
         name = error.action if isinstance(error, StoreError) and error.action else trying.action

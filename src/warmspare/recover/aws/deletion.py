@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
+from warmspare.errors import by_hand
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.errors import AwsError
 
@@ -25,7 +26,7 @@ _ACCOUNT: Final = frozenset({
     "RequestExpired", "SignatureDoesNotMatch", "UnrecognizedClientException",
 })  # fmt: skip
 FORBIDDEN: Final = (
-    "a policy of the account or of its organisation forbids it", "whoever made that policy can except it"
+    "a policy of the account or of its organisation forbids it", by_hand("whoever made that policy can except it")
 )
 # By how the thing's ID begins: (what AWS's sentence has, what that means, what to do); the first that fits.
 SENTENCES: Final = {
@@ -43,17 +44,17 @@ SENTENCES: Final = {
         ),
     ),
     "": (
-        (r"\baws backup\b", "AWS Backup keeps it", "delete its recovery point in AWS Backup, for EC2 can't"),
-        (r"\brecycle bin\b", "it lies in the Recycle Bin", "AWS deletes it there when its retention ends"),
+        (r"\baws backup\b", "AWS Backup keeps it", by_hand("delete its recovery point in AWS Backup, for EC2 can't")),
+        (r"\brecycle bin\b", "it lies in the Recycle Bin", by_hand("AWS deletes it there when its retention ends")),
     ),
 }  # fmt: skip
 IN_USE: Final = "InvalidSnapshot.InUse"
 USED: Final = ("an image uses it", "deregister that, if nobody needs it, with `aws ec2 deregister-image --image-id ID`")
-USED_UNNAMED: Final = ("an image uses it", "deregister that, if nobody needs it")
+USED_UNNAMED: Final = ("an image uses it", by_hand("deregister that, if nobody needs it"))
 CODES: Final = {
-    "OperationNotPermitted": ("AWS protects it", "look in EC2 for what does: a lock, a protection, a service"),
+    "OperationNotPermitted": ("AWS protects it", by_hand("look in EC2 for what does: a lock, a protection, a service")),
 }  # fmt: skip
-OTHERS: Final = ("AWS does not delete it", "see what AWS says of it")
+OTHERS: Final = ("AWS does not delete it", by_hand("see what AWS says of it"))
 
 
 async def delete(aws: Aws, operation: str, identity: str, **parameters: Any) -> AwsError | None:

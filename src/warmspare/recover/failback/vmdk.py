@@ -14,7 +14,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from warmspare.errors import IntegrityError
+from warmspare.errors import IntegrityError, by_hand
 from warmspare.outside.files import open_regular
 from warmspare.state.files import local_io, pwrite_all
 
@@ -50,7 +50,7 @@ def _read_header(header: bytes, path: Path) -> tuple[int, int, int]:
             return capacity, at * SECTOR_BYTES, room * SECTOR_BYTES
     raise IntegrityError(
         "qemu-img wrote something else than a stream-optimised VMDK", where=str(path),
-        hint="run again; if it stays, use another version of qemu-utils, or give --format raw",
+        hint=by_hand("run again; if it stays, use another version of qemu-utils, or give --format raw"),
     )  # fmt: skip
 
 

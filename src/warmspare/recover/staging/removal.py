@@ -81,7 +81,7 @@ class Removal:
         left, self._left = self._left, []
         if left:
             self._events.emit(
-                "stage.left", vm=self._vm, snapshots=left, message=f"not asked for: {self._over}; a later run does"
+                "stage.left", vm=self._vm, snapshots=left, message=f"not asked for in this run: {self._over}"
             )
             for each in left:
                 self._housekeeping.failed(DELETE, each, self._over)
