@@ -98,6 +98,8 @@ class Front:
         self.victim: Future[int] = Future()
         self._tokens: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.images: dict[str, Json] = {}  # by ID: what RegisterImage said
+        self.protects = False  # whether new images are protected from deregistration, which of them are
+        self.protected: set[str] = set()
         self.tasks: dict[str, Json] = {}
         self.instances: dict[str, Json] = {}  # by ID: what RunInstances said
         self.returns: dict[str, str] = {}  # volume → the snapshot that CreateSnapshot is to give
@@ -254,6 +256,8 @@ class Front:
         assert image_id
         self.images[image_id] = said
         self._new(image_id)
+        if self.protects:
+            self.protected.add(image_id)
         return 200, ElementTree.tostring(answer)
 
     def _DescribeImages(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
@@ -286,8 +290,25 @@ class Front:
     _DescribeInstanceTypeOfferings = _DescribeInstanceTypes
 
     def _DeregisterImage(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        if self.images.pop(request.parameters["ImageId"], None) is None:
+        image = request.parameters["ImageId"]
+        if image in self.protected:
+            raise Refused("OperationNotPermitted", message=f"The image {image} is protected from deregistration.")
+        if self.images.pop(image, None) is None:
             raise Refused("InvalidAMIID.Unavailable")
+        return self._forward(body, headers)
+
+    def _DisableImageDeregistrationProtection(
+        self, request: Request, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, bytes]:
+        self.protected.remove(request.parameters["ImageId"])
+        return 200, _xml("DisableImageDeregistrationProtection", "<return>disabled</return>")
+
+    def _DeleteSnapshot(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        snapshot = request.parameters["SnapshotId"]
+        for image, said in self.images.items():
+            if any(each["Ebs"]["SnapshotId"] == snapshot for each in said["BlockDeviceMappings"]):
+                message = f"The snapshot {snapshot} is currently in use by {image}"
+                raise Refused("InvalidSnapshot.InUse", message=message)
         return self._forward(body, headers)
 
     def _CreateTags(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:

@@ -495,18 +495,40 @@ def test_one_that_can_not_be_ended_is_named(world: World, place: Place) -> None:
     assert again.code == 0 and again.last("drill.clean")["ended"] == 0
 
 
-def test_an_image_that_can_not_be_deregistered_changes_no_verdict(world: World, place: Place) -> None:
+@pytest.mark.parametrize(
+    ("refusal", "right", "says"),
+    [
+        (Refused("UnauthorizedOperation", 403), "ec2:DeregisterImage", "does not allow"),
+        (Refused("OperationNotPermitted", message="The AMI is protected from deregistration."), "", "is protected"),
+        (Refused("InvalidParameterValue", message="This AMI is managed by the AWS Backup service"), "", "AWS Backup"),
+    ],
+    ids=["right", "protection", "backup"],
+)
+def test_an_image_that_can_not_be_deregistered_changes_no_verdict(
+    world: World, place: Place, refusal: Refused, right: str, says: str
+) -> None:
     world.front.console = [UP]
-    world.front.refuse = lambda request: (
-        Refused("UnauthorizedOperation", 403) if request.action == "DeregisterImage" else None
-    )
+    world.front.refuse = lambda request: refusal if request.action == "DeregisterImage" else None
     outcome = drill(world, place)
     [image] = world.front.images
     warning = outcome.last("housekeeping.warning")
-    assert warning["action"] == warning["right"] == "ec2:DeregisterImage" and warning["object"] == image
+    assert warning["action"] == "ec2:DeregisterImage" and warning["right"] == right and warning["object"] == image
+    assert says in warning["message"] and refusal.message in warning["message"]
     assert outcome.last("drill.done")["passed"] and verdict(world)["passed"]
     world.front.refuse = lambda request: None
     assert image in clean(world)
+    demand_nothing_left(world)
+
+
+@remedy("take that away with `aws ec2 disable-image-deregistration-protection --image-id ID`")
+def test_an_image_that_is_protected_goes_as_it_says(world: World, place: Place) -> None:
+    world.front.console, world.front.protects = [UP], True
+    warning = drill(world, place).last("housekeeping.warning")
+    assert list(world.front.images) == [warning["object"]]
+    refused = command("drill", "--ec2", "--clean", "--vm", "app", "--repo", world.repo)
+    assert refused.code == 8 and refused.last("error")["hint"] in warning["message"]
+    ask_aws(warning["message"])
+    assert warning["object"] in clean(world)
     demand_nothing_left(world)
 
 

@@ -24,6 +24,7 @@ from media import ext4, fill
 from recoverworld import SETTINGS, World, hardware
 from rig import KIB, MIB, Outcome, command, fingerprint, flip_in_place, same
 from servers import S3Server
+from vmdkreaders import read_by_all
 from warmspare.observe.events import Events, Meter
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.failback.export import Export, Settings
@@ -123,10 +124,20 @@ def demand_returned(world: World, form: str) -> None:
             subprocess.run(["qemu-img", "convert", "-f", "vmdk", "-O", "raw", path, raw], check=True)
             expected = world.disk("app", number).read_bytes()
             assert raw.read_bytes()[: len(expected)] == expected
+            demand_read_elsewhere(path, expected)
         else:
             assert same(path, world.disk("app", number))
     left = [each for each in world.standin.snapshots.values() if "warmspare:export" in each.tags]
     assert not left, "the export's own snapshots are removed"
+
+
+def demand_read_elsewhere(vmdk: Path, expected: bytes) -> None:
+    """Readers that are not ours find the disk, its capacity and the file's own name."""
+    reads = read_by_all(vmdk)[vmdk]
+    assert len(reads) == 2
+    for read in reads:
+        assert (read.size, read.extents) == (len(expected), [(vmdk.name, len(expected))]), read
+        assert read.sha256 == hashlib.sha256(expected).hexdigest(), read
 
 
 @pytest.mark.parametrize("form", ["raw", "vmdk"])
@@ -171,7 +182,8 @@ def test_snapshots_of_an_export_that_can_not_be_removed(away: World) -> None:
     left = {each.id for each in away.standin.snapshots.values() if "warmspare:export" in each.tags}
     assert len(left) == 2
     [warning] = outcome.all("housekeeping.warning")
-    assert warning["action"] == "ec2:DeleteSnapshot" and warning["object"] in left and warning["count"] == 2
+    assert warning["action"] == "ec2:DeleteSnapshot" and set(warning["objects"]) == left and warning["count"] == 2
+    assert all(each in warning["message"] for each in left) and "the sentence of Oper" in warning["message"]
     write(away, 0, 0, b"written after the first export" * 99)
     away.front.refuse = lambda request: None
     assert not export(away, "--format", "raw").all("housekeeping.warning")

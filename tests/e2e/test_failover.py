@@ -738,14 +738,35 @@ def test_volumes_of_an_instance_that_died_that_may_not_be_deleted_are_told(lost:
     world, plan = lost, one_db(lost)
     world.front.deaths = ["Server.InternalError"]
     world.failover("--plan", plan, "--vm", "db", code=8)
+    before = set(world.front.volumes)
+    refused = min(before)
     world.front.refuse = lambda request: (
-        Refused("UnauthorizedOperation", 403) if request.action == "DeleteVolume" else None
-    )
+        Refused("UnauthorizedOperation", 403)
+        if request.action == "DeleteVolume" and request.parameters["VolumeId"] == refused else None
+    )  # fmt: skip
     warning = world.failover("--plan", plan, "--vm", "db").last("housekeeping.warning")
+    assert before & set(world.front.volumes) == {refused}, "the others are gone"
+    assert warning["object"].startswith(refused) and warning["count"] == 1
     assert warning["right"] == "ec2:DeleteVolume" and "warmspare:run" in warning["object"]
     world.front.refuse = lambda request: None
     world.failover("--plan", plan, "--vm", "db")
     demand_one(world, tokens=2)
+
+
+@remedy("deregister that, if nobody needs it, with `aws ec2 deregister-image --image-id ID`")
+def test_an_image_that_keeps_an_old_snapshot_goes_as_it_says(lost: World) -> None:
+    world, plan = lost, one_db(lost)
+    world.failover("--plan", plan, "--vm", "db")
+    assert command("failback-done", "--vm", "db", "--repo", world.repo).code == 0
+    world.change("db")
+    world.sync("db", hardware("servers"))
+    stage = ["stage", "--vm", "db", "--repo", world.repo, "--state", world.home / "staging", "--keep", 1]
+    done = command(*stage)
+    [kept] = done.all("stage.kept")
+    assert done.code == 0 and next(iter(world.front.images)) in kept["message"]
+    assert not done.all("housekeeping.warning") and not done.all("stage.removed")
+    ask_aws(kept["message"])
+    assert [one["snapshot"] for one in command(*stage).all("stage.removed")] == [kept["snapshot"]]
 
 
 @remedy(

@@ -308,6 +308,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "stage.point": lambda e: f"restore point {e['point']} of {e['created']} can be started from",
     "stage.removed": lambda e: f"removed {e['snapshot']} of {e['point']}: {e['message']}",
     "stage.kept": lambda e: f"{e['snapshot']} of {e['point']} is kept: {e['message']}",
+    "stage.left": lambda e: f"{', '.join(e['snapshots'])}: kept, {e['message']}",
     "stage.waiting": lambda e: f"waiting: {e['message']}",
     "stage.plan": lambda e: _stage_plan(e),
     "stage.done": lambda e: (

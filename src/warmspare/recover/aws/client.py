@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from aiobotocore.config import AioConfig
@@ -102,15 +102,19 @@ class Aws:
 
     async def call(
         self, service: str, operation: str, *, about: str, gate: Gate | None = None, unseen_until: float = 0.0,
-        **parameters: Any,
+        patience_s: float | None = None, **parameters: Any,
     ) -> dict[str, Any]:  # fmt: skip
         """One request, tried again as long as its failures and our patience allow.
 
         service: `ec2` or `ebs`. operation: as the client names it (`start_snapshot`). about: what it concerns, for
         messages. gate: awaited before each try. unseen_until: until when (time.monotonic) "not found" means "not
-        visible yet" and is tried again. AwsError for every failure.
+        visible yet" and is tried again. patience_s: how long it is worth trying, where that is less than usual.
+        AwsError for every failure.
         """
-        tries = Tries(self._settings.patience)
+        patience = self._settings.patience
+        if patience_s is not None:
+            patience = replace(patience, deadline_s=min(patience_s, patience.deadline_s))
+        tries = Tries(patience)
         renewed = False
         while True:
             if gate:

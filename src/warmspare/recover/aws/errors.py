@@ -170,7 +170,7 @@ def aws_error(error: Exception, operation: str, where: str, hidden: Iterable[str
 
 def _answered(error: boto.ClientError, operation: str, where: str, hidden: Iterable[str]) -> AwsError:
     response = error.response
-    code, reason = str(response.get("Error", {}).get("Code", "")), str(response.get("Reason") or "")
+    code, reason = str(response.get("Error", {}).get("Code") or ""), str(response.get("Reason") or "")
     said = sentence(str(response.get("Error", {}).get("Message") or response.get("Message") or ""), hidden)
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     again = Again.NEVER

@@ -83,6 +83,8 @@ class Ec2Drill:
                 failures.append(error)
             else:
                 self._events.emit("drill.cleaned", vm=vm, what=each.words)
+        for failure in failures[1:]:
+            self._events.emit("drill.note", vm=vm, message=failure.sentence)
         if failures:
             raise failures[0]
         return found

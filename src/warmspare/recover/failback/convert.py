@@ -1,4 +1,5 @@
 """From a raw file to a stream-optimised VMDK by qemu-img, and the proof that both hold the same; owns its command line.
+What the VMDK says of itself is vmdk.py's.
 
 The format that vSphere's import and OVF take. qemu-img is Debian's qemu-utils. It runs without input, and is ended when
 whoever waits for it is.
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from warmspare import children
 from warmspare.errors import ConfigError, IntegrityError, NoRoomError, StoreError
+from warmspare.recover.failback.vmdk import describe
+from warmspare.threads import in_thread
 
 _LITTLE_BYTES = 1 << 20
 _SAME, _DIFFERENT = 0, 1  # exit codes of `qemu-img compare`
@@ -25,13 +28,15 @@ def find_qemu_img() -> str:
     return found
 
 
-async def to_vmdk(raw: Path, vmdk: Path) -> None:
-    """Write the VMDK anew. StoreError if that fails; a cancel leaves a file that is no VMDK."""
+async def to_vmdk(raw: Path, vmdk: Path, name: str) -> None:
+    """Write the VMDK anew, durably. name: what the file is called in the end. StoreError, IntegrityError if that fails;
+    a cancel leaves a file that is no VMDK."""
     code, said = await _run("convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", raw, vmdk)
     if code and shutil.disk_usage(vmdk.parent).free < _LITTLE_BYTES:  # it says "Invalid argument"
         raise NoRoomError("no space is left for the VMDK", where=str(vmdk), hint="make room and run again")
     if code:
         raise StoreError(f"qemu-img could not write the VMDK: {said}", where=str(vmdk), hint="look at the medium")
+    await in_thread(describe, vmdk, name)
 
 
 async def demand_same(raw: Path, vmdk: Path) -> None:

@@ -112,7 +112,8 @@ class Export:
 
     async def _removed(self, returning: Returning, snapshot_id: str) -> bool:
         with self._housekeeping.trying("ec2:DeleteSnapshot", snapshot_id, denied=denied_by_aws):
-            await returning.remove(snapshot_id)
+            if (refusal := await returning.remove(snapshot_id)) is not None:
+                raise refusal
             return True
         return False
 
@@ -246,7 +247,7 @@ class Export:
                 fd = open_regular(staged, os.O_WRONLY | os.O_CREAT)
                 mark_ours(fd)
                 os.close(fd)
-            await to_vmdk(part, staged)
+            await to_vmdk(part, staged, final.name)
             await demand_same(part, staged)
             with local_io(WHAT, final):
                 staged.replace(final)

@@ -18,6 +18,7 @@ import msgspec
 from warmspare.errors import RecoverError
 from warmspare.observe.events import Events
 from warmspare.outside.records import Line, RunId
+from warmspare.recover.aws.deletion import delete
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, tag_filters, tagged, tags_in
 from warmspare.recover.aws.ec2_errors import failed
 from warmspare.recover.aws.errors import AwsError
@@ -126,13 +127,10 @@ class Returning:
         what = "the snapshot is not completed for hours"
         await self._ec2.until(look, most_s=COMPLETED_S, what=what, where=snapshot_id)
 
-    async def remove(self, snapshot_id: str) -> None:
-        """Delete a snapshot that an export made; fine if it is gone. AwsError."""
-        try:
-            await self._ec2.ask("delete_snapshot", about=snapshot_id, SnapshotId=snapshot_id)
-        except AwsError as error:
-            if not error.missing:
-                raise
+    async def remove(self, snapshot_id: str) -> AwsError | None:
+        """Delete a snapshot that an export made; None once it is gone, else why AWS keeps it. AwsError if nothing can
+        be deleted now."""
+        return await delete(self._ec2.aws, "delete_snapshot", snapshot_id, SnapshotId=snapshot_id)
 
 
 def volume_of(disk: StagedDisk, volumes: Sequence[Volume]) -> Volume:

@@ -21,7 +21,7 @@ from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.aws.ec2_errors import NO_MACHINE
-from warmspare.recover.aws.errors import AwsError, denied_by_aws
+from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.failover.chosen import Chosen, choose
 from warmspare.recover.failover.image import Images, ImageSpec
 from warmspare.recover.failover.importing import Imports, ImportSpec
@@ -315,12 +315,8 @@ class Failover:
         assert record is not None
         if record.attempt == 1:
             return
-        with (
-            Housekeeping(self._events, one.machine.vm_name) as housekeeping,
-            housekeeping.trying("ec2:DeleteVolume", f"volumes with the tag warmspare:run = {record.run}",
-                                denied=denied_by_aws),
-        ):  # fmt: skip
-            await clear(self._ec2, record.run, record.attempt, f"VM {one.machine.vm_name}")
+        with Housekeeping(self._events, one.machine.vm_name) as housekeeping:
+            await clear(self._ec2, record.run, record.attempt, f"VM {one.machine.vm_name}", housekeeping)
 
     async def _launch(self, one: Prepared, image: tuple[str, tuple[str, ...]], died: Instance | None) -> Instance:
         """Start it as the first type that AWS has room for. died: the attempt before; where AWS had no machine for it,

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from warmspare.recover.aws.deletion import is_of_the_thing, why_kept
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, Json, tag_filters, tagged, tags_in
 from warmspare.recover.aws.ec2_errors import failed
 from warmspare.recover.aws.errors import AwsError
@@ -149,7 +150,7 @@ class Images:
             await self._ec2.ask("deregister_image", about=image_id, ImageId=image_id)
         except AwsError as error:
             if error.code not in ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"):
-                raise
+                raise (why_kept(error, image_id) if is_of_the_thing(error) else error) from error
             return error.code == "InvalidAMIID.Unavailable"
         return True
 

@@ -17,13 +17,14 @@ from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.files import demand_folders
 from warmspare.outside.records import Count
-from warmspare.recover.aws.errors import AwsError, denied_by_aws
+from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.blocks.blockset import EBS_BLOCK_BYTES, BlockSet
 from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.staging.digests import Digests
 from warmspare.recover.staging.diskplan import Base, choose_base, plan_disk, table_path
 from warmspare.recover.staging.ebs import Ebs, Encryption, SnapshotGoneError, Start, unseen_until
 from warmspare.recover.staging.filling import Filling, Source
+from warmspare.recover.staging.removal import Removal
 from warmspare.recover.staging.staged import StagedDisk, tags_of, volume_gib
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.files import local_io, read_record, write_record
@@ -82,6 +83,7 @@ class Means:
     events: Events
     meter: Meter
     housekeeping: Housekeeping
+    removal: Removal
     encryption: Encryption = field(default_factory=Encryption)
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -170,8 +172,7 @@ class DiskStage:
 
     async def _abandon(self, snapshot_id: str) -> None:
         """Remove a snapshot that takes no more; it may be gone already."""
-        with self._means.housekeeping.trying("ec2:DeleteSnapshot", snapshot_id, denied=denied_by_aws):
-            await self._means.ebs.remove(snapshot_id)
+        await self._means.removal.remove(snapshot_id, self._point.id.label, "EBS takes no more of it")
         self._forget(snapshot_id)
 
     def _forget(self, snapshot_id: str) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from warmspare.errors import RecoverError
 from warmspare.recover.aws.client import UNSEEN_S, Aws
+from warmspare.recover.aws.deletion import delete
 from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.aws.pace import Pace
 from warmspare.recover.blocks.blockset import EBS_BLOCK_BYTES
@@ -171,16 +172,9 @@ class Ebs:
                 return state == COMPLETED
             await asyncio.sleep(min(self._poll_s * 5, POLL_MOST_S))
 
-    async def remove(self, snapshot_id: str) -> bool:
-        """Delete it; False if an image uses it. Fine if it is gone. AwsError."""
-        try:
-            await self._aws.call("ec2", "delete_snapshot", about=snapshot_id, SnapshotId=snapshot_id)
-        except AwsError as error:
-            if error.code == "InvalidSnapshot.InUse":
-                return False
-            if not error.missing:
-                raise
-        return True
+    async def remove(self, snapshot_id: str) -> AwsError | None:
+        """Delete it; None once it is gone, else why AWS keeps it. AwsError if nothing can be deleted now."""
+        return await delete(self._aws, "delete_snapshot", snapshot_id, SnapshotId=snapshot_id)
 
 
 def unseen_until() -> float:
