@@ -128,7 +128,8 @@ def held(target: Path, *, state: Path | None = None) -> Iterator[HeldReplica]:
         if record is None:
             raise ConfigError(
                 "the replica's state is damaged", where=str(place.record_path),
-                hint=f"make the replica anew with `warmspare apply --vm VM --repo URI --to {shlex.quote(str(target))}`",
+                hint="remove the replica and its state, and make it anew with `warmspare apply --vm VM --repo URI --to "
+                f"{shlex.quote(str(target))}`",
             )  # fmt: skip
         at = _standing(record, target, state)
         disks = []
@@ -143,7 +144,7 @@ def held(target: Path, *, state: Path | None = None) -> Iterator[HeldReplica]:
                 raise IntegrityError(
                     f"the replica's file has {size} bytes and its disk {disk.capacity_bytes}",
                     where=str(path),
-                    hint=f"run {_typed('audit replica', record, '--replica', target, state, '--repair')}",
+                    hint=f"run {_typed('audit replica', record, '--replica', target, state, '--repair')} to heal it",
                 )
         try:
             yield HeldReplica(target, record, at, tuple(disks))

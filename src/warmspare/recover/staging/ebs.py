@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from warmspare.errors import RecoverError
+from warmspare.errors import RecoverError, by_hand
 from warmspare.recover.aws.client import UNSEEN_S, Aws
 from warmspare.recover.aws.deletion import delete
 from warmspare.recover.aws.errors import AwsError
@@ -98,7 +98,7 @@ class Ebs:
         if answer.get("BlockSize", EBS_BLOCK_BYTES) != EBS_BLOCK_BYTES:
             raise RecoverError(
                 f"EBS wants blocks of {answer['BlockSize']} bytes and this program knows {EBS_BLOCK_BYTES}",
-                where=about, hint="use a newer version of warmspare",
+                where=about, hint=by_hand("use a newer version of warmspare"),
             )  # fmt: skip
         return str(answer["SnapshotId"])
 
@@ -119,7 +119,8 @@ class Ebs:
             raise _gone(error) from error
         raise AwsError(
             "EBS says again and again that it stored other bytes than were sent",
-            where=f"block {block.index} of {snapshot_id}", hint="check the network path and run again",
+            where=f"block {block.index} of {snapshot_id}",
+            hint="run again: it goes on; if it stays, see what is on the path to EBS (a proxy)",
             again=Again.FEW,
         )  # fmt: skip
 
@@ -158,7 +159,7 @@ class Ebs:
             if time.monotonic() > deadline:
                 raise RecoverError(
                     "EBS has not completed the snapshot for hours", where=snapshot_id,
-                    hint="run again to wait on; ask AWS", retryable=True,
+                    hint="run again to wait on, and ask AWS", retryable=True,
                 )  # fmt: skip
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, POLL_MOST_S)

@@ -153,7 +153,8 @@ class Stage:
         with locked(home / "lock", WHAT) as mine:
             if not mine:
                 raise LeaseError(
-                    "another staging of this VM is at work", where=str(home), hint="wait for it to end", retryable=True
+                    "another staging of this VM is at work", where=str(home), hint="let that one end, and run again",
+                    retryable=True,
                 )
             yield Traces(home, self._events)
 
