@@ -314,6 +314,13 @@ class Front:
     def _CreateTags(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         return 200, _xml("CreateTags", "<return>true</return>")
 
+    def _DeleteTags(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        """Of volumes, which are this stand-in's own."""
+        for each in request.parameters["Resources"]:
+            for tag in request.parameters["Tags"]:
+                self.volumes[each]["tags"].pop(tag["Key"], None)
+        return 200, _xml("DeleteTags", "<return>true</return>")
+
     # instances
 
     def _RunInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:

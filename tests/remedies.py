@@ -316,7 +316,9 @@ def ask_aws(sentence: str, endpoint_url: str | None = None, **places: str) -> No
                 case "structure":  # of one flag
                     given[key] = {"Value": not option.startswith("no-")}
                 case "list":
-                    given[key] = [words.pop(0)]
+                    pairs = dict(part.split("=") for part in words[0].split(",") if "=" in part)
+                    given[key] = [pairs or words[0]]
+                    words.pop(0)
                 case _:
                     given[key] = words.pop(0)
         getattr(client, name)(**given)

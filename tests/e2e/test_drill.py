@@ -378,13 +378,13 @@ def test_an_apply_that_follows_waits_for_a_drill_and_goes_on(rig: Rig) -> None:
 
 
 @remedy("mend what it says, and drill again")
-def test_a_machine_that_can_not_be_started_is_no_verdict(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_can_not_be_started_is_no_verdict(rig: Rig) -> None:
     """QEMU refuses its command line: exit code 8, what it said, and no verdict."""
-    monkeypatch.setattr("warmspare.recover.drills.qemu._SANDBOX", "on,nonsense=yes")
-    outcome = drill(rig, code=8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warmspare.recover.drills.qemu._SANDBOX", "on,nonsense=yes")
+        outcome = drill(rig, code=8)
     assert "QEMU did not start" in outcome.stderr and "nonsense" in outcome.stderr
     assert not (rig.home / "evidence/verdict.json").exists()
-    monkeypatch.undo()
     shutil.rmtree(rig.home / "evidence")
     assert "no 'what never comes'" in drill(rig, "--timeout", 2, "--expect", "what never comes", code=5).stderr
 

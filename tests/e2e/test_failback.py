@@ -22,6 +22,7 @@ from proxy import Flip, Proxy
 
 import ebsstandin
 import recoverworld
+from ebsparts import Refusal
 from ec2front import Refused
 from media import ext4, fill
 from recoverworld import SETTINGS, World, hardware
@@ -390,6 +391,44 @@ def test_what_it_was_started_from_is_gone(away: World, monkeypatch: pytest.Monke
         away.standin.snapshots[kept.id] = kept
         volume["Ebs"] = {**volume["Ebs"], "SnapshotId": kept.id}
     obey(export(away, "--format", "raw", code=8).last("error")["hint"])
+    export(away, "--format", "raw")
+    demand_returned(away, "raw")
+
+
+@remedy(
+    "take the tag warmspare:run from those that are not the VM's (`aws ec2 delete-tags --resources VOLUME --tags "
+    "Key=warmspare:run`), and export again"
+)
+def test_a_volume_that_is_not_the_vms(away: World) -> None:
+    """It has the tag, and nothing says of what a volume was made, as after import-image."""
+    scribbles(away)
+    for volume in away.front.volumes.values():
+        first = away.standin.snapshots[volume["Ebs"]["SnapshotId"]]
+        copy = replace(first, id=f"snap-{secrets.token_hex(8)}", parent="", tags={},
+                       blocks=dict(away.standin.content(first)))  # fmt: skip
+        away.standin.snapshots[copy.id] = copy
+        volume["Ebs"] = {**volume["Ebs"], "SnapshotId": copy.id}
+    one = next(iter(away.front.volumes.values()))
+    away.front.volumes["vol-0123456789abcdef0"] = {**one, "tags": dict(one["tags"]), "DeviceName": "/dev/sda0"}
+    ask_aws(export(away, "--format", "raw", code=8).last("error")["hint"], VOLUME="vol-0123456789abcdef0")
+    export(away, "--format", "raw")
+    demand_returned(away, "raw")
+
+
+@remedy("run again: what is missing is made anew")
+def test_a_snapshot_of_the_export_goes_while_it_is_read(away: World) -> None:
+    """Somebody deletes it: the next run makes another."""
+    scribbles(away)
+
+    def refuse(action: str) -> Refusal | None:
+        for each in [each for each in away.standin.snapshots.values() if "warmspare:export" in each.tags]:
+            if action in ("ListChangedBlocks", "ListSnapshotBlocks"):
+                away.standin.snapshots.pop(each.id)
+        return None
+
+    away.standin.faults.refuse = refuse
+    export(away, "--format", "raw", code=8)
+    away.standin.faults = ebsstandin.Faults()
     export(away, "--format", "raw")
     demand_returned(away, "raw")
 

@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 
 from ebsparts import Refusal
+from remedies import remedy
 from rig import MIB, command, random_disk, scribble
 from stagerig import StageRig
 from warmspare.observe.events import Events
+from warmspare.recover.blocks.chainblocks import ChainBlocks
+from warmspare.recover.blocks.window import Window
 
 KEY = "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c"
 DOCS = Path(__file__).parents[2] / "docs"
@@ -80,6 +83,25 @@ def test_a_damaged_pack_is_never_staged(synced: StageRig) -> None:
     done = synced.stage()
     assert done.last("stage.disk")["resumed"]
     synced.demand_same(synced.snapshots(done)[0].id)
+
+
+@remedy(
+    "put the damaged objects back from a copy of the repository and stage again, or sync these blocks again from the "
+    "source; nothing wrong was put"
+)
+def test_a_chain_that_gives_other_bytes(synced: StageRig) -> None:
+    """Sound by themselves, as of a pack that was made for another place: only the blocks' hashes tell."""
+    fill = ChainBlocks.fill
+
+    async def other(self: ChainBlocks, window: Window, positions: list[int] | None = None) -> None:
+        await fill(self, window, positions)
+        window.block(0)[100] ^= 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ChainBlocks, "fill", other)
+        synced.stage(code=5)
+    assert all(synced.account.state(each) == "pending" for each in synced.account.snapshots.values())
+    synced.demand_same(synced.snapshots(synced.stage())[0].id)
 
 
 def test_a_rolled_back_repository(synced: StageRig) -> None:

@@ -9,7 +9,13 @@ import pytest
 import remedies
 from remedies import FILLED, Remedy
 
-EVERY = [each for path in remedies.modules() for each in remedies.remedies_in(path)]
+TOLD = {  # clauses that come last in a sentence and ask for nothing
+    "another instance is started", "another type is tried", "now it is tried anew", "it is a {…}", "staged in full",
+    "the machine was started again with {…}", "the serial port stayed silent", "this was started without it",
+    "half of what is free here is {…} MiB", "both of AWS's status checks pass",
+}  # fmt: skip
+FOUND = [each for path in remedies.modules() for each in remedies.remedies_in(path)]
+EVERY = [each for each in FOUND if each.text not in TOLD]
 
 
 def test_each_is_a_persons_or_is_done_by_a_test() -> None:
@@ -23,6 +29,10 @@ def test_no_test_names_one_that_is_not_said_any_more() -> None:
     said = {each.text for each in EVERY}
     stale = {text: where for text, where in remedies.named_by_tests().items() if text not in said}
     assert not stale
+
+
+def test_nothing_is_left_out_that_is_not_said_any_more() -> None:
+    assert {each.text for each in FOUND} >= TOLD
 
 
 def found(source: str) -> list[tuple[str, bool]]:

@@ -145,5 +145,6 @@ def volume_of(disk: StagedDisk, volumes: Sequence[Volume]) -> Volume:
     raise RecoverError(
         f"which volume disk {disk.number} of the VM became is not plain: {len(volumes)} carry the tag of this failover",
         where=disk.snapshot_id,
-        hint="give the VM's volumes, and no others, the tag warmspare:run of its instance",
+        hint="take the tag warmspare:run from those that are not the VM's (`aws ec2 delete-tags --resources VOLUME "
+        "--tags Key=warmspare:run`), and export again",
     )

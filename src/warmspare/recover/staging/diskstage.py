@@ -190,7 +190,7 @@ class DiskStage:
         if pending and pending.parent and base is None:
             raise SnapshotGoneError(
                 f"the snapshot was begun on {pending.parent}, which it can't be built on", where=pending.snapshot_id,
-                hint="run again, it begins anew", retryable=True,
+                hint="run again: it begins anew, built on another or on none", retryable=True,
             )  # fmt: skip
         return base
 

@@ -179,7 +179,7 @@ class Stage:
         if newest is None:
             raise ConfigError(
                 f"VM {self._vm!r} has no restore point in this repository", where=self._store.uri,
-                hint="check --vm and --repo, or make one with `warmspare sync`",
+                hint="correct --vm or --repo, or make one with `warmspare sync`",
             )  # fmt: skip
         return await repository.load(self._vm, newest)
 
