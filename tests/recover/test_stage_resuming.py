@@ -163,6 +163,29 @@ def test_a_damaged_hash_table_is_rebuilt(full: StageRig) -> None:
     assert set(made.blocks) == full.touched(2)
 
 
+@remedy("run again to wait on, and ask AWS")
+def test_a_snapshot_that_is_not_completed_for_hours(full: StageRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    full.account.complete_s = 1e9
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warmspare.recover.staging.ebs.COMPLETED_S", 0.1)
+        assert "for hours" in full.stage(code=8).stderr
+    full.account.complete_s = 0.0
+    full.demand_same(full.snapshots(full.stage())[0].id)
+
+
+@remedy("run again: it begins anew, built on another or on none")
+def test_the_parent_of_a_pending_snapshot_is_none_to_build_on(full: StageRig) -> None:
+    """Somebody changed its tags: it is of a larger disk now."""
+    (first,) = full.snapshots(full.stage())
+    scribble(full.disk, random.Random(1), pieces=2)
+    full.sync()
+    assert full.victim("kill", PUT, 1) == -9
+    first.tags["warmspare:capacity"] = str(full.disk.stat().st_size + MIB)
+    (made,) = full.snapshots(full.stage())
+    assert not made.parent
+    full.demand_same(made.id)
+
+
 @remedy("correct --vm or --repo, or make one with `warmspare sync`")
 def test_a_vm_without_restore_points(rig: StageRig) -> None:
     random_disk(rig.disk, MIB, random.Random(3), pieces=2)
