@@ -32,6 +32,12 @@ import ec2query
 Json = dict[str, Any]
 NS = "http://ec2.amazonaws.com/doc/2016-11-15/"
 _TYPES: dict[str, tuple[int, bytes]] = {}  # they are the same for ever, and moto takes its time
+# By AWS's documents of volume types: least and most GiB, IOPS, IOPS a GiB.
+_VOLUMES: dict[str, tuple[int, int, tuple[int, int] | tuple[()], int]] = {
+    "gp3": (1, 65536, (3000, 80000), 500), "gp2": (1, 16384, (), 0), "io1": (4, 16384, (100, 64000), 50),
+    "io2": (4, 65536, (100, 256000), 1000), "st1": (125, 16384, (), 0), "sc1": (125, 16384, (), 0),
+    "standard": (1, 1024, (), 0),
+}  # fmt: skip
 READS = ("Describe", "Get", "List")
 _PLAIN = {"Version": "2016-11-15"}
 
@@ -99,6 +105,7 @@ class Front:
         self.returns: dict[str, str] = {}  # volume → the snapshot that CreateSnapshot is to give
         self.volumes: dict[str, Json] = {}
         self._died: dict[str, str] = {}  # instances that never ran, and why
+        self._ran = set[str]()  # those that were shown to run
         self._hidden: dict[str, int] = {}
         self._numbers = itertools.count(1)
         self.count = 0
@@ -267,7 +274,8 @@ class Front:
                 "</snapshotId></ebs></item>" for each in said["BlockDeviceMappings"]
             )  # fmt: skip
             items += (
-                f"<item><imageId>{image_id}</imageId><name>{escape(said['Name'])}</name><imageState>available"
+                f"<item><imageId>{image_id}</imageId><name>{escape(said['Name'])}</name><imageState>"
+                f"{said.get('State', 'available')}"
                 f"</imageState><rootDeviceName>{said.get('RootDeviceName', '/dev/sda1')}</rootDeviceName>"
                 f"<blockDeviceMapping>{mappings}</blockDeviceMapping><tagSet>{_tag_set(tags)}</tagSet></item>"
             )
@@ -317,6 +325,7 @@ class Front:
             if (said["MinCount"], said["MaxCount"]) != (1, 1):
                 self.breaches.append("more than one instance was asked for")
             self._metadata(said, request.tags("instance"))
+            self._volumes(image, said)
             mapped = {each["DeviceName"] for each in image["BlockDeviceMappings"]}
             if not {each["DeviceName"] for each in said.get("BlockDeviceMappings", [])} <= mapped:
                 self.breaches.append("an instance with devices that its image has not")
@@ -345,6 +354,38 @@ class Front:
 
         return self._once(request, make)
 
+    def _volumes(self, image: Json, said: Json) -> None:
+        """What AWS demands of the volumes of an instance."""
+        given = {each["DeviceName"]: each["Ebs"] for each in said.get("BlockDeviceMappings", [])}
+        for each in image["BlockDeviceMappings"]:
+            ebs = {**each["Ebs"], **given.get(each["DeviceName"], {})}
+            kind, gib = ebs.get("VolumeType", "gp2"), ebs["VolumeSize"]
+            least, most, iops, ratio = _VOLUMES[kind]
+            if not least <= gib <= most:
+                bound = f"Maximum is {most}" if gib > most else f"Minimum is {least}"
+                raise Refused("InvalidParameterValue", message=f"Invalid volume size: {gib}. {bound}")
+            if kind in ("st1", "sc1") and each["DeviceName"] == image.get("RootDeviceName"):
+                raise Refused("InvalidParameterValue", message=f"Volume type {kind} can't be used as a boot volume")
+            asked = ebs.get("Iops")
+            if asked is not None and not iops:
+                message = f"The parameter iops is not supported for {kind} volumes."
+                raise Refused("InvalidParameterCombination", message=message)
+            if kind in ("io1", "io2") and asked is None:
+                raise Refused("MissingParameter", message="The request must contain the parameter iops")
+            if asked is not None and not iops[0] <= asked <= iops[1]:
+                raise Refused("InvalidParameterValue", message=f"Volume iops of {asked} is too high or too low")
+            if asked is not None and asked > max(ratio * gib, iops[0]):
+                message = f"Iops to volume size ratio of {asked / gib:f} is too high; maximum is {ratio:f}"
+                raise Refused("InvalidParameterValue", message=message)
+            if (rate := ebs.get("Throughput")) is not None:
+                if kind != "gp3":
+                    message = f"The parameter throughput is not supported for {kind} volumes."
+                    raise Refused("InvalidParameterCombination", message=message)
+                per = rate / (asked or 3000)
+                if not 125 <= rate <= 2000 or per > 0.25:
+                    message = f"Throughput (MiBps) to iops ratio of {per:f} is too high; maximum is 0.25"
+                    raise Refused("InvalidParameterValue", message=message)
+
     def _metadata(self, said: Json, tags: dict[str, str]) -> None:
         """What AWS demands of the metadata service, and of tags that it tells."""
         options = said.get("MetadataOptions", {})
@@ -371,9 +412,14 @@ class Front:
         status, raw = self._forward(body, headers)
         root = ElementTree.fromstring(raw)
         for each in root.iterfind(".//{*}instancesSet/{*}item"):
+            if each.findtext("{*}instanceState/{*}name") == "running":
+                self._ran.add(each.findtext("{*}instanceId") or "")
             code = each.find("{*}stateReason/{*}code")
             if code is not None and code.text == "Client.UserInitiatedShutdown":
                 code.text = self._died.get(each.findtext("{*}instanceId") or "", self.reason)
+                message = each.find("{*}stateReason/{*}message")
+                assert message is not None
+                message.text = f"{code.text}: why it ended"
         return self._shown((status, ElementTree.tostring(root)))
 
     def _TerminateInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
@@ -435,8 +481,11 @@ class Front:
         found = self.volumes.get(request.parameters["VolumeId"])
         if found is None:
             raise Refused("InvalidVolume.NotFound")
-        if found["instance"] not in self._died:
+        if found["instance"] in self._ran:
             self.breaches.append(f"a volume of {found['instance']}, which ran, was to be deleted")
+            raise Refused("VolumeInUse")
+        seen = self._ask("DescribeInstances", headers, **{"InstanceId.1": found["instance"]})
+        if seen.findtext(".//{*}instanceState/{*}name") != "terminated":
             raise Refused("VolumeInUse")
         del self.volumes[request.parameters["VolumeId"]]
         return 200, _xml("DeleteVolume", "<return>true</return>")

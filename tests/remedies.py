@@ -39,7 +39,7 @@ BESIDE = (
 FILLED = "{…}"
 _HEARD: list[str] = []
 # Calls that take a hint without its name, and its place.
-PLACES = {"wrong": 1, "_matching": 2, "read_text": 2}
+PLACES = {"Wrong": 2, "wrong": 1, "_matching": 2, "read_text": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,12 +286,13 @@ def commands_in(sentence: str) -> list[list[str]]:
     return [words[1:] for words in found]
 
 
-def obey(sentence: str, *more: object) -> list[Outcome]:
-    """Run the commands that a sentence names, just as they stand there; each must succeed. more: for all of them."""
+def obey(sentence: str, *more: object, code: int = 0) -> list[Outcome]:
+    """Run the commands that a sentence names, just as they stand there; each must end with `code`. more: for all of
+    them."""
     asked = commands_in(sentence)
     assert asked, f"no command is named: {sentence}"
     outcomes = [command(*words, *more) for words in asked]
-    assert all(each.code == 0 for each in outcomes), outcomes
+    assert all(each.code == code for each in outcomes), outcomes
     return outcomes
 
 
@@ -312,6 +313,8 @@ def ask_aws(sentence: str, endpoint_url: str | None = None, **places: str) -> No
             match shape.members[key].type_name:
                 case "boolean":
                     given[key] = not option.startswith("no-")
+                case "structure":  # of one flag
+                    given[key] = {"Value": not option.startswith("no-")}
                 case "list":
                     given[key] = [words.pop(0)]
                 case _:

@@ -11,8 +11,7 @@ import pytest
 from corruption import Damage, Objects, build, damage, directory, objects_of, put_back, upload
 from rig import Rig
 from servers import S3Place
-from warmspare.audit import known
-from warmspare.audit.kept import keep
+from warmspare.audit import kept, known
 from warmspare.audit.known import Known
 from warmspare.audit.report import Report
 from warmspare.audit.repository import RepositoryAudit
@@ -42,7 +41,7 @@ async def first_audit(store: Store, home: Path) -> Known:
     """The report that later ones are compared with."""
     report = await audit(store, home / "scratch", deep=True)
     assert report.clean and not report.findings, report.findings
-    keep(home / "reports", report)
+    kept.of(home / "reports").keep(report)
     return known.of_kept(home / "reports", store.uri, "")
 
 

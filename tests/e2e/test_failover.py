@@ -25,6 +25,7 @@ import bootdisk
 import recoverworld
 import warmspare
 from ec2front import Refused, Request
+from readydisks import put
 from recoverworld import SETTINGS, World, cut_off, hardware
 from remedies import ask_aws, obey, remedy
 from rig import MIB, command, overwrite
@@ -32,9 +33,10 @@ from servers import S3Server
 from warmspare.errors import LeaseError, RecoverError
 from warmspare.format import point
 from warmspare.recover.aws.client import Aws
-from warmspare.recover.aws.ec2_errors import DIED, failed_to_launch
+from warmspare.recover.aws.ec2_errors import DIED
 from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.failover.launch import Launcher
+from warmspare.recover.failover.plan import FAMILIES
 from warmspare.store import layout
 
 GIB = 1 << 30
@@ -84,7 +86,7 @@ order = 2
 instance_type = "m5.large"
 user_data = {{file = "web.sh"}}
 tags = {{Drill = "never"}}
-volumes = {{type = "gp3", iops = 4000, initialization_rate = 200, keep = false}}
+volumes = {{type = "gp3", iops = 3000, initialization_rate = 200, keep = false}}
 
 [vm.app]
 order = 2
@@ -176,7 +178,7 @@ def test_three_vms_start_in_order_as_the_plan_says(lost: World) -> None:
     assert base64.b64decode(web["UserData"]) == b"#!/bin/sh\necho up\n" and "UserData" not in database
     assert web["BlockDeviceMappings"] == [{
         "DeviceName": "/dev/sda1",
-        "Ebs": {"DeleteOnTermination": True, "VolumeType": "gp3", "Iops": 4000, "VolumeInitializationRate": 200},
+        "Ebs": {"DeleteOnTermination": True, "VolumeType": "gp3", "Iops": 3000, "VolumeInitializationRate": 200},
     }]
     assert all(each["Ebs"]["DeleteOnTermination"] is False for each in by["app"].parameters["BlockDeviceMappings"])
     assert web["InstanceType"] == "m5.large" and database["InstanceType"] == "m5.xlarge"  # 4 vCPUs, 16 GiB
@@ -218,6 +220,26 @@ def test_tags_and_accounts_that_aws_refuses_are_told(lost: World) -> None:
     assert "[UnsupportedOperation: You can't launch" in outcome.stderr
     assert "take `imds` out" in outcome.last("error")["hint"]
     plan.write_text(plan.read_text().replace('imds = "v1-and-v2"', ""))
+    world.failover("--plan", plan, "--all")
+    assert len(live(world)["db"]) == 1
+
+
+@remedy(
+    'take type = "gp3" in {…} of the recovery plan', "set iops = {…} or less in {…} of the recovery plan",
+)
+def test_volumes_that_no_type_takes_are_told_before_aws_is_asked(lost: World) -> None:
+    """With the plan's line; and what the sentence says leads on."""
+    world = lost
+    plan = one_db(world)  # a disk of 1 GiB
+    text = plan.read_text()
+    plan.write_text(text + 'volumes = {type = "io1", iops = 100}\n')
+    outcome = world.failover("--plan", plan, "--all", "--dry-run", code=2)
+    [missing] = [event["message"] for event in outcome.all("failover.missing")]
+    assert f'1 GiB, and a volume of type io1 has 4 to 16384; take type = "gp3" in volumes ({plan}, line 6' in missing
+    plan.write_text(text + 'volumes = {type = "gp3", iops = 4000}\n')
+    outcome = world.failover("--plan", plan, "--all", code=2)
+    assert "at most 3000 IOPS; set iops = 3000 or less" in outcome.stderr and not world.front.changing()
+    plan.write_text(text + 'volumes = {type = "gp3", iops = 3000}\n')
     world.failover("--plan", plan, "--all")
     assert len(live(world)["db"]) == 1
 
@@ -341,8 +363,14 @@ def test_a_dry_run_changes_nothing_and_says_what_it_would_do_and_what_is_missing
 
 
 def test_a_dry_run_says_of_each_vm_whether_it_starts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As far as was seen; what stops it; or what is not known, where this host can't look."""
-    bootdisk.build(world.disk("sound"), "bios")
+    """As far as was seen; what stops it; or what is not known, where this host can't look. And of who asks the metadata
+    service without tokens, unless the plan lets them."""
+    disk, folder = bootdisk.build(world.disk("sound"), "bios"), "/usr/lib/python2.7/site-packages/cloudinit"
+    parts = Path(f"{folder}/sources").parts
+    made = "".join(f"mkdir {Path(*parts[:n])}\n" for n in range(2, len(parts) + 1)) + "mkdir /etc/cloud\n"
+    bootdisk.run("debugfs", "-w", "-f", "-", f"{disk}?offset={MIB}", data=made.encode())
+    put(disk, MIB, "/etc/cloud/cloud.cfg", b"users:\n")
+    put(disk, MIB, f"{folder}/sources/DataSourceEc2.py", b"asks and has no token\n")
     world.sync("sound", hardware("dmz"))
     world.protect("app", hardware("dmz"))
     for vm in ("sound", "app"):
@@ -352,6 +380,12 @@ def test_a_dry_run_says_of_each_vm_whether_it_starts(world: World, monkeypatch: 
     said = {event["vm"]: event for event in outcome.all("outlook")}
     assert said["sound"]["answer"] == "starts" and not said["sound"]["stops"] and not said["sound"]["not_known"]
     assert said["app"]["answer"] == "stops" and "app-0" in said["app"]["stops"][0]
+    assert said["sound"]["runs"] == ["Linux"] and said["app"]["runs"] == []
+    [note] = [event["message"] for event in outcome.all("failover.note") if "tokens" in event["message"]]
+    assert "cloud-init of no known version" in note and 'imds = "v1-and-v2"' in note
+    plan.write_text('[defaults]\nimds = "v1-and-v2"\n' + plan.read_text())
+    lax = world.failover("--plan", plan, "--vm", "sound", "--dry-run")
+    assert not any("tokens" in event["message"] for event in lax.all("failover.note"))
     planned = outcome.last("failover.planned")
     assert (planned["missing"], planned["stops"], planned["not_known"]) == (0, 1, 0)
     assert "1 of 2 VMs will not start" in outcome.stderr
@@ -565,14 +599,16 @@ def test_an_instance_that_was_ended_is_not_started_again_in_silence(lost: World)
     assert instance in str(caught.value) and "failback-done" in str(caught.value)
 
 
-REASONS = [
+LAUNCHES = [
     "Client.InternalError", "Client.InvalidKMSKey.InvalidState", "Client.InvalidKMSKey.Disabled",
     "Client.VolumeLimitExceeded", "Server.InternalError", "Server.InsufficientInstanceCapacity",
-    # Of these only that it was seen to start and never to run tells that it never ran.
+]  # fmt: skip
+SEEN = [
     "Client.InstanceInitiatedShutdown", "Client.InstanceTerminated", "Client.UserInitiatedHibernate",
     "Client.UserInitiatedShutdown", "Server.ScheduledStop", "Server.SpotInstanceShutdown",
     "Server.SpotInstanceTermination", "Server.SomethingNew", "",
 ]  # fmt: skip
+"""Of LAUNCHES the reason itself says that it never ran, of SEEN only that it was seen to start and not to run."""
 
 
 def one_db(world: World, types: str = '"m5.large"') -> Path:
@@ -589,7 +625,7 @@ def demand_one(world: World, *, tokens: int) -> None:
     assert len({request.parameters["ClientToken"] for request in world.front.made("RunInstances")}) == tokens
 
 
-@pytest.mark.parametrize("reason", REASONS, ids=lambda reason: reason or "no reason")
+@pytest.mark.parametrize("reason", LAUNCHES)
 def test_an_instance_that_died_before_it_ran_is_no_instance(lost: World, reason: str) -> None:
     """What is wrong is mended, the same is run again: another attempt, and nothing is left of the first."""
     world, plan = lost, one_db(lost)
@@ -597,10 +633,22 @@ def test_an_instance_that_died_before_it_ran_is_no_instance(lost: World, reason:
     outcome = world.failover("--plan", plan, "--vm", "db", code=8)
     assert "run again" in outcome.last("error")["hint"] and not live(world) and world.front.volumes
     again = world.failover("--plan", plan, "--vm", "db")
-    told = " ".join(event["message"] for event in again.all("failover.note"))
-    assert "before it ran" in told or not failed_to_launch(reason)
+    assert "before it ran" in " ".join(event["message"] for event in again.all("failover.note"))
     demand_one(world, tokens=2)
     world.failover("--plan", plan, "--vm", "db")
+    demand_one(world, tokens=2)
+
+
+@pytest.mark.parametrize("reason", SEEN, ids=lambda reason: reason or "no reason")
+def test_nor_is_one_that_was_seen_to_start_and_never_to_run(lost: World, reason: str) -> None:
+    """Whatever AWS says of why."""
+    world, plan = lost, one_db(lost)
+    world.front.deaths = [reason]
+    with pytest.raises(RecoverError) as caught:
+        world.run(plan)
+    assert f"[{reason and f'{reason}: '}why it ended]" in caught.value.what
+    assert "run again" in caught.value.hint and not live(world)
+    world.run(plan)
     demand_one(world, tokens=2)
 
 
@@ -608,7 +656,7 @@ def test_all_reasons_that_aws_documents_are_tried() -> None:
     """AWS's own model of EC2 lists them."""
     model = get_session().get_service_model("ec2").shape_for("StateReason").members["Message"].documentation
     documented = set(re.findall(r"((?:Client|Server)\.[A-Za-z.]+)</code>", model))
-    assert len(documented) >= 12 and documented <= {*REASONS, "Client.InvalidSnapshot.NotFound"}
+    assert len(documented) >= 12 and documented <= {*LAUNCHES, *SEEN, "Client.InvalidSnapshot.NotFound"}
     assert documented <= {*DIED}
 
 
@@ -775,7 +823,7 @@ def test_without_a_plan_it_starts_in_the_default_network(world: World) -> None:
     world.failover("--vm", "web")
     [request] = world.front.made("RunInstances")
     assert "NetworkInterfaces" not in request.parameters and "KeyName" not in request.parameters
-    assert request.parameters["InstanceType"].partition(".")[0] in ("m7i", "c7i", "r7i", "m6i", "c6i", "r6i")
+    assert request.parameters["InstanceType"].partition(".")[0] in FAMILIES[:6]  # the newest
 
 
 def test_raw_disks_of_which_nothing_is_known_need_a_plan(world: World) -> None:

@@ -62,7 +62,8 @@ def plan_of(world: World, text: str = "", **replaced: str) -> Path:
     plan = (
         world.networks(servers=0)
         + '[defaults]\nkey_pair = "ops"\nuser_data = {text = "#!/bin/sh"}\ntags = {Owner = "ops", Room = "4"}\n'
-        + 'ready = "running"\nvolumes = {type = "gp3", iops = 4000}\n[vm.db]\ninstance_type = "m5.large"\n' + text
+        + 'ready = "running"\nvolumes = {type = "gp3", iops = 3000, throughput = 250}\n'
+        + '[vm.db]\ninstance_type = "m5.large"\n' + text
     )
     return world.write_plan(plan)
 
@@ -137,12 +138,12 @@ CASES = [
         remedy("have the quota raised (Service Quotas), or end something, and run again"),
         Code("AMIQuotaExceeded", IMAGE), Code("AddressLimitExceeded"), Code("InstanceLimitExceeded"),
         Code("MaxIOPSLimitExceeded"), Code("NetworkInterfaceLimitExceeded"), Code("ResourceLimitExceeded"),
-        Code("VcpuLimitExceeded"), Code("VolumeLimitExceeded"),
+        Code("VcpuLimitExceeded"), Code("VolumeLimitExceeded"), Code("MaxSpotInstanceCountExceeded"),
     ),
     *each(remedy("name a larger instance type in the recovery plan"), types("AttachmentLimitExceeded")),
     *each(
         remedy("name other instance types in the recovery plan, or a subnet in another zone, and run again"),
-        types("InsufficientInstanceCapacity", 500),
+        types("InsufficientInstanceCapacity", 500), types("InsufficientReservedInstanceCapacity", 500),
     ),
     *each(
         remedy("name other instance types in the recovery plan and run again"),
@@ -164,7 +165,7 @@ CASES = [
         remedy(
             "check addresses, instance profile, volume settings and tags; correct the recovery plan and run again"
         ),
-        Code("InvalidParameterValue", START, "iops = 4000", "iops = 3000", seen="4000"),
+        Code("InvalidParameterValue", START, "throughput = 250", "throughput = 125", seen='"Throughput": 250'),
     ),
     *each(
         remedy("name a larger subnet in the recovery plan, or free some"),
@@ -188,11 +189,11 @@ CASES = [
     ),
     *each(
         remedy("check volumes in the recovery plan (type, iops, throughput) and run again"),
-        Code("InvalidBlockDeviceMapping", START, "iops = 4000", "iops = 3000", seen="4000"),
+        Code("InvalidBlockDeviceMapping", START, "throughput = 250", "throughput = 125", seen='"Throughput": 250'),
     ),
     *each(
         remedy("name another type of volumes in the recovery plan and run again"),
-        Code("InsufficientVolumeCapacity", START, '"gp3"', '"gp2"'),
+        Code("InsufficientVolumeCapacity", START, '"gp3", iops = 3000, throughput = 250', '"gp2"', seen='"gp3"'),
     ),
     *each(
         remedy("it may have 16 KiB; correct user_data in the recovery plan"),
@@ -218,6 +219,16 @@ CASES = [
     *each(
         remedy("allow this role to use it (kms:CreateGrant, kms:Decrypt) and run again"),
         Code("KMSKeyNotAccessibleFault"),
+    ),
+    *each(
+        remedy("enlarge it, or name other instance types in the recovery plan, and run again"),
+        types("ReservationCapacityExceeded"),
+    ),
+    *each(
+        remedy(
+            "enable it (`aws kms enable-key --key-id KEY`; `aws kms cancel-key-deletion --key-id KEY`), and run again"
+        ),
+        Code("InvalidKMSKey"),
     ),
     *each(remedy("look at it in EC2 and run again"), Code("IncorrectInstanceState")),
     *each(remedy("look what that is, and run again"), Code("DependencyViolation")),
@@ -287,8 +298,14 @@ class Sentence:
                 "correct imds and metadata_tags in the recovery plan; an organisation's policy may demand others"
             ),
         ),
-        pytest.param(Sentence("Iops to volume size ratio of 1000 is too high", "4000", "3000"), marks=VOLUMES),
-        pytest.param(Sentence("parameter iops is not supported for gp2", "4000", "3000"), marks=VOLUMES),
+        pytest.param(
+            Sentence("Iops to volume size ratio of 1000 is too high", "= 250", "= 125", seen='"Throughput": 250'),
+            marks=VOLUMES,
+        ),
+        pytest.param(
+            Sentence("parameter iops is not supported for gp2", "= 250", "= 125", seen='"Throughput": 250'),
+            marks=[VOLUMES, pytest.mark.slow],
+        ),
     ],
 )
 def test_what_aws_refuses_in_words(anew: World, case: Sentence) -> None:
@@ -761,5 +778,23 @@ def test_an_instance_that_takes_its_time(lost: World, monkeypatch: pytest.Monkey
     trouble(world, plan)
     world.front.lose = lambda request: False
     world.front._hidden.clear()
+    world.run(plan)
+    assert len(live(world)) == 1
+
+
+@remedy("remove it (`aws ec2 {…}`) and run again: it is made anew")
+def test_an_image_that_failed(lost: World) -> None:
+    """It is found again by its name, until it is removed."""
+    world, plan = lost, plan_of(lost)
+
+    def fail(request: Request) -> bool:
+        for image in world.front.images.values():
+            image["State"] = "failed"
+        return False
+
+    world.front.lose = fail
+    trouble(world, plan)
+    world.front.lose = lambda request: False
+    ask_aws(trouble(world, plan).hint)
     world.run(plan)
     assert len(live(world)) == 1

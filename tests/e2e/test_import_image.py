@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import readydisks
 import recoverworld
 from ec2front import Request
 from recoverworld import SETTINGS, World, hardware
 from remedies import commands_in, remedy
-from rig import command
+from rig import Outcome, command
 from servers import S3Server
 from warmspare.errors import RecoverError
 from warmspare.recover.aws.client import Aws
@@ -291,9 +293,63 @@ def test_a_second_import_that_is_cut_off_anywhere_is_one(world: World, number: i
 
 def test_windows_by_registering_is_noted(world: World) -> None:
     outcome = world.failover("--vm", "win", "--dry-run", code=5)
-    assert any("billed by licence" in event["message"] for event in outcome.all("failover.note"))
+    assert any("nor licenses it" in event["message"] for event in outcome.all("failover.note"))
     outcome = world.failover("--vm", "win", "--via", "import-image", "--dry-run", code=5)
     assert "import an image" in outcome.last("failover.would")["action"] or any(
         "import an image" in event["action"] for event in outcome.all("failover.would")
     )
     assert world.front.changing() == []
+
+
+BARE: dict[str, Any] = {"firmware": "bios", "cpus": 2, "memory_mib": 4096, "nics": [{"network": "dmz"}]}
+
+
+def given(world: World, vm: str, guest_id: str = "") -> None:
+    """Its disk as it is now, of which vSphere says no more than this."""
+    world.sync(vm, {**BARE, "guest_id": guest_id})
+    world.stage(vm)
+
+
+def notes(outcome: Outcome) -> str:
+    return " ".join(event["message"] for event in outcome.all("failover.note"))
+
+
+def test_windows_is_told_by_its_disks(
+    tmp_path: Path, moto: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where vSphere does not say it, and where it says something else; registered, what that loses is said."""
+    with recoverworld.made(tmp_path, moto.endpoint_url, monkeypatch) as world:
+        world.front.import_messages = list(STAGES)
+        disk, _ = readydisks.windows(tmp_path)
+        for vm, guest_id in (("given", ""), ("odd", "debian12_64Guest")):
+            shutil.copy(disk, world.disk(vm))
+            given(world, vm, guest_id)
+        text = "".join(f'[vm.{vm}]\ninstance_type = "m5.large"\nready = "running"\n' for vm in ("given", "odd"))
+        path = world.write_plan(text)
+        dry = world.failover("--plan", path, "--all", "--dry-run")
+        assert [event["runs"] for event in dry.all("outlook")] == [["Windows"]] * 2
+        assert notes(dry).count("get-password-data") == 2
+        assert "vSphere says Linux, and its disks hold Windows" in notes(dry)
+        outcome = world.failover("--plan", path, "--all", "--via", "import-image")
+        assert [request.parameters["Platform"] for request in world.front.made("ImportImage")] == ["Windows"] * 2
+        assert notes(outcome).count("the disks count") == 1 and "get-password-data" not in notes(outcome)
+        again = world.failover("--plan", path, "--all", "--via", "import-image")
+        assert not again.all("outlook"), "nothing hangs on it any more"
+
+
+def test_what_nobody_says_is_asked_for(tmp_path: Path, moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is Windows: nothing is imported, and the remedy leads on."""
+    with recoverworld.made(tmp_path, moto.endpoint_url, monkeypatch) as world:
+        world.front.import_messages = list(STAGES)
+        world.protect("given", BARE)
+        world.stage("given")
+        text = '[vm.given]\ninstance_type = "m5.large"\nvia = "import-image"\nready = "running"\n'
+        path = world.write_plan(text)
+        for dry in (["--dry-run"], []):
+            outcome = world.failover("--plan", path, "--all", *dry, code=2)
+            said = outcome.stderr + " ".join(event["message"] for event in outcome.all("failover.missing"))
+            assert "Windows or Linux is not known" in said
+        assert not world.front.changing()
+        path.write_text(text + 'platform = "windows"\n')
+        world.failover("--plan", path, "--all")
+        assert world.front.made("ImportImage")[0].parameters["Platform"] == "Windows"

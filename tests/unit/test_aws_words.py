@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from warmspare.outside.text import shown
 from warmspare.recover.aws.ec2_errors import CODES, explained
-from warmspare.recover.aws.errors import AwsError, aws_error
+from warmspare.recover.aws.errors import NO_ROOM, AwsError, aws_error
 from warmspare.recover.aws.words import MOST_CHARS, quoted, sentence
+from warmspare.store.patience import Again
 
 TOKEN = "IQoJb3JpZ2luX2VjEJr//////////wEaDGV1LWNlbnRyYWwtMSJHMEUCIQDx" * 4
 COMBINATION = "InvalidParameterCombination"
@@ -91,5 +92,20 @@ def test_whatever_a_server_says_is_one_harmless_line(message: str) -> None:
     assert told.startswith(" [Code2J") and len(sentence(message * 50)) <= MOST_CHARS
 
 
+def test_a_key_in_any_state_that_does_not_do() -> None:
+    for code in ("InvalidKMSKey.InvalidState", "InvalidKMSKey.Disabled", "InvalidKMSKey.SomethingNew"):
+        error = refused(code, "Exactly this.")
+        assert "kms enable-key" in error.hint and f"[{code}: Exactly this.]" in error.what
+
+
+@pytest.mark.parametrize("code", sorted(NO_ROOM))
+def test_that_there_is_no_room_is_an_answer_and_not_tried_again(code: str) -> None:
+    error = refused(code, "None left.", status=500)
+    assert error.again is Again.NEVER and error.refused and "[" + code in error.what and error.hint
+
+
 def test_an_answer_of_no_sentence_is_its_code() -> None:
     assert "[Blocked]" in refused("Blocked", "").what and quoted("", "") == ""
+    assert quoted("Server.InternalError", "Server.InternalError: Internal error on launch") == (
+        " [Server.InternalError: Internal error on launch]"
+    )

@@ -99,6 +99,32 @@ NETWORK = f"[network.dmz]\n{SUBNET}{GROUP}"
             '[vm.a]\nuser_data = {text = "' + "#" * USER_DATA_BYTES + '"}\n',
             marks=remedy("make it shorter: it can fetch the rest"),
         ),
+        pytest.param(
+            "[vm.a]\nvolumes = {type = 'st1'}\n", "[vm.a]\nvolumes = {type = 'gp3'}\n",
+            marks=remedy("take gp3, and change the others' type when it runs"),
+        ),
+        pytest.param(
+            "[vm.a]\nvolumes = {type = 'gp2', iops = 3000}\n", "[vm.a]\nvolumes = {type = 'gp2'}\n",
+            marks=remedy('take iops out, or take gp3 or io2'),
+        ),
+        pytest.param(
+            "[vm.a]\nvolumes = {type = 'io2'}\n", "[vm.a]\nvolumes = {type = 'io2', iops = 3000}\n",
+            marks=remedy('set iops too'),
+        ),
+        pytest.param(
+            "[vm.a]\nvolumes = {type = 'io1', iops = 65000}\n", "[vm.a]\nvolumes = {type = 'io1', iops = 64000}\n",
+            marks=remedy('set iops to one of these, or take io2, which has up to 256000'),
+        ),
+        pytest.param(
+            "[vm.a]\nvolumes = {type = 'gp2', throughput = 250}\n",
+            "[vm.a]\nvolumes = {type = 'gp3', throughput = 250}\n",
+            marks=remedy('take throughput out, or take gp3'),
+        ),
+        pytest.param(
+            "[vm.a]\nvolumes = {type = 'gp3', throughput = 1000}\n",
+            "[vm.a]\nvolumes = {type = 'gp3', throughput = 1000, iops = 4000}\n",
+            marks=remedy('set iops = {…}, or less throughput'),
+        ),
     ],
 )  # fmt: skip
 def test_it_leads_on(tmp_path: Path, wrong: str, right: str) -> None:
@@ -113,6 +139,7 @@ def test_it_leads_on(tmp_path: Path, wrong: str, right: str) -> None:
     load_plan(path)
 
 
+@remedy("correct them, each as it is said, and run this again")
 def test_the_others_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "plan.toml"
     path.write_text('[vm.a]\nip = "10.20.0"\norder = 0\n')
@@ -122,6 +149,9 @@ def test_the_others_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert run(words) == 2
     said = capsys.readouterr().err
     assert "vm.a.ip" in said and "vm.a.order" in said and "2 errors" in said
+    path.write_text('[vm.a]\nip = "10.20.0.15"\norder = 1\n')
+    run(words)
+    assert "the recovery plan" not in capsys.readouterr().err
 
 
 @remedy("name one by --plan; docs/operations.md has an example")

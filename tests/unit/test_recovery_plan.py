@@ -36,7 +36,7 @@ def test_everything_that_a_plan_can_say(tmp_path: Path) -> None:
         + '[defaults]\nkey_pair = "ops"\ntags = {Owner = "ops"}\nready_within = "10m"\nuser_data = {text = "#!"}\n'
         + '[vm.db]\nvm = "50234567-0000"\norder = 2\ndelay = "30s"\nready = "running"\ntags = {Tier = "1"}\n'
         + 'ips = {"VM Network" = "10.0.0.5"}\ninstance_type = "r7i.large"\nfirmware = "uefi"\narchitecture = "arm64"\n'
-        + 'volumes = {type = "io2", iops = 9000, throughput = 500, initialization_rate = 300, keep = false}\n'
+        + 'volumes = {type = "gp3", iops = 9000, throughput = 500, initialization_rate = 300, keep = false}\n'
         + 'user_data = {file = "boot.sh"}\nvia = "import-image"\nlicense = "BYOL"\nimport_role = "importer"\n'
         + 'import_from = ["s3://raw-disks/db/0.raw"]\nroot_disk = "Hard disk 2"\ninstance_profile = "db"\n'
         + "[vm.web]\n"
@@ -47,7 +47,8 @@ def test_everything_that_a_plan_can_say(tmp_path: Path) -> None:
     assert (db.vm, db.order, db.delay_s, db.ready, db.ready_s) == ("50234567-0000", 2, 30, "running", 600)
     assert db.tags == {"Owner": "ops", "Tier": "1"} and web.tags == {"Owner": "ops"}
     assert db.ips == {"VM Network": "10.0.0.5"} and db.types == ("r7i.large",) and web.families == FAMILIES
-    assert (db.volumes.type, db.volumes.iops, db.volumes.throughput_mib_s) == ("io2", 9000, 500)
+    assert (db.volumes.type, db.volumes.iops, db.volumes.throughput_mib_s) == ("gp3", 9000, 500)
+    assert db.volumes.place == f"{path}, line 23, vm.db.volumes"
     assert db.volumes.initialization_mib_s == 300 and not db.volumes.keep and web.volumes.keep
     assert db.user_data == "#!/bin/sh\n" and web.user_data == "#!"
     assert (db.via, db.license, db.import_role) == ("import-image", "BYOL", "importer")
@@ -83,6 +84,15 @@ def test_everything_that_a_plan_can_say(tmp_path: Path) -> None:
         ("[vm.a]\nimds = 'v1'\n", 2, "vm.a.imds", "v1-and-v2"),
         ("[vm.a]\nmetadata_tags = 'no'\n", 2, "vm.a.metadata_tags", "true or false"),
         ("[vm.a]\ntags = {x = 1}\n", 2, "vm.a.tags", "in quotes"),
+        ("[vm.a]\nvolumes = {type = 'st1'}\n", 2, "vm.a.volumes.type", "starts from"),
+        ("[vm.a]\nvolumes = {type = 'io2'}\n", 2, "vm.a.volumes.type", "set iops too"),
+        ("[vm.a]\nvolumes = {type = 'gp2', iops = 3000}\n", 2, "vm.a.volumes.iops", "take no iops"),
+        ("[vm.a]\nvolumes = {iops = 80001}\n", 2, "vm.a.volumes.iops", "3000 to 80000"),
+        ("[vm.a]\nvolumes = {iops = 2999}\n", 2, "vm.a.volumes.iops", "3000 to 80000"),
+        ("[vm.a]\nvolumes = {type = 'io1', iops = 64001}\n", 2, "vm.a.volumes.iops", "100 to 64000"),
+        ("[vm.a]\nvolumes = {throughput = 751}\n", 2, "vm.a.volumes.throughput", "set iops = 3004"),
+        ("[vm.a]\nvolumes = {type = 'io2', iops = 100, throughput = 125}\n", 2, "vm.a.volumes.throughput", "take gp3"),
+        ("[defaults]\nvolumes = {iops = 9000}\n[vm.a]\nvolumes = {type = 'gp2'}\n", 4, "vm.a.volumes", "take no iops"),
         ("[vm.a]\nuser_data = {}\n", 2, "vm.a.user_data", "file or a text"),
         ("[vm.a]\nuser_data = {file = 'gone.sh'}\n", 2, "vm.a.user_data.file", "No such file"),
         ("[vm.a]\nuser_data = {text = '" + "x" * 16385 + "'}\n", 2, "vm.a.user_data.text", "16 KiB"),

@@ -27,6 +27,7 @@ from warmspare.recover.failover.plan import (
     Volumes,
     fits_metadata,
 )
+from warmspare.recover.failover.volumes import LIMITS, wrong_by_itself
 
 USER_DATA_BYTES = 16 << 10  # AWS's limit, before encoding
 MOST_TAGS = 40  # of AWS's 50; the rest are ours
@@ -42,8 +43,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "drill": ("subnet", "security_groups"),
     "defaults": _START,
     "vm": (
-        "vm", *_START, "ip", "ips", "instance_type", "firmware", "architecture", "root_disk", "order", "delay",
-        "rto", "import_from",
+        "vm", *_START, "ip", "ips", "instance_type", "firmware", "architecture", "platform", "root_disk", "order",
+        "delay", "rto", "import_from",
     ),
     "volumes": ("type", "iops", "throughput", "initialization_rate", "keep"),
     "user_data": ("file", "text"),
@@ -54,7 +55,6 @@ _TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
 _FAMILY = re.compile(r"[a-z][a-z0-9-]*")
 _RAW = re.compile(r"s3://[a-z0-9.-]{3,63}/.+")
 _IMDS = ("v2", "v1-and-v2")
-_VOLUME_TYPES = ("gp3", "gp2", "io1", "io2", "st1", "sc1", "standard")
 
 
 def load_plan(path: Path) -> RecoveryPlan:
@@ -258,6 +258,7 @@ class _Reading:
             subnet=start.subnet, security_groups=start.security_groups, ips=ips,
             types=table.take("instance_type", several(type_name, "instance types"), ()), families=start.families,
             architecture=table.take("architecture", values.choice(("x86_64", "arm64")), None),
+            platform=table.take("platform", values.choice(("windows", "linux")), None),
             firmware=table.take("firmware", values.choice(("bios", "uefi")), None),
             root_disk=table.take("root_disk", values.text, None), key_pair=start.key_pair,
             instance_profile=start.instance_profile, tags=start.tags, user_data=start.user_data,
@@ -280,13 +281,17 @@ class _Reading:
         if "volumes" not in table:
             return base
         of = table.table("volumes", KEYS["volumes"])
-        return Volumes(
-            type=of.take("type", values.choice(_VOLUME_TYPES), base.type),
+        volumes = Volumes(
+            type=of.take("type", values.choice(tuple(LIMITS)), base.type),
             iops=of.take("iops", values.whole(100, 256_000), base.iops),
             throughput_mib_s=of.take("throughput", values.whole(125, 2000), base.throughput_mib_s),
             initialization_mib_s=of.take("initialization_rate", values.whole(100, 300), base.initialization_mib_s),
             keep=of.take("keep", values.boolean, base.keep),
+            place=str(table.place("volumes")),
         )
+        for wrong in wrong_by_itself(volumes):
+            of.wrong(wrong.what, wrong.hint, name=wrong.key if wrong.key in of else None)
+        return volumes
 
     def _user_data(self, table: Table, base: str | None) -> str | None:
         if "user_data" not in table:

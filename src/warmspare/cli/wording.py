@@ -105,7 +105,7 @@ def _outlook(e: Event) -> str:
     if e["stops"]:
         head += f"WILL NOT START: {'; '.join(e['stops'])}"
     else:
-        head += "starts as far as was seen"
+        head += f"starts {e['runs'][0] if len(e['runs']) == 1 else ''}".rstrip() + " as far as was seen"
     return head + (f"; not known: {'; '.join(e['not_known'])}" if e["not_known"] else "")
 
 

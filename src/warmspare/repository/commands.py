@@ -10,9 +10,13 @@ from warmspare.store.base import Store
 _AMAZON = (".amazonaws.com", ".amazonaws.com.cn")
 
 
+def typed(name: str, vm: str, uri: str, *more: str) -> str:
+    """A command for one VM of the repository with that URI, between backquotes. more: further arguments."""
+    return f"`{shlex.join(['warmspare', *name.split(), '--vm', vm, '--repo', uri, *more])}`"
+
+
 def command(store: Store, name: str, vm: str, *more: str) -> str:
-    """A command for one VM of the repository that a store holds, between backquotes. more: further arguments."""
-    words = ["warmspare", *name.split(), "--vm", vm, "--repo", store.uri, *more]
-    if store.uri.startswith("s3://") and not (urlsplit(store.server).hostname or "").endswith(_AMAZON) and store.server:
-        words += ["--endpoint-url", store.server]
-    return f"`{shlex.join(words)}`"
+    """The same for a repository that is open: with its server, where that is not Amazon's."""
+    other = store.uri.startswith("s3://") and not (urlsplit(store.server).hostname or "").endswith(_AMAZON)
+    server = ["--endpoint-url", store.server] if other and store.server else []
+    return typed(name, vm, store.uri, *more, *server)

@@ -6,13 +6,16 @@ words AWS's own stand (words.py), for they name the type, the tag or the volume 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from warmspare.errors import RecoverError, by_hand
-from warmspare.recover.aws.errors import NO_ROOM, AwsError
+from warmspare.recover.aws.errors import AwsError
 from warmspare.recover.aws.words import plain, quoted, sentence
 
-NO_CAPACITY: Final = NO_ROOM | {"Unsupported"}
+NO_CAPACITY: Final = frozenset({
+    "InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity",
+    "InsufficientReservedInstanceCapacity", "ReservationCapacityExceeded", "Unsupported",
+})  # fmt: skip
 """Codes after which another instance type may do."""
 
 _PLAN = "correct the recovery plan and run again"
@@ -58,6 +61,10 @@ CODES: Final[dict[str, tuple[str, str]]] = {
         "AWS has no machine free for this instance type in this availability zone",
         "name other instance types in the recovery plan, or a subnet in another zone, and run again",
     ),
+    "InsufficientReservedInstanceCapacity": (
+        "AWS has no reserved machine free for this instance type here",
+        "name other instance types in the recovery plan, or a subnet in another zone, and run again",
+    ),
     "InsufficientVolumeCapacity": (
         "AWS has no room for this type of volume here",
         "name another type of volumes in the recovery plan and run again",
@@ -78,6 +85,11 @@ CODES: Final[dict[str, tuple[str, str]]] = {
     "InvalidInstanceID.NotFound": ("there is no such instance here", "check the region; run again"),
     "InvalidInstanceType": ("there is no such instance type here", "correct instance_type in the recovery plan"),
     "InvalidKeyPair.NotFound": ("there is no such key pair here", _ID),
+    "InvalidKMSKey": (
+        "the key of an encrypted EBS snapshot is disabled, or is being deleted, or is in another state that does not "
+        "do",
+        "enable it (`aws kms enable-key --key-id KEY`; `aws kms cancel-key-deletion --key-id KEY`), and run again",
+    ),
     "InvalidNetworkInterface.InUse": ("the network interface is in use", by_hand("detach it, and run again")),
     "InvalidParameter": ("AWS refused a parameter of the request", _PLAN),
     "InvalidParameterCombination": (
@@ -105,6 +117,7 @@ CODES: Final[dict[str, tuple[str, str]]] = {
         by_hand("allow this role to use it (kms:CreateGrant, kms:Decrypt) and run again"),
     ),
     "MaxIOPSLimitExceeded": ("the account has as many provisioned IOPS as it may", _QUOTA),
+    "MaxSpotInstanceCountExceeded": ("the account has as many Spot instances as it may", _QUOTA),
     "MissingParameter": ("AWS misses a parameter in the request", _REPORT),
     "NetworkInterfaceLimitExceeded": ("the account has as many network interfaces as it may", _QUOTA),
     "OperationNotPermitted": (
@@ -114,6 +127,10 @@ CODES: Final[dict[str, tuple[str, str]]] = {
     ),
     "PendingVerification": ("AWS is still verifying the account for this region", by_hand("wait, or call AWS Support")),
     "PrivateIpAddressLimitExceeded": ("the network interface has as many addresses as it may", _PLAN),
+    "ReservationCapacityExceeded": (
+        "the Capacity Reservation that the account's instances go to is full",
+        "enlarge it, or name other instance types in the recovery plan, and run again",
+    ),
     "ResourceLimitExceeded": ("a limit of the AWS account is reached", _QUOTA),
     "SecurityGroupsPerInterfaceLimitExceeded": ("a network card has more security groups than it may", _PLAN),
     "SnapshotCreationPerVolumeRateExceeded": ("a snapshot of this volume was made just now", "run again in a minute"),
@@ -245,7 +262,8 @@ def failed_to_launch(reason: str) -> bool:
 
 def _family(reason: str) -> str:
     """The code that has the words: of keys there is one for each of their states."""
-    return "Client.InvalidKMSKey" if reason.startswith("Client.InvalidKMSKey.") else reason
+    head, key, _ = reason.partition("InvalidKMSKey.")
+    return f"{head}InvalidKMSKey" if key and head in ("", "Client.") else reason
 
 
 def explained(error: AwsError) -> AwsError:
@@ -254,9 +272,9 @@ def explained(error: AwsError) -> AwsError:
     for part, what, hint in SENTENCES:
         if part in said and error.status:
             return error.worded(what, hint)
-    if error.code not in CODES:
+    if (words := CODES.get(_family(error.code))) is None:
         return error
-    what, hint = CODES[error.code]
+    what, hint = words
     return error.worded(what, hint.replace(" ID ", f" {error.where.rpartition(' ')[2]} "))
 
 
@@ -271,9 +289,11 @@ def died(identity: str, state: str, reason: str, said: str = "") -> RecoverError
     return _over("instance", DIED, identity, state, reason, said, _ANEW)
 
 
-def failed(kind: str, identity: str, state: str, reason: str, said: str = "") -> RecoverError:
-    """The error for an image or a snapshot that AWS gave up."""
-    return _over(kind, {}, identity, state, reason, said, "run again: it is made anew")
+def failed(kind: Literal["image", "snapshot"], identity: str, state: str, reason: str, said: str = "") -> RecoverError:
+    """The error for an image or a snapshot that AWS gave up: found again as it is, until it is removed."""
+    verb = "deregister-image --image-id" if kind == "image" else "delete-snapshot --snapshot-id"
+    hint = f"remove it (`aws ec2 {verb} {identity}`) and run again: it is made anew"
+    return _over(kind, {}, identity, state, reason, said, hint)
 
 
 def _over(

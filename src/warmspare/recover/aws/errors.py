@@ -26,8 +26,11 @@ THROTTLED: Final = frozenset({
     "TooManyRequestsException", "ConcurrentLimitExceededException",
 })  # fmt: skip
 NOT_FOUND: Final = frozenset({"ResourceNotFoundException", "InvalidSnapshot.NotFound"})
-# Answers with 5xx that say what is so, and not that something failed: no machine is free for that type now.
-NO_ROOM: Final = frozenset({"InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity"})
+# Answers with 5xx that say what is so, and not that something failed: AWS has no machine, address or room free now.
+NO_ROOM: Final = frozenset({
+    "InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity", "InsufficientAddressCapacity",
+    "InsufficientReservedInstanceCapacity", "InsufficientVolumeCapacity",
+})  # fmt: skip
 DENIED: Final = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"})
 STALE_TOKEN: Final = frozenset({"ExpiredTokenException", "ExpiredToken", "RequestExpired"})
 _KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the profile"

@@ -42,7 +42,8 @@ def sentence(message: str, hidden: Iterable[str] = ()) -> str:
 
 def quoted(code: str, said: str) -> str:
     """What is put behind words of ours: AWS's code and sentence; "" if it gave neither."""
-    inner = ": ".join(each for each in (plain(code) if code else "", said) if each)
+    code = plain(code) if code else ""
+    inner = ": ".join(each for each in (code, said.removeprefix(f"{code}: ")) if each)  # AWS's may begin with the code
     return f" [{inner}]" if inner else ""
 
 

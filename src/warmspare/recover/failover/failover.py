@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -27,8 +27,9 @@ from warmspare.recover.failover.image import Images, ImageSpec
 from warmspare.recover.failover.importing import Imports, ImportSpec
 from warmspare.recover.failover.launch import DiedError, Instance, InstanceSpec, Launcher
 from warmspare.recover.failover.leftovers import clear
-from warmspare.recover.failover.machine import Machine, machine
+from warmspare.recover.failover.machine import Machine, looked_into, machine
 from warmspare.recover.failover.plan import VmPlan
+from warmspare.recover.failover.platform import UNKNOWN
 from warmspare.recover.failover.preflight import Preflight
 from warmspare.recover.readiness.outlook import Outlook, outlook
 from warmspare.repository.chain import Point, Repository
@@ -54,6 +55,25 @@ class Prepared:
     tags: dict[str, str]
     found: Instance | None
     died: Instance | None = None
+
+    @property
+    def unsure(self) -> bool:
+        """Whether an image is to be made that says which system it is, or must be said to lack it, and only the disks
+        tell."""
+        asked = self.plan.via == "import-image" or not self.machine.known
+        return asked and not self._begun and not self.machine.stated
+
+    @property
+    def _begun(self) -> bool:
+        """Whether its image is made, or under way."""
+        record = self.journal.record
+        return record is not None and record.holds and bool(record.ids_of("image") or record.ids_of("import"))
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """All that keeps it from being started, each with what to do."""
+        undecided = self.plan.via == "import-image" and not self.machine.platform
+        return (*self.missing, UNKNOWN) if undecided and not self._begun else self.missing
 
     @property
     def image(self) -> ImageSpec:
@@ -89,7 +109,7 @@ class Failover:
             vm, plan = one.machine.vm_name, one.plan
             done = one.journal.record.id_of if one.journal.record and one.journal.record.holds else lambda _: ""
             would = [] if done("image") else [self._words_of_image(one)]
-            if one.found is None and not one.missing:
+            if one.found is None and not one.lacking:
                 types = " or ".join(one.types[:1]) + (f" (else {', '.join(one.types[1:])})" if one.types[1:] else "")
                 nets = ", ".join(f"{card.subnet}{f' as {card.ip}' if card.ip else ''}" for card in one.machine.cards)
                 would.append(f"start an instance {types} in {nets or 'the default network'}")
@@ -97,33 +117,45 @@ class Failover:
                 would += [f"wait for {plan.ready} for at most {plan.ready_s} s"] if plan.ready != "none" else []
             for action in would:
                 self._events.emit("failover.would", vm=vm, order=plan.order, action=action)
-            for what in one.missing:
+            for what in one.lacking:
                 self._events.emit("failover.missing", vm=vm, message=what)
 
-    async def outlooks(self, prepared: Sequence[Prepared], scratch: Path) -> list[Outlook]:
+    async def looked_into(
+        self, prepared: Sequence[Prepared], scratch: Path, *, every: bool
+    ) -> tuple[list[Prepared], list[Outlook]]:
         """Look into the disks of those that do not run yet, one after the other, and tell of each whether it would
-        start. scratch: a directory for what is fetched."""
-        found: list[Outlook] = []
+        start, and what it runs. every: also of those whose image needs nothing of that. scratch: a directory for what
+        is fetched."""
+        outlooks, out = list[Outlook](), list[Prepared]()
         for one in prepared:
-            label = one.point.id.label
-            if one.found is not None:
-                continue
-            if one.plan.import_from:
-                seen = Outlook(label, (), ("import_from names other disks than the restore point's",))
+            if one.found is None and (every or (one.unsure and not one.missing)):
+                seen = await self._looked_into(one, scratch)
+                outlooks.append(seen)
+                machine, notes = looked_into(one.machine, one.plan, seen.runs)
+                for note in [*notes, *(() if machine.metadata.v1 else seen.tokenless)]:
+                    self._note(one, note)
+                out.append(replace(one, machine=machine))
             else:
-                seen = await outlook(
-                    self._repository.store, one.machine.vm_id, label, scratch, boots=one.plan.root_disk,
-                    boot_mode=one.machine.boot_mode,
-                )  # fmt: skip
-            self._events.emit("outlook", **seen.event(one.machine.vm_name))
-            found.append(seen)
-        return found
+                out.append(one)
+        return out, outlooks
+
+    async def _looked_into(self, one: Prepared, scratch: Path) -> Outlook:
+        label = one.point.id.label
+        if one.plan.import_from:
+            seen = Outlook(label, (), ("import_from names other disks than the restore point's",))
+        else:
+            seen = await outlook(
+                self._repository.store, one.machine.vm_id, label, scratch, boots=one.plan.root_disk,
+                boot_mode=one.machine.boot_mode,
+            )  # fmt: skip
+        self._events.emit("outlook", **seen.event(one.machine.vm_name))
+        return seen
 
     async def run(self, prepared: Sequence[Prepared]) -> list[Recovered]:
         """Do it. ConfigError if something is missing, before anything is changed; AwsError, RecoverError, StoreError,
         LeaseError of the first VM that failed: others of its order are finished, later orders are not begun. Killed or
         cancelled, it goes on when it is run again."""
-        lacking = [(one, what) for one in prepared for what in one.missing]
+        lacking = [(one, what) for one in prepared for what in one.lacking]
         if lacking:
             one, what = lacking[0]
             more = f", and {len(lacking) - 1} more is missing: --dry-run shows it" if len(lacking) > 1 else ""

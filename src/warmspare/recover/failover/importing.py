@@ -15,6 +15,7 @@ from warmspare.errors import RecoverError
 from warmspare.recover.aws.ec2 import Ec2, Json, tag_filters, tag_list, tagged
 from warmspare.recover.failover.import_errors import explain_import
 from warmspare.recover.failover.machine import Machine
+from warmspare.recover.failover.platform import LINUX, WINDOWS
 
 IMPORT_S = 6 * 3600.0
 ENDED = ("completed", "deleting", "deleted")
@@ -53,7 +54,7 @@ class ImportSpec:
             "BootMode": machine.boot_mode,
             "Description": f"VM {machine.vm_name} at restore point {self.label}, by warmspare"[:255],
             "DiskContainers": disks,
-            "Platform": "Windows" if machine.licensed == "Windows" else "Linux",
+            "Platform": WINDOWS if machine.platform == WINDOWS else LINUX,
             "TagSpecifications": [tagged("import-image-task", {**self.tags, "warmspare:run": self.run})],
         }
         if self.license:

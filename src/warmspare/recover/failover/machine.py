@@ -6,19 +6,20 @@ AWS documents: "Device names for volumes", "Instance launch behavior with Amazon
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from warmspare.errors import ConfigError, by_hand
 from warmspare.format.point import RestorePoint
 from warmspare.recover.disks.origin import boot_first
 from warmspare.recover.failover.plan import Metadata, VmPlan
+from warmspare.recover.failover.platform import decided, licensed, losses, of_plan, of_vsphere
+from warmspare.recover.failover.volumes import wrong_for
 from warmspare.recover.staging.staged import StagedDisk, StagedPoint
 
 ROOT_DEVICE = "/dev/sda1"
 DEVICES = (ROOT_DEVICE, *(f"/dev/sd{letter}" for letter in "bcdefghijklmnopqrstuvwxyz"))
-LICENSED = (("win", "Windows"), ("rhel", "RHEL"), ("sles", "SUSE"), ("suse", "SUSE"))
 MOST_UNKNOWN = 5  # that a note names
 BOOT_MODES = {"efi": "uefi", "uefi": "uefi", "bios": "legacy-bios"}
 
@@ -45,8 +46,9 @@ class RootedDisk:
 @dataclass(frozen=True, slots=True)
 class Machine:
     """boot_mode: `uefi` or `legacy-bios`. cpus, memory_mib: 0 where not known. cards: empty for EC2's default network.
-    licensed: the name of a system that is billed by licence, "" for others. missing: what keeps it from being started,
-    each with what to do. notes: what is not as it was at home. metadata: of its metadata service."""
+    known: its system by vSphere, stated: by the plan, platform: what counts (platform.py), "" where not known. missing:
+    what keeps it from being started, each with what to do. notes: what is not as it was at home. metadata: of its
+    metadata service."""
 
     vm_id: str
     vm_name: str
@@ -56,7 +58,9 @@ class Machine:
     memory_mib: int
     cards: tuple[Card, ...]
     disks: tuple[RootedDisk, ...]
-    licensed: str
+    known: str
+    stated: str
+    platform: str
     missing: tuple[str, ...]
     notes: tuple[str, ...]
     metadata: Metadata = field(default_factory=Metadata)
@@ -76,32 +80,39 @@ def machine(record: RestorePoint, staged: StagedPoint, plan: VmPlan) -> Machine:
         missing.append("the restore point does not say how large the VM is; set instance_type in the recovery plan")
     if hardware.get("secure_boot"):
         notes.append("the VM uses secure boot and starts without it")
-    licensed = _licensed(hardware)
-    if licensed and plan.via == "register-image":
-        notes.append(
-            f"{licensed} is billed by licence, which only import-image records; it starts all the same where its "
-            "drivers and licence allow"
-        )
     if unknown := [str(each) for each in hardware.get("unknown") or []]:
         more = f" and {len(unknown) - MOST_UNKNOWN} more" if len(unknown) > MOST_UNKNOWN else ""
         notes.append(f"not understood of the VM when it was read: {'; '.join(unknown[:MOST_UNKNOWN])}{more}")
     for disk in record.unprotected:
         notes.append(f"disk {disk.name} is not in the restore point: {disk.reason}")
+    known, stated = of_vsphere(hardware), of_plan(plan.platform)
+    platform, differ = decided(stated, known, ())
+    notes += [differ] if differ else []
+    notes += _of_platform(platform, plan)
+    cards, disks = _cards(hardware, plan, missing, notes), _disks(record, staged, plan, missing)
+    missing += wrong_for(plan.volumes, ((disk.name, disk.staged.volume_gib) for disk in disks))
     return Machine(
         record.vm_id, record.vm_name, BOOT_MODES.get(told, ""), plan.architecture or _architecture(hardware), cpus,
-        memory, _cards(hardware, plan, missing, notes), _disks(record, staged, plan, missing), licensed,
-        tuple(missing), tuple(notes), plan.metadata,
+        memory, cards, disks, known, stated, platform, tuple(missing), tuple(notes), plan.metadata,
     )  # fmt: skip
+
+
+def looked_into(built: Machine, plan: VmPlan, runs: Sequence[str]) -> tuple[Machine, list[str]]:
+    """The same once its disks were looked into, and what is to be said now that was not. runs: what they have that
+    starts."""
+    platform, differ = decided(built.stated, built.known, runs)
+    notes = [differ] if differ else []
+    notes += _of_platform(platform, plan)
+    return replace(built, platform=platform), [note for note in notes if note not in built.notes]
+
+
+def _of_platform(platform: str, plan: VmPlan) -> list[str]:
+    return losses(platform) if plan.via == "register-image" else licensed(platform, plan.license)
 
 
 def _architecture(hardware: Mapping[str, Any]) -> str:
     """By vSphere's guest ID. 32-bit systems for x86 run on x86_64."""
     return "arm64" if "arm" in str(hardware.get("guest_id") or "").lower().split("windows")[0] else "x86_64"
-
-
-def _licensed(hardware: Mapping[str, Any]) -> str:
-    guest = str(hardware.get("guest_id") or "").lower()
-    return next((name for start, name in LICENSED if guest.startswith(start)), "")
 
 
 def _cards(hardware: Mapping[str, Any], plan: VmPlan, missing: list[str], notes: list[str]) -> tuple[Card, ...]:
