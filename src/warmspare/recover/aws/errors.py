@@ -59,7 +59,6 @@ _CODES: Final = {
     ),
     "SnapshotLimitExceeded": ("the account has as many snapshots as it may", _MANY),
     "OptInRequired": ("the AWS account is not enabled for this region", _REGION),
-    "InvalidSnapshot.InUse": ("the snapshot is in use by an image", "deregister the image first"),
     "ConflictException": ("another request of another kind had the same client token", "run again: it begins anew"),
 }  # fmt: skip
 
