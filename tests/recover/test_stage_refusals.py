@@ -201,7 +201,7 @@ def test_a_dry_run_changes_nothing(synced: StageRig) -> None:
         ("CompleteSnapshot", "AccessDeniedException", "policy in docs"),
         ("DescribeSnapshots", "UnauthorizedOperation", "policy in docs"),
         ("StartSnapshot", "UnrecognizedClientException", "access key"),
-        ("StartSnapshot", "SnapshotLimitExceeded", "raise the quota"),
+        ("StartSnapshot", "SnapshotLimitExceeded", "quota raised"),
         ("StartSnapshot", "InvalidSignatureException", "clock"),
         ("DescribeSnapshots", "AuthFailure", "clock"),
         ("DescribeSnapshots", "RequestExpired", "clock"),
