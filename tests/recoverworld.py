@@ -36,7 +36,7 @@ from warmspare.store.opening import open_store
 from warmspare.store.patience import Patience
 from warmspare.sync.pipeline import Sync
 
-_addresses = itertools.count(20)
+_addresses = itertools.count(2000)  # moto gives those below by itself, one after the other
 PAUSE = Pause(0.01, 0.05)
 SETTINGS = AwsSettings(patience=Patience(pause_s=0.02, most_s=0.1, deadline_s=5.0, first_s=5.0))
 

@@ -106,6 +106,7 @@ def test_that_there_is_no_room_is_an_answer_and_not_tried_again(code: str) -> No
 
 def test_an_answer_of_no_sentence_is_its_code() -> None:
     assert "[Blocked]" in refused("Blocked", "").what and quoted("", "") == ""
+    assert quoted("ValidationException", "Not so.", "INVALID_BLOCK") == " [ValidationException INVALID_BLOCK: Not so.]"
     assert quoted("Server.InternalError", "Server.InternalError: Internal error on launch") == (
         " [Server.InternalError: Internal error on launch]"
     )

@@ -93,6 +93,7 @@ def test_everything_that_a_plan_can_say(tmp_path: Path) -> None:
         ("[vm.a]\nvolumes = {throughput = 751}\n", 2, "vm.a.volumes.throughput", "set iops = 3004"),
         ("[vm.a]\nvolumes = {type = 'io2', iops = 100, throughput = 125}\n", 2, "vm.a.volumes.throughput", "take gp3"),
         ("[defaults]\nvolumes = {iops = 9000}\n[vm.a]\nvolumes = {type = 'gp2'}\n", 4, "vm.a.volumes", "take no iops"),
+        ("[defaults]\nvolumes = {type = 'io2'}\n[vm.a]\n[vm.b]\n", 2, "defaults.volumes.type", "set iops too"),
         ("[vm.a]\nuser_data = {}\n", 2, "vm.a.user_data", "file or a text"),
         ("[vm.a]\nuser_data = {file = 'gone.sh'}\n", 2, "vm.a.user_data.file", "No such file"),
         ("[vm.a]\nuser_data = {text = '" + "x" * 16385 + "'}\n", 2, "vm.a.user_data.text", "16 KiB"),
@@ -120,6 +121,12 @@ def test_every_key_is_in_the_documents() -> None:
     for kind, keys in KEYS.items():
         for key in keys:
             assert f"`{key}`" in text or key in ("network", "vm", "defaults"), f"{kind}: {key}"
+
+
+def test_volumes_are_judged_as_a_vm_has_them() -> None:
+    """The defaults may be half of it."""
+    [a] = parse("[defaults]\nvolumes = {type = 'io2'}\n[vm.a]\nvolumes = {iops = 5000}\n")
+    assert (a.volumes.type, a.volumes.iops) == ("io2", 5000)
 
 
 def test_a_tag_may_have_any_key_where_no_metadata_tells_it() -> None:

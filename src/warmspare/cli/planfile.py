@@ -183,6 +183,7 @@ class _Reading:
         vms: list[VmPlan] = []
         for name, table in top.named("vm", KEYS["vm"]):
             vms.append(self._vm(name, table, base))
+            self._demand_volumes(table if "volumes" in table else defaults, vms[-1].volumes)
             for key in [] if not vms[-1].metadata.tags else vms[-1].tags:
                 if not fits_metadata(key):
                     self._no_metadata(defaults if key in base.tags else table, key)
@@ -281,7 +282,7 @@ class _Reading:
         if "volumes" not in table:
             return base
         of = table.table("volumes", KEYS["volumes"])
-        volumes = Volumes(
+        return Volumes(
             type=of.take("type", values.choice(tuple(LIMITS)), base.type),
             iops=of.take("iops", values.whole(100, 256_000), base.iops),
             throughput_mib_s=of.take("throughput", values.whole(125, 2000), base.throughput_mib_s),
@@ -289,9 +290,13 @@ class _Reading:
             keep=of.take("keep", values.boolean, base.keep),
             place=str(table.place("volumes")),
         )
+
+    @staticmethod
+    def _demand_volumes(table: Table, volumes: Volumes) -> None:
+        """Of a VM, once its own keys and the defaults' are one. table: the one that has the last word."""
+        of = table.table("volumes", KEYS["volumes"])
         for wrong in wrong_by_itself(volumes):
             of.wrong(wrong.what, wrong.hint, name=wrong.key if wrong.key in of else None)
-        return volumes
 
     def _user_data(self, table: Table, base: str | None) -> str | None:
         if "user_data" not in table:

@@ -72,7 +72,7 @@ class AwsError(RecoverError):
         self, what: str, *, where: str, hint: str, again: Again, code: str = "", reason: str = "", said: str = "",
         status: int = 0,
     ) -> None:  # fmt: skip
-        told = quoted(f"{code} {reason}".strip() if status else "", said)
+        told = quoted(code, said, reason) if status else ""
         super().__init__(what + told, where=where, hint=hint, retryable=again is not Again.NEVER)
         self.code, self.reason, self.said, self.status, self.again = code, reason, said, status, again
         self.tries = 0

@@ -40,10 +40,10 @@ def sentence(message: str, hidden: Iterable[str] = ()) -> str:
     return cut(shown(" ".join(_without_tokens(text).split())), MOST_CHARS)
 
 
-def quoted(code: str, said: str) -> str:
-    """What is put behind words of ours: AWS's code and sentence; "" if it gave neither."""
-    code = plain(code) if code else ""
-    inner = ": ".join(each for each in (code, said.removeprefix(f"{code}: ")) if each)  # AWS's may begin with the code
+def quoted(code: str, said: str, reason: str = "") -> str:
+    """What is put behind words of ours: AWS's code, with its reason if it has one, and sentence; "" without any."""
+    head = " ".join(plain(each) for each in (code, reason) if each)
+    inner = ": ".join(each for each in (head, said.removeprefix(f"{head}: ")) if each)  # AWS's may begin with the code
     return f" [{inner}]" if inner else ""
 
 
