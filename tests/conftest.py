@@ -16,6 +16,7 @@ import uvloop
 
 import interrupts
 import quick
+import remedies
 from ceph import ceph_server
 from servers import S3Place, S3Server, make_bucket, moto_server, seaweed_server
 from timed import is_timed
@@ -59,6 +60,19 @@ def _nothing_is_left_running() -> Iterator[None]:
     """Not by a test that failed either."""
     yield
     interrupts.end_all()
+
+
+@pytest.fixture(autouse=True)
+def _remedies_are_met(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that says that it does what a sentence says has met that sentence."""
+    named = [str(sentence) for mark in request.node.iter_markers("remedy") for sentence in mark.args]
+    if not named:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch, remedies.listening(patch) as heard:
+        yield
+    unmet = [sentence for sentence in named if not any(remedies.pattern(sentence).search(each) for each in heard)]
+    assert not unmet, "the test does not bring about the trouble that this remedy is for"
 
 
 @pytest.fixture(scope="session", autouse=True)

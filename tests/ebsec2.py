@@ -16,10 +16,19 @@ ACCOUNT = "123456789012"
 
 
 class Ec2Half:
-    """The actions of EC2; mixed into the stand-in, whose state this is."""
+    """The actions of EC2; mixed into the stand-in, whose state this is.
+
+    in_use: snapshots of images, by them. locks: snapshots that are locked, and how (`governance`, `compliance`).
+    protected: why others are not deleted. retains: whether what is deleted goes to the Recycle Bin. Which code AWS
+    gives for a locked snapshot is not documented; that here is one of several that it may be.
+    """
 
     snapshots: dict[str, Snapshot]
-    in_use: set[str]
+    in_use: dict[str, str]
+    locks: dict[str, str]
+    protected: dict[str, Refusal]
+    retains: bool
+    binned: dict[str, Snapshot]
     forward_to: str | None
     actions: Counter[str]
     answers: Counter[str]
@@ -29,7 +38,8 @@ class Ec2Half:
         body = await request.read()
         asked = dict(parse_qsl(body.decode(), keep_blank_values=True))
         action = asked.get("Action", "")
-        known = {"DescribeSnapshots": self._describe, "DeleteSnapshot": self._delete, "CreateTags": self._tag}
+        known = {"DescribeSnapshots": self._describe, "DeleteSnapshot": self._delete, "CreateTags": self._tag,
+                 "UnlockSnapshot": self._unlock, "RestoreSnapshotFromRecycleBin": self._restore}  # fmt: skip
         work = known.get(action)
         try:
             signed(request, "ec2")
@@ -106,12 +116,36 @@ class Ec2Half:
         snapshot = self.snapshots.get(asked["SnapshotId"])
         if snapshot is None:
             raise Refusal(400, "InvalidSnapshot.NotFound", "The snapshot does not exist.")
+        if snapshot.id in self.protected:
+            raise self.protected[snapshot.id]
         if snapshot.id in self.in_use:
-            raise Refusal(400, "InvalidSnapshot.InUse", "The snapshot is currently in use by ami-1")
+            said = f"The snapshot {snapshot.id} is currently in use by {self.in_use[snapshot.id]}"
+            raise Refusal(400, "InvalidSnapshot.InUse", said)
+        if snapshot.id in self.locks:
+            said = f"The snapshot {snapshot.id} is locked in {self.locks[snapshot.id]} mode and cannot be deleted."
+            raise Refusal(400, "OperationNotPermitted", said)
         if any(each.parent == snapshot.id and self.state(each) == "pending" for each in self.snapshots.values()):
             self._breach("the parent of a pending snapshot was deleted")
         self._deleted[snapshot.id] = self.snapshots.pop(snapshot.id)
+        if self.retains:
+            self.binned[snapshot.id] = snapshot
         return "<requestId>1</requestId><return>true</return>"
+
+    def _unlock(self, asked: dict[str, str]) -> str:
+        snapshot_id = asked["SnapshotId"]
+        if self.locks.get(snapshot_id) != "governance":
+            raise Refusal(400, "OperationNotPermitted", f"The snapshot {snapshot_id} is not locked in governance mode.")
+        del self.locks[snapshot_id]
+        return f"<requestId>1</requestId><snapshotId>{snapshot_id}</snapshotId>"
+
+    def _restore(self, asked: dict[str, str]) -> str:
+        """With its tags and dates, and `recovering` for as long as a test says."""
+        snapshot = self.binned.pop(asked["SnapshotId"], None)
+        if snapshot is None:
+            raise Refusal(400, "InvalidSnapshot.NotFound", "The snapshot does not exist.")
+        self.snapshots[snapshot.id] = self._deleted.pop(snapshot.id)
+        snapshot.recovering = True
+        return f"<requestId>1</requestId><snapshotId>{snapshot.id}</snapshotId>"
 
     def _tag(self, asked: dict[str, str]) -> str:
         for snapshot_id in numbered(asked, "ResourceId."):

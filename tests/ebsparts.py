@@ -46,7 +46,8 @@ class Bucket:
 
 @dataclass
 class Snapshot:
-    """blocks: what was written to this one: index → SHA-256. sealed: CompleteSnapshot was accepted at that time."""
+    """blocks: what was written to this one: index → SHA-256. sealed: CompleteSnapshot was accepted at that time.
+    recovering: it comes back from the Recycle Bin."""
 
     id: str
     gib: int
@@ -62,6 +63,7 @@ class Snapshot:
     blocks: dict[int, bytes] = field(default_factory=dict)
     sealed: float | None = None
     error: bool = False
+    recovering: bool = False
     puts: int = 0
 
 

@@ -52,7 +52,11 @@ class Standin(Ec2Half):
         self.pending_limit = 100
         self.faults = Faults()
         self.snapshots: dict[str, Snapshot] = {}
-        self.in_use: set[str] = set()  # by an image
+        self.in_use: dict[str, str] = {}
+        self.locks: dict[str, str] = {}
+        self.protected: dict[str, Refusal] = {}
+        self.retains = False
+        self.binned: dict[str, Snapshot] = {}
         self.breaches: list[str] = []
         self.actions: Counter[str] = Counter()  # that were carried out, as IAM names them
         self.answers: Counter[str] = Counter()  # code, or "ok"
@@ -239,6 +243,8 @@ class Standin(Ec2Half):
 
     def state(self, snapshot: Snapshot) -> str:
         now = time.monotonic()
+        if snapshot.recovering:
+            return "recovering"
         if snapshot.error or (snapshot.sealed is None and now - snapshot.touched > snapshot.timeout_s):
             return "error"
         return "completed" if snapshot.sealed is not None and now >= snapshot.sealed + self.complete_s else "pending"

@@ -15,6 +15,7 @@ import http.client
 import itertools
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -31,14 +32,22 @@ import ec2query
 Json = dict[str, Any]
 NS = "http://ec2.amazonaws.com/doc/2016-11-15/"
 _TYPES: dict[str, tuple[int, bytes]] = {}  # they are the same for ever, and moto takes its time
+# By AWS's documents of volume types: least and most GiB, IOPS, IOPS a GiB.
+_VOLUMES: dict[str, tuple[int, int, tuple[int, int] | tuple[()], int]] = {
+    "gp3": (1, 65536, (3000, 80000), 500), "gp2": (1, 16384, (), 0), "io1": (4, 16384, (100, 64000), 50),
+    "io2": (4, 65536, (100, 256000), 1000), "st1": (125, 16384, (), 0), "sc1": (125, 16384, (), 0),
+    "standard": (1, 1024, (), 0),
+}  # fmt: skip
 READS = ("Describe", "Get", "List")
 _PLAIN = {"Version": "2016-11-15"}
 
 
 class Refused(Exception):
-    def __init__(self, code: str, status: int = 400) -> None:
+    """message: AWS's sentence."""
+
+    def __init__(self, code: str, status: int = 400, message: str = "") -> None:
         super().__init__(code)
-        self.code, self.status = code, status
+        self.code, self.status, self.message = code, status, message or f"the sentence of {code}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +71,10 @@ class Front:
     """refuse: asked before each request, a code to refuse it with. lose: asked after it was carried out, whether its
     answer is lost. hide: how many listings do not show a thing that was just made. checks: what both status checks say,
     in turn, the last from then on; without any they pass. console: what the serial port has said, in the same way.
-    nitro: whether instances give the latest of it. reason: what AWS says of why an instance ended. deaths: why the
-    next instances end before they run; their volumes stay, where they are to outlive an instance. broken: by the name
-    of an instance, what its serial port says; its status checks never pass. kill: at which request `victim` gets the
-    signal `how`, and whether after it was carried out."""
+    nitro: whether instances give the latest of it. tokens_enforced: whether the account demands IMDSv2. reason: what
+    AWS says of why an instance ended. deaths: why the next instances end before they run; their volumes stay, where
+    they are to outlive an instance. broken: by the name of an instance, what its serial port says; its status checks
+    never pass. kill: at which request `victim` gets the signal `how`, and whether after it was carried out."""
 
     behind: str
     refuse: Callable[[Request], Refused | None] = lambda request: None
@@ -74,6 +83,7 @@ class Front:
     checks: list[str] = field(default_factory=list)
     console: list[str] = field(default_factory=list)
     nitro: bool = True
+    tokens_enforced: bool = False
     reason: str = "Client.UserInitiatedShutdown"
     deaths: list[str] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
@@ -88,11 +98,14 @@ class Front:
         self.victim: Future[int] = Future()
         self._tokens: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.images: dict[str, Json] = {}  # by ID: what RegisterImage said
+        self.protects = False  # whether new images are protected from deregistration, which of them are
+        self.protected: set[str] = set()
         self.tasks: dict[str, Json] = {}
         self.instances: dict[str, Json] = {}  # by ID: what RunInstances said
         self.returns: dict[str, str] = {}  # volume → the snapshot that CreateSnapshot is to give
         self.volumes: dict[str, Json] = {}
         self._died: dict[str, str] = {}  # instances that never ran, and why
+        self._ran = set[str]()  # those that were shown to run
         self._hidden: dict[str, int] = {}
         self._numbers = itertools.count(1)
         self.count = 0
@@ -228,6 +241,8 @@ class Front:
             self.breaches.append("an image without its architecture, or without ENA")
         if said.get("RootDeviceName") not in devices or len(set(devices)) != len(devices):
             self.breaches.append(f"the root device is none of {devices}")
+        if said.get("ImdsSupport", "v2.0") != "v2.0":
+            raise Refused("InvalidParameterValue", message=f"Value ({said['ImdsSupport']}) for imdsSupport is invalid.")
         for each in said["BlockDeviceMappings"]:
             snapshot = each["Ebs"]["SnapshotId"]
             try:
@@ -241,6 +256,8 @@ class Front:
         assert image_id
         self.images[image_id] = said
         self._new(image_id)
+        if self.protects:
+            self.protected.add(image_id)
         return 200, ElementTree.tostring(answer)
 
     def _DescribeImages(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
@@ -257,7 +274,8 @@ class Front:
                 "</snapshotId></ebs></item>" for each in said["BlockDeviceMappings"]
             )  # fmt: skip
             items += (
-                f"<item><imageId>{image_id}</imageId><name>{escape(said['Name'])}</name><imageState>available"
+                f"<item><imageId>{image_id}</imageId><name>{escape(said['Name'])}</name><imageState>"
+                f"{said.get('State', 'available')}"
                 f"</imageState><rootDeviceName>{said.get('RootDeviceName', '/dev/sda1')}</rootDeviceName>"
                 f"<blockDeviceMapping>{mappings}</blockDeviceMapping><tagSet>{_tag_set(tags)}</tagSet></item>"
             )
@@ -272,12 +290,36 @@ class Front:
     _DescribeInstanceTypeOfferings = _DescribeInstanceTypes
 
     def _DeregisterImage(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        if self.images.pop(request.parameters["ImageId"], None) is None:
+        image = request.parameters["ImageId"]
+        if image in self.protected:
+            raise Refused("OperationNotPermitted", message=f"The image {image} is protected from deregistration.")
+        if self.images.pop(image, None) is None:
             raise Refused("InvalidAMIID.Unavailable")
+        return self._forward(body, headers)
+
+    def _DisableImageDeregistrationProtection(
+        self, request: Request, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, bytes]:
+        self.protected.remove(request.parameters["ImageId"])
+        return 200, _xml("DisableImageDeregistrationProtection", "<return>disabled</return>")
+
+    def _DeleteSnapshot(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        snapshot = request.parameters["SnapshotId"]
+        for image, said in self.images.items():
+            if any(each["Ebs"]["SnapshotId"] == snapshot for each in said["BlockDeviceMappings"]):
+                message = f"The snapshot {snapshot} is currently in use by {image}"
+                raise Refused("InvalidSnapshot.InUse", message=message)
         return self._forward(body, headers)
 
     def _CreateTags(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         return 200, _xml("CreateTags", "<return>true</return>")
+
+    def _DeleteTags(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        """Of volumes, which are this stand-in's own."""
+        for each in request.parameters["Resources"]:
+            for tag in request.parameters["Tags"]:
+                self.volumes[each]["tags"].pop(tag["Key"], None)
+        return 200, _xml("DeleteTags", "<return>true</return>")
 
     # instances
 
@@ -289,6 +331,8 @@ class Front:
                 raise Refused("InvalidAMIID.NotFound")
             if (said["MinCount"], said["MaxCount"]) != (1, 1):
                 self.breaches.append("more than one instance was asked for")
+            self._metadata(said, request.tags("instance"))
+            self._volumes(image, said)
             mapped = {each["DeviceName"] for each in image["BlockDeviceMappings"]}
             if not {each["DeviceName"] for each in said.get("BlockDeviceMappings", [])} <= mapped:
                 self.breaches.append("an instance with devices that its image has not")
@@ -317,13 +361,72 @@ class Front:
 
         return self._once(request, make)
 
+    def _volumes(self, image: Json, said: Json) -> None:
+        """What AWS demands of the volumes of an instance."""
+        given = {each["DeviceName"]: each["Ebs"] for each in said.get("BlockDeviceMappings", [])}
+        for each in image["BlockDeviceMappings"]:
+            ebs = {**each["Ebs"], **given.get(each["DeviceName"], {})}
+            kind, gib = ebs.get("VolumeType", "gp2"), ebs["VolumeSize"]
+            least, most, iops, ratio = _VOLUMES[kind]
+            if not least <= gib <= most:
+                bound = f"Maximum is {most}" if gib > most else f"Minimum is {least}"
+                raise Refused("InvalidParameterValue", message=f"Invalid volume size: {gib}. {bound}")
+            if kind in ("st1", "sc1") and each["DeviceName"] == image.get("RootDeviceName"):
+                raise Refused("InvalidParameterValue", message=f"Volume type {kind} can't be used as a boot volume")
+            asked = ebs.get("Iops")
+            if asked is not None and not iops:
+                message = f"The parameter iops is not supported for {kind} volumes."
+                raise Refused("InvalidParameterCombination", message=message)
+            if kind in ("io1", "io2") and asked is None:
+                raise Refused("MissingParameter", message="The request must contain the parameter iops")
+            if asked is not None and not iops[0] <= asked <= iops[1]:
+                raise Refused("InvalidParameterValue", message=f"Volume iops of {asked} is too high or too low")
+            if asked is not None and asked > max(ratio * gib, iops[0]):
+                message = f"Iops to volume size ratio of {asked / gib:f} is too high; maximum is {ratio:f}"
+                raise Refused("InvalidParameterValue", message=message)
+            if (rate := ebs.get("Throughput")) is not None:
+                if kind != "gp3":
+                    message = f"The parameter throughput is not supported for {kind} volumes."
+                    raise Refused("InvalidParameterCombination", message=message)
+                per = rate / (asked or 3000)
+                if not 125 <= rate <= 2000 or per > 0.25:
+                    message = f"Throughput (MiBps) to iops ratio of {per:f} is too high; maximum is 0.25"
+                    raise Refused("InvalidParameterValue", message=message)
+
+    def _metadata(self, said: Json, tags: dict[str, str]) -> None:
+        """What AWS demands of the metadata service, and of tags that it tells."""
+        options = said.get("MetadataOptions", {})
+        missing = {"HttpEndpoint", "HttpTokens", "HttpPutResponseHopLimit", "InstanceMetadataTags"} - options.keys()
+        if missing:
+            self.breaches.append(f"it is left to the account what {missing} of an instance is")
+        tokens, told = options.get("HttpTokens"), options.get("InstanceMetadataTags")
+        hops = options.get("HttpPutResponseHopLimit", 1)
+        if tokens not in ("required", "optional") or told not in ("enabled", "disabled") or not 1 <= hops <= 64:
+            raise Refused("InvalidParameterValue", message="Value for a metadata option is invalid.")
+        if self.tokens_enforced and tokens != "required":
+            raise Refused("UnsupportedOperation", message=(
+                "You can't launch instances with IMDSv1 because httpTokensEnforced is enabled for this account. Either "
+                "launch the instance with httpTokens=required or contact your account owner."
+            ))  # fmt: skip
+        for key in tags if told == "enabled" else ():
+            if not re.fullmatch(r"[0-9a-zA-Z\-_+=,.@:]{1,255}", key) or key in (".", "..", "_index"):
+                raise Refused("InvalidParameterValue", message=(
+                    f"'{key}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\\\-_+=,.@:]{{1,255}}), "
+                    "and must not be a reserved name ('.', '..', '_index')"
+                ))  # fmt: skip
+
     def _DescribeInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         status, raw = self._forward(body, headers)
         root = ElementTree.fromstring(raw)
         for each in root.iterfind(".//{*}instancesSet/{*}item"):
+            if each.findtext("{*}instanceState/{*}name") == "running":
+                self._ran.add(each.findtext("{*}instanceId") or "")
             code = each.find("{*}stateReason/{*}code")
             if code is not None and code.text == "Client.UserInitiatedShutdown":
                 code.text = self._died.get(each.findtext("{*}instanceId") or "", self.reason)
+                message = each.find("{*}stateReason/{*}message")
+                assert message is not None
+                message.text = f"{code.text}: why it ended"
         return self._shown((status, ElementTree.tostring(root)))
 
     def _TerminateInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
@@ -385,8 +488,11 @@ class Front:
         found = self.volumes.get(request.parameters["VolumeId"])
         if found is None:
             raise Refused("InvalidVolume.NotFound")
-        if found["instance"] not in self._died:
+        if found["instance"] in self._ran:
             self.breaches.append(f"a volume of {found['instance']}, which ran, was to be deleted")
+            raise Refused("VolumeInUse")
+        seen = self._ask("DescribeInstances", headers, **{"InstanceId.1": found["instance"]})
+        if seen.findtext(".//{*}instanceState/{*}name") != "terminated":
             raise Refused("VolumeInUse")
         del self.volumes[request.parameters["VolumeId"]]
         return 200, _xml("DeleteVolume", "<return>true</return>")
@@ -428,7 +534,7 @@ class Front:
             seen = min(task["seen"], len(task["messages"]) - 1)
             status, message, progress = task["messages"][seen]
             task["seen"] += 1 if "ImportTaskIds" in said else 0
-            if status == "completed" and "image" not in task:
+            if status == "completed" and "image" not in task and message != "no image":
                 name = f"imported {task_id}"
                 answer = self._ask("RegisterImage", headers, Name=name, Architecture=task["Architecture"])
                 task["image"] = answer.findtext(".//{*}imageId")
@@ -452,7 +558,7 @@ def _tag_set(tags: dict[str, str]) -> str:
 
 
 def _error(error: Refused) -> tuple[int, bytes]:
-    said = f"<Code>{error.code}</Code><Message>secret-of-the-server</Message>"
+    said = f"<Code>{error.code}</Code><Message>{escape(error.message)}</Message>"
     return error.status, f"<Response><Errors><Error>{said}</Error></Errors><RequestID>1</RequestID></Response>".encode()
 
 

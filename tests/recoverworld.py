@@ -25,6 +25,7 @@ from rig import MIB, Outcome, begin, command, random_disk, scribble
 from warmspare.cli.wiring.planfile import parse_plan
 from warmspare.observe.events import Events
 from warmspare.patience import Patience
+from warmspare.recover.aws import ec2
 from warmspare.recover.aws.client import Aws, AwsSettings
 from warmspare.recover.aws.ec2 import Ec2, Pause
 from warmspare.recover.failover.failover_run import Failover, Recovered
@@ -35,7 +36,7 @@ from warmspare.source.raw import RawSource
 from warmspare.store.opening import open_store
 from warmspare.sync.sender import Sync
 
-_addresses = itertools.count(20)
+_addresses = itertools.count(2000)  # moto gives those below by itself, one after the other
 PAUSE = Pause(0.01, 0.05)
 SETTINGS = AwsSettings(patience=Patience(pause_s=0.02, most_s=0.1, deadline_s=5.0, first_s=5.0))
 
@@ -152,13 +153,50 @@ class World:
 
         return asyncio.run(work())
 
+
+class Cut(BaseException):
+    """The process ends here: nothing catches it, as nothing catches SIGKILL."""
+
+
+class Dying(Aws):
+    """Ends at its number-th request, of one operation or of all: before it, or once it was carried out."""
+
+    def __init__(self, number: int, after: bool, operation: str = "") -> None:
+        super().__init__(SETTINGS)
+        self.left, self.after, self.operation = number, after, operation
+
+    async def call(self, service: str, operation: str, **more: Any) -> Any:
+        self.left -= self.operation in ("", operation)
+        mine = self.left == 0 and self.operation in ("", operation)
+        if mine and not self.after:
+            raise Cut
+        answer = await super().call(service, operation, **more)
+        if mine:
+            raise Cut
+        return answer
+
+
+def cut_off(world: World, plan: Path, number: int, after: bool, operation: str = "") -> bool:
+    """One run that dies at that request; False if it was done before it."""
+    try:
+        world.run(plan, aws=Dying(number, after, operation))
+    except Cut:
+        return True
+    except BaseExceptionGroup as group:
+        assert group.subgroup(Cut)
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def again(world: World, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """The same world at the moment of its loss: its repository copied, its snapshots as they are, nothing asked yet."""
+    """The same world at the moment of its loss: its repository copied, its snapshots as they are, nothing asked yet.
+    Commands look at things more often than is right for AWS."""
     shutil.copytree(world.repo, home / "repo")  # not the state beside it: its files are sparse, their copies are not
     for disk in world.home.glob("*.raw"):
         shutil.copy(disk, home)
     front, snapshots = Front(world.front.behind), dict(world.standin.snapshots)
+    monkeypatch.setattr(ec2, "Pause", lambda: PAUSE)
     with ec2front.serving(front) as url:
         for name, value in {**ebsstandin.environment(front.behind), "AWS_ENDPOINT_URL_EC2": url}.items():
             monkeypatch.setenv(name, value)

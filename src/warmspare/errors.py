@@ -16,6 +16,12 @@ _SEVERITY: Final = (5, 3, 8, 4, 2, 6, 7, 0)
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})  # what a file system says that takes no more
 
 
+def by_hand(remedy: str) -> str:
+    """What to do, as it is printed; the mark of what only a person can do, or a tool that is not ours. Every other
+    remedy of a failover, a staging or a drill is done by a test, word for word (tests/remedies.py)."""
+    return remedy
+
+
 def worst(codes: Iterable[int]) -> int:
     """The exit code that speaks for several; 0 for none."""
     return min(codes, key=lambda code: _SEVERITY.index(code) if code in _SEVERITY else -1, default=0)
@@ -56,6 +62,11 @@ class WarmspareError(Exception):
         if not re.search(rf"\bVM ['\"]?{re.escape(vm)}(?![\w.-])", self.sentence):
             self.what = f"VM {vm}: {self.what}"
             self.args = (self.sentence,)
+
+    def complete(self, short: str, whole: str) -> None:
+        """Let the hint name a command with all its arguments."""
+        self.hint = self.hint.replace(short, whole)
+        self.args = (self.sentence,)
 
 
 class ConfigError(WarmspareError):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 
 import bootdisk
+from remedies import obey, remedy, told
 from rig import MIB, Outcome, Rig, command
 from warmspare.observe.events import Events
 from warmspare.recover.drills import qemu
@@ -249,6 +251,7 @@ def test_a_drill_that_is_killed_takes_its_machine_with_it(rig: Rig) -> None:
     rig.apply()
 
 
+@remedy("drill again")
 def test_a_machine_that_dies_is_no_verdict(rig: Rig) -> None:
     """QEMU is killed: by the kernel, say, where memory runs out."""
     before = state(rig.replica)
@@ -260,6 +263,9 @@ def test_a_machine_that_dies_is_no_verdict(rig: Rig) -> None:
         _, stderr = child.communicate(timeout=60)
         assert child.returncode == 8 and "QEMU ended with code -9" in stderr, stderr
     assert not (rig.home / "evidence/verdict.json").exists() and state(rig.replica) == before
+    told(stderr)
+    shutil.rmtree(rig.home / "evidence")
+    assert "within 2 s" in drill(rig, "--timeout", 2, "--expect", "what never comes", code=5).stderr
 
 
 def test_disks_hang_in_the_order_of_the_vm(tmp_path: Path, disks: dict[str, Path]) -> None:
@@ -371,14 +377,22 @@ def test_an_apply_that_follows_waits_for_a_drill_and_goes_on(rig: Rig) -> None:
         follower.communicate()
 
 
-def test_a_machine_that_can_not_be_started_is_no_verdict(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+@remedy("mend what it says, and drill again")
+def test_a_machine_that_can_not_be_started_is_no_verdict(rig: Rig) -> None:
     """QEMU refuses its command line: exit code 8, what it said, and no verdict."""
-    monkeypatch.setattr("warmspare.recover.drills.qemu._SANDBOX", "on,nonsense=yes")
-    outcome = drill(rig, code=8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warmspare.recover.drills.qemu._SANDBOX", "on,nonsense=yes")
+        outcome = drill(rig, code=8)
     assert "QEMU did not start" in outcome.stderr and "nonsense" in outcome.stderr
     assert not (rig.home / "evidence/verdict.json").exists()
+    shutil.rmtree(rig.home / "evidence")
+    assert "no 'what never comes'" in drill(rig, "--timeout", 2, "--expect", "what never comes", code=5).stderr
 
 
+@remedy(
+    "find out what writes to it, and then run {…}",
+    "look at the screenshot and the serial log there, and run {…}: it says what to mend",
+)
 def test_a_replica_that_someone_writes_to_during_a_drill_is_told(rig: Rig) -> None:
     writer = threading.Timer(1.5, bootdisk.write_at, (rig.replica, 125 * MIB, b"not by the drill"))
     writer.start()
@@ -388,6 +402,11 @@ def test_a_replica_that_someone_writes_to_during_a_drill_is_told(rig: Rig) -> No
         writer.join()
     assert "was written to during the drill" in outcome.stderr and not outcome.last("drill.done")["untouched"]
     assert verdict(rig)["untouched"] is False
+    obey(outcome.last("error")["hint"], code=5)  # it finds what was written, and takes it back
+    shutil.rmtree(rig.home / "evidence")
+    outcome = drill(rig, "--timeout", 2, "--expect", "what never comes", code=5)
+    assert outcome.last("drill.done")["untouched"]
+    obey(outcome.last("error")["hint"])  # its disk is sound: nothing is found
 
 
 def test_a_guest_that_floods_its_serial_port_does_not_fill_the_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

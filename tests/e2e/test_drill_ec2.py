@@ -25,6 +25,7 @@ import recoverworld
 import warmspare
 from ec2front import Refused, Request
 from recoverworld import PAUSE, SETTINGS, World, hardware
+from remedies import ask_aws, obey, remedy
 from rig import MIB, Outcome, command
 from servers import S3Server
 from warmspare.observe.events import Events
@@ -259,6 +260,7 @@ def test_a_guest_that_shuts_itself_down_is_judged_failed(world: World, place: Pl
         ("Server.InternalError", "EC2 failed while starting it"),
     ],
 )
+@remedy("mend that, where there is anything to mend, and drill again")
 def test_one_that_ends_for_a_reason_that_is_not_its_guests_is_not_judged(
     world: World, place: Place, reason: str, why: str
 ) -> None:
@@ -266,8 +268,29 @@ def test_one_that_ends_for_a_reason_that_is_not_its_guests_is_not_judged(
     message = drill(world, place, "--timeout", 60, code=8).last("error")["message"]
     assert why in message and "nothing was judged" in message and "failback-done" not in message
     assert not (world.home / "evidence" / "verdict.json").exists() and not world.front.images
+    world.front.refuse, world.front.console = lambda request: None, [UP]
+    (world.home / "evidence").rmdir()
+    drill(world, place)
 
 
+def test_of_one_that_died_for_lack_of_a_machine_the_next_type_is_drilled(world: World, place: Place) -> None:
+    """By another token; where all die there is no verdict, and nothing stays."""
+    world.front.console, world.front.deaths = ["", UP], ["Server.InsufficientInstanceCapacity"]
+    outcome = drill(world, place)
+    assert any("before it ran" in event["message"] for event in outcome.all("drill.note"))
+    first, second = world.front.made("RunInstances")
+    assert first.parameters["InstanceType"] != second.parameters["InstanceType"]
+    assert first.parameters["ClientToken"] != second.parameters["ClientToken"]
+    assert verdict(world)["machine"]["instance_type"] == second.parameters["InstanceType"]
+    assert not world.front.images and not world.front.volumes
+    world.front.console, world.front.deaths = [], ["Server.InsufficientInstanceCapacity"] * 4
+    where = ["--vm", "app", "--repo", world.repo, "--evidence", world.home / "again", *place.options]
+    again = command("drill", "--ec2", *where)
+    assert again.code == 8 and "nothing was judged" in again.last("error")["message"], again
+    assert not world.front.images and not world.front.volumes
+
+
+@remedy("give it a route table without one", "take its outbound rules away, or name another")
 def test_a_network_with_a_way_out_is_refused(world: World, place: Place) -> None:
     ec2 = asking()
     gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
@@ -291,6 +314,11 @@ def test_a_network_with_a_way_out_is_refused(world: World, place: Place) -> None
     outcome = command("drill", "--ec2", "--vm", "app", "--repo", world.repo, *place.options)
     assert outcome.code == 2 and f"{place.group} lets traffic out to 10.99.0.0/16" in outcome.last("error")["message"]
     assert world.front.changing() == []
+    ec2 = asking()
+    ec2.revoke_security_group_egress(GroupId=place.group, IpPermissions=[near])
+    ec2.close()
+    (world.home / "evidence").rename(world.home / "evidence of the first")
+    drill(world, place)
 
 
 def test_everything_that_is_missing_is_said_before_anything_is_made(world: World, place: Place) -> None:
@@ -328,7 +356,8 @@ def test_the_plan_says_where_and_what_as(world: World, place: Place) -> None:
         + world.networks(servers=0, storage=0)
         + '[defaults]\nkey_pair = "ops"\ninstance_profile = "db"\nuser_data = {text = "#!/bin/sh"}\n'
         + '[vm.app]\ninstance_type = "m5.xlarge"\nip = "10.20.0.15"\nroot_disk = "app-1"\nfirmware = "bios"\n'
-        + 'tags = {Owner = "ops"}\nvolumes = {iops = 4000, keep = true}\nvia = "import-image"\n'
+        + 'tags = {Owner = "ops"}\nvolumes = {iops = 3000, keep = true}\nvia = "import-image"\nplatform = "windows"\n'
+        + 'metadata_tags = false\n'
     )
     where = ["--vm", "app", "--plan", plan, "--evidence", world.home / "evidence"]
     outcome = command("drill", "--ec2", *where)
@@ -339,9 +368,12 @@ def test_the_plan_says_where_and_what_as(world: World, place: Place) -> None:
     assert said["InstanceType"] == "m5.xlarge" and run.tags("instance")["Owner"] == "ops"
     assert {card["SubnetId"] for card in said["NetworkInterfaces"]} == {place.subnet}
     assert not {"KeyName", "UserData", "IamInstanceProfile"} & set(said)
-    assert all(each["Ebs"]["DeleteOnTermination"] and each["Ebs"]["Iops"] == 4000
+    assert all(each["Ebs"]["DeleteOnTermination"] and each["Ebs"]["Iops"] == 3000
                for each in said["BlockDeviceMappings"])  # fmt: skip
-    assert image.parameters["BootMode"] == "legacy-bios"
+    assert image.parameters["BootMode"] == "legacy-bios" and image.parameters["ImdsSupport"] == "v2.0"
+    assert said["MetadataOptions"]["HttpTokens"] == "required"
+    assert said["MetadataOptions"]["InstanceMetadataTags"] == "disabled"
+    assert any("get-password-data" in event["message"] for event in outcome.all("drill.note"))
     assert [each["id"] for each in verdict(world)["disks"]] == ["app-1", "app-0"]
 
 
@@ -437,10 +469,15 @@ def test_what_a_lost_answer_made_is_ended_also_if_the_next_try_is_refused(world:
     demand_nothing_left(world)
 
 
+@remedy(
+    "take that away (`aws ec2 modify-instance-attribute --instance-id ID --no-disable-api-termination`) and run again",
+    "{…}; or end it with {…}",
+)
 def test_one_that_can_not_be_ended_is_named(world: World, place: Place) -> None:
     world.front.console = [UP]
     world.front.refuse = lambda request: (
-        Refused("OperationNotPermitted") if request.action == "TerminateInstances" else None
+        Refused("OperationNotPermitted")
+        if request.action == "TerminateInstances" and not world.front.made("ModifyInstanceAttribute") else None
     )
     outcome = drill(world, place, code=8)
     [instance] = world.front.instances
@@ -449,25 +486,49 @@ def test_one_that_can_not_be_ended_is_named(world: World, place: Place) -> None:
     said = verdict(world)
     assert said["passed"] and any(instance in note for note in said["notes"])
     assert not world.front.images  # the rest was ended all the same
-    world.front.refuse = lambda request: None
-    assert instance in clean(world)
+    hint = outcome.last("error")["hint"]
+    ask_aws(hint)
+    [cleaned] = obey(hint)
+    assert instance in cleaned.last("drill.cleaned")["what"]
     demand_nothing_left(world)
     again = command("drill", "--ec2", "--clean", "--vm", "app", "--repo", world.repo)
     assert again.code == 0 and again.last("drill.clean")["ended"] == 0
 
 
-def test_an_image_that_can_not_be_deregistered_changes_no_verdict(world: World, place: Place) -> None:
+@pytest.mark.parametrize(
+    ("refusal", "right", "says"),
+    [
+        (Refused("UnauthorizedOperation", 403), "ec2:DeregisterImage", "does not allow"),
+        (Refused("OperationNotPermitted", message="The AMI is protected from deregistration."), "", "is protected"),
+        (Refused("InvalidParameterValue", message="This AMI is managed by the AWS Backup service"), "", "AWS Backup"),
+    ],
+    ids=["right", "protection", "backup"],
+)
+def test_an_image_that_can_not_be_deregistered_changes_no_verdict(
+    world: World, place: Place, refusal: Refused, right: str, says: str
+) -> None:
     world.front.console = [UP]
-    world.front.refuse = lambda request: (
-        Refused("UnauthorizedOperation", 403) if request.action == "DeregisterImage" else None
-    )
+    world.front.refuse = lambda request: refusal if request.action == "DeregisterImage" else None
     outcome = drill(world, place)
     [image] = world.front.images
     warning = outcome.last("housekeeping.warning")
-    assert warning["action"] == warning["right"] == "ec2:DeregisterImage" and warning["object"] == image
+    assert warning["action"] == "ec2:DeregisterImage" and warning["right"] == right and warning["object"] == image
+    assert says in warning["message"] and refusal.message in warning["message"]
     assert outcome.last("drill.done")["passed"] and verdict(world)["passed"]
     world.front.refuse = lambda request: None
     assert image in clean(world)
+    demand_nothing_left(world)
+
+
+@remedy("take that away with `aws ec2 disable-image-deregistration-protection --image-id ID`")
+def test_an_image_that_is_protected_goes_as_it_says(world: World, place: Place) -> None:
+    world.front.console, world.front.protects = [UP], True
+    warning = drill(world, place).last("housekeeping.warning")
+    assert list(world.front.images) == [warning["object"]]
+    refused = command("drill", "--ec2", "--clean", "--vm", "app", "--repo", world.repo)
+    assert refused.code == 8 and refused.last("error")["hint"] in warning["message"]
+    ask_aws(warning["message"])
+    assert warning["object"] in clean(world)
     demand_nothing_left(world)
 
 
@@ -669,6 +730,7 @@ def test_interrupted_while_it_ends_what_it_made(world: World, place: Place, sign
     demand_nothing_left(world)
 
 
+@remedy("if nobody works on it any more, {…} ends it")
 def test_killed_for_real_and_cleaned(world: World, place: Place) -> None:
     world.front.console, world.front.checks = [BOOTING], ["initializing"]
     process = start(world, place)
@@ -676,8 +738,12 @@ def test_killed_for_real_and_cleaned(world: World, place: Place) -> None:
     process.kill()
     process.communicate(timeout=60)
     assert set(states(world).values()) == {"running"} and world.front.images
-    clean(world)
-    demand_nothing_left(world)
+    world.front.console = [UP]
+    (world.home / "evidence").rename(world.home / "evidence of the first")
+    [instance] = world.front.instances
+    [note] = [each["message"] for each in drill(world, place).all("drill.note") if instance in each["message"]]
+    obey(note)
+    demand_nothing_left(world, instances=2)
 
 
 def test_two_at_once_do_not_touch_one_another(world: World, place: Place) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import secrets
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,20 +15,28 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
+from botocore.session import get_session
 from proxy import Flip, Proxy
 
 import ebsstandin
 import recoverworld
+from ebsparts import Refusal
 from ec2front import Refused
 from media import ext4, fill
 from recoverworld import SETTINGS, World, hardware
+from remedies import ask_aws, obey, remedy
 from rig import KIB, MIB, Outcome, command, fingerprint, flip_in_place, same
 from servers import S3Server
+from vmdkreaders import read_by_all
 from warmspare.observe.events import Events, Meter
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.failback.export import Export, Settings
 from warmspare.repository.chain import open_repository
+from warmspare.state.local_files import read_record, write_record
+from warmspare.state.replica_record import STATE, Mark, ReplicaRecord
+from warmspare.store import layout
 from warmspare.store.opening import open_store
 
 BLOCK = 512 * KIB
@@ -123,10 +132,20 @@ def demand_returned(world: World, form: str) -> None:
             subprocess.run(["qemu-img", "convert", "-f", "vmdk", "-O", "raw", path, raw], check=True)
             expected = world.disk("app", number).read_bytes()
             assert raw.read_bytes()[: len(expected)] == expected
+            demand_read_elsewhere(path, expected)
         else:
             assert same(path, world.disk("app", number))
     left = [each for each in world.standin.snapshots.values() if "warmspare:export" in each.tags]
     assert not left, "the export's own snapshots are removed"
+
+
+def demand_read_elsewhere(vmdk: Path, expected: bytes) -> None:
+    """Readers that are not ours find the disk, its capacity and the file's own name."""
+    reads = read_by_all(vmdk)[vmdk]
+    assert len(reads) == 2
+    for read in reads:
+        assert (read.size, read.extents) == (len(expected), [(vmdk.name, len(expected))]), read
+        assert read.sha256 == hashlib.sha256(expected).hexdigest(), read
 
 
 @pytest.mark.parametrize("form", ["raw", "vmdk"])
@@ -171,7 +190,8 @@ def test_snapshots_of_an_export_that_can_not_be_removed(away: World) -> None:
     left = {each.id for each in away.standin.snapshots.values() if "warmspare:export" in each.tags}
     assert len(left) == 2
     [warning] = outcome.all("housekeeping.warning")
-    assert warning["action"] == "ec2:DeleteSnapshot" and warning["object"] in left and warning["count"] == 2
+    assert warning["action"] == "ec2:DeleteSnapshot" and set(warning["objects"]) == left and warning["count"] == 2
+    assert all(each in warning["message"] for each in left) and "the sentence of Oper" in warning["message"]
     write(away, 0, 0, b"written after the first export" * 99)
     away.front.refuse = lambda request: None
     assert not export(away, "--format", "raw").all("housekeeping.warning")
@@ -216,6 +236,7 @@ def test_an_export_that_was_cut_off_takes_the_same_snapshots(away: World) -> Non
     demand_returned(away, "raw")
 
 
+@remedy("run again: it is written anew; if it stays, look at the medium, or audit the replica")
 def test_a_byte_that_changes_on_the_medium_is_found(away: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from warmspare.recover.failback import diskexport
 
@@ -231,9 +252,14 @@ def test_a_byte_that_changes_on_the_medium_is_found(away: World, monkeypatch: py
         monkeypatch.setattr(diskexport.DiskExport, "prove", rotten)
         assert "does not read back" in export(away, "--format", "raw", "--replica", base, code=5).stderr
     monkeypatch.setattr(diskexport.DiskExport, "prove", prove)
+    export(away, "--format", "raw", "--replica", base)
+    demand_returned(away, "raw")
     flip_in_place(base / "app-0", 4 * MIB + 3)
     assert "does not read back" in export(away, "--format", "raw", "--replica", base, code=5).stderr
-    assert not list((away.home / "return").glob("*.raw"))
+    auditing = ["audit", "replica", "--vm", "app", "--repo", away.repo, "--replica", base, "--repair"]
+    assert command(*auditing).code == 5
+    export(away, "--format", "raw", "--replica", base)
+    demand_returned(away, "raw")
 
 
 def test_an_export_finds_no_room(away: World) -> None:
@@ -254,7 +280,10 @@ def test_an_export_finds_no_room(away: World) -> None:
     assert [request.action for request in away.front.requests].count("CreateSnapshot") == 2
 
 
-@pytest.mark.parametrize("times", [3, 5])
+@pytest.mark.parametrize(
+    "times",
+    [3, pytest.param(5, marks=remedy("run again; if it stays, see what is on the path to EBS (a proxy)"))],
+)
 def test_wrong_bytes_from_ebs_are_asked_for_again(away: World, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     scribbles(away)
     block, spoiled = away.standin.block, []
@@ -272,6 +301,8 @@ def test_wrong_bytes_from_ebs_are_asked_for_again(away: World, monkeypatch: pyte
         demand_returned(away, "raw")
     else:
         assert "as its checksum says" in outcome.stderr and not (away.home / "return" / "app-0.raw").exists()
+        export(away, "--format", "raw")
+        demand_returned(away, "raw")
     assert len(spoiled) == times
 
 
@@ -332,5 +363,136 @@ def test_refusals(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "qemu-utils" in export(world, code=2).stderr
 
 
+@remedy("give --region {…} here")
 def test_another_region_is_named(away: World) -> None:
-    assert "--region eu-central-1" in export(away, "--region", "us-east-1", code=2).stderr
+    hint = export(away, "--region", "us-east-1", code=2).last("error")["hint"]
+    export(away, "--format", "raw", *hint.removeprefix("give ").removesuffix(" here").split())
+
+
+@remedy("export a replica of it, with --replica PATH --only-replica, or correct --vm")
+def test_one_that_is_not_failed_over(world: World) -> None:
+    export(world, code=2)
+    export(world, "--replica", replica(world), "--only-replica", "--format", "raw")
+    demand_returned(world, "raw")
+
+
+@remedy("stage that point again with {…}, and run this again")
+def test_what_it_was_started_from_is_gone(away: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("warmspare.recover.staging.ebs.UNSEEN_S", 0.1)
+    scribbles(away)
+    behind = get_session().create_client("ec2", region_name="eu-central-1", endpoint_url=away.front.behind)
+    for snapshot in list(away.standin.snapshots):
+        behind.delete_snapshot(SnapshotId=snapshot)
+    behind.close()
+    for volume in away.front.volumes.values():  # EC2 keeps what a volume came from, and shows it to nobody
+        first = away.standin._deleted[volume["Ebs"]["SnapshotId"]]
+        kept = replace(first, id=f"snap-{secrets.token_hex(8)}", parent="", tags={},
+                       blocks=dict(away.standin.content(first)))  # fmt: skip
+        away.standin.snapshots[kept.id] = kept
+        volume["Ebs"] = {**volume["Ebs"], "SnapshotId": kept.id}
+    obey(export(away, "--format", "raw", code=8).last("error")["hint"])
+    export(away, "--format", "raw")
+    demand_returned(away, "raw")
+
+
+@remedy(
+    "take the tag warmspare:run from those that are not the VM's (`aws ec2 delete-tags --resources VOLUME --tags "
+    "Key=warmspare:run`), and export again"
+)
+def test_a_volume_that_is_not_the_vms(away: World) -> None:
+    """It has the tag, and nothing says of what a volume was made, as after import-image."""
+    scribbles(away)
+    for volume in away.front.volumes.values():
+        first = away.standin.snapshots[volume["Ebs"]["SnapshotId"]]
+        copy = replace(first, id=f"snap-{secrets.token_hex(8)}", parent="", tags={},
+                       blocks=dict(away.standin.content(first)))  # fmt: skip
+        away.standin.snapshots[copy.id] = copy
+        volume["Ebs"] = {**volume["Ebs"], "SnapshotId": copy.id}
+    one = next(iter(away.front.volumes.values()))
+    away.front.volumes["vol-0123456789abcdef0"] = {**one, "tags": dict(one["tags"]), "DeviceName": "/dev/sda0"}
+    ask_aws(export(away, "--format", "raw", code=8).last("error")["hint"], VOLUME="vol-0123456789abcdef0")
+    export(away, "--format", "raw")
+    demand_returned(away, "raw")
+
+
+@remedy("run again: what is missing is made anew")
+def test_a_snapshot_of_the_export_goes_while_it_is_read(away: World) -> None:
+    """Somebody deletes it: the next run makes another."""
+    scribbles(away)
+
+    def refuse(action: str) -> Refusal | None:
+        for each in [each for each in away.standin.snapshots.values() if "warmspare:export" in each.tags]:
+            if action in ("ListChangedBlocks", "ListSnapshotBlocks"):
+                away.standin.snapshots.pop(each.id)
+        return None
+
+    away.standin.faults.refuse = refuse
+    export(away, "--format", "raw", code=8)
+    away.standin.faults = ebsstandin.Faults()
+    export(away, "--format", "raw")
+    demand_returned(away, "raw")
+
+
+@remedy("stop it with `aws ec2 stop-instances --instance-ids {…}`, and export again")
+def test_one_that_still_runs(away: World) -> None:
+    [note] = [each["message"] for each in export(away, "--format", "raw").all("failover.note")]
+    ask_aws(note)
+    assert not export(away, "--format", "raw").all("failover.note")
+
+
+@remedy("correct --vm or --repo")
+def test_a_replica_of_a_vm_that_is_not_there(world: World) -> None:
+    base = replica(world)
+    words = ["failback-export", "--repo", world.repo, "--to", world.home / "return", "--replica", base,
+             "--only-replica", "--format", "raw"]  # fmt: skip
+    assert command(*words, "--vm", "nobody").code == 2
+    assert command(*words, "--vm", "app").code == 0
+
+
+@remedy("run {…}, and then this again")
+def test_a_replica_between_two_points(world: World) -> None:
+    base = replica(world)
+    path = base / ".warmspare/replica.json"
+    found = read_record(path, ReplicaRecord, STATE, Events())
+    assert found is not None
+    world.change("app")
+    world.sync("app", hardware("dmz"), 2)
+    sha256 = hashlib.sha256((world.repo / layout.point_key("app", 2)).read_bytes()).hexdigest()
+    write_record(path, msgspec.structs.replace(found, moving=Mark(2, sha256)), STATE)
+    more = ["--replica", base, "--only-replica", "--format", "raw"]
+    obey(export(world, *more, code=2).last("error")["hint"])
+    export(world, *more)
+    demand_returned(world, "raw")
+
+
+@pytest.mark.parametrize(
+    ("command_", "code", "full"),
+    [
+        pytest.param("convert", 4, True, marks=remedy("make room for it in --to, and run again")),
+        pytest.param("compare", 5, False, marks=remedy("run again: it is written anew")),
+        pytest.param("compare", 4, False, marks=remedy("run again: it is written anew")),
+        pytest.param("", 2, False, marks=remedy("give --format raw, or install qemu-utils")),
+    ],
+)
+def test_qemu_img_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch, command_: str, code: int, full: bool
+) -> None:
+    """Once: where there is no room, where it reads back otherwise, or not at all; or it is not there."""
+    base, tools = replica(world), world.home / "tools"
+    tools.mkdir()
+    real = shutil.which("qemu-img")
+    ends = {5: 1}.get(code, 2)
+    (tools / "qemu-img").write_text(f'#!/bin/sh\n[ "$1" = "{command_}" ] && exit {ends}\nexec {real} "$@"\n')
+    (tools / "qemu-img").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}" if command_ else "/nowhere")
+    if full:
+        monkeypatch.setattr("warmspare.recover.failback.convert._LITTLE_BYTES", 1 << 62)
+    more = ["--replica", base, "--only-replica"]
+    export(world, *more, code=code)
+    if command_:
+        (tools / "qemu-img").unlink()
+        export(world, *more)
+        demand_returned(world, "vmdk")
+    else:
+        export(world, *more, "--format", "raw")
+        demand_returned(world, "raw")

@@ -217,6 +217,22 @@ def test_windows(tmp_path: Path) -> None:
     assert next(each for each in findings(disk) if each.kind is K.BITLOCKER).place == "partition 1"
 
 
+def test_a_cloud_init_that_asks_without_tokens(copy: Callable[[str], Path]) -> None:
+    """Found in the guest's own file system, and gone with the version that has them."""
+    disk, folder = copy("bios"), "/usr/lib/python3/dist-packages"
+    folders = ("/etc/cloud", "/usr", "/usr/lib", "/usr/lib/python3", folder, f"{folder}/cloudinit",
+               f"{folder}/cloudinit/sources")  # fmt: skip
+    made = "".join(f"mkdir {each}\n" for each in folders).encode()
+    bootdisk.run("debugfs", "-w", "-f", "-", f"{disk}?offset={BIOS_ROOT_AT}", data=made)
+    put(disk, BIOS_ROOT_AT, "/etc/cloud/cloud.cfg", b"users:\n")
+    put(disk, BIOS_ROOT_AT, f"{folder}/cloudinit/version.py", b'__VERSION__ = "19.3"\n')
+    put(disk, BIOS_ROOT_AT, f"{folder}/cloudinit/sources/DataSourceEc2.py", b"no word of it\n")
+    [finding] = findings(disk)
+    assert finding.kind is K.IMDS_V1 and "cloud-init 19.3" in finding.found and finding.place == "partition 1"
+    put(disk, BIOS_ROOT_AT, f"{folder}/cloudinit/sources/DataSourceEc2.py", b"'latest/api/token'\n")
+    assert findings(disk) == []
+
+
 def test_dynamic_disks(tmp_path: Path) -> None:
     mbr = empty(tmp_path / "mbr.raw", GIB, "label: dos\nstart=63,size=8M,type=42\n")
     bootdisk.write_at(mbr, 0, b"\x33\xc0")

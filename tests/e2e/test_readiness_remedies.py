@@ -467,6 +467,8 @@ REMEDIES: dict[tuple[Kind, Family], Deed] = {
     (K.CONSOLE_MISSING, F.DEBIAN): update_grub_adds_the_console,
     (K.CONSOLE_MISSING, F.RED_HAT): NOT_DEBIANS, (K.CONSOLE_MISSING, F.SUSE): NOT_DEBIANS,
     (K.WINDOWS, F.OTHER): Person("drivers come from AWS"), (K.OTHER_SYSTEM, F.OTHER): Person("nothing is to be done"),
+    (K.IMDS_V1, F.OTHER): Person("newer ones come from distributors; the plan's key: test_failover.py, of_each_vm"),
+    (K.IMDS_UNKNOWN, F.OTHER): Person("what its version can do is in its own documents"),
     (K.NOT_JUDGED, F.OTHER): SITE,
 }  # fmt: skip
 BESIDES: tuple[Deed, ...] = (nofail_is_added, lvms_filter_takes_all)  # the other half of a sentence

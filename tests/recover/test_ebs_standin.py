@@ -408,11 +408,30 @@ def test_what_goes_wrong_on_demand(account: tuple[Standin, Any, Any]) -> None:
     assert not standin.breaches
 
 
+def test_the_recycle_bin(account: tuple[Standin, Any, Any]) -> None:
+    standin, api, ec2 = account
+    standin.retains = True
+    snapshot = sealed(api, {0: ZEROS})
+    ec2.delete_snapshot(SnapshotId=snapshot)
+    assert not ec2.describe_snapshots()["Snapshots"], "AWS shows none that is in the bin"
+    refused(lambda: ec2.delete_snapshot(SnapshotId=snapshot), "InvalidSnapshot.NotFound")
+    ec2.restore_snapshot_from_recycle_bin(SnapshotId=snapshot)
+    assert [each["State"] for each in ec2.describe_snapshots()["Snapshots"]] == ["recovering"]
+    refused(lambda: ec2.restore_snapshot_from_recycle_bin(SnapshotId=snapshot), "InvalidSnapshot.NotFound")
+
+
 def test_what_ec2_refuses(account: tuple[Standin, Any, Any]) -> None:
     standin, api, ec2 = account
     snapshot = sealed(api, {0: ZEROS})
-    standin.in_use.add(snapshot)
+    standin.in_use[snapshot] = "ami-1"
     refused(lambda: ec2.delete_snapshot(SnapshotId=snapshot), "InvalidSnapshot.InUse")
+    standin.in_use.clear()
+    for mode in ("compliance", "governance"):
+        standin.locks[snapshot] = mode
+        refused(lambda: ec2.delete_snapshot(SnapshotId=snapshot), "OperationNotPermitted")
+        if mode == "compliance":
+            refused(lambda: ec2.unlock_snapshot(SnapshotId=snapshot), "OperationNotPermitted")
+    ec2.unlock_snapshot(SnapshotId=snapshot)
     assert snapshot in standin.snapshots
     refused(lambda: ec2.create_tags(Resources=["snap-00"], Tags=[{"Key": "a", "Value": "b"}]), "InvalidID")
     refused(lambda: ec2.describe_snapshots(SnapshotIds=[snapshot], MaxResults=5), "InvalidParameterCombination")

@@ -12,7 +12,8 @@ import pytest
 
 import memory
 from ebsparts import BLOCK, Refusal
-from rig import MIB, random_disk, scribble
+from remedies import remedy
+from rig import MIB, command, random_disk, scribble
 from stagerig import StageRig
 
 PUT = "after Digests.put"
@@ -162,6 +163,38 @@ def test_a_damaged_hash_table_is_rebuilt(full: StageRig) -> None:
     assert set(made.blocks) == full.touched(2)
 
 
+@remedy("run again to wait on, and ask AWS")
+def test_a_snapshot_that_is_not_completed_for_hours(full: StageRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    full.account.complete_s = 1e9
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warmspare.recover.staging.ebs.COMPLETED_S", 0.1)
+        assert "for hours" in full.stage(code=8).stderr
+    full.account.complete_s = 0.0
+    full.demand_same(full.snapshots(full.stage())[0].id)
+
+
+@remedy("run again: it begins anew, built on another or on none")
+def test_the_parent_of_a_pending_snapshot_is_none_to_build_on(full: StageRig) -> None:
+    """Somebody changed its tags: it is of a larger disk now."""
+    (first,) = full.snapshots(full.stage())
+    scribble(full.disk, random.Random(1), pieces=2)
+    full.sync()
+    assert full.victim("kill", PUT, 1) == -9
+    first.tags["warmspare:capacity"] = str(full.disk.stat().st_size + MIB)
+    (made,) = full.snapshots(full.stage())
+    assert not made.parent
+    full.demand_same(made.id)
+
+
+@remedy("correct --vm or --repo, or make one with `warmspare sync`")
+def test_a_vm_without_restore_points(rig: StageRig) -> None:
+    random_disk(rig.disk, MIB, random.Random(3), pieces=2)
+    assert command("init", rig.repo).code == 0
+    assert "no restore point" in rig.stage(code=2).stderr
+    rig.sync()
+    rig.stage()
+
+
 def test_a_parent_that_aws_does_not_take_means_a_full_one(full: StageRig) -> None:
     first = full.snapshots(full.stage())[0]
     full.account.parents_may_be_smaller = False
@@ -196,6 +229,7 @@ def test_a_place_of_the_staging_that_leads_elsewhere(full: StageRig) -> None:
     assert not full.account.snapshots
 
 
+@remedy("let that one end, and run again")
 def test_two_stagings_of_one_vm(full: StageRig) -> None:
     from warmspare.state.local_files import locked
 
@@ -204,6 +238,7 @@ def test_two_stagings_of_one_vm(full: StageRig) -> None:
     with locked(lock, "the state directory") as mine:
         assert mine
         assert "another staging" in full.stage(code=6).stderr
+    full.stage()
 
 
 def test_an_unchanged_disk_is_staged_by_an_empty_increment(full: StageRig) -> None:

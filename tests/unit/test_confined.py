@@ -239,7 +239,7 @@ def test_a_report_is_bounded_in_length_and_number() -> None:
     with report.whole():
         for number in range(5000):
             report.add(Finding(Kind.FSTAB_BY_NAME, "disk", f"line {number} " + "\ud800" * 5000, "x" * 5000))
-    findings, _ = heard(Heard(lines, ""))
+    findings, *_ = heard(Heard(lines, ""))
     assert len(findings) == MOST_OF_A_KIND + 1 and findings[-1].found == f"{5000 - MOST_OF_A_KIND} more of this kind"
     assert all(len(each.place) <= MOST_TEXT and len(each.found) <= MOST_TEXT for each in findings)
     assert findings[0].found.endswith("x…") and all(each.place.encode() for each in findings)
@@ -259,7 +259,7 @@ def test_what_fails_is_a_finding_and_keeps_nothing_else_from_being_judged(error:
         with report.part("disk", "a file"):
             raise error
         report.add(Finding(Kind.WINDOWS, "disk", "after it"))
-    (failed, after), _ = heard(Heard(lines, ""))
+    (failed, after), *_ = heard(Heard(lines, ""))
     assert (failed.kind, failed.place) == (Kind.NOT_JUDGED, "a file") and why in failed.found
     assert after.kind is Kind.WINDOWS
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+from remedies import remedy, told
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.drills.isolation import ways_out
 from warmspare.recover.failover.plan import Network
@@ -32,9 +33,12 @@ def found(**shown: list[dict[str, Any]]) -> list[str]:
     return asyncio.run(ways_out(cast("Ec2", Shown(**shown)), NETWORK))
 
 
+@remedy("take a subnet of a VPC of this account")
 def test_a_route_table_that_is_not_shown_is_a_way_out() -> None:
     [said] = found(Subnets=[{"SubnetId": NETWORK.subnet, "VpcId": "vpc-1"}])  # of a VPC of another account, for one
     assert "no route table" in said and NETWORK.subnet in said
+    told(said)
+    assert found(Subnets=[{"SubnetId": NETWORK.subnet, "VpcId": "vpc-2"}], RouteTables=[{"RouteTableId": "rtb"}]) == []
 
 
 def test_a_subnet_that_does_not_exist_has_none() -> None:

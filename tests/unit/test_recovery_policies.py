@@ -38,10 +38,14 @@ def asked(module: str) -> set[str]:
     out = set()
     [path] = RECOVER.glob(f"*/{module}.py")
     for node in ast.walk(ast.parse(path.read_text())):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
             continue
         texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
-        if node.func.attr == "call" or (node.func.attr == "pages" and texts[:1] in (["ec2"], ["ebs"])):
+        if isinstance(node.func, ast.Name):
+            if node.func.id != "delete":
+                continue
+            service, operation = "ec2", texts[0]
+        elif node.func.attr == "call" or (node.func.attr == "pages" and texts[:1] in (["ec2"], ["ebs"])):
             service, operation = texts[0], texts[1]
         elif node.func.attr in ("ask", "pages", "_one") and texts:
             service, operation = "ec2", texts[0]

@@ -59,4 +59,6 @@ class Problems:
         return Place(self._file, dotted(key), line_of(self._lines, key))
 
     def add(self, key: Key, what: str, hint: str = "") -> None:
-        self.found.append(self.place(key).problem(what, hint))
+        problem = self.place(key).problem(what, hint)
+        if all((problem.what, problem.place) != (one.what, one.place) for one in self.found):
+            self.found.append(problem)

@@ -34,9 +34,11 @@ class Table:
         """Of a key of this table, or of the table."""
         return self._problems.place(self._key if name is None else (*self._key, name))
 
-    def wrong(self, what: str, hint: str = "", *, name: str | None = None) -> None:
-        """Note a problem with a key of this table, or with the table."""
-        self._problems.add(self._key if name is None else (*self._key, name), what, hint)
+    def wrong(self, what: str, hint: str = "", *, name: str | None = None, below: str | None = None) -> None:
+        """Note a problem with a key of this table, or with one below that, or with the table. The same is noted once.
+        """
+        key = (*self._key, *(each for each in (name, below) if each is not None))
+        self._problems.add(key, what, hint)
 
     def take(self, name: str, parse: Callable[[object], T], default: D) -> T | D:
         """The key's value; the default if it is not there, and after noting a problem if it is wrong."""

@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from warmspare.errors import StoreError, WarmspareError
+from warmspare.errors import RecoverError, StoreError, WarmspareError
 from warmspare.observe.events import Events
 
 LOCAL = "file:delete"  # the action, where it is a file or a directory of this host
+MOST_NAMED, MOST_SAID = 100, 4  # objects of an action: in the event; in its sentence
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 @dataclass(slots=True)
 class _Failure:
-    """The first of an action; and how many there were."""
+    """The first of an action; how many there were, and which, as far as they are known one by one."""
 
     action: str
     where: str
     why: str
     right: str
     count: int = 0
+    objects: list[str] = field(default_factory=list)
 
 
 def denied_by_file(error: Exception) -> bool:
@@ -80,7 +82,10 @@ class Housekeeping:
 
     def failed(self, action: str, where: object, why: str = "", *, right: str = "", count: int = 1) -> None:
         """Take note. where: what could not be cleared up. why: a clause. right: what to grant, or ""."""
-        self._failures.setdefault(action, _Failure(action, str(where), why, right)).count += count
+        failure = self._failures.setdefault(action, _Failure(action, str(where), why, right))
+        failure.count += count
+        if str(where) not in failure.objects and len(failure.objects) < MOST_NAMED:
+            failure.objects.append(str(where))
 
     def lacks(self, action: str) -> str:
         """The right that it failed for in this run, if it did."""
@@ -100,6 +105,8 @@ class Housekeeping:
     def caught(self, trying: Trying, error: WarmspareError | OSError) -> None:
         """Take note of what a block failed with."""
         why = error.what if isinstance(error, WarmspareError) else error.strerror or str(error)
+        if isinstance(error, RecoverError) and error.hint:  # of AWS each refusal has a remedy of its own
+            why += f"; {error.hint}"
         where = str(trying.where)
         # A server may name another than was asked for.
         name = error.action if isinstance(error, StoreError) and error.action else trying.action
@@ -112,12 +119,14 @@ class Housekeeping:
         """Emit what there is, and forget it."""
         failures, self._failures = {id(one): one for one in self._failures.values()}, {}
         for failure in failures.values():
-            more = f" and {failure.count - 1} more" if failure.count > 1 else ""
+            named = ", ".join(failure.objects[:MOST_SAID])
+            more = failure.count - len(failure.objects[:MOST_SAID])
+            what = f"{named} and {more} more" if more else named
             grant = f"; grant {failure.right}" if failure.right else ""
             of_vm = {"vm": self._vm} if self._vm else {}
             self._events.emit(
                 "housekeeping.warning", **of_vm, action=failure.action, right=failure.right, object=failure.where,
-                count=failure.count,
-                message=f"{failure.where}{more} could not be cleared up ({failure.action}): {failure.why}{grant}; the "
-                "next run tries again",
+                objects=failure.objects, count=failure.count,
+                message=f"{what} could not be cleared up ({failure.action}): {failure.why}{grant}; the next run tries "
+                "again",
             )  # fmt: skip

@@ -20,6 +20,7 @@ from warmspare.format import flags
 from warmspare.format import restore_point as point
 from warmspare.outside.records import Line, RunId, Sequence, Sha256, UnfitError
 from warmspare.repository.chain import PointId, Repository, now_text
+from warmspare.repository.commands import command
 from warmspare.store import layout
 from warmspare.store.swaps import swap
 
@@ -28,12 +29,13 @@ NO_TAG = '"00000000000000000000000000000000"'  # of no object
 SETTLE_S = 2.0  # longer than a look and the write after it take
 # In the `hardware` of a restore point: the run of the failover that was over when its sync began.
 FAILBACK = "failback"
+CLEARS = "failback-done"
 State = Literal["starting", "started", "cleared"]
 
 
 class FailoverStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One thing that was done. what: `image`, `import`, `launching`, `instance`, `running`, `died`. id: AWS's, or
-    the instance type that is being tried."""
+    """One thing that was done. what: `image`, `import`, `launching`, `refused`, `instance`, `running`, `died`. id:
+    AWS's, or the instance type that is being tried, or was refused for certain."""
 
     at: Line
     what: Line
@@ -75,11 +77,20 @@ class FailoverRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
 
     @property
     def launching(self) -> str:
-        """The instance type that this attempt tried last; "" for none yet."""
-        for step in reversed(self.steps):
-            if step.what in ("launching", "died"):
-                return step.id if step.what == "launching" else ""
-        return ""
+        """The instance type that this attempt tried last and that may have been started; "" for none."""
+        last = self._last_tried
+        return last.id if last is not None and last.what == "launching" else ""
+
+    @property
+    def _last_tried(self) -> FailoverStep | None:
+        return next((step for step in reversed(self.steps) if step.what in ("launching", "refused", "died")), None)
+
+    def has(self, what: str, identity: str) -> bool:
+        """Whether a step is noted already. A type may be tried again after another step, which is another one."""
+        if what in ("launching", "refused"):
+            last = self._last_tried
+            return last is not None and (last.what, last.id) == (what, identity)
+        return self.id_of(what) == identity
 
     def ran(self, instance: str) -> bool:
         """Whether an instance was seen to run, or counts as started without a look."""
@@ -130,10 +141,15 @@ class FailoverJournal:
             await self._demand(began)
         return began
 
+    @property
+    def tried(self) -> str:
+        """The instance type that is being tried; "" for none."""
+        return self.record.launching if self.record is not None else ""
+
     async def note(self, what: str, identity: str) -> None:
         """One more step is done, or about to be. LeaseError, StoreError."""
         assert self.record is not None
-        if self.record.id_of(what) != identity:
+        if not self.record.has(what, identity):
             step = FailoverStep(now_text(), what, identity)
             await self._write(msgspec.structs.replace(self.record, steps=[*self.record.steps, step]))
 
@@ -215,7 +231,10 @@ def decode(data: bytes, vm: str, where: str) -> FailoverRecord:
 
 
 def _damaged(what: str, where: str) -> FormatError:
-    hint = "put it back from a version of the bucket; what runs in AWS carries the tag warmspare:vm"
+    hint = (
+        "put back a version of it that the bucket still has (what runs in AWS carries the tag warmspare:vm), and run "
+        "again"
+    )
     return FormatError(f"the failover record is damaged: {what}", where=where, hint=hint)
 
 
@@ -231,8 +250,13 @@ async def refuse_failed_over(repository: Repository, vm: str) -> FailoverRecord 
         f"VM {vm!r} was failed over on {record.began} to restore point "
         f"{point.label(record.sequence, record.sha256)} and {where}; it is not synced or audited meanwhile",
         where=repository.where(layout.failover_key(layout.encode_name(vm))),
-        hint="once the right one of the two runs at home again, clear it with `warmspare failback-done`",
+        hint=f"once the right one of the two runs at home again, clear it with {clearing(repository, vm)}",
     )
+
+
+def clearing(repository: Repository, vm: str) -> str:
+    """The command that ends the failover of a VM, as it is to be typed."""
+    return command(repository.store, CLEARS, vm)
 
 
 def doubt_after(record: FailoverRecord | None, hardware: Mapping[str, Any]) -> str:

@@ -22,6 +22,8 @@ _LOUD = {
     "tracking.missed": "bold red",
     "sync.late": "yellow",
     "stage.waiting": "yellow",
+    "stage.kept": "yellow",
+    "stage.left": "yellow",
     "drill.missing": "bold red",
     "failover.note": "yellow",
     "failover.missing": "bold red",

@@ -105,7 +105,7 @@ def _outlook(e: Event) -> str:
     if e["stops"]:
         head += f"WILL NOT START: {'; '.join(e['stops'])}"
     else:
-        head += "starts as far as was seen"
+        head += f"starts {e['runs'][0] if len(e['runs']) == 1 else ''}".rstrip() + " as far as was seen"
     return head + (f"; not known: {'; '.join(e['not_known'])}" if e["not_known"] else "")
 
 
@@ -308,6 +308,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "stage.point": lambda e: f"restore point {e['point']} of {e['created']} can be started from",
     "stage.removed": lambda e: f"removed {e['snapshot']} of {e['point']}: {e['message']}",
     "stage.kept": lambda e: f"{e['snapshot']} of {e['point']} is kept: {e['message']}",
+    "stage.left": lambda e: f"{', '.join(e['snapshots'])}: kept, {e['message']}",
     "stage.waiting": lambda e: f"waiting: {e['message']}",
     "stage.plan": lambda e: _stage_plan(e),
     "stage.done": lambda e: (

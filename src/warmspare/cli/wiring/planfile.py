@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
@@ -16,15 +17,24 @@ from warmspare.config.settings import suggest
 from warmspare.config.table import Table
 from warmspare.errors import ConfigError
 from warmspare.outside.regular_files import read_regular
-from warmspare.recover.failover.plan import Network, Ready, RecoveryPlan, Via, VmPlan, Volumes
+from warmspare.recover.failover.plan import (
+    Metadata,
+    Network,
+    Ready,
+    RecoveryPlan,
+    Via,
+    VmPlan,
+    Volumes,
+    fits_metadata,
+)
+from warmspare.recover.failover.volumes import LIMITS, wrong_by_itself
 
 USER_DATA_BYTES = 16 << 10  # AWS's limit, before encoding
 MOST_TAGS = 40  # of AWS's 50; the rest are ours
-SHOWN_BY = "warmspare failover --dry-run"
 
 _START = (
     "subnet", "security_groups", "key_pair", "instance_profile", "instance_families", "tags", "user_data", "volumes",
-    "ready", "ready_within", "via", "license", "import_role",
+    "imds", "metadata_tags", "ready", "ready_within", "via", "license", "import_role",
 )  # fmt: skip
 KEYS: dict[str, tuple[str, ...]] = {
     "": ("repository", "endpoint_url", "region", "profile", "rto", "s3", "defaults", "network", "drill", "vm"),
@@ -33,8 +43,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "drill": ("subnet", "security_groups"),
     "defaults": _START,
     "vm": (
-        "vm", *_START, "ip", "ips", "instance_type", "firmware", "architecture", "root_disk", "order", "delay",
-        "rto", "import_from",
+        "vm", *_START, "ip", "ips", "instance_type", "firmware", "architecture", "platform", "root_disk", "order",
+        "delay", "rto", "import_from",
     ),
     "volumes": ("type", "iops", "throughput", "initialization_rate", "keep"),
     "user_data": ("file", "text"),
@@ -44,7 +54,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 _TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
 _FAMILY = re.compile(r"[a-z][a-z0-9-]*")
 _RAW = re.compile(r"s3://[a-z0-9.-]{3,63}/.+")
-_VOLUME_TYPES = ("gp3", "gp2", "io1", "io2", "st1", "sc1", "standard")
+_IMDS = ("v2", "v1-and-v2")
 
 
 def load_plan(path: Path) -> RecoveryPlan:
@@ -59,7 +69,8 @@ def parse_plan(text: str, path: Path) -> RecoveryPlan:
     document, problems = parse_document(text, path)
     plan = _Reading(document, problems, path).plan()
     if problems.found:
-        raise SettingsError(problems.found, shown_by=SHOWN_BY)
+        shown_by = shlex.join(["warmspare", "failover", "--plan", str(path), "--all", "--dry-run"])
+        raise SettingsError(problems.found, shown_by=shown_by)
     return plan
 
 
@@ -92,7 +103,10 @@ def resource_id(prefix: str) -> Callable[[object], str]:
     def parse(value: object) -> str:
         out = values.text(value)
         if not shape.fullmatch(out):
-            raise ConfigError(f"{out[:40]!r} is no ID of the form {prefix}-0123456789abcdef0", hint="copy it from EC2")
+            raise ConfigError(
+                f"{out[:40]!r} is no ID of the form {prefix}-0123456789abcdef0",
+                hint="copy its ID from EC2: `aws ec2 describe-subnets`, `aws ec2 describe-security-groups`",
+            )
         return out
 
     return parse
@@ -105,7 +119,7 @@ def several(parse: Callable[[object], str], what: str) -> Callable[[object], tup
         given = value if isinstance(value, list) else [value]
         out = tuple(parse(each) for each in given)
         if not out or len(set(out)) != len(out):
-            raise ConfigError(f"{what} were expected, each once", hint="write a list")
+            raise ConfigError(f"{what} were expected, each once", hint="write a list of at least one, each once")
         return out
 
     return parse_all
@@ -132,13 +146,13 @@ def address(value: object) -> str:
 def tags(value: object) -> dict[str, str]:
     """Tags as AWS takes them; ours and AWS's own prefixes are kept free."""
     if not isinstance(value, dict) or len(value) > MOST_TAGS:
-        raise ConfigError(f"a table of at most {MOST_TAGS} tags was expected", hint='like {Owner = "ops"}')
+        raise ConfigError(f"a table of at most {MOST_TAGS} tags was expected", hint='write it like {Owner = "ops"}')
     out = {}
     for key, text in value.items():
         if not isinstance(text, str) or len(text) > 256 or not 0 < len(key) <= 128:
             raise ConfigError(f"the tag {key[:40]!r} is not a text of at most 256 characters", hint="put it in quotes")
         if key.lower().startswith(("aws:", "warmspare:")):
-            raise ConfigError(f"the tag {key[:40]!r} begins with what is not yours to give", hint="rename it")
+            raise ConfigError(f"the tag {key[:40]!r} begins with what is not yours to give", hint="name it otherwise")
         out[key] = text
     return out
 
@@ -146,7 +160,8 @@ def tags(value: object) -> dict[str, str]:
 def addresses(value: object) -> dict[str, str]:
     """Fixed addresses by port group."""
     if not isinstance(value, dict):
-        raise ConfigError("a table of addresses by port group was expected", hint='like {"VM Network" = "10.20.0.15"}')
+        hint = 'write it like {"VM Network" = "10.20.0.15"}'
+        raise ConfigError("a table of addresses by port group was expected", hint=hint)
     return {name: address(each) for name, each in value.items()}
 
 
@@ -163,13 +178,19 @@ class _Reading:
         networks = tuple(
             network for name, table in top.named("network", KEYS["network"]) if (network := self._network(name, table))
         )
-        base = self._start(top.table("defaults", KEYS["defaults"]), VmPlan("", "", networks=networks))
+        defaults = top.table("defaults", KEYS["defaults"])
+        base = self._start(defaults, VmPlan("", "", networks=networks))
         vms: list[VmPlan] = []
         for name, table in top.named("vm", KEYS["vm"]):
             vms.append(self._vm(name, table, base))
+            self._demand_volumes(table if "volumes" in table else defaults, vms[-1].volumes)
+            for key in [] if not vms[-1].metadata.tags else vms[-1].tags:
+                if not fits_metadata(key):
+                    self._no_metadata(defaults if key in base.tags else table, key)
             for other in vms[:-1]:
                 if other.vm == vms[-1].vm:
-                    table.wrong(f"this means the same VM as {other.name!r}", "recover a VM once")
+                    hint = "take one of the two out: a VM is recovered once"
+                    table.wrong(f"this means the same VM as {other.name!r}", hint)
         if "vm" not in top:
             top.wrong("the plan has no [vm.NAME]", "add one for each VM to recover")
         return RecoveryPlan(
@@ -179,6 +200,14 @@ class _Reading:
             self._network("drill", top.table("drill", KEYS["drill"])) if "drill" in top else None,
             site_of(s3_settings.take(top.table("s3", KEYS["s3"]))) if "s3" in top else None,
             top.take("rto", values.duration, None),
+        )  # fmt: skip
+
+    def _no_metadata(self, table: Table, key: str) -> None:
+        """A tag with which AWS would refuse the instance: told once."""
+        table.wrong(
+            f"with the tag {key[:40]!r} AWS starts no instance whose metadata tells its tags",
+            "write its key with letters, digits and + - = . , _ : @ only, or say metadata_tags = false",
+            name="tags", below=key,
         )  # fmt: skip
 
     def _network(self, name: str, table: Table) -> Network | None:
@@ -192,7 +221,7 @@ class _Reading:
         groups = table.take("security_groups", several(resource_id("sg"), "security groups"), base.security_groups)
         if subnet and not groups:
             table.wrong("a subnet goes with security groups", "set security_groups too", name="subnet")
-        families = several(_matching(_FAMILY, "instance family", "like m7i"), "instance families")
+        families = several(_matching(_FAMILY, "instance family", "write it like m7i"), "instance families")
         role = _matching(re.compile(r"[\w+=,.@-]{1,64}"), "name of a role", "give its name, not its ARN")
         return VmPlan(
             name=base.name, vm=base.vm, networks=base.networks,
@@ -203,6 +232,7 @@ class _Reading:
             tags={**base.tags, **table.take("tags", tags, {})},
             user_data=self._user_data(table, base.user_data),
             volumes=self._volumes(table, base.volumes),
+            metadata=self._metadata(table, base.metadata),
             ready=table.take("ready", values.choice(get_args(Ready)), base.ready),
             ready_s=table.take("ready_within", values.duration, base.ready_s),
             via=table.take("via", values.choice(get_args(Via)), base.via),
@@ -221,18 +251,19 @@ class _Reading:
         for port_group in ips:
             if port_group and not start.subnet and start.network(port_group) is None:
                 known = [network.name for network in start.networks]
-                hint = suggest(port_group, known) or f"add [network.{port_group!r}]"
+                hint = suggest(port_group, known) or f"add a [network.{port_group!r}]"
                 table.wrong(f"no network is called {port_group!r}", hint, name="ips")
-        type_name = _matching(_TYPE, "instance type", "like m7i.large")
+        type_name = _matching(_TYPE, "instance type", "write it like m7i.large")
         return VmPlan(
             name=name, vm=table.take("vm", values.text, None) or name, networks=start.networks,
             subnet=start.subnet, security_groups=start.security_groups, ips=ips,
             types=table.take("instance_type", several(type_name, "instance types"), ()), families=start.families,
             architecture=table.take("architecture", values.choice(("x86_64", "arm64")), None),
+            platform=table.take("platform", values.choice(("windows", "linux")), None),
             firmware=table.take("firmware", values.choice(("bios", "uefi")), None),
             root_disk=table.take("root_disk", values.text, None), key_pair=start.key_pair,
             instance_profile=start.instance_profile, tags=start.tags, user_data=start.user_data,
-            volumes=start.volumes, order=table.take("order", values.whole(1, 1000), 1),
+            volumes=start.volumes, metadata=start.metadata, order=table.take("order", values.whole(1, 1000), 1),
             delay_s=table.take("delay", values.duration, 0), ready=start.ready, ready_s=start.ready_s,
             rto_s=table.take("rto", values.duration, None), via=start.via,
             license=start.license, import_role=start.import_role,
@@ -241,17 +272,31 @@ class _Reading:
             ),
         )  # fmt: skip
 
+    def _metadata(self, table: Table, base: Metadata) -> Metadata:
+        return Metadata(
+            v1=table.take("imds", values.choice(_IMDS), _IMDS[base.v1]) != "v2",
+            tags=table.take("metadata_tags", values.boolean, base.tags),
+        )
+
     def _volumes(self, table: Table, base: Volumes) -> Volumes:
         if "volumes" not in table:
             return base
         of = table.table("volumes", KEYS["volumes"])
         return Volumes(
-            type=of.take("type", values.choice(_VOLUME_TYPES), base.type),
+            type=of.take("type", values.choice(tuple(LIMITS)), base.type),
             iops=of.take("iops", values.whole(100, 256_000), base.iops),
             throughput_mib_s=of.take("throughput", values.whole(125, 2000), base.throughput_mib_s),
             initialization_mib_s=of.take("initialization_rate", values.whole(100, 300), base.initialization_mib_s),
             keep=of.take("keep", values.boolean, base.keep),
+            place=str(table.place("volumes")),
         )
+
+    @staticmethod
+    def _demand_volumes(table: Table, volumes: Volumes) -> None:
+        """Of a VM, once its own keys and the defaults' are one. table: the one that has the last word."""
+        of = table.table("volumes", KEYS["volumes"])
+        for wrong in wrong_by_itself(volumes):
+            of.wrong(wrong.what, wrong.hint, name=wrong.key if wrong.key in of else None)
 
     def _user_data(self, table: Table, base: str | None) -> str | None:
         if "user_data" not in table:
@@ -269,7 +314,8 @@ class _Reading:
             data = read_regular(path, 4 * USER_DATA_BYTES, follow=True)
         except (OSError, ValueError) as error:
             reason = (isinstance(error, OSError) and error.strerror) or "this is no path"
-            raise ConfigError(f"the user data can't be read: {reason}", hint=f"look at {path}") from None
+            hint = f"correct it, or put the file at {path}"
+            raise ConfigError(f"the user data can't be read: {reason}", hint=hint) from None
         try:
             return _plain_text(data.decode())
         except UnicodeDecodeError:
@@ -280,7 +326,7 @@ def _plain_text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError("user data is a text with something in it")
     if len(value.encode()) > USER_DATA_BYTES:
-        raise ConfigError("user data has at most 16 KiB", hint="let it fetch the rest")
+        raise ConfigError("user data has at most 16 KiB", hint="make it shorter: it can fetch the rest")
     return value
 
 

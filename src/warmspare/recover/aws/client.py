@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from aiobotocore.config import AioConfig
@@ -33,6 +33,7 @@ log = logging.getLogger("warmspare.recover")
 QUIET_S = 2.0  # of failing, before anybody is told
 TELL_EVERY_S = 10.0
 UNSEEN_S = 150.0  # AWS: for up to two minutes after StartSnapshot others may not know the snapshot
+_SECRET = ("UserData",)  # parameters
 _TALKATIVE = ("botocore", "aiobotocore", "aiohttp")
 
 OnRetry = Callable[[str, int, float], None]
@@ -101,15 +102,19 @@ class Aws:
 
     async def call(
         self, service: str, operation: str, *, about: str, gate: Gate | None = None, unseen_until: float = 0.0,
-        **parameters: Any,
+        patience_s: float | None = None, **parameters: Any,
     ) -> dict[str, Any]:  # fmt: skip
         """One request, tried again as long as its failures and our patience allow.
 
         service: `ec2` or `ebs`. operation: as the client names it (`start_snapshot`). about: what it concerns, for
         messages. gate: awaited before each try. unseen_until: until when (time.monotonic) "not found" means "not
-        visible yet" and is tried again. AwsError for every failure.
+        visible yet" and is tried again. patience_s: how long it is worth trying, where that is less than usual.
+        AwsError for every failure.
         """
-        tries = Tries(self._settings.patience)
+        patience = self._settings.patience
+        if patience_s is not None:
+            patience = replace(patience, deadline_s=min(patience_s, patience.deadline_s))
+        tries = Tries(patience)
         renewed = False
         while True:
             if gate:
@@ -164,7 +169,7 @@ class Aws:
                 self._dated = _dated(answer) or self._dated
                 return answer
         except (*CLIENT_ERRORS, *ODD) as error:
-            raise aws_error(error, name, about) from error
+            raise aws_error(error, name, about, _hidden(parameters)) from error
 
     async def _client(self, service: str) -> Any:
         if service not in self._clients:
@@ -191,7 +196,9 @@ class Aws:
             made = session.create_client(service, config=config, region_name=region)
             return await self._open.enter_async_context(made)
         except ValueError as error:
-            hint = "check AWS_REGION, AWS_ENDPOINT_URL and the like"
+            hint = (
+                "correct AWS_REGION, AWS_ENDPOINT_URL or the service's own (AWS_ENDPOINT_URL_EC2, AWS_ENDPOINT_URL_EBS)"
+            )
             raise ConfigError("the AWS endpoint or region is not valid", hint=hint) from error
         except CLIENT_ERRORS as error:
             raise aws_error(error, f"connecting to {service}", service) from error
@@ -202,6 +209,11 @@ class Aws:
         if self._on_retry and tries.failing_s >= QUIET_S and now - self._told_s >= TELL_EVERY_S:
             self._told_s = now
             self._on_retry(error.sentence, tries.count, pause_s)
+
+
+def _hidden(parameters: dict[str, Any]) -> list[str]:
+    """What of a request is the user's own secret, and may stand in what AWS says of it."""
+    return [str(parameters[key]) for key in _SECRET if parameters.get(key)]
 
 
 def _dated(answer: dict[str, Any]) -> tuple[datetime.datetime, float] | None:

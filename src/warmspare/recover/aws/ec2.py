@@ -57,7 +57,7 @@ class Ec2:
             if found is not None:
                 return found
             if time.monotonic() >= deadline:
-                hint = "look at it in EC2; run again to wait on"
+                hint = "run again to wait on; EC2 shows it under that ID"
                 raise RecoverError(what, where=where, hint=hint, retryable=True)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, self.pause.most_s)

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import NoReturn
 
 from warmspare import children
-from warmspare.errors import RecoverError
+from warmspare.errors import RecoverError, by_hand
 from warmspare.threads import in_thread
 
 _READ_BYTES = 1 << 16
@@ -150,7 +150,7 @@ def _forked(
             children.forked(pid)
         return pid
     except OSError as error:
-        hint = "free memory, or allow more processes"
+        hint = by_hand("free memory, or allow more processes")
         raise RecoverError(f"no process can be started: {error.strerror}", hint=hint, retryable=True) from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from warmspare.errors import ConfigError
+from warmspare.errors import ConfigError, by_hand
 from warmspare.format.restore_point import Disk
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Meter
@@ -94,7 +94,8 @@ async def with_point(
     vm_id = await repository.vm_called(vm)
     point = await repository.load(vm_id, await repository.resolve(vm_id, at or "latest"))
     if not point.record.disks:
-        raise ConfigError(f"restore point {point.id.label} has no disks", where=store.uri, hint="give another --at")
+        hint = by_hand("give another --at, or protect its disks and sync it")
+        raise ConfigError(f"restore point {point.id.label} has no disks", where=store.uri, hint=hint)
     async with AsyncExitStack() as stack:
         threads = Threads(len(os.sched_getaffinity(0)), "point")
         stack.callback(threads.close)

@@ -10,13 +10,15 @@ import contextlib
 import errno
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from warmspare.errors import ConfigError, IntegrityError, LeaseError
+from warmspare.errors import ConfigError, IntegrityError, LeaseError, by_hand
 from warmspare.repository.chain import PointId
+from warmspare.repository.commands import typed
 from warmspare.state.local_files import io_error, local_io, locked
 from warmspare.state.replica_record import FORMAT, STATE, WHAT, ReplicaPlace, ReplicaRecord, mode_of
 from warmspare.threads import in_thread
@@ -105,26 +107,31 @@ def held(target: Path, *, state: Path | None = None) -> Iterator[HeldReplica]:
     """
     mode = mode_of(target)
     if not mode:
-        raise ConfigError("there is no replica here", where=str(target), hint="check --replica")
+        raise ConfigError("there is no replica here", where=str(target), hint="correct --replica")
     place = ReplicaPlace(target, mode, state)
     if not place.record_path.exists():
         raise ConfigError(
             "this is no replica: nothing says which restore point it holds",
             where=str(place.record_path),
-            hint="make one with `warmspare apply`, or give its --state",
+            hint=f"make one with `warmspare apply --vm VM --repo URI --to {shlex.quote(str(target))}`, or give its "
+            "--state",
         )
     with locked(place.still_path, STATE, reading=True) as mine, contextlib.ExitStack() as stack:
         if not mine:
             raise LeaseError(
                 "an apply is moving this replica, or another drill or check is reading it",
                 where=str(target),
-                hint="wait for it to end",
+                hint="wait for it to end, and run this again",
                 retryable=True,
             )
         record = place.read()
         if record is None:
-            raise ConfigError("the replica's state is damaged", where=str(place.record_path), hint="apply anew")
-        at = _standing(record, target)
+            raise ConfigError(
+                "the replica's state is damaged", where=str(place.record_path),
+                hint="remove the replica and its state, and make it anew with `warmspare apply --vm VM --repo URI --to "
+                f"{shlex.quote(str(target))}`",
+            )  # fmt: skip
+        at = _standing(record, target, state)
         disks = []
         for disk in record.disks:
             path = place.path(disk)
@@ -137,7 +144,7 @@ def held(target: Path, *, state: Path | None = None) -> Iterator[HeldReplica]:
                 raise IntegrityError(
                     f"the replica's file has {size} bytes and its disk {disk.capacity_bytes}",
                     where=str(path),
-                    hint="run `warmspare audit replica`, or apply anew",
+                    hint=f"run {_typed('audit replica', record, '--replica', target, state, '--repair')} to heal it",
                 )
         try:
             yield HeldReplica(target, record, at, tuple(disks))
@@ -147,26 +154,32 @@ def held(target: Path, *, state: Path | None = None) -> Iterator[HeldReplica]:
             raise io_error(error, WHAT, target) from error  # whoever read it, its medium failed
 
 
-def _standing(record: ReplicaRecord, target: Path) -> PointId:
+def _typed(name: str, record: ReplicaRecord, option: str, target: Path, state: Path | None, *more: str) -> str:
+    """A command for this replica, as it is to be typed. option: by which it takes a replica."""
+    kept = ["--state", str(state)] if state is not None else []
+    return typed(name, record.vm, record.uri, option, str(target), *kept, *more)
+
+
+def _standing(record: ReplicaRecord, target: Path, state: Path | None) -> PointId:
     """The restore point that it is at; IntegrityError unless it is wholly there."""
     if record.format != FORMAT:
         raise ConfigError(
             f"the replica's state has format {record.format} and this program knows {FORMAT}",
             where=str(target),
-            hint="use the version of warmspare that wrote it",
+            hint=by_hand("use the version of warmspare that wrote it"),
         )
     if record.at is None or record.moving is not None:
         to = f" to {record.moving.sequence}" if record.moving else ""
         raise IntegrityError(
             f"the replica is between two restore points: an apply{to} was interrupted",
             where=str(target),
-            hint="run `warmspare apply` again",
+            hint=f"run {_typed('apply', record, '--to', target, state)}: it goes on",
         )
     broken = [disk.id for disk in record.disks if disk.damaged]
     if broken:
         raise IntegrityError(
             f"blocks of disk {broken[0]} are known to be damaged",
             where=str(target),
-            hint="run `warmspare apply` again, which tries to heal them",
+            hint=f"run {_typed('apply', record, '--to', target, state)}: it tries to heal them",
         )
     return PointId(record.at.sequence, record.at.sha256)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from warmspare.errors import ConfigError, IntegrityError, StoreError
+from warmspare.errors import ConfigError, IntegrityError, StoreError, by_hand
 from warmspare.format.restore_point import RestorePoint
 from warmspare.recover.disks.held_replica import HeldReplica
 from warmspare.recover.disks.open_disk import OpenDisk
@@ -78,7 +78,9 @@ async def origin(replica: HeldReplica, vm: str, store: Store) -> Origin:
         repository = await open_repository(store)
         if repository.id != record.repository:
             raise ConfigError(
-                f"this replica comes from another repository: {record.uri}", where=store.uri, hint="check --repo"
+                f"this replica comes from another repository: {record.uri}",
+                where=store.uri,
+                hint="give that as --repo, or none",
             )
         point = await repository.load(record.vm, replica.point.sequence)
     except (StoreError, NoRepositoryError) as error:  # unreachable, or the point is gone: the replica is still here
@@ -88,7 +90,7 @@ async def origin(replica: HeldReplica, vm: str, store: Store) -> Origin:
         raise IntegrityError(
             f"the replica is at restore point {replica.point.label} and the repository has {point.id.label}",
             where=store.uri,
-            hint="find out who replaced it; docs/failures.md",
+            hint=by_hand("find out who replaced it (docs/failures.md, The repository)"),
         )
     _demand(vm, record.vm, point.record.vm_name, replica)
     return of_point(point.record)
@@ -99,5 +101,5 @@ def _demand(vm: str, vm_id: str, vm_name: str, replica: HeldReplica) -> None:
         raise ConfigError(
             f"this is a replica of VM {vm_name!r} and not of {vm!r}",
             where=str(replica.target),
-            hint="check --vm and --replica",
+            hint="correct --vm or --replica",
         )

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from warmspare import children
-from warmspare.errors import ConfigError, RecoverError
+from warmspare.errors import ConfigError, RecoverError, by_hand
 from warmspare.recover.disks.confined import Spent
 
 PACKAGES = {
@@ -82,7 +82,8 @@ def found(program: str) -> str:
     """Where a program is. ConfigError if it is not installed. It may stand outside a user's PATH."""
     path = shutil.which(program) or shutil.which(program, path=_ELSEWHERE)
     if path is None:
-        raise ConfigError(f"{program} is not installed", hint=f"install the package {PACKAGES.get(program, program)}")
+        hint = by_hand(f"install the package {PACKAGES.get(program, program)}")
+        raise ConfigError(f"{program} is not installed", hint=hint)
     return path
 
 

@@ -109,7 +109,7 @@ class _Connection:
                 return
             gone = error.errno == errno.ENODEV
             what = "somebody unmounted the restore point" if gone else f"the kernel's FUSE failed: {error.strerror}"
-            self._fail(RecoverError(what, where=str(DEVICE), hint="run again", retryable=True))
+            self._fail(RecoverError(what, where=str(DEVICE), hint="run this again", retryable=True))
             self.close()
             return
         request = fuse.parse(data)

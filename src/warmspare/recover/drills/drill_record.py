@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from warmspare.errors import FormatError
+from warmspare.errors import FormatError, by_hand
 from warmspare.outside import records
 from warmspare.outside.records import Count, Line, Seconds, SequenceOrNone, Sha256OrNone, UnfitError
 from warmspare.state.report_chain import MOST_REPORTS, Form, Reports
@@ -104,7 +104,7 @@ def decode(data: bytes, where: str) -> Record:
         if type(version) is int and version != FORMAT:
             raise FormatError(
                 f"the drill record has format {version} and this program knows {FORMAT}", where=where,
-                hint="use the release of warmspare that wrote it",
+                hint=by_hand("use the release of warmspare that wrote it"),
             )  # fmt: skip
         return records.typed(loose, Record)
     except UnfitError as error:

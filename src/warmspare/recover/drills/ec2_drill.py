@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.aws.ec2_errors import BY_GUEST, dead
+from warmspare.recover.aws.ec2_errors import BY_GUEST, NO_MACHINE, ended
 from warmspare.recover.drills.evidence import EC2_SCREEN, SERIAL, WHAT, Verdict, files, software, write_verdict
 from warmspare.recover.drills.isolation import ways_out
 from warmspare.recover.drills.qemu_drill import WAITING_S, Rules
@@ -27,12 +27,13 @@ from warmspare.recover.drills.signs import LOGIN, Watch
 from warmspare.recover.drills.trial import Remains, Trial, remains, remove
 from warmspare.recover.drills.turn import ALONE, Turn
 from warmspare.recover.failover.chosen import Chosen, choose
-from warmspare.recover.failover.ec2_machine import Machine, machine
-from warmspare.recover.failover.launch import Checks, Launcher
+from warmspare.recover.failover.ec2_machine import Machine, looked_into, machine
+from warmspare.recover.failover.launch import Checks, DiedError, Instance, Launcher, Trying
 from warmspare.recover.failover.plan import Network, VmPlan
 from warmspare.recover.failover.preflight import Preflight
 from warmspare.recover.readiness.outlook import outlook
 from warmspare.repository.chain import Repository, now_text
+from warmspare.repository.commands import command
 from warmspare.state.local_files import local_io
 from warmspare.store import layout
 
@@ -82,6 +83,8 @@ class Ec2Drill:
                 failures.append(error)
             else:
                 self._events.emit("drill.cleaned", vm=vm, what=each.words)
+        for failure in failures[1:]:
+            self._events.emit("drill.note", vm=vm, message=failure.sentence)
         if failures:
             raise failures[0]
         return found
@@ -110,6 +113,9 @@ class Ec2Drill:
             store, label = self._repository.store, chosen.point.id.label
             seen = await outlook(store, vm, label, scratch, boots=plan.root_disk, boot_mode=built.boot_mode)
             self._events.emit("outlook", **seen.event(vm))
+            built, said = looked_into(built, plan, seen.runs)
+            more = (*said, *(() if built.metadata.v1 else seen.tokenless))
+            built = replace(built, notes=(*built.notes, *more))
         return Looked(plan, network, chosen, built, tuple(types), began, began_s)
 
     async def boot(
@@ -193,7 +199,7 @@ class Ec2Drill:
             else:
                 notes.append(
                     f"another drill of this VM has {each.words}, until {each.until or 'an unknown time'}; if nobody "
-                    "works on it any more, `--clean` ends it"
+                    f"works on it any more, {await self._cleaning(vm)} ends it"
                 )
         return notes
 
@@ -201,7 +207,6 @@ class Ec2Drill:
         self, trial: Trial, looked: Looked, rules: Rules, notes: list[str], folder: Path, turn: Turn
     ) -> _Outcome:
         """The instance started and judged; its evidence is written."""
-        vm = looked.machine.vm_id
 
         async def trying(name: str, refused: str) -> None:
             if refused:
@@ -209,10 +214,7 @@ class Ec2Drill:
 
         await trial.register()
         await turn.due()
-        instance = await trial.start(looked.types, looked.plan.volumes, trying)
-        self._events.emit("drill.instance", vm=vm, instance=instance.id, type=instance.type)
-        turn.launched()
-        outcome = await self._judged(instance.id, vm, rules, turn)
+        instance, outcome = await self._judged_one(trial, looked, trying, rules, turn, notes)
         turn.judged(outcome.passed, outcome.reason, outcome.boot_s)
         with local_io(WHAT, folder / SERIAL):
             (folder / SERIAL).write_bytes(outcome.console.encode())
@@ -225,6 +227,27 @@ class Ec2Drill:
                 (folder / EC2_SCREEN).write_bytes(picture)
         await turn.over()
         return outcome
+
+    async def _judged_one(
+        self, trial: Trial, looked: Looked, trying: Trying, rules: Rules, turn: Turn, notes: list[str]
+    ) -> tuple[Instance, _Outcome]:
+        """The instance of the first type that AWS has a machine for, judged. RecoverError if it died before it ran for
+        another reason."""
+        types = looked.types
+        while True:
+            instance = await trial.start(types, looked.plan.volumes, trying)
+            self._events.emit("drill.instance", vm=looked.machine.vm_id, instance=instance.id, type=instance.type)
+            turn.launched()
+            try:
+                return instance, await self._judged(instance.id, looked.machine.vm_id, rules, turn)
+            except DiedError as error:
+                died = error.instance
+                types = types[types.index(died.type) + 1 :] if died.type in types else ()
+                if died.reason != NO_MACHINE or not types:
+                    hint = "mend that, where there is anything to mend, and drill again"
+                    what = f"{error.what}; nothing was judged"
+                    raise RecoverError(what, where=error.where, hint=hint, retryable=True) from None
+                notes.append(f"{died.id}, before it ran: {error.what}; another type is tried")
 
     async def _judged(self, instance_id: str, vm: str, rules: Rules, turn: Turn) -> _Outcome:
         """Look again and again until it is up, never will be, or the time is over."""
@@ -250,8 +273,8 @@ class Ec2Drill:
             pause_s = min(pause_s * 1.5, self._ec2.pause.most_s)
 
     async def _look(self, instance_id: str, rules: Rules, outcome: _Outcome) -> None:
-        """One look at the instance. `reason` is set once it is judged. RecoverError if it ended, and its guest is not
-        why."""
+        """One look at the instance. `reason` is set once it is judged. DiedError if it ended before it ran,
+        RecoverError if it ended else, and its guest is not why."""
         outcome.checks = checks = await self._launcher.checks(instance_id)
         try:
             # AWS gives the last 64 KiB each time, and now and then nothing.
@@ -270,9 +293,11 @@ class Ec2Drill:
         elif rules.expect is None and checks.passed:
             outcome.passed, outcome.reason = True, "both of AWS's status checks pass: it answers on its network card"
         elif checks.state not in _ALIVE and (instance := await self._launcher.get(instance_id)) is not None:
+            if instance.failed_to_launch:
+                raise DiedError(instance)
             if instance.reason != BY_GUEST:  # AWS could not start it or took it away, or somebody ended it
-                found = dead("instance", instance_id, checks.state, instance.reason)
-                hint = "mend that, if there is anything to mend, and drill again"
+                found = ended(instance_id, checks.state, instance.reason, instance.said)
+                hint = "mend that, where there is anything to mend, and drill again"
                 raise RecoverError(f"{found.what}; nothing was judged", where=instance_id, hint=hint, retryable=True)
             outcome.reason = f"the instance is {checks.state}: it ended by itself"
 
@@ -287,13 +312,18 @@ class Ec2Drill:
             lost = RecoverError(
                 f"what the drill made could not be ended, and an instance costs money: {error.what}",
                 where=what or f"tag warmspare:drill = {trial.run}",
-                hint=f"{error.hint}; then `warmspare drill --ec2 --clean`",
+                hint=f"{error.hint}; or end it with {await self._cleaning(vm)}",
                 retryable=error.retryable,
             )
             self._events.emit("drill.note", vm=vm, message=lost.sentence)
             return lost
         self._events.emit("drill.ended", vm=vm, seconds=round(time.monotonic() - began_s, 3))
         return None
+
+    async def _cleaning(self, vm: str) -> str:
+        """The command that ends what drills left, as it is to be typed."""
+        region = await self._ec2.aws.region()
+        return command(self._repository.store, "drill --ec2 --clean", vm, "--region", region)
 
     def _tell(self, verdict: Verdict, folder: Path) -> None:
         for note in verdict.notes:

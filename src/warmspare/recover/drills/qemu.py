@@ -20,7 +20,7 @@ from pathlib import Path
 from qemu.qmp import EventListener, QMPClient, QMPError
 
 from warmspare import children
-from warmspare.errors import ConfigError, RecoverError
+from warmspare.errors import ConfigError, RecoverError, by_hand
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.recover.drills.evidence import QEMU, WHAT
@@ -31,6 +31,7 @@ from warmspare.threads import in_thread
 OVMF_CODE, OVMF_VARS = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 START_S, STOP_S = 30.0, 5.0
 MEDIA_S = 2.0
+AGAIN = "drill again"
 
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
@@ -59,7 +60,7 @@ class Machine:
                 return await self.monitor.execute(command)
         except (QMPError, TimeoutError) as error:
             what = f"QEMU does not answer {command}" + (f": {error}" if str(error) else "")
-            raise RecoverError(what, hint="nothing was judged", retryable=True) from None
+            raise RecoverError(f"{what}; nothing was judged", hint=AGAIN, retryable=True) from None
 
     async def ended(self) -> str:
         """Wait for the machine to stop by itself; how, as a clause. RecoverError where that is not its guest's doing: a
@@ -100,8 +101,9 @@ class Machine:
         except QMPError:
             return  # whoever waits for its process hears of that
         except TimeoutError:
-            hint = "nothing was judged; look at the media of the disks and of the evidence"
-            raise RecoverError(f"QEMU has not answered for {START_S:.0f} s", hint=hint, retryable=True) from None
+            hint = by_hand("look at the media of the disks and of the evidence, and drill again")
+            what = f"QEMU has not answered for {START_S:.0f} s, and nothing was judged"
+            raise RecoverError(what, hint=hint, retryable=True) from None
         assert isinstance(devices, list)
         for device in devices:
             for operation, count in (("write", "failed_wr_operations"), ("read", "failed_rd_operations")):
@@ -132,10 +134,10 @@ def _medium_failed(data: dict[str, object]) -> RecoverError:
     """What QEMU tells of a request of its guest that this host could not carry out."""
     reason = f": {data['reason']}" if data.get("reason") else ""
     if data.get("operation") == "write":
-        what, hint = "what the guest writes can't be kept", "see whether the evidence's file system has room"
+        what, hint = "what the guest writes can't be kept", "make room where the evidence is kept, and drill again"
     else:
-        what, hint = "a disk of the VM can't be read", "look at its medium and the kernel log"
-    return RecoverError(f"{what}{reason}", hint=f"nothing was judged; {hint}", retryable=True)
+        what, hint = "a disk of the VM can't be read", by_hand("look at its medium and the kernel log")
+    return RecoverError(f"{what}{reason}, and nothing was judged", hint=hint, retryable=True)
 
 
 def accelerators(firmware: str) -> list[str]:
@@ -236,7 +238,8 @@ def _files(
                  file=node(f"overlay{number}", overlay, writable=True))  # fmt: skip
     if hardware.firmware == "uefi":
         if not (OVMF_CODE.exists() and OVMF_VARS.exists()):
-            raise ConfigError("QEMU has no UEFI firmware", where=str(OVMF_CODE), hint="install the package ovmf")
+            hint = by_hand("install the package ovmf")
+            raise ConfigError("QEMU has no UEFI firmware", where=str(OVMF_CODE), hint=hint)
         variables = _nameless(evidence, theirs, OVMF_VARS.read_bytes())
         blockdev(**{"driver": "raw", "node-name": "code", "read-only": True},
                  file={"driver": "file", "filename": str(OVMF_CODE), "read-only": True})  # fmt: skip
@@ -310,7 +313,7 @@ async def _connect(client: QMPClient, end: socket.socket, process: asyncio.subpr
         said = (evidence / QEMU).read_text(errors="replace").strip().splitlines()
         raise RecoverError(
             f"QEMU did not start: {said[-1] if said else f'it did not answer for {START_S:.0f} s'}",
-            where=str(evidence / QEMU), hint="nothing was judged",
+            where=str(evidence / QEMU), hint="mend what it says, and drill again",
         ) from None  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from warmspare.recover.drills.serial import SerialLog
 from warmspare.recover.drills.signs import LOGIN
 from warmspare.recover.drills.turn import ALONE, Turn
 from warmspare.repository.chain import now_text
+from warmspare.repository.commands import typed
 
 WAITING_S = 10.0
 
@@ -104,19 +105,33 @@ async def drill(
     return verdict
 
 
+def looking(vm: str, uri: str, label: str) -> str:
+    """The command that says what is wrong with a VM that does not come up. uri: of the repository. label: of the
+    restore point."""
+    return typed("recover check", vm, uri, "--at", label)
+
+
+def _auditing(verdict: Verdict) -> str:
+    """The command that heals the replica which was drilled."""
+    paths = [Path(disk["path"]) for disk in verdict.disks]
+    replica = paths[0] if len(paths) == 1 else paths[0].parent
+    return typed("audit replica", verdict.vm, verdict.uri, "--replica", str(replica), "--repair")
+
+
 def demand(verdict: Verdict, folder: Path) -> None:
     """BootError unless the drill passed and left the replica, if there is one, as it was."""
     if verdict.untouched is False:
         raise BootError(
             "the replica was written to during the drill, by something else: the drill has no way to",
             where=str(folder),
-            hint="find out what writes to it, then run `warmspare audit replica`",
+            hint=f"find out what writes to it, and then run {_auditing(verdict)}",
         )
     if not verdict.passed:
         raise BootError(
             f"VM {verdict.vm_name!r} does not boot from restore point {verdict.point['label']}: {verdict.reason}",
             where=str(folder),
-            hint="look at the screenshot and the serial log there, and run `warmspare recover check`",
+            hint="look at the screenshot and the serial log there, and run "
+            f"{looking(verdict.vm, verdict.uri, str(verdict.point['label']))}: it says what to mend",
         )
 
 
@@ -186,7 +201,8 @@ async def _judge(
     async def broken() -> str:
         code = await machine.process.wait()
         raise RecoverError(
-            f"QEMU ended with code {code}", where=str(folder / QEMU), hint="nothing was judged", retryable=True
+            f"QEMU ended with code {code}, and nothing was judged", where=str(folder / QEMU), hint=qemu.AGAIN,
+            retryable=True,
         )
 
     async def hopeless(port: SerialLog, name: str) -> str:

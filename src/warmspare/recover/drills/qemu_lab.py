@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from warmspare.errors import ConfigError
+from warmspare.errors import ConfigError, by_hand
 from warmspare.observe.events import Events
 from warmspare.recover.disks.held_point import HeldPoint, with_point
 from warmspare.recover.disks.origin import of_point
@@ -87,7 +87,8 @@ class QemuLab:
         point = await repository.load(vm, await repository.resolve(vm, at or "latest"))
         record = point.record
         if not record.disks:
-            raise ConfigError(f"restore point {point.id.label} has no disks", where=self._store.uri, hint="sync it")
+            hint = by_hand("protect its disks, and sync it")
+            raise ConfigError(f"restore point {point.id.label} has no disks", where=self._store.uri, hint=hint)
         said = {
             "label": point.id.label, "sequence": point.id.sequence, "sha256": point.id.sha256,
             "created": record.created,

@@ -21,7 +21,7 @@ from warmspare.observe.events import Events
 from warmspare.outside.regular_files import open_file
 from warmspare.recover.drills.drill_record import DrillKind, Result, Step, line
 from warmspare.recover.drills.evidence import VERDICT, WHAT, Verdict
-from warmspare.recover.drills.qemu_drill import BootError, Rules
+from warmspare.recover.drills.qemu_drill import BootError, Rules, looking
 from warmspare.recover.drills.turn import Turn
 from warmspare.recover.failover.plan import VmPlan
 from warmspare.state.local_files import local_io
@@ -196,7 +196,7 @@ class Rehearsed:
         order: tuple[Result, ...] = ("failed", "not judged", "late")
         return next((each for each in order if each in found), "passed")
 
-    def demand(self) -> None:
+    def demand(self, uri: str) -> None:
         """The error that speaks for all steps, if one has any: BootError, LateError, or the first that is as bad as
         any of those that kept one from being judged."""
         code = self.exit_code
@@ -209,7 +209,8 @@ class Rehearsed:
                 f"{len(failed)} of {len(self.steps)} VMs did not come up: {failed[0].vm_name!r}{more}: "
                 f"{failed[0].reason}",
                 where=failed[0].evidence,
-                hint="look at the screenshot and the serial log there, and run `warmspare recover check`",
+                hint="look at the screenshot and the serial log there, and run "
+                f"{looking(failed[0].vm, uri, failed[0].point)}: it says what to mend",
             )
         for step, error in zip(self.steps, self.errors, strict=True):
             if error is not None and error.exit_code == code:
@@ -222,7 +223,7 @@ class Rehearsed:
                 f"{len(late)} of {len(self.steps)} VMs were ready later than the RTO of the plan allows: "
                 f"{late[0].vm_name!r} after {late[0].ready_seconds} s of {late[0].rto_seconds:g} s"
             )
-        raise LateError(what, hint="look at the steps for what took the time, or correct `rto` in the plan")
+        raise LateError(what, hint="see what took the time, in its steps; or correct rto in the recovery plan")
 
 
 class Rehearsal:

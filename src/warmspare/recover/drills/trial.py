@@ -81,11 +81,6 @@ async def _all(*work: Awaitable[object]) -> None:
             raise result
 
 
-def _may_be_made(error: AwsError) -> bool:
-    """Whether a request that failed may have been carried out: a refusal is of its last try only."""
-    return error.tries > 1 or not error.refused
-
-
 class Trial:
     """The instance of one drill. lasts_s: how long it may be needed. Call `end` however it went."""
 
@@ -101,6 +96,7 @@ class Trial:
         self._asked_image = self._asked_instance = self._image_shown = False
         self.image_id = ""
         self.instance: Instance | None = None
+        self._attempt = 0
 
     async def register(self) -> None:
         """The image, until it can be started from. AwsError, RecoverError."""
@@ -108,24 +104,26 @@ class Trial:
         try:
             self.image_id = await self._images.register(self._image)
         except AwsError as error:
-            self._asked_image = _may_be_made(error)
+            self._asked_image = error.may_be_done
             raise
         await self._images.available(self.image_id)
         self._image_shown = True
 
     async def start(self, types: Sequence[str], volumes: Volumes, trying: Trying) -> Instance:
-        """The instance, of the image; it need not run yet. AwsError, RecoverError."""
+        """The instance, of the image; it need not run yet. Called again, it starts another in the place of one that
+        died before it ran. AwsError, RecoverError."""
+        self._attempt += 1
         about = f"the drill of VM {self._machine.vm_name}"
         devices = tuple(disk.device for disk in self._machine.disks)
         spec = InstanceSpec(
             self.run, about, self.image_id, self._machine.cards, devices, replace(volumes, keep=False),
-            tags=self._tags, ends_with_guest=True,
+            self._machine.metadata, tags=self._tags, ends_with_guest=True, attempt=self._attempt,
         )  # fmt: skip
-        self._asked_instance = True
+        self._asked_instance, self.instance = True, None
         try:
             self.instance = await self._launcher.start_first(spec, types, trying)
         except AwsError as error:
-            self._asked_instance = _may_be_made(error)
+            self._asked_instance = error.may_be_done
             raise
         return self.instance
 
@@ -140,7 +138,7 @@ class Trial:
             return
         instance = self.instance
         if instance is None:  # the request failed, was cut off, or its answer was lost
-            instance = await self._seen(lambda: self._launcher.find(self.run, self._machine.vm_name))
+            instance = await self._seen(lambda: self._launcher.find(self.run, self._machine.vm_name, self._attempt))
         if instance is not None:
             await self._known(self._launcher.terminate, instance.id)
 

@@ -1,4 +1,5 @@
 """From a raw file to a stream-optimised VMDK by qemu-img, and the proof that both hold the same; owns its command line.
+What the VMDK says of itself is vmdk.py's.
 
 The format that vSphere's import and OVF take. qemu-img is Debian's qemu-utils. It runs without input, and is ended when
 whoever waits for it is.
@@ -11,9 +12,12 @@ import shutil
 from pathlib import Path
 
 from warmspare import children
-from warmspare.errors import ConfigError, IntegrityError, NoRoomError, StoreError
+from warmspare.errors import ConfigError, IntegrityError, NoRoomError, StoreError, by_hand
+from warmspare.recover.failback.vmdk import describe
+from warmspare.threads import in_thread
 
 _LITTLE_BYTES = 1 << 20
+_AGAIN = "run again: it is written anew"
 _SAME, _DIFFERENT = 0, 1  # exit codes of `qemu-img compare`
 
 
@@ -21,26 +25,30 @@ def find_qemu_img() -> str:
     """Where it is. ConfigError if it is not installed."""
     found = shutil.which("qemu-img")
     if found is None:
-        raise ConfigError("qemu-img is not installed", hint="install qemu-utils, or give --format raw")
+        raise ConfigError("qemu-img is not installed", hint="give --format raw, or install qemu-utils")
     return found
 
 
-async def to_vmdk(raw: Path, vmdk: Path) -> None:
-    """Write the VMDK anew. StoreError if that fails; a cancel leaves a file that is no VMDK."""
+async def to_vmdk(raw: Path, vmdk: Path, name: str) -> None:
+    """Write the VMDK anew, durably. name: what the file is called in the end. StoreError, IntegrityError if that fails;
+    a cancel leaves a file that is no VMDK."""
     code, said = await _run("convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", raw, vmdk)
     if code and shutil.disk_usage(vmdk.parent).free < _LITTLE_BYTES:  # it says "Invalid argument"
-        raise NoRoomError("no space is left for the VMDK", where=str(vmdk), hint="make room and run again")
+        hint = "make room for it in --to, and run again"
+        raise NoRoomError("no space is left for the VMDK", where=str(vmdk), hint=hint)
     if code:
-        raise StoreError(f"qemu-img could not write the VMDK: {said}", where=str(vmdk), hint="look at the medium")
+        hint = by_hand("look at the medium of --to")
+        raise StoreError(f"qemu-img could not write the VMDK: {said}", where=str(vmdk), hint=hint)
+    await in_thread(describe, vmdk, name)
 
 
 async def demand_same(raw: Path, vmdk: Path) -> None:
     """Read both and compare. IntegrityError if they differ; StoreError if one can't be read."""
     code, said = await _run("compare", "-f", "raw", "-F", "vmdk", raw, vmdk)
     if code == _DIFFERENT:
-        raise IntegrityError(f"the VMDK does not read back as written: {said}", where=str(vmdk), hint="run again")
+        raise IntegrityError(f"the VMDK does not read back as written: {said}", where=str(vmdk), hint=_AGAIN)
     if code != _SAME:
-        raise StoreError(f"qemu-img could not compare: {said}", where=str(vmdk), hint="run again")
+        raise StoreError(f"qemu-img could not compare: {said}", where=str(vmdk), hint=_AGAIN)
 
 
 async def _run(command: str, *arguments: str | Path) -> tuple[int, str]:

@@ -126,7 +126,7 @@ class DiskExport:
             raise IntegrityError(
                 "the exported disk does not read back as it must",
                 where=f"{self.path}, offset {at}",
-                hint="run again; if it stays, look at the medium, or audit the replica",
+                hint="run again: it is written anew; if it stays, look at the medium, or audit the replica",
             )
 
     def _as_before(self, index: int, data: bytes) -> bool:

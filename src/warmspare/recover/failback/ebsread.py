@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from warmspare.errors import RecoverError
+from warmspare.errors import RecoverError, by_hand
 from warmspare.outside.listings import Paging
 from warmspare.patience import Again
 from warmspare.recover.aws.aws_errors import AwsError
@@ -101,7 +101,7 @@ class EbsReader:
                 return data
         raise AwsError(
             "a block does not arrive from EBS as its checksum says", where=where,
-            hint="check the network path and run again", again=Again.FEW,
+            hint="run again; if it stays, see what is on the path to EBS (a proxy)", again=Again.FEW,
         )  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def _demand_block_size(size: object, where: str) -> None:
         raise RecoverError(
             f"EBS has blocks of {size} bytes and this program knows {EBS_BLOCK_BYTES}",
             where=where,
-            hint="use a newer version of warmspare",
+            hint=by_hand("use a newer version of warmspare"),
         )
 
 

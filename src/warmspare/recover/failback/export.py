@@ -31,6 +31,7 @@ from warmspare.recover.failback.returning import Returning, Volume, begin_export
 from warmspare.recover.failover.launch import Launcher
 from warmspare.recover.staging.staged import GIB, StagedDisk, staged_points
 from warmspare.repository.chain import Point, Repository
+from warmspare.repository.commands import command
 from warmspare.repository.failover_record import FailoverRecord, read_journal
 from warmspare.state.local_files import copy_sparse, local_io, sync_directory
 from warmspare.state.user_files import demand_ours, keeps_notes, mark_ours
@@ -71,11 +72,11 @@ class Export:
             return await self._replica(vm)
         record = (await read_journal(self._repository, vm)).record
         if record is None or not record.holds:
-            hint = "name a replica with --replica and --only-replica, or check --vm"
+            hint = "export a replica of it, with --replica PATH --only-replica, or correct --vm"
             raise ConfigError(f"VM {vm!r} is not failed over, so nothing of it is in AWS", hint=hint)
         region = await self._aws.region()
         if record.region != region:
-            hint = f"give --region {record.region}"
+            hint = f"give --region {record.region} here"
             raise ConfigError(f"VM {vm!r} was failed over to {record.region} and this is {region}", hint=hint)
         point = await self._repository.load(vm, record.sequence)
         return await self._from_aws(vm, record, point)
@@ -90,9 +91,12 @@ class Export:
         for disk in point.record.disks:
             source = staged.disk(disk.id) if staged else None
             if source is None:
+                region = await self._aws.region()
+                at = ["--at", str(point.id.sequence), "--region", region]
+                staging = command(self._repository.store, "stage", vm, *at)
                 raise RecoverError(
                     f"the EBS snapshot that disk {disk.name!r} was started from is gone", where=point.id.label,
-                    hint="stage that point again with `warmspare stage --at`",
+                    hint=f"stage that point again with {staging}, and run this again",
                 )  # fmt: skip
             pairs.append((disk, source, volume_of(source, volumes)))
         # What an export that was cut off left is ours, though not every file system says so.
@@ -112,14 +116,18 @@ class Export:
 
     async def _removed(self, returning: Returning, snapshot_id: str) -> bool:
         with self._housekeeping.trying("ec2:DeleteSnapshot", snapshot_id, denied=denied_by_aws):
-            await returning.remove(snapshot_id)
+            if (refusal := await returning.remove(snapshot_id)) is not None:
+                raise refusal
             return True
         return False
 
     async def _tell_if_running(self, vm: str, instance_id: str) -> None:
         instance = await Launcher(self._ec2).get(instance_id) if instance_id else None
         if instance is not None and instance.state in ("pending", "running"):
-            message = f"{instance_id} is running: what it writes from now on is not in this export; stop it first"
+            message = (
+                f"{instance_id} is running: what it writes from now on is not in this export; stop it with `aws ec2 "
+                f"stop-instances --instance-ids {instance_id}`, and export again"
+            )
             self._events.emit("failover.note", vm=vm, message=message)
 
     async def _base(self, vm: str, point: Point, stack: AsyncExitStack) -> Replica | None:
@@ -181,13 +189,14 @@ class Export:
         assert path is not None
         newest = await self._repository.newest(vm)
         if newest is None:
-            raise ConfigError(f"VM {vm!r} has no restore point in this repository", hint="check --vm")
+            raise ConfigError(f"VM {vm!r} has no restore point in this repository", hint="correct --vm or --repo")
         head = await self._repository.load(vm, newest)
         replica = replica_at(path, vm, self._repository, head, None)
         with replica.hold():
             at = replica.at
             if at is None or replica.moving is not None:
-                hint = "run `warmspare apply` first"
+                applying = command(self._repository.store, "apply", vm, "--to", str(path))
+                hint = f"run {applying}, and then this again"
                 raise ConfigError("the replica is not wholly at a restore point", where=str(path), hint=hint)
             point = await self._repository.load(vm, at.sequence)
             self._demand_room(point)
@@ -246,7 +255,7 @@ class Export:
                 fd = open_regular(staged, os.O_WRONLY | os.O_CREAT)
                 mark_ours(fd)
                 os.close(fd)
-            await to_vmdk(part, staged)
+            await to_vmdk(part, staged, final.name)
             await demand_same(part, staged)
             with local_io(WHAT, final):
                 staged.replace(final)

@@ -20,7 +20,8 @@ from warmspare.observe.events import Events
 from warmspare.outside.records import Line, RunId
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, tag_filters, tagged, tags_in
-from warmspare.recover.aws.ec2_errors import dead
+from warmspare.recover.aws.ec2_errors import failed
+from warmspare.recover.aws.refused_deletion import delete
 from warmspare.recover.failover.launch import of_attempt
 from warmspare.recover.staging.staged import StagedDisk
 from warmspare.state.local_files import local_io, read_record, write_record
@@ -117,21 +118,19 @@ class Returning:
             answer = await self._ec2.ask(
                 "describe_snapshots", about=snapshot_id, unseen_until=unseen_until, SnapshotIds=[snapshot_id]
             )
-            state = next((str(item["State"]) for item in answer.get("Snapshots", [])), "pending")
+            found: dict[str, str] = next(iter(answer.get("Snapshots", [])), {})
+            state = str(found.get("State") or "pending")
             if state not in ("pending", "completed"):
-                raise dead("snapshot", snapshot_id, state, "")
+                raise failed("snapshot", snapshot_id, state, "", str(found.get("StateMessage") or ""))
             return True if state == "completed" else None
 
         what = "the snapshot is not completed for hours"
         await self._ec2.until(look, most_s=COMPLETED_S, what=what, where=snapshot_id)
 
-    async def remove(self, snapshot_id: str) -> None:
-        """Delete a snapshot that an export made; fine if it is gone. AwsError."""
-        try:
-            await self._ec2.ask("delete_snapshot", about=snapshot_id, SnapshotId=snapshot_id)
-        except AwsError as error:
-            if not error.missing:
-                raise
+    async def remove(self, snapshot_id: str) -> AwsError | None:
+        """Delete a snapshot that an export made; None once it is gone, else why AWS keeps it. AwsError if nothing can
+        be deleted now."""
+        return await delete(self._ec2.aws, "delete_snapshot", snapshot_id, SnapshotId=snapshot_id)
 
 
 def volume_of(disk: StagedDisk, volumes: Sequence[Volume]) -> Volume:
@@ -146,5 +145,6 @@ def volume_of(disk: StagedDisk, volumes: Sequence[Volume]) -> Volume:
     raise RecoverError(
         f"which volume disk {disk.number} of the VM became is not plain: {len(volumes)} carry the tag of this failover",
         where=disk.snapshot_id,
-        hint="give the VM's volumes, and no others, the tag warmspare:run of its instance",
+        hint="take the tag warmspare:run from those that are not the VM's (`aws ec2 delete-tags --resources VOLUME "
+        "--tags Key=warmspare:run`), and export again",
     )

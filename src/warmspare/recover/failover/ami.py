@@ -15,7 +15,8 @@ from typing import Any
 
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, Json, tag_filters, tagged, tags_in
-from warmspare.recover.aws.ec2_errors import dead, explained
+from warmspare.recover.aws.ec2_errors import failed
+from warmspare.recover.aws.refused_deletion import is_of_the_thing, why_kept
 from warmspare.recover.failover.ec2_machine import ROOT_DEVICE, Machine
 
 AVAILABLE_S = 1800.0
@@ -51,7 +52,9 @@ class ImageSpec:
 
     def _content(self) -> Json:
         """Without Architecture AWS takes i386, without BootMode whatever the instance type prefers."""
+        metadata = {} if self.machine.metadata.v1 else {"ImdsSupport": "v2.0"}
         return {
+            **metadata,
             "Architecture": self.machine.architecture,
             "BootMode": self.machine.boot_mode,
             "EnaSupport": True,
@@ -74,11 +77,13 @@ class ImageSpec:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image in EC2. devices: of its volumes, the root first; empty where EC2 does not tell."""
+    """An image in EC2. reason, said: code and sentence of why it failed. devices: of its volumes, the root first; empty
+    where EC2 does not tell."""
 
     id: str
     state: str
     reason: str
+    said: str
     devices: tuple[str, ...]
     tags: dict[str, str]
 
@@ -133,7 +138,7 @@ class Images:
             if image is None or image.state in ("pending", "transient"):
                 return None
             if image.state != "available":
-                raise dead("image", image_id, image.state, image.reason)
+                raise failed("image", image_id, image.state, image.reason, image.said)
             return image
 
         return await self._ec2.until(look, most_s=AVAILABLE_S, what="the image did not get ready", where=image_id)
@@ -145,7 +150,7 @@ class Images:
             await self._ec2.ask("deregister_image", about=image_id, ImageId=image_id)
         except AwsError as error:
             if error.code not in ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"):
-                raise explained(error) from error
+                raise (why_kept(error, image_id) if is_of_the_thing(error) else error) from error
             return error.code == "InvalidAMIID.Unavailable"
         return True
 
@@ -154,6 +159,9 @@ def _parse(item: dict[str, Any]) -> Image:
     root = item.get("RootDeviceName", "")
     devices = [each["DeviceName"] for each in item.get("BlockDeviceMappings", []) if each.get("Ebs")]
     ordered = sorted(devices, key=lambda device: (device != root, device))
-    reason = item.get("StateReason", {}).get("Code", "")
-    return Image(item["ImageId"], item.get("State", ""), reason, tuple(ordered), tags_in(item))
+    why = item.get("StateReason", {})
+    return Image(
+        item["ImageId"], item.get("State", ""), why.get("Code", ""), why.get("Message", ""), tuple(ordered),
+        tags_in(item),
+    )  # fmt: skip
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
-from warmspare.errors import RecoverError
+from warmspare.errors import RecoverError, by_hand
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.staging.staged import StagedPoint, newest_usable, staged_points
 from warmspare.repository.chain import Point, PointId, Repository
+from warmspare.repository.commands import command
+from warmspare.repository.failover_record import clearing
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,19 @@ async def choose(
         found = newest_usable(usable)
     if found is None:
         which = f"restore point {wanted} of VM {vm!r}" if wanted is not None else f"no restore point of VM {vm!r}"
-        has = [one.id.label for one in usable]
+        has, region = [one.id.label for one in usable], await aws.region()
+        at = ["--at", str(wanted)] if wanted is not None else []
+        staging = command(repository.store, "stage", vm, *at, "--region", region)
+        hint = (
+            f"stage it with {staging}, or clear this failover with {clearing(repository, vm)} and run this again: the "
+            "newest that is usable is taken"
+            if exactly else f"stage it with {staging}, or name another region or point"
+        )  # fmt: skip
         raise RecoverError(
-            f"{which} is{' not' if wanted is not None else ''} staged and completed in {await aws.region()}"
+            f"{which} is{' not' if wanted is not None else ''} staged and completed in {region}"
             + (f"; usable are {', '.join(has)}" if has else ""),
             where=repository.store.uri,
-            hint="stage it with `warmspare stage`, or name another region or point",
+            hint=hint,
         )
     point = await repository.load(vm, found.id.sequence)
     if point.id != found.id:
@@ -67,6 +76,7 @@ async def choose(
             f"what is staged of VM {vm!r} is restore point {found.id.label}, and the repository has "
             f"{point.id.label} under that number",
             where=repository.store.uri,
-            hint="the repository was rolled back or replaced; docs/failures.md",
+            hint=by_hand("the repository was rolled back or replaced: find out which of the two is right "
+                         "(docs/failures.md, The repository)"),
         )
     return Chosen(found, point, await repository.sequences(vm, after=found.id.sequence))

@@ -1,9 +1,9 @@
 """A failover: from staged restore points to running instances, in the plan's order; owns the order of the steps.
 
 First all is looked at and nothing is changed; whatever is missing ends it there. Then each VM's record is written
-(repository/failover_record.py), from which on it is not synced; then images, all at once; then instances, by order.
-Each step is noted in the record, and what AWS is asked for is asked for by tokens and names that come from it. So a
-failover that was cut off anywhere is run again, from any host, and finds what it made.
+(repository/failover_record.py), from which on it is not synced; then images, all at once; then instances, by order. Each step
+is noted in the record, and what AWS is asked for is asked for by tokens and names that come from it. So a failover that
+was cut off anywhere is run again, from any host, and finds what it made.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,20 +19,22 @@ from typing import TypeVar
 from warmspare.errors import ConfigError, RecoverError, WarmspareError
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
+from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.aws.ec2_errors import NO_MACHINE
 from warmspare.recover.failover.ami import Images, ImageSpec
 from warmspare.recover.failover.attempt_leftovers import clear
 from warmspare.recover.failover.chosen import Chosen, choose
-from warmspare.recover.failover.ec2_machine import Machine, machine
+from warmspare.recover.failover.ec2_machine import Machine, looked_into, machine
 from warmspare.recover.failover.importing import Imports, ImportSpec
 from warmspare.recover.failover.launch import DiedError, Instance, InstanceSpec, Launcher
 from warmspare.recover.failover.plan import VmPlan
+from warmspare.recover.failover.platform import UNKNOWN
 from warmspare.recover.failover.preflight import Preflight
 from warmspare.recover.readiness.outlook import Outlook, outlook
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.failover_record import FailoverJournal, read_journal
+from warmspare.repository.commands import command
+from warmspare.repository.failover_record import CLEARS, FailoverJournal, clearing, read_journal
 
 T = TypeVar("T")
 
@@ -53,6 +55,25 @@ class Prepared:
     tags: dict[str, str]
     found: Instance | None
     died: Instance | None = None
+
+    @property
+    def unsure(self) -> bool:
+        """Whether an image is to be made that says which system it is, or must be said to lack it, and only the disks
+        tell."""
+        asked = self.plan.via == "import-image" or not self.machine.known
+        return asked and not self._begun and not self.machine.stated
+
+    @property
+    def _begun(self) -> bool:
+        """Whether its image is made, or under way."""
+        record = self.journal.record
+        return record is not None and record.holds and bool(record.ids_of("image") or record.ids_of("import"))
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """All that keeps it from being started, each with what to do."""
+        undecided = self.plan.via == "import-image" and not self.machine.platform
+        return (*self.missing, UNKNOWN) if undecided and not self._begun else self.missing
 
     @property
     def image(self) -> ImageSpec:
@@ -88,7 +109,7 @@ class Failover:
             vm, plan = one.machine.vm_name, one.plan
             done = one.journal.record.id_of if one.journal.record and one.journal.record.holds else lambda _: ""
             would = [] if done("image") else [self._words_of_image(one)]
-            if one.found is None and not one.missing:
+            if one.found is None and not one.lacking:
                 types = " or ".join(one.types[:1]) + (f" (else {', '.join(one.types[1:])})" if one.types[1:] else "")
                 nets = ", ".join(f"{card.subnet}{f' as {card.ip}' if card.ip else ''}" for card in one.machine.cards)
                 would.append(f"start an instance {types} in {nets or 'the default network'}")
@@ -96,33 +117,45 @@ class Failover:
                 would += [f"wait for {plan.ready} for at most {plan.ready_s} s"] if plan.ready != "none" else []
             for action in would:
                 self._events.emit("failover.would", vm=vm, order=plan.order, action=action)
-            for what in one.missing:
+            for what in one.lacking:
                 self._events.emit("failover.missing", vm=vm, message=what)
 
-    async def outlooks(self, prepared: Sequence[Prepared], scratch: Path) -> list[Outlook]:
+    async def looked_into(
+        self, prepared: Sequence[Prepared], scratch: Path, *, every: bool
+    ) -> tuple[list[Prepared], list[Outlook]]:
         """Look into the disks of those that do not run yet, one after the other, and tell of each whether it would
-        start. scratch: a directory for what is fetched."""
-        found: list[Outlook] = []
+        start, and what it runs. every: also of those whose image needs nothing of that. scratch: a directory for what
+        is fetched."""
+        outlooks, out = list[Outlook](), list[Prepared]()
         for one in prepared:
-            label = one.point.id.label
-            if one.found is not None:
-                continue
-            if one.plan.import_from:
-                seen = Outlook(label, (), ("import_from names other disks than the restore point's",))
+            if one.found is None and (every or (one.unsure and not one.missing)):
+                seen = await self._looked_into(one, scratch)
+                outlooks.append(seen)
+                machine, notes = looked_into(one.machine, one.plan, seen.runs)
+                for note in [*notes, *(() if machine.metadata.v1 else seen.tokenless)]:
+                    self._note(one, note)
+                out.append(replace(one, machine=machine))
             else:
-                seen = await outlook(
-                    self._repository.store, one.machine.vm_id, label, scratch, boots=one.plan.root_disk,
-                    boot_mode=one.machine.boot_mode,
-                )  # fmt: skip
-            self._events.emit("outlook", **seen.event(one.machine.vm_name))
-            found.append(seen)
-        return found
+                out.append(one)
+        return out, outlooks
+
+    async def _looked_into(self, one: Prepared, scratch: Path) -> Outlook:
+        label = one.point.id.label
+        if one.plan.import_from:
+            seen = Outlook(label, (), ("import_from names other disks than the restore point's",))
+        else:
+            seen = await outlook(
+                self._repository.store, one.machine.vm_id, label, scratch, boots=one.plan.root_disk,
+                boot_mode=one.machine.boot_mode,
+            )  # fmt: skip
+        self._events.emit("outlook", **seen.event(one.machine.vm_name))
+        return seen
 
     async def run(self, prepared: Sequence[Prepared]) -> list[Recovered]:
         """Do it. ConfigError if something is missing, before anything is changed; AwsError, RecoverError, StoreError,
         LeaseError of the first VM that failed: others of its order are finished, later orders are not begun. Killed or
         cancelled, it goes on when it is run again."""
-        lacking = [(one, what) for one in prepared for what in one.missing]
+        lacking = [(one, what) for one in prepared for what in one.lacking]
         if lacking:
             one, what = lacking[0]
             more = f", and {len(lacking) - 1} more is missing: --dry-run shows it" if len(lacking) > 1 else ""
@@ -131,11 +164,13 @@ class Failover:
         for one in prepared:
             await one.journal.begin(one.point.id, region, one.plan.via)
         slots = asyncio.Semaphore(AT_ONCE)
-        images = await _all([partial(self._image, one, slots) for one in prepared])
+        images = await _all([partial(self._worded, one, partial(self._image, one, slots)) for one in prepared])
         recovered: list[Recovered] = []
         for order in sorted({one.plan.order for one in prepared}):
             group = [(one, image) for one, image in zip(prepared, images, strict=True) if one.plan.order == order]
-            recovered += await _all([partial(self._start, one, image) for one, image in group])
+            recovered += await _all([
+                partial(self._worded, one, partial(self._start, one, image)) for one, image in group
+            ])
         return recovered
 
     async def _prepare(self, plan: VmPlan, at: str | None, preflight: Preflight) -> Prepared:
@@ -150,13 +185,13 @@ class Failover:
         found = died = None
         if journal.record and journal.record.holds:
             found = await self._launcher.find(journal.record.run, f"VM {built.vm_name}", journal.record.attempt)
-            if found is not None and found.died and not journal.record.ran(found.id):
+            if found is not None and found.failed_to_launch and not journal.record.ran(found.id):
                 found, died = None, found
         if found is not None and found.gone:
             raise RecoverError(
                 f"the instance of this failover of VM {built.vm_name!r} was ended",
                 where=found.id,
-                hint="clear it with `warmspare failback-done` and fail over anew",
+                hint=f"clear it with {clearing(self._repository, vm)} and run this again: it fails over anew",
             )
         tags = {"Name": built.vm_name, **plan.tags, **chosen.tags}
         lacking = (*built.missing, *missing)
@@ -169,7 +204,8 @@ class Failover:
         if under_way is not None and wanted not in (None, under_way.sequence):
             raise ConfigError(
                 f"a failover of VM {vm!r} to restore point {under_way.label} is under way",
-                hint="go on with it without --at, or clear it with `warmspare failback-done`",
+                hint=f"go on with it without --at, or clear it with {clearing(self._repository, vm)} and run this "
+                "again",
             )
         chosen = await choose(self._repository, self._ec2.aws, vm, wanted, exactly=under_way)
         self._events.emit(
@@ -177,6 +213,15 @@ class Failover:
             age_seconds=round(chosen.age_s), newer_unstaged=chosen.newer,
         )  # fmt: skip
         return chosen
+
+    async def _worded(self, one: Prepared, work: Callable[[], Awaitable[T]]) -> T:
+        """Do it for one VM; commands of ours that its error names are as they are to be typed."""
+        try:
+            return await work()
+        except WarmspareError as error:
+            for name in (CLEARS, "recover check"):
+                error.complete(f"`warmspare {name}`", command(self._repository.store, name, one.machine.vm_id))
+            raise
 
     async def _image(self, one: Prepared, slots: asyncio.Semaphore) -> tuple[str, tuple[str, ...]]:
         """The image of one VM, ready to be started, and the devices of its volumes."""
@@ -223,7 +268,7 @@ class Failover:
     async def _start(self, one: Prepared, image: tuple[str, tuple[str, ...]]) -> Recovered:
         """One VM until it counts as started."""
         journal, plan, began = one.journal, one.plan, time.monotonic()
-        instance, died = one.found, one.died
+        instance, died, fresh = one.found, one.died, False
         if instance is None:
             await asyncio.sleep(plan.delay_s)
         while True:
@@ -231,15 +276,19 @@ class Failover:
                 await self._anew(one, died)
             await self._cleared(one)
             if instance is None:
+                assert journal.record is not None
+                fresh = not journal.record.launching  # else a token may have given what an earlier run started
                 instance = await self._launch(one, image, died)
             await journal.note("instance", instance.id)
             self._step(one, "instance", instance.id, began)
             if plan.ready == "none":
                 break
             try:
-                instance = await self._launcher.running(instance.id, most_s=plan.ready_s)
+                instance = await self._launcher.running(instance.id, most_s=plan.ready_s, fresh=fresh)
             except DiedError as error:
                 died, instance = error.instance, None
+                if not died.failed_to_launch:  # that it never ran is known now, and from its code nobody will know it
+                    await journal.note("died", died.id)
                 if died.reason != NO_MACHINE or died.type == one.types[-1]:
                     raise
             else:
@@ -266,12 +315,8 @@ class Failover:
         assert record is not None
         if record.attempt == 1:
             return
-        with (
-            Housekeeping(self._events, one.machine.vm_name) as housekeeping,
-            housekeeping.trying("ec2:DeleteVolume", f"volumes with the tag warmspare:run = {record.run}",
-                                denied=denied_by_aws),
-        ):  # fmt: skip
-            await clear(self._ec2, record.run, record.attempt, f"VM {one.machine.vm_name}")
+        with Housekeeping(self._events, one.machine.vm_name) as housekeeping:
+            await clear(self._ec2, record.run, record.attempt, f"VM {one.machine.vm_name}", housekeeping)
 
     async def _launch(self, one: Prepared, image: tuple[str, tuple[str, ...]], died: Instance | None) -> Instance:
         """Start it as the first type that AWS has room for. died: the attempt before; where AWS had no machine for it,
@@ -292,7 +337,7 @@ class Failover:
 
     async def _first(self, one: Prepared, image: tuple[str, tuple[str, ...]], died: Instance | None) -> Instance:
         """Which type is tried is noted before: a run after this one must not begin with another, for both may then be
-        had."""
+        had; unless AWS refused it."""
         record, plan = one.journal.record, one.plan
         assert record is not None
         before, types = record.launching, list(one.types)
@@ -303,7 +348,8 @@ class Failover:
             types = [*types[behind:], *types[:behind]]
         spec = InstanceSpec(
             record.run, f"VM {one.machine.vm_name}", image[0], one.machine.cards, image[1], plan.volumes,
-            plan.key_pair, plan.instance_profile, plan.user_data, one.tags, attempt=record.attempt,
+            one.machine.metadata, plan.key_pair, plan.instance_profile, plan.user_data, one.tags,
+            attempt=record.attempt,
         )  # fmt: skip
 
         async def trying(name: str, refused: str) -> None:
@@ -311,7 +357,12 @@ class Failover:
                 self._note(one, f"AWS has no {refused} for it now; another type is tried")
             await one.journal.note("launching", name)
 
-        return await self._launcher.start_first(spec, types, trying)
+        try:
+            return await self._launcher.start_first(spec, types, trying)
+        except AwsError as error:
+            if not error.may_be_done:  # a run after this one is free to begin with another
+                await one.journal.note("refused", one.journal.tried)
+            raise
 
     def _note(self, one: Prepared, message: str) -> None:
         self._events.emit("failover.note", vm=one.machine.vm_name, message=message)

@@ -7,32 +7,35 @@ from __future__ import annotations
 
 from typing import Final
 
-from warmspare.errors import RecoverError
-from warmspare.recover.aws.ec2_errors import plain
+from warmspare.errors import RecoverError, by_hand
+from warmspare.recover.aws.words import plain, quoted, sentence
 
-_REGISTER = "or fail over by --via register-image, which does not look into the disk"
+_REGISTER = "or run this again with `--via register-image`, which does not look into the disk"
 _SUPPORTED = "compare it with AWS's list of supported systems, " + _REGISTER
+_RAW = "name a raw disk by import_from in the recovery plan, or take it out: what is staged is imported then"
+_HERE = "copy the object to a bucket of this region, and correct import_from in the recovery plan"
+_ONE_ROOT = "it takes no dual boot and no second /etc: mend the guest, sync and stage, "
 
 MESSAGES: Final[tuple[tuple[str, str, str], ...]] = (
     (
         "disk-image-size=0 has an invalid format",
         "VM Import does not know the format of the disk",
-        "give a raw disk, or one staged",
+        _RAW,
     ),
     (
         "ova with chunked disk files",
         "VM Import does not take a disk in several files",
-        "give one raw object a disk",
+        _RAW,
     ),
     (
         "unsupported vmdk file format",
         "VM Import takes VMDKs only if they are stream-optimised",
-        "give a raw object, or convert it with `qemu-img convert -O vmdk -o subformat=streamOptimized`",
+        _RAW,
     ),
     (
         "multiple different grub/menu.lst",
         "VM Import found several boot loader configurations (grub.cfg, grub.conf, menu.lst)",
-        "leave one of them in the guest and stage a new restore point, " + _REGISTER,
+        "leave one of them in the guest, sync and stage, " + _REGISTER,
     ),
     (
         "service role",
@@ -47,32 +50,32 @@ MESSAGES: Final[tuple[tuple[str, str, str], ...]] = (
     (
         "footers not identical",
         "the VHD is a differencing disk or damaged",
-        "give a raw object",
+        _RAW,
     ),
     (
         "uncompressed data has an invalid length",
         "the VMDK is damaged",
-        "write it anew",
+        _RAW,
     ),
     (
         "unsupported compression algorithm",
         "the VMDK was made for an OVA",
-        "give a raw object",
+        _RAW,
     ),
     (
         "invalid s3 source location",
         "there is no such object for VM Import to read",
-        "correct import_from in the recovery plan",
+        "correct import_from in the recovery plan, and run this again",
     ),
     (
         "not local to the region",
         "the bucket of the raw disk lies in another region",
-        "copy the object to a bucket of this region",
+        _HERE,
     ),
     (
         "is not in the",
         "the bucket of the raw disk lies in another region",
-        "copy the object to a bucket of this region",
+        _HERE,
     ),
     (
         "unknown os",
@@ -82,23 +85,24 @@ MESSAGES: Final[tuple[tuple[str, str, str], ...]] = (
     (
         "booter networking",
         "Windows did not get to the network on its first start in AWS",
-        "install .NET Framework 3.5 SP1 or later in the guest, and let it use DHCP",
+        by_hand("install .NET Framework 3.5 SP1 or later in the guest and let it use DHCP; then sync, stage and run "
+                "this again"),
     ),
     (
         "firstbootfailure",
         "the guest did not start in AWS and get to the network",
-        "let it use DHCP, take away firewalls, hardening, the Hyper-V role and further boot partitions, and free some "
-        "space on its system volume; then sync, stage and import again",
+        by_hand("let it use DHCP, take away firewalls, hardening, the Hyper-V role and further boot partitions, and "
+                "free some space on its system volume; then sync, stage and run this again"),
     ),
     (
         "could not read fstab",
         "VM Import could not read the guest's /etc/fstab",
-        "it takes no dual boot and no second /etc; mend the guest, " + _REGISTER,
+        _ONE_ROOT + _REGISTER,
     ),
     (
         "unable to detect default kernel",
         "VM Import can't tell which kernel the guest starts",
-        "set GRUB_DEFAULT=saved and the entry in grubenv, " + _REGISTER,
+        "set GRUB_DEFAULT=saved and the entry in grubenv, sync and stage, " + _REGISTER,
     ),
     (
         "unable to determine kernel version",
@@ -108,17 +112,17 @@ MESSAGES: Final[tuple[tuple[str, str, str], ...]] = (
     (
         "initramfs/initrd",
         "VM Import could not read the guest's initramfs",
-        "check it with lsinitramfs or lsinitrd and build it anew, " + _REGISTER,
+        "check it with lsinitramfs or lsinitrd, build it anew, sync and stage, " + _REGISTER,
     ),
     (
         "logical volume group activation",
         "a volume group of the guest did not activate",
-        "check that all its disks are in the restore point, and its file systems",
+        "protect all of its disks, and check its file systems, " + _REGISTER,
     ),
     (
         "multiple directories found",
         "VM Import found several root directories in the guest",
-        "it takes no dual boot and no second /etc, " + _REGISTER,
+        _ONE_ROOT + _REGISTER,
     ),
     (
         "unsupported kernel version",
@@ -133,7 +137,7 @@ MESSAGES: Final[tuple[tuple[str, str, str], ...]] = (
     (
         "disk validation failed",
         "VM Import does not take the disk as it is",
-        "give a raw disk, or one staged",
+        _RAW,
     ),
 )
 """(part of the message in lower case, what it means, what to do). The first that fits counts."""
@@ -141,12 +145,12 @@ MESSAGES: Final[tuple[tuple[str, str, str], ...]] = (
 
 def explain_import(task: str, status: str, message: str) -> RecoverError:
     """The error for an import that did not complete. message: the task's StatusMessage."""
+    said = quoted("", sentence(message))
     lower = " ".join(message.lower().split())
     for part, what, hint in MESSAGES:
         if part in lower:
-            return RecoverError(what, where=task, hint=hint)
-    told = "".join(c if c.isprintable() else " " for c in message[:200]).strip()
+            return RecoverError(f"{what}{said}", where=task, hint=hint)
     return RecoverError(
-        f"VM Import ended as {plain(status)}" + (f": {told}" if told else " and does not say why"), where=task,
+        f"VM Import ended as {plain(status)}" + (said or " and does not say why"), where=task,
         hint="look it up in AWS's \"Troubleshooting VM Import/Export\", " + _REGISTER,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from warmspare.errors import RecoverError
 from warmspare.recover.aws.ec2 import Ec2, Json, tag_filters, tag_list, tagged
 from warmspare.recover.failover.ec2_machine import Machine
 from warmspare.recover.failover.import_errors import explain_import
+from warmspare.recover.failover.platform import LINUX, WINDOWS
 
 IMPORT_S = 6 * 3600.0
 ENDED = ("completed", "deleting", "deleted")
@@ -53,7 +54,7 @@ class ImportSpec:
             "BootMode": machine.boot_mode,
             "Description": f"VM {machine.vm_name} at restore point {self.label}, by warmspare"[:255],
             "DiskContainers": disks,
-            "Platform": "Windows" if machine.licensed == "Windows" else "Linux",
+            "Platform": WINDOWS if machine.platform == WINDOWS else LINUX,
             "TagSpecifications": [tagged("import-image-task", {**self.tags, "warmspare:run": self.run})],
         }
         if self.license:
@@ -108,9 +109,7 @@ class Imports:
         task = await self._ec2.until(look, most_s=IMPORT_S, what="VM Import takes too long", where=task_id)
         if failure := _failure(task_id, task):
             raise failure
-        image_id = str(task.get("ImageId") or "")
-        if not image_id:
-            raise RecoverError("VM Import is done and names no image", where=task_id, hint="look at the task in EC2")
+        image_id = str(task["ImageId"])
         await self._ec2.ask("create_tags", about=image_id, Resources=[image_id], Tags=tag_list(tags))
         return image_id
 
@@ -122,9 +121,13 @@ class Imports:
 
 
 def _failure(task_id: str, task: Json) -> RecoverError | None:
-    """The error for a task that ended; None if it completed."""
+    """The error for a task that ended; None if it made an image."""
     if task.get("Status") == "completed":
-        return None
+        if task.get("ImageId"):
+            return None
+        return RecoverError(
+            "VM Import is done and names no image", where=task_id, hint="run this again: it is imported anew"
+        )
     return explain_import(task_id, str(task.get("Status")), str(task.get("StatusMessage") or ""))
 
 

@@ -16,11 +16,12 @@ from typing import Any
 from warmspare.errors import RecoverError
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, Json, tag_filters, tagged, tags_in
-from warmspare.recover.aws.ec2_errors import NO_CAPACITY, dead, failed_to_launch
+from warmspare.recover.aws.ec2_errors import NO_CAPACITY, died, ended, failed_to_launch
 from warmspare.recover.failover.ec2_machine import Card
-from warmspare.recover.failover.plan import Volumes
+from warmspare.recover.failover.plan import Metadata, Volumes
 
 ATTEMPT = "warmspare:attempt"  # the tag; where it is not, it is of the first
+HOPS = 2  # of a metadata token: to containers in the guest, and no further
 GONE = ("shutting-down", "terminated")
 TERMINATED_S = 600.0
 
@@ -41,6 +42,7 @@ class InstanceSpec:
     cards: tuple[Card, ...]
     devices: tuple[str, ...]
     volumes: Volumes = field(default_factory=Volumes)
+    metadata: Metadata = field(default_factory=Metadata)
     key_pair: str | None = None
     instance_profile: str | None = None
     user_data: str | None = None
@@ -64,6 +66,7 @@ class InstanceSpec:
             "MaxCount": 1,
             "ClientToken": self.token(instance_type),
             "TagSpecifications": [tagged(kind, tags) for kind in kinds],
+            "MetadataOptions": _metadata(self.metadata),
             "BlockDeviceMappings": [{"DeviceName": device, "Ebs": self._volume()} for device in self.devices],
         }
         if self.cards:
@@ -89,6 +92,17 @@ class InstanceSpec:
         return out
 
 
+def _metadata(of: Metadata) -> Json:
+    """All of it is said: what is not, AWS takes from the image, the account or an organisation's defaults. AWS
+    documents: "Order of precedence for instance metadata options"."""
+    return {
+        "HttpEndpoint": "enabled",
+        "HttpTokens": "optional" if of.v1 else "required",
+        "HttpPutResponseHopLimit": HOPS,
+        "InstanceMetadataTags": "enabled" if of.tags else "disabled",
+    }
+
+
 def _interface(number: int, card: Card) -> Json:
     out: Json = {"DeviceIndex": number, "SubnetId": card.subnet, "DeleteOnTermination": True}
     if card.security_groups:
@@ -102,12 +116,13 @@ def _interface(number: int, card: Card) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An instance in EC2. state: pending, running, stopping, stopped, shutting-down, terminated. volumes: their IDs by
-    device, the root first."""
+    """An instance in EC2. state: pending, running, stopping, stopped, shutting-down, terminated. reason, said: code and
+    sentence of why it changed last. volumes: their IDs by device, the root first."""
 
     id: str
     state: str
     reason: str
+    said: str
     ip: str
     type: str
     root_device: str
@@ -119,16 +134,16 @@ class Instance:
         return self.state in GONE
 
     @property
-    def died(self) -> bool:
-        """Whether it ended before it ran: it is no instance then, and another may be started in its place."""
+    def failed_to_launch(self) -> bool:
+        """Whether AWS itself says that it ended before it ran: it is no instance then."""
         return self.gone and failed_to_launch(self.reason)
 
 
 class DiedError(RecoverError):
-    """An instance that ended before it ran."""
+    """An instance that ended before it ran: it is none, and another may be started in its place."""
 
     def __init__(self, instance: Instance) -> None:
-        said = dead("instance", instance.id, instance.state, instance.reason)
+        said = died(instance.id, instance.state, instance.reason, instance.said)
         super().__init__(said.what, where=said.where, hint=said.hint, retryable=True)
         self.instance = instance
 
@@ -194,17 +209,25 @@ class Launcher:
         found = await self._filtered([{"Name": "instance-id", "Values": [instance_id]}], instance_id)
         return found[0] if found else None
 
-    async def running(self, instance_id: str, *, most_s: float) -> Instance:
+    async def running(self, instance_id: str, *, most_s: float, fresh: bool = False) -> Instance:
         """The instance once it runs. DiedError if it ended before that, RecoverError if it was ended, or after most_s;
-        AwsError."""
+        AwsError. fresh: it was started a moment ago, and not by a run before this one.
+
+        That it never ran is known where AWS says so, and where it was seen to start, and at the next look was gone.
+        """
+        starting = fresh
 
         async def look() -> Instance | None:
+            nonlocal starting
             instance = await self.get(instance_id)
-            if instance is not None and instance.died:
+            if instance is None or instance.state == "running":
+                return instance
+            if instance.gone and (starting or instance.failed_to_launch):
                 raise DiedError(instance)
-            if instance is not None and instance.state not in ("pending", "running"):
-                raise dead("instance", instance_id, instance.state, instance.reason)
-            return instance if instance is not None and instance.state == "running" else None
+            if instance.state != "pending":
+                raise ended(instance_id, instance.state, instance.reason, instance.said)
+            starting = True
+            return None
 
         what = f"the instance does not run after {most_s:.0f} s"
         return await self._ec2.until(look, most_s=max(most_s, UNSEEN_S), what=what, where=instance_id)
@@ -233,7 +256,8 @@ class Launcher:
         async def look() -> bool | None:
             checks = await self.checks(instance_id)
             if checks.state in (*GONE, "stopping", "stopped"):
-                raise dead("instance", instance_id, checks.state, "")
+                gone = await self.get(instance_id)
+                raise ended(instance_id, checks.state, gone.reason if gone else "", gone.said if gone else "")
             return True if checks.passed else None
 
         what = f"the instance runs and does not pass its status checks after {most_s:.0f} s"
@@ -242,7 +266,10 @@ class Launcher:
         except RecoverError as error:
             if error.what != what:
                 raise
-            hint = "look at its console output and screenshot in EC2; run again to wait on"
+            hint = (
+                f"look at its console output (`aws ec2 get-console-output --latest --instance-id {instance_id}`), mend "
+                "the guest, and run again to wait on"
+            )
             raise RecoverError(what, where=instance_id, hint=hint, retryable=True) from None
 
     async def console_output(self, instance_id: str) -> str:
@@ -264,7 +291,7 @@ class Launcher:
         try:
             return base64.b64decode(str(answer["ImageData"]), validate=True)
         except (KeyError, ValueError):
-            raise RecoverError("AWS gave no screenshot", where=instance_id, hint="try again", retryable=True) from None
+            raise RecoverError("AWS gave no screenshot", where=instance_id, retryable=True) from None
 
     async def terminate(self, instance_id: str) -> bool:
         """End it for good and wait until it is; False if AWS does not know it: it is gone, or was made a moment ago.
@@ -300,6 +327,7 @@ def _parse(item: dict[str, Any]) -> Instance:
         id=item["InstanceId"],
         state=item.get("State", {}).get("Name", ""),
         reason=item.get("StateReason", {}).get("Code", ""),
+        said=item.get("StateReason", {}).get("Message", ""),
         ip=item.get("PrivateIpAddress", ""),
         type=item.get("InstanceType", ""),
         root_device=root,

@@ -5,6 +5,7 @@ docs/operations.md has the table of keys; cli/wiring/planfile.py reads the file.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 Via = Literal["register-image", "import-image"]
 Ready = Literal["status-checks", "running", "none"]
 
-FAMILIES = ("m7i", "c7i", "r7i", "m6i", "c6i", "r6i")
+TAG_IN_METADATA = re.compile(r"[0-9A-Za-z+=.,_:@-]{1,128}")
+FAMILIES = ("m8i", "c8i", "r8i", "m8a", "c8a", "r8a", "m7i", "c7i", "r7i", "m6i", "c6i", "r6i")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +32,30 @@ class Network:
 @dataclass(frozen=True, slots=True)
 class Volumes:
     """How volumes are made. iops, throughput_mib_s: None for the type's own. initialization_mib_s: 100 to 300 for a
-    provisioned rate, None for AWS's default. keep: whether they outlive the instance."""
+    provisioned rate, None for AWS's default. keep: whether they outlive the instance. place: where that stands in the
+    plan, "" where it does not."""
 
     type: str = "gp3"
     iops: int | None = None
     throughput_mib_s: int | None = None
     initialization_mib_s: int | None = None
     keep: bool = True
+    place: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What an instance's metadata service (IMDS) does. v1: whether it also answers who asks without a token. tags:
+    whether it tells the instance's tags."""
+
+    v1: bool = False
+    tags: bool = True
+
+
+def fits_metadata(key: str) -> bool:
+    """Whether an instance whose metadata tells its tags may have a tag of that key. AWS documents: "View tags for your
+    EC2 instances using instance metadata"."""
+    return TAG_IN_METADATA.fullmatch(key) is not None and key not in (".", "..", "_index")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +65,11 @@ class VmPlan:
     vm: its ID or name in the repository. networks: by port group. ips: fixed addresses by port group, or under "" for
     the first card. subnet, security_groups: for every card, before the networks. types: instance types in order of
     preference, empty to choose by CPUs and memory among `families`. firmware: `bios`, `uefi` or None for what the
-    restore point says. root_disk: name or ID of the disk to boot, None for the first. order: lower ones start first.
-    delay_s: to wait before it starts. ready: what counts as started, within ready_s. rto_s: when it must be ready,
-    counted from the moment a recovery begins, None for the plan's. import_from: s3://BUCKET/KEY of a
-    raw disk each, for import-image. license: LicenseType of import-image.
+    restore point says. platform: `windows`, `linux` or None for what vSphere and the disks say. root_disk: name or ID
+    of the disk to boot, None for the first. metadata: of the instance's metadata service. order: lower ones start
+    first. delay_s: to wait before it starts. ready: what counts as started, within ready_s. rto_s: when it must be
+    ready, counted from the moment a recovery begins, None for the plan's. import_from: s3://BUCKET/KEY of a raw disk
+    each, for import-image. license: LicenseType of import-image.
     """
 
     name: str
@@ -68,6 +88,7 @@ class VmPlan:
     tags: dict[str, str] = field(default_factory=dict)
     user_data: str | None = None
     volumes: Volumes = field(default_factory=Volumes)
+    metadata: Metadata = field(default_factory=Metadata)
     order: int = 1
     delay_s: int = 0
     ready: Ready = "status-checks"
@@ -75,6 +96,7 @@ class VmPlan:
     rto_s: int | None = None
     via: Via = "register-image"
     license: str | None = None
+    platform: str | None = None
     import_role: str | None = None
     import_from: tuple[str, ...] = ()
 

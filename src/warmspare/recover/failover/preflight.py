@@ -56,9 +56,11 @@ class Preflight:
         missing = []
         for name in names:
             if name not in known:
-                missing.append(f"there is no instance type {name} in this region; correct instance_type in the plan")
+                missing.append(
+                    f"there is no instance type {name} in this region; correct instance_type in the recovery plan"
+                )
             elif name not in here:
-                missing.append(f"{name} can't be had in {zone or 'this region'}; name another instance_type")
+                missing.append(f"{name} can't be had in {zone or 'this region'}; name another one in the recovery plan")
             elif why := known[name].suits(machine):
                 missing.append(f"{why}; name another instance_type in the recovery plan")
         return missing
@@ -70,22 +72,27 @@ class Preflight:
         for card in machine.cards:
             subnet = await self._subnet(card.subnet)
             if subnet is None:
-                missing.append(f"there is no subnet {card.subnet} here; correct it in the recovery plan")
+                missing.append(f"there is no subnet {card.subnet} here; correct subnet in the recovery plan")
                 continue
             subnets.append(subnet)
             if not subnet.free and not card.ip:
-                missing.append(f"subnet {subnet.id} has no free address left; name another or free some")
+                missing.append(
+                    f"subnet {subnet.id} has no free address left; name another in the recovery plan, or free some"
+                )
             for group in card.security_groups:
                 vpc = await self._group(group)
                 if vpc is None:
-                    missing.append(f"there is no security group {group} here; correct it in the recovery plan")
+                    missing.append(
+                        f"there is no security group {group} here; correct security_groups in the recovery plan"
+                    )
                 elif vpc != subnet.vpc:
                     missing.append(
-                        f"security group {group} is of {vpc} and subnet {subnet.id} of {subnet.vpc}; take one of each"
+                        f"security group {group} is of {vpc} and subnet {subnet.id} of {subnet.vpc}; "
+                        "name both of one VPC in the recovery plan"
                     )
         zones = sorted({subnet.zone for subnet in subnets})
         if len(zones) > 1:
-            missing.append(f"the subnets of its cards lie in {' and '.join(zones)}; an instance has one zone")
+            missing.append(f"the subnets of its cards lie in {' and '.join(zones)}; name subnets of one zone")
         return (zones[0] if zones else ""), missing
 
     async def _subnet(self, subnet_id: str) -> Subnet | None:

@@ -73,6 +73,8 @@ class Kind(StrEnum):
     INITRAMFS_UNREAD = "initramfs-unread"
     CONSOLE_MISSING = "console-missing"
     WINDOWS = "windows"
+    IMDS_V1 = "imds-v1"
+    IMDS_UNKNOWN = "imds-unknown"
     OTHER_SYSTEM = "other-system"
     NOT_JUDGED = "not-judged"
 
@@ -303,6 +305,18 @@ ABOUT: dict[Kind, About] = {
     Kind.WINDOWS: About(
         Severity.WARNING, "the disk holds Windows, which needs AWS's NVMe and ENA drivers; they were not looked for",
         "install them before the next sync, or use `warmspare failover --via import-image`", known=False,
+    ),
+    Kind.IMDS_V1: About(
+        Severity.WARNING,
+        "it asks EC2's metadata service without tokens (IMDSv1), and an instance answers only who has one: user data, "
+        "keys and a role's rights do not come to it, and the start may wait for them for minutes",
+        "in the VM: update it before the next sync; or write `imds = \"v1-and-v2\"` for the VM in the recovery plan",
+    ),
+    Kind.IMDS_UNKNOWN: About(
+        Severity.NOTE,
+        "whether it asks EC2's metadata service with tokens (IMDSv2) is not known; an instance answers only who does",
+        "in the VM: see that it is current; if it can't be, write `imds = \"v1-and-v2\"` for the VM in the recovery "
+        "plan",
     ),
     Kind.OTHER_SYSTEM: About(
         Severity.NOTE, "another system is on these disks; it does not start by default and was left alone",

@@ -23,7 +23,7 @@ from warmspare.recover.readiness.partition_tables import Table
 from warmspare.recover.readiness.readers.appliance import parts
 from warmspare.recover.readiness.readers.appliance.appliance_files import Appliance
 from warmspare.recover.readiness.readers.appliance.appliance_machine import Limits as SecondLimits
-from warmspare.recover.readiness.readiness_report import Report, heard
+from warmspare.recover.readiness.readiness_report import Report, Runs, heard
 
 LIMITS = Limits()
 SECOND_LIMITS = SecondLimits()
@@ -32,10 +32,12 @@ MAX_READ_BYTES = 2 << 30  # some 20 s of CPU, to fetch, unpack and prove it
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What was found, and what was looked at: tables and contents of each disk's partitions, in words."""
+    """What was found, and what was looked at: tables and contents of each disk's partitions, in words. runs: what
+    starts; several where that is not sure, none where it was not seen."""
 
     findings: list[Finding]
     seen: list[str]
+    runs: tuple[Runs, ...] = ()
 
     @property
     def not_known(self) -> list[str]:
@@ -57,8 +59,8 @@ async def look(disks: Sequence[OpenDisk], firmware: str | None, limits: Limits =
             _judge(disks, firmware, report, appliance)
 
     said = await confined(work, [disk.fd for disk in disks], limits, lambda: _enough(disks), appliance.prepare)
-    findings, seen = heard(said)
-    return Ready(sorted(findings, key=lambda each: list(Severity).index(each.severity)), seen)
+    findings, seen, runs = heard(said)
+    return Ready(sorted(findings, key=lambda each: list(Severity).index(each.severity)), seen, tuple(runs))
 
 
 async def made_for(disk: OpenDisk, limits: Limits = LIMITS) -> str:

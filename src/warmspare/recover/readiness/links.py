@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from warmspare.recover.readiness import disk_layout, firmware, guesses, needs, system
+from warmspare.recover.readiness import disk_layout, firmware, guesses, metadata, needs, system
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
 from warmspare.recover.readiness.boot_findings import ABOUT, Family, Finding, Kind
 from warmspare.recover.readiness.devices.blocks import Device
@@ -22,10 +22,11 @@ from warmspare.recover.readiness.kernel import Starting
 from warmspare.recover.readiness.loaders import devices as looks
 from warmspare.recover.readiness.loaders.started import Started
 from warmspare.recover.readiness.reach import Reach
-from warmspare.recover.readiness.readiness_report import Report, short
+from warmspare.recover.readiness.readiness_report import Report, Runs, short
 from warmspare.recover.readiness.system import System
 
 _WINDOWS = {"ntfs", "BitLocker"}
+_BILLED: dict[str, Runs] = {"rhel": "RHEL", "sles": "SUSE", "sles_sap": "SUSE"}  # by the ID of os-release
 _LINUX = {
     "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "reiserfs", "swap", "LVM2_member", "crypto_LUKS",
     "linux_raid_member",
@@ -58,7 +59,10 @@ class Chain:
             with report.part(disk, "the boot loaders' configurations"):
                 reach, started = self._guessed()
         if way.windows or (started is None and way.start is None and self._windows()):
+            report.runs("Windows")
             report.add(Finding(Kind.WINDOWS, disk, "its partitions"), *disk_layout.of_windows(machine, starts=True))
+            with report.part(disk, "who asks EC2's metadata service"):
+                self._clients_of_windows()
         else:
             if way.start is not None:
                 report.add(*disk_layout.of_windows(machine, starts=False))
@@ -80,6 +84,13 @@ class Chain:
         kinds = {held.kind for held in on_disk if held is not None}
         windows = bool(kinds & _WINDOWS) or disk_layout.is_dynamic(self._machine.tables[self._machine.boots])
         return windows and not kinds & _LINUX
+
+    def _clients_of_windows(self) -> None:
+        for one in self._machine.readable():
+            files = self._machine.files(one)
+            ntfs = one.contents is not None and one.contents.kind == "ntfs" and self._here(one)
+            if ntfs and not isinstance(files, Absent | Unknown):
+                self._report.add(*metadata.of_windows(files, self._machine.where(one)))
 
     def _follow(self, started: Started | None, reach: Reach | None, *, certain: bool) -> None:
         """From what the loader starts on. certain: that it is this loader that starts."""
@@ -247,6 +258,8 @@ class Chain:
         needed = [found.device, *needs.stops(found)]
         self._used += needs.fstab(found, self._report)
         needs.lvm(found, needed, self._report)
+        self._report.runs(_BILLED.get(found.release.get("ID", ""), "Linux"))
+        self._report.add(*metadata.of_linux(found.tree, found.place, found.family))
 
     def _say(self, findings: Sequence[Finding]) -> None:
         """Of a loader that is broken, with the commands of whose it is; these findings stand whatever comes of asking

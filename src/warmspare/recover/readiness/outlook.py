@@ -14,7 +14,7 @@ from typing import Any
 from warmspare.errors import WarmspareError, first_of
 from warmspare.recover.disks.held_point import HeldPoint, with_point
 from warmspare.recover.disks.origin import of_point
-from warmspare.recover.readiness.boot_findings import Finding, Severity
+from warmspare.recover.readiness.boot_findings import Finding, Kind, Severity
 from warmspare.recover.readiness.check import Ready, look
 from warmspare.store.contract import Store
 
@@ -25,11 +25,14 @@ _FIRMWARES: Mapping[str, str] = {"uefi": "uefi", "legacy-bios": "bios"}  # by EC
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """stops: what keeps it from starting, a clause each, with its place and remedy. not_known: what could not be
-    judged, a clause each."""
+    judged, a clause each. runs: what starts (report.py); several where that is not sure, none where it was not seen.
+    tokenless: who asks the metadata service without a token, a clause each."""
 
     point: str
     stops: tuple[str, ...]
     not_known: tuple[str, ...]
+    runs: tuple[str, ...] = ()
+    tokenless: tuple[str, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -42,7 +45,7 @@ class Outlook:
         """The fields of the `outlook` event (docs/events.md)."""
         return {
             "vm": vm, "point": self.point, "answer": self.answer, "stops": list(self.stops),
-            "not_known": list(self.not_known),
+            "not_known": list(self.not_known), "runs": list(self.runs),
         }  # fmt: skip
 
 
@@ -61,7 +64,11 @@ async def outlook(
     try:
         ready = await with_point(store, vm, point, scratch, looked)
         stops = [each for each in ready.findings if each.severity is Severity.STOPS]
-        told = Outlook(point, tuple(_words(each) for each in stops), tuple(ready.not_known))
+        tokenless = [each for each in ready.findings if each.kind is Kind.IMDS_V1]
+        told = Outlook(
+            point, tuple(_words(each) for each in stops), tuple(ready.not_known), ready.runs,
+            tuple(_words(each) for each in tokenless),
+        )  # fmt: skip
     except* WarmspareError as group:  # alone, or of several who read at once
         told = Outlook(point, (), (f"the disks could not be looked into: {first_of(group).sentence}",))
     return told

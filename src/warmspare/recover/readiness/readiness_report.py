@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -19,6 +20,8 @@ from warmspare.recover.disks.confined import Heard, Say, Spent
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.boot_findings import Family, Finding, Kind
 
+Runs = Literal["Windows", "RHEL", "SUSE", "Linux"]
+"""What starts: as far as it makes a difference who bills it. Linux: any other of those."""
 MOST_OF_A_KIND = 20
 MOST_SEEN = 64  # lines, one a disk
 MOST_TEXT = 200
@@ -42,7 +45,11 @@ class _Found(msgspec.Struct, tag="found", frozen=True):
     family: str
 
 
-_LINES = msgspec.json.Decoder(_Seen | _At | _Found)
+class _Runs(msgspec.Struct, tag="runs", frozen=True):
+    system: Runs
+
+
+_LINES = msgspec.json.Decoder(_Seen | _At | _Found | _Runs)
 
 
 class Report:
@@ -65,6 +72,10 @@ class Report:
         self._seen += 1
         if self._seen <= MOST_SEEN:
             self._tell(_Seen(short(line, MOST_LINE)))
+
+    def runs(self, system: Runs) -> None:
+        """What starts from these disks; several, where it is not sure."""
+        self._tell(_Runs(system))
 
     def add(self, *findings: Finding) -> None:
         """The first of a kind are said, the others counted."""
@@ -106,13 +117,13 @@ class Report:
     def _found(self, finding: Finding) -> None:
         self._tell(_Found(finding.kind, finding.disk, short(finding.place), short(finding.found), finding.family))
 
-    def _tell(self, line: _Seen | _At | _Found) -> None:
+    def _tell(self, line: _Seen | _At | _Found | _Runs) -> None:
         self._say(msgspec.json.encode(line))
 
 
-def heard(said: Heard) -> tuple[list[Finding], list[str]]:
-    """Findings, and what was looked at. Where the process did not come to its end, that is a finding."""
-    findings, seen, at, ended = [], [], _At("", ""), said.ended
+def heard(said: Heard) -> tuple[list[Finding], list[str], list[Runs]]:
+    """Findings, what was looked at, and what starts. Where the process did not come to its end, that is a finding."""
+    findings, seen, runs, at, ended = [], [], list[Runs](), _At("", ""), said.ended
     for line in said.lines:
         try:
             got = _LINES.decode(line)
@@ -120,6 +131,8 @@ def heard(said: Heard) -> tuple[list[Finding], list[str]]:
                 findings.append(Finding(Kind(got.kind), got.disk, got.place, got.found, Family(got.family)))
             elif isinstance(got, _Seen):
                 seen.append(got.text)
+            elif isinstance(got, _Runs):
+                runs += [got.system] if got.system not in runs else []
             else:
                 at = got
         except (msgspec.MsgspecError, ValueError):
@@ -127,7 +140,7 @@ def heard(said: Heard) -> tuple[list[Finding], list[str]]:
     if ended:
         why = f"the process that looks at it: {ended}; nor was anything that comes after it"
         findings.append(Finding(Kind.NOT_JUDGED, at.disk, at.place, why))
-    return findings, seen
+    return findings, seen, runs
 
 
 def short(text: str, most: int = MOST_TEXT) -> str:

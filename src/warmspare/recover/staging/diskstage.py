@@ -17,7 +17,7 @@ from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.records import Count
 from warmspare.outside.regular_files import demand_folders
-from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
+from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES, BlockSet
 from warmspare.recover.staging.digests import Digests
@@ -25,6 +25,7 @@ from warmspare.recover.staging.diskplan import Base, choose_base, plan_disk, tab
 from warmspare.recover.staging.ebs import Ebs, Encryption, SnapshotGoneError, Start, unseen_until
 from warmspare.recover.staging.filling import Filling, Source
 from warmspare.recover.staging.staged import StagedDisk, tags_of, volume_gib
+from warmspare.recover.staging.staged_removal import Removal
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import local_io, read_record, write_record
 from warmspare.state.local_table import HashTable, TableDamagedError
@@ -82,6 +83,7 @@ class Means:
     events: Events
     meter: Meter
     housekeeping: Housekeeping
+    removal: Removal
     encryption: Encryption = field(default_factory=Encryption)
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -170,8 +172,7 @@ class DiskStage:
 
     async def _abandon(self, snapshot_id: str) -> None:
         """Remove a snapshot that takes no more; it may be gone already."""
-        with self._means.housekeeping.trying("ec2:DeleteSnapshot", snapshot_id, denied=denied_by_aws):
-            await self._means.ebs.remove(snapshot_id)
+        await self._means.removal.remove(snapshot_id, self._point.id.label, "EBS takes no more of it")
         self._forget(snapshot_id)
 
     def _forget(self, snapshot_id: str) -> None:
@@ -189,7 +190,7 @@ class DiskStage:
         if pending and pending.parent and base is None:
             raise SnapshotGoneError(
                 f"the snapshot was begun on {pending.parent}, which it can't be built on", where=pending.snapshot_id,
-                hint="run again, it begins anew", retryable=True,
+                hint="run again: it begins anew, built on another or on none", retryable=True,
             )  # fmt: skip
         return base
 

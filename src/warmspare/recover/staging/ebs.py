@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from warmspare.errors import RecoverError
+from warmspare.errors import RecoverError, by_hand
 from warmspare.patience import Again
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.client import UNSEEN_S, Aws
 from warmspare.recover.aws.pace import Pace
+from warmspare.recover.aws.refused_deletion import delete
 from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES
 from warmspare.recover.blocks.window import EbsBlock
 from warmspare.recover.staging.staged import COMPLETED, PENDING, StagedDisk
@@ -97,7 +98,7 @@ class Ebs:
         if answer.get("BlockSize", EBS_BLOCK_BYTES) != EBS_BLOCK_BYTES:
             raise RecoverError(
                 f"EBS wants blocks of {answer['BlockSize']} bytes and this program knows {EBS_BLOCK_BYTES}",
-                where=about, hint="use a newer version of warmspare",
+                where=about, hint=by_hand("use a newer version of warmspare"),
             )  # fmt: skip
         return str(answer["SnapshotId"])
 
@@ -118,7 +119,8 @@ class Ebs:
             raise _gone(error) from error
         raise AwsError(
             "EBS says again and again that it stored other bytes than were sent",
-            where=f"block {block.index} of {snapshot_id}", hint="check the network path and run again",
+            where=f"block {block.index} of {snapshot_id}",
+            hint="run again: it goes on; if it stays, see what is on the path to EBS (a proxy)",
             again=Again.FEW,
         )  # fmt: skip
 
@@ -157,7 +159,7 @@ class Ebs:
             if time.monotonic() > deadline:
                 raise RecoverError(
                     "EBS has not completed the snapshot for hours", where=snapshot_id,
-                    hint="run again to wait on; ask AWS", retryable=True,
+                    hint="run again to wait on, and ask AWS", retryable=True,
                 )  # fmt: skip
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, POLL_MOST_S)
@@ -171,16 +173,9 @@ class Ebs:
                 return state == COMPLETED
             await asyncio.sleep(min(self._poll_s * 5, POLL_MOST_S))
 
-    async def remove(self, snapshot_id: str) -> bool:
-        """Delete it; False if an image uses it. Fine if it is gone. AwsError."""
-        try:
-            await self._aws.call("ec2", "delete_snapshot", about=snapshot_id, SnapshotId=snapshot_id)
-        except AwsError as error:
-            if error.code == "InvalidSnapshot.InUse":
-                return False
-            if not error.missing:
-                raise
-        return True
+    async def remove(self, snapshot_id: str) -> AwsError | None:
+        """Delete it; None once it is gone, else why AWS keeps it. AwsError if nothing can be deleted now."""
+        return await delete(self._aws, "delete_snapshot", snapshot_id, SnapshotId=snapshot_id)
 
 
 def unseen_until() -> float:

@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from warmspare.recover.staging.staged import PENDING, StagedDisk, points_of
+from warmspare.recover.staging.staged import FAILED, PENDING, StagedDisk, points_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ def expired(staged: Sequence[StagedDisk], keep: Keep, now: datetime.datetime) ->
 
     staged: all of one VM. now: by AWS's clock, as `started` is. A point that is not whole is kept as long as it is
     newer than the newest usable one: it may still become whole. Without any usable point nothing is removed but what
-    AWS has given up.
+    AWS has given up. One that somebody restores from the Recycle Bin (`recovering`) is neither until it is completed.
     """
     points = points_of(staged)
     usable = [point for point in points if point.usable]
@@ -44,7 +44,7 @@ def expired(staged: Sequence[StagedDisk], keep: Keep, now: datetime.datetime) ->
     safe |= {disk.parent for disk in staged if disk.state == PENDING}
     out = []
     for disk in sorted(staged, key=lambda disk: (disk.point.sequence, disk.number)):
-        dead = not disk.completed and disk.state != PENDING
+        dead = disk.state == FAILED
         young = keep.days > 0 and now - disk.started <= datetime.timedelta(days=keep.days)
         old = disk.completed and disk.point.sequence < floor and not young
         if disk.snapshot_id not in safe and (dead or old):

@@ -46,7 +46,7 @@ from warmspare.store import layout
 
 PREFIX = "warmspare:"
 GIB = 1 << 30
-COMPLETED, PENDING = "completed", "pending"
+COMPLETED, PENDING, FAILED = "completed", "pending", "error"
 _NAME_CHARS = 255
 _DIGITS = re.compile(r"[0-9]{1,20}")
 
@@ -61,7 +61,7 @@ class _Made(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class StagedDisk:
-    """One EBS snapshot. state: as AWS says: pending, completed, error. key: the disk's ID as in keys.
+    """One EBS snapshot. state: as AWS says: pending, completed, error, recovering. key: the disk's ID as in keys.
     number, of: its place among the disks of its point, and their number. parent: the EBS snapshot it is an increment on
     ("" for a full one), parent_sequence its restore point (0). started: when it was started, by AWS's clock."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -39,6 +38,7 @@ from warmspare.recover.staging.ebs import PUTS_S, Ebs, Encryption
 from warmspare.recover.staging.expiry import Keep, expired
 from warmspare.recover.staging.filling import Source
 from warmspare.recover.staging.staged import PENDING, StagedDisk, staged_disks, volume_gib
+from warmspare.recover.staging.staged_removal import Removal
 from warmspare.recover.staging.unfinished import sort_unfinished
 from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.state.local_files import local_io, locked
@@ -48,8 +48,6 @@ from warmspare.threads import Threads
 
 WHAT = "the state directory"
 POLL_S = 5.0
-DELETE = "ec2:DeleteSnapshot"
-MOST_REFUSED = 16  # snapshots that AWS does not let us remove (locked ones, say), until a run leaves it
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ class Stage:
             target = await self._target(repository, at)
             staged = await staged_disks(self._aws, repository.id, self._vm)
             await self._demand_history(repository, staged, target, explicit=at is not None)
-            async with self._means(repository, traces) as means:
+            async with self._means(repository, traces, self._removal()) as means:
                 for disk in target.record.disks:
                     await self._plan_disk(means, target, disk, staged)
 
@@ -155,16 +153,20 @@ class Stage:
         with locked(home / "lock", WHAT) as mine:
             if not mine:
                 raise LeaseError(
-                    "another staging of this VM is at work", where=str(home), hint="wait for it to end", retryable=True
+                    "another staging of this VM is at work", where=str(home), hint="let that one end, and run again",
+                    retryable=True,
                 )
             yield Traces(home, self._events)
 
+    def _removal(self) -> Removal:
+        return Removal(self._ebs, self._events, self._housekeeping, self._vm)
+
     @asynccontextmanager
-    async def _means(self, repository: Repository, traces: Traces) -> AsyncIterator[Means]:
+    async def _means(self, repository: Repository, traces: Traces, removal: Removal) -> AsyncIterator[Means]:
         threads = Threads(len(os.sched_getaffinity(0)), "stage")
         try:
             yield Means(
-                repository, self._ebs, traces, threads, self._events, self._meter, self._housekeeping,
+                repository, self._ebs, traces, threads, self._events, self._meter, self._housekeeping, removal,
                 self._settings.encryption, self._settings.tags,
             )  # fmt: skip
         finally:
@@ -177,7 +179,7 @@ class Stage:
         if newest is None:
             raise ConfigError(
                 f"VM {self._vm!r} has no restore point in this repository", where=self._store.uri,
-                hint="check --vm and --repo, or make one with `warmspare sync`",
+                hint="correct --vm or --repo, or make one with `warmspare sync`",
             )  # fmt: skip
         return await repository.load(self._vm, newest)
 
@@ -196,10 +198,12 @@ class Stage:
             pass
 
     async def _run(self, repository: Repository, traces: Traces, target: Point, *, explicit: bool) -> list[str]:
-        with self._housekeeping:
-            return await self._stage(repository, traces, target, explicit=explicit)
+        with self._housekeeping, self._removal() as removal:
+            return await self._stage(repository, traces, target, removal, explicit=explicit)
 
-    async def _stage(self, repository: Repository, traces: Traces, target: Point, *, explicit: bool) -> list[str]:
+    async def _stage(
+        self, repository: Repository, traces: Traces, target: Point, removal: Removal, *, explicit: bool
+    ) -> list[str]:
         self._meter.restart()
         staged = await staged_disks(self._aws, repository.id, self._vm)
         await self._demand_history(repository, staged, target, explicit=explicit)
@@ -211,21 +215,23 @@ class Stage:
         lost = {each.snapshot_id for each, _ in hopeless}
         for each, why in hopeless:
             traces.count_attempt()  # first: the next start must not find it by its token
-            await self._remove(traces, each, why)
+            if await removal.remove(each.snapshot_id, each.point.label, why):
+                self._forget(traces, each)
             staged.remove(each)
-        async with self._means(repository, traces) as means:
+        async with self._means(repository, traces, removal) as means:
             for point in earlier:
                 await self._point(means, point, staged, replica=None)
                 shown = await staged_disks(self._aws, repository.id, self._vm)
                 staged = [each for each in shown if each.snapshot_id not in lost]
             ids = await self._point(means, target, staged, replica=self._settings.replica)
-        removed = await self._expire(repository, traces, ids)
+        removed = await self._expire(repository, traces, removal, ids)
+        removal.tell()
         meter = self._meter
         self._events.emit(
             "stage.done", vm=self._vm, point=target.id.label, created=target.record.created, snapshots=ids,
             bytes_read=meter.read_bytes, bytes_put=meter.sent_bytes,
             amplification=round(meter.read_bytes / meter.sent_bytes, 3) if meter.sent_bytes else 0.0,
-            throttled=self._ebs.pace.throttles, removed=removed, seconds=round(meter.seconds, 3),
+            throttled=self._ebs.pace.throttles, removed=removed, kept=removal.kept, seconds=round(meter.seconds, 3),
         )  # fmt: skip
         return ids
 
@@ -263,7 +269,7 @@ class Stage:
                 source: Source = ReplicaBlocks(fd, path, disk, chain, means.threads, means.events, means.meter)
                 return await stage.run(source, pending)
 
-    async def _expire(self, repository: Repository, traces: Traces, ids: list[str]) -> int:
+    async def _expire(self, repository: Repository, traces: Traces, removal: Removal, ids: list[str]) -> int:
         """Remove what is no longer needed; how many. Listings of AWS may be some seconds old: nothing is removed before
         they show what was just staged."""
         staged: list[StagedDisk] = []
@@ -271,35 +277,14 @@ class Stage:
             staged = await staged_disks(self._aws, repository.id, self._vm)
         if not {each.snapshot_id for each in staged if each.completed}.issuperset(ids):
             return 0
-        old = expired(staged, self._settings.keep, self._aws.now())
-        if len(old) > MOST_REFUSED:  # else the same ones would be tried each time, and never those behind them
-            random.shuffle(old)
-        removed = refused = 0
-        for each in old:
-            if refused >= MOST_REFUSED:
-                self._housekeeping.failed(DELETE, each.snapshot_id)
-                continue
-            gone = await self._remove(traces, each, "newer ones are staged" if each.completed else "AWS gave it up")
-            removed += gone is True
-            refused += gone is None
-            if self._housekeeping.lacks(DELETE):
-                refused = MOST_REFUSED
-        return removed
+        gone = await removal.expire(expired(staged, self._settings.keep, self._aws.now()))
+        for each in gone:
+            self._forget(traces, each)
+        return len(gone)
 
-    async def _remove(self, traces: Traces, snapshot: StagedDisk, why: str) -> bool | None:
-        """Whether it is gone; False: an image uses it, None: AWS did not let us."""
-        gone: bool | None = None
-        with self._housekeeping.trying(DELETE, snapshot.snapshot_id, denied=denied_by_aws):
-            gone = await self._ebs.remove(snapshot.snapshot_id)
-        if gone is None:
-            return None
+    def _forget(self, traces: Traces, snapshot: StagedDisk) -> None:
         with self._housekeeping.trying(LOCAL, traces.home):
             traces.forget(snapshot.snapshot_id)
-        self._events.emit(
-            "stage.removed" if gone else "stage.kept", vm=self._vm, snapshot=snapshot.snapshot_id,
-            point=snapshot.point.label, message=why if gone else "an image uses it",
-        )  # fmt: skip
-        return gone
 
 
 def _of(staged: list[StagedDisk], point: Point, disk: Disk, *, completed: bool) -> StagedDisk | None:

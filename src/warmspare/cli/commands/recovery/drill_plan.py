@@ -67,7 +67,7 @@ async def rehearse(asked: Asked, path: Path, events: Events, *, ec2: bool) -> in
         place = _Place(asked.evidence, alone=len(vms) == 1)
         recorder = Recorder(asked.records, lab.kind, repository.store.uri, repository.id, events)
         rehearsal = Rehearsal(lab, vms, plan.rto_s, rules, place, events)
-        (await recorder.whole(rehearsal, asked.at, path)).demand()
+        (await recorder.whole(rehearsal, asked.at, path)).demand(repository.store.uri)
     return 0
 
 

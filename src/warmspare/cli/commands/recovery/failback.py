@@ -40,7 +40,7 @@ def done(
             journal = await read_journal(repository, name)
             record = journal.record
             if record is None or not record.holds:
-                raise ConfigError(f"VM {vm!r} is not failed over", where=repo, hint="there is nothing to clear")
+                raise ConfigError(f"VM {vm!r} is not failed over, so there is nothing to clear", where=repo)
             await journal.move("cleared")
         finally:
             await store.close()

@@ -65,17 +65,19 @@ def failover(
         async with where as (repository, ec2):
             run = Failover(repository, ec2, plans, events)
             prepared = await run.prepare(at)
+            scratch = options.state_folder("points")
+            prepared, outlooks = await run.looked_into(prepared, scratch, every=dry_run)
             if dry_run:
                 run.show(prepared)
-                missing = sum(len(one.missing) for one in prepared)
-                answers = [each.answer for each in await run.outlooks(prepared, options.state_folder("points"))]
+                missing = sum(len(one.lacking) for one in prepared)
+                answers = [each.answer for each in outlooks]
                 stops, unknown = answers.count(STOPS), answers.count(NOT_KNOWN)
                 events.emit("failover.planned", vms=len(prepared), missing=missing, stops=stops, not_known=unknown)
                 if missing:
-                    raise ConfigError(f"{missing} things are missing for this failover", hint="see above")
+                    raise ConfigError(f"{missing} things are missing for this failover, as is said above")
                 if stops:
-                    what = f"{stops} of {len(prepared)} VMs will not start in EC2 as they are"
-                    raise BootError(what, hint="see above")
+                    said = "what stops them is said above"
+                    raise BootError(f"{stops} of {len(prepared)} VMs will not start in EC2 as they are: {said}")
                 return 0
             recovered = await run.run(prepared)
         events.emit("failover.done", vms=len(recovered), seconds=round(time.monotonic() - began, 3))
@@ -102,7 +104,7 @@ def _load(path: Path | None, every_problem: bool) -> RecoveryPlan | None:
         for problem in error.problems:
             complain(problem.sentence)
         what = f"the recovery plan has {len(error.problems)} errors"
-        raise ConfigError(what, where=str(path), hint="correct them and try again") from None
+        raise ConfigError(what, where=str(path), hint="correct them, each as it is said, and run this again") from None
 
 
 def _chosen(plan: RecoveryPlan | None, names: list[str], everything: bool, via: str | None) -> list[VmPlan]:

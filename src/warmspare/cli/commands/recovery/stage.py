@@ -71,7 +71,7 @@ def stage(
         from warmspare.store.opening import open_store
 
         if follow and (at is not None or dry_run):
-            raise ConfigError("--follow stands against --at and --dry-run", hint="leave one out")
+            raise ConfigError("--follow stands against --at and --dry-run", hint="leave out --follow, or the other")
         settings = _settings(replica, replica_state, keep, keep_days, puts, encrypt, kms_key, tag or [])
         store = open_store(
             repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
@@ -101,7 +101,7 @@ def _settings(
     from warmspare.recover.staging.stager import StageSettings
 
     if keep < 1 or keep_days < 0:
-        raise ConfigError("--keep must be at least 1, and --keep-days not below 0", hint="correct them")
+        raise ConfigError("--keep must be at least 1, and --keep-days not below 0", hint="give at least that")
     if not 1 <= puts <= 100_000:
         hint = "leave it out for AWS's 1000"
         raise ConfigError("--puts must be from 1 to 100000 a second", where=str(puts), hint=hint)
@@ -109,7 +109,7 @@ def _settings(
         hint = "it looks like arn:aws:kms:REGION:ACCOUNT:key/ID"
         raise ConfigError("--kms-key wants the ARN of a key", where=kms_key[:80], hint=hint)
     if replica_state is not None and replica is None:
-        raise ConfigError("--replica-state needs --replica", hint="name the replica")
+        raise ConfigError("--replica-state needs --replica", hint="name the replica by --replica")
     pairs = {}
     for given in tags:
         key, found, value = given.partition("=")
@@ -119,6 +119,6 @@ def _settings(
             raise ConfigError("not a tag that can be given", where=given[:80], hint=hint)
         pairs[key] = value
     if len(pairs) > 30:
-        raise ConfigError("--tag may be given 30 times", where=str(len(pairs)), hint="give fewer")
+        raise ConfigError("--tag may be given 30 times", where=str(len(pairs)), hint="give at most 30")
     encryption = Encryption(encrypt or kms_key is not None, kms_key or "")
     return StageSettings(replica, replica_state, encryption, pairs, Keep(keep, keep_days), puts)
