@@ -32,8 +32,9 @@ TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "warmspare"
 ROOMS = ("recover/failover", "recover/staging", "recover/drills", "recover/aws", "recover/failback")
 BESIDE = (
-    "repository/failover_record.py", "cli/commands/recovery/failover.py", "cli/commands/recovery/failback.py", "cli/drill*.py", "cli/commands/recovery/stage.py", "cli/wiring/planfile.py",
-    "cli/wiring/recovering.py", "cli/wiring/readable_disks.py", "recover/readiness/outlook.py", "recover/disks/*.py",
+    "repository/failover_record.py", "recover/readiness/outlook.py", "recover/disks/*.py",
+    "cli/commands/recovery/*.py", "cli/wiring/planfile.py", "cli/wiring/recovering.py",
+    "cli/wiring/readable_disks.py",
 )  # fmt: skip
 """The modules that speak for failover, staging, drills and the way back."""
 FILLED = "{…}"

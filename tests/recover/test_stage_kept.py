@@ -281,7 +281,8 @@ def test_follow_goes_on_and_asks_again_at_each_point(history: History) -> None:
     events: list[Event] = []
     settings = stager.StageSettings(keep=Keep(1))
     state = history.rig.home / "state-of-follow"
-    run = stager.Stage(history.store, history.rig.vm, Events(events.append), history.aws, state=state, settings=settings)
+    told = Events(events.append)
+    run = stager.Stage(history.store, history.rig.vm, told, history.aws, state=state, settings=settings)
 
     async def until(done: int) -> None:
         while len(of(events, "stage.done")) < done:

@@ -1,9 +1,9 @@
 """A failover: from staged restore points to running instances, in the plan's order; owns the order of the steps.
 
 First all is looked at and nothing is changed; whatever is missing ends it there. Then each VM's record is written
-(repository/failover_record.py), from which on it is not synced; then images, all at once; then instances, by order. Each step
-is noted in the record, and what AWS is asked for is asked for by tokens and names that come from it. So a failover that
-was cut off anywhere is run again, from any host, and finds what it made.
+(repository/failover_record.py), from which on it is not synced; then images, all at once; then instances, by order.
+Each step is noted in the record, and what AWS is asked for is asked for by tokens and names that come from it. So a
+failover that was cut off anywhere is run again, from any host, and finds what it made.
 """
 
 from __future__ import annotations
