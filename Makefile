@@ -27,6 +27,7 @@ test-again: $(DEV)
 # The small loop: no root, no apt, no server.
 quick: $(QUICK)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check -q .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest --quick -n 2 tests/unit tests/format tests/property
@@ -37,6 +38,7 @@ native: $(QUICK)
 
 lint: $(DEV)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check -q .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -79,9 +79,21 @@ def build_sparse(path: Path, blocks: int) -> int:
 
 def audit_command(command: list[str], image: Path, work: Path) -> list[str]:
     return [
-        *command, "audit", "replica", "--vm", "bench", "--repo", str(work / "repo"), "--replica", str(image), "--at",
-        "latest", "--reports", str(work / "reports"), "--json",
-    ]  # fmt: skip
+        *command,
+        "audit",
+        "replica",
+        "--vm",
+        "bench",
+        "--repo",
+        str(work / "repo"),
+        "--replica",
+        str(image),
+        "--at",
+        "latest",
+        "--reports",
+        str(work / "reports"),
+        "--json",
+    ]
 
 
 def sync(command: list[str], image: Path, work: Path) -> None:
@@ -126,10 +138,14 @@ def dense(options: argparse.Namespace, work: Path) -> list[dict[str, object]]:
         whole = harness.summary(done[pair[1]])
         rows.append(
             {
-                "what": pair[1], **whole, "judging_s": own_s, "gb_s": size / own_s / 1e9, "ratio": peer_s / own_s,
+                "what": pair[1],
+                **whole,
+                "judging_s": own_s,
+                "gb_s": size / own_s / 1e9,
+                "ratio": peer_s / own_s,
                 "ratio_of_whole_process": peer_s / whole["wall_s"],
             }
-        )  # fmt: skip
+        )
     peak = memory.measure(audit, "audit.done")
     rows.append({"what": "audit, all cores: memory", "peak_mib": peak.counted_bytes / (1 << 20)})
     return rows
@@ -146,11 +162,14 @@ def sparse(options: argparse.Namespace, work: Path) -> list[dict[str, object]]:
         peak = memory.measure(audit_command(command, image, work), "audit.done")
         rows.append(
             {
-                "what": f"audit of 8 TiB, run {number + 1}", "wall_s": peak.wall_s, "bytes_of_data": written,
-                "bytes_read": peak.event.get("bytes_read"), "peak_mib": peak.counted_bytes / (1 << 20),
+                "what": f"audit of 8 TiB, run {number + 1}",
+                "wall_s": peak.wall_s,
+                "bytes_of_data": written,
+                "bytes_read": peak.event.get("bytes_read"),
+                "peak_mib": peak.counted_bytes / (1 << 20),
                 "findings": peak.event.get("findings"),
             }
-        )  # fmt: skip
+        )
     return rows
 
 

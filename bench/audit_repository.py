@@ -64,11 +64,14 @@ def main() -> None:
             {"what": name, **harness.summary(runs), "ratio": harness.summary(runs)["wall_s"] / limit["wall_s"]}
             for name, runs in done.items()
         ]
-        figures.append({
-            "what": "audit --deep: peak memory and scratch", "peak_mib": peak.counted_bytes / (1 << 20),
-            "scratch_mib": report["figures"]["scratch bytes"] / (1 << 20),
-            "block states": report["figures"]["block states verified"],
-        })  # fmt: skip
+        figures.append(
+            {
+                "what": "audit --deep: peak memory and scratch",
+                "peak_mib": peak.counted_bytes / (1 << 20),
+                "scratch_mib": report["figures"]["scratch bytes"] / (1 << 20),
+                "block states": report["figures"]["block states verified"],
+            }
+        )
         setting = {
             "data": f"{image.name}, {data.nonzero_bytes(image)} non-zero bytes, {options.rounds + 1} restore points; "
             f"{payloads.stat().st_size} bytes of payloads, {raw_bytes} decompressed",

@@ -37,9 +37,7 @@ def package_upgrade(path: str | os.PathLike[str], *, megabytes: int, seed: int) 
     clock_s = ext4.EPOCH_S + 86_400 * (seed % 1000 + 1)
     wanted = megabytes << 20
     if ext4.free_bytes(path) < wanted + wanted // 8 + (2 << 20):
-        raise ValueError(
-            f"{path}: an upgrade of {megabytes} MB needs that much free space in the file system"
-        )
+        raise ValueError(f"{path}: an upgrade of {megabytes} MB needs that much free space in the file system")
     packages = _packages(path)
     chosen: list[ext4.Entry] = []
     total = 0
@@ -60,9 +58,7 @@ def package_upgrade(path: str | os.PathLike[str], *, megabytes: int, seed: int) 
     return written
 
 
-def scattered(
-    path: str | os.PathLike[str], *, writes: int, seed: int, page_bytes: int = 8192
-) -> list[tuple[int, int]]:
+def scattered(path: str | os.PathLike[str], *, writes: int, seed: int, page_bytes: int = 8192) -> list[tuple[int, int]]:
     """Write pages in place at random aligned offsets inside the data of the image's files.
 
     Each write takes the page that is there, stamps eight bytes at its start (as a database stamps its log
@@ -78,9 +74,7 @@ def scattered(
     random = np.random.default_rng([seed, 2])
     pages = _data_pages(path, page_bytes)
     if len(pages) < writes:
-        raise ValueError(
-            f"{path}: its files have {len(pages)} pages of {page_bytes} bytes, fewer than {writes} writes"
-        )
+        raise ValueError(f"{path}: its files have {len(pages)} pages of {page_bytes} bytes, fewer than {writes} writes")
     targets = random.choice(pages, size=writes, replace=False)
     donors = random.choice(pages, size=writes)
     lengths = np.exp(random.uniform(np.log(100), np.log(page_bytes + 1), size=writes)).astype(np.int64)
@@ -194,13 +188,9 @@ def _rewrite_status(path: str | os.PathLike[str], seed: int, clock_s: int) -> in
         return 0
     with tempfile.TemporaryDirectory(prefix="warmspare-upgrade-") as staging:
         file = Path(staging, "status")
-        write_status(
-            file, sorted({entry.path.rpartition("/")[0] for entry in entries if entry.is_file}), seed
-        )
+        write_status(file, sorted({entry.path.rpartition("/")[0] for entry in entries if entry.is_file}), seed)
         rename = [f"rm {STATUS}", f"ln {STATUS}-new {STATUS}", f"unlink {STATUS}-new"]
-        ext4.run_script(
-            path, [f"cd {STATUS.rpartition('/')[0]}", f"write {file} status-new", *rename], clock_s=clock_s
-        )
+        ext4.run_script(path, [f"cd {STATUS.rpartition('/')[0]}", f"write {file} status-new", *rename], clock_s=clock_s)
         return file.stat().st_size
 
 

@@ -53,9 +53,7 @@ def packages(roots: tuple[str, ...] = ROOTS) -> tuple[tuple[Source, ...], ...]:
             below[:] = sorted(
                 name
                 for name in below
-                if ext4.SAFE_NAME.fullmatch(name)
-                and name != "__pycache__"
-                and not Path(directory, name).is_symlink()
+                if ext4.SAFE_NAME.fullmatch(name) and name != "__pycache__" and not Path(directory, name).is_symlink()
             )
             if Path(directory).is_relative_to(PROJECT):
                 below.clear()

@@ -79,13 +79,9 @@ def build_image(
     size, content = image_mb << 20, content_mb << 20
     file_bytes = content - (database_mb << 20)
     if file_bytes <= 0:
-        raise ValueError(
-            f"content of {content_mb} MB leaves no room for files beside {database_mb} MB of database"
-        )
+        raise ValueError(f"content of {content_mb} MB leaves no room for files beside {database_mb} MB of database")
     if content + content // 16 + (8 << 20) > size:
-        raise ValueError(
-            f"{content_mb} MB of content do not fit into an image of {image_mb} MB with its metadata"
-        )
+        raise ValueError(f"{content_mb} MB of content do not fit into an image of {image_mb} MB with its metadata")
     chosen = corpus.choose(file_bytes, seed=seed, roots=roots)
     image = Path(path)
     try:
@@ -95,9 +91,7 @@ def build_image(
         needed = len(chosen) + len(corpus.directories([name for name, _ in chosen])) + 256
         ext4.make(image, offset=offset, length=length, seed=seed, inodes=max(needed * 3 // 2, size // 16384))
         if ext4.free_bytes(image) < content + content // 100 + (1 << 20):
-            raise ValueError(
-                f"{content_mb} MB do not fit into the {ext4.free_bytes(image) >> 20} MB free in {image}"
-            )
+            raise ValueError(f"{content_mb} MB do not fit into the {ext4.free_bytes(image) >> 20} MB free in {image}")
         with tempfile.TemporaryDirectory(prefix="warmspare-build-", dir=image.resolve().parent) as staging:
             if database_mb:
                 _place_database(image, Path(staging, "database"), database_mb, seed)
@@ -232,12 +226,8 @@ def _parser() -> argparse.ArgumentParser:
     run = command("database", "a pgbench run, in place", _database)
     run.add_argument("--seconds", type=float, default=60)
     run.add_argument("--tps", type=float, default=20)
-    command("scattered", "random 8 KiB page writes", _scattered).add_argument(
-        "--writes", type=int, default=4000
-    )
-    command("zero", "files removed and their blocks zeroed", _zero).add_argument(
-        "--mb", type=float, default=64
-    )
+    command("scattered", "random 8 KiB page writes", _scattered).add_argument("--writes", type=int, default=4000)
+    command("zero", "files removed and their blocks zeroed", _zero).add_argument("--mb", type=float, default=64)
     command("copy", "a copy whose holes stay holes", _copy, seed=False).add_argument("to", type=Path)
     diff = command("diff", "where an image differs from an earlier one", _diff, seed=False)
     diff.add_argument("before", type=Path)

@@ -24,9 +24,7 @@ def partition_bytes(disk_bytes: int) -> int:
     Raises ValueError where the disk is not a whole number of MiB or holds fewer than 4 MiB.
     """
     if disk_bytes % (1 << 20) or disk_bytes < 4 << 20:
-        raise ValueError(
-            f"a partitioned image needs a whole number of MiB, at least 4; got {disk_bytes} bytes"
-        )
+        raise ValueError(f"a partitioned image needs a whole number of MiB, at least 4; got {disk_bytes} bytes")
     return disk_bytes - 2 * PARTITION_START_BYTES
 
 
@@ -99,9 +97,7 @@ def find_partition(path: str | os.PathLike[str]) -> int:
 
 def _protective_mbr(sectors: int) -> bytes:
     # One 0xEE entry over the whole disk keeps tools that know no GPT from seeing free space.
-    entry = struct.pack(
-        "<B3sB3sII", 0, b"\x00\x02\x00", 0xEE, b"\xff\xff\xff", 1, min(sectors - 1, 0xFFFFFFFF)
-    )
+    entry = struct.pack("<B3sB3sII", 0, b"\x00\x02\x00", 0xEE, b"\xff\xff\xff", 1, min(sectors - 1, 0xFFFFFFFF))
     return bytes(446) + entry + bytes(48) + b"\x55\xaa"
 
 

@@ -76,9 +76,7 @@ def warmspare(options: argparse.Namespace) -> list[str]:
     beside = Path(sys.executable).parent / "warmspare"
     found = str(beside) if beside.exists() else shutil.which("warmspare")
     if found is None:
-        raise BenchError(
-            "the warmspare command is not installed: run `make` first, or name it with --warmspare"
-        )
+        raise BenchError("the warmspare command is not installed: run `make` first, or name it with --warmspare")
     return [found]
 
 
@@ -199,9 +197,7 @@ def fresh(path: Path) -> Path:
 
 def machine(directory: Path) -> dict[str, str]:
     """What the figures were measured on: processor, cores, memory, kernel, the data's file system, Python."""
-    cpu = next(
-        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if "model name" in line), "unknown"
-    )
+    cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if "model name" in line), "unknown")
     memory_kib = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if "MemTotal" in line), 0)
     return {
         "cpu": cpu,
@@ -213,9 +209,7 @@ def machine(directory: Path) -> dict[str, str]:
     }
 
 
-def report(
-    options: argparse.Namespace, question: str, setting: dict[str, Any], figures: list[dict[str, Any]]
-) -> None:
+def report(options: argparse.Namespace, question: str, setting: dict[str, Any], figures: list[dict[str, Any]]) -> None:
     """Print question, machine, setting and figures; `figures` are rows with the same or different keys."""
     whole = {"question": question, "machine": machine(options.dir), "setting": setting, "figures": figures}
     if options.json:

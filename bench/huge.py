@@ -42,9 +42,7 @@ def build_huge(
         for number in range(extents):
             for index in range(FIRST_PAGES):
                 page = _stamped(pool[picks[number, index]], number * FIRST_PAGES + index + 1)
-                os.pwrite(
-                    fd, page, int(blocks[number]) * BLOCK_BYTES + int(places[number, index]) * PAGE_BYTES
-                )
+                os.pwrite(fd, page, int(blocks[number]) * BLOCK_BYTES + int(places[number, index]) * PAGE_BYTES)
         os.fsync(fd)
     finally:
         os.close(fd)

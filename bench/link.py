@@ -77,10 +77,12 @@ def main() -> None:
             peer, _ = _measured(far, given.mbit, lambda far=far, w=what: far.python(*w, stdout=subprocess.PIPE))
             figures.append({"client": "aiobotocore", "bytes_sent": sent, **peer})
     setting = {
-        "data": image.name, "store": "SeaweedFS over HTTP", "link": f"{given.mbit:g} Mbit/s, {given.rtt_ms:g} ms",
+        "data": image.name,
+        "store": "SeaweedFS over HTTP",
+        "link": f"{given.mbit:g} Mbit/s, {given.rtt_ms:g} ms",
         "measured": f"at the veth, from second {SETTLED_S:.0f} of the command to its end",
         "goal": "a share of the link of at least 0.95",
-    }  # fmt: skip
+    }
     harness.report(given, "How much of a thin link a first sync uses", setting, figures)
 
 

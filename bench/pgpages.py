@@ -75,9 +75,7 @@ def initial_heap(table: Table, pages: int, *, seed: int, first_page: int = 0) ->
         at = PAGE_BYTES - stride * (index + 1)
         set_line(page, index + 1, at, NORMAL, table.tuple_bytes)
         infomask2 = len(values) + (1 if table.filler_bytes else 0)
-        TUPLE.pack_into(
-            page, at, 740, 0, 0, 0, 0, index + 1, infomask2, XMIN_COMMITTED | XMAX_INVALID | 2, 24
-        )
+        TUPLE.pack_into(page, at, 740, 0, 0, 0, 0, index + 1, infomask2, XMIN_COMMITTED | XMAX_INVALID | 2, 24)
         page[at + TUPLE_BYTES : at + table.tuple_bytes] = table.row(*values)
     result = np.tile(np.frombuffer(bytes(page), dtype=np.uint8), (pages, 1))
     random = np.random.default_rng([seed, table.node, first_page])
@@ -264,9 +262,7 @@ def append_tuple(page: bytearray, table: Table, block: int, xid: int, row: bytes
         return False
     position, upper = (lower - HEADER_BYTES) // LINE_BYTES + 1, upper - stride
     infomask2 = table.columns.size // 4
-    TUPLE.pack_into(
-        page, upper, xid, 0, 0, block >> 16, block & 0xFFFF, position, infomask2, XMAX_INVALID | 1, 24
-    )
+    TUPLE.pack_into(page, upper, xid, 0, 0, block >> 16, block & 0xFFFF, position, infomask2, XMAX_INVALID | 1, 24)
     page[upper + TUPLE_BYTES : upper + table.tuple_bytes] = row
     set_line(page, position, upper, NORMAL, table.tuple_bytes)
     struct.pack_into("<HH", page, 12, lower + LINE_BYTES, upper)
@@ -303,9 +299,7 @@ def wal_record(rmid: int, info: int, xid: int, previous: int, body: bytes) -> by
     return head + struct.pack("<I", zlib.crc32(body + head)) + body
 
 
-def block_reference(
-    node: int, block: int, data: bytes, image: tuple[bytes, int, int] | None, main: bytes
-) -> bytes:
+def block_reference(node: int, block: int, data: bytes, image: tuple[bytes, int, int] | None, main: bytes) -> bytes:
     """The body of a record about one page: block header, image header where one is carried, main data."""
     flags = (0x10 if image else 0) | (0x20 if data else 0)
     parts = [struct.pack("<BBH", 0, flags, len(data))]

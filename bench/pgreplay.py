@@ -138,9 +138,7 @@ class Cluster:
     def checkpoint(self) -> None:
         """Write every dirty page, then a checkpoint record and pg_control; full-page images start anew."""
         self._write_dirty()
-        body = struct.pack("<BBQIIQIQ", 255, 88, self._wal.lsn, 1, 1, self._xid, 24576, self._time_us).ljust(
-            92, b"\0"
-        )
+        body = struct.pack("<BBQIIQIQ", 255, 88, self._wal.lsn, 1, 1, self._xid, 24576, self._time_us).ljust(92, b"\0")
         at = self._wal.lsn
         self._redo = self._wal.append(pg.wal_record(0, 0x10, 0, self._wal.previous, body))
         self._wal.flush()
@@ -264,9 +262,7 @@ def database(directory: str | os.PathLike[str], *, megabytes: int, seed: int) ->
     xid = 20_000
     (top / XACT).write_bytes((b"\x55" * (xid // 4)).ljust(XACT_PAGES * pg.PAGE_BYTES, b"\xaa"))
     lsn = first * segment_bytes
-    control = _CONTROL.pack(
-        0x67A1B2C3D4E50000 + seed, 1300, 202209061, 6, 0, ext4.EPOCH_S, lsn, lsn, 1, 0, xid
-    )
+    control = _CONTROL.pack(0x67A1B2C3D4E50000 + seed, 1300, 202209061, 6, 0, ext4.EPOCH_S, lsn, lsn, 1, 0, xid)
     (top / CONTROL).write_bytes(control.ljust(pg.PAGE_BYTES, b"\0"))
 
     cluster = Cluster(HostStore(top), seed=seed)

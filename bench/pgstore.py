@@ -57,9 +57,7 @@ class ImageStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         entries = [entry for entry in ext4.tree(path, PGDATA) if entry.is_file]
         if not entries:
-            raise ValueError(
-                f"{path} has no database below {PGDATA}: build the image with database_mb above 0"
-            )
+            raise ValueError(f"{path} has no database below {PGDATA}: build the image with database_mb above 0")
         self._path = path
         self._files = {file.path[len(PGDATA) + 1 :]: file for file in ext4.map_files(path, entries)}
         self._touched: set[str] = set()
@@ -86,9 +84,7 @@ class ImageStore:
             if offset >= 0:
                 os.pwrite(self._fd, part, offset)
             elif any(part):
-                raise ValueError(
-                    f"{name} in {self._path}: page {page} is a hole and can't be written in place"
-                )
+                raise ValueError(f"{name} in {self._path}: page {page} is a hole and can't be written in place")
 
     def rename(self, old: str, new: str) -> None:
         self._renames.append((old, new))
@@ -97,9 +93,7 @@ class ImageStore:
         os.close(self._fd)
 
     def finish(self, *, clock_s: int) -> None:
-        lines = [
-            f"set_inode_field <{self._files[name].inode}> mtime @{clock_s}" for name in sorted(self._touched)
-        ]
+        lines = [f"set_inode_field <{self._files[name].inode}> mtime @{clock_s}" for name in sorted(self._touched)]
         for old, new in self._renames:
             lines += [f"ln {PGDATA}/{old} {PGDATA}/{new}", f"unlink {PGDATA}/{old}"]
         ext4.run_script(self._path, lines, clock_s=clock_s)

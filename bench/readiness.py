@@ -31,8 +31,18 @@ class Version:
 
     def check(self, firmware: str) -> harness.Run:
         return harness.run(
-            [*self.command, "recover", "check", "--vm", "bench", "--repo", str(self.repo), "--firmware", firmware,
-             "--json"]
+            [
+                *self.command,
+                "recover",
+                "check",
+                "--vm",
+                "bench",
+                "--repo",
+                str(self.repo),
+                "--firmware",
+                firmware,
+                "--json",
+            ]
         )
 
 

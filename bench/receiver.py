@@ -21,9 +21,7 @@ def main() -> None:
     command = harness.warmspare(options)
     image = harness.image(options)
     with harness.scratch(options, "receiver") as work:
-        repo, payload, replica, plain = (
-            work / name for name in ("repo", "payload", "replica.raw", "plain.raw")
-        )
+        repo, payload, replica, plain = (work / name for name in ("repo", "payload", "replica.raw", "plain.raw"))
         store = ["--vm", "bench", "--repo", str(repo), "--json"]
         sync = [*command, "sync", str(image), *store, "--state", str(work / "state"), "--level", "3"]
         sent = harness.run([*sync, *harness.begin(command, repo)]).event("sync.done")["bytes_sent"]
@@ -65,9 +63,7 @@ def main() -> None:
         "order": "A B A B",
         "goal": "at most 1.3 times the peer; allocated at most 1.01",
     }
-    harness.report(
-        options, "Apply from nothing beside decompress-and-write without verification", setting, figures
-    )
+    harness.report(options, "Apply from nothing beside decompress-and-write without verification", setting, figures)
 
 
 if __name__ == "__main__":

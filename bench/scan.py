@@ -38,9 +38,18 @@ def native_scan(buffer: NDArray[np.uint8]) -> None:
     state = np.empty(blocks, dtype=np.uint8)
     for at in range(0, len(buffer), SPAN_BYTES):
         native.filter_span(
-            buffer[at : at + SPAN_BYTES].data, 1, old_blocks, old_pages, False, new_blocks, new_pages, nonzero,
-            changed, known, state,
-        )  # fmt: skip
+            buffer[at : at + SPAN_BYTES].data,
+            1,
+            old_blocks,
+            old_pages,
+            False,
+            new_blocks,
+            new_pages,
+            nonzero,
+            changed,
+            known,
+            state,
+        )
 
 
 def unchanged_scan(buffer: NDArray[np.uint8]) -> None:
@@ -53,9 +62,18 @@ def unchanged_scan(buffer: NDArray[np.uint8]) -> None:
     state = np.empty(blocks, dtype=np.uint8)
     for number, at in enumerate(range(0, len(buffer), SPAN_BYTES)):
         native.filter_span(
-            buffer[at : at + SPAN_BYTES].data, 1, same[number * blocks * 16 :], old_pages, False, new_blocks,
-            new_pages, nonzero, changed, known, state,
-        )  # fmt: skip
+            buffer[at : at + SPAN_BYTES].data,
+            1,
+            same[number * blocks * 16 :],
+            old_pages,
+            False,
+            new_blocks,
+            new_pages,
+            nonzero,
+            changed,
+            known,
+            state,
+        )
         if state.any() and len(buffer) - at >= SPAN_BYTES:
             raise harness.BenchError("an unchanged span was taken for changed: the figure would mean nothing")
 
@@ -113,8 +131,7 @@ def main() -> None:
             times[name].append(time.perf_counter() - started)
     rates = {name: len(buffer) / statistics.median(values) / 1e9 for name, values in times.items()}
     figures: list[dict[str, object]] = [
-        {"what": name, "gb_per_s": rate, "of_memory_read": rate / rates["memory read"]}
-        for name, rate in rates.items()
+        {"what": name, "gb_per_s": rate, "of_memory_read": rate / rates["memory read"]} for name, rate in rates.items()
     ]
     setting = {
         "data": f"{len(buffer)} bytes of real non-zero pages",

@@ -102,8 +102,10 @@ def account(quota: float) -> Iterator[tuple[str, dict[str, Any]]]:
     told: dict[str, Any] = {}
     child = subprocess.Popen(
         [sys.executable, str(TESTS / "ebsstandin.py"), "--puts", str(quota), "--forget-data"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert child.stdin and child.stdout
     try:
         yield child.stdout.readline().strip(), told
@@ -134,9 +136,13 @@ async def bare(count: int) -> None:
         async def put(index: int) -> None:
             try:
                 await api.put_snapshot_block(
-                    SnapshotId=snapshot, BlockIndex=index, BlockData=ready[index % 8], DataLength=BLOCK,
-                    Checksum=sums[index % 8], ChecksumAlgorithm="SHA256",
-                )  # fmt: skip
+                    SnapshotId=snapshot,
+                    BlockIndex=index,
+                    BlockData=ready[index % 8],
+                    DataLength=BLOCK,
+                    Checksum=sums[index % 8],
+                    ChecksumAlgorithm="SHA256",
+                )
             except api.exceptions.RequestThrottledException:
                 await asyncio.sleep(0.05)
                 await put(index)

@@ -90,10 +90,13 @@ def _read_path(standin: Standin, image: Path, runs: int) -> list[dict[str, Any]]
     return [
         {"what": "pread into the same memory", "GB_per_s": gib * 1.0737 / wall["pread"], "cpu_s_per_gib": cpu["pread"]},
         {
-            "what": "stand-in, ring, consumer", "GB_per_s": gib * 1.0737 / wall["ring"], "cpu_s_per_gib": cpu["ring"],
-            "rate_over_pread": wall["pread"] / wall["ring"], "cpu_s_per_gib_more": cpu["ring"] - cpu["pread"],
+            "what": "stand-in, ring, consumer",
+            "GB_per_s": gib * 1.0737 / wall["ring"],
+            "cpu_s_per_gib": cpu["ring"],
+            "rate_over_pread": wall["pread"] / wall["ring"],
+            "cpu_s_per_gib_more": cpu["ring"] - cpu["pread"],
         },
-    ]  # fmt: skip
+    ]
 
 
 def _spans(image: Path, most: int) -> Extents:

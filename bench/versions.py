@@ -126,10 +126,14 @@ def _measure(
         ratios = sorted(ours / theirs for ours, theirs in pairs)
         low, middle, high = statistics.quantiles(ratios, n=4)
         yield {
-            "store": store, "step": step, "this_s": statistics.median(ours for ours, _ in pairs),
-            "other_s": statistics.median(theirs for _, theirs in pairs), "ratio": middle,
-            "interquartile_range": high - low, "ratios": " ".join(f"{ours / theirs:.3f}" for ours, theirs in pairs),
-        }  # fmt: skip
+            "store": store,
+            "step": step,
+            "this_s": statistics.median(ours for ours, _ in pairs),
+            "other_s": statistics.median(theirs for _, theirs in pairs),
+            "ratio": middle,
+            "interquartile_range": high - low,
+            "ratios": " ".join(f"{ours / theirs:.3f}" for ours, theirs in pairs),
+        }
 
 
 def _scatter(disk: Path, rng: random.Random) -> list[int]:

@@ -22,9 +22,7 @@ SMALL_BYTES = 1 << 20
 
 def main() -> None:
     options = harness.parser(__doc__, runs=1)
-    options.add_argument(
-        "--upgrade-mb", type=int, help="MB of upgraded packages (default: a seventh of --mb)"
-    )
+    options.add_argument("--upgrade-mb", type=int, help="MB of upgraded packages (default: a seventh of --mb)")
     options.add_argument("--seconds", type=float, default=60, help="of the database run (60)")
     options.add_argument("--tps", type=float, default=20, help="of the database run (20)")
     options.add_argument("--writes", type=int, default=4000, help="scattered 8 KiB writes (4000)")
@@ -35,15 +33,11 @@ def main() -> None:
     upgrade_mb = arguments.upgrade_mb or max(1, arguments.mb // 7)
     seed = arguments.seed
     changes: dict[str, Callable[[Path], object]] = {
-        f"upgrade of {upgrade_mb} MB": lambda disk: data.package_upgrade(
-            disk, megabytes=upgrade_mb, seed=seed
-        ),
+        f"upgrade of {upgrade_mb} MB": lambda disk: data.package_upgrade(disk, megabytes=upgrade_mb, seed=seed),
         f"database, {arguments.seconds:.0f} s at {arguments.tps:.0f} tps": lambda disk: data.database_run(
             disk, seconds=arguments.seconds, tps=arguments.tps, seed=seed
         ),
-        f"{arguments.writes} scattered writes": lambda disk: data.scattered(
-            disk, writes=arguments.writes, seed=seed
-        ),
+        f"{arguments.writes} scattered writes": lambda disk: data.scattered(disk, writes=arguments.writes, seed=seed),
     }
     figures: list[dict[str, object]] = []
     with harness.scratch(arguments, "wire") as work:
@@ -83,9 +77,7 @@ def main() -> None:
         "reference": "zstd -3 of the changed, non-zero 4 KiB pages in 1 MiB runs",
         "goal": "scattered writes at 64 KiB and 1 MiB: at most 1.10",
     }
-    harness.report(
-        arguments, "Bytes on the wire for a change, by how coarsely it is reported", setting, figures
-    )
+    harness.report(arguments, "Bytes on the wire for a change, by how coarsely it is reported", setting, figures)
 
 
 def restore(saved: Path, place: Path) -> None:

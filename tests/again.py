@@ -77,8 +77,10 @@ def main() -> int:
             print(f"run {number}: {len(results)} tests, {failed} failed, {time.monotonic() - began:.0f} s", flush=True)
     for name in sorted(why):
         print(f"{green[name]}/{ran[name]} {name}: {why[name]}")
-    print(f"{sum(map(green.__getitem__, ran))} passed, {sum(ran.values()) - sum(green.values())} failed, "
-          f"of {len(ran)} tests {given.times} times beside {given.busy} busy loops")  # fmt: skip
+    print(
+        f"{sum(map(green.__getitem__, ran))} passed, {sum(ran.values()) - sum(green.values())} failed, "
+        f"of {len(ran)} tests {given.times} times beside {given.busy} busy loops"
+    )
     return 1 if why or not ran else 0
 
 

@@ -29,10 +29,41 @@ PROMPT = "tinybox login:"
 _BUILD = Path(__file__).resolve().parent.parent / "build" / "boot"
 _GRUB = Path("/usr/lib/grub")
 _MODULES = ("sd_mod", "vmw_pvscsi", "virtio_pci", "virtio_console")
-_COMMANDS = ("sh", "mount", "umount", "insmod", "findfs", "switch_root", "sleep", "cat", "getty", "login", "init",
-             "hostname", "ls", "mkdir", "mknod", "poweroff", "sync", "echo", "blkid")  # fmt: skip
-_GRUB_MODULES = ("normal", "linux", "part_msdos", "part_gpt", "ext2", "search", "search_fs_uuid", "configfile",
-                 "serial", "terminal", "echo", "test")  # fmt: skip
+_COMMANDS = (
+    "sh",
+    "mount",
+    "umount",
+    "insmod",
+    "findfs",
+    "switch_root",
+    "sleep",
+    "cat",
+    "getty",
+    "login",
+    "init",
+    "hostname",
+    "ls",
+    "mkdir",
+    "mknod",
+    "poweroff",
+    "sync",
+    "echo",
+    "blkid",
+)
+_GRUB_MODULES = (
+    "normal",
+    "linux",
+    "part_msdos",
+    "part_gpt",
+    "ext2",
+    "search",
+    "search_fs_uuid",
+    "configfile",
+    "serial",
+    "terminal",
+    "echo",
+    "test",
+)
 
 _INITRAMFS_INIT = """#!/bin/sh
 mount -t proc proc /proc
@@ -210,11 +241,14 @@ def root_tree(home: Path, *, cmdline: str, agent: bool, initrd: bytes | None = N
     for name in ("proc", "sys", "dev", "run", "tmp", "etc", "boot/grub", "lib64"):
         _make(root / name)
     files = {
-        "etc/inittab": _INITTAB, "etc/rc": _RC, "etc/passwd": "root::0:0:root:/:/bin/sh\n", "etc/issue": "tinybox\n",
+        "etc/inittab": _INITTAB,
+        "etc/rc": _RC,
+        "etc/passwd": "root::0:0:root:/:/bin/sh\n",
+        "etc/issue": "tinybox\n",
         "etc/os-release": 'ID=tinybox\nNAME="tinybox"\nPRETTY_NAME="tinybox of Debian\'s parts"\nVERSION_ID=12\n',
         "etc/fstab": f"UUID={ROOT_UUID} / ext4 defaults 0 1\n",
         "boot/grub/grub.cfg": _grub_config(cmdline, kernel().version),
-    }  # fmt: skip
+    }
     for name, text in files.items():
         (root / name).write_text(text)
     (root / "etc/rc").chmod(0o755)
@@ -260,8 +294,21 @@ def _grub_image(home: Path, platform: str, *more: str) -> bytes:
     early = home / "early.cfg"
     early.write_text(f"search --no-floppy --fs-uuid --set=root {ROOT_UUID}\nset prefix=($root)/boot/grub\n")
     out = home / f"core.{platform}"
-    run("grub-mkimage", "-O", platform, "-d", _GRUB / platform, "-c", early, "-p", "/boot/grub", "-o", out,
-        *_GRUB_MODULES, *more)  # fmt: skip
+    run(
+        "grub-mkimage",
+        "-O",
+        platform,
+        "-d",
+        _GRUB / platform,
+        "-c",
+        early,
+        "-p",
+        "/boot/grub",
+        "-o",
+        out,
+        *_GRUB_MODULES,
+        *more,
+    )
     return out.read_bytes()
 
 
@@ -269,8 +316,19 @@ def _grub_image(home: Path, platform: str, *more: str) -> bytes:
 def _core(prefix: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "core.img"
-        run("grub-mkimage", "-O", "i386-pc", "-d", _GRUB / "i386-pc", "-p", prefix, "-o", out, *_GRUB_MODULES,
-            "biosdisk")  # fmt: skip
+        run(
+            "grub-mkimage",
+            "-O",
+            "i386-pc",
+            "-d",
+            _GRUB / "i386-pc",
+            "-p",
+            prefix,
+            "-o",
+            out,
+            *_GRUB_MODULES,
+            "biosdisk",
+        )
         return out.read_bytes()
 
 
@@ -332,9 +390,15 @@ def _partitioned(path: Path, firmware: str, home: Path, tree: Path, boot_file: s
 
 
 def build(
-    path: Path, firmware: str, *, root: str = f"UUID={ROOT_UUID}", agent: bool = True, initrd: bytes | None = None,
-    boot_file: str = "EFI/BOOT/BOOTX64.EFI", consoles: str = "console=tty0 console=ttyS0,115200",
-) -> Path:  # fmt: skip
+    path: Path,
+    firmware: str,
+    *,
+    root: str = f"UUID={ROOT_UUID}",
+    agent: bool = True,
+    initrd: bytes | None = None,
+    boot_file: str = "EFI/BOOT/BOOTX64.EFI",
+    consoles: str = "console=tty0 console=ttyS0,115200",
+) -> Path:
     """A bootable disk of 128 MiB. firmware: bios or uefi. root: of the kernel's command line.
 
     BIOS: an MBR with GRUB in the gap behind it, an ext4. UEFI: a GPT, an ESP with GRUB at `boot_file`, an ext4.

@@ -112,12 +112,23 @@ async def browser(home: Path) -> AsyncIterator[Page]:
     profile = home / "profile"
     child = subprocess.Popen(  # noqa: ASYNC220
         [
-            program(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-            "--hide-scrollbars", "--window-size=1280,1600", "--force-color-profile=srgb", "--remote-debugging-port=0",
-            f"--user-data-dir={profile}", "about:blank",
+            program(),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--hide-scrollbars",
+            "--window-size=1280,1600",
+            "--force-color-profile=srgb",
+            "--remote-debugging-port=0",
+            f"--user-data-dir={profile}",
+            "about:blank",
         ],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         port = await _port(profile / "DevToolsActivePort", child)
         async with aiohttp.ClientSession() as session:

@@ -17,9 +17,18 @@ from warmspare.model import BLOCK_BYTES, block_bytes, block_count
 def audit(rig: Rig, *more: object, code: int | None = None, target: Path | None = None) -> Outcome:
     """`warmspare audit replica` on a rig's replica; its reports lie below the rig's home."""
     outcome = command(
-        "audit", "replica", "--vm", rig.vm, "--repo", rig.repo, "--replica", target or rig.replica,
-        "--reports", rig.home / "reports", *more,
-    )  # fmt: skip
+        "audit",
+        "replica",
+        "--vm",
+        rig.vm,
+        "--repo",
+        rig.repo,
+        "--replica",
+        target or rig.replica,
+        "--reports",
+        rig.home / "reports",
+        *more,
+    )
     if code is not None:
         assert outcome.code == code, outcome
     return outcome

@@ -77,9 +77,7 @@ class Damage:
 def _hidden(key: str, before: bytes, after: bytes | None) -> bool:
     """Whether only a pack's bytes tell: same length, and the header is its own."""
     size = pack.HEADER.size
-    return (
-        kind_of(key) == "packs" and after is not None and len(after) == len(before) and after[:size] == before[:size]
-    )
+    return kind_of(key) == "packs" and after is not None and len(after) == len(before) and after[:size] == before[:size]
 
 
 async def damage(store: Store, whole: Objects, rng: random.Random) -> Damage:
@@ -131,11 +129,20 @@ async def _extra(store: Store, whole: Objects, rng: random.Random) -> Damage:
     runs = {key.split("/")[3] for key in whole if kind_of(key) in ("packs", "manifests")}
     vm = rng.choice(["vm", "other"])
     run = rng.choice([RUN, *sorted(runs)])
-    key = rng.choice([
-        layout.pack_key(vm, run, 900), layout.manifest_key(vm, run, 77), layout.table_key(vm, run, 77),
-        layout.point_key(vm, 6 if vm == "vm" else 2), f"vms/{vm}/notes.txt", f"vms/{vm}/packs/{run}/1.pack",
-        f"vms/{vm}/packs/nobody/000001.pack", "readme.txt", "vms/stray", "zzz/more",
-    ])  # fmt: skip
+    key = rng.choice(
+        [
+            layout.pack_key(vm, run, 900),
+            layout.manifest_key(vm, run, 77),
+            layout.table_key(vm, run, 77),
+            layout.point_key(vm, 6 if vm == "vm" else 2),
+            f"vms/{vm}/notes.txt",
+            f"vms/{vm}/packs/{run}/1.pack",
+            f"vms/{vm}/packs/nobody/000001.pack",
+            "readme.txt",
+            "vms/stray",
+            "zzz/more",
+        ]
+    )
     assert key not in whole
     await store.put(key, rng.choice([b"something", whole[rng.choice(sorted(whole))]]))
     return Damage(f"extra: {key}", {key}, extra={key})

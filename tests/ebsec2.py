@@ -38,8 +38,13 @@ class Ec2Half:
         body = await request.read()
         asked = dict(parse_qsl(body.decode(), keep_blank_values=True))
         action = asked.get("Action", "")
-        known = {"DescribeSnapshots": self._describe, "DeleteSnapshot": self._delete, "CreateTags": self._tag,
-                 "UnlockSnapshot": self._unlock, "RestoreSnapshotFromRecycleBin": self._restore}  # fmt: skip
+        known = {
+            "DescribeSnapshots": self._describe,
+            "DeleteSnapshot": self._delete,
+            "CreateTags": self._tag,
+            "UnlockSnapshot": self._unlock,
+            "RestoreSnapshotFromRecycleBin": self._restore,
+        }
         work = known.get(action)
         try:
             signed(request, "ec2")

@@ -44,9 +44,16 @@ class Standin(Ec2Half):
     only the bytes' checksums matter."""
 
     def __init__(
-        self, *, puts_s: float = 1000.0, complete_s: float = 0.0, unseen_s: float = 0.0, keep_data: bool = True,
-        forward_to: str | None = None, parents_may_be_smaller: bool = True, starts_s: float = 10.0,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        puts_s: float = 1000.0,
+        complete_s: float = 0.0,
+        unseen_s: float = 0.0,
+        keep_data: bool = True,
+        forward_to: str | None = None,
+        parents_may_be_smaller: bool = True,
+        starts_s: float = 10.0,
+    ) -> None:
         self.complete_s, self.unseen_s, self.keep_data = complete_s, unseen_s, keep_data
         self.forward_to, self.parents_may_be_smaller = forward_to, parents_may_be_smaller
         self.pending_limit = 100
@@ -123,8 +130,11 @@ class Standin(Ec2Half):
             raise wanted
         draw, faults = self.faults.rng.random(), self.faults
         for chance, name in (
-            (faults.throttle, "throttle"), (faults.server_error, "error"), (faults.cut, "cut"), (faults.lost, "lost"),
-        ):  # fmt: skip
+            (faults.throttle, "throttle"),
+            (faults.server_error, "error"),
+            (faults.cut, "cut"),
+            (faults.lost, "lost"),
+        ):
             if draw < chance:
                 if name == "throttle":
                     raise throttled(action)
@@ -192,10 +202,15 @@ class Standin(Ec2Half):
             made = self._made(asked)
             self.snapshots[made.id] = made
             answer = {
-                "SnapshotId": made.id, "OwnerId": ACCOUNT, "Status": "pending", "VolumeSize": made.gib,
-                "BlockSize": BLOCK, "StartTime": made.started.timestamp(), "Tags": asked.get("Tags", []),
+                "SnapshotId": made.id,
+                "OwnerId": ACCOUNT,
+                "Status": "pending",
+                "VolumeSize": made.gib,
+                "BlockSize": BLOCK,
+                "StartTime": made.started.timestamp(),
+                "Tags": asked.get("Tags", []),
                 **({"ParentSnapshotId": made.parent} if made.parent else {}),
-            }  # fmt: skip
+            }
             self._tokens[token] = (said, answer)
         if asked.get("Tags"):
             self.actions["ec2:CreateTags"] += 1  # IAM wants it for tags that are given with the start
@@ -237,9 +252,18 @@ class Standin(Ec2Half):
             raise Refusal(400, "ConcurrentLimitExceededException", "too many pending snapshots")
         now = time.monotonic()
         return Snapshot(
-            f"snap-{secrets.token_hex(8)}", size, parent, tags, asked.get("Description", ""), encrypted, key,
-            60.0 * asked.get("Timeout", 60), datetime.now(UTC), now + self.unseen_s, now,
-        )  # fmt: skip
+            f"snap-{secrets.token_hex(8)}",
+            size,
+            parent,
+            tags,
+            asked.get("Description", ""),
+            encrypted,
+            key,
+            60.0 * asked.get("Timeout", 60),
+            datetime.now(UTC),
+            now + self.unseen_s,
+            now,
+        )
 
     def state(self, snapshot: Snapshot) -> str:
         now = time.monotonic()
@@ -355,9 +379,10 @@ class Standin(Ec2Half):
         self._opened(request.query["blockToken"], "INVALID_BLOCK_TOKEN", snapshot.id, index)
         digest = self.content(snapshot)[index]
         headers = {
-            "x-amz-Checksum": base64.b64encode(digest).decode(), "x-amz-Checksum-Algorithm": "SHA256",
+            "x-amz-Checksum": base64.b64encode(digest).decode(),
+            "x-amz-Checksum-Algorithm": "SHA256",
             "x-amz-Data-Length": str(BLOCK),
-        }  # fmt: skip
+        }
         return web.Response(body=self.block(digest), headers=headers)
 
     def _page(self, request: web.Request, kind: str, rows: dict[int, dict[str, Any]], gib: int) -> web.Response:
@@ -371,8 +396,10 @@ class Standin(Ec2Half):
         chosen = [index for index in sorted(rows) if index >= start]
         answer: dict[str, Any] = {
             kind: [{"BlockIndex": index, **rows[index]} for index in chosen[:most]],
-            "ExpiryTime": time.time() + 7 * 86400, "VolumeSize": gib, "BlockSize": BLOCK,
-        }  # fmt: skip
+            "ExpiryTime": time.time() + 7 * 86400,
+            "VolumeSize": gib,
+            "BlockSize": BLOCK,
+        }
         if len(chosen) > most:
             answer["NextToken"] = self._token(kind, request.match_info["id"], chosen[most])
         return web.json_response(answer)
@@ -435,10 +462,14 @@ def serving(standin: Standin) -> Iterator[str]:
 def environment(url: str) -> dict[str, str]:
     """What points AWS clients at the stand-in, for EC2 and EBS alone."""
     return {
-        "AWS_ENDPOINT_URL_EBS": url, "AWS_ENDPOINT_URL_EC2": url, "AWS_ACCESS_KEY_ID": "ebs-access",
-        "AWS_SECRET_ACCESS_KEY": "ebs-secret-77aa", "AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_ENDPOINT_URL_EBS": url,
+        "AWS_ENDPOINT_URL_EC2": url,
+        "AWS_ACCESS_KEY_ID": "ebs-access",
+        "AWS_SECRET_ACCESS_KEY": "ebs-secret-77aa",
+        "AWS_REGION": "eu-central-1",
+        "AWS_DEFAULT_REGION": "eu-central-1",
         "AWS_EC2_METADATA_DISABLED": "true",
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -452,10 +483,16 @@ def main() -> None:
         print(url, flush=True)
         sys.stdin.read()
     times = standin.put_times
-    print(json.dumps({
-        "puts": len(times), "span_s": times[-1] - times[0] if times else 0.0, "answers": standin.answers,
-        "breaches": standin.breaches,
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "puts": len(times),
+                "span_s": times[-1] - times[0] if times else 0.0,
+                "answers": standin.answers,
+                "breaches": standin.breaches,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -34,10 +34,14 @@ NS = "http://ec2.amazonaws.com/doc/2016-11-15/"
 _TYPES: dict[str, tuple[int, bytes]] = {}  # they are the same for ever, and moto takes its time
 # By AWS's documents of volume types: least and most GiB, IOPS, IOPS a GiB.
 _VOLUMES: dict[str, tuple[int, int, tuple[int, int] | tuple[()], int]] = {
-    "gp3": (1, 65536, (3000, 80000), 500), "gp2": (1, 16384, (), 0), "io1": (4, 16384, (100, 64000), 50),
-    "io2": (4, 65536, (100, 256000), 1000), "st1": (125, 16384, (), 0), "sc1": (125, 16384, (), 0),
+    "gp3": (1, 65536, (3000, 80000), 500),
+    "gp2": (1, 16384, (), 0),
+    "io1": (4, 16384, (100, 64000), 50),
+    "io2": (4, 65536, (100, 256000), 1000),
+    "st1": (125, 16384, (), 0),
+    "sc1": (125, 16384, (), 0),
     "standard": (1, 1024, (), 0),
-}  # fmt: skip
+}
 READS = ("Describe", "Get", "List")
 _PLAIN = {"Version": "2016-11-15"}
 
@@ -271,8 +275,9 @@ class Front:
                 continue
             mappings = "".join(
                 f"<item><deviceName>{each['DeviceName']}</deviceName><ebs><snapshotId>{each['Ebs']['SnapshotId']}"
-                "</snapshotId></ebs></item>" for each in said["BlockDeviceMappings"]
-            )  # fmt: skip
+                "</snapshotId></ebs></item>"
+                for each in said["BlockDeviceMappings"]
+            )
             items += (
                 f"<item><imageId>{image_id}</imageId><name>{escape(said['Name'])}</name><imageState>"
                 f"{said.get('State', 'available')}"
@@ -350,13 +355,18 @@ class Front:
                 for number, each in enumerate(image["BlockDeviceMappings"]):
                     digest = hashlib.sha256(f"{instance} {number}".encode()).hexdigest()
                     self.volumes[f"vol-{digest[:17]}"] = {
-                        **each, "instance": instance, "tags": request.tags("volume"),
+                        **each,
+                        "instance": instance,
+                        "tags": request.tags("volume"),
                         "ends": ends.get(each["DeviceName"], each["Ebs"].get("DeleteOnTermination", True)),
-                    }  # fmt: skip
+                    }
                 if self.deaths:
                     self._died[instance] = self.deaths.pop(0)
-                    self._end([instance], urlencode({**_PLAIN, "Action": "TerminateInstances",
-                                                     "InstanceId.1": instance}).encode(), headers)  # fmt: skip
+                    self._end(
+                        [instance],
+                        urlencode({**_PLAIN, "Action": "TerminateInstances", "InstanceId.1": instance}).encode(),
+                        headers,
+                    )
             return status, raw
 
         return self._once(request, make)
@@ -404,16 +414,22 @@ class Front:
         if tokens not in ("required", "optional") or told not in ("enabled", "disabled") or not 1 <= hops <= 64:
             raise Refused("InvalidParameterValue", message="Value for a metadata option is invalid.")
         if self.tokens_enforced and tokens != "required":
-            raise Refused("UnsupportedOperation", message=(
-                "You can't launch instances with IMDSv1 because httpTokensEnforced is enabled for this account. Either "
-                "launch the instance with httpTokens=required or contact your account owner."
-            ))  # fmt: skip
+            raise Refused(
+                "UnsupportedOperation",
+                message=(
+                    "You can't launch instances with IMDSv1 because httpTokensEnforced is enabled for this account. "
+                    "Either launch the instance with httpTokens=required or contact your account owner."
+                ),
+            )
         for key in tags if told == "enabled" else ():
             if not re.fullmatch(r"[0-9a-zA-Z\-_+=,.@:]{1,255}", key) or key in (".", "..", "_index"):
-                raise Refused("InvalidParameterValue", message=(
-                    f"'{key}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\\\-_+=,.@:]{{1,255}}), "
-                    "and must not be a reserved name ('.', '..', '_index')"
-                ))  # fmt: skip
+                raise Refused(
+                    "InvalidParameterValue",
+                    message=(
+                        f"'{key}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\\\-_+=,.@:]"
+                        "{1,255}), and must not be a reserved name ('.', '..', '_index')"
+                    ),
+                )
 
     def _DescribeInstances(self, request: Request, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         status, raw = self._forward(body, headers)

@@ -28,9 +28,14 @@ def unified(
 ) -> bytes:
     """A unified kernel image."""
     return program(
-        {".osrel": release.encode(), ".cmdline": options.encode() + b"\0", ".uname": uname.encode(), ".linux": kernel,
-         ".initrd": initrd}
-    )  # fmt: skip
+        {
+            ".osrel": release.encode(),
+            ".cmdline": options.encode() + b"\0",
+            ".uname": uname.encode(),
+            ".linux": kernel,
+            ".initrd": initrd,
+        }
+    )
 
 
 def kernel(version: str) -> bytes:

@@ -252,9 +252,15 @@ class Site:
             self.fields["missing_privileges"] = list(names)
 
     def event(
-        self, kind: str, vm: FakeVm | None = None, *, ago_s: float = 0.0, host: str = "", message: str = "",
+        self,
+        kind: str,
+        vm: FakeVm | None = None,
+        *,
+        ago_s: float = 0.0,
+        host: str = "",
+        message: str = "",
         hidden: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """An entry in vCenter's event history, the next by its key; `kind` is a class of the API, or the ID of an
         EventEx. ago_s: what whoever dates it says; negative for a date to come. hidden: it can't be queried before
         `reveal`."""

@@ -65,11 +65,20 @@ class FakeDisk:
 
     def as_json(self) -> Json:
         return {
-            "key": self.key, "label": self.label, "controller": self.controller, "unit": self.unit,
-            "capacity_bytes": self.capacity, "path": self.path, "parents": self.chain[-2::-1], "uuid": self.uuid,
-            "mode": self.mode, "thin": True, "rdm": self.rdm, "sharing": "sharingNone",
+            "key": self.key,
+            "label": self.label,
+            "controller": self.controller,
+            "unit": self.unit,
+            "capacity_bytes": self.capacity,
+            "path": self.path,
+            "parents": self.chain[-2::-1],
+            "uuid": self.uuid,
+            "mode": self.mode,
+            "thin": True,
+            "rdm": self.rdm,
+            "sharing": "sharingNone",
             "change_id": self.tracker.live_change_id if self.tracked and self.snapshotted else "",
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +150,16 @@ class FakeVm:
             nth = number - 2000
             options.setdefault("unit", nth if nth < 7 else nth + 1)  # 7 is the controller's own
             disk = FakeDisk(
-                key=number, label=f"Hard disk {nth + 1}", capacity=capacity,
-                uuid="6000C29" + str(uuid.UUID(int=self.site.rng.getrandbits(128)))[7:], image=file,
-                chain=[f"[{datastore}] {self.name}/{self.name}{suffix}.vmdk"], datastore=datastore,
-                tracker=Tracker(capacity, self.site.granularity, self.site.rng), **options,
-            )  # fmt: skip
+                key=number,
+                label=f"Hard disk {nth + 1}",
+                capacity=capacity,
+                uuid="6000C29" + str(uuid.UUID(int=self.site.rng.getrandbits(128)))[7:],
+                image=file,
+                chain=[f"[{datastore}] {self.name}/{self.name}{suffix}.vmdk"],
+                datastore=datastore,
+                tracker=Tracker(capacity, self.site.granularity, self.site.rng),
+                **options,
+            )
             for offset, length in allocated(file):
                 disk.tracker.wrote(offset, length)
             disk.tracker.changed[:] = 0

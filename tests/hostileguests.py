@@ -57,10 +57,28 @@ initrd /boot/initrd
 options root=UUID={UUID} $kernelopts
 """
 NASTY = (
-    b"\x1b]0;title\x07", b"\x1b[2J\x1b[31m", b"\x9b31m", b"\0", b"\xff\xfe", b"[/red][bold]", "²³١".encode(),
-    b"\r\n", b"\x0b\x0c\x1c\x85", b"A" * 5000, b"9" * 5000, b"$a${b}$$", b"\\033\\7777", b"../" * 50, b"\xe2\x80\xae",
-    b"UUID=", b"/dev/sda1 /x ext4 defaults\n", b"{}()<>|;&`'\"", b" " * 3000, b"\n" * 3000, "\U0001f4a5".encode() * 90,
-)  # fmt: skip
+    b"\x1b]0;title\x07",
+    b"\x1b[2J\x1b[31m",
+    b"\x9b31m",
+    b"\0",
+    b"\xff\xfe",
+    b"[/red][bold]",
+    "²³١".encode(),
+    b"\r\n",
+    b"\x0b\x0c\x1c\x85",
+    b"A" * 5000,
+    b"9" * 5000,
+    b"$a${b}$$",
+    b"\\033\\7777",
+    b"../" * 50,
+    b"\xe2\x80\xae",
+    b"UUID=",
+    b"/dev/sda1 /x ext4 defaults\n",
+    b"{}()<>|;&`'\"",
+    b" " * 3000,
+    b"\n" * 3000,
+    "\U0001f4a5".encode() * 90,
+)
 
 
 def kernel_head() -> bytes:
@@ -102,11 +120,14 @@ def alone(data: bytes, dictionary: int | None = None) -> bytes:
 
 
 PACKINGS: dict[str, Callable[[bytes], bytes]] = {
-    "plain": lambda data: data, "gzip": lambda data: gzip.compress(data, 1),
+    "plain": lambda data: data,
+    "gzip": lambda data: gzip.compress(data, 1),
     "xz": lambda data: lzma.compress(data, check=lzma.CHECK_CRC32, preset=0),
-    "lzma": alone, "bzip2": lambda data: bz2.compress(data, 1), "zstd": zstandard.ZstdCompressor(1).compress,
+    "lzma": alone,
+    "bzip2": lambda data: bz2.compress(data, 1),
+    "zstd": zstandard.ZstdCompressor(1).compress,
     "lz4": lz4_legacy,
-}  # fmt: skip
+}
 
 
 @functools.cache
@@ -230,8 +251,28 @@ def build(disk: Path, scratch: Path, files: Tree, *, most: int = DISK_BYTES) -> 
         image.write(b"\x55\xaa")
     bootdisk.grub_in_gap(disk, "(,msdos1)/boot/grub")
     size = f"{(most - ROOT_AT) >> 20}M"
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-U", UUID, "-L", "root", "-d", home,
-                    "-E", f"offset={ROOT_AT}", disk, size], check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+    subprocess.run(
+        [
+            "mke2fs",
+            "-q",
+            "-t",
+            "ext4",
+            "-O",
+            "^has_journal",
+            "-U",
+            UUID,
+            "-L",
+            "root",
+            "-d",
+            home,
+            "-E",
+            f"offset={ROOT_AT}",
+            disk,
+            size,
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def hurt_disk(rng: random.Random, disk: Path) -> None:
@@ -302,12 +343,17 @@ def main() -> None:
         said.seek(0)
         text = said.read()
         result = {
-            "seed": seed, "code": code, "seconds": round(seconds, 2), "cpu_s": round(used.ru_utime + used.ru_stime, 2),
-            "peak_mib": used.ru_maxrss >> 10, "bytes": len(text),
+            "seed": seed,
+            "code": code,
+            "seconds": round(seconds, 2),
+            "cpu_s": round(used.ru_utime + used.ru_stime, 2),
+            "peak_mib": used.ru_maxrss >> 10,
+            "bytes": len(text),
             "escapes": bool(re.search(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]", text)),
             "bug": b"Traceback" in text or b"this is a bug" in text or b"a fault of warmspare" in text,
-            "judged": b"not judged" not in text, "text": text[-600:].decode(errors="replace"),
-        }  # fmt: skip
+            "judged": b"not judged" not in text,
+            "text": text[-600:].decode(errors="replace"),
+        }
         lines.write(json.dumps(result) + "\n")
         lines.flush()
 

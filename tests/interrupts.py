@@ -118,9 +118,13 @@ def started(case: Case, home: Path) -> subprocess.Popen[bytes]:
     """The command, as soon as it hears signals."""
     environment = {**os.environ, "TMPDIR": str(temporary(home)), **case.environment}
     child = subprocess.Popen(
-        [*case.before, sys.executable, *case.program, *map(str, case.words)], env=environment, cwd=home,
-        stdin=case.stdin, stdout=case.stdout, stderr=case.stderr,
-    )  # fmt: skip
+        [*case.before, sys.executable, *case.program, *map(str, case.words)],
+        env=environment,
+        cwd=home,
+        stdin=case.stdin,
+        stdout=case.stdout,
+        stderr=case.stderr,
+    )
     _started.append(child)
     status = Path(f"/proc/{child.pid}/status")
     while child.poll() is None:

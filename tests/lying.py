@@ -177,9 +177,15 @@ class World:
         try:
             target = more.pop("store", store)
             sync = Sync(
-                target, self.machine, self.state, Events(self.events.append), level=1,
-                rolling=rolling, start=await begin(store, self.machine.vm_id), **more,
-            )  # fmt: skip
+                target,
+                self.machine,
+                self.state,
+                Events(self.events.append),
+                level=1,
+                rolling=rolling,
+                start=await begin(store, self.machine.vm_id),
+                **more,
+            )
             return await sync.run()
         finally:
             await store.close()

@@ -10,18 +10,37 @@ DATA_AT = 1 << 20
 
 
 def superblock(
-    size: int, *, uuid: bytes, level: int, width: int, role: int, version: str = "1.2", name: str = "host:0",
-    layout: int = 0, events: int = 9,
-) -> tuple[int, bytes]:  # fmt: skip
+    size: int,
+    *,
+    uuid: bytes,
+    level: int,
+    width: int,
+    role: int,
+    version: str = "1.2",
+    name: str = "host:0",
+    layout: int = 0,
+    events: int = 9,
+) -> tuple[int, bytes]:
     """Where on a member of so many bytes its superblock of a version 1 stands, and that. role: 0xFFFF of a spare."""
     at = {"1.0": (size // SECTOR_BYTES - 16 & ~7) * SECTOR_BYTES, "1.1": 0, "1.2": 4096}[version]
     data_at, data_size = (0, at) if version == "1.0" else (DATA_AT, size - DATA_AT)
     number, most = (width if role == 0xFFFF else role), 128
     roles = [*range(width), *[0xFFFF] * (most - width)]
     block = struct.pack(
-        "<IIII16s32sQiIQII", 0xA92B4EFC, 1, 0, 0, uuid, name.encode(), 1, level, layout, data_size // SECTOR_BYTES,
-        CHUNK_BYTES // SECTOR_BYTES, width,
-    ).ljust(128, b"\0")  # fmt: skip
+        "<IIII16s32sQiIQII",
+        0xA92B4EFC,
+        1,
+        0,
+        0,
+        uuid,
+        name.encode(),
+        1,
+        level,
+        layout,
+        data_size // SECTOR_BYTES,
+        CHUNK_BYTES // SECTOR_BYTES,
+        width,
+    ).ljust(128, b"\0")
     block += struct.pack(
         "<QQQQII16s", data_at // SECTOR_BYTES, data_size // SECTOR_BYTES, at // SECTOR_BYTES, 0, number, 0, uuid
     ).ljust(64, b"\0")
@@ -32,9 +51,9 @@ def superblock(
     return at, block[:216] + struct.pack("<I", crc & 0xFFFFFFFF) + block[220:]
 
 
-def old(size: int, *, uuid: bytes, level: int, width: int, role: int, minor: int = 0, events: int = 9) -> (
-    tuple[int, bytes]
-):
+def old(
+    size: int, *, uuid: bytes, level: int, width: int, role: int, minor: int = 0, events: int = 9
+) -> tuple[int, bytes]:
     """The same of the version 0.90."""
     at = size // (64 << 10) * (64 << 10) - (64 << 10)
     parts = struct.unpack(">IIII", uuid)

@@ -56,9 +56,13 @@ def hardware(*port_groups: str, firmware: str = "bios", cpus: int = 2, memory_mi
     """What a restore point says of a VM of vSphere, as far as recovery looks at it."""
     nics = [{"network": name, "mac": f"00:50:56:00:00:{n:02x}"} for n, name in enumerate(port_groups)]
     return {
-        "firmware": firmware, "cpus": cpus, "memory_mib": memory_mib, "guest_id": "debian12_64Guest", "nics": nics,
+        "firmware": firmware,
+        "cpus": cpus,
+        "memory_mib": memory_mib,
+        "guest_id": "debian12_64Guest",
+        "nics": nics,
         **more,
-    }  # fmt: skip
+    }
 
 
 @dataclass
@@ -220,8 +224,10 @@ def made(home: Path, moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
             for name, value in {**ebsstandin.environment(ebs_url), "AWS_ENDPOINT_URL_EC2": ec2_url}.items():
                 monkeypatch.setenv(name, value)
             client = get_session().create_client("ec2", region_name="eu-central-1")
-            subnets = [(each["SubnetId"], each["AvailabilityZone"], each["CidrBlock"])
-                       for each in client.describe_subnets()["Subnets"]]  # fmt: skip
+            subnets = [
+                (each["SubnetId"], each["AvailabilityZone"], each["CidrBlock"])
+                for each in client.describe_subnets()["Subnets"]
+            ]
             groups = [each["GroupId"] for each in client.describe_security_groups()["SecurityGroups"]]
             keys = [each["KeyName"] for each in client.describe_key_pairs()["KeyPairs"]]
             if "ops" not in keys:

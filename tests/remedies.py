@@ -32,10 +32,14 @@ TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "warmspare"
 ROOMS = ("recover/failover", "recover/staging", "recover/drills", "recover/aws", "recover/failback")
 BESIDE = (
-    "repository/failover_record.py", "recover/readiness/outlook.py", "recover/disks/*.py",
-    "cli/commands/recovery/*.py", "cli/wiring/planfile.py", "cli/wiring/recovering.py",
+    "repository/failover_record.py",
+    "recover/readiness/outlook.py",
+    "recover/disks/*.py",
+    "cli/commands/recovery/*.py",
+    "cli/wiring/planfile.py",
+    "cli/wiring/recovering.py",
     "cli/wiring/readable_disks.py",
-)  # fmt: skip
+)
 """The modules that speak for failover, staging, drills and the way back."""
 FILLED = "{…}"
 _HEARD: list[str] = []
@@ -332,8 +336,12 @@ def main() -> None:
     total = [0, 0, 0, 0]
     for path in modules():
         found = remedies_in(path)
-        counts = [len(found), sum(each.by_hand for each in found), sum(each.text in tested for each in found),
-                  sum(each.text not in tested and not each.by_hand for each in found)]  # fmt: skip
+        counts = [
+            len(found),
+            sum(each.by_hand for each in found),
+            sum(each.text in tested for each in found),
+            sum(each.text not in tested and not each.by_hand for each in found),
+        ]
         total = [one + other for one, other in zip(total, counts, strict=True)]
         if found:
             print(f"{path.relative_to(SOURCE)!s:44} {counts[0]:8} {counts[1]:7} {counts[2]:6} {counts[3]:7}")

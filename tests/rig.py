@@ -113,9 +113,18 @@ class Rig:
         self, *more: object, disks: list[object] | None = None, code: int = 0, state: Path | None = None
     ) -> Outcome:
         outcome = command(
-            "sync", *map(self.argument, disks or [self.disk]), "--vm", self.vm, "--repo", self.repo,
-            "--state", state or self.state, *self.more, *self.new(), *more,
-        )  # fmt: skip
+            "sync",
+            *map(self.argument, disks or [self.disk]),
+            "--vm",
+            self.vm,
+            "--repo",
+            self.repo,
+            "--state",
+            state or self.state,
+            *self.more,
+            *self.new(),
+            *more,
+        )
         assert outcome.code == code, outcome
         return outcome
 
@@ -271,9 +280,9 @@ def random_disk(path: Path, size: int, rng: random.Random, *, pieces: int = 30, 
     scribble(path, rng, pieces=pieces, most=most, zeros=0.0)
 
 
-def scribble(path: Path, rng: random.Random, *, pieces: int = 20, most: int = 100 * KIB, zeros: float = 0.3) -> list[
-    tuple[int, int]
-]:
+def scribble(
+    path: Path, rng: random.Random, *, pieces: int = 20, most: int = 100 * KIB, zeros: float = 0.3
+) -> list[tuple[int, int]]:
     """Write random, compressible or zero bytes at random places; the (offset, length) that were written."""
     size = path.stat().st_size
     done: list[tuple[int, int]] = []

@@ -1,6 +1,6 @@
 """What an S3 server keeps of what S3 promises, found out by asking it; uses no code of the product.
 
-    python tests/s3facts.py     starts each server that the tests know, and prints the table of docs/s3-servers.md
+python tests/s3facts.py     starts each server that the tests know, and prints the table of docs/s3-servers.md
 """
 
 from __future__ import annotations
@@ -44,13 +44,19 @@ _NAMES = ["q-/z", "q/A", "q/_", "q/a-/x", "q/a-b", "q/a.b", "q/a/b", "q/a/c/d", 
 def client(server: S3Server) -> Any:
     """A client that adds nothing of its own: one try, no checksums."""
     return get_session().create_client(
-        "s3", endpoint_url=server.endpoint_url, region_name=server.region,
-        aws_access_key_id=server.access_key, aws_secret_access_key=server.secret_key,
+        "s3",
+        endpoint_url=server.endpoint_url,
+        region_name=server.region,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
         config=Config(
-            retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, max_pool_connections=RACERS,
-            request_checksum_calculation="when_required", response_checksum_validation="when_required",
+            retries={"total_max_attempts": 1},
+            s3={"addressing_style": "path"},
+            max_pool_connections=RACERS,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
         ),
-    )  # fmt: skip
+    )
 
 
 def md5(data: bytes) -> str:

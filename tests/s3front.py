@@ -50,9 +50,7 @@ class Asked:
 
     @property
     def checksums(self) -> list[str]:
-        return [
-            name for name in self.headers if name.startswith(("x-amz-checksum-", "x-amz-sdk-checksum")) and name
-        ]
+        return [name for name in self.headers if name.startswith(("x-amz-checksum-", "x-amz-sdk-checksum")) and name]
 
 
 @dataclass(frozen=True, slots=True)

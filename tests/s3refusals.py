@@ -21,9 +21,12 @@ class Refusals:
         self._refused: dict[str, tuple[str, int, Callable[[str], bool]]] = {}
 
     def refuse(
-        self, *operations: str, code: str = "AccessDenied", status: int = 403,
+        self,
+        *operations: str,
+        code: str = "AccessDenied",
+        status: int = 403,
         keys: Callable[[str], bool] = lambda key: True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         for operation in operations:
             self._refused[operation] = (code, status, keys)
 
@@ -36,9 +39,10 @@ class Refusals:
         code, status, keys = self._refused.get(operation, ("", 0, lambda key: False))
         if operation == "DeleteObjects" and status == 200:
             names = [each["Key"] for each in said["Delete"]["Objects"] if keys(each["Key"])]
-            said["Delete"] = {**said["Delete"], "Objects": [
-                each for each in said["Delete"]["Objects"] if each["Key"] not in names
-            ]}  # fmt: skip
+            said["Delete"] = {
+                **said["Delete"],
+                "Objects": [each for each in said["Delete"]["Objects"] if each["Key"] not in names],
+            }
             return [{"Key": name, "Code": code, "Message": code} for name in names]
         if code and keys(str(said.get("Key", ""))):
             answer: Any = {

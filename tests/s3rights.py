@@ -22,15 +22,21 @@ DOCS = Path(__file__).parents[1] / "docs" / "rights.md"
 BUCKET, PREFIX = "BUCKET", "PREFIX"  # as the documents write them
 # By operation: on the object, or (in `_ON_BUCKET`) on the bucket.
 _ON_OBJECT = {
-    "GetObject": ("s3:GetObject",), "HeadObject": ("s3:GetObject",), "PutObject": ("s3:PutObject",),
-    "CreateMultipartUpload": ("s3:PutObject",), "UploadPart": ("s3:PutObject",),
-    "CompleteMultipartUpload": ("s3:PutObject",), "AbortMultipartUpload": ("s3:AbortMultipartUpload",),
-    "DeleteObject": ("s3:DeleteObject",), "ListParts": ("s3:ListMultipartUploadParts",),
-}  # fmt: skip
+    "GetObject": ("s3:GetObject",),
+    "HeadObject": ("s3:GetObject",),
+    "PutObject": ("s3:PutObject",),
+    "CreateMultipartUpload": ("s3:PutObject",),
+    "UploadPart": ("s3:PutObject",),
+    "CompleteMultipartUpload": ("s3:PutObject",),
+    "AbortMultipartUpload": ("s3:AbortMultipartUpload",),
+    "DeleteObject": ("s3:DeleteObject",),
+    "ListParts": ("s3:ListMultipartUploadParts",),
+}
 _ON_BUCKET = {
-    "ListObjectsV2": "s3:ListBucket", "HeadBucket": "s3:ListBucket",
+    "ListObjectsV2": "s3:ListBucket",
+    "HeadBucket": "s3:ListBucket",
     "ListMultipartUploads": "s3:ListBucketMultipartUploads",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, order=True, slots=True)

@@ -139,15 +139,34 @@ class Seaweed:
         with self._log.open("ab") as sink:
             self._process = subprocess.Popen(
                 [
-                    *self._prefix, weed_command(), "-logtostderr=true", "-v=0", "server", f"-dir={at}/data",
-                    f"-ip={host}", f"-ip.bind={host}", "-master.telemetry=false", "-master.volumeSizeLimitMB=1024",
-                    "-volume.max=0", f"-master.port={ports['master']}", f"-volume.port={ports['volume']}",
-                    f"-filer.port={ports['filer']}", f"-filer.localSocket={at}/f.sock", "-filer.disableDirListing",
-                    "-s3", f"-s3.port={ports['s3']}", f"-s3.config={at}/s3.json", f"-s3.localSocket={at}/s.sock",
-                    "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false",
+                    *self._prefix,
+                    weed_command(),
+                    "-logtostderr=true",
+                    "-v=0",
+                    "server",
+                    f"-dir={at}/data",
+                    f"-ip={host}",
+                    f"-ip.bind={host}",
+                    "-master.telemetry=false",
+                    "-master.volumeSizeLimitMB=1024",
+                    "-volume.max=0",
+                    f"-master.port={ports['master']}",
+                    f"-volume.port={ports['volume']}",
+                    f"-filer.port={ports['filer']}",
+                    f"-filer.localSocket={at}/f.sock",
+                    "-filer.disableDirListing",
+                    "-s3",
+                    f"-s3.port={ports['s3']}",
+                    f"-s3.config={at}/s3.json",
+                    f"-s3.localSocket={at}/s.sock",
+                    "-s3.port.iceberg=0",
+                    "-s3.port.lance=0",
+                    "-s3.iam=false",
                 ],
-                stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )
         if wait:
             self.wait_ready()
 

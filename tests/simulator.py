@@ -79,12 +79,28 @@ class Certificate:
         made = cls(folder / f"{name}.pem", folder / f"{name}.key")
         subprocess.run(
             [
-                "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                "-days", "3650", "-subj", f"/CN={name}.example", "-addext", f"subjectAltName=IP:{address}",
-                "-keyout", made.key, "-out", made.certificate,
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "3650",
+                "-subj",
+                f"/CN={name}.example",
+                "-addext",
+                f"subjectAltName=IP:{address}",
+                "-keyout",
+                made.key,
+                "-out",
+                made.certificate,
             ],
-            check=True, capture_output=True,
-        )  # fmt: skip
+            check=True,
+            capture_output=True,
+        )
         return made
 
     def thumbprint(self, algorithm: str = "sha256") -> str:

@@ -48,8 +48,11 @@ class StageRig(Rig):
         environ = {**os.environ, **environment(self.url), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         done = subprocess.run(
             [sys.executable, VICTIM, act, *map(str, how), *self.arguments(), "--json"],
-            env=environ, capture_output=True, timeout=120, check=False,
-        )  # fmt: skip
+            env=environ,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
         assert b"Traceback" not in done.stderr, done.stderr.decode()
         self.account.settle()
         return done.returncode
@@ -102,12 +105,16 @@ class StageRig(Rig):
 def client(url: str, service: str = "ebs", *, attempts: int = 8, validate: bool = True) -> Any:
     """botocore's. validate: whether it refuses by itself what the service would."""
     return get_session().create_client(
-        service, endpoint_url=url, region_name="eu-central-1",
-        aws_access_key_id="reader", aws_secret_access_key="reader",
+        service,
+        endpoint_url=url,
+        region_name="eu-central-1",
+        aws_access_key_id="reader",
+        aws_secret_access_key="reader",
         config=Config(
-            retries={"mode": "standard", "total_max_attempts": attempts}, parameter_validation=validate,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            parameter_validation=validate,
         ),
-    )  # fmt: skip
+    )
 
 
 def read_back(url: str, snapshot_id: str) -> dict[int, bytes]:

@@ -17,17 +17,53 @@ _SOURCES = _ROOT / "ext" / "standin"
 
 # In the order of the counts file, which is that of ext/vixdisklib.h.
 CALLS = (
-    "InitEx", "Exit", "GetErrorText", "FreeErrorText", "FreeConnectParams", "ConnectEx", "Disconnect",
-    "PrepareForAccess", "EndAccess", "Cleanup", "ListTransportModes", "Open", "Close", "GetInfo", "FreeInfo",
-    "GetTransportMode", "Read", "Write", "Flush", "AllocateConnectParams", "ReadAsync", "WriteAsync", "Wait",
-    "QueryAllocatedBlocks", "FreeBlockList",
-)  # fmt: skip
+    "InitEx",
+    "Exit",
+    "GetErrorText",
+    "FreeErrorText",
+    "FreeConnectParams",
+    "ConnectEx",
+    "Disconnect",
+    "PrepareForAccess",
+    "EndAccess",
+    "Cleanup",
+    "ListTransportModes",
+    "Open",
+    "Close",
+    "GetInfo",
+    "FreeInfo",
+    "GetTransportMode",
+    "Read",
+    "Write",
+    "Flush",
+    "AllocateConnectParams",
+    "ReadAsync",
+    "WriteAsync",
+    "Wait",
+    "QueryAllocatedBlocks",
+    "FreeBlockList",
+)
 # What follows there: what a tool that only reads must not call (ext/standin/others.c).
 OTHERS = (
-    "Init", "Connect", "GetConnectParams", "Create", "CreateChild", "Unlink", "Rename", "Clone", "Grow", "Shrink",
-    "Defragment", "Attach", "IsAttachPossible", "SpaceNeededForClone", "CheckRepair", "ReadMetadata", "WriteMetadata",
+    "Init",
+    "Connect",
+    "GetConnectParams",
+    "Create",
+    "CreateChild",
+    "Unlink",
+    "Rename",
+    "Clone",
+    "Grow",
+    "Shrink",
+    "Defragment",
+    "Attach",
+    "IsAttachPossible",
+    "SpaceNeededForClone",
+    "CheckRepair",
+    "ReadMetadata",
+    "WriteMetadata",
     "GetMetadataKeys",
-)  # fmt: skip
+)
 TOTAL = "*"
 _COUNTS = struct.Struct(f"={len(CALLS) + len(OTHERS) + 1}Q")
 _LOOK_S = 0.004  # the library looks at its script every 2 ms
@@ -150,9 +186,7 @@ class Standin:
         data = path.read_bytes() if path.exists() else b""
         data = data.ljust(2 * _COUNTS.size, b"\0")
         names = (*CALLS, *OTHERS, TOTAL)
-        calls, hits = (
-            dict(zip(names, _COUNTS.unpack_from(data, at), strict=True)) for at in (0, _COUNTS.size)
-        )
+        calls, hits = (dict(zip(names, _COUNTS.unpack_from(data, at), strict=True)) for at in (0, _COUNTS.size))
         for numbers in (calls, hits):
             for name in OTHERS:  # of these only the ones that were called
                 if not numbers[name]:

@@ -11,11 +11,16 @@ import re
 from functools import cache
 from pathlib import Path
 
-_WORDS = frozenset(re.findall(r"\w+", """
+_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
     alarm beside cancel delay faketime freeze frozen gather hang impatient interrupted kill killed latency monotonic
     patience poll popen proxy race races racing rate sigcont sighup sigint sigkill signals sigstop sigterm signal sleep
     spawn stall terminate thread threads timeout until victim wait
-"""))  # fmt: skip
+""",
+    )
+)
 _SPLIT = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 

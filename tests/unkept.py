@@ -19,9 +19,15 @@ class Unkept(PassingStore):
     writes are under way. on: off, it is an honest store."""
 
     def __init__(
-        self, store: Store, *, creates: float = 0.0, replaces: float = 0.0, seed: int = 1, only_together: bool = False,
+        self,
+        store: Store,
+        *,
+        creates: float = 0.0,
+        replaces: float = 0.0,
+        seed: int = 1,
+        only_together: bool = False,
         on: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(store)
         self.creates, self.replaces, self.only_together, self.on = creates, replaces, only_together, on
         self.dropped = 0

@@ -75,9 +75,7 @@ class Front:
             return 403, [], _DENIED
         if writes and conditional and "conditions-501" in rules:
             return 501, [], _UNKNOWN
-        if writes and (
-            (conditional and "always-412" in rules) or ("if-match" in headers and "if-match-412" in rules)
-        ):
+        if writes and ((conditional and "always-412" in rules) or ("if-match" in headers and "if-match-412" in rules)):
             return 412, [], _FAILED
         if writes and "ignore-if-none-match" in rules:
             headers.pop("if-none-match", None)

@@ -44,20 +44,50 @@ def made_by(script: str, disks: Sequence[Path], tools: Sequence[str] = (), group
     try:
         assert parts.write_initramfs(replace(have(), tools=programs), fd, f"{init}") == ""
         command = [
-            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-no-reboot",
-            "-machine", "pc", "-accel", "tcg,tb-size=64", "-cpu", "max", "-m", "512",
-            "-serial", f"file:/proc/self/fd/{serial}",
-            "-kernel", str(have().kernel.image), "-initrd", f"/proc/self/fd/{fd}",
-            "-append", f"console=ttyS0 quiet panic=-1 no_timer_check disks={len(disks)}", "-device", "virtio-scsi-pci",
-            "-device", "virtio-serial-pci", "-chardev", "null,id=port", "-device", "virtserialport,chardev=port,nr=1",
-        ]  # fmt: skip
+            "qemu-system-x86_64",
+            "-nodefaults",
+            "-no-user-config",
+            "-nic",
+            "none",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-machine",
+            "pc",
+            "-accel",
+            "tcg,tb-size=64",
+            "-cpu",
+            "max",
+            "-m",
+            "512",
+            "-serial",
+            f"file:/proc/self/fd/{serial}",
+            "-kernel",
+            str(have().kernel.image),
+            "-initrd",
+            f"/proc/self/fd/{fd}",
+            "-append",
+            f"console=ttyS0 quiet panic=-1 no_timer_check disks={len(disks)}",
+            "-device",
+            "virtio-scsi-pci",
+            "-device",
+            "virtio-serial-pci",
+            "-chardev",
+            "null,id=port",
+            "-device",
+            "virtserialport,chardev=port,nr=1",
+        ]
         for number, disk in enumerate(disks):
             command += ["-drive", f"if=none,id=d{number},file={disk},format=raw,cache=unsafe"]
             command += ["-device", f"scsi-hd,scsi-id=0,lun={number},drive=d{number}"]
         done = subprocess.run(
-            command, pass_fds=[fd, serial], stdin=subprocess.DEVNULL, capture_output=True, timeout=540,
+            command,
+            pass_fds=[fd, serial],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=540,
             start_new_session=True,
-        )  # fmt: skip
+        )
         said = os.pread(serial, 1 << 20, 0).decode(errors="replace")
     finally:
         os.close(fd)

@@ -47,10 +47,12 @@ def _libvmdk(file: str) -> dict[str, Any]:
     handle.open_extent_data_files()
     extents = [handle.get_extent_descriptor(number) for number in range(handle.get_number_of_extents())]
     said = {
-        "size": handle.get_media_size(), "sha256": _hashed(handle, handle.get_media_size()),
-        "content": f"{handle.get_content_identifier():08x}", "extents": [[one.filename, one.size] for one in extents],
+        "size": handle.get_media_size(),
+        "sha256": _hashed(handle, handle.get_media_size()),
+        "content": f"{handle.get_content_identifier():08x}",
+        "extents": [[one.filename, one.size] for one in extents],
         "descriptor": {},
-    }  # fmt: skip
+    }
     handle.close()
     return said
 
@@ -75,9 +77,12 @@ def _dissect(file: str) -> dict[str, Any]:
     (part,) = disk.disks
     told = part.descriptor
     return {
-        "size": disk.size, "sha256": _hashed(_Sectors(disk), disk.size), "content": told.attr["CID"],
-        "extents": [[one.filename, one.sectors * 512] for one in told.extents], "descriptor": {**told.attr, **told.ddb},
-    }  # fmt: skip
+        "size": disk.size,
+        "sha256": _hashed(_Sectors(disk), disk.size),
+        "content": told.attr["CID"],
+        "extents": [[one.filename, one.sectors * 512] for one in told.extents],
+        "descriptor": {**told.attr, **told.ddb},
+    }
 
 
 def _hashed(source: Any, size: int) -> str:

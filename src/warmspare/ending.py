@@ -293,8 +293,12 @@ def text_of(left: list[str]) -> str:
 def error_of(left: list[str]) -> dict[str, object]:
     """The last event's fields."""
     return {
-        "kind": "interrupted", "exit_code": INTERRUPTED, "message": text_of(left), "retryable": True, "left": left,
-    }  # fmt: skip
+        "kind": "interrupted",
+        "exit_code": INTERRUPTED,
+        "message": text_of(left),
+        "retryable": True,
+        "left": left,
+    }
 
 
 def _say_plainly(left: list[str]) -> None:

@@ -101,9 +101,7 @@ def whole_disk(capacity_bytes: int) -> Extents:
 
 
 def union(left: Extents, right: Extents) -> Extents:
-    return normalise(
-        np.concatenate((left.offsets, right.offsets)), np.concatenate((left.lengths, right.lengths))
-    )
+    return normalise(np.concatenate((left.offsets, right.offsets)), np.concatenate((left.lengths, right.lengths)))
 
 
 def covered(extents: Extents, start: int, stop: int) -> bool:

@@ -66,8 +66,9 @@ async def test_no_temporary_file_stays(store: DirectoryStore, root: Path) -> Non
         await up.write(b"1")
     assert leftovers(root) == []
     assert sorted(str(p.relative_to(root)) for p in (root / ".tmp~").rglob("*")) == [
-        ".tmp~/lock", ".tmp~/uploads",
-    ]  # fmt: skip
+        ".tmp~/lock",
+        ".tmp~/uploads",
+    ]
     await store.delete(["a/b/c", "a/u"])
     assert not (root / "a").exists()  # emptied directories go too
 
@@ -156,9 +157,7 @@ asyncio.run(main())
     environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
     root.mkdir()
     started = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(root), f"p{n}"], stdout=subprocess.PIPE, env=environment
-        )
+        subprocess.Popen([sys.executable, "-c", script, str(root), f"p{n}"], stdout=subprocess.PIPE, env=environment)
         for n in range(4)
     ]
     outputs = [await asyncio.to_thread(process.communicate) for process in started]
@@ -239,9 +238,12 @@ async def writes(store: DirectoryStore) -> list[str]:
 
     sentences = []
     for call in (
-        lambda: store.put("x", b"1"), lambda: store.create("x", b"1"),
-        lambda: store.replace("x", b"1", etag=None), store.now, up,
-    ):  # fmt: skip
+        lambda: store.put("x", b"1"),
+        lambda: store.create("x", b"1"),
+        lambda: store.replace("x", b"1", etag=None),
+        store.now,
+        up,
+    ):
         with pytest.raises(StoreError) as caught:
             await call()
         sentences.append(str(caught.value))

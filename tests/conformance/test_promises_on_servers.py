@@ -23,7 +23,8 @@ assert len(LACKS) == len(SERVERS)
 
 
 async def test_what_a_server_lacks_is_found_out(
-    server: tuple[str, S3Server], monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    server: tuple[str, S3Server],  # noqa: F811 (the fixture)
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name, running = server
     for key, value in running.environment.items():

@@ -346,9 +346,7 @@ async def test_requests_of_an_upload(seaweed_place: S3Place, make: Make, wire: W
     assert sorted(method for method, _ in wire.requests) == ["HEAD", "POST", "POST", "PUT", "PUT", "PUT"]
 
 
-async def test_parts_under_way_are_limited_over_the_whole_store(
-    seaweed_place: S3Place, make: Make, wire: Wire
-) -> None:
+async def test_parts_under_way_are_limited_over_the_whole_store(seaweed_place: S3Place, make: Make, wire: Wire) -> None:
     store = make(seaweed_place.bucket, seaweed_place.prefix, concurrency=2)
 
     async def one(key: str) -> None:
@@ -466,11 +464,17 @@ async def failures(store: S3Store) -> list[StoreError]:
         _ = [info async for info in store.list("")]
 
     calls: list[Callable[[], Awaitable[object]]] = [
-        lambda: store.get("x"), lambda: store.get_range("x", 0, 1), lambda: store.head("x"),
-        lambda: store.put("x", b"1"), lambda: store.create("x", b"1"),
-        lambda: store.replace("x", b"1", etag=None), lambda: store.delete(["x"]), listing, up,
+        lambda: store.get("x"),
+        lambda: store.get_range("x", 0, 1),
+        lambda: store.head("x"),
+        lambda: store.put("x", b"1"),
+        lambda: store.create("x", b"1"),
+        lambda: store.replace("x", b"1", etag=None),
+        lambda: store.delete(["x"]),
+        listing,
+        up,
         lambda: store.stale_uploads(""),
-    ]  # fmt: skip
+    ]
     for call in calls:
         with pytest.raises(StoreError) as caught:
             await call()
@@ -535,9 +539,7 @@ async def test_a_profile_instead_of_the_environment(
     seaweed_place: S3Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     server, settings = seaweed_place.server, tmp_path / "credentials"
-    settings.write_text(
-        f"[dr]\naws_access_key_id = {server.access_key}\naws_secret_access_key = {server.secret_key}\n"
-    )
+    settings.write_text(f"[dr]\naws_access_key_id = {server.access_key}\naws_secret_access_key = {server.secret_key}\n")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(settings))
@@ -612,9 +614,7 @@ async def test_a_server_that_hangs_up(moto_place: S3Place, make: Make) -> None:
         (400, "Odd<b>Code", r"\(400 OddbCode\)"),
     ],
 )
-async def test_what_servers_answer(
-    moto_place: S3Place, make: Make, status: int, code: str, says: str
-) -> None:
+async def test_what_servers_answer(moto_place: S3Place, make: Make, status: int, code: str, says: str) -> None:
     body = f"<Error><Code>{code.replace('<', '&lt;')}</Code><Message>sEcReT</Message></Error>".encode()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

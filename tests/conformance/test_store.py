@@ -89,9 +89,7 @@ async def test_ranges(store: Store) -> None:
         await store.get_range("x", -1, 5)
 
 
-@pytest.mark.parametrize(
-    "key", ["", "/a", "a/", "a//b", "../a", "a/./b", "a b", "a~b", "ä", "a" * 701, "a\n"]
-)
+@pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "../a", "a/./b", "a b", "a~b", "ä", "a" * 701, "a\n"])
 async def test_keys_outside_the_contract_are_refused(store: Store, key: str) -> None:
     with pytest.raises(ValueError):
         await store.put(key, b"")
@@ -103,9 +101,15 @@ async def test_keys_outside_the_contract_are_refused(store: Store, key: str) -> 
 async def test_every_allowed_character(store: Store) -> None:
     names = [
         "ABCDEFGHIJKLMNOPQRSTUVWXYZ/abcdefghijklmnopqrstuvwxyz/0123456789-_.=",
-        ".tmp/upload", "=2E=2E/..x", "a/b=20c/.d", "-/--", "_/=", "...", "a/.../b",
+        ".tmp/upload",
+        "=2E=2E/..x",
+        "a/b=20c/.d",
+        "-/--",
+        "_/=",
+        "...",
+        "a/.../b",
         "/".join(["n" * 150] * 3) + "/0123456789.json",
-    ]  # fmt: skip
+    ]
     for name in names:
         assert await store.create(name, name.encode())
     for name in names:
@@ -123,10 +127,7 @@ async def test_upload_round_trip(store: Store, size: int) -> None:
     head = await store.head("vms/a/packs/r/000001.pack")
     assert head is not None and head.bytes == size and head.crc32c in (None, crc32c.crc32c(data))
     got = b"".join(
-        [
-            await store.get_range(head.key, at, min(3 * MIB, size - at))
-            for at in range(0, max(size, 1), 3 * MIB)
-        ]
+        [await store.get_range(head.key, at, min(3 * MIB, size - at)) for at in range(0, max(size, 1), 3 * MIB)]
     )
     assert got == data
     assert await store.get(head.key) == data
@@ -230,9 +231,7 @@ async def test_racing_creates_have_one_winner(opener: Opener) -> None:
         await store.head("warm")  # connected, so that the race is one
     for round_number in range(racing_rounds(stores[0])):
         key = f"vms/a/points/{round_number:010d}.json"
-        results = await asyncio.gather(
-            *(stores[n % 2].create(key, f"sender {n}".encode()) for n in range(16))
-        )
+        results = await asyncio.gather(*(stores[n % 2].create(key, f"sender {n}".encode()) for n in range(16)))
         assert sum(results) == 1
         assert await stores[0].get(key) == f"sender {results.index(True)}".encode()
 
@@ -362,9 +361,7 @@ asyncio.run(main())
 async def test_a_killed_uploader_leaves_a_stale_upload(uri: str, store: Store) -> None:
     before = time.time()
     environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
-    process = subprocess.Popen(
-        [sys.executable, "-c", _UPLOADER, uri], stdout=subprocess.PIPE, env=environment
-    )
+    process = subprocess.Popen([sys.executable, "-c", _UPLOADER, uri], stdout=subprocess.PIPE, env=environment)
     try:
         assert process.stdout is not None
         assert await asyncio.to_thread(process.stdout.readline) == b"ready\n"

@@ -117,10 +117,12 @@ def all_at_once(home: Path, place: S3Place, seconds: float, seed: int, monkeypat
         reader = threading.Thread(target=lambda: lines.extend(follower.stdout or []), daemon=True)
         reader.start()
         works = [
-            world.start(world.send, "one", seed + 1), world.start(world.send, "two", seed + 2),
-            world.start(world.receive, "steady", False), world.start(world.receive, "fresh", True),
+            world.start(world.send, "one", seed + 1),
+            world.start(world.send, "two", seed + 2),
+            world.start(world.receive, "steady", False),
+            world.start(world.receive, "fresh", True),
             world.start(world.copy, f"{place.uri}/b"),
-        ]  # fmt: skip
+        ]
         for work in works:
             work.join()
         newest = max(world.published, key=lambda label: int(label.partition("-")[0]))
@@ -180,9 +182,7 @@ def test_all_at_once(tmp_path: Path, seaweed_place: S3Place, monkeypatch: pytest
 
 
 @pytest.mark.slow
-def test_all_at_once_for_ten_minutes(
-    tmp_path: Path, seaweed_place: S3Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_at_once_for_ten_minutes(tmp_path: Path, seaweed_place: S3Place, monkeypatch: pytest.MonkeyPatch) -> None:
     world = all_at_once(tmp_path, seaweed_place, 600, 32, monkeypatch)
     assert len(world.published) >= 50 and len(world.seen) >= 50
     assert world.ended["sync", 6], "the two senders never met"

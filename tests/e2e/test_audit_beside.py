@@ -68,9 +68,14 @@ def advance(rig: Rig, seed: int = 9) -> None:
 def make(rig: Rig, seen: list[Event] | None = None, **settings: object) -> ReplicaAudit:
     events = Events(seen.append) if seen is not None else Events()
     return ReplicaAudit(
-        open_store(rig.repo), rig.vm, rig.replica, rig.home / "scratch", rig.home / "unfinished", events,
+        open_store(rig.repo),
+        rig.vm,
+        rig.replica,
+        rig.home / "scratch",
+        rig.home / "unfinished",
+        events,
         Settings(**settings),  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
 
 
 def corrupt_block(rig: Rig, block: int) -> None:

@@ -82,7 +82,7 @@ def random_chain(rig: Rig, rng: random.Random, monkeypatch: pytest.MonkeyPatch) 
                 patch.setattr(FileUpload, "__aexit__", dying)
                 died = command(
                     "sync", *given, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, "--level", 1, *rig.new()
-                )  # fmt: skip
+                )
                 assert died.code in (0, 4, 7)
             for disk in disks:
                 scribble(disk, rng, pieces=2, most=30 * KIB)
@@ -303,9 +303,10 @@ def test_against_what_is_no_record(tmp_path: Path) -> None:
     path = tmp_path / "nonsense"
     for data in (b"", b"{}", b"{nonsense", b"0123456789abcdef\n{}\n", b"\xff" * 99):
         path.write_bytes(data)
-        assert "can't be compared against" in command(
-            "audit", "repository", "--repo", rig.repo, "--reports", tmp_path / "r", "--against", path
-        ).stderr  # fmt: skip
+        assert (
+            "can't be compared against"
+            in command("audit", "repository", "--repo", rig.repo, "--reports", tmp_path / "r", "--against", path).stderr
+        )
     assert command("audit", "repository", "--repo", rig.repo, "--against", tmp_path / "absent").code == 4
 
 

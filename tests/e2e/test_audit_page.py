@@ -102,11 +102,27 @@ def audit_outside(rig: Rig, html: Path, *more: str) -> reports.Report:
     before = len(list((rig.home / "reports").glob("*.json")))
     done = subprocess.run(
         [
-            sys.executable, "-m", "warmspare", "audit", "replica", "--vm", rig.vm, "--repo", rig.repo, "--replica",
-            str(rig.replica), "--reports", str(rig.home / "reports"), "--html", str(html), *more,
+            sys.executable,
+            "-m",
+            "warmspare",
+            "audit",
+            "replica",
+            "--vm",
+            rig.vm,
+            "--repo",
+            rig.repo,
+            "--replica",
+            str(rig.replica),
+            "--reports",
+            str(rig.home / "reports"),
+            "--html",
+            str(html),
+            *more,
         ],
-        capture_output=True, timeout=120, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode in (0, 5), done.stderr
     found = sorted((rig.home / "reports").glob("*.json"))
     assert len(found) == before + 1
@@ -144,10 +160,33 @@ def test_nothing_in_a_report_becomes_markup(tmp_path: Path) -> None:
     )
     found = finding(Kind.BLOCK_WRONG, point=evil, disk=evil, offset=0, length=1, expected=evil, actual=evil)
     made = reports.Report(
-        1, 1, evil, "repository", evil, evil, evil, evil, evil, evil, evil, evil,
-        reports.PointRef(evil, 1, evil, evil), evil, evil, 1.0, 100.0, 1, 1, "findings", [disk],
-        [found, msgspec.structs.replace(found, disk="", key=evil)], 7, evil, {evil: evil}, [evil],
-    )  # fmt: skip
+        1,
+        1,
+        evil,
+        "repository",
+        evil,
+        evil,
+        evil,
+        evil,
+        evil,
+        evil,
+        evil,
+        evil,
+        reports.PointRef(evil, 1, evil, evil),
+        evil,
+        evil,
+        1.0,
+        100.0,
+        1,
+        1,
+        "findings",
+        [disk],
+        [found, msgspec.structs.replace(found, disk="", key=evil)],
+        7,
+        evil,
+        {evil: evil},
+        [evil],
+    )
     tags = Tags()
     document = page.render(made, "0" * 64)
     tags.feed(document)

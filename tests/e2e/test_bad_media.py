@@ -52,8 +52,21 @@ def test_bad_sectors_that_only_the_rolling_audit_reads(rig: Rig, source: Path, t
     media.break_from(source, rig.home / "backing", BAD)
     changed = tmp_path / "changed"
     changed.write_text("0 4096\n")
-    words = ["sync", f"disk={source}", "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, "--extents", changed,
-             "--audit-period", "1d", "--json"]  # fmt: skip
+    words = [
+        "sync",
+        f"disk={source}",
+        "--vm",
+        rig.vm,
+        "--repo",
+        rig.repo,
+        "--state",
+        rig.state,
+        "--extents",
+        changed,
+        "--audit-period",
+        "1d",
+        "--json",
+    ]
     env = wrongclock.environment(wrongclock.build(tmp_path), DAY_S)
     ran = subprocess.run([python(), "-m", "warmspare", *map(str, words)], capture_output=True, text=True, env=env)
     done = Outcome(ran.returncode, [json.loads(line) for line in ran.stdout.splitlines()], ran.stderr)
@@ -74,6 +87,9 @@ def test_a_replica_with_bad_sectors(rig: Rig, tmp_path: Path) -> None:
         media.break_from(path, backing, BAD)
         audited = command("audit", "replica", "--vm", rig.vm, "--repo", rig.repo, "--replica", path, "--state", state)
         assert audited.code == 5
-        found = {event["blocks"] if "blocks" in event else event["offset"] // (64 * KIB)
-                 for event in audited.all("finding") if event["kind"] == "block-unreadable"}  # fmt: skip
+        found = {
+            event["blocks"] if "blocks" in event else event["offset"] // (64 * KIB)
+            for event in audited.all("finding")
+            if event["kind"] == "block-unreadable"
+        }
         assert len(found) == (SIZE - BAD) // (64 * KIB) == len(audited.all("finding")), audited.events

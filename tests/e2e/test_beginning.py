@@ -53,10 +53,14 @@ def test_nothing_but_init_makes_a_repository(rig: Rig) -> None:
     where = Path(rig.repo)
     replica = ["--vm", rig.vm, "--repo", rig.repo]
     for arguments in (
-        ["sync", rig.disk, *replica, "--new", "--state", rig.state], ["plan", rig.disk, *replica, "--state", rig.state],
-        ["apply", *replica, "--to", rig.replica], ["points", "--repo", rig.repo],
-        ["audit", "source", rig.disk, *replica], ["prune", "--repo", rig.repo], ["stage", *replica],
-    ):  # fmt: skip
+        ["sync", rig.disk, *replica, "--new", "--state", rig.state],
+        ["plan", rig.disk, *replica, "--state", rig.state],
+        ["apply", *replica, "--to", rig.replica],
+        ["points", "--repo", rig.repo],
+        ["audit", "source", rig.disk, *replica],
+        ["prune", "--repo", rig.repo],
+        ["stage", *replica],
+    ):
         assert f"`warmspare init {rig.repo}`" in refused(command(*arguments)), arguments
         assert not where.exists() and not rig.state.exists(), arguments
 
@@ -132,9 +136,11 @@ def test_an_init_that_is_killed_is_run_again(tmp_path: Path) -> None:
     for moment in ("before store.create", "after store.create"):  # of its record; the store was tried before
         repo = tmp_path / moment.replace(" ", "-")
         done = subprocess.run(
-            [python(), VICTIM, "kill", moment, str(AGAIN + RACERS + 2), "init", repo], capture_output=True, check=False,
+            [python(), VICTIM, "kill", moment, str(AGAIN + RACERS + 2), "init", repo],
+            capture_output=True,
+            check=False,
             env=environ,
-        )  # fmt: skip
+        )
         assert done.returncode == -signal.SIGKILL, done.stderr
         again = command("init", repo)
         assert again.code == 0 and again.last("init.done")["made"] is moment.startswith("before")
@@ -158,8 +164,9 @@ def test_repositories_of_the_configuration(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists() and (tmp_path / "b" / "repository.json").exists()
     done = command("init", "--config", config)
     assert [(e["repository"], e["made"]) for e in done.all("init.done")] == [
-        (f"{tmp_path}/a", True), (f"{tmp_path}/b", False)
-    ]  # fmt: skip
+        (f"{tmp_path}/a", True),
+        (f"{tmp_path}/b", False),
+    ]
     assert refused(command("init", "--config", config, "--region", "eu-west-1"))
 
 

@@ -97,9 +97,7 @@ def nothing_staged(root: Path) -> bool:
 
 def test_several_vms_and_points(tmp_path: Path) -> None:
     names = ["web1", "Frontend / ä", "n" * 200]
-    rigs = [
-        make(tmp_path / str(i), name, 4 - i, i, repo=str(tmp_path / "repo")) for i, name in enumerate(names)
-    ]
+    rigs = [make(tmp_path / str(i), name, 4 - i, i, repo=str(tmp_path / "repo")) for i, name in enumerate(names)]
     target = tmp_path / "copy"
     done = copy(tmp_path / "repo", target)
     assert objects(target) == objects(tmp_path / "repo")
@@ -255,8 +253,9 @@ def test_interrupted(rig: Rig, tmp_path: Path) -> None:
     made(tmp_path / "copy")
     child = subprocess.Popen(
         [python(), "-m", "warmspare", "copy", "--from", rig.repo, "--to", tmp_path / "copy", "--limit", "1mbit"],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 60
     staged = tmp_path / "copy/.tmp~/uploads/vms/vm/packs"
     while not any(files_below(staged)) and time.monotonic() < deadline:
@@ -592,9 +591,7 @@ def test_killed_towards_s3(rig: Rig, tmp_path: Path, seaweed_place: S3Place) -> 
     assert asyncio.run(left()) == []
 
 
-def test_each_end_has_its_own_account(
-    tmp_path: Path, seaweed_place: S3Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_end_has_its_own_account(tmp_path: Path, seaweed_place: S3Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read with the one profile, written with the other: neither may do what the other is for."""
     server = seaweed_place.server
     source = make(tmp_path, "vm", 1, 1, repo=f"{seaweed_place.uri}/a")

@@ -422,4 +422,3 @@ def test_large_random_damage_never_passes(tmp_path: Path) -> None:
         shutil.rmtree(f"{target}.warmspare", ignore_errors=True)
         target.unlink(missing_ok=True)
     assert seen[5] > 30, seen
-

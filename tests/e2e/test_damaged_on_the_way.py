@@ -34,9 +34,7 @@ def way(monkeypatch: pytest.MonkeyPatch) -> Way:
     made = Way(0)
     for store in (DirectoryStore, S3Store):
 
-        async def get_range(
-            self: object, key: str, offset: int, length: int, real: object = store.get_range
-        ) -> bytes:  # fmt: skip
+        async def get_range(self: object, key: str, offset: int, length: int, real: object = store.get_range) -> bytes:
             return made.carry(key, offset, await real(self, key, offset, length))  # type: ignore[operator]
 
         monkeypatch.setattr(store, "get_range", get_range)

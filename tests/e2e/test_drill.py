@@ -56,9 +56,7 @@ def rig(tmp_path: Path, disks: dict[str, Path], monkeypatch: pytest.MonkeyPatch)
 
 def drill(rig: Rig, *more: object, vm: str | None = None, replica: Path | None = None, code: int = 0) -> Outcome:
     named = [] if "--vm" in more else ["--vm", vm or rig.vm]
-    outcome = command(
-        "drill", *named, "--replica", replica or rig.replica, "--evidence", rig.home / "evidence", *more
-    )
+    outcome = command("drill", *named, "--replica", replica or rig.replica, "--evidence", rig.home / "evidence", *more)
     assert outcome.code == code, outcome
     return outcome
 
@@ -127,9 +125,11 @@ def test_a_replica_boots_and_stays_as_it_is(
     assert got["passed"] is True and got["judged_by"] == "serial and agent" and got["timeout_seconds"] == TIMEOUT_S
     point = rig.point_path(2)
     assert got["point"] == {
-        "sequence": 2, "sha256": hashlib.sha256(point.read_bytes()).hexdigest(), "label": done["point"],
+        "sequence": 2,
+        "sha256": hashlib.sha256(point.read_bytes()).hexdigest(),
+        "label": done["point"],
         "created": rig.point(2).created,
-    }  # fmt: skip
+    }
     (disk,) = got["disks"]  # type: ignore[misc]
     assert disk["root"] == rig.point(2).disks[0].root
     assert disk["before"] == disk["after"] and disk["before"]["sha256"] == before[0]
@@ -203,10 +203,26 @@ def test_a_replica_that_does_not_boot_is_found_out(
 def running(rig: Rig, *more: object) -> Iterator[subprocess.Popen[str]]:
     """A drill as a process of its own, whose machine is on."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "warmspare", "drill", "--vm", rig.vm, "--replica", str(rig.replica), "--evidence",
-         str(rig.home / "evidence"), "--expect", "what never comes", "--json", *map(str, more)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "warmspare",
+            "drill",
+            "--vm",
+            rig.vm,
+            "--replica",
+            str(rig.replica),
+            "--evidence",
+            str(rig.home / "evidence"),
+            "--expect",
+            "what never comes",
+            "--json",
+            *map(str, more),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         wait_until(lambda: (rig.home / "evidence/serial.log").exists() or child.poll() is not None, "a machine")
         assert child.poll() is None, child.communicate()
@@ -355,8 +371,20 @@ def test_a_replica_that_is_moving_is_not_drilled(rig: Rig) -> None:
 
 def test_an_apply_that_follows_waits_for_a_drill_and_goes_on(rig: Rig) -> None:
     """The usual arrangement: a service follows, and a timer drills at night."""
-    words = [sys.executable, "-m", "warmspare", "apply", "--vm", rig.vm, "--repo", rig.repo, "--to", str(rig.replica),
-             "--follow", "--json"]  # fmt: skip
+    words = [
+        sys.executable,
+        "-m",
+        "warmspare",
+        "apply",
+        "--vm",
+        rig.vm,
+        "--repo",
+        rig.repo,
+        "--to",
+        str(rig.replica),
+        "--follow",
+        "--json",
+    ]
     follower = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert follower.stdout
     try:

@@ -28,9 +28,20 @@ def test_a_debian_is_ready_and_boots(firmware: str, tmp_path: Path) -> None:
     assert checked.code == 0 and not checked.last("check.done")["warnings"], checked
     before = rig.replica.stat().st_mtime_ns
     outcome = command(
-        "drill", "--vm", "vm", "--replica", rig.replica, "--evidence", tmp_path / "evidence", "--expect",
-        "drilled login:", "--agent", "--timeout", 600, "--hash",
-    )  # fmt: skip
+        "drill",
+        "--vm",
+        "vm",
+        "--replica",
+        rig.replica,
+        "--evidence",
+        tmp_path / "evidence",
+        "--expect",
+        "drilled login:",
+        "--agent",
+        "--timeout",
+        600,
+        "--hash",
+    )
     assert outcome.code == 0, outcome
     verdict = json.loads((tmp_path / "evidence/verdict.json").read_text())
     assert verdict["guest"]["id"] == "debian" and verdict["untouched"]

@@ -137,8 +137,11 @@ def roots(world: World) -> dict[str, str]:
 
 
 def tree(root: Path) -> dict[str, str]:
-    return {str(each.relative_to(root)): hashlib.sha256(each.read_bytes()).hexdigest()
-            for each in sorted(root.rglob("*")) if each.is_file()}  # fmt: skip
+    return {
+        str(each.relative_to(root)): hashlib.sha256(each.read_bytes()).hexdigest()
+        for each in sorted(root.rglob("*"))
+        if each.is_file()
+    }
 
 
 def test_it_comes_up_and_nothing_of_it_stays(world: World, place: Place) -> None:
@@ -149,8 +152,11 @@ def test_it_comes_up_and_nothing_of_it_stays(world: World, place: Place) -> None
     demand_nothing_left(world)
     assert tree(world.repo) == before
     assert set(world.front.changing()) == {
-        "RegisterImage", "RunInstances", "TerminateInstances", "DeregisterImage",
-    }  # fmt: skip
+        "RegisterImage",
+        "RunInstances",
+        "TerminateInstances",
+        "DeregisterImage",
+    }
     [run], [image] = world.front.made("RunInstances"), world.front.made("RegisterImage")
     said = run.parameters
     assert [card["SubnetId"] for card in said["NetworkInterfaces"]] == [place.subnet] * 2
@@ -181,8 +187,9 @@ def test_the_evidence(world: World, place: Place) -> None:
     [instance] = world.front.instances
     assert said["machine"]["instance"] == instance and said["machine"]["subnet"] == place.subnet
     assert said["machine"]["security_groups"] == [place.group] and said["machine"]["firmware"] == "uefi"
-    snapshots = [each["Ebs"]["SnapshotId"] for each in world.front.made("RegisterImage")[0].parameters[
-        "BlockDeviceMappings"]]  # fmt: skip
+    snapshots = [
+        each["Ebs"]["SnapshotId"] for each in world.front.made("RegisterImage")[0].parameters["BlockDeviceMappings"]
+    ]
     assert [each["snapshot"] for each in said["disks"]] == snapshots and len(set(snapshots)) == 2
     assert {each["id"]: each["root"] for each in said["disks"]} == roots(world)
 
@@ -236,9 +243,7 @@ def end_at_the_second_look(world: World, reason: str) -> None:
 
     def end(request: Request) -> None:
         if request.action == "GetConsoleOutput" and len(world.front.made("GetConsoleOutput")) == 2:
-            behind = get_session().create_client(
-                "ec2", region_name="eu-central-1", endpoint_url=world.front.behind
-            )
+            behind = get_session().create_client("ec2", region_name="eu-central-1", endpoint_url=world.front.behind)
             behind.terminate_instances(InstanceIds=list(world.front.instances))
             behind.close()
 
@@ -357,7 +362,7 @@ def test_the_plan_says_where_and_what_as(world: World, place: Place) -> None:
         + '[defaults]\nkey_pair = "ops"\ninstance_profile = "db"\nuser_data = {text = "#!/bin/sh"}\n'
         + '[vm.app]\ninstance_type = "m5.xlarge"\nip = "10.20.0.15"\nroot_disk = "app-1"\nfirmware = "bios"\n'
         + 'tags = {Owner = "ops"}\nvolumes = {iops = 3000, keep = true}\nvia = "import-image"\nplatform = "windows"\n'
-        + 'metadata_tags = false\n'
+        + "metadata_tags = false\n"
     )
     where = ["--vm", "app", "--plan", plan, "--evidence", world.home / "evidence"]
     outcome = command("drill", "--ec2", *where)
@@ -368,8 +373,9 @@ def test_the_plan_says_where_and_what_as(world: World, place: Place) -> None:
     assert said["InstanceType"] == "m5.xlarge" and run.tags("instance")["Owner"] == "ops"
     assert {card["SubnetId"] for card in said["NetworkInterfaces"]} == {place.subnet}
     assert not {"KeyName", "UserData", "IamInstanceProfile"} & set(said)
-    assert all(each["Ebs"]["DeleteOnTermination"] and each["Ebs"]["Iops"] == 3000
-               for each in said["BlockDeviceMappings"])  # fmt: skip
+    assert all(
+        each["Ebs"]["DeleteOnTermination"] and each["Ebs"]["Iops"] == 3000 for each in said["BlockDeviceMappings"]
+    )
     assert image.parameters["BootMode"] == "legacy-bios" and image.parameters["ImdsSupport"] == "v2.0"
     assert said["MetadataOptions"]["HttpTokens"] == "required"
     assert said["MetadataOptions"]["InstanceMetadataTags"] == "disabled"
@@ -477,7 +483,8 @@ def test_one_that_can_not_be_ended_is_named(world: World, place: Place) -> None:
     world.front.console = [UP]
     world.front.refuse = lambda request: (
         Refused("OperationNotPermitted")
-        if request.action == "TerminateInstances" and not world.front.made("ModifyInstanceAttribute") else None
+        if request.action == "TerminateInstances" and not world.front.made("ModifyInstanceAttribute")
+        else None
     )
     outcome = drill(world, place, code=8)
     [instance] = world.front.instances
@@ -545,8 +552,9 @@ def test_what_an_earlier_drill_left_and_can_not_be_ended(
     monkeypatch.setattr(trial.Remains, "over", lambda self, now: True)
     world.front.refuse = lambda request: (
         Refused("OperationNotPermitted")
-        if request.action == "TerminateInstances" and left in request.parameters["InstanceIds"] else None
-    )  # fmt: skip
+        if request.action == "TerminateInstances" and left in request.parameters["InstanceIds"]
+        else None
+    )
     (world.home / "evidence").rename(world.home / "evidence of the first")
     outcome = drill(world, place)
     assert outcome.last("drill.done")["passed"]
@@ -667,9 +675,11 @@ def start(world: World, place: Place, **more: str) -> subprocess.Popen[bytes]:
     where = ["--vm", "app", "--repo", str(world.repo), "--evidence", str(world.home / "evidence"), *place.options]
     environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1]), **more}
     return subprocess.Popen(
-        [sys.executable, "-m", "warmspare", "drill", "--ec2", "--json", *where], env=environment, cwd=world.home,
+        [sys.executable, "-m", "warmspare", "drill", "--ec2", "--json", *where],
+        env=environment,
+        cwd=world.home,
         stdout=subprocess.PIPE,
-    )  # fmt: skip
+    )
 
 
 def test_the_serial_port_is_kept_whatever_the_language_of_this_host(world: World, place: Place) -> None:

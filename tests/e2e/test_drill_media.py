@@ -65,10 +65,13 @@ def test_no_room_for_what_the_guest_writes(rig: Rig) -> None:
         assert "within 5 s" in drill(rig, rig.replica, place / "evidence", *words).stderr
 
 
-@pytest.mark.parametrize("kept_bytes, code, says", [
-    (0, 8, "a disk of the VM can't be read"),  # also where the table of partitions is looked for
-    (MIB, 8, "a disk of the VM can't be read"),  # only where the guest reads
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kept_bytes, code, says",
+    [
+        (0, 8, "a disk of the VM can't be read"),  # also where the table of partitions is looked for
+        (MIB, 8, "a disk of the VM can't be read"),  # only where the guest reads
+    ],
+)
 def test_a_replica_that_gives_errors(rig: Rig, tmp_path: Path, kept_bytes: int, code: int, says: str) -> None:
     protect(rig, READS)
     backing, state = tmp_path / "spare", tmp_path / "spare-state"

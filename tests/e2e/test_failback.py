@@ -335,8 +335,9 @@ def test_snapshots_of_no_common_line_are_read_whole(away: World) -> None:
     scribbles(away)
     for volume in away.front.volumes.values():
         first = away.standin.snapshots[volume["Ebs"]["SnapshotId"]]
-        copy = replace(first, id=f"snap-{secrets.token_hex(8)}", parent="", tags={},
-                       blocks=dict(away.standin.content(first)))  # fmt: skip
+        copy = replace(
+            first, id=f"snap-{secrets.token_hex(8)}", parent="", tags={}, blocks=dict(away.standin.content(first))
+        )
         away.standin.snapshots[copy.id] = copy
         volume["Ebs"] = {**volume["Ebs"], "SnapshotId": copy.id}
     export(away, "--format", "raw", "--replica", base)
@@ -386,8 +387,9 @@ def test_what_it_was_started_from_is_gone(away: World, monkeypatch: pytest.Monke
     behind.close()
     for volume in away.front.volumes.values():  # EC2 keeps what a volume came from, and shows it to nobody
         first = away.standin._deleted[volume["Ebs"]["SnapshotId"]]
-        kept = replace(first, id=f"snap-{secrets.token_hex(8)}", parent="", tags={},
-                       blocks=dict(away.standin.content(first)))  # fmt: skip
+        kept = replace(
+            first, id=f"snap-{secrets.token_hex(8)}", parent="", tags={}, blocks=dict(away.standin.content(first))
+        )
         away.standin.snapshots[kept.id] = kept
         volume["Ebs"] = {**volume["Ebs"], "SnapshotId": kept.id}
     obey(export(away, "--format", "raw", code=8).last("error")["hint"])
@@ -404,8 +406,9 @@ def test_a_volume_that_is_not_the_vms(away: World) -> None:
     scribbles(away)
     for volume in away.front.volumes.values():
         first = away.standin.snapshots[volume["Ebs"]["SnapshotId"]]
-        copy = replace(first, id=f"snap-{secrets.token_hex(8)}", parent="", tags={},
-                       blocks=dict(away.standin.content(first)))  # fmt: skip
+        copy = replace(
+            first, id=f"snap-{secrets.token_hex(8)}", parent="", tags={}, blocks=dict(away.standin.content(first))
+        )
         away.standin.snapshots[copy.id] = copy
         volume["Ebs"] = {**volume["Ebs"], "SnapshotId": copy.id}
     one = next(iter(away.front.volumes.values()))
@@ -443,8 +446,18 @@ def test_one_that_still_runs(away: World) -> None:
 @remedy("correct --vm or --repo")
 def test_a_replica_of_a_vm_that_is_not_there(world: World) -> None:
     base = replica(world)
-    words = ["failback-export", "--repo", world.repo, "--to", world.home / "return", "--replica", base,
-             "--only-replica", "--format", "raw"]  # fmt: skip
+    words = [
+        "failback-export",
+        "--repo",
+        world.repo,
+        "--to",
+        world.home / "return",
+        "--replica",
+        base,
+        "--only-replica",
+        "--format",
+        "raw",
+    ]
     assert command(*words, "--vm", "nobody").code == 2
     assert command(*words, "--vm", "app").code == 0
 
@@ -474,9 +487,7 @@ def test_a_replica_between_two_points(world: World) -> None:
         pytest.param("", 2, False, marks=remedy("give --format raw, or install qemu-utils")),
     ],
 )
-def test_qemu_img_fails(
-    world: World, monkeypatch: pytest.MonkeyPatch, command_: str, code: int, full: bool
-) -> None:
+def test_qemu_img_fails(world: World, monkeypatch: pytest.MonkeyPatch, command_: str, code: int, full: bool) -> None:
     """Once: where there is no room, where it reads back otherwise, or not at all; or it is not there."""
     base, tools = replica(world), world.home / "tools"
     tools.mkdir()

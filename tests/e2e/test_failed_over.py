@@ -155,9 +155,18 @@ def test_a_point_that_was_begun_before_the_return_ends_no_doubt(
 def test_doubt_ends_with_a_point_that_knew_of_the_return() -> None:
     def record(state: str, run: str) -> FailoverRecord:
         return FailoverRecord(
-            1, 0, "web", run, state, 1, "0" * 64, "eu-central-1", "register-image", "2024-05-01T10:00:00Z",  # type: ignore[arg-type]
+            1,
+            0,
+            "web",
+            run,
+            state,
+            1,
+            "0" * 64,
+            "eu-central-1",
+            "register-image",
+            "2024-05-01T10:00:00Z",  # type: ignore[arg-type]
             "2024-05-03T12:00:00Z",
-        )  # fmt: skip
+        )
 
     first, second = "1" * 32, "2" * 32
     over = record("cleared", first)

@@ -176,10 +176,12 @@ def test_three_vms_start_in_order_as_the_plan_says(lost: World) -> None:
             assert card["DeleteOnTermination"] is True
     web, database = by["web"].parameters, by["db"].parameters
     assert base64.b64decode(web["UserData"]) == b"#!/bin/sh\necho up\n" and "UserData" not in database
-    assert web["BlockDeviceMappings"] == [{
-        "DeviceName": "/dev/sda1",
-        "Ebs": {"DeleteOnTermination": True, "VolumeType": "gp3", "Iops": 3000, "VolumeInitializationRate": 200},
-    }]
+    assert web["BlockDeviceMappings"] == [
+        {
+            "DeviceName": "/dev/sda1",
+            "Ebs": {"DeleteOnTermination": True, "VolumeType": "gp3", "Iops": 3000, "VolumeInitializationRate": 200},
+        }
+    ]
     assert all(each["Ebs"]["DeleteOnTermination"] is False for each in by["app"].parameters["BlockDeviceMappings"])
     assert web["InstanceType"] == "m5.large" and database["InstanceType"] == "m5.xlarge"  # 4 vCPUs, 16 GiB
     assert {request.parameters["KeyName"] for request in by.values()} == {"ops"}
@@ -198,8 +200,12 @@ def test_imdsv2_is_demanded_unless_the_plan_says_otherwise(lost: World) -> None:
     plan.write_text(plan.read_text().replace('tags = {Drill = "never"}', other))
     world.run(plan)
     asked = {name: request.parameters["MetadataOptions"] for name, request in launched(world).items()}
-    strict = {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 2,
-              "InstanceMetadataTags": "enabled"}  # fmt: skip
+    strict = {
+        "HttpEndpoint": "enabled",
+        "HttpTokens": "required",
+        "HttpPutResponseHopLimit": 2,
+        "InstanceMetadataTags": "enabled",
+    }
     loose = {**strict, "HttpTokens": "optional", "InstanceMetadataTags": "disabled"}
     assert asked == {"db": strict, "app": strict, "web": loose}
     support = {said["Name"].split()[1]: said.get("ImdsSupport") for said in world.front.images.values()}
@@ -225,7 +231,8 @@ def test_tags_and_accounts_that_aws_refuses_are_told(lost: World) -> None:
 
 
 @remedy(
-    'take type = "gp3" in {…} of the recovery plan', "set iops = {…} or less in {…} of the recovery plan",
+    'take type = "gp3" in {…} of the recovery plan',
+    "set iops = {…} or less in {…} of the recovery plan",
 )
 def test_volumes_that_no_type_takes_are_told_before_aws_is_asked(lost: World) -> None:
     """With the plan's line; and what the sentence says leads on."""
@@ -282,12 +289,17 @@ def test_a_damaged_record_refuses_a_sync(world: World) -> None:
     before = key.read_text()
     for text in ("{", "[]", '{"format": 1}', '{"format": 9, "flags": 0}', '{"format": 1, "flags": 0, "vm_id": "x"}'):
         key.write_text(text)
-        outcome = command("sync", f"web-0={world.disk('web')}", "--vm", "web", "--repo", world.repo, "--state",
-                          world.home / "s")  # fmt: skip
+        outcome = command(
+            "sync", f"web-0={world.disk('web')}", "--vm", "web", "--repo", world.repo, "--state", world.home / "s"
+        )
         assert outcome.code == 5 and "failover" in outcome.stderr, (text, outcome)
     key.write_text(before)
-    assert command("sync", f"web-0={world.disk('web')}", "--vm", "web", "--repo", world.repo, "--state",
-                   world.home / "s").code == 0  # fmt: skip
+    assert (
+        command(
+            "sync", f"web-0={world.disk('web')}", "--vm", "web", "--repo", world.repo, "--state", world.home / "s"
+        ).code
+        == 0
+    )
 
 
 def test_another_point_is_staged_than_the_repository_has(lost: World) -> None:
@@ -466,9 +478,12 @@ def test_cut_off_at_each_request_in_turn_it_is_run_again(lost: World, after: boo
 
 @pytest.mark.parametrize(
     ("number", "after"),
-    [pytest.param(n, after, marks=() if (n, after) in ((15, True), (23, True), (27, False)) else pytest.mark.slow)
-     for n in range(13, 31) for after in (False, True)],
-)  # fmt: skip
+    [
+        pytest.param(n, after, marks=() if (n, after) in ((15, True), (23, True), (27, False)) else pytest.mark.slow)
+        for n in range(13, 31)
+        for after in (False, True)
+    ],
+)
 def test_killed_at_a_request_it_is_run_again(lost: World, number: int, after: bool) -> None:
     """The real command in a process of its own, by SIGKILL."""
     plan = three(lost)
@@ -541,7 +556,8 @@ def test_the_last_type_without_room_is_an_error_and_the_others_are_finished(lost
     plan = three(world)
     world.front.refuse = lambda request: (
         Refused("InsufficientInstanceCapacity", 500)
-        if request.action == "RunInstances" and request.tags("instance")["Name"] == "app" else None
+        if request.action == "RunInstances" and request.tags("instance")["Name"] == "app"
+        else None
     )
     outcome = world.failover("--plan", plan, "--all", code=8)
     assert "no machine free" in outcome.stderr and "m5.xlarge" in outcome.stderr
@@ -600,19 +616,29 @@ def test_an_instance_that_was_ended_is_not_started_again_in_silence(lost: World)
 
 
 LAUNCHES = [
-    "Client.InternalError", "Client.InvalidKMSKey.InvalidState", "Client.InvalidKMSKey.Disabled",
-    "Client.VolumeLimitExceeded", "Server.InternalError", "Server.InsufficientInstanceCapacity",
-]  # fmt: skip
+    "Client.InternalError",
+    "Client.InvalidKMSKey.InvalidState",
+    "Client.InvalidKMSKey.Disabled",
+    "Client.VolumeLimitExceeded",
+    "Server.InternalError",
+    "Server.InsufficientInstanceCapacity",
+]
 SEEN = [
-    "Client.InstanceInitiatedShutdown", "Client.InstanceTerminated", "Client.UserInitiatedHibernate",
-    "Client.UserInitiatedShutdown", "Server.ScheduledStop", "Server.SpotInstanceShutdown",
-    "Server.SpotInstanceTermination", "Server.SomethingNew", "",
-]  # fmt: skip
+    "Client.InstanceInitiatedShutdown",
+    "Client.InstanceTerminated",
+    "Client.UserInitiatedHibernate",
+    "Client.UserInitiatedShutdown",
+    "Server.ScheduledStop",
+    "Server.SpotInstanceShutdown",
+    "Server.SpotInstanceTermination",
+    "Server.SomethingNew",
+    "",
+]
 """Of LAUNCHES the reason itself says that it never ran, of SEEN only that it was seen to start and not to run."""
 
 
 def one_db(world: World, types: str = '"m5.large"') -> Path:
-    return world.write_plan(world.networks(servers=0) + f'[vm.db]\ninstance_type = [{types}]\n')
+    return world.write_plan(world.networks(servers=0) + f"[vm.db]\ninstance_type = [{types}]\n")
 
 
 def demand_one(world: World, *, tokens: int) -> None:
@@ -742,8 +768,9 @@ def test_volumes_of_an_instance_that_died_that_may_not_be_deleted_are_told(lost:
     refused = min(before)
     world.front.refuse = lambda request: (
         Refused("UnauthorizedOperation", 403)
-        if request.action == "DeleteVolume" and request.parameters["VolumeId"] == refused else None
-    )  # fmt: skip
+        if request.action == "DeleteVolume" and request.parameters["VolumeId"] == refused
+        else None
+    )
     warning = world.failover("--plan", plan, "--vm", "db").last("housekeeping.warning")
     assert before & set(world.front.volumes) == {refused}, "the others are gone"
     assert warning["object"].startswith(refused) and warning["count"] == 1
@@ -854,11 +881,14 @@ def test_another_root_disk(world: World) -> None:
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ([], "which VMs"), (["--vm", "web", "--all"], "which VMs"), (["--all"], "none is given"),
-        (["--vm", "a", "--vm", "b", "--at", "1"], "--at"), (["--vm", "web", "--via", "magic"], "register-image"),
+        ([], "which VMs"),
+        (["--vm", "web", "--all"], "which VMs"),
+        (["--all"], "none is given"),
+        (["--vm", "a", "--vm", "b", "--at", "1"], "--at"),
+        (["--vm", "web", "--via", "magic"], "register-image"),
         (["--vm", "web", "--plan", "/nowhere/plan.toml"], "no such recovery plan"),
     ],
-)  # fmt: skip
+)
 def test_usage(lost: World, arguments: list[str], word: str) -> None:
     assert word in lost.failover(*arguments, code=2).stderr
     assert not lost.front.requests

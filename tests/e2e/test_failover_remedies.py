@@ -63,7 +63,8 @@ def plan_of(world: World, text: str = "", **replaced: str) -> Path:
         world.networks(servers=0)
         + '[defaults]\nkey_pair = "ops"\nuser_data = {text = "#!/bin/sh"}\ntags = {Owner = "ops", Room = "4"}\n'
         + 'ready = "running"\nvolumes = {type = "gp3", iops = 3000, throughput = 250}\n'
-        + '[vm.db]\ninstance_type = "m5.large"\n' + text
+        + '[vm.db]\ninstance_type = "m5.large"\n'
+        + text
     )
     return world.write_plan(plan)
 
@@ -83,6 +84,7 @@ def trouble(world: World, plan: Path) -> WarmspareError:
 
 def live(world: World) -> list[str]:
     """Instances that were started here and live."""
+
     async def look() -> list[str]:
         async with Aws(SETTINGS) as aws:
             return [
@@ -136,18 +138,26 @@ def each(mark: pytest.MarkDecorator, *codes: Code) -> list[Any]:
 CASES = [
     *each(
         remedy("have the quota raised (Service Quotas), or end something, and run again"),
-        Code("AMIQuotaExceeded", IMAGE), Code("AddressLimitExceeded"), Code("InstanceLimitExceeded"),
-        Code("MaxIOPSLimitExceeded"), Code("NetworkInterfaceLimitExceeded"), Code("ResourceLimitExceeded"),
-        Code("VcpuLimitExceeded"), Code("VolumeLimitExceeded"), Code("MaxSpotInstanceCountExceeded"),
+        Code("AMIQuotaExceeded", IMAGE),
+        Code("AddressLimitExceeded"),
+        Code("InstanceLimitExceeded"),
+        Code("MaxIOPSLimitExceeded"),
+        Code("NetworkInterfaceLimitExceeded"),
+        Code("ResourceLimitExceeded"),
+        Code("VcpuLimitExceeded"),
+        Code("VolumeLimitExceeded"),
+        Code("MaxSpotInstanceCountExceeded"),
     ),
     *each(remedy("name a larger instance type in the recovery plan"), types("AttachmentLimitExceeded")),
     *each(
         remedy("name other instance types in the recovery plan, or a subnet in another zone, and run again"),
-        types("InsufficientInstanceCapacity", 500), types("InsufficientReservedInstanceCapacity", 500),
+        types("InsufficientInstanceCapacity", 500),
+        types("InsufficientReservedInstanceCapacity", 500),
     ),
     *each(
         remedy("name other instance types in the recovery plan and run again"),
-        types("InsufficientCapacity", 500), types("InsufficientHostCapacity", 500),
+        types("InsufficientCapacity", 500),
+        types("InsufficientHostCapacity", 500),
     ),
     *each(
         remedy("name other instance types in the recovery plan: current ones on Nitro, with the VM's firmware"),
@@ -162,9 +172,7 @@ CASES = [
         types("InvalidParameterCombination"),
     ),
     *each(
-        remedy(
-            "check addresses, instance profile, volume settings and tags; correct the recovery plan and run again"
-        ),
+        remedy("check addresses, instance profile, volume settings and tags; correct the recovery plan and run again"),
         Code("InvalidParameterValue", START, "throughput = 250", "throughput = 125", seen='"Throughput": 250'),
     ),
     *each(
@@ -206,7 +214,9 @@ CASES = [
     ),
     *each(
         remedy("run again in a minute"),
-        Code("IncorrectState"), Code("InvalidAMIID.Unavailable"), Code("SnapshotCreationPerVolumeRateExceeded"),
+        Code("IncorrectState"),
+        Code("InvalidAMIID.Unavailable"),
+        Code("SnapshotCreationPerVolumeRateExceeded"),
     ),
     *each(remedy("run again later"), Code("InsufficientAddressCapacity")),
     *each(remedy("run again when some are completed"), Code("ConcurrentSnapshotLimitExceeded")),
@@ -214,7 +224,8 @@ CASES = [
     *each(remedy("run again; if it stays, report it"), Code("InvalidAMIID.Malformed")),
     *each(
         remedy("check the region; run again"),
-        Code("InvalidInstanceID.NotFound"), Code("InvalidVolume.NotFound"),
+        Code("InvalidInstanceID.NotFound"),
+        Code("InvalidVolume.NotFound"),
     ),
     *each(
         remedy("allow this role to use it (kms:CreateGrant, kms:Decrypt) and run again"),
@@ -235,9 +246,15 @@ CASES = [
     *each(remedy("detach it, and run again"), Code("InvalidNetworkInterface.InUse")),
 ]
 ELSEWHERE = {  # those that a person answers, and those with a test of their own
-    "Blocked", "PendingVerification", "InvalidAMIName.Malformed", "MissingParameter", "OperationNotPermitted",
-    "IdempotentInstanceTerminated", "IdempotentParameterMismatch", "InvalidSnapshot.NotFound",
-}  # fmt: skip
+    "Blocked",
+    "PendingVerification",
+    "InvalidAMIName.Malformed",
+    "MissingParameter",
+    "OperationNotPermitted",
+    "IdempotentInstanceTerminated",
+    "IdempotentParameterMismatch",
+    "InvalidSnapshot.NotFound",
+}
 
 
 VOLUMES = remedy("correct volumes in the recovery plan (docs/operations.md has what each type takes), and run again")
@@ -285,7 +302,9 @@ class Sentence:
         ),
         pytest.param(
             Sentence(
-                "'Owner' is not a valid tag key", 'ready = "running"', 'ready = "running"\nmetadata_tags = false',
+                "'Owner' is not a valid tag key",
+                'ready = "running"',
+                'ready = "running"\nmetadata_tags = false',
                 seen='"InstanceMetadataTags": "enabled"',
             ),
             marks=remedy("rename the tag in the recovery plan, or write metadata_tags = false there, and run again"),
@@ -387,8 +406,12 @@ def anew(shared: World) -> Iterator[World]:
 @pytest.mark.parametrize("case", CASES)
 def test_what_aws_refuses(anew: World, case: Code) -> None:
     world, passed = anew, False
-    places = {"SUBNET": world.subnets[0][0], "ANOTHER": world.subnets[1][0],
-              "10.0.0.9": world.address(), "10.0.0.10": world.address()}  # fmt: skip
+    places = {
+        "SUBNET": world.subnets[0][0],
+        "ANOTHER": world.subnets[1][0],
+        "10.0.0.9": world.address(),
+        "10.0.0.10": world.address(),
+    }
     wrong, right = (places.get(each, each) for each in (case.wrong, case.right))
     plan = plan_of(world, f'ip = "{wrong}"\n' if case.wrong in places and case.wrong != "SUBNET" else "")
 
@@ -558,7 +581,8 @@ STARTED = remedy("start it again with `aws ec2 start-instances --instance-ids ID
     ("reason", "how"),
     [
         pytest.param(
-            BY_GUEST, "stop",
+            BY_GUEST,
+            "stop",
             marks=remedy(
                 "look at its console output (`aws ec2 get-console-output --latest --instance-id ID`), start it again "
                 "with `aws ec2 start-instances --instance-ids ID`, and run this again"
@@ -566,7 +590,8 @@ STARTED = remedy("start it again with `aws ec2 start-instances --instance-ids ID
         ),
         pytest.param("Client.InstanceTerminated", "terminate", marks=[OVER, pytest.mark.slow]),
         pytest.param(
-            "Client.UserInitiatedShutdown", "terminate",
+            "Client.UserInitiatedShutdown",
+            "terminate",
             marks=remedy("ask who; then clear this failover with `warmspare failback-done`, and fail over anew"),
         ),
         pytest.param("Client.UserInitiatedHibernate", "stop", marks=STARTED),
@@ -702,8 +727,15 @@ def places(shared: World) -> Iterator[dict[str, str]]:
     for _ in range(11):
         behind.create_network_interface(SubnetId=full)
     behind.close()
-    yield {"SUBNET": shared.subnets[0][0], "GROUP": shared.groups[0], "OTHERSUBNET": subnet, "OTHERGROUP": group,
-           "FULL": full, "NOSUBNET": "subnet-0123456789abcdef0", "NOGROUP": "sg-0123456789abcdef0"}  # fmt: skip
+    yield {
+        "SUBNET": shared.subnets[0][0],
+        "GROUP": shared.groups[0],
+        "OTHERSUBNET": subnet,
+        "OTHERGROUP": group,
+        "FULL": full,
+        "NOSUBNET": "subnet-0123456789abcdef0",
+        "NOGROUP": "sg-0123456789abcdef0",
+    }
 
 
 @pytest.mark.parametrize(
@@ -711,31 +743,38 @@ def places(shared: World) -> Iterator[dict[str, str]]:
     [
         pytest.param('key_pair = "gone"', 'key_pair = "ops"', marks=remedy("correct key_pair in the recovery plan")),
         pytest.param(
-            'instance_type = "m5.gigantic"', 'instance_type = "m5.large"',
+            'instance_type = "m5.gigantic"',
+            'instance_type = "m5.large"',
             marks=remedy("correct instance_type in the recovery plan"),
         ),
         pytest.param(
-            'instance_type = "hpc6a.48xlarge"', 'instance_type = "m5.large"',
+            'instance_type = "hpc6a.48xlarge"',
+            'instance_type = "m5.large"',
             marks=remedy("name another one in the recovery plan"),
         ),
         pytest.param(
-            'instance_type = "m6g.large"', 'instance_type = "m5.large"',
+            'instance_type = "m6g.large"',
+            'instance_type = "m5.large"',
             marks=remedy("name another instance_type in the recovery plan"),
         ),
         pytest.param(
-            'instance_families = "t2"', 'instance_families = "m5"',
+            'instance_families = "t2"',
+            'instance_families = "m5"',
             marks=remedy("set instance_type or instance_families in the recovery plan"),
         ),
         pytest.param(
-            'instance_families = "t2"', 'instance_type = "m5.large"',
+            'instance_families = "t2"',
+            'instance_type = "m5.large"',
             marks=remedy("set instance_type or instance_families in the recovery plan"),
         ),
         pytest.param(
-            'subnet = "NOSUBNET"\nsecurity_groups = "GROUP"', 'subnet = "SUBNET"\nsecurity_groups = "GROUP"',
+            'subnet = "NOSUBNET"\nsecurity_groups = "GROUP"',
+            'subnet = "SUBNET"\nsecurity_groups = "GROUP"',
             marks=remedy("correct subnet in the recovery plan"),
         ),
         pytest.param(
-            'subnet = "SUBNET"\nsecurity_groups = "NOGROUP"', 'subnet = "SUBNET"\nsecurity_groups = "GROUP"',
+            'subnet = "SUBNET"\nsecurity_groups = "NOGROUP"',
+            'subnet = "SUBNET"\nsecurity_groups = "GROUP"',
             marks=remedy("correct security_groups in the recovery plan"),
         ),
         pytest.param(
@@ -744,7 +783,8 @@ def places(shared: World) -> Iterator[dict[str, str]]:
             marks=remedy("name both of one VPC in the recovery plan"),
         ),
         pytest.param(
-            'subnet = "FULL"\nsecurity_groups = "OTHERGROUP"', 'subnet = "OTHERSUBNET"\nsecurity_groups = "OTHERGROUP"',
+            'subnet = "FULL"\nsecurity_groups = "OTHERGROUP"',
+            'subnet = "OTHERSUBNET"\nsecurity_groups = "OTHERGROUP"',
             marks=remedy("name another in the recovery plan, or free some"),
         ),
     ],

@@ -141,9 +141,19 @@ def replica_of(rig: Rig) -> Path:
 
 def export(rig: Rig, to: Path, form: str, code: int = 0) -> Outcome:
     done = command(
-        "failback-export", "--vm", rig.vm, "--repo", rig.repo, "--only-replica", "--replica", replica_of(rig),
-        "--to", to, "--format", form,
-    )  # fmt: skip
+        "failback-export",
+        "--vm",
+        rig.vm,
+        "--repo",
+        rig.repo,
+        "--only-replica",
+        "--replica",
+        replica_of(rig),
+        "--to",
+        to,
+        "--format",
+        form,
+    )
     assert done.code == code, done
     return done
 
@@ -179,13 +189,19 @@ def test_an_export_takes_the_place_of_no_file_of_the_users(spare: Rig, kind: str
     victim = spare.home / "victim"
     victim.write_text("mine")
     make: dict[str, Callable[[Path], object]] = {
-        "file": lambda path: path.write_text("mine"), "link": lambda path: path.symlink_to(victim),
-        "FIFO": os.mkfifo, "directory": Path.mkdir,
-    }  # fmt: skip
+        "file": lambda path: path.write_text("mine"),
+        "link": lambda path: path.symlink_to(victim),
+        "FIFO": os.mkfifo,
+        "directory": Path.mkdir,
+    }
     for form, name in (
-        ("raw", "disk.raw.raw"), ("raw", "disk.raw.raw.part"), ("raw", "disk.raw.raw.part.sums"),
-        ("vmdk", "disk.raw.vmdk"), ("vmdk", "disk.raw.vmdk.part"), ("vmdk", "disk.raw.raw.part"),
-    ):  # fmt: skip
+        ("raw", "disk.raw.raw"),
+        ("raw", "disk.raw.raw.part"),
+        ("raw", "disk.raw.raw.part.sums"),
+        ("vmdk", "disk.raw.vmdk"),
+        ("vmdk", "disk.raw.vmdk.part"),
+        ("vmdk", "disk.raw.raw.part"),
+    ):
         path = to / name
         make[kind](path)
         refused = export(spare, to, form, code=2)

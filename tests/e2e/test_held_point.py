@@ -29,9 +29,7 @@ from warmspare.apply.fetch import pack_objects
 from warmspare.format.manifest import ManifestReader
 from warmspare.recover.disks import served
 
-pytestmark = pytest.mark.skipif(
-    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse can't be used here"
-)
+pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse can't be used here")
 RANDOM_AT = 120 * MIB  # free space of the file system there
 
 
@@ -105,9 +103,12 @@ def _two(home: Path, disks: dict[str, Path]) -> list[Path]:
 
 
 IMAGES: list[tuple[Callable[[Path, dict[str, Path]], list[Path]], set[str]]] = [
-    (_bios, {"fstab-by-name", "fstab-optional"}), (_uefi, {"gpt-rounded"}), (_lvm, set()), (_windows, {"windows"}),
+    (_bios, {"fstab-by-name", "fstab-optional"}),
+    (_uefi, {"gpt-rounded"}),
+    (_lvm, set()),
+    (_windows, {"windows"}),
     (_two, set()),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("image", "kinds"), IMAGES, ids=[image.__name__ for image, _ in IMAGES])
@@ -147,9 +148,7 @@ def test_each_point_shows_its_own(disks: dict[str, Path], tmp_path: Path) -> Non
         put(rig.disk, BIOS_ROOT_AT, "/etc/fstab", fstab + b"# %d\n" % rng.randrange(1 << 30))
         bootdisk.write_at(rig.disk, RANDOM_AT + rng.randrange(MIB), rng.randbytes(9000))
         rig.sync()
-    expected: list[list[str]] = [
-        [], ["fstab-by-name"], [], ["fstab-by-name"], ["fstab-by-name", "fstab-optional"], []
-    ]
+    expected: list[list[str]] = [[], ["fstab-by-name"], [], ["fstab-by-name"], ["fstab-by-name", "fstab-optional"], []]
     for number, kinds in enumerate(expected, 1):
         outcome = check(rig, "--at", number, code=5 if kinds else 0)
         assert [each["kind"] for each in outcome.all("finding")] == kinds, number
@@ -531,4 +530,3 @@ def test_a_drill_that_comes_to_a_damaged_block_gives_no_verdict(rig: Rig) -> Non
     outcome = _drill(rig, "--expect", bootdisk.PROMPT, code=5)
     assert outcome.last("error")["kind"] in ("integrity", "format"), outcome
     assert not outcome.all("drill.done") and not (rig.home / "evidence/verdict.json").exists()
-

@@ -82,7 +82,7 @@ _BIG = b"# GRUB Environment Block\na=" + b"x" * 60_000 + b"\n"
         ({"etc__fstab": b"a b c\n" * 20_000}, K.NOT_JUDGED, "/etc/fstab", "what follows line 10000 is not judged"),
     ],
     ids=["variables", "variables-of-initrds", "environment", "configuration", "initrds", "fstab", "fstab-lines"],
-)  # fmt: skip
+)
 def test_what_grows_beyond_all_bounds_is_a_finding(
     changed: dict[str, bytes], kind: Kind, place: str, why: str, tmp_path: Path
 ) -> None:
@@ -141,20 +141,42 @@ def gpt(disk: Path, count: int, name: bytes = b"n\0") -> None:
     entries = b"".join(
         struct.pack("<16s16sQQQ72s", kind, struct.pack("<QQ", n + 1, 1), 20480 + 2 * n, 20481 + 2 * n, 0, name)
         for n in range(count)
-    ).ljust(room * 128, b"\0")  # fmt: skip
+    ).ljust(room * 128, b"\0")
     sectors, last = -(-len(entries) // 512), DISK_BYTES // 512 - 1
 
     def header(mine: int, other: int, at: int) -> bytes:
         def packed(crc: int) -> bytes:
-            return struct.pack("<8sIIIIQQQQ16sQIII", b"EFI PART", 65536, 92, crc, 0, mine, other, 2 + sectors,
-                               last - sectors - 1, b"d" * 16, at, room, 128, zlib.crc32(entries))  # fmt: skip
+            return struct.pack(
+                "<8sIIIIQQQQ16sQIII",
+                b"EFI PART",
+                65536,
+                92,
+                crc,
+                0,
+                mine,
+                other,
+                2 + sectors,
+                last - sectors - 1,
+                b"d" * 16,
+                at,
+                room,
+                128,
+                zlib.crc32(entries),
+            )
+
         return packed(zlib.crc32(packed(0)))
 
     with disk.open("wb") as file:
         file.truncate(DISK_BYTES)
         protective = bytes([0, 0, 2, 0, 0xEE, 255, 255, 255]) + struct.pack("<II", 1, last)
-        for at, data in ((446, protective), (510, b"\x55\xaa"), (512, header(1, last, 2)), (1024, entries),
-                         ((last - sectors) * 512, entries), (last * 512, header(last, 1, last - sectors))):  # fmt: skip
+        for at, data in (
+            (446, protective),
+            (510, b"\x55\xaa"),
+            (512, header(1, last, 2)),
+            (1024, entries),
+            ((last - sectors) * 512, entries),
+            (last * 512, header(last, 1, last - sectors)),
+        ):
             file.seek(at)
             file.write(data)
 
@@ -165,15 +187,19 @@ def test_partitions_without_number(tmp_path: Path) -> None:
     assert {K.NO_BOOT_CODE, K.NOT_JUDGED} <= {each.kind for each in ready.findings}
     assert any("more than 128 partitions" in each.found for each in ready.findings) and len(ready.seen[0]) < 5000
     # And names that are no text, or look like the end of the list.
-    gpt(tmp_path / "d.raw", 128, b"\x00\xd8\"\0}\0,\0{\0\x1b\0\n\0")
+    gpt(tmp_path / "d.raw", 128, b'\x00\xd8"\0}\0,\0{\0\x1b\0\n\0')
     assert K.NOT_JUDGED not in {each.kind for each in looked(tmp_path / "d.raw").findings}
 
 
 def campaign(tmp_path: Path, first: int, count: int) -> list[dict[str, Any]]:
     """What came of the guests of these seeds; each without a traceback, an escape or a bug, small and soon."""
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "xdg")}
-    done = subprocess.run([sys.executable, PROGRAM, tmp_path / "home", str(first), str(count)], capture_output=True,
-                          env={**environment, "PYTHONPATH": f"{PROGRAM.parent}"}, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, PROGRAM, tmp_path / "home", str(first), str(count)],
+        capture_output=True,
+        env={**environment, "PYTHONPATH": f"{PROGRAM.parent}"},
+        check=False,
+    )
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0 and len(results) == count, done.stderr[-2000:]
     for each in results:
@@ -196,8 +222,10 @@ def test_mutated_guests(tmp_path: Path) -> None:
 def test_many_mutated_guests(tmp_path: Path) -> None:
     results = campaign(tmp_path, 1000, 2000)
     slowest = max(results, key=lambda each: each["seconds"])
-    print(f"slowest: seed {slowest['seed']}, {slowest['seconds']} s; peak {_peak(results)} MiB; "
-          f"not judged in full: {sum(not each['judged'] for each in results)}")  # fmt: skip
+    print(
+        f"slowest: seed {slowest['seed']}, {slowest['seconds']} s; peak {_peak(results)} MiB; "
+        f"not judged in full: {sum(not each['judged'] for each in results)}"
+    )
 
 
 def _slow_guests(tmp_path: Path) -> list[Callable[[Path], None]]:

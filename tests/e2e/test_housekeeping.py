@@ -157,9 +157,7 @@ def test_packs_of_a_dead_run_are_used_again_all_the_same(far: Rig, server: Refus
 
 
 @pytest.mark.parametrize(("code", "status", "right"), [("AccessDenied", 403, True), ("NotImplemented", 501, False)])
-def test_uploads_that_can_not_be_listed(
-    far: Rig, server: Refusals, code: str, status: int, right: bool
-) -> None:
+def test_uploads_that_can_not_be_listed(far: Rig, server: Refusals, code: str, status: int, right: bool) -> None:
     """Warned once a run, by a copy's destination and `prune` too."""
     break_off(far, server, 2)
     server.refuse("ListMultipartUploads", code=code, status=status)
@@ -294,9 +292,7 @@ def test_a_lost_race_says_so_whatever_can_be_removed(
     assert same(far.disk, far.replica)
 
 
-def test_an_old_copy_of_the_state_removes_nothing_that_a_point_names(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_copy_of_the_state_removes_nothing_that_a_point_names(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has a dead run whose packs were used since. Whose they are is told by the point of that run's sequence."""
     fill(rig, 1, mib=12)
     losing_the_store(rig, monkeypatch, 7)
@@ -395,8 +391,9 @@ def test_leavings_on_this_host_that_can_not_be_removed(open_home: Path) -> None:
             file.write(b"changed" * 999)
         done = sync()
         assert {each["action"]: each["right"] for each in warnings(done)} == {
-            "file:delete": "write access", "unlink": "write access",
-        }, done.events  # fmt: skip
+            "file:delete": "write access",
+            "unlink": "write access",
+        }, done.events
         assert warnings(done, "unlink")[0]["count"] == 2
         found = sorted(path.name for path in home.glob("trash-*"))
         assert found == ["trash-000001", "trash-000002", "trash-000003"] and not (home / "run" / "odd").exists()

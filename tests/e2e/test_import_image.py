@@ -22,9 +22,12 @@ from warmspare.errors import RecoverError
 from warmspare.recover.aws.client import Aws
 
 STAGES = [
-    ("active", "pending", "1"), ("active", "validated", "10"), ("active", "converting", "40"),
-    ("active", "booting", "70"), ("completed", "", ""),
-]  # fmt: skip
+    ("active", "pending", "1"),
+    ("active", "validated", "10"),
+    ("active", "converting", "40"),
+    ("active", "booting", "70"),
+    ("completed", "", ""),
+]
 
 
 @pytest.fixture(scope="module")
@@ -167,31 +170,41 @@ FROM = 'import_from = "s3://bucket/web.vmdk"\n'
         pytest.param("File uses unsupported compression algorithm 0", FROM, "", marks=[RAW, pytest.mark.slow]),
         pytest.param("Disk validation failed [something new]", FROM, "", marks=[RAW, pytest.mark.slow]),
         pytest.param(
-            "Multiple different grub/menu.lst files found.", None, None,
+            "Multiple different grub/menu.lst files found.",
+            None,
+            None,
             marks=remedy(
                 "leave one of them in the guest, sync and stage, or run this again with `--via register-image`, which "
                 "does not look into the disk"
             ),
         ),
         pytest.param(
-            "The service role vmimport does not exist", "", 'import_role = "importer"\n',
+            "The service role vmimport does not exist",
+            "",
+            'import_role = "importer"\n',
             marks=remedy("make the role of docs/rights.md, or name it by import_role in the recovery plan"),
         ),
         pytest.param(
-            "No bootable partition found.", "", 'root_disk = "win-0"\n',
+            "No bootable partition found.",
+            "",
+            'root_disk = "win-0"\n',
             marks=remedy(
                 "name the boot disk by root_disk in the recovery plan; `warmspare recover check` shows the partitions"
             ),
         ),
         pytest.param(
-            "Invalid S3 source location", FROM, 'import_from = "s3://bucket/web.raw"\n',
+            "Invalid S3 source location",
+            FROM,
+            'import_from = "s3://bucket/web.raw"\n',
             marks=remedy("correct import_from in the recovery plan, and run this again"),
         ),
         pytest.param(
             "The given S3 bucket is not local to the region", FROM, 'import_from = "s3://here/web.raw"\n', marks=HERE
         ),
         pytest.param(
-            "Bucket b is not in the eu-west-1 Region", FROM, 'import_from = "s3://here/web.raw"\n',
+            "Bucket b is not in the eu-west-1 Region",
+            FROM,
+            'import_from = "s3://here/web.raw"\n',
             marks=[HERE, pytest.mark.slow],
         ),
         pytest.param("Unknown OS / Missing OS files.", None, None, marks=SUPPORTED),
@@ -201,30 +214,38 @@ FROM = 'import_from = "s3://bucket/web.vmdk"\n'
         pytest.param("Could not read fstab", None, None, marks=ONE_ROOT),
         pytest.param("Multiple directories found", None, None, marks=[ONE_ROOT, pytest.mark.slow]),
         pytest.param(
-            "unable to detect default kernel", None, None,
+            "unable to detect default kernel",
+            None,
+            None,
             marks=remedy(
                 "set GRUB_DEFAULT=saved and the entry in grubenv, sync and stage, or run this again with `--via "
                 "register-image`, which does not look into the disk"
             ),
         ),
         pytest.param(
-            "unable to read your import's initramfs/initrd", None, None,
+            "unable to read your import's initramfs/initrd",
+            None,
+            None,
             marks=remedy(
                 "check it with lsinitramfs or lsinitrd, build it anew, sync and stage, or run this again with `--via "
                 "register-image`, which does not look into the disk"
             ),
         ),
         pytest.param(
-            "Logical volume group activation failed", None, None,
+            "Logical volume group activation failed",
+            None,
+            None,
             marks=remedy(
                 "protect all of its disks, and check its file systems, or run this again with `--via register-image`, "
                 "which does not look into the disk"
             ),
         ),
         pytest.param(
-            "A new one", None, None,
+            "A new one",
+            None,
+            None,
             marks=remedy(
-                "look it up in AWS's \"Troubleshooting VM Import/Export\", or run this again with `--via "
+                'look it up in AWS\'s "Troubleshooting VM Import/Export", or run this again with `--via '
                 "register-image`, which does not look into the disk"
             ),
         ),
@@ -314,9 +335,7 @@ def notes(outcome: Outcome) -> str:
     return " ".join(event["message"] for event in outcome.all("failover.note"))
 
 
-def test_windows_is_told_by_its_disks(
-    tmp_path: Path, moto: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_windows_is_told_by_its_disks(tmp_path: Path, moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where vSphere does not say it, and where it says something else; registered, what that loses is said."""
     with recoverworld.made(tmp_path, moto.endpoint_url, monkeypatch) as world:
         world.front.import_messages = STAGES[-1:]

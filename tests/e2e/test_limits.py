@@ -57,9 +57,21 @@ def test_it_is_smooth_within_a_part(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     incompressible(rig.disk, 5 * MIB, 2)
     command = [
-        python(), "-m", "warmspare", "sync", rig.disk, "--vm", "vm", "--repo", rig.repo, "--state", rig.state,
-        "--limit", "8mbit", *rig.new(),
-    ]  # fmt: skip
+        python(),
+        "-m",
+        "warmspare",
+        "sync",
+        rig.disk,
+        "--vm",
+        "vm",
+        "--repo",
+        rig.repo,
+        "--state",
+        rig.state,
+        "--limit",
+        "8mbit",
+        *rig.new(),
+    ]
     child = subprocess.Popen(list(map(str, command)))
     sizes: list[tuple[float, int]] = []
     while child.poll() is None:
@@ -86,12 +98,24 @@ def test_two_syncs_share_a_limit(tmp_path: Path) -> None:
     children = [
         subprocess.Popen(
             [
-                python(), "-m", "warmspare", "sync", str(rig.disk), "--vm", rig.vm, "--repo", rig.repo, "--state",
-                str(rig.state), "--limit", "2MB", *rig.new(),
+                python(),
+                "-m",
+                "warmspare",
+                "sync",
+                str(rig.disk),
+                "--vm",
+                rig.vm,
+                "--repo",
+                rig.repo,
+                "--state",
+                str(rig.state),
+                "--limit",
+                "2MB",
+                *rig.new(),
             ]
         )
         for rig in rigs
-    ]  # fmt: skip
+    ]
     assert [child.wait(120) for child in children] == [0, 0]
     assert time.monotonic() - began > 6 * MIB / 2e6 - 0.2, "each had the whole rate"
     for rig in rigs:

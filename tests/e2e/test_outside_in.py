@@ -38,8 +38,12 @@ def run(*arguments: object, stdout: object = subprocess.PIPE, closed: str = "", 
     if closed:
         words = ["sh", "-c", f'exec "$@" {closed}', "sh", *words]
     done = subprocess.run(
-        words, stdout=stdout, stderr=subprocess.PIPE, env=os.environ | env, timeout=120  # type: ignore[call-overload]
-    )  # fmt: skip
+        words,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=os.environ | env,
+        timeout=120,  # type: ignore[call-overload]
+    )
     return done.returncode, done.stdout or b"", done.stderr.decode()
 
 
@@ -66,9 +70,18 @@ def test_names_with_brackets_are_printed_as_they_are(tmp_path: Path, runner: hos
     again = tmp_path / "again.raw"
     on_terminal = runner.run("apply", "--vm", name, "--repo", rig.repo, "--to", again, home=tmp_path)
     audit = runner.run(
-        "audit", "replica", "--vm", name, "--repo", rig.repo, "--replica", rig.replica, "--reports",
-        tmp_path / "a [b] c", home=tmp_path,
-    )  # fmt: skip
+        "audit",
+        "replica",
+        "--vm",
+        name,
+        "--repo",
+        rig.repo,
+        "--replica",
+        rig.replica,
+        "--reports",
+        tmp_path / "a [b] c",
+        home=tmp_path,
+    )
     listed = runner.run("points", "--repo", rig.repo, home=tmp_path)
     for ended in (on_terminal, audit, listed):
         assert ended.code == 0 and not ended.wrong(), ended
@@ -193,9 +206,19 @@ def test_a_page_takes_the_place_of_a_page_only(rig: Rig) -> None:
 
     def audit(page: Path, code: int = 0) -> str:
         done = command(
-            "audit", "replica", "--vm", rig.vm, "--repo", rig.repo, "--replica", rig.replica, "--reports",
-            rig.home / "reports", "--html", page,
-        )  # fmt: skip
+            "audit",
+            "replica",
+            "--vm",
+            rig.vm,
+            "--repo",
+            rig.repo,
+            "--replica",
+            rig.replica,
+            "--reports",
+            rig.home / "reports",
+            "--html",
+            page,
+        )
         assert done.code == code, done
         return done.stderr
 

@@ -97,10 +97,16 @@ class World:
         start = await begin(DirectoryStore(str(self.repo)), "vm")
         try:
             return await Sync(
-                self.store, self.machine, self.home / "state", Events(self.events.append), level=1, meter=self.meter,
-                max_snapshot_age_s=age_s, spool=SpoolPlace(self.home / "spool") if self.spooled else None,
+                self.store,
+                self.machine,
+                self.home / "state",
+                Events(self.events.append),
+                level=1,
+                meter=self.meter,
+                max_snapshot_age_s=age_s,
+                spool=SpoolPlace(self.home / "spool") if self.spooled else None,
                 start=start,
-            ).run()  # fmt: skip
+            ).run()
         finally:
             await self.store.close()
 

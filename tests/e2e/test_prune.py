@@ -53,9 +53,11 @@ def age(place: Path, seconds: float) -> None:
 def orphans(rig: Rig, days: float) -> set[str]:
     """Objects of a run that never published, as old as that."""
     keys = [
-        layout.pack_key(rig.vm, RUN, 0), layout.pack_key(rig.vm, RUN, 1), layout.manifest_key(rig.vm, RUN, 0),
+        layout.pack_key(rig.vm, RUN, 0),
+        layout.pack_key(rig.vm, RUN, 1),
+        layout.manifest_key(rig.vm, RUN, 0),
         layout.table_key(rig.vm, RUN, 0),
-    ]  # fmt: skip
+    ]
     for key in keys:
         path = Path(rig.repo) / key
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -62,9 +62,15 @@ def made(home: Path, *options: str) -> Path:
     (tree / ".hidden").mkdir()
     (tree / "empty").touch()
     for name, target in {
-        "rel": "etc/fstab", "abs": "/etc/fstab", "dangling": "nowhere", "out": "/usr/lib/x", "folder": "/etc",
-        "loop": "loop2", "loop2": "loop", "far": "usr/lib",
-    }.items():  # fmt: skip
+        "rel": "etc/fstab",
+        "abs": "/etc/fstab",
+        "dangling": "nowhere",
+        "out": "/usr/lib/x",
+        "folder": "/etc",
+        "loop": "loop2",
+        "loop2": "loop",
+        "far": "usr/lib",
+    }.items():
         (tree / name).symlink_to(target)
     disk = empty(home / "ext4.img", 16 * MIB)
     bootdisk.run("mkfs.ext4", "-q", "-F", "-b", "1024", *options, "-d", tree, disk)
@@ -95,10 +101,14 @@ def test_what_is_not_there(plain: Path) -> None:
 def test_what_is_not_known(plain: Path) -> None:
     with files(plain) as seen:
         for path, why in {
-            "/dangling": "symbolic link", "/out": "symbolic link", "/far/modules/x": "/far is a symbolic link",
-            "/loop": "too deep nesting", "/" + "a/" * 90: "more than 64 folders", "/etc/\n": "can be asked for",
+            "/dangling": "symbolic link",
+            "/out": "symbolic link",
+            "/far/modules/x": "/far is a symbolic link",
+            "/loop": "too deep nesting",
+            "/" + "a/" * 90: "more than 64 folders",
+            "/etc/\n": "can be asked for",
             "/" + "a" * 5000: "none that can be asked for",
-        }.items():  # fmt: skip
+        }.items():
             answer = seen.read(path)
             assert isinstance(answer, Unknown) and why in answer.why, path
         assert seen.read("/etc/large", most_bytes=4999) == Unknown("/etc/large is larger than 4 KiB")
@@ -159,10 +169,13 @@ def test_a_damaged_folder_is_not_taken_for_an_empty_one(filling: bytes, plain: P
 
 @pytest.mark.parametrize(
     ("command", "path"),
-    [("set_inode_field /etc flags 0x80800", "/etc/fstab"), ("set_inode_field / block[5] 0x7fffffff", "/nope"),
-     ("set_inode_field /etc/fstab block[5] 0x7fffffff", "/etc/fstab"),
-     ("set_inode_field /etc block[5] 0x7fffffff", "/etc/nope")],
-)  # fmt: skip
+    [
+        ("set_inode_field /etc flags 0x80800", "/etc/fstab"),
+        ("set_inode_field / block[5] 0x7fffffff", "/nope"),
+        ("set_inode_field /etc/fstab block[5] 0x7fffffff", "/etc/fstab"),
+        ("set_inode_field /etc block[5] 0x7fffffff", "/etc/nope"),
+    ],
+)
 def test_damage_and_encryption_are_not_known(command: str, path: str, plain: Path, tmp_path: Path) -> None:
     disk = tmp_path / "d.img"
     subprocess.run(["cp", "--sparse=always", plain, disk], check=True)
@@ -258,9 +271,10 @@ def test_subvolumes_of_a_btrfs_and_the_root_among_them() -> None:
         assert known.path(5) == "" and isinstance(known.path(999), Unknown)
         top = volumes.files(volume)
         for options, prefix, text in (
-            ([], "/@/.snapshots/1/snapshot", b"one\n"), (["subvol=@rootfs"], "/@rootfs", b"debian\n"),
+            ([], "/@/.snapshots/1/snapshot", b"one\n"),
+            (["subvol=@rootfs"], "/@rootfs", b"debian\n"),
             (["compress=zstd", "subvol=/@/.snapshots/12/snapshot"], "/@/.snapshots/12/snapshot", b"twelve\n"),
-        ):  # fmt: skip
+        ):
             root = root_folder(top, options, lambda: known)
             assert root == RootFolder(prefix, True)
             assert top.within(prefix).read("/etc/fstab") == text

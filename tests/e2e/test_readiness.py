@@ -158,8 +158,14 @@ def test_entries_of_the_boot_loader_specification(copy: Callable[[str], Path]) -
     """As Red Hat's and Fedora's systems have them: the newest counts, options come from grubenv, rescue does not."""
     disk, version = copy("bios"), bootdisk.kernel().version
     put(disk, BIOS_ROOT_AT, "/boot/grub/grub.cfg", b"set timeout=1\nload_env -f /boot/grub2/grubenv\nblscfg\n")
-    bootdisk.run("debugfs", "-w", "-f", "-", f"{disk}?offset={BIOS_ROOT_AT}",
-                 data=b"mkdir /boot/loader\nmkdir /boot/loader/entries\nmkdir /boot/grub2\n")  # fmt: skip
+    bootdisk.run(
+        "debugfs",
+        "-w",
+        "-f",
+        "-",
+        f"{disk}?offset={BIOS_ROOT_AT}",
+        data=b"mkdir /boot/loader\nmkdir /boot/loader/entries\nmkdir /boot/grub2\n",
+    )
     entry = f"title x\nversion {version}\nlinux /boot/vmlinuz-{version}\ninitrd /boot/initrd.img-{version}\n"
     put(disk, BIOS_ROOT_AT, "/boot/loader/entries/m-5.14.0-99.conf", (entry + "options root=/dev/sda1\n").encode())
     put(disk, BIOS_ROOT_AT, "/boot/loader/entries/m-5.14.0-427.conf", (entry + "options $kernelopts\n").encode())
@@ -220,8 +226,15 @@ def test_windows(tmp_path: Path) -> None:
 def test_a_cloud_init_that_asks_without_tokens(copy: Callable[[str], Path]) -> None:
     """Found in the guest's own file system, and gone with the version that has them."""
     disk, folder = copy("bios"), "/usr/lib/python3/dist-packages"
-    folders = ("/etc/cloud", "/usr", "/usr/lib", "/usr/lib/python3", folder, f"{folder}/cloudinit",
-               f"{folder}/cloudinit/sources")  # fmt: skip
+    folders = (
+        "/etc/cloud",
+        "/usr",
+        "/usr/lib",
+        "/usr/lib/python3",
+        folder,
+        f"{folder}/cloudinit",
+        f"{folder}/cloudinit/sources",
+    )
     made = "".join(f"mkdir {each}\n" for each in folders).encode()
     bootdisk.run("debugfs", "-w", "-f", "-", f"{disk}?offset={BIOS_ROOT_AT}", data=made)
     put(disk, BIOS_ROOT_AT, "/etc/cloud/cloud.cfg", b"users:\n")
@@ -238,10 +251,14 @@ def test_dynamic_disks(tmp_path: Path) -> None:
     bootdisk.write_at(mbr, 0, b"\x33\xc0")
     bootdisk.write_at(mbr, 6 * 512, b"PRIVHEAD" + struct.pack(">IHH", 0, 2, 12))
     assert K.DYNAMIC_DISK in kinds(mbr, firmware="bios")
-    gpt = empty(tmp_path / "gpt.raw", GIB, (
-        "label: gpt\nfirst-lba: 34\nstart=34,size=2014,type=5808C8AA-7E8F-42E0-85D2-E1E90434CFB3\n"
-        "start=2048,type=AF9B60A0-1431-4F62-BC68-3311714A69AD\n"
-    ))  # fmt: skip
+    gpt = empty(
+        tmp_path / "gpt.raw",
+        GIB,
+        (
+            "label: gpt\nfirst-lba: 34\nstart=34,size=2014,type=5808C8AA-7E8F-42E0-85D2-E1E90434CFB3\n"
+            "start=2048,type=AF9B60A0-1431-4F62-BC68-3311714A69AD\n"
+        ),
+    )
     assert K.DYNAMIC_DISK in kinds(gpt, firmware="bios")
 
 

@@ -63,8 +63,10 @@ def menu(disk: Path, *lines: str) -> None:
 def entry(name: str, kernel: str = "", *, root: str = UUID) -> str:
     version = bootdisk.kernel().version
     kernel = kernel or f"/boot/vmlinuz-{version}"
-    return (f"menuentry {name} --id {name} {{\n linux {kernel} root={root} ro console=ttyS0\n"
-            f" initrd /boot/initrd.img-{version}\n}}")  # fmt: skip
+    return (
+        f"menuentry {name} --id {name} {{\n linux {kernel} root={root} ro console=ttyS0\n"
+        f" initrd /boot/initrd.img-{version}\n}}"
+    )
 
 
 def old_system(tmp_path: Path) -> Path:
@@ -84,8 +86,9 @@ def test_another_system_is_named_and_left_alone(disk: Path, tmp_path: Path) -> N
     assert finding.found == "Old GNU/Linux 3" and finding.place == "partition 1"
     put(disk, BIOS_ROOT_AT, "/etc/fstab", b"/dev/sda1 / ext4 defaults 0 1\n")
     assert {(each.kind, each.disk) for each in looked(disk, old).findings} == {
-        (K.FSTAB_BY_NAME, "sda.raw"), (K.OTHER_SYSTEM, "sdb.raw"),
-    }  # fmt: skip
+        (K.FSTAB_BY_NAME, "sda.raw"),
+        (K.OTHER_SYSTEM, "sdb.raw"),
+    }
 
 
 def test_the_disk_that_boots_is_not_always_the_first(disk: Path, tmp_path: Path) -> None:
@@ -113,10 +116,14 @@ def test_the_disk_that_boots_is_not_always_the_first(disk: Path, tmp_path: Path)
     [
         (("set timeout=1", "set default=1", entry("new"), entry("old", root="/dev/sda1")), {K.ROOT_BY_NAME}),
         (("set timeout=1", "set default=1", entry("new", root="/dev/sda1"), entry("old")), set()),
-        (("set timeout=1", "load_env", 'set default="${saved_entry}"', entry("new"), entry("old", root="/dev/sda1")),
-         {K.ROOT_BY_NAME}),
-        (("set timeout=1", 'set default="${saved_entry}"', entry("new"), entry("old", root="/dev/sda1")),
-         {K.ROOT_BY_NAME}),
+        (
+            ("set timeout=1", "load_env", 'set default="${saved_entry}"', entry("new"), entry("old", root="/dev/sda1")),
+            {K.ROOT_BY_NAME},
+        ),
+        (
+            ("set timeout=1", 'set default="${saved_entry}"', entry("new"), entry("old", root="/dev/sda1")),
+            {K.ROOT_BY_NAME},
+        ),
         ((entry("new"),), {K.LOADER_WAITS}),
         (("set timeout=1", entry("gone", "/boot/vmlinuz-1.2.3")), {K.KERNEL_MISSING}),
         (("set timeout=1", "set fallback=1", entry("gone", "/boot/vmlinuz-1.2.3"), entry("old")), {K.DEFAULT_UNKNOWN}),
@@ -125,9 +132,20 @@ def test_the_disk_that_boots_is_not_always_the_first(disk: Path, tmp_path: Path)
         (("set timeout=1",), {K.LOADER_INCOMPLETE}),
         (("if [ x$",), {K.DEFAULT_UNKNOWN}),
     ],
-    ids=["second", "first-is-not", "saved", "saved-by-others", "waits", "kernel", "fallback", "initramfs",
-         "named-nothing", "no-entry", "no-script"],
-)  # fmt: skip
+    ids=[
+        "second",
+        "first-is-not",
+        "saved",
+        "saved-by-others",
+        "waits",
+        "kernel",
+        "fallback",
+        "initramfs",
+        "named-nothing",
+        "no-entry",
+        "no-script",
+    ],
+)
 def test_the_entry_that_starts_is_judged_and_no_other(lines: tuple[str, ...], expected: set[Kind], disk: Path) -> None:
     put(disk, BIOS_ROOT_AT, "/boot/grub/grubenv", b"# GRUB Environment Block\nsaved_entry=old\n".ljust(1024, b"#"))
     menu(disk, *lines)
@@ -173,27 +191,54 @@ def _native_4k(path: Path) -> Path:
     """A GPT in sectors of 4096 bytes."""
     empty(path, 64 * MIB)
     last = 64 * MIB // 4096 - 1
-    table = (bytes.fromhex("28732ac11ff8d211ba4b00a0c93ec93b") + bytes(range(16)) + struct.pack("<QQQ", 256, 8191, 0))
+    table = bytes.fromhex("28732ac11ff8d211ba4b00a0c93ec93b") + bytes(range(16)) + struct.pack("<QQQ", 256, 8191, 0)
     table = table.ljust(128 * 128, b"\0")
 
     def header(mine: int, other: int, at: int) -> bytes:
         def packed(crc: int) -> bytes:
-            return struct.pack("<8sIIIIQQQQ16sQIII", b"EFI PART", 65536, 92, crc, 0, mine, other, 6, last - 5,
-                               b"d" * 16, at, 128, 128, zlib.crc32(table))  # fmt: skip
+            return struct.pack(
+                "<8sIIIIQQQQ16sQIII",
+                b"EFI PART",
+                65536,
+                92,
+                crc,
+                0,
+                mine,
+                other,
+                6,
+                last - 5,
+                b"d" * 16,
+                at,
+                128,
+                128,
+                zlib.crc32(table),
+            )
+
         return packed(zlib.crc32(packed(0)))
 
     protective = b"\0\0\2\0\xee\xff\xff\xff" + struct.pack("<II", 1, last)
-    for at, data in ((446, protective), (510, b"\x55\xaa"), (4096, header(1, last, 2)), (8192, table),
-                     ((last - 4) * 4096, table), (last * 4096, header(last, 1, last - 4))):  # fmt: skip
+    for at, data in (
+        (446, protective),
+        (510, b"\x55\xaa"),
+        (4096, header(1, last, 2)),
+        (8192, table),
+        ((last - 4) * 4096, table),
+        (last * 4096, header(last, 1, last - 4)),
+    ):
         bootdisk.write_at(path, at, data)
     return path
 
 
 @pytest.mark.parametrize(
     ("identity", "family"),
-    [("ID=debian\n", Family.DEBIAN), ('ID="rocky"\nID_LIKE="rhel fedora"\n', Family.RED_HAT),
-     ('ID=opensuse-leap\n', Family.SUSE), ("ID=mine\nID_LIKE=debian\n", Family.DEBIAN), ("ID=x\n", Family.OTHER)],
-)  # fmt: skip
+    [
+        ("ID=debian\n", Family.DEBIAN),
+        ('ID="rocky"\nID_LIKE="rhel fedora"\n', Family.RED_HAT),
+        ("ID=opensuse-leap\n", Family.SUSE),
+        ("ID=mine\nID_LIKE=debian\n", Family.DEBIAN),
+        ("ID=x\n", Family.OTHER),
+    ],
+)
 def test_remedies_are_of_the_system_that_is_there(identity: str, family: Family, disk: Path) -> None:
     put(disk, BIOS_ROOT_AT, "/etc/os-release", identity.encode())
     text = get(disk, BIOS_ROOT_AT, "/boot/grub/grub.cfg").replace(b"console=ttyS0,115200", b"quiet")
@@ -224,8 +269,11 @@ def test_another_disks_system_is_not_judged_in_place_of_one_that_is_not_seen(dis
     put(disk, BIOS_ROOT_AT, "/etc/fstab", None)
     ready = looked(disk, old_system(tmp_path))
     assert {each.kind for each in ready.findings} == {
-        K.VOLUME_UNREAD, K.ROOT_UNSEEN, K.DRIVERS_UNREAD, K.OTHER_SYSTEM,
-    }  # fmt: skip
+        K.VOLUME_UNREAD,
+        K.ROOT_UNSEEN,
+        K.DRIVERS_UNREAD,
+        K.OTHER_SYSTEM,
+    }
     assert not any(each.severity is Severity.STOPS for each in ready.findings)
 
 

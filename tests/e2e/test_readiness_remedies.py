@@ -342,13 +342,25 @@ def _nothing(disk: Path) -> None:
 
 
 def grub_install_writes_the_boot_code(home: Path) -> None:
-    _vm(home, K.NO_BOOT_CODE, "bios", [], lambda disk: bootdisk.write_at(disk, 0, bytes(440)),
-        quoted(K.NO_BOOT_CODE, DISK=debianvm.DEVICE))  # fmt: skip
+    _vm(
+        home,
+        K.NO_BOOT_CODE,
+        "bios",
+        [],
+        lambda disk: bootdisk.write_at(disk, 0, bytes(440)),
+        quoted(K.NO_BOOT_CODE, DISK=debianvm.DEVICE),
+    )
 
 
 def grub_install_takes_the_removable_path(home: Path) -> None:
-    _vm(home, K.LOADER_MISSING, "uefi", ["mv /boot/efi/EFI/BOOT /boot/efi/EFI/debian"], _nothing,
-        quoted(K.LOADER_MISSING, F.DEBIAN))  # fmt: skip
+    _vm(
+        home,
+        K.LOADER_MISSING,
+        "uefi",
+        ["mv /boot/efi/EFI/BOOT /boot/efi/EFI/debian"],
+        _nothing,
+        quoted(K.LOADER_MISSING, F.DEBIAN),
+    )
 
 
 def grub_install_and_update_grub_make_it_whole(home: Path) -> None:
@@ -357,8 +369,14 @@ def grub_install_and_update_grub_make_it_whole(home: Path) -> None:
 
 def update_initramfs_creates_it(home: Path) -> None:
     version = debianvm.version()
-    _vm(home, K.INITRAMFS_MISSING, "bios", [f"rm /boot/initrd.img-{version}"], _nothing,
-        quoted(K.INITRAMFS_MISSING, F.DEBIAN, VERSION=version))  # fmt: skip
+    _vm(
+        home,
+        K.INITRAMFS_MISSING,
+        "bios",
+        [f"rm /boot/initrd.img-{version}"],
+        _nothing,
+        quoted(K.INITRAMFS_MISSING, F.DEBIAN, VERSION=version),
+    )
 
 
 def update_grub_adds_the_console(home: Path) -> None:
@@ -377,15 +395,25 @@ def update_grub_sets_the_timeout(home: Path) -> None:
 
 # Debian's cloud kernel has NVMe built in: it is made a module here, as other kernels have it.
 _NVME_AS_A_MODULE = [
-    "cd /lib/modules/*/", r"sed -i '/\/nvme\.ko/d' modules.builtin", "mkdir -p kernel/drivers/nvme/host",
-    "cp kernel/drivers/net/ethernet/amazon/ena/ena.ko kernel/drivers/nvme/host/nvme.ko", "depmod -a $(basename $PWD)",
-    "sed -i 's/^MODULES=.*/MODULES=list/' /etc/initramfs-tools/initramfs.conf", "update-initramfs -u",
-]  # fmt: skip
+    "cd /lib/modules/*/",
+    r"sed -i '/\/nvme\.ko/d' modules.builtin",
+    "mkdir -p kernel/drivers/nvme/host",
+    "cp kernel/drivers/net/ethernet/amazon/ena/ena.ko kernel/drivers/nvme/host/nvme.ko",
+    "depmod -a $(basename $PWD)",
+    "sed -i 's/^MODULES=.*/MODULES=list/' /etc/initramfs-tools/initramfs.conf",
+    "update-initramfs -u",
+]
 
 
 def update_initramfs_takes_nvme_in(home: Path) -> None:
-    _vm(home, K.NVME_MISSING, "bios", _NVME_AS_A_MODULE, _nothing,
-        ["echo nvme >> /etc/initramfs-tools/modules", *quoted(K.NVME_MISSING, F.DEBIAN)])  # fmt: skip
+    _vm(
+        home,
+        K.NVME_MISSING,
+        "bios",
+        _NVME_AS_A_MODULE,
+        _nothing,
+        ["echo nvme >> /etc/initramfs-tools/modules", *quoted(K.NVME_MISSING, F.DEBIAN)],
+    )
 
 
 def dracut_takes_nvme_in(home: Path) -> None:
@@ -397,8 +425,14 @@ def dracut_takes_nvme_in(home: Path) -> None:
 
 def dracut_creates_it(home: Path) -> None:
     version = debianvm.version()
-    _vm(home, K.INITRAMFS_MISSING, "bios", [f"rm /boot/initrd.img-{version}"], _nothing,
-        [f"{quoted(K.INITRAMFS_MISSING, F.RED_HAT, VERSION=version)[0]} /boot/initrd.img-{version}"])  # fmt: skip
+    _vm(
+        home,
+        K.INITRAMFS_MISSING,
+        "bios",
+        [f"rm /boot/initrd.img-{version}"],
+        _nothing,
+        [f"{quoted(K.INITRAMFS_MISSING, F.RED_HAT, VERSION=version)[0]} /boot/initrd.img-{version}"],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,35 +451,45 @@ Deed = Callable[[Path], None] | Person
 REMEDIES: dict[tuple[Kind, Family], Deed] = {
     (K.DISK_FORMAT, F.OTHER): converted_with_qemu_img,
     (K.NO_BOOT_CODE, F.OTHER): grub_install_writes_the_boot_code,
-    (K.NO_BOOT_CODE, F.RED_HAT): NOT_DEBIANS, (K.NO_BOOT_CODE, F.SUSE): NOT_DEBIANS,
+    (K.NO_BOOT_CODE, F.RED_HAT): NOT_DEBIANS,
+    (K.NO_BOOT_CODE, F.SUSE): NOT_DEBIANS,
     (K.NO_BOOT_CODE, F.WINDOWS): MEDIUM,
     (K.NO_TABLE, F.OTHER): the_boot_disk_is_named,
     (K.BOOT_DISK_OTHER, F.OTHER): the_boot_disk_is_named,
-    (K.MBR_TOO_LARGE, F.OTHER): SITE, (K.SECTORS_4K, F.OTHER): SITE,
+    (K.MBR_TOO_LARGE, F.OTHER): SITE,
+    (K.SECTORS_4K, F.OTHER): SITE,
     (K.ESP_MISSING, F.OTHER): the_boot_disk_is_named,
     (K.LOADER_MISSING, F.OTHER): the_loaders_folder_is_copied,
     (K.LOADER_MISSING, F.DEBIAN): grub_install_takes_the_removable_path,
-    (K.LOADER_MISSING, F.RED_HAT): NOT_DEBIANS, (K.LOADER_MISSING, F.SUSE): NOT_DEBIANS,
+    (K.LOADER_MISSING, F.RED_HAT): NOT_DEBIANS,
+    (K.LOADER_MISSING, F.SUSE): NOT_DEBIANS,
     (K.LOADER_MISSING, F.WINDOWS): MEDIUM,
     (K.LOADER_INCOMPLETE, F.OTHER): grub_install_and_update_grub_make_it_whole,
     (K.LOADER_INCOMPLETE, F.DEBIAN): grub_install_and_update_grub_make_it_whole,
-    (K.LOADER_INCOMPLETE, F.RED_HAT): NOT_DEBIANS, (K.LOADER_INCOMPLETE, F.SUSE): NOT_DEBIANS,
+    (K.LOADER_INCOMPLETE, F.RED_HAT): NOT_DEBIANS,
+    (K.LOADER_INCOMPLETE, F.SUSE): NOT_DEBIANS,
     (K.LOADER_UNKNOWN, F.OTHER): DRILL,
-    (K.LOADER_WAITS, F.OTHER): update_grub_sets_the_timeout, (K.LOADER_WAITS, F.DEBIAN): update_grub_sets_the_timeout,
-    (K.LOADER_WAITS, F.RED_HAT): NOT_DEBIANS, (K.LOADER_WAITS, F.SUSE): NOT_DEBIANS,
+    (K.LOADER_WAITS, F.OTHER): update_grub_sets_the_timeout,
+    (K.LOADER_WAITS, F.DEBIAN): update_grub_sets_the_timeout,
+    (K.LOADER_WAITS, F.RED_HAT): NOT_DEBIANS,
+    (K.LOADER_WAITS, F.SUSE): NOT_DEBIANS,
     (K.FIRMWARE_OTHER, F.OTHER): the_other_firmware_is_named,
     (K.PROTECTIVE_MBR, F.OTHER): gdisk_writes_the_protective_mbr,
     (K.GPT_DAMAGED, F.OTHER): gdisk_restores_the_header,
     (K.GPT_BACKUP, F.OTHER): sgdisk_moves_the_backup,
     (K.GPT_ROUNDED, F.OTHER): sgdisk_moves_the_backup_to_a_volumes_end,
     (K.BEYOND_END, F.OTHER): SITE,
-    (K.BITLOCKER, F.OTHER): SITE, (K.DYNAMIC_DISK, F.OTHER): MEDIUM, (K.LUKS, F.OTHER): SITE,
+    (K.BITLOCKER, F.OTHER): SITE,
+    (K.DYNAMIC_DISK, F.OTHER): MEDIUM,
+    (K.LUKS, F.OTHER): SITE,
     (K.LVM_INCOMPLETE, F.OTHER): the_missing_disk_is_added,
     (K.LVM_DEVICES_FILE, F.OTHER): lvm_is_told_to_use_no_devices_file,
     (K.DEFAULT_UNKNOWN, F.OTHER): DRILL,
     (K.KERNEL_MISSING, F.OTHER): another_default_is_chosen,
-    (K.KERNEL_OPTION, F.OTHER): the_word_is_taken_out, (K.KERNEL_OPTION, F.DEBIAN): the_word_is_taken_out,
-    (K.KERNEL_OPTION, F.RED_HAT): NOT_DEBIANS, (K.KERNEL_OPTION, F.SUSE): NOT_DEBIANS,
+    (K.KERNEL_OPTION, F.OTHER): the_word_is_taken_out,
+    (K.KERNEL_OPTION, F.DEBIAN): the_word_is_taken_out,
+    (K.KERNEL_OPTION, F.RED_HAT): NOT_DEBIANS,
+    (K.KERNEL_OPTION, F.SUSE): NOT_DEBIANS,
     (K.ROOT_UNSEEN, F.OTHER): DRILL,
     (K.ROOT_BY_NAME, F.OTHER): the_loader_names_the_root_by_uuid,
     (K.ROOT_UNKNOWN, F.OTHER): the_root_is_corrected,
@@ -456,27 +500,37 @@ REMEDIES: dict[tuple[Kind, Family], Deed] = {
     (K.VOLUME_UNREAD, F.OTHER): DRILL,
     (K.NVME_MISSING, F.OTHER): the_initramfs_is_built_with_nvme,
     (K.NVME_MISSING, F.DEBIAN): update_initramfs_takes_nvme_in,
-    (K.NVME_MISSING, F.RED_HAT): dracut_takes_nvme_in, (K.NVME_MISSING, F.SUSE): dracut_takes_nvme_in,
+    (K.NVME_MISSING, F.RED_HAT): dracut_takes_nvme_in,
+    (K.NVME_MISSING, F.SUSE): dracut_takes_nvme_in,
     (K.ENA_MISSING, F.OTHER): a_kernel_with_ena_is_installed,
     (K.DRIVERS_UNREAD, F.OTHER): DRILL,
     (K.INITRAMFS_MISSING, F.OTHER): update_initramfs_creates_it,
     (K.INITRAMFS_MISSING, F.DEBIAN): update_initramfs_creates_it,
-    (K.INITRAMFS_MISSING, F.RED_HAT): dracut_creates_it, (K.INITRAMFS_MISSING, F.SUSE): dracut_creates_it,
+    (K.INITRAMFS_MISSING, F.RED_HAT): dracut_creates_it,
+    (K.INITRAMFS_MISSING, F.SUSE): dracut_creates_it,
     (K.INITRAMFS_UNREAD, F.OTHER): DRILL,
     (K.CONSOLE_MISSING, F.OTHER): update_grub_adds_the_console,
     (K.CONSOLE_MISSING, F.DEBIAN): update_grub_adds_the_console,
-    (K.CONSOLE_MISSING, F.RED_HAT): NOT_DEBIANS, (K.CONSOLE_MISSING, F.SUSE): NOT_DEBIANS,
-    (K.WINDOWS, F.OTHER): Person("drivers come from AWS"), (K.OTHER_SYSTEM, F.OTHER): Person("nothing is to be done"),
+    (K.CONSOLE_MISSING, F.RED_HAT): NOT_DEBIANS,
+    (K.CONSOLE_MISSING, F.SUSE): NOT_DEBIANS,
+    (K.WINDOWS, F.OTHER): Person("drivers come from AWS"),
+    (K.OTHER_SYSTEM, F.OTHER): Person("nothing is to be done"),
     (K.IMDS_V1, F.OTHER): Person("newer ones come from distributors; the plan's key: test_failover.py, of_each_vm"),
     (K.IMDS_UNKNOWN, F.OTHER): Person("what its version can do is in its own documents"),
     (K.NOT_JUDGED, F.OTHER): SITE,
-}  # fmt: skip
+}
 BESIDES: tuple[Deed, ...] = (nofail_is_added, lvms_filter_takes_all)  # the other half of a sentence
 IN_THE_VM = {
-    grub_install_writes_the_boot_code, grub_install_takes_the_removable_path, update_initramfs_creates_it,
-    grub_install_and_update_grub_make_it_whole, update_grub_adds_the_console, update_initramfs_takes_nvme_in,
-    update_grub_sets_the_timeout, dracut_takes_nvme_in, dracut_creates_it,
-}  # fmt: skip
+    grub_install_writes_the_boot_code,
+    grub_install_takes_the_removable_path,
+    update_initramfs_creates_it,
+    grub_install_and_update_grub_make_it_whole,
+    update_grub_adds_the_console,
+    update_initramfs_takes_nvme_in,
+    update_grub_sets_the_timeout,
+    dracut_takes_nvme_in,
+    dracut_creates_it,
+}
 DEEDS = sorted({d for d in (*REMEDIES.values(), *BESIDES) if not isinstance(d, Person)}, key=lambda deed: deed.__name__)
 AT_ONCE = (fstab_names_it_by_uuid, the_loader_names_the_root_by_uuid, sgdisk_moves_the_backup, nofail_is_added)
 

@@ -80,9 +80,20 @@ def test_a_drill_of_the_same_disks_agrees(name: str, tmp_path: Path, monkeypatch
     else:  # it says that it does not know, and the matrix that this is right
         assert checked.code == 0
     drilled = command(
-        "drill", "--vm", rig.vm, "--replica", rig.replica, "--evidence", tmp_path / "evidence", "--expect",
-        "tinybox login:", "--firmware", machine.firmware, "--timeout", DRILL_S if case.drill else FAILING_S,
-    )  # fmt: skip
+        "drill",
+        "--vm",
+        rig.vm,
+        "--replica",
+        rig.replica,
+        "--evidence",
+        tmp_path / "evidence",
+        "--expect",
+        "tinybox login:",
+        "--firmware",
+        machine.firmware,
+        "--timeout",
+        DRILL_S if case.drill else FAILING_S,
+    )
     assert drilled.last("drill.done")["passed"] is case.drill, drilled
     assert drilled.code == (0 if case.drill else 5)
     layout.remove(tmp_path / "disks")

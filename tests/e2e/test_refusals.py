@@ -197,14 +197,20 @@ def test_vm_names(tmp_path: Path) -> None:
 def test_usage(rig: Rig) -> None:
     with untouched(rig):
         for arguments in (
-            ["sync"], ["sync", rig.disk], ["sync", rig.disk, "--vm", "v"], ["bogus"], ["apply", "--vm", "v"],
-            ["sync", rig.disk, "--vm", "v", "--repo", "ftp://x/y"], ["points"], ["points", "--repo", "s3://"],
+            ["sync"],
+            ["sync", rig.disk],
+            ["sync", rig.disk, "--vm", "v"],
+            ["bogus"],
+            ["apply", "--vm", "v"],
+            ["sync", rig.disk, "--vm", "v", "--repo", "ftp://x/y"],
+            ["points"],
+            ["points", "--repo", "s3://"],
             ["sync", rig.disk, "--vm", "v", "--repo", rig.repo, "--level", "0"],
             ["sync", rig.disk, "--vm", "v", "--repo", rig.repo, "--unknown"],
             ["apply", "--vm", "v", "--repo", rig.repo, "--to", rig.home / "x", "--follow", "--at", "1"],
             ["points", "--repo", rig.home / "nothing here"],
             ["points", "--repo", rig.repo, "--vm", "nobody"],
-        ):  # fmt: skip
+        ):
             assert command(*arguments).code == 2, arguments
 
 

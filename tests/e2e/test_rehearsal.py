@@ -91,8 +91,16 @@ def demand_same(kept: dict[str, Any], events: list[Event]) -> None:
     assert steps.keys() == {step["vm"] for step in kept["steps"]}
     for step in kept["steps"]:
         told = steps[step["vm"]]
-        for name in ("order", "ready", "result", "waited_seconds", "ready_seconds", "up_seconds", "rto_seconds",
-                     "within"):  # fmt: skip
+        for name in (
+            "order",
+            "ready",
+            "result",
+            "waited_seconds",
+            "ready_seconds",
+            "up_seconds",
+            "rto_seconds",
+            "within",
+        ):
             assert step[name] == told[name], (step, told)
         assert step["due_seconds"] == told["due_seconds"] == due.get(step["vm"])
     done = events_of(events, "rehearsal.done")[-1]
@@ -256,11 +264,13 @@ def test_a_drill_that_could_not_be_judged_is_recorded_too(world: World) -> None:
 @pytest.mark.parametrize(
     ("given", "word"),
     [
-        (["--all", "--vm", "db"], "which VMs is not said"), ([], "which VMs is not said"),
-        (["--vm", "dbb"], "no VM 'dbb'"), (["--all", "--at", "1"], "--at names"),
+        (["--all", "--vm", "db"], "which VMs is not said"),
+        ([], "which VMs is not said"),
+        (["--vm", "dbb"], "no VM 'dbb'"),
+        (["--all", "--at", "1"], "--at names"),
         (["--all", "--firmware", "bios"], "--firmware"),
     ],
-)  # fmt: skip
+)
 def test_what_is_asked_wrongly(world: World, given: list[str], word: str) -> None:
     outcome = command("drill", "--ec2", "--plan", plan(world), *given)
     assert outcome.code == 2 and word in outcome.last("error")["message"], outcome
@@ -318,9 +328,7 @@ def test_killed_at_some_moments(world: World) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_twenty_vms_killed_at_fifty_moments(
-    tmp_path: Path, moto: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_twenty_vms_killed_at_fifty_moments(tmp_path: Path, moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
     with recoverworld.made(tmp_path, moto.endpoint_url, monkeypatch) as world:
         monkeypatch.setattr(ec2_module, "Pause", lambda: PAUSE)

@@ -86,9 +86,7 @@ def ran(*arguments: object, code: int = 0) -> None:
     assert outcome.code == code, outcome
 
 
-def test_a_sender(
-    place: S3Place, client: Any, tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sender(place: S3Place, client: Any, tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """From an empty bucket on: a first sync, killed ones and what they leave, marks, lost local state, a checkpoint, a
     plan; and `prune`."""
     rig, rng = Rig(tmp_path, repo=place.uri), random.Random(1)
@@ -102,10 +100,25 @@ def test_a_sender(
         for again in range(2):
             random_disk(rig.disk, 3 * MIB, rng)
             done = subprocess.run(
-                [sys.executable, VICTIM, "kill", moment, "1", "sync", str(rig.disk), "--vm", rig.vm, "--repo", rig.repo,
-                 "--state", str(rig.state)], capture_output=True, check=False,
+                [
+                    sys.executable,
+                    VICTIM,
+                    "kill",
+                    moment,
+                    "1",
+                    "sync",
+                    str(rig.disk),
+                    "--vm",
+                    rig.vm,
+                    "--repo",
+                    rig.repo,
+                    "--state",
+                    str(rig.state),
+                ],
+                capture_output=True,
+                check=False,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            )  # fmt: skip
+            )
             assert done.returncode == -9, (moment, again, done.stderr)
         random_disk(rig.disk, 3 * MIB, rng)
         rig.sync()
@@ -172,9 +185,7 @@ def test_an_auditor(rig: Rig, place: S3Place, client: Any, asked: Asked) -> None
     demand_exact("audit", asked)
 
 
-def test_staging(
-    rig: Rig, place: S3Place, tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_staging(rig: Rig, place: S3Place, tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     account = ebsstandin.Standin()
     with ebsstandin.serving(account) as url:
         for name, value in {**ebsstandin.environment(url), "AWS_ENDPOINT_URL_S3": place.server.endpoint_url}.items():

@@ -37,9 +37,13 @@ def ext4(home: Path, *options: str) -> Path:
     (tree / "lib/large").write_bytes(bytes(range(256)) * 10_000)
     (tree / "etc/odd (name) \u00e4'\"$x").write_text("odd")
     for name, target in {
-        "rel": "etc/fstab", "abs": "/etc/fstab", "folder": "/etc", "out": "/usr/x", "up": "../etc/fstab",
+        "rel": "etc/fstab",
+        "abs": "/etc/fstab",
+        "folder": "/etc",
+        "out": "/usr/x",
+        "up": "../etc/fstab",
         "loop": "loop",
-    }.items():  # fmt: skip
+    }.items():
         (tree / name).symlink_to(target)
     disk = empty(home / "ext4.img", 16 * MIB)
     bootdisk.run("mkfs.ext4", "-q", "-F", *options, "-d", tree, disk)

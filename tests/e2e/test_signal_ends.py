@@ -289,8 +289,11 @@ def test_a_name_that_does_not_resolve(tmp_path: Path) -> None:
     source.write_text(SHIM)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True, capture_output=True)
     environment = {
-        "LD_PRELOAD": str(library), "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"
-    }  # fmt: skip
+        "LD_PRELOAD": str(library),
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_REGION": "us-east-1",
+    }
     words = ["points", "--repo", "s3://bucket/prefix", "--endpoint-url", "http://s3.invalid"]
     child = started(Case("resolving", words, 0, environment), tmp_path)
     until(child, "RESOLVING")

@@ -42,9 +42,12 @@ class World:
     def silent(self) -> dict[str, str]:
         """An environment in which S3 and EC2 never answer."""
         return {
-            "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "eu-central-1",
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}", "AWS_EC2_METADATA_DISABLED": "true",
-        }  # fmt: skip
+            "AWS_ACCESS_KEY_ID": "a",
+            "AWS_SECRET_ACCESS_KEY": "b",
+            "AWS_REGION": "eu-central-1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +144,9 @@ def case(name: str, world: World) -> Case:
         "stage, EC2": Case(name, ["stage", *repo, "--state", home / "stage"], 0, world.silent),
         "failover, EC2": Case(name, ["failover", *repo], 0, world.silent),
         "drill --ec2, EC2": Case(
-            name, ["drill", "--ec2", *repo, "--subnet", f"subnet-{17 * '0'}", "--security-group", f"sg-{17 * '0'}"], 0,
+            name,
+            ["drill", "--ec2", *repo, "--subnet", f"subnet-{17 * '0'}", "--security-group", f"sg-{17 * '0'}"],
+            0,
             world.silent,
         ),
         # a vCenter that is silent, a program that gives a password
@@ -151,20 +156,20 @@ def case(name: str, world: World) -> Case:
         "sync, password": Case(name, ["sync", "--all", "--config", home / "warmspare.toml"]),
         # a file system whose server is gone: a call that no one can end
         **{
-            f"sync, hung {at} {which}": Case(
-                name, ["sync", rig.disk, *repo, *state], LEASE_S, hanging(at, which), hung
-            )
+            f"sync, hung {at} {which}": Case(name, ["sync", rig.disk, *repo, *state], LEASE_S, hanging(at, which), hung)
             for at in (1, 4, 6, 8, 10)
             for which in ("one", "all")
         },
         "apply, hung": Case(name, ["apply", *repo, "--to", new], 0, hanging(4), hung),
         "copy, hung": Case(
-            name, ["copy", "--from", rig.repo, "--to", home / "other"], LEASE_S, hanging(9), hung,
+            name,
+            ["copy", "--from", rig.repo, "--to", home / "other"],
+            LEASE_S,
+            hanging(9),
+            hung,
             prepared=lambda: repository(home / "other"),
         ),
-        "audit repository, hung": Case(
-            name, ["audit", "repository", "--repo", rig.repo], 0, hanging(5), hung
-        ),
+        "audit repository, hung": Case(name, ["audit", "repository", "--repo", rig.repo], 0, hanging(5), hung),
         "recover check, hung": Case(name, ["recover", "check", *repo], 10, hanging(8), hung),
         # FIFOs that nobody writes to; some are refused
         "sync, extents": Case(
@@ -175,56 +180,108 @@ def case(name: str, world: World) -> Case:
         "failover, FIFO": Case(name, ["failover", "--plan", home / "fifo", "--all"], 0, ends=frozenset({2})),
         "prune, FIFO": Case(name, ["prune", "--repo", rig.repo, "--against", home / "fifo"], 0, ends=frozenset({4})),
         # the guest's readers, and other programs
-        "recover check, reader": Case(
-            name, ["recover", "check", *repo[2:], "--replica", rig.replica], 0, programs
-        ),
+        "recover check, reader": Case(name, ["recover", "check", *repo[2:], "--replica", rig.replica], 0, programs),
         "recover check, mounted": Case(name, ["recover", "check", *repo], 10, programs),
         "drill, program": Case(
-            name, ["drill", *repo[2:], "--replica", rig.replica, "--evidence", home / "evidence" / os.urandom(4).hex()],
-            0, programs,
+            name,
+            ["drill", *repo[2:], "--replica", rig.replica, "--evidence", home / "evidence" / os.urandom(4).hex()],
+            0,
+            programs,
         ),
         "failback-export, program": Case(
-            name, ["failback-export", *repo, "--only-replica", "--replica", rig.replica, "--to", home / "out"], 0,
+            name,
+            ["failback-export", *repo, "--only-replica", "--replica", rig.replica, "--to", home / "out"],
+            0,
             {**world.silent, **programs},
         ),
         # locks that others hold
         "apply --follow": Case(name, ["apply", *repo, "--to", home / "followed", "--follow"]),
         "sync, salt": Case(
-            name, ["sync", "--all", "--config", home / "warmspare.toml"], 0, {"XDG_STATE_HOME": str(home / "xdg")},
+            name,
+            ["sync", "--all", "--config", home / "warmspare.toml"],
+            0,
+            {"XDG_STATE_HOME": str(home / "xdg")},
             prepared=lambda: taken(home / "xdg/warmspare/logins/salt"),
         ),
         "demo": Case(name, ["demo"], 10),
         "audit verify-report": Case(
             name, ["audit", "verify-report", "--reports", home / "fifo"], 0, ends=frozenset({2})
         ),
-    }  # fmt: skip
+    }
     return plain[name]
 
 
 # The names must be known before there is a world.
 NAMES = [
-    *(f"{command}, S3" for command in (
-        "init", "sync", "plan", "apply", "copy", "stage", "points", "prune", "failback-done", "failback-export",
-        "audit replica", "audit repository", "audit source", "recover check", "drill",
-    )),
-    "stage, EC2", "failover, EC2", "drill --ec2, EC2",
+    *(
+        f"{command}, S3"
+        for command in (
+            "init",
+            "sync",
+            "plan",
+            "apply",
+            "copy",
+            "stage",
+            "points",
+            "prune",
+            "failback-done",
+            "failback-export",
+            "audit replica",
+            "audit repository",
+            "audit source",
+            "recover check",
+            "drill",
+        )
+    ),
+    "stage, EC2",
+    "failover, EC2",
+    "drill --ec2, EC2",
     *(f"{command}, password" for command in ("vms", "doctor", "config check", "sync")),
     *(f"sync, hung {at} {which}" for at in (1, 4, 6, 8, 10) for which in ("one", "all")),
     *(f"{command}, hung" for command in ("apply", "copy", "audit repository", "recover check")),
-    "sync, extents", "sync, disk", "config check, FIFO", "failover, FIFO", "prune, FIFO", "audit verify-report",
-    "recover check, reader", "recover check, mounted", "drill, program", "failback-export, program",
-    "apply --follow", "sync, salt", "demo",
-]  # fmt: skip
+    "sync, extents",
+    "sync, disk",
+    "config check, FIFO",
+    "failover, FIFO",
+    "prune, FIFO",
+    "audit verify-report",
+    "recover check, reader",
+    "recover check, mounted",
+    "drill, program",
+    "failback-export, program",
+    "apply --follow",
+    "sync, salt",
+    "demo",
+]
 
 
 # What runs in every run of the tests: one of each command, and of each kind of call. The others are slow.
 OFTEN = [
-    "init, S3", "sync, S3", "plan, S3", "failback-done, S3", "audit replica, S3", "audit source, S3",
-    "stage, EC2", "failover, EC2", "drill --ec2, EC2", "vms, password", "doctor, password",
-    "sync, hung 4 all", "apply, hung", "copy, hung", "audit repository, hung",
-    "sync, extents", "config check, FIFO", "prune, FIFO", "audit verify-report",
-    "recover check, reader", "drill, program", "failback-export, program", "sync, salt", "demo",
-]  # fmt: skip
+    "init, S3",
+    "sync, S3",
+    "plan, S3",
+    "failback-done, S3",
+    "audit replica, S3",
+    "audit source, S3",
+    "stage, EC2",
+    "failover, EC2",
+    "drill --ec2, EC2",
+    "vms, password",
+    "doctor, password",
+    "sync, hung 4 all",
+    "apply, hung",
+    "copy, hung",
+    "audit repository, hung",
+    "sync, extents",
+    "config check, FIFO",
+    "prune, FIFO",
+    "audit verify-report",
+    "recover check, reader",
+    "drill, program",
+    "failback-export, program",
+    "sync, salt",
+    "demo",
+]
 
 
 def campaign(name: str, world: World, count: int, seed: int) -> None:

@@ -42,9 +42,11 @@ def rig(tmp_path: Path) -> Rig:
 def spawn(*arguments: object) -> subprocess.Popen[str]:
     """The real command as a process of its own."""
     return subprocess.Popen(
-        [python(), "-m", "warmspare", *map(str, arguments), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [python(), "-m", "warmspare", *map(str, arguments), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-    )  # fmt: skip
+    )
 
 
 @contextlib.contextmanager
@@ -399,4 +401,3 @@ def test_a_block_device(rig: Rig, device: Path) -> None:
     os.truncate(rig.disk, 9 * MIB)
     rig.sync()
     assert "device has" in rig.apply(*state, to=device, code=2).stderr
-

@@ -62,26 +62,29 @@ CHECK, DRILL = "recover check --vm app", "drill --vm app --repo repo"
             FAILOVER, FAILOVER + " --vm app", marks=remedy("give --vm NAME, once or more, or --all with a plan")
         ),
         pytest.param(
-            FAILOVER, FAILOVER + " --all --plan plan.toml",
+            FAILOVER,
+            FAILOVER + " --all --plan plan.toml",
             marks=remedy("give --vm NAME, once or more, or --all with a plan"),
         ),
         pytest.param(
-            "failover --dry-run --all --plan plan.toml --at 1", "failover --dry-run --plan plan.toml --vm app --at 1",
+            "failover --dry-run --all --plan plan.toml --at 1",
+            "failover --dry-run --plan plan.toml --vm app --at 1",
             marks=remedy("give --vm NAME once"),
         ),
+        pytest.param(FAILOVER + " --all", FAILOVER + " --all --plan plan.toml", marks=remedy("give --plan FILE")),
         pytest.param(
-            FAILOVER + " --all", FAILOVER + " --all --plan plan.toml", marks=remedy("give --plan FILE")
-        ),
-        pytest.param(
-            "failover --dry-run --plan plan.toml --vm nobody", "failover --dry-run --plan plan.toml --vm web",
+            "failover --dry-run --plan plan.toml --vm nobody",
+            "failover --dry-run --plan plan.toml --vm web",
             marks=remedy("it has {…}"),
         ),
         pytest.param(
-            "failover --dry-run --vm app", "failover --dry-run --vm app --repo repo",
+            "failover --dry-run --vm app",
+            "failover --dry-run --vm app --repo repo",
             marks=remedy("give --repo URI, or set repository in the plan"),
         ),
         pytest.param(
-            "failover --dry-run --plan bare.toml --vm app", "failover --dry-run --plan plan.toml --vm app",
+            "failover --dry-run --plan bare.toml --vm app",
+            "failover --dry-run --plan plan.toml --vm app",
             marks=remedy("give --repo URI, or set repository in the plan"),
         ),
         pytest.param(
@@ -90,86 +93,96 @@ CHECK, DRILL = "recover check --vm app", "drill --vm app --repo repo"
             marks=remedy("give --replica PATH"),
         ),
         # staging
-        pytest.param(
-            STAGE + " --follow", STAGE, marks=remedy("leave out --follow, or the other")
-        ),
+        pytest.param(STAGE + " --follow", STAGE, marks=remedy("leave out --follow, or the other")),
         pytest.param(STAGE + " --keep 0", STAGE + " --keep 1", marks=remedy("give at least that")),
         pytest.param(STAGE + " --puts 0", STAGE, marks=remedy("leave it out for AWS's 1000")),
         pytest.param(
-            STAGE + " --kms-key mine", STAGE + f" --kms-key {KEY}",
+            STAGE + " --kms-key mine",
+            STAGE + f" --kms-key {KEY}",
             marks=remedy("it looks like arn:aws:kms:REGION:ACCOUNT:key/ID"),
         ),
         pytest.param(
             STAGE + " --replica-state .", STAGE + " --replica app.raw", marks=remedy("name the replica by --replica")
         ),
         pytest.param(
-            STAGE + " --tag Name=x", STAGE + " --tag Owner=x",
+            STAGE + " --tag Name=x",
+            STAGE + " --tag Owner=x",
             marks=remedy("write KEY=VALUE; keys beginning with aws: or warmspare:, and Name, are taken"),
         ),
         pytest.param(
-            STAGE + "".join(f" --tag k{n}=v" for n in range(31)), STAGE + "".join(f" --tag k{n}=v" for n in range(30)),
+            STAGE + "".join(f" --tag k{n}=v" for n in range(31)),
+            STAGE + "".join(f" --tag k{n}=v" for n in range(30)),
             marks=remedy("give at most 30"),
         ),
         # what is read
         pytest.param(
-            CHECK, CHECK + " --replica app.raw",
+            CHECK,
+            CHECK + " --replica app.raw",
             marks=remedy("give --replica, or --repo for a restore point without a replica"),
         ),
         pytest.param(
-            CHECK, CHECK + " --repo repo",
+            CHECK,
+            CHECK + " --repo repo",
             marks=remedy("give --replica, or --repo for a restore point without a replica"),
         ),
-        pytest.param(
-            CHECK + " --replica app.raw --at 1", CHECK + " --repo repo --at 1", marks=remedy("leave one out")
-        ),
+        pytest.param(CHECK + " --replica app.raw --at 1", CHECK + " --repo repo --at 1", marks=remedy("leave one out")),
         pytest.param(
             CHECK + " --repo repo --state .", CHECK + " --repo repo", marks=remedy("leave it out, or give --replica")
         ),
         # drills
         pytest.param(
-            DRILL + " --subnet SUBNET --security-group GROUP", DRILL + " --ec2 --subnet SUBNET --security-group GROUP",
+            DRILL + " --subnet SUBNET --security-group GROUP",
+            DRILL + " --ec2 --subnet SUBNET --security-group GROUP",
             marks=remedy("leave one of them out"),
         ),
         pytest.param(
-            "drill --ec2 --plan drill.toml --all --firmware bios", "drill --ec2 --plan drill.toml --all",
+            "drill --ec2 --plan drill.toml --all --firmware bios",
+            "drill --ec2 --plan drill.toml --all",
             marks=remedy("leave it out, or drill that VM alone"),
         ),
         pytest.param(
-            DRILL + " --ec2", DRILL + " --ec2 --subnet SUBNET --security-group GROUP",
+            DRILL + " --ec2",
+            DRILL + " --ec2 --subnet SUBNET --security-group GROUP",
             marks=remedy(
                 "give --subnet and --security-group, or [drill] in the plan: a subnet without a route out, and a "
                 "security group without outbound rules"
             ),
         ),
         pytest.param(
-            "drill --ec2 --plan plan.toml --vm app", "drill --ec2 --plan drill.toml --vm app",
+            "drill --ec2 --plan plan.toml --vm app",
+            "drill --ec2 --plan drill.toml --vm app",
             marks=remedy(
                 "give --subnet and --security-group, or [drill] in the plan: a subnet without a route out, and a "
                 "security group without outbound rules"
             ),
         ),
         pytest.param(
-            DRILL + " --ec2 --subnet SUBNET", DRILL + " --ec2 --subnet SUBNET --security-group GROUP",
+            DRILL + " --ec2 --subnet SUBNET",
+            DRILL + " --ec2 --subnet SUBNET --security-group GROUP",
             marks=remedy("give --subnet and --security-group"),
         ),
         pytest.param(
             "drill --ec2 --all --repo repo --subnet SUBNET --security-group GROUP",
-            "drill --ec2 --all --plan drill.toml", marks=remedy("give --plan FILE"),
+            "drill --ec2 --all --plan drill.toml",
+            marks=remedy("give --plan FILE"),
         ),
         pytest.param(
             "drill --ec2 --vm app --vm web --repo repo --subnet SUBNET --security-group GROUP",
-            "drill --ec2 --vm app --vm web --plan drill.toml", marks=remedy("give --vm NAME once, or --plan FILE"),
+            "drill --ec2 --vm app --vm web --plan drill.toml",
+            marks=remedy("give --vm NAME once, or --plan FILE"),
         ),
         pytest.param(
-            "drill --ec2 --plan drill.toml --all --at 1", "drill --ec2 --plan drill.toml --vm app --at 1",
+            "drill --ec2 --plan drill.toml --all --at 1",
+            "drill --ec2 --plan drill.toml --vm app --at 1",
             marks=remedy("give --vm NAME once"),
         ),
         pytest.param(
-            DRILL + " --hash --timeout 1", DRILL + " --timeout 1",
+            DRILL + " --hash --timeout 1",
+            DRILL + " --timeout 1",
             marks=remedy("leave it out: every block of a restore point is verified as it is read"),
         ),
     ],
-)  # fmt: skip
+)
 def test_it_goes_on(
     world: World, place: dict[str, str], monkeypatch: pytest.MonkeyPatch, wrong: str, right: str
 ) -> None:
@@ -186,7 +199,8 @@ def test_it_goes_on(
     ("wrong", "right"),
     [
         pytest.param(
-            {"controller": "pvscsi", "firmware": "uefi"}, {"controller": "nvme", "firmware": "uefi"},
+            {"controller": "pvscsi", "firmware": "uefi"},
+            {"controller": "nvme", "firmware": "uefi"},
             marks=remedy("give --controller as one of {…}"),
         ),
         pytest.param(

@@ -25,9 +25,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def victim(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, VICTIM, *map(str, arguments)], capture_output=True, text=True, timeout=RUN_S
-    )
+    return subprocess.run([sys.executable, VICTIM, *map(str, arguments)], capture_output=True, text=True, timeout=RUN_S)
 
 
 def plain(*command: object) -> subprocess.CompletedProcess[str]:
@@ -91,8 +89,19 @@ class SenderWorld:
     def command(self, rig: Rig) -> list[object]:
         more = ["--spool", rig.home / "spool"] if self.spooled else []
         return [
-            "sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, "--level", "1", "--json", *more
-        ]  # fmt: skip
+            "sync",
+            rig.disk,
+            "--vm",
+            rig.vm,
+            "--repo",
+            rig.repo,
+            "--state",
+            rig.state,
+            "--level",
+            "1",
+            "--json",
+            *more,
+        ]
 
     def moments(self) -> list[str]:
         home = self.home / "listing"
@@ -262,11 +271,7 @@ class ReceiverWorld:
         }
         if record["at"]["sequence"] == 1:
             excused.add(5 * 16)
-        wrong = {
-            at // 65536
-            for at in range(0, len(truth), 65536)
-            if truth[at : at + 65536] != held[at : at + 65536]
-        }
+        wrong = {at // 65536 for at in range(0, len(truth), 65536) if truth[at : at + 65536] != held[at : at + 65536]}
         assert wrong <= excused, f"blocks {wrong - excused} are not what the record says: {what}"
 
 

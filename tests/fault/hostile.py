@@ -36,13 +36,42 @@ ACTING = re.compile(
     "\x1b\\]|\x1bc|\x1bP|\x1b\\[2J|\x1b\\[[0-9;]*[HfnR]|[\x80-\x9f]|[\u202a-\u202e\u2066-\u2069]|OWNED\r"
 )
 TEXTS = (
-    "\x1b]0;OWNED\x07web", "\x1b[2J\x1b[1;1HOWNED", "\x9b2JOWNED", "a\u202eOWNED", "[/x]", "[link=file:///etc]x",
-    ":fire:", "line\n  9-deadbeef  forged", "OWNED\rgone", "../../../../tmp/x", "/etc/passwd", "..", "", "x" * 100_000,
-    "\u200b", "\ud800", "%s%n{0}{x}", "NaN",
-)  # fmt: skip
+    "\x1b]0;OWNED\x07web",
+    "\x1b[2J\x1b[1;1HOWNED",
+    "\x9b2JOWNED",
+    "a\u202eOWNED",
+    "[/x]",
+    "[link=file:///etc]x",
+    ":fire:",
+    "line\n  9-deadbeef  forged",
+    "OWNED\rgone",
+    "../../../../tmp/x",
+    "/etc/passwd",
+    "..",
+    "",
+    "x" * 100_000,
+    "\u200b",
+    "\ud800",
+    "%s%n{0}{x}",
+    "NaN",
+)
 VALUES: tuple[Any, ...] = (
-    10**400, -1, 0, 1 << 63, 1 << 64, -(1 << 70), 1e308, 1.5, True, None, [], {}, [[[[1]]]], {"a": {"b": {}}}, *TEXTS,
-)  # fmt: skip
+    10**400,
+    -1,
+    0,
+    1 << 63,
+    1 << 64,
+    -(1 << 70),
+    1e308,
+    1.5,
+    True,
+    None,
+    [],
+    {},
+    [[[[1]]]],
+    {"a": {"b": {}}},
+    *TEXTS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +243,16 @@ def _signed(repository: Path, path: Path, rng: random.Random) -> None:
 
 
 LEASE = {
-    "boot_id": "0", "free": False, "host": "h", "pid": 4, "pid_namespace": "p", "process_start": 5, "renewed": 0,
-    "token": "ab", "ttl_s": 60.0,
-}  # fmt: skip
+    "boot_id": "0",
+    "free": False,
+    "host": "h",
+    "pid": 4,
+    "pid_namespace": "p",
+    "process_start": 5,
+    "renewed": 0,
+    "token": "ab",
+    "ttl_s": 60.0,
+}
 
 
 def mutate(repository: Path, seed: int) -> str:
@@ -233,10 +269,18 @@ def mutate(repository: Path, seed: int) -> str:
         points = [path for path in records if path.parent.name == "points"]
         manifests = [path for path in files if path.suffix == ".manifest"]
         kinds: list[tuple[Callable[..., None], list[Path]]] = [
-            (_field, records), (_field, records), (_field, records), (_hardware, points), (_text, records),
-            (_bytes, files), (_other, files), (_folder, files), (_strangers, files), (_signed, manifests),
+            (_field, records),
+            (_field, records),
+            (_field, records),
+            (_hardware, points),
+            (_text, records),
+            (_bytes, files),
+            (_other, files),
+            (_folder, files),
+            (_strangers, files),
+            (_signed, manifests),
             (_lease, records),
-        ]  # fmt: skip
+        ]
         change, among = rng.choice(kinds)
         if not among:
             continue
@@ -347,9 +391,11 @@ def _serve() -> None:
         _, status, used = os.wait4(pid, 0)
         os.close(ours)
         ended: dict[str, Any] = {
-            "code": None if killed else os.waitstatus_to_exitcode(status), "rss_mib": used.ru_maxrss / 1024,
-            "seconds": used.ru_utime + used.ru_stime, "output": said.decode(errors="replace"),
-        }  # fmt: skip
+            "code": None if killed else os.waitstatus_to_exitcode(status),
+            "rss_mib": used.ru_maxrss / 1024,
+            "seconds": used.ru_utime + used.ru_stime,
+            "output": said.decode(errors="replace"),
+        }
         print(json.dumps(ended), flush=True)
 
 

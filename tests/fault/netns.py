@@ -101,8 +101,9 @@ class End:
     def _link(self) -> dict[str, Any]:
         out = subprocess.run(
             [_find("ip") or "ip", "-n", self.name, "-s", "-j", "link", "show", "dev", self.device],
-            check=True, capture_output=True,
-        )  # fmt: skip
+            check=True,
+            capture_output=True,
+        )
         found: dict[str, Any] = json.loads(out.stdout)[0]
         return found
 
@@ -123,8 +124,20 @@ class Link:
             for end in (self.sender, self.server):
                 _ip("netns", "add", end.name)
             here, there = self.sender, self.server
-            _ip("link", "add", here.device, "netns", here.name, "type", "veth", "peer", "name", there.device,
-                "netns", there.name)  # fmt: skip
+            _ip(
+                "link",
+                "add",
+                here.device,
+                "netns",
+                here.name,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                there.device,
+                "netns",
+                there.name,
+            )
             for end in (here, there):
                 _ip("-n", end.name, "addr", "add", f"{end.address}/24", "dev", end.device)
                 _ip("-n", end.name, "link", "set", "lo", "up")

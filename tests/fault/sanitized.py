@@ -1,6 +1,6 @@
 """Rounds of the VDDK campaign in a Python whose binding, ring and stand-in were built with AddressSanitizer.
 
-    python sanitized.py HOME    needs libasan preloaded; docs in test_vddk_sanitized.py
+python sanitized.py HOME    needs libasan preloaded; docs in test_vddk_sanitized.py
 """
 
 from __future__ import annotations
@@ -13,14 +13,28 @@ from pathlib import Path
 from vddk_campaign import SETTINGS, World
 
 RULES = (
-    "# nothing", "at ReadAsync 9 fail 14011", "at ReadAsync 3 fail 2", "at ReadAsync 7 short",
+    "# nothing",
+    "at ReadAsync 9 fail 14011",
+    "at ReadAsync 3 fail 2",
+    "at ReadAsync 7 short",
     "at ReadAsync 7 nonsense",
-    "at ReadAsync 9 slow 100", "at Read 9 error 14009", "at QueryAllocatedBlocks 1 short",
-    "from QueryAllocatedBlocks 1 nonsense", "at QueryAllocatedBlocks 2 error 6", "at Open 2 error 14006",
-    "at GetInfo 2 nonsense", "at GetTransportMode 2 nonsense", "at ConnectEx 1 error 14014", "at Cleanup 1 error 1",
-    "at Close 2 error 1", "at Disconnect 2 error 1", "at PrepareForAccess 1 error 14009", "from Open 1 error 16014",
-    "at InitEx 1 error 5", "from GetErrorText 1 nonsense\nat ReadAsync 5 fail 14009",
-)  # fmt: skip
+    "at ReadAsync 9 slow 100",
+    "at Read 9 error 14009",
+    "at QueryAllocatedBlocks 1 short",
+    "from QueryAllocatedBlocks 1 nonsense",
+    "at QueryAllocatedBlocks 2 error 6",
+    "at Open 2 error 14006",
+    "at GetInfo 2 nonsense",
+    "at GetTransportMode 2 nonsense",
+    "at ConnectEx 1 error 14014",
+    "at Cleanup 1 error 1",
+    "at Close 2 error 1",
+    "at Disconnect 2 error 1",
+    "at PrepareForAccess 1 error 14009",
+    "from Open 1 error 16014",
+    "at InitEx 1 error 5",
+    "from GetErrorText 1 nonsense\nat ReadAsync 5 fail 14009",
+)
 
 
 def main() -> int:

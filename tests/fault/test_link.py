@@ -86,9 +86,11 @@ def limited(far: Far, mbit: float, senders: int, seconds: float) -> Held:
     last = min(watch.first(watch.total - int(1.5 * rate)), first + seconds)
     steady = [count / rate for count in watch.seconds(first, last)]
     held = Held(
-        watch.rate(first, last) / rate, max(steady), min(steady),
+        watch.rate(first, last) / rate,
+        max(steady),
+        min(steady),
         max(watch.seconds(began - 1, ended)) / rate,
-    )  # fmt: skip
+    )
     print(
         f"\n{senders} at {mbit:g} Mbit/s: {held.mean:.4f} of the limit over {last - first:.0f} s, any second "
         f"{held.least:.3f} to {held.most:.3f}, at the start {held.start:.3f}; {watch.total / sum(sent):.3f} bytes at "
@@ -121,8 +123,9 @@ def test_a_limit_changes_at_its_minute(far: Far) -> None:
             minute = time.monotonic() + 60 - time.time() % 60
             assert sender.wait(120) == 0
         shares = [
-            watch.rate(minute - 8, minute - 0.5) / before, watch.rate(minute + 0.5, minute + 8) / after,
+            watch.rate(minute - 8, minute - 0.5) / before,
+            watch.rate(minute + 0.5, minute + 8) / after,
             watch.rate(minute + 0.2, minute + 1.2) / after,
-        ]  # fmt: skip
+        ]
         print(f"\n{before:.0f} to {after:.0f} B/s at the minute: " + " ".join(f"{share:.3f}" for share in shares))
         assert all(abs(share - 1) < 0.03 for share in shares[:2]) and 0.8 < shares[2] < 1.2

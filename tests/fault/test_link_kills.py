@@ -112,13 +112,11 @@ def same_disk(home: Path, place: S3Place, proxy: Proxy, scale: Scale, seed: int)
             file.write(rng.randbytes(MIB))
     whole = ["sync", rig.disk, "--vm", rig.vm, *rig.more]
     made(f"{place.uri}/plain", *rig.more)
-    plain = undisturbed(
-        scale, proxy, *whole, "--new", "--repo", f"{place.uri}/plain", "--state", home / "plain"
-    )  # fmt: skip
+    plain = undisturbed(scale, proxy, *whole, "--new", "--repo", f"{place.uri}/plain", "--state", home / "plain")
     slow(proxy)
     sent, kills = killed_until_done(
         scale, proxy, rng, lambda: None, lambda: [*whole, *rig.new(), "--repo", place.uri, "--state", rig.state]
-    )  # fmt: skip
+    )
     proxy.faults.up_bytes_s = proxy.faults.down_bytes_s = None
     rig.apply()
     assert same(rig.disk, rig.replica)
@@ -172,9 +170,7 @@ def test_little_is_sent_twice_without_the_snapshot(tmp_path: Path, seaweed_place
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 4])
-def test_little_is_sent_twice_in_real_time(
-    tmp_path: Path, seaweed_place: S3Place, proxy: Proxy, seed: int
-) -> None:
+def test_little_is_sent_twice_in_real_time(tmp_path: Path, seaweed_place: S3Place, proxy: Proxy, seed: int) -> None:
     share, kills = same_disk(tmp_path, seaweed_place, proxy, LONG, seed)
     assert kills >= 2 and share <= 1.15
 

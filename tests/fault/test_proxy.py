@@ -228,5 +228,8 @@ def test_blackouts(proxy: Proxy) -> None:
     with connect(proxy) as sock:
         assert exchange(sock, b"x") == b"x"
     assert [note for _, note in proxy.events if note != "muted"] == [
-        "blackout refuse", "restored", "blackout drop", "restored",
-    ]  # fmt: skip
+        "blackout refuse",
+        "restored",
+        "blackout drop",
+        "restored",
+    ]

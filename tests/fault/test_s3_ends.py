@@ -57,9 +57,7 @@ def exact(rig: Rig, points: int) -> None:
     assert same(rig.disk, fresh)
 
 
-def trouble(
-    rig: Rig, proxy: Proxy, begin: Callable[[], None], end: Callable[[], None]
-) -> tuple[str, list[Event]]:
+def trouble(rig: Rig, proxy: Proxy, begin: Callable[[], None], end: Callable[[], None]) -> tuple[str, list[Event]]:
     """A sync in the middle of which something begins that it can't outlast; its one line on stderr, and its events.
     Nothing of it is visible, and the rerun sends only what was not in the store yet."""
     proxy.faults.up_bytes_s = 12.0 * MIB
@@ -208,9 +206,7 @@ def test_a_clock_that_is_20_minutes_off(rig: Rig, monkeypatch: pytest.MonkeyPatc
     off_s = 1200.0
     real = botocore.auth.get_current_datetime
     monkeypatch.setattr(aws_session, "clock", lambda: time.time() + off_s)
-    monkeypatch.setattr(
-        botocore.auth, "get_current_datetime", lambda *a: real(*a) + datetime.timedelta(seconds=off_s)
-    )
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *a: real(*a) + datetime.timedelta(seconds=off_s))
     rig.sync()
     exact(rig, 2)
 

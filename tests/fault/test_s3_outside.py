@@ -47,8 +47,9 @@ async def serving(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 def page(keys: list[str], token: str) -> bytes:
     entries = "".join(
         f"<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00Z</LastModified><ETag>e</ETag><Size>1</Size>"
-        "</Contents>" for key in keys
-    )  # fmt: skip
+        "</Contents>"
+        for key in keys
+    )
     body = (
         f"<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>"
         f"{entries}</ListBucketResult>"
@@ -140,10 +141,13 @@ def listing(entries: str) -> bytes:
         ("2026-01-01T00:00:00Z", "1e300"),
         ("2026-01-01T00:00:00Z", "99999999999999"),
         ("<Size>1</Size>", "<Size>1</Size><Size>2</Size>"),
-        ("</Contents>", "</Contents><NextContinuationToken>a</NextContinuationToken><NextContinuationToken>b"
-         "</NextContinuationToken>"),
+        (
+            "</Contents>",
+            "</Contents><NextContinuationToken>a</NextContinuationToken><NextContinuationToken>b"
+            "</NextContinuationToken>",
+        ),
     ],
-)  # fmt: skip
+)
 async def test_a_listing_that_is_not_made_as_one(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
     async with serving(whole(listing(ENTRY.replace(old, new))), monkeypatch) as store:
         with pytest.raises(StoreError, match=r"answer (lacks|can't be understood)|overloaded or failing") as caught:
@@ -170,7 +174,7 @@ async def test_uploads_that_are_not_listed_as_such(monkeypatch: pytest.MonkeyPat
         (b'<!DOCTYPE a [<!ENTITY b "c">]>' + listing("&b;"), "entities"),
         (b"\xff\xfe" + listing("").decode().encode("utf-16-le"), "encoding"),
     ],
-)  # fmt: skip
+)
 async def test_an_answer_that_would_swell(monkeypatch: pytest.MonkeyPatch, body: bytes, why: str) -> None:
     monkeypatch.setattr(staying, "ANSWER_BYTES", 1 << 16)
     monkeypatch.setattr(staying, "ANSWER_PARTS", 500)

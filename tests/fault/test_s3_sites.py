@@ -135,10 +135,13 @@ async def test_a_condition_that_is_refused_is_not_taken_for_a_checksum(front: Fr
 @pytest.mark.parametrize(
     ("kind", "header"),
     [
-        ("md5", "content-md5"), ("sha256", "x-amz-checksum-sha256"), ("none", None),
-        ("crc32c", "x-amz-checksum-crc32c"), ("crc64nvme", "x-amz-checksum-crc64nvme"),
+        ("md5", "content-md5"),
+        ("sha256", "x-amz-checksum-sha256"),
+        ("none", None),
+        ("crc32c", "x-amz-checksum-crc32c"),
+        ("crc64nvme", "x-amz-checksum-crc64nvme"),
     ],
-)  # fmt: skip
+)
 async def test_the_checksum_that_is_asked_for(front: Front, make: Make, kind: Any, header: str | None) -> None:
     front.rules.append(s3front.checked_md5)
     await everything(make(site=Site(checksum=kind)))
@@ -182,12 +185,11 @@ async def test_a_normal_server_is_asked_no_more_than_before(front: Front, make: 
         (Site(encryption="AES256"), s3front.encryption_demanded("AES256")),
         (Site(encryption="aws:kms"), s3front.encryption_demanded("aws:kms")),
         (Site(encryption="aws:kms", kms_key=KEY), s3front.encryption_demanded("aws:kms", KEY)),
-        (Site(requester_pays=True), s3front.requester_pays), (Site(sign_payload=True), s3front.signed_bodies),
+        (Site(requester_pays=True), s3front.requester_pays),
+        (Site(sign_payload=True), s3front.signed_bodies),
     ],
-)  # fmt: skip
-async def test_what_a_bucket_demands(
-    moto_front: Front, moto_make: Make, site: Site, rule: s3front.Rule
-) -> None:
+)
+async def test_what_a_bucket_demands(moto_front: Front, moto_make: Make, site: Site, rule: s3front.Rule) -> None:
     front, make = moto_front, moto_make
     front.rules.append(rule)
     await everything(make(site=site))
@@ -224,9 +226,7 @@ async def test_the_region_that_the_server_names_is_taken(
 
 
 async def test_a_region_that_does_not_help_is_refused_at_once(front: Front, make: Make) -> None:
-    front.rules.append(
-        to("PUT", "", Refused(301, "PermanentRedirect", headers={"x-amz-bucket-region": "eu-west-1"}))
-    )
+    front.rules.append(to("PUT", "", Refused(301, "PermanentRedirect", headers={"x-amz-bucket-region": "eu-west-1"})))
     with pytest.raises(StoreError, match="in another region: region eu-west-1"):
         await make().put("x", b"1")
     assert len(front.requests) == 2
@@ -235,8 +235,11 @@ async def test_a_region_that_does_not_help_is_refused_at_once(front: Front, make
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_redirect_elsewhere_is_refused_at_once(front: Front, make: Make, status: int) -> None:
     answer = Refused(
-        status, "TemporaryRedirect", extra="<Endpoint>b.s3.example.com</Endpoint>", headers={"Location": "http://127.0.0.1:9/"}
-    )  # fmt: skip
+        status,
+        "TemporaryRedirect",
+        extra="<Endpoint>b.s3.example.com</Endpoint>",
+        headers={"Location": "http://127.0.0.1:9/"},
+    )
     front.rules.append(to("PUT", "", answer))
     begun = time.monotonic()
     with pytest.raises(StoreError, match=r"endpoint b\.s3\.example\.com"):
@@ -285,9 +288,7 @@ async def test_etags_without_quotes(front: Front, make: Make) -> None:
 
 
 async def test_a_head_is_asked_again_where_its_answer_matters(front: Front, make: Make) -> None:
-    front.rules.append(
-        lambda asked: Refused(403, "AccessDenied", "not authorized to perform: kms:Decrypt")
-    )
+    front.rules.append(lambda asked: Refused(403, "AccessDenied", "not authorized to perform: kms:Decrypt"))
     with pytest.raises(StoreError, match="kms:Decrypt") as caught:
         await make().head("x")
     assert caught.value.action == "kms:Decrypt" and len(front.requests) == 2
@@ -345,15 +346,14 @@ async def filled(store: S3Store, count: int) -> list[str]:
 @pytest.mark.parametrize(
     ("rules", "way"),
     [
-        ([], Way.MANY), ([s3front.md5_to_delete, s3front.checked_md5], Way.MANY_WITH_MD5),
+        ([], Way.MANY),
+        ([s3front.md5_to_delete, s3front.checked_md5], Way.MANY_WITH_MD5),
         ([s3front.no_multi_delete], Way.ONE_BY_ONE),
         ([lambda asked: Refused(403, "AccessDenied") if asked.deletes_many else None], Way.ONE_BY_ONE),
         ([lambda asked: Refused(405, "MethodNotAllowed") if asked.deletes_many else None], Way.ONE_BY_ONE),
     ],
-)  # fmt: skip
-async def test_deleting_tries_other_ways(
-    front: Front, make: Make, rules: list[s3front.Rule], way: Way
-) -> None:
+)
+async def test_deleting_tries_other_ways(front: Front, make: Make, rules: list[s3front.Rule], way: Way) -> None:
     store = make()
     front.rules += rules
     for _ in range(2):
@@ -375,8 +375,9 @@ def per_key(code: str, message: str, keys: str) -> s3front.Rule:
             return None
         errors = "".join(
             f"<Error><Key>{key}</Key><Code>{code}</Code><Message>{message}</Message></Error>"
-            for key in named if re.search(keys, key)
-        )  # fmt: skip
+            for key in named
+            if re.search(keys, key)
+        )
         return Refused(200, "", body=f"<DeleteResult>{errors}</DeleteResult>".encode())
 
     return rule
@@ -457,9 +458,12 @@ def there_and_back(rig: Rig) -> None:
 def test_a_strict_site_by_options(moto_front: Front, moto_place: S3Place, tmp_path: Path) -> None:
     front = moto_front
     front.rules += [
-        s3front.encryption_demanded("AES256"), s3front.requester_pays, s3front.signed_bodies,
-        s3front.of_region("eu-central-1"), times(3, to("PUT", "/packs/", Refused(400, "KMS.ThrottlingException"))),
-    ]  # fmt: skip
+        s3front.encryption_demanded("AES256"),
+        s3front.requester_pays,
+        s3front.signed_bodies,
+        s3front.of_region("eu-central-1"),
+        times(3, to("PUT", "/packs/", Refused(400, "KMS.ThrottlingException"))),
+    ]
     demands = ("encryption=AES256", "requester_pays=true", "sign-payload")
     direct = ["--endpoint-url", moto_place.server.endpoint_url]
     more = [word for demand in demands for word in ("--s3", demand)]

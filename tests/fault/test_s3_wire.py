@@ -125,10 +125,11 @@ async def test_slow_down_bursts(make: Make, proxy: Proxy, plain: S3Store) -> Non
 @pytest.mark.parametrize(
     ("status", "code"),
     [
-        ("403 Forbidden", "QuotaExceeded"), ("400 Bad Request", "XMinioAdminBucketQuotaExceeded"),
+        ("403 Forbidden", "QuotaExceeded"),
+        ("400 Bad Request", "XMinioAdminBucketQuotaExceeded"),
         ("507 Insufficient Storage", "XMinioStorageFull"),
     ],
-)  # fmt: skip
+)
 async def test_a_full_bucket_is_told_at_once(make: Make, proxy: Proxy, status: str, code: str) -> None:
     store = make()
     await small_things(store, "before")

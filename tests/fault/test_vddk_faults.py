@@ -73,9 +73,15 @@ def test_a_fault_once_costs_only_time(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     "rule",
-    ["from ReadAsync 5 fail 14009", "from Open 1 error 16014", "from ReadAsync 1 crash", "from GetInfo 2 short",
-     "from ReadAsync 3 short", "at ConnectEx 1 error 18000"],
-)  # fmt: skip
+    [
+        "from ReadAsync 5 fail 14009",
+        "from Open 1 error 16014",
+        "from ReadAsync 1 crash",
+        "from GetInfo 2 short",
+        "from ReadAsync 3 short",
+        "at ConnectEx 1 error 18000",
+    ],
+)
 def test_a_fault_that_stays_is_a_source_error(tmp_path: Path, rule: str) -> None:
     world = World(tmp_path, 34)
     world.round(0, rule)

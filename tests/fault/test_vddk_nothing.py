@@ -19,11 +19,19 @@ from warmspare.source.ports import Hole
 
 @pytest.mark.parametrize(
     "rule",
-    ["at ConnectEx 2 null", "at Open 2 null", "at GetInfo 2 null", "at AllocateConnectParams 1 null",
-     "at QueryAllocatedBlocks 1 null", "at ReadAsync 5 null", "every GetTransportMode null",
-     "every GetTransportMode wrong", "every ListTransportModes null",
-     "every GetErrorText null\nat ReadAsync 5 fail 14009"],
-)  # fmt: skip
+    [
+        "at ConnectEx 2 null",
+        "at Open 2 null",
+        "at GetInfo 2 null",
+        "at AllocateConnectParams 1 null",
+        "at QueryAllocatedBlocks 1 null",
+        "at ReadAsync 5 null",
+        "every GetTransportMode null",
+        "every GetTransportMode wrong",
+        "every ListTransportModes null",
+        "every GetErrorText null\nat ReadAsync 5 fail 14009",
+    ],
+)
 def test_nothing_given_once(tmp_path: Path, rule: str) -> None:
     world = World(tmp_path, 41)
     world.round(0, rule)

@@ -145,8 +145,10 @@ def test_a_reader_says_no_to_nonsense(tmp_path: Path) -> None:
     """Requests that no client of ours makes end it, with a traceback and no answer."""
     done = subprocess.run(
         [sys.executable, "-m", "warmspare.source.vddk_host", "0", "0", "0", "0", "0"],
-        input=b'{"op": "__class__"}\n', capture_output=True, timeout=30,
-    )  # fmt: skip
+        input=b'{"op": "__class__"}\n',
+        capture_output=True,
+        timeout=30,
+    )
     assert done.returncode != 0
 
 

@@ -25,11 +25,25 @@ def build(target: Path) -> None:
         subprocess.run(cython, check=True, capture_output=True)
         binary.unlink()
         subprocess.run(
-            ["gcc", "-shared", "-fPIC", "-O1", "-g", "-std=c11", "-D_GNU_SOURCE", "-fsanitize=address",
-             "-fno-omit-frame-pointer", f"-I{ROOT / 'ext'}", f"-I{sysconfig.get_paths()['include']}", source,
-             "-o", binary],
-            check=True, capture_output=True,
-        )  # fmt: skip
+            [
+                "gcc",
+                "-shared",
+                "-fPIC",
+                "-O1",
+                "-g",
+                "-std=c11",
+                "-D_GNU_SOURCE",
+                "-fsanitize=address",
+                "-fno-omit-frame-pointer",
+                f"-I{ROOT / 'ext'}",
+                f"-I{sysconfig.get_paths()['include']}",
+                source,
+                "-o",
+                binary,
+            ],
+            check=True,
+            capture_output=True,
+        )
 
 
 def test_no_wrong_byte_is_touched(tmp_path: Path) -> None:
@@ -47,8 +61,11 @@ def test_no_wrong_byte_is_touched(tmp_path: Path) -> None:
     }
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("sanitized.py"), home],
-        env=environment, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
     found = "\n".join(path.read_text()[:3000] for path in sorted(reports.iterdir()))
     assert not found, found
     assert done.returncode == 0, done.stderr[-3000:]

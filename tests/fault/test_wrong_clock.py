@@ -32,9 +32,12 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(library: Path, ahead_s: int, *words: object, jumps: bool = False) -> Outcome:
     """The command at a host with that clock."""
     done = subprocess.run(
-        [python(), "-m", "warmspare", *map(str, words), "--json"], capture_output=True, text=True, timeout=120,
+        [python(), "-m", "warmspare", *map(str, words), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
         env=wrongclock.environment(library, ahead_s, jumps=jumps),
-    )  # fmt: skip
+    )
     assert "Traceback" not in done.stderr, done.stderr
     return Outcome(done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr)
 
@@ -71,9 +74,7 @@ def test_hosts_with_wrong_clocks_make_one_chain(tmp_path: Path, library: Path) -
 
 
 @pytest.mark.parametrize("ahead_s", [30 * DAY_S, pytest.param(-30 * DAY_S, marks=pytest.mark.slow)])
-def test_s3_takes_what_a_wrong_clock_signs(
-    tmp_path: Path, seaweed_place: S3Place, library: Path, ahead_s: int
-) -> None:
+def test_s3_takes_what_a_wrong_clock_signs(tmp_path: Path, seaweed_place: S3Place, library: Path, ahead_s: int) -> None:
     """Requests are signed with the server's time."""
     rig = Rig(tmp_path, repo=seaweed_place.uri, more=["--endpoint-url", seaweed_place.server.endpoint_url])
     rig.disk.write_bytes(random.Random(1).randbytes(MIB))

@@ -34,30 +34,51 @@ DISK = "[store] vm/vm.vmdk"
 IDENTITY = "warmspare/vm"
 PASSWORD = "correct horse battery staple"
 TARGET = Target(
-    server="vcenter.example", vm="vm-7", snapshot="snapshot-8", thumbprint="AA:BB", user="replicator",
-    password=PASSWORD, transports="nbdssl:nbd:san",
-)  # fmt: skip
+    server="vcenter.example",
+    vm="vm-7",
+    snapshot="snapshot-8",
+    thumbprint="AA:BB",
+    user="replicator",
+    password=PASSWORD,
+    transports="nbdssl:nbd:san",
+)
 # Impatient, so that rounds are short; nothing else differs from the defaults.
 SETTINGS = Settings(
-    hang_s=1.0, backoff_s=0.01, backoff_most_s=0.05, wait_s=0.05, keep_alive_s=0.05,
+    hang_s=1.0,
+    backoff_s=0.01,
+    backoff_most_s=0.05,
+    wait_s=0.05,
+    keep_alive_s=0.05,
     process=ProcessSettings(call_s=1.5),
-)  # fmt: skip
+)
 ROUND_S = 40.0
 CODES = (14006, 14007, 14009, 14010, 14011, 2, 14008, 14014, 14015, 16000, 16007, 16008, 16014, 1, 5)
 ANY = ("crash", "panic it can't go on", "exit", "hang", "slow 300")
 # What can be asked of each function that the binding calls, besides ANY.
 ANSWERS: dict[str, tuple[str, ...]] = {
-    "InitEx": ("error",), "Exit": (), "GetErrorText": ("nonsense", "null"), "FreeErrorText": (),
+    "InitEx": ("error",),
+    "Exit": (),
+    "GetErrorText": ("nonsense", "null"),
+    "FreeErrorText": (),
     "FreeConnectParams": (),
-    "AllocateConnectParams": ("nonsense", "null"), "ConnectEx": ("error", "null"), "Disconnect": ("error",),
-    "PrepareForAccess": ("error",), "EndAccess": ("error",), "Cleanup": ("error",),
+    "AllocateConnectParams": ("nonsense", "null"),
+    "ConnectEx": ("error", "null"),
+    "Disconnect": ("error",),
+    "PrepareForAccess": ("error",),
+    "EndAccess": ("error",),
+    "Cleanup": ("error",),
     "ListTransportModes": ("nonsense", "null"),
-    "Open": ("error", "null"), "Close": ("error",), "GetInfo": ("error", "short", "nonsense", "null"), "FreeInfo": (),
-    "GetTransportMode": ("nonsense", "null", "wrong"), "Read": ("error", "short"), "Wait": ("error",),
+    "Open": ("error", "null"),
+    "Close": ("error",),
+    "GetInfo": ("error", "short", "nonsense", "null"),
+    "FreeInfo": (),
+    "GetTransportMode": ("nonsense", "null", "wrong"),
+    "Read": ("error", "short"),
+    "Wait": ("error",),
     "ReadAsync": ("error", "fail", "short", "nonsense", "null"),
     "QueryAllocatedBlocks": ("error", "short", "nonsense", "null"),
     "FreeBlockList": (),
-}  # fmt: skip
+}
 
 
 ONCE = frozenset({"PrepareForAccess", "EndAccess", "GetErrorText", "FreeErrorText"})
@@ -97,9 +118,14 @@ class World:
         standin = Standin(self.home / f"vddk-{number}", sanitize=self.sanitize)
         standin.disk(DISK, self.rig.disk)
         standin.expect(
-            serverName="vcenter.example", userName="replicator", password=PASSWORD, thumbPrint="AA:BB",
-            vmxSpec="moref=vm-7", snapshotRef="snapshot-8", readOnly=True,
-        )  # fmt: skip
+            serverName="vcenter.example",
+            userName="replicator",
+            password=PASSWORD,
+            thumbPrint="AA:BB",
+            vmxSpec="moref=vm-7",
+            snapshotRef="snapshot-8",
+            readOnly=True,
+        )
         script, name = (rule, rule.split()[1]) if rule else self._draw(rng)
         mode = "san" if name == "Read" or (name not in ASYNCHRONOUS and rng.random() < 0.2) else "nbdssl"
         standin.modes(mode)

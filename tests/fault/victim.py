@@ -56,9 +56,19 @@ from warmspare.errors import StoreError
 PACK_BYTES = 1 << 20  # so that a small disk has several packs
 
 STORE = (
-    "get", "get_range", "head", "put", "create", "replace", "list", "delete", "upload", "stale_uploads", "abort_upload",
+    "get",
+    "get_range",
+    "head",
+    "put",
+    "create",
+    "replace",
+    "list",
+    "delete",
+    "upload",
+    "stale_uploads",
+    "abort_upload",
     "now",
-)  # fmt: skip
+)
 STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.store.directory.file_upload.FileUpload: ("__aenter__", "write", "__aexit__"),
     warmspare.source.raw.RawSource: ("_load", "check"),

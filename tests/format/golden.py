@@ -124,29 +124,49 @@ POINT = b"""{
 """
 POINT_SHA256 = "f608c59c8e18fd8a8691734dfba1ef898818362ad9d6bda6674c9175be792413"
 POINT_VALUE = RestorePoint(
-    1, 0, "web 01/\u00fc", "web 01/\u00fc", 12,
+    1,
+    0,
+    "web 01/\u00fc",
+    "web 01/\u00fc",
+    12,
     "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",
-    "000102030405060708090a0b0c0d0e0f", "2026-01-02T03:04:05Z", "warmspare 0.1.0",
+    "000102030405060708090a0b0c0d0e0f",
+    "2026-01-02T03:04:05Z",
+    "warmspare 0.1.0",
     [
         Disk(
-            "disk0", "disk0.raw", 2101249, "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d",
+            "disk0",
+            "disk0.raw",
+            2101249,
+            "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d",
             ObjectRef(
-                "vms/web=2001/manifests/000102030405060708090a0b0c0d0e0f/000.manifest", 533,
-                "2e7d2c03a9507ae265ecf5b5356885a53393a2029d241394997265a1a25aefc6", 0xFFFFFFFF,
+                "vms/web=2001/manifests/000102030405060708090a0b0c0d0e0f/000.manifest",
+                533,
+                "2e7d2c03a9507ae265ecf5b5356885a53393a2029d241394997265a1a25aefc6",
+                0xFFFFFFFF,
             ),
-            11, "52 8b/7",
+            11,
+            "52 8b/7",
             Checkpoint(
                 9,
                 ObjectRef(
-                    "vms/web=2001/tables/00ff/000.table", 150,
-                    "18ac3e7343f016890c510e93f935261169d9e3f565436429830faf0934f4f8e4", 0,
+                    "vms/web=2001/tables/00ff/000.table",
+                    150,
+                    "18ac3e7343f016890c510e93f935261169d9e3f565436429830faf0934f4f8e4",
+                    0,
                 ),
             ),
-            1234, {"datastore": "ds1"}, "the VM was reverted to a snapshot",
+            1234,
+            {"datastore": "ds1"},
+            "the VM was reverted to a snapshot",
         )
     ],
-    1048576, 40960, 5000, [Unprotected("rdm", "a physical RDM")], {"firmware": "efi", "cpus": 2},
-)  # fmt: skip
+    1048576,
+    40960,
+    5000,
+    [Unprotected("rdm", "a physical RDM")],
+    {"firmware": "efi", "cpus": 2},
+)
 
 REPOSITORY = b"""{
  "format": 1,
@@ -178,9 +198,7 @@ MARK = b"""{
  }
 }
 """
-MARK_VALUE = Mark(
-    1, 0, "web1", 12, "5" * 64, "2026-01-02T03:04:05Z", "warmspare 0.1.0", {"disk": [(0, 3), (7, 1)]}
-)  # fmt: skip
+MARK_VALUE = Mark(1, 0, "web1", 12, "5" * 64, "2026-01-02T03:04:05Z", "warmspare 0.1.0", {"disk": [(0, 3), (7, 1)]})
 
 
 def point_with(**fields: object) -> bytes:

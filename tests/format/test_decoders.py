@@ -184,19 +184,33 @@ def test_metadata_is_at_most_28_bytes_a_record_and_0_3_percent_of_a_full_disk() 
     block = np.cumsum(rng.integers(1, 20000, 30000)).astype(np.uint32)
     n = block.size
     worst = Chunk(
-        np.zeros(n // 16, dtype=np.uint32), np.zeros(n // 16, dtype=np.uint32), np.full(n // 16, 99, dtype=np.uint32),
-        block, (np.arange(n) // 16).clip(0, n // 16 - 1).astype(np.uint16), np.full(n, 5, dtype=np.uint16),
-        np.zeros(n, dtype=np.uint16), rng.integers(0, 255, (n, 16)).astype(np.uint8),
-        np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint32),
-    )  # fmt: skip
+        np.zeros(n // 16, dtype=np.uint32),
+        np.zeros(n // 16, dtype=np.uint32),
+        np.full(n // 16, 99, dtype=np.uint32),
+        block,
+        (np.arange(n) // 16).clip(0, n // 16 - 1).astype(np.uint16),
+        np.full(n, 5, dtype=np.uint16),
+        np.zeros(n, dtype=np.uint16),
+        rng.integers(0, 255, (n, 16)).astype(np.uint8),
+        np.zeros(0, dtype=np.uint32),
+        np.zeros(0, dtype=np.uint32),
+    )
     writer = ManifestWriter(Header("d", 64 << 40, bytes(16)), sparse.extend)
     writer.add(worst)
     writer.finish([PackRef(bytes(16), 0, 1 << 26, 0, bytes(32))])
     assert writer.raw_bytes <= 28 * n
     dense = Chunk(
-        worst.frame_pack, worst.frame_offset, worst.frame_bytes, np.arange(n, dtype=np.uint32), worst.frame,
-        np.full(n, 0xFFFF, dtype=np.uint16), worst.zero, worst.hashes, worst.zero_start, worst.zero_count,
-    )  # fmt: skip
+        worst.frame_pack,
+        worst.frame_offset,
+        worst.frame_bytes,
+        np.arange(n, dtype=np.uint32),
+        worst.frame,
+        np.full(n, 0xFFFF, dtype=np.uint16),
+        worst.zero,
+        worst.hashes,
+        worst.zero_start,
+        worst.zero_count,
+    )
     writer = ManifestWriter(Header("d", n * BLOCK_BYTES, bytes(16)), full.extend)
     writer.add(dense)
     packs = n * BLOCK_BYTES // (64 << 20) + 1
@@ -265,10 +279,22 @@ DECODERS: dict[str, tuple[Callable[[], bytes], Callable[[bytes], object], int]] 
     "manifest": (lambda: make_manifest(7)[0], walk_manifest, HEADER.size + len("disk ä".encode())),
     "checkpoint": (good_checkpoint, lambda d: list(tablefile.decode(read_at(d), len(d), 5 << 30, W)), 32),
     "point": (good_point, lambda d: restore_point.decode(d, W), 1 << 30),
-    "repository": (lambda: repofile.encode(repofile.RepositoryRecord(1, 0, "c" * 32, "2026")), lambda d: repofile.decode(d, W), 1 << 30),  # noqa: E501
+    "repository": (
+        lambda: repofile.encode(repofile.RepositoryRecord(1, 0, "c" * 32, "2026")),
+        lambda d: repofile.decode(d, W),
+        1 << 30,
+    ),
     "mark": (lambda: golden.MARK, lambda d: mark.decode(d, W), 1 << 30),
-    "varint": (lambda: varint.encode(np.arange(0, 2**35, 2**30, dtype=np.uint64)), lambda d: varint.decode(np.frombuffer(d, dtype=np.uint8), W).tolist(), 1 << 30),  # noqa: E501
-    "layout": (lambda: frame.encode_layout(np.array([1, 2, 9, 2**34 - 1], dtype=np.uint64)), lambda d: frame.decode_layout(np.frombuffer(d, dtype=np.uint8), W).tolist(), 1 << 30),  # noqa: E501
+    "varint": (
+        lambda: varint.encode(np.arange(0, 2**35, 2**30, dtype=np.uint64)),
+        lambda d: varint.decode(np.frombuffer(d, dtype=np.uint8), W).tolist(),
+        1 << 30,
+    ),
+    "layout": (
+        lambda: frame.encode_layout(np.array([1, 2, 9, 2**34 - 1], dtype=np.uint64)),
+        lambda d: frame.decode_layout(np.frombuffer(d, dtype=np.uint8), W).tolist(),
+        1 << 30,
+    ),
 }
 
 
@@ -360,11 +386,25 @@ def raw_chunk(rng: random.Random) -> Iterator[tuple[bytes, int, int]]:
         deltas = np.diff(chunk.block.astype(np.uint64), prepend=np.uint64(chunk.first_block))
         column = varint.encode(deltas)
         counts = np.array([chunk.frame_pack.size, chunk.block.size, len(column), chunk.zero_start.size], dtype="<u4")
-        yield b"".join((
-            counts.tobytes(), chunk.frame_pack.tobytes(), chunk.frame_offset.tobytes(), chunk.frame_bytes.tobytes(),
-            column, chunk.frame.tobytes(), chunk.carried.tobytes(), chunk.zero.tobytes(), chunk.hashes.tobytes(),
-            chunk.zero_start.tobytes(), chunk.zero_count.tobytes(),
-        )), chunk.first_block, chunk.last_block  # fmt: skip
+        yield (
+            b"".join(
+                (
+                    counts.tobytes(),
+                    chunk.frame_pack.tobytes(),
+                    chunk.frame_offset.tobytes(),
+                    chunk.frame_bytes.tobytes(),
+                    column,
+                    chunk.frame.tobytes(),
+                    chunk.carried.tobytes(),
+                    chunk.zero.tobytes(),
+                    chunk.hashes.tobytes(),
+                    chunk.zero_start.tobytes(),
+                    chunk.zero_count.tobytes(),
+                )
+            ),
+            chunk.first_block,
+            chunk.last_block,
+        )
 
 
 def fuzz_chunks(rounds: int, seed: int) -> tuple[int, int]:

@@ -33,10 +33,19 @@ def reader(data: bytes) -> Callable[[int, int], bytes]:
 @pytest.mark.parametrize(
     ("value", "stored"),
     [
-        (0, "00"), (1, "01"), (127, "7f"), (128, "8001"), (300, "ac02"), (16383, "ff7f"), (16384, "808001"),
-        ((1 << 21) - 1, "ffff7f"), (1 << 21, "80808001"), (1 << 28, "8080808001"), ((1 << 35) - 1, "ffffffff7f"),
+        (0, "00"),
+        (1, "01"),
+        (127, "7f"),
+        (128, "8001"),
+        (300, "ac02"),
+        (16383, "ff7f"),
+        (16384, "808001"),
+        ((1 << 21) - 1, "ffff7f"),
+        (1 << 21, "80808001"),
+        (1 << 28, "8080808001"),
+        ((1 << 35) - 1, "ffffffff7f"),
     ],
-)  # fmt: skip
+)
 def test_varint(value: int, stored: str) -> None:
     assert varint.encode(np.array([value], dtype=np.uint64)).hex() == stored
     assert varint.decode(bytes.fromhex(stored)).tolist() == [value]
@@ -45,10 +54,16 @@ def test_varint(value: int, stored: str) -> None:
 @pytest.mark.parametrize(
     ("pages", "stored"),
     [
-        ([0], "01"), ([5], "0b"), ([0, 1], "0002"), ([3, 300, 301], "07d00402"), ([0, 2, 4], "010303"),
-        ([7, 8, 9, 20], "0e0315"), (list(range(16, 272)), "208002"), ([(1 << 34) - 1], "ffffffff7f"),
+        ([0], "01"),
+        ([5], "0b"),
+        ([0, 1], "0002"),
+        ([3, 300, 301], "07d00402"),
+        ([0, 2, 4], "010303"),
+        ([7, 8, 9, 20], "0e0315"),
+        (list(range(16, 272)), "208002"),
+        ([(1 << 34) - 1], "ffffffff7f"),
     ],
-)  # fmt: skip
+)
 def test_layout(pages: list[int], stored: str) -> None:
     assert frame.encode_layout(np.array(pages, dtype=np.uint64)).hex() == stored
     assert frame.decode_layout(bytes.fromhex(stored)).tolist() == pages
@@ -56,10 +71,20 @@ def test_layout(pages: list[int], stored: str) -> None:
 
 def test_raw_frame() -> None:
     data = golden.FRAME_RAW
-    fields(data, [
-        (0, "4s", b"WSFR"), (4, "B", 0), (5, "B", 0), (6, "H", 1), (8, "I", 15), (12, "I", 15),
-        (16, "Q", 0x41C24F81CC5F5E77), (24, "B", 0x0B), (25, "15s", b"short last page"),
-    ])  # fmt: skip
+    fields(
+        data,
+        [
+            (0, "4s", b"WSFR"),
+            (4, "B", 0),
+            (5, "B", 0),
+            (6, "H", 1),
+            (8, "I", 15),
+            (12, "I", 15),
+            (16, "Q", 0x41C24F81CC5F5E77),
+            (24, "B", 0x0B),
+            (25, "15s", b"short last page"),
+        ],
+    )
     assert len(data) == 40
     assert xxhash.xxh3_64_intdigest(data[:16] + data[24:]) == 0x41C24F81CC5F5E77
     found = frame.decode(data, "here")
@@ -69,10 +94,20 @@ def test_raw_frame() -> None:
 
 def test_zstd_frame() -> None:
     data = golden.FRAME_ZSTD
-    fields(data, [
-        (0, "4s", b"WSFR"), (4, "B", 1), (5, "B", 0), (6, "H", 4), (8, "I", 28), (12, "I", 12288),
-        (16, "Q", 0xB52F186262A5CCB3), (24, "4s", bytes.fromhex("07d00402")), (28, "I", 0xFD2FB528),
-    ])  # fmt: skip
+    fields(
+        data,
+        [
+            (0, "4s", b"WSFR"),
+            (4, "B", 1),
+            (5, "B", 0),
+            (6, "H", 4),
+            (8, "I", 28),
+            (12, "I", 12288),
+            (16, "Q", 0xB52F186262A5CCB3),
+            (24, "4s", bytes.fromhex("07d00402")),
+            (28, "I", 0xFD2FB528),
+        ],
+    )
     assert len(data) == 24 + 4 + 28
     found = frame.decode(data, "here")
     assert (found.pages.tolist(), found.payload) == ([3, 300, 301], golden.ZSTD_PAGES)
@@ -80,11 +115,22 @@ def test_zstd_frame() -> None:
 
 def test_pack() -> None:
     data = golden.PACK
-    fields(data, [
-        (0, "8s", b"WSPACK\r\n"), (8, "H", 1), (10, "H", 64), (12, "I", 0), (16, "16s", golden.RUN),
-        (32, "I", 7), (36, "H", 2), (38, "B", 16), (39, "B", 12), (40, "16s", bytes(16)),
-        (56, "Q", 0x5BCFDDA096B24703),
-    ])  # fmt: skip
+    fields(
+        data,
+        [
+            (0, "8s", b"WSPACK\r\n"),
+            (8, "H", 1),
+            (10, "H", 64),
+            (12, "I", 0),
+            (16, "16s", golden.RUN),
+            (32, "I", 7),
+            (36, "H", 2),
+            (38, "B", 16),
+            (39, "B", 12),
+            (40, "16s", bytes(16)),
+            (56, "Q", 0x5BCFDDA096B24703),
+        ],
+    )
     header = pack.PackHeader(golden.RUN, 7, 2)
     assert header.encode() == data[:64]
     assert pack.PackHeader.decode(data, "here") == header
@@ -98,40 +144,126 @@ def test_pack() -> None:
 
 def test_manifest_fields() -> None:
     data = golden.MANIFEST
-    fields(data, [
-        (0, "8s", b"WSMANIF\n"), (8, "H", 1), (10, "H", 69), (12, "I", 0), (16, "Q", golden.MANIFEST_CAPACITY),
-        (24, "16s", golden.RUN), (40, "B", 16), (41, "B", 12), (42, "B", 1), (43, "B", 5), (44, "20s", bytes(20)),
-        (64, "5s", b"disk0"),
-    ])  # fmt: skip
+    fields(
+        data,
+        [
+            (0, "8s", b"WSMANIF\n"),
+            (8, "H", 1),
+            (10, "H", 69),
+            (12, "I", 0),
+            (16, "Q", golden.MANIFEST_CAPACITY),
+            (24, "16s", golden.RUN),
+            (40, "B", 16),
+            (41, "B", 12),
+            (42, "B", 1),
+            (43, "B", 5),
+            (44, "20s", bytes(20)),
+            (64, "5s", b"disk0"),
+        ],
+    )
     first = 69  # RECORDS: two records of block 2, one of block 4 without a frame, a run of zeros
-    fields(data[first:], [
-        (0, "4s", b"WSMC"), (4, "B", 0), (5, "B", 0), (6, "H", 0), (8, "I", 117), (12, "I", 117), (16, "I", 2),
-        (20, "I", 15), (24, "Q", 0x5D80C8225DB44D00 | 0x0) if False else (24, "8s", data[first + 24 : first + 32]),
-        (32, "I", 2), (36, "I", 3), (40, "I", 3), (44, "I", 1),
-        (48, "I", 0), (52, "I", 1), (56, "I", 64), (60, "I", 64), (64, "I", 40), (68, "I", 200),
-        (72, "B", 0), (73, "B", 0), (74, "B", 2),
-        (75, "H", 0), (77, "H", 1), (79, "H", NO_FRAME), (81, "H", 0x0003), (83, "H", 0x0010), (85, "H", 0),
-        (87, "H", 0x8000), (89, "H", 0), (91, "H", 0x00F0),
-        (93, "16s", b"\xa2" * 16), (109, "16s", b"\xa2" * 16), (125, "16s", b"\xa4" * 16),
-        (141, "I", 8), (145, "I", 8),
-    ])  # fmt: skip
+    fields(
+        data[first:],
+        [
+            (0, "4s", b"WSMC"),
+            (4, "B", 0),
+            (5, "B", 0),
+            (6, "H", 0),
+            (8, "I", 117),
+            (12, "I", 117),
+            (16, "I", 2),
+            (20, "I", 15),
+            (24, "Q", 0x5D80C8225DB44D00 | 0x0) if False else (24, "8s", data[first + 24 : first + 32]),
+            (32, "I", 2),
+            (36, "I", 3),
+            (40, "I", 3),
+            (44, "I", 1),
+            (48, "I", 0),
+            (52, "I", 1),
+            (56, "I", 64),
+            (60, "I", 64),
+            (64, "I", 40),
+            (68, "I", 200),
+            (72, "B", 0),
+            (73, "B", 0),
+            (74, "B", 2),
+            (75, "H", 0),
+            (77, "H", 1),
+            (79, "H", NO_FRAME),
+            (81, "H", 0x0003),
+            (83, "H", 0x0010),
+            (85, "H", 0),
+            (87, "H", 0x8000),
+            (89, "H", 0),
+            (91, "H", 0x00F0),
+            (93, "16s", b"\xa2" * 16),
+            (109, "16s", b"\xa2" * 16),
+            (125, "16s", b"\xa4" * 16),
+            (141, "I", 8),
+            (145, "I", 8),
+        ],
+    )
     second = first + 32 + 117
-    fields(data[second:], [
-        (0, "4s", b"WSMC"), (4, "B", 0), (16, "I", 32), (20, "I", 32), (32, "I", 1), (36, "I", 1), (40, "I", 1),
-        (44, "I", 0), (48, "I", 0), (52, "I", 104), (56, "I", 56), (60, "B", 0), (61, "H", 0), (63, "H", 3),
-        (65, "H", 0), (67, "16s", b"\xb2" * 16),
-    ])  # fmt: skip
+    fields(
+        data[second:],
+        [
+            (0, "4s", b"WSMC"),
+            (4, "B", 0),
+            (16, "I", 32),
+            (20, "I", 32),
+            (32, "I", 1),
+            (36, "I", 1),
+            (40, "I", 1),
+            (44, "I", 0),
+            (48, "I", 0),
+            (52, "I", 104),
+            (56, "I", 56),
+            (60, "B", 0),
+            (61, "H", 0),
+            (63, "H", 3),
+            (65, "H", 0),
+            (67, "16s", b"\xb2" * 16),
+        ],
+    )
     packs = second + 32 + 51
-    fields(data[packs:], [
-        (0, "4s", b"WSMC"), (4, "B", 1), (5, "B", 0), (8, "I", 128), (12, "I", 128), (16, "I", 0), (20, "I", 0),
-        (32, "16s", golden.RUN), (48, "I", 7), (52, "I", 0x01020304), (56, "Q", 160), (64, "32s", A),
-        (96, "16s", golden.RUN), (112, "I", 8), (116, "I", 0xFFFEFDFC), (120, "Q", 70000), (128, "32s", B),
-    ])  # fmt: skip
+    fields(
+        data[packs:],
+        [
+            (0, "4s", b"WSMC"),
+            (4, "B", 1),
+            (5, "B", 0),
+            (8, "I", 128),
+            (12, "I", 128),
+            (16, "I", 0),
+            (20, "I", 0),
+            (32, "16s", golden.RUN),
+            (48, "I", 7),
+            (52, "I", 0x01020304),
+            (56, "Q", 160),
+            (64, "32s", A),
+            (96, "16s", golden.RUN),
+            (112, "I", 8),
+            (116, "I", 0xFFFEFDFC),
+            (120, "Q", 70000),
+            (128, "32s", B),
+        ],
+    )
     end = packs + 32 + 128
-    fields(data[end:], [
-        (0, "4s", b"WSMC"), (4, "B", 2), (5, "B", 0), (8, "I", 40), (12, "I", 40),
-        (32, "Q", 4), (40, "Q", 5), (48, "Q", 5), (56, "Q", 8), (64, "Q", 3),
-    ])  # fmt: skip
+    fields(
+        data[end:],
+        [
+            (0, "4s", b"WSMC"),
+            (4, "B", 2),
+            (5, "B", 0),
+            (8, "I", 40),
+            (12, "I", 40),
+            (32, "Q", 4),
+            (40, "Q", 5),
+            (48, "Q", 5),
+            (56, "Q", 8),
+            (64, "Q", 3),
+        ],
+    )
     assert end + 32 + 40 == len(data)
     for at, stop in [(first, second), (second, packs), (packs, end), (end, len(data))]:
         stated = int.from_bytes(data[at + 24 : at + 32], "little")
@@ -183,20 +315,42 @@ def test_the_writer_makes_the_golden_manifest() -> None:
 
 def test_compressed_end_chunk() -> None:
     data = golden.MANIFEST[: -(32 + 40)] + golden.END_ZSTD
-    fields(golden.END_ZSTD, [
-        (0, "4s", b"WSMC"), (4, "B", 2), (5, "B", 1), (8, "I", 34), (12, "I", 40), (32, "I", 0xFD2FB528),
-    ])  # fmt: skip
+    fields(
+        golden.END_ZSTD,
+        [
+            (0, "4s", b"WSMC"),
+            (4, "B", 2),
+            (5, "B", 1),
+            (8, "I", 34),
+            (12, "I", 40),
+            (32, "I", 0xFD2FB528),
+        ],
+    )
     assert ManifestReader(reader(data), len(data), "here").totals == Totals(4, 5, 5, 8, 3)
 
 
 def test_checkpoint() -> None:
     data = golden.CHECKPOINT
-    fields(data, [
-        (0, "8s", b"WSTABLE\n"), (8, "H", 1), (10, "H", 32), (12, "I", 0), (16, "Q", golden.TABLE_CAPACITY),
-        (24, "Q", 0),
-        (32, "I", 1), (36, "I", 30), (40, "B", 1), (41, "B", 0), (42, "H", 0), (52, "I", 0xFD2FB528),
-        (82, "I", 0), (86, "I", 0), (90, "B", 0),
-    ])  # fmt: skip
+    fields(
+        data,
+        [
+            (0, "8s", b"WSTABLE\n"),
+            (8, "H", 1),
+            (10, "H", 32),
+            (12, "I", 0),
+            (16, "Q", golden.TABLE_CAPACITY),
+            (24, "Q", 0),
+            (32, "I", 1),
+            (36, "I", 30),
+            (40, "B", 1),
+            (41, "B", 0),
+            (42, "H", 0),
+            (52, "I", 0xFD2FB528),
+            (82, "I", 0),
+            (86, "I", 0),
+            (90, "B", 0),
+        ],
+    )
     leaf = bytearray(4096)
     leaf[:16], leaf[64 * 16 : 65 * 16] = b"\xc1" * 16, b"\xc2" * 16
     found = list(tablefile.decode(reader(data), len(data), golden.TABLE_CAPACITY, "here"))

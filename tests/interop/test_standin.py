@@ -211,9 +211,16 @@ def test_every_call_of_an_orderly_client(world: World) -> None:
     """Expectations met by user and by session; each function is called and counted; no breach; no secret anywhere."""
     world.standin.modes("nbdssl:nbd")
     world.standin.expect(
-        **LOGIN, thumbPrint="AA:BB", port=443, nfcHostPort=902, snapshotRef="snapshot-3", transportModes="nbd",
-        readOnly=False, identity="warmspare", credType=1,
-    )  # fmt: skip
+        **LOGIN,
+        thumbPrint="AA:BB",
+        port=443,
+        nfcHostPort=902,
+        snapshotRef="snapshot-3",
+        transportModes="nbd",
+        readOnly=False,
+        identity="warmspare",
+        credType=1,
+    )
     client = world.start()
     assert not client.missing
     params = client.params(**LOGIN, thumbPrint="AA:BB", port=443, nfcHostPort=902)
@@ -328,8 +335,14 @@ def test_a_library_of_6_5(world: World, tmp_path: Path) -> None:
     old.disk(world.path, world.image)
     client = Client(old.library)
     assert set(client.missing) == {
-        "AllocateConnectParams", "Flush", "ReadAsync", "WriteAsync", "Wait", "QueryAllocatedBlocks", "FreeBlockList"
-    }  # fmt: skip
+        "AllocateConnectParams",
+        "Flush",
+        "ReadAsync",
+        "WriteAsync",
+        "Wait",
+        "QueryAllocatedBlocks",
+        "FreeBlockList",
+    }
     with pytest.raises(VddkError) as refused:
         client.init(8, 0)
     assert refused.value.code == 6
@@ -372,8 +385,9 @@ assert len(d.results) == 39, d.results
 """
     done = subprocess.run(
         ["env", f"LD_PRELOAD={runtime}", "ASAN_OPTIONS=detect_leaks=0", sys.executable, "-c", program],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and "AddressSanitizer" not in done.stderr, done.stderr
     assert [line.split(" ", 2)[2] for line in standin.breaches()] == [
         "Close: 2 asynchronous requests are pending; Wait comes first"

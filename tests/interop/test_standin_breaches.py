@@ -272,10 +272,24 @@ def test_versions_that_are_known(world: World, version: tuple[int, int]) -> None
     world.standin.check()
 
 
-@pytest.mark.parametrize("name", [
-    "serverName", "userName", "password", "thumbPrint", "vmxSpec", "port", "nfcHostPort", "snapshotRef",
-    "transportModes", "readOnly", "credType", "cookie", "key",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "serverName",
+        "userName",
+        "password",
+        "thumbPrint",
+        "vmxSpec",
+        "port",
+        "nfcHostPort",
+        "snapshotRef",
+        "transportModes",
+        "readOnly",
+        "credType",
+        "cookie",
+        "key",
+    ],
+)
 @pytest.mark.parametrize("given", ["another", "none"])
 def test_unexpected_connect(world: World, name: str, given: str) -> None:
     """One parameter is not as expected: refused like a wrong login, named, its value told nowhere."""

@@ -142,8 +142,13 @@ def queries(world: World) -> None:
     end, most = 128 * (512 * 1024 + 2), 128 * 512 * 1024
     place = ctypes.byref(ctypes.POINTER(BlockList)())
     for start, sectors, chunk in (
-        (0, 64, 64), (0, 0, 128), (64, 128, 128), (0, 200, 128), (0, most + 128, 128), (end - 128, 256, 128)
-    ):  # fmt: skip
+        (0, 64, 64),
+        (0, 0, 128),
+        (64, 128, 128),
+        (0, 200, 128),
+        (0, most + 128, 128),
+        (end - 128, 256, 128),
+    ):
         refused(3, client, "QueryAllocatedBlocks", handle, start, sectors, chunk, place)
     assert client.blocks(handle, 0, most, 128) == [] == client.blocks(handle, 256, most, 128)
 
@@ -207,8 +212,17 @@ def test_calls_that_succeed_and_give_nothing(world: World) -> None:
     client, handle = opened(world)
     raw, params = client.raw, client.params(**LOGIN)
     connection = client.connect(params)
-    calls = ("ConnectEx", "Open", "GetInfo", "QueryAllocatedBlocks", "ReadAsync", "AllocateConnectParams",
-             "GetTransportMode", "ListTransportModes", "GetErrorText")  # fmt: skip
+    calls = (
+        "ConnectEx",
+        "Open",
+        "GetInfo",
+        "QueryAllocatedBlocks",
+        "ReadAsync",
+        "AllocateConnectParams",
+        "GetTransportMode",
+        "ListTransportModes",
+        "GetErrorText",
+    )
     world.standin.script("\n".join(f"every {call} null" for call in calls))
     place, info, blocks = ctypes.c_void_p(1), ctypes.pointer(Info()), ctypes.pointer(BlockList())
     assert raw.ConnectEx(params, b"\1", None, None, ctypes.byref(place)) == 0 and not place

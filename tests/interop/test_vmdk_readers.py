@@ -18,9 +18,21 @@ from warmspare.recover.failback.vmdk import describe
 
 SECTOR, GIB = 512, 1 << 30
 CAPACITIES = (
-    SECTOR, 4 * KIB, 8 * KIB, 8 * KIB + SECTOR, 64 * KIB - SECTOR, 64 * KIB, 64 * KIB + SECTOR, 64 * KIB + 8 * KIB,
-    5 * MIB + 12 * KIB, 32 * MIB - SECTOR, 32 * MIB, 32 * MIB + SECTOR, 33 * MIB + 7 * SECTOR, 64 * MIB,
-)  # fmt: skip
+    SECTOR,
+    4 * KIB,
+    8 * KIB,
+    8 * KIB + SECTOR,
+    64 * KIB - SECTOR,
+    64 * KIB,
+    64 * KIB + SECTOR,
+    64 * KIB + 8 * KIB,
+    5 * MIB + 12 * KIB,
+    32 * MIB - SECTOR,
+    32 * MIB,
+    32 * MIB + SECTOR,
+    33 * MIB + 7 * SECTOR,
+    64 * MIB,
+)
 
 
 def disk(path: Path, capacity: int, seed: int) -> Path:
@@ -81,13 +93,15 @@ def test_names(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("capacity", "geometry"),
     [
-        (64 * KIB, (1, 64, 32)), (GIB - SECTOR, (1023, 64, 32)), (GIB, (512, 128, 32)), (2 * GIB, (261, 255, 63)),
-        (40 * GIB, (5221, 255, 63)), (3 << 40, (65535, 255, 63)),
+        (64 * KIB, (1, 64, 32)),
+        (GIB - SECTOR, (1023, 64, 32)),
+        (GIB, (512, 128, 32)),
+        (2 * GIB, (261, 255, 63)),
+        (40 * GIB, (5221, 255, 63)),
+        (3 << 40, (65535, 255, 63)),
     ],
-)  # fmt: skip
-def test_the_descriptor_is_as_vmware_writes_it(
-    tmp_path: Path, capacity: int, geometry: tuple[int, int, int]
-) -> None:
+)
+def test_the_descriptor_is_as_vmware_writes_it(tmp_path: Path, capacity: int, geometry: tuple[int, int, int]) -> None:
     """The disks are empty, and the file of one that is so large is not read."""
     raw = tmp_path / "d.raw"
     with raw.open("wb") as file:
@@ -99,11 +113,17 @@ def test_the_descriptor_is_as_vmware_writes_it(
     cylinders, heads, sectors = geometry
     assert said.pop("ddb.longContentID").strip('"')[-8:] == said.pop("CID")
     assert said == {
-        "version": "1", "encoding": '"UTF-8"', "parentCID": "ffffffff", "createType": '"streamOptimized"',
-        "ddb.adapterType": '"lsilogic"', "ddb.geometry.cylinders": f'"{cylinders}"',
-        "ddb.geometry.heads": f'"{heads}"', "ddb.geometry.sectors": f'"{sectors}"', "ddb.toolsVersion": '"2147483647"',
+        "version": "1",
+        "encoding": '"UTF-8"',
+        "parentCID": "ffffffff",
+        "createType": '"streamOptimized"',
+        "ddb.adapterType": '"lsilogic"',
+        "ddb.geometry.cylinders": f'"{cylinders}"',
+        "ddb.geometry.heads": f'"{heads}"',
+        "ddb.geometry.sectors": f'"{sectors}"',
+        "ddb.toolsVersion": '"2147483647"',
         "ddb.virtualHWVersion": '"4"',
-    }  # fmt: skip
+    }
 
 
 def descriptor(vmdk: Path) -> str:

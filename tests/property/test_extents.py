@@ -70,9 +70,7 @@ def test_union_is_the_union_of_the_bytes(left: Pairs, right: Pairs) -> None:
 
 @MANY
 @given(pairs, st.integers(1, 32), st.integers(0, LIMIT + 40))
-def test_widen_covers_every_touched_unit_and_stops_at_the_capacity(
-    extents: Pairs, unit: int, capacity: int
-) -> None:
+def test_widen_covers_every_touched_unit_and_stops_at_the_capacity(extents: Pairs, unit: int, capacity: int) -> None:
     touched = {byte // unit for byte in bitmap(extents)}
     wanted = {byte for u in touched for byte in range(u * unit, (u + 1) * unit) if byte < capacity}
     assert widen(make(extents), unit, capacity).pairs() == runs(wanted)

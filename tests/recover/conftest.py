@@ -25,4 +25,3 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StageRig]:
         quick(monkeypatch.setattr)
         yield StageRig(tmp_path, account=account, url=url)
     assert not account.breaches, account.breaches
-

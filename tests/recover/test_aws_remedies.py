@@ -93,10 +93,14 @@ def env(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pyte
         monkeypatch.delenv(name)
     (tmp_path / "config").write_text("[profile dr]\naws_access_key_id = good\naws_secret_access_key = s\n")
     for name, value in {
-        "ENDPOINT_URL": server.url, "ACCESS_KEY_ID": "good", "SECRET_ACCESS_KEY": "s", "REGION": "eu-central-1",
-        "EC2_METADATA_DISABLED": "true", "CONFIG_FILE": str(tmp_path / "config"),
+        "ENDPOINT_URL": server.url,
+        "ACCESS_KEY_ID": "good",
+        "SECRET_ACCESS_KEY": "s",
+        "REGION": "eu-central-1",
+        "EC2_METADATA_DISABLED": "true",
+        "CONFIG_FILE": str(tmp_path / "config"),
         "SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-    }.items():  # fmt: skip
+    }.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     return monkeypatch
 
@@ -148,8 +152,11 @@ def says(status: int = 200, body: bytes = b"") -> Change:
 
 
 RIGHT_KEY, NEW_TOKEN, PASSED, ENDPOINT = (
-    put(ACCESS_KEY_ID="good"), put(SESSION_TOKEN="new"), says(0), put(ENDPOINT_URL="SERVER")
-)  # fmt: skip
+    put(ACCESS_KEY_ID="good"),
+    put(SESSION_TOKEN="new"),
+    says(0),
+    put(ENDPOINT_URL="SERVER"),
+)
 
 
 @pytest.mark.parametrize(
@@ -160,51 +167,55 @@ RIGHT_KEY, NEW_TOKEN, PASSED, ENDPOINT = (
         pytest.param(wrong_key("SignatureDoesNotMatch"), RIGHT_KEY, marks=KEYS),
         pytest.param(wrong_key("InvalidSignatureException"), RIGHT_KEY, marks=KEYS),
         pytest.param(
-            wrong_key("AuthFailure"), put(ACCESS_KEY_ID=None, SECRET_ACCESS_KEY=None, PROFILE="dr"),
-            marks=remedy(
-                "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the profile, and this host's clock"
-            ),
+            wrong_key("AuthFailure"),
+            put(ACCESS_KEY_ID=None, SECRET_ACCESS_KEY=None, PROFILE="dr"),
+            marks=remedy("check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the profile, and this host's clock"),
         ),
         pytest.param(old_token("ExpiredToken"), NEW_TOKEN, marks=TOKEN),
         pytest.param(old_token("ExpiredTokenException"), NEW_TOKEN, marks=TOKEN),
         pytest.param(
-            old_token("RequestExpired"), NEW_TOKEN,
+            old_token("RequestExpired"),
+            NEW_TOKEN,
             marks=remedy("get new temporary credentials, or set the clock, and run again"),
         ),
         pytest.param(
-            put(ACCESS_KEY_ID=None, SECRET_ACCESS_KEY=None), put(ACCESS_KEY_ID="good", SECRET_ACCESS_KEY="s"),
+            put(ACCESS_KEY_ID=None, SECRET_ACCESS_KEY=None),
+            put(ACCESS_KEY_ID="good", SECRET_ACCESS_KEY="s"),
             marks=remedy("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"),
         ),
         pytest.param(
-            put(ACCESS_KEY_ID=None, SECRET_ACCESS_KEY=None), put(PROFILE="dr"),
+            put(ACCESS_KEY_ID=None, SECRET_ACCESS_KEY=None),
+            put(PROFILE="dr"),
             marks=remedy("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"),
         ),
+        pytest.param(put(REGION=None), put(REGION="eu-west-1"), marks=remedy("give --region or set AWS_REGION")),
         pytest.param(
-            put(REGION=None), put(REGION="eu-west-1"), marks=remedy("give --region or set AWS_REGION")
-        ),
-        pytest.param(
-            put(PROFILE="gone"), put(PROFILE="dr"),
+            put(PROFILE="gone"),
+            put(PROFILE="dr"),
             marks=remedy("correct AWS_PROFILE, --profile, or profile in the recovery plan"),
         ),
         pytest.param(
-            put(ENDPOINT_URL="nonsense"), ENDPOINT,
+            put(ENDPOINT_URL="nonsense"),
+            ENDPOINT,
             marks=remedy(
                 "correct AWS_REGION, AWS_ENDPOINT_URL or the service's own (AWS_ENDPOINT_URL_EC2, AWS_ENDPOINT_URL_EBS)"
             ),
         ),
         pytest.param(
-            says(302), PASSED,
+            says(302),
+            PASSED,
             marks=remedy(
                 "check AWS_ENDPOINT_URL, the region, and what stands between here and AWS: a proxy, a login page"
             ),
         ),
         pytest.param(
-            put(ENDPOINT_URL="http://127.0.0.1:9"), ENDPOINT,
+            put(ENDPOINT_URL="http://127.0.0.1:9"),
+            ENDPOINT,
             marks=remedy("check the network and the region and run again later"),
         ),
         pytest.param(says(503, b"<Response/>"), PASSED, marks=remedy("run again later")),
     ],
-)  # fmt: skip
+)
 async def test_it_leads_on(server: Server, env: pytest.MonkeyPatch, breaks: Change, mends: Change) -> None:
     breaks(env, server)
     with pytest.raises(WarmspareError):

@@ -53,9 +53,12 @@ def sealed(api: Any, blocks: dict[int, bytes], **start: Any) -> str:
         put(api, snapshot, index, data)
     rows = b"".join(hashlib.sha256(blocks[index]).digest() for index in sorted(blocks))
     api.complete_snapshot(
-        SnapshotId=snapshot, ChangedBlocksCount=len(blocks), Checksum=checksum(rows), ChecksumAlgorithm="SHA256",
+        SnapshotId=snapshot,
+        ChangedBlocksCount=len(blocks),
+        Checksum=checksum(rows),
+        ChecksumAlgorithm="SHA256",
         ChecksumAggregationMethod="LINEAR",
-    )  # fmt: skip
+    )
     return str(snapshot)
 
 
@@ -100,9 +103,10 @@ def test_pending_then_completed(account: tuple[Standin, Any, Any]) -> None:
     assert state() == "pending"
     refused(lambda: api.list_snapshot_blocks(SnapshotId=snapshot), "ValidationException", "INVALID_SNAPSHOT_ID")
     refused(
-        lambda: api.start_snapshot(VolumeSize=1, ParentSnapshotId=snapshot), "ValidationException",
+        lambda: api.start_snapshot(VolumeSize=1, ParentSnapshotId=snapshot),
+        "ValidationException",
         "INVALID_DEPENDENCY_REQUEST",
-    )  # fmt: skip
+    )
     standin.complete_s = 0.0
     assert state() == "completed"
 
@@ -121,9 +125,10 @@ def test_children_inherit(account: tuple[Standin, Any, Any]) -> None:
     assert read_back(url, child) == expected
     other = sealed(api, {0: ones})
     refused(
-        lambda: api.list_changed_blocks(FirstSnapshotId=other, SecondSnapshotId=child), "ValidationException",
+        lambda: api.list_changed_blocks(FirstSnapshotId=other, SecondSnapshotId=child),
+        "ValidationException",
         "UNRELATED_SNAPSHOTS",
-    )  # fmt: skip
+    )
     refused(
         lambda: api.start_snapshot(VolumeSize=1, ParentSnapshotId=child), "ValidationException", "INVALID_VOLUME_SIZE"
     )
@@ -138,14 +143,16 @@ def test_tokens(account: tuple[Standin, Any, Any]) -> None:
     assert len(first["Blocks"]) == 100 and len(rest["Blocks"]) == 20 and "NextToken" not in rest
     token = first["Blocks"][0]["BlockToken"]
     refused(
-        lambda: api.get_snapshot_block(SnapshotId=snapshot, BlockIndex=2, BlockToken=token), "ValidationException",
+        lambda: api.get_snapshot_block(SnapshotId=snapshot, BlockIndex=2, BlockToken=token),
+        "ValidationException",
         "INVALID_BLOCK_TOKEN",
-    )  # fmt: skip
+    )
     other = sealed(api, {0: ZEROS})
     refused(
-        lambda: api.list_snapshot_blocks(SnapshotId=other, NextToken=first["NextToken"]), "ValidationException",
+        lambda: api.list_snapshot_blocks(SnapshotId=other, NextToken=first["NextToken"]),
+        "ValidationException",
         "INVALID_PAGE_TOKEN",
-    )  # fmt: skip
+    )
 
 
 def test_client_tokens(account: tuple[Standin, Any, Any]) -> None:
@@ -164,9 +171,10 @@ def test_encryption_and_parents_exclude_each_other(account: tuple[Standin, Any, 
     key = "arn:aws:kms:eu-central-1:123456789012:key/1"
     parent = sealed(api, {}, Encrypted=True, KmsKeyArn=key)
     refused(
-        lambda: api.start_snapshot(VolumeSize=1, ParentSnapshotId=parent, Encrypted=True), "ValidationException",
+        lambda: api.start_snapshot(VolumeSize=1, ParentSnapshotId=parent, Encrypted=True),
+        "ValidationException",
         "INVALID_PARAMETER_VALUE",
-    )  # fmt: skip
+    )
     refused(lambda: api.start_snapshot(VolumeSize=1, KmsKeyArn=key), "ValidationException", "INVALID_CUSTOMER_KEY")
     child = standin.snapshots[sealed(api, {}, ParentSnapshotId=parent)]
     assert child.encrypted and child.kms_key == key
@@ -253,13 +261,17 @@ def test_a_start_must_be_right(account: tuple[Standin, Any, Any]) -> None:
         return [{"Key": key, "Value": value} for key, value in pairs]
 
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"VolumeSize": 65537}, "INVALID_VOLUME_SIZE"), ({"Timeout": 9}, "INVALID_PARAMETER_VALUE"),
-        ({"Timeout": 4321}, "INVALID_PARAMETER_VALUE"), ({"Tags": tags(("aws:x", "1"))}, "INVALID_TAG"),
-        ({"Tags": tags(("k" * 128, "1"))}, "INVALID_TAG"), ({"Tags": tags(("k", "v" * 256))}, "INVALID_TAG"),
-        ({"Tags": tags(("", "1"))}, "INVALID_TAG"), ({"Tags": tags(("k", "1"), ("k", "2"))}, "INVALID_TAG"),
+        ({"VolumeSize": 65537}, "INVALID_VOLUME_SIZE"),
+        ({"Timeout": 9}, "INVALID_PARAMETER_VALUE"),
+        ({"Timeout": 4321}, "INVALID_PARAMETER_VALUE"),
+        ({"Tags": tags(("aws:x", "1"))}, "INVALID_TAG"),
+        ({"Tags": tags(("k" * 128, "1"))}, "INVALID_TAG"),
+        ({"Tags": tags(("k", "v" * 256))}, "INVALID_TAG"),
+        ({"Tags": tags(("", "1"))}, "INVALID_TAG"),
+        ({"Tags": tags(("k", "1"), ("k", "2"))}, "INVALID_TAG"),
         ({"Tags": tags(*((str(number), "1") for number in range(51)))}, "INVALID_TAG"),
         ({"KmsKeyArn": "arn:aws:kms:eu-central-1:123456789012:key/1"}, "INVALID_CUSTOMER_KEY"),
-    ]  # fmt: skip
+    ]
     for count, (said, reason) in enumerate(wrong, 1):
         refused(start(**said), "ValidationException", reason)
         assert len(standin.breaches) == count and not standin.snapshots, said
@@ -312,16 +324,18 @@ def test_each_breach_is_noted(account: tuple[Standin, Any, Any]) -> None:
     breach(lambda: put(api, snapshot, 0, ZEROS, ChecksumAlgorithm="MD5"), "INVALID_PARAMETER_VALUE", "no checksum alg")
     breach(lambda: api.list_snapshot_blocks(SnapshotId=snapshot), "INVALID_SNAPSHOT_ID", "read before")
     breach(
-        lambda: api.start_snapshot(VolumeSize=1, ParentSnapshotId=snapshot), "INVALID_DEPENDENCY_REQUEST",
+        lambda: api.start_snapshot(VolumeSize=1, ParentSnapshotId=snapshot),
+        "INVALID_DEPENDENCY_REQUEST",
         "not completed",
-    )  # fmt: skip
+    )
     key = "arn:aws:kms:eu-central-1:123456789012:key/1"
     done = sealed(api, {0: ZEROS, 1: ZEROS})
     for more in ({"Encrypted": True}, {"Encrypted": False}, {"KmsKeyArn": key}):
         breach(
             lambda more=more: api.start_snapshot(VolumeSize=1, ParentSnapshotId=done, **more),  # type: ignore[misc]
-            "INVALID_PARAMETER_VALUE", "a parent and an encryption",
-        )  # fmt: skip
+            "INVALID_PARAMETER_VALUE",
+            "a parent and an encryption",
+        )
     for most in (99, 10001):
         path = f"/snapshots/{done}/blocks?maxResults={most}"
         assert raw(api, "GET", path, b"") == (400, "INVALID_PARAMETER_VALUE")
@@ -334,9 +348,10 @@ def test_each_breach_is_noted(account: tuple[Standin, Any, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ebsstandin.time.time", lambda: late)
         breach(
-            lambda: api.get_snapshot_block(SnapshotId=done, BlockIndex=0, BlockToken=token), "INVALID_BLOCK_TOKEN",
+            lambda: api.get_snapshot_block(SnapshotId=done, BlockIndex=0, BlockToken=token),
+            "INVALID_BLOCK_TOKEN",
             "a token that is not valid",
-        )  # fmt: skip
+        )
     child = api.start_snapshot(VolumeSize=1, ParentSnapshotId=done)["SnapshotId"]
     ec2.delete_snapshot(SnapshotId=done)
     assert standin.breaches[-1] == "the parent of a pending snapshot was deleted" and child in standin.snapshots
@@ -363,6 +378,7 @@ def test_a_sealed_snapshot_takes_nothing_however_long_it_is_pending(account: tup
 
 def test_puts_have_a_quota_of_the_account_and_one_of_each_snapshot() -> None:
     """Of the account, refused before the put takes any time; of a snapshot, behind it."""
+
     def count(snapshots: int, standin: Standin) -> int:
         with serving(standin) as url:
             api = client(url, attempts=1)
@@ -400,9 +416,13 @@ def test_what_goes_wrong_on_demand(account: tuple[Standin, Any, Any]) -> None:
     standin.faults = Faults(keeps=lambda index, data: b"x" + data[1:], echo=lambda index, checksum: checksum[::-1])
     (snapshot,) = standin.snapshots
     said = api.put_snapshot_block(
-        SnapshotId=snapshot, BlockIndex=3, BlockData=ZEROS, DataLength=BLOCK, Checksum=checksum(ZEROS),
+        SnapshotId=snapshot,
+        BlockIndex=3,
+        BlockData=ZEROS,
+        DataLength=BLOCK,
+        Checksum=checksum(ZEROS),
         ChecksumAlgorithm="SHA256",
-    )  # fmt: skip
+    )
     assert said["Checksum"] == checksum(ZEROS)[::-1]
     assert standin.block(standin.snapshots[snapshot].blocks[3]) == b"x" + ZEROS[1:]
     assert not standin.breaches

@@ -35,9 +35,24 @@ class Follower:
         self._rig, self._log = rig, rig.home / "follower"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "warmspare", "apply", "--vm", rig.vm, "--repo", rig.repo, "--to", rig.replica,
-                 "--follow", "--json"], env={**os.environ, **AS_CHILD}, stdout=log, stderr=log,
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "warmspare",
+                    "apply",
+                    "--vm",
+                    rig.vm,
+                    "--repo",
+                    rig.repo,
+                    "--to",
+                    rig.replica,
+                    "--follow",
+                    "--json",
+                ],
+                env={**os.environ, **AS_CHILD},
+                stdout=log,
+                stderr=log,
+            )
 
     def events(self, name: str) -> list[dict[str, Any]]:
         found = [json.loads(line) for line in self._log.read_text().splitlines() if line.endswith("}")]
@@ -82,9 +97,24 @@ def at(rig: StageRig) -> int:
 
 def sync_elsewhere(rig: StageRig) -> None:
     subprocess.run(
-        [sys.executable, "-m", "warmspare", "sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state,
-         "--json"], check=True, stdout=subprocess.DEVNULL, env={**os.environ, **AS_CHILD},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "warmspare",
+            "sync",
+            rig.disk,
+            "--vm",
+            rig.vm,
+            "--repo",
+            rig.repo,
+            "--state",
+            rig.state,
+            "--json",
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **AS_CHILD},
+    )
 
 
 def demand_from_replica(rig: StageRig, outcome: Outcome, disk: Path | None = None) -> None:
@@ -181,9 +211,23 @@ def test_a_point_that_came_while_it_waited_is_staged(world: StageRig, monkeypatc
             scribble(world.disk, random.Random(2))
             sync_elsewhere(world)
             subprocess.run(
-                [sys.executable, "-m", "warmspare", "apply", "--vm", world.vm, "--repo", world.repo, "--to",
-                 world.replica, "--json"], check=True, stdout=subprocess.DEVNULL, env={**os.environ, **AS_CHILD},
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "warmspare",
+                    "apply",
+                    "--vm",
+                    world.vm,
+                    "--repo",
+                    world.repo,
+                    "--to",
+                    world.replica,
+                    "--json",
+                ],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, **AS_CHILD},
+            )
         return True
 
     monkeypatch.setattr("warmspare.recover.blocks.replicablocks.Replica.followed", followed)
@@ -226,9 +270,23 @@ def test_an_apply_that_ends_between_two_looks_is_not_missed(world: StageRig, mon
     def followed(_: object) -> bool:
         if at(world) == 1:
             subprocess.run(
-                [sys.executable, "-m", "warmspare", "apply", "--vm", world.vm, "--repo", world.repo, "--to",
-                 world.replica, "--json"], check=True, stdout=subprocess.DEVNULL, env={**os.environ, **AS_CHILD},
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "warmspare",
+                    "apply",
+                    "--vm",
+                    world.vm,
+                    "--repo",
+                    world.repo,
+                    "--to",
+                    world.replica,
+                    "--json",
+                ],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, **AS_CHILD},
+            )
         return False
 
     monkeypatch.setattr("warmspare.recover.blocks.replicablocks.Replica.followed", followed)

@@ -70,13 +70,24 @@ OF_THE_SNAPSHOT = [
 ]
 # Nothing can be deleted while it is so: whose answer it was says nothing of that snapshot.
 OF_THE_ACCOUNT = [
-    "AuthFailure", "Blocked", "InvalidClientTokenId", "MissingAuthenticationToken", "OptInRequired",
-    "PendingVerification", "RequestExpired", "IncompleteSignature", "SignatureDoesNotMatch",
-]  # fmt: skip
+    "AuthFailure",
+    "Blocked",
+    "InvalidClientTokenId",
+    "MissingAuthenticationToken",
+    "OptInRequired",
+    "PendingVerification",
+    "RequestExpired",
+    "IncompleteSignature",
+    "SignatureDoesNotMatch",
+]
 PASSING = [
-    ("RequestLimitExceeded", 503), ("Throttling", 400), ("InternalError", 500), ("InternalFailure", 500),
-    ("ServiceUnavailable", 503), ("Unavailable", 503),
-]  # fmt: skip
+    ("RequestLimitExceeded", 503),
+    ("Throttling", 400),
+    ("InternalError", 500),
+    ("InternalFailure", 500),
+    ("ServiceUnavailable", 503),
+    ("Unavailable", 503),
+]
 
 
 @dataclass
@@ -356,9 +367,7 @@ def test_what_was_begun_and_can_not_be_gone_on_with_is_kept(history: History) ->
     assert pending.id in names(history.staged(), "stage.removed") and pending.id not in history.account.snapshots
 
 
-def test_one_with_a_wrong_block_that_is_kept_is_not_staged(
-    history: History, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_with_a_wrong_block_that_is_kept_is_not_staged(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     """EBS keeps other bytes than it acknowledged, once: that snapshot is given up, and can't be deleted yet."""
     monkeypatch.setattr("warmspare.recover.staging.ebs.SEALED_POLLS", 2)
     lied: list[int] = []

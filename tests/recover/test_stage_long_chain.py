@@ -25,10 +25,13 @@ def test_a_chain_longer_than_the_files_that_may_be_open(rig: StageRig) -> None:
             file.flush()
             rig.sync()
     done = subprocess.run(
-        [sys.executable, "-m", "warmspare", *rig.arguments(), "--json"], capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "warmspare", *rig.arguments(), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES)),
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     (made,) = rig.account.snapshots.values()
     assert made.tags["warmspare:point"] == str(POINTS)

@@ -176,11 +176,18 @@ def test_tags_of_the_user(synced: StageRig) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        ["--follow", "--dry-run"], ["--follow", "--at", "1"], ["--keep", "0"], ["--puts", "0"],
-        ["--kms-key", "alias/x"], ["--tag", "x"], ["--tag", "aws:x=1"],
-        ["--tag", "warmspare:vm=1"], ["--replica-state", "/x"], ["--at", "9"],
+        ["--follow", "--dry-run"],
+        ["--follow", "--at", "1"],
+        ["--keep", "0"],
+        ["--puts", "0"],
+        ["--kms-key", "alias/x"],
+        ["--tag", "x"],
+        ["--tag", "aws:x=1"],
+        ["--tag", "warmspare:vm=1"],
+        ["--replica-state", "/x"],
+        ["--at", "9"],
     ],
-)  # fmt: skip
+)
 def test_wrong_usage(synced: StageRig, wrong: list[str]) -> None:
     synced.stage(*wrong, code=2)
     assert not synced.account.snapshots
@@ -258,9 +265,23 @@ def test_follow_stages_each_new_point(synced: StageRig, monkeypatch: pytest.Monk
             import sys
 
             subprocess.run(
-                [sys.executable, "-m", "warmspare", "sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state",
-                 rig.state, "--json"], check=True, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "warmspare",
+                    "sync",
+                    rig.disk,
+                    "--vm",
+                    rig.vm,
+                    "--repo",
+                    rig.repo,
+                    "--state",
+                    rig.state,
+                    "--json",
+                ],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
 
     thread = threading.Thread(target=others)
     thread.start()

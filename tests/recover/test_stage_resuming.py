@@ -299,9 +299,10 @@ def test_two_hosts_at_once_write_the_same_snapshot(full: StageRig) -> None:
     full.account.put_s, full.account.complete_s = 0.3, 1.0
     other = subprocess.Popen(
         [sys.executable, "-m", "warmspare", *full.arguments("--state", full.home / "other-host"), "--json"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}, stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-    )  # fmt: skip
+    )
     try:
         while not full.account.put_times and other.poll() is None:
             time.sleep(0.01)

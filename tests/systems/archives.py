@@ -63,11 +63,15 @@ def _no_entry_uses_the_serial_port(machine: Machine) -> None:
 
 
 CASES: list[Case] = [
-    *(sound(f"Initramfs: {packing}", partial(packed, packing),
-           quick=packing == "zstd+zeros+gzip") for packing in PACKINGS),
-    *(flawed(f"Initramfs: {packing}", partial(packed, packing), _the_initramfs_lacks_nvme, Said("nvme-missing"))
-      for packing in ("gzip", "early+zeros+xz", "zstd+zeros+gzip", "lz4")),
+    *(
+        sound(f"Initramfs: {packing}", partial(packed, packing), quick=packing == "zstd+zeros+gzip")
+        for packing in PACKINGS
+    ),
+    *(
+        flawed(f"Initramfs: {packing}", partial(packed, packing), _the_initramfs_lacks_nvme, Said("nvme-missing"))
+        for packing in ("gzip", "early+zeros+xz", "zstd+zeros+gzip", "lz4")
+    ),
     flawed("Initramfs", bios, _the_initramfs_is_nonsense, Said("initramfs-unread")),
     flawed("Initramfs", bios, _its_lists_of_modules_are_gone, Said("drivers-unread")),
     flawed("Initramfs", bios, _no_entry_uses_the_serial_port, Said("console-missing", "grub.cfg")),
-]  # fmt: skip
+]

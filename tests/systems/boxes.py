@@ -28,17 +28,40 @@ UNSEEN = ("system-unread", "root-unseen", "drivers-unread", "default-unknown", "
 
 
 def bios(*more: Disk) -> Machine:
-    machine = Machine("box", "bios", [Disk(256, core=Core("(,msdos1)/boot/grub"), parts=[
-        Part(Fs("ext4", ROOT, mounts={"/": ""}), 0, active=True),
-    ]), *more])  # fmt: skip
+    machine = Machine(
+        "box",
+        "bios",
+        [
+            Disk(
+                256,
+                core=Core("(,msdos1)/boot/grub"),
+                parts=[
+                    Part(Fs("ext4", ROOT, mounts={"/": ""}), 0, active=True),
+                ],
+            ),
+            *more,
+        ],
+    )
     _system(machine, "hd0,msdos1")
     return machine
 
 
 def uefi(*more: Disk) -> Machine:
-    machine = Machine("box", "uefi", [Disk(300, "gpt", [
-        Part(esp("box"), 48, "U"), Part(Fs("ext4", ROOT, mounts={"/": ""}), 0),
-    ]), *more])  # fmt: skip
+    machine = Machine(
+        "box",
+        "uefi",
+        [
+            Disk(
+                300,
+                "gpt",
+                [
+                    Part(esp("box"), 48, "U"),
+                    Part(Fs("ext4", ROOT, mounts={"/": ""}), 0),
+                ],
+            ),
+            *more,
+        ],
+    )
     _system(machine, "hd0,gpt2")
     early = f"search.fs_uuid {ROOT} root hd0,gpt2 \nset prefix=($root)'/boot/grub'\n"
     machine.files["/boot/efi/EFI/BOOT/BOOTX64.EFI"] = loaders.grub_efi("(,gpt2)/boot/grub", early)
@@ -132,10 +155,14 @@ def with_data_on_lvm() -> Machine:
         "logs": Logical(_data_volume("xfs", mib=320, options=("-i", "nrext64=1"), name="logs")),
         "swp": Logical(_data_volume("swap", name="swp")),
     }
-    return with_group(volumes=volumes, lines=(
-        "/dev/dvg/data /data ext4 defaults 0 2", f"UUID={uid('dvg logs')} /logs xfs defaults 0 0",
-        f"UUID={uid('dvg swp')} none swap sw 0 0",
-    ))  # fmt: skip
+    return with_group(
+        volumes=volumes,
+        lines=(
+            "/dev/dvg/data /data ext4 defaults 0 2",
+            f"UUID={uid('dvg logs')} /logs xfs defaults 0 0",
+            f"UUID={uid('dvg swp')} none swap sw 0 0",
+        ),
+    )
 
 
 def _the_groups_disk_is_not_replicated(machine: Machine) -> None:
@@ -145,9 +172,10 @@ def _the_groups_disk_is_not_replicated(machine: Machine) -> None:
 
 def with_half_a_group() -> Machine:
     return with_group(
-        volumes={"a": Logical(_data_volume()), "b": Logical(_data_volume(name="b"), on=1)}, absent=1,
+        volumes={"a": Logical(_data_volume()), "b": Logical(_data_volume(name="b"), on=1)},
+        absent=1,
         lines=("/dev/mapper/dvg-a /a ext4 defaults 0 2",),
-    )  # fmt: skip
+    )
 
 
 def _what_is_elsewhere_is_mounted(machine: Machine) -> None:
@@ -155,8 +183,10 @@ def _what_is_elsewhere_is_mounted(machine: Machine) -> None:
 
 
 def with_casefold() -> Machine:
-    return with_group(volumes={"data": Logical(_data_volume(options=("-O", "casefold")))},
-                      lines=(f"UUID={uid('dvg data')} /data ext4 defaults 0 2",))  # fmt: skip
+    return with_group(
+        volumes={"data": Logical(_data_volume(options=("-O", "casefold")))},
+        lines=(f"UUID={uid('dvg data')} /data ext4 defaults 0 2",),
+    )
 
 
 def with_newer_xfs() -> Machine:
@@ -190,8 +220,11 @@ def root_with(feature: str) -> Machine:
     machine.disks[0].parts = [Part(Fs("ext4", boot, mounts={"/boot": ""}), 100, active=True), Part(root, 0)]
     machine.change("/boot/grub/grub.cfg", "/boot/vmlinuz", "/vmlinuz")
     machine.change("/boot/grub/grub.cfg", "/boot/initrd", "/initrd")
-    machine.change("/boot/grub/grub.cfg", f"fs-uuid --set=root --hint-bios=hd0,msdos1 --hint-efi=hd0,msdos1 {ROOT}",
-                   f"fs-uuid --set=root --hint-bios=hd0,msdos1 --hint-efi=hd0,msdos1 {boot}")  # fmt: skip
+    machine.change(
+        "/boot/grub/grub.cfg",
+        f"fs-uuid --set=root --hint-bios=hd0,msdos1 --hint-efi=hd0,msdos1 {ROOT}",
+        f"fs-uuid --set=root --hint-bios=hd0,msdos1 --hint-efi=hd0,msdos1 {boot}",
+    )
     machine.change("/boot/grub/grub.cfg", f"--fs-uuid --set=root {ROOT}", f"--fs-uuid --set=root {boot}")
     add(machine, f"UUID={boot} /boot ext4 defaults 0 2")
     return machine
@@ -247,45 +280,100 @@ def _usr_was_formatted_anew(machine: Machine) -> None:
 
 CASES: list[Case] = [
     sound("A system and an old one's disk", with_an_old_system, Said("other-system", "sdb.raw"), quick=True),
-    flawed("A system and an old one's disk", with_an_old_system, _the_systems_own_fstab_names_sda1,
-           Said("fstab-by-name", "sda.raw", "/dev/sda1"), Said("other-system", "sdb.raw")),
-    flawed("A system and an old one's disk", with_an_old_system, _the_old_one_is_sound_and_the_systems_fstab_is_not,
-           Said("fstab-by-name", "sda.raw", "/dev/sda1"), Said("other-system", "sdb.raw")),
+    flawed(
+        "A system and an old one's disk",
+        with_an_old_system,
+        _the_systems_own_fstab_names_sda1,
+        Said("fstab-by-name", "sda.raw", "/dev/sda1"),
+        Said("other-system", "sdb.raw"),
+    ),
+    flawed(
+        "A system and an old one's disk",
+        with_an_old_system,
+        _the_old_one_is_sound_and_the_systems_fstab_is_not,
+        Said("fstab-by-name", "sda.raw", "/dev/sda1"),
+        Said("other-system", "sdb.raw"),
+    ),
     sound("A system by UEFI and an old one's disk", partial(with_an_old_system, uefi), Said("other-system", "sdb.raw")),
-    sound("Debian on LVM and an old system's disk", partial(with_an_old_system, debian.debian11), Said("other-system",
-           "sdb.raw")),
-    sound("A system and an old one that could start", with_a_bootable_old_system, Said("other-system", "sdb.raw"),
-           drill=True),
+    sound(
+        "Debian on LVM and an old system's disk",
+        partial(with_an_old_system, debian.debian11),
+        Said("other-system", "sdb.raw"),
+    ),
+    sound(
+        "A system and an old one that could start",
+        with_a_bootable_old_system,
+        Said("other-system", "sdb.raw"),
+        drill=True,
+    ),
     sound("A system and a data disk of Windows", with_windows_data, quick=True),
-    flawed("A system and a data disk of Windows", with_windows_data, _the_systems_own_fstab_names_sda1,
-           Said("fstab-by-name", "sda.raw")),
-    flawed("A system on its second disk", data_first, _the_data_disk_is_the_first, Said("boot-disk-other", "",
-           "sdb.raw"), drill=False,
-           also=UNSEEN, quick=True),
-    flawed("A system by UEFI on its second disk", partial(data_first, uefi), _the_data_disk_is_the_first,
-           Said("boot-disk-other", "", "sdb.raw"), also=UNSEEN),
+    flawed(
+        "A system and a data disk of Windows",
+        with_windows_data,
+        _the_systems_own_fstab_names_sda1,
+        Said("fstab-by-name", "sda.raw"),
+    ),
+    flawed(
+        "A system on its second disk",
+        data_first,
+        _the_data_disk_is_the_first,
+        Said("boot-disk-other", "", "sdb.raw"),
+        drill=False,
+        also=UNSEEN,
+        quick=True,
+    ),
+    flawed(
+        "A system by UEFI on its second disk",
+        partial(data_first, uefi),
+        _the_data_disk_is_the_first,
+        Said("boot-disk-other", "", "sdb.raw"),
+        also=UNSEEN,
+    ),
     sound("Data on LVM", with_data_on_lvm),
-    flawed("Data on LVM", with_data_on_lvm, _the_groups_disk_is_not_replicated, Said("fstab-unknown|volume-unread",
-           "line 3"),
-           Said("fstab-unknown", "line 4"), Said("fstab-optional", "line 5")),
+    flawed(
+        "Data on LVM",
+        with_data_on_lvm,
+        _the_groups_disk_is_not_replicated,
+        Said("fstab-unknown|volume-unread", "line 3"),
+        Said("fstab-unknown", "line 4"),
+        Said("fstab-optional", "line 5"),
+    ),
     sound("An empty group beside", with_group),
     sound("Nothing but a thin pool beside", partial(with_group, volumes=rebuilds.thin_pool(200))),
     sound("A group beside, a part of which is elsewhere and not needed", with_half_a_group),
-    flawed("A group beside, a part of which is elsewhere", with_half_a_group, _what_is_elsewhere_is_mounted,
-           Said("lvm-incomplete"), also=("fstab-unknown",)),
+    flawed(
+        "A group beside, a part of which is elsewhere",
+        with_half_a_group,
+        _what_is_elsewhere_is_mounted,
+        Said("lvm-incomplete"),
+        also=("fstab-unknown",),
+    ),
     sound("Data on ext4 with casefold", with_casefold),
     flawed("Data on ext4 with casefold", with_casefold, _its_line_names_another_one, Said("fstab-unknown", "line 3")),
     sound("Data on XFS of newer tools", with_newer_xfs, quick=True),
     flawed("Data on XFS of newer tools", with_newer_xfs, _its_line_names_another_one, Said("fstab-unknown", "line 3")),
     sound("Data in a thin volume", with_thin_data),
-    flawed("Data in a thin volume", with_thin_data, _a_mount_names_what_may_be_in_the_pool, Said("volume-unread",
-           "line 4")),
-    *(sound(f"A root on ext4 with {features}", partial(root_with, features), Said("system-unread", "", features),
-            also=UNSEEN) for features in ("casefold", "inline_data", "bigalloc")),
+    flawed(
+        "Data in a thin volume", with_thin_data, _a_mount_names_what_may_be_in_the_pool, Said("volume-unread", "line 4")
+    ),
+    *(
+        sound(
+            f"A root on ext4 with {features}",
+            partial(root_with, features),
+            Said("system-unread", "", features),
+            also=UNSEEN,
+        )
+        for features in ("casefold", "inline_data", "bigalloc")
+    ),
     sound("Encrypted data whose key is on the root", with_a_keyfile, Said("luks", "sdb.raw")),
-    flawed("Encrypted data whose key is on the root", with_a_keyfile, _crypttab_names_a_volume_that_is_not_there,
-           Said("luks", "sdb.raw"), Said("fstab-unknown|volume-unread", "", "data")),
+    flawed(
+        "Encrypted data whose key is on the root",
+        with_a_keyfile,
+        _crypttab_names_a_volume_that_is_not_there,
+        Said("luks", "sdb.raw"),
+        Said("fstab-unknown|volume-unread", "", "data"),
+    ),
     sound("/usr apart", usr_apart),
     flawed("/usr apart", usr_apart, _its_kernel_lacks_ena, Said("ena-missing"), quick=True),
     flawed("/usr apart", usr_apart, _usr_was_formatted_anew, Said("fstab-unknown", "line 3"), also=("drivers-unread",)),
-]  # fmt: skip
+]

@@ -67,9 +67,14 @@ def sound(
 
 
 def flawed(
-    name: str, make: Make, hurt: Hurt, *said: Said, also: Iterable[str] = (), quick: bool = False,
+    name: str,
+    make: Make,
+    hurt: Hurt,
+    *said: Said,
+    also: Iterable[str] = (),
+    quick: bool = False,
     drill: bool | None = None,
-) -> Case:  # fmt: skip
+) -> Case:
     """The flaw's words are its function's name."""
     assert said, name
     words = hurt.__name__.strip("_").replace("_", " ")

@@ -36,10 +36,19 @@ def menu(
     """grub.cfg as update-grub writes it: the newest kernel, and a submenu of all."""
     first = Start(name, starts[0].kernel, starts[0].initrd, starts[0].cmdline, "gnulinux-simple-root")
     inner = [
-        loaders.grub_entry(Start(f"{name}, with Linux {start.title}", start.kernel, start.initrd, start.cmdline + more,
-                                 f"gnulinux-{start.title}-{kind}-root"), root)
-        for start in starts for kind, more in (("advanced", ""), ("recovery", " single"))
-    ]  # fmt: skip
+        loaders.grub_entry(
+            Start(
+                f"{name}, with Linux {start.title}",
+                start.kernel,
+                start.initrd,
+                start.cmdline + more,
+                f"gnulinux-{start.title}-{kind}-root",
+            ),
+            root,
+        )
+        for start in starts
+        for kind, more in (("advanced", ""), ("recovery", " single"))
+    ]
     text = loaders.grub_header(default) + loaders.grub_entry(first, root)
     text += loaders.grub_submenu(f"Advanced options for {name}", "gnulinux-advanced-root", inner)
     text += "if [ -f  $prefix/custom.cfg ]; then\n  source $prefix/custom.cfg\nfi\n"
@@ -49,8 +58,9 @@ def menu(
 
 
 def start_of(version: str, root: str, *, folder: str = "/boot", more: str = "ro quiet") -> Start:
-    return Start(version, f"{folder}/vmlinuz-{version}", f"{folder}/initrd.img-{version}",
-                 f"root={root} {more} {SERIAL}")  # fmt: skip
+    return Start(
+        version, f"{folder}/vmlinuz-{version}", f"{folder}/initrd.img-{version}", f"root={root} {more} {SERIAL}"
+    )
 
 
 # Debian 9: BIOS, MBR, one ext4, swap in a logical partition
@@ -79,8 +89,12 @@ def debian9() -> Machine:
     for version in (D9, D9_OLD):
         kernels.install(machine, version)
     menu(machine, "/boot/grub/grub.cfg", loaders.grub_root(root), [start_of(v, f"UUID={root}") for v in (D9, D9_OLD)])
-    fstab(machine, f"UUID={root} /               ext4    errors=remount-ro 0       1", f"UUID={swap} none swap sw 0 0",
-          "/dev/sr0        /media/cdrom0   udf,iso9660 user,noauto     0       0")  # fmt: skip
+    fstab(
+        machine,
+        f"UUID={root} /               ext4    errors=remount-ro 0       1",
+        f"UUID={swap} none swap sw 0 0",
+        "/dev/sr0        /media/cdrom0   udf,iso9660 user,noauto     0       0",
+    )
     return machine
 
 
@@ -108,16 +122,32 @@ def _first_entry_names_a_kernel_that_is_gone_but_is_not_the_default(machine: Mac
 
 def debian10() -> Machine:
     root, swap = uid("debian10 root"), uid("debian10 swap")
-    machine = Machine("debian10", "uefi", [Disk(300, "gpt", [
-        Part(esp("debian10"), 48, "U"), Part(Fs("ext4", root, mounts={"/": ""}), 200), Part(Fs("swap", swap), 0, SWAP),
-    ])])  # fmt: skip
+    machine = Machine(
+        "debian10",
+        "uefi",
+        [
+            Disk(
+                300,
+                "gpt",
+                [
+                    Part(esp("debian10"), 48, "U"),
+                    Part(Fs("ext4", root, mounts={"/": ""}), 200),
+                    Part(Fs("swap", swap), 0, SWAP),
+                ],
+            )
+        ],
+    )
     release(machine, "debian", "10")
     version = "4.19.0-26-amd64"
     kernels.install(machine, version)
     hint = loaders.grub_root(root, "hd0,gpt2")
     menu(machine, "/boot/grub/grub.cfg", hint, [start_of(version, f"UUID={root}")])
-    fstab(machine, f"UUID={root} / ext4 errors=remount-ro 0 1", f"UUID={swap} none swap sw 0 0",
-          f"UUID={short_uid('debian10 esp')}  /boot/efi  vfat  umask=0077  0  1")  # fmt: skip
+    fstab(
+        machine,
+        f"UUID={root} / ext4 errors=remount-ro 0 1",
+        f"UUID={swap} none swap sw 0 0",
+        f"UUID={short_uid('debian10 esp')}  /boot/efi  vfat  umask=0077  0  1",
+    )
     signed(machine, "debian", loaders.debians_grub(), root)
     return machine
 
@@ -128,11 +158,15 @@ def signed(
     """shim and GRUB as `grub-install` puts them, with --force-extra-removable."""
     home, removable = f"{at}/EFI/{name}", f"{at}/EFI/BOOT"
     machine.files |= {
-        f"{home}/shimx64.efi": loaders.shim(), f"{home}/grubx64.efi": grub, f"{home}/mmx64.efi": loaders.mok_manager(),
-        f"{home}/fbx64.efi": loaders.fallback(), f"{home}/BOOTX64.CSV": loaders.boot_csv("shimx64.efi", name),
-        f"{removable}/BOOTX64.EFI": loaders.shim(), f"{removable}/fbx64.efi": loaders.fallback(),
+        f"{home}/shimx64.efi": loaders.shim(),
+        f"{home}/grubx64.efi": grub,
+        f"{home}/mmx64.efi": loaders.mok_manager(),
+        f"{home}/fbx64.efi": loaders.fallback(),
+        f"{home}/BOOTX64.CSV": loaders.boot_csv("shimx64.efi", name),
+        f"{removable}/BOOTX64.EFI": loaders.shim(),
+        f"{removable}/fbx64.efi": loaders.fallback(),
         f"{removable}/mmx64.efi": loaders.mok_manager(),
-    }  # fmt: skip
+    }
     machine.put(f"{home}/grub.cfg", loaders.stub(boot, prefix))
 
 
@@ -161,24 +195,43 @@ def debian10_copied() -> Machine:
 
 def debian11() -> Machine:
     boot, root = uid("debian11 boot"), uid("debian11 root")
-    machine = Machine("debian11", "bios", [Disk(640, core=Core("(,msdos1)/grub"), parts=[
-        Part(Fs("ext2", boot, mounts={"/boot": ""}), 160, active=True), Part(None, 0, EXTENDED),
-        Part(Physical("debian-vg"), 0, LVM),
-    ])], groups={"debian-vg": Group({
-        "root": Logical(Fs("ext4", root, mounts={"/": ""}, mib=200)),
-        "swap_1": Logical(Fs("swap", uid("debian11 swap"), mib=32)),
-        "home": Logical(Fs("ext4", uid("debian11 home"), mounts={"/home": ""}, mib=64)),
-    })})  # fmt: skip
+    machine = Machine(
+        "debian11",
+        "bios",
+        [
+            Disk(
+                640,
+                core=Core("(,msdos1)/grub"),
+                parts=[
+                    Part(Fs("ext2", boot, mounts={"/boot": ""}), 160, active=True),
+                    Part(None, 0, EXTENDED),
+                    Part(Physical("debian-vg"), 0, LVM),
+                ],
+            )
+        ],
+        groups={
+            "debian-vg": Group(
+                {
+                    "root": Logical(Fs("ext4", root, mounts={"/": ""}, mib=200)),
+                    "swap_1": Logical(Fs("swap", uid("debian11 swap"), mib=32)),
+                    "home": Logical(Fs("ext4", uid("debian11 home"), mounts={"/home": ""}, mib=64)),
+                }
+            )
+        },
+    )
     release(machine, "debian", "11")
     version = "5.10.0-28-amd64"
     kernels.install(machine, version)
     start = start_of(version, "/dev/mapper/debian--vg-root", folder="")
     menu(machine, "/boot/grub/grub.cfg", loaders.grub_root(boot), [start])
     machine.put("/home/user/.profile", "\n")
-    fstab(machine, "/dev/mapper/debian--vg-root /               ext4    errors=remount-ro 0       1",
-          f"UUID={boot} /boot           ext2    defaults        0       2",
-          "/dev/mapper/debian--vg-home /home           ext4    defaults        0       2",
-          "/dev/mapper/debian--vg-swap_1 none            swap    sw              0       0")  # fmt: skip
+    fstab(
+        machine,
+        "/dev/mapper/debian--vg-root /               ext4    errors=remount-ro 0       1",
+        f"UUID={boot} /boot           ext2    defaults        0       2",
+        "/dev/mapper/debian--vg-home /home           ext4    defaults        0       2",
+        "/dev/mapper/debian--vg-swap_1 none            swap    sw              0       0",
+    )
     return machine
 
 
@@ -202,18 +255,31 @@ def _the_initramfs_is_gone(machine: Machine) -> None:
 
 def debian12_btrfs() -> Machine:
     root = uid("debian12 btrfs")
-    machine = Machine("debian12-btrfs", "bios", [Disk(420, "gpt", [
-        Part(Core("(,gpt2)/@rootfs/boot/grub"), 1, BIOS_BOOT_TYPE),
-        Part(Fs("btrfs", root, mounts={"/": "/@rootfs", "/home": "/@home"}), 0),
-    ])])  # fmt: skip
+    machine = Machine(
+        "debian12-btrfs",
+        "bios",
+        [
+            Disk(
+                420,
+                "gpt",
+                [
+                    Part(Core("(,gpt2)/@rootfs/boot/grub"), 1, BIOS_BOOT_TYPE),
+                    Part(Fs("btrfs", root, mounts={"/": "/@rootfs", "/home": "/@home"}), 0),
+                ],
+            )
+        ],
+    )
     release(machine, "debian", "12")
     version = "6.1.0-18-amd64"
     kernels.install(machine, version, packing="early+zstd")
     start = start_of(version, f"UUID={root}", folder="/@rootfs/boot", more="ro rootflags=subvol=@rootfs quiet")
     menu(machine, "/boot/grub/grub.cfg", loaders.grub_root(root, "hd0,gpt2"), [start])
     machine.put("/home/user/.profile", "\n")
-    fstab(machine, f"UUID={root} /               btrfs   defaults,subvol=@rootfs 0       0",
-          f"UUID={root} /home           btrfs   defaults,subvol=@home 0       0")  # fmt: skip
+    fstab(
+        machine,
+        f"UUID={root} /               btrfs   defaults,subvol=@rootfs 0       0",
+        f"UUID={root} /home           btrfs   defaults,subvol=@home 0       0",
+    )
     return machine
 
 
@@ -232,10 +298,21 @@ def _fstab_names_the_root_by_its_bus(machine: Machine) -> None:
 
 def debian12_luks() -> Machine:
     boot = uid("debian12 luks boot")
-    machine = Machine("debian12-luks", "bios", [Disk(320, core=Core("(,msdos1)/grub"), parts=[
-        Part(Fs("ext4", boot, mounts={"/boot": ""}), 160, active=True), Part(None, 0, EXTENDED),
-        Part(Locked(uid("debian12 luks"), 2)),
-    ])])  # fmt: skip
+    machine = Machine(
+        "debian12-luks",
+        "bios",
+        [
+            Disk(
+                320,
+                core=Core("(,msdos1)/grub"),
+                parts=[
+                    Part(Fs("ext4", boot, mounts={"/boot": ""}), 160, active=True),
+                    Part(None, 0, EXTENDED),
+                    Part(Locked(uid("debian12 luks"), 2)),
+                ],
+            )
+        ],
+    )
     version = "6.1.0-18-amd64"
     machine.files[f"/boot/vmlinuz-{version}"] = Kernel(version)
     machine.files[f"/boot/initrd.img-{version}"] = Initramfs(version, (kernels.NVME,), "zstd")
@@ -255,9 +332,20 @@ def _the_kernel_is_gone(machine: Machine) -> None:
 def debian13() -> Machine:
     root = uid("debian13 root")
     options = ("-O", "metadata_csum_seed,orphan_file")
-    machine = Machine("debian13", "uefi", [Disk(300, "gpt", [
-        Part(esp("debian13"), 48, "U"), Part(Fs("ext4", root, mounts={"/": ""}, options=options), 0),
-    ])])  # fmt: skip
+    machine = Machine(
+        "debian13",
+        "uefi",
+        [
+            Disk(
+                300,
+                "gpt",
+                [
+                    Part(esp("debian13"), 48, "U"),
+                    Part(Fs("ext4", root, mounts={"/": ""}, options=options), 0),
+                ],
+            )
+        ],
+    )
     release(machine, "debian", "13")
     version = "6.12.38+deb13-amd64"
     kernels.install(machine, version, packing="zstd", modules=".xz", home="/usr/lib/modules")
@@ -268,8 +356,11 @@ def debian13() -> Machine:
     machine.put("/boot/grub/grub.cfg", loaders.grub_header("0") + loaders.grub_entry(links, hint))
     early = f"search.fs_uuid {root} root hd0,gpt2 \nset prefix=($root)'/boot/grub'\n"
     machine.files["/boot/efi/EFI/BOOT/BOOTX64.EFI"] = loaders.grub_efi("(,gpt2)/boot/grub", early)
-    fstab(machine, f"UUID={root} / ext4 errors=remount-ro 0 1",
-          f"UUID={short_uid('debian13 esp')} /boot/efi vfat umask=0077 0 1")  # fmt: skip
+    fstab(
+        machine,
+        f"UUID={root} / ext4 errors=remount-ro 0 1",
+        f"UUID={short_uid('debian13 esp')} /boot/efi vfat umask=0077 0 1",
+    )
     return machine
 
 
@@ -288,9 +379,20 @@ TOKEN = "5c4cf6a8e7e04d0c9e44c6d3c8f0a1b2"
 
 def debian_sdboot() -> Machine:
     root = uid("debian sdboot")
-    machine = Machine("debian12-sdboot", "uefi", [Disk(420, "gpt", [
-        Part(esp("sdboot"), 180, "U"), Part(Fs("ext4", root, mounts={"/": ""}), 0),
-    ])])  # fmt: skip
+    machine = Machine(
+        "debian12-sdboot",
+        "uefi",
+        [
+            Disk(
+                420,
+                "gpt",
+                [
+                    Part(esp("sdboot"), 180, "U"),
+                    Part(Fs("ext4", root, mounts={"/": ""}), 0),
+                ],
+            )
+        ],
+    )
     release(machine, "debian", "12")
     machine.put("/etc/machine-id", TOKEN + "\n")
     machine.put("/boot/efi/loader/loader.conf", "#timeout 3\n#console-mode keep\n")
@@ -299,14 +401,26 @@ def debian_sdboot() -> Machine:
     machine.files["/boot/efi/EFI/systemd/systemd-bootx64.efi"] = loaders.systemd_boot()
     for version in ("6.1.0-18-amd64", "6.1.0-9-amd64"):
         folder = f"/{TOKEN}/{version}"
-        kernels.install(machine, version, packing="zstd", kernel="/boot/efi" + folder + "/linux",
-                        initrd="/boot/efi" + folder + "/initrd.img-{}")  # fmt: skip
-        start = Start("Debian GNU/Linux 12 (bookworm)", f"{folder}/linux", f"{folder}/initrd.img-{version}",
-                      f"root=UUID={root} ro {SERIAL} systemd.machine_id={TOKEN}")  # fmt: skip
+        kernels.install(
+            machine,
+            version,
+            packing="zstd",
+            kernel="/boot/efi" + folder + "/linux",
+            initrd="/boot/efi" + folder + "/initrd.img-{}",
+        )
+        start = Start(
+            "Debian GNU/Linux 12 (bookworm)",
+            f"{folder}/linux",
+            f"{folder}/initrd.img-{version}",
+            f"root=UUID={root} ro {SERIAL} systemd.machine_id={TOKEN}",
+        )
         entry = loaders.bls(start, version, machine_id=TOKEN, sort_key="debian")
         machine.files[f"/boot/efi/loader/entries/{TOKEN}-{version}.conf"] = entry
-    fstab(machine, f"UUID={root} / ext4 errors=remount-ro 0 1",
-          f"UUID={short_uid('sdboot esp')} /boot/efi vfat umask=0077 0 1")  # fmt: skip
+    fstab(
+        machine,
+        f"UUID={root} / ext4 errors=remount-ro 0 1",
+        f"UUID={short_uid('sdboot esp')} /boot/efi vfat umask=0077 0 1",
+    )
     return machine
 
 
@@ -327,38 +441,81 @@ CASES: list[Case] = [
     sound("Debian 9", debian9, quick=True, drill=True),
     flawed("Debian 9", debian9, _swap_formatted_anew, Said("fstab-optional", "/etc/fstab", uid("the swap before"))),
     flawed("Debian 9", debian9, _default_is_an_older_kernel_without_nvme, Said("nvme-missing", D9_OLD), quick=True),
-    Case("Debian 9, the default is named by titles, and the first entry's kernel is gone", debian9,
-         _first_entry_names_a_kernel_that_is_gone_but_is_not_the_default, drill=True),
+    Case(
+        "Debian 9, the default is named by titles, and the first entry's kernel is gone",
+        debian9,
+        _first_entry_names_a_kernel_that_is_gone_but_is_not_the_default,
+        drill=True,
+    ),
     sound("Debian 10", debian10, drill=True),
     flawed("Debian 10", debian10, _nothing_at_the_removable_path, Said("loader-missing"), drill=False),
     flawed("Debian 10", debian10, _shim_alone_at_the_removable_path, Said("loader-incomplete"), drill=False),
     flawed("Debian 10", debian10, _the_stub_names_the_root_of_before, Said("loader-incomplete"), drill=False),
     sound("Debian 10 with shim and GRUB copied", debian10_copied, drill=True),
     sound("Debian 11 on LVM", debian11, quick=True, drill=True),
-    flawed("Debian 11 on LVM", debian11, _the_group_was_renamed_and_the_loader_not_told,
-           Said("root-unknown|volume-unread", "grub.cfg", "host--vg-root"), drill=False),
-    flawed("Debian 11 on LVM", debian11, _home_lies_on_a_disk_that_is_not_replicated, Said("lvm-incomplete"),
-           also=("fstab-unknown",), quick=True),
+    flawed(
+        "Debian 11 on LVM",
+        debian11,
+        _the_group_was_renamed_and_the_loader_not_told,
+        Said("root-unknown|volume-unread", "grub.cfg", "host--vg-root"),
+        drill=False,
+    ),
+    flawed(
+        "Debian 11 on LVM",
+        debian11,
+        _home_lies_on_a_disk_that_is_not_replicated,
+        Said("lvm-incomplete"),
+        also=("fstab-unknown",),
+        quick=True,
+    ),
     flawed("Debian 11 on LVM", debian11, _the_initramfs_is_gone, Said("initramfs-missing"), drill=False),
     sound("Debian 12 on Btrfs", debian12_btrfs, quick=True),
-    flawed("Debian 12 on Btrfs", debian12_btrfs, _fstab_names_the_root_by_its_bus,
-           Said("fstab-by-name", "/etc/fstab line 2", "/dev/sda2")),
+    flawed(
+        "Debian 12 on Btrfs",
+        debian12_btrfs,
+        _fstab_names_the_root_by_its_bus,
+        Said("fstab-by-name", "/etc/fstab line 2", "/dev/sda2"),
+    ),
     sound("Debian 12 on Btrfs with subvolumes", partial(real, debian12_btrfs), drill=True),
-    flawed("Debian 12 on Btrfs with subvolumes", partial(real, debian12_btrfs), _fstab_names_the_root_by_its_bus,
-           Said("fstab-by-name", "/etc/fstab line 2", "/dev/sda2")),
-    sound("Debian 12 in LUKS", debian12_luks, Said("luks", "partition 5"),
-          also=("system-unread", "drivers-unread", "root-unseen", "volume-unread")),
-    flawed("Debian 12 in LUKS", debian12_luks, _the_kernel_is_gone, Said("luks", "partition 5"), Said("kernel-missing"),
-           also=("system-unread", "drivers-unread", "root-unseen", "volume-unread")),
+    flawed(
+        "Debian 12 on Btrfs with subvolumes",
+        partial(real, debian12_btrfs),
+        _fstab_names_the_root_by_its_bus,
+        Said("fstab-by-name", "/etc/fstab line 2", "/dev/sda2"),
+    ),
+    sound(
+        "Debian 12 in LUKS",
+        debian12_luks,
+        Said("luks", "partition 5"),
+        also=("system-unread", "drivers-unread", "root-unseen", "volume-unread"),
+    ),
+    flawed(
+        "Debian 12 in LUKS",
+        debian12_luks,
+        _the_kernel_is_gone,
+        Said("luks", "partition 5"),
+        Said("kernel-missing"),
+        also=("system-unread", "drivers-unread", "root-unseen", "volume-unread"),
+    ),
     sound("Debian 13", debian13, quick=True, drill=True),
     flawed("Debian 13", debian13, _the_link_to_the_initramfs_leads_nowhere, Said("initramfs-missing"), drill=False),
     flawed("Debian 13", debian13, _the_grub_image_finds_no_configuration, Said("loader-incomplete"), drill=False),
     sound("Debian 12 by systemd-boot", debian_sdboot, drill=True),
     # systemd-boot leaves out an entry whose kernel is not there, and starts the next.
-    Case("Debian 12 by systemd-boot, the newest kernel's folder is empty", debian_sdboot,
-         _the_newest_kernels_folder_is_empty, drill=True),
-    flawed("Debian 12 by systemd-boot", debian_sdboot, _the_initramfs_of_the_newest_is_gone, Said("initramfs-missing"),
-           drill=False),
-    flawed("Debian 12 by systemd-boot", debian_sdboot, _loader_conf_pins_one_without_nvme,
-           Said("nvme-missing", "6.1.0-9")),
-]  # fmt: skip
+    Case(
+        "Debian 12 by systemd-boot, the newest kernel's folder is empty",
+        debian_sdboot,
+        _the_newest_kernels_folder_is_empty,
+        drill=True,
+    ),
+    flawed(
+        "Debian 12 by systemd-boot",
+        debian_sdboot,
+        _the_initramfs_of_the_newest_is_gone,
+        Said("initramfs-missing"),
+        drill=False,
+    ),
+    flawed(
+        "Debian 12 by systemd-boot", debian_sdboot, _loader_conf_pins_one_without_nvme, Said("nvme-missing", "6.1.0-9")
+    ),
+]

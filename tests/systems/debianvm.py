@@ -91,13 +91,33 @@ def inside(disk: Path, *commands: str) -> str:
             run("tar", "-xf", _tar(), "-C", home, f"./boot/{name}-{version()}")
         try:
             done = subprocess.run(
-                ["qemu-system-x86_64", "-accel", "tcg", "-m", "1024", "-nodefaults", "-no-reboot",
-                 "-display", "none", "-serial", "stdio", "-kernel", str(home / f"boot/vmlinuz-{version()}"), "-initrd",
-                 str(home / f"boot/initrd.img-{version()}"), "-append",
-                 f"root=UUID={ROOT} console=ttyS0 init=/root/remedy",
-                 "-drive", f"file={disk},format=raw,if=none,id=disk", "-device", "nvme,drive=disk,serial=vm"],
-                stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S,
-            )  # fmt: skip
+                [
+                    "qemu-system-x86_64",
+                    "-accel",
+                    "tcg",
+                    "-m",
+                    "1024",
+                    "-nodefaults",
+                    "-no-reboot",
+                    "-display",
+                    "none",
+                    "-serial",
+                    "stdio",
+                    "-kernel",
+                    str(home / f"boot/vmlinuz-{version()}"),
+                    "-initrd",
+                    str(home / f"boot/initrd.img-{version()}"),
+                    "-append",
+                    f"root=UUID={ROOT} console=ttyS0 init=/root/remedy",
+                    "-drive",
+                    f"file={disk},format=raw,if=none,id=disk",
+                    "-device",
+                    "nvme,drive=disk,serial=vm",
+                ],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_TIMEOUT_S,
+            )
         except subprocess.TimeoutExpired as expired:
             raise bootdisk.BuildError(f"no end after {_TIMEOUT_S} s: {(expired.stdout or b'')[-400:]!r}") from None
     said = done.stdout.decode(errors="replace")

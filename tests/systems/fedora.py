@@ -15,10 +15,21 @@ F40 = "6.8.5-301.fc40.x86_64"
 
 def fedora() -> Machine:
     boot, root = uid("fedora boot"), uid("fedora root")
-    machine = Machine("fedora40", "uefi", [Disk(640, "gpt", [
-        Part(esp("fedora40"), 48, "U"), Part(Fs("ext4", boot, mounts={"/boot": ""}), 160),
-        Part(Fs("btrfs", root, label="fedora", mounts={"/": "/root", "/home": "/home"}), 0),
-    ])])  # fmt: skip
+    machine = Machine(
+        "fedora40",
+        "uefi",
+        [
+            Disk(
+                640,
+                "gpt",
+                [
+                    Part(esp("fedora40"), 48, "U"),
+                    Part(Fs("ext4", boot, mounts={"/boot": ""}), 160),
+                    Part(Fs("btrfs", root, label="fedora", mounts={"/": "/root", "/home": "/home"}), 0),
+                ],
+            )
+        ],
+    )
     release(machine, "fedora", "40")
     kernels.install(machine, F40, **IMAGES, home="/usr/lib/modules", modules=".xz", packing="early+zstd")
     machine.files["/lib"] = Link("usr/lib")
@@ -28,10 +39,13 @@ def fedora() -> Machine:
     entries(machine, [F40], "Fedora Linux", options)
     shim(machine, "fedora", boot)
     machine.put("/home/user/.profile", "\n")
-    fstab(machine, f"UUID={root} /                       btrfs   subvol=root,compress=zstd:1 0 0",
-          f"UUID={boot} /boot                   ext4    defaults        1 2",
-          f"UUID={short_uid('fedora40 esp')}          /boot/efi               vfat    umask=0077,shortname=winnt 0 2",
-          f"UUID={root} /home                   btrfs   subvol=home,compress=zstd:1 0 0")  # fmt: skip
+    fstab(
+        machine,
+        f"UUID={root} /                       btrfs   subvol=root,compress=zstd:1 0 0",
+        f"UUID={boot} /boot                   ext4    defaults        1 2",
+        f"UUID={short_uid('fedora40 esp')}          /boot/efi               vfat    umask=0077,shortname=winnt 0 2",
+        f"UUID={root} /home                   btrfs   subvol=home,compress=zstd:1 0 0",
+    )
     return machine
 
 
@@ -48,10 +62,20 @@ def _boot_was_formatted_anew(machine: Machine) -> None:
 
 def amazon2() -> Machine:
     root = uid("amazon2 root")
-    machine = Machine("amazon2", "bios", [Disk(420, "gpt", [
-        Part(Core("(,gpt2)/boot/grub2"), 1, BIOS_BOOT_TYPE, name="BIOS Boot Partition"),
-        Part(Fs("xfs", root, label="/", mounts={"/": ""}), 0, name="Linux"),
-    ])])  # fmt: skip
+    machine = Machine(
+        "amazon2",
+        "bios",
+        [
+            Disk(
+                420,
+                "gpt",
+                [
+                    Part(Core("(,gpt2)/boot/grub2"), 1, BIOS_BOOT_TYPE, name="BIOS Boot Partition"),
+                    Part(Fs("xfs", root, label="/", mounts={"/": ""}), 0, name="Linux"),
+                ],
+            )
+        ],
+    )
     release(machine, "amzn", "2", "centos rhel fedora")
     version = "4.14.336-257.562.amzn2.x86_64"
     kernels.install(machine, version, **IMAGES, packing="gzip")
@@ -77,10 +101,20 @@ def _its_label_was_changed(machine: Machine) -> None:
 
 def amazon2023() -> Machine:
     root = uid("amazon2023 root")
-    machine = Machine("amazon2023", "uefi", [Disk(420, "gpt", [
-        Part(Fs("xfs", root, label="/", mounts={"/": ""}), 360, name="Linux", uuid=uid("amazon2023 part")),
-        Part(esp("amazon2023"), 0, "U", name="EFI System Partition"),
-    ])])  # fmt: skip
+    machine = Machine(
+        "amazon2023",
+        "uefi",
+        [
+            Disk(
+                420,
+                "gpt",
+                [
+                    Part(Fs("xfs", root, label="/", mounts={"/": ""}), 360, name="Linux", uuid=uid("amazon2023 part")),
+                    Part(esp("amazon2023"), 0, "U", name="EFI System Partition"),
+                ],
+            )
+        ],
+    )
     release(machine, "amzn", "2023", "fedora")
     version = "6.1.90-99.173.amzn2023.x86_64"
     kernels.install(machine, version, **IMAGES, home="/usr/lib/modules", modules=".xz", packing="early+zstd")
@@ -92,8 +126,11 @@ def amazon2023() -> Machine:
     early = f"search --no-floppy --set prefix --fs-uuid {root}\nset prefix=($prefix)/boot/grub2\n"
     machine.files["/boot/efi/EFI/BOOT/BOOTX64.EFI"] = loaders.grub_efi("/EFI/BOOT")
     machine.put("/boot/efi/EFI/BOOT/grub.cfg", f"{early}configfile $prefix/grub.cfg\n")
-    fstab(machine, f"UUID={root} / xfs defaults,noatime 1 1",
-          f"UUID={short_uid('amazon2023 esp')} /boot/efi vfat defaults,noatime,uid=0,gid=0,umask=0077 0 2")  # fmt: skip
+    fstab(
+        machine,
+        f"UUID={root} / xfs defaults,noatime 1 1",
+        f"UUID={short_uid('amazon2023 esp')} /boot/efi vfat defaults,noatime,uid=0,gid=0,umask=0077 0 2",
+    )
     return machine
 
 
@@ -134,8 +171,9 @@ def coreos() -> Machine:
         f"/boot{folder}/initramfs-{version}.img": Initramfs(version, names, "early+zstd"),
         "/boot/loader": Link("loader.1"),
         f"/ostree/boot.1/fedora-coreos/{_DEPLOYED}/0": Link(f"../../../deploy/fedora-coreos/deploy/{_DEPLOYED}.0"),
-        f"{deploy}/etc/os-release": b'ID="fedora"\nVARIANT_ID="coreos"\n', "/boot/boot": Link("."),
-    }  # fmt: skip
+        f"{deploy}/etc/os-release": b'ID="fedora"\nVARIANT_ID="coreos"\n',
+        "/boot/boot": Link("."),
+    }
     start = Start(
         "Fedora CoreOS 40 (ostree:0)",
         f"/boot{folder}/vmlinuz-{version}",
@@ -144,9 +182,11 @@ def coreos() -> Machine:
         f"rootflags=prjquota boot=UUID={boot} {SERIAL}",
     )
     machine.files["/boot/loader.1/entries/ostree-1.conf"] = loaders.bls(start, "1")
-    text = (f"set pager=1\nset timeout=1\nsearch --label boot --set prefix\nset prefix=($prefix)/grub2\n"
-            f"if [ -s $prefix/grubenv ]; then\n  load_env\nfi\nset boot=$root\nsearch --fs-uuid {boot} --set root\n"
-            "blscfg\n")  # fmt: skip
+    text = (
+        f"set pager=1\nset timeout=1\nsearch --label boot --set prefix\nset prefix=($prefix)/grub2\n"
+        f"if [ -s $prefix/grubenv ]; then\n  load_env\nfi\nset boot=$root\nsearch --fs-uuid {boot} --set root\n"
+        "blscfg\n"
+    )
     machine.put("/boot/grub2/grub.cfg", text)
     machine.files["/boot/efi/EFI/BOOT/BOOTX64.EFI"] = loaders.grub_efi("/EFI/fedora")
     machine.put(
@@ -169,16 +209,26 @@ def _its_root_was_made_anew(machine: Machine) -> None:
 
 CASES: list[Case] = [
     sound("Fedora 40", fedora, quick=True),
-    flawed("Fedora 40", fedora, _the_entrys_root_is_that_of_a_restored_disk, Said("root-unknown", F40,
-           uid("the fedora before"))),
+    flawed(
+        "Fedora 40",
+        fedora,
+        _the_entrys_root_is_that_of_a_restored_disk,
+        Said("root-unknown", F40, uid("the fedora before")),
+    ),
     flawed("Fedora 40", fedora, _boot_was_formatted_anew, Said("fstab-unknown", "line 3", uid("the boot before"))),
     sound("Amazon Linux 2", amazon2, drill=True),
     flawed("Amazon Linux 2", amazon2, _an_optional_volume_by_label_is_not_there, Said("fstab-optional", "line 3")),
     flawed("Amazon Linux 2", amazon2, _its_label_was_changed, Said("fstab-unknown", "line 2", "LABEL=root")),
     sound("Amazon Linux 2023", amazon2023),
-    flawed("Amazon Linux 2023", amazon2023, _root_is_the_partition_of_another_disk, Said("root-unknown", "",
-           "PARTUUID=")),
+    flawed(
+        "Amazon Linux 2023", amazon2023, _root_is_the_partition_of_another_disk, Said("root-unknown", "", "PARTUUID=")
+    ),
     sound("Fedora CoreOS", coreos, also=("drivers-unread", "system-unread", "root-unseen")),
-    flawed("Fedora CoreOS", coreos, _its_root_was_made_anew, Said("root-unknown"), also=("drivers-unread",
-           "root-unseen", "system-unread")),
-]  # fmt: skip
+    flawed(
+        "Fedora CoreOS",
+        coreos,
+        _its_root_was_made_anew,
+        Said("root-unknown"),
+        also=("drivers-unread", "root-unseen", "system-unread"),
+    ),
+]

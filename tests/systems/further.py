@@ -120,15 +120,22 @@ def _its_kernel_lacks_ena(machine: Machine) -> None:
 # Lines of fstab that are no trouble, and their opposites
 
 QUIET = (
-    "server:/vol /gluster glusterfs defaults 0 0", "user@host:/srv /ssh fuse.sshfs defaults 0 0",
-    "sshfs#user@host:/srv /ssh2 fuse defaults 0 0", "10.0.0.1:6789:/ /ceph ceph name=x 0 0",
-    "/swapfile none swap sw 0 0", "overlay /over overlay lowerdir=/a,upperdir=/b,workdir=/c 0 0",
-    "tmpfs /run/lock tmpfs nosuid 0 0", "/srv/a.img /srv/a ext4 loop,nofail 0 0", "/srv /exports none rbind 0 0",
+    "server:/vol /gluster glusterfs defaults 0 0",
+    "user@host:/srv /ssh fuse.sshfs defaults 0 0",
+    "sshfs#user@host:/srv /ssh2 fuse defaults 0 0",
+    "10.0.0.1:6789:/ /ceph ceph name=x 0 0",
+    "/swapfile none swap sw 0 0",
+    "overlay /over overlay lowerdir=/a,upperdir=/b,workdir=/c 0 0",
+    "tmpfs /run/lock tmpfs nosuid 0 0",
+    "/srv/a.img /srv/a ext4 loop,nofail 0 0",
+    "/srv /exports none rbind 0 0",
     "UUID=11111111-2222-3333-4444-555555555555 /x ext4 noauto,user 0 0",
     "UUID=11111111-2222-3333-4444-555555555555 /y ext4 x-systemd.automount,x-systemd.device-timeout=5 0 0",
-    f"UUID={ROOT} /bind ext4 noauto 0 0", "hugetlbfs /dev/hugepages hugetlbfs mode=1770 0 0",
-    "[2001:db8::1]:/export /six nfs4 defaults 0 0", "none /cgroup cgroup defaults 0 0",
-)  # fmt: skip
+    f"UUID={ROOT} /bind ext4 noauto 0 0",
+    "hugetlbfs /dev/hugepages hugetlbfs mode=1770 0 0",
+    "[2001:db8::1]:/export /six nfs4 defaults 0 0",
+    "none /cgroup cgroup defaults 0 0",
+)
 LOUD = (
     ("UUID=11111111-2222-3333-4444-555555555555 /a ext4 defaults,x-systemd.device-timeout=5 0 2", "fstab-unknown"),
     ("UUID=11111111-2222-3333-4444-555555555555 /b ext4 rw,user 0 2", "fstab-unknown"),
@@ -138,7 +145,7 @@ LOUD = (
     ("/dev/sdb /f ext4 defaults 0 2", "fstab-by-name"),
     ("/dev/xvdb1 /g ext4 defaults 0 2", "fstab-by-name"),
     ("/dev/disk/by-path/virtio-pci-0000:00:05.0-part1 /h ext4 defaults 0 2", "fstab-by-name"),
-)  # fmt: skip
+)
 
 
 def quiet() -> Machine:
@@ -232,8 +239,12 @@ CASES: list[Case] = [
     flawed("RHEL 8", redhat.rhel8, _a_number_is_saved, Said("nvme-missing", redhat.E8_OLD)),
     flawed("RHEL 8", redhat.rhel8, _a_title_is_saved, Said("nvme-missing", redhat.E8_OLD)),
     sound("SLES 12 rolled back, with subvolumes", rolled_back),
-    flawed("SLES 12 rolled back, with subvolumes", rolled_back, _the_second_has_the_trouble,
-           Said("fstab-by-name", "/2/snapshot/etc/fstab line 11", "/dev/sdb1")),
+    flawed(
+        "SLES 12 rolled back, with subvolumes",
+        rolled_back,
+        _the_second_has_the_trouble,
+        Said("fstab-by-name", "/2/snapshot/etc/fstab line 11", "/dev/sdb1"),
+    ),
     sound("Debian on LVM and an old group with a root", with_an_old_group, Said("other-system", "old-root")),
     sound("A system and encrypted data of Windows", with_bitlocker_data),
     sound("A system and a dynamic disk of Windows", with_dynamic_data),
@@ -246,6 +257,8 @@ CASES: list[Case] = [
     sound("A BIOS system with a GPT of 3 TiB", gpt_3_tib),
     sound("A BIOS system with an MBR of 2 TiB", mbr_2_tib),
     sound("A data disk of 3 TiB with an MBR", large_data),
-    *(flawed(f"A file: {make}", partial(packed, make), _it_is_no_disk, Said("disk-format"), also=UNSEEN)
-      for make in ("gzip", "xz", "zstd", "bzip2", "ova", "vmfs descriptor")),
-]  # fmt: skip
+    *(
+        flawed(f"A file: {make}", partial(packed, make), _it_is_no_disk, Said("disk-format"), also=UNSEEN)
+        for make in ("gzip", "xz", "zstd", "bzip2", "ova", "vmfs descriptor")
+    ),
+]

@@ -21,8 +21,19 @@ HEAD_BYTES = 64 << 10
 NVME = "kernel/drivers/nvme/host/nvme.ko"
 ENA = "kernel/drivers/net/ethernet/amazon/ena/ena.ko"
 _OTHERS = ("kernel/drivers/scsi/vmw_pvscsi.ko", "kernel/drivers/net/vmxnet3/vmxnet3.ko", "kernel/fs/ext4/ext4.ko")
-_ALIVE_MODULES = ("xfs", "btrfs", "dm-mod", "raid1", "vmw_pvscsi", "sd_mod", "virtio_pci", "virtio_console", "vfat",
-                  "nls_cp437", "nls_ascii")  # fmt: skip
+_ALIVE_MODULES = (
+    "xfs",
+    "btrfs",
+    "dm-mod",
+    "raid1",
+    "vmw_pvscsi",
+    "sd_mod",
+    "virtio_pci",
+    "virtio_console",
+    "vfat",
+    "nls_cp437",
+    "nls_ascii",
+)
 _INIT = """#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -144,9 +155,10 @@ def uki(of: Uki, *, alive: bool, mapped: str = "") -> bytes:
     """The stub of systemd with its sections, by objcopy, each behind the one before."""
     stub = bootdisk._unpacked("systemd-boot-efi") / "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
     sections = {
-        ".osrel": b'ID=test\nNAME="Test"\nVERSION_ID=1\n', ".uname": of.version.encode(),
+        ".osrel": b'ID=test\nNAME="Test"\nVERSION_ID=1\n',
+        ".uname": of.version.encode(),
         ".cmdline": of.cmdline.encode() + b"\0",
-    }  # fmt: skip
+    }
     if of.initramfs:
         sections[".initrd"] = initramfs(of.initramfs, alive=alive, mapped=mapped)
     sections[".linux"] = image(of.version, whole=alive)
@@ -162,8 +174,15 @@ def uki(of: Uki, *, alive: bool, mapped: str = "") -> bytes:
         return out.read_bytes()
 
 
-def drivers(machine: Machine, version: str, *, nvme: str = "initramfs", ena: str = "module", home: str = "/lib/modules",
-            packing: str = "") -> tuple[str, ...]:  # fmt: skip
+def drivers(
+    machine: Machine,
+    version: str,
+    *,
+    nvme: str = "initramfs",
+    ena: str = "module",
+    home: str = "/lib/modules",
+    packing: str = "",
+) -> tuple[str, ...]:
     """Put a kernel's lists and modules in the system; what the initramfs is to have of them is returned.
 
     nvme, ena: initramfs, module (in the root, and not in the initramfs), builtin, or none. packing: of the modules, as
@@ -181,9 +200,17 @@ def drivers(machine: Machine, version: str, *, nvme: str = "initramfs", ena: str
 
 
 def install(
-    machine: Machine, version: str, *, kernel: str = "/boot/vmlinuz-{}", initrd: str = "/boot/initrd.img-{}",
-    nvme: str = "initramfs", ena: str = "module", home: str = "/lib/modules", packing: str = "gzip", modules: str = "",
-) -> None:  # fmt: skip
+    machine: Machine,
+    version: str,
+    *,
+    kernel: str = "/boot/vmlinuz-{}",
+    initrd: str = "/boot/initrd.img-{}",
+    nvme: str = "initramfs",
+    ena: str = "module",
+    home: str = "/lib/modules",
+    packing: str = "gzip",
+    modules: str = "",
+) -> None:
     """A kernel as packages install it. packing: of the initramfs; modules: a suffix of modules' files."""
     names = drivers(machine, version, nvme=nvme, ena=ena, home=home, packing=modules)
     machine.files[kernel.format(version)] = Kernel(version)
@@ -194,9 +221,12 @@ def install(
 def userland() -> dict[str, bytes | Link]:
     """A root that comes to a login prompt at the serial port."""
     out: dict[str, bytes | Link] = {
-        "/bin/busybox": Path("/bin/busybox").read_bytes(), "/sbin/init": Link("../bin/busybox"),
-        "/etc/inittab": bootdisk._INITTAB.encode(), "/etc/rc": _RC.encode(),
-        "/etc/passwd": b"root::0:0:root:/:/bin/sh\n", "/etc/issue": b"tinybox\n",
-    }  # fmt: skip
+        "/bin/busybox": Path("/bin/busybox").read_bytes(),
+        "/sbin/init": Link("../bin/busybox"),
+        "/etc/inittab": bootdisk._INITTAB.encode(),
+        "/etc/rc": _RC.encode(),
+        "/etc/passwd": b"root::0:0:root:/:/bin/sh\n",
+        "/etc/issue": b"tinybox\n",
+    }
     out |= {f"/bin/{name}": Link("busybox") for name in bootdisk._COMMANDS}
     return out | {f"/{name}/.keep": b"" for name in ("proc", "sys", "dev", "run", "tmp")}

@@ -182,8 +182,10 @@ class _Work:
                 sectors = logical.content.mib * MIB // SECTOR_BYTES
                 start = (lvmdisk.DATA_AT + extent * lvmdisk.EXTENT_BYTES) // SECTOR_BYTES
                 mapper = f"{name.replace('-', '--')}-{volume.replace('-', '--')}"
-                out.append(f"[ -e /dev/mapper/{mapper} ] || DM_DISABLE_UDEV=1 dmsetup create {mapper} --noudevsync "
-                           f"--table '0 {sectors} linear /dev/nvme0n1p{number} {start}'")  # fmt: skip
+                out.append(
+                    f"[ -e /dev/mapper/{mapper} ] || DM_DISABLE_UDEV=1 dmsetup create {mapper} --noudevsync "
+                    f"--table '0 {sectors} linear /dev/nvme0n1p{number} {start}'"
+                )
                 extent += -(-logical.content.mib * MIB // lvmdisk.EXTENT_BYTES)
         return "\n".join(out)
 

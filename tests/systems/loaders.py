@@ -14,9 +14,29 @@ from bootdisk import run
 from systems.machine import Core
 
 _GRUB = Path("/usr/lib/grub")
-_COMMON = ("normal", "linux", "part_msdos", "part_gpt", "ext2", "fat", "search", "search_fs_uuid", "search_fs_file",
-           "search_label", "configfile", "loadenv", "serial", "terminal", "echo", "test", "minicmd", "gzio", "true",
-           "regexp", "sleep")  # fmt: skip
+_COMMON = (
+    "normal",
+    "linux",
+    "part_msdos",
+    "part_gpt",
+    "ext2",
+    "fat",
+    "search",
+    "search_fs_uuid",
+    "search_fs_file",
+    "search_label",
+    "configfile",
+    "loadenv",
+    "serial",
+    "terminal",
+    "echo",
+    "test",
+    "minicmd",
+    "gzio",
+    "true",
+    "regexp",
+    "sleep",
+)
 _STORES = ("xfs", "btrfs", "lvm", "diskfilter", "mdraid1x", "mdraid09")
 
 
@@ -90,8 +110,10 @@ def _signed(package: str, path: str) -> bytes:
 def stub(uuid: str, prefix: str = "/boot/grub", *, root_dev_only: bool = False) -> str:
     """The small grub.cfg beside an EFI image, which leads to the system's own."""
     if root_dev_only:  # Red Hat's and Fedora's
-        return (f"search --no-floppy --root-dev-only --fs-uuid --set=dev {uuid}\nset prefix=($dev){prefix}\n"
-                "export $prefix\nconfigfile $prefix/grub.cfg\n")  # fmt: skip
+        return (
+            f"search --no-floppy --root-dev-only --fs-uuid --set=dev {uuid}\nset prefix=($dev){prefix}\n"
+            "export $prefix\nconfigfile $prefix/grub.cfg\n"
+        )
     return f"search.fs_uuid {uuid} root hd0,gpt2 \nset prefix=($root)'{prefix}'\nconfigfile $prefix/grub.cfg\n"
 
 

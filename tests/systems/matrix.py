@@ -22,9 +22,22 @@ from systems import (
 from systems.cases import Case
 
 _MODULES = (
-    debian, ubuntu, redhat, rebuilds, fedora, suse, others, strangers, boxes, mounts, tables, archives, variants,
-    further, words,
-)  # fmt: skip
+    debian,
+    ubuntu,
+    redhat,
+    rebuilds,
+    fedora,
+    suse,
+    others,
+    strangers,
+    boxes,
+    mounts,
+    tables,
+    archives,
+    variants,
+    further,
+    words,
+)
 _ALL = [case for module in _MODULES for case in module.CASES]
 CASES: dict[str, Case] = {case.name: case for case in _ALL}
 assert len(CASES) == len(_ALL), "two cases have one name"

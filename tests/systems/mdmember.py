@@ -70,8 +70,21 @@ def _filled(fd: int, size: int) -> list[int]:
 def _new(size: int, place: int, array: Array, number: int) -> bytes:
     sectors = room(array.metadata, size) // SECTOR_BYTES
     chunk = 0 if array.level == 1 else CHUNK_BYTES // SECTOR_BYTES
-    head = struct.pack("<IIII16s32sQIIQII", _MAGIC, 1, 0, 0, uuids.UUID(array.uuid).bytes, array.name.encode(), 1,
-                       array.level, 0, sectors, chunk, array.devices)  # fmt: skip
+    head = struct.pack(
+        "<IIII16s32sQIIQII",
+        _MAGIC,
+        1,
+        0,
+        0,
+        uuids.UUID(array.uuid).bytes,
+        array.name.encode(),
+        1,
+        array.level,
+        0,
+        sectors,
+        chunk,
+        array.devices,
+    )
     head += struct.pack("<I", 0) + bytes(28)  # no bitmap, no reshape
     head += struct.pack(
         "<QQQQII", data_at(array.metadata) // SECTOR_BYTES, sectors, place // SECTOR_BYTES, 0, number, 0

@@ -113,9 +113,17 @@ def _kinds(lines: tuple[tuple[str, str], ...]) -> tuple[Said, ...]:
 CASES: list[Case] = [
     sound("Mounts that the start does without", partial(with_lines, HARMLESS), quick=True),
     flawed("Mounts", with_no_more, _the_start_waits_for_them, *_kinds(STOPPING)),
-    flawed("Mounts", with_no_more, _the_start_does_without_them, *(Said("fstab-optional",
-           f"line {n}") for n in range(3, 7))),
-    sound("Mounts of which nothing is known", partial(with_lines, UNCERTAIN), Said("volume-unread", "line 3"),
-           Said("volume-unread", "line 4")),
+    flawed(
+        "Mounts",
+        with_no_more,
+        _the_start_does_without_them,
+        *(Said("fstab-optional", f"line {n}") for n in range(3, 7)),
+    ),
+    sound(
+        "Mounts of which nothing is known",
+        partial(with_lines, UNCERTAIN),
+        Said("volume-unread", "line 3"),
+        Said("volume-unread", "line 4"),
+    ),
     sound("Every stable name", with_stable_names),
-]  # fmt: skip
+]

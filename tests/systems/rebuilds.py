@@ -20,9 +20,10 @@ def thin_pool(mib: int) -> dict[str, Logical]:
     """A pool and what belongs to it."""
     return {
         "pool00": Logical(Fs("", mib=mib), segment=THIN_POOL),
-        "pool00_tdata": Logical(Fs("", mib=mib), hidden=True), "pool00_tmeta": Logical(Fs("", mib=4), hidden=True),
+        "pool00_tdata": Logical(Fs("", mib=mib), hidden=True),
+        "pool00_tmeta": Logical(Fs("", mib=4), hidden=True),
         "lvol0_pmspare": Logical(Fs("", mib=4), hidden=True),
-    }  # fmt: skip
+    }
 
 
 def alma9_thin() -> Machine:
@@ -31,9 +32,21 @@ def alma9_thin() -> Machine:
         "root": Logical(Fs("xfs", uid("alma9 root"), mib=XFS_MIB), segment=THIN),
         "swap": Logical(Fs("swap", uid("alma9 swap"), mib=32)),
     }
-    machine = Machine("alma9", "bios", [Disk(1300, core=Core("(,msdos1)/grub2"), parts=[
-        Part(boot, XFS_MIB, active=True), Part(Physical("almalinux"), 0, LVM),
-    ])], groups={"almalinux": Group(volumes)})  # fmt: skip
+    machine = Machine(
+        "alma9",
+        "bios",
+        [
+            Disk(
+                1300,
+                core=Core("(,msdos1)/grub2"),
+                parts=[
+                    Part(boot, XFS_MIB, active=True),
+                    Part(Physical("almalinux"), 0, LVM),
+                ],
+            )
+        ],
+        groups={"almalinux": Group(volumes)},
+    )
     kernels.install(machine, E9, **IMAGES, packing="early+zstd")
     options = f"root=/dev/mapper/almalinux-root ro rd.lvm.lv=almalinux/root {SERIAL}"
     machine.put("/boot/grub2/grub.cfg", bls_config(uid("alma9 boot"), options))
@@ -59,16 +72,36 @@ def rocky9_mirror() -> Machine:
     boot, root = uid("rocky9 boot"), uid("rocky9 root")
 
     def disk() -> Disk:
-        return Disk(620, core=Core("(mduuid/0f6a6b4e7e4b4d0fa2a1b3c4d5e6f708)/grub2"), parts=[
-            Part(Member("boot"), 180, "fd", active=True), Part(Member("root"), 0, "fd"),
-        ])  # fmt: skip
+        return Disk(
+            620,
+            core=Core("(mduuid/0f6a6b4e7e4b4d0fa2a1b3c4d5e6f708)/grub2"),
+            parts=[
+                Part(Member("boot"), 180, "fd", active=True),
+                Part(Member("root"), 0, "fd"),
+            ],
+        )
 
-    machine = Machine("rocky9", "bios", [disk(), disk()], arrays={
-        "boot": Array(1, Fs("ext4", boot, mounts={"/boot": ""}), "1.2", name="rocky:boot",
-                      uuid="0f6a6b4e-7e4b-4d0f-a2a1-b3c4d5e6f708"),
-        "root": Array(1, Fs("xfs", root, mounts={"/": ""}), "1.2", name="rocky:root",
-                      uuid="1f6a6b4e-7e4b-4d0f-a2a1-b3c4d5e6f708"),
-    })  # fmt: skip
+    machine = Machine(
+        "rocky9",
+        "bios",
+        [disk(), disk()],
+        arrays={
+            "boot": Array(
+                1,
+                Fs("ext4", boot, mounts={"/boot": ""}),
+                "1.2",
+                name="rocky:boot",
+                uuid="0f6a6b4e-7e4b-4d0f-a2a1-b3c4d5e6f708",
+            ),
+            "root": Array(
+                1,
+                Fs("xfs", root, mounts={"/": ""}),
+                "1.2",
+                name="rocky:root",
+                uuid="1f6a6b4e-7e4b-4d0f-a2a1-b3c4d5e6f708",
+            ),
+        },
+    )
     release(machine, "rocky", "9.4", "rhel centos fedora")
     kernels.install(machine, E9, **IMAGES, home="/usr/lib/modules", modules=".xz", packing="early+zstd")
     machine.files["/lib"] = Link("usr/lib")
@@ -76,8 +109,12 @@ def rocky9_mirror() -> Machine:
     machine.put("/boot/grub2/grub.cfg", bls_config(boot, options, hint="mduuid/0f6a6b4e7e4b4d0fa2a1b3c4d5e6f708"))
     machine.files["/boot/grub2/grubenv"] = loaders.grub_environment(saved_entry=f"{MACHINE_ID}-{E9}")
     entries(machine, [E9], "Rocky Linux", options)
-    fstab(machine, f"UUID={root} / xfs defaults 0 0", f"UUID={boot} /boot ext4 defaults 1 2",
-          "/dev/disk/by-id/md-uuid-1f6a6b4e:7e4b4d0f:a2a1b3c4:d5e6f708 /mnt/again xfs noauto 0 0")  # fmt: skip
+    fstab(
+        machine,
+        f"UUID={root} / xfs defaults 0 0",
+        f"UUID={boot} /boot ext4 defaults 1 2",
+        "/dev/disk/by-id/md-uuid-1f6a6b4e:7e4b4d0f:a2a1b3c4:d5e6f708 /mnt/again xfs noauto 0 0",
+    )
     return machine
 
 
@@ -129,18 +166,37 @@ def _the_saved_kernel_is_the_other_which_lacks_ena(machine: Machine) -> None:
 
 
 CASES: list[Case] = [
-    sound("AlmaLinux 9 in a thin pool", alma9_thin, Said("system-unread"),
-          also=("drivers-unread", "root-unseen", "volume-unread")),
-    flawed("AlmaLinux 9 in a thin pool", alma9_thin, _root_names_a_volume_that_is_not_there,
-           Said("root-unknown", "", "root_old"), also=("drivers-unread", "root-unseen", "volume-unread")),
-    flawed("AlmaLinux 9 in a thin pool", alma9_thin, _the_saved_entrys_kernel_is_gone, Said("kernel-missing"),
-           also=("system-unread", "drivers-unread", "root-unseen", "volume-unread")),
+    sound(
+        "AlmaLinux 9 in a thin pool",
+        alma9_thin,
+        Said("system-unread"),
+        also=("drivers-unread", "root-unseen", "volume-unread"),
+    ),
+    flawed(
+        "AlmaLinux 9 in a thin pool",
+        alma9_thin,
+        _root_names_a_volume_that_is_not_there,
+        Said("root-unknown", "", "root_old"),
+        also=("drivers-unread", "root-unseen", "volume-unread"),
+    ),
+    flawed(
+        "AlmaLinux 9 in a thin pool",
+        alma9_thin,
+        _the_saved_entrys_kernel_is_gone,
+        Said("kernel-missing"),
+        also=("system-unread", "drivers-unread", "root-unseen", "volume-unread"),
+    ),
     sound("Rocky 9 on a mirror", rocky9_mirror),
-    flawed("Rocky 9 on a mirror", rocky9_mirror, _fstab_wants_an_array_that_is_elsewhere, Said("fstab-unknown",
-           "line 5", "9f6a6b4e")),
-    flawed("Rocky 9 on a mirror", rocky9_mirror, _a_half_of_a_striped_array_is_missing, Said("fstab-unknown",
-           "line 5")),
+    flawed(
+        "Rocky 9 on a mirror",
+        rocky9_mirror,
+        _fstab_wants_an_array_that_is_elsewhere,
+        Said("fstab-unknown", "line 5", "9f6a6b4e"),
+    ),
+    flawed(
+        "Rocky 9 on a mirror", rocky9_mirror, _a_half_of_a_striped_array_is_missing, Said("fstab-unknown", "line 5")
+    ),
     Case("Rocky 9 on a mirror, with a striped array that is whole", rocky9_mirror, _a_striped_array_is_whole),
     sound("Oracle Linux 8", oracle8),
     flawed("Oracle Linux 8", oracle8, _the_saved_kernel_is_the_other_which_lacks_ena, Said("ena-missing", RHCK)),
-]  # fmt: skip
+]

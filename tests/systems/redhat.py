@@ -43,34 +43,65 @@ def bios(
 ) -> Machine:
     """/boot, and the rest in LVM, started by the BIOS."""
     boot = Fs(kind, uid(name + " boot"), mounts={"/boot": ""})
-    return Machine(name, "bios", [Disk(size, core=Core("(,msdos1)/grub2"), parts=[
-        Part(boot, XFS_MIB if kind == "xfs" else 160, active=True), Part(Physical(group), 0, LVM),
-    ])], groups=_group(group, more=more))  # fmt: skip
+    return Machine(
+        name,
+        "bios",
+        [
+            Disk(
+                size,
+                core=Core("(,msdos1)/grub2"),
+                parts=[
+                    Part(boot, XFS_MIB if kind == "xfs" else 160, active=True),
+                    Part(Physical(group), 0, LVM),
+                ],
+            )
+        ],
+        groups=_group(group, more=more),
+    )
 
 
 def _uefi(name: str, group: str, kind: str = "xfs", *, more: dict[str, Logical] | None = None) -> Machine:
     boot = Fs(kind, uid(name + " boot"), mounts={"/boot": ""})
-    return Machine(name, "uefi", [Disk(1400, "gpt", [
-        Part(esp(name), 48, "U", name="EFI System Partition"), Part(boot, XFS_MIB if kind == "xfs" else 160),
-        Part(Physical(group), 0, LVM),
-    ])], groups=_group(group, more=more))  # fmt: skip
+    return Machine(
+        name,
+        "uefi",
+        [
+            Disk(
+                1400,
+                "gpt",
+                [
+                    Part(esp(name), 48, "U", name="EFI System Partition"),
+                    Part(boot, XFS_MIB if kind == "xfs" else 160),
+                    Part(Physical(group), 0, LVM),
+                ],
+            )
+        ],
+        groups=_group(group, more=more),
+    )
 
 
 def lines_of(machine: Machine, group: str, *lines: str, kind: str = "xfs") -> None:
     name = machine.name
-    fstab(machine, f"/dev/mapper/{group}-root /                       xfs     defaults        0 0",
-          f"UUID={uid(name + ' boot')} /boot                   {kind}     defaults        0 0",
-          f"/dev/mapper/{group}-swap none                    swap    defaults        0 0", *lines)  # fmt: skip
+    fstab(
+        machine,
+        f"/dev/mapper/{group}-root /                       xfs     defaults        0 0",
+        f"UUID={uid(name + ' boot')} /boot                   {kind}     defaults        0 0",
+        f"/dev/mapper/{group}-swap none                    swap    defaults        0 0",
+        *lines,
+    )
 
 
 def shim(machine: Machine, name: str, boot: str, prefix: str = "/grub2") -> None:
     """As shim-x64 and grub2-efi-x64 lie on the ESP."""
     home, removable = f"/boot/efi/EFI/{name}", "/boot/efi/EFI/BOOT"
     machine.files |= {
-        f"{removable}/BOOTX64.EFI": loaders.shim(), f"{removable}/fbx64.efi": loaders.fallback(),
-        f"{home}/shimx64.efi": loaders.shim(), f"{home}/grubx64.efi": loaders.grub_efi(f"/EFI/{name}"),
-        f"{home}/mmx64.efi": loaders.mok_manager(), f"{home}/BOOTX64.CSV": loaders.boot_csv("shimx64.efi", name),
-    }  # fmt: skip
+        f"{removable}/BOOTX64.EFI": loaders.shim(),
+        f"{removable}/fbx64.efi": loaders.fallback(),
+        f"{home}/shimx64.efi": loaders.shim(),
+        f"{home}/grubx64.efi": loaders.grub_efi(f"/EFI/{name}"),
+        f"{home}/mmx64.efi": loaders.mok_manager(),
+        f"{home}/BOOTX64.CSV": loaders.boot_csv("shimx64.efi", name),
+    }
     machine.put(f"{home}/grub.cfg", loaders.stub(boot, prefix, root_dev_only=True))
 
 
@@ -164,8 +195,12 @@ def centos7() -> Machine:
     kernels.install(machine, version, **IMAGES, home="/usr/lib/modules", modules=".xz", packing="early+gzip")
     machine.files["/lib"] = Link("usr/lib")
     shim(machine, "centos", "")
-    start = Start(f"CentOS Linux ({version}) 7 (Core)", f"/vmlinuz-{version}", f"/initramfs-{version}.img",
-                  f"root=/dev/mapper/centos-root ro rd.lvm.lv=centos/root {SERIAL}")  # fmt: skip
+    start = Start(
+        f"CentOS Linux ({version}) 7 (Core)",
+        f"/vmlinuz-{version}",
+        f"/initramfs-{version}.img",
+        f"root=/dev/mapper/centos-root ro rd.lvm.lv=centos/root {SERIAL}",
+    )
     root = loaders.grub_root(uid("centos7 boot"), "hd0,gpt2")
     entry = loaders.grub_entry(start, root, command="linuxefi", initrd="initrdefi")
     machine.put("/boot/efi/EFI/centos/grub.cfg", loaders.grub_header("${saved_entry}") + entry)
@@ -196,7 +231,8 @@ def rhel8() -> Machine:
     options = f"root=/dev/mapper/rhel-root ro crashkernel=auto rd.lvm.lv=rhel/root {SERIAL}"
     machine.put("/boot/grub2/grub.cfg", bls_config(uid("rhel8 boot"), options))
     machine.files["/boot/grub2/grubenv"] = loaders.grub_environment(
-        saved_entry=f"{MACHINE_ID}-{E8}", kernelopts=options, boot_success="0")  # fmt: skip
+        saved_entry=f"{MACHINE_ID}-{E8}", kernelopts=options, boot_success="0"
+    )
     entries(machine, [E8, E8_OLD], "Red Hat Enterprise Linux", "$kernelopts")
     machine.put("/etc/machine-id", MACHINE_ID + "\n")
     lines_of(machine, "rhel")
@@ -205,7 +241,8 @@ def rhel8() -> Machine:
 
 def _grubenv_has_the_options_of_another_machine(machine: Machine) -> None:
     machine.files["/boot/grub2/grubenv"] = loaders.grub_environment(
-        saved_entry=f"{MACHINE_ID}-{E8}", kernelopts=f"root=/dev/mapper/template-root ro {SERIAL}")  # fmt: skip
+        saved_entry=f"{MACHINE_ID}-{E8}", kernelopts=f"root=/dev/mapper/template-root ro {SERIAL}"
+    )
 
 
 def _no_entry_is_saved_and_the_newest_has_no_nvme(machine: Machine) -> None:
@@ -216,7 +253,8 @@ def _no_entry_is_saved_and_the_newest_has_no_nvme(machine: Machine) -> None:
 
 def _the_saved_entry_is_old_and_sound_and_the_newest_is_not(machine: Machine) -> None:
     machine.files["/boot/grub2/grubenv"] = loaders.grub_environment(
-        saved_entry=f"{MACHINE_ID}-{E8_OLD}", kernelopts=f"root=/dev/mapper/rhel-root ro {SERIAL}")  # fmt: skip
+        saved_entry=f"{MACHINE_ID}-{E8_OLD}", kernelopts=f"root=/dev/mapper/rhel-root ro {SERIAL}"
+    )
     machine.files[f"/boot/initramfs-{E8}.img"] = Initramfs(E8, ())
 
 
@@ -246,8 +284,12 @@ def rhel9() -> Machine:
     machine.put(
         "/etc/lvm/devices/system.devices", _devices_file("rhel", "sys_wwid", "naa.6000c29a2f3b4c5d6e7f8091a2b3c4d5")
     )
-    lines_of(machine, "rhel", f"UUID={short_uid('rhel9 esp')} /boot/efi vfat umask=0077,shortname=winnt 0 2",
-           "/dev/mapper/rhel-data /data xfs defaults 0 0")  # fmt: skip
+    lines_of(
+        machine,
+        "rhel",
+        f"UUID={short_uid('rhel9 esp')} /boot/efi vfat umask=0077,shortname=winnt 0 2",
+        "/dev/mapper/rhel-data /data xfs defaults 0 0",
+    )
     return machine
 
 
@@ -306,18 +348,29 @@ def rhel10() -> Machine:
 CASES: list[Case] = [
     sound("RHEL 7", rhel7, quick=True),
     flawed("RHEL 7", rhel7, _the_saved_entry_is_the_older_one_without_nvme, Said("nvme-missing", E7_OLD), quick=True),
-    Case("RHEL 7, the newer kernel has no NVMe and is not the default", rhel7,
-         _the_newer_one_has_no_nvme_and_is_not_the_default),
+    Case(
+        "RHEL 7, the newer kernel has no NVMe and is not the default",
+        rhel7,
+        _the_newer_one_has_no_nvme_and_is_not_the_default,
+    ),
     flawed("RHEL 7", rhel7, _swap_by_the_name_of_its_disk, Said("fstab-optional", "line 4", "/dev/sdb1")),
     sound("CentOS 7 by UEFI", centos7),
     flawed("CentOS 7 by UEFI", centos7, _no_folder_has_a_boot_csv, Said("loader-incomplete")),
     flawed("CentOS 7 by UEFI", centos7, _the_csv_names_a_shim_that_is_gone, Said("loader-incomplete")),
     sound("RHEL 8", rhel8, quick=True),
-    flawed("RHEL 8", rhel8, _grubenv_has_the_options_of_another_machine,
-           Said("root-unknown|volume-unread", "", "template-root")),
+    flawed(
+        "RHEL 8",
+        rhel8,
+        _grubenv_has_the_options_of_another_machine,
+        Said("root-unknown|volume-unread", "", "template-root"),
+    ),
     flawed("RHEL 8", rhel8, _no_entry_is_saved_and_the_newest_has_no_nvme, Said("nvme-missing", E8)),
-    Case("RHEL 8, the saved entry is older and sound, the newest is not", rhel8,
-         _the_saved_entry_is_old_and_sound_and_the_newest_is_not, quick=True),
+    Case(
+        "RHEL 8, the saved entry is older and sound, the newest is not",
+        rhel8,
+        _the_saved_entry_is_old_and_sound_and_the_newest_is_not,
+        quick=True,
+    ),
     flawed("RHEL 8", rhel8, _an_empty_boot_folder_was_restored, Said("loader-incomplete")),
     sound("RHEL 9", rhel9),
     flawed("RHEL 9", rhel9, _the_devices_file_is_in_use, Said("lvm-devices-file", "system.devices"), quick=True),
@@ -325,6 +378,11 @@ CASES: list[Case] = [
     flawed("RHEL 9", rhel9, _the_filter_admits_the_disks_of_the_vm_alone, Said("lvm-devices-file", "lvm.conf")),
     flawed("RHEL 9", rhel9, _shim_without_fallback_or_grub, Said("loader-incomplete")),
     sound("RHEL 10", rhel10, Said("system-unread"), also=("volume-unread", "default-unknown", "drivers-unread")),
-    flawed("RHEL 10", rhel10, _shim_without_fallback_or_grub, Said("loader-incomplete"),
-           also=("system-unread", "volume-unread", "default-unknown", "drivers-unread")),
-]  # fmt: skip
+    flawed(
+        "RHEL 10",
+        rhel10,
+        _shim_without_fallback_or_grub,
+        Said("loader-incomplete"),
+        also=("system-unread", "volume-unread", "default-unknown", "drivers-unread"),
+    ),
+]

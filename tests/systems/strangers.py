@@ -25,27 +25,50 @@ SERIAL = "console=tty0 console=ttyS0,115200"
 
 def flatcar() -> Machine:
     root = uid("flatcar root")
-    machine = Machine("flatcar", "uefi", [Disk(420, "gpt", [
-        Part(Fs("vfat", short_uid("flatcar esp"), "EFI-SYSTEM", mounts={"/boot": ""}), 128, "U", name="EFI-SYSTEM"),
-        Part(Core("(,gpt1)/flatcar/grub"), 2, BIOS_BOOT_TYPE, name="BIOS-BOOT"),
-        Part(Fs("ext4", uid("flatcar usr"), mounts={"/usr": ""}, options=("-O", "^has_journal")), 100,
-             "5DFBF5F4-2848-4BAC-AA5E-0D9A20B745A6", name="USR-A", uuid="7130C94A-213A-4E5A-8E26-6CCE9662F132"),
-        Part(Fs("ext4", root, label="ROOT", mounts={"/": ""}), 0, name="ROOT"),
-    ])])  # fmt: skip
+    machine = Machine(
+        "flatcar",
+        "uefi",
+        [
+            Disk(
+                420,
+                "gpt",
+                [
+                    Part(
+                        Fs("vfat", short_uid("flatcar esp"), "EFI-SYSTEM", mounts={"/boot": ""}),
+                        128,
+                        "U",
+                        name="EFI-SYSTEM",
+                    ),
+                    Part(Core("(,gpt1)/flatcar/grub"), 2, BIOS_BOOT_TYPE, name="BIOS-BOOT"),
+                    Part(
+                        Fs("ext4", uid("flatcar usr"), mounts={"/usr": ""}, options=("-O", "^has_journal")),
+                        100,
+                        "5DFBF5F4-2848-4BAC-AA5E-0D9A20B745A6",
+                        name="USR-A",
+                        uuid="7130C94A-213A-4E5A-8E26-6CCE9662F132",
+                    ),
+                    Part(Fs("ext4", root, label="ROOT", mounts={"/": ""}), 0, name="ROOT"),
+                ],
+            )
+        ],
+    )
     version = "6.1.90-flatcar"
     kernels.drivers(machine, version, home="/usr/lib/modules", nvme="builtin", ena="builtin")
     machine.files["/boot/flatcar/vmlinuz-a"] = Kernel(version)
     machine.put("/usr/lib/os-release", "ID=flatcar\nVERSION_ID=3815.2.2\n")
     machine.put("/etc/machine-id", "\n")
-    machine.put("/boot/flatcar/grub/grub.cfg", (
-        'set default="flatcar"\nset timeout=1\nset linux_root="root=LABEL=ROOT"\n'
-        f'set linux_console="{SERIAL}"\n'
-        'menuentry "Flatcar default" --id=flatcar --unrestricted {\n  gptprio.next -d usr -u usr_uuid\n'
-        '  if [ "$usr_uuid" = "7130c94a-213a-4e5a-8e26-6cce9662f132" ]; then\n'
-        "    linux /flatcar/vmlinuz-a rootflags=rw mount.usrflags=ro consoleblank=0 $linux_root $linux_console "
-        "mount.usr=PARTUUID=$usr_uuid\n  else\n    linux /flatcar/vmlinuz-b $linux_root\n  fi\n}\n"
-        'menuentry "Flatcar USR-A" --id=flatcar-a {\n  linux /flatcar/vmlinuz-a $linux_root\n}\n'
-    ))  # fmt: skip
+    machine.put(
+        "/boot/flatcar/grub/grub.cfg",
+        (
+            'set default="flatcar"\nset timeout=1\nset linux_root="root=LABEL=ROOT"\n'
+            f'set linux_console="{SERIAL}"\n'
+            'menuentry "Flatcar default" --id=flatcar --unrestricted {\n  gptprio.next -d usr -u usr_uuid\n'
+            '  if [ "$usr_uuid" = "7130c94a-213a-4e5a-8e26-6cce9662f132" ]; then\n'
+            "    linux /flatcar/vmlinuz-a rootflags=rw mount.usrflags=ro consoleblank=0 $linux_root $linux_console "
+            "mount.usr=PARTUUID=$usr_uuid\n  else\n    linux /flatcar/vmlinuz-b $linux_root\n  fi\n}\n"
+            'menuentry "Flatcar USR-A" --id=flatcar-a {\n  linux /flatcar/vmlinuz-a $linux_root\n}\n'
+        ),
+    )
     machine.files["/boot/EFI/BOOT/bootx64.efi"] = loaders.grub_efi("/flatcar/grub")
     return machine
 
@@ -59,15 +82,32 @@ def _the_esp_has_no_loader(machine: Machine) -> None:
 
 def xen() -> Machine:
     root = uid("xen root")
-    machine = Machine("xen", "bios", [Disk(300, core=Core("(,msdos1)/boot/grub"), parts=[
-        Part(Fs("ext4", root, mounts={"/": ""}), 0, active=True),
-    ])])  # fmt: skip
+    machine = Machine(
+        "xen",
+        "bios",
+        [
+            Disk(
+                300,
+                core=Core("(,msdos1)/boot/grub"),
+                parts=[
+                    Part(Fs("ext4", root, mounts={"/": ""}), 0, active=True),
+                ],
+            )
+        ],
+    )
     release(machine, "debian", "12")
     version = "6.1.0-18-amd64"
     kernels.install(machine, version)
     find = loaders.grub_root(root)
-    plain = loaders.grub_entry(Start("Debian GNU/Linux", f"/boot/vmlinuz-{version}", f"/boot/initrd.img-{version}",
-                                     f"root=UUID={root} ro {SERIAL}"), find)  # fmt: skip
+    plain = loaders.grub_entry(
+        Start(
+            "Debian GNU/Linux",
+            f"/boot/vmlinuz-{version}",
+            f"/boot/initrd.img-{version}",
+            f"root=UUID={root} ro {SERIAL}",
+        ),
+        find,
+    )
     hypervisor = (
         "menuentry 'Debian GNU/Linux, with Xen hypervisor' --class xen $menuentry_id_option 'xen-gnulinux-simple' {\n"
         f"\tmultiboot2\t/boot/xen-4.17-amd64.gz placeholder  ${{xen_rm_opts}}\n"
@@ -107,10 +147,21 @@ def lilo() -> Machine:
 def freebsd() -> Machine:
     ufs = bytearray(65536 + 1376)
     struct.pack_into("<I", ufs, 65536 + 1372, 0x19540119)
-    return Machine("freebsd", "bios", [Disk(300, "gpt", [
-        Part(Raw(b"\xeb\x3cBTX\0".ljust(8192, b"\x90")), 1, "83BD6B9D-7F41-11DC-BE0B-001560B84F0F"),
-        Part(Raw(bytes(ufs)), 0, "516E7CB6-6ECF-11D6-8FF8-00022D09712B"),
-    ], code=b"\xfc\x31\xc0\x8e\xc0".ljust(440, b"\x90"))])  # fmt: skip
+    return Machine(
+        "freebsd",
+        "bios",
+        [
+            Disk(
+                300,
+                "gpt",
+                [
+                    Part(Raw(b"\xeb\x3cBTX\0".ljust(8192, b"\x90")), 1, "83BD6B9D-7F41-11DC-BE0B-001560B84F0F"),
+                    Part(Raw(bytes(ufs)), 0, "516E7CB6-6ECF-11D6-8FF8-00022D09712B"),
+                ],
+                code=b"\xfc\x31\xc0\x8e\xc0".ljust(440, b"\x90"),
+            )
+        ],
+    )
 
 
 # Windows
@@ -168,14 +219,32 @@ def _windows_loader() -> bytes:
 
 
 def windows_uefi() -> Machine:
-    machine = Machine("windows", "uefi", [Disk(1024, "gpt", [
-        Part(esp("windows", "/S"), 100, "U"), Part(None, 16, "E3C9E316-0B5C-4DB8-817D-F92DF00215AE"),
-        Part(Fs("ntfs", mounts={"/C": ""}), 64, "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7", name="Basic data partition"),
-    ])])  # fmt: skip
+    machine = Machine(
+        "windows",
+        "uefi",
+        [
+            Disk(
+                1024,
+                "gpt",
+                [
+                    Part(esp("windows", "/S"), 100, "U"),
+                    Part(None, 16, "E3C9E316-0B5C-4DB8-817D-F92DF00215AE"),
+                    Part(
+                        Fs("ntfs", mounts={"/C": ""}),
+                        64,
+                        "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7",
+                        name="Basic data partition",
+                    ),
+                ],
+            )
+        ],
+    )
     machine.files |= {
-        "/S/EFI/Microsoft/Boot/bootmgfw.efi": _windows_loader(), "/S/EFI/Boot/bootx64.efi": _windows_loader(),
-        "/S/EFI/Microsoft/Boot/BCD": b"regf".ljust(4096, b"\0"), "/C/pagefile.sys": b"",
-    }  # fmt: skip
+        "/S/EFI/Microsoft/Boot/bootmgfw.efi": _windows_loader(),
+        "/S/EFI/Boot/bootx64.efi": _windows_loader(),
+        "/S/EFI/Microsoft/Boot/BCD": b"regf".ljust(4096, b"\0"),
+        "/C/pagefile.sys": b"",
+    }
     return machine
 
 
@@ -185,9 +254,19 @@ def _nothing_at_the_removable_path_of_windows(machine: Machine) -> None:
 
 def windows_bios() -> Machine:
     ntfs = Fs("ntfs", mounts={"/C": ""})
-    machine = Machine("windows", "bios", [Disk(256, code=b"\x33\xc0\x8e\xd0\xbc\x00\x7c".ljust(440, b"\x90"), parts=[
-        Part(ntfs, 0, "7", active=True),
-    ])])  # fmt: skip
+    machine = Machine(
+        "windows",
+        "bios",
+        [
+            Disk(
+                256,
+                code=b"\x33\xc0\x8e\xd0\xbc\x00\x7c".ljust(440, b"\x90"),
+                parts=[
+                    Part(ntfs, 0, "7", active=True),
+                ],
+            )
+        ],
+    )
     machine.files["/C/bootmgr"] = b"bootmgr of windows"
     return machine
 
@@ -221,11 +300,21 @@ CASES: list[Case] = [
     sound("Slackware by LILO", lilo, also=_UNKNOWN),
     sound("FreeBSD", freebsd, also=_UNKNOWN),
     sound("Windows by UEFI", windows_uefi, Said("windows"), also=("loader-unknown",)),
-    flawed("Windows by UEFI", windows_uefi, _nothing_at_the_removable_path_of_windows, Said("loader-missing"),
-           Said("windows")),
+    flawed(
+        "Windows by UEFI",
+        windows_uefi,
+        _nothing_at_the_removable_path_of_windows,
+        Said("loader-missing"),
+        Said("windows"),
+    ),
     sound("Windows by the BIOS", windows_bios, Said("windows"), also=("loader-unknown",)),
     flawed("Windows by the BIOS", windows_bios, _its_boot_code_was_wiped, Said("no-boot-code"), Said("windows")),
-    flawed("Windows by the BIOS", windows_bios, _a_bitlocker_volume_beside, Said("bitlocker", "partition 2"),
-           Said("windows"),
-           also=("loader-unknown",)),
-]  # fmt: skip
+    flawed(
+        "Windows by the BIOS",
+        windows_bios,
+        _a_bitlocker_volume_beside,
+        Said("bitlocker", "partition 2"),
+        Said("windows"),
+        also=("loader-unknown",),
+    ),
+]

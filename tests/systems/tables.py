@@ -86,15 +86,33 @@ def native_4k() -> Machine:
         table = entry.ljust(128 * 128, b"\0")
 
         def header(mine: int, other: int, at: int) -> bytes:
-            made = struct.pack("<8s4sIIIQQQQ16sQIII", b"EFI PART", b"\0\0\1\0", 92, 0, 0, mine, other, 6, last - 5,
-                               uuids.UUID(uid("4k")).bytes_le, at, 128, 128, zlib.crc32(table))  # fmt: skip
+            made = struct.pack(
+                "<8s4sIIIQQQQ16sQIII",
+                b"EFI PART",
+                b"\0\0\1\0",
+                92,
+                0,
+                0,
+                mine,
+                other,
+                6,
+                last - 5,
+                uuids.UUID(uid("4k")).bytes_le,
+                at,
+                128,
+                128,
+                zlib.crc32(table),
+            )
             return made[:16] + struct.pack("<I", zlib.crc32(made)) + made[20:]
 
         for at, data in (
             (446, b"\0\0\2\0\xee\xff\xff\xff" + struct.pack("<II", 1, last)),
-            (510, b"\x55\xaa"), (sector, header(1, last, 2)),
-            (2 * sector, table), ((last - 4) * sector, table), (last * sector, header(last, 1, last - 4)),
-        ):  # fmt: skip
+            (510, b"\x55\xaa"),
+            (sector, header(1, last, 2)),
+            (2 * sector, table),
+            ((last - 4) * sector, table),
+            (last * sector, header(last, 1, last - 4)),
+        ):
             bootdisk.write_at(path, at, data)
 
     return Machine("4k", "uefi", [Disk(256, "", after=[write])])
@@ -148,20 +166,34 @@ def with_an_image_inside() -> Machine:
 CASES: list[Case] = [
     flawed("A BIOS system with an MBR", bios, _it_is_3_tib, Said("mbr-too-large")),
     flawed("A BIOS system with an MBR", bios, _boot_code_was_wiped, Said("no-boot-code"), drill=False),
-    flawed("A BIOS system with an MBR", bios, _the_table_was_wiped, Said("no-partition-table"), also=UNSEEN,
-           drill=False),
+    flawed(
+        "A BIOS system with an MBR", bios, _the_table_was_wiped, Said("no-partition-table"), also=UNSEEN, drill=False
+    ),
     flawed("A BIOS system with an MBR", bios, _it_is_taken_for_another_firmwares, Said("firmware-other"), also=UNSEEN),
     sound("A UEFI system", uefi, drill=True),
     flawed("A UEFI system", uefi, _the_disk_has_grown, Said("gpt-backup"), drill=True),
     flawed("A UEFI system", uefi, _its_backup_is_overwritten, Said("gpt-backup"), drill=True),
     flawed("A UEFI system", uefi, _its_primary_header_is_damaged, Said("gpt-damaged"), also=UNSEEN),
-    flawed("A UEFI system", uefi, _its_protective_partition_is_another, Said("protective-mbr"), also=(*UNSEEN,
-           "esp-missing"), drill=False),
+    flawed(
+        "A UEFI system",
+        uefi,
+        _its_protective_partition_is_another,
+        Said("protective-mbr"),
+        also=(*UNSEEN, "esp-missing"),
+        drill=False,
+    ),
     flawed("A UEFI system", uefi, _it_is_taken_for_another_firmwares, Said("firmware-other"), also=UNSEEN),
     sound("A UEFI system with a hybrid MBR", hybrid, drill=True),
     flawed("A disk of a physical machine", native_4k, _its_sectors_have_4096_bytes, Said("sectors-4k"), also=UNSEEN),
-    *(flawed(f"A file in the format {name}", partial(container, name), _it_is_a_file_of_a_hypervisor,
-           Said("disk-format"),
-             also=UNSEEN) for name in FORMATS),
+    *(
+        flawed(
+            f"A file in the format {name}",
+            partial(container, name),
+            _it_is_a_file_of_a_hypervisor,
+            Said("disk-format"),
+            also=UNSEEN,
+        )
+        for name in FORMATS
+    ),
     sound("A disk that holds images", with_an_image_inside),
-]  # fmt: skip
+]

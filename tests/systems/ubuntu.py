@@ -13,16 +13,32 @@ from systems.machine import BIOS_BOOT_TYPE, Core, Disk, Fs, Group, Initramfs, Li
 
 def ubuntu1804() -> Machine:
     root = uid("bionic root")
-    machine = Machine("ubuntu18.04", "bios", [Disk(300, "gpt", [
-        Part(Core("(,gpt2)/boot/grub"), 1, BIOS_BOOT_TYPE), Part(Fs("ext4", root, mounts={"/": ""}), 0),
-    ])])  # fmt: skip
+    machine = Machine(
+        "ubuntu18.04",
+        "bios",
+        [
+            Disk(
+                300,
+                "gpt",
+                [
+                    Part(Core("(,gpt2)/boot/grub"), 1, BIOS_BOOT_TYPE),
+                    Part(Fs("ext4", root, mounts={"/": ""}), 0),
+                ],
+            )
+        ],
+    )
     release(machine, "ubuntu", "18.04", "debian")
     version = "4.15.0-213-generic"
     kernels.install(machine, version, packing="early+lz4", nvme="module", ena="module")
     # Ubuntu's initramfs has them all (MODULES=most).
     machine.files[f"/boot/initrd.img-{version}"] = Initramfs(version, (kernels.NVME, kernels.ENA), "early+lz4")
-    menu(machine, "/boot/grub/grub.cfg", loaders.grub_root(root, "hd0,gpt2"),
-          [start_of(version, f"UUID={root}", more="ro maybe-ubiquity")], name="Ubuntu")  # fmt: skip
+    menu(
+        machine,
+        "/boot/grub/grub.cfg",
+        loaders.grub_root(root, "hd0,gpt2"),
+        [start_of(version, f"UUID={root}", more="ro maybe-ubiquity")],
+        name="Ubuntu",
+    )
     machine.files["/swap.img"] = bytes(4096)
     fstab(machine, f"UUID={root} / ext4 defaults 0 0", "/swap.img\tnone\tswap\tsw\t0\t0")
     return machine
@@ -34,19 +50,40 @@ def _data_by_its_path_on_the_bus(machine: Machine) -> None:
 
 def ubuntu2004() -> Machine:
     boot, root = uid("focal boot"), uid("focal root")
-    machine = Machine("ubuntu20.04", "uefi", [Disk(640, "gpt", [
-        Part(esp("focal"), 48, "U"), Part(Fs("ext4", boot, mounts={"/boot": ""}), 160), Part(Physical("ubuntu-vg"), 0),
-    ])], groups={"ubuntu-vg": Group({"ubuntu-lv": Logical(Fs("ext4", root, mounts={"/": ""}, mib=200))})})  # fmt: skip
+    machine = Machine(
+        "ubuntu20.04",
+        "uefi",
+        [
+            Disk(
+                640,
+                "gpt",
+                [
+                    Part(esp("focal"), 48, "U"),
+                    Part(Fs("ext4", boot, mounts={"/boot": ""}), 160),
+                    Part(Physical("ubuntu-vg"), 0),
+                ],
+            )
+        ],
+        groups={"ubuntu-vg": Group({"ubuntu-lv": Logical(Fs("ext4", root, mounts={"/": ""}, mib=200))})},
+    )
     release(machine, "ubuntu", "20.04", "debian")
     version = "5.4.0-170-generic"
     kernels.install(machine, version, packing="early+lz4")
-    menu(machine, "/boot/grub/grub.cfg", loaders.grub_root(boot, "hd0,gpt2"),
-          [start_of(version, "/dev/mapper/ubuntu--vg-ubuntu--lv", folder="")], name="Ubuntu")  # fmt: skip
+    menu(
+        machine,
+        "/boot/grub/grub.cfg",
+        loaders.grub_root(boot, "hd0,gpt2"),
+        [start_of(version, "/dev/mapper/ubuntu--vg-ubuntu--lv", folder="")],
+        name="Ubuntu",
+    )
     signed(machine, "ubuntu", loaders.grub_efi("/EFI/ubuntu"), boot, "/grub")
     identity = (lvmdisk.pvid("ubuntu-vg", 99) + lvmdisk.pvid("ubuntu-vgubuntu-lv", 0)).replace("-", "")
-    fstab(machine, f"/dev/disk/by-id/dm-uuid-LVM-{identity} / ext4 defaults 0 1",
-          f"/dev/disk/by-uuid/{boot} /boot ext4 defaults 0 1",
-          f"/dev/disk/by-uuid/{short_uid('focal esp')} /boot/efi vfat defaults 0 1")  # fmt: skip
+    fstab(
+        machine,
+        f"/dev/disk/by-id/dm-uuid-LVM-{identity} / ext4 defaults 0 1",
+        f"/dev/disk/by-uuid/{boot} /boot ext4 defaults 0 1",
+        f"/dev/disk/by-uuid/{short_uid('focal esp')} /boot/efi vfat defaults 0 1",
+    )
     return machine
 
 
@@ -57,9 +94,20 @@ def _the_root_logical_volume_was_made_anew(machine: Machine) -> None:
 
 def ubuntu2204() -> Machine:
     root = uid("jammy root")
-    machine = Machine("ubuntu22.04", "uefi", [Disk(400, "gpt", [
-        Part(esp("jammy"), 48, "U"), Part(Fs("ext4", root, mounts={"/": ""}), 0),
-    ])])  # fmt: skip
+    machine = Machine(
+        "ubuntu22.04",
+        "uefi",
+        [
+            Disk(
+                400,
+                "gpt",
+                [
+                    Part(esp("jammy"), 48, "U"),
+                    Part(Fs("ext4", root, mounts={"/": ""}), 0),
+                ],
+            )
+        ],
+    )
     release(machine, "ubuntu", "22.04", "debian")
     versions = "5.15.0-113-generic", "5.15.0-91-generic"
     for version in versions:
@@ -75,8 +123,11 @@ def ubuntu2204() -> Machine:
     saved = f"gnulinux-advanced-root>gnulinux-{versions[1]}-advanced-root"
     machine.files["/boot/grub/grubenv"] = loaders.grub_environment(saved_entry=saved)
     signed(machine, "ubuntu", loaders.grub_efi("/EFI/ubuntu"), root)
-    fstab(machine, f"/dev/disk/by-uuid/{root} / ext4 defaults 0 1",
-          f"/dev/disk/by-uuid/{short_uid('jammy esp')} /boot/efi vfat defaults 0 1")  # fmt: skip
+    fstab(
+        machine,
+        f"/dev/disk/by-uuid/{root} / ext4 defaults 0 1",
+        f"/dev/disk/by-uuid/{short_uid('jammy esp')} /boot/efi vfat defaults 0 1",
+    )
     return machine
 
 
@@ -95,9 +146,20 @@ def _the_next_start_is_another_kernel_without_nvme(machine: Machine) -> None:
 
 def ubuntu2404() -> Machine:
     root = uid("noble root")
-    machine = Machine("ubuntu24.04", "uefi", [Disk(480, "gpt", [
-        Part(esp("noble"), 48, "U"), Part(Fs("btrfs", root, mounts={"/": "/@", "/home": "/@home"}), 0),
-    ])])  # fmt: skip
+    machine = Machine(
+        "ubuntu24.04",
+        "uefi",
+        [
+            Disk(
+                480,
+                "gpt",
+                [
+                    Part(esp("noble"), 48, "U"),
+                    Part(Fs("btrfs", root, mounts={"/": "/@", "/home": "/@home"}), 0),
+                ],
+            )
+        ],
+    )
     release(machine, "ubuntu", "24.04", "debian")
     version = "6.8.0-31-generic"
     kernels.install(machine, version, packing="early+zstd", modules=".zst", home="/usr/lib/modules")
@@ -111,8 +173,12 @@ def ubuntu2404() -> Machine:
     )
     signed(machine, "ubuntu", loaders.grub_efi("/EFI/ubuntu"), root, "/@/boot/grub")
     machine.put("/home/user/.profile", "\n")
-    fstab(machine, f"UUID={root} / btrfs defaults,subvol=@ 0 1", f"UUID={root} /home btrfs defaults,subvol=@home 0 2",
-          f"UUID={short_uid('noble esp')} /boot/efi vfat umask=0077 0 1")  # fmt: skip
+    fstab(
+        machine,
+        f"UUID={root} / btrfs defaults,subvol=@ 0 1",
+        f"UUID={root} /home btrfs defaults,subvol=@home 0 2",
+        f"UUID={short_uid('noble esp')} /boot/efi vfat umask=0077 0 1",
+    )
     return machine
 
 
@@ -127,12 +193,16 @@ CASES: list[Case] = [
     sound("Ubuntu 18.04", ubuntu1804),
     flawed("Ubuntu 18.04", ubuntu1804, _data_by_its_path_on_the_bus, Said("fstab-by-name", "line 4", "by-path")),
     sound("Ubuntu 20.04 on LVM", ubuntu2004, drill=True),
-    flawed("Ubuntu 20.04 on LVM", ubuntu2004, _the_root_logical_volume_was_made_anew,
-           Said("fstab-unknown", "line 2", "dm-uuid-LVM-Q")),
+    flawed(
+        "Ubuntu 20.04 on LVM",
+        ubuntu2004,
+        _the_root_logical_volume_was_made_anew,
+        Said("fstab-unknown", "line 2", "dm-uuid-LVM-Q"),
+    ),
     sound("Ubuntu 22.04", ubuntu2204),
     flawed("Ubuntu 22.04", ubuntu2204, _the_saved_entrys_kernel_was_removed, Said("kernel-missing")),
     flawed("Ubuntu 22.04", ubuntu2204, _the_next_start_is_another_kernel_without_nvme, Said("nvme-missing", "113")),
     sound("Ubuntu 24.04 on Btrfs", ubuntu2404),
     sound("Ubuntu 24.04 on Btrfs with subvolumes", partial(real, ubuntu2404), drill=True),
     flawed("Ubuntu 24.04 on Btrfs", ubuntu2404, _its_modules_lack_ena, Said("ena-missing")),
-]  # fmt: skip
+]

@@ -66,15 +66,18 @@ def _a_chainloader_is_the_default(machine: Machine) -> None:
 def with_functions() -> Machine:
     """As people write it: functions, loops, variables of entries' own, continued lines."""
     machine = bios()
-    machine.put(CONFIG, (
-        'set timeout=1\nset wanted="b"\nfunction start {\n  set version="$1"\n'
-        f"  linux /boot/vmlinuz-$version \\\n    root=UUID={ROOT} ro {SERIAL}\n"
-        "  initrd /boot/initrd.img-${version}\n}\n"
-        f"search --no-floppy --set=root --file /boot/vmlinuz-{VERSION}\n"
-        'for each in a b; do\n  if [ "$each" = "$wanted" ]; then set default="$each"; fi\ndone\n'
-        'menuentry "A" --id a { linux /boot/gone root=/dev/sdq1; }\n'
-        f'menuentry "B" --id b {{\n  start {VERSION}\n}}\n'
-    ))  # fmt: skip
+    machine.put(
+        CONFIG,
+        (
+            'set timeout=1\nset wanted="b"\nfunction start {\n  set version="$1"\n'
+            f"  linux /boot/vmlinuz-$version \\\n    root=UUID={ROOT} ro {SERIAL}\n"
+            "  initrd /boot/initrd.img-${version}\n}\n"
+            f"search --no-floppy --set=root --file /boot/vmlinuz-{VERSION}\n"
+            'for each in a b; do\n  if [ "$each" = "$wanted" ]; then set default="$each"; fi\ndone\n'
+            'menuentry "A" --id a { linux /boot/gone root=/dev/sdq1; }\n'
+            f'menuentry "B" --id b {{\n  start {VERSION}\n}}\n'
+        ),
+    )
     return machine
 
 
@@ -94,17 +97,24 @@ def rooted(words: str) -> Machine:
 
 
 RIGHT = (
-    f"root=/dev/disk/by-uuid/{ROOT}", "root=PARTUUID=cafe0002-01", "root=LABEL=my-root",
-    "root=/dev/disk/by-partuuid/cafe0002-01", f"root=/dev/sda1 root=UUID={ROOT}", f'root="UUID={ROOT}"',
+    f"root=/dev/disk/by-uuid/{ROOT}",
+    "root=PARTUUID=cafe0002-01",
+    "root=LABEL=my-root",
+    "root=/dev/disk/by-partuuid/cafe0002-01",
+    f"root=/dev/sda1 root=UUID={ROOT}",
+    f'root="UUID={ROOT}"',
     f"resume=UUID={uid('no swap')} root=UUID={ROOT}",
-)  # fmt: skip
+)
 WRONG = (
-    (f"root=UUID={ROOT} root=UUID={uid('last')}", "root-unknown"), ("root=PARTUUID=cafe0002-02", "root-unknown"),
-    ("root=LABEL=root", "root-unknown"), ("root=/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part1", "root-by-name"),
-    ("root=/dev/vda1", "root-by-name"), ("root=/dev/disk/by-id/ata-VMware_Virtual_IDE_Hard_Drive_1-part1",
-    "root-by-name"),
-    ("root=/dev/hda1", "root-by-name"), ("root=PARTLABEL=root", "root-unknown"),
-)  # fmt: skip
+    (f"root=UUID={ROOT} root=UUID={uid('last')}", "root-unknown"),
+    ("root=PARTUUID=cafe0002-02", "root-unknown"),
+    ("root=LABEL=root", "root-unknown"),
+    ("root=/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part1", "root-by-name"),
+    ("root=/dev/vda1", "root-by-name"),
+    ("root=/dev/disk/by-id/ata-VMware_Virtual_IDE_Hard_Drive_1-part1", "root-by-name"),
+    ("root=/dev/hda1", "root-by-name"),
+    ("root=PARTLABEL=root", "root-unknown"),
+)
 
 
 def _it_is_not_there(machine: Machine) -> None:
@@ -218,8 +228,12 @@ def _it_is_no_kernel(machine: Machine) -> None:
 _UNSEEN = ("system-unread", "root-unseen", "drivers-unread", "default-unknown", "loader-unknown", "volume-unread")
 _ENTRY = Said("root-by-name", "grub.cfg", "/dev/sda1")
 _CHOICES = {
-    "a number": "1", "an identity": "older", "a title": "Older, kept", "a variable": "${wanted}",
-}  # fmt: skip
+    "a number": "1",
+    "an identity": "older",
+    "a title": "Older, kept",
+    "a variable": "${wanted}",
+}
+
 
 def _its_program_is_gone(machine: Machine) -> None:
     machine.drop("/boot/efi/EFI/BOOT/BOOTX64.EFI")
@@ -256,40 +270,78 @@ CASES: list[Case] = [
     flawed("GRUB's modules in files", installed, _its_modules_are_gone, Said("loader-incomplete", "", "normal.mod")),
     sound("An ESP on two disks by RAID", esp_mirrored),
     flawed("An ESP on two disks by RAID", esp_mirrored, _its_program_is_gone, Said("loader-missing")),
-    *(sound(f"GRUB's default by {how}", partial(two_kernels, words, 'set wanted="1"\n'),
-           drill=True if how == "a title" else None)
-      for how, words in _CHOICES.items()),
+    *(
+        sound(
+            f"GRUB's default by {how}",
+            partial(two_kernels, words, 'set wanted="1"\n'),
+            drill=True if how == "a title" else None,
+        )
+        for how, words in _CHOICES.items()
+    ),
     sound("GRUB's default in custom.cfg", from_custom, drill=True),
     flawed("GRUB's default in custom.cfg", from_custom, _the_file_is_not_there, _ENTRY, drill=False),
     flawed("GRUB's default by a number", partial(two_kernels, "1"), _the_first_entry_is_taken, _ENTRY, drill=False),
-    flawed("GRUB's default by a number", partial(two_kernels, "1"), _a_chainloader_is_the_default,
-           Said("default-unknown|loader-incomplete"), also=_UNSEEN),
+    flawed(
+        "GRUB's default by a number",
+        partial(two_kernels, "1"),
+        _a_chainloader_is_the_default,
+        Said("default-unknown|loader-incomplete"),
+        also=_UNSEEN,
+    ),
     sound("GRUB's configuration by hand", with_functions, drill=True),
-    flawed("GRUB's configuration by hand", with_functions, _its_function_names_a_root_of_before,
-           Said("root-unknown", "grub.cfg"), drill=False),
+    flawed(
+        "GRUB's configuration by hand",
+        with_functions,
+        _its_function_names_a_root_of_before,
+        Said("root-unknown", "grub.cfg"),
+        drill=False,
+    ),
     *(sound(f"By {words}", partial(rooted, words)) for words in RIGHT),
     *(flawed(f"By {words}", partial(rooted, words), _it_is_not_there, Said(kind, "grub.cfg")) for words, kind in WRONG),
     sound("UEFI from an MBR, in lower case", esp_on_mbr, drill=True),
-    flawed("UEFI from an MBR, in lower case", esp_on_mbr, _its_program_is_empty,
-           Said("loader-missing|loader-incomplete"),
-           drill=False, also=_UNSEEN),
+    flawed(
+        "UEFI from an MBR, in lower case",
+        esp_on_mbr,
+        _its_program_is_empty,
+        Said("loader-missing|loader-incomplete"),
+        drill=False,
+        also=_UNSEEN,
+    ),
     sound("UEFI with Windows' folder beside", with_windows_beside),
     flawed("A UEFI system", uefi, _its_partition_got_another_number, Said("loader-incomplete"), drill=False),
     flawed("Alpine by extlinux", others.alpine, _no_partition_is_active, Said("loader-incomplete"), drill=False),
     sound("Data on RAID5", partial(on_raid5, 3)),
     sound("Data on RAID5, one disk of three elsewhere", partial(on_raid5, 2)),
-    flawed("Data on RAID5", partial(on_raid5, 2), _two_of_three_are_elsewhere, Said("fstab-unknown|lvm-incomplete",
-           "line 3")),
+    flawed(
+        "Data on RAID5",
+        partial(on_raid5, 2),
+        _two_of_three_are_elsewhere,
+        Said("fstab-unknown|lvm-incomplete", "line 3"),
+    ),
     sound("A mirrored logical volume", partial(with_legs, 0)),
     sound("A mirrored logical volume with one leg elsewhere", partial(with_legs, 1)),
     sound("Data on a whole disk", whole_disk_data),
-    flawed("Data on a whole disk", whole_disk_data, _it_is_not_replicated, Said("fstab-unknown", "line 3"),
-           Said("fstab-unknown", "line 4")),
+    flawed(
+        "Data on a whole disk",
+        whole_disk_data,
+        _it_is_not_replicated,
+        Said("fstab-unknown", "line 3"),
+        Said("fstab-unknown", "line 4"),
+    ),
     sound("Its own copy beside", with_a_clone, Said("volume-unread", "", "several"), also=_UNSEEN),
     sound("A kernel without a version in its name", without_suffix, drill=True),
-    flawed("A kernel without a version in its name", without_suffix, _its_modules_are_another_kernels,
-           Said("drivers-unread")),
-    flawed("A kernel without a version in its name", without_suffix, _it_is_no_kernel,
-           Said("kernel-missing|drivers-unread"),
-           also=_UNSEEN, drill=False),
-]  # fmt: skip
+    flawed(
+        "A kernel without a version in its name",
+        without_suffix,
+        _its_modules_are_another_kernels,
+        Said("drivers-unread"),
+    ),
+    flawed(
+        "A kernel without a version in its name",
+        without_suffix,
+        _it_is_no_kernel,
+        Said("kernel-missing|drivers-unread"),
+        also=_UNSEEN,
+        drill=False,
+    ),
+]

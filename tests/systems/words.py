@@ -58,8 +58,11 @@ def _the_roots_subvolume_is_gone(machine: Machine) -> None:
 
 
 def _swap_formatted_anew_is_waited_for_without_end(machine: Machine) -> None:
-    machine.change("/etc/fstab", f"UUID={uid('debian9 swap')} none swap sw",
-                   f"UUID={uid('the swap before')} none swap sw,x-systemd.device-timeout=0")  # fmt: skip
+    machine.change(
+        "/etc/fstab",
+        f"UUID={uid('debian9 swap')} none swap sw",
+        f"UUID={uid('the swap before')} none swap sw,x-systemd.device-timeout=0",
+    )
 
 
 def gentoo_in_capitals() -> Machine:
@@ -109,8 +112,13 @@ _UUID = uid("another disk's")
 CASES: list[Case] = [
     flawed("Debian 9", debian.debian9, _its_initramfs_is_cut, Said("initramfs-unread"), drill=False),
     flawed("Debian 9", debian.debian9, _its_kernel_is_empty, Said("kernel-missing", "", "is no kernel"), drill=False),
-    flawed("RHEL 7", redhat.rhel7, _the_swap_volume_was_removed_and_the_loader_not_told,
-           Said("kernel-option", "grub.cfg", "rd.lvm.lv=rhel/swap"), quick=True),
+    flawed(
+        "RHEL 7",
+        redhat.rhel7,
+        _the_swap_volume_was_removed_and_the_loader_not_told,
+        Said("kernel-option", "grub.cfg", "rd.lvm.lv=rhel/swap"),
+        quick=True,
+    ),
     _of(rhel_with_word, "rd.lvm.vg=rhel"),
     _of(rhel_with_word, "rd.lvm.vg=old", Said("kernel-option", "", "rd.lvm.vg=old")),
     _of(rhel_with_word, "rd.lvm=0 rd.lvm.lv=old/swap"),
@@ -127,23 +135,52 @@ CASES: list[Case] = [
     _of(debian_with_word, "rd.lvm.lv=old/swap", Said("volume-unread", "", "whether the initramfs is dracut's")),
     _of(debian_with_word, f"resume=UUID={_UUID}"),
     flawed("Debian 9", debian.debian9, _the_default_is_the_recovery_entry, Said("kernel-option", "", "single")),
-    flawed("Debian 9", debian.debian9, _the_root_is_named_in_capitals,
-           Said("volume-unread", "grub.cfg", uid("debian9 root"))),
-    flawed("Debian 9", debian.debian9, _swap_formatted_anew_is_waited_for_without_end,
-           Said("fstab-unknown", "line 3", uid("the swap before"))),
-    flawed("Debian 10", debian.debian10, _the_esp_is_named_in_small_letters,
-           Said("fstab-unknown", "line 4", short_uid("debian10 esp"))),
+    flawed(
+        "Debian 9",
+        debian.debian9,
+        _the_root_is_named_in_capitals,
+        Said("volume-unread", "grub.cfg", uid("debian9 root")),
+    ),
+    flawed(
+        "Debian 9",
+        debian.debian9,
+        _swap_formatted_anew_is_waited_for_without_end,
+        Said("fstab-unknown", "line 3", uid("the swap before")),
+    ),
+    flawed(
+        "Debian 10",
+        debian.debian10,
+        _the_esp_is_named_in_small_letters,
+        Said("fstab-unknown", "line 4", short_uid("debian10 esp")),
+    ),
     flawed("Debian 11 on LVM", debian.debian11, _home_is_said_to_be_xfs, Said("fstab-unknown", "line 4", "holds ext4")),
-    flawed("Ubuntu 24.04 on Btrfs", ubuntu.ubuntu2404, _homes_subvolume_is_gone,
-           Said("fstab-unknown", "line 3", "no subvolume @homes")),
-    flawed("Ubuntu 24.04 on Btrfs", ubuntu.ubuntu2404,
-           _the_roots_subvolume_is_gone, Said("root-unknown", "grub.cfg", "@gone"), also=("drivers-unread",),
-           drill=False),
+    flawed(
+        "Ubuntu 24.04 on Btrfs",
+        ubuntu.ubuntu2404,
+        _homes_subvolume_is_gone,
+        Said("fstab-unknown", "line 3", "no subvolume @homes"),
+    ),
+    flawed(
+        "Ubuntu 24.04 on Btrfs",
+        ubuntu.ubuntu2404,
+        _the_roots_subvolume_is_gone,
+        Said("root-unknown", "grub.cfg", "@gone"),
+        also=("drivers-unread",),
+        drill=False,
+    ),
     sound("Gentoo, its root in capitals", gentoo_in_capitals),
-    flawed("Gentoo, its root in capitals", gentoo_in_capitals, _root_by_uuid_without_initramfs,
-           Said("volume-unread", "grub.cfg", "no initramfs")),
+    flawed(
+        "Gentoo, its root in capitals",
+        gentoo_in_capitals,
+        _root_by_uuid_without_initramfs,
+        Said("volume-unread", "grub.cfg", "no initramfs"),
+    ),
     sound("Debian 9 with a fallback", with_fallback),
-    flawed("Debian 9 with a fallback", with_fallback, _its_initramfs_is_gone_and_the_fallback_is_whole,
-           Said("default-unknown", "", "is not there, so that")),
+    flawed(
+        "Debian 9 with a fallback",
+        with_fallback,
+        _its_initramfs_is_gone_and_the_fallback_is_whole,
+        Said("default-unknown", "", "is not there, so that"),
+    ),
     flawed("Debian 9 with a fallback", with_fallback, _both_initramfs_are_gone, Said("initramfs-missing")),
-]  # fmt: skip
+]

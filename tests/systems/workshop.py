@@ -55,10 +55,24 @@ def subvolumes(image: Path, tree: Path, folders: list[str], default: str) -> Non
 
 def _start(home: Path, disks: list[Path]) -> None:
     words = [
-        "qemu-system-x86_64", "-accel", "tcg", "-m", "512", "-nodefaults", "-no-reboot", "-display",
-        "none", "-serial", "stdio", "-kernel", str(bootdisk.kernel().image), "-initrd", str(home / "initramfs"),
-        "-append", "console=ttyS0 quiet",
-    ]  # fmt: skip
+        "qemu-system-x86_64",
+        "-accel",
+        "tcg",
+        "-m",
+        "512",
+        "-nodefaults",
+        "-no-reboot",
+        "-display",
+        "none",
+        "-serial",
+        "stdio",
+        "-kernel",
+        str(bootdisk.kernel().image),
+        "-initrd",
+        str(home / "initramfs"),
+        "-append",
+        "console=ttyS0 quiet",
+    ]
     for number, disk in enumerate(disks):
         words += ["-drive", f"file={disk},format=raw,if=none,id=d{number}"]
         words += ["-device", f"nvme,drive=d{number},serial=d{number}"]

@@ -73,17 +73,14 @@ def filter_block(block: bytes, seed: int, old_entry: bytes, old_pages: Sequence[
     changed = [p for p in range(len(pages)) if old_pages[p] != hashes[p]]
     if whole or old_entry == ZERO_ENTRY or not changed:
         changed, known = list(range(len(pages))), []
-    return BlockResult(
-        entry, CHANGED, nonzero, mask_of(changed), mask_of(known), hashes + [0] * (PAGES - len(pages))
-    )
+    return BlockResult(entry, CHANGED, nonzero, mask_of(changed), mask_of(known), hashes + [0] * (PAGES - len(pages)))
 
 
 def filter_span(
     span: bytes, seed: int, old_entries: Sequence[bytes], old_pages: Sequence[Sequence[int]], whole: bool
 ) -> list[BlockResult]:
     return [
-        filter_block(block, seed, old_entries[b], old_pages[b], whole)
-        for b, block in enumerate(split(span, BLOCK))
+        filter_block(block, seed, old_entries[b], old_pages[b], whole) for b, block in enumerate(split(span, BLOCK))
     ]
 
 

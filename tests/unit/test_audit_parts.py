@@ -109,10 +109,17 @@ def table(tmp_path: Path, blocks: int) -> ExpectedTable:
 def chunk(hashes: dict[int, bytes], zero: list[tuple[int, int]]) -> Chunk:
     none32, none16 = np.zeros(0, np.uint32), np.zeros(len(hashes), np.uint16)
     return Chunk(
-        none32, none32, none32, np.array(sorted(hashes), np.uint32), none16, none16, none16,
+        none32,
+        none32,
+        none32,
+        np.array(sorted(hashes), np.uint32),
+        none16,
+        none16,
+        none16,
         np.frombuffer(b"".join(hashes[b] for b in sorted(hashes)), np.uint8).reshape(-1, 16),
-        np.array([start for start, _ in zero], np.uint32), np.array([count for _, count in zero], np.uint32),
-    )  # fmt: skip
+        np.array([start for start, _ in zero], np.uint32),
+        np.array([count for _, count in zero], np.uint32),
+    )
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -174,13 +181,31 @@ def report(**changes: object) -> Report:
     disk = reports.disk_result(
         builder, id="d", name="d", path="/d", capacity_bytes=10 * BLOCK_BYTES, root="0" * 64, bytes_read=1, seconds=1.0
     )
-    found = finding(
-        Kind.BLOCK_WRONG, point="1-00000000", disk="d", offset=9 * BLOCK_BYTES, length=BLOCK_BYTES
-    )
+    found = finding(Kind.BLOCK_WRONG, point="1-00000000", disk="d", offset=9 * BLOCK_BYTES, length=BLOCK_BYTES)
     plain = Report(
-        1, 0, "", "replica", "test", "host", "vm", "web", "repo", "id", "/d", "all blocks", None, "then", "now", 1.0,
-        100.0, 1, 0, "findings", [disk], [found],
-    )  # fmt: skip
+        1,
+        0,
+        "",
+        "replica",
+        "test",
+        "host",
+        "vm",
+        "web",
+        "repo",
+        "id",
+        "/d",
+        "all blocks",
+        None,
+        "then",
+        "now",
+        1.0,
+        100.0,
+        1,
+        0,
+        "findings",
+        [disk],
+        [found],
+    )
     return msgspec.structs.replace(plain, **changes)
 
 
@@ -243,11 +268,15 @@ def changed(done: Kept[Report], **fields: object) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"number": -5}, {"number": 10**25}, {"number": 1.5}, {"previous": "x"}, {"many": [[]] * 400_001},
+        {"number": -5},
+        {"number": 10**25},
+        {"number": 1.5},
+        {"previous": "x"},
+        {"many": [[]] * 400_001},
         {"point": {"label": "1-0", "sequence": 10**11, "sha256": "0" * 64, "created": "then"}},
         {"deep": json.loads("[" * 60 + "]" * 60)},
     ],
-)  # fmt: skip
+)
 def test_a_report_that_somebody_changed_is_none(tmp_path: Path, fields: dict[str, object]) -> None:
     done = archive.of(tmp_path).keep(report())
     changed(done, **fields)

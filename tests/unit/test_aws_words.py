@@ -30,24 +30,51 @@ def refused(code: str, message: str, operation: str = "RunInstances", status: in
 @pytest.mark.parametrize(
     ("code", "message", "what", "hint"),
     [
-        (COMBINATION, "Enhanced networking with the Elastic Network Adapter (ENA) is required for the 'm5.large' "
-         "instance type. Ensure that you are using an AMI that is enabled for ENA.", "ENA", "register-image"),
+        (
+            COMBINATION,
+            "Enhanced networking with the Elastic Network Adapter (ENA) is required for the 'm5.large' "
+            "instance type. Ensure that you are using an AMI that is enabled for ENA.",
+            "ENA",
+            "register-image",
+        ),
         (COMBINATION, "The instance type requires an AMI with NVMe drivers.", "NVMe", "recover check"),
-        ("InvalidParameterValue", "The t2.micro instance type does not support an AMI with a boot mode of UEFI. Only "
-         "instance types built on the Nitro System support UEFI.", "firmware", "Nitro"),
-        ("InvalidParameterValue", "The architecture 'i386' of the specified instance type does not match the "
-         "architecture 'x86_64' of the specified AMI.", "processors", "architecture"),
-        ("InvalidParameterValue", "'Cost Center' is not a valid tag key. Tag keys must match pattern "
-         "([0-9a-zA-Z\\\\-_+=,.@:]{1,255}), and must not be a reserved name ('.', '..', '_index')", "tag's key",
-         "metadata_tags = false"),
-        ("UnsupportedOperation", "You can't launch instances with IMDSv1 because httpTokensEnforced is enabled for "
-         "this account.", "IMDSv2", "imds"),
-        ("InvalidParameterValue", "Iops to volume size ratio of 600.000000 is too high; maximum is 500.000000", "IOPS",
-         "volumes"),
+        (
+            "InvalidParameterValue",
+            "The t2.micro instance type does not support an AMI with a boot mode of UEFI. Only "
+            "instance types built on the Nitro System support UEFI.",
+            "firmware",
+            "Nitro",
+        ),
+        (
+            "InvalidParameterValue",
+            "The architecture 'i386' of the specified instance type does not match the "
+            "architecture 'x86_64' of the specified AMI.",
+            "processors",
+            "architecture",
+        ),
+        (
+            "InvalidParameterValue",
+            "'Cost Center' is not a valid tag key. Tag keys must match pattern "
+            "([0-9a-zA-Z\\\\-_+=,.@:]{1,255}), and must not be a reserved name ('.', '..', '_index')",
+            "tag's key",
+            "metadata_tags = false",
+        ),
+        (
+            "UnsupportedOperation",
+            "You can't launch instances with IMDSv1 because httpTokensEnforced is enabled for this account.",
+            "IMDSv2",
+            "imds",
+        ),
+        (
+            "InvalidParameterValue",
+            "Iops to volume size ratio of 600.000000 is too high; maximum is 500.000000",
+            "IOPS",
+            "volumes",
+        ),
         (COMBINATION, "The parameter iops is not supported for st1 volumes.", "IOPS", "volumes"),
         ("InvalidParameterValue", "Invalid volume size: 20000. Maximum is 16384", "larger or smaller", "volumes"),
     ],
-)  # fmt: skip
+)
 def test_a_sentence_that_says_more_than_its_code_is_known(code: str, message: str, what: str, hint: str) -> None:
     """And stands behind what is made of it, whole."""
     error = refused(code, message)
@@ -65,10 +92,13 @@ def test_no_words_of_ours_replace_those_of_aws(code: str) -> None:
 @pytest.mark.parametrize(
     ("message", "left"),
     [
-        ("You are not authorized to perform this operation. User: arn:aws:sts::123456789012:assumed-role/"
-         "AWSReservedSSO_AdministratorAccess_0123456789abcdef/somebody@example.org is not authorized to perform: "
-         f"ec2:RunInstances. Encoded authorization failure message: {TOKEN}", "arn:aws:sts::123456789012:assumed-role/"
-         "AWSReservedSSO_AdministratorAccess_0123456789abcdef/somebody@example.org"),
+        (
+            "You are not authorized to perform this operation. User: arn:aws:sts::123456789012:assumed-role/"
+            "AWSReservedSSO_AdministratorAccess_0123456789abcdef/somebody@example.org is not authorized to perform: "
+            f"ec2:RunInstances. Encoded authorization failure message: {TOKEN}",
+            "arn:aws:sts::123456789012:assumed-role/"
+            "AWSReservedSSO_AdministratorAccess_0123456789abcdef/somebody@example.org",
+        ),
         (f"The security token {TOKEN} is expired", "characters left out) is expired"),
         (f"Bad: The Canonical String for this request should have been\n'POST\n/\nx-amz-security-token:{TOKEN}", "Bad"),
         ("Value (c2hvcnQ=) for parameter UserData is invalid", "(left out) for parameter"),
@@ -77,7 +107,7 @@ def test_no_words_of_ours_replace_those_of_aws(code: str) -> None:
         ("Key AKIAIOSFODNN7EXAMPLE is not known", "Key AKIA… is not known"),
         ("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "(40 characters left out)"),
     ],
-)  # fmt: skip
+)
 def test_what_is_left_out_is_said(message: str, left: str) -> None:
     told = sentence(message, [USER_DATA])
     assert left in told and len(told) <= MOST_CHARS

@@ -245,9 +245,7 @@ def test_removed_files_become_zeros_also_inside_kept_blocks(base: Path, image: P
     zeroed = data.zero_files(image, megabytes=1, seed=2)
     before, after = base.read_bytes(), image.read_bytes()
     zero = bytes(PAGE)
-    became = {
-        at for at in range(0, len(after), PAGE) if after[at : at + PAGE] == zero != before[at : at + PAGE]
-    }
+    became = {at for at in range(0, len(after), PAGE) if after[at : at + PAGE] == zero != before[at : at + PAGE]}
     assert len(became) * PAGE >= zeroed * 0.9 > 0
     kept = {at // 65536 for at in became if after[at // 65536 * 65536 :][:65536].strip(b"\0")}
     assert kept

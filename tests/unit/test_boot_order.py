@@ -16,10 +16,16 @@ DISKS = [("u1", "system"), ("u2", "data"), ("u3", "more")]
 @pytest.mark.parametrize(
     ("order", "says", "first"),
     [
-        (None, None, "u1"), ([], None, "u1"), (["u2"], None, "u2"), (["u3", "u2"], None, "u3"),
-        (["gone", "u2"], None, "u2"), (["gone"], None, "u1"), (["u2"], "more", "u3"), (["u2"], "u1", "u1"),
+        (None, None, "u1"),
+        ([], None, "u1"),
+        (["u2"], None, "u2"),
+        (["u3", "u2"], None, "u3"),
+        (["gone", "u2"], None, "u2"),
+        (["gone"], None, "u1"),
+        (["u2"], "more", "u3"),
+        (["u2"], "u1", "u1"),
     ],
-)  # fmt: skip
+)
 def test_the_disk_that_boots_comes_first_and_the_others_keep_their_order(
     order: list[str] | None, says: str | None, first: str
 ) -> None:

@@ -41,9 +41,14 @@ def test_the_most_telling_error_of_a_group(group: Exception, expected: type[Exce
 
 def test_exit_codes_of_the_errors() -> None:
     codes = {
-        errors.ConfigError: 2, errors.SourceError: 3, errors.StoreError: 4, errors.NotFoundError: 4,
-        errors.IntegrityError: 5, errors.FormatError: 5, errors.LeaseError: 6,
-    }  # fmt: skip
+        errors.ConfigError: 2,
+        errors.SourceError: 3,
+        errors.StoreError: 4,
+        errors.NotFoundError: 4,
+        errors.IntegrityError: 5,
+        errors.FormatError: 5,
+        errors.LeaseError: 6,
+    }
     for kind, code in codes.items():
 
         async def fail(events: Events, meter: Meter, kind: type[errors.WarmspareError] = kind) -> int:
@@ -103,11 +108,26 @@ def test_secrets_of_the_environment_stay_there(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "disk").write_bytes(b"x" * 100)
     outcome = subprocess.run(
         [
-            sys.executable, "-m", "warmspare", "sync", tmp_path / "disk", "--vm", "v", "--repo", "s3://bucket/x",
-            "--endpoint-url", "http://127.0.0.1:9", "--state", tmp_path / "state", "--debug", "--json",
+            sys.executable,
+            "-m",
+            "warmspare",
+            "sync",
+            tmp_path / "disk",
+            "--vm",
+            "v",
+            "--repo",
+            "s3://bucket/x",
+            "--endpoint-url",
+            "http://127.0.0.1:9",
+            "--state",
+            tmp_path / "state",
+            "--debug",
+            "--json",
         ],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert outcome.returncode == 4, outcome.stderr
     everything = outcome.stdout + outcome.stderr
     assert "hunter2" not in everything
@@ -146,9 +166,18 @@ def test_a_terminal_shows_rate_bytes_and_time_left(tmp_path: Path, monkeypatch: 
     rig.disk.write_bytes(random.Random(1).randbytes(100 * MIB))
     slowly = ("--limit", "40MB")  # so that there is time for a rate to be shown
     code, shown = on_a_terminal(
-        "sync", rig.disk, "--vm", "v", "--repo", rig.repo, "--state", rig.state, *begun(rig.repo, "v"), *slowly,
+        "sync",
+        rig.disk,
+        "--vm",
+        "v",
+        "--repo",
+        rig.repo,
+        "--state",
+        rig.state,
+        *begun(rig.repo, "v"),
+        *slowly,
         columns=160,
-    )  # fmt: skip
+    )
     assert code == 0, shown
     for word in ("/s", "read", "changed", "sent", "left", "%", "restore point 1-"):
         assert word in shown, word

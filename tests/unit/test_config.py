@@ -251,7 +251,7 @@ per_host = 3
         ("a = " + "[" * 5000 + "]" * 5000, "nested too deeply|unknown key"),
         ("a = " + "1" * 5000, "a number is too long|unknown key"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(text: str, expected: str) -> None:
     assert re.search(expected, problem(text)), problem(text)
 
@@ -291,8 +291,14 @@ def test_a_duration_that_may_be_none() -> None:
 
 def test_rates() -> None:
     assert [values.rate(text) for text in ("20mbit", "64kbit", "1gbit", "2.5MB", "64kB", "1GB", "0.5mbit")] == [
-        2.5e6, 8e3, 125e6, 2.5e6, 64e3, 1e9, 62.5e3,
-    ]  # fmt: skip
+        2.5e6,
+        8e3,
+        125e6,
+        2.5e6,
+        64e3,
+        1e9,
+        62.5e3,
+    ]
     for value in ("20", "20Mb", "20mbps", "20 mbit", "-1mbit", "20MiB", "1e3mbit", "mbit", ".5MB", 20, True, None):
         with pytest.raises(ConfigError, match="a rate was expected"):
             values.rate(value)
@@ -335,10 +341,21 @@ def test_thumbprints_hosts_and_paths_are_brought_to_one_form() -> None:
 def test_datastore_paths_are_globs_in_which_brackets_are_plain() -> None:
     path = "[ssd-01] web1/web1_1.vmdk"
     for written, wanted in {
-        "[ssd-01] web1/*": True, "[s] web1/*": False, "[*] */web1_?.vmdk": True, "*_1.vmdk": True, "web1_1.vmdk": False,
-        "[ssd-01] web1/web1.1.vmdk": False, "[ssd-01] web1/web1_1.vmdk": True, "[SSD-01] web1/*": False,
-        "Hard disk 2": True, "hard DISK 2": True, "Hard disk": False, 2001: True, 2: False, "2001": False,
-    }.items():  # fmt: skip
+        "[ssd-01] web1/*": True,
+        "[s] web1/*": False,
+        "[*] */web1_?.vmdk": True,
+        "*_1.vmdk": True,
+        "web1_1.vmdk": False,
+        "[ssd-01] web1/web1.1.vmdk": False,
+        "[ssd-01] web1/web1_1.vmdk": True,
+        "[SSD-01] web1/*": False,
+        "Hard disk 2": True,
+        "hard DISK 2": True,
+        "Hard disk": False,
+        2001: True,
+        2: False,
+        "2001": False,
+    }.items():
         assert DiskPattern(written).matches(key=2001, label="Hard disk 2", path=path) is wanted, written
     began = time.monotonic()
     DiskPattern("[" + "*a" * 12 + "*.vmdk").matches(key=0, label="", path="[" + "a" * 60)
@@ -379,13 +396,27 @@ deep = true
 last = 0x1F
 '''
 EXPECTED = {
-    ("top",): 2, ("a",): 3, ("a", "b"): 3, ("a", "b", "x", "y"): 4, ("a", "b", "lit.eral"): 8,
-    ("a", "b", "q é.d"): 11, ("a", "b", "q é.d", 0, "one"): 12, ("a", "b", "q é.d", 0, "two", "three"): 12,
-    ("a", "b", "q é.d", 2): 13, ("a", "b", "q é.d", 3, 1): 14, ("list", 0): 16, ("list", 0, "n"): 17,
-    ("list", 0, "sub"): 18, ("list", 0, "sub", "m", "b", 0, "c"): 19, ("list", 1): 20, ("list", 1, "n"): 21,
-    ("list", 1, "inner", 0): 22, ("list", 1, "inner", 1): 23, ("list", 1, "inner", 1, "deep"): 24,
+    ("top",): 2,
+    ("a",): 3,
+    ("a", "b"): 3,
+    ("a", "b", "x", "y"): 4,
+    ("a", "b", "lit.eral"): 8,
+    ("a", "b", "q é.d"): 11,
+    ("a", "b", "q é.d", 0, "one"): 12,
+    ("a", "b", "q é.d", 0, "two", "three"): 12,
+    ("a", "b", "q é.d", 2): 13,
+    ("a", "b", "q é.d", 3, 1): 14,
+    ("list", 0): 16,
+    ("list", 0, "n"): 17,
+    ("list", 0, "sub"): 18,
+    ("list", 0, "sub", "m", "b", 0, "c"): 19,
+    ("list", 1): 20,
+    ("list", 1, "n"): 21,
+    ("list", 1, "inner", 0): 22,
+    ("list", 1, "inner", 1): 23,
+    ("list", 1, "inner", 1, "deep"): 24,
     ("a", "b", "c", "last"): 26,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -403,13 +434,41 @@ def paths(value: object, key: tuple[str | int, ...] = ()) -> list[tuple[str | in
 
 
 PIECES = [
-    "a", "b.c", "'a.b'", '"é\\t"', " = ", "= 1\n", "= 'x'\n", '= """a\n"b"\n"""\n',
-    "= '''\n[x]\n''''\n", "\n", "# [c]\n",
-    "[a]\n", "[b.c]\n", "[[l]]\n", "[[l.m]]\n", "[ 'q' . r ] # x\n",
-    "= {x = 1, y.z = [2]}\n", "= [1, # c\n 'x',\n {k = '}'}]\n",
-    "= 1979-05-27T07:32:00Z\n", "= true\n", "{", "}", "[", "]", ",", '"', "'", "\\",
-    "\r\n", "\t", ".", "-", "\x00", "\u2028",
-]  # fmt: skip
+    "a",
+    "b.c",
+    "'a.b'",
+    '"é\\t"',
+    " = ",
+    "= 1\n",
+    "= 'x'\n",
+    '= """a\n"b"\n"""\n',
+    "= '''\n[x]\n''''\n",
+    "\n",
+    "# [c]\n",
+    "[a]\n",
+    "[b.c]\n",
+    "[[l]]\n",
+    "[[l.m]]\n",
+    "[ 'q' . r ] # x\n",
+    "= {x = 1, y.z = [2]}\n",
+    "= [1, # c\n 'x',\n {k = '}'}]\n",
+    "= 1979-05-27T07:32:00Z\n",
+    "= true\n",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    '"',
+    "'",
+    "\\",
+    "\r\n",
+    "\t",
+    ".",
+    "-",
+    "\x00",
+    "\u2028",
+]
 KEYS_WITH_VALUES = st.builds(
     lambda key, value: key + value,
     st.sampled_from(["a", "b.c", "'a.b'", '"é\\t"', "x . y", "k1", "k2", "k3", "k4"]),
@@ -446,8 +505,10 @@ def test_paths_are_written_as_in_the_file() -> None:
 
 MUTATED = st.builds(
     lambda at, length, new: EXAMPLE[:at] + new + EXAMPLE[at + length :],
-    st.integers(0, len(EXAMPLE)), st.integers(0, 60), st.one_of(st.text(max_size=20), st.sampled_from(PIECES)),
-)  # fmt: skip
+    st.integers(0, len(EXAMPLE)),
+    st.integers(0, 60),
+    st.one_of(st.text(max_size=20), st.sampled_from(PIECES)),
+)
 
 
 @given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map("".join), MUTATED))
@@ -460,19 +521,37 @@ def test_any_text_is_settings_or_an_error_of_one_sentence(text: str) -> None:
             assert one.exit_code == 2 and "\n" not in one.sentence
 
 
-@given(st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30), st.dates()),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)),
-))  # fmt: skip
+@given(
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30), st.dates()),
+        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)),
+    )
+)
 def test_any_value_is_taken_or_refused_by_every_parser(value: object) -> None:
     from warmspare.config.disks import disk_patterns
 
     for parser in (
-        values.text, values.name, values.boolean, values.whole(1, 9), values.choice(("a",)), values.duration,
-        values.rate, timetable.days, timetable.clock, values.level, values.path, values.inventory_path, values.uuid,
-        values.host, values.thumbprint, values.transport, values.repository_uri, values.word, values.endpoint_url,
+        values.text,
+        values.name,
+        values.boolean,
+        values.whole(1, 9),
+        values.choice(("a",)),
+        values.duration,
+        values.rate,
+        timetable.days,
+        timetable.clock,
+        values.level,
+        values.path,
+        values.inventory_path,
+        values.uuid,
+        values.host,
+        values.thumbprint,
+        values.transport,
+        values.repository_uri,
+        values.word,
+        values.endpoint_url,
         disk_patterns,
-    ):  # fmt: skip
+    ):
         try:
             parser(value)  # type: ignore[operator]
         except ConfigError as error:
@@ -594,7 +673,7 @@ def test_a_secret_does_not_show_itself() -> None:
         f'password = ["{HIDDEN}"]',
         f'password = {{"{HIDDEN}" = 1}}',
         f'password = {{"{HIDDEN}" = 1, "{HIDDEN}" = 2}}',
-        f'password = {{{HIDDEN} = 1}}\npassword.{HIDDEN} = 2',
+        f"password = {{{HIDDEN} = 1}}\npassword.{HIDDEN} = 2",
         f'password.{HIDDEN} = "x"\n[vcenter.main.password.{HIDDEN}]',
         f'password = {{text = "{HIDDEN}"}}',
         f'password = {{file = "{HIDDEN}"}}',
@@ -608,7 +687,7 @@ def test_a_secret_does_not_show_itself() -> None:
         f'password = {{env = "PW"}}\n[repository.b]\nuri = "https://AKIA:{HIDDEN}@bucket/x"',
         f'password = {{env = "PW"}}\n[repository.b]\nuri = "s3://b"\nendpoint_url = "https://a:{HIDDEN}@h"',
     ],
-)  # fmt: skip
+)
 def test_nothing_that_goes_wrong_shows_a_secret(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -639,8 +718,15 @@ def test_check_shows_what_is_configured(tmp_path: Path, monkeypatch: pytest.Monk
         [sys.executable, "-m", "warmspare", "config", "check", "--config", path], capture_output=True, text=True
     )
     assert plain.returncode == 0 and plain.stderr == "" and HIDDEN not in plain.stdout
-    for words in ("vc.example.com:443 as svc@vsphere.local", "s3://example/x", "name dc02 on main to offsite",
-                  "without [ssd] x*", "RPO 1h30m", "4 VMs at once", "every secret could be read"):  # fmt: skip
+    for words in (
+        "vc.example.com:443 as svc@vsphere.local",
+        "s3://example/x",
+        "name dc02 on main to offsite",
+        "without [ssd] x*",
+        "RPO 1h30m",
+        "4 VMs at once",
+        "every secret could be read",
+    ):
         assert words in plain.stdout, plain.stdout
 
 
@@ -765,10 +851,13 @@ def test_each_setting_of_the_example_that_is_off_may_be_taken_into_use() -> None
 @pytest.mark.parametrize(
     "text",
     [
-        "a" + ".a" * 100_000 + " = 1", "[a" + ".a" * 100_000 + "]", "[[a" + ' . "b"' * 100_000 + "]]",
-        "x = {a" + ".'b'" * 100_000 + " = 1}", "x = 1\ny" + ".z" * 40 + " = 1",
+        "a" + ".a" * 100_000 + " = 1",
+        "[a" + ".a" * 100_000 + "]",
+        "[[a" + ' . "b"' * 100_000 + "]]",
+        "x = {a" + ".'b'" * 100_000 + " = 1}",
+        "x = 1\ny" + ".z" * 40 + " = 1",
     ],
-)  # fmt: skip
+)
 def test_a_key_of_more_parts_than_any_has(text: str) -> None:
     """Each would be a table, and each has the path to it."""
     began = time.process_time()

@@ -248,10 +248,11 @@ def test_a_report_is_bounded_in_length_and_number() -> None:
 @pytest.mark.parametrize(
     ("error", "why"),
     [
-        (MemoryError(), "more memory than"), (programs.Exceeded("blkid died of signal 11"), "blkid died of signal 11"),
+        (MemoryError(), "more memory than"),
+        (programs.Exceeded("blkid died of signal 11"), "blkid died of signal 11"),
         (ValueError("odd"), "a fault of warmspare's own, which should be reported: ValueError at test_confined.py:"),
     ],
-)  # fmt: skip
+)
 def test_what_fails_is_a_finding_and_keeps_nothing_else_from_being_judged(error: Exception, why: str) -> None:
     lines: list[bytes] = []
     report = Report(lines.append)

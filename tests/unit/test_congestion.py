@@ -197,6 +197,8 @@ async def test_a_body_keeps_to_the_pace() -> None:
 
     body.pace, body.on_sent = pace, lambda count, left: sent.append((count, left))
     assert [bytes(piece) for piece in [chunk async for chunk in body]] == [
-        bytes(range(100)), bytes(range(100, 200)), bytes(range(200, 250)),
-    ]  # fmt: skip
+        bytes(range(100)),
+        bytes(range(100, 200)),
+        bytes(range(200, 250)),
+    ]
     assert sent == [(100, 150), (100, 50), (50, 0)]

@@ -41,9 +41,11 @@ def looked_at(*paths: Path) -> Inventory:
     try:
         found = [partition_tables.read(fd, path.stat().st_size, Budget()) for fd, path in zip(fds, paths, strict=True)]
         return take(
-            [path.name for path in paths], found, lambda disk, offset, count: os.pread(fds[disk], count, offset),
+            [path.name for path in paths],
+            found,
+            lambda disk, offset, count: os.pread(fds[disk], count, offset),
             lambda disk, offset, size: blkid(list(paths), disk, offset, size),
-        )  # fmt: skip
+        )
     finally:
         for fd in fds:
             os.close(fd)
@@ -90,9 +92,13 @@ def disk(tmp_path: Path) -> Path:
 def test_what_stands_in_logical_volumes_is_known_though_grub_can_not_read_it(disk: Path) -> None:
     found = looked_at(disk)
     names = found.names
-    for name, grub in ((f"UUID={SWAP}", "lvm/vg-swap"), (f"UUID={DATA}", "lvm/vg-data"),
-                       (f"UUID={bootdisk.ROOT_UUID}", "loop0,msdos1"), ("PARTUUID=deadbeef-01", "loop0,msdos1"),
-                       ("/dev/vg/data", "lvm/vg-data")):  # fmt: skip
+    for name, grub in (
+        (f"UUID={SWAP}", "lvm/vg-swap"),
+        (f"UUID={DATA}", "lvm/vg-data"),
+        (f"UUID={bootdisk.ROOT_UUID}", "loop0,msdos1"),
+        ("PARTUUID=deadbeef-01", "loop0,msdos1"),
+        ("/dev/vg/data", "lvm/vg-data"),
+    ):
         device = names.lookup(name).target
         assert isinstance(device, Device) and device.grub == grub and device.lacks == "", name
     assert found.gaps == () and names.lookup("PARTUUID=deadbeef-03").target is ABSENT
@@ -132,9 +138,10 @@ def test_one_member_of_a_mirror_gives_its_file_system_and_its_group(version: str
     for role in range(2):
         path = empty(tmp_path / f"disk{role}.raw", size)
         at, block = (
-            mddisk.old(size, uuid=ARRAY, level=1, width=2, role=role) if version == "0.90"
+            mddisk.old(size, uuid=ARRAY, level=1, width=2, role=role)
+            if version == "0.90"
             else mddisk.superblock(size, uuid=ARRAY, level=1, width=2, role=role, version=version)
-        )  # fmt: skip
+        )
         places = lvmdisk.write(path, MIB if version in ("1.1", "1.2") else 0, 32 * MIB, {"swap": 4 * MIB})
         swap(path, places["swap"], SWAP)
         bootdisk.write_at(path, at, block)
@@ -169,16 +176,25 @@ def test_a_striped_array_begins_on_its_first_member_and_needs_all(tmp_path: Path
 @pytest.mark.parametrize(
     ("level", "layout", "roles", "enough"),
     [
-        (1, 0, {1}, True), (5, 2, {0, 2, 3}, True), (5, 2, {0, 3}, False), (6, 2, {1, 3}, True), (6, 2, {3}, False),
-        (4, 0, {0, 1, 2}, True), (0, 0, {0, 1, 2}, False), (-1, 0, {0, 1, 2}, False), (10, 0x102, {0, 2}, True),
-        (10, 0x102, {1, 3}, True), (10, 0x102, {0, 1}, False), (10, 0x201, {0, 2}, True), (10, 0x201, {0, 3}, False),
-        (10, 0x103, {0}, False), (10, 0x103, {0, 3}, True),
+        (1, 0, {1}, True),
+        (5, 2, {0, 2, 3}, True),
+        (5, 2, {0, 3}, False),
+        (6, 2, {1, 3}, True),
+        (6, 2, {3}, False),
+        (4, 0, {0, 1, 2}, True),
+        (0, 0, {0, 1, 2}, False),
+        (-1, 0, {0, 1, 2}, False),
+        (10, 0x102, {0, 2}, True),
+        (10, 0x102, {1, 3}, True),
+        (10, 0x102, {0, 1}, False),
+        (10, 0x201, {0, 2}, True),
+        (10, 0x201, {0, 3}, False),
+        (10, 0x103, {0}, False),
+        (10, 0x103, {0, 3}, True),
     ],
-)  # fmt: skip
+)
 def test_members_are_enough_by_their_level(level: int, layout: int, roles: set[int], enough: bool) -> None:
-    members = [
-        Member("u", "n", level, layout, 4, 1 << 19, role, 5, 0, 1 << 20, False) for role in sorted(roles)
-    ]
+    members = [Member("u", "n", level, layout, 4, 1 << 19, role, 5, 0, 1 << 20, False) for role in sorted(roles)]
     (array,) = mdraid.assembled(members)
     assert (array.lacks == "") is enough
 
@@ -236,9 +252,10 @@ def test_metadata_that_points_beyond_all_disks_is_not_followed(tmp_path: Path) -
 def test_a_mutated_superblock_harms_nobody() -> None:
     for version in ("1.1", "0.90"):
         at, block = (
-            mddisk.superblock(1 << 20, uuid=ARRAY, level=10, width=4, role=1, version="1.1") if version == "1.1"
+            mddisk.superblock(1 << 20, uuid=ARRAY, level=10, width=4, role=1, version="1.1")
+            if version == "1.1"
             else mddisk.old(1 << 20, uuid=ARRAY, level=10, width=4, role=1)
-        )  # fmt: skip
+        )
         for seed in range(300):
             generator = random.Random(seed)
             changed = bytearray(block.ljust(4096, b"\0"))
@@ -267,12 +284,20 @@ def test_what_can_not_be_read_is_a_gap_and_grub_may_fill_it(tmp_path: Path) -> N
     assert isinstance(gone.names.lookup("UUID=1-1").target, Unknown)
     data = path.read_bytes()
     thin = take(
-        ["disk.raw"], [table], lambda disk, offset, count: data[offset : offset + count],
+        ["disk.raw"],
+        [table],
+        lambda disk, offset, count: data[offset : offset + count],
         lambda disk, offset, size: Contents("LVM2_member", "P", "") if offset == MIB else Unknown("it is thin"),
-    )  # fmt: skip
+    )
     assert isinstance(thin.names.lookup("UUID=5").target, Unknown)
-    seen = thin.seen([Volume("lvm/vg-root", "xfs", "5", ""), Volume("lvm/a--b-c", "ext2", "6", ""),
-                      Volume("md/7", "ext2", "8", ""), Volume("loop0,gpt1", "", "", "")])  # fmt: skip
+    seen = thin.seen(
+        [
+            Volume("lvm/vg-root", "xfs", "5", ""),
+            Volume("lvm/a--b-c", "ext2", "6", ""),
+            Volume("md/7", "ext2", "8", ""),
+            Volume("loop0,gpt1", "", "", ""),
+        ]
+    )
     assert isinstance(seen.names.lookup("UUID=5").target, Device) and seen.names.lookup("UUID=9").target is ABSENT
     assert isinstance(seen.names.lookup("/dev/a-b/c").target, Device)
     assert isinstance(seen.names.lookup("/dev/md7").target, Device)

@@ -30,9 +30,15 @@ CLOSED = partition(4, "crypto_LUKS", LUKS)
 PHYSICAL = partition(5, "LVM2_member", "PPPPPP-PPPP-PPPP-PPPP-PPPP-PPPP-PPPPPP")
 RAID = partition(6, "linux_raid_member", "3ab10000-2200-0000-3300-00004400aaaa")
 LOGICAL = Device(
-    Kind.LOGICAL, "lvm/my--vg-root", "logical volume my-vg/root", 0, Contents("xfs", "aaaa-bbbb", "sys"), group="my-vg",
-    name="root", uuid=GROUP + VOLUME,
-)  # fmt: skip
+    Kind.LOGICAL,
+    "lvm/my--vg-root",
+    "logical volume my-vg/root",
+    0,
+    Contents("xfs", "aaaa-bbbb", "sys"),
+    group="my-vg",
+    name="root",
+    uuid=GROUP + VOLUME,
+)
 MIRROR = Device(
     Kind.ARRAY, f"mduuid/{ARRAY}", "the array 0", 0, Contents("ext4", "cccc-dddd", ""), name="host:0", uuid=ARRAY
 )
@@ -79,10 +85,12 @@ def test_a_name_by_what_stands_on_the_disks_is_found(name: str, device: Device) 
 @pytest.mark.parametrize(
     ("name", "spelled"),
     [
-        (f"UUID={ROOT.upper()}", ROOT), ("UUID=abcd-1234", "ABCD-1234"), ("PARTUUID=DEADBEEF-01", "deadbeef-01"),
+        (f"UUID={ROOT.upper()}", ROOT),
+        ("UUID=abcd-1234", "ABCD-1234"),
+        ("PARTUUID=DEADBEEF-01", "deadbeef-01"),
         (f"/dev/disk/by-uuid/{ROOT.upper()}", ROOT),
     ],
-)  # fmt: skip
+)
 def test_a_uuid_in_other_letters_names_nothing_but_to_who_compares_without_case(name: str, spelled: str) -> None:
     """mount(8): UUIDs are texts. GRUB, and the kernel by itself, compare them without case."""
     unread = Names(ALL, [Gap(Depth.TABLE, "the table of d2 is unread")], ["my-vg"], 1)
@@ -142,22 +150,36 @@ def test_a_gap_makes_only_that_unknown_which_could_be_in_it() -> None:
 @pytest.mark.parametrize(
     ("name", "bond"),
     [
-        ("/dev/sda1", Bond.MACHINE), ("/dev/sdaa12", Bond.MACHINE), ("/dev/hda", Bond.MACHINE),
-        ("/dev/vdb2", Bond.MACHINE), ("/dev/xvda1", Bond.MACHINE), ("/dev/cciss/c0d0p1", Bond.MACHINE),
-        ("/dev/mmcblk0p1", Bond.MACHINE), ("/dev/sr0", Bond.MACHINE), ("/dev/fd0", Bond.MACHINE),
-        ("/dev/cdrom", Bond.MACHINE), ("8:1", Bond.MACHINE), ("0801", Bond.MACHINE),
+        ("/dev/sda1", Bond.MACHINE),
+        ("/dev/sdaa12", Bond.MACHINE),
+        ("/dev/hda", Bond.MACHINE),
+        ("/dev/vdb2", Bond.MACHINE),
+        ("/dev/xvda1", Bond.MACHINE),
+        ("/dev/cciss/c0d0p1", Bond.MACHINE),
+        ("/dev/mmcblk0p1", Bond.MACHINE),
+        ("/dev/sr0", Bond.MACHINE),
+        ("/dev/fd0", Bond.MACHINE),
+        ("/dev/cdrom", Bond.MACHINE),
+        ("8:1", Bond.MACHINE),
+        ("0801", Bond.MACHINE),
         ("/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:1:0-part1", Bond.MACHINE),
         ("/dev/disk/by-id/wwn-0x6000c29000000000-part1", Bond.MACHINE),
         ("/dev/disk/by-id/scsi-36000c29000000000000000000000000a", Bond.MACHINE),
         ("/dev/disk/by-id/ata-VMware_Virtual_SATA_1", Bond.MACHINE),
         ("/dev/disk/by-id/nvme-VMware_Virtual_NVMe_Disk_1", Bond.MACHINE),
         ("/dev/mapper/36000c29000000000000000000000000a-part2", Bond.MACHINE),
-        ("/dev/disk/by-path/ip-10.0.0.9:3260-iscsi-iqn.x-lun-1", Bond.NETWORK), ("/dev/nbd0", Bond.NETWORK),
-        ("/dev/drbd0", Bond.NETWORK), ("/dev/zram0", Bond.NOTHING), ("/dev/loop3", Bond.NOTHING),
-        ("/dev/root", Bond.NOTHING), ("tmpfs", Bond.NOTHING), ("none", Bond.NOTHING), ("/dev/nvme1n1", Bond.ORDER),
+        ("/dev/disk/by-path/ip-10.0.0.9:3260-iscsi-iqn.x-lun-1", Bond.NETWORK),
+        ("/dev/nbd0", Bond.NETWORK),
+        ("/dev/drbd0", Bond.NETWORK),
+        ("/dev/zram0", Bond.NOTHING),
+        ("/dev/loop3", Bond.NOTHING),
+        ("/dev/root", Bond.NOTHING),
+        ("tmpfs", Bond.NOTHING),
+        ("none", Bond.NOTHING),
+        ("/dev/nvme1n1", Bond.ORDER),
         ("/dev/nvme0n2p1", Bond.ORDER),
     ],
-)  # fmt: skip
+)
 def test_a_name_of_the_machines_is_told_apart(name: str, bond: Bond) -> None:
     meaning = NAMES.lookup(name)
     assert (meaning.bond, meaning.target) == (bond, ABSENT)
@@ -166,11 +188,22 @@ def test_a_name_of_the_machines_is_told_apart(name: str, bond: Bond) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "/dev/mapper/mpathb1", "/dev/mapper/vg2-data", "/dev/mapper/isw_abc_Volume0", "/dev/dm-3", "/dev/md7",
-        "/dev/md/other", "/dev/md0p1", "/dev/vx/dsk/dg/vol", "/dev/stratis/pool/fs", "/dev/disk/by-dname/sda",
-        "/dev/disk/by-frob/x", "/dev/disk/by-diskseq/3", "/dev/gpt-auto-root", "UUID=" + "x" * MAX_NAME,
+        "/dev/mapper/mpathb1",
+        "/dev/mapper/vg2-data",
+        "/dev/mapper/isw_abc_Volume0",
+        "/dev/dm-3",
+        "/dev/md7",
+        "/dev/md/other",
+        "/dev/md0p1",
+        "/dev/vx/dsk/dg/vol",
+        "/dev/stratis/pool/fs",
+        "/dev/disk/by-dname/sda",
+        "/dev/disk/by-frob/x",
+        "/dev/disk/by-diskseq/3",
+        "/dev/gpt-auto-root",
+        "UUID=" + "x" * MAX_NAME,
     ],
-)  # fmt: skip
+)
 def test_a_name_that_nothing_explains_is_not_known(name: str) -> None:
     assert isinstance(NAMES.lookup(name).target, Unknown)
 
@@ -196,8 +229,12 @@ def test_a_name_that_two_bear_says_so_but_for_what_is_one_file_system() -> None:
 def test_what_is_encrypted_is_known_by_the_name_that_it_is_opened_as() -> None:
     disks = Names([*ALL, CLOSED], [Gap(Depth.MEMBER, "partition 4 is encrypted")], ["my-vg"], 1)
     names = disks.having({"home": f"UUID={LUKS}", "swap": "/dev/mapper/my--vg-root", "gone": "UUID=1-1"}, {})
-    for name in ("/dev/mapper/home", f"/dev/mapper/luks-{LUKS}", "/dev/disk/by-id/dm-name-home",
-                 f"/dev/disk/by-id/dm-uuid-CRYPT-LUKS2-{LUKS.replace('-', '')}-home"):  # fmt: skip
+    for name in (
+        "/dev/mapper/home",
+        f"/dev/mapper/luks-{LUKS}",
+        "/dev/disk/by-id/dm-name-home",
+        f"/dev/disk/by-id/dm-uuid-CRYPT-LUKS2-{LUKS.replace('-', '')}-home",
+    ):
         found = names.lookup(name).target
         assert isinstance(found, Device) and found.kind is Kind.OPENED and found.number == 4, name
     on_lvm = names.lookup("/dev/mapper/swap").target
@@ -233,9 +270,15 @@ def test_a_pool_of_zfs_is_there_but_not_read() -> None:
 
 @pytest.mark.parametrize(
     ("value", "bond"),
-    [("nfs:10.0.0.1:/root", Bond.NETWORK), ("/dev/nfs", Bond.NETWORK), ("iscsi:@10.0.0.9::3260::iqn", Bond.NETWORK),
-     ("/dev/sda1", Bond.MACHINE), ("0x801", Bond.MACHINE), ("block:/dev/sda2", Bond.MACHINE)],
-)  # fmt: skip
+    [
+        ("nfs:10.0.0.1:/root", Bond.NETWORK),
+        ("/dev/nfs", Bond.NETWORK),
+        ("iscsi:@10.0.0.9::3260::iqn", Bond.NETWORK),
+        ("/dev/sda1", Bond.MACHINE),
+        ("0x801", Bond.MACHINE),
+        ("block:/dev/sda2", Bond.MACHINE),
+    ],
+)
 def test_a_root_may_be_named_in_more_ways(value: str, bond: Bond) -> None:
     assert NAMES.root(value).bond is bond
     assert NAMES.root("UUID=aaaa-bbbb").target == LOGICAL

@@ -44,16 +44,24 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("form", "options", "what"),
     [
-        ("vmdk", "", "a VMDK (monolithicSparse)"), ("vmdk", "subformat=streamOptimized", "a VMDK (streamOptimized)"),
+        ("vmdk", "", "a VMDK (monolithicSparse)"),
+        ("vmdk", "subformat=streamOptimized", "a VMDK (streamOptimized)"),
         ("vmdk", "subformat=monolithicFlat", "a VMDK's descriptor"),
-        ("vmdk", "subformat=twoGbMaxExtentSparse", "a VMDK's descriptor"), ("vpc", "", "a VHD (dynamic)"),
+        ("vmdk", "subformat=twoGbMaxExtentSparse", "a VMDK's descriptor"),
+        ("vpc", "", "a VHD (dynamic)"),
         ("vpc", "subformat=fixed", "a VHD (fixed: its last 512 bytes are no part of the disk)"),
-        ("vhdx", "", "a VHDX"), ("vhdx", "subformat=fixed", "a VHDX"), ("qcow2", "", "a qcow2 image"),
-        ("qcow2", "compat=0.10", "a qcow2 image"), ("qcow2", "cluster_size=512", "a qcow2 image"),
-        ("qcow", "", "a qcow image"), ("qed", "", "a QED image"), ("vdi", "", "a VDI image"),
-        ("parallels", "", "a Parallels image"), ("raw", "", None),
+        ("vhdx", "", "a VHDX"),
+        ("vhdx", "subformat=fixed", "a VHDX"),
+        ("qcow2", "", "a qcow2 image"),
+        ("qcow2", "compat=0.10", "a qcow2 image"),
+        ("qcow2", "cluster_size=512", "a qcow2 image"),
+        ("qcow", "", "a qcow image"),
+        ("qed", "", "a QED image"),
+        ("vdi", "", "a VDI image"),
+        ("parallels", "", "a Parallels image"),
+        ("raw", "", None),
     ],
-)  # fmt: skip
+)
 def test_what_qemu_img_makes_is_told_apart(
     form: str, options: str, what: str | None, raw: Path, tmp_path: Path
 ) -> None:
@@ -119,17 +127,22 @@ SE = struct.pack("<QQ", 0xCAFEBABE, 0x200000001)
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        (archive("vm.ovf"), "an OVA"), (archive("disk-1.vmdk"), "a tar archive with a disk in it"),
-        (archive("etc/passwd"), None), (gzip.compress(bytes(MIB)), "compressed by gzip"),
-        (lzma.compress(bytes(MIB)), "compressed by xz"), (bz2.compress(bytes(MIB)), "compressed by bzip2"),
+        (archive("vm.ovf"), "an OVA"),
+        (archive("disk-1.vmdk"), "a tar archive with a disk in it"),
+        (archive("etc/passwd"), None),
+        (gzip.compress(bytes(MIB)), "compressed by gzip"),
+        (lzma.compress(bytes(MIB)), "compressed by xz"),
+        (bz2.compress(bytes(MIB)), "compressed by bzip2"),
         (zstandard.ZstdCompressor().compress(random.Random(2).randbytes(MIB)), "compressed by zstd"),
         (zstandard.ZstdCompressor(write_content_size=False).compress(bytes(MIB)), "compressed by zstd"),
-        (lz4.frame.compress(bytes(MIB)), "compressed by lz4"), (zipped(bytes(MIB)), "compressed by zip"),
+        (lz4.frame.compress(bytes(MIB)), "compressed by lz4"),
+        (zipped(bytes(MIB)), "compressed by zip"),
         (COWD.ljust(MIB, b"\0"), "the sparse extent of an ESX VMDK, a snapshot's perhaps"),
         (SE.ljust(MIB, b"\0"), "the seSparse extent of an ESX VMDK, a snapshot's perhaps"),
-        (cd(512, MIB), "the image of a CD"), (cd(512, MIB + 300 * 1024), "the image of a CD"),
+        (cd(512, MIB), "the image of a CD"),
+        (cd(512, MIB + 300 * 1024), "the image of a CD"),
     ],
-)  # fmt: skip
+)
 def test_what_else_disks_are_packed_in_is_told_apart(data: bytes, what: str | None) -> None:
     found = told(data)
     assert (found.what if found else None) == what
@@ -138,16 +151,32 @@ def test_what_else_disks_are_packed_in_is_told_apart(data: bytes, what: str | No
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"\0", b"KDMV", b"KDMV" + bytes(MIB), b"QFI\xfb" + bytes(MIB), b"QED\0" + bytes(MIB), b"COWD" + bytes(MIB),
-        b"\x1f\x8b\x08" + bytes(MIB), b"\x1f\x8b\x08" + random.Random(3).randbytes(MIB), b"conectix" + bytes(MIB),
-        bytes(MIB) + b"conectix".ljust(512, b"\0"), b"vhdxfile" + bytes(MIB), b"\xfd7zXZ\0" + bytes(MIB),
-        b"\x28\xb5\x2f\xfd" + b"\xff" * 64, b"BZh9" + bytes(MIB), b"PK\3\4" + bytes(MIB),
+        b"",
+        b"\0",
+        b"KDMV",
+        b"KDMV" + bytes(MIB),
+        b"QFI\xfb" + bytes(MIB),
+        b"QED\0" + bytes(MIB),
+        b"COWD" + bytes(MIB),
+        b"\x1f\x8b\x08" + bytes(MIB),
+        b"\x1f\x8b\x08" + random.Random(3).randbytes(MIB),
+        b"conectix" + bytes(MIB),
+        bytes(MIB) + b"conectix".ljust(512, b"\0"),
+        b"vhdxfile" + bytes(MIB),
+        b"\xfd7zXZ\0" + bytes(MIB),
+        b"\x28\xb5\x2f\xfd" + b"\xff" * 64,
+        b"BZh9" + bytes(MIB),
+        b"PK\3\4" + bytes(MIB),
         b"7z\xbc\xaf\x27\x1c\xff" + bytes(MIB),
-        bytes(257) + b"ustar" + bytes(MIB), bytes(64) + struct.pack("<I", 0xBEDA107F) + bytes(MIB),
-        b"WithoutFreeSpace" + bytes(MIB), cd(512, 64 * MIB), cd(1 << 20, MIB), b"# Disk" + bytes(MIB),
+        bytes(257) + b"ustar" + bytes(MIB),
+        bytes(64) + struct.pack("<I", 0xBEDA107F) + bytes(MIB),
+        b"WithoutFreeSpace" + bytes(MIB),
+        cd(512, 64 * MIB),
+        cd(1 << 20, MIB),
+        b"# Disk" + bytes(MIB),
         b"\x04\x22\x4d\x18" + bytes(MIB),
     ],
-)  # fmt: skip
+)
 def test_a_mark_alone_is_not_enough(data: bytes) -> None:
     assert told(data) is None
 
@@ -165,9 +194,11 @@ def test_a_footer_that_is_left_over_inside_a_disk_is_no_vhd(raw: Path, tmp_path:
 def test_the_disks_of_these_tests_are_disks(tmp_path: Path) -> None:
     disks = [bytes(MIB), random.Random(4).randbytes(MIB), b"\xeb\x63" + bytes(508) + b"\x55\xaa" + bytes(MIB)]
     for name, command in (
-        ("ext4", ["mkfs.ext4", "-q", "-F"]), ("fat", ["mkfs.fat"]), ("swap", ["mkswap", "-q"]),
+        ("ext4", ["mkfs.ext4", "-q", "-F"]),
+        ("fat", ["mkfs.fat"]),
+        ("swap", ["mkswap", "-q"]),
         ("ntfs", ["mkntfs", "-q", "-F"]),
-    ):  # fmt: skip
+    ):
         path = tmp_path / name
         path.write_bytes(bytes(8 * MIB))
         bootdisk.run(*command, path)

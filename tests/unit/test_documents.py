@@ -92,9 +92,7 @@ def test_files_that_are_named_exist() -> None:
 
 def test_headings_that_sources_cite_exist() -> None:
     """`docs/format.md, "Applying a point"`, also over the end of a line."""
-    headings = {
-        document.name: set(re.findall(r"^#+ (.*)$", text_of(document), re.MULTILINE)) for document in DOCUMENTS
-    }
+    headings = {document.name: set(re.findall(r"^#+ (.*)$", text_of(document), re.MULTILINE)) for document in DOCUMENTS}
     found = 0
     for source in [*ROOT.glob("src/**/*.py"), *ROOT.glob("ext/**/*.pyx"), *ROOT.glob("ext/**/*.h")]:
         text = re.sub(r"\s*\n\s*(?:#|\*|//)?\s*", " ", source.read_text())
@@ -107,16 +105,47 @@ def test_headings_that_sources_cite_exist() -> None:
 
 # Rooms whose every module the map names.
 NAMED = (
-    "store", "store/s3", "store/directory", "store/around",
-    "audit", "audit/reports", "audit/expected", "audit/replica", "audit/repository", "audit/repository/deep",
+    "store",
+    "store/s3",
+    "store/directory",
+    "store/around",
+    "audit",
+    "audit/reports",
+    "audit/expected",
+    "audit/replica",
+    "audit/repository",
+    "audit/repository/deep",
     "audit/source",
-    "sync", "sync/planning", "sync/passes", "sync/stages", "sync/journal", "sync/local", "sync/publishing",
-    "sync/resuming", "apply", "copy",
-    "cli", "cli/commands", "cli/commands/audits", "cli/commands/recovery", "cli/telling", "cli/wiring",
-    "vsphere", "vsphere/api", "vsphere/inventory", "vsphere/snapshots", "vsphere/tracking",
-    "recover/aws", "recover/blocks", "recover/staging", "recover/disks", "recover/readiness", "recover/failover",
-    "recover/drills", "recover/failback",
-)  # fmt: skip
+    "sync",
+    "sync/planning",
+    "sync/passes",
+    "sync/stages",
+    "sync/journal",
+    "sync/local",
+    "sync/publishing",
+    "sync/resuming",
+    "apply",
+    "copy",
+    "cli",
+    "cli/commands",
+    "cli/commands/audits",
+    "cli/commands/recovery",
+    "cli/telling",
+    "cli/wiring",
+    "vsphere",
+    "vsphere/api",
+    "vsphere/inventory",
+    "vsphere/snapshots",
+    "vsphere/tracking",
+    "recover/aws",
+    "recover/blocks",
+    "recover/staging",
+    "recover/disks",
+    "recover/readiness",
+    "recover/failover",
+    "recover/drills",
+    "recover/failback",
+)
 
 
 def test_the_map_of_the_rooms_is_that_of_the_tree() -> None:

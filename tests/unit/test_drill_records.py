@@ -21,17 +21,54 @@ from warmspare.recover.drills.trend import COMPARED, trends
 
 def step(**changes: Any) -> Step:
     plain = Step(
-        "vm-1", "web", "1-00000000", 1, "0" * 64, "2026-01-01T00:00:00Z", 1, 0.0, "running", "passed", "it did", 0,
-        0.0, 0.0, 9.0, 12.0, 10.0, 60.0, True, "/evidence", "1" * 64,
-    )  # fmt: skip
+        "vm-1",
+        "web",
+        "1-00000000",
+        1,
+        "0" * 64,
+        "2026-01-01T00:00:00Z",
+        1,
+        0.0,
+        "running",
+        "passed",
+        "it did",
+        0,
+        0.0,
+        0.0,
+        9.0,
+        12.0,
+        10.0,
+        60.0,
+        True,
+        "/evidence",
+        "1" * 64,
+    )
     return msgspec.structs.replace(plain, **changes)
 
 
 def made(*steps: Step, **changes: Any) -> Record:
     plain = Record(
-        drill_record.FORMAT, 0, "", "ec2", "test", "host", "", "plan.toml", "s3://repo", "id", "2026-01-01T00:00:00Z",
-        "2026-01-01T00:01:00Z", 60.0, 9.0, 60.0, True, "passed", 0, list(steps or (step(),)), [],
-    )  # fmt: skip
+        drill_record.FORMAT,
+        0,
+        "",
+        "ec2",
+        "test",
+        "host",
+        "",
+        "plan.toml",
+        "s3://repo",
+        "id",
+        "2026-01-01T00:00:00Z",
+        "2026-01-01T00:01:00Z",
+        60.0,
+        9.0,
+        60.0,
+        True,
+        "passed",
+        0,
+        list(steps or (step(),)),
+        [],
+    )
     return msgspec.structs.replace(plain, **changes)
 
 

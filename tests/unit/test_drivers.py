@@ -35,12 +35,16 @@ def lzop(data: bytes) -> bytes:
 
 
 PACKINGS: dict[str, Callable[[bytes], bytes]] = {
-    "plain": lambda data: data, "gzip": gzip.compress, "bzip2": bz2.compress, "lz4": lz4_legacy, "lzop": lzop,
+    "plain": lambda data: data,
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "lz4": lz4_legacy,
+    "lzop": lzop,
     "xz": lambda data: lzma.compress(data, check=lzma.CHECK_CRC32),
     "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),
     "zstd": zstandard.ZstdCompressor().compress,
     "zstd, long": lambda data: zstandard.ZstdCompressor(write_checksum=True, write_content_size=False).compress(data),
-}  # fmt: skip
+}
 ENDING = [each for each in PACKINGS if each != "lz4"]  # whose end is told without a mark behind it
 
 
@@ -171,9 +175,15 @@ def test_modules_in_an_initramfs(suffix: str, home: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["lib/modules/{}/kernel/drivers/nvme/host/nvme-core.ko", "lib/modules/{}/x/nvme.ko.d/file", "usr/nvme.konf",
-             "etc/nvme", "lib/modules/{}/kernel/drivers/net/arena.ko"],
-)  # fmt: skip
+    "name",
+    [
+        "lib/modules/{}/kernel/drivers/nvme/host/nvme-core.ko",
+        "lib/modules/{}/x/nvme.ko.d/file",
+        "usr/nvme.konf",
+        "etc/nvme",
+        "lib/modules/{}/kernel/drivers/net/arena.ko",
+    ],
+)
 def test_what_only_looks_like_a_driver(name: str) -> None:
     has = look({BUILTIN: "", DEP: ""}, packed(name.format(V)))
     assert has.nvme.early is ABSENT and has.ena.ever is ABSENT

@@ -93,13 +93,20 @@ def test_shim_alone(grub: bytes) -> None:
 
 def test_shims_fallback_leads_on(grub: bytes) -> None:
     files: Contents = {
-        "/EFI/BOOT/BOOTX64.EFI": SHIM, "/EFI/BOOT/fbx64.efi": FALLBACK, "/EFI/redhat/BOOTX64.CSV": CSV,
-        "/EFI/redhat/shimx64.efi": SHIM, "/EFI/redhat/grubx64.efi": grub, "/EFI/redhat/grub.cfg": STUB,
-    }  # fmt: skip
+        "/EFI/BOOT/BOOTX64.EFI": SHIM,
+        "/EFI/BOOT/fbx64.efi": FALLBACK,
+        "/EFI/redhat/BOOTX64.CSV": CSV,
+        "/EFI/redhat/shimx64.efi": SHIM,
+        "/EFI/redhat/grubx64.efi": grub,
+        "/EFI/redhat/grub.cfg": STUB,
+    }
     way = look(files)
     assert [step.path for step in way.steps] == [
-        "/EFI/BOOT/BOOTX64.EFI", "/EFI/BOOT/fbx64.efi", "/EFI/redhat/shimx64.efi", "/EFI/redhat/grubx64.efi",
-    ]  # fmt: skip
+        "/EFI/BOOT/BOOTX64.EFI",
+        "/EFI/BOOT/fbx64.efi",
+        "/EFI/redhat/shimx64.efi",
+        "/EFI/redhat/grubx64.efi",
+    ]
     assert entry(way, files).root == "a"
     for gone in ("/EFI/redhat/BOOTX64.CSV", "/EFI/redhat/shimx64.efi", "/EFI/redhat/grubx64.efi"):
         left = {path: data for path, data in files.items() if path != gone}
@@ -113,9 +120,13 @@ def test_suses_shim_has_other_names(grub: bytes) -> None:
     shim = efiprograms.program({".text": b"UEFI SHIM", ".data": names})
     csv = "shim.efi,sles\n".encode("utf-16-le")
     files: Contents = {
-        "/EFI/boot/bootx64.efi": shim, "/EFI/boot/fallback.efi": FALLBACK, "/EFI/sles/boot.csv": csv,
-        "/EFI/sles/shim.efi": shim, "/EFI/sles/grub.efi": grub, "/EFI/redhat/grub.cfg": STUB,
-    }  # fmt: skip
+        "/EFI/boot/bootx64.efi": shim,
+        "/EFI/boot/fallback.efi": FALLBACK,
+        "/EFI/sles/boot.csv": csv,
+        "/EFI/sles/shim.efi": shim,
+        "/EFI/sles/grub.efi": grub,
+        "/EFI/redhat/grub.cfg": STUB,
+    }
     assert look(files).steps[-1].path == "/EFI/sles/grub.efi" and entry(look(files), files).root == "a"
     del files["/EFI/sles/grub.efi"]
     assert look(files).missing == "/EFI/sles/grub.efi"
@@ -130,15 +141,18 @@ def test_lists_for_shims_fallback() -> None:
 @pytest.mark.parametrize(
     ("program", "what", "end"),
     [
-        (SYSTEMD, What.SYSTEMD_BOOT, End.SYSTEMD_BOOT), (WINDOWS, What.WINDOWS, End.WINDOWS),
+        (SYSTEMD, What.SYSTEMD_BOOT, End.SYSTEMD_BOOT),
+        (WINDOWS, What.WINDOWS, End.WINDOWS),
         (MOK, What.MOK_MANAGER, End.OTHER),
-        (efiprograms.unified(options="root=u"), What.UNIFIED, End.UNIFIED), (b"no program", What.NO_PROGRAM, End.OTHER),
+        (efiprograms.unified(options="root=u"), What.UNIFIED, End.UNIFIED),
+        (b"no program", What.NO_PROGRAM, End.OTHER),
         (efiprograms.program({".text": b"x"}, machine=0x14C), What.NO_PROGRAM, End.OTHER),
-        (efiprograms.program({".text": wide("rEFInd")}), What.REFIND, End.OTHER), (b"", What.NO_PROGRAM, End.OTHER),
+        (efiprograms.program({".text": wide("rEFInd")}), What.REFIND, End.OTHER),
+        (b"", What.NO_PROGRAM, End.OTHER),
         (efiprograms.program({".text": b"SYSLINUX 6"}), What.SYSLINUX, End.OTHER),
         (efiprograms.program({".text": b"what"}), What.OTHER, End.OTHER),
     ],
-)  # fmt: skip
+)
 def test_programs(program: bytes, what: What, end: End) -> None:
     way = look({"/EFI/BOOT/BOOTX64.EFI": program})
     assert ([step.what for step in way.steps], way.end) == ([what], end)
@@ -148,8 +162,10 @@ def test_programs(program: bytes, what: What, end: End) -> None:
 
 def test_systemd_boot_by_the_removable_path() -> None:
     files: Contents = {
-        "/EFI/BOOT/BOOTX64.EFI": SYSTEMD, "/loader/entries/a.conf": "linux /k\noptions root=r\n", "/k": b"k",
-    }  # fmt: skip
+        "/EFI/BOOT/BOOTX64.EFI": SYSTEMD,
+        "/loader/entries/a.conf": "linux /k\noptions root=r\n",
+        "/k": b"k",
+    }
     assert entry(look(files), files).root == "r"
 
 
@@ -290,14 +306,21 @@ LEGACY = b"\xebH\x90".ljust(0x3E, b"\0") + b"\x03\x02" + bytes(320) + b"GRUB \0G
 @pytest.mark.parametrize(
     ("disk", "end"),
     [
-        (bytes(512), "EMPTY"), (mbr(), "EMPTY"), (b"", "EMPTY"), (mbr(b"\xeb\x63\x90"), "UNREAD"),
-        (mbr(PLAIN), "ACTIVE"), (mbr(LEGACY), "GRUB_LEGACY"),
-        (mbr(PLAIN, active=1) + mbr(b"\xeb\x58\x90EXTLINUX"), "SYSLINUX"), (mbr(PLAIN, active=1), "EMPTY"),
-        (mbr(PLAIN, active=1) + mbr(b"\xeb\x52\x90NTFS    "), "WINDOWS"), (mbr(PLAIN, active=1) + bytes(512), "EMPTY"),
+        (bytes(512), "EMPTY"),
+        (mbr(), "EMPTY"),
+        (b"", "EMPTY"),
+        (mbr(b"\xeb\x63\x90"), "UNREAD"),
+        (mbr(PLAIN), "ACTIVE"),
+        (mbr(LEGACY), "GRUB_LEGACY"),
+        (mbr(PLAIN, active=1) + mbr(b"\xeb\x58\x90EXTLINUX"), "SYSLINUX"),
+        (mbr(PLAIN, active=1), "EMPTY"),
+        (mbr(PLAIN, active=1) + mbr(b"\xeb\x52\x90NTFS    "), "WINDOWS"),
+        (mbr(PLAIN, active=1) + bytes(512), "EMPTY"),
         (mbr(PLAIN, active=1) + mbr(b"\xeb\x58\x90MSDOS5.0....BOOTMGR is missing"), "WINDOWS"),
-        (mbr(PLAIN, active=1) + mbr(b"\xeb\x58\x90FRDOS5.1"), "FREEDOS"), (mbr(PLAIN, active=1) + mbr(b"x"), "UNREAD"),
+        (mbr(PLAIN, active=1) + mbr(b"\xeb\x58\x90FRDOS5.1"), "FREEDOS"),
+        (mbr(PLAIN, active=1) + mbr(b"x"), "UNREAD"),
     ],
-)  # fmt: skip
+)
 def test_boot_sectors(disk: bytes, end: str) -> None:
     way = by_bios(disk)
     assert way.end is biosgrub.End[end] and (way.end is biosgrub.End.SYSLINUX or way.why)

@@ -24,9 +24,12 @@ U1, U2 = "11111111-94a1-4d0e-a1f5-5b7c3f1f2a31", "22222222-94a1-4d0e-a1f5-5b7c3f
 
 
 def started(
-    config: str, more: dict[str, str | bytes | Unknown] | None = None, *, platform: str = "pc",
+    config: str,
+    more: dict[str, str | bytes | Unknown] | None = None,
+    *,
+    platform: str = "pc",
     others: dict[str, Files | Unknown] | None = None,
-) -> Started:  # fmt: skip
+) -> Started:
     files: dict[str, str | bytes | Unknown] = {CONFIG: "set timeout=5\n" + config, **(more or {})}
     return by_config(Machines(Tree(files), others), CONFIG, platform=platform)
 
@@ -55,11 +58,21 @@ ABC = block("A", "a", "--id ia") + block("B", "b", "--id ib") + block("C", "c", 
 @pytest.mark.parametrize(
     ("default", "expected"),
     [
-        ("", "a"), ("set default=0", "a"), ("set default=1", "b"), ('set default="2"', "c"), ("set default=ib", "b"),
-        ("set default=C", "c"), ("set default='1 what follows'", "b"), ("set default=0x2", "c"), ("default=1", "b"),
-        ("set default=7", "a"), ("set default=nothing", "a"), ("set default='1>9'", "b"), ("set default=02", "c"),
+        ("", "a"),
+        ("set default=0", "a"),
+        ("set default=1", "b"),
+        ('set default="2"', "c"),
+        ("set default=ib", "b"),
+        ("set default=C", "c"),
+        ("set default='1 what follows'", "b"),
+        ("set default=0x2", "c"),
+        ("default=1", "b"),
+        ("set default=7", "a"),
+        ("set default=nothing", "a"),
+        ("set default='1>9'", "b"),
+        ("set default=02", "c"),
     ],
-)  # fmt: skip
+)
 def test_the_default_by_number_by_title_and_by_id(default: str, expected: str) -> None:
     assert root(f"{default}\n{ABC}") == expected
 
@@ -67,11 +80,13 @@ def test_the_default_by_number_by_title_and_by_id(default: str, expected: str) -
 @pytest.mark.parametrize(
     ("commands", "expected"),
     [
-        ('eval "set default=1"', "b"), ("set x='set default=2'\neval $x", "c"),
-        ("set x=1\nincrement x\nset default=$x", "c"), ("set x=2\ndecrement x\nset default=$x", "b"),
+        ('eval "set default=1"', "b"),
+        ("set x='set default=2'\neval $x", "c"),
+        ("set x=1\nincrement x\nset default=$x", "c"),
+        ("set x=2\ndecrement x\nset default=$x", "b"),
         ("increment x\nset default=$x", "a"),
     ],
-)  # fmt: skip
+)
 def test_commands_that_change_variables(commands: str, expected: str) -> None:
     assert root(f"{commands}\n{ABC}") == expected
 
@@ -99,9 +114,17 @@ SUBMENU = block("A", "a") + "submenu 'More' --id more {\n" + block("X", "x", "--
 
 @pytest.mark.parametrize(
     ("default", "expected"),
-    [("1>1", "y"), ("1>0", "x"), ("more>ix", "x"), ("More>X", "x"), ("1", "x"), ("1>Y>>Z", "y"), ("more>5", "x"),
-     ("1>", "x")],
-)  # fmt: skip
+    [
+        ("1>1", "y"),
+        ("1>0", "x"),
+        ("more>ix", "x"),
+        ("More>X", "x"),
+        ("1", "x"),
+        ("1>Y>>Z", "y"),
+        ("more>5", "x"),
+        ("1>", "x"),
+    ],
+)
 def test_a_submenu_by_path(default: str, expected: str) -> None:
     got = entry(started(f"set default='{default}'\n{SUBMENU}"))
     assert got.root == expected and got.title.startswith("More>")
@@ -114,7 +137,8 @@ def test_a_submenu_sees_only_what_was_exported() -> None:
     assert root(text) == "k"
 
 
-SAVED = """
+SAVED = (
+    """
 if [ -s $prefix/grubenv ]; then
   load_env
 fi
@@ -132,7 +156,9 @@ function savedefault {
     save_env saved_entry
   fi
 }
-""" + ABC  # fmt: skip
+"""
+    + ABC
+)
 
 
 def test_a_saved_entry() -> None:
@@ -295,9 +321,12 @@ def test_ubuntus_configuration() -> None:
     device = f"uuid:{U1}"
     line = ("set timeout=5\n" + UBUNTU).partition("linux\t")[0].count("\n") + 1
     assert entry(got) == Entry(
-        f"{CONFIG} line {line}", "Ubuntu", Place(device, "/boot/vmlinuz-6.8.0-40-generic"),
-        (Place(device, "/boot/initrd.img-6.8.0-40-generic"),), (f"root=UUID={U1}", "ro", "quiet", "splash"),
-    )  # fmt: skip
+        f"{CONFIG} line {line}",
+        "Ubuntu",
+        Place(device, "/boot/vmlinuz-6.8.0-40-generic"),
+        (Place(device, "/boot/initrd.img-6.8.0-40-generic"),),
+        (f"root=UUID={U1}", "ro", "quiet", "splash"),
+    )
     assert got.waits == "" and got.config == Place("", CONFIG)
     assert "vt.handoff=7" in entry(started(UBUNTU, platform="efi", others=others)).arguments
     path = f"set default='gnulinux-advanced-{U1}>gnulinux-6.8.0-31-generic-advanced-{U1}'\n"
@@ -318,13 +347,17 @@ def test_a_search_among_what_cant_be_read() -> None:
 @pytest.mark.parametrize(
     ("command", "device"),
     [
-        ("search --label --set=root boot", "label:boot"), ("search -l boot --set", "label:boot"),
-        ("search.fs_uuid 1234-ABCD root hd0", "uuid:1234-ABCD"), ("search --file --set=root /.disk/x", "file:/.disk/x"),
-        ("search --no-floppy --set=root -f /.disk/x", "file:/.disk/x"), ("set root=(hd0,1)", "grub:(hd0,1)"),
-        ("set root=lvm/vg-boot", "grub:lvm/vg-boot"), ("search --fs-uuid --set root 1234-ABCD", "uuid:1234-ABCD"),
+        ("search --label --set=root boot", "label:boot"),
+        ("search -l boot --set", "label:boot"),
+        ("search.fs_uuid 1234-ABCD root hd0", "uuid:1234-ABCD"),
+        ("search --file --set=root /.disk/x", "file:/.disk/x"),
+        ("search --no-floppy --set=root -f /.disk/x", "file:/.disk/x"),
+        ("set root=(hd0,1)", "grub:(hd0,1)"),
+        ("set root=lvm/vg-boot", "grub:lvm/vg-boot"),
+        ("search --fs-uuid --set root 1234-ABCD", "uuid:1234-ABCD"),
         ("search -n -u 1234-ABCD --hint hd0,gpt1 -s root", "uuid:1234-ABCD"),
     ],
-)  # fmt: skip
+)
 def test_devices(command: str, device: str) -> None:
     others: dict[str, Files | Unknown] = {device: Tree({})}
     got = entry(started(f"menuentry x {{\n {command}\n linux /vmlinuz root=x\n}}\n", others=others))
@@ -582,22 +615,44 @@ def test_a_core_image_by_the_bios() -> None:
     ("text", "expected"),
     [
         ("if false; then set a=1; elif true; then set a=2; else set a=3; fi", "2"),
-        ("if [ -z x ]; then set a=1\nelse\nset a=3\nfi", "3"), ("for x in 1 2 3; do set a=$a$x; done", "123"),
+        ("if [ -z x ]; then set a=1\nelse\nset a=3\nfi", "3"),
+        ("for x in 1 2 3; do set a=$a$x; done", "123"),
         ("set n=x\nwhile [ $n != xxx ]; do set n=${n}x; set a=$n; done", "xxx"),
-        ("until [ x$a = xyy ]; do set a=${a}y; done", "yy"), ("function f { set a=$1$2$#; }\nf p q r", "pq3"),
-        ("function f { set a=1; return 1; set a=2; }\nif f; then set a=3; fi", "1"), ("set a=\"$b\"c'$b'\\$b", "c$b$b"),
-        ("set b='x y'\nset a=$b", "x"), ("set b='x y'\nset a=\"$b\"", "x y"), ("set a=1 # set a=2\n# set a=3", "1"),
-        ("set a=o\\\nk", "ok"), ('set a="o\\\nk"', "ok"), ("set a=x#y", "x#y"), ('set a="\\"q\\\\"', '"q\\'),
+        ("until [ x$a = xyy ]; do set a=${a}y; done", "yy"),
+        ("function f { set a=$1$2$#; }\nf p q r", "pq3"),
+        ("function f { set a=1; return 1; set a=2; }\nif f; then set a=3; fi", "1"),
+        ("set a=\"$b\"c'$b'\\$b", "c$b$b"),
+        ("set b='x y'\nset a=$b", "x"),
+        ("set b='x y'\nset a=\"$b\"", "x y"),
+        ("set a=1 # set a=2\n# set a=3", "1"),
+        ("set a=o\\\nk", "ok"),
+        ('set a="o\\\nk"', "ok"),
+        ("set a=x#y", "x#y"),
+        ('set a="\\"q\\\\"', '"q\\'),
         ("for x in 1 2 3; do if [ $x = 2 ]; then continue; fi; if [ $x = 3 ]; then break; fi; set a=$a$x; done", "1"),
         ("if false; then set a=1; " + "elif false; then set a=2; " * 2000 + "else set a=3; fi", "3"),
-        ("if ! true; then set a=1; else set a=2; fi", "2"), ("set a=1; unset a; set a=x${a}y", "xy"),
-        ("source /more", "m"), (". /more", "m"), ("source /gone; set a=ok$?", "ok1"), ("set b=/mo; source ${b}re", "m"),
-        ('set a=$"translated"', "translated"), ("a=1", "1"), ("true && set a=1", None), ("if true; then set a=1", None),
-        ("set a='1", None), ("menuentry x {", None), ("}", None), ("set a=$(b)", None),
-        ("if true; then\nfi", None), ("true;; true", None), ("menuentry x { }", None),
-        ("if true; then set a=1; fi set a=2", None), ("function f { }", None), ("x { true } y", None),
+        ("if ! true; then set a=1; else set a=2; fi", "2"),
+        ("set a=1; unset a; set a=x${a}y", "xy"),
+        ("source /more", "m"),
+        (". /more", "m"),
+        ("source /gone; set a=ok$?", "ok1"),
+        ("set b=/mo; source ${b}re", "m"),
+        ('set a=$"translated"', "translated"),
+        ("a=1", "1"),
+        ("true && set a=1", None),
+        ("if true; then set a=1", None),
+        ("set a='1", None),
+        ("menuentry x {", None),
+        ("}", None),
+        ("set a=$(b)", None),
+        ("if true; then\nfi", None),
+        ("true;; true", None),
+        ("menuentry x { }", None),
+        ("if true; then set a=1; fi set a=2", None),
+        ("function f { }", None),
+        ("x { true } y", None),
     ],
-)  # fmt: skip
+)
 def test_the_language(text: str, expected: str | None) -> None:
     got = started(f'{text}\nmenuentry e {{ linux /v "root=$a" }}', {"/more": "set a=m"})
     if expected is None:
@@ -609,20 +664,55 @@ def test_the_language(text: str, expected: str | None) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("a = a", True), ("a == b", False), ("a != b", True), ("-n", True), ("-n x", True), ("-z x", False),
-        ("", False), ("! a = b", True), ("a = a -a b = c", False), ("a = b -o c = c", True),
+        ("a = a", True),
+        ("a == b", False),
+        ("a != b", True),
+        ("-n", True),
+        ("-n x", True),
+        ("-z x", False),
+        ("", False),
+        ("! a = b", True),
+        ("a = a -a b = c", False),
+        ("a = b -o c = c", True),
         ("a = a -o b = b -a c = d", True),
-        ("( a = b -o c = c ) -a d = d", True), ("2 -lt 10", True), ("2 < 10", False), ("0x10 -eq 16", True),
-        ("-f /f", True), ("-f /d", False), ("-d /d", True), ("-e /d", True), ("-s /e", False), ("-e /e", True),
-        ("-e /x", False), ("! -f /x", True), ("-f /u", None), ("a = b -a -f /u", False), ("a = a -o -f /u", True),
-        ("a = a -a -f /u", None), ("! ! a", True), ("x", True), ("a -nt b", None), ("! ( a = a )", False),
+        ("( a = b -o c = c ) -a d = d", True),
+        ("2 -lt 10", True),
+        ("2 < 10", False),
+        ("0x10 -eq 16", True),
+        ("-f /f", True),
+        ("-f /d", False),
+        ("-d /d", True),
+        ("-e /d", True),
+        ("-s /e", False),
+        ("-e /e", True),
+        ("-e /x", False),
+        ("! -f /x", True),
+        ("-f /u", None),
+        ("a = b -a -f /u", False),
+        ("a = a -o -f /u", True),
+        ("a = a -a -f /u", None),
+        ("! ! a", True),
+        ("x", True),
+        ("a -nt b", None),
+        ("! ( a = a )", False),
     ],
-)  # fmt: skip
+)
 def test_conditions(words: str, expected: bool | None) -> None:
     def exists(kind: str, file: object) -> bool | Doubt:
-        return Doubt("unreadable") if file == "/u" else (kind, file) in {
-            ("-f", "/f"), ("-e", "/f"), ("-s", "/f"), ("-d", "/d"), ("-e", "/d"), ("-f", "/e"), ("-e", "/e"),
-        }  # fmt: skip
+        return (
+            Doubt("unreadable")
+            if file == "/u"
+            else (kind, file)
+            in {
+                ("-f", "/f"),
+                ("-e", "/f"),
+                ("-s", "/f"),
+                ("-d", "/d"),
+                ("-e", "/d"),
+                ("-f", "/e"),
+                ("-e", "/e"),
+            }
+        )
 
     got = conditions.holds(list(words.split()), exists)
     assert isinstance(got, Doubt) if expected is None else got is expected
@@ -662,12 +752,15 @@ def test_a_command_that_gives_a_variable() -> None:
 @pytest.mark.parametrize(
     ("body", "answer", "words"),
     [
-        ("fwsetup", ABSENT, "fwsetup"), ("exit", ABSENT, "exit"), ("echo hello", ABSENT, "no kernel"),
-        ("multiboot2 /boot/xen.gz\nmodule2 /vmlinuz root=x", Unknown, "Xen"), ("ntldr /bootmgr", Unknown, "ntldr"),
+        ("fwsetup", ABSENT, "fwsetup"),
+        ("exit", ABSENT, "exit"),
+        ("echo hello", ABSENT, "no kernel"),
+        ("multiboot2 /boot/xen.gz\nmodule2 /vmlinuz root=x", Unknown, "Xen"),
+        ("ntldr /bootmgr", Unknown, "ntldr"),
         ("chainloader /EFI/Microsoft/Boot/bootmgfw.efi", Unknown, "bootmgfw"),
         ("chainloader +1", Unknown, "another loader"),
     ],
-)  # fmt: skip
+)
 def test_an_entry_that_starts_no_linux(body: str, answer: object, words: str) -> None:
     got = started(f"set default=1\n{block('A', 'a')}menuentry 'other' {{\n{body}\n}}\n")
     assert (got.entry is ABSENT) if answer is ABSENT else isinstance(got.entry, Unknown)
@@ -706,26 +799,65 @@ def test_a_configuration_that_starts_a_kernel_without_a_menu() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "function f { f; }\nf\n", "while true; do true; done\n", "source /boot/grub/grub.cfg\n",
-        "configfile /boot/grub/grub.cfg\n", "set a=aaaaaaaa\n" + "set a=$a$a$a$a\n" * 30,
-        "for x in 1 2 3 4 5 6 7 8 9; do " * 8 + "true; " + "done; " * 8, "if true; then " * 200 + "fi; " * 200,
-        "submenu x { " * 3000 + "}" * 3000, "a b c\n" * 90_000, "'a'" * 90_000, "x { " + '"$a$b"' * 90_000 + "}",
+        "function f { f; }\nf\n",
+        "while true; do true; done\n",
+        "source /boot/grub/grub.cfg\n",
+        "configfile /boot/grub/grub.cfg\n",
+        "set a=aaaaaaaa\n" + "set a=$a$a$a$a\n" * 30,
+        "for x in 1 2 3 4 5 6 7 8 9; do " * 8 + "true; " + "done; " * 8,
+        "if true; then " * 200 + "fi; " * 200,
+        "submenu x { " * 3000 + "}" * 3000,
+        "a b c\n" * 90_000,
+        "'a'" * 90_000,
+        "x { " + '"$a$b"' * 90_000 + "}",
         "if smbios; then true; " + "elif smbios; then true; " * 2000 + "fi\n" + ABC,
         "if smbios; then set a=1; fi\n" * 3000,
-        "".join(f"set v{number}=1\n" for number in range(3000)), "if [ -f /x$a ]; then true; fi\nset a=x$a\n" * 400,
+        "".join(f"set v{number}=1\n" for number in range(3000)),
+        "if [ -f /x$a ]; then true; fi\nset a=x$a\n" * 400,
         "".join(f"menuentry {number} {{ true }}\n" for number in range(3000)),
     ],
-)  # fmt: skip
+)
 def test_what_grows_without_end_is_not_known(text: str) -> None:
     got = started(text)
     assert isinstance(got.entry, Unknown), got
 
 
 PIECES = (
-    "menuentry ", "{", "}", "'", '"', "\\", "$", "${", "if ", "; then", "fi\n", "[ ", "]", "\n", " ", "a", "=", "\0",
-    "()", "set ", "\x0b", "\xa0", "#", "for x in ", "do", "done", "(hd0)", "linux ", "é", "-f", "-a", "!", ">",
+    "menuentry ",
+    "{",
+    "}",
+    "'",
+    '"',
+    "\\",
+    "$",
+    "${",
+    "if ",
+    "; then",
+    "fi\n",
+    "[ ",
+    "]",
+    "\n",
+    " ",
+    "a",
+    "=",
+    "\0",
+    "()",
+    "set ",
+    "\x0b",
+    "\xa0",
+    "#",
+    "for x in ",
+    "do",
+    "done",
+    "(hd0)",
+    "linux ",
+    "é",
+    "-f",
+    "-a",
+    "!",
+    ">",
     "default",
-)  # fmt: skip
+)
 
 
 def test_hostile_text_ends_in_an_answer() -> None:
@@ -755,6 +887,7 @@ def test_an_image_without_the_module_that_reads_configurations_loads_it_from_its
         gone = got(dict(more))
         assert gone.entry is ABSENT and "i386-pc/normal.mod is not there" in gone.how
     # SUSE's, in a subvolume of their own that the image mounts.
-    core = Core("(own:)/boot/grub", "btrfs-mount-subvol ($root) /boot/grub/i386-pc /@/boot/grub/i386-pc\n", "pc",
-                normal=False)  # fmt: skip
+    core = Core(
+        "(own:)/boot/grub", "btrfs-mount-subvol ($root) /boot/grub/i386-pc /@/boot/grub/i386-pc\n", "pc", normal=False
+    )
     assert entry(got({})).root == "a"

@@ -12,9 +12,7 @@ from warmspare.errors import ConfigError
 from warmspare.store import layout
 
 ALLOWED = re.compile(r"[A-Za-z0-9_.=-]+")
-names = st.text(
-    st.characters(exclude_categories=("Cs", "Cc"), exclude_characters=""), min_size=1, max_size=200
-)
+names = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters=""), min_size=1, max_size=200)
 troublesome = st.text("ab./=~ 2E\u00e4\U0001f600-_", min_size=1, max_size=260)
 
 
@@ -111,9 +109,17 @@ def test_points_sort_by_number(one: int, other: int) -> None:
 
 
 def test_what_is_no_point() -> None:
-    for key in ("vms/v/points/12.json", "vms/v/points/0000000012.json2", "vms/v/points/0000000012.jsonx",
-                "vms/v/x/points/0000000012.json", "points/0000000012.json", "vms/v/points/00000000१२.json",
-                "vms/v/lease.json", "", "vms/v/points/0000000012.json\n"):  # fmt: skip
+    for key in (
+        "vms/v/points/12.json",
+        "vms/v/points/0000000012.json2",
+        "vms/v/points/0000000012.jsonx",
+        "vms/v/x/points/0000000012.json",
+        "points/0000000012.json",
+        "vms/v/points/00000000१२.json",
+        "vms/v/lease.json",
+        "",
+        "vms/v/points/0000000012.json\n",
+    ):
         assert layout.parse_point_key(key) is None
 
 

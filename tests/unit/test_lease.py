@@ -94,9 +94,7 @@ async def test_another_hosts_lease_is_respected_until_it_is_old(store: Directory
     assert await take(store)
 
 
-async def test_expiry_is_judged_by_the_stores_clock(
-    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_expiry_is_judged_by_the_stores_clock(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.put(KEY, elsewhere(60).encode())
     monkeypatch.setattr(time, "time", lambda: 4e9)  # this host's clock is far ahead
     with pytest.raises(LeaseError):
@@ -123,9 +121,7 @@ def process_that_took_it(store: DirectoryStore) -> subprocess.Popen[bytes]:
         "asyncio.run(main())\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, store.uri, KEY], stdout=subprocess.PIPE, env=environment
-    )
+    process = subprocess.Popen([sys.executable, "-c", script, store.uri, KEY], stdout=subprocess.PIPE, env=environment)
     assert process.stdout is not None
     assert process.stdout.readline() == b"held\n"
     process.stdout.close()
@@ -294,9 +290,7 @@ async def test_a_lease_that_ran_out_and_was_taken_is_lost(
         assert lease.lost.is_set()
 
 
-async def test_a_renewal_whose_answer_is_lost_is_ours(
-    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_renewal_whose_answer_is_lost_is_ours(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     real = store.replace
     lose = [False]
 
@@ -317,9 +311,7 @@ async def test_a_renewal_whose_answer_is_lost_is_ours(
     assert stored(store)["free"] is True
 
 
-async def test_a_renewal_that_hangs_is_cut_off(
-    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_renewal_that_hangs_is_cut_off(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     async def hang(*_: Any, **__: Any) -> Any:
         await asyncio.sleep(600)
 
@@ -367,9 +359,7 @@ async def test_an_error_of_the_block_goes_on(store: DirectoryStore) -> None:
     assert stored(store)["free"] is True
 
 
-async def test_a_cancel_while_taking_it_leaves_it_free(
-    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cancel_while_taking_it_leaves_it_free(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     real = store.replace
     written = asyncio.Event()
 
@@ -391,18 +381,24 @@ async def test_a_cancel_while_taking_it_leaves_it_free(
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{}", b"null", b"[]", b"{" * 5000, b"\xff\xfe", b'{"token": 1}',
-     Holder.this_process(60).encode().replace(b'"pid": ', b'"pid": 1e400'),
-     Holder.this_process(60).encode().replace(b'"ttl_s": 60', b'"ttl_s": NaN'),
-     Holder.this_process(60).encode().replace(b'"pid": ', b'"pid": -'),
-     Holder.this_process(60).encode().replace(b'"free": false', b'"free": false, "free": true'),
-     Holder.this_process(60).encode().replace(b'"renewed": 0', b'"renewed": ' + b"9" * 5000),
-     Holder.this_process(60).encode().replace(b'"pid": ', b'"pid": true, "x": '),
-     Holder.this_process(60).encode().replace(b'"pid": ', b'"pid": 99999999999999999')],
-)  # fmt: skip
-async def test_a_lease_that_cannot_be_read_is_held_until_it_is_old(
-    store: DirectoryStore, body: bytes
-) -> None:
+    [
+        b"",
+        b"{}",
+        b"null",
+        b"[]",
+        b"{" * 5000,
+        b"\xff\xfe",
+        b'{"token": 1}',
+        Holder.this_process(60).encode().replace(b'"pid": ', b'"pid": 1e400'),
+        Holder.this_process(60).encode().replace(b'"ttl_s": 60', b'"ttl_s": NaN'),
+        Holder.this_process(60).encode().replace(b'"pid": ', b'"pid": -'),
+        Holder.this_process(60).encode().replace(b'"free": false', b'"free": false, "free": true'),
+        Holder.this_process(60).encode().replace(b'"renewed": 0', b'"renewed": ' + b"9" * 5000),
+        Holder.this_process(60).encode().replace(b'"pid": ', b'"pid": true, "x": '),
+        Holder.this_process(60).encode().replace(b'"pid": ', b'"pid": 99999999999999999'),
+    ],
+)
+async def test_a_lease_that_cannot_be_read_is_held_until_it_is_old(store: DirectoryStore, body: bytes) -> None:
     assert Holder.decode(body) is None
     await store.put(KEY, body)
     with pytest.raises(LeaseError, match="an unknown program holds the lease"):

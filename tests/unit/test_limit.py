@@ -101,9 +101,13 @@ def worst_excess(sent: Sent, rate: float) -> float:
 )
 @settings(max_examples=60, deadline=None)
 def test_never_more_than_the_rate_and_a_burst(
-    tmp_path_factory: pytest.TempPathFactory, rate: float, most: list[int], pauses: list[float], late: list[float],
+    tmp_path_factory: pytest.TempPathFactory,
+    rate: float,
+    most: list[int],
+    pauses: list[float],
+    late: list[float],
     senders: int,
-) -> None:  # fmt: skip
+) -> None:
     world, sent = World(late), Sent()
     path = tmp_path_factory.mktemp("b") / "bucket"
     with SharedBucket(path, clock=world.clock) as bucket:
@@ -253,9 +257,11 @@ asyncio.run(main())
 
 def spawn(path: Path, rate: float, seconds: float) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", SENDER, str(path), str(rate), str(seconds)], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", SENDER, str(path), str(rate), str(seconds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def start(*children: subprocess.Popen[str]) -> None:

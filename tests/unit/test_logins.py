@@ -95,9 +95,16 @@ async def test_a_note_that_is_torn_says_nothing(tmp_path: Path) -> None:
     (note,) = [path for path in tmp_path.iterdir() if path.name != "salt"]
     empty = b'{"refused": null, "by": "", "words": "", "certain": true}'
     for torn in (
-        b"", b'{"refused": 17', b"[]", b"7", empty, b"\xff", b'{"accepted":' * 300, b'{"accepted": NaN}',
+        b"",
+        b'{"refused": 17',
+        b"[]",
+        b"7",
+        empty,
+        b"\xff",
+        b'{"accepted":' * 300,
+        b'{"accepted": NaN}',
         b'{"accepted": 1' + b"0" * 400 + b"}",
-    ):  # fmt: skip
+    ):
         note.write_bytes(torn)
         await Logins(Notes(tmp_path)).check(ACCOUNT, SECRET)
 
@@ -157,13 +164,18 @@ def test_old_notes_are_forgotten(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "code", "text", "means"),
     [
-        ("VixDiskLib_ConnectEx", 3014, "", True), ("VixDiskLib_PrepareForAccess", 3014, "", True),
-        ("VixDiskLib_EndAccess", 35, "", True), ("VixDiskLib_Cleanup", 3014, "", True),
+        ("VixDiskLib_ConnectEx", 3014, "", True),
+        ("VixDiskLib_PrepareForAccess", 3014, "", True),
+        ("VixDiskLib_EndAccess", 35, "", True),
+        ("VixDiskLib_Cleanup", 3014, "", True),
         ("VixDiskLib_ConnectEx", 1, "Incorrect user name or password", True),
-        ("VixDiskLib_ConnectEx", 18000, "Login failed", True), ("VixDiskLib_ConnectEx", 18000, "Cannot connect", None),
-        ("VixDiskLib_Cleanup", 18000, "Cannot connect to host", False), ("VixDiskLib_ConnectEx", 14009, "", False),
-        ("VixDiskLib_Open", 3014, "", False), ("VixDiskLib_ConnectEx", 0, "and gave no connection", False),
+        ("VixDiskLib_ConnectEx", 18000, "Login failed", True),
+        ("VixDiskLib_ConnectEx", 18000, "Cannot connect", None),
+        ("VixDiskLib_Cleanup", 18000, "Cannot connect to host", False),
+        ("VixDiskLib_ConnectEx", 14009, "", False),
+        ("VixDiskLib_Open", 3014, "", False),
+        ("VixDiskLib_ConnectEx", 0, "and gave no connection", False),
     ],
-)  # fmt: skip
+)
 def test_which_answers_refuse_a_login(call: str, code: int, text: str, means: bool | None) -> None:
     assert CallFailed(call, code, text).refused is means

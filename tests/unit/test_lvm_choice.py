@@ -70,13 +70,18 @@ def test_a_file_that_knows_its_machine_is_looked_over_by_newer_lvms() -> None:
         ("devices {\n\t# use_devicesfile = 1\n}", "", "", "system.devices"),
         ("devices {\n\t# use_devicesfile = 0\n}", "debian", "12", None),
         ("devices {\n\t# use_devicesfile = 0\n}", "rhel", "9.4", "system.devices"),  # what somebody switched off
-        ("", "rhel", "9.4", "system.devices"), ("", "ol", "9.3", "system.devices"),
+        ("", "rhel", "9.4", "system.devices"),
+        ("", "ol", "9.3", "system.devices"),
         ("", "fedora", "40", "system.devices"),
-        ("", "rhel", "8.9", None), ("", "centos", "7", None), ("", "debian", "12", "?"), ("", "", "", "?"),
+        ("", "rhel", "8.9", None),
+        ("", "centos", "7", None),
+        ("", "debian", "12", "?"),
+        ("", "", "", "?"),
         ('devices { use_devicesfile = 1 devicesfile = "mine.devices" }', "", "", "mine.devices"),
-        ('devices { use_devicesfile = 1 devicesfile = "../../x" }', "", "", "?"), ("devices {", "rhel", "9", "?"),
+        ('devices { use_devicesfile = 1 devicesfile = "../../x" }', "", "", "?"),
+        ("devices {", "rhel", "9", "?"),
     ],
-)  # fmt: skip
+)
 def test_whether_there_is_a_devices_file_is_told_by_lvms_settings(
     text: str, system: str, release: str, name: str | None
 ) -> None:
@@ -85,7 +90,7 @@ def test_whether_there_is_a_devices_file_is_told_by_lvms_settings(
 
 
 def test_a_later_file_of_settings_overrides() -> None:
-    found = settings(["devices { use_devicesfile = 1 filter = [ \"a|x|\" ] }", "devices/use_devicesfile = 0"])
+    found = settings(['devices { use_devicesfile = 1 filter = [ "a|x|" ] }', "devices/use_devicesfile = 0"])
     assert found.file is ABSENT and found.filters == (("a|x|",),)
 
 
@@ -125,22 +130,46 @@ def test_a_filter_by_a_disks_number_is_not_certain() -> None:
 @pytest.mark.parametrize(
     ("pattern", "name", "found"),
     [
-        ("abc", "xabcx", True), ("^abc", "xabc", False), ("abc$", "abcx", False), ("^a.c$", "abc", True),
-        ("a*b", "b", True), ("^a+b$", "b", False), ("^a?b$", "ab", True), ("^(ab|cd)+$", "abcdab", True),
-        ("^(ab|cd)+$", "abc", False), ("[a-c]x", "bx", True), ("[^a-c]x", "bx", False), ("[a-]", "-", True),
-        (r"a\.b", "axb", False), (r"[\]]", "]", True), ("", "", True), ("a|", "zzz", True), ("x(|y)z", "xz", True),
+        ("abc", "xabcx", True),
+        ("^abc", "xabc", False),
+        ("abc$", "abcx", False),
+        ("^a.c$", "abc", True),
+        ("a*b", "b", True),
+        ("^a+b$", "b", False),
+        ("^a?b$", "ab", True),
+        ("^(ab|cd)+$", "abcdab", True),
+        ("^(ab|cd)+$", "abc", False),
+        ("[a-c]x", "bx", True),
+        ("[^a-c]x", "bx", False),
+        ("[a-]", "-", True),
+        (r"a\.b", "axb", False),
+        (r"[\]]", "]", True),
+        ("", "", True),
+        ("a|", "zzz", True),
+        ("x(|y)z", "xz", True),
         ("^/dev/(sd|nvme)[a-z0-9]*$", "/dev/nvme0n1p2", True),
     ],
-)  # fmt: skip
+)
 def test_a_pattern_matches_as_lvm_reads_it(pattern: str, name: str, found: bool) -> None:
     assert accepts([[f"a{chr(1)}{pattern}{chr(1)}", "r|.*|"]], [name]) is found
 
 
 @pytest.mark.parametrize(
     "filters",
-    [["a"], ["a|b"], ["q|b|"], ["a(b|"], ["a/(b/"], ["a/b)/"], ["a/[b/"], ["a/*/"], ["a|" + "(" * 40 + ")" * 40 + "|"],
-     ["a|" + "x" * MAX_PATTERN + "|"], ["a|x|"] * (MAX_PATTERNS + 1)],
-)  # fmt: skip
+    [
+        ["a"],
+        ["a|b"],
+        ["q|b|"],
+        ["a(b|"],
+        ["a/(b/"],
+        ["a/b)/"],
+        ["a/[b/"],
+        ["a/*/"],
+        ["a|" + "(" * 40 + ")" * 40 + "|"],
+        ["a|" + "x" * MAX_PATTERN + "|"],
+        ["a|x|"] * (MAX_PATTERNS + 1),
+    ],
+)
 def test_what_is_no_filter_is_refused(filters: list[str]) -> None:
     with pytest.raises(NotFilter):
         accepts([filters], ["/dev/sda"])

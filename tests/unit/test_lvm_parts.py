@@ -52,10 +52,12 @@ def made(volumes: dict[str, str], *, physical: str = "PQ", flags: dict[str, str]
         f"segment1 {{ start_extent = 0 extent_count = 8 {text} }} }}\n"
         for name, text in volumes.items()
     )
-    return group(parsed(
-        f'vg {{ id = "{uuid("G")}" seqno = 7 status = ["READ"] extent_size = 8192\n'
-        f"physical_volumes {{ {pvs} }}\nlogical_volumes {{ {lvs} }} }}\n"
-    ))  # fmt: skip
+    return group(
+        parsed(
+            f'vg {{ id = "{uuid("G")}" seqno = 7 status = ["READ"] extent_size = 8192\n'
+            f"physical_volumes {{ {pvs} }}\nlogical_volumes {{ {lvs} }} }}\n"
+        )
+    )
 
 
 def linear(where: str, extent: int = 0) -> str:
@@ -114,11 +116,18 @@ def header(offset: int, count: int, crc: int, *, start: int = 4096, size: int = 
 @pytest.mark.parametrize(
     ("kind", "count", "gone", "lacks"),
     [
-        ("raid1", 2, 1, False), ("raid1", 2, 2, True), ("raid5_ls", 3, 1, False), ("raid5_ls", 3, 2, True),
-        ("raid6_zr", 5, 2, False), ("raid6_zr", 5, 3, True), ("raid4", 3, 1, False), ("raid0_meta", 2, 1, True),
-        ("raid10", 4, 1, False), ("raid10", 4, 2, True),
+        ("raid1", 2, 1, False),
+        ("raid1", 2, 2, True),
+        ("raid5_ls", 3, 1, False),
+        ("raid5_ls", 3, 2, True),
+        ("raid6_zr", 5, 2, False),
+        ("raid6_zr", 5, 3, True),
+        ("raid4", 3, 1, False),
+        ("raid0_meta", 2, 1, True),
+        ("raid10", 4, 1, False),
+        ("raid10", 4, 2, True),
     ],
-)  # fmt: skip
+)
 def test_a_raid_comes_up_with_as_few_images_as_it_can(kind: str, count: int, gone: int, lacks: bool) -> None:
     letters = "PQRSTU"[:count]
     one = made(
@@ -135,17 +144,23 @@ def test_the_copies_of_a_raid10_may_each_lose_another_half() -> None:
 
 
 def test_a_volume_needs_its_pool_its_cache_and_its_origin() -> None:
-    one = made({
-        "thin": 'type = "thin" thin_pool = "pool" device_id = 1',
-        "pool": 'type = "thin-pool" metadata = "pool_tmeta" pool = "pool_tdata"',
-        "pool_tmeta": linear("pv0"), "pool_tdata": linear("pv1"),
-        "cached": 'type = "cache" cache_pool = "cpool" origin = "cached_corig"',
-        "cpool": 'type = "cache-pool" data = "cdata" metadata = "cmeta" cache_mode = "writethrough"',
-        "cdata": linear("pv1"), "cmeta": linear("pv1"), "cached_corig": linear("pv0", 3),
-        "snapped": linear("pv0", 5), "snap": linear("pv1"),
-        "snapshot0": 'type = "snapshot" chunk_size = 8 origin = "snapped" cow_store = "snap"',
-        "plain": linear("pv0", 9),
-    })  # fmt: skip
+    one = made(
+        {
+            "thin": 'type = "thin" thin_pool = "pool" device_id = 1',
+            "pool": 'type = "thin-pool" metadata = "pool_tmeta" pool = "pool_tdata"',
+            "pool_tmeta": linear("pv0"),
+            "pool_tdata": linear("pv1"),
+            "cached": 'type = "cache" cache_pool = "cpool" origin = "cached_corig"',
+            "cpool": 'type = "cache-pool" data = "cdata" metadata = "cmeta" cache_mode = "writethrough"',
+            "cdata": linear("pv1"),
+            "cmeta": linear("pv1"),
+            "cached_corig": linear("pv0", 3),
+            "snapped": linear("pv0", 5),
+            "snap": linear("pv1"),
+            "snapshot0": 'type = "snapshot" chunk_size = 8 origin = "snapped" cow_store = "snap"',
+            "plain": linear("pv0", 9),
+        }
+    )
     for name, lacks in (("thin", True), ("cached", True), ("snap", True), ("snapped", False), ("plain", False)):
         assert one.lacks(name, ONE) == ([uuid("Q")] if lacks else []), name
     assert "thin" in str(one.begins("thin", BOTH)) and "snapshot" in str(one.begins("snap", BOTH))
@@ -236,8 +251,7 @@ def test_what_is_no_text_of_lvms_is_refused(text: str) -> None:
 
 def test_lvms_text_is_read_as_it_is_written() -> None:
     found = parsed(
-        '# c\na { b = 1 # c\n c = "x \\"y\\" # z"\nd = ["1", 2,]\n e = [] f = -3 }\n'
-        "devices/dir = '/dev'\na { g = 4 }"
+        '# c\na { b = 1 # c\n c = "x \\"y\\" # z"\nd = ["1", 2,]\n e = [] f = -3 }\ndevices/dir = \'/dev\'\na { g = 4 }'
     )
     inner = {"b": 1, "c": 'x "y" # z', "d": ["1", 2], "e": [], "f": -3, "g": 4}
     assert found == {"a": inner, "devices": {"dir": "/dev"}}
@@ -250,8 +264,27 @@ def test_mutated_metadata_harms_nobody(tmp_path: Path) -> None:
     data = disk(tmp_path, {"root": 8 * MIB, "swap": 4 * MIB}, missing=True)
     offset, count, _, _ = struct.unpack_from("<QQII", data, 4096 + 40)
     text = data[4096 + offset : 4096 + offset + count]
-    words = [b"{", b"}", b"[", b"]", b"=", b'"', b"\\", b"-1", b"99999999999999999999", b"pv0", b"root", b"\xff", b"#",
-             b"\n", b'"striped"', b'"raid1"', b'"thin"', b'"cache"', b'origin = "root"']  # fmt: skip
+    words = [
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"=",
+        b'"',
+        b"\\",
+        b"-1",
+        b"99999999999999999999",
+        b"pv0",
+        b"root",
+        b"\xff",
+        b"#",
+        b"\n",
+        b'"striped"',
+        b'"raid1"',
+        b'"thin"',
+        b'"cache"',
+        b'origin = "root"',
+    ]
     groups = 0
     for seed in range(400):
         random = Random(seed)

@@ -54,12 +54,17 @@ def made(rng: np.random.Generator, blocks: list[int], packs: list[PackRef], per_
         writer.add(
             Chunk(
                 rng.integers(0, len(packs), count).astype(np.uint32),
-                rng.integers(64, 5000, count).astype(np.uint32), rng.integers(40, 900, count).astype(np.uint32),
-                np.array(block, dtype=np.uint32), np.array(frame, dtype=np.uint16),
-                np.array(carried, dtype=np.uint16), np.array(zero, dtype=np.uint16),
-                np.array(hashes, dtype=np.uint8).reshape(-1, 16), start, length,
+                rng.integers(64, 5000, count).astype(np.uint32),
+                rng.integers(40, 900, count).astype(np.uint32),
+                np.array(block, dtype=np.uint32),
+                np.array(frame, dtype=np.uint16),
+                np.array(carried, dtype=np.uint16),
+                np.array(zero, dtype=np.uint16),
+                np.array(hashes, dtype=np.uint8).reshape(-1, 16),
+                start,
+                length,
             )
-        )  # fmt: skip
+        )
     writer.finish(packs)
     return bytes(out)
 

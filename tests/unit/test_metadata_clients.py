@@ -21,9 +21,10 @@ SOURCE, VERSION = "cloudinit/sources/DataSourceEc2.py", "cloudinit/version.py"
 
 def cloud_init(folder: str, source: str, version: str = "18.5") -> dict[str, bytes | str | Unknown]:
     return {
-        "/etc/cloud/cloud.cfg": "users:\n", f"{folder}/{SOURCE}": source,
+        "/etc/cloud/cloud.cfg": "users:\n",
+        f"{folder}/{SOURCE}": source,
         f"{folder}/{VERSION}": f'__VERSION__ = "{version}"\n_PACKAGED_VERSION = "@@PACKAGED_VERSION@@"\n',
-    }  # fmt: skip
+    }
 
 
 def found(files: dict[str, bytes | str | Unknown]) -> list[tuple[K, str]]:
@@ -66,8 +67,9 @@ def test_the_sdk_and_the_agent_of_aws() -> None:
     tools: dict[str, bytes | str | Unknown] = {"/usr/bin/aws": "#!", f"{DEBIAN}/botocore/utils.py": utils}
     assert found(tools) == []
     old = utils.replace(metadata.TOKENS, b"")
-    [(kind, said)] = found({**tools, f"{DEBIAN}/botocore/utils.py": old, f"{DEBIAN}/botocore/__init__.py":
-                            "__version__ = '1.12.0'\n"})  # fmt: skip
+    [(kind, said)] = found(
+        {**tools, f"{DEBIAN}/botocore/utils.py": old, f"{DEBIAN}/botocore/__init__.py": "__version__ = '1.12.0'\n"}
+    )
     assert kind is K.IMDS_V1 and "botocore" in said
     [(kind, said)] = found({"/usr/bin/amazon-ssm-agent": "ELF"})
     assert kind is K.IMDS_UNKNOWN and "amazon-ssm-agent" in said

@@ -105,24 +105,45 @@ def test_a_line_of_crypttab_says_where_the_key_comes_from(line: str, key: Key, e
 def test_what_is_opened_is_named_by_crypttab_and_by_the_kernels_command_line() -> None:
     lines = openings('home UUID="1-2" none\ndata /dev/vg/data none\n')
     arguments = (
-        "rd.luks.name=aa-bb=root", "rd.luks.uuid=luks-cc", "luks.uuid=dd", "cryptdevice=UUID=ee:arch:allow-discards",
-        "rd.luks.name=ff=home", "root=/dev/mapper/root",
-    )  # fmt: skip
+        "rd.luks.name=aa-bb=root",
+        "rd.luks.uuid=luks-cc",
+        "luks.uuid=dd",
+        "cryptdevice=UUID=ee:arch:allow-discards",
+        "rd.luks.name=ff=home",
+        "root=/dev/mapper/root",
+    )
     assert crypttab.mapped(lines, arguments) == {
-        "home": "UUID=1-2", "data": "/dev/vg/data", "root": "UUID=aa-bb", "luks-cc": "UUID=cc", "luks-dd": "UUID=dd",
+        "home": "UUID=1-2",
+        "data": "/dev/vg/data",
+        "root": "UUID=aa-bb",
+        "luks-cc": "UUID=cc",
+        "luks-dd": "UUID=dd",
         "arch": "UUID=ee",
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(
     ("kind", "held", "takes"),
     [
-        ("ext4", "ext4", True), ("ext4", "ext3", True), ("xfs", "ext4", False), ("ext4", "btrfs", False),
-        ("auto", "xfs", True), ("udf,iso9660", "ext4", True), ("xfs,ext4", "ext2", True), ("vfat", "vfat", True),
-        ("msdos", "vfat", True), ("ntfs-3g", "ntfs", True), ("fuseblk", "ntfs", True), ("swap", "ext4", False),
-        ("swap", "swap", True), ("ext4", "swap", False), ("zonefs", "ext4", True), ("ext4", "something", True),
-        ("auto", "crypto_LUKS", False), ("ext4", "crypto_LUKS", False),
+        ("ext4", "ext4", True),
+        ("ext4", "ext3", True),
+        ("xfs", "ext4", False),
+        ("ext4", "btrfs", False),
+        ("auto", "xfs", True),
+        ("udf,iso9660", "ext4", True),
+        ("xfs,ext4", "ext2", True),
+        ("vfat", "vfat", True),
+        ("msdos", "vfat", True),
+        ("ntfs-3g", "ntfs", True),
+        ("fuseblk", "ntfs", True),
+        ("swap", "ext4", False),
+        ("swap", "swap", True),
+        ("ext4", "swap", False),
+        ("zonefs", "ext4", True),
+        ("ext4", "something", True),
+        ("auto", "crypto_LUKS", False),
+        ("ext4", "crypto_LUKS", False),
     ],
-)  # fmt: skip
+)
 def test_what_a_line_can_have_mounted(kind: str, held: str, takes: bool) -> None:
     assert one(f"UUID=1 /srv {kind} defaults 0 0").takes(held) is takes

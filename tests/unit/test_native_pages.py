@@ -42,20 +42,32 @@ def run_filter(
     nonzero, changed, known = (np.full(n, 0xAAAA, dtype=np.uint16) for _ in range(3))
     state = np.full(n, 9, dtype=np.uint8)
     native.filter_span(
-        span, seed, np.frombuffer(b"".join(entries), dtype=np.uint8),
-        np.array(pages, dtype=np.uint64).reshape(-1), whole,
-        new_blocks, new_pages, nonzero, changed, known, state,
-    )  # fmt: skip
+        span,
+        seed,
+        np.frombuffer(b"".join(entries), dtype=np.uint8),
+        np.array(pages, dtype=np.uint64).reshape(-1),
+        whole,
+        new_blocks,
+        new_pages,
+        nonzero,
+        changed,
+        known,
+        state,
+    )
     out = []
     for b in range(n):
         row = new_pages[b * PAGES : (b + 1) * PAGES].tolist()
         untouched = row == [0xEEEE] * PAGES
         out.append(
             reference.BlockResult(
-                new_blocks[b * 16 : b * 16 + 16].tobytes(), int(state[b]), int(nonzero[b]), int(changed[b]),
-                int(known[b]), None if untouched else row,
+                new_blocks[b * 16 : b * 16 + 16].tobytes(),
+                int(state[b]),
+                int(nonzero[b]),
+                int(changed[b]),
+                int(known[b]),
+                None if untouched else row,
             )
-        )  # fmt: skip
+        )
     return out
 
 

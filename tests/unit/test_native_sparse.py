@@ -20,9 +20,7 @@ from reference import BLOCK, PAGE, PAGES, Record
 from warmspare._native import sparse as native
 
 CAPACITIES = [1, 4095, 4096, 4097, BLOCK, BLOCK + 1, 2 * BLOCK + 9000, 3 * BLOCK]
-SHARED_PATH = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SHARED_PATH = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @contextmanager
@@ -35,20 +33,21 @@ def disk(path: Path, image: bytes) -> Iterator[int]:
         os.close(fd)
 
 
-def call(
-    fd: int, capacity: int, frame: bytes, records: list[Record], *, write: bool = True
-) -> tuple[list[int], int]:
+def call(fd: int, capacity: int, frame: bytes, records: list[Record], *, write: bool = True) -> tuple[list[int], int]:
     verdict = np.full(len(records), 9, dtype=np.uint8)
     written = native.apply_records(
-        fd, capacity, frame,
+        fd,
+        capacity,
+        frame,
         np.array([r.block for r in records], dtype=np.uint32),
         np.array([r.carried for r in records], dtype=np.uint16),
         np.array([r.zero for r in records], dtype=np.uint16),
         np.array([r.framed for r in records], dtype=np.uint16),
         np.array([r.slot for r in records], dtype=np.uint32),
         np.frombuffer(b"".join(r.expected for r in records), dtype=np.uint8),
-        verdict, write,
-    )  # fmt: skip
+        verdict,
+        write,
+    )
     return verdict.tolist(), written
 
 
@@ -111,9 +110,7 @@ def test_every_combination_of_masks_of_a_short_last_block(tmp_path: Path, size: 
     path = tmp_path / "disk"
     for number in range(4**3):
         kinds = [number // 4**p % 4 for p in range(3)]
-        carried, zero, unused = (
-            reference.mask_of([p for p in range(3) if kinds[p] == k]) for k in range(3)
-        )
+        carried, zero, unused = (reference.mask_of([p for p in range(3) if kinds[p] == k]) for k in range(3))
         frame = bytearray(rng.randbytes(PAGE))  # a page of another block comes first
         record = make_record(image, frame, 1, carried, zero, carried | unused, rng)
         model = bytearray(image)
@@ -190,8 +187,7 @@ def refuse(fd: int, capacity: int, frame: bytes, fields: dict[str, int], sizes: 
     second = {"block": 1, "carried": 1, "zero": 2, "framed": 1, "slot": 1, **fields}
     kinds = {"block": "u4", "carried": "u2", "zero": "u2", "framed": "u2", "slot": "u4"}
     columns = {
-        name: np.array([good[name], second[name]], dtype=kind)[: 2 - sizes.get(name, 0)]
-        for name, kind in kinds.items()
+        name: np.array([good[name], second[name]], dtype=kind)[: 2 - sizes.get(name, 0)] for name, kind in kinds.items()
     }
     expected = np.zeros(32 - sizes.get("expected", 0), dtype=np.uint8)
     page = os.pread(fd, BLOCK, 0)
@@ -339,9 +335,7 @@ def test_a_negative_range_is_refused_and_nothing_is_written(tmp_path: Path, offs
 
 
 @pytest.mark.parametrize(("offset", "length"), [(0, PAGE), (100, 5000), (BLOCK, BLOCK), (0, 2 * BLOCK)])
-def test_zero_range_agrees_with_the_reference_or_says_that_it_cannot(
-    tmp_path: Path, offset: int, length: int
-) -> None:
+def test_zero_range_agrees_with_the_reference_or_says_that_it_cannot(tmp_path: Path, offset: int, length: int) -> None:
     image = bytearray(random.Random(16).randbytes(2 * BLOCK))
     with disk(tmp_path / "disk", bytes(image)) as fd:
         if native.zero_range(fd, offset, length):

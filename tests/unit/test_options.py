@@ -10,14 +10,25 @@ from warmspare.recover.readiness import kernel_options
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("ro quiet", []), ("ro single", ["single"]), ("ro S", ["S"]), ("ro 1", ["1"]), ("ro 3", []),
-        ("systemd.unit=rescue.target", ["systemd.unit=rescue.target"]), ("systemd.unit=multi-user.target", []),
-        ("systemd.unit=emergency", ["systemd.unit=emergency"]), ("rd.break", ["rd.break"]),
-        ("rd.break=pre-mount ro", ["rd.break=pre-mount"]), ("break=premount", ["break=premount"]),
-        ("init=/bin/bash", ["init=/bin/bash"]), ("init=/usr/bin/sh", ["init=/usr/bin/sh"]),
-        ("init=/usr/lib/systemd/systemd", []), ("emergency", ["emergency"]), ("ro -- single", []), ("singleton", []),
+        ("ro quiet", []),
+        ("ro single", ["single"]),
+        ("ro S", ["S"]),
+        ("ro 1", ["1"]),
+        ("ro 3", []),
+        ("systemd.unit=rescue.target", ["systemd.unit=rescue.target"]),
+        ("systemd.unit=multi-user.target", []),
+        ("systemd.unit=emergency", ["systemd.unit=emergency"]),
+        ("rd.break", ["rd.break"]),
+        ("rd.break=pre-mount ro", ["rd.break=pre-mount"]),
+        ("break=premount", ["break=premount"]),
+        ("init=/bin/bash", ["init=/bin/bash"]),
+        ("init=/usr/bin/sh", ["init=/usr/bin/sh"]),
+        ("init=/usr/lib/systemd/systemd", []),
+        ("emergency", ["emergency"]),
+        ("ro -- single", []),
+        ("singleton", []),
     ],
-)  # fmt: skip
+)
 def test_words_that_ask_for_a_shell(line: str, found: list[str]) -> None:
     assert kernel_options.shells(line.split()) == found
 
@@ -25,9 +36,12 @@ def test_words_that_ask_for_a_shell(line: str, found: list[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "word"),
     [
-        ("module_blacklist=nouveau,nvme", "module_blacklist=nouveau,nvme"), ("modprobe.blacklist=nvme_tcp", ""),
-        ("rd.driver.blacklist=nvme ro", "rd.driver.blacklist=nvme"), ("nvme", ""), ("modprobe.blacklist=", ""),
+        ("module_blacklist=nouveau,nvme", "module_blacklist=nouveau,nvme"),
+        ("modprobe.blacklist=nvme_tcp", ""),
+        ("rd.driver.blacklist=nvme ro", "rd.driver.blacklist=nvme"),
+        ("nvme", ""),
+        ("modprobe.blacklist=", ""),
     ],
-)  # fmt: skip
+)
 def test_words_that_keep_a_driver_out(line: str, word: str) -> None:
     assert kernel_options.blacklist(line.split(), "nvme") == word

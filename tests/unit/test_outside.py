@@ -81,9 +81,12 @@ def loop(path: Path) -> None:
 
 
 KINDS: list[tuple[Callable[[Path], None], str]] = [
-    (fifo, "a FIFO"), (unix_socket, "a socket"), (link, "a symbolic link"), (loop, "a symbolic link"),
+    (fifo, "a FIFO"),
+    (unix_socket, "a socket"),
+    (link, "a symbolic link"),
+    (loop, "a symbolic link"),
     (Path.mkdir, "a directory"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("make", "kind"), KINDS, ids=lambda one: getattr(one, "__name__", None))
@@ -184,27 +187,60 @@ def test_a_record_that_is_none(data: bytes, why: str) -> None:
 
 
 POINT = {
-    "format": 1, "flags": 0, "vm_id": "v", "vm_name": "v", "sequence": 1, "parent": None, "run": "b" * 32,
-    "created": "2026-01-02T03:04:05Z", "software": "x", "bytes_read": 1, "bytes_changed": 2, "bytes_sent": 3,
-    "disks": [{
-        "id": "d", "name": "d.raw", "capacity_bytes": 1 << 20, "root": "a" * 64, "changed_blocks": 7,
-        "manifest": {"key": "vms/v/manifests/r/000.manifest", "bytes": 10, "sha256": "0" * 64, "crc32c": 5},
-    }],
-}  # fmt: skip
+    "format": 1,
+    "flags": 0,
+    "vm_id": "v",
+    "vm_name": "v",
+    "sequence": 1,
+    "parent": None,
+    "run": "b" * 32,
+    "created": "2026-01-02T03:04:05Z",
+    "software": "x",
+    "bytes_read": 1,
+    "bytes_changed": 2,
+    "bytes_sent": 3,
+    "disks": [
+        {
+            "id": "d",
+            "name": "d.raw",
+            "capacity_bytes": 1 << 20,
+            "root": "a" * 64,
+            "changed_blocks": 7,
+            "manifest": {"key": "vms/v/manifests/r/000.manifest", "bytes": 10, "sha256": "0" * 64, "crc32c": 5},
+        }
+    ],
+}
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"bytes_changed": 10**400}, {"bytes_read": -1}, {"bytes_sent": 1.5}, {"sequence": 10**10}, {"created": "now"},
-        {"created": "\x1b[2Jnow"}, {"created": "2026-13-41T99:00:00Z"}, {"vm_name": "x" * 5000}, {"vm_name": None},
-        {"hardware": {"memory_mib": [1]}}, {"hardware": {"cpus": -1}}, {"hardware": {"cpus": 10**15}},
-        {"hardware": {"nics": "x"}}, {"hardware": {"nics": ["x"]}}, {"hardware": {"firmware": {}}},
-        {"hardware": {"unknown": 1}}, {"hardware": []}, {"disks": POINT["disks"] * 2}, {"disks": []},
-        {"unprotected": [{"name": 1, "reason": ""}]}, {"run": "B" * 32}, {"run": "b" * 32 + "\n"},
-        {"disks": [POINT["disks"][0] | {"changed_blocks": 17}]}, {"disks": [POINT["disks"][0] | {"name": "../x"}]},
+        {"bytes_changed": 10**400},
+        {"bytes_read": -1},
+        {"bytes_sent": 1.5},
+        {"sequence": 10**10},
+        {"created": "now"},
+        {"created": "\x1b[2Jnow"},
+        {"created": "2026-13-41T99:00:00Z"},
+        {"vm_name": "x" * 5000},
+        {"vm_name": None},
+        {"hardware": {"memory_mib": [1]}},
+        {"hardware": {"cpus": -1}},
+        {"hardware": {"cpus": 10**15}},
+        {"hardware": {"nics": "x"}},
+        {"hardware": {"nics": ["x"]}},
+        {"hardware": {"firmware": {}}},
+        {"hardware": {"unknown": 1}},
+        {"hardware": []},
+        {"disks": POINT["disks"] * 2},
+        {"disks": []},
+        {"unprotected": [{"name": 1, "reason": ""}]},
+        {"run": "B" * 32},
+        {"run": "b" * 32 + "\n"},
+        {"disks": [POINT["disks"][0] | {"changed_blocks": 17}]},
+        {"disks": [POINT["disks"][0] | {"name": "../x"}]},
     ],
-)  # fmt: skip
+)
 def test_a_point_with_a_field_that_can_not_be(change: dict[str, object]) -> None:
     restore_point.decode(json.dumps(POINT).encode(), "here")
     with pytest.raises(FormatError, match="the restore point record is damaged"):
@@ -261,7 +297,7 @@ def test_listings_that_do_not_end(pages: Callable[[int], tuple[list[str], str]])
         b"<?xml version='1.0' encoding='cp037'?>" + "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>".encode("cp037"),
         b"\xef\xbb\xbf<?xml version='1.0'\n encoding = \"UTF-7\"?><a/>",
     ],
-)  # fmt: skip
+)
 def test_an_answer_that_would_swell_is_not_parsed(body: bytes) -> None:
     with pytest.raises(SwellingError):
         demand_plain(body, 100)
@@ -270,10 +306,14 @@ def test_an_answer_that_would_swell_is_not_parsed(body: bytes) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"<a/>" * 100, b"<?xml version='1.0' encoding='UTF-8'?><a b='c'>\xc3\xbc</a>", b"<!DOCTYPE html><p>x",
-        b"\xef\xbb\xbf<?xml version='1.0'?><a/>", b'{"a": [1, 2, "x=y<z"]}',
+        b"",
+        b"<a/>" * 100,
+        b"<?xml version='1.0' encoding='UTF-8'?><a b='c'>\xc3\xbc</a>",
+        b"<!DOCTYPE html><p>x",
+        b"\xef\xbb\xbf<?xml version='1.0'?><a/>",
+        b'{"a": [1, 2, "x=y<z"]}',
         b"<?xml version='1.0' encoding='ISO-8859-1'?>",
     ],
-)  # fmt: skip
+)
 def test_an_answer_like_any_other(body: bytes) -> None:
     demand_plain(body, 100)

@@ -160,8 +160,10 @@ def test_extents_are_widened_to_whole_blocks_and_kept_as_reported() -> None:
     reported = normalise([1, BLOCK_BYTES * 3 - 1, CAPACITY - 1], [1, 2, 1])
     todo = plan(CAPACITY, CAPACITY, reported)
     assert todo.read.pairs() == [
-        (0, BLOCK_BYTES), (2 * BLOCK_BYTES, 2 * BLOCK_BYTES), (CAPACITY - BLOCK_BYTES, BLOCK_BYTES),
-    ]  # fmt: skip
+        (0, BLOCK_BYTES),
+        (2 * BLOCK_BYTES, 2 * BLOCK_BYTES),
+        (CAPACITY - BLOCK_BYTES, BLOCK_BYTES),
+    ]
     assert todo.reported is reported
 
 
@@ -190,9 +192,10 @@ def test_a_grown_disk_is_read_from_its_old_last_block_on(before: int, now: int, 
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.integers(1, 40 * BLOCK_BYTES), st.integers(0, 10 * BLOCK_BYTES),
+    st.integers(1, 40 * BLOCK_BYTES),
+    st.integers(0, 10 * BLOCK_BYTES),
     st.lists(st.tuples(st.integers(0, 40 * BLOCK_BYTES), st.integers(1, BLOCK_BYTES)), max_size=6),
-)  # fmt: skip
+)
 def test_a_plan_reads_whole_blocks_and_all_that_was_reported(
     before: int, growth: int, extents: list[tuple[int, int]]
 ) -> None:

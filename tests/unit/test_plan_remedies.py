@@ -20,11 +20,13 @@ NETWORK = f"[network.dmz]\n{SUBNET}{GROUP}"
     ("wrong", "right"),
     [
         pytest.param(
-            '[vm.a]\nsubnet = "mine"\n' + GROUP, "[vm.a]\n" + SUBNET + GROUP,
+            '[vm.a]\nsubnet = "mine"\n' + GROUP,
+            "[vm.a]\n" + SUBNET + GROUP,
             marks=remedy("copy its ID from EC2: `aws ec2 describe-subnets`, `aws ec2 describe-security-groups`"),
         ),
         pytest.param(
-            "[network.dmz]\n" + SUBNET + "security_groups = []\n[vm.a]\n", NETWORK + "[vm.a]\n",
+            "[network.dmz]\n" + SUBNET + "security_groups = []\n[vm.a]\n",
+            NETWORK + "[vm.a]\n",
             marks=remedy("write a list of at least one, each once"),
         ),
         pytest.param(
@@ -38,60 +40,68 @@ NETWORK = f"[network.dmz]\n{SUBNET}{GROUP}"
             '[vm.a]\ntags = {"aws:x" = "1"}\n', '[vm.a]\ntags = {"x" = "1"}\n', marks=remedy("name it otherwise")
         ),
         pytest.param(
-            NETWORK + '[vm.a]\nips = "10.20.0.15"\n', NETWORK + '[vm.a]\nips = {dmz = "10.20.0.15"}\n',
+            NETWORK + '[vm.a]\nips = "10.20.0.15"\n',
+            NETWORK + '[vm.a]\nips = {dmz = "10.20.0.15"}\n',
             marks=remedy('write it like {"VM Network" = "10.20.0.15"}'),
         ),
         pytest.param(
-            '[vm.a]\n[vm.b]\nvm = "a"\n', '[vm.a]\n', marks=remedy("take one of the two out: a VM is recovered once")
+            '[vm.a]\n[vm.b]\nvm = "a"\n', "[vm.a]\n", marks=remedy("take one of the two out: a VM is recovered once")
         ),
         pytest.param('region = "eu-central-1"\n', "[vm.a]\n", marks=remedy("add one for each VM to recover")),
         pytest.param(
-            '[vm.a]\ntags = {"a b" = "1"}\n', '[vm.a]\ntags = {"a_b" = "1"}\n',
-            marks=remedy(
-                "write its key with letters, digits and + - = . , _ : @ only, or say metadata_tags = false"
-            ),
+            '[vm.a]\ntags = {"a b" = "1"}\n',
+            '[vm.a]\ntags = {"a_b" = "1"}\n',
+            marks=remedy("write its key with letters, digits and + - = . , _ : @ only, or say metadata_tags = false"),
         ),
         pytest.param(
-            '[vm.a]\ntags = {"a b" = "1"}\n', '[vm.a]\ntags = {"a b" = "1"}\nmetadata_tags = false\n',
-            marks=remedy(
-                "write its key with letters, digits and + - = . , _ : @ only, or say metadata_tags = false"
-            ),
+            '[vm.a]\ntags = {"a b" = "1"}\n',
+            '[vm.a]\ntags = {"a b" = "1"}\nmetadata_tags = false\n',
+            marks=remedy("write its key with letters, digits and + - = . , _ : @ only, or say metadata_tags = false"),
         ),
         pytest.param("[vm.a]\n" + SUBNET, "[vm.a]\n" + SUBNET + GROUP, marks=remedy("set security_groups too")),
         pytest.param(
-            '[vm.a]\ninstance_families = "m7i.large"\n', '[vm.a]\ninstance_families = "m7i"\n',
+            '[vm.a]\ninstance_families = "m7i.large"\n',
+            '[vm.a]\ninstance_families = "m7i"\n',
             marks=remedy("write it like m7i"),
         ),
         pytest.param(
-            '[vm.a]\nimport_role = "arn:aws:iam::1:role/x"\n', '[vm.a]\nimport_role = "x"\n',
+            '[vm.a]\nimport_role = "arn:aws:iam::1:role/x"\n',
+            '[vm.a]\nimport_role = "x"\n',
             marks=remedy("give its name, not its ARN"),
         ),
         pytest.param(
             NETWORK + '[vm.a]\nip = "10.20.0.15"\nips = {dmz = "10.20.0.15"}\n',
-            NETWORK + '[vm.a]\nips = {dmz = "10.20.0.15"}\n', marks=remedy("keep ips"),
+            NETWORK + '[vm.a]\nips = {dmz = "10.20.0.15"}\n',
+            marks=remedy("keep ips"),
         ),
         pytest.param(
-            '[vm.a]\nips = {dmz = "10.20.0.15"}\n', NETWORK + '[vm.a]\nips = {dmz = "10.20.0.15"}\n',
+            '[vm.a]\nips = {dmz = "10.20.0.15"}\n',
+            NETWORK + '[vm.a]\nips = {dmz = "10.20.0.15"}\n',
             marks=remedy("add a [network.{…}]"),
         ),
         pytest.param(
-            '[vm.a]\ninstance_type = "large"\n', '[vm.a]\ninstance_type = "m7i.large"\n',
+            '[vm.a]\ninstance_type = "large"\n',
+            '[vm.a]\ninstance_type = "m7i.large"\n',
             marks=remedy("write it like m7i.large"),
         ),
         pytest.param(
-            '[vm.a]\nimport_from = "/disk.raw"\n', '[vm.a]\nimport_from = "s3://bucket/disk.raw"\n',
+            '[vm.a]\nimport_from = "/disk.raw"\n',
+            '[vm.a]\nimport_from = "s3://bucket/disk.raw"\n',
             marks=remedy("write s3://BUCKET/KEY"),
         ),
         pytest.param(
-            "[vm.a]\nuser_data = {}\n", '[vm.a]\nuser_data = {text = "#!/bin/sh"}\n',
+            "[vm.a]\nuser_data = {}\n",
+            '[vm.a]\nuser_data = {text = "#!/bin/sh"}\n',
             marks=remedy('write {file = "web.sh"} or {text = "…"}'),
         ),
         pytest.param(
-            '[vm.a]\nuser_data = {file = "gone.sh"}\n', '[vm.a]\nuser_data = {file = "web.sh"}\n',
+            '[vm.a]\nuser_data = {file = "gone.sh"}\n',
+            '[vm.a]\nuser_data = {file = "web.sh"}\n',
             marks=remedy("correct it, or put the file at {…}"),
         ),
         pytest.param(
-            '[vm.a]\nuser_data = {file = "latin.sh"}\n', '[vm.a]\nuser_data = {file = "web.sh"}\n',
+            '[vm.a]\nuser_data = {file = "latin.sh"}\n',
+            '[vm.a]\nuser_data = {file = "web.sh"}\n',
             marks=remedy("save it as UTF-8"),
         ),
         pytest.param(
@@ -100,33 +110,37 @@ NETWORK = f"[network.dmz]\n{SUBNET}{GROUP}"
             marks=remedy("make it shorter: it can fetch the rest"),
         ),
         pytest.param(
-            "[vm.a]\nvolumes = {type = 'st1'}\n", "[vm.a]\nvolumes = {type = 'gp3'}\n",
+            "[vm.a]\nvolumes = {type = 'st1'}\n",
+            "[vm.a]\nvolumes = {type = 'gp3'}\n",
             marks=remedy("take gp3, and change the others' type when it runs"),
         ),
         pytest.param(
-            "[vm.a]\nvolumes = {type = 'gp2', iops = 3000}\n", "[vm.a]\nvolumes = {type = 'gp2'}\n",
-            marks=remedy('take iops out, or take gp3 or io2'),
+            "[vm.a]\nvolumes = {type = 'gp2', iops = 3000}\n",
+            "[vm.a]\nvolumes = {type = 'gp2'}\n",
+            marks=remedy("take iops out, or take gp3 or io2"),
         ),
         pytest.param(
-            "[vm.a]\nvolumes = {type = 'io2'}\n", "[vm.a]\nvolumes = {type = 'io2', iops = 3000}\n",
-            marks=remedy('set iops too'),
+            "[vm.a]\nvolumes = {type = 'io2'}\n",
+            "[vm.a]\nvolumes = {type = 'io2', iops = 3000}\n",
+            marks=remedy("set iops too"),
         ),
         pytest.param(
-            "[vm.a]\nvolumes = {type = 'io1', iops = 65000}\n", "[vm.a]\nvolumes = {type = 'io1', iops = 64000}\n",
-            marks=remedy('set iops to one of these, or take io2, which has up to 256000'),
+            "[vm.a]\nvolumes = {type = 'io1', iops = 65000}\n",
+            "[vm.a]\nvolumes = {type = 'io1', iops = 64000}\n",
+            marks=remedy("set iops to one of these, or take io2, which has up to 256000"),
         ),
         pytest.param(
             "[vm.a]\nvolumes = {type = 'gp2', throughput = 250}\n",
             "[vm.a]\nvolumes = {type = 'gp3', throughput = 250}\n",
-            marks=remedy('take throughput out, or take gp3'),
+            marks=remedy("take throughput out, or take gp3"),
         ),
         pytest.param(
             "[vm.a]\nvolumes = {type = 'gp3', throughput = 1000}\n",
             "[vm.a]\nvolumes = {type = 'gp3', throughput = 1000, iops = 4000}\n",
-            marks=remedy('set iops = {…}, or less throughput'),
+            marks=remedy("set iops = {…}, or less throughput"),
         ),
     ],
-)  # fmt: skip
+)
 def test_it_leads_on(tmp_path: Path, wrong: str, right: str) -> None:
     path = tmp_path / "plan.toml"
     (tmp_path / "latin.sh").write_bytes(b"#!/bin/sh\n# \xe4\n")

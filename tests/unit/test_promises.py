@@ -77,9 +77,16 @@ async def left(store: Store) -> list[str]:
 async def test_an_honest_store(honest: DirectoryStore) -> None:
     await honest.put("repository.json", b"{}")
     assert states(await examine(honest)) == {
-        "create": True, "replace": True, "read": True, "list": True, "ranges": True, "checksums": None,
-        "uploads": None, "clock": True, "delete": True,
-    }  # fmt: skip
+        "create": True,
+        "replace": True,
+        "read": True,
+        "list": True,
+        "ranges": True,
+        "checksums": None,
+        "uploads": None,
+        "clock": True,
+        "delete": True,
+    }
     assert await left(honest) == ["repository.json"]
 
 

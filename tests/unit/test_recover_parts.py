@@ -197,9 +197,11 @@ async def test_an_accelerator_that_fails_is_gone_without(
     monkeypatch.setattr(qemu_drill, "_boot", boot)
     notes: list[str] = []
     got = await qemu_drill._judged(_BIOS, [], Rules(), tmp_path, notes, "vm", Events())
-    assert got.passed and tried == ["kvm", "tcg"] and notes == [
-        "kvm does not work on this host; the machine was started again with tcg"
-    ]
+    assert (
+        got.passed
+        and tried == ["kvm", "tcg"]
+        and notes == ["kvm does not work on this host; the machine was started again with tcg"]
+    )
 
 
 def test_how_a_drill_judges() -> None:
@@ -262,10 +264,14 @@ def _lz4_legacy(data: bytes) -> bytes:
 
 
 PACKINGS: dict[str, Callable[[bytes], bytes]] = {
-    "plain": lambda data: data, "gzip": gzip.compress, "xz": lambda data: lzma.compress(data, check=lzma.CHECK_CRC32),
-    "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE), "bzip2": bz2.compress,
-    "zstd": zstandard.ZstdCompressor().compress, "lz4": _lz4_legacy,
-}  # fmt: skip
+    "plain": lambda data: data,
+    "gzip": gzip.compress,
+    "xz": lambda data: lzma.compress(data, check=lzma.CHECK_CRC32),
+    "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),
+    "bzip2": bz2.compress,
+    "zstd": zstandard.ZstdCompressor().compress,
+    "lz4": _lz4_legacy,
+}
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
@@ -275,9 +281,11 @@ def test_the_names_in_an_initramfs(packing: str) -> None:
     second = _archive(["etc/late"])
     file = io.BytesIO(early + bytes(512) + PACKINGS[packing](main + second))
     assert list(initramfs.names(file, "x")) == [
-        "kernel/x86/microcode/GenuineIntel.bin", "init", "usr/lib/modules/6/kernel/drivers/nvme/host/nvme.ko.xz",
+        "kernel/x86/microcode/GenuineIntel.bin",
+        "init",
+        "usr/lib/modules/6/kernel/drivers/nvme/host/nvme.ko.xz",
         "etc/late",
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.program

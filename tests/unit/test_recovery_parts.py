@@ -39,8 +39,9 @@ FULL: dict[str, Any] = {"firmware": "efi", "cpus": 2, "memory_mib": 4096, "guest
 def made(hardware: dict[str, Any], plan: VmPlan | None = None, disks: int = 1, name: str = "web") -> Machine:
     point = PointId(3, "ab" * 32)
     held = [Disk(f"d{n}", f"Hard disk {n}", GIB, "0" * 64, REF, 0) for n in range(disks)]
-    record = RestorePoint(1, 0, "vm-id", name, 3, "0" * 64, "0" * 32, "2026-01-01T00:00:00Z", "", held, 0, 0, 0,
-                          hardware=hardware)  # fmt: skip
+    record = RestorePoint(
+        1, 0, "vm-id", name, 3, "0" * 64, "0" * 32, "2026-01-01T00:00:00Z", "", held, 0, 0, 0, hardware=hardware
+    )
     staged = tuple(
         StagedDisk(f"snap-{n}", "completed", "r", "vm-id", point, "", f"d{n}", n, disks, GIB, 1, False, "", "", 0, NOW)
         for n in range(disks)
@@ -149,45 +150,61 @@ CARDS: dict[str, Any] = {**FULL, "nics": [{"network": "dmz"}]}
     ("hardware", "wrong", "right"),
     [
         pytest.param(
-            {**FULL, "firmware": "coreboot"}, "[vm.web]\n", '[vm.web]\nfirmware = "uefi"\n',
+            {**FULL, "firmware": "coreboot"},
+            "[vm.web]\n",
+            '[vm.web]\nfirmware = "uefi"\n',
             marks=remedy("set firmware of the VM in the recovery plan"),
         ),
         pytest.param(
-            {"firmware": "bios"}, "[vm.web]\n", '[vm.web]\ninstance_type = "m7i.large"\n',
+            {"firmware": "bios"},
+            "[vm.web]\n",
+            '[vm.web]\ninstance_type = "m7i.large"\n',
             marks=remedy("set instance_type in the recovery plan"),
         ),
         pytest.param(
-            CARDS, '[vm.web]\nip = "10.0.0.5"\n', "[network.dmz]\n" + NET + '[vm.web]\nip = "10.0.0.5"\n',
+            CARDS,
+            '[vm.web]\nip = "10.0.0.5"\n',
+            "[network.dmz]\n" + NET + '[vm.web]\nip = "10.0.0.5"\n',
             marks=remedy("add [network.NAME] or subnet to the recovery plan"),
         ),
         pytest.param(
-            CARDS, '[vm.web]\nip = "10.0.0.5"\n', '[vm.web]\nip = "10.0.0.5"\n' + NET,
+            CARDS,
+            '[vm.web]\nip = "10.0.0.5"\n',
+            '[vm.web]\nip = "10.0.0.5"\n' + NET,
             marks=remedy("add [network.NAME] or subnet to the recovery plan"),
         ),
         pytest.param(
-            FULL, "[network.dmz]\n" + NET + "[vm.web]\n", "[network.dmz]\n" + NET + "[vm.web]\n" + NET,
+            FULL,
+            "[network.dmz]\n" + NET + "[vm.web]\n",
+            "[network.dmz]\n" + NET + "[vm.web]\n" + NET,
             marks=remedy("set subnet and security_groups of the VM in the recovery plan"),
         ),
         pytest.param(
-            {**FULL, "nics": [{"label": "Network adapter 1"}]}, "[network.dmz]\n" + NET + "[vm.web]\n",
+            {**FULL, "nics": [{"label": "Network adapter 1"}]},
+            "[network.dmz]\n" + NET + "[vm.web]\n",
             "[network.dmz]\n" + NET + "[vm.web]\n" + NET,
             marks=remedy("set subnet and security_groups of the VM, for all its network cards"),
         ),
         pytest.param(
-            CARDS, "[network.lan]\n" + NET + "[vm.web]\n",
+            CARDS,
+            "[network.lan]\n" + NET + "[vm.web]\n",
             "[network.'dmz']\n" + NET + "[network.lan]\n" + NET + "[vm.web]\n",
             marks=remedy("add a [network.{…}] to the recovery plan"),
         ),
         pytest.param(
-            CARDS, "[vm.web]\nips = {lan = '10.0.0.5'}\n" + NET, "[vm.web]\n" + NET,
+            CARDS,
+            "[vm.web]\nips = {lan = '10.0.0.5'}\n" + NET,
+            "[vm.web]\n" + NET,
             marks=remedy("take it out of ips in the recovery plan"),
         ),
         pytest.param(
-            FULL, "[vm.web]\nroot_disk = 'C'\n", "[vm.web]\nroot_disk = 'Hard disk 0'\n",
+            FULL,
+            "[vm.web]\nroot_disk = 'C'\n",
+            "[vm.web]\nroot_disk = 'Hard disk 0'\n",
             marks=remedy("name one of these: {…}"),
         ),
     ],
-)  # fmt: skip
+)
 def test_what_is_missing_for_a_machine_is_said_in_the_plan(hardware: dict[str, Any], wrong: str, right: str) -> None:
     def missing(text: str) -> tuple[str, ...]:
         [plan] = parse_plan(text, Path("/plan.toml")).vms
@@ -243,8 +260,13 @@ def kind(name: str, vcpus: int, gib: int, **more: Any) -> InstanceType:
 
 def test_the_rule_for_a_type() -> None:
     types = [
-        kind("m7i.large", 2, 8), kind("c7i.large", 2, 4), kind("r7i.large", 2, 16), kind("m6i.large", 2, 8),
-        kind("c7i.xlarge", 4, 8), kind("c7i.metal", 2, 4, nitro=False), kind("c7x.large", 2, 4, boot_modes=("uefi",)),
+        kind("m7i.large", 2, 8),
+        kind("c7i.large", 2, 4),
+        kind("r7i.large", 2, 16),
+        kind("m6i.large", 2, 8),
+        kind("c7i.xlarge", 4, 8),
+        kind("c7i.metal", 2, 4, nitro=False),
+        kind("c7x.large", 2, 4, boot_modes=("uefi",)),
         kind("c7g.large", 2, 4, architectures=("arm64",)),
     ]
     families = ("m7i", "c7i", "r7i", "m6i", "c7x", "c7g")
@@ -271,10 +293,12 @@ class Region:
         for name in sorted(self.names):
             if any(fnmatch(name, pattern) for pattern in Filters[0]["Values"]):
                 yield {
-                    "InstanceType": name, "VCpuInfo": {"DefaultVCpus": 2}, "Hypervisor": "nitro",
+                    "InstanceType": name,
+                    "VCpuInfo": {"DefaultVCpus": 2},
+                    "Hypervisor": "nitro",
                     "MemoryInfo": {"SizeInMiB": {"c": 4, "m": 8, "r": 16}[name[0]] * 1024},
                     "ProcessorInfo": {"SupportedArchitectures": ["x86_64"]},
-                }  # fmt: skip
+                }
 
 
 @pytest.mark.parametrize(
@@ -381,7 +405,12 @@ def test_a_failover_record_is_decoded_or_refused() -> None:
     good = FailoverRecord(1, 0, "web", "0" * 32, "started", 3, "a" * 64, "eu-central-1", "register-image", "now")
     data = msgspec.json.encode(good)
     assert decode(data, "web", "here") == good
-    for bad in (data[:-1], data.replace(b'"web"', b'"app"'), data.replace(b"started", b"begun"),
-                data.replace(b'"sequence":3', b'"sequence":0'), data.replace(b"0000", b"000g", 1)):  # fmt: skip
+    for bad in (
+        data[:-1],
+        data.replace(b'"web"', b'"app"'),
+        data.replace(b"started", b"begun"),
+        data.replace(b'"sequence":3', b'"sequence":0'),
+        data.replace(b"0000", b"000g", 1),
+    ):
         with pytest.raises(FormatError, match="failover record is damaged"):
             decode(bad, "web", "here")

@@ -22,9 +22,13 @@ NOT_ASKED = {
     "drill": {"DescribeKeyPairs"},
     "failover": {"GetConsoleOutput", "GetConsoleScreenshot", "TerminateInstances", "DeregisterImage"},
     "failback-export": {
-        "GetConsoleOutput", "GetConsoleScreenshot", "TerminateInstances", "RunInstances", "DescribeInstanceStatus",
+        "GetConsoleOutput",
+        "GetConsoleScreenshot",
+        "TerminateInstances",
+        "RunInstances",
+        "DescribeInstanceStatus",
     },
-}  # fmt: skip
+}
 # What a request needs besides its own action.
 ALSO = {
     "drill": {"ec2:CreateTags"},

@@ -10,10 +10,17 @@ import remedies
 from remedies import FILLED, Remedy
 
 TOLD = {  # clauses that come last in a sentence and ask for nothing
-    "another instance is started", "another type is tried", "now it is tried anew", "it is a {…}", "staged in full",
-    "the machine was started again with {…}", "the serial port stayed silent", "this was started without it",
-    "half of what is free here is {…} MiB", "both of AWS's status checks pass",
-}  # fmt: skip
+    "another instance is started",
+    "another type is tried",
+    "now it is tried anew",
+    "it is a {…}",
+    "staged in full",
+    "the machine was started again with {…}",
+    "the serial port stayed silent",
+    "this was started without it",
+    "half of what is free here is {…} MiB",
+    "both of AWS's status checks pass",
+}
 FOUND = [each for path in remedies.modules() for each in remedies.remedies_in(path)]
 EVERY = [each for each in FOUND if each.text not in TOLD]
 
@@ -49,17 +56,21 @@ def found(source: str) -> list[tuple[str, bool]]:
         ('hint = "one" if x else "two"', [("one", False), ("two", False)]),
         ('hint = suggest(x) or f"add {y}"', [("add {…}", False)]),
         ('what, hint = ("a", "one") if x else ("b", by_hand("two"))', [("one", False), ("two", True)]),
-        ('P = "correct it"\nC = {"X": ("it is", "go; " + P), "Y": ("it was", P)}',
-         [("go; correct it", False), ("correct it", False)]),
-        ('C: F = (("part", "a b", "do this"), ("other", "c d", by_hand("that")))',
-         [("do this", False), ("that", True)]),
+        (
+            'P = "correct it"\nC = {"X": ("it is", "go; " + P), "Y": ("it was", P)}',
+            [("go; correct it", False), ("correct it", False)],
+        ),
+        (
+            'C: F = (("part", "a b", "do this"), ("other", "c d", by_hand("that")))',
+            [("do this", False), ("that", True)],
+        ),
         ('table.wrong("a", f"add {b}", name="x")', [("add {…}", False)]),
         ('missing.append(f"there is no {a} here; correct it")', [("correct it", False)]),
         ('missing.append("a b; " + by_hand("ask c"))', [("ask c", True)]),
         ('return [], (f"none of {a}; set b")', [("set b", False)]),
         ('"""A docstring; of a module."""\nx = f"; {y}"', []),
     ],
-)  # fmt: skip
+)
 def test_how_they_are_found(source: str, expected: list[tuple[str, bool]]) -> None:
     assert found(source) == expected
 

@@ -35,9 +35,11 @@ def front(monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
     for name in ("ThreadedResolver", "AsyncResolver"):
         monkeypatch.setattr(getattr(aiohttp.resolver, name), "resolve", resolve)
     for name, value in {
-        "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "eu-central-1",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_REGION": "eu-central-1",
         "AWS_CONFIG_FILE": "/none",
-    }.items():  # fmt: skip
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     with s3front.fronting("http://127.0.0.1:9") as made:
@@ -84,11 +86,14 @@ async def test_addressing_is_as_it_is_said(front: Front) -> None:
         ("s3://arn:aws:s3-outposts:eu-west-1:111122223333:outpost/op-1/accesspoint/x", "kind of access point"),
         ("s3://arn:aws:s3:eu-west-1:1:accesspoint/x", "no ARN of an S3 access point"),
         ("s3://arn:aws:iam::111122223333:user/x", "no ARN of an S3 access point"),
-        ("s3://logs--euw1-az1--x-s3/p", "S3 Express"), ("s3://point--euw1-az1--xa-s3/p", "S3 Express"),
-        ("s3://ab", "not a valid bucket name"), ("s3://a..b/p", "not a valid bucket name"),
-        ("s3://-abc/p", "not a valid bucket name"), ("s3://b%41d/p", "not a valid bucket name"),
+        ("s3://logs--euw1-az1--x-s3/p", "S3 Express"),
+        ("s3://point--euw1-az1--xa-s3/p", "S3 Express"),
+        ("s3://ab", "not a valid bucket name"),
+        ("s3://a..b/p", "not a valid bucket name"),
+        ("s3://-abc/p", "not a valid bucket name"),
+        ("s3://b%41d/p", "not a valid bucket name"),
     ],
-)  # fmt: skip
+)
 def test_names_that_are_refused(uri: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         open_store(uri)
@@ -124,12 +129,16 @@ def test_the_configuration_says_what_a_site_demands() -> None:
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ('encryption = "AES"', "not one of AES256, aws:kms"), ('kms_key = "alias/dr"', "with KMS only"),
-        ('encryption = "AES256"\nbucket_key = true', "with KMS only"), ('checksum = "crc32"', "not one of auto"),
-        ('addressing = "host"', "not one of auto, path, virtual"), ("requester_pays = 1", "true or false"),
-        ('encryption = "aws:kms"\nkms_key = "a b"', "no key of KMS"), ("request_payer = true", "unknown key"),
+        ('encryption = "AES"', "not one of AES256, aws:kms"),
+        ('kms_key = "alias/dr"', "with KMS only"),
+        ('encryption = "AES256"\nbucket_key = true', "with KMS only"),
+        ('checksum = "crc32"', "not one of auto"),
+        ('addressing = "host"', "not one of auto, path, virtual"),
+        ("requester_pays = 1", "true or false"),
+        ('encryption = "aws:kms"\nkms_key = "a b"', "no key of KMS"),
+        ("request_payer = true", "unknown key"),
     ],
-)  # fmt: skip
+)
 def test_what_is_said_wrong(more: str, says: str) -> None:
     with pytest.raises(SettingsError) as caught:
         settings(more)
@@ -145,10 +154,14 @@ def test_a_directory_has_no_demands(key: str) -> None:
 @pytest.mark.parametrize(
     "pairs",
     [
-        ["endpoint=x"], ["kms_key=alias/x"], ["checksum"], ["checksum=crc"], ["requester_pays=yes"],
+        ["endpoint=x"],
+        ["kms_key=alias/x"],
+        ["checksum"],
+        ["checksum=crc"],
+        ["requester_pays=yes"],
         ["sign_payload"] * 2,
     ],
-)  # fmt: skip
+)
 def test_options_that_are_wrong(pairs: list[str], tmp_path: Path) -> None:
     words = [word for pair in pairs for word in ("--s3", pair)]
     outcome = command("points", "--repo", "s3://bucket/p", *words)

@@ -84,10 +84,17 @@ def chunk_of(frames: list[tuple[int, int, int]], users: list[int]) -> Chunk:
     columns = np.array(frames, dtype=np.uint32).reshape(-1, 3)
     carried = np.array([0 if u == NO_FRAME else 1 for u in users], dtype=np.uint16)
     return Chunk(
-        columns[:, 0], columns[:, 1], columns[:, 2], np.arange(n, dtype=np.uint32), np.array(users, dtype=np.uint16),
-        carried, np.where(carried == 0, 1, 0).astype(np.uint16), np.zeros((n, 16), dtype=np.uint8),
-        np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint32),
-    )  # fmt: skip
+        columns[:, 0],
+        columns[:, 1],
+        columns[:, 2],
+        np.arange(n, dtype=np.uint32),
+        np.array(users, dtype=np.uint16),
+        carried,
+        np.where(carried == 0, 1, 0).astype(np.uint16),
+        np.zeros((n, 16), dtype=np.uint8),
+        np.zeros(0, dtype=np.uint32),
+        np.zeros(0, dtype=np.uint32),
+    )
 
 
 def test_neighbouring_frames_are_one_request() -> None:
@@ -134,7 +141,12 @@ def test_where_a_block_s_pages_lie_in_a_frame() -> None:
 
 def test_people_s_units() -> None:
     assert [size(n) for n in (0, 999, 1024, 1 << 20, 5 << 30, 3 << 40)] == [
-        "0 B", "999 B", "1.0 KiB", "1.0 MiB", "5.0 GiB", "3072.0 GiB",
-    ]  # fmt: skip
+        "0 B",
+        "999 B",
+        "1.0 KiB",
+        "1.0 MiB",
+        "5.0 GiB",
+        "3072.0 GiB",
+    ]
     assert [duration(s) for s in (-1, 0.04, 12.3, 61, 4000)] == ["unknown", "0.0 s", "12 s", "1 min 1 s", "1 h 6 min"]
     assert sentence({"event": "unheard-of"}) is None

@@ -135,14 +135,35 @@ async def test_the_pace_recovers_from_throttling_that_has_no_quota_behind_it(mon
 
 
 def made(
-    sequence: int, *, key: str = "d0", number: int = 0, of: int = 1, state: str = "completed", parent: str = "",
-    days: float = 0.0, name: str = "",
-) -> StagedDisk:  # fmt: skip
+    sequence: int,
+    *,
+    key: str = "d0",
+    number: int = 0,
+    of: int = 1,
+    state: str = "completed",
+    parent: str = "",
+    days: float = 0.0,
+    name: str = "",
+) -> StagedDisk:
     created = "2031-01-01T00:00:00Z"  # by a host whose clock is years ahead; it decides nothing
     return StagedDisk(
-        name or f"snap-{sequence}{key}", state, "repo", "vm", PointId(sequence, f"{sequence:064x}"), created, key,
-        number, of, 1 << 20, 1, False, "", parent, 0, NOW - datetime.timedelta(days=days),
-    )  # fmt: skip
+        name or f"snap-{sequence}{key}",
+        state,
+        "repo",
+        "vm",
+        PointId(sequence, f"{sequence:064x}"),
+        created,
+        key,
+        number,
+        of,
+        1 << 20,
+        1,
+        False,
+        "",
+        parent,
+        0,
+        NOW - datetime.timedelta(days=days),
+    )
 
 
 def gone(all_of_them: list[StagedDisk], keep: Keep) -> list[str]:
@@ -183,10 +204,15 @@ def test_what_aws_gave_up_is_removed_and_pending_is_not() -> None:
 
 
 def test_points_and_when_they_are_usable() -> None:
-    points = staged.points_of([
-        made(1, of=2), made(1, key="d1", number=1, of=2), made(2, of=2),
-        made(2, key="d1", number=1, of=2, state="pending"), made(3, of=2, state="error"),
-    ])  # fmt: skip
+    points = staged.points_of(
+        [
+            made(1, of=2),
+            made(1, key="d1", number=1, of=2),
+            made(2, of=2),
+            made(2, key="d1", number=1, of=2, state="pending"),
+            made(3, of=2, state="error"),
+        ]
+    )
     assert [(point.id.sequence, point.usable) for point in points] == [(3, False), (2, False), (1, True)]
     best = staged.newest_usable(points)
     assert best is not None and [disk.key for disk in best.disks] == ["d0", "d1"]
@@ -206,9 +232,17 @@ def test_the_newest_point_is_told_by_its_number_and_not_by_dates() -> None:
 
 def test_tags_that_are_not_ours_or_were_changed() -> None:
     whole = {
-        "repository": "r", "vm": "v", "point": "3", "point-sha256": "ab" * 32, "created": "2026-01-01T00:00:00Z",
-        "disk": "d", "disk-number": "0", "disks": "1", "capacity": "1000", "parent": "snap-1:2",
-    }  # fmt: skip
+        "repository": "r",
+        "vm": "v",
+        "point": "3",
+        "point-sha256": "ab" * 32,
+        "created": "2026-01-01T00:00:00Z",
+        "disk": "d",
+        "disk-number": "0",
+        "disks": "1",
+        "capacity": "1000",
+        "parent": "snap-1:2",
+    }
 
     def snapshot(tags: dict[str, str]) -> dict[str, object]:
         listed = [{"Key": f"warmspare:{key}", "Value": value} for key, value in tags.items()]
@@ -219,11 +253,24 @@ def test_tags_that_are_not_ours_or_were_changed() -> None:
     for key in whole:
         assert staged.parse(snapshot({name: value for name, value in whole.items() if name != key})) is None
     wrong = [
-        ("point", "x"), ("disks", "0"), ("disk-number", "1"), ("capacity", str(2 << 30)), ("parent", "a:b"),
-        ("point", "99999999999"), ("point", "0"), ("point", "-1"), ("point", "\u00b2"), ("point", "1_0"),
-        ("point", "9" * 5000), ("point-sha256", "ab"), ("created", "yesterday"), ("created", "2026-02-30T00:00:00Z"),
-        ("created", "2026-01-01T00:00:00"), ("disks", "100000000"), ("parent", "a:-1"),
-    ]  # fmt: skip
+        ("point", "x"),
+        ("disks", "0"),
+        ("disk-number", "1"),
+        ("capacity", str(2 << 30)),
+        ("parent", "a:b"),
+        ("point", "99999999999"),
+        ("point", "0"),
+        ("point", "-1"),
+        ("point", "\u00b2"),
+        ("point", "1_0"),
+        ("point", "9" * 5000),
+        ("point-sha256", "ab"),
+        ("created", "yesterday"),
+        ("created", "2026-02-30T00:00:00Z"),
+        ("created", "2026-01-01T00:00:00"),
+        ("disks", "100000000"),
+        ("parent", "a:-1"),
+    ]
     for key, value in wrong:
         assert staged.parse(snapshot({**whole, key: value})) is None, key
     assert staged.parse({"SnapshotId": "snap-3", "State": "completed", "VolumeSize": 1, "StartTime": NOW}) is None
@@ -234,10 +281,12 @@ def test_a_start_is_the_same_only_if_all_of_it_is() -> None:
     tokens = {first.parameters()["ClientToken"]}
     assert first.parameters() == ebs.Start(1, {"a": "b"}, "", ebs.Encryption()).parameters()
     others = [
-        ebs.Start(2, {"a": "b"}, "", ebs.Encryption()), ebs.Start(1, {"a": "c"}, "", ebs.Encryption()),
-        ebs.Start(1, {"a": "b"}, "snap-1", ebs.Encryption()), ebs.Start(1, {"a": "b"}, "", ebs.Encryption(True)),
+        ebs.Start(2, {"a": "b"}, "", ebs.Encryption()),
+        ebs.Start(1, {"a": "c"}, "", ebs.Encryption()),
+        ebs.Start(1, {"a": "b"}, "snap-1", ebs.Encryption()),
+        ebs.Start(1, {"a": "b"}, "", ebs.Encryption(True)),
         ebs.Start(1, {"a": "b"}, "", ebs.Encryption(), attempt=1),
-    ]  # fmt: skip
+    ]
     for other in others:
         token = other.parameters()["ClientToken"]
         assert len(token) <= 64 and token not in tokens

@@ -51,9 +51,18 @@ DISK = replica_progress.DiskProgress(
 )
 PROGRESS = replica_progress.Progress(1, "x", Mark(1, SHA), Mark(1, SHA), None, NOW, 1e9, 7, [DISK])
 DEEP = deep_progress.Progress(
-    1, RUN, "vm", "0f", NOW, 3, SHA, 2, SHA, disks={"d": deep_progress.DiskProgress(1 << 20, 3, [(1, 2)], "2-x")},
+    1,
+    RUN,
+    "vm",
+    "0f",
+    NOW,
+    3,
+    SHA,
+    2,
+    SHA,
+    disks={"d": deep_progress.DiskProgress(1 << 20, 3, [(1, 2)], "2-x")},
     pending=Pending("d", [1, 2], [3, 65535], [(0, 1)], 2),
-)  # fmt: skip
+)
 # Each record that there is, and what of it can't be: by the field's place, and what stands there.
 RECORDS: list[tuple[msgspec.Struct, list[tuple[str, Any]]]] = [
     (StateRecord(RUN, "s3://b/p", "vm", 1, SHA), [("repository", "../x"), ("sequence", -1), ("sha256", SHA + "\n")]),
@@ -64,29 +73,66 @@ RECORDS: list[tuple[msgspec.Struct, list[tuple[str, Any]]]] = [
     (_Noted([Leftover(RUN, 1, [1], True)]), [("runs.0.run", "x"), ("runs.0.named", [-1]), ("runs.0.sequence", 10**11)]),
     (_Done(["key"]), [("keys", ["x" * 5000]), ("keys", [None])]),
     (Cursor(1, 2.0), [("span", -1), ("last_s", 1e13), ("owed_s", -1.0), ("covered_s", "never"), ("round_spans", 0.5)]),
-    (TrustRecord(RUN, "s", "w", {"create": "no"}), [
-        ("repository", ""), ("broken", {"a": 1}), ("broken", {str(n): "" for n in range(99)}),
-    ]),
+    (
+        TrustRecord(RUN, "s", "w", {"create": "no"}),
+        [
+            ("repository", ""),
+            ("broken", {"a": 1}),
+            ("broken", {str(n): "" for n in range(99)}),
+        ],
+    ),
     (Trial(RUN), [("token", "../.."), ("token", "")]),
     (_Memory(1), [("attempt", -1), ("attempt", 2**63)]),
     (ExportRecord("", "vm", RUN, ["snap-1"]), [("id", "x"), ("run", RUN + "0"), ("left", [1])]),
-    (ReplicaRecord(1, RUN, "uri", "vm", Mark(1, SHA), None, [ReplicaDisk("d", "n", 1 << 20, [(0, 16)])]), [
-        ("at.sequence", 0), ("repository", "x"), ("disks.0.damaged", [[0, 17]]), ("disks.0.damaged", [[1, -1]]),
-        ("disks.0.capacity_bytes", 1 << 60), ("disks.0.path", "x" * 5000),
-    ]),
-    (PROGRESS, [
-        ("began", "2026-02-31T00:00:00Z"), ("began", "\x1b[2J"), ("seed", -1), ("point.sha256", "x"),
-        ("disks.0.next_block", BLOCKS + 1), ("disks.0.suspects", [[4, 3], [1, 1]]), ("disks.0.suspects", [[9, 2]]),
-        ("disks.0.suspects", [[1, 0]]), ("disks.0.map.sound", "1x99999999"), ("disks.0.map.sound", "1 2 3"),
-        ("disks.0.map.sound", "-1x10"), ("disks.0.map.sound", "x"), ("disks.0.map.cell_blocks", 2),
-        ("disks.0.map.zero", "9" * 30 + "x10"), ("disks.0.capacity_bytes", 1 << 50), ("disks.0.stamp.size", -1),
-    ]),
-    (DEEP, [
-        ("began", "now"), ("at", 4), ("at", 0), ("at_sha256", "y"), ("token", "../x"), ("chunks", -1),
-        ("disks.d.spans", [[0, 1]]), ("pending.blocks", [1]), ("pending.pages", [1, 1 << 16]), ("pending.count", -1),
-        ("findings", [{"kind": "x"}]),
-    ]),
-]  # fmt: skip
+    (
+        ReplicaRecord(1, RUN, "uri", "vm", Mark(1, SHA), None, [ReplicaDisk("d", "n", 1 << 20, [(0, 16)])]),
+        [
+            ("at.sequence", 0),
+            ("repository", "x"),
+            ("disks.0.damaged", [[0, 17]]),
+            ("disks.0.damaged", [[1, -1]]),
+            ("disks.0.capacity_bytes", 1 << 60),
+            ("disks.0.path", "x" * 5000),
+        ],
+    ),
+    (
+        PROGRESS,
+        [
+            ("began", "2026-02-31T00:00:00Z"),
+            ("began", "\x1b[2J"),
+            ("seed", -1),
+            ("point.sha256", "x"),
+            ("disks.0.next_block", BLOCKS + 1),
+            ("disks.0.suspects", [[4, 3], [1, 1]]),
+            ("disks.0.suspects", [[9, 2]]),
+            ("disks.0.suspects", [[1, 0]]),
+            ("disks.0.map.sound", "1x99999999"),
+            ("disks.0.map.sound", "1 2 3"),
+            ("disks.0.map.sound", "-1x10"),
+            ("disks.0.map.sound", "x"),
+            ("disks.0.map.cell_blocks", 2),
+            ("disks.0.map.zero", "9" * 30 + "x10"),
+            ("disks.0.capacity_bytes", 1 << 50),
+            ("disks.0.stamp.size", -1),
+        ],
+    ),
+    (
+        DEEP,
+        [
+            ("began", "now"),
+            ("at", 4),
+            ("at", 0),
+            ("at_sha256", "y"),
+            ("token", "../x"),
+            ("chunks", -1),
+            ("disks.d.spans", [[0, 1]]),
+            ("pending.blocks", [1]),
+            ("pending.pages", [1, 1 << 16]),
+            ("pending.count", -1),
+            ("findings", [{"kind": "x"}]),
+        ],
+    ),
+]
 
 
 def kept(path: Path, body: bytes) -> None:
@@ -126,10 +172,13 @@ def test_a_record_of_state(tmp_path: Path, record: msgspec.Struct, wrong: list[t
         assert told_of(path, kind), (place, value)
     first = next(iter(whole))
     for body, why in (
-        (b"[]", "not an object"), (json.dumps(whole).encode()[:-1], "cut off"), (b"{}", ""), (b"", "not JSON"),
+        (b"[]", "not an object"),
+        (json.dumps(whole).encode()[:-1], "cut off"),
+        (b"{}", ""),
+        (b"", "not JSON"),
         (json.dumps(whole).encode()[:-1] + b', "%s": 1}' % first.encode(), "stands twice"),
         (b'{"%s": ' % first.encode() + b"[" * 100_000, "nested too deeply"),
-    ):  # fmt: skip
+    ):
         if body == b"{}" and kind in (_Memory,):
             continue
         kept(path, body)
@@ -158,9 +207,9 @@ def test_whoever_reads_one_tells_of_it(tmp_path: Path) -> None:
         "run/run.json": journal.left_over,
         "run/sealed.json": journal.sealed,
         "leftovers.json": lambda: Leftovers(tmp_path / "leftovers.json", "vm", events).known() or None,
-        "shelf/000001/run.json": lambda: Unfinished(
-            shelf, Leftovers(tmp_path / "none.json", "vm", events), "vm", events
-        ).runs() or None,
+        "shelf/000001/run.json": lambda: (
+            Unfinished(shelf, Leftovers(tmp_path / "none.json", "vm", events), "vm", events).runs() or None
+        ),
         "audit.json": lambda: Cursor.read(tmp_path / "audit.json", events),
         "attempt.json": lambda: Traces(tmp_path, events).attempt or None,
         "progress.json": ProgressFile(tmp_path / "progress.json", "x", events).read,
@@ -190,11 +239,22 @@ def test_the_oldest_that_was_noted_is_forgotten(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     "raw",
     [
-        b"", b"{", b"[1]", b'"accepted"', b"7", b'{"accepted": 1e999}', b'{"accepted": ' + b"9" * 400 + b"}",
-        b'{"accepted": NaN}', b'{"accepted": -1}', b"[" * 4000, b'{"refused": 1, "by": []}', b'{"refused": "now"}',
-        b'{"accepted": 1, "accepted": 2}', b"\xff",
+        b"",
+        b"{",
+        b"[1]",
+        b'"accepted"',
+        b"7",
+        b'{"accepted": 1e999}',
+        b'{"accepted": ' + b"9" * 400 + b"}",
+        b'{"accepted": NaN}',
+        b'{"accepted": -1}',
+        b"[" * 4000,
+        b'{"refused": 1, "by": []}',
+        b'{"refused": "now"}',
+        b'{"accepted": 1, "accepted": 2}',
+        b"\xff",
     ],
-)  # fmt: skip
+)
 def test_a_note_of_a_login_that_says_nothing(raw: bytes) -> None:
     assert _decoded(raw) is None
 

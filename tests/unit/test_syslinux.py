@@ -41,20 +41,28 @@ label c
 
 def test_a_label() -> None:
     assert entry(started("DEFAULT b\n" + LABELS)) == Entry(
-        f"{CONFIG} line 6", "B one", Place("", "/vmlinuz-b"), (Place("", "/i1"), Place("", "/extlinux/i2")),
+        f"{CONFIG} line 6",
+        "B one",
+        Place("", "/vmlinuz-b"),
+        (Place("", "/i1"), Place("", "/extlinux/i2")),
         ("initrd=/i1,i2", "root=b", "quiet"),
-    )  # fmt: skip
+    )
     assert entry(started("default a more=1\n" + LABELS)).arguments == ("root=a", "more=1")
 
 
 @pytest.mark.parametrize(
     ("head", "root"),
     [
-        ("DEFAULT a", "a"), ("Default menu.c32\nTIMEOUT 5", "a"), ("UI vesamenu.c32\nDEFAULT b\nTIMEOUT 5", "b"),
-        ("DEFAULT a\nPROMPT 1\nTIMEOUT 50\nONTIMEOUT b", "b"), ("DEFAULT a\nPROMPT 0\nONTIMEOUT b", "a"),
-        ("UI menu.c32\nTIMEOUT 1\nMENU DEFAULT", "a"), ("APPEND root=g\nDEFAULT c", "g"), ("DEFAULT a\nDEFAULT b", "b"),
+        ("DEFAULT a", "a"),
+        ("Default menu.c32\nTIMEOUT 5", "a"),
+        ("UI vesamenu.c32\nDEFAULT b\nTIMEOUT 5", "b"),
+        ("DEFAULT a\nPROMPT 1\nTIMEOUT 50\nONTIMEOUT b", "b"),
+        ("DEFAULT a\nPROMPT 0\nONTIMEOUT b", "a"),
+        ("UI menu.c32\nTIMEOUT 1\nMENU DEFAULT", "a"),
+        ("APPEND root=g\nDEFAULT c", "g"),
+        ("DEFAULT a\nDEFAULT b", "b"),
     ],
-)  # fmt: skip
+)
 def test_what_counts_as_the_default(head: str, root: str) -> None:
     assert entry(started(head + "\n" + LABELS)).root == root
 
@@ -104,18 +112,20 @@ def test_alpines() -> None:
 @pytest.mark.parametrize(
     ("text", "answer", "words"),
     [
-        ("LABEL x\nKERNEL v\n", ABSENT, "no DEFAULT"), ("DEFAULT x\nLABEL x\nLOCALBOOT 0\n", ABSENT, "next device"),
+        ("LABEL x\nKERNEL v\n", ABSENT, "no DEFAULT"),
+        ("DEFAULT x\nLABEL x\nLOCALBOOT 0\n", ABSENT, "next device"),
         ("DEFAULT x\nLABEL x\nCOM32 chain.c32\nAPPEND hd0 1\n", Unknown, "a module"),
         ("DEFAULT x\nLABEL x\nKERNEL mboot.c32\nAPPEND xen.gz\n", Unknown, "mboot.c32"),
         ("UI menu.c32\n", ABSENT, "menu"),
         ("DEFAULT x\nLABEL x\nAPPEND y\n", ABSENT, "no kernel"),
         ("DEFAULT x\nLABEL x\nCONFIG /gone\n", ABSENT, "/gone"),
         ("DEFAULT x\nLABEL x\nCONFIG /extlinux/extlinux.conf\n", Unknown, "more than"),
-        ("INCLUDE extlinux.conf\n", Unknown, "more than"), ("LABEL x\n" * 2000, Unknown, "more than"),
+        ("INCLUDE extlinux.conf\n", Unknown, "more than"),
+        ("LABEL x\n" * 2000, Unknown, "more than"),
         ("\n" * 30000, Unknown, "more than"),
         ("DEFAULT v initrd=" + ",".join(map(str, range(99))), Unknown, "more than"),
     ],
-)  # fmt: skip
+)
 def test_what_starts_no_linux_or_is_not_known(text: str, answer: object, words: str) -> None:
     got = started(text)
     assert (got.entry is ABSENT) if answer is ABSENT else isinstance(got.entry, Unknown)
@@ -144,8 +154,31 @@ def test_text_of_help_is_no_configuration() -> None:
 def test_hostile_text_ends_in_an_answer() -> None:
     rng = random.Random(7)
     pieces = [
-        "DEFAULT ", "LABEL ", "KERNEL ", "APPEND ", "MENU ", "BEGIN", "END", "INCLUDE ", "a", "\n", " ", "\0", "../",
-        "TIMEOUT ", "²", "9" * 30, "CONFIG ", "UI ", "\x85", "initrd=", ",", "TEXT\n", "a.c32", "ONTIMEOUT ", "-",
-    ]  # fmt: skip
+        "DEFAULT ",
+        "LABEL ",
+        "KERNEL ",
+        "APPEND ",
+        "MENU ",
+        "BEGIN",
+        "END",
+        "INCLUDE ",
+        "a",
+        "\n",
+        " ",
+        "\0",
+        "../",
+        "TIMEOUT ",
+        "²",
+        "9" * 30,
+        "CONFIG ",
+        "UI ",
+        "\x85",
+        "initrd=",
+        ",",
+        "TEXT\n",
+        "a.c32",
+        "ONTIMEOUT ",
+        "-",
+    ]
     for _ in range(2000):
         assert isinstance(started("".join(rng.choices(pieces, k=rng.randrange(1, 50)))), Started)

@@ -52,11 +52,14 @@ def entries(*named: tuple[str, str], config: str = "") -> Contents:
         ([("z", "sort-key b"), ("y", "sort-key a"), ("zz", "")], "", "y"),
         ([("a", "sort-key s\nversion 6.9"), ("b", "sort-key s\nversion 6.10")], "", "b"),
         ([("a", "sort-key s\nmachine-id f\nversion 9"), ("b", "sort-key s\nmachine-id e\nversion 1")], "", "b"),
-        ([("a-9+0-3", ""), ("a-1", "")], "", "a-1"), ([("a-9+2-1", ""), ("a-1", "")], "", "a-9+2-1"),
-        ([("a-9+0-3", ""), ("a-1", "")], "default a-9.conf", "a-9+0-3"), ([("a", ""), ("auto-z", "")], "", "a"),
-        ([("a", ""), ("z", "architecture aa64")], "", "a"), ([("a", ""), ("z", "architecture X64")], "", "z"),
+        ([("a-9+0-3", ""), ("a-1", "")], "", "a-1"),
+        ([("a-9+2-1", ""), ("a-1", "")], "", "a-9+2-1"),
+        ([("a-9+0-3", ""), ("a-1", "")], "default a-9.conf", "a-9+0-3"),
+        ([("a", ""), ("auto-z", "")], "", "a"),
+        ([("a", ""), ("z", "architecture aa64")], "", "a"),
+        ([("a", ""), ("z", "architecture X64")], "", "z"),
     ],
-)  # fmt: skip
+)
 def test_which_entry_is_the_default(named: list[tuple[str, str]], config: str, expected: str) -> None:
     for order in itertools.permutations(named):
         assert entry(started(entries(*order, config=config))).root == expected
@@ -66,9 +69,13 @@ def test_an_entry_is_what_it_says() -> None:
     files = entries(("arch", "initrd /ucode.img\ninitrd /initramfs.img\noptions quiet\nversion 6.9.1\nmachine-id A"))
     got = started(files)
     assert entry(got) == Entry(
-        "/loader/entries/arch.conf", "T", Place("", "/k0"), (Place("", "/ucode.img"), Place("", "/initramfs.img")),
-        ("root=arch", "quiet"), "6.9.1",
-    )  # fmt: skip
+        "/loader/entries/arch.conf",
+        "T",
+        Place("", "/k0"),
+        (Place("", "/ucode.img"), Place("", "/initramfs.img")),
+        ("root=arch", "quiet"),
+        "6.9.1",
+    )
     assert got.config == Place("", "/loader/loader.conf") and got.waits == "" and "first of its entries" in got.how
     assert "menu-force" in started({**files, "/loader/loader.conf": "timeout menu-force"}).waits
 
@@ -109,9 +116,13 @@ def test_a_unified_kernel_image() -> None:
     got = started({"/EFI/Linux/fedora.efi": image, "/EFI/Linux/note.txt": "x", "/EFI/Linux/broken.efi": "MZ"})
     path = "/EFI/Linux/fedora.efi"
     assert entry(got) == Entry(
-        path, "Fedora Linux 41", Place("", path + ":.linux"), (Place("", path + ":.initrd"),),
-        ("root=UUID=x", "ro"), "6.11.4-301.fc41.x86_64",
-    )  # fmt: skip
+        path,
+        "Fedora Linux 41",
+        Place("", path + ":.linux"),
+        (Place("", path + ":.initrd"),),
+        ("root=UUID=x", "ro"),
+        "6.11.4-301.fc41.x86_64",
+    )
 
 
 def test_a_unified_kernel_image_of_several_profiles_starts_the_first() -> None:
@@ -148,9 +159,10 @@ def test_an_entry_for_a_unified_kernel_image() -> None:
 def test_addons_of_the_command_line() -> None:
     addon = efiprograms.program({".cmdline": b"extra=1"})
     files: Contents = {
-        "/EFI/Linux/a.efi": efiprograms.unified(options="root=x"), "/EFI/Linux/a.efi.extra.d/b.addon.efi": addon,
+        "/EFI/Linux/a.efi": efiprograms.unified(options="root=x"),
+        "/EFI/Linux/a.efi.extra.d/b.addon.efi": addon,
         "/loader/addons/c.addon.efi": efiprograms.program({".cmdline": b"extra=2\0"}),
-    }  # fmt: skip
+    }
     assert entry(started(files)).arguments == ("root=x", "extra=1", "extra=2")
     assert isinstance(started({**files, "/loader/addons": UNREADABLE}).entry, Unknown)
 
@@ -208,14 +220,35 @@ def test_a_kernels_own_version() -> None:
 
 # Each list goes from the least to the greatest.
 RPM = [
-    ["1.0~rc1", "1.0", "1.0^git1", "1.0.1", "1.1"], ["5.14.0", "5.14.0a", "5.14.0.1", "5.15"], ["a", "b", "1"],
-    ["2.0", "2.0.1"], ["1~~", "1~", "1"], ["9", "10", "010.1"], ["70.el9", "427.el9"],
-]  # fmt: skip
+    ["1.0~rc1", "1.0", "1.0^git1", "1.0.1", "1.1"],
+    ["5.14.0", "5.14.0a", "5.14.0.1", "5.15"],
+    ["a", "b", "1"],
+    ["2.0", "2.0.1"],
+    ["1~~", "1~", "1"],
+    ["9", "10", "010.1"],
+    ["70.el9", "427.el9"],
+]
 UAPI = [
-    ["122.1", "123~rc1-1", "123", "123-a", "123-a.1", "123-1", "123-1.1", "123^post1", "123.a-1", "123.1-1", "123a-1",
-     "124-1"],
-    ["", "1"], ["6.9", "6.10"], ["a-1.conf", "a-9.conf", "a-10.conf"], ["~", ""], ["a", "b"],
-]  # fmt: skip
+    [
+        "122.1",
+        "123~rc1-1",
+        "123",
+        "123-a",
+        "123-a.1",
+        "123-1",
+        "123-1.1",
+        "123^post1",
+        "123.a-1",
+        "123.1-1",
+        "123a-1",
+        "124-1",
+    ],
+    ["", "1"],
+    ["6.9", "6.10"],
+    ["a-1.conf", "a-9.conf", "a-10.conf"],
+    ["~", ""],
+    ["a", "b"],
+]
 
 
 @pytest.mark.parametrize(("order", "lists"), [(rpm_order, RPM), (uapi_order, UAPI)])

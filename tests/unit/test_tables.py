@@ -79,9 +79,22 @@ def gpt_of_large_sectors(path: Path) -> None:
     entry = uuid.UUID(partition_tables.ESP).bytes_le + uuid.uuid4().bytes_le + struct.pack("<QQQ", 256, 4095, 0)
     entries = entry.ljust(128 * 128, b"\0")
     head = struct.pack(
-        "<8s4sIIIQQQQ16sQIII", b"EFI PART", b"\0\0\1\0", 92, 0, 0, 1, last, 6, last - 5, bytes(16), 2, 128, 128,
+        "<8s4sIIIQQQQ16sQIII",
+        b"EFI PART",
+        b"\0\0\1\0",
+        92,
+        0,
+        0,
+        1,
+        last,
+        6,
+        last - 5,
+        bytes(16),
+        2,
+        128,
+        128,
         zlib.crc32(entries),
-    )  # fmt: skip
+    )
     bootdisk.write_at(path, 4096, head[:16] + struct.pack("<I", zlib.crc32(head)) + head[20:])
     bootdisk.write_at(path, 2 * 4096, entries)
     bootdisk.write_at(path, 446, b"\0\0\2\0\xee\xff\xff\xff" + struct.pack("<II", 1, last))
@@ -92,7 +105,7 @@ def test_a_table_in_sectors_of_4096_bytes_is_told(tmp_path: Path) -> None:
     gpt = disk(tmp_path / "g", 64 * MIB)
     gpt_of_large_sectors(gpt)
     assert read(gpt).sector_bytes == 4096 and read(disk(tmp_path / "e", 64 * MIB)).sector_bytes == 512
-    damaged = bytearray(gpt.read_bytes()[: MIB])
+    damaged = bytearray(gpt.read_bytes()[:MIB])
     damaged[4096 + 20] ^= 1
     bootdisk.write_at(gpt, 0, bytes(damaged))
     assert read(gpt).sector_bytes == 512

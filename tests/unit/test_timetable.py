@@ -39,32 +39,53 @@ def at(table: Timetable, day: str, moment: str) -> float | None:
 def test_edges_of_a_period() -> None:
     table = Timetable((period("mon-fri", "08:00", "18:00"),))
     for day, moment, limited in [
-        ("mon", "07:59", False), ("mon", "08:00", True), ("mon", "17:59", True), ("mon", "18:00", False),
-        ("fri", "08:00", True), ("sat", "12:00", False), ("sun", "12:00", False), ("sun", "23:59", False),
-    ]:  # fmt: skip
+        ("mon", "07:59", False),
+        ("mon", "08:00", True),
+        ("mon", "17:59", True),
+        ("mon", "18:00", False),
+        ("fri", "08:00", True),
+        ("sat", "12:00", False),
+        ("sun", "12:00", False),
+        ("sun", "23:59", False),
+    ]:
         assert (at(table, day, moment) is not None) is limited, (day, moment)
 
 
 def test_over_midnight_counts_to_the_day_on_which_it_begins() -> None:
     table = Timetable((period("fri,sun", "22:00", "06:00"),))
     for day, moment, limited in [
-        ("fri", "05:59", False), ("fri", "21:59", False), ("fri", "22:00", True), ("fri", "23:59", True),
-        ("sat", "00:00", True), ("sat", "05:59", True), ("sat", "06:00", False), ("sat", "22:30", False),
-        ("sun", "22:00", True), ("mon", "05:59", True), ("mon", "06:00", False),
-    ]:  # fmt: skip
+        ("fri", "05:59", False),
+        ("fri", "21:59", False),
+        ("fri", "22:00", True),
+        ("fri", "23:59", True),
+        ("sat", "00:00", True),
+        ("sat", "05:59", True),
+        ("sat", "06:00", False),
+        ("sat", "22:30", False),
+        ("sun", "22:00", True),
+        ("mon", "05:59", True),
+        ("mon", "06:00", False),
+    ]:
         assert (at(table, day, moment) is not None) is limited, (day, moment)
     until_midnight = Timetable((period("mon", "18:00", "24:00"), period("wed", "18:00", "00:00")))
     for day, moment, limited in [
-        ("mon", "23:59", True), ("tue", "00:00", False), ("wed", "23:59", True), ("thu", "00:00", False),
-    ]:  # fmt: skip
+        ("mon", "23:59", True),
+        ("tue", "00:00", False),
+        ("wed", "23:59", True),
+        ("thu", "00:00", False),
+    ]:
         assert (at(until_midnight, day, moment) is not None) is limited, (day, moment)
 
 
 def test_the_lowest_rate_of_what_overlaps() -> None:
-    table = Timetable((
-        period("mon-sun", "00:00", "24:00", 9e6), period("mon-fri", "08:00", "18:00", 1e6),
-        period("wed", "12:00", "13:00", 5e6), period("wed", "17:00", "19:00", 2e6),
-    ))  # fmt: skip
+    table = Timetable(
+        (
+            period("mon-sun", "00:00", "24:00", 9e6),
+            period("mon-fri", "08:00", "18:00", 1e6),
+            period("wed", "12:00", "13:00", 5e6),
+            period("wed", "17:00", "19:00", 2e6),
+        )
+    )
     assert at(table, "wed", "12:30") == 1e6 and at(table, "wed", "17:30") == 1e6
     assert at(table, "wed", "18:00") == 2e6 and at(table, "wed", "19:00") == 9e6
     assert Timetable().rate(time.localtime()) is None
@@ -72,8 +93,9 @@ def test_the_lowest_rate_of_what_overlaps() -> None:
 
 @given(
     st.lists(st.tuples(st.frozensets(st.integers(0, 6), min_size=1), st.integers(0, 1439), st.integers(1, 1440))),
-    st.integers(0, 6), st.integers(0, 1439),
-)  # fmt: skip
+    st.integers(0, 6),
+    st.integers(0, 1439),
+)
 def test_a_minute_is_covered_if_a_period_that_began_reaches_it(
     given_periods: list[tuple[frozenset[int], int, int]], day: int, minute: int
 ) -> None:
@@ -118,9 +140,14 @@ def test_the_nights_on_which_the_clock_changes() -> None:
 
 def test_days_and_times_as_they_are_written() -> None:
     for text, shown in {
-        "mon-fri": "mon-fri", "sat,sun": "sat,sun", "Mon, Wed-Fri": "mon,wed-fri", "fri-mon": "mon,fri-sun",
-        "mon-mon": "mon", "sun-sat": "mon-sun", "tue,tue": "tue",
-    }.items():  # fmt: skip
+        "mon-fri": "mon-fri",
+        "sat,sun": "sat,sun",
+        "Mon, Wed-Fri": "mon,wed-fri",
+        "fri-mon": "mon,fri-sun",
+        "mon-mon": "mon",
+        "sun-sat": "mon-sun",
+        "tue,tue": "tue",
+    }.items():
         assert show_days(days(text)) == shown and days(shown) == days(text)
     assert days("mon-sun") == EVERY_DAY
     assert [clock(text) for text in ("00:00", "08:05", "23:59", "24:00")] == [0, 485, 1439, 1440]

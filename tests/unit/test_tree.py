@@ -26,9 +26,12 @@ class Line:
 BOOT = MemoryFiles({"/vmlinuz-6": "kernel", "/grub/grub.cfg": "x"})
 USR = MemoryFiles({"/lib/modules/6/modules.dep": "dep", "/local/x": "old"})
 HOLDERS: dict[str, Answer[Files]] = {
-    "UUID=boot": BOOT, "UUID=usr": USR, "UUID=local": MemoryFiles({"/x": "new"}), "UUID=gone": ABSENT,
+    "UUID=boot": BOOT,
+    "UUID=usr": USR,
+    "UUID=local": MemoryFiles({"/x": "new"}),
+    "UUID=gone": ABSENT,
     "/dev/mapper/thin": Unknown("a thin volume"),
-}  # fmt: skip
+}
 ROOT = {"/etc/fstab": "x", "/boot/": "", "/usr/": "", "/lib": "", "/boot/left-over": "hidden", "/home/old": "o"}
 
 

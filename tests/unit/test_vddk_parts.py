@@ -96,9 +96,17 @@ def test_two_answers_that_fit_are_believed() -> None:
 
 @pytest.mark.parametrize(
     "pairs",
-    [[(1, 65536)], [(0, 1000)], [(65536, 0)], [(131072, 65536), (0, 65536)], [(0, 131072), (65536, 65536)],
-     [(MIB, 65536)], [(1 << 63, 65536)], [(0, 1 << 63)]],
-)  # fmt: skip
+    [
+        [(1, 65536)],
+        [(0, 1000)],
+        [(65536, 0)],
+        [(131072, 65536), (0, 65536)],
+        [(0, 131072), (65536, 65536)],
+        [(MIB, 65536)],
+        [(1 << 63, 65536)],
+        [(0, 1 << 63)],
+    ],
+)
 def test_a_list_that_is_none(pairs: list[tuple[int, int]]) -> None:
     assert allocated.areas(raw(pairs), BLOCK_BYTES, 0, MIB) is None
     assert allocated.agreed(None, extents_of([]), MIB) is None
@@ -106,9 +114,12 @@ def test_a_list_that_is_none(pairs: list[tuple[int, int]]) -> None:
 
 @pytest.mark.parametrize(
     ("pairs", "found"),
-    [([(0, 2 * MIB)], [(0, MIB)]), ([(0, 65536), (131072, 10 * MIB)], [(0, 65536), (131072, MIB - 131072)]),
-     ([(131072, MIB - 131072 + 512)], [(131072, MIB - 131072)])],
-)  # fmt: skip
+    [
+        ([(0, 2 * MIB)], [(0, MIB)]),
+        ([(0, 65536), (131072, 10 * MIB)], [(0, 65536), (131072, MIB - 131072)]),
+        ([(131072, MIB - 131072 + 512)], [(131072, MIB - 131072)]),
+    ],
+)
 def test_a_list_that_is_rounded_up_is_cut_off(pairs: list[tuple[int, int]], found: list[tuple[int, int]]) -> None:
     areas = allocated.areas(raw(pairs), BLOCK_BYTES, 0, MIB)
     assert areas is not None and areas.pairs() == found

@@ -98,7 +98,7 @@ def read_hardware(*devices: str) -> Any:
         (envelope('<CurrentTimeResponse xmlns="urn:vim25"/>'), 500, "CurrentTimeResponse (HTTP 500)"),
         (b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaa">]><x>&a;</x>', 200, "something else"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_answer(body: bytes, status: int, said: str) -> None:
     with pytest.raises(GarbledError) as caught:
         read(body, TIME, status, (SECRET,))
@@ -141,10 +141,12 @@ def test_packed_answers() -> None:
 
     assert whole(plain) == whole(packed, "gzip") == whole(zlib.compress(plain), "deflate") == whole(bare, "deflate")
     for body, encoding, length, said in [
-        (plain, "gzip", 0, "can't be unpacked"), (packed[:-20], "gzip", 0, "breaks off"),
-        (b"", "gzip", 0, "breaks off"), (plain, "br", 0, "can't be unpacked (br)"),
+        (plain, "gzip", 0, "can't be unpacked"),
+        (packed[:-20], "gzip", 0, "breaks off"),
+        (b"", "gzip", 0, "breaks off"),
+        (plain, "br", 0, "can't be unpacked (br)"),
         (plain, "", 7, f"breaks off after {len(plain)} of {len(plain) + 7}"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(GarbledError, match=re.escape(said)):
             whole(body, encoding, length)
 
@@ -181,8 +183,9 @@ def test_values_types_and_fields_that_are_not_known() -> None:
     got = hardware("<fooMode>7</fooMode>", '<device xsi:type="VirtualFoo"><key>9</key><bar><baz>1</baz></bar></device>')
     assert got["config.hardware"].numCPU == 2
     assert got.odd["config.hardware"] == [
-        "config.hardware: field fooMode of VirtualHardware", "config.hardware.device: type VirtualFoo"
-    ]  # fmt: skip
+        "config.hardware: field fooMode of VirtualHardware",
+        "config.hardware.device: type VirtualFoo",
+    ]
     assert soap.laid_aside(got["config.hardware"]) == {"fooMode": "7"}
     got = one('<propSet><name>config.hardware</name><val xsi:type="QuantumHardware"><numCPU>1</numCPU></val></propSet>')
     assert got.unread == {"config.hardware": "type QuantumHardware"} and "config.hardware" not in got
@@ -190,8 +193,10 @@ def test_values_types_and_fields_that_are_not_known() -> None:
     assert got.unread == {"config.template": "'maybe' where bool is due"}
     got = one('<propSet><name>network</name><val xsi:type="ArrayOfFoo"><Foo>1</Foo></val></propSet>')
     assert got.unread == {"network": "type ArrayOfFoo"}
-    got = one('<propSet><name>network</name><val xsi:type="ArrayOfManagedObjectReference"><ManagedObjectReference '
-              'type="FooNetwork">n-1</ManagedObjectReference></val></propSet>')  # fmt: skip
+    got = one(
+        '<propSet><name>network</name><val xsi:type="ArrayOfManagedObjectReference"><ManagedObjectReference '
+        'type="FooNetwork">n-1</ManagedObjectReference></val></propSet>'
+    )
     assert [each._GetMoId() for each in got["network"]] == ["n-1"]
 
 
@@ -211,11 +216,24 @@ def test_an_unknown_is_taken_for_nothing() -> None:
     """Not for zero, nor false, nor empty, nor equal to anything."""
     unknown: Any = Unknown("type Foo")
     uses: list[Callable[[], Any]] = [
-        lambda: bool(unknown), lambda: int(unknown), lambda: str(unknown), lambda: f"{unknown}", lambda: unknown.name,
-        lambda: unknown == "success", lambda: unknown != 0, lambda: unknown in ("a", "b"), lambda: list(unknown),
-        lambda: unknown + 1, lambda: 1 - unknown, lambda: unknown <= 0, lambda: unknown(), lambda: unknown or "",
-        lambda: len(unknown), lambda: unknown["x"], lambda: {unknown: 1},
-    ]  # fmt: skip
+        lambda: bool(unknown),
+        lambda: int(unknown),
+        lambda: str(unknown),
+        lambda: f"{unknown}",
+        lambda: unknown.name,
+        lambda: unknown == "success",
+        lambda: unknown != 0,
+        lambda: unknown in ("a", "b"),
+        lambda: list(unknown),
+        lambda: unknown + 1,
+        lambda: 1 - unknown,
+        lambda: unknown <= 0,
+        lambda: unknown(),
+        lambda: unknown or "",
+        lambda: len(unknown),
+        lambda: unknown["x"],
+        lambda: {unknown: 1},
+    ]
     for use in uses:
         with pytest.raises(NotUnderstoodError, match="type Foo"):
             use()
@@ -236,16 +254,17 @@ def test_a_field_that_must_be_there_is_not_zero_instead() -> None:
 
 def test_changed_areas_of_an_unknown_kind_are_not_believed() -> None:
     inner = (
-        '<returnval{}><startOffset>0</startOffset><length>4096</length><changedArea{}><start>0</start><length>512'
+        "<returnval{}><startOffset>0</startOffset><length>4096</length><changedArea{}><start>0</start><length>512"
         "</length>{}</changedArea></returnval>"
     )
     text = '<QueryChangedDiskAreasResponse xmlns="urn:vim25">' + inner + "</QueryChangedDiskAreasResponse>"
     starts, lengths = array("q"), array("q")
     assert changes._take(read(text.format("", "", ""), AREAS), 0, 4096, starts, lengths) == ""
     for spoiled in (
-        text.format(' xsi:type="PackedChangeInfo"', "", ""), text.format("", ' xsi:type="PackedExtent"', ""),
+        text.format(' xsi:type="PackedChangeInfo"', "", ""),
+        text.format("", ' xsi:type="PackedExtent"', ""),
         text.format("", "", "<scale>512</scale>"),
-    ):  # fmt: skip
+    ):
         assert "not known here" in changes._take(read(spoiled, AREAS), 0, 4096, starts, lengths)
 
 
@@ -274,7 +293,7 @@ def test_devices_that_are_known() -> None:
         ('"VirtualDisk"', '"HostFoo"', "its device type HostFoo is not known"),
         ('"VirtualDisk"', '"HostSystemInfo"', "HostHardwareInfo|HostSystemInfo where"),
     ],
-)  # fmt: skip
+)
 def test_what_may_be_a_disk_is_never_skipped(old: str, new: str, reason: str) -> None:
     assert old in DISK
     found = read_hardware(CONTROLLER, DISK.replace(old, new, 1), CARD)
@@ -380,8 +399,9 @@ def test_a_snapshot_tree_with_what_is_not_known() -> None:
     got = one(text.format(' xsi:type="NewTree"', "<fresh>1</fresh>"))
     assert [node.created for node in Tree.of(got["snapshot"]).nodes] == ["2024-02-01T00:00:00.000+00:00"]
     assert got.odd["snapshot"] == [
-        "snapshot.rootSnapshotList: type NewTree", "snapshot.rootSnapshotList.state: value 'dreaming'"
-    ]  # fmt: skip
+        "snapshot.rootSnapshotList: type NewTree",
+        "snapshot.rootSnapshotList.state: value 'dreaming'",
+    ]
     with pytest.raises(NotUnderstoodError, match="no quiesced"):
         Tree.of(one(text.format("", "").replace("<quiesced>false</quiesced>", ""))["snapshot"])
 
@@ -430,7 +450,7 @@ def test_whatever_comes_is_an_answer_a_lost_one_or_one_that_is_not_understood(
 @pytest.mark.parametrize(
     "body",
     [b"<title>" * 9400, b"<" * (1 << 16), b"<h1 " * 16_000, b"<title a=" * 7000, b"<TITLE>x" * 8000 + b"</title>"],
-)  # fmt: skip
+)
 def test_a_page_that_is_made_to_take_long(body: bytes) -> None:
     """While it is looked at no signal is heard."""
     began = time.process_time()

@@ -25,9 +25,23 @@ from warmspare.vsphere.tracking.history import Happening, History
 CAPACITY = 1 << 20
 NOW = datetime.datetime(2024, 5, 1, 12, tzinfo=datetime.UTC)
 DISK = Disk(
-    2000, "Hard disk 1", "pvscsi", 0, 0, CAPACITY, "6000C29a", "[ds1] a/a-000001.vmdk", "[ds1] a/a.vmdk", 2,
-    "persistent", True, "", "sharingNone", "noSharing", "52 de/3",
-)  # fmt: skip
+    2000,
+    "Hard disk 1",
+    "pvscsi",
+    0,
+    0,
+    CAPACITY,
+    "6000C29a",
+    "[ds1] a/a-000001.vmdk",
+    "[ds1] a/a.vmdk",
+    2,
+    "persistent",
+    True,
+    "",
+    "sharingNone",
+    "noSharing",
+    "52 de/3",
+)
 LAST = LastPoint({DISK.uuid: LastDisk(CAPACITY, "52 de/2")}, False)
 
 
@@ -137,9 +151,12 @@ def test_a_tree_without_some() -> None:
 
 def test_what_the_last_point_says() -> None:
     hardware = {
-        "taken": NOW.isoformat(), "snapshots": tree("a", "a").as_json(), "host_moref": "host-7",
-        "disks": [{"uuid": "u", "base_path": "[x] y"}], "events": MARK.as_json(),
-    }  # fmt: skip
+        "taken": NOW.isoformat(),
+        "snapshots": tree("a", "a").as_json(),
+        "host_moref": "host-7",
+        "disks": [{"uuid": "u", "base_path": "[x] y"}],
+        "events": MARK.as_json(),
+    }
     left = distrust.Left.of(hardware)
     assert left is not None and (left.taken, left.host, left.paths) == (NOW, "host-7", {"u": "[x] y"})
     assert left.mark == MARK
@@ -218,11 +235,22 @@ def test_a_mark_is_read_as_it_was_written_and_nothing_else_is() -> None:
     whole = mark.as_json()
     assert Mark.parse(whole) == mark and Mark.parse(whole | {"witness": None}) == replace(mark, witness=None)
     odd = [
-        None, [], "x", {}, {"vcenter": "vc-1"}, whole | {"newest": None}, whole | {"newest": {"key": "1"}},
-        whole | {"newest": SEEN.as_json() | {"time": "soon"}}, whole | {"newest": SEEN.as_json() | {"key": True}},
-        whole | {"newest": SEEN.as_json() | {"time": "2024-05-01T11:59:00"}}, whole | {"chain": "7"},
-        whole | {"after": None}, whole | {"judged": 3}, whole | {"judged": ["3"]}, whole | {"vcenter": 5},
-    ]  # fmt: skip
+        None,
+        [],
+        "x",
+        {},
+        {"vcenter": "vc-1"},
+        whole | {"newest": None},
+        whole | {"newest": {"key": "1"}},
+        whole | {"newest": SEEN.as_json() | {"time": "soon"}},
+        whole | {"newest": SEEN.as_json() | {"key": True}},
+        whole | {"newest": SEEN.as_json() | {"time": "2024-05-01T11:59:00"}},
+        whole | {"chain": "7"},
+        whole | {"after": None},
+        whole | {"judged": 3},
+        whole | {"judged": ["3"]},
+        whole | {"vcenter": 5},
+    ]
     assert [Mark.parse(one) for one in odd] == [None] * len(odd)
 
 

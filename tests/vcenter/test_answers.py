@@ -72,7 +72,7 @@ LOST: list[tuple[str, Change, str]] = [
     ("badly-packed", badly_packed, "can't be unpacked (gzip)"),
     ("other-call", OTHER, "LogoutResponse (HTTP 200) where the answer to"),
     ("no-content", lambda answer: replace(answer, body=envelope("")), "without content"),
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -222,29 +222,41 @@ ODD_DISKS = {
     "Hard disk 2": ("<diskMode>persistent<", "<diskMode>quantum<", "its mode is not known (quantum)", ""),
     "Hard disk 3": ("<sharing>sharingNone<", "<sharing>sharingQuantum<", "whether others write to it is not known", ""),
     "Hard disk 4": (
-        '"VirtualDisk"', '"VirtualQuantumDisk"', "its device type VirtualQuantumDisk is not known",
+        '"VirtualDisk"',
+        '"VirtualQuantumDisk"',
+        "its device type VirtualQuantumDisk is not known",
         "device type VirtualQuantumDisk",
     ),
     "Hard disk 5": (
-        '"VirtualDisk"', '"VirtualDevice"', "vCenter says no more of it than VirtualDevice",
+        '"VirtualDisk"',
+        '"VirtualDevice"',
+        "vCenter says no more of it than VirtualDevice",
         "vCenter says no more of it than VirtualDevice",
     ),
     "Hard disk 6": (
-        "VirtualDiskFlatVer2BackingInfo", "VirtualDiskQuantumBackingInfo",
-        "its backing type VirtualDiskQuantumBackingInfo is not known", "backing: type VirtualDiskQuantumBackingInfo",
+        "VirtualDiskFlatVer2BackingInfo",
+        "VirtualDiskQuantumBackingInfo",
+        "its backing type VirtualDiskQuantumBackingInfo is not known",
+        "backing: type VirtualDiskQuantumBackingInfo",
     ),
     "Hard disk 7": (
-        "<capacityInKB>", "<quantumMode>on</quantumMode><capacityInKB>", "", "device field quantumMode of VirtualDisk"
+        "<capacityInKB>",
+        "<quantumMode>on</quantumMode><capacityInKB>",
+        "",
+        "device field quantumMode of VirtualDisk",
     ),
-}  # fmt: skip
+}
 # Of another VM: what is changed, and what is not understood.
 ODD_VM = (
     (">poweredOn<", ">hibernating<", "runtime.powerState: value 'hibernating'"),
     ('"ParaVirtualSCSIController"', '"VirtualQuantumController"', "scsi0: device type VirtualQuantumController"),
     ('"VirtualVmxnet3"', '"VirtualVmxnet9"', "Network adapter 1: device type VirtualVmxnet9"),
-    ("</memoryMB>", '</memoryMB><device xsi:type="VirtualQuantumTimer"><key>77</key></device>',
-     "device 77: device type VirtualQuantumTimer"),
-)  # fmt: skip
+    (
+        "</memoryMB>",
+        '</memoryMB><device xsi:type="VirtualQuantumTimer"><key>77</key></device>',
+        "device 77: device type VirtualQuantumTimer",
+    ),
+)
 
 
 def odd_site(rig: SiteRig, between: Front) -> None:

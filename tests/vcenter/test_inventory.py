@@ -61,9 +61,19 @@ async def test_what_recovery_needs_is_read(site: Site) -> None:
         {"key": 4001, "mac": "00:50:56:aa:00:02", "network": "dv-prod", "type": "e1000e", "connected": False},
     ]
     vm = site.add_vm(
-        "web", [8 * MIB], firmware="efi", secure_boot=True, cpus=4, cores_per_socket=2, memory_mib=8192, nics=nics,
-        guest_id="windows9Server64Guest", guest_name="Windows Server 2016", version="vmx-17", host="esx2.example",
-    )  # fmt: skip
+        "web",
+        [8 * MIB],
+        firmware="efi",
+        secure_boot=True,
+        cpus=4,
+        cores_per_socket=2,
+        memory_mib=8192,
+        nics=nics,
+        guest_id="windows9Server64Guest",
+        guest_name="Windows Server 2016",
+        version="vmx-17",
+        host="esx2.example",
+    )
     vm.add_disk(12 * MIB + 512, controller="nvme0", unit=3, datastore="ds2")
     vm.add_disk(MIB, rdm="virtual")
     ours = vm.foreign_snapshot()

@@ -26,10 +26,18 @@ def test_markers() -> None:
     assert not mine.ours(Marker.of("s3://dr/b", "vm-uuid", "run-1").description())
     assert not mine.ours(Marker.of("s3://dr/a", "a clone", "run-1").description())
     for text in (
-        "", "{", "warmspare", '{"product": "warmspare"}', "[1]", '{"product": "other", "vm": "vm-uuid"}',
-        mine.description()[:-1], '{"product": "warmspare", "repository": 1, "vm": "", "run": null}',
-        '{"a":' * 100_000, "[" + mine.description() + "[" * 100_000, '{"product": ' + "1" * 10_000 + "}",
-    ):  # fmt: skip
+        "",
+        "{",
+        "warmspare",
+        '{"product": "warmspare"}',
+        "[1]",
+        '{"product": "other", "vm": "vm-uuid"}',
+        mine.description()[:-1],
+        '{"product": "warmspare", "repository": 1, "vm": "", "run": null}',
+        '{"a":' * 100_000,
+        "[" + mine.description() + "[" * 100_000,
+        '{"product": ' + "1" * 10_000 + "}",
+    ):
         assert parse(text) is None and not mine.ours(text)
 
 

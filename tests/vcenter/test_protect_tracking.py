@@ -282,9 +282,7 @@ async def test_a_history_that_is_too_short(tmp_path: Path) -> None:
         synced = await compared_in_full(rig, vm, synced.last(), "events can't be read")
         rig.site.clear_rules()
         last = synced.last()
-        await compared_in_full(
-            rig, vm, LastPoint(last.disks, False, {}), "does not say when its snapshot was taken"
-        )
+        await compared_in_full(rig, vm, LastPoint(last.disks, False, {}), "does not say when its snapshot was taken")
 
 
 # trouble on the way

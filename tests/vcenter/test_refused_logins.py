@@ -144,10 +144,12 @@ def test_processes_side_by_side_try_once(rig: SiteRig) -> None:
     running = [
         subprocess.Popen(
             [sys.executable, "-m", "warmspare", "sync", "--config", rig.config, "--vm", f"vm{number}"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for number in range(4)
-    ]  # fmt: skip
+    ]
     for number, process in enumerate(running):
         _, said = process.communicate(timeout=120)
         assert process.returncode == 2 and said.count(f"VM vm{number}") == 1, said

@@ -58,9 +58,19 @@ def test_what_recovery_needs_is_readable(site: Site, client: Any) -> None:
         {"key": 4001, "mac": "00:50:56:aa:00:02", "network": "dv-prod", "type": "e1000e", "connected": False},
     ]
     vm = site.add_vm(
-        "web", [8 * MIB], firmware="efi", secure_boot=True, cpus=4, cores_per_socket=2, memory_mib=8192, nics=nics,
-        guest_id="windows9Server64Guest", guest_name="Windows Server 2016", version="vmx-17", host="esx2.example",
-    )  # fmt: skip
+        "web",
+        [8 * MIB],
+        firmware="efi",
+        secure_boot=True,
+        cpus=4,
+        cores_per_socket=2,
+        memory_mib=8192,
+        nics=nics,
+        guest_id="windows9Server64Guest",
+        guest_name="Windows Server 2016",
+        version="vmx-17",
+        host="esx2.example",
+    )
     vm.add_disk(12 * MIB + 512, controller="nvme0", unit=3)
     vm.add_disk(MIB, mode="independent_persistent")
     vm.add_disk(MIB, rdm="physical", mode="independent_persistent")
@@ -119,8 +129,10 @@ def test_snapshots_have_paths_and_change_ids(site: Site, client: Any) -> None:
     assert tree.currentSnapshot == first and [item.name for item in tree.rootSnapshotList] == ["Karma Sync"]
     assert tree.rootSnapshotList[0].description == "ours" and tree.rootSnapshotList[0].createTime.tzinfo
     assert {key: disk.backing.fileName for key, disk in client.disks(first).items()} == {
-        2000: "[ds1] db/db.vmdk", 2001: "[ds1] db/db_1.vmdk", 2002: "[ds1] db/db_2.vmdk",
-    }  # fmt: skip
+        2000: "[ds1] db/db.vmdk",
+        2001: "[ds1] db/db_1.vmdk",
+        2002: "[ds1] db/db_2.vmdk",
+    }
     live = client.disks(client.vm(vm))
     assert live[2000].backing.fileName == "[ds1] db/db-000001.vmdk"
     assert live[2000].backing.parent.fileName == "[ds1] db/db.vmdk"
@@ -173,9 +185,7 @@ def test_the_stand_in_is_told_of_frozen_disks(site: Site, client: Any) -> None:
         ("ignored", False, False, False),
     ],
 )
-def test_enabling_change_tracking(
-    site: Site, client: Any, starts: str, flag: bool, first: bool, second: bool
-) -> None:
+def test_enabling_change_tracking(site: Site, client: Any, starts: str, flag: bool, first: bool, second: bool) -> None:
     """It takes hold at a stun; or not at all, whatever the config says."""
     vm = site.add_vm("old", [MIB], tracked=False)
     vm.tracking_starts = starts

@@ -50,11 +50,12 @@ def later(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
     """What rolling audits take for the time."""
     made = Rolling.__init__
     monkeypatch.setattr(
-        Rolling, "__init__",
+        Rolling,
+        "__init__",
         lambda self, period_s, may_compare=True, clock=None: made(
             self, period_s, may_compare, lambda: time.time() + days * DAY_S
         ),
-    )  # fmt: skip
+    )
 
 
 def test_an_honest_vm_is_clean_and_is_left_as_it_was(rig: SiteRig, vm: FakeVm) -> None:
@@ -162,9 +163,19 @@ def test_a_sync_that_runs_keeps_it_out(rig: SiteRig, vm: FakeVm) -> None:
             async with Lease.hold(store, layout.lease_key(rig.key(vm))):
                 # in a process of its own: it would take over a lease of this one
                 child = await asyncio.create_subprocess_exec(
-                    python(), "-m", "warmspare", "audit", "source", "--config", str(rig.config), "--vm", "dc02",
-                    "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                )  # fmt: skip
+                    python(),
+                    "-m",
+                    "warmspare",
+                    "audit",
+                    "source",
+                    "--config",
+                    str(rig.config),
+                    "--vm",
+                    "dc02",
+                    "--json",
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                )
                 out, err = await child.communicate()
                 events = [json.loads(line) for line in out.decode().splitlines()]
                 return Outcome(child.returncode or 0, events, err.decode())

@@ -19,9 +19,13 @@ TESTS = Path(__file__).resolve().parents[1]
 def shown(*command: str) -> str:
     environment = {**os.environ, "PYTHONPATH": f"{Path(warmspare.__file__).parents[1]}:{TESTS}", "COLUMNS": "160"}
     done = subprocess.run(
-        [sys.executable, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [sys.executable, *command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         timeout=600,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 

@@ -49,8 +49,14 @@ async def test_all_is_well(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         checks = await checked(site, site.add_vm("db", [MIB, MIB]), nfc_port=port)
     assert {check.state for check in checks.values()} == {"ok"}
     assert list(checks) == [
-        "vCenter", "VM", "privileges", "change tracking", "snapshots", "consolidation", f"TCP {port} of its host",
-    ]  # fmt: skip
+        "vCenter",
+        "VM",
+        "privileges",
+        "change tracking",
+        "snapshots",
+        "consolidation",
+        f"TCP {port} of its host",
+    ]
     assert checks["VM"].found == "/DC1/vm/db, hardware version 19, 2 of 2 disks"
     assert not [entry for entry in site.journal("call") if entry["method"].endswith("_Task")]
 
@@ -64,9 +70,14 @@ async def test_all_is_not(site: Site) -> None:
     checks = await checked(site, vm)
     states = {name: check.state for name, check in checks.items()}
     assert states == {
-        "vCenter": "ok", "VM": "note", "privileges": "wrong", "change tracking": "note", "snapshots": "note",
-        "consolidation": "note", "TCP 902 of its host": "wrong",
-    }  # fmt: skip
+        "vCenter": "ok",
+        "VM": "note",
+        "privileges": "wrong",
+        "change tracking": "note",
+        "snapshots": "note",
+        "consolidation": "note",
+        "TCP 902 of its host": "wrong",
+    }
     assert "Hard disk 2: its mode is independent_persistent" in checks["VM"].meaning
     assert checks["privileges"].found == "without VirtualMachine.State.RemoveSnapshot, Global.EnableMethods"
     assert "can't be switched on while there are snapshots" in checks["change tracking"].meaning
@@ -129,9 +140,12 @@ async def test_what_is_protected_and_what_could_be(site: Site, tmp_path: Path) -
         found = await listing(session, settings.vms)
     listed = [(one.vm.name, one.state, one.names, one.disks) for one in found.vms]
     assert listed == [
-        ("golden", "impossible", (), 1), ("other", "possible", (), 1), ("dc02", "protected", ("dc02",), 1),
-        ("web1", "protected", ("web",), 1), ("web2", "protected", ("web",), 1),
-    ]  # fmt: skip
+        ("golden", "impossible", (), 1),
+        ("other", "possible", (), 1),
+        ("dc02", "protected", ("dc02",), 1),
+        ("web1", "protected", ("web",), 1),
+        ("web2", "protected", ("web",), 1),
+    ]
     assert "template" in found.vms[0].reason
     assert found.vms[3].left_out == (("Hard disk 2", "excluded by the configuration"),)
     assert [name for name, _ in found.missing] == ["gone"] and "there is no VM by name gone" in found.missing[0][1]

@@ -24,9 +24,15 @@ BLOCK = 64 * KIB
 async def read_into(copy: Path, site: Site, standin: Standin, vm: FakeVm, snapshot: Any, key: int, at: Extents) -> None:
     """Read extents of a snapshot's disk through VDDK into a copy of the disk."""
     target = Target(
-        server=site.host, port=site.port, vm=vm.moref, snapshot=snapshot._moId, user=site.user,
-        password=site.password, thumbprint=site.thumbprint_sha1, transports="nbdssl",
-    )  # fmt: skip
+        server=site.host,
+        port=site.port,
+        vm=vm.moref,
+        snapshot=snapshot._moId,
+        user=site.user,
+        password=site.password,
+        thumbprint=site.thumbprint_sha1,
+        transports="nbdssl",
+    )
     path = Client.disks(snapshot)[key].backing.fileName
     install = vddk_install.find(standin.home)
     source = await VddkSource.open(install, target, path, str(key), settings=Settings(), events=Events())

@@ -88,4 +88,3 @@ class Damage:
         for start, count in self.runs[: limit + 1]:
             names.append(str(start) if count == 1 else f"{start}-{start + count - 1}")
         return ", ".join(names[:limit]) + (" and more" if len(names) > limit else "")
-

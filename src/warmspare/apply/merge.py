@@ -34,9 +34,17 @@ class Merge:
     """Runs once. fd: the disk's file at `path`, at its capacity. damage: is added to."""
 
     def __init__(
-        self, repository: Repository, point: Point, disk: Disk, fd: int, path: Path, manifest: ManifestReader,
-        damage: Damage, threads: Threads, meter: Meter,
-    ) -> None:  # fmt: skip
+        self,
+        repository: Repository,
+        point: Point,
+        disk: Disk,
+        fd: int,
+        path: Path,
+        manifest: ManifestReader,
+        damage: Damage,
+        threads: Threads,
+        meter: Meter,
+    ) -> None:
         self._repository, self._point, self._fd, self._path = repository, point, fd, path
         self._manifest, self._damage, self._threads, self._meter = manifest, damage, threads, meter
         self._capacity = disk.capacity_bytes

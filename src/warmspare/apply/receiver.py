@@ -69,9 +69,16 @@ class Apply:
     arguments."""
 
     def __init__(
-        self, store: Store, vm: str, target: Path, events: Events, *,
-        state: Path | None = None, initialize: bool = False, meter: Meter | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        store: Store,
+        vm: str,
+        target: Path,
+        events: Events,
+        *,
+        state: Path | None = None,
+        initialize: bool = False,
+        meter: Meter | None = None,
+    ) -> None:
         self._store, self._vm, self._target, self._events = store, vm, target, events
         self._state, self._initialize = state, initialize
         self._meter = meter or Meter()
@@ -142,9 +149,13 @@ class Apply:
 
     def _replica(self, repository: Repository, point: Point) -> Replica:
         return Replica(
-            self._target, self._vm, repository, len(point.record.disks),
-            state=self._state, initialize=self._initialize,
-        )  # fmt: skip
+            self._target,
+            self._vm,
+            repository,
+            len(point.record.disks),
+            state=self._state,
+            initialize=self._initialize,
+        )
 
     async def _same(self, repository: Repository, replica: Replica) -> None:
         """IntegrityError if the point the replica is at was replaced."""
@@ -166,9 +177,13 @@ class Apply:
         wanted = {disk.id for disk in final.record.disks}
         parent = await self._parent(repository, start, target)
         self._events.emit(
-            "apply.start", vm=self._vm, repository=self._store.uri, target=str(self._target),
-            point=final.id.label, before=start.label if start else None,
-        )  # fmt: skip
+            "apply.start",
+            vm=self._vm,
+            repository=self._store.uri,
+            target=str(self._target),
+            point=final.id.label,
+            before=start.label if start else None,
+        )
         async for point in repository.descend(self._vm, start, target):
             if replica.moving and replica.moving.sequence == point.id.sequence and replica.moving != point.id:
                 raise IntegrityError(
@@ -212,21 +227,36 @@ class Apply:
         for left in replica.record.disks:
             if left.id not in wanted:
                 self._events.emit(
-                    "disk.left", vm=self._vm, disk=left.id, path=str(replica.path(left)),
+                    "disk.left",
+                    vm=self._vm,
+                    disk=left.id,
+                    path=str(replica.path(left)),
                     message="this disk is not in the restore point; its file stays as it last was",
-                )  # fmt: skip
+                )
         meter = self._meter
         paths = [str(replica.path(disk)) for disk in replica.record.disks if disk.id in wanted]
         result = ApplyResult(
-            final.id, start, meter.read_bytes, meter.written_bytes, meter.blocks_verified, self._rebuilt,
-            meter.seconds, paths,
-        )  # fmt: skip
+            final.id,
+            start,
+            meter.read_bytes,
+            meter.written_bytes,
+            meter.blocks_verified,
+            self._rebuilt,
+            meter.seconds,
+            paths,
+        )
         self._events.emit(
-            "apply.done", vm=self._vm, point=final.id.label, before=start.label if start else None,
-            bytes_read=result.bytes_read, bytes_written=result.bytes_written,
-            blocks_verified=result.blocks_verified, blocks_rebuilt=result.blocks_rebuilt,
-            seconds=round(result.seconds, 3), disks=paths,
-        )  # fmt: skip
+            "apply.done",
+            vm=self._vm,
+            point=final.id.label,
+            before=start.label if start else None,
+            bytes_read=result.bytes_read,
+            bytes_written=result.bytes_written,
+            blocks_verified=result.blocks_verified,
+            blocks_rebuilt=result.blocks_rebuilt,
+            seconds=round(result.seconds, 3),
+            disks=paths,
+        )
         return result
 
     # one restore point
@@ -260,9 +290,15 @@ class Apply:
             replica.move(at=mark, moving=None, disks=list(places.values()))
 
     async def _prepare(
-        self, repository: Repository, replica: Replica, point: Point, parent: Point | None, disk: Disk,
-        place: ReplicaDisk, stack: AsyncExitStack,
-    ) -> _Work:  # fmt: skip
+        self,
+        repository: Repository,
+        replica: Replica,
+        point: Point,
+        parent: Point | None,
+        disk: Disk,
+        place: ReplicaDisk,
+        stack: AsyncExitStack,
+    ) -> _Work:
         """Verify what the point says of a disk before anything of the replica changes."""
         before = parent.record.disk(disk.id) if parent else None
         if before and before.capacity_bytes > disk.capacity_bytes:
@@ -301,9 +337,14 @@ class Apply:
         await disk_tables.rebuild(repository, disk_id, parent, table, replica.scratch)
 
     async def _disk(
-        self, repository: Repository, replica: Replica, point: Point, work: _Work, threads: Threads,
+        self,
+        repository: Repository,
+        replica: Replica,
+        point: Point,
+        work: _Work,
+        threads: Threads,
         stack: AsyncExitStack,
-    ) -> None:  # fmt: skip
+    ) -> None:
         disk, path = work.disk, replica.path(work.place)
         work.fd = stack.enter_context(replica.open_disk(work.place, make=work.fresh))
         if work.fresh:
@@ -313,18 +354,27 @@ class Apply:
         total = work.manifest.packs.total_bytes
         self._meter.total_bytes += total
         self._events.emit(
-            "disk.start", vm=self._vm, disk=disk.id, point=point.id.label, path=str(path),
-            capacity_bytes=disk.capacity_bytes, bytes_total=total,
-        )  # fmt: skip
+            "disk.start",
+            vm=self._vm,
+            disk=disk.id,
+            point=point.id.label,
+            path=str(path),
+            capacity_bytes=disk.capacity_bytes,
+            bytes_total=total,
+        )
         read, written = self._meter.read_bytes, self._meter.written_bytes
         self._meter.read_bytes += disk.manifest.bytes
         merge = Merge(repository, point, disk, work.fd, path, work.manifest, work.damage, threads, self._meter)
         for finding in await merge.run():
             self._finding(disk.id, finding)
         self._events.emit(
-            "disk.done", vm=self._vm, disk=disk.id, point=point.id.label,
-            bytes_read=self._meter.read_bytes - read, bytes_written=self._meter.written_bytes - written,
-        )  # fmt: skip
+            "disk.done",
+            vm=self._vm,
+            disk=disk.id,
+            point=point.id.label,
+            bytes_read=self._meter.read_bytes - read,
+            bytes_written=self._meter.written_bytes - written,
+        )
 
     def _finding(self, disk: str, message: str) -> None:
         self._findings += 1
@@ -371,9 +421,13 @@ class Apply:
                 self._meter.blocks_verified += len(outcome.sound)
                 if outcome.rebuilt:
                     self._events.emit(
-                        "finding", kind="block-rebuilt", vm=self._vm, disk=disk.id, blocks=outcome.rebuilt,
+                        "finding",
+                        kind="block-rebuilt",
+                        vm=self._vm,
+                        disk=disk.id,
+                        blocks=outcome.rebuilt,
                         message="these blocks did not verify and were rebuilt from the chain",
-                    )  # fmt: skip
+                    )
                 why = why or (outcome.lost[0][1] if outcome.lost else "")
             with local_io(WHAT, path):
                 await in_thread(os.fsync, fd)

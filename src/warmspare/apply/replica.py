@@ -178,9 +178,7 @@ class Replica:
 
     def move(self, *, at: Mark | None, moving: Mark | None, disks: list[ReplicaDisk]) -> None:
         """Write the record, durably."""
-        self.record = ReplicaRecord(
-            1, self._repository.id, self._repository.store.uri, self._vm, at, moving, disks
-        )
+        self.record = ReplicaRecord(1, self._repository.id, self._repository.store.uri, self._vm, at, moving, disks)
         write_record(self._record_path, self.record, STATE)
 
     @property

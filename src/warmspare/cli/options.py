@@ -70,11 +70,12 @@ SingleSender = Annotated[
 S3 = Annotated[
     list[str] | None,
     typer.Option(
-        "--s3", metavar="KEY=VALUE",
+        "--s3",
+        metavar="KEY=VALUE",
         help="What the S3 server's site demands, as the configuration has it: encryption, kms_key, bucket_key, "
         "checksum, addressing, requester_pays, sign_payload.",
     ),
-]  # fmt: skip
+]
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -87,7 +88,8 @@ Region = Annotated[
 BootDisk = Annotated[
     str | None,
     typer.Option(
-        "--boot-disk", metavar="DISK",
+        "--boot-disk",
+        metavar="DISK",
         help="Name or ID of the disk that boots (default: the VM's boot order, else its first).",
     ),
 ]

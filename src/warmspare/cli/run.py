@@ -24,12 +24,30 @@ from warmspare.observe.events import Events, Meter
 from warmspare.outside.text import shown
 
 # What docs/events.md calls last is last: closing the store takes a moment, in which no progress is told.
-LAST = frozenset({
-    "sync.done", "sync.all", "plan.done", "apply.done", "copy.done", "audit.done", "stage.done", "export.done",
-    "doctor.done", "vms.done", "points.done", "check.done", "drill.kept", "drill.clean", "drills.done",
-    "rehearsal.done", "failover.planned",
-    "failover.done", "reports.verified", "error",
-})
+LAST = frozenset(
+    {
+        "sync.done",
+        "sync.all",
+        "plan.done",
+        "apply.done",
+        "copy.done",
+        "audit.done",
+        "stage.done",
+        "export.done",
+        "doctor.done",
+        "vms.done",
+        "points.done",
+        "check.done",
+        "drill.kept",
+        "drill.clean",
+        "drills.done",
+        "rehearsal.done",
+        "failover.planned",
+        "failover.done",
+        "reports.verified",
+        "error",
+    }
+)
 # Where several stages failed together, the most telling error is the one to show.
 _TELLING = (IntegrityError, SourceError, LeaseError, ConfigError, RecoverError, StoreError, WarmspareError)
 

@@ -34,9 +34,18 @@ T = TypeVar("T")
 DEFAULT_TRANSPORT = ("nbdssl", "nbd")
 
 _POLICY = (
-    "disks", "quiesce", "full_compare", "snapshot_name", "level", "state", "rpo", "max_snapshot_age", "spool",
-    "spool_size", "audit_period",
-)  # fmt: skip
+    "disks",
+    "quiesce",
+    "full_compare",
+    "snapshot_name",
+    "level",
+    "state",
+    "rpo",
+    "max_snapshot_age",
+    "spool",
+    "spool_size",
+    "audit_period",
+)
 _FIND: tuple[FindBy, ...] = get_args(FindBy)
 _VDDK = ("vddk", "vddk_config", "transport")
 KEYS: dict[str, tuple[str, ...]] = {
@@ -98,8 +107,9 @@ class Reading:
                 if (other.vcenter, other.repository, other.find) == (vm.vcenter, vm.repository, vm.find):
                     table.wrong(f"this means the same as {other.name!r}", "protect a VM once in a repository")
         for name, given, known in (
-            ("vcenter", defaults.vcenter, list(vcenters)), ("repository", defaults.repository, list(repositories)),
-        ):  # fmt: skip
+            ("vcenter", defaults.vcenter, list(vcenters)),
+            ("repository", defaults.repository, list(repositories)),
+        ):
             if given is not None and given not in known:
                 self._unknown(top, name, given, known)
         return Settings(
@@ -216,9 +226,13 @@ class Reading:
         return Repository(name, table.place("uri"), uri, endpoint_url, region, profile, limit, demands, single_sender)
 
     def _vm(
-        self, name: str, table: Table, defaults: _Defaults, vcenters: dict[str, VCenter | None],
+        self,
+        name: str,
+        table: Table,
+        defaults: _Defaults,
+        vcenters: dict[str, VCenter | None],
         repositories: dict[str, Repository | None],
-    ) -> Vm | None:  # fmt: skip
+    ) -> Vm | None:
         vcenter = self._reference(table, "vcenter", defaults.vcenter, vcenters)
         repository = self._reference(table, "repository", defaults.repository, repositories)
         find, policy = self._find(table), self._policy(table, defaults.policy)
@@ -251,9 +265,12 @@ class Reading:
 
     def _find(self, table: Table) -> Find | None:
         parsers: dict[FindBy, Callable[[object], str]] = {
-            "path": values.inventory_path, "instance_uuid": values.uuid, "name": values.name,
-            "folder": values.inventory_path, "tag": values.text,
-        }  # fmt: skip
+            "path": values.inventory_path,
+            "instance_uuid": values.uuid,
+            "name": values.name,
+            "folder": values.inventory_path,
+            "tag": values.text,
+        }
         given = [by for by in parsers if by in table]
         found = [Find(by, value) for by in given if (value := table.take(by, parsers[by], None)) is not None]
         if not given:

@@ -18,9 +18,7 @@ D = TypeVar("D")
 class Table:
     """A table and where it stands. Unknown keys are noted at once."""
 
-    def __init__(
-        self, content: Mapping[str, object], key: Key, known: tuple[str, ...], problems: Problems
-    ) -> None:
+    def __init__(self, content: Mapping[str, object], key: Key, known: tuple[str, ...], problems: Problems) -> None:
         self._content, self._key, self._known, self._problems = content, key, known, problems
         for name in content:
             if name not in known:
@@ -35,8 +33,7 @@ class Table:
         return self._problems.place(self._key if name is None else (*self._key, name))
 
     def wrong(self, what: str, hint: str = "", *, name: str | None = None, below: str | None = None) -> None:
-        """Note a problem with a key of this table, or with one below that, or with the table. The same is noted once.
-        """
+        """Note a problem with a key of this table, one below that, or the table itself. The same is noted once."""
         key = (*self._key, *(each for each in (name, below) if each is not None))
         self._problems.add(key, what, hint)
 

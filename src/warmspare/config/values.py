@@ -24,8 +24,13 @@ NAME_CHARS = 80  # vCenter's limit for names
 _UNITS_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _RATES_BYTES = {"kbit": 125, "mbit": 125_000, "gbit": 125_000_000, "kB": 1000, "MB": 1_000_000, "GB": 1_000_000_000}
 _SIZES_BYTES = {
-    "MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
-}  # fmt: skip
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "TiB": 1 << 40,
+}
 _DURATION = re.compile(r"(?:[0-9]{1,9}[dhms])+")
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([kmg]bit|kB|MB|GB)")
 _SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([MGT]i?B)")
@@ -40,9 +45,13 @@ _WORD = re.compile(r"[A-Za-z0-9_.+=@ -]{1,100}")
 def kind(value: object) -> str:
     """What a TOML value is, in words."""
     for types, words in (
-        (bool, "true or false"), (int, "a number"), (float, "a number"), (str, "a text"), (list, "a list"),
+        (bool, "true or false"),
+        (int, "a number"),
+        (float, "a number"),
+        (str, "a text"),
+        (list, "a list"),
         (dict, "a table"),
-    ):  # fmt: skip
+    ):
         if isinstance(value, types):
             return words
     return "a date or time"
@@ -246,9 +255,7 @@ def check_endpoint(url: str) -> str:
     except ValueError:
         raise ConfigError("the endpoint URL is malformed", hint="write http://HOST:PORT or https://HOST") from None
     if "@" in parts.netloc:
-        raise ConfigError(
-            "the endpoint URL holds credentials", hint="give them by the AWS environment, never in a URL"
-        )
+        raise ConfigError("the endpoint URL holds credentials", hint="give them by the AWS environment, never in a URL")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError("the endpoint URL is not one of http or https", hint="write http://HOST:PORT or https://HOST")
     return url

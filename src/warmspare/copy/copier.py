@@ -71,9 +71,15 @@ class Copy:
     """
 
     def __init__(
-        self, source: Store, target: Store, state: Path, events: Events, *, meter: Meter | None = None,
+        self,
+        source: Store,
+        target: Store,
+        state: Path,
+        events: Events,
+        *,
+        meter: Meter | None = None,
         single_sender: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._meter = meter or Meter()
         self._source_store, self._target_store = source, CountingStore(target, self._on_sent)
         self._scratch, self._events = state / "tmp", events
@@ -98,9 +104,13 @@ class Copy:
         points = sum(len(plan.points) for plan in plans)
         self._meter.total_bytes = sum(entry.bytes for plan in plans for entry in plan.points)
         self._events.emit(
-            "copy.start", source=self._source_store.uri, destination=self._target_store.uri,
-            vms=[plan.vm for plan in plans], points=points, bytes_total=self._meter.total_bytes,
-        )  # fmt: skip
+            "copy.start",
+            source=self._source_store.uri,
+            destination=self._target_store.uri,
+            vms=[plan.vm for plan in plans],
+            points=points,
+            bytes_total=self._meter.total_bytes,
+        )
         if plans:
             await self._trust.demand(self._target)
         try:
@@ -111,9 +121,14 @@ class Copy:
             self._trust.forget()
             raise
         return CopyResult(
-            len(plans), points, self._objects, self._there, self._meter.read_bytes, self._target_store.sent_bytes,
+            len(plans),
+            points,
+            self._objects,
+            self._there,
+            self._meter.read_bytes,
+            self._target_store.sent_bytes,
             self._meter.seconds,
-        )  # fmt: skip
+        )
 
     async def _names(self, vm: str | None) -> list[str]:
         if vm is None:
@@ -190,9 +205,13 @@ class Copy:
             )
         await self._target.confirm(vm, entry)
         self._events.emit(
-            "copy.point", vm=vm, point=label, created=entry.record.created, objects=self._objects - objects,
+            "copy.point",
+            vm=vm,
+            point=label,
+            created=entry.record.created,
+            objects=self._objects - objects,
             objects_there=self._there - there,
-        )  # fmt: skip
+        )
 
     async def _fetch(self, record: RestorePoint, disk: Disk, stack: AsyncExitStack) -> LocalObject:
         what = f"the manifest of disk {disk.id} in restore point {record.sequence}"

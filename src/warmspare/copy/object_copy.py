@@ -96,9 +96,11 @@ class Carrier:
                 return True
         # Its key is that of no other content, so whatever stands there is damaged, whoever refers to it.
         self._events.emit(
-            "finding", kind="damaged-object", key=wanted.key,
+            "finding",
+            kind="damaged-object",
+            key=wanted.key,
             message=f"{wanted.what} at the destination is damaged; it is sent again",
-        )  # fmt: skip
+        )
         await store.delete([wanted.key])
         return False
 

@@ -71,19 +71,21 @@ def encode_chunk(chunk: Chunk) -> bytes:
     block = chunk.block.astype(np.uint64)
     deltas = np.diff(block, prepend=np.uint64(first))
     column = varint.encode(deltas)
-    raw = b"".join((
-        COUNTS.pack(chunk.frame_pack.size, chunk.block.size, len(column), chunk.zero_start.size),
-        chunk.frame_pack.astype("<u4").tobytes(),
-        chunk.frame_offset.astype("<u4").tobytes(),
-        chunk.frame_bytes.astype("<u4").tobytes(),
-        column,
-        chunk.frame.astype("<u2").tobytes(),
-        chunk.carried.astype("<u2").tobytes(),
-        chunk.zero.astype("<u2").tobytes(),
-        chunk.hashes.tobytes(),
-        chunk.zero_start.astype("<u4").tobytes(),
-        chunk.zero_count.astype("<u4").tobytes(),
-    ))  # fmt: skip
+    raw = b"".join(
+        (
+            COUNTS.pack(chunk.frame_pack.size, chunk.block.size, len(column), chunk.zero_start.size),
+            chunk.frame_pack.astype("<u4").tobytes(),
+            chunk.frame_offset.astype("<u4").tobytes(),
+            chunk.frame_bytes.astype("<u4").tobytes(),
+            column,
+            chunk.frame.astype("<u2").tobytes(),
+            chunk.carried.astype("<u2").tobytes(),
+            chunk.zero.astype("<u2").tobytes(),
+            chunk.hashes.tobytes(),
+            chunk.zero_start.astype("<u4").tobytes(),
+            chunk.zero_count.astype("<u4").tobytes(),
+        )
+    )
     return seal(RECORDS, raw, first, chunk.last_block)
 
 
@@ -140,19 +142,23 @@ def decode_chunk(raw: bytes, first: int, last: int, capacity_bytes: int, packs: 
         raise FormatError("a manifest's chunk has a block column of another length", where=where)
     block = np.cumsum(deltas, dtype=np.uint64) + np.uint64(first)
     chunk = Chunk(
-        frame_pack, frame_offset, frame_bytes, block.astype(np.uint32),
-        take.column("<u2", records), take.column("<u2", records), take.column("<u2", records),
+        frame_pack,
+        frame_offset,
+        frame_bytes,
+        block.astype(np.uint32),
+        take.column("<u2", records),
+        take.column("<u2", records),
+        take.column("<u2", records),
         take.column("u1", records * 16).reshape(records, 16),
-        take.column("<u4", runs), take.column("<u4", runs),
-    )  # fmt: skip
+        take.column("<u4", runs),
+        take.column("<u4", runs),
+    )
     take.end()
     _check_chunk(chunk, block, first, last, capacity_bytes, packs, where)
     return chunk
 
 
-def _check_chunk(
-    chunk: Chunk, block: U64, first: int, last: int, capacity_bytes: int, packs: int, where: str
-) -> None:
+def _check_chunk(chunk: Chunk, block: U64, first: int, last: int, capacity_bytes: int, packs: int, where: str) -> None:
     def demand(holds: object, what: str) -> None:
         if not holds:
             raise FormatError(f"a manifest's chunk {what}", where=where)

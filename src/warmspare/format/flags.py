@@ -43,8 +43,7 @@ def check(kind: str, version: int, flags: int, where: str) -> None:
     if unknown:
         names = [NAMES.get(1 << bit, f"bit {bit}") for bit in range(unknown.bit_length()) if unknown >> bit & 1]
         raise FormatError(
-            f"the {kind} needs features that this program (format version {VERSION}) lacks: "
-            + ", ".join(names),
+            f"the {kind} needs features that this program (format version {VERSION}) lacks: " + ", ".join(names),
             where=where,
             hint="use the release of warmspare that wrote it",
         )

@@ -55,11 +55,20 @@ class Header:
             raise ValueError("a disk ID is longer than 255 bytes")
         return (
             HEADER.pack(
-                MAGIC, flags.VERSION, HEADER.size + len(name), 0, self.capacity_bytes, self.run,
-                BLOCK_BYTES.bit_length() - 1, PAGE_BYTES.bit_length() - 1, HASH_XXH3_128, len(name), bytes(20),
+                MAGIC,
+                flags.VERSION,
+                HEADER.size + len(name),
+                0,
+                self.capacity_bytes,
+                self.run,
+                BLOCK_BYTES.bit_length() - 1,
+                PAGE_BYTES.bit_length() - 1,
+                HASH_XXH3_128,
+                len(name),
+                bytes(20),
             )
             + name
-        )  # fmt: skip
+        )
 
 
 class ManifestWriter:
@@ -105,9 +114,7 @@ class ManifestWriter:
         self._put(
             seal(
                 END,
-                TOTALS.pack(
-                    total.records, total.carried_pages, total.zeroed_pages, total.zero_blocks, total.frames
-                ),
+                TOTALS.pack(total.records, total.carried_pages, total.zeroed_pages, total.zero_blocks, total.frames),
             )
         )
 
@@ -208,6 +215,10 @@ class ManifestReader:
                 continue
             where = f"{self._where}, offset {at}"
             yield decode_chunk(
-                self._payload(at, codec, stored, raw), first, last, self.header.capacity_bytes,
-                len(self.packs), where,
-            )  # fmt: skip
+                self._payload(at, codec, stored, raw),
+                first,
+                last,
+                self.header.capacity_bytes,
+                len(self.packs),
+                where,
+            )

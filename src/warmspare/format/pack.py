@@ -31,9 +31,18 @@ class PackHeader:
 
     def encode(self) -> bytes:
         head = HEADER.pack(
-            MAGIC, flags.VERSION, HEADER.size, 0, self.run, self.number, self.disk,
-            BLOCK_BYTES.bit_length() - 1, PAGE_BYTES.bit_length() - 1, bytes(16), 0,
-        )[:-8]  # fmt: skip
+            MAGIC,
+            flags.VERSION,
+            HEADER.size,
+            0,
+            self.run,
+            self.number,
+            self.disk,
+            BLOCK_BYTES.bit_length() - 1,
+            PAGE_BYTES.bit_length() - 1,
+            bytes(16),
+            0,
+        )[:-8]
         return head + xxhash.xxh3_64_intdigest(head).to_bytes(8, "little")
 
     @classmethod

@@ -14,9 +14,7 @@ import numpy as np
 
 from warmspare.model import U64
 
-PACK_ROW = np.dtype(
-    [("run", "V16"), ("number", "<u4"), ("crc32c", "<u4"), ("bytes", "<u8"), ("sha256", "V32")]
-)
+PACK_ROW = np.dtype([("run", "V16"), ("number", "<u4"), ("crc32c", "<u4"), ("bytes", "<u8"), ("sha256", "V32")])
 _NAME = np.dtype([("run", "V16"), ("number", "<u4")])
 S = TypeVar("S")
 T = TypeVar("T")
@@ -51,9 +49,7 @@ class Viewed(Sequence[T]):
             return Viewed(self._rows[index], self._make)
         row = self._rows[index]
         return self._make(
-            PackRef(
-                bytes(row["run"]), int(row["number"]), int(row["bytes"]), int(row["crc32c"]), bytes(row["sha256"])
-            )
+            PackRef(bytes(row["run"]), int(row["number"]), int(row["bytes"]), int(row["crc32c"]), bytes(row["sha256"]))
         )
 
     @property

@@ -125,8 +125,13 @@ class Housekeeping:
             grant = f"; grant {failure.right}" if failure.right else ""
             of_vm = {"vm": self._vm} if self._vm else {}
             self._events.emit(
-                "housekeeping.warning", **of_vm, action=failure.action, right=failure.right, object=failure.where,
-                objects=failure.objects, count=failure.count,
+                "housekeeping.warning",
+                **of_vm,
+                action=failure.action,
+                right=failure.right,
+                object=failure.where,
+                objects=failure.objects,
+                count=failure.count,
                 message=f"{what} could not be cleared up ({failure.action}): {failure.why}{grant}; the next run tries "
                 "again",
-            )  # fmt: skip
+            )

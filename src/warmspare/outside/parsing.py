@@ -9,8 +9,13 @@ from __future__ import annotations
 import re
 
 ODD: tuple[type[Exception], ...] = (
-    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError,
-)  # fmt: skip
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+)
 """What a client's library raises where an answer is not made as it should be: a part twice, or none, or a date that no
 calendar has. Catch them around the library's call alone."""
 

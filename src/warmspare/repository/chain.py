@@ -74,7 +74,8 @@ class Repository:
                 names.append(name)
             if len(names) > MOST_VMS:
                 raise IntegrityError(
-                    f"the repository has more than {MOST_VMS} VMs, which no sender of ours made", where=self.store.uri,
+                    f"the repository has more than {MOST_VMS} VMs, which no sender of ours made",
+                    where=self.store.uri,
                     hint="look at what lies below vms/",
                 )
             after = layout.vm_prefix(encoded)[:-1] + "0"  # "0" follows "/": past all of this VM's keys

@@ -34,8 +34,7 @@ def demand_root(table: HashTable, disk: Disk, point: Point, where: str) -> None:
     if table.staged_root(disk.capacity_bytes) != disk.root:
         table.unstage()
         raise IntegrityError(
-            f"the chain does not give the hash table that restore point {point.id.label} states "
-            f"for disk {disk.id}",
+            f"the chain does not give the hash table that restore point {point.id.label} states for disk {disk.id}",
             where=where,
             hint="the repository was tampered with or its writer had a bug; audit it",
         )

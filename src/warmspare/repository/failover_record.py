@@ -130,9 +130,17 @@ class FailoverJournal:
             return self.record
         run = secrets.token_hex(16)
         began = FailoverRecord(
-            flags.VERSION, 0, self.vm, run, "starting", restore_point.sequence, restore_point.sha256, region, via,
+            flags.VERSION,
+            0,
+            self.vm,
+            run,
+            "starting",
+            restore_point.sequence,
+            restore_point.sha256,
+            region,
+            via,
             now_text(),
-        )  # fmt: skip
+        )
         again = self.record is not None
         await self._write(began)
         if again and not await self._swaps():

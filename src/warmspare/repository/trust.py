@@ -101,9 +101,7 @@ def demand(store: Store, examined: Examined, *, single_sender: bool) -> None:
                 "use a server that keeps conditional writes; where one host alone sends, single_sender = true "
                 "(--single-sender) says so"
             )
-        raise StoreError(
-            f"no repository is safe in this store: {tried.found}", where=place(store), hint=hint
-        )
+        raise StoreError(f"no repository is safe in this store: {tried.found}", where=place(store), hint=hint)
 
 
 def place(store: Store) -> str:
@@ -187,7 +185,11 @@ def _tell(store: Store, broken: list[Tried], events: Events) -> None:
         where = f"{store.uri.rstrip('/')}/{layout.probes_prefix()}"
         right = ", ".join(one.error.action or _RIGHTS[one.promise] for one in kept if one.error is not None)
         events.emit(
-            "housekeeping.warning", action=right or "unlink", right=right, object=where, count=1,
+            "housekeeping.warning",
+            action=right or "unlink",
+            right=right,
+            object=where,
+            count=1,
             message=f"{where} could not be cleared up, where this host tried the store: "
             + "; ".join(dict.fromkeys(tried.found for tried in kept)),
-        )  # fmt: skip
+        )

@@ -69,9 +69,11 @@ class Identity:
 
     def as_json(self) -> dict[str, Any]:
         return self.place.as_json() | {
-            "instance_uuid": self.instance_uuid, "bios_uuid": self.bios_uuid, "disks": sorted(self.disks),
+            "instance_uuid": self.instance_uuid,
+            "bios_uuid": self.bios_uuid,
+            "disks": sorted(self.disks),
             "left": [place.as_json() for place in self.left],
-        }  # fmt: skip
+        }
 
     @classmethod
     def of(cls, hardware: Mapping[str, Any]) -> Identity | None:
@@ -86,9 +88,12 @@ class Identity:
         left = value.get("left")
         places = [Place.parse(one) for one in left] if isinstance(left, list) else []
         return cls(
-            uuid, bios, frozenset(each for each in disks if isinstance(each, str)), place,
+            uuid,
+            bios,
+            frozenset(each for each in disks if isinstance(each, str)),
+            place,
             tuple(one for one in places if one is not None),
-        )  # fmt: skip
+        )
 
 
 def twins(known: Iterable[tuple[str, Identity]]) -> dict[tuple[str, str], list[Place]]:

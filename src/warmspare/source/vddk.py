@@ -35,9 +35,17 @@ class VddkSource:
 
     @classmethod
     async def open(
-        cls, install: Install, target: Target, path: str, name: str, *, settings: Settings, events: Events,
-        logins: Logins | None = None, rights: Rights | None = None,
-    ) -> VddkSource:  # fmt: skip
+        cls,
+        install: Install,
+        target: Target,
+        path: str,
+        name: str,
+        *,
+        settings: Settings,
+        events: Events,
+        logins: Logins | None = None,
+        rights: Rights | None = None,
+    ) -> VddkSource:
         """Open the disk once, to know it, and close it again: a server drops handles that lie idle, so each `read`
         opens its own. ConfigError for a VDDK that can't be used and for a refused login, SourceError for a disk that
         can't be opened."""
@@ -48,9 +56,13 @@ class VddkSource:
             await self._session.close()
             raise
         events.emit(
-            "source.open", disk=name, path=path, capacity_bytes=self._capacity, transport=self.transport,
+            "source.open",
+            disk=name,
+            path=path,
+            capacity_bytes=self._capacity,
+            transport=self.transport,
             vddk=install.version,
-        )  # fmt: skip
+        )
         return self
 
     @property

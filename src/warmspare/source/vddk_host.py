@@ -92,10 +92,21 @@ class Host:
 
     OPERATIONS = frozenset(
         {
-            "load", "init", "target", "cleanup", "prepare", "end_access", "connect", "open", "start", "close",
-            "disconnect", "explain", "exit",
+            "load",
+            "init",
+            "target",
+            "cleanup",
+            "prepare",
+            "end_access",
+            "connect",
+            "open",
+            "start",
+            "close",
+            "disconnect",
+            "explain",
+            "exit",
         }
-    )  # fmt: skip
+    )
 
     def answer(self, line: bytes) -> dict[str, Any]:
         """The answer to a request; an error of the library's or the loader's is one too."""

@@ -22,8 +22,17 @@ _NAME = re.compile(r"libvixDiskLib\.so(?:\.(\d+(?:\.\d+)*))?")
 _ELF_MACHINES = {0x3E: "x86_64", 0xB7: "aarch64", 0x03: "i386"}
 # What a VDDK brings and Python or its extensions may have too.
 _SHARED = (
-    "libcrypto", "libssl", "libstdc++", "libgcc_s", "libz", "libcurl", "libxml2", "libexpat", "libffi", "libsqlite3",
-)  # fmt: skip
+    "libcrypto",
+    "libssl",
+    "libstdc++",
+    "libgcc_s",
+    "libz",
+    "libcurl",
+    "libxml2",
+    "libexpat",
+    "libffi",
+    "libsqlite3",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,9 +276,13 @@ def _spawn(
     control, memory, _, requests, completions = numbers
     return children.start(
         [sys.executable, "-P", "-m", "warmspare.source.vddk_host", *map(str, numbers)],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, close_fds=True,
-        pass_fds=(control, memory, requests, completions), env=environment,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=log,
+        close_fds=True,
+        pass_fds=(control, memory, requests, completions),
+        env=environment,
+    )
 
 
 def _wait(process: subprocess.Popen[bytes], grace_s: float) -> None:

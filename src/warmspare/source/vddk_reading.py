@@ -202,9 +202,7 @@ class Reading:
         slot = process.free.pop()
         self._query = query = _Query(start, stop, slot)
         for chunk, at in ((allocated.FINE_BYTES, 0), (allocated.COARSE_BYTES, _COARSE_AT)):
-            self._submit(
-                process, query, native.ALLOCATED, start, stop, slot * SPAN_BYTES + at, SPAN_BYTES // 2, chunk
-            )
+            self._submit(process, query, native.ALLOCATED, start, stop, slot * SPAN_BYTES + at, SPAN_BYTES // 2, chunk)
         process.submitted()
 
     def _answered(self, process: ReaderProcess, query: _Query, chunk: int, error: int, count: int) -> None:
@@ -225,8 +223,9 @@ class Reading:
                 self._session.events.emit(
                     "source.warning",
                     message="what the library says is allocated does not add up; everything there is read",
-                    offset=query.start, length=query.stop - query.start,
-                )  # fmt: skip
+                    offset=query.start,
+                    length=query.stop - query.start,
+                )
             self._give_back(process, query.slot)
             self._query = None
             self._begin_window(query.start, query.stop, found)
@@ -274,9 +273,16 @@ class Reading:
         pending.used = at
 
     def _submit(
-        self, process: ReaderProcess, what: _Request | _Query, operation: int, start: int, stop: int, offset: int,
-        room: int, chunk: int,
-    ) -> None:  # fmt: skip
+        self,
+        process: ReaderProcess,
+        what: _Request | _Query,
+        operation: int,
+        start: int,
+        stop: int,
+        offset: int,
+        room: int,
+        chunk: int,
+    ) -> None:
         self._tickets += 1
         self._in_flight[self._tickets] = (what, chunk)
         self._in_flight_bytes += stop - start if operation == native.READ else 0

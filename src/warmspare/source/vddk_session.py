@@ -69,9 +69,15 @@ class Target:
         if self.local:
             return {}
         return {
-            "vm": f"moref={self.vm}", "server": self.server, "port": self.port, "nfc_port": self.nfc_port,
-            "thumbprint": self.thumbprint, "user": self.user, "password": self.password, "cookie": self.cookie,
-        }  # fmt: skip
+            "vm": f"moref={self.vm}",
+            "server": self.server,
+            "port": self.port,
+            "nfc_port": self.nfc_port,
+            "thumbprint": self.thumbprint,
+            "user": self.user,
+            "password": self.password,
+            "cookie": self.cookie,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +138,15 @@ class VddkSession:
     """
 
     def __init__(
-        self, install: Install, target: Target, settings: Settings, events: Events, *, logins: Logins | None = None,
+        self,
+        install: Install,
+        target: Target,
+        settings: Settings,
+        events: Events,
+        *,
+        logins: Logins | None = None,
         rights: Rights | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._logins, self._rights = logins or Logins(events=events), rights
         self.install, self.target, self.settings, self.events = install, target, settings, events
         self.request_bytes, self.requests = SPAN_BYTES, settings.requests
@@ -301,4 +313,3 @@ class VddkSession:
 
     async def _ask(self, operation: str, identity: str) -> None:
         await self.log_in(await self.process(), operation, identity=identity)
-

@@ -116,9 +116,10 @@ class Reports(Generic[R]):
                     raise FormatError(what, where=str(last.path), hint=f"run `{form.verified_by}`")
             if number > MOST_REPORTS:
                 raise ConfigError(
-                    f"the {form.name}s of this directory end with number {MOST_REPORTS}", where=str(directory),
+                    f"the {form.name}s of this directory end with number {MOST_REPORTS}",
+                    where=str(directory),
                     hint=f"look whether anybody put that one there; keep those that come in another {form.option}",
-                )  # fmt: skip
+                )
             placed, data = form.placed(report, number, previous)
             path = directory / f"{number:08d}-{report.kind}-{layout.encode_name(report.vm or 'all')}.json"
             self._create(path, data)

@@ -51,11 +51,7 @@ def check_key(key: str) -> str:
 def check_prefix(prefix: str) -> str:
     """The prefix itself if some key could start with it; ValueError (a bug of the caller) otherwise."""
     whole_parts = prefix.rpartition("/")[0]
-    if (
-        len(prefix) > KEY_BYTES
-        or not _PREFIX.fullmatch(prefix)
-        or (whole_parts and _DOTS.search(whole_parts))
-    ):
+    if len(prefix) > KEY_BYTES or not _PREFIX.fullmatch(prefix) or (whole_parts and _DOTS.search(whole_parts)):
         raise ValueError(f"not a prefix of keys of the store: {prefix[:KEY_BYTES]!r}")
     return prefix
 

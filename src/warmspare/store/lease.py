@@ -203,9 +203,7 @@ class Lease:
                 info, holder = there
                 await self._refuse_if_held(info, holder)
             sent = _clock()
-            mine = await swap(
-                self._store, self._key, self._me.encode(), etag=None if there is None else there[0].etag
-            )
+            mine = await swap(self._store, self._key, self._me.encode(), etag=None if there is None else there[0].etag)
             if mine is not None:
                 self._etag, self._until = mine.etag, sent + self._ttl_s
                 return

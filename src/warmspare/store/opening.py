@@ -34,10 +34,15 @@ PREFIX_BYTES = 300  # with a key of 700 bytes it stays below S3's 1024
 
 
 def open_store(
-    uri: str, *, endpoint_url: str | None = None, concurrency: int = CONCURRENCY, profile: str | None = None,
-    region: str | None = None, site: Site | None = None,
+    uri: str,
+    *,
+    endpoint_url: str | None = None,
+    concurrency: int = CONCURRENCY,
+    profile: str | None = None,
+    region: str | None = None,
+    site: Site | None = None,
     on_retry: Callable[[str, int, float], None] | None = None,
-) -> Store:  # fmt: skip
+) -> Store:
     """The store that a URI names; nothing is read, written or connected to yet.
 
     uri: `s3://bucket/prefix`, `file:///absolute/path` or a path.
@@ -62,9 +67,14 @@ def open_store(
         from warmspare.store.s3.s3_store import S3Store  # here: a run on a directory must not pay for the AWS client
 
         return S3Store(
-            bucket, prefix, endpoint_url=endpoint_url, concurrency=concurrency, account=Account(profile, region),
-            site=site or NO_SITE, on_retry=on_retry,
-        )  # fmt: skip
+            bucket,
+            prefix,
+            endpoint_url=endpoint_url,
+            concurrency=concurrency,
+            account=Account(profile, region),
+            site=site or NO_SITE,
+            on_retry=on_retry,
+        )
     if scheme[0] == "file:":
         return _open_file(uri, concurrency)
     raise ConfigError("the repository's URI has an unknown scheme", where=scheme[0] + "//", hint=_FORMS)

@@ -104,9 +104,14 @@ async def _other_chain(
 
 
 async def settled_in(
-    start: Start, repository: Repository, machine: Machine, vm: str, head: Point | None, local: LocalState,
+    start: Start,
+    repository: Repository,
+    machine: Machine,
+    vm: str,
+    head: Point | None,
+    local: LocalState,
     events: Events,
-) -> Settled:  # fmt: skip
+) -> Settled:
     """The machine is the one whose chain `vm` is, or takes its place; see repository/chain_owner.py."""
     adopt, other = start is Start.ADOPT, vm != machine.vm_id
     try:
@@ -123,9 +128,12 @@ async def settled_in(
         )
     if settled.moved is not None:
         events.emit(
-            "vm.moved", vm=vm, before=str(settled.moved), now=str(settled.identity and settled.identity.place),
+            "vm.moved",
+            vm=vm,
+            before=str(settled.moved),
+            now=str(settled.identity and settled.identity.place),
             adopted=adopt,
-        )  # fmt: skip
+        )
     return settled
 
 
@@ -140,15 +148,16 @@ async def refuse_images(machine: Machine, head: Point | None, events: Events) ->
             continue
         if source.name not in known:
             raise ConfigError(
-                f"disk {source.name!r} is {image.what}, and not the bytes of a disk", where=source.where,
+                f"disk {source.name!r} is {image.what}, and not the bytes of a disk",
+                where=source.where,
                 hint=f"{image.remedy}; --as-raw takes it as it is, for a VM whose disk really holds such an image",
-            )  # fmt: skip
+            )
         events.emit(
             "source.warning",
             message=f"disk {source.name!r} is {image.what}, and its restore points hold that as a disk's bytes: "
             f"nothing starts from it; {image.remedy}, and begin another chain, or say --as-raw, if the VM's disk "
             "really holds such an image",
-        )  # fmt: skip
+        )
 
 
 def there_already(repository: Repository, vm: str, newest: int) -> ConfigError:

@@ -82,9 +82,16 @@ class DiskRun:
     """
 
     def __init__(
-        self, run: Run, index: int, given: DiskInput, state: DiskState, before: Disk | None, todo: Plan,
-        resume: Resume | None, carried: Carried | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        run: Run,
+        index: int,
+        given: DiskInput,
+        state: DiskState,
+        before: Disk | None,
+        todo: Plan,
+        resume: Resume | None,
+        carried: Carried | None = None,
+    ) -> None:
         self._run, self._index, self._state, self._before, self._resume = run, index, state, before, resume
         self._carried = carried
         self.given, self.plan = given, todo
@@ -120,9 +127,13 @@ class DiskRun:
         run, source = self._run, self.given.source
         reason = self.given.reason or self.plan.reason
         run.events.emit(
-            "disk.start", vm=run.vm, disk=self._name, capacity_bytes=source.capacity_bytes,
-            bytes_total=self.plan.read.total_bytes, reason=reason,
-        )  # fmt: skip
+            "disk.start",
+            vm=run.vm,
+            disk=self._name,
+            capacity_bytes=source.capacity_bytes,
+            bytes_total=self.plan.read.total_bytes,
+            reason=reason,
+        )
         if self.plan.anew:
             run.events.emit("sync.anew", vm=run.vm, disk=self._name, bytes=self.plan.anew.total_bytes)
         read, changed = run.meter.read_bytes, run.meter.changed_bytes
@@ -159,15 +170,22 @@ class DiskRun:
         self.left = left
         if self._state.pages.damaged_segments:
             run.events.emit(
-                "state.damaged", vm=run.vm, disk=self._name, what="page map",
+                "state.damaged",
+                vm=run.vm,
+                disk=self._name,
+                what="page map",
                 segments=self._state.pages.damaged_segments,
-            )  # fmt: skip
+            )
         if not self.done:
             return
         run.events.emit(
-            "disk.done", vm=run.vm, disk=self._name, bytes_read=run.meter.read_bytes - read,
-            bytes_changed=run.meter.changed_bytes - changed, blocks_changed=self.changed_blocks,
-        )  # fmt: skip
+            "disk.done",
+            vm=run.vm,
+            disk=self._name,
+            bytes_read=run.meter.read_bytes - read,
+            bytes_changed=run.meter.changed_bytes - changed,
+            blocks_changed=self.changed_blocks,
+        )
 
     async def _audit(self, workers: Codec, until_s: float | None) -> None:
         """The rolling audit's share, before anything else is read: a difference makes the plan a full compare, in which
@@ -191,11 +209,17 @@ class DiskRun:
         run.audits[self._name] = after if found.whole or found.trouble else cursor
         if len(window):
             run.events.emit(
-                "disk.audited", vm=run.vm, disk=self._name, offset=int(window.offsets[-1]),
-                bytes_due=window.total_bytes, bytes_read=found.bytes_read, blocks_judged=found.blocks,
-                blocks_wrong=len(found.wrong), round_bytes=min(after.round_spans * SPAN_BYTES, capacity),
+                "disk.audited",
+                vm=run.vm,
+                disk=self._name,
+                offset=int(window.offsets[-1]),
+                bytes_due=window.total_bytes,
+                bytes_read=found.bytes_read,
+                blocks_judged=found.blocks,
+                blocks_wrong=len(found.wrong),
+                round_bytes=min(after.round_spans * SPAN_BYTES, capacity),
                 covered_s=after.covered_s or None,
-            )  # fmt: skip
+            )
         if found.wrong:
             self._compare(found.wrong, reported)
             run.audits[self._name] = cursor.compared(capacity, now_s)
@@ -207,9 +231,13 @@ class DiskRun:
         offset, length = rolling.first_run(wrong, source.capacity_bytes)
         run.missed.add(self._name)
         run.events.emit(
-            "tracking.missed", vm=run.vm, disk=self._name, offset=offset, length=length,
+            "tracking.missed",
+            vm=run.vm,
+            disk=self._name,
+            offset=offset,
+            length=length,
             message="the source differs from the last restore point where tracking said that nothing had changed",
-        )  # fmt: skip
+        )
         if not run.rolling.may_compare:
             raise SourceError(
                 f"{rolling.FOUND}, so the disk would have to be compared in full, which the configuration forbids",
@@ -258,13 +286,9 @@ class DiskRun:
                 journal.manifest_path(self._index).replace(manifest)
                 journal.page_log_path(self._index).replace(pages)
         reason = given.reason or todo.reason
-        return Carried(
-            given.source.capacity_bytes, given.change_id, left, todo.reported, reason, manifest, pages
-        )  # fmt: skip
+        return Carried(given.source.capacity_bytes, given.change_id, left, todo.reported, reason, manifest, pages)
 
-    def _prepared(
-        self, workers: Codec, ended: Callable[[Extents], None], until_s: float | None
-    ) -> Transfer:
+    def _prepared(self, workers: Codec, ended: Callable[[Extents], None], until_s: float | None) -> Transfer:
         run, source, journal = self._run, self.given.source, self._run.local.journal
         self._files.close()
         self._log: PageLog = journal.page_log(self._index)
@@ -277,14 +301,27 @@ class DiskRun:
         self._files.callback(sent.close)
         before = self._before.capacity_bytes if self._before else None
         return Transfer(
-            source, self.plan,
+            source,
+            self.plan,
             PageFilter(
-                source.capacity_bytes, before, self._state.table, self._state.pages, self._log, self.plan.reported,
+                source.capacity_bytes,
+                before,
+                self._state.table,
+                self._state.pages,
+                self._log,
+                self.plan.reported,
                 self.plan.anew,
             ),
-            self._manifest, Target(run.store, run.vm_key, run.id, self._index, run.numbers, run.pack_bytes),
-            workers, run.meter, self._untracked, ended, sent, self._resume, until_s,
-        )  # fmt: skip
+            self._manifest,
+            Target(run.store, run.vm_key, run.id, self._index, run.numbers, run.pack_bytes),
+            workers,
+            run.meter,
+            self._untracked,
+            ended,
+            sent,
+            self._resume,
+            until_s,
+        )
 
     def _trim(self, packs: list[PackRef]) -> None:
         """Packs of earlier runs that turned out to be no use are not named."""
@@ -318,11 +355,15 @@ class DiskRun:
         run.missed.add(self._name)
         if run.findings <= MAX_FINDING_EVENTS:
             run.events.emit(
-                "finding", kind="untracked-change", vm=run.vm, disk=self._name, offset=found.offset,
+                "finding",
+                kind="untracked-change",
+                vm=run.vm,
+                disk=self._name,
+                offset=found.offset,
                 length=found.length,
                 message="changed though the extents do not report it; it was sent, but the tracker that made "
                 "the extents misses changes",
-            )  # fmt: skip
+            )
 
     async def describe(self, sequence: int) -> Disk:
         """The disk's entry in the record. Its manifest, and a checkpoint where one is due, are in the journal then."""
@@ -341,9 +382,18 @@ class DiskRun:
             checkpoint = Checkpoint(sequence, await in_thread(file_ref, key, path))
             weight = 0
         return Disk(
-            self._name, given.file_name or self._name, capacity, root, manifest, self.changed_blocks,
-            given.change_id, checkpoint, weight, given.attributes, given.reason or self.plan.reason,
-        )  # fmt: skip
+            self._name,
+            given.file_name or self._name,
+            capacity,
+            root,
+            manifest,
+            self.changed_blocks,
+            given.change_id,
+            checkpoint,
+            weight,
+            given.attributes,
+            given.reason or self.plan.reason,
+        )
 
     def _write_table(self, path: Path) -> None:
         capacity = self.given.source.capacity_bytes

@@ -39,9 +39,15 @@ class Preparation:
         self.marks = Marks({})
 
     async def disks(
-        self, run: Run, opened: Opened, fresh: list[Point], logs: dict[str, PageLog], stack: AsyncExitStack,
-        carried: Mapping[str, Carried] | None = None, resumes: Mapping[str, Resume | None] | None = None,
-    ) -> list[DiskRun]:  # fmt: skip
+        self,
+        run: Run,
+        opened: Opened,
+        fresh: list[Point],
+        logs: dict[str, PageLog],
+        stack: AsyncExitStack,
+        carried: Mapping[str, Carried] | None = None,
+        resumes: Mapping[str, Resume | None] | None = None,
+    ) -> list[DiskRun]:
         """Ready to be transferred, in the machine's order; what is open for them is closed with the stack.
 
         fresh: points that are new to the local state, up to the head. logs: page logs of a run that died, by disk.
@@ -120,9 +126,7 @@ def check_disks(disks: list[DiskInput]) -> None:
                 hint="give it as NAME=PATH",
             )
         if names.count(name) > 1:
-            raise ConfigError(
-                f"two disks are called {name!r}", hint="tell them apart by giving them as NAME=PATH"
-            )
+            raise ConfigError(f"two disks are called {name!r}", hint="tell them apart by giving them as NAME=PATH")
 
 
 def last_point(

@@ -111,11 +111,22 @@ class Sync:
     sends to this repository. host: the usual state directory of this host, if `state` is another."""
 
     def __init__(
-        self, store: Store, machine: Machine, state: Path, events: Events, *, level: int | None,
-        meter: Meter | None = None, spool: SpoolPlace | None = None, max_snapshot_age_s: float | None = None,
-        rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None, start: Start = Start.GO_ON,
-        single_sender: bool = False, host: Path | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        store: Store,
+        machine: Machine,
+        state: Path,
+        events: Events,
+        *,
+        level: int | None,
+        meter: Meter | None = None,
+        spool: SpoolPlace | None = None,
+        max_snapshot_age_s: float | None = None,
+        rolling: Rolling | None = None,
+        also: Mapping[str, Extents] | None = None,
+        start: Start = Start.GO_ON,
+        single_sender: bool = False,
+        host: Path | None = None,
+    ) -> None:
         self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
         self._key = layout.encode_name(self._vm)
         self._meter = meter or Meter()
@@ -168,9 +179,12 @@ class Sync:
             manifests = sum([await work.discard() for work in begun.works])
             return Survey(
                 self._vm,
-                self._meter.read_bytes, self._meter.changed_bytes, discarded.sent_bytes + manifests,
-                self._meter.seconds, run.local.last_rate(),
-            )  # fmt: skip
+                self._meter.read_bytes,
+                self._meter.changed_bytes,
+                discarded.sent_bytes + manifests,
+                self._meter.seconds,
+                run.local.last_rate(),
+            )
 
     async def _begin(self, stack: AsyncExitStack, packs: Store | None = None, journal: str = "") -> _Begun:
         """The lease, the head, the machine and its disks. packs, journal: of a run that is no sync, where its packs go
@@ -225,9 +239,18 @@ class Sync:
         stack.push_async_callback(self._leave, local)
         opened = await self._machine.open(last_point(head, self._doubt, over, settled))
         run = Run(
-            packs, self._vm, self._key, run_id, local, head, self._events, self._meter, itertools.count(), size,
+            packs,
+            self._vm,
+            self._key,
+            run_id,
+            local,
+            head,
+            self._events,
+            self._meter,
+            itertools.count(),
+            size,
             rolling=self._rolling,
-        )  # fmt: skip
+        )
         files = await stack.enter_async_context(AsyncExitStack())
         works = await self._preparation.disks(run, opened, fresh, logs, files)
         if journal:
@@ -269,10 +292,14 @@ class Sync:
         run.local.journal.begin(begin)
         self._meter.total_bytes = begun.todo_bytes
         self._events.emit(
-            "sync.start", vm=self._vm, repository=self._store.uri, sequence=sequence,
-            parent=head.id.label if head else None, disks=[w.given.source.name for w in begun.works],
+            "sync.start",
+            vm=self._vm,
+            repository=self._store.uri,
+            sequence=sequence,
+            parent=head.id.label if head else None,
+            disks=[w.given.source.name for w in begun.works],
             bytes_total=self._meter.total_bytes,
-        )  # fmt: skip
+        )
         begun = await self._all_passes(begun, begin)
         run, works, opened = begun.run, begun.works, begun.opened
         for work in works:
@@ -284,12 +311,25 @@ class Sync:
         unprotected = self._unprotected(opened, head, {disk.id for disk in disks})
         left_out = [Unprotected(name, reason) for name, reason in opened.excluded]
         record = RestorePoint(
-            flags.VERSION, 0, self._vm, self._machine.vm_name, sequence, parent, run.id.hex(), now_text(),
-            f"warmspare {__version__}", disks, self._meter.read_bytes, self._meter.changed_bytes,
-            bytes_sent, [*unprotected, *left_out],
-            opened.hardware | self._recorded() | ({MISSED: sorted(run.missed)} if run.missed else {})
+            flags.VERSION,
+            0,
+            self._vm,
+            self._machine.vm_name,
+            sequence,
+            parent,
+            run.id.hex(),
+            now_text(),
+            f"warmspare {__version__}",
+            disks,
+            self._meter.read_bytes,
+            self._meter.changed_bytes,
+            bytes_sent,
+            [*unprotected, *left_out],
+            opened.hardware
+            | self._recorded()
+            | ({MISSED: sorted(run.missed)} if run.missed else {})
             | known_return(begun.over),
-        )  # fmt: skip
+        )
         data = point.encode(record)
         new = Point(PointId(sequence, point.identity(data)), record)
         run.local.journal.seal(data)
@@ -307,9 +347,16 @@ class Sync:
         if time.monotonic() - published_s > LATER_S:
             await begun.repository.confirm(self._vm, new)
         return SyncResult(
-            self._vm, new.id, head.id if head else None, self._meter.read_bytes, self._meter.changed_bytes,
-            self._store.sent_bytes, self._meter.seconds, run.findings, len(unprotected),
-        )  # fmt: skip
+            self._vm,
+            new.id,
+            head.id if head else None,
+            self._meter.read_bytes,
+            self._meter.changed_bytes,
+            self._store.sent_bytes,
+            self._meter.seconds,
+            run.findings,
+            len(unprotected),
+        )
 
     async def _all_passes(self, begun: _Begun, record: RunRecord) -> _Begun:
         """Look at everything and send it: in one pass, or in as many as the age of a snapshot makes of it. The last of
@@ -349,9 +396,12 @@ class Sync:
         self._passes.count += 1
         self._meter.total_bytes = self._meter.done_bytes + begun.todo_bytes
         self._events.emit(
-            "sync.snapshot_renewed", vm=self._vm, passes=self._passes.count, seconds=round(self._passes.held_s, 3),
+            "sync.snapshot_renewed",
+            vm=self._vm,
+            passes=self._passes.count,
+            seconds=round(self._passes.held_s, 3),
             bytes_left=begun.todo_bytes,
-        )  # fmt: skip
+        )
         return begun
 
     async def _transfer(self, begun: _Begun) -> bool:

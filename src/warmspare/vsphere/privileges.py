@@ -24,49 +24,72 @@ class Privilege:
 
 PRIVILEGES = (
     Privilege(
-        "VirtualMachine.State.CreateSnapshot", "Virtual machine > Snapshot management > Create snapshot", "vm",
+        "VirtualMachine.State.CreateSnapshot",
+        "Virtual machine > Snapshot management > Create snapshot",
+        "vm",
         "the moment that is read",
     ),
     Privilege(
-        "VirtualMachine.State.RemoveSnapshot", "Virtual machine > Snapshot management > Remove snapshot", "vm",
+        "VirtualMachine.State.RemoveSnapshot",
+        "Virtual machine > Snapshot management > Remove snapshot",
+        "vm",
         "leaving the VM as it was; consolidating its disks",
     ),
     Privilege(
         "VirtualMachine.Provisioning.DiskRandomRead",
-        "Virtual machine > Provisioning > Allow read-only disk access", "vm",
+        "Virtual machine > Provisioning > Allow read-only disk access",
+        "vm",
         "reading disks through VDDK; asking what changed",
     ),
     Privilege(
-        "VirtualMachine.Provisioning.GetVmFiles", "Virtual machine > Provisioning > Allow virtual machine download",
-        "vm", "reading disks through VDDK",
+        "VirtualMachine.Provisioning.GetVmFiles",
+        "Virtual machine > Provisioning > Allow virtual machine download",
+        "vm",
+        "reading disks through VDDK",
     ),
     Privilege(
         "VirtualMachine.Config.ChangeTracking",
-        "Virtual machine > Change configuration > Toggle disk change tracking", "vm", "switching change tracking on",
+        "Virtual machine > Change configuration > Toggle disk change tracking",
+        "vm",
+        "switching change tracking on",
         "a VM without change tracking is compared in full each time",
     ),
     Privilege(
-        "VirtualMachine.Config.DiskLease", "Virtual machine > Change configuration > Acquire disk lease", "vm",
-        "keeping a disk from being changed while VDDK reads it", "VDDK may refuse to open a disk",
-    ),
-    Privilege(
-        "Global.DisableMethods", "Global > Disable methods", "root", "keeping the VM from moving while it is read",
-        "the VM may move while it is read, which costs a new connection",
-    ),
-    Privilege(
-        "Global.EnableMethods", "Global > Enable methods", "root", "letting it move again",
-        "a VM that was kept from moving may stay so",
-    ),
-    Privilege(
-        "Global.Licenses", "Global > Licenses", "root", "VDDK looks whether the host's licence allows reading",
+        "VirtualMachine.Config.DiskLease",
+        "Virtual machine > Change configuration > Acquire disk lease",
+        "vm",
+        "keeping a disk from being changed while VDDK reads it",
         "VDDK may refuse to open a disk",
     ),
     Privilege(
-        "System.Read", "Read-only, on the VM's hosts and at the root, propagating", "root",
+        "Global.DisableMethods",
+        "Global > Disable methods",
+        "root",
+        "keeping the VM from moving while it is read",
+        "the VM may move while it is read, which costs a new connection",
+    ),
+    Privilege(
+        "Global.EnableMethods",
+        "Global > Enable methods",
+        "root",
+        "letting it move again",
+        "a VM that was kept from moving may stay so",
+    ),
+    Privilege(
+        "Global.Licenses",
+        "Global > Licenses",
+        "root",
+        "VDDK looks whether the host's licence allows reading",
+        "VDDK may refuse to open a disk",
+    ),
+    Privilege(
+        "System.Read",
+        "Read-only, on the VM's hosts and at the root, propagating",
+        "root",
         "names of hosts and networks; events of hosts that failed",
         "where events can't be read, every disk is compared in full",
     ),
-)  # fmt: skip
+)
 
 
 def missing(session: VsphereSession, moref: str) -> list[Privilege]:

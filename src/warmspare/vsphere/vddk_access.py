@@ -52,10 +52,16 @@ class Access:
         """Where VDDK connects to. The password is asked for anew."""
         server = self._session.server
         return Target(
-            server=server.host, port=server.port, vm=self._moref, snapshot=snapshot,
-            thumbprint=self._session.thumbprint_sha1, user=server.user, password=await self._session.password(),
-            transports=self._vddk.transports, nfc_port=self._vddk.nfc_port,
-        )  # fmt: skip
+            server=server.host,
+            port=server.port,
+            vm=self._moref,
+            snapshot=snapshot,
+            thumbprint=self._session.thumbprint_sha1,
+            user=server.user,
+            password=await self._session.password(),
+            transports=self._vddk.transports,
+            nfc_port=self._vddk.nfc_port,
+        )
 
     async def lacking(self, operation: str) -> str:
         """See Rights. vCenter says it in the session that there is."""
@@ -113,9 +119,13 @@ class Access:
 
     async def _vddk_session(self) -> VddkSession:
         return VddkSession(
-            self._vddk.install, await self.target(None), self._vddk.settings, self._events,
-            logins=self._session.logins, rights=self,
-        )  # fmt: skip
+            self._vddk.install,
+            await self.target(None),
+            self._vddk.settings,
+            self._events,
+            logins=self._session.logins,
+            rights=self,
+        )
 
     async def _refused(self) -> bool:
         try:
@@ -128,9 +138,15 @@ class Access:
     async def open(self, snapshot: str, disk: Disk) -> VddkSource:
         """Open a disk of a snapshot. disk: as the snapshot has it. SourceError, too where VDDK and vSphere differ."""
         source = await VddkSource.open(
-            self._vddk.install, await self.target(snapshot), disk.path, disk.uuid, settings=self._vddk.settings,
-            events=self._events, logins=self._session.logins, rights=self,
-        )  # fmt: skip
+            self._vddk.install,
+            await self.target(snapshot),
+            disk.path,
+            disk.uuid,
+            settings=self._vddk.settings,
+            events=self._events,
+            logins=self._session.logins,
+            rights=self,
+        )
         if source.capacity_bytes != disk.capacity_bytes:
             await source.close()
             raise SourceError(

@@ -112,9 +112,7 @@ class VsphereMachine:
         self._snapshots.check_chain(vm)
         await self._access.prepare()
         before = await suspicion.look(self._session)
-        taken = await self._snapshots.take(
-            self._policy.snapshot_name, self._policy.quiesce, powered_on=vm.powered_on
-        )
+        taken = await self._snapshots.take(self._policy.snapshot_name, self._policy.quiesce, powered_on=vm.powered_on)
         self._moref = taken.moref
         frozen = await self._frozen(vm, judged, taken.moref)
         compared_anyway = self._policy.full_compare == "always"
@@ -128,9 +126,11 @@ class VsphereMachine:
             inputs.append(DiskInput(source, changed, reason, disk.change_id, attributes, _file_name(disk, frozen)))
         hardware: dict[str, Any] = vm.hardware()
         hardware |= found.record() | {
-            distrust.TREE: vm.tree.as_json(), "vcenter": self._session.about, distrust.RUN: self._run,
+            distrust.TREE: vm.tree.as_json(),
+            "vcenter": self._session.about,
+            distrust.RUN: self._run,
             "quiesced": taken.quiesced,
-        }  # fmt: skip
+        }
         unprotected = [(disk.label, reason) for disk, reason in judged.others if reason != EXCLUDED]
         excluded = [(disk.label, reason) for disk, reason in judged.others if reason == EXCLUDED]
         return Opened(inputs, unprotected, excluded, hardware, taken.asked_s)
@@ -211,9 +211,14 @@ class VsphereMachine:
             return changes.Changed(None, why)
         assert since is not None and self._moref is not None
         return await changes.changed_areas(
-            self._session, self._vm.moref, self._moref, disk.key, disk.capacity_bytes, since,
+            self._session,
+            self._vm.moref,
+            self._moref,
+            disk.key,
+            disk.capacity_bytes,
+            since,
             f"{self._where}, {disk.label}",
-        )  # fmt: skip
+        )
 
     # -- leaving --------------------------------------------------------------------------------------------------
 
@@ -277,10 +282,14 @@ class VsphereMachine:
 def _attributes(vm: VmInfo, disk: Disk, *, quiesced: bool) -> dict[str, str]:
     """For people: where the disk was."""
     return {
-        "vm": vm.path, "label": disk.label, "key": str(disk.key), "path": disk.base_path,
-        "controller": f"{disk.controller}{disk.bus}:{disk.unit}", "datastore": disk.datastore,
+        "vm": vm.path,
+        "label": disk.label,
+        "key": str(disk.key),
+        "path": disk.base_path,
+        "controller": f"{disk.controller}{disk.bus}:{disk.unit}",
+        "datastore": disk.datastore,
         "quiesced": "yes" if quiesced else "no",
-    }  # fmt: skip
+    }
 
 
 def _file_name(disk: Disk, disks: list[Disk]) -> str:

@@ -39,9 +39,14 @@ async def block_findings(disk: DiskAudit, repository: Repository, point: Point, 
 
 
 def _finding(
-    disk: DiskAudit, block: int, found: Evidence, expected: bytes, belongs: dict[bytes, int], stale: dict[int, str],
+    disk: DiskAudit,
+    block: int,
+    found: Evidence,
+    expected: bytes,
+    belongs: dict[bytes, int],
+    stale: dict[int, str],
     point: str,
-) -> Finding:  # fmt: skip
+) -> Finding:
     meaning, actual = "", "zeros" if found.actual == ZERO_ENTRY else f"xxh3-128 {found.actual.hex()}"
     kind = Kind.BLOCK_WRONG
     if found.verdict == native.UNREADABLE:
@@ -60,10 +65,15 @@ def _finding(
     elif expected == ZERO_ENTRY:
         kind = Kind.BLOCK_NOT_ZERO
     return finding(
-        kind, point=point, disk=disk.disk.id, offset=block * BLOCK_BYTES,
+        kind,
+        point=point,
+        disk=disk.disk.id,
+        offset=block * BLOCK_BYTES,
         length=block_bytes(block, disk.disk.capacity_bytes),
-        expected="zeros" if expected == ZERO_ENTRY else f"xxh3-128 {expected.hex()}", actual=actual, meaning=meaning,
-    )  # fmt: skip
+        expected="zeros" if expected == ZERO_ENTRY else f"xxh3-128 {expected.hex()}",
+        actual=actual,
+        meaning=meaning,
+    )
 
 
 async def _older(

@@ -32,7 +32,13 @@ class Audited:
 
 
 async def conclude(
-    audited: Audited, disks: list[DiskAudit], repository: Repository, point: Point, scratch: Path, meter: Meter, *,
+    audited: Audited,
+    disks: list[DiskAudit],
+    repository: Repository,
+    point: Point,
+    scratch: Path,
+    meter: Meter,
+    *,
     with_repair: bool,
 ) -> Report:
     """Name what is wrong with disks that were judged at `point`, repair it if that is wanted, and make the report.
@@ -55,20 +61,27 @@ async def conclude(
         present = disk.present_blocks
         disk.condemn(present)
         result = reports.disk_result(
-            disk.map, id=disk.disk.id, name=disk.disk.name, path=str(disk.path),
-            capacity_bytes=disk.disk.capacity_bytes, root=disk.disk.root, bytes_read=disk.read_bytes,
+            disk.map,
+            id=disk.disk.id,
+            name=disk.disk.name,
+            path=str(disk.path),
+            capacity_bytes=disk.disk.capacity_bytes,
+            root=disk.disk.root,
+            bytes_read=disk.read_bytes,
             seconds=disk.seconds,
-        )  # fmt: skip
+        )
         results.append(result)
         findings += found
     newest = await repository.newest(point.record.vm_id)
     figures["points_behind"] = max(0, (newest or 0) - point.id.sequence)
     if with_repair:
         figures |= {
-            "blocks_repaired": total.blocks, "bytes_written": total.written_bytes,
-            "frames_fetched": total.traffic.frames, "frame_bytes_fetched": total.traffic.frame_bytes,
+            "blocks_repaired": total.blocks,
+            "bytes_written": total.written_bytes,
+            "frames_fetched": total.traffic.frames,
+            "frame_bytes_fetched": total.traffic.frame_bytes,
             "manifest_bytes_fetched": total.traffic.other_bytes,
-        }  # fmt: skip
+        }
     left_out += max(0, len(findings) - MAX_FINDINGS)
     if left_out:
         notes.append(f"{left_out} further blocks were wrong; the map has them, the list has not")
@@ -78,15 +91,33 @@ async def conclude(
     percent, seed = audited.percent, audited.seed
     record = point.record
     return Report(
-        reports.FORMAT, 0, "", "replica", reports.software(), reports.host(), record.vm_id, record.vm_name,
-        repository.store.uri, repository.id, str(audited.target),
+        reports.FORMAT,
+        0,
+        "",
+        "replica",
+        reports.software(),
+        reports.host(),
+        record.vm_id,
+        record.vm_name,
+        repository.store.uri,
+        repository.id,
+        str(audited.target),
         "all blocks" if percent is None else f"a sample of {percent:g} % of the blocks (seed {seed})",
-        reports.point_ref(point), audited.began, reports.utc_now(), round(meter.seconds, 3),
-        round(100 * judged / blocks, 4) if blocks else 100.0, meter.read_bytes,
+        reports.point_ref(point),
+        audited.began,
+        reports.utc_now(),
+        round(meter.seconds, 3),
+        round(100 * judged / blocks, 4) if blocks else 100.0,
+        meter.read_bytes,
         total.traffic.frame_bytes + total.traffic.other_bytes,
-        "findings" if unclean(findings) or left_out else "clean", results, findings[:MAX_FINDINGS], left_out,
-        audited.resumed, figures, notes,
-    )  # fmt: skip
+        "findings" if unclean(findings) or left_out else "clean",
+        results,
+        findings[:MAX_FINDINGS],
+        left_out,
+        audited.resumed,
+        figures,
+        notes,
+    )
 
 
 def _file_findings(disk: DiskAudit, point: Point) -> list[Finding]:
@@ -103,10 +134,15 @@ def _file_findings(disk: DiskAudit, point: Point) -> list[Finding]:
     expected = f"{capacity} bytes"
     return [
         finding(
-            kind, point=point.id.label, disk=disk.disk.id, offset=offset, length=length, expected=expected,
+            kind,
+            point=point.id.label,
+            disk=disk.disk.id,
+            offset=offset,
+            length=length,
+            expected=expected,
             actual=actual,
         )
-    ]  # fmt: skip
+    ]
 
 
 def _after(each: Finding, disk: DiskAudit, done: Repaired) -> Finding:

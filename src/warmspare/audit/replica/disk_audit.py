@@ -74,9 +74,19 @@ class DiskAudit:
     """
 
     def __init__(
-        self, disk: Disk, path: Path, fd: int, table: ExpectedTable, *, device: bool, percent: float | None, seed: int,
-        uncached: bool, threads: Threads, meter: Meter,
-    ) -> None:  # fmt: skip
+        self,
+        disk: Disk,
+        path: Path,
+        fd: int,
+        table: ExpectedTable,
+        *,
+        device: bool,
+        percent: float | None,
+        seed: int,
+        uncached: bool,
+        threads: Threads,
+        meter: Meter,
+    ) -> None:
         self.disk, self.path, self.fd, self.table, self.device = disk, path, fd, table, device
         self._percent, self._seed, self._uncached = percent, seed, uncached
         self._threads, self._meter = threads, meter
@@ -217,10 +227,13 @@ class DiskAudit:
         wrong = np.concatenate((judged.wrong, holes))
         order = np.argsort(wrong)
         return Judged(
-            judged.zero, judged.sound, wrong[order],
+            judged.zero,
+            judged.sound,
+            wrong[order],
             np.concatenate((judged.verdict, np.full(holes.size, native.WRONG, np.uint8)))[order],
-            np.concatenate((judged.actual, np.zeros((holes.size, ENTRY_BYTES), np.uint8)))[order], judged.read_bytes,
-        )  # fmt: skip
+            np.concatenate((judged.actual, np.zeros((holes.size, ENTRY_BYTES), np.uint8)))[order],
+            judged.read_bytes,
+        )
 
     def _filled_holes(self, unit: Unit, data: U32) -> U32:
         """Blocks of the unit's holes that should be something else than zeros."""

@@ -141,9 +141,7 @@ class Recall:
         for index in range(start, stop):
             if index not in plan.lost:
                 places.update({(place.pack.key, place.offset): place for _, place in by_block.get(index, [])})
-        images = [
-            bytearray(block_bytes(int(plan.blocks[index]), self._capacity)) for index in range(start, stop)
-        ]
+        images = [bytearray(block_bytes(int(plan.blocks[index]), self._capacity)) for index in range(start, stop)]
         users: dict[tuple[str, int], list[tuple[int, int]]] = {}
         for index in range(start, stop):
             if index not in plan.lost:
@@ -179,9 +177,7 @@ class Recall:
             try:
                 if place.offset + place.bytes > place.pack.bytes:
                     raise FormatError("a manifest names a frame beyond its pack", where=where)
-                found = await read_sound(
-                    lambda: self._read(place), lambda data: in_thread(frame.decode, data, where)
-                )
+                found = await read_sound(lambda: self._read(place), lambda data: in_thread(frame.decode, data, where))
             except IntegrityError as error:
                 found = error
             self._frames[key] = found

@@ -64,9 +64,16 @@ class ReplicaAudit:
     it is noted how far interrupted audits have come."""
 
     def __init__(
-        self, store: Store, vm: str, target: Path, scratch: Path, progress: Path, events: Events, settings: Settings,
+        self,
+        store: Store,
+        vm: str,
+        target: Path,
+        scratch: Path,
+        progress: Path,
+        events: Events,
+        settings: Settings,
         meter: Meter | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._store, self._vm, self._target, self._scratch = store, vm, target, scratch
         self._progress_dir, self._events, self._settings = progress, events, settings
         self._meter = meter or Meter()
@@ -129,14 +136,23 @@ class ReplicaAudit:
                             await disk.audit.scan()
                         point = await self._settle(repository, subject, threads)
                     audited = Audited(
-                        self._target, self._settings.percent, self._seed, self._settings.uncached, self._began,
+                        self._target,
+                        self._settings.percent,
+                        self._seed,
+                        self._settings.uncached,
+                        self._began,
                         self._resumed,
-                    )  # fmt: skip
+                    )
                     audits = [disk.audit for disk in self._disks.values()]
                     report = await conclude(
-                        audited, audits, repository, point, self._scratch, self._meter,
+                        audited,
+                        audits,
+                        repository,
+                        point,
+                        self._scratch,
+                        self._meter,
                         with_repair=self._settings.repair,
-                    )  # fmt: skip
+                    )
                 saved.remove()
                 return report
             finally:
@@ -175,17 +191,19 @@ class ReplicaAudit:
         try:
             now = subject.standing()
             saved.write(
-                point=here, at=mark(now.at), moving=mark(now.moving), began=self._resumed or self._began,
-                seed=self._seed, disks=[disk.audit for disk in self._disks.values()],
-            )  # fmt: skip
+                point=here,
+                at=mark(now.at),
+                moving=mark(now.moving),
+                began=self._resumed or self._began,
+                seed=self._seed,
+                disks=[disk.audit for disk in self._disks.values()],
+            )
         except (StoreError, IntegrityError) as error:
             self._events.emit("source.warning", message=f"the audit's progress was not noted: {error.sentence}")
 
     # beginning
 
-    async def _begin(
-        self, repository: Repository, subject: Subject, saved: ProgressFile, threads: Threads
-    ) -> None:
+    async def _begin(self, repository: Repository, subject: Subject, saved: ProgressFile, threads: Threads) -> None:
         standing = subject.standing()
         at = standing.at or await subject.wait(self._events, self._settings.patience_s)
         before = saved.read()
@@ -202,10 +220,16 @@ class ReplicaAudit:
         self._meter.total_bytes = sum(disk.audit.disk.capacity_bytes for disk in self._disks.values())
         self._meter.done_bytes = sum(disk.audit.next_block * BLOCK_BYTES for disk in self._disks.values())
         self._events.emit(
-            "audit.start", kind="replica", vm=self._vm, repository=self._store.uri, subject=str(self._target),
-            point=self._point.id.label, bytes_total=self._meter.total_bytes, repair=self._settings.repair,
+            "audit.start",
+            kind="replica",
+            vm=self._vm,
+            repository=self._store.uri,
+            subject=str(self._target),
+            point=self._point.id.label,
+            bytes_total=self._meter.total_bytes,
+            repair=self._settings.repair,
             resumed=self._resumed or None,
-        )  # fmt: skip
+        )
 
     async def _resumable(self, repository: Repository, before: Progress | None, at: PointId) -> Point | None:
         """The point that an interrupted run judged by, if the replica's point is that or descends from it."""
@@ -248,9 +272,7 @@ class ReplicaAudit:
             )
         return point
 
-    async def _take_disks(
-        self, repository: Repository, subject: Subject, point: Point, threads: Threads
-    ) -> None:
+    async def _take_disks(self, repository: Repository, subject: Subject, point: Point, threads: Threads) -> None:
         """Have each disk of the point under audit, judged by its table there; those that it has not got are let go."""
         for disk_id in [known for known in self._disks if point.record.disk(known) is None]:
             await self._drop(disk_id)
@@ -264,10 +286,17 @@ class ReplicaAudit:
                 if known is None:
                     path = subject.path(disk, point)
                     audit = DiskAudit(
-                        disk, path, subject.open_disk(path), table, device=subject.place.device,
-                        percent=self._settings.percent, seed=self._seed, uncached=self._settings.uncached,
-                        threads=threads, meter=self._meter,
-                    )  # fmt: skip
+                        disk,
+                        path,
+                        subject.open_disk(path),
+                        table,
+                        device=subject.place.device,
+                        percent=self._settings.percent,
+                        seed=self._seed,
+                        uncached=self._settings.uncached,
+                        threads=threads,
+                        meter=self._meter,
+                    )
                     self._disks[disk.id] = _Disk(audit, stack)
                 else:
                     known.audit.move_to(disk, table)

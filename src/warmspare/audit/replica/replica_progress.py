@@ -116,9 +116,11 @@ class ProgressFile:
         with locked(lock, WHAT) as mine:
             if not mine:
                 raise LeaseError(
-                    "another audit of this replica is running", where=str(lock), hint="wait for it to end",
+                    "another audit of this replica is running",
+                    where=str(lock),
+                    hint="wait for it to end",
                     retryable=True,
-                )  # fmt: skip
+                )
             yield
 
     def read(self) -> Progress | None:
@@ -139,9 +141,15 @@ class ProgressFile:
             if disk.fd < 0 or left < 0 or (len(disk.suspects) and not suspects):
                 return
             entry = DiskProgress(
-                disk.disk.id, disk.disk.capacity_bytes, stamp(disk.fd), disk.next_block, disk.read_bytes,
-                disk.seconds, disk.map.build(), suspects,
-            )  # fmt: skip
+                disk.disk.id,
+                disk.disk.capacity_bytes,
+                stamp(disk.fd),
+                disk.next_block,
+                disk.read_bytes,
+                disk.seconds,
+                disk.map.build(),
+                suspects,
+            )
             entries.append(entry)
         record = Progress(FORMAT, self._identity, point, at, moving, began, time.time(), seed, entries)
         write_record(self._path, record, WHAT)

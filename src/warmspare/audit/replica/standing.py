@@ -155,9 +155,10 @@ class Subject:
             if not told:
                 told = True
                 events.emit(
-                    "audit.waiting", vm=self._vm,
+                    "audit.waiting",
+                    vm=self._vm,
                     message="the replica is being brought to another restore point; waiting for that",
-                )  # fmt: skip
+                )
             await asyncio.sleep(POLL_S)
 
     def _traces(self) -> tuple[tuple[int, int], ...]:

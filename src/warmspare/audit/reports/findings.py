@@ -85,8 +85,7 @@ ABOUT: dict[Kind, About] = {
     ),
     Kind.BLOCK_ZEROED: About(
         Severity.ERROR,
-        "the block reads as zeros and the restore point has data there: a write was lost, or a hole was "
-        "punched",
+        "the block reads as zeros and the restore point has data there: a write was lost, or a hole was punched",
         _REPAIR,
     ),
     Kind.BLOCK_NOT_ZERO: About(
@@ -203,8 +202,7 @@ ABOUT: dict[Kind, About] = {
     ),
     Kind.CHANGE_LOST: About(
         Severity.ERROR,
-        "the source differs from the restore point where change tracking said that nothing changed: a change "
-        "was lost",
+        "the source differs from the restore point where change tracking said that nothing changed: a change was lost",
         "run `warmspare audit source --repair`, and look for the vendor's fix of change tracking",
     ),
     Kind.SOURCE_UNJUDGED: About(
@@ -252,22 +250,44 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=False):
         if self.offset is not None:
             out |= {"offset": self.offset, "length": self.length}
         return out | {
-            "expected": self.expected, "actual": self.actual, "point": self.point, "repaired": self.repaired,
-            "message": self.meaning, "remedy": self.remedy,
-        }  # fmt: skip
+            "expected": self.expected,
+            "actual": self.actual,
+            "point": self.point,
+            "repaired": self.repaired,
+            "message": self.meaning,
+            "remedy": self.remedy,
+        }
 
 
 def finding(
-    kind: Kind, *, point: str, disk: str = "", offset: int | None = None, length: int | None = None, key: str = "",
-    expected: str = "", actual: str = "", meaning: str = "", remedy: str = "",
-) -> Finding:  # fmt: skip
+    kind: Kind,
+    *,
+    point: str,
+    disk: str = "",
+    offset: int | None = None,
+    length: int | None = None,
+    key: str = "",
+    expected: str = "",
+    actual: str = "",
+    meaning: str = "",
+    remedy: str = "",
+) -> Finding:
     """A finding with what is always true of its kind filled in. meaning, remedy: instead of the usual ones, where more
     is known."""
     about = ABOUT[kind]
     return Finding(
-        kind, about.severity, disk, offset, length, key, cut(expected, MOST_TEXT), cut(actual, MOST_TEXT),
-        cut(point, MOST_TEXT), cut(meaning or about.meaning, MOST_TEXT), cut(remedy or about.remedy, MOST_TEXT),
-    )  # fmt: skip
+        kind,
+        about.severity,
+        disk,
+        offset,
+        length,
+        key,
+        cut(expected, MOST_TEXT),
+        cut(actual, MOST_TEXT),
+        cut(point, MOST_TEXT),
+        cut(meaning or about.meaning, MOST_TEXT),
+        cut(remedy or about.remedy, MOST_TEXT),
+    )
 
 
 def unclean(findings: list[Finding]) -> bool:

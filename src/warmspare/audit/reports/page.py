@@ -165,10 +165,13 @@ def _disk(number: int, disk: DiskResult, links: dict[int, int]) -> Iterator[str]
     yield f"<span>One square is {size(region)}, coloured by the gravest result in it.</span></figcaption></figure>"
     yield '<dl style="margin-top:12px">'
     for term, value in (
-        ("Size", f"{size(disk.capacity_bytes)} ({disk.capacity_bytes:,} bytes)"), ("Result", said),
-        ("Read", f"{size(disk.bytes_read)} in {duration(disk.seconds)}; holes are not read"), ("Path", disk.path),
-        ("ID", disk.id), ("Held against Merkle root", disk.root),
-    ):  # fmt: skip
+        ("Size", f"{size(disk.capacity_bytes)} ({disk.capacity_bytes:,} bytes)"),
+        ("Result", said),
+        ("Read", f"{size(disk.bytes_read)} in {duration(disk.seconds)}; holes are not read"),
+        ("Path", disk.path),
+        ("ID", disk.id),
+        ("Held against Merkle root", disk.root),
+    ):
         yield f"<dt>{escape(term)}</dt><dd>{escape(value)}</dd>"
     yield "</dl></section>"
 

@@ -197,9 +197,10 @@ def decode(data: bytes, where: str) -> Report:
         version = loose.get("format")
         if type(version) is int and version != FORMAT:
             raise FormatError(
-                f"the audit report has format {version} and this program knows {FORMAT}", where=where,
+                f"the audit report has format {version} and this program knows {FORMAT}",
+                where=where,
                 hint="use the release of warmspare that wrote it",
-            )  # fmt: skip
+            )
         return records.typed(loose, Report)
     except UnfitError as error:
         raise FormatError(f"the audit report is damaged: {error}", where=where) from None
@@ -253,12 +254,31 @@ class MapBuilder:
 
 
 def disk_result(
-    map_of: MapBuilder, *, id: str, name: str, path: str, capacity_bytes: int, root: str, bytes_read: int,
+    map_of: MapBuilder,
+    *,
+    id: str,
+    name: str,
+    path: str,
+    capacity_bytes: int,
+    root: str,
+    bytes_read: int,
     seconds: float,
-) -> DiskResult:  # fmt: skip
+) -> DiskResult:
     """What the map counted, as the result of a disk."""
     zero, sound, repaired, wrong = (map_of.total(result) for result in range(len(RESULTS)))
     return DiskResult(
-        id, name, path, capacity_bytes, root, block_count(capacity_bytes), zero + sound + repaired + wrong, zero, sound,
-        repaired, wrong, bytes_read, round(seconds, 3), map_of.build(),
-    )  # fmt: skip
+        id,
+        name,
+        path,
+        capacity_bytes,
+        root,
+        block_count(capacity_bytes),
+        zero + sound + repaired + wrong,
+        zero,
+        sound,
+        repaired,
+        wrong,
+        bytes_read,
+        round(seconds, 3),
+        map_of.build(),
+    )

@@ -99,16 +99,24 @@ async def read_chain(store: Store, inventory: Inventory, called: str, seen: list
             continue  # it was listed a moment ago; a gap then
         except FormatError as error:
             findings.add(
-                Kind.OBJECT_MALFORMED, point=str(sequence), key=key, expected="a record", actual=error.what,
+                Kind.OBJECT_MALFORMED,
+                point=str(sequence),
+                key=key,
+                expected="a record",
+                actual=error.what,
                 remedy=REMEDY,
-            )  # fmt: skip
+            )
             unread.add(sequence)
             continue
         if record.sequence != sequence or layout.encode_name(record.vm_id) != inventory.vm:
             findings.add(
-                Kind.OBJECT_REPLAYED, point=str(sequence), key=key, expected=f"restore point {sequence}",
-                actual=f"restore point {record.sequence} of VM {record.vm_id!r}", remedy=REMEDY,
-            )  # fmt: skip
+                Kind.OBJECT_REPLAYED,
+                point=str(sequence),
+                key=key,
+                expected=f"restore point {sequence}",
+                actual=f"restore point {record.sequence} of VM {record.vm_id!r}",
+                remedy=REMEDY,
+            )
             unread.add(sequence)
             continue
         chain.vm, chain.name = chain.vm or record.vm_id, record.vm_name
@@ -127,19 +135,25 @@ def _compare(chain: Chain, inventory: Inventory, seen: list[Seen], findings: Fin
         if link is None:
             if before.sequence > chain.newest:
                 findings.add(
-                    Kind.POINT_ROLLED_BACK, point=label, key=key, expected=f"SHA-256 {before.sha256}",
+                    Kind.POINT_ROLLED_BACK,
+                    point=label,
+                    key=key,
+                    expected=f"SHA-256 {before.sha256}",
                     actual=f"the newest is {chain.newest or 'none'}",
                     meaning=f"a restore point that {before.source} saw here is gone",
-                )  # fmt: skip
+                )
         elif link.sha256 == before.sha256:
             link.proof = Proof.PROVED
         else:
             link.proof = Proof.DOUBTED
             findings.add(
-                Kind.POINT_FORKED, point=link.label, key=key, expected=f"SHA-256 {before.sha256}",
+                Kind.POINT_FORKED,
+                point=link.label,
+                key=key,
+                expected=f"SHA-256 {before.sha256}",
                 actual=f"SHA-256 {link.sha256}",
                 meaning=f"a restore point is not the one that {before.source} saw here",
-            )  # fmt: skip
+            )
 
 
 def _prove(chain: Chain, inventory: Inventory, unread: set[int], findings: Findings) -> None:
@@ -150,9 +164,7 @@ def _prove(chain: Chain, inventory: Inventory, unread: set[int], findings: Findi
         if link is None:
             if sequence not in unread:
                 key = layout.point_key(inventory.vm, sequence)
-                findings.add(
-                    Kind.POINT_MISSING, point=str(sequence), key=key, expected="a record", actual="nothing"
-                )  # fmt: skip
+                findings.add(Kind.POINT_MISSING, point=str(sequence), key=key, expected="a record", actual="nothing")
         elif child is not None:
             _judge(link, child, inventory, findings)
         child = link
@@ -177,6 +189,9 @@ def _judge(link: Link, child: Link, inventory: Inventory, findings: Findings) ->
 
 def _forked(link: Link, expected: str, actual: str, inventory: Inventory, findings: Findings) -> None:
     findings.add(
-        Kind.POINT_FORKED, point=link.label, key=layout.point_key(inventory.vm, link.sequence), expected=expected,
+        Kind.POINT_FORKED,
+        point=link.label,
+        key=layout.point_key(inventory.vm, link.sequence),
+        expected=expected,
         actual=actual,
-    )  # fmt: skip
+    )

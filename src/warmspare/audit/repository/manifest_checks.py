@@ -79,9 +79,14 @@ async def open_manifest(
 def malformed(objects: Objects, key: str, place: Place, error: FormatError) -> None:
     """A finding: the object is the very one that was written, and breaks the format's rules."""
     objects.findings.add(
-        Kind.OBJECT_MALFORMED, point=place.point, disk=place.disk, key=key, expected="what docs/format.md demands",
-        actual=error.what, remedy=REMEDY,
-    )  # fmt: skip
+        Kind.OBJECT_MALFORMED,
+        point=place.point,
+        disk=place.disk,
+        key=key,
+        expected="what docs/format.md demands",
+        actual=error.what,
+        remedy=REMEDY,
+    )
 
 
 def describe(copy: Fetched) -> str:

@@ -116,9 +116,15 @@ class Objects:
 
     def _add(self, kind: Kind, stated: Stated, place: Place, expected: str, actual: str, meaning: str = "") -> None:
         self.findings.add(
-            kind, point=place.point, disk=place.disk, key=stated.key, expected=expected, actual=actual, meaning=meaning,
+            kind,
+            point=place.point,
+            disk=place.disk,
+            key=stated.key,
+            expected=expected,
+            actual=actual,
+            meaning=meaning,
             remedy=REMEDY_PACK if stated.pack else REMEDY,
-        )  # fmt: skip
+        )
 
     async def _headed(self, stated: Stated, place: Place, *, quiet: bool) -> bool:
         try:

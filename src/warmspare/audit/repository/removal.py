@@ -53,7 +53,7 @@ class Prune:
 
     def __init__(
         self, store: Store, scratch: Path, known: Known, events: Events, *, vm: str | None, older_s: float, remove: bool
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._store, self._directory, self._known, self._events = store, scratch, known, events
         self._wanted, self._older_s, self._remove = vm, older_s, remove
         self._done = Pruned()
@@ -70,9 +70,10 @@ class Prune:
             names = [name for name in names if name == layout.encode_name(self._wanted)]
             if not names:
                 raise ConfigError(
-                    f"no VM of this repository has the ID {self._wanted!r}", where=self._store.uri,
+                    f"no VM of this repository has the ID {self._wanted!r}",
+                    where=self._store.uri,
                     hint="list them with `warmspare points`",
-                )  # fmt: skip
+                )
         with self._housekeeping:
             for vm in names:
                 async with AsyncExitStack() as stack:
@@ -164,6 +165,7 @@ class Prune:
 
     def _unsure(self, chain: Chain, what: str) -> IntegrityError:
         return IntegrityError(
-            f"nothing of VM {chain.vm!r} is removed, for {what}", where=self._store.uri,
+            f"nothing of VM {chain.vm!r} is removed, for {what}",
+            where=self._store.uri,
             hint="run `warmspare audit repository`, and mend what it finds first",
-        )  # fmt: skip
+        )

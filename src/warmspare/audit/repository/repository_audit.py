@@ -63,9 +63,17 @@ class RepositoryAudit:
     scratch: a directory for working files, made if absent; only one audit may use it at a time."""
 
     def __init__(
-        self, store: Store, scratch: Path, known: Known, events: Events, *, vm: str | None = None, deep: bool = False,
-        repair: bool = False, meter: Meter | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        store: Store,
+        scratch: Path,
+        known: Known,
+        events: Events,
+        *,
+        vm: str | None = None,
+        deep: bool = False,
+        repair: bool = False,
+        meter: Meter | None = None,
+    ) -> None:
         self._store, self._directory, self._known, self._events = store, scratch, known, events
         self._wanted, self._deep, self._repair = vm, deep, repair
         self._meter = meter or Meter()
@@ -83,9 +91,11 @@ class RepositoryAudit:
             scratch = stack.enter_context(Scratch(self._directory))
             if not stack.enter_context(locked(self._directory / "lock", WHAT)):
                 raise LeaseError(
-                    "another audit is using this scratch directory", where=str(self._directory),
-                    hint="wait for it to end, or give another --scratch", retryable=True,
-                )  # fmt: skip
+                    "another audit is using this scratch directory",
+                    where=str(self._directory),
+                    hint="wait for it to end, or give another --scratch",
+                    retryable=True,
+                )
             identity = await self._identity()
             objects = Objects(self._store, scratch, self._findings)
             names = await self._names()
@@ -115,14 +125,22 @@ class RepositoryAudit:
             return self._known.repository_id
         if self._known.repository_id not in ("", identity):
             self._findings.add(
-                Kind.OBJECT_REPLAYED, point="", key=key, expected=f"repository {self._known.repository_id}",
-                actual=f"repository {identity}", meaning="the repository has another ID than was seen here before",
-            )  # fmt: skip
+                Kind.OBJECT_REPLAYED,
+                point="",
+                key=key,
+                expected=f"repository {self._known.repository_id}",
+                actual=f"repository {identity}",
+                meaning="the repository has another ID than was seen here before",
+            )
         elif self._known.record_sha256 not in ("", self._record_sha256):
             self._findings.add(
-                Kind.OBJECT_CONTENT, point="", key=key, expected=f"SHA-256 {self._known.record_sha256}",
-                actual=f"SHA-256 {self._record_sha256}", meaning="the record is not as an earlier audit saw it",
-            )  # fmt: skip
+                Kind.OBJECT_CONTENT,
+                point="",
+                key=key,
+                expected=f"SHA-256 {self._known.record_sha256}",
+                actual=f"SHA-256 {self._record_sha256}",
+                meaning="the record is not as an earlier audit saw it",
+            )
         return identity
 
     async def _names(self) -> list[str]:
@@ -141,9 +159,10 @@ class RepositoryAudit:
             return called
         what = f"{len(called)} VMs are" if called else "no VM is"
         raise ConfigError(
-            f"{what} called {self._wanted!r} in this repository", where=self._store.uri,
+            f"{what} called {self._wanted!r} in this repository",
+            where=self._store.uri,
             hint="list them with `warmspare points`, and give --vm an ID",
-        )  # fmt: skip
+        )
 
     async def _called(self, vm: str) -> str:
         """What the newest point that can be read calls the VM."""
@@ -244,14 +263,18 @@ class RepositoryAudit:
                 drawn.add_run(WRONG, start, count)
             name = disk.name if self._wanted or self._sums.vms == 1 else f"{chain.vm}: {disk.name}"
             result = reports.disk_result(
-                drawn, id=disk.id, name=name, path="", capacity_bytes=disk.capacity_bytes, root=disk.root,
-                bytes_read=drawn.total(SOUND) * BLOCK_BYTES, seconds=self._meter.seconds,
-            )  # fmt: skip
+                drawn,
+                id=disk.id,
+                name=name,
+                path="",
+                capacity_bytes=disk.capacity_bytes,
+                root=disk.root,
+                bytes_read=drawn.total(SOUND) * BLOCK_BYTES,
+                seconds=self._meter.seconds,
+            )
             self._disks.append(result)
 
-    async def _judge_losses(
-        self, walk: Walk, chain: Chain, inventory: Inventory, images: dict[str, DiskImage]
-    ) -> None:
+    async def _judge_losses(self, walk: Walk, chain: Chain, inventory: Inventory, images: dict[str, DiskImage]) -> None:
         """Which points can't be had in full, and whether the newest can be healed."""
         lost: dict[str, Runs] = {}
         for disk in walk.head.disks if walk.head else []:
@@ -310,10 +333,13 @@ class RepositoryAudit:
             self._notes.append(f"{called}: the store does not let us list uploads that were begun and never ended")
         for upload in inventory.uploads or []:
             self._findings.add(
-                Kind.UPLOAD_UNFINISHED, point="", key=upload.key, expected="a whole object",
+                Kind.UPLOAD_UNFINISHED,
+                point="",
+                key=upload.key,
+                expected="a whole object",
                 actual=f"begun {_when(upload.began_s)}",
                 remedy="`warmspare prune --yes` ends uploads that are a week old",
-            )  # fmt: skip
+            )
         if not walk.complete:
             self._notes.append(
                 f"{called}: records or manifests are missing or damaged, so what they named can't be told from what "
@@ -324,10 +350,13 @@ class RepositoryAudit:
             self._sums.orphans += 1
             self._sums.orphan_bytes += size
             self._findings.add(
-                Kind.OBJECT_ORPHAN, point="", key=key, expected="a restore point that names it",
+                Kind.OBJECT_ORPHAN,
+                point="",
+                key=key,
+                expected="a restore point that names it",
                 actual=f"{size} bytes of {_when(modified_s)}",
                 remedy="none is needed; `warmspare prune --yes` removes it once no sync can use it any more",
-            )  # fmt: skip
+            )
 
     # the report
 
@@ -348,12 +377,19 @@ class RepositoryAudit:
     ) -> Report:
         sums = self._sums
         numbers: dict[str, int | float | str] = {
-            "VMs": sums.vms, "restore points": sums.points, "manifests": sums.manifests, "packs": sums.packs,
-            "checkpoints": sums.tables, "bytes in packs": sums.pack_bytes,
-            "objects without a checksum": objects.unsummed, "orphans": sums.orphans, "orphan bytes": sums.orphan_bytes,
-            "lost blocks of newest points": sums.lost_blocks, "blocks marked": sums.marked,
+            "VMs": sums.vms,
+            "restore points": sums.points,
+            "manifests": sums.manifests,
+            "packs": sums.packs,
+            "checkpoints": sums.tables,
+            "bytes in packs": sums.pack_bytes,
+            "objects without a checksum": objects.unsummed,
+            "orphans": sums.orphans,
+            "orphan bytes": sums.orphan_bytes,
+            "lost blocks of newest points": sums.lost_blocks,
+            "blocks marked": sums.marked,
             "scratch bytes": scratch.peak_bytes,
-        }  # fmt: skip
+        }
         if self._deep:
             numbers |= {"block states verified": sums.states, "block states not verifiable": sums.unsure}
         if self._known.sources:
@@ -363,27 +399,44 @@ class RepositoryAudit:
         judged = sum(disk.judged for disk in self._disks)
         blocks = sum(disk.blocks for disk in self._disks)
         return Report(
-            format=reports.FORMAT, number=0, previous="", kind="repository", software=reports.software(),
-            host=reports.host(), vm=next(iter(one), self._wanted or ""), vm_name="", repository=self._store.uri,
-            repository_id=identity, subject=self._store.uri,
+            format=reports.FORMAT,
+            number=0,
+            previous="",
+            kind="repository",
+            software=reports.software(),
+            host=reports.host(),
+            vm=next(iter(one), self._wanted or ""),
+            vm_name="",
+            repository=self._store.uri,
+            repository_id=identity,
+            subject=self._store.uri,
             mode="every block of every restore point" if self._deep else "what the store tells, and every manifest",
-            point=None, began=began, ended=reports.utc_now(), seconds=round(seconds, 3),
-            coverage_percent=round(100.0 * judged / blocks, 2) if blocks else 0.0, bytes_read=objects.fetched_bytes,
-            bytes_fetched=objects.fetched_bytes, result=result, disks=self._disks, findings=self._findings.listed,
-            findings_left_out=self._findings.left_out, resumed=self._resumed,
-            figures={**numbers, **figures(self._record_sha256, sums.heads)}, notes=self._notes,
-        )  # fmt: skip
+            point=None,
+            began=began,
+            ended=reports.utc_now(),
+            seconds=round(seconds, 3),
+            coverage_percent=round(100.0 * judged / blocks, 2) if blocks else 0.0,
+            bytes_read=objects.fetched_bytes,
+            bytes_fetched=objects.fetched_bytes,
+            result=result,
+            disks=self._disks,
+            findings=self._findings.listed,
+            findings_left_out=self._findings.left_out,
+            resumed=self._resumed,
+            figures={**numbers, **figures(self._record_sha256, sums.heads)},
+            notes=self._notes,
+        )
 
 
 def _same_way(left: Progress, chain: Chain) -> bool:
     """Whether the points that an interrupted audit judged are those of the chain."""
     target, at = chain.links.get(left.target), chain.links.get(left.at)
-    return target is not None and target.sha256 == left.target_sha256 and (
-        left.at_sha256 in ("", at.sha256 if at else "-")
-    )  # fmt: skip
+    return (
+        target is not None
+        and target.sha256 == left.target_sha256
+        and (left.at_sha256 in ("", at.sha256 if at else "-"))
+    )
 
 
 def _when(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
-
-

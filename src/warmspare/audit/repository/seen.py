@@ -115,9 +115,10 @@ def read(path: Path, into: Known) -> None:
 
 def _no_record(path: Path, why: str) -> ConfigError:
     return ConfigError(
-        f"this can't be compared against: {why}", where=str(path),
+        f"this can't be compared against: {why}",
+        where=str(path),
         hint="give an audit report, the state.json of a sync, or the replica.json of a replica",
-    )  # fmt: skip
+    )
 
 
 def of_kept(directory: Path, uri: str, vm: str) -> Known:

@@ -99,10 +99,13 @@ class Walk:
         if digest != link.sha256:
             self.complete = False
             self._findings.add(
-                Kind.POINT_FORKED, point=link.label, key=layout.point_key(self._vm, link.sequence),
-                expected=f"SHA-256 {link.sha256}", actual=f"SHA-256 {digest}" if digest else "nothing",
+                Kind.POINT_FORKED,
+                point=link.label,
+                key=layout.point_key(self._vm, link.sequence),
+                expected=f"SHA-256 {link.sha256}",
+                actual=f"SHA-256 {digest}" if digest else "nothing",
                 meaning="a restore point was changed while it was audited",
-            )  # fmt: skip
+            )
             return None
         return record
 
@@ -120,10 +123,13 @@ class Walk:
             walk = self._disk(disk, before, link, first=first)
             if walk.disk.capacity_bytes > disk.capacity_bytes and not doubted:
                 self._findings.add(
-                    Kind.OBJECT_MALFORMED, point=link.label, disk=disk.id, actual=f"{disk.capacity_bytes} bytes",
+                    Kind.OBJECT_MALFORMED,
+                    point=link.label,
+                    disk=disk.id,
+                    actual=f"{disk.capacity_bytes} bytes",
                     key=layout.point_key(self._vm, link.sequence),
                     expected=f"at least the {walk.disk.capacity_bytes} bytes that the disk had before",
-                )  # fmt: skip
+                )
             walk.disk = disk
             self._inventory.name(disk.manifest.key)
             manifest = await open_manifest(self._objects, self._vm, record, disk, place, quiet=doubted)
@@ -185,9 +191,13 @@ class Walk:
         if found != walk.disk.root:
             walk.known = False
             self._findings.add(
-                Kind.TABLE_ROOT, point=link.label, disk=walk.disk.id, key=layout.point_key(self._vm, link.sequence),
-                expected=f"root {walk.disk.root}", actual=f"root {found}",
-            )  # fmt: skip
+                Kind.TABLE_ROOT,
+                point=link.label,
+                disk=walk.disk.id,
+                key=layout.point_key(self._vm, link.sequence),
+                expected=f"root {walk.disk.root}",
+                actual=f"root {found}",
+            )
 
     async def _checkpoint(self, ref: ObjectRef, walk: DiskWalk, link: Link, *, own: bool, doubted: bool) -> None:
         """A stored hash table: as stated, and what the manifests give. Where they do not tell any more, and its root is
@@ -215,9 +225,13 @@ class Walk:
                 leaf = await in_thread(lambda: walk.table.differs(leaves()))
                 if leaf is not None:
                     self._findings.add(
-                        Kind.TABLE_ROOT, point=link.label, disk=walk.disk.id, key=ref.key,
-                        expected="the hash table that the manifests give", actual=f"another leaf {leaf}",
-                    )  # fmt: skip
+                        Kind.TABLE_ROOT,
+                        point=link.label,
+                        disk=walk.disk.id,
+                        key=ref.key,
+                        expected="the hash table that the manifests give",
+                        actual=f"another leaf {leaf}",
+                    )
                 return
             await in_thread(lambda: walk.table.load(leaves()))
             walk.known = await in_thread(walk.table.root, capacity) == walk.disk.root and not doubted

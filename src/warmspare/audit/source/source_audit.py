@@ -105,9 +105,14 @@ class SourceAudit:
     """Runs once. machine: as a sync takes it. scratch: a directory for hash tables."""
 
     def __init__(
-        self, store: Store, machine: Machine, events: Events, scratch: Path, settings: Settings,
+        self,
+        store: Store,
+        machine: Machine,
+        events: Events,
+        scratch: Path,
+        settings: Settings,
         meter: Meter | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._store, self._machine, self._events = store, machine, events
         self._scratch, self._settings = scratch, settings
         self._meter = meter or Meter()
@@ -164,10 +169,16 @@ class SourceAudit:
             self._notes.append(f"disk {name} is not in restore point {point.id.label} and was not judged")
         self._meter.total_bytes = sum(disk.capacity_bytes for disk in record.disks if disk.id in given)
         self._events.emit(
-            "audit.start", kind="source", vm=record.vm_id, repository=self._store.uri,
-            subject=", ".join(one.source.where for one in opened.disks), point=point.id.label,
-            bytes_total=self._meter.total_bytes, repair=False, resumed=None,
-        )  # fmt: skip
+            "audit.start",
+            kind="source",
+            vm=record.vm_id,
+            repository=self._store.uri,
+            subject=", ".join(one.source.where for one in opened.disks),
+            point=point.id.label,
+            bytes_total=self._meter.total_bytes,
+            repair=False,
+            resumed=None,
+        )
         out = []
         for disk in record.disks:
             if disk.id not in given:
@@ -327,10 +338,16 @@ def report(verdict: Verdict, settings: Settings, seconds: float, repair: Repair 
         disk = one.disk
         results.append(
             reports.disk_result(
-                one.map, id=disk.id, name=disk.name, path=one.where, capacity_bytes=disk.capacity_bytes,
-                root=disk.root, bytes_read=one.read_bytes, seconds=one.seconds,
+                one.map,
+                id=disk.id,
+                name=disk.name,
+                path=one.where,
+                capacity_bytes=disk.capacity_bytes,
+                root=disk.root,
+                bytes_read=one.read_bytes,
+                seconds=one.seconds,
             )
-        )  # fmt: skip
+        )
         if one.excluded_blocks:
             notes.append(
                 f"{one.excluded_blocks} blocks of disk {disk.name} are reported as changed since restore point "
@@ -344,22 +361,42 @@ def report(verdict: Verdict, settings: Settings, seconds: float, repair: Repair 
     wrong = sum(len(one.wrong) for one in verdict.disks)
     left_out = wrong - sum(len(one.evidence) for one in verdict.disks) + max(0, len(findings) - MAX_FINDINGS)
     figures: dict[str, int | float | str] = {
-        "blocks_differing": wrong, "blocks_reported_changed": sum(one.excluded_blocks for one in verdict.disks),
-    }  # fmt: skip
+        "blocks_differing": wrong,
+        "blocks_reported_changed": sum(one.excluded_blocks for one in verdict.disks),
+    }
     if repair:
         figures["repaired_by"] = repair.point
     judged, there = sum(result.judged for result in results), sum(result.blocks for result in results)
     read_bytes = sum(one.read_bytes for one in [*verdict.disks, *(repair.after.disks if repair else [])])
     percent = settings.percent
     return Report(
-        reports.FORMAT, 0, "", "source", reports.software(), reports.host(), record.vm_id, record.vm_name,
-        verdict.repository.store.uri, verdict.repository.id, ", ".join(one.where for one in verdict.disks if one.where),
+        reports.FORMAT,
+        0,
+        "",
+        "source",
+        reports.software(),
+        reports.host(),
+        record.vm_id,
+        record.vm_name,
+        verdict.repository.store.uri,
+        verdict.repository.id,
+        ", ".join(one.where for one in verdict.disks if one.where),
         "all blocks" if percent is None else f"a sample of {percent:g} % of the blocks (seed {verdict.seed})",
-        reports.point_ref(point), verdict.began, reports.utc_now(), round(seconds, 3),
-        round(100 * judged / there, 4) if there else 0.0, read_bytes, 0,
-        "findings" if unclean(findings) or left_out else "clean", results, findings[:MAX_FINDINGS], left_out, "",
-        figures, notes,
-    )  # fmt: skip
+        reports.point_ref(point),
+        verdict.began,
+        reports.utc_now(),
+        round(seconds, 3),
+        round(100 * judged / there, 4) if there else 0.0,
+        read_bytes,
+        0,
+        "findings" if unclean(findings) or left_out else "clean",
+        results,
+        findings[:MAX_FINDINGS],
+        left_out,
+        "",
+        figures,
+        notes,
+    )
 
 
 def _findings(one: DiskVerdict, point: str, still: BlockSet | None, repair: bool) -> list[Finding]:
@@ -371,10 +408,16 @@ def _findings(one: DiskVerdict, point: str, still: BlockSet | None, repair: bool
         out.append(finding(Kind.SOURCE_UNJUDGED, point=point, disk=one.disk.id, meaning=meaning))
     for block, (expected, actual) in sorted(one.evidence.items()):
         each = finding(
-            Kind.CHANGE_LOST, point=point, disk=one.disk.id, offset=block * BLOCK_BYTES,
-            length=block_bytes(block, one.disk.capacity_bytes), expected=_words(expected), actual=_words(actual),
-            meaning="" if one.believed else _NO_EXTENTS, remedy="" if one.believed else _NO_EXTENTS_REMEDY,
-        )  # fmt: skip
+            Kind.CHANGE_LOST,
+            point=point,
+            disk=one.disk.id,
+            offset=block * BLOCK_BYTES,
+            length=block_bytes(block, one.disk.capacity_bytes),
+            expected=_words(expected),
+            actual=_words(actual),
+            meaning="" if one.believed else _NO_EXTENTS,
+            remedy="" if one.believed else _NO_EXTENTS_REMEDY,
+        )
         if repair and still is not None and not still.holds(np.array([block]))[0]:
             each = msgspec.structs.replace(each, repaired=True)
         out.append(each)

@@ -112,34 +112,54 @@ def _text(path: Path | None) -> str | None:
 
 def _vcenter_fields(vcenter: VCenter) -> dict[str, Any]:
     return {
-        "name": vcenter.name, "host": vcenter.host, "port": vcenter.port, "user": vcenter.user,
-        "password": vcenter.password.origin, "thumbprint": vcenter.thumbprint, "ca_file": _text(vcenter.ca_file),
-        "vddk": str(vcenter.vddk), "vddk_config": _text(vcenter.vddk_config), "transport": list(vcenter.transport),
-    }  # fmt: skip
+        "name": vcenter.name,
+        "host": vcenter.host,
+        "port": vcenter.port,
+        "user": vcenter.user,
+        "password": vcenter.password.origin,
+        "thumbprint": vcenter.thumbprint,
+        "ca_file": _text(vcenter.ca_file),
+        "vddk": str(vcenter.vddk),
+        "vddk_config": _text(vcenter.vddk_config),
+        "transport": list(vcenter.transport),
+    }
 
 
 def _repository_fields(repository: Repository) -> dict[str, Any]:
     return {
-        "name": repository.name, "uri": repository.uri, "endpoint_url": repository.endpoint_url,
-        "region": repository.region, "profile": repository.profile,
-        "limit": [str(period) for period in repository.limit.periods], "s3": asdict(repository.s3),
+        "name": repository.name,
+        "uri": repository.uri,
+        "endpoint_url": repository.endpoint_url,
+        "region": repository.region,
+        "profile": repository.profile,
+        "limit": [str(period) for period in repository.limit.periods],
+        "s3": asdict(repository.s3),
         "single_sender": repository.single_sender,
-    }  # fmt: skip
+    }
 
 
 def _vm_fields(vm: Vm) -> dict[str, Any]:
     policy = vm.policy
     include = policy.disks.include
     return {
-        "name": vm.name, "vcenter": vm.vcenter.name, "repository": vm.repository.name,
-        "find": {vm.find.by: vm.find.value}, "several": vm.find.several,
+        "name": vm.name,
+        "vcenter": vm.vcenter.name,
+        "repository": vm.repository.name,
+        "find": {vm.find.by: vm.find.value},
+        "several": vm.find.several,
         "include": None if include is None else [pattern.written for pattern in include],
         "exclude": [pattern.written for pattern in policy.disks.exclude],
-        "quiesce": policy.quiesce, "full_compare": policy.full_compare, "snapshot_name": policy.snapshot_name,
-        "level": policy.level, "state": _text(policy.state), "rpo_s": policy.rpo_s,
-        "max_snapshot_age_s": policy.max_snapshot_age_s, "spool": _text(policy.spool),
-        "spool_bytes": policy.spool_bytes, "audit_period_s": policy.audit_period_s,
-    }  # fmt: skip
+        "quiesce": policy.quiesce,
+        "full_compare": policy.full_compare,
+        "snapshot_name": policy.snapshot_name,
+        "level": policy.level,
+        "state": _text(policy.state),
+        "rpo_s": policy.rpo_s,
+        "max_snapshot_age_s": policy.max_snapshot_age_s,
+        "spool": _text(policy.spool),
+        "spool_bytes": policy.spool_bytes,
+        "audit_period_s": policy.audit_period_s,
+    }
 
 
 def show(settings: Settings) -> None:

@@ -30,9 +30,7 @@ def copy(
         str | None,
         typer.Option("--from-endpoint-url", metavar="URL", help="The S3 server of --from, likewise."),
     ] = None,
-    profile: Annotated[
-        str | None, typer.Option("--profile", metavar="NAME", help="The AWS profile for --to.")
-    ] = None,
+    profile: Annotated[str | None, typer.Option("--profile", metavar="NAME", help="The AWS profile for --to.")] = None,
     from_profile: Annotated[
         str | None, typer.Option("--from-profile", metavar="NAME", help="The AWS profile for --from.")
     ] = None,
@@ -63,8 +61,9 @@ def copy(
 
         bytes_s = parse_limit(limit)
         ends = [
-            (source, options.check_endpoint(from_endpoint_url)), (destination, options.check_endpoint(endpoint_url)),
-        ]  # fmt: skip
+            (source, options.check_endpoint(from_endpoint_url)),
+            (destination, options.check_endpoint(endpoint_url)),
+        ]
         accounts = [(from_profile, from_region, options.site(from_s3)), (profile, region, options.site(s3))]
         async with AsyncExitStack() as stack:
             stores = []
@@ -81,9 +80,15 @@ def copy(
                 stores[0], target, options.state_root(), events, meter=meter, single_sender=single_sender
             ).run(vm)
         events.emit(
-            "copy.done", vms=done.vms, points=done.points, objects=done.objects, objects_there=done.there,
-            bytes_read=done.bytes_read, bytes_sent=done.bytes_sent, seconds=round(done.seconds, 3),
-        )  # fmt: skip
+            "copy.done",
+            vms=done.vms,
+            points=done.points,
+            objects=done.objects,
+            objects_there=done.there,
+            bytes_read=done.bytes_read,
+            bytes_sent=done.bytes_sent,
+            seconds=round(done.seconds, 3),
+        )
         return 0
 
     return execute(work, as_json=json, debug=debug, names=("read", "sent"))

@@ -54,9 +54,13 @@ def doctor(
             for subject, section in sections:
                 for check in section:
                     events.emit(
-                        "check", subject=subject, name=check.name, state=check.state, found=check.found,
+                        "check",
+                        subject=subject,
+                        name=check.name,
+                        state=check.state,
+                        found=check.found,
                         meaning=check.meaning,
-                    )  # fmt: skip
+                    )
             events.emit("doctor.done", wrong=wrong, notes=sum(check.state == "note" for check in checks))
         else:
             for subject, section in sections:
@@ -134,9 +138,7 @@ def show(subject: str, checks: list[Check]) -> None:
     for title in ("check", "", "found", "what it means"):
         table.add_column(title, overflow="fold")
     for check in checks:
-        table.add_row(
-            text(check.name), text(check.state, STYLES[check.state]), text(check.found), text(check.meaning)
-        )
+        table.add_row(text(check.name), text(check.state, STYLES[check.state]), text(check.found), text(check.meaning))
     console = PlainConsole()
     console.print(text(subject), soft_wrap=True)
     console.print(table)

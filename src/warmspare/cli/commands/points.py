@@ -54,9 +54,7 @@ def points(
                         write_line(heading)
                     write_line(line(point))
             if vm is not None and not count and not damaged:
-                raise ConfigError(
-                    f"VM {vm!r} has no restore point in this repository", where=repo, hint="check --vm"
-                )
+                raise ConfigError(f"VM {vm!r} has no restore point in this repository", where=repo, hint="check --vm")
             if damaged:
                 raise damaged[0]
             events.emit("points.done", count=count)

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 def prune(
     repo: options.Repo,
-    vm: Annotated[
-        str | None, typer.Option("--vm", metavar="ID", help="Only this VM; otherwise all there are.")
-    ] = None,
+    vm: Annotated[str | None, typer.Option("--vm", metavar="ID", help="Only this VM; otherwise all there are.")] = None,
     older_than: Annotated[
         str, typer.Option("--older-than", metavar="TIME", help="Only what the store has had for longer: 7d, 36h.")
     ] = "7d",
@@ -46,16 +44,21 @@ def prune(
             repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
         )
         try:
-            run = Prune(
-                store, options.state_folder("tmp"), known, events, vm=vm, older_s=older_s, remove=yes
-            )
+            run = Prune(store, options.state_folder("tmp"), known, events, vm=vm, older_s=older_s, remove=yes)
             done = await run.run()
         finally:
             await store.close()
         events.emit(
-            "prune.done", repository=repo, removed=yes, objects=done.objects, bytes=done.bytes, uploads=done.uploads,
-            objects_kept=done.kept, objects_left=done.objects_left, uploads_left=done.uploads_left,
-        )  # fmt: skip
+            "prune.done",
+            repository=repo,
+            removed=yes,
+            objects=done.objects,
+            bytes=done.bytes,
+            uploads=done.uploads,
+            objects_kept=done.kept,
+            objects_left=done.objects_left,
+            uploads_left=done.uploads_left,
+        )
         if done.objects_left or done.uploads_left:
             raise StoreError(
                 f"{done.objects_left} objects and {done.uploads_left} uploads could not be removed, all others were",

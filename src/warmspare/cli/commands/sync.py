@@ -92,11 +92,30 @@ plan.__doc__ = "Say what a sync with the same arguments would send, and how long
 
 
 def _execute(
-    *, disks: list[str] | None, vm: list[str] | None, all_vms: bool, repo: str | None, config: Path | None,
-    extents: list[Path] | None, state: Path | None, level: str, vddk: Path | None, limit: str | None,
-    spool: Path | None, spool_size: str | None, audit_period: str | None, as_raw: bool, new: bool, adopt: bool,
-    endpoint_url: str | None, s3: list[str] | None, single_sender: bool, json: bool, debug: bool, only_plan: bool,
-) -> int:  # fmt: skip
+    *,
+    disks: list[str] | None,
+    vm: list[str] | None,
+    all_vms: bool,
+    repo: str | None,
+    config: Path | None,
+    extents: list[Path] | None,
+    state: Path | None,
+    level: str,
+    vddk: Path | None,
+    limit: str | None,
+    spool: Path | None,
+    spool_size: str | None,
+    audit_period: str | None,
+    as_raw: bool,
+    new: bool,
+    adopt: bool,
+    endpoint_url: str | None,
+    s3: list[str] | None,
+    single_sender: bool,
+    json: bool,
+    debug: bool,
+    only_plan: bool,
+) -> int:
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
@@ -144,9 +163,17 @@ def _execute(
                 if only_plan:
                     return await _plan(target, machine, root, number, bytes_s, events, meter, rolling, start)
                 return await sync_given(
-                    target, machine, root, events, level=number, meter=meter, spool=place, rolling=rolling,
-                    start=start, single_sender=single_sender,
-                )  # fmt: skip
+                    target,
+                    machine,
+                    root,
+                    events,
+                    level=number,
+                    meter=meter,
+                    spool=place,
+                    rolling=rolling,
+                    start=start,
+                    single_sender=single_sender,
+                )
         finally:
             await store.close()
 
@@ -154,10 +181,19 @@ def _execute(
 
 
 async def sync_given(
-    store: Store, machine: GivenDisks, state: Path, events: Events, *, level: int | None, meter: Meter,
-    spool: SpoolPlace | None = None, rolling: Rolling | None = None, also: Mapping[str, Extents] | None = None,
-    start: Start | None = None, single_sender: bool = False,
-) -> int:  # fmt: skip
+    store: Store,
+    machine: GivenDisks,
+    state: Path,
+    events: Events,
+    *,
+    level: int | None,
+    meter: Meter,
+    spool: SpoolPlace | None = None,
+    rolling: Rolling | None = None,
+    also: Mapping[str, Extents] | None = None,
+    start: Start | None = None,
+    single_sender: bool = False,
+) -> int:
     """Sync given disks and close them; the exit code. The arguments are those of Sync."""
     from warmspare.cli.telling.sync_end import finished
     from warmspare.sync.beginning import Start
@@ -165,9 +201,19 @@ async def sync_given(
 
     try:
         sync = Sync(
-            store, machine, state, events, level=level, meter=meter, spool=spool, rolling=rolling, also=also,
-            start=start or Start.GO_ON, single_sender=single_sender, host=options.state_root(),
-        )  # fmt: skip
+            store,
+            machine,
+            state,
+            events,
+            level=level,
+            meter=meter,
+            spool=spool,
+            rolling=rolling,
+            also=also,
+            start=start or Start.GO_ON,
+            single_sender=single_sender,
+            host=options.state_root(),
+        )
         result = await sync.run()
     finally:
         await machine.close()
@@ -175,9 +221,16 @@ async def sync_given(
 
 
 async def _plan(
-    store: Store, machine: GivenDisks, state: Path, level: int | None, limit: float | None, events: Events,
-    meter: Meter, rolling: Rolling | None, start: Start,
-) -> int:  # fmt: skip
+    store: Store,
+    machine: GivenDisks,
+    state: Path,
+    level: int | None,
+    limit: float | None,
+    events: Events,
+    meter: Meter,
+    rolling: Rolling | None,
+    start: Start,
+) -> int:
     from warmspare.cli.telling.sync_end import planned
     from warmspare.sync.sender import Sync
 
@@ -277,6 +330,4 @@ async def _open_disk(name: str, place: str, vddk: Path | None, events: Events) -
         raise ConfigError(
             "a disk is to be read through VDDK, and no VDDK is given", where=place, hint="name its folder with --vddk"
         )
-    return await VddkSource.open(
-        vddk_install.find(vddk), Target(), path, name, settings=Settings(), events=events
-    )
+    return await VddkSource.open(vddk_install.find(vddk), Target(), path, name, settings=Settings(), events=events)

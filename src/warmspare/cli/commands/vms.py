@@ -68,11 +68,20 @@ def fields(one: Listed) -> dict[str, Any]:
     """A VM as an event's fields."""
     vm = one.vm
     return {
-        "vm": vm.instance_uuid, "vm_name": vm.name, "path": vm.path, "host": vm.host, "power": vm.power,
-        "state": one.state, "names": list(one.names), "reason": one.reason, "disks": one.disks,
+        "vm": vm.instance_uuid,
+        "vm_name": vm.name,
+        "path": vm.path,
+        "host": vm.host,
+        "power": vm.power,
+        "state": one.state,
+        "names": list(one.names),
+        "reason": one.reason,
+        "disks": one.disks,
         "left_out": [{"name": name, "reason": reason} for name, reason in one.left_out],
-        "change_tracking": vm.change_tracking, "unknown": list(vm.unknown), "twins": list(one.twins),
-    }  # fmt: skip
+        "change_tracking": vm.change_tracking,
+        "unknown": list(vm.unknown),
+        "twins": list(one.twins),
+    }
 
 
 def show(vcenter: VCenter, found: Listing) -> None:

@@ -61,12 +61,21 @@ def conclude(report: Report, events: Events, *, reports: Path | None, html: Path
         for each in report.findings:
             events.emit("finding", **each.event(report.vm))
     events.emit(
-        "audit.done", kind=report.kind, vm=report.vm, point=report.point.label if report.point else None,
-        result=report.result, findings=len(report.findings) + report.findings_left_out,
-        repaired=sum(each.repaired for each in report.findings), coverage_percent=report.coverage_percent,
-        bytes_read=report.bytes_read, bytes_fetched=report.bytes_fetched, seconds=report.seconds,
-        report=str(done.path), sha256=done.sha256, html=str(html) if html else None,
-    )  # fmt: skip
+        "audit.done",
+        kind=report.kind,
+        vm=report.vm,
+        point=report.point.label if report.point else None,
+        result=report.result,
+        findings=len(report.findings) + report.findings_left_out,
+        repaired=sum(each.repaired for each in report.findings),
+        coverage_percent=report.coverage_percent,
+        bytes_read=report.bytes_read,
+        bytes_fetched=report.bytes_fetched,
+        seconds=report.seconds,
+        report=str(done.path),
+        sha256=done.sha256,
+        html=str(html) if html else None,
+    )
     if not as_json:
         show(done)
     return 0 if report.clean else FINDINGS

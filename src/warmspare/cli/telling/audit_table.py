@@ -76,9 +76,15 @@ def _disks(disks: list[DiskResult]) -> Table:
     table.add_column("- zeros  = sound  R repaired  X wrong  . unseen", no_wrap=True)
     for disk in disks:
         table.add_row(
-            text(disk.name), size(disk.capacity_bytes), f"{disk.zero:,}", f"{disk.sound:,}", f"{disk.repaired:,}",
-            Text(f"{disk.wrong:,}", "bold red" if disk.wrong else ""), f"{disk.blocks - disk.judged:,}", strip(disk),
-        )  # fmt: skip
+            text(disk.name),
+            size(disk.capacity_bytes),
+            f"{disk.zero:,}",
+            f"{disk.sound:,}",
+            f"{disk.repaired:,}",
+            Text(f"{disk.wrong:,}", "bold red" if disk.wrong else ""),
+            f"{disk.blocks - disk.judged:,}",
+            strip(disk),
+        )
     return table
 
 

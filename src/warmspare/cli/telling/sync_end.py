@@ -15,10 +15,17 @@ UNPROTECTED = 7
 def finished(machine: Machine, result: SyncResult, events: Events) -> int:
     """Say what a sync did; its exit code."""
     events.emit(
-        "sync.done", vm=result.vm, point=result.point.label, parent=result.parent.label if result.parent else None,
-        bytes_read=result.bytes_read, bytes_changed=result.bytes_changed, bytes_sent=result.bytes_sent,
-        seconds=round(result.seconds, 3), findings=result.findings, unprotected=result.unprotected,
-    )  # fmt: skip
+        "sync.done",
+        vm=result.vm,
+        point=result.point.label,
+        parent=result.parent.label if result.parent else None,
+        bytes_read=result.bytes_read,
+        bytes_changed=result.bytes_changed,
+        bytes_sent=result.bytes_sent,
+        seconds=round(result.seconds, 3),
+        findings=result.findings,
+        unprotected=result.unprotected,
+    )
     return UNPROTECTED if result.unprotected else 0
 
 
@@ -33,8 +40,15 @@ def planned(machine: Machine, found: Survey, events: Events, *, limit: float | N
     likely = max((each for each in (at_limit, at_rate) if each is not None), default=None)
     holds = None if rpo_s is None or likely is None else likely <= rpo_s
     events.emit(
-        "plan.done", vm=found.vm, bytes_read=found.bytes_read, bytes_changed=found.bytes_changed,
-        bytes_to_send=found.bytes_to_send, seconds=round(found.seconds, 3), seconds_at_limit=at_limit,
-        seconds_at_measured_rate=at_rate, rpo_seconds=rpo_s, rpo_holds=holds,
-    )  # fmt: skip
+        "plan.done",
+        vm=found.vm,
+        bytes_read=found.bytes_read,
+        bytes_changed=found.bytes_changed,
+        bytes_to_send=found.bytes_to_send,
+        seconds=round(found.seconds, 3),
+        seconds_at_limit=at_limit,
+        seconds_at_measured_rate=at_rate,
+        rpo_seconds=rpo_s,
+        rpo_holds=holds,
+    )
     return UNPROTECTED if holds is False else 0

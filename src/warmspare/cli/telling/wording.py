@@ -93,9 +93,11 @@ def _reports_verified(e: Event) -> str:
 
 
 def _check_done(e: Event) -> str:
-    said = f"{e['stops']} things were found that will stop {e['vm']!r} from starting in EC2" if e["stops"] else (
-        f"{e['vm']!r} starts in EC2 as far as was seen"
-    )  # fmt: skip
+    said = (
+        f"{e['stops']} things were found that will stop {e['vm']!r} from starting in EC2"
+        if e["stops"]
+        else (f"{e['vm']!r} starts in EC2 as far as was seen")
+    )
     left = f"; not known: {'; '.join(e['not_known'])}" if e["not_known"] else ""
     return f"{said}; warnings: {e['warnings']}, notes: {e['notes']}{left}"
 
@@ -127,9 +129,10 @@ def _drill_start(e: Event) -> str:
 def _drill_done(e: Event) -> str:
     verdict = f"PASSED: up after {duration(e['boot_seconds'])}" if e["passed"] else "FAILED"
     disks = {
-        True: "the replica is as it was; ", False: "the replica is CHANGED; ",
+        True: "the replica is as it was; ",
+        False: "the replica is CHANGED; ",
         None: "" if "instance" in e else "every block that was read of the restore point was verified; ",
-    }[e["untouched"]]  # fmt: skip
+    }[e["untouched"]]
     return f"drill {verdict}; {e['reason']}; {disks}evidence in {e['evidence']}"
 
 
@@ -288,9 +291,7 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
         f"VM {e['vm']} may be synced again; it was failed over to {e['point']} on {e['began']}"
         + (f" and runs in AWS as {e['instance']} until somebody ends that" if e["instance"] else "")
     ),
-    "export.start": lambda e: (
-        f"disk {e['disk']}: {size(e['bytes_total'])} to read ({e['source']}), to {e['path']}"
-    ),
+    "export.start": lambda e: f"disk {e['disk']}: {size(e['bytes_total'])} to read ({e['source']}), to {e['path']}",
     "export.disk": lambda e: (
         f"disk {e['disk']}: {e['path']} is written and was read back: {size(e['capacity_bytes'])}, "
         f"{size(e['bytes_changed'])} changed in AWS"
@@ -344,8 +345,10 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     "drill.instance": lambda e: f"{e['instance']} ({e['type']}) is starting",
     "drill.ending": lambda e: "ending what the drill made",
     "drill.ended": lambda e: f"instance, volumes and image are gone, after {duration(e['seconds'])}",
-    "drill.clean": lambda e: f"{e['ended']} drills of {e['vm']!r} had left something" if e["ended"] else (
-        f"no drill of {e['vm']!r} has left anything"
+    "drill.clean": lambda e: (
+        f"{e['ended']} drills of {e['vm']!r} had left something"
+        if e["ended"]
+        else (f"no drill of {e['vm']!r} has left anything")
     ),
     "drill.cleaned": lambda e: f"{e['vm']}: ended {e['what']}",
     "drill.done": _drill_done,
@@ -368,6 +371,8 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
 def _numbers(points: list[int]) -> str:
     """Sequences of restore points: `13`, `13 to 17`."""
     return str(points[0]) if len(points) == 1 else f"{points[0]} to {points[-1]}"
+
+
 def _stage_plan(e: Event) -> str:
     if e["snapshot"]:
         return f"disk {e['disk']} at {e['point']}: staged as {e['snapshot']}"

@@ -195,9 +195,15 @@ async def sync_found(
     store = open_configured(repository, retrying(events))
     try:
         machine = VsphereMachine(
-            found.session, found.info, policy, found.vddk, events, repository=repository.uri, run=secrets.token_hex(8),
+            found.session,
+            found.info,
+            policy,
+            found.vddk,
+            events,
+            repository=repository.uri,
+            run=secrets.token_hex(8),
             neighbours=found.neighbours,
-        )  # fmt: skip
+        )
         root = how.state or policy.state or options.state_root()
         rolling = Rolling(policy.audit_period_s, policy.full_compare != "error")
         number = policy.level if isinstance(how.level, str) else how.level
@@ -211,10 +217,20 @@ async def sync_found(
             spool = SpoolPlace(policy.spool, policy.spool_bytes) if policy.spool else None
             async with late(events, machine.vm_name, policy.rpo_s):
                 sync = Sync(
-                    target, machine, root, events, level=number, meter=meter, spool=spool,
-                    max_snapshot_age_s=policy.max_snapshot_age_s, rolling=rolling, also=also, start=start,
-                    single_sender=repository.single_sender, host=options.state_root(),
-                )  # fmt: skip
+                    target,
+                    machine,
+                    root,
+                    events,
+                    level=number,
+                    meter=meter,
+                    spool=spool,
+                    max_snapshot_age_s=policy.max_snapshot_age_s,
+                    rolling=rolling,
+                    also=also,
+                    start=start,
+                    single_sender=repository.single_sender,
+                    host=options.state_root(),
+                )
                 result = await sync.run()
     finally:
         await store.close()
@@ -235,9 +251,7 @@ async def late(events: Events, vm: str, rpo_s: int) -> AsyncIterator[None]:
         timer.cancel()
 
 
-async def _several(
-    settings: Settings, found: list[Found], missed: list[Missed], how: How, events: Events
-) -> int:
+async def _several(settings: Settings, found: list[Found], missed: list[Missed], how: How, events: Events) -> int:
     from warmspare.cli.run import leaves, telling, ticking
     from warmspare.observe.events import Events, Meter
     from warmspare.sync.fleet import Job, run_all

@@ -17,6 +17,10 @@ def open_configured(repository: Repository, on_retry: Callable[[str, int, float]
     from warmspare.store.opening import open_store
 
     return open_store(
-        repository.uri, endpoint_url=repository.endpoint_url, profile=repository.profile, region=repository.region,
-        site=options.site_of(repository.s3) if repository.uri.startswith("s3://") else None, on_retry=on_retry,
-    )  # fmt: skip
+        repository.uri,
+        endpoint_url=repository.endpoint_url,
+        profile=repository.profile,
+        region=repository.region,
+        site=options.site_of(repository.s3) if repository.uri.startswith("s3://") else None,
+        on_retry=on_retry,
+    )

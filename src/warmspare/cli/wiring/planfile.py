@@ -33,9 +33,22 @@ USER_DATA_BYTES = 16 << 10  # AWS's limit, before encoding
 MOST_TAGS = 40  # of AWS's 50; the rest are ours
 
 _START = (
-    "subnet", "security_groups", "key_pair", "instance_profile", "instance_families", "tags", "user_data", "volumes",
-    "imds", "metadata_tags", "ready", "ready_within", "via", "license", "import_role",
-)  # fmt: skip
+    "subnet",
+    "security_groups",
+    "key_pair",
+    "instance_profile",
+    "instance_families",
+    "tags",
+    "user_data",
+    "volumes",
+    "imds",
+    "metadata_tags",
+    "ready",
+    "ready_within",
+    "via",
+    "license",
+    "import_role",
+)
 KEYS: dict[str, tuple[str, ...]] = {
     "": ("repository", "endpoint_url", "region", "profile", "rto", "s3", "defaults", "network", "drill", "vm"),
     "s3": s3_settings.KEYS,
@@ -43,8 +56,19 @@ KEYS: dict[str, tuple[str, ...]] = {
     "drill": ("subnet", "security_groups"),
     "defaults": _START,
     "vm": (
-        "vm", *_START, "ip", "ips", "instance_type", "firmware", "architecture", "platform", "root_disk", "order",
-        "delay", "rto", "import_from",
+        "vm",
+        *_START,
+        "ip",
+        "ips",
+        "instance_type",
+        "firmware",
+        "architecture",
+        "platform",
+        "root_disk",
+        "order",
+        "delay",
+        "rto",
+        "import_from",
     ),
     "volumes": ("type", "iops", "throughput", "initialization_rate", "keep"),
     "user_data": ("file", "text"),
@@ -194,21 +218,25 @@ class _Reading:
         if "vm" not in top:
             top.wrong("the plan has no [vm.NAME]", "add one for each VM to recover")
         return RecoveryPlan(
-            self._path, top.take("repository", values.repository_uri, None),
-            top.take("endpoint_url", values.endpoint_url, None), top.take("region", values.word, None),
-            top.take("profile", values.word, None), tuple(vms),
+            self._path,
+            top.take("repository", values.repository_uri, None),
+            top.take("endpoint_url", values.endpoint_url, None),
+            top.take("region", values.word, None),
+            top.take("profile", values.word, None),
+            tuple(vms),
             self._network("drill", top.table("drill", KEYS["drill"])) if "drill" in top else None,
             site_of(s3_settings.take(top.table("s3", KEYS["s3"]))) if "s3" in top else None,
             top.take("rto", values.duration, None),
-        )  # fmt: skip
+        )
 
     def _no_metadata(self, table: Table, key: str) -> None:
         """A tag with which AWS would refuse the instance: told once."""
         table.wrong(
             f"with the tag {key[:40]!r} AWS starts no instance whose metadata tells its tags",
             "write its key with letters, digits and + - = . , _ : @ only, or say metadata_tags = false",
-            name="tags", below=key,
-        )  # fmt: skip
+            name="tags",
+            below=key,
+        )
 
     def _network(self, name: str, table: Table) -> Network | None:
         subnet = table.need("subnet", resource_id("subnet"))
@@ -224,8 +252,11 @@ class _Reading:
         families = several(_matching(_FAMILY, "instance family", "write it like m7i"), "instance families")
         role = _matching(re.compile(r"[\w+=,.@-]{1,64}"), "name of a role", "give its name, not its ARN")
         return VmPlan(
-            name=base.name, vm=base.vm, networks=base.networks,
-            subnet=subnet, security_groups=groups,
+            name=base.name,
+            vm=base.vm,
+            networks=base.networks,
+            subnet=subnet,
+            security_groups=groups,
             key_pair=table.take("key_pair", values.text, base.key_pair),
             instance_profile=table.take("instance_profile", values.text, base.instance_profile),
             families=table.take("instance_families", families, base.families),
@@ -238,7 +269,7 @@ class _Reading:
             via=table.take("via", values.choice(get_args(Via)), base.via),
             license=table.take("license", values.choice(("AWS", "BYOL")), base.license),
             import_role=table.take("import_role", role, base.import_role),
-        )  # fmt: skip
+        )
 
     def _vm(self, name: str, table: Table, base: VmPlan) -> VmPlan:
         start = self._start(table, base)
@@ -255,22 +286,36 @@ class _Reading:
                 table.wrong(f"no network is called {port_group!r}", hint, name="ips")
         type_name = _matching(_TYPE, "instance type", "write it like m7i.large")
         return VmPlan(
-            name=name, vm=table.take("vm", values.text, None) or name, networks=start.networks,
-            subnet=start.subnet, security_groups=start.security_groups, ips=ips,
-            types=table.take("instance_type", several(type_name, "instance types"), ()), families=start.families,
+            name=name,
+            vm=table.take("vm", values.text, None) or name,
+            networks=start.networks,
+            subnet=start.subnet,
+            security_groups=start.security_groups,
+            ips=ips,
+            types=table.take("instance_type", several(type_name, "instance types"), ()),
+            families=start.families,
             architecture=table.take("architecture", values.choice(("x86_64", "arm64")), None),
             platform=table.take("platform", values.choice(("windows", "linux")), None),
             firmware=table.take("firmware", values.choice(("bios", "uefi")), None),
-            root_disk=table.take("root_disk", values.text, None), key_pair=start.key_pair,
-            instance_profile=start.instance_profile, tags=start.tags, user_data=start.user_data,
-            volumes=start.volumes, metadata=start.metadata, order=table.take("order", values.whole(1, 1000), 1),
-            delay_s=table.take("delay", values.duration, 0), ready=start.ready, ready_s=start.ready_s,
-            rto_s=table.take("rto", values.duration, None), via=start.via,
-            license=start.license, import_role=start.import_role,
+            root_disk=table.take("root_disk", values.text, None),
+            key_pair=start.key_pair,
+            instance_profile=start.instance_profile,
+            tags=start.tags,
+            user_data=start.user_data,
+            volumes=start.volumes,
+            metadata=start.metadata,
+            order=table.take("order", values.whole(1, 1000), 1),
+            delay_s=table.take("delay", values.duration, 0),
+            ready=start.ready,
+            ready_s=start.ready_s,
+            rto_s=table.take("rto", values.duration, None),
+            via=start.via,
+            license=start.license,
+            import_role=start.import_role,
             import_from=table.take(
                 "import_from", several(_matching(_RAW, "object", "write s3://BUCKET/KEY"), "objects"), ()
             ),
-        )  # fmt: skip
+        )
 
     def _metadata(self, table: Table, base: Metadata) -> Metadata:
         return Metadata(
@@ -328,5 +373,3 @@ def _plain_text(value: object) -> str:
     if len(value.encode()) > USER_DATA_BYTES:
         raise ConfigError("user data has at most 16 KiB", hint="make it shorter: it can fetch the rest")
     return value
-
-

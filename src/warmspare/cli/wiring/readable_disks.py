@@ -72,10 +72,13 @@ async def _with_point(choice: Choice, events: Events, work: Callable[[Held, Orig
         of = of_point(point.record.record)
         result = await work(point, of)
         events.emit(
-            "point.read", vm=of.vm, point=point.point.label, bytes_fetched=point.fetched.read_bytes,
+            "point.read",
+            vm=of.vm,
+            point=point.point.label,
+            bytes_fetched=point.fetched.read_bytes,
             blocks_verified=sum(disk.blocks.verified for disk in point.disks),
             capacity_bytes=sum(disk.capacity_bytes for disk in point.disks),
-        )  # fmt: skip
+        )
         return result
 
     assert choice.repo is not None
@@ -90,6 +93,4 @@ def _open(choice: Choice, uri: str, events: Events) -> Store:
     from warmspare.cli.run import retrying
     from warmspare.store.opening import open_store
 
-    return open_store(
-        uri, endpoint_url=choice.endpoint_url, site=options.site(choice.s3), on_retry=retrying(events)
-    )
+    return open_store(uri, endpoint_url=choice.endpoint_url, site=options.site(choice.s3), on_retry=retrying(events))

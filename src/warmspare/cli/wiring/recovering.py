@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def repository_of(
-    plan: RecoveryPlan | None, events: Events, *, repo: str | None, endpoint_url: str | None,
+    plan: RecoveryPlan | None,
+    events: Events,
+    *,
+    repo: str | None,
+    endpoint_url: str | None,
     s3: list[str] | None = None,
-) -> AsyncIterator[Repository]:  # fmt: skip
+) -> AsyncIterator[Repository]:
     """The repository alone, for as long as the block runs. ConfigError if nothing names it, or there is none."""
     from warmspare.cli.run import retrying
     from warmspare.repository.chain import open_repository
@@ -42,7 +46,12 @@ async def repository_of(
 
 @asynccontextmanager
 async def recovering(
-    plan: RecoveryPlan | None, events: Events, *, repo: str | None, region: str | None, endpoint_url: str | None,
+    plan: RecoveryPlan | None,
+    events: Events,
+    *,
+    repo: str | None,
+    region: str | None,
+    endpoint_url: str | None,
     s3: list[str] | None = None,
 ) -> AsyncIterator[tuple[Repository, Ec2]]:
     """Both, for as long as the block runs. ConfigError if nothing names the repository, or there is none."""

@@ -18,19 +18,38 @@ from warmspare.recover.aws.words import quoted, sentence
 from warmspare.store.s3.staying import redirected, unreadable
 
 CLIENT_ERRORS: Final = (
-    boto.ClientError, boto.BotoCoreError, boto.HTTPClientError, aiohttp.ClientError, ResponseParserError, ValueError,
-    asyncio.TimeoutError, OSError,
-)  # fmt: skip
-THROTTLED: Final = frozenset({
-    "RequestThrottledException", "ThrottlingException", "Throttling", "RequestLimitExceeded", "RequestThrottled",
-    "TooManyRequestsException", "ConcurrentLimitExceededException",
-})  # fmt: skip
+    boto.ClientError,
+    boto.BotoCoreError,
+    boto.HTTPClientError,
+    aiohttp.ClientError,
+    ResponseParserError,
+    ValueError,
+    asyncio.TimeoutError,
+    OSError,
+)
+THROTTLED: Final = frozenset(
+    {
+        "RequestThrottledException",
+        "ThrottlingException",
+        "Throttling",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "TooManyRequestsException",
+        "ConcurrentLimitExceededException",
+    }
+)
 NOT_FOUND: Final = frozenset({"ResourceNotFoundException", "InvalidSnapshot.NotFound"})
 # Answers with 5xx that say what is so, and not that something failed: AWS has no machine, address or room free now.
-NO_ROOM: Final = frozenset({
-    "InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity", "InsufficientAddressCapacity",
-    "InsufficientReservedInstanceCapacity", "InsufficientVolumeCapacity",
-})  # fmt: skip
+NO_ROOM: Final = frozenset(
+    {
+        "InsufficientInstanceCapacity",
+        "InsufficientHostCapacity",
+        "InsufficientCapacity",
+        "InsufficientAddressCapacity",
+        "InsufficientReservedInstanceCapacity",
+        "InsufficientVolumeCapacity",
+    }
+)
 DENIED: Final = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"})
 STALE_TOKEN: Final = frozenset({"ExpiredTokenException", "ExpiredToken", "RequestExpired"})
 _KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the profile"
@@ -60,7 +79,7 @@ _CODES: Final = {
     "SnapshotLimitExceeded": ("the account has as many snapshots as it may", _MANY),
     "OptInRequired": ("the AWS account is not enabled for this region", _REGION),
     "ConflictException": ("another request had the same client token and said another thing", by_hand("report this")),
-}  # fmt: skip
+}
 
 
 class AwsError(RecoverError):
@@ -69,9 +88,17 @@ class AwsError(RecoverError):
     there were."""
 
     def __init__(
-        self, what: str, *, where: str, hint: str, again: Again, code: str = "", reason: str = "", said: str = "",
+        self,
+        what: str,
+        *,
+        where: str,
+        hint: str,
+        again: Again,
+        code: str = "",
+        reason: str = "",
+        said: str = "",
         status: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         told = quoted(code, said, reason) if status else ""
         super().__init__(what + told, where=where, hint=hint, retryable=again is not Again.NEVER)
         self.code, self.reason, self.said, self.status, self.again = code, reason, said, status, again
@@ -80,9 +107,15 @@ class AwsError(RecoverError):
     def worded(self, what: str, hint: str) -> AwsError:
         """The same failure in other words of ours."""
         out = AwsError(
-            what, where=self.where, hint=hint, again=self.again, code=self.code, reason=self.reason, said=self.said,
+            what,
+            where=self.where,
+            hint=hint,
+            again=self.again,
+            code=self.code,
+            reason=self.reason,
+            said=self.said,
             status=self.status,
-        )  # fmt: skip
+        )
         out.tries = self.tries
         return out
 
@@ -160,9 +193,11 @@ def aws_error(error: Exception, operation: str, where: str, hidden: Iterable[str
     if isinstance(error, ODD) and not isinstance(error, ValueError):
         what = "AWS's answer can't be understood"
         return AwsError(what, where=f"{operation} of {where}", hint=hint, again=Again.FEW)
-    what = "AWS did not answer in time" if isinstance(error, TimeoutError | boto.ReadTimeoutError) else (
-        "the connection to AWS broke or could not be made"
-    )  # fmt: skip
+    what = (
+        "AWS did not answer in time"
+        if isinstance(error, TimeoutError | boto.ReadTimeoutError)
+        else ("the connection to AWS broke or could not be made")
+    )
     hint = "check the network and the region and run again later"
     return AwsError(what, where=f"{operation} of {where}", hint=hint, again=Again.ALWAYS)
 
@@ -188,6 +223,12 @@ def _answered(error: boto.ClientError, operation: str, where: str, hidden: Itera
     else:
         what, hint = f"AWS refused it ({status})", by_hand("look the code up in AWS's documents of " + operation)
     return AwsError(
-        what, where=f"{operation} of {where}", hint=hint, again=again, code=code, reason=reason, said=said,
+        what,
+        where=f"{operation} of {where}",
+        hint=hint,
+        again=again,
+        code=code,
+        reason=reason,
+        said=said,
         status=status,
-    )  # fmt: skip
+    )

@@ -101,9 +101,16 @@ class Aws:
         return at + datetime.timedelta(seconds=time.monotonic() - since_s)
 
     async def call(
-        self, service: str, operation: str, *, about: str, gate: Gate | None = None, unseen_until: float = 0.0,
-        patience_s: float | None = None, **parameters: Any,
-    ) -> dict[str, Any]:  # fmt: skip
+        self,
+        service: str,
+        operation: str,
+        *,
+        about: str,
+        gate: Gate | None = None,
+        unseen_until: float = 0.0,
+        patience_s: float | None = None,
+        **parameters: Any,
+    ) -> dict[str, Any]:
         """One request, tried again as long as its failures and our patience allow.
 
         service: `ec2` or `ebs`. operation: as the client names it (`start_snapshot`). about: what it concerns, for
@@ -185,10 +192,12 @@ class Aws:
                 logger.setLevel(logging.WARNING)
         settings = self._settings
         config = AioConfig(
-            connect_timeout=settings.patience.connect_s, read_timeout=settings.patience.stall_s,
-            max_pool_connections=settings.connections, retries={"mode": "standard", "total_max_attempts": 1},
+            connect_timeout=settings.patience.connect_s,
+            read_timeout=settings.patience.stall_s,
+            max_pool_connections=settings.connections,
+            retries={"mode": "standard", "total_max_attempts": 1},
             http_session_cls=RefusingSession,
-        )  # fmt: skip
+        )
         try:
             session = AioSession(profile=settings.profile)
             # The client itself only looks at AWS_DEFAULT_REGION; every other of Amazon's looks at AWS_REGION.

@@ -12,10 +12,16 @@ from warmspare.errors import RecoverError, by_hand
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.words import plain, quoted, sentence
 
-NO_CAPACITY: Final = frozenset({
-    "InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity",
-    "InsufficientReservedInstanceCapacity", "ReservationCapacityExceeded", "Unsupported",
-})  # fmt: skip
+NO_CAPACITY: Final = frozenset(
+    {
+        "InsufficientInstanceCapacity",
+        "InsufficientHostCapacity",
+        "InsufficientCapacity",
+        "InsufficientReservedInstanceCapacity",
+        "ReservationCapacityExceeded",
+        "Unsupported",
+    }
+)
 """Codes after which another instance type may do."""
 
 _PLAN = "correct the recovery plan and run again"
@@ -32,11 +38,13 @@ CODES: Final[dict[str, tuple[str, str]]] = {
     ),
     "Blocked": ("the AWS account is blocked", by_hand("call AWS Support")),
     "ConcurrentSnapshotLimitExceeded": (
-        "too many snapshots of this kind of volume are being made", "run again when some are completed"
+        "too many snapshots of this kind of volume are being made",
+        "run again when some are completed",
     ),
     "DependencyViolation": ("something else still uses it", by_hand("look what that is, and run again")),
     "IdempotentInstanceTerminated": (
-        "the instance of this failover was terminated", "clear it with `warmspare failback-done` and fail over anew"
+        "the instance of this failover was terminated",
+        "clear it with `warmspare failback-done` and fail over anew",
     ),
     "IdempotentParameterMismatch": (
         "this failover began with another recovery plan, and AWS knows its request already",
@@ -51,7 +59,8 @@ CODES: Final[dict[str, tuple[str, str]]] = {
         "name other instance types in the recovery plan and run again",
     ),
     "InsufficientFreeAddressesInSubnet": (
-        "the subnet has no free address left", "name a larger subnet in the recovery plan, or free some"
+        "the subnet has no free address left",
+        "name a larger subnet in the recovery plan, or free some",
     ),
     "InsufficientHostCapacity": (
         "the dedicated host has no room for this instance type",
@@ -80,7 +89,8 @@ CODES: Final[dict[str, tuple[str, str]]] = {
     "InvalidGroup.NotFound": ("there is no such security group here", _ID),
     "InvalidGroupId.Malformed": ("this is no ID of a security group", _PLAN),
     "InvalidIPAddress.InUse": (
-        "the fixed address is in use in that subnet", "free it, or give another in the recovery plan"
+        "the fixed address is in use in that subnet",
+        "free it, or give another in the recovery plan",
     ),
     "InvalidInstanceID.NotFound": ("there is no such instance here", "check the region; run again"),
     "InvalidInstanceType": ("there is no such instance type here", "correct instance_type in the recovery plan"),
@@ -109,7 +119,8 @@ CODES: Final[dict[str, tuple[str, str]]] = {
     "InvalidSubnet": ("the subnet can't be used", _PLAN),
     "InvalidSubnetID.NotFound": ("there is no such subnet here", _ID),
     "InvalidUserData.Malformed": (
-        "AWS does not take the user data", "it may have 16 KiB; correct user_data in the recovery plan"
+        "AWS does not take the user data",
+        "it may have 16 KiB; correct user_data in the recovery plan",
     ),
     "InvalidVolume.NotFound": ("there is no such volume here", "check the region; run again"),
     "KMSKeyNotAccessibleFault": (
@@ -170,7 +181,9 @@ SENTENCES: Final[tuple[tuple[str, str, str], ...]] = (
         "correct instance_type or architecture in the recovery plan",
     ),
     (
-        "virtualization type", "the instance type does not take images with hardware virtualization", _TYPE,
+        "virtualization type",
+        "the instance type does not take images with hardware virtualization",
+        _TYPE,
     ),
     (
         "httptokensenforced",
@@ -183,7 +196,8 @@ SENTENCES: Final[tuple[tuple[str, str, str], ...]] = (
         "rename the tag in the recovery plan, or write metadata_tags = false there, and run again",
     ),
     (
-        "metadata option", "AWS refused the options of the instance's metadata service",
+        "metadata option",
+        "AWS refused the options of the instance's metadata service",
         "correct imds and metadata_tags in the recovery plan; an organisation's policy may demand others",
     ),
     ("smaller than snapshot", "a volume was to be smaller than its snapshot", _REPORT),
@@ -205,12 +219,8 @@ ENDED: Final[dict[str, tuple[str, str]]] = {
     BY_GUEST: ("the guest shut itself down", f"{_LOOK}, {_START}"),
     "Client.InstanceTerminated": ("it was ended while an image was made of it", _OVER),
     "Client.UserInitiatedShutdown": ("somebody shut it down", f"ask who; then {_OVER}"),
-    "Client.UserInitiatedHibernate": (
-        "somebody hibernated it", _START
-    ),
-    "Server.ScheduledStop": (
-        "AWS stopped it to take its host away", _START
-    ),
+    "Client.UserInitiatedHibernate": ("somebody hibernated it", _START),
+    "Server.ScheduledStop": ("AWS stopped it to take its host away", _START),
     "Server.SpotInstanceShutdown": ("AWS took a Spot instance back", _OVER),
     "Server.SpotInstanceTermination": ("AWS took a Spot instance back", _OVER),
 }
@@ -250,9 +260,15 @@ DIED: Final[dict[str, tuple[str, str]]] = {
 NO_MACHINE: Final = "Server.InsufficientInstanceCapacity"
 # Codes that AWS documents for a launch that failed: whatever was seen of it, the instance never ran.
 _LAUNCHES = frozenset(
-    {"Client.InternalError", "Client.InvalidKMSKey", "Client.InvalidSnapshot.NotFound", "Client.VolumeLimitExceeded",
-     NO_MACHINE, "Server.InternalError"}
-)  # fmt: skip
+    {
+        "Client.InternalError",
+        "Client.InvalidKMSKey",
+        "Client.InvalidSnapshot.NotFound",
+        "Client.VolumeLimitExceeded",
+        NO_MACHINE,
+        "Server.InternalError",
+    }
+)
 
 
 def failed_to_launch(reason: str) -> bool:
@@ -279,8 +295,7 @@ def explained(error: AwsError) -> AwsError:
 
 
 def ended(identity: str, state: str, reason: str, said: str = "") -> RecoverError:
-    """The error for an instance that ran, or may have, and does no more. reason, said: StateReason's code and message.
-    """
+    """The error for an instance that ran, or may have, and does no more. reason, said: StateReason, code and text."""
     return _over("instance", ENDED, identity, state, reason, said, _OVER)
 
 

@@ -20,26 +20,41 @@ from warmspare.recover.aws.client import Aws
 PATIENCE_S: Final = 30.0
 GONE: Final = frozenset({"InvalidSnapshot.NotFound", "InvalidSnapshotID.NotFound", "InvalidVolume.NotFound"})
 # Of whoever asks, and of every request in this account: nothing else could be deleted either.
-_ACCOUNT: Final = frozenset({
-    "AuthFailure", "Blocked", "ExpiredToken", "ExpiredTokenException", "IncompleteSignature", "InvalidClientTokenId",
-    "InvalidSignatureException", "MissingAuthenticationToken", "OptInRequired", "PendingVerification",
-    "RequestExpired", "SignatureDoesNotMatch", "UnrecognizedClientException",
-})  # fmt: skip
+_ACCOUNT: Final = frozenset(
+    {
+        "AuthFailure",
+        "Blocked",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "OptInRequired",
+        "PendingVerification",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
 FORBIDDEN: Final = (
-    "a policy of the account or of its organisation forbids it", by_hand("whoever made that policy can except it")
+    "a policy of the account or of its organisation forbids it",
+    by_hand("whoever made that policy can except it"),
 )
 # By how the thing's ID begins: (what AWS's sentence has, what that means, what to do); the first that fits.
 SENTENCES: Final = {
     "snap-": (
         (
-            r"\block(ed|s)?\b", "it is locked",
+            r"\block(ed|s)?\b",
+            "it is locked",
             "it goes once the lock has ended; in governance mode it can be taken away with `aws ec2 unlock-snapshot "
             "--snapshot-id ID`",
         ),
     ),
     "ami-": (
         (
-            r"\bderegistration protection\b|\bprotected from deregistration\b", "it is protected from deregistration",
+            r"\bderegistration protection\b|\bprotected from deregistration\b",
+            "it is protected from deregistration",
             "take that away with `aws ec2 disable-image-deregistration-protection --image-id ID`",
         ),
     ),
@@ -47,13 +62,13 @@ SENTENCES: Final = {
         (r"\baws backup\b", "AWS Backup keeps it", by_hand("delete its recovery point in AWS Backup, for EC2 can't")),
         (r"\brecycle bin\b", "it lies in the Recycle Bin", by_hand("AWS deletes it there when its retention ends")),
     ),
-}  # fmt: skip
+}
 IN_USE: Final = "InvalidSnapshot.InUse"
 USED: Final = ("an image uses it", "deregister that, if nobody needs it, with `aws ec2 deregister-image --image-id ID`")
 USED_UNNAMED: Final = ("an image uses it", by_hand("deregister that, if nobody needs it"))
 CODES: Final = {
     "OperationNotPermitted": ("AWS protects it", by_hand("look in EC2 for what does: a lock, a protection, a service")),
-}  # fmt: skip
+}
 OTHERS: Final = ("AWS does not delete it", by_hand("see what AWS says of it"))
 
 

@@ -33,7 +33,7 @@ def sentence(message: str, hidden: Iterable[str] = ()) -> str:
     text = message[:MOST_READ]
     for secret in sorted({form for each in hidden for form in _forms(each)}, key=len, reverse=True):
         text = text.replace(secret, _gone(secret))
-    text = _ENCODED.sub(lambda found: f"{found[1]} {_gone(found[0][len(found[1]):].strip())}", text)
+    text = _ENCODED.sub(lambda found: f"{found[1]} {_gone(found[0][len(found[1]) :].strip())}", text)
     text = _CANONICAL.sub("(the rest is of the signature, and left out)", text)
     text = _USER_DATA.sub("(left out)", text)
     text = _KEY_ID.sub(r"\1…", text)

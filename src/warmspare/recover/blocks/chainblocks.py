@@ -57,9 +57,15 @@ class ChainBlocks:
     kept_bytes: of frames."""
 
     def __init__(
-        self, repository: Repository, head: Point, disk: Disk, scratch: Path, threads: Threads, meter: Meter,
+        self,
+        repository: Repository,
+        head: Point,
+        disk: Disk,
+        scratch: Path,
+        threads: Threads,
+        meter: Meter,
         kept_bytes: int = FRAMES_KEPT_BYTES,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._repository, self._disk, self._scratch = repository, disk, scratch
         self._threads, self._meter = threads, meter
         self._points: AsyncIterator[Point] = repository.ancestors(head)

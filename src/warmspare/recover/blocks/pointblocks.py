@@ -91,6 +91,6 @@ class PointBlocks:
                     f"block {int(window.blocks[wrong[0]])} of disk {self._disk.id} does not verify",
                     hint="put the damaged objects back from a copy of the repository, or sync this block again from "
                     "the source; `warmspare audit repository --deep` finds all that is damaged",
-                )  # fmt: skip
+                )
             self.verified += len(filled)
         piece.proved.update(missing)

@@ -49,9 +49,12 @@ class ReplicaBlocks:
         if wrong:
             blocks = [int(window.blocks[position]) for position in wrong]
             self._events.emit(
-                "finding", kind="replica-block", disk=self._disk.id, blocks=blocks,
+                "finding",
+                kind="replica-block",
+                disk=self._disk.id,
+                blocks=blocks,
                 message="these blocks of the replica are not what they should be; they were taken from the chain",
-            )  # fmt: skip
+            )
             window.clear(wrong)
             await self._chain.fill(window, wrong)
 
@@ -88,9 +91,11 @@ async def held_at(replica: Replica, point: Point, waiting: Callable[[str], None]
         why = elsewhere.what if elsewhere else "an apply is moving the replica, or something else is reading it"
         if time.monotonic() >= deadline:
             raise LeaseError(
-                f"{why}, and still is after {WAIT_S:.0f} s", where=str(replica.target),
-                hint="wait for that to end and run again, or leave out --replica", retryable=True,
-            )  # fmt: skip
+                f"{why}, and still is after {WAIT_S:.0f} s",
+                where=str(replica.target),
+                hint="wait for that to end and run again, or leave out --replica",
+                retryable=True,
+            )
         if why != told:
             told = why
             waiting(why)
@@ -112,9 +117,10 @@ def _elsewhere(replica: Replica, point: Point) -> ReplicaElsewhereError:
     doing = f"is on its way from {at} to {replica.moving.label}" if replica.moving else f"is at {at}"
     other = f", stage another with --at {replica.at.sequence}" if replica.at else ""
     return ReplicaElsewhereError(
-        f"the replica {doing}, and restore point {point.id.label} is to be staged", where=str(replica.target),
+        f"the replica {doing}, and restore point {point.id.label} is to be staged",
+        where=str(replica.target),
         hint=f"apply that point first{other}, or leave out --replica",
-    )  # fmt: skip
+    )
 
 
 @contextlib.contextmanager

@@ -58,9 +58,12 @@ class Heard:
 
 
 async def confined(
-    work: Callable[[Say], None], fds: Sequence[int], limits: Limits, enough: Callable[[], str] = lambda: "",
+    work: Callable[[Say], None],
+    fds: Sequence[int],
+    limits: Limits,
+    enough: Callable[[], str] = lambda: "",
     before: Callable[[], None] = lambda: None,
-) -> Heard:  # fmt: skip
+) -> Heard:
     """Do `work` over there. It is given a function that says a line; MemoryError and `Spent` reach it as they come.
 
     fds: what it may use. before: done there before its limits hold, for what it starts then has none of them. enough:

@@ -119,9 +119,18 @@ class Files:
         _, minor, read_ahead, offered = _INIT_IN.unpack_from(body)
         most = self._under_way
         return _INIT_OUT.pack(
-            MAJOR, min(minor, MINOR), read_ahead, offered & _ASYNC_READ, most, max(most * 3 // 4, 1), _WRITE_BYTES, 1,
-            0, 0, 0,
-        )  # fmt: skip
+            MAJOR,
+            min(minor, MINOR),
+            read_ahead,
+            offered & _ASYNC_READ,
+            most,
+            max(most * 3 // 4, 1),
+            _WRITE_BYTES,
+            1,
+            0,
+            0,
+            0,
+        )
 
     def _lookup(self, request: Request) -> list[bytes | memoryview]:
         names = [str(number).encode() for number in range(len(self._sizes))]

@@ -127,10 +127,11 @@ def held(target: Path, *, state: Path | None = None) -> Iterator[HeldReplica]:
         record = place.read()
         if record is None:
             raise ConfigError(
-                "the replica's state is damaged", where=str(place.record_path),
+                "the replica's state is damaged",
+                where=str(place.record_path),
                 hint="remove the replica and its state, and make it anew with `warmspare apply --vm VM --repo URI --to "
                 f"{shlex.quote(str(target))}`",
-            )  # fmt: skip
+            )
         at = _standing(record, target, state)
         disks = []
         for disk in record.disks:

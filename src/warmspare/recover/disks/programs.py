@@ -25,10 +25,15 @@ from warmspare.errors import ConfigError, RecoverError, by_hand
 from warmspare.recover.disks.confined import Spent
 
 PACKAGES = {
-    "blkid": "util-linux", "prlimit": "util-linux", "setpriv": "util-linux", "sfdisk": "fdisk",
-    "grub-fstest": "grub-common", "qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils",
+    "blkid": "util-linux",
+    "prlimit": "util-linux",
+    "setpriv": "util-linux",
+    "sfdisk": "fdisk",
+    "grub-fstest": "grub-common",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
     "fusermount3": "fuse3",
-}  # fmt: skip
+}
 TIMEOUT_S = 120.0
 CPU_S = 10
 ALL_CPU_S = 25.0
@@ -88,9 +93,12 @@ def found(program: str) -> str:
 
 
 def run(
-    program: str, *arguments: str, fds: Sequence[int] = (), output_bytes: int = OUTPUT_BYTES,
+    program: str,
+    *arguments: str,
+    fds: Sequence[int] = (),
+    output_bytes: int = OUTPUT_BYTES,
     budget: Budget | None = None,
-) -> Done:  # fmt: skip
+) -> Done:
     """Run one to its end, and wait for it. fds: descriptors that it may use as /proc/self/fd/N. Exceeded when it comes
     to a limit; killed on every way out."""
     with _started(program, arguments, fds, budget, subprocess.PIPE) as (child, cpu_s):
@@ -141,9 +149,13 @@ def _started(
     cpu_s = budget.next() if budget else CPU_S
     limits = [f"--as={ADDRESS_SPACE_BYTES}", f"--data={ADDRESS_SPACE_BYTES}:", f"--cpu={cpu_s}:{cpu_s + 1}", "--core=0"]
     child = children.start(
-        [found("prlimit"), *limits, found(program), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=complaints, pass_fds=tuple(fds), env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-    )  # fmt: skip
+        [found("prlimit"), *limits, found(program), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=complaints,
+        pass_fds=tuple(fds),
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+    )
     try:
         yield child, cpu_s
     finally:

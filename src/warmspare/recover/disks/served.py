@@ -203,11 +203,18 @@ async def _device(folder: Path) -> AsyncIterator[tuple[int, Callable[[], Awaitab
             ours.settimeout(MOUNT_S)
             # Not one of `children`: killed, it leaves the mount. It ends by itself when its socket closes.
             started = asyncio.create_subprocess_exec(
-                programs.found("fusermount3"), "-o", _OPTIONS, "--", str(folder), pass_fds=[theirs.fileno()],
+                programs.found("fusermount3"),
+                "-o",
+                _OPTIONS,
+                "--",
+                str(folder),
+                pass_fds=[theirs.fileno()],
                 env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "_FUSE_COMMFD": str(theirs.fileno())},
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
-            )  # fmt: skip
+            )
             helpers.append(await started)
         await in_thread(_receive, ours, device)
 

@@ -103,9 +103,10 @@ def decode(data: bytes, where: str) -> Record:
         version = loose.get("format")
         if type(version) is int and version != FORMAT:
             raise FormatError(
-                f"the drill record has format {version} and this program knows {FORMAT}", where=where,
+                f"the drill record has format {version} and this program knows {FORMAT}",
+                where=where,
                 hint=by_hand("use the release of warmspare that wrote it"),
-            )  # fmt: skip
+            )
         return records.typed(loose, Record)
     except UnfitError as error:
         raise FormatError(f"the drill record is damaged: {error}", where=where) from None

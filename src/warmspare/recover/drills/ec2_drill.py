@@ -90,9 +90,15 @@ class Ec2Drill:
         return found
 
     async def run(
-        self, plan: VmPlan, network: Network, at: str | None, rules: Rules, folder: Path, scratch: Path | None = None,
+        self,
+        plan: VmPlan,
+        network: Network,
+        at: str | None,
+        rules: Rules,
+        folder: Path,
+        scratch: Path | None = None,
         turn: Turn = ALONE,
-    ) -> Verdict:  # fmt: skip
+    ) -> Verdict:
         """One drill: `look`, then `boot`."""
         return await self.boot(await self.look(plan, network, at, scratch), rules, folder, turn)
 
@@ -138,9 +144,16 @@ class Ec2Drill:
         notes = [*built.notes, *await self._swept(vm, housekeeping)]
         trial = Trial(self._ec2, built, chosen, plan.tags, lasts_s)
         self._events.emit(
-            "drill.start", vm=vm, point=chosen.point.id.label, created=chosen.staged.created, subnet=network.subnet,
-            firmware=built.boot_mode, types=list(looked.types), timeout_seconds=rules.timeout_s, evidence=str(folder),
-        )  # fmt: skip
+            "drill.start",
+            vm=vm,
+            point=chosen.point.id.label,
+            created=chosen.staged.created,
+            subnet=network.subnet,
+            firmware=built.boot_mode,
+            types=list(looked.types),
+            timeout_seconds=rules.timeout_s,
+            evidence=str(folder),
+        )
         what = f"what the drill of VM {built.vm_name} made in EC2 (tag warmspare:drill = {trial.run})"
         owed = PROCESS.owe(what, ENDING_S, lambda: self._ended(trial, vm, housekeeping))
         try:
@@ -152,18 +165,37 @@ class Ec2Drill:
         instance = trial.instance
         assert instance is not None
         verdict = Verdict(
-            1, outcome.passed, outcome.reason, built.vm_id, built.vm_name, self._repository.id,
-            self._repository.store.uri, _point(chosen), looked.began,
-            round(time.monotonic() - looked.began_s, 3), outcome.boot_s, rules.timeout_s, _judged_by(rules),
-            rules.expect, {"system-status": outcome.checks.system, "instance-status": outcome.checks.guest}, None,
+            1,
+            outcome.passed,
+            outcome.reason,
+            built.vm_id,
+            built.vm_name,
+            self._repository.id,
+            self._repository.store.uri,
+            _point(chosen),
+            looked.began,
+            round(time.monotonic() - looked.began_s, 3),
+            outcome.boot_s,
+            rules.timeout_s,
+            _judged_by(rules),
+            rules.expect,
+            {"system-status": outcome.checks.system, "instance-status": outcome.checks.guest},
+            None,
             _disks(chosen, built),
             {
-                "firmware": built.boot_mode, "architecture": built.architecture, "instance_type": instance.type,
-                "instance": instance.id, "image": trial.image_id, "region": await self._ec2.aws.region(),
-                "subnet": network.subnet, "security_groups": list(network.security_groups),
+                "firmware": built.boot_mode,
+                "architecture": built.architecture,
+                "instance_type": instance.type,
+                "instance": instance.id,
+                "image": trial.image_id,
+                "region": await self._ec2.aws.region(),
+                "subnet": network.subnet,
+                "security_groups": list(network.security_groups),
             },
-            notes, software(), files(folder),
-        )  # fmt: skip
+            notes,
+            software(),
+            files(folder),
+        )
         write_verdict(folder, verdict)
         self._tell(verdict, folder)
         if lost:
@@ -329,10 +361,17 @@ class Ec2Drill:
         for note in verdict.notes:
             self._events.emit("drill.note", vm=verdict.vm, message=note)
         self._events.emit(
-            "drill.done", vm=verdict.vm, passed=verdict.passed, reason=verdict.reason, untouched=None,
-            boot_seconds=verdict.boot_seconds, seconds=verdict.seconds, point=verdict.point["label"],
-            instance=verdict.machine["instance"], evidence=str(folder),
-        )  # fmt: skip
+            "drill.done",
+            vm=verdict.vm,
+            passed=verdict.passed,
+            reason=verdict.reason,
+            untouched=None,
+            boot_seconds=verdict.boot_seconds,
+            seconds=verdict.seconds,
+            point=verdict.point["label"],
+            instance=verdict.machine["instance"],
+            evidence=str(folder),
+        )
 
 
 def _judged_by(rules: Rules) -> str:
@@ -358,8 +397,11 @@ def _waited(outcome: _Outcome, rules: Rules) -> str:
 def _point(chosen: Chosen) -> dict[str, Any]:
     at = chosen.point.id
     return {
-        "sequence": at.sequence, "label": at.label, "sha256": at.sha256, "created": chosen.point.record.created,
-    }  # fmt: skip
+        "sequence": at.sequence,
+        "label": at.label,
+        "sha256": at.sha256,
+        "created": chosen.point.record.created,
+    }
 
 
 def _disks(chosen: Chosen, built: Machine) -> list[dict[str, Any]]:
@@ -370,8 +412,12 @@ def _disks(chosen: Chosen, built: Machine) -> list[dict[str, Any]]:
         disk_id, root = roots[each.staged.key]
         out.append(
             {
-                "id": disk_id, "device": each.device, "snapshot": each.staged.snapshot_id,
-                "volume_gib": each.staged.volume_gib, "capacity_bytes": each.staged.capacity_bytes, "root": root,
+                "id": disk_id,
+                "device": each.device,
+                "snapshot": each.staged.snapshot_id,
+                "volume_gib": each.staged.volume_gib,
+                "capacity_bytes": each.staged.capacity_bytes,
+                "root": root,
             }
-        )  # fmt: skip
+        )
     return out

@@ -33,9 +33,11 @@ class Ec2Lab:
         looked = await self.drill.look(plan, self.network, at, self.scratch)
         point = looked.chosen.point
         said = {
-            "label": point.id.label, "sequence": point.id.sequence, "sha256": point.id.sha256,
+            "label": point.id.label,
+            "sequence": point.id.sequence,
+            "sha256": point.id.sha256,
             "created": point.record.created,
-        }  # fmt: skip
+        }
         return Subject(looked.machine.vm_id, looked.machine.vm_name, said, partial(self._boot, looked))
 
     async def _boot(self, looked: Looked, rules: Rules, folder: Path, turn: Turn) -> Verdict:

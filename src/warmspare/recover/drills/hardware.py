@@ -38,10 +38,15 @@ class Hardware:
 
 
 def choose(
-    recorded: Mapping[str, Any], found_firmware: str, disks: int, *,
-    firmware: str | None = None, controller: str | None = None, memory_mib: int | None = None,
+    recorded: Mapping[str, Any],
+    found_firmware: str,
+    disks: int,
+    *,
+    firmware: str | None = None,
+    controller: str | None = None,
+    memory_mib: int | None = None,
     room_mib: int | None = None,
-) -> Hardware:  # fmt: skip
+) -> Hardware:
     """The machine for a VM. recorded: its restore point's hardware, empty where nothing is known. found_firmware: what
     the first disk looks like. room_mib: memory that a machine may have here, None for what `room` says now. The rest is
     the user's choice. ConfigError for what can't be."""

@@ -14,8 +14,12 @@ from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.failover.plan import Network
 
 _DESTINATIONS = ("DestinationCidrBlock", "DestinationIpv6CidrBlock", "DestinationPrefixListId")
-_ALLOWED = (("IpRanges", "CidrIp"), ("Ipv6Ranges", "CidrIpv6"), ("PrefixListIds", "PrefixListId"),
-            ("UserIdGroupPairs", "GroupId"))  # fmt: skip
+_ALLOWED = (
+    ("IpRanges", "CidrIp"),
+    ("Ipv6Ranges", "CidrIpv6"),
+    ("PrefixListIds", "PrefixListId"),
+    ("UserIdGroupPairs", "GroupId"),
+)
 
 
 async def ways_out(ec2: Ec2, network: Network) -> list[str]:

@@ -196,27 +196,65 @@ def _pair(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[soc
 def _machine(hardware: Hardware, accelerator: str) -> list[str]:
     accelerated = ["kvm", "host"] if accelerator == "kvm" else ["tcg,thread=multi", "max"]
     return [
-        "-nodefaults", "-no-user-config", "-sandbox", _SANDBOX, "-nic", "none", "-display", "none", "-vga", "std",
-        "-machine", "pc" if hardware.firmware == "bios" else "q35", "-accel", accelerated[0], "-cpu", accelerated[1],
-        "-smp", str(hardware.cpus), "-m", str(hardware.memory_mib), "-rtc", "base=utc",
-        "-action", "shutdown=pause,panic=pause", "-S",
-    ]  # fmt: skip
+        "-nodefaults",
+        "-no-user-config",
+        "-sandbox",
+        _SANDBOX,
+        "-nic",
+        "none",
+        "-display",
+        "none",
+        "-vga",
+        "std",
+        "-machine",
+        "pc" if hardware.firmware == "bios" else "q35",
+        "-accel",
+        accelerated[0],
+        "-cpu",
+        accelerated[1],
+        "-smp",
+        str(hardware.cpus),
+        "-m",
+        str(hardware.memory_mib),
+        "-rtc",
+        "base=utc",
+        "-action",
+        "shutdown=pause,panic=pause",
+        "-S",
+    ]
 
 
 def _ports(monitor: int, serial: int, firmware: int, agent: int) -> list[str]:
     return [
-        "-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control",
-        "-chardev", f"socket,id=serial,fd={serial}", "-serial", "chardev:serial",
-        "-chardev", f"socket,id=agent,fd={agent}", "-device", "virtio-serial-pci",
-        "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
-        "-chardev", f"socket,id=firmware,fd={firmware}", "-device", "isa-debugcon,iobase=0x402,chardev=firmware",
-    ]  # fmt: skip
+        "-chardev",
+        f"socket,id=monitor,fd={monitor}",
+        "-mon",
+        "chardev=monitor,mode=control",
+        "-chardev",
+        f"socket,id=serial,fd={serial}",
+        "-serial",
+        "chardev:serial",
+        "-chardev",
+        f"socket,id=agent,fd={agent}",
+        "-device",
+        "virtio-serial-pci",
+        "-device",
+        "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
+        "-chardev",
+        f"socket,id=firmware,fd={firmware}",
+        "-device",
+        "isa-debugcon,iobase=0x402,chardev=firmware",
+    ]
 
 
 def _files(
-    hardware: Hardware, disks: Sequence[OpenDisk], overlays: Sequence[int], evidence: Path,
-    theirs: contextlib.ExitStack, fds: list[int],
-) -> list[str]:  # fmt: skip
+    hardware: Hardware,
+    disks: Sequence[OpenDisk],
+    overlays: Sequence[int],
+    evidence: Path,
+    theirs: contextlib.ExitStack,
+    fds: list[int],
+) -> list[str]:
     """Block devices; descriptors that QEMU is to inherit are added to `fds`."""
     out: list[str] = []
 
@@ -234,15 +272,19 @@ def _files(
         # A block device may be longer than its disk.
         base = {"driver": "raw", "node-name": f"base{number}", "read-only": True, "size": disk.capacity_bytes}
         blockdev(**base, file=node(f"given{number}", disk.fd, writable=False))
-        blockdev(**{"driver": "qcow2", "node-name": f"disk{number}", "backing": f"base{number}"},
-                 file=node(f"overlay{number}", overlay, writable=True))  # fmt: skip
+        blockdev(
+            **{"driver": "qcow2", "node-name": f"disk{number}", "backing": f"base{number}"},
+            file=node(f"overlay{number}", overlay, writable=True),
+        )
     if hardware.firmware == "uefi":
         if not (OVMF_CODE.exists() and OVMF_VARS.exists()):
             hint = by_hand("install the package ovmf")
             raise ConfigError("QEMU has no UEFI firmware", where=str(OVMF_CODE), hint=hint)
         variables = _nameless(evidence, theirs, OVMF_VARS.read_bytes())
-        blockdev(**{"driver": "raw", "node-name": "code", "read-only": True},
-                 file={"driver": "file", "filename": str(OVMF_CODE), "read-only": True})  # fmt: skip
+        blockdev(
+            **{"driver": "raw", "node-name": "code", "read-only": True},
+            file={"driver": "file", "filename": str(OVMF_CODE), "read-only": True},
+        )
         blockdev(**{"driver": "raw", "node-name": "variables"}, file=node("variables", variables, writable=True))
         out += ["-machine", "pflash0=code,pflash1=variables"]
     return out + _attached(hardware.controller, len(disks))
@@ -296,8 +338,12 @@ async def _spawn(command: list[str], fds: Sequence[int], evidence: Path) -> asyn
     wrapped = [programs.found("setpriv"), "--pdeathsig", "KILL", programs.found("qemu-system-x86_64"), *command]
     with local_io(WHAT, evidence), (evidence / QEMU).open("ab") as log:
         return await children.start_beside(
-            *wrapped, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=tuple(fds),
-        )  # fmt: skip
+            *wrapped,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=tuple(fds),
+        )
 
 
 async def _connect(client: QMPClient, end: socket.socket, process: asyncio.subprocess.Process, evidence: Path) -> None:
@@ -313,8 +359,9 @@ async def _connect(client: QMPClient, end: socket.socket, process: asyncio.subpr
         said = (evidence / QEMU).read_text(errors="replace").strip().splitlines()
         raise RecoverError(
             f"QEMU did not start: {said[-1] if said else f'it did not answer for {START_S:.0f} s'}",
-            where=str(evidence / QEMU), hint="mend what it says, and drill again",
-        ) from None  # fmt: skip
+            where=str(evidence / QEMU),
+            hint="mend what it says, and drill again",
+        ) from None
 
 
 async def _stop(client: QMPClient, process: asyncio.subprocess.Process) -> None:

@@ -84,22 +84,44 @@ async def drill(
     disks = origin.ordered(held.disks)
     before = [await disk.trace(hashed=rules.hashed) for disk in disks]
     events.emit(
-        "drill.start", vm=origin.vm, point=held.point.label, replica=str(held.replica) if held.replica else None,
-        firmware=hardware.firmware, controller=hardware.controller, memory_mib=hardware.memory_mib, cpus=hardware.cpus,
-        timeout_seconds=rules.timeout_s, evidence=str(folder),
-    )  # fmt: skip
+        "drill.start",
+        vm=origin.vm,
+        point=held.point.label,
+        replica=str(held.replica) if held.replica else None,
+        firmware=hardware.firmware,
+        controller=hardware.controller,
+        memory_mib=hardware.memory_mib,
+        cpus=hardware.cpus,
+        timeout_seconds=rules.timeout_s,
+        evidence=str(folder),
+    )
     notes = [*hardware.notes, *([f"the repository could not be read: {origin.why}"] if origin.why else [])]
     outcome = await _judged(hardware, disks, rules, folder, notes, origin.vm, events, turn)
     turn.judged(outcome.passed, outcome.reason, outcome.boot_s)
     after = [await disk.trace(hashed=rules.hashed) for disk in disks]
     verdict = Verdict(
-        1, outcome.passed, outcome.reason, origin.vm, origin.vm_name, held.repository, held.uri,
-        _point(held, origin), began, round(time.monotonic() - started_s, 3), outcome.boot_s, rules.timeout_s,
-        rules.judged_by, rules.expect, outcome.guest,
+        1,
+        outcome.passed,
+        outcome.reason,
+        origin.vm,
+        origin.vm_name,
+        held.repository,
+        held.uri,
+        _point(held, origin),
+        began,
+        round(time.monotonic() - started_s, 3),
+        outcome.boot_s,
+        rules.timeout_s,
+        rules.judged_by,
+        rules.expect,
+        outcome.guest,
         before == after if held.replica else None,
-        [_disk(*each, origin) for each in zip(disks, before, after, strict=True)], _machine(hardware, outcome), notes,
-        software(qemu=outcome.version), files(folder),
-    )  # fmt: skip
+        [_disk(*each, origin) for each in zip(disks, before, after, strict=True)],
+        _machine(hardware, outcome),
+        notes,
+        software(qemu=outcome.version),
+        files(folder),
+    )
     write_verdict(folder, verdict)
     _tell(verdict, folder, events)
     return verdict
@@ -136,9 +158,15 @@ def demand(verdict: Verdict, folder: Path) -> None:
 
 
 async def _judged(
-    hardware: Hardware, disks: Sequence[OpenDisk], rules: Rules, folder: Path, notes: list[str], vm: str,
-    events: Events, turn: Turn,
-) -> _Outcome:  # fmt: skip
+    hardware: Hardware,
+    disks: Sequence[OpenDisk],
+    rules: Rules,
+    folder: Path,
+    notes: list[str],
+    vm: str,
+    events: Events,
+    turn: Turn,
+) -> _Outcome:
     """A boot with the best accelerator that works: one can be there and fail, at once or on the way."""
     *doubtful, sure = qemu.accelerators(hardware.firmware)
     for accelerator in doubtful:
@@ -153,8 +181,14 @@ async def _judged(
 
 
 async def _boot(
-    hardware: Hardware, disks: Sequence[OpenDisk], accelerator: str, rules: Rules, folder: Path, vm: str,
-    events: Events, turn: Turn,
+    hardware: Hardware,
+    disks: Sequence[OpenDisk],
+    accelerator: str,
+    rules: Rules,
+    folder: Path,
+    vm: str,
+    events: Events,
+    turn: Turn,
 ) -> _Outcome:
     """One start of the machine, judged. What it said before is overwritten."""
     outcome = _Outcome(accelerator=accelerator)
@@ -201,7 +235,9 @@ async def _judge(
     async def broken() -> str:
         code = await machine.process.wait()
         raise RecoverError(
-            f"QEMU ended with code {code}, and nothing was judged", where=str(folder / QEMU), hint=qemu.AGAIN,
+            f"QEMU ended with code {code}, and nothing was judged",
+            where=str(folder / QEMU),
+            hint=qemu.AGAIN,
             retryable=True,
         )
 
@@ -213,8 +249,13 @@ async def _judge(
     wanted = [on_serial()] if rules.expect is not None or rules.either else []
     wanted += [by_agent()] if rules.by_agent or rules.either else []
     good = [asyncio.ensure_future(each) for each in wanted]
-    unwanted = [machine.ended(), broken(), hopeless(log, "on the serial port"), hopeless(firmware, "from the firmware"),
-                machine.media_failed()]  # fmt: skip
+    unwanted = [
+        machine.ended(),
+        broken(),
+        hopeless(log, "on the serial port"),
+        hopeless(firmware, "from the firmware"),
+        machine.media_failed(),
+    ]
     bad = [asyncio.ensure_future(each) for each in unwanted]
     try:
         while True:
@@ -253,32 +294,48 @@ def _waited(log: SerialLog, rules: Rules) -> str:
 def _point(held: Held, origin: Origin) -> dict[str, Any]:
     at = held.point
     return {
-        "sequence": at.sequence, "label": at.label, "sha256": at.sha256,
+        "sequence": at.sequence,
+        "label": at.label,
+        "sha256": at.sha256,
         "created": origin.point.created if origin.point else None,
-    }  # fmt: skip
+    }
 
 
 def _disk(disk: TracedDisk, before: Traced, after: Traced, origin: Origin) -> dict[str, Any]:
     return {
-        "id": disk.id, "path": str(disk.path) if disk.path else None, "capacity_bytes": disk.capacity_bytes,
-        "root": origin.root(disk.id), "before": before.fields(), "after": after.fields(),
-    }  # fmt: skip
+        "id": disk.id,
+        "path": str(disk.path) if disk.path else None,
+        "capacity_bytes": disk.capacity_bytes,
+        "root": origin.root(disk.id),
+        "before": before.fields(),
+        "after": after.fields(),
+    }
 
 
 def _machine(hardware: Hardware, outcome: _Outcome) -> dict[str, Any]:
     return {
-        "firmware": hardware.firmware, "firmware_by": hardware.firmware_by, "controller": hardware.controller,
-        "cpus": hardware.cpus, "memory_mib": hardware.memory_mib, "accelerator": outcome.accelerator,
-        "network": "none", "command": ["qemu-system-x86_64", *outcome.command],
-    }  # fmt: skip
+        "firmware": hardware.firmware,
+        "firmware_by": hardware.firmware_by,
+        "controller": hardware.controller,
+        "cpus": hardware.cpus,
+        "memory_mib": hardware.memory_mib,
+        "accelerator": outcome.accelerator,
+        "network": "none",
+        "command": ["qemu-system-x86_64", *outcome.command],
+    }
 
 
 def _tell(verdict: Verdict, folder: Path, events: Events) -> None:
     for note in verdict.notes:
         events.emit("drill.note", vm=verdict.vm, message=note)
     fields: Mapping[str, Any] = {
-        "passed": verdict.passed, "reason": verdict.reason, "untouched": verdict.untouched,
-        "boot_seconds": verdict.boot_seconds, "seconds": verdict.seconds, "point": verdict.point["label"],
-        "accelerator": verdict.machine["accelerator"], "evidence": str(folder),
-    }  # fmt: skip
+        "passed": verdict.passed,
+        "reason": verdict.reason,
+        "untouched": verdict.untouched,
+        "boot_seconds": verdict.boot_seconds,
+        "seconds": verdict.seconds,
+        "point": verdict.point["label"],
+        "accelerator": verdict.machine["accelerator"],
+        "evidence": str(folder),
+    }
     events.emit("drill.done", vm=verdict.vm, **fields)

@@ -90,9 +90,11 @@ class QemuLab:
             hint = by_hand("protect its disks, and sync it")
             raise ConfigError(f"restore point {point.id.label} has no disks", where=self._store.uri, hint=hint)
         said = {
-            "label": point.id.label, "sequence": point.id.sequence, "sha256": point.id.sha256,
+            "label": point.id.label,
+            "sequence": point.id.sequence,
+            "sha256": point.id.sha256,
             "created": record.created,
-        }  # fmt: skip
+        }
         return Subject(vm, record.vm_name, said, partial(self._boot, plan, point))
 
     async def _boot(self, plan: VmPlan, point: Point, rules: Rules, folder: Path, turn: Turn) -> Verdict:
@@ -108,9 +110,13 @@ class QemuLab:
                 disks = of.ordered(held.disks)
                 wanted = plan.firmware or await made_for(disks[0])
                 machine = hardware.choose(
-                    recorded, wanted, len(disks), firmware=plan.firmware, controller=self._controller,
+                    recorded,
+                    wanted,
+                    len(disks),
+                    firmware=plan.firmware,
+                    controller=self._controller,
                     room_mib=self._memory_mib,
-                )  # fmt: skip
+                )
                 turn.launched()
                 return await drill(held, of, machine, rules, folder, self._events, turn)
 

@@ -66,18 +66,55 @@ class Recorder:
                 why = "; ".join(each for each in (turn.reason, error.sentence) if each)
                 code = error.exit_code
                 step = Step(
-                    vm, vm, "", 0, "", "", 1, 0.0, "", turn.result, line(why), code, 0.0, 0.0, turn.up_s, turn.up_s,
-                    turn.boot_s, None, None, "", "",
-                )  # fmt: skip
+                    vm,
+                    vm,
+                    "",
+                    0,
+                    "",
+                    "",
+                    1,
+                    0.0,
+                    "",
+                    turn.result,
+                    line(why),
+                    code,
+                    0.0,
+                    0.0,
+                    turn.up_s,
+                    turn.up_s,
+                    turn.boot_s,
+                    None,
+                    None,
+                    "",
+                    "",
+                )
                 await self._keep_single(turn, step, error)
             raise
         code = 0 if verdict.passed and verdict.untouched is not False else IntegrityError.exit_code
         point = verdict.point
         step = Step(
-            verdict.vm, verdict.vm_name, point["label"], point["sequence"], point["sha256"], point["created"] or "", 1,
-            0.0, "", turn.result, line(verdict.reason), code, 0.0, 0.0, turn.up_s, turn.up_s, turn.boot_s, None, None,
-            str(folder), verdict_digest(folder),
-        )  # fmt: skip
+            verdict.vm,
+            verdict.vm_name,
+            point["label"],
+            point["sequence"],
+            point["sha256"],
+            point["created"] or "",
+            1,
+            0.0,
+            "",
+            turn.result,
+            line(verdict.reason),
+            code,
+            0.0,
+            0.0,
+            turn.up_s,
+            turn.up_s,
+            turn.boot_s,
+            None,
+            None,
+            str(folder),
+            verdict_digest(folder),
+        )
         await self._keep_single(turn, step, None)
         return verdict, folder
 
@@ -96,11 +133,21 @@ class Recorder:
         kept = await self._keep(done, began, str(plan), [rehearsal.note] if rehearsal.note else [])
         results = [step.result for step in done.steps]
         self.events.emit(
-            "rehearsal.done", vms=len(results), passed=results.count("passed"), late=results.count("late"),
-            failed=results.count("failed"), not_judged=results.count("not judged"), result=done.result,
-            ready_seconds=done.ready_s, rto_seconds=done.rto_s, within=done.within, seconds=done.seconds,
-            number=kept.report.number, record=str(kept.path), sha256=kept.sha256,
-        )  # fmt: skip
+            "rehearsal.done",
+            vms=len(results),
+            passed=results.count("passed"),
+            late=results.count("late"),
+            failed=results.count("failed"),
+            not_judged=results.count("not judged"),
+            result=done.result,
+            ready_seconds=done.ready_s,
+            rto_seconds=done.rto_s,
+            within=done.within,
+            seconds=done.seconds,
+            number=kept.report.number,
+            record=str(kept.path),
+            sha256=kept.sha256,
+        )
         return done
 
     async def _keep_single(self, turn: _Alone, step: Step, error: WarmspareError | None) -> None:
@@ -110,9 +157,25 @@ class Recorder:
 
     async def _keep(self, done: Rehearsed, began: str, plan: str, notes: Sequence[str]) -> Kept[Record]:
         record = Record(
-            FORMAT, 0, "", self.kind, f"warmspare {__version__}", platform.node(),
-            done.steps[0].vm if len(done.steps) == 1 else "", plan, self.uri, self.repository, began, now_text(),
-            done.seconds, done.ready_s, None if done.rto_s is None else float(done.rto_s), done.within, done.result,
-            done.exit_code, done.steps, [line(note) for note in notes],
-        )  # fmt: skip
+            FORMAT,
+            0,
+            "",
+            self.kind,
+            f"warmspare {__version__}",
+            platform.node(),
+            done.steps[0].vm if len(done.steps) == 1 else "",
+            plan,
+            self.uri,
+            self.repository,
+            began,
+            now_text(),
+            done.seconds,
+            done.ready_s,
+            None if done.rto_s is None else float(done.rto_s),
+            done.within,
+            done.result,
+            done.exit_code,
+            done.steps,
+            [line(note) for note in notes],
+        )
         return await in_thread(of(self.directory).keep, record)

@@ -149,12 +149,28 @@ class _Course(Turn):
     def step(self) -> Step:
         point = self.subject.point
         return Step(
-            self.subject.vm, self.subject.vm_name, point["label"], point["sequence"], point["sha256"],
-            point["created"] or "", self.plan.order, float(self.plan.delay_s), self.plan.ready, self.result,
-            line(self.why), self.exit_code, self.due_s, round(self.waited_s, 3), self.ready_s,
-            self.up_s, self.boot_s, None if self.rto_s is None else float(self.rto_s), self.within,
-            str(self.folder), verdict_digest(self.folder),
-        )  # fmt: skip
+            self.subject.vm,
+            self.subject.vm_name,
+            point["label"],
+            point["sequence"],
+            point["sha256"],
+            point["created"] or "",
+            self.plan.order,
+            float(self.plan.delay_s),
+            self.plan.ready,
+            self.result,
+            line(self.why),
+            self.exit_code,
+            self.due_s,
+            round(self.waited_s, 3),
+            self.ready_s,
+            self.up_s,
+            self.boot_s,
+            None if self.rto_s is None else float(self.rto_s),
+            self.within,
+            str(self.folder),
+            verdict_digest(self.folder),
+        )
 
     @property
     def why(self) -> str:
@@ -231,9 +247,14 @@ class Rehearsal:
     place: the folder for the evidence of a VM, by its ID."""
 
     def __init__(
-        self, lab: Lab, plans: Sequence[VmPlan], rto_s: int | None, rules: Callable[[VmPlan], Rules],
-        place: Callable[[str], Path], events: Events,
-    ) -> None:  # fmt: skip
+        self,
+        lab: Lab,
+        plans: Sequence[VmPlan],
+        rto_s: int | None,
+        rules: Callable[[VmPlan], Rules],
+        place: Callable[[str], Path],
+        events: Events,
+    ) -> None:
         self._lab, self._plans, self.rto_s, self._rules, self._place = lab, plans, rto_s, rules, place
         self._events = events
         self._courses: list[_Course] = []
@@ -274,9 +295,13 @@ class Rehearsal:
         orders = sorted({plan.order for plan in self._plans})
         self._began_s = time.monotonic()
         self._events.emit(
-            "rehearsal.start", where=self._lab.kind, vms=[course.subject.vm for course in self._courses], orders=orders,
-            rto_seconds=self.rto_s, note=self._lab.note,
-        )  # fmt: skip
+            "rehearsal.start",
+            where=self._lab.kind,
+            vms=[course.subject.vm for course in self._courses],
+            orders=orders,
+            rto_seconds=self.rto_s,
+            note=self._lab.note,
+        )
         async with asyncio.TaskGroup() as tasks:
             for course in self._courses:
                 tasks.create_task(self._run(course), name=f"drill {course.subject.vm}")
@@ -322,17 +347,23 @@ class Rehearsal:
 
     def tell_due(self, course: _Course) -> None:
         assert course.due_s is not None
-        self._events.emit(
-            "rehearsal.due", vm=course.subject.vm, order=course.plan.order, due_seconds=course.due_s
-        )
+        self._events.emit("rehearsal.due", vm=course.subject.vm, order=course.plan.order, due_seconds=course.due_s)
 
     def tell_step(self, course: _Course) -> None:
         self._events.emit(
-            "rehearsal.step", vm=course.subject.vm, order=course.plan.order, ready=course.plan.ready,
-            result=course.result, reason=course.why, due_seconds=course.due_s,
-            waited_seconds=round(course.waited_s, 3), ready_seconds=course.ready_s,
-            up_seconds=course.up_s, rto_seconds=course.rto_s, within=course.within,
-        )  # fmt: skip
+            "rehearsal.step",
+            vm=course.subject.vm,
+            order=course.plan.order,
+            ready=course.plan.ready,
+            result=course.result,
+            reason=course.why,
+            due_seconds=course.due_s,
+            waited_seconds=round(course.waited_s, 3),
+            ready_seconds=course.ready_s,
+            up_seconds=course.up_s,
+            rto_seconds=course.rto_s,
+            within=course.within,
+        )
 
 
 def verdict_digest(folder: Path) -> str:

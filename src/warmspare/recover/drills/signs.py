@@ -33,7 +33,7 @@ FAILURES = (
     Sign(b"You are in emergency mode", "the start ended in emergency mode"),
     Sign(b"VFS: Unable to mount root fs", "the kernel can't mount its root file system"),
     Sign(b"Kernel panic - not syncing", "the kernel panicked"),
-)  # fmt: skip
+)
 _LINES_BYTES = 1024
 _LONGEST = max(len(sign.text) for sign in FAILURES)
 # Terminal control: what stands between the letters of a text that a boot loader draws.

@@ -59,11 +59,13 @@ async def remains(ec2: Ec2, repository: str, vm: str) -> list[Remains]:
     tags = {each[RUN]: each for each in every}
     return [
         Remains(
-            run, of.get(UNTIL, ""), tuple(each.id for each in images if each.tags[RUN] == run),
+            run,
+            of.get(UNTIL, ""),
+            tuple(each.id for each in images if each.tags[RUN] == run),
             tuple(each.id for each in instances if each.tags[RUN] == run),
         )
         for run, of in sorted(tags.items())
-    ]  # fmt: skip
+    ]
 
 
 async def remove(ec2: Ec2, found: Remains) -> None:
@@ -89,9 +91,12 @@ class Trial:
         self._machine, self.run = machine, secrets.token_hex(16)
         until = ec2.aws.now() + datetime.timedelta(seconds=lasts_s + BESIDE_S)
         self._tags = {
-            **tags, **chosen.tags, "Name": f"drill of {machine.vm_name}"[:255], RUN: self.run,
+            **tags,
+            **chosen.tags,
+            "Name": f"drill of {machine.vm_name}"[:255],
+            RUN: self.run,
             UNTIL: until.isoformat(timespec="seconds"),
-        }  # fmt: skip
+        }
         self._image = ImageSpec(machine, chosen.point.id.label, self._tags, salt=self.run)
         self._asked_image = self._asked_instance = self._image_shown = False
         self.image_id = ""
@@ -116,9 +121,17 @@ class Trial:
         about = f"the drill of VM {self._machine.vm_name}"
         devices = tuple(disk.device for disk in self._machine.disks)
         spec = InstanceSpec(
-            self.run, about, self.image_id, self._machine.cards, devices, replace(volumes, keep=False),
-            self._machine.metadata, tags=self._tags, ends_with_guest=True, attempt=self._attempt,
-        )  # fmt: skip
+            self.run,
+            about,
+            self.image_id,
+            self._machine.cards,
+            devices,
+            replace(volumes, keep=False),
+            self._machine.metadata,
+            tags=self._tags,
+            ends_with_guest=True,
+            attempt=self._attempt,
+        )
         self._asked_instance, self.instance = True, None
         try:
             self.instance = await self._launcher.start_first(spec, types, trying)

@@ -54,9 +54,13 @@ async def demand_same(raw: Path, vmdk: Path) -> None:
 async def _run(command: str, *arguments: str | Path) -> tuple[int, str]:
     """(exit code, its last line)."""
     child = await children.start_beside(
-        find_qemu_img(), command, *map(str, arguments), stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
+        find_qemu_img(),
+        command,
+        *map(str, arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
     try:
         output, _ = await child.communicate()
     finally:

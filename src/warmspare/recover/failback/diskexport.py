@@ -47,9 +47,7 @@ class Base:
 class DiskExport:
     """One raw file of `capacity_bytes`, made by the caller. Use it as a context manager."""
 
-    def __init__(
-        self, path: Path, capacity_bytes: int, base: Base, meter: Meter, housekeeping: Housekeeping
-    ) -> None:
+    def __init__(self, path: Path, capacity_bytes: int, base: Base, meter: Meter, housekeeping: Housekeeping) -> None:
         self.path, self._capacity, self._base, self._meter = path, capacity_bytes, base, meter
         self._housekeeping = housekeeping
         self._sums = path.with_name(path.name + ".sums")

@@ -51,9 +51,13 @@ class EbsReader:
         paging = Paging()
         while True:
             answer = await self._aws.call(
-                "ebs", "list_snapshot_blocks", about=snapshot_id, SnapshotId=snapshot_id, MaxResults=PAGE_BLOCKS,
+                "ebs",
+                "list_snapshot_blocks",
+                about=snapshot_id,
+                SnapshotId=snapshot_id,
+                MaxResults=PAGE_BLOCKS,
                 **token,
-            )  # fmt: skip
+            )
             goes_on(paging, answer, snapshot_id)
             gib = int(answer["VolumeSize"])
             _demand_block_size(answer.get("BlockSize"), snapshot_id)
@@ -69,9 +73,14 @@ class EbsReader:
         paging = Paging()
         while True:
             answer = await self._aws.call(
-                "ebs", "list_changed_blocks", about=f"{second} after {first}", FirstSnapshotId=first,
-                SecondSnapshotId=second, MaxResults=PAGE_BLOCKS, **token,
-            )  # fmt: skip
+                "ebs",
+                "list_changed_blocks",
+                about=f"{second} after {first}",
+                FirstSnapshotId=first,
+                SecondSnapshotId=second,
+                MaxResults=PAGE_BLOCKS,
+                **token,
+            )
             goes_on(paging, answer, second)
             gib = int(answer["VolumeSize"])
             _demand_block_size(answer.get("BlockSize"), second)
@@ -88,9 +97,14 @@ class EbsReader:
         where = f"block {block.index} of {snapshot_id}"
         for _ in range(TRIES):
             answer = await self._aws.call(
-                "ebs", "get_snapshot_block", about=where, gate=self._pace, SnapshotId=snapshot_id,
-                BlockIndex=block.index, BlockToken=block.token,
-            )  # fmt: skip
+                "ebs",
+                "get_snapshot_block",
+                about=where,
+                gate=self._pace,
+                SnapshotId=snapshot_id,
+                BlockIndex=block.index,
+                BlockToken=block.token,
+            )
             try:
                 async with asyncio.timeout(BODY_S), answer["BlockData"] as body:
                     data = await _most(body, EBS_BLOCK_BYTES + 1)
@@ -100,9 +114,11 @@ class EbsReader:
             if len(data) == EBS_BLOCK_BYTES and base64.b64encode(digest).decode() == answer.get("Checksum"):
                 return data
         raise AwsError(
-            "a block does not arrive from EBS as its checksum says", where=where,
-            hint="run again; if it stays, see what is on the path to EBS (a proxy)", again=Again.FEW,
-        )  # fmt: skip
+            "a block does not arrive from EBS as its checksum says",
+            where=where,
+            hint="run again; if it stays, see what is on the path to EBS (a proxy)",
+            again=Again.FEW,
+        )
 
 
 async def _most(body: Any, most_bytes: int) -> bytes:

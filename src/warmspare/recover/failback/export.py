@@ -95,9 +95,10 @@ class Export:
                 at = ["--at", str(point.id.sequence), "--region", region]
                 staging = command(self._repository.store, "stage", vm, *at)
                 raise RecoverError(
-                    f"the EBS snapshot that disk {disk.name!r} was started from is gone", where=point.id.label,
+                    f"the EBS snapshot that disk {disk.name!r} was started from is gone",
+                    where=point.id.label,
                     hint=f"stage that point again with {staging}, and run this again",
-                )  # fmt: skip
+                )
             pairs.append((disk, source, volume_of(source, volumes)))
         # What an export that was cut off left is ours, though not every file system says so.
         if not goes_on(self._settings.to, vm, record.run, self._events) or keeps_notes(self._settings.to):
@@ -212,9 +213,12 @@ class Export:
                     with opened(replica, disk) as (_, source):
                         copy_sparse(source, part, WHAT, begun=mark_ours)
                     self._events.emit(
-                        "export.start", disk=disk.name, source=f"the replica at {at.label}",
-                        bytes_total=disk.capacity_bytes, path=str(part),
-                    )  # fmt: skip
+                        "export.start",
+                        disk=disk.name,
+                        source=f"the replica at {at.label}",
+                        bytes_total=disk.capacity_bytes,
+                        path=str(part),
+                    )
                     self._meter.total_bytes += disk.capacity_bytes
                     base = Base(table, disk.capacity_bytes)
                     writing = DiskExport(part, disk.capacity_bytes, base, self._meter, self._housekeeping)
@@ -267,7 +271,11 @@ class Export:
         with local_io(WHAT, final):
             sync_directory(final.parent)
         self._events.emit(
-            "export.disk", disk=disk.name, path=str(final), capacity_bytes=capacity, bytes_changed=changed,
+            "export.disk",
+            disk=disk.name,
+            path=str(final),
+            capacity_bytes=capacity,
+            bytes_changed=changed,
             free_bytes=shutil.disk_usage(final.parent).free,
-        )  # fmt: skip
+        )
         return final

@@ -104,10 +104,12 @@ class Returning:
             return str(item["SnapshotId"])
         tags = {"warmspare:export": export, "warmspare:volume": volume.id, "Name": f"warmspare return of {vm}"[:255]}
         answer = await self._ec2.ask(
-            "create_snapshot", about=volume.id, VolumeId=volume.id,
+            "create_snapshot",
+            about=volume.id,
+            VolumeId=volume.id,
             Description=f"return of VM {vm}, by warmspare"[:255],
             TagSpecifications=[tagged("snapshot", tags)],
-        )  # fmt: skip
+        )
         return str(answer["SnapshotId"])
 
     async def completed(self, snapshot_id: str) -> None:

@@ -49,9 +49,10 @@ def _read_header(header: bytes, path: Path) -> tuple[int, int, int]:
         if magic == b"KDMV" and version == 3 and flags & _COMPRESSED and at > 0 and 0 < room <= _MOST_SECTORS:
             return capacity, at * SECTOR_BYTES, room * SECTOR_BYTES
     raise IntegrityError(
-        "qemu-img wrote something else than a stream-optimised VMDK", where=str(path),
+        "qemu-img wrote something else than a stream-optimised VMDK",
+        where=str(path),
         hint=by_hand("run again; if it stays, use another version of qemu-utils, or give --format raw"),
-    )  # fmt: skip
+    )
 
 
 def _text(name: str, capacity: int, content: int) -> str:

@@ -161,7 +161,10 @@ def _parse(item: dict[str, Any]) -> Image:
     ordered = sorted(devices, key=lambda device: (device != root, device))
     why = item.get("StateReason", {})
     return Image(
-        item["ImageId"], item.get("State", ""), why.get("Code", ""), why.get("Message", ""), tuple(ordered),
+        item["ImageId"],
+        item.get("State", ""),
+        why.get("Code", ""),
+        why.get("Message", ""),
+        tuple(ordered),
         tags_in(item),
-    )  # fmt: skip
-
+    )

@@ -1,5 +1,4 @@
-"""Volumes of instances that died before they ran: they outlive an instance, and cost money; refuses those of any other.
-"""
+"""Volumes of instances that died before they ran: they outlive these, and cost money; refuses those of any other."""
 
 from __future__ import annotations
 

@@ -28,9 +28,11 @@ class Chosen:
     def tags(self) -> dict[str, str]:
         """What everything that is made of it carries."""
         return {
-            "warmspare:repository": self.staged.repository, "warmspare:vm": self.staged.vm,
-            "warmspare:point": str(self.point.id.sequence), "warmspare:point-sha256": self.point.id.sha256,
-        }  # fmt: skip
+            "warmspare:repository": self.staged.repository,
+            "warmspare:vm": self.staged.vm,
+            "warmspare:point": str(self.point.id.sequence),
+            "warmspare:point-sha256": self.point.id.sha256,
+        }
 
     @property
     def age_s(self) -> float:
@@ -62,8 +64,9 @@ async def choose(
         hint = (
             f"stage it with {staging}, or clear this failover with {clearing(repository, vm)} and run this again: the "
             "newest that is usable is taken"
-            if exactly else f"stage it with {staging}, or name another region or point"
-        )  # fmt: skip
+            if exactly
+            else f"stage it with {staging}, or name another region or point"
+        )
         raise RecoverError(
             f"{which} is{' not' if wanted is not None else ''} staged and completed in {region}"
             + (f"; usable are {', '.join(has)}" if has else ""),
@@ -76,7 +79,9 @@ async def choose(
             f"what is staged of VM {vm!r} is restore point {found.id.label}, and the repository has "
             f"{point.id.label} under that number",
             where=repository.store.uri,
-            hint=by_hand("the repository was rolled back or replaced: find out which of the two is right "
-                         "(docs/failures.md, The repository)"),
+            hint=by_hand(
+                "the repository was rolled back or replaced: find out which of the two is right "
+                "(docs/failures.md, The repository)"
+            ),
         )
     return Chosen(found, point, await repository.sequences(vm, after=found.id.sequence))

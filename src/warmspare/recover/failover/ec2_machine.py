@@ -92,9 +92,21 @@ def machine(record: RestorePoint, staged: StagedPoint, plan: VmPlan) -> Machine:
     cards, disks = _cards(hardware, plan, missing, notes), _disks(record, staged, plan, missing)
     missing += wrong_for(plan.volumes, ((disk.name, disk.staged.volume_gib) for disk in disks))
     return Machine(
-        record.vm_id, record.vm_name, BOOT_MODES.get(told, ""), plan.architecture or _architecture(hardware), cpus,
-        memory, cards, disks, known, stated, platform, tuple(missing), tuple(notes), plan.metadata,
-    )  # fmt: skip
+        record.vm_id,
+        record.vm_name,
+        BOOT_MODES.get(told, ""),
+        plan.architecture or _architecture(hardware),
+        cpus,
+        memory,
+        cards,
+        disks,
+        known,
+        stated,
+        platform,
+        tuple(missing),
+        tuple(notes),
+        plan.metadata,
+    )
 
 
 def looked_into(built: Machine, plan: VmPlan, runs: Sequence[str]) -> tuple[Machine, list[str]]:
@@ -127,8 +139,9 @@ def _cards(hardware: Mapping[str, Any], plan: VmPlan, missing: list[str], notes:
             notes.append("the plan names no network: it starts in the default VPC, with one network card")
         return ()
     if not port_groups:
-        missing.append("the restore point names no network card; set subnet and security_groups of the VM "
-                       "in the recovery plan")
+        missing.append(
+            "the restore point names no network card; set subnet and security_groups of the VM in the recovery plan"
+        )
     cards = []
     left = dict(plan.ips)
     for number, port_group in enumerate(port_groups):
@@ -149,8 +162,10 @@ def _cards(hardware: Mapping[str, Any], plan: VmPlan, missing: list[str], notes:
         ip = left.pop(port_group, None) or (left.pop("", None) if number == 0 else None)
         cards.append(Card(port_group, network.subnet, network.security_groups, ip))
     for port_group in left:
-        missing.append(f"the VM has no further network card on {port_group!r} for its fixed address; take it out of "
-                       "ips in the recovery plan")
+        missing.append(
+            f"the VM has no further network card on {port_group!r} for its fixed address; take it out of "
+            "ips in the recovery plan"
+        )
     return tuple(cards)
 
 
@@ -164,8 +179,10 @@ def _disks(record: RestorePoint, staged: StagedPoint, plan: VmPlan, missing: lis
     by_id = {disk.id: disk for disk in record.disks}
     disks = [by_id[disk_id] for disk_id, _ in order]
     if len(disks) > len(DEVICES):
-        missing.append(f"an instance takes {len(DEVICES)} volumes and the VM has {len(disks)}; "
-                       + by_hand("protect fewer of its disks"))
+        missing.append(
+            f"an instance takes {len(DEVICES)} volumes and the VM has {len(disks)}; "
+            + by_hand("protect fewer of its disks")
+        )
     found = [(disk, staged.disk(disk.id)) for disk in disks]
     return tuple(
         RootedDisk(device, disk.name, each) for device, (disk, each) in zip(DEVICES, found, strict=False) if each

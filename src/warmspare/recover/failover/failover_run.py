@@ -145,9 +145,13 @@ class Failover:
             seen = Outlook(label, (), ("import_from names other disks than the restore point's",))
         else:
             seen = await outlook(
-                self._repository.store, one.machine.vm_id, label, scratch, boots=one.plan.root_disk,
+                self._repository.store,
+                one.machine.vm_id,
+                label,
+                scratch,
+                boots=one.plan.root_disk,
                 boot_mode=one.machine.boot_mode,
-            )  # fmt: skip
+            )
         self._events.emit("outlook", **seen.event(one.machine.vm_name))
         return seen
 
@@ -168,9 +172,9 @@ class Failover:
         recovered: list[Recovered] = []
         for order in sorted({one.plan.order for one in prepared}):
             group = [(one, image) for one, image in zip(prepared, images, strict=True) if one.plan.order == order]
-            recovered += await _all([
-                partial(self._worded, one, partial(self._start, one, image)) for one, image in group
-            ])
+            recovered += await _all(
+                [partial(self._worded, one, partial(self._start, one, image)) for one, image in group]
+            )
         return recovered
 
     async def _prepare(self, plan: VmPlan, at: str | None, preflight: Preflight) -> Prepared:
@@ -209,9 +213,13 @@ class Failover:
             )
         chosen = await choose(self._repository, self._ec2.aws, vm, wanted, exactly=under_way)
         self._events.emit(
-            "failover.point", vm=vm, point=chosen.point.id.label, created=chosen.staged.created,
-            age_seconds=round(chosen.age_s), newer_unstaged=chosen.newer,
-        )  # fmt: skip
+            "failover.point",
+            vm=vm,
+            point=chosen.point.id.label,
+            created=chosen.staged.created,
+            age_seconds=round(chosen.age_s),
+            newer_unstaged=chosen.newer,
+        )
         return chosen
 
     async def _worded(self, one: Prepared, work: Callable[[], Awaitable[T]]) -> T:
@@ -258,9 +266,15 @@ class Failover:
             self._events.emit("failover.note", vm=vm, message=message)
         if failure or not task:
             spec = ImportSpec(
-                run, one.machine, one.point.id.label, one.tags, plan.import_from, plan.license,
-                plan.import_role, begun,
-            )  # fmt: skip
+                run,
+                one.machine,
+                one.point.id.label,
+                one.tags,
+                plan.import_from,
+                plan.license,
+                plan.import_role,
+                begun,
+            )
             task = await imports.start(spec)
             await one.journal.note("import", task)
         return await imports.finished(task, one.tags)
@@ -298,9 +312,16 @@ class Failover:
             await self._launcher.checked(instance.id, most_s=plan.ready_s)
         await journal.move("started")
         self._events.emit(
-            "failover.vm", vm=one.machine.vm_name, point=one.point.id.label, image=image[0], instance=instance.id,
-            type=instance.type, ip=instance.ip, ready=plan.ready, seconds=round(time.monotonic() - began, 3),
-        )  # fmt: skip
+            "failover.vm",
+            vm=one.machine.vm_name,
+            point=one.point.id.label,
+            image=image[0],
+            instance=instance.id,
+            type=instance.type,
+            ip=instance.ip,
+            ready=plan.ready,
+            seconds=round(time.monotonic() - began, 3),
+        )
         return Recovered(one.machine.vm_id, one.point.id.label, image[0], instance)
 
     async def _anew(self, one: Prepared, died: Instance) -> None:
@@ -347,10 +368,19 @@ class Failover:
             behind = types.index(died.type) + 1
             types = [*types[behind:], *types[:behind]]
         spec = InstanceSpec(
-            record.run, f"VM {one.machine.vm_name}", image[0], one.machine.cards, image[1], plan.volumes,
-            one.machine.metadata, plan.key_pair, plan.instance_profile, plan.user_data, one.tags,
+            record.run,
+            f"VM {one.machine.vm_name}",
+            image[0],
+            one.machine.cards,
+            image[1],
+            plan.volumes,
+            one.machine.metadata,
+            plan.key_pair,
+            plan.instance_profile,
+            plan.user_data,
+            one.tags,
             attempt=record.attempt,
-        )  # fmt: skip
+        )
 
         async def trying(name: str, refused: str) -> None:
             if refused:

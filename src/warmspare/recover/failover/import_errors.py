@@ -85,14 +85,18 @@ MESSAGES: Final[tuple[tuple[str, str, str], ...]] = (
     (
         "booter networking",
         "Windows did not get to the network on its first start in AWS",
-        by_hand("install .NET Framework 3.5 SP1 or later in the guest and let it use DHCP; then sync, stage and run "
-                "this again"),
+        by_hand(
+            "install .NET Framework 3.5 SP1 or later in the guest and let it use DHCP; then sync, stage and run "
+            "this again"
+        ),
     ),
     (
         "firstbootfailure",
         "the guest did not start in AWS and get to the network",
-        by_hand("let it use DHCP, take away firewalls, hardening, the Hyper-V role and further boot partitions, and "
-                "free some space on its system volume; then sync, stage and run this again"),
+        by_hand(
+            "let it use DHCP, take away firewalls, hardening, the Hyper-V role and further boot partitions, and "
+            "free some space on its system volume; then sync, stage and run this again"
+        ),
     ),
     (
         "could not read fstab",
@@ -151,6 +155,7 @@ def explain_import(task: str, status: str, message: str) -> RecoverError:
         if part in lower:
             return RecoverError(f"{what}{said}", where=task, hint=hint)
     return RecoverError(
-        f"VM Import ended as {plain(status)}" + (said or " and does not say why"), where=task,
-        hint="look it up in AWS's \"Troubleshooting VM Import/Export\", " + _REGISTER,
-    )  # fmt: skip
+        f"VM Import ended as {plain(status)}" + (said or " and does not say why"),
+        where=task,
+        hint='look it up in AWS\'s "Troubleshooting VM Import/Export", ' + _REGISTER,
+    )

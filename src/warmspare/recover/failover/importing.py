@@ -44,9 +44,7 @@ class ImportSpec:
         if self.raw:
             disks = [_raw(uri) for uri in self.raw]
         else:
-            disks = [
-                {"Description": disk.name[:255], "SnapshotId": disk.staged.snapshot_id} for disk in machine.disks
-            ]
+            disks = [{"Description": disk.name[:255], "SnapshotId": disk.staged.snapshot_id} for disk in machine.disks]
         again = f" {len(self.failed)}" if self.failed else ""  # AWS would answer the same token with the failed task
         out: Json = {
             "ClientToken": hashlib.sha256(f"{self.run} import{again}".encode()).hexdigest(),

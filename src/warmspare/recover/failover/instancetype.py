@@ -89,9 +89,12 @@ async def offered(ec2: Ec2, zone: str, names: tuple[str, ...]) -> set[str]:
     if zone:
         filters.append({"Name": "location", "Values": [zone]})
     found = ec2.pages(
-        "describe_instance_type_offerings", "InstanceTypeOfferings", about=zone or "the region",
-        LocationType="availability-zone" if zone else "region", Filters=filters,
-    )  # fmt: skip
+        "describe_instance_type_offerings",
+        "InstanceTypeOfferings",
+        about=zone or "the region",
+        LocationType="availability-zone" if zone else "region",
+        Filters=filters,
+    )
     return {item["InstanceType"] async for item in found}
 
 

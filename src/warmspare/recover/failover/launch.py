@@ -169,8 +169,7 @@ class Launcher:
         self._ec2 = ec2
 
     async def find(self, run: str, about: str, attempt: int = 1) -> Instance | None:
-        """The instance of that run and attempt, in whatever state; one that lives before one that does not. AwsError.
-        """
+        """The instance of that run and attempt, in any state; one that lives before one that does not. AwsError."""
         found = await self._filtered(tag_filters(run=run), about)
         mine = (one for one in found if of_attempt(one.tags, attempt))
         return min(mine, key=lambda one: one.gone, default=None)

@@ -110,9 +110,16 @@ class VmPlan:
         """The same machine for a drill: all its cards there, without what belongs to the one that counts: addresses,
         keys, rights, user data."""
         return replace(
-            self, networks=(), subnet=network.subnet, security_groups=network.security_groups, ips={}, key_pair=None,
-            instance_profile=None, user_data=None, via="register-image",
-        )  # fmt: skip
+            self,
+            networks=(),
+            subnet=network.subnet,
+            security_groups=network.security_groups,
+            ips={},
+            key_pair=None,
+            instance_profile=None,
+            user_data=None,
+            via="register-image",
+        )
 
     def by(self, via: Via | None) -> VmPlan:
         """The same with another way to an image, if one is given."""

@@ -16,9 +16,28 @@ LINUX: Final = "Linux"
 BILLED: Final = (WINDOWS, "RHEL", "SUSE")
 _BILLED_IDS = (("win", WINDOWS), ("rhel", "RHEL"), ("sles", "SUSE"), ("suse", "SUSE"))
 _LINUX_IDS = (
-    "linux", "debian", "ubuntu", "centos", "oracle", "rocky", "alma", "fedora", "amazon", "coreos", "asianux",
-    "opensuse", "photon", "mandriva", "mandrake", "redhat", "nld", "oes", "sjds", "turbolinux", "genericlinux",
-)  # fmt: skip
+    "linux",
+    "debian",
+    "ubuntu",
+    "centos",
+    "oracle",
+    "rocky",
+    "alma",
+    "fedora",
+    "amazon",
+    "coreos",
+    "asianux",
+    "opensuse",
+    "photon",
+    "mandriva",
+    "mandrake",
+    "redhat",
+    "nld",
+    "oes",
+    "sjds",
+    "turbolinux",
+    "genericlinux",
+)
 UNKNOWN: Final = (
     "whether the VM runs Windows or Linux is not known, neither from vSphere nor from its disks, and an import must "
     'say it; set platform = "windows" or "linux" in the recovery plan'

@@ -53,24 +53,33 @@ def wrong_by_itself(volumes: Volumes) -> Iterator[Wrong]:
     """What no volume of that type takes, whatever its size."""
     limits, kind = LIMITS[volumes.type], volumes.type
     if not limits.starts:
-        yield Wrong("type", f"no instance starts from a volume of type {kind}, and all of a VM's are of one type",
-                    "take gp3, and change the others' type when it runs")  # fmt: skip
+        yield Wrong(
+            "type",
+            f"no instance starts from a volume of type {kind}, and all of a VM's are of one type",
+            "take gp3, and change the others' type when it runs",
+        )
         return
     if limits.iops is None and volumes.iops is not None:
         yield Wrong("iops", f"volumes of type {kind} take no iops", "take iops out, or take gp3 or io2")
     elif limits.demands_iops and volumes.iops is None:
         yield Wrong("type", f"volumes of type {kind} have as many IOPS as are asked for", "set iops too")
     elif limits.iops and volumes.iops is not None and not limits.iops[0] <= volumes.iops <= limits.iops[1]:
-        yield Wrong("iops", f"volumes of type {kind} take {limits.iops[0]} to {limits.iops[1]} IOPS",
-                    "set iops to one of these, or take io2, which has up to 256000")  # fmt: skip
+        yield Wrong(
+            "iops",
+            f"volumes of type {kind} take {limits.iops[0]} to {limits.iops[1]} IOPS",
+            "set iops to one of these, or take io2, which has up to 256000",
+        )
     if volumes.throughput_mib_s is None:
         return
     if limits.throughput is None:
         yield Wrong("throughput", f"volumes of type {kind} take no throughput", "take throughput out, or take gp3")
     elif limits.iops and volumes.throughput_mib_s * IOPS_A_MIB_S > (volumes.iops or limits.iops[0]):
         least = volumes.throughput_mib_s * IOPS_A_MIB_S
-        yield Wrong("throughput", f"{volumes.throughput_mib_s} MiB/s need {least} IOPS of a volume of type {kind}",
-                    f"set iops = {least}, or less throughput")  # fmt: skip
+        yield Wrong(
+            "throughput",
+            f"{volumes.throughput_mib_s} MiB/s need {least} IOPS of a volume of type {kind}",
+            f"set iops = {least}, or less throughput",
+        )
 
 
 def wrong_for(volumes: Volumes, disks: Iterable[tuple[str, int]]) -> list[str]:

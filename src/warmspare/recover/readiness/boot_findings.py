@@ -98,36 +98,44 @@ _CONSOLE = "console=tty0 console=ttyS0,115200"
 
 ABOUT: dict[Kind, About] = {
     Kind.DISK_FORMAT: About(
-        Severity.STOPS, "these bytes are not a disk but a file of a hypervisor or an archive that holds one",
+        Severity.STOPS,
+        "these bytes are not a disk but a file of a hypervisor or an archive that holds one",
         "replicate what it holds: `qemu-img convert -O raw FILE DISK`, then begin a chain with that",
     ),
     Kind.NO_BOOT_CODE: About(
-        Severity.STOPS, "the disk that boots has no boot code in its MBR, and this VM starts by the BIOS",
+        Severity.STOPS,
+        "the disk that boots has no boot code in its MBR, and this VM starts by the BIOS",
         "install the boot loader in the VM (`grub-install DISK`), or name the disk that boots (--boot-disk; root_disk "
         "in the recovery plan)",
         remedies=(
-            (Family.RED_HAT, "in the VM: `grub2-install DISK`"), (Family.SUSE, "in the VM: `grub2-install DISK`"),
+            (Family.RED_HAT, "in the VM: `grub2-install DISK`"),
+            (Family.SUSE, "in the VM: `grub2-install DISK`"),
             (Family.WINDOWS, "from its installation medium: `bootrec /fixmbr` and `bootrec /fixboot`"),
         ),
     ),
     Kind.NO_TABLE: About(
-        Severity.STOPS, "the disk that boots has no partition table",
+        Severity.STOPS,
+        "the disk that boots has no partition table",
         "name the disk that boots (--boot-disk; root_disk in the recovery plan)",
     ),
     Kind.BOOT_DISK_OTHER: About(
-        Severity.STOPS, "an instance boots the first disk, and another of the VM's disks is the one that can",
+        Severity.STOPS,
+        "an instance boots the first disk, and another of the VM's disks is the one that can",
         "name that disk: --boot-disk for the check, root_disk in the recovery plan",
     ),
     Kind.MBR_TOO_LARGE: About(
-        Severity.STOPS, "the disk is larger than 2 TiB and starts by its MBR: EC2 starts no such volume",
+        Severity.STOPS,
+        "the disk is larger than 2 TiB and starts by its MBR: EC2 starts no such volume",
         "in the VM: move the data to another disk and make the system's at most 2 TiB, or convert it to GPT with UEFI",
     ),
     Kind.SECTORS_4K: About(
-        Severity.STOPS, "the partition table counts in sectors of 4096 bytes, and a volume of EBS has 512",
+        Severity.STOPS,
+        "the partition table counts in sectors of 4096 bytes, and a volume of EBS has 512",
         "copy the system to a disk with sectors of 512 bytes, and replicate that",
     ),
     Kind.ESP_MISSING: About(
-        Severity.STOPS, "the VM starts by UEFI and the disk that boots has no EFI system partition",
+        Severity.STOPS,
+        "the VM starts by UEFI and the disk that boots has no EFI system partition",
         "name the disk that boots (--boot-disk; root_disk in the recovery plan)",
     ),
     Kind.LOADER_MISSING: About(
@@ -143,7 +151,8 @@ ABOUT: dict[Kind, About] = {
         ),
     ),
     Kind.LOADER_INCOMPLETE: About(
-        Severity.STOPS, "the boot loader is there and what it needs next is not",
+        Severity.STOPS,
+        "the boot loader is there and what it needs next is not",
         "in the VM: install the boot loader anew",
         remedies=(
             (Family.DEBIAN, "in the VM: `grub-install --target=x86_64-efi --removable`, and `update-grub`"),
@@ -152,11 +161,14 @@ ABOUT: dict[Kind, About] = {
         ),
     ),
     Kind.LOADER_UNKNOWN: About(
-        Severity.WARNING, "what the firmware starts is not known, so that what comes after it could not be judged",
-        _DRILL, known=False,
+        Severity.WARNING,
+        "what the firmware starts is not known, so that what comes after it could not be judged",
+        _DRILL,
+        known=False,
     ),
     Kind.LOADER_WAITS: About(
-        Severity.WARNING, "the boot loader waits for somebody at the keys before it starts anything",
+        Severity.WARNING,
+        "the boot loader waits for somebody at the keys before it starts anything",
         "in the VM: set a timeout in the boot loader's configuration",
         remedies=(
             (Family.DEBIAN, "in the VM: GRUB_TIMEOUT=5 in /etc/default/grub, and `update-grub`"),
@@ -165,17 +177,23 @@ ABOUT: dict[Kind, About] = {
         ),
     ),
     Kind.FIRMWARE_OTHER: About(
-        Severity.STOPS, "the disk is made for another firmware than the VM has", "check the VM's firmware",
+        Severity.STOPS,
+        "the disk is made for another firmware than the VM has",
+        "check the VM's firmware",
     ),
     Kind.PROTECTIVE_MBR: About(
-        Severity.STOPS, "the GPT has no protective MBR: firmware does not take it for a GPT",
+        Severity.STOPS,
+        "the GPT has no protective MBR: firmware does not take it for a GPT",
         "in the VM: `gdisk DISK`, take the GPT that it found (2), and write it (w), which makes a protective MBR",
     ),
     Kind.GPT_DAMAGED: About(
-        Severity.STOPS, "the GPT's primary header is damaged", "in the VM: restore it from the backup (`gdisk`, r, b)",
+        Severity.STOPS,
+        "the GPT's primary header is damaged",
+        "in the VM: restore it from the backup (`gdisk`, r, b)",
     ),
     Kind.GPT_BACKUP: About(
-        Severity.WARNING, "the GPT's backup header is damaged or not at the disk's end: the disk has grown",
+        Severity.WARNING,
+        "the GPT's backup header is damaged or not at the disk's end: the disk has grown",
         "in the VM: `sgdisk --move-second-header`",
     ),
     Kind.GPT_ROUNDED: About(
@@ -184,23 +202,29 @@ ABOUT: dict[Kind, About] = {
         "in the instance, before resizing: `sgdisk --move-second-header`",
     ),
     Kind.BEYOND_END: About(
-        Severity.WARNING, "a partition ends beyond the disk: what is on it is not whole",
+        Severity.WARNING,
+        "a partition ends beyond the disk: what is on it is not whole",
         "compare the disk's size with the VM's, and replicate all of it",
     ),
     Kind.BITLOCKER: About(
-        Severity.STOPS, "a volume is encrypted by BitLocker: the instance lacks the VM's TPM and waits for the key",
+        Severity.STOPS,
+        "a volume is encrypted by BitLocker: the instance lacks the VM's TPM and waits for the key",
         "suspend BitLocker or decrypt before the next sync",
     ),
     Kind.DYNAMIC_DISK: About(
-        Severity.STOPS, "the disk is a dynamic disk (LDM) of Windows, which EC2 can't import",
+        Severity.STOPS,
+        "the disk is a dynamic disk (LDM) of Windows, which EC2 can't import",
         "convert it to a basic disk",
     ),
     Kind.LUKS: About(
-        Severity.WARNING, "a file system is encrypted by LUKS: what is in it could not be checked",
-        "have its key where the start finds it, or type it at the serial console of EC2", known=False,
+        Severity.WARNING,
+        "a file system is encrypted by LUKS: what is in it could not be checked",
+        "have its key where the start finds it, or type it at the serial console of EC2",
+        known=False,
     ),
     Kind.LVM_INCOMPLETE: About(
-        Severity.STOPS, "a logical volume or an array that the start needs has a part that is on none of these disks",
+        Severity.STOPS,
+        "a logical volume or an array that the start needs has a part that is on none of these disks",
         "replicate all disks of the volume group, or of the array",
     ),
     Kind.LVM_DEVICES_FILE: About(
@@ -208,60 +232,82 @@ ABOUT: dict[Kind, About] = {
         "LVM's devices file, or its filter, names the VM's disks as their hypervisor does: in EC2 the volume group is "
         "not found",
         "in the VM: `use_devicesfile = 0` in the section `devices` of /etc/lvm/lvm.conf, and build the initramfs anew "
-        "(`dracut -f`); where it is a filter, have it take all: `filter = [ \"a|.*|\" ]`",
+        '(`dracut -f`); where it is a filter, have it take all: `filter = [ "a|.*|" ]`',
     ),
     Kind.DEFAULT_UNKNOWN: About(
-        Severity.WARNING, "which entry the boot loader starts by default could not be told", _DRILL, known=False,
+        Severity.WARNING,
+        "which entry the boot loader starts by default could not be told",
+        _DRILL,
+        known=False,
     ),
     Kind.KERNEL_MISSING: About(
-        Severity.STOPS, "the boot loader's default entry names a kernel that is not there, or is none",
+        Severity.STOPS,
+        "the boot loader's default entry names a kernel that is not there, or is none",
         "in the VM: choose another default, or install the kernel",
     ),
     Kind.KERNEL_OPTION: About(
-        Severity.STOPS, "the kernel's command line has a word with which the start ends in a shell that nobody reaches",
+        Severity.STOPS,
+        "the kernel's command line has a word with which the start ends in a shell that nobody reaches",
         "in the VM: take the word out of the boot loader's configuration",
         remedies=(
             (Family.DEBIAN, "in the VM: take the word out of /etc/default/grub, and `update-grub`"),
-            (Family.RED_HAT, "in the VM: `grubby --update-kernel=ALL --remove-args=WORD`, and take it out of "
-             "/etc/default/grub"),
-            (Family.SUSE, "in the VM: take the word out of /etc/default/grub, and `grub2-mkconfig -o "
-             "/boot/grub2/grub.cfg`"),
+            (
+                Family.RED_HAT,
+                "in the VM: `grubby --update-kernel=ALL --remove-args=WORD`, and take it out of /etc/default/grub",
+            ),
+            (
+                Family.SUSE,
+                "in the VM: take the word out of /etc/default/grub, and `grub2-mkconfig -o /boot/grub2/grub.cfg`",
+            ),
         ),
     ),
     Kind.ROOT_UNSEEN: About(
-        Severity.WARNING, "no root file system was found: what the system needs could not be checked", _DRILL,
+        Severity.WARNING,
+        "no root file system was found: what the system needs could not be checked",
+        _DRILL,
         known=False,
     ),
     Kind.ROOT_BY_NAME: About(
-        Severity.STOPS, "the kernel's root= is a device name, which is another on NVMe",
+        Severity.STOPS,
+        "the kernel's root= is a device name, which is another on NVMe",
         "in the VM: name it by UUID in the boot loader's configuration",
     ),
     Kind.ROOT_UNKNOWN: About(
-        Severity.STOPS, "the kernel's root= names a file system that is on none of these disks",
+        Severity.STOPS,
+        "the kernel's root= names a file system that is on none of these disks",
         "in the VM: correct it in the boot loader's configuration, or replicate that disk",
     ),
     Kind.SYSTEM_UNREAD: About(
-        Severity.WARNING, "a file system that the start needs can't be read here: what is on it could not be judged",
-        "check on a host that has the second reader's parts (docs/operations.md, \"Readiness\") or a newer system, or "
-        "run a drill", known=False,
+        Severity.WARNING,
+        "a file system that the start needs can't be read here: what is on it could not be judged",
+        'check on a host that has the second reader\'s parts (docs/operations.md, "Readiness") or a newer system, or '
+        "run a drill",
+        known=False,
     ),
     Kind.FSTAB_BY_NAME: About(
-        Severity.STOPS, "/etc/fstab names a device that has another name on NVMe: the start ends in emergency mode",
+        Severity.STOPS,
+        "/etc/fstab names a device that has another name on NVMe: the start ends in emergency mode",
         f"{_BY_UUID}; where it is no disk, add `nofail`",
     ),
     Kind.FSTAB_UNKNOWN: About(
-        Severity.STOPS, "/etc/fstab needs a file system that is on none of these disks: the start waits, then ends in "
-        "emergency mode",
+        Severity.STOPS,
+        "/etc/fstab needs a file system that is on none of these disks: the start waits, then ends in emergency mode",
         "correct the line, or replicate that disk, or add `nofail`",
     ),
     Kind.FSTAB_OPTIONAL: About(
-        Severity.WARNING, "/etc/fstab names something that will not be there; the start goes on without it", _BY_UUID,
+        Severity.WARNING,
+        "/etc/fstab names something that will not be there; the start goes on without it",
+        _BY_UUID,
     ),
     Kind.VOLUME_UNREAD: About(
-        Severity.WARNING, "whether a device that the start needs is on these disks is not known", _DRILL, known=False,
+        Severity.WARNING,
+        "whether a device that the start needs is on these disks is not known",
+        _DRILL,
+        known=False,
     ),
     Kind.NVME_MISSING: About(
-        Severity.STOPS, "neither kernel nor initramfs has the driver of NVMe: the root file system is not found",
+        Severity.STOPS,
+        "neither kernel nor initramfs has the driver of NVMe: the root file system is not found",
         "in the VM: build the initramfs anew with the driver nvme in it",
         remedies=(
             (Family.DEBIAN, "in the VM: add nvme to /etc/initramfs-tools/modules and run `update-initramfs -u`"),
@@ -270,16 +316,19 @@ ABOUT: dict[Kind, About] = {
         ),
     ),
     Kind.ENA_MISSING: About(
-        Severity.STOPS, "the kernel has no driver of EC2's network (ena): the instance can't be reached",
+        Severity.STOPS,
+        "the kernel has no driver of EC2's network (ena): the instance can't be reached",
         "in the VM: install a kernel that has it",
     ),
     Kind.DRIVERS_UNREAD: About(
         Severity.WARNING,
-        "the lists of the kernel's drivers could not be read: whether it has those of EC2 is not known", _DRILL,
+        "the lists of the kernel's drivers could not be read: whether it has those of EC2 is not known",
+        _DRILL,
         known=False,
     ),
     Kind.INITRAMFS_MISSING: About(
-        Severity.STOPS, "the boot loader's default entry names an initramfs that is not there",
+        Severity.STOPS,
+        "the boot loader's default entry names an initramfs that is not there",
         "in the VM: build it anew, and the boot loader's configuration",
         remedies=(
             (Family.DEBIAN, "in the VM: `update-initramfs -c -k VERSION`, and `update-grub`"),
@@ -289,45 +338,54 @@ ABOUT: dict[Kind, About] = {
     ),
     Kind.INITRAMFS_UNREAD: About(
         Severity.WARNING,
-        "the initramfs could not be read to its end: whether it has all that a start needs is not known", _DRILL,
+        "the initramfs could not be read to its end: whether it has all that a start needs is not known",
+        _DRILL,
         known=False,
     ),
     Kind.CONSOLE_MISSING: About(
-        Severity.NOTE, "the kernel does not use the serial port: EC2's console shows nothing of its start",
+        Severity.NOTE,
+        "the kernel does not use the serial port: EC2's console shows nothing of its start",
         f"in the VM: add {_CONSOLE} to the kernel's command line",
         remedies=(
             (Family.DEBIAN, f"in the VM: add {_CONSOLE} to GRUB_CMDLINE_LINUX in /etc/default/grub; `update-grub`"),
-            (Family.RED_HAT, f"in the VM: `grubby --update-kernel=ALL --args=\"{_CONSOLE}\"`"),
-            (Family.SUSE, f"in the VM: add {_CONSOLE} to GRUB_CMDLINE_LINUX in /etc/default/grub; "
-             "`grub2-mkconfig -o /boot/grub2/grub.cfg`"),
+            (Family.RED_HAT, f'in the VM: `grubby --update-kernel=ALL --args="{_CONSOLE}"`'),
+            (
+                Family.SUSE,
+                f"in the VM: add {_CONSOLE} to GRUB_CMDLINE_LINUX in /etc/default/grub; "
+                "`grub2-mkconfig -o /boot/grub2/grub.cfg`",
+            ),
         ),
     ),
     Kind.WINDOWS: About(
-        Severity.WARNING, "the disk holds Windows, which needs AWS's NVMe and ENA drivers; they were not looked for",
-        "install them before the next sync, or use `warmspare failover --via import-image`", known=False,
+        Severity.WARNING,
+        "the disk holds Windows, which needs AWS's NVMe and ENA drivers; they were not looked for",
+        "install them before the next sync, or use `warmspare failover --via import-image`",
+        known=False,
     ),
     Kind.IMDS_V1: About(
         Severity.WARNING,
         "it asks EC2's metadata service without tokens (IMDSv1), and an instance answers only who has one: user data, "
         "keys and a role's rights do not come to it, and the start may wait for them for minutes",
-        "in the VM: update it before the next sync; or write `imds = \"v1-and-v2\"` for the VM in the recovery plan",
+        'in the VM: update it before the next sync; or write `imds = "v1-and-v2"` for the VM in the recovery plan',
     ),
     Kind.IMDS_UNKNOWN: About(
         Severity.NOTE,
         "whether it asks EC2's metadata service with tokens (IMDSv2) is not known; an instance answers only who does",
-        "in the VM: see that it is current; if it can't be, write `imds = \"v1-and-v2\"` for the VM in the recovery "
+        'in the VM: see that it is current; if it can\'t be, write `imds = "v1-and-v2"` for the VM in the recovery '
         "plan",
     ),
     Kind.OTHER_SYSTEM: About(
-        Severity.NOTE, "another system is on these disks; it does not start by default and was left alone",
+        Severity.NOTE,
+        "another system is on these disks; it does not start by default and was left alone",
         "nothing, unless it is the one that is wanted",
     ),
     Kind.NOT_JUDGED: About(
         Severity.WARNING,
         "this was not judged: what the VM's disks hold there hurts its reader, or costs more than a check may take",
-        "find out in the VM what stands there and why, and run a drill", known=False,
+        "find out in the VM what stands there and why, and run a drill",
+        known=False,
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +419,14 @@ class Finding:
     def event(self, vm: str, point: str) -> dict[str, Any]:
         """The fields of the `finding` event (docs/events.md)."""
         return {
-            "kind": str(self.kind), "severity": str(self.severity), "known": self.known, "vm": vm, "disk": self.disk,
-            "place": self.place, "found": self.found, "point": point, "message": self.meaning, "remedy": self.remedy,
-        }  # fmt: skip
+            "kind": str(self.kind),
+            "severity": str(self.severity),
+            "known": self.known,
+            "vm": vm,
+            "disk": self.disk,
+            "place": self.place,
+            "found": self.found,
+            "point": point,
+            "message": self.meaning,
+            "remedy": self.remedy,
+        }

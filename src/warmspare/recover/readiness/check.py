@@ -74,9 +74,10 @@ async def made_for(disk: OpenDisk, limits: Limits = LIMITS) -> str:
     said = await confined(work, [disk.fd], limits)
     if said.lines not in ([b"bios"], [b"uefi"]):
         raise RecoverError(
-            "the partition table can't be read, so that the firmware is not known", where=disk.id,
+            "the partition table can't be read, so that the firmware is not known",
+            where=disk.id,
             hint="give --firmware",
-        )  # fmt: skip
+        )
     return said.lines[0].decode()
 
 

@@ -99,9 +99,7 @@ def look(system: Files, version: Answer[str], packed: Sequence[Packed]) -> Drive
         home = _home(system, known)
     builtin = _Builtin.read(system, home, known, inside)
     others = () if known in inside.versions else tuple(sorted(inside.versions)[:MAX_VERSIONS])
-    nvme, ena = (
-        Driver(builtin.answer(kind), inside.answer(kind), _module(system, home, kind)) for kind in (NVME, ENA)
-    )
+    nvme, ena = (Driver(builtin.answer(kind), inside.answer(kind), _module(system, home, kind)) for kind in (NVME, ENA))
     return Drivers(nvme, ena, others, inside.cut)
 
 

@@ -22,11 +22,20 @@ from warmspare.recover.readiness.reach import Reach
 
 EXTENDED = "bc13c2ff-59e6-4262-a352-b275fd6f7172"  # XBOOTLDR, of the Boot Loader Specification
 _VENDORS = {
-    "debian": Family.DEBIAN, "ubuntu": Family.DEBIAN, "redhat": Family.RED_HAT, "centos": Family.RED_HAT,
-    "fedora": Family.RED_HAT, "almalinux": Family.RED_HAT, "rocky": Family.RED_HAT, "oracle": Family.RED_HAT,
-    "amzn": Family.RED_HAT, "sles": Family.SUSE, "sle": Family.SUSE, "opensuse": Family.SUSE,
+    "debian": Family.DEBIAN,
+    "ubuntu": Family.DEBIAN,
+    "redhat": Family.RED_HAT,
+    "centos": Family.RED_HAT,
+    "fedora": Family.RED_HAT,
+    "almalinux": Family.RED_HAT,
+    "rocky": Family.RED_HAT,
+    "oracle": Family.RED_HAT,
+    "amzn": Family.RED_HAT,
+    "sles": Family.SUSE,
+    "sle": Family.SUSE,
+    "opensuse": Family.SUSE,
     "microsoft": Family.WINDOWS,
-}  # fmt: skip
+}
 
 
 _NOTHING = {Kind.NO_TABLE, Kind.NO_BOOT_CODE, Kind.ESP_MISSING}  # of what a disk to start from has

@@ -1,5 +1,4 @@
-"""Boot loaders' configurations that are on the disks, where the way to one is not known; refuses to choose of several.
-"""
+"""Configurations of boot loaders on the disks, where the way to one is not known; refuses to choose of several."""
 
 from __future__ import annotations
 

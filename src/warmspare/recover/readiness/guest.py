@@ -38,9 +38,13 @@ class Machine:
     """disks: in the order of the VM. firmware: bios or uefi. tables: one a disk. appliance: the second reader."""
 
     def __init__(
-        self, disks: Sequence[OpenDisk], tables: Sequence[Table], firmware: str, budget: Budget,
+        self,
+        disks: Sequence[OpenDisk],
+        tables: Sequence[Table],
+        firmware: str,
+        budget: Budget,
         appliance: Appliance | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.disks, self.tables, self.firmware = disks, tables, firmware
         self.boots = 0  # the number of the disk that boots
         self.volumes = Volumes(disks, budget, appliance)

@@ -50,8 +50,8 @@ class Starting:
         """The kernel's version. ABSENT where it is not there, or is none, which is said."""
         entry = self._entry
         files = self._reach.files(entry.kernel.device)
-        version: Answer[str] = files if isinstance(files, Absent | Unknown) else (
-            kernelimage.version_of(files, entry.kernel.path)
+        version: Answer[str] = (
+            files if isinstance(files, Absent | Unknown) else (kernelimage.version_of(files, entry.kernel.path))
         )
         if version is ABSENT:
             self._missing(Kind.KERNEL_MISSING, f"{short(entry.kernel.path)} is not there")

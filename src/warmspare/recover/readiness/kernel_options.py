@@ -99,5 +99,3 @@ def _why(target: Answer[Device]) -> str | Unknown:
     if isinstance(target.lacks, Unknown):
         return target.lacks
     return f"{target.place}: {target.lacks}" if target.lacks else ""
-
-

@@ -28,9 +28,19 @@ from warmspare.recover.readiness.system import System
 _WINDOWS = {"ntfs", "BitLocker"}
 _BILLED: dict[str, Runs] = {"rhel": "RHEL", "sles": "SUSE", "sles_sap": "SUSE"}  # by the ID of os-release
 _LINUX = {
-    "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "reiserfs", "swap", "LVM2_member", "crypto_LUKS",
+    "ext2",
+    "ext3",
+    "ext4",
+    "xfs",
+    "btrfs",
+    "f2fs",
+    "jfs",
+    "reiserfs",
+    "swap",
+    "LVM2_member",
+    "crypto_LUKS",
     "linux_raid_member",
-}  # fmt: skip
+}
 
 
 class Chain:

@@ -44,14 +44,16 @@ class Outlook:
     def event(self, vm: str) -> dict[str, Any]:
         """The fields of the `outlook` event (docs/events.md)."""
         return {
-            "vm": vm, "point": self.point, "answer": self.answer, "stops": list(self.stops),
-            "not_known": list(self.not_known), "runs": list(self.runs),
-        }  # fmt: skip
+            "vm": vm,
+            "point": self.point,
+            "answer": self.answer,
+            "stops": list(self.stops),
+            "not_known": list(self.not_known),
+            "runs": list(self.runs),
+        }
 
 
-async def outlook(
-    store: Store, vm: str, point: str, scratch: Path, *, boots: str | None, boot_mode: str
-) -> Outlook:
+async def outlook(store: Store, vm: str, point: str, scratch: Path, *, boots: str | None, boot_mode: str) -> Outlook:
     """Look into a restore point, without a replica. vm: its ID in the repository. point: its label. scratch: a
     directory for what is fetched. boots: ID or name of the disk to boot, None for what the VM says. boot_mode: the
     instance's."""
@@ -66,9 +68,12 @@ async def outlook(
         stops = [each for each in ready.findings if each.severity is Severity.STOPS]
         tokenless = [each for each in ready.findings if each.kind is Kind.IMDS_V1]
         told = Outlook(
-            point, tuple(_words(each) for each in stops), tuple(ready.not_known), ready.runs,
+            point,
+            tuple(_words(each) for each in stops),
+            tuple(ready.not_known),
+            ready.runs,
             tuple(_words(each) for each in tokenless),
-        )  # fmt: skip
+        )
     except* WarmspareError as group:  # alone, or of several who read at once
         told = Outlook(point, (), (f"the disks could not be looked into: {first_of(group).sentence}",))
     return told

@@ -113,10 +113,17 @@ def read(fd: int, capacity_bytes: int, budget: Budget) -> Table:
     entries = [mbr[at : at + 16] for at in range(446, 510, 16)]
     protective = any(entry[4] == 0xEE for entry in entries)
     return Table(
-        label, mbr[510:] == b"\x55\xaa", any(mbr[:_BOOT_CODE_BYTES]), protective, gpt, tuple(partitions), more,
-        capacity_bytes, _sector_bytes(fd, gpt, label, partitions),
+        label,
+        mbr[510:] == b"\x55\xaa",
+        any(mbr[:_BOOT_CODE_BYTES]),
+        protective,
+        gpt,
+        tuple(partitions),
+        more,
+        capacity_bytes,
+        _sector_bytes(fd, gpt, label, partitions),
         protective and gpt is not None and any(entry[4] not in (0, 0xEE) and any(entry[12:]) for entry in entries),
-    )  # fmt: skip
+    )
 
 
 def _parsed(output: bytes, *, cut: bool) -> dict[str, Any]:
@@ -135,9 +142,14 @@ def _partition(found: dict[str, Any], sector_bytes: int, mbr_id: str) -> Partiti
     number = int(found["node"].removeprefix("/proc/self/fd/").partition("p")[2])
     uuid = f"{mbr_id}-{number:02x}" if mbr_id else str(found.get("uuid", "")).lower()
     return Partition(
-        number, found["start"] * sector_bytes, found["size"] * sector_bytes, found["type"].lower(),
-        bool(found.get("bootable")) or "LegacyBIOSBootable" in found.get("attrs", ""), uuid, found.get("name", ""),
-    )  # fmt: skip
+        number,
+        found["start"] * sector_bytes,
+        found["size"] * sector_bytes,
+        found["type"].lower(),
+        bool(found.get("bootable")) or "LegacyBIOSBootable" in found.get("attrs", ""),
+        uuid,
+        found.get("name", ""),
+    )
 
 
 def _sector_bytes(fd: int, gpt: Gpt | None, label: str, partitions: list[Partition]) -> int:
@@ -156,10 +168,18 @@ def _sector_bytes(fd: int, gpt: Gpt | None, label: str, partitions: list[Partiti
 
 # What file systems, swap and members have at an offset from where they begin.
 _MARKS = (
-    (0, b"XFSB"), (0, b"LUKS\xba\xbe"), (3, b"NTFS    "), (3, b"-FVE-FS-"), (54, b"FAT1"), (82, b"FAT32"),
-    (512, b"LABELONE"), (1080, b"\x53\xef"), (4086, b"SWAPSPACE2"), (4096, b"\xfc\x4e\x2b\xa9"),
+    (0, b"XFSB"),
+    (0, b"LUKS\xba\xbe"),
+    (3, b"NTFS    "),
+    (3, b"-FVE-FS-"),
+    (54, b"FAT1"),
+    (82, b"FAT32"),
+    (512, b"LABELONE"),
+    (1080, b"\x53\xef"),
+    (4086, b"SWAPSPACE2"),
+    (4096, b"\xfc\x4e\x2b\xa9"),
     (65600, b"_BHRfS_M"),
-)  # fmt: skip
+)
 
 
 def _begins_something(fd: int, offset: int) -> bool:

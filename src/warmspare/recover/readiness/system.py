@@ -27,10 +27,19 @@ _ARRAYS = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
 _RELEASES = ("/etc/os-release", "/usr/lib/os-release")
 _OTHERS = ("vfat", "exfat", "ntfs", "iso9660")  # on which Linux has no root
 _FAMILIES = {
-    "debian": Family.DEBIAN, "ubuntu": Family.DEBIAN, "rhel": Family.RED_HAT, "fedora": Family.RED_HAT,
-    "centos": Family.RED_HAT, "almalinux": Family.RED_HAT, "rocky": Family.RED_HAT, "ol": Family.RED_HAT,
-    "amzn": Family.RED_HAT, "sles": Family.SUSE, "suse": Family.SUSE, "opensuse": Family.SUSE,
-}  # fmt: skip
+    "debian": Family.DEBIAN,
+    "ubuntu": Family.DEBIAN,
+    "rhel": Family.RED_HAT,
+    "fedora": Family.RED_HAT,
+    "centos": Family.RED_HAT,
+    "almalinux": Family.RED_HAT,
+    "rocky": Family.RED_HAT,
+    "ol": Family.RED_HAT,
+    "amzn": Family.RED_HAT,
+    "sles": Family.SUSE,
+    "suse": Family.SUSE,
+    "opensuse": Family.SUSE,
+}
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,26 @@ from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, Files
 
 MAX_MOUNTS = 256
 _EMPTY = {
-    "tmpfs", "ramfs", "proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "securityfs", "debugfs", "tracefs",
-    "configfs", "efivarfs", "hugetlbfs", "mqueue", "pstore", "bpf", "selinuxfs", "fusectl",
-}  # fmt: skip
+    "tmpfs",
+    "ramfs",
+    "proc",
+    "sysfs",
+    "devtmpfs",
+    "devpts",
+    "cgroup",
+    "cgroup2",
+    "securityfs",
+    "debugfs",
+    "tracefs",
+    "configfs",
+    "efivarfs",
+    "hugetlbfs",
+    "mqueue",
+    "pstore",
+    "bpf",
+    "selinuxfs",
+    "fusectl",
+}
 _BINDS = {"bind", "rbind"}
 # Folders that are links into /usr in every system that has merged them: the link's own target no reader tells.
 _MERGED = ("lib", "lib64", "bin", "sbin")

@@ -74,10 +74,15 @@ class Volumes:
                 continue
             kind = re.search(r"Filesystem type (\S+?)[, ]", match[2] + " ")
             uuid, label, size = _UUID.search(match[2]), _LABEL.search(match[2]), _SIZE.search(match[2])
-            out.append(Volume(
-                match[1], kind[1] if kind else "", uuid[1] if uuid else "", label[1] if label else "",
-                int(size[1]) * 1024 + (512 if size[2] else 0) if size else 0,
-            ))  # fmt: skip
+            out.append(
+                Volume(
+                    match[1],
+                    kind[1] if kind else "",
+                    uuid[1] if uuid else "",
+                    label[1] if label else "",
+                    int(size[1]) * 1024 + (512 if size[2] else 0) if size else 0,
+                )
+            )
         return out
 
     def files(self, volume: Volume, prefix: str = "", others: Sequence[Volume] = ()) -> Fallback:

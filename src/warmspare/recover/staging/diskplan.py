@@ -39,9 +39,14 @@ def table_path(state: Path, disk_id: str) -> Path:
 
 
 async def choose_base(
-    repository: Repository, staged: Sequence[StagedDisk], head: Point, disk: Disk, encryption: Encryption, *,
+    repository: Repository,
+    staged: Sequence[StagedDisk],
+    head: Point,
+    disk: Disk,
+    encryption: Encryption,
+    *,
     as_begun: bool = False,
-) -> Base | None:  # fmt: skip
+) -> Base | None:
     """The newest completed snapshot that an increment for `head` can build on; None: it must be a full one.
 
     as_begun: it was begun already, with the encryption that it has.

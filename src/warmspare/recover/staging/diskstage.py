@@ -141,17 +141,32 @@ class DiskStage:
         total = len(wanted) * EBS_BLOCK_BYTES
         means.meter.total_bytes += total
         means.events.emit(
-            "stage.disk", vm=self._vm, disk=disk.id, point=self._point.id.label, snapshot=snapshot_id,
-            capacity_bytes=disk.capacity_bytes, volume_gib=volume_gib(disk.capacity_bytes), bytes_total=total,
-            parent=base.staged.snapshot_id if base else None, resumed=pending is not None,
-        )  # fmt: skip
+            "stage.disk",
+            vm=self._vm,
+            disk=disk.id,
+            point=self._point.id.label,
+            snapshot=snapshot_id,
+            capacity_bytes=disk.capacity_bytes,
+            volume_gib=volume_gib(disk.capacity_bytes),
+            bytes_total=total,
+            parent=base.staged.snapshot_id if base else None,
+            resumed=pending is not None,
+        )
         chain = ChainBlocks(means.repository, self._point, disk, means.traces.scratch, means.threads, means.meter)
         with Digests(means.traces.digests(snapshot_id)) as digests:
             async with chain:
                 filling = Filling(
-                    means.ebs, snapshot_id, disk, source or chain, table, wanted, digests, means.threads, means.meter,
+                    means.ebs,
+                    snapshot_id,
+                    disk,
+                    source or chain,
+                    table,
+                    wanted,
+                    digests,
+                    means.threads,
+                    means.meter,
                     unseen_until=unseen,
-                )  # fmt: skip
+                )
                 try:
                     await filling.run()
                     count, aggregate = await means.threads.run(digests.total, wanted)
@@ -164,10 +179,15 @@ class DiskStage:
             await means.ebs.completed(snapshot_id, unseen_until=unseen)
         self._forget(snapshot_id)
         means.events.emit(
-            "stage.disk.done", vm=self._vm, disk=disk.id, point=self._point.id.label, snapshot=snapshot_id,
-            bytes_read=means.meter.read_bytes - read, bytes_put=filling.put * EBS_BLOCK_BYTES,
+            "stage.disk.done",
+            vm=self._vm,
+            disk=disk.id,
+            point=self._point.id.label,
+            snapshot=snapshot_id,
+            bytes_read=means.meter.read_bytes - read,
+            bytes_put=filling.put * EBS_BLOCK_BYTES,
             bytes_kept=filling.kept * EBS_BLOCK_BYTES,
-        )  # fmt: skip
+        )
         return snapshot_id
 
     async def _abandon(self, snapshot_id: str) -> None:
@@ -189,18 +209,18 @@ class DiskStage:
         )
         if pending and pending.parent and base is None:
             raise SnapshotGoneError(
-                f"the snapshot was begun on {pending.parent}, which it can't be built on", where=pending.snapshot_id,
-                hint="run again: it begins anew, built on another or on none", retryable=True,
-            )  # fmt: skip
+                f"the snapshot was begun on {pending.parent}, which it can't be built on",
+                where=pending.snapshot_id,
+                hint="run again: it begins anew, built on another or on none",
+                retryable=True,
+            )
         return base
 
     async def _blocks(self, base: Base | None, table: HashTable) -> BlockSet:
         means = self._means
         return await plan_disk(means.repository, self._point, self._disk, base, table, means.traces.scratch)
 
-    async def _start(
-        self, base: Base | None, wanted: BlockSet, table: HashTable
-    ) -> tuple[str, Base | None, BlockSet]:
+    async def _start(self, base: Base | None, wanted: BlockSet, table: HashTable) -> tuple[str, Base | None, BlockSet]:
         """A new snapshot; a full one where AWS does not take the parent for a volume that grew."""
         gib = volume_gib(self._disk.capacity_bytes)
         about = f"disk {self._disk.id} at restore point {self._point.id.label}"
@@ -216,7 +236,9 @@ class DiskStage:
                 if parent is None or not refused:
                     raise
                 self._means.events.emit(
-                    "stage.again", vm=self._vm, disk=self._disk.id,
+                    "stage.again",
+                    vm=self._vm,
+                    disk=self._disk.id,
                     message=f"AWS does not build on {parent.snapshot_id}: {error.what}; staged in full",
-                )  # fmt: skip
+                )
                 base, wanted = None, await self._blocks(None, table)

@@ -92,14 +92,13 @@ class Ebs:
 
     async def start(self, start: Start, about: str) -> str:
         """Begin a snapshot, or find the one that was begun with the same words; its ID. AwsError."""
-        answer = await self._aws.call(
-            "ebs", "start_snapshot", about=about, gate=self._starts, **start.parameters()
-        )  # fmt: skip
+        answer = await self._aws.call("ebs", "start_snapshot", about=about, gate=self._starts, **start.parameters())
         if answer.get("BlockSize", EBS_BLOCK_BYTES) != EBS_BLOCK_BYTES:
             raise RecoverError(
                 f"EBS wants blocks of {answer['BlockSize']} bytes and this program knows {EBS_BLOCK_BYTES}",
-                where=about, hint=by_hand("use a newer version of warmspare"),
-            )  # fmt: skip
+                where=about,
+                hint=by_hand("use a newer version of warmspare"),
+            )
         return str(answer["SnapshotId"])
 
     async def put(self, snapshot_id: str, block: EbsBlock, *, unseen_until: float) -> None:
@@ -109,10 +108,18 @@ class Ebs:
         try:
             for _ in range(ECHOES):
                 answer = await self._aws.call(
-                    "ebs", "put_snapshot_block", about=snapshot_id, gate=self.pace, unseen_until=unseen_until,
-                    SnapshotId=snapshot_id, BlockIndex=block.index, BlockData=block.data, DataLength=EBS_BLOCK_BYTES,
-                    Checksum=checksum, ChecksumAlgorithm="SHA256",
-                )  # fmt: skip
+                    "ebs",
+                    "put_snapshot_block",
+                    about=snapshot_id,
+                    gate=self.pace,
+                    unseen_until=unseen_until,
+                    SnapshotId=snapshot_id,
+                    BlockIndex=block.index,
+                    BlockData=block.data,
+                    DataLength=EBS_BLOCK_BYTES,
+                    Checksum=checksum,
+                    ChecksumAlgorithm="SHA256",
+                )
                 if answer.get("Checksum", checksum) == checksum:
                     return
         except AwsError as error:
@@ -122,16 +129,23 @@ class Ebs:
             where=f"block {block.index} of {snapshot_id}",
             hint="run again: it goes on; if it stays, see what is on the path to EBS (a proxy)",
             again=Again.FEW,
-        )  # fmt: skip
+        )
 
     async def complete(self, snapshot_id: str, count: int, aggregate: bytes, *, unseen_until: float) -> None:
         """Seal it: `count` blocks were written, and that is their aggregate checksum. SnapshotGoneError, AwsError."""
         try:
             await self._aws.call(
-                "ebs", "complete_snapshot", about=snapshot_id, gate=self._completes, unseen_until=unseen_until,
-                SnapshotId=snapshot_id, ChangedBlocksCount=count, Checksum=base64.b64encode(aggregate).decode(),
-                ChecksumAlgorithm="SHA256", ChecksumAggregationMethod="LINEAR",
-            )  # fmt: skip
+                "ebs",
+                "complete_snapshot",
+                about=snapshot_id,
+                gate=self._completes,
+                unseen_until=unseen_until,
+                SnapshotId=snapshot_id,
+                ChangedBlocksCount=count,
+                Checksum=base64.b64encode(aggregate).decode(),
+                ChecksumAlgorithm="SHA256",
+                ChecksumAggregationMethod="LINEAR",
+            )
         except AwsError as error:
             raise _gone(error) from error
 
@@ -153,14 +167,18 @@ class Ebs:
         while (state := await self.state(snapshot_id, unseen_until=unseen_until)) != COMPLETED:
             if state != PENDING:
                 raise SnapshotGoneError(
-                    f"EBS did not complete the snapshot: it is {state or 'gone'}", where=snapshot_id,
-                    hint="run again, it begins anew", retryable=True,
-                )  # fmt: skip
+                    f"EBS did not complete the snapshot: it is {state or 'gone'}",
+                    where=snapshot_id,
+                    hint="run again, it begins anew",
+                    retryable=True,
+                )
             if time.monotonic() > deadline:
                 raise RecoverError(
-                    "EBS has not completed the snapshot for hours", where=snapshot_id,
-                    hint="run again to wait on, and ask AWS", retryable=True,
-                )  # fmt: skip
+                    "EBS has not completed the snapshot for hours",
+                    where=snapshot_id,
+                    hint="run again to wait on, and ask AWS",
+                    retryable=True,
+                )
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, POLL_MOST_S)
 

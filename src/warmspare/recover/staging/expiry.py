@@ -36,8 +36,10 @@ def expired(staged: Sequence[StagedDisk], keep: Keep, now: datetime.datetime) ->
     current = {disk.key for disk in staged if disk.point.sequence >= floor}  # a disk that left the VM is in none
     newest: dict[str, StagedDisk] = {}
     for disk in staged:
-        if disk.key in current and disk.completed and (
-            disk.key not in newest or disk.point.sequence > newest[disk.key].point.sequence
+        if (
+            disk.key in current
+            and disk.completed
+            and (disk.key not in newest or disk.point.sequence > newest[disk.key].point.sequence)
         ):
             newest[disk.key] = disk
     safe |= {disk.snapshot_id for disk in newest.values()}
@@ -50,4 +52,3 @@ def expired(staged: Sequence[StagedDisk], keep: Keep, now: datetime.datetime) ->
         if disk.snapshot_id not in safe and (dead or old):
             out.append(disk)
     return out
-

@@ -33,9 +33,19 @@ class Filling:
     """Puts the blocks `wanted` of one disk, but for those that `digests` says were put. Runs once."""
 
     def __init__(
-        self, ebs: Ebs, snapshot_id: str, disk: Disk, source: Source, table: HashTable, wanted: BlockSet,
-        digests: Digests, threads: Threads, meter: Meter, *, unseen_until: float,
-    ) -> None:  # fmt: skip
+        self,
+        ebs: Ebs,
+        snapshot_id: str,
+        disk: Disk,
+        source: Source,
+        table: HashTable,
+        wanted: BlockSet,
+        digests: Digests,
+        threads: Threads,
+        meter: Meter,
+        *,
+        unseen_until: float,
+    ) -> None:
         self._ebs, self._snapshot_id, self._disk, self._source = ebs, snapshot_id, disk, source
         self._table, self._wanted, self._digests = table, wanted, digests
         self._threads, self._meter, self._unseen_until = threads, meter, unseen_until
@@ -88,7 +98,7 @@ class Filling:
                 f"blocks of disk {self._disk.id} do not verify: {names}{' and more' if len(wrong) > 8 else ''}",
                 hint="put the damaged objects back from a copy of the repository and stage again, or sync these blocks "
                 "again from the source; nothing wrong was put",
-            )  # fmt: skip
+            )
         self._meter.blocks_verified += window.blocks.size
         return await self._threads.run(window.finished)
 

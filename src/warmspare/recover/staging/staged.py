@@ -182,9 +182,14 @@ async def staged_disks(aws: Aws, repository: str, vm_id: str) -> list[StagedDisk
         {"Name": f"tag:{PREFIX}vm", "Values": [layout.encode_name(vm_id)]},
     ]
     found = aws.pages(
-        "ec2", "describe_snapshots", "Snapshots", about=f"VM {vm_id}", OwnerIds=["self"], Filters=filters,
+        "ec2",
+        "describe_snapshots",
+        "Snapshots",
+        about=f"VM {vm_id}",
+        OwnerIds=["self"],
+        Filters=filters,
         MaxResults=1000,
-    )  # fmt: skip
+    )
     return [disk async for snapshot in found if (disk := parse(snapshot)) is not None]
 
 

@@ -98,9 +98,13 @@ class Removal:
             with self._housekeeping.trying(DELETE, snapshot_id, denied=_grantable):
                 raise error
         self._events.emit(
-            "stage.kept", vm=self._vm, snapshot=snapshot_id, point=label, code=error.code,
+            "stage.kept",
+            vm=self._vm,
+            snapshot=snapshot_id,
+            point=label,
+            code=error.code,
             message=f"{error.what}; {error.hint}",
-        )  # fmt: skip
+        )
 
 
 def _grantable(error: Exception) -> bool:

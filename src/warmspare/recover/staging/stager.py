@@ -69,9 +69,16 @@ class Stage:
     all arguments."""
 
     def __init__(
-        self, store: Store, vm: str, events: Events, aws: Aws, *, state: Path, settings: StageSettings,
+        self,
+        store: Store,
+        vm: str,
+        events: Events,
+        aws: Aws,
+        *,
+        state: Path,
+        settings: StageSettings,
         meter: Meter | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._store, self._vm, self._events, self._aws = store, vm, events, aws
         self._root, self._settings = state, settings
         self._meter = meter or Meter()
@@ -132,11 +139,18 @@ class Stage:
             base, wanted = await DiskStage(means, target, disk, staged).plan()
             puts, parent = len(wanted), base.staged.snapshot_id if base else None
         self._events.emit(
-            "stage.plan", vm=self._vm, disk=disk.id, point=target.id.label,
-            snapshot=there.snapshot_id if there else None, pending=pending.snapshot_id if pending else None,
-            parent=parent, volume_gib=volume_gib(disk.capacity_bytes), puts=puts, bytes_total=puts * EBS_BLOCK_BYTES,
+            "stage.plan",
+            vm=self._vm,
+            disk=disk.id,
+            point=target.id.label,
+            snapshot=there.snapshot_id if there else None,
+            pending=pending.snapshot_id if pending else None,
+            parent=parent,
+            volume_gib=volume_gib(disk.capacity_bytes),
+            puts=puts,
+            bytes_total=puts * EBS_BLOCK_BYTES,
             seconds=round(puts / self._settings.puts_s, 1),
-        )  # fmt: skip
+        )
 
     async def _repository(self) -> Repository:
         repository = await open_repository(self._store)
@@ -153,7 +167,9 @@ class Stage:
         with locked(home / "lock", WHAT) as mine:
             if not mine:
                 raise LeaseError(
-                    "another staging of this VM is at work", where=str(home), hint="let that one end, and run again",
+                    "another staging of this VM is at work",
+                    where=str(home),
+                    hint="let that one end, and run again",
                     retryable=True,
                 )
             yield Traces(home, self._events)
@@ -166,9 +182,17 @@ class Stage:
         threads = Threads(len(os.sched_getaffinity(0)), "stage")
         try:
             yield Means(
-                repository, self._ebs, traces, threads, self._events, self._meter, self._housekeeping, removal,
-                self._settings.encryption, self._settings.tags,
-            )  # fmt: skip
+                repository,
+                self._ebs,
+                traces,
+                threads,
+                self._events,
+                self._meter,
+                self._housekeeping,
+                removal,
+                self._settings.encryption,
+                self._settings.tags,
+            )
         finally:
             threads.close()
 
@@ -178,9 +202,10 @@ class Stage:
         newest = await repository.newest(self._vm)
         if newest is None:
             raise ConfigError(
-                f"VM {self._vm!r} has no restore point in this repository", where=self._store.uri,
+                f"VM {self._vm!r} has no restore point in this repository",
+                where=self._store.uri,
                 hint="correct --vm or --repo, or make one with `warmspare sync`",
-            )  # fmt: skip
+            )
         return await repository.load(self._vm, newest)
 
     async def _demand_history(
@@ -208,9 +233,13 @@ class Stage:
         staged = await staged_disks(self._aws, repository.id, self._vm)
         await self._demand_history(repository, staged, target, explicit=explicit)
         self._events.emit(
-            "stage.start", vm=self._vm, repository=self._store.uri, point=target.id.label,
-            created=target.record.created, region=await self._aws.region(),
-        )  # fmt: skip
+            "stage.start",
+            vm=self._vm,
+            repository=self._store.uri,
+            point=target.id.label,
+            created=target.record.created,
+            region=await self._aws.region(),
+        )
         earlier, hopeless = await sort_unfinished(repository, self._vm, staged, target, only_target=explicit)
         lost = {each.snapshot_id for each, _ in hopeless}
         for each, why in hopeless:
@@ -228,11 +257,19 @@ class Stage:
         removal.tell()
         meter = self._meter
         self._events.emit(
-            "stage.done", vm=self._vm, point=target.id.label, created=target.record.created, snapshots=ids,
-            bytes_read=meter.read_bytes, bytes_put=meter.sent_bytes,
+            "stage.done",
+            vm=self._vm,
+            point=target.id.label,
+            created=target.record.created,
+            snapshots=ids,
+            bytes_read=meter.read_bytes,
+            bytes_put=meter.sent_bytes,
             amplification=round(meter.read_bytes / meter.sent_bytes, 3) if meter.sent_bytes else 0.0,
-            throttled=self._ebs.pace.throttles, removed=removed, kept=removal.kept, seconds=round(meter.seconds, 3),
-        )  # fmt: skip
+            throttled=self._ebs.pace.throttles,
+            removed=removed,
+            kept=removal.kept,
+            seconds=round(meter.seconds, 3),
+        )
         return ids
 
     def _waiting(self, why: str, seconds: float = WAIT_S) -> None:
@@ -257,9 +294,14 @@ class Stage:
         return ids
 
     async def _disk(
-        self, means: Means, point: Point, disk: Disk, staged: list[StagedDisk], pending: StagedDisk | None,
+        self,
+        means: Means,
+        point: Point,
+        disk: Disk,
+        staged: list[StagedDisk],
+        pending: StagedDisk | None,
         holder: Replica | None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         stage = DiskStage(means, point, disk, staged)
         if holder is None:
             return await stage.run(None, pending)

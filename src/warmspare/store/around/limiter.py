@@ -27,9 +27,13 @@ class Limiter:
     """
 
     def __init__(
-        self, bucket: SharedBucket, rate: Callable[[], float | None], *,
-        clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-    ) -> None:  # fmt: skip
+        self,
+        bucket: SharedBucket,
+        rate: Callable[[], float | None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         self._bucket, self._rate, self._clock, self._sleep = bucket, rate, clock, sleep
         self._turn = asyncio.Lock()
         self._patience_s = BUSY_S

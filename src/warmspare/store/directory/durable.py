@@ -94,9 +94,7 @@ def naming(doing: str, path: str) -> Iterator[None]:
 
 def not_found(path: str) -> NotFoundError:
     """The error for an object that is not there."""
-    return NotFoundError(
-        "no such object", where=path, hint="check the repository's path and the name asked for"
-    )
+    return NotFoundError("no such object", where=path, hint="check the repository's path and the name asked for")
 
 
 def sync_directory(path: str) -> None:
@@ -232,9 +230,10 @@ def locked(path: str, *, needed: bool = True) -> Iterator[None]:
                     raise
                 if needed:
                     raise StoreError(
-                        "the file system has no locks (flock)", where=path,
+                        "the file system has no locks (flock)",
+                        where=path,
                         hint="mount it so that it has, or keep the repository on ext4, XFS, Btrfs, ZFS or NFS",
-                    ) from error  # fmt: skip
+                    ) from error
                 break
         yield
     finally:
@@ -275,9 +274,7 @@ def _is_folder_of(entry: os.DirEntry[str], above: str, objects: bool) -> bool | 
     return None
 
 
-def _walk_below(
-    path: str, above: str, prefix: str, start_after: str, objects: bool
-) -> Iterator[tuple[str, str]]:
+def _walk_below(path: str, above: str, prefix: str, start_after: str, objects: bool) -> Iterator[tuple[str, str]]:
     with naming("cannot list the directory", path):
         try:
             with os.scandir(path) as entries:
@@ -294,7 +291,5 @@ def _walk_below(
         if not name.endswith("/"):
             if key.startswith(prefix) and key > start_after:
                 yield key, f"{path}/{name}"
-        elif (key.startswith(prefix) or prefix.startswith(key)) and (
-            key > start_after or start_after.startswith(key)
-        ):
+        elif (key.startswith(prefix) or prefix.startswith(key)) and (key > start_after or start_after.startswith(key)):
             yield from _walk_below(f"{path}/{name[:-1]}", key, prefix, start_after, objects)

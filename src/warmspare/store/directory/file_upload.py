@@ -128,9 +128,7 @@ class FileUpload:
         view = memoryview(part).cast("B")
         length = view.nbytes
         if self._ended or length > PART_BYTES:
-            raise ValueError(
-                f"a part of {length} bytes: only the last may differ from {PART_BYTES}, by being shorter"
-            )
+            raise ValueError(f"a part of {length} bytes: only the last may differ from {PART_BYTES}, by being shorter")
         self._ended = length < PART_BYTES
         self._bytes += length
         while view:
@@ -161,9 +159,7 @@ class FileUpload:
             with naming("cannot complete the object", path):
                 os.fsync(self._fd)
                 if os.fstat(self._fd).st_size != self._bytes:
-                    raise StoreError(
-                        "the file's size is not what was written", where=staged, hint="check the disk"
-                    )
+                    raise StoreError("the file's size is not what was written", where=staged, hint="check the disk")
                 if (
                     not self._staging.in_parent(path, lambda: link_new(staged, path), durable=True)
                     and not self._is_there()

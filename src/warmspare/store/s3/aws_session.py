@@ -151,9 +151,7 @@ class Session:
             s3={"payload_signing_enabled": sign_payload, **style},
         )
         try:
-            made = session.create_client(
-                "s3", endpoint_url=self._endpoint_url, config=config, region_name=self.region
-            )
+            made = session.create_client("s3", endpoint_url=self._endpoint_url, config=config, region_name=self.region)
             return await self._open.enter_async_context(made)
         except ValueError as error:
             raise ConfigError(

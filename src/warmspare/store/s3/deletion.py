@@ -70,9 +70,10 @@ class Deletion:
 
         async def once() -> None:
             answer = await self._connection.ask(
-                "delete_objects", left[0],
+                "delete_objects",
+                left[0],
                 Delete={"Objects": [{"Key": base + key} for key in left], "Quiet": True},
-            )  # fmt: skip
+            )
             again: list[tuple[str, S3Error]] = []
             for entry in answer.get("Errors", []):
                 if entry.get("Code") in _GONE:

@@ -214,9 +214,12 @@ class Manner:
 
 
 _CALLED: Final = {
-    "crc32c": "CRC32C checksums", "md5": "Content-MD5", "sha256": "SHA-256 checksums",
-    "crc64nvme": "CRC64NVME checksums", "none": "requests without checksums",
-}  # fmt: skip
+    "crc32c": "CRC32C checksums",
+    "md5": "Content-MD5",
+    "sha256": "SHA-256 checksums",
+    "crc64nvme": "CRC64NVME checksums",
+    "none": "requests without checksums",
+}
 _INSTEAD: Final = {
     "md5": "Content-MD5 is sent instead, which it checks but does not keep",
     "none": "nothing proves to it what it received",

@@ -38,7 +38,7 @@ NEW_BUCKET: Final = Meaning(
     "the server sends us to another address for now",
     "set AWS_REGION to the bucket's region; a new bucket takes a while",
     retryable=True,
-)  # fmt: skip
+)
 DENIED: Final = Meaning("access denied", "", refusal=True)
 ACCOUNT: Final = Meaning("the account can't use the server", "settle it with the provider")
 CREDENTIALS: Final = Meaning("the server refused the credentials", _KEYS)
@@ -49,20 +49,22 @@ SLOWER: Final = Meaning(
     "the server asks for fewer requests", "lower the concurrency or " + LATER, retryable=True, again=Again.ALWAYS
 )
 KMS_SLOWER: Final = Meaning(
-    "the key service (KMS) asks for fewer requests", "use a bucket key, raise its quota or " + LATER, retryable=True,
+    "the key service (KMS) asks for fewer requests",
+    "use a bucket key, raise its quota or " + LATER,
+    retryable=True,
     again=Again.ALWAYS,
-)  # fmt: skip
-KMS_BUSY: Final = Meaning(
-    "the key service (KMS) does not answer the server", LATER, retryable=True, again=Again.ALWAYS
 )
+KMS_BUSY: Final = Meaning("the key service (KMS) does not answer the server", LATER, retryable=True, again=Again.ALWAYS)
 KMS_KEY: Final = Meaning("the key that is to encrypt the object can't be used", "enable it in KMS, or name another")
 KMS_ABSENT: Final = Meaning(
     "the encryption key does not exist", "correct kms_key or the bucket's default encryption; it must be in its region"
 )
 DAMAGED: Final = Meaning(
-    "the server received other bytes than were sent", "check the network path and run again", retryable=True,
+    "the server received other bytes than were sent",
+    "check the network path and run again",
+    retryable=True,
     again=Again.FEW,
-)  # fmt: skip
+)
 FULL: Final = Meaning("the server has no space left", "free some or raise the quota")
 CAP: Final = Meaning("a quota or cap of the account is reached", "free some space or raise the quota or cap")
 UNSUPPORTED: Final = Meaning("the server does not support the request", "use a server with S3's conditional writes")
@@ -77,9 +79,11 @@ TIMEOUT: Final = Meaning(
     "the server waited too long for our bytes", "check the network and " + LATER, retryable=True, again=Again.ALWAYS
 )
 SHORT: Final = Meaning(
-    "the server received fewer bytes than were sent", "check the network and " + LATER, retryable=True,
+    "the server received fewer bytes than were sent",
+    "check the network and " + LATER,
+    retryable=True,
     again=Again.ALWAYS,
-)  # fmt: skip
+)
 TOO_LARGE: Final = Meaning(
     "the server takes no object or part as large", "raise its limit: parts have 8 MiB, objects some GiB"
 )
@@ -257,7 +261,7 @@ def meaning_of(code: str, status: int, text: str) -> Meaning:
 
 
 def storage_class(code: str, details: dict[str, object]) -> str:
-    """" (DEEP_ARCHIVE)" where a server says in which class an archived object is; else ""."""
+    """ " (DEEP_ARCHIVE)" where a server says in which class an archived object is; else ""."""
     if code != "InvalidObjectState":
         return ""
     named = [str(details.get(name, "")) for name in ("StorageClass", "AccessTier")]
@@ -316,11 +320,14 @@ def feature(operation: str, text: str, *, condition: bool, checksum: bool, encry
     if operation in _FEATURE_OF and not (condition or checksum or encryption):
         return _FEATURE_OF[operation]
     said = [
-        words for words, there in (
-            ("conditional writes (If-None-Match, If-Match)", condition), ("checksums", checksum),
+        words
+        for words, there in (
+            ("conditional writes (If-None-Match, If-Match)", condition),
+            ("checksums", checksum),
             ("encryption headers", encryption),
-        ) if there
-    ]  # fmt: skip
+        )
+        if there
+    ]
     if operation in _FEATURE_OF:
         said.insert(0, _FEATURE_OF[operation])
     return " or ".join(said)

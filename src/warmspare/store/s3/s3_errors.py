@@ -176,13 +176,13 @@ def store_error(error: Exception, operation: str, where: str, endpoint: str, sen
         return _answered(error, operation, server, sent)
     if isinstance(error, boto.CredentialRetrievalError):
         return _unsent(
-            "the AWS credentials could not be fetched", "check where they come from and run again", server,
+            "the AWS credentials could not be fetched",
+            "check where they come from and run again",
+            server,
             retryable=True,
-        )  # fmt: skip
-    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
-        return _unsent(
-            "no AWS credentials were found", "set AWS_ACCESS_KEY_ID and its secret, or AWS_PROFILE", server
         )
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
+        return _unsent("no AWS credentials were found", "set AWS_ACCESS_KEY_ID and its secret, or AWS_PROFILE", server)
     if isinstance(error, boto.TokenRetrievalError | boto.SSOError):
         return _unsent("the AWS login has expired", "log in again", server)
     if isinstance(error, boto.ProfileNotFound):
@@ -204,18 +204,12 @@ def store_error(error: Exception, operation: str, where: str, endpoint: str, sen
         return _unanswered("the server did not answer in time", server)
     if isinstance(
         error,
-        boto.HTTPClientError
-        | boto.ConnectionError
-        | boto.IncompleteReadError
-        | aiohttp.ClientError
-        | OSError,
+        boto.HTTPClientError | boto.ConnectionError | boto.IncompleteReadError | aiohttp.ClientError | OSError,
     ):
         return _unanswered("the connection broke", server)
     if isinstance(error, ODD) and not isinstance(error, boto.BotoCoreError):
         return _not_understood("the server's answer can't be understood", server)
-    return _unsent(
-        f"the AWS client refused to {operation} ({type(error).__name__})", "check the AWS settings", server
-    )
+    return _unsent(f"the AWS client refused to {operation} ({type(error).__name__})", "check the AWS settings", server)
 
 
 def damaged(where: str, expected: int, actual: int) -> BodyError:
@@ -236,9 +230,7 @@ def _answered(error: boto.ClientError, operation: str, server: str, sent: Sent) 
     code, text = str(details.get("Code", "")), str(details.get("Message", ""))
     status = int(meta.get("HTTPStatusCode", 0))
     if code in _NOT_FOUND or (status == 404 and not code):
-        return NotFoundError(
-            "no such object", where=server, hint="check the repository's URI and the name asked for"
-        )
+        return NotFoundError("no such object", where=server, hint="check the repository's URI and the name asked for")
     meaning = meaning_of(code, status, text)
     region = region_in(details, headers)
     told = _told(meaning, operation, code, status, text, sent, region=region, host=endpoint_in(details))

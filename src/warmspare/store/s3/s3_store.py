@@ -49,9 +49,15 @@ class S3Store:
         parts and ranges under way. patience: with failing requests. account: AWS profile and region. site: what it
         demands of requests. on_retry: see Connection."""
         self._connection = Connection(
-            bucket, prefix, endpoint_url=endpoint_url, concurrency=concurrency, patience=patience, account=account,
-            site=site, on_retry=on_retry,
-        )  # fmt: skip
+            bucket,
+            prefix,
+            endpoint_url=endpoint_url,
+            concurrency=concurrency,
+            patience=patience,
+            account=account,
+            site=site,
+            on_retry=on_retry,
+        )
         self.uri = self._connection.uri
         self._deletion = Deletion(self._connection)
         self._bucket_seen = self._bare_tags = False
@@ -103,9 +109,7 @@ class S3Store:
         async def once() -> bytes:
             asked = f"bytes={offset}-{offset + length - 1}"
             answer = await self._connection.ask_object("get_object", key, Range=asked)
-            if answer["ContentLength"] > length or not answer.get("ContentRange", "").startswith(
-                f"bytes {offset}-"
-            ):
+            if answer["ContentLength"] > length or not answer.get("ContentRange", "").startswith(f"bytes {offset}-"):
                 answer["Body"].close()
                 raise self._wrong(key, f"the server did not keep to the range {asked}", "use another server")
             return await self._connection.read_body(answer, key, length)
@@ -158,9 +162,7 @@ class S3Store:
             async for page in self._pages(prefix, start_after):
                 for info in page:
                     if info.key <= before:
-                        raise self._wrong(
-                            info.key, "the server's listing is not in order", "use another server"
-                        )
+                        raise self._wrong(info.key, "the server's listing is not in order", "use another server")
                     before = info.key
                     yield info
             return
@@ -224,9 +226,10 @@ class S3Store:
                     raise
         # SeaweedFS answers so for a key below which objects once were; False would mean that another's stands there.
         raise self._wrong(
-            key, "the server refuses to create the object as if one were there, and there is none",
+            key,
+            "the server refuses to create the object as if one were there, and there is none",
             "try another prefix, or use a server that keeps conditional writes",
-        )  # fmt: skip
+        )
 
     async def replace(self, key: str, data: bytes, *, etag: str | None) -> ObjectInfo | None:
         """See Store.replace. Tags are hashes of the content here: no two writes of one key may be equal."""
@@ -318,9 +321,7 @@ class S3Store:
             names = [f"{entry['Key']} {entry['UploadId']}" for entry in answer.get("Uploads", [])]
             self._goes_on(paging, names, marker if answer.get("IsTruncated") else None, prefix)
             found += [
-                StaleUpload(
-                    entry["Key"].removeprefix(base), entry["UploadId"], entry["Initiated"].timestamp()
-                )
+                StaleUpload(entry["Key"].removeprefix(base), entry["UploadId"], entry["Initiated"].timestamp())
                 for entry in answer.get("Uploads", [])
                 if entry["Key"].startswith(wanted)  # moto ignores the prefix
             ]
@@ -331,9 +332,7 @@ class S3Store:
     async def abort_upload(self, stale: StaleUpload) -> None:
         """See Store.abort_upload."""
         try:
-            await self._connection.call_object(
-                "abort_multipart_upload", check_key(stale.key), UploadId=stale.handle
-            )
+            await self._connection.call_object("abort_multipart_upload", check_key(stale.key), UploadId=stale.handle)
         except NotFoundError:
             pass
         except S3Error as error:

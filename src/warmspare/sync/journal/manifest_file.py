@@ -113,10 +113,8 @@ class ManifestFile:
         start, count = runs(np.concatenate(self._zeros))
         block, frame, carried, zero, hashes = (np.concatenate(column) for column in zip(*self._rows, strict=True))
         self._writer.add(
-            Chunk(
-                frames[:, 0], frames[:, 1], frames[:, 2], block, frame, carried, zero, hashes, start, count
-            )
-        )  # fmt: skip
+            Chunk(frames[:, 0], frames[:, 1], frames[:, 2], block, frame, carried, zero, hashes, start, count)
+        )
         self._clear()
 
     def finish(self, packs: list[PackRef]) -> int:

@@ -223,9 +223,12 @@ class LocalState:
     def remember(self, point: PointId | None) -> None:
         """The newest restore point; None: there is none yet, and one was begun on purpose."""
         record = StateRecord(
-            self._repository.id, self._repository.store.uri, self._vm,
-            point.sequence if point else 0, point.sha256 if point else "",
-        )  # fmt: skip
+            self._repository.id,
+            self._repository.store.uri,
+            self._vm,
+            point.sequence if point else 0,
+            point.sha256 if point else "",
+        )
         write_record(self._record_path, record, WHAT)
 
     def use_journal(self, name: str) -> None:
@@ -263,14 +266,19 @@ class LocalState:
         return DiskState(self.directory / "disks" / layout.encode_name(disk_id))
 
     async def prepare(
-        self, disk_id: str, state: DiskState, head: Point | None, fresh: list[Point], log: PageLog | None,
+        self,
+        disk_id: str,
+        state: DiskState,
+        head: Point | None,
+        fresh: list[Point],
+        log: PageLog | None,
         events: Events,
     ) -> Disk | None:
         """Bring a disk's files to the head. Returns the disk as the head has it, None if it has not.
 
         fresh: points from the last one seen up to the head, oldest first. log: page hashes that a dead
         run of ours left for the newest of them.
-        """  # fmt: skip
+        """
         disk = head.record.disk(disk_id) if head else None
         if disk is None or head is None:
             await in_thread(self._start_over, state)
@@ -332,9 +340,7 @@ class LocalState:
     async def rebuild_table(self, disk: Disk, table: HashTable, head: Point) -> None:
         await disk_tables.rebuild(self._repository, disk.id, head, table, self.directory / "tmp")
 
-    async def _advance_pages(
-        self, disk_id: str, pages: PageMap, fresh: list[Point], log: PageLog | None
-    ) -> None:
+    async def _advance_pages(self, disk_id: str, pages: PageMap, fresh: list[Point], log: PageLog | None) -> None:
         """Pages of blocks that others changed become unknown; our own dead run's are known."""
         for point in self._since(pages.generation, disk_id, fresh) or []:
             disk = point.record.disk(disk_id)

@@ -94,10 +94,17 @@ def _rows(chunk: Chunk, keep: np.ndarray, start: I64, end: I64) -> Chunk:
     frame = frame.copy()
     frame[carries] = renumbered
     return Chunk(
-        chunk.frame_pack[used], chunk.frame_offset[used], chunk.frame_bytes[used], chunk.block[keep], frame,
-        chunk.carried[keep], chunk.zero[keep], chunk.hashes[keep],
-        start.astype(np.uint32), (end - start).astype(np.uint32),
-    )  # fmt: skip
+        chunk.frame_pack[used],
+        chunk.frame_offset[used],
+        chunk.frame_bytes[used],
+        chunk.block[keep],
+        frame,
+        chunk.carried[keep],
+        chunk.zero[keep],
+        chunk.hashes[keep],
+        start.astype(np.uint32),
+        (end - start).astype(np.uint32),
+    )
 
 
 def _empty(chunk: Chunk) -> bool:
@@ -179,11 +186,18 @@ class _Builder:
         closes = np.concatenate((opens[1:], [True]))[: start.size]
         self._out.add(
             Chunk(
-                joined("frame_pack"), joined("frame_offset"), joined("frame_bytes"), joined("block")[order],
-                np.concatenate(frames)[order], joined("carried")[order], joined("zero")[order], joined("hashes")[order],
-                start[opens].astype(np.uint32), (end[closes] - start[opens]).astype(np.uint32),
+                joined("frame_pack"),
+                joined("frame_offset"),
+                joined("frame_bytes"),
+                joined("block")[order],
+                np.concatenate(frames)[order],
+                joined("carried")[order],
+                joined("zero")[order],
+                joined("hashes")[order],
+                start[opens].astype(np.uint32),
+                (end[closes] - start[opens]).astype(np.uint32),
             )
-        )  # fmt: skip
+        )
 
 
 def _fits(parts: list[Chunk]) -> bool:

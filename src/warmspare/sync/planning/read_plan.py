@@ -53,8 +53,9 @@ def parse_extents(path: Path, capacity_bytes: int) -> Extents:
             if os.fstat(file.fileno()).st_size > FILE_BYTES:
                 raise ConfigError(
                     f"the extents are a file of more than {FILE_BYTES >> 20} MiB, which no tracker prints",
-                    where=str(path), hint="check the path",
-                )  # fmt: skip
+                    where=str(path),
+                    hint="check the path",
+                )
             for number, line in enumerate(_lines(file, path), 1):
                 words = line.replace(",", " ").split()
                 if not words or (number <= 5 and not offsets and _heading(words)):
@@ -110,9 +111,10 @@ def _lines(file: BufferedReader, path: Path) -> Iterator[str]:
         number += 1
         if number > MAX_LINES:
             raise ConfigError(
-                f"the extents have more than {MAX_LINES} lines, which no tracker prints", where=str(path),
+                f"the extents have more than {MAX_LINES} lines, which no tracker prints",
+                where=str(path),
                 hint="check the path",
-            )  # fmt: skip
+            )
         if len(raw) > LINE_BYTES:
             raise ConfigError(
                 f"the extents have a line that is not `offset length`: {raw[:60].decode(errors='replace')!r}",

@@ -100,9 +100,14 @@ class Cursor(msgspec.Struct, frozen=True):
         starts = [first, 0]
         counts = [min(spans, total - first), max(spans - (total - first), 0)]
         after = Cursor(
-            (first + spans) % total, now_s, passed, owed, 0 if done else covered,
-            now_s if done or not self.round_began_s else self.round_began_s, now_s if done else self.covered_s,
-        )  # fmt: skip
+            (first + spans) % total,
+            now_s,
+            passed,
+            owed,
+            0 if done else covered,
+            now_s if done or not self.round_began_s else self.round_began_s,
+            now_s if done else self.covered_s,
+        )
         offsets = np.array(starts, dtype=np.int64) * SPAN_BYTES
         ends = np.minimum(offsets + np.array(counts, dtype=np.int64) * SPAN_BYTES, capacity_bytes)
         return normalise(offsets, ends - offsets), after
@@ -121,9 +126,7 @@ class Audited:
     trouble: str = ""
 
 
-async def audit(
-    source: Source, extents: Extents, table: HashTable, thread: Executor, until_s: float | None
-) -> Audited:
+async def audit(source: Source, extents: Extents, table: HashTable, thread: Executor, until_s: float | None) -> Audited:
     """Read block-aligned extents and hold each block's hash against the table, until one differs.
 
     until_s: by time.monotonic(), it ends then. A source that fails ends it too: what is already protected must not
@@ -176,9 +179,18 @@ class _Look:
         self._bytes += len(item.data)
         nonzero, changed, known = self._masks
         native.filter_span(
-            item.data, 0, self._table.read(blocks).reshape(-1), self._unknown, False, self._hashes, self._pages,
-            nonzero, changed, known, self._state,
-        )  # fmt: skip
+            item.data,
+            0,
+            self._table.read(blocks).reshape(-1),
+            self._unknown,
+            False,
+            self._hashes,
+            self._pages,
+            nonzero,
+            changed,
+            known,
+            self._state,
+        )
         self.wrong += blocks[self._state[: blocks.size] != native.UNCHANGED].tolist()
 
     def result(self, *, whole: bool, trouble: str = "") -> Audited:

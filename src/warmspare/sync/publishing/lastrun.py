@@ -33,9 +33,7 @@ class LastRun:
         self._housekeeping = housekeeping
         self._left = local.journal.left_over()
 
-    async def complete(
-        self, head: Point | None, lease: Lease, spool_at: Callable[[SpoolPlace], Spool]
-    ) -> bool:
+    async def complete(self, head: Point | None, lease: Lease, spool_at: Callable[[SpoolPlace], Spool]) -> bool:
         """Finish it, if all that it lacked was to be sent. Whether its point is the head now; if not, what its spool
         held is gone. spool_at: the spool of a place, not entered yet."""
         left, journal = self._left, self._local.journal

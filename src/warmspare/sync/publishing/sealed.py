@@ -114,9 +114,7 @@ async def complete(
     return True
 
 
-async def _in_the_way(
-    store: Store, prefix: str, due: Mapping[str, tuple[int, int]], absent: Container[str]
-) -> bool:
+async def _in_the_way(store: Store, prefix: str, due: Mapping[str, tuple[int, int]], absent: Container[str]) -> bool:
     """Whether something else stands where objects are due: length and CRC32C by key. absent: of those nothing may."""
     for key, (size, crc) in due.items():
         info = await store.head(key) if key.startswith(prefix) else None

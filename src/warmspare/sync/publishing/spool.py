@@ -61,9 +61,15 @@ class Spool(PassingStore):
     """
 
     def __init__(
-        self, store: Store, directory: Path, room: SpoolPlace, housekeeping: Housekeeping, *, rate: float | None = None,
+        self,
+        store: Store,
+        directory: Path,
+        room: SpoolPlace,
+        housekeeping: Housekeeping,
+        *,
+        rate: float | None = None,
         on_full: Callable[[], None] = lambda: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(store)
         self._directory, self._room, self._rate, self._on_full = directory, room, rate, on_full
         self._medium = DirectoryStore(str(directory), uri=str(directory))

@@ -101,9 +101,12 @@ class SpooledUpload:
                 os.close(self._reader)
 
     async def _end_spooled(
-        self, spooled: FileUpload, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        spooled: FileUpload,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         try:
             await spooled.__aexit__(kind, error, trace)
         except NoRoomError:  # a file system may tell so late, or have no room for the name
@@ -133,9 +136,11 @@ class SpooledUpload:
 
     def _damaged(self) -> StoreError:
         return StoreError(
-            "a pack in the spool does not read as it was written", where=self._where,
-            hint="nothing was published; check the medium and run again", retryable=True,
-        )  # fmt: skip
+            "a pack in the spool does not read as it was written",
+            where=self._where,
+            hint="nothing was published; check the medium and run again",
+            retryable=True,
+        )
 
     @property
     def _where(self) -> str:

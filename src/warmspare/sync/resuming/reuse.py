@@ -89,9 +89,16 @@ class Resume:
         reused = Reused(found.block[rows], masks, zero, found.hashes[rows], numbers)
         keep = (left != 0) | (~same.any(axis=1))
         new = Filtered(
-            found.block[keep], found.row[keep], left[keep], found.zero[keep], found.hashes[keep], found.zero_blocks,
-            found.changed_bytes, found.untracked, found.pages[keep],
-        )  # fmt: skip
+            found.block[keep],
+            found.row[keep],
+            left[keep],
+            found.zero[keep],
+            found.hashes[keep],
+            found.zero_blocks,
+            found.changed_bytes,
+            found.untracked,
+            found.pages[keep],
+        )
         return new, reused
 
     def _read(self, blocks: U32) -> np.ndarray:

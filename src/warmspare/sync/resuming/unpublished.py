@@ -101,13 +101,16 @@ class Unfinished:
         """The point of that sequence was published, and its manifests name these packs: what they do not name is noted
         to be removed, and the runs are forgotten. Nothing is done in the store. StoreError of this host's disk."""
         used = {(pack.run, pack.number) for pack in named}
-        self.leftovers.note(*(
-            Leftover(
-                one.run.hex(), one.sequence,
-                sorted(number for run, number in used if run == one.run) if one.sequence == sequence else None,
+        self.leftovers.note(
+            *(
+                Leftover(
+                    one.run.hex(),
+                    one.sequence,
+                    sorted(number for run, number in used if run == one.run) if one.sequence == sequence else None,
+                )
+                for one in self.runs()
             )
-            for one in self.runs()
-        ))  # fmt: skip
+        )
         out_of_the_way(self.shelf, WHAT)
 
 

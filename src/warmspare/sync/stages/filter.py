@@ -88,9 +88,18 @@ class PageFilter:
             old_pages[again] = 0
         nonzero, changed, known = self._masks
         native.filter_span(
-            span.data, self._pages.seed, old_blocks.reshape(-1), old_pages.reshape(-1), False,
-            self._out_blocks, self._out_pages, nonzero, changed, known, self._state,
-        )  # fmt: skip
+            span.data,
+            self._pages.seed,
+            old_blocks.reshape(-1),
+            old_pages.reshape(-1),
+            False,
+            self._out_blocks,
+            self._out_pages,
+            nonzero,
+            changed,
+            known,
+            self._state,
+        )
         state = self._state[:n]
         rows = np.flatnonzero(state == native.CHANGED)
         carried, zero = changed[rows] & nonzero[rows], changed[rows] & ~nonzero[rows]

@@ -116,9 +116,14 @@ def encode(draft: Draft, level: int) -> Encoded:
             draft.buffer[:size] = buffers[-1]
             buffers[-1] = memoryview(draft.buffer)[:size]
     return Encoded(
-        buffers, sum(len(b) for b in buffers), lambda: draft.home.append(draft.buffer), block, carried,
+        buffers,
+        sum(len(b) for b in buffers),
+        lambda: draft.home.append(draft.buffer),
+        block,
+        carried,
         _join(draft.zero, np.empty(0, dtype=np.uint16)),
         _join(draft.hashes, np.empty((0, 16), dtype=np.uint8)),
         _join(draft.zero_blocks, np.empty(0, dtype=np.uint32)),
-        _join(draft.page_hashes, np.empty((0, BLOCK_PAGES), dtype=np.uint64)), draft.reused,
-    )  # fmt: skip
+        _join(draft.page_hashes, np.empty((0, BLOCK_PAGES), dtype=np.uint64)),
+        draft.reused,
+    )

@@ -69,9 +69,17 @@ class PackWriter:
     """
 
     def __init__(
-        self, store: Store, vm: str, run: bytes, disk: int, numbers: Iterator[int], tasks: asyncio.TaskGroup,
-        earlier: list[PackRef], completed: Callable[[PackRef], None], pack_bytes: Callable[[], int],
-    ) -> None:  # fmt: skip
+        self,
+        store: Store,
+        vm: str,
+        run: bytes,
+        disk: int,
+        numbers: Iterator[int],
+        tasks: asyncio.TaskGroup,
+        earlier: list[PackRef],
+        completed: Callable[[PackRef], None],
+        pack_bytes: Callable[[], int],
+    ) -> None:
         self._store, self._vm, self._run, self._disk = store, vm, run, disk
         self._numbers, self._tasks = numbers, tasks
         self._refs: list[PackRef | None] = [*earlier]

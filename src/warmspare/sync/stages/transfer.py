@@ -117,10 +117,16 @@ class Transfer:
         """Returns the packs when every one of them is complete in the store."""
         async with asyncio.TaskGroup() as tasks:
             packs = PackWriter(
-                self._target.store, self._target.vm, self._target.run, self._target.disk,
-                self._target.numbers, tasks, self._resume.packs if self._resume else [], self._sent.complete,
+                self._target.store,
+                self._target.vm,
+                self._target.run,
+                self._target.disk,
+                self._target.numbers,
+                tasks,
+                self._resume.packs if self._resume else [],
+                self._sent.complete,
                 self._target.pack_bytes,
-            )  # fmt: skip
+            )
             tasks.create_task(self._read(), name="read")
             tasks.create_task(self._filter_spans(), name="filter")
             tasks.create_task(self._compress(), name="compress")

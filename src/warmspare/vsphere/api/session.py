@@ -258,9 +258,12 @@ class VsphereSession:
                     )
                 self._login_number += 1
                 self.events.emit(
-                    "vsphere.login", server=self.where, user=self.server.user, about=self.about,
+                    "vsphere.login",
+                    server=self.where,
+                    user=self.server.user,
+                    about=self.about,
                     again=self._login_number > 1,
-                )  # fmt: skip
+                )
             return self._login_number
 
     async def _log_in(self) -> None:
@@ -319,9 +322,14 @@ class VsphereSession:
     def _new_stub(self, context: ssl.SSLContext) -> Stub:
         server, patience = self.server, self.patience
         made = Stub(
-            server.host, server.port, context, connect_s=patience.connect_s, call_s=patience.call_s,
-            answer_s=patience.answer_s, pool=THREADS,
-        )  # fmt: skip
+            server.host,
+            server.port,
+            context,
+            connect_s=patience.connect_s,
+            call_s=patience.call_s,
+            answer_s=patience.answer_s,
+            pool=THREADS,
+        )
         made.negotiate()
         return made
 

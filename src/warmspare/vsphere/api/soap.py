@@ -401,6 +401,12 @@ def _binary(text: str) -> Any:
 
 _NAMES = (type, VmomiSupport.ManagedMethod, VmomiSupport.PropertyPath)
 _PLAIN: dict[Any, Callable[[str], Any]] = {
-    bool: _boolean, datetime: _moment, VmomiSupport.binary: _binary, object: str, type: str, type(None): str,
-    VmomiSupport.ManagedMethod: str, VmomiSupport.Link: str,
-}  # fmt: skip
+    bool: _boolean,
+    datetime: _moment,
+    VmomiSupport.binary: _binary,
+    object: str,
+    type: str,
+    type(None): str,
+    VmomiSupport.ManagedMethod: str,
+    VmomiSupport.Link: str,
+}

@@ -33,12 +33,17 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
     """
 
     def __init__(
-        self, host: str, port: int, context: ssl.SSLContext, *, connect_s: float, call_s: float, answer_s: float,
+        self,
+        host: str,
+        port: int,
+        context: ssl.SSLContext,
+        *,
+        connect_s: float,
+        call_s: float,
+        answer_s: float,
         pool: int,
-    ) -> None:  # fmt: skip
-        super().__init__(
-            host, port, version=OLDEST, sslContext=context, httpConnectionTimeout=connect_s, poolSize=pool
-        )  # fmt: skip
+    ) -> None:
+        super().__init__(host, port, version=OLDEST, sslContext=context, httpConnectionTimeout=connect_s, poolSize=pool)
         self.assumed = True
         self._call_s, self._answer_s = call_s, answer_s
         self._in_use: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -72,9 +77,12 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
     def InvokeMethod(self, mo: Any, info: Any, args: Any, outerStub: Any = None) -> Any:
         """The call's result, its fault raised. GarbledError where the answer was lost, OSError and HTTPException."""
         headers = {
-            "Cookie": self.cookie, "SOAPAction": self.versionId, "Content-Type": "text/xml; charset=utf-8",
-            "User-Agent": f"warmspare/{__version__}", "Accept-Encoding": "gzip, deflate",
-        }  # fmt: skip
+            "Cookie": self.cookie,
+            "SOAPAction": self.versionId,
+            "Content-Type": "text/xml; charset=utf-8",
+            "User-Agent": f"warmspare/{__version__}",
+            "Accept-Encoding": "gzip, deflate",
+        }
         request = self.SerializeRequest(mo, info, args)
         secrets = (self.cookie.partition("=")[2].strip('"'), *(args[1:2] if info.wsdlName == "Login" else ()))
         connection = self.GetConnection()
@@ -127,6 +135,8 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
 def spoken_in(body: bytes) -> set[str]:
     """The versions of its API that a server lists."""
     return {
-        version.decode() for of in body.split(b"</namespace>") if (begins := _NAMESPACE.search(of))
+        version.decode()
+        for of in body.split(b"</namespace>")
+        if (begins := _NAMESPACE.search(of))
         for version in _VERSION.findall(of, begins.end())
-    }  # fmt: skip
+    }

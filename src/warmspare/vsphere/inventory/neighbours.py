@@ -36,9 +36,11 @@ class Neighbours:
     asked, which end with the stack."""
 
     def __init__(
-        self, sessions: Mapping[str, VsphereSession], others: Mapping[str, Callable[[], VsphereSession]],
+        self,
+        sessions: Mapping[str, VsphereSession],
+        others: Mapping[str, Callable[[], VsphereSession]],
         stack: AsyncExitStack,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._sessions, self._others, self._stack = dict(sessions), dict(others), stack
         self._lock = asyncio.Lock()
 

@@ -22,14 +22,21 @@ _CARD = _device.VirtualEthernetCard
 # No device is one of these and nothing more; vCenter tells so much to a client that is older than the device.
 _BASES = (_device.VirtualDevice, _device.VirtualController, _CARD)
 _BACKINGS = (
-    _DISK.FlatVer2BackingInfo, _DISK.FlatVer1BackingInfo, _DISK.SparseVer2BackingInfo, _DISK.SparseVer1BackingInfo,
-    _DISK.SeSparseBackingInfo, _DISK.RawDiskMappingVer1BackingInfo, _DISK.RawDiskVer2BackingInfo,
+    _DISK.FlatVer2BackingInfo,
+    _DISK.FlatVer1BackingInfo,
+    _DISK.SparseVer2BackingInfo,
+    _DISK.SparseVer1BackingInfo,
+    _DISK.SeSparseBackingInfo,
+    _DISK.RawDiskMappingVer1BackingInfo,
+    _DISK.RawDiskVer2BackingInfo,
     _DISK.LocalPMemBackingInfo,
-)  # fmt: skip
+)
 _STORAGE = (
-    _device.VirtualSCSIController, _device.VirtualNVMEController, _device.VirtualSATAController,
+    _device.VirtualSCSIController,
+    _device.VirtualNVMEController,
+    _device.VirtualSATAController,
     _device.VirtualIDEController,
-)  # fmt: skip
+)
 _CONTROLLERS: tuple[tuple[Any, str], ...] = (
     (_device.ParaVirtualSCSIController, "pvscsi"),
     (_device.VirtualLsiLogicSASController, "lsisas"),
@@ -168,10 +175,24 @@ def _odd_disk(device: Any, label: str, why: str) -> Disk:
     backing = getattr(device, "backing", None)
     path = _text(backing, "fileName")
     return Disk(
-        key=_number(device, "key"), label=label, controller=UNKNOWN, bus=0, unit=_number(device, "unitNumber"),
-        capacity_bytes=0, uuid=_text(backing, "uuid"), path=path, base_path=path, chain=1, mode="", thin=False, rdm="",
-        sharing="", bus_sharing="", change_id=None, unknown=why,
-    )  # fmt: skip
+        key=_number(device, "key"),
+        label=label,
+        controller=UNKNOWN,
+        bus=0,
+        unit=_number(device, "unitNumber"),
+        capacity_bytes=0,
+        uuid=_text(backing, "uuid"),
+        path=path,
+        base_path=path,
+        chain=1,
+        mode="",
+        thin=False,
+        rdm="",
+        sharing="",
+        bus_sharing="",
+        change_id=None,
+        unknown=why,
+    )
 
 
 def _disk(device: Any, label: str, controller: Any) -> Disk:

@@ -20,16 +20,36 @@ from warmspare.vsphere.inventory.snapshot_tree import Tree
 from warmspare.vsphere.inventory.vm_devices import Disk, Nic, read_devices
 
 PATHS = (
-    "name", "parent", "network", "snapshot", "config.uuid", "config.instanceUuid", "config.firmware",
-    "config.bootOptions", "config.hardware", "config.guestId", "config.guestFullName", "config.version",
-    "config.template", "config.changeTrackingEnabled", "config.files.vmPathName", "runtime.host",
-    "runtime.powerState", "runtime.connectionState", "runtime.consolidationNeeded",
-)  # fmt: skip
+    "name",
+    "parent",
+    "network",
+    "snapshot",
+    "config.uuid",
+    "config.instanceUuid",
+    "config.firmware",
+    "config.bootOptions",
+    "config.hardware",
+    "config.guestId",
+    "config.guestFullName",
+    "config.version",
+    "config.template",
+    "config.changeTrackingEnabled",
+    "config.files.vmPathName",
+    "runtime.host",
+    "runtime.powerState",
+    "runtime.connectionState",
+    "runtime.consolidationNeeded",
+)
 # A VM of which one of these can't be read is not protected: what it is would be guessed.
 _NEEDED = (
-    "name", "snapshot", "config.instanceUuid", "config.hardware", "config.version", "config.template",
+    "name",
+    "snapshot",
+    "config.instanceUuid",
+    "config.hardware",
+    "config.version",
+    "config.template",
     "runtime.connectionState",
-)  # fmt: skip
+)
 _UNKNOWN_MOST, _TOLD_MOST = 50, 5  # in a VM's record, in a sentence
 _OFF = ("poweredOff", "suspended")
 _ESCAPES = (("%2f", "/"), ("%2F", "/"), ("%5c", "\\"), ("%5C", "\\"), ("%25", "%"))
@@ -157,7 +177,8 @@ def _info(moref: str, got: Properties, names: dict[str, str], paths: dict[str, s
     return VmInfo(
         moref=moref,
         name=plain_name(got.text("name")) or moref,
-        path=(paths.get(parent._GetMoId(), "") if isinstance(parent, vim.ManagedEntity) else "") + "/"
+        path=(paths.get(parent._GetMoId(), "") if isinstance(parent, vim.ManagedEntity) else "")
+        + "/"
         + (got.text("name") or moref),
         instance_uuid=got.text("config.instanceUuid").lower(),
         bios_uuid=got.text("config.uuid").lower(),

@@ -139,9 +139,13 @@ class Snapshots:
                 raise self._not_quiesced("vSphere took the snapshot without it; do VMware Tools run?")
             self._warn("vSphere took the snapshot without quiescing the VM: it is crash-consistent")
         self._events.emit(
-            "snapshot.created", vm=self._name, snapshot=moref, name=name, quiesced=quiesced,
+            "snapshot.created",
+            vm=self._name,
+            snapshot=moref,
+            name=name,
+            quiesced=quiesced,
             seconds=round(time.monotonic() - began, 3),
-        )  # fmt: skip
+        )
         return Taken(moref, quiesced, asked_s)
 
     def _not_quiesced(self, why: str) -> SourceError:
@@ -209,9 +213,13 @@ class Snapshots:
                     "removing a snapshot", lambda: snapshot.RemoveSnapshot_Task(removeChildren=False)
                 )
                 await tasks.finished(
-                    self._session, task, "removing a snapshot", timeout_s=self._timing.remove_s,
-                    slow_s=self._timing.slow_s, slow=self._slow,
-                )  # fmt: skip
+                    self._session,
+                    task,
+                    "removing a snapshot",
+                    timeout_s=self._timing.remove_s,
+                    slow_s=self._timing.slow_s,
+                    slow=self._slow,
+                )
             except vim.fault.NoPermission as fault:
                 raise faults.as_error("removing a snapshot", fault, self._where) from None
             except (AnswerLostError, TaskGoneError) as error:
@@ -224,14 +232,19 @@ class Snapshots:
                 await self.idle()
             if not failed or (await self.tree()).node(moref) is None:
                 self._events.emit(
-                    "snapshot.removed", vm=self._name, snapshot=moref, leftover=leftover,
+                    "snapshot.removed",
+                    vm=self._name,
+                    snapshot=moref,
+                    leftover=leftover,
                     seconds=round(time.monotonic() - began, 3),
-                )  # fmt: skip
+                )
                 return
             self._events.emit(
-                "source.retry", message=f"removing a snapshot: {failed}", attempt=attempt,
+                "source.retry",
+                message=f"removing a snapshot: {failed}",
+                attempt=attempt,
                 seconds=self._timing.pause_s,
-            )  # fmt: skip
+            )
             await asyncio.sleep(self._timing.pause_s)
         raise SourceError(
             f"snapshot {moref} can't be removed: {failed}",
@@ -285,9 +298,13 @@ class Snapshots:
         try:
             task: Any = await self._session.once("consolidating disks", self._vm.ConsolidateVMDisks_Task)
             await tasks.finished(
-                self._session, task, "consolidating disks", timeout_s=self._timing.remove_s,
-                slow_s=self._timing.slow_s, slow=self._slow,
-            )  # fmt: skip
+                self._session,
+                task,
+                "consolidating disks",
+                timeout_s=self._timing.remove_s,
+                slow_s=self._timing.slow_s,
+                slow=self._slow,
+            )
         except vim.fault.NoPermission as fault:
             raise faults.as_error("consolidating disks", fault, self._where) from None
         except (AnswerLostError, TaskGoneError) as error:

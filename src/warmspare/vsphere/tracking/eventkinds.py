@@ -8,24 +8,39 @@ events and KB 1021607, 1020128 and 2090639 tell.
 from __future__ import annotations
 
 HOST_FAILED = (
-    "HostConnectionLostEvent", "HostShutdownEvent", "DasHostFailedEvent", "com.vmware.vc.HA.DasHostFailedEvent",
-    "com.vmware.vc.ha.DasHostFailedEvent", "com.vmware.vc.HA.HostStateChangedToDeadEvent", "esx.problem.host.coredump",
-)  # fmt: skip
+    "HostConnectionLostEvent",
+    "HostShutdownEvent",
+    "DasHostFailedEvent",
+    "com.vmware.vc.HA.DasHostFailedEvent",
+    "com.vmware.vc.ha.DasHostFailedEvent",
+    "com.vmware.vc.HA.HostStateChangedToDeadEvent",
+    "esx.problem.host.coredump",
+)
 REVERTED = (
-    "com.vmware.vc.vm.VmStateRevertedToSnapshot", "VirtualMachine.revertToCurrentSnapshot", "vm.Snapshot.revert",
+    "com.vmware.vc.vm.VmStateRevertedToSnapshot",
+    "VirtualMachine.revertToCurrentSnapshot",
+    "vm.Snapshot.revert",
     "VirtualMachine.revertToSnapshot",
-)  # fmt: skip
+)
 RESTARTED = (
-    "com.vmware.vc.ha.VmRestartedByHAEvent", "VmRestartedOnAlternateHostEvent", "VmFailoverFailed",
-    "VmDasBeingResetEvent", "VmDasBeingResetWithScreenshotEvent", "VmDasResetFailedEvent",
-    "com.vmware.vc.HA.VmRestartedByHAEvent", "com.vmware.vc.HA.FailedRestartAfterIsolationEvent",
-)  # fmt: skip
+    "com.vmware.vc.ha.VmRestartedByHAEvent",
+    "VmRestartedOnAlternateHostEvent",
+    "VmFailoverFailed",
+    "VmDasBeingResetEvent",
+    "VmDasBeingResetWithScreenshotEvent",
+    "VmDasResetFailedEvent",
+    "com.vmware.vc.HA.VmRestartedByHAEvent",
+    "com.vmware.vc.HA.FailedRestartAfterIsolationEvent",
+)
 MOVED = ("VmRelocatedEvent", "VirtualMachine.relocate")
 REGISTERED = ("VmRegisteredEvent", "VmDiscoveredEvent", "VmRemovedEvent")
 TOLD_TO_STOP = (
-    "VmStoppingEvent", "VmGuestShutdownEvent", "VirtualMachine.powerOff", "VirtualMachine.shutdownGuest",
+    "VmStoppingEvent",
+    "VmGuestShutdownEvent",
+    "VirtualMachine.powerOff",
+    "VirtualMachine.shutdownGuest",
     "VmSuspendedEvent",
-)  # fmt: skip
+)
 WENT_OFF = "VmPoweredOffEvent"
 RECONFIGURED = "VmReconfiguredEvent"
 KILLED = "esx.problem.vm.kill.unexpected"  # begins so
@@ -34,5 +49,7 @@ _KILLED_BY = ("fault.failure", "forcefulPageRetire", "forcefulPageRetire.64", "n
 # Of a VM, as a filter takes them. Tasks can't be asked for by what they did.
 OF_VM = (
     *(kind for kind in (*REVERTED, *RESTARTED, *MOVED, *REGISTERED, *TOLD_TO_STOP) if "VirtualMachine." not in kind),
-    WENT_OFF, RECONFIGURED, *(f"{KILLED}.{by}" for by in _KILLED_BY),
-)  # fmt: skip
+    WENT_OFF,
+    RECONFIGURED,
+    *(f"{KILLED}.{by}" for by in _KILLED_BY),
+)

@@ -77,19 +77,25 @@ class Mark:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "vcenter": self.vcenter, "newest": self.newest.event.as_json(), "chain": self.newest.chain,
-            "witness": self.witness.as_json() if self.witness else None, "after": self.after,
+            "vcenter": self.vcenter,
+            "newest": self.newest.event.as_json(),
+            "chain": self.newest.chain,
+            "witness": self.witness.as_json() if self.witness else None,
+            "after": self.after,
             "judged": list(self.judged),
-        }  # fmt: skip
+        }
 
     @classmethod
     def parse(cls, loose: Any) -> Mark | None:
         """None for what is none."""
         match loose:
             case {
-                "vcenter": str(vcenter), "newest": newest, "chain": int(chain), "after": int(after),
+                "vcenter": str(vcenter),
+                "newest": newest,
+                "chain": int(chain),
+                "after": int(after),
                 "judged": [*judged],
-            } if (event := Seen.parse(newest)) and all(type(key) is int for key in judged):  # fmt: skip
+            } if (event := Seen.parse(newest)) and all(type(key) is int for key in judged):
                 witness = Seen.parse(loose.get("witness"))
                 return cls(vcenter, Newest(event, chain), witness, after, tuple(judged))
         return None

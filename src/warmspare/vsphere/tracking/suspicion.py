@@ -57,8 +57,9 @@ class Suspicion:
     def record(self) -> dict[str, Any]:
         """What the restore point's hardware is to hold."""
         return {
-            distrust.TAKEN: self.before.taken.isoformat(), distrust.EVENTS: self.mark.as_json() if self.mark else None,
-        }  # fmt: skip
+            distrust.TAKEN: self.before.taken.isoformat(),
+            distrust.EVENTS: self.mark.as_json() if self.mark else None,
+        }
 
 
 async def since(
@@ -77,9 +78,12 @@ async def since(
     began = time.monotonic()
     known = await history.since(session, vm.moref, {vm.host_moref, left.host}, left.mark, left.taken, before.newest)
     events.emit(
-        "vsphere.history", vm=vm.name, events=known.looked_at, since=left.mark.newest.event.key,
+        "vsphere.history",
+        vm=vm.name,
+        events=known.looked_at,
+        since=left.mark.newest.event.key,
         seconds=round(time.monotonic() - began, 3),
-    )  # fmt: skip
+    )
     mark = fresh
     if not known.gap:
         mark = left.mark.going_on(before.newest, known.witness, distrust.judged(known.happenings))

@@ -20,9 +20,14 @@ class Shelf:
     by an audit that goes on now, and need it no more."""
 
     def __init__(
-        self, objects: Objects, packs: Sequence[Stated], place: Place, known_bad: set[str], done: set[int],
+        self,
+        objects: Objects,
+        packs: Sequence[Stated],
+        place: Place,
+        known_bad: set[str],
+        done: set[int],
         tasks: asyncio.TaskGroup,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._objects, self._packs, self._place, self._tasks = objects, packs, place, tasks
         self._known_bad, self.done = known_bad, done
         self._held: OrderedDict[int, asyncio.Task[Fetched | None]] = OrderedDict()

@@ -88,7 +88,7 @@ class Deep:
 
     def __init__(
         self, objects: Objects, walk: Walk, chain: Chain, vm: str, progress: Progress, keeper: Keeper, meter: Meter
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._objects, self._findings, self._walk, self._chain, self._vm = objects, objects.findings, walk, chain, vm
         self.progress, self._keeper, self._meter = progress, keeper, meter
         self.images: dict[str, DiskImage] = {}
@@ -181,10 +181,16 @@ class Deep:
         if manifest is None:
             image.stopped = place.point
             self._mine.add(
-                Kind.BLOCK_UNRECOVERABLE, point=place.point, disk=disk.id, key=disk.manifest.key, offset=0,
-                length=disk.capacity_bytes, expected="its manifest", actual="none that can be used",
+                Kind.BLOCK_UNRECOVERABLE,
+                point=place.point,
+                disk=disk.id,
+                key=disk.manifest.key,
+                offset=0,
+                length=disk.capacity_bytes,
+                expected="its manifest",
+                actual="none that can be used",
                 meaning="what this point and those after it have on the disk can't be told without its manifest",
-            )  # fmt: skip
+            )
             return
         with closing(manifest):
             try:
@@ -218,10 +224,15 @@ class Deep:
         if image.capacity_bytes % BLOCK_BYTES and image.capacity_bytes != disk.capacity_bytes:
             odd = image.capacity_bytes // BLOCK_BYTES
         bench = Bench(
-            chunk, disk.capacity_bytes, image.image, whole_masks(chunk, disk.capacity_bytes),
-            await in_thread(image.entries.get, chunk.block), image.losses.of(chunk.block),
-            await in_thread(inherits.get, chunk.block), odd,
-        )  # fmt: skip
+            chunk,
+            disk.capacity_bytes,
+            image.image,
+            whole_masks(chunk, disk.capacity_bytes),
+            await in_thread(image.entries.get, chunk.block),
+            image.losses.of(chunk.block),
+            await in_thread(inherits.get, chunk.block),
+            odd,
+        )
         verdict = Verdict()
         split = _several(chunk)
         await self._single(bench, shelf, np.flatnonzero(~split), verdict)
@@ -279,9 +290,13 @@ class Deep:
         change = image.losses.plan(chunk, taken)
         for start, count in runs_of(change.fresh) if change else []:
             self._mine.add(
-                Kind.BLOCK_UNRECOVERABLE, point=place.point, disk=disk.id, expected="bytes with the recorded hashes",
-                actual=verdict.why, **extent(start, count, disk.capacity_bytes),
-            )  # fmt: skip
+                Kind.BLOCK_UNRECOVERABLE,
+                point=place.point,
+                disk=disk.id,
+                expected="bytes with the recorded hashes",
+                actual=verdict.why,
+                **extent(start, count, disk.capacity_bytes),
+            )
         image.entries.put(chunk.block, chunk.hashes)
         zeros = 0
         with local_io(WHAT, "the image of a disk"):
@@ -356,4 +371,3 @@ def _join(into: Verdict, other: Verdict) -> None:
     into.unsure += other.unsure
     into.taken += other.taken
     into.why = into.why or other.why
-

@@ -58,8 +58,14 @@ def replica(
         )
         try:
             audit = ReplicaAudit(
-                store, vm, target, options.state_folder("tmp"), options.state_folder("audits", "unfinished"), events,
-                settings, meter,
+                store,
+                vm,
+                target,
+                options.state_folder("tmp"),
+                options.state_folder("audits", "unfinished"),
+                events,
+                settings,
+                meter,
             )
             report = await audit.run()
         finally:

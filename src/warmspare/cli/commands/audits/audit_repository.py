@@ -63,17 +63,30 @@ def repository(
         demand_page(html)
         known = seen_before(against, reports, repo, vm)
         events.emit(
-            "audit.start", kind="repository", vm=vm or "", repository=repo, subject=repo, point=None, bytes_total=0,
-            repair=repair, resumed=None,
-        )  # fmt: skip
+            "audit.start",
+            kind="repository",
+            vm=vm or "",
+            repository=repo,
+            subject=repo,
+            point=None,
+            bytes_total=0,
+            repair=repair,
+            resumed=None,
+        )
         store = open_store(
             repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
         )
         try:
             audit = RepositoryAudit(
-                store, scratch or options.state_folder("audit"), known, events, vm=vm, deep=deep, repair=repair,
+                store,
+                scratch or options.state_folder("audit"),
+                known,
+                events,
+                vm=vm,
+                deep=deep,
+                repair=repair,
                 meter=meter,
-            )  # fmt: skip
+            )
             report = await audit.run()
         finally:
             await store.close()

@@ -107,9 +107,18 @@ def source(
 
 
 async def _given(
-    disks: list[str], extents: list[Path], vm: str, repo: str, endpoint_url: str | None,
-    s3: list[str] | None, vddk: Path | None, single_sender: bool, how: _How, events: Events, meter: Meter,
-) -> int:  # fmt: skip
+    disks: list[str],
+    extents: list[Path],
+    vm: str,
+    repo: str,
+    endpoint_url: str | None,
+    s3: list[str] | None,
+    vddk: Path | None,
+    single_sender: bool,
+    how: _How,
+    events: Events,
+    meter: Meter,
+) -> int:
     """Disks that somebody else holds still."""
     from warmspare.cli.commands.sync import open_disks, sync_given
     from warmspare.cli.run import retrying
@@ -182,9 +191,16 @@ async def _found(found: Found, how: _How, events: Events, meter: Meter) -> int:
 
     async def machine() -> VsphereMachine:
         return VsphereMachine(
-            found.session, found.info, policy, found.vddk, events, repository=repository.uri, run=secrets.token_hex(8),
-            enable_tracking=False, neighbours=found.neighbours,
-        )  # fmt: skip
+            found.session,
+            found.info,
+            policy,
+            found.vddk,
+            events,
+            repository=repository.uri,
+            run=secrets.token_hex(8),
+            enable_tracking=False,
+            neighbours=found.neighbours,
+        )
 
     async def heal(also: Mapping[str, Extents]) -> None:
         from warmspare.observe.events import Meter
@@ -199,9 +215,14 @@ async def _found(found: Found, how: _How, events: Events, meter: Meter) -> int:
 
 
 async def _audit(
-    store: Store, machine: Callable[[], Awaitable[Machine]], machine_after: Callable[[], Awaitable[Machine]],
-    heal: Callable[[Mapping[str, Extents]], Awaitable[None]], how: _How, events: Events, meter: Meter,
-) -> int:  # fmt: skip
+    store: Store,
+    machine: Callable[[], Awaitable[Machine]],
+    machine_after: Callable[[], Awaitable[Machine]],
+    heal: Callable[[Mapping[str, Extents]], Awaitable[None]],
+    how: _How,
+    events: Events,
+    meter: Meter,
+) -> int:
     """Judge; then, if that was asked for, sync what differs and judge that again. machine: makes one for one use,
     machine_after: for the last."""
     from warmspare.audit.source.source_audit import Repair, Settings, SourceAudit, report

@@ -35,9 +35,13 @@ def verify_report(
         for subject, what in found.wrong:
             events.emit("report.wrong", report=subject, message=what)
         events.emit(
-            "reports.verified", directory=str(directory), count=found.count, wrong=len(found.wrong),
-            head=str(found.head.path) if found.head else None, sha256=found.head.sha256 if found.head else None,
-        )  # fmt: skip
+            "reports.verified",
+            directory=str(directory),
+            count=found.count,
+            wrong=len(found.wrong),
+            head=str(found.head.path) if found.head else None,
+            sha256=found.head.sha256 if found.head else None,
+        )
         return FINDINGS if found.wrong else 0
 
     return execute(work, as_json=json, debug=debug)

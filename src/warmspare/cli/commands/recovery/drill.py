@@ -1,5 +1,4 @@
-"""`warmspare drill`: boot a replica, a restore point, what is staged in EC2, or a whole plan, to prove that it starts.
-"""
+"""`warmspare drill`: boot a replica, a restore point, what is staged in EC2, or a whole plan: proof that it starts."""
 
 from __future__ import annotations
 
@@ -42,7 +41,10 @@ def drill(
     timeout: Annotated[
         float | None,
         typer.Option(
-            "--timeout", metavar="S", min=1, max=86400,
+            "--timeout",
+            metavar="S",
+            min=1,
+            max=86400,
             help="How many seconds a boot may take (default: 600, with --plan its ready_within).",
         ),
     ] = None,
@@ -101,18 +103,47 @@ def drill(
             raise ConfigError("--expect needs a text on one line")
         names, groups = vm or [], security_group or []
         only_ec2 = {"--subnet": subnet, "--security-group": groups, "--clean": clean, "--region": region}
-        not_ec2 = {"--replica": replica, "--agent": agent, "--controller": controller, "--memory": memory,
-                   "--hash": hashed, "--state": state, "--boot-disk": boot_disk}  # fmt: skip
+        not_ec2 = {
+            "--replica": replica,
+            "--agent": agent,
+            "--controller": controller,
+            "--memory": memory,
+            "--hash": hashed,
+            "--state": state,
+            "--boot-disk": boot_disk,
+        }
         for name, given in (not_ec2 if ec2 else only_ec2).items():
             if given:
                 raise ConfigError(f"{name} goes {'without' if ec2 else 'with'} --ec2", hint="leave one of them out")
         asked = Asked(
-            tuple(names), all_vms, plan, repo, at, subnet, tuple(groups), evidence, options.drill_records(records),
-            region, endpoint_url, s3, expect, timeout, controller, firmware, clean,
-        )  # fmt: skip
+            tuple(names),
+            all_vms,
+            plan,
+            repo,
+            at,
+            subnet,
+            tuple(groups),
+            evidence,
+            options.drill_records(records),
+            region,
+            endpoint_url,
+            s3,
+            expect,
+            timeout,
+            controller,
+            firmware,
+            clean,
+        )
         if plan is not None:
-            of_disks = {"--replica": replica, "--agent": agent, "--memory": memory, "--hash": hashed, "--state": state,
-                        "--boot-disk": boot_disk, "--firmware": firmware}  # fmt: skip
+            of_disks = {
+                "--replica": replica,
+                "--agent": agent,
+                "--memory": memory,
+                "--hash": hashed,
+                "--state": state,
+                "--boot-disk": boot_disk,
+                "--firmware": firmware,
+            }
             for name, given in of_disks.items():
                 if given:
                     raise ConfigError(f"{name} goes without --plan", hint="leave it out, or drill that VM alone")
@@ -135,9 +166,13 @@ def drill(
                 of = replace(of, boots=boot_disk)
                 first = of.ordered(held.disks)[0]
                 machine = hardware.choose(
-                    of.hardware, firmware or await made_for(first), len(held.disks),
-                    firmware=firmware, controller=controller, memory_mib=memory,
-                )  # fmt: skip
+                    of.hardware,
+                    firmware or await made_for(first),
+                    len(held.disks),
+                    firmware=firmware,
+                    controller=controller,
+                    memory_mib=memory,
+                )
                 folder = folders.make_folder(options.state_folder("drills"), of.vm, evidence)
                 return await run(held, of, machine, rules, folder, events, turn), folder
 

@@ -30,9 +30,7 @@ async def drill_ec2(asked: Asked, rules: Rules, events: Events) -> int:
     name = asked.vms[0]
     vm = VmPlan(name, name, firmware=hardware.firmware_of({}, asked.firmware))
     where = None if asked.clean else network(asked, None)
-    made = recovering(
-        None, events, repo=asked.repo, region=asked.region, endpoint_url=asked.endpoint_url, s3=asked.s3
-    )
+    made = recovering(None, events, repo=asked.repo, region=asked.region, endpoint_url=asked.endpoint_url, s3=asked.s3)
     async with made as (repository, ec2):
         run = Ec2Drill(repository, ec2, events)
         if where is None:

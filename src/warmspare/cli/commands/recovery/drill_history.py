@@ -45,24 +45,49 @@ def drills(
         ]
         for each, step in reversed(shown[:last]):
             events.emit(
-                "drill", number=each.report.number, where=each.report.kind, began=each.report.began, vm=step.vm,
-                vm_name=step.vm_name, point=step.point, result=step.result, reason=step.reason,
-                boot_seconds=step.boot_seconds, ready_seconds=step.ready_seconds, rto_seconds=step.rto_seconds,
-                within=step.within, plan=each.report.plan, evidence=step.evidence,
-            )  # fmt: skip
+                "drill",
+                number=each.report.number,
+                where=each.report.kind,
+                began=each.report.began,
+                vm=step.vm,
+                vm_name=step.vm_name,
+                point=step.point,
+                result=step.result,
+                reason=step.reason,
+                boot_seconds=step.boot_seconds,
+                ready_seconds=step.ready_seconds,
+                rto_seconds=step.rto_seconds,
+                within=step.within,
+                plan=each.report.plan,
+                evidence=step.evidence,
+            )
         for trend in trends(each.report for each in kept):
             if vm is None or vm in (trend.vm, trend.vm_name):
                 events.emit(
-                    "drill.trend", vm=trend.vm, vm_name=trend.vm_name, where=trend.kind, drills=trend.drills,
-                    passed=trend.passed, late=trend.late, last=trend.last, last_result=trend.last_result,
-                    last_passed=trend.last_passed or None, boot_seconds=trend.boot_s,
-                    median_boot_seconds=trend.median_boot_s, ready_seconds=trend.ready_s,
-                    median_ready_seconds=trend.median_ready_s, rto_seconds=trend.rto_s,
-                )  # fmt: skip
+                    "drill.trend",
+                    vm=trend.vm,
+                    vm_name=trend.vm_name,
+                    where=trend.kind,
+                    drills=trend.drills,
+                    passed=trend.passed,
+                    late=trend.late,
+                    last=trend.last,
+                    last_result=trend.last_result,
+                    last_passed=trend.last_passed or None,
+                    boot_seconds=trend.boot_s,
+                    median_boot_seconds=trend.median_boot_s,
+                    ready_seconds=trend.ready_s,
+                    median_ready_seconds=trend.median_ready_s,
+                    rto_seconds=trend.rto_s,
+                )
         events.emit(
-            "drills.done", directory=str(chain.directory), count=walked.count, wrong=len(walked.wrong),
-            head=str(walked.head.path) if walked.head else None, sha256=walked.head.sha256 if walked.head else None,
-        )  # fmt: skip
+            "drills.done",
+            directory=str(chain.directory),
+            count=walked.count,
+            wrong=len(walked.wrong),
+            head=str(walked.head.path) if walked.head else None,
+            sha256=walked.head.sha256 if walked.head else None,
+        )
         return WRONG if walked.wrong else 0
 
     return execute(work, as_json=json, debug=debug)

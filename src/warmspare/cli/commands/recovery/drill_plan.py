@@ -134,9 +134,7 @@ async def _ec2(asked: Asked, plan: RecoveryPlan, events: Events) -> AsyncIterato
     from warmspare.cli.wiring.recovering import recovering
     from warmspare.recover.drills.ec2_drill import Ec2Drill
 
-    made = recovering(
-        plan, events, repo=asked.repo, region=asked.region, endpoint_url=asked.endpoint_url, s3=asked.s3
-    )
+    made = recovering(plan, events, repo=asked.repo, region=asked.region, endpoint_url=asked.endpoint_url, s3=asked.s3)
     async with made as (repository, ec2):
         yield repository, Ec2Drill(repository, ec2, events)
 

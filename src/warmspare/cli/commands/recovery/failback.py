@@ -45,9 +45,14 @@ def done(
         finally:
             await store.close()
         events.emit(
-            "failback.done", vm=name, point=record.point.label, began=record.began, region=record.region,
-            instance=record.id_of("instance"), image=record.id_of("image"),
-        )  # fmt: skip
+            "failback.done",
+            vm=name,
+            point=record.point.label,
+            began=record.began,
+            region=record.region,
+            instance=record.id_of("instance"),
+            image=record.id_of("image"),
+        )
         return 0
 
     return execute(work, as_json=json, debug=debug)
@@ -63,7 +68,8 @@ def export(
     replica: Annotated[
         Path | None,
         typer.Option(
-            "--replica", metavar="PATH",
+            "--replica",
+            metavar="PATH",
             help="A replica: with --only-replica all that is exported, else at the point that was failed over, so that "
             "only what changed in AWS is read from there.",
         ),

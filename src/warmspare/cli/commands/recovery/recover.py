@@ -67,15 +67,22 @@ def check(
             _show(f"VM {of.vm_name} at restore point {point}", ready)
         count = {each: sum(finding.severity is each for finding in ready.findings) for each in Severity}
         events.emit(
-            "check.done", vm=of.vm, point=point, stops=count[Severity.STOPS], warnings=count[Severity.WARNING],
-            notes=count[Severity.NOTE], not_known=ready.not_known, seen=ready.seen,
-        )  # fmt: skip
+            "check.done",
+            vm=of.vm,
+            point=point,
+            stops=count[Severity.STOPS],
+            warnings=count[Severity.WARNING],
+            notes=count[Severity.NOTE],
+            not_known=ready.not_known,
+            seen=ready.seen,
+        )
         if count[Severity.STOPS]:
             first = next(each for each in ready.findings if each.severity is Severity.STOPS)
             raise BootError(
                 f"VM {of.vm_name!r} will not start in EC2 from restore point {point}: {first.meaning}",
-                where=f"{first.disk}, {first.place}", hint=first.remedy,
-            )  # fmt: skip
+                where=f"{first.disk}, {first.place}",
+                hint=first.remedy,
+            )
         return NOT_KNOWN if strict and ready.not_known else 0
 
     return execute(work, as_json=json, debug=debug)

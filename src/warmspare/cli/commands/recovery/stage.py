@@ -93,9 +93,15 @@ def stage(
 
 
 def _settings(
-    replica: Path | None, replica_state: Path | None, keep: int, keep_days: float, puts: float, encrypt: bool,
-    kms_key: str | None, tags: list[str],
-) -> StageSettings:  # fmt: skip
+    replica: Path | None,
+    replica_state: Path | None,
+    keep: int,
+    keep_days: float,
+    puts: float,
+    encrypt: bool,
+    kms_key: str | None,
+    tags: list[str],
+) -> StageSettings:
     from warmspare.recover.staging.ebs import Encryption
     from warmspare.recover.staging.expiry import Keep
     from warmspare.recover.staging.stager import StageSettings

@@ -15,10 +15,22 @@ from warmspare.recover.readiness.volumes import Contents
 # Of blkid's types: those that are a part of something, and whose UUID or label is that of the whole.
 MEMBERS = frozenset(
     {
-        "LVM2_member", "LVM1_member", "linux_raid_member", "isw_raid_member", "ddf_raid_member", "zfs_member",
-        "bcache", "drbd", "vdo", "stratis", "DM_snapshot_cow", "BitLocker", "dm-verity", "DM_integrity",
+        "LVM2_member",
+        "LVM1_member",
+        "linux_raid_member",
+        "isw_raid_member",
+        "ddf_raid_member",
+        "zfs_member",
+        "bcache",
+        "drbd",
+        "vdo",
+        "stratis",
+        "DM_snapshot_cow",
+        "BitLocker",
+        "dm-verity",
+        "DM_integrity",
     }
-)  # fmt: skip
+)
 
 
 class Kind(StrEnum):

@@ -24,13 +24,17 @@ MAX_LOGICAL = 128  # volumes of LVM whose contents are looked at
 MAX_NAMED = 2048  # of which no more is known than that they are there
 # What hides what is in it, from a reader without its key or its driver.
 _HIDING = {
-    "crypto_LUKS": "it is encrypted by LUKS", "zfs_member": "it belongs to ZFS, which can't be read",
-    "bcache": "it belongs to bcache, which can't be read", "drbd": "it belongs to DRBD, which can't be read",
-    "vdo": "it belongs to VDO, which can't be read", "stratis": "it belongs to Stratis, which can't be read",
-    "isw_raid_member": "it belongs to a RAID of Intel's firmware", "ddf_raid_member": "it belongs to a RAID of DDF",
+    "crypto_LUKS": "it is encrypted by LUKS",
+    "zfs_member": "it belongs to ZFS, which can't be read",
+    "bcache": "it belongs to bcache, which can't be read",
+    "drbd": "it belongs to DRBD, which can't be read",
+    "vdo": "it belongs to VDO, which can't be read",
+    "stratis": "it belongs to Stratis, which can't be read",
+    "isw_raid_member": "it belongs to a RAID of Intel's firmware",
+    "ddf_raid_member": "it belongs to a RAID of DDF",
     "LVM1_member": "it belongs to LVM 1, which can't be read",
     "DM_integrity": "it is kept by dm-integrity, which can't be read",
-}  # fmt: skip
+}
 
 Read = Callable[[int, int, int], bytes]  # disk, offset, count
 Probe = Callable[[int, int, int], Answer[Contents]]  # disk, offset, size: what blkid finds there
@@ -135,14 +139,18 @@ class _Taking:
     def _doubt(self) -> None:
         """What is missing may be where nobody could look."""
         whys = [gap.why for gap in self.gaps if gap.depth >= Depth.MEMBER]
-        whys += [f"{one.place}: {one.holds.why}" for one in self.devices
-                 if isinstance(one.holds, Unknown) and one.kind in (Kind.PARTITION, Kind.DISK)]  # fmt: skip
+        whys += [
+            f"{one.place}: {one.holds.why}"
+            for one in self.devices
+            if isinstance(one.holds, Unknown) and one.kind in (Kind.PARTITION, Kind.DISK)
+        ]
         if whys:
             self.devices = [
                 replace(one, lacks=Unknown(f"{one.lacks}, and it may be in what can't be read ({whys[0]})"))
-                if one.lacks and isinstance(one.lacks, str) else one
+                if one.lacks and isinstance(one.lacks, str)
+                else one
                 for one in self.devices
-            ]  # fmt: skip
+            ]
 
     def _disk(self, disk: int, table: Answer[Table]) -> None:
         name = self.ids[disk]
@@ -155,9 +163,15 @@ class _Taking:
         for each in table.partitions:
             label = "gpt" if table.kind == "gpt" else "msdos"
             device = Device(
-                Kind.PARTITION, f"loop{disk},{label}{each.number}", f"partition {each.number} of {name}", disk,
-                ABSENT, each.number, each.uuid, each.label,
-            )  # fmt: skip
+                Kind.PARTITION,
+                f"loop{disk},{label}{each.number}",
+                f"partition {each.number} of {name}",
+                disk,
+                ABSENT,
+                each.number,
+                each.uuid,
+                each.label,
+            )
             self._range(device, each.offset, each.bytes)
         if not table.partitions:
             device = Device(Kind.DISK, f"loop{disk}", f"the whole of {name}", disk, ABSENT)
@@ -200,9 +214,15 @@ class _Taking:
             holds = self._probed(begin.disk, begin.offset, begin.bytes)
         first = array.members[0]
         device = Device(
-            Kind.ARRAY, f"mduuid/{array.uuid}", place, first.disk, holds, name=array.name, uuid=array.uuid,
+            Kind.ARRAY,
+            f"mduuid/{array.uuid}",
+            place,
+            first.disk,
+            holds,
+            name=array.name,
+            uuid=array.uuid,
             lacks=array.lacks,
-        )  # fmt: skip
+        )
         self.devices.append(device)
         self._hidden(device)
         held = device.contents
@@ -236,9 +256,16 @@ class _Taking:
                 disk = self.homes[number]
                 holds = self._probed(disk, self.starts[number] + begin.offset, begin.bytes)
             device = Device(
-                Kind.LOGICAL, "", f"logical volume {group.name}/{volume.name}", disk, holds, group=group.name,
-                name=volume.name, uuid=volume.uuid, lacks=_clause(group, walk.lacks(volume.name)),
-            )  # fmt: skip
+                Kind.LOGICAL,
+                "",
+                f"logical volume {group.name}/{volume.name}",
+                disk,
+                holds,
+                group=group.name,
+                name=volume.name,
+                uuid=volume.uuid,
+                lacks=_clause(group, walk.lacks(volume.name)),
+            )
             device = replace(device, grub=f"lvm/{device.mapped}")
             self.devices.append(device)
             self._hidden(device)

@@ -23,8 +23,9 @@ MAX_LINES = 10_000
 # By what stands on the disk, or by what is made of it.
 _STABLE = frozenset({"crypt_uuid", "md_uuid", "lvmlv_uuid", "loop_file"})
 _EBS = (  # links that udev makes for a volume of EBS
-    "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0123456789abcdef0", "/dev/disk/by-path/pci-0000:00:1f.0-nvme-1",
-)  # fmt: skip
+    "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0123456789abcdef0",
+    "/dev/disk/by-path/pci-0000:00:1f.0-nvme-1",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,14 @@ def settings(texts: Iterable[str], system: str = "", release: str = "") -> Setti
         if isinstance(value := devices.get(key), str | list)
     )
     return Settings(
-        _file(devices.get("use_devicesfile"), name if isinstance(name, str) and name else DEVICES_FILE,
-              _default(system, release) or stated),
-        searching if isinstance(searching, str) else "auto", filters,
-    )  # fmt: skip
+        _file(
+            devices.get("use_devicesfile"),
+            name if isinstance(name, str) and name else DEVICES_FILE,
+            _default(system, release) or stated,
+        ),
+        searching if isinstance(searching, str) else "auto",
+        filters,
+    )
 
 
 def _file(used: object, name: str, default: str) -> Answer[str]:

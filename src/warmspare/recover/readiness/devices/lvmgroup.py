@@ -17,9 +17,21 @@ MAX_STEPS = 100_000  # of all walks through a group
 # What a segment names, by its keys: lists of (name, extent), and single volumes.
 _LISTS = ("stripes", "mirrors", "raids", "raid0_lvs")
 _SINGLE = (
-    "mirror_log", "thin_pool", "external_origin", "metadata", "pool", "data", "origin", "cache_pool", "cow_store",
-    "merging_store", "writecache", "meta_dev", "vdo_pool", "integrity_meta",
-)  # fmt: skip
+    "mirror_log",
+    "thin_pool",
+    "external_origin",
+    "metadata",
+    "pool",
+    "data",
+    "origin",
+    "cache_pool",
+    "cow_store",
+    "merging_store",
+    "writecache",
+    "meta_dev",
+    "vdo_pool",
+    "integrity_meta",
+)
 _FROM_FIRST = ("raid0", "raid0_meta", "raid5", "raid5_ls", "raid5_la", "raid5_n")
 
 
@@ -248,13 +260,22 @@ def _group(name: str, found: Section) -> Group:
                 cow = _text(section.get("cow_store")) or _text(section.get("merging_store"))
                 snapshots[cow] = _text(section.get("origin"))
         volumes[key] = LogicalVolume(
-            key, group_uuid + _text(one.get("id")).replace("-", ""), "VISIBLE" in _words(one.get("status")),
+            key,
+            group_uuid + _text(one.get("id")).replace("-", ""),
+            "VISIBLE" in _words(one.get("status")),
             tuple(sorted((_segment(section) for section in inner), key=lambda segment: segment.start)),
-        )  # fmt: skip
+        )
     return Group(
-        name, group_uuid, _number(found.get("seqno")), _number(found.get("extent_size")) * SECTOR_BYTES,
-        "EXPORTED" in _words(found.get("status")), physical, frozenset(gone), volumes, snapshots,
-    )  # fmt: skip
+        name,
+        group_uuid,
+        _number(found.get("seqno")),
+        _number(found.get("extent_size")) * SECTOR_BYTES,
+        "EXPORTED" in _words(found.get("status")),
+        physical,
+        frozenset(gone),
+        volumes,
+        snapshots,
+    )
 
 
 def _segment(found: Section) -> Segment:
@@ -275,10 +296,16 @@ def _segment(found: Section) -> Segment:
         others = (origin, *(one for one in others if one != origin))
     stripe = _number(found.get("stripe_size")) * SECTOR_BYTES if len(names) > 1 and kind != "raid1" else 0
     return Segment(
-        _number(found.get("start_extent")), _number(found.get("extent_count")), kind, tuple(names), others, stripe,
-        _text(found.get("cache_mode")), max(2, _number(found.get("data_copies"))),
+        _number(found.get("start_extent")),
+        _number(found.get("extent_count")),
+        kind,
+        tuple(names),
+        others,
+        stripe,
+        _text(found.get("cache_mode")),
+        max(2, _number(found.get("data_copies"))),
         "data_offset" in found or "reshape_count" in found or kind == "writecache",
-    )  # fmt: skip
+    )
 
 
 def _sections(value: Value | None) -> list[tuple[str, Section]]:

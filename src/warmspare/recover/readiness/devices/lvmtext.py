@@ -17,8 +17,9 @@ Section: TypeAlias = dict[str, Value]
 
 _TOKEN = re.compile(
     r"(?:[ \t\r\n]|#[^\n]*)*(?:"
-    r"(?P<text>\"(?:[^\"\\]|\\.)*\"|'[^']*')|(?P<sign>[{}\[\]=,])|(?P<word>[^\s\"'{}\[\]=,#]+)|(?P<end>\Z))", re.DOTALL,
-)  # fmt: skip
+    r"(?P<text>\"(?:[^\"\\]|\\.)*\"|'[^']*')|(?P<sign>[{}\[\]=,])|(?P<word>[^\s\"'{}\[\]=,#]+)|(?P<end>\Z))",
+    re.DOTALL,
+)
 
 
 class NotText(ValueError):

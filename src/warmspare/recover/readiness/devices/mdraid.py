@@ -119,10 +119,18 @@ def _new(data: bytes, at: int) -> Answer[Member]:
     role = struct.unpack_from("<H", roles, 2 * number)[0] if 2 * number + 2 <= len(roles) else _SPARE
     text = name.split(b"\0", 1)[0].decode(errors="replace")
     return Member(
-        uuid.hex(), text, level, layout, width, chunk * SECTOR_BYTES,
-        None if role in (_SPARE, _FAULTY, _JOURNAL) else role, events, offset * SECTOR_BYTES,
-        (size or count) * SECTOR_BYTES, bool(features & _RESHAPING),
-    )  # fmt: skip
+        uuid.hex(),
+        text,
+        level,
+        layout,
+        width,
+        chunk * SECTOR_BYTES,
+        None if role in (_SPARE, _FAULTY, _JOURNAL) else role,
+        events,
+        offset * SECTOR_BYTES,
+        (size or count) * SECTOR_BYTES,
+        bool(features & _RESHAPING),
+    )
 
 
 def _old(data: bytes, at: int) -> Answer[Member]:
@@ -135,9 +143,18 @@ def _old(data: bytes, at: int) -> Answer[Member]:
     this = 992  # the words that describe this member: number, major, minor, its place, state
     active = bool(words[this + 4] & 2) and words[this + 3] < words[10]
     return Member(
-        uuid, str(words[11]), level, words[64], words[10], words[65], words[this + 3] if active else None,
-        words[39] | words[40] << 32, 0, (words[8] << 10) or at, words[2] == 91,
-    )  # fmt: skip
+        uuid,
+        str(words[11]),
+        level,
+        words[64],
+        words[10],
+        words[65],
+        words[this + 3] if active else None,
+        words[39] | words[40] << 32,
+        0,
+        (words[8] << 10) or at,
+        words[2] == 91,
+    )
 
 
 def assembled(members: Sequence[Member]) -> list[Array]:
@@ -168,9 +185,11 @@ def _lacks(one: Member, roles: set[int | None]) -> str:
         # Copies stand on members side by side, which close to a ring where their number does not divide the width.
         enough = not any(
             all((start + step) % one.width in missing for step in range(copies)) for start in range(one.width)
-        ) or (one.width % copies == 0 and far == 1 and not any(
-            all(start + step in missing for step in range(copies)) for start in range(0, one.width, copies)
-        ))  # fmt: skip
+        ) or (
+            one.width % copies == 0
+            and far == 1
+            and not any(all(start + step in missing for step in range(copies)) for start in range(0, one.width, copies))
+        )
     if enough:
         return ""
     return f"{len(missing)} of its {one.width} members are on none of these disks, or have fallen behind"

@@ -17,19 +17,69 @@ from warmspare.recover.disks.programs import Exceeded
 MAX_LINES = 10_000  # of an fstab
 NETWORK = frozenset(
     {
-        "afs", "ceph", "cifs", "davfs", "gfs", "gfs2", "glusterfs", "lustre", "ncp", "ncpfs", "nfs", "nfs4", "ocfs2",
-        "pvfs2", "smb3", "smbfs", "sshfs",
+        "afs",
+        "ceph",
+        "cifs",
+        "davfs",
+        "gfs",
+        "gfs2",
+        "glusterfs",
+        "lustre",
+        "ncp",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "ocfs2",
+        "pvfs2",
+        "smb3",
+        "smbfs",
+        "sshfs",
     }
-)  # fmt: skip
+)
 # Without a device of a disk. A shared folder of the hypervisor's is not among them: it will not be there.
 PSEUDO = frozenset(
     {
-        "autofs", "bdev", "binder", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "cpuset", "debugfs",
-        "devfs", "devpts", "devtmpfs", "efivarfs", "fusectl", "hugetlbfs", "ipathfs", "mqueue", "nfsd", "none",
-        "nsfs", "overlay", "proc", "pstore", "ramfs", "resctrl", "rootfs", "rpc_pipefs", "securityfs", "selinuxfs",
-        "sysfs", "tmpfs", "tracefs", "usbfs", "aufs", "overlayfs", "unionfs", "usbdevfs", "xenfs",
+        "autofs",
+        "bdev",
+        "binder",
+        "binfmt_misc",
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "cpuset",
+        "debugfs",
+        "devfs",
+        "devpts",
+        "devtmpfs",
+        "efivarfs",
+        "fusectl",
+        "hugetlbfs",
+        "ipathfs",
+        "mqueue",
+        "nfsd",
+        "none",
+        "nsfs",
+        "overlay",
+        "proc",
+        "pstore",
+        "ramfs",
+        "resctrl",
+        "rootfs",
+        "rpc_pipefs",
+        "securityfs",
+        "selinuxfs",
+        "sysfs",
+        "tmpfs",
+        "tracefs",
+        "usbfs",
+        "aufs",
+        "overlayfs",
+        "unionfs",
+        "usbdevfs",
+        "xenfs",
     }
-)  # fmt: skip
+)
 HYPERVISOR = frozenset({"vmhgfs", "vmhgfs-fuse", "vboxsf", "prl_fs", "9p", "virtiofs"})
 _DEVICE = re.compile(r"/dev/|(?:UUID|LABEL|PARTUUID|PARTLABEL|ID)=")
 _REMOTE = re.compile(r"//|[^/=\s]{1,255}:/")
@@ -39,9 +89,20 @@ _REMOTE_TARGETS = ("remote-fs.target", "multi-user.target", "graphical.target", 
 
 # Types that are mounted as one another, by fstab's names and blkid's. Others, and `auto`, are whatever is there.
 _KINDS = {
-    "ext2": "ext", "ext3": "ext", "ext4": "ext", "xfs": "xfs", "btrfs": "btrfs", "vfat": "fat", "msdos": "fat",
-    "ntfs": "ntfs", "ntfs3": "ntfs", "ntfs-3g": "ntfs", "f2fs": "f2fs", "swap": "swap", "swsuspend": "swap",
-}  # fmt: skip
+    "ext2": "ext",
+    "ext3": "ext",
+    "ext4": "ext",
+    "xfs": "xfs",
+    "btrfs": "btrfs",
+    "vfat": "fat",
+    "msdos": "fat",
+    "ntfs": "ntfs",
+    "ntfs3": "ntfs",
+    "ntfs-3g": "ntfs",
+    "f2fs": "f2fs",
+    "swap": "swap",
+    "swsuspend": "swap",
+}
 
 
 class Effect(StrEnum):

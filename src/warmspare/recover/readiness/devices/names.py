@@ -72,9 +72,14 @@ class Names:
     arrays: the 32 hex digits of the array that mdadm.conf means by a name. disks: how many the VM has."""
 
     def __init__(
-        self, devices: Iterable[Device], gaps: Sequence[Gap], groups: Iterable[str], disks: int,
-        mapped: Mapping[str, str] | None = None, arrays: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        devices: Iterable[Device],
+        gaps: Sequence[Gap],
+        groups: Iterable[str],
+        disks: int,
+        mapped: Mapping[str, str] | None = None,
+        arrays: Mapping[str, str] | None = None,
+    ) -> None:
         self._devices, self._groups, self._disks = list(devices), frozenset(groups), disks
         self._gaps = gaps
         self._mapped, self._arrays = dict(mapped or {}), dict(arrays or {})
@@ -88,10 +93,8 @@ class Names:
             # What is on one that certainly does not come up is not there for anybody.
             for one in self._devices
             if isinstance(one.holds, Unknown) and (not one.lacks or isinstance(one.lacks, Unknown))
-        ]  # fmt: skip
-        self._unread = {
-            depth: [gap.why for gap in (*gaps, *unread) if gap.depth >= depth] for depth in Depth
-        }  # fmt: skip
+        ]
+        self._unread = {depth: [gap.why for gap in (*gaps, *unread) if gap.depth >= depth] for depth in Depth}
 
     def having(self, mapped: Mapping[str, str], arrays: Mapping[str, str]) -> Names:
         """The same disks, and what a system's own files call things."""
@@ -217,9 +220,17 @@ class Names:
             return below
         place = f"what is in {below.target.place}, encrypted"
         opened = replace(
-            below.target, kind=Kind.OPENED, grub="", place=place, holds=Unknown("it is encrypted"), name=name,
-            part_uuid="", part_label="", group="", uuid="",
-        )  # fmt: skip
+            below.target,
+            kind=Kind.OPENED,
+            grub="",
+            place=place,
+            holds=Unknown("it is encrypted"),
+            name=name,
+            part_uuid="",
+            part_label="",
+            group="",
+            uuid="",
+        )
         return Meaning(below.bond, opened, below.others)
 
     def _array(self, name: str) -> Meaning:

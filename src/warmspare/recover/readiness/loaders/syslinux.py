@@ -24,13 +24,23 @@ _FOLDERS = ("/boot/extlinux", "/extlinux", "/boot/syslinux", "/syslinux", "/boot
 _NAMES = ("extlinux.conf", "syslinux.cfg")
 _KERNELS = {"kernel", "linux"}
 _OTHERS = {
-    "boot": "a boot sector", "bss": "a boot sector", "pxe": "a PXE loader", "fdimage": "a floppy's image",
-    "comboot": "a COMBOOT program", "com32": "a module",
-}  # fmt: skip
+    "boot": "a boot sector",
+    "bss": "a boot sector",
+    "pxe": "a PXE loader",
+    "fdimage": "a floppy's image",
+    "comboot": "a COMBOOT program",
+    "com32": "a module",
+}
 _ENDINGS = {
-    ".bin": "a boot sector", ".bs": "a boot sector", ".bss": "a boot sector", ".0": "a PXE loader",
-    ".img": "a floppy's image", ".cbt": "a COMBOOT program", ".com": "a COMBOOT program", ".c32": "a module",
-}  # fmt: skip
+    ".bin": "a boot sector",
+    ".bs": "a boot sector",
+    ".bss": "a boot sector",
+    ".0": "a PXE loader",
+    ".img": "a floppy's image",
+    ".cbt": "a COMBOOT program",
+    ".com": "a COMBOOT program",
+    ".c32": "a module",
+}
 
 
 class _Lost(Exception):

@@ -111,9 +111,16 @@ class _Run:
                 continue
             base, left, done = _counted(name)
             items.append(
-                _Item(f"{base}.conf".lower(), snippet, snippet.first("sort-key"), snippet.first("machine-id").lower(),
-                      snippet.first("version"), left, done)
-            )  # fmt: skip
+                _Item(
+                    f"{base}.conf".lower(),
+                    snippet,
+                    snippet.first("sort-key"),
+                    snippet.first("machine-id").lower(),
+                    snippet.first("version"),
+                    left,
+                    done,
+                )
+            )
         folder = Place(device, "/EFI/Linux")
         for name in self._names(folder, ".efi"):
             files = self._devices.files(device)
@@ -207,8 +214,11 @@ def _order(one: _Item, other: _Item) -> int:
 
     orders = [(one.left == 0) - (other.left == 0), (not one.sort_key) - (not other.sort_key)]
     if one.sort_key and other.sort_key:
-        orders += [ascending(one.sort_key, other.sort_key), ascending(one.machine_id, other.machine_id),
-                   -uapi_order(one.version, other.version)]  # fmt: skip
+        orders += [
+            ascending(one.sort_key, other.sort_key),
+            ascending(one.machine_id, other.machine_id),
+            -uapi_order(one.version, other.version),
+        ]
     orders.append(-uapi_order(one.id, other.id))
     if one.left is not None and other.left is not None:
         orders += [other.left - one.left, one.done - other.done]

@@ -15,15 +15,40 @@ _EXT_MAGIC = b"\x53\xef"
 
 # By their bits. Features of the first group every GRUB takes that is still in use; of the second, some.
 _EXT: Final = (
-    "compression", "filetype", "needs_recovery", "journal_dev", "meta_bg", "", "extents", "64bit", "mmp", "flex_bg",
-    "ea_inode", "", "dirdata", "metadata_csum_seed", "large_dir", "inline_data", "encrypt", "casefold",
-)  # fmt: skip
+    "compression",
+    "filetype",
+    "needs_recovery",
+    "journal_dev",
+    "meta_bg",
+    "",
+    "extents",
+    "64bit",
+    "mmp",
+    "flex_bg",
+    "ea_inode",
+    "",
+    "dirdata",
+    "metadata_csum_seed",
+    "large_dir",
+    "inline_data",
+    "encrypt",
+    "casefold",
+)
 _EXT_OLD: Final = {"filetype", "needs_recovery", "meta_bg", "extents", "64bit", "flex_bg", "mmp"}
 _EXT_RECENT: Final = {"metadata_csum_seed", "large_dir", "encrypt"}
 _XFS: Final = (
-    "ftype", "sparse inodes", "meta_uuid", "bigtime", "needsrepair", "nrext64", "exchange", "parent", "metadir",
-    "zoned", "zone gaps",
-)  # fmt: skip
+    "ftype",
+    "sparse inodes",
+    "meta_uuid",
+    "bigtime",
+    "needsrepair",
+    "nrext64",
+    "exchange",
+    "parent",
+    "metadir",
+    "zoned",
+    "zone gaps",
+)
 _XFS_OLD: Final = {"ftype", "sparse inodes", "meta_uuid"}
 _XFS_RECENT: Final = {"bigtime", "needsrepair", "nrext64"}
 _BIGALLOC = 1 << 9  # of ext4's ro_compat: whoever only reads must know it all the same

@@ -16,8 +16,12 @@ class Bounds:
 
     def __init__(self) -> None:
         self._words, self._text, self._steps, self._forks, self._looks = (
-            MAX_WORDS, MAX_TEXT, MAX_STEPS, MAX_FORKS, MAX_LOOKS,
-        )  # fmt: skip
+            MAX_WORDS,
+            MAX_TEXT,
+            MAX_STEPS,
+            MAX_FORKS,
+            MAX_LOOKS,
+        )
 
     def word(self) -> None:
         self._words -= 1

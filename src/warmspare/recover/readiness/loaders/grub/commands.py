@@ -14,8 +14,17 @@ from warmspare.recover.readiness.loaders.grub.script import NoScript
 from warmspare.recover.readiness.loaders.grub.state import State
 
 _HINT = re.compile(r"-h|--hint(?:-(?:bios|efi|baremetal|ieee1275|arc))?")
-_SEARCHED = {"-u": "uuid", "--fs-uuid": "uuid", "-l": "label", "--label": "label", "--fs-label": "label",
-             "-f": "file", "--file": "file", "-p": "partuuid", "--part-uuid": "partuuid"}  # fmt: skip
+_SEARCHED = {
+    "-u": "uuid",
+    "--fs-uuid": "uuid",
+    "-l": "label",
+    "--label": "label",
+    "--fs-label": "label",
+    "-f": "file",
+    "--file": "file",
+    "-p": "partuuid",
+    "--part-uuid": "partuuid",
+}
 _NAMED = {"search.fs_uuid": "uuid", "search.fs_label": "label", "search.file": "file", "search.part_uuid": "partuuid"}
 _GIVES = re.compile(r"(?:--set|-s|-d|-u)(?:=(?:[0-9]+:)?([A-Za-z_][A-Za-z0-9_]*))?")
 _VARIABLE = re.compile(r"(?:[0-9]+:)?([A-Za-z_][A-Za-z0-9_]*)")
@@ -271,13 +280,49 @@ def _false(machine: Machine, state: State, given: Given) -> Truth:
 
 
 COMMANDS: dict[str, Run] = {
-    "set": _set, "unset": _unset, "export": _export, "[": _test, "test": _test, "load_env": _load_env,
-    "search": _search, **dict.fromkeys(_NAMED, _search_named), "source": _source, ".": _source,
-    "configfile": _configfile, "normal": _normal, "probe": _probe, "hwmatch": _hwmatch, "setparams": _setparams,
-    "shift": _shift, "eval": _eval, "increment": _count, "decrement": _count, "menuentry": menuentry,
-    "submenu": menuentry, "hiddenentry": menuentry, "blscfg": blscfg,
-    "bls_import": blscfg, **LOADING, "": _other,
-    **dict.fromkeys(("true", "echo", "insmod", "save_env", "sleep", "terminal_output", "terminal_input", "serial",
-                     "set_background_image", "background_color", "play", "clear", "btrfs-mount-subvol"), _true),
+    "set": _set,
+    "unset": _unset,
+    "export": _export,
+    "[": _test,
+    "test": _test,
+    "load_env": _load_env,
+    "search": _search,
+    **dict.fromkeys(_NAMED, _search_named),
+    "source": _source,
+    ".": _source,
+    "configfile": _configfile,
+    "normal": _normal,
+    "probe": _probe,
+    "hwmatch": _hwmatch,
+    "setparams": _setparams,
+    "shift": _shift,
+    "eval": _eval,
+    "increment": _count,
+    "decrement": _count,
+    "menuentry": menuentry,
+    "submenu": menuentry,
+    "hiddenentry": menuentry,
+    "blscfg": blscfg,
+    "bls_import": blscfg,
+    **LOADING,
+    "": _other,
+    **dict.fromkeys(
+        (
+            "true",
+            "echo",
+            "insmod",
+            "save_env",
+            "sleep",
+            "terminal_output",
+            "terminal_input",
+            "serial",
+            "set_background_image",
+            "background_color",
+            "play",
+            "clear",
+            "btrfs-mount-subvol",
+        ),
+        _true,
+    ),
     **dict.fromkeys(("false", "keystatus"), _false),
-}  # fmt: skip
+}

@@ -11,13 +11,20 @@ MAX_OPERANDS = 200
 _NUMBER = re.compile(r"\s*([-+]?)(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,19})")
 _FILES = {"-d", "-e", "-f", "-s"}
 _ORDERS: dict[str, Callable[[int], bool]] = {
-    "=": lambda order: order == 0, "==": lambda order: order == 0, "!=": lambda order: order != 0,
-    "<": lambda order: order < 0, "<=": lambda order: order <= 0,
-    ">": lambda order: order > 0, ">=": lambda order: order >= 0,
-    "-eq": lambda order: order == 0, "-ne": lambda order: order != 0,
-    "-lt": lambda order: order < 0, "-le": lambda order: order <= 0,
-    "-gt": lambda order: order > 0, "-ge": lambda order: order >= 0,
-}  # fmt: skip
+    "=": lambda order: order == 0,
+    "==": lambda order: order == 0,
+    "!=": lambda order: order != 0,
+    "<": lambda order: order < 0,
+    "<=": lambda order: order <= 0,
+    ">": lambda order: order > 0,
+    ">=": lambda order: order >= 0,
+    "-eq": lambda order: order == 0,
+    "-ne": lambda order: order != 0,
+    "-lt": lambda order: order < 0,
+    "-le": lambda order: order <= 0,
+    "-gt": lambda order: order > 0,
+    "-ge": lambda order: order >= 0,
+}
 
 Exists = Callable[[str, Value], Truth]
 

@@ -74,9 +74,12 @@ class Machine:
     """
 
     def __init__(
-        self, devices: Devices, commands: dict[str, Run], configure: Callable[[State, Value], None],
+        self,
+        devices: Devices,
+        commands: dict[str, Run],
+        configure: Callable[[State, Value], None],
         left_out: frozenset[str] = frozenset(),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.devices, self.bounds, self.configure, self.left_out = devices, Bounds(), configure, left_out
         self.looked, self.unfound, self.environment = dict[Place, str](), list[str](), dict[str, str]()
         self._commands, self._depth, self._file = commands, 0, ""

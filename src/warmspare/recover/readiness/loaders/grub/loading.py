@@ -47,9 +47,10 @@ def _chainloader(machine: Machine, state: State, given: Given) -> Truth:
     words = [word for word in given.words[1:] if isinstance(word, Doubt) or not word.startswith("-")]
     place = machine.place(state, words[0]) if words else Unknown("chainloader names none")
     state.loaded = Loaded(
-        program=None if isinstance(place, Unknown) else place, source=given.source,
+        program=None if isinstance(place, Unknown) else place,
+        source=given.source,
         nothing="it starts another loader" + ("" if isinstance(place, Unknown) else f", {place.path}"),
-    )  # fmt: skip
+    )
     return Doubt("it depends on whether that can be loaded")
 
 
@@ -80,9 +81,26 @@ def _left(machine: Machine, state: State, given: Given) -> Truth:
 LOADING: dict[str, Run] = {
     **dict.fromkeys(("linux", "linux16", "linuxefi"), _linux),
     **dict.fromkeys(("initrd", "initrd16", "initrdefi"), _initrd),
-    "chainloader": _chainloader, "boot": _boot,
-    **dict.fromkeys(("multiboot", "multiboot2", "xen_hypervisor", "kfreebsd", "kopenbsd", "knetbsd", "ntldr",
-                     "freedos", "plan9", "legacy_kernel", "legacy_configfile", "legacy_source", "xnu_kernel64",
-                     "extract_legacy_entries_configfile"), _foreign),
+    "chainloader": _chainloader,
+    "boot": _boot,
+    **dict.fromkeys(
+        (
+            "multiboot",
+            "multiboot2",
+            "xen_hypervisor",
+            "kfreebsd",
+            "kopenbsd",
+            "knetbsd",
+            "ntldr",
+            "freedos",
+            "plan9",
+            "legacy_kernel",
+            "legacy_configfile",
+            "legacy_source",
+            "xnu_kernel64",
+            "extract_legacy_entries_configfile",
+        ),
+        _foreign,
+    ),
     **dict.fromkeys(("exit", "normal_exit", "halt", "reboot", "fwsetup", "poweroff"), _left),
-}  # fmt: skip
+}

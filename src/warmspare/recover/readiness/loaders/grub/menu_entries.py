@@ -121,6 +121,14 @@ def _add(entry: bls.Snippet, state: State) -> None:
     title = entry.first("title") or kernel or program
     block = Block("\n".join(lines), 1)
     state.add(
-        MenuEntry(title, entry.name, entry.place.path, block, (title,), asks=asks, specified=True,
-                  version=entry.first("version"))
-    )  # fmt: skip
+        MenuEntry(
+            title,
+            entry.name,
+            entry.place.path,
+            block,
+            (title,),
+            asks=asks,
+            specified=True,
+            version=entry.first("version"),
+        )
+    )

@@ -22,7 +22,7 @@ from warmspare.recover.readiness.loaders.grub.nodes import (
     Script,
     While,
     Word,
-)  # fmt: skip
+)
 
 MAX_DEPTH = 24  # of compound commands in each other
 

@@ -34,9 +34,18 @@ for file in $prefix/x86_64-efi/grub.cfg $prefix/grub.cfg $cmdpath/grub.cfg; do
   if [ -e $file ]; then source $file; break; fi
 done
 """
-_FEATURES = ("feature_200_final", "feature_all_video_module", "feature_chainloader_bpb", "feature_default_font_path",
-             "feature_menuentry_id", "feature_menuentry_options", "feature_nativedisk_cmd", "feature_ntldr",
-             "feature_platform_search_hint", "feature_timeout_style")  # fmt: skip
+_FEATURES = (
+    "feature_200_final",
+    "feature_all_video_module",
+    "feature_chainloader_bpb",
+    "feature_default_font_path",
+    "feature_menuentry_id",
+    "feature_menuentry_options",
+    "feature_nativedisk_cmd",
+    "feature_ntldr",
+    "feature_platform_search_hint",
+    "feature_timeout_style",
+)
 _PLATFORMS = {"efi": "x86_64-efi", "pc": "i386-pc"}
 _ROOT_WORDS = ("root=", "resume=", "init=", "rd.", "ostree=", "console=", "rootflags=", "rootfstype=")
 
@@ -168,10 +177,15 @@ class _Run:
             prefix = f"({OWN}){prefix}"
         if prefix.endswith(")"):  # a device alone: the folder is the image's
             prefix += core.folder
-        state = State({
-            "prefix": prefix, "root": prefix[1:].partition(")")[0], "grub_platform": core.platform,
-            "grub_cpu": "x86_64" if core.platform == "efi" else "i386", **dict.fromkeys(_FEATURES, "y"),
-        })  # fmt: skip
+        state = State(
+            {
+                "prefix": prefix,
+                "root": prefix[1:].partition(")")[0],
+                "grub_platform": core.platform,
+                "grub_cpu": "x86_64" if core.platform == "efi" else "i386",
+                **dict.fromkeys(_FEATURES, "y"),
+            }
+        )
         if core.folder:
             state.set("cmdpath", f"({OWN}){core.folder}")
             state.set("fw_path", f"({OWN}){core.folder}")

@@ -92,9 +92,12 @@ class State:
 
     def copy(self) -> State:
         return dataclasses.replace(
-            self, variables=dict(self.variables), exported=set(self.exported), functions=dict(self.functions),
+            self,
+            variables=dict(self.variables),
+            exported=set(self.exported),
+            functions=dict(self.functions),
             menu=list(self.menu),
-        )  # fmt: skip
+        )
 
     def inner(self) -> State:
         """A context of its own, as a submenu and `configfile` have it: what was not exported is not known there."""
@@ -117,10 +120,15 @@ def merged(one: State, other: State, why: str) -> State:
         if one.functions[name] != other.functions[name]:
             functions[name] = Doubt(why)
     return State(
-        variables, one.exported | other.exported, functions, _menu(one.menu, other.menu, why), one.parameters,
-        one.status if one.status == other.status else Doubt(why), either(one.missing, other.missing, why),
+        variables,
+        one.exported | other.exported,
+        functions,
+        _menu(one.menu, other.menu, why),
+        one.parameters,
+        one.status if one.status == other.status else Doubt(why),
+        either(one.missing, other.missing, why),
         one.loaded if one.loaded == other.loaded else _loaded(one.loaded, other.loaded, why),
-    )  # fmt: skip
+    )
 
 
 def _menu(one: list[MenuEntry | Gap], other: list[MenuEntry | Gap], why: str) -> list[MenuEntry | Gap]:

@@ -68,10 +68,13 @@ class Machine:
         with far:
             fds = (*self._fds, self._files, far.fileno())
             self._child = children.start(
-                ["/bin/sh", "-c", _WAITING, "sh", *self._command(far.fileno())], pass_fds=fds,
-                stdin=go, stdout=subprocess.DEVNULL, stderr=self._errors,
+                ["/bin/sh", "-c", _WAITING, "sh", *self._command(far.fileno())],
+                pass_fds=fds,
+                stdin=go,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-            )  # fmt: skip
+            )
         os.close(go)
 
     @property
@@ -119,18 +122,51 @@ class Machine:
     def _command(self, port: int) -> list[str]:
         limits = self._limits
         held = [
-            f"--data={limits.data_bytes}", f"--cpu={limits.cpu_s}:{limits.cpu_s + 1}", "--core=0",
+            f"--data={limits.data_bytes}",
+            f"--cpu={limits.cpu_s}:{limits.cpu_s + 1}",
+            "--core=0",
             f"--fsize={limits.written_bytes}",
-        ]  # fmt: skip
+        ]
         command = [
-            programs.found("prlimit"), *held, str(self._parts.qemu), "-nodefaults", "-no-user-config", "-no-reboot",
-            "-sandbox", _SANDBOX, "-nic", "none", "-display", "none", "-vga", "none", "-machine", "pc", "-cpu", "max",
-            "-accel", f"tcg,tb-size={_CACHE_MIB}", "-smp", "1", "-m", str(MEMORY_MIB),
-            "-kernel", str(self._parts.kernel.image), "-initrd", f"/proc/self/fd/{self._files}",
-            "-append", f"quiet panic=-1 disks={len(self._fds)} no_timer_check tsc=reliable random.trust_cpu=on",
-            "-device", "virtio-serial-pci", "-chardev", f"socket,id=port,fd={port}",
-            "-device", "virtserialport,chardev=port,nr=1", "-device", "virtio-scsi-pci,id=scsi",
-        ]  # fmt: skip
+            programs.found("prlimit"),
+            *held,
+            str(self._parts.qemu),
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-sandbox",
+            _SANDBOX,
+            "-nic",
+            "none",
+            "-display",
+            "none",
+            "-vga",
+            "none",
+            "-machine",
+            "pc",
+            "-cpu",
+            "max",
+            "-accel",
+            f"tcg,tb-size={_CACHE_MIB}",
+            "-smp",
+            "1",
+            "-m",
+            str(MEMORY_MIB),
+            "-kernel",
+            str(self._parts.kernel.image),
+            "-initrd",
+            f"/proc/self/fd/{self._files}",
+            "-append",
+            f"quiet panic=-1 disks={len(self._fds)} no_timer_check tsc=reliable random.trust_cpu=on",
+            "-device",
+            "virtio-serial-pci",
+            "-chardev",
+            f"socket,id=port,fd={port}",
+            "-device",
+            "virtserialport,chardev=port,nr=1",
+            "-device",
+            "virtio-scsi-pci,id=scsi",
+        ]
         for number, fd in enumerate(self._fds):
             drive = f"if=none,id=d{number},file=/proc/self/fd/{fd},format=raw,snapshot=on,cache=unsafe"
             command += ["-drive", drive, "-device", f"scsi-hd,bus=scsi.0,scsi-id=0,lun={number},drive=d{number}"]
@@ -175,4 +211,3 @@ class Machine:
         end = os.fstat(self._errors).st_size if self._child is not None else 0
         text = os.pread(self._errors, 300, max(end - 300, 0)).decode(errors="replace") if end else ""
         return f" ({text.strip().splitlines()[-1]})" if text.strip() else ""
-

@@ -30,11 +30,14 @@ NEEDED = ("virtio_pci", "virtio_scsi", "sd_mod", "virtio_console")
 # Loaded for what is asked, in this order, for some take seconds; what is built into the kernel has no file. Btrfs wants
 # one of four checksums.
 GROUPS = {
-    "base": NEEDED, "ext4": ("crc32c_generic", "ext4"), "xfs": ("crc32c_generic", "xfs"), "f2fs": ("f2fs",),
+    "base": NEEDED,
+    "ext4": ("crc32c_generic", "ext4"),
+    "xfs": ("crc32c_generic", "xfs"),
+    "f2fs": ("f2fs",),
     "btrfs": ("crc32c_generic", "xxhash_generic", "blake2b_generic", "sha256_generic", "btrfs"),
     "lvm": ("dm-mod", "dm-thin-pool", "dm-snapshot", "dm-mirror", "dm-cache", "dm-raid"),
     "md": ("raid0", "raid1", "raid10", "raid456"),
-}  # fmt: skip
+}
 _ELSEWHERE = "/usr/sbin:/sbin"
 _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 _LIBRARY = re.compile(r"(/\S+) \(0x")
@@ -82,9 +85,10 @@ def host_kernels() -> list[Kernel]:
     for home in (Path("/usr/lib/modules"), Path("/lib/modules")):
         for modules in home.iterdir() if home.is_dir() else ():
             out += [
-                Kernel(image, modules) for image in (modules / "vmlinuz", Path(f"/boot/vmlinuz-{modules.name}"))
+                Kernel(image, modules)
+                for image in (modules / "vmlinuz", Path(f"/boot/vmlinuz-{modules.name}"))
                 if image.is_file()
-            ]  # fmt: skip
+            ]
     return out
 
 
