@@ -29,10 +29,10 @@ from warmspare.observe.events import Events
 from warmspare.source import vddk_install
 from warmspare.source.ports import Span
 from warmspare.source.vddk import VddkSource
-from warmspare.source.vddk_session import Settings, Target
+from warmspare.source.vddk_session import VddkSettings, VddkTarget
 
 DISK = "[store] vm/vm.vmdk"
-TARGET = Target(server="vcenter.example", vm="vm-1", user="u", password="p", transports="nbd")
+TARGET = VddkTarget(server="vcenter.example", vm="vm-1", user="u", password="p", transports="nbd")
 GIB = 1 << 30
 
 
@@ -62,7 +62,7 @@ def _in_flight(standin: Standin, image: Path, runs: int) -> list[dict[str, Any]]
     rates: dict[int, list[float]] = {1: [], 8: []}
     for _ in range(max(1, runs // 2)):
         for number in rates:
-            _, wall_s, _ = _measured(standin, some, Settings(requests=number))
+            _, wall_s, _ = _measured(standin, some, VddkSettings(requests=number))
             rates[number].append(some.total_bytes / wall_s / 1e6)
     standin.script("")
     medians = {number: statistics.median(found) for number, found in rates.items()}
@@ -80,7 +80,7 @@ def _read_path(standin: Standin, image: Path, runs: int) -> list[dict[str, Any]]
         wall_s, cpu_s = _pread(image, extents)
         walls["pread"].append(wall_s)
         cpus["pread"].append(cpu_s)
-        size, wall_s, cpu_s = _measured(standin, extents, Settings())
+        size, wall_s, cpu_s = _measured(standin, extents, VddkSettings())
         assert size == extents.total_bytes
         walls["ring"].append(wall_s)
         cpus["ring"].append(cpu_s)
@@ -132,7 +132,7 @@ def _pread(image: Path, extents: Extents) -> tuple[float, float]:
     return wall_s, cpu_s
 
 
-def _measured(standin: Standin, extents: Extents, settings: Settings) -> tuple[int, float, float]:
+def _measured(standin: Standin, extents: Extents, settings: VddkSettings) -> tuple[int, float, float]:
     """(bytes, wall seconds, CPU seconds of both processes) of reading the extents; opening is left out."""
 
     async def read() -> tuple[int, float, float]:

@@ -38,12 +38,12 @@ from warmspare.store.contract import ObjectInfo
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.layout import encode_name, lease_key
 from warmspare.store.lease import Holder
-from warmspare.sync.beginning import Start
+from warmspare.sync.beginning import ChainStart
 from warmspare.sync.planning.rolling import Rolling
-from warmspare.sync.sender import Sync
+from warmspare.sync.sender import Sender
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.api.tasks import finished
-from warmspare.vsphere.inventory.vm_devices import Disk
+from warmspare.vsphere.inventory.vm_devices import VmDisk
 from warmspare.vsphere.inventory.vm_info import read
 from warmspare.vsphere.tracking.eventkinds import HOST_FAILED, KILLED
 from warmspare.vsphere.vsphere_machine import VsphereMachine
@@ -102,7 +102,7 @@ def read_as_files(site: Site) -> Iterator[None]:
 
         async def end(self, *, crashed: bool = False) -> None: ...
 
-        async def open(self, snapshot: str, disk: Disk) -> RawSource:
+        async def open(self, snapshot: str, disk: VmDisk) -> RawSource:
             (file,) = [files[disk.path] for vm in site.vms if disk.path in (files := freeze_files(vm))]
             return RawSource(file, disk.uuid)
 
@@ -284,8 +284,8 @@ class Schedule:
         with self._on(self.hosts[who]):
             machine = await _machine(self.session, self.vm, record, self.store.uri)
             rolling = Rolling(7 * DAY_S, clock=time.time)
-            state, own = self.home / f"state-{who}", Start.OWN
-            result = await Sync(self.store, machine, state, record.events, level=1, rolling=rolling, start=own).run()
+            state, own = self.home / f"state-{who}", ChainStart.OWN
+            result = await Sender(self.store, machine, state, record.events, level=1, rolling=rolling, start=own).run()
         self.sequence += 1
         assert result.point.sequence == self.sequence and result.findings == 0
         vm = str(self.vm.spec["instance_uuid"])

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, Files
+from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, GuestFiles
 
 
 class Tree:
@@ -60,8 +60,8 @@ class Tree:
 class Machines:
     """Devices of a boot loader. others: by their names in `Place.device`; what is not among them is not there."""
 
-    def __init__(self, own: Files, others: Mapping[str, Files | Unknown] | None = None) -> None:
+    def __init__(self, own: GuestFiles, others: Mapping[str, GuestFiles | Unknown] | None = None) -> None:
         self._others = {"": own, **(others or {})}
 
-    def files(self, device: str) -> Answer[Files]:
+    def files(self, device: str) -> Answer[GuestFiles]:
         return self._others.get(device, ABSENT)

@@ -20,7 +20,7 @@ from warmspare.source.ports import DiskInput, LastPoint, Opened
 from warmspare.source.raw import RawSource
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.planning.rolling import DAY_S, Rolling
-from warmspare.sync.sender import Sync, SyncResult
+from warmspare.sync.sender import Sender, SyncResult
 
 UNIT = 64 * KIB
 HOUR_S = 3600.0
@@ -176,7 +176,7 @@ class World:
         old = dict(self.machine.frozen)
         try:
             target = more.pop("store", store)
-            sync = Sync(
+            sync = Sender(
                 target,
                 self.machine,
                 self.state,

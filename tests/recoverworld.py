@@ -34,7 +34,7 @@ from warmspare.source.given import GivenDisks
 from warmspare.source.ports import DiskInput, LastPoint, Opened
 from warmspare.source.raw import RawSource
 from warmspare.store.opening import open_store
-from warmspare.sync.sender import Sync
+from warmspare.sync.sender import Sender
 
 _addresses = itertools.count(2000)  # moto gives those below by itself, one after the other
 PAUSE = Pause(0.01, 0.05)
@@ -97,7 +97,7 @@ class World:
             machine = Machine(vm, inputs, known)
             try:
                 store = open_store(str(self.repo))
-                await Sync(store, machine, self.home / "state", Events(), level=1, start=await begin(store, vm)).run()
+                await Sender(store, machine, self.home / "state", Events(), level=1, start=await begin(store, vm)).run()
             finally:
                 await machine.close()
 

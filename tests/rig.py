@@ -28,7 +28,7 @@ from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.store.directory.file_upload import FileUpload
 from warmspare.store.opening import open_store
-from warmspare.sync.beginning import Start
+from warmspare.sync.beginning import ChainStart
 
 if TYPE_CHECKING:  # the demo uses this too, where there is no pytest
     import pytest
@@ -191,7 +191,7 @@ class VddkRig(Rig):
 def begun(repo: object, vm: str, *more: object) -> list[str]:
     """What a person says for a first sync: the repository is made, if it is not there, and --new begins the VM's chain,
     if it has none. more: options of the sync, which may name an S3 server."""
-    return ["--new"] if _at(repo, more, lambda store: begin(store, vm)) is Start.NEW else []
+    return ["--new"] if _at(repo, more, lambda store: begin(store, vm)) is ChainStart.NEW else []
 
 
 def made(repo: object, *more: object) -> None:
@@ -216,10 +216,10 @@ def _at(repo: object, more: tuple[object, ...], what: Callable[[Store], Awaitabl
     return None
 
 
-async def begin(store: Store, vm: str) -> Start:
+async def begin(store: Store, vm: str) -> ChainStart:
     """The same for a `Sync`."""
     repository = Repository(store, (await make_repository(store, Events())).record.id)
-    return Start.NEW if await repository.newest(vm) is None else Start.GO_ON
+    return ChainStart.NEW if await repository.newest(vm) is None else ChainStart.GO_ON
 
 
 def losing_the_store(rig: Rig, monkeypatch: pytest.MonkeyPatch, packs: int) -> Outcome:

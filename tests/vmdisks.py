@@ -16,7 +16,7 @@ from pathlib import Path
 import bootdisk
 from warmspare.recover.readiness.answers import Unknown
 from warmspare.recover.readiness.readers.appliance import agent, parts
-from warmspare.recover.readiness.readers.appliance.parts import Kernel, Parts
+from warmspare.recover.readiness.readers.appliance.parts import ApplianceParts, Kernel
 
 _DONE = "the-script-is-done"
 
@@ -26,7 +26,7 @@ def kernels() -> list[Kernel]:
     return [Kernel(bootdisk.kernel().image, bootdisk.kernel().modules)]
 
 
-def have() -> Parts:
+def have() -> ApplianceParts:
     found = parts.found(kernels())
     assert not isinstance(found, Unknown), found
     return found

@@ -19,15 +19,15 @@ from warmspare.model import BLOCK_BYTES, block_count, whole_disk, widen
 from warmspare.observe.events import Events
 from warmspare.source import vddk_install, vddk_session
 from warmspare.source.ports import DiskInput, Hole, LastDisk, LastPoint, Opened
-from warmspare.vsphere.api.session import Patience, Server, VsphereSession
+from warmspare.vsphere.api.session import Server, SessionPatience, VsphereSession
 from warmspare.vsphere.inventory.vm_info import read
 from warmspare.vsphere.snapshots.snapshot import Timing
 from warmspare.vsphere.vddk_access import Vddk
 from warmspare.vsphere.vsphere_machine import VsphereMachine
 
-PATIENCE = Patience(deadline_s=20.0, backoff_s=0.02, backoff_most_s=0.2, connect_s=5.0, call_s=20.0)
+PATIENCE = SessionPatience(deadline_s=20.0, backoff_s=0.02, backoff_most_s=0.2, connect_s=5.0, call_s=20.0)
 TIMING = Timing(busy_s=10.0, create_s=10.0, remove_s=10.0, slow_s=0.3, pause_s=0.02)
-READING = vddk_session.Settings(backoff_s=0.02, backoff_most_s=0.1, wait_s=0.1)
+READING = vddk_session.VddkSettings(backoff_s=0.02, backoff_most_s=0.1, wait_s=0.1)
 REPOSITORY = "s3://dr/test"
 
 
@@ -56,7 +56,7 @@ def server(site: Site, **changed: Any) -> Server:
 
 @contextlib.asynccontextmanager
 async def session_at(
-    site: Site, record: Record | None = None, patience: Patience = PATIENCE, **changed: Any
+    site: Site, record: Record | None = None, patience: SessionPatience = PATIENCE, **changed: Any
 ) -> AsyncIterator[VsphereSession]:
     """A session at the site."""
     async with VsphereSession(server(site, **changed), (record or Record()).events, patience) as session:
@@ -157,7 +157,7 @@ class Synced:
 
 
 @contextlib.asynccontextmanager
-async def rig_at(home: Path, *, patience: Patience = PATIENCE, **site: Any) -> AsyncIterator[Rig]:
+async def rig_at(home: Path, *, patience: SessionPatience = PATIENCE, **site: Any) -> AsyncIterator[Rig]:
     """A rig in a folder."""
     (home / "site").mkdir()
     (home / "replicas").mkdir()

@@ -22,14 +22,14 @@ from rig import MIB, Event, Rig, random_disk, same, scribble
 from selfkill import killed_at
 from warmspare.audit.replica import disk_audit as disk_module
 from warmspare.audit.replica import repair
-from warmspare.audit.replica.disk_audit import DiskAudit, Judged, Unit
-from warmspare.audit.replica.replica_audit import ReplicaAudit, Settings
-from warmspare.audit.reports.report import Report
+from warmspare.audit.replica.disk_audit import DiskAudit, JudgedBlocks, Unit
+from warmspare.audit.replica.replica_audit import ReplicaAudit, ReplicaAuditSettings
+from warmspare.audit.reports.report import AuditReport
 from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.state.local_files import read_record, write_record
-from warmspare.state.replica_record import Mark, ReplicaRecord
+from warmspare.state.replica_record import PointMark, ReplicaRecord
 from warmspare.store.opening import open_store
 
 SIZE = 16 * MIB
@@ -74,7 +74,7 @@ def make(rig: Rig, seen: list[Event] | None = None, **settings: object) -> Repli
         rig.home / "scratch",
         rig.home / "unfinished",
         events,
-        Settings(**settings),  # type: ignore[arg-type]
+        ReplicaAuditSettings(**settings),  # type: ignore[arg-type]
     )
 
 
@@ -86,7 +86,7 @@ def corrupt_block(rig: Rig, block: int) -> None:
         file.write(bytes([before[0] ^ 4]))
 
 
-def blocks(report: Report) -> list[int]:
+def blocks(report: AuditReport) -> list[int]:
     return [each.offset // BLOCK_BYTES for each in report.findings if each.offset is not None]
 
 
@@ -155,7 +155,7 @@ async def test_damage_done_by_an_unfinished_move_is_no_finding(rig: Rig) -> None
     record = read_record(path, ReplicaRecord, "test", Events())
     assert record and record.at
     corrupt_block(rig, 17)
-    moving = msgspec.structs.replace(record, moving=Mark(record.at.sequence + 1, "0" * 64))
+    moving = msgspec.structs.replace(record, moving=PointMark(record.at.sequence + 1, "0" * 64))
     write_record(path, moving, "test")
     audit_task = asyncio.create_task(make(rig, patience_s=60).run())
     await asyncio.sleep(0.7)
@@ -192,11 +192,11 @@ async def test_a_file_that_is_replaced_or_cut_meanwhile_is_judged_as_it_is(
 FOLLOW = """
 import asyncio, sys
 from pathlib import Path
-from warmspare.apply.pipeline import Apply
+from warmspare.apply.receiver import Receiver
 from warmspare.observe.events import Events
 from warmspare.store.opening import open_store
 repo, vm, target = sys.argv[1:]
-asyncio.run(Apply(open_store(repo), vm, Path(target), Events()).follow(poll_s=0.02))
+asyncio.run(Receiver(open_store(repo), vm, Path(target), Events()).follow(poll_s=0.02))
 """
 
 
@@ -238,7 +238,7 @@ async def interrupted(rig: Rig, monkeypatch: pytest.MonkeyPatch, units: int, **s
     plain, counted = DiskAudit._count, []
     with monkeypatch.context() as patch:
 
-        def count(self: DiskAudit, unit: Unit, judged: Judged) -> None:
+        def count(self: DiskAudit, unit: Unit, judged: JudgedBlocks) -> None:
             plain(self, unit, judged)
             counted.append(unit)
             if len(counted) == units:

@@ -17,14 +17,14 @@ import warmspare.audit.repository.deep.scan
 from corruption import build
 from rig import KIB, MIB, Outcome, Rig, command, data_places, flip, flip_in_place, random_disk, scribble
 from selfkill import killed_at
-from warmspare.audit.reports.report import Report
+from warmspare.audit.reports.report import AuditReport
 from warmspare.audit.repository.deep.deep_progress import Keeper
-from warmspare.audit.repository.deep.scan import DiskImage
+from warmspare.audit.repository.deep.scan import ScannedDisk
 from warmspare.audit.repository.losses import Losses
-from warmspare.audit.repository.object_checks import Fetched, Objects
+from warmspare.audit.repository.object_checks import Fetched, ObjectChecks
 from warmspare.audit.repository.repository_audit import RepositoryAudit
 from warmspare.audit.repository.scratch import Column
-from warmspare.audit.repository.seen import Known
+from warmspare.audit.repository.seen import KnownRepository
 from warmspare.errors import LeaseError, StoreError
 from warmspare.observe.events import Events
 from warmspare.state.local_files import locked
@@ -37,13 +37,13 @@ class Killed(Exception):
     """Stands for the end of the process: nothing is saved after it."""
 
 
-def deep(rig: Rig, *, thoroughly: bool = True, before: Known | None = None) -> Report:
+def deep(rig: Rig, *, thoroughly: bool = True, before: KnownRepository | None = None) -> AuditReport:
     """An audit in this process, its scratch space below the rig's home."""
 
-    async def work() -> Report:
+    async def work() -> AuditReport:
         store = open_store(rig.repo)
         try:
-            known = before or Known()
+            known = before or KnownRepository()
             return await RepositoryAudit(store, rig.home / "scratch", known, Events(), deep=thoroughly).run()
         finally:
             await store.close()
@@ -51,7 +51,7 @@ def deep(rig: Rig, *, thoroughly: bool = True, before: Known | None = None) -> R
     return asyncio.run(work())
 
 
-def essence(report: Report) -> tuple[object, ...]:
+def essence(report: AuditReport) -> tuple[object, ...]:
     """What must not depend on how often it was interrupted."""
     names = ("block states verified", "block states not verifiable", "lost blocks of newest points")
     findings = sorted((f.kind, f.key, f.disk, f.offset or 0, f.length or 0, f.point) for f in report.findings)
@@ -122,10 +122,10 @@ def harm(rig: Rig, rng: random.Random) -> None:
             os.truncate(path, rng.randrange(path.stat().st_size))
 
 
-def interrupted(rig: Rig, monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> tuple[Report, int]:
+def interrupted(rig: Rig, monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> tuple[AuditReport, int]:
     """Killed at some call, once for sure and then again and again, until it comes to its end. How often, too."""
     kills = 0
-    calls = [(Objects, "fetch"), (Keeper, "save"), (Losses, "make"), (Column, "put"), (DiskImage, "left")]
+    calls = [(ObjectChecks, "fetch"), (Keeper, "save"), (Losses, "make"), (Column, "put"), (ScannedDisk, "left")]
     while True:
         owner, name = rng.choice(calls) if kills else calls[0]
         left = [rng.randrange(1, 25 if kills else 5)]
@@ -195,13 +195,13 @@ def test_what_was_verified_is_not_fetched_again(tmp_path: Path, monkeypatch: pyt
     stopped(rig, monkeypatch, 5)
     first = min(rig.objects("packs"), key=lambda path: path.stat().st_mtime_ns)
     fetched: list[str] = []
-    fetch = Objects.fetch
+    fetch = ObjectChecks.fetch
 
-    async def noting(self: Objects, stated: Any, *args: Any, **kwargs: Any) -> Fetched | None:
+    async def noting(self: ObjectChecks, stated: Any, *args: Any, **kwargs: Any) -> Fetched | None:
         fetched.append(stated.key)
         return await fetch(self, stated, *args, **kwargs)
 
-    monkeypatch.setattr(Objects, "fetch", noting)
+    monkeypatch.setattr(ObjectChecks, "fetch", noting)
     report = deep(rig)
     assert report.resumed and essence(report) == essence(whole)
     assert str(first.relative_to(rig.repo)) not in fetched

@@ -17,7 +17,7 @@ from corrupt import Corruptor
 from rig import MIB, Rig, random_disk, scribble
 from warmspare.audit.reports import archive, page
 from warmspare.audit.reports import report as reports
-from warmspare.audit.reports.findings import Kind, finding
+from warmspare.audit.reports.findings import FindingKind, finding
 from warmspare.audit.reports.report import SOUND, MapBuilder
 from warmspare.model import BLOCK_BYTES
 
@@ -97,7 +97,7 @@ async def test_the_map_shows_what_was_planted(rig: Rig, tmp_path: Path) -> None:
     assert repaired.disks[0].repaired == len(corruptor.wrong)
 
 
-def audit_outside(rig: Rig, html: Path, *more: str) -> reports.Report:
+def audit_outside(rig: Rig, html: Path, *more: str) -> reports.AuditReport:
     """An audit in a process of its own, for an event loop runs here; its kept report."""
     before = len(list((rig.home / "reports").glob("*.json")))
     done = subprocess.run(
@@ -158,8 +158,8 @@ def test_nothing_in_a_report_becomes_markup(tmp_path: Path) -> None:
     disk = reports.disk_result(
         builder, id=evil, name=evil, path=evil, capacity_bytes=10 * BLOCK_BYTES, root=evil, bytes_read=1, seconds=1.0
     )
-    found = finding(Kind.BLOCK_WRONG, point=evil, disk=evil, offset=0, length=1, expected=evil, actual=evil)
-    made = reports.Report(
+    found = finding(FindingKind.BLOCK_WRONG, point=evil, disk=evil, offset=0, length=1, expected=evil, actual=evil)
+    made = reports.AuditReport(
         1,
         1,
         evil,

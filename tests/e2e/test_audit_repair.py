@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rig import KIB, MIB, Outcome, Rig, command, flip, overwrite, random_disk, same, scribble
-from warmspare.format.mark import Mark
+from warmspare.format.mark import LossMark
 from warmspare.format.mark import encode as encode_mark
 from warmspare.model import BLOCK_BYTES
 
@@ -160,8 +160,8 @@ def _empty(rig: Rig) -> Path:
 def test_damaged_marks_stop_no_sync(rig: Rig) -> None:
     place = rig.root / "marks" / f"{POINTS:010d}-0123456789abcdef.json"
     place.parent.mkdir()
-    wrong = Mark(1, 0, "vm", POINTS, "0" * 64, "", "", {"disk.raw": [(5, 2), (6, 1)]})
-    foreign = Mark(1, 0, "another", POINTS, "0" * 64, "", "", {"disk.raw": [(1, 1)]})
+    wrong = LossMark(1, 0, "vm", POINTS, "0" * 64, "", "", {"disk.raw": [(5, 2), (6, 1)]})
+    foreign = LossMark(1, 0, "another", POINTS, "0" * 64, "", "", {"disk.raw": [(1, 1)]})
     for data in (b"", b"{}", encode_mark(wrong), encode_mark(foreign), b"\xff" * 100):
         place.write_bytes(data)
         done = without_extents(rig)
@@ -173,7 +173,7 @@ def test_damaged_marks_stop_no_sync(rig: Rig) -> None:
 def test_a_mark_beyond_the_disk_is_cut(rig: Rig) -> None:
     place = rig.root / "marks" / f"{POINTS:010d}-0123456789abcdef.json"
     place.parent.mkdir()
-    place.write_bytes(encode_mark(Mark(1, 0, "vm", POINTS, "0" * 64, "", "", {"disk.raw": [(90, 1 << 20)]})))
+    place.write_bytes(encode_mark(LossMark(1, 0, "vm", POINTS, "0" * 64, "", "", {"disk.raw": [(90, 1 << 20)]})))
     done = without_extents(rig)
     assert done.last("sync.anew")["bytes"] == rig.disk.stat().st_size - 90 * BLOCK_BYTES
     rig.apply()
@@ -183,7 +183,9 @@ def test_a_mark_beyond_the_disk_is_cut(rig: Rig) -> None:
 def test_a_mark_for_a_disk_that_is_not_given_stays(rig: Rig) -> None:
     place = rig.root / "marks" / f"{POINTS:010d}-0123456789abcdef.json"
     place.parent.mkdir()
-    place.write_bytes(encode_mark(Mark(1, 0, "vm", POINTS, "0" * 64, "", "", {"disk.raw": [(0, 1)], "gone": [(0, 9)]})))
+    place.write_bytes(
+        encode_mark(LossMark(1, 0, "vm", POINTS, "0" * 64, "", "", {"disk.raw": [(0, 1)], "gone": [(0, 9)]}))
+    )
     without_extents(rig)
     assert place.exists()
 

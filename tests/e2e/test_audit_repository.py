@@ -12,10 +12,10 @@ from corruption import Damage, Objects, build, damage, directory, objects_of, pu
 from rig import Rig
 from servers import S3Place
 from warmspare.audit.reports import archive
-from warmspare.audit.reports.report import Report
+from warmspare.audit.reports.report import AuditReport
 from warmspare.audit.repository import seen as known
 from warmspare.audit.repository.repository_audit import RepositoryAudit
-from warmspare.audit.repository.seen import Known
+from warmspare.audit.repository.seen import KnownRepository
 from warmspare.observe.events import Events
 from warmspare.store.contract import Store
 from warmspare.store.opening import open_store
@@ -34,11 +34,11 @@ async def store(world: Rig) -> AsyncIterator[Store]:
     await opened.close()
 
 
-async def audit(store: Store, scratch: Path, before: Known | None = None, *, deep: bool) -> Report:
-    return await RepositoryAudit(store, scratch, before or Known(), Events(), deep=deep).run()
+async def audit(store: Store, scratch: Path, before: KnownRepository | None = None, *, deep: bool) -> AuditReport:
+    return await RepositoryAudit(store, scratch, before or KnownRepository(), Events(), deep=deep).run()
 
 
-async def first_audit(store: Store, home: Path) -> Known:
+async def first_audit(store: Store, home: Path) -> KnownRepository:
     """The report that later ones are compared with."""
     report = await audit(store, home / "scratch", deep=True)
     assert report.clean and not report.findings, report.findings
@@ -46,7 +46,7 @@ async def first_audit(store: Store, home: Path) -> Known:
     return known.of_kept(home / "reports", store.uri, "")
 
 
-async def judge(store: Store, harm: Damage, home: Path, before: Known, *, summed: bool) -> None:
+async def judge(store: Store, harm: Damage, home: Path, before: KnownRepository, *, summed: bool) -> None:
     """Both kinds of audit of a damaged repository."""
     deep = await audit(store, home / "scratch", before, deep=True)
     found = {each.key for each in deep.findings}

@@ -300,13 +300,13 @@ def test_the_engine_refuses_by_itself(rig: Rig) -> None:
     from warmspare.source.given import GivenDisks
     from warmspare.source.ports import DiskInput
     from warmspare.source.raw import RawSource
-    from warmspare.sync.sender import Sync
+    from warmspare.sync.sender import Sender
 
     async def run(**more: Any) -> None:
         store = DirectoryStore(rig.repo)
         machine = GivenDisks("web1", [DiskInput(RawSource(rig.disk, "d"))])
         try:
-            await Sync(store, machine, rig.state, Events(), level=1, **more).run()
+            await Sender(store, machine, rig.state, Events(), level=1, **more).run()
         finally:
             await machine.close()
             await store.close()

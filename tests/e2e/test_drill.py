@@ -329,11 +329,11 @@ def test_a_replica_that_is_not_whole_is_not_drilled(rig: Rig) -> None:
     # Killed on the way to the next point: neither the one nor the other.
     record = rig.home / "replica.raw.warmspare/replica.json"
     from warmspare.state.local_files import read_record, write_record
-    from warmspare.state.replica_record import STATE, Mark, ReplicaRecord
+    from warmspare.state.replica_record import STATE, PointMark, ReplicaRecord
 
     was = read_record(record, ReplicaRecord, STATE, Events())
     assert was and was.at
-    moving = ReplicaRecord(was.format, was.repository, was.uri, was.vm, was.at, Mark(2, "0" * 64), was.disks)
+    moving = ReplicaRecord(was.format, was.repository, was.uri, was.vm, was.at, PointMark(2, "0" * 64), was.disks)
     write_record(record, moving, STATE)
     assert "between two restore points" in drill(rig, code=5).stderr
     record.write_bytes(b"nonsense")

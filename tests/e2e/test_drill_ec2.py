@@ -35,7 +35,7 @@ from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.drills import ec2_drill, trial
 from warmspare.recover.drills.ec2_drill import Ec2Drill
-from warmspare.recover.drills.evidence import Verdict
+from warmspare.recover.drills.evidence import DrillVerdict
 from warmspare.recover.drills.qemu_drill import Rules
 from warmspare.recover.failover.plan import Network, VmPlan
 from warmspare.repository.chain import open_repository
@@ -591,10 +591,10 @@ class Dying(Aws):
         return answer
 
 
-def in_process(world: World, place: Place, aws: Aws, folder: Path) -> Verdict:
+def in_process(world: World, place: Place, aws: Aws, folder: Path) -> DrillVerdict:
     """A drill without the command line."""
 
-    async def work() -> Verdict:
+    async def work() -> DrillVerdict:
         async with aws:
             repository = await open_repository(open_store(str(world.repo)))
             run = Ec2Drill(repository, Ec2(aws, PAUSE), Events())
@@ -759,12 +759,12 @@ def test_killed_for_real_and_cleaned(world: World, place: Place) -> None:
 def test_two_at_once_do_not_touch_one_another(world: World, place: Place) -> None:
     world.front.console, world.front.checks = [""], ["initializing"]
 
-    async def work() -> list[Verdict]:
+    async def work() -> list[DrillVerdict]:
         async with Aws(SETTINGS) as aws:
             repository = await open_repository(open_store(str(world.repo)))
             run = Ec2Drill(repository, Ec2(aws, PAUSE), Events())
 
-            async def one(name: str) -> Verdict:
+            async def one(name: str) -> DrillVerdict:
                 (world.home / name).mkdir()
                 return await run.run(VmPlan("app", "app"), place.network, None, Rules(timeout_s=20), world.home / name)
 

@@ -97,15 +97,15 @@ def test_no_room_for_the_evidence_itself(rig: Rig) -> None:
 
 def test_a_machine_that_hangs(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one does whose medium never answers: stopped, right after it was switched on."""
-    power_on = qemu.Machine.power_on
+    power_on = qemu.QemuMachine.power_on
 
-    async def and_stop(machine: qemu.Machine) -> None:
+    async def and_stop(machine: qemu.QemuMachine) -> None:
         await power_on(machine)
         os.kill(machine.process.pid, signal.SIGSTOP)
         monkeypatch.setattr(qemu, "START_S", 0.5)
         monkeypatch.setattr(qemu, "STOP_S", 0.5)
 
-    monkeypatch.setattr(qemu.Machine, "power_on", and_stop)
+    monkeypatch.setattr(qemu.QemuMachine, "power_on", and_stop)
     monkeypatch.setattr(qemu, "accelerators", lambda firmware: ["tcg"])
     protect(rig, READS)
     rig.apply()

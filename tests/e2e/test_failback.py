@@ -32,10 +32,10 @@ from servers import S3Server
 from vmdkreaders import read_by_all
 from warmspare.observe.events import Events, Meter
 from warmspare.recover.aws.client import Aws
-from warmspare.recover.failback.export import Export, Settings
+from warmspare.recover.failback.export import Export, ExportSettings
 from warmspare.repository.chain import open_repository
 from warmspare.state.local_files import read_record, write_record
-from warmspare.state.replica_record import STATE, Mark, ReplicaRecord
+from warmspare.state.replica_record import STATE, PointMark, ReplicaRecord
 from warmspare.store import layout
 from warmspare.store.opening import open_store
 
@@ -219,7 +219,7 @@ def test_an_export_that_was_cut_off_takes_the_same_snapshots(away: World) -> Non
     async def run(number: int) -> None:
         Dying.left = number
         repository = await open_repository(open_store(str(away.repo)))
-        settings = Settings(away.home / "return", "raw", None, False)
+        settings = ExportSettings(away.home / "return", "raw", None, False)
         async with Dying(SETTINGS) as aws:
             await Export(repository, aws, "app", settings, Events(), Meter()).run()
 
@@ -471,7 +471,7 @@ def test_a_replica_between_two_points(world: World) -> None:
     world.change("app")
     world.sync("app", hardware("dmz"), 2)
     sha256 = hashlib.sha256((world.repo / layout.point_key("app", 2)).read_bytes()).hexdigest()
-    write_record(path, msgspec.structs.replace(found, moving=Mark(2, sha256)), STATE)
+    write_record(path, msgspec.structs.replace(found, moving=PointMark(2, sha256)), STATE)
     more = ["--replica", base, "--only-replica", "--format", "raw"]
     obey(export(world, *more, code=2).last("error")["hint"])
     export(world, *more)

@@ -22,11 +22,11 @@ import pytest
 import hostileguests
 from hostileguests import DISK_BYTES, MIB, UUID, VERSION, Tree, build, cpio, replica, tree
 from warmspare.recover.disks.held_replica import HeldDisk
-from warmspare.recover.readiness.boot_findings import Kind
+from warmspare.recover.readiness.boot_findings import BootFindingKind
 from warmspare.recover.readiness.check import Ready, look
 from warmspare.recover.readiness.readiness_report import MOST_OF_A_KIND
 
-K = Kind
+K = BootFindingKind
 D = K.DEFAULT_UNKNOWN
 PROGRAM = Path(hostileguests.__file__)
 
@@ -84,7 +84,7 @@ _BIG = b"# GRUB Environment Block\na=" + b"x" * 60_000 + b"\n"
     ids=["variables", "variables-of-initrds", "environment", "configuration", "initrds", "fstab", "fstab-lines"],
 )
 def test_what_grows_beyond_all_bounds_is_a_finding(
-    changed: dict[str, bytes], kind: Kind, place: str, why: str, tmp_path: Path
+    changed: dict[str, bytes], kind: BootFindingKind, place: str, why: str, tmp_path: Path
 ) -> None:
     (only,) = [each for each in looked(guest(tmp_path, **changed)).findings if each.kind is kind]
     assert place in only.place and why in only.found and not only.known

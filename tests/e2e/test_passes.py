@@ -21,7 +21,7 @@ import warmspare.sync.stages.pack_writer
 from moments import Moments
 from rig import KIB, MIB, begin, command, same
 from warmspare.audit.repository.repository_audit import RepositoryAudit
-from warmspare.audit.repository.seen import Known
+from warmspare.audit.repository.seen import KnownRepository
 from warmspare.errors import SourceError, StoreError
 from warmspare.format import restore_point
 from warmspare.format.manifest import ManifestReader
@@ -33,7 +33,7 @@ from warmspare.store.contract import Upload
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.passes.moment import Moment, Passes
 from warmspare.sync.publishing.spool import SpoolPlace
-from warmspare.sync.sender import Sync, SyncResult
+from warmspare.sync.sender import Sender, SyncResult
 
 BLOCK = 64 * KIB
 AGE_S = 0.2
@@ -96,7 +96,7 @@ class World:
     async def _sync(self, age_s: float | None) -> SyncResult:
         start = await begin(DirectoryStore(str(self.repo)), "vm")
         try:
-            return await Sync(
+            return await Sender(
                 self.store,
                 self.machine,
                 self.home / "state",
@@ -432,7 +432,7 @@ def test_dead_after_the_publication(world: World, monkeypatch: pytest.MonkeyPatc
         async def dies(*_: object) -> None:
             raise StoreError("the host died", retryable=True)
 
-        patch.setattr(Sync, "_commit", dies)
+        patch.setattr(Sender, "_commit", dies)
         with pytest.raises(StoreError):
             world.sync()
     assert world.named("sync.snapshot_renewed")
@@ -502,7 +502,7 @@ def test_what_an_audit_marked_is_whole_in_every_pass(world: World, seed: int) ->
 
     async def mark() -> None:
         store = DirectoryStore(str(world.repo))
-        report = await RepositoryAudit(store, world.home / "scratch", Known(), Events(), repair=True).run()
+        report = await RepositoryAudit(store, world.home / "scratch", KnownRepository(), Events(), repair=True).run()
         assert report.figures["blocks marked"]
         await store.close()
 

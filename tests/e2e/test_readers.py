@@ -289,7 +289,7 @@ def test_damaged_trees_of_a_btrfs_end_and_are_not_known(tmp_path: Path) -> None:
         hurt = _Hurt(data, rng, number % 9 + 1)
         known = btrfs.opened([hurt])
         default = known if isinstance(known, Unknown) else known.default()
-        if isinstance(known, btrfs.Subvolumes) and isinstance(default, int):
+        if isinstance(known, btrfs.BtrfsSubvolumes) and isinstance(default, int):
             answers.add(str(known.path(default)))
         assert hurt.reads <= btrfs.MAX_NODES + 1
     assert "/@/.snapshots/1/snapshot" in answers and len(answers) > 1

@@ -18,10 +18,10 @@ import bootdisk
 from readydisks import BIOS_ROOT_AT, GIB, empty, get, lvm, put, windows
 from rig import MIB, Rig, command
 from warmspare.recover.disks.held_replica import HeldDisk
-from warmspare.recover.readiness.boot_findings import Finding, Kind, Severity
+from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, BootSeverity
 from warmspare.recover.readiness.check import look
 
-K = Kind
+K = BootFindingKind
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def copy(disks: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
     return made
 
 
-def findings(*paths: Path, firmware: str | None = None) -> list[Finding]:
+def findings(*paths: Path, firmware: str | None = None) -> list[BootFinding]:
     """What is found on these disks; and that they are as they were."""
     before = [(path.stat().st_mtime_ns, path.stat().st_ctime_ns) for path in paths]
     fds = [os.open(path, os.O_RDONLY) for path in paths]
@@ -54,7 +54,7 @@ def findings(*paths: Path, firmware: str | None = None) -> list[Finding]:
     return got
 
 
-def kinds(*paths: Path, firmware: str | None = None) -> set[Kind]:
+def kinds(*paths: Path, firmware: str | None = None) -> set[BootFindingKind]:
     return {each.kind for each in findings(*paths, firmware=firmware)}
 
 
@@ -62,7 +62,7 @@ def test_disks_without_a_flaw_show_none(copy: Callable[[str], Path]) -> None:
     assert findings(copy("bios")) == []
     # 128 MiB are not whole GiB: the only thing to say of it.
     (only,) = findings(copy("uefi"), firmware="uefi")
-    assert (only.kind, only.severity) == (K.GPT_ROUNDED, Severity.NOTE)
+    assert (only.kind, only.severity) == (K.GPT_ROUNDED, BootSeverity.NOTE)
 
 
 def test_a_gpt_of_whole_gib_is_nothing_to_speak_of(tmp_path: Path) -> None:
@@ -100,7 +100,11 @@ def _no_loader(disk: Path) -> None:
     ],
 )
 def test_what_the_firmware_stumbles_over(
-    made_for: str, hurt: Callable[[Path], None], firmware: str | None, expected: set[Kind], copy: Callable[[str], Path]
+    made_for: str,
+    hurt: Callable[[Path], None],
+    firmware: str | None,
+    expected: set[BootFindingKind],
+    copy: Callable[[str], Path],
 ) -> None:
     disk = copy(made_for)
     hurt(disk)
@@ -111,7 +115,7 @@ def test_no_esp(tmp_path: Path) -> None:
     assert K.ESP_MISSING in kinds(empty(tmp_path / "d.raw", GIB, "label: gpt\nstart=2048,type=L\n"), firmware="uefi")
 
 
-FSTABS: list[tuple[str, set[Kind]]] = [
+FSTABS: list[tuple[str, set[BootFindingKind]]] = [
     (f"UUID={bootdisk.ROOT_UUID} / ext4 defaults 0 1\n/dev/sdb1 /data ext4 defaults 0 2\n", {K.FSTAB_BY_NAME}),
     ("/dev/hda1 / ext4 defaults 0 1\n", {K.FSTAB_BY_NAME}),
     ("/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part1 / ext4 defaults\n", {K.FSTAB_BY_NAME}),
@@ -128,7 +132,7 @@ FSTABS: list[tuple[str, set[Kind]]] = [
 
 
 @pytest.mark.parametrize(("text", "expected"), FSTABS)
-def test_fstab(text: str, expected: set[Kind], copy: Callable[[str], Path]) -> None:
+def test_fstab(text: str, expected: set[BootFindingKind], copy: Callable[[str], Path]) -> None:
     disk = copy("bios")
     put(disk, BIOS_ROOT_AT, "/etc/fstab", text.encode())
     got = findings(disk)
@@ -146,7 +150,9 @@ def test_fstab(text: str, expected: set[Kind], copy: Callable[[str], Path]) -> N
         ("console=tty0 console=ttyS0,115200", "quiet", {K.CONSOLE_MISSING}),
     ],
 )
-def test_the_kernels_command_line(old: str, new: str, expected: set[Kind], copy: Callable[[str], Path]) -> None:
+def test_the_kernels_command_line(
+    old: str, new: str, expected: set[BootFindingKind], copy: Callable[[str], Path]
+) -> None:
     disk = copy("bios")
     text = get(disk, BIOS_ROOT_AT, "/boot/grub/grub.cfg").decode()
     assert old in text
@@ -199,7 +205,7 @@ def test_drivers(copy: Callable[[str], Path]) -> None:
     put(disk, BIOS_ROOT_AT, builtin, lines)
     put(disk, BIOS_ROOT_AT, f"/lib/modules/{version}/kernel/drivers/net/ethernet/amazon/ena/ena.ko", None)
     assert kinds(disk) == {K.ENA_MISSING}
-    assert [each.severity for each in findings(disk)] == [Severity.STOPS]
+    assert [each.severity for each in findings(disk)] == [BootSeverity.STOPS]
 
 
 def test_a_disk_of_data_is_no_system(tmp_path: Path) -> None:

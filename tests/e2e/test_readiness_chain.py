@@ -16,10 +16,10 @@ import bootdisk
 from readydisks import BIOS_ROOT_AT, GIB, MIB, empty, get, put
 from rig import Rig, command
 from warmspare.recover.disks.held_replica import HeldDisk
-from warmspare.recover.readiness.boot_findings import ABOUT, Family, Finding, Kind, Severity
+from warmspare.recover.readiness.boot_findings import ABOUT, BootFinding, BootFindingKind, BootSeverity, Family
 from warmspare.recover.readiness.check import Ready, look
 
-K = Kind
+K = BootFindingKind
 UUID = f"UUID={bootdisk.ROOT_UUID}"
 OLD = "dddddddd-94a1-4d0e-a1f5-5b7c3f1f2a31"
 
@@ -47,11 +47,11 @@ def looked(*paths: Path, firmware: str | None = None) -> Ready:
     return ready
 
 
-def kinds(*paths: Path, firmware: str | None = None) -> set[Kind]:
+def kinds(*paths: Path, firmware: str | None = None) -> set[BootFindingKind]:
     return {each.kind for each in looked(*paths, firmware=firmware).findings}
 
 
-def only(*paths: Path, firmware: str | None = None) -> Finding:
+def only(*paths: Path, firmware: str | None = None) -> BootFinding:
     (finding,) = looked(*paths, firmware=firmware).findings
     return finding
 
@@ -82,7 +82,7 @@ def old_system(tmp_path: Path) -> Path:
 def test_another_system_is_named_and_left_alone(disk: Path, tmp_path: Path) -> None:
     old = old_system(tmp_path)
     finding = only(disk, old)
-    assert (finding.kind, finding.severity, finding.disk) == (K.OTHER_SYSTEM, Severity.NOTE, "sdb.raw")
+    assert (finding.kind, finding.severity, finding.disk) == (K.OTHER_SYSTEM, BootSeverity.NOTE, "sdb.raw")
     assert finding.found == "Old GNU/Linux 3" and finding.place == "partition 1"
     put(disk, BIOS_ROOT_AT, "/etc/fstab", b"/dev/sda1 / ext4 defaults 0 1\n")
     assert {(each.kind, each.disk) for each in looked(disk, old).findings} == {
@@ -146,7 +146,9 @@ def test_the_disk_that_boots_is_not_always_the_first(disk: Path, tmp_path: Path)
         "no-script",
     ],
 )
-def test_the_entry_that_starts_is_judged_and_no_other(lines: tuple[str, ...], expected: set[Kind], disk: Path) -> None:
+def test_the_entry_that_starts_is_judged_and_no_other(
+    lines: tuple[str, ...], expected: set[BootFindingKind], disk: Path
+) -> None:
     put(disk, BIOS_ROOT_AT, "/boot/grub/grubenv", b"# GRUB Environment Block\nsaved_entry=old\n".ljust(1024, b"#"))
     menu(disk, *lines)
     ready = looked(disk)
@@ -274,7 +276,7 @@ def test_another_disks_system_is_not_judged_in_place_of_one_that_is_not_seen(dis
         K.DRIVERS_UNREAD,
         K.OTHER_SYSTEM,
     }
-    assert not any(each.severity is Severity.STOPS for each in ready.findings)
+    assert not any(each.severity is BootSeverity.STOPS for each in ready.findings)
 
 
 def test_an_entry_that_starts_once_is_judged_and_the_one_after_it_too(disk: Path) -> None:

@@ -21,14 +21,14 @@ from systems import boxes, debian, debianvm, fedora, layout, mounts, redhat, tab
 from systems.cases import fstab, uid
 from systems.machine import Initramfs, Machine
 from warmspare.recover.disks.held_replica import HeldDisk
-from warmspare.recover.readiness.boot_findings import ABOUT, Family, Finding, Kind, Severity
+from warmspare.recover.readiness.boot_findings import ABOUT, BootFinding, BootFindingKind, BootSeverity, Family
 from warmspare.recover.readiness.check import look
 
-K, F = Kind, Family
+K, F = BootFindingKind, Family
 VERSION = boxes.VERSION
 
 
-def found(*paths: Path, firmware: str) -> list[Finding]:
+def found(*paths: Path, firmware: str) -> list[BootFinding]:
     fds = [os.open(path, os.O_RDONLY) for path in paths]
     try:
         held = [HeldDisk(path.name, path, path.stat().st_size, fd) for path, fd in zip(paths, fds, strict=True)]
@@ -43,7 +43,7 @@ class Patient:
     """A machine with a trouble of one kind, on disks."""
 
     home: Path
-    kind: Kind
+    kind: BootFindingKind
     machine: Machine
     paths: list[Path]
 
@@ -52,7 +52,7 @@ class Patient:
         findings = found(*self.paths, firmware=firmware or self.machine.firmware)
         if any(each.kind is self.kind for each in findings):
             return True
-        assert not [each for each in findings if each.severity is Severity.STOPS], findings
+        assert not [each for each in findings if each.severity is BootSeverity.STOPS], findings
         return False
 
     def again(self) -> None:
@@ -62,7 +62,7 @@ class Patient:
         self.paths = layout.build(self.machine, self.home)
 
 
-def quoted(kind: Kind, family: Family = Family.OTHER, **filled: object) -> list[str]:
+def quoted(kind: BootFindingKind, family: Family = Family.OTHER, **filled: object) -> list[str]:
     """The commands of a sentence: what stands in it between backquotes, its words in capitals filled."""
     sentence = dict(ABOUT[kind].remedies).get(family, ABOUT[kind].remedy)
     commands = re.findall(r"`([^`]+)`", sentence)
@@ -71,7 +71,7 @@ def quoted(kind: Kind, family: Family = Family.OTHER, **filled: object) -> list[
     return commands
 
 
-def ill(home: Path, kind: Kind, machine: Machine, *hurts: Callable[[Machine], None]) -> Patient:
+def ill(home: Path, kind: BootFindingKind, machine: Machine, *hurts: Callable[[Machine], None]) -> Patient:
     for hurt in hurts:
         hurt(machine)
     patient = Patient(home, kind, machine, layout.build(machine, home))
@@ -166,7 +166,7 @@ def the_data_disk_is_added(home: Path) -> None:
 # Files of the system, edited as the sentence says
 
 
-def _edited(home: Path, kind: Kind, machine: Machine, edit: Callable[[Patient], None]) -> None:
+def _edited(home: Path, kind: BootFindingKind, machine: Machine, edit: Callable[[Patient], None]) -> None:
     patient = ill(home, kind, machine)
     edit(patient)
     patient.again()
@@ -319,11 +319,16 @@ def the_initramfs_is_built_with_nvme(home: Path) -> None:
 
 
 def _vm(
-    home: Path, kind: Kind, firmware: str, trouble: Sequence[str], hurt: Callable[[Path], None], remedy: Sequence[str]
+    home: Path,
+    kind: BootFindingKind,
+    firmware: str,
+    trouble: Sequence[str],
+    hurt: Callable[[Path], None],
+    remedy: Sequence[str],
 ) -> None:
     home.mkdir(parents=True, exist_ok=True)
     disk = debianvm.installed(home / "vm.raw", firmware)
-    assert not [each for each in found(disk, firmware=firmware) if each.severity is not Severity.NOTE]
+    assert not [each for each in found(disk, firmware=firmware) if each.severity is not BootSeverity.NOTE]
     if trouble:
         debianvm.inside(disk, *trouble)
     hurt(disk)
@@ -334,7 +339,7 @@ def _vm(
             assert each.family is F.DEBIAN, each
     debianvm.inside(disk, *remedy)
     findings = found(disk, firmware=firmware)
-    assert not [each for each in findings if each.kind is kind or each.severity is Severity.STOPS], findings
+    assert not [each for each in findings if each.kind is kind or each.severity is BootSeverity.STOPS], findings
 
 
 def _nothing(disk: Path) -> None:
@@ -448,7 +453,7 @@ NOT_DEBIANS = Person("the tool is that system's own, and its packages can't be h
 SITE = Person("it is a matter of the site: data, keys or disks that only they have")
 
 Deed = Callable[[Path], None] | Person
-REMEDIES: dict[tuple[Kind, Family], Deed] = {
+REMEDIES: dict[tuple[BootFindingKind, Family], Deed] = {
     (K.DISK_FORMAT, F.OTHER): converted_with_qemu_img,
     (K.NO_BOOT_CODE, F.OTHER): grub_install_writes_the_boot_code,
     (K.NO_BOOT_CODE, F.RED_HAT): NOT_DEBIANS,

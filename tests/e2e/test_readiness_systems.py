@@ -16,7 +16,7 @@ from systems import layout
 from systems.cases import Case
 from systems.matrix import CASES
 from warmspare.recover.disks.held_replica import HeldDisk
-from warmspare.recover.readiness.boot_findings import Finding
+from warmspare.recover.readiness.boot_findings import BootFinding
 from warmspare.recover.readiness.check import look
 
 QUICK = [name for name, case in CASES.items() if case.quick]
@@ -26,7 +26,7 @@ DRILL_S = 240
 FAILING_S = 60  # of a machine that is to come up by then, if at all
 
 
-def judged(case: Case, home: Path) -> list[Finding]:
+def judged(case: Case, home: Path) -> list[BootFinding]:
     """What the check says of its disks; and that they are as they were."""
     machine = case.machine()
     paths = layout.build(machine, home)

@@ -158,7 +158,7 @@ def test_what_a_published_point_names_is_never_removed(
         async def dies(*_: object) -> None:
             raise StoreError("the host died", retryable=True)
 
-        patch.setattr("warmspare.sync.sender.Sync._commit", dies)
+        patch.setattr("warmspare.sync.sender.Sender._commit", dies)
         rig.sync(code=4)
     assert rig.objects("points")
     published = rig.snapshot()

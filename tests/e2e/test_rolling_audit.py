@@ -20,7 +20,7 @@ from warmspare.source.raw import RawSource
 from warmspare.state.local_table import LEAVES_AT
 from warmspare.store import layout
 from warmspare.store.directory.directory_store import DirectoryStore
-from warmspare.sync.planning.rolling import DISTRUSTED, FOUND, MISSED, Cursor
+from warmspare.sync.planning.rolling import DISTRUSTED, FOUND, MISSED, RollingCursor
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def cursor_path(world: World) -> Path:
 
 def put_cursor(world: World, span: int) -> None:
     """The next share begins there, and is due since now."""
-    Cursor(span, world.now_s).write(cursor_path(world))
+    RollingCursor(span, world.now_s).write(cursor_path(world))
 
 
 def test_a_lost_change_is_found_and_healed_in_one_sync(world: World) -> None:
@@ -182,7 +182,7 @@ def test_what_can_not_be_read_for_an_audit_stops_no_sync(world: World, monkeypat
     result = world.sync()
     assert result.bytes_read == UNIT
     assert any("the medium gives nothing" in event["message"] for event in world.all("source.warning"))
-    assert Cursor.read(cursor_path(world), Events()).span > 3  # it goes on behind it
+    assert RollingCursor.read(cursor_path(world), Events()).span > 3  # it goes on behind it
     monkeypatch.undo()
     assert world.exact()
 

@@ -19,14 +19,14 @@ from warmspare.recover.disks.held_replica import HeldDisk
 from warmspare.recover.disks.programs import Budget
 from warmspare.recover.readiness import check
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.boot_findings import Finding, Kind, Severity
+from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, BootSeverity
 from warmspare.recover.readiness.readers.appliance import parts
 from warmspare.recover.readiness.readers.appliance.appliance_files import Appliance
-from warmspare.recover.readiness.readers.appliance.appliance_machine import Limits
+from warmspare.recover.readiness.readers.appliance.appliance_machine import ApplianceLimits
 from warmspare.recover.readiness.volumes import Volume, Volumes
 
 # Where both cores are taken by others, what takes 10 s of CPU takes minutes.
-PATIENT = Limits(wall_s=900.0)
+PATIENT = ApplianceLimits(wall_s=900.0)
 
 
 def ext4(home: Path, *options: str) -> Path:
@@ -51,7 +51,9 @@ def ext4(home: Path, *options: str) -> Path:
 
 
 @contextmanager
-def opened(*paths: Path, have: parts.Parts | Unknown, limits: Limits = PATIENT) -> Iterator[tuple[Volumes, Appliance]]:
+def opened(
+    *paths: Path, have: parts.ApplianceParts | Unknown, limits: ApplianceLimits = PATIENT
+) -> Iterator[tuple[Volumes, Appliance]]:
     fds = [os.open(path, os.O_RDONLY) for path in paths]
     held = [HeldDisk(path.name, path, path.stat().st_size, fd) for path, fd in zip(paths, fds, strict=True)]
     appliance = Appliance(have, held, limits)
@@ -137,9 +139,12 @@ def test_what_is_missing_for_it_is_said(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("limits", "why"),
-    [(Limits(wall_s=0.05), "it was ended after 0 s"), (Limits(data_bytes=64 << 20, wall_s=900.0), "its machine ended")],
+    [
+        (ApplianceLimits(wall_s=0.05), "it was ended after 0 s"),
+        (ApplianceLimits(data_bytes=64 << 20, wall_s=900.0), "its machine ended"),
+    ],
 )
-def test_limits_are_told_and_hold_for_all_that_comes(limits: Limits, why: str, tmp_path: Path) -> None:
+def test_limits_are_told_and_hold_for_all_that_comes(limits: ApplianceLimits, why: str, tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     fold = ext4(tmp_path / "c", "-O", "casefold")
     with opened(fold, have=vmdisks.have(), limits=limits) as (volumes, _):
@@ -154,18 +159,18 @@ def test_a_check_asks_it_and_judges_what_it_reads(tmp_path: Path, monkeypatch: p
     disk = bootdisk.build(tmp_path / "bios.raw", "bios", agent=False)
     bootdisk.run("debugfs", "-w", "-R", "feature ea_inode", f"{disk}?offset={MIB}")
     without = findings(disk)
-    assert "ea_inode" in str(without) and not any(each.severity == Severity.STOPS for each in without)
+    assert "ea_inode" in str(without) and not any(each.severity == BootSeverity.STOPS for each in without)
     monkeypatch.setattr(parts, "host_kernels", vmdisks.kernels)
     monkeypatch.setattr(check, "SECOND_LIMITS", PATIENT)
     assert findings(disk) == []
     put(disk, MIB, "/etc/fstab", b"/dev/sda1 / ext4 defaults 0 1\n")
-    assert [each.kind for each in findings(disk)] == [Kind.FSTAB_BY_NAME]
+    assert [each.kind for each in findings(disk)] == [BootFindingKind.FSTAB_BY_NAME]
 
 
-def findings(disk: Path) -> list[Finding]:
+def findings(disk: Path) -> list[BootFinding]:
     fd = os.open(disk, os.O_RDONLY)
     held = HeldDisk(disk.name, disk, disk.stat().st_size, fd)
     try:
-        return asyncio.run(check.look([held], None, confined.Limits(wall_s=2000.0))).findings
+        return asyncio.run(check.look([held], None, confined.ProcessLimits(wall_s=2000.0))).findings
     finally:
         os.close(fd)

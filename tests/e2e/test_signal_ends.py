@@ -255,7 +255,7 @@ def test_what_can_not_be_taken_back_is_named_and_keeps_nothing_else_from_it(tmp_
 AFTER = """
 import atexit, sys, threading, time
 from warmspare.__main__ import main
-from warmspare.cli import points
+from warmspare.cli.commands import points
 def hang():
     print("CLOSING", file=sys.stderr, flush=True)
     time.sleep(1e6)

@@ -19,7 +19,7 @@ from test_s3_runs import noise_disk
 from nobody import as_nobody
 from rig import MIB, Event, Rig, same
 from servers import S3Place
-from warmspare.apply.receiver import Apply
+from warmspare.apply.receiver import Receiver
 from warmspare.errors import ConfigError, StoreError
 from warmspare.observe.events import Events
 from warmspare.patience import Patience
@@ -106,7 +106,7 @@ async def test_apply_waits_for_a_store_that_is_down(
 ) -> None:
     down(proxy)
     heard = Heard()
-    task = asyncio.ensure_future(Apply(store, rig.vm, rig.replica, heard.out).follow(POLL_S))
+    task = asyncio.ensure_future(Receiver(store, rig.vm, rig.replica, heard.out).follow(POLL_S))
     told = await heard.until("apply.waiting", task, 2)
     assert all(event["vm"] == rig.vm and "s3://" in event["message"] for event in told)
     assert not rig.replica.exists() and not Path(f"{rig.replica}.warmspare").exists()
@@ -121,7 +121,7 @@ async def test_apply_goes_on_with_its_replica(behind: Rig, proxy: Proxy, store: 
     rig = behind
     gone(proxy)
     heard = Heard()
-    task = asyncio.ensure_future(Apply(store, rig.vm, rig.replica, heard.out).follow(POLL_S))
+    task = asyncio.ensure_future(Receiver(store, rig.vm, rig.replica, heard.out).follow(POLL_S))
     await heard.until("apply.waiting", task)
     proxy.restore()
     await heard.until("apply.done", task)
@@ -149,7 +149,7 @@ async def refused(rig: Rig, store: Store, kind: type[Exception], says: str, vm: 
     heard = Heard()
     aws = cast(Aws, None)
     for run in (
-        Apply(store, vm or rig.vm, rig.replica, heard.out),
+        Receiver(store, vm or rig.vm, rig.replica, heard.out),
         Stage(store, vm or rig.vm, heard.out, aws, state=rig.home / "stage", settings=StageSettings()),
     ):
         with pytest.raises(kind, match=says):
@@ -193,7 +193,7 @@ async def test_a_server_that_dns_does_not_know(rig: Rig, monkeypatch: pytest.Mon
         await refused(rig, store, StoreError, "name can't be resolved")
     else:
         heard = Heard()
-        task = asyncio.ensure_future(Apply(store, rig.vm, rig.replica, heard.out).follow(POLL_S))
+        task = asyncio.ensure_future(Receiver(store, rig.vm, rig.replica, heard.out).follow(POLL_S))
         assert "can't be resolved" in (await heard.until("apply.waiting", task, 2))[0]["message"]
         await ended(task)
     await store.close()

@@ -18,7 +18,7 @@ MIB = 1 << 20
 # From one rate to another as the timetable has it, at the near end. The table lies on this minute and the next.
 _TIMETABLE = """
 import asyncio, os, sys, time
-from warmspare.cli.limit import kept
+from warmspare.cli.wiring.rate_limit import kept
 from warmspare.config.timetable import EVERY_DAY, Period, Timetable
 from warmspare.store.opening import open_store
 

@@ -27,12 +27,12 @@ LINK = 20e6 / 8
 _COMMAND = """
 import sys
 from warmspare.cli.main import run
-from warmspare.sync import upload
+from warmspare.sync.stages import pack_writer
 
 scale = float(sys.argv[1])
-upload.PACK_S *= scale
-upload.FIRST_PACK_BYTES = int(upload.FIRST_PACK_BYTES * scale)
-upload.LEAST_PACK_BYTES = int(upload.LEAST_PACK_BYTES * scale)
+pack_writer.PACK_S *= scale
+pack_writer.FIRST_PACK_BYTES = int(pack_writer.FIRST_PACK_BYTES * scale)
+pack_writer.LEAST_PACK_BYTES = int(pack_writer.LEAST_PACK_BYTES * scale)
 sys.exit(run(sys.argv[2:]))
 """
 

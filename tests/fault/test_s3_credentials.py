@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from warmspare.errors import StoreError
 from warmspare.patience import Patience
-from warmspare.store.s3.aws_session import Account
+from warmspare.store.s3.aws_session import AwsAccount
 from warmspare.store.s3.s3_store import S3Store
 
 QUICK = Patience(deadline_s=1, first_s=1, pause_s=0.01, most_s=0.05)
@@ -72,7 +72,7 @@ def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_expired_credentials_are_renewed_while_parts_are_under_way(server: tuple[Server, str], key: Path) -> None:
     remote, url = server
-    store = S3Store("bucket", "p", endpoint_url=url, patience=QUICK, account=Account("dr", None))
+    store = S3Store("bucket", "p", endpoint_url=url, patience=QUICK, account=AwsAccount("dr", None))
     await store.put("a", b"1")
     remote.good = "KEY2"
     key.write_text("KEY2")
@@ -89,7 +89,7 @@ async def test_expired_credentials_are_renewed_while_parts_are_under_way(server:
 
 async def test_what_can_not_be_renewed_is_an_error(server: tuple[Server, str], key: Path) -> None:
     remote, url = server
-    store = S3Store("bucket", "p", endpoint_url=url, patience=QUICK, account=Account("dr", None))
+    store = S3Store("bucket", "p", endpoint_url=url, patience=QUICK, account=AwsAccount("dr", None))
     await store.put("a", b"1")
     remote.good = "KEY2"
     with pytest.raises(StoreError, match="the session token is expired") as caught:

@@ -28,11 +28,11 @@ QUICK = Patience(deadline_s=3.5, first_s=2.5, stall_s=0.6, connect_s=0.6, pause_
 _COMMAND = """
 import sys
 from warmspare.cli.main import run
-from warmspare.store import s3_client
+from warmspare.store.s3 import connection
 from warmspare.patience import Patience
 
 given = {given}
-s3_client.Patience = lambda: given
+connection.Patience = lambda: given
 sys.exit(run(sys.argv[1:]))
 """
 

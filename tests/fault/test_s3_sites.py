@@ -20,8 +20,8 @@ from servers import S3Place
 from warmspare.errors import StoreError
 from warmspare.patience import Patience
 from warmspare.store.contract import PART_BYTES
-from warmspare.store.s3.aws_session import Account
-from warmspare.store.s3.deletion import Way
+from warmspare.store.s3.aws_session import AwsAccount
+from warmspare.store.s3.deletion import DeletionWay
 from warmspare.store.s3.manner import Site
 from warmspare.store.s3.s3_store import S3Store
 
@@ -346,14 +346,14 @@ async def filled(store: S3Store, count: int) -> list[str]:
 @pytest.mark.parametrize(
     ("rules", "way"),
     [
-        ([], Way.MANY),
-        ([s3front.md5_to_delete, s3front.checked_md5], Way.MANY_WITH_MD5),
-        ([s3front.no_multi_delete], Way.ONE_BY_ONE),
-        ([lambda asked: Refused(403, "AccessDenied") if asked.deletes_many else None], Way.ONE_BY_ONE),
-        ([lambda asked: Refused(405, "MethodNotAllowed") if asked.deletes_many else None], Way.ONE_BY_ONE),
+        ([], DeletionWay.MANY),
+        ([s3front.md5_to_delete, s3front.checked_md5], DeletionWay.MANY_WITH_MD5),
+        ([s3front.no_multi_delete], DeletionWay.ONE_BY_ONE),
+        ([lambda asked: Refused(403, "AccessDenied") if asked.deletes_many else None], DeletionWay.ONE_BY_ONE),
+        ([lambda asked: Refused(405, "MethodNotAllowed") if asked.deletes_many else None], DeletionWay.ONE_BY_ONE),
     ],
 )
-async def test_deleting_tries_other_ways(front: Front, make: Make, rules: list[s3front.Rule], way: Way) -> None:
+async def test_deleting_tries_other_ways(front: Front, make: Make, rules: list[s3front.Rule], way: DeletionWay) -> None:
     store = make()
     front.rules += rules
     for _ in range(2):
@@ -362,7 +362,9 @@ async def test_deleting_tries_other_ways(front: Front, make: Make, rules: list[s
         assert await _listed(store) == []
     assert store._deletion.way is way
     posts = front.count("POST")
-    assert posts == (2 if way is Way.MANY else 3 if way is Way.MANY_WITH_MD5 else 2), "what was learnt is kept"
+    assert posts == (2 if way is DeletionWay.MANY else 3 if way is DeletionWay.MANY_WITH_MD5 else 2), (
+        "what was learnt is kept"
+    )
 
 
 def per_key(code: str, message: str, keys: str) -> s3front.Rule:
@@ -435,7 +437,7 @@ async def test_a_profile_says_how_to_address_and_to_sign(
     config.write_text(f"[profile site]\n{keys}s3 =\n  addressing_style = virtual\n  payload_signing_enabled = true\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     front.rules.append(s3front.signed_bodies)
-    store = make(account=Account(profile="site"))
+    store = make(account=AwsAccount(profile="site"))
     await everything(store)  # an address stays in the path, whatever the style
     assert "bodies signed" in store.manner()
 

@@ -16,7 +16,7 @@ from warmspare.observe.events import Event, Events
 from warmspare.source import vddk_install
 from warmspare.source.ports import Hole
 from warmspare.source.vddk import VddkSource
-from warmspare.source.vddk_session import Settings
+from warmspare.source.vddk_session import VddkSettings
 
 
 class Bench:
@@ -30,7 +30,7 @@ class Bench:
         self.events: list[Event] = []
 
     @asynccontextmanager
-    async def source(self, settings: Settings = SETTINGS) -> AsyncIterator[VddkSource]:
+    async def source(self, settings: VddkSettings = SETTINGS) -> AsyncIterator[VddkSource]:
         install = vddk_install.find(self.standin.home)
         events = Events(self.events.append)
         source = await VddkSource.open(install, TARGET, DISK, "disk", settings=settings, events=events)

@@ -26,14 +26,14 @@ from warmspare.source.given import GivenDisks
 from warmspare.source.ports import DiskInput
 from warmspare.source.vddk import VddkSource
 from warmspare.source.vddk_process import ProcessSettings
-from warmspare.source.vddk_session import Settings, Target, VddkSession
+from warmspare.source.vddk_session import VddkSession, VddkSettings, VddkTarget
 from warmspare.store.opening import open_store
-from warmspare.sync.sender import Sync
+from warmspare.sync.sender import Sender
 
 DISK = "[store] vm/vm.vmdk"
 IDENTITY = "warmspare/vm"
 PASSWORD = "correct horse battery staple"
-TARGET = Target(
+TARGET = VddkTarget(
     server="vcenter.example",
     vm="vm-7",
     snapshot="snapshot-8",
@@ -43,7 +43,7 @@ TARGET = Target(
     transports="nbdssl:nbd:san",
 )
 # Impatient, so that rounds are short; nothing else differs from the defaults.
-SETTINGS = Settings(
+SETTINGS = VddkSettings(
     hang_s=1.0,
     backoff_s=0.01,
     backoff_most_s=0.05,
@@ -103,7 +103,7 @@ class Report:
 class World:
     """A VM of one disk at its first restore point; each round changes the disk and syncs it through the stand-in."""
 
-    def __init__(self, home: Path, seed: int, *, settings: Settings = SETTINGS, sanitize: str = "") -> None:
+    def __init__(self, home: Path, seed: int, *, settings: VddkSettings = SETTINGS, sanitize: str = "") -> None:
         self.home, self.rng = home, random.Random(seed)
         self.settings, self.sanitize = settings, sanitize
         self.rig = Rig(home)
@@ -196,7 +196,7 @@ class World:
                     killing = asyncio.create_task(kill_readers(killer)) if killer is not None else None
                     machine = GivenDisks(self.rig.vm, [DiskInput(source)])
                     start = await begin(store, self.rig.vm)
-                    await Sync(store, machine, self.rig.state, said, level=1, start=start).run()
+                    await Sender(store, machine, self.rig.state, said, level=1, start=start).run()
                     if killing:
                         killing.cancel()
                 finally:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from warmspare.format import repofile
-from warmspare.format.mark import Mark
+from warmspare.format.mark import LossMark
 from warmspare.format.restore_point import Checkpoint, Disk, ObjectRef, RestorePoint, Unprotected
 
 RUN = bytes(range(16))
@@ -198,7 +198,7 @@ MARK = b"""{
  }
 }
 """
-MARK_VALUE = Mark(1, 0, "web1", 12, "5" * 64, "2026-01-02T03:04:05Z", "warmspare 0.1.0", {"disk": [(0, 3), (7, 1)]})
+MARK_VALUE = LossMark(1, 0, "web1", 12, "5" * 64, "2026-01-02T03:04:05Z", "warmspare 0.1.0", {"disk": [(0, 3), (7, 1)]})
 
 
 def point_with(**fields: object) -> bytes:

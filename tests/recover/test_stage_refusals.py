@@ -18,7 +18,7 @@ from rig import MIB, command, random_disk, scribble
 from stagerig import StageRig
 from warmspare.observe.events import Events
 from warmspare.recover.blocks.chainblocks import ChainBlocks
-from warmspare.recover.blocks.window import Window
+from warmspare.recover.blocks.window import BlockWindow
 
 KEY = "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c"
 DOCS = Path(__file__).parents[2] / "docs"
@@ -93,7 +93,7 @@ def test_a_chain_that_gives_other_bytes(synced: StageRig) -> None:
     """Sound by themselves, as of a pack that was made for another place: only the blocks' hashes tell."""
     fill = ChainBlocks.fill
 
-    async def other(self: ChainBlocks, window: Window, positions: list[int] | None = None) -> None:
+    async def other(self: ChainBlocks, window: BlockWindow, positions: list[int] | None = None) -> None:
         await fill(self, window, positions)
         window.block(0)[100] ^= 1
 

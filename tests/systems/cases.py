@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from systems.machine import Fs, Machine
-from warmspare.recover.readiness.boot_findings import Finding
+from warmspare.recover.readiness.boot_findings import BootFinding
 
 Make = Callable[[], Machine]
 Hurt = Callable[[Machine], None]
@@ -22,7 +22,7 @@ class Said:
     place: str = ""
     found: str = ""
 
-    def meets(self, finding: Finding) -> bool:
+    def meets(self, finding: BootFinding) -> bool:
         where = f"{finding.disk} {finding.place} {finding.found}"
         return finding.kind in self.kind.split("|") and self.place in where and self.found in finding.found
 
@@ -41,7 +41,7 @@ class Case:
     quick: bool = False
     drill: bool | None = None
 
-    def disagreements(self, findings: Sequence[Finding]) -> list[str]:
+    def disagreements(self, findings: Sequence[BootFinding]) -> list[str]:
         """What was said in place of the right verdict."""
         out = [f"is not said: {each}" for each in self.said if not any(map(each.meets, findings))]
         for finding in findings:

@@ -17,8 +17,8 @@ from warmspare.audit.expected.hashes import ExpectedTable
 from warmspare.audit.expected.sample import Sample, parse_percent
 from warmspare.audit.reports import archive
 from warmspare.audit.reports import report as reports
-from warmspare.audit.reports.findings import ABOUT, Kind, Severity, finding, unclean
-from warmspare.audit.reports.report import MAX_CELLS, SOUND, WRONG, ZERO, MapBuilder, Report
+from warmspare.audit.reports.findings import ABOUT, FindingKind, Severity, finding, unclean
+from warmspare.audit.reports.report import MAX_CELLS, SOUND, WRONG, ZERO, AuditReport, MapBuilder
 from warmspare.audit.repository import seen as known
 from warmspare.errors import ConfigError, FormatError, LeaseError
 from warmspare.format.chunk import Chunk
@@ -27,7 +27,7 @@ from warmspare.format.restore_point import Disk, ObjectRef
 from warmspare.model import BLOCK_BYTES
 from warmspare.state import report_chain as chains
 from warmspare.state.local_files import locked
-from warmspare.state.report_chain import Kept
+from warmspare.state.report_chain import KeptReport
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -164,25 +164,25 @@ def copied(tmp_path: Path, of: ExpectedTable, blocks: int, plain: dict[int, byte
 
 
 def test_every_kind_says_what_it_means() -> None:
-    assert ABOUT.keys() == set(Kind)
+    assert ABOUT.keys() == set(FindingKind)
     for kind, about in ABOUT.items():
         made = finding(kind, point="1-00000000")
         assert made.meaning == about.meaning and made.remedy == about.remedy
         for text in (about.meaning, about.remedy):
             assert text and text[0].islower() and not text.endswith(".")
-    assert unclean([finding(Kind.BLOCK_WRONG, point="")])
+    assert unclean([finding(FindingKind.BLOCK_WRONG, point="")])
     assert not unclean([finding(kind, point="") for kind, about in ABOUT.items() if about.severity is Severity.NOTE])
 
 
-def report(**changes: object) -> Report:
+def report(**changes: object) -> AuditReport:
     builder = MapBuilder(10 * BLOCK_BYTES)
     builder.add_run(SOUND, 0, 9)
     builder.add_run(WRONG, 9, 1)
     disk = reports.disk_result(
         builder, id="d", name="d", path="/d", capacity_bytes=10 * BLOCK_BYTES, root="0" * 64, bytes_read=1, seconds=1.0
     )
-    found = finding(Kind.BLOCK_WRONG, point="1-00000000", disk="d", offset=9 * BLOCK_BYTES, length=BLOCK_BYTES)
-    plain = Report(
+    found = finding(FindingKind.BLOCK_WRONG, point="1-00000000", disk="d", offset=9 * BLOCK_BYTES, length=BLOCK_BYTES)
+    plain = AuditReport(
         1,
         0,
         "",
@@ -259,7 +259,7 @@ def test_a_chain_of_reports_shows_what_was_done_to_it(tmp_path: Path) -> None:
         archive.of(tmp_path / "nowhere").verify()
 
 
-def changed(done: Kept[Report], **fields: object) -> None:
+def changed(done: KeptReport[AuditReport], **fields: object) -> None:
     """A report that anybody has written over."""
     done.path.chmod(0o600)
     done.path.write_text(json.dumps(json.loads(done.path.read_bytes()) | fields))
@@ -308,7 +308,7 @@ def test_no_report_follows_one_of_another_number(tmp_path: Path, number: int) ->
         archive.of(tmp_path).keep(report())
     last = tmp_path / "99999999-replica-vm.json"
     done.path.rename(last)
-    changed(Kept(last, done.report, ""), number=99_999_999)
+    changed(KeptReport(last, done.report, ""), number=99_999_999)
     with pytest.raises(ConfigError, match="end with number"):
         archive.of(tmp_path).keep(report())
 
@@ -318,7 +318,7 @@ def test_what_a_changed_report_says_that_it_saw(tmp_path: Path, seen: str) -> No
     done = archive.of(tmp_path).keep(report(kind="repository", repository="u", vm="", figures={}))
     changed(done, figures={known.HEAD + "vm": f"{seen} {'0' * 64}", known.HEAD + "x": f"7 {'0' * 64}"})
     assert [one.vm for one in known.of_kept(tmp_path, "u", "").seen] == ["x"]
-    into = known.Known()
+    into = known.KnownRepository()
     known.read(done.path, into)
     assert [one.sequence for one in into.seen] == [7]
 
@@ -327,7 +327,7 @@ def test_a_report_of_more_than_one_may_hold_is_kept_shorter(tmp_path: Path, monk
     """What could not be read again would keep the chain from going on."""
     monkeypatch.setattr(reports, "MAX_REPORT_BYTES", 20_000)
     monkeypatch.setattr(archive, "MAX_REPORT_BYTES", 20_000)
-    names = [finding(Kind.OBJECT_REPLAYED, point="1-0", actual="VM " + "\U0001f525" * 5000) for _ in range(40)]
+    names = [finding(FindingKind.OBJECT_REPLAYED, point="1-0", actual="VM " + "\U0001f525" * 5000) for _ in range(40)]
     assert all(len(one.actual) <= 1000 for one in names)
     done = archive.of(tmp_path).keep(report(findings=names))
     again = archive.of(tmp_path).keep(report())

@@ -8,7 +8,8 @@ import pytest
 
 from warmspare.errors import ConfigError
 from warmspare.recover.disks.origin import boot_first
-from warmspare.vsphere.inventory.vm_info import Disk, _boot_disks
+from warmspare.vsphere.inventory.vm_devices import VmDisk
+from warmspare.vsphere.inventory.vm_info import _boot_disks
 
 DISKS = [("u1", "system"), ("u2", "data"), ("u3", "more")]
 
@@ -40,9 +41,9 @@ def test_a_disk_that_is_none_of_the_vms_is_refused() -> None:
     assert boot_first([], {"boot_disks": ["u1"]}) == []
 
 
-def _disk(key: int, uuid: str) -> Disk:
-    values = dict.fromkeys(Disk.__dataclass_fields__) | {"key": key, "uuid": uuid}
-    return Disk(**values)  # type: ignore[arg-type]
+def _disk(key: int, uuid: str) -> VmDisk:
+    values = dict.fromkeys(VmDisk.__dataclass_fields__) | {"key": key, "uuid": uuid}
+    return VmDisk(**values)  # type: ignore[arg-type]
 
 
 def test_vcenters_order_names_disks_by_their_keys() -> None:

@@ -24,7 +24,7 @@ from warmspare.config import secret, timetable, values
 from warmspare.config.disks import DiskPattern, DiskSelection
 from warmspare.config.lines import dotted, find_lines, line_of, too_deep
 from warmspare.config.load import load, parse
-from warmspare.config.problems import Place, SettingsError
+from warmspare.config.problems import ConfigPlace, SettingsError
 from warmspare.config.reading import KEYS
 from warmspare.config.secret import Secret
 from warmspare.config.settings import Find, Settings
@@ -45,7 +45,7 @@ uri = "s3://example/x"
 name = "dc02"
 """
 HIDDEN = "hunter2-correct-horse"
-HERE = Place("f.toml", "vcenter.main.password", 4)
+HERE = ConfigPlace("f.toml", "vcenter.main.password", 4)
 
 
 def read(text: str) -> Settings:

@@ -17,17 +17,17 @@ import pytest
 
 from warmspare.errors import RecoverError
 from warmspare.recover.disks import programs
-from warmspare.recover.disks.confined import Heard, Limits, Say, Spent, confined
+from warmspare.recover.disks.confined import ConfinedAnswer, ProcessLimits, Say, Spent, confined
 from warmspare.recover.disks.held_replica import HeldDisk
 from warmspare.recover.readiness import partition_tables
-from warmspare.recover.readiness.boot_findings import Finding, Kind
+from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind
 from warmspare.recover.readiness.check import made_for
-from warmspare.recover.readiness.readiness_report import MOST_OF_A_KIND, MOST_TEXT, Report, heard
+from warmspare.recover.readiness.readiness_report import MOST_OF_A_KIND, MOST_TEXT, ReadinessReport, heard
 
-SMALL = Limits(memory_bytes=64 << 20, cpu_s=1, wall_s=60.0, output_bytes=1 << 16)
+SMALL = ProcessLimits(memory_bytes=64 << 20, cpu_s=1, wall_s=60.0, output_bytes=1 << 16)
 
 
-async def ended(work: Callable[[Say], None], limits: Limits = SMALL) -> Heard:
+async def ended(work: Callable[[Say], None], limits: ProcessLimits = SMALL) -> ConfinedAnswer:
     async with asyncio.timeout(120):
         return await confined(work, [], limits)
 
@@ -116,9 +116,9 @@ async def test_however_it_ends_that_is_told(work: Callable[[Say], None], why: st
 
 
 async def test_it_is_ended_when_it_hangs_or_when_it_is_enough() -> None:
-    said = await ended(lambda say: time.sleep(600), Limits(wall_s=0.5))
+    said = await ended(lambda say: time.sleep(600), ProcessLimits(wall_s=0.5))
     assert said.ended == "it was ended after 0 s"
-    said = await confined(lambda say: time.sleep(600), [], Limits(), lambda: "that is enough")
+    said = await confined(lambda say: time.sleep(600), [], ProcessLimits(), lambda: "that is enough")
     assert said.ended == "that is enough"
 
 
@@ -176,7 +176,7 @@ async def _started(pids: Path) -> list[int]:
 
 @pytest.mark.program
 async def test_a_cancel_ends_it_and_its_programs(tmp_path: Path) -> None:
-    task = asyncio.create_task(confined(_spins(tmp_path / "pids"), [], Limits()))
+    task = asyncio.create_task(confined(_spins(tmp_path / "pids"), [], ProcessLimits()))
     both = await _started(tmp_path / "pids")
     began_s = time.monotonic()
     task.cancel()
@@ -235,11 +235,13 @@ async def test_a_process_that_can_not_be_started_is_told(monkeypatch: pytest.Mon
 
 def test_a_report_is_bounded_in_length_and_number() -> None:
     lines: list[bytes] = []
-    report = Report(lines.append)
+    report = ReadinessReport(lines.append)
     with report.whole():
         for number in range(5000):
-            report.add(Finding(Kind.FSTAB_BY_NAME, "disk", f"line {number} " + "\ud800" * 5000, "x" * 5000))
-    findings, *_ = heard(Heard(lines, ""))
+            report.add(
+                BootFinding(BootFindingKind.FSTAB_BY_NAME, "disk", f"line {number} " + "\ud800" * 5000, "x" * 5000)
+            )
+    findings, *_ = heard(ConfinedAnswer(lines, ""))
     assert len(findings) == MOST_OF_A_KIND + 1 and findings[-1].found == f"{5000 - MOST_OF_A_KIND} more of this kind"
     assert all(len(each.place) <= MOST_TEXT and len(each.found) <= MOST_TEXT for each in findings)
     assert findings[0].found.endswith("x…") and all(each.place.encode() for each in findings)
@@ -255,28 +257,31 @@ def test_a_report_is_bounded_in_length_and_number() -> None:
 )
 def test_what_fails_is_a_finding_and_keeps_nothing_else_from_being_judged(error: Exception, why: str) -> None:
     lines: list[bytes] = []
-    report = Report(lines.append)
+    report = ReadinessReport(lines.append)
     with report.whole():
         with report.part("disk", "a file"):
             raise error
-        report.add(Finding(Kind.WINDOWS, "disk", "after it"))
-    (failed, after), *_ = heard(Heard(lines, ""))
-    assert (failed.kind, failed.place) == (Kind.NOT_JUDGED, "a file") and why in failed.found
-    assert after.kind is Kind.WINDOWS
+        report.add(BootFinding(BootFindingKind.WINDOWS, "disk", "after it"))
+    (failed, after), *_ = heard(ConfinedAnswer(lines, ""))
+    assert (failed.kind, failed.place) == (BootFindingKind.NOT_JUDGED, "a file") and why in failed.found
+    assert after.kind is BootFindingKind.WINDOWS
 
 
 def test_what_was_found_before_a_limit_stands_and_what_came_after_is_said_to_be_missing() -> None:
     lines: list[bytes] = []
-    report = Report(lines.append)
+    report = ReadinessReport(lines.append)
     with report.whole(), contextlib.ExitStack():
-        report.add(Finding(Kind.WINDOWS, "disk", "before"))
+        report.add(BootFinding(BootFindingKind.WINDOWS, "disk", "before"))
         with report.part("disk", "a file"):
             raise Spent("all is used up")
-    before, spent = heard(Heard(lines, ""))[0]
-    assert before.kind is Kind.WINDOWS
+    before, spent = heard(ConfinedAnswer(lines, ""))[0]
+    assert before.kind is BootFindingKind.WINDOWS
     assert spent.found == "all is used up; nor was anything that comes after it" and spent.place == "a file"
     # The same where the process was killed, whatever it had said of half a line.
-    before, killed = heard(Heard([*lines[:2], b'{"type":"fo'], "it died of signal 9"))[0]
-    assert (killed.kind, killed.place) == (Kind.NOT_JUDGED, "a file") and "it died of signal 9" in killed.found
-    (odd,) = heard(Heard([b'{"type":"found","kind":"no-such","disk":"","place":"","found":""}'], ""))[0]
-    assert odd.kind is Kind.NOT_JUDGED and "can't be understood" in odd.found
+    before, killed = heard(ConfinedAnswer([*lines[:2], b'{"type":"fo'], "it died of signal 9"))[0]
+    assert (killed.kind, killed.place) == (
+        BootFindingKind.NOT_JUDGED,
+        "a file",
+    ) and "it died of signal 9" in killed.found
+    (odd,) = heard(ConfinedAnswer([b'{"type":"found","kind":"no-such","disk":"","place":"","found":""}'], ""))[0]
+    assert odd.kind is BootFindingKind.NOT_JUDGED and "can't be understood" in odd.found

@@ -10,7 +10,7 @@ import pytest
 
 from warmspare.patience import Again, Patience, Tries
 from warmspare.store.s3.body import Body, join_crc32c
-from warmspare.store.s3.congestion import REST_ROUNDS, Window
+from warmspare.store.s3.congestion import REST_ROUNDS, CongestionWindow
 
 MIB = 1 << 20
 PART = 8 * MIB
@@ -19,7 +19,7 @@ PART = 8 * MIB
 class Link:
     """A link of `rate` bytes a second on which one transfer alone gets at most `each`; time is simulated."""
 
-    def __init__(self, window: Window, rate: float, each: float, noise: float = 0.0) -> None:
+    def __init__(self, window: CongestionWindow, rate: float, each: float, noise: float = 0.0) -> None:
         self.window, self.rate, self.each, self.noise = window, rate, each, noise
         self.random = random.Random(1)
         self.now = 0.0
@@ -38,9 +38,9 @@ class Link:
             self.sizes.append(self.window.size)
 
 
-def made(most: int, rate: float, each: float, noise: float = 0.0) -> tuple[Window, Link]:
+def made(most: int, rate: float, each: float, noise: float = 0.0) -> tuple[CongestionWindow, Link]:
     clock = [lambda: 0.0]
-    window = Window(most, lambda: clock[0]())
+    window = CongestionWindow(most, lambda: clock[0]())
     link = Link(window, rate, each, noise)
     clock[0] = lambda: link.now
     return window, link
@@ -96,11 +96,11 @@ def test_never_below_one_nor_above_the_most() -> None:
     link.run(30)
     assert window.size == 1
     with pytest.raises(ValueError):
-        Window(0)
+        CongestionWindow(0)
 
 
 async def test_slots_are_given_in_order_and_come_back() -> None:
-    window = Window(2)
+    window = CongestionWindow(2)
     order: list[int] = []
     now = most = 0
 
@@ -131,7 +131,7 @@ async def test_slots_are_given_in_order_and_come_back() -> None:
 
 
 async def test_growth_lets_waiters_in() -> None:
-    window = Window(4)
+    window = CongestionWindow(4)
     await window.acquire()
     await window.acquire()
     third = asyncio.create_task(window.acquire())

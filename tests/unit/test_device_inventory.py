@@ -17,9 +17,9 @@ from warmspare.recover.disks.programs import Budget, Exceeded
 from warmspare.recover.readiness import partition_tables
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
 from warmspare.recover.readiness.devices import mdraid
-from warmspare.recover.readiness.devices.blocks import Device, Kind
-from warmspare.recover.readiness.devices.inventory import Inventory, take
-from warmspare.recover.readiness.devices.mdraid import Member
+from warmspare.recover.readiness.devices.blocks import Device, DeviceKind
+from warmspare.recover.readiness.devices.inventory import DeviceInventory, take
+from warmspare.recover.readiness.devices.mdraid import RaidMember
 from warmspare.recover.readiness.volumes import Contents, Volume
 
 pytestmark = pytest.mark.program
@@ -36,7 +36,7 @@ def blkid(paths: list[Path], disk: int, offset: int, size: int) -> Answer[Conten
     return Contents(found["TYPE"], found.get("UUID", ""), found.get("LABEL", "")) if "TYPE" in found else ABSENT
 
 
-def looked_at(*paths: Path) -> Inventory:
+def looked_at(*paths: Path) -> DeviceInventory:
     fds = [os.open(path, os.O_RDONLY) for path in paths]
     try:
         found = [partition_tables.read(fd, path.stat().st_size, Budget()) for fd, path in zip(fds, paths, strict=True)]
@@ -110,22 +110,22 @@ def test_what_lvm_does_not_find_is_lacked_by_what_needs_it(disk: Path) -> None:
     ((uuid, device),) = found.physical.items()
     assert device.grub == "loop0,msdos2"
     hidden = found.without({uuid: "its ID is another"})
-    lacks = [one.lacks for one in hidden.devices if one.kind is Kind.LOGICAL]
+    lacks = [one.lacks for one in hidden.devices if one.kind is DeviceKind.LOGICAL]
     assert lacks == ["its ID is another"] * 2 and found.without({}) == found
     doubtful = found.without({uuid: Unknown("perhaps")})
-    assert {one.lacks for one in doubtful.devices if one.kind is Kind.LOGICAL} == {Unknown("perhaps")}
+    assert {one.lacks for one in doubtful.devices if one.kind is DeviceKind.LOGICAL} == {Unknown("perhaps")}
 
 
 def test_a_part_that_is_missing_may_be_in_what_is_encrypted(tmp_path: Path) -> None:
     path = empty(tmp_path / "disk.raw", 64 * MIB, "label: gpt\nstart=2048,size=24M\nstart=53248,size=8M,name=closed\n")
     lvmdisk.write(path, MIB, 24 * MIB, {"root": 8 * MIB}, missing=True)
     alone = looked_at(path)
-    (root,) = [one for one in alone.devices if one.kind is Kind.LOGICAL]
+    (root,) = [one for one in alone.devices if one.kind is DeviceKind.LOGICAL]
     assert isinstance(root.lacks, str) and "QQQQQQ" in root.lacks and isinstance(root.holds, Unknown)
     assert alone.names.lookup("/dev/other/data").target is ABSENT
     luks(path, 26 * MIB)
     beside = looked_at(path)
-    (root,) = [one for one in beside.devices if one.kind is Kind.LOGICAL]
+    (root,) = [one for one in beside.devices if one.kind is DeviceKind.LOGICAL]
     assert isinstance(root.lacks, Unknown) and "LUKS" in root.lacks.why
     assert isinstance(beside.names.lookup("/dev/other/data").target, Unknown)
     assert isinstance(beside.names.having({"h": f"UUID={LUKS}"}, {}).lookup("/dev/mapper/h").target, Device)
@@ -165,9 +165,9 @@ def test_a_striped_array_begins_on_its_first_member_and_needs_all(tmp_path: Path
     swap(paths[0], mddisk.DATA_AT, SWAP)
     whole = looked_at(*reversed(paths))
     array = whole.names.lookup(f"UUID={SWAP}").target
-    assert isinstance(array, Device) and array.kind is Kind.ARRAY and array.lacks == ""
+    assert isinstance(array, Device) and array.kind is DeviceKind.ARRAY and array.lacks == ""
     half = looked_at(paths[0])
-    (array,) = [one for one in half.devices if one.kind is Kind.ARRAY]
+    (array,) = [one for one in half.devices if one.kind is DeviceKind.ARRAY]
     assert isinstance(array.lacks, str) and "1 of its 2 members" in array.lacks
     # What is on it comes up for nobody, whatever it is.
     assert half.names.lookup(f"UUID={SWAP}").target is ABSENT
@@ -194,17 +194,17 @@ def test_a_striped_array_begins_on_its_first_member_and_needs_all(tmp_path: Path
     ],
 )
 def test_members_are_enough_by_their_level(level: int, layout: int, roles: set[int], enough: bool) -> None:
-    members = [Member("u", "n", level, layout, 4, 1 << 19, role, 5, 0, 1 << 20, False) for role in sorted(roles)]
+    members = [RaidMember("u", "n", level, layout, 4, 1 << 19, role, 5, 0, 1 << 20, False) for role in sorted(roles)]
     (array,) = mdraid.assembled(members)
     assert (array.lacks == "") is enough
 
 
 def test_a_member_that_fell_behind_or_is_a_spare_is_none() -> None:
-    fresh = Member("u", "n", 5, 2, 3, 1 << 19, 0, 50, 0, 1 << 20, False)
-    rows = [fresh, Member("u", "n", 5, 2, 3, 1 << 19, 1, 49, 0, 1 << 20, False)]
+    fresh = RaidMember("u", "n", 5, 2, 3, 1 << 19, 0, 50, 0, 1 << 20, False)
+    rows = [fresh, RaidMember("u", "n", 5, 2, 3, 1 << 19, 1, 49, 0, 1 << 20, False)]
     assert mdraid.assembled(rows)[0].lacks == ""
-    stale = Member("u", "n", 5, 2, 3, 1 << 19, 1, 40, 0, 1 << 20, False)
-    spare = Member("u", "n", 5, 2, 3, 1 << 19, None, 50, 0, 1 << 20, False)
+    stale = RaidMember("u", "n", 5, 2, 3, 1 << 19, 1, 40, 0, 1 << 20, False)
+    spare = RaidMember("u", "n", 5, 2, 3, 1 << 19, None, 50, 0, 1 << 20, False)
     (array,) = mdraid.assembled([fresh, stale, spare])
     assert "2 of its 3" in array.lacks and array.members == (fresh,)
     assert mdraid.assembled([spare])[0].begin is None
@@ -214,10 +214,10 @@ def test_a_superblock_that_can_not_be_trusted_says_nothing() -> None:
     at, block = mddisk.superblock(8 * MIB, uuid=ARRAY, level=1, width=2, role=0)
     data = bytes(4096) + block
 
-    def member(changed: bytes) -> Answer[Member]:
+    def member(changed: bytes) -> Answer[RaidMember]:
         return mdraid.member(lambda offset, count: changed[offset : offset + count], 8 * MIB)
 
-    assert at == 4096 and isinstance(member(data), Member) and member(bytes(8192)) is ABSENT
+    assert at == 4096 and isinstance(member(data), RaidMember) and member(bytes(8192)) is ABSENT
     moved = bytearray(data)
     struct.pack_into("<Q", moved, 4096 + 144, 8 * 1024)  # it stood elsewhere: what holds it was copied
     assert member(bytes(moved)) is ABSENT
@@ -245,7 +245,7 @@ def test_metadata_that_points_beyond_all_disks_is_not_followed(tmp_path: Path) -
         return Contents("linux_raid_member", "u", "")
 
     found = take(["d"], [table], lambda disk, offset, count: data[offset : offset + count], probe)
-    (array,) = [one for one in found.devices if one.kind is Kind.ARRAY]
+    (array,) = [one for one in found.devices if one.kind is DeviceKind.ARRAY]
     assert array.holds == Unknown("it begins beyond the end of its disk")
 
 
@@ -264,7 +264,7 @@ def test_a_mutated_superblock_harms_nobody() -> None:
                 changed[place : place + 4] = generator.randbytes(4)
             data = bytes(at) + bytes(changed)
             found = mdraid.member(lambda offset, count, data=data: data[offset : offset + count], 1 << 20)
-            if isinstance(found, Member):
+            if isinstance(found, RaidMember):
                 (array,) = mdraid.assembled([found])
                 assert array.begin is None or array.begin.offset >= 0
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.devices.blocks import Depth, Device, Gap, Kind, split
+from warmspare.recover.readiness.devices.blocks import Depth, Device, DeviceGap, DeviceKind, split
 from warmspare.recover.readiness.devices.names import MAX_NAME, Bond, Names
 from warmspare.recover.readiness.volumes import Contents
 
@@ -20,7 +20,7 @@ ARRAY = "3ab1000022000000330000004400aaaa"
 
 def partition(number: int, kind: str, uuid: str = "", label: str = "", **fields: str) -> Device:
     place = f"partition {number} of disk"
-    return Device(Kind.PARTITION, f"loop0,gpt{number}", place, 0, Contents(kind, uuid, label), number, **fields)
+    return Device(DeviceKind.PARTITION, f"loop0,gpt{number}", place, 0, Contents(kind, uuid, label), number, **fields)
 
 
 BOOT = partition(1, "vfat", "ABCD-1234", "EFI", part_uuid="deadbeef-01")
@@ -30,7 +30,7 @@ CLOSED = partition(4, "crypto_LUKS", LUKS)
 PHYSICAL = partition(5, "LVM2_member", "PPPPPP-PPPP-PPPP-PPPP-PPPP-PPPP-PPPPPP")
 RAID = partition(6, "linux_raid_member", "3ab10000-2200-0000-3300-00004400aaaa")
 LOGICAL = Device(
-    Kind.LOGICAL,
+    DeviceKind.LOGICAL,
     "lvm/my--vg-root",
     "logical volume my-vg/root",
     0,
@@ -40,7 +40,7 @@ LOGICAL = Device(
     uuid=GROUP + VOLUME,
 )
 MIRROR = Device(
-    Kind.ARRAY, f"mduuid/{ARRAY}", "the array 0", 0, Contents("ext4", "cccc-dddd", ""), name="host:0", uuid=ARRAY
+    DeviceKind.ARRAY, f"mduuid/{ARRAY}", "the array 0", 0, Contents("ext4", "cccc-dddd", ""), name="host:0", uuid=ARRAY
 )
 ALL = (BOOT, PLAIN, SWAPPED, PHYSICAL, RAID, LOGICAL, MIRROR)
 NAMES = Names(ALL, [], ["my-vg"], 1)
@@ -93,7 +93,7 @@ def test_a_name_by_what_stands_on_the_disks_is_found(name: str, device: Device) 
 )
 def test_a_uuid_in_other_letters_names_nothing_but_to_who_compares_without_case(name: str, spelled: str) -> None:
     """mount(8): UUIDs are texts. GRUB, and the kernel by itself, compare them without case."""
-    unread = Names(ALL, [Gap(Depth.TABLE, "the table of d2 is unread")], ["my-vg"], 1)
+    unread = Names(ALL, [DeviceGap(Depth.TABLE, "the table of d2 is unread")], ["my-vg"], 1)
     for names in (NAMES, unread):  # the same number is on no other disk
         meaning = names.lookup(name)
         assert (meaning.target, meaning.spelled) == (ABSENT, spelled)
@@ -130,14 +130,14 @@ def test_what_is_on_none_of_the_disks_is_not_there_and_not_known_where_something
     if name != "LABEL=":
         assert NAMES.lookup(name).target is ABSENT
         assert NAMES.lookup(name).bond is Bond.CONTENT
-    unread = Names(ALL, [Gap(Depth.TABLE, "the table of d2 is unread")], ["my-vg"], 1)
+    unread = Names(ALL, [DeviceGap(Depth.TABLE, "the table of d2 is unread")], ["my-vg"], 1)
     found = unread.lookup(name).target
     assert isinstance(found, Unknown) == (name != "LABEL=")
     assert name == "LABEL=" or "the table of d2" in found.why  # type: ignore[union-attr]
 
 
 def test_a_gap_makes_only_that_unknown_which_could_be_in_it() -> None:
-    encrypted = Names(ALL, [Gap(Depth.MEMBER, "partition 9: it is encrypted by LUKS")], ["my-vg"], 1)
+    encrypted = Names(ALL, [DeviceGap(Depth.MEMBER, "partition 9: it is encrypted by LUKS")], ["my-vg"], 1)
     thin = Names([*ALL, replace(LOGICAL, name="t", holds=Unknown("it is a thin volume"))], [], ["my-vg"], 1)
     assert isinstance(encrypted.lookup("UUID=1-1").target, Unknown)
     assert isinstance(encrypted.lookup("/dev/other/data").target, Unknown)
@@ -227,7 +227,7 @@ def test_a_name_that_two_bear_says_so_but_for_what_is_one_file_system() -> None:
 
 
 def test_what_is_encrypted_is_known_by_the_name_that_it_is_opened_as() -> None:
-    disks = Names([*ALL, CLOSED], [Gap(Depth.MEMBER, "partition 4 is encrypted")], ["my-vg"], 1)
+    disks = Names([*ALL, CLOSED], [DeviceGap(Depth.MEMBER, "partition 4 is encrypted")], ["my-vg"], 1)
     names = disks.having({"home": f"UUID={LUKS}", "swap": "/dev/mapper/my--vg-root", "gone": "UUID=1-1"}, {})
     for name in (
         "/dev/mapper/home",
@@ -236,7 +236,7 @@ def test_what_is_encrypted_is_known_by_the_name_that_it_is_opened_as() -> None:
         f"/dev/disk/by-id/dm-uuid-CRYPT-LUKS2-{LUKS.replace('-', '')}-home",
     ):
         found = names.lookup(name).target
-        assert isinstance(found, Device) and found.kind is Kind.OPENED and found.number == 4, name
+        assert isinstance(found, Device) and found.kind is DeviceKind.OPENED and found.number == 4, name
     on_lvm = names.lookup("/dev/mapper/swap").target
     assert isinstance(on_lvm, Device) and "my-vg/root" in on_lvm.place
     assert isinstance(names.lookup("/dev/mapper/gone").target, Unknown)  # it may be in what is encrypted

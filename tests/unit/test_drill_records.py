@@ -14,13 +14,13 @@ import pytest
 
 from warmspare.errors import FormatError
 from warmspare.recover.drills import drill_record
-from warmspare.recover.drills.drill_record import Record, Step
+from warmspare.recover.drills.drill_record import DrillRecord, DrillStep
 from warmspare.recover.drills.qemu_lab import Room
 from warmspare.recover.drills.trend import COMPARED, trends
 
 
-def step(**changes: Any) -> Step:
-    plain = Step(
+def step(**changes: Any) -> DrillStep:
+    plain = DrillStep(
         "vm-1",
         "web",
         "1-00000000",
@@ -46,8 +46,8 @@ def step(**changes: Any) -> Step:
     return msgspec.structs.replace(plain, **changes)
 
 
-def made(*steps: Step, **changes: Any) -> Record:
-    plain = Record(
+def made(*steps: DrillStep, **changes: Any) -> DrillRecord:
+    plain = DrillRecord(
         drill_record.FORMAT,
         0,
         "",

@@ -21,7 +21,7 @@ from warmspare.errors import FormatError
 from warmspare.recover.readiness import drivers, initramfs, packings
 from warmspare.recover.readiness.answers import ABSENT, Unknown
 from warmspare.recover.readiness.drivers import Drivers, Packed
-from warmspare.recover.readiness.guest_files import Files
+from warmspare.recover.readiness.guest_files import GuestFiles
 
 V = "6.1.0-9-amd64"
 HOME = f"/usr/lib/modules/{V}"
@@ -76,7 +76,7 @@ class _open:
 
 
 def look(tree: dict[str, str | Unknown], *initrds: Packed, version: str = V) -> Drivers:
-    files: Files = MemoryFiles(tree)
+    files: GuestFiles = MemoryFiles(tree)
     return drivers.look(files, version, initrds)
 
 

@@ -12,9 +12,9 @@ import pytest
 import efiprograms
 from guesttrees import Machines, Tree
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.entries import Entry, Place
+from warmspare.recover.readiness.entries import Entry, FilePlace
 from warmspare.recover.readiness.loaders import biosgrub, efi, efiprogram
-from warmspare.recover.readiness.loaders.efi import End, Way
+from warmspare.recover.readiness.loaders.efi import EfiEnd, EfiWay
 from warmspare.recover.readiness.loaders.efiprogram import What
 from warmspare.recover.readiness.loaders.grub import core
 from warmspare.recover.readiness.loaders.grub import core_image as image
@@ -64,11 +64,11 @@ def grub(home: Path) -> bytes:
     return made(home / "grub.efi", "x86_64-efi", "/EFI/redhat")
 
 
-def look(files: Contents) -> Way:
+def look(files: Contents) -> EfiWay:
     return efi.look(Tree(files, any_case=True))
 
 
-def entry(way: Way, files: Contents, config: str = CONFIG) -> Entry:
+def entry(way: EfiWay, files: Contents, config: str = CONFIG) -> Entry:
     boot = Tree({"/boot/grub/grub.cfg": config})
     got = way.started(Machines(Tree(files, any_case=True), {f"uuid:{U1}": boot}))
     assert isinstance(got.entry, Entry), (got.entry, got.how)
@@ -78,15 +78,15 @@ def entry(way: Way, files: Contents, config: str = CONFIG) -> Entry:
 def test_shim_and_grub_beside_it(grub: bytes) -> None:
     files: Contents = {"/efi/boot/bootx64.efi": SHIM, "/efi/boot/GRUBX64.EFI": grub, "/EFI/redhat/grub.cfg": STUB}
     way = look(files)
-    assert [step.what for step in way.steps] == [What.SHIM, What.GRUB] and way.end is End.GRUB
+    assert [step.what for step in way.steps] == [What.SHIM, What.GRUB] and way.end is EfiEnd.GRUB
     assert way.core is not None and (way.core.prefix, way.core.folder) == ("/EFI/redhat", "/EFI/BOOT")
-    assert entry(way, files).kernel == Place(f"uuid:{U1}", "/vmlinuz")
+    assert entry(way, files).kernel == FilePlace(f"uuid:{U1}", "/vmlinuz")
 
 
 def test_shim_alone(grub: bytes) -> None:
     files: Contents = {"/EFI/BOOT/BOOTX64.EFI": SHIM, "/EFI/debian/grubx64.efi": grub}
     way = look(files)
-    assert (way.end, way.missing) == (End.MISSING, "/EFI/BOOT/grubx64.efi")
+    assert (way.end, way.missing) == (EfiEnd.MISSING, "/EFI/BOOT/grubx64.efi")
     assert "/EFI/debian/grubx64.efi" in way.others and "not there" in way.why
     assert way.started(Machines(Tree(files))).entry is ABSENT
 
@@ -110,9 +110,9 @@ def test_shims_fallback_leads_on(grub: bytes) -> None:
     assert entry(way, files).root == "a"
     for gone in ("/EFI/redhat/BOOTX64.CSV", "/EFI/redhat/shimx64.efi", "/EFI/redhat/grubx64.efi"):
         left = {path: data for path, data in files.items() if path != gone}
-        assert look(left).end is End.MISSING, gone
+        assert look(left).end is EfiEnd.MISSING, gone
     other = {**files, "/EFI/fedora/BOOTX64.CSV": CSV}
-    assert look(other).end is End.UNREAD and "several" in look(other).why
+    assert look(other).end is EfiEnd.UNREAD and "several" in look(other).why
 
 
 def test_suses_shim_has_other_names(grub: bytes) -> None:
@@ -141,23 +141,23 @@ def test_lists_for_shims_fallback() -> None:
 @pytest.mark.parametrize(
     ("program", "what", "end"),
     [
-        (SYSTEMD, What.SYSTEMD_BOOT, End.SYSTEMD_BOOT),
-        (WINDOWS, What.WINDOWS, End.WINDOWS),
-        (MOK, What.MOK_MANAGER, End.OTHER),
-        (efiprograms.unified(options="root=u"), What.UNIFIED, End.UNIFIED),
-        (b"no program", What.NO_PROGRAM, End.OTHER),
-        (efiprograms.program({".text": b"x"}, machine=0x14C), What.NO_PROGRAM, End.OTHER),
-        (efiprograms.program({".text": wide("rEFInd")}), What.REFIND, End.OTHER),
-        (b"", What.NO_PROGRAM, End.OTHER),
-        (efiprograms.program({".text": b"SYSLINUX 6"}), What.SYSLINUX, End.OTHER),
-        (efiprograms.program({".text": b"what"}), What.OTHER, End.OTHER),
+        (SYSTEMD, What.SYSTEMD_BOOT, EfiEnd.SYSTEMD_BOOT),
+        (WINDOWS, What.WINDOWS, EfiEnd.WINDOWS),
+        (MOK, What.MOK_MANAGER, EfiEnd.OTHER),
+        (efiprograms.unified(options="root=u"), What.UNIFIED, EfiEnd.UNIFIED),
+        (b"no program", What.NO_PROGRAM, EfiEnd.OTHER),
+        (efiprograms.program({".text": b"x"}, machine=0x14C), What.NO_PROGRAM, EfiEnd.OTHER),
+        (efiprograms.program({".text": wide("rEFInd")}), What.REFIND, EfiEnd.OTHER),
+        (b"", What.NO_PROGRAM, EfiEnd.OTHER),
+        (efiprograms.program({".text": b"SYSLINUX 6"}), What.SYSLINUX, EfiEnd.OTHER),
+        (efiprograms.program({".text": b"what"}), What.OTHER, EfiEnd.OTHER),
     ],
 )
-def test_programs(program: bytes, what: What, end: End) -> None:
+def test_programs(program: bytes, what: What, end: EfiEnd) -> None:
     way = look({"/EFI/BOOT/BOOTX64.EFI": program})
     assert ([step.what for step in way.steps], way.end) == ([what], end)
     got = way.started(Machines(Tree({"/EFI/BOOT/BOOTX64.EFI": program, "/loader/loader.conf": ""})))
-    assert isinstance(got.entry, Entry) if end is End.UNIFIED else not isinstance(got.entry, Entry)
+    assert isinstance(got.entry, Entry) if end is EfiEnd.UNIFIED else not isinstance(got.entry, Entry)
 
 
 def test_systemd_boot_by_the_removable_path() -> None:
@@ -172,7 +172,7 @@ def test_systemd_boot_by_the_removable_path() -> None:
 def test_nothing_on_the_removable_path() -> None:
     files: Contents = {"/EFI/Microsoft/Boot/bootmgfw.efi": WINDOWS}
     way = look(files)
-    assert (way.end, way.missing) == (End.MISSING, efi.REMOVABLE) and way.others == (
+    assert (way.end, way.missing) == (EfiEnd.MISSING, efi.REMOVABLE) and way.others == (
         "/EFI/Microsoft/Boot/bootmgfw.efi",
     )
 
@@ -181,7 +181,7 @@ def test_what_cant_be_read_is_not_known(grub: bytes) -> None:
     sound: Contents = {"/EFI/BOOT/BOOTX64.EFI": SHIM, "/EFI/BOOT/grubx64.efi": grub}
     for path in ("/EFI/BOOT/BOOTX64.EFI", "/EFI/BOOT/fbx64.efi", "/EFI/BOOT/grubx64.efi"):
         way = look({**sound, path: UNREADABLE})
-        assert way.end is End.UNREAD and UNREADABLE.why in way.why, path
+        assert way.end is EfiEnd.UNREAD and UNREADABLE.why in way.why, path
 
 
 def test_a_grub_of_red_hats_looks_beside_itself_first() -> None:
@@ -257,7 +257,7 @@ def grub_disk(image: bytes, at: int = 1) -> bytes:
     return bytes(boot) + bytes(512 * (at - 1)) + bytes(rest) + bytes(4096)
 
 
-def by_bios(disk: bytes) -> biosgrub.Way:
+def by_bios(disk: bytes) -> biosgrub.BiosWay:
     return biosgrub.look(lambda offset, count: disk[offset : offset + count])
 
 
@@ -269,7 +269,7 @@ def core_image(home: Path) -> bytes:
 def test_grub_by_the_bios(core_image: bytes, home: Path) -> None:
     for at in (1, 40):
         way = by_bios(grub_disk(core_image, at))
-        assert way.end is biosgrub.End.GRUB and way.core is not None, way.why
+        assert way.end is biosgrub.BiosEnd.GRUB and way.core is not None, way.why
         assert (way.core.prefix, way.core.config, way.core.platform) == ("(,msdos1)/boot/grub", EARLY, "pc")
     got = way.started(Machines(Tree({}), {f"uuid:{U1}": Tree({"/boot/grub/grub.cfg": CONFIG})}))
     assert isinstance(got.entry, Entry) and got.entry.kernel.device == f"uuid:{U1}"
@@ -284,7 +284,7 @@ def test_a_core_image_that_is_not_there_or_damaged(core_image: bytes) -> None:
     disk = bytearray(grub_disk(core_image))
     disk[9000:9100] = b"\xff" * 100
     way = by_bios(bytes(disk))
-    assert way.end is biosgrub.End.GRUB and way.core is None and way.why
+    assert way.end is biosgrub.BiosEnd.GRUB and way.core is None and way.why
     got = way.started(Machines(Tree({})))
     assert isinstance(got.entry, Unknown)
 
@@ -323,13 +323,13 @@ LEGACY = b"\xebH\x90".ljust(0x3E, b"\0") + b"\x03\x02" + bytes(320) + b"GRUB \0G
 )
 def test_boot_sectors(disk: bytes, end: str) -> None:
     way = by_bios(disk)
-    assert way.end is biosgrub.End[end] and (way.end is biosgrub.End.SYSLINUX or way.why)
+    assert way.end is biosgrub.BiosEnd[end] and (way.end is biosgrub.BiosEnd.SYSLINUX or way.why)
 
 
 def test_grub_in_a_partition_of_its_own(core_image: bytes) -> None:
     inner = grub_disk(core_image, at=10)
     way = by_bios(mbr(PLAIN, active=8) + bytes(512 * 7) + inner[:512] + bytes(512) + inner[512 * 10 :])
-    assert (way.end, way.partition) == (biosgrub.End.GRUB, 8 * 512) and way.core is not None
+    assert (way.end, way.partition) == (biosgrub.BiosEnd.GRUB, 8 * 512) and way.core is not None
 
 
 def test_a_bootable_partition_of_a_gpt() -> None:
@@ -337,8 +337,8 @@ def test_a_bootable_partition_of_a_gpt() -> None:
     head = b"EFI PART".ljust(72, b"\0") + struct.pack("<QII", 2, 2, 128)
     disk = mbr(b"Missing OS !GPT") + head.ljust(512, b"\0") + (bytes(128) + entry).ljust(512 * 6, b"\0")
     way = by_bios(disk + mbr(b"\xeb\x58\x90SYSLINUX"))
-    assert (way.end, way.partition) == (biosgrub.End.SYSLINUX, 4096)
-    assert by_bios(mbr(b"Missing OS !GPT") + bytes(9000)).end is biosgrub.End.ACTIVE
+    assert (way.end, way.partition) == (biosgrub.BiosEnd.SYSLINUX, 4096)
+    assert by_bios(mbr(b"Missing OS !GPT") + bytes(9000)).end is biosgrub.BiosEnd.ACTIVE
     files: Contents = {"/extlinux.conf": "DEFAULT v root=x\n"}
     got = way.started(Machines(Tree(files)))
     assert isinstance(got.entry, Entry) and way.started(Machines(Tree({}))).entry is ABSENT
@@ -366,5 +366,5 @@ def test_hostile_images_end_in_an_answer(grub: bytes, core_image: bytes) -> None
 def test_a_program_that_leads_to_itself_ends() -> None:
     loop = efiprograms.program({".text": b"UEFI SHIM", ".data": wide("x", "\\loop.efi", "y")})
     way = look({"/EFI/BOOT/BOOTX64.EFI": loop, "/EFI/BOOT/loop.efi": loop})
-    assert way.end is End.UNREAD and "more than" in way.why
+    assert way.end is EfiEnd.UNREAD and "more than" in way.why
     assert efiprogram.known(Tree({"/x": loop}), "/x") != ABSENT

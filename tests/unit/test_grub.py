@@ -8,8 +8,8 @@ import pytest
 
 from guesttrees import Machines, Tree
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.entries import Entry, Place
-from warmspare.recover.readiness.guest_files import Files
+from warmspare.recover.readiness.entries import Entry, FilePlace
+from warmspare.recover.readiness.guest_files import GuestFiles
 from warmspare.recover.readiness.loaders.grub import conditions, script
 from warmspare.recover.readiness.loaders.grub.bounds import Bounds
 from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, environment
@@ -28,7 +28,7 @@ def started(
     more: dict[str, str | bytes | Unknown] | None = None,
     *,
     platform: str = "pc",
-    others: dict[str, Files | Unknown] | None = None,
+    others: dict[str, GuestFiles | Unknown] | None = None,
 ) -> Started:
     files: dict[str, str | bytes | Unknown] = {CONFIG: "set timeout=5\n" + config, **(more or {})}
     return by_config(Machines(Tree(files), others), CONFIG, platform=platform)
@@ -316,18 +316,18 @@ fi
 
 def test_ubuntus_configuration() -> None:
     """Its graphics depend on the card, and what is started does not."""
-    others: dict[str, Files | Unknown] = {f"uuid:{U1}": Tree({})}
+    others: dict[str, GuestFiles | Unknown] = {f"uuid:{U1}": Tree({})}
     got = started(UBUNTU, {"/boot/grub/gfxblacklist.txt": "x"}, others=others)
     device = f"uuid:{U1}"
     line = ("set timeout=5\n" + UBUNTU).partition("linux\t")[0].count("\n") + 1
     assert entry(got) == Entry(
         f"{CONFIG} line {line}",
         "Ubuntu",
-        Place(device, "/boot/vmlinuz-6.8.0-40-generic"),
-        (Place(device, "/boot/initrd.img-6.8.0-40-generic"),),
+        FilePlace(device, "/boot/vmlinuz-6.8.0-40-generic"),
+        (FilePlace(device, "/boot/initrd.img-6.8.0-40-generic"),),
         (f"root=UUID={U1}", "ro", "quiet", "splash"),
     )
-    assert got.waits == "" and got.config == Place("", CONFIG)
+    assert got.waits == "" and got.config == FilePlace("", CONFIG)
     assert "vt.handoff=7" in entry(started(UBUNTU, platform="efi", others=others)).arguments
     path = f"set default='gnulinux-advanced-{U1}>gnulinux-6.8.0-31-generic-advanced-{U1}'\n"
     got = started(UBUNTU.replace("if loadfont", path + "if loadfont"), others=others)
@@ -359,17 +359,17 @@ def test_a_search_among_what_cant_be_read() -> None:
     ],
 )
 def test_devices(command: str, device: str) -> None:
-    others: dict[str, Files | Unknown] = {device: Tree({})}
+    others: dict[str, GuestFiles | Unknown] = {device: Tree({})}
     got = entry(started(f"menuentry x {{\n {command}\n linux /vmlinuz root=x\n}}\n", others=others))
-    assert got.kernel == Place(device.replace("(", "").replace(")", ""), "/vmlinuz")
+    assert got.kernel == FilePlace(device.replace("(", "").replace(")", ""), "/vmlinuz")
 
 
 def test_paths_with_a_device() -> None:
     text = f"search --set=d --fs-uuid {U1}\nset root=hd0,1\n"
     text += "menuentry x {\nlinux ($d)/boot/v root=x\ninitrd ($root)/i /j\n}\n"
     got = entry(started(text, others={f"uuid:{U1}": Tree({})}))
-    assert got.kernel == Place(f"uuid:{U1}", "/boot/v")
-    assert got.initrds == (Place("grub:hd0,1", "/i"), Place("grub:hd0,1", "/j"))
+    assert got.kernel == FilePlace(f"uuid:{U1}", "/boot/v")
+    assert got.initrds == (FilePlace("grub:hd0,1", "/i"), FilePlace("grub:hd0,1", "/j"))
 
 
 FEDORA = """
@@ -432,7 +432,7 @@ def test_blscfg_takes_the_greatest_version_or_the_saved_entry(platform: str) -> 
     got = entry(red_hat({}, platform))
     assert (got.version, got.root) == ("5.14.0-427.el9.x86_64", "/dev/mapper/rl-root")
     assert got.source == f"/loader/entries/{ID}-5.14.0-427.el9.x86_64.conf"
-    assert got.initrds == (Place(f"uuid:{U2}", "/initramfs-5.14.0-427.el9.x86_64.img"),)
+    assert got.initrds == (FilePlace(f"uuid:{U2}", "/initramfs-5.14.0-427.el9.x86_64.img"),)
     for saved in (f"{ID}-5.14.0-70.el9.x86_64", "Rocky Linux (5.14.0-70.el9.x86_64) 9.4", "1"):
         assert entry(red_hat({"saved_entry": saved}, platform)).version == "5.14.0-70.el9.x86_64", saved
     assert entry(red_hat({"saved_entry": f"{ID}-0-rescue"}, platform)).root == "/dev/rescue"
@@ -491,7 +491,7 @@ def test_ostree_and_coreos() -> None:
     boot = Tree({f"/loader/entries/ostree-{each}-coreos.conf": ostree(each, f"6.{each}") for each in (1, 2)})
     esp = Tree({"/EFI/fedora/grub.cfg": COREOS})
     got = start(Machines(esp, {"label:boot": boot}), Core("/EFI/fedora", folder="/EFI/BOOT"))
-    assert entry(got).kernel == Place("label:boot", "/ostree/coreos-abc/vmlinuz-6.2")
+    assert entry(got).kernel == FilePlace("label:boot", "/ostree/coreos-abc/vmlinuz-6.2")
     assert entry(got).arguments[:2] == ("ignition.platform.id=metal", "ostree=/ostree/boot.1/coreos/abc/0")
 
 
@@ -555,7 +555,7 @@ def test_a_stub_on_the_esp_leads_to_the_configuration() -> None:
     boot = Tree({**BOOT, "/grub2/grub.cfg": FEDORA})
     esp = Tree({"/EFI/redhat/grub.cfg": STUB})
     got = start(Machines(esp, {f"uuid:{U2}": boot}), Core("/EFI/redhat", folder="/EFI/redhat"))
-    assert entry(got).version.startswith("5.14.0-427") and got.config == Place(f"uuid:{U2}", "/grub2/grub.cfg")
+    assert entry(got).version.startswith("5.14.0-427") and got.config == FilePlace(f"uuid:{U2}", "/grub2/grub.cfg")
     got = start(Machines(esp), Core("/EFI/redhat"))
     assert got.entry is ABSENT and got.unfound == (f"uuid:{U2}",) and "/grub2/grub.cfg is not there" in got.how
     got = start(Machines(esp, {f"uuid:{U2}": UNREADABLE}), Core("/EFI/redhat"))
@@ -605,7 +605,7 @@ def test_debians_signed_image() -> None:
 def test_a_core_image_by_the_bios() -> None:
     lv = Tree({"/boot/grub/grub.cfg": "set timeout=5\n" + ABC})
     got = start(Machines(Tree({}), {"grub:lvm/vg-root": lv}), Core("(lvm/vg-root)/boot/grub", platform="pc"))
-    assert entry(got).kernel == Place("grub:lvm/vg-root", "/vmlinuz")
+    assert entry(got).kernel == FilePlace("grub:lvm/vg-root", "/vmlinuz")
     early = f"search.fs_uuid {U1} root \nset prefix=($root)/boot/grub\n"
     got = start(Machines(Tree({}), {f"uuid:{U1}": lv}), Core("(,msdos1)/boot/grub", early, "pc"))
     assert entry(got).kernel.device == f"uuid:{U1}"
@@ -765,7 +765,7 @@ def test_an_entry_that_starts_no_linux(body: str, answer: object, words: str) ->
     got = started(f"set default=1\n{block('A', 'a')}menuentry 'other' {{\n{body}\n}}\n")
     assert (got.entry is ABSENT) if answer is ABSENT else isinstance(got.entry, Unknown)
     assert words in got.how
-    program = Place("", "/EFI/Microsoft/Boot/bootmgfw.efi") if "bootmgfw" in body else None
+    program = FilePlace("", "/EFI/Microsoft/Boot/bootmgfw.efi") if "bootmgfw" in body else None
     assert got.program == program
 
 
@@ -774,7 +774,7 @@ def test_a_file_that_cant_be_read_on_the_way() -> None:
     assert isinstance(got.entry, Unknown) and "/more" in got.entry.why
     got = by_config(Machines(Tree({CONFIG: UNREADABLE})), CONFIG)
     assert isinstance(got.entry, Unknown) and UNREADABLE.why in got.entry.why
-    assert (Place("", CONFIG), UNREADABLE.why) in got.looked
+    assert (FilePlace("", CONFIG), UNREADABLE.why) in got.looked
 
 
 def test_it_waits_for_a_person() -> None:

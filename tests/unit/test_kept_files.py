@@ -6,8 +6,8 @@ import random
 
 from memoryfiles import MemoryFiles
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.guest_files import Unread
-from warmspare.recover.readiness.kept import Kept
+from warmspare.recover.readiness.guest_files import UnreadFiles
+from warmspare.recover.readiness.kept import KeptFiles
 
 FILES = {"/short": b"abc", "/empty": b"", "/long": bytes(range(256)) * 300, "/lost": Unknown("it can't be read")}
 
@@ -15,7 +15,7 @@ FILES = {"/short": b"abc", "/empty": b"", "/long": bytes(range(256)) * 300, "/lo
 def test_whatever_is_asked_in_whatever_order_is_answered_as_without() -> None:
     rng, plain = random.Random(7), MemoryFiles(FILES)
     for _ in range(200):
-        kept = Kept(MemoryFiles(FILES))
+        kept = KeptFiles(MemoryFiles(FILES))
         for _ in range(12):
             path, count = rng.choice([*FILES, "/none"]), rng.choice([1, 2, 3, 4, 100, 70_000, 80_000])
             if rng.random() < 0.5:
@@ -26,7 +26,7 @@ def test_whatever_is_asked_in_whatever_order_is_answered_as_without() -> None:
 
 def test_what_is_known_is_not_asked_again() -> None:
     files = MemoryFiles(FILES)
-    kept = Kept(files)
+    kept = KeptFiles(files)
     for _ in range(3):
         assert kept.head("/short", 100) == kept.read("/short") == b"abc"
         assert kept.head("/none", 1) is kept.read("/none") is ABSENT
@@ -35,5 +35,5 @@ def test_what_is_known_is_not_asked_again() -> None:
 
 
 def test_what_was_not_found_says_why_whatever_is_asked() -> None:
-    unread = Unread("the root was not found")
+    unread = UnreadFiles("the root was not found")
     assert unread.read("/x") == unread.head("/x", 1) == unread.names("/") == Unknown("the root was not found")

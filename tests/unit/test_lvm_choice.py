@@ -8,15 +8,17 @@ import pytest
 
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
 from warmspare.recover.readiness.devices import lvmfile
-from warmspare.recover.readiness.devices.blocks import Device, Kind
-from warmspare.recover.readiness.devices.lvmfile import DevicesFile, Settings, hidden, parsed, settings
+from warmspare.recover.readiness.devices.blocks import Device, DeviceKind
+from warmspare.recover.readiness.devices.lvmfile import DevicesFile, LvmSettings, hidden, parsed, settings
 from warmspare.recover.readiness.devices.lvmfilter import MAX_PATTERN, MAX_PATTERNS, NotFilter, accepts
 from warmspare.recover.readiness.volumes import Contents
 
 PV = "PPPPPP-PPPP-PPPP-PPPP-PPPP-PPPP-PPPPPP"
 FLAT = "P" * 32
-PART = Device(Kind.PARTITION, "loop0,gpt2", "partition 2 of d", 0, Contents("LVM2_member", PV, ""), 2, part_uuid="1-2")
-USED = Settings("system.devices")
+PART = Device(
+    DeviceKind.PARTITION, "loop0,gpt2", "partition 2 of d", 0, Contents("LVM2_member", PV, ""), 2, part_uuid="1-2"
+)
+USED = LvmSettings("system.devices")
 
 
 def file(line: str, head: str = "VERSION=1.1.1\n") -> Answer[DevicesFile]:
@@ -38,9 +40,9 @@ def file(line: str, head: str = "VERSION=1.1.1\n") -> Answer[DevicesFile]:
 def test_a_devices_file_by_the_machines_ids_hides_its_volumes(line: str) -> None:
     lost = hidden({PV: PART}, USED, file(line), 1)
     assert isinstance(lost[PV], str) and "devices file" in str(lost[PV])
-    assert hidden({PV: PART}, Settings(ABSENT), file(line), 1) == {}
+    assert hidden({PV: PART}, LvmSettings(ABSENT), file(line), 1) == {}
     assert hidden({PV: PART}, USED, ABSENT, 1) == {}
-    doubtful = hidden({PV: PART}, Settings(Unknown("it is not known")), file(line), 1)[PV]
+    doubtful = hidden({PV: PART}, LvmSettings(Unknown("it is not known")), file(line), 1)[PV]
     assert isinstance(doubtful, Unknown) and "it is not known" in doubtful.why
 
 
@@ -49,7 +51,7 @@ def test_ids_of_what_stands_on_the_disks_are_found_again() -> None:
         assert hidden({PV: PART}, USED, file(f"IDTYPE={kind} IDNAME=x PVID={FLAT}"), 1) == {}, kind
     by_name = file(f"IDTYPE=devname IDNAME=/dev/sda2 DEVNAME=/dev/sda2 PVID={FLAT} PART=2")
     assert isinstance(hidden({PV: PART}, USED, by_name, 1)[PV], Unknown)
-    assert hidden({PV: PART}, Settings("system.devices", "all"), by_name, 1) == {}
+    assert hidden({PV: PART}, LvmSettings("system.devices", "all"), by_name, 1) == {}
     nvme = file(f"IDTYPE=devname IDNAME=/dev/nvme0n1p2 DEVNAME=/dev/nvme0n1p2 PVID={FLAT} PART=2")
     assert hidden({PV: PART}, USED, nvme, 1) == {} and isinstance(hidden({PV: PART}, USED, nvme, 2)[PV], Unknown)
 
@@ -111,20 +113,20 @@ def test_a_later_file_of_settings_overrides() -> None:
     ],
 )
 def test_a_filter_that_names_other_disks_hides_its_volumes(filters: list[list[str]], lost: bool) -> None:
-    chosen = Settings(ABSENT, filters=tuple(map(tuple, filters)))
+    chosen = LvmSettings(ABSENT, filters=tuple(map(tuple, filters)))
     assert bool(hidden({PV: PART}, chosen, ABSENT, 1)) is lost
     # With a devices file filters don't count.
     stable = file(f"IDTYPE=crypt_uuid IDNAME=x PVID={FLAT}")
-    assert hidden({PV: PART}, Settings("f", filters=chosen.filters), stable, 1) == {}
+    assert hidden({PV: PART}, LvmSettings("f", filters=chosen.filters), stable, 1) == {}
 
 
 def test_a_filter_by_a_disks_number_is_not_certain() -> None:
-    chosen = Settings(ABSENT, filters=(("a|^/dev/nvme0n1|", "r|.*|"),))
+    chosen = LvmSettings(ABSENT, filters=(("a|^/dev/nvme0n1|", "r|.*|"),))
     assert hidden({PV: PART}, chosen, ABSENT, 1) == {}
     assert isinstance(hidden({PV: PART}, chosen, ABSENT, 2)[PV], Unknown)
-    assert isinstance(hidden({PV: PART}, Settings(ABSENT, filters=(("x|y|",),)), ABSENT, 1)[PV], Unknown)
-    array = Device(Kind.ARRAY, "md/0", "the array 0", 0, ABSENT)
-    assert hidden({PV: array}, Settings(ABSENT, filters=(("r|.*|",),)), ABSENT, 1) == {}
+    assert isinstance(hidden({PV: PART}, LvmSettings(ABSENT, filters=(("x|y|",),)), ABSENT, 1)[PV], Unknown)
+    array = Device(DeviceKind.ARRAY, "md/0", "the array 0", 0, ABSENT)
+    assert hidden({PV: array}, LvmSettings(ABSENT, filters=(("r|.*|",),)), ABSENT, 1) == {}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import lvmdisk
 from warmspare.recover.readiness.answers import ABSENT, Unknown
 from warmspare.recover.readiness.devices import lvmdata, lvmtext
 from warmspare.recover.readiness.devices.lvmdata import Label, Physical, find
-from warmspare.recover.readiness.devices.lvmgroup import Group, Place, group
+from warmspare.recover.readiness.devices.lvmgroup import ExtentPlace, Group, group
 from warmspare.recover.readiness.devices.lvmtext import NotText, parsed
 
 MIB = 1 << 20
@@ -84,7 +84,7 @@ def test_a_physical_volume_says_its_group_and_where_its_volumes_begin(tmp_path: 
     found = find([physical(disk(tmp_path, {"root": 8 * MIB, "swap": 4 * MIB}))])
     (one,) = found.groups
     assert (one.name, sorted(one.volumes), found.unread, found.places) == ("vg", ["root", "swap"], (), {uuid("P"): 0})
-    assert one.begins("swap", set(found.places)) == Place(uuid("P"), FIRST + 2 * EXTENT, EXTENT)
+    assert one.begins("swap", set(found.places)) == ExtentPlace(uuid("P"), FIRST + 2 * EXTENT, EXTENT)
     assert one.missing(set(found.places)) == [] == one.lacks("root", set(found.places))
     assert one.volumes["root"].uuid == "G" * 32 + "r" * 32
 
@@ -104,7 +104,7 @@ def test_an_empty_group_and_an_unused_volume_are_no_trouble(tmp_path: Path) -> N
     assert one.volumes == {} and one.missing(ONE) == []
     unused = bytearray(disk(tmp_path, {}))
     unused[4096:4608] = header(0, 0, 0)
-    assert find([physical(bytes(unused))]) == lvmdata.Found((), {uuid("P"): 0}, ())
+    assert find([physical(bytes(unused))]) == lvmdata.FoundVolumes((), {uuid("P"): 0}, ())
 
 
 def header(offset: int, count: int, crc: int, *, start: int = 4096, size: int = MIB - 4096, flags: int = 0) -> bytes:
@@ -164,14 +164,14 @@ def test_a_volume_needs_its_pool_its_cache_and_its_origin() -> None:
     for name, lacks in (("thin", True), ("cached", True), ("snap", True), ("snapped", False), ("plain", False)):
         assert one.lacks(name, ONE) == ([uuid("Q")] if lacks else []), name
     assert "thin" in str(one.begins("thin", BOTH)) and "snapshot" in str(one.begins("snap", BOTH))
-    assert one.begins("cached", BOTH) == Place(uuid("P"), FIRST + 3 * EXTENT, 8 * EXTENT)
+    assert one.begins("cached", BOTH) == ExtentPlace(uuid("P"), FIRST + 3 * EXTENT, 8 * EXTENT)
 
 
 def test_the_beginning_of_a_volume_is_on_any_copy_that_is_there() -> None:
     mirrored = made({"root": raid("raid1", "root", 2)} | images("root", ["pv0", "pv1"]))
-    assert mirrored.begins("root", {uuid("Q")}) == Place(uuid("Q"), FIRST + 21 * EXTENT, 8 * EXTENT)
+    assert mirrored.begins("root", {uuid("Q")}) == ExtentPlace(uuid("Q"), FIRST + 21 * EXTENT, 8 * EXTENT)
     striped = made({"root": 'type = "striped" stripe_count = 2 stripe_size = 128 stripes = ["pv1", 2, "pv0", 0]'})
-    assert striped.begins("root", BOTH) == Place(uuid("Q"), FIRST + 2 * EXTENT, 64 << 10)
+    assert striped.begins("root", BOTH) == ExtentPlace(uuid("Q"), FIRST + 2 * EXTENT, 64 << 10)
     parity = made({"root": raid("raid5_rs", "root", 3)} | images("root", ["pv0", "pv1", "pv2"]), physical="PQR")
     assert isinstance(parity.begins("root", BOTH), Unknown)
     moving = made({"root": raid("raid1", "root", 2, "data_offset = 4096")} | images("root", ["pv0", "pv1"]))

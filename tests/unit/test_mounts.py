@@ -7,10 +7,10 @@ import pytest
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.devices import crypttab, mounts
 from warmspare.recover.readiness.devices.crypttab import Key, openings
-from warmspare.recover.readiness.devices.mounts import Effect, Mount, Sort
+from warmspare.recover.readiness.devices.mounts import Effect, FstabLine, Sort
 
 
-def one(line: str) -> Mount:
+def one(line: str) -> FstabLine:
     (found,) = mounts.mounts(line)
     return found
 

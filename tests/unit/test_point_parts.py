@@ -14,7 +14,7 @@ from warmspare.errors import IntegrityError
 from warmspare.format.restore_point import Disk, ObjectRef
 from warmspare.model import BLOCK_BYTES, U8, U32, block_count
 from warmspare.recover.blocks.pointblocks import KEPT, Kept, PointBlocks
-from warmspare.recover.blocks.window import Window
+from warmspare.recover.blocks.window import BlockWindow
 from warmspare.recover.disks import fuse
 from warmspare.threads import Threads
 
@@ -26,7 +26,7 @@ def request(asked: int, node: int, body: bytes = b"", unique: int = 7) -> fuse.R
     return fuse.parse(header + body)
 
 
-def answered(files: fuse.Files, asked: fuse.Request) -> tuple[int, bytes]:
+def answered(files: fuse.FuseFiles, asked: fuse.Request) -> tuple[int, bytes]:
     """(errno, body) of an answer, its header held to what it must say."""
     pieces = files.answer(asked)
     assert isinstance(pieces, list)
@@ -37,19 +37,19 @@ def answered(files: fuse.Files, asked: fuse.Request) -> tuple[int, bytes]:
 
 
 def test_files_are_found_read_within_their_size_and_never_written() -> None:
-    files = fuse.Files([1000, 1 << 41], (1, 2), 8)
-    error, entry = answered(files, request(fuse.Asked.LOOKUP, fuse.ROOT, b"1\0"))
+    files = fuse.FuseFiles([1000, 1 << 41], (1, 2), 8)
+    error, entry = answered(files, request(fuse.FuseRequests.LOOKUP, fuse.ROOT, b"1\0"))
     node, size, mode = *struct.unpack_from("=Q", entry), *struct.unpack_from("=Q", entry, 48), entry[100:104]
     assert (error, node, size, len(entry)) == (0, 3, 1 << 41, 128) and struct.unpack("=I", mode)[0] == 0o100400
-    assert answered(files, request(fuse.Asked.LOOKUP, fuse.ROOT, b"2\0")) == (errno.ENOENT, b"")
-    assert answered(files, request(fuse.Asked.GETATTR, 4)) == (errno.ENOSYS, b"")
+    assert answered(files, request(fuse.FuseRequests.LOOKUP, fuse.ROOT, b"2\0")) == (errno.ENOENT, b"")
+    assert answered(files, request(fuse.FuseRequests.GETATTR, 4)) == (errno.ENOSYS, b"")
     read = struct.pack("=QQIIQII", 0, 900, 4096, 0, 0, 0, 0)
-    assert files.answer(request(fuse.Asked.READ, 2, read)) == fuse.Read(7, 0, 900, 100)
+    assert files.answer(request(fuse.FuseRequests.READ, 2, read)) == fuse.Read(7, 0, 900, 100)
     beyond = struct.pack("=QQIIQII", 0, 1 << 20, 4096, 0, 0, 0, 0)
-    assert files.answer(request(fuse.Asked.READ, 2, beyond)) == fuse.Read(7, 0, 1 << 20, 0)
+    assert files.answer(request(fuse.FuseRequests.READ, 2, beyond)) == fuse.Read(7, 0, 1 << 20, 0)
     for refused in (9, 16, 25, 27, 35):  # mkdir, write, flush, opendir, create
         assert answered(files, request(refused, 2, bytes(100))) == (errno.ENOSYS, b""), refused
-    for silent in (fuse.Asked.FORGET, fuse.Asked.BATCH_FORGET, fuse.Asked.INTERRUPT):
+    for silent in (fuse.FuseRequests.FORGET, fuse.FuseRequests.BATCH_FORGET, fuse.FuseRequests.INTERRUPT):
         assert files.answer(request(silent, 2, bytes(16))) is None
 
 
@@ -80,7 +80,7 @@ class _Chain:
     def __init__(self, data: bytes) -> None:
         self._data, self.filled, self.damaged = data, list[int](), set[int]()
 
-    async def fill(self, window: Window, positions: list[int] | None = None) -> None:
+    async def fill(self, window: BlockWindow, positions: list[int] | None = None) -> None:
         assert positions is not None
         for position in positions:
             number, row = int(window.blocks[position]), int(window.rows[position])

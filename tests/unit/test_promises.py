@@ -35,7 +35,7 @@ from warmspare.repository.chain import PointId, Repository
 from warmspare.repository.failover_record import read_journal
 from warmspare.repository.making import make_repository
 from warmspare.repository.repository_doctor import examine_repository
-from warmspare.repository.trust import Trust, prove
+from warmspare.repository.trust import StoreTrust, prove
 from warmspare.store import layout
 from warmspare.store.around.passing import PassingStore
 from warmspare.store.contract import ObjectInfo, Store
@@ -126,7 +126,7 @@ async def test_what_no_repository_may_be_in(name: str, honest: DirectoryStore, t
     assert caught.value.exit_code == 4 and not caught.value.retryable and caught.value.where
     repository = Repository(breaking(honest), "a" * 32)
     with pytest.raises(StoreError):
-        await Trust(tmp_path / "state", Events()).demand(repository)
+        await StoreTrust(tmp_path / "state", Events()).demand(repository)
     assert not (tmp_path / "state" / "promises" / f"{'a' * 32}.json").exists(), "nothing is believed"
     assert await left(honest) == []
     checks = await examine_repository(honest, single_sender=False)
@@ -142,7 +142,7 @@ async def test_what_no_repository_may_be_in(name: str, honest: DirectoryStore, t
 async def test_what_can_be_done_without_is_said(name: str, honest: DirectoryStore, tmp_path: Path) -> None:
     breaking, promise = BEARABLE[name]
     heard: list[Event] = []
-    trust = Trust(tmp_path, Events(heard.append))
+    trust = StoreTrust(tmp_path, Events(heard.append))
     repository = Repository(breaking(honest), "b" * 32)
     await trust.demand(repository)
     assert heard and all(one.get("promise", "") in (promise, "") for one in heard)
@@ -161,7 +161,7 @@ async def test_a_single_sender_may_be_where_creates_are_ignored(
 ) -> None:
     """And each run of it tries anew and says so."""
     store, heard = Unkept(honest, creates=share, seed=5), []
-    trust = Trust(tmp_path, Events(heard.append), single_sender=True)
+    trust = StoreTrust(tmp_path, Events(heard.append), single_sender=True)
     for _ in range(2):
         before = store.dropped
         await trust.demand(Repository(store, "c" * 32))
@@ -201,7 +201,7 @@ async def test_it_is_tried_once_for_a_repository_a_server_and_a_version(
     honest: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Counting(honest)
-    trust = Trust(tmp_path, Events())
+    trust = StoreTrust(tmp_path, Events())
 
     async def tried(identity: str = "d" * 32) -> bool:
         before = store.creates
@@ -234,7 +234,7 @@ async def test_what_a_dead_trial_left_is_removed_by_the_next(
         async def stale_uploads(self, prefix: str) -> Any:
             return []
 
-    trust = Trust(tmp_path, Events())
+    trust = StoreTrust(tmp_path, Events())
     with pytest.raises(Killed):
         await trust.demand(Repository(Dying(honest), "f" * 32))
     old = layout.probe_key("0" * 32, "create")
@@ -254,7 +254,7 @@ async def test_what_may_pass_is_no_broken_promise(honest: DirectoryStore, tmp_pa
             raise StoreError("the server can't be reached", retryable=True)
 
     with pytest.raises(StoreError, match="reached") as caught:
-        await Trust(tmp_path, Events()).demand(Repository(Away(honest), "a" * 32))
+        await StoreTrust(tmp_path, Events()).demand(Repository(Away(honest), "a" * 32))
     assert caught.value.retryable and await left(honest) == []
 
 

@@ -191,7 +191,7 @@ async def test_an_accelerator_that_fails_is_gone_without(
         tried.append(accelerator)
         if accelerator == "kvm" and how == "at once":
             raise ExceptionGroup("of a task group", [RecoverError("QEMU ended")])
-        return qemu_drill._Outcome(accelerator == "tcg", qemu.INTERNAL_ERROR if accelerator == "kvm" else "up")
+        return qemu_drill._QemuOutcome(accelerator == "tcg", qemu.INTERNAL_ERROR if accelerator == "kvm" else "up")
 
     monkeypatch.setattr(qemu, "accelerators", lambda firmware: ["kvm", "tcg"])
     monkeypatch.setattr(qemu_drill, "_boot", boot)

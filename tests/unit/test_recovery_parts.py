@@ -21,10 +21,10 @@ from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.failover import import_errors
 from warmspare.recover.failover.ami import ImageSpec
-from warmspare.recover.failover.ec2_machine import DEVICES, Machine, looked_into, machine
+from warmspare.recover.failover.ec2_machine import DEVICES, Ec2Machine, looked_into, machine
 from warmspare.recover.failover.importing import ImportSpec
 from warmspare.recover.failover.instancetype import InstanceType, choose, ranked
-from warmspare.recover.failover.plan import FAMILIES, Network, VmPlan, Volumes
+from warmspare.recover.failover.plan import FAMILIES, Network, VmPlan, VolumeSettings
 from warmspare.recover.failover.platform import BILLED, licensed, losses
 from warmspare.recover.failover.volumes import wrong_for
 from warmspare.recover.staging.staged import GIB, StagedDisk, StagedPoint
@@ -36,7 +36,7 @@ NOW = datetime.datetime.now(datetime.UTC)
 FULL: dict[str, Any] = {"firmware": "efi", "cpus": 2, "memory_mib": 4096, "guest_id": "debian12_64Guest"}
 
 
-def made(hardware: dict[str, Any], plan: VmPlan | None = None, disks: int = 1, name: str = "web") -> Machine:
+def made(hardware: dict[str, Any], plan: VmPlan | None = None, disks: int = 1, name: str = "web") -> Ec2Machine:
     point = PointId(3, "ab" * 32)
     held = [Disk(f"d{n}", f"Hard disk {n}", GIB, "0" * 64, REF, 0) for n in range(disks)]
     record = RestorePoint(
@@ -104,20 +104,24 @@ def test_what_counts_of_plan_disks_and_vsphere(
 @pytest.mark.parametrize(
     ("volumes", "gib", "said"),
     [
-        (Volumes(), 65_536, ""),
-        (Volumes(iops=80_000), 160, ""),
-        (Volumes(iops=80_000), 159, "at most 79500 IOPS; set iops = 79500 or less"),
-        (Volumes(iops=3_000), 1, ""),  # what each has
-        (Volumes("gp2"), 16_384, ""),
-        (Volumes("gp2", place="plan.toml, line 7, vm.a.volumes"), 16_385, '"gp3" in volumes (plan.toml, line 7, vm.a'),
-        (Volumes("io1", 100), 3, "4 to 16384"),
-        (Volumes("io1", 500), 9, "at most 450 IOPS"),
-        (Volumes("io2", 256_000), 256, ""),
-        (Volumes("io2", 256_000), 255, "at most 255000 IOPS"),
-        (Volumes("standard"), 1_025, "1 to 1024"),
+        (VolumeSettings(), 65_536, ""),
+        (VolumeSettings(iops=80_000), 160, ""),
+        (VolumeSettings(iops=80_000), 159, "at most 79500 IOPS; set iops = 79500 or less"),
+        (VolumeSettings(iops=3_000), 1, ""),  # what each has
+        (VolumeSettings("gp2"), 16_384, ""),
+        (
+            VolumeSettings("gp2", place="plan.toml, line 7, vm.a.volumes"),
+            16_385,
+            '"gp3" in volumes (plan.toml, line 7, vm.a',
+        ),
+        (VolumeSettings("io1", 100), 3, "4 to 16384"),
+        (VolumeSettings("io1", 500), 9, "at most 450 IOPS"),
+        (VolumeSettings("io2", 256_000), 256, ""),
+        (VolumeSettings("io2", 256_000), 255, "at most 255000 IOPS"),
+        (VolumeSettings("standard"), 1_025, "1 to 1024"),
     ],
 )
-def test_a_disk_beyond_what_its_volumes_type_holds(volumes: Volumes, gib: int, said: str) -> None:
+def test_a_disk_beyond_what_its_volumes_type_holds(volumes: VolumeSettings, gib: int, said: str) -> None:
     """Of a machine it is missing, before AWS is asked."""
     told = wrong_for(volumes, [("Hard disk 1", gib)])
     assert len(told) == bool(said) and all(said in each and "Hard disk 1" in each for each in told)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from warmspare.model import SPAN_BYTES, Extents, normalise, without
-from warmspare.sync.planning.rolling import DAY_S, Cursor
+from warmspare.sync.planning.rolling import DAY_S, RollingCursor
 
 PERIOD_S = 7 * DAY_S
 MIB = 1 << 20
 
 
-def walk(capacity: int, cursor: Cursor, times: list[float]) -> tuple[list[Extents], Cursor]:
+def walk(capacity: int, cursor: RollingCursor, times: list[float]) -> tuple[list[Extents], RollingCursor]:
     shares = []
     for now in times:
         share, cursor = cursor.share(capacity, PERIOD_S, now)
@@ -37,7 +37,7 @@ def seen(capacity: int, shares: list[Extents]) -> np.ndarray:
 @pytest.mark.parametrize("every_s", [900.0, 3600.0, DAY_S, 10 * DAY_S])
 def test_each_period_covers_the_disk_once(capacity: int, every_s: float) -> None:
     rng = random.Random(f"{capacity} {every_s}")
-    start = Cursor(rng.randrange(-(-capacity // SPAN_BYTES)), 1e9, usual_s=every_s)
+    start = RollingCursor(rng.randrange(-(-capacity // SPAN_BYTES)), 1e9, usual_s=every_s)
     times, now = [], 1e9
     while now < 1e9 + PERIOD_S:
         now += every_s * rng.uniform(0.6, 1.4)
@@ -54,7 +54,7 @@ def test_each_period_covers_the_disk_once(capacity: int, every_s: float) -> None
 
 def test_a_pause_is_not_made_up_for() -> None:
     capacity = 700 * MIB
-    _, cursor = walk(capacity, Cursor(5, 0.0), [900.0 * n for n in range(1, 50)])
+    _, cursor = walk(capacity, RollingCursor(5, 0.0), [900.0 * n for n in range(1, 50)])
     share, after = cursor.share(capacity, PERIOD_S, 900.0 * 50 + 60 * DAY_S)
     assert 0 < share.total_bytes <= capacity / 7 + SPAN_BYTES
     following, _ = after.share(capacity, PERIOD_S, 900.0 * 51 + 60 * DAY_S)
@@ -62,7 +62,7 @@ def test_a_pause_is_not_made_up_for() -> None:
 
 
 def test_a_clock_that_is_put_back_costs_nothing() -> None:
-    share, cursor = Cursor(5, 1e9).share(700 * MIB, PERIOD_S, 1e9 - 5 * DAY_S)
+    share, cursor = RollingCursor(5, 1e9).share(700 * MIB, PERIOD_S, 1e9 - 5 * DAY_S)
     assert not len(share) and cursor.last_s == 1e9 - 5 * DAY_S
     share, _ = cursor.share(700 * MIB, PERIOD_S, 1e9 - 4.5 * DAY_S)
     assert share.total_bytes == pytest.approx(700 * MIB / 14, abs=SPAN_BYTES)
@@ -70,21 +70,21 @@ def test_a_clock_that_is_put_back_costs_nothing() -> None:
 
 def test_a_disk_that_grew_goes_on_where_it_was() -> None:
     capacity = 100 * MIB
-    _, cursor = walk(capacity, Cursor(90, 0.0), [DAY_S * n for n in (1, 2)])
+    _, cursor = walk(capacity, RollingCursor(90, 0.0), [DAY_S * n for n in (1, 2)])
     assert cursor.span < 90  # went around
     _, cursor = walk(2 * capacity, cursor, [DAY_S * n for n in (3, 4, 5, 6, 7, 8, 9)])
     assert 0 <= cursor.span < 200
 
 
 def test_a_full_compare_counts_as_a_round() -> None:
-    cursor = Cursor(42, 100.0, 50.0, 7.0, 30, 10.0, 5.0).compared(100 * MIB, 1000.0)
-    assert cursor == Cursor(42, 1000.0, 900.0, 0.0, 0, 1000.0, 1000.0)
+    cursor = RollingCursor(42, 100.0, 50.0, 7.0, 30, 10.0, 5.0).compared(100 * MIB, 1000.0)
+    assert cursor == RollingCursor(42, 1000.0, 900.0, 0.0, 0, 1000.0, 1000.0)
 
 
 def test_new_cursors_begin_anywhere() -> None:
-    places = {Cursor.anywhere(1 << 40, 0.0).span for _ in range(50)}
+    places = {RollingCursor.anywhere(1 << 40, 0.0).span for _ in range(50)}
     assert len(places) > 40 and max(places) < 1 << 20
-    assert Cursor.anywhere(4096, 0.0).span == 0
+    assert RollingCursor.anywhere(4096, 0.0).span == 0
 
 
 def test_what_is_cut_out_of_extents() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warmspare.recover.aws import pace
-from warmspare.recover.blocks.ebs_blocks import BlockSet
+from warmspare.recover.blocks.ebs_blocks import EbsBlockSet
 from warmspare.recover.failover.chosen import Chosen
 from warmspare.recover.staging import ebs, expiry, staged
 from warmspare.recover.staging.digests import Digests
@@ -32,7 +32,7 @@ NOW = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
     st.integers(1, 70),
 )
 def test_a_set_of_blocks(blocks: list[int], runs: list[tuple[int, int]], size: int) -> None:
-    found = BlockSet(700)
+    found = EbsBlockSet(700)
     expected = {block // 8 for block in blocks}
     found.touch(np.array(blocks, dtype=np.uint32))
     for start, count in runs:
@@ -45,10 +45,10 @@ def test_a_set_of_blocks(blocks: list[int], runs: list[tuple[int, int]], size: i
 
 
 def test_a_set_of_the_largest_disk_is_small() -> None:
-    found = BlockSet((64 << 40) // (512 << 10))
+    found = EbsBlockSet((64 << 40) // (512 << 10))
     found.touch_run(0, 1 << 30)
     assert len(found) == 1 << 27
-    found = BlockSet(1 << 27)
+    found = EbsBlockSet(1 << 27)
     found.touch(np.array([(1 << 30) - 1], dtype=np.uint32))
     assert [batch.tolist() for batch in found.batches(8)] == [[(1 << 27) - 1]]
 
@@ -57,7 +57,7 @@ def test_the_sum_of_digests(tmp_path: Path) -> None:
     rng = random.Random(5)
     numbers = sorted(rng.sample(range(20000), 9000))
     rows = {number: rng.randbytes(32) for number in numbers}
-    wanted = BlockSet(20000)
+    wanted = EbsBlockSet(20000)
     wanted.touch(np.array(numbers, dtype=np.uint32) * 8)
     with Digests(tmp_path / "d") as digests:
         for number in rng.sample(numbers, len(numbers)):
@@ -277,19 +277,19 @@ def test_tags_that_are_not_ours_or_were_changed() -> None:
 
 
 def test_a_start_is_the_same_only_if_all_of_it_is() -> None:
-    first = ebs.Start(1, {"a": "b"}, "", ebs.Encryption())
+    first = ebs.SnapshotStart(1, {"a": "b"}, "", ebs.Encryption())
     tokens = {first.parameters()["ClientToken"]}
-    assert first.parameters() == ebs.Start(1, {"a": "b"}, "", ebs.Encryption()).parameters()
+    assert first.parameters() == ebs.SnapshotStart(1, {"a": "b"}, "", ebs.Encryption()).parameters()
     others = [
-        ebs.Start(2, {"a": "b"}, "", ebs.Encryption()),
-        ebs.Start(1, {"a": "c"}, "", ebs.Encryption()),
-        ebs.Start(1, {"a": "b"}, "snap-1", ebs.Encryption()),
-        ebs.Start(1, {"a": "b"}, "", ebs.Encryption(True)),
-        ebs.Start(1, {"a": "b"}, "", ebs.Encryption(), attempt=1),
+        ebs.SnapshotStart(2, {"a": "b"}, "", ebs.Encryption()),
+        ebs.SnapshotStart(1, {"a": "c"}, "", ebs.Encryption()),
+        ebs.SnapshotStart(1, {"a": "b"}, "snap-1", ebs.Encryption()),
+        ebs.SnapshotStart(1, {"a": "b"}, "", ebs.Encryption(True)),
+        ebs.SnapshotStart(1, {"a": "b"}, "", ebs.Encryption(), attempt=1),
     ]
     for other in others:
         token = other.parameters()["ClientToken"]
         assert len(token) <= 64 and token not in tokens
         tokens.add(token)
-    inherited = ebs.Start(1, {}, "snap-1", ebs.Encryption(True, "arn:aws:kms:x:1:key/1")).parameters()
+    inherited = ebs.SnapshotStart(1, {}, "snap-1", ebs.Encryption(True, "arn:aws:kms:x:1:key/1")).parameters()
     assert "Encrypted" not in inherited and "KmsKeyArn" not in inherited

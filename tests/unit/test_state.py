@@ -350,7 +350,7 @@ def test_a_record_is_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytest.
 def test_a_lock_is_held_by_one_and_falls_with_its_process(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     script = (
-        "import sys,time\nfrom pathlib import Path\nfrom warmspare.state.files import locked\n"
+        "import sys,time\nfrom pathlib import Path\nfrom warmspare.state.local_files import locked\n"
         f"with locked(Path({str(path)!r}), 'it') as mine:\n    print(mine, flush=True)\n    time.sleep(60)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

@@ -18,20 +18,20 @@ from warmspare.audit.reports.report import SOUND, MapBuilder
 from warmspare.audit.repository.deep import deep_progress
 from warmspare.audit.repository.deep.deep_progress import Keeper, Pending
 from warmspare.audit.repository.scratch import Scratch
-from warmspare.audit.repository.seen import Known, read
+from warmspare.audit.repository.seen import KnownRepository, read
 from warmspare.errors import ConfigError
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.recover.failback.returning import ExportRecord, begin_export
 from warmspare.recover.staging.diskstage import Traces, _Memory
-from warmspare.repository.trust import Trial, TrustRecord
+from warmspare.repository.trust import StoreTrial, TrustRecord
 from warmspare.source.logins import _decoded
 from warmspare.state.local_files import read_record, write_record
-from warmspare.state.replica_record import Mark, ReplicaDisk, ReplicaRecord
+from warmspare.state.replica_record import PointMark, ReplicaDisk, ReplicaRecord
 from warmspare.sync.journal.journal import Journal, RunRecord, Sealed
 from warmspare.sync.local.local_state import AdoptedRecord, Rate, StateRecord
 from warmspare.sync.planning.marked_blocks import _Done
-from warmspare.sync.planning.rolling import Cursor
+from warmspare.sync.planning.rolling import RollingCursor
 from warmspare.sync.resuming.leftovers import Leftover, Leftovers, _Noted
 from warmspare.sync.resuming.unpublished import Unfinished
 from warmspare.vsphere.snapshots.marker import Marker, parse
@@ -46,11 +46,11 @@ def a_map() -> MapBuilder:
     return made
 
 
-DISK = replica_progress.DiskProgress(
+DISK = replica_progress.ReplicaDiskProgress(
     "d", BLOCKS * BLOCK_BYTES, Stamp(1, 2**64 - 1, 3, -4, 5), 7, 8, 1.5, a_map().build(), [(1, 1), (4, 3)]
 )
-PROGRESS = replica_progress.Progress(1, "x", Mark(1, SHA), Mark(1, SHA), None, NOW, 1e9, 7, [DISK])
-DEEP = deep_progress.Progress(
+PROGRESS = replica_progress.ReplicaProgress(1, "x", PointMark(1, SHA), PointMark(1, SHA), None, NOW, 1e9, 7, [DISK])
+DEEP = deep_progress.DeepProgress(
     1,
     RUN,
     "vm",
@@ -60,7 +60,7 @@ DEEP = deep_progress.Progress(
     SHA,
     2,
     SHA,
-    disks={"d": deep_progress.DiskProgress(1 << 20, 3, [(1, 2)], "2-x")},
+    disks={"d": deep_progress.DeepDiskProgress(1 << 20, 3, [(1, 2)], "2-x")},
     pending=Pending("d", [1, 2], [3, 65535], [(0, 1)], 2),
 )
 # Each record that there is, and what of it can't be: by the field's place, and what stands there.
@@ -72,7 +72,10 @@ RECORDS: list[tuple[msgspec.Struct, list[tuple[str, Any]]]] = [
     (Sealed(b"point"), [("point", "not base64!"), ("point", 7)]),
     (_Noted([Leftover(RUN, 1, [1], True)]), [("runs.0.run", "x"), ("runs.0.named", [-1]), ("runs.0.sequence", 10**11)]),
     (_Done(["key"]), [("keys", ["x" * 5000]), ("keys", [None])]),
-    (Cursor(1, 2.0), [("span", -1), ("last_s", 1e13), ("owed_s", -1.0), ("covered_s", "never"), ("round_spans", 0.5)]),
+    (
+        RollingCursor(1, 2.0),
+        [("span", -1), ("last_s", 1e13), ("owed_s", -1.0), ("covered_s", "never"), ("round_spans", 0.5)],
+    ),
     (
         TrustRecord(RUN, "s", "w", {"create": "no"}),
         [
@@ -81,11 +84,11 @@ RECORDS: list[tuple[msgspec.Struct, list[tuple[str, Any]]]] = [
             ("broken", {str(n): "" for n in range(99)}),
         ],
     ),
-    (Trial(RUN), [("token", "../.."), ("token", "")]),
+    (StoreTrial(RUN), [("token", "../.."), ("token", "")]),
     (_Memory(1), [("attempt", -1), ("attempt", 2**63)]),
     (ExportRecord("", "vm", RUN, ["snap-1"]), [("id", "x"), ("run", RUN + "0"), ("left", [1])]),
     (
-        ReplicaRecord(1, RUN, "uri", "vm", Mark(1, SHA), None, [ReplicaDisk("d", "n", 1 << 20, [(0, 16)])]),
+        ReplicaRecord(1, RUN, "uri", "vm", PointMark(1, SHA), None, [ReplicaDisk("d", "n", 1 << 20, [(0, 16)])]),
         [
             ("at.sequence", 0),
             ("repository", "x"),
@@ -210,7 +213,7 @@ def test_whoever_reads_one_tells_of_it(tmp_path: Path) -> None:
         "shelf/000001/run.json": lambda: (
             Unfinished(shelf, Leftovers(tmp_path / "none.json", "vm", events), "vm", events).runs() or None
         ),
-        "audit.json": lambda: Cursor.read(tmp_path / "audit.json", events),
+        "audit.json": lambda: RollingCursor.read(tmp_path / "audit.json", events),
         "attempt.json": lambda: Traces(tmp_path, events).attempt or None,
         "progress.json": ProgressFile(tmp_path / "progress.json", "x", events).read,
         f"scratch/{keeper.name}.json": keeper.load,
@@ -272,4 +275,4 @@ def test_what_is_compared_against_has_types_too(tmp_path: Path) -> None:
     for body in (b'{"repository": "../x", "vm": "v"}', b'{"repository": "%s", "vm": 1}' % run, b'{"a": 1, "a": 2}'):
         kept(path, body)
         with pytest.raises(ConfigError, match="this can't be compared against"):
-            read(path, Known())
+            read(path, KnownRepository())

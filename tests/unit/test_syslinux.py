@@ -8,7 +8,7 @@ import pytest
 
 from guesttrees import Machines, Tree
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.entries import Entry, Place
+from warmspare.recover.readiness.entries import Entry, FilePlace
 from warmspare.recover.readiness.loaders.started import Started
 from warmspare.recover.readiness.loaders.syslinux import by_config, found
 
@@ -43,8 +43,8 @@ def test_a_label() -> None:
     assert entry(started("DEFAULT b\n" + LABELS)) == Entry(
         f"{CONFIG} line 6",
         "B one",
-        Place("", "/vmlinuz-b"),
-        (Place("", "/i1"), Place("", "/extlinux/i2")),
+        FilePlace("", "/vmlinuz-b"),
+        (FilePlace("", "/i1"), FilePlace("", "/extlinux/i2")),
         ("initrd=/i1,i2", "root=b", "quiet"),
     )
     assert entry(started("default a more=1\n" + LABELS)).arguments == ("root=a", "more=1")
@@ -80,12 +80,16 @@ def test_appends() -> None:
     assert entry(started(text.format("root=x"))).root == "x"
     assert entry(started(text.replace("DEFAULT x", "DEFAULT y"))).root == "g"
     got = entry(started("DEFAULT x\nLABEL x\nLINUX v o=1\nINITRD a\nAPPEND initrd=b,/c\n"))
-    assert got.arguments[0] == "o=1" and got.initrds == (Place("", "/extlinux/b"), Place("", "/c"))
+    assert got.arguments[0] == "o=1" and got.initrds == (FilePlace("", "/extlinux/b"), FilePlace("", "/c"))
 
 
 def test_a_kernel_without_a_label() -> None:
     got = entry(started("DEFAULT vmlinuz root=x initrd=i\n"))
-    assert (got.kernel, got.initrds, got.root) == (Place("", "/extlinux/vmlinuz"), (Place("", "/extlinux/i"),), "x")
+    assert (got.kernel, got.initrds, got.root) == (
+        FilePlace("", "/extlinux/vmlinuz"),
+        (FilePlace("", "/extlinux/i"),),
+        "x",
+    )
 
 
 def test_other_files() -> None:
@@ -95,7 +99,7 @@ def test_other_files() -> None:
     assert entry(started("DEFAULT o\nLABEL o\nCONFIG /other.cfg\n", more)).root == "a"
     got = started(text, {"/extlinux/more.cfg": UNREADABLE})
     assert isinstance(got.entry, Unknown) and "more.cfg" in got.entry.why
-    assert (Place("", "/gone.cfg"), "not there") in started(text, more).looked
+    assert (FilePlace("", "/gone.cfg"), "not there") in started(text, more).looked
 
 
 def test_alpines() -> None:
@@ -106,7 +110,7 @@ def test_alpines() -> None:
         "  APPEND root=UUID=x modules=sd-mod,usb-storage,ext4 quiet rootfstype=ext4\nMENU SEPARATOR\n"
     )
     got = by_config(Machines(Tree({"/extlinux.conf": text})), "/extlinux.conf")
-    assert entry(got).kernel == Place("", "/vmlinuz-lts") and got.waits == "" and got.how == "MENU DEFAULT: 'lts'"
+    assert entry(got).kernel == FilePlace("", "/vmlinuz-lts") and got.waits == "" and got.how == "MENU DEFAULT: 'lts'"
 
 
 @pytest.mark.parametrize(
@@ -141,9 +145,9 @@ def test_it_waits_for_a_person() -> None:
 
 
 def test_where_the_configuration_is() -> None:
-    assert found(Machines(Tree({"/boot/syslinux/syslinux.cfg": "x"}))) == Place("", "/boot/syslinux/syslinux.cfg")
+    assert found(Machines(Tree({"/boot/syslinux/syslinux.cfg": "x"}))) == FilePlace("", "/boot/syslinux/syslinux.cfg")
     both = Machines(Tree({"/boot/extlinux/extlinux.conf": "x", "/mine/extlinux.conf": "y"}))
-    assert found(both, "/mine") == Place("", "/mine/extlinux.conf")
+    assert found(both, "/mine") == FilePlace("", "/mine/extlinux.conf")
     assert found(Machines(Tree({}))) is ABSENT and isinstance(found(Machines(Tree({"/": UNREADABLE}))), Unknown)
 
 

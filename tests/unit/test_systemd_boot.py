@@ -10,8 +10,8 @@ import pytest
 import efiprograms
 from guesttrees import Machines, Tree
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.entries import Entry, Place
-from warmspare.recover.readiness.guest_files import Files
+from warmspare.recover.readiness.entries import Entry, FilePlace
+from warmspare.recover.readiness.guest_files import GuestFiles
 from warmspare.recover.readiness.loaders import kernelimage, pe, uki
 from warmspare.recover.readiness.loaders.started import Started
 from warmspare.recover.readiness.loaders.systemdboot import start
@@ -22,7 +22,7 @@ Contents = dict[str, str | bytes | Unknown]
 
 
 def started(files: Contents, extended: Contents | None = None) -> Started:
-    others: dict[str, Files | Unknown] = {"x": Tree(extended, any_case=True)} if extended is not None else {}
+    others: dict[str, GuestFiles | Unknown] = {"x": Tree(extended, any_case=True)} if extended is not None else {}
     return start(Machines(Tree(files, any_case=True), others), "x" if others else "")
 
 
@@ -71,12 +71,12 @@ def test_an_entry_is_what_it_says() -> None:
     assert entry(got) == Entry(
         "/loader/entries/arch.conf",
         "T",
-        Place("", "/k0"),
-        (Place("", "/ucode.img"), Place("", "/initramfs.img")),
+        FilePlace("", "/k0"),
+        (FilePlace("", "/ucode.img"), FilePlace("", "/initramfs.img")),
         ("root=arch", "quiet"),
         "6.9.1",
     )
-    assert got.config == Place("", "/loader/loader.conf") and got.waits == "" and "first of its entries" in got.how
+    assert got.config == FilePlace("", "/loader/loader.conf") and got.waits == "" and "first of its entries" in got.how
     assert "menu-force" in started({**files, "/loader/loader.conf": "timeout menu-force"}).waits
 
 
@@ -91,7 +91,7 @@ def test_an_entry_without_its_kernel_is_none() -> None:
 
 def test_the_extended_boot_partition() -> None:
     got = entry(started(entries(("a-1", "")), entries(("a-2", ""))))
-    assert (got.root, got.kernel) == ("a-2", Place("x", "/k0"))
+    assert (got.root, got.kernel) == ("a-2", FilePlace("x", "/k0"))
 
 
 def test_what_cant_be_read_is_not_known() -> None:
@@ -103,9 +103,9 @@ def test_what_cant_be_read_is_not_known() -> None:
 def test_no_entry_at_all() -> None:
     assert started({}).entry is ABSENT
     got = started({"/EFI/Microsoft/Boot/bootmgfw.efi": b"MZ"})
-    assert isinstance(got.entry, Unknown) and got.program == Place("", "/EFI/Microsoft/Boot/bootmgfw.efi")
+    assert isinstance(got.entry, Unknown) and got.program == FilePlace("", "/EFI/Microsoft/Boot/bootmgfw.efi")
     got = started({"/loader/entries/a.conf": "efi /EFI/other.efi\n", "/EFI/other.efi": b"MZ"})
-    assert isinstance(got.entry, Unknown) and got.program == Place("", "/EFI/other.efi")
+    assert isinstance(got.entry, Unknown) and got.program == FilePlace("", "/EFI/other.efi")
 
 
 RELEASE = 'NAME="Fedora Linux"\nID=fedora\nVERSION_ID=41\nPRETTY_NAME="Fedora Linux 41"\nIMAGE_VERSION=3\n'
@@ -118,8 +118,8 @@ def test_a_unified_kernel_image() -> None:
     assert entry(got) == Entry(
         path,
         "Fedora Linux 41",
-        Place("", path + ":.linux"),
-        (Place("", path + ":.initrd"),),
+        FilePlace("", path + ":.linux"),
+        (FilePlace("", path + ":.initrd"),),
         ("root=UUID=x", "ro"),
         "6.11.4-301.fc41.x86_64",
     )
@@ -186,7 +186,7 @@ def test_an_image_that_ends_too_soon() -> None:
     tree = Tree({"/u.efi": whole[:0x500]})
     assert isinstance(uki.Inside(tree).read("/u.efi:.initrd"), Unknown)
     for cut in range(0, len(whole), 97):
-        uki.image(Tree({"/u.efi": whole[:cut]}), Place("", "/u.efi"))
+        uki.image(Tree({"/u.efi": whole[:cut]}), FilePlace("", "/u.efi"))
 
 
 def test_sections_of_programs() -> None:

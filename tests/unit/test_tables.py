@@ -13,14 +13,14 @@ import pytest
 import bootdisk
 from warmspare.recover.disks.programs import Budget
 from warmspare.recover.readiness import partition_tables
-from warmspare.recover.readiness.partition_tables import Table
+from warmspare.recover.readiness.partition_tables import PartitionTable
 
 pytestmark = pytest.mark.program
 
 MIB = 1 << 20
 
 
-def read(path: Path) -> Table:
+def read(path: Path) -> PartitionTable:
     fd = os.open(path, os.O_RDONLY)
     try:
         return partition_tables.read(fd, path.stat().st_size, Budget())

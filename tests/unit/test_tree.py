@@ -9,10 +9,10 @@ import pytest
 from memoryfiles import MemoryFiles
 from warmspare.recover.readiness import tree
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
-from warmspare.recover.readiness.guest_files import Files
+from warmspare.recover.readiness.guest_files import GuestFiles
 from warmspare.recover.readiness.readers import rootfolder
 from warmspare.recover.readiness.readers.rootfolder import RootFolder
-from warmspare.recover.readiness.tree import Tree
+from warmspare.recover.readiness.tree import MountTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Line:
 
 BOOT = MemoryFiles({"/vmlinuz-6": "kernel", "/grub/grub.cfg": "x"})
 USR = MemoryFiles({"/lib/modules/6/modules.dep": "dep", "/local/x": "old"})
-HOLDERS: dict[str, Answer[Files]] = {
+HOLDERS: dict[str, Answer[GuestFiles]] = {
     "UUID=boot": BOOT,
     "UUID=usr": USR,
     "UUID=local": MemoryFiles({"/x": "new"}),
@@ -35,7 +35,7 @@ HOLDERS: dict[str, Answer[Files]] = {
 ROOT = {"/etc/fstab": "x", "/boot/": "", "/usr/": "", "/lib": "", "/boot/left-over": "hidden", "/home/old": "o"}
 
 
-def system(*lines: Line, root: dict[str, str | Unknown] | None = None) -> Tree:
+def system(*lines: Line, root: dict[str, str | Unknown] | None = None) -> MountTree:
     return tree.of_system(MemoryFiles(root or {**ROOT}), lines, lambda device, options: HOLDERS[device])
 
 

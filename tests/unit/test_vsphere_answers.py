@@ -24,9 +24,9 @@ from answersfront import envelope
 from warmspare.vsphere.api import faults, garbled, soap
 from warmspare.vsphere.api.garbled import GarbledError
 from warmspare.vsphere.api.properties import _properties
-from warmspare.vsphere.api.soap import NotUnderstoodError, Unknown, oddities
+from warmspare.vsphere.api.soap import NotUnderstoodError, UnreadValue, oddities
 from warmspare.vsphere.api.stub import spoken_in
-from warmspare.vsphere.inventory.snapshot_tree import Tree
+from warmspare.vsphere.inventory.snapshot_tree import SnapshotTree
 from warmspare.vsphere.inventory.vm_devices import read_devices
 from warmspare.vsphere.tracking import changes
 
@@ -214,7 +214,7 @@ def test_what_may_not_be_read_is_said() -> None:
 
 def test_an_unknown_is_taken_for_nothing() -> None:
     """Not for zero, nor false, nor empty, nor equal to anything."""
-    unknown: Any = Unknown("type Foo")
+    unknown: Any = UnreadValue("type Foo")
     uses: list[Callable[[], Any]] = [
         lambda: bool(unknown),
         lambda: int(unknown),
@@ -397,13 +397,13 @@ def test_a_snapshot_tree_with_what_is_not_known() -> None:
     )
     text = '<propSet><name>snapshot</name><val xsi:type="VirtualMachineSnapshotInfo">' + inner + "</val></propSet>"
     got = one(text.format(' xsi:type="NewTree"', "<fresh>1</fresh>"))
-    assert [node.created for node in Tree.of(got["snapshot"]).nodes] == ["2024-02-01T00:00:00.000+00:00"]
+    assert [node.created for node in SnapshotTree.of(got["snapshot"]).nodes] == ["2024-02-01T00:00:00.000+00:00"]
     assert got.odd["snapshot"] == [
         "snapshot.rootSnapshotList: type NewTree",
         "snapshot.rootSnapshotList.state: value 'dreaming'",
     ]
     with pytest.raises(NotUnderstoodError, match="no quiesced"):
-        Tree.of(one(text.format("", "").replace("<quiesced>false</quiesced>", ""))["snapshot"])
+        SnapshotTree.of(one(text.format("", "").replace("<quiesced>false</quiesced>", ""))["snapshot"])
 
 
 def test_what_is_nested_without_end_is_refused() -> None:

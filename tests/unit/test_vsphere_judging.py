@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 
 from warmspare.model import normalise
 from warmspare.source.ports import LastDisk, LastPoint
-from warmspare.vsphere.inventory.snapshot_tree import Node, Tree
-from warmspare.vsphere.inventory.vm_devices import Disk
+from warmspare.vsphere.inventory.snapshot_tree import Node, SnapshotTree
+from warmspare.vsphere.inventory.vm_devices import VmDisk
 from warmspare.vsphere.snapshots.marker import parse
 from warmspare.vsphere.tracking import changes, distrust
-from warmspare.vsphere.tracking.eventmark import MOST_JUDGED, Mark, Newest, Seen
+from warmspare.vsphere.tracking.eventmark import MOST_JUDGED, EventMark, Newest, SeenEvent
 from warmspare.vsphere.tracking.history import Happening, History
 
 CAPACITY = 1 << 20
 NOW = datetime.datetime(2024, 5, 1, 12, tzinfo=datetime.UTC)
-DISK = Disk(
+DISK = VmDisk(
     2000,
     "Hard disk 1",
     "pvscsi",
@@ -45,9 +45,9 @@ DISK = Disk(
 LAST = LastPoint({DISK.uuid: LastDisk(CAPACITY, "52 de/2")}, False)
 
 
-SEEN = Seen(100, "2024-05-01T11:59:00.000+00:00", "UserLoginSessionEvent")
+SEEN = SeenEvent(100, "2024-05-01T11:59:00.000+00:00", "UserLoginSessionEvent")
 NEWEST = Newest(SEEN, 100)
-MARK = Mark.at("vc-1", NEWEST)
+MARK = EventMark.at("vc-1", NEWEST)
 
 
 def page(offset: int, length: int, areas: list[tuple[int, int]]) -> Any:
@@ -108,7 +108,7 @@ def test_change_ids(last: str | None, now: str | None, reason: str) -> None:
     assert reason in found and bool(found) is bool(reason)
 
 
-def tree(current: str, *chains: str) -> Tree:
+def tree(current: str, *chains: str) -> SnapshotTree:
     """Of branches like "a-b-c", whose snapshots hang one on another."""
     nodes: dict[str, Node] = {}
     for chain in chains:
@@ -116,7 +116,7 @@ def tree(current: str, *chains: str) -> Tree:
         for moref in chain.split("-"):
             nodes.setdefault(moref, Node(moref, moref, "", "2024-05-01T00:00:00+00:00", parent, False))
             parent = moref
-    return Tree(tuple(nodes.values()), current)
+    return SnapshotTree(tuple(nodes.values()), current)
 
 
 @pytest.mark.parametrize(
@@ -136,10 +136,10 @@ def tree(current: str, *chains: str) -> Tree:
         (tree("", "a"), tree("a", "a"), True),
     ],
 )
-def test_trees(left: Tree, here: Tree, reverted: bool) -> None:
-    parsed = Tree.parse(left.as_json())
+def test_trees(left: SnapshotTree, here: SnapshotTree, reverted: bool) -> None:
+    parsed = SnapshotTree.parse(left.as_json())
     assert parsed is not None and parsed.chain() == left.chain()
-    before = distrust.Left(NOW, parsed, {}, "host-1", MARK)
+    before = distrust.LastSeen(NOW, parsed, {}, "host-1", MARK)
     assert ("reverted" in distrust.of_vm(before, here, History(()))) is reverted
 
 
@@ -157,13 +157,13 @@ def test_what_the_last_point_says() -> None:
         "disks": [{"uuid": "u", "base_path": "[x] y"}],
         "events": MARK.as_json(),
     }
-    left = distrust.Left.of(hardware)
+    left = distrust.LastSeen.of(hardware)
     assert left is not None and (left.taken, left.host, left.paths) == (NOW, "host-7", {"u": "[x] y"})
     assert left.mark == MARK
     for spoiled in ({}, {"taken": "soon"}, {"taken": 5}, {"taken": "2024-05-01T12:00:00"}):
-        assert distrust.Left.of(spoiled) is None
+        assert distrust.LastSeen.of(spoiled) is None
     for odd in (None, {}, {"nodes": 1}, {"nodes": [{}], "current": ""}, [1]):
-        partial = distrust.Left.of(hardware | {"snapshots": odd, "disks": "none"})
+        partial = distrust.LastSeen.of(hardware | {"snapshots": odd, "disks": "none"})
         assert partial is not None and partial.tree is None
         assert "which snapshots" in distrust.of_vm(partial, tree(""), History(()))
 
@@ -187,17 +187,17 @@ def event(kind: str, **more: Any) -> Happening:
     ],
 )
 def test_events(happenings: list[Happening], reason: str) -> None:
-    left = distrust.Left(NOW, tree(""), {}, "host-1", MARK)
+    left = distrust.LastSeen(NOW, tree(""), {}, "host-1", MARK)
     found = distrust.of_vm(left, tree(""), History(tuple(happenings)))
     assert reason in found and bool(found) is bool(reason)
 
 
 LATER = NOW + datetime.timedelta(minutes=15)
-NEXT = Newest(Seen(140, "2024-05-01T12:14:00.000+00:00", "VmPoweredOnEvent"), 138)
+NEXT = Newest(SeenEvent(140, "2024-05-01T12:14:00.000+00:00", "VmPoweredOnEvent"), 138)
 
 
-def judged(last: LastPoint = LAST, mark: Mark | None = MARK, **changed: Any) -> str:
-    left = distrust.Left(NOW, tree(""), {}, "host-1", mark)
+def judged(last: LastPoint = LAST, mark: EventMark | None = MARK, **changed: Any) -> str:
+    left = distrust.LastSeen(NOW, tree(""), {}, "host-1", mark)
     now = {"vcenter": "vc-1", "now": LATER, "newest": NEXT} | changed
     return distrust.before_asking(last, left, **now)
 
@@ -231,9 +231,9 @@ def test_what_is_known_before_events_are_asked_for(changed: dict[str, Any], reas
 
 
 def test_a_mark_is_read_as_it_was_written_and_nothing_else_is() -> None:
-    mark = Mark("vc-1", NEWEST, Seen(104, SEEN.time, "VirtualMachine.createSnapshot"), 90, (93, 97))
+    mark = EventMark("vc-1", NEWEST, SeenEvent(104, SEEN.time, "VirtualMachine.createSnapshot"), 90, (93, 97))
     whole = mark.as_json()
-    assert Mark.parse(whole) == mark and Mark.parse(whole | {"witness": None}) == replace(mark, witness=None)
+    assert EventMark.parse(whole) == mark and EventMark.parse(whole | {"witness": None}) == replace(mark, witness=None)
     odd = [
         None,
         [],
@@ -251,7 +251,7 @@ def test_a_mark_is_read_as_it_was_written_and_nothing_else_is() -> None:
         whole | {"judged": ["3"]},
         whole | {"vcenter": 5},
     ]
-    assert [Mark.parse(one) for one in odd] == [None] * len(odd)
+    assert [EventMark.parse(one) for one in odd] == [None] * len(odd)
 
 
 def test_where_the_next_run_goes_on() -> None:
@@ -265,15 +265,15 @@ def test_where_the_next_run_goes_on() -> None:
 
 
 def test_events_that_contradict_a_mark() -> None:
-    witness = Seen(104, SEEN.time, "VirtualMachine.createSnapshot")
+    witness = SeenEvent(104, SEEN.time, "VirtualMachine.createSnapshot")
     mark = replace(MARK, witness=witness)
-    assert mark.contradicted([SEEN, witness, Seen(7, "x", "y")]) == ""
+    assert mark.contradicted([SEEN, witness, SeenEvent(7, "x", "y")]) == ""
     assert "event 104 is another" in mark.contradicted([replace(witness, kind="VmPoweredOnEvent")])
     assert "event 100 is another" in mark.contradicted([replace(SEEN, time="2024-05-01T11:58:00.000+00:00")])
 
 
 def test_one_disk() -> None:
-    left = distrust.Left(NOW, tree(""), {DISK.uuid: DISK.base_path}, "host-1", MARK)
+    left = distrust.LastSeen(NOW, tree(""), {DISK.uuid: DISK.base_path}, "host-1", MARK)
     assert distrust.of_disk(DISK, LAST, left, History(())) == ""
     added = History((event("VmReconfiguredEvent", devices=(2000,)),))
     assert "removed or added" in distrust.of_disk(DISK, LAST, left, added)

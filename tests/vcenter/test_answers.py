@@ -25,7 +25,7 @@ from warmspare.config.settings import Find, Policy
 from warmspare.errors import SourceError
 from warmspare.source.vddk_doctor import Check
 from warmspare.vsphere.api.faults import AnswerLostError
-from warmspare.vsphere.api.session import Patience
+from warmspare.vsphere.api.session import SessionPatience
 from warmspare.vsphere.inventory.find import find, find_all
 from warmspare.vsphere.inventory.protectable import judge, refusal
 from warmspare.vsphere.inventory.vm_info import read_one
@@ -33,7 +33,7 @@ from warmspare.vsphere.vm_doctor import examine
 
 READ = "RetrieveProperties(Ex)?"
 VERSIONS = "GET /sdk/vimServiceVersions.xml"
-IMPATIENT = Patience(deadline_s=0.2, backoff_s=0.05, backoff_most_s=0.1, connect_s=5.0, call_s=20.0)
+IMPATIENT = SessionPatience(deadline_s=0.2, backoff_s=0.05, backoff_most_s=0.1, connect_s=5.0, call_s=20.0)
 
 
 def cut(answer: Answer) -> Answer:

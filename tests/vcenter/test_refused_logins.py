@@ -15,9 +15,10 @@ import pytest
 from fakesite import Site
 from rig import MIB, Outcome, command
 from siterig import SiteRig, site_rig
-from vspheretools import Patience, session_at
+from vspheretools import session_at
 from warmspare.cli.main import run
 from warmspare.errors import ConfigError, SourceError
+from warmspare.vsphere.api.session import SessionPatience
 
 LOGINS = ("ConnectEx", "PrepareForAccess", "EndAccess")
 
@@ -186,6 +187,6 @@ async def test_answers_to_logins_that_are_lost(site: Site) -> None:
     """Each may have been a refusal."""
     site.rule("Login", drop="after")
     with pytest.raises(SourceError, match="answers to 3 logins as replicator"):
-        async with session_at(site, patience=Patience(backoff_s=0.02, backoff_most_s=0.05)):
+        async with session_at(site, patience=SessionPatience(backoff_s=0.02, backoff_most_s=0.05)):
             pass
     assert len(site.journal("call", "Login")) <= 3

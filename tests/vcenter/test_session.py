@@ -22,7 +22,7 @@ from rig import MIB
 from vspheretools import PATIENCE, Record, server, session_at
 from warmspare.errors import ConfigError, SourceError
 from warmspare.vsphere.api.faults import AnswerLostError
-from warmspare.vsphere.api.session import Patience, VsphereSession
+from warmspare.vsphere.api.session import SessionPatience, VsphereSession
 
 SECRET = "s3cret-for-tests"
 
@@ -154,7 +154,7 @@ async def test_vcenter_is_gone_for_a_while(site: Site, status: int) -> None:
         assert await session.call("reading", lambda: machine.name) == "db"
         assert time.monotonic() - began > 0.8
         assert len(record.of("source.retry")) > 3
-        impatient = Patience(deadline_s=0.3, backoff_s=0.05, backoff_most_s=0.1)
+        impatient = SessionPatience(deadline_s=0.3, backoff_s=0.05, backoff_most_s=0.1)
         site.gone(1.5, status)
         with pytest.raises(SourceError, match="can't be reached") as caught:
             async with session_at(site, patience=impatient):
@@ -186,7 +186,7 @@ async def test_garbage_is_tried_again(site: Site) -> None:
 
 async def test_a_cancel_leaves_no_thread_at_work(site: Site) -> None:
     site.rule("CurrentTime", delay_s=30.0)
-    patience = Patience(cancel_s=0.1, keep_alive_s=300.0)
+    patience = SessionPatience(cancel_s=0.1, keep_alive_s=300.0)
     async with session_at(site, patience=patience) as session:
         clock = session.bound(vim.ServiceInstance, "ServiceInstance")
         task = asyncio.create_task(session.call("asking the time", clock.CurrentTime))
@@ -203,7 +203,7 @@ async def test_a_cancel_leaves_no_thread_at_work(site: Site) -> None:
 
 
 async def test_an_idle_session_is_kept_alive(site: Site) -> None:
-    async with session_at(site, patience=Patience(keep_alive_s=0.05)):
+    async with session_at(site, patience=SessionPatience(keep_alive_s=0.05)):
         async with asyncio.timeout(60):
             while len(site.journal("call", "CurrentTime")) < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)

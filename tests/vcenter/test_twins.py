@@ -20,7 +20,7 @@ from warmspare.repository.chain import Repository
 from warmspare.source.identity import Identity
 from warmspare.store import layout
 from warmspare.vsphere.api import session
-from warmspare.vsphere.api.session import Patience
+from warmspare.vsphere.api.session import SessionPatience
 from warmspare.vsphere.vsphere_machine import VsphereMachine
 
 VCENTER = """\
@@ -252,7 +252,7 @@ def test_a_vcenter_that_can_not_be_asked(world: World, how: str, monkeypatch: py
     copy = world.add("b", "copy", prod)
     world.sync("prod")
     if how == "is down":
-        monkeypatch.setattr(session, "Patience", lambda: Patience(deadline_s=1.0, backoff_s=0.1))
+        monkeypatch.setattr(session, "SessionPatience", lambda: SessionPatience(deadline_s=1.0, backoff_s=0.1))
         world.sites["a"].gone(600)
     else:
         with world.sites["a"].changing():

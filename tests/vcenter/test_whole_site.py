@@ -16,14 +16,14 @@ from warmspare.model import Extents, normalise
 from warmspare.observe.events import Events
 from warmspare.source import vddk_install
 from warmspare.source.vddk import VddkSource
-from warmspare.source.vddk_session import Settings, Target
+from warmspare.source.vddk_session import VddkSettings, VddkTarget
 
 BLOCK = 64 * KIB
 
 
 async def read_into(copy: Path, site: Site, standin: Standin, vm: FakeVm, snapshot: Any, key: int, at: Extents) -> None:
     """Read extents of a snapshot's disk through VDDK into a copy of the disk."""
-    target = Target(
+    target = VddkTarget(
         server=site.host,
         port=site.port,
         vm=vm.moref,
@@ -35,7 +35,7 @@ async def read_into(copy: Path, site: Site, standin: Standin, vm: FakeVm, snapsh
     )
     path = Client.disks(snapshot)[key].backing.fileName
     install = vddk_install.find(standin.home)
-    source = await VddkSource.open(install, target, path, str(key), settings=Settings(), events=Events())
+    source = await VddkSource.open(install, target, path, str(key), settings=VddkSettings(), events=Events())
     with copy.open("r+b") as file:
         async for span in source.read(at):
             at_byte = 0

@@ -31,7 +31,7 @@ class PackObject:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class RangeFrame:
     """One frame in a range: where it begins in it, its length, its offset in the pack, and the rows of the
     chunk that use it, ascending by block."""
 
@@ -42,13 +42,13 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class PackRange:
     """One request: [offset, offset + length) of a pack, and the frames in it."""
 
     pack: PackObject
     offset: int
     length: int
-    pieces: list[Piece]
+    pieces: list[RangeFrame]
 
     @property
     def rows(self) -> Rows:
@@ -65,7 +65,7 @@ def pack_objects(point: RestorePoint, packs: Viewed[PackRef]) -> Sequence[PackOb
     return packs.seen(lambda pack: PackObject(layout.pack_key(vm, pack.run.hex(), pack.number), pack.bytes))
 
 
-def ranges(chunk: Chunk, rows: Rows, packs: Sequence[PackObject], where: str) -> Iterator[Range]:
+def ranges(chunk: Chunk, rows: Rows, packs: Sequence[PackObject], where: str) -> Iterator[PackRange]:
     """The requests that bring every frame which `rows` of a chunk use, each frame once.
 
     rows: ascending row numbers; those without a frame are passed over. FormatError if a frame reaches beyond
@@ -82,7 +82,7 @@ def ranges(chunk: Chunk, rows: Rows, packs: Sequence[PackObject], where: str) ->
         (int(chunk.frame_pack[f]), int(chunk.frame_offset[f]), int(chunk.frame_bytes[f]), i)
         for i, f in enumerate(used.tolist())
     )
-    pieces: list[Piece] = []
+    pieces: list[RangeFrame] = []
     pack = start = end = length = -1
     looked = -1
     for number, offset, size, group in places:
@@ -92,11 +92,11 @@ def ranges(chunk: Chunk, rows: Rows, packs: Sequence[PackObject], where: str) ->
             raise FormatError("a manifest names a frame beyond its pack", where=where)
         full = offset + size - start > RANGE_BYTES
         if pieces and (number != pack or offset < end or offset - end > GAP_BYTES or full):
-            yield Range(packs[pack], start, end - start, pieces)
+            yield PackRange(packs[pack], start, end - start, pieces)
             pieces = []
         if not pieces:
             pack, start = number, offset
         end = offset + size
-        pieces.append(Piece(offset - start, size, offset, groups[group]))
+        pieces.append(RangeFrame(offset - start, size, offset, groups[group]))
     if pieces:
-        yield Range(packs[pack], start, end - start, pieces)
+        yield PackRange(packs[pack], start, end - start, pieces)

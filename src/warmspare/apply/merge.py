@@ -14,7 +14,7 @@ import numpy as np
 from warmspare._native import sparse as native
 from warmspare.apply.damage import Damage
 from warmspare.apply.decode import Applied, apply_frame, apply_zeroed
-from warmspare.apply.fetch import PackObject, Range, Rows, pack_objects, ranges
+from warmspare.apply.fetch import PackObject, PackRange, Rows, pack_objects, ranges
 from warmspare.errors import FormatError, IntegrityError
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.manifest import ManifestReader
@@ -88,7 +88,7 @@ class Merge:
             stop = min((start + count) * BLOCK_BYTES, self._capacity)
             native.punch(self._fd, start * BLOCK_BYTES, stop - start * BLOCK_BYTES)
 
-    async def _range(self, wanted: Range, chunk: Chunk) -> None:
+    async def _range(self, wanted: PackRange, chunk: Chunk) -> None:
         try:
             try:
                 data = await wanted.read(self._repository)
@@ -102,7 +102,7 @@ class Merge:
         finally:
             self._slots.release()
 
-    def _apply(self, wanted: Range, chunk: Chunk, data: bytes) -> None:
+    def _apply(self, wanted: PackRange, chunk: Chunk, data: bytes) -> None:
         """In a worker thread: every frame of a range."""
         view = memoryview(data)
         loop = self._loop

@@ -28,7 +28,7 @@ from warmspare.repository.chain import Point, PointId, Repository, open_reposito
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.state.local_files import local_io
 from warmspare.state.local_table import HashTable, TableDamagedError
-from warmspare.state.replica_record import Mark, ReplicaDisk
+from warmspare.state.replica_record import PointMark, ReplicaDisk
 from warmspare.store.contract import Store
 from warmspare.threads import Threads, in_thread
 
@@ -64,7 +64,7 @@ class _Work:
     damage: Damage = field(default_factory=Damage)
 
 
-class Apply:
+class Receiver:
     """Applies one VM's restore points to one target. vm: its ID in the repository, or its name there. Settings are all
     arguments."""
 
@@ -273,7 +273,7 @@ class Apply:
                 if disk.id in wanted
             ]
             at = replica.record.at if replica.record else None
-            replica.move(at=at, moving=Mark(point.id.sequence, point.id.sha256), disks=list(places.values()))
+            replica.move(at=at, moving=PointMark(point.id.sequence, point.id.sha256), disks=list(places.values()))
             cores = len(os.sched_getaffinity(0))
             threads = Threads(cores, "apply")
             stack.callback(threads.close)
@@ -286,7 +286,7 @@ class Apply:
                 places[work.disk.id] = msgspec.structs.replace(
                     work.place, capacity_bytes=work.disk.capacity_bytes, damaged=work.damage.runs
                 )
-            mark = Mark(point.id.sequence, point.id.sha256)
+            mark = PointMark(point.id.sequence, point.id.sha256)
             replica.move(at=mark, moving=None, disks=list(places.values()))
 
     async def _prepare(

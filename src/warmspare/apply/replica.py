@@ -29,7 +29,7 @@ from warmspare.state.replica_record import (
     RECORD,
     STATE,
     WHAT,
-    Mark,
+    PointMark,
     ReplicaDisk,
     ReplicaPlace,
     ReplicaRecord,
@@ -176,7 +176,7 @@ class Replica:
 
     # the record
 
-    def move(self, *, at: Mark | None, moving: Mark | None, disks: list[ReplicaDisk]) -> None:
+    def move(self, *, at: PointMark | None, moving: PointMark | None, disks: list[ReplicaDisk]) -> None:
         """Write the record, durably."""
         self.record = ReplicaRecord(1, self._repository.id, self._repository.store.uri, self._vm, at, moving, disks)
         write_record(self._record_path, self.record, STATE)
@@ -337,5 +337,5 @@ class Replica:
                     pwrite_all(fd, zeros[: end - offset], offset)
 
 
-def _point(mark: Mark | None) -> PointId | None:
+def _point(mark: PointMark | None) -> PointId | None:
     return PointId(mark.sequence, mark.sha256) if mark else None

@@ -10,8 +10,8 @@ import tomllib
 from pathlib import Path
 
 from warmspare.config.lines import MAX_PARTS, too_deep
-from warmspare.config.problems import Place, Problem, Problems, SettingsError
-from warmspare.config.reading import Reading
+from warmspare.config.problems import ConfigPlace, Problem, Problems, SettingsError
+from warmspare.config.reading import ConfigReading
 from warmspare.config.settings import Settings
 from warmspare.errors import ConfigError
 from warmspare.outside.regular_files import open_file
@@ -53,14 +53,14 @@ def read_text(path: Path, kind: str, hint: str) -> tuple[str, int]:
     try:
         return raw.decode("utf-8-sig"), mode
     except UnicodeDecodeError as error:
-        place = Place(str(path), "", raw.count(b"\n", 0, error.start) + 1)
+        place = ConfigPlace(str(path), "", raw.count(b"\n", 0, error.start) + 1)
         raise SettingsError([place.problem("the file is not UTF-8 text", "save it as UTF-8")]) from None
 
 
 def parse(text: str, path: Path) -> Settings:
     """Settings of a text. path: only to name the file in messages. SettingsError with all that is wrong."""
     document, problems = parse_document(text, path)
-    settings = Reading(document, problems).settings(path)
+    settings = ConfigReading(document, problems).settings(path)
     if problems.found:
         raise SettingsError(problems.found)
     return settings
@@ -70,7 +70,9 @@ def parse_document(text: str, path: Path) -> tuple[dict[str, object], Problems]:
     """A text as TOML, and where its problems are to be noted. SettingsError if it is none."""
     if (line := too_deep(text)) is not None:
         what = f"a key has more than {MAX_PARTS} parts"
-        raise SettingsError([Place(str(path), "", line).problem(what, "no table is nested so deeply; correct it")])
+        raise SettingsError(
+            [ConfigPlace(str(path), "", line).problem(what, "no table is nested so deeply; correct it")]
+        )
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -94,4 +96,4 @@ def _malformed(error: Exception, text: str, file: str) -> Problem:
         what = "this is not TOML"  # the parser repeats a part of the text, and that may be a secret
     else:
         what = "this is not TOML: " + message[:1].lower() + message[1:]
-    return Place(file, "", line).problem(what, "correct it; text values stand in quotes")
+    return ConfigPlace(file, "", line).problem(what, "correct it; text values stand in quotes")

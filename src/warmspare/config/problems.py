@@ -10,7 +10,7 @@ from warmspare.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ConfigPlace:
     """A key of a file. key: the dotted path, "" for the file as a whole; line: from 1, None if not known."""
 
     file: str
@@ -28,7 +28,7 @@ class Place:
 class Problem(ConfigError):
     """One thing that is wrong at one place."""
 
-    def __init__(self, what: str, place: Place, hint: str = "") -> None:
+    def __init__(self, what: str, place: ConfigPlace, hint: str = "") -> None:
         self.place = place
         super().__init__(what, where=str(place), hint=hint)
 
@@ -55,8 +55,8 @@ class Problems:
         self._lines = find_lines(text)
         self.found: list[Problem] = []
 
-    def place(self, key: Key) -> Place:
-        return Place(self._file, dotted(key), line_of(self._lines, key))
+    def place(self, key: Key) -> ConfigPlace:
+        return ConfigPlace(self._file, dotted(key), line_of(self._lines, key))
 
     def add(self, key: Key, what: str, hint: str = "") -> None:
         problem = self.place(key).problem(what, hint)

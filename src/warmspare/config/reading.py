@@ -15,17 +15,17 @@ from warmspare.config.secret import Secret
 from warmspare.config.settings import (
     Find,
     FindBy,
+    FleetLimits,
     FullCompare,
-    Limits,
     Policy,
     Quiesce,
-    Repository,
+    RepositorySettings,
     Settings,
     VCenter,
     Vm,
     suggest,
 )
-from warmspare.config.table import Table
+from warmspare.config.table import TomlTable
 from warmspare.config.timetable import Period, Timetable
 from warmspare.errors import ConfigError
 
@@ -79,12 +79,12 @@ class _Defaults:
     policy: Policy
 
 
-class Reading:
+class ConfigReading:
     """One document on its way to settings."""
 
     def __init__(self, document: dict[str, object], problems: Problems) -> None:
         self._problems = problems
-        self._top = Table(document, (), KEYS[""], problems)
+        self._top = TomlTable(document, (), KEYS[""], problems)
         self._plain = self._top.take("allow_plain_secrets", values.boolean, False)
 
     def settings(self, path: Path) -> Settings:
@@ -120,7 +120,7 @@ class Reading:
             limits,
         )
 
-    def _defaults(self, table: Table) -> _Defaults:
+    def _defaults(self, table: TomlTable) -> _Defaults:
         return _Defaults(
             vcenter=table.take("vcenter", values.name, None),
             repository=table.take("repository", values.name, None),
@@ -131,14 +131,14 @@ class Reading:
             policy=self._policy(table, Policy()),
         )
 
-    def _limits(self, table: Table) -> Limits:
-        usual = Limits()
-        return Limits(
+    def _limits(self, table: TomlTable) -> FleetLimits:
+        usual = FleetLimits()
+        return FleetLimits(
             vms_at_once=table.take("vms_at_once", values.whole(1, 256), usual.vms_at_once),
             per_host=table.take("per_host", values.whole(1, 64), usual.per_host),
         )
 
-    def _vcenter(self, name: str, table: Table, defaults: _Defaults) -> VCenter | None:
+    def _vcenter(self, name: str, table: TomlTable, defaults: _Defaults) -> VCenter | None:
         host, user = table.need("host", values.host), table.need("user", values.text)
         port = table.take("port", values.whole(1, 65535), 443)
         password = self._secret(table, "password")
@@ -157,7 +157,7 @@ class Reading:
             name, table.place(), host, user, password, port, thumbprint, ca_file, vddk, vddk_config, transport
         )
 
-    def _secret(self, table: Table, name: str) -> Secret | None:
+    def _secret(self, table: TomlTable, name: str) -> Secret | None:
         """A secret. No message repeats anything of what was written there."""
         place = table.place(name)
 
@@ -192,14 +192,14 @@ class Reading:
 
         return table.need(name, parse)
 
-    def _limit(self, table: Table, base: Timetable) -> Timetable:
+    def _limit(self, table: TomlTable, base: Timetable) -> Timetable:
         """base: what holds where the table says nothing."""
         if "limit" not in table:
             return base
         periods = [self._period(entry) for entry in table.each("limit", KEYS["limit"])]
         return Timetable(tuple(period for period in periods if period is not None))
 
-    def _period(self, table: Table) -> Period | None:
+    def _period(self, table: TomlTable) -> Period | None:
         days = table.take("days", timetable.days, timetable.EVERY_DAY)
         begin, end = table.take("from", timetable.clock, 0), table.take("to", timetable.clock, timetable.DAY_MINUTES)
         if ("from" in table) != ("to" in table):
@@ -209,7 +209,7 @@ class Reading:
         rate = table.need("rate", values.rate)
         return None if rate is None else Period(days, begin, end, rate)
 
-    def _repository(self, name: str, table: Table, defaults: _Defaults) -> Repository | None:
+    def _repository(self, name: str, table: TomlTable, defaults: _Defaults) -> RepositorySettings | None:
         uri = table.need("uri", values.repository_uri)
         endpoint_url = table.take("endpoint_url", values.endpoint_url, None)
         region = table.take("region", values.word, None)
@@ -223,15 +223,17 @@ class Reading:
             for key in ("endpoint_url", "region", "profile", *s3_settings.KEYS):
                 if key in table:
                     table.wrong(f"{key} has no meaning for a directory", "remove it", name=key)
-        return Repository(name, table.place("uri"), uri, endpoint_url, region, profile, limit, demands, single_sender)
+        return RepositorySettings(
+            name, table.place("uri"), uri, endpoint_url, region, profile, limit, demands, single_sender
+        )
 
     def _vm(
         self,
         name: str,
-        table: Table,
+        table: TomlTable,
         defaults: _Defaults,
         vcenters: dict[str, VCenter | None],
-        repositories: dict[str, Repository | None],
+        repositories: dict[str, RepositorySettings | None],
     ) -> Vm | None:
         vcenter = self._reference(table, "vcenter", defaults.vcenter, vcenters)
         repository = self._reference(table, "repository", defaults.repository, repositories)
@@ -240,7 +242,7 @@ class Reading:
             return None
         return Vm(name, table.place(), vcenter, repository, find, policy)
 
-    def _reference(self, table: Table, name: str, default: str | None, known: dict[str, T | None]) -> T | None:
+    def _reference(self, table: TomlTable, name: str, default: str | None, known: dict[str, T | None]) -> T | None:
         """The vCenter or repository of a VM: named here, named in the defaults, or the only one there is."""
         given = table.take(name, values.name, None)
         if given is not None and given not in known:
@@ -259,11 +261,11 @@ class Reading:
             table.wrong(f"the file has no [{name}.NAME] for it", "add one")
         return None
 
-    def _unknown(self, table: Table, name: str, given: str, known: list[str]) -> None:
+    def _unknown(self, table: TomlTable, name: str, given: str, known: list[str]) -> None:
         hint = suggest(given, known) or (f"there is {', '.join(known)}" if known else f"add [{name}.NAME]")
         table.wrong(f"no {name} is called {given!r}", hint, name=name)
 
-    def _find(self, table: Table) -> Find | None:
+    def _find(self, table: TomlTable) -> Find | None:
         parsers: dict[FindBy, Callable[[object], str]] = {
             "path": values.inventory_path,
             "instance_uuid": values.uuid,
@@ -279,7 +281,7 @@ class Reading:
             table.wrong(f"{' and '.join(given)} exclude each other", "keep one of them", name=given[1])
         return found[0] if found else None
 
-    def _policy(self, table: Table, base: Policy) -> Policy:
+    def _policy(self, table: TomlTable, base: Policy) -> Policy:
         """base: what holds where the table says nothing."""
         return Policy(
             disks=self._disks(table, base.disks),
@@ -295,7 +297,7 @@ class Reading:
             audit_period_s=table.take("audit_period", values.duration_or_none, base.audit_period_s),
         )
 
-    def _disks(self, table: Table, base: DiskSelection) -> DiskSelection:
+    def _disks(self, table: TomlTable, base: DiskSelection) -> DiskSelection:
         if "disks" not in table:
             return base
         disks = table.table("disks", KEYS["disks"])

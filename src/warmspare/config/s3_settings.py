@@ -11,7 +11,7 @@ from warmspare.config import values
 from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
-    from warmspare.config.table import Table
+    from warmspare.config.table import TomlTable
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -85,7 +85,7 @@ def _read(source: _Source) -> S3Settings:
     )
 
 
-def take(table: Table) -> S3Settings:
+def take(table: TomlTable) -> S3Settings:
     """The keys of a `[repository.NAME]`. What is wrong is noted there."""
     settings = _read(table)
     key, what, hint = settings.contradiction

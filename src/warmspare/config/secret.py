@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Literal, NoReturn
 
 from warmspare import children
-from warmspare.config.problems import Place
+from warmspare.config.problems import ConfigPlace
 
 SECRET_BYTES = 64 << 10  # more than any password, and a bound on what a command may say
 COMMAND_S = 30.0
@@ -35,24 +35,24 @@ class Secret:
 
     how: Literal["file", "env", "command", "plain"]
     origin: str
-    place: Place = field(compare=False)
+    place: ConfigPlace = field(compare=False)
     _source: tuple[str, ...]
 
     @classmethod
-    def from_file(cls, path: Path, place: Place) -> Secret:
+    def from_file(cls, path: Path, place: ConfigPlace) -> Secret:
         return cls("file", f"file {path}", place, (str(path),))
 
     @classmethod
-    def from_environment(cls, variable: str, place: Place) -> Secret:
+    def from_environment(cls, variable: str, place: ConfigPlace) -> Secret:
         return cls("env", f"environment variable {variable}", place, (variable,))
 
     @classmethod
-    def from_command(cls, command: tuple[str, ...], place: Place) -> Secret:
+    def from_command(cls, command: tuple[str, ...], place: ConfigPlace) -> Secret:
         """command: a program and its arguments; no shell. Only the program's name is ever shown."""
         return cls("command", f"command {command[0]}", place, command)
 
     @classmethod
-    def plain(cls, value: str, place: Place) -> Secret:
+    def plain(cls, value: str, place: ConfigPlace) -> Secret:
         """The value stands in the file of settings itself."""
         return cls("plain", "plain text in the configuration", place, (value,))
 

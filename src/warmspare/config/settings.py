@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from warmspare.config.disks import DiskSelection
-from warmspare.config.problems import Place
+from warmspare.config.problems import ConfigPlace
 from warmspare.config.s3_settings import S3Settings
 from warmspare.config.secret import Secret
 from warmspare.config.timetable import Timetable
@@ -32,7 +32,7 @@ class VCenter:
     """
 
     name: str
-    place: Place = field(compare=False, repr=False)
+    place: ConfigPlace = field(compare=False, repr=False)
     host: str
     user: str
     password: Secret
@@ -45,7 +45,7 @@ class VCenter:
 
 
 @dataclass(frozen=True, slots=True)
-class Repository:
+class RepositorySettings:
     """Where restore points go. Credentials come from the AWS environment or the profile, never from the file.
 
     place: of the URI, for what the store says of it. limit: how fast it may be sent to. s3: what its site demands.
@@ -53,7 +53,7 @@ class Repository:
     """
 
     name: str
-    place: Place = field(compare=False, repr=False)
+    place: ConfigPlace = field(compare=False, repr=False)
     uri: str
     endpoint_url: str | None
     region: str | None
@@ -107,15 +107,15 @@ class Vm:
     """One `[vm.NAME]`: a VM, or the several VMs that a folder or a tag means."""
 
     name: str
-    place: Place = field(compare=False, repr=False)
+    place: ConfigPlace = field(compare=False, repr=False)
     vcenter: VCenter
-    repository: Repository
+    repository: RepositorySettings
     find: Find
     policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FleetLimits:
     """How much is done at once. per_host: VMs on one ESXi host."""
 
     vms_at_once: int = 4
@@ -128,9 +128,9 @@ class Settings:
 
     path: Path
     vcenters: tuple[VCenter, ...]
-    repositories: tuple[Repository, ...]
+    repositories: tuple[RepositorySettings, ...]
     vms: tuple[Vm, ...]
-    limits: Limits
+    limits: FleetLimits
 
     def vm(self, name: str) -> Vm:
         """The `[vm.NAME]` of that name. ConfigError with the nearest name if there is none."""
@@ -140,7 +140,7 @@ class Settings:
         hint = suggest(name, [vm.name for vm in self.vms]) or "`warmspare config check` shows what there is"
         raise ConfigError(f"there is no VM {name!r} in the configuration", where=str(self.path), hint=hint)
 
-    def repository(self, name: str) -> Repository:
+    def repository(self, name: str) -> RepositorySettings:
         """The `[repository.NAME]` of that name. ConfigError with the nearest name if there is none."""
         for repository in self.repositories:
             if repository.name == name:

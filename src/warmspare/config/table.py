@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from warmspare.config import values
 from warmspare.config.lines import Key
-from warmspare.config.problems import Place, Problems
+from warmspare.config.problems import ConfigPlace, Problems
 from warmspare.config.settings import suggest
 from warmspare.errors import ConfigError
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-class Table:
+class TomlTable:
     """A table and where it stands. Unknown keys are noted at once."""
 
     def __init__(self, content: Mapping[str, object], key: Key, known: tuple[str, ...], problems: Problems) -> None:
@@ -28,7 +28,7 @@ class Table:
     def __contains__(self, name: str) -> bool:
         return name in self._content
 
-    def place(self, name: str | None = None) -> Place:
+    def place(self, name: str | None = None) -> ConfigPlace:
         """Of a key of this table, or of the table."""
         return self._problems.place(self._key if name is None else (*self._key, name))
 
@@ -54,16 +54,16 @@ class Table:
             self.wrong(f"{name} is missing", "add it")
         return self.take(name, parse, None)
 
-    def table(self, name: str, known: tuple[str, ...]) -> Table:
+    def table(self, name: str, known: tuple[str, ...]) -> TomlTable:
         """The table of that name; an empty one if it is not there, and after noting a problem if it is none."""
         assert name in self._known, name
         content = self._content.get(name, {})
         if not isinstance(content, dict):
             self.wrong(f"a table was expected, not {values.kind(content)}", name=name)
             content = {}
-        return Table(content, (*self._key, name), known, self._problems)
+        return TomlTable(content, (*self._key, name), known, self._problems)
 
-    def each(self, name: str, known: tuple[str, ...]) -> Iterator[Table]:
+    def each(self, name: str, known: tuple[str, ...]) -> Iterator[TomlTable]:
         """The tables in the list of that name; none if it is not there, and after noting a problem if it is none."""
         assert name in self._known, name
         content = self._content.get(name, [])
@@ -73,11 +73,11 @@ class Table:
         for index, below in enumerate(content):
             key: Key = (*self._key, name, index)
             if isinstance(below, dict):
-                yield Table(below, key, known, self._problems)
+                yield TomlTable(below, key, known, self._problems)
             else:
                 self._problems.add(key, f"a table was expected, not {values.kind(below)}")
 
-    def named(self, name: str, known: tuple[str, ...]) -> Iterator[tuple[str, Table]]:
+    def named(self, name: str, known: tuple[str, ...]) -> Iterator[tuple[str, TomlTable]]:
         """The tables `[name.NAME]`, in the file's order."""
         assert name in self._known, name
         content = self._content.get(name, {})
@@ -95,4 +95,4 @@ class Table:
                 what = f"a table [{name}.NAME] was expected, not {values.kind(below)}"
                 self._problems.add(key, what, f"give what belongs together a name, like [{name}.main]")
                 continue
-            yield inner, Table(below, key, known, self._problems)
+            yield inner, TomlTable(below, key, known, self._problems)

@@ -20,7 +20,7 @@ from warmspare.format.restore_point import Disk, RestorePoint
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import PointId, open_repository
-from warmspare.repository.trust import Trust
+from warmspare.repository.trust import StoreTrust
 from warmspare.repository.verified_objects import LocalObject, fetched, read_manifest
 from warmspare.store import layout
 from warmspare.store.around.counting import CountingStore
@@ -42,7 +42,7 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CopyPlan:
     """One VM: the points to copy, oldest first, and the newest that the destination had when this was made."""
 
     vm: str
@@ -63,7 +63,7 @@ class CopyResult:
     seconds: float
 
 
-class Copy:
+class Copier:
     """Copies from one store to another. Settings are all arguments; `run` does it once.
 
     state: this host's state directory, which has room for the manifests of one point. single_sender: no other host
@@ -84,7 +84,7 @@ class Copy:
         self._source_store, self._target_store = source, CountingStore(target, self._on_sent)
         self._scratch, self._events = state / "tmp", events
         self._housekeeping = Housekeeping(events)
-        self._trust = Trust(state, events, single_sender=single_sender)
+        self._trust = StoreTrust(state, events, single_sender=single_sender)
         self._objects = self._there = 0
 
     def _on_sent(self, size: int) -> None:
@@ -139,13 +139,13 @@ class Copy:
             raise ConfigError(f"VM {vm!r} has no restore point in the source", where=where, hint="check --vm")
         return [name]
 
-    async def _plan(self, vm: str) -> Plan:
+    async def _plan(self, vm: str) -> CopyPlan:
         """What the destination lacks, every record of it proved to descend from what it has. IntegrityError where the
         two have different histories, or the source's does not add up."""
         newest, there = await self._source.newest(vm), await self._target.newest(vm)
         known = await self._common(vm, min(newest, there)) if newest and there else None
         chain = self._source.descend(vm, known, newest or 0)
-        return Plan(vm, there, [Planned(p.id, p.record.run, p.record.bytes_sent) async for p in chain])
+        return CopyPlan(vm, there, [Planned(p.id, p.record.run, p.record.bytes_sent) async for p in chain])
 
     async def _common(self, vm: str, sequence: int) -> PointId:
         """The newest point that both should have. Records name their parents, so equal ones have one history."""
@@ -166,7 +166,7 @@ class Copy:
             )
         return ours.id
 
-    async def _vm(self, plan: Plan) -> None:
+    async def _vm(self, plan: CopyPlan) -> None:
         key = layout.encode_name(plan.vm)
         telling = watching(self._events, plan.vm)
         async with Lease.hold(self._target_store, layout.lease_key(key), on_watch=telling) as lease:

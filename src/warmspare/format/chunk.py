@@ -108,7 +108,7 @@ def opened(data: bytes, codec: int, raw: int, where: str) -> bytes:
     return frame.expand(codec, memoryview(data)[HEADER.size :], raw, where)
 
 
-class Cursor:
+class ColumnReader:
     """Takes typed columns off a buffer, checking the length before each."""
 
     def __init__(self, data: bytes, where: str) -> None:
@@ -129,7 +129,7 @@ class Cursor:
 
 def decode_chunk(raw: bytes, first: int, last: int, capacity_bytes: int, packs: int, where: str) -> Chunk:
     """A RECORDS chunk's columns, every bound checked; FormatError on anything that does not add up."""
-    take = Cursor(raw, where)
+    take = ColumnReader(raw, where)
     if len(raw) < COUNTS.size:
         raise FormatError("a manifest's chunk is cut off", where=where)
     frames, records, block_bytes, runs = COUNTS.unpack_from(raw)

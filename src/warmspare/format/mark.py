@@ -17,7 +17,7 @@ MAX_RUNS = 4096  # of a disk; more are joined across the smallest gaps, which na
 _BLOCKS = MAX_CAPACITY_BYTES // BLOCK_BYTES
 
 
-class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LossMark(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """sequence, sha256: the restore point at which the blocks were lost. disks: by ID, ascending, disjoint runs of
     blocks as (first, how many)."""
 
@@ -46,14 +46,14 @@ def bounded(runs: list[tuple[int, int]], limit: int = MAX_RUNS) -> list[tuple[in
     return runs
 
 
-def encode(mark: Mark) -> bytes:
+def encode(mark: LossMark) -> bytes:
     return msgspec.json.format(msgspec.json.encode(mark), indent=1) + b"\n"
 
 
-def decode(data: bytes, where: str) -> Mark:
+def decode(data: bytes, where: str) -> LossMark:
     """FormatError on anything that breaks the rules."""
     try:
-        mark = flags.decode(data, Mark, "mark", where)
+        mark = flags.decode(data, LossMark, "mark", where)
     except UnfitError as error:
         raise FormatError(f"the mark is damaged: {error}", where=where) from None
     for runs in mark.disks.values():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from warmspare.errors import ConfigError
 from warmspare.repository.chain import Point, Repository
-from warmspare.source.identity import Identity, Place
+from warmspare.source.identity import HomePlace, Identity
 from warmspare.source.ports import Machine
 
 LOADS = 16
@@ -24,7 +24,7 @@ class Settled:
     where it is where it was; then nothing that tracked changes is believed."""
 
     identity: Identity | None
-    moved: Place | None = None
+    moved: HomePlace | None = None
 
     @property
     def doubt(self) -> str:
@@ -56,7 +56,7 @@ async def settle(machine: Machine, head: Point | None, *, adopt: bool = False) -
     return Settled(now.after(before), before.place)
 
 
-def two_machines(instance_uuid: str, one: Place, other: Place, why: str) -> ConfigError:
+def two_machines(instance_uuid: str, one: HomePlace, other: HomePlace, why: str) -> ConfigError:
     """The error that says so."""
     return ConfigError(
         f"two VMs have the instance UUID {instance_uuid}: {one}, and {other}; {why}",
@@ -66,7 +66,7 @@ def two_machines(instance_uuid: str, one: Place, other: Place, why: str) -> Conf
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class OwnedChain:
     """A chain that is there, by the newest of its points."""
 
     vm: str
@@ -74,28 +74,30 @@ class Chain:
     identity: Identity
 
 
-async def chains(repository: Repository) -> list[Chain]:
+async def chains(repository: Repository) -> list[OwnedChain]:
     """All whose newest point records whose it is. It looks at every VM of the repository."""
     gate = asyncio.Semaphore(LOADS)
 
-    async def look(vm: str) -> Chain | None:
+    async def look(vm: str) -> OwnedChain | None:
         async with gate:
             newest = await repository.newest(vm)
             if newest is None:
                 return None
             record = (await repository.load(vm, newest)).record
             identity = Identity.of(record.hardware)
-            return Chain(vm, record.vm_name, identity) if identity is not None else None
+            return OwnedChain(vm, record.vm_name, identity) if identity is not None else None
 
     async with asyncio.TaskGroup() as tasks:
         looks = [tasks.create_task(look(vm)) for vm in await repository.vms()]
     return [one for task in looks if (one := task.result()) is not None]
 
 
-async def chain_of(repository: Repository, vm: str, identity: Identity) -> tuple[str | None, list[tuple[Chain, str]]]:
+async def chain_of(
+    repository: Repository, vm: str, identity: Identity
+) -> tuple[str | None, list[tuple[OwnedChain, str]]]:
     """For a machine whose ID has no chain: the chain that it was adopted into, if there is one; and those of other
     machines that it has something in common with, and what."""
-    kin: list[tuple[Chain, str]] = []
+    kin: list[tuple[OwnedChain, str]] = []
     for chain in await chains(repository):
         if chain.vm != vm and chain.identity.instance_uuid == identity.instance_uuid:
             return chain.vm, []

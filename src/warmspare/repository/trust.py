@@ -54,7 +54,7 @@ class TrustRecord(msgspec.Struct, frozen=True):
     broken: Annotated[dict[Line, Line], msgspec.Meta(max_length=len(Promise))]
 
 
-class Trial(msgspec.Struct, frozen=True):
+class StoreTrial(msgspec.Struct, frozen=True):
     """One that is under way, or died."""
 
     token: RunId
@@ -109,7 +109,7 @@ def place(store: Store) -> str:
     return f"{store.uri} at {store.server}" if store.server.startswith("http") else store.uri
 
 
-class Trust:
+class StoreTrust:
     """Of one host. state: a state directory of it, where notes are made. host: its usual one, where `init` has made
     its own, if that is another. single_sender: no other host sends there, its administrator says."""
 
@@ -145,8 +145,8 @@ class Trust:
 
     async def _examine(self, store: Store, path: Path) -> Examined:
         """Try it. What a run that died in here left there is removed: its token is noted before anything is written."""
-        before = read_record(path, Trial, WHAT, self._events)
-        trial = Trial(new_token())
+        before = read_record(path, StoreTrial, WHAT, self._events)
+        trial = StoreTrial(new_token())
         write_record(path, trial, WHAT)
         examined = await examine(store, token=trial.token, left=before.token if before is not None else "")
         with local_io(WHAT, path):

@@ -42,7 +42,7 @@ class LocalObject:
         return os.pread(self.fd, min(length, max(0, self.total_bytes - offset)), self._start + offset)
 
 
-class Shelf:
+class ObjectShelf:
     """Verified copies of any number of objects, one behind the other in a single unlinked file of `scratch`: for those
     who need many at once, and may not have a file open for each. Close it when none of them is read any more."""
 

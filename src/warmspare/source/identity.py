@@ -15,7 +15,7 @@ LEFT_MOST = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HomePlace:
     """vcenter: its own instance UUID, or what it is reached by where it has none. moref: of the machine there, given
     anew whenever it is registered. server, path: for people."""
 
@@ -24,7 +24,7 @@ class Place:
     server: str = ""
     path: str = ""
 
-    def same(self, other: Place) -> bool:
+    def same(self, other: HomePlace) -> bool:
         return (self.vcenter, self.moref) == (other.vcenter, other.moref)
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class Place:
         return {"vcenter": self.vcenter, "moref": self.moref, "server": self.server, "path": self.path}
 
     @classmethod
-    def parse(cls, value: Any) -> Place | None:
+    def parse(cls, value: Any) -> HomePlace | None:
         if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
             return None
         place = cls(*(value.get(name, "") for name in ("vcenter", "moref", "server", "path")))
@@ -48,8 +48,8 @@ class Identity:
     instance_uuid: str
     bios_uuid: str
     disks: frozenset[str]
-    place: Place
-    left: tuple[Place, ...] = ()
+    place: HomePlace
+    left: tuple[HomePlace, ...] = ()
 
     def after(self, before: Identity | None) -> Identity:
         """What a point of this machine records in a chain whose newest point records `before`."""
@@ -81,12 +81,12 @@ class Identity:
         value = hardware.get(IDENTITY)
         if not isinstance(value, dict):
             return None
-        place = Place.parse({name: value.get(name, "") for name in ("vcenter", "moref", "server", "path")})
+        place = HomePlace.parse({name: value.get(name, "") for name in ("vcenter", "moref", "server", "path")})
         uuid, bios, disks = value.get("instance_uuid"), value.get("bios_uuid"), value.get("disks")
         if place is None or not isinstance(uuid, str) or not isinstance(bios, str) or not isinstance(disks, list):
             return None
         left = value.get("left")
-        places = [Place.parse(one) for one in left] if isinstance(left, list) else []
+        places = [HomePlace.parse(one) for one in left] if isinstance(left, list) else []
         return cls(
             uuid,
             bios,
@@ -96,10 +96,10 @@ class Identity:
         )
 
 
-def twins(known: Iterable[tuple[str, Identity]]) -> dict[tuple[str, str], list[Place]]:
+def twins(known: Iterable[tuple[str, Identity]]) -> dict[tuple[str, str], list[HomePlace]]:
     """Of machines, each with what it must be alone in: where those live that share an instance UUID with another one
     there, by that and the UUID. One that is met twice is one."""
-    met: dict[tuple[str, str], dict[tuple[str, str], Place]] = {}
+    met: dict[tuple[str, str], dict[tuple[str, str], HomePlace]] = {}
     for scope, identity in known:
         if identity.instance_uuid:
             place = identity.place

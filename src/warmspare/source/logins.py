@@ -50,7 +50,7 @@ class Account:
         return json.dumps([self.server.casefold().rstrip("."), self.port, self.user.casefold(), secret]).encode()
 
 
-class Note(Protocol):
+class LoginNote(Protocol):
     """What all processes of the host know of one account; see state/notes.py."""
 
     def take(self) -> bool: ...
@@ -62,10 +62,10 @@ class Note(Protocol):
     def write(self, text: bytes) -> None: ...
 
 
-class Notes(Protocol):
+class LoginNotes(Protocol):
     """The notes of all accounts."""
 
-    def of(self, name: bytes) -> Note: ...
+    def of(self, name: bytes) -> LoginNote: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Refusal:
 class _Known:
     """What this process knows of an account with a password."""
 
-    def __init__(self, note: Note | None) -> None:
+    def __init__(self, note: LoginNote | None) -> None:
         self.note, self.lock = note, asyncio.Lock()
         self.refusal: Refusal | None = None
         self.accepted = False
@@ -126,7 +126,7 @@ class _Known:
         return (refusal if refusal is not None and refusal.holds else None), accepted
 
 
-class Turn:
+class LoginTurn:
     """The right to one login. Say `accepted` or raise what `refused` gives; say nothing where neither is known."""
 
     def __init__(self, account: Account, secret: str, known: _Known) -> None:
@@ -181,7 +181,7 @@ class Logins:
     notes: what other processes know; None for this one alone. again: try once more what others were refused.
     """
 
-    def __init__(self, notes: Notes | None = None, events: Events | None = None, *, again: bool = False) -> None:
+    def __init__(self, notes: LoginNotes | None = None, events: Events | None = None, *, again: bool = False) -> None:
         self._notes, self._events, self._again = notes, events or Events(), again
         self._key = os.urandom(32)
         self._known: dict[bytes, _Known] = {}
@@ -197,7 +197,7 @@ class Logins:
         self._refuse(account, known)
 
     @asynccontextmanager
-    async def turn(self, account: Account, secret: str) -> AsyncIterator[Turn]:
+    async def turn(self, account: Account, secret: str) -> AsyncIterator[LoginTurn]:
         """Log in inside it. ConfigError or SourceError where it was refused before, or while this waited."""
         known = await self._of(account, secret)
         self._refuse(account, known)
@@ -207,7 +207,7 @@ class Logins:
         try:
             taken = await self._taken(account, known, until) if alone else None
             self._refuse(account, known)
-            yield Turn(account, secret, known)
+            yield LoginTurn(account, secret, known)
         finally:
             if taken is not None:
                 taken.release()
@@ -255,7 +255,7 @@ class Logins:
             return False
         return True
 
-    async def _taken(self, account: Account, known: _Known, until: float) -> Note | None:
+    async def _taken(self, account: Account, known: _Known, until: float) -> LoginNote | None:
         """The same of other processes: the note, taken."""
         while known.note is not None:
             try:

@@ -17,8 +17,8 @@ from warmspare.source.ports import Hole, Span
 from warmspare.source.vddk_errors import ReaderError, ReaderNonsense
 from warmspare.source.vddk_install import Install
 from warmspare.source.vddk_process import ReaderProcess
-from warmspare.source.vddk_reading import Reading
-from warmspare.source.vddk_session import Rights, Settings, Target, VddkSession
+from warmspare.source.vddk_reading import VddkReading
+from warmspare.source.vddk_session import Rights, VddkSession, VddkSettings, VddkTarget
 
 SECTOR_BYTES = 512
 
@@ -37,11 +37,11 @@ class VddkSource:
     async def open(
         cls,
         install: Install,
-        target: Target,
+        target: VddkTarget,
         path: str,
         name: str,
         *,
-        settings: Settings,
+        settings: VddkSettings,
         events: Events,
         logins: Logins | None = None,
         rights: Rights | None = None,
@@ -115,7 +115,7 @@ class VddkSource:
     async def read(self, extents: Extents) -> AsyncGenerator[Span | Hole, None]:
         """See Source.read. In a full read, areas that are not allocated come as holes."""
         session = self._session
-        reading = Reading(session, extents)
+        reading = VddkReading(session, extents)
         reading_disk = f"reading disk {self.name!r}"
         try:
             while True:

@@ -9,7 +9,7 @@ from warmspare.errors import ConfigError
 from warmspare.observe.events import Events
 from warmspare.source import vddk_install
 from warmspare.source.vddk_errors import ReaderError
-from warmspare.source.vddk_session import Settings, Target, VddkSession
+from warmspare.source.vddk_session import VddkSession, VddkSettings, VddkTarget
 
 # What a library without it can't do, and what we do then.
 WITHOUT = {
@@ -42,7 +42,7 @@ async def examine(directory: Path, config: Path | None = None) -> list[Check]:
         Check("library", "ok", f"{install.library} ({size / 2**20:.1f} MiB)"),
         _version(install),
     ]
-    session = VddkSession(install, Target(), Settings(attempts=1, config=config), Events())
+    session = VddkSession(install, VddkTarget(), VddkSettings(attempts=1, config=config), Events())
     try:
         process = await session.process()
         checks.append(_symbols(session.missing))

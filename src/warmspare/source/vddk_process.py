@@ -49,7 +49,7 @@ def _ignored(line: bytes) -> None:
     """Who reads lines until somebody does."""
 
 
-class _Lines(asyncio.Protocol):
+class _PipeLines(asyncio.Protocol):
     """Whole lines of a pipe or socket, and its end. A line of more than `most` bytes is cut."""
 
     def __init__(self, most: int = 1 << 20) -> None:
@@ -88,7 +88,7 @@ class ReaderProcess:
     """
 
     def __init__(
-        self, settings: ProcessSettings, secrets: list[str], parts: _Parts, answers: _Lines, log: _Lines
+        self, settings: ProcessSettings, secrets: list[str], parts: _Parts, answers: _PipeLines, log: _PipeLines
     ) -> None:
         self._settings, self._secrets, self._parts = settings, secrets, parts
         self._lines: deque[str] = deque(maxlen=LOG_LINES)
@@ -129,7 +129,7 @@ class ReaderProcess:
             process = _spawn(library_dir, settings, descriptors, far_log.fileno())
             ours.callback(process.wait)
             ours.callback(process.kill)
-            log_lines, answers = _Lines(8192), _Lines()
+            log_lines, answers = _PipeLines(8192), _PipeLines()
             for ours_too in (log, near):
                 ours_too.setblocking(False)
             log_transport, _ = await loop.create_unix_connection(lambda: log_lines, sock=log)

@@ -59,7 +59,7 @@ class _Request:
     at: int
 
 
-class Reading:
+class VddkReading:
     """Attach it to a process that serves the open disk, take `next` until it is None."""
 
     def __init__(self, session: VddkSession, extents: Extents) -> None:

@@ -33,7 +33,7 @@ _BEFORE_ANY = ("VixDiskLib_InitEx", "VixDiskLib_AllocateConnectParams", "VixDisk
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class VddkTarget:
     """Which disk of which VM. All but `transports` None: local files, without any server.
 
     vm: the VM's managed object, `vm-123`. snapshot: `snapshot-123`. thumbprint: SHA-1, as AA:BB:…. cookie: a vCenter
@@ -81,7 +81,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class VddkSettings:
     """How to read and how long to try.
 
     requests, bytes: the most in flight. hang_s: how long a read may take. keep_alive_s: how long an open disk may
@@ -140,8 +140,8 @@ class VddkSession:
     def __init__(
         self,
         install: Install,
-        target: Target,
-        settings: Settings,
+        target: VddkTarget,
+        settings: VddkSettings,
         events: Events,
         *,
         logins: Logins | None = None,

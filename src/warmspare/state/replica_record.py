@@ -28,7 +28,7 @@ STILL = "still"  # held while the replica moves, and by whoever reads it and mus
 FORMAT = 1
 
 
-class Mark(msgspec.Struct, frozen=True):
+class PointMark(msgspec.Struct, frozen=True):
     """A restore point as the record names it."""
 
     sequence: Sequence
@@ -58,8 +58,8 @@ class ReplicaRecord(msgspec.Struct, frozen=True):
     repository: RunId
     uri: Line
     vm: Line
-    at: Mark | None = None
-    moving: Mark | None = None
+    at: PointMark | None = None
+    moving: PointMark | None = None
     disks: list[ReplicaDisk] = []
 
     def disk(self, disk_id: str) -> ReplicaDisk | None:

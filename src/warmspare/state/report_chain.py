@@ -29,7 +29,7 @@ _STAGED = re.compile(r"\.new-[0-9a-f]{16}")
 _NAME = re.compile(r"([0-9]{8})-[a-z0-9]+-.+\.json")
 
 
-class Report(Protocol):
+class ChainedReport(Protocol):
     """What is kept. number, previous: its place in the chain, and the SHA-256 (hex) of the one before ("" for the
     first). vm: "" for all or several."""
 
@@ -46,7 +46,7 @@ class Report(Protocol):
     def vm(self) -> str: ...
 
 
-R = TypeVar("R", bound=Report)
+R = TypeVar("R", bound=ChainedReport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Form(Generic[R]):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept(Generic[R]):
+class KeptReport(Generic[R]):
     """A report in its place. sha256: of the file; note it elsewhere, and the chain up to it can't be changed unseen."""
 
     path: Path
@@ -82,7 +82,7 @@ class Verified(Generic[R]):
     newest report, None if there is none."""
 
     count: int
-    head: Kept[R] | None
+    head: KeptReport[R] | None
     wrong: list[tuple[str, str]]
 
 
@@ -92,7 +92,7 @@ class Reports(Generic[R]):
     def __init__(self, directory: Path, form: Form[R]) -> None:
         self.directory, self._form = directory, form
 
-    def keep(self, report: R) -> Kept[R]:
+    def keep(self, report: R) -> KeptReport[R]:
         """Append a report to the chain (made if absent), durably.
 
         StoreError if it can't be written; LeaseError if another run appends all the while; FormatError if the newest
@@ -123,7 +123,7 @@ class Reports(Generic[R]):
             placed, data = form.placed(report, number, previous)
             path = directory / f"{number:08d}-{report.kind}-{layout.encode_name(report.vm or 'all')}.json"
             self._create(path, data)
-            return Kept(path, placed, hashlib.sha256(data).hexdigest())
+            return KeptReport(path, placed, hashlib.sha256(data).hexdigest())
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -145,7 +145,7 @@ class Reports(Generic[R]):
         """
         self.demand()
         wrong: list[tuple[str, str]] = []
-        before: Kept[R] | None = None
+        before: KeptReport[R] | None = None
         expected, unread = 1, False
         seen = head is None
         names = self._names()
@@ -172,7 +172,7 @@ class Reports(Generic[R]):
             wrong.append((str(head), "no report has this SHA-256: it was changed or removed"))
         return Verified(len(names), before, wrong)
 
-    def newest_first(self) -> Iterator[Kept[R]]:
+    def newest_first(self) -> Iterator[KeptReport[R]]:
         """What can be read of them; `verify` says what can't. ConfigError if there is no such directory, StoreError."""
         self.demand()
         for name in reversed(self._names()):
@@ -189,13 +189,13 @@ class Reports(Generic[R]):
         with local_io(self._form.directory, self.directory):
             return sorted(name for name in os.listdir(self.directory) if _NAME.fullmatch(name))  # noqa: PTH208
 
-    def _load(self, name: str) -> Kept[R]:
+    def _load(self, name: str) -> KeptReport[R]:
         path, most = self.directory / name, self._form.most_bytes
         with local_io(self._form.directory, path), open_file(path) as file:
             data = file.read(most + 1)
         if len(data) > most:
             raise FormatError(f"the {self._form.name} is too long to be one", where=str(path))
-        return Kept(path, self._form.decode(data, str(path)), hashlib.sha256(data).hexdigest())
+        return KeptReport(path, self._form.decode(data, str(path)), hashlib.sha256(data).hexdigest())
 
     def _create(self, path: Path, data: bytes) -> None:
         """A new file, whole or not at all."""

@@ -62,7 +62,7 @@ def open_store(
         return _directory(os.path.abspath(uri), uri, concurrency)  # noqa: PTH100 (no I/O, lexical)
     if scheme[0] == "s3:" and uri.startswith("s3://"):
         bucket, prefix = _split_s3(uri)
-        from warmspare.store.s3.aws_session import Account
+        from warmspare.store.s3.aws_session import AwsAccount
         from warmspare.store.s3.manner import NO_SITE
         from warmspare.store.s3.s3_store import S3Store  # here: a run on a directory must not pay for the AWS client
 
@@ -71,7 +71,7 @@ def open_store(
             prefix,
             endpoint_url=endpoint_url,
             concurrency=concurrency,
-            account=Account(profile, region),
+            account=AwsAccount(profile, region),
             site=site or NO_SITE,
             on_retry=on_retry,
         )

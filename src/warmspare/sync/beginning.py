@@ -26,7 +26,7 @@ LOOK_S = 10.0  # for names that are near, where a repository is large
 NEAR = 3
 
 
-class Start(Enum):
+class ChainStart(Enum):
     """What is said of the chain.
 
     GO_ON: it is there, or this host's state says that its first sync was begun on purpose. NEW: it is to be begun.
@@ -40,28 +40,28 @@ class Start(Enum):
     ADOPT = "adopt"
 
 
-async def chain_for(start: Start, repository: Repository, machine: Machine, state: Path, events: Events) -> str:
+async def chain_for(start: ChainStart, repository: Repository, machine: Machine, state: Path, events: Events) -> str:
     """The ID that the machine's chain has in the repository. ConfigError where the chain would begin and nobody said
     so, or was said to begin and is there. Nothing is written; where this host has seen the chain, nothing is asked
     either."""
     vm = machine.vm_id
     local = LocalState(state, vm, repository, events)
     local.last()  # refuses a repository that was replaced
-    if start is not Start.NEW:
+    if start is not ChainStart.NEW:
         if chain := local.adopted():
             return chain
-        if local.seen() or (local.begun() and start is not Start.ADOPT):
+        if local.seen() or (local.begun() and start is not ChainStart.ADOPT):
             return vm
     newest = await repository.newest(vm)
     if newest is not None:
-        if start is Start.NEW:
+        if start is ChainStart.NEW:
             raise there_already(repository, vm, newest)
         return vm
-    if start is Start.NEW:
+    if start is ChainStart.NEW:
         local.forget_adopted()
         return vm
-    if start is Start.GO_ON or machine.identity is None:
-        if start is Start.OWN:
+    if start is ChainStart.GO_ON or machine.identity is None:
+        if start is ChainStart.OWN:
             return vm
         raise ConfigError(
             f"VM {vm!r} has no restore points in this repository",
@@ -72,14 +72,14 @@ async def chain_for(start: Start, repository: Repository, machine: Machine, stat
 
 
 async def _other_chain(
-    start: Start, repository: Repository, machine: Machine, identity: Identity, local: LocalState
+    start: ChainStart, repository: Repository, machine: Machine, identity: Identity, local: LocalState
 ) -> str:
     """Of a machine whose ID is new to the repository."""
     adopted, kin = await chain_of(repository, machine.vm_id, identity)
     if adopted is not None:
         local.remember_adopted(adopted)
         return adopted
-    if start is Start.ADOPT:
+    if start is ChainStart.ADOPT:
         if len(kin) == 1:
             return kin[0][0].vm
         if not kin:
@@ -104,7 +104,7 @@ async def _other_chain(
 
 
 async def settled_in(
-    start: Start,
+    start: ChainStart,
     repository: Repository,
     machine: Machine,
     vm: str,
@@ -113,7 +113,7 @@ async def settled_in(
     events: Events,
 ) -> Settled:
     """The machine is the one whose chain `vm` is, or takes its place; see repository/chain_owner.py."""
-    adopt, other = start is Start.ADOPT, vm != machine.vm_id
+    adopt, other = start is ChainStart.ADOPT, vm != machine.vm_id
     try:
         settled = await settle(machine, head, adopt=adopt)
     except ConfigError:

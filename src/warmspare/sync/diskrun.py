@@ -36,13 +36,13 @@ from warmspare.sync.passes import carry, manifest_merge
 from warmspare.sync.passes.carry import Carried
 from warmspare.sync.passes.moment import Moment
 from warmspare.sync.planning import rolling
-from warmspare.sync.planning.read_plan import Plan
-from warmspare.sync.planning.rolling import Cursor, Rolling
+from warmspare.sync.planning.read_plan import ReadPlan
+from warmspare.sync.planning.rolling import Rolling, RollingCursor
 from warmspare.sync.publishing.sealed import file_ref
 from warmspare.sync.resuming.reuse import Resume
 from warmspare.sync.rows import Untracked
 from warmspare.sync.stages.filter import PageFilter
-from warmspare.sync.stages.transfer import Codec, Target, Transfer
+from warmspare.sync.stages.transfer import Codec, PackTarget, Transfer
 from warmspare.threads import in_thread
 
 MAX_FINDING_EVENTS = 100
@@ -70,7 +70,7 @@ class Run:
     pack_bytes: Callable[[], int]
     findings: int = 0
     rolling: Rolling | None = None
-    audits: dict[str, Cursor] = field(default_factory=dict)
+    audits: dict[str, RollingCursor] = field(default_factory=dict)
     missed: set[str] = field(default_factory=set)
 
 
@@ -88,7 +88,7 @@ class DiskRun:
         given: DiskInput,
         state: DiskState,
         before: Disk | None,
-        todo: Plan,
+        todo: ReadPlan,
         resume: Resume | None,
         carried: Carried | None = None,
     ) -> None:
@@ -196,7 +196,7 @@ class DiskRun:
         if settings is None or not settings.period_s or self._name in run.audits or taken_up:
             return
         now_s, path = settings.clock(), run.local.audit_path(self._name)
-        cursor = Cursor.read(path, self._run.events) or Cursor.anywhere(capacity, now_s)
+        cursor = RollingCursor.read(path, self._run.events) or RollingCursor.anywhere(capacity, now_s)
         if reported is None or todo.reason:
             run.audits[self._name] = cursor.compared(capacity, now_s)
             return
@@ -313,7 +313,7 @@ class DiskRun:
                 self.plan.anew,
             ),
             self._manifest,
-            Target(run.store, run.vm_key, run.id, self._index, run.numbers, run.pack_bytes),
+            PackTarget(run.store, run.vm_key, run.id, self._index, run.numbers, run.pack_bytes),
             workers,
             run.meter,
             self._untracked,

@@ -24,7 +24,7 @@ from warmspare.sync.journal.journal import PageLog
 from warmspare.sync.passes import carry
 from warmspare.sync.passes.carry import Carried
 from warmspare.sync.planning.marked_blocks import Marks
-from warmspare.sync.planning.read_plan import Plan, plan
+from warmspare.sync.planning.read_plan import ReadPlan, plan
 from warmspare.sync.planning.rolling import DISTRUSTED, MISSED, Rolling
 from warmspare.sync.resuming.reuse import Resume
 from warmspare.threads import in_thread
@@ -86,7 +86,7 @@ class Preparation:
             log.close()
         return works
 
-    def _suspicious(self, todo: Plan, run: Run, disk_id: str, capacity_bytes: int) -> Plan:
+    def _suspicious(self, todo: ReadPlan, run: Run, disk_id: str, capacity_bytes: int) -> ReadPlan:
         """The plan, where it is known that tracking misses changes: what it reports is all that it is held to, and no
         reason to leave anything out. SourceError where the disk must not be compared in full."""
         if todo.reported is None or run.head is None:

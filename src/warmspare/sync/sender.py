@@ -28,7 +28,7 @@ from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
 from warmspare.repository.failover_record import FailoverRecord, known_return, refuse_failed_over
-from warmspare.repository.trust import Trust
+from warmspare.repository.trust import StoreTrust
 from warmspare.source.identity import IDENTITY, Identity
 from warmspare.source.ports import LastDisk, LastPoint, Machine, Opened
 from warmspare.state.local_files import locked, out_of_the_way
@@ -38,7 +38,7 @@ from warmspare.store.around.discard import DiscardingStore
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import Store
 from warmspare.store.lease import Lease, watching
-from warmspare.sync.beginning import Start, chain_for, refuse_images, settled_in, there_already
+from warmspare.sync.beginning import ChainStart, chain_for, refuse_images, settled_in, there_already
 from warmspare.sync.diskrun import WHAT, DiskRun, Run
 from warmspare.sync.journal.journal import RunRecord
 from warmspare.sync.local.local_state import LocalState
@@ -103,7 +103,7 @@ class _Begun:
         return sum(work.plan.read.total_bytes for work in self.works)
 
 
-class Sync:
+class Sender:
     """A sync of one machine. Settings are all arguments; `run` does it once. max_snapshot_age_s: how long the machine's
     moment may be held, None for no bound; then the rest is read at a later one. rolling: what is audited on the way,
     and what follows where tracking missed a change; None: nothing. also: where disks are known to differ from the last
@@ -123,7 +123,7 @@ class Sync:
         max_snapshot_age_s: float | None = None,
         rolling: Rolling | None = None,
         also: Mapping[str, Extents] | None = None,
-        start: Start = Start.GO_ON,
+        start: ChainStart = ChainStart.GO_ON,
         single_sender: bool = False,
         host: Path | None = None,
     ) -> None:
@@ -139,7 +139,7 @@ class Sync:
         self._rolling = rolling
         self._preparation = Preparation(self._store, rolling, also or {})
         self._housekeeping = Housekeeping(events, self._vm)
-        self._trust = Trust(state, events, host=host, single_sender=single_sender)
+        self._trust = StoreTrust(state, events, host=host, single_sender=single_sender)
         self._runs: set[bytes] = set()  # their IDs: one a pass
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
 
@@ -209,7 +209,7 @@ class Sync:
         fresh = await repository.since(self._vm, known)
         head = fresh[-1] if fresh else None
         await refuse_images(self._machine, head, self._events)
-        if self._start is Start.NEW:
+        if self._start is ChainStart.NEW:
             if head is not None:  # somebody else has begun it, between our look and our lease
                 raise there_already(repository, self._vm, head.id.sequence)
             if not journal:

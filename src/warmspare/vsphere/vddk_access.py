@@ -15,9 +15,9 @@ from warmspare.source import vddk_install
 from warmspare.source.ports import Hole, Span
 from warmspare.source.vddk import VddkSource
 from warmspare.source.vddk_install import Install
-from warmspare.source.vddk_session import LackingError, Settings, Target, VddkSession
+from warmspare.source.vddk_session import LackingError, VddkSession, VddkSettings, VddkTarget
 from warmspare.vsphere.api.session import VsphereSession
-from warmspare.vsphere.inventory.vm_devices import Disk
+from warmspare.vsphere.inventory.vm_devices import VmDisk
 from warmspare.vsphere.privileges import missing
 
 # Privileges that nothing but these calls needs.
@@ -29,7 +29,7 @@ class Vddk:
     """Which VDDK, and how it is to read. transports: modes in order of preference, `nbdssl:nbd`."""
 
     install: Install
-    settings: Settings = field(default_factory=Settings)
+    settings: VddkSettings = field(default_factory=VddkSettings)
     transports: str | None = None
     nfc_port: int = 0
 
@@ -37,7 +37,7 @@ class Vddk:
     def of(cls, vcenter: VCenter) -> Vddk:
         """As the configuration has it. ConfigError where there is no VDDK."""
         install = vddk_install.find(vcenter.vddk)
-        return cls(install, Settings(config=vcenter.vddk_config), ":".join(vcenter.transport) or None)
+        return cls(install, VddkSettings(config=vcenter.vddk_config), ":".join(vcenter.transport) or None)
 
 
 class Access:
@@ -48,10 +48,10 @@ class Access:
         self._moref, self._identity = moref, identity
         self._prepared = False
 
-    async def target(self, snapshot: str | None) -> Target:
+    async def target(self, snapshot: str | None) -> VddkTarget:
         """Where VDDK connects to. The password is asked for anew."""
         server = self._session.server
-        return Target(
+        return VddkTarget(
             server=server.host,
             port=server.port,
             vm=self._moref,
@@ -135,7 +135,7 @@ class Access:
             return True
         return False
 
-    async def open(self, snapshot: str, disk: Disk) -> VddkSource:
+    async def open(self, snapshot: str, disk: VmDisk) -> VddkSource:
         """Open a disk of a snapshot. disk: as the snapshot has it. SourceError, too where VDDK and vSphere differ."""
         source = await VddkSource.open(
             self._vddk.install,
@@ -162,7 +162,7 @@ class SnapshotDisk:
     """A disk of a snapshot as a source. It is opened when it is read: a server drops handles that lie idle, a host has
     memory for about fifty, and each takes a process here."""
 
-    def __init__(self, access: Access, snapshot: str, disk: Disk, where: str) -> None:
+    def __init__(self, access: Access, snapshot: str, disk: VmDisk, where: str) -> None:
         self.name, self.where = disk.uuid, where
         self._access, self._snapshot, self._disk = access, snapshot, disk
         self._source: VddkSource | None = None

@@ -23,8 +23,8 @@ from warmspare.source.ports import DiskInput, LastPoint, Opened
 from warmspare.vsphere.api import faults
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.inventory.neighbours import Neighbours, identity_of, lives_at, vcenter_of
-from warmspare.vsphere.inventory.protectable import EXCLUDED, Judged, judge, refusal
-from warmspare.vsphere.inventory.vm_devices import Disk, read_disks
+from warmspare.vsphere.inventory.protectable import EXCLUDED, Protectability, judge, refusal
+from warmspare.vsphere.inventory.vm_devices import VmDisk, read_disks
 from warmspare.vsphere.inventory.vm_info import VmInfo, read_one, told
 from warmspare.vsphere.snapshots.marker import Marker
 from warmspare.vsphere.snapshots.snapshot import Snapshots, Timing
@@ -135,7 +135,7 @@ class VsphereMachine:
         excluded = [(disk.label, reason) for disk, reason in judged.others if reason == EXCLUDED]
         return Opened(inputs, unprotected, excluded, hardware, taken.asked_s)
 
-    def _judged(self, vm: VmInfo) -> Judged:
+    def _judged(self, vm: VmInfo) -> Protectability:
         judged = judge(vm, self._policy.disks)
         why, hint = refusal(vm, judged)
         if why:
@@ -153,7 +153,7 @@ class VsphereMachine:
             await self._access.end(crashed=True)
         return left_by
 
-    async def _tracked(self, judged: Judged) -> tuple[VmInfo, str]:
+    async def _tracked(self, judged: Protectability) -> tuple[VmInfo, str]:
         """Changes of the disks are tracked. The VM as it is then, and why they are not, if so."""
         vm = await read_one(self._session, self._vm.moref, self.vm_name)
         keys = [disk.key for disk in judged.disks]
@@ -162,7 +162,7 @@ class VsphereMachine:
             self._session, vm, keys, self._snapshots, name, self._events, allowed=self._enable_tracking
         )
 
-    async def _frozen(self, vm: VmInfo, judged: Judged, moref: str) -> list[Disk]:
+    async def _frozen(self, vm: VmInfo, judged: Protectability, moref: str) -> list[VmDisk]:
         """The protected disks as the snapshot has them. SourceError if they are not the ones that were meant."""
         found = {
             disk.key: disk for disk in read_disks(await changes.snapshot_devices(self._session, moref, self._where))
@@ -180,7 +180,7 @@ class VsphereMachine:
     # -- what changed ---------------------------------------------------------------------------------------------
 
     async def _changed(
-        self, disk: Disk, last: LastPoint | None, untracked: str, found: Suspicion
+        self, disk: VmDisk, last: LastPoint | None, untracked: str, found: Suspicion
     ) -> tuple[Extents | None, str]:
         """The extents that may have changed, or None and why everything is read. SourceError where everything would
         have to be read and the policy forbids it."""
@@ -203,7 +203,7 @@ class VsphereMachine:
             )
         return None, reason
 
-    async def _asked(self, disk: Disk, since: str | None, untracked: str) -> changes.Changed:
+    async def _asked(self, disk: VmDisk, since: str | None, untracked: str) -> changes.Changed:
         """What vSphere says has changed on a disk since a change ID."""
         if untracked and not disk.change_id:
             return changes.Changed(None, untracked)
@@ -279,7 +279,7 @@ class VsphereMachine:
         self._events.emit("source.warning", message=f"VM {self.vm_name}: {message}")
 
 
-def _attributes(vm: VmInfo, disk: Disk, *, quiesced: bool) -> dict[str, str]:
+def _attributes(vm: VmInfo, disk: VmDisk, *, quiesced: bool) -> dict[str, str]:
     """For people: where the disk was."""
     return {
         "vm": vm.path,
@@ -292,12 +292,12 @@ def _attributes(vm: VmInfo, disk: Disk, *, quiesced: bool) -> dict[str, str]:
     }
 
 
-def _file_name(disk: Disk, disks: list[Disk]) -> str:
+def _file_name(disk: VmDisk, disks: list[VmDisk]) -> str:
     """What its replica is called: by its label, and by its key too where others have the same."""
     base = _slug(disk)
     same = sum(_slug(other) == base for other in disks)
     return f"{base}.raw" if same == 1 else f"{base}-{disk.key}.raw"
 
 
-def _slug(disk: Disk) -> str:
+def _slug(disk: VmDisk) -> str:
     return re.sub(r"[^a-z0-9]+", "-", disk.label.lower()).strip("-")[:80] or f"disk-{disk.key}"

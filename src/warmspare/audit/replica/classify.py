@@ -8,7 +8,7 @@ import numpy as np
 
 from warmspare._native import judge as native
 from warmspare.audit.replica.disk_audit import DiskAudit, Evidence
-from warmspare.audit.reports.findings import Finding, Kind, finding
+from warmspare.audit.reports.findings import Finding, FindingKind, finding
 from warmspare.errors import IntegrityError, StoreError
 from warmspare.format.hashtable import ZERO_ENTRY
 from warmspare.model import BLOCK_BYTES, block_bytes
@@ -48,22 +48,22 @@ def _finding(
     point: str,
 ) -> Finding:
     meaning, actual = "", "zeros" if found.actual == ZERO_ENTRY else f"xxh3-128 {found.actual.hex()}"
-    kind = Kind.BLOCK_WRONG
+    kind = FindingKind.BLOCK_WRONG
     if found.verdict == native.UNREADABLE:
-        kind, actual = Kind.BLOCK_UNREADABLE, "an error of reading"
+        kind, actual = FindingKind.BLOCK_UNREADABLE, "an error of reading"
     elif found.verdict == native.SHORT:
         actual = "the end of the file"
     elif found.actual == ZERO_ENTRY:
-        kind = Kind.BLOCK_ZEROED
+        kind = FindingKind.BLOCK_ZEROED
     elif found.actual in belongs:
-        kind = Kind.BLOCK_MISPLACED
+        kind = FindingKind.BLOCK_MISPLACED
         there = belongs[found.actual] * BLOCK_BYTES
         meaning = f"the block holds what belongs to offset {there}: a write went to the wrong place"
     elif block in stale:
-        kind = Kind.BLOCK_STALE
+        kind = FindingKind.BLOCK_STALE
         meaning = f"the block holds what restore point {stale[block]} has there: a later write was lost"
     elif expected == ZERO_ENTRY:
-        kind = Kind.BLOCK_NOT_ZERO
+        kind = FindingKind.BLOCK_NOT_ZERO
     return finding(
         kind,
         point=point,

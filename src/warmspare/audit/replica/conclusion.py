@@ -11,15 +11,15 @@ from warmspare.audit.replica.classify import block_findings
 from warmspare.audit.replica.disk_audit import DiskAudit
 from warmspare.audit.replica.repair import Repaired, repair
 from warmspare.audit.reports import report as reports
-from warmspare.audit.reports.findings import Finding, Kind, finding, unclean
-from warmspare.audit.reports.report import MAX_FINDINGS, DiskResult, Report
+from warmspare.audit.reports.findings import Finding, FindingKind, finding, unclean
+from warmspare.audit.reports.report import MAX_FINDINGS, AuditReport, DiskResult
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.repository.chain import Point, Repository
 
 
 @dataclass(frozen=True, slots=True)
-class Audited:
+class AuditedBlocks:
     """What was audited, and how: for the report. percent: the share of the blocks, None for all; seed: of the draw.
     began, resumed: of this run, and of the one that it went on from ("" for none)."""
 
@@ -32,7 +32,7 @@ class Audited:
 
 
 async def conclude(
-    audited: Audited,
+    audited: AuditedBlocks,
     disks: list[DiskAudit],
     repository: Repository,
     point: Point,
@@ -40,7 +40,7 @@ async def conclude(
     meter: Meter,
     *,
     with_repair: bool,
-) -> Report:
+) -> AuditReport:
     """Name what is wrong with disks that were judged at `point`, repair it if that is wanted, and make the report.
 
     StoreError if the replica can't be read or written, or the repository can't be read.
@@ -90,7 +90,7 @@ async def conclude(
     judged, blocks = sum(result.judged for result in results), sum(result.blocks for result in results)
     percent, seed = audited.percent, audited.seed
     record = point.record
-    return Report(
+    return AuditReport(
         reports.FORMAT,
         0,
         "",
@@ -124,11 +124,11 @@ def _file_findings(disk: DiskAudit, point: Point) -> list[Finding]:
     """What is wrong with the file as a whole."""
     size, capacity = disk.size(), disk.disk.capacity_bytes
     if disk.fd < 0:
-        kind, offset, length, actual = Kind.DISK_MISSING, 0, capacity, f"no file {disk.path}"
+        kind, offset, length, actual = FindingKind.DISK_MISSING, 0, capacity, f"no file {disk.path}"
     elif size < capacity:
-        kind, offset, length, actual = Kind.DISK_SHORT, size, capacity - size, f"{size} bytes"
+        kind, offset, length, actual = FindingKind.DISK_SHORT, size, capacity - size, f"{size} bytes"
     elif size > capacity and not disk.device:
-        kind, offset, length, actual = Kind.DISK_LONG, capacity, size - capacity, f"{size} bytes"
+        kind, offset, length, actual = FindingKind.DISK_LONG, capacity, size - capacity, f"{size} bytes"
     else:
         return []
     expected = f"{capacity} bytes"
@@ -147,11 +147,11 @@ def _file_findings(disk: DiskAudit, point: Point) -> list[Finding]:
 
 def _after(each: Finding, disk: DiskAudit, done: Repaired) -> Finding:
     """A finding after the repair."""
-    if each.kind is Kind.DISK_LONG:
+    if each.kind is FindingKind.DISK_LONG:
         return msgspec.structs.replace(each, repaired=done.resized)
-    if each.kind is Kind.DISK_SHORT:
+    if each.kind is FindingKind.DISK_SHORT:
         return msgspec.structs.replace(each, repaired=done.resized and not len(disk.suspects))
-    if each.offset is None or each.kind is Kind.DISK_MISSING:
+    if each.offset is None or each.kind is FindingKind.DISK_MISSING:
         return each
     block = each.offset // BLOCK_BYTES
     if not disk.is_suspect(block):

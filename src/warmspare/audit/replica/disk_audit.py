@@ -37,7 +37,7 @@ BATCH_BLOCKS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedBlocks:
     """What was found of some blocks. zero, sound: numbers of blocks that were read and are as expected. wrong: those
     that are not, read or in holes; verdict and actual, shape (n, 16), belong to them. read_bytes: from the file."""
 
@@ -189,7 +189,7 @@ class DiskAudit:
 
     async def _scan(self, stop_block: int) -> None:
         async with asyncio.TaskGroup() as tasks:
-            pending: deque[tuple[Unit, asyncio.Task[Judged]]] = deque()
+            pending: deque[tuple[Unit, asyncio.Task[JudgedBlocks]]] = deque()
 
             async def take() -> None:
                 unit, task = pending.popleft()
@@ -204,7 +204,7 @@ class DiskAudit:
                 await take()
         self.next_block = max(self.next_block, stop_block)
 
-    def _count(self, unit: Unit, judged: Judged) -> None:
+    def _count(self, unit: Unit, judged: JudgedBlocks) -> None:
         for first, stop in self.sample.runs(unit.first, unit.stop):
             self.map.add_run(ZERO, first, stop - first)  # all that is not taken out again here
         self.map.add(ZERO, judged.sound, -1)
@@ -216,7 +216,7 @@ class DiskAudit:
         self._meter.done_bytes += min(unit.stop * BLOCK_BYTES, self.disk.capacity_bytes) - unit.first * BLOCK_BYTES
         self.next_block = unit.stop
 
-    def _judge_unit(self, unit: Unit) -> Judged:
+    def _judge_unit(self, unit: Unit) -> JudgedBlocks:
         """In a thread."""
         with local_io(WHAT, self.path):
             blocks = _expand(unit.runs)
@@ -226,7 +226,7 @@ class DiskAudit:
             return judged
         wrong = np.concatenate((judged.wrong, holes))
         order = np.argsort(wrong)
-        return Judged(
+        return JudgedBlocks(
             judged.zero,
             judged.sound,
             wrong[order],
@@ -244,7 +244,7 @@ class DiskAudit:
             found.append(filled[hole & self.sample.holds(filled)])
         return np.concatenate(found) if found else np.empty(0, np.uint32)
 
-    def _read(self, blocks: U32) -> Judged:
+    def _read(self, blocks: U32) -> JudgedBlocks:
         """Read ascending blocks and hold them against the table."""
         count = blocks.size
         expected = self.table.entries(blocks).reshape(-1)
@@ -256,7 +256,7 @@ class DiskAudit:
         read = native.judge(self.fd, self.disk.capacity_bytes, blocks, expected, actual.reshape(-1), verdict)
         bad = verdict > native.ZERO
         zero, sound = blocks[verdict == native.ZERO], blocks[verdict == native.SOUND]
-        return Judged(zero, sound, blocks[bad], verdict[bad], actual[bad], read)
+        return JudgedBlocks(zero, sound, blocks[bad], verdict[bad], actual[bad], read)
 
     def _advise(self, blocks: U32, advice: int) -> None:
         """Tell the kernel of these blocks; DONTNEED has the next read come from the medium, as far as it does so."""
@@ -266,7 +266,7 @@ class DiskAudit:
                 length = (stop - start) * BLOCK_BYTES
                 os.posix_fadvise(self.fd, int(blocks[start]) * BLOCK_BYTES, length, advice)
 
-    def judge_blocks(self, blocks: U32) -> Judged:
+    def judge_blocks(self, blocks: U32) -> JudgedBlocks:
         """Read some ascending blocks again, from the medium if it can be; counts nothing. Runs in a thread."""
         with local_io(WHAT, self.path):
             self._advise(blocks, os.POSIX_FADV_DONTNEED)

@@ -30,7 +30,7 @@ REQUESTS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class PackObject:
+class RecallPack:
     """A pack: key and whole length."""
 
     key: str
@@ -38,10 +38,10 @@ class PackObject:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FramePlace:
     """Where a frame lies."""
 
-    pack: PackObject
+    pack: RecallPack
     offset: int
     bytes: int
 
@@ -56,7 +56,7 @@ class Traffic:
 
 
 @dataclass(slots=True)
-class Plan:
+class RecallPlan:
     """Where the pages of some ascending blocks come from.
 
     missing: a mask for each block of the pages that are still looked for. rows: (index of the block, the pages to take,
@@ -65,7 +65,7 @@ class Plan:
 
     blocks: U32
     missing: U16
-    rows: list[tuple[int, int, Place]] = field(default_factory=list)
+    rows: list[tuple[int, int, FramePlace]] = field(default_factory=list)
     lost: dict[int, str] = field(default_factory=dict)
 
 
@@ -94,7 +94,7 @@ class Recall:
         """The wanted blocks (ascending arrays of at most PLAN_BLOCKS), in groups. StoreError."""
         for blocks in wanted:
             plan = await self._plan(blocks)
-            by_block: dict[int, list[tuple[int, Place]]] = {}
+            by_block: dict[int, list[tuple[int, FramePlace]]] = {}
             for index, mask, place in plan.rows:
                 by_block.setdefault(index, []).append((mask, place))
             for start in range(0, blocks.size, GROUP_BLOCKS):
@@ -103,11 +103,11 @@ class Recall:
 
     # where the pages are
 
-    async def _plan(self, blocks: U32) -> Plan:
+    async def _plan(self, blocks: U32) -> RecallPlan:
         pages = np.full(blocks.size, BLOCK_PAGES, dtype=np.int64)
         if blocks.size and int(blocks[-1]) == block_count(self._capacity) - 1:
             pages[-1] = -(-block_bytes(int(blocks[-1]), self._capacity) // PAGE_BYTES)
-        plan = Plan(blocks, ((1 << pages) - 1).astype(np.uint16))
+        plan = RecallPlan(blocks, ((1 << pages) - 1).astype(np.uint16))
         try:
             async for point in self._repository.ancestors(self._head):
                 disk = point.record.disk(self._disk_id)
@@ -120,7 +120,7 @@ class Recall:
                     self.traffic.other_bytes += disk.manifest.bytes
                     vm = layout.encode_name(point.record.vm_id)
                     packs = [
-                        PackObject(layout.pack_key(vm, pack.run.hex(), pack.number), pack.bytes)
+                        RecallPack(layout.pack_key(vm, pack.run.hex(), pack.number), pack.bytes)
                         for pack in manifest.packs
                     ]
                     chunks = manifest.chunks(int(open_blocks[0]), int(open_blocks[-1]) + 1)
@@ -135,9 +135,9 @@ class Recall:
     # fetching
 
     async def _group(
-        self, plan: Plan, by_block: dict[int, list[tuple[int, Place]]], start: int, stop: int
+        self, plan: RecallPlan, by_block: dict[int, list[tuple[int, FramePlace]]], start: int, stop: int
     ) -> list[Recalled]:
-        places: dict[tuple[str, int], Place] = {}
+        places: dict[tuple[str, int], FramePlace] = {}
         for index in range(start, stop):
             if index not in plan.lost:
                 places.update({(place.pack.key, place.offset): place for _, place in by_block.get(index, [])})
@@ -148,7 +148,7 @@ class Recall:
                 for mask, place in by_block.get(index, []):
                     users.setdefault((place.pack.key, place.offset), []).append((index, mask))
 
-        async def use(key: tuple[str, int], place: Place) -> None:
+        async def use(key: tuple[str, int], place: FramePlace) -> None:
             async with self._requests:
                 held = await self._frame(place)
                 for index, mask in users[key]:
@@ -169,7 +169,7 @@ class Recall:
             out.append(Recalled(block, None if lost else bytes(images[index - start]), lost))
         return out
 
-    async def _frame(self, place: Place) -> frame.Frame | IntegrityError:
+    async def _frame(self, place: FramePlace) -> frame.Frame | IntegrityError:
         key = (place.pack.key, place.offset)
         found = self._frames.get(key)
         if found is None:
@@ -187,14 +187,14 @@ class Recall:
             self._frames.move_to_end(key)
         return found
 
-    async def _read(self, place: Place) -> bytes:
+    async def _read(self, place: FramePlace) -> bytes:
         data = await read_range(self._repository, place.pack, place.offset, place.bytes, "a pack")
         self.traffic.frames += 1
         self.traffic.frame_bytes += len(data)
         return data
 
 
-def _take(plan: Plan, chunk: Chunk, packs: list[PackObject]) -> None:
+def _take(plan: RecallPlan, chunk: Chunk, packs: list[RecallPack]) -> None:
     """What a chunk says of the pages that are still looked for."""
     for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
         first, stop = np.searchsorted(plan.blocks, [start, start + count]).tolist()
@@ -207,7 +207,7 @@ def _take(plan: Plan, chunk: Chunk, packs: list[PackObject]) -> None:
         plan.missing[at] = missing & ~(int(chunk.carried[row]) | int(chunk.zero[row])) & 0xFFFF
         if carried and int(chunk.frame[row]) != NO_FRAME:
             held = int(chunk.frame[row])
-            place = Place(
+            place = FramePlace(
                 packs[int(chunk.frame_pack[held])], int(chunk.frame_offset[held]), int(chunk.frame_bytes[held])
             )
             plan.rows.append((at, carried, place))

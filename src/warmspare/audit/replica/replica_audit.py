@@ -19,12 +19,12 @@ from pathlib import Path
 
 from warmspare.audit.expected.hashes import ExpectedTable, expected_table
 from warmspare.audit.replica import replica_progress as progressing
-from warmspare.audit.replica.conclusion import Audited, conclude
+from warmspare.audit.replica.conclusion import AuditedBlocks, conclude
 from warmspare.audit.replica.disk_audit import DiskAudit
-from warmspare.audit.replica.replica_progress import Progress, ProgressFile
-from warmspare.audit.replica.standing import PATIENCE_S, Subject, mark
+from warmspare.audit.replica.replica_progress import ProgressFile, ReplicaProgress
+from warmspare.audit.replica.standing import PATIENCE_S, AuditedReplica, mark
 from warmspare.audit.reports import report as reports
-from warmspare.audit.reports.report import Report
+from warmspare.audit.reports.report import AuditReport
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, NotFoundError, StoreError
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
@@ -39,7 +39,7 @@ MAX_ROUNDS = 1000  # of the replica moving on while suspects are read; each read
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ReplicaAuditSettings:
     """at: the restore point that the replica must be at. percent: the share to look at, None for all. state: where the
     replica's state is, None for beside it. uncached: read the medium, not the page cache. threads: how many hash."""
 
@@ -71,7 +71,7 @@ class ReplicaAudit:
         scratch: Path,
         progress: Path,
         events: Events,
-        settings: Settings,
+        settings: ReplicaAuditSettings,
         meter: Meter | None = None,
     ) -> None:
         self._store, self._vm, self._target, self._scratch = store, vm, target, scratch
@@ -82,14 +82,14 @@ class ReplicaAudit:
         self._began = reports.utc_now()
         self._resumed = ""
 
-    async def run(self) -> Report:
+    async def run(self) -> AuditReport:
         """Judge, and repair if that was asked for. Raises the package's errors where nothing can be judged.
 
         Killed or cancelled, the next run goes on; nothing of the replica was changed, but what a repair had done.
         """
         repository = await open_repository(self._store)
         self._vm = await repository.vm_called(self._vm)
-        subject = Subject(self._target, self._vm, repository, self._settings.state)
+        subject = AuditedReplica(self._target, self._vm, repository, self._settings.state)
         await subject.open(self._settings.at)
         if self._settings.repair and not subject.recorded:
             raise ConfigError(
@@ -101,7 +101,7 @@ class ReplicaAudit:
             return await self._audit(repository, subject)
 
     @contextlib.contextmanager
-    def _lock(self, subject: Subject) -> Iterator[None]:
+    def _lock(self, subject: AuditedReplica) -> Iterator[None]:
         if not self._settings.repair:
             yield
             return
@@ -123,7 +123,7 @@ class ReplicaAudit:
                 )
             yield
 
-    async def _audit(self, repository: Repository, subject: Subject) -> Report:
+    async def _audit(self, repository: Repository, subject: AuditedReplica) -> AuditReport:
         saved = self._progress_file(repository)
         threads = Threads(self._settings.threads or len(os.sched_getaffinity(0)), "audit")
         with saved.hold():
@@ -135,7 +135,7 @@ class ReplicaAudit:
                         for disk in self._disks.values():
                             await disk.audit.scan()
                         point = await self._settle(repository, subject, threads)
-                    audited = Audited(
+                    audited = AuditedBlocks(
                         self._target,
                         self._settings.percent,
                         self._seed,
@@ -165,7 +165,7 @@ class ReplicaAudit:
         return ProgressFile(self._progress_dir / f"{identity[:32]}.json", identity, self._events)
 
     @contextlib.asynccontextmanager
-    async def _saving(self, saved: ProgressFile, subject: Subject) -> AsyncIterator[None]:
+    async def _saving(self, saved: ProgressFile, subject: AuditedReplica) -> AsyncIterator[None]:
         """Note the progress now and then, and on the way out by an error or a cancel."""
 
         async def tick() -> None:
@@ -184,7 +184,7 @@ class ReplicaAudit:
             with contextlib.suppress(asyncio.CancelledError):
                 await ticker
 
-    def _save(self, saved: ProgressFile, subject: Subject) -> None:
+    def _save(self, saved: ProgressFile, subject: AuditedReplica) -> None:
         """Note how far it has come. Where that fails the audit goes on: only an interruption would cost more."""
         here = mark(self._point.id)
         assert here
@@ -203,7 +203,9 @@ class ReplicaAudit:
 
     # beginning
 
-    async def _begin(self, repository: Repository, subject: Subject, saved: ProgressFile, threads: Threads) -> None:
+    async def _begin(
+        self, repository: Repository, subject: AuditedReplica, saved: ProgressFile, threads: Threads
+    ) -> None:
         standing = subject.standing()
         at = standing.at or await subject.wait(self._events, self._settings.patience_s)
         before = saved.read()
@@ -231,7 +233,7 @@ class ReplicaAudit:
             resumed=self._resumed or None,
         )
 
-    async def _resumable(self, repository: Repository, before: Progress | None, at: PointId) -> Point | None:
+    async def _resumable(self, repository: Repository, before: ReplicaProgress | None, at: PointId) -> Point | None:
         """The point that an interrupted run judged by, if the replica's point is that or descends from it."""
         if before is None:
             return None
@@ -248,7 +250,7 @@ class ReplicaAudit:
             return None
         return start
 
-    async def _resume(self, before: Progress) -> None:
+    async def _resume(self, before: ReplicaProgress) -> None:
         self._resumed, self._seed = before.began, before.seed
         for entry in before.disks:
             disk = self._disks.get(entry.id)
@@ -272,7 +274,9 @@ class ReplicaAudit:
             )
         return point
 
-    async def _take_disks(self, repository: Repository, subject: Subject, point: Point, threads: Threads) -> None:
+    async def _take_disks(
+        self, repository: Repository, subject: AuditedReplica, point: Point, threads: Threads
+    ) -> None:
         """Have each disk of the point under audit, judged by its table there; those that it has not got are let go."""
         for disk_id in [known for known in self._disks if point.record.disk(known) is None]:
             await self._drop(disk_id)
@@ -318,7 +322,7 @@ class ReplicaAudit:
 
     # beside an apply
 
-    async def _settle(self, repository: Repository, subject: Subject, threads: Threads) -> Point:
+    async def _settle(self, repository: Repository, subject: AuditedReplica, threads: Threads) -> Point:
         """Have every suspect read while the replica stood still at one point; that point.
 
         Whenever it moved on meanwhile, what the way there changed is suspect too.
@@ -348,7 +352,7 @@ class ReplicaAudit:
             retryable=True,
         )
 
-    async def _advance(self, repository: Repository, subject: Subject, at: PointId, threads: Threads) -> None:
+    async def _advance(self, repository: Repository, subject: AuditedReplica, at: PointId, threads: Threads) -> None:
         """Judge by the point that the replica is at now. IntegrityError if it does not descend from the last one."""
         async for _ in repository.descend(self._vm, self._point.id, at.sequence):
             pass

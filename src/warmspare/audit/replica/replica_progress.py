@@ -30,7 +30,7 @@ from warmspare.model import MAX_CAPACITY_BYTES, block_count
 from warmspare.observe.events import Events
 from warmspare.outside.records import Block, Count, Line, Moment, Seconds, is_moment
 from warmspare.state.local_files import local_io, locked, make_void, read_record, write_record
-from warmspare.state.replica_record import Mark
+from warmspare.state.replica_record import PointMark
 
 WHAT = "the audit's progress"
 FORMAT = 1
@@ -49,7 +49,7 @@ class Stamp(msgspec.Struct, frozen=True):
     changed_ns: _Time
 
 
-class DiskProgress(msgspec.Struct, frozen=True):
+class ReplicaDiskProgress(msgspec.Struct, frozen=True):
     """One disk. map, suspects: as far as next_block."""
 
     id: Line
@@ -74,19 +74,19 @@ class DiskProgress(msgspec.Struct, frozen=True):
             raise ValueError("it is beyond the end of the disk")
 
 
-class Progress(msgspec.Struct, frozen=True):
+class ReplicaProgress(msgspec.Struct, frozen=True):
     """identity: of what is audited and how. point: whose hashes were judged by. at, moving: what the replica's record
     said when this was written. saved_s: Unix time of that."""
 
     format: Count
     identity: Line
-    point: Mark
-    at: Mark | None
-    moving: Mark | None
+    point: PointMark
+    at: PointMark | None
+    moving: PointMark | None
     began: Moment
     saved_s: Seconds
     seed: Count
-    disks: list[DiskProgress]
+    disks: list[ReplicaDiskProgress]
 
     def __post_init__(self) -> None:
         if not is_moment(self.began):
@@ -123,15 +123,22 @@ class ProgressFile:
                 )
             yield
 
-    def read(self) -> Progress | None:
+    def read(self) -> ReplicaProgress | None:
         """What an earlier run left, if it is of this audit and not too old; None otherwise."""
-        found = read_record(self._path, Progress, WHAT, self._events)
+        found = read_record(self._path, ReplicaProgress, WHAT, self._events)
         if found is None or (found.format, found.identity) != (FORMAT, self._identity):
             return None
         return found if 0 <= time.time() - found.saved_s < MAX_AGE_S else None
 
     def write(
-        self, *, point: Mark, at: Mark | None, moving: Mark | None, began: str, seed: int, disks: list[DiskAudit]
+        self,
+        *,
+        point: PointMark,
+        at: PointMark | None,
+        moving: PointMark | None,
+        began: str,
+        seed: int,
+        disks: list[DiskAudit],
     ) -> None:
         """Note how far all disks are, durably; nothing if too many blocks are suspect."""
         entries, left = [], MAX_RUNS
@@ -140,7 +147,7 @@ class ProgressFile:
             left -= len(suspects)
             if disk.fd < 0 or left < 0 or (len(disk.suspects) and not suspects):
                 return
-            entry = DiskProgress(
+            entry = ReplicaDiskProgress(
                 disk.disk.id,
                 disk.disk.capacity_bytes,
                 stamp(disk.fd),
@@ -151,14 +158,14 @@ class ProgressFile:
                 suspects,
             )
             entries.append(entry)
-        record = Progress(FORMAT, self._identity, point, at, moving, began, time.time(), seed, entries)
+        record = ReplicaProgress(FORMAT, self._identity, point, at, moving, began, time.time(), seed, entries)
         write_record(self._path, record, WHAT)
 
     def remove(self) -> None:
         make_void(self._path, WHAT)
 
 
-def holds(saved: Progress, at: Mark | None, moving: Mark | None, stamps: dict[str, Stamp]) -> bool:
+def holds(saved: ReplicaProgress, at: PointMark | None, moving: PointMark | None, stamps: dict[str, Stamp]) -> bool:
     """Whether what was judged may be built upon. at, moving: what the replica's record says now; stamps: of its files,
     by disk."""
     still = (saved.at, saved.moving) == (at, moving) and moving is None
@@ -171,7 +178,7 @@ def holds(saved: Progress, at: Mark | None, moving: Mark | None, stamps: dict[st
     return True
 
 
-def restore(disk: DiskAudit, saved: DiskProgress) -> None:
+def restore(disk: DiskAudit, saved: ReplicaDiskProgress) -> None:
     """Put a disk where it was; its table is that of the point that was judged by."""
     disk.map = MapBuilder.of(saved.capacity_bytes, saved.map)
     disk.suspects = BlockSet()

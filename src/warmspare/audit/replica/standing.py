@@ -15,7 +15,7 @@ from warmspare.format.restore_point import Disk
 from warmspare.observe.events import Events
 from warmspare.repository.chain import Point, PointId, Repository
 from warmspare.state.local_files import io_error, local_io
-from warmspare.state.replica_record import Mark, ReplicaPlace, ReplicaRecord, mode_of
+from warmspare.state.replica_record import PointMark, ReplicaPlace, ReplicaRecord, mode_of
 
 WHAT = "the replica"
 PATIENCE_S = 60.0  # how long a replica that is being brought forward may show no sign of it
@@ -34,7 +34,7 @@ class Standing:
         return self.at is not None and self.moving is None
 
 
-class Subject:
+class AuditedReplica:
     """The replica at `target`. state: where its state is, if not beside it.
 
     Without a record of a replica (`recorded` false) it is any raw image, and the point is the one that was named.
@@ -209,10 +209,10 @@ class Subject:
         return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
 
 
-def mark(point: PointId | None) -> Mark | None:
+def mark(point: PointId | None) -> PointMark | None:
     """A point as records name it."""
-    return Mark(point.sequence, point.sha256) if point else None
+    return PointMark(point.sequence, point.sha256) if point else None
 
 
-def _point(mark: Mark | None) -> PointId | None:
+def _point(mark: PointMark | None) -> PointId | None:
     return PointId(mark.sequence, mark.sha256) if mark else None

@@ -11,11 +11,11 @@ from typing import Final
 import msgspec
 
 from warmspare.audit.reports import report as reports
-from warmspare.audit.reports.report import MAX_REPORT_BYTES, Report
+from warmspare.audit.reports.report import MAX_REPORT_BYTES, AuditReport
 from warmspare.state.report_chain import Form, Reports
 
 
-def _placed(report: Report, number: int, previous: str) -> tuple[Report, bytes]:
+def _placed(report: AuditReport, number: int, previous: str) -> tuple[AuditReport, bytes]:
     return reports.fitting(msgspec.structs.replace(report, number=number, previous=previous))
 
 
@@ -24,6 +24,6 @@ _FORM: Final = Form(
 )
 
 
-def of(directory: Path) -> Reports[Report]:
+def of(directory: Path) -> Reports[AuditReport]:
     """The audit reports of a directory."""
     return Reports(directory, _FORM)

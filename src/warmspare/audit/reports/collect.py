@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from warmspare.audit.reports.findings import Finding, Kind, Severity, finding
+from warmspare.audit.reports.findings import Finding, FindingKind, Severity, finding
 from warmspare.audit.reports.report import MAX_FINDINGS
 from warmspare.model import BLOCK_BYTES, U32
 
@@ -20,7 +20,7 @@ class Findings:
         self.left_out = 0
         self.clean = True
 
-    def add(self, kind: Kind, **fields: Any) -> None:
+    def add(self, kind: FindingKind, **fields: Any) -> None:
         """See `findings.finding`. Notes are the first to be left out."""
         self.put(finding(kind, **fields))
 

@@ -27,7 +27,7 @@ class Severity(StrEnum):
     NOTE = "note"
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """All kinds of findings; the values stay, reports hold them."""
 
     # blocks of a replica
@@ -76,141 +76,141 @@ class About:
 _REPAIR = "run the audit with --repair; if it comes back, replace the medium"
 _COPY = "run `warmspare audit repository --repair`, or put the object back from a copy or the bucket's versions"
 
-ABOUT: dict[Kind, About] = {
-    Kind.BLOCK_WRONG: About(
+ABOUT: dict[FindingKind, About] = {
+    FindingKind.BLOCK_WRONG: About(
         Severity.ERROR,
         "the block's bytes are not those of the restore point: the medium changed them, or someone wrote to "
         "the replica",
         _REPAIR,
     ),
-    Kind.BLOCK_ZEROED: About(
+    FindingKind.BLOCK_ZEROED: About(
         Severity.ERROR,
         "the block reads as zeros and the restore point has data there: a write was lost, or a hole was punched",
         _REPAIR,
     ),
-    Kind.BLOCK_NOT_ZERO: About(
+    FindingKind.BLOCK_NOT_ZERO: About(
         Severity.ERROR,
         "the block holds data and the restore point has zeros there: someone wrote to the replica, or a hole "
         "was not punched",
         _REPAIR,
     ),
-    Kind.BLOCK_STALE: About(
+    FindingKind.BLOCK_STALE: About(
         Severity.ERROR,
         "the block holds what an earlier restore point has there: a later write was lost",
         _REPAIR,
     ),
-    Kind.BLOCK_MISPLACED: About(
+    FindingKind.BLOCK_MISPLACED: About(
         Severity.ERROR,
         "the block holds what belongs to another block: a write went to the wrong place",
         _REPAIR,
     ),
-    Kind.BLOCK_UNREADABLE: About(
+    FindingKind.BLOCK_UNREADABLE: About(
         Severity.ERROR,
         "the medium does not give the block's bytes",
         "replace the medium, then repair or apply anew",
     ),
-    Kind.DISK_MISSING: About(
+    FindingKind.DISK_MISSING: About(
         Severity.ERROR,
         "the replica has no file for a disk of the restore point",
         "put the file back, or apply anew",
     ),
-    Kind.DISK_SHORT: About(
+    FindingKind.DISK_SHORT: About(
         Severity.ERROR,
         "the replica's file ends before the disk does: it was truncated",
         _REPAIR,
     ),
-    Kind.DISK_LONG: About(
+    FindingKind.DISK_LONG: About(
         Severity.ERROR,
         "the replica's file goes on behind the end of the disk: someone extended it",
         _REPAIR,
     ),
-    Kind.OBJECT_MISSING: About(
+    FindingKind.OBJECT_MISSING: About(
         Severity.ERROR,
         "a restore point needs an object that is not there: it can't be applied in full",
         _COPY,
     ),
-    Kind.OBJECT_LENGTH: About(
+    FindingKind.OBJECT_LENGTH: About(
         Severity.ERROR,
         "an object does not have the length that is stated for it",
         _COPY,
     ),
-    Kind.OBJECT_CHECKSUM: About(
+    FindingKind.OBJECT_CHECKSUM: About(
         Severity.ERROR,
         "the store itself gives another checksum for the object than the one that is stated for it",
         _COPY,
     ),
-    Kind.OBJECT_CONTENT: About(
+    FindingKind.OBJECT_CONTENT: About(
         Severity.ERROR,
         "an object's bytes do not have the SHA-256 that is stated for them",
         _COPY,
     ),
-    Kind.OBJECT_MALFORMED: About(
+    FindingKind.OBJECT_MALFORMED: About(
         Severity.ERROR,
         "an object can't be decoded",
         _COPY,
     ),
-    Kind.OBJECT_REPLAYED: About(
+    FindingKind.OBJECT_REPLAYED: About(
         Severity.ERROR,
         "an object is whole but belongs elsewhere: it was moved here, or an older one was put back",
         _COPY,
     ),
-    Kind.OBJECT_UNCHECKED: About(
+    FindingKind.OBJECT_UNCHECKED: About(
         Severity.NOTE,
         "the store keeps no checksum of this object, so that only its length was compared",
         "run the audit with --deep",
     ),
-    Kind.OBJECT_ORPHAN: About(
+    FindingKind.OBJECT_ORPHAN: About(
         Severity.NOTE,
         "no restore point names this object: it is left from a run that was interrupted",
         "none is needed; removing it saves space",
     ),
-    Kind.OBJECT_FOREIGN: About(
+    FindingKind.OBJECT_FOREIGN: About(
         Severity.WARNING,
         "an object has a key that no version of the format gives",
         "find out who writes here",
     ),
-    Kind.UPLOAD_UNFINISHED: About(
+    FindingKind.UPLOAD_UNFINISHED: About(
         Severity.NOTE,
         "an upload was begun and never completed; the store keeps its parts",
         "set a lifecycle rule that aborts such uploads",
     ),
-    Kind.POINT_MISSING: About(
+    FindingKind.POINT_MISSING: About(
         Severity.ERROR,
         "a restore point's record is missing though later ones descend from it",
         "put the record back from a copy or the bucket's versions",
     ),
-    Kind.POINT_FORKED: About(
+    FindingKind.POINT_FORKED: About(
         Severity.ERROR,
         "a restore point is not the one that its child names",
         "put the right record back, and find out who else writes here",
     ),
-    Kind.POINT_ROLLED_BACK: About(
+    FindingKind.POINT_ROLLED_BACK: About(
         Severity.ERROR,
         "a restore point that was here before is gone",
         "put it back from a copy or the bucket's versions",
     ),
-    Kind.TABLE_ROOT: About(
+    FindingKind.TABLE_ROOT: About(
         Severity.ERROR,
         "the chain's block hashes do not have the root that the restore point states: it was tampered with or"
         " its writer had a bug",
         "restore the repository from a copy, or sync to a new one",
     ),
-    Kind.BLOCK_UNRECOVERABLE: About(
+    FindingKind.BLOCK_UNRECOVERABLE: About(
         Severity.ERROR,
         "the repository can't give a block of a restore point as its hash says",
         _COPY,
     ),
-    Kind.CHANGE_LOST: About(
+    FindingKind.CHANGE_LOST: About(
         Severity.ERROR,
         "the source differs from the restore point where change tracking said that nothing changed: a change was lost",
         "run `warmspare audit source --repair`, and look for the vendor's fix of change tracking",
     ),
-    Kind.SOURCE_UNJUDGED: About(
+    FindingKind.SOURCE_UNJUDGED: About(
         Severity.WARNING,
         "nothing of the disk could be held against the restore point",
         "sync, then audit again",
     ),
-    Kind.SOURCE_COMPARED: About(
+    FindingKind.SOURCE_COMPARED: About(
         Severity.NOTE,
         "the whole disk was compared because a lost change had been found on it",
         "none is needed",
@@ -227,7 +227,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=False):
     run put it right and read it again.
     """
 
-    kind: Kind
+    kind: FindingKind
     severity: Severity
     disk: str
     offset: Count | None
@@ -260,7 +260,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=False):
 
 
 def finding(
-    kind: Kind,
+    kind: FindingKind,
     *,
     point: str,
     disk: str = "",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from html import escape as escape_html
 
 from warmspare.audit.reports.findings import Finding, Severity
-from warmspare.audit.reports.report import RESULTS, DiskMap, DiskResult, Report
+from warmspare.audit.reports.report import RESULTS, AuditReport, DiskMap, DiskResult
 from warmspare.model import BLOCK_BYTES
 from warmspare.outside.text import shown
 
@@ -39,7 +39,7 @@ def escape(value: str) -> str:
     return escape_html(shown(str(value)))
 
 
-def render(report: Report, sha256: str) -> str:
+def render(report: AuditReport, sha256: str) -> str:
     """The page. sha256: of the kept report."""
     style = importlib.resources.files("warmspare.audit.reports").joinpath("page.css").read_text(encoding="utf-8")
     title = f"Audit {report.number}: {report.kind} {report.vm_name or report.subject}"
@@ -59,7 +59,7 @@ def render(report: Report, sha256: str) -> str:
 """
 
 
-def _body(report: Report, sha256: str) -> Iterator[str]:
+def _body(report: AuditReport, sha256: str) -> Iterator[str]:
     verdict = "Clean: nothing wrong was found" if report.clean else _counted(report)
     kind, sign = ("clean", "&#10003;") if report.clean else ("findings", "&#10007;")
     yield "<main>"
@@ -88,7 +88,7 @@ def _body(report: Report, sha256: str) -> Iterator[str]:
     )
 
 
-def _counted(report: Report) -> str:
+def _counted(report: AuditReport) -> str:
     total = len(report.findings) + report.findings_left_out
     repaired = sum(each.repaired for each in report.findings)
     text = f"{total:,} finding" + ("s" if total != 1 else "")
@@ -97,7 +97,7 @@ def _counted(report: Report) -> str:
     return text + (f", {repaired:,} repaired" if repaired else "")
 
 
-def _tiles(report: Report) -> Iterator[str]:
+def _tiles(report: AuditReport) -> Iterator[str]:
     blocks, judged = sum(disk.blocks for disk in report.disks), sum(disk.judged for disk in report.disks)
     wrong, repaired = sum(disk.wrong for disk in report.disks), sum(disk.repaired for disk in report.disks)
     tiles = [(f"{report.coverage_percent:.4g} %", "coverage")]
@@ -116,7 +116,7 @@ def _tiles(report: Report) -> Iterator[str]:
     yield "</div>"
 
 
-def _facts(report: Report, sha256: str) -> Iterator[str]:
+def _facts(report: AuditReport, sha256: str) -> Iterator[str]:
     facts: list[tuple[str, str]] = []
     if report.vm_name:
         facts.append(("VM", report.vm_name + (f" ({report.vm})" if report.vm != report.vm_name else "")))
@@ -238,7 +238,7 @@ def _key(name: str) -> str:
 # findings
 
 
-def _findings(report: Report) -> Iterator[str]:
+def _findings(report: AuditReport) -> Iterator[str]:
     yield '<section aria-labelledby="found"><h2 id="found">Findings</h2>'
     if not report.findings:
         yield "<p>None.</p></section>"

@@ -102,7 +102,7 @@ class DiskResult(msgspec.Struct, frozen=True):
         return 100.0 * self.judged / self.blocks if self.blocks else 100.0
 
 
-class Report(msgspec.Struct, frozen=True):
+class AuditReport(msgspec.Struct, frozen=True):
     """One audit. number, previous: its place in the chain of reports, and the SHA-256 (hex) of the one before ("" for
     the first); both are set when it is kept.
 
@@ -167,12 +167,12 @@ def point_ref(point: Point) -> PointRef:
     return PointRef(point.id.label, point.id.sequence, point.id.sha256, point.record.created)
 
 
-def encode(report: Report) -> bytes:
+def encode(report: AuditReport) -> bytes:
     """The bytes that are kept: indented JSON."""
     return records.encode(report) + b"\n"
 
 
-def fitting(report: Report) -> tuple[Report, bytes]:
+def fitting(report: AuditReport) -> tuple[AuditReport, bytes]:
     """The report as it can be kept and read again, and its bytes: with fewer findings, and without the maps of its
     disks, where it would be longer than one may be."""
     data = encode(report)
@@ -190,7 +190,7 @@ def fitting(report: Report) -> tuple[Report, bytes]:
     return report, data
 
 
-def decode(data: bytes, where: str) -> Report:
+def decode(data: bytes, where: str) -> AuditReport:
     """A kept report; FormatError if it is none, or of a later format."""
     try:
         loose = records.loose(data)
@@ -201,7 +201,7 @@ def decode(data: bytes, where: str) -> Report:
                 where=where,
                 hint="use the release of warmspare that wrote it",
             )
-        return records.typed(loose, Report)
+        return records.typed(loose, AuditReport)
     except UnfitError as error:
         raise FormatError(f"the audit report is damaged: {error}", where=where) from None
 

@@ -25,7 +25,7 @@ _LEASE_BYTES = 16 << 10
 
 
 @dataclass(slots=True)
-class Inventory:
+class VmContents:
     """One VM. vm: encoded. points: sequences, ascending. marks: keys of what the next sync is to read again. foreign:
     keys that no version of the format gives. uploads: None where we may not list them, no_uploads: why. live: whether a
     run may be at work. unnamed: by (kind, run, number), packed: when the store got the object, and its size."""
@@ -69,9 +69,9 @@ def _unpack(packed: bytes) -> str:
     return f"{kind}/{packed[1:17].hex()}/{int.from_bytes(packed[17:], 'big'):0{digits}d}.{suffix}"
 
 
-async def take(store: Store, vm: str) -> Inventory:
+async def take(store: Store, vm: str) -> VmContents:
     """List all of one VM. vm: encoded."""
-    found = Inventory(vm)
+    found = VmContents(vm)
     # Asked before the listing and after it: what a run that lives now puts there later is in no listing of ours.
     found.live = await lease_lives(store, vm)
     async for info in store.list(found.prefix):
@@ -96,7 +96,7 @@ async def take(store: Store, vm: str) -> Inventory:
     return found
 
 
-async def _newer_point(store: Store, found: Inventory) -> bool:
+async def _newer_point(store: Store, found: VmContents) -> bool:
     """Whether a run published since: what we saw of it would look like nobody's."""
     after = layout.point_key(found.vm, found.points[-1]) if found.points else ""
     async for _ in store.list(layout.points_prefix(found.vm), start_after=after):

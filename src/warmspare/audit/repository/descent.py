@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from warmspare.audit.reports.collect import Findings
-from warmspare.audit.reports.findings import Kind
-from warmspare.audit.repository.contents import Inventory
+from warmspare.audit.reports.findings import FindingKind
+from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.object_checks import REMEDY
-from warmspare.audit.repository.seen import Seen
+from warmspare.audit.repository.seen import SeenPoint
 from warmspare.errors import FormatError, IntegrityError, NotFoundError, StoreError
 from warmspare.format import restore_point
 from warmspare.format.restore_point import RestorePoint
@@ -81,7 +81,9 @@ async def read_record(store: Store, vm: str, sequence: int) -> tuple[RestorePoin
     return restore_point.decode(data, where), restore_point.identity(data)
 
 
-async def read_chain(store: Store, inventory: Inventory, called: str, seen: list[Seen], findings: Findings) -> Chain:
+async def read_chain(
+    store: Store, inventory: VmContents, called: str, seen: list[SeenPoint], findings: Findings
+) -> Chain:
     """Read every record and judge it. called: the VM's ID as its key gives it, "" where that was cut off."""
     chain = Chain(called, max(inventory.points, default=0))
     if chain.newest - len(inventory.points) > MOST_MISSING:
@@ -99,7 +101,7 @@ async def read_chain(store: Store, inventory: Inventory, called: str, seen: list
             continue  # it was listed a moment ago; a gap then
         except FormatError as error:
             findings.add(
-                Kind.OBJECT_MALFORMED,
+                FindingKind.OBJECT_MALFORMED,
                 point=str(sequence),
                 key=key,
                 expected="a record",
@@ -110,7 +112,7 @@ async def read_chain(store: Store, inventory: Inventory, called: str, seen: list
             continue
         if record.sequence != sequence or layout.encode_name(record.vm_id) != inventory.vm:
             findings.add(
-                Kind.OBJECT_REPLAYED,
+                FindingKind.OBJECT_REPLAYED,
                 point=str(sequence),
                 key=key,
                 expected=f"restore point {sequence}",
@@ -126,7 +128,7 @@ async def read_chain(store: Store, inventory: Inventory, called: str, seen: list
     return chain
 
 
-def _compare(chain: Chain, inventory: Inventory, seen: list[Seen], findings: Findings) -> None:
+def _compare(chain: Chain, inventory: VmContents, seen: list[SeenPoint], findings: Findings) -> None:
     """With what was seen before."""
     for before in seen:
         link = chain.links.get(before.sequence)
@@ -135,7 +137,7 @@ def _compare(chain: Chain, inventory: Inventory, seen: list[Seen], findings: Fin
         if link is None:
             if before.sequence > chain.newest:
                 findings.add(
-                    Kind.POINT_ROLLED_BACK,
+                    FindingKind.POINT_ROLLED_BACK,
                     point=label,
                     key=key,
                     expected=f"SHA-256 {before.sha256}",
@@ -147,7 +149,7 @@ def _compare(chain: Chain, inventory: Inventory, seen: list[Seen], findings: Fin
         else:
             link.proof = Proof.DOUBTED
             findings.add(
-                Kind.POINT_FORKED,
+                FindingKind.POINT_FORKED,
                 point=link.label,
                 key=key,
                 expected=f"SHA-256 {before.sha256}",
@@ -156,7 +158,7 @@ def _compare(chain: Chain, inventory: Inventory, seen: list[Seen], findings: Fin
             )
 
 
-def _prove(chain: Chain, inventory: Inventory, unread: set[int], findings: Findings) -> None:
+def _prove(chain: Chain, inventory: VmContents, unread: set[int], findings: Findings) -> None:
     """From the newest to the oldest, each by its child."""
     child: Link | None = None
     for sequence in range(chain.newest, 0, -1):
@@ -164,13 +166,15 @@ def _prove(chain: Chain, inventory: Inventory, unread: set[int], findings: Findi
         if link is None:
             if sequence not in unread:
                 key = layout.point_key(inventory.vm, sequence)
-                findings.add(Kind.POINT_MISSING, point=str(sequence), key=key, expected="a record", actual="nothing")
+                findings.add(
+                    FindingKind.POINT_MISSING, point=str(sequence), key=key, expected="a record", actual="nothing"
+                )
         elif child is not None:
             _judge(link, child, inventory, findings)
         child = link
 
 
-def _judge(link: Link, child: Link, inventory: Inventory, findings: Findings) -> None:
+def _judge(link: Link, child: Link, inventory: VmContents, findings: Findings) -> None:
     if link.sha256 == child.parent:
         link.proof = Proof.PROVED if link.proof is not Proof.DOUBTED else link.proof
         return
@@ -187,9 +191,9 @@ def _judge(link: Link, child: Link, inventory: Inventory, findings: Findings) ->
         child.proof = Proof.DOUBTED
 
 
-def _forked(link: Link, expected: str, actual: str, inventory: Inventory, findings: Findings) -> None:
+def _forked(link: Link, expected: str, actual: str, inventory: VmContents, findings: Findings) -> None:
     findings.add(
-        Kind.POINT_FORKED,
+        FindingKind.POINT_FORKED,
         point=link.label,
         key=layout.point_key(inventory.vm, link.sequence),
         expected=expected,

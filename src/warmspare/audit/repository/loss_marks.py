@@ -10,18 +10,18 @@ from __future__ import annotations
 import secrets
 
 from warmspare.audit.reports.report import software, utc_now
-from warmspare.audit.repository.contents import Inventory
+from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.descent import Chain
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import flags, mark
-from warmspare.format.mark import Mark
+from warmspare.format.mark import LossMark
 from warmspare.store import layout
 from warmspare.store.contract import Store
 
 Runs = list[tuple[int, int]]
 
 
-async def marked(store: Store, inventory: Inventory, newest: int) -> dict[str, list[Runs]]:
+async def marked(store: Store, inventory: VmContents, newest: int) -> dict[str, list[Runs]]:
     """What is marked already, by disk. Marks that can't be read count for nothing, nor do those of an older point than
     the newest: what they asked for was done, and they could not be removed, or it did not help."""
     out: dict[str, list[Runs]] = {}
@@ -46,7 +46,7 @@ def _covers(marks: list[Runs], wanted: Runs) -> bool:
     )
 
 
-async def leave_mark(store: Store, inventory: Inventory, chain: Chain, lost: dict[str, Runs]) -> str:
+async def leave_mark(store: Store, inventory: VmContents, chain: Chain, lost: dict[str, Runs]) -> str:
     """Mark the lost blocks of the newest restore point, unless they are marked. lost: by disk ID, none empty.
 
     Returns the key of the new mark, "" where there was nothing to do. StoreError.
@@ -58,7 +58,7 @@ async def leave_mark(store: Store, inventory: Inventory, chain: Chain, lost: dic
     wanted = {disk: runs for disk, runs in wanted.items() if not _covers(there.get(disk, []), runs)}
     if not wanted:
         return ""
-    record = Mark(flags.VERSION, 0, chain.vm, head.sequence, head.sha256, utc_now(), software(), wanted)
+    record = LossMark(flags.VERSION, 0, chain.vm, head.sequence, head.sha256, utc_now(), software(), wanted)
     key = layout.mark_key(inventory.vm, head.sequence, secrets.token_hex(8))
     await store.create(key, mark.encode(record))
     return key

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from warmspare.audit.reports.findings import Kind
-from warmspare.audit.repository.object_checks import REMEDY, Fetched, Objects, Place, Stated
+from warmspare.audit.reports.findings import FindingKind
+from warmspare.audit.repository.object_checks import REMEDY, Fetched, FindingPlace, ObjectChecks, Stated
 from warmspare.errors import FormatError
 from warmspare.format import pack
 from warmspare.format.chunk import Chunk
@@ -22,7 +22,7 @@ from warmspare.threads import in_thread
 class Manifest:
     """Open; close it. packs: what it states of each pack, by index."""
 
-    def __init__(self, objects: Objects, copy: Fetched, reader: ManifestReader, vm: str) -> None:
+    def __init__(self, objects: ObjectChecks, copy: Fetched, reader: ManifestReader, vm: str) -> None:
         self._objects, self._copy, self.reader = objects, copy, reader
         self.packs = reader.packs.seen(lambda ref: Stated.of_pack(vm, ref))
         self._sizes = reader.packs.sizes
@@ -53,7 +53,7 @@ class Manifest:
 
 
 async def open_manifest(
-    objects: Objects, vm: str, record: RestorePoint, disk: Disk, place: Place, *, quiet: bool
+    objects: ObjectChecks, vm: str, record: RestorePoint, disk: Disk, place: FindingPlace, *, quiet: bool
 ) -> Manifest | None:
     """The manifest of a disk; None, with findings unless `quiet`, where it is not what the record states."""
     stated = Stated.of(disk.manifest)
@@ -76,10 +76,10 @@ async def open_manifest(
         raise
 
 
-def malformed(objects: Objects, key: str, place: Place, error: FormatError) -> None:
+def malformed(objects: ObjectChecks, key: str, place: FindingPlace, error: FormatError) -> None:
     """A finding: the object is the very one that was written, and breaks the format's rules."""
     objects.findings.add(
-        Kind.OBJECT_MALFORMED,
+        FindingKind.OBJECT_MALFORMED,
         point=place.point,
         disk=place.disk,
         key=key,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import crc32c
 
 from warmspare.audit.reports.collect import Findings
-from warmspare.audit.reports.findings import Kind
+from warmspare.audit.reports.findings import FindingKind
 from warmspare.audit.repository.scratch import WHAT, Scratch
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import pack
@@ -60,7 +60,7 @@ class Stated:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FindingPlace:
     """Where a finding belongs: the label of a restore point, and a disk's ID or ""."""
 
     point: str
@@ -80,7 +80,7 @@ class Fetched:
 Identify = Callable[[Fetched], str]  # what a whole object with other bytes is instead, "" if it is none
 
 
-class Objects:
+class ObjectChecks:
     """Judges objects of one repository. quiet: findings are noted elsewhere already, and only the answer counts.
 
     looked, unsummed: objects whose head was seen, and those of which the store keeps no checksum. fetched_bytes: read.
@@ -93,28 +93,30 @@ class Objects:
     def where(self, key: str) -> str:
         return f"{self.store.uri.rstrip('/')}/{key}"
 
-    async def look(self, stated: Stated, place: Place, *, quiet: bool = False) -> bool:
+    async def look(self, stated: Stated, place: FindingPlace, *, quiet: bool = False) -> bool:
         """Whether the object is there as the store itself tells: length, and CRC32C where it keeps one; of a pack
         without one the header, which says where it belongs."""
         info = await self.store.head(stated.key)
         if not quiet:
             self.looked += 1
-        kind, expected, actual = Kind.OBJECT_MISSING, f"{stated.bytes} bytes", "nothing"
+        kind, expected, actual = FindingKind.OBJECT_MISSING, f"{stated.bytes} bytes", "nothing"
         if info is not None:
-            kind, actual = Kind.OBJECT_LENGTH, f"{info.bytes} bytes"
+            kind, actual = FindingKind.OBJECT_LENGTH, f"{info.bytes} bytes"
             if info.bytes == stated.bytes:
                 if info.crc32c == stated.crc32c:
                     return True
                 if info.crc32c is None:
                     self.unsummed += 0 if quiet else 1
                     return stated.pack is None or await self._headed(stated, place, quiet=quiet)
-                kind = Kind.OBJECT_CHECKSUM
+                kind = FindingKind.OBJECT_CHECKSUM
                 expected, actual = f"CRC32C {stated.crc32c:08x}", f"CRC32C {info.crc32c:08x}"
         if not quiet:
             self._add(kind, stated, place, expected, actual)
         return False
 
-    def _add(self, kind: Kind, stated: Stated, place: Place, expected: str, actual: str, meaning: str = "") -> None:
+    def _add(
+        self, kind: FindingKind, stated: Stated, place: FindingPlace, expected: str, actual: str, meaning: str = ""
+    ) -> None:
         self.findings.add(
             kind,
             point=place.point,
@@ -126,7 +128,7 @@ class Objects:
             remedy=REMEDY_PACK if stated.pack else REMEDY,
         )
 
-    async def _headed(self, stated: Stated, place: Place, *, quiet: bool) -> bool:
+    async def _headed(self, stated: Stated, place: FindingPlace, *, quiet: bool) -> bool:
         try:
             head = await self.store.get_range(stated.key, 0, min(pack.HEADER.size, stated.bytes))
         except StoreError as error:
@@ -136,11 +138,11 @@ class Objects:
         self.fetched_bytes += len(head)
         other, wrong = stranger(stated, head)
         if wrong and not quiet:
-            kind = Kind.OBJECT_REPLAYED if other else Kind.OBJECT_MALFORMED
+            kind = FindingKind.OBJECT_REPLAYED if other else FindingKind.OBJECT_MALFORMED
             self._add(kind, stated, place, f"the header of {_called(stated)}", wrong)
         return not wrong
 
-    async def look_all(self, many: Sequence[Stated], place: Place, *, quiet: bool = False) -> list[bool]:
+    async def look_all(self, many: Sequence[Stated], place: FindingPlace, *, quiet: bool = False) -> list[bool]:
         """`look` at several, a few at once; the answers in their order."""
         out = [False] * len(many)
         todo = iter(enumerate(many))
@@ -155,7 +157,7 @@ class Objects:
         return out
 
     async def fetch(
-        self, stated: Stated, place: Place, identify: Identify, *, quiet: bool = False, partly: bool = False
+        self, stated: Stated, place: FindingPlace, identify: Identify, *, quiet: bool = False, partly: bool = False
     ) -> Fetched | None:
         """The object in a scratch file, which is the caller's to drop, or None where it is not as stated. partly: then
         what there is of it, with `sound` false."""
@@ -168,7 +170,7 @@ class Objects:
             copy = Fetched(fd, stated.bytes, self.where(stated.key), sound=found == stated.sha256)
             if not copy.sound and found is not None and not quiet:
                 other = await in_thread(identify, copy)
-                kind = Kind.OBJECT_REPLAYED if other else Kind.OBJECT_CONTENT
+                kind = FindingKind.OBJECT_REPLAYED if other else FindingKind.OBJECT_CONTENT
                 self._add(kind, stated, place, f"SHA-256 {stated.sha256}", other or f"SHA-256 {found}")
             if copy.sound or partly:
                 keep = True

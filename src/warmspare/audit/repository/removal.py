@@ -15,12 +15,12 @@ from pathlib import Path
 
 from warmspare.audit.reports.collect import Findings
 from warmspare.audit.repository import contents as inventories
-from warmspare.audit.repository.contents import Inventory
+from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.descent import Chain, Proof, read_chain, read_record
 from warmspare.audit.repository.manifest_checks import open_manifest
-from warmspare.audit.repository.object_checks import Objects, Place
+from warmspare.audit.repository.object_checks import FindingPlace, ObjectChecks
 from warmspare.audit.repository.scratch import Scratch
-from warmspare.audit.repository.seen import Known
+from warmspare.audit.repository.seen import KnownRepository
 from warmspare.errors import ConfigError, FormatError, IntegrityError, NoRoomError, NotFoundError
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
@@ -52,7 +52,15 @@ class Prune:
     False only looks. known: what was seen of the repository before."""
 
     def __init__(
-        self, store: Store, scratch: Path, known: Known, events: Events, *, vm: str | None, older_s: float, remove: bool
+        self,
+        store: Store,
+        scratch: Path,
+        known: KnownRepository,
+        events: Events,
+        *,
+        vm: str | None,
+        older_s: float,
+        remove: bool,
     ) -> None:
         self._store, self._directory, self._known, self._events = store, scratch, known, events
         self._wanted, self._older_s, self._remove = vm, older_s, remove
@@ -139,9 +147,9 @@ class Prune:
         else:
             await Lease.demand_free(self._store, layout.lease_key(vm), on_watch=watching(self._events, vm))
 
-    async def _name_all(self, found: Inventory, chain: Chain, scratch: Scratch) -> None:
+    async def _name_all(self, found: VmContents, chain: Chain, scratch: Scratch) -> None:
         """Take all that the points name out of what is left."""
-        objects = Objects(self._store, scratch, Findings())
+        objects = ObjectChecks(self._store, scratch, Findings())
         for sequence in range(1, chain.newest + 1):
             link = chain.links.get(sequence)
             if link is None or link.proof is Proof.DOUBTED:
@@ -156,7 +164,9 @@ class Prune:
                 found.name(disk.manifest.key)
                 if disk.checkpoint:
                     found.name(disk.checkpoint.table.key)
-                manifest = await open_manifest(objects, found.vm, record, disk, Place(link.label, disk.id), quiet=True)
+                manifest = await open_manifest(
+                    objects, found.vm, record, disk, FindingPlace(link.label, disk.id), quiet=True
+                )
                 if manifest is None:
                     raise self._unsure(chain, f"the manifest of disk {disk.id} in {link.label} is missing or damaged")
                 with closing(manifest):

@@ -16,19 +16,19 @@ from typing import Literal
 
 from warmspare.audit.reports import report as reports
 from warmspare.audit.reports.collect import Findings
-from warmspare.audit.reports.findings import Kind
-from warmspare.audit.reports.report import SOUND, WRONG, ZERO, DiskResult, MapBuilder, Report
+from warmspare.audit.reports.findings import FindingKind
+from warmspare.audit.reports.report import SOUND, WRONG, ZERO, AuditReport, DiskResult, MapBuilder
 from warmspare.audit.repository import contents as inventories
-from warmspare.audit.repository.contents import Inventory
-from warmspare.audit.repository.deep.deep_progress import FORMAT, Keeper, Progress
-from warmspare.audit.repository.deep.scan import Deep, DiskImage
+from warmspare.audit.repository.contents import VmContents
+from warmspare.audit.repository.deep.deep_progress import FORMAT, DeepProgress, Keeper
+from warmspare.audit.repository.deep.scan import Deep, ScannedDisk
 from warmspare.audit.repository.descent import Chain, Proof, read_chain
 from warmspare.audit.repository.loss_marks import Runs, leave_mark
 from warmspare.audit.repository.losses import Losses
-from warmspare.audit.repository.object_checks import Objects
+from warmspare.audit.repository.object_checks import ObjectChecks
 from warmspare.audit.repository.scratch import WHAT, Scratch, StaleScratchError
-from warmspare.audit.repository.seen import Known, figures
-from warmspare.audit.repository.walk import Walk
+from warmspare.audit.repository.seen import KnownRepository, figures
+from warmspare.audit.repository.walk import PointWalk
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError
 from warmspare.format import repofile
 from warmspare.format.restore_point import Disk
@@ -66,7 +66,7 @@ class RepositoryAudit:
         self,
         store: Store,
         scratch: Path,
-        known: Known,
+        known: KnownRepository,
         events: Events,
         *,
         vm: str | None = None,
@@ -83,7 +83,7 @@ class RepositoryAudit:
         self._disks: list[DiskResult] = []
         self._resumed = self._record_sha256 = ""
 
-    async def run(self) -> Report:
+    async def run(self) -> AuditReport:
         """ConfigError if there is no repository or no such VM, StoreError if it can't be read now, LeaseError if
         another audit uses the scratch directory. Killed or cancelled, a deep audit goes on from there."""
         began, clock = reports.utc_now(), time.monotonic()
@@ -97,7 +97,7 @@ class RepositoryAudit:
                     retryable=True,
                 )
             identity = await self._identity()
-            objects = Objects(self._store, scratch, self._findings)
+            objects = ObjectChecks(self._store, scratch, self._findings)
             names = await self._names()
             for vm in names:
                 await self._vm(vm, identity, objects, Keeper(scratch, identity, vm, self._events))
@@ -118,14 +118,14 @@ class RepositoryAudit:
                 raise ConfigError(
                     "there is no warmspare repository here", where=self._store.uri, hint="check --repo"
                 ) from None
-            self._findings.add(Kind.OBJECT_MISSING, point="", key=key, expected=what, actual="nothing")
+            self._findings.add(FindingKind.OBJECT_MISSING, point="", key=key, expected=what, actual="nothing")
             return self._known.repository_id
         except FormatError as error:
-            self._findings.add(Kind.OBJECT_MALFORMED, point="", key=key, expected=what, actual=error.what)
+            self._findings.add(FindingKind.OBJECT_MALFORMED, point="", key=key, expected=what, actual=error.what)
             return self._known.repository_id
         if self._known.repository_id not in ("", identity):
             self._findings.add(
-                Kind.OBJECT_REPLAYED,
+                FindingKind.OBJECT_REPLAYED,
                 point="",
                 key=key,
                 expected=f"repository {self._known.repository_id}",
@@ -134,7 +134,7 @@ class RepositoryAudit:
             )
         elif self._known.record_sha256 not in ("", self._record_sha256):
             self._findings.add(
-                Kind.OBJECT_CONTENT,
+                FindingKind.OBJECT_CONTENT,
                 point="",
                 key=key,
                 expected=f"SHA-256 {self._known.record_sha256}",
@@ -171,14 +171,16 @@ class RepositoryAudit:
         return chain.name
 
     def _foreign(self, key: str) -> None:
-        self._findings.add(Kind.OBJECT_FOREIGN, point="", key=key, expected="a key of docs/format.md", actual="another")
+        self._findings.add(
+            FindingKind.OBJECT_FOREIGN, point="", key=key, expected="a key of docs/format.md", actual="another"
+        )
 
-    async def _vm(self, vm: str, identity: str, objects: Objects, keeper: Keeper) -> None:
+    async def _vm(self, vm: str, identity: str, objects: ObjectChecks, keeper: Keeper) -> None:
         inventory = await inventories.take(self._store, vm)
         called = layout.decode_name(vm) or ""
         seen = [one for one in self._known.seen if layout.encode_name(one.vm) == vm]
         chain = await read_chain(self._store, inventory, called, seen, self._findings)
-        walk = Walk(objects, inventory, chain)
+        walk = PointWalk(objects, inventory, chain)
         await walk.run()
         sums = self._sums
         sums.vms += 1
@@ -195,7 +197,7 @@ class RepositoryAudit:
                     "record is as it was written, can't be told from the repository alone; nothing that was seen "
                     "before was given"
                 )
-        images: dict[str, DiskImage] = {}
+        images: dict[str, ScannedDisk] = {}
         if self._deep and chain.head:
             images = await self._read_all(objects, walk, chain, inventory, identity, keeper)
         await self._judge_losses(walk, chain, inventory, images)
@@ -204,8 +206,8 @@ class RepositoryAudit:
     # blocks
 
     async def _read_all(
-        self, objects: Objects, walk: Walk, chain: Chain, inventory: Inventory, identity: str, keeper: Keeper
-    ) -> dict[str, DiskImage]:
+        self, objects: ObjectChecks, walk: PointWalk, chain: Chain, inventory: VmContents, identity: str, keeper: Keeper
+    ) -> dict[str, ScannedDisk]:
         assert chain.head
         left = keeper.load()
         if left and not _same_way(left, chain):
@@ -216,7 +218,7 @@ class RepositoryAudit:
             self._resumed = left.began
         head = chain.head
         for attempt in (1, 2):
-            progress = left or Progress(
+            progress = left or DeepProgress(
                 FORMAT, identity, inventory.vm, secrets.token_hex(8), reports.utc_now(), head.sequence, head.sha256
             )
             self._meter.total_bytes = walk.pack_bytes
@@ -246,7 +248,7 @@ class RepositoryAudit:
         self._results(walk, chain, deep.images)
         return deep.images
 
-    def _results(self, walk: Walk, chain: Chain, images: dict[str, DiskImage]) -> None:
+    def _results(self, walk: PointWalk, chain: Chain, images: dict[str, ScannedDisk]) -> None:
         """What each disk of the newest point looks like."""
         for disk in walk.head.disks if walk.head else []:
             image = images.get(disk.id)
@@ -274,7 +276,9 @@ class RepositoryAudit:
             )
             self._disks.append(result)
 
-    async def _judge_losses(self, walk: Walk, chain: Chain, inventory: Inventory, images: dict[str, DiskImage]) -> None:
+    async def _judge_losses(
+        self, walk: PointWalk, chain: Chain, inventory: VmContents, images: dict[str, ScannedDisk]
+    ) -> None:
         """Which points can't be had in full, and whether the newest can be healed."""
         lost: dict[str, Runs] = {}
         for disk in walk.head.disks if walk.head else []:
@@ -320,7 +324,7 @@ class RepositoryAudit:
 
     # what nobody names
 
-    def _leavings(self, inventory: Inventory, walk: Walk, chain: Chain) -> None:
+    def _leavings(self, inventory: VmContents, walk: PointWalk, chain: Chain) -> None:
         for key in inventory.foreign:
             self._foreign(key)
         called = chain.vm or inventory.vm
@@ -333,7 +337,7 @@ class RepositoryAudit:
             self._notes.append(f"{called}: the store does not let us list uploads that were begun and never ended")
         for upload in inventory.uploads or []:
             self._findings.add(
-                Kind.UPLOAD_UNFINISHED,
+                FindingKind.UPLOAD_UNFINISHED,
                 point="",
                 key=upload.key,
                 expected="a whole object",
@@ -350,7 +354,7 @@ class RepositoryAudit:
             self._sums.orphans += 1
             self._sums.orphan_bytes += size
             self._findings.add(
-                Kind.OBJECT_ORPHAN,
+                FindingKind.OBJECT_ORPHAN,
                 point="",
                 key=key,
                 expected="a restore point that names it",
@@ -360,7 +364,7 @@ class RepositoryAudit:
 
     # the report
 
-    def _say(self, objects: Objects) -> None:
+    def _say(self, objects: ObjectChecks) -> None:
         if objects.unsummed and not self._deep:
             self._notes.append(
                 f"the store keeps no checksum of {objects.unsummed} of {objects.looked} objects: a change of a pack "
@@ -373,8 +377,8 @@ class RepositoryAudit:
             )
 
     def _report(
-        self, began: str, seconds: float, identity: str, objects: Objects, scratch: Scratch, names: list[str]
-    ) -> Report:
+        self, began: str, seconds: float, identity: str, objects: ObjectChecks, scratch: Scratch, names: list[str]
+    ) -> AuditReport:
         sums = self._sums
         numbers: dict[str, int | float | str] = {
             "VMs": sums.vms,
@@ -398,7 +402,7 @@ class RepositoryAudit:
         result: Literal["clean", "findings"] = "clean" if self._findings.clean else "findings"
         judged = sum(disk.judged for disk in self._disks)
         blocks = sum(disk.blocks for disk in self._disks)
-        return Report(
+        return AuditReport(
             format=reports.FORMAT,
             number=0,
             previous="",
@@ -428,7 +432,7 @@ class RepositoryAudit:
         )
 
 
-def _same_way(left: Progress, chain: Chain) -> bool:
+def _same_way(left: DeepProgress, chain: Chain) -> bool:
     """Whether the points that an interrupted audit judged are those of the chain."""
     target, at = chain.links.get(left.target), chain.links.get(left.at)
     return (

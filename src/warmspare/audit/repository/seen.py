@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from warmspare.audit.reports import report as reports
-from warmspare.audit.reports.report import MAX_REPORT_BYTES, Report
+from warmspare.audit.reports.report import MAX_REPORT_BYTES, AuditReport
 from warmspare.errors import ConfigError, FormatError
 from warmspare.outside.records import Line, RunId, SequenceOrNone, Sha256OrNone, UnfitError
 from warmspare.outside.regular_files import open_file
@@ -40,7 +40,7 @@ class _Local(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenPoint:
     """A restore point that was there. source: who saw it, for people."""
 
     vm: str
@@ -50,19 +50,19 @@ class Seen:
 
 
 @dataclass(slots=True)
-class Known:
+class KnownRepository:
     """repository_id, record_sha256 (of repository.json): "" where nothing is known. sources: what this comes from."""
 
     repository_id: str = ""
     record_sha256: str = ""
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[SeenPoint] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
 
-    def of(self, vm: str) -> list[Seen]:
+    def of(self, vm: str) -> list[SeenPoint]:
         """vm: its ID."""
         return [one for one in self.seen if one.vm == vm]
 
-    def add(self, repository_id: str, seen: list[Seen], source: str) -> None:
+    def add(self, repository_id: str, seen: list[SeenPoint], source: str) -> None:
         """ConfigError if two sources are of different repositories."""
         if self.repository_id not in ("", repository_id):
             raise ConfigError(
@@ -82,15 +82,15 @@ def figures(record_sha256: str, heads: dict[str, tuple[int, str]]) -> dict[str, 
     return {**own, **{f"{HEAD}{vm}": f"{sequence} {sha256}" for vm, (sequence, sha256) in sorted(heads.items())}}
 
 
-def _of_report(report: Report, source: str) -> list[Seen]:
+def _of_report(report: AuditReport, source: str) -> list[SeenPoint]:
     out = []
     for name, text in report.figures.items():
         if name.startswith(HEAD) and isinstance(text, str) and (found := _SEEN.fullmatch(text)):
-            out.append(Seen(name.removeprefix(HEAD), int(found[1]), found[2], source))
+            out.append(SeenPoint(name.removeprefix(HEAD), int(found[1]), found[2], source))
     return out
 
 
-def read(path: Path, into: Known) -> None:
+def read(path: Path, into: KnownRepository) -> None:
     """Add what a file tells: a kept report, a sender's `state.json`, a replica's `replica.json`. ConfigError if it is
     none of them, or is damaged."""
     with local_io("what was seen before", path), open_file(path, follow=True) as file:
@@ -109,7 +109,7 @@ def read(path: Path, into: Known) -> None:
         why = f"it is neither a report nor a record of a sync or replica, or it is damaged: {error}"
         raise _no_record(path, why) from None
     mark = found.at or _Mark(found.sequence, found.sha256)
-    seen = [Seen(found.vm, mark.sequence, mark.sha256, str(path))] if mark.sequence else []
+    seen = [SeenPoint(found.vm, mark.sequence, mark.sha256, str(path))] if mark.sequence else []
     into.add(found.repository, seen, str(path))
 
 
@@ -121,10 +121,10 @@ def _no_record(path: Path, why: str) -> ConfigError:
     )
 
 
-def of_kept(directory: Path, uri: str, vm: str) -> Known:
+def of_kept(directory: Path, uri: str, vm: str) -> KnownRepository:
     """What the newest kept reports of audits of the repository at `uri` saw of each VM. vm: one that must be in the
     first of them, "" for any. Reports that can't be read are passed over: `verify-report` is for them."""
-    known = Known()
+    known = KnownRepository()
     met: set[str] = set()
     for path in _newest_first(directory):
         try:

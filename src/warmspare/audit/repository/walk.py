@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from warmspare.audit.reports.findings import Kind
-from warmspare.audit.repository.contents import Inventory
+from warmspare.audit.reports.findings import FindingKind
+from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.descent import Chain, Link, Proof, read_record
 from warmspare.audit.repository.losses import Losses, lost_with
 from warmspare.audit.repository.manifest_checks import Manifest, malformed, open_manifest
 from warmspare.audit.repository.merkle import ChainTable
-from warmspare.audit.repository.object_checks import Objects, Place, Stated
+from warmspare.audit.repository.object_checks import FindingPlace, ObjectChecks, Stated
 from warmspare.audit.repository.scratch import Column
 from warmspare.errors import FormatError, NotFoundError
 from warmspare.format import tablefile
@@ -65,11 +65,11 @@ def inheriting(chunk: Chunk, capacity_bytes: int) -> U32:
     return out
 
 
-class Walk:
+class PointWalk:
     """Runs once, for one VM. points, manifests, packs, tables: how many were judged. complete: whether every object
     that the points name is known."""
 
-    def __init__(self, objects: Objects, inventory: Inventory, chain: Chain) -> None:
+    def __init__(self, objects: ObjectChecks, inventory: VmContents, chain: Chain) -> None:
         self._objects, self._findings = objects, objects.findings
         self._inventory, self._chain, self._vm = inventory, chain, inventory.vm
         self.disks: dict[str, DiskWalk] = {}
@@ -99,7 +99,7 @@ class Walk:
         if digest != link.sha256:
             self.complete = False
             self._findings.add(
-                Kind.POINT_FORKED,
+                FindingKind.POINT_FORKED,
                 point=link.label,
                 key=layout.point_key(self._vm, link.sequence),
                 expected=f"SHA-256 {link.sha256}",
@@ -119,11 +119,11 @@ class Walk:
         self.points += 1
         doubted = link.proof is Proof.DOUBTED
         for disk in record.disks:
-            place = Place(link.label, disk.id)
+            place = FindingPlace(link.label, disk.id)
             walk = self._disk(disk, before, link, first=first)
             if walk.disk.capacity_bytes > disk.capacity_bytes and not doubted:
                 self._findings.add(
-                    Kind.OBJECT_MALFORMED,
+                    FindingKind.OBJECT_MALFORMED,
                     point=link.label,
                     disk=disk.id,
                     actual=f"{disk.capacity_bytes} bytes",
@@ -160,7 +160,7 @@ class Walk:
         self.disks[disk.id] = walk
         return walk
 
-    async def _manifest(self, manifest: Manifest, walk: DiskWalk, place: Place, *, doubted: bool) -> None:
+    async def _manifest(self, manifest: Manifest, walk: DiskWalk, place: FindingPlace, *, doubted: bool) -> None:
         self.manifests += 1
         for one in manifest.packs:
             self._inventory.name(one.key)
@@ -191,7 +191,7 @@ class Walk:
         if found != walk.disk.root:
             walk.known = False
             self._findings.add(
-                Kind.TABLE_ROOT,
+                FindingKind.TABLE_ROOT,
                 point=link.label,
                 disk=walk.disk.id,
                 key=layout.point_key(self._vm, link.sequence),
@@ -205,7 +205,7 @@ class Walk:
         self._inventory.name(ref.key)
         if ref.key in self._tables:
             return
-        place, stated = Place(link.label, walk.disk.id), Stated.of(ref)
+        place, stated = FindingPlace(link.label, walk.disk.id), Stated.of(ref)
         self.tables += 1
         if not doubted:
             self._tables.add(ref.key)
@@ -225,7 +225,7 @@ class Walk:
                 leaf = await in_thread(lambda: walk.table.differs(leaves()))
                 if leaf is not None:
                     self._findings.add(
-                        Kind.TABLE_ROOT,
+                        FindingKind.TABLE_ROOT,
                         point=link.label,
                         disk=walk.disk.id,
                         key=ref.key,

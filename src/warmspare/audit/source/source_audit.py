@@ -21,8 +21,8 @@ from warmspare.audit.expected.blockset import BlockSet
 from warmspare.audit.expected.hashes import ExpectedTable, expected_table
 from warmspare.audit.expected.sample import Sample
 from warmspare.audit.reports import report as reports
-from warmspare.audit.reports.findings import ABOUT, Finding, Kind, finding, unclean
-from warmspare.audit.reports.report import MAX_FINDINGS, REPAIRED, SOUND, WRONG, ZERO, MapBuilder, Report
+from warmspare.audit.reports.findings import ABOUT, Finding, FindingKind, finding, unclean
+from warmspare.audit.reports.report import MAX_FINDINGS, REPAIRED, SOUND, WRONG, ZERO, AuditReport, MapBuilder
 from warmspare.errors import ConfigError, SourceError
 from warmspare.format.hashtable import ENTRY_BYTES, ZERO_ENTRY
 from warmspare.format.restore_point import Disk
@@ -47,7 +47,7 @@ _NO_EXTENTS_REMEDY = "give --extents, or a disk that nobody wrote to since; a sy
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class SourceAuditSettings:
     """percent: the share of the blocks to look at, None for all. only: nothing but these, by disk; block-aligned."""
 
     percent: float | None = None
@@ -85,7 +85,7 @@ class DiskVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SourceVerdict:
     """What an audit came to; `report` is made of it."""
 
     point: Point
@@ -110,7 +110,7 @@ class SourceAudit:
         machine: Machine,
         events: Events,
         scratch: Path,
-        settings: Settings,
+        settings: SourceAuditSettings,
         meter: Meter | None = None,
     ) -> None:
         self._store, self._machine, self._events = store, machine, events
@@ -121,7 +121,7 @@ class SourceAudit:
         self._over: FailoverRecord | None = None
         self._settled = Settled(None)
 
-    async def run(self) -> Verdict:
+    async def run(self) -> SourceVerdict:
         """Read and judge, holding the lease, and leave the machine as it was. ConfigError where there is no restore
         point or the VM was failed over, SourceError where a disk can't be read; then nothing is judged."""
         began = reports.utc_now()
@@ -140,7 +140,7 @@ class SourceAudit:
                     await self._machine.close()
         finally:
             threads.close()
-        return Verdict(point, repository, disks, self._notes, began, self._seed)
+        return SourceVerdict(point, repository, disks, self._notes, began, self._seed)
 
     async def _chain(self, repository: Repository) -> str:
         """The ID of the machine's chain: its own, or that of one that it was adopted into."""
@@ -314,7 +314,7 @@ class Repair:
     once more and held against that."""
 
     point: str
-    after: Verdict
+    after: SourceVerdict
 
     def holds(self, disk_id: str) -> BlockSet | None:
         """The blocks of a disk that differ still; None where that can't be told."""
@@ -322,7 +322,9 @@ class Repair:
         return found.wrong if found is not None and found.judgeable else None
 
 
-def report(verdict: Verdict, settings: Settings, seconds: float, repair: Repair | None = None) -> Report:
+def report(
+    verdict: SourceVerdict, settings: SourceAuditSettings, seconds: float, repair: Repair | None = None
+) -> AuditReport:
     """An audit of a source as a report. settings: it was made with. seconds: that all of it took."""
     point, record = verdict.point, verdict.point.record
     findings: list[Finding] = []
@@ -369,7 +371,7 @@ def report(verdict: Verdict, settings: Settings, seconds: float, repair: Repair 
     judged, there = sum(result.judged for result in results), sum(result.blocks for result in results)
     read_bytes = sum(one.read_bytes for one in [*verdict.disks, *(repair.after.disks if repair else [])])
     percent = settings.percent
-    return Report(
+    return AuditReport(
         reports.FORMAT,
         0,
         "",
@@ -404,11 +406,11 @@ def _findings(one: DiskVerdict, point: str, still: BlockSet | None, repair: bool
     known."""
     out: list[Finding] = []
     if one.why_not:
-        meaning = f"{ABOUT[Kind.SOURCE_UNJUDGED].meaning}: {one.why_not}"
-        out.append(finding(Kind.SOURCE_UNJUDGED, point=point, disk=one.disk.id, meaning=meaning))
+        meaning = f"{ABOUT[FindingKind.SOURCE_UNJUDGED].meaning}: {one.why_not}"
+        out.append(finding(FindingKind.SOURCE_UNJUDGED, point=point, disk=one.disk.id, meaning=meaning))
     for block, (expected, actual) in sorted(one.evidence.items()):
         each = finding(
-            Kind.CHANGE_LOST,
+            FindingKind.CHANGE_LOST,
             point=point,
             disk=one.disk.id,
             offset=block * BLOCK_BYTES,
@@ -422,7 +424,7 @@ def _findings(one: DiskVerdict, point: str, still: BlockSet | None, repair: bool
             each = msgspec.structs.replace(each, repaired=True)
         out.append(each)
     if one.in_full:
-        out.append(finding(Kind.SOURCE_COMPARED, point=point, disk=one.disk.id))
+        out.append(finding(FindingKind.SOURCE_COMPARED, point=point, disk=one.disk.id))
     return out
 
 

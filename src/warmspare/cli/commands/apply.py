@@ -39,7 +39,7 @@ def apply(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.apply.receiver import Apply
+        from warmspare.apply.receiver import Receiver
         from warmspare.store.opening import open_store
 
         if follow and at is not None:
@@ -48,7 +48,7 @@ def apply(
             repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
         )
         try:
-            run = Apply(store, vm, to, events, state=state, initialize=initialize, meter=meter)
+            run = Receiver(store, vm, to, events, state=state, initialize=initialize, meter=meter)
             await (run.follow() if follow else run.run(at))
         finally:
             await store.close()

@@ -13,7 +13,7 @@ from warmspare.cli import options
 
 if TYPE_CHECKING:
     from warmspare.config.problems import Problem
-    from warmspare.config.settings import Repository, Settings, VCenter, Vm
+    from warmspare.config.settings import RepositorySettings, Settings, VCenter, Vm
     from warmspare.observe.events import Events, Meter
 
 app = typer.Typer(
@@ -125,7 +125,7 @@ def _vcenter_fields(vcenter: VCenter) -> dict[str, Any]:
     }
 
 
-def _repository_fields(repository: Repository) -> dict[str, Any]:
+def _repository_fields(repository: RepositorySettings) -> dict[str, Any]:
     return {
         "name": repository.name,
         "uri": repository.uri,
@@ -215,7 +215,7 @@ def _value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _repository_words(repository: Repository) -> str:
+def _repository_words(repository: RepositorySettings) -> str:
     from warmspare.config.s3_settings import S3Settings
 
     named = {"server": repository.endpoint_url, "region": repository.region, "profile": repository.profile}

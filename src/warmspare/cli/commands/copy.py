@@ -56,7 +56,7 @@ def copy(
         from contextlib import AsyncExitStack
 
         from warmspare.cli.wiring.rate_limit import kept, parse_limit
-        from warmspare.copy.copier import Copy
+        from warmspare.copy.copier import Copier
         from warmspare.store.opening import open_store, same_place
 
         bytes_s = parse_limit(limit)
@@ -76,7 +76,7 @@ def copy(
             if same_place(*ends):
                 raise ConfigError("--from and --to are the same repository", where=destination, hint="name another")
             target = stack.enter_context(kept(stores[1], bytes_s))
-            done = await Copy(
+            done = await Copier(
                 stores[0], target, options.state_root(), events, meter=meter, single_sender=single_sender
             ).run(vm)
         events.emit(

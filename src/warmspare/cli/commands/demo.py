@@ -122,7 +122,7 @@ class _Demo:
         return 0
 
     async def _step(self, title: str, change: Callable[[], None] | None) -> None:
-        from warmspare.apply.receiver import Apply
+        from warmspare.apply.receiver import Receiver
         from warmspare.cli.commands import demodisk
         from warmspare.model import BLOCK_BYTES, Extents
         from warmspare.observe.events import Events
@@ -131,8 +131,8 @@ class _Demo:
         from warmspare.source.ports import DiskInput
         from warmspare.source.raw import RawSource
         from warmspare.store.opening import open_store
-        from warmspare.sync.beginning import Start
-        from warmspare.sync.sender import Sync
+        from warmspare.sync.beginning import ChainStart
+        from warmspare.sync.sender import Sender
         from warmspare.threads import in_thread
 
         reported: Extents | None = None
@@ -146,11 +146,16 @@ class _Demo:
         source = RawSource(self._disk, "disk.raw")
         try:
             machine = GivenDisks("demo", [DiskInput(source, reported)])
-            sync = Sync(
-                store, machine, self._home / "state", Events(), level=3, start=Start.NEW if first else Start.GO_ON
+            sync = Sender(
+                store,
+                machine,
+                self._home / "state",
+                Events(),
+                level=3,
+                start=ChainStart.NEW if first else ChainStart.GO_ON,
             )
             sent = await sync.run()
-            done = await Apply(store, "demo", self._replica, Events()).run()
+            done = await Receiver(store, "demo", self._replica, Events()).run()
         finally:
             await source.close()
             await store.close()

@@ -11,7 +11,7 @@ from warmspare.cli import options
 from warmspare.errors import ConfigError, WarmspareError
 
 if TYPE_CHECKING:
-    from warmspare.config.settings import Repository, Settings
+    from warmspare.config.settings import RepositorySettings, Settings
     from warmspare.observe.events import Events, Meter
     from warmspare.source.identity import Identity
     from warmspare.source.vddk_doctor import Check
@@ -113,7 +113,7 @@ async def _configured(settings: Settings, names: list[str], events: Events) -> l
     return sections
 
 
-async def _repository(repository: Repository) -> list[Check]:
+async def _repository(repository: RepositorySettings) -> list[Check]:
     from warmspare.cli.wiring.opening_store import open_configured
     from warmspare.repository.repository_doctor import examine_repository, wrong
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from warmspare.source.given import GivenDisks
     from warmspare.source.ports import DiskInput, Source
     from warmspare.store.contract import Store
-    from warmspare.sync.beginning import Start
+    from warmspare.sync.beginning import ChainStart
     from warmspare.sync.planning.rolling import Rolling
     from warmspare.sync.publishing.spool import SpoolPlace
 
@@ -149,9 +149,9 @@ def _execute(
             )
         from warmspare.source.given import GivenDisks
         from warmspare.store.opening import open_store
-        from warmspare.sync.beginning import Start
+        from warmspare.sync.beginning import ChainStart
 
-        start = Start.NEW if new else Start.GO_ON
+        start = ChainStart.NEW if new else ChainStart.GO_ON
         place, rolling = spool_place(spool, spool_size), parse_audit_period(audit_period)
         store = open_store(
             repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
@@ -191,16 +191,16 @@ async def sync_given(
     spool: SpoolPlace | None = None,
     rolling: Rolling | None = None,
     also: Mapping[str, Extents] | None = None,
-    start: Start | None = None,
+    start: ChainStart | None = None,
     single_sender: bool = False,
 ) -> int:
     """Sync given disks and close them; the exit code. The arguments are those of Sync."""
     from warmspare.cli.telling.sync_end import finished
-    from warmspare.sync.beginning import Start
-    from warmspare.sync.sender import Sync
+    from warmspare.sync.beginning import ChainStart
+    from warmspare.sync.sender import Sender
 
     try:
-        sync = Sync(
+        sync = Sender(
             store,
             machine,
             state,
@@ -210,7 +210,7 @@ async def sync_given(
             spool=spool,
             rolling=rolling,
             also=also,
-            start=start or Start.GO_ON,
+            start=start or ChainStart.GO_ON,
             single_sender=single_sender,
             host=options.state_root(),
         )
@@ -229,13 +229,13 @@ async def _plan(
     events: Events,
     meter: Meter,
     rolling: Rolling | None,
-    start: Start,
+    start: ChainStart,
 ) -> int:
     from warmspare.cli.telling.sync_end import planned
-    from warmspare.sync.sender import Sync
+    from warmspare.sync.sender import Sender
 
     try:
-        sync = Sync(store, machine, state, events, level=level, meter=meter, rolling=rolling, start=start)
+        sync = Sender(store, machine, state, events, level=level, meter=meter, rolling=rolling, start=start)
         found = await sync.survey()
     finally:
         await machine.close()
@@ -321,7 +321,7 @@ async def _open_disk(name: str, place: str, vddk: Path | None, events: Events) -
         return RawSource(Path(place), name)
     from warmspare.source import vddk_install
     from warmspare.source.vddk import VddkSource
-    from warmspare.source.vddk_session import Settings, Target
+    from warmspare.source.vddk_session import VddkSettings, VddkTarget
 
     path = place.removeprefix(VDDK_SCHEME)
     if not path.startswith("/"):
@@ -330,4 +330,6 @@ async def _open_disk(name: str, place: str, vddk: Path | None, events: Events) -
         raise ConfigError(
             "a disk is to be read through VDDK, and no VDDK is given", where=place, hint="name its folder with --vddk"
         )
-    return await VddkSource.open(vddk_install.find(vddk), Target(), path, name, settings=Settings(), events=events)
+    return await VddkSource.open(
+        vddk_install.find(vddk), VddkTarget(), path, name, settings=VddkSettings(), events=events
+    )

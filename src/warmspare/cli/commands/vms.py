@@ -10,7 +10,7 @@ from warmspare.errors import WarmspareError
 if TYPE_CHECKING:
     from warmspare.config.settings import VCenter
     from warmspare.observe.events import Events, Meter
-    from warmspare.vsphere.inventory.listing import Listed, Listing
+    from warmspare.vsphere.inventory.listing import ListedVm, Listing
 
 STYLES = {"protected": "green", "possible": "yellow", "impossible": "red"}
 MISSING = 2
@@ -64,7 +64,7 @@ def report(vcenter: VCenter, found: Listing, events: Events) -> None:
         events.emit("vm.missing", vcenter=vcenter.name, name=name, message=reason)
 
 
-def fields(one: Listed) -> dict[str, Any]:
+def fields(one: ListedVm) -> dict[str, Any]:
     """A VM as an event's fields."""
     vm = one.vm
     return {

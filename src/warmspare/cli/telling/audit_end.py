@@ -10,7 +10,7 @@ import typer
 from warmspare.cli import options
 
 if TYPE_CHECKING:
-    from warmspare.audit.reports.report import Report
+    from warmspare.audit.reports.report import AuditReport
     from warmspare.observe.events import Events
 
 FINDINGS = 5
@@ -44,7 +44,7 @@ def demand_page(html: Path | None) -> None:
         demand_replaceable(html, MARK, PAGE)
 
 
-def conclude(report: Report, events: Events, *, reports: Path | None, html: Path | None, as_json: bool) -> int:
+def conclude(report: AuditReport, events: Events, *, reports: Path | None, html: Path | None, as_json: bool) -> int:
     """Keep the report, draw it where that was asked for, say what it says; 0 if it is clean, 5 otherwise.
 
     With as_json: `finding` for each finding, then `audit.done`. Otherwise a table.

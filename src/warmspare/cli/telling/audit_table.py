@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from warmspare.audit.reports.findings import ABOUT, Kind, Severity
+from warmspare.audit.reports.findings import ABOUT, FindingKind, Severity
 from warmspare.audit.reports.report import RESULTS, DiskResult
 from warmspare.cli.telling.console import PlainConsole, text
 from warmspare.cli.telling.wording import duration, size
@@ -16,8 +16,8 @@ from warmspare.outside.text import shown
 
 if TYPE_CHECKING:
     from warmspare.audit.reports.findings import Finding
-    from warmspare.audit.reports.report import Report
-    from warmspare.state.report_chain import Kept
+    from warmspare.audit.reports.report import AuditReport
+    from warmspare.state.report_chain import KeptReport
 
 PLACES = 3  # shown of each kind of finding; the report has them all
 STRIP_CELLS = 48
@@ -28,7 +28,7 @@ _STRIP = {"zero": ("-", "dim"), "sound": ("=", "green"), "repaired": ("R", "cyan
 _UNSEEN = (".", "dim")
 
 
-def show(kept: Kept[Report]) -> None:
+def show(kept: KeptReport[AuditReport]) -> None:
     """Print a kept report. A reader that went away is no error."""
     console, report = PlainConsole(LOG_COLUMNS), kept.report
     console.print()
@@ -45,7 +45,7 @@ def show(kept: Kept[Report]) -> None:
     console.print(f"  SHA-256 {kept.sha256}; noted elsewhere, it proves this report and all before it", soft_wrap=True)
 
 
-def _figures(kept: Kept[Report]) -> Table:
+def _figures(kept: KeptReport[AuditReport]) -> Table:
     report = kept.report
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column(style="dim")
@@ -106,7 +106,7 @@ def strip(disk: DiskResult) -> Text:
 
 def _findings(findings: list[Finding]) -> Table:
     """A row for each kind and state, with the first places."""
-    groups: dict[tuple[Kind, bool, str], list[Finding]] = {}
+    groups: dict[tuple[FindingKind, bool, str], list[Finding]] = {}
     for each in findings:
         groups.setdefault((each.kind, each.repaired, each.remedy), []).append(each)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))

@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from warmspare.cli.telling.output import Heard
+from warmspare.cli.telling.output import Stdout
 from warmspare.outside.text import shown
 
 LOG_COLUMNS = 160  # where no terminal says how wide it is
@@ -30,7 +30,7 @@ class PlainConsole(Console):
 
     def __init__(self, columns: int | None = None) -> None:
         width = None if columns is None or sys.stdout.isatty() else columns
-        super().__init__(file=Heard(sys.stdout), width=width, highlight=False, markup=False, emoji=False)  # type: ignore[arg-type]
+        super().__init__(file=Stdout(sys.stdout), width=width, highlight=False, markup=False, emoji=False)  # type: ignore[arg-type]
 
     def render_str(self, text: str, **how: Any) -> Text:
         """Every bare string on its way to be printed."""

@@ -45,7 +45,7 @@ def write_line(text: str) -> None:
 def write_raw(text: str) -> None:
     """To stdout as it is, flushed: for what is escaped already. If nobody reads any more, the rest of the run is
     silent; it is not stopped. If it can't be written for another reason, that is said once, and `final_code` knows."""
-    stream = Heard(sys.stdout)
+    stream = Stdout(sys.stdout)
     stream.write(text)
     stream.flush()
 
@@ -90,7 +90,7 @@ def prepare_streams() -> None:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
-    sys.stdout = Heard(_able(sys.stdout, 1))
+    sys.stdout = Stdout(_able(sys.stdout, 1))
     sys.stderr = Plain(_able(sys.stderr, 2))
 
 
@@ -132,7 +132,7 @@ class _Through(io.TextIOBase):
         return True
 
 
-class Heard(_Through):
+class Stdout(_Through):
     """stdout: whatever can't be written stops nothing, see `unheard`."""
 
     def write(self, text: str) -> int:

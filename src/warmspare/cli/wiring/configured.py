@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from warmspare.config.settings import Settings, VCenter, Vm
     from warmspare.model import Extents
     from warmspare.observe.events import Event, Events, Meter
-    from warmspare.source.identity import Place
+    from warmspare.source.identity import HomePlace
     from warmspare.source.logins import Logins
     from warmspare.vsphere.api.session import VsphereSession
     from warmspare.vsphere.inventory.neighbours import Neighbours
@@ -37,7 +37,7 @@ PERIOD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundVm:
     """A VM to sync: what the configuration says of it, and what it is. neighbours: where it may have lived before.
     twins: where the VMs live that are to be synced to the same repository and share its instance UUID, itself too."""
 
@@ -46,7 +46,7 @@ class Found:
     session: VsphereSession
     vddk: Vddk
     neighbours: Neighbours
-    twins: tuple[Place, ...] = ()
+    twins: tuple[HomePlace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ async def sync_configured(settings: Settings, names: Sequence[str], how: How, ev
         return await _several(settings, found, missed, how, events)
 
 
-def only(found: list[Found], missed: list[Missed]) -> Found | None:
+def only(found: list[FoundVm], missed: list[Missed]) -> FoundVm | None:
     """The one VM that is meant, None for several; raises why it was not found."""
     if missed and not found and len(missed) == 1:
         raise missed[0].error
@@ -113,7 +113,7 @@ def chosen(settings: Settings, names: Sequence[str]) -> list[Vm]:
 
 async def find_all(
     settings: Settings, names: Sequence[str], events: Events, stack: AsyncExitStack
-) -> tuple[list[Found], list[Missed]]:
+) -> tuple[list[FoundVm], list[Missed]]:
     """Look them up; one login a vCenter, which ends with the stack. A VM that is meant twice comes once. What is wrong
     with one VM, or with one vCenter, is told of those VMs and keeps no other from being found."""
     from warmspare.source.identity import twins
@@ -152,7 +152,7 @@ async def find_all(
     found = []
     for vm, info, session, vddk in met:
         if unique.pop((vm.repository.name, vcenter_of(session), info.moref), None) is not None:
-            found.append(Found(vm, info, session, vddk, neighbours))
+            found.append(FoundVm(vm, info, session, vddk, neighbours))
     same = twins((one.settings.repository.uri, identity_of(one.session, one.info)) for one in found)
     return [
         replace(one, twins=tuple(same.get((one.settings.repository.uri, one.info.instance_uuid), ()))) for one in found
@@ -166,7 +166,7 @@ def open_session(vcenter: VCenter, events: Events, logins: Logins) -> VsphereSes
     return VsphereSession(Server.of(vcenter), events, logins=logins)
 
 
-def refuse_twins(found: Found) -> None:
+def refuse_twins(found: FoundVm) -> None:
     """ConfigError where another VM that is meant has its instance UUID."""
     from warmspare.repository.chain_owner import two_machines
 
@@ -177,17 +177,17 @@ def refuse_twins(found: Found) -> None:
 
 
 async def sync_found(
-    found: Found, how: How, events: Events, meter: Meter, also: Mapping[str, Extents] | None = None
+    found: FoundVm, how: How, events: Events, meter: Meter, also: Mapping[str, Extents] | None = None
 ) -> int:
     """Sync one VM; the exit code. also: see Sync."""
     from warmspare.cli.run import retrying
     from warmspare.cli.telling.sync_end import finished, planned
     from warmspare.cli.wiring.opening_store import open_configured
     from warmspare.cli.wiring.rate_limit import kept
-    from warmspare.sync.beginning import Start
+    from warmspare.sync.beginning import ChainStart
     from warmspare.sync.planning.rolling import Rolling
     from warmspare.sync.publishing.spool import SpoolPlace
-    from warmspare.sync.sender import Sync
+    from warmspare.sync.sender import Sender
     from warmspare.vsphere.vsphere_machine import VsphereMachine
 
     refuse_twins(found)
@@ -207,16 +207,16 @@ async def sync_found(
         root = how.state or policy.state or options.state_root()
         rolling = Rolling(policy.audit_period_s, policy.full_compare != "error")
         number = policy.level if isinstance(how.level, str) else how.level
-        start = Start.NEW if how.new else Start.ADOPT if how.adopt else Start.OWN
+        start = ChainStart.NEW if how.new else ChainStart.ADOPT if how.adopt else ChainStart.OWN
         if how.only_plan:
-            sync = Sync(store, machine, root, events, level=number, meter=meter, rolling=rolling, start=start)
+            sync = Sender(store, machine, root, events, level=number, meter=meter, rolling=rolling, start=start)
             looked = await sync.survey()
             limit = how.limit or repository.limit.rate(time.localtime())
             return planned(machine, looked, events, limit=limit, rpo_s=policy.rpo_s)
         with kept(store, how.limit, repository.limit) as target:
             spool = SpoolPlace(policy.spool, policy.spool_bytes) if policy.spool else None
             async with late(events, machine.vm_name, policy.rpo_s):
-                sync = Sync(
+                sync = Sender(
                     target,
                     machine,
                     root,
@@ -251,12 +251,12 @@ async def late(events: Events, vm: str, rpo_s: int) -> AsyncIterator[None]:
         timer.cancel()
 
 
-async def _several(settings: Settings, found: list[Found], missed: list[Missed], how: How, events: Events) -> int:
+async def _several(settings: Settings, found: list[FoundVm], missed: list[Missed], how: How, events: Events) -> int:
     from warmspare.cli.run import leaves, telling, ticking
     from warmspare.observe.events import Events, Meter
     from warmspare.sync.fleet import Job, run_all
 
-    def job(one: Found) -> Job:
+    def job(one: FoundVm) -> Job:
         name = one.info.name
 
         def tagged(event: Event) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from warmspare.cli import options
 
 if TYPE_CHECKING:
-    from warmspare.config.settings import Repository
+    from warmspare.config.settings import RepositorySettings
     from warmspare.store.contract import Store
 
 
-def open_configured(repository: Repository, on_retry: Callable[[str, int, float], None] | None = None) -> Store:
+def open_configured(repository: RepositorySettings, on_retry: Callable[[str, int, float], None] | None = None) -> Store:
     """Nothing is asked of it yet. ConfigError if its URI is none."""
     from warmspare.store.opening import open_store
 

@@ -14,7 +14,7 @@ from warmspare.config import s3_settings, values
 from warmspare.config.load import parse_document, read_text
 from warmspare.config.problems import Problems, SettingsError
 from warmspare.config.settings import suggest
-from warmspare.config.table import Table
+from warmspare.config.table import TomlTable
 from warmspare.errors import ConfigError
 from warmspare.outside.regular_files import read_regular
 from warmspare.recover.failover.plan import (
@@ -24,7 +24,7 @@ from warmspare.recover.failover.plan import (
     RecoveryPlan,
     Via,
     VmPlan,
-    Volumes,
+    VolumeSettings,
     fits_metadata,
 )
 from warmspare.recover.failover.volumes import LIMITS, wrong_by_itself
@@ -194,7 +194,7 @@ class _Reading:
 
     def __init__(self, document: dict[str, object], problems: Problems, path: Path) -> None:
         self._path = path
-        self._top = Table(document, (), KEYS[""], problems)
+        self._top = TomlTable(document, (), KEYS[""], problems)
 
     def plan(self) -> RecoveryPlan:
         """As much as could be read; what could not is noted as a problem and left out."""
@@ -229,7 +229,7 @@ class _Reading:
             top.take("rto", values.duration, None),
         )
 
-    def _no_metadata(self, table: Table, key: str) -> None:
+    def _no_metadata(self, table: TomlTable, key: str) -> None:
         """A tag with which AWS would refuse the instance: told once."""
         table.wrong(
             f"with the tag {key[:40]!r} AWS starts no instance whose metadata tells its tags",
@@ -238,12 +238,12 @@ class _Reading:
             below=key,
         )
 
-    def _network(self, name: str, table: Table) -> Network | None:
+    def _network(self, name: str, table: TomlTable) -> Network | None:
         subnet = table.need("subnet", resource_id("subnet"))
         groups = table.need("security_groups", several(resource_id("sg"), "security groups"))
         return None if subnet is None or groups is None else Network(name, subnet, groups)
 
-    def _start(self, table: Table, base: VmPlan) -> VmPlan:
+    def _start(self, table: TomlTable, base: VmPlan) -> VmPlan:
         """The keys that `[defaults]` and a VM share. base: what holds where the table says nothing."""
         subnet = table.take("subnet", resource_id("subnet"), base.subnet)
         groups = table.take("security_groups", several(resource_id("sg"), "security groups"), base.security_groups)
@@ -271,7 +271,7 @@ class _Reading:
             import_role=table.take("import_role", role, base.import_role),
         )
 
-    def _vm(self, name: str, table: Table, base: VmPlan) -> VmPlan:
+    def _vm(self, name: str, table: TomlTable, base: VmPlan) -> VmPlan:
         start = self._start(table, base)
         ips = table.take("ips", addresses, {})
         if "ip" in table:
@@ -317,17 +317,17 @@ class _Reading:
             ),
         )
 
-    def _metadata(self, table: Table, base: Metadata) -> Metadata:
+    def _metadata(self, table: TomlTable, base: Metadata) -> Metadata:
         return Metadata(
             v1=table.take("imds", values.choice(_IMDS), _IMDS[base.v1]) != "v2",
             tags=table.take("metadata_tags", values.boolean, base.tags),
         )
 
-    def _volumes(self, table: Table, base: Volumes) -> Volumes:
+    def _volumes(self, table: TomlTable, base: VolumeSettings) -> VolumeSettings:
         if "volumes" not in table:
             return base
         of = table.table("volumes", KEYS["volumes"])
-        return Volumes(
+        return VolumeSettings(
             type=of.take("type", values.choice(tuple(LIMITS)), base.type),
             iops=of.take("iops", values.whole(100, 256_000), base.iops),
             throughput_mib_s=of.take("throughput", values.whole(125, 2000), base.throughput_mib_s),
@@ -337,13 +337,13 @@ class _Reading:
         )
 
     @staticmethod
-    def _demand_volumes(table: Table, volumes: Volumes) -> None:
+    def _demand_volumes(table: TomlTable, volumes: VolumeSettings) -> None:
         """Of a VM, once its own keys and the defaults' are one. table: the one that has the last word."""
         of = table.table("volumes", KEYS["volumes"])
         for wrong in wrong_by_itself(volumes):
             of.wrong(wrong.what, wrong.hint, name=wrong.key if wrong.key in of else None)
 
-    def _user_data(self, table: Table, base: str | None) -> str | None:
+    def _user_data(self, table: TomlTable, base: str | None) -> str | None:
         if "user_data" not in table:
             return base
         of = table.table("user_data", KEYS["user_data"])

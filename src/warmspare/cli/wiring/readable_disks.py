@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class DisksChoice:
     """The options, as given. ConfigError if they name neither or contradict each other."""
 
     vm: str
@@ -48,7 +48,7 @@ class Choice:
         options.site(self.s3)
 
 
-async def with_disks(choice: Choice, events: Events, work: Callable[[Held, Origin], Awaitable[T]]) -> T:
+async def with_disks(choice: DisksChoice, events: Events, work: Callable[[Held, Origin], Awaitable[T]]) -> T:
     """The result of `work` on the disks, and on what is known of their VM; they stay as they are as long as it runs."""
     from warmspare.recover.disks.held_replica import held
     from warmspare.recover.disks.origin import origin
@@ -64,7 +64,7 @@ async def with_disks(choice: Choice, events: Events, work: Callable[[Held, Origi
         return await work(replica, of)
 
 
-async def _with_point(choice: Choice, events: Events, work: Callable[[Held, Origin], Awaitable[T]]) -> T:
+async def _with_point(choice: DisksChoice, events: Events, work: Callable[[Held, Origin], Awaitable[T]]) -> T:
     from warmspare.recover.disks.held_point import with_point
     from warmspare.recover.disks.origin import of_point
 
@@ -89,7 +89,7 @@ async def _with_point(choice: Choice, events: Events, work: Callable[[Held, Orig
         await store.close()
 
 
-def _open(choice: Choice, uri: str, events: Events) -> Store:
+def _open(choice: DisksChoice, uri: str, events: Events) -> Store:
     from warmspare.cli.run import retrying
     from warmspare.store.opening import open_store
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from warmspare.apply.decode import locate
-from warmspare.apply.fetch import PackObject, Range, Rows, pack_objects, ranges
+from warmspare.apply.fetch import PackObject, PackRange, Rows, pack_objects, ranges
 from warmspare.errors import FormatError
 from warmspare.format import frame
 from warmspare.format.chunk import NO_FRAME, Chunk
@@ -24,9 +24,9 @@ from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
 from warmspare.model import BLOCK_PAGES, PAGE_BYTES, U16
 from warmspare.observe.events import Meter
-from warmspare.recover.blocks.window import Window
+from warmspare.recover.blocks.window import BlockWindow
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.verified_objects import Shelf, manifest_name, read_manifest, read_sound
+from warmspare.repository.verified_objects import ObjectShelf, manifest_name, read_manifest, read_sound
 from warmspare.threads import Threads
 
 RANGES_UNDER_WAY = 6  # of up to 4 MiB, for all windows together
@@ -44,7 +44,7 @@ class _Level:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _WindowPart:
     """What a chunk gives to a window: for each of its rows the mask of pages to take, 0 for none."""
 
     level: _Level
@@ -72,7 +72,7 @@ class ChainBlocks:
         self._levels: list[_Level] = []
         self._bottom = False
         self._loading = asyncio.Lock()
-        self._shelf: Shelf | None = None
+        self._shelf: ObjectShelf | None = None
         self._slots = asyncio.Semaphore(RANGES_UNDER_WAY)
         self._frames: OrderedDict[tuple[str, int], frame.Frame] = OrderedDict()
         self._kept_bytes, self._most_bytes = 0, kept_bytes
@@ -86,7 +86,7 @@ class ChainBlocks:
             self._shelf.close()
             self._shelf = None
 
-    async def fill(self, window: Window, positions: list[int] | None = None) -> None:
+    async def fill(self, window: BlockWindow, positions: list[int] | None = None) -> None:
         """Fill the window, or just those of its blocks; they must be zeros now. What it holds then is not proved yet.
 
         IntegrityError if the chain, a manifest or a pack that is needed is damaged or missing; StoreError.
@@ -96,7 +96,7 @@ class ChainBlocks:
             chosen = np.zeros(missing.size, dtype=bool)
             chosen[positions] = True
             missing[~chosen] = 0
-        parts: list[_Part] = []
+        parts: list[_WindowPart] = []
         depth = 0
         while missing.any() and (level := await self._level(depth)) is not None:
             parts += await self._threads.run(self._locate, level, window, missing)
@@ -118,7 +118,7 @@ class ChainBlocks:
                     self._bottom = True
                     break
                 if self._shelf is None:
-                    self._shelf = Shelf(self._repository, self._scratch)
+                    self._shelf = ObjectShelf(self._repository, self._scratch)
                 copy = await self._shelf.fetch(disk.manifest, manifest_name(point.record, disk))
                 manifest = read_manifest(copy, point.record, disk)
                 self._meter.read_bytes += disk.manifest.bytes
@@ -127,7 +127,7 @@ class ChainBlocks:
             return self._levels[depth] if depth < len(self._levels) else None
 
     @staticmethod
-    def _locate(level: _Level, window: Window, missing: U16) -> list[_Part]:
+    def _locate(level: _Level, window: BlockWindow, missing: U16) -> list[_WindowPart]:
         """In a worker thread: what this level gives; `missing` loses it."""
         blocks = window.blocks
         parts = []
@@ -142,10 +142,10 @@ class ChainBlocks:
             # A block may have several records here, with disjoint masks.
             np.bitwise_and.at(missing, place, ~(chunk.carried[rows] | chunk.zero[rows]))
             if take.any():
-                parts.append(_Part(level, chunk, take))
+                parts.append(_WindowPart(level, chunk, take))
         return parts
 
-    async def _from_kept(self, part: _Part, window: Window) -> Rows:
+    async def _from_kept(self, part: _WindowPart, window: BlockWindow) -> Rows:
         """Take what frames that are kept give; the rows that are left."""
         rows = np.flatnonzero(part.take)
         chunk = part.chunk
@@ -163,7 +163,7 @@ class ChainBlocks:
             await self._threads.run(_take, held, part, using, window, f"{pack.key}, offset {offset}")
         return np.sort(np.concatenate(left)) if left else rows[:0]
 
-    async def _range(self, wanted: Range, part: _Part, window: Window) -> None:
+    async def _range(self, wanted: PackRange, part: _WindowPart, window: BlockWindow) -> None:
         try:
             frames = await read_sound(
                 lambda: self._read(wanted), lambda data: self._threads.run(self._decode, wanted, part, window, data)
@@ -173,13 +173,13 @@ class ChainBlocks:
         finally:
             self._slots.release()
 
-    async def _read(self, wanted: Range) -> bytes:
+    async def _read(self, wanted: PackRange) -> bytes:
         data = await wanted.read(self._repository)
         self._meter.read_bytes += len(data)
         return data
 
     def _decode(
-        self, wanted: Range, part: _Part, window: Window, data: bytes
+        self, wanted: PackRange, part: _WindowPart, window: BlockWindow, data: bytes
     ) -> list[tuple[tuple[str, int], frame.Frame]]:
         """In a worker thread: every frame of a range."""
         view, out = memoryview(data), []
@@ -199,7 +199,7 @@ class ChainBlocks:
             self._kept_bytes -= len(gone.payload)
 
 
-def _take(held: frame.Frame, part: _Part, rows: Rows, window: Window, where: str) -> None:
+def _take(held: frame.Frame, part: _WindowPart, rows: Rows, window: BlockWindow, where: str) -> None:
     """Copy the wanted pages of one frame into the window. FormatError if it lacks one."""
     chunk, take = part.chunk, part.take[rows]
     framed, slot = locate(held.pages, chunk.block[rows], where)

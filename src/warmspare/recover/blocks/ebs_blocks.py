@@ -16,7 +16,7 @@ BLOCKS_EACH = EBS_BLOCK_BYTES // BLOCK_BYTES  # of ours in one of EBS
 _STEP_BYTES = 1 << 16  # of the bits, looked at in one go
 
 
-class BlockSet:
+class EbsBlockSet:
     """A set of EBS blocks below `count`. It is filled with our blocks, of 64 KiB; each adds the EBS block around it."""
 
     def __init__(self, count: int) -> None:

@@ -17,7 +17,7 @@ from warmspare.format.restore_point import Disk
 from warmspare.model import BLOCK_BYTES
 from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.blocks.ebs_blocks import BLOCKS_EACH
-from warmspare.recover.blocks.window import Window, blocks_of
+from warmspare.recover.blocks.window import BlockWindow, blocks_of
 from warmspare.state.local_table import HashTable
 from warmspare.threads import Threads
 
@@ -28,7 +28,7 @@ KEPT = 32  # pieces of 512 KiB
 class _Piece:
     """512 KiB of a disk. proved: positions in the window that hold what their hashes say."""
 
-    window: Window
+    window: BlockWindow
     proved: set[int] = field(default_factory=set)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -66,7 +66,7 @@ class PointBlocks:
         if piece is None:
             capacity = self.capacity_bytes
             indices = np.array([index], dtype=np.uint32)
-            piece = pieces[key] = _Piece(Window(indices, capacity, self._table.read(blocks_of(indices, capacity))))
+            piece = pieces[key] = _Piece(BlockWindow(indices, capacity, self._table.read(blocks_of(indices, capacity))))
         pieces.move_to_end(key)
         while len(pieces) > KEPT:
             pieces.popitem(last=False)

@@ -19,7 +19,7 @@ from warmspare.format.restore_point import Disk
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
 from warmspare.recover.blocks.chainblocks import ChainBlocks
-from warmspare.recover.blocks.window import Window
+from warmspare.recover.blocks.window import BlockWindow
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import io_error, local_io
 from warmspare.threads import Threads
@@ -42,7 +42,7 @@ class ReplicaBlocks:
         self._fd, self._path, self._disk, self._chain = fd, path, disk, chain
         self._threads, self._events, self._meter = threads, events, meter
 
-    async def fill(self, window: Window) -> None:
+    async def fill(self, window: BlockWindow) -> None:
         """Fill the window. StoreError if the replica can't be read; as ChainBlocks where a block is not right."""
         with local_io(WHAT, self._path):
             wrong = await self._threads.run(self._read, window)
@@ -58,7 +58,7 @@ class ReplicaBlocks:
             window.clear(wrong)
             await self._chain.fill(window, wrong)
 
-    def _read(self, window: Window) -> list[int]:
+    def _read(self, window: BlockWindow) -> list[int]:
         """In a worker thread."""
         for position in range(window.blocks.size):
             into = window.block(position)

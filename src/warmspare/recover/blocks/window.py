@@ -25,7 +25,7 @@ class EbsBlock:
     sha256: bytes
 
 
-class Window:
+class BlockWindow:
     """The EBS blocks `indices` (ascending) of a disk. pages: their bytes, shape (pages, 4096), zeros at first and
     beyond the end of the disk. blocks: the numbers of our blocks in them, those beyond the end left out.
 

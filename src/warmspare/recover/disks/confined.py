@@ -39,7 +39,7 @@ class Spent(BaseException):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ProcessLimits:
     """memory_bytes: what the process may take beyond what it begins with, and cpu_s: of its CPU time, both held by the
     kernel. wall_s: until it is ended; it may have to wait for a store. output_bytes: of all that it says."""
 
@@ -50,7 +50,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ConfinedAnswer:
     """What the process said, whole lines; and why it ended before its work did, as a clause, "" where it did not."""
 
     lines: list[bytes]
@@ -60,10 +60,10 @@ class Heard:
 async def confined(
     work: Callable[[Say], None],
     fds: Sequence[int],
-    limits: Limits,
+    limits: ProcessLimits,
     enough: Callable[[], str] = lambda: "",
     before: Callable[[], None] = lambda: None,
-) -> Heard:
+) -> ConfinedAnswer:
     """Do `work` over there. It is given a function that says a line; MemoryError and `Spent` reach it as they come.
 
     fds: what it may use. before: done there before its limits hold, for what it starts then has none of them. enough:
@@ -84,10 +84,10 @@ async def confined(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
             status = await in_thread(_collected, pid)
-    return Heard(bytes(data).split(b"\n")[:-1], ended or _end(status, limits))
+    return ConfinedAnswer(bytes(data).split(b"\n")[:-1], ended or _end(status, limits))
 
 
-async def _hear(near: socket.socket, data: bytearray, limits: Limits, enough: Callable[[], str]) -> str:
+async def _hear(near: socket.socket, data: bytearray, limits: ProcessLimits, enough: Callable[[], str]) -> str:
     """Collect what it says until it has ended; why it is to be ended, else."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + limits.wall_s
@@ -128,7 +128,7 @@ def _collected(pid: int) -> int:
     return status
 
 
-def _end(status: int, limits: Limits) -> str:
+def _end(status: int, limits: ProcessLimits) -> str:
     """Why the process ended, "" if its work was done."""
     code = os.waitstatus_to_exitcode(status)
     if code == 0:
@@ -139,7 +139,11 @@ def _end(status: int, limits: Limits) -> str:
 
 
 def _forked(
-    work: Callable[[Say], None], before: Callable[[], None], far: socket.socket, fds: Sequence[int], limits: Limits
+    work: Callable[[Say], None],
+    before: Callable[[], None],
+    far: socket.socket,
+    fds: Sequence[int],
+    limits: ProcessLimits,
 ) -> int:
     """Its process ID. Signals wait meanwhile: a handler of this process must not run over there. RecoverError."""
     mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
@@ -160,7 +164,11 @@ def _forked(
 
 
 def _child(
-    work: Callable[[Say], None], before: Callable[[], None], far: socket.socket, fds: Sequence[int], limits: Limits
+    work: Callable[[Say], None],
+    before: Callable[[], None],
+    far: socket.socket,
+    fds: Sequence[int],
+    limits: ProcessLimits,
 ) -> NoReturn:
     """The other process, to its end. Nothing of this one's may be finished there, no finalizer and no handler."""
     code = 1
@@ -208,7 +216,7 @@ def _ends_with(far: socket.socket) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _limit(limits: Limits) -> None:
+def _limit(limits: ProcessLimits) -> None:
     """Memory beyond what there is, for what was there is shared with the other process. The kernel holds the soft
     limits; the programs that are started here have their own."""
     pages = int(Path("/proc/self/statm").read_text().split()[5])

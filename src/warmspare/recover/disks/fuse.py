@@ -27,7 +27,7 @@ _ENTRY, _ATTR_OUT, _OPEN_OUT = struct.Struct("=QQQQII"), struct.Struct("=QII"), 
 _STATFS_OUT = struct.Struct("=40xIII28x")  # no blocks, none free: `df` leaves it out
 
 
-class Asked(IntEnum):
+class FuseRequests(IntEnum):
     """Requests by their numbers; those that are answered, and those that must not be."""
 
     LOOKUP = 1
@@ -43,7 +43,7 @@ class Asked(IntEnum):
     BATCH_FORGET = 42
 
 
-_UNANSWERED = (Asked.FORGET, Asked.BATCH_FORGET, Asked.INTERRUPT)
+_UNANSWERED = (FuseRequests.FORGET, FuseRequests.BATCH_FORGET, FuseRequests.INTERRUPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def reply(unique: int, body: bytes | memoryview = b"", *, error: int = 0) -> lis
     return [_OUT.pack(_OUT.size + len(body), -error, unique), body]
 
 
-class Files:
+class FuseFiles:
     """Files of these sizes, by their numbers `0`, `1`, … in one directory. under_way: reads ahead that the kernel may
     have open at once."""
 
@@ -91,22 +91,22 @@ class Files:
     def answer(self, request: Request) -> Read | list[bytes | memoryview] | None:
         """What the kernel asked: bytes to be read first, or the answer, or None where it wants none."""
         match request.asked:
-            case Asked.READ if self._is_file(request.node):
+            case FuseRequests.READ if self._is_file(request.node):
                 _, offset, length = _READ_IN.unpack_from(request.body)
                 number = request.node - FIRST
                 return Read(request.unique, number, offset, max(0, min(length, self._sizes[number] - offset)))
-            case Asked.INIT:
+            case FuseRequests.INIT:
                 return reply(request.unique, self._init(request.body))
-            case Asked.LOOKUP:
+            case FuseRequests.LOOKUP:
                 return self._lookup(request)
-            case Asked.GETATTR if request.node == ROOT or self._is_file(request.node):
+            case FuseRequests.GETATTR if request.node == ROOT or self._is_file(request.node):
                 body = _ATTR_OUT.pack(_FOR_EVER_S, 0, 0) + self._attributes(request.node)
                 return reply(request.unique, body)
-            case Asked.OPEN if self._is_file(request.node):
+            case FuseRequests.OPEN if self._is_file(request.node):
                 return reply(request.unique, _OPEN_OUT.pack(0, _KEEP_CACHE, 0))
-            case Asked.STATFS:
+            case FuseRequests.STATFS:
                 return reply(request.unique, _STATFS_OUT.pack(4096, 255, 4096))
-            case Asked.RELEASE | Asked.DESTROY:
+            case FuseRequests.RELEASE | FuseRequests.DESTROY:
                 return reply(request.unique)
             case asked if asked in _UNANSWERED:
                 return None

@@ -74,7 +74,7 @@ class _Connection:
     def __init__(self, fd: int, files: Sequence[ServedFile]) -> None:
         self._fd, self._files = fd, files
         owner = (os.geteuid(), os.getegid())
-        self._protocol = fuse.Files([file.size_bytes for file in files], owner, READS_UNDER_WAY)
+        self._protocol = fuse.FuseFiles([file.size_bytes for file in files], owner, READS_UNDER_WAY)
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(READS_UNDER_WAY)
         self._reading: set[asyncio.Task[None]] = set()

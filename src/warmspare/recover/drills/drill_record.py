@@ -23,7 +23,7 @@ DrillKind = Literal["qemu", "ec2"]
 Result = Literal["passed", "late", "failed", "not judged"]
 
 
-class Step(msgspec.Struct, frozen=True):
+class DrillStep(msgspec.Struct, frozen=True):
     """One VM of a drill. point, sequence, sha256, created: the restore point; empty and 0 where none was found.
 
     order, delay_seconds, ready: as the plan has them; ready is "" for a drill without one. result: `late` is one that
@@ -55,7 +55,7 @@ class Step(msgspec.Struct, frozen=True):
     verdict_sha256: Sha256OrNone
 
 
-class Record(msgspec.Struct, frozen=True):
+class DrillRecord(msgspec.Struct, frozen=True):
     """One drill. number, previous: its place in the chain, and the SHA-256 (hex) of the record before ("" for the
     first); both are set when it is kept.
 
@@ -82,7 +82,7 @@ class Record(msgspec.Struct, frozen=True):
     within: bool | None
     result: Result
     exit_code: Count
-    steps: list[Step]
+    steps: list[DrillStep]
     notes: list[Line]
 
 
@@ -91,12 +91,12 @@ def line(text: str) -> str:
     return text if len(text) <= LINE_LETTERS else text[:LINE_LETTERS] + "…"
 
 
-def encode(record: Record) -> bytes:
+def encode(record: DrillRecord) -> bytes:
     """The bytes that are kept: indented JSON."""
     return records.encode(record) + b"\n"
 
 
-def decode(data: bytes, where: str) -> Record:
+def decode(data: bytes, where: str) -> DrillRecord:
     """A kept record; FormatError if it is none, or of a later format."""
     try:
         loose = records.loose(data)
@@ -107,12 +107,12 @@ def decode(data: bytes, where: str) -> Record:
                 where=where,
                 hint=by_hand("use the release of warmspare that wrote it"),
             )
-        return records.typed(loose, Record)
+        return records.typed(loose, DrillRecord)
     except UnfitError as error:
         raise FormatError(f"the drill record is damaged: {error}", where=where) from None
 
 
-def _placed(record: Record, number: int, previous: str) -> tuple[Record, bytes]:
+def _placed(record: DrillRecord, number: int, previous: str) -> tuple[DrillRecord, bytes]:
     placed = msgspec.structs.replace(record, number=number, previous=previous)
     return placed, encode(placed)
 
@@ -120,6 +120,6 @@ def _placed(record: Record, number: int, previous: str) -> tuple[Record, bytes]:
 _FORM: Final = Form("drill record", "--records", "warmspare drills", _placed, decode, MAX_RECORD_BYTES)
 
 
-def of(directory: Path) -> Reports[Record]:
+def of(directory: Path) -> Reports[DrillRecord]:
     """The drill records of a directory."""
     return Reports(directory, _FORM)

@@ -20,14 +20,14 @@ from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.aws.ec2_errors import BY_GUEST, NO_MACHINE, ended
-from warmspare.recover.drills.evidence import EC2_SCREEN, SERIAL, WHAT, Verdict, files, software, write_verdict
+from warmspare.recover.drills.evidence import EC2_SCREEN, SERIAL, WHAT, DrillVerdict, files, software, write_verdict
 from warmspare.recover.drills.isolation import ways_out
 from warmspare.recover.drills.qemu_drill import WAITING_S, Rules
 from warmspare.recover.drills.signs import LOGIN, Watch
-from warmspare.recover.drills.trial import Remains, Trial, remains, remove
-from warmspare.recover.drills.turn import ALONE, Turn
+from warmspare.recover.drills.trial import Ec2Trial, Remains, remains, remove
+from warmspare.recover.drills.turn import ALONE, DrillTurn
 from warmspare.recover.failover.chosen import Chosen, choose
-from warmspare.recover.failover.ec2_machine import Machine, looked_into, machine
+from warmspare.recover.failover.ec2_machine import Ec2Machine, looked_into, machine
 from warmspare.recover.failover.launch import Checks, DiedError, Instance, Launcher, Trying
 from warmspare.recover.failover.plan import Network, VmPlan
 from warmspare.recover.failover.preflight import Preflight
@@ -42,7 +42,7 @@ _ALIVE = ("", "pending", "running")
 
 
 @dataclass(slots=True)
-class _Outcome:
+class _Ec2Outcome:
     """What one boot came to. line: the last one on the serial port."""
 
     passed: bool = False
@@ -60,7 +60,7 @@ class Looked:
     plan: VmPlan
     network: Network
     chosen: Chosen
-    machine: Machine
+    machine: Ec2Machine
     types: tuple[str, ...]
     began: str
     began_s: float
@@ -97,8 +97,8 @@ class Ec2Drill:
         rules: Rules,
         folder: Path,
         scratch: Path | None = None,
-        turn: Turn = ALONE,
-    ) -> Verdict:
+        turn: DrillTurn = ALONE,
+    ) -> DrillVerdict:
         """One drill: `look`, then `boot`."""
         return await self.boot(await self.look(plan, network, at, scratch), rules, folder, turn)
 
@@ -125,8 +125,8 @@ class Ec2Drill:
         return Looked(plan, network, chosen, built, tuple(types), began, began_s)
 
     async def boot(
-        self, looked: Looked, rules: Rules, folder: Path, turn: Turn = ALONE, lasts_s: float | None = None
-    ) -> Verdict:
+        self, looked: Looked, rules: Rules, folder: Path, turn: DrillTurn = ALONE, lasts_s: float | None = None
+    ) -> DrillVerdict:
         """Start it, judge it, end it; the verdict, which lies in `folder` too. lasts_s: how long it may be needed, if
         that is longer than its boot may take.
 
@@ -137,12 +137,12 @@ class Ec2Drill:
             return await self._boot(looked, rules, folder, turn, lasts_s or rules.timeout_s, housekeeping)
 
     async def _boot(
-        self, looked: Looked, rules: Rules, folder: Path, turn: Turn, lasts_s: float, housekeeping: Housekeeping
-    ) -> Verdict:
+        self, looked: Looked, rules: Rules, folder: Path, turn: DrillTurn, lasts_s: float, housekeeping: Housekeeping
+    ) -> DrillVerdict:
         plan, network, chosen, built = looked.plan, looked.network, looked.chosen, looked.machine
         vm = built.vm_id
         notes = [*built.notes, *await self._swept(vm, housekeeping)]
-        trial = Trial(self._ec2, built, chosen, plan.tags, lasts_s)
+        trial = Ec2Trial(self._ec2, built, chosen, plan.tags, lasts_s)
         self._events.emit(
             "drill.start",
             vm=vm,
@@ -164,7 +164,7 @@ class Ec2Drill:
             notes.append(lost.sentence)
         instance = trial.instance
         assert instance is not None
-        verdict = Verdict(
+        verdict = DrillVerdict(
             1,
             outcome.passed,
             outcome.reason,
@@ -202,7 +202,7 @@ class Ec2Drill:
             raise lost
         return verdict
 
-    async def _types(self, built: Machine, plan: VmPlan, network: Network) -> list[str]:
+    async def _types(self, built: Ec2Machine, plan: VmPlan, network: Network) -> list[str]:
         """The types to try; ConfigError with all that is missing."""
         types, missing = await Preflight(self._ec2).look(built, plan)
         problems = [*await ways_out(self._ec2, network), *built.missing, *missing]
@@ -236,8 +236,8 @@ class Ec2Drill:
         return notes
 
     async def _tried(
-        self, trial: Trial, looked: Looked, rules: Rules, notes: list[str], folder: Path, turn: Turn
-    ) -> _Outcome:
+        self, trial: Ec2Trial, looked: Looked, rules: Rules, notes: list[str], folder: Path, turn: DrillTurn
+    ) -> _Ec2Outcome:
         """The instance started and judged; its evidence is written."""
 
         async def trying(name: str, refused: str) -> None:
@@ -261,8 +261,8 @@ class Ec2Drill:
         return outcome
 
     async def _judged_one(
-        self, trial: Trial, looked: Looked, trying: Trying, rules: Rules, turn: Turn, notes: list[str]
-    ) -> tuple[Instance, _Outcome]:
+        self, trial: Ec2Trial, looked: Looked, trying: Trying, rules: Rules, turn: DrillTurn, notes: list[str]
+    ) -> tuple[Instance, _Ec2Outcome]:
         """The instance of the first type that AWS has a machine for, judged. RecoverError if it died before it ran for
         another reason."""
         types = looked.types
@@ -281,9 +281,9 @@ class Ec2Drill:
                     raise RecoverError(what, where=error.where, hint=hint, retryable=True) from None
                 notes.append(f"{died.id}, before it ran: {error.what}; another type is tried")
 
-    async def _judged(self, instance_id: str, vm: str, rules: Rules, turn: Turn) -> _Outcome:
+    async def _judged(self, instance_id: str, vm: str, rules: Rules, turn: DrillTurn) -> _Ec2Outcome:
         """Look again and again until it is up, never will be, or the time is over."""
-        outcome = _Outcome()
+        outcome = _Ec2Outcome()
         began_s = told_s = time.monotonic()
         pause_s = self._ec2.pause.first_s
         while True:
@@ -304,7 +304,7 @@ class Ec2Drill:
             await asyncio.sleep(min(pause_s, max(0.0, began_s + rules.timeout_s - now_s)))
             pause_s = min(pause_s * 1.5, self._ec2.pause.most_s)
 
-    async def _look(self, instance_id: str, rules: Rules, outcome: _Outcome) -> None:
+    async def _look(self, instance_id: str, rules: Rules, outcome: _Ec2Outcome) -> None:
         """One look at the instance. `reason` is set once it is judged. DiedError if it ended before it ran,
         RecoverError if it ended else, and its guest is not why."""
         outcome.checks = checks = await self._launcher.checks(instance_id)
@@ -333,7 +333,7 @@ class Ec2Drill:
                 raise RecoverError(f"{found.what}; nothing was judged", where=instance_id, hint=hint, retryable=True)
             outcome.reason = f"the instance is {checks.state}: it ended by itself"
 
-    async def _ended(self, trial: Trial, vm: str, housekeeping: Housekeeping) -> RecoverError | None:
+    async def _ended(self, trial: Ec2Trial, vm: str, housekeeping: Housekeeping) -> RecoverError | None:
         """End the trial. An error is returned: there may be a worse one already, and a verdict to write."""
         began_s = time.monotonic()
         self._events.emit("drill.ending", vm=vm)
@@ -357,7 +357,7 @@ class Ec2Drill:
         region = await self._ec2.aws.region()
         return command(self._repository.store, "drill --ec2 --clean", vm, "--region", region)
 
-    def _tell(self, verdict: Verdict, folder: Path) -> None:
+    def _tell(self, verdict: DrillVerdict, folder: Path) -> None:
         for note in verdict.notes:
             self._events.emit("drill.note", vm=verdict.vm, message=note)
         self._events.emit(
@@ -380,7 +380,7 @@ def _judged_by(rules: Rules) -> str:
     return "serial" if rules.expect is not None else "serial or status checks"
 
 
-def _waited(outcome: _Outcome, rules: Rules) -> str:
+def _waited(outcome: _Ec2Outcome, rules: Rules) -> str:
     """Why the time limit was reached."""
     missing = f"{rules.expect or LOGIN!r} on the serial port"
     if rules.expect is None or rules.by_checks:
@@ -404,7 +404,7 @@ def _point(chosen: Chosen) -> dict[str, Any]:
     }
 
 
-def _disks(chosen: Chosen, built: Machine) -> list[dict[str, Any]]:
+def _disks(chosen: Chosen, built: Ec2Machine) -> list[dict[str, Any]]:
     """What each volume was made of."""
     roots = {layout.encode_name(disk.id): (disk.id, disk.root) for disk in chosen.point.record.disks}
     out = []

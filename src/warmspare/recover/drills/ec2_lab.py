@@ -9,10 +9,10 @@ from pathlib import Path
 
 from warmspare.recover.drills.drill_record import DrillKind
 from warmspare.recover.drills.ec2_drill import Ec2Drill, Looked
-from warmspare.recover.drills.evidence import Verdict
+from warmspare.recover.drills.evidence import DrillVerdict
 from warmspare.recover.drills.qemu_drill import Rules
-from warmspare.recover.drills.rehearsal import Subject
-from warmspare.recover.drills.turn import Turn
+from warmspare.recover.drills.rehearsal import RehearsedVm
+from warmspare.recover.drills.turn import DrillTurn
 from warmspare.recover.failover.plan import Network, VmPlan
 
 
@@ -28,7 +28,7 @@ class Ec2Lab:
     kind: DrillKind = "ec2"
     note: str = ""
 
-    async def look(self, plan: VmPlan, at: str | None) -> Subject:
+    async def look(self, plan: VmPlan, at: str | None) -> RehearsedVm:
         """See rehearsal.Lab."""
         looked = await self.drill.look(plan, self.network, at, self.scratch)
         point = looked.chosen.point
@@ -38,9 +38,9 @@ class Ec2Lab:
             "sha256": point.id.sha256,
             "created": point.record.created,
         }
-        return Subject(looked.machine.vm_id, looked.machine.vm_name, said, partial(self._boot, looked))
+        return RehearsedVm(looked.machine.vm_id, looked.machine.vm_name, said, partial(self._boot, looked))
 
-    async def _boot(self, looked: Looked, rules: Rules, folder: Path, turn: Turn) -> Verdict:
+    async def _boot(self, looked: Looked, rules: Rules, folder: Path, turn: DrillTurn) -> DrillVerdict:
         return await self.drill.boot(looked, rules, folder, turn, max(self.lasts_s, rules.timeout_s))
 
 

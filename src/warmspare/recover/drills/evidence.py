@@ -28,7 +28,7 @@ EC2_SCREEN = "screenshot.jpg"
 FILES = (SERIAL, SCREEN, EC2_SCREEN, FIRMWARE, QEMU)
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class DrillVerdict(msgspec.Struct, frozen=True):
     """What verdict.json holds. passed: it boots. reason: why, as a clause.
 
     boot_seconds: from power-on to the moment it was judged up, null where it was not. seconds: of the whole drill.
@@ -93,6 +93,6 @@ def software(**others: str) -> dict[str, str]:
     return {"warmspare": __version__, "python": platform.python_version(), "kernel": platform.release(), **others}
 
 
-def write_verdict(folder: Path, verdict: Verdict) -> None:
+def write_verdict(folder: Path, verdict: DrillVerdict) -> None:
     """Durably; the hash of it all is up to whoever keeps the folder."""
     write_atomic(folder / VERDICT, records.encode(verdict) + b"\n", WHAT)

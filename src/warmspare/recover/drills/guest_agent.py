@@ -27,7 +27,7 @@ async def answer(end: socket.socket) -> dict[str, Any]:
     channel that has said MAX_SAID_BYTES of anything else is listened to no more: it would only cost time.
     """
     loop = asyncio.get_running_loop()
-    lines = _Lines(end)
+    lines = _AgentLines(end)
     number = _NUMBER
     while True:
         number += 1
@@ -56,7 +56,7 @@ def _command(name: str, **arguments: Any) -> bytes:
     return json.dumps({"execute": name, **({"arguments": arguments} if arguments else {})}).encode() + b"\n"
 
 
-class _Lines:
+class _AgentLines:
     """JSON objects, a line each; nonsense is skipped, and so is a line that never ends."""
 
     def __init__(self, end: socket.socket) -> None:

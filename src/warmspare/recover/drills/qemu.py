@@ -37,7 +37,7 @@ _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=d
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class QemuMachine:
     """A started machine. serial, firmware, agent: our ends of its serial port, of the port that a BIOS tells what it
     does, and of its guest agent's channel."""
 
@@ -161,7 +161,7 @@ def _is_virtual() -> bool:
 @contextlib.asynccontextmanager
 async def started(
     hardware: Hardware, disks: Sequence[OpenDisk], accelerator: str, evidence: Path, stack: contextlib.ExitStack
-) -> AsyncIterator[Machine]:
+) -> AsyncIterator[QemuMachine]:
     """A machine over these disks, in the VM's order, not yet switched on; killed by its process ID when the block ends.
 
     evidence: the folder that takes qemu.log; overlays live on its file system. stack: outlives the
@@ -180,7 +180,7 @@ async def started(
     try:
         with client.listen(listener):
             await _connect(client, monitor[0], process, evidence)
-            yield Machine(process, client, listener, serial[0], firmware[0], agent[0], tuple(command), accelerator)
+            yield QemuMachine(process, client, listener, serial[0], firmware[0], agent[0], tuple(command), accelerator)
     finally:
         await _stop(client, process)
 

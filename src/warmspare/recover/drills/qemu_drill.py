@@ -20,11 +20,20 @@ from warmspare.observe.events import Events
 from warmspare.recover.disks.open_disk import Held, OpenDisk, Traced, TracedDisk
 from warmspare.recover.disks.origin import Origin
 from warmspare.recover.drills import guest_agent, qemu
-from warmspare.recover.drills.evidence import FIRMWARE, QEMU, SCREEN, SERIAL, Verdict, files, software, write_verdict
+from warmspare.recover.drills.evidence import (
+    FIRMWARE,
+    QEMU,
+    SCREEN,
+    SERIAL,
+    DrillVerdict,
+    files,
+    software,
+    write_verdict,
+)
 from warmspare.recover.drills.hardware import Hardware
 from warmspare.recover.drills.serial import SerialLog
 from warmspare.recover.drills.signs import LOGIN
-from warmspare.recover.drills.turn import ALONE, Turn
+from warmspare.recover.drills.turn import ALONE, DrillTurn
 from warmspare.repository.chain import now_text
 from warmspare.repository.commands import typed
 
@@ -61,7 +70,7 @@ class Rules:
 
 
 @dataclass(slots=True)
-class _Outcome:
+class _QemuOutcome:
     """What one boot came to."""
 
     passed: bool = False
@@ -74,8 +83,8 @@ class _Outcome:
 
 
 async def drill(
-    held: Held, origin: Origin, hardware: Hardware, rules: Rules, folder: Path, events: Events, turn: Turn = ALONE
-) -> Verdict:
+    held: Held, origin: Origin, hardware: Hardware, rules: Rules, folder: Path, events: Events, turn: DrillTurn = ALONE
+) -> DrillVerdict:
     """Run it; the verdict, which lies in `folder` too. RecoverError where no verdict could be reached.
 
     Cancelled, the machine is ended, its overlays are gone, and the folder has no verdict.
@@ -99,7 +108,7 @@ async def drill(
     outcome = await _judged(hardware, disks, rules, folder, notes, origin.vm, events, turn)
     turn.judged(outcome.passed, outcome.reason, outcome.boot_s)
     after = [await disk.trace(hashed=rules.hashed) for disk in disks]
-    verdict = Verdict(
+    verdict = DrillVerdict(
         1,
         outcome.passed,
         outcome.reason,
@@ -133,14 +142,14 @@ def looking(vm: str, uri: str, label: str) -> str:
     return typed("recover check", vm, uri, "--at", label)
 
 
-def _auditing(verdict: Verdict) -> str:
+def _auditing(verdict: DrillVerdict) -> str:
     """The command that heals the replica which was drilled."""
     paths = [Path(disk["path"]) for disk in verdict.disks]
     replica = paths[0] if len(paths) == 1 else paths[0].parent
     return typed("audit replica", verdict.vm, verdict.uri, "--replica", str(replica), "--repair")
 
 
-def demand(verdict: Verdict, folder: Path) -> None:
+def demand(verdict: DrillVerdict, folder: Path) -> None:
     """BootError unless the drill passed and left the replica, if there is one, as it was."""
     if verdict.untouched is False:
         raise BootError(
@@ -165,8 +174,8 @@ async def _judged(
     notes: list[str],
     vm: str,
     events: Events,
-    turn: Turn,
-) -> _Outcome:
+    turn: DrillTurn,
+) -> _QemuOutcome:
     """A boot with the best accelerator that works: one can be there and fail, at once or on the way."""
     *doubtful, sure = qemu.accelerators(hardware.firmware)
     for accelerator in doubtful:
@@ -188,10 +197,10 @@ async def _boot(
     folder: Path,
     vm: str,
     events: Events,
-    turn: Turn,
-) -> _Outcome:
+    turn: DrillTurn,
+) -> _QemuOutcome:
     """One start of the machine, judged. What it said before is overwritten."""
-    outcome = _Outcome(accelerator=accelerator)
+    outcome = _QemuOutcome(accelerator=accelerator)
     with contextlib.ExitStack() as stack:
         async with qemu.started(hardware, disks, accelerator, folder, stack) as machine:
             outcome.command, outcome.version = machine.command, await machine.version()
@@ -219,7 +228,7 @@ async def _boot(
 
 
 async def _judge(
-    machine: qemu.Machine, log: SerialLog, firmware: SerialLog, rules: Rules, outcome: _Outcome, folder: Path
+    machine: qemu.QemuMachine, log: SerialLog, firmware: SerialLog, rules: Rules, outcome: _QemuOutcome, folder: Path
 ) -> None:
     """Wait until it is up or never will be."""
 
@@ -312,7 +321,7 @@ def _disk(disk: TracedDisk, before: Traced, after: Traced, origin: Origin) -> di
     }
 
 
-def _machine(hardware: Hardware, outcome: _Outcome) -> dict[str, Any]:
+def _machine(hardware: Hardware, outcome: _QemuOutcome) -> dict[str, Any]:
     return {
         "firmware": hardware.firmware,
         "firmware_by": hardware.firmware_by,
@@ -325,7 +334,7 @@ def _machine(hardware: Hardware, outcome: _Outcome) -> dict[str, Any]:
     }
 
 
-def _tell(verdict: Verdict, folder: Path, events: Events) -> None:
+def _tell(verdict: DrillVerdict, folder: Path, events: Events) -> None:
     for note in verdict.notes:
         events.emit("drill.note", vm=verdict.vm, message=note)
     fields: Mapping[str, Any] = {

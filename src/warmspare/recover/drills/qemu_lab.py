@@ -17,10 +17,10 @@ from warmspare.recover.disks.held_point import HeldPoint, with_point
 from warmspare.recover.disks.origin import of_point
 from warmspare.recover.drills import hardware, qemu
 from warmspare.recover.drills.drill_record import DrillKind
-from warmspare.recover.drills.evidence import Verdict
+from warmspare.recover.drills.evidence import DrillVerdict
 from warmspare.recover.drills.qemu_drill import Rules, drill
-from warmspare.recover.drills.rehearsal import Subject
-from warmspare.recover.drills.turn import Turn
+from warmspare.recover.drills.rehearsal import RehearsedVm
+from warmspare.recover.drills.turn import DrillTurn
 from warmspare.recover.failover.plan import VmPlan
 from warmspare.recover.readiness.check import made_for
 from warmspare.repository.chain import Point, open_repository
@@ -80,7 +80,7 @@ class QemuLab:
         emulated = "kvm" not in qemu.accelerators("uefi")
         self._room = Room(self._memory_mib, len(os.sched_getaffinity(0)) if emulated else None)
 
-    async def look(self, plan: VmPlan, at: str | None) -> Subject:
+    async def look(self, plan: VmPlan, at: str | None) -> RehearsedVm:
         """See rehearsal.Lab."""
         repository = await open_repository(self._store)
         vm = await repository.vm_called(plan.vm)
@@ -95,9 +95,9 @@ class QemuLab:
             "sha256": point.id.sha256,
             "created": record.created,
         }
-        return Subject(vm, record.vm_name, said, partial(self._boot, plan, point))
+        return RehearsedVm(vm, record.vm_name, said, partial(self._boot, plan, point))
 
-    async def _boot(self, plan: VmPlan, point: Point, rules: Rules, folder: Path, turn: Turn) -> Verdict:
+    async def _boot(self, plan: VmPlan, point: Point, rules: Rules, folder: Path, turn: DrillTurn) -> DrillVerdict:
         recorded = point.record.hardware
         memory_mib = min(hardware.own_memory_mib(recorded), self._memory_mib)
         await turn.due()
@@ -105,7 +105,7 @@ class QemuLab:
         async with self._room.taken(memory_mib):
             turn.waited(time.monotonic() - due_s)
 
-            async def work(held: HeldPoint) -> Verdict:
+            async def work(held: HeldPoint) -> DrillVerdict:
                 of = replace(of_point(held.record.record), boots=plan.root_disk)
                 disks = of.ordered(held.disks)
                 wanted = plan.firmware or await made_for(disks[0])

@@ -14,16 +14,16 @@ from pathlib import Path
 from warmspare import __version__
 from warmspare.errors import ConfigError, IntegrityError, WarmspareError, first_of
 from warmspare.observe.events import Events
-from warmspare.recover.drills.drill_record import FORMAT, DrillKind, Record, Result, Step, line, of
-from warmspare.recover.drills.evidence import Verdict
+from warmspare.recover.drills.drill_record import FORMAT, DrillKind, DrillRecord, DrillStep, Result, line, of
+from warmspare.recover.drills.evidence import DrillVerdict
 from warmspare.recover.drills.rehearsal import Rehearsal, Rehearsed, verdict_digest
-from warmspare.recover.drills.turn import Turn
+from warmspare.recover.drills.turn import DrillTurn
 from warmspare.repository.chain import now_text
-from warmspare.state.report_chain import Kept
+from warmspare.state.report_chain import KeptReport
 from warmspare.threads import in_thread
 
 
-class _Alone(Turn):
+class _Alone(DrillTurn):
     """The turn of a VM that is drilled alone: what became of it is remembered, for the case that it ends in an error
     afterwards."""
 
@@ -54,7 +54,9 @@ class Recorder:
     repository: str
     events: Events
 
-    async def single(self, vm: str, work: Callable[[Turn], Awaitable[tuple[Verdict, Path]]]) -> tuple[Verdict, Path]:
+    async def single(
+        self, vm: str, work: Callable[[DrillTurn], Awaitable[tuple[DrillVerdict, Path]]]
+    ) -> tuple[DrillVerdict, Path]:
         """The drill of one VM, which `work` does: what it gives or raises. StoreError where the record can't be
         kept."""
         turn = _Alone()
@@ -65,7 +67,7 @@ class Recorder:
             if not isinstance(error, ConfigError):
                 why = "; ".join(each for each in (turn.reason, error.sentence) if each)
                 code = error.exit_code
-                step = Step(
+                step = DrillStep(
                     vm,
                     vm,
                     "",
@@ -92,7 +94,7 @@ class Recorder:
             raise
         code = 0 if verdict.passed and verdict.untouched is not False else IntegrityError.exit_code
         point = verdict.point
-        step = Step(
+        step = DrillStep(
             verdict.vm,
             verdict.vm_name,
             point["label"],
@@ -150,13 +152,13 @@ class Recorder:
         )
         return done
 
-    async def _keep_single(self, turn: _Alone, step: Step, error: WarmspareError | None) -> None:
+    async def _keep_single(self, turn: _Alone, step: DrillStep, error: WarmspareError | None) -> None:
         done = Rehearsed([step], [error], turn.seconds, turn.up_s, None, None, False)
         kept = await self._keep(done, turn.began, "", [])
         self.events.emit("drill.kept", vm=step.vm, number=kept.report.number, record=str(kept.path), sha256=kept.sha256)
 
-    async def _keep(self, done: Rehearsed, began: str, plan: str, notes: Sequence[str]) -> Kept[Record]:
-        record = Record(
+    async def _keep(self, done: Rehearsed, began: str, plan: str, notes: Sequence[str]) -> KeptReport[DrillRecord]:
+        record = DrillRecord(
             FORMAT,
             0,
             "",

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 from warmspare.errors import IntegrityError, WarmspareError, first_of, worst
 from warmspare.observe.events import Events
 from warmspare.outside.regular_files import open_file
-from warmspare.recover.drills.drill_record import DrillKind, Result, Step, line
-from warmspare.recover.drills.evidence import VERDICT, WHAT, Verdict
+from warmspare.recover.drills.drill_record import DrillKind, DrillStep, Result, line
+from warmspare.recover.drills.evidence import VERDICT, WHAT, DrillVerdict
 from warmspare.recover.drills.qemu_drill import BootError, Rules, looking
-from warmspare.recover.drills.turn import Turn
+from warmspare.recover.drills.turn import DrillTurn
 from warmspare.recover.failover.plan import VmPlan
 from warmspare.state.local_files import local_io
 
@@ -34,14 +34,14 @@ class LateError(IntegrityError):
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class RehearsedVm:
     """One VM, looked at. vm, vm_name: its ID and name. point: sequence, label, SHA-256 and time of the restore point.
     boot: drills it, to its verdict."""
 
     vm: str
     vm_name: str
     point: dict[str, Any]
-    boot: Callable[[Rules, Path, Turn], Awaitable[Verdict]]
+    boot: Callable[[Rules, Path, DrillTurn], Awaitable[DrillVerdict]]
 
 
 class Lab(Protocol):
@@ -54,18 +54,18 @@ class Lab(Protocol):
     @property
     def note(self) -> str: ...
 
-    async def look(self, plan: VmPlan, at: str | None) -> Subject:
+    async def look(self, plan: VmPlan, at: str | None) -> RehearsedVm:
         """Look at all that the VM needs, change nothing. WarmspareError where anything is missing."""
         ...
 
 
 @dataclass(slots=True)
-class _Course(Turn):
+class _Course(DrillTurn):
     """What one VM does in a rehearsal. `settled` once it is ready or never will be, `done` once nothing of it is left
     to be judged."""
 
     plan: VmPlan
-    subject: Subject
+    subject: RehearsedVm
     whole: Rehearsal
     folder: Path
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -146,9 +146,9 @@ class _Course(Turn):
             codes.append(IntegrityError.exit_code)
         return worst(codes)
 
-    def step(self) -> Step:
+    def step(self) -> DrillStep:
         point = self.subject.point
-        return Step(
+        return DrillStep(
             self.subject.vm,
             self.subject.vm_name,
             point["label"],
@@ -184,7 +184,7 @@ class Rehearsed:
     step; where nothing could be begun there are no steps and one error. ready_s: until the last VM was ready, None
     where one never was. counts: whether what comes too late makes it fail."""
 
-    steps: list[Step]
+    steps: list[DrillStep]
     errors: list[WarmspareError | None]
     seconds: float
     ready_s: float | None
@@ -322,7 +322,7 @@ class Rehearsal:
         errors = [course.error for course in self._courses]
         return Rehearsed(steps, errors, self.seconds, ready_s, self.rto_s, self._within(steps, ready_s), self.counts)
 
-    def _within(self, steps: Sequence[Step], ready_s: float | None) -> bool | None:
+    def _within(self, steps: Sequence[DrillStep], ready_s: float | None) -> bool | None:
         """Whether the whole was in time; None where nothing says until when, or not all was judged."""
         each = [step.within for step in steps]
         if self.rto_s is not None and ready_s is not None:

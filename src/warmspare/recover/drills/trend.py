@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from warmspare.recover.drills.drill_record import DrillKind, Record, Step
+from warmspare.recover.drills.drill_record import DrillKind, DrillRecord, DrillStep
 
 COMPARED = 20  # earlier ones that the newest is held against
 
@@ -30,7 +30,7 @@ class Trend:
     _boots: list[float] = field(default_factory=list)
     _readies: list[float] = field(default_factory=list)
 
-    def add(self, record: Record, step: Step) -> None:
+    def add(self, record: DrillRecord, step: DrillStep) -> None:
         """An older one than those before."""
         self.drills += 1
         if not self.last:
@@ -62,7 +62,7 @@ class Trend:
         return _median(self._readies[1:])
 
 
-def trends(newest_first: Iterable[Record]) -> list[Trend]:
+def trends(newest_first: Iterable[DrillRecord]) -> list[Trend]:
     """One for each VM and kind, in the order of their newest drills."""
     found: dict[tuple[str, str], Trend] = {}
     for record in newest_first:

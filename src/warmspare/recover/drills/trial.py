@@ -19,9 +19,9 @@ from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2
 from warmspare.recover.failover.ami import Images, ImageSpec
 from warmspare.recover.failover.chosen import Chosen
-from warmspare.recover.failover.ec2_machine import Machine
+from warmspare.recover.failover.ec2_machine import Ec2Machine
 from warmspare.recover.failover.launch import Instance, InstanceSpec, Launcher, Trying
-from warmspare.recover.failover.plan import Volumes
+from warmspare.recover.failover.plan import VolumeSettings
 
 T = TypeVar("T")
 
@@ -83,10 +83,10 @@ async def _all(*work: Awaitable[object]) -> None:
             raise result
 
 
-class Trial:
+class Ec2Trial:
     """The instance of one drill. lasts_s: how long it may be needed. Call `end` however it went."""
 
-    def __init__(self, ec2: Ec2, machine: Machine, chosen: Chosen, tags: dict[str, str], lasts_s: float) -> None:
+    def __init__(self, ec2: Ec2, machine: Ec2Machine, chosen: Chosen, tags: dict[str, str], lasts_s: float) -> None:
         self._ec2, self._images, self._launcher = ec2, Images(ec2), Launcher(ec2)
         self._machine, self.run = machine, secrets.token_hex(16)
         until = ec2.aws.now() + datetime.timedelta(seconds=lasts_s + BESIDE_S)
@@ -114,7 +114,7 @@ class Trial:
         await self._images.available(self.image_id)
         self._image_shown = True
 
-    async def start(self, types: Sequence[str], volumes: Volumes, trying: Trying) -> Instance:
+    async def start(self, types: Sequence[str], volumes: VolumeSettings, trying: Trying) -> Instance:
         """The instance, of the image; it need not run yet. Called again, it starts another in the place of one that
         died before it ran. AwsError, RecoverError."""
         self._attempt += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Turn:
+class DrillTurn:
     """Of a VM that is drilled alone: it waits for nobody, and nobody listens."""
 
     async def due(self) -> None:
@@ -25,4 +25,4 @@ class Turn:
         """Return when it may be ended: others may need it until then."""
 
 
-ALONE = Turn()
+ALONE = DrillTurn()

@@ -36,7 +36,7 @@ _ZEROS = bytes(EBS_BLOCK_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class ExportBase:
     """What the file holds before blocks of AWS are written. table: of the restore point, its root already checked; None
     where the file was empty. capacity_bytes: that the table is of."""
 
@@ -47,7 +47,9 @@ class Base:
 class DiskExport:
     """One raw file of `capacity_bytes`, made by the caller. Use it as a context manager."""
 
-    def __init__(self, path: Path, capacity_bytes: int, base: Base, meter: Meter, housekeeping: Housekeeping) -> None:
+    def __init__(
+        self, path: Path, capacity_bytes: int, base: ExportBase, meter: Meter, housekeeping: Housekeeping
+    ) -> None:
         self.path, self._capacity, self._base, self._meter = path, capacity_bytes, base, meter
         self._housekeeping = housekeeping
         self._sums = path.with_name(path.name + ".sums")

@@ -25,9 +25,16 @@ from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.blocks.replicablocks import held_at, opened, replica_at
 from warmspare.recover.failback.convert import demand_same, find_qemu_img, to_vmdk
-from warmspare.recover.failback.diskexport import WHAT, Base, DiskExport
+from warmspare.recover.failback.diskexport import WHAT, DiskExport, ExportBase
 from warmspare.recover.failback.ebsread import EbsReader, unrelated
-from warmspare.recover.failback.returning import Returning, Volume, begin_export, finish_export, goes_on, volume_of
+from warmspare.recover.failback.returning import (
+    Returning,
+    ReturningVolume,
+    begin_export,
+    finish_export,
+    goes_on,
+    volume_of,
+)
 from warmspare.recover.failover.launch import Launcher
 from warmspare.recover.staging.staged import GIB, StagedDisk, staged_points
 from warmspare.repository.chain import Point, Repository
@@ -38,7 +45,7 @@ from warmspare.state.user_files import demand_ours, keeps_notes, mark_ours
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ExportSettings:
     """to: a directory. format: vmdk or raw. replica: the base, or with only_replica all there is."""
 
     to: Path
@@ -51,7 +58,7 @@ class Export:
     """An export of one VM. vm: its ID or name in the repository."""
 
     def __init__(
-        self, repository: Repository, aws: Aws, vm: str, settings: Settings, events: Events, meter: Meter
+        self, repository: Repository, aws: Aws, vm: str, settings: ExportSettings, events: Events, meter: Meter
     ) -> None:
         self._repository, self._vm, self._settings = repository, vm, settings
         self._events, self._meter, self._aws = events, meter, aws
@@ -87,7 +94,7 @@ class Export:
         staged = next((one for one in known if one.id == point.id), None)
         volumes = await returning.volumes(record.run, record.attempt, f"VM {vm}")
         await self._tell_if_running(vm, record.id_of("instance"))
-        pairs: list[tuple[Disk, StagedDisk, Volume]] = []
+        pairs: list[tuple[Disk, StagedDisk, ReturningVolume]] = []
         for disk in point.record.disks:
             source = staged.disk(disk.id) if staged else None
             if source is None:
@@ -144,12 +151,12 @@ class Export:
     async def _disk(self, disk: Disk, source: StagedDisk, snapshot: str, replica: Replica | None) -> Path:
         """One disk of AWS to its file."""
         part = self._part(disk)
-        base = Base(None, 0)
+        base = ExportBase(None, 0)
         self._remove_old(disk)
         if replica is not None and await self._is_child(source.snapshot_id, snapshot):
             table = replica.table(disk.id)
             table.check(disk.capacity_bytes, disk.root)
-            base = Base(table, disk.capacity_bytes)
+            base = ExportBase(table, disk.capacity_bytes)
             with opened(replica, disk) as (_, path):
                 copy_sparse(path, part, WHAT, begun=mark_ours)
             pages, what = self._reader.changed(source.snapshot_id, snapshot), "what changed in AWS"
@@ -220,7 +227,7 @@ class Export:
                         path=str(part),
                     )
                     self._meter.total_bytes += disk.capacity_bytes
-                    base = Base(table, disk.capacity_bytes)
+                    base = ExportBase(table, disk.capacity_bytes)
                     writing = DiskExport(part, disk.capacity_bytes, base, self._meter, self._housekeeping)
                     with writing:
                         await writing.prove()

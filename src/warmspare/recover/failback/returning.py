@@ -69,7 +69,7 @@ def finish_export(directory: Path, record: ExportRecord) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
+class ReturningVolume:
     """A volume of the failed-over VM. snapshot_id: it was made from that. device: it hangs there, "" if nowhere."""
 
     id: str
@@ -84,7 +84,7 @@ class Returning:
     def __init__(self, ec2: Ec2) -> None:
         self._ec2 = ec2
 
-    async def volumes(self, run: str, attempt: int, about: str) -> list[Volume]:
+    async def volumes(self, run: str, attempt: int, about: str) -> list[ReturningVolume]:
         """All volumes of a failover's last attempt, whether or not its instance is there still. AwsError."""
         found = self._ec2.pages("describe_volumes", "Volumes", about=about, Filters=tag_filters(run=run))
         out = []
@@ -92,10 +92,10 @@ class Returning:
             if not of_attempt(tags_in(item), attempt):
                 continue
             device = next((each.get("Device", "") for each in item.get("Attachments", [])), "")
-            out.append(Volume(item["VolumeId"], item.get("SnapshotId") or "", int(item["Size"]), device))
+            out.append(ReturningVolume(item["VolumeId"], item.get("SnapshotId") or "", int(item["Size"]), device))
         return out
 
-    async def snapshot(self, volume: Volume, export: str, vm: str) -> str:
+    async def snapshot(self, volume: ReturningVolume, export: str, vm: str) -> str:
         """The ID of the export's snapshot of a volume: that which was begun already, or a new one. AwsError."""
         filters = tag_filters(export=export, volume=volume.id)
         async for item in self._ec2.pages(
@@ -135,7 +135,7 @@ class Returning:
         return await delete(self._ec2.aws, "delete_snapshot", snapshot_id, SnapshotId=snapshot_id)
 
 
-def volume_of(disk: StagedDisk, volumes: Sequence[Volume]) -> Volume:
+def volume_of(disk: StagedDisk, volumes: Sequence[ReturningVolume]) -> ReturningVolume:
     """The volume that a staged disk became: by the snapshot it was made from, else (import-image makes its own
     snapshots) by the order of devices. RecoverError if that is not plain."""
     same = [volume for volume in volumes if volume.snapshot_id == disk.snapshot_id]

@@ -17,7 +17,7 @@ from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, Json, tag_filters, tagged, tags_in
 from warmspare.recover.aws.ec2_errors import failed
 from warmspare.recover.aws.refused_deletion import is_of_the_thing, why_kept
-from warmspare.recover.failover.ec2_machine import ROOT_DEVICE, Machine
+from warmspare.recover.failover.ec2_machine import ROOT_DEVICE, Ec2Machine
 
 AVAILABLE_S = 1800.0
 NAME_CHARS = 128
@@ -28,7 +28,7 @@ _ODD = re.compile(r"[^A-Za-z0-9 ()./_-]+")
 class ImageSpec:
     """An image to be. label: of the restore point. tags: all. salt: another for each image that must be its own."""
 
-    machine: Machine
+    machine: Ec2Machine
     label: str
     tags: dict[str, str]
     salt: str = ""
@@ -76,7 +76,7 @@ class ImageSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class Ami:
     """An image in EC2. reason, said: code and sentence of why it failed. devices: of its volumes, the root first; empty
     where EC2 does not tell."""
 
@@ -94,20 +94,20 @@ class Images:
     def __init__(self, ec2: Ec2) -> None:
         self._ec2 = ec2
 
-    async def find(self, name: str) -> Image | None:
+    async def find(self, name: str) -> Ami | None:
         """Our image of that name. AwsError."""
         return next(iter(await self._filtered([{"Name": "name", "Values": [name]}], name)), None)
 
-    async def get(self, image_id: str) -> Image | None:
+    async def get(self, image_id: str) -> Ami | None:
         """By its ID; None if it is not there, or not yet. AwsError."""
         filters = [{"Name": "image-id", "Values": [image_id]}]
         return next(iter(await self._filtered(filters, image_id)), None)
 
-    async def tagged(self, **tags: str) -> list[Image]:
+    async def tagged(self, **tags: str) -> list[Ami]:
         """All of ours that carry these tags of ours. AwsError."""
         return await self._filtered(tag_filters(**tags), ", ".join(tags.values()))
 
-    async def _filtered(self, filters: list[Json], about: str) -> list[Image]:
+    async def _filtered(self, filters: list[Json], about: str) -> list[Ami]:
         answer = await self._ec2.ask("describe_images", about=about, Owners=["self"], Filters=filters)
         return [_parse(item) for item in answer.get("Images", [])]
 
@@ -130,10 +130,10 @@ class Images:
             return image.id
         return str(answer["ImageId"])
 
-    async def available(self, image_id: str) -> Image:
+    async def available(self, image_id: str) -> Ami:
         """The image once instances can be started from it. AwsError; RecoverError if it failed or is gone."""
 
-        async def look() -> Image | None:
+        async def look() -> Ami | None:
             image = await self.get(image_id)
             if image is None or image.state in ("pending", "transient"):
                 return None
@@ -155,12 +155,12 @@ class Images:
         return True
 
 
-def _parse(item: dict[str, Any]) -> Image:
+def _parse(item: dict[str, Any]) -> Ami:
     root = item.get("RootDeviceName", "")
     devices = [each["DeviceName"] for each in item.get("BlockDeviceMappings", []) if each.get("Ebs")]
     ordered = sorted(devices, key=lambda device: (device != root, device))
     why = item.get("StateReason", {})
-    return Image(
+    return Ami(
         item["ImageId"],
         item.get("State", ""),
         why.get("Code", ""),

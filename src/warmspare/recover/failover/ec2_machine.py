@@ -44,7 +44,7 @@ class RootedDisk:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Ec2Machine:
     """boot_mode: `uefi` or `legacy-bios`. cpus, memory_mib: 0 where not known. cards: empty for EC2's default network.
     known: its system by vSphere, stated: by the plan, platform: what counts (platform.py), "" where not known. missing:
     what keeps it from being started, each with what to do. notes: what is not as it was at home. metadata: of its
@@ -66,7 +66,7 @@ class Machine:
     metadata: Metadata = field(default_factory=Metadata)
 
 
-def machine(record: RestorePoint, staged: StagedPoint, plan: VmPlan) -> Machine:
+def machine(record: RestorePoint, staged: StagedPoint, plan: VmPlan) -> Ec2Machine:
     """The machine for one VM at one restore point."""
     hardware = record.hardware
     missing: list[str] = []
@@ -91,7 +91,7 @@ def machine(record: RestorePoint, staged: StagedPoint, plan: VmPlan) -> Machine:
     notes += _of_platform(platform, plan)
     cards, disks = _cards(hardware, plan, missing, notes), _disks(record, staged, plan, missing)
     missing += wrong_for(plan.volumes, ((disk.name, disk.staged.volume_gib) for disk in disks))
-    return Machine(
+    return Ec2Machine(
         record.vm_id,
         record.vm_name,
         BOOT_MODES.get(told, ""),
@@ -109,7 +109,7 @@ def machine(record: RestorePoint, staged: StagedPoint, plan: VmPlan) -> Machine:
     )
 
 
-def looked_into(built: Machine, plan: VmPlan, runs: Sequence[str]) -> tuple[Machine, list[str]]:
+def looked_into(built: Ec2Machine, plan: VmPlan, runs: Sequence[str]) -> tuple[Ec2Machine, list[str]]:
     """The same once its disks were looked into, and what is to be said now that was not. runs: what they have that
     starts."""
     platform, differ = decided(built.stated, built.known, runs)

@@ -25,7 +25,7 @@ from warmspare.recover.aws.ec2_errors import NO_MACHINE
 from warmspare.recover.failover.ami import Images, ImageSpec
 from warmspare.recover.failover.attempt_leftovers import clear
 from warmspare.recover.failover.chosen import Chosen, choose
-from warmspare.recover.failover.ec2_machine import Machine, looked_into, machine
+from warmspare.recover.failover.ec2_machine import Ec2Machine, looked_into, machine
 from warmspare.recover.failover.importing import Imports, ImportSpec
 from warmspare.recover.failover.launch import DiedError, Instance, InstanceSpec, Launcher
 from warmspare.recover.failover.plan import VmPlan
@@ -47,7 +47,7 @@ class Prepared:
     it ran, in whose place another is to be started."""
 
     plan: VmPlan
-    machine: Machine
+    machine: Ec2Machine
     point: Point
     journal: FailoverJournal
     types: tuple[str, ...]

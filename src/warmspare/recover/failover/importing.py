@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from warmspare.errors import RecoverError
 from warmspare.recover.aws.ec2 import Ec2, Json, tag_filters, tag_list, tagged
-from warmspare.recover.failover.ec2_machine import Machine
+from warmspare.recover.failover.ec2_machine import Ec2Machine
 from warmspare.recover.failover.import_errors import explain_import
 from warmspare.recover.failover.platform import LINUX, WINDOWS
 
@@ -30,7 +30,7 @@ class ImportSpec:
     finds. role: None for `vmimport`."""
 
     run: str
-    machine: Machine
+    machine: Ec2Machine
     label: str
     tags: dict[str, str] = field(default_factory=dict)
     raw: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmspare.recover.aws.ec2 import Ec2, Json
-from warmspare.recover.failover.ec2_machine import Machine
+from warmspare.recover.failover.ec2_machine import Ec2Machine
 
 LOOKED_AT = 50  # of those that will do, whether they can be had in the zone
 MOST_CANDIDATES = 4  # that are tried where AWS has no room
@@ -32,7 +32,7 @@ class InstanceType:
     architectures: tuple[str, ...]
     nitro: bool
 
-    def suits(self, machine: Machine) -> str:
+    def suits(self, machine: Ec2Machine) -> str:
         """Why it can't be this machine; "" if it can. Its size is the plan's affair."""
         if machine.architecture not in self.architectures:
             return f"{self.name} is not for {machine.architecture}"
@@ -45,7 +45,7 @@ class InstanceType:
             return f"{self.name} takes {self.attachments} volumes and network cards and the VM needs {used}"
         return ""
 
-    def holds(self, machine: Machine) -> bool:
+    def holds(self, machine: Ec2Machine) -> bool:
         """Whether it is as large as the VM was."""
         return self.vcpus >= machine.cpus and self.memory_mib >= machine.memory_mib
 
@@ -66,7 +66,7 @@ def parse(item: Json) -> InstanceType:
     )
 
 
-def ranked(types: Iterable[InstanceType], machine: Machine, families: tuple[str, ...]) -> list[InstanceType]:
+def ranked(types: Iterable[InstanceType], machine: Ec2Machine, families: tuple[str, ...]) -> list[InstanceType]:
     """Those that will do, the best first."""
 
     def key(one: InstanceType) -> tuple[int, int, int, str]:
@@ -98,7 +98,7 @@ async def offered(ec2: Ec2, zone: str, names: tuple[str, ...]) -> set[str]:
     return {item["InstanceType"] async for item in found}
 
 
-async def choose(ec2: Ec2, machine: Machine, families: tuple[str, ...], zone: str) -> tuple[list[str], str]:
+async def choose(ec2: Ec2, machine: Ec2Machine, families: tuple[str, ...], zone: str) -> tuple[list[str], str]:
     """The types to try, the best first, and what is missing if there are none. AwsError."""
     known = await described(ec2, tuple(f"{family}.*" for family in families))
     names = tuple(one.name for one in ranked(known.values(), machine, families))[:LOOKED_AT]

@@ -18,7 +18,7 @@ from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, Json, tag_filters, tagged, tags_in
 from warmspare.recover.aws.ec2_errors import NO_CAPACITY, died, ended, failed_to_launch
 from warmspare.recover.failover.ec2_machine import Card
-from warmspare.recover.failover.plan import Metadata, Volumes
+from warmspare.recover.failover.plan import Metadata, VolumeSettings
 
 ATTEMPT = "warmspare:attempt"  # the tag; where it is not, it is of the first
 HOPS = 2  # of a metadata token: to containers in the guest, and no further
@@ -41,7 +41,7 @@ class InstanceSpec:
     image_id: str
     cards: tuple[Card, ...]
     devices: tuple[str, ...]
-    volumes: Volumes = field(default_factory=Volumes)
+    volumes: VolumeSettings = field(default_factory=VolumeSettings)
     metadata: Metadata = field(default_factory=Metadata)
     key_pair: str | None = None
     instance_profile: str | None = None

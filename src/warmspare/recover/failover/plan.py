@@ -30,7 +30,7 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
-class Volumes:
+class VolumeSettings:
     """How volumes are made. iops, throughput_mib_s: None for the type's own. initialization_mib_s: 100 to 300 for a
     provisioned rate, None for AWS's default. keep: whether they outlive the instance. place: where that stands in the
     plan, "" where it does not."""
@@ -87,7 +87,7 @@ class VmPlan:
     instance_profile: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     user_data: str | None = None
-    volumes: Volumes = field(default_factory=Volumes)
+    volumes: VolumeSettings = field(default_factory=VolumeSettings)
     metadata: Metadata = field(default_factory=Metadata)
     order: int = 1
     delay_s: int = 0

@@ -11,7 +11,7 @@ from typing import Any
 
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.failover.ec2_machine import Machine
+from warmspare.recover.failover.ec2_machine import Ec2Machine
 from warmspare.recover.failover.instancetype import choose, described, offered
 from warmspare.recover.failover.plan import VmPlan
 
@@ -36,7 +36,7 @@ class Preflight:
         self._keys: dict[str, bool] = {}
         self._asking = asyncio.Lock()
 
-    async def look(self, machine: Machine, plan: VmPlan) -> tuple[list[str], list[str]]:
+    async def look(self, machine: Ec2Machine, plan: VmPlan) -> tuple[list[str], list[str]]:
         """The instance types to try, the best first, and all that is missing for this VM. AwsError."""
         async with self._asking:
             zone, missing = await self._network(machine)
@@ -50,7 +50,7 @@ class Preflight:
                 missing += [lacking] if lacking else []
             return types, missing
 
-    async def _types(self, machine: Machine, names: list[str], zone: str) -> list[str]:
+    async def _types(self, machine: Ec2Machine, names: list[str], zone: str) -> list[str]:
         known = await described(self._ec2, tuple(names))
         here = await offered(self._ec2, zone, tuple(names))
         missing = []
@@ -65,7 +65,7 @@ class Preflight:
                 missing.append(f"{why}; name another instance_type in the recovery plan")
         return missing
 
-    async def _network(self, machine: Machine) -> tuple[str, list[str]]:
+    async def _network(self, machine: Ec2Machine) -> tuple[str, list[str]]:
         """The zone of the cards' subnets, "" if there are none, and what is missing."""
         missing = []
         subnets: list[Subnet] = []

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from warmspare.recover.failover.plan import Volumes
+from warmspare.recover.failover.plan import VolumeSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Wrong:
     hint: str
 
 
-def wrong_by_itself(volumes: Volumes) -> Iterator[Wrong]:
+def wrong_by_itself(volumes: VolumeSettings) -> Iterator[Wrong]:
     """What no volume of that type takes, whatever its size."""
     limits, kind = LIMITS[volumes.type], volumes.type
     if not limits.starts:
@@ -82,7 +82,7 @@ def wrong_by_itself(volumes: Volumes) -> Iterator[Wrong]:
         )
 
 
-def wrong_for(volumes: Volumes, disks: Iterable[tuple[str, int]]) -> list[str]:
+def wrong_for(volumes: VolumeSettings, disks: Iterable[tuple[str, int]]) -> list[str]:
     """What disks of these names and GiB can't be as volumes of that type, a sentence each with what to do."""
     limits, kind = LIMITS[volumes.type], volumes.type
     where = f"volumes ({volumes.place})" if volumes.place else "volumes"

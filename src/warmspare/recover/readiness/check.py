@@ -12,20 +12,20 @@ from dataclasses import dataclass
 
 from warmspare.errors import RecoverError
 from warmspare.recover.disks import programs
-from warmspare.recover.disks.confined import Limits, Say, confined
+from warmspare.recover.disks.confined import ProcessLimits, Say, confined
 from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.recover.disks.programs import Budget
 from warmspare.recover.readiness import disk_layout, partition_tables
-from warmspare.recover.readiness.boot_findings import Finding, Severity
-from warmspare.recover.readiness.guest import Machine
-from warmspare.recover.readiness.links import Chain
-from warmspare.recover.readiness.partition_tables import Table
+from warmspare.recover.readiness.boot_findings import BootFinding, BootSeverity
+from warmspare.recover.readiness.guest import GuestDisks
+from warmspare.recover.readiness.links import BootChain
+from warmspare.recover.readiness.partition_tables import PartitionTable
 from warmspare.recover.readiness.readers.appliance import parts
 from warmspare.recover.readiness.readers.appliance.appliance_files import Appliance
-from warmspare.recover.readiness.readers.appliance.appliance_machine import Limits as SecondLimits
-from warmspare.recover.readiness.readiness_report import Report, Runs, heard
+from warmspare.recover.readiness.readers.appliance.appliance_machine import ApplianceLimits as SecondLimits
+from warmspare.recover.readiness.readiness_report import ReadinessReport, Runs, heard
 
-LIMITS = Limits()
+LIMITS = ProcessLimits()
 SECOND_LIMITS = SecondLimits()
 MAX_READ_BYTES = 2 << 30  # some 20 s of CPU, to fetch, unpack and prove it
 
@@ -35,7 +35,7 @@ class Ready:
     """What was found, and what was looked at: tables and contents of each disk's partitions, in words. runs: what
     starts; several where that is not sure, none where it was not seen."""
 
-    findings: list[Finding]
+    findings: list[BootFinding]
     seen: list[str]
     runs: tuple[Runs, ...] = ()
 
@@ -45,7 +45,7 @@ class Ready:
         return [f"{each.disk}, {each.place}: {each.found or each.meaning}" for each in self.findings if not each.known]
 
 
-async def look(disks: Sequence[OpenDisk], firmware: str | None, limits: Limits = LIMITS) -> Ready:
+async def look(disks: Sequence[OpenDisk], firmware: str | None, limits: ProcessLimits = LIMITS) -> Ready:
     """Look into a VM's disks, in its order; the first is the one that boots. firmware: the VM's (bios, uefi), None if
     not known. ConfigError where a program that it needs is not installed."""
     for program in ("prlimit", "sfdisk", "blkid", "grub-fstest"):
@@ -54,16 +54,16 @@ async def look(disks: Sequence[OpenDisk], firmware: str | None, limits: Limits =
     appliance = Appliance(parts.found(), disks, SECOND_LIMITS)
 
     def work(say: Say) -> None:
-        report = Report(say)
+        report = ReadinessReport(say)
         with contextlib.closing(appliance), report.whole():
             _judge(disks, firmware, report, appliance)
 
     said = await confined(work, [disk.fd for disk in disks], limits, lambda: _enough(disks), appliance.prepare)
     findings, seen, runs = heard(said)
-    return Ready(sorted(findings, key=lambda each: list(Severity).index(each.severity)), seen, tuple(runs))
+    return Ready(sorted(findings, key=lambda each: list(BootSeverity).index(each.severity)), seen, tuple(runs))
 
 
-async def made_for(disk: OpenDisk, limits: Limits = LIMITS) -> str:
+async def made_for(disk: OpenDisk, limits: ProcessLimits = LIMITS) -> str:
     """The firmware that a disk looks as if made for, bios or uefi. RecoverError where that can't be told."""
 
     def work(say: Say) -> None:
@@ -87,20 +87,20 @@ def _enough(disks: Sequence[OpenDisk]) -> str:
     return f"it has read {MAX_READ_BYTES >> 30} GiB of the disks" if read_bytes > MAX_READ_BYTES else ""
 
 
-def _judge(disks: Sequence[OpenDisk], firmware: str | None, report: Report, appliance: Appliance) -> None:
+def _judge(disks: Sequence[OpenDisk], firmware: str | None, report: ReadinessReport, appliance: Appliance) -> None:
     """Over there: all looks, in their order."""
     budget = Budget()
-    found: list[Table] = []
+    found: list[PartitionTable] = []
     for disk in disks:
         report.at(disk.id, "its partition table")
         found.append(partition_tables.read(disk.fd, disk.capacity_bytes, budget))
-    machine = Machine(disks, found, firmware or _made_for(found), budget, appliance)
+    machine = GuestDisks(disks, found, firmware or _made_for(found), budget, appliance)
     with report.part(disks[0].id, "what the disks hold"):
         disk_layout.look(machine, report)
-    Chain(machine, report).judge()
+    BootChain(machine, report).judge()
 
 
-def _made_for(found: Sequence[Table]) -> str:
+def _made_for(found: Sequence[PartitionTable]) -> str:
     """The firmware that the first disk looks as if made for that has something for one."""
     starting = (table for table in found if table.boot_code or any(each.is_esp for each in table.partitions))
     return next(starting, found[0]).firmware

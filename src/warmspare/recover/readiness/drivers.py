@@ -15,7 +15,7 @@ from warmspare.errors import FormatError
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness import initramfs
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.guest_files import Files
+from warmspare.recover.readiness.guest_files import GuestFiles
 
 MAX_LIST_BYTES = 4 << 20  # of modules.dep
 MAX_VERSIONS = 8  # of other kernels in an initramfs, that are named
@@ -29,7 +29,7 @@ _NESTED = re.compile(r"(?:^|/)(?:squash-?root|squashfs-root|erofs-root)\.img$")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class DriverKind:
     """A driver. module: its name. folder: of every kernel that has it as a module. option: of a kernel's .config."""
 
     module: str
@@ -42,8 +42,8 @@ class Kind:
         return found is not None and found[1] == self.module
 
 
-NVME = Kind("nvme", "kernel/drivers/nvme/host", "CONFIG_BLK_DEV_NVME")
-ENA = Kind("ena", "kernel/drivers/net/ethernet/amazon/ena", "CONFIG_ENA_ETHERNET")
+NVME = DriverKind("nvme", "kernel/drivers/nvme/host", "CONFIG_BLK_DEV_NVME")
+ENA = DriverKind("ena", "kernel/drivers/net/ethernet/amazon/ena", "CONFIG_ENA_ETHERNET")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Packed:
     open: Callable[[], AbstractContextManager[BinaryIO]]
 
 
-def look(system: Files, version: Answer[str], packed: Sequence[Packed]) -> Drivers:
+def look(system: GuestFiles, version: Answer[str], packed: Sequence[Packed]) -> Drivers:
     """What a kernel of this version has in a system's tree and in these initramfs, of which Linux unpacks all."""
     if isinstance(version, str) and not _VERSION.fullmatch(version):
         version = Unknown("the kernel's version is none that a folder of modules could have")
@@ -128,7 +128,7 @@ class _Inside:
         except (FormatError, Exceeded) as error:
             self.wrong = self.wrong or f"{packed.name}: {error.what}"
 
-    def _take(self, member: initramfs.Member, where: str) -> None:
+    def _take(self, member: initramfs.ArchiveMember, where: str) -> None:
         name = member.name
         if _NESTED.search(name):
             self.wrong = self.wrong or f"{where}: its files are in {name} inside of it"
@@ -143,7 +143,7 @@ class _Inside:
         if member.content is not None and of:
             self.builtin = f"{where}: {name}", member.content.decode(errors="replace")
 
-    def answer(self, kind: Kind) -> Answer[str]:
+    def answer(self, kind: DriverKind) -> Answer[str]:
         if kind.module in self.found:
             return self.found[kind.module]
         return Unknown(self.wrong) if self.wrong else ABSENT
@@ -159,7 +159,7 @@ class _Builtin:
     why: str = ""
 
     @classmethod
-    def read(cls, system: Files, home: Answer[str], version: str | None, inside: _Inside) -> _Builtin:
+    def read(cls, system: GuestFiles, home: Answer[str], version: str | None, inside: _Inside) -> _Builtin:
         why = home.why if isinstance(home, Unknown) else ""
         if isinstance(home, str):
             path = f"{home}/modules.builtin"
@@ -177,7 +177,7 @@ class _Builtin:
         why = why or "its list, modules.builtin, is not there"
         return cls(why=f"what is built into the kernel is not known: {why}")
 
-    def answer(self, kind: Kind) -> Answer[str]:
+    def answer(self, kind: DriverKind) -> Answer[str]:
         if self.modules is not None:
             return self.where if any(kind.is_in(line) for line in self.modules) else ABSENT
         if self.options is not None:
@@ -192,7 +192,7 @@ def _configurations(home: Answer[str], version: str | None) -> Iterable[str]:
         yield f"/boot/config-{version}"
 
 
-def _home(system: Files, version: str) -> Answer[str]:
+def _home(system: GuestFiles, version: str) -> Answer[str]:
     """The folder of a kernel's modules. Where /lib is a link into /usr, both are the same."""
     unread: Unknown | None = None
     bare = ""
@@ -209,7 +209,7 @@ def _home(system: Files, version: str) -> Answer[str]:
     return bare or ABSENT
 
 
-def _module(system: Files, home: Answer[str], kind: Kind) -> Answer[str]:
+def _module(system: GuestFiles, home: Answer[str], kind: DriverKind) -> Answer[str]:
     """Where a driver's module is. modules.dep lists all where depmod has run, and what it does not list is not
     loaded."""
     if isinstance(home, Absent | Unknown):
@@ -231,7 +231,7 @@ def _module(system: Files, home: Answer[str], kind: Kind) -> Answer[str]:
     return Unknown(f"{home}/modules.dep, which lists the modules, is not there")
 
 
-def _listed(system: Files, path: str) -> Answer[str]:
+def _listed(system: GuestFiles, path: str) -> Answer[str]:
     """A module that modules.dep lists: not there only where its folder was read, for that may be kept elsewhere."""
     head = system.head(path, 1)
     if head is ABSENT and not isinstance(system.names(path.rpartition("/")[0]), list):

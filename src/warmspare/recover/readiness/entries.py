@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FilePlace:
     """A file as a boot loader names it.
 
     device: "" for the file system that the loader's configuration is on; else how the loader finds another:
@@ -27,8 +27,8 @@ class Entry:
 
     source: str
     title: str
-    kernel: Place
-    initrds: tuple[Place, ...]
+    kernel: FilePlace
+    initrds: tuple[FilePlace, ...]
     arguments: tuple[str, ...]
     version: str = ""
 
@@ -39,7 +39,7 @@ class Entry:
         return found[-1].strip('"') if found else None
 
     @property
-    def files(self) -> tuple[Place, ...]:
+    def files(self) -> tuple[FilePlace, ...]:
         """All that the loader loads."""
         return (self.kernel, *self.initrds)
 

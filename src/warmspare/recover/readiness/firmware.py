@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from warmspare.recover.readiness.answers import Absent, Unknown
-from warmspare.recover.readiness.boot_findings import Family, Finding, Kind
+from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, Family
 from warmspare.recover.readiness.devices.blocks import Device
-from warmspare.recover.readiness.guest import Machine
+from warmspare.recover.readiness.guest import GuestDisks
 from warmspare.recover.readiness.loaders import biosgrub, efi
 from warmspare.recover.readiness.loaders.efiprogram import What
 from warmspare.recover.readiness.loaders.started import Started
-from warmspare.recover.readiness.partition_tables import BIOS_BOOT, SECTOR_BYTES, Table
+from warmspare.recover.readiness.partition_tables import BIOS_BOOT, SECTOR_BYTES, PartitionTable
 from warmspare.recover.readiness.reach import Reach
 
 EXTENDED = "bc13c2ff-59e6-4262-a352-b275fd6f7172"  # XBOOTLDR, of the Boot Loader Specification
@@ -38,28 +38,32 @@ _VENDORS = {
 }
 
 
-_NOTHING = {Kind.NO_TABLE, Kind.NO_BOOT_CODE, Kind.ESP_MISSING}  # of what a disk to start from has
+_NOTHING = {
+    BootFindingKind.NO_TABLE,
+    BootFindingKind.NO_BOOT_CODE,
+    BootFindingKind.ESP_MISSING,
+}  # of what a disk to start from has
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class FirmwareWay:
     """findings: what is broken on it. start: what comes of following it; None where it leads to no loader that is
     known. reach: the file systems that it reaches. windows: it leads to Windows. doubt: what is to be said where
     nothing else tells what starts. unread: what is wrong with the whole disk is said elsewhere."""
 
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[BootFinding, ...] = ()
     start: Callable[[], Started] | None = None
     reach: Reach | None = None
     windows: bool = False
-    doubt: Finding | None = None
+    doubt: BootFinding | None = None
     unread: bool = False
 
 
-def way_in(machine: Machine) -> Way:
+def way_in(machine: GuestDisks) -> FirmwareWay:
     """From the disk that boots. Where only another disk has one, that is said, and followed."""
     table = machine.tables[machine.boots]
     if table.sector_bytes != SECTOR_BYTES or (machine.boots in machine.images and not table.kind):
-        return Way(unread=True)
+        return FirmwareWay(unread=True)
     way = _way(machine)
     if way.start is not None or way.windows:
         return way
@@ -70,22 +74,24 @@ def way_in(machine: Machine) -> Way:
     if way.doubt:
         return replace(way, doubt=replace(way.doubt, found=f"{way.doubt.found}; {found}"))
     broken = way.findings[0]
-    if broken.kind not in _NOTHING and (broken.kind is not Kind.LOADER_INCOMPLETE or machine.firmware == "uefi"):
+    if broken.kind not in _NOTHING and (
+        broken.kind is not BootFindingKind.LOADER_INCOMPLETE or machine.firmware == "uefi"
+    ):
         return way
-    other = Finding(Kind.BOOT_DISK_OTHER, broken.disk, broken.place, f"{found}, and this disk has not")
+    other = BootFinding(BootFindingKind.BOOT_DISK_OTHER, broken.disk, broken.place, f"{found}, and this disk has not")
     machine.boots = others[0]
     way = _way(machine)
     return replace(way, findings=(other, *way.findings))
 
 
-def _way(machine: Machine) -> Way:
+def _way(machine: GuestDisks) -> FirmwareWay:
     broken = _without_table_or_code(machine, machine.boots)
     if broken is not None:
-        return Way((broken,))
+        return FirmwareWay((broken,))
     return _bios(machine) if machine.firmware == "bios" else _uefi(machine)
 
 
-def _starts(machine: Machine, number: int) -> bool:
+def _starts(machine: GuestDisks, number: int) -> bool:
     """Whether the firmware would start something from a disk. Boot code that is not known does not say so: most tools
     that write tables leave some."""
     table, before = machine.tables[number], machine.boots
@@ -98,54 +104,60 @@ def _starts(machine: Machine, number: int) -> bool:
     return way.start is not None or way.windows or (way.doubt is not None and marked)
 
 
-def _without_table_or_code(machine: Machine, number: int) -> Finding | None:
+def _without_table_or_code(machine: GuestDisks, number: int) -> BootFinding | None:
     """What a disk lacks of which the firmware wants the first."""
     disk, table = machine.disks[number].id, machine.tables[number]
     if not table.kind:
-        return Finding(Kind.NO_TABLE, disk, "its beginning")
+        return BootFinding(BootFindingKind.NO_TABLE, disk, "its beginning")
     if machine.firmware == "bios":
         if table.boot_code and table.signature:
             return None
         if table.firmware == "uefi":
             found = "an EFI system partition, no boot code"
-            return Finding(Kind.FIRMWARE_OTHER, disk, "its partition table", found)
-        return Finding(Kind.NO_BOOT_CODE, disk, "its first sector")
+            return BootFinding(BootFindingKind.FIRMWARE_OTHER, disk, "its partition table", found)
+        return BootFinding(BootFindingKind.NO_BOOT_CODE, disk, "its first sector")
     if any(each.is_esp for each in table.partitions):
         return None
     made_for_bios = table.boot_code and table.firmware == "bios" and _has_active(table)
-    return Finding(Kind.FIRMWARE_OTHER if made_for_bios else Kind.ESP_MISSING, disk, "its partition table")
+    return BootFinding(
+        BootFindingKind.FIRMWARE_OTHER if made_for_bios else BootFindingKind.ESP_MISSING, disk, "its partition table"
+    )
 
 
-def _has_active(table: Table) -> bool:
+def _has_active(table: PartitionTable) -> bool:
     return table.kind == "dos" or any(each.kind == BIOS_BOOT for each in table.partitions)
 
 
-def _bios(machine: Machine) -> Way:
+def _bios(machine: GuestDisks) -> FirmwareWay:
     """From the first sector."""
     boots = machine.boots
     disk, fd = machine.disks[boots].id, machine.disks[boots].fd
     try:
         way = biosgrub.look(lambda offset, count: os.pread(fd, count, offset))
     except OSError as error:
-        return Way(doubt=Finding(Kind.LOADER_UNKNOWN, disk, "its first sector", f"it can't be read: {error.strerror}"))
+        return FirmwareWay(
+            doubt=BootFinding(
+                BootFindingKind.LOADER_UNKNOWN, disk, "its first sector", f"it can't be read: {error.strerror}"
+            )
+        )
     place, own = "its first sector", None
     if way.partition is not None:
         own = _beginning(machine, way.partition)
         place = machine.where(own)[1] if own else f"the partition at byte {way.partition}"
     match way.end:
-        case biosgrub.End.EMPTY if way.partition is None:
-            return Way((Finding(Kind.NO_BOOT_CODE, disk, place, way.why),))
-        case biosgrub.End.EMPTY | biosgrub.End.ACTIVE:
-            return Way((Finding(Kind.LOADER_INCOMPLETE, disk, place, way.why),))
-        case biosgrub.End.WINDOWS:
-            return Way(windows=True)
-    if way.core is None and way.end is not biosgrub.End.SYSLINUX:
-        return Way(doubt=Finding(Kind.LOADER_UNKNOWN, disk, place, way.why))
+        case biosgrub.BiosEnd.EMPTY if way.partition is None:
+            return FirmwareWay((BootFinding(BootFindingKind.NO_BOOT_CODE, disk, place, way.why),))
+        case biosgrub.BiosEnd.EMPTY | biosgrub.BiosEnd.ACTIVE:
+            return FirmwareWay((BootFinding(BootFindingKind.LOADER_INCOMPLETE, disk, place, way.why),))
+        case biosgrub.BiosEnd.WINDOWS:
+            return FirmwareWay(windows=True)
+    if way.core is None and way.end is not biosgrub.BiosEnd.SYSLINUX:
+        return FirmwareWay(doubt=BootFinding(BootFindingKind.LOADER_UNKNOWN, disk, place, way.why))
     reach = Reach(machine, own)
-    return Way(start=lambda: way.started(reach), reach=reach)
+    return FirmwareWay(start=lambda: way.started(reach), reach=reach)
 
 
-def _beginning(machine: Machine, offset: int) -> Device | None:
+def _beginning(machine: GuestDisks, offset: int) -> Device | None:
     """The partition of the disk that boots that begins there."""
     table = machine.tables[machine.boots]
     numbers = [each.number for each in table.partitions if each.offset == offset]
@@ -153,11 +165,11 @@ def _beginning(machine: Machine, offset: int) -> Device | None:
     return next((one for one in on_disk if one.number), None)
 
 
-def _uefi(machine: Machine) -> Way:
+def _uefi(machine: GuestDisks) -> FirmwareWay:
     """From the first of its EFI system partitions that has something at the removable path."""
     disk, table = machine.disks[machine.boots].id, machine.tables[machine.boots]
     label = "gpt" if table.kind == "gpt" else "msdos"
-    missing: list[tuple[str, efi.Way]] = []
+    missing: list[tuple[str, efi.EfiWay]] = []
     for each in table.partitions:
         device = machine.named(f"loop{machine.boots},{label}{each.number}") if each.is_esp else None
         if device is None:
@@ -167,21 +179,21 @@ def _uefi(machine: Machine) -> Way:
         files = machine.files(device)
         if isinstance(files, Absent | Unknown):
             if device.contents is None and not isinstance(device.holds, Unknown):
-                missing.append((place, efi.Way((), efi.End.MISSING, "it holds no file system")))
+                missing.append((place, efi.EfiWay((), efi.EfiEnd.MISSING, "it holds no file system")))
                 continue
             why = files.why if isinstance(files, Unknown) else "it is not there"
-            return Way(doubt=Finding(Kind.LOADER_UNKNOWN, disk, place, why))
+            return FirmwareWay(doubt=BootFinding(BootFindingKind.LOADER_UNKNOWN, disk, place, why))
         way = efi.look(files)
-        if way.end is efi.End.MISSING and not way.steps:
+        if way.end is efi.EfiEnd.MISSING and not way.steps:
             missing.append((place, way))
             continue
         return _followed(machine, device, place, way)
     place, way = missing[0]
     found = "; ".join(filter(None, (f"no {efi.REMOVABLE}", ", ".join(way.others) and f"there are {_few(way.others)}")))
-    return Way((Finding(Kind.LOADER_MISSING, disk, place, found, _family(way.others)),))
+    return FirmwareWay((BootFinding(BootFindingKind.LOADER_MISSING, disk, place, found, _family(way.others)),))
 
 
-def _mirrored(machine: Machine, offset: int) -> Device | None:
+def _mirrored(machine: GuestDisks, offset: int) -> Device | None:
     """The mirror of which a partition is a member that the firmware reads as if it were none: its superblock stands
     behind what it holds."""
     for array in machine.inventory.arrays:
@@ -191,7 +203,7 @@ def _mirrored(machine: Machine, offset: int) -> Device | None:
     return None
 
 
-def _followed(machine: Machine, device: Device, place: str, way: efi.Way) -> Way:
+def _followed(machine: GuestDisks, device: Device, place: str, way: efi.EfiWay) -> FirmwareWay:
     """What a program at the removable path leads to."""
     disk = machine.disks[machine.boots].id
     files = machine.files(device)
@@ -199,20 +211,20 @@ def _followed(machine: Machine, device: Device, place: str, way: efi.Way) -> Way
     family = _family(tuple(f"/EFI/{name}" for name in folders) if isinstance(folders, list) else ())
     last = way.steps[-1]
     match way.end:
-        case efi.End.MISSING:
-            return Way((Finding(Kind.LOADER_INCOMPLETE, disk, place, way.why, family),))
-        case efi.End.WINDOWS:
-            return Way(windows=True)
-        case efi.End.OTHER if last.what is What.NO_PROGRAM:
-            kind = Kind.LOADER_MISSING if len(way.steps) == 1 else Kind.LOADER_INCOMPLETE
-            return Way((Finding(kind, disk, place, f"{last.path} is {last.what.value}", family),))
-        case efi.End.OTHER | efi.End.UNREAD:
-            return Way(doubt=Finding(Kind.LOADER_UNKNOWN, disk, place, way.why, family))
+        case efi.EfiEnd.MISSING:
+            return FirmwareWay((BootFinding(BootFindingKind.LOADER_INCOMPLETE, disk, place, way.why, family),))
+        case efi.EfiEnd.WINDOWS:
+            return FirmwareWay(windows=True)
+        case efi.EfiEnd.OTHER if last.what is What.NO_PROGRAM:
+            kind = BootFindingKind.LOADER_MISSING if len(way.steps) == 1 else BootFindingKind.LOADER_INCOMPLETE
+            return FirmwareWay((BootFinding(kind, disk, place, f"{last.path} is {last.what.value}", family),))
+        case efi.EfiEnd.OTHER | efi.EfiEnd.UNREAD:
+            return FirmwareWay(doubt=BootFinding(BootFindingKind.LOADER_UNKNOWN, disk, place, way.why, family))
     reach = Reach(machine, device)
-    return Way(start=lambda: way.started(reach, _extended(machine)), reach=reach)
+    return FirmwareWay(start=lambda: way.started(reach, _extended(machine)), reach=reach)
 
 
-def _extended(machine: Machine) -> str:
+def _extended(machine: GuestDisks) -> str:
     """The extended boot partition, as loaders name it; "" where there is none."""
     table = machine.tables[machine.boots]
     return next((f"grub:,gpt{each.number}" for each in table.partitions if each.kind == EXTENDED), "")

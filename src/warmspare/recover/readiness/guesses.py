@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from warmspare.recover.readiness.answers import Absent, Unknown
-from warmspare.recover.readiness.devices.blocks import Device, Kind
-from warmspare.recover.readiness.guest import Machine
-from warmspare.recover.readiness.guest_files import Files
+from warmspare.recover.readiness.devices.blocks import Device, DeviceKind
+from warmspare.recover.readiness.guest import GuestDisks
+from warmspare.recover.readiness.guest_files import GuestFiles
 from warmspare.recover.readiness.loaders import syslinux, systemdboot
 from warmspare.recover.readiness.loaders.grub.start import Core, by_config, start
 from warmspare.recover.readiness.loaders.started import Started
@@ -29,16 +29,16 @@ class Guess:
     start: Callable[[], Started]
 
 
-def on(machine: Machine, disk: int) -> list[Guess]:
+def on(machine: GuestDisks, disk: int) -> list[Guess]:
     """Those that a loader on this disk would read: on its partitions, and on what is made of several disks."""
     found: list[Guess] = []
     for device in machine.readable():
-        if device.disk == disk or device.kind not in (Kind.PARTITION, Kind.DISK):
+        if device.disk == disk or device.kind not in (DeviceKind.PARTITION, DeviceKind.DISK):
             found += _on_volume(machine, device)
     return found
 
 
-def _on_volume(machine: Machine, device: Device) -> Iterator[Guess]:
+def _on_volume(machine: GuestDisks, device: Device) -> Iterator[Guess]:
     """Of a volume one at most: the newest place, where an old one is left beside it."""
     reach = Reach(machine, device)
     files = reach.files_of(device)
@@ -50,7 +50,7 @@ def _on_volume(machine: Machine, device: Device) -> Iterator[Guess]:
             return
 
 
-def _at(machine: Machine, device: Device, reach: Reach, files: Files, prefix: str) -> Guess | None:
+def _at(machine: GuestDisks, device: Device, reach: Reach, files: GuestFiles, prefix: str) -> Guess | None:
     top, boot = _names(files, prefix or "/"), set[str]()
     if "boot/" in top or "boot" in top:
         boot = _names(files, f"{prefix}/boot")
@@ -74,7 +74,7 @@ def _at(machine: Machine, device: Device, reach: Reach, files: Files, prefix: st
 
 
 def _specified(
-    machine: Machine, device: Device, reach: Reach, above: str, names: set[str], platform: str
+    machine: GuestDisks, device: Device, reach: Reach, above: str, names: set[str], platform: str
 ) -> Guess | None:
     """Entries of the Boot Loader Specification without a menu of GRUB's: systemd-boot's on the ESP, else GRUB's."""
     path = f"{above}/loader/entries"
@@ -86,13 +86,13 @@ def _specified(
     return Guess(device, path, reach, lambda: start(reach, core))
 
 
-def _prefixes(machine: Machine, device: Device) -> list[str]:
+def _prefixes(machine: GuestDisks, device: Device) -> list[str]:
     if not machine.is_btrfs(device):
         return [""]
     root = machine.root(device, ())
     return [""] if isinstance(root, Absent | Unknown) else list(dict.fromkeys(("", root[1].prefix)))
 
 
-def _names(files: Files, path: str) -> set[str]:
+def _names(files: GuestFiles, path: str) -> set[str]:
     names = files.names(path)
     return {*names} if isinstance(names, list) else set()

@@ -15,14 +15,14 @@ from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.recover.disks.programs import Budget, Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.devices import inventory
-from warmspare.recover.readiness.devices.blocks import MEMBERS, Device, Kind
-from warmspare.recover.readiness.devices.inventory import Inventory
-from warmspare.recover.readiness.guest_files import Files
-from warmspare.recover.readiness.kept import Kept
+from warmspare.recover.readiness.devices.blocks import MEMBERS, Device, DeviceKind
+from warmspare.recover.readiness.devices.inventory import DeviceInventory
+from warmspare.recover.readiness.guest_files import GuestFiles
+from warmspare.recover.readiness.kept import KeptFiles
 from warmspare.recover.readiness.loaders.uki import Inside
-from warmspare.recover.readiness.partition_tables import SECTOR_BYTES, Table
+from warmspare.recover.readiness.partition_tables import SECTOR_BYTES, PartitionTable
 from warmspare.recover.readiness.readers.appliance.appliance_files import Appliance
-from warmspare.recover.readiness.readers.btrfs import Subvolumes
+from warmspare.recover.readiness.readers.btrfs import BtrfsSubvolumes
 from warmspare.recover.readiness.readers.grubfiles import GrubFiles
 from warmspare.recover.readiness.readers.rootfolder import RootFolder, root_folder, stated_folder
 from warmspare.recover.readiness.tree import Folder
@@ -34,13 +34,13 @@ _NO_FILES = frozenset({"swap", "swsuspend", "crypto_LUKS", "jbd"}) | MEMBERS
 BTRFS = "btrfs"
 
 
-class Machine:
+class GuestDisks:
     """disks: in the order of the VM. firmware: bios or uefi. tables: one a disk. appliance: the second reader."""
 
     def __init__(
         self,
         disks: Sequence[OpenDisk],
-        tables: Sequence[Table],
+        tables: Sequence[PartitionTable],
         firmware: str,
         budget: Budget,
         appliance: Appliance | None = None,
@@ -49,11 +49,11 @@ class Machine:
         self.boots = 0  # the number of the disk that boots
         self.volumes = Volumes(disks, budget, appliance)
         self._appliance = appliance
-        self._files: dict[str, Answer[Files]] = {}
-        self._subvolumes: dict[str, Subvolumes | Unknown] = {}
+        self._files: dict[str, Answer[GuestFiles]] = {}
+        self._subvolumes: dict[str, BtrfsSubvolumes | Unknown] = {}
 
     @cached_property
-    def inventory(self) -> Inventory:
+    def inventory(self) -> DeviceInventory:
         """All that can hold a file system."""
         ids, read = [disk.id for disk in self.disks], [_read(table) for table in self.tables]
         found = inventory.take(ids, read, self._bytes, self._probed)
@@ -82,11 +82,11 @@ class Machine:
     def where(self, device: Device) -> tuple[str, str]:
         """(disk's ID, place), in words that people know."""
         disk = self.disks[device.disk].id
-        if device.kind is Kind.PARTITION:
+        if device.kind is DeviceKind.PARTITION:
             return disk, f"partition {device.number}"
-        if device.kind is Kind.DISK:
+        if device.kind is DeviceKind.DISK:
             return disk, "the whole disk"
-        if device.kind is Kind.LOGICAL:
+        if device.kind is DeviceKind.LOGICAL:
             return disk, f"logical volume {device.mapped}"
         return disk, device.place
 
@@ -94,13 +94,13 @@ class Machine:
         """The device that has this name of GRUB's."""
         return next((one for one in self.devices if one.grub == grub), None)
 
-    def files(self, device: Device) -> Answer[Files]:
+    def files(self, device: Device) -> Answer[GuestFiles]:
         """A volume's files, from its own top. Unknown where it can have none that are read."""
         if device.grub not in self._files or not device.grub:
             self._files[device.grub] = self._opened(device)
         return self._files[device.grub]
 
-    def root(self, device: Device, options: Sequence[str]) -> Answer[tuple[Files, RootFolder]]:
+    def root(self, device: Device, options: Sequence[str]) -> Answer[tuple[GuestFiles, RootFolder]]:
         """The files of a root on a volume, and the folder that it is in. options: rootflags=, apart."""
         top = self.files(device)
         if isinstance(top, Absent | Unknown):
@@ -112,7 +112,7 @@ class Machine:
             return folder
         return self.within(device, folder.prefix), folder
 
-    def mounted(self, device: Device, options: Sequence[str]) -> Answer[Files]:
+    def mounted(self, device: Device, options: Sequence[str]) -> Answer[GuestFiles]:
         """A volume's files as a mount with these options shows them."""
         top = self.files(device)
         if isinstance(top, Absent | Unknown) or not self.is_btrfs(device):
@@ -120,13 +120,13 @@ class Machine:
         folder = stated_folder(options, lambda: self.subvolumes(device))
         return self.within(device, folder) if isinstance(folder, str) else folder
 
-    def within(self, device: Device, prefix: str) -> Files:
+    def within(self, device: Device, prefix: str) -> GuestFiles:
         """The files of a folder of a volume that can be read."""
         top = self.files(device)
         assert not isinstance(top, Absent | Unknown), "asked only of what is read"
         return Folder(top, prefix) if prefix else top
 
-    def subvolumes(self, device: Device) -> Subvolumes | Unknown:
+    def subvolumes(self, device: Device) -> BtrfsSubvolumes | Unknown:
         """Of a Btrfs."""
         if device.grub not in self._subvolumes:
             volume = self._volume(device)
@@ -157,13 +157,13 @@ class Machine:
         held = device.contents
         return Volume(device.grub, held.kind if held else "", held.uuid if held else "", held.label if held else "")
 
-    def _opened(self, device: Device) -> Answer[Files]:
+    def _opened(self, device: Device) -> Answer[GuestFiles]:
         held = device.contents
         if device.lacks:
             why = device.lacks if isinstance(device.lacks, str) else device.lacks.why
             return Unknown(f"{device.place} does not come up: {why}")
-        if held is None and device.kind is Kind.LOGICAL and device.grub and self._appliance:
-            return Kept(self.volumes.files(self._volume(device)))  # a thin one, which only the second reader reads
+        if held is None and device.kind is DeviceKind.LOGICAL and device.grub and self._appliance:
+            return KeptFiles(self.volumes.files(self._volume(device)))  # a thin one, which only the second reader reads
         if held is None:
             why = device.holds.why if isinstance(device.holds, Unknown) else "it holds no file system that is known"
             return Unknown(f"{device.place}: {why}")
@@ -171,7 +171,7 @@ class Machine:
             return Unknown(f"{device.place} holds {held.kind or 'no file system'}")
         kind = _GRUBS_NAMES.get(held.kind, held.kind)
         files = self.volumes.files(replace(self._volume(device), filesystem=kind), others=self._same(device))
-        return Kept(Inside(files) if kind == "fat" else files)
+        return KeptFiles(Inside(files) if kind == "fat" else files)
 
     def _bytes(self, disk: int, offset: int, count: int) -> bytes:
         return os.pread(self.disks[disk].fd, count, offset)
@@ -181,7 +181,7 @@ class Machine:
         return held if held.kind else ABSENT
 
 
-def _read(table: Table) -> Table | Unknown:
+def _read(table: PartitionTable) -> PartitionTable | Unknown:
     """A table, where its partitions are known."""
     if table.sector_bytes == SECTOR_BYTES:
         return table

@@ -10,7 +10,7 @@ from warmspare.recover.readiness.answers import Answer, Unknown
 MAX_FILE_BYTES = 1 << 20
 
 
-class Files(Protocol):
+class GuestFiles(Protocol):
     """Paths are absolute and have slashes. A limit that is met makes an answer `Unknown`; `Spent` is raised through."""
 
     def read(self, path: str, *, most_bytes: int = MAX_FILE_BYTES) -> Answer[bytes]:
@@ -27,8 +27,8 @@ class Files(Protocol):
         """What a folder holds; folders' names end in a slash."""
 
 
-class Unread:
-    """`Files` of what was not found, or can't be read. why: as a clause."""
+class UnreadFiles:
+    """`GuestFiles` of what was not found, or can't be read. why: as a clause."""
 
     def __init__(self, why: str) -> None:
         self._unknown = Unknown(why)

@@ -34,7 +34,7 @@ class Cut(FormatError):
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ArchiveMember:
     """A file of it. content: where it was wanted, and no longer than MAX_CONTENT_BYTES."""
 
     name: str
@@ -48,7 +48,7 @@ def names(stream: BinaryIO, where: str) -> Iterator[str]:
         yield member.name
 
 
-def members(stream: BinaryIO, where: str, wanted: Callable[[str], bool]) -> Iterator[Member]:
+def members(stream: BinaryIO, where: str, wanted: Callable[[str], bool]) -> Iterator[ArchiveMember]:
     """The same, with the contents that are wanted."""
     count = length = 0
     try:
@@ -70,7 +70,7 @@ def members(stream: BinaryIO, where: str, wanted: Callable[[str], bool]) -> Iter
         raise FormatError(f"the initramfs can't be read: {error}", where=where) from None
 
 
-def _all(stream: BinaryIO, where: str, wanted: Callable[[str], bool]) -> Iterator[Member]:
+def _all(stream: BinaryIO, where: str, wanted: Callable[[str], bool]) -> Iterator[ArchiveMember]:
     file = Forwards(stream, MAX_PACKED_BYTES, f"it has more than {MAX_PACKED_BYTES >> 20} MiB")
     swells = f"it unpacks to more than {MAX_UNPACKED_BYTES >> 20} MiB"
     left = MAX_UNPACKED_BYTES
@@ -113,7 +113,7 @@ class _Pieces:
         self._stream.skip(-self._stream.position % 4)
 
 
-def _archive(pieces: _Pieces, wanted: Callable[[str], bool]) -> Iterator[Member]:
+def _archive(pieces: _Pieces, wanted: Callable[[str], bool]) -> Iterator[ArchiveMember]:
     """The files of one archive, up to its trailer. Where that alone is missing nothing is."""
     while pieces.more():
         size, name_bytes = _sizes(pieces.take(_HEADER_BYTES), pieces.where)
@@ -130,7 +130,7 @@ def _archive(pieces: _Pieces, wanted: Callable[[str], bool]) -> Iterator[Member]
         else:
             pieces.skip(size)
         pieces.align()
-        yield Member(path, content)
+        yield ArchiveMember(path, content)
 
 
 def _sizes(header: bytes, where: str) -> tuple[int, int]:

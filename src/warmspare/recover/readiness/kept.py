@@ -6,16 +6,16 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 from warmspare.recover.readiness.answers import Answer, Unknown
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, Files
+from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, GuestFiles
 
 _MOST_FILES = 256
 _MOST_BYTES = 1 << 16
 
 
-class Kept:
-    """`Files` of others."""
+class KeptFiles:
+    """`GuestFiles` of others."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: GuestFiles) -> None:
         self._files = files
         self._heads: dict[str, tuple[int, Answer[bytes]]] = {}  # up to how many bytes it was asked for
 

@@ -10,14 +10,14 @@ from typing import BinaryIO
 
 from warmspare.recover.readiness import drivers
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.boot_findings import Family, Finding, Kind
+from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, Family
 from warmspare.recover.readiness.drivers import Driver, Drivers, Packed
-from warmspare.recover.readiness.entries import Entry, Place
-from warmspare.recover.readiness.guest_files import Files, Unread
+from warmspare.recover.readiness.entries import Entry, FilePlace
+from warmspare.recover.readiness.guest_files import GuestFiles, UnreadFiles
 from warmspare.recover.readiness.kernel_options import blacklist
 from warmspare.recover.readiness.loaders import kernelimage
 from warmspare.recover.readiness.reach import Reach
-from warmspare.recover.readiness.readiness_report import Report, short
+from warmspare.recover.readiness.readiness_report import ReadinessReport, short
 
 _VERSION = re.compile(r"(?:vmlinuz|vmlinux|linux|kernel|bzImage)-(.+)$")
 
@@ -27,20 +27,29 @@ class Starting:
     this entry is the one that starts."""
 
     def __init__(
-        self, entry: Entry, reach: Reach, where: tuple[str, str], family: Family, report: Report, *, certain: bool
+        self,
+        entry: Entry,
+        reach: Reach,
+        where: tuple[str, str],
+        family: Family,
+        report: ReadinessReport,
+        *,
+        certain: bool,
     ) -> None:
         self._entry, self._reach, self._report = entry, reach, report
         self._disk, self._place = where
         self._family, self._certain = family, certain
         self._gone = False  # one of its initramfs
 
-    def judge(self, system: Files | None) -> None:
+    def judge(self, system: GuestFiles | None) -> None:
         """system: the tree of its root; None where that was not found, which is said elsewhere."""
         version = self._kernel()
         if version is ABSENT:
             return
         packed = [self._initramfs(each) for each in self._entry.initrds]
-        found = drivers.look(system or Unread("the root was not found"), version, [each for each in packed if each])
+        found = drivers.look(
+            system or UnreadFiles("the root was not found"), version, [each for each in packed if each]
+        )
         self._nvme(found, version)
         if system is not None:
             self._ena(found, version)
@@ -54,9 +63,9 @@ class Starting:
             files if isinstance(files, Absent | Unknown) else (kernelimage.version_of(files, entry.kernel.path))
         )
         if version is ABSENT:
-            self._missing(Kind.KERNEL_MISSING, f"{short(entry.kernel.path)} is not there")
+            self._missing(BootFindingKind.KERNEL_MISSING, f"{short(entry.kernel.path)} is not there")
         if isinstance(version, kernelimage.NoKernel):
-            self._missing(Kind.KERNEL_MISSING, version.why)
+            self._missing(BootFindingKind.KERNEL_MISSING, version.why)
             return ABSENT
         if not isinstance(version, Unknown):
             return version
@@ -65,20 +74,20 @@ class Starting:
         named = _VERSION.search(entry.kernel.path.rpartition("/")[2])
         return named[1] if named else version
 
-    def _initramfs(self, place: Place) -> Packed | None:
+    def _initramfs(self, place: FilePlace) -> Packed | None:
         """None where it is not there, which is said."""
         files = self._reach.files(place.device)
         head = files if isinstance(files, Absent | Unknown) else files.head(place.path, 1)
         if head is ABSENT:
             self._gone = True
-            self._missing(Kind.INITRAMFS_MISSING, f"{short(place.path)} is not there")
+            self._missing(BootFindingKind.INITRAMFS_MISSING, f"{short(place.path)} is not there")
             return None
         return Packed(short(place.path), _opening(files, place.path)) if not isinstance(files, Absent) else None
 
-    def _missing(self, kind: Kind, said: str) -> None:
+    def _missing(self, kind: BootFindingKind, said: str) -> None:
         """That a file of the entry's is not there. Where the way to the entry is not known, it may be an old one."""
         if not self._certain:
-            kind, said = Kind.DEFAULT_UNKNOWN, f"{said}, so that this may not be the entry that starts"
+            kind, said = BootFindingKind.DEFAULT_UNKNOWN, f"{said}, so that this may not be the entry that starts"
         self._add(kind, f"{self._place}, {self._entry.source}", said)
 
     def _kept_out(self, driver: Driver, module: str) -> bool:
@@ -86,7 +95,11 @@ class Starting:
         word = blacklist(self._entry.arguments, module)
         if not word or driver.builtin is not ABSENT:
             return False
-        self._add(Kind.KERNEL_OPTION, f"{self._place}, {self._entry.source}", f"{short(word)}: {module} is not loaded")
+        self._add(
+            BootFindingKind.KERNEL_OPTION,
+            f"{self._place}, {self._entry.source}",
+            f"{short(word)}: {module} is not loaded",
+        )
         return True
 
     def _nvme(self, found: Drivers, version: Answer[str]) -> None:
@@ -98,13 +111,13 @@ class Starting:
         said = f"kernel {version}" if isinstance(version, str) else ""
         if found.others:
             said += f"; the initramfs has modules of {', '.join(found.others)}"
-        self._add(Kind.NVME_MISSING, f"{self._place}, {inside}", said)
+        self._add(BootFindingKind.NVME_MISSING, f"{self._place}, {inside}", said)
 
     def _ena(self, found: Drivers, version: Answer[str]) -> None:
         if self._kept_out(found.ena, drivers.ENA.module):
             return
         if found.ena.ever is ABSENT:
-            self._add(Kind.ENA_MISSING, self._place, f"kernel {version}" if isinstance(version, str) else "")
+            self._add(BootFindingKind.ENA_MISSING, self._place, f"kernel {version}" if isinstance(version, str) else "")
 
     def _unread(self, found: Drivers, ena: Driver | None) -> None:
         """What is not known, once: of the initramfs where that is why, else of the lists."""
@@ -112,15 +125,15 @@ class Starting:
         if self._gone:
             return
         if isinstance(nvme.early, Unknown) and isinstance(nvme.initramfs, Unknown):
-            self._add(Kind.INITRAMFS_UNREAD, self._place, nvme.initramfs.why)
+            self._add(BootFindingKind.INITRAMFS_UNREAD, self._place, nvme.initramfs.why)
         elif found.cut:
-            self._add(Kind.INITRAMFS_UNREAD, self._place, found.cut)
+            self._add(BootFindingKind.INITRAMFS_UNREAD, self._place, found.cut)
         whys = [_why(driver, early=driver is nvme) for driver in (nvme, ena) if driver]
         if said := next((why for why in whys if why), ""):
-            self._add(Kind.DRIVERS_UNREAD, self._place, said)
+            self._add(BootFindingKind.DRIVERS_UNREAD, self._place, said)
 
-    def _add(self, kind: Kind, place: str, found: str) -> None:
-        self._report.add(Finding(kind, self._disk, place, found, self._family))
+    def _add(self, kind: BootFindingKind, place: str, found: str) -> None:
+        self._report.add(BootFinding(kind, self._disk, place, found, self._family))
 
 
 def _why(driver: Driver, *, early: bool) -> str:
@@ -131,7 +144,7 @@ def _why(driver: Driver, *, early: bool) -> str:
     return next((each.why for each in parts if isinstance(each, Unknown)), "")
 
 
-def _opening(files: Files | Unknown, path: str) -> Callable[[], AbstractContextManager[BinaryIO]]:
+def _opening(files: GuestFiles | Unknown, path: str) -> Callable[[], AbstractContextManager[BinaryIO]]:
     @contextmanager
     def opened() -> Iterator[BinaryIO]:
         if isinstance(files, Unknown):

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.devices.blocks import Device, Kind, mapped
+from warmspare.recover.readiness.devices.blocks import Device, DeviceKind, mapped
 from warmspare.recover.readiness.devices.names import Bond, Names
-from warmspare.recover.readiness.guest import Machine
+from warmspare.recover.readiness.guest import GuestDisks
 
 _LVM = ("rd.lvm.lv=", "rd.lvm.vg=", "rd_LVM_LV=", "rd_LVM_VG=")
 _LUKS = ("rd.luks.uuid=", "rd_LUKS_UUID=")
@@ -42,7 +42,9 @@ def blacklist(arguments: Sequence[str], module: str) -> str:
     return ""
 
 
-def awaited(machine: Machine, names: Names, arguments: Sequence[str], root: str) -> Iterator[tuple[str, str | Unknown]]:
+def awaited(
+    machine: GuestDisks, names: Names, arguments: Sequence[str], root: str
+) -> Iterator[tuple[str, str | Unknown]]:
     """What dracut waits for and does not come up: the word, and why. root: what root= names, which is judged itself."""
     for word in dict.fromkeys(arguments):
         for heads, off in _OFF.items():
@@ -71,16 +73,16 @@ def _paths(value: str) -> tuple[str, ...]:
     return f"/dev/{value}", f"/dev/mapper/{mapped(group, name)}"
 
 
-def _lvm(machine: Machine, names: Names, value: str) -> Answer[Device]:
+def _lvm(machine: GuestDisks, names: Names, value: str) -> Answer[Device]:
     """A volume; of a group any that comes up, for its folder is what dracut looks for."""
     if "/" in value:
         return names.lookup(f"/dev/{value}").target
-    inside = [one for one in machine.devices if one.kind is Kind.LOGICAL and one.group == value]
+    inside = [one for one in machine.devices if one.kind is DeviceKind.LOGICAL and one.group == value]
     found = next((one for one in inside if not one.lacks), inside[0] if inside else None)
     return found or names.lookup(f"/dev/{value}/any").target
 
 
-def _luks(machine: Machine, names: Names, value: str) -> Answer[Device]:
+def _luks(machine: GuestDisks, names: Names, value: str) -> Answer[Device]:
     """By the whole UUID or a part of it, dashes apart."""
     uuid = value.removeprefix("luks-")
     wanted = uuid.replace("-", "")

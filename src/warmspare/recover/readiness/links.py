@@ -11,18 +11,18 @@ from dataclasses import replace
 
 from warmspare.recover.readiness import disk_layout, firmware, guesses, metadata, needs, system
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
-from warmspare.recover.readiness.boot_findings import ABOUT, Family, Finding, Kind
+from warmspare.recover.readiness.boot_findings import ABOUT, BootFinding, BootFindingKind, Family
 from warmspare.recover.readiness.devices.blocks import Device
-from warmspare.recover.readiness.devices.blocks import Kind as Sort_of
+from warmspare.recover.readiness.devices.blocks import DeviceKind as Sort_of
 from warmspare.recover.readiness.devices.mounts import subvolume
-from warmspare.recover.readiness.entries import Entry, Place, root_flags
-from warmspare.recover.readiness.firmware import Way
-from warmspare.recover.readiness.guest import Machine
+from warmspare.recover.readiness.entries import Entry, FilePlace, root_flags
+from warmspare.recover.readiness.firmware import FirmwareWay
+from warmspare.recover.readiness.guest import GuestDisks
 from warmspare.recover.readiness.kernel import Starting
 from warmspare.recover.readiness.loaders import devices as looks
 from warmspare.recover.readiness.loaders.started import Started
 from warmspare.recover.readiness.reach import Reach
-from warmspare.recover.readiness.readiness_report import Report, Runs, short
+from warmspare.recover.readiness.readiness_report import ReadinessReport, Runs, short
 from warmspare.recover.readiness.system import System
 
 _WINDOWS = {"ntfs", "BitLocker"}
@@ -43,8 +43,8 @@ _LINUX = {
 }
 
 
-class Chain:
-    def __init__(self, machine: Machine, report: Report) -> None:
+class BootChain:
+    def __init__(self, machine: GuestDisks, report: ReadinessReport) -> None:
         self._machine, self._report = machine, report
         self._used: list[Device] = []  # what the chain stands on
         self._unreadable = set[str]()  # of which that is said
@@ -53,12 +53,16 @@ class Chain:
     def judge(self) -> None:
         machine, report = self._machine, self._report
         disk = machine.disks[machine.boots].id
-        way = Way()
+        way = FirmwareWay()
         with report.part(disk, "its boot loader"):
             way = firmware.way_in(machine)
             self._say(way.findings)
         if way.unread:
-            report.add(Finding(Kind.ROOT_UNSEEN, disk, "all volumes", "the disk that boots can't be read as one"))
+            report.add(
+                BootFinding(
+                    BootFindingKind.ROOT_UNSEEN, disk, "all volumes", "the disk that boots can't be read as one"
+                )
+            )
             return
         disk = machine.disks[machine.boots].id
         reach, started = way.reach, None
@@ -70,7 +74,10 @@ class Chain:
                 reach, started = self._guessed()
         if way.windows or (started is None and way.start is None and self._windows()):
             report.runs("Windows")
-            report.add(Finding(Kind.WINDOWS, disk, "its partitions"), *disk_layout.of_windows(machine, starts=True))
+            report.add(
+                BootFinding(BootFindingKind.WINDOWS, disk, "its partitions"),
+                *disk_layout.of_windows(machine, starts=True),
+            )
             with report.part(disk, "who asks EC2's metadata service"):
                 self._clients_of_windows()
         else:
@@ -110,7 +117,7 @@ class Chain:
             return
         where, source = self._place(started, reach)
         if started.waits and certain:
-            self._say([Finding(Kind.LOADER_WAITS, *source, started.waits)])
+            self._say([BootFinding(BootFindingKind.LOADER_WAITS, *source, started.waits)])
         entry = started.entry
         if not isinstance(entry, Entry):
             self._no_entry(started, reach, source)
@@ -119,7 +126,7 @@ class Chain:
         if fallback := self._fallback(started, entry, reach):
             gone = short(_missing(entry, reach))
             said = f"{gone} is not there, so that {short(fallback.title)!r} starts in its place"
-            report.add(Finding(Kind.DEFAULT_UNKNOWN, *source, said))
+            report.add(BootFinding(BootFindingKind.DEFAULT_UNKNOWN, *source, said))
             entry = fallback
         self._entry(entry, reach, where, certain=certain)
         if isinstance(started.later, Entry) and started.later != entry:  # this one starts once, and then the other
@@ -136,7 +143,7 @@ class Chain:
         with report.part(disk, f"{line}: the kernel's command line"):
             needs.options(self._machine, entry.arguments, entry.root or "", (disk, line), family, report)
         if not entry.serial:
-            report.add(Finding(Kind.CONSOLE_MISSING, disk, line, " ".join(entry.arguments), family))
+            report.add(BootFinding(BootFindingKind.CONSOLE_MISSING, disk, line, " ".join(entry.arguments), family))
         with report.part(disk, f"{place}, the drivers of the kernel and its initramfs"):
             for each in entry.files:
                 if isinstance(device := reach.device(each.device), Device):
@@ -157,7 +164,7 @@ class Chain:
     def _place(self, started: Started, reach: Reach) -> tuple[tuple[str, str], tuple[str, str]]:
         """(disk's ID, place) of what the menu's file is on, and of that file."""
         unread = [place for place, why in started.looked if why]
-        config = started.config or (unread[-1] if unread else Place("", ""))
+        config = started.config or (unread[-1] if unread else FilePlace("", ""))
         device = reach.device(config.device)
         if isinstance(device, Device):
             self._used.append(device)
@@ -170,7 +177,7 @@ class Chain:
         """That the loader starts no kernel, or that it is not known which."""
         if started.entry is ABSENT:
             nowhere = f" ({', '.join(started.unfound)} is on none of these disks)" if started.unfound else ""
-            self._say([Finding(Kind.LOADER_INCOMPLETE, *source, f"{started.how}{nowhere}")])
+            self._say([BootFinding(BootFindingKind.LOADER_INCOMPLETE, *source, f"{started.how}{nowhere}")])
             return
         assert isinstance(started.entry, Unknown)
         for place, why in started.looked:
@@ -183,13 +190,15 @@ class Chain:
                 self._unread(device, names.why)
                 return
         said = f"{started.how}: {started.entry.why}" if started.how else started.entry.why
-        self._report.add(Finding(Kind.DEFAULT_UNKNOWN, *source, said))
+        self._report.add(BootFinding(BootFindingKind.DEFAULT_UNKNOWN, *source, said))
 
     def _root(self, entry: Entry, disk: str, line: str) -> System | None:
         """The system that the entry's root= means; judged."""
         value = entry.root
         if value is None:
-            self._report.add(Finding(Kind.ROOT_UNSEEN, disk, line, "the kernel's command line names no root"))
+            self._report.add(
+                BootFinding(BootFindingKind.ROOT_UNSEEN, disk, line, "the kernel's command line names no root")
+            )
             return self._only()
         alone = not entry.initrds
         meaning = system.named_root(self._machine, value, entry.arguments, alone=alone)
@@ -203,13 +212,17 @@ class Chain:
             return self._only()
         if target.lacks:
             report = self._report
-            report.add(Finding(Kind.ROOT_UNSEEN, *self._machine.where(target), "what root= names does not come up"))
+            report.add(
+                BootFinding(
+                    BootFindingKind.ROOT_UNSEEN, *self._machine.where(target), "what root= names does not come up"
+                )
+            )
             return None
         self._used.append(target)
         named = subvolume(root_flags(entry.arguments))
         if needs.lacks_subvolume(self._machine, target, named):
             said = f"{target.place} has no subvolume {short(named)}, which rootflags= names"
-            self._report.add(Finding(Kind.ROOT_UNKNOWN, disk, line, said))
+            self._report.add(BootFinding(BootFindingKind.ROOT_UNKNOWN, disk, line, said))
             return None
         return self._system(target, entry.arguments)
 
@@ -223,7 +236,7 @@ class Chain:
             self._unread(device, found.why)
             return None
         if isinstance(found, Absent):
-            self._report.add(Finding(Kind.ROOT_UNSEEN, disk, place, "no system is on what root= names"))
+            self._report.add(BootFinding(BootFindingKind.ROOT_UNSEEN, disk, place, "no system is on what root= names"))
             return None
         self._judged(found)
         return found
@@ -252,14 +265,14 @@ class Chain:
             places = ", ".join(each.device.place for each in found.systems[:8])
             why = f"which system starts is not known: {places}" if places else "no file system has an /etc/fstab"
             disk = self._machine.disks[self._machine.boots].id
-            self._report.add(Finding(Kind.ROOT_UNSEEN, disk, "all volumes", why))
+            self._report.add(BootFinding(BootFindingKind.ROOT_UNSEEN, disk, "all volumes", why))
         return None
 
     def _unread(self, device: Device, why: str) -> None:
         """That a volume can't be read, once."""
         if device.grub not in self._unreadable:
             self._unreadable.add(device.grub)
-            self._report.add(Finding(Kind.SYSTEM_UNREAD, *self._machine.where(device), why))
+            self._report.add(BootFinding(BootFindingKind.SYSTEM_UNREAD, *self._machine.where(device), why))
 
     def _judged(self, found: System) -> None:
         if (found.device.grub, found.prefix) in self._done:
@@ -271,7 +284,7 @@ class Chain:
         self._report.runs(_BILLED.get(found.release.get("ID", ""), "Linux"))
         self._report.add(*metadata.of_linux(found.tree, found.place, found.family))
 
-    def _say(self, findings: Sequence[Finding]) -> None:
+    def _say(self, findings: Sequence[BootFinding]) -> None:
         """Of a loader that is broken, with the commands of whose it is; these findings stand whatever comes of asking
         that."""
         family = Family.OTHER
@@ -291,7 +304,7 @@ class Chain:
         """Other systems, which are left alone."""
         for each in system.others(self._machine, self._used):
             title = each.release.get("PRETTY_NAME") or each.release.get("NAME", "a system of Linux's")
-            self._report.add(Finding(Kind.OTHER_SYSTEM, *each.place, short(title)))
+            self._report.add(BootFinding(BootFindingKind.OTHER_SYSTEM, *each.place, short(title)))
 
 
 def _missing(entry: Entry, reach: Reach) -> str:

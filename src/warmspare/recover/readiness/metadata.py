@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from warmspare.recover.readiness.answers import Unknown
-from warmspare.recover.readiness.boot_findings import Family, Finding, Kind
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, Files
+from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, Family
+from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, GuestFiles
 
 TOKENS = b"latest/api/token"
 EC2LAUNCH_SINCE = (1, 3, 2002730)
@@ -42,22 +42,24 @@ _CLIENTS = (
 )
 
 
-def of_linux(files: Files, where: tuple[str, str], family: Family) -> list[Finding]:
+def of_linux(files: GuestFiles, where: tuple[str, str], family: Family) -> list[BootFinding]:
     """Of a system's tree. where: (disk's ID, place) of its root."""
-    out: list[Finding] = []
+    out: list[BootFinding] = []
     present = files.head(_CLOUD_INIT, 1)
     if isinstance(present, bytes) and not isinstance(files.head(_OFF, 1), bytes):
         out += _asked(files, _CLIENTS[0], where, family)
     elif isinstance(present, Unknown):
-        out.append(Finding(Kind.IMDS_UNKNOWN, *where, f"cloud-init: {present.why}", family))
+        out.append(BootFinding(BootFindingKind.IMDS_UNKNOWN, *where, f"cloud-init: {present.why}", family))
     if isinstance(files.head("/usr/bin/aws", 1), bytes):
         out += _asked(files, _CLIENTS[1], where, family)
     if isinstance(files.head(_AGENT, 1), bytes):
-        out.append(Finding(Kind.IMDS_UNKNOWN, *where, f"{_AGENT} is there, and its version is not read", family))
+        out.append(
+            BootFinding(BootFindingKind.IMDS_UNKNOWN, *where, f"{_AGENT} is there, and its version is not read", family)
+        )
     return out
 
 
-def of_windows(files: Files, where: tuple[str, str]) -> list[Finding]:
+def of_windows(files: GuestFiles, where: tuple[str, str]) -> list[BootFinding]:
     """Of a volume of Windows. where: (disk's ID, place)."""
     out = []
     module = files.read(_LAUNCH)
@@ -66,16 +68,18 @@ def of_windows(files: Files, where: tuple[str, str]) -> list[Finding]:
         version = found[1].decode() if found else ""
         numbers = tuple(int(each or 0) for each in version.split("."))
         if not version:
-            out.append(Finding(Kind.IMDS_UNKNOWN, *where, f"{_LAUNCH} does not say its version", Family.WINDOWS))
+            out.append(
+                BootFinding(BootFindingKind.IMDS_UNKNOWN, *where, f"{_LAUNCH} does not say its version", Family.WINDOWS)
+            )
         elif numbers < EC2LAUNCH_SINCE:
-            out.append(Finding(Kind.IMDS_V1, *where, f"EC2Launch {version}", Family.WINDOWS))
+            out.append(BootFinding(BootFindingKind.IMDS_V1, *where, f"EC2Launch {version}", Family.WINDOWS))
     if isinstance(files.head(_CONFIG, 1), bytes):
         said = f"{_CONFIG} is there, and its version is not read"
-        out.append(Finding(Kind.IMDS_UNKNOWN, *where, said, Family.WINDOWS))
+        out.append(BootFinding(BootFindingKind.IMDS_UNKNOWN, *where, said, Family.WINDOWS))
     return out
 
 
-def _asked(files: Files, client: _Client, where: tuple[str, str], family: Family) -> list[Finding]:
+def _asked(files: GuestFiles, client: _Client, where: tuple[str, str], family: Family) -> list[BootFinding]:
     """What is to be said of one client: nothing, where it knows tokens or is not there."""
     unread = ""
     for folder in _folders(files):
@@ -89,12 +93,16 @@ def _asked(files: Files, client: _Client, where: tuple[str, str], family: Family
             says = files.head(f"{folder}/{client.version}", 4096)
             found = _VERSION.search(says) if isinstance(says, bytes) else None
             version = (found[1] or found[2]).decode() if found else "of no known version"
-            return [Finding(Kind.IMDS_V1, *where, f"{client.name} {version} ({folder}/{client.source})", family)]
+            return [
+                BootFinding(
+                    BootFindingKind.IMDS_V1, *where, f"{client.name} {version} ({folder}/{client.source})", family
+                )
+            ]
         unread = source.why if isinstance(source, Unknown) else unread
-    return [Finding(Kind.IMDS_UNKNOWN, *where, f"{client.name}: {unread}", family)] if unread else []
+    return [BootFinding(BootFindingKind.IMDS_UNKNOWN, *where, f"{client.name}: {unread}", family)] if unread else []
 
 
-def _folders(files: Files) -> Iterator[str | Unknown]:
+def _folders(files: GuestFiles) -> Iterator[str | Unknown]:
     """Where distributors put what is written in Python."""
     names = files.names("/usr/lib")
     if isinstance(names, Unknown):

@@ -14,7 +14,7 @@ from typing import Any
 from warmspare.errors import WarmspareError, first_of
 from warmspare.recover.disks.held_point import HeldPoint, with_point
 from warmspare.recover.disks.origin import of_point
-from warmspare.recover.readiness.boot_findings import Finding, Kind, Severity
+from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, BootSeverity
 from warmspare.recover.readiness.check import Ready, look
 from warmspare.store.contract import Store
 
@@ -65,8 +65,8 @@ async def outlook(store: Store, vm: str, point: str, scratch: Path, *, boots: st
     told = Outlook(point, (), ())
     try:
         ready = await with_point(store, vm, point, scratch, looked)
-        stops = [each for each in ready.findings if each.severity is Severity.STOPS]
-        tokenless = [each for each in ready.findings if each.kind is Kind.IMDS_V1]
+        stops = [each for each in ready.findings if each.severity is BootSeverity.STOPS]
+        tokenless = [each for each in ready.findings if each.kind is BootFindingKind.IMDS_V1]
         told = Outlook(
             point,
             tuple(_words(each) for each in stops),
@@ -79,6 +79,6 @@ async def outlook(store: Store, vm: str, point: str, scratch: Path, *, boots: st
     return told
 
 
-def _words(finding: Finding) -> str:
+def _words(finding: BootFinding) -> str:
     found = f" ({finding.found})" if finding.found else ""
     return f"{finding.disk}, {finding.place}: {finding.meaning}{found}; {finding.remedy}"

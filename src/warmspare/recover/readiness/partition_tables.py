@@ -61,7 +61,7 @@ class Gpt:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class PartitionTable:
     """kind: "gpt", "dos", or "" where there is none. signature: the MBR ends in 55 AA. boot_code: its first 440 bytes
     are not all zero. protective: it has a partition of the type EE. gpt: None where sector 1 names none. partitions:
     the first MAX_PARTITIONS. more: there are others. capacity_bytes: of the disk. sector_bytes: that it counts in; its
@@ -96,7 +96,7 @@ class Table:
         return "uefi" if has_esp and not bios else "bios"
 
 
-def read(fd: int, capacity_bytes: int, budget: Budget) -> Table:
+def read(fd: int, capacity_bytes: int, budget: Budget) -> PartitionTable:
     """The table of the disk behind a descriptor. Exceeded where it can't be read within the limits."""
     mbr = os.pread(fd, SECTOR_BYTES, 0).ljust(SECTOR_BYTES, b"\0")
     done = programs.run("sfdisk", "--json", f"/proc/self/fd/{fd}", fds=[fd], output_bytes=_JSON_BYTES, budget=budget)
@@ -112,7 +112,7 @@ def read(fd: int, capacity_bytes: int, budget: Budget) -> Table:
     gpt = _gpt(fd, capacity_bytes)
     entries = [mbr[at : at + 16] for at in range(446, 510, 16)]
     protective = any(entry[4] == 0xEE for entry in entries)
-    return Table(
+    return PartitionTable(
         label,
         mbr[510:] == b"\x55\xaa",
         any(mbr[:_BOOT_CODE_BYTES]),

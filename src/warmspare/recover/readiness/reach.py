@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Beyond, T, Unknown
-from warmspare.recover.readiness.devices.blocks import Device, Kind
-from warmspare.recover.readiness.guest import Machine
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, Files
+from warmspare.recover.readiness.devices.blocks import Device, DeviceKind
+from warmspare.recover.readiness.guest import GuestDisks
+from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, GuestFiles
 from warmspare.recover.readiness.loaders.devices import block_list
 from warmspare.recover.readiness.readers.grub import SECTOR_BYTES
 
@@ -22,11 +22,11 @@ class Reach:
     """`loaders.devices.Devices`. own: the file system that the first configuration is on; None where the loader's image
     names it by itself."""
 
-    def __init__(self, machine: Machine, own: Device | None) -> None:
+    def __init__(self, machine: GuestDisks, own: Device | None) -> None:
         self._machine, self._own = machine, own
         self._found: dict[str, Answer[Device]] = {}
 
-    def files(self, device: str) -> Answer[Files]:
+    def files(self, device: str) -> Answer[GuestFiles]:
         found = self.device(device)
         if isinstance(found, Absent | Unknown):
             return found
@@ -68,10 +68,10 @@ class Reach:
             return Unknown(f"{len(holders)} file systems have {path[:80]}")
         return Unknown(f"which file system has {path[:80]} is not known: {unread.why}") if unread else ABSENT
 
-    def files_of(self, device: Device) -> Answer[Files]:
+    def files_of(self, device: Device) -> Answer[GuestFiles]:
         """As a loader sees a volume."""
         files = self._machine.files(device)
-        return files if isinstance(files, Absent | Unknown) else _Seen(self._machine, device, files)
+        return files if isinstance(files, Absent | Unknown) else _LoaderFiles(self._machine, device, files)
 
     def _of_grub(self, name: str) -> Answer[Device]:
         """By GRUB's own name."""
@@ -87,7 +87,7 @@ class Reach:
             return self._partition(number, int(part[3] or 0))
         if name.startswith("lvmid/"):
             wanted = name.removeprefix("lvmid/").replace("-", "").replace("/", "")
-            found = [one for one in machine.devices if one.kind is Kind.LOGICAL and one.uuid == wanted]
+            found = [one for one in machine.devices if one.kind is DeviceKind.LOGICAL and one.uuid == wanted]
             return found[0] if found else machine.inventory.names.lookup(f"/dev/disk/by-id/dm-uuid-LVM-{wanted}").target
         if name.startswith("lvm/"):
             return machine.inventory.names.lookup("/dev/mapper/" + name.removeprefix("lvm/")).target
@@ -104,18 +104,18 @@ class Reach:
     def _partition(self, disk: int, number: int) -> Answer[Device]:
         """number: 0 for the whole disk."""
         for one in self._machine.devices:
-            if one.disk == disk and one.number == number and one.kind in (Kind.PARTITION, Kind.DISK):
+            if one.disk == disk and one.number == number and one.kind in (DeviceKind.PARTITION, DeviceKind.DISK):
                 return one
         if number == 0:
             return Unknown("the disk has partitions, and GRUB names the whole of it")
         return Unknown("not all of its partitions were looked at") if self._machine.tables[disk].more else ABSENT
 
 
-class _Seen:
-    """`Files` as a loader sees them: links lead nowhere but within the volume. Of a Btrfs by paths from its own top,
+class _LoaderFiles:
+    """`GuestFiles` as a loader sees them: links lead nowhere but within the volume. Of a Btrfs by paths from its top,
     and, as SUSE has it, from its default subvolume."""
 
-    def __init__(self, machine: Machine, device: Device, top: Files) -> None:
+    def __init__(self, machine: GuestDisks, device: Device, top: GuestFiles) -> None:
         self._machine, self._device, self._top = machine, device, top
 
     def read(self, path: str, *, most_bytes: int = MAX_FILE_BYTES) -> Answer[bytes]:
@@ -136,13 +136,13 @@ class _Seen:
     def names(self, path: str) -> Answer[list[str]]:
         return self._answer(lambda files: files.names(path))
 
-    def _answer(self, ask: Callable[[Files], Answer[T]]) -> Answer[T]:
+    def _answer(self, ask: Callable[[GuestFiles], Answer[T]]) -> Answer[T]:
         answer = _alone(ask(self._top))
         if answer is not ABSENT or (other := self._default()) is None:
             return answer
         return other if isinstance(other, Unknown) else _alone(ask(other))
 
-    def _default(self) -> Files | Unknown | None:
+    def _default(self) -> GuestFiles | Unknown | None:
         """From the default subvolume; None where that is the top."""
         if not self._machine.is_btrfs(self._device):
             return None

@@ -16,9 +16,9 @@ from typing import Literal
 import msgspec
 
 from warmspare.outside.text import cut
-from warmspare.recover.disks.confined import Heard, Say, Spent
+from warmspare.recover.disks.confined import ConfinedAnswer, Say, Spent
 from warmspare.recover.disks.programs import Exceeded
-from warmspare.recover.readiness.boot_findings import Family, Finding, Kind
+from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, Family
 
 Runs = Literal["Windows", "RHEL", "SUSE", "Linux"]
 """What starts: as far as it makes a difference who bills it. Linux: any other of those."""
@@ -28,7 +28,7 @@ MOST_TEXT = 200
 MOST_LINE = 2000
 
 
-class _Seen(msgspec.Struct, tag="seen", frozen=True):
+class _SeenFinding(msgspec.Struct, tag="seen", frozen=True):
     text: str
 
 
@@ -49,16 +49,16 @@ class _Runs(msgspec.Struct, tag="runs", frozen=True):
     system: Runs
 
 
-_LINES = msgspec.json.Decoder(_Seen | _At | _Found | _Runs)
+_LINES = msgspec.json.Decoder(_SeenFinding | _At | _Found | _Runs)
 
 
-class Report:
+class ReadinessReport:
     """Takes in what is found over there and says it at once, so that it is not lost to a limit."""
 
     def __init__(self, say: Say) -> None:
         self._say = say
-        self._counts: Counter[Kind] = Counter()
-        self._last: dict[Kind, Finding] = {}
+        self._counts: Counter[BootFindingKind] = Counter()
+        self._last: dict[BootFindingKind, BootFinding] = {}
         self._seen = 0
         self._at = _At("", "")
 
@@ -71,13 +71,13 @@ class Report:
         """What a disk holds, in words."""
         self._seen += 1
         if self._seen <= MOST_SEEN:
-            self._tell(_Seen(short(line, MOST_LINE)))
+            self._tell(_SeenFinding(short(line, MOST_LINE)))
 
     def runs(self, system: Runs) -> None:
         """What starts from these disks; several, where it is not sure."""
         self._tell(_Runs(system))
 
-    def add(self, *findings: Finding) -> None:
+    def add(self, *findings: BootFinding) -> None:
         """The first of a kind are said, the others counted."""
         for finding in findings:
             self._counts[finding.kind] += 1
@@ -109,27 +109,29 @@ class Report:
         for kind, count in self._counts.items():
             if (more := count - MOST_OF_A_KIND) > 0:
                 last = self._last[kind]
-                self._found(Finding(kind, last.disk, f"up to {last.place}", f"{more} more of this kind"))
+                self._found(BootFinding(kind, last.disk, f"up to {last.place}", f"{more} more of this kind"))
 
     def _not_judged(self, why: str) -> None:
-        self.add(Finding(Kind.NOT_JUDGED, self._at.disk, self._at.place, why))
+        self.add(BootFinding(BootFindingKind.NOT_JUDGED, self._at.disk, self._at.place, why))
 
-    def _found(self, finding: Finding) -> None:
+    def _found(self, finding: BootFinding) -> None:
         self._tell(_Found(finding.kind, finding.disk, short(finding.place), short(finding.found), finding.family))
 
-    def _tell(self, line: _Seen | _At | _Found | _Runs) -> None:
+    def _tell(self, line: _SeenFinding | _At | _Found | _Runs) -> None:
         self._say(msgspec.json.encode(line))
 
 
-def heard(said: Heard) -> tuple[list[Finding], list[str], list[Runs]]:
+def heard(said: ConfinedAnswer) -> tuple[list[BootFinding], list[str], list[Runs]]:
     """Findings, what was looked at, and what starts. Where the process did not come to its end, that is a finding."""
     findings, seen, runs, at, ended = [], [], list[Runs](), _At("", ""), said.ended
     for line in said.lines:
         try:
             got = _LINES.decode(line)
             if isinstance(got, _Found):
-                findings.append(Finding(Kind(got.kind), got.disk, got.place, got.found, Family(got.family)))
-            elif isinstance(got, _Seen):
+                findings.append(
+                    BootFinding(BootFindingKind(got.kind), got.disk, got.place, got.found, Family(got.family))
+                )
+            elif isinstance(got, _SeenFinding):
                 seen.append(got.text)
             elif isinstance(got, _Runs):
                 runs += [got.system] if got.system not in runs else []
@@ -139,7 +141,7 @@ def heard(said: Heard) -> tuple[list[Finding], list[str], list[Runs]]:
             ended = ended or "it says what can't be understood"
     if ended:
         why = f"the process that looks at it: {ended}; nor was anything that comes after it"
-        findings.append(Finding(Kind.NOT_JUDGED, at.disk, at.place, why))
+        findings.append(BootFinding(BootFindingKind.NOT_JUDGED, at.disk, at.place, why))
     return findings, seen, runs
 
 

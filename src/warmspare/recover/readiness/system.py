@@ -14,13 +14,13 @@ from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.boot_findings import Family
 from warmspare.recover.readiness.devices import crypttab, mdraid, mounts
 from warmspare.recover.readiness.devices.blocks import Device, mapped
-from warmspare.recover.readiness.devices.mounts import Mount
-from warmspare.recover.readiness.devices.names import Meaning, Names
+from warmspare.recover.readiness.devices.mounts import FstabLine
+from warmspare.recover.readiness.devices.names import NameMeaning, Names
 from warmspare.recover.readiness.entries import root_flags
-from warmspare.recover.readiness.guest import Machine
-from warmspare.recover.readiness.guest_files import Files
+from warmspare.recover.readiness.guest import GuestDisks
+from warmspare.recover.readiness.guest_files import GuestFiles
 from warmspare.recover.readiness.loaders.uki import release
-from warmspare.recover.readiness.tree import Tree, of_system
+from warmspare.recover.readiness.tree import MountTree, of_system
 
 FSTAB, CRYPTTAB = "/etc/fstab", "/etc/crypttab"
 _ARRAYS = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
@@ -47,9 +47,9 @@ class System:
     """device: the root's. files: from the root's folder on. prefix: that folder, "" for the volume's own top.
     arguments: of its kernel."""
 
-    machine: Machine
+    machine: GuestDisks
     device: Device
-    files: Files
+    files: GuestFiles
     prefix: str
     arguments: tuple[str, ...]
 
@@ -63,9 +63,9 @@ class System:
         return self.files.read(FSTAB)
 
     @cached_property
-    def lines(self) -> list[Mount]:
+    def lines(self) -> list[FstabLine]:
         """Of fstab, as far as they are read; what ends that early is said where they are judged."""
-        found: list[Mount] = []
+        found: list[FstabLine] = []
         try:
             for mount in mounts.mounts(self.fstab.decode(errors="replace") if isinstance(self.fstab, bytes) else ""):
                 found.append(mount)
@@ -95,7 +95,7 @@ class System:
         )
 
     @cached_property
-    def tree(self) -> Tree:
+    def tree(self) -> MountTree:
         """Its files with what is mounted into them."""
         return of_system(self.files, self.lines, self._mounted)
 
@@ -115,12 +115,12 @@ class System:
         found = (_FAMILIES.get(word.partition("-")[0]) for word in words)
         return next((each for each in found if each), Family.OTHER)
 
-    def _mounted(self, name: str, options: tuple[str, ...]) -> Answer[Files]:
+    def _mounted(self, name: str, options: tuple[str, ...]) -> Answer[GuestFiles]:
         target = self.names.lookup(name).target
         return target if isinstance(target, Absent | Unknown) else self.machine.mounted(target, options)
 
 
-def named_root(machine: Machine, value: str, arguments: Sequence[str], *, alone: bool = False) -> Meaning:
+def named_root(machine: GuestDisks, value: str, arguments: Sequence[str], *, alone: bool = False) -> NameMeaning:
     """What a kernel's root= means, by what else its command line calls devices. alone: without an initramfs."""
     names = machine.inventory.names.having(crypttab.mapped([], arguments), {})
     meaning = names.root(value, alone=alone)
@@ -134,7 +134,7 @@ def named_root(machine: Machine, value: str, arguments: Sequence[str], *, alone:
     return meaning
 
 
-def at(machine: Machine, device: Device, arguments: Sequence[str]) -> Answer[System]:
+def at(machine: GuestDisks, device: Device, arguments: Sequence[str]) -> Answer[System]:
     """The system on a volume. ABSENT where that holds none. arguments: of the kernel whose root it is."""
     opened = machine.root(device, root_flags(arguments))
     if isinstance(opened, Absent | Unknown):
@@ -155,26 +155,26 @@ def at(machine: Machine, device: Device, arguments: Sequence[str]) -> Answer[Sys
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundSystem:
     """unread: volumes that may hold one and can't be read, and why."""
 
     systems: list[System]
     unread: list[tuple[Device, str]]
 
 
-def every(machine: Machine) -> Found:
+def every(machine: GuestDisks) -> FoundSystem:
     """All that are there: volumes with an /etc/fstab."""
     return _among(machine, machine.readable())
 
 
-def others(machine: Machine, used: Sequence[Device]) -> list[System]:
+def others(machine: GuestDisks, used: Sequence[Device]) -> list[System]:
     """Those that the devices used are no part of, as far as to look for them costs little."""
     left = [one for one in machine.readable() if all(one.grub != each.grub for each in used)]
     return _among(machine, [one for one in left if _may_be_root(one) and machine.at_once(one)]).systems
 
 
-def _among(machine: Machine, devices: Sequence[Device]) -> Found:
-    found = Found([], [])
+def _among(machine: GuestDisks, devices: Sequence[Device]) -> FoundSystem:
+    found = FoundSystem([], [])
     for device in devices:
         system = at(machine, device, ()) if _may_be_root(device) else ABSENT
         if isinstance(system, Unknown):

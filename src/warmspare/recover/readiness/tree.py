@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, Files
+from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, GuestFiles
 
 MAX_MOUNTS = 256
 _EMPTY = {
@@ -42,7 +42,7 @@ _BINDS = {"bind", "rbind"}
 _MERGED = ("lib", "lib64", "bin", "sbin")
 
 
-class Mount(Protocol):
+class TreeMount(Protocol):
     """A line of fstab, as far as it counts here."""
 
     @property
@@ -58,7 +58,7 @@ class Mount(Protocol):
     def options(self) -> tuple[str, ...]: ...
 
 
-Find = Callable[[str, tuple[str, ...]], Answer[Files]]
+Find = Callable[[str, tuple[str, ...]], Answer[GuestFiles]]
 """The files of what a device's name in fstab means, with its mount options (`subvol=`)."""
 
 
@@ -67,13 +67,13 @@ class Mounted:
     """point: a normal path. files: of what is mounted there."""
 
     point: str
-    files: Answer[Files]
+    files: Answer[GuestFiles]
 
 
 class Folder:
-    """`Files` of a folder of other files, as if it were the root: what a bind mount gives."""
+    """`GuestFiles` of a folder of other files, as if it were the root: what a bind mount gives."""
 
-    def __init__(self, files: Files, path: str) -> None:
+    def __init__(self, files: GuestFiles, path: str) -> None:
         self._files, self._path = files, path.rstrip("/")
 
     def read(self, path: str, *, most_bytes: int = MAX_FILE_BYTES) -> Answer[bytes]:
@@ -92,10 +92,10 @@ class Folder:
         return self._path + normal(path)
 
 
-class Tree:
-    """`Files`. root: the root's. mounts: into it, in their order."""
+class MountTree:
+    """`GuestFiles`. root: the root's. mounts: into it, in their order."""
 
-    def __init__(self, root: Files, mounts: Sequence[Mounted] = ()) -> None:
+    def __init__(self, root: GuestFiles, mounts: Sequence[Mounted] = ()) -> None:
         self._root = root
         self._mounts = sorted(mounts, key=lambda mounted: len(mounted.point))  # of equal ones the last stays the last
         self._merged: dict[str, bool] = {}
@@ -123,7 +123,7 @@ class Tree:
         files, inside = self.at(path)
         return files.names(inside) if not isinstance(files, Absent | Unknown) else files
 
-    def at(self, path: str) -> tuple[Answer[Files], str]:
+    def at(self, path: str) -> tuple[Answer[GuestFiles], str]:
         """Whose file a path is, and its path there."""
         path = self._followed(normal(path))
         for mounted in reversed(self._mounts):
@@ -147,7 +147,7 @@ def normal(path: str) -> str:
     return "/" + posixpath.normpath("/" + path).lstrip("/")
 
 
-def of_system(root: Files, mounts: Sequence[Mount], find: Find) -> Tree:
+def of_system(root: GuestFiles, mounts: Sequence[TreeMount], find: Find) -> MountTree:
     """A system's tree by its fstab. The root's own line is left out, and what is not mounted at the start."""
     done: list[Mounted] = []
     for mount in mounts[:MAX_MOUNTS]:
@@ -156,20 +156,20 @@ def of_system(root: Files, mounts: Sequence[Mount], find: Find) -> Tree:
     if len(mounts) > MAX_MOUNTS:
         why = Unknown(f"fstab has more than {MAX_MOUNTS} lines, and what they mount was not looked at")
         done += [Mounted(normal(mount.point), why) for mount in mounts[MAX_MOUNTS:] if _is_mounted(mount)]
-    return Tree(root, done)
+    return MountTree(root, done)
 
 
-def _is_mounted(mount: Mount) -> bool:
+def _is_mounted(mount: TreeMount) -> bool:
     """Whether something is there as soon as it is looked at. The root is there before."""
     if not mount.point.startswith("/") or normal(mount.point) == "/":
         return False
     return "noauto" not in mount.options or "x-systemd.automount" in mount.options
 
 
-def _files(root: Files, before: Sequence[Mounted], mount: Mount, find: Find) -> Answer[Files]:
+def _files(root: GuestFiles, before: Sequence[Mounted], mount: TreeMount, find: Find) -> Answer[GuestFiles]:
     point = normal(mount.point)
     if _BINDS & {*mount.options} or mount.kind == "bind":
-        files, inside = Tree(root, before).at(mount.device)
+        files, inside = MountTree(root, before).at(mount.device)
         return Folder(files, inside) if not isinstance(files, Absent | Unknown) else files
     if mount.kind in _EMPTY:
         return ABSENT

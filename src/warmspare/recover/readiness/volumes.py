@@ -122,7 +122,7 @@ class Volumes:
         finally:
             os.close(fd)
 
-    def subvolumes(self, volume: Volume, every: Sequence[Volume]) -> btrfs.Subvolumes | Unknown:
+    def subvolumes(self, volume: Volume, every: Sequence[Volume]) -> btrfs.BtrfsSubvolumes | Unknown:
         """The subvolumes of a Btrfs. every: the volumes among which its other devices are."""
         same = [each for each in every if each.filesystem == "btrfs" and each.uuid == volume.uuid]
 

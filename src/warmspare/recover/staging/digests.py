@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from warmspare.model import U32
 from warmspare.outside.regular_files import open_regular
-from warmspare.recover.blocks.ebs_blocks import BlockSet
+from warmspare.recover.blocks.ebs_blocks import EbsBlockSet
 from warmspare.state.local_files import local_io, pwrite_all
 
 DIGEST_BYTES = 32
@@ -52,7 +52,7 @@ class Digests:
         with local_io(WHAT, self._path):
             return os.pread(self._fd, DIGEST_BYTES, index * DIGEST_BYTES).ljust(DIGEST_BYTES, b"\0")
 
-    def total(self, blocks: BlockSet) -> tuple[int, bytes]:
+    def total(self, blocks: EbsBlockSet) -> tuple[int, bytes]:
         """(how many, their aggregate by AWS's LINEAR method: SHA-256 over the digests in the order of their blocks).
         ValueError if one of `blocks` was not put."""
         summed, count = hashlib.sha256(), 0

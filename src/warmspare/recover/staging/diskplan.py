@@ -14,7 +14,7 @@ from pathlib import Path
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
 from warmspare.model import block_count
-from warmspare.recover.blocks.ebs_blocks import BLOCKS_EACH, BlockSet
+from warmspare.recover.blocks.ebs_blocks import BLOCKS_EACH, EbsBlockSet
 from warmspare.recover.staging.ebs import Encryption
 from warmspare.recover.staging.staged import StagedDisk, volume_gib
 from warmspare.repository import disk_tables
@@ -26,7 +26,7 @@ from warmspare.threads import in_thread
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class ParentSnapshot:
     """The snapshot to build on, and the restore points after its own up to the one to be staged, oldest first."""
 
     staged: StagedDisk
@@ -46,7 +46,7 @@ async def choose_base(
     encryption: Encryption,
     *,
     as_begun: bool = False,
-) -> Base | None:
+) -> ParentSnapshot | None:
     """The newest completed snapshot that an increment for `head` can build on; None: it must be a full one.
 
     as_begun: it was begun already, with the encryption that it has.
@@ -63,17 +63,17 @@ async def choose_base(
             continue
         path = [point async for point in repository.descend(vm, each.point, head.id.sequence)]
         if all(point.record.disk(disk.id) for point in path):
-            return Base(each, path)
+            return ParentSnapshot(each, path)
         return None  # an older one is on the far side of the gap too
     return None
 
 
 async def plan_disk(
-    repository: Repository, head: Point, disk: Disk, base: Base | None, table: HashTable, scratch: Path
-) -> BlockSet:
+    repository: Repository, head: Point, disk: Disk, base: ParentSnapshot | None, table: HashTable, scratch: Path
+) -> EbsBlockSet:
     """The EBS blocks to put, and `table` made the disk's at `head`. IntegrityError if the chain does not give the root
     that the point states; StoreError."""
-    wanted = BlockSet(-(-block_count(disk.capacity_bytes) // BLOCKS_EACH))
+    wanted = EbsBlockSet(-(-block_count(disk.capacity_bytes) // BLOCKS_EACH))
     if base is not None:
         await _touched(repository, base, disk, table, scratch, wanted)
     if not await _current(table, head.id, disk):
@@ -94,7 +94,7 @@ async def _current(table: HashTable, head: PointId, disk: Disk) -> bool:
 
 
 async def _touched(
-    repository: Repository, base: Base, disk: Disk, table: HashTable, scratch: Path, wanted: BlockSet
+    repository: Repository, base: ParentSnapshot, disk: Disk, table: HashTable, scratch: Path, wanted: EbsBlockSet
 ) -> None:
     """Collect what the manifests of the path name, and take the table along if it is at the path's beginning."""
     along = table.generation == base.staged.point.sha256
@@ -115,13 +115,13 @@ async def _touched(
             table.unstage()
 
 
-def _touch(manifest: ManifestReader, wanted: BlockSet) -> None:
+def _touch(manifest: ManifestReader, wanted: EbsBlockSet) -> None:
     for chunk in manifest.chunks():
         wanted.touch(chunk.block)
         for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
             wanted.touch_run(start, count)
 
 
-def _nonzero(table: HashTable, disk: Disk, wanted: BlockSet) -> None:
+def _nonzero(table: HashTable, disk: Disk, wanted: EbsBlockSet) -> None:
     for blocks in table.nonzero(0, block_count(disk.capacity_bytes)):
         wanted.touch(blocks)

@@ -19,11 +19,11 @@ from warmspare.outside.records import Count
 from warmspare.outside.regular_files import demand_folders
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.blocks.chainblocks import ChainBlocks
-from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES, BlockSet
+from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES, EbsBlockSet
 from warmspare.recover.staging.digests import Digests
-from warmspare.recover.staging.diskplan import Base, choose_base, plan_disk, table_path
-from warmspare.recover.staging.ebs import Ebs, Encryption, SnapshotGoneError, Start, unseen_until
-from warmspare.recover.staging.filling import Filling, Source
+from warmspare.recover.staging.diskplan import ParentSnapshot, choose_base, plan_disk, table_path
+from warmspare.recover.staging.ebs import Ebs, Encryption, SnapshotGoneError, SnapshotStart, unseen_until
+from warmspare.recover.staging.filling import Filling, FillingSource
 from warmspare.recover.staging.staged import StagedDisk, tags_of, volume_gib
 from warmspare.recover.staging.staged_removal import Removal
 from warmspare.repository.chain import Point, Repository
@@ -95,7 +95,7 @@ class DiskStage:
         self._means, self._point, self._disk, self._staged = means, point, disk, staged
         self._vm = point.record.vm_id
 
-    async def run(self, source: Source | None, pending: StagedDisk | None) -> str:
+    async def run(self, source: FillingSource | None, pending: StagedDisk | None) -> str:
         """The ID of the completed snapshot. source: where bytes come from, None: the chain. pending: the snapshot to go
         on with. Raises the package's errors; what was put stays."""
         means = self._means
@@ -117,7 +117,7 @@ class DiskStage:
                 pending = None
         raise AssertionError("unreachable")
 
-    async def plan(self) -> tuple[Base | None, BlockSet]:
+    async def plan(self) -> tuple[ParentSnapshot | None, EbsBlockSet]:
         """What it would be built on and the blocks it would put; starts nothing."""
         with self._table() as table:
             base = await self._base(None)
@@ -130,7 +130,7 @@ class DiskStage:
             demand_folders(home, path.parent)
         return HashTable(path)
 
-    async def _once(self, table: HashTable, source: Source | None, pending: StagedDisk | None) -> str:
+    async def _once(self, table: HashTable, source: FillingSource | None, pending: StagedDisk | None) -> str:
         means, disk = self._means, self._disk
         base = await self._base(pending)
         wanted = await self._blocks(base, table)
@@ -199,7 +199,7 @@ class DiskStage:
         with self._means.housekeeping.trying(LOCAL, self._means.traces.home):
             self._means.traces.forget(snapshot_id)
 
-    async def _base(self, pending: StagedDisk | None) -> Base | None:
+    async def _base(self, pending: StagedDisk | None) -> ParentSnapshot | None:
         """What it is built on; of a pending snapshot, what it was begun with."""
         means, staged = self._means, self._staged
         if pending:
@@ -216,11 +216,13 @@ class DiskStage:
             )
         return base
 
-    async def _blocks(self, base: Base | None, table: HashTable) -> BlockSet:
+    async def _blocks(self, base: ParentSnapshot | None, table: HashTable) -> EbsBlockSet:
         means = self._means
         return await plan_disk(means.repository, self._point, self._disk, base, table, means.traces.scratch)
 
-    async def _start(self, base: Base | None, wanted: BlockSet, table: HashTable) -> tuple[str, Base | None, BlockSet]:
+    async def _start(
+        self, base: ParentSnapshot | None, wanted: EbsBlockSet, table: HashTable
+    ) -> tuple[str, ParentSnapshot | None, EbsBlockSet]:
         """A new snapshot; a full one where AWS does not take the parent for a volume that grew."""
         gib = volume_gib(self._disk.capacity_bytes)
         about = f"disk {self._disk.id} at restore point {self._point.id.label}"
@@ -228,7 +230,7 @@ class DiskStage:
             parent = base.staged if base else None
             tags = {**self._means.tags, **tags_of(self._means.repository.id, self._point, self._disk, parent)}
             on = parent.snapshot_id if parent else ""
-            start = Start(gib, tags, on, self._means.encryption, self._means.traces.attempt)
+            start = SnapshotStart(gib, tags, on, self._means.encryption, self._means.traces.attempt)
             try:
                 return await self._means.ebs.start(start, about), base, wanted
             except AwsError as error:

@@ -52,7 +52,7 @@ class Encryption:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class SnapshotStart:
     """Everything that a snapshot is started with. attempt: counts up when one with the same contents proved dead."""
 
     volume_gib: int
@@ -90,7 +90,7 @@ class Ebs:
         self.pace = Pace(puts_s)
         self._starts, self._completes = Pace(STARTS_S), Pace(STARTS_S)
 
-    async def start(self, start: Start, about: str) -> str:
+    async def start(self, start: SnapshotStart, about: str) -> str:
         """Begin a snapshot, or find the one that was begun with the same words; its ID. AwsError."""
         answer = await self._aws.call("ebs", "start_snapshot", about=about, gate=self._starts, **start.parameters())
         if answer.get("BlockSize", EBS_BLOCK_BYTES) != EBS_BLOCK_BYTES:

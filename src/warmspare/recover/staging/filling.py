@@ -10,8 +10,8 @@ from warmspare.errors import IntegrityError
 from warmspare.format.restore_point import Disk
 from warmspare.model import U32
 from warmspare.observe.events import Meter
-from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES, BlockSet
-from warmspare.recover.blocks.window import WINDOW, EbsBlock, Window, blocks_of
+from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES, EbsBlockSet
+from warmspare.recover.blocks.window import WINDOW, BlockWindow, EbsBlock, blocks_of
 from warmspare.recover.staging.digests import Digests
 from warmspare.recover.staging.ebs import Ebs, SnapshotGoneError
 from warmspare.state.local_table import HashTable
@@ -22,10 +22,10 @@ PUTS_UNDER_WAY = 48  # of 512 KiB; at AWS's 1000 a second, what 48 ms take
 QUEUED = 16
 
 
-class Source(Protocol):
+class FillingSource(Protocol):
     """Where the bytes of a disk come from."""
 
-    async def fill(self, window: Window) -> None:
+    async def fill(self, window: BlockWindow) -> None:
         """Give the window its bytes."""
 
 
@@ -37,9 +37,9 @@ class Filling:
         ebs: Ebs,
         snapshot_id: str,
         disk: Disk,
-        source: Source,
+        source: FillingSource,
         table: HashTable,
-        wanted: BlockSet,
+        wanted: EbsBlockSet,
         digests: Digests,
         threads: Threads,
         meter: Meter,
@@ -89,7 +89,7 @@ class Filling:
 
     async def _blocks(self, indices: U32) -> list[EbsBlock]:
         capacity = self._disk.capacity_bytes
-        window = Window(indices, capacity, self._table.read(blocks_of(indices, capacity)))
+        window = BlockWindow(indices, capacity, self._table.read(blocks_of(indices, capacity)))
         await self._source.fill(window)
         wrong = await self._threads.run(window.wrong)
         if wrong:

@@ -36,7 +36,7 @@ from warmspare.recover.blocks.replicablocks import (
 from warmspare.recover.staging.diskstage import FOLDERS, DiskStage, Means, Traces
 from warmspare.recover.staging.ebs import PUTS_S, Ebs, Encryption
 from warmspare.recover.staging.expiry import Keep, expired
-from warmspare.recover.staging.filling import Source
+from warmspare.recover.staging.filling import FillingSource
 from warmspare.recover.staging.staged import PENDING, StagedDisk, staged_disks, volume_gib
 from warmspare.recover.staging.staged_removal import Removal
 from warmspare.recover.staging.unfinished import sort_unfinished
@@ -308,7 +308,7 @@ class Stage:
         with opened(holder, disk) as (fd, path):
             chain = ChainBlocks(means.repository, point, disk, means.traces.scratch, means.threads, means.meter)
             async with chain:
-                source: Source = ReplicaBlocks(fd, path, disk, chain, means.threads, means.events, means.meter)
+                source: FillingSource = ReplicaBlocks(fd, path, disk, chain, means.threads, means.events, means.meter)
                 return await stage.run(source, pending)
 
     async def _expire(self, repository: Repository, traces: Traces, removal: Removal, ids: list[str]) -> int:

@@ -35,14 +35,14 @@ clock = time.time  # this host's; another in tests
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class AwsAccount:
     """Which AWS settings to use where it is not the environment's choice: a profile's name, a region."""
 
     profile: str | None = None
     region: str | None = None
 
 
-NO_ACCOUNT = Account()
+NO_ACCOUNT = AwsAccount()
 
 
 class Session:
@@ -51,7 +51,7 @@ class Session:
     what the server taught us; they count from the next client on."""
 
     def __init__(
-        self, endpoint_url: str | None, account: Account, patience: Patience, manner: Manner, *, connections: int
+        self, endpoint_url: str | None, account: AwsAccount, patience: Patience, manner: Manner, *, connections: int
     ) -> None:
         self.endpoint = ""
         self.clock_shift_s = 0.0

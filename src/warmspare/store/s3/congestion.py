@@ -21,7 +21,7 @@ SETTLE_ROUNDS = 1  # after a change: connections are made, their own windows gro
 REST_ROUNDS = 20  # until a transfer that did not pay is tried again
 
 
-class Window:
+class CongestionWindow:
     """most: transfers whose buffers fit the memory. clock: seconds; for tests.
 
     `async with window.slot():` is one transfer; `moved` tells of bytes that the network took or gave, `congested` of a

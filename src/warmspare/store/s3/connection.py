@@ -18,9 +18,9 @@ from warmspare.errors import StoreError
 from warmspare.outside.parsing import ODD
 from warmspare.patience import Again, Patience, Tries
 from warmspare.store.contract import Pace, unpaced
-from warmspare.store.s3.aws_session import NO_ACCOUNT, Account, Session
+from warmspare.store.s3.aws_session import NO_ACCOUNT, AwsAccount, Session
 from warmspare.store.s3.body import Body, decode_crc32c, receive
-from warmspare.store.s3.congestion import Window
+from warmspare.store.s3.congestion import CongestionWindow
 from warmspare.store.s3.manner import NO_SITE, Manner, Site
 from warmspare.store.s3.s3_errors import CLIENT_ERRORS, BodyError, S3Error, Sent, damaged, store_error
 from warmspare.store.s3.wire import WirePace
@@ -72,14 +72,14 @@ class Connection:
         endpoint_url: str | None,
         concurrency: int = CONCURRENCY,
         patience: Patience | None = None,
-        account: Account = NO_ACCOUNT,
+        account: AwsAccount = NO_ACCOUNT,
         site: Site = NO_SITE,
         on_retry: OnRetry | None = None,
     ) -> None:
         self.bucket = bucket
         self.base = f"{prefix}/" if prefix else ""
         self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
-        self.window = Window(concurrency)
+        self.window = CongestionWindow(concurrency)
         self._pace: Pace = unpaced
         self.manner = Manner(site)
         self.conditional_complete = True  # the server takes If-None-Match on CompleteMultipartUpload

@@ -22,7 +22,7 @@ _NAMED: Final = 3
 _GONE: Final = ("NoSuchKey", "NoSuchVersion")
 
 
-class Way(IntEnum):
+class DeletionWay(IntEnum):
     """From the cheapest on. A server that refuses one is asked in the next, and from then on."""
 
     MANY = 0
@@ -34,7 +34,7 @@ class Deletion:
     """Of the objects of one connection. way: the one that the server takes, as far as it is known."""
 
     def __init__(self, connection: Connection) -> None:
-        self.way = Way.MANY
+        self.way = DeletionWay.MANY
         self._connection = connection
 
     async def delete(self, keys: Sequence[str]) -> None:
@@ -48,9 +48,9 @@ class Deletion:
 
     async def _batch(self, keys: Sequence[str]) -> list[tuple[str, S3Error]]:
         before = self.way
-        while self.way is not Way.ONE_BY_ONE:
+        while self.way is not DeletionWay.ONE_BY_ONE:
             way = self.way
-            self._connection.manner.md5_deletes = way is Way.MANY_WITH_MD5
+            self._connection.manner.md5_deletes = way is DeletionWay.MANY_WITH_MD5
             try:
                 return await self._many(keys)
             except S3Error as error:
@@ -58,7 +58,7 @@ class Deletion:
                 if not (error.unsupported or error.wants_md5 or error.status in (403, 405, 411, 501)):
                     raise
                 if self.way is way:
-                    self.way = Way(way + 1)
+                    self.way = DeletionWay(way + 1)
         failures = await self._each(keys)
         if failures and len(failures) == len(keys):
             self.way = before  # so it was not the way

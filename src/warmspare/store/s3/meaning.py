@@ -15,7 +15,7 @@ from warmspare.patience import Again
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class RefusalMeaning:
     """what, hint: as an error's. retryable: whether the same command may succeed later with nothing changed by hand.
     again: what another try of this request is worth. refusal: it is a matter of rights, so that the action counts."""
 
@@ -29,77 +29,85 @@ class Meaning:
 LATER: Final = "run again later"
 _KEYS: Final = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the profile"
 
-TOKEN: Final = Meaning("the session token is expired or invalid", "get new temporary credentials")
-REGION: Final = Meaning("the bucket is in another region", "set AWS_REGION to the bucket's region")
-REDIRECT: Final = Meaning(
+TOKEN: Final = RefusalMeaning("the session token is expired or invalid", "get new temporary credentials")
+REGION: Final = RefusalMeaning("the bucket is in another region", "set AWS_REGION to the bucket's region")
+REDIRECT: Final = RefusalMeaning(
     "the server sends us to another address", "set the endpoint URL, or AWS_REGION, to where the bucket is"
 )
-NEW_BUCKET: Final = Meaning(
+NEW_BUCKET: Final = RefusalMeaning(
     "the server sends us to another address for now",
     "set AWS_REGION to the bucket's region; a new bucket takes a while",
     retryable=True,
 )
-DENIED: Final = Meaning("access denied", "", refusal=True)
-ACCOUNT: Final = Meaning("the account can't use the server", "settle it with the provider")
-CREDENTIALS: Final = Meaning("the server refused the credentials", _KEYS)
-SIGNATURE: Final = Meaning("the server refused the signature: the secret key is wrong", _KEYS)
-CLOCK: Final = Meaning("this host's clock differs too much from the server's", "set the clock")
-BUSY: Final = Meaning("the server is overloaded or failing", LATER, retryable=True, again=Again.ALWAYS)
-SLOWER: Final = Meaning(
+DENIED: Final = RefusalMeaning("access denied", "", refusal=True)
+ACCOUNT: Final = RefusalMeaning("the account can't use the server", "settle it with the provider")
+CREDENTIALS: Final = RefusalMeaning("the server refused the credentials", _KEYS)
+SIGNATURE: Final = RefusalMeaning("the server refused the signature: the secret key is wrong", _KEYS)
+CLOCK: Final = RefusalMeaning("this host's clock differs too much from the server's", "set the clock")
+BUSY: Final = RefusalMeaning("the server is overloaded or failing", LATER, retryable=True, again=Again.ALWAYS)
+SLOWER: Final = RefusalMeaning(
     "the server asks for fewer requests", "lower the concurrency or " + LATER, retryable=True, again=Again.ALWAYS
 )
-KMS_SLOWER: Final = Meaning(
+KMS_SLOWER: Final = RefusalMeaning(
     "the key service (KMS) asks for fewer requests",
     "use a bucket key, raise its quota or " + LATER,
     retryable=True,
     again=Again.ALWAYS,
 )
-KMS_BUSY: Final = Meaning("the key service (KMS) does not answer the server", LATER, retryable=True, again=Again.ALWAYS)
-KMS_KEY: Final = Meaning("the key that is to encrypt the object can't be used", "enable it in KMS, or name another")
-KMS_ABSENT: Final = Meaning(
+KMS_BUSY: Final = RefusalMeaning(
+    "the key service (KMS) does not answer the server", LATER, retryable=True, again=Again.ALWAYS
+)
+KMS_KEY: Final = RefusalMeaning(
+    "the key that is to encrypt the object can't be used", "enable it in KMS, or name another"
+)
+KMS_ABSENT: Final = RefusalMeaning(
     "the encryption key does not exist", "correct kms_key or the bucket's default encryption; it must be in its region"
 )
-DAMAGED: Final = Meaning(
+DAMAGED: Final = RefusalMeaning(
     "the server received other bytes than were sent",
     "check the network path and run again",
     retryable=True,
     again=Again.FEW,
 )
-FULL: Final = Meaning("the server has no space left", "free some or raise the quota")
-CAP: Final = Meaning("a quota or cap of the account is reached", "free some space or raise the quota or cap")
-UNSUPPORTED: Final = Meaning("the server does not support the request", "use a server with S3's conditional writes")
-ARCHIVED: Final = Meaning(
+FULL: Final = RefusalMeaning("the server has no space left", "free some or raise the quota")
+CAP: Final = RefusalMeaning("a quota or cap of the account is reached", "free some space or raise the quota or cap")
+UNSUPPORTED: Final = RefusalMeaning(
+    "the server does not support the request", "use a server with S3's conditional writes"
+)
+ARCHIVED: Final = RefusalMeaning(
     "the object is archived", "restore it to a storage class with instant access, and end the rule that archives it"
 )
-PATH_STYLE: Final = Meaning(
+PATH_STYLE: Final = RefusalMeaning(
     "the server wants the bucket in its host name", 'set addressing = "virtual", and a host name as endpoint URL'
 )
-LOCKED: Final = Meaning("the object is locked: retention, legal hold or WORM", "wait until the lock ends")
-TIMEOUT: Final = Meaning(
+LOCKED: Final = RefusalMeaning("the object is locked: retention, legal hold or WORM", "wait until the lock ends")
+TIMEOUT: Final = RefusalMeaning(
     "the server waited too long for our bytes", "check the network and " + LATER, retryable=True, again=Again.ALWAYS
 )
-SHORT: Final = Meaning(
+SHORT: Final = RefusalMeaning(
     "the server received fewer bytes than were sent",
     "check the network and " + LATER,
     retryable=True,
     again=Again.ALWAYS,
 )
-TOO_LARGE: Final = Meaning(
+TOO_LARGE: Final = RefusalMeaning(
     "the server takes no object or part as large", "raise its limit: parts have 8 MiB, objects some GiB"
 )
-NO_LENGTH: Final = Meaning(
+NO_LENGTH: Final = RefusalMeaning(
     "the server or a proxy before it lost the length of the request", "check the proxy: it must pass Content-Length on"
 )
-STORAGE_CLASS: Final = Meaning(
+STORAGE_CLASS: Final = RefusalMeaning(
     "the server does not know the storage class", "correct the bucket's default or lifecycle rule"
 )
-FEWER: Final = Meaning("the part of an upload is too small for the server", "use a server that takes parts of 8 MiB")
-MD5: Final = Meaning("the server demands Content-MD5", 'set checksum = "md5"')
+FEWER: Final = RefusalMeaning(
+    "the part of an upload is too small for the server", "use a server that takes parts of 8 MiB"
+)
+MD5: Final = RefusalMeaning("the server demands Content-MD5", 'set checksum = "md5"')
 
 _CODES: Final = {
-    "NoSuchBucket": Meaning("the bucket does not exist", "create it or correct the URI"),
+    "NoSuchBucket": RefusalMeaning("the bucket does not exist", "create it or correct the URI"),
     "AccessDenied": DENIED,
-    "InvalidAccessKeyId": Meaning("the server does not know the access key", _KEYS),
+    "InvalidAccessKeyId": RefusalMeaning("the server does not know the access key", _KEYS),
     "SignatureDoesNotMatch": SIGNATURE,
     "AccountProblem": ACCOUNT,
     "NotSignedUp": ACCOUNT,
@@ -125,16 +133,16 @@ _CODES: Final = {
     "EntityTooSmall": FEWER,
     "InvalidStorageClass": STORAGE_CLASS,
     "InvalidObjectState": ARCHIVED,
-    "NoSuchUpload": Meaning("the upload was ended by someone else", "run again", retryable=True),
-    "PreconditionFailed": Meaning("the object was changed by someone else", "run again", retryable=True),
-    "ConditionalRequestConflict": Meaning(
+    "NoSuchUpload": RefusalMeaning("the upload was ended by someone else", "run again", retryable=True),
+    "PreconditionFailed": RefusalMeaning("the object was changed by someone else", "run again", retryable=True),
+    "ConditionalRequestConflict": RefusalMeaning(
         "someone else wrote the object at the same moment", "run again", retryable=True
     ),
-    "InvalidRange": Meaning("the object is shorter than expected", "it is damaged; verify the repository"),
+    "InvalidRange": RefusalMeaning("the object is shorter than expected", "it is damaged; verify the repository"),
     "MalformedXML": DAMAGED,
     "MethodNotAllowed": UNSUPPORTED,
-    "BucketAlreadyExists": Meaning("the bucket belongs to another account", "use another bucket"),
-    "BucketAlreadyOwnedByYou": Meaning("the bucket is there already", "run again", retryable=True),
+    "BucketAlreadyExists": RefusalMeaning("the bucket belongs to another account", "use another bucket"),
+    "BucketAlreadyOwnedByYou": RefusalMeaning("the bucket is there already", "run again", retryable=True),
     "KMS.NotFoundException": KMS_ABSENT,
     "KMS.KeyUnavailableException": KMS_BUSY,
     "KMS.InvalidKeyUsageException": KMS_KEY,
@@ -244,7 +252,7 @@ _FEATURE_OF: Final = {
 }
 
 
-def meaning_of(code: str, status: int, text: str) -> Meaning:
+def meaning_of(code: str, status: int, text: str) -> RefusalMeaning:
     """What a code means. text: the server's message, of which only known words count."""
     known = _CODES.get(code) or next((kind for pattern, kind in _FAMILIES if pattern.search(code)), None)
     known = known or _STATUSES.get(status)
@@ -257,7 +265,7 @@ def meaning_of(code: str, status: int, text: str) -> Meaning:
             return CAP
     if known is None and status >= 500:
         return BUSY
-    return known or Meaning("", "see the server's log")
+    return known or RefusalMeaning("", "see the server's log")
 
 
 def storage_class(code: str, details: dict[str, object]) -> str:
@@ -274,7 +282,7 @@ def refused_action(operation: str, text: str) -> str:
     return named[0] if named else ACTION_OF.get(operation, "")
 
 
-def explained(meaning: Meaning, operation: str, text: str) -> Meaning:
+def explained(meaning: RefusalMeaning, operation: str, text: str) -> RefusalMeaning:
     """A refusal with its action, who denies it, and what to do."""
     action = refused_action(operation, text)
     denier = _DENIERS.search(text)

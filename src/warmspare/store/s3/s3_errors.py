@@ -25,7 +25,7 @@ from warmspare.store.s3.meaning import (
     REDIRECT,
     REGION,
     UNSUPPORTED,
-    Meaning,
+    RefusalMeaning,
     demands_md5,
     endpoint_in,
     explained,
@@ -109,7 +109,7 @@ class S3Error(StoreError):
         self.code, self.status, self.lost, self.again, self.server_s = code, status, lost, again, server_s
         self.retries = 0
         self.wait_s = 0.0
-        self.meaning: Meaning | None = None
+        self.meaning: RefusalMeaning | None = None
         self.header = self.region = ""
         self.wants_md5 = self.nowhere = False
         self.sent = NOTHING
@@ -254,8 +254,8 @@ def _answered(error: boto.ClientError, operation: str, server: str, sent: Sent) 
 
 
 def _told(
-    meaning: Meaning, operation: str, code: str, status: int, text: str, sent: Sent, *, region: str, host: str
-) -> Meaning:
+    meaning: RefusalMeaning, operation: str, code: str, status: int, text: str, sent: Sent, *, region: str, host: str
+) -> RefusalMeaning:
     """The meaning with what is known of this request."""
     if meaning.refusal:
         return explained(meaning, sent.operation, text)

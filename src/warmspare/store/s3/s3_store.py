@@ -19,7 +19,7 @@ from warmspare.outside.listings import EndlessError, Paging
 from warmspare.patience import Patience
 from warmspare.store.contract import ObjectInfo, Pace, StaleUpload
 from warmspare.store.layout import check_key, check_prefix, repository_key
-from warmspare.store.s3.aws_session import NO_ACCOUNT, Account
+from warmspare.store.s3.aws_session import NO_ACCOUNT, AwsAccount
 from warmspare.store.s3.body import body_of, crc32c_of, decode_crc32c
 from warmspare.store.s3.connection import CONCURRENCY, Connection, OnRetry
 from warmspare.store.s3.deletion import Deletion
@@ -41,7 +41,7 @@ class S3Store:
         endpoint_url: str | None = None,
         concurrency: int = CONCURRENCY,
         patience: Patience | None = None,
-        account: Account = NO_ACCOUNT,
+        account: AwsAccount = NO_ACCOUNT,
         site: Site = NO_SITE,
         on_retry: OnRetry | None = None,
     ) -> None:

@@ -17,7 +17,7 @@ from warmspare.format.packlist import PackRef
 from warmspare.model import BLOCK_BYTES, Extents, union, whole_disk, widen
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.local_files import local_io
-from warmspare.sync.planning.read_plan import Plan, plan
+from warmspare.sync.planning.read_plan import ReadPlan, plan
 
 WHAT = "the state directory"
 
@@ -62,7 +62,7 @@ def stands(carried: Carried, packs: list[PackRef]) -> bool:
 
 def go_on(
     carried: Carried, capacity_bytes: int, reported: Extents | None, *, usable: bool
-) -> tuple[Plan, Carried | None]:
+) -> tuple[ReadPlan, Carried | None]:
     """What the next pass is to read, and what it goes on with; None: with nothing but the pages that were sent.
 
     reported: what changed since the last pass's snapshot, None: anything. usable: whether what they recorded stands.
@@ -70,10 +70,10 @@ def go_on(
     since = plan(capacity_bytes, carried.capacity_bytes, reported)
     reason = carried.reason or since.reason
     if since.reported is None:
-        return Plan(since.read, None, reason), None
+        return ReadPlan(since.read, None, reason), None
     # All that is sent differs from the head, so that is what findings must be held against.
     differs = None if carried.reported is None else union(carried.reported, since.reported)
     if usable:
-        return Plan(union(since.read, carried.left), differs, reason), carried
+        return ReadPlan(union(since.read, carried.left), differs, reason), carried
     read = whole_disk(capacity_bytes) if differs is None else widen(differs, BLOCK_BYTES, capacity_bytes)
-    return Plan(read, differs, reason), None
+    return ReadPlan(read, differs, reason), None

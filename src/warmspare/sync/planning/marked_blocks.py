@@ -16,7 +16,7 @@ import numpy as np
 
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import mark
-from warmspare.format.mark import Mark
+from warmspare.format.mark import LossMark
 from warmspare.model import BLOCK_BYTES, Extents, normalise, union, widen
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
@@ -25,7 +25,7 @@ from warmspare.state.local_files import local_io, read_record, write_record
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import Store
-from warmspare.sync.planning.read_plan import Plan
+from warmspare.sync.planning.read_plan import ReadPlan
 
 WHAT = "the state directory"
 
@@ -40,14 +40,14 @@ class _Done(msgspec.Struct, frozen=True):
 class Marks:
     """Of one VM, by key. done: those that are there still and were made good before. path: where that is noted."""
 
-    found: dict[str, Mark]
+    found: dict[str, LossMark]
     done: tuple[str, ...] = ()
     path: Path | None = None
 
     @classmethod
     async def load(cls, store: Store, vm: str, events: Events, path: Path) -> Marks:
         """Those in the repository. vm: its ID. One that can't be read is a finding and counts for nothing."""
-        found: dict[str, Mark] = {}
+        found: dict[str, LossMark] = {}
         record = read_record(path, _Done, WHAT, events)
         known, done = set(record.keys if record else []), []
         async for info in store.list(layout.marks_prefix(layout.encode_name(vm))):
@@ -67,7 +67,7 @@ class Marks:
                 events.emit("finding", kind="damaged-object", vm=vm, key=info.key, message=error.sentence)
         return cls(found, tuple(done), path)
 
-    def extend(self, plan: Plan, disk_id: str, capacity_bytes: int, *, goes_on: bool = False) -> Plan:
+    def extend(self, plan: ReadPlan, disk_id: str, capacity_bytes: int, *, goes_on: bool = False) -> ReadPlan:
         """The plan with what is marked of a disk. goes_on: passes before this one have looked at what is marked and not
         in the plan; but what of it the plan reads is sent whole again."""
         runs = [run for one in self.found.values() for run in one.disks.get(disk_id, [])]

@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReadPlan:
     """read: block-aligned extents to look at. reported: what the tracker said, None if it was not asked or
     not used. reason: why everything is read, "" if it is not. anew: those of `read` that are sent whole, whatever is
     known of them; None for none (see marks.py)."""
@@ -130,7 +130,7 @@ def _heading(words: list[str]) -> bool:
     return len(words) == 2 and (letters or all(set(w) == {"-"} for w in words))
 
 
-def plan(capacity_bytes: int, before_bytes: int | None, reported: Extents | None) -> Plan:
+def plan(capacity_bytes: int, before_bytes: int | None, reported: Extents | None) -> ReadPlan:
     """What to read. before_bytes: capacity at the parent point, None if the disk has none."""
     if capacity_bytes > MAX_CAPACITY_BYTES:
         raise SourceError(
@@ -138,15 +138,15 @@ def plan(capacity_bytes: int, before_bytes: int | None, reported: Extents | None
             hint="give the path of a disk image",
         )
     if before_bytes is None:
-        return Plan(whole_disk(capacity_bytes), None, "first sync of this disk")
+        return ReadPlan(whole_disk(capacity_bytes), None, "first sync of this disk")
     if reported is None:
-        return Plan(whole_disk(capacity_bytes), None, "no extents given")
+        return ReadPlan(whole_disk(capacity_bytes), None, "no extents given")
     read = widen(reported, BLOCK_BYTES, capacity_bytes)
     if capacity_bytes != before_bytes:
         tail = (before_bytes - 1) // BLOCK_BYTES * BLOCK_BYTES
         grown = normalise([tail], [capacity_bytes - tail])
         read, reported = union(read, grown), union(reported, grown)
-    return Plan(read, reported, "")
+    return ReadPlan(read, reported, "")
 
 
 def rest(extents: Extents, start: int) -> Extents:

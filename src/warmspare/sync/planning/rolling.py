@@ -47,7 +47,7 @@ class Rolling:
     clock: Callable[[], float] = time.time
 
 
-class Cursor(msgspec.Struct, frozen=True):
+class RollingCursor(msgspec.Struct, frozen=True):
     """How far the rolling audit of a disk is.
 
     span: of 1 MiB, where the next share begins. last_s: when the last sync was. usual_s: the time between the last two.
@@ -64,7 +64,7 @@ class Cursor(msgspec.Struct, frozen=True):
     covered_s: Seconds = 0.0
 
     @classmethod
-    def read(cls, path: Path, events: Events) -> Cursor | None:
+    def read(cls, path: Path, events: Events) -> RollingCursor | None:
         """As it was left; None if it is lost."""
         return read_record(path, cls, WHAT, events)
 
@@ -72,18 +72,18 @@ class Cursor(msgspec.Struct, frozen=True):
         write_record(path, self, WHAT)
 
     @classmethod
-    def anywhere(cls, capacity_bytes: int, now_s: float) -> Cursor:
+    def anywhere(cls, capacity_bytes: int, now_s: float) -> RollingCursor:
         """A new one, at a random place: where state is lost again and again, no region is passed over for ever."""
         span = random.randrange(_spans(capacity_bytes))  # noqa: S311
         return cls(span, now_s, round_began_s=now_s)
 
-    def compared(self, capacity_bytes: int, now_s: float) -> Cursor:
+    def compared(self, capacity_bytes: int, now_s: float) -> RollingCursor:
         """After a sync that compared all of the disk: that was a round."""
-        return Cursor(
+        return RollingCursor(
             min(self.span, _spans(capacity_bytes) - 1), now_s, max(now_s - self.last_s, 0.0), 0.0, 0, now_s, now_s
         )
 
-    def share(self, capacity_bytes: int, period_s: float, now_s: float) -> tuple[Extents, Cursor]:
+    def share(self, capacity_bytes: int, period_s: float, now_s: float) -> tuple[Extents, RollingCursor]:
         """What is to be looked at now, block-aligned, and the cursor for afterwards.
 
         In proportion to the time since the last sync. Longer pauses than usual are not made up for: the round ends
@@ -99,7 +99,7 @@ class Cursor(msgspec.Struct, frozen=True):
         first = min(self.span, total - 1)
         starts = [first, 0]
         counts = [min(spans, total - first), max(spans - (total - first), 0)]
-        after = Cursor(
+        after = RollingCursor(
             (first + spans) % total,
             now_s,
             passed,
@@ -114,7 +114,7 @@ class Cursor(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Audited:
+class RollingShare:
     """What a share came to. wrong: blocks that differ, of the first span or hole with a difference, the last that
     was read. whole: whether all of it was read. blocks: how many were judged. bytes_read: without holes. trouble: why
     some of it could not be read, "" if it could."""
@@ -126,7 +126,9 @@ class Audited:
     trouble: str = ""
 
 
-async def audit(source: Source, extents: Extents, table: HashTable, thread: Executor, until_s: float | None) -> Audited:
+async def audit(
+    source: Source, extents: Extents, table: HashTable, thread: Executor, until_s: float | None
+) -> RollingShare:
     """Read block-aligned extents and hold each block's hash against the table, until one differs.
 
     until_s: by time.monotonic(), it ends then. A source that fails ends it too: what is already protected must not
@@ -193,8 +195,8 @@ class _Look:
         )
         self.wrong += blocks[self._state[: blocks.size] != native.UNCHANGED].tolist()
 
-    def result(self, *, whole: bool, trouble: str = "") -> Audited:
-        return Audited(self.wrong, whole, self._blocks, self._bytes, trouble)
+    def result(self, *, whole: bool, trouble: str = "") -> RollingShare:
+        return RollingShare(self.wrong, whole, self._blocks, self._bytes, trouble)
 
 
 def first_run(wrong: list[int], capacity_bytes: int) -> tuple[int, int]:

@@ -32,7 +32,7 @@ LOOKS = 16  # at packs in the store, at a time
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _UnpublishedRun:
     directory: Path
     run: bytes
     sequence: int  # of the point that it meant to publish
@@ -44,13 +44,13 @@ class Unfinished:
     def __init__(self, shelf: Path, leftovers: Leftovers, vm: str, events: Events) -> None:
         self.shelf, self.leftovers, self._vm, self._events = shelf, leftovers, vm, events
 
-    def runs(self) -> list[_Run]:
+    def runs(self) -> list[_UnpublishedRun]:
         """Oldest first. One whose record can't be read is none."""
         found = []
         for place in sorted(self.shelf.glob("[0-9]*")) if self.shelf.exists() else []:
             record = read_record(place / "run.json", RunRecord, WHAT, self._events)
             if record is not None:
-                found.append(_Run(place, bytes.fromhex(record.run), record.sequence))
+                found.append(_UnpublishedRun(place, bytes.fromhex(record.run), record.sequence))
         return found
 
     async def keep(self, store: Store, journal: Journal, left: RunRecord, housekeeping: Housekeeping) -> int:

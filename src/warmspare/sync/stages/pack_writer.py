@@ -35,7 +35,7 @@ def full_pack() -> int:
     return PACK_BYTES
 
 
-class Parts:
+class PartBuffers:
     """Buffers for parts, used again once nothing refers to them: fresh ones cost a page fault every 4 KiB."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class PackWriter:
         self._uploads: list[asyncio.Task[None]] = []
         self._slots = asyncio.Semaphore(MAX_OPEN_PACKS)
         self._open: _Open | None = None
-        self._parts = Parts()
+        self._parts = PartBuffers()
         self._enough = FIRST_PACK_BYTES  # for a pack, as fast as the store took the last
 
     async def add(self, buffers: list[bytes | memoryview]) -> tuple[int, int, int]:

@@ -22,7 +22,7 @@ from warmspare.source.ports import Hole, Source, Span
 from warmspare.store.contract import Store
 from warmspare.sync.journal.manifest_file import ManifestFile
 from warmspare.sync.journal.sentlog import SentFrame, SentLog
-from warmspare.sync.planning.read_plan import Plan, rest
+from warmspare.sync.planning.read_plan import ReadPlan, rest
 from warmspare.sync.resuming.reuse import Resume
 from warmspare.sync.rows import Draft, Encoded, Filtered, Untracked
 from warmspare.sync.stages.filter import PageFilter
@@ -68,7 +68,7 @@ async def codec(level: Level) -> AsyncIterator[Codec]:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PackTarget:
     """Where packs go. vm: encoded. run: 16 bytes. numbers: of packs, unique in the run. pack_bytes: their size."""
 
     store: Store
@@ -91,10 +91,10 @@ class Transfer:
     def __init__(
         self,
         source: Source,
-        plan: Plan,
+        plan: ReadPlan,
         page_filter: PageFilter,
         manifest: ManifestFile,
-        target: Target,
+        target: PackTarget,
         codec: Codec,
         meter: Meter,
         on_untracked: Callable[[Untracked], None],

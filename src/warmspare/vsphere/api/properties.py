@@ -14,7 +14,7 @@ from pyVmomi import vmodl
 
 from warmspare.vsphere.api import faults, soap
 from warmspare.vsphere.api.garbled import DamagedError
-from warmspare.vsphere.api.soap import Unknown
+from warmspare.vsphere.api.soap import UnreadValue
 
 AT_ONCE = 100  # objects a call: an answer stays within a few MB
 
@@ -76,7 +76,7 @@ def _properties(told: Any) -> Properties:
     made = Properties()
     for each in told.propSet:
         path = str(each.name)
-        if isinstance(each.val, Unknown):
+        if isinstance(each.val, UnreadValue):
             made.unread[path] = each.val.what
             continue
         made[path] = each.val

@@ -67,7 +67,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class SessionPatience:
     """How long to try. deadline_s: from a call's first failure on; a vCenter takes minutes to restart. backoff_s
     doubles up to backoff_most_s. connect_s: for a connection. call_s: for an answer, or more of it. answer_s: for all
     of it. cancel_s: how long a cancelled call is waited for. keep_alive_s: an idle session ends after half an hour on
@@ -91,14 +91,14 @@ class VsphereSession:
     """
 
     def __init__(
-        self, server: Server, events: Events, patience: Patience | None = None, logins: Logins | None = None
+        self, server: Server, events: Events, patience: SessionPatience | None = None, logins: Logins | None = None
     ) -> None:
         self.server, self.events = server, events
         self.logins = logins or Logins(events=events)
-        self.patience = patience or Patience()
+        self.patience = patience or SessionPatience()
         self.content: Any = None
         self.lacks: dict[str, str] = {}
-        self.trust: tls.Trust | None = None
+        self.trust: tls.TlsTrust | None = None
         self._stub: Stub | None = None
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="vsphere")
         self._login_lock = asyncio.Lock()

@@ -3,7 +3,7 @@
 pyVmomi's own reader fails on the whole answer for one type, value or field that it does not know, and takes a page of a
 proxy or the answer to another call for an answer of None. This one keeps what it does not know where it was met: an
 unknown value of an enumeration stays a text, an unknown type becomes the type that was declared there, an unknown field
-is laid aside, and whatever can't be read at all becomes an `Unknown`, which no use can take for a value. `oddities`
+is laid aside, and whatever can't be read at all becomes an `UnreadValue`, which no use can take for a value. `oddities`
 lists them, so that they can be told.
 """
 
@@ -45,7 +45,7 @@ class NotUnderstoodError(SourceError):
         )
 
 
-class Unknown:
+class UnreadValue:
     """Stands where a value could not be read. Whoever uses it as one meets NotUnderstoodError."""
 
     __slots__ = ("what",)
@@ -94,12 +94,12 @@ def type_name(owner: Any) -> str:
 
 def unknown_type(owner: Any) -> str:
     """The name of its type where that is not known and it was read as what it was declared to be; else ""."""
-    return "" if isinstance(owner, Unknown) else str(getattr(owner, "_wsdl", ""))
+    return "" if isinstance(owner, UnreadValue) else str(getattr(owner, "_wsdl", ""))
 
 
 def laid_aside(owner: Any) -> dict[str, str]:
     """The fields of an object that its type does not have: by name their text, "" for what is no text."""
-    return {} if isinstance(owner, Unknown) else dict(getattr(owner, "_aside", {}))
+    return {} if isinstance(owner, UnreadValue) else dict(getattr(owner, "_aside", {}))
 
 
 def read(body: bytes, status: int, call: Any, stub: Any, secrets: tuple[str, ...] = ()) -> Any:
@@ -119,7 +119,7 @@ def read(body: bytes, status: int, call: Any, stub: Any, secrets: tuple[str, ...
 
 
 def _result(answer: Element, status: int, call: Any, stub: Any, secrets: tuple[str, ...]) -> Any:
-    reader = _Reader(stub)
+    reader = _AnswerReader(stub)
     if _local(answer.tag) == "Fault":
         raise reader.fault(answer, secrets)
     if _local(answer.tag) != f"{call.wsdlName}Response" or status != 200:
@@ -203,7 +203,7 @@ def _nothing() -> None:
 
 def _lacking(name: str) -> Callable[[], Any]:
     """A field that must be there and is not: never zero, false or empty instead."""
-    missing = Unknown(f"there is no {name}")
+    missing = UnreadValue(f"there is no {name}")
     return lambda: missing
 
 
@@ -232,7 +232,7 @@ def _fits(told: Any, declared: Any) -> bool:
     return True
 
 
-class _Reader:
+class _AnswerReader:
     """Of one answer."""
 
     def __init__(self, stub: Any) -> None:
@@ -245,7 +245,7 @@ class _Reader:
         if issubclass(kind, list):
             return _joined(kind(), values)
         if values:
-            if isinstance(values[0], Unknown):
+            if isinstance(values[0], UnreadValue):
                 raise NotUnderstoodError(values[0].what)
             objects = VmomiSupport.ManagedObject | VmomiSupport.DataObject
             if issubclass(kind, objects) and not isinstance(values[0], kind):
@@ -363,9 +363,9 @@ class _Reader:
         except (ValueError, TypeError, OverflowError):
             return self._unreadable(f"{garbled.clean(text, 80)!r} where {kind.__name__} is due")
 
-    def _unreadable(self, what: str) -> Unknown:
+    def _unreadable(self, what: str) -> UnreadValue:
         self._odd.append(Oddity("", what))
-        return Unknown(what)
+        return UnreadValue(what)
 
 
 def _joined(into: Any, values: list[Any]) -> Any:

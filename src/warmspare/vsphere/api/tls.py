@@ -20,14 +20,14 @@ NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which the ssl 
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class TlsTrust:
     """context: for every connection to that server. sha1: of its certificate, AA:BB:…, as VDDK wants it."""
 
     context: ssl.SSLContext = field(repr=False)
     sha1: str
 
 
-def establish(host: str, port: int, thumbprint: str | None, ca_file: Path | None, timeout_s: float) -> Trust:
+def establish(host: str, port: int, thumbprint: str | None, ca_file: Path | None, timeout_s: float) -> TlsTrust:
     """Fetch the server's certificate and see whether it is to be trusted. Blocks.
 
     thumbprint: SHA-256, 64 hex digits with or without colons. ConfigError for a certificate that is not trusted;
@@ -46,7 +46,7 @@ def establish(host: str, port: int, thumbprint: str | None, ca_file: Path | None
         certificate = _certificate(host, port, context, timeout_s)
     except ssl.SSLCertVerificationError as error:
         raise untrusted(error, where) from None
-    return Trust(context, _hex("sha1", certificate))
+    return TlsTrust(context, _hex("sha1", certificate))
 
 
 def untrusted(error: ssl.SSLCertVerificationError, where: str) -> ConfigError:
@@ -58,7 +58,7 @@ def untrusted(error: ssl.SSLCertVerificationError, where: str) -> ConfigError:
     )
 
 
-def _pinned(host: str, port: int, thumbprint: str, timeout_s: float) -> Trust:
+def _pinned(host: str, port: int, thumbprint: str, timeout_s: float) -> TlsTrust:
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # used to look at the certificate, and for nothing else
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
@@ -76,7 +76,7 @@ def _pinned(host: str, port: int, thumbprint: str, timeout_s: float) -> Trust:
     context.load_verify_locations(cadata=ssl.DER_cert_to_PEM_cert(certificate))
     # It need not be a root, nor in date: a vCenter's often is not, and it is the very one that was configured.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VerifyFlags(NO_CHECK_TIME)
-    return Trust(context, _hex("sha1", certificate))
+    return TlsTrust(context, _hex("sha1", certificate))
 
 
 def _certificate(host: str, port: int, context: ssl.SSLContext, timeout_s: float) -> bytes:

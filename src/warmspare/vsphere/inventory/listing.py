@@ -23,7 +23,7 @@ State = Literal["protected", "possible", "impossible"]
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedVm:
     """A VM. names: of the `[vm.NAME]` that mean it. reason: why it can't be protected. disks: how many are or would
     be; left_out: (label, reason) of the others. repositories: URIs that it is synced to. twins: where others live that
     have its instance UUID."""
@@ -43,7 +43,7 @@ class Listed:
 class Listing:
     """vms: every VM that can be seen, by path. missing: `[vm.NAME]`s that mean none, with the reason."""
 
-    vms: tuple[Listed, ...]
+    vms: tuple[ListedVm, ...]
     missing: tuple[tuple[str, str], ...]
 
 
@@ -61,14 +61,14 @@ async def listing(session: VsphereSession, configured: Sequence[Vm]) -> Listing:
     return Listing(tuple(vms), tuple(missing))
 
 
-def _listed(session: VsphereSession, vm: VmInfo, entries: list[Vm]) -> Listed:
+def _listed(session: VsphereSession, vm: VmInfo, entries: list[Vm]) -> ListedVm:
     judged = judge(vm, entries[0].policy.disks if entries else DiskSelection())
     reason, _ = refusal(vm, judged)
     state: State = "impossible" if reason else "protected" if entries else "possible"
     left_out = tuple((disk.label, why) for disk, why in judged.others)
     names, repositories = tuple(entry.name for entry in entries), frozenset(entry.repository.uri for entry in entries)
     identity = identity_of(session, vm)
-    return Listed(vm, state, names, reason, len(judged.disks), left_out, identity, repositories)
+    return ListedVm(vm, state, names, reason, len(judged.disks), left_out, identity, repositories)
 
 
 def with_twins(listings: Sequence[Listing]) -> list[Listing]:
@@ -78,7 +78,7 @@ def with_twins(listings: Sequence[Listing]) -> list[Listing]:
     anywhere = twins(("", one.identity) for one in every)
     together = twins((uri, one.identity) for one in every for uri in one.repositories)
 
-    def told(one: Listed) -> Listed:
+    def told(one: ListedVm) -> ListedVm:
         uuid = one.identity.instance_uuid
         others = tuple(str(place) for place in anywhere.get(("", uuid), ()) if not place.same(one.identity.place))
         if not others:

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from pyVmomi import vim
 
 from warmspare.errors import ConfigError, SourceError
-from warmspare.source.identity import Identity, Place
+from warmspare.source.identity import HomePlace, Identity
 from warmspare.vsphere.api import faults
 from warmspare.vsphere.api.properties import collect
 from warmspare.vsphere.api.session import VsphereSession
@@ -27,7 +27,7 @@ def vcenter_of(session: VsphereSession) -> str:
 def identity_of(session: VsphereSession, vm: VmInfo) -> Identity:
     """Of a VM as it was read. Disks that snapshots leave out count for nothing: they may be several VMs'."""
     disks = frozenset(disk.uuid.lower() for disk in vm.disks if not unprotectable(disk))
-    place = Place(vcenter_of(session), vm.moref, session.where, vm.path)
+    place = HomePlace(vcenter_of(session), vm.moref, session.where, vm.path)
     return Identity(vm.instance_uuid, vm.bios_uuid, disks, place)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from warmspare.config.disks import DiskPattern, DiskSelection
-from warmspare.vsphere.inventory.vm_devices import Disk
+from warmspare.vsphere.inventory.vm_devices import VmDisk
 from warmspare.vsphere.inventory.vm_info import VmInfo
 
 OLDEST_VERSION = 7  # the first hardware that tracks changes
@@ -14,16 +14,16 @@ EXCLUDED = "excluded by the configuration"
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Protectability:
     """disks: to be protected. others: disks that are not, with the reason. unmatched: entries of the configuration
     that mean no disk of the VM."""
 
-    disks: tuple[Disk, ...]
-    others: tuple[tuple[Disk, str], ...]
+    disks: tuple[VmDisk, ...]
+    others: tuple[tuple[VmDisk, str], ...]
     unmatched: tuple[DiskPattern, ...]
 
 
-def judge(vm: VmInfo, selection: DiskSelection) -> Judged:
+def judge(vm: VmInfo, selection: DiskSelection) -> Protectability:
     """Every disk of the VM is in exactly one of the two lists."""
     wanted, others = [], []
     for disk in vm.disks:
@@ -38,10 +38,10 @@ def judge(vm: VmInfo, selection: DiskSelection) -> Judged:
         for pattern in selection.patterns
         if not any(pattern.matches(key=d.key, label=d.label, path=d.base_path) for d in vm.disks)
     ]
-    return Judged(tuple(wanted), tuple(others), tuple(unmatched))
+    return Protectability(tuple(wanted), tuple(others), tuple(unmatched))
 
 
-def unprotectable(disk: Disk) -> str:
+def unprotectable(disk: VmDisk) -> str:
     """Why a disk can't be protected; "" where it can. What is not understood is not taken for harmless."""
     if disk.unknown:
         return f"{disk.unknown}: it can't be told whether it is a disk, and how it would be read"
@@ -66,7 +66,7 @@ def unprotectable(disk: Disk) -> str:
     return ""
 
 
-def refusal(vm: VmInfo, judged: Judged) -> tuple[str, str]:
+def refusal(vm: VmInfo, judged: Protectability) -> tuple[str, str]:
     """Why the VM as a whole can't be protected, and what to do about it; empty where it can."""
     if vm.unreadable:
         return f"what vCenter says of it can't be read or understood ({vm.unreadable})", (

@@ -21,14 +21,14 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class SnapshotTree:
     """nodes: parents before their children. current: the snapshot that the VM runs on, "" for none."""
 
     nodes: tuple[Node, ...] = ()
     current: str = ""
 
     @classmethod
-    def of(cls, info: Any) -> Tree:
+    def of(cls, info: Any) -> SnapshotTree:
         """Of a VM's `snapshot` property; None where it has none."""
         if info is None:
             return cls()
@@ -47,14 +47,14 @@ class Tree:
             at = self.node(at.parent)
         return found
 
-    def without(self, gone: set[str]) -> Tree:
+    def without(self, gone: set[str]) -> SnapshotTree:
         """The tree as it is once these are removed: their children hang on what they hung on."""
         kept = []
         for node in self.nodes:
             if node.moref not in gone:
                 parent = next((moref for moref in self.chain(node.moref)[1:] if moref not in gone), "")
                 kept.append(Node(node.moref, node.name, node.description, node.created, parent, node.quiesced))
-        return Tree(tuple(kept), next((moref for moref in self.chain() if moref not in gone), ""))
+        return SnapshotTree(tuple(kept), next((moref for moref in self.chain() if moref not in gone), ""))
 
     def as_json(self) -> dict[str, Any]:
         """What `parse` reads again; names and descriptions are others' business and stay out."""
@@ -62,7 +62,7 @@ class Tree:
         return {"current": self.current, "nodes": nodes}
 
     @classmethod
-    def parse(cls, data: Any) -> Tree | None:
+    def parse(cls, data: Any) -> SnapshotTree | None:
         """None for what is no tree."""
         try:
             nodes = [Node(str(n["id"]), "", "", str(n["created"]), str(n["parent"]), False) for n in data["nodes"]]

@@ -13,7 +13,7 @@ from typing import Any
 from pyVmomi import vim
 
 from warmspare.vsphere.api.garbled import clean
-from warmspare.vsphere.api.soap import NotUnderstoodError, Unknown, laid_aside, oddities, unknown_type
+from warmspare.vsphere.api.soap import NotUnderstoodError, UnreadValue, laid_aside, oddities, unknown_type
 
 UNKNOWN = "unknown"
 _device = vim.vm.device
@@ -73,7 +73,7 @@ class Nic:
 
 
 @dataclass(frozen=True, slots=True)
-class Disk:
+class VmDisk:
     """A disk as one state of the VM has it (the running one, or a snapshot's).
 
     controller: pvscsi, lsisas, lsilogic, buslogic, nvme, sata, ide, unknown. path: of the file that is written to,
@@ -107,21 +107,21 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
-class Devices:
+class VmDevices:
     """unknown: what is not understood, each as a clause that names the device."""
 
-    disks: tuple[Disk, ...]
+    disks: tuple[VmDisk, ...]
     nics: tuple[Nic, ...]
     unknown: tuple[str, ...]
 
 
-def read_devices(devices: Iterable[Any], networks: dict[str, str]) -> Devices:
+def read_devices(devices: Iterable[Any], networks: dict[str, str]) -> VmDevices:
     """In the order of the VM's devices. networks: names by moref."""
     every = list(devices)
-    by_key = {int(one.key): one for one in every if not isinstance(one, Unknown) and isinstance(one.key, int)}
+    by_key = {int(one.key): one for one in every if not isinstance(one, UnreadValue) and isinstance(one.key, int)}
     disks, nics, unknown = [], [], []
     for number, device in enumerate(every, 1):
-        if isinstance(device, Unknown):
+        if isinstance(device, UnreadValue):
             unknown.append(f"device {number}: {device.what}")
             disks.append(_odd_disk(None, f"device {number}", device.what))
             continue
@@ -137,10 +137,10 @@ def read_devices(devices: Iterable[Any], networks: dict[str, str]) -> Devices:
             nics.append(_nic(device, label, networks))
         elif isinstance(device, _DISK) or (why and _like_disk(device, by_key)):
             disks.append(_odd_disk(device, label, why))
-    return Devices(tuple(disks), tuple(nics), tuple(unknown))
+    return VmDevices(tuple(disks), tuple(nics), tuple(unknown))
 
 
-def read_disks(devices: Iterable[Any]) -> tuple[Disk, ...]:
+def read_disks(devices: Iterable[Any]) -> tuple[VmDisk, ...]:
     """All disks, and what may be one, in the order of the VM's devices."""
     return read_devices(devices, {}).disks
 
@@ -170,11 +170,11 @@ def _like_disk(device: Any, by_key: dict[int, Any]) -> bool:
     return stored or "disk" in names or ".vmdk" in names
 
 
-def _odd_disk(device: Any, label: str, why: str) -> Disk:
+def _odd_disk(device: Any, label: str, why: str) -> VmDisk:
     """What may be a disk, and is not understood."""
     backing = getattr(device, "backing", None)
     path = _text(backing, "fileName")
-    return Disk(
+    return VmDisk(
         key=_number(device, "key"),
         label=label,
         controller=UNKNOWN,
@@ -195,7 +195,7 @@ def _odd_disk(device: Any, label: str, why: str) -> Disk:
     )
 
 
-def _disk(device: Any, label: str, controller: Any) -> Disk:
+def _disk(device: Any, label: str, controller: Any) -> VmDisk:
     backing = device.backing
     if not isinstance(backing, _BACKINGS) or unknown_type(backing):
         name = unknown_type(backing) or getattr(type(backing), "_wsdlName", "")
@@ -212,7 +212,7 @@ def _disk(device: Any, label: str, controller: Any) -> Disk:
         capacity_bytes = int(device.capacityInBytes or device.capacityInKB * 1024)
     except NotUnderstoodError as error:
         return _odd_disk(device, label, f"its capacity is not known ({error.said})")
-    return Disk(
+    return VmDisk(
         key=_number(device, "key"),
         label=label,
         controller=_kind(controller, _CONTROLLERS),
@@ -234,7 +234,7 @@ def _disk(device: Any, label: str, controller: Any) -> Disk:
 
 def _nic(device: Any, label: str, networks: dict[str, str]) -> Nic:
     backing, connectable = device.backing, device.connectable
-    if unknown_type(backing) or isinstance(backing, Unknown):
+    if unknown_type(backing) or isinstance(backing, UnreadValue):
         name = ""
     else:
         port, network = getattr(backing, "port", None), getattr(backing, "network", None)
@@ -269,15 +269,15 @@ def _label(device: Any) -> str:
 
 def _text(owner: Any, name: str) -> str:
     """A text of an object, also where its type is not known; "" where there is none."""
-    value = None if owner is None or isinstance(owner, Unknown) else getattr(owner, name, None)
+    value = None if owner is None or isinstance(owner, UnreadValue) else getattr(owner, name, None)
     return str(value) if isinstance(value, str) else laid_aside(owner).get(name, "") if unknown_type(owner) else ""
 
 
 def _missing(owner: Any, name: str) -> bool:
     """Whether a field that must be there can't be read."""
-    return isinstance(getattr(owner, name, None), Unknown)
+    return isinstance(getattr(owner, name, None), UnreadValue)
 
 
 def _number(owner: Any, name: str) -> int:
-    value = None if owner is None or isinstance(owner, Unknown) else getattr(owner, name, None)
+    value = None if owner is None or isinstance(owner, UnreadValue) else getattr(owner, name, None)
     return int(value) if isinstance(value, int) else 0

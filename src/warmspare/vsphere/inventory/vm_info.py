@@ -16,8 +16,8 @@ from warmspare.vsphere.api import faults
 from warmspare.vsphere.api.properties import Properties, collect
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.api.soap import NotUnderstoodError
-from warmspare.vsphere.inventory.snapshot_tree import Tree
-from warmspare.vsphere.inventory.vm_devices import Disk, Nic, read_devices
+from warmspare.vsphere.inventory.snapshot_tree import SnapshotTree
+from warmspare.vsphere.inventory.vm_devices import Nic, VmDisk, read_devices
 
 PATHS = (
     "name",
@@ -87,9 +87,9 @@ class VmInfo:
     host: str
     host_moref: str
     nics: tuple[Nic, ...]
-    disks: tuple[Disk, ...]
+    disks: tuple[VmDisk, ...]
     boot_disks: tuple[str, ...]
-    tree: Tree
+    tree: SnapshotTree
     unknown: tuple[str, ...] = ()
     unreadable: str = ""
 
@@ -98,7 +98,7 @@ class VmInfo:
         """Whether it may run: a state that is not known is no proof that it does not."""
         return self.power not in _OFF
 
-    def disk(self, key: int) -> Disk | None:
+    def disk(self, key: int) -> VmDisk | None:
         return next((disk for disk in self.disks if disk.key == key), None)
 
     def hardware(self) -> dict[str, Any]:
@@ -171,9 +171,9 @@ def _info(moref: str, got: Properties, names: dict[str, str], paths: dict[str, s
     host_moref = host._GetMoId() if isinstance(host, vim.HostSystem) else ""
     unreadable = "; ".join(_unread({path: why for path, why in got.unread.items() if path in _NEEDED}))
     try:
-        tree = Tree.of(got.get("snapshot"))
+        tree = SnapshotTree.of(got.get("snapshot"))
     except NotUnderstoodError as error:
-        tree, unreadable = Tree(), unreadable or f"snapshot: {error.said}"
+        tree, unreadable = SnapshotTree(), unreadable or f"snapshot: {error.said}"
     return VmInfo(
         moref=moref,
         name=plain_name(got.text("name")) or moref,
@@ -207,7 +207,7 @@ def _info(moref: str, got: Properties, names: dict[str, str], paths: dict[str, s
     )
 
 
-def _boot_disks(boot: Any, disks: Sequence[Disk]) -> tuple[str, ...]:
+def _boot_disks(boot: Any, disks: Sequence[VmDisk]) -> tuple[str, ...]:
     """UUIDs of the disks that the VM tries to boot, the first one first; empty where its order names none."""
     keys = [_number(each, "deviceKey") for each in getattr(boot, "bootOrder", None) or ()]
     by_key = {disk.key: disk.uuid for disk in disks if disk.uuid}

@@ -20,7 +20,7 @@ from warmspare.vsphere.api import faults, tasks
 from warmspare.vsphere.api.faults import AnswerLostError
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.api.tasks import TaskGoneError
-from warmspare.vsphere.inventory.snapshot_tree import Tree
+from warmspare.vsphere.inventory.snapshot_tree import SnapshotTree
 from warmspare.vsphere.inventory.vm_info import VmInfo
 from warmspare.vsphere.snapshots.marker import Marker, parse
 
@@ -68,9 +68,9 @@ class Snapshots:
 
     # -- looking --------------------------------------------------------------------------------------------------
 
-    async def tree(self) -> Tree:
+    async def tree(self) -> SnapshotTree:
         """The snapshots as they are now."""
-        return Tree.of(await self._session.call("reading snapshots", lambda: self._vm.snapshot))
+        return SnapshotTree.of(await self._session.call("reading snapshots", lambda: self._vm.snapshot))
 
     async def idle(self) -> None:
         """Wait until no task runs that would be in the way. SourceError where one runs for too long."""

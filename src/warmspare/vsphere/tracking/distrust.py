@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmspare.source.ports import LastPoint
-from warmspare.vsphere.inventory.snapshot_tree import Tree
-from warmspare.vsphere.inventory.vm_devices import Disk
+from warmspare.vsphere.inventory.snapshot_tree import SnapshotTree
+from warmspare.vsphere.inventory.vm_devices import VmDisk
 from warmspare.vsphere.tracking import eventkinds
-from warmspare.vsphere.tracking.eventmark import Mark, Newest, moment
+from warmspare.vsphere.tracking.eventmark import EventMark, Newest, moment
 from warmspare.vsphere.tracking.history import Happening, History
 
 # What a restore point's hardware holds for the next run.
@@ -24,19 +24,19 @@ TAKEN, TREE, DISKS, HOST, RUN, EVENTS = "taken", "snapshots", "disks", "host_mor
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class LastSeen:
     """What the last restore point says of the VM: when, by vCenter's clock, its snapshot was about to be taken, and
     which snapshots of others there were. mark: where vCenter's events stood then; None in points of an earlier version
     and where that could not be told."""
 
     taken: datetime.datetime
-    tree: Tree | None
+    tree: SnapshotTree | None
     paths: dict[str, str]  # by UUID of the disk: its base file
     host: str  # its moref
-    mark: Mark | None
+    mark: EventMark | None
 
     @classmethod
-    def of(cls, hardware: dict[str, Any]) -> Left | None:
+    def of(cls, hardware: dict[str, Any]) -> LastSeen | None:
         """Of a restore point's hardware; None where it does not say when."""
         taken = moment(hardware.get(TAKEN))
         if taken is None:
@@ -45,11 +45,11 @@ class Left:
         entries = [d for d in disks if isinstance(d, dict)] if isinstance(disks, list) else []
         paths = {str(disk.get("uuid")): str(disk.get("base_path")) for disk in entries}
         host = str(hardware.get(HOST) or "")
-        return cls(taken, Tree.parse(hardware.get(TREE)), paths, host, Mark.parse(hardware.get(EVENTS)))
+        return cls(taken, SnapshotTree.parse(hardware.get(TREE)), paths, host, EventMark.parse(hardware.get(EVENTS)))
 
 
 def before_asking(
-    last: LastPoint, left: Left | None, vcenter: str, now: datetime.datetime, newest: Newest | str
+    last: LastPoint, left: LastSeen | None, vcenter: str, now: datetime.datetime, newest: Newest | str
 ) -> str:
     """Why no disk's tracking is to be believed, whatever vCenter's events say; "" where they decide.
 
@@ -76,7 +76,7 @@ def before_asking(
     return ""
 
 
-def of_vm(left: Left, tree: Tree, history: History) -> str:
+def of_vm(left: LastSeen, tree: SnapshotTree, history: History) -> str:
     """Why no disk's tracking is to be believed; "" where nothing speaks against it. tree: without snapshots of ours."""
     if history.gap:
         return history.gap
@@ -108,7 +108,7 @@ def judged(happenings: Iterable[Happening]) -> list[int]:
     return keys
 
 
-def of_disk(disk: Disk, last: LastPoint, left: Left | None, history: History) -> str:
+def of_disk(disk: VmDisk, last: LastPoint, left: LastSeen | None, history: History) -> str:
     """Why this disk's tracking is not to be believed, beyond what holds for the VM."""
     before = last.disks.get(disk.uuid)
     if before is None:
@@ -124,7 +124,7 @@ def of_disk(disk: Disk, last: LastPoint, left: Left | None, history: History) ->
     return ""
 
 
-def _of_tree(left: Left, tree: Tree) -> str:
+def _of_tree(left: LastSeen, tree: SnapshotTree) -> str:
     """Whether the VM goes on from where we left it: the nearest surviving snapshot that it ran on then must be the
     nearest old one that it runs on now. Anything else was a revert."""
     if left.tree is None:

@@ -26,14 +26,14 @@ def moment(text: Any) -> datetime.datetime | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenEvent:
     """An event that was seen. time: by whichever clock dated it."""
 
     key: int
     time: str
     kind: str
 
-    def same(self, other: Seen) -> bool:
+    def same(self, other: SeenEvent) -> bool:
         """Whether both are one event. vCenter's memory and its database round times differently."""
         return (self.key, self.kind) == (other.key, other.kind) and abs(self.at - other.at) < ROUNDING
 
@@ -45,7 +45,7 @@ class Seen:
         return {"key": self.key, "time": self.time, "kind": self.kind}
 
     @classmethod
-    def parse(cls, loose: Any) -> Seen | None:
+    def parse(cls, loose: Any) -> SeenEvent | None:
         match loose:
             case {"key": int(key), "time": str(time), "kind": str(kind)} if type(key) is int and moment(time):
                 return cls(key, time, kind)
@@ -56,12 +56,12 @@ class Seen:
 class Newest:
     """vCenter's newest event at a moment, of whatever it tells. chain: the ID of the chain that it is part of."""
 
-    event: Seen
+    event: SeenEvent
     chain: int
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class EventMark:
     """Where the history stood. vcenter: its instance UUID ("" for a host). newest: before the snapshot was taken.
 
     witness: a later event of the VM itself, where one was seen: that of our own snapshot, as a rule. If it is still the
@@ -71,7 +71,7 @@ class Mark:
 
     vcenter: str
     newest: Newest
-    witness: Seen | None = None
+    witness: SeenEvent | None = None
     after: int = 0
     judged: tuple[int, ...] = ()
 
@@ -86,7 +86,7 @@ class Mark:
         }
 
     @classmethod
-    def parse(cls, loose: Any) -> Mark | None:
+    def parse(cls, loose: Any) -> EventMark | None:
         """None for what is none."""
         match loose:
             case {
@@ -95,22 +95,22 @@ class Mark:
                 "chain": int(chain),
                 "after": int(after),
                 "judged": [*judged],
-            } if (event := Seen.parse(newest)) and all(type(key) is int for key in judged):
-                witness = Seen.parse(loose.get("witness"))
+            } if (event := SeenEvent.parse(newest)) and all(type(key) is int for key in judged):
+                witness = SeenEvent.parse(loose.get("witness"))
                 return cls(vcenter, Newest(event, chain), witness, after, tuple(judged))
         return None
 
     @classmethod
-    def at(cls, vcenter: str, newest: Newest) -> Mark:
+    def at(cls, vcenter: str, newest: Newest) -> EventMark:
         """Where nothing is known of what was before: all that is newer counts."""
         return cls(vcenter, newest, None, newest.event.key)
 
-    def going_on(self, newest: Newest, witness: Seen | None, judged: Iterable[int]) -> Mark:
+    def going_on(self, newest: Newest, witness: SeenEvent | None, judged: Iterable[int]) -> EventMark:
         """The mark after this one, where all since this one was looked at. judged: keys that doubt was cast by."""
         seen = tuple(sorted(key for key in set(judged) if self.newest.event.key < key <= newest.event.key))
         if len(seen) > MOST_JUDGED:
-            return Mark(self.vcenter, newest, witness, newest.event.key)
-        return Mark(self.vcenter, newest, witness, self.newest.event.key, seen)
+            return EventMark(self.vcenter, newest, witness, newest.event.key)
+        return EventMark(self.vcenter, newest, witness, self.newest.event.key, seen)
 
     def looks_at(self, key: int) -> bool:
         """Whether an event is one that the run after this mark must judge."""
@@ -130,7 +130,7 @@ class Mark:
             return _another(was, now)
         return ""
 
-    def contradicted(self, events: Iterable[Seen]) -> str:
+    def contradicted(self, events: Iterable[SeenEvent]) -> str:
         """Why events can't be of the history that this mark was made of: one has a key that was seen on another."""
         known = {one.key: one for one in (self.newest.event, self.witness) if one is not None}
         for event in events:
@@ -139,7 +139,7 @@ class Mark:
         return ""
 
 
-def _another(was: Seen, now: Seen) -> str:
+def _another(was: SeenEvent, now: SeenEvent) -> str:
     return (
         f"vCenter's event {was.key} is another than at the last restore point: {now.kind} of {now.time}, "
         f"and was {was.kind} of {was.time}"

@@ -19,7 +19,7 @@ from warmspare.vsphere.api import faults
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.api.soap import NotUnderstoodError, type_name
 from warmspare.vsphere.tracking import eventkinds
-from warmspare.vsphere.tracking.eventmark import Mark, Newest, Seen
+from warmspare.vsphere.tracking.eventmark import EventMark, Newest, SeenEvent
 
 PAGE = 1000  # events that vCenter gives at once
 MOST_EVENTS, MOST_S = 10_000, 60.0  # that are looked at of a VM or host
@@ -38,8 +38,8 @@ class Happening:
     moved: bool = False
 
     @property
-    def seen(self) -> Seen:
-        return Seen(self.key, self.time, self.kind)
+    def seen(self) -> SeenEvent:
+        return SeenEvent(self.key, self.time, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class History:
 
     happenings: tuple[Happening, ...]
     gap: str = ""
-    witness: Seen | None = None
+    witness: SeenEvent | None = None
     looked_at: int = 0
 
 
@@ -82,7 +82,7 @@ def _newest(session: VsphereSession) -> Newest | str:
 
 
 async def since(
-    session: VsphereSession, vm: str, hosts: set[str], mark: Mark, begin: datetime.datetime, end: Newest
+    session: VsphereSession, vm: str, hosts: set[str], mark: EventMark, begin: datetime.datetime, end: Newest
 ) -> History:
     """All that happened since a mark. vm, hosts: morefs; hosts that the VM's events name are looked at too. begin: the
     time of the mark, by vCenter's clock. end: the newest event before the VM's latest snapshot.
@@ -98,7 +98,7 @@ async def since(
 
 
 def _since(
-    session: VsphereSession, vm: str, known: set[str], mark: Mark, begin: datetime.datetime, end: Newest
+    session: VsphereSession, vm: str, known: set[str], mark: EventMark, begin: datetime.datetime, end: Newest
 ) -> History:
     asked = _Asked(session)
     machine = session.bound(vim.VirtualMachine, vm)

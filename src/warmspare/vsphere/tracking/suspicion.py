@@ -12,11 +12,11 @@ from typing import Any
 from warmspare.observe.events import Events
 from warmspare.source.ports import LastPoint
 from warmspare.vsphere.api.session import VsphereSession
-from warmspare.vsphere.inventory.vm_devices import Disk
+from warmspare.vsphere.inventory.vm_devices import VmDisk
 from warmspare.vsphere.inventory.vm_info import VmInfo
 from warmspare.vsphere.tracking import distrust, history
-from warmspare.vsphere.tracking.distrust import Left
-from warmspare.vsphere.tracking.eventmark import Mark, Newest
+from warmspare.vsphere.tracking.distrust import LastSeen
+from warmspare.vsphere.tracking.eventmark import EventMark, Newest
 from warmspare.vsphere.tracking.history import History
 
 NOTHING = History(())
@@ -44,12 +44,12 @@ class Suspicion:
     vCenter's events stood; None where that isn't known, so that the next run believes nothing."""
 
     before: Before
-    mark: Mark | None
+    mark: EventMark | None
     of_vm: str = ""
-    left: Left | None = None
+    left: LastSeen | None = None
     known: History = NOTHING
 
-    def of_disk(self, disk: Disk, last: LastPoint) -> str:
+    def of_disk(self, disk: VmDisk, last: LastPoint) -> str:
         """Why this disk's is not, the VM's included."""
         reason = self.of_vm if disk.uuid in last.disks else ""
         return reason or distrust.of_disk(disk, last, self.left, self.known)
@@ -67,10 +67,10 @@ async def since(
 ) -> Suspicion:
     """What speaks against the tracking since the last point; call it when the snapshot is there. last: None where all
     is read anyway. SourceError."""
-    fresh = None if isinstance(before.newest, str) else Mark.at(before.vcenter, before.newest)
+    fresh = None if isinstance(before.newest, str) else EventMark.at(before.vcenter, before.newest)
     if last is None:
         return Suspicion(before, fresh)
-    left = Left.of(last.hardware)
+    left = LastSeen.of(last.hardware)
     why = distrust.before_asking(last, left, before.vcenter, before.taken, before.newest)
     if why:
         return Suspicion(before, fresh, why, left)

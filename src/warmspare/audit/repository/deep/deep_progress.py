@@ -25,7 +25,7 @@ from warmspare.state.local_files import encode_record, local_io, make_void, pwri
 FORMAT = 1
 
 
-class DiskProgress(msgspec.Struct):
+class DeepDiskProgress(msgspec.Struct):
     """A disk's part. capacity_bytes: at the last point gone past. lost, spans: as Losses has them. stopped: the label
     of the point from which on nothing of it can be judged, "" while it can."""
 
@@ -49,7 +49,7 @@ class Pending(msgspec.Struct):
             raise ValueError("a change of what is lost has not the pages of each block")
 
 
-class Progress(msgspec.Struct):
+class DeepProgress(msgspec.Struct):
     """repository, vm: whose. token: in the names of its files, so that it goes with no others. began: RFC 3339.
 
     target: the newest point to judge, and its SHA-256. at: the point that is being judged, its SHA-256, and of its disk
@@ -73,7 +73,7 @@ class Progress(msgspec.Struct):
     unsure: Count = 0
     fetched_bytes: Count = 0
     seconds: Seconds = 0.0
-    disks: dict[Line, DiskProgress] = {}
+    disks: dict[Line, DeepDiskProgress] = {}
     pending: Pending | None = None
     findings: list[Finding] = []
     left_out: Count = 0
@@ -95,12 +95,12 @@ class Keeper:
         """What the files of a disk begin with."""
         return f"{self.name}-{token}-{hashlib.sha256(disk_id.encode()).hexdigest()[:16]}"
 
-    def load(self) -> Progress | None:
+    def load(self) -> DeepProgress | None:
         """What an interrupted audit left; None if there is nothing, or it can't be read."""
-        found = read_record(self._path, Progress, WHAT, self._events)
+        found = read_record(self._path, DeepProgress, WHAT, self._events)
         return found if found and found.format == FORMAT else None
 
-    def save(self, progress: Progress, fds: list[int], *, durable: bool) -> None:
+    def save(self, progress: DeepProgress, fds: list[int], *, durable: bool) -> None:
         """After what it speaks of was written. durable: on the medium first, so that it outlives the machine; else
         it outlives this process, which is enough as long as what lies in scratch space is checked when it is used."""
         if durable:

@@ -10,20 +10,20 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from warmspare.audit.repository.object_checks import Fetched, Objects, Place, Stated, identify_pack
+from warmspare.audit.repository.object_checks import Fetched, FindingPlace, ObjectChecks, Stated, identify_pack
 
 SHELF_BYTES = 192 << 20  # of scratch space: the pack in use, the next, and one that is used again
 
 
-class Shelf:
+class PackShelf:
     """packs: in the manifest's order. known_bad: keys that have their finding already. done: indexes that were proved
     by an audit that goes on now, and need it no more."""
 
     def __init__(
         self,
-        objects: Objects,
+        objects: ObjectChecks,
         packs: Sequence[Stated],
-        place: Place,
+        place: FindingPlace,
         known_bad: set[str],
         done: set[int],
         tasks: asyncio.TaskGroup,

@@ -17,14 +17,14 @@ import numpy as np
 
 from warmspare._native import sparse as native
 from warmspare.audit.reports.collect import Findings, extent, runs_of
-from warmspare.audit.reports.findings import Kind
-from warmspare.audit.repository.deep.deep_progress import DiskProgress, Keeper, Pending, Progress
-from warmspare.audit.repository.deep.pack_shelf import Shelf
+from warmspare.audit.reports.findings import FindingKind
+from warmspare.audit.repository.deep.deep_progress import DeepDiskProgress, DeepProgress, Keeper, Pending
+from warmspare.audit.repository.deep.pack_shelf import PackShelf
 from warmspare.audit.repository.deep.verify import (
     Bench,
+    FrameUse,
+    FrameVerdict,
     Part,
-    Piece,
-    Verdict,
     check_block,
     check_frames,
     check_loose,
@@ -33,9 +33,9 @@ from warmspare.audit.repository.deep.verify import (
 from warmspare.audit.repository.descent import Chain, read_record
 from warmspare.audit.repository.losses import Change, Losses
 from warmspare.audit.repository.manifest_checks import Manifest, open_manifest
-from warmspare.audit.repository.object_checks import Fetched, Objects, Place
+from warmspare.audit.repository.object_checks import Fetched, FindingPlace, ObjectChecks
 from warmspare.audit.repository.scratch import WHAT, Column, Scratch
-from warmspare.audit.repository.walk import Walk, whole_masks
+from warmspare.audit.repository.walk import PointWalk, whole_masks
 from warmspare.errors import FormatError, NotFoundError
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import ENTRY_BYTES
@@ -53,10 +53,10 @@ SYNC_S = 60.0
 FILES = ("image", "entries", "lost")
 
 
-class DiskImage:
+class ScannedDisk:
     """One disk's scratch: the kept blocks, the hashes that were proved, what is lost. Made anew, or as it was left."""
 
-    def __init__(self, scratch: Scratch, name: str, left: DiskProgress | None) -> None:
+    def __init__(self, scratch: Scratch, name: str, left: DeepDiskProgress | None) -> None:
         self.fds = [scratch.file(f"{name}.{suffix}", left=left is not None) for suffix in FILES]
         if left is None:
             self.empty()
@@ -79,19 +79,26 @@ class DiskImage:
         self.empty()
         self.capacity_bytes, self.stopped, self.losses.blocks = 0, "", 0
 
-    def left(self) -> DiskProgress:
-        return DiskProgress(self.capacity_bytes, self.losses.blocks, self.losses.spans, self.stopped)
+    def left(self) -> DeepDiskProgress:
+        return DeepDiskProgress(self.capacity_bytes, self.losses.blocks, self.losses.spans, self.stopped)
 
 
 class Deep:
     """Runs once, for one VM, after its walk. progress: where to go on, as `Keeper` had it, or a fresh one."""
 
     def __init__(
-        self, objects: Objects, walk: Walk, chain: Chain, vm: str, progress: Progress, keeper: Keeper, meter: Meter
+        self,
+        objects: ObjectChecks,
+        walk: PointWalk,
+        chain: Chain,
+        vm: str,
+        progress: DeepProgress,
+        keeper: Keeper,
+        meter: Meter,
     ) -> None:
         self._objects, self._findings, self._walk, self._chain, self._vm = objects, objects.findings, walk, chain, vm
         self.progress, self._keeper, self._meter = progress, keeper, meter
-        self.images: dict[str, DiskImage] = {}
+        self.images: dict[str, ScannedDisk] = {}
         self._threads = Threads(JOBS_AT_ONCE, "audit")
         self._saved = self._synced = self._began = time.monotonic()
         self._seconds, self._fetched = progress.seconds, progress.fetched_bytes - objects.fetched_bytes
@@ -102,7 +109,7 @@ class Deep:
 
     async def run(self) -> None:
         """StoreError, StaleScratchError; findings for all else."""
-        judged = Objects(self._objects.store, self._objects.scratch, self._mine)
+        judged = ObjectChecks(self._objects.store, self._objects.scratch, self._mine)
         judged.fetched_bytes = self._objects.fetched_bytes
         self._judged = judged
         before: RestorePoint | None = None
@@ -154,19 +161,19 @@ class Deep:
             if not known_before and not image.capacity_bytes:
                 image.stopped = link.label
             if not image.stopped:
-                await self._disk(record, disk, image, Place(link.label, disk.id))
+                await self._disk(record, disk, image, FindingPlace(link.label, disk.id))
             image.losses.at(sequence)
             image.capacity_bytes = disk.capacity_bytes
             progress.disk, progress.chunks, progress.packs = index + 1, 0, []
             # Before anything of the next is applied: what is done again must find the image as it was.
             self._save(force=True)
 
-    def _image(self, disk: Disk) -> DiskImage:
+    def _image(self, disk: Disk) -> ScannedDisk:
         image = self.images.get(disk.id)
         if image is None:
             name = self._keeper.file_name(self.progress.token, disk.id)
             left = self.progress.disks.get(disk.id)
-            image = self.images[disk.id] = DiskImage(self._objects.scratch, name, left)
+            image = self.images[disk.id] = ScannedDisk(self._objects.scratch, name, left)
             pending = self.progress.pending
             if pending and pending.disk == disk.id:
                 blocks, pages = np.array(pending.blocks, dtype=np.uint32), np.array(pending.pages, dtype=np.uint16)
@@ -176,12 +183,12 @@ class Deep:
 
     # one disk of one point
 
-    async def _disk(self, record: RestorePoint, disk: Disk, image: DiskImage, place: Place) -> None:
+    async def _disk(self, record: RestorePoint, disk: Disk, image: ScannedDisk, place: FindingPlace) -> None:
         manifest = await open_manifest(self._judged, self._vm, record, disk, place, quiet=True)
         if manifest is None:
             image.stopped = place.point
             self._mine.add(
-                Kind.BLOCK_UNRECOVERABLE,
+                FindingKind.BLOCK_UNRECOVERABLE,
                 point=place.point,
                 disk=disk.id,
                 key=disk.manifest.key,
@@ -198,13 +205,13 @@ class Deep:
             except* FormatError:
                 image.stopped = place.point  # the walk has named it
 
-    async def _chunks(self, manifest: Manifest, disk: Disk, image: DiskImage, place: Place) -> None:
+    async def _chunks(self, manifest: Manifest, disk: Disk, image: ScannedDisk, place: FindingPlace) -> None:
         progress = self.progress
         bad = self._walk.disks[disk.id].bad_packs if disk.id in self._walk.disks else set()
-        shelf: Shelf | None = None
+        shelf: PackShelf | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                shelf = Shelf(self._judged, manifest.packs, place, bad, set(progress.packs), tasks)
+                shelf = PackShelf(self._judged, manifest.packs, place, bad, set(progress.packs), tasks)
                 chunks = manifest.chunks()
                 number = 0
                 while (chunk := await in_thread(next, chunks, None)) is not None:
@@ -218,7 +225,9 @@ class Deep:
             if shelf:
                 shelf.clear()
 
-    async def _chunk(self, chunk: Chunk, shelf: Shelf, disk: Disk, image: DiskImage, place: Place) -> Change | None:
+    async def _chunk(
+        self, chunk: Chunk, shelf: PackShelf, disk: Disk, image: ScannedDisk, place: FindingPlace
+    ) -> Change | None:
         inherits = self._walk.disks[disk.id].inherits
         odd = -1
         if image.capacity_bytes % BLOCK_BYTES and image.capacity_bytes != disk.capacity_bytes:
@@ -233,7 +242,7 @@ class Deep:
             await in_thread(inherits.get, chunk.block),
             odd,
         )
-        verdict = Verdict()
+        verdict = FrameVerdict()
         split = _several(chunk)
         await self._single(bench, shelf, np.flatnonzero(~split), verdict)
         if split.any():
@@ -243,7 +252,7 @@ class Deep:
         self._meter.blocks_verified = self.progress.states
         return change
 
-    async def _single(self, bench: Bench, shelf: Shelf, rows: np.ndarray, verdict: Verdict) -> None:
+    async def _single(self, bench: Bench, shelf: PackShelf, rows: np.ndarray, verdict: FrameVerdict) -> None:
         """Records that are the only ones of their blocks: frame by frame, pack by pack."""
         chunk = bench.chunk
         loose = rows[chunk.frame[rows] == NO_FRAME]
@@ -251,7 +260,7 @@ class Deep:
             _join(verdict, await self._threads.run(check_loose, bench, loose.tolist()))
         slots = asyncio.Semaphore(JOBS_AT_ONCE)
 
-        async def work(source: Fetched | None, pieces: list[Piece]) -> None:
+        async def work(source: Fetched | None, pieces: list[FrameUse]) -> None:
             try:
                 _join(verdict, await self._threads.run(check_frames, bench, source, pieces))
             finally:
@@ -264,7 +273,7 @@ class Deep:
                     await slots.acquire()
                     jobs.create_task(work(source, pieces[at : at + FRAMES_A_JOB]), name="verify")
 
-    async def _split(self, bench: Bench, shelf: Shelf, rows: np.ndarray, verdict: Verdict) -> None:
+    async def _split(self, bench: Bench, shelf: PackShelf, rows: np.ndarray, verdict: FrameVerdict) -> None:
         """Blocks that several records make up together, some at a time."""
         chunk = bench.chunk
         blocks = np.unique(chunk.block[rows])
@@ -281,7 +290,9 @@ class Deep:
             for records in found.values():
                 await self._threads.run(check_block, bench, records, verdict)
 
-    def _settle(self, bench: Bench, image: DiskImage, disk: Disk, place: Place, verdict: Verdict) -> Change | None:
+    def _settle(
+        self, bench: Bench, image: ScannedDisk, disk: Disk, place: FindingPlace, verdict: FrameVerdict
+    ) -> Change | None:
         """In a thread: what the chunk leaves for the next point; what is lost changes by what is returned."""
         chunk = bench.chunk
         taken = np.zeros(chunk.block.size, dtype=np.uint16)
@@ -290,7 +301,7 @@ class Deep:
         change = image.losses.plan(chunk, taken)
         for start, count in runs_of(change.fresh) if change else []:
             self._mine.add(
-                Kind.BLOCK_UNRECOVERABLE,
+                FindingKind.BLOCK_UNRECOVERABLE,
                 point=place.point,
                 disk=disk.id,
                 expected="bytes with the recorded hashes",
@@ -309,7 +320,7 @@ class Deep:
         self._objects.scratch.measure()
         return change
 
-    def _change(self, image: DiskImage, disk_id: str, change: Change | None) -> None:
+    def _change(self, image: ScannedDisk, disk_id: str, change: Change | None) -> None:
         """In a thread: make it so that an audit that dies here and goes on makes it once. All else that a chunk does
         may be done twice."""
         if change is None:
@@ -344,14 +355,14 @@ def _several(chunk: Chunk) -> np.ndarray:
     return out
 
 
-def _by_pack(chunk: Chunk, rows: np.ndarray) -> Iterator[tuple[int, list[Piece]]]:
+def _by_pack(chunk: Chunk, rows: np.ndarray) -> Iterator[tuple[int, list[FrameUse]]]:
     """(pack, the frames in it that these rows use, by offset), pack by pack."""
     rows = rows[chunk.frame[rows] != NO_FRAME]
     order = np.argsort(chunk.frame[rows], kind="stable")
     rows = rows[order]
     edges = np.flatnonzero(np.diff(chunk.frame[rows])) + 1
     pieces = [
-        Piece(int(chunk.frame_pack[f]), int(chunk.frame_offset[f]), int(chunk.frame_bytes[f]), group.tolist())
+        FrameUse(int(chunk.frame_pack[f]), int(chunk.frame_offset[f]), int(chunk.frame_bytes[f]), group.tolist())
         for group in np.split(rows, edges)
         if group.size
         for f in [int(chunk.frame[group[0]])]
@@ -366,7 +377,7 @@ def _by_pack(chunk: Chunk, rows: np.ndarray) -> Iterator[tuple[int, list[Piece]]
         at = stop
 
 
-def _join(into: Verdict, other: Verdict) -> None:
+def _join(into: FrameVerdict, other: FrameVerdict) -> None:
     into.sound += other.sound
     into.unsure += other.unsure
     into.taken += other.taken

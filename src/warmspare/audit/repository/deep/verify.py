@@ -25,7 +25,7 @@ _NO_ENTRY = bytes(ENTRY_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class FrameUse:
     """A frame in its pack, and the records of a chunk that use it (row numbers, ascending by block)."""
 
     pack: int
@@ -68,7 +68,7 @@ class Bench:
 
 
 @dataclass(slots=True)
-class Verdict:
+class FrameVerdict:
     """Of some records. sound: blocks whose hash is right. unsure: those that inherit what was lost before. taken:
     (row, pages lost with it). why: of the first loss."""
 
@@ -82,7 +82,7 @@ class Verdict:
         self.why = self.why or why
 
 
-def parts(bench: Bench, source: Fetched | None, piece: Piece, verdict: Verdict) -> list[Part]:
+def parts(bench: Bench, source: Fetched | None, piece: FrameUse, verdict: FrameVerdict) -> list[Part]:
     """One frame, decoded and taken apart. What it does not give is lost, and said so in `verdict`."""
     chunk = bench.chunk
     where = f"{source.where if source else 'a pack'}, offset {piece.offset}"
@@ -110,24 +110,24 @@ def parts(bench: Bench, source: Fetched | None, piece: Piece, verdict: Verdict) 
     return out
 
 
-def check_frames(bench: Bench, source: Fetched | None, pieces: list[Piece]) -> Verdict:
+def check_frames(bench: Bench, source: Fetched | None, pieces: list[FrameUse]) -> FrameVerdict:
     """Every record that uses these frames; each must be the only one of its block."""
-    verdict = Verdict()
+    verdict = FrameVerdict()
     for piece in pieces:
         for part in parts(bench, source, piece, verdict):
             check_block(bench, [part], verdict)
     return verdict
 
 
-def check_loose(bench: Bench, rows: list[int]) -> Verdict:
+def check_loose(bench: Bench, rows: list[int]) -> FrameVerdict:
     """Records that carry no page."""
-    verdict = Verdict()
+    verdict = FrameVerdict()
     for row in rows:
         check_block(bench, [Part(row, b"", 0, 0)], verdict)
     return verdict
 
 
-def check_block(bench: Bench, records: list[Part], verdict: Verdict) -> None:
+def check_block(bench: Bench, records: list[Part], verdict: FrameVerdict) -> None:
     """One block from all its records; their losses are in `verdict` already. Writes it to the image if it is kept."""
     chunk, row = bench.chunk, records[0].row
     block, whole = int(chunk.block[row]), int(bench.whole[row])

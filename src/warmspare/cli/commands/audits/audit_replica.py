@@ -45,12 +45,12 @@ def replica(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.audit.expected.sample import parse_percent
-        from warmspare.audit.replica.replica_audit import ReplicaAudit, Settings
+        from warmspare.audit.replica.replica_audit import ReplicaAudit, ReplicaAuditSettings
         from warmspare.cli.telling.audit_end import conclude, demand_page
         from warmspare.store.opening import open_store
 
         demand_page(html)
-        settings = Settings(
+        settings = ReplicaAuditSettings(
             at=at, percent=parse_percent(sample), repair=repair, state=state, uncached=uncached, threads=threads
         )
         store = open_store(

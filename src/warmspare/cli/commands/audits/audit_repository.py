@@ -11,7 +11,7 @@ from warmspare.cli import options
 from warmspare.cli.telling.audit_end import Html, Repair, Reports, conclude, demand_page, reports_directory
 
 if TYPE_CHECKING:
-    from warmspare.audit.repository.seen import Known
+    from warmspare.audit.repository.seen import KnownRepository
     from warmspare.observe.events import Events, Meter
 
 Against = Annotated[
@@ -24,7 +24,7 @@ Against = Annotated[
 ]
 
 
-def seen_before(against: list[Path] | None, reports: Path | None, uri: str, vm: str | None) -> Known:
+def seen_before(against: list[Path] | None, reports: Path | None, uri: str, vm: str | None) -> KnownRepository:
     """What the files tell, and the newest kept reports of this repository."""
     from warmspare.audit.repository import seen as known
 

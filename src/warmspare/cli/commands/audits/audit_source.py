@@ -17,8 +17,8 @@ from warmspare.errors import ConfigError, WarmspareError, worst
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from warmspare.audit.source.source_audit import Settings, Verdict
-    from warmspare.cli.wiring.configured import Found
+    from warmspare.audit.source.source_audit import SourceAuditSettings, SourceVerdict
+    from warmspare.cli.wiring.configured import FoundVm
     from warmspare.model import Extents
     from warmspare.observe.events import Events, Meter
     from warmspare.source.ports import Machine
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class _How:
     """What the command line says of each audit."""
 
-    settings: Settings
+    settings: SourceAuditSettings
     repair: bool
     state: Path | None
     limit: float | None
@@ -78,13 +78,13 @@ def source(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.audit.expected.sample import parse_percent
-        from warmspare.audit.source.source_audit import Settings
+        from warmspare.audit.source.source_audit import SourceAuditSettings
         from warmspare.cli.wiring.rate_limit import parse_limit
 
         if full and sample is not None:
             raise ConfigError("--full and --sample exclude each other", hint="give one of them")
         demand_page(html)
-        how = _How(Settings(parse_percent(sample)), repair, state, parse_limit(limit), reports, html, json)
+        how = _How(SourceAuditSettings(parse_percent(sample)), repair, state, parse_limit(limit), reports, html, json)
         if disks:
             if not vm or len(vm) != 1 or not repo or all_vms or config is not None:
                 raise ConfigError(
@@ -176,7 +176,7 @@ async def _configured(config: Path | None, names: list[str], how: _How, events: 
         return worst(codes)
 
 
-async def _found(found: Found, how: _How, events: Events, meter: Meter) -> int:
+async def _found(found: FoundVm, how: _How, events: Events, meter: Meter) -> int:
     """One VM, through a snapshot."""
     import secrets
 
@@ -225,11 +225,11 @@ async def _audit(
 ) -> int:
     """Judge; then, if that was asked for, sync what differs and judge that again. machine: makes one for one use,
     machine_after: for the last."""
-    from warmspare.audit.source.source_audit import Repair, Settings, SourceAudit, report
+    from warmspare.audit.source.source_audit import Repair, SourceAudit, SourceAuditSettings, report
 
     scratch = options.state_folder("tmp")
 
-    async def judged(make: Callable[[], Awaitable[Machine]], settings: Settings) -> Verdict:
+    async def judged(make: Callable[[], Awaitable[Machine]], settings: SourceAuditSettings) -> SourceVerdict:
         used = await make()
         try:
             return await SourceAudit(store, used, events, scratch, settings, meter).run()
@@ -240,7 +240,7 @@ async def _audit(
     repair = None
     if how.repair and (wrong := verdict.wrong):
         await heal(wrong)
-        after = await judged(machine_after, Settings(only=wrong))
+        after = await judged(machine_after, SourceAuditSettings(only=wrong))
         repair = Repair(after.point.id.label, after)
     done = report(verdict, how.settings, meter.seconds, repair)
     return conclude(done, events, reports=how.reports, html=how.html, as_json=how.as_json)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
     from warmspare.recover.disks.open_disk import Held
     from warmspare.recover.disks.origin import Origin
-    from warmspare.recover.drills.evidence import Verdict
-    from warmspare.recover.drills.turn import Turn
+    from warmspare.recover.drills.evidence import DrillVerdict
+    from warmspare.recover.drills.turn import DrillTurn
 
 TIMEOUT_S = 600.0
 
@@ -90,8 +90,8 @@ def drill(
         from dataclasses import replace
 
         from warmspare.cli.commands.recovery.drill_ec2 import drill_ec2
-        from warmspare.cli.commands.recovery.drill_plan import Asked, rehearse
-        from warmspare.cli.wiring.readable_disks import Choice, with_disks
+        from warmspare.cli.commands.recovery.drill_plan import DrillOptions, rehearse
+        from warmspare.cli.wiring.readable_disks import DisksChoice, with_disks
         from warmspare.recover.drills import evidence as folders
         from warmspare.recover.drills import hardware
         from warmspare.recover.drills.qemu_drill import Rules, demand
@@ -115,7 +115,7 @@ def drill(
         for name, given in (not_ec2 if ec2 else only_ec2).items():
             if given:
                 raise ConfigError(f"{name} goes {'without' if ec2 else 'with'} --ec2", hint="leave one of them out")
-        asked = Asked(
+        asked = DrillOptions(
             tuple(names),
             all_vms,
             plan,
@@ -159,10 +159,10 @@ def drill(
             hint = "leave it out: every block of a restore point is verified as it is read"
             raise ConfigError("--hash is of a replica", hint=hint)
 
-        choice = Choice(names[0], replica, repo, at, state, endpoint_url, s3)
+        choice = DisksChoice(names[0], replica, repo, at, state, endpoint_url, s3)
 
-        async def work_of(turn: Turn) -> tuple[Verdict, Path]:
-            async def drilled(held: Held, of: Origin) -> tuple[Verdict, Path]:
+        async def work_of(turn: DrillTurn) -> tuple[DrillVerdict, Path]:
+            async def drilled(held: Held, of: Origin) -> tuple[DrillVerdict, Path]:
                 of = replace(of, boots=boot_disk)
                 first = of.ordered(held.disks)[0]
                 machine = hardware.choose(

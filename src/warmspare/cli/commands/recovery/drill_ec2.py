@@ -9,14 +9,14 @@ from warmspare.cli import options
 from warmspare.cli.commands.recovery.drill_plan import network
 
 if TYPE_CHECKING:
-    from warmspare.cli.commands.recovery.drill_plan import Asked
+    from warmspare.cli.commands.recovery.drill_plan import DrillOptions
     from warmspare.observe.events import Events
-    from warmspare.recover.drills.evidence import Verdict
+    from warmspare.recover.drills.evidence import DrillVerdict
     from warmspare.recover.drills.qemu_drill import Rules
-    from warmspare.recover.drills.turn import Turn
+    from warmspare.recover.drills.turn import DrillTurn
 
 
-async def drill_ec2(asked: Asked, rules: Rules, events: Events) -> int:
+async def drill_ec2(asked: DrillOptions, rules: Rules, events: Events) -> int:
     """Run it to its exit code."""
     from warmspare.cli.commands.recovery.drill_plan import clean
     from warmspare.cli.wiring.recovering import recovering
@@ -36,7 +36,7 @@ async def drill_ec2(asked: Asked, rules: Rules, events: Events) -> int:
         if where is None:
             return await clean(run, [vm], events)
 
-        async def work(turn: Turn) -> tuple[Verdict, Path]:
+        async def work(turn: DrillTurn) -> tuple[DrillVerdict, Path]:
             folder = folders.make_folder(options.state_folder("drills"), vm.vm, asked.evidence)
             return await run.run(vm, where, asked.at, rules, folder, turn=turn), folder
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class DrillOptions:
     """What the command line says of a drill. timeout_s: None for the usual one. clean: only end what earlier drills
     left."""
 
@@ -44,7 +44,7 @@ class Asked:
     clean: bool
 
 
-async def rehearse(asked: Asked, path: Path, events: Events, *, ec2: bool) -> int:
+async def rehearse(asked: DrillOptions, path: Path, events: Events, *, ec2: bool) -> int:
     """Run it to its exit code."""
     from warmspare.cli.wiring.planfile import chosen, load_plan
     from warmspare.recover.drills.qemu_drill import Rules
@@ -86,7 +86,7 @@ async def clean(drill: Ec2Drill, vms: Sequence[VmPlan], events: Events) -> int:
     return 0
 
 
-def network(asked: Asked, plan: RecoveryPlan | None) -> Network:
+def network(asked: DrillOptions, plan: RecoveryPlan | None) -> Network:
     """Where instances are to start: options before the plan."""
     from warmspare.cli.wiring.planfile import resource_id, several
     from warmspare.recover.failover.plan import Network
@@ -130,7 +130,7 @@ class _Place:
 
 
 @asynccontextmanager
-async def _ec2(asked: Asked, plan: RecoveryPlan, events: Events) -> AsyncIterator[tuple[Repository, Ec2Drill]]:
+async def _ec2(asked: DrillOptions, plan: RecoveryPlan, events: Events) -> AsyncIterator[tuple[Repository, Ec2Drill]]:
     from warmspare.cli.wiring.recovering import recovering
     from warmspare.recover.drills.ec2_drill import Ec2Drill
 
@@ -141,7 +141,7 @@ async def _ec2(asked: Asked, plan: RecoveryPlan, events: Events) -> AsyncIterato
 
 @asynccontextmanager
 async def _in_ec2(
-    asked: Asked, plan: RecoveryPlan, vms: Sequence[VmPlan], events: Events
+    asked: DrillOptions, plan: RecoveryPlan, vms: Sequence[VmPlan], events: Events
 ) -> AsyncIterator[tuple[Lab, Repository]]:
     from warmspare.recover.drills.ec2_lab import Ec2Lab, lasts_s
 
@@ -151,7 +151,7 @@ async def _in_ec2(
 
 
 @asynccontextmanager
-async def _in_qemu(asked: Asked, plan: RecoveryPlan, events: Events) -> AsyncIterator[tuple[Lab, Repository]]:
+async def _in_qemu(asked: DrillOptions, plan: RecoveryPlan, events: Events) -> AsyncIterator[tuple[Lab, Repository]]:
     from warmspare.cli.wiring.recovering import repository_of
     from warmspare.recover.drills.qemu_lab import QemuLab
 

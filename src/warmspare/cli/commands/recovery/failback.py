@@ -88,7 +88,7 @@ def export(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.recover.aws.client import Aws, AwsSettings
-        from warmspare.recover.failback.export import Export, Settings
+        from warmspare.recover.failback.export import Export, ExportSettings
         from warmspare.repository.chain import open_repository
         from warmspare.store.opening import open_store
 
@@ -103,7 +103,7 @@ def export(
         try:
             async with Aws(AwsSettings(region), on_retry=retrying(events)) as aws:
                 repository = await open_repository(store)
-                settings = Settings(to, format_, replica, only_replica)
+                settings = ExportSettings(to, format_, replica, only_replica)
                 disks = await Export(repository, aws, vm, settings, events, meter).run()
         finally:
             await store.close()

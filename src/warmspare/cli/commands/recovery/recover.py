@@ -47,10 +47,10 @@ def check(
     async def work(events: Events, meter: Meter) -> int:
         from dataclasses import replace
 
-        from warmspare.cli.wiring.readable_disks import Choice, with_disks
+        from warmspare.cli.wiring.readable_disks import DisksChoice, with_disks
         from warmspare.recover.drills.hardware import firmware_of
         from warmspare.recover.drills.qemu_drill import BootError
-        from warmspare.recover.readiness.boot_findings import Severity
+        from warmspare.recover.readiness.boot_findings import BootSeverity
         from warmspare.recover.readiness.check import look
 
         async def looked(held: Held, of: Origin) -> tuple[Ready, Origin, str]:
@@ -58,26 +58,26 @@ def check(
             ready = await look(of.ordered(held.disks), firmware_of(of.hardware, firmware))
             return ready, of, held.point.label
 
-        choice = Choice(vm, replica, repo, at, state, endpoint_url, s3)
+        choice = DisksChoice(vm, replica, repo, at, state, endpoint_url, s3)
         ready, of, point = await with_disks(choice, events, looked)
         if json:
             for finding in ready.findings:
                 events.emit("finding", **finding.event(of.vm, point))
         else:
             _show(f"VM {of.vm_name} at restore point {point}", ready)
-        count = {each: sum(finding.severity is each for finding in ready.findings) for each in Severity}
+        count = {each: sum(finding.severity is each for finding in ready.findings) for each in BootSeverity}
         events.emit(
             "check.done",
             vm=of.vm,
             point=point,
-            stops=count[Severity.STOPS],
-            warnings=count[Severity.WARNING],
-            notes=count[Severity.NOTE],
+            stops=count[BootSeverity.STOPS],
+            warnings=count[BootSeverity.WARNING],
+            notes=count[BootSeverity.NOTE],
             not_known=ready.not_known,
             seen=ready.seen,
         )
-        if count[Severity.STOPS]:
-            first = next(each for each in ready.findings if each.severity is Severity.STOPS)
+        if count[BootSeverity.STOPS]:
+            first = next(each for each in ready.findings if each.severity is BootSeverity.STOPS)
             raise BootError(
                 f"VM {of.vm_name!r} will not start in EC2 from restore point {point}: {first.meaning}",
                 where=f"{first.disk}, {first.place}",

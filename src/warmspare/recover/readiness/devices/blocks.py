@@ -33,7 +33,7 @@ MEMBERS = frozenset(
 )
 
 
-class Kind(StrEnum):
+class DeviceKind(StrEnum):
     """What a device is. OPENED: what stands in an encrypted one, once it is opened."""
 
     DISK = "disk"
@@ -55,7 +55,7 @@ class Device:
     known against it; Unknown where what it lacks may be in a gap.
     """
 
-    kind: Kind
+    kind: DeviceKind
     grub: str
     place: str
     disk: int
@@ -98,7 +98,7 @@ class Depth(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class DeviceGap:
     """What could not be looked into. why: as a clause, with its place."""
 
     depth: Depth

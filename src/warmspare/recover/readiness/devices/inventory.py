@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.devices import lvmdata, mdraid
-from warmspare.recover.readiness.devices.blocks import Depth, Device, Gap, Kind, split
+from warmspare.recover.readiness.devices.blocks import Depth, Device, DeviceGap, DeviceKind, split
 from warmspare.recover.readiness.devices.lvmdata import Physical
 from warmspare.recover.readiness.devices.lvmgroup import Group
-from warmspare.recover.readiness.devices.mdraid import Array, Member
+from warmspare.recover.readiness.devices.mdraid import Array, RaidMember
 from warmspare.recover.readiness.devices.names import Names
-from warmspare.recover.readiness.partition_tables import Table
+from warmspare.recover.readiness.partition_tables import PartitionTable
 from warmspare.recover.readiness.volumes import Contents, Volume
 
 MAX_LOGICAL = 128  # volumes of LVM whose contents are looked at
@@ -41,13 +41,13 @@ Probe = Callable[[int, int, int], Answer[Contents]]  # disk, offset, size: what 
 
 
 @dataclass(frozen=True, slots=True)
-class Inventory:
+class DeviceInventory:
     """devices: in the VM's order; partitions first, then what is made of them. groups, there: of LVM, and the UUIDs of
     the physical volumes on these disks. arrays: of md."""
 
     disks: int
     devices: tuple[Device, ...]
-    gaps: tuple[Gap, ...]
+    gaps: tuple[DeviceGap, ...]
     groups: tuple[Group, ...] = ()
     there: frozenset[str] = frozenset()
     arrays: tuple[Array, ...] = ()
@@ -63,12 +63,12 @@ class Inventory:
         members = [(one.contents, one) for one in self.devices]
         return {held.uuid: one for held, one in members if held and held.kind == "LVM2_member"}
 
-    def without(self, hidden: Mapping[str, str | Unknown]) -> Inventory:
+    def without(self, hidden: Mapping[str, str | Unknown]) -> DeviceInventory:
         """The same where LVM does not find these physical volumes (`lvmfile.hidden`): what needs them lacks them."""
         walks = {each.name: each.walk(self.there - hidden.keys()) for each in self.groups}
         out = []
         for one in self.devices:
-            if one.kind is Kind.LOGICAL and not one.lacks and (walk := walks.get(one.group)):
+            if one.kind is DeviceKind.LOGICAL and not one.lacks and (walk := walks.get(one.group)):
                 lacks = walk.lacks(one.name)
                 whys = [lacks] if isinstance(lacks, Unknown) else [hidden[uuid] for uuid in lacks if uuid in hidden]
                 # What is certain of one is certain of the volume.
@@ -77,13 +77,13 @@ class Inventory:
             out.append(one)
         return replace(self, devices=tuple(out))
 
-    def seen(self, volumes: Sequence[Volume]) -> Inventory:
+    def seen(self, volumes: Sequence[Volume]) -> DeviceInventory:
         """With what GRUB sees of file systems besides: in volumes whose bytes only it puts together."""
         left = {each.device: each for each in volumes if each.filesystem and not each.device.startswith("loop")}
         devices = []
         for one in self.devices:
             own = one.name.rpartition(":")[2]
-            aliases = [f"md/{own}", f"md/md{own}"] if one.kind is Kind.ARRAY else [one.grub]
+            aliases = [f"md/{own}", f"md/md{own}"] if one.kind is DeviceKind.ARRAY else [one.grub]
             found = next((left.pop(alias) for alias in aliases if alias in left), None)
             if found and not one.contents:
                 one = replace(one, holds=Contents(found.filesystem, found.uuid, found.label))
@@ -93,15 +93,15 @@ class Inventory:
 
 def _of_grub(volume: Volume) -> Device:
     """A volume of which only GRUB knows."""
-    kind = Kind.LOGICAL if volume.device.startswith("lvm/") else Kind.ARRAY
+    kind = DeviceKind.LOGICAL if volume.device.startswith("lvm/") else DeviceKind.ARRAY
     name = volume.device.partition("/")[2]
-    group, name = (split(name) if kind is Kind.LOGICAL else None) or ("", name)
+    group, name = (split(name) if kind is DeviceKind.LOGICAL else None) or ("", name)
     place = f"logical volume {group}/{name}" if group else f"{kind} {name}"
     contents = Contents(volume.filesystem, volume.uuid, volume.label)
     return Device(kind, volume.device, place, 0, contents, group=group, name=name)
 
 
-def take(ids: Sequence[str], tables: Sequence[Answer[Table]], read: Read, probe: Probe) -> Inventory:
+def take(ids: Sequence[str], tables: Sequence[Answer[PartitionTable]], read: Read, probe: Probe) -> DeviceInventory:
     """All there is. ids: what the disks are called, in their order. read: OSError where it can't."""
     return _Taking(ids, read, probe).all(tables)
 
@@ -112,27 +112,27 @@ class _Taking:
     read: Read
     probe: Probe
     devices: list[Device] = field(default_factory=list)
-    gaps: list[Gap] = field(default_factory=list)
-    members: list[Member] = field(default_factory=list)
+    gaps: list[DeviceGap] = field(default_factory=list)
+    members: list[RaidMember] = field(default_factory=list)
     physical: list[Physical] = field(default_factory=list)
     homes: list[int] = field(default_factory=list)  # the disk of each of `physical`
     starts: list[int] = field(default_factory=list)  # and where it begins there
     sizes: list[int] = field(default_factory=list)  # of the disks
 
-    def all(self, tables: Sequence[Answer[Table]]) -> Inventory:
+    def all(self, tables: Sequence[Answer[PartitionTable]]) -> DeviceInventory:
         for disk, table in enumerate(tables):
-            self.sizes.append(table.capacity_bytes if isinstance(table, Table) else 0)
+            self.sizes.append(table.capacity_bytes if isinstance(table, PartitionTable) else 0)
             self._disk(disk, table)
         arrays = mdraid.assembled(self.members)
         for array in arrays:
             self._array(array)
         found = lvmdata.find(self.physical)
-        self.gaps += [Gap(Depth.MEMBER, why) for why in found.unread]
+        self.gaps += [DeviceGap(Depth.MEMBER, why) for why in found.unread]
         left = MAX_LOGICAL
         for group in found.groups:
             left = self._group(group, found.places, left)
         self._doubt()
-        return Inventory(
+        return DeviceInventory(
             len(self.ids), tuple(self.devices), tuple(self.gaps), found.groups, frozenset(found.places), tuple(arrays)
         )
 
@@ -142,7 +142,7 @@ class _Taking:
         whys += [
             f"{one.place}: {one.holds.why}"
             for one in self.devices
-            if isinstance(one.holds, Unknown) and one.kind in (Kind.PARTITION, Kind.DISK)
+            if isinstance(one.holds, Unknown) and one.kind in (DeviceKind.PARTITION, DeviceKind.DISK)
         ]
         if whys:
             self.devices = [
@@ -152,18 +152,18 @@ class _Taking:
                 for one in self.devices
             ]
 
-    def _disk(self, disk: int, table: Answer[Table]) -> None:
+    def _disk(self, disk: int, table: Answer[PartitionTable]) -> None:
         name = self.ids[disk]
-        if not isinstance(table, Table):
+        if not isinstance(table, PartitionTable):
             why = table.why if isinstance(table, Unknown) else "it has none"
-            self.gaps.append(Gap(Depth.TABLE, f"the partition table of {name}: {why}"))
+            self.gaps.append(DeviceGap(Depth.TABLE, f"the partition table of {name}: {why}"))
             return
         if table.more:
-            self.gaps.append(Gap(Depth.TABLE, f"{name} has more partitions than are looked at"))
+            self.gaps.append(DeviceGap(Depth.TABLE, f"{name} has more partitions than are looked at"))
         for each in table.partitions:
             label = "gpt" if table.kind == "gpt" else "msdos"
             device = Device(
-                Kind.PARTITION,
+                DeviceKind.PARTITION,
                 f"loop{disk},{label}{each.number}",
                 f"partition {each.number} of {name}",
                 disk,
@@ -174,7 +174,7 @@ class _Taking:
             )
             self._range(device, each.offset, each.bytes)
         if not table.partitions:
-            device = Device(Kind.DISK, f"loop{disk}", f"the whole of {name}", disk, ABSENT)
+            device = Device(DeviceKind.DISK, f"loop{disk}", f"the whole of {name}", disk, ABSENT)
             self._range(device, 0, table.capacity_bytes)
 
     def _range(self, device: Device, offset: int, size: int) -> None:
@@ -189,7 +189,7 @@ class _Taking:
             member = mdraid.member(lambda at, count: self._read(device.disk, offset + at, count), size)
             if isinstance(member, Unknown | Absent):
                 why = member.why if isinstance(member, Unknown) else "the superblock of its RAID is not found"
-                self.gaps.append(Gap(Depth.MEMBER, f"{device.place}: {why}"))
+                self.gaps.append(DeviceGap(Depth.MEMBER, f"{device.place}: {why}"))
                 return
             self.members.append(replace(member, disk=device.disk, offset=offset, place=device.place))
         if held.kind == "LVM2_member":
@@ -198,7 +198,7 @@ class _Taking:
     def _hidden(self, device: Device) -> None:
         held = device.contents
         if held and held.kind in _HIDING:
-            self.gaps.append(Gap(Depth.MEMBER, f"{device.place}: {_HIDING[held.kind]}"))
+            self.gaps.append(DeviceGap(Depth.MEMBER, f"{device.place}: {_HIDING[held.kind]}"))
 
     def _physical(self, place: str, disk: int, offset: int) -> None:
         self.physical.append(Physical(place, lambda at, count: self._read(disk, offset + at, count)))
@@ -214,7 +214,7 @@ class _Taking:
             holds = self._probed(begin.disk, begin.offset, begin.bytes)
         first = array.members[0]
         device = Device(
-            Kind.ARRAY,
+            DeviceKind.ARRAY,
             f"mduuid/{array.uuid}",
             place,
             first.disk,
@@ -230,7 +230,7 @@ class _Taking:
             if begin is not None and array.whole:
                 self._physical(place, begin.disk, begin.offset)
             else:
-                self.gaps.append(Gap(Depth.MEMBER, f"{place}: LVM on a striped array is not read"))
+                self.gaps.append(DeviceGap(Depth.MEMBER, f"{place}: LVM on a striped array is not read"))
 
     def _group(self, group: Group, places: dict[str, int], left: int) -> int:
         there = frozenset(places)
@@ -240,7 +240,7 @@ class _Taking:
                 continue
             left -= 1
             if left < -MAX_NAMED:
-                self.gaps.append(Gap(Depth.MEMBER, f"there are more than {MAX_NAMED} logical volumes"))
+                self.gaps.append(DeviceGap(Depth.MEMBER, f"there are more than {MAX_NAMED} logical volumes"))
                 break
             begin = walk.begins(volume.name)
             disk = next((self.homes[places[uuid]] for uuid, _ in group.physical.values() if uuid in places), 0)
@@ -256,7 +256,7 @@ class _Taking:
                 disk = self.homes[number]
                 holds = self._probed(disk, self.starts[number] + begin.offset, begin.bytes)
             device = Device(
-                Kind.LOGICAL,
+                DeviceKind.LOGICAL,
                 "",
                 f"logical volume {group.name}/{volume.name}",
                 disk,
@@ -270,7 +270,7 @@ class _Taking:
             self.devices.append(device)
             self._hidden(device)
             if device.contents and device.contents.kind in ("LVM2_member", "linux_raid_member"):
-                self.gaps.append(Gap(Depth.MEMBER, f"{device.place}: what it is a part of is not read"))
+                self.gaps.append(DeviceGap(Depth.MEMBER, f"{device.place}: what it is a part of is not read"))
         return left
 
     def _read(self, disk: int, offset: int, count: int) -> bytes:

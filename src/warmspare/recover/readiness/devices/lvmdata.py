@@ -51,7 +51,7 @@ class Physical:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundVolumes:
     """All that LVM has on some disks. groups: each as its newest metadata says. places: of the physical volumes that
     are there, by UUID: their number among those that were given. unread: why something of it is not known."""
 
@@ -60,7 +60,7 @@ class Found:
     unread: tuple[str, ...]
 
 
-def find(volumes: Iterable[Physical]) -> Found:
+def find(volumes: Iterable[Physical]) -> FoundVolumes:
     """Read them all. What can't be read is said, and keeps no other from being read."""
     places: dict[str, int] = {}
     newest: dict[str, Group] = {}
@@ -99,7 +99,7 @@ def find(volumes: Iterable[Physical]) -> Found:
         for uuid, _ in each.physical.values():
             doubtful.pop(uuid, None)
     unread += doubtful.values()
-    return Found(tuple(newest.values()), places, tuple(unread))
+    return FoundVolumes(tuple(newest.values()), places, tuple(unread))
 
 
 def label(read: Read) -> Answer[Label]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
 from warmspare.recover.readiness.devices import lvmfilter, lvmtext
-from warmspare.recover.readiness.devices.blocks import Device, Kind
+from warmspare.recover.readiness.devices.blocks import Device, DeviceKind
 from warmspare.recover.readiness.devices.lvmfilter import NotFilter
 from warmspare.recover.readiness.devices.lvmtext import NotText, Section
 
@@ -29,7 +29,7 @@ _EBS = (  # links that udev makes for a volume of EBS
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class LvmSettings:
     """Of lvm.conf. file: the devices file's name, ABSENT where none is used. searching: what is done about names that
     are not found. filters: LVM's two."""
 
@@ -39,7 +39,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedDevice:
     """A line of a devices file. physical: the volume's UUID, without dashes."""
 
     kind: str
@@ -51,11 +51,11 @@ class Listed:
 class DevicesFile:
     """refreshed: it says of which machine it is, so that newer LVMs look for what they do not find on another."""
 
-    lines: tuple[Listed, ...]
+    lines: tuple[ListedDevice, ...]
     refreshed: bool
 
 
-def settings(texts: Iterable[str], system: str = "", release: str = "") -> Settings:
+def settings(texts: Iterable[str], system: str = "", release: str = "") -> LvmSettings:
     """What lvm.conf and what overrides it say. system, release: ID and VERSION_ID of os-release, for what is said
     nowhere."""
     devices: Section = {}
@@ -64,7 +64,7 @@ def settings(texts: Iterable[str], system: str = "", release: str = "") -> Setti
         try:
             found = lvmtext.parsed(text).get("devices")
         except NotText as error:
-            return Settings(Unknown(f"/etc/lvm/lvm.conf: {error}"))
+            return LvmSettings(Unknown(f"/etc/lvm/lvm.conf: {error}"))
         if isinstance(found, dict):
             devices |= found
         # The file that LVM comes with shows each default as a comment.
@@ -76,7 +76,7 @@ def settings(texts: Iterable[str], system: str = "", release: str = "") -> Setti
         for key in ("global_filter", "filter")
         if isinstance(value := devices.get(key), str | list)
     )
-    return Settings(
+    return LvmSettings(
         _file(
             devices.get("use_devicesfile"),
             name if isinstance(name, str) and name else DEVICES_FILE,
@@ -106,7 +106,7 @@ def _default(system: str, release: str) -> str:
 
 def parsed(text: str) -> Answer[DevicesFile]:
     """A devices file."""
-    lines, refreshed = list[Listed](), False
+    lines, refreshed = list[ListedDevice](), False
     for line in text.split("\n"):
         if line.startswith("#") or not line.strip():
             continue
@@ -119,12 +119,12 @@ def parsed(text: str) -> Answer[DevicesFile]:
         name = pairs.get("IDNAME", "")
         if pairs["IDTYPE"] == "devname" and name in ("", "."):
             name = pairs.get("DEVNAME", "")
-        lines.append(Listed(pairs["IDTYPE"], name, pairs.get("PVID", "").replace("-", "")))
+        lines.append(ListedDevice(pairs["IDTYPE"], name, pairs.get("PVID", "").replace("-", "")))
     return DevicesFile(tuple(lines), refreshed)
 
 
 def hidden(
-    physical: Mapping[str, Device], chosen: Settings, file: Answer[DevicesFile], disks: int
+    physical: Mapping[str, Device], chosen: LvmSettings, file: Answer[DevicesFile], disks: int
 ) -> dict[str, str | Unknown]:
     """The physical volumes that LVM will not find in EC2, each with why; Unknown where it may.
 
@@ -147,7 +147,7 @@ def _words(why: str | Unknown) -> str:
 
 
 def _by_file(
-    physical: Mapping[str, Device], chosen: Settings, file: DevicesFile, disks: int
+    physical: Mapping[str, Device], chosen: LvmSettings, file: DevicesFile, disks: int
 ) -> dict[str, str | Unknown]:
     lost: dict[str, str | Unknown] = {}
     for uuid, device in physical.items():
@@ -168,19 +168,19 @@ def _by_file(
     return lost
 
 
-def _found(one: Listed, device: Device, disks: int) -> bool:
+def _found(one: ListedDevice, device: Device, disks: int) -> bool:
     """Whether a line is right in EC2 too."""
-    if one.kind in _STABLE or device.kind in (Kind.ARRAY, Kind.LOGICAL, Kind.OPENED):
+    if one.kind in _STABLE or device.kind in (DeviceKind.ARRAY, DeviceKind.LOGICAL, DeviceKind.OPENED):
         return one.kind != "devname" or one.name.startswith(("/dev/mapper/", "/dev/md"))
     return one.kind == "devname" and disks == 1 and one.name in _nvme(device, disks)
 
 
-def _by_filters(physical: Mapping[str, Device], chosen: Settings, disks: int) -> dict[str, str | Unknown]:
+def _by_filters(physical: Mapping[str, Device], chosen: LvmSettings, disks: int) -> dict[str, str | Unknown]:
     lost: dict[str, str | Unknown] = {}
     if not chosen.filters:
         return lost
     for uuid, device in physical.items():
-        if device.kind not in (Kind.DISK, Kind.PARTITION):
+        if device.kind not in (DeviceKind.DISK, DeviceKind.PARTITION):
             continue  # its name is the same there
         part = f"-part{device.number}" if device.number else ""
         links = [f"/dev/disk/by-id/lvm-pv-uuid-{uuid}", *(link + part for link in _EBS)]

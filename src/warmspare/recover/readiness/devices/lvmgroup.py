@@ -67,7 +67,7 @@ class LogicalVolume:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ExtentPlace:
     """Where the first bytes of a logical volume stand: on a physical volume, by UUID."""
 
     physical: str
@@ -98,16 +98,16 @@ class Group:
         """The missing physical volumes that keep a logical one from coming up."""
         return self.walk(there).lacks(name)
 
-    def begins(self, name: str, there: Collection[str]) -> Place | Unknown:
+    def begins(self, name: str, there: Collection[str]) -> ExtentPlace | Unknown:
         """Where its first bytes are, as far as they can be read without LVM."""
         return self.walk(there).begins(name)
 
-    def walk(self, there: Collection[str]) -> Walk:
+    def walk(self, there: Collection[str]) -> LvmWalk:
         """For many of these questions."""
-        return Walk(self, frozenset(self.missing(there)))
+        return LvmWalk(self, frozenset(self.missing(there)))
 
 
-class Walk:
+class LvmWalk:
     """From volume to volume of a group. missing: UUIDs. It goes a bounded number of steps in all."""
 
     def __init__(self, group: Group, missing: frozenset[str]) -> None:
@@ -121,7 +121,7 @@ class Walk:
         except NotText as error:
             return Unknown(str(error))
 
-    def begins(self, name: str) -> Place | Unknown:
+    def begins(self, name: str) -> ExtentPlace | Unknown:
         """See Group.begins."""
         try:
             return self._begin_of(name, 0, 0)
@@ -180,17 +180,17 @@ class Walk:
     def _all(self, names: Iterable[str], depth: int) -> frozenset[str]:
         return frozenset().union(*(self._lost(name, depth + 1) for name in names))
 
-    def _begin(self, name: str, depth: int, extent: int) -> Place | Unknown:
+    def _begin(self, name: str, depth: int, extent: int) -> ExtentPlace | Unknown:
         """Where the bytes from an extent on are, of a physical volume or a logical one. NotText."""
         group = self._group
         if name in group.physical:
             uuid, first = group.physical[name]
             if uuid in self._missing:
                 return Unknown("a part of it is on none of these disks")
-            return Place(uuid, first + extent * group.extent_bytes, 1 << 62)
+            return ExtentPlace(uuid, first + extent * group.extent_bytes, 1 << 62)
         return self._begin_of(name, depth, extent)
 
-    def _begin_of(self, name: str, depth: int, extent: int) -> Place | Unknown:
+    def _begin_of(self, name: str, depth: int, extent: int) -> ExtentPlace | Unknown:
         """The same of a logical one."""
         group, volume = self._group, self._volume(name, depth)
         if name in group.snapshots:
@@ -204,12 +204,12 @@ class Walk:
         within = extent - segment.start
         if segment.stripe_bytes and within:
             return Unknown("it is striped")
-        place: Place | Unknown = Unknown("it is on no volume")
+        place: ExtentPlace | Unknown = Unknown("it is on no volume")
         for owner, at in source:
             place = self._begin(owner, depth + 1, at + within)
-            if isinstance(place, Place):
+            if isinstance(place, ExtentPlace):
                 whole = segment.stripe_bytes or (segment.count - within) * group.extent_bytes
-                return Place(place.physical, place.offset, min(place.bytes, whole))
+                return ExtentPlace(place.physical, place.offset, min(place.bytes, whole))
         return place
 
     def _first(self, segment: Segment) -> tuple[tuple[str, int], ...] | Unknown:

@@ -28,10 +28,10 @@ class NotText(ValueError):
 
 def parsed(text: str) -> Section:
     """All of it. NotText."""
-    return _Reader(text).section(0)
+    return _TextReader(text).section(0)
 
 
-class _Reader:
+class _TextReader:
     def __init__(self, text: str) -> None:
         self._text, self._at, self._left = text, 0, MAX_TOKENS
         self._kind, self._piece = "", ""

@@ -30,7 +30,7 @@ Read = Callable[[int, int], bytes]  # offset and count: of a member's bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class RaidMember:
     """uuid: of the array, 32 hex digits. role: its place among `width`; None for a spare, a journal or what has failed.
     data_offset, data_bytes: where its share of the array's bytes is. disk, offset, place: where it is itself."""
 
@@ -51,7 +51,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class ByteRange:
     """Bytes of a disk."""
 
     disk: int
@@ -66,7 +66,7 @@ class Array:
     uuid: str
     name: str
     level: int
-    members: tuple[Member, ...]
+    members: tuple[RaidMember, ...]
     lacks: str
 
     @property
@@ -75,7 +75,7 @@ class Array:
         return self.level == 1 or self.members[0].width == 1
 
     @property
-    def begin(self) -> Range | None:
+    def begin(self) -> ByteRange | None:
         """Where its first bytes are; None where that hangs on more than a member says."""
         first = self.members[0]
         parity_first = self.level in (5, 6) and first.layout in (1, 3, 4)  # right-*, and parity-first
@@ -84,10 +84,10 @@ class Array:
         if self.level != 1 and first.role != 0:
             return None
         size = first.data_bytes if self.whole or self.level == -1 else first.chunk_bytes or first.data_bytes
-        return Range(first.disk, first.offset + first.data_offset, size)
+        return ByteRange(first.disk, first.offset + first.data_offset, size)
 
 
-def member(read: Read, size: int) -> Answer[Member]:
+def member(read: Read, size: int) -> Answer[RaidMember]:
     """The superblock of a member of so many bytes; ABSENT where there is none."""
     end = (size // SECTOR_BYTES - 16) & ~7
     try:
@@ -106,7 +106,7 @@ def member(read: Read, size: int) -> Answer[Member]:
     return ABSENT
 
 
-def _new(data: bytes, at: int) -> Answer[Member]:
+def _new(data: bytes, at: int) -> Answer[RaidMember]:
     _, _, features, _, uuid, name, _, level, layout, size, chunk, width = _ARRAY.unpack_from(data)
     offset, count, own, _, number, _, _ = _MEMBER.unpack_from(data, _MEMBER_AT)
     if own * SECTOR_BYTES != at:
@@ -118,7 +118,7 @@ def _new(data: bytes, at: int) -> Answer[Member]:
     roles = data[_ROLES_AT : _ROLES_AT + 2 * most]
     role = struct.unpack_from("<H", roles, 2 * number)[0] if 2 * number + 2 <= len(roles) else _SPARE
     text = name.split(b"\0", 1)[0].decode(errors="replace")
-    return Member(
+    return RaidMember(
         uuid.hex(),
         text,
         level,
@@ -133,7 +133,7 @@ def _new(data: bytes, at: int) -> Answer[Member]:
     )
 
 
-def _old(data: bytes, at: int) -> Answer[Member]:
+def _old(data: bytes, at: int) -> Answer[RaidMember]:
     """Version 0.90, written in the byte order of the machine that made it: little-endian is the only one here."""
     words = struct.unpack("<1024I", data)
     if words[2] > 91 or not 0 < words[10] <= 27:
@@ -142,7 +142,7 @@ def _old(data: bytes, at: int) -> Answer[Member]:
     (level,) = struct.unpack_from("<i", data, 28)
     this = 992  # the words that describe this member: number, major, minor, its place, state
     active = bool(words[this + 4] & 2) and words[this + 3] < words[10]
-    return Member(
+    return RaidMember(
         uuid,
         str(words[11]),
         level,
@@ -157,15 +157,15 @@ def _old(data: bytes, at: int) -> Answer[Member]:
     )
 
 
-def assembled(members: Sequence[Member]) -> list[Array]:
+def assembled(members: Sequence[RaidMember]) -> list[Array]:
     """The arrays that they make, in the order of their first members."""
-    by_uuid: dict[str, list[Member]] = {}
+    by_uuid: dict[str, list[RaidMember]] = {}
     for one in members:
         by_uuid.setdefault(one.uuid, []).append(one)
     return [_array(group) for group in by_uuid.values()]
 
 
-def _array(members: list[Member]) -> Array:
+def _array(members: list[RaidMember]) -> Array:
     newest = max(members, key=lambda one: one.events)
     # One that fell behind is not taken in again by itself; md lets one event pass.
     fresh = [one for one in members if one.role is not None and one.events + 1 >= newest.events]
@@ -174,7 +174,7 @@ def _array(members: list[Member]) -> Array:
     return Array(newest.uuid, newest.name, newest.level, tuple(ordered), _lacks(newest, set(by_role)))
 
 
-def _lacks(one: Member, roles: set[int | None]) -> str:
+def _lacks(one: RaidMember, roles: set[int | None]) -> str:
     """Why these are not enough."""
     missing = [role for role in range(one.width) if role not in roles]
     spare = {1: one.width - 1, 4: 1, 5: 1, 6: 2}.get(one.level, 0)

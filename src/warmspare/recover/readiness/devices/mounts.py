@@ -135,7 +135,7 @@ class Sort(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
+class FstabLine:
     """A line of fstab. line: its number, from 1. fsck: its sixth field is not 0. subvolume: of Btrfs, as subvol= names
     it; "" for the default one."""
 
@@ -240,7 +240,7 @@ _ASKED = re.compile(r"x-systemd\.(?:wanted|required)-by=")
 _ENDLESS = re.compile(r"x-systemd\.device-timeout=(?:0|0s|infinity)")
 
 
-def mounts(text: str) -> Iterator[Mount]:
+def mounts(text: str) -> Iterator[FstabLine]:
     """The lines of an fstab that mean something. Exceeded after MAX_LINES of these."""
     count = 0
     for number, line in enumerate(text.split("\n"), 1):
@@ -255,7 +255,7 @@ def mounts(text: str) -> Iterator[Mount]:
         options = tuple(plain[3].split(",")) if len(plain) > 3 else ("defaults",)
         fsck = len(words) > 5 and words[5].strip() != "0"
         kind = plain[2] if len(plain) > 2 else "auto"
-        yield Mount(number, plain[0].replace('"', ""), _tidy(plain[1]), kind, options, fsck)
+        yield FstabLine(number, plain[0].replace('"', ""), _tidy(plain[1]), kind, options, fsck)
 
 
 def unescaped(word: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.devices.blocks import MEMBERS, Depth, Device, Gap, Kind, split
+from warmspare.recover.readiness.devices.blocks import MEMBERS, Depth, Device, DeviceGap, DeviceKind, split
 
 MAX_NAME = 4096  # characters: Linux's own bound of a path
 MAX_STEPS = 8  # from one name to another: an opened LUKS on a logical volume, and so on
@@ -31,7 +31,7 @@ class Bond(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class NameMeaning:
     """What a name means. target: the device; for a bond to the machine or to nothing, ABSENT. others: further ones that
     bear the same name, so that chance decides. spelled: where nothing bears it, the same number in the letters that
     udev writes."""
@@ -74,7 +74,7 @@ class Names:
     def __init__(
         self,
         devices: Iterable[Device],
-        gaps: Sequence[Gap],
+        gaps: Sequence[DeviceGap],
         groups: Iterable[str],
         disks: int,
         mapped: Mapping[str, str] | None = None,
@@ -89,7 +89,9 @@ class Names:
                 if key[1]:
                     self._by_key.setdefault(key, []).append(one)
         unread = [
-            Gap(Depth.CONTENT if one.kind is Kind.LOGICAL else Depth.MEMBER, f"{one.place}: {one.holds.why}")
+            DeviceGap(
+                Depth.CONTENT if one.kind is DeviceKind.LOGICAL else Depth.MEMBER, f"{one.place}: {one.holds.why}"
+            )
             # What is on one that certainly does not come up is not there for anybody.
             for one in self._devices
             if isinstance(one.holds, Unknown) and (not one.lacks or isinstance(one.lacks, Unknown))
@@ -100,11 +102,11 @@ class Names:
         """The same disks, and what a system's own files call things."""
         return Names(self._devices, self._gaps, self._groups, self._disks, mapped, arrays)
 
-    def lookup(self, name: str) -> Meaning:
+    def lookup(self, name: str) -> NameMeaning:
         """What a name means. Texts are as they stand in fstab with its escapes resolved, or after root=."""
         return self._lookup(name.strip().replace('"', "").replace("'", ""), MAX_STEPS)
 
-    def any_case(self, name: str) -> Meaning:
+    def any_case(self, name: str) -> NameMeaning:
         """The same as who compares UUIDs without case finds it: GRUB, and the kernel by itself."""
         meaning = self.lookup(name)
         if not meaning.spelled:
@@ -112,26 +114,28 @@ class Names:
         tag = "PARTUUID" if "partuuid" in name.lower() else "UUID"
         return self.lookup(f"{tag}={meaning.spelled}")
 
-    def root(self, value: str, *, alone: bool = False) -> Meaning:
+    def root(self, value: str, *, alone: bool = False) -> NameMeaning:
         """What root= means, whose forms are more than fstab's. alone: to the kernel by itself, without an initramfs."""
         value = value.strip().strip('"')
         if alone and value.startswith("PARTUUID="):
             return self.any_case(value)
         if _NET_ROOT.fullmatch(value):
-            return Meaning(Bond.NETWORK, ABSENT)
+            return NameMeaning(Bond.NETWORK, ABSENT)
         if zfs := re.match(r"(?:zfs[:=]|ZFS=)(.{1,256})", value):
             return self.pool(zfs[1])
         if _TAG.fullmatch(value) or _NUMBERS.fullmatch(value) or value.startswith("/dev/"):
             return self.lookup(value)
         if value.startswith("block:"):
             return self.lookup(value.removeprefix("block:"))
-        return Meaning(Bond.CONTENT, Unknown(f"what root={value[:60]} means is not known here"))
+        return NameMeaning(Bond.CONTENT, Unknown(f"what root={value[:60]} means is not known here"))
 
-    def _lookup(self, name: str, steps: int) -> Meaning:
+    def _lookup(self, name: str, steps: int) -> NameMeaning:
         if len(name) > MAX_NAME:
-            return Meaning(Bond.CONTENT, Unknown(f"a device's name has more than {MAX_NAME} characters"))
+            return NameMeaning(Bond.CONTENT, Unknown(f"a device's name has more than {MAX_NAME} characters"))
         if steps == 0:
-            return Meaning(Bond.CONTENT, Unknown("its name leads to another, and that on, more often than is followed"))
+            return NameMeaning(
+                Bond.CONTENT, Unknown("its name leads to another, and that on, more often than is followed")
+            )
         if tag := _TAG.fullmatch(name):
             return self._link("id" if tag[1] == "ID" else tag[1].lower(), tag[2], steps)
         if link := _LINK.fullmatch(name):
@@ -143,17 +147,19 @@ class Names:
         if name.startswith("/dev/md/") or _MD.fullmatch(name):
             return self._array(name)
         if re.fullmatch(r"/dev/dm-[0-9]{1,6}", name):
-            return Meaning(Bond.ORDER, Unknown("device mapper's numbers go by the order in which things are opened"))
+            return NameMeaning(
+                Bond.ORDER, Unknown("device mapper's numbers go by the order in which things are opened")
+            )
         for pattern, bond in ((_NOTHING, Bond.NOTHING), (_NETWORK, Bond.NETWORK), (_MACHINE, Bond.MACHINE)):
             if pattern.fullmatch(name):
-                return Meaning(bond, ABSENT)
+                return NameMeaning(bond, ABSENT)
         if name.startswith("/dev/"):
             return self._below(name)
         if _NUMBERS.fullmatch(name):
-            return Meaning(Bond.MACHINE, ABSENT)
-        return Meaning(Bond.NOTHING, ABSENT)
+            return NameMeaning(Bond.MACHINE, ABSENT)
+        return NameMeaning(Bond.NOTHING, ABSENT)
 
-    def _link(self, by: str, value: str, steps: int) -> Meaning:
+    def _link(self, by: str, value: str, steps: int) -> NameMeaning:
         """A tag, or a link that udev makes below /dev/disk."""
         if by == "uuid":
             return self._number("uuid", value, Depth.CONTENT)
@@ -167,14 +173,14 @@ class Names:
         if by == "id":
             return self._id(value, steps)
         if by == "path":
-            return Meaning(Bond.NETWORK if value.startswith("ip-") else Bond.MACHINE, ABSENT)
+            return NameMeaning(Bond.NETWORK if value.startswith("ip-") else Bond.MACHINE, ABSENT)
         if by in ("diskseq", "loop-inode", "loop-ref"):
-            return Meaning(Bond.ORDER, Unknown(f"a name by {by} is another at each start"))
+            return NameMeaning(Bond.ORDER, Unknown(f"a name by {by} is another at each start"))
         if by == "dname":
-            return Meaning(Bond.CONTENT, Unknown("which disk a rule of udev gives this name is not looked at"))
-        return Meaning(Bond.CONTENT, Unknown(f"links below /dev/disk/by-{by[:40]} are not known here"))
+            return NameMeaning(Bond.CONTENT, Unknown("which disk a rule of udev gives this name is not looked at"))
+        return NameMeaning(Bond.CONTENT, Unknown(f"links below /dev/disk/by-{by[:40]} are not known here"))
 
-    def _id(self, value: str, steps: int) -> Meaning:
+    def _id(self, value: str, steps: int) -> NameMeaning:
         """/dev/disk/by-id: by what stands on the disk, where its name says so; the others are serial numbers."""
         if value.startswith("dm-name-"):
             return self._mapper(value.removeprefix("dm-name-"), steps)
@@ -188,9 +194,9 @@ class Names:
             return self._one("array", _HEX.sub("", value.removeprefix("md-uuid-").lower()), Depth.MEMBER)
         if value.startswith("md-name-"):
             return self._array("/dev/md/" + value.removeprefix("md-name-").rpartition(":")[2])
-        return Meaning(Bond.MACHINE, ABSENT)
+        return NameMeaning(Bond.MACHINE, ABSENT)
 
-    def _mapper(self, name: str, steps: int) -> Meaning:
+    def _mapper(self, name: str, steps: int) -> NameMeaning:
         if name in self._mapped:
             return self._opened(name, self._mapped[name], steps)
         meaning = self._one("mapped", name, Depth.MEMBER)
@@ -199,21 +205,21 @@ class Names:
         if found := re.fullmatch(r"luks-([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})", name):
             return self._opened(name, "UUID=" + found[1], steps)
         if _BY_WWID.fullmatch(name):
-            return Meaning(Bond.MACHINE, ABSENT)
+            return NameMeaning(Bond.MACHINE, ABSENT)
         if _BY_BINDING.fullmatch(name):
             why = "multipath gives this name by serial numbers, which are others in EC2"
-            return Meaning(Bond.CONTENT, Unknown(why))
+            return NameMeaning(Bond.CONTENT, Unknown(why))
         # Only where the name is one of a group that was read, or written as LVM alone writes names, nothing else can
         # bear it.
         parts = split(name)
         if parts and (parts[0] in self._groups or "--" in name):
             return meaning
-        return Meaning(
+        return NameMeaning(
             Bond.CONTENT,
             Unknown("neither LVM's groups on these disks nor /etc/crypttab tell what device mapper opens by this name"),
         )
 
-    def _opened(self, name: str, device: str, steps: int) -> Meaning:
+    def _opened(self, name: str, device: str, steps: int) -> NameMeaning:
         """What stands in an encrypted device, by the name that it is opened as."""
         below = self._lookup(device, steps - 1)
         if not isinstance(below.target, Device):
@@ -221,7 +227,7 @@ class Names:
         place = f"what is in {below.target.place}, encrypted"
         opened = replace(
             below.target,
-            kind=Kind.OPENED,
+            kind=DeviceKind.OPENED,
             grub="",
             place=place,
             holds=Unknown("it is encrypted"),
@@ -231,31 +237,33 @@ class Names:
             group="",
             uuid="",
         )
-        return Meaning(below.bond, opened, below.others)
+        return NameMeaning(below.bond, opened, below.others)
 
-    def _array(self, name: str) -> Meaning:
+    def _array(self, name: str) -> NameMeaning:
         """mdadm.conf's names first, then what the arrays call themselves; a number is theirs by right only there."""
         number = _MD.fullmatch(name)
         if number and number[2]:
-            return Meaning(Bond.CONTENT, Unknown("partitions inside an array are not looked for"))
+            return NameMeaning(Bond.CONTENT, Unknown("partitions inside an array are not looked for"))
         wanted = number[1] if number else name.removeprefix("/dev/md/")
         uuid = self._arrays.get(name) or self._arrays.get(f"/dev/md{wanted}") or self._arrays.get(f"/dev/md/{wanted}")
         if uuid is not None:
             return self._one("array", uuid, Depth.MEMBER)
         meaning = self._one("called", wanted, Depth.MEMBER)
-        if isinstance(meaning.target, Device) or ("kind", Kind.ARRAY) not in self._by_key:
+        if isinstance(meaning.target, Device) or ("kind", DeviceKind.ARRAY) not in self._by_key:
             return meaning
-        return Meaning(Bond.ORDER, Unknown("none of the arrays on these disks calls itself so, nor does mdadm.conf"))
+        return NameMeaning(
+            Bond.ORDER, Unknown("none of the arrays on these disks calls itself so, nor does mdadm.conf")
+        )
 
-    def _nvme(self, controller: int, namespace: int, partition: int) -> Meaning:
+    def _nvme(self, controller: int, namespace: int, partition: int) -> NameMeaning:
         """EBS volumes are NVMe disks too, and numbered as they answer."""
         if controller >= self._disks or namespace != 1:
-            return Meaning(Bond.ORDER, ABSENT)
+            return NameMeaning(Bond.ORDER, ABSENT)
         if self._disks > 1:
-            return Meaning(Bond.ORDER, Unknown("NVMe disks are numbered in the order in which they answer"))
+            return NameMeaning(Bond.ORDER, Unknown("NVMe disks are numbered in the order in which they answer"))
         return replace(self._one("number", f"0 {partition}", Depth.TABLE), bond=Bond.ORDER)
 
-    def _below(self, name: str) -> Meaning:
+    def _below(self, name: str) -> NameMeaning:
         """What else stands in /dev: volumes of groups, and what is not known."""
         parts = name.removeprefix("/dev/").split("/")
         if len(parts) == 2 and parts[0] not in _FOLDERS:
@@ -264,40 +272,40 @@ class Names:
         if kind:
             there = self._by_key.get(("kind", kind))
             why = f"{there[0].place} belongs to {kind.partition('_')[0]}, which can't be read" if there else ""
-            return Meaning(Bond.CONTENT, Unknown(why) if why else self._none(Depth.MEMBER))
-        return Meaning(Bond.CONTENT, Unknown("what makes a device of this name is not known"))
+            return NameMeaning(Bond.CONTENT, Unknown(why) if why else self._none(Depth.MEMBER))
+        return NameMeaning(Bond.CONTENT, Unknown("what makes a device of this name is not known"))
 
-    def pool(self, dataset: str) -> Meaning:
+    def pool(self, dataset: str) -> NameMeaning:
         """A dataset of ZFS, by its pool."""
         found = self._one("pool", dataset.partition("/")[0], Depth.MEMBER)
         if isinstance(found.target, Device):
-            return Meaning(Bond.CONTENT, Unknown(f"{found.target.place} belongs to ZFS, which can't be read"))
+            return NameMeaning(Bond.CONTENT, Unknown(f"{found.target.place} belongs to ZFS, which can't be read"))
         return found
 
-    def _next_to(self, base: str, offset: str) -> Meaning:
+    def _next_to(self, base: str, offset: str) -> NameMeaning:
         """PARTUUID=…/PARTNROFF=N: the partition whose number is N more."""
         first = self._one("partuuid", base.lower(), Depth.TABLE)  # the kernel's own form, which compares without case
         if not isinstance(first.target, Device) or not re.fullmatch(r"-?[0-9]{1,4}", offset):
             return first
         return self._one("number", f"{first.target.disk} {first.target.number + int(offset)}", Depth.TABLE)
 
-    def _number(self, sort: str, value: str, depth: Depth) -> Meaning:
+    def _number(self, sort: str, value: str, depth: Depth) -> NameMeaning:
         """A UUID, which udev, systemd, mount and the usual initramfs take for a text: in other letters it names
         nothing. FAT's and NTFS' are in capitals, all others are not."""
         if (sort, value) not in self._by_key:
             lower = value.lower()
             if same := next((key[1] for key in self._by_key if key[0] == sort and key[1].lower() == lower), ""):
-                return Meaning(Bond.CONTENT, ABSENT, spelled=same)
+                return NameMeaning(Bond.CONTENT, ABSENT, spelled=same)
         return self._one(sort, value, depth)
 
-    def _one(self, sort: str, value: str, depth: Depth) -> Meaning:
+    def _one(self, sort: str, value: str, depth: Depth) -> NameMeaning:
         """What bears a key. depth: of the gaps that it could be in."""
         found = self._by_key.get((sort, value))
         if not found:
-            return Meaning(Bond.CONTENT, self._none(depth))
+            return NameMeaning(Bond.CONTENT, self._none(depth))
         first = found[0].contents
         same = first is not None and first.kind == "btrfs"  # each of its devices bears the same UUID
-        return Meaning(Bond.CONTENT, found[0], () if same else tuple(found[1:]))
+        return NameMeaning(Bond.CONTENT, found[0], () if same else tuple(found[1:]))
 
     def _none(self, depth: Depth) -> Absent | Unknown:
         """That nothing was found, as far as all was read that could bear a name of this depth."""
@@ -319,15 +327,15 @@ def _keys(one: Device) -> Iterator[tuple[str, str]]:
         else:
             yield "uuid", held.uuid
             yield "label", held.label
-    if one.kind in (Kind.PARTITION, Kind.DISK):
+    if one.kind in (DeviceKind.PARTITION, DeviceKind.DISK):
         yield "partuuid", one.part_uuid
         yield "partlabel", one.part_label
         yield "number", f"{one.disk} {one.number}"
-    elif one.kind is Kind.LOGICAL:
+    elif one.kind is DeviceKind.LOGICAL:
         yield "mapped", one.mapped
         yield "grouped", f"{one.group}/{one.name}"
         yield "volume", one.uuid
-    elif one.kind is Kind.ARRAY:
+    elif one.kind is DeviceKind.ARRAY:
         yield "kind", one.kind
         yield "array", one.uuid
         yield "called", one.name.rpartition(":")[2]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import Absent, Answer, Unknown
-from warmspare.recover.readiness.entries import Place
+from warmspare.recover.readiness.entries import FilePlace
 from warmspare.recover.readiness.loaders import devices as looks
-from warmspare.recover.readiness.loaders.devices import Devices
+from warmspare.recover.readiness.loaders.devices import LoaderDevices
 
 MAX_ENTRIES = 64  # of a folder, whose contents are read
 MAX_BYTES = 1 << 16  # of one
@@ -21,7 +21,7 @@ _LINE = re.compile(r"[ \t]*([A-Za-z0-9_-]+)[ \t]+([^\n]*)")
 class Snippet:
     """One entry's file. name: without .conf. keys: in order, with all that is said of each."""
 
-    place: Place
+    place: FilePlace
     name: str
     keys: dict[str, tuple[str, ...]]
 
@@ -33,14 +33,14 @@ class Snippet:
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class UnreadEntry:
     """An entry's file that can't be read. name: without .conf."""
 
     name: str
     why: str
 
 
-def names(devices: Devices, folder: Place) -> Answer[list[str]]:
+def names(devices: LoaderDevices, folder: FilePlace) -> Answer[list[str]]:
     """The entries of a folder, without .conf, as the folder has them."""
     listed = looks.listed(devices, folder)
     if isinstance(listed, Absent | Unknown):
@@ -48,14 +48,14 @@ def names(devices: Devices, folder: Place) -> Answer[list[str]]:
     return [name[:-5] for name in listed if name.lower().endswith(".conf") and not name.startswith(".")]
 
 
-def snippet(devices: Devices, folder: Place, name: str) -> Snippet | Unread:
+def snippet(devices: LoaderDevices, folder: FilePlace, name: str) -> Snippet | UnreadEntry:
     """One of them. One that is gone meanwhile can't be read either."""
-    place = Place(folder.device, f"{folder.path.rstrip('/')}/{name}.conf")
+    place = FilePlace(folder.device, f"{folder.path.rstrip('/')}/{name}.conf")
     files = devices.files(place.device)
     data = files if isinstance(files, Absent | Unknown) else files.read(place.path, most_bytes=MAX_BYTES)
     if isinstance(data, bytes):
         return Snippet(place, name, keys(data, place.path))
-    return Unread(name, data.why if isinstance(data, Unknown) else f"{place.path} is listed, and can't be read")
+    return UnreadEntry(name, data.why if isinstance(data, Unknown) else f"{place.path} is listed, and can't be read")
 
 
 def keys(data: bytes, path: str) -> dict[str, tuple[str, ...]]:

@@ -11,11 +11,11 @@ from enum import Enum
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.entries import Place
-from warmspare.recover.readiness.guest_files import Files
+from warmspare.recover.readiness.entries import FilePlace
+from warmspare.recover.readiness.guest_files import GuestFiles
 from warmspare.recover.readiness.loaders import systemdboot, uki
-from warmspare.recover.readiness.loaders.devices import Devices
-from warmspare.recover.readiness.loaders.efiprogram import Known, What, known
+from warmspare.recover.readiness.loaders.devices import LoaderDevices
+from warmspare.recover.readiness.loaders.efiprogram import KnownProgram, What, known
 from warmspare.recover.readiness.loaders.grub.start import Core
 from warmspare.recover.readiness.loaders.grub.start import start as start_grub
 from warmspare.recover.readiness.loaders.started import Started
@@ -27,7 +27,7 @@ _CSV = ("BOOTX64.CSV", "BOOT.CSV")
 _MAX_CSV = 1 << 14
 
 
-class End(Enum):
+class EfiEnd(Enum):
     """What the way leads to. MISSING: to a program that is not there."""
 
     GRUB = "GRUB 2"
@@ -40,7 +40,7 @@ class End(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class EfiStep:
     """A program on the way."""
 
     path: str
@@ -48,54 +48,54 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class EfiWay:
     """steps: the programs, in order. why: for MISSING, OTHER and UNREAD, as a clause. missing: the file that is not
     there. others: programs elsewhere on the ESP, where the way ends without one. core: GRUB's."""
 
-    steps: tuple[Step, ...]
-    end: End
+    steps: tuple[EfiStep, ...]
+    end: EfiEnd
     why: str = ""
     missing: str = ""
     others: tuple[str, ...] = ()
     core: Core | None = None
 
-    def started(self, devices: Devices, extended: str = "") -> Started:
+    def started(self, devices: LoaderDevices, extended: str = "") -> Started:
         """What it starts by itself. devices: the ESP first. extended: the extended boot partition's name, if any."""
         path = self.steps[-1].path if self.steps else REMOVABLE
-        if self.end is End.GRUB and self.core:
+        if self.end is EfiEnd.GRUB and self.core:
             return start_grub(devices, self.core)
-        if self.end is End.SYSTEMD_BOOT:
+        if self.end is EfiEnd.SYSTEMD_BOOT:
             return systemdboot.start(devices, extended)
-        if self.end is End.UNIFIED:
+        if self.end is EfiEnd.UNIFIED:
             files = devices.files("")
-            image = files if isinstance(files, Absent | Unknown) else uki.image(files, Place("", path))
-            entry = image.entry() if isinstance(image, uki.Image) else image
-            return Started(entry, f"{path} is a unified kernel image", Place("", path))
-        program = None if self.end in (End.MISSING, End.UNREAD) else Place("", path)
-        return Started(ABSENT if self.end is End.MISSING else Unknown(self.why), self.why, program=program)
+            image = files if isinstance(files, Absent | Unknown) else uki.image(files, FilePlace("", path))
+            entry = image.entry() if isinstance(image, uki.UkiImage) else image
+            return Started(entry, f"{path} is a unified kernel image", FilePlace("", path))
+        program = None if self.end in (EfiEnd.MISSING, EfiEnd.UNREAD) else FilePlace("", path)
+        return Started(ABSENT if self.end is EfiEnd.MISSING else Unknown(self.why), self.why, program=program)
 
 
-def look(files: Files, path: str = REMOVABLE) -> Way:
+def look(files: GuestFiles, path: str = REMOVABLE) -> EfiWay:
     """The way from this program of an ESP on. A limit that is met makes it UNREAD; `Spent` is raised through."""
-    steps = list[Step]()
+    steps = list[EfiStep]()
     try:
         return _look(files, path, steps)
     except Exceeded as error:
-        return Way(tuple(steps), End.UNREAD, str(error))
+        return EfiWay(tuple(steps), EfiEnd.UNREAD, str(error))
 
 
-def _look(files: Files, path: str, steps: list[Step]) -> Way:
+def _look(files: GuestFiles, path: str, steps: list[EfiStep]) -> EfiWay:
     said = "the firmware starts"
     while True:
         program = known(files, path)
         if isinstance(program, Absent):
             others = _others(files)
-            return Way(tuple(steps), End.MISSING, f"{said} {path}, and that is not there", path, others)
+            return EfiWay(tuple(steps), EfiEnd.MISSING, f"{said} {path}, and that is not there", path, others)
         if isinstance(program, Unknown):
-            return Way(tuple(steps), End.UNREAD, f"{said} {path}, and that can't be read: {program.why}")
-        steps.append(Step(path, program.what))
+            return EfiWay(tuple(steps), EfiEnd.UNREAD, f"{said} {path}, and that can't be read: {program.why}")
+        steps.append(EfiStep(path, program.what))
         if len(steps) > MAX_STEPS:
-            return Way(tuple(steps), End.UNREAD, f"more than {MAX_STEPS} programs lead from one to the next")
+            return EfiWay(tuple(steps), EfiEnd.UNREAD, f"more than {MAX_STEPS} programs lead from one to the next")
         match program.what:
             case What.SHIM:
                 following = _behind_shim(files, path, program)
@@ -103,49 +103,49 @@ def _look(files: Files, path: str, steps: list[Step]) -> Way:
                 following = _behind_fallback(files)
             case _:
                 return _ended(path, program, tuple(steps))
-        if isinstance(following, Way):
-            return Way(tuple(steps), following.end, following.why, following.missing, following.others)
+        if isinstance(following, EfiWay):
+            return EfiWay(tuple(steps), following.end, following.why, following.missing, following.others)
         said, path = following
 
 
-def _ended(path: str, program: Known, steps: tuple[Step, ...]) -> Way:
+def _ended(path: str, program: KnownProgram, steps: tuple[EfiStep, ...]) -> EfiWay:
     folder = path.rpartition("/")[0]
     match program.what:
         case What.GRUB:
             grub = program.objects
             if grub is None:
-                return Way(steps, End.UNREAD, f"GRUB's image {path} can't be read")
+                return EfiWay(steps, EfiEnd.UNREAD, f"GRUB's image {path} can't be read")
             core = Core(
                 grub.prefix or folder, grub.config, "efi", folder, program.folder_first, grub.memdisk, grub.normal
             )
-            return Way(steps, End.GRUB, core=core)
+            return EfiWay(steps, EfiEnd.GRUB, core=core)
         case What.SYSTEMD_BOOT:
-            return Way(steps, End.SYSTEMD_BOOT)
+            return EfiWay(steps, EfiEnd.SYSTEMD_BOOT)
         case What.UNIFIED:
-            return Way(steps, End.UNIFIED)
+            return EfiWay(steps, EfiEnd.UNIFIED)
         case What.WINDOWS:
-            return Way(steps, End.WINDOWS, "it starts Windows")
-    return Way(steps, End.OTHER, f"{path} is {program.what.value}, which is not followed")
+            return EfiWay(steps, EfiEnd.WINDOWS, "it starts Windows")
+    return EfiWay(steps, EfiEnd.OTHER, f"{path} is {program.what.value}, which is not followed")
 
 
-def _behind_shim(files: Files, path: str, program: Known) -> tuple[str, str] | Way:
+def _behind_shim(files: GuestFiles, path: str, program: KnownProgram) -> tuple[str, str] | EfiWay:
     """What shim starts: on the removable path its fallback, if that is there; else the program beside it."""
     folder = path.rpartition("/")[0]
     if path.upper().startswith("/EFI/BOOT/BOOT"):
         fallback = f"{folder}/{program.fallback}"
         head = files.head(fallback, 1)
         if isinstance(head, Unknown):
-            return Way((), End.UNREAD, f"{fallback} can't be read: {head.why}")
+            return EfiWay((), EfiEnd.UNREAD, f"{fallback} can't be read: {head.why}")
         if isinstance(head, bytes):
             return f"shim ({path}) starts", fallback
     return f"shim ({path}) starts", f"{folder}/{program.second}"
 
 
-def _behind_fallback(files: Files) -> tuple[str, str] | Way:
+def _behind_fallback(files: GuestFiles) -> tuple[str, str] | EfiWay:
     """What shim's fallback starts: the first program of the lists that systems leave in their folders."""
     folders = files.names("/EFI")
     if isinstance(folders, Unknown):
-        return Way((), End.UNREAD, f"the folders of the ESP can't be read: {folders.why}")
+        return EfiWay((), EfiEnd.UNREAD, f"the folders of the ESP can't be read: {folders.why}")
     starts = list[str]()
     for name in [name for name in folders if name.endswith("/")][:MAX_FOLDERS] if isinstance(folders, list) else []:
         if name.upper() == "BOOT/":
@@ -153,15 +153,15 @@ def _behind_fallback(files: Files) -> tuple[str, str] | Way:
         for csv in _CSV:
             data = files.read(f"/EFI/{name}{csv}", most_bytes=_MAX_CSV)
             if isinstance(data, Unknown):
-                return Way((), End.UNREAD, f"/EFI/{name}{csv} can't be read: {data.why}")
+                return EfiWay((), EfiEnd.UNREAD, f"/EFI/{name}{csv} can't be read: {data.why}")
             if isinstance(data, bytes):
                 starts += [f"/EFI/{name}{file}" for file in listed(data)]
                 break
     if not starts:
         why = f"shim's fallback looks for a {_CSV[0]} in the folders of /EFI that names a program, and there is none"
-        return Way((), End.MISSING, why, f"/EFI/*/{_CSV[0]}", _others(files))
+        return EfiWay((), EfiEnd.MISSING, why, f"/EFI/*/{_CSV[0]}", _others(files))
     if len({start.upper() for start in starts}) > 1:
-        return Way((), End.UNREAD, f"shim's fallback has several programs to start: {', '.join(starts[:4])}")
+        return EfiWay((), EfiEnd.UNREAD, f"shim's fallback has several programs to start: {', '.join(starts[:4])}")
     return "shim's fallback starts", starts[0]
 
 
@@ -172,7 +172,7 @@ def listed(data: bytes) -> list[str]:
     return [name.replace("\\", "/").lstrip("/") for name in names if name]
 
 
-def _others(files: Files) -> tuple[str, ...]:
+def _others(files: GuestFiles) -> tuple[str, ...]:
     """Programs in the folders of the ESP, as far as these can be read: for whoever mends it."""
     folders, found = files.names("/EFI"), list[str]()
     for name in folders[:MAX_FOLDERS] if isinstance(folders, list) else []:

@@ -8,9 +8,9 @@ from enum import Enum
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import Absent, Answer, Unknown
-from warmspare.recover.readiness.guest_files import Files
+from warmspare.recover.readiness.guest_files import GuestFiles
 from warmspare.recover.readiness.loaders import kernelimage, pe
-from warmspare.recover.readiness.loaders.grub.core_image import Objects, objects
+from warmspare.recover.readiness.loaders.grub.core_image import CoreImage, objects
 
 MAX_BYTES = 32 << 20  # that are read of a program
 _GRUBS = 24 << 20  # of the objects in GRUB's image; with all its modules and fonts it has 10 MiB
@@ -38,7 +38,7 @@ class What(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownProgram:
     """second: the program that shim starts beside itself. fallback: the one that it starts instead on the removable
     path, where that is there. objects: GRUB's, None where they can't be read. folder_first:
     this GRUB looks for its configuration beside itself first."""
@@ -46,37 +46,37 @@ class Known:
     what: What
     second: str = ""
     fallback: str = ""
-    objects: Objects | None = None
+    objects: CoreImage | None = None
     folder_first: bool = False
 
 
-def known(files: Files, path: str) -> Answer[Known]:
+def known(files: GuestFiles, path: str) -> Answer[KnownProgram]:
     """ABSENT where there is no such file."""
     head = files.head(path, pe.HEAD_BYTES)
     if isinstance(head, Absent | Unknown):
         return head
     program = pe.program(head)
     if program is None or program.machine != pe.MACHINE_X64:
-        return Known(What.NO_PROGRAM)
+        return KnownProgram(What.NO_PROGRAM)
     if program.section(".linux"):
-        return Known(What.UNIFIED)
+        return KnownProgram(What.UNIFIED)
     if kernelimage.is_image(head):
-        return Known(What.KERNEL)
+        return KnownProgram(What.KERNEL)
     if magic := program.section(".sdmagic"):
         text = pe.section_bytes(files, path, magic, most_bytes=_MAGIC_BYTES)
         if isinstance(text, Absent | Unknown):
             return text
-        return Known(What.SYSTEMD_BOOT if b"systemd-boot" in text else What.OTHER)
+        return KnownProgram(What.SYSTEMD_BOOT if b"systemd-boot" in text else What.OTHER)
     whole = _whole(files, path)
     if isinstance(whole, Unknown):
         return whole
     if mods := program.section("mods"):
         grub = objects(whole[mods.offset : mods.offset + min(mods.bytes, _GRUBS)], wide=True)
-        return Known(What.GRUB, objects=grub, folder_first=b"fw_path" in whole)
+        return KnownProgram(What.GRUB, objects=grub, folder_first=b"fw_path" in whole)
     return _by_words(whole)
 
 
-def _whole(files: Files, path: str) -> bytes | Unknown:
+def _whole(files: GuestFiles, path: str) -> bytes | Unknown:
     try:
         with files.stream(path) as stream:
             data = pe.part(stream, MAX_BYTES + 1)
@@ -87,7 +87,7 @@ def _whole(files: Files, path: str) -> bytes | Unknown:
     return data if len(data) <= MAX_BYTES else Unknown(f"{path} is larger than {MAX_BYTES >> 20} MiB")
 
 
-def _by_words(data: bytes) -> Known:
+def _by_words(data: bytes) -> KnownProgram:
     """By what stands in it. Shim's helpers name shim too."""
 
     def has(text: str, *, wide: bool = True) -> bool:
@@ -97,15 +97,15 @@ def _by_words(data: bytes) -> Known:
         names = [match.decode("utf-16-le").rstrip("\0") for match in _SECOND.findall(data)]
         second = next((name for name in names if name.lower() not in _NOT_SECOND and "_" not in name), "grubx64.efi")
         fallback = next((name for name in names if name.lower() in _FALLBACKS), _FALLBACKS[0])
-        return Known(What.SHIM, second=second, fallback=fallback)
+        return KnownProgram(What.SHIM, second=second, fallback=fallback)
     if any(map(has, ("bootx64.csv", "BOOTX64.CSV", "FALLBACK_VERBOSE"))):
-        return Known(What.FALLBACK)
+        return KnownProgram(What.FALLBACK)
     if has("MokManager", wide=False) or has("MokManager"):
-        return Known(What.MOK_MANAGER)
+        return KnownProgram(What.MOK_MANAGER)
     if has("bootmgfw.efi") or has("Windows Boot Manager") or (has("Microsoft Corporation") and has("BCD")):
-        return Known(What.WINDOWS)
+        return KnownProgram(What.WINDOWS)
     if has("rEFInd"):
-        return Known(What.REFIND)
+        return KnownProgram(What.REFIND)
     if has("SYSLINUX", wide=False):
-        return Known(What.SYSLINUX)
-    return Known(What.OTHER)
+        return KnownProgram(What.SYSLINUX)
+    return KnownProgram(What.OTHER)

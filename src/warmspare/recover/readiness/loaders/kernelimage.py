@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from warmspare.recover.readiness.answers import Absent, Answer, Unknown
-from warmspare.recover.readiness.guest_files import Files
+from warmspare.recover.readiness.guest_files import GuestFiles
 
 HEAD_BYTES = 1 << 16  # the version stands in the setup, of at most 64 sectors
 _SIGNATURE_AT, _PROTOCOL_AT, _VERSION_AT, _BASE = 0x202, 0x206, 0x20E, 0x200
@@ -35,7 +35,7 @@ def stated_version(head: bytes) -> str | None:
     return word if word and word.isprintable() else None
 
 
-def version_of(files: Files, path: str) -> Answer[str]:
+def version_of(files: GuestFiles, path: str) -> Answer[str]:
     """What the kernel of this file states. ABSENT where there is no such file; Unknown where it is no kernel of Linux's
     that states one, and why."""
     head = files.head(path, HEAD_BYTES)

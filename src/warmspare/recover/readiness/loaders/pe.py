@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.guest_files import Files
+from warmspare.recover.readiness.guest_files import GuestFiles
 
 HEAD_BYTES = 1 << 13  # more than the headers of any that is known
 MAX_SECTIONS = 96
@@ -66,7 +66,7 @@ def program(head: bytes) -> Program | None:
     return Program(machine, tuple(sections))
 
 
-def program_of(files: Files, path: str) -> Answer[Program]:
+def program_of(files: GuestFiles, path: str) -> Answer[Program]:
     """A file's. ABSENT where there is no such file, or it is no EFI program."""
     head = files.head(path, HEAD_BYTES)
     if isinstance(head, Absent | Unknown):
@@ -74,7 +74,9 @@ def program_of(files: Files, path: str) -> Answer[Program]:
     return program(head) or ABSENT
 
 
-def section_bytes(files: Files, path: str, section: Section, *, most_bytes: int = MAX_SECTION_BYTES) -> Answer[bytes]:
+def section_bytes(
+    files: GuestFiles, path: str, section: Section, *, most_bytes: int = MAX_SECTION_BYTES
+) -> Answer[bytes]:
     """A section whole. Unknown where it is larger, or the file ends before it does."""
     if section.bytes > most_bytes:
         return Unknown(f"the section {section.name} of {path} is larger than {most_bytes >> 10} KiB")
@@ -89,8 +91,8 @@ def section_bytes(files: Files, path: str, section: Section, *, most_bytes: int 
 
 
 @contextmanager
-def section_stream(files: Files, path: str, section: Section) -> Iterator[BinaryIO]:
-    """A section's bytes, as they come. OSError as of `Files.stream`."""
+def section_stream(files: GuestFiles, path: str, section: Section) -> Iterator[BinaryIO]:
+    """A section's bytes, as they come. OSError as of `GuestFiles.stream`."""
     with files.stream(path) as stream:
         left = section.offset
         while left:
@@ -98,10 +100,10 @@ def section_stream(files: Files, path: str, section: Section) -> Iterator[Binary
             if not piece:
                 raise OSError(f"{path} ends before its section {section.name}")
             left -= len(piece)
-        yield _Part(stream, section.bytes)  # type: ignore[misc]
+        yield _StreamPart(stream, section.bytes)  # type: ignore[misc]
 
 
-class _Part:
+class _StreamPart:
     """The next bytes of a stream, as one of its own."""
 
     def __init__(self, stream: BinaryIO, count: int) -> None:

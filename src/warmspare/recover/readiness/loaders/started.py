@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from warmspare.recover.readiness.answers import Answer
-from warmspare.recover.readiness.entries import Entry, Place
+from warmspare.recover.readiness.entries import Entry, FilePlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,10 @@ class Started:
 
     entry: Answer[Entry]
     how: str
-    config: Place | None = None
+    config: FilePlace | None = None
     later: Answer[Entry] | None = None
     waits: str = ""
-    program: Place | None = None
+    program: FilePlace | None = None
     fallbacks: tuple[Answer[Entry], ...] = ()
-    looked: tuple[tuple[Place, str], ...] = ()
+    looked: tuple[tuple[FilePlace, str], ...] = ()
     unfound: tuple[str, ...] = ()

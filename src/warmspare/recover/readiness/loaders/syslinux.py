@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
-from warmspare.recover.readiness.entries import Entry, Place
+from warmspare.recover.readiness.entries import Entry, FilePlace
 from warmspare.recover.readiness.loaders import devices as looks
-from warmspare.recover.readiness.loaders.devices import Devices
+from warmspare.recover.readiness.loaders.devices import LoaderDevices
 from warmspare.recover.readiness.loaders.started import Started
 
 MAX_FILES = 16
@@ -43,7 +43,7 @@ _ENDINGS = {
 }
 
 
-class _Lost(Exception):
+class _LostSyslinux(Exception):
     """What is started can't be told. str: why, as a clause."""
 
 
@@ -75,11 +75,11 @@ class _Config:
     prompt: bool = False
 
 
-def found(devices: Devices, folder: str = "") -> Place | Absent | Unknown:
+def found(devices: LoaderDevices, folder: str = "") -> FilePlace | Absent | Unknown:
     """The configuration on the first device. folder: where it is installed, if that is known; it looks there first."""
     for each in dict.fromkeys((folder.rstrip("/"), *_FOLDERS)) if folder else _FOLDERS:
         for name in _NAMES:
-            place = Place("", f"{each}/{name}")
+            place = FilePlace("", f"{each}/{name}")
             head = looks.first(devices, place)
             if isinstance(head, Unknown):
                 return head
@@ -88,12 +88,12 @@ def found(devices: Devices, folder: str = "") -> Place | Absent | Unknown:
     return ABSENT
 
 
-def by_config(devices: Devices, path: str) -> Started:
+def by_config(devices: LoaderDevices, path: str) -> Started:
     """From a configuration on the first device. A limit that is met makes it Unknown."""
-    run = _Run(devices)
+    run = _SyslinuxRun(devices)
     try:
-        started = run.started(Place("", path))
-    except _Lost as error:
+        started = run.started(FilePlace("", path))
+    except _LostSyslinux as error:
         started = Started(Unknown(str(error)), "")
     except Exceeded as error:
         started = Started(Unknown(str(error)), "")
@@ -101,18 +101,18 @@ def by_config(devices: Devices, path: str) -> Started:
     return replace(started, config=started.config or config, looked=tuple(run.looked.items()))
 
 
-class _Run:
-    def __init__(self, devices: Devices) -> None:
+class _SyslinuxRun:
+    def __init__(self, devices: LoaderDevices) -> None:
         self._devices, self._lines, self._files = devices, 0, 0
-        self.looked = dict[Place, str]()
+        self.looked = dict[FilePlace, str]()
 
-    def started(self, place: Place, depth: int = 0) -> Started:
+    def started(self, place: FilePlace, depth: int = 0) -> Started:
         config = _Config()
         if not self._read(place, config):
             return Started(ABSENT, f"{place.path} is not there")
         return self._chosen(config, place, depth)
 
-    def _read(self, place: Place, config: _Config) -> bool:
+    def _read(self, place: FilePlace, config: _Config) -> bool:
         """Take in a file; whether it is there."""
         self._files += 1
         if self._files > MAX_FILES:
@@ -120,7 +120,7 @@ class _Run:
         data = looks.read(self._devices, place)
         if isinstance(data, Unknown):
             self.looked[place] = data.why
-            raise _Lost(f"{place.path} can't be read: {data.why}")
+            raise _LostSyslinux(f"{place.path} can't be read: {data.why}")
         if isinstance(data, Absent):
             self.looked[place] = "not there"
             return False
@@ -149,7 +149,7 @@ class _Run:
                 _take(config, keyword, rest)
         return True
 
-    def _chosen(self, config: _Config, place: Place, depth: int) -> Started:
+    def _chosen(self, config: _Config, place: FilePlace, depth: int) -> Started:
         menu = bool(config.ui) or config.default.split(" ")[0].lower().endswith(".c32")
         shown = [label for label in config.labels if not label.depth]
         how, command = f"DEFAULT {config.default[:200]}", config.default
@@ -172,7 +172,7 @@ class _Run:
             )
         return replace(self._command(config, command, how, place, depth), waits=waits)
 
-    def _command(self, config: _Config, command: str, how: str, place: Place, depth: int) -> Started:
+    def _command(self, config: _Config, command: str, how: str, place: FilePlace, depth: int) -> Started:
         """What a command starts: a label with more arguments, or a kernel."""
         name, _, more = command.partition(" ")
         label = next((each for each in config.labels if each.name == name), None)
@@ -206,12 +206,12 @@ class _Run:
         kernel = self._at(place, file)
         return Started(Entry(label.source, title, kernel, tuple(initrds), tuple(words)), said, place)
 
-    def _at(self, config: Place, path: str) -> Place:
+    def _at(self, config: FilePlace, path: str) -> FilePlace:
         """A file as a configuration names it: from its own folder on, unless it is absolute."""
         if path.startswith(("/", "\\")):
-            return Place(config.device, posixpath.normpath("/" + path.replace("\\", "/").lstrip("/")))
+            return FilePlace(config.device, posixpath.normpath("/" + path.replace("\\", "/").lstrip("/")))
         folder = posixpath.dirname(config.path)
-        return Place(config.device, posixpath.normpath(posixpath.join(folder, path)))
+        return FilePlace(config.device, posixpath.normpath(posixpath.join(folder, path)))
 
 
 def _take(config: _Config, keyword: str, rest: str) -> None:

@@ -13,10 +13,10 @@ from functools import cmp_to_key
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
-from warmspare.recover.readiness.entries import Entry, Place
+from warmspare.recover.readiness.entries import Entry, FilePlace
 from warmspare.recover.readiness.loaders import bls, uki
 from warmspare.recover.readiness.loaders import devices as looks
-from warmspare.recover.readiness.loaders.devices import Devices
+from warmspare.recover.readiness.loaders.devices import LoaderDevices
 from warmspare.recover.readiness.loaders.started import Started
 from warmspare.recover.readiness.loaders.versions import uapi_order
 
@@ -28,7 +28,7 @@ MAX_INITRDS = 16
 _COUNTED = re.compile(r"(.*)\+([0-9]{1,9})(?:-([0-9]{1,9}))?", re.DOTALL)
 
 
-class _Lost(Exception):
+class _LostSystemdBoot(Exception):
     """What is started can't be told. str: why, as a clause."""
 
 
@@ -37,7 +37,7 @@ class _Item:
     """id: as patterns name it, with its ending and without counters. left: tries; None where they are not counted."""
 
     id: str
-    what: bls.Snippet | uki.Image
+    what: bls.Snippet | uki.UkiImage
     sort_key: str
     machine_id: str
     version: str
@@ -45,23 +45,23 @@ class _Item:
     done: int
 
 
-def start(devices: Devices, extended: str = "") -> Started:
+def start(devices: LoaderDevices, extended: str = "") -> Started:
     """From the ESP, the first device, and the extended boot partition, "" where there is none. A limit that is met
     makes it Unknown; `Spent` is raised through."""
-    run = _Run(devices)
+    run = _BootRun(devices)
     try:
         started = run.started(["", extended] if extended else [""])
-    except _Lost as error:
-        started = Started(Unknown(str(error)), "", Place("", CONFIG))
+    except _LostSystemdBoot as error:
+        started = Started(Unknown(str(error)), "", FilePlace("", CONFIG))
     except Exceeded as error:
-        started = Started(Unknown(str(error)), "", Place("", CONFIG))
+        started = Started(Unknown(str(error)), "", FilePlace("", CONFIG))
     return replace(started, looked=tuple(run.looked.items()))
 
 
-class _Run:
-    def __init__(self, devices: Devices) -> None:
+class _BootRun:
+    def __init__(self, devices: LoaderDevices) -> None:
         self._devices = devices
-        self.looked = dict[Place, str]()
+        self.looked = dict[FilePlace, str]()
 
     def started(self, sources: list[str]) -> Started:
         settings = self._settings()
@@ -85,28 +85,28 @@ class _Run:
         if started := self._first(items, how, left_out):
             return replace(started, waits=waits)
         missing = f" ({', '.join(left_out)})" if left_out else ""
-        if isinstance(looks.first(self._devices, Place("", WINDOWS)), bytes):
+        if isinstance(looks.first(self._devices, FilePlace("", WINDOWS)), bytes):
             why = "systemd-boot has no entry of its own, and starts Windows' boot manager"
-            return Started(Unknown(why), why + missing, Place("", CONFIG), program=Place("", WINDOWS))
-        return Started(ABSENT, f"systemd-boot has no entry{missing}", Place("", CONFIG))
+            return Started(Unknown(why), why + missing, FilePlace("", CONFIG), program=FilePlace("", WINDOWS))
+        return Started(ABSENT, f"systemd-boot has no entry{missing}", FilePlace("", CONFIG))
 
     def _settings(self) -> dict[str, str]:
         """Of loader.conf; the last line counts."""
-        place = Place("", CONFIG)
+        place = FilePlace("", CONFIG)
         data = looks.read(self._devices, place)
         self.looked[place] = "" if isinstance(data, bytes) else "not there" if data is ABSENT else data.why
         if isinstance(data, Unknown):
-            raise _Lost(f"{CONFIG} can't be read: {data.why}")
+            raise _LostSystemdBoot(f"{CONFIG} can't be read: {data.why}")
         keys = bls.keys(data, CONFIG) if isinstance(data, bytes) else {}
         return {key: values[-1] for key, values in keys.items()}
 
     def _items(self, device: str) -> list[_Item]:
         """All entries of a file system, of either type."""
-        items, folder = list[_Item](), Place(device, "/loader/entries")
+        items, folder = list[_Item](), FilePlace(device, "/loader/entries")
         for name in self._names(folder, ".conf"):
             snippet = bls.snippet(self._devices, folder, name)
-            if isinstance(snippet, bls.Unread):
-                raise _Lost(snippet.why)
+            if isinstance(snippet, bls.UnreadEntry):
+                raise _LostSystemdBoot(snippet.why)
             if snippet.first("architecture").lower() not in ("", "x64", "x86-64", "x86_64"):
                 continue
             base, left, done = _counted(name)
@@ -121,24 +121,24 @@ class _Run:
                     done,
                 )
             )
-        folder = Place(device, "/EFI/Linux")
+        folder = FilePlace(device, "/EFI/Linux")
         for name in self._names(folder, ".efi"):
             files = self._devices.files(device)
-            place = Place(device, f"{folder.path}/{name}.efi")
+            place = FilePlace(device, f"{folder.path}/{name}.efi")
             image = files if isinstance(files, Absent | Unknown) else uki.image(files, place)
             if isinstance(image, Unknown):
-                raise _Lost(f"{place.path} can't be read: {image.why}")
-            if isinstance(image, uki.Image):
+                raise _LostSystemdBoot(f"{place.path} can't be read: {image.why}")
+            if isinstance(image, uki.UkiImage):
                 base, left, done = _counted(name)
                 items.append(_Item(f"{base}.efi".lower(), image, image.sort_key, "", image.version, left, done))
         return items
 
-    def _names(self, folder: Place, ending: str) -> list[str]:
+    def _names(self, folder: FilePlace, ending: str) -> list[str]:
         """Names in a folder without their ending."""
         listed = looks.listed(self._devices, folder)
         self.looked[folder] = "" if isinstance(listed, list) else "not there" if listed is ABSENT else listed.why
         if isinstance(listed, Unknown):
-            raise _Lost(f"{folder.path} can't be read: {listed.why}")
+            raise _LostSystemdBoot(f"{folder.path} can't be read: {listed.why}")
         every = listed if isinstance(listed, list) else []
         names = [name[: -len(ending)] for name in every if name.lower().endswith(ending)]
         names = [name for name in names if not name.startswith((".", "auto-"))]
@@ -158,24 +158,24 @@ class _Run:
 
     def _item(self, item: _Item, how: str) -> Started | str:
         """What an entry starts; why it is none, as a clause."""
-        config = Place("", CONFIG)
-        if isinstance(item.what, uki.Image):
+        config = FilePlace("", CONFIG)
+        if isinstance(item.what, uki.UkiImage):
             return Started(item.what.entry(), how, config)
         snippet = item.what
         program = snippet.first("uki") or snippet.first("efi")
         file = snippet.first("linux") or program
         if not file:
             return f"{snippet.place.path} names no kernel"
-        place = Place(snippet.place.device, _absolute(file))
+        place = FilePlace(snippet.place.device, _absolute(file))
         head = looks.first(self._devices, place)
         if isinstance(head, Unknown):
-            raise _Lost(f"{place.path} can't be read: {head.why}")
+            raise _LostSystemdBoot(f"{place.path} can't be read: {head.why}")
         if isinstance(head, Absent):
             return f"{snippet.place.path} is left out, for {place.path} is not there"
         options = " ".join(snippet.every("options"))
         if not snippet.first("linux"):
             return self._program(snippet, place, options, how)
-        initrds = dict.fromkeys(Place(place.device, _absolute(each)) for each in snippet.every("initrd") if each)
+        initrds = dict.fromkeys(FilePlace(place.device, _absolute(each)) for each in snippet.every("initrd") if each)
         if len(initrds) > MAX_INITRDS:
             raise Exceeded(f"{snippet.place.path} names more than {MAX_INITRDS} initramfs")
         title = snippet.first("title") or snippet.name
@@ -184,16 +184,16 @@ class _Run:
         )
         return Started(entry, how, config)
 
-    def _program(self, snippet: bls.Snippet, place: Place, options: str, how: str) -> Started:
+    def _program(self, snippet: bls.Snippet, place: FilePlace, options: str, how: str) -> Started:
         files = self._devices.files(place.device)
         image = files if isinstance(files, Absent | Unknown) else uki.image(files, place)
-        if isinstance(image, uki.Image):
+        if isinstance(image, uki.UkiImage):
             entry = replace(
                 image.entry(options), source=snippet.place.path, title=snippet.first("title") or image.title
             )
-            return Started(entry, how, Place("", CONFIG))
+            return Started(entry, how, FilePlace("", CONFIG))
         why = image.why if isinstance(image, Unknown) else f"it starts another program, {place.path}"
-        return Started(Unknown(why), how, Place("", CONFIG), program=place)
+        return Started(Unknown(why), how, FilePlace("", CONFIG), program=place)
 
 
 def _absolute(path: str) -> str:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.entries import Entry, Place
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, Files
+from warmspare.recover.readiness.entries import Entry, FilePlace
+from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, GuestFiles
 from warmspare.recover.readiness.loaders import pe
 
 _SEPARATOR = ":."
@@ -20,11 +20,11 @@ MAX_ADDONS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class UkiImage:
     """place: of the program. release: what its .osrel says. options: its own command line. uname: the kernel's version,
     "" where it does not say."""
 
-    place: Place
+    place: FilePlace
     program: pe.Program
     release: dict[str, str]
     options: str
@@ -47,13 +47,15 @@ class Image:
 
     def entry(self, options: str = "") -> Entry:
         """How its kernel is started. options: given by a loader's entry, in place of its own."""
-        inside = [Place(self.place.device, self.place.path + ":" + name) for name in (".ucode", ".initrd", ".linux")]
+        inside = [
+            FilePlace(self.place.device, self.place.path + ":" + name) for name in (".ucode", ".initrd", ".linux")
+        ]
         initrds = tuple(each for each in inside[:2] if self.program.section(each.path.rpartition(":")[2]))
         words = tuple((options or self.options).split())
         return Entry(self.place.path, self.title, inside[2], initrds, words, self.uname)
 
 
-def image(files: Files, place: Place) -> Answer[Image]:
+def image(files: GuestFiles, place: FilePlace) -> Answer[UkiImage]:
     """ABSENT where there is no such file, or it is no unified kernel image."""
     program = pe.program_of(files, place.path)
     if isinstance(program, Absent | Unknown):
@@ -71,10 +73,10 @@ def image(files: Files, place: Place) -> Answer[Image]:
         if isinstance(addon, Unknown):
             return addon
         options += " " + addon
-    return Image(place, program, release(texts[".osrel"]), options, texts[".uname"].strip())
+    return UkiImage(place, program, release(texts[".osrel"]), options, texts[".uname"].strip())
 
 
-def _text(files: Files, path: str, program: pe.Program, name: str) -> str | Unknown:
+def _text(files: GuestFiles, path: str, program: pe.Program, name: str) -> str | Unknown:
     section = program.section(name)
     data = pe.section_bytes(files, path, section, most_bytes=_TEXT_BYTES) if section else b""
     if isinstance(data, bytes):
@@ -82,7 +84,7 @@ def _text(files: Files, path: str, program: pe.Program, name: str) -> str | Unkn
     return data if isinstance(data, Unknown) else ""
 
 
-def _addons(files: Files, path: str) -> list[str | Unknown]:
+def _addons(files: GuestFiles, path: str) -> list[str | Unknown]:
     """What is added to the command line: of this image, and of every one."""
     found = list[str | Unknown]()
     for folder in (path + ".extra.d", "/loader/addons"):
@@ -113,7 +115,7 @@ def release(text: str) -> dict[str, str]:
 class Inside:
     """A tree of files in which what programs hold can be read too."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: GuestFiles) -> None:
         self._files = files
 
     def _section(self, path: str) -> tuple[str, Answer[pe.Section]] | None:

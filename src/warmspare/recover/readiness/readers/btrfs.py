@@ -46,7 +46,7 @@ class _Chunk:
     stripes: tuple[tuple[int, int], ...]  # (device, offset)
 
 
-class Subvolumes:
+class BtrfsSubvolumes:
     """Of one file system. Answers are `Unknown` where it can't be read, or is damaged."""
 
     def __init__(self, devices: dict[int, Read], head: bytes) -> None:
@@ -177,7 +177,7 @@ class Subvolumes:
         raise _Odd(why)
 
 
-def opened(reads: Sequence[Read]) -> Subvolumes | Unknown:
+def opened(reads: Sequence[Read]) -> BtrfsSubvolumes | Unknown:
     """The Btrfs that is on these devices."""
     devices: dict[int, Read] = {}
     newest, generation = b"", -1
@@ -191,7 +191,7 @@ def opened(reads: Sequence[Read]) -> Subvolumes | Unknown:
         if (stated := struct.unpack_from("<Q", head, 0x48)[0]) > generation:
             newest, generation = head, stated
     try:
-        return Subvolumes(devices, newest) if newest else Unknown("it is on no device")
+        return BtrfsSubvolumes(devices, newest) if newest else Unknown("it is on no device")
     except _Odd as odd:
         return _unknown(odd)
 

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from warmspare.recover.readiness.answers import Answer, T, Unknown
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, Files
+from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, GuestFiles
 from warmspare.recover.readiness.readers.appliance.appliance_files import ApplianceFiles
 from warmspare.recover.readiness.readers.grubfiles import GrubFiles
 
 
 class Fallback:
-    """`Files`. second: gives the other reader's, when it is needed, for starting that costs seconds; None
+    """`GuestFiles`. second: gives the other reader's, when it is needed, for starting that costs seconds; None
     where there is no other."""
 
     def __init__(self, first: GrubFiles, second: Callable[[], ApplianceFiles] | None, prefix: str = "") -> None:
@@ -36,7 +36,7 @@ class Fallback:
 
     @contextmanager
     def stream(self, path: str) -> Iterator[BinaryIO]:
-        files: Files = self._first
+        files: GuestFiles = self._first
         if self._second and not self._first.reads:
             self._first.head(path, 1)
         if self._second and self._first.refused:
@@ -44,7 +44,7 @@ class Fallback:
         with files.stream(path) as file:
             yield file
 
-    def _better(self, answer: Answer[T], ask: Callable[[Files], Answer[T]]) -> Answer[T]:
+    def _better(self, answer: Answer[T], ask: Callable[[GuestFiles], Answer[T]]) -> Answer[T]:
         if not isinstance(answer, Unknown) or not self._first.refused or self._second is None:
             return answer
         other = ask(self._second().within(self._prefix))

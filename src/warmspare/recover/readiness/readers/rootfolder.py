@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
-from warmspare.recover.readiness.guest_files import Files
+from warmspare.recover.readiness.guest_files import GuestFiles
 from warmspare.recover.readiness.readers.btrfs import TOP
 
 _USUAL = ("", "/@", "/@rootfs", "/root")
 _SNAPSHOTS = ("/@/.snapshots", "/.snapshots")
 
 
-class Subvolumes(Protocol):
+class SubvolumesOf(Protocol):
     """As of `btrfs.Subvolumes`."""
 
     def default(self) -> int | Unknown: ...
@@ -35,7 +35,7 @@ class RootFolder:
     stated: bool
 
 
-def stated_folder(options: Sequence[str], subvolumes: Callable[[], Subvolumes | Unknown]) -> Answer[str]:
+def stated_folder(options: Sequence[str], subvolumes: Callable[[], SubvolumesOf | Unknown]) -> Answer[str]:
     """The subvolume that mount options name; the default one where they name none."""
     name = [word.removeprefix("subvol=") for word in options if word.startswith("subvol=")]
     number = [word.removeprefix("subvolid=") for word in options if word.startswith("subvolid=")]
@@ -49,7 +49,7 @@ def stated_folder(options: Sequence[str], subvolumes: Callable[[], Subvolumes | 
 
 
 def root_folder(
-    top: Files, options: Sequence[str], subvolumes: Callable[[], Subvolumes | Unknown]
+    top: GuestFiles, options: Sequence[str], subvolumes: Callable[[], SubvolumesOf | Unknown]
 ) -> Answer[RootFolder]:
     """Where the root is. top: of the file system from its own root. options: of `rootflags=`, apart."""
     stated = stated_folder(options, subvolumes)
@@ -66,7 +66,7 @@ def root_folder(
     return seen if isinstance(seen, Unknown) else ABSENT
 
 
-def _likely(top: Files) -> Iterator[str]:
+def _likely(top: GuestFiles) -> Iterator[str]:
     yield from _USUAL
     for folder in _SNAPSHOTS:
         names = top.names(folder)
@@ -76,7 +76,7 @@ def _likely(top: Files) -> Iterator[str]:
                 yield f"{folder}/{max(numbers, key=lambda text: (len(text), text))}/snapshot"
 
 
-def _holds_system(top: Files, prefix: str) -> bool:
+def _holds_system(top: GuestFiles, prefix: str) -> bool:
     names = top.names(prefix or "/")
     return isinstance(names, list) and "etc/" in names
 

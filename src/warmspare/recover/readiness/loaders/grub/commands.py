@@ -6,7 +6,7 @@ import re
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
 from warmspare.recover.readiness.loaders.grub.conditions import holds
-from warmspare.recover.readiness.loaders.grub.grub_machine import Given, Lost, Machine, Run, named
+from warmspare.recover.readiness.loaders.grub.grub_machine import Given, GrubMachine, Lost, Run, named
 from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, Truth, Value, environment
 from warmspare.recover.readiness.loaders.grub.loading import LOADING
 from warmspare.recover.readiness.loaders.grub.menu_entries import blscfg, menuentry
@@ -30,7 +30,7 @@ _GIVES = re.compile(r"(?:--set|-s|-d|-u)(?:=(?:[0-9]+:)?([A-Za-z_][A-Za-z0-9_]*)
 _VARIABLE = re.compile(r"(?:[0-9]+:)?([A-Za-z_][A-Za-z0-9_]*)")
 
 
-def _set(machine: Machine, state: State, given: Given) -> Truth:
+def _set(machine: GrubMachine, state: State, given: Given) -> Truth:
     for word in given.words[1:]:
         if isinstance(word, Doubt):
             _set_doubt(state, word)
@@ -51,14 +51,14 @@ def _set_doubt(state: State, word: Doubt) -> None:
         raise Lost(word.why)
 
 
-def _unset(machine: Machine, state: State, given: Given) -> Truth:
+def _unset(machine: GrubMachine, state: State, given: Given) -> Truth:
     for word in given.words[1:]:
         if isinstance(word, str):
             state.set(word, "")
     return True
 
 
-def _export(machine: Machine, state: State, given: Given) -> Truth:
+def _export(machine: GrubMachine, state: State, given: Given) -> Truth:
     for word in given.words[1:]:
         if isinstance(word, str):
             name, equals, value = word.partition("=")
@@ -68,7 +68,7 @@ def _export(machine: Machine, state: State, given: Given) -> Truth:
     return True
 
 
-def _test(machine: Machine, state: State, given: Given) -> Truth:
+def _test(machine: GrubMachine, state: State, given: Given) -> Truth:
     words = given.words[1:]
     if given.words[0] == "[":
         if not words or words[-1] != "]":
@@ -77,7 +77,7 @@ def _test(machine: Machine, state: State, given: Given) -> Truth:
     return holds(words, lambda kind, file: machine.exists(state, kind, file))
 
 
-def _load_env(machine: Machine, state: State, given: Given) -> Truth:
+def _load_env(machine: GrubMachine, state: State, given: Given) -> Truth:
     """Of the environment block; a part of it where variables are named."""
     file: Value = ""
     wanted, words = list[str](), iter(given.words[1:])
@@ -110,7 +110,7 @@ def _load_env(machine: Machine, state: State, given: Given) -> Truth:
     return True
 
 
-def _search(machine: Machine, state: State, given: Given) -> Truth:
+def _search(machine: GrubMachine, state: State, given: Given) -> Truth:
     kind, variable, words = "file", "", iter(given.words[1:])
     wanted: Value | None = None
     named = False  # the word before was --set, which takes a name where there is one more word to search for
@@ -135,7 +135,7 @@ def _search(machine: Machine, state: State, given: Given) -> Truth:
     return _found(machine, state, kind, wanted, variable)
 
 
-def _search_named(machine: Machine, state: State, given: Given) -> Truth:
+def _search_named(machine: GrubMachine, state: State, given: Given) -> Truth:
     name = given.words[0]
     words = [word for word in given.words[1:] if isinstance(word, Doubt) or not word.startswith("-")]
     variable = words[1] if len(words) > 1 else "root"
@@ -144,7 +144,7 @@ def _search_named(machine: Machine, state: State, given: Given) -> Truth:
     return _found(machine, state, _NAMED[str(name)], words[0] if words else None, variable)
 
 
-def _found(machine: Machine, state: State, kind: str, wanted: Value | None, variable: str) -> Truth:
+def _found(machine: GrubMachine, state: State, kind: str, wanted: Value | None, variable: str) -> Truth:
     """The device that is searched for. Where it is not there, the variable stays as it is."""
     if wanted is None:
         return False
@@ -162,7 +162,7 @@ def _found(machine: Machine, state: State, kind: str, wanted: Value | None, vari
     return Doubt(files.why) if isinstance(files, Unknown) else True
 
 
-def _source(machine: Machine, state: State, given: Given) -> Truth:
+def _source(machine: GrubMachine, state: State, given: Given) -> Truth:
     """Another file's commands in this context. One that is not there has no effect."""
     file = given.words[1] if len(given.words) > 1 else ""
     data = machine.read(state, file)
@@ -181,12 +181,12 @@ def _said(value: Value) -> str:
     return value[:200] if isinstance(value, str) else "another file"
 
 
-def _configfile(machine: Machine, state: State, given: Given) -> Truth:
+def _configfile(machine: GrubMachine, state: State, given: Given) -> Truth:
     machine.configure(state, given.words[1] if len(given.words) > 1 else "")
     return False
 
 
-def _normal(machine: Machine, state: State, given: Given) -> Truth:
+def _normal(machine: GrubMachine, state: State, given: Given) -> Truth:
     if len(given.words) > 1:
         return _configfile(machine, state, given)
     prefix = state.get("prefix")
@@ -194,7 +194,7 @@ def _normal(machine: Machine, state: State, given: Given) -> Truth:
     return False
 
 
-def _probe(machine: Machine, state: State, given: Given) -> Truth:
+def _probe(machine: GrubMachine, state: State, given: Given) -> Truth:
     """What a file system is called, where that is how it was found."""
     words = [word for word in given.words if isinstance(word, str)]
     device = next((named(word.strip("()")) for word in words[1:] if word.startswith(("(", "uuid:"))), "")
@@ -207,7 +207,7 @@ def _probe(machine: Machine, state: State, given: Given) -> Truth:
     return _other(machine, state, given)
 
 
-def _other(machine: Machine, state: State, given: Given) -> Truth:
+def _other(machine: GrubMachine, state: State, given: Given) -> Truth:
     """A command that is not looked at: its result, and the variables that it is given to set, are a doubt."""
     doubt = Doubt(f"it depends on what GRUB's command {_said(given.words[0])[:40]!r} finds when it runs")
     words = given.words[1:]
@@ -226,23 +226,23 @@ def _other(machine: Machine, state: State, given: Given) -> Truth:
     return doubt
 
 
-def _hwmatch(machine: Machine, state: State, given: Given) -> Truth:
+def _hwmatch(machine: GrubMachine, state: State, given: Given) -> Truth:
     doubt = Doubt("it depends on the graphics card that GRUB finds")
     state.set("match", doubt)
     return doubt
 
 
-def _setparams(machine: Machine, state: State, given: Given) -> Truth:
+def _setparams(machine: GrubMachine, state: State, given: Given) -> Truth:
     state.parameters = (state.parameters[:1] or ("",)) + tuple(given.words[1:])
     return True
 
 
-def _shift(machine: Machine, state: State, given: Given) -> Truth:
+def _shift(machine: GrubMachine, state: State, given: Given) -> Truth:
     state.parameters = state.parameters[:1] + state.parameters[2:]
     return True
 
 
-def _eval(machine: Machine, state: State, given: Given) -> Truth:
+def _eval(machine: GrubMachine, state: State, given: Given) -> Truth:
     """Its words as commands."""
     words = given.words[1:]
     if doubt := next((word for word in words if isinstance(word, Doubt)), None):
@@ -254,7 +254,7 @@ def _eval(machine: Machine, state: State, given: Given) -> Truth:
     return state.status
 
 
-def _count(machine: Machine, state: State, given: Given) -> Truth:
+def _count(machine: GrubMachine, state: State, given: Given) -> Truth:
     """`increment` and `decrement`, of Red Hat's and Fedora's: a number one up or down."""
     name = given.words[1] if len(given.words) > 1 else ""
     if isinstance(name, Doubt):
@@ -270,11 +270,11 @@ def _count(machine: Machine, state: State, given: Given) -> Truth:
     return True
 
 
-def _true(machine: Machine, state: State, given: Given) -> Truth:
+def _true(machine: GrubMachine, state: State, given: Given) -> Truth:
     return True
 
 
-def _false(machine: Machine, state: State, given: Given) -> Truth:
+def _false(machine: GrubMachine, state: State, given: Given) -> Truth:
     """Nobody holds a key (`keystatus`), nor interrupts."""
     return False
 

@@ -10,7 +10,7 @@ import lzma
 import struct
 from collections.abc import Callable
 
-from warmspare.recover.readiness.loaders.grub.core_image import Objects, found
+from warmspare.recover.readiness.loaders.grub.core_image import CoreImage, found
 
 SECTOR_BYTES = 512
 MAX_BYTES = 1 << 21  # packed; it is loaded below 640 KiB
@@ -39,7 +39,7 @@ def _has_names(sector: bytes) -> bool:
     return len(sector) >= SECTOR_BYTES and all(name in sector for name in _NAMES)
 
 
-def core(read: Read, sector: bytes) -> Objects | str:
+def core(read: Read, sector: bytes) -> CoreImage | str:
     """What the core image says that a boot sector leads to; why it can't be read, as a clause."""
     (number,) = struct.unpack_from("<Q", sector, 0x5C)
     if not 0 < number < 1 << 40:

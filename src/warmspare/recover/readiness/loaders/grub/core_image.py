@@ -18,7 +18,7 @@ _MAX_TEXT = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Objects:
+class CoreImage:
     """prefix: "" where it has none. config: commands. memdisk: None where it has none. normal: the module without which
     GRUB reads no configuration is in it; else it is loaded from below the prefix."""
 
@@ -28,7 +28,7 @@ class Objects:
     normal: bool = True
 
 
-def objects(data: bytes, *, wide: bool) -> Objects | None:
+def objects(data: bytes, *, wide: bool) -> CoreImage | None:
     """What an area of objects says, that begins here; None where it is none. wide: of a 64-bit image."""
     if len(data) < 24 or data[:4] != _MAGIC:
         return None
@@ -38,7 +38,7 @@ def objects(data: bytes, *, wide: bool) -> Objects | None:
     prefix, config, memdisk, normal = "", "", None, False
     for _ in range(MAX_OBJECTS):
         if at == size:
-            return Objects(prefix, config, memdisk, normal)
+            return CoreImage(prefix, config, memdisk, normal)
         if at + 8 > size:
             return None
         kind, length = struct.unpack_from("<II", data, at)
@@ -55,7 +55,7 @@ def objects(data: bytes, *, wide: bool) -> Objects | None:
     return None
 
 
-def found(data: bytes) -> Objects | None:
+def found(data: bytes) -> CoreImage | None:
     """The objects behind an unpacked 32-bit kernel."""
     at = -1
     for _ in range(16):  # the letters may stand in the kernel, too

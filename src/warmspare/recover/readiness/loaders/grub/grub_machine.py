@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
-from warmspare.recover.readiness.entries import Place
+from warmspare.recover.readiness.entries import FilePlace
 from warmspare.recover.readiness.loaders import devices as looks
-from warmspare.recover.readiness.loaders.devices import Devices, block_list
+from warmspare.recover.readiness.loaders.devices import LoaderDevices, block_list
 from warmspare.recover.readiness.loaders.grub import script
 from warmspare.recover.readiness.loaders.grub.bounds import Bounds
 from warmspare.recover.readiness.loaders.grub.conditions import negated
@@ -45,7 +45,7 @@ class Booted(Exception):
     """GRUB starts what it has loaded."""
 
 
-class Left(Exception):
+class LeftGrub(Exception):
     """GRUB ends without a system. str: how, as a clause."""
 
 
@@ -62,10 +62,10 @@ class Given:
     source: str
 
 
-Run = Callable[["Machine", State, Given], Truth]
+Run = Callable[["GrubMachine", State, Given], Truth]
 
 
-class Machine:
+class GrubMachine:
     """One start of GRUB.
 
     configure: has another configuration's menu count; returns where it has none. left_out: what no environment block
@@ -75,15 +75,15 @@ class Machine:
 
     def __init__(
         self,
-        devices: Devices,
+        devices: LoaderDevices,
         commands: dict[str, Run],
         configure: Callable[[State, Value], None],
         left_out: frozenset[str] = frozenset(),
     ) -> None:
         self.devices, self.bounds, self.configure, self.left_out = devices, Bounds(), configure, left_out
-        self.looked, self.unfound, self.environment = dict[Place, str](), list[str](), dict[str, str]()
+        self.looked, self.unfound, self.environment = dict[FilePlace, str](), list[str](), dict[str, str]()
         self._commands, self._depth, self._file = commands, 0, ""
-        self._held = dict[tuple[Place, str], bool | Unknown]()
+        self._held = dict[tuple[FilePlace, str], bool | Unknown]()
 
     def file(self, state: State, text: str, name: str) -> None:
         """Run a whole file's text. name: for people. NoScript where it is none."""
@@ -157,7 +157,7 @@ class Machine:
         """Run these. What may happen or not must not lead elsewhere."""
         try:
             self.run(nodes, state)
-        except (_Return, _Break, Booted, Left, Ended):
+        except (_Return, _Break, Booted, LeftGrub, Ended):
             if perhaps:
                 raise Lost(perhaps[-1][1]) from None
             raise
@@ -218,7 +218,7 @@ class Machine:
             return self._commands["set"](self, state, Given(["set", *given.words], given.block, given.source))
         return self._commands[""](self, state, given)
 
-    def place(self, state: State, value: Value) -> Place | Unknown:
+    def place(self, state: State, value: Value) -> FilePlace | Unknown:
         """The file that GRUB means."""
         if isinstance(value, Doubt):
             return Unknown(value.why)
@@ -232,18 +232,18 @@ class Machine:
         if isinstance(device, Doubt):
             return Unknown(device.why)
         if value.startswith("()"):
-            return Place(NOWHERE, path)
+            return FilePlace(NOWHERE, path)
         if not path.startswith("/"):
             return Unknown(f"GRUB reads {value[:80]!r} by block numbers, which is not looked at")
-        return Place(named(device), path)
+        return FilePlace(named(device), path)
 
     @staticmethod
-    def _blocks(value: Value) -> Place | None:
+    def _blocks(value: Value) -> FilePlace | None:
         """The environment block that SUSE's, Fedora's and newer GRUB keep in Btrfs' reserved space: `(root)512+1`."""
         if isinstance(value, Doubt) or not value.startswith("("):
             return None
         device, _, path = value[1:].partition(")")
-        return Place(named(device), path) if device and block_list(path) else None
+        return FilePlace(named(device), path) if device and block_list(path) else None
 
     def exists(self, state: State, kind: str, value: Value) -> Truth:
         if kind == "-e" and isinstance(value, str) and value.startswith("(") and value.endswith(")"):
@@ -272,7 +272,7 @@ class Machine:
 
 
 def named(device: str) -> str:
-    """A device of GRUB's as `Place` has it."""
+    """A device of GRUB's as `FilePlace` has it."""
     if device == OWN:
         return ""
     known = device.startswith(("uuid:", "label:", "file:", "partuuid:", "grub:"))

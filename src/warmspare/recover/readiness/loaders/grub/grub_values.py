@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.loaders.grub.bounds import Bounds
-from warmspare.recover.readiness.loaders.grub.nodes import Kind, Word
+from warmspare.recover.readiness.loaders.grub.nodes import PieceKind, Word
 
 MAX_AMONG = 8
 _BLOCK = b"# GRUB Environment Block\n"
@@ -78,20 +78,20 @@ def filled(word: Word, lookup: Lookup, positional: tuple[Value, ...], bounds: Bo
         parts.clear()
 
     for piece in word:
-        if piece.kind in (Kind.PLAIN, Kind.QUOTED):
-            quoted = quoted or piece.kind is Kind.QUOTED
+        if piece.kind in (PieceKind.PLAIN, PieceKind.QUOTED):
+            quoted = quoted or piece.kind is PieceKind.QUOTED
             if piece.text:
                 parts.append(piece.text)
             continue
-        quoted = quoted or piece.kind is Kind.QUOTED_VARIABLE
-        if piece.text == "@" and piece.kind is Kind.QUOTED_VARIABLE:
+        quoted = quoted or piece.kind is PieceKind.QUOTED_VARIABLE
+        if piece.text == "@" and piece.kind is PieceKind.QUOTED_VARIABLE:
             for number, value in enumerate(positional):
                 if number:
                     end()
                 parts.append(value)
             continue
         value = joined(_spaced(positional), bounds) if piece.text in "@*" else lookup(piece.text)
-        if piece.kind is Kind.QUOTED_VARIABLE:
+        if piece.kind is PieceKind.QUOTED_VARIABLE:
             parts.append(value)
         elif isinstance(value, Doubt):
             split = any(" " in each or "\t" in each or "\n" in each for each in value.among)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import Unknown
-from warmspare.recover.readiness.entries import Place
-from warmspare.recover.readiness.loaders.grub.grub_machine import Booted, Given, Left, Machine, Run
+from warmspare.recover.readiness.entries import FilePlace
+from warmspare.recover.readiness.loaders.grub.grub_machine import Booted, Given, GrubMachine, LeftGrub, Run
 from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, Truth
 from warmspare.recover.readiness.loaders.grub.state import Loaded, State
 
 MAX_INITRDS = 16
 
 
-def _linux(machine: Machine, state: State, given: Given) -> Truth:
+def _linux(machine: GrubMachine, state: State, given: Given) -> Truth:
     if len(given.words) < 2:
         return False
     place = machine.place(state, given.words[1])
@@ -23,11 +23,11 @@ def _linux(machine: Machine, state: State, given: Given) -> Truth:
     return Doubt("it depends on whether the kernel can be loaded")
 
 
-def _initrd(machine: Machine, state: State, given: Given) -> Truth:
+def _initrd(machine: GrubMachine, state: State, given: Given) -> Truth:
     """All that one command names; a second one takes the first one's place."""
     if state.loaded.kernel is None:
         return False
-    places = list[Place]()
+    places = list[FilePlace]()
     for word in given.words[1:]:
         if isinstance(word, str):
             word = word.removeprefix("newc:").partition(":")[2] if word.startswith("newc:") else word
@@ -43,7 +43,7 @@ def _initrd(machine: Machine, state: State, given: Given) -> Truth:
     return Doubt("it depends on whether the initramfs can be loaded")
 
 
-def _chainloader(machine: Machine, state: State, given: Given) -> Truth:
+def _chainloader(machine: GrubMachine, state: State, given: Given) -> Truth:
     words = [word for word in given.words[1:] if isinstance(word, Doubt) or not word.startswith("-")]
     place = machine.place(state, words[0]) if words else Unknown("chainloader names none")
     state.loaded = Loaded(
@@ -54,7 +54,7 @@ def _chainloader(machine: Machine, state: State, given: Given) -> Truth:
     return Doubt("it depends on whether that can be loaded")
 
 
-def _foreign(machine: Machine, state: State, given: Given) -> Truth:
+def _foreign(machine: GrubMachine, state: State, given: Given) -> Truth:
     """What is started is no Linux, or not by itself."""
     names = {"multiboot": "a multiboot kernel", "multiboot2": "a multiboot kernel", "xen_hypervisor": "Xen"}
     what = names.get(str(given.words[0]), f"a system by GRUB's command {given.words[0]}")
@@ -66,16 +66,16 @@ def _foreign(machine: Machine, state: State, given: Given) -> Truth:
     return True
 
 
-def _boot(machine: Machine, state: State, given: Given) -> Truth:
+def _boot(machine: GrubMachine, state: State, given: Given) -> Truth:
     if state.loaded == Loaded():
         return False
     raise Booted
 
 
-def _left(machine: Machine, state: State, given: Given) -> Truth:
+def _left(machine: GrubMachine, state: State, given: Given) -> Truth:
     if "--is-supported" in given.words:
         return Doubt("it depends on whether the firmware has settings that can be asked for")
-    raise Left(f"GRUB's command {given.words[0]} ends it")
+    raise LeftGrub(f"GRUB's command {given.words[0]} ends it")
 
 
 LOADING: dict[str, Run] = {

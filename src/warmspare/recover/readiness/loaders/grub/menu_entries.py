@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
-from warmspare.recover.readiness.entries import Place
+from warmspare.recover.readiness.entries import FilePlace
 from warmspare.recover.readiness.loaders import bls
-from warmspare.recover.readiness.loaders.grub.grub_machine import Given, Machine, named
+from warmspare.recover.readiness.loaders.grub.grub_machine import Given, GrubMachine, named
 from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, Truth, Value
 from warmspare.recover.readiness.loaders.grub.nodes import Block
-from warmspare.recover.readiness.loaders.grub.state import Gap, MenuEntry, State
+from warmspare.recover.readiness.loaders.grub.state import MenuEntry, MenuGap, State
 from warmspare.recover.readiness.loaders.versions import package_key
 
 _WITH_VALUE = ("--class", "--users", "--hotkey", "--id", "--source", "-c", "-u", "-h", "-i", "-s")
 
 
-def menuentry(machine: Machine, state: State, given: Given) -> Truth:
+def menuentry(machine: GrubMachine, state: State, given: Given) -> Truth:
     """menuentry, submenu, hiddenentry."""
     identity: Value | None = None
     unrestricted, users, rest = False, False, list[Value]()
@@ -36,42 +36,42 @@ def menuentry(machine: Machine, state: State, given: Given) -> Truth:
         return False
     if isinstance(title, Doubt) or isinstance(identity, Doubt):
         why = title.why if isinstance(title, Doubt) else identity.why if isinstance(identity, Doubt) else ""
-        state.add(Gap(f"the name of the menu's entry in {given.source} is not known: {why}", None))
+        state.add(MenuGap(f"the name of the menu's entry in {given.source} is not known: {why}", None))
         return True
     asks = users or not unrestricted
     state.add(MenuEntry(title, identity, given.source, given.block, tuple(rest), given.words[0] == "submenu", asks))
     return True
 
 
-def blscfg(machine: Machine, state: State, given: Given) -> Truth:
+def blscfg(machine: GrubMachine, state: State, given: Given) -> Truth:
     """The entries of the folder, the greatest name first; or one of them; or but the default, or all others."""
     wanted = given.words[1] if len(given.words) > 1 else ""
     if isinstance(wanted, Doubt):
-        state.add(Gap(wanted.why, None))
+        state.add(MenuGap(wanted.why, None))
         return Doubt(wanted.why)
     folder, every = _folder(machine, state, wanted)
     if every is ABSENT:
         return True
     if isinstance(every, Unknown):
-        where = f"the entries in {folder.path}" if isinstance(folder, Place) else "the entries for blscfg"
-        state.add(Gap(f"{where} can't be read: {every.why}", None))
+        where = f"the entries in {folder.path}" if isinstance(folder, FilePlace) else "the entries for blscfg"
+        state.add(MenuGap(f"{where} can't be read: {every.why}", None))
         return Doubt(every.why)
-    assert isinstance(folder, Place)
+    assert isinstance(folder, FilePlace)
     ordered = sorted(every, key=package_key, reverse=True)
     for number, name in enumerate(ordered):
         if number == bls.MAX_ENTRIES:
-            state.add(Gap(f"{folder.path} has more than {bls.MAX_ENTRIES} entries", None))
+            state.add(MenuGap(f"{folder.path} has more than {bls.MAX_ENTRIES} entries", None))
             break
         machine.bounds.look()
         entry = bls.snippet(machine.devices, folder, name)
-        if isinstance(entry, bls.Unread):
-            state.add(Gap(entry.why, None))
+        if isinstance(entry, bls.UnreadEntry):
+            state.add(MenuGap(entry.why, None))
         elif _is_wanted(entry, number, wanted, state):
             _add(entry, state)
     return True
 
 
-def _folder(machine: Machine, state: State, wanted: str) -> tuple[Place | Unknown, Answer[list[str]]]:
+def _folder(machine: GrubMachine, state: State, wanted: str) -> tuple[FilePlace | Unknown, Answer[list[str]]]:
     """Where the entries are, and their names. blsdir is on `boot` by the BIOS, else on `root`."""
     platform, boot = state.get("grub_platform"), state.get("boot")
     device = boot if boot != "" and platform != "efi" else state.get("root")
@@ -80,12 +80,12 @@ def _folder(machine: Machine, state: State, wanted: str) -> tuple[Place | Unknow
         device, _, path = wanted[1:].partition(")")
         folders = [path]
     every: Answer[list[str]] = ABSENT
-    place: Place | Unknown = Unknown("blscfg has no folder")
+    place: FilePlace | Unknown = Unknown("blscfg has no folder")
     for folder in folders:
         if isinstance(device, Doubt) or isinstance(folder, Doubt):
             why = device.why if isinstance(device, Doubt) else folder.why if isinstance(folder, Doubt) else ""
             return Unknown(why), Unknown(why)
-        place = Place(named(device), folder.rstrip("/"))
+        place = FilePlace(named(device), folder.rstrip("/"))
         machine.bounds.look()
         every = bls.names(machine.devices, place)
         machine.looked[place] = "not there" if every is ABSENT else every.why if isinstance(every, Unknown) else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Kind(Enum):
+class PieceKind(Enum):
     """What a part of a word is. Unquoted variables are split at blanks, as in a shell."""
 
     PLAIN = "plain"
@@ -16,12 +16,12 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    kind: Kind
+class WordPiece:
+    kind: PieceKind
     text: str
 
 
-Word = tuple[Piece, ...]
+Word = tuple[WordPiece, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,12 @@ from warmspare.recover.readiness.loaders.grub.nodes import (
     For,
     Function,
     If,
-    Kind,
     Node,
-    Piece,
+    PieceKind,
     Script,
     While,
     Word,
+    WordPiece,
 )
 
 MAX_DEPTH = 24  # of compound commands in each other
@@ -158,37 +158,37 @@ class _Parser:
             words.append(self._word())
 
     def _word(self) -> Word:
-        pieces = list[Piece]()
+        pieces = list[WordPiece]()
         while True:
             self._bounds.word()
             if plain := _PLAIN.match(self._text, self._at):
-                pieces.append(Piece(Kind.PLAIN, plain[0]))
+                pieces.append(WordPiece(PieceKind.PLAIN, plain[0]))
                 self._at = plain.end()
                 continue
             following = self._text[self._at : self._at + 1]
             if following == "'":
-                pieces.append(Piece(Kind.QUOTED, self._take(_SINGLE, "a ' is not closed")[1:-1]))
+                pieces.append(WordPiece(PieceKind.QUOTED, self._take(_SINGLE, "a ' is not closed")[1:-1]))
             elif following == '"':
                 self._double(pieces)
             elif following == "\\":
                 if self._text.startswith("\n", self._at + 1):
                     self._at += 2
                     continue
-                pieces.append(Piece(Kind.QUOTED, self._text[self._at + 1 : self._at + 2]))
+                pieces.append(WordPiece(PieceKind.QUOTED, self._text[self._at + 1 : self._at + 2]))
                 self._at += 2
             elif following == "$":
-                pieces.append(self._variable(Kind.VARIABLE))
+                pieces.append(self._variable(PieceKind.VARIABLE))
             else:
                 return tuple(pieces)
 
-    def _double(self, pieces: list[Piece]) -> None:
+    def _double(self, pieces: list[WordPiece]) -> None:
         """What stands in double quotes. Empty ones are a word too."""
         self._at += 1
-        pieces.append(Piece(Kind.QUOTED, ""))
+        pieces.append(WordPiece(PieceKind.QUOTED, ""))
         while True:
             self._bounds.word()
             if plain := _IN_DOUBLE.match(self._text, self._at):
-                pieces.append(Piece(Kind.QUOTED, plain[0]))
+                pieces.append(WordPiece(PieceKind.QUOTED, plain[0]))
                 self._at = plain.end()
                 continue
             following = self._text[self._at : self._at + 1]
@@ -196,25 +196,25 @@ class _Parser:
                 self._at += 1
                 return
             if following == "$":
-                pieces.append(self._variable(Kind.QUOTED_VARIABLE))
+                pieces.append(self._variable(PieceKind.QUOTED_VARIABLE))
             elif following == "\\":
                 escaped = self._text[self._at + 1 : self._at + 2]
                 if escaped != "\n":
-                    pieces.append(Piece(Kind.QUOTED, escaped if escaped in '$"\\' else "\\" + escaped))
+                    pieces.append(WordPiece(PieceKind.QUOTED, escaped if escaped in '$"\\' else "\\" + escaped))
                 self._at += 2
             else:
                 raise self._no('a " is not closed')
 
-    def _variable(self, kind: Kind) -> Piece:
+    def _variable(self, kind: PieceKind) -> WordPiece:
         """A variable. $"…" is for translation, and the same as "…" here."""
         match = _VARIABLE.match(self._text, self._at)
         if match is None:
             self._at += 1
-            if kind is Kind.VARIABLE and self._text.startswith('"', self._at):
-                return Piece(Kind.QUOTED, "")
+            if kind is PieceKind.VARIABLE and self._text.startswith('"', self._at):
+                return WordPiece(PieceKind.QUOTED, "")
             raise self._no("a $ begins no variable")
         self._at = match.end()
-        return Piece(kind, match[1] or match[2])
+        return WordPiece(kind, match[1] or match[2])
 
     def _block(self) -> Block:
         """A block's text, without a look at what it says."""
@@ -253,7 +253,7 @@ class _Parser:
         elif following == '"':
             self._double([])
         elif following == "$":
-            self._variable(Kind.VARIABLE)
+            self._variable(PieceKind.VARIABLE)
         else:
             self._at += 2 if following == "\\" else 1
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.entries import Entry, Place
-from warmspare.recover.readiness.guest_files import Files
+from warmspare.recover.readiness.entries import Entry, FilePlace
+from warmspare.recover.readiness.guest_files import GuestFiles
 from warmspare.recover.readiness.loaders import devices as looks
-from warmspare.recover.readiness.loaders.devices import Devices
+from warmspare.recover.readiness.loaders.devices import LoaderDevices
 from warmspare.recover.readiness.loaders.grub.commands import COMMANDS
-from warmspare.recover.readiness.loaders.grub.grub_machine import Booted, Ended, Left, Lost, Machine
+from warmspare.recover.readiness.loaders.grub.grub_machine import Booted, Ended, GrubMachine, LeftGrub, Lost
 from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, Value, environment
 from warmspare.recover.readiness.loaders.grub.memdisk import Memdisk
 from warmspare.recover.readiness.loaders.grub.menu import chosen
@@ -66,30 +66,30 @@ class Core:
     normal: bool = True
 
 
-def by_config(devices: Devices, path: str, *, platform: str = "efi") -> Started:
+def by_config(devices: LoaderDevices, path: str, *, platform: str = "efi") -> Started:
     """From a grub.cfg on the first device, where it is known that GRUB reads that one."""
     folder, _, name = path.rpartition("/")
     core = Core(f"({OWN}){folder}", platform=platform)
     return start(devices, core if name == "grub.cfg" else replace(core, config=f"configfile ({OWN}){path}"))
 
 
-def start(devices: Devices, core: Core) -> Started:
+def start(devices: LoaderDevices, core: Core) -> Started:
     """From GRUB's own image. A limit that is met makes it Unknown; `Spent` is raised through."""
     devices = _Reached(devices, core)
-    first = _Run(devices, core, frozenset())
+    first = _GrubRun(devices, core, frozenset())
     started = first.started()
     if first.machine.environment.get("next_entry"):
-        started = replace(started, later=_Run(devices, core, frozenset({"next_entry"})).started().entry)
+        started = replace(started, later=_GrubRun(devices, core, frozenset({"next_entry"})).started().entry)
     return started
 
 
 class _Reached:
     """The devices, and the disk in memory that the image carries."""
 
-    def __init__(self, devices: Devices, core: Core) -> None:
+    def __init__(self, devices: LoaderDevices, core: Core) -> None:
         self._devices, self._core = devices, core
 
-    def files(self, device: str) -> Answer[Files]:
+    def files(self, device: str) -> Answer[GuestFiles]:
         if device != f"grub:{_MEMDISK}":
             return self._devices.files(device)
         memdisk = self._core.memdisk
@@ -111,11 +111,11 @@ class _Ended(Ended):
         self.started = started
 
 
-class _Run:
-    def __init__(self, devices: Devices, core: Core, left_out: frozenset[str]) -> None:
-        self.machine = Machine(devices, COMMANDS, self._configure, left_out)
+class _GrubRun:
+    def __init__(self, devices: LoaderDevices, core: Core, left_out: frozenset[str]) -> None:
+        self.machine = GrubMachine(devices, COMMANDS, self._configure, left_out)
         self._core, self._depth = core, 0
-        self._config: Place | None = None
+        self._config: FilePlace | None = None
         self._without = list[str]()  # configurations that have no menu, and why
 
     def started(self) -> Started:
@@ -144,7 +144,7 @@ class _Run:
         prefix = state.get("prefix")
         self._configure(state, prefix if isinstance(prefix, Doubt) else f"{prefix}/grub.cfg")
         without = ", and ".join(dict.fromkeys(self._without))
-        beside = Place("", f"{self._core.folder}/grub.cfg")
+        beside = FilePlace("", f"{self._core.folder}/grub.cfg")
         if self._core.folder and beside not in self.machine.looked:
             self.machine.bounds.look()
             if looks.first(self.machine.devices, beside) is not ABSENT:
@@ -168,7 +168,7 @@ class _Run:
         if looks.first(self.machine.devices, place) is not ABSENT:
             return ""
         # An empty folder is one that something is mounted on.
-        beside = looks.listed(self.machine.devices, Place(place.device, place.path.rpartition("/")[0]))
+        beside = looks.listed(self.machine.devices, FilePlace(place.device, place.path.rpartition("/")[0]))
         return "" if beside == [] or isinstance(beside, Unknown) else place.path
 
     def _first(self) -> State:
@@ -195,13 +195,13 @@ class _Run:
     def _configure(self, state: State, file: Value) -> None:
         """Have a configuration's menu count. Returns where it has none, or is not there."""
         place, data = self.machine.place(state, file), self.machine.read(state, file)
-        where = place.path if isinstance(place, Place) else "GRUB's configuration"
+        where = place.path if isinstance(place, FilePlace) else "GRUB's configuration"
         if isinstance(data, Unknown):
             raise Lost(f"{where} can't be read: {data.why}")
         if isinstance(data, Absent):
             self._without.append(f"{where} is not there")
             return
-        assert isinstance(place, Place)
+        assert isinstance(place, FilePlace)
         self._depth += 1
         if self._depth > MAX_FILES:
             raise Exceeded(f"more than {MAX_FILES} configurations of GRUB lead from one to the next")
@@ -220,7 +220,7 @@ class _Run:
             self.machine.file(state, text, name)
         except Booted:
             raise _Ended(self._ended(state.loaded, "", f"{name} starts it by itself")) from None
-        except Left as end:
+        except LeftGrub as end:
             raise _Ended(Started(ABSENT, str(end), self._config)) from None
         if state.menu:
             raise _Ended(self._menu(state))
@@ -274,7 +274,7 @@ class _Run:
             self.machine.block(inside, entry.block, entry.source)
         except Booted:
             pass
-        except Left as end:
+        except LeftGrub as end:
             return Started(ABSENT, f"{how}: {title!r}; {end}", self._config)
         except NoScript as error:
             unread = Unknown(f"{entry.source} is no script of GRUB's: {error}")

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from warmspare.recover.disks.programs import Exceeded
-from warmspare.recover.readiness.entries import Place
+from warmspare.recover.readiness.entries import FilePlace
 from warmspare.recover.readiness.loaders.grub.grub_values import MAX_VARIABLES, Doubt, Truth, Value, either, possible
 from warmspare.recover.readiness.loaders.grub.nodes import Block, Script
 
@@ -32,7 +32,7 @@ class MenuEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class MenuGap:
     """Where a menu has further entries, or perhaps has. entries: all that these can be; None where anything."""
 
     why: str
@@ -44,10 +44,10 @@ class Loaded:
     """What is to be started. arguments: a doubt among which is "" may be none. program: another loader, by chainloader.
     nothing: why there is no kernel, as a clause, where that is known."""
 
-    kernel: Place | None = None
+    kernel: FilePlace | None = None
     arguments: tuple[Value, ...] = ()
-    initrds: tuple[Place, ...] = ()
-    program: Place | None = None
+    initrds: tuple[FilePlace, ...] = ()
+    program: FilePlace | None = None
     source: str = ""
     nothing: str = ""
     doubt: str = ""
@@ -60,7 +60,7 @@ class State:
     variables: dict[str, Value]
     exported: set[str] = field(default_factory=set)
     functions: dict[str, Script | Doubt] = field(default_factory=dict)
-    menu: list[MenuEntry | Gap] = field(default_factory=list)
+    menu: list[MenuEntry | MenuGap] = field(default_factory=list)
     parameters: tuple[Value, ...] = ()
     status: Truth = True
     missing: Value = ""
@@ -85,7 +85,7 @@ class State:
         if len(self.variables) > MAX_VARIABLES:
             raise Exceeded(f"GRUB's configuration has more than {MAX_VARIABLES} variables")
 
-    def add(self, entry: MenuEntry | Gap) -> None:
+    def add(self, entry: MenuEntry | MenuGap) -> None:
         self.menu.append(entry)
         if len(self.menu) > MAX_MENU:
             raise Exceeded(f"a menu of GRUB's has more than {MAX_MENU} entries")
@@ -131,7 +131,7 @@ def merged(one: State, other: State, why: str) -> State:
     )
 
 
-def _menu(one: list[MenuEntry | Gap], other: list[MenuEntry | Gap], why: str) -> list[MenuEntry | Gap]:
+def _menu(one: list[MenuEntry | MenuGap], other: list[MenuEntry | MenuGap], why: str) -> list[MenuEntry | MenuGap]:
     """What both begin with, and a gap for the rest."""
     same = 0
     while same < min(len(one), len(other)) and one[same] == other[same]:
@@ -144,10 +144,10 @@ def _menu(one: list[MenuEntry | Gap], other: list[MenuEntry | Gap], why: str) ->
         if isinstance(each, MenuEntry):
             entries.append(each)
         elif each.entries is None:
-            return [*one[:same], Gap(why, None)]
+            return [*one[:same], MenuGap(why, None)]
         else:
             entries += each.entries
-    return [*one[:same], Gap(why, tuple(dict.fromkeys(entries)))]
+    return [*one[:same], MenuGap(why, tuple(dict.fromkeys(entries)))]
 
 
 def _loaded(one: Loaded, other: Loaded, why: str) -> Loaded:

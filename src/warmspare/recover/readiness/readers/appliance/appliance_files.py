@@ -14,8 +14,8 @@ from warmspare.recover.disks.programs import OUTPUT_BYTES, Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Beyond, Unknown
 from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES
 from warmspare.recover.readiness.readers.appliance import agent
-from warmspare.recover.readiness.readers.appliance.appliance_machine import Limits, Machine, Said
-from warmspare.recover.readiness.readers.appliance.parts import Parts
+from warmspare.recover.readiness.readers.appliance.appliance_machine import ApplianceLimits, ApplianceMachine, Said
+from warmspare.recover.readiness.readers.appliance.parts import ApplianceParts
 
 BLOCK_BYTES = 1 << 20
 MAX_PATH = 4096
@@ -31,9 +31,9 @@ _OPTIONS = {"xfs": "ro,nouuid", "btrfs": "ro,subvolid=5"}
 class Appliance:
     """The second reader of a VM's disks. have: what it is made of, or why it can't be."""
 
-    def __init__(self, have: Parts | Unknown, disks: Sequence[OpenDisk], limits: Limits) -> None:
+    def __init__(self, have: ApplianceParts | Unknown, disks: Sequence[OpenDisk], limits: ApplianceLimits) -> None:
         self._why = have if isinstance(have, Unknown) else None
-        self._machine = None if isinstance(have, Unknown) else Machine(have, disks, limits)
+        self._machine = None if isinstance(have, Unknown) else ApplianceMachine(have, disks, limits)
         self._tools = {} if isinstance(have, Unknown) else have.tools
         self._mounted: dict[tuple[str, str | None], int | Unknown] = {}
         self._assembled: set[str] = set()

@@ -18,7 +18,7 @@ from warmspare.recover.disks import programs
 from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.readers.appliance import agent, parts
-from warmspare.recover.readiness.readers.appliance.parts import Parts
+from warmspare.recover.readiness.readers.appliance.parts import ApplianceParts
 
 MEMORY_MIB = 384
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -29,7 +29,7 @@ _CACHE_MIB = 64  # of translated code
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ApplianceLimits:
     """data_bytes: what QEMU may set aside, its guest's memory in it. cpu_s, wall_s: of a whole check. written_bytes: of
     what the guest changes, thrown away at the end."""
 
@@ -48,10 +48,10 @@ class Said:
     text: str
 
 
-class Machine:
+class ApplianceMachine:
     """Not thread-safe. Exceeded where it does not start, dies or comes to a limit; from then on always."""
 
-    def __init__(self, have: Parts, disks: Sequence[OpenDisk], limits: Limits) -> None:
+    def __init__(self, have: ApplianceParts, disks: Sequence[OpenDisk], limits: ApplianceLimits) -> None:
         self._parts, self._limits = have, limits
         self._fds = [disk.fd for disk in disks]
         self._deadline = 0.0

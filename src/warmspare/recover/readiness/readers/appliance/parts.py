@@ -56,7 +56,7 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ApplianceParts:
     """All of it. tools: optional programs that were found, by their names."""
 
     kernel: Kernel
@@ -65,7 +65,7 @@ class Parts:
     tools: dict[str, Path]
 
 
-def found(kernels: Sequence[Kernel] | None = None) -> Parts | Unknown:
+def found(kernels: Sequence[Kernel] | None = None) -> ApplianceParts | Unknown:
     """What there is. kernels: which there are; those of this host by default, of which the newest is taken."""
     qemu, busybox = _program("qemu-system-x86_64"), _program("busybox")
     if qemu is None:
@@ -76,7 +76,7 @@ def found(kernels: Sequence[Kernel] | None = None) -> Parts | Unknown:
     if not usable:
         return Unknown("for a second reader this host has no kernel that can be read (package linux-image-cloud-amd64)")
     tools = {name: path for name in ("lvm", "mdadm") if (path := _program(name))}
-    return Parts(max(usable, key=lambda kernel: _version(kernel.version)), qemu, busybox, tools)
+    return ApplianceParts(max(usable, key=lambda kernel: _version(kernel.version)), qemu, busybox, tools)
 
 
 def host_kernels() -> list[Kernel]:
@@ -106,7 +106,7 @@ def _program(name: str) -> Path | None:
     return Path(path).resolve() if path and name != "lvm" else Path(path) if path else None
 
 
-def write_initramfs(parts: Parts, fd: int, init: str = AGENT) -> str:
+def write_initramfs(parts: ApplianceParts, fd: int, init: str = AGENT) -> str:
     """Put the machine's files together behind a descriptor; why that can't be done, "" if it is done. init: the program
     that it runs."""
     paths = {path.name.split(".ko")[0].replace("-", "_"): path for path in parts.kernel.modules.rglob("*.ko*")}
