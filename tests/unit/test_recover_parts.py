@@ -32,6 +32,7 @@ from warmspare.recover.drills import agent, drill, hardware, qemu
 from warmspare.recover.drills.drill import Rules
 from warmspare.recover.drills.hardware import Hardware
 from warmspare.recover.drills.signs import FAILURES, Watch
+from warmspare.recover.drills.turn import ALONE
 from warmspare.recover.readiness import initramfs
 from warmspare.recover.readiness.volumes import Volumes
 
@@ -195,7 +196,7 @@ async def test_an_accelerator_that_fails_is_gone_without(
     monkeypatch.setattr(qemu, "accelerators", lambda firmware: ["kvm", "tcg"])
     monkeypatch.setattr(drill, "_boot", boot)
     notes: list[str] = []
-    got = await drill._judged(_BIOS, [], Rules(), tmp_path, notes, "vm", Events())
+    got = await drill._judged(_BIOS, [], Rules(), tmp_path, notes, "vm", Events(), ALONE)
     assert got.passed and tried == ["kvm", "tcg"] and notes == [
         "kvm does not work on this host; the machine was started again with tcg"
     ]
