@@ -656,13 +656,6 @@ ANEW = remedy("run again: another instance is started")
             ),
         ),
         pytest.param(
-            "Client.InvalidSnapshot.NotFound",
-            marks=remedy(
-                "clear this failover with `warmspare failback-done` and run this again: the newest point that is "
-                "staged whole is taken"
-            ),
-        ),
-        pytest.param(
             "Client.UserInitiatedShutdown", marks=remedy("ask who and why, and run again: another instance is started")
         ),
         pytest.param(
@@ -696,8 +689,6 @@ def test_an_instance_dies(anew: World, reason: str) -> None:
         kms.close()
     elif "`aws" in hint:
         ask_aws(hint)
-    if "`warmspare" in hint:
-        obey(hint)
     if "name other types" in hint:
         edit(plan, "m5.large", "m5.xlarge")
     world.run(plan)

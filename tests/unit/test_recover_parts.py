@@ -32,6 +32,7 @@ from warmspare.recover.drills import guest_agent, hardware, qemu, qemu_drill
 from warmspare.recover.drills.hardware import Hardware
 from warmspare.recover.drills.qemu_drill import Rules
 from warmspare.recover.drills.signs import FAILURES, Watch
+from warmspare.recover.drills.turn import ALONE
 from warmspare.recover.readiness import initramfs
 from warmspare.recover.readiness.volumes import Volumes
 
@@ -196,7 +197,7 @@ async def test_an_accelerator_that_fails_is_gone_without(
     monkeypatch.setattr(qemu, "accelerators", lambda firmware: ["kvm", "tcg"])
     monkeypatch.setattr(qemu_drill, "_boot", boot)
     notes: list[str] = []
-    got = await qemu_drill._judged(_BIOS, [], Rules(), tmp_path, notes, "vm", Events())
+    got = await qemu_drill._judged(_BIOS, [], Rules(), tmp_path, notes, "vm", Events(), ALONE)
     assert (
         got.passed
         and tried == ["kvm", "tcg"]
