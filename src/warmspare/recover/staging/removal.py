@@ -61,7 +61,7 @@ class Removal:
                 self._over = f"AWS refused {self._refused} others in this run"
             self._keep(snapshot_id, label, refusal)
             return False
-        self._tell("stage.removed", snapshot_id, label, message=why)
+        self._events.emit("stage.removed", vm=self._vm, snapshot=snapshot_id, point=label, message=why)
         return True
 
     async def expire(self, old: Sequence[StagedDisk]) -> list[StagedDisk]:
@@ -97,10 +97,10 @@ class Removal:
         if error.code != IN_USE:
             with self._housekeeping.trying(DELETE, snapshot_id, denied=_grantable):
                 raise error
-        self._tell("stage.kept", snapshot_id, label, code=error.code, message=f"{error.what}; {error.hint}")
-
-    def _tell(self, event: str, snapshot_id: str, label: str, **more: str) -> None:
-        self._events.emit(event, vm=self._vm, snapshot=snapshot_id, point=label, **more)
+        self._events.emit(
+            "stage.kept", vm=self._vm, snapshot=snapshot_id, point=label, code=error.code,
+            message=f"{error.what}; {error.hint}",
+        )  # fmt: skip
 
 
 def _grantable(error: Exception) -> bool:
