@@ -196,7 +196,7 @@ def test_killed_anywhere_and_resumed(rig: Rig, tmp_path: Path) -> None:
     listed = tmp_path / "moments"
     assert victim("list", listed, *run(tmp_path / "listing")).returncode == 0
     moments = [m for m in listed.read_text().splitlines() if not m.startswith(("before store.get", "after store.get"))]
-    for stage in ("Carrier._send", "Carrier.bring", "Copy._point", "Copy._below", "Repository.publish"):
+    for stage in ("Carrier._send", "Carrier.bring", "Copier._point", "Copier._below", "Repository.publish"):
         assert f"after {stage}" in moments, stage
     killed = 0
     for round_, (name, ordinal) in enumerate(choose(moments, random.Random(7), 10)):

@@ -96,7 +96,7 @@ def test_a_sender(place: S3Place, client: Any, tmp_path: Path, asked: Asked, mon
     demand_exact("init", asked)
     asked.rights.clear()
     rig.sync()
-    for moment in ("before DiskRun.describe", "before Sync._commit"):
+    for moment in ("before DiskRun.describe", "before Sender._commit"):
         for again in range(2):
             random_disk(rig.disk, 3 * MIB, rng)
             done = subprocess.run(

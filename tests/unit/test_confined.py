@@ -188,8 +188,8 @@ async def test_a_cancel_ends_it_and_its_programs(tmp_path: Path) -> None:
 
 async def test_both_end_soon_after_this_process_is_killed(tmp_path: Path) -> None:
     script = (
-        "import asyncio, sys; from pathlib import Path; from test_confined import _spins, confined, Limits;"
-        f"asyncio.run(confined(_spins(Path({str(tmp_path / 'pids')!r})), [], Limits()))"
+        "import asyncio, sys; from pathlib import Path; from test_confined import ProcessLimits, _spins, confined;"
+        f"asyncio.run(confined(_spins(Path({str(tmp_path / 'pids')!r})), [], ProcessLimits()))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", script, env=environment)

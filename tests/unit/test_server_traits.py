@@ -79,12 +79,11 @@ def test_no_key_lies_below_another() -> None:
             assert above not in every, f"{key} lies below {above}"
 
 
-@pytest.mark.program
 def test_what_is_asked_of_s3() -> None:
     """Nothing is copied within a server, which may lose its retention; and no bytes are asked for that count from the
     end, for which a server may give the first ones."""
     asked: set[str] = set()
-    for path in (SOURCE / "store").glob("*.py"):
+    for path in (SOURCE / "store").rglob("*.py"):
         text = path.read_text()
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
