@@ -3,7 +3,7 @@
 
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow test-again quick native lint bench clean
+.PHONY: demo test test-slow test-again quick quick-lint quick-tests native lint bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,10 +26,15 @@ test-again: $(DEV)
 
 # The small loop: no root, no apt, no server.
 quick: $(QUICK)
-	$(BIN)/ruff check .
+	$(MAKE) -j2 --no-print-directory quick-lint quick-tests
+
+quick-lint:
+	$(BIN)/ruff check -q .
 	$(BIN)/ruff format --check -q .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports >/dev/null || $(BIN)/lint-imports
+
+quick-tests:
 	$(BIN)/pytest --quick -n 2 tests/unit tests/format tests/property
 
 # Extensions whose sources changed, in place.
