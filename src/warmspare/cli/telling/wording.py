@@ -133,7 +133,7 @@ def _drill_done(e: Event) -> str:
         False: "the replica is CHANGED; ",
         None: "" if "instance" in e else "every block that was read of the restore point was verified; ",
     }[e["untouched"]]
-    return f"drill {verdict}; {e['reason']}; {disks}evidence in {e['evidence']}"
+    return f"drill of {e['vm']!r} {verdict}; {e['reason']}; {disks}evidence in {e['evidence']}"
 
 
 def _rehearsal_start(e: Event) -> str:
@@ -170,12 +170,12 @@ def _drill(e: Event) -> str:
     if e["ready_seconds"] is not None and e["rto_seconds"] is not None:
         took += f", ready after {duration(e['ready_seconds'])} of {duration(e['rto_seconds'])}"
     why = "" if e["result"] == "passed" else f": {e['reason']}"
-    point = f" at {e['point']}" if e["point"] else ""
-    return f"{e['began']}  {e['where']:4}  {e['vm_name']}{point}: {e['result']}{took}{why}"
+    point = e["point"] or "no restore point"
+    return f"{e['began']}  {e['where']:4}  {point}: {e['result']}{took}{why}"
 
 
 def _drill_trend(e: Event) -> str:
-    head = f"{e['vm_name']} in {e['where']}: {e['passed']} of {e['drills']} passed"
+    head = f"{e['passed']} of {e['drills']} passed in {e['where']}"
     if e["late"]:
         head += f", {e['late']} late"
     if e["last_result"] != "passed":
@@ -339,12 +339,16 @@ _WORDS: dict[str, Callable[[Event], str | None]] = {
     ),
     "check.done": _check_done,
     "drill.start": _drill_start,
-    "drill.waiting": lambda e: f"{duration(e['seconds'])} since power-on: {e['line'] or 'the serial port is silent'}",
-    "drill.note": lambda e: f"note: {e['message']}",
+    "drill.waiting": lambda e: (
+        f"{e['vm']!r}, {duration(e['seconds'])} since power-on: {e['line'] or 'the serial port is silent'}"
+    ),
+    "drill.note": lambda e: f"note on {e['vm']!r}: {e['message']}",
     "drill.missing": lambda e: f"{e['vm']}: MISSING: {e['message']}",
-    "drill.instance": lambda e: f"{e['instance']} ({e['type']}) is starting",
-    "drill.ending": lambda e: "ending what the drill made",
-    "drill.ended": lambda e: f"instance, volumes and image are gone, after {duration(e['seconds'])}",
+    "drill.instance": lambda e: f"{e['instance']} ({e['type']}), for the drill of {e['vm']!r}, is starting",
+    "drill.ending": lambda e: f"ending what the drill of {e['vm']!r} made",
+    "drill.ended": lambda e: (
+        f"instance, volumes and image of the drill of {e['vm']!r} are gone, after {duration(e['seconds'])}"
+    ),
     "drill.clean": lambda e: (
         f"{e['ended']} drills of {e['vm']!r} had left something"
         if e["ended"]

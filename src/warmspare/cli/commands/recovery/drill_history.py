@@ -43,7 +43,8 @@ def drills(
         shown = [
             (each, step) for each in kept for step in each.report.steps if vm is None or vm in (step.vm, step.vm_name)
         ]
-        for each, step in reversed(shown[:last]):
+        # The newest come last, those of one plan in its order.
+        for each, step in sorted(shown[:last], key=lambda pair: pair[0].report.number):
             events.emit(
                 "drill",
                 number=each.report.number,
