@@ -26,10 +26,10 @@ from standin import Standin
 from warmspare._native import ring
 from warmspare.model import SPAN_BYTES, Extents, normalise
 from warmspare.observe.events import Events
-from warmspare.source import vddk_install
 from warmspare.source.ports import Span
-from warmspare.source.vddk import VddkSource
-from warmspare.source.vddk_session import VddkSettings, VddkTarget
+from warmspare.source.vddk import vddk_install
+from warmspare.source.vddk.vddk_session import VddkSettings, VddkTarget
+from warmspare.source.vddk.vddk_source import VddkSource
 
 DISK = "[store] vm/vm.vmdk"
 TARGET = VddkTarget(server="vcenter.example", vm="vm-1", user="u", password="p", transports="nbd")

@@ -2,7 +2,7 @@
 """The binding of a VDDK that is loaded at run time; owns the library's life cycle inside the reader process.
 
 One process has one library, one connection and one open disk. The main thread calls what is here; while a disk is
-read, the thread in vddk_reader.h does. Only `warmspare.source.vddk_host` imports this module: a VDDK brings its own
+read, the thread in vddk_reader.h does. Only `warmspare.source.vddk.vddk_host` imports this module: a VDDK brings its own
 OpenSSL and libstdc++, which clash with Python's.
 """
 

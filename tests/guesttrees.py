@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, GuestFiles
+from warmspare.recover.readiness.guest.guest_files import MAX_FILE_BYTES, GuestFiles
 
 
 class Tree:

@@ -17,8 +17,8 @@ from standin import Standin
 from warmspare.config.settings import Policy
 from warmspare.model import BLOCK_BYTES, block_count, whole_disk, widen
 from warmspare.observe.events import Events
-from warmspare.source import vddk_install, vddk_session
 from warmspare.source.ports import DiskInput, Hole, LastDisk, LastPoint, Opened
+from warmspare.source.vddk import vddk_install, vddk_session
 from warmspare.vsphere.api.session import Server, SessionPatience, VsphereSession
 from warmspare.vsphere.inventory.vm_info import read
 from warmspare.vsphere.snapshots.snapshot import Timing

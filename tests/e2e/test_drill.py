@@ -24,8 +24,8 @@ import bootdisk
 from remedies import obey, remedy, told
 from rig import MIB, Outcome, Rig, command
 from warmspare.observe.events import Events
-from warmspare.recover.drills import qemu
-from warmspare.recover.drills.hardware import Hardware
+from warmspare.recover.drills.qemu import qemu_process
+from warmspare.recover.drills.qemu.hardware import Hardware
 from warmspare.state.local_files import locked
 
 Boot = Callable[..., Outcome]
@@ -409,7 +409,7 @@ def test_an_apply_that_follows_waits_for_a_drill_and_goes_on(rig: Rig) -> None:
 def test_a_machine_that_can_not_be_started_is_no_verdict(rig: Rig) -> None:
     """QEMU refuses its command line: exit code 8, what it said, and no verdict."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("warmspare.recover.drills.qemu._SANDBOX", "on,nonsense=yes")
+        patch.setattr("warmspare.recover.drills.qemu.qemu_process._SANDBOX", "on,nonsense=yes")
         outcome = drill(rig, code=8)
     assert "QEMU did not start" in outcome.stderr and "nonsense" in outcome.stderr
     assert not (rig.home / "evidence/verdict.json").exists()
@@ -438,7 +438,7 @@ def test_a_replica_that_someone_writes_to_during_a_drill_is_told(rig: Rig) -> No
 
 
 def test_a_guest_that_floods_its_serial_port_does_not_fill_the_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warmspare.recover.drills.serial.MAX_LOG_BYTES", 4096)
+    monkeypatch.setattr("warmspare.recover.drills.qemu.serial.MAX_LOG_BYTES", 4096)
     outcome = drill(rig, "--timeout", TIMEOUT_S, "--expect", bootdisk.PROMPT)
     assert outcome.last("drill.done")["passed"]  # what came after the bound was still read
     assert (rig.home / "evidence/serial.log").stat().st_size == 4096
@@ -449,7 +449,7 @@ async def test_a_machine_answers_before_anyone_reads_its_ports(tmp_path: Path) -
     run before it is."""
     hardware = Hardware("bios", "option", "nvme", 1, 256)
     with contextlib.ExitStack() as stack:
-        async with qemu.started(hardware, [], "tcg", tmp_path, stack) as machine:
+        async with qemu_process.started(hardware, [], "tcg", tmp_path, stack) as machine:
             await asyncio.sleep(1)
             assert (await machine.version()).startswith(tuple("123456789"))
             process = machine.process

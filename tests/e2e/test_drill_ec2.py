@@ -33,10 +33,10 @@ from warmspare.recover.aws import client
 from warmspare.recover.aws import ec2 as ec2_module
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.drills import ec2_drill, trial
-from warmspare.recover.drills.ec2_drill import Ec2Drill
+from warmspare.recover.drills.ec2 import ec2_drill, trial
+from warmspare.recover.drills.ec2.ec2_drill import Ec2Drill
 from warmspare.recover.drills.evidence import DrillVerdict
-from warmspare.recover.drills.qemu_drill import Rules
+from warmspare.recover.drills.rules import Rules
 from warmspare.recover.failover.plan import Network, VmPlan
 from warmspare.repository.chain import open_repository
 from warmspare.store.opening import open_store

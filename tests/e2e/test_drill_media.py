@@ -14,7 +14,7 @@ import pytest
 import media
 from remedies import remedy
 from rig import MIB, Outcome, Rig, command
-from warmspare.recover.drills import qemu
+from warmspare.recover.drills.qemu import qemu_process
 
 SIZE = 64 * MIB
 WRITES, READS = 3, 2  # functions of the BIOS
@@ -97,16 +97,16 @@ def test_no_room_for_the_evidence_itself(rig: Rig) -> None:
 
 def test_a_machine_that_hangs(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one does whose medium never answers: stopped, right after it was switched on."""
-    power_on = qemu.QemuMachine.power_on
+    power_on = qemu_process.QemuMachine.power_on
 
-    async def and_stop(machine: qemu.QemuMachine) -> None:
+    async def and_stop(machine: qemu_process.QemuMachine) -> None:
         await power_on(machine)
         os.kill(machine.process.pid, signal.SIGSTOP)
-        monkeypatch.setattr(qemu, "START_S", 0.5)
-        monkeypatch.setattr(qemu, "STOP_S", 0.5)
+        monkeypatch.setattr(qemu_process, "START_S", 0.5)
+        monkeypatch.setattr(qemu_process, "STOP_S", 0.5)
 
-    monkeypatch.setattr(qemu.QemuMachine, "power_on", and_stop)
-    monkeypatch.setattr(qemu, "accelerators", lambda firmware: ["tcg"])
+    monkeypatch.setattr(qemu_process.QemuMachine, "power_on", and_stop)
+    monkeypatch.setattr(qemu_process, "accelerators", lambda firmware: ["tcg"])
     protect(rig, READS)
     rig.apply()
     done = drill(rig, rig.replica, rig.home / "evidence")

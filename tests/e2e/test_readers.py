@@ -19,10 +19,10 @@ from readydisks import MIB, empty
 from warmspare.recover.disks.held_replica import HeldDisk
 from warmspare.recover.disks.programs import Budget, Spent
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
+from warmspare.recover.readiness.guest.volumes import Contents, Volume, Volumes
 from warmspare.recover.readiness.readers import btrfs
 from warmspare.recover.readiness.readers.fallback import Fallback
 from warmspare.recover.readiness.readers.rootfolder import RootFolder, root_folder
-from warmspare.recover.readiness.volumes import Contents, Volume, Volumes
 
 UUID = "12345678-1234-4321-8888-123456789abc"
 

@@ -282,7 +282,7 @@ def interrupted(world: World, path: Path, number: int, after: bool, how: signal.
     environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
     code = (
         "import runpy, sys\nfrom warmspare.recover.aws import ec2\nfirst = ec2.Pause(0.01, 0.05)\n"
-        "from warmspare.recover.drills import trial\ntrial.UNSEEN_S = 5.0  # here nothing is hidden for long\n"
+        "from warmspare.recover.drills.ec2 import trial\ntrial.UNSEEN_S = 5.0  # here nothing is hidden for long\n"
         "ec2.Pause = lambda: first\nsys.argv[1:] = ['drill', '--ec2', '--plan', "
         f"{str(path)!r}, '--all', '--json']\nrunpy.run_module('warmspare', run_name='__main__')"
     )

@@ -9,7 +9,7 @@ import pytest
 
 import bootdisk
 from rig import Outcome, Rig, command
-from warmspare.recover.drills import hardware
+from warmspare.recover.drills.qemu import hardware
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,10 @@ from warmspare.recover.disks.programs import Budget
 from warmspare.recover.readiness import check
 from warmspare.recover.readiness.answers import ABSENT, Unknown
 from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, BootSeverity
+from warmspare.recover.readiness.guest.volumes import Volume, Volumes
 from warmspare.recover.readiness.readers.appliance import parts
 from warmspare.recover.readiness.readers.appliance.appliance_files import Appliance
 from warmspare.recover.readiness.readers.appliance.appliance_machine import ApplianceLimits
-from warmspare.recover.readiness.volumes import Volume, Volumes
 
 # Where both cores are taken by others, what takes 10 s of CPU takes minutes.
 PATIENT = ApplianceLimits(wall_s=900.0)

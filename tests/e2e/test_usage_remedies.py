@@ -16,7 +16,7 @@ from servers import S3Server
 from warmspare.errors import WarmspareError
 from warmspare.recover.aws import ec2 as ec2_module
 from warmspare.recover.drills import evidence
-from warmspare.recover.drills.hardware import choose
+from warmspare.recover.drills.qemu.hardware import choose
 
 UP = "[    0.000000] Linux version 6.1.0\r\nDebian GNU/Linux 12 app ttyS0\r\n\r\napp login: "
 

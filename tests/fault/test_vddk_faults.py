@@ -16,7 +16,7 @@ from rig import MIB
 from warmspare.errors import SourceError
 from warmspare.model import BLOCK_BYTES, normalise, whole_disk
 from warmspare.source.ports import Hole
-from warmspare.source.vddk_session import VddkSession
+from warmspare.source.vddk.vddk_session import VddkSession
 
 ROUNDS = int(os.environ.get("WARMSPARE_VDDK_ROUNDS", "0")) or 210
 

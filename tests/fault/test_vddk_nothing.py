@@ -13,8 +13,8 @@ from rig import KIB, MIB, VddkRig, random_disk, same
 from standin import Standin
 from warmspare.errors import SourceError
 from warmspare.model import BLOCK_BYTES, normalise, whole_disk
-from warmspare.source import vddk_doctor, vddk_install
 from warmspare.source.ports import Hole
+from warmspare.source.vddk import vddk_doctor, vddk_install
 
 
 @pytest.mark.parametrize(

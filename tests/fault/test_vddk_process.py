@@ -22,9 +22,9 @@ import warmspare
 from rig import MIB, VddkRig, command, random_disk, same
 from warmspare.errors import ConfigError, SourceError
 from warmspare.observe.events import Events
-from warmspare.source import vddk_host, vddk_install
-from warmspare.source.vddk_process import ReaderProcess
-from warmspare.source.vddk_session import VddkSession
+from warmspare.source.vddk import vddk_host, vddk_install
+from warmspare.source.vddk.vddk_process import ReaderProcess
+from warmspare.source.vddk.vddk_session import VddkSession
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ async def test_a_panics_last_words_are_told_without_secrets(bench: Bench) -> Non
 def test_a_reader_says_no_to_nonsense(tmp_path: Path) -> None:
     """Requests that no client of ours makes end it, with a traceback and no answer."""
     done = subprocess.run(
-        [sys.executable, "-m", "warmspare.source.vddk_host", "0", "0", "0", "0", "0"],
+        [sys.executable, "-m", "warmspare.source.vddk.vddk_host", "0", "0", "0", "0", "0"],
         input=b'{"op": "__class__"}\n',
         capture_output=True,
         timeout=30,

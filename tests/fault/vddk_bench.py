@@ -13,10 +13,10 @@ from rig import MIB
 from standin import Standin
 from warmspare.model import BLOCK_BYTES, whole_disk
 from warmspare.observe.events import Event, Events
-from warmspare.source import vddk_install
 from warmspare.source.ports import Hole
-from warmspare.source.vddk import VddkSource
-from warmspare.source.vddk_session import VddkSettings
+from warmspare.source.vddk import vddk_install
+from warmspare.source.vddk.vddk_session import VddkSettings
+from warmspare.source.vddk.vddk_source import VddkSource
 
 
 class Bench:

@@ -21,12 +21,12 @@ from rig import KIB, MIB, Rig, begin, command, random_disk, same, scribble
 from standin import Standin
 from warmspare.errors import SourceError
 from warmspare.observe.events import Events
-from warmspare.source import vddk_install
 from warmspare.source.given import GivenDisks
 from warmspare.source.ports import DiskInput
-from warmspare.source.vddk import VddkSource
-from warmspare.source.vddk_process import ProcessSettings
-from warmspare.source.vddk_session import VddkSession, VddkSettings, VddkTarget
+from warmspare.source.vddk import vddk_install
+from warmspare.source.vddk.vddk_process import ProcessSettings
+from warmspare.source.vddk.vddk_session import VddkSession, VddkSettings, VddkTarget
+from warmspare.source.vddk.vddk_source import VddkSource
 from warmspare.store.opening import open_store
 from warmspare.sync.sender import Sender
 

@@ -14,13 +14,13 @@ import lvmdisk
 import mddisk
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.programs import Budget, Exceeded
-from warmspare.recover.readiness import partition_tables
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
 from warmspare.recover.readiness.devices import mdraid
 from warmspare.recover.readiness.devices.blocks import Device, DeviceKind
 from warmspare.recover.readiness.devices.inventory import DeviceInventory, take
 from warmspare.recover.readiness.devices.mdraid import RaidMember
-from warmspare.recover.readiness.volumes import Contents, Volume
+from warmspare.recover.readiness.guest import partition_tables
+from warmspare.recover.readiness.guest.volumes import Contents, Volume
 
 pytestmark = pytest.mark.program
 

@@ -9,7 +9,7 @@ import pytest
 from warmspare.recover.readiness.answers import ABSENT, Unknown
 from warmspare.recover.readiness.devices.blocks import Depth, Device, DeviceGap, DeviceKind, split
 from warmspare.recover.readiness.devices.names import MAX_NAME, Bond, Names
-from warmspare.recover.readiness.volumes import Contents
+from warmspare.recover.readiness.guest.volumes import Contents
 
 ROOT = "3a5b0c5e-94a1-4d0e-a1f5-5b7c3f1f2a31"
 SWAP = "9c1b4f1e-0000-4000-8000-000000000001"

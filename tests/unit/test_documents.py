@@ -144,6 +144,12 @@ NAMED = (
     "recover/readiness",
     "recover/failover",
     "recover/drills",
+    "recover/drills/qemu",
+    "recover/drills/ec2",
+    "recover/readiness/guest",
+    "recover/readiness/kernels",
+    "source",
+    "source/vddk",
     "recover/failback",
 )
 

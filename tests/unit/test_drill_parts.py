@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from remedies import remedy, told
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.drills.isolation import ways_out
+from warmspare.recover.drills.ec2.isolation import ways_out
 from warmspare.recover.failover.plan import Network
 
 NETWORK = Network("drill", "subnet-01234567", ("sg-01234567",))

@@ -15,7 +15,7 @@ import pytest
 from warmspare.errors import FormatError
 from warmspare.recover.drills import drill_record
 from warmspare.recover.drills.drill_record import DrillRecord, DrillStep
-from warmspare.recover.drills.qemu_lab import Room
+from warmspare.recover.drills.qemu.qemu_lab import Room
 from warmspare.recover.drills.trend import COMPARED, trends
 
 

@@ -18,10 +18,10 @@ import zstandard
 from hostileguests import cpio, lz4_legacy
 from memoryfiles import MemoryFiles
 from warmspare.errors import FormatError
-from warmspare.recover.readiness import drivers, initramfs, packings
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.drivers import Drivers, Packed
-from warmspare.recover.readiness.guest_files import GuestFiles
+from warmspare.recover.readiness.guest.guest_files import GuestFiles
+from warmspare.recover.readiness.kernels import drivers, initramfs, packings
+from warmspare.recover.readiness.kernels.drivers import Drivers, Packed
 
 V = "6.1.0-9-amd64"
 HOME = f"/usr/lib/modules/{V}"

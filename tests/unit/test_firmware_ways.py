@@ -12,7 +12,7 @@ import pytest
 import efiprograms
 from guesttrees import Machines, Tree
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.entries import Entry, FilePlace
+from warmspare.recover.readiness.guest.entries import Entry, FilePlace
 from warmspare.recover.readiness.loaders import biosgrub, efi, efiprogram
 from warmspare.recover.readiness.loaders.efi import EfiEnd, EfiWay
 from warmspare.recover.readiness.loaders.efiprogram import What

@@ -8,13 +8,13 @@ import pytest
 
 from guesttrees import Machines, Tree
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.entries import Entry, FilePlace
-from warmspare.recover.readiness.guest_files import GuestFiles
-from warmspare.recover.readiness.loaders.grub import conditions, script
+from warmspare.recover.readiness.guest.entries import Entry, FilePlace
+from warmspare.recover.readiness.guest.guest_files import GuestFiles
 from warmspare.recover.readiness.loaders.grub.bounds import Bounds
-from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, environment
-from warmspare.recover.readiness.loaders.grub.nodes import Command
-from warmspare.recover.readiness.loaders.grub.script import NoScript
+from warmspare.recover.readiness.loaders.grub.language import conditions, script
+from warmspare.recover.readiness.loaders.grub.language.grub_values import Doubt, environment
+from warmspare.recover.readiness.loaders.grub.language.nodes import Command
+from warmspare.recover.readiness.loaders.grub.language.script import NoScript
 from warmspare.recover.readiness.loaders.grub.start import Core, by_config, start
 from warmspare.recover.readiness.loaders.started import Started
 

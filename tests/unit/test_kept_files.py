@@ -6,8 +6,8 @@ import random
 
 from memoryfiles import MemoryFiles
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.guest_files import UnreadFiles
-from warmspare.recover.readiness.kept import KeptFiles
+from warmspare.recover.readiness.guest.guest_files import UnreadFiles
+from warmspare.recover.readiness.guest.kept import KeptFiles
 
 FILES = {"/short": b"abc", "/empty": b"", "/long": bytes(range(256)) * 300, "/lost": Unknown("it can't be read")}
 

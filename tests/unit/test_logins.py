@@ -14,7 +14,7 @@ from warmspare.errors import ConfigError, SourceError
 from warmspare.observe.events import Event, Events
 from warmspare.source import logins as module
 from warmspare.source.logins import Account, Logins
-from warmspare.source.vddk_errors import CallFailed
+from warmspare.source.vddk.vddk_errors import CallFailed
 from warmspare.state.notes import KEPT_S, Notes
 
 ACCOUNT = Account("vc.example", 443, "Backup@vsphere.local")

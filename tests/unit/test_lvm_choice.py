@@ -11,7 +11,7 @@ from warmspare.recover.readiness.devices import lvmfile
 from warmspare.recover.readiness.devices.blocks import Device, DeviceKind
 from warmspare.recover.readiness.devices.lvmfile import DevicesFile, LvmSettings, hidden, parsed, settings
 from warmspare.recover.readiness.devices.lvmfilter import MAX_PATTERN, MAX_PATTERNS, NotFilter, accepts
-from warmspare.recover.readiness.volumes import Contents
+from warmspare.recover.readiness.guest.volumes import Contents
 
 PV = "PPPPPP-PPPP-PPPP-PPPP-PPPP-PPPP-PPPPPP"
 FLAT = "P" * 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from warmspare.recover.readiness import kernel_options
+from warmspare.recover.readiness.kernels import kernel_options
 
 
 @pytest.mark.parametrize(

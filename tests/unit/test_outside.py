@@ -16,7 +16,7 @@ import pytest
 from warmspare.errors import FormatError
 from warmspare.format import restore_point
 from warmspare.outside import records
-from warmspare.outside.listings import EMPTY_PAGES, EndlessError, Paging
+from warmspare.outside.paging import EMPTY_PAGES, EndlessError, Paging
 from warmspare.outside.parsing import SwellingError, demand_plain
 from warmspare.outside.records import Count, UnfitError
 from warmspare.outside.regular_files import (

@@ -28,13 +28,13 @@ from warmspare.recover.disks import programs
 from warmspare.recover.disks.confined import Spent
 from warmspare.recover.disks.held_replica import HeldDisk
 from warmspare.recover.disks.programs import Exceeded
-from warmspare.recover.drills import guest_agent, hardware, qemu, qemu_drill
-from warmspare.recover.drills.hardware import Hardware
-from warmspare.recover.drills.qemu_drill import Rules
+from warmspare.recover.drills.qemu import guest_agent, hardware, qemu_drill, qemu_process
+from warmspare.recover.drills.qemu.hardware import Hardware
+from warmspare.recover.drills.rules import Rules
 from warmspare.recover.drills.signs import FAILURES, Watch
 from warmspare.recover.drills.turn import ALONE
-from warmspare.recover.readiness import initramfs
-from warmspare.recover.readiness.volumes import Volumes
+from warmspare.recover.readiness.guest.volumes import Volumes
+from warmspare.recover.readiness.kernels import initramfs
 
 # signs
 
@@ -192,9 +192,11 @@ async def test_an_accelerator_that_fails_is_gone_without(
         tried.append(accelerator)
         if accelerator == "kvm" and how == "at once":
             raise ExceptionGroup("of a task group", [RecoverError("QEMU ended")])
-        return qemu_drill._QemuOutcome(accelerator == "tcg", qemu.INTERNAL_ERROR if accelerator == "kvm" else "up")
+        return qemu_drill._QemuOutcome(
+            accelerator == "tcg", qemu_process.INTERNAL_ERROR if accelerator == "kvm" else "up"
+        )
 
-    monkeypatch.setattr(qemu, "accelerators", lambda firmware: ["kvm", "tcg"])
+    monkeypatch.setattr(qemu_process, "accelerators", lambda firmware: ["kvm", "tcg"])
     monkeypatch.setattr(qemu_drill, "_boot", boot)
     notes: list[str] = []
     got = await qemu_drill._judged(_BIOS, [], Rules(), tmp_path, notes, "vm", Events(), ALONE)
@@ -392,7 +394,7 @@ def test_an_initramfs_that_swells_is_given_up(monkeypatch: pytest.MonkeyPatch) -
 def test_kvm_in_a_virtual_machine_is_not_trusted_with_a_bios(
     monkeypatch: pytest.MonkeyPatch, firmware: str, virtual: bool, first: str
 ) -> None:
-    monkeypatch.setattr(qemu.os, "access", lambda path, mode: True)
-    monkeypatch.setattr(qemu, "_is_virtual", lambda: virtual)
-    assert qemu.accelerators(firmware)[0] == first
-    assert qemu.accelerators(firmware)[-1] == "tcg"
+    monkeypatch.setattr(qemu_process.os, "access", lambda path, mode: True)
+    monkeypatch.setattr(qemu_process, "_is_virtual", lambda: virtual)
+    assert qemu_process.accelerators(firmware)[0] == first
+    assert qemu_process.accelerators(firmware)[-1] == "tcg"

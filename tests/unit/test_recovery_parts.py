@@ -26,7 +26,7 @@ from warmspare.recover.failover.importing import ImportSpec
 from warmspare.recover.failover.instancetype import InstanceType, choose, ranked
 from warmspare.recover.failover.plan import FAMILIES, Network, VmPlan, VolumeSettings
 from warmspare.recover.failover.platform import BILLED, licensed, losses
-from warmspare.recover.failover.volumes import wrong_for
+from warmspare.recover.failover.volume_limits import wrong_for
 from warmspare.recover.staging.staged import GIB, StagedDisk, StagedPoint
 from warmspare.repository.chain import PointId
 from warmspare.repository.failover_record import decode

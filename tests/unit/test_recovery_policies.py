@@ -40,7 +40,7 @@ ALSO = {
 def asked(module: str) -> set[str]:
     """The operations that a module calls, as `service:Operation`."""
     out = set()
-    [path] = RECOVER.glob(f"*/{module}.py")
+    [path] = RECOVER.rglob(f"{module}.py")
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
             continue

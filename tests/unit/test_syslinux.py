@@ -8,7 +8,7 @@ import pytest
 
 from guesttrees import Machines, Tree
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.entries import Entry, FilePlace
+from warmspare.recover.readiness.guest.entries import Entry, FilePlace
 from warmspare.recover.readiness.loaders.started import Started
 from warmspare.recover.readiness.loaders.syslinux import by_config, found
 

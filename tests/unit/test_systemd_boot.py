@@ -10,8 +10,8 @@ import pytest
 import efiprograms
 from guesttrees import Machines, Tree
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.entries import Entry, FilePlace
-from warmspare.recover.readiness.guest_files import GuestFiles
+from warmspare.recover.readiness.guest.entries import Entry, FilePlace
+from warmspare.recover.readiness.guest.guest_files import GuestFiles
 from warmspare.recover.readiness.loaders import kernelimage, pe, uki
 from warmspare.recover.readiness.loaders.started import Started
 from warmspare.recover.readiness.loaders.systemdboot import start

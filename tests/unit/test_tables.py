@@ -12,8 +12,8 @@ import pytest
 
 import bootdisk
 from warmspare.recover.disks.programs import Budget
-from warmspare.recover.readiness import partition_tables
-from warmspare.recover.readiness.partition_tables import PartitionTable
+from warmspare.recover.readiness.guest import partition_tables
+from warmspare.recover.readiness.guest.partition_tables import PartitionTable
 
 pytestmark = pytest.mark.program
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import pytest
 
 from memoryfiles import MemoryFiles
-from warmspare.recover.readiness import tree
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
-from warmspare.recover.readiness.guest_files import GuestFiles
+from warmspare.recover.readiness.guest import tree
+from warmspare.recover.readiness.guest.guest_files import GuestFiles
+from warmspare.recover.readiness.guest.tree import MountTree
 from warmspare.recover.readiness.readers import rootfolder
 from warmspare.recover.readiness.readers.rootfolder import RootFolder
-from warmspare.recover.readiness.tree import MountTree
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from warmspare._native import ring
 from warmspare.model import BLOCK_BYTES, SPAN_BYTES, Extents, normalise
-from warmspare.source import allocated, vddk_errors
 from warmspare.source.ports import Hole
 from warmspare.source.spans import batches, block_numbers
-from warmspare.source.vddk_errors import Action, CallFailed
+from warmspare.source.vddk import allocated, vddk_errors
+from warmspare.source.vddk.vddk_errors import Action, CallFailed
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 

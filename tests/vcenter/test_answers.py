@@ -23,7 +23,7 @@ from vspheretools import Record, session_at
 from warmspare.config.disks import DiskSelection
 from warmspare.config.settings import Find, Policy
 from warmspare.errors import SourceError
-from warmspare.source.vddk_doctor import Check
+from warmspare.source.vddk.vddk_doctor import Check
 from warmspare.vsphere.api.faults import AnswerLostError
 from warmspare.vsphere.api.session import SessionPatience
 from warmspare.vsphere.inventory.find import find, find_all

@@ -15,7 +15,7 @@ from vspheretools import session_at
 from warmspare.config.disks import DiskPattern, DiskSelection
 from warmspare.config.load import load
 from warmspare.config.settings import Policy
-from warmspare.source.vddk_doctor import Check
+from warmspare.source.vddk.vddk_doctor import Check
 from warmspare.vsphere.api.session import Server
 from warmspare.vsphere.inventory.listing import listing
 from warmspare.vsphere.inventory.vm_info import read_one

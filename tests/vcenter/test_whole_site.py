@@ -14,9 +14,9 @@ from standin import Standin
 from vimclient import Client
 from warmspare.model import Extents, normalise
 from warmspare.observe.events import Events
-from warmspare.source import vddk_install
-from warmspare.source.vddk import VddkSource
-from warmspare.source.vddk_session import VddkSettings, VddkTarget
+from warmspare.source.vddk import vddk_install
+from warmspare.source.vddk.vddk_session import VddkSettings, VddkTarget
+from warmspare.source.vddk.vddk_source import VddkSource
 
 BLOCK = 64 * KIB
 

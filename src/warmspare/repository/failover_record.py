@@ -20,7 +20,7 @@ from warmspare.format import flags
 from warmspare.format import restore_point as point
 from warmspare.outside.records import Line, RunId, Sequence, Sha256, UnfitError
 from warmspare.repository.chain import PointId, Repository, now_text
-from warmspare.repository.commands import command
+from warmspare.repository.remedy_commands import command
 from warmspare.store import layout
 from warmspare.store.swaps import swap
 

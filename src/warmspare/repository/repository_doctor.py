@@ -10,7 +10,7 @@ from dataclasses import replace
 from warmspare.errors import WarmspareError
 from warmspare.repository.chain import NoRepositoryError, open_repository
 from warmspare.repository.trust import FOLLOWS, NEEDED
-from warmspare.source.vddk_doctor import Check
+from warmspare.source.vddk.vddk_doctor import Check
 from warmspare.store.contract import Mannered, Store
 from warmspare.store.promises import Examined, Promise, Tried, examine
 

@@ -11,11 +11,11 @@ from warmspare.config.settings import VCenter
 from warmspare.errors import ConfigError, SourceError, WarmspareError
 from warmspare.model import Extents
 from warmspare.observe.events import Events
-from warmspare.source import vddk_install
 from warmspare.source.ports import Hole, Span
-from warmspare.source.vddk import VddkSource
-from warmspare.source.vddk_install import Install
-from warmspare.source.vddk_session import LackingError, VddkSession, VddkSettings, VddkTarget
+from warmspare.source.vddk import vddk_install
+from warmspare.source.vddk.vddk_install import Install
+from warmspare.source.vddk.vddk_session import LackingError, VddkSession, VddkSettings, VddkTarget
+from warmspare.source.vddk.vddk_source import VddkSource
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.inventory.vm_devices import VmDisk
 from warmspare.vsphere.privileges import missing

@@ -1,6 +1,6 @@
 """Looks whether a VM can be protected, before its first run; owns the checks, changes nothing, refuses to print.
 
-The VDDK and the repository have checks of their own (source/vddk_doctor.py); these are vCenter, the VM and its host.
+The VDDK and the repository have checks of their own (vddk_doctor.py); these are vCenter, the VM and its host.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import socket
 
 from warmspare.config.settings import Policy
-from warmspare.source.vddk_doctor import Check
+from warmspare.source.vddk.vddk_doctor import Check
 from warmspare.vsphere.api import faults
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.inventory.protectable import judge, refusal

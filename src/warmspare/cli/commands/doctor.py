@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from warmspare.config.settings import RepositorySettings, Settings
     from warmspare.observe.events import Events, Meter
     from warmspare.source.identity import Identity
-    from warmspare.source.vddk_doctor import Check
+    from warmspare.source.vddk.vddk_doctor import Check
 
 WRONG = 2
 STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}
@@ -41,7 +41,7 @@ def doctor(
         if vddk is not None:
             if config is not None or vm:
                 raise ConfigError("--vddk checks a VDDK alone", hint="leave out --config and --vm, or --vddk")
-            from warmspare.source.vddk_doctor import examine
+            from warmspare.source.vddk.vddk_doctor import examine
 
             sections: list[Section] = [(f"VDDK in {vddk}", await examine(vddk))]
         else:
@@ -74,9 +74,9 @@ async def _configured(settings: Settings, names: list[str], events: Events) -> l
     """Everything that the VMs of the configuration depend on."""
     from warmspare.cli.wiring.configured import chosen, open_session
     from warmspare.repository.repository_doctor import wrong
-    from warmspare.source import vddk_doctor
     from warmspare.source.identity import twins
-    from warmspare.source.vddk_doctor import Check
+    from warmspare.source.vddk import vddk_doctor
+    from warmspare.source.vddk.vddk_doctor import Check
     from warmspare.vsphere.inventory.find import find
     from warmspare.vsphere.inventory.neighbours import identity_of
     from warmspare.vsphere.vm_doctor import examine

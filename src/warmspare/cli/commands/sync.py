@@ -319,9 +319,9 @@ async def _open_disk(name: str, place: str, vddk: Path | None, events: Events) -
         from warmspare.source.raw import RawSource
 
         return RawSource(Path(place), name)
-    from warmspare.source import vddk_install
-    from warmspare.source.vddk import VddkSource
-    from warmspare.source.vddk_session import VddkSettings, VddkTarget
+    from warmspare.source.vddk import vddk_install
+    from warmspare.source.vddk.vddk_session import VddkSettings, VddkTarget
+    from warmspare.source.vddk.vddk_source import VddkSource
 
     path = place.removeprefix(VDDK_SCHEME)
     if not path.startswith("/"):

@@ -27,7 +27,7 @@ from warmspare.recover.failover.plan import (
     VolumeSettings,
     fits_metadata,
 )
-from warmspare.recover.failover.volumes import LIMITS, wrong_by_itself
+from warmspare.recover.failover.volume_limits import LIMITS, wrong_by_itself
 
 USER_DATA_BYTES = 16 << 10  # AWS's limit, before encoding
 MOST_TAGS = 40  # of AWS's 50; the rest are ours

@@ -22,7 +22,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
 from warmspare.errors import ConfigError
-from warmspare.outside.listings import EndlessError, Paging
+from warmspare.outside.paging import EndlessError, Paging
 from warmspare.outside.parsing import ODD
 from warmspare.patience import Again, Patience, Tries
 from warmspare.recover.aws.aws_errors import CLIENT_ERRORS, AwsError, aws_error

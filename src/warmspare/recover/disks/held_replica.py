@@ -18,7 +18,7 @@ from typing import Any
 
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, by_hand
 from warmspare.repository.chain import PointId
-from warmspare.repository.commands import typed
+from warmspare.repository.remedy_commands import typed
 from warmspare.state.local_files import io_error, local_io, locked
 from warmspare.state.replica_record import FORMAT, STATE, WHAT, ReplicaPlace, ReplicaRecord, mode_of
 from warmspare.threads import in_thread

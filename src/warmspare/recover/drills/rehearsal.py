@@ -21,7 +21,7 @@ from warmspare.observe.events import Events
 from warmspare.outside.regular_files import open_file
 from warmspare.recover.drills.drill_record import DrillKind, DrillStep, Result, line
 from warmspare.recover.drills.evidence import VERDICT, WHAT, DrillVerdict
-from warmspare.recover.drills.qemu_drill import BootError, Rules, looking
+from warmspare.recover.drills.rules import BootError, Rules, looking
 from warmspare.recover.drills.turn import DrillTurn
 from warmspare.recover.failover.plan import VmPlan
 from warmspare.state.local_files import local_io

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from warmspare.errors import RecoverError, by_hand
-from warmspare.outside.listings import Paging
+from warmspare.outside.paging import Paging
 from warmspare.patience import Again
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.client import Aws, goes_on

@@ -38,8 +38,8 @@ from warmspare.recover.failback.returning import (
 from warmspare.recover.failover.launch import Launcher
 from warmspare.recover.staging.staged import GIB, StagedDisk, staged_points
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.commands import command
 from warmspare.repository.failover_record import FailoverRecord, read_journal
+from warmspare.repository.remedy_commands import command
 from warmspare.state.local_files import copy_sparse, local_io, sync_directory
 from warmspare.state.user_files import demand_ours, keeps_notes, mark_ours
 

@@ -11,8 +11,8 @@ from warmspare.errors import RecoverError, by_hand
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.staging.staged import StagedPoint, newest_usable, staged_points
 from warmspare.repository.chain import Point, PointId, Repository
-from warmspare.repository.commands import command
 from warmspare.repository.failover_record import clearing
+from warmspare.repository.remedy_commands import command
 
 
 @dataclass(frozen=True, slots=True)

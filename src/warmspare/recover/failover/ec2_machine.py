@@ -15,7 +15,7 @@ from warmspare.format.restore_point import RestorePoint
 from warmspare.recover.disks.origin import boot_first
 from warmspare.recover.failover.plan import Metadata, VmPlan
 from warmspare.recover.failover.platform import decided, licensed, losses, of_plan, of_vsphere
-from warmspare.recover.failover.volumes import wrong_for
+from warmspare.recover.failover.volume_limits import wrong_for
 from warmspare.recover.staging.staged import StagedDisk, StagedPoint
 
 ROOT_DEVICE = "/dev/sda1"

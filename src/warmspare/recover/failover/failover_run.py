@@ -33,8 +33,8 @@ from warmspare.recover.failover.platform import UNKNOWN
 from warmspare.recover.failover.preflight import Preflight
 from warmspare.recover.readiness.outlook import Outlook, outlook
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.commands import command
 from warmspare.repository.failover_record import CLEARS, FailoverJournal, clearing, read_journal
+from warmspare.repository.remedy_commands import command
 
 T = TypeVar("T")
 

@@ -15,11 +15,11 @@ from warmspare.recover.disks import programs
 from warmspare.recover.disks.confined import ProcessLimits, Say, confined
 from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.recover.disks.programs import Budget
-from warmspare.recover.readiness import disk_layout, partition_tables
 from warmspare.recover.readiness.boot_findings import BootFinding, BootSeverity
-from warmspare.recover.readiness.guest import GuestDisks
+from warmspare.recover.readiness.guest import disk_layout, partition_tables
+from warmspare.recover.readiness.guest.guest_disks import GuestDisks
+from warmspare.recover.readiness.guest.partition_tables import PartitionTable
 from warmspare.recover.readiness.links import BootChain
-from warmspare.recover.readiness.partition_tables import PartitionTable
 from warmspare.recover.readiness.readers.appliance import parts
 from warmspare.recover.readiness.readers.appliance.appliance_files import Appliance
 from warmspare.recover.readiness.readers.appliance.appliance_machine import ApplianceLimits as SecondLimits

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from warmspare.recover.readiness.answers import Absent, Unknown
 from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, Family
 from warmspare.recover.readiness.devices.blocks import Device
-from warmspare.recover.readiness.guest import GuestDisks
+from warmspare.recover.readiness.guest.guest_disks import GuestDisks
+from warmspare.recover.readiness.guest.partition_tables import BIOS_BOOT, SECTOR_BYTES, PartitionTable
 from warmspare.recover.readiness.loaders import biosgrub, efi
 from warmspare.recover.readiness.loaders.efiprogram import What
 from warmspare.recover.readiness.loaders.started import Started
-from warmspare.recover.readiness.partition_tables import BIOS_BOOT, SECTOR_BYTES, PartitionTable
 from warmspare.recover.readiness.reach import Reach
 
 EXTENDED = "bc13c2ff-59e6-4262-a352-b275fd6f7172"  # XBOOTLDR, of the Boot Loader Specification

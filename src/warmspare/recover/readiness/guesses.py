@@ -8,8 +8,8 @@ from functools import partial
 
 from warmspare.recover.readiness.answers import Absent, Unknown
 from warmspare.recover.readiness.devices.blocks import Device, DeviceKind
-from warmspare.recover.readiness.guest import GuestDisks
-from warmspare.recover.readiness.guest_files import GuestFiles
+from warmspare.recover.readiness.guest.guest_disks import GuestDisks
+from warmspare.recover.readiness.guest.guest_files import GuestFiles
 from warmspare.recover.readiness.loaders import syslinux, systemdboot
 from warmspare.recover.readiness.loaders.grub.start import Core, by_config, start
 from warmspare.recover.readiness.loaders.started import Started

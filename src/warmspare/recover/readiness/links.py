@@ -9,21 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from warmspare.recover.readiness import disk_layout, firmware, guesses, metadata, needs, system
+from warmspare.recover.readiness import firmware, guesses, metadata
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
 from warmspare.recover.readiness.boot_findings import ABOUT, BootFinding, BootFindingKind, Family
 from warmspare.recover.readiness.devices.blocks import Device
 from warmspare.recover.readiness.devices.blocks import DeviceKind as Sort_of
 from warmspare.recover.readiness.devices.mounts import subvolume
-from warmspare.recover.readiness.entries import Entry, FilePlace, root_flags
 from warmspare.recover.readiness.firmware import FirmwareWay
-from warmspare.recover.readiness.guest import GuestDisks
-from warmspare.recover.readiness.kernel import Starting
+from warmspare.recover.readiness.guest import disk_layout, needs, system
+from warmspare.recover.readiness.guest.entries import Entry, FilePlace, root_flags
+from warmspare.recover.readiness.guest.guest_disks import GuestDisks
+from warmspare.recover.readiness.guest.system import System
+from warmspare.recover.readiness.kernels.kernel import Starting
 from warmspare.recover.readiness.loaders import devices as looks
 from warmspare.recover.readiness.loaders.started import Started
 from warmspare.recover.readiness.reach import Reach
 from warmspare.recover.readiness.readiness_report import ReadinessReport, Runs, short
-from warmspare.recover.readiness.system import System
 
 _WINDOWS = {"ntfs", "BitLocker"}
 _BILLED: dict[str, Runs] = {"rhel": "RHEL", "sles": "SUSE", "sles_sap": "SUSE"}  # by the ID of os-release

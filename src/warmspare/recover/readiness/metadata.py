@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from warmspare.recover.readiness.answers import Unknown
 from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, Family
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, GuestFiles
+from warmspare.recover.readiness.guest.guest_files import MAX_FILE_BYTES, GuestFiles
 
 TOKENS = b"latest/api/token"
 EC2LAUNCH_SINCE = (1, 3, 2002730)

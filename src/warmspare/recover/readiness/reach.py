@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Beyond, T, Unknown
 from warmspare.recover.readiness.devices.blocks import Device, DeviceKind
-from warmspare.recover.readiness.guest import GuestDisks
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, GuestFiles
+from warmspare.recover.readiness.guest.guest_disks import GuestDisks
+from warmspare.recover.readiness.guest.guest_files import MAX_FILE_BYTES, GuestFiles
 from warmspare.recover.readiness.loaders.devices import block_list
 from warmspare.recover.readiness.readers.grub import SECTOR_BYTES
 

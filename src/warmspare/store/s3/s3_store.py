@@ -15,7 +15,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from warmspare.errors import NotFoundError, StoreError
-from warmspare.outside.listings import EndlessError, Paging
+from warmspare.outside.paging import EndlessError, Paging
 from warmspare.patience import Patience
 from warmspare.store.contract import ObjectInfo, Pace, StaleUpload
 from warmspare.store.layout import check_key, check_prefix, repository_key

@@ -93,10 +93,10 @@ def drill(
         from warmspare.cli.commands.recovery.drill_plan import DrillOptions, rehearse
         from warmspare.cli.wiring.readable_disks import DisksChoice, with_disks
         from warmspare.recover.drills import evidence as folders
-        from warmspare.recover.drills import hardware
-        from warmspare.recover.drills.qemu_drill import Rules, demand
-        from warmspare.recover.drills.qemu_drill import drill as run
+        from warmspare.recover.drills.qemu import hardware
+        from warmspare.recover.drills.qemu.qemu_drill import drill as run
         from warmspare.recover.drills.recorder import Recorder
+        from warmspare.recover.drills.rules import Rules, demand
         from warmspare.recover.readiness.check import made_for
 
         if expect is not None and (not expect or "\n" in expect):

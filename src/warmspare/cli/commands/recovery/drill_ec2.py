@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from warmspare.cli.commands.recovery.drill_plan import DrillOptions
     from warmspare.observe.events import Events
     from warmspare.recover.drills.evidence import DrillVerdict
-    from warmspare.recover.drills.qemu_drill import Rules
+    from warmspare.recover.drills.rules import Rules
     from warmspare.recover.drills.turn import DrillTurn
 
 
@@ -21,10 +21,10 @@ async def drill_ec2(asked: DrillOptions, rules: Rules, events: Events) -> int:
     from warmspare.cli.commands.recovery.drill_plan import clean
     from warmspare.cli.wiring.recovering import recovering
     from warmspare.recover.drills import evidence as folders
-    from warmspare.recover.drills import hardware
-    from warmspare.recover.drills.ec2_drill import Ec2Drill
-    from warmspare.recover.drills.qemu_drill import demand
+    from warmspare.recover.drills.ec2.ec2_drill import Ec2Drill
+    from warmspare.recover.drills.qemu import hardware
     from warmspare.recover.drills.recorder import Recorder
+    from warmspare.recover.drills.rules import demand
     from warmspare.recover.failover.plan import VmPlan
 
     name = asked.vms[0]

@@ -13,9 +13,9 @@ from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events
-    from warmspare.recover.drills.ec2_drill import Ec2Drill
-    from warmspare.recover.drills.qemu_drill import Rules
+    from warmspare.recover.drills.ec2.ec2_drill import Ec2Drill
     from warmspare.recover.drills.rehearsal import Lab
+    from warmspare.recover.drills.rules import Rules
     from warmspare.recover.failover.plan import Network, RecoveryPlan, VmPlan
     from warmspare.repository.chain import Repository
 
@@ -47,9 +47,9 @@ class DrillOptions:
 async def rehearse(asked: DrillOptions, path: Path, events: Events, *, ec2: bool) -> int:
     """Run it to its exit code."""
     from warmspare.cli.wiring.planfile import chosen, load_plan
-    from warmspare.recover.drills.qemu_drill import Rules
     from warmspare.recover.drills.recorder import Recorder
     from warmspare.recover.drills.rehearsal import Rehearsal
+    from warmspare.recover.drills.rules import Rules
 
     plan = load_plan(path)
     vms = chosen(plan, asked.vms, asked.all_vms)
@@ -132,7 +132,7 @@ class _Place:
 @asynccontextmanager
 async def _ec2(asked: DrillOptions, plan: RecoveryPlan, events: Events) -> AsyncIterator[tuple[Repository, Ec2Drill]]:
     from warmspare.cli.wiring.recovering import recovering
-    from warmspare.recover.drills.ec2_drill import Ec2Drill
+    from warmspare.recover.drills.ec2.ec2_drill import Ec2Drill
 
     made = recovering(plan, events, repo=asked.repo, region=asked.region, endpoint_url=asked.endpoint_url, s3=asked.s3)
     async with made as (repository, ec2):
@@ -143,7 +143,7 @@ async def _ec2(asked: DrillOptions, plan: RecoveryPlan, events: Events) -> Async
 async def _in_ec2(
     asked: DrillOptions, plan: RecoveryPlan, vms: Sequence[VmPlan], events: Events
 ) -> AsyncIterator[tuple[Lab, Repository]]:
-    from warmspare.recover.drills.ec2_lab import Ec2Lab, lasts_s
+    from warmspare.recover.drills.ec2.ec2_lab import Ec2Lab, lasts_s
 
     where = network(asked, plan)
     async with _ec2(asked, plan, events) as (repository, drill):
@@ -153,7 +153,7 @@ async def _in_ec2(
 @asynccontextmanager
 async def _in_qemu(asked: DrillOptions, plan: RecoveryPlan, events: Events) -> AsyncIterator[tuple[Lab, Repository]]:
     from warmspare.cli.wiring.recovering import repository_of
-    from warmspare.recover.drills.qemu_lab import QemuLab
+    from warmspare.recover.drills.qemu.qemu_lab import QemuLab
 
     made = repository_of(plan, events, repo=asked.repo, endpoint_url=asked.endpoint_url, s3=asked.s3)
     async with made as repository:

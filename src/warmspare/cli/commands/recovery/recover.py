@@ -48,8 +48,8 @@ def check(
         from dataclasses import replace
 
         from warmspare.cli.wiring.readable_disks import DisksChoice, with_disks
-        from warmspare.recover.drills.hardware import firmware_of
-        from warmspare.recover.drills.qemu_drill import BootError
+        from warmspare.recover.drills.qemu.hardware import firmware_of
+        from warmspare.recover.drills.rules import BootError
         from warmspare.recover.readiness.boot_findings import BootSeverity
         from warmspare.recover.readiness.check import look
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from warmspare.recover.readiness.answers import Answer, Unknown
-from warmspare.recover.readiness.volumes import Contents
+from warmspare.recover.readiness.guest.volumes import Contents
 
 # Of blkid's types: those that are a part of something, and whose UUID or label is that of the whole.
 MEMBERS = frozenset(

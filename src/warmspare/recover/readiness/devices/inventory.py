@@ -17,8 +17,8 @@ from warmspare.recover.readiness.devices.lvmdata import Physical
 from warmspare.recover.readiness.devices.lvmgroup import Group
 from warmspare.recover.readiness.devices.mdraid import Array, RaidMember
 from warmspare.recover.readiness.devices.names import Names
-from warmspare.recover.readiness.partition_tables import PartitionTable
-from warmspare.recover.readiness.volumes import Contents, Volume
+from warmspare.recover.readiness.guest.partition_tables import PartitionTable
+from warmspare.recover.readiness.guest.volumes import Contents, Volume
 
 MAX_LOGICAL = 128  # volumes of LVM whose contents are looked at
 MAX_NAMED = 2048  # of which no more is known than that they are there

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import Absent, Answer, Unknown
-from warmspare.recover.readiness.entries import FilePlace
+from warmspare.recover.readiness.guest.entries import FilePlace
 from warmspare.recover.readiness.loaders import devices as looks
 from warmspare.recover.readiness.loaders.devices import LoaderDevices
 

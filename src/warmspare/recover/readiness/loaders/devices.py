@@ -6,8 +6,8 @@ import re
 from typing import Protocol
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.entries import FilePlace
-from warmspare.recover.readiness.guest_files import GuestFiles
+from warmspare.recover.readiness.guest.entries import FilePlace
+from warmspare.recover.readiness.guest.guest_files import GuestFiles
 
 _BLOCKS = re.compile(r"([0-9]{1,10})\+([0-9]{1,2})")
 

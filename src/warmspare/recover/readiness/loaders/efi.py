@@ -11,8 +11,8 @@ from enum import Enum
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.entries import FilePlace
-from warmspare.recover.readiness.guest_files import GuestFiles
+from warmspare.recover.readiness.guest.entries import FilePlace
+from warmspare.recover.readiness.guest.guest_files import GuestFiles
 from warmspare.recover.readiness.loaders import systemdboot, uki
 from warmspare.recover.readiness.loaders.devices import LoaderDevices
 from warmspare.recover.readiness.loaders.efiprogram import KnownProgram, What, known

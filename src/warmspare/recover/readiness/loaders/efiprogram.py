@@ -8,7 +8,7 @@ from enum import Enum
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import Absent, Answer, Unknown
-from warmspare.recover.readiness.guest_files import GuestFiles
+from warmspare.recover.readiness.guest.guest_files import GuestFiles
 from warmspare.recover.readiness.loaders import kernelimage, pe
 from warmspare.recover.readiness.loaders.grub.core_image import CoreImage, objects
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from warmspare.recover.readiness.answers import Absent, Answer, Unknown
-from warmspare.recover.readiness.guest_files import GuestFiles
+from warmspare.recover.readiness.guest.guest_files import GuestFiles
 
 HEAD_BYTES = 1 << 16  # the version stands in the setup, of at most 64 sectors
 _SIGNATURE_AT, _PROTOCOL_AT, _VERSION_AT, _BASE = 0x202, 0x206, 0x20E, 0x200

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.guest_files import GuestFiles
+from warmspare.recover.readiness.guest.guest_files import GuestFiles
 
 HEAD_BYTES = 1 << 13  # more than the headers of any that is known
 MAX_SECTIONS = 96

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from warmspare.recover.readiness.answers import Answer
-from warmspare.recover.readiness.entries import Entry, FilePlace
+from warmspare.recover.readiness.guest.entries import Entry, FilePlace
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
-from warmspare.recover.readiness.entries import Entry, FilePlace
+from warmspare.recover.readiness.guest.entries import Entry, FilePlace
 from warmspare.recover.readiness.loaders import devices as looks
 from warmspare.recover.readiness.loaders.devices import LoaderDevices
 from warmspare.recover.readiness.loaders.started import Started

@@ -13,7 +13,7 @@ from functools import cmp_to_key
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
-from warmspare.recover.readiness.entries import Entry, FilePlace
+from warmspare.recover.readiness.guest.entries import Entry, FilePlace
 from warmspare.recover.readiness.loaders import bls, uki
 from warmspare.recover.readiness.loaders import devices as looks
 from warmspare.recover.readiness.loaders.devices import LoaderDevices

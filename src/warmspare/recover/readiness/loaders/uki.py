@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.entries import Entry, FilePlace
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, GuestFiles
+from warmspare.recover.readiness.guest.entries import Entry, FilePlace
+from warmspare.recover.readiness.guest.guest_files import MAX_FILE_BYTES, GuestFiles
 from warmspare.recover.readiness.loaders import pe
 
 _SEPARATOR = ":."

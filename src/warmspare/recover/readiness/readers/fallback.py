@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from warmspare.recover.readiness.answers import Answer, T, Unknown
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, GuestFiles
+from warmspare.recover.readiness.guest.guest_files import MAX_FILE_BYTES, GuestFiles
 from warmspare.recover.readiness.readers.appliance.appliance_files import ApplianceFiles
 from warmspare.recover.readiness.readers.grubfiles import GrubFiles
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Beyond, Unknown
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES
+from warmspare.recover.readiness.guest.guest_files import MAX_FILE_BYTES
 from warmspare.recover.readiness.readers import superblocks
 from warmspare.recover.readiness.readers.grub import Grub, reason
 

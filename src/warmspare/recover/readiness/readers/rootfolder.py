@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
-from warmspare.recover.readiness.guest_files import GuestFiles
+from warmspare.recover.readiness.guest.guest_files import GuestFiles
 from warmspare.recover.readiness.readers.btrfs import TOP
 
 _USUAL = ("", "/@", "/@rootfs", "/root")

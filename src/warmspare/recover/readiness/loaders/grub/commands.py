@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
-from warmspare.recover.readiness.loaders.grub.conditions import holds
 from warmspare.recover.readiness.loaders.grub.grub_machine import Given, GrubMachine, Lost, Run, named
-from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, Truth, Value, environment
+from warmspare.recover.readiness.loaders.grub.language.conditions import holds
+from warmspare.recover.readiness.loaders.grub.language.grub_values import Doubt, Truth, Value, environment
+from warmspare.recover.readiness.loaders.grub.language.script import NoScript
 from warmspare.recover.readiness.loaders.grub.loading import LOADING
 from warmspare.recover.readiness.loaders.grub.menu_entries import blscfg, menuentry
-from warmspare.recover.readiness.loaders.grub.script import NoScript
 from warmspare.recover.readiness.loaders.grub.state import State
 
 _HINT = re.compile(r"-h|--hint(?:-(?:bios|efi|baremetal|ieee1275|arc))?")

@@ -11,14 +11,24 @@ from dataclasses import dataclass
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
-from warmspare.recover.readiness.entries import FilePlace
+from warmspare.recover.readiness.guest.entries import FilePlace
 from warmspare.recover.readiness.loaders import devices as looks
 from warmspare.recover.readiness.loaders.devices import LoaderDevices, block_list
-from warmspare.recover.readiness.loaders.grub import script
 from warmspare.recover.readiness.loaders.grub.bounds import Bounds
-from warmspare.recover.readiness.loaders.grub.conditions import negated
-from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, Truth, Value, filled
-from warmspare.recover.readiness.loaders.grub.nodes import Block, Command, For, Function, If, Node, Script, While, Word
+from warmspare.recover.readiness.loaders.grub.language import script
+from warmspare.recover.readiness.loaders.grub.language.conditions import negated
+from warmspare.recover.readiness.loaders.grub.language.grub_values import Doubt, Truth, Value, filled
+from warmspare.recover.readiness.loaders.grub.language.nodes import (
+    Block,
+    Command,
+    For,
+    Function,
+    If,
+    Node,
+    Script,
+    While,
+    Word,
+)
 from warmspare.recover.readiness.loaders.grub.state import OWN, State, merged
 
 NOWHERE = "grub:"  # the device of a search that found none, where its variable stayed empty

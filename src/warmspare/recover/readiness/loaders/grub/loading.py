@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import Unknown
-from warmspare.recover.readiness.entries import FilePlace
+from warmspare.recover.readiness.guest.entries import FilePlace
 from warmspare.recover.readiness.loaders.grub.grub_machine import Booted, Given, GrubMachine, LeftGrub, Run
-from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, Truth
+from warmspare.recover.readiness.loaders.grub.language.grub_values import Doubt, Truth
 from warmspare.recover.readiness.loaders.grub.state import Loaded, State
 
 MAX_INITRDS = 16

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES
+from warmspare.recover.readiness.guest.guest_files import MAX_FILE_BYTES
 
 MAX_BYTES = 1 << 18  # of a file
 MAX_FILES = 2000

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from warmspare.recover.readiness.loaders.grub.conditions import integer
-from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, Value, possible
+from warmspare.recover.readiness.loaders.grub.language.conditions import integer
+from warmspare.recover.readiness.loaders.grub.language.grub_values import Doubt, Value, possible
 from warmspare.recover.readiness.loaders.grub.state import MenuEntry, MenuGap
 
 _NUMBER = re.compile(r"[ \t]*(0[xX][0-9a-fA-F]{1,20}|[0-9]{1,20})(?=(.?))", re.DOTALL)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
-from warmspare.recover.readiness.entries import FilePlace
+from warmspare.recover.readiness.guest.entries import FilePlace
 from warmspare.recover.readiness.loaders import bls
 from warmspare.recover.readiness.loaders.grub.grub_machine import Given, GrubMachine, named
-from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, Truth, Value
-from warmspare.recover.readiness.loaders.grub.nodes import Block
+from warmspare.recover.readiness.loaders.grub.language.grub_values import Doubt, Truth, Value
+from warmspare.recover.readiness.loaders.grub.language.nodes import Block
 from warmspare.recover.readiness.loaders.grub.state import MenuEntry, MenuGap, State
 from warmspare.recover.readiness.loaders.versions import package_key
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.entries import Entry, FilePlace
-from warmspare.recover.readiness.guest_files import GuestFiles
+from warmspare.recover.readiness.guest.entries import Entry, FilePlace
+from warmspare.recover.readiness.guest.guest_files import GuestFiles
 from warmspare.recover.readiness.loaders import devices as looks
 from warmspare.recover.readiness.loaders.devices import LoaderDevices
 from warmspare.recover.readiness.loaders.grub.commands import COMMANDS
 from warmspare.recover.readiness.loaders.grub.grub_machine import Booted, Ended, GrubMachine, LeftGrub, Lost
-from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, Value, environment
+from warmspare.recover.readiness.loaders.grub.language.grub_values import Doubt, Value, environment
+from warmspare.recover.readiness.loaders.grub.language.script import NoScript
 from warmspare.recover.readiness.loaders.grub.memdisk import Memdisk
 from warmspare.recover.readiness.loaders.grub.menu import chosen
-from warmspare.recover.readiness.loaders.grub.script import NoScript
 from warmspare.recover.readiness.loaders.grub.state import OWN, Loaded, MenuEntry, State
 from warmspare.recover.readiness.loaders.started import Started
 

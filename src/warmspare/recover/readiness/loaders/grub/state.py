@@ -6,9 +6,16 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from warmspare.recover.disks.programs import Exceeded
-from warmspare.recover.readiness.entries import FilePlace
-from warmspare.recover.readiness.loaders.grub.grub_values import MAX_VARIABLES, Doubt, Truth, Value, either, possible
-from warmspare.recover.readiness.loaders.grub.nodes import Block, Script
+from warmspare.recover.readiness.guest.entries import FilePlace
+from warmspare.recover.readiness.loaders.grub.language.grub_values import (
+    MAX_VARIABLES,
+    Doubt,
+    Truth,
+    Value,
+    either,
+    possible,
+)
+from warmspare.recover.readiness.loaders.grub.language.nodes import Block, Script
 
 OWN = "own:"  # how the variables name the device that the first configuration is on
 MAX_MENU = 1000

@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.recover.disks.programs import OUTPUT_BYTES, Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Beyond, Unknown
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES
+from warmspare.recover.readiness.guest.guest_files import MAX_FILE_BYTES
 from warmspare.recover.readiness.readers.appliance import agent
 from warmspare.recover.readiness.readers.appliance.appliance_machine import ApplianceLimits, ApplianceMachine, Said
 from warmspare.recover.readiness.readers.appliance.parts import ApplianceParts

@@ -15,13 +15,13 @@ import numpy as np
 
 from warmspare._native import ring as native
 from warmspare.model import SPAN_BYTES, Extents
-from warmspare.source import allocated
-from warmspare.source.allocated import Window
 from warmspare.source.ports import Hole, Span
 from warmspare.source.spans import Batch, Piece, batches, block_numbers
-from warmspare.source.vddk_errors import CallFailed, ReaderDied, ReaderError, ReaderHung, ReaderNonsense
-from warmspare.source.vddk_process import ReaderProcess
-from warmspare.source.vddk_session import VddkSession
+from warmspare.source.vddk import allocated
+from warmspare.source.vddk.allocated import Window
+from warmspare.source.vddk.vddk_errors import CallFailed, ReaderDied, ReaderError, ReaderHung, ReaderNonsense
+from warmspare.source.vddk.vddk_process import ReaderProcess
+from warmspare.source.vddk.vddk_session import VddkSession
 
 SECTOR_BYTES = 512
 MAX_ITEMS = 64  # spans and holes known ahead

@@ -24,7 +24,7 @@ from warmspare.errors import ConfigError, RecoverError, by_hand
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.recover.drills.evidence import QEMU, WHAT
-from warmspare.recover.drills.hardware import Hardware
+from warmspare.recover.drills.qemu.hardware import Hardware
 from warmspare.state.local_files import local_io
 from warmspare.threads import in_thread
 

@@ -14,11 +14,11 @@ from warmspare.model import MAX_CAPACITY_BYTES, Extents
 from warmspare.observe.events import Events
 from warmspare.source.logins import Logins
 from warmspare.source.ports import Hole, Span
-from warmspare.source.vddk_errors import ReaderError, ReaderNonsense
-from warmspare.source.vddk_install import Install
-from warmspare.source.vddk_process import ReaderProcess
-from warmspare.source.vddk_reading import VddkReading
-from warmspare.source.vddk_session import Rights, VddkSession, VddkSettings, VddkTarget
+from warmspare.source.vddk.vddk_errors import ReaderError, ReaderNonsense
+from warmspare.source.vddk.vddk_install import Install
+from warmspare.source.vddk.vddk_process import ReaderProcess
+from warmspare.source.vddk.vddk_reading import VddkReading
+from warmspare.source.vddk.vddk_session import Rights, VddkSession, VddkSettings, VddkTarget
 
 SECTOR_BYTES = 512
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO
 
-from warmspare.recover.readiness import drivers
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, Family
-from warmspare.recover.readiness.drivers import Driver, Drivers, Packed
-from warmspare.recover.readiness.entries import Entry, FilePlace
-from warmspare.recover.readiness.guest_files import GuestFiles, UnreadFiles
-from warmspare.recover.readiness.kernel_options import blacklist
+from warmspare.recover.readiness.guest.entries import Entry, FilePlace
+from warmspare.recover.readiness.guest.guest_files import GuestFiles, UnreadFiles
+from warmspare.recover.readiness.kernels import drivers
+from warmspare.recover.readiness.kernels.drivers import Driver, Drivers, Packed
+from warmspare.recover.readiness.kernels.kernel_options import blacklist
 from warmspare.recover.readiness.loaders import kernelimage
 from warmspare.recover.readiness.reach import Reach
 from warmspare.recover.readiness.readiness_report import ReadinessReport, short

@@ -1,8 +1,9 @@
 """The reader process: loads a VDDK, obeys its client; owns no policy and keeps nothing.
 
-Run as `python -m warmspare.source.vddk_host CONTROL RING RING_BYTES REQUESTS COMPLETIONS`: descriptors of a socket,
-the ring's memory and its two eventfds. One line of JSON asks, one answers; docs/architecture.md, "The reader process".
-Secrets come through the socket. Imports as little as can be: whatever links OpenSSL here would meet the VDDK's.
+Run as `python -m warmspare.source.vddk.vddk_host CONTROL RING RING_BYTES REQUESTS COMPLETIONS`: descriptors of a
+socket, the ring's memory and its two eventfds. One line of JSON asks, one answers; docs/architecture.md, "The reader
+process". Secrets come through the socket. Imports as little as can be: whatever links OpenSSL here would meet the
+VDDK's.
 """
 
 from __future__ import annotations

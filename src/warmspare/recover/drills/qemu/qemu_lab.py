@@ -15,11 +15,12 @@ from warmspare.errors import ConfigError, by_hand
 from warmspare.observe.events import Events
 from warmspare.recover.disks.held_point import HeldPoint, with_point
 from warmspare.recover.disks.origin import of_point
-from warmspare.recover.drills import hardware, qemu
 from warmspare.recover.drills.drill_record import DrillKind
 from warmspare.recover.drills.evidence import DrillVerdict
-from warmspare.recover.drills.qemu_drill import Rules, drill
+from warmspare.recover.drills.qemu import hardware, qemu_process
+from warmspare.recover.drills.qemu.qemu_drill import drill
 from warmspare.recover.drills.rehearsal import RehearsedVm
+from warmspare.recover.drills.rules import Rules
 from warmspare.recover.drills.turn import DrillTurn
 from warmspare.recover.failover.plan import VmPlan
 from warmspare.recover.readiness.check import made_for
@@ -77,7 +78,7 @@ class QemuLab:
     def __init__(self, store: Store, scratch: Path, events: Events, controller: str | None = None) -> None:
         self._store, self._scratch, self._events, self._controller = store, scratch, events, controller
         self._memory_mib = hardware.room()
-        emulated = "kvm" not in qemu.accelerators("uefi")
+        emulated = "kvm" not in qemu_process.accelerators("uefi")
         self._room = Room(self._memory_mib, len(os.sched_getaffinity(0)) if emulated else None)
 
     async def look(self, plan: VmPlan, at: str | None) -> RehearsedVm:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 from warmspare.recover.readiness.answers import Answer, Unknown
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, GuestFiles
+from warmspare.recover.readiness.guest.guest_files import MAX_FILE_BYTES, GuestFiles
 
 _MOST_FILES = 256
 _MOST_BYTES = 1 << 16

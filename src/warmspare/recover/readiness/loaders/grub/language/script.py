@@ -10,7 +10,7 @@ import re
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.loaders.grub.bounds import Bounds
-from warmspare.recover.readiness.loaders.grub.nodes import (
+from warmspare.recover.readiness.loaders.grub.language.nodes import (
     Block,
     Command,
     For,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.loaders.grub.bounds import Bounds
-from warmspare.recover.readiness.loaders.grub.nodes import PieceKind, Word
+from warmspare.recover.readiness.loaders.grub.language.nodes import PieceKind, Word
 
 MAX_AMONG = 8
 _BLOCK = b"# GRUB Environment Block\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from warmspare.errors import ConfigError
 from warmspare.observe.events import Events
-from warmspare.source import vddk_install
-from warmspare.source.vddk_errors import ReaderError
-from warmspare.source.vddk_session import VddkSession, VddkSettings, VddkTarget
+from warmspare.source.vddk import vddk_install
+from warmspare.source.vddk.vddk_errors import ReaderError
+from warmspare.source.vddk.vddk_session import VddkSession, VddkSettings, VddkTarget
 
 # What a library without it can't do, and what we do then.
 WITHOUT = {

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from warmspare.recover.drills.drill_record import DrillKind
-from warmspare.recover.drills.ec2_drill import Ec2Drill, Looked
+from warmspare.recover.drills.ec2.ec2_drill import Ec2Drill, Looked
 from warmspare.recover.drills.evidence import DrillVerdict
-from warmspare.recover.drills.qemu_drill import Rules
 from warmspare.recover.drills.rehearsal import RehearsedVm
+from warmspare.recover.drills.rules import Rules
 from warmspare.recover.drills.turn import DrillTurn
 from warmspare.recover.failover.plan import Network, VmPlan
 

@@ -20,11 +20,11 @@ from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.aws.ec2_errors import BY_GUEST, NO_MACHINE, ended
+from warmspare.recover.drills.ec2.isolation import ways_out
+from warmspare.recover.drills.ec2.trial import Ec2Trial, Remains, remains, remove
 from warmspare.recover.drills.evidence import EC2_SCREEN, SERIAL, WHAT, DrillVerdict, files, software, write_verdict
-from warmspare.recover.drills.isolation import ways_out
-from warmspare.recover.drills.qemu_drill import WAITING_S, Rules
+from warmspare.recover.drills.rules import WAITING_S, Rules
 from warmspare.recover.drills.signs import LOGIN, Watch
-from warmspare.recover.drills.trial import Ec2Trial, Remains, remains, remove
 from warmspare.recover.drills.turn import ALONE, DrillTurn
 from warmspare.recover.failover.chosen import Chosen, choose
 from warmspare.recover.failover.ec2_machine import Ec2Machine, looked_into, machine
@@ -33,7 +33,7 @@ from warmspare.recover.failover.plan import Network, VmPlan
 from warmspare.recover.failover.preflight import Preflight
 from warmspare.recover.readiness.outlook import outlook
 from warmspare.repository.chain import Repository, now_text
-from warmspare.repository.commands import command
+from warmspare.repository.remedy_commands import command
 from warmspare.state.local_files import local_io
 from warmspare.store import layout
 

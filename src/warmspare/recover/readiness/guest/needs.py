@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from warmspare.recover.readiness import kernel_options as words
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, Family
 from warmspare.recover.readiness.devices import crypttab, lvmfile, mounts
@@ -14,9 +13,10 @@ from warmspare.recover.readiness.devices.blocks import Device
 from warmspare.recover.readiness.devices.blocks import DeviceKind as Sort_of
 from warmspare.recover.readiness.devices.mounts import Effect, FstabLine, Sort
 from warmspare.recover.readiness.devices.names import Bond, NameMeaning
-from warmspare.recover.readiness.guest import GuestDisks
+from warmspare.recover.readiness.guest.guest_disks import GuestDisks
+from warmspare.recover.readiness.guest.system import FSTAB, System
+from warmspare.recover.readiness.kernels import kernel_options as words
 from warmspare.recover.readiness.readiness_report import ReadinessReport, short
-from warmspare.recover.readiness.system import FSTAB, System
 
 # Nothing of a start asks for it, or it comes over the network: it need not be on the VM's disks.
 _ELSEWHERE = {"_netdev", "x-systemd.automount", "comment=systemd.automount"}

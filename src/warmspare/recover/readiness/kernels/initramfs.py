@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from warmspare.errors import FormatError
-from warmspare.recover.readiness import packings
-from warmspare.recover.readiness.packings import MAX_DICTIONARY_BYTES as MAX_DICTIONARY_BYTES
-from warmspare.recover.readiness.packings import Forwards
+from warmspare.recover.readiness.kernels import packings
+from warmspare.recover.readiness.kernels.packings import MAX_DICTIONARY_BYTES as MAX_DICTIONARY_BYTES
+from warmspare.recover.readiness.kernels.packings import Forwards
 
 MAX_NAME_BYTES = 4096
 MAX_UNPACKED_BYTES = 4 << 30

@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from warmspare.errors import IntegrityError, RecoverError
+from warmspare.errors import RecoverError
 from warmspare.observe.events import Events
 from warmspare.recover.disks.open_disk import Held, OpenDisk, Traced, TracedDisk
 from warmspare.recover.disks.origin import Origin
-from warmspare.recover.drills import guest_agent, qemu
 from warmspare.recover.drills.evidence import (
     FIRMWARE,
     QEMU,
@@ -30,43 +29,13 @@ from warmspare.recover.drills.evidence import (
     software,
     write_verdict,
 )
-from warmspare.recover.drills.hardware import Hardware
-from warmspare.recover.drills.serial import SerialLog
+from warmspare.recover.drills.qemu import guest_agent, qemu_process
+from warmspare.recover.drills.qemu.hardware import Hardware
+from warmspare.recover.drills.qemu.serial import SerialLog
+from warmspare.recover.drills.rules import WAITING_S, Rules
 from warmspare.recover.drills.signs import LOGIN
 from warmspare.recover.drills.turn import ALONE, DrillTurn
 from warmspare.repository.chain import now_text
-from warmspare.repository.commands import typed
-
-WAITING_S = 10.0
-
-
-class BootError(IntegrityError):
-    """A VM does not boot, or will not."""
-
-    kind = "boot"
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How a drill judges. expect: a text on the serial port; by_agent: the guest agent must answer. With both, both;
-    with neither, a login prompt or the agent, whichever comes first. timeout_s: of the boot. hashed: hash the replica
-    before and after. by_checks: in EC2, both of AWS's status checks must pass, whatever the serial port says."""
-
-    expect: str | None = None
-    by_agent: bool = False
-    timeout_s: float = 600.0
-    hashed: bool = False
-    by_checks: bool = False
-
-    @property
-    def either(self) -> bool:
-        return self.expect is None and not self.by_agent
-
-    @property
-    def judged_by(self) -> str:
-        if self.either:
-            return "serial or agent"
-        return " and ".join([*(["serial"] if self.expect else []), *(["agent"] if self.by_agent else [])])
 
 
 @dataclass(slots=True)
@@ -136,36 +105,6 @@ async def drill(
     return verdict
 
 
-def looking(vm: str, uri: str, label: str) -> str:
-    """The command that says what is wrong with a VM that does not come up. uri: of the repository. label: of the
-    restore point."""
-    return typed("recover check", vm, uri, "--at", label)
-
-
-def _auditing(verdict: DrillVerdict) -> str:
-    """The command that heals the replica which was drilled."""
-    paths = [Path(disk["path"]) for disk in verdict.disks]
-    replica = paths[0] if len(paths) == 1 else paths[0].parent
-    return typed("audit replica", verdict.vm, verdict.uri, "--replica", str(replica), "--repair")
-
-
-def demand(verdict: DrillVerdict, folder: Path) -> None:
-    """BootError unless the drill passed and left the replica, if there is one, as it was."""
-    if verdict.untouched is False:
-        raise BootError(
-            "the replica was written to during the drill, by something else: the drill has no way to",
-            where=str(folder),
-            hint=f"find out what writes to it, and then run {_auditing(verdict)}",
-        )
-    if not verdict.passed:
-        raise BootError(
-            f"VM {verdict.vm_name!r} does not boot from restore point {verdict.point['label']}: {verdict.reason}",
-            where=str(folder),
-            hint="look at the screenshot and the serial log there, and run "
-            f"{looking(verdict.vm, verdict.uri, str(verdict.point['label']))}: it says what to mend",
-        )
-
-
 async def _judged(
     hardware: Hardware,
     disks: Sequence[OpenDisk],
@@ -177,11 +116,11 @@ async def _judged(
     turn: DrillTurn,
 ) -> _QemuOutcome:
     """A boot with the best accelerator that works: one can be there and fail, at once or on the way."""
-    *doubtful, sure = qemu.accelerators(hardware.firmware)
+    *doubtful, sure = qemu_process.accelerators(hardware.firmware)
     for accelerator in doubtful:
         try:
             outcome = await _boot(hardware, disks, accelerator, rules, folder, vm, events, turn)
-            if outcome.reason != qemu.INTERNAL_ERROR:
+            if outcome.reason != qemu_process.INTERNAL_ERROR:
                 return outcome
         except* RecoverError:
             pass
@@ -202,7 +141,7 @@ async def _boot(
     """One start of the machine, judged. What it said before is overwritten."""
     outcome = _QemuOutcome(accelerator=accelerator)
     with contextlib.ExitStack() as stack:
-        async with qemu.started(hardware, disks, accelerator, folder, stack) as machine:
+        async with qemu_process.started(hardware, disks, accelerator, folder, stack) as machine:
             outcome.command, outcome.version = machine.command, await machine.version()
             log = SerialLog(machine.serial, folder / SERIAL, rules.expect or LOGIN)
             firmware = SerialLog(machine.firmware, folder / FIRMWARE, None)
@@ -228,7 +167,12 @@ async def _boot(
 
 
 async def _judge(
-    machine: qemu.QemuMachine, log: SerialLog, firmware: SerialLog, rules: Rules, outcome: _QemuOutcome, folder: Path
+    machine: qemu_process.QemuMachine,
+    log: SerialLog,
+    firmware: SerialLog,
+    rules: Rules,
+    outcome: _QemuOutcome,
+    folder: Path,
 ) -> None:
     """Wait until it is up or never will be."""
 
@@ -246,7 +190,7 @@ async def _judge(
         raise RecoverError(
             f"QEMU ended with code {code}, and nothing was judged",
             where=str(folder / QEMU),
-            hint=qemu.AGAIN,
+            hint=qemu_process.AGAIN,
             retryable=True,
         )
 

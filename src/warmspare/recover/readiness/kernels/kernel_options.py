@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.devices.blocks import Device, DeviceKind, mapped
 from warmspare.recover.readiness.devices.names import Bond, Names
-from warmspare.recover.readiness.guest import GuestDisks
+from warmspare.recover.readiness.guest.guest_disks import GuestDisks
 
 _LVM = ("rd.lvm.lv=", "rd.lvm.vg=", "rd_LVM_LV=", "rd_LVM_VG=")
 _LUKS = ("rd.luks.uuid=", "rd_LUKS_UUID=")

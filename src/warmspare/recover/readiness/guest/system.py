@@ -16,11 +16,11 @@ from warmspare.recover.readiness.devices import crypttab, mdraid, mounts
 from warmspare.recover.readiness.devices.blocks import Device, mapped
 from warmspare.recover.readiness.devices.mounts import FstabLine
 from warmspare.recover.readiness.devices.names import NameMeaning, Names
-from warmspare.recover.readiness.entries import root_flags
-from warmspare.recover.readiness.guest import GuestDisks
-from warmspare.recover.readiness.guest_files import GuestFiles
+from warmspare.recover.readiness.guest.entries import root_flags
+from warmspare.recover.readiness.guest.guest_disks import GuestDisks
+from warmspare.recover.readiness.guest.guest_files import GuestFiles
+from warmspare.recover.readiness.guest.tree import MountTree, of_system
 from warmspare.recover.readiness.loaders.uki import release
-from warmspare.recover.readiness.tree import MountTree, of_system
 
 FSTAB, CRYPTTAB = "/etc/fstab", "/etc/crypttab"
 _ARRAYS = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")

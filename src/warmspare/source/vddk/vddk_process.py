@@ -24,7 +24,7 @@ from typing import Any
 from warmspare import children
 from warmspare._native import ring as native
 from warmspare.model import SPAN_BYTES
-from warmspare.source.vddk_errors import CallFailed, ReaderDied, ReaderHung, ReaderNonsense
+from warmspare.source.vddk.vddk_errors import CallFailed, ReaderDied, ReaderHung, ReaderNonsense
 
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "PYTHONPATH")
 LOG_LINES = 50
@@ -275,7 +275,7 @@ def _spawn(
     environment.update({"LD_LIBRARY_PATH": str(library_dir), **settings.environment})
     control, memory, _, requests, completions = numbers
     return children.start(
-        [sys.executable, "-P", "-m", "warmspare.source.vddk_host", *map(str, numbers)],
+        [sys.executable, "-P", "-m", "warmspare.source.vddk.vddk_host", *map(str, numbers)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=log,

@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol, cast
 import lz4.block
 import zstandard
 
-from warmspare.recover.readiness import lzo
+from warmspare.recover.readiness.kernels import lzo
 
 STEP_BYTES = 1 << 16
 # Of zstd what Linux takes; of xz and lzma, whose headers may state 4 GiB, twice what `xz -9` makes.

@@ -13,9 +13,9 @@ from typing import BinaryIO
 
 from warmspare.errors import FormatError
 from warmspare.recover.disks.programs import Exceeded
-from warmspare.recover.readiness import initramfs
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.guest_files import GuestFiles
+from warmspare.recover.readiness.guest.guest_files import GuestFiles
+from warmspare.recover.readiness.kernels import initramfs
 
 MAX_LIST_BYTES = 4 << 20  # of modules.dep
 MAX_VERSIONS = 8  # of other kernels in an initramfs, that are named

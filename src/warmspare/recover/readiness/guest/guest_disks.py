@@ -17,16 +17,16 @@ from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
 from warmspare.recover.readiness.devices import inventory
 from warmspare.recover.readiness.devices.blocks import MEMBERS, Device, DeviceKind
 from warmspare.recover.readiness.devices.inventory import DeviceInventory
-from warmspare.recover.readiness.guest_files import GuestFiles
-from warmspare.recover.readiness.kept import KeptFiles
+from warmspare.recover.readiness.guest.guest_files import GuestFiles
+from warmspare.recover.readiness.guest.kept import KeptFiles
+from warmspare.recover.readiness.guest.partition_tables import SECTOR_BYTES, PartitionTable
+from warmspare.recover.readiness.guest.tree import Folder
+from warmspare.recover.readiness.guest.volumes import Contents, Volume, Volumes
 from warmspare.recover.readiness.loaders.uki import Inside
-from warmspare.recover.readiness.partition_tables import SECTOR_BYTES, PartitionTable
 from warmspare.recover.readiness.readers.appliance.appliance_files import Appliance
 from warmspare.recover.readiness.readers.btrfs import BtrfsSubvolumes
 from warmspare.recover.readiness.readers.grubfiles import GrubFiles
 from warmspare.recover.readiness.readers.rootfolder import RootFolder, root_folder, stated_folder
-from warmspare.recover.readiness.tree import Folder
-from warmspare.recover.readiness.volumes import Contents, Volume, Volumes
 
 # What GRUB calls blkid's types, where it calls them otherwise.
 _GRUBS_NAMES = {"ext2": "ext*", "ext3": "ext*", "ext4": "ext*", "vfat": "fat"}

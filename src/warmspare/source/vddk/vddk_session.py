@@ -18,9 +18,9 @@ from warmspare.errors import ConfigError, SourceError
 from warmspare.model import BLOCK_BYTES, SPAN_BYTES
 from warmspare.observe.events import Events
 from warmspare.source.logins import Account, Logins
-from warmspare.source.vddk_errors import Action, CallFailed, ReaderDied, ReaderError
-from warmspare.source.vddk_install import GET_IT, Install
-from warmspare.source.vddk_process import ProcessSettings, ReaderProcess
+from warmspare.source.vddk.vddk_errors import Action, CallFailed, ReaderDied, ReaderError
+from warmspare.source.vddk.vddk_install import GET_IT, Install
+from warmspare.source.vddk.vddk_process import ProcessSettings, ReaderProcess
 
 _T = TypeVar("_T")
 

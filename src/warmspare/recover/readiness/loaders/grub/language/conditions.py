@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from warmspare.recover.readiness.loaders.grub.grub_values import Doubt, Truth, Value, possible
+from warmspare.recover.readiness.loaders.grub.language.grub_values import Doubt, Truth, Value, possible
 
 MAX_OPERANDS = 200
 _NUMBER = re.compile(r"\s*([-+]?)(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,19})")

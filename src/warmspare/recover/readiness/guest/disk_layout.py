@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from warmspare.recover.disks.open_disk import OpenDisk
-from warmspare.recover.readiness import partition_tables
 from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind
 from warmspare.recover.readiness.devices.blocks import Device
-from warmspare.recover.readiness.guest import GuestDisks
-from warmspare.recover.readiness.partition_tables import LDM_DATA, LDM_METADATA, MBR_LDM, PartitionTable
+from warmspare.recover.readiness.guest import partition_tables
+from warmspare.recover.readiness.guest.guest_disks import GuestDisks
+from warmspare.recover.readiness.guest.partition_tables import LDM_DATA, LDM_METADATA, MBR_LDM, PartitionTable
 from warmspare.recover.readiness.readiness_report import ReadinessReport
 
 GIB = 1 << 30

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.guest_files import MAX_FILE_BYTES, GuestFiles
+from warmspare.recover.readiness.guest.guest_files import MAX_FILE_BYTES, GuestFiles
 
 MAX_MOUNTS = 256
 _EMPTY = {

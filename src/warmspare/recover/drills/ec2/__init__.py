@@ -1,0 +1,1 @@
+"""Drills in EC2, where what starts reaches nothing."""

@@ -1,0 +1,1 @@
+"""Drills on this host, in QEMU."""

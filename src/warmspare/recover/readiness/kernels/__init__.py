@@ -1,0 +1,1 @@
+"""Kernels, what they are started with, and the drivers that they bring."""

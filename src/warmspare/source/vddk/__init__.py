@@ -1,0 +1,1 @@
+"""Disks through VMware's VDDK, which lives in a process of its own."""
