@@ -20,6 +20,8 @@ from ebsstandin import Standin, environment
 from rig import Outcome, Rig, command, overwrite
 from warmspare.format.manifest import ManifestReader
 
+AS_CHILD = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+
 EACH = BLOCK >> 16  # of our blocks in one of EBS
 VICTIM = Path(__file__).parent / "fault" / "victim.py"
 
@@ -147,3 +149,9 @@ def data_blocks(path: Path) -> set[int]:
             at = os.lseek(file.fileno(), start, os.SEEK_HOLE)
             out |= set(range(start // BLOCK, (at - 1) // BLOCK + 1))
     return out
+
+
+def elsewhere(*words: object) -> None:
+    """Run a command in a process of its own, to its end."""
+    program = [sys.executable, "-m", "warmspare", *map(str, words), "--json"]
+    subprocess.run(program, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **AS_CHILD})

@@ -19,13 +19,11 @@ import pytest
 import media
 from ebsparts import Refusal
 from rig import MIB, Outcome, command, random_disk, scribble
-from stagerig import StageRig
+from stagerig import AS_CHILD, StageRig, elsewhere
 from warmspare.observe.events import Events
 from warmspare.recover.staging.stager import Stage
 from warmspare.state.local_files import locked, read_record
 from warmspare.state.replica_record import RECORD, ReplicaRecord
-
-AS_CHILD = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 
 
 class Follower:
@@ -96,25 +94,11 @@ def at(rig: StageRig) -> int:
 
 
 def sync_elsewhere(rig: StageRig) -> None:
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "warmspare",
-            "sync",
-            rig.disk,
-            "--vm",
-            rig.vm,
-            "--repo",
-            rig.repo,
-            "--state",
-            rig.state,
-            "--json",
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, **AS_CHILD},
-    )
+    elsewhere("sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state)
+
+
+def apply_elsewhere(rig: StageRig) -> None:
+    elsewhere("apply", "--vm", rig.vm, "--repo", rig.repo, "--to", rig.replica)
 
 
 def demand_from_replica(rig: StageRig, outcome: Outcome, disk: Path | None = None) -> None:
@@ -210,24 +194,7 @@ def test_a_point_that_came_while_it_waited_is_staged(world: StageRig, monkeypatc
         if at(world) == 1:
             scribble(world.disk, random.Random(2))
             sync_elsewhere(world)
-            subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    "warmspare",
-                    "apply",
-                    "--vm",
-                    world.vm,
-                    "--repo",
-                    world.repo,
-                    "--to",
-                    world.replica,
-                    "--json",
-                ],
-                check=True,
-                stdout=subprocess.DEVNULL,
-                env={**os.environ, **AS_CHILD},
-            )
+            apply_elsewhere(world)
         return True
 
     monkeypatch.setattr("warmspare.recover.blocks.replicablocks.Replica.followed", followed)
@@ -269,24 +236,7 @@ def test_an_apply_that_ends_between_two_looks_is_not_missed(world: StageRig, mon
 
     def followed(_: object) -> bool:
         if at(world) == 1:
-            subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    "warmspare",
-                    "apply",
-                    "--vm",
-                    world.vm,
-                    "--repo",
-                    world.repo,
-                    "--to",
-                    world.replica,
-                    "--json",
-                ],
-                check=True,
-                stdout=subprocess.DEVNULL,
-                env={**os.environ, **AS_CHILD},
-            )
+            apply_elsewhere(world)
         return False
 
     monkeypatch.setattr("warmspare.recover.blocks.replicablocks.Replica.followed", followed)

@@ -15,7 +15,7 @@ import pytest
 from ebsparts import Refusal
 from remedies import remedy
 from rig import MIB, command, random_disk, scribble
-from stagerig import StageRig
+from stagerig import StageRig, elsewhere
 from warmspare.observe.events import Events
 from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.blocks.window import BlockWindow
@@ -253,35 +253,10 @@ def test_follow_stages_each_new_point(synced: StageRig, monkeypatch: pytest.Monk
                     time.sleep(0.05)
                 if number != "3":
                     scribble(synced.disk, rng)
-                    Sync(synced)
+                    # In a process of its own: the command in this one has the signal handlers and the output.
+                    elsewhere("sync", synced.disk, "--vm", synced.vm, "--repo", synced.repo, "--state", synced.state)
         finally:
             os.kill(os.getpid(), 2)
-
-    class Sync:
-        """In a process of its own: the command in this one has the signal handlers and the output."""
-
-        def __init__(self, rig: StageRig) -> None:
-            import subprocess
-            import sys
-
-            subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    "warmspare",
-                    "sync",
-                    rig.disk,
-                    "--vm",
-                    rig.vm,
-                    "--repo",
-                    rig.repo,
-                    "--state",
-                    rig.state,
-                    "--json",
-                ],
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
 
     thread = threading.Thread(target=others)
     thread.start()
