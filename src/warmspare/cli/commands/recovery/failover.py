@@ -74,7 +74,8 @@ def failover(
                 stops, unknown = answers.count(STOPS), answers.count(NOT_KNOWN)
                 events.emit("failover.planned", vms=len(prepared), missing=missing, stops=stops, not_known=unknown)
                 if missing:
-                    raise ConfigError(f"{missing} things are missing for this failover, as is said above")
+                    what = f"{missing} things are" if missing > 1 else "one thing is"
+                    raise ConfigError(f"{what} missing for this failover, as is said above")
                 if stops:
                     said = "what stops them is said above"
                     raise BootError(f"{stops} of {len(prepared)} VMs will not start in EC2 as they are: {said}")
