@@ -148,6 +148,26 @@ def test_the_plan_is_run_in_its_order_with_its_delays(world: World) -> None:
     demand_nothing_left(world)
 
 
+def test_what_is_true_of_all_is_asked_of_aws_once(world: World) -> None:
+    rehearse(world, plan(world), "--vm", "dc")
+    alone = [request.action for request in world.front.requests]
+    world.front.forget()
+    rehearse(world, plan(world))
+    asked = [request.action for request in world.front.requests]
+    for action in ("DescribeRouteTables", "DescribeSubnets", "DescribeSecurityGroups"):
+        assert asked.count(action) == alone.count(action) > 0, action
+
+
+def test_what_can_not_be_cleaned_is_told_of_every_vm(world: World) -> None:
+    path = plan(world)
+    world.front.refuse = lambda request: (
+        Refused("UnauthorizedOperation") if request.action == "DescribeImages" else None
+    )
+    outcome = command("drill", "--ec2", "--clean", "--plan", path, "--vm", "dc", "--vm", "db")
+    assert outcome.code == 8 and "VM dc" in outcome.last("error")["message"], outcome
+    assert [note["vm"] for note in outcome.all("drill.note")] == ["db"]
+
+
 def test_each_has_its_evidence_and_the_record_names_it(world: World) -> None:
     outcome = rehearse(world, plan(world), "--vm", "web", "--vm", "db", "--evidence", world.home / "evidence")
     said = kept(outcome)

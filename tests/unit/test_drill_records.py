@@ -15,8 +15,11 @@ import pytest
 from warmspare.errors import FormatError
 from warmspare.recover.drills import drill_record
 from warmspare.recover.drills.drill_record import DrillRecord, DrillStep
+from warmspare.recover.drills.ec2.ec2_lab import lasts_s
 from warmspare.recover.drills.qemu.qemu_lab import Room
+from warmspare.recover.drills.rules import Rules
 from warmspare.recover.drills.trend import COMPARED, trends
+from warmspare.recover.failover.plan import VmPlan
 
 
 def step(**changes: Any) -> DrillStep:
@@ -76,7 +79,7 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
     chain = drill_record.of(tmp_path / "records")
     done = chain.keep(made(step(vm_name="caf\udce9")))
     assert drill_record.decode(done.path.read_bytes(), "").steps[0].vm_name == "caf\\udce9"
-    assert [each.report.number for each in chain.newest_first()] == [1] and not chain.verify().wrong
+    assert [each.report.number for each in chain.read()[1]] == [1] and not chain.verify().wrong
     assert done.path.name == "00000001-ec2-all.json"
     assert chain.keep(made(vm="a/b")).report.previous == done.sha256
 
@@ -115,6 +118,17 @@ def test_the_trend_is_of_those_that_came_up() -> None:
     assert (ec2.last, ec2.last_passed) == ("2026-01-09T00:00:00Z", "2026-01-07T00:00:00Z")
     many = trends([made(step(boot_seconds=float(n))) for n in range(3 * COMPARED)])[0]
     assert many.median_boot_s == (COMPARED + 1) / 2
+
+
+def test_how_long_an_instance_may_be_needed_goes_by_what_is_asked_for() -> None:
+    """Its tag says so, and once that is past another drill ends it."""
+    plans = [
+        VmPlan("a", "a", ready_s=60),
+        VmPlan("b", "b", ready_s=90, delay_s=5),
+        VmPlan("c", "c", order=2, ready_s=30),
+    ]
+    assert lasts_s(plans, lambda vm: Rules(timeout_s=vm.ready_s)) == 95 + 30
+    assert lasts_s(plans, lambda _: Rules(timeout_s=7200.0)) == 7205 + 7200
 
 
 async def test_room_is_given_in_turn_and_one_machine_always_has_some() -> None:

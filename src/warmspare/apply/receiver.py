@@ -18,7 +18,15 @@ from warmspare.apply.damage import Damage
 from warmspare.apply.merge import Merge
 from warmspare.apply.rebuild import BATCH_BLOCKS, Rebuilder
 from warmspare.apply.replica import Replica
-from warmspare.errors import ConfigError, IntegrityError, LeaseError, NotFoundError, StoreError, WarmspareError
+from warmspare.errors import (
+    ConfigError,
+    IntegrityError,
+    LeaseError,
+    NotFoundError,
+    StoreError,
+    WarmspareError,
+    first_of,
+)
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
 from warmspare.observe.events import Events, Meter
@@ -116,7 +124,7 @@ class Receiver:
                         await self._same(repository, replica)
                     first = False
                 except* (StoreError, LeaseError) as group:
-                    error = _first(group)
+                    error = first_of(group)
                     if not error.retryable:
                         raise
                     self._waiting(error, poll_s)
@@ -444,11 +452,3 @@ class Receiver:
 
 def _damaged(replica: Replica) -> bool:
     return bool(replica.record and any(disk.damaged for disk in replica.record.disks))
-
-
-def _first(group: BaseExceptionGroup[WarmspareError]) -> WarmspareError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, WarmspareError)
-    return error

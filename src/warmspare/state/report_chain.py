@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import platform
 import re
 import secrets
 import time
@@ -18,7 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from warmspare.errors import ConfigError, FormatError, LeaseError, StoreError
+from warmspare import __version__
+from warmspare.errors import ConfigError, FormatError, LeaseError, StoreError, by_hand
+from warmspare.outside import records
+from warmspare.outside.records import UnfitError
 from warmspare.outside.regular_files import open_file
 from warmspare.state.local_files import local_io, locked, pwrite_all, sync_directory
 from warmspare.store import layout
@@ -26,7 +30,7 @@ from warmspare.store import layout
 MOST_REPORTS = 99_999_999  # eight digits in their names
 LOCK_S = 10.0  # another one is written in milliseconds, and what this one tells may have taken hours
 _STAGED = re.compile(r"\.new-[0-9a-f]{16}")
-_NAME = re.compile(r"([0-9]{8})-[a-z0-9]+-.+\.json")
+_NAME = re.compile(r"([0-9]{8})-([a-z0-9]+)-.+\.json")
 
 
 class ChainedReport(Protocol):
@@ -47,6 +51,7 @@ class ChainedReport(Protocol):
 
 
 R = TypeVar("R", bound=ChainedReport)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,33 @@ class Form(Generic[R]):
     @property
     def directory(self) -> str:
         return f"the directory of {self.name}s"
+
+
+def decoded(data: bytes, where: str, model: type[T], name: str, version: int) -> T:
+    """A report of its bytes. name: "audit report". version: the one that this program knows. FormatError if it is none,
+    or of a later format."""
+    try:
+        loose = records.loose(data)
+        said = loose.get("format")
+        if type(said) is int and said != version:
+            raise FormatError(
+                f"the {name} has format {said} and this program knows {version}",
+                where=where,
+                hint=by_hand("use the release of warmspare that wrote it"),
+            )
+        return records.typed(loose, model)
+    except UnfitError as error:
+        raise FormatError(f"the {name} is damaged: {error}", where=where) from None
+
+
+def software() -> str:
+    """What writes a report."""
+    return f"warmspare {__version__}"
+
+
+def host() -> str:
+    """Where it runs."""
+    return platform.node()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +175,23 @@ class Reports(Generic[R]):
 
         ConfigError if there is no such directory, StoreError if it can't be read.
         """
-        self.demand()
+        return self._walk(head, lambda _: None)
+
+    def read(self, *, head: str | None = None) -> tuple[Verified[R], list[KeptReport[R]]]:
+        """The same, and all that could be read of them, oldest first: where they are small."""
+        kept: list[KeptReport[R]] = []
+        return self._walk(head, kept.append), kept
+
+    def newest_first(self, kind: str) -> Iterator[KeptReport[R]]:
+        """Those of a kind that can be read, none without a directory; `verify` says what can't. StoreError."""
+        for name in reversed(self._names(kind) if self.directory.is_dir() else []):
+            with contextlib.suppress(FormatError):
+                yield self._load(name)
+
+    def _walk(self, head: str | None, take: Callable[[KeptReport[R]], object]) -> Verified[R]:
+        if not self.directory.is_dir():
+            what, hint = f"there is no directory of {self._form.name}s", f"check {self._form.option}"
+            raise ConfigError(what, where=str(self.directory), hint=hint)
         wrong: list[tuple[str, str]] = []
         before: KeptReport[R] | None = None
         expected, unread = 1, False
@@ -167,27 +215,17 @@ class Reports(Generic[R]):
             if not unread and this.report.previous != (before.sha256 if before else ""):
                 wrong.append((name, "does not name the report before it: that one was changed, or this one"))
             seen = seen or this.sha256 == head
+            take(this)
             before, unread = this, False
         if not seen:
             wrong.append((str(head), "no report has this SHA-256: it was changed or removed"))
         return Verified(len(names), before, wrong)
 
-    def newest_first(self) -> Iterator[KeptReport[R]]:
-        """What can be read of them; `verify` says what can't. ConfigError if there is no such directory, StoreError."""
-        self.demand()
-        for name in reversed(self._names()):
-            with contextlib.suppress(FormatError):
-                yield self._load(name)
-
-    def demand(self) -> None:
-        """ConfigError if there is no such directory."""
-        if not self.directory.is_dir():
-            what, hint = f"there is no directory of {self._form.name}s", f"check {self._form.option}"
-            raise ConfigError(what, where=str(self.directory), hint=hint)
-
-    def _names(self) -> list[str]:
+    def _names(self, kind: str = "") -> list[str]:
+        """Of a kind, or all."""
         with local_io(self._form.directory, self.directory):
-            return sorted(name for name in os.listdir(self.directory) if _NAME.fullmatch(name))  # noqa: PTH208
+            names = os.listdir(self.directory)  # noqa: PTH208
+        return sorted(name for name in names if (found := _NAME.fullmatch(name)) and kind in ("", found[2]))
 
     def _load(self, name: str) -> KeptReport[R]:
         path, most = self.directory / name, self._form.most_bytes

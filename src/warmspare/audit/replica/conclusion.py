@@ -15,7 +15,8 @@ from warmspare.audit.reports.findings import Finding, FindingKind, finding, uncl
 from warmspare.audit.reports.report import MAX_FINDINGS, AuditReport, DiskResult
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Meter
-from warmspare.repository.chain import Point, Repository
+from warmspare.repository.chain import Point, Repository, now_text
+from warmspare.state.report_chain import host, software
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,8 @@ async def conclude(
         0,
         "",
         "replica",
-        reports.software(),
-        reports.host(),
+        software(),
+        host(),
         record.vm_id,
         record.vm_name,
         repository.store.uri,
@@ -105,7 +106,7 @@ async def conclude(
         "all blocks" if percent is None else f"a sample of {percent:g} % of the blocks (seed {seed})",
         reports.point_ref(point),
         audited.began,
-        reports.utc_now(),
+        now_text(),
         round(meter.seconds, 3),
         round(100 * judged / blocks, 4) if blocks else 100.0,
         meter.read_bytes,

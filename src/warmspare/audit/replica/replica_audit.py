@@ -23,12 +23,11 @@ from warmspare.audit.replica.conclusion import AuditedBlocks, conclude
 from warmspare.audit.replica.disk_audit import DiskAudit
 from warmspare.audit.replica.replica_progress import ProgressFile, ReplicaProgress
 from warmspare.audit.replica.standing import PATIENCE_S, AuditedReplica, mark
-from warmspare.audit.reports import report as reports
 from warmspare.audit.reports.report import AuditReport
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, NotFoundError, StoreError
 from warmspare.model import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
-from warmspare.repository.chain import Point, PointId, Repository, open_repository
+from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
 from warmspare.state.local_files import locked
 from warmspare.state.replica_record import STATE
 from warmspare.store.contract import Store
@@ -79,7 +78,7 @@ class ReplicaAudit:
         self._meter = meter or Meter()
         self._disks: dict[str, _Disk] = {}
         self._seed = secrets.randbits(48)
-        self._began = reports.utc_now()
+        self._began = now_text()
         self._resumed = ""
 
     async def run(self) -> AuditReport:

@@ -5,23 +5,19 @@ Owns the model and its JSON (docs/format.md, "Audit report"), refuses to keep or
 
 from __future__ import annotations
 
-import datetime
 import itertools
-import platform
 from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from warmspare import __version__
 from warmspare.audit.reports.findings import Finding, Severity
-from warmspare.errors import FormatError
 from warmspare.model import block_count
 from warmspare.outside import records
-from warmspare.outside.records import Count, Line, Seconds, Sequence, Sha256, Sha256OrNone, UnfitError
+from warmspare.outside.records import Count, Line, Seconds, Sequence, Sha256, Sha256OrNone
 from warmspare.repository.chain import Point
-from warmspare.state.report_chain import MOST_REPORTS
+from warmspare.state.report_chain import MOST_REPORTS, decoded
 
 FORMAT = 1
 MAX_CELLS = 4096  # of a map: enough to see where, few enough to draw
@@ -148,21 +144,6 @@ class AuditReport(msgspec.Struct, frozen=True):
         return sum(each.severity is severity for each in self.findings)
 
 
-def software() -> str:
-    """What writes the report."""
-    return f"warmspare {__version__}"
-
-
-def host() -> str:
-    """Where it runs."""
-    return platform.node()
-
-
-def utc_now() -> str:
-    """Now, RFC 3339 in UTC."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def point_ref(point: Point) -> PointRef:
     return PointRef(point.id.label, point.id.sequence, point.id.sha256, point.record.created)
 
@@ -192,18 +173,7 @@ def fitting(report: AuditReport) -> tuple[AuditReport, bytes]:
 
 def decode(data: bytes, where: str) -> AuditReport:
     """A kept report; FormatError if it is none, or of a later format."""
-    try:
-        loose = records.loose(data)
-        version = loose.get("format")
-        if type(version) is int and version != FORMAT:
-            raise FormatError(
-                f"the audit report has format {version} and this program knows {FORMAT}",
-                where=where,
-                hint="use the release of warmspare that wrote it",
-            )
-        return records.typed(loose, AuditReport)
-    except UnfitError as error:
-        raise FormatError(f"the audit report is damaged: {error}", where=where) from None
+    return decoded(data, where, AuditReport, "audit report", FORMAT)
 
 
 class MapBuilder:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import secrets
 
-from warmspare.audit.reports.report import software, utc_now
 from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.descent import Chain
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import flags, mark
 from warmspare.format.mark import LossMark
+from warmspare.repository.chain import now_text
+from warmspare.state.report_chain import software
 from warmspare.store import layout
 from warmspare.store.contract import Store
 
@@ -58,7 +59,7 @@ async def leave_mark(store: Store, inventory: VmContents, chain: Chain, lost: di
     wanted = {disk: runs for disk, runs in wanted.items() if not _covers(there.get(disk, []), runs)}
     if not wanted:
         return ""
-    record = LossMark(flags.VERSION, 0, chain.vm, head.sequence, head.sha256, utc_now(), software(), wanted)
+    record = LossMark(flags.VERSION, 0, chain.vm, head.sequence, head.sha256, now_text(), software(), wanted)
     key = layout.mark_key(inventory.vm, head.sequence, secrets.token_hex(8))
     await store.create(key, mark.encode(record))
     return key

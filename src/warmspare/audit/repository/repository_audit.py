@@ -34,7 +34,9 @@ from warmspare.format import repofile
 from warmspare.format.restore_point import Disk
 from warmspare.model import BLOCK_BYTES, block_count
 from warmspare.observe.events import Events, Meter
+from warmspare.repository.chain import now_text
 from warmspare.state.local_files import locked
+from warmspare.state.report_chain import host, software
 from warmspare.store import layout
 from warmspare.store.contract import Store
 
@@ -86,7 +88,7 @@ class RepositoryAudit:
     async def run(self) -> AuditReport:
         """ConfigError if there is no repository or no such VM, StoreError if it can't be read now, LeaseError if
         another audit uses the scratch directory. Killed or cancelled, a deep audit goes on from there."""
-        began, clock = reports.utc_now(), time.monotonic()
+        began, clock = now_text(), time.monotonic()
         with ExitStack() as stack:
             scratch = stack.enter_context(Scratch(self._directory))
             if not stack.enter_context(locked(self._directory / "lock", WHAT)):
@@ -219,7 +221,7 @@ class RepositoryAudit:
         head = chain.head
         for attempt in (1, 2):
             progress = left or DeepProgress(
-                FORMAT, identity, inventory.vm, secrets.token_hex(8), reports.utc_now(), head.sequence, head.sha256
+                FORMAT, identity, inventory.vm, secrets.token_hex(8), now_text(), head.sequence, head.sha256
             )
             self._meter.total_bytes = walk.pack_bytes
             deep = Deep(objects, walk, chain, inventory.vm, progress, keeper, self._meter)
@@ -407,8 +409,8 @@ class RepositoryAudit:
             number=0,
             previous="",
             kind="repository",
-            software=reports.software(),
-            host=reports.host(),
+            software=software(),
+            host=host(),
             vm=next(iter(one), self._wanted or ""),
             vm_name="",
             repository=self._store.uri,
@@ -417,7 +419,7 @@ class RepositoryAudit:
             mode="every block of every restore point" if self._deep else "what the store tells, and every manifest",
             point=None,
             began=began,
-            ended=reports.utc_now(),
+            ended=now_text(),
             seconds=round(seconds, 3),
             coverage_percent=round(100.0 * judged / blocks, 2) if blocks else 0.0,
             bytes_read=objects.fetched_bytes,

@@ -6,12 +6,12 @@ Nothing in a repository says that it had a newer restore point once. Only who sa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
+from warmspare.audit.reports import archive
 from warmspare.audit.reports import report as reports
 from warmspare.audit.reports.report import MAX_REPORT_BYTES, AuditReport
 from warmspare.errors import ConfigError, FormatError
@@ -126,12 +126,8 @@ def of_kept(directory: Path, uri: str, vm: str) -> KnownRepository:
     first of them, "" for any. Reports that can't be read are passed over: `verify-report` is for them."""
     known = KnownRepository()
     met: set[str] = set()
-    for path in _newest_first(directory):
-        try:
-            with local_io("kept reports", path), open_file(path) as file:
-                report = reports.decode(file.read(MAX_REPORT_BYTES + 1), str(path))
-        except FormatError:
-            continue
+    for kept in archive.of(directory).newest_first("repository"):
+        path, report = kept.path, kept.report
         if report.kind != "repository" or report.repository != uri:
             continue
         if known.repository_id and report.repository_id != known.repository_id:
@@ -143,8 +139,3 @@ def of_kept(directory: Path, uri: str, vm: str) -> KnownRepository:
         if report.vm in ("", vm):  # it saw all that this audit will look at
             return known
     return known
-
-
-def _newest_first(directory: Path) -> Iterator[Path]:
-    if directory.is_dir():
-        yield from sorted(directory.glob("[0-9]*-repository-*.json"), reverse=True)

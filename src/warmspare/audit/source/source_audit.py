@@ -29,10 +29,11 @@ from warmspare.format.restore_point import Disk
 from warmspare.model import BLOCK_BYTES, SPAN_BLOCKS, U8, U32, Extents, block_bytes, block_count, normalise, widen
 from warmspare.model import without as cut_out
 from warmspare.observe.events import Events, Meter
-from warmspare.repository.chain import Point, Repository, open_repository
+from warmspare.repository.chain import Point, Repository, now_text, open_repository
 from warmspare.repository.chain_owner import Settled, chain_of, settle
 from warmspare.repository.failover_record import FailoverRecord, doubt_after, refuse_failed_over
 from warmspare.source.ports import DiskInput, Hole, LastDisk, LastPoint, Machine, Span
+from warmspare.state.report_chain import host, software
 from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.store.lease import Lease, watching
@@ -124,7 +125,7 @@ class SourceAudit:
     async def run(self) -> SourceVerdict:
         """Read and judge, holding the lease, and leave the machine as it was. ConfigError where there is no restore
         point or the VM was failed over, SourceError where a disk can't be read; then nothing is judged."""
-        began = reports.utc_now()
+        began = now_text()
         repository = await open_repository(self._store)
         vm = await self._chain(repository)
         self._over = await refuse_failed_over(repository, vm)
@@ -376,8 +377,8 @@ def report(
         0,
         "",
         "source",
-        reports.software(),
-        reports.host(),
+        software(),
+        host(),
         record.vm_id,
         record.vm_name,
         verdict.repository.store.uri,
@@ -386,7 +387,7 @@ def report(
         "all blocks" if percent is None else f"a sample of {percent:g} % of the blocks (seed {verdict.seed})",
         reports.point_ref(point),
         verdict.began,
-        reports.utc_now(),
+        now_text(),
         round(seconds, 3),
         round(100 * judged / there, 4) if there else 0.0,
         read_bytes,

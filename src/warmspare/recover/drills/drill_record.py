@@ -10,10 +10,10 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from warmspare.errors import FormatError, by_hand
+from warmspare.errors import WarmspareError
 from warmspare.outside import records
-from warmspare.outside.records import Count, Line, Seconds, SequenceOrNone, Sha256OrNone, UnfitError
-from warmspare.state.report_chain import MOST_REPORTS, Form, Reports
+from warmspare.outside.records import Count, Line, Seconds, SequenceOrNone, Sha256OrNone
+from warmspare.state.report_chain import MOST_REPORTS, Form, Reports, decoded
 
 FORMAT = 1
 MAX_RECORD_BYTES = 4 << 20
@@ -86,6 +86,12 @@ class DrillRecord(msgspec.Struct, frozen=True):
     notes: list[Line]
 
 
+def reasons(reason: str, error: WarmspareError | None) -> str:
+    """Why a drill came to its result, as a clause. reason: of the verdict, "" without one. error: what it ended with
+    instead, or after it."""
+    return "; ".join(each for each in (reason, error.sentence if error else "") if each)
+
+
 def line(text: str) -> str:
     """A sentence as a record may hold it."""
     return text if len(text) <= LINE_LETTERS else text[:LINE_LETTERS] + "…"
@@ -98,18 +104,7 @@ def encode(record: DrillRecord) -> bytes:
 
 def decode(data: bytes, where: str) -> DrillRecord:
     """A kept record; FormatError if it is none, or of a later format."""
-    try:
-        loose = records.loose(data)
-        version = loose.get("format")
-        if type(version) is int and version != FORMAT:
-            raise FormatError(
-                f"the drill record has format {version} and this program knows {FORMAT}",
-                where=where,
-                hint=by_hand("use the release of warmspare that wrote it"),
-            )
-        return records.typed(loose, DrillRecord)
-    except UnfitError as error:
-        raise FormatError(f"the drill record is damaged: {error}", where=where) from None
+    return decoded(data, where, DrillRecord, "drill record", FORMAT)
 
 
 def _placed(record: DrillRecord, number: int, previous: str) -> tuple[DrillRecord, bytes]:

@@ -18,6 +18,7 @@ from warmspare import __version__
 from warmspare.errors import ConfigError
 from warmspare.outside import records
 from warmspare.outside.regular_files import demand_folders, open_file
+from warmspare.repository.chain import PointId
 from warmspare.state.local_files import local_io, write_atomic
 from warmspare.store import layout
 
@@ -75,6 +76,11 @@ def make_folder(root: Path, vm: str, given: Path | None) -> Path:
     return folder.resolve()
 
 
+def point_fields(at: PointId, created: str | None) -> dict[str, Any]:
+    """The restore point as a verdict has it. created: None where its record could not be read."""
+    return {"sequence": at.sequence, "label": at.label, "sha256": at.sha256, "created": created}
+
+
 def files(folder: Path) -> dict[str, dict[str, Any]]:
     """The evidence's files that are there, with their sizes and hashes."""
     out: dict[str, dict[str, Any]] = {}
@@ -82,10 +88,20 @@ def files(folder: Path) -> dict[str, dict[str, Any]]:
         for name in FILES:
             path = folder / name
             if path.exists():
-                with open_file(path) as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                out[name] = {"bytes": path.stat().st_size, "sha256": digest}
+                out[name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
     return out
+
+
+def verdict_digest(folder: Path) -> str:
+    """SHA-256 of a drill's verdict; "" where there is none."""
+    path = folder / VERDICT
+    with local_io(WHAT, path):
+        return _digest(path) if path.exists() else ""
+
+
+def _digest(path: Path) -> str:
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def software(**others: str) -> dict[str, str]:

@@ -5,22 +5,23 @@ One that was refused for what it was asked (exit code 2) or was interrupted was 
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from warmspare import __version__
 from warmspare.errors import ConfigError, IntegrityError, WarmspareError, first_of
 from warmspare.observe.events import Events
-from warmspare.recover.drills.drill_record import FORMAT, DrillKind, DrillRecord, DrillStep, Result, line, of
-from warmspare.recover.drills.evidence import DrillVerdict
-from warmspare.recover.drills.rehearsal import Rehearsal, Rehearsed, verdict_digest
+from warmspare.recover.drills.drill_record import FORMAT, DrillKind, DrillRecord, DrillStep, Result, line, of, reasons
+from warmspare.recover.drills.evidence import DrillVerdict, verdict_digest
+from warmspare.recover.drills.rehearsal import Rehearsal, Rehearsed
 from warmspare.recover.drills.turn import DrillTurn
 from warmspare.repository.chain import now_text
-from warmspare.state.report_chain import KeptReport
+from warmspare.state.report_chain import KeptReport, host, software
 from warmspare.threads import in_thread
+
+NO_POINT = {"sequence": 0, "label": "", "sha256": "", "created": ""}  # where none was found
 
 
 class _Alone(DrillTurn):
@@ -41,6 +42,32 @@ class _Alone(DrillTurn):
     def judged(self, passed: bool, reason: str, boot_s: float | None) -> None:
         self.result, self.reason, self.boot_s = "passed" if passed else "failed", reason, boot_s
         self.up_s = self.seconds if passed else None
+
+    def step(self, vm: str, vm_name: str, point: dict[str, Any], why: str, code: int, folder: Path | None) -> DrillStep:
+        """What is recorded of it. folder: of its evidence, None where it has no verdict."""
+        return DrillStep(
+            vm=vm,
+            vm_name=vm_name,
+            point=point["label"],
+            sequence=point["sequence"],
+            sha256=point["sha256"],
+            created=point["created"] or "",
+            order=1,
+            delay_seconds=0.0,
+            ready="",
+            result=self.result,
+            reason=line(why),
+            exit_code=code,
+            due_seconds=0.0,
+            waited_seconds=0.0,
+            ready_seconds=self.up_s,
+            up_seconds=self.up_s,
+            boot_seconds=self.boot_s,
+            rto_seconds=None,
+            within=None,
+            evidence=str(folder) if folder else "",
+            verdict_sha256=verdict_digest(folder) if folder else "",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,58 +92,12 @@ class Recorder:
         except* WarmspareError as group:
             error = first_of(group)
             if not isinstance(error, ConfigError):
-                why = "; ".join(each for each in (turn.reason, error.sentence) if each)
-                code = error.exit_code
-                step = DrillStep(
-                    vm,
-                    vm,
-                    "",
-                    0,
-                    "",
-                    "",
-                    1,
-                    0.0,
-                    "",
-                    turn.result,
-                    line(why),
-                    code,
-                    0.0,
-                    0.0,
-                    turn.up_s,
-                    turn.up_s,
-                    turn.boot_s,
-                    None,
-                    None,
-                    "",
-                    "",
-                )
+                why = reasons(turn.reason, error)
+                step = turn.step(vm, vm, NO_POINT, why, error.exit_code, None)
                 await self._keep_single(turn, step, error)
             raise
         code = 0 if verdict.passed and verdict.untouched is not False else IntegrityError.exit_code
-        point = verdict.point
-        step = DrillStep(
-            verdict.vm,
-            verdict.vm_name,
-            point["label"],
-            point["sequence"],
-            point["sha256"],
-            point["created"] or "",
-            1,
-            0.0,
-            "",
-            turn.result,
-            line(verdict.reason),
-            code,
-            0.0,
-            0.0,
-            turn.up_s,
-            turn.up_s,
-            turn.boot_s,
-            None,
-            None,
-            str(folder),
-            verdict_digest(folder),
-        )
+        step = turn.step(verdict.vm, verdict.vm_name, verdict.point, verdict.reason, code, folder)
         await self._keep_single(turn, step, None)
         return verdict, folder
 
@@ -163,8 +144,8 @@ class Recorder:
             0,
             "",
             self.kind,
-            f"warmspare {__version__}",
-            platform.node(),
+            software(),
+            host(),
             done.steps[0].vm if len(done.steps) == 1 else "",
             plan,
             self.uri,

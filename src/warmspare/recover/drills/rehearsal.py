@@ -9,7 +9,6 @@ judged, for one may need another, where they can reach one another. docs/operati
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +17,11 @@ from typing import Any, Protocol
 
 from warmspare.errors import IntegrityError, WarmspareError, first_of, worst
 from warmspare.observe.events import Events
-from warmspare.outside.regular_files import open_file
-from warmspare.recover.drills.drill_record import DrillKind, DrillStep, Result, line
-from warmspare.recover.drills.evidence import VERDICT, WHAT, DrillVerdict
+from warmspare.recover.drills.drill_record import DrillKind, DrillStep, Result, line, reasons
+from warmspare.recover.drills.evidence import DrillVerdict, verdict_digest
 from warmspare.recover.drills.rules import BootError, Rules, looking
 from warmspare.recover.drills.turn import DrillTurn
 from warmspare.recover.failover.plan import VmPlan
-from warmspare.state.local_files import local_io
 
 
 class LateError(IntegrityError):
@@ -45,8 +42,7 @@ class RehearsedVm:
 
 
 class Lab(Protocol):
-    """Where VMs are started for a drill. strict: what the plan's readiness says is asked of AWS. note: what can't be
-    proved there, "" for nothing."""
+    """Where VMs are started for a drill. note: what can't be proved there, "" for nothing."""
 
     @property
     def kind(self) -> DrillKind: ...
@@ -175,7 +171,7 @@ class _Course(DrillTurn):
     @property
     def why(self) -> str:
         """Why it came to its result, as a clause."""
-        return "; ".join(each for each in (self.reason, self.error.sentence if self.error else "") if each)
+        return reasons(self.reason, self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +239,8 @@ class Rehearsed:
 
 
 class Rehearsal:
-    """Of some VMs of a plan. rto_s: the plan's, None without. counts: whether what comes too late makes it fail.
-    place: the folder for the evidence of a VM, by its ID."""
+    """Of some VMs of a plan. rto_s: the plan's, None without. rules: how a VM of it is judged. place: the folder for
+    the evidence of a VM, by its ID."""
 
     def __init__(
         self,
@@ -364,13 +360,3 @@ class Rehearsal:
             rto_seconds=course.rto_s,
             within=course.within,
         )
-
-
-def verdict_digest(folder: Path) -> str:
-    """SHA-256 of a drill's verdict; "" where there is none."""
-    path = folder / VERDICT
-    with local_io(WHAT, path):
-        if not path.exists():
-            return ""
-        with open_file(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()

@@ -118,7 +118,6 @@ def drill(
         asked = DrillOptions(
             tuple(names),
             all_vms,
-            plan,
             repo,
             at,
             subnet,

@@ -36,15 +36,13 @@ def drills(
         from warmspare.threads import in_thread
 
         chain = of(options.drill_records(records))
-        walked = await in_thread(chain.verify, head=head.lower() if head else None)
-        kept = await in_thread(lambda: list(chain.newest_first()))
+        walked, kept = await in_thread(chain.read, head=head.lower() if head else None)
         for subject, what in walked.wrong:
             events.emit("record.wrong", record=subject, message=what)
         shown = [
             (each, step) for each in kept for step in each.report.steps if vm is None or vm in (step.vm, step.vm_name)
         ]
-        # The newest come last, those of one plan in its order.
-        for each, step in sorted(shown[:last], key=lambda pair: pair[0].report.number):
+        for each, step in shown[-last:] if last else []:
             events.emit(
                 "drill",
                 number=each.report.number,
@@ -62,7 +60,7 @@ def drills(
                 plan=each.report.plan,
                 evidence=step.evidence,
             )
-        for trend in trends(each.report for each in kept):
+        for trend in trends(each.report for each in reversed(kept)):
             if vm is None or vm in (trend.vm, trend.vm_name):
                 events.emit(
                     "drill.trend",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,6 @@ class DrillOptions:
 
     vms: tuple[str, ...]
     all_vms: bool
-    plan: Path | None
     repo: str | None
     at: str | None
     subnet: str | None
@@ -63,7 +62,8 @@ async def rehearse(asked: DrillOptions, path: Path, events: Events, *, ec2: bool
     if asked.clean:
         async with _ec2(asked, plan, events) as (_, drill):
             return await clean(drill, vms, events)
-    async with _in_ec2(asked, plan, vms, events) if ec2 else _in_qemu(asked, plan, events) as (lab, repository):
+    where = _in_ec2(asked, plan, vms, rules, events) if ec2 else _in_qemu(asked, plan, events)
+    async with where as (lab, repository):
         place = _Place(asked.evidence, alone=len(vms) == 1)
         recorder = Recorder(asked.records, lab.kind, repository.store.uri, repository.id, events)
         rehearsal = Rehearsal(lab, vms, plan.rto_s, rules, place, events)
@@ -72,7 +72,7 @@ async def rehearse(asked: DrillOptions, path: Path, events: Events, *, ec2: bool
 
 
 async def clean(drill: Ec2Drill, vms: Sequence[VmPlan], events: Events) -> int:
-    """End what drills of these VMs have in EC2. The first error, after all were tried."""
+    """End what drills of these VMs have in EC2. The first error, after all were tried; the others are notes."""
     from warmspare.errors import WarmspareError
 
     failures: list[WarmspareError] = []
@@ -80,6 +80,9 @@ async def clean(drill: Ec2Drill, vms: Sequence[VmPlan], events: Events) -> int:
         try:
             events.emit("drill.clean", vm=vm.vm, ended=len(await drill.clean(vm.vm)))
         except WarmspareError as error:
+            error.about(vm.vm)
+            if failures:
+                events.emit("drill.note", vm=vm.vm, message=error.sentence)
             failures.append(error)
     if failures:
         raise failures[0]
@@ -141,13 +144,13 @@ async def _ec2(asked: DrillOptions, plan: RecoveryPlan, events: Events) -> Async
 
 @asynccontextmanager
 async def _in_ec2(
-    asked: DrillOptions, plan: RecoveryPlan, vms: Sequence[VmPlan], events: Events
+    asked: DrillOptions, plan: RecoveryPlan, vms: Sequence[VmPlan], rules: Callable[[VmPlan], Rules], events: Events
 ) -> AsyncIterator[tuple[Lab, Repository]]:
     from warmspare.recover.drills.ec2.ec2_lab import Ec2Lab, lasts_s
 
     where = network(asked, plan)
     async with _ec2(asked, plan, events) as (repository, drill):
-        yield Ec2Lab(drill, where, options.state_folder("points"), lasts_s(vms)), repository
+        yield Ec2Lab(drill, where, options.state_folder("points"), lasts_s(vms, rules)), repository
 
 
 @asynccontextmanager
@@ -157,4 +160,4 @@ async def _in_qemu(asked: DrillOptions, plan: RecoveryPlan, events: Events) -> A
 
     made = repository_of(plan, events, repo=asked.repo, endpoint_url=asked.endpoint_url, s3=asked.s3)
     async with made as repository:
-        yield QemuLab(repository.store, options.state_folder("points"), events, asked.controller), repository
+        yield QemuLab(repository, options.state_folder("points"), events, asked.controller), repository

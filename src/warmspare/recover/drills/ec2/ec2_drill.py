@@ -22,7 +22,16 @@ from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.aws.ec2_errors import BY_GUEST, NO_MACHINE, ended
 from warmspare.recover.drills.ec2.isolation import ways_out
 from warmspare.recover.drills.ec2.trial import Ec2Trial, Remains, remains, remove
-from warmspare.recover.drills.evidence import EC2_SCREEN, SERIAL, WHAT, DrillVerdict, files, software, write_verdict
+from warmspare.recover.drills.evidence import (
+    EC2_SCREEN,
+    SERIAL,
+    WHAT,
+    DrillVerdict,
+    files,
+    point_fields,
+    software,
+    write_verdict,
+)
 from warmspare.recover.drills.rules import WAITING_S, Rules
 from warmspare.recover.drills.signs import LOGIN, Watch
 from warmspare.recover.drills.turn import ALONE, DrillTurn
@@ -67,11 +76,13 @@ class Looked:
 
 
 class Ec2Drill:
-    """Drills of what a repository has staged in one account and region."""
+    """Drills of what a repository has staged in one account and region. What is asked for several is asked once."""
 
     def __init__(self, repository: Repository, ec2: Ec2, events: Events) -> None:
         self._repository, self._ec2, self._events = repository, ec2, events
         self._launcher = Launcher(ec2)
+        self._preflight = Preflight(ec2)
+        self._ways: dict[Network, list[str]] = {}  # out of each network, as it was seen
 
     async def clean(self, vm: str) -> list[Remains]:
         """End whatever drills of a VM have in EC2, also one that is under way. What it was. AwsError, RecoverError."""
@@ -96,11 +107,10 @@ class Ec2Drill:
         at: str | None,
         rules: Rules,
         folder: Path,
-        scratch: Path | None = None,
         turn: DrillTurn = ALONE,
     ) -> DrillVerdict:
         """One drill: `look`, then `boot`."""
-        return await self.boot(await self.look(plan, network, at, scratch), rules, folder, turn)
+        return await self.boot(await self.look(plan, network, at), rules, folder, turn)
 
     async def look(self, plan: VmPlan, network: Network, at: str | None, scratch: Path | None = None) -> Looked:
         """Whether it can be made; nothing is changed. network: where the VM's cards go. scratch: if given, the disks
@@ -172,7 +182,7 @@ class Ec2Drill:
             built.vm_name,
             self._repository.id,
             self._repository.store.uri,
-            _point(chosen),
+            point_fields(chosen.point.id, chosen.point.record.created),
             looked.began,
             round(time.monotonic() - looked.began_s, 3),
             outcome.boot_s,
@@ -204,8 +214,10 @@ class Ec2Drill:
 
     async def _types(self, built: Ec2Machine, plan: VmPlan, network: Network) -> list[str]:
         """The types to try; ConfigError with all that is missing."""
-        types, missing = await Preflight(self._ec2).look(built, plan)
-        problems = [*await ways_out(self._ec2, network), *built.missing, *missing]
+        types, missing = await self._preflight.look(built, plan)
+        if network not in self._ways:
+            self._ways[network] = await ways_out(self._ec2, network)
+        problems = [*self._ways[network], *built.missing, *missing]
         for problem in problems:
             self._events.emit("drill.missing", vm=built.vm_name, message=problem)
         if problems:
@@ -392,16 +404,6 @@ def _waited(outcome: _Ec2Outcome, rules: Rules) -> str:
         )
     silent = "" if outcome.console else "; the serial port stayed silent"
     return f"within {rules.timeout_s:g} s there was no {missing}{silent}"
-
-
-def _point(chosen: Chosen) -> dict[str, Any]:
-    at = chosen.point.id
-    return {
-        "sequence": at.sequence,
-        "label": at.label,
-        "sha256": at.sha256,
-        "created": chosen.point.record.created,
-    }
 
 
 def _disks(chosen: Chosen, built: Ec2Machine) -> list[dict[str, Any]]:

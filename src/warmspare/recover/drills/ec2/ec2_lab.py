@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from warmspare.recover.drills.drill_record import DrillKind
 from warmspare.recover.drills.ec2.ec2_drill import Ec2Drill, Looked
-from warmspare.recover.drills.evidence import DrillVerdict
+from warmspare.recover.drills.evidence import DrillVerdict, point_fields
 from warmspare.recover.drills.rehearsal import RehearsedVm
 from warmspare.recover.drills.rules import Rules
 from warmspare.recover.drills.turn import DrillTurn
@@ -32,21 +32,17 @@ class Ec2Lab:
         """See rehearsal.Lab."""
         looked = await self.drill.look(plan, self.network, at, self.scratch)
         point = looked.chosen.point
-        said = {
-            "label": point.id.label,
-            "sequence": point.id.sequence,
-            "sha256": point.id.sha256,
-            "created": point.record.created,
-        }
+        said = point_fields(point.id, point.record.created)
         return RehearsedVm(looked.machine.vm_id, looked.machine.vm_name, said, partial(self._boot, looked))
 
     async def _boot(self, looked: Looked, rules: Rules, folder: Path, turn: DrillTurn) -> DrillVerdict:
-        return await self.drill.boot(looked, rules, folder, turn, max(self.lasts_s, rules.timeout_s))
+        return await self.drill.boot(looked, rules, folder, turn, self.lasts_s)
 
 
-def lasts_s(plans: Sequence[VmPlan]) -> float:
-    """How long an instance of a rehearsal may be needed at most: until the last order was judged."""
+def lasts_s(plans: Sequence[VmPlan], rules: Callable[[VmPlan], Rules]) -> float:
+    """How long an instance of a rehearsal may be needed at most: until the last order was judged. rules: how a VM is,
+    which may give it longer than its plan does."""
     orders: dict[int, float] = {}
     for plan in plans:
-        orders[plan.order] = max(orders.get(plan.order, 0.0), plan.delay_s + plan.ready_s)
+        orders[plan.order] = max(orders.get(plan.order, 0.0), plan.delay_s + rules(plan).timeout_s)
     return sum(orders.values())

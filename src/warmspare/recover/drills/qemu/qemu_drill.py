@@ -26,6 +26,7 @@ from warmspare.recover.drills.evidence import (
     SERIAL,
     DrillVerdict,
     files,
+    point_fields,
     software,
     write_verdict,
 )
@@ -85,7 +86,7 @@ async def drill(
         origin.vm_name,
         held.repository,
         held.uri,
-        _point(held, origin),
+        point_fields(held.point, origin.point.created if origin.point else None),
         began,
         round(time.monotonic() - started_s, 3),
         outcome.boot_s,
@@ -242,16 +243,6 @@ def _waited(log: SerialLog, rules: Rules) -> str:
     if not log.bytes:
         missing += "; the serial port stayed silent"
     return f"within {rules.timeout_s:g} s there was no {missing}"
-
-
-def _point(held: Held, origin: Origin) -> dict[str, Any]:
-    at = held.point
-    return {
-        "sequence": at.sequence,
-        "label": at.label,
-        "sha256": at.sha256,
-        "created": origin.point.created if origin.point else None,
-    }
 
 
 def _disk(disk: TracedDisk, before: Traced, after: Traced, origin: Origin) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from warmspare.observe.events import Events
 from warmspare.recover.disks.held_point import HeldPoint, with_point
 from warmspare.recover.disks.origin import of_point
 from warmspare.recover.drills.drill_record import DrillKind
-from warmspare.recover.drills.evidence import DrillVerdict
+from warmspare.recover.drills.evidence import DrillVerdict, point_fields
 from warmspare.recover.drills.qemu import hardware, qemu_process
 from warmspare.recover.drills.qemu.qemu_drill import drill
 from warmspare.recover.drills.rehearsal import RehearsedVm
@@ -24,8 +24,7 @@ from warmspare.recover.drills.rules import Rules
 from warmspare.recover.drills.turn import DrillTurn
 from warmspare.recover.failover.plan import VmPlan
 from warmspare.recover.readiness.check import made_for
-from warmspare.repository.chain import Point, open_repository
-from warmspare.store.contract import Store
+from warmspare.repository.chain import Point, Repository
 
 NOTE = "VMs in QEMU can't reach one another, and what they take here says little of AWS"
 
@@ -75,27 +74,22 @@ class QemuLab:
     kind: DrillKind = "qemu"
     note = NOTE
 
-    def __init__(self, store: Store, scratch: Path, events: Events, controller: str | None = None) -> None:
-        self._store, self._scratch, self._events, self._controller = store, scratch, events, controller
+    def __init__(self, repository: Repository, scratch: Path, events: Events, controller: str | None = None) -> None:
+        self._repository, self._scratch, self._events, self._controller = repository, scratch, events, controller
         self._memory_mib = hardware.room()
         emulated = "kvm" not in qemu_process.accelerators("uefi")
         self._room = Room(self._memory_mib, len(os.sched_getaffinity(0)) if emulated else None)
 
     async def look(self, plan: VmPlan, at: str | None) -> RehearsedVm:
         """See rehearsal.Lab."""
-        repository = await open_repository(self._store)
+        repository = self._repository
         vm = await repository.vm_called(plan.vm)
         point = await repository.load(vm, await repository.resolve(vm, at or "latest"))
         record = point.record
         if not record.disks:
             hint = by_hand("protect its disks, and sync it")
-            raise ConfigError(f"restore point {point.id.label} has no disks", where=self._store.uri, hint=hint)
-        said = {
-            "label": point.id.label,
-            "sequence": point.id.sequence,
-            "sha256": point.id.sha256,
-            "created": record.created,
-        }
+            raise ConfigError(f"restore point {point.id.label} has no disks", where=repository.store.uri, hint=hint)
+        said = point_fields(point.id, record.created)
         return RehearsedVm(vm, record.vm_name, said, partial(self._boot, plan, point))
 
     async def _boot(self, plan: VmPlan, point: Point, rules: Rules, folder: Path, turn: DrillTurn) -> DrillVerdict:
@@ -121,4 +115,4 @@ class QemuLab:
                 turn.launched()
                 return await drill(held, of, machine, rules, folder, self._events, turn)
 
-            return await with_point(self._store, point.record.vm_id, point.id.label, self._scratch, work)
+            return await with_point(self._repository.store, point.record.vm_id, point.id.label, self._scratch, work)
