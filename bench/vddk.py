@@ -24,7 +24,8 @@ import harness
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from standin import Standin
 from warmspare._native import ring
-from warmspare.model import SPAN_BYTES, Extents, normalise
+from warmspare.model.extents import Extents, normalise
+from warmspare.model.units import SPAN_BYTES
 from warmspare.observe.events import Events
 from warmspare.source.ports import Span
 from warmspare.source.vddk import vddk_install

@@ -27,7 +27,7 @@ from rig import MIB
 from vspheretools import TIMING, Record, session_at
 from warmspare.config.settings import Policy
 from warmspare.format import hashtable
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.repository import failover_record
 from warmspare.repository.chain import open_repository
 from warmspare.repository.making import make_repository

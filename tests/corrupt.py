@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rig import Outcome, Rig, command
-from warmspare.model import BLOCK_BYTES, block_bytes, block_count
+from warmspare.model.units import BLOCK_BYTES, block_bytes, block_count
 
 
 def audit(rig: Rig, *more: object, code: int | None = None, target: Path | None = None) -> Outcome:

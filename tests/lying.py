@@ -13,7 +13,7 @@ from typing import Any
 
 from rig import KIB, MIB, begin, command, same
 from tracking import Frozen, Tracker
-from warmspare.model import Extents, normalise
+from warmspare.model.extents import Extents, normalise
 from warmspare.observe.events import Event, Events
 from warmspare.source.identity import Identity
 from warmspare.source.ports import DiskInput, LastPoint, Opened

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rig import KIB, scribble
 from tracking import Frozen, Tracker, UnknownChangeIdError
-from warmspare.model import Extents, normalise
+from warmspare.model.extents import Extents, normalise
 from warmspare.source.identity import Identity
 from warmspare.source.ports import DiskInput, Hole, LastPoint, Opened, Span
 from warmspare.source.raw import RawSource

@@ -15,7 +15,8 @@ from fakesite import Site
 from fakevm import FakeVm
 from standin import Standin
 from warmspare.config.settings import Policy
-from warmspare.model import BLOCK_BYTES, block_count, whole_disk, widen
+from warmspare.model.extents import whole_disk, widen
+from warmspare.model.units import BLOCK_BYTES, block_count
 from warmspare.observe.events import Events
 from warmspare.source.ports import DiskInput, Hole, LastDisk, LastPoint, Opened
 from warmspare.source.vddk import vddk_install, vddk_session

@@ -26,7 +26,7 @@ from warmspare.audit.replica.disk_audit import DiskAudit, JudgedBlocks, Unit
 from warmspare.audit.replica.replica_audit import ReplicaAudit, ReplicaAuditSettings
 from warmspare.audit.reports.report import AuditReport
 from warmspare.errors import ConfigError, IntegrityError, LeaseError
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.state.local_files import read_record, write_record
 from warmspare.state.replica_record import PointMark, ReplicaRecord

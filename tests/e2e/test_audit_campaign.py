@@ -15,7 +15,7 @@ from rig import MIB, Outcome, Rig, random_disk, same, scribble
 from warmspare.audit.replica import disk_audit
 from warmspare.format.chunk import NO_FRAME
 from warmspare.format.manifest import ManifestReader
-from warmspare.model import BLOCK_BYTES, FULL_MASK
+from warmspare.model.units import BLOCK_BYTES, FULL_MASK
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from warmspare.audit.reports import archive, page
 from warmspare.audit.reports import report as reports
 from warmspare.audit.reports.findings import FindingKind, finding
 from warmspare.audit.reports.report import SOUND, MapBuilder
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 
 COLOURS = {"wrong": (0xC6, 0x28, 0x28), "sound": (0x2F, 0x8F, 0x5B), "zero": (0xC9, 0xD0, 0xD9)}
 

@@ -14,7 +14,7 @@ import pytest
 from rig import KIB, MIB, Outcome, Rig, command, flip, overwrite, random_disk, same, scribble
 from warmspare.format.mark import LossMark
 from warmspare.format.mark import encode as encode_mark
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 
 POINTS = 4
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rig import KIB, MIB, Outcome, Rig, VddkRig, command, flip, same, scribble, write_extents
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 
 BLOCK = BLOCK_BYTES
 

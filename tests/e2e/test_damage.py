@@ -15,7 +15,7 @@ from rig import MIB, Outcome, Rig, command, flip, overwrite, random_disk, same, 
 from warmspare.format import flags, pack
 from warmspare.format.manifest import HEADER
 from warmspare.format.restore_point import encode, identity
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 
 BLOCKS = 64
 

@@ -14,7 +14,7 @@ from lying import DAY_S, HOUR_S, UNIT, World
 from rig import KIB, MIB
 from warmspare.errors import SourceError, StoreError
 from warmspare.format import restore_point
-from warmspare.model import normalise
+from warmspare.model.extents import normalise
 from warmspare.observe.events import Events
 from warmspare.source.raw import RawSource
 from warmspare.state.local_table import LEAVES_AT

@@ -14,7 +14,8 @@ from vddk_campaign import ANSWERS, PASSWORD, SETTINGS, World, children
 
 from rig import MIB
 from warmspare.errors import SourceError
-from warmspare.model import BLOCK_BYTES, normalise, whole_disk
+from warmspare.model.extents import normalise, whole_disk
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.source.ports import Hole
 from warmspare.source.vddk.vddk_session import VddkSession
 

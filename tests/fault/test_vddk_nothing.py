@@ -12,7 +12,8 @@ from vddk_campaign import World
 from rig import KIB, MIB, VddkRig, random_disk, same
 from standin import Standin
 from warmspare.errors import SourceError
-from warmspare.model import BLOCK_BYTES, normalise, whole_disk
+from warmspare.model.extents import normalise, whole_disk
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.source.ports import Hole
 from warmspare.source.vddk import vddk_doctor, vddk_install
 

@@ -11,7 +11,8 @@ from vddk_campaign import DISK, SETTINGS, TARGET, children
 
 from rig import MIB
 from standin import Standin
-from warmspare.model import BLOCK_BYTES, whole_disk
+from warmspare.model.extents import whole_disk
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Event, Events
 from warmspare.source.ports import Hole
 from warmspare.source.vddk import vddk_install

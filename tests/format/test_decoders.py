@@ -27,7 +27,7 @@ from warmspare.format import flags, frame, hashtable, mark, pack, repofile, rest
 from warmspare.format.chunk import NO_FRAME, PACKS, Chunk, decode_chunk, seal
 from warmspare.format.manifest import HEADER, MAX_PACKS_CHUNK, Header, ManifestReader, ManifestWriter
 from warmspare.format.packlist import PACK_ROW, PackRef
-from warmspare.model import BLOCK_BYTES, PAGE_BYTES, block_count
+from warmspare.model.units import BLOCK_BYTES, PAGE_BYTES, block_count
 from warmspare.state.local_table import HashTable
 
 W = "here"

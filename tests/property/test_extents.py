@@ -7,21 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from warmspare.model import (
-    BLOCK_BYTES,
-    MAX_CAPACITY_BYTES,
-    PAGE_BYTES,
-    Extents,
-    block_bytes,
-    block_count,
-    covered,
-    normalise,
-    overlaps,
-    page_bytes,
-    union,
-    whole_disk,
-    widen,
-)
+from warmspare.model.extents import Extents, covered, normalise, overlaps, union, whole_disk, widen
+from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES, PAGE_BYTES, block_bytes, block_count, page_bytes
 
 LIMIT = 96  # bytes of the toy disk
 MANY = settings(max_examples=300, deadline=None)

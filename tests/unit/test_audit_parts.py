@@ -24,7 +24,7 @@ from warmspare.errors import ConfigError, FormatError, LeaseError
 from warmspare.format.chunk import Chunk
 from warmspare.format.hashtable import root_of
 from warmspare.format.restore_point import Disk, ObjectRef
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.state import report_chain as chains
 from warmspare.state.local_files import locked
 from warmspare.state.report_chain import KeptReport

@@ -13,7 +13,8 @@ import warmspare.sync.passes.manifest_merge
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.manifest import Header, ManifestReader, ManifestWriter
 from warmspare.format.packlist import PackRef
-from warmspare.model import BLOCK_BYTES, Extents, normalise
+from warmspare.model.extents import Extents, normalise
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.sync.passes import manifest_merge
 
 BLOCKS = 200

@@ -13,7 +13,7 @@ import xxhash
 from reference import judge_file
 
 from warmspare._native import judge
-from warmspare.model import BLOCK_BYTES, block_count
+from warmspare.model.units import BLOCK_BYTES, block_count
 
 
 def write(path: Path, rng: random.Random, capacity: int) -> bytes:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warmspare.errors import ConfigError, SourceError
-from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, Extents, covered, normalise, whole_disk
+from warmspare.model.extents import Extents, covered, normalise, whole_disk
+from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
 from warmspare.sync.planning.read_plan import parse_extents, plan
 
 CAPACITY = 10 << 20

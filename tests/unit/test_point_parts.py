@@ -12,7 +12,8 @@ import xxhash
 
 from warmspare.errors import IntegrityError
 from warmspare.format.restore_point import Disk, ObjectRef
-from warmspare.model import BLOCK_BYTES, U8, U32, block_count
+from warmspare.model.columns import U8, U32
+from warmspare.model.units import BLOCK_BYTES, block_count
 from warmspare.recover.blocks.pointblocks import KEPT, Kept, PointBlocks
 from warmspare.recover.blocks.window import BlockWindow
 from warmspare.recover.disks import fuse

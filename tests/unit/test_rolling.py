@@ -7,7 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from warmspare.model import SPAN_BYTES, Extents, normalise, without
+from warmspare.model.extents import Extents, normalise, without
+from warmspare.model.units import SPAN_BYTES
 from warmspare.sync.planning.rolling import DAY_S, RollingCursor
 
 PERIOD_S = 7 * DAY_S

@@ -17,7 +17,7 @@ import pytest
 from rig import data_places, flip_in_place
 from warmspare.errors import StoreError
 from warmspare.format.hashtable import root_of
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.state.local_files import locked, read_record, write_record
 from warmspare.state.local_table import HashTable, TableDamagedError

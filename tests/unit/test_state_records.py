@@ -20,7 +20,7 @@ from warmspare.audit.repository.deep.deep_progress import Keeper, Pending
 from warmspare.audit.repository.scratch import Scratch
 from warmspare.audit.repository.seen import KnownRepository, read
 from warmspare.errors import ConfigError
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.recover.failback.returning import ExportRecord, begin_export
 from warmspare.recover.staging.diskstage import Traces, _Memory

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warmspare._native import ring
-from warmspare.model import BLOCK_BYTES, SPAN_BYTES, Extents, normalise
+from warmspare.model.extents import Extents, normalise
+from warmspare.model.units import BLOCK_BYTES, SPAN_BYTES
 from warmspare.source.ports import Hole
 from warmspare.source.spans import batches, block_numbers
 from warmspare.source.vddk import allocated, vddk_errors

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmspare.model import normalise
+from warmspare.model.extents import normalise
 from warmspare.source.ports import LastDisk, LastPoint
 from warmspare.vsphere.inventory.snapshot_tree import Node, SnapshotTree
 from warmspare.vsphere.inventory.vm_devices import VmDisk

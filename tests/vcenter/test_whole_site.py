@@ -12,7 +12,7 @@ from fakevm import FakeVm
 from rig import KIB, MIB
 from standin import Standin
 from vimclient import Client
-from warmspare.model import Extents, normalise
+from warmspare.model.extents import Extents, normalise
 from warmspare.observe.events import Events
 from warmspare.source.vddk import vddk_install
 from warmspare.source.vddk.vddk_session import VddkSettings, VddkTarget

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from warmspare.model import U8, U32
+from warmspare.model.columns import U8, U32
 
 SOUND: Final = 0
 ZERO: Final = 1

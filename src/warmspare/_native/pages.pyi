@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from warmspare.model import U8, U16, U64
+from warmspare.model.columns import U8, U16, U64
 
 UNCHANGED: Final = 0
 CHANGED: Final = 1

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from warmspare.model import U8, U16, U32
+from warmspare.model.columns import U8, U16, U32
 
 WRITTEN: Final = 0
 MISMATCH: Final = 1

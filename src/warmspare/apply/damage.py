@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from warmspare.model import U32
+from warmspare.model.columns import U32
 
 MAX_RUNS = 4096  # as stored; beyond it runs are joined across their smallest gaps, which names too many
 

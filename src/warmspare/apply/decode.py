@@ -11,7 +11,8 @@ from warmspare.apply.fetch import Rows
 from warmspare.errors import FormatError
 from warmspare.format import frame
 from warmspare.format.chunk import Chunk
-from warmspare.model import BLOCK_PAGES, U8, U16, U32, U64
+from warmspare.model.columns import U8, U16, U32, U64
+from warmspare.model.units import BLOCK_PAGES
 
 
 @dataclass(frozen=True, slots=True)

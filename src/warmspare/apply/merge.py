@@ -19,7 +19,8 @@ from warmspare.errors import FormatError, IntegrityError
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
-from warmspare.model import BLOCK_BYTES, U32
+from warmspare.model.columns import U32
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import local_io

@@ -22,7 +22,8 @@ from warmspare.errors import FormatError, IntegrityError
 from warmspare.format import frame
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import ZERO_ENTRY
-from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, U8, U32, block_bytes
+from warmspare.model.columns import U8, U32
+from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, block_bytes
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.verified_objects import manifest_of, read_range, read_sound
 from warmspare.state.local_files import pwrite_all

@@ -18,7 +18,7 @@ import msgspec
 from warmspare._native import sparse as native
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, StoreError
 from warmspare.format.restore_point import Disk, RestorePoint
-from warmspare.model import SPAN_BYTES
+from warmspare.model.units import SPAN_BYTES
 from warmspare.outside.regular_files import demand_folders
 from warmspare.repository.chain import PointId, Repository
 from warmspare.state.local_files import io_error, local_io, locked, pwrite_all, sync_directory, write_record

@@ -15,7 +15,8 @@ import zstandard
 
 from warmspare.errors import FormatError
 from warmspare.format import frame, varint
-from warmspare.model import BLOCK_BYTES, PAGE_BYTES, U8, U16, U32, U64, block_count
+from warmspare.model.columns import U8, U16, U32, U64
+from warmspare.model.units import BLOCK_BYTES, PAGE_BYTES, block_count
 
 MAGIC = b"WSMC"
 # magic, kind, codec, reserved, stored bytes, raw bytes, first block, last block, xxh3-64 of all but itself

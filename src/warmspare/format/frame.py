@@ -16,7 +16,8 @@ import zstandard
 
 from warmspare.errors import FormatError
 from warmspare.format import varint
-from warmspare.model import FRAME_PAGES, PAGE_BYTES, SPAN_BYTES, U64
+from warmspare.model.columns import U64
+from warmspare.model.units import FRAME_PAGES, PAGE_BYTES, SPAN_BYTES
 
 MAGIC = b"WSFR"
 HEADER = struct.Struct("<4sBBHIIQ")  # magic, codec, flags, layout bytes, stored bytes, raw bytes, xxh3-64

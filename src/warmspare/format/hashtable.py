@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES
+from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
 
 ENTRY_BYTES = 16
 DIGEST_BYTES = 32

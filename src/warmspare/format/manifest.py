@@ -18,7 +18,7 @@ from warmspare.format import chunk as envelope
 from warmspare.format import flags
 from warmspare.format.chunk import END, PACKS, RECORDS, Chunk, decode_chunk, encode_chunk, opened, seal
 from warmspare.format.packlist import PACK_ROW, PackRef, packs_of
-from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, PAGE_BYTES
+from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES, PAGE_BYTES
 
 MAGIC = b"WSMANIF\n"
 # magic, version, header bytes, flags, capacity, run, block bits, page bits, hash, disk ID bytes, reserved

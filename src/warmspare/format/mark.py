@@ -9,7 +9,7 @@ import msgspec
 
 from warmspare.errors import FormatError
 from warmspare.format import flags
-from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES
+from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
 from warmspare.outside.records import Line, Sequence, Sha256, UnfitError
 
 MAX_MARK_BYTES = 4 << 20

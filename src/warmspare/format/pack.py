@@ -13,7 +13,7 @@ import xxhash
 
 from warmspare.errors import FormatError
 from warmspare.format import flags, frame
-from warmspare.model import BLOCK_BYTES, PAGE_BYTES
+from warmspare.model.units import BLOCK_BYTES, PAGE_BYTES
 
 MAGIC = b"WSPACK\r\n"
 # magic, version, header bytes, flags, run, number, disk, block bits, page bits, reserved, xxh3-64

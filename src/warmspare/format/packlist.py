@@ -12,7 +12,7 @@ from typing import TypeVar, overload
 
 import numpy as np
 
-from warmspare.model import U64
+from warmspare.model.columns import U64
 
 PACK_ROW = np.dtype([("run", "V16"), ("number", "<u4"), ("crc32c", "<u4"), ("bytes", "<u8"), ("sha256", "V32")])
 _NAME = np.dtype([("run", "V16"), ("number", "<u4")])

@@ -14,7 +14,7 @@ import msgspec
 
 from warmspare.errors import FormatError
 from warmspare.format import flags
-from warmspare.model import MAX_CAPACITY_BYTES, block_count
+from warmspare.model.units import MAX_CAPACITY_BYTES, block_count
 from warmspare.outside import records
 from warmspare.outside.records import Count, Line, Moment, RunId, Sequence, Sha256, UnfitError
 

@@ -15,7 +15,7 @@ import zstandard
 from warmspare.errors import FormatError
 from warmspare.format import flags, frame
 from warmspare.format.hashtable import LEAF_BYTES
-from warmspare.model import BLOCK_BYTES, block_count
+from warmspare.model.units import BLOCK_BYTES, block_count
 
 MAGIC = b"WSTABLE\n"
 HEADER = struct.Struct("<8sHHIQQ")  # magic, version, header bytes, flags, capacity, reserved

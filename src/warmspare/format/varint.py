@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from warmspare.errors import FormatError
-from warmspare.model import U8, U64
+from warmspare.model.columns import U8, U64
 
 MAX_BYTES = 5
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from warmspare.model import U32, Extents
+from warmspare.model.columns import U32
+from warmspare.model.extents import Extents
 from warmspare.outside.diskimages import DiskImage
 from warmspare.source.identity import Identity
 

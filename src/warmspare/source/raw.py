@@ -10,7 +10,9 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 from warmspare.errors import SourceError
-from warmspare.model import BLOCK_BYTES, SPAN_BYTES, U32, Extents
+from warmspare.model.columns import U32
+from warmspare.model.extents import Extents
+from warmspare.model.units import BLOCK_BYTES, SPAN_BYTES
 from warmspare.outside import diskimages
 from warmspare.outside.diskimages import DiskImage
 from warmspare.source.ports import Hole, Span

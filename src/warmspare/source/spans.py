@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from warmspare.model import BLOCK_BYTES, SPAN_BYTES, U32
+from warmspare.model.columns import U32
+from warmspare.model.units import BLOCK_BYTES, SPAN_BYTES
 from warmspare.source.ports import Hole
 
 MIN_HOLE_BYTES = SPAN_BYTES  # a smaller hole is cheaper to read than to report

@@ -25,7 +25,8 @@ from warmspare.format.hashtable import (
     digest,
     root,
 )
-from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, U8, U32
+from warmspare.model.columns import U8, U32
+from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.header import HEADER_BYTES, CacheHeader
 from warmspare.state.local_files import local_io, pwrite_all

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from warmspare.model import MAX_CAPACITY_BYTES, block_count
+from warmspare.model.units import MAX_CAPACITY_BYTES, block_count
 from warmspare.outside.records import Block, Count, Line, RunId, Sequence, Sha256, UnfitError
 from warmspare.outside.regular_files import demand_folders, open_disk
 from warmspare.state.local_files import io_error, load_record, local_io

@@ -18,7 +18,8 @@ from warmspare.format import tablefile
 from warmspare.format.manifest import Header
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import Checkpoint, Disk
-from warmspare.model import BLOCK_PAGES, PAGE_BYTES, SPAN_BYTES, Extents, whole_disk, without
+from warmspare.model.extents import Extents, whole_disk, without
+from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, SPAN_BYTES
 from warmspare.observe.events import Events, Meter
 from warmspare.outside.regular_files import open_regular
 from warmspare.repository import disk_tables

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from warmspare.errors import ConfigError, SourceError
 from warmspare.format import restore_point
-from warmspare.model import BLOCK_BYTES, Extents, union, whole_disk, widen
+from warmspare.model.extents import Extents, union, whole_disk, widen
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.repository.chain import Point
 from warmspare.repository.chain_owner import Settled
 from warmspare.repository.failover_record import FailoverRecord, doubt_after

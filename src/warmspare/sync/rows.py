@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from warmspare.model import BLOCK_PAGES, U8, U16, U32, U64
+from warmspare.model.columns import U8, U16, U32, U64
+from warmspare.model.units import BLOCK_PAGES
 
 
 @dataclass(frozen=True, slots=True)

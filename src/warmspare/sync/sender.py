@@ -23,7 +23,7 @@ from warmspare.errors import IntegrityError, LeaseError, StoreError
 from warmspare.format import flags
 from warmspare.format import restore_point as point
 from warmspare.format.restore_point import RestorePoint, Unprotected
-from warmspare.model import Extents
+from warmspare.model.extents import Extents
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository

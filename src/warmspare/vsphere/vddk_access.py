@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from warmspare.config.settings import VCenter
 from warmspare.errors import ConfigError, SourceError, WarmspareError
-from warmspare.model import Extents
+from warmspare.model.extents import Extents
 from warmspare.observe.events import Events
 from warmspare.source.ports import Hole, Span
 from warmspare.source.vddk import vddk_install

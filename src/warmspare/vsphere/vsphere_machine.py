@@ -16,7 +16,7 @@ from typing import Any
 from warmspare.config.settings import Policy
 from warmspare.ending import PROCESS, Owed
 from warmspare.errors import SourceError, WarmspareError
-from warmspare.model import Extents
+from warmspare.model.extents import Extents
 from warmspare.observe.events import Events
 from warmspare.source.identity import Identity
 from warmspare.source.ports import DiskInput, LastPoint, Opened

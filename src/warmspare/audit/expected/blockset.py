@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warmspare.model import U8, U32
+from warmspare.model.columns import U8, U32
 
 CHUNK_BLOCKS = 1 << 20
 

@@ -30,7 +30,8 @@ from warmspare.format.hashtable import (
     root,
 )
 from warmspare.format.restore_point import Disk
-from warmspare.model import U8, U32, block_count
+from warmspare.model.columns import U8, U32
+from warmspare.model.units import block_count
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.disk_tables import since_checkpoint
 from warmspare.repository.verified_objects import fetched, manifest_of

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warmspare.errors import ConfigError
-from warmspare.model import SPAN_BLOCKS
+from warmspare.model.units import SPAN_BLOCKS
 
 STRATUM_SPANS = 128  # a share is drawn from each 128 MiB by itself, so that no region is passed over
 STRATUM_BLOCKS = STRATUM_SPANS * SPAN_BLOCKS

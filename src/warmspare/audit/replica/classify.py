@@ -11,7 +11,7 @@ from warmspare.audit.replica.disk_audit import DiskAudit, Evidence
 from warmspare.audit.reports.findings import Finding, FindingKind, finding
 from warmspare.errors import IntegrityError, StoreError
 from warmspare.format.hashtable import ZERO_ENTRY
-from warmspare.model import BLOCK_BYTES, block_bytes
+from warmspare.model.units import BLOCK_BYTES, block_bytes
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.threads import in_thread

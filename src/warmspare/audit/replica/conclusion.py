@@ -13,7 +13,7 @@ from warmspare.audit.replica.repair import Repaired, repair
 from warmspare.audit.reports import report as reports
 from warmspare.audit.reports.findings import Finding, FindingKind, finding, unclean
 from warmspare.audit.reports.report import MAX_FINDINGS, AuditReport, DiskResult
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.repository.chain import Point, Repository, now_text
 from warmspare.state.report_chain import host, software

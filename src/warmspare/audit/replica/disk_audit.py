@@ -24,7 +24,8 @@ from warmspare.audit.expected.sample import Sample
 from warmspare.audit.reports.report import MAX_FINDINGS, SOUND, WRONG, ZERO, MapBuilder
 from warmspare.format.hashtable import ENTRY_BYTES
 from warmspare.format.restore_point import Disk
-from warmspare.model import BLOCK_BYTES, U8, U32
+from warmspare.model.columns import U8, U32
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.state.local_files import local_io
 from warmspare.threads import Threads

@@ -17,7 +17,8 @@ import numpy as np
 from warmspare.errors import FormatError, IntegrityError
 from warmspare.format import frame
 from warmspare.format.chunk import NO_FRAME, Chunk
-from warmspare.model import BLOCK_PAGES, PAGE_BYTES, U16, U32, block_bytes, block_count
+from warmspare.model.columns import U16, U32
+from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, block_bytes, block_count
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.verified_objects import manifest_of, read_range, read_sound
 from warmspare.store import layout

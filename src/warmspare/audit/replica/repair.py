@@ -20,7 +20,8 @@ from warmspare.audit.replica.disk_audit import DiskAudit
 from warmspare.audit.replica.recall import GROUP_BLOCKS, PLAN_BLOCKS, Recall, Recalled, Traffic
 from warmspare.audit.reports.report import REPAIRED
 from warmspare.format.hashtable import ZERO_ENTRY
-from warmspare.model import BLOCK_BYTES, PAGE_BYTES, U32, block_bytes
+from warmspare.model.columns import U32
+from warmspare.model.units import BLOCK_BYTES, PAGE_BYTES, block_bytes
 from warmspare.outside.regular_files import open_disk
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import local_io, pwrite_all

@@ -25,7 +25,7 @@ from warmspare.audit.replica.replica_progress import ProgressFile, ReplicaProgre
 from warmspare.audit.replica.standing import PATIENCE_S, AuditedReplica, mark
 from warmspare.audit.reports.report import AuditReport
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, NotFoundError, StoreError
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
 from warmspare.state.local_files import locked

@@ -26,7 +26,7 @@ from warmspare.audit.expected.blockset import BlockSet
 from warmspare.audit.replica.disk_audit import DiskAudit
 from warmspare.audit.reports.report import DiskMap, MapBuilder
 from warmspare.errors import LeaseError
-from warmspare.model import MAX_CAPACITY_BYTES, block_count
+from warmspare.model.units import MAX_CAPACITY_BYTES, block_count
 from warmspare.observe.events import Events
 from warmspare.outside.records import Block, Count, Line, Moment, Seconds, is_moment
 from warmspare.state.local_files import local_io, locked, make_void, read_record, write_record

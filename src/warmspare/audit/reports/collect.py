@@ -9,7 +9,8 @@ import numpy as np
 
 from warmspare.audit.reports.findings import Finding, FindingKind, Severity, finding
 from warmspare.audit.reports.report import MAX_FINDINGS
-from warmspare.model import BLOCK_BYTES, U32
+from warmspare.model.columns import U32
+from warmspare.model.units import BLOCK_BYTES
 
 
 class Findings:

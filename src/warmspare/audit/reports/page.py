@@ -13,7 +13,7 @@ from html import escape as escape_html
 
 from warmspare.audit.reports.findings import Finding, Severity
 from warmspare.audit.reports.report import RESULTS, AuditReport, DiskMap, DiskResult
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.outside.text import shown
 
 # What a page begins with, and by which it is known for one of ours: only such a one is replaced.

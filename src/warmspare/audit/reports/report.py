@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warmspare.audit.reports.findings import Finding, Severity
-from warmspare.model import block_count
+from warmspare.model.units import block_count
 from warmspare.outside import records
 from warmspare.outside.records import Count, Line, Seconds, Sequence, Sha256, Sha256OrNone
 from warmspare.repository.chain import Point

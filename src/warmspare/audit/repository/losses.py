@@ -14,7 +14,7 @@ import numpy as np
 from warmspare.audit.reports.collect import runs_of
 from warmspare.audit.repository.scratch import Column
 from warmspare.format.chunk import Chunk
-from warmspare.model import U16, U32
+from warmspare.model.columns import U16, U32
 
 
 @dataclass(slots=True)

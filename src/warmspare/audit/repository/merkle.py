@@ -22,7 +22,8 @@ from warmspare.format.hashtable import (
     digest,
     root,
 )
-from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, U8, U32
+from warmspare.model.columns import U8, U32
+from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
 from warmspare.state.local_files import local_io, pwrite_all
 
 GROUPS = MAX_CAPACITY_BYTES // BLOCK_BYTES // FANOUT // FANOUT

@@ -32,7 +32,7 @@ from warmspare.audit.repository.walk import PointWalk
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError
 from warmspare.format import repofile
 from warmspare.format.restore_point import Disk
-from warmspare.model import BLOCK_BYTES, block_count
+from warmspare.model.units import BLOCK_BYTES, block_count
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import now_text
 from warmspare.state.local_files import locked

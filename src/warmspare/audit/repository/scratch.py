@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from warmspare._native import sparse as native
 from warmspare.errors import StoreError
-from warmspare.model import BLOCK_BYTES, U32
+from warmspare.model.columns import U32
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.local_files import local_io, pwrite_all
 

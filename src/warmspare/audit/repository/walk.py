@@ -24,7 +24,8 @@ from warmspare.errors import FormatError, NotFoundError
 from warmspare.format import tablefile
 from warmspare.format.chunk import Chunk
 from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint
-from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, U16, U32, block_count
+from warmspare.model.columns import U16, U32
+from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, block_count
 from warmspare.store import layout
 from warmspare.threads import in_thread
 

@@ -26,8 +26,10 @@ from warmspare.audit.reports.report import MAX_FINDINGS, REPAIRED, SOUND, WRONG,
 from warmspare.errors import ConfigError, SourceError
 from warmspare.format.hashtable import ENTRY_BYTES, ZERO_ENTRY
 from warmspare.format.restore_point import Disk
-from warmspare.model import BLOCK_BYTES, SPAN_BLOCKS, U8, U32, Extents, block_bytes, block_count, normalise, widen
-from warmspare.model import without as cut_out
+from warmspare.model.columns import U8, U32
+from warmspare.model.extents import Extents, normalise, widen
+from warmspare.model.extents import without as cut_out
+from warmspare.model.units import BLOCK_BYTES, SPAN_BLOCKS, block_bytes, block_count
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
 from warmspare.repository.chain_owner import Settled, chain_of, settle

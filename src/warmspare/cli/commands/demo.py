@@ -124,7 +124,8 @@ class _Demo:
     async def _step(self, title: str, change: Callable[[], None] | None) -> None:
         from warmspare.apply.receiver import Receiver
         from warmspare.cli.commands import demodisk
-        from warmspare.model import BLOCK_BYTES, Extents
+        from warmspare.model.extents import Extents
+        from warmspare.model.units import BLOCK_BYTES
         from warmspare.observe.events import Events
         from warmspare.repository.making import make_repository
         from warmspare.source.given import GivenDisks

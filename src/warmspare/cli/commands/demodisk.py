@@ -15,7 +15,7 @@ import numpy as np
 
 from warmspare import children
 from warmspare.errors import ConfigError
-from warmspare.model import Extents, normalise
+from warmspare.model.extents import Extents, normalise
 
 SEED = 2014
 MIN_FILE_BYTES, MAX_FILE_BYTES = 2 << 10, 8 << 20

@@ -14,7 +14,7 @@ from warmspare.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from warmspare.model import Extents
+    from warmspare.model.extents import Extents
     from warmspare.observe.events import Events, Meter
     from warmspare.source.given import GivenDisks
     from warmspare.source.ports import DiskInput, Source

@@ -22,7 +22,7 @@ from warmspare.errors import SourceError, WarmspareError, worst
 
 if TYPE_CHECKING:
     from warmspare.config.settings import Settings, VCenter, Vm
-    from warmspare.model import Extents
+    from warmspare.model.extents import Extents
     from warmspare.observe.events import Event, Events, Meter
     from warmspare.source.identity import HomePlace
     from warmspare.source.logins import Logins

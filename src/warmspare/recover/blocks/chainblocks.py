@@ -22,7 +22,8 @@ from warmspare.format import frame
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
-from warmspare.model import BLOCK_PAGES, PAGE_BYTES, U16
+from warmspare.model.columns import U16
+from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES
 from warmspare.observe.events import Meter
 from warmspare.recover.blocks.window import BlockWindow
 from warmspare.repository.chain import Point, Repository

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from warmspare.model import BLOCK_BYTES, U32
+from warmspare.model.columns import U32
+from warmspare.model.units import BLOCK_BYTES
 
 EBS_BLOCK_BYTES = 512 << 10
 BLOCKS_EACH = EBS_BLOCK_BYTES // BLOCK_BYTES  # of ours in one of EBS

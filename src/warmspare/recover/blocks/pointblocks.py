@@ -14,7 +14,7 @@ import numpy as np
 
 from warmspare.errors import IntegrityError
 from warmspare.format.restore_point import Disk
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.blocks.ebs_blocks import BLOCKS_EACH
 from warmspare.recover.blocks.window import BlockWindow, blocks_of

@@ -16,7 +16,7 @@ from pathlib import Path
 from warmspare.apply.replica import Replica
 from warmspare.errors import ConfigError, LeaseError
 from warmspare.format.restore_point import Disk
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
 from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.blocks.window import BlockWindow

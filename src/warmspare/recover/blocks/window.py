@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, FULL_MASK, PAGE_BYTES, U8, U16, U32, block_bytes, block_count
+from warmspare.model.columns import U8, U16, U32
+from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, FULL_MASK, PAGE_BYTES, block_bytes, block_count
 from warmspare.recover.blocks.ebs_blocks import BLOCKS_EACH, EBS_BLOCK_BYTES
 
 WINDOW = 8  # EBS blocks: 4 MiB

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from warmspare.errors import ConfigError, by_hand
 from warmspare.format.restore_point import Disk
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.recover.blocks.chainblocks import FRAMES_KEPT_BYTES, ChainBlocks
 from warmspare.recover.blocks.pointblocks import Kept, PointBlocks

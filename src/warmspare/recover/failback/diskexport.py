@@ -17,7 +17,8 @@ import numpy as np
 import xxhash
 
 from warmspare.errors import IntegrityError
-from warmspare.model import BLOCK_BYTES, U8, block_bytes
+from warmspare.model.columns import U8
+from warmspare.model.units import BLOCK_BYTES, block_bytes
 from warmspare.observe.events import Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.regular_files import open_regular

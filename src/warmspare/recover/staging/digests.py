@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from warmspare.model import U32
+from warmspare.model.columns import U32
 from warmspare.outside.regular_files import open_regular
 from warmspare.recover.blocks.ebs_blocks import EbsBlockSet
 from warmspare.state.local_files import local_io, pwrite_all

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
-from warmspare.model import block_count
+from warmspare.model.units import block_count
 from warmspare.recover.blocks.ebs_blocks import BLOCKS_EACH, EbsBlockSet
 from warmspare.recover.staging.ebs import Encryption
 from warmspare.recover.staging.staged import StagedDisk, volume_gib

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from warmspare.errors import IntegrityError
 from warmspare.format.restore_point import Disk
-from warmspare.model import U32
+from warmspare.model.columns import U32
 from warmspare.observe.events import Meter
 from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES, EbsBlockSet
 from warmspare.recover.blocks.window import WINDOW, BlockWindow, EbsBlock, blocks_of

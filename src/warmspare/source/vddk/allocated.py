@@ -11,7 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from warmspare.model import BLOCK_BYTES, SPAN_BYTES, U64, Extents, normalise, widen
+from warmspare.model.columns import U64
+from warmspare.model.extents import Extents, normalise, widen
+from warmspare.model.units import BLOCK_BYTES, SPAN_BYTES
 from warmspare.source.spans import MIN_HOLE_BYTES, Piece
 
 FINE_BYTES = BLOCK_BYTES  # the least a VDDK takes: 128 sectors

@@ -23,7 +23,7 @@ from typing import Any
 
 from warmspare import children
 from warmspare._native import ring as native
-from warmspare.model import SPAN_BYTES
+from warmspare.model.units import SPAN_BYTES
 from warmspare.source.vddk.vddk_errors import CallFailed, ReaderDied, ReaderHung, ReaderNonsense
 
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "PYTHONPATH")

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from warmspare._native import ring as native
-from warmspare.model import SPAN_BYTES, Extents
+from warmspare.model.extents import Extents
+from warmspare.model.units import SPAN_BYTES
 from warmspare.source.ports import Hole, Span
 from warmspare.source.spans import Batch, Piece, batches, block_numbers
 from warmspare.source.vddk import allocated

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from warmspare.errors import ConfigError, SourceError
-from warmspare.model import BLOCK_BYTES, SPAN_BYTES
+from warmspare.model.units import BLOCK_BYTES, SPAN_BYTES
 from warmspare.observe.events import Events
 from warmspare.source.logins import Account, Logins
 from warmspare.source.vddk.vddk_errors import Action, CallFailed, ReaderDied, ReaderError

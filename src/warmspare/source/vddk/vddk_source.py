@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from warmspare.errors import SourceError
-from warmspare.model import MAX_CAPACITY_BYTES, Extents
+from warmspare.model.extents import Extents
+from warmspare.model.units import MAX_CAPACITY_BYTES
 from warmspare.observe.events import Events
 from warmspare.source.logins import Logins
 from warmspare.source.ports import Hole, Span

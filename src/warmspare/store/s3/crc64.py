@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from warmspare.model import U8, U64
+from warmspare.model.columns import U8, U64
 
 _POLYNOMIAL: Final = 0x9A6C9329AC4BC9B5  # reflected
 _ONES: Final = (1 << 64) - 1

@@ -17,7 +17,8 @@ import numpy as np
 import xxhash
 
 from warmspare.errors import StoreError
-from warmspare.model import BLOCK_PAGES, U32, U64
+from warmspare.model.columns import U32, U64
+from warmspare.model.units import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.outside.records import Line, RunId, SequenceOrNone, Sha256
 from warmspare.outside.regular_files import open_file, open_regular

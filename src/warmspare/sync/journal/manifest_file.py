@@ -12,7 +12,7 @@ import numpy as np
 from warmspare.format.chunk import MAX_FRAMES, MAX_RECORDS, MAX_RUNS, NO_FRAME, Chunk
 from warmspare.format.manifest import Header, ManifestReader, ManifestWriter, Totals
 from warmspare.format.packlist import PackRef
-from warmspare.model import U8, U16, U32
+from warmspare.model.columns import U8, U16, U32
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.local_files import local_io, pwrite_all
 from warmspare.sync.rows import Encoded, Reused

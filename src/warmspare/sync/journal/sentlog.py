@@ -18,7 +18,8 @@ import numpy as np
 import xxhash
 
 from warmspare.format.packlist import PackRef
-from warmspare.model import BLOCK_PAGES, U16, U32, U64
+from warmspare.model.columns import U16, U32, U64
+from warmspare.model.units import BLOCK_PAGES
 from warmspare.outside.regular_files import open_file, open_regular, read_regular
 from warmspare.state.local_files import local_io, pwrite_all
 

@@ -16,7 +16,7 @@ from warmspare.errors import IntegrityError, NotFoundError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import Disk
-from warmspare.model import BLOCK_PAGES
+from warmspare.model.units import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.outside.records import Count, Line, RunId, Seconds, SequenceOrNone, Sha256OrNone

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from warmspare.model import BLOCK_PAGES, U32, U64
+from warmspare.model.columns import U32, U64
+from warmspare.model.units import BLOCK_PAGES
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.header import HEADER_BYTES, CacheHeader
 from warmspare.state.local_files import local_io, pwrite_all

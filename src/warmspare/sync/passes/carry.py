@@ -14,7 +14,8 @@ from pathlib import Path
 
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.packlist import PackRef
-from warmspare.model import BLOCK_BYTES, Extents, union, whole_disk, widen
+from warmspare.model.extents import Extents, union, whole_disk, widen
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.local_files import local_io
 from warmspare.sync.planning.read_plan import ReadPlan, plan

@@ -14,7 +14,9 @@ import numpy as np
 from warmspare.format.chunk import MAX_FRAMES, MAX_RECORDS, MAX_RUNS, NO_FRAME, Chunk
 from warmspare.format.manifest import ManifestReader, ManifestWriter
 from warmspare.format.packlist import PackRef
-from warmspare.model import BLOCK_BYTES, I64, U32, Extents
+from warmspare.model.columns import I64, U32
+from warmspare.model.extents import Extents
+from warmspare.model.units import BLOCK_BYTES
 
 
 @dataclass(slots=True)

@@ -17,7 +17,8 @@ import numpy as np
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import mark
 from warmspare.format.mark import LossMark
-from warmspare.model import BLOCK_BYTES, Extents, normalise, union, widen
+from warmspare.model.extents import Extents, normalise, union, widen
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.records import Line

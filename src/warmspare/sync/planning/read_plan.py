@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from warmspare.errors import ConfigError, SourceError
-from warmspare.model import BLOCK_BYTES, MAX_CAPACITY_BYTES, Extents, normalise, union, whole_disk, widen
+from warmspare.model.extents import Extents, normalise, union, whole_disk, widen
+from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
 from warmspare.outside.regular_files import open_file
 
 FILE_BYTES = 64 << 20  # two and a half million extents

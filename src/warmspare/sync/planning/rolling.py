@@ -20,7 +20,9 @@ import numpy as np
 
 from warmspare._native import pages as native
 from warmspare.errors import SourceError
-from warmspare.model import BLOCK_PAGES, SPAN_BLOCKS, SPAN_BYTES, U32, Extents, block_bytes, normalise
+from warmspare.model.columns import U32
+from warmspare.model.extents import Extents, normalise
+from warmspare.model.units import BLOCK_PAGES, SPAN_BLOCKS, SPAN_BYTES, block_bytes
 from warmspare.observe.events import Events
 from warmspare.outside.records import Count, Seconds
 from warmspare.source.ports import Hole, Source, Span

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from warmspare.format.packlist import PackRef
-from warmspare.model import BLOCK_PAGES, U16, U32
+from warmspare.model.columns import U16, U32
+from warmspare.model.units import BLOCK_PAGES
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.local_files import local_io, pwrite_all
 from warmspare.sync.journal.sentlog import SentFrame

@@ -10,19 +10,9 @@ import numpy as np
 import xxhash
 
 from warmspare._native import pages as native
-from warmspare.model import (
-    BLOCK_BYTES,
-    BLOCK_PAGES,
-    FULL_MASK,
-    PAGE_BYTES,
-    SPAN_BLOCKS,
-    U32,
-    Extents,
-    block_bytes,
-    covered,
-    overlaps,
-    page_bytes,
-)
+from warmspare.model.columns import U32
+from warmspare.model.extents import Extents, covered, overlaps
+from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, FULL_MASK, PAGE_BYTES, SPAN_BLOCKS, block_bytes, page_bytes
 from warmspare.source.ports import Hole, Span
 from warmspare.state.local_table import HashTable
 from warmspare.sync.journal.journal import PageLog

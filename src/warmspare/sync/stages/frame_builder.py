@@ -6,7 +6,8 @@ import numpy as np
 
 from warmspare._native import pages as native
 from warmspare.format import frame
-from warmspare.model import BLOCK_PAGES, FRAME_PAGES, SPAN_BYTES, U16, U32, U64
+from warmspare.model.columns import U16, U32, U64
+from warmspare.model.units import BLOCK_PAGES, FRAME_PAGES, SPAN_BYTES
 from warmspare.source.ports import Span
 from warmspare.sync.rows import Draft, Encoded, Filtered, Reused
 

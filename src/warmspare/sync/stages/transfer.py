@@ -16,7 +16,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from warmspare.format.packlist import PackRef
-from warmspare.model import BLOCK_BYTES, Extents, normalise
+from warmspare.model.extents import Extents, normalise
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.source.ports import Hole, Source, Span
 from warmspare.store.contract import Store

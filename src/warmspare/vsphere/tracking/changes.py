@@ -14,7 +14,7 @@ import numpy as np
 from pyVmomi import vim, vmodl
 
 from warmspare.errors import SourceError
-from warmspare.model import Extents, normalise
+from warmspare.model.extents import Extents, normalise
 from warmspare.vsphere.api import faults, soap
 from warmspare.vsphere.api.session import VsphereSession
 

@@ -16,7 +16,7 @@ import msgspec
 
 from warmspare.audit.reports.findings import Finding
 from warmspare.audit.repository.scratch import WHAT, Scratch
-from warmspare.model import BLOCK_PAGES, MAX_CAPACITY_BYTES
+from warmspare.model.units import BLOCK_PAGES, MAX_CAPACITY_BYTES
 from warmspare.observe.events import Events
 from warmspare.outside.records import Block, Count, Line, Moment, Seconds, Sequence, Sha256, is_moment
 from warmspare.outside.regular_files import open_regular

@@ -40,7 +40,7 @@ from warmspare.errors import FormatError, NotFoundError
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import ENTRY_BYTES
 from warmspare.format.restore_point import Disk, RestorePoint
-from warmspare.model import BLOCK_BYTES
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.state.local_files import local_io
 from warmspare.threads import Threads, in_thread

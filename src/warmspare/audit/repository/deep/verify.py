@@ -17,7 +17,8 @@ from warmspare.errors import FormatError
 from warmspare.format import frame
 from warmspare.format.chunk import Chunk
 from warmspare.format.hashtable import ENTRY_BYTES
-from warmspare.model import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, U8, U16, block_bytes
+from warmspare.model.columns import U8, U16
+from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, block_bytes
 from warmspare.state.local_files import local_io, pwrite_all
 
 _ZEROS = bytes(BLOCK_BYTES)

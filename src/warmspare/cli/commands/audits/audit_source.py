@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from warmspare.audit.source.source_audit import SourceAuditSettings, SourceVerdict
     from warmspare.cli.wiring.configured import FoundVm
-    from warmspare.model import Extents
+    from warmspare.model.extents import Extents
     from warmspare.observe.events import Events, Meter
     from warmspare.source.ports import Machine
     from warmspare.store.contract import Store

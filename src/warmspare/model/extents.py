@@ -1,7 +1,7 @@
-"""The units of a disk and the algebra of extents; refuses I/O and anything that is not a plain value.
+"""Extents of a disk, and their algebra; refuses what is negative.
 
-docs/architecture.md explains the terms. All ranges are half-open; extents travel as two parallel int64
-columns (offset, length) so that a million of them cost 16 MB and not a hundred.
+All ranges are half-open; extents travel as two parallel int64 columns (offset, length) so that a million of them
+cost 16 MB and not a hundred.
 """
 
 from __future__ import annotations
@@ -11,35 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-BLOCK_BYTES = 1 << 16  # the unit of hashing, auditing and addressing
-PAGE_BYTES = 1 << 12  # the unit of change
-BLOCK_PAGES = BLOCK_BYTES // PAGE_BYTES
-SPAN_BYTES = 1 << 20  # the unit of reading, and the most pages of a frame
-SPAN_BLOCKS = SPAN_BYTES // BLOCK_BYTES
-FRAME_PAGES = SPAN_BYTES // PAGE_BYTES
-FULL_MASK = (1 << BLOCK_PAGES) - 1
-MAX_CAPACITY_BYTES = 64 << 40
-
-U8 = npt.NDArray[np.uint8]
-U16 = npt.NDArray[np.uint16]
-U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
-
-
-def block_count(capacity_bytes: int) -> int:
-    """Blocks of a disk, the short last one included."""
-    return -(-capacity_bytes // BLOCK_BYTES)
-
-
-def block_bytes(block: int, capacity_bytes: int) -> int:
-    """Length of a block: 64 KiB, or less for the last one of the disk."""
-    return min(BLOCK_BYTES, capacity_bytes - block * BLOCK_BYTES)
-
-
-def page_bytes(page: int, capacity_bytes: int) -> int:
-    """Length of a page: 4 KiB, or less for the last one of the disk."""
-    return min(PAGE_BYTES, capacity_bytes - page * PAGE_BYTES)
+from warmspare.model.columns import I64
 
 
 @dataclass(frozen=True, slots=True)
