@@ -17,11 +17,9 @@ from pathlib import Path
 
 import zstandard
 
-import changes
-import data
 import harness
 import memory
-import pgreplay
+from rigs.images import changes, data, pgreplay
 from warmspare.format import frame, pack
 
 

@@ -24,11 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import data
-import diff
-import ext4
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests"))  # for all that is measured here: images, servers, stand-ins
+
+from rigs.images import data, diff, ext4  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,13 @@ any time; they are shown beside.
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import data
 import harness
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from rigs.images import data
 from standin import Standin
 
 SAMPLE_S = 0.02

@@ -14,12 +14,11 @@ import hypothesis
 import pytest
 import uvloop
 
-import interrupts
-import quick
-import remedies
-from ceph import ceph_server
+from rigs.kills import interrupts
+from rigs.stores.ceph import ceph_server
 from servers import S3Place, S3Server, make_bucket, moto_server, seaweed_server
-from timed import is_timed
+from suite import quick, remedies
+from suite.timed import is_timed
 
 _numbers = itertools.count(1)
 hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure

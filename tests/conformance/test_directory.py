@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 
 import warmspare
-from media import tmpfs
+from rigs.host.media import tmpfs
 from warmspare.errors import ConfigError, StoreError
 from warmspare.store.contract import PART_BYTES
 from warmspare.store.directory import durable

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from rig import MIB, Outcome, Rig, command, fingerprint, python, random_disk, same, scribble
+from rigs.kills.campaign import VICTIM
 from servers import S3Place
 from warmspare.errors import StoreError
 from warmspare.observe.events import Events
@@ -23,8 +24,6 @@ from warmspare.store import layout
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.promises import AGAIN, RACERS
 from warmspare.sync.beginning import near
-
-VICTIM = Path(__file__).parents[1] / "fault" / "victim.py"
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ import recoverworld
 import warmspare
 from ec2front import Refused, Request
 from recoverworld import PAUSE, SETTINGS, World, hardware
-from remedies import ask_aws, obey, remedy
 from rig import MIB, Outcome, command
 from servers import S3Server
+from suite.remedies import ask_aws, obey, remedy
 from warmspare.observe.events import Events
 from warmspare.recover.aws import client
 from warmspare.recover.aws import ec2 as ec2_module

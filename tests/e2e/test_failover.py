@@ -27,9 +27,9 @@ import warmspare
 from ec2front import Refused, Request
 from readydisks import put
 from recoverworld import SETTINGS, World, cut_off, hardware
-from remedies import ask_aws, obey, remedy
 from rig import MIB, command, overwrite
 from servers import S3Server
+from suite.remedies import ask_aws, obey, remedy
 from warmspare.errors import LeaseError, RecoverError
 from warmspare.format import restore_point
 from warmspare.recover.aws.aws_errors import AwsError

@@ -18,8 +18,8 @@ import uvloop
 
 import warmspare.sync.passes.moment
 import warmspare.sync.stages.pack_writer
-from moments import Moments
 from rig import KIB, MIB, begin, command, same
+from rigs.sites.moments import Moments
 from warmspare.audit.repository.repository_audit import RepositoryAudit
 from warmspare.audit.repository.seen import KnownRepository
 from warmspare.errors import SourceError, StoreError

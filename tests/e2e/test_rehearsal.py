@@ -21,9 +21,9 @@ import recoverworld
 import warmspare
 from ec2front import Refused, Request
 from recoverworld import PAUSE, World, hardware
-from remedies import remedy
 from rig import KIB, Event, Outcome, command
 from servers import S3Server
+from suite.remedies import remedy
 from warmspare.recover.aws import ec2 as ec2_module
 from warmspare.recover.drills import drill_record
 

@@ -15,14 +15,13 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.session import get_session
 
-import ebsstandin
 import recoverworld
+from e2e.s3rights import BUCKET, PREFIX, Asked, Right, asked_of, lacking, policy, unused
 from recoverworld import World, hardware
 from rig import KIB, MIB, Rig, command, made, random_disk, scribble
-from s3rights import BUCKET, PREFIX, Asked, Right, asked_of, lacking, policy, unused
+from rigs.aws import ebsstandin
+from rigs.kills.campaign import VICTIM
 from servers import S3Place, S3Server
-
-VICTIM = Path(__file__).parents[1] / "fault" / "victim.py"
 
 
 @pytest.fixture

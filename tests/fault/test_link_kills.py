@@ -16,10 +16,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from proxy import Proxy
 
 import warmspare
 from rig import KIB, MIB, Rig, command, made, same
+from rigs.links.proxy import Proxy
 from servers import S3Place
 from siterig import site_rig
 

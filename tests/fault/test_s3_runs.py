@@ -14,10 +14,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from proxy import Flip, Proxy
 
 import warmspare
 from rig import Outcome, Rig, command, same, scribble
+from rigs.links.proxy import Flip, Proxy
 from servers import S3Place
 from warmspare.patience import Patience
 from warmspare.store.s3 import connection

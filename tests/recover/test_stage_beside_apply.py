@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-import media
-from ebsparts import Refusal
+from recover.stagerig import AS_CHILD, StageRig, elsewhere
 from rig import MIB, Outcome, command, random_disk, scribble
-from stagerig import AS_CHILD, StageRig, elsewhere
+from rigs.aws.ebsparts import Refusal
+from rigs.host import media
 from warmspare.observe.events import Events
 from warmspare.recover.staging.stager import Stage
 from warmspare.state.local_files import locked, read_record

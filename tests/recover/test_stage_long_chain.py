@@ -8,8 +8,8 @@ import resource
 import subprocess
 import sys
 
+from recover.stagerig import StageRig
 from rig import KIB, MIB, random_disk
-from stagerig import StageRig
 
 POINTS, FILES = 55, 48
 

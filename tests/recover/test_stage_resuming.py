@@ -11,10 +11,10 @@ import time
 import pytest
 
 import memory
-from ebsparts import BLOCK, Refusal
-from remedies import remedy
+from recover.stagerig import StageRig
 from rig import MIB, command, random_disk, scribble
-from stagerig import StageRig
+from rigs.aws.ebsparts import BLOCK, Refusal
+from suite.remedies import remedy
 
 PUT = "after Digests.put"
 
