@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import harness
-import memory
 from rigs.aws import ebsstandin
 from rigs.aws.ebsparts import BLOCK
+from rigs.host.peak import measure
 from rigs.paths import TESTS
 
 GOAL_BUSY, GOAL_MIB = 0.9, 256
@@ -43,8 +43,8 @@ def main() -> None:
     with harness.scratch(arguments, "stage") as work:
         where = ["--vm", "bench", "--repo", str(work / "repo"), "--json"]
         new = harness.begin(command, work / "repo")
-        memory.measure([*command, "sync", str(image), *where, *new, "--state", str(work / "sync")], "sync.done")
-        memory.measure([*command, "apply", *where, "--to", str(work / "replica.raw")], "apply.done")
+        measure([*command, "sync", str(image), *where, *new, "--state", str(work / "sync")], "sync.done")
+        measure([*command, "apply", *where, "--to", str(work / "replica.raw")], "apply.done")
         for number in range(arguments.runs):
             puts = 0
             for name, more in (
@@ -74,7 +74,7 @@ def one(name: str, command: list[str], quota: float) -> dict[str, object]:
         kept = dict(os.environ)
         os.environ.update(ebsstandin.environment(url))
         try:
-            peak = memory.measure(command, "stage.done")
+            peak = measure(command, "stage.done")
         finally:
             os.environ.clear()
             os.environ.update(kept)

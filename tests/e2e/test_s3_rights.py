@@ -21,6 +21,7 @@ from recoverworld import World, hardware
 from rig import KIB, MIB, Rig, command, made, random_disk, scribble
 from rigs.aws import ebsstandin
 from rigs.kills.campaign import VICTIM
+from rigs.paths import as_here
 from servers import S3Place, S3Server
 
 
@@ -116,7 +117,7 @@ def test_a_sender(place: S3Place, client: Any, tmp_path: Path, asked: Asked, mon
                 ],
                 capture_output=True,
                 check=False,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+                env=as_here(),
             )
             assert done.returncode == -9, (moment, again, done.stderr)
         random_disk(rig.disk, 3 * MIB, rng)

@@ -19,9 +19,8 @@ from rig import Outcome, Rig, command, overwrite
 from rigs.aws.ebsparts import BLOCK, Snapshot
 from rigs.aws.ebsstandin import Standin, environment
 from rigs.kills.campaign import VICTIM
+from rigs.paths import as_here
 from warmspare.format.manifest import ManifestReader
-
-AS_CHILD = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 
 EACH = BLOCK >> 16  # of our blocks in one of EBS
 
@@ -47,7 +46,7 @@ class StageRig(Rig):
 
     def victim(self, act: str, *how: object) -> int:
         """The same in a process of its own that is killed at a moment; its return code, -9 if it was."""
-        environ = {**os.environ, **environment(self.url), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        environ = as_here() | environment(self.url)
         done = subprocess.run(
             [sys.executable, VICTIM, act, *map(str, how), *self.arguments(), "--json"],
             env=environ,
@@ -154,4 +153,4 @@ def data_blocks(path: Path) -> set[int]:
 def elsewhere(*words: object) -> None:
     """Run a command in a process of its own, to its end."""
     program = [sys.executable, "-m", "warmspare", *map(str, words), "--json"]
-    subprocess.run(program, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **AS_CHILD})
+    subprocess.run(program, check=True, stdout=subprocess.DEVNULL, env=as_here())

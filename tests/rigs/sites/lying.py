@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from rig import KIB, MIB, begin, command, same
+from rigs.sites.tracked import FrozenSource, Image, TrackedMachine
 from rigs.sites.tracking import Frozen, Tracker
 from warmspare.model.extents import Extents, normalise
 from warmspare.observe.events import Event, Events
-from warmspare.source.identity import Identity
 from warmspare.source.ports import DiskInput, LastPoint, Opened
-from warmspare.source.raw import RawSource
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.planning.rolling import DAY_S, Rolling
 from warmspare.sync.sender import Sender, SyncResult
@@ -26,46 +25,16 @@ UNIT = 64 * KIB
 HOUR_S = 3600.0
 
 
-@dataclass
-class Image:
-    """A disk: its live image, and what tracking knows of it."""
-
-    name: str
-    path: Path
-    tracker: Tracker
-
-
-class FrozenSource(RawSource):
-    """An image that nothing changes any more, whatever becomes of its descriptor."""
-
-    def check(self) -> None:
-        pass
-
-
-class Liar:
-    """See source.base.Machine. lies: the share of changed units that its tracking does not report. withheld: the lies
-    of the last moment, (disk, offset), of units whose bytes had really changed. frozen: the last moment's images."""
-
-    vm_id = vm_name = "vm"
-    readable_again = False
-    identity: Identity | None = None
+class Liar(TrackedMachine):
+    """lies: the share of changed units that its tracking does not report. withheld: the lies
+    of the last moment, (disk, offset), of units whose bytes had really changed."""
 
     def __init__(self, home: Path, *, seed: int = 1) -> None:
-        self.home, self.rng, self.granularity = home, random.Random(seed), UNIT
-        self.disks: list[Image] = []
-        self.frozen: dict[str, Path] = {}
+        super().__init__(home, granularity=UNIT, seed=seed)
         self.lies = 0.0
         self.withheld: list[tuple[str, int]] = []
-        self._sources: list[FrozenSource] = []
         self._before: dict[str, Path] = {}
         self._count = 0
-
-    def add(self, name: str, size: int) -> Image:
-        """A disk full of random bytes."""
-        path = self.home / f"{name}.raw"
-        path.write_bytes(self.rng.randbytes(size))
-        self.disks.append(Image(name, path, Tracker(size, self.granularity, self.rng)))
-        return self.disks[-1]
 
     def add_sparse(self, name: str, size: int) -> Image:
         """A disk that is mostly holes."""
@@ -77,12 +46,6 @@ class Liar:
         for _ in range(6):
             self.write(disk, self.rng.randrange(size - MIB), self.rng.randbytes(self.rng.randrange(1, MIB)))
         return disk
-
-    def write(self, disk: Image, offset: int, data: bytes, *, unseen: bool = False) -> None:
-        with disk.path.open("r+b") as file:
-            file.seek(offset)
-            file.write(data)
-        disk.tracker.wrote(offset, len(data), unseen=unseen)
 
     def grow(self, disk: Image, size: int) -> None:
         """With data at its new end."""
@@ -127,18 +90,6 @@ class Liar:
                 file.seek(offset)
                 parts.append(file.read(size))
         return parts[0] != parts[1]
-
-    async def lives(self, before: Identity) -> bool:
-        return False
-
-    async def all_read(self) -> None:
-        """Its disks can't be read any more."""
-        await self.close()
-
-    async def close(self) -> None:
-        for source in self._sources:
-            await source.close()
-        self._sources = []
 
 
 @dataclass

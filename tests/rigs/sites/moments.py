@@ -8,24 +8,13 @@ import random
 import shutil
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from rig import KIB, scribble
-from rigs.sites.tracking import Frozen, Tracker, UnknownChangeIdError
+from rigs.sites.tracked import FrozenSource, Image, TrackedMachine
+from rigs.sites.tracking import Frozen, UnknownChangeIdError
 from warmspare.model.extents import Extents, normalise
-from warmspare.source.identity import Identity
 from warmspare.source.ports import DiskInput, Hole, LastPoint, Opened, Span
-from warmspare.source.raw import RawSource
-
-
-@dataclass
-class Image:
-    """A disk: its live image, and what tracking knows of it."""
-
-    name: str
-    path: Path
-    tracker: Tracker
 
 
 class Moment:
@@ -36,15 +25,12 @@ class Moment:
         self.spans, self.gone = spans, False
 
 
-class FrozenSource(RawSource):
+class MomentSource(FrozenSource):
     """A frozen image, a span at a time."""
 
     def __init__(self, path: Path, name: str, moment: Moment) -> None:
         super().__init__(path, name, read_ahead_spans=2)
         self._moment = moment
-
-    def check(self) -> None:
-        """A moment does not change."""
 
     async def read(self, extents: Extents) -> AsyncGenerator[Span | Hole, None]:
         moment = self._moment
@@ -58,44 +44,26 @@ class FrozenSource(RawSource):
             yield item
 
 
-class Moments:
-    """See source.base.Machine. before: called with the number of the moment just before it is taken. spans: how many a
+class Moments(TrackedMachine):
+    """before: called with the number of the moment just before it is taken. spans: how many a
     moment gives before its reading gets stuck; None: all; so a sync ends it by its age, and how far it comes does not
     depend on how fast this machine is.
 
-    lives: (taken, let go) of each moment, by time.monotonic(). frozen: where its images are, by disk.
+    lifetimes: (taken, let go) of each moment, by time.monotonic().
     """
 
-    vm_id = vm_name = "vm"
-    readable_again = False
-    identity: Identity | None = None
-
     def __init__(self, home: Path, *, granularity: int = 64 * KIB, seed: int = 1, spans: int | None = None) -> None:
-        self.home, self.granularity, self.rng, self.spans = home, granularity, random.Random(seed), spans
-        self.disks: list[Image] = []
+        super().__init__(home, granularity=granularity, seed=seed)
+        self.spans = spans
         self.before: Callable[[int], None] = lambda _: None
         self.count = 0
-        self.lives: list[list[float]] = []
-        self.frozen: dict[str, Path] = {}
+        self.lifetimes: list[list[float]] = []
         self.doubted = False  # whether the tracking is not to be believed at the next moment
-        self._sources: list[RawSource] = []
         self._moment: Moment | None = None
 
     @property
     def held(self) -> bool:
         return self._moment is not None
-
-    def add(self, name: str, size: int) -> Image:
-        path = self.home / f"{name}.raw"
-        path.write_bytes(self.rng.randbytes(size))
-        self.disks.append(Image(name, path, Tracker(size, self.granularity, self.rng)))
-        return self.disks[-1]
-
-    def write(self, disk: Image, offset: int, data: bytes, *, unseen: bool = False) -> None:
-        with disk.path.open("r+b") as file:
-            file.seek(offset)
-            file.write(data)
-        disk.tracker.wrote(offset, len(data), unseen=unseen)
 
     def scribble(self, rng: random.Random, **how: int) -> None:
         for disk in self.disks:
@@ -114,7 +82,7 @@ class Moments:
         self.before(self.count)
         self._moment = Moment(self.spans)
         taken_s = time.monotonic()
-        self.lives.append([taken_s, 0.0])
+        self.lifetimes.append([taken_s, 0.0])
         self.frozen, self._sources = {}, []
         inputs = []
         for disk in self.disks:
@@ -122,7 +90,7 @@ class Moments:
             shutil.copyfile(disk.path, frozen)
             state = disk.tracker.freeze()
             changed, reason = self._changed(disk, state, last)
-            source = FrozenSource(frozen, disk.name, self._moment)
+            source = MomentSource(frozen, disk.name, self._moment)
             self._sources.append(source)
             inputs.append(DiskInput(source, changed, reason, state.change_id))
         self.doubted = False
@@ -140,16 +108,9 @@ class Moments:
             return None, "tracking began anew"
         return normalise([offset for offset, _ in found], [length for _, length in found]), ""
 
-    async def lives(self, before: Identity) -> bool:
-        return False
-
-    async def all_read(self) -> None:
-        await self.close()
-
     async def close(self) -> None:
         moment, self._moment = self._moment, None
         if moment is not None:
             moment.gone = True
-            self.lives[-1][1] = time.monotonic()
-        for source in self._sources:
-            await source.close()
+            self.lifetimes[-1][1] = time.monotonic()
+        await super().close()
