@@ -17,7 +17,9 @@ import pytest
 import bootdisk
 from bootdisk import run
 from rig import Rig, command
-from systems import boxes, debian, debianvm, fedora, layout, mounts, redhat, tables, words
+from systems.variations import boxes, mounts, tables, words
+from systems.distributions import debian, fedora, redhat
+from systems import debianvm, layout
 from systems.cases import fstab, uid
 from systems.machine import Initramfs, Machine
 from warmspare.recover.disks.held_replica import HeldDisk

@@ -2,23 +2,8 @@
 
 from __future__ import annotations
 
-from systems import (
-    archives,
-    boxes,
-    debian,
-    fedora,
-    further,
-    mounts,
-    others,
-    rebuilds,
-    redhat,
-    strangers,
-    suse,
-    tables,
-    ubuntu,
-    variants,
-    words,
-)
+from systems.variations import archives, boxes, further, mounts, tables, variants, words
+from systems.distributions import debian, fedora, others, rebuilds, redhat, strangers, suse, ubuntu
 from systems.cases import Case
 
 _MODULES = (

@@ -7,7 +7,7 @@ from functools import partial
 import bootdisk
 from systems import kernels, loaders
 from systems.cases import Case, Said, add, esp, flawed, fstab, release, short_uid, sound, uid
-from systems.debian import real
+from systems.distributions.debian import real
 from systems.loaders import Start
 from systems.machine import (
     BIOS_BOOT_TYPE,

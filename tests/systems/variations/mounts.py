@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from systems.boxes import ROOT, bios
+from systems.variations.boxes import ROOT, bios
 from systems.cases import Case, Said, add, flawed, fstab, sound, uid
 from systems.machine import (
     Array,

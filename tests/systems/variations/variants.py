@@ -8,8 +8,9 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from systems import kernels, loaders, others
-from systems.boxes import ROOT, SERIAL, VERSION, bios, uefi
+from systems import kernels, loaders
+from systems.distributions import others
+from systems.variations.boxes import ROOT, SERIAL, VERSION, bios, uefi
 from systems.cases import Case, Said, add, flawed, sound, uid
 from systems.loaders import Start
 from systems.machine import Array, Disk, Fs, Group, Initramfs, Kernel, Logical, Machine, Member, Part, Physical

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import bootdisk
 from bootdisk import MIB, run
-from systems.boxes import UNSEEN, bios, uefi
+from systems.variations.boxes import UNSEEN, bios, uefi
 from systems.cases import Case, Said, flawed, sound, uid
 from systems.machine import (
     Disk,

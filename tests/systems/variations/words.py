@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from systems import debian, kernels, others, redhat, ubuntu
+from systems.distributions import debian, others, redhat, ubuntu
+from systems import kernels
 from systems.cases import Case, Said, flawed, short_uid, sound, uid
 from systems.machine import Initramfs, Machine
 

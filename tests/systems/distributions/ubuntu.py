@@ -7,7 +7,7 @@ from functools import partial
 import lvmdisk
 from systems import kernels, loaders
 from systems.cases import Case, Said, add, esp, flawed, fstab, release, short_uid, sound, uid
-from systems.debian import menu, real, signed, start_of
+from systems.distributions.debian import menu, real, signed, start_of
 from systems.machine import BIOS_BOOT_TYPE, Core, Disk, Fs, Group, Initramfs, Link, Logical, Machine, Part, Physical
 
 

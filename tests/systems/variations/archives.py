@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from systems import kernels
-from systems.boxes import SERIAL, VERSION, bios
+from systems.variations.boxes import SERIAL, VERSION, bios
 from systems.cases import Case, Said, flawed, sound
 from systems.machine import (
     Initramfs,
