@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from systems.variations import archives, boxes, further, mounts, tables, variants, words
-from systems.distributions import debian, fedora, others, rebuilds, redhat, strangers, suse, ubuntu
 from systems.cases import Case
+from systems.distributions import debian, fedora, others, rebuilds, redhat, strangers, suse, ubuntu
+from systems.variations import archives, boxes, further, mounts, tables, variants, words
 
 _MODULES = (
     debian,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from systems import kernels, loaders
 from systems.cases import Case, Said, add, esp, flawed, fstab, release, short_uid, sound, uid
+from systems.distributions.redhat import IMAGES, MACHINE_ID, SERIAL, bls_config, entries, shim
 from systems.loaders import Start
 from systems.machine import BIOS_BOOT_TYPE, Core, Disk, Fs, Initramfs, Kernel, Link, Machine, Part
-from systems.distributions.redhat import IMAGES, MACHINE_ID, SERIAL, bls_config, entries, shim
 
 # Fedora: UEFI, /boot on ext4, the rest on Btrfs
 

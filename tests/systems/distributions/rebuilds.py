@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from systems import kernels, loaders
 from systems.cases import Case, Said, add, flawed, fstab, release, sound, uid
-from systems.machine import LVM, Array, Core, Disk, Fs, Group, Kernel, Link, Logical, Machine, Member, Part, Physical
 from systems.distributions.redhat import E9, IMAGES, MACHINE_ID, SERIAL, XFS_MIB, bios, bls_config, entries, lines_of
+from systems.machine import LVM, Array, Core, Disk, Fs, Group, Kernel, Link, Logical, Machine, Member, Part, Physical
 
 # AlmaLinux 9 with its root in a thin pool
 

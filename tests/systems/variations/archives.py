@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from systems import kernels
-from systems.variations.boxes import SERIAL, VERSION, bios
 from systems.cases import Case, Said, flawed, sound
 from systems.machine import (
     Initramfs,
     Machine,
 )
+from systems.variations.boxes import SERIAL, VERSION, bios
 
 # Forms of an initramfs
 

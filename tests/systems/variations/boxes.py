@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from systems.distributions import debian, rebuilds, redhat
 from systems import kernels, loaders
 from systems.cases import Case, Said, add, esp, flawed, fstab, release, sound, uid
+from systems.distributions import debian, rebuilds, redhat
 from systems.loaders import Start
 from systems.machine import (
     Core,

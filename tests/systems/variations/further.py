@@ -15,12 +15,12 @@ import zstandard
 
 import bootdisk
 from bootdisk import run
-from systems.variations import boxes, tables
-from systems.distributions import debian, redhat, strangers, suse
 from systems import kernels, loaders
-from systems.variations.boxes import ROOT, UNSEEN, bios
 from systems.cases import Case, Said, add, flawed, fstab, sound, uid
+from systems.distributions import debian, redhat, strangers, suse
 from systems.machine import Disk, Fs, Group, Initramfs, Link, Logical, Machine, Part, Physical
+from systems.variations import boxes, tables
+from systems.variations.boxes import ROOT, UNSEEN, bios
 
 # BLS
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from systems.variations.boxes import ROOT, bios
 from systems.cases import Case, Said, add, flawed, fstab, sound, uid
 from systems.machine import (
     Array,
@@ -14,6 +13,7 @@ from systems.machine import (
     Member,
     Part,
 )
+from systems.variations.boxes import ROOT, bios
 
 # Lines of fstab
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import bootdisk
 from bootdisk import MIB, run
-from systems.variations.boxes import UNSEEN, bios, uefi
 from systems.cases import Case, Said, flawed, sound, uid
 from systems.machine import (
     Disk,
@@ -19,6 +18,7 @@ from systems.machine import (
     Part,
     Raw,
 )
+from systems.variations.boxes import UNSEEN, bios, uefi
 
 # Tables
 

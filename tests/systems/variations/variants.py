@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from systems import kernels, loaders
-from systems.distributions import others
-from systems.variations.boxes import ROOT, SERIAL, VERSION, bios, uefi
 from systems.cases import Case, Said, add, flawed, sound, uid
+from systems.distributions import others
 from systems.loaders import Start
 from systems.machine import Array, Disk, Fs, Group, Initramfs, Kernel, Logical, Machine, Member, Part, Physical
+from systems.variations.boxes import ROOT, SERIAL, VERSION, bios, uefi
 
 CONFIG = "/boot/grub/grub.cfg"
 OLD = "5.10.0-28-amd64"

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from systems.distributions import debian, others, redhat, ubuntu
 from systems import kernels
 from systems.cases import Case, Said, flawed, short_uid, sound, uid
+from systems.distributions import debian, others, redhat, ubuntu
 from systems.machine import Initramfs, Machine
 
 MENU, MENU2 = "/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"
