@@ -31,10 +31,10 @@ NEEDS: dict[str, re.Pattern[str]] = {
     "root": re.compile(r"u?mount|losetup|ip|unshare|setpriv"),
 }
 """By marker: the programs that show the need, by their names without a folder."""
-_NAMED = {"root": {"geteuid", "chown", "mknod", "setuid"}}
-"""What only root can do without a program."""
-_DRILL = "drill"
-"""A command of warmspare's own that starts QEMU, unless it is told --ec2."""
+_CALLED = {"root": {"geteuid", "chown", "mknod", "setuid"}, "qemu": {"to_vmdk"}}
+"""Functions of others that need it."""
+_COMMANDS = {"drill": "--ec2", "failback-export": "raw"}
+"""Those of warmspare that start QEMU's programs, and the word with which they don't."""
 _PLAIN = re.compile(r"go|ip|mount|umount|vcenter")
 """Words of these are words of other things too: they count where they begin a command."""
 
@@ -152,12 +152,12 @@ def _thing(top: ast.stmt) -> _Thing:
         match node:
             case ast.Attribute(value=ast.Name(id=name), attr=attribute):
                 thing.names.add((name, attribute))
-                thing.needs |= {need for need, words in _NAMED.items() if attribute in words}
+                thing.needs |= {need for need, words in _CALLED.items() if attribute in words}
             case ast.Name(id=name):
                 thing.names.add((name, ""))
             case ast.Constant(value=str(text)):
                 thing.needs |= _of_text(text, id(node) in begins)
-        if _drills(node):
+        if _is_command(node):
             thing.needs.add("qemu")
     return thing
 
@@ -176,13 +176,13 @@ def _of_text(text: str, begins: bool) -> set[str]:
     return {need for need, programs in NEEDS.items() if programs.fullmatch(text)}
 
 
-def _drills(node: ast.AST) -> bool:
-    """Whether it is the words of a drill here: the command, with options."""
-    words = [each.value for each in ast.iter_child_nodes(node) if isinstance(each, ast.Constant)]
-    if _DRILL not in words or isinstance(node, ast.Dict | ast.Set | ast.Compare):
+def _is_command(node: ast.AST) -> bool:
+    """Whether it is the words of a command that starts QEMU's programs: its name, with options."""
+    if isinstance(node, ast.Dict | ast.Set | ast.Compare):
         return False
-    options = {str(each.value) for each in ast.walk(node) if isinstance(each, ast.Constant)}
-    return any(each.startswith("--") for each in options) and "--ec2" not in options
+    said = {each.value for each in ast.iter_child_nodes(node) if isinstance(each, ast.Constant)} & set(_COMMANDS)
+    words = {str(each.value) for each in ast.walk(node) if isinstance(each, ast.Constant)} if said else set()
+    return any(each.startswith("--") for each in words) and any(_COMMANDS[name] not in words for name in said)
 
 
 # -- what is seen ---------------------------------------------------------------------------------------------------
