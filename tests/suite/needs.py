@@ -31,8 +31,11 @@ NEEDS: dict[str, re.Pattern[str]] = {
     "root": re.compile(r"u?mount|losetup|ip|unshare"),
 }
 """By marker: the programs that show the need, by their names without a folder."""
-_CALLED = {"root": {"geteuid", "chown", "mknod", "setuid"}, "qemu": {"to_vmdk", "demand_same"}}
-"""Functions of others that need it."""
+_CALLED = {
+    "root": {"os.geteuid", "os.chown", "os.mknod", "os.setuid"},
+    "qemu": {"convert.to_vmdk", "convert.demand_same", "convert._run", "qemu_process.started"},
+}
+"""What needs it of others' modules, and of warmspare's."""
 _COMMANDS = {"drill": "--ec2", "failback-export": "raw"}
 """Those of warmspare that start QEMU's programs, and the word with which they don't."""
 _AROUND = {"setpriv", "env", "unshare", "ip", "nice"}
@@ -154,7 +157,7 @@ def _thing(top: ast.stmt) -> _Thing:
         match node:
             case ast.Attribute(value=ast.Name(id=name), attr=attribute):
                 thing.names.add((name, attribute))
-                thing.needs |= {need for need, words in _CALLED.items() if attribute in words}
+                thing.needs |= {need for need, words in _CALLED.items() if f"{name}.{attribute}" in words}
             case ast.Name(id=name):
                 thing.names.add((name, ""))
             case ast.Constant(value=str(text)):

