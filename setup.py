@@ -20,9 +20,10 @@ def native(name: str, *headers: str, more: tuple[str, ...] = ()) -> Extension:
 setup(
     ext_modules=cythonize(
         [
-            native("pages"),
-            native("sparse"),
-            native("judge", "hash128/hash128.h", more=("hash128/plain.c", "hash128/wide.c")),
+            native("pages", "kernels.pxd"),
+            native("sparse", "kernels.pxd", "holes.pxd"),
+            native("holes", "holes.pxd"),
+            native("judge", "kernels.pxd", "hash128/hash128.h", more=("hash128/plain.c", "hash128/wide.c")),
             native("ring", "ring.h"),
             native("vddk", "ring.h", "vixdisklib.h", "vddk_api.h", "vddk_reader.h"),
         ],
