@@ -1,8 +1,8 @@
 # cython: language_level=3
 """Reads blocks and holds their hashes against a table; owns an audit's per-byte work, writes nothing.
 
-Shares no code with the kernels of sender and receiver, only their language (kernels.pxd). Runs without the GIL. The Python reference is
-tests/unit/reference.py.
+Shares no code with the kernels of sender and receiver, only their language (kernels.pxd). Runs without the GIL. The
+Python reference is tests/unit/reference.py.
 """
 
 from libc.errno cimport EINTR, EIO, errno
