@@ -11,7 +11,7 @@ def native(name: str, *headers: str, more: tuple[str, ...] = ()) -> Extension:
         f"warmspare._native.{name}",
         [f"ext/{name}.pyx", *(f"ext/{source}" for source in more)],
         include_dirs=["ext"],
-        depends=[f"ext/{header}" for header in headers],
+        depends=[f"ext/{file}" for file in (f"{name}.pyx", *headers)],  # a source distribution takes them along
         extra_compile_args=FLAGS,
         define_macros=[("_GNU_SOURCE", "1"), ("XXH_INLINE_ALL", "1")],
     )
