@@ -17,8 +17,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-import diff
 import harness
+from rigs.images import diff
 from warmspare._native import pages as native
 
 SPAN_BYTES = 1 << 20

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xxhash
-from reference import judge_file
 
+from unit.reference import judge_file
 from warmspare._native import judge
 from warmspare.model.units import BLOCK_BYTES, block_count
 

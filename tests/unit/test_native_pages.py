@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import BLOCK, PAGE, PAGES
 
+from unit import reference
+from unit.reference import BLOCK, PAGE, PAGES
 from warmspare._native import pages as native
 
 SEED = 0x1234_5678_9ABC_DEF1

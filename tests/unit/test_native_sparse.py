@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
 import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reference import BLOCK, PAGE, PAGES, Record
 
+from unit import reference
+from unit.reference import BLOCK, PAGE, PAGES, Record
 from warmspare._native import holes
 from warmspare._native import sparse as native
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import reference
 
 import warmspare
+from unit import reference
 from warmspare.format import hashtable
 from warmspare.model import units
 

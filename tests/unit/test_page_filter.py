@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import reference
-from reference import BLOCK, PAGE, PAGES
 
+from unit import reference
+from unit.reference import BLOCK, PAGE, PAGES
 from warmspare.model.columns import U32, U64
 from warmspare.model.extents import normalise
 from warmspare.source.ports import Span
