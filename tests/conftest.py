@@ -42,9 +42,10 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     quick.select(config, items)
     needs.mark(config, items)
-    for item in items:
-        if is_timed(item.path, getattr(item, "originalname", item.name)):
-            item.add_marker(pytest.mark.timed)
+    if "timed" in config.option.markexpr:  # reading all tests for it takes its time
+        for item in items:
+            if is_timed(item.path, getattr(item, "originalname", item.name)):
+                item.add_marker(pytest.mark.timed)
 
 
 @pytest.hookimpl(tryfirst=True)
