@@ -3,6 +3,7 @@
 
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
+export PYTHONDONTWRITEBYTECODE :=  # tests start some thousand interpreters: none is to compile the program anew
 .PHONY: demo test test-slow test-again quick quick-lint quick-tests native lint bench clean
 
 VENV := .venv
