@@ -27,6 +27,7 @@ from warmspare.format.restore_point import Disk, ObjectRef
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.state import report_chain as chains
 from warmspare.state.local_files import locked
+from warmspare.state.page_file import PageFile
 from warmspare.state.report_chain import KeptReport
 
 
@@ -99,11 +100,8 @@ def test_maps_count_every_block_once(capacity: int) -> None:
 
 
 def table(tmp_path: Path, blocks: int) -> ExpectedTable:
-    file = (tmp_path / "table").open("w+b", buffering=0)
     disk = Disk("d", "d", blocks * BLOCK_BYTES - 100, "0" * 64, ObjectRef("k", 1, "0" * 64, 0), 0)
-    out = ExpectedTable(file.fileno(), disk, tmp_path)
-    out.keep = file  # type: ignore[attr-defined]  # the file lives as long as the table
-    return out
+    return ExpectedTable(PageFile(tmp_path / "table", "it", anew=True), disk)
 
 
 def chunk(hashes: dict[int, bytes], zero: list[tuple[int, int]]) -> Chunk:

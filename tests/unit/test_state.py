@@ -138,7 +138,7 @@ def test_a_table_killed_at_each_step_of_a_commit(tmp_path: Path, monkeypatch: py
                 finished = True
             except Killed:
                 pass
-        os.close(table._fd)
+        table._table.file.close()
         with HashTable(path) as again:
             kind = {None: "none", "a" * 64: "old", "b" * 64: "new"}[again.generation]
             outcomes.add(kind)

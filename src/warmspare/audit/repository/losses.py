@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from warmspare.audit.reports.collect import runs_of
-from warmspare.audit.repository.scratch import Column
 from warmspare.format.chunk import Chunk
 from warmspare.model.columns import U16, U32
+from warmspare.state.page_column import PageColumn
+from warmspare.state.page_file import PageFile
 
 
 @dataclass(slots=True)
@@ -33,8 +34,8 @@ class Losses:
     """Of one disk. blocks: how many have a lost page now. spans: (first, last) sequences of points that can't be
     restored in full, ascending."""
 
-    def __init__(self, fd: int) -> None:
-        self._pages = Column(fd, np.uint16)
+    def __init__(self, file: PageFile) -> None:
+        self._pages = PageColumn(file, np.uint16)
         self.blocks = 0
         self.spans: list[tuple[int, int]] = []
 

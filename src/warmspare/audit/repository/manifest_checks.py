@@ -28,7 +28,7 @@ class Manifest:
         self._sizes = reader.packs.sizes
 
     def close(self) -> None:
-        self._objects.scratch.drop(self._copy.fd)
+        self._objects.scratch.drop(self._copy.file)
 
     def chunks(self) -> Iterator[Chunk]:
         """In the order of the disk. FormatError for what breaks the rules, after the last for totals that are wrong."""
@@ -68,11 +68,11 @@ async def open_manifest(
             raise FormatError("the record names a manifest of another disk or run", where=copy.where)
         return Manifest(objects, copy, reader, vm)
     except FormatError as error:
-        objects.scratch.drop(copy.fd)
+        objects.scratch.drop(copy.file)
         malformed(objects, stated.key, place, error)
         return None
     except BaseException:
-        objects.scratch.drop(copy.fd)
+        objects.scratch.drop(copy.file)
         raise
 
 

@@ -232,8 +232,8 @@ class RepositoryAudit:
                 if left is None or attempt == 2:
                     raise group.exceptions[0] from None
                 for image in deep.images.values():
-                    for fd in image.fds:
-                        objects.scratch.drop(fd)
+                    for file in image.files:
+                        objects.scratch.drop(file)
                 keeper.forget()
                 left, self._resumed = None, ""
         self._sums.states += progress.states

@@ -19,13 +19,13 @@ from warmspare.audit.repository.losses import Losses, lost_with
 from warmspare.audit.repository.manifest_checks import Manifest, malformed, open_manifest
 from warmspare.audit.repository.merkle import ChainTable
 from warmspare.audit.repository.object_checks import FindingPlace, ObjectChecks, Stated
-from warmspare.audit.repository.scratch import Column
 from warmspare.errors import FormatError, NotFoundError
 from warmspare.format import tablefile
 from warmspare.format.chunk import Chunk
 from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint
 from warmspare.model.columns import U16, U32
 from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, block_count
+from warmspare.state.page_column import PageColumn
 from warmspare.store import layout
 from warmspare.threads import in_thread
 
@@ -39,7 +39,7 @@ class DiskWalk:
 
     table: ChainTable
     losses: Losses
-    inherits: Column
+    inherits: PageColumn
     disk: Disk
     known: bool = True
     broken: str = ""
@@ -154,7 +154,7 @@ class PointWalk:
         if walk is not None:  # it was taken out of the VM and came back: it begins as zeros
             walk.table.close()
         # What blocks are inherited anywhere in the chain may name too many; so one column does for all of it.
-        inherits = walk.inherits if walk else Column(scratch.file(), np.uint8)
+        inherits = walk.inherits if walk else PageColumn(scratch.file(), np.uint8)
         walk = DiskWalk(ChainTable(scratch), Losses(scratch.file()), inherits, disk)
         if before is None and not first:  # whether the disk was there before nobody knows
             walk.known, walk.broken = False, link.label
@@ -239,4 +239,4 @@ class PointWalk:
         except FormatError as error:
             malformed(self._objects, ref.key, place, error)
         finally:
-            self._objects.scratch.drop(copy.fd)
+            self._objects.scratch.drop(copy.file)

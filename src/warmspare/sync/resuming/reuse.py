@@ -6,7 +6,6 @@ same does not matter. Lookups are in a sparse file, so that memory does not foll
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,13 +14,14 @@ import numpy as np
 from warmspare.format.packlist import PackRef
 from warmspare.model.columns import U16, U32
 from warmspare.model.units import BLOCK_PAGES
-from warmspare.outside.regular_files import open_regular
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.page_column import PageColumn
+from warmspare.state.page_file import PageFile
 from warmspare.sync.journal.sentlog import SentFrame
 from warmspare.sync.rows import Filtered, Reused
 
 WHAT = "the state directory"
 ROW = np.dtype([("hash", "<u8", (BLOCK_PAGES,)), ("frame", "<u4", (BLOCK_PAGES,))])  # frame 0: nothing is known
+PAGE_ROWS = 16  # a span's: what is looked up at once
 FRAME = np.dtype([("pack", "<u4"), ("offset", "<u4"), ("bytes", "<u4")])
 
 
@@ -34,16 +34,12 @@ class Resume:
         self.used: set[int] = set()
         self.reused_pages = 0
         self._numbers = {(pack.run, pack.number): index for index, pack in enumerate(packs)}
-        self._path = path
         self._frames = np.zeros(0, dtype=FRAME)
-        with local_io(WHAT, path):
-            self._fd = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            path.unlink()  # it goes with this process
+        self._file = PageFile(path, WHAT, anew=True, nameless=True)
+        self._rows = PageColumn(self._file, ROW, page_values=PAGE_ROWS)
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._file.close()
 
     def learn(self, run: bytes, frames: Iterable[SentFrame]) -> None:
         """Of an earlier run; call it with the oldest first."""
@@ -54,11 +50,11 @@ class Resume:
             if pack is None:
                 continue
             known.append((pack, frame.offset, frame.bytes))
-            rows = self._read(frame.block)
+            rows = self._rows.get(frame.block)
             mask = _bits(frame.carried)
             rows["hash"][mask] = frame.pages[mask]
             rows["frame"][mask] = base + len(known)
-            self._write(frame.block, rows)
+            self._rows.put(frame.block, rows)
         self._frames = np.concatenate((self._frames, np.array(known, dtype=FRAME)))
 
     def frames(self, numbers: U32) -> list[tuple[int, int, int]]:
@@ -71,7 +67,7 @@ class Resume:
         """What must be sent of what was found, and what lies in the store."""
         if not found.block.size:
             return found, None
-        known = self._read(found.block)
+        known = self._rows.get(found.block)
         carried = _bits(found.carried)
         same = carried & (known["frame"] > 0) & (known["hash"] == found.pages)
         if not same.any():
@@ -102,20 +98,6 @@ class Resume:
         )
         return new, reused
 
-    def _read(self, blocks: U32) -> np.ndarray:
-        out = np.zeros(blocks.size, dtype=ROW)
-        with local_io(WHAT, self._path):
-            for first, stop in _runs(blocks):
-                raw = os.pread(self._fd, (stop - first) * ROW.itemsize, int(blocks[first]) * ROW.itemsize)
-                whole = len(raw) // ROW.itemsize
-                out[first : first + whole] = np.frombuffer(raw, dtype=ROW, count=whole)
-        return out
-
-    def _write(self, blocks: U32, rows: np.ndarray) -> None:
-        with local_io(WHAT, self._path):
-            for first, stop in _runs(blocks):
-                pwrite_all(self._fd, rows[first:stop].tobytes(), int(blocks[first]) * ROW.itemsize)
-
 
 def _bits(masks: U16) -> np.ndarray:
     """Masks as booleans, shape (n, 16)."""
@@ -130,11 +112,3 @@ def _mask(bits: np.ndarray) -> U16:
 
 def _distinct(frames: np.ndarray) -> list[int]:
     return [number for number in np.unique(frames).tolist() if number]
-
-
-def _runs(blocks: U32) -> list[tuple[int, int]]:
-    """[first, stop) of the rows whose blocks follow each other."""
-    if not blocks.size:
-        return []
-    cuts = np.flatnonzero(np.diff(blocks.astype(np.int64)) != 1) + 1
-    return list(zip([0, *cuts.tolist()], [*cuts.tolist(), blocks.size], strict=True))

@@ -8,14 +8,12 @@ grow with the disk. An audit that was interrupted goes on from the chunk it was 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
 
 import numpy as np
 
-from warmspare._native import sparse as native
 from warmspare.audit.reports.collect import Findings, extent, runs_of
 from warmspare.audit.reports.findings import FindingKind
 from warmspare.audit.repository.deep.deep_progress import DeepDiskProgress, DeepProgress, Keeper, Pending
@@ -34,7 +32,7 @@ from warmspare.audit.repository.descent import Chain, read_record
 from warmspare.audit.repository.losses import Change, Losses
 from warmspare.audit.repository.manifest_checks import Manifest, open_manifest
 from warmspare.audit.repository.object_checks import Fetched, FindingPlace, ObjectChecks
-from warmspare.audit.repository.scratch import WHAT, Column, Scratch
+from warmspare.audit.repository.scratch import Scratch
 from warmspare.audit.repository.walk import PointWalk, whole_masks
 from warmspare.errors import FormatError, NotFoundError
 from warmspare.format.chunk import NO_FRAME, Chunk
@@ -42,7 +40,7 @@ from warmspare.format.hashtable import ENTRY_BYTES
 from warmspare.format.restore_point import Disk, RestorePoint
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
-from warmspare.state.local_files import local_io
+from warmspare.state.page_column import PageColumn
 from warmspare.threads import Threads, in_thread
 
 FRAMES_A_JOB = 8  # one visit to a thread
@@ -57,12 +55,12 @@ class ScannedDisk:
     """One disk's scratch: the kept blocks, the hashes that were proved, what is lost. Made anew, or as it was left."""
 
     def __init__(self, scratch: Scratch, name: str, left: DeepDiskProgress | None) -> None:
-        self.fds = [scratch.file(f"{name}.{suffix}", left=left is not None) for suffix in FILES]
+        self.files = [scratch.file(f"{name}.{suffix}", left=left is not None) for suffix in FILES]
         if left is None:
             self.empty()
-        self.image = self.fds[0]
-        self.entries = Column(self.fds[1], np.uint8, ENTRY_BYTES)
-        self.losses = Losses(self.fds[2])
+        self.image = self.files[0]
+        self.entries = PageColumn(self.files[1], np.uint8, ENTRY_BYTES)
+        self.losses = Losses(self.files[2])
         self.capacity_bytes, self.stopped = 0, ""
         if left is not None:
             self.capacity_bytes, self.stopped = left.capacity_bytes, left.stopped
@@ -70,9 +68,8 @@ class ScannedDisk:
 
     def empty(self) -> None:
         """A disk of zeros."""
-        with local_io(WHAT, "the image of a disk"):
-            for fd in self.fds:
-                os.ftruncate(fd, 0)
+        for file in self.files:
+            file.empty()
 
     def restart(self) -> None:
         """The disk was not in the point before."""
@@ -310,11 +307,10 @@ class Deep:
             )
         image.entries.put(chunk.block, chunk.hashes)
         zeros = 0
-        with local_io(WHAT, "the image of a disk"):
-            for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
-                image.entries.clear(start, count)
-                native.punch(image.image, start * BLOCK_BYTES, count * BLOCK_BYTES)
-                zeros += count
+        for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+            image.entries.clear(start, count)
+            image.image.punch(start * BLOCK_BYTES, count * BLOCK_BYTES)
+            zeros += count
         self.progress.states += verdict.sound + zeros
         self.progress.unsure += verdict.unsure
         self._objects.scratch.measure()
@@ -341,8 +337,8 @@ class Deep:
         progress.findings, progress.left_out = self._mine.listed, self._mine.left_out
         progress.fetched_bytes = self._fetched + self._judged.fetched_bytes
         progress.seconds = self._seconds + now - self._began
-        fds = [fd for image in self.images.values() for fd in image.fds]
-        self._keeper.save(progress, fds, durable=durable)
+        files = [file for image in self.images.values() for file in image.files]
+        self._keeper.save(progress, files, durable=durable)
         self._saved = now
         self._synced = now if durable else self._synced
 

@@ -12,14 +12,14 @@ import numpy as np
 import xxhash
 
 from warmspare.audit.repository.object_checks import Fetched
-from warmspare.audit.repository.scratch import WHAT, StaleScratchError, read_block
+from warmspare.audit.repository.scratch import StaleScratchError
 from warmspare.errors import FormatError
 from warmspare.format import frame
 from warmspare.format.chunk import Chunk
 from warmspare.format.hashtable import ENTRY_BYTES
 from warmspare.model.columns import U8, U16
 from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, block_bytes
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.page_file import PageFile
 
 _ZEROS = bytes(BLOCK_BYTES)
 _NO_ENTRY = bytes(ENTRY_BYTES)
@@ -60,7 +60,7 @@ class Bench:
 
     chunk: Chunk
     capacity_bytes: int
-    image: int
+    image: PageFile
     whole: U16
     prior: U8
     lost: U16
@@ -145,7 +145,8 @@ def check_block(bench: Bench, records: list[Part], verdict: FrameVerdict) -> Non
             given |= int(chunk.carried[part.row]) | int(chunk.zero[part.row])
             gone |= 0 if part.payload is not None else int(chunk.carried[part.row])
         inherited = whole & ~given
-        image = read_block(bench.image, block, size) if inherited or gone else bytearray(size)
+        place = block * BLOCK_BYTES
+        image = bytearray(bench.image.read(place, size) if inherited or gone else size)
         if inherited and not gone and not int(bench.lost[row]) and block != bench.odd:
             _demand_prior(image, bench.prior[row].tobytes(), expected, block)
         gone |= int(bench.lost[row]) & inherited
@@ -159,8 +160,7 @@ def check_block(bench: Bench, records: list[Part], verdict: FrameVerdict) -> Non
         verdict.lose(row, whole, "the chain gives other bytes than the block's hash says")
         return  # all of it is lost until a record covers it
     if bench.kept[row]:
-        with local_io(WHAT, "the image of a disk"):
-            pwrite_all(bench.image, image, block * BLOCK_BYTES)
+        bench.image.write(block * BLOCK_BYTES, image)
 
 
 def _demand_prior(image: bytearray, prior: bytes, expected: bytes, block: int) -> None:
