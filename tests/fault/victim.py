@@ -84,7 +84,7 @@ STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.sync.publishing.lastrun.LastRun: ("complete", "take_in"),
     warmspare.sync.preparing.Preparation: ("disks",),
     warmspare.sync.journal.journal.Journal: ("begin", "seal", "clear"),
-    warmspare.sync.journal.journal.PageLog: ("append", "sync"),
+    warmspare.sync.journal.page_log.PageLog: ("append", "sync"),
     warmspare.sync.local.pagemap.PageMap: ("begin", "write", "finish", "advance"),
     warmspare.sync.local.local_state.LocalState: ("prepare", "remember", "unsettle", "settle"),
     warmspare.state.header.CacheHeader: ("write",),

@@ -21,7 +21,8 @@ from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.state.local_files import locked, read_record, write_record
 from warmspare.state.local_table import HashTable, TableDamagedError
-from warmspare.sync.journal.journal import Journal, PageLog, RunRecord
+from warmspare.sync.journal.journal import Journal, RunRecord
+from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.local.pagemap import PageMap
 
 BLOCKS = 300_000

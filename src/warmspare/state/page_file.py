@@ -88,12 +88,16 @@ class PageFile:
         except OSError as error:
             raise self._failed(error) from error
 
-    def empty(self) -> None:
-        """All of it is zeros."""
+    def cut(self, length: int) -> None:
+        """All from there on is zeros, and takes no room."""
         try:
-            os.ftruncate(self.fd, 0)
+            os.ftruncate(self.fd, length)
         except OSError as error:
             raise self._failed(error) from error
+
+    def empty(self) -> None:
+        """All of it is zeros."""
+        self.cut(0)
 
     def sync(self, *, data_only: bool = False) -> None:
         """Durable when this returns. data_only: without times; a length that has grown is durable all the same."""

@@ -29,8 +29,8 @@ from warmspare.state.local_files import local_io
 from warmspare.state.local_table import TableDamagedError
 from warmspare.store import layout
 from warmspare.store.contract import Store
-from warmspare.sync.journal.journal import PageLog
 from warmspare.sync.journal.manifest_file import ManifestFile
+from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.journal.sentlog import SentLog
 from warmspare.sync.local.local_state import DiskState, LocalState, commit_pages
 from warmspare.sync.passes import carry, manifest_merge

@@ -21,7 +21,7 @@ from warmspare.source.ports import DiskInput, LastDisk, LastPoint, Opened
 from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.sync.diskrun import DiskRun, Run
-from warmspare.sync.journal.journal import PageLog
+from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.passes import carry
 from warmspare.sync.passes.carry import Carried
 from warmspare.sync.planning.marked_blocks import Marks

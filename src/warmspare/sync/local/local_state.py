@@ -28,7 +28,8 @@ from warmspare.state.local_files import copy_sparse, local_io, locked, out_of_th
 from warmspare.state.local_table import HashTable, TableDamagedError
 from warmspare.store import layout
 from warmspare.store.contract import Store
-from warmspare.sync.journal.journal import Journal, PageLog
+from warmspare.sync.journal.journal import Journal
+from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.local.pagemap import PageMap
 from warmspare.sync.resuming.leftovers import Leftovers
 from warmspare.sync.resuming.unpublished import Unfinished

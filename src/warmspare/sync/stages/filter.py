@@ -15,7 +15,7 @@ from warmspare.model.extents import Extents, covered, overlaps
 from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, FULL_MASK, PAGE_BYTES, SPAN_BLOCKS, block_bytes, page_bytes
 from warmspare.source.ports import Hole, Span
 from warmspare.state.local_table import HashTable
-from warmspare.sync.journal.journal import PageLog
+from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.local.pagemap import PageMap
 from warmspare.sync.planning.marked_blocks import inside
 from warmspare.sync.rows import Filtered, Untracked
