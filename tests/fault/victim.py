@@ -22,13 +22,14 @@ from collections.abc import Callable
 from typing import Any
 
 import warmspare._native.sparse as sparse
+import warmspare.apply.block_repair
 import warmspare.apply.decode
 import warmspare.apply.merge
-import warmspare.apply.rebuild
 import warmspare.apply.receiver
 import warmspare.apply.replica
 import warmspare.copy.copier
 import warmspare.copy.object_copy
+import warmspare.repository.blocks.chain_blocks
 import warmspare.repository.chain
 import warmspare.repository.disk_tables
 import warmspare.source.raw
@@ -40,6 +41,7 @@ import warmspare.store.lease
 import warmspare.sync.diskrun
 import warmspare.sync.journal.journal
 import warmspare.sync.journal.manifest_file
+import warmspare.sync.journal.page_log
 import warmspare.sync.local.local_state
 import warmspare.sync.local.pagemap
 import warmspare.sync.preparing
@@ -97,7 +99,8 @@ STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.apply.receiver.Receiver: ("_choose", "_prepare", "_disk", "_heal", "_done"),
     warmspare.apply.merge.Merge: ("run", "_chunk", "_punch", "_range", "_apply"),
     warmspare.apply.merge: ("apply_frame", "apply_zeroed"),
-    warmspare.apply.rebuild.Rebuilder: ("repair", "_collect", "_write"),
+    warmspare.apply.block_repair.BlockRepair: ("repair", "_write"),
+    warmspare.repository.blocks.chain_blocks.ChainBlocks: ("gather", "_load"),
 }
 SYSTEM = ("fsync", "fdatasync", "ftruncate", "pwrite", "write", "link", "rename", "replace", "unlink")
 NATIVE = ("apply_records", "punch")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from warmspare.apply.damage import MAX_RUNS, Damage
-from warmspare.apply.decode import locate
-from warmspare.apply.fetch import GAP_BYTES, RANGE_BYTES, PackObject, ranges
 from warmspare.cli.telling.wording import duration, sentence, size
 from warmspare.errors import FormatError
 from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.repository.blocks.frame_pages import locate
+from warmspare.repository.blocks.pack_ranges import GAP_BYTES, RANGE_BYTES, PackObject, ranges
 from warmspare.sync.stages import level
 from warmspare.sync.stages.level import Level
 

@@ -14,7 +14,6 @@ import numpy as np
 from warmspare._native import sparse as native
 from warmspare.apply.damage import Damage
 from warmspare.apply.decode import Applied, apply_frame, apply_zeroed
-from warmspare.apply.fetch import PackObject, PackRange, Rows, pack_objects, ranges
 from warmspare.errors import FormatError, IntegrityError
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.manifest import ManifestReader
@@ -22,6 +21,7 @@ from warmspare.format.restore_point import Disk
 from warmspare.model.columns import U32
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
+from warmspare.repository.blocks.pack_ranges import PackObject, PackRange, Rows, pack_objects, ranges
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import local_io
 from warmspare.threads import Threads, in_thread

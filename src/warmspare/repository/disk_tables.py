@@ -15,7 +15,7 @@ from warmspare.format import tablefile
 from warmspare.format.hashtable import ENTRY_BYTES, FANOUT
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
-from warmspare.repository.chain import Point, Repository
+from warmspare.repository.chain import Point, Repository, since_checkpoint
 from warmspare.repository.verified_objects import fetched, manifest_of
 from warmspare.state.local_table import HashTable
 from warmspare.threads import in_thread
@@ -62,18 +62,6 @@ async def rebuild(repository: Repository, disk_id: str, head: Point, table: Hash
             await in_thread(stage_manifest, table, manifest)
     await in_thread(demand_root, table, disk, head, repository.store.uri)
     await in_thread(table.commit, head.id.sha256, disk.capacity_bytes)
-
-
-async def since_checkpoint(repository: Repository, disk: Disk, head: Point) -> tuple[Point | None, list[Point]]:
-    """(the point of the checkpoint, the points after it), newest first; no checkpoint: all the disk is in."""
-    path: list[Point] = []
-    async for point in repository.ancestors(head):
-        if disk.checkpoint and point.record.sequence == disk.checkpoint.sequence:
-            return point, path
-        if point.record.disk(disk.id) is None:  # the disk joined the VM just after this point
-            break
-        path.append(point)
-    return None, path
 
 
 def _stage_leaves(table: HashTable, leaves: Iterator[tuple[int, bytes]]) -> None:

@@ -31,8 +31,7 @@ from warmspare.format.hashtable import (
 from warmspare.format.restore_point import Disk
 from warmspare.model.columns import U8, U32
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES, block_count
-from warmspare.repository.chain import Point, Repository
-from warmspare.repository.disk_tables import since_checkpoint
+from warmspare.repository.chain import Point, Repository, since_checkpoint
 from warmspare.repository.verified_objects import fetched, manifest_of
 from warmspare.state.page_file import PageFile, Pages, by_page
 from warmspare.threads import in_thread
