@@ -21,7 +21,9 @@ from systems import boxes, debian, debianvm, fedora, layout, mounts, redhat, tab
 from systems.cases import fstab, uid
 from systems.machine import Initramfs, Machine
 from warmspare.recover.disks.held_replica import HeldDisk
-from warmspare.recover.readiness.boot_findings import ABOUT, BootFinding, BootFindingKind, BootSeverity, Family
+from warmspare.recover.readiness.boot_findings import BootFinding
+from warmspare.recover.readiness.boot_kinds import BootFindingKind, BootSeverity, Family
+from warmspare.recover.readiness.boot_meanings import ABOUT
 from warmspare.recover.readiness.check import look
 
 K, F = BootFindingKind, Family
