@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
     from warmspare.source.ports import Machine
     from warmspare.store.contract import Store
+    from warmspare.vsphere.vsphere_machine import VsphereMachine
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,29 +179,16 @@ async def _configured(config: Path | None, names: list[str], how: _How, events: 
 
 async def _found(found: FoundVm, how: _How, events: Events, meter: Meter) -> int:
     """One VM, through a snapshot."""
-    import secrets
-
     from warmspare.cli.run import retrying
-    from warmspare.cli.wiring.configured import How, refuse_twins, sync_found
+    from warmspare.cli.wiring.configured import How, machine_of, refuse_twins, sync_found
     from warmspare.cli.wiring.opening_store import open_configured
-    from warmspare.vsphere.vsphere_machine import VsphereMachine
 
     refuse_twins(found)
     # What may not be compared in full can't be judged, and that is said; and an audit changes no VM.
     policy, repository = replace(found.settings.policy, full_compare="auto"), found.settings.repository
 
     async def machine() -> VsphereMachine:
-        return VsphereMachine(
-            found.session,
-            found.info,
-            policy,
-            found.vddk,
-            events,
-            repository=repository.uri,
-            run=secrets.token_hex(8),
-            enable_tracking=False,
-            neighbours=found.neighbours,
-        )
+        return machine_of(found, policy, events, enable_tracking=False)
 
     async def heal(also: Mapping[str, Extents]) -> None:
         from warmspare.observe.events import Meter
