@@ -23,8 +23,8 @@ from pyVmomi import vim, vmodl
 from answersfront import envelope
 from warmspare.vsphere.api import faults, garbled, soap
 from warmspare.vsphere.api.garbled import GarbledError
+from warmspare.vsphere.api.oddities import NotUnderstoodError, UnreadValue, laid_aside, oddities
 from warmspare.vsphere.api.properties import _properties
-from warmspare.vsphere.api.soap import NotUnderstoodError, UnreadValue, oddities
 from warmspare.vsphere.api.stub import spoken_in
 from warmspare.vsphere.inventory.snapshot_tree import SnapshotTree
 from warmspare.vsphere.inventory.vm_devices import read_devices
@@ -186,7 +186,7 @@ def test_values_types_and_fields_that_are_not_known() -> None:
         "config.hardware: field fooMode of VirtualHardware",
         "config.hardware.device: type VirtualFoo",
     ]
-    assert soap.laid_aside(got["config.hardware"]) == {"fooMode": "7"}
+    assert laid_aside(got["config.hardware"]) == {"fooMode": "7"}
     got = one('<propSet><name>config.hardware</name><val xsi:type="QuantumHardware"><numCPU>1</numCPU></val></propSet>')
     assert got.unread == {"config.hardware": "type QuantumHardware"} and "config.hardware" not in got
     got = one('<propSet><name>config.template</name><val xsi:type="xsd:boolean">maybe</val></propSet>')

@@ -27,7 +27,7 @@ from warmspare.observe.events import Events
 from warmspare.source.logins import Account, Logins
 from warmspare.threads import finish
 from warmspare.vsphere.api import faults, garbled, tls
-from warmspare.vsphere.api.soap import NotUnderstoodError
+from warmspare.vsphere.api.oddities import NotUnderstoodError
 from warmspare.vsphere.api.stub import Stub
 
 _T = TypeVar("_T")

@@ -17,7 +17,7 @@ from warmspare.errors import ConfigError, WarmspareError, worst
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from warmspare.audit.source.source_audit import SourceAuditSettings, SourceVerdict
+    from warmspare.audit.source.source_verdict import SourceAuditSettings, SourceVerdict
     from warmspare.cli.wiring.configured import FoundVm
     from warmspare.model.extents import Extents
     from warmspare.observe.events import Events, Meter
@@ -79,7 +79,7 @@ def source(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.audit.expected.sample import parse_percent
-        from warmspare.audit.source.source_audit import SourceAuditSettings
+        from warmspare.audit.source.source_verdict import SourceAuditSettings
         from warmspare.cli.wiring.rate_limit import parse_limit
 
         if full and sample is not None:
@@ -213,7 +213,9 @@ async def _audit(
 ) -> int:
     """Judge; then, if that was asked for, sync what differs and judge that again. machine: makes one for one use,
     machine_after: for the last."""
-    from warmspare.audit.source.source_audit import Repair, SourceAudit, SourceAuditSettings, report
+    from warmspare.audit.source.source_audit import SourceAudit
+    from warmspare.audit.source.source_report import Repair, report
+    from warmspare.audit.source.source_verdict import SourceAuditSettings
 
     scratch = options.state_folder("tmp")
 
