@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +59,11 @@ class PageFile:
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly these bytes, zeros where the file ends before them."""
-        data = self.read_there(offset, length)
-        return data if len(data) == length else data.ljust(length, b"\0")
+        try:  # not by `read_there`: this is called for each page, and a call more shows
+            data = os.pread(self.fd, length, offset)
+        except OSError as error:
+            raise self._failed(error) from error
+        return data if len(data) == length else self.read_there(offset, length).ljust(length, b"\0")
 
     def read_there(self, offset: int, length: int) -> bytes:
         """These bytes; fewer only where the file ends before them."""
@@ -75,7 +78,9 @@ class PageFile:
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """All of it. Buffered by the kernel only."""
         try:
-            pwrite_all(self.fd, data, offset)
+            done = os.pwrite(self.fd, data, offset)
+            if done != len(data):
+                pwrite_all(self.fd, memoryview(data)[done:], offset + done)
         except OSError as error:
             raise self._failed(error) from error
 
@@ -140,29 +145,32 @@ class Pages:
     def __init__(self, file: PageFile, page_bytes: int, count: int, *, begins: int = 0) -> None:
         self._file, self.page_bytes, self._count, self._begins = file, page_bytes, count, begins
 
-    def _place(self, number: int, count: int) -> int:
-        if number < 0 or count < 0 or number + count > self._count:
-            raise ValueError(f"pages [{number}, {number + count}) of {self._count} in {self._file.path}")
-        return self._begins + number * self.page_bytes
+    def _outside(self, number: int, count: int) -> ValueError:
+        return ValueError(f"pages [{number}, {number + count}) of {self._count} in {self._file.path}")
 
     def read(self, number: int, count: int = 1) -> bytes:
         """A page, or several that follow each other. StoreError."""
-        return self._file.read(self._place(number, count), count * self.page_bytes)
+        if number < 0 or count < 0 or number + count > self._count:
+            raise self._outside(number, count)
+        return self._file.read(self._begins + number * self.page_bytes, count * self.page_bytes)
 
     def write(self, number: int, data: bytes | bytearray | memoryview) -> None:
         """Whole pages, from that one on. StoreError."""
         count, odd = divmod(len(data), self.page_bytes)
         if odd:
             raise ValueError(f"{len(data)} bytes are no whole pages of {self.page_bytes} in {self._file.path}")
-        self._file.write(self._place(number, count), data)
+        if number < 0 or number + count > self._count:
+            raise self._outside(number, count)
+        self._file.write(self._begins + number * self.page_bytes, data)
 
 
-def by_page(entries: U32, page_entries: int) -> Iterator[tuple[int, slice]]:
+def by_page(entries: U32, page_entries: int) -> Iterable[tuple[int, slice]]:
     """(page, the rows of `entries` that lie in it) of ascending entries, `page_entries` a page."""
     if not entries.size:
-        return
+        return ()
+    first = int(entries[0]) // page_entries
+    if first == int(entries[-1]) // page_entries:  # as for most spans; a fifth of what the rest costs
+        return ((first, slice(0, entries.size)),)
     pages = entries // page_entries
-    start = 0
-    for stop in [*(np.flatnonzero(np.diff(pages)) + 1).tolist(), entries.size]:
-        yield int(pages[start]), slice(start, stop)
-        start = stop
+    starts = [0, *(np.flatnonzero(pages[1:] != pages[:-1]) + 1).tolist()]
+    return zip(pages[starts].tolist(), map(slice, starts, [*starts[1:], entries.size]), strict=True)
