@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from botocore.session import get_session
 
-import ebsstandin
 import ec2front
 from ec2front import Front
 from rig import MIB, Outcome, begin, command, random_disk, scribble
+from rigs.aws import ebsstandin
 from warmspare.cli.wiring.planfile import parse_plan
 from warmspare.observe.events import Events
 from warmspare.patience import Patience

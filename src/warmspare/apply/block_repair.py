@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from warmspare._native import sparse as native
+from warmspare._native import holes
 from warmspare.model.columns import U8, U32
 from warmspare.model.units import BLOCK_BYTES, PAGE_BYTES
 from warmspare.repository.blocks.block_window import BlockWindow
@@ -73,6 +73,6 @@ class BlockRepair:
         for at in range(0, len(image), PAGE_BYTES):
             page = image[at : at + PAGE_BYTES]
             if page == _ZERO_PAGE[: len(page)]:
-                native.punch(self._fd, block * BLOCK_BYTES + at, len(page))
+                holes.punch(self._fd, block * BLOCK_BYTES + at, len(page))
             else:
                 pwrite_all(self._fd, page, block * BLOCK_BYTES + at)

@@ -86,10 +86,10 @@ class PageFile:
 
     def punch(self, offset: int, length: int) -> None:
         """These bytes are zeros; whole pages of the file system become a hole."""
-        from warmspare._native import sparse as native  # a sync's files need none of it
+        from warmspare._native import holes  # a sync's files need none of it
 
         try:
-            native.punch(self.fd, offset, length)
+            holes.punch(self.fd, offset, length)
         except OSError as error:
             raise self._failed(error) from error
 
@@ -156,9 +156,11 @@ class Pages:
 
     def write(self, number: int, data: bytes | bytearray | memoryview) -> None:
         """Whole pages, from that one on. StoreError."""
-        count, odd = divmod(len(data), self.page_bytes)
-        if odd:
-            raise ValueError(f"{len(data)} bytes are no whole pages of {self.page_bytes} in {self._file.path}")
+        count = 1
+        if len(data) != self.page_bytes:
+            count, odd = divmod(len(data), self.page_bytes)
+            if odd:
+                raise ValueError(f"{len(data)} bytes are no whole pages of {self.page_bytes} in {self._file.path}")
         if number < 0 or number + count > self._count:
             raise self._outside(number, count)
         self._file.write(self._begins + number * self.page_bytes, data)

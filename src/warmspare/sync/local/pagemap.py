@@ -26,6 +26,7 @@ MAX_SEGMENTS = MAX_CAPACITY_BYTES // BLOCK_BYTES // SEGMENT_BLOCKS
 SUM_BYTES = 8
 WHAT = "the state directory"
 _UNKNOWN = bytes(SEGMENT_BYTES)
+_EVERY = np.arange(SEGMENT_BLOCKS)
 
 
 class PageMap:
@@ -96,9 +97,13 @@ class PageMap:
     def write(self, blocks: U32, hashes: U64) -> None:
         """Set rows between `begin` and `finish`: ascending blocks, hashes of shape (n, 16)."""
         for segment, rows in by_page(blocks, SEGMENT_BLOCKS):
-            data = np.frombuffer(bytearray(self._segment(segment)), dtype=np.uint64)
-            data.reshape(SEGMENT_BLOCKS, BLOCK_PAGES)[blocks[rows] % SEGMENT_BLOCKS] = hashes[rows]
-            raw = data.tobytes()
+            places = blocks[rows] % SEGMENT_BLOCKS
+            if places.size == SEGMENT_BLOCKS and np.array_equal(places, _EVERY):
+                raw = hashes[rows].tobytes()  # what stood there does not matter
+            else:
+                data = np.frombuffer(bytearray(self._segment(segment)), dtype=np.uint64)
+                data.reshape(SEGMENT_BLOCKS, BLOCK_PAGES)[places] = hashes[rows]
+                raw = data.tobytes()
             self._segments.write(segment, raw)
             self._sums.write(segment, self._sum(segment, raw).to_bytes(SUM_BYTES, "little"))
 
