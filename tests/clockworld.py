@@ -27,6 +27,7 @@ from rig import MIB
 from vspheretools import TIMING, Record, session_at
 from warmspare.config.settings import Policy
 from warmspare.format import hashtable
+from warmspare.model.keyparts import encode_name
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.repository import failover_record
 from warmspare.repository.chain import open_repository
@@ -36,7 +37,7 @@ from warmspare.store import lease as lease_module
 from warmspare.store.around.passing import PassingStore
 from warmspare.store.contract import ObjectInfo
 from warmspare.store.directory.directory_store import DirectoryStore
-from warmspare.store.layout import encode_name, lease_key
+from warmspare.store.layout import lease_key
 from warmspare.store.lease import Holder
 from warmspare.sync.beginning import ChainStart
 from warmspare.sync.planning.rolling import Rolling

@@ -25,6 +25,7 @@ from warmspare.audit.repository.seen import KnownRepository
 from warmspare.errors import SourceError, StoreError
 from warmspare.format import restore_point
 from warmspare.format.manifest import ManifestReader
+from warmspare.model.keyparts import encode_name
 from warmspare.observe.events import Events, Meter
 from warmspare.source.ports import Opened
 from warmspare.store import layout
@@ -114,7 +115,7 @@ class World:
         return [event for event in self.events if event["event"] == name]
 
     def point(self, sequence: int) -> restore_point.RestorePoint:
-        path = self.repo / layout.point_key(layout.encode_name("vm"), sequence)
+        path = self.repo / layout.point_key(encode_name("vm"), sequence)
         return restore_point.decode(path.read_bytes(), str(path))
 
     def manifest(self, disk: restore_point.Disk) -> ManifestReader:
@@ -136,7 +137,7 @@ class World:
         for number in range(1, sequence + 1):
             for disk in self.point(number).disks:
                 for pack in self.manifest(disk).packs:
-                    named.add(layout.pack_key(layout.encode_name("vm"), pack.run.hex(), pack.number))
+                    named.add(layout.pack_key(encode_name("vm"), pack.run.hex(), pack.number))
         assert self.packs() == named
         left = [path.name for path in (self.home / "state").rglob("*") if path.name in ("unfinished", "carried")]
         assert not left and self.meter.done_bytes == self.meter.total_bytes

@@ -19,6 +19,7 @@ from rig import KIB, MIB, Outcome, Rig, losing_the_store, same, scribble
 from warmspare.errors import StoreError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.packlist import PackRef
+from warmspare.model.keyparts import encode_name
 from warmspare.store import layout
 from warmspare.sync.journal.sentlog import SentFrame, SentLog, frames_of, packs_of
 from warmspare.sync.resuming.reuse import Resume
@@ -55,7 +56,7 @@ def exact(rig: Rig) -> None:
         for disk in record.disks:
             data = (Path(rig.repo) / disk.manifest.key).read_bytes()
             packs = ManifestReader(lambda at, size, data=data: data[at : at + size], len(data), "here").packs
-            named |= {layout.pack_key(layout.encode_name(rig.vm), pack.run.hex(), pack.number) for pack in packs}
+            named |= {layout.pack_key(encode_name(rig.vm), pack.run.hex(), pack.number) for pack in packs}
     assert {str(path.relative_to(rig.repo)) for path in rig.objects("packs")} == named
     assert not list(rig.state.rglob("unfinished"))
 
@@ -179,7 +180,7 @@ def used(rig: Rig, key: str) -> bool:
     (disk,) = rig.point(1).disks
     data = (Path(rig.repo) / disk.manifest.key).read_bytes()
     packs = ManifestReader(lambda at, size: data[at : at + size], len(data), "here").packs
-    return key in {layout.pack_key(layout.encode_name(rig.vm), pack.run.hex(), pack.number) for pack in packs}
+    return key in {layout.pack_key(encode_name(rig.vm), pack.run.hex(), pack.number) for pack in packs}
 
 
 @pytest.mark.parametrize("seed", range(3))

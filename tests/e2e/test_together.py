@@ -26,6 +26,7 @@ from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import root_of
 from warmspare.format.manifest import Header, ManifestWriter
 from warmspare.format.packlist import PackRef
+from warmspare.model.keyparts import encode_name
 from warmspare.repository.chain import Repository
 from warmspare.store import layout
 from warmspare.store.lease import Lease
@@ -290,7 +291,7 @@ def test_several_records_of_a_block_and_parts_of_frames(rig: Rig) -> None:
     writer = ManifestWriter(Header("disk.raw", len(disk), run), out.extend)
     writer.add(chunk)
     writer.finish([PackRef(run, 0, len(body), crc32c.crc32c(body), hashlib.sha256(body).digest())])
-    vm = layout.encode_name(rig.vm)
+    vm = encode_name(rig.vm)
     entries = {
         b: xxhash.xxh3_128_digest(bytes(disk[b * 65536 : (b + 1) * 65536]))
         for b in range(len(disk) // 65536)

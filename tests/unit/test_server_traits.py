@@ -15,6 +15,7 @@ import pytest
 
 import warmspare
 from rig import MIB, Rig, random_disk, scribble
+from warmspare.model.keyparts import encode_name
 from warmspare.store import layout
 from warmspare.store.contract import Upload
 from warmspare.store.directory.directory_store import DirectoryStore
@@ -58,7 +59,7 @@ def keys() -> Iterator[str]:
         makers = [getattr(layout, name) for name in dir(layout) if re.fullmatch(r"[a-z]+_key", name)]
         for make in makers:
             if make.__annotations__["return"] == "str" and make not in (layout.check_key, layout.repository_key):
-                yield make(*_arguments(make, layout.encode_name(vm), run))
+                yield make(*_arguments(make, encode_name(vm), run))
     yield layout.repository_key()
 
 

@@ -18,6 +18,7 @@ import msgspec
 from warmspare._native import sparse as native
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, StoreError
 from warmspare.format.restore_point import Disk, RestorePoint
+from warmspare.model.keyparts import encode_name
 from warmspare.model.units import SPAN_BYTES
 from warmspare.outside.regular_files import demand_folders
 from warmspare.repository.chain import PointId, Repository
@@ -35,7 +36,6 @@ from warmspare.state.replica_record import (
     ReplicaRecord,
     mode_of,
 )
-from warmspare.store import layout
 
 ZERO_STEP_BYTES = 1 << 30
 
@@ -228,7 +228,7 @@ class Replica:
             return name
         if disk.name not in taken:
             return disk.name
-        return f"{disk.name}-{layout.encode_name(disk.id)}"
+        return f"{disk.name}-{encode_name(disk.id)}"
 
     def _demand_empty(self, place: ReplicaDisk, disk: Disk) -> None:
         path = self.path(place)
@@ -263,7 +263,7 @@ class Replica:
         return self._place.open(self.path(place))
 
     def table(self, disk_id: str) -> HashTable:
-        folder = self.state / DISKS / layout.encode_name(disk_id)
+        folder = self.state / DISKS / encode_name(disk_id)
         with local_io(STATE, folder):
             demand_folders(self.state, folder)
         return HashTable(folder / "table")

@@ -17,6 +17,7 @@ from warmspare.copy.object_copy import Carrier, Read, Wanted
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError
 from warmspare.format import restore_point
 from warmspare.format.restore_point import Disk, RestorePoint
+from warmspare.model.keyparts import encode_name
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import PointId, open_repository
@@ -167,7 +168,7 @@ class Copier:
         return ours.id
 
     async def _vm(self, plan: CopyPlan) -> None:
-        key = layout.encode_name(plan.vm)
+        key = encode_name(plan.vm)
         telling = watching(self._events, plan.vm)
         async with Lease.hold(self._target_store, layout.lease_key(key), on_watch=telling) as lease:
             if await self._target.newest(plan.vm) != plan.newest:  # a sync was there before we had the lease
@@ -183,7 +184,7 @@ class Copier:
             await Clearing(self._target_store, self._housekeeping).uploads(prefix)
 
     async def _point(self, vm: str, planned: Planned, lease: Lease) -> None:
-        key, label = layout.point_key(layout.encode_name(vm), planned.id.sequence), planned.id.label
+        key, label = layout.point_key(encode_name(vm), planned.id.sequence), planned.id.label
         data = await self._source.store.get(key, max_bytes=restore_point.MAX_POINT_BYTES)
         entry = self._source.parse(vm, planned.id.sequence, data)
         if entry.id != planned.id:
@@ -221,7 +222,7 @@ class Copier:
 
     async def _below(self, record: RestorePoint, manifests: list[tuple[Disk, LocalObject]], estimate: int) -> None:
         """Everything that the record names, in order."""
-        vm, number = layout.encode_name(record.vm_id), record.sequence
+        vm, number = encode_name(record.vm_id), record.sequence
         where = self._source.where(layout.point_key(vm, number))
         pack_bytes = 0
         indexes: list[tuple[Wanted, Read]] = []

@@ -16,6 +16,7 @@ from warmspare.errors import ConfigError, IntegrityError, NotFoundError, StoreEr
 from warmspare.format import repofile, restore_point
 from warmspare.format.repofile import RepositoryRecord
 from warmspare.format.restore_point import RestorePoint
+from warmspare.model.keyparts import decode_name, encode_name
 from warmspare.store import layout
 from warmspare.store.contract import Store
 
@@ -69,7 +70,7 @@ class Repository:
             encoded = await self._first_vm(after)
             if encoded is None:
                 return names
-            name = layout.decode_name(encoded) or await self._long_name(encoded)
+            name = decode_name(encoded) or await self._long_name(encoded)
             if name:
                 names.append(name)
             if len(names) > MOST_VMS:
@@ -92,7 +93,7 @@ class Repository:
         async for info in self.store.list(layout.points_prefix(encoded)):
             data = await self.store.get(info.key, max_bytes=restore_point.MAX_POINT_BYTES)
             name = restore_point.decode(data, self.where(info.key)).vm_id
-            return name if layout.encode_name(name) == encoded else None
+            return name if encode_name(name) == encoded else None
         return None
 
     async def vm_called(self, given: str) -> str:
@@ -115,7 +116,7 @@ class Repository:
 
     async def sequences(self, vm: str, *, after: int = 0) -> list[int]:
         """Sequences of the VM's restore points above `after`, ascending."""
-        encoded = layout.encode_name(vm)
+        encoded = encode_name(vm)
         start = layout.point_key(encoded, after) if after else ""
         return [
             number
@@ -125,11 +126,11 @@ class Repository:
 
     async def load(self, vm: str, sequence: int) -> Point:
         """One restore point, checked to be what its key says. NotFoundError, FormatError, IntegrityError."""
-        key = layout.point_key(layout.encode_name(vm), sequence)
+        key = layout.point_key(encode_name(vm), sequence)
         return self.parse(vm, sequence, await self.store.get(key, max_bytes=restore_point.MAX_POINT_BYTES))
 
     def parse(self, vm: str, sequence: int, data: bytes) -> Point:
-        where = self.where(layout.point_key(layout.encode_name(vm), sequence))
+        where = self.where(layout.point_key(encode_name(vm), sequence))
         record = restore_point.decode(data, where)
         if record.vm_id != vm or record.sequence != sequence:
             raise IntegrityError(
@@ -180,7 +181,7 @@ class Repository:
             raise IntegrityError(
                 f"the repository was forked: restore point {known.sequence} of VM {vm!r} is now "
                 f"{again.id.label} and was {known.label}",
-                where=self.where(layout.point_key(layout.encode_name(vm), known.sequence)),
+                where=self.where(layout.point_key(encode_name(vm), known.sequence)),
                 hint="find out who else writes here; to accept the new history remove the local state "
                 "(of a sender) or the replica (of a receiver)",
             )
@@ -200,7 +201,7 @@ class Repository:
             except NotFoundError:
                 raise IntegrityError(
                     f"restore point {sequence} of VM {vm!r} is missing though {target} is there",
-                    where=self.where(layout.point_key(layout.encode_name(vm), sequence)),
+                    where=self.where(layout.point_key(encode_name(vm), sequence)),
                     hint="put the missing record back from a copy of the repository",
                 ) from None
             if (parent := entry.record.parent) != (before.sha256 if before else None):
@@ -209,7 +210,7 @@ class Repository:
                     f"{before.label if before else 'the first one'} but from "
                     f"{restore_point.label(sequence - 1, parent) if parent else 'none'}: the "
                     "chain was forked or a record replaced",
-                    where=self.where(layout.point_key(layout.encode_name(vm), sequence)),
+                    where=self.where(layout.point_key(encode_name(vm), sequence)),
                     hint="put the right record back from a copy of the repository",
                 )
             yield entry
@@ -220,7 +221,7 @@ class Repository:
         entry = head
         yield entry
         while entry.record.parent:
-            where = self.where(layout.point_key(layout.encode_name(head.record.vm_id), entry.id.sequence - 1))
+            where = self.where(layout.point_key(encode_name(head.record.vm_id), entry.id.sequence - 1))
             hint = "put the right record back from a copy of the repository"
             try:
                 parent = await self.load(head.record.vm_id, entry.id.sequence - 1)
@@ -261,7 +262,7 @@ class Repository:
 
     async def publish(self, vm: str, sequence: int, data: bytes) -> bool:
         """Create the record; False if another sender's stands there. To be followed by `confirm`."""
-        return await self.store.create(layout.point_key(layout.encode_name(vm), sequence), data)
+        return await self.store.create(layout.point_key(encode_name(vm), sequence), data)
 
     async def confirm(self, vm: str, ours: Point) -> None:
         """Look whether a point that was just published stands, on the one that it follows, and nothing above it that
@@ -294,7 +295,7 @@ class Repository:
         """The label of what stands there."""
         if not sequence:
             return None
-        key = layout.point_key(layout.encode_name(vm), sequence)
+        key = layout.point_key(encode_name(vm), sequence)
         try:
             data = await self.store.get(key, max_bytes=restore_point.MAX_POINT_BYTES)
             return restore_point.label(sequence, restore_point.identity(data))
@@ -302,7 +303,7 @@ class Repository:
             return None
 
     async def _above(self, vm: str, sequence: int) -> Point | None:
-        key = layout.point_key(layout.encode_name(vm), sequence + 1)
+        key = layout.point_key(encode_name(vm), sequence + 1)
         try:
             return await self.load(vm, sequence + 1) if await self.store.head(key) is not None else None
         except NotFoundError:

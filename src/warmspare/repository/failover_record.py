@@ -18,6 +18,7 @@ import msgspec
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError, StoreError
 from warmspare.format import flags
 from warmspare.format import restore_point as point
+from warmspare.model.keyparts import encode_name
 from warmspare.outside.records import Line, RunId, Sequence, Sha256, UnfitError
 from warmspare.repository.chain import PointId, Repository, now_text
 from warmspare.repository.remedy_commands import command
@@ -169,7 +170,7 @@ class FailoverJournal:
             await self._write(msgspec.structs.replace(self.record, state=state, ended=ended))
 
     async def _write(self, record: FailoverRecord) -> FailoverRecord:
-        key = layout.failover_key(layout.encode_name(self.vm))
+        key = layout.failover_key(encode_name(self.vm))
         data = encode(record)
         store = self.repository.store
         if self.record is not None:
@@ -183,7 +184,7 @@ class FailoverJournal:
 
     async def _demand(self, record: FailoverRecord) -> None:
         """LeaseError unless that is what stands there; FormatError if it is damaged."""
-        key = layout.failover_key(layout.encode_name(self.vm))
+        key = layout.failover_key(encode_name(self.vm))
         try:
             data = await self.repository.store.get(key, max_bytes=MAX_RECORD_BYTES)
             there = decode(data, self.vm, self.repository.where(key))
@@ -200,7 +201,7 @@ class FailoverJournal:
     async def _swaps(self) -> bool:
         """Whether the store refuses to replace the record by a tag that is not its own; it would by itself."""
         assert self.record is not None
-        key = layout.failover_key(layout.encode_name(self.vm))
+        key = layout.failover_key(encode_name(self.vm))
         try:
             info = await self.repository.store.replace(key, encode(self.record), etag=NO_TAG)
         except StoreError as error:
@@ -219,7 +220,7 @@ def encode(record: FailoverRecord) -> bytes:
 
 async def read_journal(repository: Repository, vm: str) -> FailoverJournal:
     """The record of a VM's failover, `record` None if there never was one. FormatError if it is damaged; StoreError."""
-    key = layout.failover_key(layout.encode_name(vm))
+    key = layout.failover_key(encode_name(vm))
     info = await repository.store.head(key)
     if info is None:
         return FailoverJournal(repository, vm, None, None)
@@ -257,7 +258,7 @@ async def refuse_failed_over(repository: Repository, vm: str) -> FailoverRecord 
     raise FailedOverError(
         f"VM {vm!r} was failed over on {record.began} to restore point "
         f"{point.label(record.sequence, record.sha256)} and {where}; it is not synced or audited meanwhile",
-        where=repository.where(layout.failover_key(layout.encode_name(vm))),
+        where=repository.where(layout.failover_key(encode_name(vm))),
         hint=f"once the right one of the two runs at home again, clear it with {clearing(repository, vm)}",
     )
 

@@ -12,11 +12,11 @@ from typing import Annotated
 
 import msgspec
 
+from warmspare.model.keyparts import encode_name
 from warmspare.model.units import MAX_CAPACITY_BYTES, block_count
 from warmspare.outside.records import Block, Count, Line, RunId, Sequence, Sha256, UnfitError
 from warmspare.outside.regular_files import demand_folders, open_disk
 from warmspare.state.local_files import io_error, load_record, local_io
-from warmspare.store import layout
 
 WHAT = "the replica"
 STATE = "the replica's state"
@@ -76,7 +76,7 @@ class ReplicaPlace:
         self.target = target
         self.device, self.is_directory = stat.S_ISBLK(mode), stat.S_ISDIR(mode)
         if self.device and state is None:
-            state = Path("/var/lib/warmspare/replicas") / layout.encode_name(str(target.resolve()))
+            state = Path("/var/lib/warmspare/replicas") / encode_name(str(target.resolve()))
         beside = target / BESIDE if self.is_directory else target.with_name(target.name + BESIDE)
         self.state = state or beside
         self._state_root = state or beside.parent

@@ -19,6 +19,7 @@ from warmspare.format.manifest import Header
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import Checkpoint, Disk
 from warmspare.model.extents import Extents, whole_disk, without
+from warmspare.model.keyparts import encode_name
 from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, SPAN_BYTES
 from warmspare.observe.events import Events, Meter
 from warmspare.outside.regular_files import open_regular
@@ -280,7 +281,7 @@ class DiskRun:
         left = todo.read if self.left is None else self.left
         manifest, pages = (before.manifest, before.pages) if before else (None, None)
         if self.left is not None:
-            name = layout.encode_name(self._name)
+            name = encode_name(self._name)
             manifest, pages = directory / f"{name}.manifest", directory / f"{name}.pages"
             with local_io(WHAT, directory):
                 directory.mkdir(exist_ok=True)

@@ -13,12 +13,12 @@ from dataclasses import replace
 from warmspare.errors import ConfigError, SourceError
 from warmspare.format import restore_point
 from warmspare.model.extents import Extents, union, whole_disk, widen
+from warmspare.model.keyparts import encode_name
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.repository.chain import Point
 from warmspare.repository.chain_owner import Settled
 from warmspare.repository.failover_record import FailoverRecord, doubt_after
 from warmspare.source.ports import DiskInput, LastDisk, LastPoint, Opened
-from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.sync.diskrun import DiskRun, Run
 from warmspare.sync.journal.journal import PageLog
@@ -107,7 +107,7 @@ class Preparation:
 
     async def resume(self, run: Run, disk_id: str, stack: AsyncExitStack) -> Resume | None:
         """What was sent of a disk and never published; closed with the stack."""
-        scratch = run.local.directory / f"{layout.encode_name(disk_id)}.resume"
+        scratch = run.local.directory / f"{encode_name(disk_id)}.resume"
         found = await run.local.unfinished.resume(self._store, disk_id, scratch)
         if found:
             stack.callback(found.close)

@@ -24,6 +24,7 @@ from warmspare.format import flags
 from warmspare.format import restore_point as point
 from warmspare.format.restore_point import RestorePoint, Unprotected
 from warmspare.model.extents import Extents
+from warmspare.model.keyparts import encode_name
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
@@ -128,7 +129,7 @@ class Sender:
         host: Path | None = None,
     ) -> None:
         self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
-        self._key = layout.encode_name(self._vm)
+        self._key = encode_name(self._vm)
         self._meter = meter or Meter()
         self._store = CountingStore(store, self._on_sent)
         self._level, self._spool_place = level, spool
@@ -191,7 +192,7 @@ class Sender:
         and what it writes down."""
         repository = await open_repository(self._store)
         self._vm = await chain_for(self._start, repository, self._machine, self._state_root, self._events)
-        self._key = layout.encode_name(self._vm)
+        self._key = encode_name(self._vm)
         over = await refuse_failed_over(repository, self._vm)
         local = LocalState(self._state_root, self._vm, repository, self._events)
         if not stack.enter_context(locked(local.directory / "lock", WHAT)):

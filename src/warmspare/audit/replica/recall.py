@@ -18,6 +18,7 @@ from warmspare.errors import FormatError, IntegrityError
 from warmspare.format import frame
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.model.columns import U16, U32
+from warmspare.model.keyparts import encode_name
 from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, block_bytes, block_count
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.verified_objects import manifest_of, read_range, read_sound
@@ -119,7 +120,7 @@ class Recall:
                     break
                 async with manifest_of(self._repository, point.record, disk, self._scratch) as manifest:
                     self.traffic.other_bytes += disk.manifest.bytes
-                    vm = layout.encode_name(point.record.vm_id)
+                    vm = encode_name(point.record.vm_id)
                     packs = [
                         RecallPack(layout.pack_key(vm, pack.run.hex(), pack.number), pack.bytes)
                         for pack in manifest.packs

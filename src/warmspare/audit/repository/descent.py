@@ -17,6 +17,7 @@ from warmspare.audit.repository.seen import SeenPoint
 from warmspare.errors import FormatError, IntegrityError, NotFoundError, StoreError
 from warmspare.format import restore_point
 from warmspare.format.restore_point import RestorePoint
+from warmspare.model.keyparts import encode_name
 from warmspare.store import layout
 from warmspare.store.contract import Store
 
@@ -110,7 +111,7 @@ async def read_chain(
             )
             unread.add(sequence)
             continue
-        if record.sequence != sequence or layout.encode_name(record.vm_id) != inventory.vm:
+        if record.sequence != sequence or encode_name(record.vm_id) != inventory.vm:
             findings.add(
                 FindingKind.OBJECT_REPLAYED,
                 point=str(sequence),

@@ -22,6 +22,7 @@ from warmspare.audit.repository.object_checks import FindingPlace, ObjectChecks
 from warmspare.audit.repository.scratch import Scratch
 from warmspare.audit.repository.seen import KnownRepository
 from warmspare.errors import ConfigError, FormatError, IntegrityError, NoRoomError, NotFoundError
+from warmspare.model.keyparts import decode_name, encode_name
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import open_repository
@@ -75,7 +76,7 @@ class Prune:
         await open_repository(self._store)
         names, _ = await inventories.vms(self._store)
         if self._wanted is not None:
-            names = [name for name in names if name == layout.encode_name(self._wanted)]
+            names = [name for name in names if name == encode_name(self._wanted)]
             if not names:
                 raise ConfigError(
                     f"no VM of this repository has the ID {self._wanted!r}",
@@ -97,8 +98,8 @@ class Prune:
     async def _vm(self, vm: str, lease: Lease | None) -> None:
         """lease: None where there is no room for one."""
         found = await inventories.take(self._store, vm)
-        called = layout.decode_name(vm) or ""
-        seen = [one for one in self._known.seen if layout.encode_name(one.vm) == vm]
+        called = decode_name(vm) or ""
+        seen = [one for one in self._known.seen if encode_name(one.vm) == vm]
         chain = await read_chain(self._store, found, called, seen, Findings())
         try:
             with Scratch(self._directory) as scratch:

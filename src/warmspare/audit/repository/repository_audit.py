@@ -32,6 +32,7 @@ from warmspare.audit.repository.walk import PointWalk
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError
 from warmspare.format import repofile
 from warmspare.format.restore_point import Disk
+from warmspare.model.keyparts import decode_name, encode_name
 from warmspare.model.units import BLOCK_BYTES, block_count
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import now_text
@@ -151,9 +152,9 @@ class RepositoryAudit:
         if self._wanted is None:
             for key in strange:
                 self._foreign(key)
-            gone = {one.vm for one in self._known.seen} - {layout.decode_name(name) or "" for name in names}
-            return sorted({*names, *(layout.encode_name(vm) for vm in gone)})
-        encoded = layout.encode_name(self._wanted)
+            gone = {one.vm for one in self._known.seen} - {decode_name(name) or "" for name in names}
+            return sorted({*names, *(encode_name(vm) for vm in gone)})
+        encoded = encode_name(self._wanted)
         if encoded in names or self._known.of(self._wanted):
             return [encoded]
         called = [name for name in names if await self._called(name) == self._wanted]
@@ -169,7 +170,7 @@ class RepositoryAudit:
     async def _called(self, vm: str) -> str:
         """What the newest point that can be read calls the VM."""
         found = await inventories.take(self._store, vm)
-        chain = await read_chain(self._store, found, layout.decode_name(vm) or "", [], Findings())
+        chain = await read_chain(self._store, found, decode_name(vm) or "", [], Findings())
         return chain.name
 
     def _foreign(self, key: str) -> None:
@@ -179,8 +180,8 @@ class RepositoryAudit:
 
     async def _vm(self, vm: str, identity: str, objects: ObjectChecks, keeper: Keeper) -> None:
         inventory = await inventories.take(self._store, vm)
-        called = layout.decode_name(vm) or ""
-        seen = [one for one in self._known.seen if layout.encode_name(one.vm) == vm]
+        called = decode_name(vm) or ""
+        seen = [one for one in self._known.seen if encode_name(one.vm) == vm]
         chain = await read_chain(self._store, inventory, called, seen, self._findings)
         walk = PointWalk(objects, inventory, chain)
         await walk.run()

@@ -29,6 +29,7 @@ from warmspare.format.restore_point import Disk
 from warmspare.model.columns import U8, U32
 from warmspare.model.extents import Extents, normalise, widen
 from warmspare.model.extents import without as cut_out
+from warmspare.model.keyparts import encode_name
 from warmspare.model.units import BLOCK_BYTES, SPAN_BLOCKS, block_bytes, block_count
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
@@ -133,7 +134,7 @@ class SourceAudit:
         self._over = await refuse_failed_over(repository, vm)
         threads = Threads(1, "audit")
         try:
-            key = layout.lease_key(layout.encode_name(vm))
+            key = layout.lease_key(encode_name(vm))
             async with Lease.hold(self._store, key, on_watch=watching(self._events, vm)):
                 point = await self._head(repository, vm)
                 self._settled = await settle(self._machine, point)  # a twin must not be judged as the other

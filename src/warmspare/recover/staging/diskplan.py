@@ -13,6 +13,7 @@ from pathlib import Path
 
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
+from warmspare.model.keyparts import encode_name
 from warmspare.model.units import block_count
 from warmspare.recover.blocks.ebs_blocks import BLOCKS_EACH, EbsBlockSet
 from warmspare.recover.staging.ebs import Encryption
@@ -21,7 +22,6 @@ from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point, PointId, Repository
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.state.local_table import HashTable, TableDamagedError
-from warmspare.store import layout
 from warmspare.threads import in_thread
 
 
@@ -35,7 +35,7 @@ class ParentSnapshot:
 
 def table_path(state: Path, disk_id: str) -> Path:
     """Where the hash table of a disk is kept between two stagings."""
-    return state / "disks" / layout.encode_name(disk_id) / "table"
+    return state / "disks" / encode_name(disk_id) / "table"
 
 
 async def choose_base(
@@ -53,7 +53,7 @@ async def choose_base(
     Its point must be an ancestor of `head` with the same disk in every point between, for a disk that left the VM and
     came back begins anew. IntegrityError if the repository's chain does not add up, or lost a point that was staged.
     """
-    key, vm = layout.encode_name(disk.id), head.record.vm_id
+    key, vm = encode_name(disk.id), head.record.vm_id
     candidates = [each for each in staged if each.key == key and each.completed]
     candidates.sort(key=lambda each: (each.point.sequence, each.started), reverse=True)
     for each in candidates:

@@ -37,12 +37,12 @@ import msgspec
 
 from warmspare.format import restore_point as point
 from warmspare.format.restore_point import MAX_DISKS, Disk
+from warmspare.model.keyparts import encode_name
 from warmspare.outside import records
 from warmspare.outside.records import Moment, Sha256
 from warmspare.outside.records import Sequence as Number
 from warmspare.recover.aws.client import Aws
 from warmspare.repository.chain import Point, PointId
-from warmspare.store import layout
 
 PREFIX = "warmspare:"
 GIB = 1 << 30
@@ -108,7 +108,7 @@ class StagedPoint:
 
     def disk(self, disk_id: str) -> StagedDisk | None:
         """The snapshot of the disk with that ID; None if there is none."""
-        key = layout.encode_name(disk_id)
+        key = encode_name(disk_id)
         return next((disk for disk in self.disks if disk.key == key), None)
 
 
@@ -122,11 +122,11 @@ def tags_of(repository: str, restore_point: Point, disk: Disk, parent: StagedDis
     record = restore_point.record
     values = {
         "repository": repository,
-        "vm": layout.encode_name(record.vm_id),
+        "vm": encode_name(record.vm_id),
         "point": str(record.sequence),
         "point-sha256": restore_point.id.sha256,
         "created": record.created,
-        "disk": layout.encode_name(disk.id),
+        "disk": encode_name(disk.id),
         "disk-number": str(record.disks.index(disk)),
         "disks": str(len(record.disks)),
         "capacity": str(disk.capacity_bytes),
@@ -179,7 +179,7 @@ async def staged_disks(aws: Aws, repository: str, vm_id: str) -> list[StagedDisk
     AwsError if AWS can't be asked."""
     filters = [
         {"Name": f"tag:{PREFIX}repository", "Values": [repository]},
-        {"Name": f"tag:{PREFIX}vm", "Values": [layout.encode_name(vm_id)]},
+        {"Name": f"tag:{PREFIX}vm", "Values": [encode_name(vm_id)]},
     ]
     found = aws.pages(
         "ec2",

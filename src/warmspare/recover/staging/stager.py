@@ -17,6 +17,7 @@ from pathlib import Path
 from warmspare.apply.replica import Replica
 from warmspare.errors import ConfigError, LeaseError, RecoverError, StoreError
 from warmspare.format.restore_point import Disk
+from warmspare.model.keyparts import encode_name
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.regular_files import demand_folders
@@ -42,7 +43,6 @@ from warmspare.recover.staging.staged_removal import Removal
 from warmspare.recover.staging.unfinished import sort_unfinished
 from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.state.local_files import local_io, locked
-from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.threads import Threads
 
@@ -160,7 +160,7 @@ class Stage:
 
     @contextmanager
     def _held(self, repository: Repository) -> Iterator[Traces]:
-        home = self._root / repository.id / layout.encode_name(self._vm)
+        home = self._root / repository.id / encode_name(self._vm)
         with local_io(WHAT, home):
             for folder in FOLDERS:
                 demand_folders(self._root.parent, home / folder)
@@ -331,6 +331,6 @@ class Stage:
 
 def _of(staged: list[StagedDisk], point: Point, disk: Disk, *, completed: bool) -> StagedDisk | None:
     """The snapshot of a disk at a restore point that is completed, or the one that is pending."""
-    key, state = layout.encode_name(disk.id), "completed" if completed else PENDING
+    key, state = encode_name(disk.id), "completed" if completed else PENDING
     found = [each for each in staged if (each.point, each.key, each.state) == (point.id, key, state)]
     return max(found, key=lambda each: each.started, default=None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from warmspare.errors import NotFoundError
+from warmspare.model.keyparts import encode_name
 from warmspare.recover.staging.staged import PENDING, StagedDisk
 from warmspare.repository.chain import Point, Repository
-from warmspare.store import layout
 
 
 async def sort_unfinished(
@@ -48,7 +48,7 @@ async def _judge(
         point = await repository.load(vm, pending.point.sequence)
     except NotFoundError:
         return None, "its restore point is not in the repository"
-    keys = [layout.encode_name(disk.id) for disk in point.record.disks]
+    keys = [encode_name(disk.id) for disk in point.record.disks]
     if point.id != pending.point or pending.key not in keys or pending.point.sequence > target.id.sequence:
         return None, "the repository has another history now"
     return point, ""

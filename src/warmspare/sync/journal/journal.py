@@ -18,12 +18,12 @@ import xxhash
 
 from warmspare.errors import StoreError
 from warmspare.model.columns import U32, U64
+from warmspare.model.keyparts import encode_name
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.outside.records import Line, RunId, SequenceOrNone, Sha256
 from warmspare.outside.regular_files import open_file, open_regular
 from warmspare.state.local_files import local_io, out_of_the_way, pwrite_all, read_record, sync_directory, write_record
-from warmspare.store import layout
 
 WHAT = "the state directory"
 BATCH = struct.Struct("<4sIQ")  # magic, rows, xxh3-64 of the rows
@@ -143,7 +143,7 @@ class Journal:
 
     def sent_path(self, disk_id: str) -> Path:
         """The log of what is sent of a disk: by its ID, since another run may have it in another place."""
-        return self.directory / f"{layout.encode_name(disk_id)}.sent"
+        return self.directory / f"{encode_name(disk_id)}.sent"
 
     def set_aside(self, shelf: Path) -> None:
         """Keep what the run that died has sent for those that come, on a shelf. `clear` forgets the run then."""

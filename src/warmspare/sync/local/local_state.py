@@ -16,6 +16,7 @@ from warmspare.errors import IntegrityError, NotFoundError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import Disk
+from warmspare.model.keyparts import encode_name
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
@@ -26,7 +27,6 @@ from warmspare.repository.chain import Point, PointId, Repository
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.state.local_files import copy_sparse, local_io, locked, out_of_the_way, read_record, sweep, write_record
 from warmspare.state.local_table import HashTable, TableDamagedError
-from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.sync.journal.journal import Journal, PageLog
 from warmspare.sync.local.pagemap import PageMap
@@ -88,13 +88,13 @@ class LocalState:
 
     def __init__(self, state: Path, vm: str, repository: Repository, events: Events) -> None:
         self._state, self._vm, self._repository, self._events = state, vm, repository, events
-        self.home = state / layout.encode_name(vm)
+        self.home = state / encode_name(vm)
         self.directory = self.home / repository.id
         with local_io(WHAT, self.directory):
             for folder in ("run", "plan", "carried", "disks", "unfinished", "tmp"):
                 demand_folders(state, self.directory / folder)
         self.journal = Journal(self.directory / "run", events)
-        key = layout.encode_name(vm)
+        key = encode_name(vm)
         self.leftovers = Leftovers(self.directory / "leftovers.json", key, events)
         self.unfinished = Unfinished(self.directory / "unfinished", self.leftovers, key, events)
         self.marks_path = self.directory / "marks.json"
@@ -260,10 +260,10 @@ class LocalState:
 
     def audit_path(self, disk_id: str) -> Path:
         """Where it is noted how far the rolling audit of a disk is."""
-        return self.directory / "disks" / layout.encode_name(disk_id) / "audit.json"
+        return self.directory / "disks" / encode_name(disk_id) / "audit.json"
 
     def open_disk(self, disk_id: str) -> DiskState:
-        return DiskState(self.directory / "disks" / layout.encode_name(disk_id))
+        return DiskState(self.directory / "disks" / encode_name(disk_id))
 
     async def prepare(
         self,

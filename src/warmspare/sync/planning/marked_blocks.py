@@ -18,6 +18,7 @@ from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import mark
 from warmspare.format.mark import LossMark
 from warmspare.model.extents import Extents, normalise, union, widen
+from warmspare.model.keyparts import encode_name
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
@@ -51,7 +52,7 @@ class Marks:
         found: dict[str, LossMark] = {}
         record = read_record(path, _Done, WHAT, events)
         known, done = set(record.keys if record else []), []
-        async for info in store.list(layout.marks_prefix(layout.encode_name(vm))):
+        async for info in store.list(layout.marks_prefix(encode_name(vm))):
             if info.key in known:
                 done.append(info.key)
                 continue

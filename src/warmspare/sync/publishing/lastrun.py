@@ -11,10 +11,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from warmspare.errors import NotFoundError
+from warmspare.model.keyparts import encode_name
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import Point, Repository
-from warmspare.store import layout
 from warmspare.store.lease import Lease
 from warmspare.sync.journal.journal import PageLog, RunRecord
 from warmspare.sync.local.local_state import LocalState
@@ -47,7 +47,7 @@ class LastRun:
             if sealed is not None and sealed.record.parent == (head.id.sha256 if head else None):
                 record, store = sealed.record, self._repository.store
                 self._events.emit("sync.completing", vm=self._vm, sequence=record.sequence, created=record.created)
-                vm = layout.encode_name(self._vm)
+                vm = encode_name(self._vm)
                 if await sealing.complete(store, vm, journal, spool, sealed, self._housekeeping):
                     await lease.confirm()
                     await publish(self._repository, record, sealed.data, self._housekeeping)

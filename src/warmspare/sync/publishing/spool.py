@@ -21,10 +21,10 @@ import crc32c
 
 from warmspare.errors import NoRoomError, NotFoundError, StoreError
 from warmspare.format.pack import PACK_BYTES
+from warmspare.model.keyparts import encode_name
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.outside.regular_files import demand_folders
 from warmspare.state.local_files import local_io, locked
-from warmspare.store import layout
 from warmspare.store.around.passing import PassingStore
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import PART_BYTES, Store, Upload
@@ -49,7 +49,7 @@ class SpoolPlace:
 
     def of(self, vm: str, repository: str) -> Path:
         """The directory of one VM's packs for one repository."""
-        return self.directory / layout.encode_name(vm) / repository
+        return self.directory / encode_name(vm) / repository
 
 
 class Spool(PassingStore):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from warmspare.cli import options
 from warmspare.errors import ConfigError
+from warmspare.model.keyparts import encode_name
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events
@@ -124,11 +125,10 @@ class _Place:
 
     def __call__(self, vm: str) -> Path:
         from warmspare.recover.drills import evidence as folders
-        from warmspare.store import layout
 
         given = self._given
         if given is not None and not self._alone:
-            given = given / layout.encode_name(vm)
+            given = given / encode_name(vm)
         return folders.make_folder(options.state_folder("drills"), vm, given)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from warmspare.ending import PROCESS
 from warmspare.errors import ConfigError, RecoverError
+from warmspare.model.keyparts import encode_name
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
@@ -44,7 +45,6 @@ from warmspare.recover.readiness.outlook import outlook
 from warmspare.repository.chain import Repository, now_text
 from warmspare.repository.remedy_commands import command
 from warmspare.state.local_files import local_io
-from warmspare.store import layout
 
 ENDING_S = 180.0  # for ending it where the process was asked to end
 _ALIVE = ("", "pending", "running")
@@ -226,7 +226,7 @@ class Ec2Drill:
         return types
 
     async def _remains(self, vm: str) -> list[Remains]:
-        return await remains(self._ec2, self._repository.id, layout.encode_name(vm))
+        return await remains(self._ec2, self._repository.id, encode_name(vm))
 
     async def _swept(self, vm: str, housekeeping: Housekeeping) -> list[str]:
         """Remove what drills left that are over; notes of this, and of what may still be under way."""
@@ -408,7 +408,7 @@ def _waited(outcome: _Ec2Outcome, rules: Rules) -> str:
 
 def _disks(chosen: Chosen, built: Ec2Machine) -> list[dict[str, Any]]:
     """What each volume was made of."""
-    roots = {layout.encode_name(disk.id): (disk.id, disk.root) for disk in chosen.point.record.disks}
+    roots = {encode_name(disk.id): (disk.id, disk.root) for disk in chosen.point.record.disks}
     out = []
     for each in built.disks:
         disk_id, root = roots[each.staged.key]
