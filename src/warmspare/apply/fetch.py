@@ -12,7 +12,7 @@ from warmspare.errors import FormatError
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.packlist import PackRef, Viewed
 from warmspare.format.restore_point import RestorePoint
-from warmspare.model.keyparts import encode_name
+from warmspare.model.ids import vm_key
 from warmspare.repository.chain import Repository
 from warmspare.repository.verified_objects import read_range
 from warmspare.store import layout
@@ -62,7 +62,7 @@ class PackRange:
 
 def pack_objects(point: RestorePoint, packs: Viewed[PackRef]) -> Sequence[PackObject]:
     """The packs of a manifest by their index."""
-    vm = encode_name(point.vm_id)
+    vm = vm_key(point.vm_id)
     return packs.seen(lambda pack: PackObject(layout.pack_key(vm, pack.run.hex(), pack.number), pack.bytes))
 
 

@@ -29,6 +29,7 @@ from warmspare.errors import (
 )
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import DiskId, VmId
 from warmspare.observe.events import Events, Meter
 from warmspare.patience import outlasted
 from warmspare.repository import disk_tables
@@ -87,7 +88,8 @@ class Receiver:
         initialize: bool = False,
         meter: Meter | None = None,
     ) -> None:
-        self._store, self._vm, self._target, self._events = store, vm, target, events
+        self._store, self._target, self._events = store, target, events
+        self._vm = VmId(vm)  # as given, until the repository is asked whose name it is
         self._state, self._initialize = state, initialize
         self._meter = meter or Meter()
         self._rebuilt = 0
@@ -270,7 +272,7 @@ class Receiver:
     # one restore point
 
     async def _step(
-        self, repository: Repository, replica: Replica, point: Point, parent: Point | None, wanted: set[str]
+        self, repository: Repository, replica: Replica, point: Point, parent: Point | None, wanted: set[DiskId]
     ) -> None:
         known = replica.record.disks if replica.record else []
         places = {p.id: p for p in [*known, *replica.admit(point.record)] if p.id in wanted or p in known}
@@ -330,7 +332,7 @@ class Receiver:
         return _Work(disk, place, -1, table, manifest, before is None, damage)
 
     async def _table_at(
-        self, repository: Repository, replica: Replica, parent: Point, point: Point, disk_id: str, table: HashTable
+        self, repository: Repository, replica: Replica, parent: Point, point: Point, disk_id: DiskId, table: HashTable
     ) -> None:
         """Have the table of the parent, or of the point itself where a killed run had come that far already."""
         for known in (point, parent):
@@ -384,7 +386,7 @@ class Receiver:
             bytes_written=self._meter.written_bytes - written,
         )
 
-    def _finding(self, disk: str, message: str) -> None:
+    def _finding(self, disk: DiskId, message: str) -> None:
         self._findings += 1
         if self._findings <= MAX_FINDING_EVENTS:
             self._events.emit("finding", kind="damaged-object", vm=self._vm, disk=disk, message=message)

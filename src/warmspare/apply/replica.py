@@ -18,7 +18,7 @@ import msgspec
 from warmspare._native import sparse as native
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, StoreError
 from warmspare.format.restore_point import Disk, RestorePoint
-from warmspare.model.keyparts import encode_name
+from warmspare.model.ids import DiskId, VmId, disk_key
 from warmspare.model.units import SPAN_BYTES
 from warmspare.outside.regular_files import demand_folders
 from warmspare.repository.chain import PointId, Repository
@@ -47,7 +47,7 @@ class Replica:
     """
 
     def __init__(
-        self, target: Path, vm: str, repository: Repository, disks: int, *, state: Path | None, initialize: bool
+        self, target: Path, vm: VmId, repository: Repository, disks: int, *, state: Path | None, initialize: bool
     ) -> None:
         """disks: how many there are to be; several make the target a directory if nothing stands there."""
         self.target, self._vm, self._repository, self._initialize = target, vm, repository, initialize
@@ -228,7 +228,7 @@ class Replica:
             return name
         if disk.name not in taken:
             return disk.name
-        return f"{disk.name}-{encode_name(disk.id)}"
+        return f"{disk.name}-{disk_key(disk.id)}"
 
     def _demand_empty(self, place: ReplicaDisk, disk: Disk) -> None:
         path = self.path(place)
@@ -262,8 +262,8 @@ class Replica:
         """A descriptor of a disk's file or device. OSError."""
         return self._place.open(self.path(place))
 
-    def table(self, disk_id: str) -> HashTable:
-        folder = self.state / DISKS / encode_name(disk_id)
+    def table(self, disk_id: DiskId) -> HashTable:
+        folder = self.state / DISKS / disk_key(disk_id)
         with local_io(STATE, folder):
             demand_folders(self.state, folder)
         return HashTable(folder / "table")

@@ -18,6 +18,7 @@ from warmspare.format import chunk as envelope
 from warmspare.format import flags
 from warmspare.format.chunk import END, PACKS, RECORDS, Chunk, decode_chunk, encode_chunk, opened, seal
 from warmspare.format.packlist import PACK_ROW, PackRef, packs_of
+from warmspare.model.ids import DiskId
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES, PAGE_BYTES
 
 MAGIC = b"WSMANIF\n"
@@ -45,7 +46,7 @@ class Totals:
 class Header:
     """capacity_bytes: of the disk at this restore point. run: 16 bytes of the sync that wrote it."""
 
-    disk_id: str
+    disk_id: DiskId
     capacity_bytes: int
     run: bytes
 
@@ -142,7 +143,7 @@ class ManifestReader:
             name = self._take(HEADER.size, name_bytes).decode()
         except UnicodeDecodeError:
             raise FormatError("a manifest's disk ID is not UTF-8", where=where) from None
-        self.header = Header(name, capacity, run)
+        self.header = Header(DiskId(name), capacity, run)
         self._start = size
         self.packs = packs_of([])
         self.totals = Totals()

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import msgspec
 
+from warmspare.model.ids import DiskId, VmId
 from warmspare.model.keyparts import encode_name
 from warmspare.model.units import MAX_CAPACITY_BYTES, block_count
 from warmspare.outside.records import Block, Count, Line, RunId, Sequence, Sha256, UnfitError
@@ -41,7 +42,7 @@ class ReplicaDisk(msgspec.Struct, frozen=True):
     damaged: [start, count) runs of blocks that may not be what the hash table says.
     """
 
-    id: Line
+    id: DiskId
     path: Line
     capacity_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_CAPACITY_BYTES)]
     damaged: list[tuple[Block, Block]] = []
@@ -57,12 +58,12 @@ class ReplicaRecord(msgspec.Struct, frozen=True):
     format: Count
     repository: RunId
     uri: Line
-    vm: Line
+    vm: VmId
     at: PointMark | None = None
     moving: PointMark | None = None
     disks: list[ReplicaDisk] = []
 
-    def disk(self, disk_id: str) -> ReplicaDisk | None:
+    def disk(self, disk_id: DiskId) -> ReplicaDisk | None:
         return next((disk for disk in self.disks if disk.id == disk_id), None)
 
 

@@ -11,12 +11,14 @@ vms/<vm>/lease.json
 vms/<vm>/failover.json
 probes/<token>/<name>
 ```
-`<vm>` and `<run>` are encoded already wherever a function here takes them: they hold no `/`.
+`<vm>` is a VmKey (model/ids.py), which holds no `/`.
 """
 
 from __future__ import annotations
 
 import re
+
+from warmspare.model.ids import VmKey
 
 KEY_BYTES = 700  # the longest key of the contract (store/contract.py)
 
@@ -67,17 +69,17 @@ def all_vms_prefix() -> str:
     return "vms/"
 
 
-def vm_prefix(vm: str) -> str:
+def vm_prefix(vm: VmKey) -> str:
     """What every key of one VM starts with."""
     return f"vms/{vm}/"
 
 
-def points_prefix(vm: str) -> str:
+def points_prefix(vm: VmKey) -> str:
     """What the keys of a VM's restore points start with; they list in the order of their sequence numbers."""
     return f"vms/{vm}/points/"
 
 
-def point_key(vm: str, seq: int) -> str:
+def point_key(vm: VmKey, seq: int) -> str:
     """A restore point, by its sequence number (0 to 9 999 999 999)."""
     return f"vms/{vm}/points/{_number(seq, 10)}.json"
 
@@ -88,42 +90,42 @@ def parse_point_key(key: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def manifest_key(vm: str, run: str, index: int) -> str:
+def manifest_key(vm: VmKey, run: str, index: int) -> str:
     """The manifest that a run wrote for its index-th disk."""
     return f"vms/{vm}/manifests/{run}/{_number(index, 3)}.manifest"
 
 
-def pack_key(vm: str, run: str, number: int) -> str:
+def pack_key(vm: VmKey, run: str, number: int) -> str:
     """The number-th pack of a run."""
     return f"vms/{vm}/packs/{run}/{_number(number, 6)}.pack"
 
 
-def table_key(vm: str, run: str, index: int) -> str:
+def table_key(vm: VmKey, run: str, index: int) -> str:
     """The checkpoint of the hash table that a run wrote for its index-th disk."""
     return f"vms/{vm}/tables/{run}/{_number(index, 3)}.table"
 
 
-def marks_prefix(vm: str) -> str:
+def marks_prefix(vm: VmKey) -> str:
     """What the keys of a VM's marks start with."""
     return f"vms/{vm}/marks/"
 
 
-def mark_key(vm: str, seq: int, token: str) -> str:
+def mark_key(vm: VmKey, seq: int, token: str) -> str:
     """A mark made when that restore point was the newest. token: 16 hex digits."""
     return f"{marks_prefix(vm)}{_number(seq, 10)}-{token}.json"
 
 
-def run_prefixes(vm: str, run: str) -> tuple[str, ...]:
+def run_prefixes(vm: VmKey, run: str) -> tuple[str, ...]:
     """What the keys of all objects start with that one run puts there before it publishes."""
     return tuple(f"vms/{vm}/{kind}/{run}/" for kind in ("packs", "manifests", "tables"))
 
 
-def lease_key(vm: str) -> str:
+def lease_key(vm: VmKey) -> str:
     """The lease on a VM."""
     return f"vms/{vm}/lease.json"
 
 
-def failover_key(vm: str) -> str:
+def failover_key(vm: VmKey) -> str:
     """The record of a VM's failover, if it was failed over."""
     return f"vms/{vm}/failover.json"
 
@@ -143,10 +145,10 @@ def probe_key(token: str, name: str) -> str:
     return f"{probe_prefix(token)}{name}"
 
 
-def vm_of_key(key: str) -> str | None:
-    """The encoded VM that a key belongs to; None if it belongs to none."""
+def vm_of_key(key: str) -> VmKey | None:
+    """The VM that a key belongs to; None if it belongs to none."""
     match = _VM.fullmatch(key)
-    return match[1] if match else None
+    return VmKey(match[1]) if match else None
 
 
 def _number(value: int, digits: int) -> str:

@@ -19,7 +19,7 @@ from warmspare.format.manifest import Header
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import Checkpoint, Disk
 from warmspare.model.extents import Extents, whole_disk, without
-from warmspare.model.keyparts import encode_name
+from warmspare.model.ids import DiskId, VmId, VmKey, disk_key
 from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, SPAN_BYTES
 from warmspare.observe.events import Events, Meter
 from warmspare.outside.regular_files import open_regular
@@ -56,13 +56,13 @@ WHAT = "the state directory"
 
 @dataclass(slots=True)
 class Run:
-    """What the disks of a run share. store: where packs go. vm: as people call it. id: 16 bytes. numbers: of packs.
+    """What the disks of a run share. store: where packs go. id: 16 bytes. numbers: of packs.
     pack_bytes: their size. findings: so far. rolling: None for none. audits: how far the rolling audit of each disk is,
     once the point is published. missed: disks on which tracking was found to have missed changes."""
 
     store: Store
-    vm: str
-    vm_key: str
+    vm: VmId
+    vm_key: VmKey
     id: bytes
     local: LocalState
     head: Point | None
@@ -72,7 +72,7 @@ class Run:
     pack_bytes: Callable[[], int]
     findings: int = 0
     rolling: Rolling | None = None
-    audits: dict[str, RollingCursor] = field(default_factory=dict)
+    audits: dict[DiskId, RollingCursor] = field(default_factory=dict)
     missed: set[str] = field(default_factory=set)
 
 
@@ -281,7 +281,7 @@ class DiskRun:
         left = todo.read if self.left is None else self.left
         manifest, pages = (before.manifest, before.pages) if before else (None, None)
         if self.left is not None:
-            name = encode_name(self._name)
+            name = disk_key(self._name)
             manifest, pages = directory / f"{name}.manifest", directory / f"{name}.pages"
             with local_io(WHAT, directory):
                 directory.mkdir(exist_ok=True)

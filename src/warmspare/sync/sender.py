@@ -24,7 +24,7 @@ from warmspare.format import flags
 from warmspare.format import restore_point as point
 from warmspare.format.restore_point import RestorePoint, Unprotected
 from warmspare.model.extents import Extents
-from warmspare.model.keyparts import encode_name
+from warmspare.model.ids import DiskId, VmId, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
@@ -63,7 +63,7 @@ LATER_S = 2.0  # after publishing: a run that ends later reads back once more wh
 class SyncResult:
     """What `sync.done` tells. vm: the ID of its chain."""
 
-    vm: str
+    vm: VmId
     point: PointId
     parent: PointId | None
     bytes_read: int
@@ -79,7 +79,7 @@ class Survey:
     """What `plan.done` tells. seconds: that reading took. rate: bytes a second that the last sync sent at, None where
     it sent too little to tell. vm: the ID of its chain."""
 
-    vm: str
+    vm: VmId
     bytes_read: int
     bytes_changed: int
     bytes_to_send: int
@@ -123,13 +123,13 @@ class Sender:
         spool: SpoolPlace | None = None,
         max_snapshot_age_s: float | None = None,
         rolling: Rolling | None = None,
-        also: Mapping[str, Extents] | None = None,
+        also: Mapping[DiskId, Extents] | None = None,
         start: ChainStart = ChainStart.GO_ON,
         single_sender: bool = False,
         host: Path | None = None,
     ) -> None:
         self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
-        self._key = encode_name(self._vm)
+        self._key = vm_key(self._vm)
         self._meter = meter or Meter()
         self._store = CountingStore(store, self._on_sent)
         self._level, self._spool_place = level, spool
@@ -192,7 +192,7 @@ class Sender:
         and what it writes down."""
         repository = await open_repository(self._store)
         self._vm = await chain_for(self._start, repository, self._machine, self._state_root, self._events)
-        self._key = encode_name(self._vm)
+        self._key = vm_key(self._vm)
         over = await refuse_failed_over(repository, self._vm)
         local = LocalState(self._state_root, self._vm, repository, self._events)
         if not stack.enter_context(locked(local.directory / "lock", WHAT)):

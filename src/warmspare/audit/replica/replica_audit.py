@@ -25,6 +25,7 @@ from warmspare.audit.replica.replica_progress import ProgressFile, ReplicaProgre
 from warmspare.audit.replica.standing import PATIENCE_S, AuditedReplica, mark
 from warmspare.audit.reports.report import AuditReport
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, NotFoundError, StoreError
+from warmspare.model.ids import DiskId, VmId
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
@@ -73,10 +74,11 @@ class ReplicaAudit:
         settings: ReplicaAuditSettings,
         meter: Meter | None = None,
     ) -> None:
-        self._store, self._vm, self._target, self._scratch = store, vm, target, scratch
+        self._store, self._target, self._scratch = store, target, scratch
+        self._vm = VmId(vm)  # as given, until the repository is asked whose name it is
         self._progress_dir, self._events, self._settings = progress, events, settings
         self._meter = meter or Meter()
-        self._disks: dict[str, _Disk] = {}
+        self._disks: dict[DiskId, _Disk] = {}
         self._seed = secrets.randbits(48)
         self._began = now_text()
         self._resumed = ""
@@ -309,7 +311,7 @@ class ReplicaAudit:
                 await stack.aclose()
                 raise
 
-    async def _drop(self, disk_id: str) -> None:
+    async def _drop(self, disk_id: DiskId) -> None:
         disk = self._disks.pop(disk_id)
         if disk.audit.fd >= 0:
             os.close(disk.audit.fd)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.repository.chain import Point, PointId, Repository
 from warmspare.state.local_files import io_error, local_io
@@ -40,7 +41,7 @@ class AuditedReplica:
     Without a record of a replica (`recorded` false) it is any raw image, and the point is the one that was named.
     """
 
-    def __init__(self, target: Path, vm: str, repository: Repository, state: Path | None) -> None:
+    def __init__(self, target: Path, vm: VmId, repository: Repository, state: Path | None) -> None:
         mode = mode_of(target)
         if not mode:
             raise ConfigError("there is no replica", where=str(target), hint="check --replica")

@@ -17,7 +17,7 @@ from warmspare.audit.repository.seen import SeenPoint
 from warmspare.errors import FormatError, IntegrityError, NotFoundError, StoreError
 from warmspare.format import restore_point
 from warmspare.format.restore_point import RestorePoint
-from warmspare.model.keyparts import encode_name
+from warmspare.model.ids import VmId, VmKey, vm_key
 from warmspare.store import layout
 from warmspare.store.contract import Store
 
@@ -49,10 +49,10 @@ class Link:
 
 @dataclass(slots=True)
 class Chain:
-    """One VM's. vm: its ID, as its points state it. name: what the newest point that can be read calls it. newest:
+    """One VM's. vm: as its points state it. name: what the newest point that can be read calls it. newest:
     sequence, 0 if it has no point. links: those that can be read, by sequence."""
 
-    vm: str
+    vm: VmId
     newest: int
     name: str = ""
     links: dict[int, Link] = field(default_factory=dict)
@@ -67,8 +67,8 @@ class Chain:
         return len(self.links) != self.newest
 
 
-async def read_record(store: Store, vm: str, sequence: int) -> tuple[RestorePoint, str]:
-    """(record, SHA-256). vm: encoded. FormatError if it is none; NotFoundError; StoreError."""
+async def read_record(store: Store, vm: VmKey, sequence: int) -> tuple[RestorePoint, str]:
+    """(record, SHA-256). FormatError if it is none; NotFoundError; StoreError."""
     key = layout.point_key(vm, sequence)
     where = f"{store.uri.rstrip('/')}/{key}"
     try:
@@ -83,9 +83,9 @@ async def read_record(store: Store, vm: str, sequence: int) -> tuple[RestorePoin
 
 
 async def read_chain(
-    store: Store, inventory: VmContents, called: str, seen: list[SeenPoint], findings: Findings
+    store: Store, inventory: VmContents, called: VmId, seen: list[SeenPoint], findings: Findings
 ) -> Chain:
-    """Read every record and judge it. called: the VM's ID as its key gives it, "" where that was cut off."""
+    """Read every record and judge it. called: the VM as its key gives it, "" where that was cut off."""
     chain = Chain(called, max(inventory.points, default=0))
     if chain.newest - len(inventory.points) > MOST_MISSING:
         raise IntegrityError(
@@ -111,7 +111,7 @@ async def read_chain(
             )
             unread.add(sequence)
             continue
-        if record.sequence != sequence or encode_name(record.vm_id) != inventory.vm:
+        if record.sequence != sequence or vm_key(record.vm_id) != inventory.vm:
             findings.add(
                 FindingKind.OBJECT_REPLAYED,
                 point=str(sequence),

@@ -16,13 +16,14 @@ from warmspare.format import pack
 from warmspare.format.chunk import Chunk
 from warmspare.format.manifest import ManifestReader, Totals
 from warmspare.format.restore_point import Disk, RestorePoint
+from warmspare.model.ids import VmKey
 from warmspare.threads import in_thread
 
 
 class Manifest:
     """Open; close it. packs: what it states of each pack, by index."""
 
-    def __init__(self, objects: ObjectChecks, copy: Fetched, reader: ManifestReader, vm: str) -> None:
+    def __init__(self, objects: ObjectChecks, copy: Fetched, reader: ManifestReader, vm: VmKey) -> None:
         self._objects, self._copy, self.reader = objects, copy, reader
         self.packs = reader.packs.seen(lambda ref: Stated.of_pack(vm, ref))
         self._sizes = reader.packs.sizes
@@ -53,7 +54,7 @@ class Manifest:
 
 
 async def open_manifest(
-    objects: ObjectChecks, vm: str, record: RestorePoint, disk: Disk, place: FindingPlace, *, quiet: bool
+    objects: ObjectChecks, vm: VmKey, record: RestorePoint, disk: Disk, place: FindingPlace, *, quiet: bool
 ) -> Manifest | None:
     """The manifest of a disk; None, with findings unless `quiet`, where it is not what the record states."""
     stated = Stated.of(disk.manifest)

@@ -23,6 +23,7 @@ from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import pack
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import ObjectRef
+from warmspare.model.ids import VmKey
 from warmspare.state.local_files import local_io, pwrite_all
 from warmspare.store import layout
 from warmspare.store.contract import Store
@@ -53,8 +54,7 @@ class Stated:
         return cls(ref.key, ref.bytes, ref.sha256, ref.crc32c)
 
     @classmethod
-    def of_pack(cls, vm: str, ref: PackRef) -> Stated:
-        """vm: encoded."""
+    def of_pack(cls, vm: VmKey, ref: PackRef) -> Stated:
         key = layout.pack_key(vm, ref.run.hex(), ref.number)
         return cls(key, ref.bytes, ref.sha256.hex(), ref.crc32c, (ref.run, ref.number))
 

@@ -15,7 +15,8 @@ from warmspare.audit.reports import archive
 from warmspare.audit.reports import report as reports
 from warmspare.audit.reports.report import MAX_REPORT_BYTES, AuditReport
 from warmspare.errors import ConfigError, FormatError
-from warmspare.outside.records import Line, RunId, SequenceOrNone, Sha256OrNone, UnfitError
+from warmspare.model.ids import VmId
+from warmspare.outside.records import RunId, SequenceOrNone, Sha256OrNone, UnfitError
 from warmspare.outside.regular_files import open_file
 from warmspare.state.local_files import local_io, parse_record
 
@@ -33,7 +34,7 @@ class _Local(msgspec.Struct, frozen=True):
     """What the records of a sender and of a replica have in common, and where each says what it saw."""
 
     repository: RunId
-    vm: Line
+    vm: VmId
     sequence: SequenceOrNone = 0
     sha256: Sha256OrNone = ""
     at: _Mark | None = None
@@ -43,7 +44,7 @@ class _Local(msgspec.Struct, frozen=True):
 class SeenPoint:
     """A restore point that was there. source: who saw it, for people."""
 
-    vm: str
+    vm: VmId
     sequence: int
     sha256: str
     source: str
@@ -58,8 +59,7 @@ class KnownRepository:
     seen: list[SeenPoint] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
 
-    def of(self, vm: str) -> list[SeenPoint]:
-        """vm: its ID."""
+    def of(self, vm: VmId) -> list[SeenPoint]:
         return [one for one in self.seen if one.vm == vm]
 
     def add(self, repository_id: str, seen: list[SeenPoint], source: str) -> None:
@@ -75,9 +75,8 @@ class KnownRepository:
         self.sources.append(source)
 
 
-def figures(record_sha256: str, heads: dict[str, tuple[int, str]]) -> dict[str, int | float | str]:
-    """What a report notes for the next: of repository.json, and of each VM's newest point (sequence, SHA-256) by its
-    ID."""
+def figures(record_sha256: str, heads: dict[VmId, tuple[int, str]]) -> dict[str, int | float | str]:
+    """What a report notes for the next: of repository.json, and of each VM's newest point (sequence, SHA-256)."""
     own = {OWN_RECORD: record_sha256} if record_sha256 else {}
     return {**own, **{f"{HEAD}{vm}": f"{sequence} {sha256}" for vm, (sequence, sha256) in sorted(heads.items())}}
 
@@ -86,7 +85,7 @@ def _of_report(report: AuditReport, source: str) -> list[SeenPoint]:
     out = []
     for name, text in report.figures.items():
         if name.startswith(HEAD) and isinstance(text, str) and (found := _SEEN.fullmatch(text)):
-            out.append(SeenPoint(name.removeprefix(HEAD), int(found[1]), found[2], source))
+            out.append(SeenPoint(VmId(name.removeprefix(HEAD)), int(found[1]), found[2], source))
     return out
 
 
@@ -125,7 +124,7 @@ def of_kept(directory: Path, uri: str, vm: str) -> KnownRepository:
     """What the newest kept reports of audits of the repository at `uri` saw of each VM. vm: one that must be in the
     first of them, "" for any. Reports that can't be read are passed over: `verify-report` is for them."""
     known = KnownRepository()
-    met: set[str] = set()
+    met: set[VmId] = set()
     for kept in archive.of(directory).newest_first("repository"):
         path, report = kept.path, kept.report
         if report.kind != "repository" or report.repository != uri:

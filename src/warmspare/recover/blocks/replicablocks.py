@@ -16,6 +16,7 @@ from pathlib import Path
 from warmspare.apply.replica import Replica
 from warmspare.errors import ConfigError, LeaseError
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import VmId
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
 from warmspare.recover.blocks.chainblocks import ChainBlocks
@@ -141,7 +142,7 @@ def opened(replica: Replica, disk: Disk) -> Iterator[tuple[int, Path]]:
         os.close(fd)
 
 
-def replica_at(path: Path, vm: str, repository: Repository, point: Point, state: Path | None) -> Replica:
+def replica_at(path: Path, vm: VmId, repository: Repository, point: Point, state: Path | None) -> Replica:
     """The replica that stands at `path`. ConfigError if nothing does."""
     if not path.exists():
         raise ConfigError("there is no replica", where=str(path), hint="check --replica")

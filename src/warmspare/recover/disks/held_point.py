@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from warmspare.errors import ConfigError, by_hand
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import DiskId
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.recover.blocks.chainblocks import FRAMES_KEPT_BYTES, ChainBlocks
@@ -47,7 +48,7 @@ class Proved:
 class PointDisk:
     """One disk of the point. fd: open for reading as long as the point is held; not to be read on the event loop."""
 
-    id: str
+    id: DiskId
     capacity_bytes: int
     fd: int
     blocks: PointBlocks

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, by_hand
+from warmspare.model.ids import DiskId
 from warmspare.repository.chain import PointId
 from warmspare.repository.remedy_commands import typed
 from warmspare.state.local_files import io_error, local_io, locked
@@ -47,7 +48,7 @@ class Trace:
 class HeldDisk:
     """One disk of the replica. fd: open read-only for as long as the replica is held."""
 
-    id: str
+    id: DiskId
     path: Path
     capacity_bytes: int
     fd: int

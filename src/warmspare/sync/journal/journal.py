@@ -18,7 +18,7 @@ import xxhash
 
 from warmspare.errors import StoreError
 from warmspare.model.columns import U32, U64
-from warmspare.model.keyparts import encode_name
+from warmspare.model.ids import DiskId, disk_key
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.outside.records import Line, RunId, SequenceOrNone, Sha256
@@ -141,9 +141,9 @@ class Journal:
     def page_log_path(self, index: int) -> Path:
         return self.directory / f"{index:03d}.pages"
 
-    def sent_path(self, disk_id: str) -> Path:
+    def sent_path(self, disk_id: DiskId) -> Path:
         """The log of what is sent of a disk: by its ID, since another run may have it in another place."""
-        return self.directory / f"{encode_name(disk_id)}.sent"
+        return self.directory / f"{disk_key(disk_id)}.sent"
 
     def set_aside(self, shelf: Path) -> None:
         """Keep what the run that died has sent for those that come, on a shelf. `clear` forgets the run then."""

@@ -16,7 +16,7 @@ from warmspare.errors import IntegrityError, NotFoundError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import Disk
-from warmspare.model.keyparts import encode_name
+from warmspare.model.ids import DiskId, VmId, disk_key, vm_key
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
@@ -44,7 +44,7 @@ class StateRecord(msgspec.Struct, frozen=True):
 
     repository: RunId
     uri: Line
-    vm: Line
+    vm: VmId
     sequence: SequenceOrNone
     sha256: Sha256OrNone
 
@@ -52,7 +52,7 @@ class StateRecord(msgspec.Struct, frozen=True):
 class AdoptedRecord(msgspec.Struct, frozen=True):
     """In which chain of the repository the VM goes on, where it is not that of its own ID."""
 
-    chain: Line
+    chain: VmId
 
 
 class Unsettled(msgspec.Struct, frozen=True):
@@ -86,22 +86,22 @@ class DiskState:
 class LocalState:
     """The state directory of one VM and repository: `<state>/<vm>/<repository id>`."""
 
-    def __init__(self, state: Path, vm: str, repository: Repository, events: Events) -> None:
+    def __init__(self, state: Path, vm: VmId, repository: Repository, events: Events) -> None:
         self._state, self._vm, self._repository, self._events = state, vm, repository, events
-        self.home = state / encode_name(vm)
+        self.home = state / vm_key(vm)
         self.directory = self.home / repository.id
         with local_io(WHAT, self.directory):
             for folder in ("run", "plan", "carried", "disks", "unfinished", "tmp"):
                 demand_folders(state, self.directory / folder)
         self.journal = Journal(self.directory / "run", events)
-        key = encode_name(vm)
+        key = vm_key(vm)
         self.leftovers = Leftovers(self.directory / "leftovers.json", key, events)
         self.unfinished = Unfinished(self.directory / "unfinished", self.leftovers, key, events)
         self.marks_path = self.directory / "marks.json"
         self._record_path = self.directory / "state.json"
         self._unsettled = self.directory / "unsettled.json"
 
-    def of(self, vm: str) -> LocalState:
+    def of(self, vm: VmId) -> LocalState:
         """That of another VM in the same repository."""
         return LocalState(self._state, vm, self._repository, self._events)
 
@@ -132,12 +132,12 @@ class LocalState:
         record = read_record(self._record_path, StateRecord, WHAT, self._events)
         return record is not None and record.sequence == 0
 
-    def adopted(self) -> str | None:
+    def adopted(self) -> VmId | None:
         """The chain that the VM goes on in, as this host knows; None: that of its own ID, or nothing is known."""
         record = read_record(self.directory / "adopted.json", AdoptedRecord, WHAT, self._events)
         return record.chain if record else None
 
-    def remember_adopted(self, chain: str) -> None:
+    def remember_adopted(self, chain: VmId) -> None:
         write_record(self.directory / "adopted.json", AdoptedRecord(chain), WHAT)
 
     def forget_adopted(self) -> None:
@@ -258,16 +258,16 @@ class LocalState:
         with local_io(WHAT, self._unsettled):
             self._unsettled.unlink(missing_ok=True)
 
-    def audit_path(self, disk_id: str) -> Path:
+    def audit_path(self, disk_id: DiskId) -> Path:
         """Where it is noted how far the rolling audit of a disk is."""
-        return self.directory / "disks" / encode_name(disk_id) / "audit.json"
+        return self.directory / "disks" / disk_key(disk_id) / "audit.json"
 
-    def open_disk(self, disk_id: str) -> DiskState:
-        return DiskState(self.directory / "disks" / encode_name(disk_id))
+    def open_disk(self, disk_id: DiskId) -> DiskState:
+        return DiskState(self.directory / "disks" / disk_key(disk_id))
 
     async def prepare(
         self,
-        disk_id: str,
+        disk_id: DiskId,
         state: DiskState,
         head: Point | None,
         fresh: list[Point],
@@ -311,7 +311,7 @@ class LocalState:
             state.pages.reset()
             state.pages.finish(NO_POINT)
 
-    def _since(self, generation: str | None, disk_id: str, fresh: list[Point]) -> list[Point] | None:
+    def _since(self, generation: str | None, disk_id: DiskId, fresh: list[Point]) -> list[Point] | None:
         """The points after `generation`, if it is among the fresh ones (or their parent) and the disk is in
         all of them."""
         for at, point in enumerate(fresh):
@@ -320,7 +320,7 @@ class LocalState:
                 return rest if all(p.record.disk(disk_id) for p in rest) else None
         return None
 
-    async def _advance_table(self, disk_id: str, state: DiskState, fresh: list[Point], events: Events) -> None:
+    async def _advance_table(self, disk_id: DiskId, state: DiskState, fresh: list[Point], events: Events) -> None:
         try:
             for point in self._since(state.table.generation, disk_id, fresh) or []:
                 disk = point.record.disk(disk_id)
@@ -340,7 +340,7 @@ class LocalState:
     async def rebuild_table(self, disk: Disk, table: HashTable, head: Point) -> None:
         await disk_tables.rebuild(self._repository, disk.id, head, table, self.directory / "tmp")
 
-    async def _advance_pages(self, disk_id: str, pages: PageMap, fresh: list[Point], log: PageLog | None) -> None:
+    async def _advance_pages(self, disk_id: DiskId, pages: PageMap, fresh: list[Point], log: PageLog | None) -> None:
         """Pages of blocks that others changed become unknown; our own dead run's are known."""
         for point in self._since(pages.generation, disk_id, fresh) or []:
             disk = point.record.disk(disk_id)

@@ -17,6 +17,7 @@ from warmspare.errors import FormatError, StoreError
 from warmspare.format import restore_point
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import ObjectRef, RestorePoint
+from warmspare.model.ids import VmKey
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.outside.regular_files import open_file
 from warmspare.state.local_files import local_io
@@ -87,9 +88,9 @@ async def send_files(store: Store, journal: Journal, record: RestorePoint) -> No
 
 
 async def complete(
-    store: Store, vm: str, journal: Journal, spool: Spool | None, sealed: SealedPoint, housekeeping: Housekeeping
+    store: Store, vm: VmKey, journal: Journal, spool: Spool | None, sealed: SealedPoint, housekeeping: Housekeeping
 ) -> bool:
-    """Bring all objects of a sealed point of a dead run to the store. vm: encoded. False if that can't be: something
+    """Bring all objects of a sealed point of a dead run to the store. False if that can't be: something
     is gone or damaged, or in the way, and the disks must be read again. Then nothing of it was sent."""
     record, files = sealed.record, _files(journal, sealed.record)
     for ref, path in files:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from warmspare.model.ids import VmKey
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.records import Count, RunId, SequenceOrNone
@@ -48,9 +49,9 @@ class _Noted(msgspec.Struct, frozen=True):
 
 
 class Leftovers:
-    """Of one VM, at `path`. vm: encoded."""
+    """Of one VM, at `path`."""
 
-    def __init__(self, path: Path, vm: str, events: Events) -> None:
+    def __init__(self, path: Path, vm: VmKey, events: Events) -> None:
         self._path, self._vm, self._events = path, vm, events
 
     def known(self) -> list[Leftover]:

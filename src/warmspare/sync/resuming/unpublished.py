@@ -16,6 +16,7 @@ import crc32c
 
 from warmspare.errors import StoreError
 from warmspare.format.packlist import PackRef
+from warmspare.model.ids import DiskId, VmKey
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.state.local_files import out_of_the_way, read_record
@@ -39,9 +40,9 @@ class _UnpublishedRun:
 
 
 class Unfinished:
-    """Of one VM. shelf: where their journals lie. leftovers: what is to be removed of them. vm: encoded."""
+    """Of one VM. shelf: where their journals lie. leftovers: what is to be removed of them."""
 
-    def __init__(self, shelf: Path, leftovers: Leftovers, vm: str, events: Events) -> None:
+    def __init__(self, shelf: Path, leftovers: Leftovers, vm: VmKey, events: Events) -> None:
         self.shelf, self.leftovers, self._vm, self._events = shelf, leftovers, vm, events
 
     def runs(self) -> list[_UnpublishedRun]:
@@ -78,7 +79,7 @@ class Unfinished:
             journal.clear()
         return len(listed)
 
-    async def resume(self, store: Store, disk_id: str, scratch: Path) -> Resume | None:
+    async def resume(self, store: Store, disk_id: DiskId, scratch: Path) -> Resume | None:
         """What can be used again of a disk; None where there is nothing. Every pack is looked at in the store.
 
         A run whose sequence somebody else has published under since is passed over: its packs are older than the
@@ -114,8 +115,8 @@ class Unfinished:
         out_of_the_way(self.shelf, WHAT)
 
 
-async def standing(store: Store, vm: str, packs: list[PackRef]) -> list[PackRef]:
-    """Those of the packs that the store has as they were sent. vm: encoded."""
+async def standing(store: Store, vm: VmKey, packs: list[PackRef]) -> list[PackRef]:
+    """Those of the packs that the store has as they were sent."""
     listed = {
         info.key: info.bytes
         for run in {pack.run for pack in packs}

@@ -16,6 +16,7 @@ import numpy as np
 
 from warmspare.format.pack import PACK_BYTES, PackHeader
 from warmspare.format.packlist import PackRef
+from warmspare.model.ids import VmKey
 from warmspare.outside.regular_files import open_file
 from warmspare.store import layout
 from warmspare.store.contract import PART_BYTES, Store
@@ -63,7 +64,7 @@ class _Open:
 class PackWriter:
     """Writes the packs of one disk.
 
-    vm: encoded. run: 16 bytes. numbers: of packs, unique in the run. tasks: owns the uploads; if one fails,
+    run: 16 bytes. numbers: of packs, unique in the run. tasks: owns the uploads; if one fails,
     the group is cancelled. earlier: packs of earlier runs, which come first in the list. completed: told of each pack
     when it is in the store. pack_bytes: how large a pack may become, now. Frames come one at a time.
     """
@@ -71,7 +72,7 @@ class PackWriter:
     def __init__(
         self,
         store: Store,
-        vm: str,
+        vm: VmKey,
         run: bytes,
         disk: int,
         numbers: Iterator[int],

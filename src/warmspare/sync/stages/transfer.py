@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from warmspare.format.packlist import PackRef
 from warmspare.model.extents import Extents, normalise
+from warmspare.model.ids import VmKey
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.source.ports import Hole, Source, Span
@@ -70,10 +71,10 @@ async def codec(level: Level) -> AsyncIterator[Codec]:
 
 @dataclass(frozen=True, slots=True)
 class PackTarget:
-    """Where packs go. vm: encoded. run: 16 bytes. numbers: of packs, unique in the run. pack_bytes: their size."""
+    """Where packs go. run: 16 bytes. numbers: of packs, unique in the run. pack_bytes: their size."""
 
     store: Store
-    vm: str
+    vm: VmKey
     run: bytes
     disk: int
     numbers: Iterator[int]
