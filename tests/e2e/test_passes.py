@@ -137,7 +137,7 @@ class World:
         for number in range(1, sequence + 1):
             for disk in self.point(number).disks:
                 for pack in self.manifest(disk).packs:
-                    named.add(layout.pack_key(encode_name("vm"), pack.run.hex(), pack.number))
+                    named.add(layout.pack_key(encode_name("vm"), pack.id))
         assert self.packs() == named
         left = [path.name for path in (self.home / "state").rglob("*") if path.name in ("unfinished", "carried")]
         assert not left and self.meter.done_bytes == self.meter.total_bytes
@@ -238,7 +238,7 @@ def test_passes_through_a_spool(world: World) -> None:
     assert world.machine.count >= 3 and not done.findings
     assert not [path for path in (world.home / "spool").rglob("packs/**/*") if path.is_file()]
     named = [pack for disk in world.point(1).disks for pack in world.manifest(disk).packs]
-    assert len({pack.run for pack in named}) >= 3
+    assert len({pack.id.run for pack in named}) >= 3
     assert world.point(1).bytes_sent >= sum(pack.bytes for pack in named), "all of the passes were sent by this sync"
     world.check(1)
 

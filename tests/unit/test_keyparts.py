@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from warmspare.errors import ConfigError
+from warmspare.model.ids import PackId
 from warmspare.model.keyparts import decode_name, encode_name
 from warmspare.store import layout
 
@@ -56,7 +57,7 @@ def test_results_are_parts_of_keys(name: str) -> None:
     encoded = encode_name(name)
     assert ALLOWED.fullmatch(encoded) and len(encoded) <= 150 and not encoded.startswith(".")
     assert encode_name(name) == encoded
-    assert layout.check_key(layout.pack_key(encoded, "r" * 60, 999_999))
+    assert layout.check_key(layout.pack_key(encoded, PackId("r" * 60, 999_999)))
     if "=sha256-" in encoded:
         assert decode_name(encoded) is None
         assert re.fullmatch(r"(?:[A-Za-z0-9_.-]|=[0-9A-F]{2})*=sha256-[0-9a-f]{40}", encoded)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warmspare.model.ids import PackId
 from warmspare.store import layout
 
 
@@ -16,7 +17,7 @@ def test_the_layout() -> None:
     assert layout.points_prefix("v") == "vms/v/points/"
     assert layout.point_key("v", 12) == "vms/v/points/0000000012.json"
     assert layout.manifest_key("v", "r", 1) == "vms/v/manifests/r/001.manifest"
-    assert layout.pack_key("v", "r", 1) == "vms/v/packs/r/000001.pack"
+    assert layout.pack_key("v", PackId("r", 1)) == "vms/v/packs/r/000001.pack"
     assert layout.table_key("v", "r", 1) == "vms/v/tables/r/001.table"
     assert layout.lease_key("v") == "vms/v/lease.json"
 
@@ -55,7 +56,7 @@ def test_numbers_that_do_not_fit_are_refused() -> None:
         lambda: layout.point_key("v", 10**10),
         lambda: layout.point_key("v", -1),
         lambda: layout.manifest_key("v", "r", 1000),
-        lambda: layout.pack_key("v", "r", 1_000_000),
+        lambda: layout.pack_key("v", PackId("r", 1_000_000)),
     ):
         with pytest.raises(ValueError, match="does not fit"):
             call()

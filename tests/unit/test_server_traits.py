@@ -15,6 +15,7 @@ import pytest
 
 import warmspare
 from rig import MIB, Rig, random_disk, scribble
+from warmspare.model.ids import PackId, RunId
 from warmspare.model.keyparts import encode_name
 from warmspare.store import layout
 from warmspare.store.contract import Upload
@@ -65,7 +66,7 @@ def keys() -> Iterator[str]:
 
 def _arguments(make: Any, vm: str, run: str) -> list[Any]:
     names = make.__code__.co_varnames[: make.__code__.co_argcount]
-    known = {"vm": vm, "run": run, "token": run}
+    known = {"vm": vm, "run": run, "pack": PackId(RunId(run), 7), "token": run}
     return [known.get(name, run if make.__annotations__[name] == "str" else 7) for name in names]
 
 

@@ -63,7 +63,7 @@ class PackRange:
 def pack_objects(point: RestorePoint, packs: Viewed[PackRef]) -> Sequence[PackObject]:
     """The packs of a manifest by their index."""
     vm = vm_key(point.vm_id)
-    return packs.seen(lambda pack: PackObject(layout.pack_key(vm, pack.run.hex(), pack.number), pack.bytes))
+    return packs.seen(lambda pack: PackObject(layout.pack_key(vm, pack.id), pack.bytes))
 
 
 def ranges(chunk: Chunk, rows: Rows, packs: Sequence[PackObject], where: str) -> Iterator[PackRange]:

@@ -17,7 +17,7 @@ from warmspare.copy.object_copy import Carrier, Read, Wanted
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError
 from warmspare.format import restore_point
 from warmspare.format.restore_point import Disk, RestorePoint
-from warmspare.model.ids import VmId, VmKey, vm_key
+from warmspare.model.ids import RunId, VmId, VmKey, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import PointId, open_repository
@@ -38,7 +38,7 @@ class Planned:
     """A restore point to copy. run: of its objects. bytes: about what they are, by what its sync sent."""
 
     id: PointId
-    run: str
+    run: RunId
     bytes: int
 
 
@@ -178,7 +178,7 @@ class Copier:
             for entry in plan.points:
                 await self._point(plan.vm, entry, lease)
 
-    async def _abort_stale(self, vm: VmKey, run: str) -> None:
+    async def _abort_stale(self, vm: VmKey, run: RunId) -> None:
         """Remove the uploads that a copy before this one died in: nobody else writes objects of that run here."""
         for prefix in layout.run_prefixes(vm, run):
             await Clearing(self._target_store, self._housekeeping).uploads(prefix)

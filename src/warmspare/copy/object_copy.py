@@ -36,7 +36,7 @@ class Wanted:
 
     @classmethod
     def pack(cls, vm: VmKey, ref: PackRef) -> Wanted:
-        key = layout.pack_key(vm, ref.run.hex(), ref.number)
+        key = layout.pack_key(vm, ref.id)
         return cls(key, ref.bytes, ref.sha256.hex(), ref.crc32c, "a pack")
 
     @classmethod

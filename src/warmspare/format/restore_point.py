@@ -14,10 +14,10 @@ import msgspec
 
 from warmspare.errors import FormatError
 from warmspare.format import flags
-from warmspare.model.ids import DiskId, VmId
+from warmspare.model.ids import DiskId, RunId, VmId
 from warmspare.model.units import MAX_CAPACITY_BYTES, block_count
 from warmspare.outside import records
-from warmspare.outside.records import Count, Line, Moment, RunId, Sequence, Sha256, UnfitError
+from warmspare.outside.records import Count, Line, Moment, Sequence, Sha256, UnfitError
 
 MAX_POINT_BYTES = 4 << 20
 MAX_DISKS = 1000  # three digits in their keys

@@ -7,10 +7,12 @@ docs/format.md, "Keys".
 
 from __future__ import annotations
 
-from typing import NewType
+import functools
+import secrets
+from typing import NamedTuple, NewType
 
 from warmspare.model.keyparts import decode_name, encode_name
-from warmspare.outside.records import Line
+from warmspare.outside.records import Hex32, Line
 
 VmId = NewType("VmId", Line)
 """What a repository knows a VM by for ever: of vCenter's its instance UUID, else what people call it."""
@@ -20,6 +22,17 @@ DiskId = NewType("DiskId", Line)
 """What a VM's disk is known by for ever; of vSphere's its UUID, else what people call it."""
 DiskKey = NewType("DiskKey", Line)
 """The same as a part of file names and tags. Made by `disk_key`, or read out of a tag."""
+RunId = NewType("RunId", Hex32)
+"""One sync, or one pass of it that was cut off: 16 random bytes, as keys and JSON have them. What is binary has them as
+they are, and turns them at once (`run_of`, `run_bytes`): no other code sees the bytes."""
+RUN_BYTES = 16
+
+
+class PackId(NamedTuple):
+    """A pack: whose it is, and its number in its run. A tuple, since a million of them may be keys of a dict."""
+
+    run: RunId
+    number: int
 
 
 def vm_key(vm: VmId) -> VmKey:
@@ -36,3 +49,23 @@ def vm_of(key: VmKey) -> VmId | None:
 def disk_key(disk: DiskId) -> DiskKey:
     """ConfigError for what can't be one: empty, or not to be read."""
     return DiskKey(encode_name(disk))
+
+
+def new_run() -> RunId:
+    return RunId(secrets.token_hex(RUN_BYTES))
+
+
+@functools.lru_cache(maxsize=256)  # a million packs are of few runs: one text each
+def run_of(raw: bytes) -> RunId:
+    """Out of a binary field; ValueError (a bug of the caller) where that has another length."""
+    if len(raw) != RUN_BYTES:
+        raise ValueError(f"a run has {RUN_BYTES} bytes and not {len(raw)}")
+    return RunId(raw.hex())
+
+
+def run_bytes(run: RunId) -> bytes:
+    """For a binary field; ValueError (a bug of the caller) where it is none."""
+    raw = bytes.fromhex(run)
+    if len(raw) != RUN_BYTES:
+        raise ValueError(f"a run has {RUN_BYTES} bytes and not {len(raw)}")
+    return raw

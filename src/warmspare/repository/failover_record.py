@@ -19,7 +19,7 @@ from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError
 from warmspare.format import flags
 from warmspare.format import restore_point as point
 from warmspare.model.ids import VmId, vm_key
-from warmspare.outside.records import Line, RunId, Sequence, Sha256, UnfitError
+from warmspare.outside.records import Hex32, Line, Sequence, Sha256, UnfitError
 from warmspare.repository.chain import PointId, Repository, now_text
 from warmspare.repository.remedy_commands import command
 from warmspare.store import layout
@@ -52,7 +52,7 @@ class FailoverRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
     format: int
     flags: int
     vm_id: VmId
-    run: RunId
+    run: Hex32
     state: State
     sequence: Sequence
     sha256: Sha256

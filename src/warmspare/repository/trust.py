@@ -20,7 +20,7 @@ import msgspec
 from warmspare import __version__
 from warmspare.errors import StoreError
 from warmspare.observe.events import Events
-from warmspare.outside.records import Line, RunId
+from warmspare.outside.records import Hex32, Line
 from warmspare.outside.regular_files import demand_folders
 from warmspare.repository.chain import Repository
 from warmspare.state.local_files import local_io, locked, read_record, write_record
@@ -48,7 +48,7 @@ class TrustRecord(msgspec.Struct, frozen=True):
     """What was found. broken: by promise, in words; what nothing works without is never among them, but `create`
     where there is a single sender."""
 
-    repository: RunId
+    repository: Hex32
     server: Line
     software: Line
     broken: Annotated[dict[Line, Line], msgspec.Meta(max_length=len(Promise))]
@@ -57,7 +57,7 @@ class TrustRecord(msgspec.Struct, frozen=True):
 class StoreTrial(msgspec.Struct, frozen=True):
     """One that is under way, or died."""
 
-    token: RunId
+    token: Hex32
 
 
 async def prove(store: Store, events: Events, *, single_sender: bool = False) -> Examined:

@@ -15,7 +15,7 @@ import msgspec
 from warmspare.model.ids import DiskId, VmId
 from warmspare.model.keyparts import encode_name
 from warmspare.model.units import MAX_CAPACITY_BYTES, block_count
-from warmspare.outside.records import Block, Count, Line, RunId, Sequence, Sha256, UnfitError
+from warmspare.outside.records import Block, Count, Hex32, Line, Sequence, Sha256, UnfitError
 from warmspare.outside.regular_files import demand_folders, open_disk
 from warmspare.state.local_files import io_error, load_record, local_io
 
@@ -56,7 +56,7 @@ class ReplicaRecord(msgspec.Struct, frozen=True):
     """at: the restore point the replica holds (None: nothing yet). moving: the one it is on its way to."""
 
     format: Count
-    repository: RunId
+    repository: Hex32
     uri: Line
     vm: VmId
     at: PointMark | None = None

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 
-from warmspare.model.ids import VmKey
+from warmspare.model.ids import PackId, RunId, VmKey
 
 KEY_BYTES = 700  # the longest key of the contract (store/contract.py)
 
@@ -90,17 +90,16 @@ def parse_point_key(key: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def manifest_key(vm: VmKey, run: str, index: int) -> str:
+def manifest_key(vm: VmKey, run: RunId, index: int) -> str:
     """The manifest that a run wrote for its index-th disk."""
     return f"vms/{vm}/manifests/{run}/{_number(index, 3)}.manifest"
 
 
-def pack_key(vm: VmKey, run: str, number: int) -> str:
-    """The number-th pack of a run."""
-    return f"vms/{vm}/packs/{run}/{_number(number, 6)}.pack"
+def pack_key(vm: VmKey, pack: PackId) -> str:
+    return f"vms/{vm}/packs/{pack.run}/{_number(pack.number, 6)}.pack"
 
 
-def table_key(vm: VmKey, run: str, index: int) -> str:
+def table_key(vm: VmKey, run: RunId, index: int) -> str:
     """The checkpoint of the hash table that a run wrote for its index-th disk."""
     return f"vms/{vm}/tables/{run}/{_number(index, 3)}.table"
 
@@ -115,7 +114,7 @@ def mark_key(vm: VmKey, seq: int, token: str) -> str:
     return f"{marks_prefix(vm)}{_number(seq, 10)}-{token}.json"
 
 
-def run_prefixes(vm: VmKey, run: str) -> tuple[str, ...]:
+def run_prefixes(vm: VmKey, run: RunId) -> tuple[str, ...]:
     """What the keys of all objects start with that one run puts there before it publishes."""
     return tuple(f"vms/{vm}/{kind}/{run}/" for kind in ("packs", "manifests", "tables"))
 

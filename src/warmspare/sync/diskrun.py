@@ -19,7 +19,7 @@ from warmspare.format.manifest import Header
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import Checkpoint, Disk
 from warmspare.model.extents import Extents, whole_disk, without
-from warmspare.model.ids import DiskId, VmId, VmKey, disk_key
+from warmspare.model.ids import DiskId, RunId, VmId, VmKey, disk_key
 from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, SPAN_BYTES
 from warmspare.observe.events import Events, Meter
 from warmspare.outside.regular_files import open_regular
@@ -56,14 +56,14 @@ WHAT = "the state directory"
 
 @dataclass(slots=True)
 class Run:
-    """What the disks of a run share. store: where packs go. id: 16 bytes. numbers: of packs.
+    """What the disks of a run share. store: where packs go. numbers: of packs.
     pack_bytes: their size. findings: so far. rolling: None for none. audits: how far the rolling audit of each disk is,
     once the point is published. missed: disks on which tracking was found to have missed changes."""
 
     store: Store
     vm: VmId
     vm_key: VmKey
-    id: bytes
+    id: RunId
     local: LocalState
     head: Point | None
     events: Events
@@ -370,7 +370,7 @@ class DiskRun:
     async def describe(self, sequence: int) -> Disk:
         """The disk's entry in the record. Its manifest, and a checkpoint where one is due, are in the journal then."""
         run, given, before = self._run, self.given, self._before
-        key = layout.manifest_key(run.vm_key, run.id.hex(), self._index)
+        key = layout.manifest_key(run.vm_key, run.id, self._index)
         manifest = await in_thread(file_ref, key, run.local.journal.manifest_path(self._index))
         table, capacity = self._state.table, given.source.capacity_bytes
         root = await in_thread(table.staged_root, capacity)
@@ -380,7 +380,7 @@ class DiskRun:
         if weight > CHECKPOINT_RATIO * table.weight_bytes() or since >= CHECKPOINT_POINTS:
             path = run.local.journal.table_path(self._index)
             await in_thread(self._write_table, path)
-            key = layout.table_key(run.vm_key, run.id.hex(), self._index)
+            key = layout.table_key(run.vm_key, run.id, self._index)
             checkpoint = Checkpoint(sequence, await in_thread(file_ref, key, path))
             weight = 0
         return Disk(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -24,7 +23,7 @@ from warmspare.format import flags
 from warmspare.format import restore_point as point
 from warmspare.format.restore_point import RestorePoint, Unprotected
 from warmspare.model.extents import Extents
-from warmspare.model.ids import DiskId, VmId, vm_key
+from warmspare.model.ids import DiskId, RunId, VmId, new_run, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
@@ -141,7 +140,7 @@ class Sender:
         self._preparation = Preparation(self._store, rolling, also or {})
         self._housekeeping = Housekeeping(events, self._vm)
         self._trust = StoreTrust(state, events, host=host, single_sender=single_sender)
-        self._runs: set[bytes] = set()  # their IDs: one a pass
+        self._runs: set[RunId] = set()  # one a pass
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
 
     def _on_sent(self, size: int) -> None:
@@ -173,7 +172,7 @@ class Sender:
             discarded = DiscardingStore(self._store, self._on_sent)
             begun = await self._begin(stack, discarded, journal="plan")
             run = begun.run
-            run.local.journal.begin(RunRecord(run.id.hex(), 0, None))
+            run.local.journal.begin(RunRecord(run.id, 0, None))
             stack.callback(self._clear, run.local)
             self._meter.total_bytes = begun.todo_bytes
             await self._transfer(begun)
@@ -234,9 +233,9 @@ class Sender:
         settled = await settled_in(self._start, repository, self._machine, self._vm, head, local, self._events)
         self._identity = settled.identity
         self._doubt = local.unsettled()
-        run_id = secrets.token_bytes(16)
+        run_id = new_run()
         self._runs.add(run_id)
-        local.unsettle(run_id.hex())
+        local.unsettle(run_id)
         stack.push_async_callback(self._leave, local)
         opened = await self._machine.open(last_point(head, self._doubt, over, settled))
         run = Run(
@@ -289,7 +288,7 @@ class Sender:
         sequence = head.id.sequence + 1 if head else 1
         parent = head.id.sha256 if head else None
         spool = str(self._spool_place.directory) if self._spool_place else ""
-        begin = RunRecord(run.id.hex(), sequence, parent, spool)
+        begin = RunRecord(run.id, sequence, parent, spool)
         run.local.journal.begin(begin)
         self._meter.total_bytes = begun.todo_bytes
         self._events.emit(
@@ -306,7 +305,7 @@ class Sender:
         for work in works:
             work.given.source.check()
         disks = [await work.describe(sequence) for work in works]
-        ours = sum(pack.bytes for work in works for pack in work.packs if pack.run in self._runs)
+        ours = sum(pack.bytes for work in works for pack in work.packs if pack.id.run in self._runs)
         tables = [disk.checkpoint.table for disk in disks if disk.checkpoint and disk.checkpoint.sequence == sequence]
         bytes_sent = ours + sum(ref.bytes for ref in [*(disk.manifest for disk in disks), *tables])
         unprotected = self._unprotected(opened, head, {disk.id for disk in disks})
@@ -318,7 +317,7 @@ class Sender:
             self._machine.vm_name,
             sequence,
             parent,
-            run.id.hex(),
+            run.id,
             now_text(),
             f"warmspare {__version__}",
             disks,
@@ -381,11 +380,11 @@ class Sender:
         if self._spool is not None:
             await self._spool.drained()
         await unfinished.keep(
-            self._store, run.local.journal, msgspec.structs.replace(record, run=run.id.hex()), self._housekeeping
+            self._store, run.local.journal, msgspec.structs.replace(record, run=run.id), self._housekeeping
         )
         await begun.lease.confirm()
         await self._machine.close()
-        run = replace(run, id=secrets.token_bytes(16), numbers=itertools.count())
+        run = replace(run, id=new_run(), numbers=itertools.count())
         self._runs.add(run.id)
         # Before the snapshot is taken: it may take as long as the store needs to be asked about each pack.
         resumes = {name: await self._preparation.resume(run, name, begun.files) for name in left}
@@ -393,7 +392,7 @@ class Sender:
         opened = await self._machine.open(LastPoint(disks, False, opened.hardware))
         works = await self._preparation.disks(run, opened, [], {}, begun.files, left, resumes)
         begun = replace(begun, run=run, works=works, opened=opened)
-        run.local.journal.begin(msgspec.structs.replace(record, run=run.id.hex()))
+        run.local.journal.begin(msgspec.structs.replace(record, run=run.id))
         self._passes.count += 1
         self._meter.total_bytes = self._meter.done_bytes + begun.todo_bytes
         self._events.emit(

@@ -121,10 +121,7 @@ class Recall:
                 async with manifest_of(self._repository, point.record, disk, self._scratch) as manifest:
                     self.traffic.other_bytes += disk.manifest.bytes
                     vm = vm_key(point.record.vm_id)
-                    packs = [
-                        RecallPack(layout.pack_key(vm, pack.run.hex(), pack.number), pack.bytes)
-                        for pack in manifest.packs
-                    ]
+                    packs = [RecallPack(layout.pack_key(vm, pack.id), pack.bytes) for pack in manifest.packs]
                     chunks = manifest.chunks(int(open_blocks[0]), int(open_blocks[-1]) + 1)
                     while (chunk := await in_thread(next, chunks, None)) is not None:
                         _take(plan, chunk, packs)

@@ -65,7 +65,7 @@ async def open_manifest(
     try:
         reader = await in_thread(ManifestReader, copy.read_at, copy.bytes, copy.where)
         head = reader.header
-        if (head.disk_id, head.capacity_bytes, head.run.hex()) != (disk.id, disk.capacity_bytes, record.run):
+        if (head.disk_id, head.capacity_bytes, head.run) != (disk.id, disk.capacity_bytes, record.run):
             raise FormatError("the record names a manifest of another disk or run", where=copy.where)
         return Manifest(objects, copy, reader, vm)
     except FormatError as error:
@@ -96,4 +96,4 @@ def describe(copy: Fetched) -> str:
         reader = ManifestReader(copy.read_at, copy.bytes, copy.where)
     except FormatError:
         return ""
-    return f"the manifest of disk {reader.header.disk_id!r} by run {reader.header.run.hex()}"
+    return f"the manifest of disk {reader.header.disk_id!r} by run {reader.header.run}"

@@ -16,7 +16,7 @@ from warmspare.audit.reports import report as reports
 from warmspare.audit.reports.report import MAX_REPORT_BYTES, AuditReport
 from warmspare.errors import ConfigError, FormatError
 from warmspare.model.ids import VmId
-from warmspare.outside.records import RunId, SequenceOrNone, Sha256OrNone, UnfitError
+from warmspare.outside.records import Hex32, SequenceOrNone, Sha256OrNone, UnfitError
 from warmspare.outside.regular_files import open_file
 from warmspare.state.local_files import local_io, parse_record
 
@@ -33,7 +33,7 @@ class _Mark(msgspec.Struct, frozen=True):
 class _Local(msgspec.Struct, frozen=True):
     """What the records of a sender and of a replica have in common, and where each says what it saw."""
 
-    repository: RunId
+    repository: Hex32
     vm: VmId
     sequence: SequenceOrNone = 0
     sha256: Sha256OrNone = ""

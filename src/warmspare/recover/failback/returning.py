@@ -18,7 +18,7 @@ import msgspec
 from warmspare.errors import RecoverError
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
-from warmspare.outside.records import Line, RunId
+from warmspare.outside.records import Hex32, Line
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, tag_filters, tagged, tags_in
 from warmspare.recover.aws.ec2_errors import failed
@@ -38,7 +38,7 @@ class ExportRecord(msgspec.Struct, frozen=True):
 
     id: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{32})?\Z")]
     vm: VmId
-    run: RunId
+    run: Hex32
     left: list[Line] = []
 
 

@@ -18,10 +18,10 @@ import xxhash
 
 from warmspare.errors import StoreError
 from warmspare.model.columns import U32, U64
-from warmspare.model.ids import DiskId, disk_key
+from warmspare.model.ids import DiskId, RunId, disk_key
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.observe.events import Events
-from warmspare.outside.records import Line, RunId, SequenceOrNone, Sha256
+from warmspare.outside.records import Line, SequenceOrNone, Sha256
 from warmspare.outside.regular_files import open_file, open_regular
 from warmspare.state.local_files import local_io, out_of_the_way, pwrite_all, read_record, sync_directory, write_record
 

@@ -19,6 +19,7 @@ import xxhash
 
 from warmspare.format.packlist import PackRef
 from warmspare.model.columns import U16, U32, U64
+from warmspare.model.ids import PackId, run_bytes, run_of
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.outside.regular_files import open_file, open_regular, read_regular
 from warmspare.state.local_files import local_io, pwrite_all
@@ -65,7 +66,7 @@ class SentLog:
 
     def complete(self, ref: PackRef) -> None:
         """The pack is in the store. Durable when this returns. Packs end side by side, each in a thread of its own."""
-        head = PACK.pack(MAGIC, 0, ref.run, ref.number, ref.crc32c, ref.bytes, ref.sha256, 0)[:-8]
+        head = PACK.pack(MAGIC, 0, run_bytes(ref.id.run), ref.id.number, ref.crc32c, ref.bytes, ref.sha256, 0)[:-8]
         with self._completing:
             with local_io(WHAT, self._paths[0]):
                 os.fdatasync(self._fds[0])
@@ -95,7 +96,7 @@ def packs_of(path: Path) -> list[PackRef]:
         magic, _, run, number, crc, size, sha256, _ = PACK.unpack(entry)
         if magic != MAGIC or _sum(entry[:-8], b"") != entry[-8:]:
             break
-        found.append(PackRef(run, number, size, crc, sha256))
+        found.append(PackRef(PackId(run_of(run), number), size, crc, sha256))
     return found
 
 

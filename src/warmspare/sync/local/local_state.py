@@ -16,11 +16,11 @@ from warmspare.errors import IntegrityError, NotFoundError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import Disk
-from warmspare.model.ids import DiskId, VmId, disk_key, vm_key
+from warmspare.model.ids import DiskId, PackId, VmId, disk_key, vm_key
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.outside.records import Count, Line, RunId, Seconds, SequenceOrNone, Sha256OrNone
+from warmspare.outside.records import Count, Hex32, Line, Seconds, SequenceOrNone, Sha256OrNone
 from warmspare.outside.regular_files import demand_folders
 from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point, PointId, Repository
@@ -42,7 +42,7 @@ NO_POINT = "0" * 64  # the generation of a disk's files before its first restore
 class StateRecord(msgspec.Struct, frozen=True):
     """Which repository and restore point this state belongs to."""
 
-    repository: RunId
+    repository: Hex32
     uri: Line
     vm: VmId
     sequence: SequenceOrNone
@@ -212,13 +212,13 @@ class LocalState:
         sweep(self.directory, housekeeping)
         await self.leftovers.clear(store, housekeeping, self._named_by)
 
-    async def _named_by(self, sequence: int) -> set[tuple[str, int]] | None:
+    async def _named_by(self, sequence: int) -> set[PackId] | None:
         """See NamedBy."""
         try:
             packs = await self.packs_of(await self._repository.load(self._vm, sequence))
         except (IntegrityError, NotFoundError):
             return None
-        return {(pack.run.hex(), pack.number) for pack in packs}
+        return {pack.id for pack in packs}
 
     def remember(self, point: PointId | None) -> None:
         """The newest restore point; None: there is none yet, and one was begun on purpose."""
@@ -249,9 +249,9 @@ class LocalState:
         """Whether some run since the last published point may not have left the machine as it was."""
         return self._unsettled.exists()
 
-    def unsettle(self, run: str) -> None:
-        """Before the machine is touched; durable."""
-        write_record(self._unsettled, Unsettled(run), WHAT)
+    def unsettle(self, by: str) -> None:
+        """Before the machine is touched; durable. by: a run, or the repository whose state was taken over."""
+        write_record(self._unsettled, Unsettled(by), WHAT)
 
     def settle(self) -> None:
         """The machine is as it was."""

@@ -17,7 +17,7 @@ from warmspare.errors import FormatError, StoreError
 from warmspare.format import restore_point
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import ObjectRef, RestorePoint
-from warmspare.model.ids import VmKey
+from warmspare.model.ids import PackId, VmKey
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.outside.regular_files import open_file
 from warmspare.state.local_files import local_io
@@ -97,8 +97,8 @@ async def complete(
         if not path.exists() or await in_thread(file_ref, ref.key, path) != ref:
             return False
     packs = await in_thread(_packs, journal, record)
-    wanted = {layout.pack_key(vm, pack.run.hex(), pack.number): pack for pack in packs}
-    there = {layout.pack_key(vm, p.run.hex(), p.number) for p in await standing(store, vm, packs)}
+    wanted = {layout.pack_key(vm, pack.id): pack for pack in packs}
+    there = {layout.pack_key(vm, p.id) for p in await standing(store, vm, packs)}
     left = {key: (pack.bytes, pack.crc32c) for key, pack in wanted.items() if key not in there}
     if left.keys() != (await spool.take(left) if spool is not None else set()):
         return False
@@ -126,8 +126,8 @@ async def _in_the_way(store: Store, prefix: str, due: Mapping[str, tuple[int, in
 
 def _packs(journal: Journal, record: RestorePoint) -> list[PackRef]:
     """Every pack that the manifests in the journal name."""
-    found: dict[tuple[bytes, int], PackRef] = {}
+    found: dict[PackId, PackRef] = {}
     for index in range(len(record.disks)):
         with opened(journal.manifest_path(index)) as manifest:
-            found |= {(pack.run, pack.number): pack for pack in manifest.packs}
+            found |= {pack.id: pack for pack in manifest.packs}
     return list(found.values())

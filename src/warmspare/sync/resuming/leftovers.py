@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from warmspare.model.ids import VmKey
+from warmspare.model.ids import PackId, RunId, VmKey
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.outside.records import Count, RunId, SequenceOrNone
+from warmspare.outside.records import Count, SequenceOrNone
 from warmspare.state.local_files import read_record, write_record
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
@@ -26,8 +26,8 @@ WHAT = "the state directory"
 MOST = 256
 MOST_PACKS = 500_000  # that are to be kept, of all of them: what a record may hold
 
-NamedBy = Callable[[int], Awaitable[set[tuple[str, int]] | None]]
-"""(run, number) of the packs that the point of a sequence names; None if that can't be told any more: then all that its
+NamedBy = Callable[[int], Awaitable[set[PackId] | None]]
+"""The packs that the point of a sequence names; None if that can't be told any more: then all that its
 runs left stays, for `prune` to look at."""
 
 
@@ -89,7 +89,7 @@ class Leftovers:
             if numbers is None:
                 with housekeeping.trying("read", store.uri):
                     named = await named_by(one.sequence)
-                    numbers = None if named is None else [number for run, number in named if run == one.run]
+                    numbers = None if named is None else [pack.number for pack in named if pack.run == one.run]
                     if numbers is None:
                         left.remove(one)
                         continue
@@ -103,7 +103,7 @@ class Leftovers:
 
     async def _removed(self, clearing: Clearing, one: Leftover, numbers: list[int]) -> bool:
         packs, *others = layout.run_prefixes(self._vm, one.run)
-        keep = {layout.pack_key(self._vm, one.run, number) for number in numbers}
+        keep = {layout.pack_key(self._vm, PackId(one.run, number)) for number in numbers}
         whole = await clearing.below(packs, keep)
         for prefix in others if one.more else []:
             whole &= await clearing.below(prefix)

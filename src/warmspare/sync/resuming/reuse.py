@@ -14,6 +14,7 @@ import numpy as np
 
 from warmspare.format.packlist import PackRef
 from warmspare.model.columns import U16, U32
+from warmspare.model.ids import PackId, RunId
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.local_files import local_io, pwrite_all
@@ -33,7 +34,7 @@ class Resume:
         self.packs = packs
         self.used: set[int] = set()
         self.reused_pages = 0
-        self._numbers = {(pack.run, pack.number): index for index, pack in enumerate(packs)}
+        self._numbers = {pack.id: index for index, pack in enumerate(packs)}
         self._path = path
         self._frames = np.zeros(0, dtype=FRAME)
         with local_io(WHAT, path):
@@ -45,12 +46,12 @@ class Resume:
             os.close(self._fd)
             self._fd = -1
 
-    def learn(self, run: bytes, frames: Iterable[SentFrame]) -> None:
+    def learn(self, run: RunId, frames: Iterable[SentFrame]) -> None:
         """Of an earlier run; call it with the oldest first."""
         known: list[tuple[int, int, int]] = []
         base = self._frames.size
         for frame in frames:
-            pack = self._numbers.get((run, frame.pack))
+            pack = self._numbers.get(PackId(run, frame.pack))
             if pack is None:
                 continue
             known.append((pack, frame.offset, frame.bytes))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from warmspare.format.packlist import PackRef
 from warmspare.model.extents import Extents, normalise
-from warmspare.model.ids import VmKey
+from warmspare.model.ids import RunId, VmKey
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.source.ports import Hole, Source, Span
@@ -71,11 +71,11 @@ async def codec(level: Level) -> AsyncIterator[Codec]:
 
 @dataclass(frozen=True, slots=True)
 class PackTarget:
-    """Where packs go. run: 16 bytes. numbers: of packs, unique in the run. pack_bytes: their size."""
+    """Where packs go. numbers: of packs, unique in the run. pack_bytes: their size."""
 
     store: Store
     vm: VmKey
-    run: bytes
+    run: RunId
     disk: int
     numbers: Iterator[int]
     pack_bytes: Callable[[], int]
