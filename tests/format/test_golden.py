@@ -14,7 +14,7 @@ from warmspare.format import chunk, frame, hashtable, mark, pack, repofile, rest
 from warmspare.format.chunk import NO_FRAME, Chunk, encode_chunk
 from warmspare.format.manifest import HEADER, Header, ManifestReader, ManifestWriter, Totals
 from warmspare.format.packlist import PackRef
-from warmspare.model.ids import PackId, run_of
+from warmspare.model.ids import PackId, PointId, run_of
 
 FRAMES_AT = 64
 A = bytes.fromhex("ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")
@@ -366,7 +366,7 @@ def test_restore_point() -> None:
     assert restore_point.decode(golden.POINT, "here") == golden.POINT_VALUE
     assert restore_point.encode(golden.POINT_VALUE) == golden.POINT
     assert restore_point.identity(golden.POINT) == golden.POINT_SHA256
-    assert restore_point.label(12, golden.POINT_SHA256) == "12-" + golden.POINT_SHA256[:8]
+    assert PointId(12, golden.POINT_SHA256).label == "12-" + golden.POINT_SHA256[:8]
 
 
 def test_repository_record() -> None:

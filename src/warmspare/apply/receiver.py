@@ -29,15 +29,15 @@ from warmspare.errors import (
 )
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
-from warmspare.model.ids import DiskId, VmId
+from warmspare.model.ids import DiskId, PointId, VmId
 from warmspare.observe.events import Events, Meter
 from warmspare.patience import outlasted
 from warmspare.repository import disk_tables
-from warmspare.repository.chain import Point, PointId, Repository, open_repository
+from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.state.local_files import local_io
 from warmspare.state.local_table import HashTable, TableDamagedError
-from warmspare.state.replica_record import PointMark, ReplicaDisk
+from warmspare.state.replica_record import ReplicaDisk
 from warmspare.store.contract import Store
 from warmspare.threads import Threads, in_thread
 
@@ -283,7 +283,7 @@ class Receiver:
                 if disk.id in wanted
             ]
             at = replica.record.at if replica.record else None
-            replica.move(at=at, moving=PointMark(point.id.sequence, point.id.sha256), disks=list(places.values()))
+            replica.move(at=at, moving=point.id, disks=list(places.values()))
             cores = len(os.sched_getaffinity(0))
             threads = Threads(cores, "apply")
             stack.callback(threads.close)
@@ -296,8 +296,7 @@ class Receiver:
                 places[work.disk.id] = msgspec.structs.replace(
                     work.place, capacity_bytes=work.disk.capacity_bytes, damaged=work.damage.runs
                 )
-            mark = PointMark(point.id.sequence, point.id.sha256)
-            replica.move(at=mark, moving=None, disks=list(places.values()))
+            replica.move(at=point.id, moving=None, disks=list(places.values()))
 
     async def _prepare(
         self,

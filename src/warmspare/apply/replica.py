@@ -18,10 +18,10 @@ import msgspec
 from warmspare._native import sparse as native
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, StoreError
 from warmspare.format.restore_point import Disk, RestorePoint
-from warmspare.model.ids import DiskId, VmId, disk_key
+from warmspare.model.ids import DiskId, PointId, VmId, disk_key
 from warmspare.model.units import SPAN_BYTES
 from warmspare.outside.regular_files import demand_folders
-from warmspare.repository.chain import PointId, Repository
+from warmspare.repository.chain import Repository
 from warmspare.state.local_files import io_error, local_io, locked, pwrite_all, sync_directory, write_record
 from warmspare.state.local_table import HashTable
 from warmspare.state.replica_record import (
@@ -30,7 +30,6 @@ from warmspare.state.replica_record import (
     RECORD,
     STATE,
     WHAT,
-    PointMark,
     ReplicaDisk,
     ReplicaPlace,
     ReplicaRecord,
@@ -176,18 +175,18 @@ class Replica:
 
     # the record
 
-    def move(self, *, at: PointMark | None, moving: PointMark | None, disks: list[ReplicaDisk]) -> None:
+    def move(self, *, at: PointId | None, moving: PointId | None, disks: list[ReplicaDisk]) -> None:
         """Write the record, durably."""
         self.record = ReplicaRecord(1, self._repository.id, self._repository.store.uri, self._vm, at, moving, disks)
         write_record(self._record_path, self.record, STATE)
 
     @property
     def at(self) -> PointId | None:
-        return _point(self.record.at) if self.record else None
+        return self.record.at if self.record else None
 
     @property
     def moving(self) -> PointId | None:
-        return _point(self.record.moving) if self.record else None
+        return self.record.moving if self.record else None
 
     # files
 
@@ -335,7 +334,3 @@ class Replica:
             if not native.zero_range(fd, at, end - at):
                 for offset in range(at, end, SPAN_BYTES):
                     pwrite_all(fd, zeros[: end - offset], offset)
-
-
-def _point(mark: PointMark | None) -> PointId | None:
-    return PointId(mark.sequence, mark.sha256) if mark else None

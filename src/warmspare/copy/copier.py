@@ -17,10 +17,10 @@ from warmspare.copy.object_copy import Carrier, Read, Wanted
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError
 from warmspare.format import restore_point
 from warmspare.format.restore_point import Disk, RestorePoint
-from warmspare.model.ids import RunId, VmId, VmKey, vm_key
+from warmspare.model.ids import PointId, RunId, VmId, VmKey, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.repository.chain import PointId, open_repository
+from warmspare.repository.chain import open_repository
 from warmspare.repository.trust import StoreTrust
 from warmspare.repository.verified_objects import LocalObject, fetched, read_manifest
 from warmspare.store import layout

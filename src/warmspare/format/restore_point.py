@@ -169,8 +169,3 @@ def safe_key(key: str) -> bool:
 def identity(data: bytes) -> str:
     """SHA-256 (hex) of a stored record: what the next one names as its parent."""
     return hashlib.sha256(data).hexdigest()
-
-
-def label(sequence: int, sha256: str) -> str:
-    """What people and options call a restore point: its sequence and eight digits of its SHA-256."""
-    return f"{sequence}-{sha256[:8]}"

@@ -11,8 +11,10 @@ import functools
 import secrets
 from typing import NamedTuple, NewType
 
+import msgspec
+
 from warmspare.model.keyparts import decode_name, encode_name
-from warmspare.outside.records import Hex32, Line
+from warmspare.outside.records import Hex32, Line, Sequence, Sha256
 
 VmId = NewType("VmId", Line)
 """What a repository knows a VM by for ever: of vCenter's its instance UUID, else what people call it."""
@@ -33,6 +35,18 @@ class PackId(NamedTuple):
 
     run: RunId
     number: int
+
+
+class PointId(msgspec.Struct, frozen=True):
+    """A restore point: its sequence, and the SHA-256 (hex) of its record."""
+
+    sequence: Sequence
+    sha256: Sha256
+
+    @property
+    def label(self) -> str:
+        """What people and options call it: the sequence and eight digits of the SHA-256."""
+        return f"{self.sequence}-{self.sha256[:8]}"
 
 
 def vm_key(vm: VmId) -> VmKey:

@@ -16,7 +16,7 @@ from warmspare.errors import ConfigError, IntegrityError, NotFoundError, StoreEr
 from warmspare.format import repofile, restore_point
 from warmspare.format.repofile import RepositoryRecord
 from warmspare.format.restore_point import RestorePoint
-from warmspare.model.ids import VmId, VmKey, vm_key, vm_of
+from warmspare.model.ids import PointId, VmId, VmKey, vm_key, vm_of
 from warmspare.store import layout
 from warmspare.store.contract import Store
 
@@ -26,18 +26,6 @@ MOST_VMS = 100_000
 
 class NoRepositoryError(ConfigError):
     """Nothing is there yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class PointId:
-    """Which restore point: its sequence and the SHA-256 (hex) of its record."""
-
-    sequence: int
-    sha256: str
-
-    @property
-    def label(self) -> str:
-        return restore_point.label(self.sequence, self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +196,7 @@ class Repository:
                 raise IntegrityError(
                     f"restore point {entry.id.label} of VM {vm!r} does not descend from "
                     f"{before.label if before else 'the first one'} but from "
-                    f"{restore_point.label(sequence - 1, parent) if parent else 'none'}: the "
+                    f"{PointId(sequence - 1, parent).label if parent else 'none'}: the "
                     "chain was forked or a record replaced",
                     where=self.where(layout.point_key(vm_key(vm), sequence)),
                     hint="put the right record back from a copy of the repository",
@@ -283,10 +271,10 @@ class Repository:
         there, before, above = own.result(), below.result(), over.result()
         if there != ours.id.label:
             raise self._overwritten(vm, f"restore point {ours.id.label} of VM {vm!r}, which this run published", there)
-        if parent and before != (label := restore_point.label(sequence - 1, parent)):
+        if parent and before != (label := PointId(sequence - 1, parent).label):
             raise self._overwritten(vm, f"restore point {label} of VM {vm!r}, which {ours.id.label} follows", before)
         if above is not None and above.record.parent != ours.id.sha256:
-            stood = restore_point.label(sequence, above.record.parent or "")
+            stood = PointId(sequence, above.record.parent or "").label
             raise self._overwritten(
                 vm, f"restore point {stood} of VM {vm!r}, which {above.id.label} follows", ours.id.label
             )
@@ -298,7 +286,7 @@ class Repository:
         key = layout.point_key(vm_key(vm), sequence)
         try:
             data = await self.store.get(key, max_bytes=restore_point.MAX_POINT_BYTES)
-            return restore_point.label(sequence, restore_point.identity(data))
+            return PointId(sequence, restore_point.identity(data)).label
         except NotFoundError:
             return None
 

@@ -17,10 +17,9 @@ import msgspec
 
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError, StoreError
 from warmspare.format import flags
-from warmspare.format import restore_point as point
-from warmspare.model.ids import VmId, vm_key
+from warmspare.model.ids import PointId, VmId, vm_key
 from warmspare.outside.records import Hex32, Line, Sequence, Sha256, UnfitError
-from warmspare.repository.chain import PointId, Repository, now_text
+from warmspare.repository.chain import Repository, now_text
 from warmspare.repository.remedy_commands import command
 from warmspare.store import layout
 from warmspare.store.swaps import swap
@@ -257,7 +256,7 @@ async def refuse_failed_over(repository: Repository, vm: VmId) -> FailoverRecord
     where = f"runs in AWS as {instance}" if instance else "is being started in AWS"
     raise FailedOverError(
         f"VM {vm!r} was failed over on {record.began} to restore point "
-        f"{point.label(record.sequence, record.sha256)} and {where}; it is not synced or audited meanwhile",
+        f"{record.point.label} and {where}; it is not synced or audited meanwhile",
         where=repository.where(layout.failover_key(vm_key(vm))),
         hint=f"once the right one of the two runs at home again, clear it with {clearing(repository, vm)}",
     )

@@ -12,10 +12,10 @@ from typing import Annotated
 
 import msgspec
 
-from warmspare.model.ids import DiskId, VmId
+from warmspare.model.ids import DiskId, PointId, VmId
 from warmspare.model.keyparts import encode_name
 from warmspare.model.units import MAX_CAPACITY_BYTES, block_count
-from warmspare.outside.records import Block, Count, Hex32, Line, Sequence, Sha256, UnfitError
+from warmspare.outside.records import Block, Count, Hex32, Line, UnfitError
 from warmspare.outside.regular_files import demand_folders, open_disk
 from warmspare.state.local_files import io_error, load_record, local_io
 
@@ -27,13 +27,6 @@ DISKS = "disks"  # a folder a disk, by its ID
 LOCK = "lock"  # held by whoever applies, however long it waits for new points
 STILL = "still"  # held while the replica moves, and by whoever reads it and must not see it move
 FORMAT = 1
-
-
-class PointMark(msgspec.Struct, frozen=True):
-    """A restore point as the record names it."""
-
-    sequence: Sequence
-    sha256: Sha256
 
 
 class ReplicaDisk(msgspec.Struct, frozen=True):
@@ -59,8 +52,8 @@ class ReplicaRecord(msgspec.Struct, frozen=True):
     repository: Hex32
     uri: Line
     vm: VmId
-    at: PointMark | None = None
-    moving: PointMark | None = None
+    at: PointId | None = None
+    moving: PointId | None = None
     disks: list[ReplicaDisk] = []
 
     def disk(self, disk_id: DiskId) -> ReplicaDisk | None:

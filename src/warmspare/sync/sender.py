@@ -23,10 +23,10 @@ from warmspare.format import flags
 from warmspare.format import restore_point as point
 from warmspare.format.restore_point import RestorePoint, Unprotected
 from warmspare.model.extents import Extents
-from warmspare.model.ids import DiskId, RunId, VmId, new_run, vm_key
+from warmspare.model.ids import DiskId, PointId, RunId, VmId, new_run, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
+from warmspare.repository.chain import Point, Repository, now_text, open_repository
 from warmspare.repository.failover_record import FailoverRecord, known_return, refuse_failed_over
 from warmspare.repository.trust import StoreTrust
 from warmspare.source.identity import IDENTITY, Identity

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.format.restore_point import Disk
-from warmspare.model.ids import VmId
+from warmspare.model.ids import PointId, VmId
 from warmspare.observe.events import Events
-from warmspare.repository.chain import Point, PointId, Repository
+from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import io_error, local_io
-from warmspare.state.replica_record import PointMark, ReplicaPlace, ReplicaRecord, mode_of
+from warmspare.state.replica_record import ReplicaPlace, ReplicaRecord, mode_of
 
 WHAT = "the replica"
 PATIENCE_S = 60.0  # how long a replica that is being brought forward may show no sign of it
@@ -126,7 +126,7 @@ class AuditedReplica:
                 hint="find out who removes it, then audit again",
             )
         self._record = record
-        return Standing(_point(record.at), _point(record.moving))
+        return Standing(record.at, record.moving)
 
     async def wait(self, events: Events, patience_s: float = PATIENCE_S) -> PointId:
         """The point the replica is at, once it is not on its way to another one.
@@ -208,12 +208,3 @@ class AuditedReplica:
             return True
         mine = os.fstat(fd)
         return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
-
-
-def mark(point: PointId | None) -> PointMark | None:
-    """A point as records name it."""
-    return PointMark(point.sequence, point.sha256) if point else None
-
-
-def _point(mark: PointMark | None) -> PointId | None:
-    return PointId(mark.sequence, mark.sha256) if mark else None

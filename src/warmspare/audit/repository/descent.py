@@ -17,7 +17,7 @@ from warmspare.audit.repository.seen import SeenPoint
 from warmspare.errors import FormatError, IntegrityError, NotFoundError, StoreError
 from warmspare.format import restore_point
 from warmspare.format.restore_point import RestorePoint
-from warmspare.model.ids import VmId, VmKey, vm_key
+from warmspare.model.ids import PointId, VmId, VmKey, vm_key
 from warmspare.store import layout
 from warmspare.store.contract import Store
 
@@ -43,8 +43,12 @@ class Link:
     proof: Proof = Proof.UNPROVED
 
     @property
+    def id(self) -> PointId:
+        return PointId(self.sequence, self.sha256)
+
+    @property
     def label(self) -> str:
-        return restore_point.label(self.sequence, self.sha256)
+        return self.id.label
 
 
 @dataclass(slots=True)
@@ -132,20 +136,20 @@ async def read_chain(
 def _compare(chain: Chain, inventory: VmContents, seen: list[SeenPoint], findings: Findings) -> None:
     """With what was seen before."""
     for before in seen:
-        link = chain.links.get(before.sequence)
-        key = layout.point_key(inventory.vm, before.sequence)
-        label = restore_point.label(before.sequence, before.sha256)
+        link = chain.links.get(before.point.sequence)
+        key = layout.point_key(inventory.vm, before.point.sequence)
+        label = before.point.label
         if link is None:
-            if before.sequence > chain.newest:
+            if before.point.sequence > chain.newest:
                 findings.add(
                     FindingKind.POINT_ROLLED_BACK,
                     point=label,
                     key=key,
-                    expected=f"SHA-256 {before.sha256}",
+                    expected=f"SHA-256 {before.point.sha256}",
                     actual=f"the newest is {chain.newest or 'none'}",
                     meaning=f"a restore point that {before.source} saw here is gone",
                 )
-        elif link.sha256 == before.sha256:
+        elif link.sha256 == before.point.sha256:
             link.proof = Proof.PROVED
         else:
             link.proof = Proof.DOUBTED
@@ -153,7 +157,7 @@ def _compare(chain: Chain, inventory: VmContents, seen: list[SeenPoint], finding
                 FindingKind.POINT_FORKED,
                 point=link.label,
                 key=key,
-                expected=f"SHA-256 {before.sha256}",
+                expected=f"SHA-256 {before.point.sha256}",
                 actual=f"SHA-256 {link.sha256}",
                 meaning=f"a restore point is not the one that {before.source} saw here",
             )

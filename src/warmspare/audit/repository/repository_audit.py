@@ -32,7 +32,7 @@ from warmspare.audit.repository.walk import PointWalk
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError
 from warmspare.format import repofile
 from warmspare.format.restore_point import Disk
-from warmspare.model.ids import DiskId, VmId, VmKey, vm_key, vm_of
+from warmspare.model.ids import DiskId, PointId, VmId, VmKey, vm_key, vm_of
 from warmspare.model.units import BLOCK_BYTES, block_count
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import now_text
@@ -58,7 +58,7 @@ class Sums:
     orphan_bytes: int = 0
     lost_blocks: int = 0
     marked: int = 0
-    heads: dict[VmId, tuple[int, str]] = field(default_factory=dict)
+    heads: dict[VmId, PointId] = field(default_factory=dict)
 
 
 class RepositoryAudit:
@@ -193,7 +193,7 @@ class RepositoryAudit:
         sums.tables += walk.tables
         sums.pack_bytes += walk.pack_bytes
         if chain.head:
-            sums.heads[chain.vm] = (chain.head.sequence, chain.head.sha256)
+            sums.heads[chain.vm] = chain.head.id
             if chain.head.proof is Proof.UNPROVED:
                 self._notes.append(
                     f"{chain.vm}: that {chain.head.label} is the newest restore point there ever was, and that its "

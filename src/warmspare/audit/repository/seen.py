@@ -15,7 +15,7 @@ from warmspare.audit.reports import archive
 from warmspare.audit.reports import report as reports
 from warmspare.audit.reports.report import MAX_REPORT_BYTES, AuditReport
 from warmspare.errors import ConfigError, FormatError
-from warmspare.model.ids import VmId
+from warmspare.model.ids import PointId, VmId
 from warmspare.outside.records import Hex32, SequenceOrNone, Sha256OrNone, UnfitError
 from warmspare.outside.regular_files import open_file
 from warmspare.state.local_files import local_io, parse_record
@@ -45,8 +45,7 @@ class SeenPoint:
     """A restore point that was there. source: who saw it, for people."""
 
     vm: VmId
-    sequence: int
-    sha256: str
+    point: PointId
     source: str
 
 
@@ -75,17 +74,17 @@ class KnownRepository:
         self.sources.append(source)
 
 
-def figures(record_sha256: str, heads: dict[VmId, tuple[int, str]]) -> dict[str, int | float | str]:
-    """What a report notes for the next: of repository.json, and of each VM's newest point (sequence, SHA-256)."""
+def figures(record_sha256: str, heads: dict[VmId, PointId]) -> dict[str, int | float | str]:
+    """What a report notes for the next: of repository.json, and of each VM's newest point."""
     own = {OWN_RECORD: record_sha256} if record_sha256 else {}
-    return {**own, **{f"{HEAD}{vm}": f"{sequence} {sha256}" for vm, (sequence, sha256) in sorted(heads.items())}}
+    return {**own, **{f"{HEAD}{vm}": f"{point.sequence} {point.sha256}" for vm, point in sorted(heads.items())}}
 
 
 def _of_report(report: AuditReport, source: str) -> list[SeenPoint]:
     out = []
     for name, text in report.figures.items():
         if name.startswith(HEAD) and isinstance(text, str) and (found := _SEEN.fullmatch(text)):
-            out.append(SeenPoint(VmId(name.removeprefix(HEAD)), int(found[1]), found[2], source))
+            out.append(SeenPoint(VmId(name.removeprefix(HEAD)), PointId(int(found[1]), found[2]), source))
     return out
 
 
@@ -108,7 +107,7 @@ def read(path: Path, into: KnownRepository) -> None:
         why = f"it is neither a report nor a record of a sync or replica, or it is damaged: {error}"
         raise _no_record(path, why) from None
     mark = found.at or _Mark(found.sequence, found.sha256)
-    seen = [SeenPoint(found.vm, mark.sequence, mark.sha256, str(path))] if mark.sequence else []
+    seen = [SeenPoint(found.vm, PointId(mark.sequence, mark.sha256), str(path))] if mark.sequence else []
     into.add(found.repository, seen, str(path))
 
 

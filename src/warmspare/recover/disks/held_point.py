@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 
 from warmspare.errors import ConfigError, by_hand
 from warmspare.format.restore_point import Disk
-from warmspare.model.ids import DiskId
+from warmspare.model.ids import DiskId, PointId
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.recover.blocks.chainblocks import FRAMES_KEPT_BYTES, ChainBlocks
 from warmspare.recover.blocks.pointblocks import Kept, PointBlocks
 from warmspare.recover.disks.served import ServedFile, served
 from warmspare.repository import disk_tables
-from warmspare.repository.chain import Point, PointId, Repository, open_repository
+from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.state.local_files import local_io
 from warmspare.state.local_table import HashTable
 from warmspare.store.around.counting import CountingStore

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, by_hand
-from warmspare.model.ids import DiskId
-from warmspare.repository.chain import PointId
+from warmspare.model.ids import DiskId, PointId
 from warmspare.repository.remedy_commands import typed
 from warmspare.state.local_files import io_error, local_io, locked
 from warmspare.state.replica_record import FORMAT, STATE, WHAT, ReplicaPlace, ReplicaRecord, mode_of
@@ -184,4 +183,4 @@ def _standing(record: ReplicaRecord, target: Path, state: Path | None) -> PointI
             where=str(target),
             hint=f"run {_typed('apply', record, '--to', target, state)}: it tries to heal them",
         )
-    return PointId(record.at.sequence, record.at.sha256)
+    return record.at

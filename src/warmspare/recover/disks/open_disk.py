@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from warmspare.model.ids import DiskId
-from warmspare.repository.chain import PointId
+from warmspare.model.ids import DiskId, PointId
 
 
 class OpenDisk(Protocol):

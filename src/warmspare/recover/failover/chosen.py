@@ -8,10 +8,10 @@ import datetime
 from dataclasses import dataclass
 
 from warmspare.errors import RecoverError, by_hand
-from warmspare.model.ids import VmId
+from warmspare.model.ids import PointId, VmId
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.staging.staged import StagedPoint, newest_usable, staged_points
-from warmspare.repository.chain import Point, PointId, Repository
+from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover_record import clearing
 from warmspare.repository.remedy_commands import command
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
-from warmspare.model.ids import DiskId, disk_key
+from warmspare.model.ids import DiskId, PointId, disk_key
 from warmspare.model.units import block_count
 from warmspare.recover.blocks.ebs_blocks import BLOCKS_EACH, EbsBlockSet
 from warmspare.recover.staging.ebs import Encryption
 from warmspare.recover.staging.staged import StagedDisk, volume_gib
 from warmspare.repository import disk_tables
-from warmspare.repository.chain import Point, PointId, Repository
+from warmspare.repository.chain import Point, Repository
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.state.local_table import HashTable, TableDamagedError
 from warmspare.threads import in_thread

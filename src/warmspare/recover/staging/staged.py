@@ -35,14 +35,13 @@ from typing import Any
 
 import msgspec
 
-from warmspare.format import restore_point as point
 from warmspare.format.restore_point import MAX_DISKS, Disk
-from warmspare.model.ids import DiskId, DiskKey, VmId, VmKey, disk_key, vm_key
+from warmspare.model.ids import DiskId, DiskKey, PointId, VmId, VmKey, disk_key, vm_key
 from warmspare.outside import records
 from warmspare.outside.records import Moment, Sha256
 from warmspare.outside.records import Sequence as Number
 from warmspare.recover.aws.client import Aws
-from warmspare.repository.chain import Point, PointId
+from warmspare.repository.chain import Point
 
 PREFIX = "warmspare:"
 GIB = 1 << 30
@@ -220,8 +219,3 @@ async def staged_points(aws: Aws, repository: str, vm_id: VmId) -> list[StagedPo
 def newest_usable(points: Sequence[StagedPoint]) -> StagedPoint | None:
     """The newest restore point of which every disk is completed; None if there is none."""
     return next((staged for staged in points if staged.usable), None)
-
-
-def label(disk: StagedDisk) -> str:
-    """The restore point of a snapshot, as people name it."""
-    return point.label(disk.point.sequence, disk.point.sha256)

@@ -16,14 +16,14 @@ from warmspare.errors import IntegrityError, NotFoundError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import Disk
-from warmspare.model.ids import DiskId, PackId, VmId, disk_key, vm_key
+from warmspare.model.ids import DiskId, PackId, PointId, VmId, disk_key, vm_key
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.outside.records import Count, Hex32, Line, Seconds, SequenceOrNone, Sha256OrNone
 from warmspare.outside.regular_files import demand_folders
 from warmspare.repository import disk_tables
-from warmspare.repository.chain import Point, PointId, Repository
+from warmspare.repository.chain import Point, Repository
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.state.local_files import copy_sparse, local_io, locked, out_of_the_way, read_record, sweep, write_record
 from warmspare.state.local_table import HashTable, TableDamagedError

@@ -8,9 +8,9 @@ from __future__ import annotations
 from warmspare.errors import LeaseError
 from warmspare.format import restore_point
 from warmspare.format.restore_point import RestorePoint
-from warmspare.model.ids import vm_key
+from warmspare.model.ids import PointId, vm_key
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.repository.chain import Point, PointId, Repository
+from warmspare.repository.chain import Point, Repository
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 
