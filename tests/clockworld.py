@@ -42,6 +42,7 @@ from warmspare.store.lease import Holder
 from warmspare.sync.beginning import ChainStart
 from warmspare.sync.planning.rolling import Rolling
 from warmspare.sync.sender import Sender
+from warmspare.sync.sync_settings import SyncSettings
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.api.tasks import finished
 from warmspare.vsphere.inventory.vm_devices import VmDisk
@@ -286,7 +287,9 @@ class Schedule:
             machine = await _machine(self.session, self.vm, record, self.store.uri)
             rolling = Rolling(7 * DAY_S, clock=time.time)
             state, own = self.home / f"state-{who}", ChainStart.OWN
-            result = await Sender(self.store, machine, state, record.events, level=1, rolling=rolling, start=own).run()
+            result = await Sender(
+                self.store, machine, SyncSettings(state, 1, rolling=rolling, start=own), record.events
+            ).run()
         self.sequence += 1
         assert result.point.sequence == self.sequence and result.findings == 0
         vm = str(self.vm.spec["instance_uuid"])

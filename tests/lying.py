@@ -21,6 +21,7 @@ from warmspare.source.raw import RawSource
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.planning.rolling import DAY_S, Rolling
 from warmspare.sync.sender import Sender, SyncResult
+from warmspare.sync.sync_settings import SyncSettings
 
 UNIT = 64 * KIB
 HOUR_S = 3600.0
@@ -179,11 +180,8 @@ class World:
             sync = Sender(
                 target,
                 self.machine,
-                self.state,
+                SyncSettings(self.state, 1, rolling=rolling, start=await begin(store, self.machine.vm_id)),
                 Events(self.events.append),
-                level=1,
-                rolling=rolling,
-                start=await begin(store, self.machine.vm_id),
                 **more,
             )
             return await sync.run()

@@ -32,6 +32,7 @@ from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.lease import Lease
 from warmspare.sync.beginning import ChainStart
 from warmspare.sync.sender import Sender
+from warmspare.sync.sync_settings import SyncSettings
 
 DISK_BYTES = 256 << 10
 PAUSE_S = 0.004  # at most, before a call
@@ -125,7 +126,7 @@ class Race:
         events = Events(lambda event: None)
         machine = GivenDisks("vm", await open_disks([f"disk={host.disk}"], [], None, events))
         try:
-            done = await Sender(store, machine, host.state, events, level=1, start=ChainStart.OWN).run()
+            done = await Sender(store, machine, SyncSettings(host.state, 1, start=ChainStart.OWN), events).run()
             ran = Ran(0, done.point)
         except (WarmspareError, BaseExceptionGroup) as error:
             one = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error

@@ -35,6 +35,7 @@ from warmspare.source.ports import DiskInput, LastPoint, Opened
 from warmspare.source.raw import RawSource
 from warmspare.store.opening import open_store
 from warmspare.sync.sender import Sender
+from warmspare.sync.sync_settings import SyncSettings
 
 _addresses = itertools.count(2000)  # moto gives those below by itself, one after the other
 PAUSE = Pause(0.01, 0.05)
@@ -97,7 +98,9 @@ class World:
             machine = Machine(vm, inputs, known)
             try:
                 store = open_store(str(self.repo))
-                await Sender(store, machine, self.home / "state", Events(), level=1, start=await begin(store, vm)).run()
+                await Sender(
+                    store, machine, SyncSettings(self.home / "state", 1, start=await begin(store, vm)), Events()
+                ).run()
             finally:
                 await machine.close()
 

@@ -301,12 +301,13 @@ def test_the_engine_refuses_by_itself(rig: Rig) -> None:
     from warmspare.source.ports import DiskInput
     from warmspare.source.raw import RawSource
     from warmspare.sync.sender import Sender
+    from warmspare.sync.sync_settings import SyncSettings
 
     async def run(**more: Any) -> None:
         store = DirectoryStore(rig.repo)
         machine = GivenDisks("web1", [DiskInput(RawSource(rig.disk, "d"))])
         try:
-            await Sender(store, machine, rig.state, Events(), level=1, **more).run()
+            await Sender(store, machine, SyncSettings(rig.state, 1, **more), Events()).run()
         finally:
             await machine.close()
             await store.close()

@@ -35,6 +35,7 @@ from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.passes.moment import Moment, Passes
 from warmspare.sync.publishing.spool import SpoolPlace
 from warmspare.sync.sender import Sender, SyncResult
+from warmspare.sync.sync_settings import SyncSettings
 
 BLOCK = 64 * KIB
 AGE_S = 0.2
@@ -100,13 +101,15 @@ class World:
             return await Sender(
                 self.store,
                 self.machine,
-                self.home / "state",
+                SyncSettings(
+                    self.home / "state",
+                    1,
+                    SpoolPlace(self.home / "spool") if self.spooled else None,
+                    max_snapshot_age_s=age_s,
+                    start=start,
+                ),
                 Events(self.events.append),
-                level=1,
                 meter=self.meter,
-                max_snapshot_age_s=age_s,
-                spool=SpoolPlace(self.home / "spool") if self.spooled else None,
-                start=start,
             ).run()
         finally:
             await self.store.close()
