@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import xxhash
 from pyVmomi import vim
@@ -309,7 +310,9 @@ class Schedule:
         """A sender on a third host died a moment ago; the store's clock may have jumped since."""
         key = lease_key(encode_name(str(self.vm.spec["instance_uuid"])))
         there = await self.store.head(key)
-        dead = replace(Holder.this_process(0.1), host="third", boot_id="another", token=secrets.token_hex(16))
+        dead = msgspec.structs.replace(
+            Holder.this_process(0.1), host="third", boot_id="another", token=secrets.token_hex(16)
+        )
         await self.store.replace(key, dead.encode(), etag=there.etag if there else None)
         self.store._dated[key] += self.rng.choice([-DAY_S, -0.2, DAY_S])
 
