@@ -37,11 +37,10 @@ from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.state.local_files import local_io
 from warmspare.state.local_table import HashTable, TableDamagedError
-from warmspare.state.replica_record import ReplicaDisk
+from warmspare.state.replica_record import REPLICA, ReplicaDisk
 from warmspare.store.contract import Store
 from warmspare.threads import Threads, in_thread
 
-WHAT = "the replica"
 MAX_FINDING_EVENTS = 100
 POLL_S = 5.0
 
@@ -290,7 +289,7 @@ class Receiver:
             for work in works:
                 await self._disk(repository, replica, point, work, threads, stack)
             for work in works:
-                with local_io(WHAT, replica.path(work.place)):
+                with local_io(REPLICA, replica.path(work.place)):
                     await in_thread(os.fsync, work.fd)
                 await in_thread(work.table.commit, point.id.sha256, work.disk.capacity_bytes)
                 places[work.disk.id] = msgspec.structs.replace(
@@ -423,7 +422,7 @@ class Receiver:
             fd = stack.enter_context(replica.open_disk(place, make=False))
             rebuilder = Rebuilder(repository, final, disk.id, fd, replica.scratch)
             for blocks in damage.batches(BATCH_BLOCKS):
-                with local_io(WHAT, path):
+                with local_io(REPLICA, path):
                     outcome = await rebuilder.repair(blocks, table.read(blocks))
                 damage.discard(outcome.sound)
                 self._rebuilt += len(outcome.rebuilt)
@@ -438,7 +437,7 @@ class Receiver:
                         message="these blocks did not verify and were rebuilt from the chain",
                     )
                 why = why or (outcome.lost[0][1] if outcome.lost else "")
-            with local_io(WHAT, path):
+            with local_io(REPLICA, path):
                 await in_thread(os.fsync, fd)
         healed = msgspec.structs.replace(place, damaged=damage.runs)
         disks = [healed if known.id == place.id else known for known in replica.record.disks]

@@ -28,8 +28,8 @@ from warmspare.state.replica_record import (
     BESIDE,
     DISKS,
     RECORD,
+    REPLICA,
     STATE,
-    WHAT,
     ReplicaDisk,
     ReplicaPlace,
     ReplicaRecord,
@@ -59,7 +59,7 @@ class Replica:
                     hint="make it or check --to",
                 )
             if disks > 1 and not (target.with_name(target.name + BESIDE) / RECORD).exists():
-                with local_io(WHAT, target):
+                with local_io(REPLICA, target):
                     target.mkdir(exist_ok=True)
                     sync_directory(target.parent)
                 mode = stat.S_IFDIR
@@ -244,7 +244,7 @@ class Replica:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise io_error(error, WHAT, path) from error
+            raise io_error(error, REPLICA, path) from error
         if size:
             raise ConfigError(
                 f"a file of {size} bytes stands where disk {disk.name!r} is to go and nothing says that it is "
@@ -287,7 +287,7 @@ class Replica:
         except OSError as error:
             if self.device and error.errno == errno.EBUSY:
                 raise StoreError("the block device is in use", where=str(path), hint="unmount it") from error
-            raise io_error(error, WHAT, path) from error
+            raise io_error(error, REPLICA, path) from error
         try:
             yield fd
         finally:
@@ -296,7 +296,7 @@ class Replica:
     def resize(self, fd: int, place: ReplicaDisk, capacity_bytes: int) -> None:
         """Give a disk its capacity; what it grows by reads as zeros. IntegrityError if it is shorter than it was."""
         path = self.path(place)
-        with local_io(WHAT, path):
+        with local_io(REPLICA, path):
             size = os.lseek(fd, 0, os.SEEK_END)
             if self.device:
                 if size < capacity_bytes:
@@ -320,7 +320,7 @@ class Replica:
 
     def empty(self, fd: int, place: ReplicaDisk, capacity_bytes: int) -> None:
         """Make a disk read as zeros at its capacity, whatever it held."""
-        with local_io(WHAT, self.path(place)):
+        with local_io(REPLICA, self.path(place)):
             if not self.device:
                 os.ftruncate(fd, 0)
         self.resize(fd, msgspec.structs.replace(place, capacity_bytes=0), capacity_bytes)

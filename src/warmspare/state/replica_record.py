@@ -19,7 +19,7 @@ from warmspare.outside.records import Block, Count, Hex32, Line, UnfitError
 from warmspare.outside.regular_files import demand_folders, open_disk
 from warmspare.state.local_files import io_error, load_record, local_io
 
-WHAT = "the replica"
+REPLICA = "the replica"
 STATE = "the replica's state"
 BESIDE = ".warmspare"
 RECORD = "replica.json"
@@ -114,4 +114,4 @@ def mode_of(target: Path) -> int:
     except FileNotFoundError:
         return 0
     except OSError as error:
-        raise io_error(error, WHAT, target) from error
+        raise io_error(error, REPLICA, target) from error

@@ -26,7 +26,7 @@ from warmspare.outside.regular_files import open_regular
 from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point
 from warmspare.source.ports import DiskInput
-from warmspare.state.local_files import local_io
+from warmspare.state.local_files import STATE_DIRECTORY, local_io
 from warmspare.state.local_table import TableDamagedError
 from warmspare.store import layout
 from warmspare.store.contract import Store
@@ -51,7 +51,6 @@ MAX_FINDING_EVENTS = 100
 # A checkpoint costs 16 bytes a block; one is due when the manifests since the last outweigh it twice over.
 CHECKPOINT_RATIO = 2
 CHECKPOINT_POINTS = 500
-WHAT = "the state directory"
 
 
 @dataclass(slots=True)
@@ -255,7 +254,7 @@ class DiskRun:
         hashes of what it was meanwhile would be taken for the head's."""
         path = self._run.local.journal.page_log_path(self._index)
         if carried.pages:
-            with local_io(WHAT, path):
+            with local_io(STATE_DIRECTORY, path):
                 carried.pages.replace(path)
         if carried.manifest is None:
             return
@@ -283,7 +282,7 @@ class DiskRun:
         if self.left is not None:
             name = disk_key(self._name)
             manifest, pages = directory / f"{name}.manifest", directory / f"{name}.pages"
-            with local_io(WHAT, directory):
+            with local_io(STATE_DIRECTORY, directory):
                 directory.mkdir(exist_ok=True)
                 journal.manifest_path(self._index).replace(manifest)
                 journal.page_log_path(self._index).replace(pages)
@@ -400,14 +399,14 @@ class DiskRun:
     def _write_table(self, path: Path) -> None:
         capacity = self.given.source.capacity_bytes
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        with local_io(WHAT, path), os.fdopen(open_regular(path, flags), "wb") as out:
+        with local_io(STATE_DIRECTORY, path), os.fdopen(open_regular(path, flags), "wb") as out:
             for piece in tablefile.encode(capacity, self._state.table.staged_leaves(capacity)):
                 out.write(piece)
 
     async def discard(self) -> int:
         """Forget what was transferred, where it was only to be looked at. The size its manifest would have."""
         await in_thread(self._state.table.unstage)
-        with local_io(WHAT, path := self._run.local.journal.manifest_path(self._index)):
+        with local_io(STATE_DIRECTORY, path := self._run.local.journal.manifest_path(self._index)):
             return path.stat().st_size
 
     def commit(self, generation: str) -> None:

@@ -31,7 +31,7 @@ from warmspare.repository.failover_record import FailoverRecord, known_return, r
 from warmspare.repository.trust import StoreTrust
 from warmspare.source.identity import IDENTITY, Identity
 from warmspare.source.ports import LastDisk, LastPoint, Machine, Opened
-from warmspare.state.local_files import locked, out_of_the_way
+from warmspare.state.local_files import STATE_DIRECTORY, locked, out_of_the_way
 from warmspare.store import layout
 from warmspare.store.around.counting import CountingStore
 from warmspare.store.around.discard import DiscardingStore
@@ -39,7 +39,7 @@ from warmspare.store.clearing import Clearing
 from warmspare.store.contract import Store
 from warmspare.store.lease import Lease, watching
 from warmspare.sync.beginning import ChainStart, chain_for, refuse_images, settled_in, there_already
-from warmspare.sync.diskrun import WHAT, DiskRun, Run
+from warmspare.sync.diskrun import DiskRun, Run
 from warmspare.sync.journal.journal import RunRecord
 from warmspare.sync.local.local_state import LocalState
 from warmspare.sync.passes.moment import Passes
@@ -183,7 +183,7 @@ class Sender:
         self._key = vm_key(self._vm)
         over = await refuse_failed_over(repository, self._vm)
         local = LocalState(self._settings.state, self._vm, repository, self._events)
-        if not stack.enter_context(locked(local.directory / "lock", WHAT)):
+        if not stack.enter_context(locked(local.directory / "lock", STATE_DIRECTORY)):
             raise LeaseError(
                 f"another sync of VM {self._vm!r} is running with this state directory",
                 where=str(local.directory),
@@ -357,7 +357,7 @@ class Sender:
             return begun
         finally:
             with self._housekeeping.trying(LOCAL, carried):
-                out_of_the_way(carried, WHAT)
+                out_of_the_way(carried, STATE_DIRECTORY)
 
     async def _next_pass(self, begun: _Begun, record: RunRecord, directory: Path) -> _Begun:
         """A later moment, for what the passes before have not looked at and for what changed since. What they have sent

@@ -16,9 +16,8 @@ from warmspare.model.ids import PointId, VmId
 from warmspare.observe.events import Events
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import io_error, local_io
-from warmspare.state.replica_record import ReplicaPlace, ReplicaRecord, mode_of
+from warmspare.state.replica_record import REPLICA, ReplicaPlace, ReplicaRecord, mode_of
 
-WHAT = "the replica"
 PATIENCE_S = 60.0  # how long a replica that is being brought forward may show no sign of it
 POLL_S = 0.25
 
@@ -190,7 +189,7 @@ class AuditedReplica:
 
     def open_disk(self, path: Path) -> int:
         """A descriptor for reading; -1 if the file is missing. StoreError."""
-        with local_io(WHAT, path):
+        with local_io(REPLICA, path):
             try:
                 return self.place.open(path)
             except FileNotFoundError:
@@ -203,7 +202,7 @@ class AuditedReplica:
         except FileNotFoundError:
             return fd >= 0
         except OSError as error:
-            raise io_error(error, WHAT, path) from error
+            raise io_error(error, REPLICA, path) from error
         if fd < 0:
             return True
         mine = os.fstat(fd)

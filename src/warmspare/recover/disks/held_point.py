@@ -24,13 +24,12 @@ from warmspare.recover.blocks.pointblocks import Kept, PointBlocks
 from warmspare.recover.disks.served import ServedFile, served
 from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point, Repository, open_repository
-from warmspare.state.local_files import local_io
+from warmspare.state.local_files import STATE_DIRECTORY, local_io
 from warmspare.state.local_table import HashTable
 from warmspare.store.around.counting import CountingStore
 from warmspare.store.contract import Store
 from warmspare.threads import Threads, in_thread
 
-WHAT = "the state directory"
 T = TypeVar("T")
 
 
@@ -119,7 +118,7 @@ async def with_point(
 
 async def _table(repository: Repository, point: Point, disk: Disk, scratch: Path) -> HashTable:
     """The disk's hash table at the point, its root checked, in a file that has no name any more."""
-    with local_io(WHAT, scratch):
+    with local_io(STATE_DIRECTORY, scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(dir=scratch, prefix="table-")
     with folder as name:

@@ -42,11 +42,10 @@ from warmspare.recover.staging.staged import PENDING, StagedDisk, staged_disks, 
 from warmspare.recover.staging.staged_removal import Removal
 from warmspare.recover.staging.unfinished import sort_unfinished
 from warmspare.repository.chain import Point, Repository, open_repository
-from warmspare.state.local_files import local_io, locked
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, locked
 from warmspare.store.contract import Store
 from warmspare.threads import Threads
 
-WHAT = "the state directory"
 POLL_S = 5.0
 
 
@@ -162,10 +161,10 @@ class Stage:
     @contextmanager
     def _held(self, repository: Repository) -> Iterator[Traces]:
         home = self._root / repository.id / vm_key(self._vm)
-        with local_io(WHAT, home):
+        with local_io(STATE_DIRECTORY, home):
             for folder in FOLDERS:
                 demand_folders(self._root.parent, home / folder)
-        with locked(home / "lock", WHAT) as mine:
+        with locked(home / "lock", STATE_DIRECTORY) as mine:
             if not mine:
                 raise LeaseError(
                     "another staging of this VM is at work",

@@ -23,13 +23,11 @@ from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.records import Line
-from warmspare.state.local_files import local_io, read_record, write_record
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, read_record, write_record
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import Store
 from warmspare.sync.planning.read_plan import ReadPlan
-
-WHAT = "the state directory"
 
 
 class _Done(msgspec.Struct, frozen=True):
@@ -50,7 +48,7 @@ class Marks:
     async def load(cls, store: Store, vm: VmId, events: Events, path: Path) -> Marks:
         """Those in the repository. vm: its ID. One that can't be read is a finding and counts for nothing."""
         found: dict[str, LossMark] = {}
-        record = read_record(path, _Done, WHAT, events)
+        record = read_record(path, _Done, STATE_DIRECTORY, events)
         known, done = set(record.keys if record else []), []
         async for info in store.list(layout.marks_prefix(vm_key(vm))):
             if info.key in known:
@@ -86,9 +84,9 @@ class Marks:
             return
         with housekeeping.trying(LOCAL, self.path):
             if done:
-                write_record(self.path, _Done(done), WHAT)
+                write_record(self.path, _Done(done), STATE_DIRECTORY)
             if await Clearing(store, housekeeping).objects(done):
-                with local_io(WHAT, self.path):
+                with local_io(STATE_DIRECTORY, self.path):
                     self.path.unlink()
 
 

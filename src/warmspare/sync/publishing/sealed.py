@@ -20,7 +20,7 @@ from warmspare.format.restore_point import ObjectRef, RestorePoint
 from warmspare.model.ids import PackId, VmKey
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.outside.regular_files import open_file
-from warmspare.state.local_files import local_io
+from warmspare.state.local_files import STATE_DIRECTORY, local_io
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import PART_BYTES, Store
@@ -30,8 +30,6 @@ from warmspare.sync.publishing.spool import Spool
 from warmspare.sync.resuming.unpublished import standing
 from warmspare.sync.stages.pack_writer import upload_file
 from warmspare.threads import in_thread
-
-WHAT = "the state directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ def of(journal: Journal, left: RunRecord) -> SealedPoint | None:
 def file_ref(key: str, path: Path) -> ObjectRef:
     """What a record says of the object that this file becomes."""
     summed, crc, size = hashlib.sha256(), 0, 0
-    with local_io(WHAT, path), open_file(path) as file:
+    with local_io(STATE_DIRECTORY, path), open_file(path) as file:
         while part := file.read(PART_BYTES):
             summed.update(part)
             crc, size = crc32c.crc32c(part, crc), size + len(part)
@@ -77,10 +75,10 @@ def _files(journal: Journal, record: RestorePoint) -> list[tuple[ObjectRef, Path
 async def send_files(store: Store, journal: Journal, record: RestorePoint) -> None:
     """Upload manifests and checkpoints. StoreError if a file is not what the record says of it."""
     for ref, path in _files(journal, record):
-        sent = await upload_file(store, ref.key, str(path), WHAT)
+        sent = await upload_file(store, ref.key, str(path), STATE_DIRECTORY)
         if sent != (ref.bytes, ref.sha256, ref.crc32c):
             raise StoreError(
-                f"{WHAT} failed: a file of this run changed while it was sent",
+                f"{STATE_DIRECTORY} failed: a file of this run changed while it was sent",
                 where=str(path),
                 hint="nothing was published; check the medium and run again",
                 retryable=True,

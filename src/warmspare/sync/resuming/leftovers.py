@@ -17,12 +17,11 @@ from warmspare.model.ids import PackId, RunId, VmKey
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.records import Count, SequenceOrNone
-from warmspare.state.local_files import read_record, write_record
+from warmspare.state.local_files import STATE_DIRECTORY, read_record, write_record
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import Store
 
-WHAT = "the state directory"
 MOST = 256
 MOST_PACKS = 500_000  # that are to be kept, of all of them: what a record may hold
 
@@ -55,7 +54,7 @@ class Leftovers:
         self._path, self._vm, self._events = path, vm, events
 
     def known(self) -> list[Leftover]:
-        record = read_record(self._path, _Noted, WHAT, self._events)
+        record = read_record(self._path, _Noted, STATE_DIRECTORY, self._events)
         return record.runs if record else []
 
     def note(self, *found: Leftover) -> None:
@@ -74,7 +73,7 @@ class Leftovers:
             kept = runs[-MOST:]
             while len(kept) > 1 and sum(len(one.named or ()) for one in kept) > MOST_PACKS:
                 kept.pop(0)
-            write_record(self._path, _Noted(kept), WHAT)
+            write_record(self._path, _Noted(kept), STATE_DIRECTORY)
         else:
             self._path.unlink(missing_ok=True)
 

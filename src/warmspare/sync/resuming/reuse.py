@@ -17,11 +17,10 @@ from warmspare.model.columns import U16, U32
 from warmspare.model.ids import PackId, RunId
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.outside.regular_files import open_regular
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, pwrite_all
 from warmspare.sync.journal.sentlog import SentFrame
 from warmspare.sync.rows import Filtered, Reused
 
-WHAT = "the state directory"
 ROW = np.dtype([("hash", "<u8", (BLOCK_PAGES,)), ("frame", "<u4", (BLOCK_PAGES,))])  # frame 0: nothing is known
 FRAME = np.dtype([("pack", "<u4"), ("offset", "<u4"), ("bytes", "<u4")])
 
@@ -37,7 +36,7 @@ class Resume:
         self._numbers = {pack.id: index for index, pack in enumerate(packs)}
         self._path = path
         self._frames = np.zeros(0, dtype=FRAME)
-        with local_io(WHAT, path):
+        with local_io(STATE_DIRECTORY, path):
             self._fd = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             path.unlink()  # it goes with this process
 
@@ -105,7 +104,7 @@ class Resume:
 
     def _read(self, blocks: U32) -> np.ndarray:
         out = np.zeros(blocks.size, dtype=ROW)
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             for first, stop in _runs(blocks):
                 raw = os.pread(self._fd, (stop - first) * ROW.itemsize, int(blocks[first]) * ROW.itemsize)
                 whole = len(raw) // ROW.itemsize
@@ -113,7 +112,7 @@ class Resume:
         return out
 
     def _write(self, blocks: U32, rows: np.ndarray) -> None:
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             for first, stop in _runs(blocks):
                 pwrite_all(self._fd, rows[first:stop].tobytes(), int(blocks[first]) * ROW.itemsize)
 

@@ -19,7 +19,7 @@ from warmspare.format.packlist import PackRef
 from warmspare.model.ids import DiskId, RunId, VmKey
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.state.local_files import out_of_the_way, read_record
+from warmspare.state.local_files import STATE_DIRECTORY, out_of_the_way, read_record
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import PART_BYTES, Store
@@ -28,7 +28,6 @@ from warmspare.sync.journal.journal import Journal, RunRecord
 from warmspare.sync.resuming.leftovers import Leftover, Leftovers
 from warmspare.sync.resuming.reuse import Resume
 
-WHAT = "the state directory"
 LOOKS = 16  # at packs in the store, at a time
 
 
@@ -49,7 +48,7 @@ class Unfinished:
         """Oldest first. One whose record can't be read is none."""
         found = []
         for place in sorted(self.shelf.glob("[0-9]*")) if self.shelf.exists() else []:
-            record = read_record(place / "run.json", RunRecord, WHAT, self._events)
+            record = read_record(place / "run.json", RunRecord, STATE_DIRECTORY, self._events)
             if record is not None:
                 found.append(_UnpublishedRun(place, record.run, record.sequence))
         return found
@@ -112,7 +111,7 @@ class Unfinished:
                 for one in self.runs()
             )
         )
-        out_of_the_way(self.shelf, WHAT)
+        out_of_the_way(self.shelf, STATE_DIRECTORY)
 
 
 async def standing(store: Store, vm: VmKey, packs: list[PackRef]) -> list[PackRef]:
