@@ -66,7 +66,7 @@ class VsphereMachine:
         self._session, self._vm, self._policy, self._events = session, vm, policy, events
         self._run = run
         self._enable_tracking = enable_tracking
-        self._snapshots = Snapshots(session, vm, Marker.of(repository, vm.instance_uuid, run), events, timing)
+        self._snapshots = Snapshots(session, vm, Marker.of(repository, self.vm_id, run), events, timing)
         self._access = Access(session, vddk, vm.moref, f"warmspare-{vm.instance_uuid}", events)
         self._disks: list[SnapshotDisk] = []
         self._moref: str | None = None  # of our snapshot, known and there
