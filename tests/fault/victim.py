@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import warmspare._native.holes as holes
 import warmspare._native.sparse as sparse
 import warmspare.apply.decode
 import warmspare.apply.merge
@@ -100,7 +101,7 @@ STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.apply.rebuild.Rebuilder: ("repair", "_collect", "_write"),
 }
 SYSTEM = ("fsync", "fdatasync", "ftruncate", "pwrite", "write", "link", "rename", "replace", "unlink")
-NATIVE = ("apply_records", "punch")
+NATIVE: dict[Any, str] = {sparse: "apply_records", holes: "punch"}
 
 
 class Trap:
@@ -212,8 +213,8 @@ def set_up(trap: Trap, command: str) -> None:
         title = owner.__name__.removeprefix("warmspare.")
         for name in names:
             setattr(owner, name, trapped(trap, f"{title}.{name}", getattr(owner, name)))
-    for name in NATIVE:
-        setattr(sparse, name, trapped(trap, f"native.{name}", getattr(sparse, name)))
+    for kernel, name in NATIVE.items():
+        setattr(kernel, name, trapped(trap, f"native.{name}", getattr(kernel, name)))
     for name in SYSTEM:
         setattr(os, name, system(trap, f"os.{name}", getattr(os, name)))
 

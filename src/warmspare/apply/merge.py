@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from warmspare._native import holes
 from warmspare._native import sparse as native
 from warmspare.apply.damage import Damage
 from warmspare.apply.decode import Applied, apply_frame, apply_zeroed
@@ -87,7 +88,7 @@ class Merge:
     def _punch(self, chunk: Chunk) -> None:
         for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
             stop = min((start + count) * BLOCK_BYTES, self._capacity)
-            native.punch(self._fd, start * BLOCK_BYTES, stop - start * BLOCK_BYTES)
+            holes.punch(self._fd, start * BLOCK_BYTES, stop - start * BLOCK_BYTES)
 
     async def _range(self, wanted: PackRange, chunk: Chunk) -> None:
         try:
