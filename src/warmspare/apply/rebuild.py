@@ -23,6 +23,7 @@ from warmspare.format import frame
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import ZERO_ENTRY
 from warmspare.model.columns import U8, U32
+from warmspare.model.ids import DiskId
 from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, block_bytes
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.verified_objects import manifest_of, read_range, read_sound
@@ -56,7 +57,7 @@ class Outcome:
 class Rebuilder:
     """Repairs one disk of a replica at `head`. fd: of the replica's file, which has the disk's capacity."""
 
-    def __init__(self, repository: Repository, head: Point, disk_id: str, fd: int, scratch: Path) -> None:
+    def __init__(self, repository: Repository, head: Point, disk_id: DiskId, fd: int, scratch: Path) -> None:
         self._repository, self._head, self._disk_id, self._fd, self._scratch = repository, head, disk_id, fd, scratch
         disk = head.record.disk(disk_id)
         assert disk

@@ -29,7 +29,7 @@ from warmspare.model.columns import U8, U32
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.header import HEADER_BYTES, CacheHeader
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, pwrite_all
 
 MAGIC = b"WSHASH01"
 MAX_BLOCKS = MAX_CAPACITY_BYTES // BLOCK_BYTES
@@ -39,7 +39,6 @@ MAX_NODES = MAX_LEAVES // FANOUT
 TOPS_AT = HEADER_BYTES  # level 2: the digest of each 256 leaves, kept in memory
 NODES_AT = TOPS_AT + MAX_NODES * DIGEST_BYTES  # level 1: the digest of each leaf
 LEAVES_AT = NODES_AT + MAX_LEAVES * DIGEST_BYTES
-WHAT = "the state directory"
 
 
 class TableDamagedError(IntegrityError):
@@ -58,7 +57,7 @@ class HashTable:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with local_io(WHAT, path):
+        with local_io(STATE_DIRECTORY, path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = open_regular(path, os.O_RDWR | os.O_CREAT)
             self._staged_path = path.with_name(path.name + ".staged")
@@ -109,7 +108,7 @@ class HashTable:
     def reset(self) -> None:
         """Empty it: the table of a disk of zeros, of no generation."""
         self.unstage()
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             os.ftruncate(self._fd, 0)
             self._level2 = bytearray(MAX_NODES * DIGEST_BYTES)
             self._header.capacity_bytes = 0
@@ -146,7 +145,7 @@ class HashTable:
         leaves = blocks // FANOUT
         edges = np.flatnonzero(np.diff(leaves)) + 1
         start = 0
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             for stop in [*edges.tolist(), blocks.size]:
                 index = int(leaves[start])
                 if self._leaf[0] != index:
@@ -159,7 +158,7 @@ class HashTable:
     def nonzero(self, start: int, stop: int) -> Iterator[U32]:
         """Committed blocks of [start, stop) that are not all zero, ascending, up to 256 at a time."""
         for index in self._filled_leaves(start // FANOUT, -(-stop // FANOUT), staged=False):
-            with local_io(WHAT, self._path):
+            with local_io(STATE_DIRECTORY, self._path):
                 data = self._committed_leaf(index)
             entries = np.frombuffer(data, dtype=np.uint64).reshape(FANOUT, 2)
             blocks = np.flatnonzero(entries.any(axis=1)) + index * FANOUT
@@ -173,7 +172,7 @@ class HashTable:
             fresh = self._staged2.get(group) if staged else None
             if (fresh or level2) == ZERO_DIGEST:
                 continue
-            with local_io(WHAT, self._path):
+            with local_io(STATE_DIRECTORY, self._path):
                 data = self._merged_group(group) if fresh else self._node_group(group)
             filled = np.frombuffer(data, dtype=np.uint64).reshape(FANOUT, 4).any(axis=1)
             for index in (np.flatnonzero(filled) + group * FANOUT).tolist():
@@ -189,7 +188,7 @@ class HashTable:
         leaves = blocks // FANOUT
         edges = np.flatnonzero(np.diff(leaves)) + 1
         start = 0
-        with local_io(WHAT, self._staged_path):
+        with local_io(STATE_DIRECTORY, self._staged_path):
             self._open_staged(int(leaves[-1]))
             for stop in [*edges.tolist(), blocks.size]:
                 leaf = np.frombuffer(bytearray(self._current_leaf(int(leaves[start]))), dtype=np.uint8)
@@ -201,7 +200,7 @@ class HashTable:
     def stage_zero(self, start: int, count: int) -> None:
         """Set [start, start + count) to blocks of zeros; costs only where something else stood."""
         first, stop = start // FANOUT, -(-(start + count) // FANOUT)
-        with local_io(WHAT, self._staged_path):
+        with local_io(STATE_DIRECTORY, self._staged_path):
             self._open_staged(stop - 1)
             touched = {*self._filled_leaves(first, stop, staged=False)}
             touched.update((np.flatnonzero(self._dirty[first:stop]) + first).tolist())
@@ -245,7 +244,7 @@ class HashTable:
         """The root as it will be when what is staged is committed; for a disk of that capacity."""
         level2 = bytearray(self._level2)
         groups = np.unique(np.flatnonzero(self._dirty) // FANOUT).tolist()
-        with local_io(WHAT, self._staged_path):
+        with local_io(STATE_DIRECTORY, self._staged_path):
             for group in groups:
                 if group not in self._staged2:
                     self._staged2[group] = digest(2, self._merged_group(group))
@@ -256,7 +255,7 @@ class HashTable:
         """(index, 4 KiB) of every leaf that will not be all zero; call `staged_root` first."""
         stop = -(-capacity_bytes // (BLOCK_BYTES * FANOUT))
         for index in self._filled_leaves(0, stop, staged=True):
-            with local_io(WHAT, self._path):
+            with local_io(STATE_DIRECTORY, self._path):
                 yield index, self._current_leaf(index)
 
     def weight_bytes(self) -> int:
@@ -268,7 +267,7 @@ class HashTable:
         if self._staged_fd >= 0:
             os.close(self._staged_fd)
             self._staged_fd = -1
-            with local_io(WHAT, self._staged_path):
+            with local_io(STATE_DIRECTORY, self._staged_path):
                 self._staged_path.unlink(missing_ok=True)
         self._dirty = np.zeros(0, dtype=bool)
         self._staged2 = {}
@@ -276,7 +275,7 @@ class HashTable:
     def commit(self, generation: str, capacity_bytes: int) -> None:
         """Make what is staged the table of that restore point. Killed inside, the table is invalid."""
         dirty = np.flatnonzero(self._dirty).tolist()
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             self._header.capacity_bytes = capacity_bytes
             self._header.seed = 1
             if dirty:

@@ -31,6 +31,7 @@ from warmspare.format.hashtable import (
 )
 from warmspare.format.restore_point import Disk
 from warmspare.model.columns import U8, U32
+from warmspare.model.ids import DiskId
 from warmspare.model.units import block_count
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.disk_tables import since_checkpoint
@@ -153,7 +154,7 @@ class ExpectedTable:
 
 @asynccontextmanager
 async def expected_table(
-    repository: Repository, point: Point, disk_id: str, scratch: Path
+    repository: Repository, point: Point, disk_id: DiskId, scratch: Path
 ) -> AsyncIterator[ExpectedTable]:
     """The table of a disk at a point, from the newest checkpoint and the manifests after it.
 

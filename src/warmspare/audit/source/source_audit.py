@@ -29,6 +29,7 @@ from warmspare.format.restore_point import Disk
 from warmspare.model.columns import U8, U32
 from warmspare.model.extents import Extents, normalise, widen
 from warmspare.model.extents import without as cut_out
+from warmspare.model.ids import DiskId, VmId, vm_key
 from warmspare.model.units import BLOCK_BYTES, SPAN_BLOCKS, block_bytes, block_count
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
@@ -54,7 +55,7 @@ class SourceAuditSettings:
     """percent: the share of the blocks to look at, None for all. only: nothing but these, by disk; block-aligned."""
 
     percent: float | None = None
-    only: Mapping[str, Extents] | None = None
+    only: Mapping[DiskId, Extents] | None = None
 
 
 @dataclass(slots=True)
@@ -99,7 +100,7 @@ class SourceVerdict:
     seed: int
 
     @property
-    def wrong(self) -> dict[str, Extents]:
+    def wrong(self) -> dict[DiskId, Extents]:
         """What differs, by disk; those without a difference are left out."""
         return {one.disk.id: one.extents() for one in self.disks if len(one.wrong)}
 
@@ -133,7 +134,7 @@ class SourceAudit:
         self._over = await refuse_failed_over(repository, vm)
         threads = Threads(1, "audit")
         try:
-            key = layout.lease_key(layout.encode_name(vm))
+            key = layout.lease_key(vm_key(vm))
             async with Lease.hold(self._store, key, on_watch=watching(self._events, vm)):
                 point = await self._head(repository, vm)
                 self._settled = await settle(self._machine, point)  # a twin must not be judged as the other
@@ -145,14 +146,14 @@ class SourceAudit:
             threads.close()
         return SourceVerdict(point, repository, disks, self._notes, began, self._seed)
 
-    async def _chain(self, repository: Repository) -> str:
+    async def _chain(self, repository: Repository) -> VmId:
         """The ID of the machine's chain: its own, or that of one that it was adopted into."""
         vm, identity = self._machine.vm_id, self._machine.identity
         if identity is None or await repository.newest(vm) is not None:
             return vm
         return (await chain_of(repository, vm, identity))[0] or vm
 
-    async def _head(self, repository: Repository, vm: str) -> Point:
+    async def _head(self, repository: Repository, vm: VmId) -> Point:
         newest = await repository.newest(vm)
         if newest is None:
             raise ConfigError(
@@ -319,7 +320,7 @@ class Repair:
     point: str
     after: SourceVerdict
 
-    def holds(self, disk_id: str) -> BlockSet | None:
+    def holds(self, disk_id: DiskId) -> BlockSet | None:
         """The blocks of a disk that differ still; None where that can't be told."""
         found = next((one for one in self.after.disks if one.disk.id == disk_id), None)
         return found.wrong if found is not None and found.judgeable else None

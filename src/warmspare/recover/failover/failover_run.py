@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from warmspare.errors import ConfigError, RecoverError, WarmspareError
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.aws_errors import AwsError
@@ -84,7 +85,7 @@ class Prepared:
 class Recovered:
     """One VM that runs."""
 
-    vm: str
+    vm: VmId
     point: str
     image_id: str
     instance: Instance
@@ -201,7 +202,7 @@ class Failover:
         lacking = (*built.missing, *missing)
         return Prepared(plan, built, point, journal, tuple(types), lacking, tags, found, died)
 
-    async def _chosen(self, vm: str, at: str | None, journal: FailoverJournal) -> Chosen:
+    async def _chosen(self, vm: VmId, at: str | None, journal: FailoverJournal) -> Chosen:
         """The restore point to take, and a word about it."""
         wanted = await self._repository.resolve(vm, at) if at is not None else None
         under_way = journal.record.point if journal.record and journal.record.holds else None

@@ -16,10 +16,9 @@ import numpy.typing as npt
 from warmspare.model.columns import U32
 from warmspare.outside.regular_files import open_regular
 from warmspare.recover.blocks.ebs_blocks import EbsBlockSet
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, pwrite_all
 
 DIGEST_BYTES = 32
-WHAT = "the state directory"
 _NOT_PUT = bytes(DIGEST_BYTES)
 
 
@@ -28,7 +27,7 @@ class Digests:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with local_io(WHAT, path):
+        with local_io(STATE_DIRECTORY, path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = open_regular(path, os.O_RDWR | os.O_CREAT)
 
@@ -40,7 +39,7 @@ class Digests:
 
     def put(self, index: int, digest: bytes) -> None:
         """AWS has confirmed that block."""
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             pwrite_all(self._fd, digest, index * DIGEST_BYTES)
 
     def left(self, indices: U32) -> U32:
@@ -49,7 +48,7 @@ class Digests:
         return indices[left]
 
     def _row(self, index: int) -> bytes:
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             return os.pread(self._fd, DIGEST_BYTES, index * DIGEST_BYTES).ljust(DIGEST_BYTES, b"\0")
 
     def total(self, blocks: EbsBlockSet) -> tuple[int, bytes]:
@@ -59,7 +58,7 @@ class Digests:
         for batch in blocks.batches(4096):
             edges = np.flatnonzero(np.diff(batch) != 1) + 1
             for run in np.split(batch, edges):
-                with local_io(WHAT, self._path):
+                with local_io(STATE_DIRECTORY, self._path):
                     rows = os.pread(self._fd, run.size * DIGEST_BYTES, int(run[0]) * DIGEST_BYTES)
                 table = np.frombuffer(rows, dtype=np.uint8)
                 if table.size != run.size * DIGEST_BYTES or not table.reshape(-1, DIGEST_BYTES).any(axis=1).all():

@@ -19,11 +19,11 @@ import xxhash
 
 from warmspare.format.packlist import PackRef
 from warmspare.model.columns import U16, U32, U64
+from warmspare.model.ids import PackId, run_bytes, run_of
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.outside.regular_files import open_file, open_regular, read_regular
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, pwrite_all
 
-WHAT = "the state directory"
 BATCH = struct.Struct("<4sIIIIQ")  # magic, rows, pack number, frame offset, frame bytes, xxh3-64 of that and the rows
 PACK = struct.Struct("<4sI16sIIQ32sQ")  # magic, 0, run, number, CRC32C, bytes, SHA-256, xxh3-64 of what precedes
 MAGIC = b"WSST"
@@ -51,7 +51,7 @@ class SentLog:
         self._paths = (path, path.with_suffix(".packs"))
         self._ends = [0, 0]
         self._completing = threading.Lock()
-        with local_io(WHAT, path):
+        with local_io(STATE_DIRECTORY, path):
             flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
             self._fds = [open_regular(each, flags) for each in self._paths]
 
@@ -65,16 +65,16 @@ class SentLog:
 
     def complete(self, ref: PackRef) -> None:
         """The pack is in the store. Durable when this returns. Packs end side by side, each in a thread of its own."""
-        head = PACK.pack(MAGIC, 0, ref.run, ref.number, ref.crc32c, ref.bytes, ref.sha256, 0)[:-8]
+        head = PACK.pack(MAGIC, 0, run_bytes(ref.id.run), ref.id.number, ref.crc32c, ref.bytes, ref.sha256, 0)[:-8]
         with self._completing:
-            with local_io(WHAT, self._paths[0]):
+            with local_io(STATE_DIRECTORY, self._paths[0]):
                 os.fdatasync(self._fds[0])
             self._append(1, head + _sum(head, b""))
-            with local_io(WHAT, self._paths[1]):
+            with local_io(STATE_DIRECTORY, self._paths[1]):
                 os.fdatasync(self._fds[1])
 
     def _append(self, which: int, data: bytes) -> None:
-        with local_io(WHAT, self._paths[which]):
+        with local_io(STATE_DIRECTORY, self._paths[which]):
             pwrite_all(self._fds[which], data, self._ends[which])
         self._ends[which] += len(data)
 
@@ -88,20 +88,20 @@ def packs_of(path: Path) -> list[PackRef]:
     found: list[PackRef] = []
     listed = path.with_suffix(".packs")
     data = b""
-    with local_io(WHAT, listed), contextlib.suppress(FileNotFoundError):
+    with local_io(STATE_DIRECTORY, listed), contextlib.suppress(FileNotFoundError):
         data = read_regular(listed, LIST_BYTES)
     for at in range(0, len(data) - PACK.size + 1, PACK.size):
         entry = data[at : at + PACK.size]
         magic, _, run, number, crc, size, sha256, _ = PACK.unpack(entry)
         if magic != MAGIC or _sum(entry[:-8], b"") != entry[-8:]:
             break
-        found.append(PackRef(run, number, size, crc, sha256))
+        found.append(PackRef(PackId(run_of(run), number), size, crc, sha256))
     return found
 
 
 def frames_of(path: Path) -> Iterator[SentFrame]:
     """The frames of a log, as sent; up to the first that is damaged or cut off."""
-    with local_io(WHAT, path), open_file(path) as file:
+    with local_io(STATE_DIRECTORY, path), open_file(path) as file:
         while len(head := file.read(BATCH.size)) == BATCH.size:
             magic, count, pack, offset, size, _ = BATCH.unpack(head)
             if magic != MAGIC or count > MAX_ROWS:

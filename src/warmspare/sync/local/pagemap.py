@@ -18,13 +18,12 @@ from warmspare.model.columns import U32, U64
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.header import HEADER_BYTES, CacheHeader
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, pwrite_all
 
 MAGIC = b"WSPAGE01"
 SEGMENT_BLOCKS = 16
 ROW_BYTES = BLOCK_PAGES * 8
 SEGMENT_BYTES = SEGMENT_BLOCKS * ROW_BYTES
-WHAT = "the state directory"
 _UNKNOWN = bytes(SEGMENT_BYTES)
 
 
@@ -34,7 +33,7 @@ class PageMap:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.damaged_segments = 0
-        with local_io(WHAT, path):
+        with local_io(STATE_DIRECTORY, path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = open_regular(path, os.O_RDWR | os.O_CREAT)
             self._sums = open_regular(path.with_name(path.name + ".sums"), os.O_RDWR | os.O_CREAT)
@@ -66,7 +65,7 @@ class PageMap:
 
     def reset(self) -> None:
         """Forget every page, with a new seed."""
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             os.ftruncate(self._fd, 0)
             os.ftruncate(self._sums, 0)
             self._header.seed = secrets.randbits(63) | 1
@@ -94,7 +93,7 @@ class PageMap:
         segments = blocks // SEGMENT_BLOCKS
         edges = np.flatnonzero(np.diff(segments)) + 1
         start = 0
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             for stop in [*edges.tolist(), blocks.size]:
                 rows = np.frombuffer(self._segment(int(segments[start])), dtype=np.uint64)
                 out[start:stop] = rows.reshape(SEGMENT_BLOCKS, BLOCK_PAGES)[blocks[start:stop] % SEGMENT_BLOCKS]
@@ -103,7 +102,7 @@ class PageMap:
 
     def begin(self) -> None:
         """Mark it invalid, durably, before the first write of an update."""
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             self._header.write(None)
 
     def write(self, blocks: U32, hashes: U64) -> None:
@@ -113,7 +112,7 @@ class PageMap:
         segments = blocks // SEGMENT_BLOCKS
         edges = np.flatnonzero(np.diff(segments)) + 1
         start = 0
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             for stop in [*edges.tolist(), blocks.size]:
                 segment = int(segments[start])
                 data = np.frombuffer(bytearray(self._segment(segment)), dtype=np.uint64)
@@ -125,12 +124,12 @@ class PageMap:
 
     def finish(self, generation: str) -> None:
         """Make it the map of that restore point, durably."""
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             os.fsync(self._fd)
             os.fsync(self._sums)
             self._header.write(generation)
 
     def advance(self, generation: str) -> None:
         """The same content stands for a newer restore point."""
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             self._header.write(generation)

@@ -14,13 +14,13 @@ import numpy as np
 
 from warmspare.format.packlist import PackRef
 from warmspare.model.columns import U16, U32
+from warmspare.model.ids import PackId, RunId
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.outside.regular_files import open_regular
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, pwrite_all
 from warmspare.sync.journal.sentlog import SentFrame
 from warmspare.sync.rows import Filtered, Reused
 
-WHAT = "the state directory"
 ROW = np.dtype([("hash", "<u8", (BLOCK_PAGES,)), ("frame", "<u4", (BLOCK_PAGES,))])  # frame 0: nothing is known
 FRAME = np.dtype([("pack", "<u4"), ("offset", "<u4"), ("bytes", "<u4")])
 
@@ -33,10 +33,10 @@ class Resume:
         self.packs = packs
         self.used: set[int] = set()
         self.reused_pages = 0
-        self._numbers = {(pack.run, pack.number): index for index, pack in enumerate(packs)}
+        self._numbers = {pack.id: index for index, pack in enumerate(packs)}
         self._path = path
         self._frames = np.zeros(0, dtype=FRAME)
-        with local_io(WHAT, path):
+        with local_io(STATE_DIRECTORY, path):
             self._fd = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             path.unlink()  # it goes with this process
 
@@ -45,12 +45,12 @@ class Resume:
             os.close(self._fd)
             self._fd = -1
 
-    def learn(self, run: bytes, frames: Iterable[SentFrame]) -> None:
+    def learn(self, run: RunId, frames: Iterable[SentFrame]) -> None:
         """Of an earlier run; call it with the oldest first."""
         known: list[tuple[int, int, int]] = []
         base = self._frames.size
         for frame in frames:
-            pack = self._numbers.get((run, frame.pack))
+            pack = self._numbers.get(PackId(run, frame.pack))
             if pack is None:
                 continue
             known.append((pack, frame.offset, frame.bytes))
@@ -104,7 +104,7 @@ class Resume:
 
     def _read(self, blocks: U32) -> np.ndarray:
         out = np.zeros(blocks.size, dtype=ROW)
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             for first, stop in _runs(blocks):
                 raw = os.pread(self._fd, (stop - first) * ROW.itemsize, int(blocks[first]) * ROW.itemsize)
                 whole = len(raw) // ROW.itemsize
@@ -112,7 +112,7 @@ class Resume:
         return out
 
     def _write(self, blocks: U32, rows: np.ndarray) -> None:
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             for first, stop in _runs(blocks):
                 pwrite_all(self._fd, rows[first:stop].tobytes(), int(blocks[first]) * ROW.itemsize)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from warmspare.errors import RecoverError
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.recover.disks.open_disk import Held, OpenDisk, Traced, TracedDisk
 from warmspare.recover.disks.origin import Origin
@@ -112,7 +113,7 @@ async def _judged(
     rules: Rules,
     folder: Path,
     notes: list[str],
-    vm: str,
+    vm: VmId,
     events: Events,
     turn: DrillTurn,
 ) -> _QemuOutcome:
@@ -135,7 +136,7 @@ async def _boot(
     accelerator: str,
     rules: Rules,
     folder: Path,
-    vm: str,
+    vm: VmId,
     events: Events,
     turn: DrillTurn,
 ) -> _QemuOutcome:
@@ -228,7 +229,7 @@ async def _judge(
         await asyncio.gather(*good, *bad, return_exceptions=True)
 
 
-async def _tell_waiting(log: SerialLog, vm: str, events: Events) -> None:
+async def _tell_waiting(log: SerialLog, vm: VmId, events: Events) -> None:
     began_s = time.monotonic()
     while True:
         await asyncio.sleep(WAITING_S)
