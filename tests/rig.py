@@ -20,6 +20,7 @@ from standin import Standin
 from warmspare.cli.main import run
 from warmspare.errors import StoreError, WarmspareError
 from warmspare.format import restore_point
+from warmspare.model.keyparts import encode_name
 from warmspare.observe.events import Events
 from warmspare.outside.text import shown
 from warmspare.repository.chain import Repository
@@ -138,7 +139,7 @@ class Rig:
 
     @property
     def root(self) -> Path:
-        return Path(self.repo) / "vms" / layout.encode_name(self.vm)
+        return Path(self.repo) / "vms" / encode_name(self.vm)
 
     def objects(self, kind: str) -> list[Path]:
         """Packs, manifests, tables or points, oldest run first."""
@@ -146,7 +147,7 @@ class Rig:
         return sorted(found, key=lambda p: (p.stat().st_mtime_ns, p.name))
 
     def point_path(self, sequence: int) -> Path:
-        return Path(self.repo) / layout.point_key(layout.encode_name(self.vm), sequence)
+        return Path(self.repo) / layout.point_key(encode_name(self.vm), sequence)
 
     def point(self, sequence: int) -> restore_point.RestorePoint:
         path = self.point_path(sequence)

@@ -168,7 +168,7 @@ async def holds_what_is_named(repo: str) -> None:
                 named.add(disk.manifest.key)
                 data = await store.get(disk.manifest.key)
                 packs = ManifestReader(lambda at, size, data=data: data[at : at + size], len(data), "here").packs
-                named |= {layout.pack_key(VM, pack.run.hex(), pack.number) for pack in packs}
+                named |= {layout.pack_key(VM, pack.id) for pack in packs}
         kept = {key for key in there if "/packs/" in key or "/manifests/" in key}
         assert kept == named, kept ^ named
         assert await store.stale_uploads("") == []

@@ -67,7 +67,7 @@ def frame_bytes(rig: Rig, blocks: set[int]) -> int:
                 index = int(chunk.frame[row])
                 if taken and index != NO_FRAME:
                     pack = manifest.packs[int(chunk.frame_pack[index])]
-                    place = (f"{pack.run.hex()}/{pack.number}", int(chunk.frame_offset[index]))
+                    place = (f"{pack.id.run}/{pack.id.number}", int(chunk.frame_offset[index]))
                     frames[place] = int(chunk.frame_bytes[index])
     return sum(frames.values())
 

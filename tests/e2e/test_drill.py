@@ -328,12 +328,13 @@ def test_a_replica_that_is_not_whole_is_not_drilled(rig: Rig) -> None:
     assert "has 134217727 bytes" in drill(rig, code=5).stderr
     # Killed on the way to the next point: neither the one nor the other.
     record = rig.home / "replica.raw.warmspare/replica.json"
+    from warmspare.model.ids import PointId
     from warmspare.state.local_files import read_record, write_record
-    from warmspare.state.replica_record import STATE, PointMark, ReplicaRecord
+    from warmspare.state.replica_record import STATE, ReplicaRecord
 
     was = read_record(record, ReplicaRecord, STATE, Events())
     assert was and was.at
-    moving = ReplicaRecord(was.format, was.repository, was.uri, was.vm, was.at, PointMark(2, "0" * 64), was.disks)
+    moving = ReplicaRecord(was.format, was.repository, was.uri, was.vm, was.at, PointId(2, "0" * 64), was.disks)
     write_record(record, moving, STATE)
     assert "between two restore points" in drill(rig, code=5).stderr
     record.write_bytes(b"nonsense")

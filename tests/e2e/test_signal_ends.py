@@ -31,6 +31,7 @@ from rigs.kills.interrupts import (
     until,
 )
 from warmspare import children
+from warmspare.model.keyparts import encode_name
 from warmspare.store import layout
 from warmspare.store.lease import Holder
 
@@ -67,7 +68,7 @@ def hung(rig: Rig, which: str) -> subprocess.Popen[bytes]:
 
 
 def lease(rig: Rig) -> Holder | None:
-    return Holder.decode((Path(rig.repo) / layout.lease_key(layout.encode_name(rig.vm))).read_bytes())
+    return Holder.decode((Path(rig.repo) / layout.lease_key(encode_name(rig.vm))).read_bytes())
 
 
 def test_a_thread_that_hangs_gives_back_its_lease(rig: Rig, sending: subprocess.Popen[bytes]) -> None:
@@ -92,7 +93,7 @@ def test_a_store_that_hangs_names_what_it_leaves_and_the_next_run_takes_it(rig: 
     stderr = err.decode()
     took = time.monotonic() - began
     assert child.returncode == 130 and took < MOST_S + LEASE_S + SLACK_S
-    what = f"the lease {rig.repo}/{layout.lease_key(layout.encode_name(rig.vm))}"
+    what = f"the lease {rig.repo}/{layout.lease_key(encode_name(rig.vm))}"
     assert f"warmspare: interrupted: taking back {what}, for at most 5 s; a second signal leaves it\n" in stderr
     assert stderr.endswith(
         f"warmspare: interrupted; left to the next run: {what}; run the same command again, it goes on from here\n"

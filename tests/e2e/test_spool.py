@@ -23,6 +23,7 @@ from rig import KIB, MIB, Event, Rig, files_below, flip, made, python, same, scr
 from rigs.sites.fakevm import FakeVm
 from siterig import SiteRig, site_rig
 from warmspare.format import restore_point
+from warmspare.model.keyparts import encode_name
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.store import layout
@@ -233,7 +234,7 @@ def test_what_waits_is_void_when_another_has_published(rig: Rig, spool: Path, tm
         child.send_signal(signal.SIGKILL)
         child.wait()
     state = tmp_path / "elsewhere"
-    (Path(rig.repo) / layout.lease_key(layout.encode_name(rig.vm))).unlink()  # of the dead one
+    (Path(rig.repo) / layout.lease_key(encode_name(rig.vm))).unlink()  # of the dead one
     rig.sync(state=state)
     assert len(rig.objects("points")) == 2
     scribble(rig.disk, random.Random(6))

@@ -26,6 +26,8 @@ from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import root_of
 from warmspare.format.manifest import Header, ManifestWriter
 from warmspare.format.packlist import PackRef
+from warmspare.model.ids import PackId, run_of
+from warmspare.model.keyparts import encode_name
 from warmspare.repository.chain import Repository
 from warmspare.store import layout
 from warmspare.store.lease import Lease
@@ -262,8 +264,8 @@ def test_several_records_of_a_block_and_parts_of_frames(rig: Rig) -> None:
     for page in (16, 17, 20, 40):
         disk[page * 4096 : (page + 1) * 4096] = fresh[page]
     disk[21 * 4096 : 22 * 4096] = bytes(4096)  # became zero by a record of no pages
-    run = bytes(range(16))
-    head = pack.PackHeader(run, 0, 0).encode()
+    run = run_of(bytes(range(16)))
+    head = pack.PackHeader(PackId(run, 0), 0).encode()
     frames = []
     for pages in ([16, 17], [20, 31, 40]):  # page 31 is in the frame and no record uses it
         raw = b"".join(fresh[p] for p in pages)
@@ -289,25 +291,25 @@ def test_several_records_of_a_block_and_parts_of_frames(rig: Rig) -> None:
     out = bytearray()
     writer = ManifestWriter(Header("disk.raw", len(disk), run), out.extend)
     writer.add(chunk)
-    writer.finish([PackRef(run, 0, len(body), crc32c.crc32c(body), hashlib.sha256(body).digest())])
-    vm = layout.encode_name(rig.vm)
+    writer.finish([PackRef(PackId(run, 0), len(body), crc32c.crc32c(body), hashlib.sha256(body).digest())])
+    vm = encode_name(rig.vm)
     entries = {
         b: xxhash.xxh3_128_digest(bytes(disk[b * 65536 : (b + 1) * 65536]))
         for b in range(len(disk) // 65536)
         if any(disk[b * 65536 : (b + 1) * 65536])
     }
-    keys = {layout.pack_key(vm, run.hex(), 0): body, layout.manifest_key(vm, run.hex(), 0): bytes(out)}
+    keys = {layout.pack_key(vm, PackId(run, 0)): body, layout.manifest_key(vm, run, 0): bytes(out)}
     for key, data in keys.items():
         path = Path(rig.repo) / key
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
-    key = layout.manifest_key(vm, run.hex(), 0)
+    key = layout.manifest_key(vm, run, 0)
     ref = restore_point.ObjectRef(key, len(out), hashlib.sha256(out).hexdigest(), crc32c.crc32c(bytes(out)))
     base, root = before.disks[0].checkpoint, root_of(len(disk), entries)
     new = restore_point.Disk("disk.raw", "disk.raw", len(disk), root, ref, 2, None, base, 0, {})
     parent = restore_point.identity(rig.point_path(1).read_bytes())
     record = restore_point.RestorePoint(
-        1, 0, rig.vm, rig.vm, 2, parent, run.hex(), "2026-01-01T00:00:00Z", "another writer", [new], 0, 0, 0
+        1, 0, rig.vm, rig.vm, 2, parent, run, "2026-01-01T00:00:00Z", "another writer", [new], 0, 0, 0
     )
     rig.point_path(2).write_bytes(restore_point.encode(record))
     done = rig.apply().last("apply.done")

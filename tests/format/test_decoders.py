@@ -27,6 +27,7 @@ from warmspare.format import flags, frame, hashtable, mark, pack, repofile, rest
 from warmspare.format.chunk import NO_FRAME, PACKS, Chunk, decode_chunk, seal
 from warmspare.format.manifest import HEADER, MAX_PACKS_CHUNK, Header, ManifestReader, ManifestWriter
 from warmspare.format.packlist import PACK_ROW, PackRef
+from warmspare.model.ids import PackId, run_of
 from warmspare.model.units import BLOCK_BYTES, PAGE_BYTES, block_count
 from warmspare.state.local_table import HashTable
 
@@ -118,17 +119,19 @@ def make_chunks(rng: random.Random, blocks: int, packs: int) -> list[Chunk]:
     return chunks
 
 
+RUN = run_of(bytes(16))
 COLUMNS = ("frame_pack", "frame_offset", "frame_bytes", "block", "frame", "carried", "zero", "zero_start", "zero_count")
 
 
 def make_manifest(seed: int, *, capacity: int = 5000 * BLOCK_BYTES + 777) -> tuple[bytes, list[Chunk], list[PackRef]]:
     rng = random.Random(seed)
     refs = [
-        PackRef(rng.randbytes(16), n, rng.getrandbits(30), rng.getrandbits(32), rng.randbytes(32)) for n in range(3)
+        PackRef(PackId(run_of(rng.randbytes(16)), n), rng.getrandbits(30), rng.getrandbits(32), rng.randbytes(32))
+        for n in range(3)
     ]
     chunks = make_chunks(rng, block_count(capacity), len(refs))
     out = bytearray()
-    writer = ManifestWriter(Header("disk ä", capacity, bytes(range(16))), out.extend)
+    writer = ManifestWriter(Header("disk ä", capacity, run_of(bytes(range(16)))), out.extend)
     for chunk in chunks:
         writer.add(chunk)
     writer.finish(refs)
@@ -139,7 +142,7 @@ def make_manifest(seed: int, *, capacity: int = 5000 * BLOCK_BYTES + 777) -> tup
 def test_manifests(seed: int) -> None:
     data, chunks, refs = make_manifest(seed)
     reader = ManifestReader(read_at(data), len(data), W)
-    assert reader.header == Header("disk ä", 5000 * BLOCK_BYTES + 777, bytes(range(16)))
+    assert reader.header == Header("disk ä", 5000 * BLOCK_BYTES + 777, run_of(bytes(range(16))))
     assert list(reader.packs) == refs
     found = list(reader.chunks())
     assert len(found) == len(chunks)
@@ -160,7 +163,7 @@ def test_a_million_packs_take_64_bytes_each() -> None:
     rows = np.zeros(count, dtype=PACK_ROW)
     rows["number"], rows["bytes"] = np.arange(count) // 2, 64 << 20
     data = bytearray()
-    writer = ManifestWriter(Header("d", 64 << 40, bytes(16)), data.extend)
+    writer = ManifestWriter(Header("d", 64 << 40, RUN), data.extend)
     for at in range(0, count, MAX_PACKS_CHUNK):
         writer._put(seal(PACKS, rows[at : at + MAX_PACKS_CHUNK].tobytes()))
     writer.finish([])
@@ -168,12 +171,12 @@ def test_a_million_packs_take_64_bytes_each() -> None:
     tracemalloc.start()
     try:
         packs = ManifestReader(read_at(bytes(data)), len(data), W).packs
-        keys = packs.seen(lambda pack: f"{pack.run.hex()}/{pack.number}" * 10)
+        keys = packs.seen(lambda pack: f"{pack.id.run}/{pack.id.number}" * 10)
         assert keys[count - 1] == f"{'0' * 32}/{count // 2 - 1}" * 10 and packs.total_bytes == count * (64 << 20)
         assert tracemalloc.get_traced_memory()[1] < count * 150
     finally:
         tracemalloc.stop()
-    assert len(packs) == count and len(packs.once()) == count // 2 and packs.once()[7].number == 7
+    assert len(packs) == count and len(packs.once()) == count // 2 and packs.once()[7].id.number == 7
 
 
 def test_metadata_is_at_most_28_bytes_a_record_and_0_3_percent_of_a_full_disk() -> None:
@@ -195,9 +198,9 @@ def test_metadata_is_at_most_28_bytes_a_record_and_0_3_percent_of_a_full_disk() 
         np.zeros(0, dtype=np.uint32),
         np.zeros(0, dtype=np.uint32),
     )
-    writer = ManifestWriter(Header("d", 64 << 40, bytes(16)), sparse.extend)
+    writer = ManifestWriter(Header("d", 64 << 40, RUN), sparse.extend)
     writer.add(worst)
-    writer.finish([PackRef(bytes(16), 0, 1 << 26, 0, bytes(32))])
+    writer.finish([PackRef(PackId(RUN, 0), 1 << 26, 0, bytes(32))])
     assert writer.raw_bytes <= 28 * n
     dense = Chunk(
         worst.frame_pack,
@@ -211,10 +214,10 @@ def test_metadata_is_at_most_28_bytes_a_record_and_0_3_percent_of_a_full_disk() 
         worst.zero_start,
         worst.zero_count,
     )
-    writer = ManifestWriter(Header("d", n * BLOCK_BYTES, bytes(16)), full.extend)
+    writer = ManifestWriter(Header("d", n * BLOCK_BYTES, RUN), full.extend)
     writer.add(dense)
     packs = n * BLOCK_BYTES // (64 << 20) + 1
-    writer.finish([PackRef(bytes(16), i, 1 << 26, 0, bytes(32)) for i in range(packs)])
+    writer.finish([PackRef(PackId(RUN, i), 1 << 26, 0, bytes(32)) for i in range(packs)])
     assert writer.raw_bytes <= 0.003 * n * BLOCK_BYTES and len(full) <= writer.raw_bytes
 
 
@@ -251,7 +254,7 @@ def good_frame(seed: int = 1) -> bytes:
 
 
 def good_pack() -> bytes:
-    return pack.PackHeader(bytes(range(16)), 3, 1).encode() + good_frame(1) + good_frame(2)
+    return pack.PackHeader(PackId(run_of(bytes(range(16))), 3), 1).encode() + good_frame(1) + good_frame(2)
 
 
 def good_point() -> bytes:

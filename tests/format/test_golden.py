@@ -14,6 +14,7 @@ from warmspare.format import chunk, frame, hashtable, mark, pack, repofile, rest
 from warmspare.format.chunk import NO_FRAME, Chunk, encode_chunk
 from warmspare.format.manifest import HEADER, Header, ManifestReader, ManifestWriter, Totals
 from warmspare.format.packlist import PackRef
+from warmspare.model.ids import PackId, PointId, run_of
 
 FRAMES_AT = 64
 A = bytes.fromhex("ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")
@@ -131,7 +132,7 @@ def test_pack() -> None:
             (56, "Q", 0x5BCFDDA096B24703),
         ],
     )
-    header = pack.PackHeader(golden.RUN, 7, 2)
+    header = pack.PackHeader(PackId(run_of(golden.RUN), 7), 2)
     assert header.encode() == data[:64]
     assert pack.PackHeader.decode(data, "here") == header
     found = [(at, f.pages.tolist(), f.payload) for at, f in pack.walk(data, "here")]
@@ -272,14 +273,14 @@ def test_manifest_fields() -> None:
 
 
 PACKS = [
-    PackRef(golden.RUN, 7, 160, 0x01020304, A),
-    PackRef(golden.RUN, 8, 70000, 0xFFFEFDFC, B),
+    PackRef(PackId(run_of(golden.RUN), 7), 160, 0x01020304, A),
+    PackRef(PackId(run_of(golden.RUN), 8), 70000, 0xFFFEFDFC, B),
 ]
 
 
 def test_manifest_values() -> None:
     found = ManifestReader(reader(golden.MANIFEST), len(golden.MANIFEST), "here")
-    assert found.header == Header("disk0", golden.MANIFEST_CAPACITY, golden.RUN)
+    assert found.header == Header("disk0", golden.MANIFEST_CAPACITY, run_of(golden.RUN))
     assert list(found.packs) == PACKS
     assert found.totals == Totals(4, 5, 5, 8, 3)
     first, second = found.chunks()
@@ -365,7 +366,7 @@ def test_restore_point() -> None:
     assert restore_point.decode(golden.POINT, "here") == golden.POINT_VALUE
     assert restore_point.encode(golden.POINT_VALUE) == golden.POINT
     assert restore_point.identity(golden.POINT) == golden.POINT_SHA256
-    assert restore_point.label(12, golden.POINT_SHA256) == "12-" + golden.POINT_SHA256[:8]
+    assert PointId(12, golden.POINT_SHA256).label == "12-" + golden.POINT_SHA256[:8]
 
 
 def test_repository_record() -> None:

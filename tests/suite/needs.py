@@ -14,7 +14,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -28,13 +28,18 @@ NEEDS: dict[str, re.Pattern[str]] = {
     "go": re.compile(r"go|vcenter"),
     "qemu": re.compile(r"qemu-(system-\w+|img)"),
     "browser": re.compile(r"chromium[\w-]*|google-chrome"),
-    "root": re.compile(r"u?mount|losetup|ip|unshare|setpriv"),
+    "root": re.compile(r"u?mount|losetup|ip|unshare"),
 }
 """By marker: the programs that show the need, by their names without a folder."""
-_CALLED = {"root": {"geteuid", "chown", "mknod", "setuid"}, "qemu": {"to_vmdk"}}
-"""Functions of others that need it."""
+_CALLED = {
+    "root": {"os.geteuid", "os.chown", "os.mknod", "os.setuid"},
+    "qemu": {"convert.to_vmdk", "convert.demand_same", "convert._run", "qemu_process.started"},
+}
+"""What needs it of others' modules, and of warmspare's."""
 _COMMANDS = {"drill": "--ec2", "failback-export": "raw"}
 """Those of warmspare that start QEMU's programs, and the word with which they don't."""
+_AROUND = {"setpriv", "env", "unshare", "ip", "nice"}
+"""Programs that start the one that they are told."""
 _PLAIN = re.compile(r"go|ip|mount|umount|vcenter")
 """Words of these are words of other things too: they count where they begin a command."""
 
@@ -152,7 +157,7 @@ def _thing(top: ast.stmt) -> _Thing:
         match node:
             case ast.Attribute(value=ast.Name(id=name), attr=attribute):
                 thing.names.add((name, attribute))
-                thing.needs |= {need for need, words in _CALLED.items() if attribute in words}
+                thing.needs |= {need for need, words in _CALLED.items() if f"{name}.{attribute}" in words}
             case ast.Name(id=name):
                 thing.names.add((name, ""))
             case ast.Constant(value=str(text)):
@@ -173,16 +178,24 @@ def _beginnings(node: ast.AST) -> list[ast.expr]:
 def _of_text(text: str, begins: bool) -> set[str]:
     if _PLAIN.fullmatch(text) and not begins:
         return set()
+    if _starts_qemu(text.split()):
+        return {"qemu"}
     return {need for need, programs in NEEDS.items() if programs.fullmatch(text)}
 
 
 def _is_command(node: ast.AST) -> bool:
-    """Whether it is the words of a command that starts QEMU's programs: its name, with options."""
-    if isinstance(node, ast.Dict | ast.Set | ast.Compare):
-        return False
+    """Whether it is the words of a command that starts QEMU's programs."""
     said = {each.value for each in ast.iter_child_nodes(node) if isinstance(each, ast.Constant)} & set(_COMMANDS)
-    words = {str(each.value) for each in ast.walk(node) if isinstance(each, ast.Constant)} if said else set()
-    return any(each.startswith("--") for each in words) and any(_COMMANDS[name] not in words for name in said)
+    if not said or isinstance(node, ast.Dict | ast.Set | ast.Compare):
+        return False
+    words = [str(each.value) for each in ast.walk(node) if isinstance(each, ast.Constant)]
+    return any(_starts_qemu([name, *words]) for name in said)
+
+
+def _starts_qemu(words: list[str]) -> bool:
+    """The name of a command of warmspare, and its options."""
+    unless = _COMMANDS.get(words[0]) if words else None
+    return unless is not None and unless not in words and any(each.startswith("--") for each in words)
 
 
 # -- what is seen ---------------------------------------------------------------------------------------------------
@@ -198,16 +211,22 @@ def watch() -> None:
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "subprocess.Popen":
-        _started.add(Path(os.fsdecode(arguments[0] or "")).name)
+        words = [arguments[1]] if isinstance(arguments[1], str | bytes | os.PathLike) else arguments[1]
+        _see([arguments[0] or words[0], *words[1:]])
 
 
 def _noted(start: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(start)
-    def noted(program: Any, *arguments: Any, **options: Any) -> Any:
-        _started.add(Path(os.fsdecode(program)).name)
-        return start(program, *arguments, **options)
+    def noted(*words: Any, **options: Any) -> Any:
+        _see(words)
+        return start(*words, **options)
 
     return noted
+
+
+def _see(words: Sequence[Any]) -> None:
+    names = [Path(os.fsdecode(each)).name for each in words]
+    _started.update(names if names[0] in _AROUND else names[:1])
 
 
 def begin() -> None:

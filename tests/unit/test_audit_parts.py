@@ -318,7 +318,7 @@ def test_what_a_changed_report_says_that_it_saw(tmp_path: Path, seen: str) -> No
     assert [one.vm for one in known.of_kept(tmp_path, "u", "").seen] == ["x"]
     into = known.KnownRepository()
     known.read(done.path, into)
-    assert [one.sequence for one in into.seen] == [7]
+    assert [one.point.sequence for one in into.seen] == [7]
 
 
 def test_a_report_of_more_than_one_may_hold_is_kept_shorter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

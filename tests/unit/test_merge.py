@@ -14,6 +14,7 @@ from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.manifest import Header, ManifestReader, ManifestWriter
 from warmspare.format.packlist import PackRef
 from warmspare.model.extents import Extents, normalise
+from warmspare.model.ids import PackId, run_of
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.sync.passes import manifest_merge
 
@@ -23,13 +24,13 @@ Model = dict[int, list[Row]]  # by block; an empty list: it became zero
 
 
 def pack(run: int, number: int) -> PackRef:
-    return PackRef(bytes([run]) * 16, number, 1000 + number, 7 * run, bytes([number]) * 32)
+    return PackRef(PackId(run_of(bytes([run]) * 16), number), 1000 + number, 7 * run, bytes([number]) * 32)
 
 
 def made(rng: np.random.Generator, blocks: list[int], packs: list[PackRef], per_chunk: int) -> bytes:
     """A manifest with random rows of these blocks: records, several of a block, and zero runs."""
     out = bytearray()
-    writer = ManifestWriter(Header("d", BLOCKS * BLOCK_BYTES, bytes([packs[0].run[0]]) * 16), out.extend)
+    writer = ManifestWriter(Header("d", BLOCKS * BLOCK_BYTES, packs[0].id.run), out.extend)
     for at in range(0, len(blocks), per_chunk):
         zeros, block, frame, carried, zero, hashes = [], [], [], [], [], []
         count = int(rng.integers(1, 5))

@@ -30,8 +30,9 @@ from rigs.stores.unkept import (
     Unkept,
 )
 from warmspare.errors import LeaseError, StoreError
+from warmspare.model.ids import PointId
 from warmspare.observe.events import Event, Events
-from warmspare.repository.chain import PointId, Repository
+from warmspare.repository.chain import Repository
 from warmspare.repository.failover_record import read_journal
 from warmspare.repository.making import make_repository
 from warmspare.repository.repository_doctor import examine_repository

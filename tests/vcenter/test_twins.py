@@ -16,9 +16,9 @@ from rigs.sites.fakevm import FakeVm
 from standin import Standin
 from warmspare.cli.main import run
 from warmspare.format import restore_point
+from warmspare.model.keyparts import encode_name
 from warmspare.repository.chain import Repository
 from warmspare.source.identity import Identity
-from warmspare.store import layout
 from warmspare.vsphere.api import session
 from warmspare.vsphere.api.session import SessionPatience
 from warmspare.vsphere.vsphere_machine import VsphereMachine
@@ -107,7 +107,7 @@ class World:
         return not vm.taken and not self.snapshots(name)
 
     def points(self, vm: FakeVm) -> list[restore_point.RestorePoint]:
-        folder = self.repo / "vms" / layout.encode_name(str(vm.spec["instance_uuid"]).lower()) / "points"
+        folder = self.repo / "vms" / encode_name(str(vm.spec["instance_uuid"]).lower()) / "points"
         return [restore_point.decode(path.read_bytes(), str(path)) for path in sorted(folder.glob("*.json"))]
 
     def holds(self, chain: FakeVm, content: FakeVm) -> None:

@@ -25,9 +25,9 @@ from warmspare.observe.events import Meter
 from warmspare.repository.blocks.pack_ranges import PackObject, PackRange, Rows, pack_objects, ranges
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import local_io
+from warmspare.state.replica_record import REPLICA
 from warmspare.threads import Threads, in_thread
 
-WHAT = "the replica"
 RANGES_UNDER_WAY = 8  # of up to 4 MiB: enough to fill a long, fat pipe, little enough to hold in memory
 MAX_FINDINGS = 100
 
@@ -66,7 +66,7 @@ class Merge:
 
     async def _chunk(self, chunk: Chunk, packs: Sequence[PackObject], tasks: asyncio.TaskGroup) -> None:
         if chunk.zero_start.size:
-            with local_io(WHAT, self._path):
+            with local_io(REPLICA, self._path):
                 await self._threads.run(self._punch, chunk)
             self._meter.blocks_verified += int(chunk.zero_count.sum())
         rows: Rows = np.arange(chunk.block.size)
@@ -78,7 +78,7 @@ class Merge:
             rows = rows[~split]
         loose = rows[chunk.frame[rows] == NO_FRAME]
         if loose.size:
-            with local_io(WHAT, self._path):
+            with local_io(REPLICA, self._path):
                 done = await self._threads.run(apply_zeroed, self._fd, self._capacity, chunk, loose, self._where)
             self._count(done)
         for wanted in ranges(chunk, rows, packs, self._where):
@@ -98,7 +98,7 @@ class Merge:
                 self._lose(chunk.block[wanted.rows], error)
             else:
                 self._meter.read_bytes += len(data)
-                with local_io(WHAT, self._path):
+                with local_io(REPLICA, self._path):
                     await self._threads.run(self._apply, wanted, chunk, data)
             self._meter.done_bytes += wanted.length
         finally:

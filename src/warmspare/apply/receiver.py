@@ -29,19 +29,19 @@ from warmspare.errors import (
 )
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import DiskId, PointId, VmId
 from warmspare.observe.events import Events, Meter
 from warmspare.patience import outlasted
 from warmspare.repository import disk_tables
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
-from warmspare.repository.chain import Point, PointId, Repository, open_repository
+from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.state.local_files import local_io
 from warmspare.state.local_table import HashTable, TableDamagedError
-from warmspare.state.replica_record import PointMark, ReplicaDisk
+from warmspare.state.replica_record import REPLICA, ReplicaDisk
 from warmspare.store.contract import Store
 from warmspare.threads import Threads, in_thread
 
-WHAT = "the replica"
 MAX_FINDING_EVENTS = 100
 POLL_S = 5.0
 
@@ -88,7 +88,8 @@ class Receiver:
         initialize: bool = False,
         meter: Meter | None = None,
     ) -> None:
-        self._store, self._vm, self._target, self._events = store, vm, target, events
+        self._store, self._target, self._events = store, target, events
+        self._vm = VmId(vm)  # as given, until the repository is asked whose name it is
         self._state, self._initialize = state, initialize
         self._meter = meter or Meter()
         self._rebuilt = 0
@@ -271,7 +272,7 @@ class Receiver:
     # one restore point
 
     async def _step(
-        self, repository: Repository, replica: Replica, point: Point, parent: Point | None, wanted: set[str]
+        self, repository: Repository, replica: Replica, point: Point, parent: Point | None, wanted: set[DiskId]
     ) -> None:
         known = replica.record.disks if replica.record else []
         places = {p.id: p for p in [*known, *replica.admit(point.record)] if p.id in wanted or p in known}
@@ -282,21 +283,20 @@ class Receiver:
                 if disk.id in wanted
             ]
             at = replica.record.at if replica.record else None
-            replica.move(at=at, moving=PointMark(point.id.sequence, point.id.sha256), disks=list(places.values()))
+            replica.move(at=at, moving=point.id, disks=list(places.values()))
             cores = len(os.sched_getaffinity(0))
             threads = Threads(cores, "apply")
             stack.callback(threads.close)
             for work in works:
                 await self._disk(repository, replica, point, work, threads, stack)
             for work in works:
-                with local_io(WHAT, replica.path(work.place)):
+                with local_io(REPLICA, replica.path(work.place)):
                     await in_thread(os.fsync, work.fd)
                 await in_thread(work.table.commit, point.id.sha256, work.disk.capacity_bytes)
                 places[work.disk.id] = msgspec.structs.replace(
                     work.place, capacity_bytes=work.disk.capacity_bytes, damaged=work.damage.runs
                 )
-            mark = PointMark(point.id.sequence, point.id.sha256)
-            replica.move(at=mark, moving=None, disks=list(places.values()))
+            replica.move(at=point.id, moving=None, disks=list(places.values()))
 
     async def _prepare(
         self,
@@ -331,7 +331,7 @@ class Receiver:
         return _Work(disk, place, -1, table, manifest, before is None, damage)
 
     async def _table_at(
-        self, repository: Repository, replica: Replica, parent: Point, point: Point, disk_id: str, table: HashTable
+        self, repository: Repository, replica: Replica, parent: Point, point: Point, disk_id: DiskId, table: HashTable
     ) -> None:
         """Have the table of the parent, or of the point itself where a killed run had come that far already."""
         for known in (point, parent):
@@ -385,7 +385,7 @@ class Receiver:
             bytes_written=self._meter.written_bytes - written,
         )
 
-    def _finding(self, disk: str, message: str) -> None:
+    def _finding(self, disk: DiskId, message: str) -> None:
         self._findings += 1
         if self._findings <= MAX_FINDING_EVENTS:
             self._events.emit("finding", kind="damaged-object", vm=self._vm, disk=disk, message=message)
@@ -427,7 +427,7 @@ class Receiver:
             chain = ChainBlocks(repository, final, disk, replica.scratch, threads, Meter())
             repair = BlockRepair(await stack.enter_async_context(chain), fd, disk.capacity_bytes)
             for blocks in damage.batches(BATCH_BLOCKS):
-                with local_io(WHAT, path):
+                with local_io(REPLICA, path):
                     outcome = await repair.repair(blocks, table.read(blocks))
                 damage.discard(outcome.sound)
                 self._rebuilt += len(outcome.rebuilt)
@@ -442,7 +442,7 @@ class Receiver:
                         message="these blocks did not verify and were rebuilt from the chain",
                     )
                 why = why or (outcome.lost[0][1] if outcome.lost else "")
-            with local_io(WHAT, path):
+            with local_io(REPLICA, path):
                 await in_thread(os.fsync, fd)
         healed = msgspec.structs.replace(place, damaged=damage.runs)
         disks = [healed if known.id == place.id else known for known in replica.record.disks]

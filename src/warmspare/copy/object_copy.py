@@ -13,6 +13,7 @@ import crc32c as crc
 from warmspare.errors import IntegrityError
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import ObjectRef
+from warmspare.model.ids import VmKey
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Repository
 from warmspare.repository.verified_objects import HINT, demand_length, read_range
@@ -34,9 +35,8 @@ class Wanted:
     what: str
 
     @classmethod
-    def pack(cls, vm: str, ref: PackRef) -> Wanted:
-        """vm: encoded."""
-        key = layout.pack_key(vm, ref.run.hex(), ref.number)
+    def pack(cls, vm: VmKey, ref: PackRef) -> Wanted:
+        key = layout.pack_key(vm, ref.id)
         return cls(key, ref.bytes, ref.sha256.hex(), ref.crc32c, "a pack")
 
     @classmethod

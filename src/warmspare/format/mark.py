@@ -9,6 +9,7 @@ import msgspec
 
 from warmspare.errors import FormatError
 from warmspare.format import flags
+from warmspare.model.ids import DiskId, VmId
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
 from warmspare.outside.records import Line, Sequence, Sha256, UnfitError
 
@@ -23,12 +24,12 @@ class LossMark(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format: int
     flags: int
-    vm_id: Line
+    vm_id: VmId
     sequence: Sequence
     sha256: Sha256
     created: Line
     software: Line
-    disks: dict[str, list[tuple[int, int]]]
+    disks: dict[DiskId, list[tuple[int, int]]]
 
 
 def bounded(runs: list[tuple[int, int]], limit: int = MAX_RUNS) -> list[tuple[int, int]]:

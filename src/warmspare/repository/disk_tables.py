@@ -15,6 +15,7 @@ from warmspare.format import tablefile
 from warmspare.format.hashtable import ENTRY_BYTES, FANOUT
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import DiskId
 from warmspare.repository.chain import Point, Repository, since_checkpoint
 from warmspare.repository.verified_objects import fetched, manifest_of
 from warmspare.state.local_table import HashTable
@@ -40,7 +41,7 @@ def demand_root(table: HashTable, disk: Disk, point: Point, where: str) -> None:
         )
 
 
-async def rebuild(repository: Repository, disk_id: str, head: Point, table: HashTable, scratch: Path) -> None:
+async def rebuild(repository: Repository, disk_id: DiskId, head: Point, table: HashTable, scratch: Path) -> None:
     """Make `table` that of a disk at `head`: from the newest checkpoint and the manifests after it, or from
     the first manifest on. The disk must be in `head`. IntegrityError, StoreError."""
     disk = head.record.disk(disk_id)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from warmspare.model.columns import U32
 from warmspare.model.extents import Extents
+from warmspare.model.ids import DiskId, VmId
 from warmspare.outside.diskimages import DiskImage
 from warmspare.source.identity import Identity
 
@@ -37,7 +38,7 @@ class Hole:
 class Source(Protocol):
     """One disk, open for reading a state that does not change (a snapshot, or a file nobody writes)."""
 
-    name: str
+    name: DiskId
     where: str  # for messages: the path, or the VM and disk
 
     @property
@@ -100,7 +101,7 @@ class LastPoint:
     why nothing that says what changed since then is to be believed, "" where nothing is known against it.
     """
 
-    disks: dict[str, LastDisk]
+    disks: dict[DiskId, LastDisk]
     interrupted: bool
     hardware: dict[str, Any] = field(default_factory=dict)
     doubt: str = ""
@@ -125,7 +126,7 @@ class Opened:
 class Machine(Protocol):
     """What a sync replicates: disks at one moment. Its sync holds the lease from before `open` until after `close`."""
 
-    vm_id: str  # what the repository knows it by for ever
+    vm_id: VmId
     vm_name: str
     identity: Identity | None  # which it is and where it lives, as it was found; None where nothing tells
     readable_again: bool  # whether its disks can be read once more after `all_read`

@@ -25,6 +25,7 @@ from warmspare.outside import records
 from warmspare.outside.records import UnfitError
 from warmspare.outside.regular_files import NotRegularError, kind_of, open_file, open_regular, read_regular
 
+STATE_DIRECTORY = "the state directory"  # in the words of `local_io`
 COPY_BYTES = 1 << 20
 RECORD_BYTES = 32 << 20
 RECORD_VALUES = 2_000_000
@@ -34,7 +35,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def local_io(what: str, path: str | Path) -> Iterator[None]:
-    """Turn an OSError inside into one sentence about `path`; `what` is for example "the state directory"."""
+    """Turn an OSError inside into one sentence about `path`; `what` is for example STATE_DIRECTORY."""
     try:
         yield
     except OSError as error:

@@ -28,7 +28,7 @@ from warmspare.format.hashtable import (
 from warmspare.model.columns import U8, U32
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
 from warmspare.state.header import HEADER_BYTES, CacheHeader
-from warmspare.state.local_files import local_io
+from warmspare.state.local_files import STATE_DIRECTORY, local_io
 from warmspare.state.page_file import PageFile, Pages, by_page
 
 MAGIC = b"WSHASH01"
@@ -39,7 +39,6 @@ MAX_NODES = MAX_LEAVES // FANOUT
 TOPS_AT = HEADER_BYTES  # level 2: the digest of each 256 leaves, kept in memory
 NODES_AT = TOPS_AT + MAX_NODES * DIGEST_BYTES  # level 1: the digest of each leaf
 LEAVES_AT = NODES_AT + MAX_LEAVES * DIGEST_BYTES
-WHAT = "the state directory"
 
 
 class TableDamagedError(IntegrityError):
@@ -57,7 +56,7 @@ class _TableFile:
     """A file with the levels of the tree: that of the table, or that of what is staged."""
 
     def __init__(self, path: Path, *, anew: bool = False) -> None:
-        self.file = PageFile(path, WHAT, anew=anew)
+        self.file = PageFile(path, STATE_DIRECTORY, anew=anew)
         self.tops = Pages(self.file, DIGEST_BYTES, MAX_NODES, begins=TOPS_AT)
         self.nodes = Pages(self.file, NODE_BYTES, MAX_NODES, begins=NODES_AT)
         self.digests = Pages(self.file, DIGEST_BYTES, MAX_LEAVES, begins=NODES_AT)  # the nodes, digest by digest
@@ -256,7 +255,7 @@ class HashTable:
         if self._staged:
             self._staged.file.close()
             self._staged = None
-            with local_io(WHAT, self._staged_path):
+            with local_io(STATE_DIRECTORY, self._staged_path):
                 self._staged_path.unlink(missing_ok=True)
         self._dirty = np.zeros(0, dtype=bool)
         self._staged2 = {}

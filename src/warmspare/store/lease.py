@@ -19,11 +19,11 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Self
 
 import msgspec
+from msgspec.structs import asdict, replace
 
 from warmspare.ending import PROCESS
 from warmspare.errors import LeaseError, NotFoundError, StoreError
@@ -53,8 +53,7 @@ def watching(events: Events, vm: str) -> OnWatch:
     return lambda seconds, why: events.emit("lease.watched", vm=vm, seconds=round(seconds, 1), message=why)
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(msgspec.Struct, frozen=True):
     """What a lease's object says.
 
     token: random, of one taking. process_start: clock ticks since boot at which the process began.
@@ -86,7 +85,7 @@ class Holder:
         )
 
     def encode(self) -> bytes:
-        """As stored."""
+        """As stored: ASCII, for a host's name need not be UTF-8."""
         return json.dumps(asdict(self), sort_keys=True).encode()
 
     @classmethod

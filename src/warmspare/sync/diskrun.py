@@ -19,13 +19,14 @@ from warmspare.format.manifest import Header
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import Checkpoint, Disk
 from warmspare.model.extents import Extents, whole_disk, without
+from warmspare.model.ids import DiskId, RunId, VmId, VmKey, disk_key
 from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, SPAN_BYTES
 from warmspare.observe.events import Events, Meter
 from warmspare.outside.regular_files import open_regular
 from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point
 from warmspare.source.ports import DiskInput
-from warmspare.state.local_files import local_io
+from warmspare.state.local_files import STATE_DIRECTORY, local_io
 from warmspare.state.local_table import TableDamagedError
 from warmspare.store import layout
 from warmspare.store.contract import Store
@@ -50,19 +51,18 @@ MAX_FINDING_EVENTS = 100
 # A checkpoint costs 16 bytes a block; one is due when the manifests since the last outweigh it twice over.
 CHECKPOINT_RATIO = 2
 CHECKPOINT_POINTS = 500
-WHAT = "the state directory"
 
 
 @dataclass(slots=True)
 class Run:
-    """What the disks of a run share. store: where packs go. vm: as people call it. id: 16 bytes. numbers: of packs.
+    """What the disks of a run share. store: where packs go. numbers: of packs.
     pack_bytes: their size. findings: so far. rolling: None for none. audits: how far the rolling audit of each disk is,
     once the point is published. missed: disks on which tracking was found to have missed changes."""
 
     store: Store
-    vm: str
-    vm_key: str
-    id: bytes
+    vm: VmId
+    vm_key: VmKey
+    id: RunId
     local: LocalState
     head: Point | None
     events: Events
@@ -71,7 +71,7 @@ class Run:
     pack_bytes: Callable[[], int]
     findings: int = 0
     rolling: Rolling | None = None
-    audits: dict[str, RollingCursor] = field(default_factory=dict)
+    audits: dict[DiskId, RollingCursor] = field(default_factory=dict)
     missed: set[str] = field(default_factory=set)
 
 
@@ -254,7 +254,7 @@ class DiskRun:
         hashes of what it was meanwhile would be taken for the head's."""
         path = self._run.local.journal.page_log_path(self._index)
         if carried.pages:
-            with local_io(WHAT, path):
+            with local_io(STATE_DIRECTORY, path):
                 carried.pages.replace(path)
         if carried.manifest is None:
             return
@@ -280,9 +280,9 @@ class DiskRun:
         left = todo.read if self.left is None else self.left
         manifest, pages = (before.manifest, before.pages) if before else (None, None)
         if self.left is not None:
-            name = layout.encode_name(self._name)
+            name = disk_key(self._name)
             manifest, pages = directory / f"{name}.manifest", directory / f"{name}.pages"
-            with local_io(WHAT, directory):
+            with local_io(STATE_DIRECTORY, directory):
                 directory.mkdir(exist_ok=True)
                 journal.manifest_path(self._index).replace(manifest)
                 journal.page_log_path(self._index).replace(pages)
@@ -369,7 +369,7 @@ class DiskRun:
     async def describe(self, sequence: int) -> Disk:
         """The disk's entry in the record. Its manifest, and a checkpoint where one is due, are in the journal then."""
         run, given, before = self._run, self.given, self._before
-        key = layout.manifest_key(run.vm_key, run.id.hex(), self._index)
+        key = layout.manifest_key(run.vm_key, run.id, self._index)
         manifest = await in_thread(file_ref, key, run.local.journal.manifest_path(self._index))
         table, capacity = self._state.table, given.source.capacity_bytes
         root = await in_thread(table.staged_root, capacity)
@@ -379,7 +379,7 @@ class DiskRun:
         if weight > CHECKPOINT_RATIO * table.weight_bytes() or since >= CHECKPOINT_POINTS:
             path = run.local.journal.table_path(self._index)
             await in_thread(self._write_table, path)
-            key = layout.table_key(run.vm_key, run.id.hex(), self._index)
+            key = layout.table_key(run.vm_key, run.id, self._index)
             checkpoint = Checkpoint(sequence, await in_thread(file_ref, key, path))
             weight = 0
         return Disk(
@@ -399,14 +399,14 @@ class DiskRun:
     def _write_table(self, path: Path) -> None:
         capacity = self.given.source.capacity_bytes
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        with local_io(WHAT, path), os.fdopen(open_regular(path, flags), "wb") as out:
+        with local_io(STATE_DIRECTORY, path), os.fdopen(open_regular(path, flags), "wb") as out:
             for piece in tablefile.encode(capacity, self._state.table.staged_leaves(capacity)):
                 out.write(piece)
 
     async def discard(self) -> int:
         """Forget what was transferred, where it was only to be looked at. The size its manifest would have."""
         await in_thread(self._state.table.unstage)
-        with local_io(WHAT, path := self._run.local.journal.manifest_path(self._index)):
+        with local_io(STATE_DIRECTORY, path := self._run.local.journal.manifest_path(self._index)):
             return path.stat().st_size
 
     def commit(self, generation: str) -> None:

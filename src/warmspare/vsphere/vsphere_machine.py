@@ -16,6 +16,7 @@ from warmspare.config.settings import Policy
 from warmspare.ending import PROCESS, Owed
 from warmspare.errors import SourceError, WarmspareError
 from warmspare.model.extents import Extents
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.source.identity import Identity
 from warmspare.source.ports import DiskInput, LastPoint, Opened
@@ -59,13 +60,13 @@ class VsphereMachine:
         enable_tracking: bool = True,
         neighbours: Neighbours | None = None,
     ) -> None:
-        self.vm_id, self.vm_name = vm.instance_uuid, vm.name
+        self.vm_id, self.vm_name = VmId(vm.instance_uuid), vm.name
         self.identity: Identity | None = identity_of(session, vm)
         self._neighbours = neighbours
         self._session, self._vm, self._policy, self._events = session, vm, policy, events
         self._run = run
         self._enable_tracking = enable_tracking
-        self._snapshots = Snapshots(session, vm, Marker.of(repository, vm.instance_uuid, run), events, timing)
+        self._snapshots = Snapshots(session, vm, Marker.of(repository, self.vm_id, run), events, timing)
         self._access = Access(session, vddk, vm.moref, f"warmspare-{vm.instance_uuid}", events)
         self._disks: list[SnapshotDisk] = []
         self._moref: str | None = None  # of our snapshot, known and there

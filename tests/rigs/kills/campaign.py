@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rig import MIB, Rig, fingerprint, random_disk, same, scribble
 from warmspare.format.manifest import ManifestReader
+from warmspare.model.keyparts import encode_name
 from warmspare.store import layout
 
 VICTIM = Path(__file__).with_name("victim.py")
@@ -179,7 +180,7 @@ class SenderWorld:
             named |= {disk.manifest.key, *([disk.checkpoint.table.key] if disk.checkpoint else [])}
             data = (Path(rig.repo) / disk.manifest.key).read_bytes()
             packs = ManifestReader(lambda at, size, data=data: data[at : at + size], len(data), "here").packs
-            named |= {layout.pack_key(layout.encode_name(rig.vm), pack.run.hex(), pack.number) for pack in packs}
+            named |= {layout.pack_key(encode_name(rig.vm), pack.id) for pack in packs}
         there = {str(p.relative_to(rig.repo)) for kind in ("packs", "manifests", "tables") for p in rig.objects(kind)}
         assert there == named, f"{there ^ named} was left behind, or is missing: {what}"
         assert not list(rig.state.rglob("unfinished")), what

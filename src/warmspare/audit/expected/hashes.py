@@ -30,6 +30,7 @@ from warmspare.format.hashtable import (
 )
 from warmspare.format.restore_point import Disk
 from warmspare.model.columns import U8, U32
+from warmspare.model.ids import DiskId
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES, block_count
 from warmspare.repository.chain import Point, Repository, since_checkpoint
 from warmspare.repository.verified_objects import fetched, manifest_of
@@ -139,7 +140,7 @@ class ExpectedTable:
 
 @asynccontextmanager
 async def expected_table(
-    repository: Repository, point: Point, disk_id: str, scratch: Path
+    repository: Repository, point: Point, disk_id: DiskId, scratch: Path
 ) -> AsyncIterator[ExpectedTable]:
     """The table of a disk at a point, from the newest checkpoint and the manifests after it.
 

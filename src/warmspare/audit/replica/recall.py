@@ -18,6 +18,7 @@ from warmspare.errors import FormatError, IntegrityError
 from warmspare.format import frame
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.model.columns import U16, U32
+from warmspare.model.ids import DiskId, vm_key
 from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, block_bytes, block_count
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.verified_objects import manifest_of, read_range, read_sound
@@ -82,7 +83,7 @@ class Recalled:
 class Recall:
     """Blocks of one disk as they are at `head`."""
 
-    def __init__(self, repository: Repository, head: Point, disk_id: str, scratch: Path) -> None:
+    def __init__(self, repository: Repository, head: Point, disk_id: DiskId, scratch: Path) -> None:
         self._repository, self._head, self._disk_id, self._scratch = repository, head, disk_id, scratch
         disk = head.record.disk(disk_id)
         assert disk
@@ -119,11 +120,8 @@ class Recall:
                     break
                 async with manifest_of(self._repository, point.record, disk, self._scratch) as manifest:
                     self.traffic.other_bytes += disk.manifest.bytes
-                    vm = layout.encode_name(point.record.vm_id)
-                    packs = [
-                        RecallPack(layout.pack_key(vm, pack.run.hex(), pack.number), pack.bytes)
-                        for pack in manifest.packs
-                    ]
+                    vm = vm_key(point.record.vm_id)
+                    packs = [RecallPack(layout.pack_key(vm, pack.id), pack.bytes) for pack in manifest.packs]
                     chunks = manifest.chunks(int(open_blocks[0]), int(open_blocks[-1]) + 1)
                     while (chunk := await in_thread(next, chunks, None)) is not None:
                         _take(plan, chunk, packs)

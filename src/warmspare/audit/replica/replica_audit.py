@@ -21,12 +21,13 @@ from warmspare.audit.replica import replica_progress as progressing
 from warmspare.audit.replica.conclusion import AuditedBlocks, conclude
 from warmspare.audit.replica.disk_audit import DiskAudit
 from warmspare.audit.replica.replica_progress import ProgressFile, ReplicaProgress
-from warmspare.audit.replica.standing import PATIENCE_S, AuditedReplica, mark
+from warmspare.audit.replica.standing import PATIENCE_S, AuditedReplica
 from warmspare.audit.reports.report import AuditReport
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, NotFoundError, StoreError
+from warmspare.model.ids import DiskId, PointId, VmId
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
-from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
+from warmspare.repository.chain import Point, Repository, now_text, open_repository
 from warmspare.state.local_files import locked
 from warmspare.state.replica_record import STATE
 from warmspare.store.contract import Store
@@ -73,10 +74,11 @@ class ReplicaAudit:
         settings: ReplicaAuditSettings,
         meter: Meter | None = None,
     ) -> None:
-        self._store, self._vm, self._target, self._scratch = store, vm, target, scratch
+        self._store, self._target, self._scratch = store, target, scratch
+        self._vm = VmId(vm)  # as given, until the repository is asked whose name it is
         self._progress_dir, self._events, self._settings = progress, events, settings
         self._meter = meter or Meter()
-        self._disks: dict[str, _Disk] = {}
+        self._disks: dict[DiskId, _Disk] = {}
         self._seed = secrets.randbits(48)
         self._began = now_text()
         self._resumed = ""
@@ -179,14 +181,14 @@ class ReplicaAudit:
 
     def _save(self, saved: ProgressFile, subject: AuditedReplica) -> None:
         """Note how far it has come. Where that fails the audit goes on: only an interruption would cost more."""
-        here = mark(self._point.id)
+        here = self._point.id
         assert here
         try:
             now = subject.standing()
             saved.write(
                 point=here,
-                at=mark(now.at),
-                moving=mark(now.moving),
+                at=now.at,
+                moving=now.moving,
                 began=self._resumed or self._began,
                 seed=self._seed,
                 disks=[disk.audit for disk in self._disks.values()],
@@ -208,7 +210,7 @@ class ReplicaAudit:
         await self._take_disks(repository, subject, point, threads)
         if start and before:
             stamps = {d.audit.disk.id: progressing.stamp(d.audit.fd) for d in self._disks.values() if d.audit.fd >= 0}
-            if progressing.holds(before, mark(standing.at), mark(standing.moving), stamps):
+            if progressing.holds(before, standing.at, standing.moving, stamps):
                 await self._resume(before)
             elif start.id != at:
                 await self._advance(repository, subject, at, threads)
@@ -230,7 +232,7 @@ class ReplicaAudit:
         """The point that an interrupted run judged by, if the replica's point is that or descends from it."""
         if before is None:
             return None
-        known = PointId(before.point.sequence, before.point.sha256)
+        known = before.point
         if known.sequence > at.sequence:
             return None
         try:
@@ -303,7 +305,7 @@ class ReplicaAudit:
                 await stack.aclose()
                 raise
 
-    async def _drop(self, disk_id: str) -> None:
+    async def _drop(self, disk_id: DiskId) -> None:
         disk = self._disks.pop(disk_id)
         if disk.audit.fd >= 0:
             os.close(disk.audit.fd)

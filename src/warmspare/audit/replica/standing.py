@@ -12,12 +12,12 @@ from pathlib import Path
 
 from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import PointId, VmId
 from warmspare.observe.events import Events
-from warmspare.repository.chain import Point, PointId, Repository
+from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import io_error, local_io
-from warmspare.state.replica_record import PointMark, ReplicaOwner, ReplicaPlace, ReplicaRecord, mode_of
+from warmspare.state.replica_record import REPLICA, ReplicaOwner, ReplicaPlace, ReplicaRecord, mode_of
 
-WHAT = "the replica"
 PATIENCE_S = 60.0  # how long a replica that is being brought forward may show no sign of it
 POLL_S = 0.25
 
@@ -40,7 +40,7 @@ class AuditedReplica:
     Without a record of a replica (`recorded` false) it is any raw image, and the point is the one that was named.
     """
 
-    def __init__(self, target: Path, vm: str, repository: Repository, state: Path | None) -> None:
+    def __init__(self, target: Path, vm: VmId, repository: Repository, state: Path | None) -> None:
         mode = mode_of(target)
         if not mode:
             raise ConfigError("there is no replica", where=str(target), hint="check --replica")
@@ -98,7 +98,7 @@ class AuditedReplica:
                 hint="find out who removes it, then audit again",
             )
         self._record = record
-        return Standing(_point(record.at), _point(record.moving))
+        return Standing(record.at, record.moving)
 
     async def wait(self, events: Events, patience_s: float = PATIENCE_S) -> PointId:
         """The point the replica is at, once it is not on its way to another one.
@@ -162,7 +162,7 @@ class AuditedReplica:
 
     def open_disk(self, path: Path) -> int:
         """A descriptor for reading; -1 if the file is missing. StoreError."""
-        with local_io(WHAT, path):
+        with local_io(REPLICA, path):
             try:
                 return self.place.open(path)
             except FileNotFoundError:
@@ -175,17 +175,8 @@ class AuditedReplica:
         except FileNotFoundError:
             return fd >= 0
         except OSError as error:
-            raise io_error(error, WHAT, path) from error
+            raise io_error(error, REPLICA, path) from error
         if fd < 0:
             return True
         mine = os.fstat(fd)
         return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
-
-
-def mark(point: PointId | None) -> PointMark | None:
-    """A point as records name it."""
-    return PointMark(point.sequence, point.sha256) if point else None
-
-
-def _point(mark: PointMark | None) -> PointId | None:
-    return PointId(mark.sequence, mark.sha256) if mark else None

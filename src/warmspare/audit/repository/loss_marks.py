@@ -14,6 +14,7 @@ from warmspare.audit.repository.descent import Chain
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import flags, mark
 from warmspare.format.mark import LossMark
+from warmspare.model.ids import DiskId
 from warmspare.repository.chain import now_text
 from warmspare.state.report_chain import software
 from warmspare.store import layout
@@ -22,10 +23,10 @@ from warmspare.store.contract import Store
 Runs = list[tuple[int, int]]
 
 
-async def marked(store: Store, inventory: VmContents, newest: int) -> dict[str, list[Runs]]:
+async def marked(store: Store, inventory: VmContents, newest: int) -> dict[DiskId, list[Runs]]:
     """What is marked already, by disk. Marks that can't be read count for nothing, nor do those of an older point than
     the newest: what they asked for was done, and they could not be removed, or it did not help."""
-    out: dict[str, list[Runs]] = {}
+    out: dict[DiskId, list[Runs]] = {}
     for key in inventory.marks:
         try:
             found = mark.decode(await store.get(key, max_bytes=mark.MAX_MARK_BYTES), key)
@@ -47,8 +48,8 @@ def _covers(marks: list[Runs], wanted: Runs) -> bool:
     )
 
 
-async def leave_mark(store: Store, inventory: VmContents, chain: Chain, lost: dict[str, Runs]) -> str:
-    """Mark the lost blocks of the newest restore point, unless they are marked. lost: by disk ID, none empty.
+async def leave_mark(store: Store, inventory: VmContents, chain: Chain, lost: dict[DiskId, Runs]) -> str:
+    """Mark the lost blocks of the newest restore point, unless they are marked. lost: none empty.
 
     Returns the key of the new mark, "" where there was nothing to do. StoreError.
     """

@@ -16,13 +16,14 @@ from warmspare.format import pack
 from warmspare.format.chunk import Chunk
 from warmspare.format.manifest import ManifestReader, Totals
 from warmspare.format.restore_point import Disk, RestorePoint
+from warmspare.model.ids import VmKey
 from warmspare.threads import in_thread
 
 
 class Manifest:
     """Open; close it. packs: what it states of each pack, by index."""
 
-    def __init__(self, objects: ObjectChecks, copy: Fetched, reader: ManifestReader, vm: str) -> None:
+    def __init__(self, objects: ObjectChecks, copy: Fetched, reader: ManifestReader, vm: VmKey) -> None:
         self._objects, self._copy, self.reader = objects, copy, reader
         self.packs = reader.packs.seen(lambda ref: Stated.of_pack(vm, ref))
         self._sizes = reader.packs.sizes
@@ -53,7 +54,7 @@ class Manifest:
 
 
 async def open_manifest(
-    objects: ObjectChecks, vm: str, record: RestorePoint, disk: Disk, place: FindingPlace, *, quiet: bool
+    objects: ObjectChecks, vm: VmKey, record: RestorePoint, disk: Disk, place: FindingPlace, *, quiet: bool
 ) -> Manifest | None:
     """The manifest of a disk; None, with findings unless `quiet`, where it is not what the record states."""
     stated = Stated.of(disk.manifest)
@@ -64,7 +65,7 @@ async def open_manifest(
     try:
         reader = await in_thread(ManifestReader, copy.read_at, copy.bytes, copy.where)
         head = reader.header
-        if (head.disk_id, head.capacity_bytes, head.run.hex()) != (disk.id, disk.capacity_bytes, record.run):
+        if (head.disk_id, head.capacity_bytes, head.run) != (disk.id, disk.capacity_bytes, record.run):
             raise FormatError("the record names a manifest of another disk or run", where=copy.where)
         return Manifest(objects, copy, reader, vm)
     except FormatError as error:
@@ -95,4 +96,4 @@ def describe(copy: Fetched) -> str:
         reader = ManifestReader(copy.read_at, copy.bytes, copy.where)
     except FormatError:
         return ""
-    return f"the manifest of disk {reader.header.disk_id!r} by run {reader.header.run.hex()}"
+    return f"the manifest of disk {reader.header.disk_id!r} by run {reader.header.run}"

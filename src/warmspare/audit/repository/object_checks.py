@@ -22,6 +22,7 @@ from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import pack
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import ObjectRef
+from warmspare.model.ids import PackId, VmKey
 from warmspare.state.page_file import PageFile
 from warmspare.store import layout
 from warmspare.store.contract import Store
@@ -39,23 +40,22 @@ REMEDY_PACK = (
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What a record or manifest says of an object. pack: (run, number), where it is one."""
+    """What a record or manifest says of an object. pack: where it is one."""
 
     key: str
     bytes: int
     sha256: str
     crc32c: int
-    pack: tuple[builtins.bytes, int] | None = None
+    pack: PackId | None = None
 
     @classmethod
     def of(cls, ref: ObjectRef) -> Stated:
         return cls(ref.key, ref.bytes, ref.sha256, ref.crc32c)
 
     @classmethod
-    def of_pack(cls, vm: str, ref: PackRef) -> Stated:
-        """vm: encoded."""
-        key = layout.pack_key(vm, ref.run.hex(), ref.number)
-        return cls(key, ref.bytes, ref.sha256.hex(), ref.crc32c, (ref.run, ref.number))
+    def of_pack(cls, vm: VmKey, ref: PackRef) -> Stated:
+        key = layout.pack_key(vm, ref.id)
+        return cls(key, ref.bytes, ref.sha256.hex(), ref.crc32c, ref.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,11 @@ class ObjectChecks:
 
 def _called(stated: Stated) -> str:
     assert stated.pack
-    return f"pack {stated.pack[1]} of run {stated.pack[0].hex()}"
+    return _named(stated.pack)
+
+
+def _named(pack: PackId) -> str:
+    return f"pack {pack.number} of run {pack.run}"
 
 
 def stranger(stated: Stated, head: bytes) -> tuple[bool, str]:
@@ -244,9 +248,9 @@ def stranger(stated: Stated, head: bytes) -> tuple[bool, str]:
         found = pack.PackHeader.decode(head, "")
     except FormatError as error:
         return False, error.what
-    if (found.run, found.number) == stated.pack:
+    if found.id == stated.pack:
         return False, ""
-    return True, f"pack {found.number} of run {found.run.hex()}"
+    return True, _named(found.id)
 
 
 def identify_pack(stated: Stated) -> Identify:

@@ -22,6 +22,7 @@ from warmspare.audit.repository.object_checks import FindingPlace, ObjectChecks
 from warmspare.audit.repository.scratch import Scratch
 from warmspare.audit.repository.seen import KnownRepository
 from warmspare.errors import ConfigError, FormatError, IntegrityError, NoRoomError, NotFoundError
+from warmspare.model.ids import VmId, VmKey, vm_key, vm_of
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import open_repository
@@ -58,7 +59,7 @@ class Prune:
         known: KnownRepository,
         events: Events,
         *,
-        vm: str | None,
+        vm: VmId | None,
         older_s: float,
         remove: bool,
     ) -> None:
@@ -75,7 +76,7 @@ class Prune:
         await open_repository(self._store)
         names, _ = await inventories.vms(self._store)
         if self._wanted is not None:
-            names = [name for name in names if name == layout.encode_name(self._wanted)]
+            names = [name for name in names if name == vm_key(self._wanted)]
             if not names:
                 raise ConfigError(
                     f"no VM of this repository has the ID {self._wanted!r}",
@@ -94,11 +95,11 @@ class Prune:
                     await self._vm(vm, lease)
         return self._done
 
-    async def _vm(self, vm: str, lease: Lease | None) -> None:
+    async def _vm(self, vm: VmKey, lease: Lease | None) -> None:
         """lease: None where there is no room for one."""
         found = await inventories.take(self._store, vm)
-        called = layout.decode_name(vm) or ""
-        seen = [one for one in self._known.seen if layout.encode_name(one.vm) == vm]
+        called = vm_of(vm) or VmId("")
+        seen = [one for one in self._known.seen if vm_key(one.vm) == vm]
         chain = await read_chain(self._store, found, called, seen, Findings())
         try:
             with Scratch(self._directory) as scratch:
@@ -131,16 +132,16 @@ class Prune:
             self._done.uploads += gone
             self._done.uploads_left += not gone
 
-    async def _removed(self, vm: str, keys: list[str], lease: Lease | None) -> set[str]:
+    async def _removed(self, vm: VmKey, keys: list[str], lease: Lease | None) -> set[str]:
         """Remove them; those that the store keeps."""
         await self._confirm(vm, lease)
         return await self._clearing.left(keys)
 
-    async def _aborted(self, vm: str, upload: StaleUpload, lease: Lease | None) -> bool:
+    async def _aborted(self, vm: VmKey, upload: StaleUpload, lease: Lease | None) -> bool:
         await self._confirm(vm, lease)
         return await self._clearing.abort(upload)
 
-    async def _confirm(self, vm: str, lease: Lease | None) -> None:
+    async def _confirm(self, vm: VmKey, lease: Lease | None) -> None:
         """LeaseError if another has the VM by now."""
         if lease is not None:
             await lease.confirm()

@@ -28,6 +28,7 @@ from warmspare.audit.repository.seen import KnownRepository
 from warmspare.audit.repository.walk import PointWalk
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError
 from warmspare.format import repofile
+from warmspare.model.ids import DiskId, VmId, VmKey, vm_key, vm_of
 from warmspare.model.units import block_count
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import now_text
@@ -117,17 +118,17 @@ class RepositoryAudit:
             )
         return identity
 
-    async def _names(self) -> list[str]:
-        """Encoded names of the VMs to audit."""
+    async def _names(self) -> list[VmKey]:
+        """The VMs to audit."""
         names, strange = await inventories.vms(self._store)
         if self._wanted is None:
             for key in strange:
                 self._foreign(key)
-            gone = {one.vm for one in self._known.seen} - {layout.decode_name(name) or "" for name in names}
-            return sorted({*names, *(layout.encode_name(vm) for vm in gone)})
-        encoded = layout.encode_name(self._wanted)
-        if encoded in names or self._known.of(self._wanted):
-            return [encoded]
+            gone = {one.vm for one in self._known.seen} - {vm_of(name) or VmId("") for name in names}
+            return sorted({*names, *(vm_key(vm) for vm in gone)})
+        wanted = VmId(self._wanted)
+        if (key := vm_key(wanted)) in names or self._known.of(wanted):
+            return [key]
         called = [name for name in names if await self._called(name) == self._wanted]
         if len(called) == 1:
             return called
@@ -138,10 +139,10 @@ class RepositoryAudit:
             hint="list them with `warmspare points`, and give --vm an ID",
         )
 
-    async def _called(self, vm: str) -> str:
+    async def _called(self, vm: VmKey) -> str:
         """What the newest point that can be read calls the VM."""
         found = await inventories.take(self._store, vm)
-        chain = await read_chain(self._store, found, layout.decode_name(vm) or "", [], Findings())
+        chain = await read_chain(self._store, found, vm_of(vm) or VmId(""), [], Findings())
         return chain.name
 
     def _foreign(self, key: str) -> None:
@@ -149,10 +150,10 @@ class RepositoryAudit:
             FindingKind.OBJECT_FOREIGN, point="", key=key, expected="a key of docs/format.md", actual="another"
         )
 
-    async def _vm(self, vm: str, identity: str, objects: ObjectChecks, keeper: Keeper) -> None:
+    async def _vm(self, vm: VmKey, identity: str, objects: ObjectChecks, keeper: Keeper) -> None:
         inventory = await inventories.take(self._store, vm)
-        called = layout.decode_name(vm) or ""
-        seen = [one for one in self._known.seen if layout.encode_name(one.vm) == vm]
+        called = vm_of(vm) or VmId("")
+        seen = [one for one in self._known.seen if vm_key(one.vm) == vm]
         chain = await read_chain(self._store, inventory, called, seen, self._findings)
         walk = PointWalk(objects, inventory, chain)
         await walk.run()
@@ -164,14 +165,14 @@ class RepositoryAudit:
         sums.tables += walk.tables
         sums.pack_bytes += walk.pack_bytes
         if chain.head:
-            sums.heads[chain.vm] = (chain.head.sequence, chain.head.sha256)
+            sums.heads[chain.vm] = chain.head.id
             if chain.head.proof is Proof.UNPROVED:
                 self._notes.append(
                     f"{chain.vm}: that {chain.head.label} is the newest restore point there ever was, and that its "
                     "record is as it was written, can't be told from the repository alone; nothing that was seen "
                     "before was given"
                 )
-        images: dict[str, ScannedDisk] = {}
+        images: dict[DiskId, ScannedDisk] = {}
         if self._deep and chain.head:
             images = await self._read_all(objects, walk, chain, inventory, identity, keeper)
         await self._judge_losses(walk, chain, inventory, images)
@@ -181,7 +182,7 @@ class RepositoryAudit:
 
     async def _read_all(
         self, objects: ObjectChecks, walk: PointWalk, chain: Chain, inventory: VmContents, identity: str, keeper: Keeper
-    ) -> dict[str, ScannedDisk]:
+    ) -> dict[DiskId, ScannedDisk]:
         assert chain.head
         left = keeper.load()
         if left and not _same_way(left, chain):
@@ -223,10 +224,10 @@ class RepositoryAudit:
         return deep.images
 
     async def _judge_losses(
-        self, walk: PointWalk, chain: Chain, inventory: VmContents, images: dict[str, ScannedDisk]
+        self, walk: PointWalk, chain: Chain, inventory: VmContents, images: dict[DiskId, ScannedDisk]
     ) -> None:
         """Which points can't be had in full, and whether the newest can be healed."""
-        lost: dict[str, Runs] = {}
+        lost: dict[DiskId, Runs] = {}
         for disk in walk.head.disks if walk.head else []:
             state = walk.disks[disk.id]
             image = images.get(disk.id)

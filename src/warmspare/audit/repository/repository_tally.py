@@ -16,6 +16,7 @@ from warmspare.audit.repository.scratch import Scratch
 from warmspare.audit.repository.seen import KnownRepository, figures
 from warmspare.audit.repository.walk import PointWalk
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import DiskId, PointId, VmId
 from warmspare.model.units import BLOCK_BYTES, block_count
 from warmspare.repository.chain import now_text
 from warmspare.state.report_chain import host, software
@@ -38,7 +39,7 @@ class Sums:
     orphan_bytes: int = 0
     lost_blocks: int = 0
     marked: int = 0
-    heads: dict[str, tuple[int, str]] = field(default_factory=dict)
+    heads: dict[VmId, PointId] = field(default_factory=dict)
 
 
 class RepositoryTally:
@@ -121,7 +122,7 @@ class RepositoryTally:
             notes=self.notes,
         )
 
-    def draw(self, walk: PointWalk, chain: Chain, images: dict[str, ScannedDisk], seconds: float) -> None:
+    def draw(self, walk: PointWalk, chain: Chain, images: dict[DiskId, ScannedDisk], seconds: float) -> None:
         """What each disk of the newest point looks like. seconds: that reading took so far."""
         for disk in walk.head.disks if walk.head else []:
             image = images.get(disk.id)

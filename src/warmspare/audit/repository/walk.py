@@ -24,6 +24,7 @@ from warmspare.format import tablefile
 from warmspare.format.chunk import Chunk
 from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint
 from warmspare.model.columns import U16, U32
+from warmspare.model.ids import DiskId
 from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, block_count
 from warmspare.state.page_column import PageColumn
 from warmspare.store import layout
@@ -73,7 +74,7 @@ class PointWalk:
     def __init__(self, objects: ObjectChecks, inventory: VmContents, chain: Chain) -> None:
         self._objects, self._findings = objects, objects.findings
         self._inventory, self._chain, self._vm = inventory, chain, inventory.vm
-        self.disks: dict[str, DiskWalk] = {}
+        self.disks: dict[DiskId, DiskWalk] = {}
         self.head: RestorePoint | None = None
         self.points = self.manifests = self.packs = self.tables = self.pack_bytes = 0
         self.complete = not chain.broken

@@ -21,6 +21,7 @@ from warmspare.errors import ConfigError, SourceError
 from warmspare.format.restore_point import Disk
 from warmspare.model.extents import Extents, normalise, widen
 from warmspare.model.extents import without as cut_out
+from warmspare.model.ids import VmId, vm_key
 from warmspare.model.units import BLOCK_BYTES, block_count
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
@@ -62,7 +63,7 @@ class SourceAudit:
         self._over = await refuse_failed_over(repository, vm)
         threads = Threads(1, "audit")
         try:
-            key = layout.lease_key(layout.encode_name(vm))
+            key = layout.lease_key(vm_key(vm))
             async with Lease.hold(self._store, key, on_watch=watching(self._events, vm)):
                 point = await self._head(repository, vm)
                 self._settled = await settle(self._machine, point)  # a twin must not be judged as the other
@@ -74,14 +75,14 @@ class SourceAudit:
             threads.close()
         return SourceVerdict(point, repository, disks, self._notes, began, self._seed)
 
-    async def _chain(self, repository: Repository) -> str:
+    async def _chain(self, repository: Repository) -> VmId:
         """The ID of the machine's chain: its own, or that of one that it was adopted into."""
         vm, identity = self._machine.vm_id, self._machine.identity
         if identity is None or await repository.newest(vm) is not None:
             return vm
         return (await chain_of(repository, vm, identity))[0] or vm
 
-    async def _head(self, repository: Repository, vm: str) -> Point:
+    async def _head(self, repository: Repository, vm: VmId) -> Point:
         newest = await repository.newest(vm)
         if newest is None:
             raise ConfigError(

@@ -13,6 +13,7 @@ from warmspare.audit.reports.findings import ABOUT, Finding, FindingKind, findin
 from warmspare.audit.reports.report import MAX_FINDINGS, REPAIRED, WRONG, AuditReport
 from warmspare.audit.source.source_verdict import DiskVerdict, SourceAuditSettings, SourceVerdict
 from warmspare.format.hashtable import ZERO_ENTRY
+from warmspare.model.ids import DiskId
 from warmspare.model.units import BLOCK_BYTES, block_bytes
 from warmspare.repository.chain import now_text
 from warmspare.state.report_chain import host, software
@@ -32,7 +33,7 @@ class Repair:
     point: str
     after: SourceVerdict
 
-    def holds(self, disk_id: str) -> BlockSet | None:
+    def holds(self, disk_id: DiskId) -> BlockSet | None:
         """The blocks of a disk that differ still; None where that can't be told."""
         found = next((one for one in self.after.disks if one.disk.id == disk_id), None)
         return found.wrong if found is not None and found.judgeable else None

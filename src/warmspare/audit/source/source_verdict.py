@@ -11,6 +11,7 @@ from warmspare.audit.expected.blockset import BlockSet
 from warmspare.audit.reports.report import MapBuilder
 from warmspare.format.restore_point import Disk
 from warmspare.model.extents import Extents, normalise
+from warmspare.model.ids import DiskId
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.repository.chain import Point, Repository
 
@@ -20,7 +21,7 @@ class SourceAuditSettings:
     """percent: the share of the blocks to look at, None for all. only: nothing but these, by disk; block-aligned."""
 
     percent: float | None = None
-    only: Mapping[str, Extents] | None = None
+    only: Mapping[DiskId, Extents] | None = None
 
 
 @dataclass(slots=True)
@@ -65,6 +66,6 @@ class SourceVerdict:
     seed: int
 
     @property
-    def wrong(self) -> dict[str, Extents]:
+    def wrong(self) -> dict[DiskId, Extents]:
         """What differs, by disk; those without a difference are left out."""
         return {one.disk.id: one.extents() for one in self.disks if len(one.wrong)}

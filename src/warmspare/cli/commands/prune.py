@@ -36,6 +36,7 @@ def prune(
         from warmspare.cli.commands.audits.audit_repository import seen_before
         from warmspare.config.values import duration
         from warmspare.errors import StoreError
+        from warmspare.model.ids import VmId
         from warmspare.store.opening import open_store
 
         older_s = duration(older_than)
@@ -44,7 +45,15 @@ def prune(
             repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
         )
         try:
-            run = Prune(store, options.state_folder("tmp"), known, events, vm=vm, older_s=older_s, remove=yes)
+            run = Prune(
+                store,
+                options.state_folder("tmp"),
+                known,
+                events,
+                vm=None if vm is None else VmId(vm),
+                older_s=older_s,
+                remove=yes,
+            )
             done = await run.run()
         finally:
             await store.close()

@@ -23,6 +23,7 @@ from warmspare.errors import SourceError, WarmspareError, worst
 if TYPE_CHECKING:
     from warmspare.config.settings import Policy, Settings, VCenter, Vm
     from warmspare.model.extents import Extents
+    from warmspare.model.ids import DiskId
     from warmspare.observe.events import Event, Events, Meter
     from warmspare.source.identity import HomePlace
     from warmspare.source.logins import Logins
@@ -178,7 +179,7 @@ def refuse_twins(found: FoundVm) -> None:
 
 
 async def sync_found(
-    found: FoundVm, how: How, events: Events, meter: Meter, also: Mapping[str, Extents] | None = None
+    found: FoundVm, how: How, events: Events, meter: Meter, also: Mapping[DiskId, Extents] | None = None
 ) -> int:
     """Sync one VM; the exit code. also: see Sender."""
     from warmspare.cli.run import retrying

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from warmspare.errors import ConfigError, IntegrityError, WarmspareError, first_of
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.recover.drills.drill_record import FORMAT, DrillKind, DrillRecord, DrillStep, Result, line, of, reasons
 from warmspare.recover.drills.evidence import DrillVerdict, verdict_digest
@@ -43,7 +44,9 @@ class _Alone(DrillTurn):
         self.result, self.reason, self.boot_s = "passed" if passed else "failed", reason, boot_s
         self.up_s = self.seconds if passed else None
 
-    def step(self, vm: str, vm_name: str, point: dict[str, Any], why: str, code: int, folder: Path | None) -> DrillStep:
+    def step(
+        self, vm: VmId, vm_name: str, point: dict[str, Any], why: str, code: int, folder: Path | None
+    ) -> DrillStep:
         """What is recorded of it. folder: of its evidence, None where it has no verdict."""
         return DrillStep(
             vm=vm,
@@ -82,10 +85,10 @@ class Recorder:
     events: Events
 
     async def single(
-        self, vm: str, work: Callable[[DrillTurn], Awaitable[tuple[DrillVerdict, Path]]]
+        self, called: str, work: Callable[[DrillTurn], Awaitable[tuple[DrillVerdict, Path]]]
     ) -> tuple[DrillVerdict, Path]:
-        """The drill of one VM, which `work` does: what it gives or raises. StoreError where the record can't be
-        kept."""
+        """The drill of the VM that is called so, which `work` does: what it gives or raises. StoreError where the
+        record can't be kept."""
         turn = _Alone()
         try:
             verdict, folder = await work(turn)
@@ -93,7 +96,7 @@ class Recorder:
             error = first_of(group)
             if not isinstance(error, ConfigError):
                 why = reasons(turn.reason, error)
-                step = turn.step(vm, vm, NO_POINT, why, error.exit_code, None)
+                step = turn.step(VmId(called), called, NO_POINT, why, error.exit_code, None)
                 await self._keep_single(turn, step, error)
             raise
         code = 0 if verdict.passed and verdict.untouched is not False else IntegrityError.exit_code

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from warmspare.errors import IntegrityError, WarmspareError, first_of, worst
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.recover.drills.drill_record import DrillKind, DrillStep, Result, line, reasons
 from warmspare.recover.drills.evidence import DrillVerdict, verdict_digest
@@ -35,7 +36,7 @@ class RehearsedVm:
     """One VM, looked at. vm, vm_name: its ID and name. point: sequence, label, SHA-256 and time of the restore point.
     boot: drills it, to its verdict."""
 
-    vm: str
+    vm: VmId
     vm_name: str
     point: dict[str, Any]
     boot: Callable[[Rules, Path, DrillTurn], Awaitable[DrillVerdict]]
@@ -248,7 +249,7 @@ class Rehearsal:
         plans: Sequence[VmPlan],
         rto_s: int | None,
         rules: Callable[[VmPlan], Rules],
-        place: Callable[[str], Path],
+        place: Callable[[VmId], Path],
         events: Events,
     ) -> None:
         self._lab, self._plans, self.rto_s, self._rules, self._place = lab, plans, rto_s, rules, place

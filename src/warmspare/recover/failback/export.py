@@ -17,6 +17,7 @@ import msgspec
 from warmspare.apply.replica import Replica
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.regular_files import open_regular
@@ -88,7 +89,7 @@ class Export:
         point = await self._repository.load(vm, record.sequence)
         return await self._from_aws(vm, record, point)
 
-    async def _from_aws(self, vm: str, record: FailoverRecord, point: Point) -> list[Path]:
+    async def _from_aws(self, vm: VmId, record: FailoverRecord, point: Point) -> list[Path]:
         returning = Returning(self._ec2)
         known = await staged_points(self._aws, self._repository.id, vm)
         staged = next((one for one in known if one.id == point.id), None)
@@ -129,7 +130,7 @@ class Export:
             return True
         return False
 
-    async def _tell_if_running(self, vm: str, instance_id: str) -> None:
+    async def _tell_if_running(self, vm: VmId, instance_id: str) -> None:
         instance = await Launcher(self._ec2).get(instance_id) if instance_id else None
         if instance is not None and instance.state in ("pending", "running"):
             message = (
@@ -138,7 +139,7 @@ class Export:
             )
             self._events.emit("failover.note", vm=vm, message=message)
 
-    async def _base(self, vm: str, point: Point, stack: AsyncExitStack) -> Replica | None:
+    async def _base(self, vm: VmId, point: Point, stack: AsyncExitStack) -> Replica | None:
         """The replica at the point that was failed over, held; None if none was named."""
         if self._settings.replica is None:
             return None
@@ -191,7 +192,7 @@ class Export:
         answer = await self._ec2.ask("describe_snapshots", about=snapshot_id, SnapshotIds=[snapshot_id])
         return int(answer["Snapshots"][0]["VolumeSize"])
 
-    async def _replica(self, vm: str) -> list[Path]:
+    async def _replica(self, vm: VmId) -> list[Path]:
         """The replica as it is."""
         path = self._settings.replica
         assert path is not None

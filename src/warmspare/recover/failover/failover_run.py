@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from warmspare.errors import ConfigError, RecoverError, WarmspareError
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.failover.ami import Images
@@ -142,7 +143,7 @@ class Failover:
         lacking = (*built.missing, *missing)
         return FailoverVm(plan, built, point, journal, tuple(types), lacking, tags, found, died)
 
-    async def _chosen(self, vm: str, at: str | None, journal: FailoverJournal) -> Chosen:
+    async def _chosen(self, vm: VmId, at: str | None, journal: FailoverJournal) -> Chosen:
         """The restore point to take, and a word about it."""
         wanted = await self._repository.resolve(vm, at) if at is not None else None
         under_way = journal.record.point if journal.record and journal.record.holds else None

@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.aws_errors import AwsError
@@ -20,7 +21,7 @@ from warmspare.recover.failover.launch import DiedError, Instance, InstanceSpec,
 class Recovered:
     """One VM that runs."""
 
-    vm: str
+    vm: VmId
     point: str
     image_id: str
     instance: Instance

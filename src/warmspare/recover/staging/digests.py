@@ -15,10 +15,10 @@ import numpy.typing as npt
 from warmspare.model.columns import U32
 from warmspare.model.units import MAX_CAPACITY_BYTES
 from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES, EbsBlockSet
+from warmspare.state.local_files import STATE_DIRECTORY
 from warmspare.state.page_file import PageFile, Pages
 
 DIGEST_BYTES = 32
-WHAT = "the state directory"
 _NOT_PUT = bytes(DIGEST_BYTES)
 
 
@@ -26,7 +26,7 @@ class Digests:
     """The file at `path`, made if absent. Close it, or use it as a context manager."""
 
     def __init__(self, path: Path) -> None:
-        self._file = PageFile(path, WHAT)
+        self._file = PageFile(path, STATE_DIRECTORY)
         self._rows = Pages(self._file, DIGEST_BYTES, -(-MAX_CAPACITY_BYTES // EBS_BLOCK_BYTES))
 
     def __enter__(self) -> Digests:

@@ -27,11 +27,10 @@ from warmspare.recover.staging.staged import StagedDisk, tags_of, volume_gib
 from warmspare.recover.staging.staged_removal import Removal
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository
-from warmspare.state.local_files import local_io, read_record, write_record
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, read_record, write_record
 from warmspare.state.local_table import HashTable, TableDamagedError
 from warmspare.threads import Threads
 
-WHAT = "the state directory"
 FOLDERS = ("tmp", "pending", "disks")  # of what is kept of a VM on this host
 TRIES = 3  # of one disk, where its snapshot turns out to be gone or its local hash table damaged
 
@@ -59,17 +58,17 @@ class Traces:
 
     def forget(self, snapshot_id: str) -> None:
         """It is completed, or gone."""
-        with local_io(WHAT, self.home):
+        with local_io(STATE_DIRECTORY, self.home):
             self.digests(snapshot_id).unlink(missing_ok=True)
 
     @property
     def attempt(self) -> int:
         """Part of the token with which a snapshot is started: one that proved dead must not be found again."""
-        return (read_record(self.home / "attempt.json", _Memory, WHAT, self.events) or _Memory()).attempt
+        return (read_record(self.home / "attempt.json", _Memory, STATE_DIRECTORY, self.events) or _Memory()).attempt
 
     def count_attempt(self) -> None:
         """The next start is to be a new snapshot."""
-        write_record(self.home / "attempt.json", _Memory(self.attempt + 1), WHAT)
+        write_record(self.home / "attempt.json", _Memory(self.attempt + 1), STATE_DIRECTORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ class DiskStage:
     def _table(self) -> HashTable:
         """The disk's local hash table."""
         home, path = self._means.traces.home, table_path(self._means.traces.home, self._disk.id)
-        with local_io(WHAT, path):
+        with local_io(STATE_DIRECTORY, path):
             demand_folders(home, path.parent)
         return HashTable(path)
 

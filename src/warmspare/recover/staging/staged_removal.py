@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
@@ -28,7 +29,7 @@ OLDEST_FIRST = 8  # locks of one length end by age; what lies behind a lock that
 class Removal:
     """Of one run for one VM. As a context manager it names, at the end, what was not asked for."""
 
-    def __init__(self, ebs: Ebs, events: Events, housekeeping: Housekeeping, vm: str) -> None:
+    def __init__(self, ebs: Ebs, events: Events, housekeeping: Housekeeping, vm: VmId) -> None:
         self._ebs, self._events, self._housekeeping, self._vm = ebs, events, housekeeping, vm
         self._refused = self._failed = 0
         self._over = ""  # why nothing more is asked for

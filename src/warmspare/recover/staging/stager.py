@@ -17,6 +17,7 @@ from pathlib import Path
 from warmspare.apply.replica import Replica
 from warmspare.errors import ConfigError, LeaseError, RecoverError, StoreError
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import VmId, disk_key, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.regular_files import demand_folders
@@ -41,12 +42,10 @@ from warmspare.recover.staging.staged_removal import Removal
 from warmspare.recover.staging.unfinished import sort_unfinished
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository, open_repository
-from warmspare.state.local_files import local_io, locked
-from warmspare.store import layout
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, locked
 from warmspare.store.contract import Store
 from warmspare.threads import Threads
 
-WHAT = "the state directory"
 POLL_S = 5.0
 
 
@@ -79,7 +78,8 @@ class Stage:
         settings: StageSettings,
         meter: Meter | None = None,
     ) -> None:
-        self._store, self._vm, self._events, self._aws = store, vm, events, aws
+        self._store, self._events, self._aws = store, events, aws
+        self._vm = VmId(vm)  # as given, until the repository is asked whose name it is
         self._root, self._settings = state, settings
         self._meter = meter or Meter()
         self._ebs = Ebs(aws, puts_s=settings.puts_s, poll_s=settings.poll_s)
@@ -160,11 +160,11 @@ class Stage:
 
     @contextmanager
     def _held(self, repository: Repository) -> Iterator[Traces]:
-        home = self._root / repository.id / layout.encode_name(self._vm)
-        with local_io(WHAT, home):
+        home = self._root / repository.id / vm_key(self._vm)
+        with local_io(STATE_DIRECTORY, home):
             for folder in FOLDERS:
                 demand_folders(self._root.parent, home / folder)
-        with locked(home / "lock", WHAT) as mine:
+        with locked(home / "lock", STATE_DIRECTORY) as mine:
             if not mine:
                 raise LeaseError(
                     "another staging of this VM is at work",
@@ -331,6 +331,6 @@ class Stage:
 
 def _of(staged: list[StagedDisk], point: Point, disk: Disk, *, completed: bool) -> StagedDisk | None:
     """The snapshot of a disk at a restore point that is completed, or the one that is pending."""
-    key, state = layout.encode_name(disk.id), "completed" if completed else PENDING
+    key, state = disk_key(disk.id), "completed" if completed else PENDING
     found = [each for each in staged if (each.point, each.key, each.state) == (point.id, key, state)]
     return max(found, key=lambda each: each.started, default=None)

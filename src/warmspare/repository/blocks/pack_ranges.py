@@ -12,6 +12,7 @@ from warmspare.errors import FormatError
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.packlist import PackRef, Viewed
 from warmspare.format.restore_point import RestorePoint
+from warmspare.model.ids import vm_key
 from warmspare.repository.chain import Repository
 from warmspare.repository.verified_objects import read_range
 from warmspare.store import layout
@@ -61,8 +62,8 @@ class PackRange:
 
 def pack_objects(point: RestorePoint, packs: Viewed[PackRef]) -> Sequence[PackObject]:
     """The packs of a manifest by their index."""
-    vm = layout.encode_name(point.vm_id)
-    return packs.seen(lambda pack: PackObject(layout.pack_key(vm, pack.run.hex(), pack.number), pack.bytes))
+    vm = vm_key(point.vm_id)
+    return packs.seen(lambda pack: PackObject(layout.pack_key(vm, pack.id), pack.bytes))
 
 
 def ranges(chunk: Chunk, rows: Rows, packs: Sequence[PackObject], where: str) -> Iterator[PackRange]:

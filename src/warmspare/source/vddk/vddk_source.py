@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 
 from warmspare.errors import SourceError
 from warmspare.model.extents import Extents
+from warmspare.model.ids import DiskId
 from warmspare.model.units import MAX_CAPACITY_BYTES
 from warmspare.observe.events import Events
 from warmspare.source.logins import Logins
@@ -27,7 +28,7 @@ SECTOR_BYTES = 512
 class VddkSource:
     """A disk at `path` in VDDK's words (`[datastore] vm/vm.vmdk`, or a local file); make it with `open`."""
 
-    def __init__(self, session: VddkSession, path: str, name: str) -> None:
+    def __init__(self, session: VddkSession, path: str, name: DiskId) -> None:
         self.name, self.where = name, path
         self._session, self._path = session, path
         self._capacity = 0
@@ -40,7 +41,7 @@ class VddkSource:
         install: Install,
         target: VddkTarget,
         path: str,
-        name: str,
+        name: DiskId,
         *,
         settings: VddkSettings,
         events: Events,

@@ -14,10 +14,8 @@ from warmspare.format.manifest import Header, ManifestReader, ManifestWriter, To
 from warmspare.format.packlist import PackRef
 from warmspare.model.columns import U8, U16, U32
 from warmspare.outside.regular_files import open_regular
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, pwrite_all
 from warmspare.sync.rows import Encoded, Reused
-
-WHAT = "the state directory"
 
 
 def runs(blocks: U32) -> tuple[U32, U32]:
@@ -42,7 +40,7 @@ class ManifestFile:
         self, path: Path, header: Header, places: Callable[[U32], list[tuple[int, int, int]]] | None = None
     ) -> None:
         self._path, self._header, self._places = path, header, places
-        with local_io(WHAT, path):
+        with local_io(STATE_DIRECTORY, path):
             self._fd = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         self._end = 0
         self._writer = ManifestWriter(header, self._write)
@@ -57,7 +55,7 @@ class ManifestFile:
         self._zero_blocks = 0
 
     def _write(self, data: bytes) -> None:
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             pwrite_all(self._fd, data, self._end)
         self._end += len(data)
 
@@ -121,7 +119,7 @@ class ManifestFile:
         """Write what is left, the pack list and the totals, and sync. Returns the length."""
         self._flush()
         self._writer.finish(packs)
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             os.fdatasync(self._fd)
         return self._end
 
@@ -143,12 +141,12 @@ class ManifestFile:
         whole, fresh = self._fd, self._path.with_suffix(".fresh")
         old = ManifestReader(lambda at, size: os.pread(whole, size, at), self._end, str(self._path))
         try:
-            with local_io(WHAT, fresh):
+            with local_io(STATE_DIRECTORY, fresh):
                 self._fd = open_regular(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             self._end = 0
             self._writer = ManifestWriter(self._header, self._write)
             self._writer.finish(anew(old, self._writer))
-            with local_io(WHAT, self._path):
+            with local_io(STATE_DIRECTORY, self._path):
                 os.fdatasync(self._fd)
                 fresh.replace(self._path)
         finally:

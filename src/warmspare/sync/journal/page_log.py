@@ -12,9 +12,9 @@ import numpy as np
 
 from warmspare.model.columns import U32, U64
 from warmspare.model.units import BLOCK_PAGES
+from warmspare.state.local_files import STATE_DIRECTORY
 from warmspare.sync.journal.checked_log import CheckedLog, RecordForm
 
-WHAT = "the state directory"
 # Version 2: the checksum is of the head, too. A log of version 1 gives nothing: its pages are unknown.
 FORM = RecordForm(b"WSP2", row=np.dtype([("block", "<u4"), ("pages", "<u8", (BLOCK_PAGES,))]))
 
@@ -23,7 +23,7 @@ class PageLog:
     """The log at `path`, which goes on. Close it."""
 
     def __init__(self, path: Path) -> None:
-        self._log = CheckedLog(path, WHAT, FORM)
+        self._log = CheckedLog(path, STATE_DIRECTORY, FORM)
 
     def append(self, blocks: U32, pages: U64) -> None:
         """blocks: n numbers; pages: shape (n, 16). Buffered by the kernel only."""

@@ -15,10 +15,11 @@ import numpy as np
 
 from warmspare.format.packlist import PackRef
 from warmspare.model.columns import U16, U32, U64
+from warmspare.model.ids import PackId, run_bytes, run_of
 from warmspare.model.units import BLOCK_PAGES
+from warmspare.state.local_files import STATE_DIRECTORY
 from warmspare.sync.journal.checked_log import CheckedLog, RecordForm, records_of
 
-WHAT = "the state directory"
 MAGIC = b"WSST"
 # A frame: pack number, offset, bytes. A pack: run, number, CRC32C, bytes, SHA-256.
 FRAMES = RecordForm(MAGIC, "III", np.dtype([("block", "<u4"), ("carried", "<u2"), ("pages", "<u8", (BLOCK_PAGES,))]))
@@ -42,9 +43,9 @@ class SentLog:
 
     def __init__(self, path: Path) -> None:
         self._completing = threading.Lock()
-        self._frames = CheckedLog(path, WHAT, FRAMES, anew=True)
+        self._frames = CheckedLog(path, STATE_DIRECTORY, FRAMES, anew=True)
         try:
-            self._packs = CheckedLog(_list_of(path), WHAT, PACKS, anew=True)
+            self._packs = CheckedLog(_list_of(path), STATE_DIRECTORY, PACKS, anew=True)
         except BaseException:
             self._frames.close()
             raise
@@ -59,7 +60,7 @@ class SentLog:
         """The pack is in the store. Durable when this returns. Packs end side by side, each in a thread of its own."""
         with self._completing:
             self._frames.sync()
-            self._packs.append(ref.run, ref.number, ref.crc32c, ref.bytes, ref.sha256)
+            self._packs.append(run_bytes(ref.id.run), ref.id.number, ref.crc32c, ref.bytes, ref.sha256)
             self._packs.sync()
 
     def close(self) -> None:
@@ -74,15 +75,15 @@ def _list_of(path: Path) -> Path:
 def packs_of(path: Path) -> list[PackRef]:
     """The packs that the list of the log at `path` names; up to the first entry that is damaged or cut off."""
     packs = []
-    for record in records_of(_list_of(path), WHAT, PACKS):
+    for record in records_of(_list_of(path), STATE_DIRECTORY, PACKS):
         run, number, crc, size, sha256 = record.fields
-        packs.append(PackRef(run, number, size, crc, sha256))
+        packs.append(PackRef(PackId(run_of(run), number), size, crc, sha256))
     return packs
 
 
 def frames_of(path: Path) -> Iterator[SentFrame]:
     """The frames of a log, as sent; up to the first that is damaged or cut off."""
-    for record in records_of(path, WHAT, FRAMES):
+    for record in records_of(path, STATE_DIRECTORY, FRAMES):
         rows = record.rows
         block, carried = rows["block"].astype(np.uint32), rows["carried"].astype(np.uint16)
         pack, offset, size = record.fields

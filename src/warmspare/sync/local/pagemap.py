@@ -16,6 +16,7 @@ import xxhash
 from warmspare.model.columns import U32, U64
 from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, MAX_CAPACITY_BYTES
 from warmspare.state.header import HEADER_BYTES, CacheHeader
+from warmspare.state.local_files import STATE_DIRECTORY
 from warmspare.state.page_file import PageFile, Pages, by_page
 
 MAGIC = b"WSPAGE01"
@@ -24,7 +25,6 @@ ROW_BYTES = BLOCK_PAGES * 8
 SEGMENT_BYTES = SEGMENT_BLOCKS * ROW_BYTES
 MAX_SEGMENTS = MAX_CAPACITY_BYTES // BLOCK_BYTES // SEGMENT_BLOCKS
 SUM_BYTES = 8
-WHAT = "the state directory"
 _UNKNOWN = bytes(SEGMENT_BYTES)
 _EVERY = np.arange(SEGMENT_BLOCKS)
 
@@ -35,8 +35,8 @@ class PageMap:
     def __init__(self, path: Path) -> None:
         self.damaged_segments = 0
         with ExitStack() as stack:
-            self._file = stack.enter_context(PageFile(path, WHAT))
-            self._sum_file = stack.enter_context(PageFile(path.with_name(path.name + ".sums"), WHAT))
+            self._file = stack.enter_context(PageFile(path, STATE_DIRECTORY))
+            self._sum_file = stack.enter_context(PageFile(path.with_name(path.name + ".sums"), STATE_DIRECTORY))
             self._segments = Pages(self._file, SEGMENT_BYTES, MAX_SEGMENTS, begins=HEADER_BYTES)
             self._sums = Pages(self._sum_file, SUM_BYTES, MAX_SEGMENTS)
             self._header = CacheHeader(self._file, MAGIC)

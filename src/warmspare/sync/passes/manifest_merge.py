@@ -44,12 +44,12 @@ def merge(
     """Write the rows of `base` for blocks outside of `read`, and all of `fresh`, which lie inside. stays: as `look`
     found it. Returns the packs that both name, for the writer's end."""
     packs = [base.packs[index] for index in sorted(stays.packs)]
-    places = {(pack.run, pack.number): at for at, pack in enumerate(packs)}
+    places = {pack.id: at for at, pack in enumerate(packs)}
     of_base = np.zeros(len(base.packs), dtype=np.uint32)
     of_base[sorted(stays.packs)] = np.arange(len(packs), dtype=np.uint32)
     of_fresh = np.zeros(len(fresh.packs), dtype=np.uint32)
     for index, pack in enumerate(fresh.packs):
-        at = places.setdefault((pack.run, pack.number), len(packs))
+        at = places.setdefault(pack.id, len(packs))
         if at == len(packs):
             packs.append(pack)
         of_fresh[index] = at

@@ -27,11 +27,10 @@ from warmspare.model.units import SPAN_BLOCKS, SPAN_BYTES, block_bytes
 from warmspare.observe.events import Events
 from warmspare.outside.records import Count, Seconds
 from warmspare.source.ports import Hole, Source, Span
-from warmspare.state.local_files import read_record, write_record
+from warmspare.state.local_files import STATE_DIRECTORY, read_record, write_record
 from warmspare.state.local_table import HashTable
 from warmspare.threads import finish
 
-WHAT = "the state directory"
 DAY_S = 86400.0
 USUAL_TIMES = 2  # a sync makes up for no more than twice the time that is usual between syncs, or a day
 # In the `hardware` of a restore point: the disks on which its sync found changes that the tracker had not reported.
@@ -69,10 +68,10 @@ class RollingCursor(msgspec.Struct, frozen=True):
     @classmethod
     def read(cls, path: Path, events: Events) -> RollingCursor | None:
         """As it was left; None if it is lost."""
-        return read_record(path, cls, WHAT, events)
+        return read_record(path, cls, STATE_DIRECTORY, events)
 
     def write(self, path: Path) -> None:
-        write_record(path, self, WHAT)
+        write_record(path, self, STATE_DIRECTORY)
 
     @classmethod
     def anywhere(cls, capacity_bytes: int, now_s: float) -> RollingCursor:

@@ -11,10 +11,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from warmspare.errors import NotFoundError
+from warmspare.model.ids import DiskId, VmId, vm_key
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import Point, Repository
-from warmspare.store import layout
 from warmspare.store.lease import Lease
 from warmspare.sync.journal.journal import RunRecord
 from warmspare.sync.journal.page_log import PageLog
@@ -28,7 +28,7 @@ class LastRun:
     """Of one VM. Whoever asks holds its lease and the lock of its local state."""
 
     def __init__(
-        self, vm: str, repository: Repository, local: LocalState, events: Events, housekeeping: Housekeeping
+        self, vm: VmId, repository: Repository, local: LocalState, events: Events, housekeeping: Housekeeping
     ) -> None:
         self._vm, self._repository, self._local, self._events = vm, repository, local, events
         self._housekeeping = housekeeping
@@ -48,7 +48,7 @@ class LastRun:
             if sealed is not None and sealed.record.parent == (head.id.sha256 if head else None):
                 record, store = sealed.record, self._repository.store
                 self._events.emit("sync.completing", vm=self._vm, sequence=record.sequence, created=record.created)
-                vm = layout.encode_name(self._vm)
+                vm = vm_key(self._vm)
                 if await sealing.complete(store, vm, journal, spool, sealed, self._housekeeping):
                     await lease.confirm()
                     await publish(self._repository, record, sealed.data, self._housekeeping)
@@ -57,7 +57,7 @@ class LastRun:
                 await spool.take({})
         return False
 
-    async def take_in(self, head: Point | None, *, remove: bool) -> dict[str, PageLog]:
+    async def take_in(self, head: Point | None, *, remove: bool) -> dict[DiskId, PageLog]:
         """What it had not published is kept for this run; of what it had published, its page logs are returned, by
         disk, if that point is the head still. remove: whether what is of no use is removed from the store."""
         left, local, store = self._left, self._local, self._repository.store

@@ -13,13 +13,14 @@ import numpy as np
 
 from warmspare.format.packlist import PackRef
 from warmspare.model.columns import U16, U32
+from warmspare.model.ids import PackId, RunId
 from warmspare.model.units import BLOCK_PAGES
+from warmspare.state.local_files import STATE_DIRECTORY
 from warmspare.state.page_column import PageColumn
 from warmspare.state.page_file import PageFile
 from warmspare.sync.journal.sentlog import SentFrame
 from warmspare.sync.rows import Filtered, Reused
 
-WHAT = "the state directory"
 ROW = np.dtype([("hash", "<u8", (BLOCK_PAGES,)), ("frame", "<u4", (BLOCK_PAGES,))])  # frame 0: nothing is known
 PAGE_ROWS = 16  # a span's: what is looked up at once
 FRAME = np.dtype([("pack", "<u4"), ("offset", "<u4"), ("bytes", "<u4")])
@@ -33,20 +34,20 @@ class Resume:
         self.packs = packs
         self.used: set[int] = set()
         self.reused_pages = 0
-        self._numbers = {(pack.run, pack.number): index for index, pack in enumerate(packs)}
+        self._numbers = {pack.id: index for index, pack in enumerate(packs)}
         self._frames = np.zeros(0, dtype=FRAME)
-        self._file = PageFile(path, WHAT, anew=True, nameless=True)
+        self._file = PageFile(path, STATE_DIRECTORY, anew=True, nameless=True)
         self._rows = PageColumn(self._file, ROW, page_values=PAGE_ROWS)
 
     def close(self) -> None:
         self._file.close()
 
-    def learn(self, run: bytes, frames: Iterable[SentFrame]) -> None:
+    def learn(self, run: RunId, frames: Iterable[SentFrame]) -> None:
         """Of an earlier run; call it with the oldest first."""
         known: list[tuple[int, int, int]] = []
         base = self._frames.size
         for frame in frames:
-            pack = self._numbers.get((run, frame.pack))
+            pack = self._numbers.get(PackId(run, frame.pack))
             if pack is None:
                 continue
             known.append((pack, frame.offset, frame.bytes))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from warmspare.format.packlist import PackRef
 from warmspare.model.extents import Extents, normalise
+from warmspare.model.ids import RunId, VmKey
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.source.ports import Hole, Source, Span
@@ -70,11 +71,11 @@ async def codec(level: Level) -> AsyncIterator[Codec]:
 
 @dataclass(frozen=True, slots=True)
 class PackTarget:
-    """Where packs go. vm: encoded. run: 16 bytes. numbers: of packs, unique in the run. pack_bytes: their size."""
+    """Where packs go. numbers: of packs, unique in the run. pack_bytes: their size."""
 
     store: Store
-    vm: str
-    run: bytes
+    vm: VmKey
+    run: RunId
     disk: int
     numbers: Iterator[int]
     pack_bytes: Callable[[], int]

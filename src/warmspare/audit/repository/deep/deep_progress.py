@@ -16,6 +16,7 @@ import msgspec
 
 from warmspare.audit.reports.findings import Finding
 from warmspare.audit.repository.scratch import WHAT, Scratch
+from warmspare.model.ids import DiskId, VmKey
 from warmspare.model.units import BLOCK_PAGES, MAX_CAPACITY_BYTES
 from warmspare.observe.events import Events
 from warmspare.outside.records import Block, Count, Line, Moment, Seconds, Sequence, Sha256, is_moment
@@ -39,7 +40,7 @@ class DeepDiskProgress(msgspec.Struct):
 class Pending(msgspec.Struct):
     """A change of what is lost of a disk, noted before it is made."""
 
-    disk: Line
+    disk: DiskId
     blocks: list[Block]
     pages: list[Annotated[int, msgspec.Meta(ge=0, lt=1 << BLOCK_PAGES)]]
     cleared: list[tuple[Block, Block]]
@@ -60,7 +61,7 @@ class DeepProgress(msgspec.Struct):
 
     format: Count
     repository: Line
-    vm: Line
+    vm: VmKey
     token: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{1,64}\Z")]
     began: Moment
     target: Sequence
@@ -87,12 +88,12 @@ class DeepProgress(msgspec.Struct):
 class Keeper:
     """Keeps it beside the scratch files it is about, one of a VM and repository. name: what those files begin with."""
 
-    def __init__(self, scratch: Scratch, repository: str, vm: str, events: Events) -> None:
+    def __init__(self, scratch: Scratch, repository: str, vm: VmKey, events: Events) -> None:
         self.name = hashlib.sha256(f"{repository}/{vm}".encode()).hexdigest()[:16]
         self._path = scratch.directory / f"{self.name}.json"
         self._scratch, self._events = scratch, events
 
-    def file_name(self, token: str, disk_id: str) -> str:
+    def file_name(self, token: str, disk_id: DiskId) -> str:
         """What the files of a disk begin with."""
         return f"{self.name}-{token}-{hashlib.sha256(disk_id.encode()).hexdigest()[:16]}"
 

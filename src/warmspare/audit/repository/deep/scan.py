@@ -38,6 +38,7 @@ from warmspare.errors import FormatError, NotFoundError
 from warmspare.format.chunk import NO_FRAME, Chunk
 from warmspare.format.hashtable import ENTRY_BYTES
 from warmspare.format.restore_point import Disk, RestorePoint
+from warmspare.model.ids import DiskId, VmKey
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.state.page_column import PageColumn
@@ -88,14 +89,14 @@ class Deep:
         objects: ObjectChecks,
         walk: PointWalk,
         chain: Chain,
-        vm: str,
+        vm: VmKey,
         progress: DeepProgress,
         keeper: Keeper,
         meter: Meter,
     ) -> None:
         self._objects, self._findings, self._walk, self._chain, self._vm = objects, objects.findings, walk, chain, vm
         self.progress, self._keeper, self._meter = progress, keeper, meter
-        self.images: dict[str, ScannedDisk] = {}
+        self.images: dict[DiskId, ScannedDisk] = {}
         self._threads = Threads(JOBS_AT_ONCE, "audit")
         self._saved = self._synced = self._began = time.monotonic()
         self._seconds, self._fetched = progress.seconds, progress.fetched_bytes - objects.fetched_bytes
@@ -316,7 +317,7 @@ class Deep:
         self._objects.scratch.measure()
         return change
 
-    def _change(self, image: ScannedDisk, disk_id: str, change: Change | None) -> None:
+    def _change(self, image: ScannedDisk, disk_id: DiskId, change: Change | None) -> None:
         """In a thread: make it so that an audit that dies here and goes on makes it once. All else that a chunk does
         may be done twice."""
         if change is None:

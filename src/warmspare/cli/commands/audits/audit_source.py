@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from warmspare.audit.source.source_verdict import SourceAuditSettings, SourceVerdict
     from warmspare.cli.wiring.configured import FoundVm
     from warmspare.model.extents import Extents
+    from warmspare.model.ids import DiskId, VmId
     from warmspare.observe.events import Events, Meter
     from warmspare.source.ports import Machine
     from warmspare.store.contract import Store
@@ -92,8 +93,10 @@ def source(
                     "disks are of one VM: give --vm NAME once, and --repo URI",
                     hint="--all and --config are for VMs of the configuration, without disks",
                 )
+            from warmspare.model.ids import VmId
+
             return await _given(
-                disks, extents or [], vm[0], repo, endpoint_url, s3, vddk, single_sender, how, events, meter
+                disks, extents or [], VmId(vm[0]), repo, endpoint_url, s3, vddk, single_sender, how, events, meter
             )
         if repo or extents or vddk or endpoint_url or s3 or single_sender:
             raise ConfigError(
@@ -110,7 +113,7 @@ def source(
 async def _given(
     disks: list[str],
     extents: list[Path],
-    vm: str,
+    vm: VmId,
     repo: str,
     endpoint_url: str | None,
     s3: list[str] | None,
@@ -135,7 +138,7 @@ async def _given(
     async def machine() -> GivenDisks:
         return GivenDisks(vm, await open_disks(disks, extents, vddk, events))
 
-    async def heal(also: Mapping[str, Extents]) -> None:
+    async def heal(also: Mapping[DiskId, Extents]) -> None:
         from warmspare.observe.events import Meter
 
         with kept(store, how.limit) as target:
@@ -190,7 +193,7 @@ async def _found(found: FoundVm, how: _How, events: Events, meter: Meter) -> int
     async def machine() -> VsphereMachine:
         return machine_of(found, policy, events, enable_tracking=False)
 
-    async def heal(also: Mapping[str, Extents]) -> None:
+    async def heal(also: Mapping[DiskId, Extents]) -> None:
         from warmspare.observe.events import Meter
 
         await sync_found(found, How(how.state, "", how.limit), events, Meter(), also)
@@ -206,7 +209,7 @@ async def _audit(
     store: Store,
     machine: Callable[[], Awaitable[Machine]],
     machine_after: Callable[[], Awaitable[Machine]],
-    heal: Callable[[Mapping[str, Extents]], Awaitable[None]],
+    heal: Callable[[Mapping[DiskId, Extents]], Awaitable[None]],
     how: _How,
     events: Events,
     meter: Meter,

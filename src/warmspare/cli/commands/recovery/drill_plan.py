@@ -12,6 +12,7 @@ from warmspare.cli import options
 from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
+    from warmspare.model.ids import VmId
     from warmspare.observe.events import Events
     from warmspare.recover.drills.ec2.ec2_drill import Ec2Drill
     from warmspare.recover.drills.rehearsal import Lab
@@ -122,13 +123,13 @@ class _Place:
     def __init__(self, given: Path | None, *, alone: bool) -> None:
         self._given, self._alone = given, alone
 
-    def __call__(self, vm: str) -> Path:
+    def __call__(self, vm: VmId) -> Path:
+        from warmspare.model.ids import vm_key
         from warmspare.recover.drills import evidence as folders
-        from warmspare.store import layout
 
         given = self._given
         if given is not None and not self._alone:
-            given = given / layout.encode_name(vm)
+            given = given / vm_key(vm)
         return folders.make_folder(options.state_folder("drills"), vm, given)
 
 

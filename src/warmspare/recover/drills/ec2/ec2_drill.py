@@ -14,6 +14,7 @@ from typing import Any
 
 from warmspare.ending import PROCESS
 from warmspare.errors import ConfigError, RecoverError
+from warmspare.model.ids import VmId, disk_key, vm_key
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.aws_errors import denied_by_aws
@@ -43,7 +44,6 @@ from warmspare.recover.readiness.outlook import outlook
 from warmspare.repository.chain import Repository, now_text
 from warmspare.repository.remedy_commands import command
 from warmspare.state.local_files import local_io
-from warmspare.store import layout
 
 ENDING_S = 180.0  # for ending it where the process was asked to end
 
@@ -212,10 +212,10 @@ class Ec2Drill:
             raise ConfigError(f"nothing was started: {problems[0]}{more}", where=f"VM {built.vm_name}")
         return types
 
-    async def _remains(self, vm: str) -> list[Remains]:
-        return await remains(self._ec2, self._repository.id, layout.encode_name(vm))
+    async def _remains(self, vm: VmId) -> list[Remains]:
+        return await remains(self._ec2, self._repository.id, vm_key(vm))
 
-    async def _swept(self, vm: str, housekeeping: Housekeeping) -> list[str]:
+    async def _swept(self, vm: VmId, housekeeping: Housekeeping) -> list[str]:
         """Remove what drills left that are over; notes of this, and of what may still be under way."""
         notes = []
         for each in await self._remains(vm):
@@ -280,7 +280,7 @@ class Ec2Drill:
                     raise RecoverError(what, where=error.where, hint=hint, retryable=True) from None
                 notes.append(f"{died.id}, before it ran: {error.what}; another type is tried")
 
-    async def _ended(self, trial: Ec2Trial, vm: str, housekeeping: Housekeeping) -> RecoverError | None:
+    async def _ended(self, trial: Ec2Trial, vm: VmId, housekeeping: Housekeeping) -> RecoverError | None:
         """End the trial. An error is returned: there may be a worse one already, and a verdict to write."""
         began_s = time.monotonic()
         self._events.emit("drill.ending", vm=vm)
@@ -299,7 +299,7 @@ class Ec2Drill:
         self._events.emit("drill.ended", vm=vm, seconds=round(time.monotonic() - began_s, 3))
         return None
 
-    async def _cleaning(self, vm: str) -> str:
+    async def _cleaning(self, vm: VmId) -> str:
         """The command that ends what drills left, as it is to be typed."""
         region = await self._ec2.aws.region()
         return command(self._repository.store, "drill --ec2 --clean", vm, "--region", region)
@@ -323,7 +323,7 @@ class Ec2Drill:
 
 def _disks(chosen: Chosen, built: Ec2Machine) -> list[dict[str, Any]]:
     """What each volume was made of."""
-    roots = {layout.encode_name(disk.id): (disk.id, disk.root) for disk in chosen.point.record.disks}
+    roots = {disk_key(disk.id): (disk.id, disk.root) for disk in chosen.point.record.disks}
     out = []
     for each in built.disks:
         disk_id, root = roots[each.staged.key]

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from warmspare.errors import RecoverError
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import Pause
@@ -38,7 +39,7 @@ class Ec2Judge:
     def __init__(self, launcher: Launcher, pause: Pause, events: Events) -> None:
         self._launcher, self._pause, self._events = launcher, pause, events
 
-    async def judged(self, instance_id: str, vm: str, rules: Rules, turn: DrillTurn) -> Ec2Outcome:
+    async def judged(self, instance_id: str, vm: VmId, rules: Rules, turn: DrillTurn) -> Ec2Outcome:
         """Look again and again until it is up, never will be, or the time is over. AwsError; DiedError, RecoverError as
         `_look`."""
         outcome = Ec2Outcome()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from warmspare.errors import RecoverError
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.recover.disks.open_disk import Held, OpenDisk, Traced, TracedDisk
 from warmspare.recover.disks.origin import Origin
@@ -113,7 +114,7 @@ async def _judged(
     rules: Rules,
     folder: Path,
     notes: list[str],
-    vm: str,
+    vm: VmId,
     events: Events,
     turn: DrillTurn,
 ) -> _QemuOutcome:
@@ -136,7 +137,7 @@ async def _boot(
     accelerator: str,
     rules: Rules,
     folder: Path,
-    vm: str,
+    vm: VmId,
     events: Events,
     turn: DrillTurn,
 ) -> _QemuOutcome:
@@ -229,7 +230,7 @@ async def _judge(
         await asyncio.gather(*good, *bad, return_exceptions=True)
 
 
-def _telling_waiting(log: SerialLog, vm: str, events: Events) -> Callable[[], None]:
+def _telling_waiting(log: SerialLog, vm: VmId, events: Events) -> Callable[[], None]:
     began_s = time.monotonic()
 
     def tell() -> None:
