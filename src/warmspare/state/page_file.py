@@ -63,7 +63,10 @@ class PageFile:
             data = os.pread(self.fd, length, offset)
         except OSError as error:
             raise self._failed(error) from error
-        return data if len(data) == length else self.read_there(offset, length).ljust(length, b"\0")
+        if len(data) == length:
+            return data
+        # Nothing at all is the end of the file; less than was asked for need not be.
+        return self.read_there(offset, length).ljust(length, b"\0") if data else bytes(length)
 
     def read_there(self, offset: int, length: int) -> bytes:
         """These bytes; fewer only where the file ends before them."""
