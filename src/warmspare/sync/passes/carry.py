@@ -23,7 +23,7 @@ from warmspare.sync.planning.read_plan import ReadPlan, plan
 WHAT = "the state directory"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Carried:
     """What the passes so far leave of one disk.
 
