@@ -21,8 +21,8 @@ Bits = npt.NDArray[np.bool_]  # shape (n, 16)
 
 def bits(masks: U16) -> Bits:
     """Masks as booleans, shape (n, 16)."""
-    there: Bits = (masks[:, None] & _WEIGHTS) != 0
-    return there
+    octets = masks.astype("<u2").view(np.uint8).reshape(-1, 2)
+    return np.unpackbits(octets, axis=1, bitorder="little").view(np.bool_)
 
 
 def from_bits(pages: Bits) -> U16:

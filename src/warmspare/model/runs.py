@@ -123,9 +123,11 @@ def run_columns(numbers: Numbers) -> tuple[Numbers, Rows]:
 def groups(blocks: Numbers, size: int) -> Iterator[tuple[int, slice]]:
     """(which, its rows) of the groups of `size` blocks that any of these lie in: what is read or kept together."""
     which = blocks // size
-    # A span lies in one group nearly always, and this is asked for each of them.
-    starts = group_starts(which) if which.size and which[0] != which[-1] else np.zeros(1, dtype=np.intp)
-    return ((int(which[rows.start]), rows) for rows in _slices(starts, blocks.size))
+    if which.size and which[0] == which[-1]:  # so it is for a span nearly always, and each of them asks
+        yield int(which[0]), slice(0, which.size)
+        return
+    starts = group_starts(which)
+    yield from zip(which[starts].tolist(), _slices(starts, which.size), strict=True)
 
 
 def by_value(keys: Numbers, rows: Rows) -> list[tuple[int, Rows]]:
