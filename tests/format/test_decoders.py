@@ -6,7 +6,6 @@ own, for the SHA-256 in the restore point covers them before they are decoded; t
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import tracemalloc
@@ -467,15 +466,6 @@ def peak_of(call: Callable[[], object]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-
-
-@given(blocks=st.sets(st.integers(0, 1 << 30), min_size=1, max_size=300), limit=st.integers(1, 50))
-def test_marks_of_many_runs_cover_no_less(blocks: set[int], limit: int) -> None:
-    runs = [(block, 1) for block in sorted(blocks)]
-    few = mark.bounded(runs, limit)
-    assert len(few) <= limit
-    assert all(start + count <= after for (start, count), (after, _) in itertools.pairwise(few))
-    assert all(any(start <= block < start + count for start, count in few) for block in blocks)
 
 
 @pytest.mark.parametrize(

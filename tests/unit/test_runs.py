@@ -134,6 +134,23 @@ def test_runs_are_sets_of_blocks(left: set[int], right: set[int], at: int) -> No
     assert not len(Runs.join([])) and not len(Runs.none())
 
 
+@MANY
+@given(st.sets(st.integers(0, 2**30), min_size=1, max_size=300), st.integers(1, 50))
+@example({0, 2, 4, 9}, 2)
+def test_few_runs_cover_no_less(blocks: set[int], limit: int) -> None:
+    """And what they cover more is gaps none of which is larger than one that stays."""
+    many = Runs.of(column(blocks))
+    few = list(many.bounded(limit).pairs())
+    assert len(few) <= limit
+    left = [after - start - count for (start, count), (after, _) in itertools.pairwise(few)]
+    assert all(gap > 0 for gap in left)
+    assert all(any(start <= block < start + count for start, count in few) for block in blocks)
+    gaps = [after - start - count for (start, count), (after, _) in itertools.pairwise(many.pairs())]
+    filled = sorted(gaps)[: len(gaps) - len(left)]
+    assert sum(count for _, count in few) == many.blocks + sum(filled)
+    assert len(many) > limit or few == list(many.pairs())
+
+
 def test_the_end_of_the_largest_disk_does_not_wrap() -> None:
     """A run may end where 32 bits do."""
     runs = Runs(np.array([5, LAST - 1], dtype=np.uint32), np.array([2, 2], dtype=np.uint32))

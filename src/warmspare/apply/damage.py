@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from warmspare.model.columns import U32
-from warmspare.model.runs import Runs, merged
+from warmspare.model.runs import Runs, bounded, merged
 
 MAX_RUNS = 4096  # as stored; beyond it runs are joined across their smallest gaps, which names too many
 
@@ -48,10 +48,7 @@ class Damage:
         fresh = Runs.of(np.unique(np.concatenate(self._fresh))).bounds
         self._fresh = []
         start, stop = merged(np.concatenate((known[:, 0], fresh[0])), np.concatenate((known[:, 1], fresh[1])))
-        while start.size > MAX_RUNS:
-            gaps = start[1:] - stop[:-1]
-            apart = gaps > np.partition(gaps, start.size - MAX_RUNS)[start.size - MAX_RUNS]
-            start, stop = start[np.append(True, apart)], stop[np.append(apart, True)]
+        start, stop = bounded(start, stop, MAX_RUNS)
         self._runs = list(zip(start.tolist(), stop.tolist(), strict=True))
 
     @property

@@ -83,6 +83,10 @@ class Runs:
             self.between(np.maximum(start[high], block), stop[high]),
         )
 
+    def bounded(self, limit: int) -> Runs:
+        """At most `limit` of them, which have no block less: joined across the smallest gaps."""
+        return self.between(*bounded(*self.bounds, limit))
+
 
 def run_starts(numbers: Numbers) -> Rows:
     """The rows at which a run begins, the first among them; none of nothing."""
@@ -168,6 +172,16 @@ def subtracted(start: I64, stop: I64, cut_start: I64, cut_stop: I64) -> tuple[I6
     start, stop = np.maximum(np.repeat(start, count), gap_start[gap]), np.minimum(np.repeat(stop, count), gap_stop[gap])
     some = stop > start
     return start[some], stop[some]
+
+
+def bounded(start: I64, stop: I64, limit: int) -> tuple[I64, I64]:
+    """Ascending, disjoint ranges [start, stop) as at most `limit` of them that cover no less, joined across the
+    smallest gaps. limit: at least 1."""
+    if start.size <= limit:
+        return start, stop
+    gaps = start[1:] - stop[:-1]
+    apart = gaps > np.partition(gaps, start.size - limit - 1)[start.size - limit - 1]
+    return start[np.append(True, apart)], stop[np.append(apart, True)]
 
 
 def held(numbers: I64, start: I64, stop: I64) -> npt.NDArray[np.bool_]:

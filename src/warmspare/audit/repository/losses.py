@@ -6,7 +6,6 @@ or a run of zeros covers it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,11 +88,9 @@ class Losses:
         else:
             self.spans.append((sequence, sequence))
 
-    def runs(self, blocks: int) -> Iterator[tuple[int, int]]:
-        """(start, count) of what is lost now, of a disk of that many blocks."""
-        if self.blocks:
-            for found, _ in self._pages.filled(0, blocks):
-                yield from Runs.of(found).pairs()
+    def runs(self, blocks: int) -> Runs:
+        """What is lost now, of a disk of that many blocks."""
+        return Runs.join([Runs.of(lost) for lost, _ in self._pages.filled(0, blocks)] if self.blocks else [])
 
 
 def lost_with(chunk: Chunk, bad_packs: U32) -> U16:
