@@ -7,7 +7,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := setup.py pyproject.toml $(wildcard ext/*.pyx) $(wildcard ext/*.h) $(wildcard ext/hash128/*)
+NATIVE := setup.py pyproject.toml $(wildcard ext/*.pyx) $(wildcard ext/*.pxd) $(wildcard ext/*.h) $(wildcard ext/hash128/*)
 RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
 QUICK := $(VENV)/.quick-installed

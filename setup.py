@@ -11,7 +11,7 @@ def native(name: str, *headers: str, more: tuple[str, ...] = ()) -> Extension:
         f"warmspare._native.{name}",
         [f"ext/{name}.pyx", *(f"ext/{source}" for source in more)],
         include_dirs=["ext"],
-        depends=[f"ext/{header}" for header in headers],
+        depends=[f"ext/{file}" for file in (f"{name}.pyx", *headers)],  # a source distribution takes them along
         extra_compile_args=FLAGS,
         define_macros=[("_GNU_SOURCE", "1"), ("XXH_INLINE_ALL", "1")],
     )
@@ -20,9 +20,10 @@ def native(name: str, *headers: str, more: tuple[str, ...] = ()) -> Extension:
 setup(
     ext_modules=cythonize(
         [
-            native("pages"),
-            native("sparse"),
-            native("judge", "hash128/hash128.h", more=("hash128/plain.c", "hash128/wide.c")),
+            native("pages", "kernels.pxd"),
+            native("sparse", "kernels.pxd", "holes.pxd"),
+            native("holes", "holes.pxd"),
+            native("judge", "kernels.pxd", "hash128/hash128.h", more=("hash128/plain.c", "hash128/wide.c")),
             native("ring", "ring.h"),
             native("vddk", "ring.h", "vixdisklib.h", "vddk_api.h", "vddk_reader.h"),
         ],

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import harness
-import memory
+from rigs.host.peak import measure
 
 PIECE_BYTES = 64 << 20
 PAGE_BYTES = 4096
@@ -146,7 +146,7 @@ def dense(options: argparse.Namespace, work: Path) -> list[dict[str, object]]:
                 "ratio_of_whole_process": peer_s / whole["wall_s"],
             }
         )
-    peak = memory.measure(audit, "audit.done")
+    peak = measure(audit, "audit.done")
     rows.append({"what": "audit, all cores: memory", "peak_mib": peak.counted_bytes / (1 << 20)})
     return rows
 
@@ -159,7 +159,7 @@ def sparse(options: argparse.Namespace, work: Path) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for number in range(options.runs):
         harness.warm(image)
-        peak = memory.measure(audit_command(command, image, work), "audit.done")
+        peak = measure(audit_command(command, image, work), "audit.done")
         rows.append(
             {
                 "what": f"audit of 8 TiB, run {number + 1}",

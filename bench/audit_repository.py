@@ -17,11 +17,9 @@ from pathlib import Path
 
 import zstandard
 
-import changes
-import data
 import harness
-import memory
-import pgreplay
+from rigs.host.peak import measure
+from rigs.images import changes, data, pgreplay
 from warmspare.format import frame, pack
 
 
@@ -58,7 +56,7 @@ def main() -> None:
         report = json.loads(Path(done["audit --deep"][-1].event("audit.done")["report"]).read_text())
         if report["result"] != "clean" or report["coverage_percent"] != 100.0:
             raise harness.BenchError("the audit did not judge all of it: the figures would mean nothing")
-        peak = memory.measure(deep, "audit.done")
+        peak = measure(deep, "audit.done")
         limit = harness.summary(done["zstd -d"])
         figures = [
             {"what": name, **harness.summary(runs), "ratio": harness.summary(runs)["wall_s"] / limit["wall_s"]}

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import data
-import diff
-import ext4
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests"))  # for all that is measured here: images, servers, stand-ins
+
+from rigs.host.peak import CommandError, parse_events  # noqa: E402
+from rigs.images import data, diff, ext4  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Run:
     """One measured child: wall and CPU seconds (with its children's) and its JSON events.
 
     wait4's peak RSS is left out: Linux counts what the forking parent had, so it would be this harness's own.
-    memory.py samples instead.
+    rigs/host/peak.py samples instead.
     """
 
     wall_s: float
@@ -226,7 +226,7 @@ def main(bench: Callable[[], None]) -> None:
     """Run a bench; one sentence and exit code 2 where it can't be measured here."""
     try:
         bench()
-    except (BenchError, ext4.ToolError, ValueError, OSError, NotImplementedError) as error:
+    except (BenchError, CommandError, ext4.ToolError, ValueError, OSError, NotImplementedError) as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         sys.exit(2)
 
@@ -241,17 +241,6 @@ def _drain(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
     out = child.stdout.read()
     reader.join()
     return out, b"".join(err)
-
-
-def parse_events(out: bytes) -> Iterator[dict[str, Any]]:
-    """The JSON objects among the lines of an output, in order; other lines are passed over."""
-    for line in out.splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict):
-            yield event
 
 
 def _file_system(directory: Path) -> str:

@@ -11,19 +11,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import harness
-
-TESTS = Path(__file__).resolve().parent.parent / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "fault")]
-from linkrig import BUCKET, Far, far_server  # noqa: E402
-from netns import why_not  # noqa: E402
-from watch import Watch  # noqa: E402
+from rigs.links.linkrig import BUCKET, Far, far_server
+from rigs.links.netns import why_not
+from rigs.links.watch import Watch
 
 SETTLED_S = 10.0
 PART_BYTES = 8 << 20

@@ -9,33 +9,12 @@ any time; they are shown beside.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
-import data
 import harness
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from rigs.host.peak import SAMPLE_S, measure
+from rigs.images import data
 from standin import Standin
-
-SAMPLE_S = 0.02
-FIELDS = ("RssAnon", "RssShmem", "RssFile")
-
-
-@dataclass(frozen=True, slots=True)
-class Peak:
-    """Highest sampled sums over a process tree in bytes, its run time and how often it was sampled."""
-
-    counted_bytes: int
-    file_bytes: int
-    processes: int
-    samples: int
-    wall_s: float
-    event: dict[str, object]
 
 
 def main() -> None:
@@ -99,59 +78,6 @@ def _cycle(
             }
         )
     return rows
-
-
-def measure(command: list[str], done: str) -> Peak:
-    """Run a command and sample its process tree until it ends. Raises BenchError where it fails."""
-    counted = file = processes = samples = 0
-    started = time.perf_counter()
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = subprocess.Popen(command, stdout=out, stderr=err)
-        while child.poll() is None:
-            tree = process_tree(child.pid)
-            usage = [memory_of(pid) for pid in tree]
-            counted = max(counted, sum(each["RssAnon"] + each["RssShmem"] for each in usage))
-            file = max(file, sum(each["RssFile"] for each in usage))
-            processes, samples = max(processes, len(tree)), samples + 1
-            time.sleep(SAMPLE_S)
-        wall_s = time.perf_counter() - started
-        out.seek(0)
-        err.seek(0)
-        events = list(harness.parse_events(out.read()))
-        if child.returncode:
-            said = " / ".join(err.read().decode(errors="replace").strip().splitlines()[-3:])
-            raise harness.BenchError(f"`{' '.join(command)}` ended with {child.returncode}: {said}")
-    last: dict[str, object] = next((event for event in reversed(events) if event.get("event") == done), {})
-    return Peak(counted, file, processes, samples, wall_s, last)
-
-
-def process_tree(pid: int) -> list[int]:
-    """A process and all its descendants that are alive now, by everybody's parent: not every kernel lists children."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(path.read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError):
-            continue  # it ended between two looks
-        children.setdefault(parent, []).append(int(path.parent.name))
-    found = [pid]
-    for parent in found:
-        found += children.get(parent, [])
-    return found
-
-
-def memory_of(pid: int) -> dict[str, int]:
-    """RssAnon, RssShmem and RssFile of one process in bytes; zeros once it is gone."""
-    usage = dict.fromkeys(FIELDS, 0)
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return usage
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name in usage:
-            usage[name] = int(value.split()[0]) * 1024
-    return usage
 
 
 if __name__ == "__main__":

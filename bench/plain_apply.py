@@ -31,7 +31,7 @@ _MAGIC = b"plainap1"
 
 def prepare(image: Path, payload: Path, *, level: int = 3) -> int:
     """Write the payload of an image; returns its bytes. Raises OSError."""
-    import diff
+    from rigs.images import diff
 
     compressor = zstandard.ZstdCompressor(level=level)
     with open(payload, "wb") as out:

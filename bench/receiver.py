@@ -11,9 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import data
 import harness
 import plain_apply
+from rigs.images import data
 
 
 def main() -> None:

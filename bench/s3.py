@@ -1,9 +1,9 @@
 """What does S3 cost the client, in CPU seconds a GiB, up and down?
 
-Against a server that keeps nothing (discard.py, what is left is the client) and against SeaweedFS, over plain HTTP on
-loopback, where payloads are not signed. Beside it, in the same run and on the same event loop, the same parts through
-aiobotocore as it comes, and whole commands of other programs where they are installed. Servers run in processes of
-their own and are not counted.
+Against a server that keeps nothing (rigs/stores/discard.py: what is left is the client) and against SeaweedFS, over
+plain HTTP on loopback, where payloads are not signed. Beside it, in the same run and on the same event loop, the same
+parts through aiobotocore as it comes, and whole commands of other programs where they are installed. Servers run in
+processes of their own and are not counted.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from typing import Any
 
 import uvloop
 
-import discard
 import harness
+from rigs.stores import discard
 
 PART_BYTES = 8 << 20
 RANGE_BYTES = 4 << 20
 AT_ONCE = 8
 BUCKET = "bench"
-TESTS = Path(__file__).resolve().parent.parent / "tests"
 PEERS = {
     "aws s3 cp": ("aws", ["aws", "s3", "cp", "--quiet"]),
     "s5cmd cp": ("s5cmd", ["s5cmd", "cp"]),
@@ -103,7 +102,6 @@ def _discard(scratch: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 @contextmanager
 def seaweed(scratch: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    sys.path.insert(0, str(TESTS))
     from botocore.session import get_session
 
     from servers import seaweed_server

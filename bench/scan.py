@@ -17,8 +17,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-import diff
 import harness
+from rigs.images import diff
 from warmspare._native import pages as native
 
 SPAN_BYTES = 1 << 20
@@ -35,14 +35,14 @@ def native_scan(buffer: NDArray[np.uint8]) -> None:
     old_blocks, old_pages = np.ones(blocks * 16, dtype=np.uint8), np.ones(pages, dtype=np.uint64)
     new_blocks, new_pages = np.empty(blocks * 16, dtype=np.uint8), np.empty(pages, dtype=np.uint64)
     nonzero, changed, known = (np.empty(blocks, dtype=np.uint16) for _ in range(3))
-    state = np.empty(blocks, dtype=np.uint8)
+    whole, state = np.zeros(blocks, dtype=np.uint8), np.empty(blocks, dtype=np.uint8)
     for at in range(0, len(buffer), SPAN_BYTES):
         native.filter_span(
             buffer[at : at + SPAN_BYTES].data,
             1,
             old_blocks,
             old_pages,
-            False,
+            whole,
             new_blocks,
             new_pages,
             nonzero,
@@ -59,14 +59,14 @@ def unchanged_scan(buffer: NDArray[np.uint8]) -> None:
     same, old_pages = _hashes(buffer), np.ones(pages, dtype=np.uint64)
     new_blocks, new_pages = np.empty(blocks * 16, dtype=np.uint8), np.empty(pages, dtype=np.uint64)
     nonzero, changed, known = (np.empty(blocks, dtype=np.uint16) for _ in range(3))
-    state = np.empty(blocks, dtype=np.uint8)
+    whole, state = np.zeros(blocks, dtype=np.uint8), np.empty(blocks, dtype=np.uint8)
     for number, at in enumerate(range(0, len(buffer), SPAN_BYTES)):
         native.filter_span(
             buffer[at : at + SPAN_BYTES].data,
             1,
             same[number * blocks * 16 :],
             old_pages,
-            False,
+            whole,
             new_blocks,
             new_pages,
             nonzero,

@@ -12,8 +12,8 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-import data
 import harness
+from rigs.images import data
 
 
 def main() -> None:

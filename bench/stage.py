@@ -1,7 +1,7 @@
 """Owns one question: how much of the account's quota of puts does staging keep busy, and with how much memory?
 
 A first staging of a real ext4 image (--mb of content), from the repository and from a replica, to the stand-in of
-tests/ebsstandin.py in a process of its own, whose quota is --quota blocks of 512 KiB a second: once with --puts told
+rigs/aws/ebsstandin.py in a process of its own, whose quota is --quota blocks of 512 KiB a second: once with --puts told
 that quota, once with AWS's default of 1000, so that it must find it. Compared with the same client putting ready-made
 blocks, 64 at a time, a throttled one again after 50 ms: no reading, no proof, no journal. busy: blocks taken, over
 quota times the time from the first to the last of them, the burst that the stand-in allows at the start left out.
@@ -18,16 +18,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import harness
-import memory
-
-TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path.insert(0, str(TESTS))
-from ebsparts import BLOCK  # noqa: E402
-from ebsstandin import environment  # noqa: E402
+from rigs.aws import ebsstandin
+from rigs.aws.ebsparts import BLOCK
+from rigs.host.peak import measure
+from rigs.paths import TESTS
 
 GOAL_BUSY, GOAL_MIB = 0.9, 256
 
@@ -46,8 +43,8 @@ def main() -> None:
     with harness.scratch(arguments, "stage") as work:
         where = ["--vm", "bench", "--repo", str(work / "repo"), "--json"]
         new = harness.begin(command, work / "repo")
-        memory.measure([*command, "sync", str(image), *where, *new, "--state", str(work / "sync")], "sync.done")
-        memory.measure([*command, "apply", *where, "--to", str(work / "replica.raw")], "apply.done")
+        measure([*command, "sync", str(image), *where, *new, "--state", str(work / "sync")], "sync.done")
+        measure([*command, "apply", *where, "--to", str(work / "replica.raw")], "apply.done")
         for number in range(arguments.runs):
             puts = 0
             for name, more in (
@@ -75,9 +72,9 @@ def one(name: str, command: list[str], quota: float) -> dict[str, object]:
     """Run a command against a fresh account."""
     with account(quota) as (url, told):
         kept = dict(os.environ)
-        os.environ.update(environment(url))
+        os.environ.update(ebsstandin.environment(url))
         try:
-            peak = memory.measure(command, "stage.done")
+            peak = measure(command, "stage.done")
         finally:
             os.environ.clear()
             os.environ.update(kept)
@@ -101,10 +98,11 @@ def account(quota: float) -> Iterator[tuple[str, dict[str, Any]]]:
     """A stand-in in a process of its own: its URL, and what it tells once it has ended."""
     told: dict[str, Any] = {}
     child = subprocess.Popen(
-        [sys.executable, str(TESTS / "ebsstandin.py"), "--puts", str(quota), "--forget-data"],
+        [sys.executable, "-m", ebsstandin.__name__, "--puts", str(quota), "--forget-data"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
     )
     assert child.stdin and child.stdout
     try:

@@ -11,17 +11,14 @@ import mmap
 import os
 import resource
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-import diff
 import harness
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from rigs.images import diff
 from standin import Standin
 from warmspare._native import ring
 from warmspare.model.extents import Extents, normalise

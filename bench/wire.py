@@ -13,8 +13,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import data
 import harness
+from rigs.images import data
 
 GRANULARITIES = (4096, 65536, 262144, 1 << 20)
 SMALL_BYTES = 1 << 20

@@ -1,8 +1,8 @@
 # cython: language_level=3
 """Reads blocks and holds their hashes against a table; owns an audit's per-byte work, writes nothing.
 
-Shares no code with the kernels of sender and receiver. Runs without the GIL. The Python reference is
-tests/unit/reference.py.
+Shares no code with the kernels of sender and receiver, only their language (kernels.pxd). Runs without the GIL. The
+Python reference is tests/unit/reference.py.
 """
 
 from libc.errno cimport EINTR, EIO, errno
@@ -11,6 +11,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 from posix.types cimport off_t
 from posix.unistd cimport pread
+
+from kernels cimport BLOCK_BYTES, ENTRY_BYTES, BlockVerdict, block_bytes
 
 import os
 
@@ -24,15 +26,15 @@ cdef extern from "errno.h" nogil:
     int EILSEQ
     int EREMOTEIO
 
-DEF BLOCK = 65536
-DEF BUFFER = 1048576  # read and hashed before it leaves the processor's second cache
+cdef enum:
+    BUFFER_BLOCKS = 16  # read and hashed before they leave the processor's second cache
 
 # What judge says of a block.
-SOUND = 0
-ZERO = 1
-WRONG = 2
-SHORT = 3
-UNREADABLE = 4
+SOUND = BlockVerdict.SOUND
+ZERO = BlockVerdict.ZERO
+WRONG = BlockVerdict.WRONG
+SHORT = BlockVerdict.SHORT
+UNREADABLE = BlockVerdict.UNREADABLE
 
 
 cdef inline bint all_zero(const uint8_t *data, size_t length) noexcept nogil:
@@ -55,7 +57,7 @@ cdef inline bint of_the_medium(int status) noexcept nogil:
     return status == EIO or status == EUCLEAN or status == ENODATA or status == EILSEQ or status == EREMOTEIO
 
 
-cdef ssize_t read_up_to(int fd, uint8_t *data, size_t length, off_t offset, int *status) noexcept nogil:
+cdef size_t read_up_to(int fd, uint8_t *data, size_t length, off_t offset, int *status) noexcept nogil:
     """Bytes read: fewer than asked for only at the end of the file or with an errno in `status`."""
     cdef size_t done = 0
     cdef ssize_t n
@@ -70,30 +72,56 @@ cdef ssize_t read_up_to(int fd, uint8_t *data, size_t length, off_t offset, int 
         if n == 0:
             break
         done += n
-    return <ssize_t> done
+    return done
 
 
-cdef inline uint8_t judge_block(
+cdef inline bint is_zero_entry(const uint8_t *entry) noexcept nogil:
+    cdef uint64_t words[2]
+    memcpy(words, entry, ENTRY_BYTES)
+    return words[0] == 0 and words[1] == 0
+
+
+cdef inline BlockVerdict judge_block(
     const uint8_t *data, size_t have, size_t length, const uint8_t *expected, uint8_t *actual
 ) noexcept nogil:
-    """The verdict on one block of which `have` bytes could be read."""
-    cdef uint8_t digest[16]
-    cdef bint zero_expected = (<const uint64_t *> expected)[0] == 0 and (<const uint64_t *> expected)[1] == 0
+    """The verdict on one block of which `have` bytes could be read; actual becomes the hash of what is there."""
+    cdef bint zero_expected = is_zero_entry(expected)
+    memset(actual, 0, ENTRY_BYTES)
     if have < length:
-        memset(actual, 0, 16)
-        return 3
+        return BlockVerdict.SHORT
     if zero_expected and all_zero(data, length):
-        memset(actual, 0, 16)
-        return 1
-    warmspare_hash128(data, length, digest)
-    if not zero_expected and memcmp(digest, expected, 16) == 0:
-        memcpy(actual, digest, 16)
-        return 0
-    if not zero_expected and all_zero(data, length):
-        memset(actual, 0, 16)
-    else:
-        memcpy(actual, digest, 16)
-    return 2
+        return BlockVerdict.ZERO
+    warmspare_hash128(data, length, actual)
+    if zero_expected:
+        return BlockVerdict.WRONG
+    if memcmp(actual, expected, ENTRY_BYTES) == 0:
+        return BlockVerdict.SOUND
+    if all_zero(data, length):
+        memset(actual, 0, ENTRY_BYTES)
+    return BlockVerdict.WRONG
+
+
+cdef inline void judge_run(
+    const uint8_t *data, size_t have, size_t length, const uint8_t *expected, uint8_t *actual, uint8_t *verdict
+) noexcept nogil:
+    """Judge neighbouring blocks of `length` bytes together, of which the first `have` could be read."""
+    cdef size_t at = 0, size, there
+    while at < length:
+        size = block_bytes(at, length)
+        there = 0 if have <= at else have - at
+        verdict[0] = judge_block(data + at, there, size, expected, actual)
+        at += size
+        expected += ENTRY_BYTES
+        actual += ENTRY_BYTES
+        verdict += 1
+
+
+cdef inline Py_ssize_t neighbours(const uint32_t *blocks, Py_ssize_t count) noexcept nogil:
+    """How many of them lie together on the disk, from the first on; as many as the buffer holds at most."""
+    cdef Py_ssize_t n = 1
+    while n < count and n < BUFFER_BLOCKS and blocks[n] == blocks[0] + n:
+        n += 1
+    return n
 
 
 def judge(
@@ -108,73 +136,45 @@ def judge(
     could be read. Returns the bytes read. Raises OSError for any other error of reading, ValueError where a block lies
     beyond the disk or an array is too short.
     """
-    cdef Py_ssize_t count = blocks.shape[0]
-    cdef uint64_t at, end, start, total = 0, length
-    cdef Py_ssize_t i, group, j
+    cdef Py_ssize_t count = blocks.shape[0], i, run, single = 0
+    cdef uint64_t start, total = 0
     cdef uint8_t *buffer
-    cdef ssize_t have
+    cdef size_t wanted, have
     cdef int status = 0
-    cdef size_t wanted, mine, here
     if count == 0:
         return 0
-    if expected.shape[0] < count * 16 or actual.shape[0] < count * 16 or verdict.shape[0] < count:
+    if (
+        expected.shape[0] < count * ENTRY_BYTES or actual.shape[0] < count * ENTRY_BYTES
+        or verdict.shape[0] < count
+    ):
         raise ValueError("an array is shorter than the number of blocks")
     for i in range(count):
-        if <uint64_t> blocks[i] * BLOCK >= capacity:
+        if <uint64_t> blocks[i] * BLOCK_BYTES >= capacity:
             raise ValueError(f"block {blocks[i]} lies beyond the disk's {capacity} bytes")
-    buffer = <uint8_t *> malloc(BUFFER)
+    buffer = <uint8_t *> malloc(BUFFER_BLOCKS * BLOCK_BYTES)
     if buffer == NULL:
         raise MemoryError()
-    try:
-        with nogil:
-            i = 0
-            while i < count:
-                group = 1
-                while i + group < count and group < BUFFER // BLOCK and blocks[i + group] == blocks[i] + group:
-                    group += 1
-                start = <uint64_t> blocks[i] * BLOCK
-                end = start + <uint64_t> group * BLOCK
-                if end > capacity:
-                    end = capacity
-                wanted = <size_t> (end - start)
-                have = read_up_to(fd, buffer, wanted, <off_t> start, &status)
-                if status != 0 and not of_the_medium(status):
-                    break
-                if status != 0:
-                    # one bad sector must not take its neighbours with it: each block by itself
-                    for j in range(group):
-                        at = start + <uint64_t> j * BLOCK
-                        length = BLOCK if at + BLOCK <= end else end - at
-                        have = read_up_to(fd, buffer, <size_t> length, <off_t> at, &status)
-                        if status != 0 and not of_the_medium(status):
-                            break
-                        if status != 0:
-                            memset(&actual[(i + j) * 16], 0, 16)
-                            verdict[i + j] = 4
-                        else:
-                            total += <uint64_t> have
-                            verdict[i + j] = judge_block(
-                                buffer, <size_t> have, <size_t> length, &expected[(i + j) * 16], &actual[(i + j) * 16]
-                            )
-                    if status != 0 and not of_the_medium(status):
-                        break
-                    status = 0
-                else:
-                    total += <uint64_t> have
-                    for j in range(group):
-                        here = <size_t> j * BLOCK
-                        length = BLOCK if here + BLOCK <= wanted else wanted - here
-                        mine = 0
-                        if <size_t> have > here:
-                            mine = <size_t> have - here
-                        if mine > length:
-                            mine = <size_t> length
-                        verdict[i + j] = judge_block(
-                            buffer + here, mine, <size_t> length, &expected[(i + j) * 16], &actual[(i + j) * 16]
-                        )
-                i += group
-    finally:
-        free(buffer)
+    with nogil:
+        i = 0
+        while i < count:
+            run = 1 if i < single else neighbours(&blocks[i], count - i)
+            start = <uint64_t> blocks[i] * BLOCK_BYTES
+            wanted = <size_t> (min(start + <uint64_t> run * BLOCK_BYTES, capacity) - start)
+            have = read_up_to(fd, buffer, wanted, <off_t> start, &status)
+            if of_the_medium(status):
+                status = 0
+                if run > 1:
+                    single = i + run  # one bad sector must not take its neighbours with it: each block by itself
+                    continue
+                memset(&actual[i * ENTRY_BYTES], 0, ENTRY_BYTES)
+                verdict[i] = BlockVerdict.UNREADABLE
+            elif status != 0:
+                break
+            else:
+                total += have
+                judge_run(buffer, have, wanted, &expected[i * ENTRY_BYTES], &actual[i * ENTRY_BYTES], &verdict[i])
+            i += run
+    free(buffer)
     if status:
         raise OSError(status, os.strerror(status))
     return total
@@ -188,28 +188,26 @@ def judge_span(
     data: n blocks, of which the last may be short. Sets verdict and actual as `judge` does, to SOUND, ZERO or WRONG.
     Raises ValueError where the arrays do not have n blocks.
     """
-    cdef Py_ssize_t length = data.shape[0], count = verdict.shape[0], i, start, size
-    if (length + BLOCK - 1) // BLOCK != count or expected.shape[0] != count * 16 or actual.shape[0] < count * 16:
+    cdef Py_ssize_t length = data.shape[0], count = verdict.shape[0]
+    if (
+        (length + BLOCK_BYTES - 1) // BLOCK_BYTES != count or expected.shape[0] != count * ENTRY_BYTES
+        or actual.shape[0] < count * ENTRY_BYTES
+    ):
         raise ValueError("the arrays do not have as many blocks as the data")
     if count == 0:
         return
     with nogil:
-        for i in range(count):
-            start = i * BLOCK
-            size = BLOCK if start + BLOCK <= length else length - start
-            verdict[i] = judge_block(
-                &data[start], <size_t> size, <size_t> size, &expected[i * 16], &actual[i * 16]
-            )
+        judge_run(&data[0], <size_t> length, <size_t> length, &expected[0], &actual[0], &verdict[0])
 
 
 def hash_both(const uint8_t[::1] data):
     """(hash as `judge` takes it, hash by the plain build) of the same bytes; for the test that they agree."""
-    cdef uint8_t chosen[16]
-    cdef uint8_t plain[16]
+    cdef uint8_t chosen[ENTRY_BYTES]
+    cdef uint8_t plain[ENTRY_BYTES]
     cdef const uint8_t *start = NULL
     if data.shape[0]:
         start = &data[0]
     with nogil:
         warmspare_hash128(start, data.shape[0], chosen)
         warmspare_hash128_plain(start, data.shape[0], plain)
-    return bytes(chosen[:16]), bytes(plain[:16])
+    return bytes(chosen[:ENTRY_BYTES]), bytes(plain[:ENTRY_BYTES])

@@ -1,65 +1,31 @@
 # cython: language_level=3
-"""Sparse writes to a replica: merge, verify, pwrite, punch; owns the receiver's per-byte work and system calls.
+"""Sparse writes to a replica: merge, verify, pwrite, punch; owns the receiver's per-byte work.
 
 Refuses to write any block whose 128-bit hash is not the expected one. Runs without the GIL. The Python
 reference is tests/unit/reference.py.
 """
 
-from libc.errno cimport EINTR, ENODEV, ENOSYS, ENXIO, EOPNOTSUPP, EINVAL, errno
+from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 from posix.types cimport off_t
-from posix.unistd cimport lseek, pread, pwrite
+from posix.unistd cimport pread
+
+from holes cimport ZEROS, make_zero, write_all
+from kernels cimport (
+    BLOCK_BYTES, ENTRY_BYTES, PAGE_BYTES, RecordVerdict,
+    __builtin_popcount, block_bytes, hash_block, page_count, pages_below, pages_bytes, run_stop,
+)
 
 import os
 
 cdef extern from "fcntl.h" nogil:
-    int fallocate(int fd, int mode, off_t offset, off_t length)
     int c_sync_file_range "sync_file_range"(int fd, off_t offset, off_t nbytes, unsigned int flags)
-    int FALLOC_FL_PUNCH_HOLE
-    int FALLOC_FL_KEEP_SIZE
-    int FALLOC_FL_ZERO_RANGE
     unsigned int SYNC_FILE_RANGE_WRITE
 
-cdef extern from "unistd.h" nogil:
-    int SEEK_DATA
-
-cdef extern from "xxhash.h" nogil:
-    ctypedef struct XXH128_hash_t:
-        uint64_t low64
-        uint64_t high64
-    ctypedef struct XXH128_canonical_t:
-        unsigned char digest[16]
-    XXH128_hash_t XXH3_128bits(const void *data, size_t length)
-    void XXH128_canonicalFromHash(XXH128_canonical_t *dst, XXH128_hash_t hash)
-
-cdef extern int __builtin_popcount(unsigned int) nogil
-
-DEF BLOCK = 65536
-DEF PAGE = 4096
-DEF PAGES = 16
-
 # What apply_records says of a record.
-WRITTEN = 0
-MISMATCH = 1
-
-cdef uint8_t ZEROS[BLOCK]
-memset(ZEROS, 0, BLOCK)
-
-
-cdef int write_all(int fd, const uint8_t *data, size_t length, off_t offset) noexcept nogil:
-    """0, or an errno."""
-    cdef ssize_t n
-    while length:
-        n = pwrite(fd, data, length, offset)
-        if n < 0:
-            if errno == EINTR:
-                continue
-            return errno
-        data += n
-        length -= n
-        offset += n
-    return 0
+WRITTEN = RecordVerdict.WRITTEN
+MISMATCH = RecordVerdict.MISMATCH
 
 
 cdef int read_all(int fd, uint8_t *data, size_t length, off_t offset) noexcept nogil:
@@ -77,38 +43,6 @@ cdef int read_all(int fd, uint8_t *data, size_t length, off_t offset) noexcept n
         data += n
         length -= n
         offset += n
-    return 0
-
-
-cdef int make_zero(int fd, off_t offset, off_t length) noexcept nogil:
-    """Make a range read as zeros, as a hole where that can be; 0 or an errno.
-
-    Asks for data first: punching a hole into a hole costs about as much as into data on some file systems.
-    """
-    cdef off_t data, end = offset + length
-    cdef size_t size
-    cdef int status
-    while offset < end:
-        data = lseek(fd, offset, SEEK_DATA)
-        if data < 0:
-            if errno == ENXIO:  # no data up to the end of the file
-                return 0
-            data = offset  # a device, or a file system that does not know: take it for data
-        if data >= end:
-            return 0
-        offset = data
-        if fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, end - offset) == 0:
-            return 0
-        status = errno
-        if status == EINTR:
-            continue
-        if status != EOPNOTSUPP and status != ENOSYS and status != ENODEV and status != EINVAL:
-            return status
-        size = BLOCK if end - offset > BLOCK else <size_t> (end - offset)
-        status = write_all(fd, ZEROS, size, offset)
-        if status:
-            return status
-        offset += size
     return 0
 
 
@@ -159,74 +93,86 @@ cdef inline int put_zero(int fd, Pending *p, off_t offset, off_t length) noexcep
     return status
 
 
-cdef int apply_one(
-    int fd, const uint8_t *frame, uint64_t capacity, uint64_t block, uint16_t carried, uint16_t zero,
-    uint16_t framed, size_t slot, const uint8_t *expected, bint write, uint8_t *scratch, Pending *pending,
-    uint8_t *verdict,
-) noexcept nogil:
-    """Merge one record with what the replica holds, verify, write. 0 or an errno."""
-    cdef off_t offset = <off_t> (block * BLOCK)
-    cdef size_t length = BLOCK if offset + BLOCK <= <off_t> capacity else <size_t> (capacity - offset)
-    cdef int count = <int> ((length + PAGE - 1) // PAGE)
-    cdef uint16_t full = <uint16_t> ((1 << count) - 1)
-    cdef const uint8_t *image
-    cdef const uint8_t *page
-    cdef XXH128_canonical_t canonical
-    cdef int p, q, status
-    cdef size_t size
+cdef inline const uint8_t *framed_page(const uint8_t *frame, size_t slot, uint16_t framed, int page) noexcept nogil:
+    """Where the frame has a page, which `framed` names."""
+    return frame + (slot + __builtin_popcount(framed & pages_below(page))) * PAGE_BYTES
 
+
+cdef inline int merge_block(
+    int fd, off_t offset, size_t length, const uint8_t *frame, uint16_t carried, uint16_t zero, uint16_t framed,
+    size_t slot, uint8_t *scratch, const uint8_t **image,
+) noexcept nogil:
+    """Point `image` at the block as the record makes it, in the frame or in `scratch`. 0 or an errno."""
+    cdef int count = page_count(length), p, status
+    cdef uint16_t full = pages_below(count)
+    cdef size_t size
     if carried == full and framed == full:
-        image = frame + slot * PAGE  # the block lies in the frame as it is
-    else:
-        if <uint16_t> (carried | zero) != full:
-            status = read_all(fd, scratch, length, offset)
-            if status:
-                return status
-        for p in range(count):
-            size = PAGE if <size_t> (p + 1) * PAGE <= length else length - p * PAGE
-            if (carried >> p) & 1:
-                page = frame + (slot + __builtin_popcount(framed & ((1 << p) - 1))) * PAGE
-                memcpy(scratch + p * PAGE, page, size)
-            elif (zero >> p) & 1:
-                memset(scratch + p * PAGE, 0, size)
-        image = scratch
-    XXH128_canonicalFromHash(&canonical, XXH3_128bits(image, length))
-    if memcmp(canonical.digest, expected, 16) != 0:
-        verdict[0] = 1
+        image[0] = frame + slot * PAGE_BYTES  # the block lies in the frame as it is
         return 0
-    verdict[0] = 0
-    if not write:
-        return 0
-    p = 0
-    while p < count:
-        q = p + 1
+    if <uint16_t> (carried | zero) != full:
+        status = read_all(fd, scratch, length, offset)
+        if status:
+            return status
+    for p in range(count):
+        size = pages_bytes(p, p + 1, length)
         if (carried >> p) & 1:
-            # neighbours in the block are neighbours in the frame only if the frame has none between them
-            while q < count and (carried >> q) & 1:
-                q += 1
-            size = <size_t> q * PAGE
-            size = (size if size <= length else length) - <size_t> p * PAGE
-            page = frame + (slot + __builtin_popcount(framed & ((1 << p) - 1))) * PAGE
-            status = put_data(fd, pending, page, size, offset + p * PAGE)
-            if status:
-                return status
+            memcpy(scratch + p * PAGE_BYTES, framed_page(frame, slot, framed, p), size)
         elif (zero >> p) & 1:
-            while q < count and (zero >> q) & 1:
-                q += 1
-            size = <size_t> q * PAGE
-            size = (size if size <= length else length) - <size_t> p * PAGE
-            status = put_zero(fd, pending, offset + p * PAGE, size)
-            if status:
-                return status
+            memset(scratch + p * PAGE_BYTES, 0, size)
+    image[0] = scratch
+    return 0
+
+
+cdef inline int put_block(
+    int fd, off_t offset, size_t length, const uint8_t *frame, uint16_t carried, uint16_t zero, uint16_t framed,
+    size_t slot, Pending *pending,
+) noexcept nogil:
+    """Write the pages that are carried, make zeros of those that are zero. 0 or an errno."""
+    cdef int count = page_count(length), p = 0, q, status
+    while p < count:
+        q, status = p + 1, 0
+        if (carried >> p) & 1:
+            # neighbours in the block are neighbours in the frame too: the frame has all that are carried, in order
+            q = run_stop(carried, p, count)
+            status = put_data(
+                fd, pending, framed_page(frame, slot, framed, p), pages_bytes(p, q, length), offset + p * PAGE_BYTES
+            )
+        elif (zero >> p) & 1:
+            q = run_stop(zero, p, count)
+            status = put_zero(fd, pending, offset + p * PAGE_BYTES, <off_t> pages_bytes(p, q, length))
+        if status:
+            return status
         p = q
     return 0
+
+
+cdef inline int apply_one(
+    int fd, const uint8_t *frame, uint64_t capacity, uint64_t block, uint16_t carried, uint16_t zero,
+    uint16_t framed, size_t slot, const uint8_t *expected, uint8_t *scratch, Pending *pending, uint8_t *verdict,
+) noexcept nogil:
+    """Merge one record with what the replica holds, verify, write. 0 or an errno."""
+    cdef uint64_t offset = block * BLOCK_BYTES
+    cdef size_t length = block_bytes(offset, capacity)
+    cdef const uint8_t *image
+    cdef uint8_t entry[ENTRY_BYTES]
+    cdef int status = merge_block(
+        fd, <off_t> offset, length, frame, carried, zero, framed, slot, scratch, &image
+    )
+    if status:
+        return status
+    hash_block(image, length, entry)
+    if memcmp(entry, expected, ENTRY_BYTES) != 0:
+        verdict[0] = RecordVerdict.MISMATCH
+        return 0
+    verdict[0] = RecordVerdict.WRITTEN
+    return put_block(fd, <off_t> offset, length, frame, carried, zero, framed, slot, pending)
 
 
 def apply_records(
     int fd, uint64_t capacity, const uint8_t[::1] frame,
     const uint32_t[::1] block, const uint16_t[::1] carried, const uint16_t[::1] zero,
     const uint16_t[::1] framed, const uint32_t[::1] slot, const uint8_t[::1] expected,
-    uint8_t[::1] verdict, bint write=True,
+    uint8_t[::1] verdict,
 ):
     """Merge the records of one frame into the replica `fd`, verifying each whole block before it is written.
 
@@ -238,8 +184,9 @@ def apply_records(
     """
     cdef Py_ssize_t records = block.shape[0], i
     cdef int status = 0, count
-    cdef uint64_t offset, length
-    cdef uint8_t scratch[BLOCK]
+    cdef uint64_t offset
+    cdef size_t length
+    cdef uint8_t scratch[BLOCK_BYTES]
     cdef Pending pending
     cdef uint32_t pages
     memset(&pending, 0, sizeof(pending))
@@ -247,32 +194,32 @@ def apply_records(
         return 0
     if (
         carried.shape[0] < records or zero.shape[0] < records or framed.shape[0] < records
-        or slot.shape[0] < records or expected.shape[0] < records * 16 or verdict.shape[0] < records
+        or slot.shape[0] < records or expected.shape[0] < records * ENTRY_BYTES or verdict.shape[0] < records
     ):
         raise ValueError("an array is shorter than the number of records")
     cdef uint64_t room = frame.shape[0], need
     for i in range(records):
-        offset = <uint64_t> block[i] * BLOCK
+        offset = <uint64_t> block[i] * BLOCK_BYTES
         if offset >= capacity:
             raise ValueError(f"block {block[i]} lies beyond the disk's {capacity} bytes")
-        length = BLOCK if offset + BLOCK <= capacity else capacity - offset
-        count = <int> ((length + PAGE - 1) // PAGE)
+        length = block_bytes(offset, capacity)
+        count = page_count(length)
         if (carried[i] | zero[i] | framed[i]) >> count:
             raise ValueError(f"a mask of block {block[i]} names a page beyond the disk")
         if carried[i] & zero[i] or carried[i] & ~framed[i]:
             raise ValueError(f"the masks of block {block[i]} contradict each other")
         pages = __builtin_popcount(framed[i])
-        need = (<uint64_t> slot[i] + pages) * PAGE
-        if framed[i] >> (count - 1) & 1 and length % PAGE:
-            need -= PAGE - length % PAGE
+        need = (<uint64_t> slot[i] + pages) * PAGE_BYTES
+        if framed[i] >> (count - 1) & 1:
+            need -= PAGE_BYTES - pages_bytes(count - 1, count, length)
         if need > room:
             raise ValueError(f"block {block[i]} reaches beyond its frame")
     cdef const uint8_t *data = &frame[0] if room else ZEROS
     with nogil:
         for i in range(records):
             status = apply_one(
-                fd, data, capacity, block[i], carried[i], zero[i], framed[i], slot[i], &expected[i * 16],
-                write, scratch, &pending, &verdict[i],
+                fd, data, capacity, block[i], carried[i], zero[i], framed[i], slot[i],
+                &expected[i * ENTRY_BYTES], scratch, &pending, &verdict[i],
             )
             if status:
                 break
@@ -283,36 +230,6 @@ def apply_records(
     if status:
         raise OSError(status, os.strerror(status))
     return pending.written
-
-
-def punch(int fd, int64_t offset, int64_t length):
-    """Make [offset, offset + length) read as zeros, as a hole where the file system can.
-
-    Raises OSError, and ValueError for a negative range (SEEK_DATA would call it a hole).
-    """
-    cdef int status
-    if offset < 0 or length < 0:
-        raise ValueError("a range must not be negative")
-    with nogil:
-        status = make_zero(fd, offset, length)
-    if status:
-        raise OSError(status, os.strerror(status))
-
-
-def zero_range(int fd, int64_t offset, int64_t length):
-    """Have the medium itself write zeros (a device's write-zeroes command); False where it cannot.
-
-    Unlike discard this promises that the range reads as zeros. Raises OSError on any other failure.
-    """
-    cdef int status = 0
-    with nogil:
-        if fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, length) != 0:
-            status = errno
-    if status in (EOPNOTSUPP, ENOSYS, ENODEV, EINVAL):
-        return False
-    if status:
-        raise OSError(status, os.strerror(status))
-    return True
 
 
 def start_writeback(int fd, int64_t offset, int64_t length):

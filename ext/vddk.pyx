@@ -57,6 +57,8 @@ cdef extern from "vixdisklib.h" nogil:
     int VIXDISKLIB_CRED_UID
     int VIXDISKLIB_CRED_SESSIONID
     int VIXDISKLIB_SPEC_VMX
+    uint32_t VIXDISKLIB_FLAG_OPEN_UNBUFFERED
+    uint32_t VIXDISKLIB_FLAG_OPEN_READ_ONLY
 
 cdef extern from "vddk_api.h" nogil:
     ctypedef struct vddk_api "struct vddk_api":
@@ -106,10 +108,9 @@ cdef extern from "vddk_reader.h" nogil:
     int c_reader_watch "reader_watch"(int fd, int grace_ms)
 
 # The API that every library from 6.5 on accepts; what later ones added is found by its symbols.
-API_MAJOR = 6
-API_MINOR = 5
-UNBUFFERED = 1
-READ_ONLY = 4
+cdef enum:
+    API_MAJOR = 6
+    API_MINOR = 5
 
 
 class VddkError(Exception):
@@ -379,7 +380,7 @@ cdef class Library:
         cdef VixError error
         cdef VixDiskLibInfo *info = NULL
         cdef const char *mode
-        cdef uint32_t flags = READ_ONLY | UNBUFFERED
+        cdef uint32_t flags = VIXDISKLIB_FLAG_OPEN_READ_ONLY | VIXDISKLIB_FLAG_OPEN_UNBUFFERED
         if self._connection == NULL or self._handle != NULL:
             raise ValueError("not connected, or a disk is open")
         with nogil:

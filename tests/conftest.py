@@ -14,12 +14,11 @@ import hypothesis
 import pytest
 import uvloop
 
-import interrupts
-import quick
-import remedies
-from ceph import ceph_server
+from rigs.kills import interrupts
+from rigs.stores.ceph import ceph_server
 from servers import S3Place, S3Server, make_bucket, moto_server, seaweed_server
-from timed import is_timed
+from suite import needs, quick, remedies
+from suite.timed import is_timed
 
 _numbers = itertools.count(1)
 hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
@@ -33,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     """Ctrl-C means something, also where whoever started this had it ignored: `nohup`, a shell's background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    needs.watch()
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -42,9 +42,22 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     quick.select(config, items)
+    needs.mark(config, items)
     for item in items:
         if is_timed(item.path, getattr(item, "originalname", item.name)):
             item.add_marker(pytest.mark.timed)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    needs.begin()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """A test that needs what not everyone has says so."""
+    yield
+    assert not (unsaid := needs.unsaid(item)), "; ".join(unsaid)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -27,7 +27,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-import ec2query
+from rigs.aws import ec2query
 
 Json = dict[str, Any]
 NS = "http://ec2.amazonaws.com/doc/2016-11-15/"

@@ -18,9 +18,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from fakevm import FakeVm, FaultError, freeze_files
 from rig import KIB
-from simulator import Certificate, Simulator
+from rigs.sites.fakevm import FakeVm, FaultError, freeze_files
+from rigs.sites.simulator import Certificate, Simulator
 from standin import Standin
 
 Files = dict[str, Path]  # path as VDDK is given it -> local raw file

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from botocore.session import get_session
 
-import ebsstandin
 import ec2front
 from ec2front import Front
 from rig import MIB, Outcome, begin, command, random_disk, scribble
+from rigs.aws import ebsstandin
 from warmspare.cli.wiring.planfile import parse_plan
 from warmspare.observe.events import Events
 from warmspare.patience import Patience
@@ -35,6 +35,7 @@ from warmspare.source.ports import DiskInput, LastPoint, Opened
 from warmspare.source.raw import RawSource
 from warmspare.store.opening import open_store
 from warmspare.sync.sender import Sender
+from warmspare.sync.sync_settings import SyncSettings
 
 _addresses = itertools.count(2000)  # moto gives those below by itself, one after the other
 PAUSE = Pause(0.01, 0.05)
@@ -97,7 +98,9 @@ class World:
             machine = Machine(vm, inputs, known)
             try:
                 store = open_store(str(self.repo))
-                await Sender(store, machine, self.home / "state", Events(), level=1, start=await begin(store, vm)).run()
+                await Sender(
+                    store, machine, SyncSettings(self.home / "state", 1, start=await begin(store, vm)), Events()
+                ).run()
             finally:
                 await machine.close()
 

@@ -23,9 +23,9 @@ import crc32c
 from botocore.config import Config
 from botocore.session import get_session
 
-from ceph import ceph_server
+from rigs.stores.ceph import ceph_server
+from rigs.stores.smallservers import localbucket_server, nanio_server, rclone_server
 from servers import S3Server, moto_server, seaweed_server
-from smallservers import localbucket_server, nanio_server, rclone_server
 
 SERVERS: dict[str, Callable[[Path], AbstractContextManager[S3Server]]] = {
     "SeaweedFS 4.48": seaweed_server,

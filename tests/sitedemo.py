@@ -24,9 +24,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-import simulator
 from fakesite import Site
-from fakevm import FakeVm
+from rigs.sites import simulator
+from rigs.sites.fakevm import FakeVm
 from siterig import configuration
 from standin import Standin
 from warmspare.cli.commands import demodisk

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fakesite import Site
-from fakevm import FakeVm
 from rig import KIB, Outcome, command, made, same
+from rigs.sites.fakevm import FakeVm
 from standin import Standin
 from warmspare.format import restore_point
 from warmspare.store import layout

@@ -18,7 +18,7 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})  # what a file system says
 
 def by_hand(remedy: str) -> str:
     """What to do, as it is printed; the mark of what only a person can do, or a tool that is not ours. Every other
-    remedy of a failover, a staging or a drill is done by a test, word for word (tests/remedies.py)."""
+    remedy of a failover, a staging or a drill is done by a test, word for word (tests/suite/remedies.py)."""
     return remedy
 
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-import warmspare
-from media import tmpfs
+from rigs.host.media import tmpfs
+from rigs.paths import as_here
 from warmspare.errors import ConfigError, StoreError
 from warmspare.store.contract import PART_BYTES
 from warmspare.store.directory import durable
@@ -154,7 +154,7 @@ async def main():
     print(sum(created))
 asyncio.run(main())
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
+    environment = as_here()
     root.mkdir()
     started = [
         subprocess.Popen([sys.executable, "-c", script, str(root), f"p{n}"], stdout=subprocess.PIPE, env=environment)
@@ -374,7 +374,7 @@ async def test_opening_a_directory_needs_no_aws_client(tmp_path: Path) -> None:
         "import sys; from warmspare.store.opening import open_store; open_store(sys.argv[1]);"
         "print('aiobotocore' in sys.modules)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
+    environment = as_here()
     run = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)],
         capture_output=True,

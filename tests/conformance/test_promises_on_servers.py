@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from test_servers import server  # noqa: F401 (a fixture: each of them, running)
 
+from conformance.test_servers import server  # noqa: F401 (a fixture: each of them, running)
 from s3facts import SERVERS
 from servers import S3Server, make_bucket
 from warmspare.store.opening import open_store

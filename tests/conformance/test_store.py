@@ -6,19 +6,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import crc32c
 import pytest
 
-import warmspare
+from rigs.paths import as_here
 from warmspare.errors import NotFoundError, StoreError
 from warmspare.store.contract import PART_BYTES, Store
 
@@ -360,7 +358,7 @@ asyncio.run(main())
 
 async def test_a_killed_uploader_leaves_a_stale_upload(uri: str, store: Store) -> None:
     before = time.time()
-    environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
+    environment = as_here()
     process = subprocess.Popen([sys.executable, "-c", _UPLOADER, uri], stdout=subprocess.PIPE, env=environment)
     try:
         assert process.stdout is not None

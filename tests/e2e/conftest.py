@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import images
+from rigs.images import samples as images
 
 
 @pytest.fixture(scope="session")

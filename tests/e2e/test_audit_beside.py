@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from corrupt import audit
 from rig import MIB, Event, Rig, random_disk, same, scribble
-from selfkill import killed_at
+from rigs.damage.replica import audit
+from rigs.kills.selfkill import killed_at
 from warmspare.audit.replica import disk_audit as disk_module
 from warmspare.audit.replica import repair
 from warmspare.audit.replica.disk_audit import DiskAudit, JudgedBlocks, Unit

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from corrupt import Corruptor, audit, found
 from rig import MIB, Outcome, Rig, random_disk, same, scribble
+from rigs.damage.replica import Corruptor, audit, found
 from warmspare.audit.replica import disk_audit
 from warmspare.format.manifest import ManifestReader
 from warmspare.model.block_records import NO_FRAME

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 import warmspare.audit.repository.deep.scan
-from corruption import build
 from rig import KIB, MIB, Outcome, Rig, command, data_places, flip, flip_in_place, random_disk, scribble
-from selfkill import killed_at
+from rigs.damage.repository import build
+from rigs.kills.selfkill import killed_at
 from warmspare.audit.reports.report import AuditReport
 from warmspare.audit.repository.deep.deep_progress import Keeper
 from warmspare.audit.repository.deep.scan import ScannedDisk

@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from browser import browser
-from corrupt import Corruptor
+from e2e.browser import browser
 from rig import MIB, Rig, random_disk, scribble
+from rigs.damage.replica import Corruptor
 from warmspare.audit.reports import archive, page
 from warmspare.audit.reports import report as reports
 from warmspare.audit.reports.findings import FindingKind, finding

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from corruption import Damage, Objects, build, damage, directory, objects_of, put_back, upload
 from rig import Rig
+from rigs.damage.repository import Damage, Objects, build, damage, directory, objects_of, put_back, upload
 from servers import S3Place
 from warmspare.audit.reports import archive
 from warmspare.audit.reports.report import AuditReport

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from corrupt import audit
 from rig import MIB, Rig, command, random_disk
+from rigs.damage.replica import audit
 from warmspare.cli.main import run
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import media
-import wrongclock
 from rig import KIB, MIB, Outcome, Rig, command, python
+from rigs.host import media, wrongclock
 
 SIZE = 4 * MIB
 BAD = 3 * MIB  # and all behind it

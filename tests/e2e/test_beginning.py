@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rig import MIB, Outcome, Rig, command, fingerprint, python, random_disk, same, scribble
+from rigs.kills.campaign import VICTIM
+from rigs.paths import as_here
 from servers import S3Place
 from warmspare.errors import StoreError
 from warmspare.observe.events import Events
@@ -23,8 +23,6 @@ from warmspare.store import layout
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.promises import AGAIN, RACERS
 from warmspare.sync.beginning import near
-
-VICTIM = Path(__file__).parents[1] / "fault" / "victim.py"
 
 
 @pytest.fixture
@@ -132,7 +130,7 @@ async def test_one_whose_answer_is_lost_finds_that_it_made_it(tmp_path: Path) ->
 
 
 def test_an_init_that_is_killed_is_run_again(tmp_path: Path) -> None:
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    environ = as_here()
     for moment in ("before store.create", "after store.create"):  # of its record; the store was tried before
         repo = tmp_path / moment.replace(" ", "-")
         done = subprocess.run(
@@ -247,7 +245,7 @@ def test_a_first_sync_that_died_goes_on_and_only_there(rig: Rig, monkeypatch: py
 
 
 def test_a_first_sync_that_is_killed_anywhere_goes_on(rig: Rig) -> None:
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    environ = as_here()
     for moment in ("before DiskRun.describe", "before Repository.publish", "after Repository.publish"):
         shutil.rmtree(rig.state, ignore_errors=True)
         shutil.rmtree(rig.repo, ignore_errors=True)
@@ -301,12 +299,13 @@ def test_the_engine_refuses_by_itself(rig: Rig) -> None:
     from warmspare.source.ports import DiskInput
     from warmspare.source.raw import RawSource
     from warmspare.sync.sender import Sender
+    from warmspare.sync.sync_settings import SyncSettings
 
     async def run(**more: Any) -> None:
         store = DirectoryStore(rig.repo)
         machine = GivenDisks("web1", [DiskInput(RawSource(rig.disk, "d"))])
         try:
-            await Sender(store, machine, rig.state, Events(), level=1, **more).run()
+            await Sender(store, machine, SyncSettings(rig.state, 1, **more), Events()).run()
         finally:
             await machine.close()
             await store.close()

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from campaign import choose, victim
 
 import warmspare.sync.diskrun
 import warmspare.sync.stages.pack_writer
@@ -34,6 +33,7 @@ from rig import (
     scribble,
 )
 from rig import write_extents as extents_of
+from rigs.kills.campaign import choose, victim
 from servers import S3Place
 from warmspare.format import restore_point
 from warmspare.observe.events import Events

@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 import bootdisk
-from remedies import obey, remedy, told
 from rig import MIB, Outcome, Rig, command
+from suite.remedies import obey, remedy, told
 from warmspare.observe.events import Events
 from warmspare.recover.drills.qemu import qemu_process
 from warmspare.recover.drills.qemu.hardware import Hardware

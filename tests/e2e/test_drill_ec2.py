@@ -6,7 +6,6 @@ import asyncio
 import datetime
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,12 +21,12 @@ import pytest
 from botocore.session import get_session
 
 import recoverworld
-import warmspare
 from ec2front import Refused, Request
 from recoverworld import PAUSE, SETTINGS, World, hardware
-from remedies import ask_aws, obey, remedy
 from rig import MIB, Outcome, command
+from rigs.paths import as_here
 from servers import S3Server
+from suite.remedies import ask_aws, obey, remedy
 from warmspare.observe.events import Events
 from warmspare.recover.aws import client
 from warmspare.recover.aws import ec2 as ec2_module
@@ -673,7 +672,7 @@ def test_a_failover_of_the_same_vm_is_never_touched(world: World, place: Place) 
 
 def start(world: World, place: Place, **more: str) -> subprocess.Popen[bytes]:
     where = ["--vm", "app", "--repo", str(world.repo), "--evidence", str(world.home / "evidence"), *place.options]
-    environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1]), **more}
+    environment = as_here() | more
     return subprocess.Popen(
         [sys.executable, "-m", "warmspare", "drill", "--ec2", "--json", *where],
         env=environment,

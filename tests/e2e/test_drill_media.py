@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-import media
-from remedies import remedy
 from rig import MIB, Outcome, Rig, command
+from rigs.host import media
+from suite.remedies import remedy
 from warmspare.recover.drills.qemu import qemu_process
 
 SIZE = 64 * MIB

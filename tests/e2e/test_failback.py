@@ -18,18 +18,18 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from botocore.session import get_session
-from proxy import Flip, Proxy
 
-import ebsstandin
 import recoverworld
-from ebsparts import Refusal
 from ec2front import Refused
-from media import ext4, fill
 from recoverworld import SETTINGS, World, hardware
-from remedies import ask_aws, obey, remedy
 from rig import KIB, MIB, Outcome, command, fingerprint, flip_in_place, same
+from rigs.aws import ebsstandin
+from rigs.aws.ebsparts import Refusal
+from rigs.host.media import ext4, fill
+from rigs.images.vmdkreaders import read_by_all
+from rigs.links.proxy import Flip, Proxy
 from servers import S3Server
-from vmdkreaders import read_by_all
+from suite.remedies import ask_aws, obey, remedy
 from warmspare.observe.events import Events, Meter
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.failback.export import Export, ExportSettings

@@ -23,13 +23,13 @@ from botocore.session import get_session
 
 import bootdisk
 import recoverworld
-import warmspare
 from ec2front import Refused, Request
 from readydisks import put
 from recoverworld import SETTINGS, World, cut_off, hardware
-from remedies import ask_aws, obey, remedy
 from rig import MIB, command, overwrite
+from rigs.paths import as_here
 from servers import S3Server
+from suite.remedies import ask_aws, obey, remedy
 from warmspare.errors import LeaseError, RecoverError
 from warmspare.format import restore_point
 from warmspare.recover.aws.aws_errors import AwsError
@@ -489,7 +489,7 @@ def test_killed_at_a_request_it_is_run_again(lost: World, number: int, after: bo
     plan = three(lost)
     lost.front.kill = (number, after)
     arguments = ["failover", "--plan", str(plan), "--all", "--repo", str(lost.repo)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
+    environment = as_here()
     process = subprocess.Popen([sys.executable, "-m", "warmspare", *arguments], env=environment, cwd=lost.home)
     lost.front.victim.set_result(process.pid)
     assert process.wait(120) == -signal.SIGKILL

@@ -17,9 +17,9 @@ from botocore.session import get_session
 import recoverworld
 from ec2front import Refused, Request
 from recoverworld import SETTINGS, World, cut_off, hardware
-from remedies import ask_aws, commands_in, obey, remedy
 from rig import MIB, command
 from servers import S3Server
+from suite.remedies import ask_aws, commands_in, obey, remedy
 from warmspare.cli.wiring.planfile import parse_plan
 from warmspare.errors import WarmspareError
 from warmspare.observe.events import Events

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_prune import DAY_S, age, another_at_work, orphans
 
-from media import ext4, fill, free_bytes, tmpfs
+from e2e.test_prune import DAY_S, age, another_at_work, orphans
 from rig import KIB, MIB, Outcome, Rig, command, random_disk, same
+from rigs.host.media import ext4, fill, free_bytes, tmpfs
 from warmspare.store import layout
 from warmspare.store.lease import Holder
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from media import ext4, fill, free_bytes, read_only, tmpfs
 from rig import KIB, MIB, Rig, same, scribble
+from rigs.host.media import ext4, fill, free_bytes, read_only, tmpfs
 from warmspare.errors import NoRoomError, StoreError
 from warmspare.store.contract import PART_BYTES
 from warmspare.store.directory.directory_store import DirectoryStore

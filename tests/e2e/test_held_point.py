@@ -22,9 +22,9 @@ import pytest
 
 import bootdisk
 from readydisks import BIOS_ROOT_AT, GIB, empty, lvm, put, windows
-from remedies import remedy
 from rig import MIB, Outcome, Rig, command, flip, python
 from servers import S3Place
+from suite.remedies import remedy
 from warmspare.apply.fetch import pack_objects
 from warmspare.format.manifest import ManifestReader
 from warmspare.recover.disks import served

@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 
-import hostileguests
-from hostileguests import DISK_BYTES, MIB, UUID, VERSION, Tree, build, cpio, replica, tree
+from rigs.guests import hostileguests
+from rigs.guests.hostileguests import DISK_BYTES, MIB, UUID, VERSION, Tree, build, cpio, replica, tree
+from rigs.paths import TESTS
 from warmspare.recover.disks.held_replica import HeldDisk
 from warmspare.recover.readiness.boot_findings import BootFindingKind
 from warmspare.recover.readiness.check import Ready, look
@@ -28,7 +29,6 @@ from warmspare.recover.readiness.readiness_report import MOST_OF_A_KIND
 
 K = BootFindingKind
 D = K.DEFAULT_UNKNOWN
-PROGRAM = Path(hostileguests.__file__)
 
 
 def looked(disk: Path) -> Ready:
@@ -195,9 +195,9 @@ def campaign(tmp_path: Path, first: int, count: int) -> list[dict[str, Any]]:
     """What came of the guests of these seeds; each without a traceback, an escape or a bug, small and soon."""
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "xdg")}
     done = subprocess.run(
-        [sys.executable, PROGRAM, tmp_path / "home", str(first), str(count)],
+        [sys.executable, "-m", hostileguests.__name__, tmp_path / "home", str(first), str(count)],
         capture_output=True,
-        env={**environment, "PYTHONPATH": f"{PROGRAM.parent}"},
+        env={**environment, "PYTHONPATH": str(TESTS)},
         check=False,
     )
     results = [json.loads(line) for line in done.stdout.splitlines()]

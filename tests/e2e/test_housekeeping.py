@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from botocore.session import get_session
 
-import media
 import warmspare.sync.sender
 import warmspare.sync.stages.pack_writer
-from nobody import as_nobody
+from e2e.s3refusals import DELETES, Refusals, refusing
 from rig import KIB, MIB, Event, Outcome, Rig, command, losing_the_store, made, overwrite, same, scribble
-from s3refusals import DELETES, Refusals, refusing
+from rigs.host import media
+from rigs.host.nobody import as_nobody
 from servers import S3Place
 from warmspare.format.manifest import ManifestReader
 from warmspare.store import layout

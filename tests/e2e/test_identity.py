@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import data
-from images import CHANGES
 from rig import KIB, MIB, Rig, command, random_disk, same, scribble, write_extents
+from rigs.images import data
+from rigs.images.samples import CHANGES
 from servers import S3Place
 
 

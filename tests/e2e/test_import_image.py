@@ -15,9 +15,9 @@ import readydisks
 import recoverworld
 from ec2front import Request
 from recoverworld import SETTINGS, World, hardware
-from remedies import commands_in, remedy
 from rig import Outcome, command
 from servers import S3Server
+from suite.remedies import commands_in, remedy
 from warmspare.errors import RecoverError
 from warmspare.recover.aws.client import Aws
 

@@ -13,6 +13,7 @@ from warmspare.source.ports import DiskInput
 from warmspare.source.raw import RawSource
 from warmspare.store.opening import open_store
 from warmspare.sync.sender import Sender
+from warmspare.sync.sync_settings import SyncSettings
 
 
 def sync(rig: Rig, vm_id: str, vm_name: str) -> None:
@@ -21,7 +22,7 @@ def sync(rig: Rig, vm_id: str, vm_name: str) -> None:
         machine = GivenDisks(vm_id, [DiskInput(RawSource(rig.disk, "d"), file_name="system.raw")])
         machine.vm_name = vm_name
         try:
-            await Sender(store, machine, rig.state, Events(), level=1, start=await begin(store, vm_id)).run()
+            await Sender(store, machine, SyncSettings(rig.state, 1, start=await begin(store, vm_id)), Events()).run()
         finally:
             await machine.close()
             await store.close()

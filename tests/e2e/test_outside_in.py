@@ -10,11 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import hostile
 import msgspec
 import pytest
 
 from rig import Rig, command
+from rigs.damage import hostile
 from warmspare.cli.main import run as main
 from warmspare.observe.events import Events
 

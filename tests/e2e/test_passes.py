@@ -18,8 +18,8 @@ import uvloop
 
 import warmspare.sync.passes.moment
 import warmspare.sync.stages.pack_writer
-from moments import Moments
 from rig import KIB, MIB, begin, command, same
+from rigs.sites.moments import Moments
 from warmspare.audit.repository.repository_audit import RepositoryAudit
 from warmspare.audit.repository.seen import KnownRepository
 from warmspare.errors import SourceError, StoreError
@@ -34,6 +34,7 @@ from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.passes.moment import Moment, Passes
 from warmspare.sync.publishing.spool import SpoolPlace
 from warmspare.sync.sender import Sender, SyncResult
+from warmspare.sync.sync_settings import SyncSettings
 
 BLOCK = 64 * KIB
 AGE_S = 0.2
@@ -99,13 +100,15 @@ class World:
             return await Sender(
                 self.store,
                 self.machine,
-                self.home / "state",
+                SyncSettings(
+                    self.home / "state",
+                    1,
+                    SpoolPlace(self.home / "spool") if self.spooled else None,
+                    max_snapshot_age_s=age_s,
+                    start=start,
+                ),
                 Events(self.events.append),
-                level=1,
                 meter=self.meter,
-                max_snapshot_age_s=age_s,
-                spool=SpoolPlace(self.home / "spool") if self.spooled else None,
-                start=start,
             ).run()
         finally:
             await self.store.close()
@@ -152,8 +155,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     moment = Passes.moment
 
     def begun(passes: Passes, machine: Moments, tasks: asyncio.TaskGroup, opened: Opened) -> Moment:
-        machine.lives[-1][0] = time.monotonic()
-        return moment(passes, machine, tasks, dataclasses.replace(opened, taken_s=machine.lives[-1][0]))
+        machine.lifetimes[-1][0] = time.monotonic()
+        return moment(passes, machine, tasks, dataclasses.replace(opened, taken_s=machine.lifetimes[-1][0]))
 
     monkeypatch.setattr(Passes, "moment", begun)
     return world
@@ -202,7 +205,7 @@ def test_a_thin_link_never_holds_the_moment(world: World) -> None:
     world.machine.spans = None
     world.sync(rate=10.0 * MIB)
     assert world.machine.count >= 3
-    lives, packs = world.machine.lives, world.store.packs
+    lives, packs = world.machine.lifetimes, world.store.packs
     for taken, gone in lives:
         late = [at for at in packs if taken + 1.5 * AGE_S < at < gone]  # a busy machine lets several come at once
         assert len(late) <= 1, f"held for {gone - taken} s, and {len(late)} packs"
@@ -219,8 +222,8 @@ def test_time_is_over_between_disks(world: World) -> None:
     world.sync(rate=1.0 * MIB)
     manifest = world.manifest(world.point(1).disks[0])
     sent_s = world.store.packs[len(manifest.packs) - 1]
-    gone = [gone for _, gone in world.machine.lives if gone < sent_s]
-    assert gone and world.machine.lives[len(gone)][0] > sent_s, "held while the first disk was sent"
+    gone = [gone for _, gone in world.machine.lifetimes if gone < sent_s]
+    assert gone and world.machine.lifetimes[len(gone)][0] > sent_s, "held while the first disk was sent"
     done = [event["disk"] for event in world.named("disk.done")]
     # On a starved machine a moment may go by before even the first disk was read anew.
     assert done == ["a"] * (len(done) - 1) + ["b"] and 2 <= len(done) - 1 <= len(gone) + 1

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import media
 from rig import MIB, Outcome, Rig, command, flip_in_place, random_disk
+from rigs.host import media
 from warmspare.state.local_files import locked
 
 

@@ -14,8 +14,8 @@ import pytest
 
 import bootdisk
 import lvmdisk
-import vmdisks
 from readydisks import MIB, empty
+from rigs.guests import vmdisks
 from warmspare.recover.disks.held_replica import HeldDisk
 from warmspare.recover.disks.programs import Budget, Spent
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown

@@ -17,9 +17,11 @@ import pytest
 import bootdisk
 from bootdisk import run
 from rig import Rig, command
-from systems import boxes, debian, debianvm, fedora, layout, mounts, redhat, tables, words
+from systems import debianvm, layout
 from systems.cases import fstab, uid
+from systems.distributions import debian, fedora, redhat
 from systems.machine import Initramfs, Machine
+from systems.variations import boxes, mounts, tables, words
 from warmspare.recover.disks.held_replica import HeldDisk
 from warmspare.recover.readiness.boot_findings import ABOUT, BootFinding, BootFindingKind, BootSeverity, Family
 from warmspare.recover.readiness.check import look

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from media import read_only, tmpfs
-from nobody import as_nobody
 from rig import (
     KIB,
     MIB,
@@ -28,6 +26,8 @@ from rig import (
     same,
     scribble,
 )
+from rigs.host.media import read_only, tmpfs
+from rigs.host.nobody import as_nobody
 from warmspare.source.raw import RawSource
 
 

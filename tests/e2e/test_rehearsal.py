@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -18,12 +17,12 @@ import pytest
 from botocore.session import get_session
 
 import recoverworld
-import warmspare
 from ec2front import Refused, Request
 from recoverworld import PAUSE, World, hardware
-from remedies import remedy
 from rig import KIB, Event, Outcome, command
+from rigs.paths import as_here
 from servers import S3Server
+from suite.remedies import remedy
 from warmspare.recover.aws import ec2 as ec2_module
 from warmspare.recover.drills import drill_record
 
@@ -299,7 +298,7 @@ def test_what_is_asked_wrongly(world: World, given: list[str], word: str) -> Non
 def interrupted(world: World, path: Path, number: int, after: bool, how: signal.Signals) -> list[Event]:
     """A rehearsal that gets a signal at its number-th request."""
     world.front.kill, world.front.count, world.front.victim, world.front.how = (number, after), 0, Future(), how
-    environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
+    environment = as_here()
     code = (
         "import runpy, sys\nfrom warmspare.recover.aws import ec2\nfirst = ec2.Pause(0.01, 0.05)\n"
         "from warmspare.recover.drills.ec2 import trial\ntrial.UNSEEN_S = 5.0  # here nothing is hidden for long\n"

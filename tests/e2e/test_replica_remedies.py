@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from remedies import obey, remedy
 from rig import KIB, Outcome, Rig, command
+from suite.remedies import obey, remedy
 from warmspare.observe.events import Events
 from warmspare.state.local_files import locked, read_record, write_record
 from warmspare.state.replica_record import STATE, PointMark, ReplicaRecord

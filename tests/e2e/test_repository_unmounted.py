@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-import media
 from rig import MIB, Outcome, Rig, command, same
+from rigs.host import media
 from warmspare.apply.receiver import Receiver
 from warmspare.errors import StoreError
 from warmspare.observe.events import Events

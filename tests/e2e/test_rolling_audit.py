@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from lying import DAY_S, HOUR_S, UNIT, World
 from rig import KIB, MIB
+from rigs.sites.lying import DAY_S, HOUR_S, UNIT, World
 from warmspare.errors import SourceError, StoreError
 from warmspare.format import restore_point
 from warmspare.model.extents import normalise

@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.session import get_session
 
-import ebsstandin
 import recoverworld
+from e2e.s3rights import BUCKET, PREFIX, Asked, Right, asked_of, lacking, policy, unused
 from recoverworld import World, hardware
 from rig import KIB, MIB, Rig, command, made, random_disk, scribble
-from s3rights import BUCKET, PREFIX, Asked, Right, asked_of, lacking, policy, unused
+from rigs.aws import ebsstandin
+from rigs.kills.campaign import VICTIM
+from rigs.paths import as_here
 from servers import S3Place, S3Server
-
-VICTIM = Path(__file__).parents[1] / "fault" / "victim.py"
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_sender(place: S3Place, client: Any, tmp_path: Path, asked: Asked, mon
                 ],
                 capture_output=True,
                 check=False,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+                env=as_here(),
             )
             assert done.returncode == -9, (moment, again, done.stderr)
         random_disk(rig.disk, 3 * MIB, rng)

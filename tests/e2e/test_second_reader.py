@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import bootdisk
-import vmdisks
 from readydisks import MIB, empty, put
+from rigs.guests import vmdisks
 from warmspare.recover.disks import confined
 from warmspare.recover.disks.held_replica import HeldDisk
 from warmspare.recover.disks.programs import Budget

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 import warmspare
-from interrupts import (
+from rig import KIB, MIB, Rig, random_disk
+from rigs.kills.interrupts import (
     HANGING,
     HUNG,
     MOST_S,
@@ -29,7 +30,6 @@ from interrupts import (
     temporary,
     until,
 )
-from rig import KIB, MIB, Rig, random_disk
 from warmspare import children
 from warmspare.store import layout
 from warmspare.store.lease import Holder

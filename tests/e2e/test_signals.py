@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from interrupts import (
+from rig import KIB, MIB, Rig, made, random_disk
+from rigs.kills.interrupts import (
     HUNG,
     SIGNALS,
     Case,
@@ -23,7 +24,6 @@ from interrupts import (
     moments,
     silent_server,
 )
-from rig import KIB, MIB, Rig, made, random_disk
 
 LEASE_S = 5.0  # docs/operations.md, "Interrupting"
 UPLOADS_S = 5.0

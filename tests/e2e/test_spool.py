@@ -19,8 +19,8 @@ import pytest
 import warmspare.sync.publishing.spool
 import warmspare.sync.sender
 import warmspare.sync.stages.pack_writer
-from fakevm import FakeVm
 from rig import KIB, MIB, Event, Rig, files_below, flip, made, python, same, scribble
+from rigs.sites.fakevm import FakeVm
 from siterig import SiteRig, site_rig
 from warmspare.format import restore_point
 from warmspare.observe.events import Events

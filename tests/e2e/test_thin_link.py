@@ -6,13 +6,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import netns
 import pytest
-from linkrig import REPO, Far, far_server, last_event
-from watch import Watch
 
-import data
 from rig import KIB, same
+from rigs.images import data
+from rigs.links import netns
+from rigs.links.linkrig import REPO, Far, far_server, last_event
+from rigs.links.watch import Watch
 
 TAIL_BYTES = 192 * KIB  # manifest, record and lease, which take round trips; before them it is packs
 

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import xxhash
 
-import media
 from rig import MIB, Rig, python, random_disk, same, scribble
+from rigs.host import media
 from warmspare.format import frame, pack, restore_point
 from warmspare.format.chunk import Chunk, ChunkFrames
 from warmspare.format.hashtable import root_of

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from races import Race, counted
+from e2e.races import Race, counted
 
 # What is ignored: the shares of conditional creates and of conditional replacements.
 SERVERS = {

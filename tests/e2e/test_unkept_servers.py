@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from e2e.unkeptfront import Front, fronting
 from rig import MIB, Outcome, Rig, command, random_disk, same, scribble
 from servers import S3Place
-from unkeptfront import Front, fronting
 
 
 @pytest.fixture

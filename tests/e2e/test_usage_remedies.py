@@ -10,9 +10,9 @@ import pytest
 
 import recoverworld
 from recoverworld import PAUSE, World, hardware
-from remedies import remedy
 from rig import command
 from servers import S3Server
+from suite.remedies import remedy
 from warmspare.errors import WarmspareError
 from warmspare.recover.aws import ec2 as ec2_module
 from warmspare.recover.drills import evidence

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import data
-from images import CHANGES
 from rig import KIB, MIB, VddkRig, random_disk, same, scribble, write_extents
+from rigs.images import data
+from rigs.images.samples import CHANGES
 
 SECTOR = 512
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import data
 from rig import KIB, MIB, Rig, same
+from rigs.images import data
 
 GRANULARITIES = (64 * KIB, 256 * KIB, MIB)
 

@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from vddk_campaign import SETTINGS, World
+from fault.vddk_campaign import SETTINGS, World
 
 RULES = (
     "# nothing",

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 import pytest_asyncio
-from proxy import Proxy, Refusal
-from test_s3_runs import noise_disk
 
-from nobody import as_nobody
+from fault.test_s3_runs import noise_disk
 from rig import MIB, Event, Rig, same
+from rigs.host.nobody import as_nobody
+from rigs.links.proxy import Proxy, Refusal
 from servers import S3Place
 from warmspare.apply.receiver import Receiver
 from warmspare.errors import ConfigError, StoreError

@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import hostile
 import pytest
 
 from rig import Rig
+from rigs.damage import hostile
 
 REPOSITORIES = 2000
 SHORT = 26

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-from pathlib import Path
 
 import pytest
-from campaign import ReceiverWorld, Report, SenderWorld, run
+
+from rigs.kills.campaign import VICTIM, ReceiverWorld, Report, SenderWorld, run
 
 ROUNDS = int(os.environ.get("WARMSPARE_KILL_ROUNDS", "0")) or None  # of the slow campaign; all moments without it
 
@@ -193,4 +193,4 @@ def test_the_trap_is_where_the_stages_are(
         "native.punch",
     ):
         assert f"before {stage}" in met and f"after {stage}" in met, stage
-    assert Path(__file__).with_name("victim.py").exists()
+    assert VICTIM.exists()

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import netns
 import pytest
-from linkrig import Far, far_server, last_event
-from watch import Watch
+
+from rigs.links import netns
+from rigs.links.linkrig import Far, far_server, last_event
+from rigs.links.watch import Watch
 
 MIB = 1 << 20
 

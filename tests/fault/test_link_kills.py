@@ -5,7 +5,6 @@ The short rounds are a tenth of the long ones in time and in what a pack may hol
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -16,10 +15,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from proxy import Proxy
 
-import warmspare
 from rig import KIB, MIB, Rig, command, made, same
+from rigs.links.proxy import Proxy
+from rigs.paths import as_here
 from servers import S3Place
 from siterig import site_rig
 
@@ -63,7 +62,7 @@ def slow(proxy: Proxy) -> None:
 
 
 def start(scale: Scale, *arguments: object) -> subprocess.Popen[bytes]:
-    whole = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
+    whole = as_here()
     program = [sys.executable, "-c", _COMMAND, scale.share, *arguments]
     return subprocess.Popen(list(map(str, program)), env=whole, stdout=subprocess.DEVNULL)
 

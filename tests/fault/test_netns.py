@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import netns
 import pytest
-from netns import Link
-from proxy import Proxy
 
-import discard
+from rigs.links import netns
+from rigs.links.netns import Link
+from rigs.links.proxy import Proxy
+from rigs.stores import discard
 
 _SEND = """
 import socket, sys, time

@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from proxy import Flip, Proxy
+
+from rigs.links.proxy import Flip, Proxy
 
 MIB = 1 << 20
 

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 
 import botocore.auth
 import pytest
-from proxy import Flip, Proxy, Refusal, Way
-from test_s3_runs import QUICK, apply, noise_disk, run_sync, sync, until_done, wait_for
 
+from fault.test_s3_runs import QUICK, apply, noise_disk, run_sync, sync, until_done, wait_for
 from rig import MIB, Event, Rig, command, same, scribble
+from rigs.links.proxy import Flip, Proxy, Refusal, Way
 from servers import S3Place, Seaweed, make_bucket
 from warmspare.patience import Patience
 from warmspare.store.s3 import aws_session, connection

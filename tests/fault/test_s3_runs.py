@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import subprocess
@@ -14,10 +13,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from proxy import Flip, Proxy
 
-import warmspare
 from rig import Outcome, Rig, command, same, scribble
+from rigs.links.proxy import Flip, Proxy
+from rigs.paths import as_here
 from servers import S3Place
 from warmspare.patience import Patience
 from warmspare.store.s3 import connection
@@ -86,7 +85,7 @@ def run_sync(rig: Rig, patience: Patience | None = None, **more: Any) -> subproc
     """The command in a process of its own, with the patience that users have."""
     code = _COMMAND.format(given=patience or Patience())
     arguments = ["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, *rig.more, *rig.new()]
-    whole = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
+    whole = as_here()
     more = {"stdout": subprocess.DEVNULL, **more}
     return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments), "--json"], env=whole, **more)
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-import s3front
 from rig import MIB, Rig, command, random_disk, same, scribble
-from s3front import Asked, Front, Refused, times, to
+from rigs.stores import s3front
+from rigs.stores.s3front import Asked, Front, Refused, times, to
 from servers import S3Place
 from warmspare.errors import StoreError
 from warmspare.patience import Patience

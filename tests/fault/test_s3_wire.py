@@ -15,8 +15,8 @@ import botocore.auth
 import crc32c
 import pytest
 import pytest_asyncio
-from proxy import Flip, Proxy, Refusal
 
+from rigs.links.proxy import Flip, Proxy, Refusal
 from servers import S3Place, Seaweed, make_bucket
 from warmspare.errors import NotFoundError, StoreError
 from warmspare.patience import Patience

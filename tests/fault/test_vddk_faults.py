@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from vddk_bench import Bench, read_all
-from vddk_campaign import ANSWERS, PASSWORD, SETTINGS, World, children
 
+from fault.vddk_bench import Bench, read_all
+from fault.vddk_campaign import ANSWERS, PASSWORD, SETTINGS, World, children
 from rig import MIB
 from warmspare.errors import SourceError
 from warmspare.model.extents import normalise, whole_disk

@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 
 import pytest
-from vddk_bench import Bench
-from vddk_campaign import World
 
+from fault.vddk_bench import Bench
+from fault.vddk_campaign import World
 from rig import KIB, MIB, VddkRig, random_disk, same
 from standin import Standin
 from warmspare.errors import SourceError

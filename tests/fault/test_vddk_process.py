@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vddk_bench import Bench, read_all
-from vddk_campaign import PASSWORD, SETTINGS, TARGET, children
 
 import warmspare
+from fault.vddk_bench import Bench, read_all
+from fault.vddk_campaign import PASSWORD, SETTINGS, TARGET, children
 from rig import MIB, VddkRig, command, random_disk, same
 from warmspare.errors import ConfigError, SourceError
 from warmspare.observe.events import Events

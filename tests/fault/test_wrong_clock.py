@@ -16,9 +16,8 @@ from pathlib import Path
 
 import pytest
 
-import media
-import wrongclock
 from rig import KIB, MIB, Outcome, Rig, python, same, scribble
+from rigs.host import media, wrongclock
 from servers import S3Place
 
 DAY_S = 86400

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from vddk_campaign import DISK, SETTINGS, TARGET, children
-
+from fault.vddk_campaign import DISK, SETTINGS, TARGET, children
 from rig import MIB
 from standin import Standin
 from warmspare.model.extents import whole_disk

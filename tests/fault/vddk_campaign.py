@@ -29,6 +29,7 @@ from warmspare.source.vddk.vddk_session import VddkSession, VddkSettings, VddkTa
 from warmspare.source.vddk.vddk_source import VddkSource
 from warmspare.store.opening import open_store
 from warmspare.sync.sender import Sender
+from warmspare.sync.sync_settings import SyncSettings
 
 DISK = "[store] vm/vm.vmdk"
 IDENTITY = "warmspare/vm"
@@ -196,7 +197,7 @@ class World:
                     killing = asyncio.create_task(kill_readers(killer)) if killer is not None else None
                     machine = GivenDisks(self.rig.vm, [DiskInput(source)])
                     start = await begin(store, self.rig.vm)
-                    await Sender(store, machine, self.rig.state, said, level=1, start=start).run()
+                    await Sender(store, machine, SyncSettings(self.rig.state, 1, start=start), said).run()
                     if killing:
                         killing.cancel()
                 finally:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import golden
 import msgspec
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from format import golden
 from warmspare.errors import FormatError
 from warmspare.format import flags, frame, hashtable, mark, pack, repofile, restore_point, tablefile, varint
 from warmspare.format.chunk import PACKS, Chunk, ChunkFrames, decode_chunk, seal

@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-import golden
 import numpy as np
 import pytest
 import xxhash
 
+from format import golden
 from warmspare.format import chunk, frame, hashtable, mark, pack, repofile, restore_point, tablefile, varint
 from warmspare.format.chunk import Chunk, encode_chunk
 from warmspare.format.manifest import HEADER, Header, ManifestReader, ManifestWriter, Totals

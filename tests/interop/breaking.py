@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from interop_world import World
-from vddk_client import SECTOR, Client, Completions, VddkError
+
+from interop.interop_world import World
+from interop.vddk_client import SECTOR, Client, Completions, VddkError
 
 Case = Callable[[World], None]
 LOGIN = {"serverName": "vc.example", "userName": "backup", "password": "s3cret-Zq9", "vmxSpec": "moref=vm-7"}

@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 
 import pytest
-from interop_world import PATH, SECTORS, World
-from vddk_client import SECTOR, Client
 
+from interop.interop_world import PATH, SECTORS, World
+from interop.vddk_client import SECTOR, Client
 from rig import random_disk
 from standin import Standin
 

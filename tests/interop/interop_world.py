@@ -8,8 +8,8 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from vddk_client import Client
-
+from interop.vddk_client import Client
+from rigs.paths import TESTS
 from standin import Standin
 
 PATH = "[store 1] vm/vm.vmdk"
@@ -32,8 +32,8 @@ class World:
     def run(self, body: str, *, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """The statements in a process of their own, after `c = Client(…); c.init()`; `path` and `image` are known."""
         program = (
-            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-            "import ctypes, threading\nfrom vddk_client import *\n"
+            f"import sys; sys.path.insert(0, {str(TESTS)!r})\n"
+            "import ctypes, threading\nfrom interop.vddk_client import *\n"
             f"path, image, home = {self.path!r}, {str(self.image)!r}, {str(self.standin.home)!r}\n"
             f"c = Client({str(self.standin.library)!r})\nc.init()\n" + textwrap.dedent(body)
         )

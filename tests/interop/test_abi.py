@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import vddk_client as client
 
+from interop import vddk_client as client
 from standin import CALLS, OTHERS, build
 
 EXT = Path(__file__).resolve().parents[2] / "ext"

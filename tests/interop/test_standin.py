@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from interop_world import SECTORS, World
-from vddk_client import ASYNC, SECTOR, SESSION_ID, Client, Completions, ConnectParams, VddkError
 
+from interop.interop_world import SECTORS, World
+from interop.vddk_client import ASYNC, SECTOR, SESSION_ID, Client, Completions, ConnectParams, VddkError
+from rigs.paths import TESTS
 from standin import CALLS, TOTAL, Standin
 
 LOGIN = {"serverName": "vc.example", "userName": "backup", "password": "s3cret-Zq9", "vmxSpec": "moref=vm-7"}
@@ -369,8 +370,8 @@ def test_address_sanitizer_is_content(world: World, tmp_path: Path) -> None:
     standin.disk(world.path, world.image)
     standin.script("log warn hello\nat ReadAsync 40 hang\nat ReadAsync 41 slow 5000")
     program = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
-from vddk_client import *
+import sys; sys.path.insert(0, {str(TESTS)!r})
+from interop.vddk_client import *
 c = Client({str(standin.library)!r}); c.init()
 with c.opened({world.path!r}, serverName="vc") as h:
     c.info(h); c.error_text(3); c.blocks(h, 0, 128 * 64, 128); c.read(h, 0, 5)

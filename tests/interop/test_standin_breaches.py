@@ -6,10 +6,10 @@ import ctypes
 from typing import Any
 
 import pytest
-from breaking import LOGIN, Case, Cases, call_back, in_thread, opened, refused, run_case, sentences
-from interop_world import World
-from vddk_client import LOG, SESSION_ID, BlockList, ConnectParams, Info, VddkError
 
+from interop.breaking import LOGIN, Case, Cases, call_back, in_thread, opened, refused, run_case, sentences
+from interop.interop_world import World
+from interop.vddk_client import LOG, SESSION_ID, BlockList, ConnectParams, Info, VddkError
 from standin import OTHERS
 
 CASES = Cases()

@@ -7,9 +7,10 @@ import threading
 from typing import Any
 
 import pytest
-from breaking import LOGIN, Case, Cases, buffer, call_back, in_thread, opened, pending_read, refused, run_case
-from interop_world import SECTORS, World
-from vddk_client import SECTOR, BlockList, Client, Completions, Info
+
+from interop.breaking import LOGIN, Case, Cases, buffer, call_back, in_thread, opened, pending_read, refused, run_case
+from interop.interop_world import SECTORS, World
+from interop.vddk_client import SECTOR, BlockList, Client, Completions, Info
 
 CASES = Cases()
 breaks = CASES.breaks

@@ -10,10 +10,10 @@ import time
 from typing import Any
 
 import pytest
-from breaking import LOGIN, buffer, opened, refused
-from interop_world import SECTORS, World
-from vddk_client import ASYNC, SECTOR, BlockList, Client, Completions, Info, VddkError
 
+from interop.breaking import LOGIN, buffer, opened, refused
+from interop.interop_world import SECTORS, World
+from interop.vddk_client import ASYNC, SECTOR, BlockList, Client, Completions, Info, VddkError
 from standin import CALLS, TOTAL
 
 SILENT = ("Exit", "FreeErrorText", "FreeConnectParams", "FreeInfo")  # cannot fail

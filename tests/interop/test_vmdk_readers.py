@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rig import KIB, MIB
-from vmdkreaders import Read, read_by_all
+from rigs.images.vmdkreaders import Read, read_by_all
 from warmspare.errors import IntegrityError
 from warmspare.recover.failback import convert
 from warmspare.recover.failback.vmdk import describe

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ebsstandin import Standin, environment, serving
-from quickaws import quick
-from stagerig import StageRig
+from recover.stagerig import StageRig
+from rigs.aws.ebsstandin import Standin, environment, serving
+from rigs.aws.quickaws import quick
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from remedies import remedy
-from simulator import Certificate
+from rigs.sites.simulator import Certificate
+from suite.remedies import remedy
 from warmspare.errors import WarmspareError
 from warmspare.patience import Patience
 from warmspare.recover.aws.client import Aws, AwsSettings

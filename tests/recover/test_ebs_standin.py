@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError, HTTPClientError
 
-from ebsparts import BLOCK, Faults, Refusal
-from ebsstandin import Standin, serving
-from stagerig import client, read_back
+from recover.stagerig import client, read_back
+from rigs.aws.ebsparts import BLOCK, Faults, Refusal
+from rigs.aws.ebsstandin import Standin, serving
 
 ZEROS = bytes(BLOCK)
 

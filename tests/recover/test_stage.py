@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ebsparts import BLOCK
+from recover.stagerig import StageRig
 from rig import KIB, MIB, random_disk, scribble
-from stagerig import StageRig
+from rigs.aws.ebsparts import BLOCK
 
 GIB = 1 << 30
 

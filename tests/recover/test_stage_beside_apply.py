@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -16,10 +15,11 @@ from typing import Any
 
 import pytest
 
-import media
-from ebsparts import Refusal
+from recover.stagerig import StageRig, elsewhere
 from rig import MIB, Outcome, command, random_disk, scribble
-from stagerig import AS_CHILD, StageRig, elsewhere
+from rigs.aws.ebsparts import Refusal
+from rigs.host import media
+from rigs.paths import as_here
 from warmspare.observe.events import Events
 from warmspare.recover.staging.stager import Stage
 from warmspare.state.local_files import locked, read_record
@@ -47,7 +47,7 @@ class Follower:
                     "--follow",
                     "--json",
                 ],
-                env={**os.environ, **AS_CHILD},
+                env=as_here(),
                 stdout=log,
                 stderr=log,
             )

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from proxy import Flip, Proxy
 
-from ebsparts import BLOCK, Faults
-from remedies import remedy
+from recover.stagerig import StageRig
 from rig import Outcome, command, scribble
-from stagerig import StageRig
+from rigs.aws.ebsparts import BLOCK, Faults
+from rigs.links.proxy import Flip, Proxy
+from suite.remedies import remedy
 
 CHANGED = re.compile(r"block \d+ has another checksum than was said")
 

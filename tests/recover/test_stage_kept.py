@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from ebsparts import Refusal, Snapshot
-from ebsstandin import Standin, environment, serving
-from quickaws import quick
-from remedies import ask_aws, remedy
+from recover.stagerig import StageRig
 from rig import MIB, random_disk, scribble
-from stagerig import StageRig
+from rigs.aws.ebsparts import Refusal, Snapshot
+from rigs.aws.ebsstandin import Standin, environment, serving
+from rigs.aws.quickaws import quick
+from suite.remedies import ask_aws, remedy
 from warmspare.cli.telling.wording import sentence
 from warmspare.observe.events import Event, Events
 from warmspare.recover.aws import refused_deletion

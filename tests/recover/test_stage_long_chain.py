@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
 import resource
 import subprocess
 import sys
 
+from recover.stagerig import StageRig
 from rig import KIB, MIB, random_disk
-from stagerig import StageRig
+from rigs.paths import as_here
 
 POINTS, FILES = 55, 48
 
@@ -29,7 +29,7 @@ def test_a_chain_longer_than_the_files_that_may_be_open(rig: StageRig) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        env=as_here(),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES)),
     )
     assert done.returncode == 0, done.stderr

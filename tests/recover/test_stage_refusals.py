@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ebsparts import Refusal
-from remedies import remedy
+from recover.stagerig import StageRig, elsewhere
 from rig import MIB, command, random_disk, scribble
-from stagerig import StageRig, elsewhere
+from rigs.aws.ebsparts import Refusal
+from suite.remedies import remedy
 from warmspare.observe.events import Events
 from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.blocks.window import BlockWindow

@@ -10,11 +10,12 @@ import time
 
 import pytest
 
-import memory
-from ebsparts import BLOCK, Refusal
-from remedies import remedy
+from recover.stagerig import StageRig
 from rig import MIB, command, random_disk, scribble
-from stagerig import StageRig
+from rigs.aws.ebsparts import BLOCK, Refusal
+from rigs.host.peak import measure
+from rigs.paths import as_here
+from suite.remedies import remedy
 
 PUT = "after Digests.put"
 
@@ -299,7 +300,7 @@ def test_two_hosts_at_once_write_the_same_snapshot(full: StageRig) -> None:
     full.account.put_s, full.account.complete_s = 0.3, 1.0
     other = subprocess.Popen(
         [sys.executable, "-m", "warmspare", *full.arguments("--state", full.home / "other-host"), "--json"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        env=as_here(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -326,7 +327,7 @@ def test_memory_does_not_follow_the_disk(rig: StageRig) -> None:
             file.seek((number + 1) * (5 << 30) // 4096 * 4096 - 4096)
             file.write(rng.randbytes(4096))
     rig.sync()
-    peak = memory.measure([sys.executable, "-m", "warmspare", *rig.arguments(), "--json"], "stage.done")
+    peak = measure([sys.executable, "-m", "warmspare", *rig.arguments(), "--json"], "stage.done")
     assert peak.counted_bytes < 256 << 20
     assert peak.event["bytes_put"] == 800 * BLOCK
     assert only(rig) and not rig.account.breaches

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 import bootdisk
-import hostileguests
 from bootdisk import run
+from rigs.guests import hostileguests
 from systems.machine import Initramfs, Kernel, Link, Machine, Uki
 
 HEAD_BYTES = 64 << 10

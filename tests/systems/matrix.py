@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-from systems import (
-    archives,
-    boxes,
-    debian,
-    fedora,
-    further,
-    mounts,
-    others,
-    rebuilds,
-    redhat,
-    strangers,
-    suse,
-    tables,
-    ubuntu,
-    variants,
-    words,
-)
 from systems.cases import Case
+from systems.distributions import debian, fedora, others, rebuilds, redhat, strangers, suse, ubuntu
+from systems.variations import archives, boxes, further, mounts, tables, variants, words
 
 _MODULES = (
     debian,

@@ -1,6 +1,6 @@
 """The native kernels once more in plain Python; owns what they must agree with, refuses to be fast.
 
-Written from the docstrings of ext/pages.pyx and ext/sparse.pyx, with whole blocks as `bytes` and masks as
+Written from the docstrings in ext/, with whole blocks as `bytes` and masks as
 lists of page numbers, so that it shares no trick with them.
 """
 
@@ -14,8 +14,9 @@ import xxhash
 BLOCK = 65536
 PAGE = 4096
 PAGES = 16
-UNCHANGED, CHANGED, BECAME_ZERO = 0, 1, 2
+UNCHANGED, CHANGED, ZEROED = 0, 1, 2
 WRITTEN, MISMATCH = 0, 1
+SOUND, ZERO, WRONG, SHORT = 0, 1, 2, 3
 ZERO_ENTRY = bytes(16)
 
 
@@ -64,7 +65,7 @@ def filter_block(block: bytes, seed: int, old_entry: bytes, old_pages: Sequence[
     nonzero = mask_of([p for p, page in enumerate(pages) if not is_zero(page)])
     entry = block_hash(block)
     if entry == ZERO_ENTRY:
-        state = UNCHANGED if old_entry == ZERO_ENTRY else BECAME_ZERO
+        state = UNCHANGED if old_entry == ZERO_ENTRY and not whole else ZEROED
         return BlockResult(entry, state, 0, 0, 0, [0] * PAGES)
     if entry == old_entry and not whole:
         return BlockResult(entry, UNCHANGED, nonzero, 0, 0, None)
@@ -77,11 +78,16 @@ def filter_block(block: bytes, seed: int, old_entry: bytes, old_pages: Sequence[
 
 
 def filter_span(
-    span: bytes, seed: int, old_entries: Sequence[bytes], old_pages: Sequence[Sequence[int]], whole: bool
+    span: bytes, seed: int, old_entries: Sequence[bytes], old_pages: Sequence[Sequence[int]], whole: Sequence[bool]
 ) -> list[BlockResult]:
     return [
-        filter_block(block, seed, old_entries[b], old_pages[b], whole) for b, block in enumerate(split(span, BLOCK))
+        filter_block(block, seed, old_entries[b], old_pages[b], whole[b]) for b, block in enumerate(split(span, BLOCK))
     ]
+
+
+def hash_span(span: bytes) -> bytes:
+    """The entries of a span's blocks."""
+    return b"".join(block_hash(block) for block in split(span, BLOCK))
 
 
 def gather(span: bytes, masks: Sequence[int], first: int, stop: int) -> bytes:
@@ -142,8 +148,8 @@ zero_range = punch
 
 
 def judge_file(data: bytes, capacity: int, blocks: list[int], expected: bytes) -> tuple[list[int], list[bytes], int]:
-    """What ext/judge.pyx says of some blocks of a file that holds `data`: verdicts (0 sound, 1 zeros as expected, 2
-    wrong, 3 the file ends before), hashes of what is there, and how much of the file was read."""
+    """What ext/judge.pyx says of some blocks of a file that holds `data`: verdicts, hashes of what is there, and how
+    much of the file was read."""
     verdicts, hashes, read = [], [], 0
     for row, block in enumerate(blocks):
         start = block * BLOCK
@@ -151,12 +157,12 @@ def judge_file(data: bytes, capacity: int, blocks: list[int], expected: bytes) -
         piece, wanted = data[start : start + length], expected[row * 16 : row * 16 + 16]
         read += len(piece)
         if len(piece) < length:
-            verdicts.append(3)
+            verdicts.append(SHORT)
             hashes.append(ZERO_ENTRY)
             continue
         hashes.append(block_hash(piece))
         if hashes[-1] != wanted:
-            verdicts.append(2)
+            verdicts.append(WRONG)
         else:
-            verdicts.append(1 if wanted == ZERO_ENTRY else 0)
+            verdicts.append(ZERO if wanted == ZERO_ENTRY else SOUND)
     return verdicts, hashes, read

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import runpy
 import struct
-import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,20 +16,12 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
-if str(BENCH) not in sys.path:
-    sys.path.insert(0, str(BENCH))
+from rigs.images import corpus, data, diff, ext4, gpt, huge
+from rigs.images import pgpages as pg
+from rigs.images.pgstore import PGDATA
+from rigs.paths import PROJECT
 
-import corpus  # noqa: E402
-import data  # noqa: E402
-import diff  # noqa: E402
-import ext4  # noqa: E402
-import gpt  # noqa: E402
-import huge  # noqa: E402
-import pgpages as pg  # noqa: E402
-import plain_apply  # noqa: E402
-from pgstore import PGDATA  # noqa: E402
-
+PLAIN_APPLY = runpy.run_path(str(PROJECT / "bench" / "plain_apply.py"))
 PAGE = 4096
 ROOTS = ("/usr/bin", "/usr/share/doc", "/usr/share/perl5", "/usr/share/zoneinfo", "/usr/lib/python3")
 
@@ -319,8 +311,8 @@ def test_changed_pages_are_counted_and_compressed_as_stated(tmp_path: Path) -> N
 
 @pytest.mark.program
 def test_plain_apply_rebuilds_the_image_from_its_payload(base: Path, tmp_path: Path) -> None:
-    plain_apply.prepare(base, tmp_path / "payload")
-    written = plain_apply.apply(tmp_path / "payload", tmp_path / "replica")
+    PLAIN_APPLY["prepare"](base, tmp_path / "payload")
+    written = PLAIN_APPLY["apply"](tmp_path / "payload", tmp_path / "replica")
     assert written == data.nonzero_bytes(base) == data.extract_nonzero(base, tmp_path / "nonzero")
     assert digest(tmp_path / "replica") == digest(base)
 

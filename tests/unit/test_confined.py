@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from rigs.paths import TESTS
 from warmspare.errors import RecoverError
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.confined import ConfinedAnswer, ProcessLimits, Say, Spent, confined
@@ -188,10 +189,10 @@ async def test_a_cancel_ends_it_and_its_programs(tmp_path: Path) -> None:
 
 async def test_both_end_soon_after_this_process_is_killed(tmp_path: Path) -> None:
     script = (
-        "import asyncio, sys; from pathlib import Path; from test_confined import ProcessLimits, _spins, confined;"
+        "import asyncio, sys; from pathlib import Path; from unit.test_confined import ProcessLimits, _spins, confined;"
         f"asyncio.run(confined(_spins(Path({str(tmp_path / 'pids')!r})), [], ProcessLimits()))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", script, env=environment)
     try:
         both = await _started(tmp_path / "pids")

@@ -11,7 +11,7 @@ import pytest
 
 import bootdisk
 import lvmdisk
-import mddisk
+from rigs.guests import mddisk
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.programs import Budget, Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown

@@ -19,7 +19,7 @@ import zstandard
 
 import bootdisk
 import lvmdisk
-import mddisk
+from rigs.guests import mddisk
 from warmspare.outside.diskimages import DiskImage, recognised
 
 pytestmark = pytest.mark.program

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
-from remedies import remedy, told
+from suite.remedies import remedy, told
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.drills.ec2.isolation import ways_out
 from warmspare.recover.failover.plan import Network

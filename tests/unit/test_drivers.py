@@ -15,8 +15,8 @@ from typing import BinaryIO, cast
 import pytest
 import zstandard
 
-from hostileguests import cpio, lz4_legacy
-from memoryfiles import MemoryFiles
+from rigs.guests.hostileguests import cpio, lz4_legacy
+from rigs.guests.memoryfiles import MemoryFiles
 from warmspare.errors import FormatError
 from warmspare.recover.readiness.answers import ABSENT, Unknown
 from warmspare.recover.readiness.guest.guest_files import GuestFiles

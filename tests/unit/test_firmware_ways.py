@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import efiprograms
-from guesttrees import Machines, Tree
+from rigs.guests.guesttrees import Machines, Tree
+from unit import efiprograms
 from warmspare.recover.readiness.answers import ABSENT, Unknown
 from warmspare.recover.readiness.guest.entries import Entry, FilePlace
 from warmspare.recover.readiness.loaders import biosgrub, efi, efiprogram

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from guesttrees import Machines, Tree
+from rigs.guests.guesttrees import Machines, Tree
 from warmspare.recover.readiness.answers import ABSENT, Unknown
 from warmspare.recover.readiness.guest.entries import Entry, FilePlace
 from warmspare.recover.readiness.guest.guest_files import GuestFiles

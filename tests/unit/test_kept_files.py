@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from memoryfiles import MemoryFiles
+from rigs.guests.memoryfiles import MemoryFiles
 from warmspare.recover.readiness.answers import ABSENT, Unknown
 from warmspare.recover.readiness.guest.guest_files import UnreadFiles
 from warmspare.recover.readiness.guest.kept import KeptFiles

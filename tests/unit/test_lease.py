@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-import warmspare
+from rigs.paths import as_here
 from warmspare.errors import LeaseError, StoreError
 from warmspare.store import lease as lease_module
 from warmspare.store.directory.directory_store import DirectoryStore
@@ -120,7 +120,7 @@ def process_that_took_it(store: DirectoryStore) -> subprocess.Popen[bytes]:
         "        await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(warmspare.__file__).parents[1])}
+    environment = as_here()
     process = subprocess.Popen([sys.executable, "-c", script, store.uri, KEY], stdout=subprocess.PIPE, env=environment)
     assert process.stdout is not None
     assert process.stdout.readline() == b"held\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import botocore
 import pytest
 
-from guesttrees import Tree
+from rigs.guests.guesttrees import Tree
 from warmspare.recover.readiness import metadata
 from warmspare.recover.readiness.answers import Unknown
 from warmspare.recover.readiness.boot_findings import BootFindingKind as K

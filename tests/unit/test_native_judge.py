@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xxhash
-from reference import judge_file
 
+from unit.reference import judge_file
 from warmspare._native import judge
 from warmspare.model.units import BLOCK_BYTES, block_count
 
@@ -106,5 +106,5 @@ def test_one_bad_sector_takes_no_other_block_with_it() -> None:
         read = judge.judge(fd, 1 << 47, blocks, right, actual, verdict)
     finally:
         os.close(fd)
-    assert verdict.tolist() == [0, 0, 0, judge.UNREADABLE, 0, 0, 0, 0]
+    assert verdict.tolist() == [judge.SOUND] * 3 + [judge.UNREADABLE] + [judge.SOUND] * 4
     assert read == 7 * BLOCK_BYTES

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import BLOCK, PAGE, PAGES
 
+from unit import reference
+from unit.reference import BLOCK, PAGE, PAGES
 from warmspare._native import pages as native
 
 SEED = 0x1234_5678_9ABC_DEF1
@@ -33,7 +33,7 @@ def build(numbers: Sequence[int], length: int) -> bytes:
 
 
 def run_filter(
-    span: bytes, seed: int, entries: Sequence[bytes], pages: Sequence[Sequence[int]], whole: bool
+    span: bytes, seed: int, entries: Sequence[bytes], pages: Sequence[Sequence[int]], whole: Sequence[bool]
 ) -> list[reference.BlockResult]:
     """The kernel's answer in the reference's terms; the outputs start as rubbish, as a reused buffer does."""
     n = -(-len(span) // BLOCK)
@@ -46,7 +46,7 @@ def run_filter(
         seed,
         np.frombuffer(b"".join(entries), dtype=np.uint8),
         np.array(pages, dtype=np.uint64).reshape(-1),
-        whole,
+        np.array(whole, dtype=np.uint8),
         new_blocks,
         new_pages,
         nonzero,
@@ -72,7 +72,7 @@ def run_filter(
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[bytes, list[bytes], list[list[int]], bool]:
+def cases(draw: st.DrawFn) -> tuple[bytes, list[bytes], list[list[int]], list[bool]]:
     """A span, with the entries and page hashes of an earlier state of it."""
     n = draw(st.integers(1, 3))
     length = (n - 1) * BLOCK + draw(st.one_of(st.sampled_from(TAILS), st.integers(1, BLOCK)))
@@ -99,12 +99,13 @@ def cases(draw: st.DrawFn) -> tuple[bytes, list[bytes], list[list[int]], bool]:
     for p, kind in enumerate(kinds):
         page = (span if kind == "c" else old)[p * PAGE : (p + 1) * PAGE]
         hashes[p] = 0 if kind == "u" else reference.page_hash(page, SEED)
-    return span, entries, [hashes[b * PAGES : (b + 1) * PAGES] for b in range(n)], draw(st.booleans())
+    whole = draw(st.lists(st.booleans(), min_size=n, max_size=n))
+    return span, entries, [hashes[b * PAGES : (b + 1) * PAGES] for b in range(n)], whole
 
 
 @settings(max_examples=250, deadline=None)
 @given(cases())
-def test_the_filter_agrees_with_the_reference(case: tuple[bytes, list[bytes], list[list[int]], bool]) -> None:
+def test_the_filter_agrees_with_the_reference(case: tuple[bytes, list[bytes], list[list[int]], list[bool]]) -> None:
     span, entries, pages, whole = case
     assert run_filter(span, SEED, entries, pages, whole) == reference.filter_span(span, SEED, entries, pages, whole)
 
@@ -122,8 +123,9 @@ def test_a_whole_span_of_sixteen_blocks() -> None:
         ([reference.page_hash(p, SEED) for p in reference.split(b, PAGE)] + [0] * PAGES)[:PAGES]
         for b in reference.split(bytes(old), BLOCK)
     ]
-    found = run_filter(bytes(span), SEED, entries, hashes, False)
-    assert found == reference.filter_span(bytes(span), SEED, entries, hashes, False)
+    whole = [False] * 16
+    found = run_filter(bytes(span), SEED, entries, hashes, whole)
+    assert found == reference.filter_span(bytes(span), SEED, entries, hashes, whole)
     assert [b for b, r in enumerate(found) if r.state == native.CHANGED] == [5, 15]
     assert (found[5].changed, found[15].changed) == (1, 2)
 
@@ -132,35 +134,71 @@ def test_a_whole_span_of_sixteen_blocks() -> None:
 @pytest.mark.parametrize("length", [1, 2, 4096, 4097, 65535, 65536])
 def test_one_byte_makes_a_block_nonzero_wherever_it_stands(place: int, length: int) -> None:
     zeros = bytes(length)
-    state = run_filter(zeros, SEED, [bytes(16)], [[0] * PAGES], False)[0]
+    state = run_filter(zeros, SEED, [bytes(16)], [[0] * PAGES], [False])[0]
     assert (state.state, state.entry, state.nonzero) == (native.UNCHANGED, bytes(16), 0)
     if place < length:
         block = zeros[:place] + b"\1" + zeros[place + 1 :]
-        found = run_filter(block, SEED, [bytes(16)], [[0] * PAGES], False)[0]
+        found = run_filter(block, SEED, [bytes(16)], [[0] * PAGES], [False])[0]
         assert found == reference.filter_block(block, SEED, bytes(16), [0] * PAGES, False)
         assert found.state == native.CHANGED
         assert found.nonzero == 1 << place // PAGE
 
 
-def test_the_constants_are_the_references() -> None:
-    assert (native.UNCHANGED, native.CHANGED, native.BECAME_ZERO) == (0, 1, 2)
+@settings(max_examples=100, deadline=None)
+@given(cases())
+def test_a_blocks_mask_says_that_it_is_recorded_whole_and_touches_no_other(
+    case: tuple[bytes, list[bytes], list[list[int]], list[bool]],
+) -> None:
+    """Whatever is known of it: also where nothing changed, and where zeros are zeros still."""
+    span, entries, pages, whole = case
+    found = run_filter(span, SEED, entries, pages, whole)
+    plain = run_filter(span, SEED, entries, pages, [False] * len(whole))
+    for b, block in enumerate(reference.split(span, BLOCK)):
+        assert found[b].entry == plain[b].entry
+        if not whole[b]:
+            assert found[b] == plain[b]
+        elif reference.is_zero(block):
+            assert found[b].state == native.ZEROED
+        else:
+            full = reference.mask_of(range(len(reference.split(block, PAGE))))
+            assert (found[b].state, found[b].changed, found[b].known) == (native.CHANGED, full, 0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases())
+def test_the_hashes_agree_with_the_reference_and_with_the_filters(
+    case: tuple[bytes, list[bytes], list[list[int]], list[bool]],
+) -> None:
+    span, entries, pages, whole = case
+    hashes = np.full(len(whole) * 16 + 1, 0xEE, dtype=np.uint8)
+    native.hash_span(span, hashes)
+    assert hashes[:-1].tobytes() == reference.hash_span(span) and hashes[-1] == 0xEE
+    assert hashes[:-1].tobytes() == b"".join(one.entry for one in run_filter(span, SEED, entries, pages, whole))
+
+
+def test_hashes_need_room_and_an_empty_span_has_none() -> None:
+    short = np.full(31, 7, dtype=np.uint8)
+    with pytest.raises(ValueError, match="shorter than the span has blocks"):
+        native.hash_span(b"x" * (BLOCK + 1), short)
+    native.hash_span(b"", short)
+    assert np.all(short == 7)
 
 
 def test_an_empty_span_is_nothing_to_filter() -> None:
     none8, none16, none64 = (np.empty(0, dtype=t) for t in (np.uint8, np.uint16, np.uint64))
     state = np.full(1, 9, dtype=np.uint8)
-    native.filter_span(b"", SEED, none8, none64, False, none8, none64, none16, none16, none16, state)
+    native.filter_span(b"", SEED, none8, none64, none8, none8, none64, none16, none16, none16, state)
     assert state.tolist() == [9]
 
 
-@pytest.mark.parametrize("short", range(8))
+@pytest.mark.parametrize("short", range(9))
 def test_an_array_that_is_too_short_is_refused_before_anything_is_written(short: int) -> None:
-    sizes = [32, 32, 32, 32, 2, 2, 2, 2]
-    kinds = [np.uint8, np.uint64, np.uint8, np.uint64, np.uint16, np.uint16, np.uint16, np.uint8]
+    sizes = [32, 32, 2, 32, 32, 2, 2, 2, 2]
+    kinds = [np.uint8, np.uint64, np.uint8, np.uint8, np.uint64, np.uint16, np.uint16, np.uint16, np.uint8]
     sizes[short] -= 1
     arrays = [np.full(size, 7, dtype=kind) for size, kind in zip(sizes, kinds, strict=True)]
     with pytest.raises(ValueError, match="shorter than the span has blocks"):
-        native.filter_span(b"x" * (BLOCK + 1), SEED, arrays[0], arrays[1], False, *arrays[2:])
+        native.filter_span(b"x" * (BLOCK + 1), SEED, *arrays)
     assert all(np.all(array == 7) for array in arrays)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remedies import commands_in, remedy
+from suite.remedies import commands_in, remedy
 from warmspare.cli.main import run
 from warmspare.cli.wiring.planfile import USER_DATA_BYTES, load_plan
 from warmspare.config.problems import SettingsError

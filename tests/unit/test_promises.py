@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from unkept import (
+from rigs.stores.unkept import (
     AddOnly,
     Boastful,
     Cached,

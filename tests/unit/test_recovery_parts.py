@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from remedies import remedy, told
+from suite.remedies import remedy, told
 from warmspare.cli.wiring.planfile import parse_plan
 from warmspare.errors import FormatError
 from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint

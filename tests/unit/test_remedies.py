@@ -1,4 +1,4 @@
-"""Every remedy of failover, staging and drills is a person's, and marked so, or is done by a test (remedies.py)."""
+"""Every remedy of failover, staging and drills is a person's, and marked so, or is done by a test."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import ast
 
 import pytest
 
-import remedies
-from remedies import FILLED, Remedy
+from suite import remedies
+from suite.remedies import FILLED, Remedy
 
 TOLD = {  # clauses that come last in a sentence and ask for nothing
     "another instance is started",

@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp.resolver
 import pytest
 
-import s3front
 from rig import command
-from s3front import Front, Refused
+from rigs.stores import s3front
+from rigs.stores.s3front import Front, Refused
 from warmspare.cli import options
 from warmspare.config.load import parse
 from warmspare.config.problems import SettingsError

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-import efiprograms
-from guesttrees import Machines, Tree
+from rigs.guests.guesttrees import Machines, Tree
+from unit import efiprograms
 from warmspare.recover.readiness.answers import ABSENT, Unknown
 from warmspare.recover.readiness.guest.entries import Entry, FilePlace
 from warmspare.recover.readiness.guest.guest_files import GuestFiles

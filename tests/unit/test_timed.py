@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from timed import is_timed
+from suite.timed import is_timed
 
 TEXT = """
 import pytest

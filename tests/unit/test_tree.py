@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from memoryfiles import MemoryFiles
+from rigs.guests.memoryfiles import MemoryFiles
 from warmspare.recover.readiness.answers import ABSENT, Answer, Unknown
 from warmspare.recover.readiness.guest import tree
 from warmspare.recover.readiness.guest.guest_files import GuestFiles

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyVmomi import vim, vmodl
 
-from answersfront import envelope
+from rigs.sites.answersfront import envelope
 from warmspare.vsphere.api import faults, garbled, soap
 from warmspare.vsphere.api.garbled import GarbledError
 from warmspare.vsphere.api.properties import _properties

@@ -11,7 +11,7 @@ from pyVim.connect import Disconnect
 from pyVmomi import vim
 
 from fakesite import Site
-from vimclient import Client
+from vcenter.vimclient import Client
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from pyVmomi import vim
 
-from answersfront import Answer, Change, Front, bare, envelope, front, page, soap, swapped
 from fakesite import Site
 from rig import MIB, Outcome, command, run
+from rigs.sites.answersfront import Answer, Change, Front, bare, envelope, front, page, soap, swapped
 from siterig import SiteRig, site_rig
-from vspheretools import Record, session_at
+from vcenter.vspheretools import Record, session_at
 from warmspare.config.disks import DiskSelection
 from warmspare.config.settings import Find, Policy
 from warmspare.errors import SourceError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clockworld import Schedule, Tally
+from vcenter.clockworld import Schedule, Tally
 
 
 async def campaign(home: Path, seeds: range) -> tuple[Tally, Schedule]:

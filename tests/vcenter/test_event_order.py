@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from clockworld import read_as_files
-from fakevm import FakeVm
 from rig import MIB
-from vspheretools import Rig, Synced, rig_at
+from rigs.sites.fakevm import FakeVm
+from vcenter.clockworld import read_as_files
+from vcenter.vspheretools import Rig, Synced, rig_at
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.tracking import history, suspicion
 

@@ -9,7 +9,7 @@ import pytest
 
 from fakesite import Site
 from rig import MIB
-from vspheretools import session_at
+from vcenter.vspheretools import session_at
 from warmspare.config.disks import DiskPattern, DiskSelection
 from warmspare.config.settings import Find
 from warmspare.errors import ConfigError

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 from rig import KIB, MIB
-from vspheretools import REPOSITORY, rig_at
+from vcenter.vspheretools import REPOSITORY, rig_at
 from warmspare.config.settings import Policy
 from warmspare.vsphere.snapshots.marker import Marker, parse
 

@@ -10,7 +10,7 @@ import pytest
 from pyVmomi import vim
 
 from rig import MIB
-from vspheretools import REPOSITORY, TIMING, Rig, rig_at
+from vcenter.vspheretools import REPOSITORY, TIMING, Rig, rig_at
 from warmspare.config.settings import Policy
 from warmspare.errors import ConfigError, SourceError
 from warmspare.vsphere.snapshots.marker import Marker, parse

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from fakevm import FakeVm
 from rig import KIB, MIB
-from vspheretools import Rig, Synced, rig_at
+from rigs.sites.fakevm import FakeVm
+from vcenter.vspheretools import Rig, Synced, rig_at
 from warmspare.config.disks import DiskPattern, DiskSelection
 from warmspare.config.settings import Policy
 from warmspare.errors import SourceError

@@ -15,7 +15,7 @@ import pytest
 from fakesite import Site
 from rig import MIB, Outcome, command
 from siterig import SiteRig, site_rig
-from vspheretools import session_at
+from vcenter.vspheretools import session_at
 from warmspare.cli.main import run
 from warmspare.errors import ConfigError, SourceError
 from warmspare.vsphere.api.session import SessionPatience

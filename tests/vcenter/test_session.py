@@ -19,7 +19,7 @@ from pyVmomi import vim
 
 from fakesite import Site
 from rig import MIB
-from vspheretools import PATIENCE, Record, server, session_at
+from vcenter.vspheretools import PATIENCE, Record, server, session_at
 from warmspare.errors import ConfigError, SourceError
 from warmspare.vsphere.api.faults import AnswerLostError
 from warmspare.vsphere.api.session import SessionPatience, VsphereSession

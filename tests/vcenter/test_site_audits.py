@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from fakevm import FakeVm
 from rig import KIB, MIB, Outcome, command, python
+from rigs.sites.fakevm import FakeVm
 from siterig import SiteRig, site_rig
 from warmspare.cli.main import run
 from warmspare.store import layout

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import simulator
 import warmspare
+from rigs.sites import simulator
 
 TESTS = Path(__file__).resolve().parents[1]
 

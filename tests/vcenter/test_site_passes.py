@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from fakesite import Files
-from fakevm import FakeVm
 from rig import KIB, MIB, Outcome, command
+from rigs.sites.fakevm import FakeVm
 from siterig import SiteRig, site_rig
 
 ROUNDS = int(os.environ.get("WARMSPARE_PASS_KILLS", "0")) or 60

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fakevm import FakeVm
-from interrupts import MOST_S, Case, left, started, until
 from rig import MIB
+from rigs.kills.interrupts import MOST_S, Case, left, started, until
+from rigs.sites.fakevm import FakeVm
 from siterig import SiteRig, site_rig
 
 SNAPSHOT_S = 60.0  # docs/operations.md, "Interrupting"

@@ -13,8 +13,8 @@ import pytest
 
 from fakesite import Site
 from rig import KIB, MIB
-from tracking import Tracker, UnknownChangeIdError
-from vimclient import Client
+from rigs.sites.tracking import Tracker, UnknownChangeIdError
+from vcenter.vimclient import Client
 
 Extent = tuple[int, int]
 

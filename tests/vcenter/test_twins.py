@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from fakesite import Site
-from fakevm import FakeVm
 from rig import MIB, Outcome, command, made, same
+from rigs.sites.fakevm import FakeVm
 from standin import Standin
 from warmspare.cli.main import run
 from warmspare.format import restore_point

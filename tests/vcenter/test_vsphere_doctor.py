@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fakesite import Site
-from fakevm import FakeVm
 from rig import MIB
-from vspheretools import session_at
+from rigs.sites.fakevm import FakeVm
+from vcenter.vspheretools import session_at
 from warmspare.config.disks import DiskPattern, DiskSelection
 from warmspare.config.load import load
 from warmspare.config.settings import Policy

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fakesite import Site
-from fakevm import FakeVm
 from rig import KIB, MIB
+from rigs.sites.fakevm import FakeVm
 from standin import Standin
-from vimclient import Client
+from vcenter.vimclient import Client
 from warmspare.model.extents import Extents, normalise
 from warmspare.observe.events import Events
 from warmspare.source.vddk import vddk_install

@@ -6,14 +6,14 @@ from warmspare.model.columns import U8, U16, U64
 
 UNCHANGED: Final = 0
 CHANGED: Final = 1
-BECAME_ZERO: Final = 2
+ZEROED: Final = 2
 
 def filter_span(
     span: bytes | bytearray | memoryview,
     seed: int,
     old_blocks: U8,
     old_pages: U64,
-    whole: bool,
+    whole: U8,
     new_blocks: U8,
     new_pages: U64,
     nonzero: U16,
@@ -21,6 +21,7 @@ def filter_span(
     known: U16,
     state: U8,
 ) -> None: ...
+def hash_span(span: bytes | bytearray | memoryview, entries: U8) -> None: ...
 def gather(
     span: bytes | bytearray | memoryview, masks: U16, first: int, stop: int, frame: bytearray, position: int
 ) -> int: ...

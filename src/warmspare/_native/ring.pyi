@@ -2,14 +2,14 @@
 
 from typing import Final
 
-DATA_OFFSET: Final[int]
-ENTRIES: Final[int]
-READ: Final[int]
-ALLOCATED: Final[int]
-SHORT: Final[int]
-REFUSED: Final[int]
-NONSENSE: Final[int]
-UNSUPPORTED: Final[int]
+DATA_OFFSET: Final = 65536
+ENTRIES: Final = 256
+READ: Final = 1
+ALLOCATED: Final = 2
+SHORT: Final = 0x10000
+REFUSED: Final = 0x20000
+NONSENSE: Final = 0x30000
+UNSUPPORTED: Final = 0x40000
 
 class Ring:
     def __init__(self, memory: memoryview) -> None: ...

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from warmspare._native import holes
 from warmspare._native import sparse as native
 from warmspare.apply.damage import Damage
 from warmspare.apply.decode import Applied, apply_frame, apply_zeroed
@@ -89,7 +90,7 @@ class Merge:
     def _punch(self, zeros: Runs) -> None:
         for start, count in zeros.pairs():
             stop = min((start + count) * BLOCK_BYTES, self._capacity)
-            native.punch(self._fd, start * BLOCK_BYTES, stop - start * BLOCK_BYTES)
+            holes.punch(self._fd, start * BLOCK_BYTES, stop - start * BLOCK_BYTES)
 
     async def _range(self, wanted: PackRange, records: Records) -> None:
         try:

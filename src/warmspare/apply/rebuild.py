@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from warmspare._native import sparse as native
+from warmspare._native import holes
 from warmspare.apply.decode import locate
 from warmspare.apply.fetch import PackObject, pack_objects
 from warmspare.errors import FormatError, IntegrityError
@@ -176,6 +176,6 @@ class Rebuilder:
         for at in range(0, len(image), PAGE_BYTES):
             page = image[at : at + PAGE_BYTES]
             if page == _ZERO_PAGE[: len(page)]:
-                native.punch(self._fd, block * BLOCK_BYTES + at, len(page))
+                holes.punch(self._fd, block * BLOCK_BYTES + at, len(page))
             else:
                 pwrite_all(self._fd, page, block * BLOCK_BYTES + at)

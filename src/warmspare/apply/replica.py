@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from warmspare._native import sparse as native
+from warmspare._native import holes
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, StoreError
 from warmspare.format.restore_point import Disk, RestorePoint
 from warmspare.model.units import SPAN_BYTES
@@ -332,7 +332,7 @@ class Replica:
         zeros = bytes(SPAN_BYTES)
         for at in range(start, stop, ZERO_STEP_BYTES):
             end = min(at + ZERO_STEP_BYTES, stop)
-            if not native.zero_range(fd, at, end - at):
+            if not holes.zero_range(fd, at, end - at):
                 for offset in range(at, end, SPAN_BYTES):
                     pwrite_all(fd, zeros[: end - offset], offset)
 

@@ -43,7 +43,7 @@ from warmspare.sync.diskrun import WHAT, DiskRun, Run
 from warmspare.sync.journal.journal import RunRecord
 from warmspare.sync.local.local_state import LocalState
 from warmspare.sync.passes.moment import Passes
-from warmspare.sync.planning.rolling import MISSED, Rolling
+from warmspare.sync.planning.rolling import MISSED
 from warmspare.sync.preparing import Preparation, last_point
 from warmspare.sync.publishing import sealed as sealing
 from warmspare.sync.publishing.lastrun import LastRun
@@ -52,6 +52,7 @@ from warmspare.sync.publishing.spool import Spool, SpoolPlace
 from warmspare.sync.stages.level import DEFAULT, LOWEST, Level
 from warmspare.sync.stages.pack_writer import full_pack
 from warmspare.sync.stages.transfer import codec
+from warmspare.sync.sync_settings import SyncSettings
 from warmspare.threads import in_thread
 
 ABANDONED_S = 6 * 3600.0
@@ -104,42 +105,29 @@ class _Begun:
 
 
 class Sender:
-    """A sync of one machine. Settings are all arguments; `run` does it once. max_snapshot_age_s: how long the machine's
-    moment may be held, None for no bound; then the rest is read at a later one. rolling: what is audited on the way,
-    and what follows where tracking missed a change; None: nothing. also: where disks are known to differ from the last
-    point though no tracker reports it, by disk. start: whether the VM's chain may begin. single_sender: no other host
-    sends to this repository. host: the usual state directory of this host, if `state` is another."""
+    """A sync of one machine; `run` does it once. also: where disks are known to differ from the last point though no
+    tracker reports it, by disk."""
 
     def __init__(
         self,
         store: Store,
         machine: Machine,
-        state: Path,
+        settings: SyncSettings,
         events: Events,
         *,
-        level: int | None,
         meter: Meter | None = None,
-        spool: SpoolPlace | None = None,
-        max_snapshot_age_s: float | None = None,
-        rolling: Rolling | None = None,
         also: Mapping[str, Extents] | None = None,
-        start: ChainStart = ChainStart.GO_ON,
-        single_sender: bool = False,
-        host: Path | None = None,
     ) -> None:
-        self._machine, self._vm, self._state_root, self._events = machine, machine.vm_id, state, events
+        self._machine, self._vm, self._settings, self._events = machine, machine.vm_id, settings, events
         self._key = layout.encode_name(self._vm)
         self._meter = meter or Meter()
         self._store = CountingStore(store, self._on_sent)
-        self._level, self._spool_place = level, spool
         self._spool: Spool | None = None
-        self._start = start
         self._identity: Identity | None = None  # what the point records
-        self._passes = Passes(max_snapshot_age_s)
-        self._rolling = rolling
-        self._preparation = Preparation(self._store, rolling, also or {})
+        self._passes = Passes(settings.max_snapshot_age_s)
+        self._preparation = Preparation(self._store, settings.rolling, also or {})
         self._housekeeping = Housekeeping(events, self._vm)
-        self._trust = StoreTrust(state, events, host=host, single_sender=single_sender)
+        self._trust = StoreTrust(settings.state, events, host=settings.host, single_sender=settings.single_sender)
         self._runs: set[bytes] = set()  # their IDs: one a pass
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
 
@@ -169,6 +157,7 @@ class Sender:
         machine is touched as by a sync, and left as it was."""
         async with AsyncExitStack() as stack:
             stack.enter_context(self._housekeeping)
+            self._passes = Passes(None)  # a look that is cut short would say too little
             discarded = DiscardingStore(self._store, self._on_sent)
             begun = await self._begin(stack, discarded, journal="plan")
             run = begun.run
@@ -190,10 +179,10 @@ class Sender:
         """The lease, the head, the machine and its disks. packs, journal: of a run that is no sync, where its packs go
         and what it writes down."""
         repository = await open_repository(self._store)
-        self._vm = await chain_for(self._start, repository, self._machine, self._state_root, self._events)
+        self._vm = await chain_for(self._settings.start, repository, self._machine, self._settings.state, self._events)
         self._key = layout.encode_name(self._vm)
         over = await refuse_failed_over(repository, self._vm)
-        local = LocalState(self._state_root, self._vm, repository, self._events)
+        local = LocalState(self._settings.state, self._vm, repository, self._events)
         if not stack.enter_context(locked(local.directory / "lock", WHAT)):
             raise LeaseError(
                 f"another sync of VM {self._vm!r} is running with this state directory",
@@ -209,7 +198,7 @@ class Sender:
         fresh = await repository.since(self._vm, known)
         head = fresh[-1] if fresh else None
         await refuse_images(self._machine, head, self._events)
-        if self._start is ChainStart.NEW:
+        if self._settings.start is ChainStart.NEW:
             if head is not None:  # somebody else has begun it, between our look and our lease
                 raise there_already(repository, self._vm, head.id.sequence)
             if not journal:
@@ -226,11 +215,11 @@ class Sender:
         size = full_pack
         if packs is None:
             packs = self._store
-            if self._spool_place is not None:
-                packs = self._spool = await stack.enter_async_context(spool_at(self._spool_place))
+            if self._settings.spool is not None:
+                packs = self._spool = await stack.enter_async_context(spool_at(self._settings.spool))
                 await packs.take({})  # what is there is of no use: see LastRun
                 size = packs.pack_bytes
-        settled = await settled_in(self._start, repository, self._machine, self._vm, head, local, self._events)
+        settled = await settled_in(self._settings.start, repository, self._machine, self._vm, head, local, self._events)
         self._identity = settled.identity
         self._doubt = local.unsettled()
         run_id = secrets.token_bytes(16)
@@ -249,7 +238,7 @@ class Sender:
             self._meter,
             itertools.count(),
             size,
-            rolling=self._rolling,
+            rolling=self._settings.rolling,
         )
         files = await stack.enter_async_context(AsyncExitStack())
         works = await self._preparation.disks(run, opened, fresh, logs, files)
@@ -287,7 +276,7 @@ class Sender:
         run, head = begun.run, begun.run.head
         sequence = head.id.sequence + 1 if head else 1
         parent = head.id.sha256 if head else None
-        spool = str(self._spool_place.directory) if self._spool_place else ""
+        spool = str(self._settings.spool.directory) if self._settings.spool else ""
         begin = RunRecord(run.id.hex(), sequence, parent, spool)
         run.local.journal.begin(begin)
         self._meter.total_bytes = begun.todo_bytes
@@ -409,7 +398,7 @@ class Sender:
         gets too old. Whether all of them are done."""
         works = begun.works
         # What goes through a spool does not wait for the link, and yet it is the link that it must be small for.
-        level = Level(self._level, DEFAULT if self._spool else LOWEST)
+        level = Level(self._settings.level, DEFAULT if self._spool else LOWEST)
         async with codec(level) as workers, asyncio.TaskGroup() as tasks:
             with self._passes.moment(self._machine, tasks, begun.opened).watched() as moment:
                 for work in works:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from warmspare._native import sparse
+from warmspare._native import holes
 from warmspare.audit.replica.disk_audit import DiskAudit
 from warmspare.audit.replica.recall import GROUP_BLOCKS, PLAN_BLOCKS, Recall, Recalled, Traffic
 from warmspare.audit.reports.report import REPAIRED
@@ -93,7 +93,7 @@ def _filled(disk: DiskAudit) -> Iterator[U32]:
 def _punch(fd: int, disk: DiskAudit, blocks: U32) -> None:
     with local_io(WHAT, disk.path):
         for block in blocks.tolist():
-            sparse.punch(fd, block * BLOCK_BYTES, block_bytes(block, disk.disk.capacity_bytes))
+            holes.punch(fd, block * BLOCK_BYTES, block_bytes(block, disk.disk.capacity_bytes))
 
 
 def _write(fd: int, disk: DiskAudit, group: list[Recalled], out: Repaired) -> U32:
@@ -115,7 +115,7 @@ def _write(fd: int, disk: DiskAudit, group: list[Recalled], out: Repaired) -> U3
             for at in range(0, len(each.image), PAGE_BYTES):
                 page = each.image[at : at + PAGE_BYTES]
                 if page == _ZERO_PAGE[: len(page)]:
-                    sparse.punch(fd, each.block * BLOCK_BYTES + at, len(page))
+                    holes.punch(fd, each.block * BLOCK_BYTES + at, len(page))
                 else:
                     pwrite_all(fd, page, each.block * BLOCK_BYTES + at)
                     out.written_bytes += len(page)

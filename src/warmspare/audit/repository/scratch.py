@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warmspare._native import sparse as native
+from warmspare._native import holes
 from warmspare.errors import StoreError
 from warmspare.model.columns import U32
 from warmspare.model.runs import groups
@@ -108,7 +108,7 @@ class Column:
     def clear(self, start: int, count: int) -> None:
         """Blocks [start, start + count) have zero; costs nothing for each."""
         with local_io(WHAT, f"descriptor {self._fd}"):
-            native.punch(self._fd, start * self._row, count * self._row)
+            holes.punch(self._fd, start * self._row, count * self._row)
 
     def filled(self, start: int, stop: int) -> Iterator[tuple[U32, npt.NDArray[Any]]]:
         """(blocks, values) of those in [start, stop) that are not zero, ascending, at most GROUP at a time."""

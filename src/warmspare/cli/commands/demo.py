@@ -134,6 +134,7 @@ class _Demo:
         from warmspare.store.opening import open_store
         from warmspare.sync.beginning import ChainStart
         from warmspare.sync.sender import Sender
+        from warmspare.sync.sync_settings import SyncSettings
         from warmspare.threads import in_thread
 
         reported: Extents | None = None
@@ -147,15 +148,9 @@ class _Demo:
         source = RawSource(self._disk, "disk.raw")
         try:
             machine = GivenDisks("demo", [DiskInput(source, reported)])
-            sync = Sender(
-                store,
-                machine,
-                self._home / "state",
-                Events(),
-                level=3,
-                start=ChainStart.NEW if first else ChainStart.GO_ON,
-            )
-            sent = await sync.run()
+            start = ChainStart.NEW if first else ChainStart.GO_ON
+            settings = SyncSettings(self._home / "state", level=3, start=start)
+            sent = await Sender(store, machine, settings, Events()).run()
             done = await Receiver(store, "demo", self._replica, Events()).run()
         finally:
             await source.close()

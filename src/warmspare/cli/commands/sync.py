@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from warmspare.source.given import GivenDisks
     from warmspare.source.ports import DiskInput, Source
     from warmspare.store.contract import Store
-    from warmspare.sync.beginning import ChainStart
     from warmspare.sync.planning.rolling import Rolling
     from warmspare.sync.publishing.spool import SpoolPlace
+    from warmspare.sync.sync_settings import SyncSettings
 
 VDDK_SCHEME = "vddk://"
 
@@ -150,30 +150,26 @@ def _execute(
         from warmspare.source.given import GivenDisks
         from warmspare.store.opening import open_store
         from warmspare.sync.beginning import ChainStart
+        from warmspare.sync.sync_settings import SyncSettings
 
-        start = ChainStart.NEW if new else ChainStart.GO_ON
-        place, rolling = spool_place(spool, spool_size), parse_audit_period(audit_period)
+        plain = SyncSettings(
+            state or options.state_root(),
+            number,
+            spool_place(spool, spool_size),
+            rolling=parse_audit_period(audit_period),
+            start=ChainStart.NEW if new else ChainStart.GO_ON,
+            single_sender=single_sender,
+            host=options.state_root(),
+        )
         store = open_store(
             repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
         )
         try:
             with kept(store, bytes_s) as target:
                 machine = GivenDisks(vm[0], await open_disks(disks, extents or [], vddk, events, as_raw=as_raw))
-                root = state or options.state_root()
                 if only_plan:
-                    return await _plan(target, machine, root, number, bytes_s, events, meter, rolling, start)
-                return await sync_given(
-                    target,
-                    machine,
-                    root,
-                    events,
-                    level=number,
-                    meter=meter,
-                    spool=place,
-                    rolling=rolling,
-                    start=start,
-                    single_sender=single_sender,
-                )
+                    return await _plan(target, machine, plain, events, meter, bytes_s)
+                return await sync_given(target, machine, plain, events, meter)
         finally:
             await store.close()
 
@@ -183,38 +179,17 @@ def _execute(
 async def sync_given(
     store: Store,
     machine: GivenDisks,
-    state: Path,
+    settings: SyncSettings,
     events: Events,
-    *,
-    level: int | None,
     meter: Meter,
-    spool: SpoolPlace | None = None,
-    rolling: Rolling | None = None,
     also: Mapping[str, Extents] | None = None,
-    start: ChainStart | None = None,
-    single_sender: bool = False,
 ) -> int:
-    """Sync given disks and close them; the exit code. The arguments are those of Sync."""
+    """Sync given disks and close them; the exit code. The arguments are those of Sender."""
     from warmspare.cli.telling.sync_end import finished
-    from warmspare.sync.beginning import ChainStart
     from warmspare.sync.sender import Sender
 
     try:
-        sync = Sender(
-            store,
-            machine,
-            state,
-            events,
-            level=level,
-            meter=meter,
-            spool=spool,
-            rolling=rolling,
-            also=also,
-            start=start or ChainStart.GO_ON,
-            single_sender=single_sender,
-            host=options.state_root(),
-        )
-        result = await sync.run()
+        result = await Sender(store, machine, settings, events, meter=meter, also=also).run()
     finally:
         await machine.close()
     return finished(machine, result, events)
@@ -223,20 +198,16 @@ async def sync_given(
 async def _plan(
     store: Store,
     machine: GivenDisks,
-    state: Path,
-    level: int | None,
-    limit: float | None,
+    settings: SyncSettings,
     events: Events,
     meter: Meter,
-    rolling: Rolling | None,
-    start: ChainStart,
+    limit: float | None,
 ) -> int:
     from warmspare.cli.telling.sync_end import planned
     from warmspare.sync.sender import Sender
 
     try:
-        sync = Sender(store, machine, state, events, level=level, meter=meter, rolling=rolling, start=start)
-        found = await sync.survey()
+        found = await Sender(store, machine, settings, events, meter=meter).survey()
     finally:
         await machine.close()
     return planned(machine, found, events, limit=limit, rpo_s=None)

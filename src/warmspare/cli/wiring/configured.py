@@ -179,7 +179,7 @@ def refuse_twins(found: FoundVm) -> None:
 async def sync_found(
     found: FoundVm, how: How, events: Events, meter: Meter, also: Mapping[str, Extents] | None = None
 ) -> int:
-    """Sync one VM; the exit code. also: see Sync."""
+    """Sync one VM; the exit code. also: see Sender."""
     from warmspare.cli.run import retrying
     from warmspare.cli.telling.sync_end import finished, planned
     from warmspare.cli.wiring.opening_store import open_configured
@@ -188,6 +188,7 @@ async def sync_found(
     from warmspare.sync.planning.rolling import Rolling
     from warmspare.sync.publishing.spool import SpoolPlace
     from warmspare.sync.sender import Sender
+    from warmspare.sync.sync_settings import SyncSettings
     from warmspare.vsphere.vsphere_machine import VsphereMachine
 
     refuse_twins(found)
@@ -208,30 +209,23 @@ async def sync_found(
         rolling = Rolling(policy.audit_period_s, policy.full_compare != "error")
         number = policy.level if isinstance(how.level, str) else how.level
         start = ChainStart.NEW if how.new else ChainStart.ADOPT if how.adopt else ChainStart.OWN
+        settings = SyncSettings(
+            root,
+            number,
+            SpoolPlace(policy.spool, policy.spool_bytes) if policy.spool else None,
+            policy.max_snapshot_age_s,
+            rolling,
+            start,
+            repository.single_sender,
+            options.state_root(),
+        )
         if how.only_plan:
-            sync = Sender(store, machine, root, events, level=number, meter=meter, rolling=rolling, start=start)
-            looked = await sync.survey()
+            looked = await Sender(store, machine, settings, events, meter=meter).survey()
             limit = how.limit or repository.limit.rate(time.localtime())
             return planned(machine, looked, events, limit=limit, rpo_s=policy.rpo_s)
         with kept(store, how.limit, repository.limit) as target:
-            spool = SpoolPlace(policy.spool, policy.spool_bytes) if policy.spool else None
             async with late(events, machine.vm_name, policy.rpo_s):
-                sync = Sender(
-                    target,
-                    machine,
-                    root,
-                    events,
-                    level=number,
-                    meter=meter,
-                    spool=spool,
-                    max_snapshot_age_s=policy.max_snapshot_age_s,
-                    rolling=rolling,
-                    also=also,
-                    start=start,
-                    single_sender=repository.single_sender,
-                    host=options.state_root(),
-                )
-                result = await sync.run()
+                result = await Sender(target, machine, settings, events, meter=meter, also=also).run()
     finally:
         await store.close()
     return finished(machine, result, events)

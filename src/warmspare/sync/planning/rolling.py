@@ -20,10 +20,11 @@ import numpy as np
 
 from warmspare._native import pages as native
 from warmspare.errors import SourceError
+from warmspare.format.hashtable import ENTRY_BYTES
 from warmspare.model.columns import U32
 from warmspare.model.extents import Extents, normalise
 from warmspare.model.runs import Runs
-from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, SPAN_BLOCKS, SPAN_BYTES
+from warmspare.model.units import BLOCK_BYTES, SPAN_BLOCKS, SPAN_BYTES
 from warmspare.observe.events import Events
 from warmspare.outside.records import Count, Seconds
 from warmspare.source.ports import Hole, Source, Span
@@ -168,11 +169,7 @@ class _Look:
         self._capacity, self._table = capacity_bytes, table
         self.wrong: list[int] = []
         self._blocks = self._bytes = 0
-        self._unknown = np.zeros(SPAN_BLOCKS * BLOCK_PAGES, dtype=np.uint64)
-        self._hashes = np.empty(SPAN_BLOCKS * 16, dtype=np.uint8)
-        self._pages = np.empty(SPAN_BLOCKS * BLOCK_PAGES, dtype=np.uint64)
-        self._masks = np.empty((3, SPAN_BLOCKS), dtype=np.uint16)
-        self._state = np.empty(SPAN_BLOCKS, dtype=np.uint8)
+        self._hashes = np.empty((SPAN_BLOCKS, ENTRY_BYTES), dtype=np.uint8)
 
     def at(self, item: Span | Hole) -> None:
         if isinstance(item, Hole):
@@ -182,21 +179,9 @@ class _Look:
         blocks: U32 = item.blocks
         self._blocks += blocks.size
         self._bytes += len(item.data)
-        nonzero, changed, known = self._masks
-        native.filter_span(
-            item.data,
-            0,
-            self._table.read(blocks).reshape(-1),
-            self._unknown,
-            False,
-            self._hashes,
-            self._pages,
-            nonzero,
-            changed,
-            known,
-            self._state,
-        )
-        self.wrong += blocks[self._state[: blocks.size] != native.UNCHANGED].tolist()
+        native.hash_span(item.data, self._hashes.reshape(-1))
+        different = (self._hashes[: blocks.size] != self._table.read(blocks)).any(axis=1)
+        self.wrong += blocks[different].tolist()
 
     def result(self, *, whole: bool, trouble: str = "") -> RollingShare:
         return RollingShare(self.wrong, whole, self._blocks, self._bytes, trouble)

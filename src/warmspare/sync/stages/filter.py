@@ -69,18 +69,14 @@ class PageFilter:
                 old_pages[blocks == self._odd_block] = 0
         else:
             old_pages = np.zeros((n, BLOCK_PAGES), dtype=np.uint64)
-        was, again = old_blocks, np.zeros(n, dtype=bool)
-        if self._anew is not None:
-            was, again = old_blocks.copy(), inside(blocks, self._anew)
-            old_blocks[again] ^= 0xFF  # another block than any, so that it has changed
-            old_pages[again] = 0
+        whole = np.zeros(n, dtype=bool) if self._anew is None else inside(blocks, self._anew)
         nonzero, changed, known = self._masks
         native.filter_span(
             span.data,
             self._pages.seed,
             old_blocks.reshape(-1),
             old_pages.reshape(-1),
-            False,
+            whole.view(np.uint8),
             self._out_blocks,
             self._out_pages,
             nonzero,
@@ -94,21 +90,21 @@ class PageFilter:
         records = Records(blocks[rows], changed[rows] & nonzero[rows], changed[rows] & ~nonzero[rows], hashes)
         pages = self._out_pages.reshape(-1, BLOCK_PAGES)[rows]
         self._log.append(records.block, pages)
-        became_zero = blocks[state == native.BECAME_ZERO]
-        size = masks.total(records.pages) * PAGE_BYTES + became_zero.size * BLOCK_BYTES
-        if n and int(blocks[-1]) * BLOCK_BYTES + BLOCK_BYTES > self._capacity and state[n - 1]:
+        zeroed = state == native.ZEROED
+        zeros = blocks[zeroed]
+        size = masks.total(records.pages) * PAGE_BYTES + zeros.size * BLOCK_BYTES
+        recorded_last = n and state[n - 1] != native.UNCHANGED
+        if recorded_last and int(blocks[-1]) * BLOCK_BYTES + BLOCK_BYTES > self._capacity:
             size -= PAGE_BYTES - page_bytes((self._capacity - 1) // PAGE_BYTES, self._capacity)
         # What is recorded though it is as it was has escaped no tracker.
-        zeroed = state == native.BECAME_ZERO
-        now = np.where(zeroed[:, None], np.uint8(0), self._out_blocks.reshape(-1, 16)[:n])
-        unchanged = again & (now == was).all(axis=1)
+        unchanged = whole & (self._out_blocks.reshape(-1, 16)[:n] == old_blocks).all(axis=1)
         untracked = self._zeroed_untracked(blocks[zeroed & ~unchanged])
         if self._reported is not None:
-            was_zero = np.all(was == 0, axis=1)
+            was_zero = np.all(old_blocks == 0, axis=1)
             for row in rows[~unchanged[rows]].tolist():
                 certain = int(nonzero[row]) if was_zero[row] else int(changed[row]) & int(known[row])
                 untracked += self._outside(int(blocks[row]), certain)
-        return Filtered(records, rows, pages, became_zero, size, untracked)
+        return Filtered(records, rows, pages, zeros, size, untracked)
 
     def _zeroed_untracked(self, blocks: U32) -> list[Untracked]:
         out: list[Untracked] = []

@@ -16,7 +16,7 @@ from contextlib import closing
 
 import numpy as np
 
-from warmspare._native import sparse as native
+from warmspare._native import holes
 from warmspare.audit.reports.collect import Findings, extent
 from warmspare.audit.reports.findings import FindingKind
 from warmspare.audit.repository.deep.deep_progress import DeepDiskProgress, DeepProgress, Keeper, Pending
@@ -318,7 +318,7 @@ class Deep:
         with local_io(WHAT, "the image of a disk"):
             for start, count in chunk.zeros.pairs():
                 image.entries.clear(start, count)
-                native.punch(image.image, start * BLOCK_BYTES, count * BLOCK_BYTES)
+                holes.punch(image.image, start * BLOCK_BYTES, count * BLOCK_BYTES)
                 zeros += count
         self.progress.states += verdict.sound + zeros
         self.progress.unsure += verdict.unsure

@@ -125,6 +125,7 @@ async def _given(
     from warmspare.cli.wiring.rate_limit import kept
     from warmspare.source.given import GivenDisks
     from warmspare.store.opening import open_store
+    from warmspare.sync.sync_settings import SyncSettings
 
     store = open_store(
         repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
@@ -137,10 +138,9 @@ async def _given(
         from warmspare.observe.events import Meter
 
         with kept(store, how.limit) as target:
-            root = how.state or options.state_root()
-            await sync_given(
-                target, await machine(), root, events, level=None, meter=Meter(), also=also, single_sender=single_sender
-            )
+            host = options.state_root()
+            settings = SyncSettings(how.state or host, single_sender=single_sender, host=host)
+            await sync_given(target, await machine(), settings, events, Meter(), also)
 
     async def machine_after() -> GivenDisks:
         """After the repair's sync nothing has changed since the newest point: it was made of these very disks."""

@@ -1,0 +1,1 @@
+"""Faults of networks, stores, libraries and hosts, and kills at each moment."""

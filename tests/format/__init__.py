@@ -1,0 +1,1 @@
+"""Golden bytes, and decoders of bytes that nobody wrote."""

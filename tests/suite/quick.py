@@ -1,0 +1,36 @@
+"""The small loop: tests that start no program and ask no server, held to that while they run (`make quick`)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from rigs.paths import TESTS
+
+QUICK = ("unit", "format", "property")
+_STARTS = ("subprocess.Popen", "os.posix_spawn", "os.exec", "os.system")
+
+
+def add_option(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="only tests that start no program; see tests/suite/quick.py")
+
+
+def select(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave only those of the small loop, and see to it that they are."""
+    if not config.getoption("--quick"):
+        return
+    quick = [item for item in items if _is_quick(item.path) and not item.get_closest_marker("program")]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(quick)])
+    items[:] = quick
+    sys.addaudithook(_forbid)
+
+
+def _is_quick(path: Path) -> bool:
+    return path.relative_to(TESTS).parts[0] in QUICK
+
+
+def _forbid(event: str, arguments: tuple[object, ...]) -> None:
+    if event in _STARTS:
+        raise AssertionError(f"a test of the small loop starts a program: {arguments[0]}; mark it with `program`")

@@ -1,0 +1,1 @@
+"""What the installers and images of each distribution lay out."""

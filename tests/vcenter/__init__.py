@@ -1,0 +1,1 @@
+"""Syncs of a simulated vCenter; its Go sources are here too."""
