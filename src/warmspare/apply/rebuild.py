@@ -20,11 +20,13 @@ from warmspare.apply.decode import locate
 from warmspare.apply.fetch import PackObject, pack_objects
 from warmspare.errors import FormatError, IntegrityError
 from warmspare.format import frame
-from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.chunk import Chunk
 from warmspare.format.hashtable import ZERO_ENTRY
+from warmspare.model import masks
+from warmspare.model.block_records import NO_FRAME
 from warmspare.model.columns import U8, U32
 from warmspare.model.ids import DiskId
-from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, block_bytes
+from warmspare.model.units import BLOCK_BYTES, PAGE_BYTES, block_bytes
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.verified_objects import manifest_of, read_range, read_sound
 from warmspare.state.local_files import pwrite_all
@@ -77,8 +79,7 @@ class Rebuilder:
             if self._matches(os.pread(self._fd, size, block * BLOCK_BYTES), size, digest):
                 out.sound.append(block)
             else:
-                pages = -(-size // PAGE_BYTES)
-                wrong[block] = _Wanted(bytearray(size), (1 << pages) - 1)
+                wrong[block] = _Wanted(bytearray(size), masks.whole_mask(block, self._capacity))
         if wrong:
             await self._collect(wrong)
         for block, wanted in wrong.items():
@@ -120,36 +121,32 @@ class Rebuilder:
                 wanted.lost = error.sentence
 
     async def _take(self, chunk: Chunk, packs: Sequence[PackObject], wanted: dict[int, _Wanted]) -> None:
-        runs = zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True)
-        for start, count in runs:
-            for block in [b for b in wanted if start <= b < start + count]:
-                wanted[block].missing = 0
-        numbers = np.array(sorted(wanted), dtype=np.uint32)
-        for row in np.flatnonzero(np.isin(chunk.block, numbers)).tolist():
-            block = int(chunk.block[row])
-            into = wanted[block]
-            carried = int(chunk.carried[row]) & into.missing
-            into.missing &= ~int(chunk.zero[row])
+        records, numbers = chunk.records, np.array(sorted(wanted), dtype=np.uint32)
+        for block in numbers[chunk.zeros.hold(numbers)].tolist():
+            wanted[block].missing = 0
+        for row in np.flatnonzero(np.isin(records.block, numbers)).tolist():
+            into = wanted[int(records.block[row])]
+            carried = int(records.carried[row]) & into.missing
+            into.missing &= ~int(records.zero[row])
             if not carried:
                 continue
-            assert int(chunk.frame[row]) != NO_FRAME
+            assert int(records.frame[row]) != NO_FRAME
             try:
                 await self._copy(chunk, row, packs, carried, into)
             except IntegrityError as error:
                 into.lost = error.sentence
 
     async def _copy(self, chunk: Chunk, row: int, packs: Sequence[PackObject], carried: int, into: _Wanted) -> None:
-        index = int(chunk.frame[row])
-        pack, offset = packs[int(chunk.frame_pack[index])], int(chunk.frame_offset[index])
-        held = await self._frame(pack, offset, int(chunk.frame_bytes[index]))
+        records = chunk.records
+        number, offset, size = chunk.frames.place(int(records.frame[row]))
+        pack = packs[number]
+        held = await self._frame(pack, offset, size)
         where = f"{self._repository.where(pack.key)}, offset {offset}"
-        framed, slot = (int(column[0]) for column in locate(held.pages, chunk.block[row : row + 1], where))
+        framed, slot = (int(column[0]) for column in locate(held.pages, records.block[row : row + 1], where))
         if carried & ~framed:
             raise FormatError("a frame lacks a page that a record says it holds", where=where)
-        for page in range(BLOCK_PAGES):
-            if not carried >> page & 1:
-                continue
-            at = (slot + (framed & ((1 << page) - 1)).bit_count()) * PAGE_BYTES
+        for page in masks.pages_of(carried):
+            at = (slot + masks.count_before(framed, page)) * PAGE_BYTES
             size = min(PAGE_BYTES, len(into.image) - page * PAGE_BYTES)
             data = held.payload[at : at + size]
             # A page that was the disk's short last one, before it grew, goes on as zeros.

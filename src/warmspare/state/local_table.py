@@ -26,6 +26,7 @@ from warmspare.format.hashtable import (
     root,
 )
 from warmspare.model.columns import U8, U32
+from warmspare.model.runs import groups
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.header import HEADER_BYTES, CacheHeader
@@ -142,17 +143,12 @@ class HashTable:
         out = np.empty((blocks.size, ENTRY_BYTES), dtype=np.uint8)
         if not blocks.size:
             return out
-        leaves = blocks // FANOUT
-        edges = np.flatnonzero(np.diff(leaves)) + 1
-        start = 0
         with local_io(STATE_DIRECTORY, self._path):
-            for stop in [*edges.tolist(), blocks.size]:
-                index = int(leaves[start])
+            for index, rows in groups(blocks, FANOUT):
                 if self._leaf[0] != index:
                     data = self._committed_leaf(index)
                     self._leaf = (index, np.frombuffer(data, dtype=np.uint8).reshape(FANOUT, ENTRY_BYTES))
-                out[start:stop] = self._leaf[1][blocks[start:stop] % FANOUT]
-                start = stop
+                out[rows] = self._leaf[1][blocks[rows] % FANOUT]
         return out
 
     def nonzero(self, start: int, stop: int) -> Iterator[U32]:
@@ -185,17 +181,12 @@ class HashTable:
         """Set entries: ascending blocks, hashes of shape (n, 16); repeats of a block carry the same hash."""
         if not blocks.size:
             return
-        leaves = blocks // FANOUT
-        edges = np.flatnonzero(np.diff(leaves)) + 1
-        start = 0
         with local_io(STATE_DIRECTORY, self._staged_path):
-            self._open_staged(int(leaves[-1]))
-            for stop in [*edges.tolist(), blocks.size]:
-                leaf = np.frombuffer(bytearray(self._current_leaf(int(leaves[start]))), dtype=np.uint8)
-                table = leaf.reshape(FANOUT, ENTRY_BYTES)
-                table[blocks[start:stop] % FANOUT] = hashes[start:stop]
-                self._put_leaf(int(leaves[start]), leaf.tobytes())
-                start = stop
+            self._open_staged(int(blocks[-1]) // FANOUT)
+            for index, rows in groups(blocks, FANOUT):
+                leaf = np.frombuffer(bytearray(self._current_leaf(index)), dtype=np.uint8)
+                leaf.reshape(FANOUT, ENTRY_BYTES)[blocks[rows] % FANOUT] = hashes[rows]
+                self._put_leaf(index, leaf.tobytes())
 
     def stage_zero(self, start: int, count: int) -> None:
         """Set [start, start + count) to blocks of zeros; costs only where something else stood."""

@@ -87,7 +87,7 @@ class Survey:
     rate: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Begun:
     """A run that has what it needs to read. files: open for its disks. over: a failover of the VM that has ended."""
 

@@ -7,7 +7,6 @@ hide what it did. Lies in an unlinked temporary file, 16 bytes a block; holes of
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -32,6 +31,7 @@ from warmspare.format.hashtable import (
 from warmspare.format.restore_point import Disk
 from warmspare.model.columns import U8, U32
 from warmspare.model.ids import DiskId
+from warmspare.model.runs import group_starts, groups, run_rows
 from warmspare.model.units import block_count
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.disk_tables import since_checkpoint
@@ -62,14 +62,10 @@ class ExpectedTable:
     def entries(self, blocks: U32) -> U8:
         """The entries of ascending blocks, shape (n, 16)."""
         out = np.empty((blocks.size, ENTRY_BYTES), dtype=np.uint8)
-        windows = blocks // WINDOW_BLOCKS
-        edges = [0, *(np.flatnonzero(np.diff(windows)) + 1).tolist(), blocks.size]
-        for start, stop in itertools.pairwise(edges):
-            if start == stop:
-                continue
-            first, last = int(blocks[start]), int(blocks[stop - 1])
+        for _, rows in groups(blocks, WINDOW_BLOCKS):
+            first, last = int(blocks[rows.start]), int(blocks[rows.stop - 1])
             table = self.read(first, last + 1 - first).reshape(-1, ENTRY_BYTES)
-            out[start:stop] = table[blocks[start:stop] - first]
+            out[rows] = table[blocks[rows] - first]
         return out
 
     def filled(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -124,13 +120,10 @@ class ExpectedTable:
 
     def put_chunk(self, chunk: Chunk) -> None:
         """Take over what a chunk of a manifest says."""
-        if chunk.block.size:
-            keep = np.concatenate(([True], np.diff(chunk.block) != 0))  # records of one block carry the same hash
-            blocks, hashes = chunk.block[keep].astype(np.int64), np.ascontiguousarray(chunk.hashes[keep])
-            edges = [0, *(np.flatnonzero(np.diff(blocks) != 1) + 1).tolist(), blocks.size]
-            for start, stop in itertools.pairwise(edges):
-                pwrite_all(self._fd, hashes[start:stop].tobytes(), int(blocks[start]) * ENTRY_BYTES)
-        for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+        told = chunk.records.take(group_starts(chunk.records.block))  # records of one block carry the same hash
+        for rows in run_rows(told.block):
+            pwrite_all(self._fd, told.hashes[rows].tobytes(), int(told.block[rows.start]) * ENTRY_BYTES)
+        for start, count in chunk.zeros.pairs():
             for first, stop in list(self._filled(start, start + count)):
                 pwrite_all(self._fd, _ZEROS[: (stop - first) * ENTRY_BYTES], first * ENTRY_BYTES)
 

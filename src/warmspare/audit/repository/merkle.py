@@ -23,6 +23,7 @@ from warmspare.format.hashtable import (
     root,
 )
 from warmspare.model.columns import U8, U32
+from warmspare.model.runs import groups
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
 from warmspare.state.local_files import local_io, pwrite_all
 
@@ -64,17 +65,10 @@ class ChainTable:
 
     def put(self, blocks: U32, hashes: U8) -> None:
         """Set entries of ascending blocks, hashes of shape (n, 16)."""
-        if not blocks.size:
-            return
-        leaves = blocks // FANOUT
-        edges = np.flatnonzero(np.diff(leaves)) + 1
-        start = 0
-        for stop in [*edges.tolist(), blocks.size]:
-            index = int(leaves[start])
+        for index, rows in groups(blocks, FANOUT):
             table = np.frombuffer(bytearray(self.leaf(index)), dtype=np.uint8).reshape(FANOUT, ENTRY_BYTES)
-            table[blocks[start:stop] % FANOUT] = hashes[start:stop]
+            table[blocks[rows] % FANOUT] = hashes[rows]
             self._put(index, table.tobytes())
-            start = stop
 
     def clear(self, start: int, count: int) -> None:
         """Blocks [start, start + count) are zeros."""

@@ -23,7 +23,7 @@ from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.deep.deep_progress import FORMAT, DeepProgress, Keeper
 from warmspare.audit.repository.deep.scan import Deep, ScannedDisk
 from warmspare.audit.repository.descent import Chain, Proof, read_chain
-from warmspare.audit.repository.loss_marks import Runs, leave_mark
+from warmspare.audit.repository.loss_marks import leave_mark
 from warmspare.audit.repository.losses import Losses
 from warmspare.audit.repository.object_checks import ObjectChecks
 from warmspare.audit.repository.scratch import WHAT, Scratch, StaleScratchError
@@ -33,6 +33,7 @@ from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError
 from warmspare.format import repofile
 from warmspare.format.restore_point import Disk
 from warmspare.model.ids import DiskId, PointId, VmId, VmKey, vm_key, vm_of
+from warmspare.model.runs import Runs
 from warmspare.model.units import BLOCK_BYTES, block_count
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import now_text
@@ -263,7 +264,7 @@ class RepositoryAudit:
             for found, _ in image.entries.filled(0, blocks):
                 drawn.add(ZERO, found, -1)
                 drawn.add(SOUND, found)
-            for start, count in image.losses.runs(blocks):
+            for start, count in image.losses.runs(blocks).pairs():
                 drawn.add_run(SOUND, start, count, -1)
                 drawn.add_run(WRONG, start, count)
             name = disk.name if self._wanted or self._sums.vms == 1 else f"{chain.vm}: {disk.name}"
@@ -289,13 +290,13 @@ class RepositoryAudit:
             image = images.get(disk.id)
             losses = image.losses if image else state.losses
             self._tell_losses(chain, disk, losses, state.broken or (image.stopped if image else ""))
-            runs = list(losses.runs(block_count(disk.capacity_bytes)))
-            if runs:
+            runs = losses.runs(block_count(disk.capacity_bytes))
+            if len(runs):
                 lost[disk.id] = runs
-                self._sums.lost_blocks += sum(count for _, count in runs)
+                self._sums.lost_blocks += runs.blocks
         if lost and self._repair:
             key = await leave_mark(self._store, inventory, chain, lost)
-            self._sums.marked += sum(count for runs in lost.values() for _, count in runs)
+            self._sums.marked += sum(runs.blocks for runs in lost.values())
             self._notes.append(
                 f"{chain.vm}: the lost blocks of the newest restore point are marked in {key or inventory.marks[-1]}: "
                 "the next sync reads them again and sends them whole"

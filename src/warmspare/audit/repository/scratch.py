@@ -18,6 +18,7 @@ import numpy.typing as npt
 from warmspare._native import holes
 from warmspare.errors import StoreError
 from warmspare.model.columns import U32
+from warmspare.model.runs import groups
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.local_files import local_io, pwrite_all
@@ -91,25 +92,14 @@ class Column:
         with local_io(WHAT, f"descriptor {self._fd}"):
             return self._shape(bytearray(os.pread(self._fd, size, group * size)).ljust(size, b"\0"))
 
-    @staticmethod
-    def _groups(blocks: U32) -> Iterator[tuple[int, slice]]:
-        if not blocks.size:
-            return
-        groups = blocks // GROUP
-        edges = np.flatnonzero(np.diff(groups)) + 1
-        start = 0
-        for stop in [*edges.tolist(), blocks.size]:
-            yield int(groups[start]), slice(start, stop)
-            start = stop
-
     def get(self, blocks: U32) -> npt.NDArray[Any]:
         """Values of ascending blocks."""
-        parts = [self._load(group)[blocks[rows] % GROUP] for group, rows in self._groups(blocks)]
+        parts = [self._load(group)[blocks[rows] % GROUP] for group, rows in groups(blocks, GROUP)]
         return np.concatenate(parts) if parts else self._shape(b"")
 
     def put(self, blocks: U32, values: npt.NDArray[Any] | int) -> None:
         """Set ascending blocks; of a block that stands there twice the last counts."""
-        for group, rows in self._groups(blocks):
+        for group, rows in groups(blocks, GROUP):
             table = self._load(group)
             table[blocks[rows] % GROUP] = values if isinstance(values, int) else values[rows]
             with local_io(WHAT, f"descriptor {self._fd}"):

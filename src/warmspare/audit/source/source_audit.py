@@ -27,8 +27,7 @@ from warmspare.errors import ConfigError, SourceError
 from warmspare.format.hashtable import ENTRY_BYTES, ZERO_ENTRY
 from warmspare.format.restore_point import Disk
 from warmspare.model.columns import U8, U32
-from warmspare.model.extents import Extents, normalise, widen
-from warmspare.model.extents import without as cut_out
+from warmspare.model.extents import Extents, normalise, union, whole_disk, widen, without
 from warmspare.model.ids import DiskId, VmId, vm_key
 from warmspare.model.units import BLOCK_BYTES, SPAN_BLOCKS, block_bytes, block_count
 from warmspare.observe.events import Events, Meter
@@ -50,7 +49,7 @@ _NO_EXTENTS = (
 _NO_EXTENTS_REMEDY = "give --extents, or a disk that nobody wrote to since; a sync without --extents sends it"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SourceAuditSettings:
     """percent: the share of the blocks to look at, None for all. only: nothing but these, by disk; block-aligned."""
 
@@ -215,17 +214,17 @@ class SourceAudit:
         changed = widen(given.reported, BLOCK_BYTES, end) if given.reported else normalise([], [])
         if self._settings.only is not None:
             asked = self._settings.only.get(disk.id, normalise([], []))
-            changed = _all_but(asked, end) if not len(changed) else _union(changed, _all_but(asked, end))
+            changed = union(changed, without(whole_disk(end), asked))
         verdict.excluded_blocks = block_count(int(changed.total_bytes)) if len(changed) else 0
         sample = Sample(self._settings.percent, self._seed, block_count(end))
         scan = _Scan(given, table, verdict, threads, self._meter)
         for window in _windows(sample, end):
-            await scan.read(cut_out(window, changed))
+            await scan.read(without(window, changed))
         if len(verdict.wrong) and self._settings.percent is not None:
             # What was missed at one place may have been missed at others, and the moment will not come again.
             verdict.in_full = True
             for (first, stop), drawn in zip(_cut(end), _windows(sample, end), strict=True):
-                await scan.read(cut_out(cut_out(normalise([first], [stop - first]), drawn), changed))
+                await scan.read(without(without(normalise([first], [stop - first]), drawn), changed))
         self._meter.done_bytes += int(changed.total_bytes)
         verdict.seconds = self._meter.seconds - began
         return verdict
@@ -299,14 +298,6 @@ def _windows(sample: Sample, end: int) -> Iterator[Extents]:
         runs = np.array(list(sample.runs(first // BLOCK_BYTES, block_count(stop))), dtype=np.int64).reshape(-1, 2)
         offsets, stops = runs[:, 0] * BLOCK_BYTES, np.minimum(runs[:, 1] * BLOCK_BYTES, stop)
         yield normalise(offsets, stops - offsets)
-
-
-def _all_but(asked: Extents, end: int) -> Extents:
-    return cut_out(normalise([0], [end]), asked)
-
-
-def _union(left: Extents, right: Extents) -> Extents:
-    return normalise(np.concatenate((left.offsets, right.offsets)), np.concatenate((left.lengths, right.lengths)))
 
 
 # -- what it comes to -------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warmspare.model.columns import U32
+from warmspare.model.runs import Runs
 from warmspare.outside.regular_files import open_regular
 from warmspare.recover.blocks.ebs_blocks import EbsBlockSet
 from warmspare.state.local_files import STATE_DIRECTORY, local_io, pwrite_all
@@ -56,13 +57,12 @@ class Digests:
         ValueError if one of `blocks` was not put."""
         summed, count = hashlib.sha256(), 0
         for batch in blocks.batches(4096):
-            edges = np.flatnonzero(np.diff(batch) != 1) + 1
-            for run in np.split(batch, edges):
+            for start, run in Runs.of(batch).pairs():
                 with local_io(STATE_DIRECTORY, self._path):
-                    rows = os.pread(self._fd, run.size * DIGEST_BYTES, int(run[0]) * DIGEST_BYTES)
+                    rows = os.pread(self._fd, run * DIGEST_BYTES, start * DIGEST_BYTES)
                 table = np.frombuffer(rows, dtype=np.uint8)
-                if table.size != run.size * DIGEST_BYTES or not table.reshape(-1, DIGEST_BYTES).any(axis=1).all():
+                if table.size != run * DIGEST_BYTES or not table.reshape(-1, DIGEST_BYTES).any(axis=1).all():
                     raise ValueError("a block was not put")
                 summed.update(rows)
-                count += run.size
+                count += run
         return count, summed.digest()

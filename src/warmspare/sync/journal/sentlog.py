@@ -32,7 +32,7 @@ MAX_ROWS = 1 << 16
 LIST_BYTES = 96 << 20  # a million packs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SentFrame:
     """A frame in the store. pack: its number in its run. pages: hashes, shape (n, 16); those of `carried` count."""
 

@@ -15,6 +15,7 @@ import numpy as np
 import xxhash
 
 from warmspare.model.columns import U32, U64
+from warmspare.model.runs import groups
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.header import HEADER_BYTES, CacheHeader
@@ -88,16 +89,10 @@ class PageMap:
     def read(self, blocks: U32) -> U64:
         """Hashes of the pages of ascending blocks, shape (n, 16). StoreError if the file can't be read."""
         out = np.empty((blocks.size, BLOCK_PAGES), dtype=np.uint64)
-        if not blocks.size:
-            return out
-        segments = blocks // SEGMENT_BLOCKS
-        edges = np.flatnonzero(np.diff(segments)) + 1
-        start = 0
         with local_io(STATE_DIRECTORY, self._path):
-            for stop in [*edges.tolist(), blocks.size]:
-                rows = np.frombuffer(self._segment(int(segments[start])), dtype=np.uint64)
-                out[start:stop] = rows.reshape(SEGMENT_BLOCKS, BLOCK_PAGES)[blocks[start:stop] % SEGMENT_BLOCKS]
-                start = stop
+            for segment, rows in groups(blocks, SEGMENT_BLOCKS):
+                data = np.frombuffer(self._segment(segment), dtype=np.uint64)
+                out[rows] = data.reshape(SEGMENT_BLOCKS, BLOCK_PAGES)[blocks[rows] % SEGMENT_BLOCKS]
         return out
 
     def begin(self) -> None:
@@ -107,20 +102,13 @@ class PageMap:
 
     def write(self, blocks: U32, hashes: U64) -> None:
         """Set rows between `begin` and `finish`: ascending blocks, hashes of shape (n, 16)."""
-        if not blocks.size:
-            return
-        segments = blocks // SEGMENT_BLOCKS
-        edges = np.flatnonzero(np.diff(segments)) + 1
-        start = 0
         with local_io(STATE_DIRECTORY, self._path):
-            for stop in [*edges.tolist(), blocks.size]:
-                segment = int(segments[start])
+            for segment, rows in groups(blocks, SEGMENT_BLOCKS):
                 data = np.frombuffer(bytearray(self._segment(segment)), dtype=np.uint64)
-                data.reshape(SEGMENT_BLOCKS, BLOCK_PAGES)[blocks[start:stop] % SEGMENT_BLOCKS] = hashes[start:stop]
+                data.reshape(SEGMENT_BLOCKS, BLOCK_PAGES)[blocks[rows] % SEGMENT_BLOCKS] = hashes[rows]
                 raw = data.tobytes()
                 pwrite_all(self._fd, raw, HEADER_BYTES + segment * SEGMENT_BYTES)
                 pwrite_all(self._sums, self._sum(segment, raw).to_bytes(8, "little"), segment * 8)
-                start = stop
 
     def finish(self, generation: str) -> None:
         """Make it the map of that restore point, durably."""

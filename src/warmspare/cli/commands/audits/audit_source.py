@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from warmspare.store.contract import Store
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _How:
     """What the command line says of each audit."""
 
