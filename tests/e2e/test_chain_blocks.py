@@ -64,9 +64,10 @@ def frames(rig: Rig, sequence: int) -> dict[tuple[str, int], list[int]]:
     packs = pack_objects(point, reader.packs)
     out: dict[tuple[str, int], list[int]] = {}
     for chunk in reader.chunks():
-        for block, number in zip(chunk.block[chunk.carried > 0].tolist(), chunk.frame[chunk.carried > 0], strict=True):
-            key = packs[int(chunk.frame_pack[number])].key
-            out.setdefault((key, int(chunk.frame_offset[number])), []).append(block)
+        records = chunk.records.take(np.flatnonzero(chunk.records.carried))
+        for block, number in zip(records.block.tolist(), records.frame.tolist(), strict=True):
+            pack, offset, _ = chunk.frames.place(number)
+            out.setdefault((packs[pack].key, offset), []).append(block)
     return out
 
 

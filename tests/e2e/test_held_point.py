@@ -164,9 +164,9 @@ def _frames(rig: Rig) -> dict[int, tuple[Path, int]]:
     reader = ManifestReader(lambda at, length: manifest[at : at + length], len(manifest), "manifest")
     packs = pack_objects(point, reader.packs)
     return {
-        block: (Path(rig.repo) / packs[int(chunk.frame_pack[frame])].key, int(chunk.frame_offset[frame]))
+        block: (Path(rig.repo) / packs[int(chunk.frames.pack[frame])].key, int(chunk.frames.offset[frame]))
         for chunk in reader.chunks()
-        for block, frame in zip(chunk.block.tolist(), chunk.frame.tolist(), strict=True)
+        for block, frame in zip(chunk.records.block.tolist(), chunk.records.frame.tolist(), strict=True)
     }
 
 

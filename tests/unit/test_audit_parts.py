@@ -21,9 +21,11 @@ from warmspare.audit.reports.findings import ABOUT, FindingKind, Severity, findi
 from warmspare.audit.reports.report import MAX_CELLS, SOUND, WRONG, ZERO, AuditReport, MapBuilder
 from warmspare.audit.repository import seen as known
 from warmspare.errors import ConfigError, FormatError, LeaseError
-from warmspare.format.chunk import Chunk
+from warmspare.format.chunk import Chunk, ChunkFrames
 from warmspare.format.hashtable import root_of
 from warmspare.format.restore_point import Disk, ObjectRef
+from warmspare.model.block_records import PlacedRecords
+from warmspare.model.runs import Runs
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.state import report_chain as chains
 from warmspare.state.local_files import locked
@@ -105,18 +107,12 @@ def table(tmp_path: Path, blocks: int) -> ExpectedTable:
 
 
 def chunk(hashes: dict[int, bytes], zero: list[tuple[int, int]]) -> Chunk:
-    none32, none16 = np.zeros(0, np.uint32), np.zeros(len(hashes), np.uint16)
+    none = np.zeros(len(hashes), np.uint16)
+    digests = np.frombuffer(b"".join(hashes[b] for b in sorted(hashes)), np.uint8).reshape(-1, 16)
     return Chunk(
-        none32,
-        none32,
-        none32,
-        np.array(sorted(hashes), np.uint32),
-        none16,
-        none16,
-        none16,
-        np.frombuffer(b"".join(hashes[b] for b in sorted(hashes)), np.uint8).reshape(-1, 16),
-        np.array([start for start, _ in zero], np.uint32),
-        np.array([count for _, count in zero], np.uint32),
+        ChunkFrames.none(),
+        PlacedRecords(np.array(sorted(hashes), np.uint32), none, none, digests, none),
+        Runs(np.array([start for start, _ in zero], np.uint32), np.array([count for _, count in zero], np.uint32)),
     )
 
 

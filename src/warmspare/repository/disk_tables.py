@@ -25,8 +25,8 @@ from warmspare.threads import in_thread
 def stage_manifest(table: HashTable, manifest: ManifestReader) -> None:
     """Stage what a manifest says of the hash table."""
     for chunk in manifest.chunks():
-        table.stage(chunk.block, chunk.hashes)
-        for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+        table.stage(chunk.records.block, chunk.records.hashes)
+        for start, count in chunk.zeros.pairs():
             table.stage_zero(start, count)
 
 

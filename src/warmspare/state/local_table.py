@@ -26,10 +26,11 @@ from warmspare.format.hashtable import (
     root,
 )
 from warmspare.model.columns import U8, U32
+from warmspare.model.runs import groups
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
 from warmspare.state.header import HEADER_BYTES, CacheHeader
 from warmspare.state.local_files import STATE_DIRECTORY, local_io
-from warmspare.state.page_file import PageFile, Pages, by_page
+from warmspare.state.page_file import PageFile, Pages
 
 MAGIC = b"WSHASH01"
 MAX_BLOCKS = MAX_CAPACITY_BYTES // BLOCK_BYTES
@@ -146,7 +147,7 @@ class HashTable:
     def read(self, blocks: U32) -> U8:
         """Committed hashes of ascending blocks, shape (n, 16). TableDamagedError, StoreError."""
         out = np.empty((blocks.size, ENTRY_BYTES), dtype=np.uint8)
-        for index, rows in by_page(blocks, FANOUT):
+        for index, rows in groups(blocks, FANOUT):
             if self._leaf[0] != index:
                 data = self._committed_leaf(index)
                 self._leaf = (index, np.frombuffer(data, dtype=np.uint8).reshape(FANOUT, ENTRY_BYTES))
@@ -182,7 +183,7 @@ class HashTable:
         if not blocks.size:
             return
         staged = self._open_staged(int(blocks[-1]) // FANOUT)
-        for index, rows in by_page(blocks, FANOUT):
+        for index, rows in groups(blocks, FANOUT):
             leaf = np.frombuffer(bytearray(self._current_leaf(index)), dtype=np.uint8)
             leaf.reshape(FANOUT, ENTRY_BYTES)[blocks[rows] % FANOUT] = hashes[rows]
             self._put_leaf(staged, index, leaf.tobytes())

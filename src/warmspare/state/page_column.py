@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from warmspare.model.columns import U32
+from warmspare.model.runs import groups
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
-from warmspare.state.page_file import PageFile, Pages, by_page
+from warmspare.state.page_file import PageFile, Pages
 
 PAGE_VALUES = 4096  # values that are read, changed and written together
 
@@ -32,12 +33,12 @@ class PageColumn:
     def get(self, blocks: U32) -> npt.NDArray[Any]:
         """Values of ascending blocks."""
         size = self._page_values
-        parts = [self._shape(self._pages.read(page))[blocks[rows] % size] for page, rows in by_page(blocks, size)]
+        parts = [self._shape(self._pages.read(page))[blocks[rows] % size] for page, rows in groups(blocks, size)]
         return np.concatenate(parts) if parts else self._shape(b"")
 
     def put(self, blocks: U32, values: npt.NDArray[Any] | int) -> None:
         """Set ascending blocks; of a block that stands there twice the last counts."""
-        for page, rows in by_page(blocks, self._page_values):
+        for page, rows in groups(blocks, self._page_values):
             table = self._shape(bytearray(self._pages.read(page)))
             table[blocks[rows] % self._page_values] = values if isinstance(values, int) else values[rows]
             self._pages.write(page, table.tobytes())

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
 from warmspare.errors import StoreError
-from warmspare.model.columns import U32
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.local_files import io_error, pwrite_all
 
@@ -167,15 +163,3 @@ class Pages:
         if number < 0 or number + count > self._count:
             raise self._outside(number, count)
         self._file.write(self._begins + number * self.page_bytes, data)
-
-
-def by_page(entries: U32, page_entries: int) -> Iterable[tuple[int, slice]]:
-    """(page, the rows of `entries` that lie in it) of ascending entries, `page_entries` a page."""
-    if not entries.size:
-        return ()
-    first = int(entries[0]) // page_entries
-    if first == int(entries[-1]) // page_entries:  # as for most spans; a fifth of what the rest costs
-        return ((first, slice(0, entries.size)),)
-    pages = entries // page_entries
-    starts = [0, *(np.flatnonzero(pages[1:] != pages[:-1]) + 1).tolist()]
-    return zip(pages[starts].tolist(), map(slice, starts, [*starts[1:], entries.size]), strict=True)

@@ -7,7 +7,6 @@ are blocks of zeros.
 
 from __future__ import annotations
 
-import itertools
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -31,10 +30,11 @@ from warmspare.format.hashtable import (
 from warmspare.format.restore_point import Disk
 from warmspare.model.columns import U8, U32
 from warmspare.model.ids import DiskId
+from warmspare.model.runs import group_starts, groups, run_rows
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES, block_count
 from warmspare.repository.chain import Point, Repository, since_checkpoint
 from warmspare.repository.verified_objects import fetched, manifest_of
-from warmspare.state.page_file import PageFile, Pages, by_page
+from warmspare.state.page_file import PageFile, Pages
 from warmspare.threads import in_thread
 
 WHAT = "temporary space"
@@ -62,7 +62,7 @@ class ExpectedTable:
     def entries(self, blocks: U32) -> U8:
         """The entries of ascending blocks, shape (n, 16)."""
         out = np.empty((blocks.size, ENTRY_BYTES), dtype=np.uint8)
-        for _, rows in by_page(blocks, WINDOW_BLOCKS):
+        for _, rows in groups(blocks, WINDOW_BLOCKS):
             first, last = int(blocks[rows.start]), int(blocks[rows.stop - 1])
             table = self.read(first, last + 1 - first).reshape(-1, ENTRY_BYTES)
             out[rows] = table[blocks[rows] - first]
@@ -111,13 +111,10 @@ class ExpectedTable:
 
     def put_chunk(self, chunk: Chunk) -> None:
         """Take over what a chunk of a manifest says."""
-        if chunk.block.size:
-            keep = np.concatenate(([True], np.diff(chunk.block) != 0))  # records of one block carry the same hash
-            blocks, hashes = chunk.block[keep].astype(np.int64), np.ascontiguousarray(chunk.hashes[keep])
-            edges = [0, *(np.flatnonzero(np.diff(blocks) != 1) + 1).tolist(), blocks.size]
-            for start, stop in itertools.pairwise(edges):
-                self._entries.write(int(blocks[start]), hashes[start:stop].tobytes())
-        for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+        told = chunk.records.take(group_starts(chunk.records.block))  # records of one block carry the same hash
+        for rows in run_rows(told.block):
+            self._entries.write(int(told.block[rows.start]), told.hashes[rows].tobytes())
+        for start, count in chunk.zeros.pairs():
             for first, stop in list(self.filled(start, start + count)):
                 self._entries.write(first, _ZEROS[: (stop - first) * ENTRY_BYTES])
 

@@ -22,8 +22,9 @@ from warmspare.format.hashtable import (
     root,
 )
 from warmspare.model.columns import U8, U32
+from warmspare.model.runs import groups
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
-from warmspare.state.page_file import Pages, by_page
+from warmspare.state.page_file import Pages
 
 GROUPS = MAX_CAPACITY_BYTES // BLOCK_BYTES // FANOUT // FANOUT
 _LEAVES = GROUPS * FANOUT
@@ -63,7 +64,7 @@ class ChainTable:
 
     def put(self, blocks: U32, hashes: U8) -> None:
         """Set entries of ascending blocks, hashes of shape (n, 16)."""
-        for index, rows in by_page(blocks, FANOUT):
+        for index, rows in groups(blocks, FANOUT):
             table = np.frombuffer(bytearray(self.leaf(index)), dtype=np.uint8).reshape(FANOUT, ENTRY_BYTES)
             table[blocks[rows] % FANOUT] = hashes[rows]
             self._put(index, table.tobytes())

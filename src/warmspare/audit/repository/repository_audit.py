@@ -20,7 +20,7 @@ from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.deep.deep_progress import FORMAT, DeepProgress, Keeper
 from warmspare.audit.repository.deep.scan import Deep, ScannedDisk
 from warmspare.audit.repository.descent import Chain, Proof, read_chain
-from warmspare.audit.repository.loss_marks import Runs, leave_mark
+from warmspare.audit.repository.loss_marks import leave_mark
 from warmspare.audit.repository.object_checks import ObjectChecks
 from warmspare.audit.repository.repository_tally import RepositoryTally
 from warmspare.audit.repository.scratch import WHAT, Scratch, StaleScratchError
@@ -29,6 +29,7 @@ from warmspare.audit.repository.walk import PointWalk
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError
 from warmspare.format import repofile
 from warmspare.model.ids import DiskId, VmId, VmKey, vm_key, vm_of
+from warmspare.model.runs import Runs
 from warmspare.model.units import block_count
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import now_text
@@ -233,13 +234,13 @@ class RepositoryAudit:
             image = images.get(disk.id)
             losses = image.losses if image else state.losses
             self._tally.tell_losses(chain, disk, losses, state.broken or (image.stopped if image else ""))
-            runs = list(losses.runs(block_count(disk.capacity_bytes)))
-            if runs:
+            runs = losses.runs(block_count(disk.capacity_bytes))
+            if len(runs):
                 lost[disk.id] = runs
-                self._sums.lost_blocks += sum(count for _, count in runs)
+                self._sums.lost_blocks += runs.blocks
         if lost and self._repair:
             key = await leave_mark(self._store, inventory, chain, lost)
-            self._sums.marked += sum(count for runs in lost.values() for _, count in runs)
+            self._sums.marked += sum(runs.blocks for runs in lost.values())
             self._notes.append(
                 f"{chain.vm}: the lost blocks of the newest restore point are marked in {key or inventory.marks[-1]}: "
                 "the next sync reads them again and sends them whole"

@@ -134,7 +134,7 @@ class RepositoryTally:
             for found, _ in image.entries.filled(0, blocks):
                 drawn.add(ZERO, found, -1)
                 drawn.add(SOUND, found)
-            for start, count in image.losses.runs(blocks):
+            for start, count in image.losses.runs(blocks).pairs():
                 drawn.add_run(SOUND, start, count, -1)
                 drawn.add_run(WRONG, start, count)
             name = disk.name if self._wanted or self.sums.vms == 1 else f"{chain.vm}: {disk.name}"

@@ -10,8 +10,6 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-import numpy as np
-
 from warmspare.audit.expected.hashes import ExpectedTable, expected_table
 from warmspare.audit.expected.sample import Sample
 from warmspare.audit.reports.report import MapBuilder
@@ -19,8 +17,7 @@ from warmspare.audit.source.source_scan import SourceScan, window_bounds, window
 from warmspare.audit.source.source_verdict import DiskVerdict, SourceAuditSettings, SourceVerdict
 from warmspare.errors import ConfigError, SourceError
 from warmspare.format.restore_point import Disk
-from warmspare.model.extents import Extents, normalise, widen
-from warmspare.model.extents import without as cut_out
+from warmspare.model.extents import normalise, union, whole_disk, widen, without
 from warmspare.model.ids import VmId, vm_key
 from warmspare.model.units import BLOCK_BYTES, block_count
 from warmspare.observe.events import Events, Meter
@@ -144,25 +141,17 @@ class SourceAudit:
         changed = widen(given.reported, BLOCK_BYTES, end) if given.reported else normalise([], [])
         if self._settings.only is not None:
             asked = self._settings.only.get(disk.id, normalise([], []))
-            changed = _all_but(asked, end) if not len(changed) else _union(changed, _all_but(asked, end))
+            changed = union(changed, without(whole_disk(end), asked))
         verdict.excluded_blocks = block_count(int(changed.total_bytes)) if len(changed) else 0
         sample = Sample(self._settings.percent, self._seed, block_count(end))
         scan = SourceScan(given, table, verdict, threads, self._meter)
         for window in windows(sample, end):
-            await scan.read(cut_out(window, changed))
+            await scan.read(without(window, changed))
         if len(verdict.wrong) and self._settings.percent is not None:
             # What was missed at one place may have been missed at others, and the moment will not come again.
             verdict.in_full = True
             for (first, stop), drawn in zip(window_bounds(end), windows(sample, end), strict=True):
-                await scan.read(cut_out(cut_out(normalise([first], [stop - first]), drawn), changed))
+                await scan.read(without(without(normalise([first], [stop - first]), drawn), changed))
         self._meter.done_bytes += int(changed.total_bytes)
         verdict.seconds = self._meter.seconds - began
         return verdict
-
-
-def _all_but(asked: Extents, end: int) -> Extents:
-    return cut_out(normalise([0], [end]), asked)
-
-
-def _union(left: Extents, right: Extents) -> Extents:
-    return normalise(np.concatenate((left.offsets, right.offsets)), np.concatenate((left.lengths, right.lengths)))

@@ -16,7 +16,7 @@ from warmspare.model.units import BLOCK_BYTES
 from warmspare.repository.chain import Point, Repository
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SourceAuditSettings:
     """percent: the share of the blocks to look at, None for all. only: nothing but these, by disk; block-aligned."""
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warmspare.model.columns import U32
+from warmspare.model.runs import Runs
 from warmspare.model.units import MAX_CAPACITY_BYTES
 from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES, EbsBlockSet
 from warmspare.state.local_files import STATE_DIRECTORY
@@ -50,11 +51,10 @@ class Digests:
         ValueError if one of `blocks` was not put."""
         summed, count = hashlib.sha256(), 0
         for batch in blocks.batches(4096):
-            edges = np.flatnonzero(np.diff(batch) != 1) + 1
-            for run in np.split(batch, edges):
-                rows = self._rows.read(int(run[0]), run.size)
+            for start, run in Runs.of(batch).pairs():
+                rows = self._rows.read(start, run)
                 if not np.frombuffer(rows, dtype=np.uint8).reshape(-1, DIGEST_BYTES).any(axis=1).all():
                     raise ValueError("a block was not put")
                 summed.update(rows)
-                count += run.size
+                count += run
         return count, summed.digest()

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import xxhash
 
 from warmspare.model.columns import U8, U16, U32
-from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, FULL_MASK, PAGE_BYTES, block_bytes
+from warmspare.model.masks import whole_masks
+from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, block_bytes
 
 _ZEROS = bytes(BLOCK_BYTES)
 
@@ -31,11 +32,7 @@ class BlockWindow:
 
     def masks(self) -> U16:
         """The pages that each of `blocks` has: all 16 but at the end of the disk."""
-        masks = np.full(self.blocks.size, FULL_MASK, dtype=np.uint16)
-        if self.blocks.size:
-            size = block_bytes(int(self.blocks[-1]), self.capacity_bytes)
-            masks[-1] = (1 << -(-size // PAGE_BYTES)) - 1
-        return masks
+        return whole_masks(self.blocks, self.capacity_bytes)
 
     def block(self, position: int) -> memoryview:
         """The bytes of one of `blocks`, at its length."""

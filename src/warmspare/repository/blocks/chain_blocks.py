@@ -19,22 +19,24 @@ import numpy.typing as npt
 
 from warmspare.errors import FormatError, IntegrityError
 from warmspare.format import frame
-from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.chunk import Chunk
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
+from warmspare.model import masks
+from warmspare.model.block_records import NO_FRAME
 from warmspare.model.columns import U16
+from warmspare.model.runs import Rows, by_value
 from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES
 from warmspare.observe.events import Meter
 from warmspare.repository.blocks.block_window import BlockWindow
 from warmspare.repository.blocks.frame_pages import locate
-from warmspare.repository.blocks.pack_ranges import PackObject, PackRange, RangeFrame, Rows, pack_objects, ranges
+from warmspare.repository.blocks.pack_ranges import PackObject, PackRange, RangeFrame, pack_objects, ranges
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.verified_objects import ObjectShelf, manifest_name, read_manifest, read_sound
 from warmspare.threads import Threads
 
 RANGES_UNDER_WAY = 6  # of up to 4 MiB, for all windows together
 FRAMES_KEPT_BYTES = 16 << 20
-_BITS = np.arange(BLOCK_PAGES, dtype=np.uint16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class _Level:
     where: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _WindowPart:
     """What a chunk gives to a window: for each of its rows the mask of pages to take, 0 for none."""
 
@@ -68,7 +70,7 @@ class _Losses:
 
     def of(self, part: _WindowPart, rows: Rows, error: IntegrityError) -> None:
         """Those of some rows of a chunk."""
-        self.at(np.searchsorted(self._blocks, part.chunk.block[rows]), error)
+        self.at(np.searchsorted(self._blocks, part.chunk.records.block[rows]), error)
 
 
 class ChainBlocks:
@@ -180,15 +182,15 @@ class ChainBlocks:
         blocks = window.blocks
         parts = []
         for chunk in level.manifest.chunks(int(blocks[0]), int(blocks[-1]) + 1):
-            for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
-                missing[np.searchsorted(blocks, start) : np.searchsorted(blocks, start + count)] = 0
-            place = np.minimum(np.searchsorted(blocks, chunk.block), blocks.size - 1)
-            rows = np.flatnonzero(blocks[place] == chunk.block)
+            missing[chunk.zeros.hold(blocks)] = 0
+            records = chunk.records
+            place = np.minimum(np.searchsorted(blocks, records.block), blocks.size - 1)
+            rows = np.flatnonzero(blocks[place] == records.block)
             place = place[rows]
-            take = np.zeros(chunk.block.size, dtype=np.uint16)
-            take[rows] = chunk.carried[rows] & missing[place]
+            take = np.zeros(len(records), dtype=np.uint16)
+            take[rows] = records.carried[rows] & missing[place]
             # A block may have several records here, with disjoint masks.
-            np.bitwise_and.at(missing, place, ~(chunk.carried[rows] | chunk.zero[rows]))
+            np.bitwise_and.at(missing, place, ~records.pages[rows])
             if take.any():
                 parts.append(_WindowPart(level, chunk, take))
         return parts, missing
@@ -196,17 +198,17 @@ class ChainBlocks:
     async def _from_kept(self, part: _WindowPart, window: BlockWindow, losses: _Losses) -> Rows:
         """Take what frames that are kept give; the rows that are left."""
         rows = np.flatnonzero(part.take)
-        chunk = part.chunk
-        none = chunk.frame[rows] == NO_FRAME
+        frame_of = part.chunk.records.frame
+        none = frame_of[rows] == NO_FRAME
         if none.any():
             losses.of(
                 part, rows[none], FormatError("a record carries pages and names no frame", where=part.level.where)
             )
             rows = rows[~none]
         left = []
-        for index in np.unique(chunk.frame[rows]).tolist():
-            using = rows[chunk.frame[rows] == index]
-            pack, offset = part.level.packs[int(chunk.frame_pack[index])], int(chunk.frame_offset[index])
+        for index, using in by_value(frame_of, rows):
+            number, offset, _ = part.chunk.frames.place(index)
+            pack = part.level.packs[number]
             held = self._frames.get((pack.key, offset))
             if held is None:
                 left.append(using)
@@ -273,25 +275,23 @@ def _requests(part: _WindowPart, rows: Rows, losses: _Losses) -> list[PackRange]
     try:
         return list(ranges(part.chunk, rows, part.level.packs, part.level.where))
     except FormatError as error:
-        frames = part.chunk.frame[rows]
-        each = np.unique(frames)
-        if each.size > 1:
-            return [wanted for number in each for wanted in _requests(part, rows[frames == number], losses)]
+        each = by_value(part.chunk.records.frame, rows)
+        if len(each) > 1:
+            return [wanted for _, using in each for wanted in _requests(part, using, losses)]
         losses.of(part, rows, error)
         return []
 
 
 def _take(held: frame.Frame, part: _WindowPart, rows: Rows, window: BlockWindow, where: str) -> None:
     """Copy the wanted pages of one frame into the window. FormatError if it lacks one."""
-    chunk, take = part.chunk, part.take[rows]
-    framed, slot = locate(held.pages, chunk.block[rows], where)
+    block, take = part.chunk.records.block[rows], part.take[rows]
+    framed, slot = locate(held.pages, block, where)
     if np.any(take & ~framed):
         raise FormatError("a frame lacks a page that a record says it holds", where=where)
-    there = (framed[:, None] >> _BITS & 1).astype(np.int64)
-    wanted = (take[:, None] >> _BITS & 1).astype(bool)
-    source = slot[:, None].astype(np.int64) + np.cumsum(there, axis=1) - there  # pages of the frame before each
-    place = np.searchsorted(window.blocks, chunk.block[rows])
-    target = window.rows[place][:, None] + _BITS
+    wanted = masks.bits(take)
+    source = slot[:, None].astype(np.int64) + masks.pages_before(framed)  # pages of the frame before each
+    place = np.searchsorted(window.blocks, block)
+    target = window.rows[place][:, None] + np.arange(BLOCK_PAGES)
     payload = held.payload
     if len(payload) % PAGE_BYTES:  # the disk's short last page; what a disk grew by after it is zeros
         payload = payload + bytes(-len(payload) % PAGE_BYTES)

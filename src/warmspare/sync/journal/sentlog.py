@@ -26,7 +26,7 @@ FRAMES = RecordForm(MAGIC, "III", np.dtype([("block", "<u4"), ("carried", "<u2")
 PACKS = RecordForm(MAGIC, "16sIIQ32s")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SentFrame:
     """A frame in the store. pack: its number in its run. pages: hashes, shape (n, 16); those of `carried` count."""
 

@@ -365,7 +365,7 @@ class LocalState:
 
 def _forget(pages: PageMap, manifest: ManifestReader) -> None:
     for chunk in manifest.chunks():
-        blocks = np.unique(chunk.block)
+        blocks = np.unique(chunk.records.block)
         pages.write(blocks, np.zeros((blocks.size, BLOCK_PAGES), dtype=np.uint64))
 
 

@@ -14,10 +14,11 @@ import numpy as np
 import xxhash
 
 from warmspare.model.columns import U32, U64
+from warmspare.model.runs import groups
 from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, MAX_CAPACITY_BYTES
 from warmspare.state.header import HEADER_BYTES, CacheHeader
 from warmspare.state.local_files import STATE_DIRECTORY
-from warmspare.state.page_file import PageFile, Pages, by_page
+from warmspare.state.page_file import PageFile, Pages
 
 MAGIC = b"WSPAGE01"
 SEGMENT_BLOCKS = 16
@@ -85,7 +86,7 @@ class PageMap:
     def read(self, blocks: U32) -> U64:
         """Hashes of the pages of ascending blocks, shape (n, 16). StoreError if the file can't be read."""
         out = np.empty((blocks.size, BLOCK_PAGES), dtype=np.uint64)
-        for segment, rows in by_page(blocks, SEGMENT_BLOCKS):
+        for segment, rows in groups(blocks, SEGMENT_BLOCKS):
             hashes = np.frombuffer(self._segment(segment), dtype=np.uint64)
             out[rows] = hashes.reshape(SEGMENT_BLOCKS, BLOCK_PAGES)[blocks[rows] % SEGMENT_BLOCKS]
         return out
@@ -96,7 +97,7 @@ class PageMap:
 
     def write(self, blocks: U32, hashes: U64) -> None:
         """Set rows between `begin` and `finish`: ascending blocks, hashes of shape (n, 16)."""
-        for segment, rows in by_page(blocks, SEGMENT_BLOCKS):
+        for segment, rows in groups(blocks, SEGMENT_BLOCKS):
             places = blocks[rows] % SEGMENT_BLOCKS
             if places.size == SEGMENT_BLOCKS and np.array_equal(places, _EVERY):
                 raw = hashes[rows].tobytes()  # what stood there does not matter

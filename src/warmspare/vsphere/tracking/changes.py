@@ -20,7 +20,7 @@ from warmspare.vsphere.api.oddities import NotUnderstoodError, oddities
 from warmspare.vsphere.api.session import VsphereSession
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Changed:
     """extents: where something may have changed; None: anywhere, and reason says why."""
 

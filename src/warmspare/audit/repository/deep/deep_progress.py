@@ -17,7 +17,8 @@ import msgspec
 from warmspare.audit.reports.findings import Finding
 from warmspare.audit.repository.scratch import WHAT, Scratch
 from warmspare.model.ids import DiskId, VmKey
-from warmspare.model.units import BLOCK_PAGES, MAX_CAPACITY_BYTES
+from warmspare.model.masks import FULL_MASK
+from warmspare.model.units import MAX_CAPACITY_BYTES
 from warmspare.observe.events import Events
 from warmspare.outside.records import Block, Count, Line, Moment, Seconds, Sequence, Sha256, is_moment
 from warmspare.outside.regular_files import open_regular
@@ -42,7 +43,7 @@ class Pending(msgspec.Struct):
 
     disk: DiskId
     blocks: list[Block]
-    pages: list[Annotated[int, msgspec.Meta(ge=0, lt=1 << BLOCK_PAGES)]]
+    pages: list[Annotated[int, msgspec.Meta(ge=0, le=FULL_MASK)]]
     cleared: list[tuple[Block, Block]]
     count: Block
 

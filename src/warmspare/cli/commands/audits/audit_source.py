@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from warmspare.vsphere.vsphere_machine import VsphereMachine
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _How:
     """What the command line says of each audit."""
 
