@@ -113,7 +113,10 @@ def verdict(world: World) -> dict[str, Any]:
 def states(world: World) -> dict[str, str]:
     """Every instance that was started here, and its state."""
     ec2 = asking()
-    found = [each for page in ec2.describe_instances()["Reservations"] for each in page["Instances"]]
+    pages = ec2.get_paginator(
+        "describe_instances"
+    ).paginate()  # one page has a hundred, and others were started here too
+    found = [each for page in pages for made in page["Reservations"] for each in made["Instances"]]
     ec2.close()
     return {each["InstanceId"]: each["State"]["Name"] for each in found if each["InstanceId"] in world.front.instances}
 
