@@ -115,7 +115,7 @@ def states(world: World) -> dict[str, str]:
     ec2 = asking()
     pages = ec2.get_paginator(
         "describe_instances"
-    ).paginate()  # one page has a hundred, and others were started here too
+    ).paginate()  # others were started here, too: over a hundred
     found = [each for page in pages for made in page["Reservations"] for each in made["Instances"]]
     ec2.close()
     return {each["InstanceId"]: each["State"]["Name"] for each in found if each["InstanceId"] in world.front.instances}

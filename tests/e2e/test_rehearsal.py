@@ -116,7 +116,8 @@ def events_of(events: list[Event], name: str) -> list[Event]:
 
 def demand_nothing_left(world: World) -> None:
     ec2 = get_session().create_client("ec2", region_name="eu-central-1")
-    found = [each for page in ec2.describe_instances()["Reservations"] for each in page["Instances"]]
+    pages = ec2.get_paginator("describe_instances").paginate()
+    found = [each for page in pages for made in page["Reservations"] for each in made["Instances"]]
     ec2.close()
     states = {each["State"]["Name"] for each in found if each["InstanceId"] in world.front.instances}
     assert states <= {"terminated"} and not world.front.images and not world.front.volumes, states
