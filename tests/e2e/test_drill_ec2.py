@@ -113,9 +113,7 @@ def verdict(world: World) -> dict[str, Any]:
 def states(world: World) -> dict[str, str]:
     """Every instance that was started here, and its state."""
     ec2 = asking()
-    pages = ec2.get_paginator(
-        "describe_instances"
-    ).paginate()  # others were started here, too: over a hundred
+    pages = ec2.get_paginator("describe_instances").paginate()  # others were started here, too: over a hundred
     found = [each for page in pages for made in page["Reservations"] for each in made["Instances"]]
     ec2.close()
     return {each["InstanceId"]: each["State"]["Name"] for each in found if each["InstanceId"] in world.front.instances}
