@@ -8,11 +8,12 @@ import http.client
 import io
 import re
 import socket
+import sys
 import threading
 import time
 import zlib
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -406,6 +407,16 @@ def test_a_snapshot_tree_with_what_is_not_known() -> None:
         SnapshotTree.of(one(text.format("", "").replace("<quiesced>false</quiesced>", ""))["snapshot"])
 
 
+@pytest.fixture
+def usual_depth() -> Iterator[None]:
+    """Python's own limit of recursion: hypothesis may have left a higher one to the tests after its own."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(limit)
+
+
+@pytest.mark.usefixtures("usual_depth")
 def test_what_is_nested_without_end_is_refused() -> None:
     deep = "<faultCause>" * 5000 + "</faultCause>" * 5000
     with pytest.raises((NotUnderstoodError, vmodl.MethodFault)):
