@@ -20,6 +20,7 @@ import recoverworld
 from ec2front import Refused, Request
 from recoverworld import PAUSE, World, hardware
 from rig import KIB, Event, Outcome, command
+from rigs.host.hearing import heard
 from rigs.paths import as_here
 from servers import S3Server
 from suite.remedies import remedy
@@ -312,7 +313,7 @@ def interrupted(world: World, path: Path, number: int, after: bool, how: signal.
         out = process.communicate(timeout=400)[0]
     world.front.kill = None
     print(f"ended with {process.returncode} after {time.monotonic() - began_s:.0f} s")
-    lines = [json.loads(line) for line in out.splitlines() if line.endswith(b"}")]
+    lines = [heard(line) for line in out.splitlines() if line.endswith(b"}")]
     if process.returncode == 0:
         demand_same(json.loads(Path(events_of(lines, "rehearsal.done")[-1]["record"]).read_text()), lines)
     else:
