@@ -18,7 +18,7 @@ from rigs.aws.ebsparts import Refusal
 from suite.remedies import remedy
 from warmspare.observe.event import Event
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.stage import StagePoint
+from warmspare.observe.kinds.stage_events import StagePoint
 from warmspare.repository.blocks.block_window import BlockWindow
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
 

@@ -23,7 +23,7 @@ from warmspare.cli.run import execute, telling, ticking
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, SourceError, StoreError
 from warmspare.observe.event import name_of
 from warmspare.observe.events import Events, Meter
-from warmspare.observe.kinds.apply import ApplyDone, ApplyStart
+from warmspare.observe.kinds.apply_events import ApplyDone, ApplyStart
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ async def test_the_last_event_is_last() -> None:
     ("words", "not_needed"),
     [
         (["--help"], {"msgspec", "numpy", "botocore", "rich", "warmspare.observe"}),
-        (["points", "--repo", "REPO"], {"numpy", "botocore", "warmspare.observe.kinds.drill"}),
+        (["points", "--repo", "REPO"], {"numpy", "botocore", "warmspare.observe.kinds.drill_events"}),
     ],
     ids=["help", "points"],
 )

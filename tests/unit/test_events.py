@@ -28,8 +28,8 @@ from warmspare.cli.telling.output import JsonOutput, LinesOutput
 from warmspare.observe import catalogue, kinds
 from warmspare.observe.event import Event, FleetEvent, name_of, record_of
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.apply import CopyPoint
-from warmspare.observe.kinds.sync import SyncDone, SyncStart
+from warmspare.observe.kinds.apply_events import CopyPoint
+from warmspare.observe.kinds.sync_events import SyncDone, SyncStart
 
 SOURCES = PROJECT / "src" / "warmspare"
 KINDS = [kind for section in catalogue.sections().values() for kind in section]

@@ -20,10 +20,10 @@ from warmspare.patience import Again
 from warmspare.recover.aws import ec2_errors
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.failover import import_errors
-from warmspare.recover.failover.ami import ImageSpec
 from warmspare.recover.failover.ec2_machine import DEVICES, Ec2Machine, looked_into, machine
-from warmspare.recover.failover.importing import ImportSpec
+from warmspare.recover.failover.images import import_errors
+from warmspare.recover.failover.images.ami import ImageSpec
+from warmspare.recover.failover.images.importing import ImportSpec
 from warmspare.recover.failover.instancetype import InstanceType, choose, ranked
 from warmspare.recover.failover.plan import FAMILIES, Network, VmPlan, VolumeSettings
 from warmspare.recover.failover.platform import BILLED, licensed, losses

@@ -31,7 +31,7 @@ from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
 from warmspare.model.ids import DiskId, PointId, VmId
 from warmspare.observe.events import Events, Meter
-from warmspare.observe.kinds.apply import (
+from warmspare.observe.kinds.apply_events import (
     ApplyDiskDone,
     ApplyDiskStart,
     ApplyDone,
@@ -40,8 +40,8 @@ from warmspare.observe.kinds.apply import (
     ApplyWaiting,
     DiskLeft,
 )
-from warmspare.observe.kinds.finding import BlockRebuilt, DamagedFrame
-from warmspare.observe.kinds.repository import StateRebuild
+from warmspare.observe.kinds.finding_events import BlockRebuilt, DamagedFrame
+from warmspare.observe.kinds.repository_events import StateRebuild
 from warmspare.patience import outlasted
 from warmspare.repository import disk_tables
 from warmspare.repository.blocks.chain_blocks import ChainBlocks

@@ -94,7 +94,7 @@ def run(arguments: list[str]) -> int:
         wrong = ConfigError(message, hint="see `warmspare --help`")
         complain(wrong.sentence)
         if "--json" in arguments:
-            from warmspare.observe.kinds.run import Error  # here: --help needs no events
+            from warmspare.observe.kinds.run_events import Error  # here: --help needs no events
 
             JsonOutput().event(Error.of(wrong))
         return wrong.exit_code

@@ -24,7 +24,7 @@ from warmspare.errors import (
     WarmspareError,
 )
 from warmspare.observe.events import Events, Meter
-from warmspare.observe.kinds.run import Error, Interrupted, StoreRetry
+from warmspare.observe.kinds.run_events import Error, Interrupted, StoreRetry
 from warmspare.outside.text import shown
 from warmspare.ticker import every
 

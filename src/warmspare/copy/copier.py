@@ -20,7 +20,7 @@ from warmspare.format.restore_point import Disk, RestorePoint
 from warmspare.model.ids import PointId, RunId, VmId, VmKey, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.observe.kinds.apply import CopyPoint, CopyStart
+from warmspare.observe.kinds.apply_events import CopyPoint, CopyStart
 from warmspare.repository.chain import open_repository
 from warmspare.repository.trust import StoreTrust
 from warmspare.repository.verified_objects import LocalObject, fetched, read_manifest

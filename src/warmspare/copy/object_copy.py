@@ -15,7 +15,7 @@ from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import ObjectRef
 from warmspare.model.ids import VmKey
 from warmspare.observe.events import Events, Meter
-from warmspare.observe.kinds.finding import DamagedObject
+from warmspare.observe.kinds.finding_events import DamagedObject
 from warmspare.repository.chain import Repository
 from warmspare.repository.verified_objects import HINT, demand_length, read_range
 from warmspare.store import layout

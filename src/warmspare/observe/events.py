@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from warmspare.observe.event import Event
-from warmspare.observe.kinds.run import Progress
+from warmspare.observe.kinds.run_events import Progress
 
 Sink = Callable[[Event], None]
 

@@ -17,7 +17,7 @@ from msgspec import UNSET
 
 from warmspare.errors import RecoverError, StoreError, WarmspareError
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.run import HousekeepingWarning
+from warmspare.observe.kinds.run_events import HousekeepingWarning
 
 LOCAL = "file:delete"  # the action, where it is a file or a directory of this host
 MOST_NAMED, MOST_SAID = 100, 4  # objects of an action: in the event; in its sentence

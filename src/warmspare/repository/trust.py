@@ -20,8 +20,8 @@ import msgspec
 from warmspare import __version__
 from warmspare.errors import StoreError
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.repository import StorePromise
-from warmspare.observe.kinds.run import HousekeepingWarning
+from warmspare.observe.kinds.repository_events import StorePromise
+from warmspare.observe.kinds.run_events import HousekeepingWarning
 from warmspare.outside.records import Hex32, Line
 from warmspare.outside.regular_files import demand_folders
 from warmspare.repository.chain import Repository

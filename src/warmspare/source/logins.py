@@ -22,7 +22,7 @@ import msgspec
 
 from warmspare.errors import ConfigError, SourceError, StoreError, WarmspareError
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.source import SourceWarning
+from warmspare.observe.kinds.source_events import SourceWarning
 from warmspare.outside import records
 from warmspare.outside.records import Line, Seconds, UnfitError
 

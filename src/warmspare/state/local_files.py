@@ -21,7 +21,7 @@ import xxhash
 from warmspare.errors import FULL, NoRoomError, StoreError
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.observe.kinds.repository import StateUnreadable
+from warmspare.observe.kinds.repository_events import StateUnreadable
 from warmspare.outside import records
 from warmspare.outside.records import UnfitError
 from warmspare.outside.regular_files import NotRegularError, kind_of, open_file, open_regular, read_regular

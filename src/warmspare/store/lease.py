@@ -29,7 +29,7 @@ from warmspare.ending import PROCESS
 from warmspare.errors import LeaseError, NotFoundError, StoreError
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.repository import LeaseWatched
+from warmspare.observe.kinds.repository_events import LeaseWatched
 from warmspare.outside import records
 from warmspare.outside.records import Count, Line
 from warmspare.outside.text import shown

@@ -15,8 +15,8 @@ from pathlib import Path
 from warmspare.errors import ConfigError
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.source import SourceWarning
-from warmspare.observe.kinds.sync import VmMoved
+from warmspare.observe.kinds.source_events import SourceWarning
+from warmspare.observe.kinds.sync_events import VmMoved
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.chain_owner import Settled, chain_of, settle
 from warmspare.source.given import GivenDisks

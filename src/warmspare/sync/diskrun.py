@@ -21,10 +21,17 @@ from warmspare.format.restore_point import Checkpoint, Disk
 from warmspare.model.extents import Extents, whole_disk, without
 from warmspare.model.ids import disk_key
 from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, SPAN_BYTES
-from warmspare.observe.kinds.finding import UntrackedChange
-from warmspare.observe.kinds.repository import StateDamaged, StateRebuild
-from warmspare.observe.kinds.source import SourceWarning
-from warmspare.observe.kinds.sync import DiskAudited, SyncAnew, SyncDiskDone, SyncDiskStart, SyncResumed, TrackingMissed
+from warmspare.observe.kinds.finding_events import UntrackedChange
+from warmspare.observe.kinds.repository_events import StateDamaged, StateRebuild
+from warmspare.observe.kinds.source_events import SourceWarning
+from warmspare.observe.kinds.sync_events import (
+    DiskAudited,
+    SyncAnew,
+    SyncDiskDone,
+    SyncDiskStart,
+    SyncResumed,
+    TrackingMissed,
+)
 from warmspare.outside.regular_files import open_regular
 from warmspare.repository import disk_tables
 from warmspare.source.ports import DiskInput

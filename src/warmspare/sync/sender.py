@@ -26,7 +26,7 @@ from warmspare.model.extents import Extents
 from warmspare.model.ids import DiskId, PointId, RunId, new_run, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.observe.kinds.sync import DiskUnprotected, SnapshotRenewed, SpoolFull, SyncStart
+from warmspare.observe.kinds.sync_events import DiskUnprotected, SnapshotRenewed, SpoolFull, SyncStart
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
 from warmspare.repository.failover_record import FailoverRecord, known_return, refuse_failed_over
 from warmspare.repository.trust import StoreTrust

@@ -11,7 +11,7 @@ from warmspare.config.settings import VCenter
 from warmspare.errors import ConfigError, SourceError, WarmspareError
 from warmspare.model.extents import Extents
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.source import SourceWarning
+from warmspare.observe.kinds.source_events import SourceWarning
 from warmspare.source.ports import Hole, Span
 from warmspare.source.vddk import vddk_install
 from warmspare.source.vddk.vddk_install import Install

@@ -18,7 +18,7 @@ from warmspare.errors import SourceError, WarmspareError
 from warmspare.model.extents import Extents
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.source import SourceWarning
+from warmspare.observe.kinds.source_events import SourceWarning
 from warmspare.source.identity import Identity
 from warmspare.source.ports import DiskInput, LastPoint, Opened
 from warmspare.threads import finish

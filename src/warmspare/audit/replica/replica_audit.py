@@ -27,8 +27,8 @@ from warmspare.errors import ConfigError, IntegrityError, LeaseError, NotFoundEr
 from warmspare.model.ids import DiskId, PointId, VmId
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
-from warmspare.observe.kinds.audit import AuditPoint, AuditStart
-from warmspare.observe.kinds.source import SourceWarning
+from warmspare.observe.kinds.audit_events import AuditPoint, AuditStart
+from warmspare.observe.kinds.source_events import SourceWarning
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
 from warmspare.state.local_files import locked
 from warmspare.state.replica_record import STATE

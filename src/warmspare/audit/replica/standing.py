@@ -14,7 +14,7 @@ from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.format.restore_point import Disk
 from warmspare.model.ids import PointId, VmId
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.audit import AuditWaiting
+from warmspare.observe.kinds.audit_events import AuditWaiting
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import io_error, local_io
 from warmspare.state.replica_record import REPLICA, ReplicaOwner, ReplicaPlace, ReplicaRecord, mode_of

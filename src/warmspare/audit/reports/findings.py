@@ -11,8 +11,8 @@ from enum import StrEnum
 import msgspec
 from msgspec import UNSET
 
-from warmspare.observe.findings import About
-from warmspare.observe.kinds.finding import AuditFinding
+from warmspare.observe.finding_base import About
+from warmspare.observe.kinds.finding_events import AuditFinding
 from warmspare.outside.records import Count
 from warmspare.outside.text import cut
 

@@ -25,7 +25,7 @@ from warmspare.errors import ConfigError, FormatError, IntegrityError, NoRoomErr
 from warmspare.model.ids import VmId, VmKey, vm_key, vm_of
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.observe.kinds.repository import PruneObject
+from warmspare.observe.kinds.repository_events import PruneObject
 from warmspare.repository.chain import open_repository
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing

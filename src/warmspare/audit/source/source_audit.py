@@ -21,7 +21,7 @@ from warmspare.model.extents import normalise, union, whole_disk, widen, without
 from warmspare.model.ids import VmId, vm_key
 from warmspare.model.units import BLOCK_BYTES, block_count
 from warmspare.observe.events import Events, Meter
-from warmspare.observe.kinds.audit import AuditStart
+from warmspare.observe.kinds.audit_events import AuditStart
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
 from warmspare.repository.chain_owner import Settled, chain_of, settle
 from warmspare.repository.failover_record import FailoverRecord, doubt_after, refuse_failed_over

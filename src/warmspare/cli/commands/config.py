@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from warmspare.config.problems import Problem
     from warmspare.config.settings import RepositorySettings, Settings, VCenter, Vm
     from warmspare.observe.events import Events, Meter
-    from warmspare.observe.kinds.setup import ConfigOk, ConfiguredRepository, ConfiguredVcenter, ConfiguredVm
+    from warmspare.observe.kinds.setup_events import ConfigOk, ConfiguredRepository, ConfiguredVcenter, ConfiguredVm
 
 app = typer.Typer(
     help="Check the configuration, or print an example.",
@@ -46,7 +46,7 @@ def check(config: options.Config = None, json: options.Json = False, debug: opti
         from warmspare.config.load import load
         from warmspare.config.problems import SettingsError
         from warmspare.errors import ConfigError
-        from warmspare.observe.kinds.setup import ConfigProblem
+        from warmspare.observe.kinds.setup_events import ConfigProblem
 
         path = options.config_path(config)
         try:
@@ -99,7 +99,7 @@ async def check_values(settings: Settings) -> list[Problem]:
 
 def told(settings: Settings) -> ConfigOk:
     """The settings as an event; of secrets only how they are read."""
-    from warmspare.observe.kinds.setup import ConfigOk, ConfiguredLimits
+    from warmspare.observe.kinds.setup_events import ConfigOk, ConfiguredLimits
 
     return ConfigOk(
         path=str(settings.path),
@@ -115,7 +115,7 @@ def _text(path: Path | None) -> str | None:
 
 
 def _vcenter(vcenter: VCenter) -> ConfiguredVcenter:
-    from warmspare.observe.kinds.setup import ConfiguredVcenter
+    from warmspare.observe.kinds.setup_events import ConfiguredVcenter
 
     return ConfiguredVcenter(
         name=vcenter.name,
@@ -132,7 +132,7 @@ def _vcenter(vcenter: VCenter) -> ConfiguredVcenter:
 
 
 def _repository(repository: RepositorySettings) -> ConfiguredRepository:
-    from warmspare.observe.kinds.setup import ConfiguredRepository
+    from warmspare.observe.kinds.setup_events import ConfiguredRepository
 
     return ConfiguredRepository(
         name=repository.name,
@@ -147,7 +147,7 @@ def _repository(repository: RepositorySettings) -> ConfiguredRepository:
 
 
 def _vm(vm: Vm) -> ConfiguredVm:
-    from warmspare.observe.kinds.setup import ConfiguredVm
+    from warmspare.observe.kinds.setup_events import ConfiguredVm
 
     policy = vm.policy
     include = policy.disks.include

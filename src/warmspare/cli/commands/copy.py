@@ -57,7 +57,7 @@ def copy(
 
         from warmspare.cli.wiring.rate_limit import kept, parse_limit
         from warmspare.copy.copier import Copier
-        from warmspare.observe.kinds.apply import CopyDone
+        from warmspare.observe.kinds.apply_events import CopyDone
         from warmspare.store.opening import open_store, same_place
 
         bytes_s = parse_limit(limit)

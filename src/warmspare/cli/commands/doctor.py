@@ -38,7 +38,7 @@ def doctor(
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.observe.kinds.setup import DoctorCheck, DoctorDone
+        from warmspare.observe.kinds.setup_events import DoctorCheck, DoctorDone
 
         if vddk is not None:
             if config is not None or vm:

@@ -60,7 +60,7 @@ def init(
 
 
 async def _make(store: Store, events: Events, *, single_sender: bool) -> None:
-    from warmspare.observe.kinds.repository import InitDone
+    from warmspare.observe.kinds.repository_events import InitDone
     from warmspare.repository.making import make_repository
 
     try:

@@ -8,7 +8,7 @@ from warmspare.cli import options
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
-    from warmspare.observe.kinds.repository import PointListed
+    from warmspare.observe.kinds.repository_events import PointListed
     from warmspare.repository.chain import Point
 
 
@@ -26,7 +26,7 @@ def points(
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.telling.output import write_line
         from warmspare.errors import ConfigError, IntegrityError, NotFoundError
-        from warmspare.observe.kinds.repository import PointsDone
+        from warmspare.observe.kinds.repository_events import PointsDone
         from warmspare.repository.chain import open_repository
         from warmspare.store.opening import open_store
 
@@ -71,7 +71,7 @@ def points(
 
 def listed(point: Point) -> PointListed:
     """A restore point as an event."""
-    from warmspare.observe.kinds.repository import ListedDisk, NamedReason, PointListed
+    from warmspare.observe.kinds.repository_events import ListedDisk, NamedReason, PointListed
 
     record = point.record
     return PointListed(

@@ -37,7 +37,7 @@ def prune(
         from warmspare.config.values import duration
         from warmspare.errors import StoreError
         from warmspare.model.ids import VmId
-        from warmspare.observe.kinds.repository import PruneDone
+        from warmspare.observe.kinds.repository_events import PruneDone
         from warmspare.store.opening import open_store
 
         older_s = duration(older_than)

@@ -10,7 +10,7 @@ from warmspare.errors import WarmspareError
 if TYPE_CHECKING:
     from warmspare.config.settings import VCenter
     from warmspare.observe.events import Events, Meter
-    from warmspare.observe.kinds.source import VmListed
+    from warmspare.observe.kinds.source_events import VmListed
     from warmspare.vsphere.inventory.listing import ListedVm, Listing
 
 STYLES = {"protected": "green", "possible": "yellow", "impossible": "red"}
@@ -24,7 +24,7 @@ def vms(config: options.Config = None, json: options.Json = False, debug: option
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.wiring.configured import open_session
         from warmspare.config.load import load
-        from warmspare.observe.kinds.source import SourceWarning, VmsDone
+        from warmspare.observe.kinds.source_events import SourceWarning, VmsDone
         from warmspare.vsphere.inventory.listing import listing, with_twins
 
         settings = load(options.config_path(config))
@@ -60,7 +60,7 @@ def vms(config: options.Config = None, json: options.Json = False, debug: option
 
 def report(vcenter: VCenter, found: Listing, events: Events) -> None:
     """One event a VM, and one for each entry of the configuration that means none."""
-    from warmspare.observe.kinds.source import VmMissing
+    from warmspare.observe.kinds.source_events import VmMissing
 
     for one in found.vms:
         events.emit(listed(vcenter, one))
@@ -70,8 +70,8 @@ def report(vcenter: VCenter, found: Listing, events: Events) -> None:
 
 def listed(vcenter: VCenter, one: ListedVm) -> VmListed:
     """A VM as an event."""
-    from warmspare.observe.kinds.repository import NamedReason
-    from warmspare.observe.kinds.source import VmListed
+    from warmspare.observe.kinds.repository_events import NamedReason
+    from warmspare.observe.kinds.source_events import VmListed
 
     vm = one.vm
     return VmListed(

@@ -51,7 +51,7 @@ def conclude(report: AuditReport, events: Events, *, reports: Path | None, html:
     """
     from warmspare.audit.reports import archive, page
     from warmspare.cli.telling.audit_table import show
-    from warmspare.observe.kinds.audit import AuditDone
+    from warmspare.observe.kinds.audit_events import AuditDone
     from warmspare.state.user_files import replace_output
 
     done = archive.of(reports_directory(reports)).keep(report)

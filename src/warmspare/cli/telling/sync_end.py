@@ -14,7 +14,7 @@ UNPROTECTED = 7
 
 def finished(machine: Machine, result: SyncResult, events: Events) -> int:
     """Say what a sync did; its exit code."""
-    from warmspare.observe.kinds.sync import SyncDone
+    from warmspare.observe.kinds.sync_events import SyncDone
 
     events.emit(
         SyncDone(
@@ -35,7 +35,7 @@ def finished(machine: Machine, result: SyncResult, events: Events) -> int:
 def planned(machine: Machine, found: Survey, events: Events, *, limit: float | None, rpo_s: int | None) -> int:
     """Say what a sync would do. limit: bytes a second that it may send now. Reading and sending go on side by side, so
     the longer of the two is what it takes; 7 if that is longer than the RPO."""
-    from warmspare.observe.kinds.sync import PlanDone
+    from warmspare.observe.kinds.sync_events import PlanDone
 
     def takes_s(rate: float | None) -> float | None:
         return None if rate is None else round(max(found.seconds, found.bytes_to_send / rate), 1)

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from warmspare.cli.telling.console import PlainConsole, text
 from warmspare.observe.event import Event, FleetEvent, name_of
-from warmspare.observe.kinds.run import Progress as ProgressTold
+from warmspare.observe.kinds.run_events import Progress as ProgressTold
 from warmspare.observe.quantities import duration, size
 from warmspare.outside.text import shown
 

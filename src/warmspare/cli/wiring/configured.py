@@ -23,7 +23,7 @@ from msgspec import UNSET, UnsetType
 from warmspare.cli import options
 from warmspare.errors import SourceError, WarmspareError, worst
 from warmspare.observe.event import Event, FleetEvent
-from warmspare.observe.kinds.sync import SyncAll, SyncFailed, SyncLate
+from warmspare.observe.kinds.sync_events import SyncAll, SyncFailed, SyncLate
 
 if TYPE_CHECKING:
     from warmspare.config.settings import Policy, Settings, VCenter, Vm

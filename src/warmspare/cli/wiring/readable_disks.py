@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from warmspare.cli import options
 from warmspare.errors import ConfigError
-from warmspare.observe.kinds.readiness import PointRead
+from warmspare.observe.kinds.readiness_events import PointRead
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events

@@ -18,7 +18,7 @@ from warmspare.errors import ConfigError, LeaseError
 from warmspare.format.restore_point import Disk
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events, Meter
-from warmspare.observe.kinds.finding import ReplicaBlock
+from warmspare.observe.kinds.finding_events import ReplicaBlock
 from warmspare.repository.blocks.block_window import BlockWindow
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository

@@ -14,8 +14,8 @@ from typing import Any
 from warmspare.errors import ConfigError, IntegrityError, WarmspareError, first_of
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.drill import DrillKept
-from warmspare.observe.kinds.rehearsal import RehearsalDone
+from warmspare.observe.kinds.drill_events import DrillKept
+from warmspare.observe.kinds.rehearsal_events import RehearsalDone
 from warmspare.recover.drills.drill_record import FORMAT, DrillKind, DrillRecord, DrillStep, Result, line, of, reasons
 from warmspare.recover.drills.evidence import DrillVerdict, verdict_digest
 from warmspare.recover.drills.rehearsal import Rehearsal, Rehearsed

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from warmspare.errors import IntegrityError, WarmspareError, first_of, worst
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.rehearsal import RehearsalDue, RehearsalMissing, RehearsalStart, RehearsalStep
+from warmspare.observe.kinds.rehearsal_events import RehearsalDue, RehearsalMissing, RehearsalStart, RehearsalStep
 from warmspare.recover.drills.drill_record import DrillKind, DrillStep, Result, line, reasons
 from warmspare.recover.drills.evidence import DrillVerdict, verdict_digest
 from warmspare.recover.drills.rules import BootError, Rules, looking

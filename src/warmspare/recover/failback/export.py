@@ -20,7 +20,7 @@ from warmspare.format.restore_point import Disk
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.observe.kinds.failover import ExportDisk, ExportStart, FailoverNote
+from warmspare.observe.kinds.failover_events import ExportDisk, ExportStart, FailoverNote
 from warmspare.outside.regular_files import open_regular
 from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.aws.client import Aws

@@ -19,13 +19,19 @@ from typing import TypeVar
 from warmspare.errors import ConfigError, RecoverError, WarmspareError
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.failover import FailoverImport, FailoverMissing, FailoverNote, FailoverPoint, FailoverWould
+from warmspare.observe.kinds.failover_events import (
+    FailoverImport,
+    FailoverMissing,
+    FailoverNote,
+    FailoverPoint,
+    FailoverWould,
+)
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.failover.ami import Images
 from warmspare.recover.failover.chosen import Chosen, choose
 from warmspare.recover.failover.ec2_machine import looked_into, machine
 from warmspare.recover.failover.failover_vm import FailoverVm
-from warmspare.recover.failover.importing import Imports, ImportSpec
+from warmspare.recover.failover.images.ami import Images
+from warmspare.recover.failover.images.importing import Imports, ImportSpec
 from warmspare.recover.failover.instance_start import InstanceStart, Recovered, StepEvents
 from warmspare.recover.failover.launch import Launcher
 from warmspare.recover.failover.plan import VmPlan

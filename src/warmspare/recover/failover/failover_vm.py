@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from warmspare.recover.failover.ami import ImageSpec
 from warmspare.recover.failover.ec2_machine import Ec2Machine
+from warmspare.recover.failover.images.ami import ImageSpec
 from warmspare.recover.failover.launch import Instance
 from warmspare.recover.failover.plan import VmPlan
 from warmspare.recover.failover.platform import UNKNOWN

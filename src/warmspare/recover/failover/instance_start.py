@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.observe.kinds.failover import FailoverNote, FailoverStarted, FailoverStep
+from warmspare.observe.kinds.failover_events import FailoverNote, FailoverStarted, FailoverStepDone
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.aws.ec2_errors import NO_MACHINE
@@ -39,7 +39,7 @@ class StepEvents:
 
     def step(self, one: FailoverVm, step: str, identity: str, began: float) -> None:
         self._events.emit(
-            FailoverStep(vm=one.machine.vm_name, step=step, id=identity, seconds=round(time.monotonic() - began, 3))
+            FailoverStepDone(vm=one.machine.vm_name, step=step, id=identity, seconds=round(time.monotonic() - began, 3))
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from warmspare.observe.kinds.finding import ReadinessFinding
+from warmspare.observe.kinds.finding_events import ReadinessFinding
 from warmspare.recover.readiness.boot_kinds import BootFindingKind, BootSeverity, Family
 from warmspare.recover.readiness.boot_meanings import ABOUT
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from warmspare.observe.findings import About
+from warmspare.observe.finding_base import About
 from warmspare.recover.readiness.boot_kinds import BootFindingKind, BootSeverity, Family
 
 

@@ -15,8 +15,8 @@ import msgspec
 from warmspare.format.restore_point import Disk
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.observe.kinds.repository import StateRebuild
-from warmspare.observe.kinds.stage import StageAgain, StageDisk, StageDiskDone
+from warmspare.observe.kinds.repository_events import StateRebuild
+from warmspare.observe.kinds.stage_events import StageAgain, StageDisk, StageDiskDone
 from warmspare.outside.records import Count
 from warmspare.outside.regular_files import demand_folders
 from warmspare.recover.aws.aws_errors import AwsError

@@ -15,7 +15,7 @@ from typing import Self
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.observe.kinds.stage import StageKept, StageLeft, StageRemoved
+from warmspare.observe.kinds.stage_events import StageKept, StageLeft, StageRemoved
 from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.aws.refused_deletion import IN_USE, forbidden
 from warmspare.recover.staging.ebs import Ebs

@@ -20,7 +20,7 @@ from warmspare.format.restore_point import Disk
 from warmspare.model.ids import VmId, disk_key, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.observe.kinds.stage import StageDone, StagePlan, StagePoint, StageStart, StageWaiting
+from warmspare.observe.kinds.stage_events import StageDone, StagePlan, StagePoint, StageStart, StageWaiting
 from warmspare.outside.regular_files import demand_folders
 from warmspare.patience import outlasted
 from warmspare.recover.aws.aws_errors import denied_by_aws

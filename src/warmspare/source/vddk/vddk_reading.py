@@ -16,7 +16,7 @@ import numpy as np
 from warmspare._native import ring as native
 from warmspare.model.extents import Extents
 from warmspare.model.units import SPAN_BYTES
-from warmspare.observe.kinds.source import SourceWarning
+from warmspare.observe.kinds.source_events import SourceWarning
 from warmspare.source.ports import Hole, Span
 from warmspare.source.spans import Batch, Piece, batches, block_numbers
 from warmspare.source.vddk import allocated

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from warmspare.errors import ConfigError, SourceError
 from warmspare.model.units import BLOCK_BYTES, SPAN_BYTES
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.source import SourceRetry, SourceWarning
+from warmspare.observe.kinds.source_events import SourceRetry, SourceWarning
 from warmspare.source.logins import Account, Logins
 from warmspare.source.vddk.vddk_errors import Action, CallFailed, ReaderDied, ReaderError
 from warmspare.source.vddk.vddk_install import GET_IT, Install

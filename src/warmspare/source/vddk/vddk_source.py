@@ -14,7 +14,7 @@ from warmspare.model.extents import Extents
 from warmspare.model.ids import DiskId
 from warmspare.model.units import MAX_CAPACITY_BYTES
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.source import SourceOpen, SourceWarning
+from warmspare.observe.kinds.source_events import SourceOpen, SourceWarning
 from warmspare.source.logins import Logins
 from warmspare.source.ports import Hole, Span
 from warmspare.source.vddk.vddk_errors import ReaderError, ReaderNonsense

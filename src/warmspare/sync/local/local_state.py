@@ -20,7 +20,7 @@ from warmspare.model.ids import DiskId, PackId, PointId, VmId, disk_key, vm_key
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.observe.kinds.repository import StateAdopted, StateRebuild
+from warmspare.observe.kinds.repository_events import StateAdopted, StateRebuild
 from warmspare.outside.records import Count, Hex32, Line, Seconds, SequenceOrNone, Sha256OrNone
 from warmspare.outside.regular_files import demand_folders
 from warmspare.repository import disk_tables

@@ -22,7 +22,7 @@ from warmspare.model.ids import DiskId, VmId, vm_key
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.observe.kinds.finding import DamagedObject
+from warmspare.observe.kinds.finding_events import DamagedObject
 from warmspare.outside.records import Line
 from warmspare.state.local_files import STATE_DIRECTORY, local_io, read_record, write_record
 from warmspare.store import layout

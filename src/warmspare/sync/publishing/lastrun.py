@@ -14,7 +14,7 @@ from warmspare.errors import NotFoundError
 from warmspare.model.ids import DiskId, VmId, vm_key
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.observe.kinds.sync import SyncCompleting, SyncRecovered
+from warmspare.observe.kinds.sync_events import SyncCompleting, SyncRecovered
 from warmspare.repository.chain import Point, Repository
 from warmspare.store.lease import Lease
 from warmspare.sync.journal.journal import RunRecord

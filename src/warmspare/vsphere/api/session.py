@@ -24,7 +24,7 @@ from warmspare.config.settings import VCenter
 from warmspare.ending import PROCESS
 from warmspare.errors import ConfigError, SourceError
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.source import SourceRetry, SourceWarning, VsphereLogin
+from warmspare.observe.kinds.source_events import SourceRetry, SourceWarning, VsphereLogin
 from warmspare.source.logins import Account, Logins
 from warmspare.threads import finish
 from warmspare.vsphere.api import faults, garbled, tls

@@ -16,7 +16,7 @@ from pyVmomi import vim, vmodl
 from warmspare.config.settings import Quiesce
 from warmspare.errors import SourceError
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.source import (
+from warmspare.observe.kinds.source_events import (
     SnapshotConsolidated,
     SnapshotCreated,
     SnapshotRemoved,

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pyVmomi import vim, vmodl
 
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.source import SourceWarning, TrackingEnabled
+from warmspare.observe.kinds.source_events import SourceWarning, TrackingEnabled
 from warmspare.vsphere.api import faults, tasks
 from warmspare.vsphere.api.faults import AnswerLostError
 from warmspare.vsphere.api.session import VsphereSession

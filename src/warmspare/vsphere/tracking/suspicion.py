@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.source import VsphereHistory
+from warmspare.observe.kinds.source_events import VsphereHistory
 from warmspare.source.ports import LastPoint
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.inventory.vm_devices import VmDisk

@@ -58,7 +58,7 @@ def repository(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.audit.repository.repository_audit import RepositoryAudit
-        from warmspare.observe.kinds.audit import AuditStart
+        from warmspare.observe.kinds.audit_events import AuditStart
         from warmspare.store.opening import open_store
 
         demand_page(html)

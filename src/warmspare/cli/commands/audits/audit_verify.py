@@ -28,7 +28,7 @@ def verify_report(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.audit.reports import archive
-        from warmspare.observe.kinds.audit import ReportsVerified, ReportWrong
+        from warmspare.observe.kinds.audit_events import ReportsVerified, ReportWrong
         from warmspare.threads import in_thread
 
         directory: Path = reports_directory(reports)

@@ -31,7 +31,7 @@ def drills(
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.observe.kinds.drill import Drill, DrillsDone, DrillTrend, RecordWrong
+        from warmspare.observe.kinds.drill_events import Drill, DrillsDone, DrillTrend, RecordWrong
         from warmspare.recover.drills.drill_record import of
         from warmspare.recover.drills.trend import trends
         from warmspare.threads import in_thread

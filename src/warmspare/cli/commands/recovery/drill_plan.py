@@ -75,7 +75,7 @@ async def rehearse(asked: DrillOptions, path: Path, events: Events, *, ec2: bool
 async def clean(drill: Ec2Drill, vms: Sequence[VmPlan], events: Events) -> int:
     """End what drills of these VMs have in EC2. The first error, after all were tried; the others are notes."""
     from warmspare.errors import WarmspareError
-    from warmspare.observe.kinds.drill import DrillClean, DrillNote
+    from warmspare.observe.kinds.drill_events import DrillClean, DrillNote
 
     failures: list[WarmspareError] = []
     for vm in vms:

@@ -27,7 +27,7 @@ def done(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.observe.kinds.failover import FailbackDone
+        from warmspare.observe.kinds.failover_events import FailbackDone
         from warmspare.repository.chain import open_repository
         from warmspare.repository.failover_record import read_journal
         from warmspare.store.opening import open_store
@@ -89,7 +89,7 @@ def export(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
-        from warmspare.observe.kinds.failover import ExportDone
+        from warmspare.observe.kinds.failover_events import ExportDone
         from warmspare.recover.aws.client import Aws, AwsSettings
         from warmspare.recover.failback.export import Export, ExportSettings
         from warmspare.repository.chain import open_repository

@@ -52,7 +52,7 @@ def failover(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.wiring.recovering import recovering
-        from warmspare.observe.kinds.failover import FailoverDone, FailoverPlanned
+        from warmspare.observe.kinds.failover_events import FailoverDone, FailoverPlanned
         from warmspare.recover.drills.rules import BootError
         from warmspare.recover.failover.failover_run import Failover
         from warmspare.recover.readiness.outlook import NOT_KNOWN, STOPS

@@ -48,7 +48,7 @@ def check(
         from dataclasses import replace
 
         from warmspare.cli.wiring.readable_disks import DisksChoice, with_disks
-        from warmspare.observe.kinds.readiness import CheckDone
+        from warmspare.observe.kinds.readiness_events import CheckDone
         from warmspare.recover.drills.qemu.hardware import firmware_of
         from warmspare.recover.drills.rules import BootError
         from warmspare.recover.readiness.boot_kinds import BootSeverity

@@ -17,7 +17,7 @@ from warmspare.errors import ConfigError, RecoverError
 from warmspare.model.ids import VmId, disk_key, vm_key
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.observe.kinds.drill import (
+from warmspare.observe.kinds.drill_events import (
     DrillCleaned,
     DrillEnded,
     DrillEnding,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from warmspare.errors import RecoverError
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.drill import DrillWaiting
+from warmspare.observe.kinds.drill_events import DrillWaiting
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import Pause
 from warmspare.recover.aws.ec2_errors import BY_GUEST, ended

@@ -18,9 +18,9 @@ from warmspare.model.ids import VmKey
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2
-from warmspare.recover.failover.ami import Images, ImageSpec
 from warmspare.recover.failover.chosen import Chosen
 from warmspare.recover.failover.ec2_machine import Ec2Machine
+from warmspare.recover.failover.images.ami import Images, ImageSpec
 from warmspare.recover.failover.launch import Instance, InstanceSpec, Launcher, Trying
 from warmspare.recover.failover.plan import VolumeSettings
 

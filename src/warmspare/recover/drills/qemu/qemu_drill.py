@@ -18,7 +18,7 @@ from typing import Any
 from warmspare.errors import RecoverError
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
-from warmspare.observe.kinds.drill import DrillDone, DrillNote, DrillStart, DrillWaiting
+from warmspare.observe.kinds.drill_events import DrillDone, DrillNote, DrillStart, DrillWaiting
 from warmspare.recover.disks.open_disk import Held, OpenDisk, Traced, TracedDisk
 from warmspare.recover.disks.origin import Origin
 from warmspare.recover.drills.evidence import (

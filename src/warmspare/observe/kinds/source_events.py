@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import UNSET, UnsetType
 
 from warmspare.observe.event import Event, FleetEvent, note
-from warmspare.observe.kinds.repository import NamedReason
+from warmspare.observe.kinds.repository_events import NamedReason
 from warmspare.observe.quantities import duration
 
 

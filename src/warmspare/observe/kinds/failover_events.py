@@ -85,7 +85,7 @@ class FailoverImport(Event, frozen=True, kw_only=True, tag="failover.import"):
         return f"{self.vm}: {self.task}: {self.percent or '0'} %, {self.message or 'begun'}"
 
 
-class FailoverStep(Event, frozen=True, kw_only=True, tag="failover.step"):
+class FailoverStepDone(Event, frozen=True, kw_only=True, tag="failover.step"):
     """A step of a VM is done: what it makes is there."""
 
     vm: str
