@@ -26,6 +26,7 @@ import warmspare._native.sparse as sparse
 import warmspare.apply.block_repair
 import warmspare.apply.decode
 import warmspare.apply.merge
+import warmspare.apply.point_apply
 import warmspare.apply.receiver
 import warmspare.apply.replica
 import warmspare.copy.copier
@@ -97,7 +98,8 @@ STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.copy.object_copy.Carrier: ("bring", "_stands", "_send"),
     warmspare.copy.copier.Copier: ("_plan", "_vm", "_point", "_fetch", "_below"),
     warmspare.apply.replica.Replica: ("admit", "move", "open_disk", "resize", "empty"),
-    warmspare.apply.receiver.Receiver: ("_choose", "_prepare", "_disk", "_heal", "_done"),
+    warmspare.apply.receiver.Receiver: ("_choose", "_heal", "_done"),
+    warmspare.apply.point_apply.PointApply: ("_prepare", "_disk"),
     warmspare.apply.merge.Merge: ("run", "_chunk", "_punch", "_range", "_apply"),
     warmspare.apply.merge: ("apply_frame", "apply_zeroed"),
     warmspare.apply.block_repair.BlockRepair: ("repair", "_write"),
