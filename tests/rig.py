@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import io
-import json
 import os
 import random
 import sys
@@ -16,10 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rigs.host.hearing import all_heard
 from standin import Standin
 from warmspare.cli.main import run
 from warmspare.errors import StoreError, WarmspareError
 from warmspare.format import restore_point
+from warmspare.model.keyparts import encode_name
 from warmspare.observe.events import Events
 from warmspare.outside.text import shown
 from warmspare.repository.chain import Repository
@@ -59,7 +60,7 @@ def command(*arguments: object) -> Outcome:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run([*map(str, arguments), "--json"])
-    events = [json.loads(line) for line in out.getvalue().splitlines()]
+    events = all_heard(out.getvalue())
     outcome = Outcome(code, events, err.getvalue())
     assert "Traceback" not in outcome.stderr, outcome.stderr
     assert code != 1, f"a bug: {outcome.stderr}"
@@ -139,7 +140,7 @@ class Rig:
 
     @property
     def root(self) -> Path:
-        return Path(self.repo) / "vms" / layout.encode_name(self.vm)
+        return Path(self.repo) / "vms" / encode_name(self.vm)
 
     def objects(self, kind: str) -> list[Path]:
         """Packs, manifests, tables or points, oldest run first."""
@@ -147,7 +148,7 @@ class Rig:
         return sorted(found, key=lambda p: (p.stat().st_mtime_ns, p.name))
 
     def point_path(self, sequence: int) -> Path:
-        return Path(self.repo) / layout.point_key(layout.encode_name(self.vm), sequence)
+        return Path(self.repo) / layout.point_key(encode_name(self.vm), sequence)
 
     def point(self, sequence: int) -> restore_point.RestorePoint:
         path = self.point_path(sequence)

@@ -13,6 +13,7 @@ from rig import KIB, Outcome, command, made, same
 from rigs.sites.fakevm import FakeVm
 from standin import Standin
 from warmspare.format import restore_point
+from warmspare.model.keyparts import encode_name
 from warmspare.store import layout
 
 CONFIG = """\
@@ -80,7 +81,7 @@ class SiteRig:
         return outcome
 
     def key(self, vm: FakeVm) -> str:
-        return layout.encode_name(str(vm.spec["instance_uuid"]))
+        return encode_name(str(vm.spec["instance_uuid"]))
 
     def sequences(self, vm: FakeVm) -> list[int]:
         folder = self.repo / "vms" / self.key(vm) / "points"

@@ -21,8 +21,9 @@ import pytest
 from rigs.stores.unkept import Unkept
 from warmspare.cli.commands.sync import open_disks
 from warmspare.errors import IntegrityError, StoreError, WarmspareError
+from warmspare.model.ids import PointId
 from warmspare.observe.events import Events
-from warmspare.repository.chain import PointId, Repository, open_repository
+from warmspare.repository.chain import Repository, open_repository
 from warmspare.repository.making import make_repository
 from warmspare.source.given import GivenDisks
 from warmspare.store.around.passing import PassingStore

@@ -19,6 +19,7 @@ import pytest
 
 from rig import MIB, Event, Rig, random_disk, same, scribble
 from rigs.damage.replica import audit
+from rigs.host.hearing import recorder
 from rigs.kills.selfkill import killed_at
 from warmspare.audit.replica import disk_audit as disk_module
 from warmspare.audit.replica import repair
@@ -26,10 +27,11 @@ from warmspare.audit.replica.disk_audit import DiskAudit, JudgedBlocks, Unit
 from warmspare.audit.replica.replica_audit import ReplicaAudit, ReplicaAuditSettings
 from warmspare.audit.reports.report import AuditReport
 from warmspare.errors import ConfigError, IntegrityError, LeaseError
+from warmspare.model.ids import PointId
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.state.local_files import read_record, write_record
-from warmspare.state.replica_record import PointMark, ReplicaRecord
+from warmspare.state.replica_record import ReplicaRecord
 from warmspare.store.opening import open_store
 
 SIZE = 16 * MIB
@@ -66,7 +68,7 @@ def advance(rig: Rig, seed: int = 9) -> None:
 
 
 def make(rig: Rig, seen: list[Event] | None = None, **settings: object) -> ReplicaAudit:
-    events = Events(seen.append) if seen is not None else Events()
+    events = Events(recorder(seen)) if seen is not None else Events()
     return ReplicaAudit(
         open_store(rig.repo),
         rig.vm,
@@ -155,7 +157,7 @@ async def test_damage_done_by_an_unfinished_move_is_no_finding(rig: Rig) -> None
     record = read_record(path, ReplicaRecord, "test", Events())
     assert record and record.at
     corrupt_block(rig, 17)
-    moving = msgspec.structs.replace(record, moving=PointMark(record.at.sequence + 1, "0" * 64))
+    moving = msgspec.structs.replace(record, moving=PointId(record.at.sequence + 1, "0" * 64))
     write_record(path, moving, "test")
     audit_task = asyncio.create_task(make(rig, patience_s=60).run())
     await asyncio.sleep(0.7)

@@ -30,12 +30,13 @@ from rigs.images.vmdkreaders import read_by_all
 from rigs.links.proxy import Flip, Proxy
 from servers import S3Server
 from suite.remedies import ask_aws, obey, remedy
+from warmspare.model.ids import PointId
 from warmspare.observe.events import Events, Meter
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.failback.export import Export, ExportSettings
 from warmspare.repository.chain import open_repository
 from warmspare.state.local_files import read_record, write_record
-from warmspare.state.replica_record import STATE, PointMark, ReplicaRecord
+from warmspare.state.replica_record import STATE, ReplicaRecord
 from warmspare.store import layout
 from warmspare.store.opening import open_store
 
@@ -471,7 +472,7 @@ def test_a_replica_between_two_points(world: World) -> None:
     world.change("app")
     world.sync("app", hardware("dmz"), 2)
     sha256 = hashlib.sha256((world.repo / layout.point_key("app", 2)).read_bytes()).hexdigest()
-    write_record(path, msgspec.structs.replace(found, moving=PointMark(2, sha256)), STATE)
+    write_record(path, msgspec.structs.replace(found, moving=PointId(2, sha256)), STATE)
     more = ["--replica", base, "--only-replica", "--format", "raw"]
     obey(export(world, *more, code=2).last("error")["hint"])
     export(world, *more)

@@ -31,6 +31,7 @@ from servers import S3Server
 from suite.remedies import ask_aws, obey, remedy
 from warmspare.errors import LeaseError, RecoverError
 from warmspare.format import restore_point
+from warmspare.model.keyparts import encode_name
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.aws.ec2_errors import DIED
@@ -100,7 +101,7 @@ ip = "{addresses[2]}"
 
 
 def record(world: World, vm: str) -> Any:
-    return json.loads((world.repo / layout.failover_key(layout.encode_name(vm))).read_text())
+    return json.loads((world.repo / layout.failover_key(encode_name(vm))).read_text())
 
 
 def launched(world: World) -> dict[str, Request]:

@@ -17,6 +17,7 @@ import pytest
 from e2e.test_prune import DAY_S, age, another_at_work, orphans
 from rig import KIB, MIB, Outcome, Rig, command, random_disk, same
 from rigs.host.media import ext4, fill, free_bytes, tmpfs
+from warmspare.model.keyparts import encode_name
 from warmspare.store import layout
 from warmspare.store.lease import Holder
 
@@ -95,7 +96,7 @@ def test_a_prune_without_room_beside_a_sender(small: tuple[Rig, set[str], Path])
         filler = fill(place)
         assert "holds the lease" in prune(rig, "--yes", code=6).stderr and left <= rig.snapshot().keys()
         filler.unlink()
-    lease = Path(rig.repo) / layout.lease_key(layout.encode_name(rig.vm))
+    lease = Path(rig.repo) / layout.lease_key(encode_name(rig.vm))
     there = Holder.decode(lease.read_bytes())
     assert there
     lease.write_bytes(Holder("t", "elsewhere", "b", "n", 7, 1, 60.0).encode())

@@ -22,6 +22,7 @@ from rigs.host import media
 from rigs.host.nobody import as_nobody
 from servers import S3Place
 from warmspare.format.manifest import ManifestReader
+from warmspare.model.ids import PackId
 from warmspare.store import layout
 from warmspare.sync.publishing.publication import publish
 
@@ -89,7 +90,7 @@ def unnamed(client: Any, place: S3Place) -> set[str]:
     packs = set(in_bucket(client, place, "packs"))
     for data in in_bucket(client, place, "manifests").values():
         reader = ManifestReader(lambda at, size, data=data: data[at : at + size], len(data), "here")
-        packs -= {f"{place.prefix}/{layout.pack_key('vm', pack.run.hex(), pack.number)}" for pack in reader.packs}
+        packs -= {f"{place.prefix}/{layout.pack_key('vm', pack.id)}" for pack in reader.packs}
     return packs
 
 
@@ -179,7 +180,7 @@ def test_an_old_upload_that_can_not_be_aborted(
 ) -> None:
     far.sync()
     for run in "de":
-        key = f"{moto_place.prefix}/{layout.pack_key('vm', run * 32, 0)}"
+        key = f"{moto_place.prefix}/{layout.pack_key('vm', PackId(run * 32, 0))}"
         client.create_multipart_upload(Bucket=moto_place.bucket, Key=key)
     monkeypatch.setattr(warmspare.sync.sender, "ABANDONED_S", -60.0)
     server.refuse("AbortMultipartUpload")
@@ -320,7 +321,7 @@ def test_one_of_many_that_prune_can_not_remove(
     monkeypatch.setattr(removal, "CLOCK_GRAIN_S", -3600.0)  # the orphans are as young as the point
     far.sync()
     for number in range(5):
-        key = f"{moto_place.prefix}/{layout.pack_key('vm', 'd' * 32, number)}"
+        key = f"{moto_place.prefix}/{layout.pack_key('vm', PackId('d' * 32, number))}"
         client.put_object(Bucket=moto_place.bucket, Key=key, Body=b"left")
     server.refuse("DeleteObjects", status=200, keys=lambda key: key.endswith("/000001.pack"))
     server.refuse("DeleteObject", keys=lambda key: key.endswith("/000001.pack"))

@@ -19,12 +19,14 @@ import uvloop
 import warmspare.sync.passes.moment
 import warmspare.sync.stages.pack_writer
 from rig import KIB, MIB, begin, command, same
+from rigs.host.hearing import recorder
 from rigs.sites.moments import Moments
 from warmspare.audit.repository.repository_audit import RepositoryAudit
 from warmspare.audit.repository.seen import KnownRepository
 from warmspare.errors import SourceError, StoreError
 from warmspare.format import restore_point
 from warmspare.format.manifest import ManifestReader
+from warmspare.model.keyparts import encode_name
 from warmspare.observe.events import Events, Meter
 from warmspare.source.ports import Opened
 from warmspare.store import layout
@@ -33,7 +35,8 @@ from warmspare.store.contract import Upload
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.passes.moment import Moment, Passes
 from warmspare.sync.publishing.spool import SpoolPlace
-from warmspare.sync.sender import Sender, SyncResult
+from warmspare.sync.results import SyncResult
+from warmspare.sync.sender import Sender
 from warmspare.sync.sync_settings import SyncSettings
 
 BLOCK = 64 * KIB
@@ -107,7 +110,7 @@ class World:
                     max_snapshot_age_s=age_s,
                     start=start,
                 ),
-                Events(self.events.append),
+                Events(recorder(self.events)),
                 meter=self.meter,
             ).run()
         finally:
@@ -117,7 +120,7 @@ class World:
         return [event for event in self.events if event["event"] == name]
 
     def point(self, sequence: int) -> restore_point.RestorePoint:
-        path = self.repo / layout.point_key(layout.encode_name("vm"), sequence)
+        path = self.repo / layout.point_key(encode_name("vm"), sequence)
         return restore_point.decode(path.read_bytes(), str(path))
 
     def manifest(self, disk: restore_point.Disk) -> ManifestReader:
@@ -139,7 +142,7 @@ class World:
         for number in range(1, sequence + 1):
             for disk in self.point(number).disks:
                 for pack in self.manifest(disk).packs:
-                    named.add(layout.pack_key(layout.encode_name("vm"), pack.run.hex(), pack.number))
+                    named.add(layout.pack_key(encode_name("vm"), pack.id))
         assert self.packs() == named
         left = [path.name for path in (self.home / "state").rglob("*") if path.name in ("unfinished", "carried")]
         assert not left and self.meter.done_bytes == self.meter.total_bytes
@@ -240,7 +243,7 @@ def test_passes_through_a_spool(world: World) -> None:
     assert world.machine.count >= 3 and not done.findings
     assert not [path for path in (world.home / "spool").rglob("packs/**/*") if path.is_file()]
     named = [pack for disk in world.point(1).disks for pack in world.manifest(disk).packs]
-    assert len({pack.run for pack in named}) >= 3
+    assert len({pack.id.run for pack in named}) >= 3
     assert world.point(1).bytes_sent >= sum(pack.bytes for pack in named), "all of the passes were sent by this sync"
     world.check(1)
 

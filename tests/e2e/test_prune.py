@@ -19,6 +19,7 @@ import warmspare.sync.stages.pack_writer
 from rig import MIB, Outcome, Rig, command, flip, losing_the_store, same, scribble
 from servers import S3Place
 from warmspare.cli.main import run
+from warmspare.model.ids import PackId
 from warmspare.repository.chain import Repository
 from warmspare.store import layout
 from warmspare.store.lease import Lease
@@ -53,8 +54,8 @@ def age(place: Path, seconds: float) -> None:
 def orphans(rig: Rig, days: float) -> set[str]:
     """Objects of a run that never published, as old as that."""
     keys = [
-        layout.pack_key(rig.vm, RUN, 0),
-        layout.pack_key(rig.vm, RUN, 1),
+        layout.pack_key(rig.vm, PackId(RUN, 0)),
+        layout.pack_key(rig.vm, PackId(RUN, 1)),
         layout.manifest_key(rig.vm, RUN, 0),
         layout.table_key(rig.vm, RUN, 0),
     ]
@@ -126,14 +127,14 @@ def test_foreign_objects_stay(rig: Rig) -> None:
 
 def test_unfinished_uploads(rig: Rig) -> None:
     for days in (1, 8):
-        path = Path(rig.repo) / ".tmp~" / "uploads" / layout.pack_key(rig.vm, RUN, days) / f"{days:016x}"
+        path = Path(rig.repo) / ".tmp~" / "uploads" / layout.pack_key(rig.vm, PackId(RUN, days)) / f"{days:016x}"
         path.parent.mkdir(parents=True)
         path.write_bytes(b"part")
         os.utime(path, (time.time() - days * DAY_S,) * 2)
     listed = keys_of(audit(rig), "upload-unfinished")
-    assert listed == {layout.pack_key(rig.vm, RUN, days) for days in (1, 8)}
+    assert listed == {layout.pack_key(rig.vm, PackId(RUN, days)) for days in (1, 8)}
     assert prune(rig, "--yes").last("prune.done")["uploads"] == 1
-    assert keys_of(audit(rig), "upload-unfinished") == {layout.pack_key(rig.vm, RUN, 1)}
+    assert keys_of(audit(rig), "upload-unfinished") == {layout.pack_key(rig.vm, PackId(RUN, 1))}
 
 
 @pytest.mark.parametrize("kind", ["manifests", "points"])
@@ -294,7 +295,7 @@ def test_prune_in_s3(seaweed_place: S3Place, tmp_path: Path, monkeypatch: pytest
     rig = Rig(tmp_path, repo=seaweed_place.uri)
     rig.disk.write_bytes(random.Random(1).randbytes(MIB))
     rig.sync()
-    key = layout.pack_key(rig.vm, RUN, 3)
+    key = layout.pack_key(rig.vm, PackId(RUN, 3))
 
     async def leave() -> None:
         store = open_store(rig.repo)

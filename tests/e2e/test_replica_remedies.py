@@ -12,9 +12,10 @@ import pytest
 
 from rig import KIB, Outcome, Rig, command
 from suite.remedies import obey, remedy
+from warmspare.model.ids import PointId
 from warmspare.observe.events import Events
 from warmspare.state.local_files import locked, read_record, write_record
-from warmspare.state.replica_record import STATE, PointMark, ReplicaRecord
+from warmspare.state.replica_record import STATE, ReplicaRecord
 
 SIZE = 512 * KIB
 
@@ -98,7 +99,7 @@ def test_one_between_two_points(rig: Rig) -> None:
     rig.disk.write_bytes(os.urandom(SIZE))
     rig.sync()
     sha256 = hashlib.sha256(rig.point_path(2).read_bytes()).hexdigest()
-    write_record(path, msgspec.structs.replace(record, moving=PointMark(2, sha256)), STATE)
+    write_record(path, msgspec.structs.replace(record, moving=PointId(2, sha256)), STATE)
     obey(hint_of(check(rig)))
     demand_looked_into(check(rig))
 

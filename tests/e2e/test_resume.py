@@ -19,6 +19,9 @@ from rig import KIB, MIB, Outcome, Rig, losing_the_store, same, scribble
 from warmspare.errors import StoreError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.packlist import PackRef
+from warmspare.model.block_records import Records
+from warmspare.model.ids import PackId, run_of
+from warmspare.model.keyparts import encode_name
 from warmspare.store import layout
 from warmspare.sync.journal.sentlog import SentFrame, SentLog, frames_of, packs_of
 from warmspare.sync.resuming.reuse import Resume
@@ -55,7 +58,7 @@ def exact(rig: Rig) -> None:
         for disk in record.disks:
             data = (Path(rig.repo) / disk.manifest.key).read_bytes()
             packs = ManifestReader(lambda at, size, data=data: data[at : at + size], len(data), "here").packs
-            named |= {layout.pack_key(layout.encode_name(rig.vm), pack.run.hex(), pack.number) for pack in packs}
+            named |= {layout.pack_key(encode_name(rig.vm), pack.id) for pack in packs}
     assert {str(path.relative_to(rig.repo)) for path in rig.objects("packs")} == named
     assert not list(rig.state.rglob("unfinished"))
 
@@ -179,7 +182,7 @@ def used(rig: Rig, key: str) -> bool:
     (disk,) = rig.point(1).disks
     data = (Path(rig.repo) / disk.manifest.key).read_bytes()
     packs = ManifestReader(lambda at, size: data[at : at + size], len(data), "here").packs
-    return key in {layout.pack_key(layout.encode_name(rig.vm), pack.run.hex(), pack.number) for pack in packs}
+    return key in {layout.pack_key(encode_name(rig.vm), pack.id) for pack in packs}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -200,9 +203,9 @@ def test_packs_that_end_side_by_side_are_all_listed(tmp_path: Path) -> None:
     """Completions come from threads, each of which waits for the disk; on a busy one they overlap."""
     log = SentLog(tmp_path / "d.sent")
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: log.complete(PackRef(bytes(16), n, 1000, 7, bytes(32))), range(200)))
+        list(pool.map(lambda n: log.complete(PackRef(PackId(run_of(bytes(16)), n), 1000, 7, bytes(32))), range(200)))
     log.close()
-    assert sorted(pack.number for pack in packs_of(tmp_path / "d.sent")) == list(range(200))
+    assert sorted(pack.id.number for pack in packs_of(tmp_path / "d.sent")) == list(range(200))
 
 
 def test_a_log_ends_where_it_is_damaged(tmp_path: Path) -> None:
@@ -212,11 +215,11 @@ def test_a_log_ends_where_it_is_damaged(tmp_path: Path) -> None:
         block = np.arange(number * 3, number * 3 + 3, dtype=np.uint32)
         pages = rng.integers(1, 1 << 63, (3, 16), dtype=np.uint64)
         log.add(SentFrame(number, 64, 100 + number, block, np.full(3, 0xFFFF, dtype=np.uint16), pages))
-        log.complete(PackRef(bytes(16), number, 1000, 7, bytes(32)))
+        log.complete(PackRef(PackId(run_of(bytes(16)), number), 1000, 7, bytes(32)))
     log.close()
     path, packs = tmp_path / "d.sent", tmp_path / "d.packs"
     assert [frame.bytes for frame in frames_of(path)] == [100, 101, 102, 103]
-    assert [pack.number for pack in packs_of(path)] == [0, 1, 2, 3]
+    assert [pack.id.number for pack in packs_of(path)] == [0, 1, 2, 3]
     for file, read in ((path, lambda: list(frames_of(path))), (packs, lambda: packs_of(path))):
         whole = file.read_bytes()
         for at in range(0, len(whole), 37):
@@ -235,7 +238,7 @@ def test_a_split_neither_loses_nor_invents_a_page(
 ) -> None:
     """Every carried page is either to be sent or lies, with the very hash, in the frame that its record names."""
     rng = np.random.default_rng(seed)
-    packs = [PackRef(bytes([run]) * 16, 0, 1000, 0, bytes(32)) for run in range(runs)]
+    packs = [PackRef(PackId(run_of(bytes([run]) * 16), 0), 1000, 0, bytes(32)) for run in range(runs)]
     resume = Resume(tmp_path_factory.mktemp("resume") / "map", packs)
     lies: dict[tuple[int, int], tuple[int, int, int, int]] = {}
     for run in range(runs):
@@ -249,7 +252,7 @@ def test_a_split_neither_loses_nor_invents_a_page(
                 for p in range(16):
                     if carried[row] >> p & 1:
                         lies[b, p] = (run, offset, 50, int(pages[row, p]))
-        resume.learn(bytes([run]) * 16, frames)
+        resume.learn(run_of(bytes([run]) * 16), frames)
     block = np.sort(rng.choice(40, 16, replace=False)).astype(np.uint32)
     carried = rng.integers(0, 1 << 16, 16, dtype=np.uint16)
     zero = (~carried & rng.integers(0, 1 << 16, 16, dtype=np.uint16)).astype(np.uint16)
@@ -259,8 +262,9 @@ def test_a_split_neither_loses_nor_invents_a_page(
     pages[:, :same_of] = 3
     hashes = rng.integers(0, 256, (block.size, 16), dtype=np.uint8)
     none = np.empty(0, dtype=np.uint32)
-    found = Filtered(block, np.arange(block.size, dtype=np.uint32), carried, zero, hashes, none, 0, [], pages)
-    new, reused = resume.split(found)
+    found = Filtered(Records(block, carried, zero, hashes), np.arange(block.size), pages, none, 0)
+    filtered, reused = resume.split(found)
+    new = filtered.records
     seen: dict[int, tuple[int, int]] = dict.fromkeys(block.tolist(), (0, 0))
     records = [(int(b), int(c), int(z), None) for b, c, z in zip(new.block, new.carried, new.zero, strict=True)]
     if reused is not None:

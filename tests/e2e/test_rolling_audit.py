@@ -15,6 +15,7 @@ from rigs.sites.lying import DAY_S, HOUR_S, UNIT, World
 from warmspare.errors import SourceError, StoreError
 from warmspare.format import restore_point
 from warmspare.model.extents import normalise
+from warmspare.model.keyparts import encode_name
 from warmspare.observe.events import Events
 from warmspare.source.raw import RawSource
 from warmspare.state.local_table import LEAVES_AT
@@ -78,7 +79,7 @@ def test_the_reason_is_in_the_restore_point(world: World) -> None:
     put_cursor(world, 0)
     world.now_s += DAY_S
     world.sync()
-    path = world.repo / layout.point_key(layout.encode_name("vm"), 2)
+    path = world.repo / layout.point_key(encode_name("vm"), 2)
     record = restore_point.decode(path.read_bytes(), str(path))
     assert record.disks[0].reason == FOUND and record.hardware[MISSED] == ["disk"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -22,11 +21,16 @@ import xxhash
 from rig import MIB, Rig, python, random_disk, same, scribble
 from rigs.host import media
 from rigs.host.forked import Forked
+from rigs.host.hearing import heard
 from warmspare.format import frame, pack, restore_point
-from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.chunk import Chunk, ChunkFrames
 from warmspare.format.hashtable import root_of
 from warmspare.format.manifest import Header, ManifestWriter
 from warmspare.format.packlist import PackRef
+from warmspare.model.block_records import NO_FRAME, PlacedRecords
+from warmspare.model.ids import PackId, run_of
+from warmspare.model.keyparts import encode_name
+from warmspare.model.runs import Runs
 from warmspare.repository.chain import Repository
 from warmspare.store import layout
 from warmspare.store.lease import Lease
@@ -171,7 +175,7 @@ def test_old_leavings_of_senders_that_nobody_remembers(rig: Rig) -> None:
 def test_a_second_apply_on_the_same_replica(rig: Rig) -> None:
     rig.apply()
     with running("apply", "--vm", rig.vm, "--repo", rig.repo, "--to", rig.replica, "--follow") as follower:
-        assert json.loads(follower.stdout.readline())["event"] == "apply.start"  # type: ignore[union-attr]
+        assert heard(follower.stdout.readline())["event"] == "apply.start"  # type: ignore[union-attr]
         refused = rig.apply(code=6)
         assert "another apply" in refused.stderr
         follower.send_signal(signal.SIGINT)
@@ -182,7 +186,7 @@ def test_follow_sees_a_new_point_within_ten_seconds(rig: Rig) -> None:
     with running("apply", "--vm", rig.vm, "--repo", rig.repo, "--to", rig.replica, "--follow") as follower:
         seen: list[tuple[float, dict[str, object]]] = []
         reader = threading.Thread(
-            target=lambda: [seen.append((time.monotonic(), json.loads(line))) for line in follower.stdout or []],
+            target=lambda: [seen.append((time.monotonic(), heard(line))) for line in follower.stdout or []],
             daemon=True,
         )
         reader.start()
@@ -209,7 +213,7 @@ def test_follow_ends_when_the_repository_is_rolled_back(rig: Rig) -> None:
     rig.sync()
     with running("apply", "--vm", rig.vm, "--repo", rig.repo, "--to", rig.replica, "--follow") as follower:
         for line in follower.stdout or []:
-            if json.loads(line)["event"] == "apply.done":
+            if heard(line)["event"] == "apply.done":
                 break
         rig.point_path(2).unlink()
         assert follower.wait(30) == 5
@@ -225,13 +229,13 @@ def test_an_interrupted_sync_goes_on(tmp_path: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         with running(*arguments) as child:
             for line in child.stdout or []:
-                if json.loads(line)["event"] == "disk.start":
+                if heard(line)["event"] == "disk.start":
                     break
             child.send_signal(number)
             out, err = child.communicate(timeout=30)
             assert child.returncode == 130, err
             assert "goes on from here" in err and "Traceback" not in err
-            assert json.loads(out.splitlines()[-1])["exit_code"] == 130
+            assert heard(out.splitlines()[-1])["exit_code"] == 130
     rig.sync()
     rig.apply()
     assert same(rig.disk, rig.replica)
@@ -261,8 +265,8 @@ def test_several_records_of_a_block_and_parts_of_frames(rig: Rig) -> None:
     for page in (16, 17, 20, 40):
         disk[page * 4096 : (page + 1) * 4096] = fresh[page]
     disk[21 * 4096 : 22 * 4096] = bytes(4096)  # became zero by a record of no pages
-    run = bytes(range(16))
-    head = pack.PackHeader(run, 0, 0).encode()
+    run = run_of(bytes(range(16)))
+    head = pack.PackHeader(PackId(run, 0), 0).encode()
     frames = []
     for pages in ([16, 17], [20, 31, 40]):  # page 31 is in the frame and no record uses it
         raw = b"".join(fresh[p] for p in pages)
@@ -270,16 +274,15 @@ def test_several_records_of_a_block_and_parts_of_frames(rig: Rig) -> None:
     body = head + b"".join(frames)
     digest = {b: xxhash.xxh3_128_digest(bytes(disk[b * 65536 : (b + 1) * 65536])) for b in (1, 2)}
     chunk = Chunk(
-        frame_pack=np.array([0, 0], dtype=np.uint32),
-        frame_offset=np.array([len(head), len(head) + len(frames[0])], dtype=np.uint32),
-        frame_bytes=np.array([len(f) for f in frames], dtype=np.uint32),
-        block=np.array([1, 1, 1, 2], dtype=np.uint32),
-        frame=np.array([0, 1, NO_FRAME, 1], dtype=np.uint16),
-        carried=np.array([0b11, 0b10000, 0, 1 << 8], dtype=np.uint16),
-        zero=np.array([0, 0, 0b100000, 0], dtype=np.uint16),
-        hashes=np.frombuffer(digest[1] * 3 + digest[2], dtype=np.uint8).reshape(4, 16),
-        zero_start=np.array([], dtype=np.uint32),
-        zero_count=np.array([], dtype=np.uint32),
+        ChunkFrames.of([(0, len(head), len(frames[0])), (0, len(head) + len(frames[0]), len(frames[1]))]),
+        PlacedRecords(
+            block=np.array([1, 1, 1, 2], dtype=np.uint32),
+            carried=np.array([0b11, 0b10000, 0, 1 << 8], dtype=np.uint16),
+            zero=np.array([0, 0, 0b100000, 0], dtype=np.uint16),
+            hashes=np.frombuffer(digest[1] * 3 + digest[2], dtype=np.uint8).reshape(4, 16),
+            frame=np.array([0, 1, NO_FRAME, 1], dtype=np.uint16),
+        ),
+        Runs.none(),
     )
     import hashlib
 
@@ -288,25 +291,25 @@ def test_several_records_of_a_block_and_parts_of_frames(rig: Rig) -> None:
     out = bytearray()
     writer = ManifestWriter(Header("disk.raw", len(disk), run), out.extend)
     writer.add(chunk)
-    writer.finish([PackRef(run, 0, len(body), crc32c.crc32c(body), hashlib.sha256(body).digest())])
-    vm = layout.encode_name(rig.vm)
+    writer.finish([PackRef(PackId(run, 0), len(body), crc32c.crc32c(body), hashlib.sha256(body).digest())])
+    vm = encode_name(rig.vm)
     entries = {
         b: xxhash.xxh3_128_digest(bytes(disk[b * 65536 : (b + 1) * 65536]))
         for b in range(len(disk) // 65536)
         if any(disk[b * 65536 : (b + 1) * 65536])
     }
-    keys = {layout.pack_key(vm, run.hex(), 0): body, layout.manifest_key(vm, run.hex(), 0): bytes(out)}
+    keys = {layout.pack_key(vm, PackId(run, 0)): body, layout.manifest_key(vm, run, 0): bytes(out)}
     for key, data in keys.items():
         path = Path(rig.repo) / key
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
-    key = layout.manifest_key(vm, run.hex(), 0)
+    key = layout.manifest_key(vm, run, 0)
     ref = restore_point.ObjectRef(key, len(out), hashlib.sha256(out).hexdigest(), crc32c.crc32c(bytes(out)))
     base, root = before.disks[0].checkpoint, root_of(len(disk), entries)
     new = restore_point.Disk("disk.raw", "disk.raw", len(disk), root, ref, 2, None, base, 0, {})
     parent = restore_point.identity(rig.point_path(1).read_bytes())
     record = restore_point.RestorePoint(
-        1, 0, rig.vm, rig.vm, 2, parent, run.hex(), "2026-01-01T00:00:00Z", "another writer", [new], 0, 0, 0
+        1, 0, rig.vm, rig.vm, 2, parent, run, "2026-01-01T00:00:00Z", "another writer", [new], 0, 0, 0
     )
     rig.point_path(2).write_bytes(restore_point.encode(record))
     done = rig.apply().last("apply.done")

@@ -6,11 +6,11 @@ own, for the SHA-256 in the restore point covers them before they are decoded; t
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -24,9 +24,12 @@ from hypothesis import strategies as st
 from format import golden
 from warmspare.errors import FormatError
 from warmspare.format import flags, frame, hashtable, mark, pack, repofile, restore_point, tablefile, varint
-from warmspare.format.chunk import NO_FRAME, PACKS, Chunk, decode_chunk, seal
+from warmspare.format.chunk import PACKS, Chunk, ChunkFrames, decode_chunk, seal
 from warmspare.format.manifest import HEADER, MAX_PACKS_CHUNK, Header, ManifestReader, ManifestWriter
 from warmspare.format.packlist import PACK_ROW, PackRef
+from warmspare.model.block_records import NO_FRAME, PlacedRecords
+from warmspare.model.ids import PackId, run_of
+from warmspare.model.runs import Runs
 from warmspare.model.units import BLOCK_BYTES, PAGE_BYTES, block_count
 from warmspare.state.local_table import HashTable
 
@@ -103,32 +106,45 @@ def make_chunks(rng: random.Random, blocks: int, packs: int) -> list[Chunk]:
             continue
         chunks.append(
             Chunk(
-                np.array([rng.randrange(packs) for _ in range(frames)], dtype=np.uint32),
-                np.array([rng.getrandbits(26) for _ in range(frames)], dtype=np.uint32),
-                np.array([rng.randrange(30, frame.MAX_FRAME_BYTES) for _ in range(frames)], dtype=np.uint32),
-                np.array([r[0] for r in rows], dtype=np.uint32),
-                np.array([r[1] for r in rows], dtype=np.uint16),
-                np.array([r[2] for r in rows], dtype=np.uint16),
-                np.array([r[3] for r in rows], dtype=np.uint16),
-                np.frombuffer(b"".join(r[4] for r in rows), dtype=np.uint8).reshape(-1, 16),
-                np.array([z[0] for z in zeros], dtype=np.uint32),
-                np.array([z[1] for z in zeros], dtype=np.uint32),
+                ChunkFrames(
+                    np.array([rng.randrange(packs) for _ in range(frames)], dtype=np.uint32),
+                    np.array([rng.getrandbits(26) for _ in range(frames)], dtype=np.uint32),
+                    np.array([rng.randrange(30, frame.MAX_FRAME_BYTES) for _ in range(frames)], dtype=np.uint32),
+                ),
+                PlacedRecords(
+                    np.array([r[0] for r in rows], dtype=np.uint32),
+                    np.array([r[2] for r in rows], dtype=np.uint16),
+                    np.array([r[3] for r in rows], dtype=np.uint16),
+                    np.frombuffer(b"".join(r[4] for r in rows), dtype=np.uint8).reshape(-1, 16),
+                    np.array([r[1] for r in rows], dtype=np.uint16),
+                ),
+                Runs(
+                    np.array([z[0] for z in zeros], dtype=np.uint32), np.array([z[1] for z in zeros], dtype=np.uint32)
+                ),
             )
         )
     return chunks
 
 
-COLUMNS = ("frame_pack", "frame_offset", "frame_bytes", "block", "frame", "carried", "zero", "zero_start", "zero_count")
+RUN = run_of(bytes(16))
+
+
+def columns(chunk: Chunk) -> list[list[object]]:
+    frames, records, zeros = chunk.frames, chunk.records, chunk.zeros
+    places = [frames.pack, frames.offset, frames.size, zeros.start, zeros.count]
+    rows = [records.block, records.frame, records.carried, records.zero, records.hashes]
+    return [column.tolist() for column in (*places, *rows)]
 
 
 def make_manifest(seed: int, *, capacity: int = 5000 * BLOCK_BYTES + 777) -> tuple[bytes, list[Chunk], list[PackRef]]:
     rng = random.Random(seed)
     refs = [
-        PackRef(rng.randbytes(16), n, rng.getrandbits(30), rng.getrandbits(32), rng.randbytes(32)) for n in range(3)
+        PackRef(PackId(run_of(rng.randbytes(16)), n), rng.getrandbits(30), rng.getrandbits(32), rng.randbytes(32))
+        for n in range(3)
     ]
     chunks = make_chunks(rng, block_count(capacity), len(refs))
     out = bytearray()
-    writer = ManifestWriter(Header("disk ä", capacity, bytes(range(16))), out.extend)
+    writer = ManifestWriter(Header("disk ä", capacity, run_of(bytes(range(16)))), out.extend)
     for chunk in chunks:
         writer.add(chunk)
     writer.finish(refs)
@@ -139,16 +155,14 @@ def make_manifest(seed: int, *, capacity: int = 5000 * BLOCK_BYTES + 777) -> tup
 def test_manifests(seed: int) -> None:
     data, chunks, refs = make_manifest(seed)
     reader = ManifestReader(read_at(data), len(data), W)
-    assert reader.header == Header("disk ä", 5000 * BLOCK_BYTES + 777, bytes(range(16)))
+    assert reader.header == Header("disk ä", 5000 * BLOCK_BYTES + 777, run_of(bytes(range(16))))
     assert list(reader.packs) == refs
     found = list(reader.chunks())
     assert len(found) == len(chunks)
     for one, other in zip(found, chunks, strict=True):
-        for name in COLUMNS:
-            assert getattr(one, name).tolist() == getattr(other, name).tolist(), name
-        assert one.hashes.tobytes() == other.hashes.tobytes()
-    assert reader.totals.records == sum(c.block.size for c in chunks)
-    assert reader.totals.zero_blocks == sum(int(c.zero_count.sum()) for c in chunks)
+        assert columns(one) == columns(other)
+    assert reader.totals.records == sum(len(c.records) for c in chunks)
+    assert reader.totals.zero_blocks == sum(int(c.zeros.count.sum()) for c in chunks)
     for first, stop in ((0, 1), (100, 300), (4990, 5001)):
         some = [c.first_block for c in reader.chunks(first, stop)]
         assert some == [c.first_block for c in chunks if c.last_block >= first and c.first_block < stop]
@@ -160,7 +174,7 @@ def test_a_million_packs_take_64_bytes_each() -> None:
     rows = np.zeros(count, dtype=PACK_ROW)
     rows["number"], rows["bytes"] = np.arange(count) // 2, 64 << 20
     data = bytearray()
-    writer = ManifestWriter(Header("d", 64 << 40, bytes(16)), data.extend)
+    writer = ManifestWriter(Header("d", 64 << 40, RUN), data.extend)
     for at in range(0, count, MAX_PACKS_CHUNK):
         writer._put(seal(PACKS, rows[at : at + MAX_PACKS_CHUNK].tobytes()))
     writer.finish([])
@@ -168,12 +182,12 @@ def test_a_million_packs_take_64_bytes_each() -> None:
     tracemalloc.start()
     try:
         packs = ManifestReader(read_at(bytes(data)), len(data), W).packs
-        keys = packs.seen(lambda pack: f"{pack.run.hex()}/{pack.number}" * 10)
+        keys = packs.seen(lambda pack: f"{pack.id.run}/{pack.id.number}" * 10)
         assert keys[count - 1] == f"{'0' * 32}/{count // 2 - 1}" * 10 and packs.total_bytes == count * (64 << 20)
         assert tracemalloc.get_traced_memory()[1] < count * 150
     finally:
         tracemalloc.stop()
-    assert len(packs) == count and len(packs.once()) == count // 2 and packs.once()[7].number == 7
+    assert len(packs) == count and len(packs.once()) == count // 2 and packs.once()[7].id.number == 7
 
 
 def test_metadata_is_at_most_28_bytes_a_record_and_0_3_percent_of_a_full_disk() -> None:
@@ -184,37 +198,26 @@ def test_metadata_is_at_most_28_bytes_a_record_and_0_3_percent_of_a_full_disk() 
     block = np.cumsum(rng.integers(1, 20000, 30000)).astype(np.uint32)
     n = block.size
     worst = Chunk(
-        np.zeros(n // 16, dtype=np.uint32),
-        np.zeros(n // 16, dtype=np.uint32),
-        np.full(n // 16, 99, dtype=np.uint32),
-        block,
-        (np.arange(n) // 16).clip(0, n // 16 - 1).astype(np.uint16),
-        np.full(n, 5, dtype=np.uint16),
-        np.zeros(n, dtype=np.uint16),
-        rng.integers(0, 255, (n, 16)).astype(np.uint8),
-        np.zeros(0, dtype=np.uint32),
-        np.zeros(0, dtype=np.uint32),
+        ChunkFrames.of([(0, 0, 99)] * (n // 16)),
+        PlacedRecords(
+            block,
+            np.full(n, 5, dtype=np.uint16),
+            np.zeros(n, dtype=np.uint16),
+            rng.integers(0, 255, (n, 16)).astype(np.uint8),
+            (np.arange(n) // 16).clip(0, n // 16 - 1).astype(np.uint16),
+        ),
+        Runs.none(),
     )
-    writer = ManifestWriter(Header("d", 64 << 40, bytes(16)), sparse.extend)
+    writer = ManifestWriter(Header("d", 64 << 40, RUN), sparse.extend)
     writer.add(worst)
-    writer.finish([PackRef(bytes(16), 0, 1 << 26, 0, bytes(32))])
+    writer.finish([PackRef(PackId(RUN, 0), 1 << 26, 0, bytes(32))])
     assert writer.raw_bytes <= 28 * n
-    dense = Chunk(
-        worst.frame_pack,
-        worst.frame_offset,
-        worst.frame_bytes,
-        np.arange(n, dtype=np.uint32),
-        worst.frame,
-        np.full(n, 0xFFFF, dtype=np.uint16),
-        worst.zero,
-        worst.hashes,
-        worst.zero_start,
-        worst.zero_count,
-    )
-    writer = ManifestWriter(Header("d", n * BLOCK_BYTES, bytes(16)), full.extend)
+    every, full_masks = np.arange(n, dtype=np.uint32), np.full(n, 0xFFFF, dtype=np.uint16)
+    dense = replace(worst, records=replace(worst.records, block=every, carried=full_masks))
+    writer = ManifestWriter(Header("d", n * BLOCK_BYTES, RUN), full.extend)
     writer.add(dense)
     packs = n * BLOCK_BYTES // (64 << 20) + 1
-    writer.finish([PackRef(bytes(16), i, 1 << 26, 0, bytes(32)) for i in range(packs)])
+    writer.finish([PackRef(PackId(RUN, i), 1 << 26, 0, bytes(32)) for i in range(packs)])
     assert writer.raw_bytes <= 0.003 * n * BLOCK_BYTES and len(full) <= writer.raw_bytes
 
 
@@ -251,7 +254,7 @@ def good_frame(seed: int = 1) -> bytes:
 
 
 def good_pack() -> bytes:
-    return pack.PackHeader(bytes(range(16)), 3, 1).encode() + good_frame(1) + good_frame(2)
+    return pack.PackHeader(PackId(run_of(bytes(range(16))), 3), 1).encode() + good_frame(1) + good_frame(2)
 
 
 def good_point() -> bytes:
@@ -269,7 +272,8 @@ def good_checkpoint() -> bytes:
 
 def walk_manifest(data: bytes) -> object:
     reader = ManifestReader(read_at(data), len(data), W)
-    return reader.header, reader.packs, reader.totals, [c.block.tobytes() + c.hashes.tobytes() for c in reader.chunks()]
+    rows = [chunk.records for chunk in reader.chunks()]
+    return reader.header, reader.packs, reader.totals, [part.block.tobytes() + part.hashes.tobytes() for part in rows]
 
 
 DECODERS: dict[str, tuple[Callable[[], bytes], Callable[[bytes], object], int]] = {
@@ -383,23 +387,23 @@ def reseal_manifest(data: bytearray) -> bytes:
 def raw_chunk(rng: random.Random) -> Iterator[tuple[bytes, int, int]]:
     """The payload of a good chunk of records, with its first and last block."""
     for chunk in make_chunks(rng, 5001, 3):
-        deltas = np.diff(chunk.block.astype(np.uint64), prepend=np.uint64(chunk.first_block))
+        deltas = np.diff(chunk.records.block.astype(np.uint64), prepend=np.uint64(chunk.first_block))
         column = varint.encode(deltas)
-        counts = np.array([chunk.frame_pack.size, chunk.block.size, len(column), chunk.zero_start.size], dtype="<u4")
+        counts = np.array([len(chunk.frames), len(chunk.records), len(column), len(chunk.zeros)], dtype="<u4")
         yield (
             b"".join(
                 (
                     counts.tobytes(),
-                    chunk.frame_pack.tobytes(),
-                    chunk.frame_offset.tobytes(),
-                    chunk.frame_bytes.tobytes(),
+                    chunk.frames.pack.tobytes(),
+                    chunk.frames.offset.tobytes(),
+                    chunk.frames.size.tobytes(),
                     column,
-                    chunk.frame.tobytes(),
-                    chunk.carried.tobytes(),
-                    chunk.zero.tobytes(),
-                    chunk.hashes.tobytes(),
-                    chunk.zero_start.tobytes(),
-                    chunk.zero_count.tobytes(),
+                    chunk.records.frame.tobytes(),
+                    chunk.records.carried.tobytes(),
+                    chunk.records.zero.tobytes(),
+                    chunk.records.hashes.tobytes(),
+                    chunk.zeros.start.tobytes(),
+                    chunk.zeros.count.tobytes(),
                 )
             ),
             chunk.first_block,
@@ -421,10 +425,11 @@ def fuzz_chunks(rounds: int, seed: int) -> tuple[int, int]:
             refused += 1
             continue
         taken += 1
-        assert not np.any(chunk.carried & chunk.zero) and np.all(chunk.carried | chunk.zero)
-        assert np.all(chunk.block <= 5000) and np.all(np.diff(chunk.block.astype(np.int64)) >= 0)
-        assert np.all((chunk.frame == NO_FRAME) == (chunk.carried == 0))
-        assert np.all(chunk.frame_pack < 3)
+        rows = chunk.records
+        assert not np.any(rows.carried & rows.zero) and np.all(rows.carried | rows.zero)
+        assert np.all(rows.block <= 5000) and np.all(np.diff(rows.block.astype(np.int64)) >= 0)
+        assert np.all((rows.frame == NO_FRAME) == (rows.carried == 0))
+        assert np.all(chunk.frames.pack < 3)
     return refused, taken
 
 
@@ -466,15 +471,6 @@ def peak_of(call: Callable[[], object]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-
-
-@given(blocks=st.sets(st.integers(0, 1 << 30), min_size=1, max_size=300), limit=st.integers(1, 50))
-def test_marks_of_many_runs_cover_no_less(blocks: set[int], limit: int) -> None:
-    runs = [(block, 1) for block in sorted(blocks)]
-    few = mark.bounded(runs, limit)
-    assert len(few) <= limit
-    assert all(start + count <= after for (start, count), (after, _) in itertools.pairwise(few))
-    assert all(any(start <= block < start + count for start, count in few) for block in blocks)
 
 
 @pytest.mark.parametrize(

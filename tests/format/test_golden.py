@@ -11,9 +11,11 @@ import xxhash
 
 from format import golden
 from warmspare.format import chunk, frame, hashtable, mark, pack, repofile, restore_point, tablefile, varint
-from warmspare.format.chunk import NO_FRAME, Chunk, encode_chunk
+from warmspare.format.chunk import Chunk, encode_chunk
 from warmspare.format.manifest import HEADER, Header, ManifestReader, ManifestWriter, Totals
 from warmspare.format.packlist import PackRef
+from warmspare.model.block_records import NO_FRAME
+from warmspare.model.ids import PackId, PointId, run_of
 
 FRAMES_AT = 64
 A = bytes.fromhex("ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")
@@ -131,7 +133,7 @@ def test_pack() -> None:
             (56, "Q", 0x5BCFDDA096B24703),
         ],
     )
-    header = pack.PackHeader(golden.RUN, 7, 2)
+    header = pack.PackHeader(PackId(run_of(golden.RUN), 7), 2)
     assert header.encode() == data[:64]
     assert pack.PackHeader.decode(data, "here") == header
     found = [(at, f.pages.tolist(), f.payload) for at, f in pack.walk(data, "here")]
@@ -272,27 +274,28 @@ def test_manifest_fields() -> None:
 
 
 PACKS = [
-    PackRef(golden.RUN, 7, 160, 0x01020304, A),
-    PackRef(golden.RUN, 8, 70000, 0xFFFEFDFC, B),
+    PackRef(PackId(run_of(golden.RUN), 7), 160, 0x01020304, A),
+    PackRef(PackId(run_of(golden.RUN), 8), 70000, 0xFFFEFDFC, B),
 ]
 
 
 def test_manifest_values() -> None:
     found = ManifestReader(reader(golden.MANIFEST), len(golden.MANIFEST), "here")
-    assert found.header == Header("disk0", golden.MANIFEST_CAPACITY, golden.RUN)
+    assert found.header == Header("disk0", golden.MANIFEST_CAPACITY, run_of(golden.RUN))
     assert list(found.packs) == PACKS
     assert found.totals == Totals(4, 5, 5, 8, 3)
     first, second = found.chunks()
-    assert first.block.tolist() == [2, 2, 4]
-    assert first.frame.tolist() == [0, 1, NO_FRAME]
-    assert first.carried.tolist() == [3, 0x10, 0]
-    assert first.zero.tolist() == [0x8000, 0, 0xF0]
-    assert [bytes(h)[:1] for h in first.hashes] == [b"\xa2", b"\xa2", b"\xa4"]
-    assert (first.frame_pack.tolist(), first.frame_offset.tolist()) == ([0, 1], [64, 64])
-    assert first.frame_bytes.tolist() == [40, 200]
-    assert (first.zero_start.tolist(), first.zero_count.tolist()) == ([8], [8])
+    assert first.records.block.tolist() == [2, 2, 4]
+    assert first.records.frame.tolist() == [0, 1, NO_FRAME]
+    assert first.records.carried.tolist() == [3, 0x10, 0]
+    assert first.records.zero.tolist() == [0x8000, 0, 0xF0]
+    assert [bytes(h)[:1] for h in first.records.hashes] == [b"\xa2", b"\xa2", b"\xa4"]
+    assert (first.frames.pack.tolist(), first.frames.offset.tolist()) == ([0, 1], [64, 64])
+    assert first.frames.size.tolist() == [40, 200]
+    assert (first.zeros.start.tolist(), first.zeros.count.tolist()) == ([8], [8])
     assert (first.first_block, first.last_block) == (2, 15)
-    assert (second.block.tolist(), second.carried.tolist(), second.frame.tolist()) == ([32], [3], [0])
+    last = second.records
+    assert (last.block.tolist(), last.carried.tolist(), last.frame.tolist()) == ([32], [3], [0])
     assert [c.first_block for c in found.chunks(16, 33)] == [32]
 
 
@@ -365,7 +368,7 @@ def test_restore_point() -> None:
     assert restore_point.decode(golden.POINT, "here") == golden.POINT_VALUE
     assert restore_point.encode(golden.POINT_VALUE) == golden.POINT
     assert restore_point.identity(golden.POINT) == golden.POINT_SHA256
-    assert restore_point.label(12, golden.POINT_SHA256) == "12-" + golden.POINT_SHA256[:8]
+    assert PointId(12, golden.POINT_SHA256).label == "12-" + golden.POINT_SHA256[:8]
 
 
 def test_repository_record() -> None:

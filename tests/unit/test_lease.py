@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import asdict, replace
 
 from rigs.paths import as_here
 from warmspare.errors import LeaseError, StoreError
@@ -412,6 +412,18 @@ def test_a_holder_survives_encoding() -> None:
     assert Holder.decode(holder.encode()) == holder
     assert Holder.this_process(1).token != Holder.this_process(1).token
     assert not holder.is_dead
+
+
+def test_what_a_lease_looks_like() -> None:
+    """Senders of other versions read it, and it is written again and again: not a byte of it changes by itself."""
+    stated = Holder("t", "gr\u00f6\udce4", "b", "n", 7, -1, 60.0, 2).encode()
+    assert stated == (
+        b'{"boot_id": "b", "free": false, "host": "gr\\u00f6\\udce4", "pid": 7, "pid_namespace": "n", '
+        b'"process_start": -1, "renewed": 2, "token": "t", "ttl_s": 60.0}'
+    )
+    assert Holder.decode(stated.replace(b"\\udce4", b"").replace(b"{", b'{"later": [1], ')) == Holder(
+        "t", "gr\u00f6", "b", "n", 7, -1, 60.0, 2
+    )
 
 
 def aged(store: DirectoryStore, holder: Holder, seconds: float) -> None:

@@ -15,20 +15,20 @@ from suite.remedies import remedy, told
 from warmspare.cli.wiring.planfile import parse_plan
 from warmspare.errors import FormatError
 from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint
+from warmspare.model.ids import PointId
 from warmspare.patience import Again
 from warmspare.recover.aws import ec2_errors
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.failover import import_errors
-from warmspare.recover.failover.ami import ImageSpec
 from warmspare.recover.failover.ec2_machine import DEVICES, Ec2Machine, looked_into, machine
-from warmspare.recover.failover.importing import ImportSpec
+from warmspare.recover.failover.images import import_errors
+from warmspare.recover.failover.images.ami import ImageSpec
+from warmspare.recover.failover.images.importing import ImportSpec
 from warmspare.recover.failover.instancetype import InstanceType, choose, ranked
 from warmspare.recover.failover.plan import FAMILIES, Network, VmPlan, VolumeSettings
 from warmspare.recover.failover.platform import BILLED, licensed, losses
 from warmspare.recover.failover.volume_limits import wrong_for
 from warmspare.recover.staging.staged import GIB, StagedDisk, StagedPoint
-from warmspare.repository.chain import PointId
 from warmspare.repository.failover_record import decode
 
 REF = ObjectRef("vms/x/m", 1, "0" * 64, 0)

@@ -1,4 +1,4 @@
-"""The rooms of the tests: few modules in each, one meaning a name, and one folder on the path."""
+"""The rooms of the program and of its tests: few modules in each, one meaning a name, and one folder on the path."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rigs.paths import PROJECT, TESTS
 
-BENCH = PROJECT / "bench"
+SOURCES, BENCH = PROJECT / "src" / "warmspare", PROJECT / "bench"
 MOST = 14  # modules of a room that are no tests
 OUTSIDE = {"__init__", "conftest"}
 
@@ -17,12 +17,24 @@ OUTSIDE = {"__init__", "conftest"}
 def test_no_room_is_crowded() -> None:
     helpers = Counter(path.parent for path in TESTS.rglob("*.py") if not path.name.startswith(("test_", "__init__")))
     assert helpers[TESTS] > 9 and len(helpers) > 15
-    assert not {room: count for room, count in helpers.items() if count > MOST}
+    rooms = helpers + Counter(path.parent for path in SOURCES.rglob("*.py") if path.name != "__init__.py")
+    assert len(rooms) > 50
+    assert not {room: count for room, count in rooms.items() if count > MOST}
 
 
 def test_each_name_is_of_one_module() -> None:
     names = Counter(path.stem for folder in (TESTS, BENCH) for path in folder.rglob("*.py"))
     assert not [name for name, count in names.items() if count > 1 and name not in OUTSIDE]
+
+
+def test_each_name_of_the_program_is_of_one_thing() -> None:
+    """A traceback that names a module or a class says which."""
+    paths = [path for path in SOURCES.rglob("*.py") if path.name != "__init__.py"]
+    modules = Counter(path.stem for path in paths)
+    trees = [ast.parse(path.read_text()) for path in paths]
+    classes = Counter(one.name for tree in trees for one in tree.body if isinstance(one, ast.ClassDef))
+    assert len(modules) > 400 and len(classes) > 500
+    assert not [name for name, count in (modules + classes).items() if count > 1]
 
 
 def test_each_folder_is_a_package_that_says_what_it_is_for() -> None:

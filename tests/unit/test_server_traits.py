@@ -15,6 +15,8 @@ import pytest
 
 import warmspare
 from rig import MIB, Rig, random_disk, scribble
+from warmspare.model.ids import PackId, RunId
+from warmspare.model.keyparts import encode_name
 from warmspare.store import layout
 from warmspare.store.contract import Upload
 from warmspare.store.directory.directory_store import DirectoryStore
@@ -58,13 +60,13 @@ def keys() -> Iterator[str]:
         makers = [getattr(layout, name) for name in dir(layout) if re.fullmatch(r"[a-z]+_key", name)]
         for make in makers:
             if make.__annotations__["return"] == "str" and make not in (layout.check_key, layout.repository_key):
-                yield make(*_arguments(make, layout.encode_name(vm), run))
+                yield make(*_arguments(make, encode_name(vm), run))
     yield layout.repository_key()
 
 
 def _arguments(make: Any, vm: str, run: str) -> list[Any]:
     names = make.__code__.co_varnames[: make.__code__.co_argcount]
-    known = {"vm": vm, "run": run, "token": run}
+    known = {"vm": vm, "run": run, "pack": PackId(RunId(run), 7), "token": run}
     return [known.get(name, run if make.__annotations__[name] == "str" else 7) for name in names]
 
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warmspare.model.ids import PointId
 from warmspare.recover.aws import pace
 from warmspare.recover.blocks.ebs_blocks import EbsBlockSet
 from warmspare.recover.failover.chosen import Chosen
@@ -21,7 +22,6 @@ from warmspare.recover.staging import ebs, expiry, staged
 from warmspare.recover.staging.digests import Digests
 from warmspare.recover.staging.expiry import Keep
 from warmspare.recover.staging.staged import StagedDisk
-from warmspare.repository.chain import PointId
 
 NOW = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
 

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import xxhash
 
+from rigs.host.hearing import recorder
 from warmspare.audit.replica import replica_progress
 from warmspare.audit.replica.replica_progress import ProgressFile, Stamp
 from warmspare.audit.reports.report import SOUND, MapBuilder
@@ -20,14 +21,16 @@ from warmspare.audit.repository.deep.deep_progress import Keeper, Pending
 from warmspare.audit.repository.scratch import Scratch
 from warmspare.audit.repository.seen import KnownRepository, read
 from warmspare.errors import ConfigError
+from warmspare.model.ids import PointId
 from warmspare.model.units import BLOCK_BYTES
+from warmspare.observe.event import record_of
 from warmspare.observe.events import Events
 from warmspare.recover.failback.returning import ExportRecord, begin_export
 from warmspare.recover.staging.diskstage import Traces, _Memory
 from warmspare.repository.trust import StoreTrial, TrustRecord
 from warmspare.source.logins import _decoded
 from warmspare.state.local_files import read_record, write_record
-from warmspare.state.replica_record import PointMark, ReplicaDisk, ReplicaRecord
+from warmspare.state.replica_record import ReplicaDisk, ReplicaRecord
 from warmspare.sync.journal.journal import Journal, RunRecord, Sealed
 from warmspare.sync.local.local_state import AdoptedRecord, Rate, StateRecord
 from warmspare.sync.planning.marked_blocks import _Done
@@ -49,7 +52,7 @@ def a_map() -> MapBuilder:
 DISK = replica_progress.ReplicaDiskProgress(
     "d", BLOCKS * BLOCK_BYTES, Stamp(1, 2**64 - 1, 3, -4, 5), 7, 8, 1.5, a_map().build(), [(1, 1), (4, 3)]
 )
-PROGRESS = replica_progress.ReplicaProgress(1, "x", PointMark(1, SHA), PointMark(1, SHA), None, NOW, 1e9, 7, [DISK])
+PROGRESS = replica_progress.ReplicaProgress(1, "x", PointId(1, SHA), PointId(1, SHA), None, NOW, 1e9, 7, [DISK])
 DEEP = deep_progress.DeepProgress(
     1,
     RUN,
@@ -88,7 +91,7 @@ RECORDS: list[tuple[msgspec.Struct, list[tuple[str, Any]]]] = [
     (_Memory(1), [("attempt", -1), ("attempt", 2**63)]),
     (ExportRecord("", "vm", RUN, ["snap-1"]), [("id", "x"), ("run", RUN + "0"), ("left", [1])]),
     (
-        ReplicaRecord(1, RUN, "uri", "vm", PointMark(1, SHA), None, [ReplicaDisk("d", "n", 1 << 20, [(0, 16)])]),
+        ReplicaRecord(1, RUN, "uri", "vm", PointId(1, SHA), None, [ReplicaDisk("d", "n", 1 << 20, [(0, 16)])]),
         [
             ("at.sequence", 0),
             ("repository", "x"),
@@ -146,7 +149,7 @@ def kept(path: Path, body: bytes) -> None:
 def told_of(path: Path, kind: type[Any]) -> str:
     """What is told of a record that is taken for lost."""
     told: list[dict[str, Any]] = []
-    events = Events(told.append)
+    events = Events(recorder(told))
     for _ in range(2):
         assert read_record(path, kind, "the state directory", events) is None
     [event] = told  # once a run
@@ -202,7 +205,7 @@ def test_a_record_without_end(tmp_path: Path) -> None:
 def test_whoever_reads_one_tells_of_it(tmp_path: Path) -> None:
     """And goes on as if it were not there."""
     told: list[str] = []
-    events = Events(lambda event: told.append(Path(event["path"]).name))
+    events = Events(lambda event: told.append(Path(record_of(event)["path"]).name))
     journal, shelf = Journal(tmp_path / "run", events), tmp_path / "shelf"
     scratch = Scratch(tmp_path / "scratch")
     keeper = Keeper(scratch, RUN, "vm", events)

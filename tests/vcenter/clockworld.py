@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import xxhash
 from pyVmomi import vim
@@ -27,6 +28,7 @@ from rigs.sites.fakevm import FakeVm, freeze_files
 from vcenter.vspheretools import TIMING, Record, session_at
 from warmspare.config.settings import Policy
 from warmspare.format import hashtable
+from warmspare.model.keyparts import encode_name
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.repository import failover_record
 from warmspare.repository.chain import open_repository
@@ -36,7 +38,7 @@ from warmspare.store import lease as lease_module
 from warmspare.store.around.passing import PassingStore
 from warmspare.store.contract import ObjectInfo
 from warmspare.store.directory.directory_store import DirectoryStore
-from warmspare.store.layout import encode_name, lease_key
+from warmspare.store.layout import lease_key
 from warmspare.store.lease import Holder
 from warmspare.sync.beginning import ChainStart
 from warmspare.sync.planning.rolling import Rolling
@@ -308,7 +310,9 @@ class Schedule:
         """A sender on a third host died a moment ago; the store's clock may have jumped since."""
         key = lease_key(encode_name(str(self.vm.spec["instance_uuid"])))
         there = await self.store.head(key)
-        dead = replace(Holder.this_process(0.1), host="third", boot_id="another", token=secrets.token_hex(16))
+        dead = msgspec.structs.replace(
+            Holder.this_process(0.1), host="third", boot_id="another", token=secrets.token_hex(16)
+        )
         await self.store.replace(key, dead.encode(), etag=there.etag if there else None)
         self.store._dated[key] += self.rng.choice([-DAY_S, -0.2, DAY_S])
 

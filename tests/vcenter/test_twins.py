@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +11,14 @@ import pytest
 
 from fakesite import Site
 from rig import MIB, Outcome, command, made, same
+from rigs.host.hearing import all_heard
 from rigs.sites.fakevm import FakeVm
 from standin import Standin
 from warmspare.cli.main import run
 from warmspare.format import restore_point
+from warmspare.model.keyparts import encode_name
 from warmspare.repository.chain import Repository
 from warmspare.source.identity import Identity
-from warmspare.store import layout
 from warmspare.vsphere.api import session
 from warmspare.vsphere.api.session import SessionPatience
 from warmspare.vsphere.vsphere_machine import VsphereMachine
@@ -107,7 +107,7 @@ class World:
         return not vm.taken and not self.snapshots(name)
 
     def points(self, vm: FakeVm) -> list[restore_point.RestorePoint]:
-        folder = self.repo / "vms" / layout.encode_name(str(vm.spec["instance_uuid"]).lower()) / "points"
+        folder = self.repo / "vms" / encode_name(str(vm.spec["instance_uuid"]).lower()) / "points"
         return [restore_point.decode(path.read_bytes(), str(path)) for path in sorted(folder.glob("*.json"))]
 
     def holds(self, chain: FakeVm, content: FakeVm) -> None:
@@ -171,7 +171,7 @@ def test_vms_and_doctor_show_them(world: World, capsys: pytest.CaptureFixture[st
     assert "/DC1/vm/copy" in listed["prod"]["twins"][0] and "/DC1/vm/prod" in listed["copy"]["reason"]
     assert listed["other"]["state"] == "protected" and not listed["other"]["twins"]
     assert run(["doctor", "--config", str(world.config()), "--json"]) == 2
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    events = all_heard(capsys.readouterr().out)
     checks = [e for e in events if e["event"] == "check" and e["name"] == "identity"]
     assert [e["state"] for e in checks] == ["wrong", "wrong"]
     del world.vms["copy"]  # it is there, and nobody means to sync it

@@ -1,22 +1,21 @@
 """One apply: a replica brought forward, restore point by restore point; owns the order that makes it resumable.
 
-docs/format.md, "Applying a point". For each point: manifests verified and held against the hash table's root,
-the record says where the replica is moving to, packs fetched and merged, disks synced, record moved forward.
+docs/format.md, "Applying a point"; point_apply.py is one of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from warmspare.apply.block_repair import BATCH_BLOCKS, BlockRepair
 from warmspare.apply.damage import Damage
-from warmspare.apply.merge import Merge
-from warmspare.apply.rebuild import BATCH_BLOCKS, Rebuilder
+from warmspare.apply.point_apply import PointApply
 from warmspare.apply.replica import Replica
 from warmspare.errors import (
     ConfigError,
@@ -27,21 +26,26 @@ from warmspare.errors import (
     WarmspareError,
     first_of,
 )
-from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import PointId, VmId
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.kinds.apply_events import (
+    ApplyDone,
+    ApplyPoint,
+    ApplyStart,
+    ApplyWaiting,
+    DiskLeft,
+)
+from warmspare.observe.kinds.finding_events import BlockRebuilt
 from warmspare.patience import outlasted
 from warmspare.repository import disk_tables
-from warmspare.repository.chain import Point, PointId, Repository, open_repository
-from warmspare.repository.verified_objects import manifest_of
+from warmspare.repository.blocks.chain_blocks import ChainBlocks
+from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.state.local_files import local_io
-from warmspare.state.local_table import HashTable, TableDamagedError
-from warmspare.state.replica_record import PointMark, ReplicaDisk
+from warmspare.state.replica_record import REPLICA, ReplicaDisk
 from warmspare.store.contract import Store
 from warmspare.threads import Threads, in_thread
 
-WHAT = "the replica"
-MAX_FINDING_EVENTS = 100
 POLL_S = 5.0
 
 
@@ -59,19 +63,6 @@ class ApplyResult:
     disks: list[str]
 
 
-@dataclass(slots=True)
-class _Work:
-    """One disk of the replica, open while a point is applied to it."""
-
-    disk: Disk
-    place: ReplicaDisk
-    fd: int
-    table: HashTable
-    manifest: ManifestReader
-    fresh: bool  # the disk was not in the parent: it starts from zeros
-    damage: Damage = field(default_factory=Damage)
-
-
 class Receiver:
     """Applies one VM's restore points to one target. vm: its ID in the repository, or its name there. Settings are all
     arguments."""
@@ -87,11 +78,11 @@ class Receiver:
         initialize: bool = False,
         meter: Meter | None = None,
     ) -> None:
-        self._store, self._vm, self._target, self._events = store, vm, target, events
+        self._store, self._target, self._events = store, target, events
+        self._vm = VmId(vm)  # as given, until the repository is asked whose name it is
         self._state, self._initialize = state, initialize
         self._meter = meter or Meter()
         self._rebuilt = 0
-        self._findings = 0
 
     async def run(self, at: str | None = None) -> ApplyResult:
         """Bring the replica to the restore point `at` names, or to the newest.
@@ -101,9 +92,9 @@ class Receiver:
         """
         repository = await self._repository()
         target = await self._choose(repository, at)
-        replica = self._replica(repository, await repository.load(self._vm, target))
-        with replica.hold():
-            return await self._walk(repository, replica, target, explicit=at is not None)
+        opened = self._opened(repository, await repository.load(self._vm, target))
+        with opened.replica.hold():
+            return await self._walk(opened, target, explicit=at is not None)
 
     async def follow(self, poll_s: float = POLL_S) -> None:
         """Keep the replica at the newest restore point until cancelled; each new point ends in `apply.done`.
@@ -112,16 +103,16 @@ class Receiver:
         error ends it.
         """
         repository, newest = await outlasted(self._found, lambda error: self._waiting(error, poll_s), poll_s)
-        replica = self._replica(repository, newest)
-        first = True
+        opened = self._opened(repository, newest)
+        replica, first = opened.replica, True
         with replica.hold():
             while True:
                 try:
                     target = await self._choose(repository, None)
                     if first or replica.at is None or target != replica.at.sequence or _damaged(replica):
-                        await self._walk(repository, replica, target, explicit=False)
+                        await self._walk(opened, target, explicit=False)
                     else:
-                        await self._same(repository, replica)
+                        await self._same(opened)
                     first = False
                 except* (StoreError, LeaseError) as group:
                     error = first_of(group)
@@ -136,7 +127,7 @@ class Receiver:
         return repository, await repository.load(self._vm, await self._choose(repository, None))
 
     def _waiting(self, error: WarmspareError, poll_s: float) -> None:
-        self._events.emit("apply.waiting", vm=self._vm, message=error.sentence, seconds=poll_s)
+        self._events.emit(ApplyWaiting(vm=self._vm, message=error.sentence, seconds=poll_s))
 
     async def _repository(self) -> Repository:
         repository = await open_repository(self._store)
@@ -155,27 +146,24 @@ class Receiver:
             )
         return newest
 
-    def _replica(self, repository: Repository, point: Point) -> Replica:
-        return Replica(
-            self._target,
-            self._vm,
-            repository,
-            len(point.record.disks),
-            state=self._state,
-            initialize=self._initialize,
-        )
+    def _opened(self, repository: Repository, point: Point) -> PointApply:
+        disks = len(point.record.disks)
+        replica = Replica(self._target, self._vm, repository, disks, state=self._state, initialize=self._initialize)
+        return PointApply(repository, replica, self._vm, self._events, self._meter)
 
-    async def _same(self, repository: Repository, replica: Replica) -> None:
+    async def _same(self, opened: PointApply) -> None:
         """IntegrityError if the point the replica is at was replaced."""
-        assert replica.at
-        async for _ in repository.descend(self._vm, replica.at, replica.at.sequence):
+        at = opened.replica.at
+        assert at
+        async for _ in opened.repository.descend(self._vm, at, at.sequence):
             pass
 
-    async def _walk(self, repository: Repository, replica: Replica, target: int, *, explicit: bool) -> ApplyResult:
-        with replica.moving_lock():
-            return await self._moved(repository, replica, target, explicit=explicit)
+    async def _walk(self, opened: PointApply, target: int, *, explicit: bool) -> ApplyResult:
+        with opened.replica.moving_lock():
+            return await self._moved(opened, target, explicit=explicit)
 
-    async def _moved(self, repository: Repository, replica: Replica, target: int, *, explicit: bool) -> ApplyResult:
+    async def _moved(self, opened: PointApply, target: int, *, explicit: bool) -> ApplyResult:
+        repository, replica = opened.repository, opened.replica
         start = replica.at
         self._meter.restart()
         self._rebuilt = 0
@@ -185,12 +173,13 @@ class Receiver:
         wanted = {disk.id for disk in final.record.disks}
         parent = await self._parent(repository, start, target)
         self._events.emit(
-            "apply.start",
-            vm=self._vm,
-            repository=self._store.uri,
-            target=str(self._target),
-            point=final.id.label,
-            before=start.label if start else None,
+            ApplyStart(
+                vm=self._vm,
+                repository=self._store.uri,
+                target=str(self._target),
+                point=final.id.label,
+                before=start.label if start else None,
+            )
         )
         async for point in repository.descend(self._vm, start, target):
             if replica.moving and replica.moving.sequence == point.id.sequence and replica.moving != point.id:
@@ -200,8 +189,8 @@ class Receiver:
                     where=self._store.uri,
                     hint="put the right record back, or remove the replica and its state to begin anew",
                 )
-            await self._step(repository, replica, point, parent, wanted)
-            self._events.emit("apply.point", vm=self._vm, point=point.id.label, created=point.record.created)
+            await opened.step(point, parent, wanted)
+            self._events.emit(ApplyPoint(vm=self._vm, point=point.id.label, created=point.record.created))
             parent = point
         await self._heal(repository, replica, final)
         return self._done(replica, final, start)
@@ -234,13 +223,7 @@ class Receiver:
         wanted = {disk.id for disk in final.record.disks}
         for left in replica.record.disks:
             if left.id not in wanted:
-                self._events.emit(
-                    "disk.left",
-                    vm=self._vm,
-                    disk=left.id,
-                    path=str(replica.path(left)),
-                    message="this disk is not in the restore point; its file stays as it last was",
-                )
+                self._events.emit(DiskLeft(vm=self._vm, disk=left.id, path=str(replica.path(left))))
         meter = self._meter
         paths = [str(replica.path(disk)) for disk in replica.record.disks if disk.id in wanted]
         result = ApplyResult(
@@ -254,140 +237,19 @@ class Receiver:
             paths,
         )
         self._events.emit(
-            "apply.done",
-            vm=self._vm,
-            point=final.id.label,
-            before=start.label if start else None,
-            bytes_read=result.bytes_read,
-            bytes_written=result.bytes_written,
-            blocks_verified=result.blocks_verified,
-            blocks_rebuilt=result.blocks_rebuilt,
-            seconds=round(result.seconds, 3),
-            disks=paths,
+            ApplyDone(
+                vm=self._vm,
+                point=final.id.label,
+                before=start.label if start else None,
+                bytes_read=result.bytes_read,
+                bytes_written=result.bytes_written,
+                blocks_verified=result.blocks_verified,
+                blocks_rebuilt=result.blocks_rebuilt,
+                seconds=round(result.seconds, 3),
+                disks=paths,
+            )
         )
         return result
-
-    # one restore point
-
-    async def _step(
-        self, repository: Repository, replica: Replica, point: Point, parent: Point | None, wanted: set[str]
-    ) -> None:
-        known = replica.record.disks if replica.record else []
-        places = {p.id: p for p in [*known, *replica.admit(point.record)] if p.id in wanted or p in known}
-        async with AsyncExitStack() as stack:
-            works = [
-                await self._prepare(repository, replica, point, parent, disk, places[disk.id], stack)
-                for disk in point.record.disks
-                if disk.id in wanted
-            ]
-            at = replica.record.at if replica.record else None
-            replica.move(at=at, moving=PointMark(point.id.sequence, point.id.sha256), disks=list(places.values()))
-            cores = len(os.sched_getaffinity(0))
-            threads = Threads(cores, "apply")
-            stack.callback(threads.close)
-            for work in works:
-                await self._disk(repository, replica, point, work, threads, stack)
-            for work in works:
-                with local_io(WHAT, replica.path(work.place)):
-                    await in_thread(os.fsync, work.fd)
-                await in_thread(work.table.commit, point.id.sha256, work.disk.capacity_bytes)
-                places[work.disk.id] = msgspec.structs.replace(
-                    work.place, capacity_bytes=work.disk.capacity_bytes, damaged=work.damage.runs
-                )
-            mark = PointMark(point.id.sequence, point.id.sha256)
-            replica.move(at=mark, moving=None, disks=list(places.values()))
-
-    async def _prepare(
-        self,
-        repository: Repository,
-        replica: Replica,
-        point: Point,
-        parent: Point | None,
-        disk: Disk,
-        place: ReplicaDisk,
-        stack: AsyncExitStack,
-    ) -> _Work:
-        """Verify what the point says of a disk before anything of the replica changes."""
-        before = parent.record.disk(disk.id) if parent else None
-        if before and before.capacity_bytes > disk.capacity_bytes:
-            raise IntegrityError(
-                f"restore point {point.id.label} says that disk {disk.id} shrank from {before.capacity_bytes} to "
-                f"{disk.capacity_bytes} bytes, which a disk never does",
-                where=self._store.uri,
-                hint="audit the repository",
-            )
-        table = stack.enter_context(replica.table(disk.id))
-        if before is None:
-            await in_thread(table.reset)
-        else:
-            assert parent
-            await self._table_at(repository, replica, parent, point, disk.id, table)
-        manifest = await stack.enter_async_context(manifest_of(repository, point.record, disk, replica.scratch))
-        if table.generation != point.id.sha256:
-            await in_thread(disk_tables.stage_manifest, table, manifest)
-        await in_thread(disk_tables.demand_root, table, disk, point, self._store.uri)
-        damage = Damage(place.damaged if before else [])
-        return _Work(disk, place, -1, table, manifest, before is None, damage)
-
-    async def _table_at(
-        self, repository: Repository, replica: Replica, parent: Point, point: Point, disk_id: str, table: HashTable
-    ) -> None:
-        """Have the table of the parent, or of the point itself where a killed run had come that far already."""
-        for known in (point, parent):
-            disk = known.record.disk(disk_id)
-            if disk and table.generation == known.id.sha256:
-                try:
-                    await in_thread(table.check, disk.capacity_bytes, disk.root)
-                    return
-                except TableDamagedError:
-                    break
-        self._events.emit("state.rebuild", vm=self._vm, disk=disk_id, what="hash table")
-        await disk_tables.rebuild(repository, disk_id, parent, table, replica.scratch)
-
-    async def _disk(
-        self,
-        repository: Repository,
-        replica: Replica,
-        point: Point,
-        work: _Work,
-        threads: Threads,
-        stack: AsyncExitStack,
-    ) -> None:
-        disk, path = work.disk, replica.path(work.place)
-        work.fd = stack.enter_context(replica.open_disk(work.place, make=work.fresh))
-        if work.fresh:
-            await in_thread(replica.empty, work.fd, work.place, disk.capacity_bytes)
-        else:
-            await in_thread(replica.resize, work.fd, work.place, disk.capacity_bytes)
-        total = work.manifest.packs.total_bytes
-        self._meter.total_bytes += total
-        self._events.emit(
-            "disk.start",
-            vm=self._vm,
-            disk=disk.id,
-            point=point.id.label,
-            path=str(path),
-            capacity_bytes=disk.capacity_bytes,
-            bytes_total=total,
-        )
-        read, written = self._meter.read_bytes, self._meter.written_bytes
-        self._meter.read_bytes += disk.manifest.bytes
-        merge = Merge(repository, point, disk, work.fd, path, work.manifest, work.damage, threads, self._meter)
-        for finding in await merge.run():
-            self._finding(disk.id, finding)
-        self._events.emit(
-            "disk.done",
-            vm=self._vm,
-            disk=disk.id,
-            point=point.id.label,
-            bytes_read=self._meter.read_bytes - read,
-            bytes_written=self._meter.written_bytes - written,
-        )
-
-    def _finding(self, disk: str, message: str) -> None:
-        self._findings += 1
-        if self._findings <= MAX_FINDING_EVENTS:
-            self._events.emit("finding", kind="damaged-object", vm=self._vm, disk=disk, message=message)
 
     # repair
 
@@ -414,30 +276,27 @@ class Receiver:
         path = replica.path(place)
         damage = Damage(place.damaged)
         why = ""
-        with ExitStack() as stack:
+        async with AsyncExitStack() as stack:
             table = stack.enter_context(replica.table(disk.id))
             if table.generation != final.id.sha256:
                 await disk_tables.rebuild(repository, disk.id, final, table, replica.scratch)
             table.check(disk.capacity_bytes, disk.root)
             fd = stack.enter_context(replica.open_disk(place, make=False))
-            rebuilder = Rebuilder(repository, final, disk.id, fd, replica.scratch)
+            threads = Threads(len(os.sched_getaffinity(0)), "apply")
+            stack.callback(threads.close)
+            # What a repair fetches is not of what this apply has to fetch: it has a meter of its own.
+            chain = ChainBlocks(repository, final, disk, replica.scratch, threads, Meter())
+            repair = BlockRepair(await stack.enter_async_context(chain), fd, disk.capacity_bytes)
             for blocks in damage.batches(BATCH_BLOCKS):
-                with local_io(WHAT, path):
-                    outcome = await rebuilder.repair(blocks, table.read(blocks))
+                with local_io(REPLICA, path):
+                    outcome = await repair.repair(blocks, table.read(blocks))
                 damage.discard(outcome.sound)
                 self._rebuilt += len(outcome.rebuilt)
                 self._meter.blocks_verified += len(outcome.sound)
                 if outcome.rebuilt:
-                    self._events.emit(
-                        "finding",
-                        kind="block-rebuilt",
-                        vm=self._vm,
-                        disk=disk.id,
-                        blocks=outcome.rebuilt,
-                        message="these blocks did not verify and were rebuilt from the chain",
-                    )
+                    self._events.emit(BlockRebuilt(vm=self._vm, disk=disk.id, blocks=outcome.rebuilt))
                 why = why or (outcome.lost[0][1] if outcome.lost else "")
-            with local_io(WHAT, path):
+            with local_io(REPLICA, path):
                 await in_thread(os.fsync, fd)
         healed = msgspec.structs.replace(place, damaged=damage.runs)
         disks = [healed if known.id == place.id else known for known in replica.record.disks]

@@ -18,24 +18,24 @@ import msgspec
 from warmspare._native import holes
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, StoreError
 from warmspare.format.restore_point import Disk, RestorePoint
+from warmspare.model.ids import DiskId, PointId, VmId, disk_key
 from warmspare.model.units import SPAN_BYTES
 from warmspare.outside.regular_files import demand_folders
-from warmspare.repository.chain import PointId, Repository
+from warmspare.repository.chain import Repository
 from warmspare.state.local_files import io_error, local_io, locked, pwrite_all, sync_directory, write_record
 from warmspare.state.local_table import HashTable
 from warmspare.state.replica_record import (
     BESIDE,
     DISKS,
     RECORD,
+    REPLICA,
     STATE,
-    WHAT,
-    PointMark,
     ReplicaDisk,
+    ReplicaOwner,
     ReplicaPlace,
     ReplicaRecord,
     mode_of,
 )
-from warmspare.store import layout
 
 ZERO_STEP_BYTES = 1 << 30
 
@@ -47,7 +47,7 @@ class Replica:
     """
 
     def __init__(
-        self, target: Path, vm: str, repository: Repository, disks: int, *, state: Path | None, initialize: bool
+        self, target: Path, vm: VmId, repository: Repository, disks: int, *, state: Path | None, initialize: bool
     ) -> None:
         """disks: how many there are to be; several make the target a directory if nothing stands there."""
         self.target, self._vm, self._repository, self._initialize = target, vm, repository, initialize
@@ -60,7 +60,7 @@ class Replica:
                     hint="make it or check --to",
                 )
             if disks > 1 and not (target.with_name(target.name + BESIDE) / RECORD).exists():
-                with local_io(WHAT, target):
+                with local_io(REPLICA, target):
                     target.mkdir(exist_ok=True)
                     sync_directory(target.parent)
                 mode = stat.S_IFDIR
@@ -148,46 +148,24 @@ class Replica:
             )
 
     def _demand_ours(self, record: ReplicaRecord) -> None:
-        if record.format != 1:
-            raise ConfigError(
-                f"the replica's state has format {record.format} and this program knows 1",
-                where=str(self._record_path),
-                hint="use the version of warmspare that wrote it",
-            )
-        if record.vm != self._vm:
-            raise ConfigError(
-                f"this is a replica of VM {record.vm!r} and not of {self._vm!r}",
-                where=str(self.target),
-                hint="check --vm and --to",
-            )
-        if record.repository != self._repository.id:
-            here = self._repository.store.uri
-            if record.uri == here:
-                raise IntegrityError(
-                    f"the repository was replaced: it is {self._repository.id} and was {record.repository}",
-                    where=here,
-                    hint="put the old one back, or remove the replica and its state to begin anew",
-                )
-            raise ConfigError(
-                f"this replica comes from another repository: {record.uri}",
-                where=str(self.target),
-                hint="check --repo and --to",
-            )
+        anew = ", or remove the replica and its state to begin anew"
+        repository = self._repository
+        ReplicaOwner(self._vm, repository.id, repository.store.uri, "--to", anew).demand(record, self._place)
 
     # the record
 
-    def move(self, *, at: PointMark | None, moving: PointMark | None, disks: list[ReplicaDisk]) -> None:
+    def move(self, *, at: PointId | None, moving: PointId | None, disks: list[ReplicaDisk]) -> None:
         """Write the record, durably."""
         self.record = ReplicaRecord(1, self._repository.id, self._repository.store.uri, self._vm, at, moving, disks)
         write_record(self._record_path, self.record, STATE)
 
     @property
     def at(self) -> PointId | None:
-        return _point(self.record.at) if self.record else None
+        return self.record.at if self.record else None
 
     @property
     def moving(self) -> PointId | None:
-        return _point(self.record.moving) if self.record else None
+        return self.record.moving if self.record else None
 
     # files
 
@@ -228,7 +206,7 @@ class Replica:
             return name
         if disk.name not in taken:
             return disk.name
-        return f"{disk.name}-{layout.encode_name(disk.id)}"
+        return f"{disk.name}-{disk_key(disk.id)}"
 
     def _demand_empty(self, place: ReplicaDisk, disk: Disk) -> None:
         path = self.path(place)
@@ -245,7 +223,7 @@ class Replica:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise io_error(error, WHAT, path) from error
+            raise io_error(error, REPLICA, path) from error
         if size:
             raise ConfigError(
                 f"a file of {size} bytes stands where disk {disk.name!r} is to go and nothing says that it is "
@@ -262,8 +240,8 @@ class Replica:
         """A descriptor of a disk's file or device. OSError."""
         return self._place.open(self.path(place))
 
-    def table(self, disk_id: str) -> HashTable:
-        folder = self.state / DISKS / layout.encode_name(disk_id)
+    def table(self, disk_id: DiskId) -> HashTable:
+        folder = self.state / DISKS / disk_key(disk_id)
         with local_io(STATE, folder):
             demand_folders(self.state, folder)
         return HashTable(folder / "table")
@@ -288,7 +266,7 @@ class Replica:
         except OSError as error:
             if self.device and error.errno == errno.EBUSY:
                 raise StoreError("the block device is in use", where=str(path), hint="unmount it") from error
-            raise io_error(error, WHAT, path) from error
+            raise io_error(error, REPLICA, path) from error
         try:
             yield fd
         finally:
@@ -297,7 +275,7 @@ class Replica:
     def resize(self, fd: int, place: ReplicaDisk, capacity_bytes: int) -> None:
         """Give a disk its capacity; what it grows by reads as zeros. IntegrityError if it is shorter than it was."""
         path = self.path(place)
-        with local_io(WHAT, path):
+        with local_io(REPLICA, path):
             size = os.lseek(fd, 0, os.SEEK_END)
             if self.device:
                 if size < capacity_bytes:
@@ -321,7 +299,7 @@ class Replica:
 
     def empty(self, fd: int, place: ReplicaDisk, capacity_bytes: int) -> None:
         """Make a disk read as zeros at its capacity, whatever it held."""
-        with local_io(WHAT, self.path(place)):
+        with local_io(REPLICA, self.path(place)):
             if not self.device:
                 os.ftruncate(fd, 0)
         self.resize(fd, msgspec.structs.replace(place, capacity_bytes=0), capacity_bytes)
@@ -335,7 +313,3 @@ class Replica:
             if not holes.zero_range(fd, at, end - at):
                 for offset in range(at, end, SPAN_BYTES):
                     pwrite_all(fd, zeros[: end - offset], offset)
-
-
-def _point(mark: PointMark | None) -> PointId | None:
-    return PointId(mark.sequence, mark.sha256) if mark else None

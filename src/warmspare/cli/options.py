@@ -161,11 +161,11 @@ def state_folder(*names: str, root: Path | None = None) -> Path:
     """A folder of the state directory, or of another root, that need not be there yet. StoreError if a link stands on
     the way to it, which would lead elsewhere."""
     from warmspare.outside.regular_files import demand_folders
-    from warmspare.state.local_files import local_io
+    from warmspare.state.local_files import STATE_DIRECTORY, local_io
 
     root = root or state_root()
     folder = root.joinpath(*names)
-    with local_io("the state directory", folder):
+    with local_io(STATE_DIRECTORY, folder):
         demand_folders(root, folder)
     return folder
 

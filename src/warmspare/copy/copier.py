@@ -17,9 +17,11 @@ from warmspare.copy.object_copy import Carrier, Read, Wanted
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError
 from warmspare.format import restore_point
 from warmspare.format.restore_point import Disk, RestorePoint
+from warmspare.model.ids import PointId, RunId, VmId, VmKey, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.repository.chain import PointId, open_repository
+from warmspare.observe.kinds.apply_events import CopyPoint, CopyStart
+from warmspare.repository.chain import open_repository
 from warmspare.repository.trust import StoreTrust
 from warmspare.repository.verified_objects import LocalObject, fetched, read_manifest
 from warmspare.store import layout
@@ -37,7 +39,7 @@ class Planned:
     """A restore point to copy. run: of its objects. bytes: about what they are, by what its sync sent."""
 
     id: PointId
-    run: str
+    run: RunId
     bytes: int
 
 
@@ -45,7 +47,7 @@ class Planned:
 class CopyPlan:
     """One VM: the points to copy, oldest first, and the newest that the destination had when this was made."""
 
-    vm: str
+    vm: VmId
     newest: int | None
     points: Sequence[Planned]
 
@@ -104,12 +106,13 @@ class Copier:
         points = sum(len(plan.points) for plan in plans)
         self._meter.total_bytes = sum(entry.bytes for plan in plans for entry in plan.points)
         self._events.emit(
-            "copy.start",
-            source=self._source_store.uri,
-            destination=self._target_store.uri,
-            vms=[plan.vm for plan in plans],
-            points=points,
-            bytes_total=self._meter.total_bytes,
+            CopyStart(
+                source=self._source_store.uri,
+                destination=self._target_store.uri,
+                vms=[plan.vm for plan in plans],
+                points=points,
+                bytes_total=self._meter.total_bytes,
+            )
         )
         if plans:
             await self._trust.demand(self._target)
@@ -130,7 +133,7 @@ class Copier:
             self._meter.seconds,
         )
 
-    async def _names(self, vm: str | None) -> list[str]:
+    async def _names(self, vm: str | None) -> list[VmId]:
         if vm is None:
             return await self._source.vms()
         name = await self._source.vm_called(vm)
@@ -139,7 +142,7 @@ class Copier:
             raise ConfigError(f"VM {vm!r} has no restore point in the source", where=where, hint="check --vm")
         return [name]
 
-    async def _plan(self, vm: str) -> CopyPlan:
+    async def _plan(self, vm: VmId) -> CopyPlan:
         """What the destination lacks, every record of it proved to descend from what it has. IntegrityError where the
         two have different histories, or the source's does not add up."""
         newest, there = await self._source.newest(vm), await self._target.newest(vm)
@@ -147,7 +150,7 @@ class Copier:
         chain = self._source.descend(vm, known, newest or 0)
         return CopyPlan(vm, there, [Planned(p.id, p.record.run, p.record.bytes_sent) async for p in chain])
 
-    async def _common(self, vm: str, sequence: int) -> PointId:
+    async def _common(self, vm: VmId, sequence: int) -> PointId:
         """The newest point that both should have. Records name their parents, so equal ones have one history."""
         try:
             ours, theirs = await self._source.load(vm, sequence), await self._target.load(vm, sequence)
@@ -167,7 +170,7 @@ class Copier:
         return ours.id
 
     async def _vm(self, plan: CopyPlan) -> None:
-        key = layout.encode_name(plan.vm)
+        key = vm_key(plan.vm)
         telling = watching(self._events, plan.vm)
         async with Lease.hold(self._target_store, layout.lease_key(key), on_watch=telling) as lease:
             if await self._target.newest(plan.vm) != plan.newest:  # a sync was there before we had the lease
@@ -177,13 +180,13 @@ class Copier:
             for entry in plan.points:
                 await self._point(plan.vm, entry, lease)
 
-    async def _abort_stale(self, vm: str, run: str) -> None:
+    async def _abort_stale(self, vm: VmKey, run: RunId) -> None:
         """Remove the uploads that a copy before this one died in: nobody else writes objects of that run here."""
         for prefix in layout.run_prefixes(vm, run):
             await Clearing(self._target_store, self._housekeeping).uploads(prefix)
 
-    async def _point(self, vm: str, planned: Planned, lease: Lease) -> None:
-        key, label = layout.point_key(layout.encode_name(vm), planned.id.sequence), planned.id.label
+    async def _point(self, vm: VmId, planned: Planned, lease: Lease) -> None:
+        key, label = layout.point_key(vm_key(vm), planned.id.sequence), planned.id.label
         data = await self._source.store.get(key, max_bytes=restore_point.MAX_POINT_BYTES)
         entry = self._source.parse(vm, planned.id.sequence, data)
         if entry.id != planned.id:
@@ -205,12 +208,13 @@ class Copier:
             )
         await self._target.confirm(vm, entry)
         self._events.emit(
-            "copy.point",
-            vm=vm,
-            point=label,
-            created=entry.record.created,
-            objects=self._objects - objects,
-            objects_there=self._there - there,
+            CopyPoint(
+                vm=vm,
+                point=label,
+                created=entry.record.created,
+                objects=self._objects - objects,
+                objects_there=self._there - there,
+            )
         )
 
     async def _fetch(self, record: RestorePoint, disk: Disk, stack: AsyncExitStack) -> LocalObject:
@@ -221,7 +225,7 @@ class Copier:
 
     async def _below(self, record: RestorePoint, manifests: list[tuple[Disk, LocalObject]], estimate: int) -> None:
         """Everything that the record names, in order."""
-        vm, number = layout.encode_name(record.vm_id), record.sequence
+        vm, number = vm_key(record.vm_id), record.sequence
         where = self._source.where(layout.point_key(vm, number))
         pack_bytes = 0
         indexes: list[tuple[Wanted, Read]] = []

@@ -13,7 +13,9 @@ import crc32c as crc
 from warmspare.errors import IntegrityError
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import ObjectRef
+from warmspare.model.ids import VmKey
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.kinds.finding_events import DamagedObject
 from warmspare.repository.chain import Repository
 from warmspare.repository.verified_objects import HINT, demand_length, read_range
 from warmspare.store import layout
@@ -34,9 +36,8 @@ class Wanted:
     what: str
 
     @classmethod
-    def pack(cls, vm: str, ref: PackRef) -> Wanted:
-        """vm: encoded."""
-        key = layout.pack_key(vm, ref.run.hex(), ref.number)
+    def pack(cls, vm: VmKey, ref: PackRef) -> Wanted:
+        key = layout.pack_key(vm, ref.id)
         return cls(key, ref.bytes, ref.sha256.hex(), ref.crc32c, "a pack")
 
     @classmethod
@@ -96,10 +97,7 @@ class Carrier:
                 return True
         # Its key is that of no other content, so whatever stands there is damaged, whoever refers to it.
         self._events.emit(
-            "finding",
-            kind="damaged-object",
-            key=wanted.key,
-            message=f"{wanted.what} at the destination is damaged; it is sent again",
+            DamagedObject(key=wanted.key, message=f"{wanted.what} at the destination is damaged; it is sent again")
         )
         await store.delete([wanted.key])
         return False

@@ -18,6 +18,8 @@ from warmspare.format import chunk as envelope
 from warmspare.format import flags
 from warmspare.format.chunk import END, PACKS, RECORDS, Chunk, decode_chunk, encode_chunk, opened, seal
 from warmspare.format.packlist import PACK_ROW, PackRef, packs_of
+from warmspare.model import masks
+from warmspare.model.ids import DiskId, RunId, run_bytes, run_of
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES, PAGE_BYTES
 
 MAGIC = b"WSMANIF\n"
@@ -43,11 +45,11 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """capacity_bytes: of the disk at this restore point. run: 16 bytes of the sync that wrote it."""
+    """capacity_bytes: of the disk at this restore point. run: of the sync that wrote it."""
 
-    disk_id: str
+    disk_id: DiskId
     capacity_bytes: int
-    run: bytes
+    run: RunId
 
     def encode(self) -> bytes:
         name = self.disk_id.encode()
@@ -60,7 +62,7 @@ class Header:
                 HEADER.size + len(name),
                 0,
                 self.capacity_bytes,
-                self.run,
+                run_bytes(self.run),
                 BLOCK_BYTES.bit_length() - 1,
                 PAGE_BYTES.bit_length() - 1,
                 HASH_XXH3_128,
@@ -84,18 +86,18 @@ class ManifestWriter:
 
     def add(self, chunk: Chunk) -> None:
         """Chunks must come in disk order and not share a block."""
-        if not chunk.block.size and not chunk.zero_start.size:
+        if chunk.empty:
             return
         if chunk.first_block < self._next:
             raise ValueError("chunks out of order")
         self._next = chunk.last_block + 1
         was = self.totals
         self.totals = Totals(
-            was.records + chunk.block.size,
-            was.carried_pages + int(np.bitwise_count(chunk.carried).sum()),
-            was.zeroed_pages + int(np.bitwise_count(chunk.zero).sum()),
-            was.zero_blocks + int(chunk.zero_count.sum()),
-            was.frames + chunk.frame_pack.size,
+            was.records + len(chunk.records),
+            was.carried_pages + masks.total(chunk.records.carried),
+            was.zeroed_pages + masks.total(chunk.records.zero),
+            was.zero_blocks + chunk.zeros.blocks,
+            was.frames + len(chunk.frames),
         )
         self._put(encode_chunk(chunk))
 
@@ -106,7 +108,7 @@ class ManifestWriter:
     def finish(self, packs: Sequence[PackRef]) -> None:
         rows = np.zeros(len(packs), dtype=PACK_ROW)
         for row, pack in zip(rows, packs, strict=True):
-            row["run"], row["number"], row["bytes"] = pack.run, pack.number, pack.bytes
+            row["run"], row["number"], row["bytes"] = run_bytes(pack.id.run), pack.id.number, pack.bytes
             row["crc32c"], row["sha256"] = pack.crc32c, pack.sha256
         for at in range(0, len(rows), MAX_PACKS_CHUNK):
             self._put(seal(PACKS, rows[at : at + MAX_PACKS_CHUNK].tobytes()))
@@ -131,8 +133,8 @@ class ManifestReader:
         _, version, size, feature, capacity, run, block, page, algorithm, name_bytes, _ = HEADER.unpack(head)
         flags.check("manifest", version, feature, where)
         if (
-            1 << block != BLOCK_BYTES
-            or 1 << page != PAGE_BYTES
+            2**block != BLOCK_BYTES
+            or 2**page != PAGE_BYTES
             or algorithm != HASH_XXH3_128
             or size != HEADER.size + name_bytes
             or not 0 < capacity <= MAX_CAPACITY_BYTES
@@ -142,7 +144,7 @@ class ManifestReader:
             name = self._take(HEADER.size, name_bytes).decode()
         except UnicodeDecodeError:
             raise FormatError("a manifest's disk ID is not UTF-8", where=where) from None
-        self.header = Header(name, capacity, run)
+        self.header = Header(DiskId(name), capacity, run_of(run))
         self._start = size
         self.packs = packs_of([])
         self.totals = Totals()

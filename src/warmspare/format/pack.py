@@ -13,6 +13,7 @@ import xxhash
 
 from warmspare.errors import FormatError
 from warmspare.format import flags, frame
+from warmspare.model.ids import PackId, run_bytes, run_of
 from warmspare.model.units import BLOCK_BYTES, PAGE_BYTES
 
 MAGIC = b"WSPACK\r\n"
@@ -23,10 +24,9 @@ PACK_BYTES = 64 << 20  # a pack is closed at the first frame that reaches this; 
 
 @dataclass(frozen=True, slots=True)
 class PackHeader:
-    """run: 16 bytes, unique to the sync. number: of the pack in its run. disk: index in the restore point."""
+    """disk: index in the restore point."""
 
-    run: bytes
-    number: int
+    id: PackId
     disk: int
 
     def encode(self) -> bytes:
@@ -35,8 +35,8 @@ class PackHeader:
             flags.VERSION,
             HEADER.size,
             0,
-            self.run,
-            self.number,
+            run_bytes(self.id.run),
+            self.id.number,
             self.disk,
             BLOCK_BYTES.bit_length() - 1,
             PAGE_BYTES.bit_length() - 1,
@@ -53,9 +53,9 @@ class PackHeader:
         flags.check("pack", version, feature, where)
         if xxhash.xxh3_64_intdigest(bytes(data[: HEADER.size - 8])) != checksum:
             raise FormatError("a pack's header is damaged", where=where)
-        if size != HEADER.size or 1 << block != BLOCK_BYTES or 1 << page != PAGE_BYTES:
+        if size != HEADER.size or 2**block != BLOCK_BYTES or 2**page != PAGE_BYTES:
             raise FormatError("a pack has other block or page sizes than this version knows", where=where)
-        return cls(run, number, disk)
+        return cls(PackId(run_of(run), number), disk)
 
 
 def walk(data: bytes | memoryview, where: str) -> Iterator[tuple[int, frame.Frame]]:

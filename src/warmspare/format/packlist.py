@@ -13,6 +13,7 @@ from typing import TypeVar, overload
 import numpy as np
 
 from warmspare.model.columns import U64
+from warmspare.model.ids import PackId, run_of
 
 PACK_ROW = np.dtype([("run", "V16"), ("number", "<u4"), ("crc32c", "<u4"), ("bytes", "<u8"), ("sha256", "V32")])
 _NAME = np.dtype([("run", "V16"), ("number", "<u4")])
@@ -22,10 +23,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PackRef:
-    """A pack as a manifest states it: its key's parts, length, and checksums of the whole object."""
+    """A pack as a manifest states it: its ID, length, and checksums of the whole object."""
 
-    run: bytes
-    number: int
+    id: PackId
     bytes: int
     crc32c: int
     sha256: builtins.bytes
@@ -49,7 +49,12 @@ class Viewed(Sequence[T]):
             return Viewed(self._rows[index], self._make)
         row = self._rows[index]
         return self._make(
-            PackRef(bytes(row["run"]), int(row["number"]), int(row["bytes"]), int(row["crc32c"]), bytes(row["sha256"]))
+            PackRef(
+                PackId(run_of(bytes(row["run"])), int(row["number"])),
+                int(row["bytes"]),
+                int(row["crc32c"]),
+                bytes(row["sha256"]),
+            )
         )
 
     @property

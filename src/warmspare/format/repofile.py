@@ -6,7 +6,7 @@ import msgspec
 
 from warmspare.errors import FormatError
 from warmspare.format import flags
-from warmspare.outside.records import Count, Line, RunId, UnfitError
+from warmspare.outside.records import Count, Hex32, Line, UnfitError
 
 
 class RepositoryRecord(msgspec.Struct, frozen=True):
@@ -14,7 +14,7 @@ class RepositoryRecord(msgspec.Struct, frozen=True):
 
     format: int
     flags: Count
-    id: RunId
+    id: Hex32
     created: Line
 
 

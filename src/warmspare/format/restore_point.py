@@ -14,9 +14,10 @@ import msgspec
 
 from warmspare.errors import FormatError
 from warmspare.format import flags
+from warmspare.model.ids import DiskId, RunId, VmId
 from warmspare.model.units import MAX_CAPACITY_BYTES, block_count
 from warmspare.outside import records
-from warmspare.outside.records import Count, Line, Moment, RunId, Sequence, Sha256, UnfitError
+from warmspare.outside.records import Count, Line, Moment, Sequence, Sha256, UnfitError
 
 MAX_POINT_BYTES = 4 << 20
 MAX_DISKS = 1000  # three digits in their keys
@@ -47,7 +48,7 @@ class Disk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     all of it was read and compared; "" where a change tracker was believed.
     """
 
-    id: Line
+    id: DiskId
     name: Line
     capacity_bytes: Count
     root: Sha256
@@ -92,7 +93,7 @@ class RestorePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
     format: int
     flags: int
-    vm_id: Line
+    vm_id: VmId
     vm_name: Line
     sequence: Sequence
     parent: Sha256 | None
@@ -106,7 +107,7 @@ class RestorePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     unprotected: list[Unprotected] = []
     hardware: dict[str, Any] = {}
 
-    def disk(self, disk_id: str) -> Disk | None:
+    def disk(self, disk_id: DiskId) -> Disk | None:
         return next((disk for disk in self.disks if disk.id == disk_id), None)
 
 
@@ -168,8 +169,3 @@ def safe_key(key: str) -> bool:
 def identity(data: bytes) -> str:
     """SHA-256 (hex) of a stored record: what the next one names as its parent."""
     return hashlib.sha256(data).hexdigest()
-
-
-def label(sequence: int, sha256: str) -> str:
-    """What people and options call a restore point: its sequence and eight digits of its SHA-256."""
-    return f"{sequence}-{sha256[:8]}"

@@ -35,8 +35,8 @@ SequenceOrNone = Annotated[int, msgspec.Meta(ge=0, le=9_999_999_999)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e12)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z", max_length=64)]
 Sha256OrNone = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z", max_length=64)]
-RunId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z", max_length=32)]
-"""Of a sync, a failover or an export."""
+Hex32 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z", max_length=32)]
+"""16 random bytes: of a sync, a failover, a repository."""
 Moment = Annotated[
     str, msgspec.Meta(pattern=r"^[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}(\.[0-9]{1,9})?Z\Z", max_length=32)
 ]

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError, StoreError
 from warmspare.format import repofile, restore_point
 from warmspare.format.repofile import RepositoryRecord
-from warmspare.format.restore_point import RestorePoint
+from warmspare.format.restore_point import Disk, RestorePoint
+from warmspare.model.ids import PointId, VmId, VmKey, vm_key, vm_of
 from warmspare.store import layout
 from warmspare.store.contract import Store
 
@@ -25,18 +26,6 @@ MOST_VMS = 100_000
 
 class NoRepositoryError(ConfigError):
     """Nothing is there yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class PointId:
-    """Which restore point: its sequence and the SHA-256 (hex) of its record."""
-
-    sequence: int
-    sha256: str
-
-    @property
-    def label(self) -> str:
-        return restore_point.label(self.sequence, self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +42,7 @@ def now_text() -> str:
 
 
 class Repository:
-    """One repository, opened with `open_repository`. `vm` is a VM ID as users write it."""
+    """One repository, opened with `open_repository`."""
 
     def __init__(self, store: Store, identity: str) -> None:
         self.store, self.id = store, identity
@@ -61,15 +50,15 @@ class Repository:
     def where(self, key: str) -> str:
         return f"{self.store.uri.rstrip('/')}/{key}"
 
-    async def vms(self) -> list[str]:
-        """Names of all VMs that have objects here, in the order of their keys."""
-        names: list[str] = []
+    async def vms(self) -> list[VmId]:
+        """All VMs that have objects here, in the order of their keys."""
+        names: list[VmId] = []
         after = ""
         while True:
-            encoded = await self._first_vm(after)
-            if encoded is None:
+            key = await self._first_vm(after)
+            if key is None:
                 return names
-            name = layout.decode_name(encoded) or await self._long_name(encoded)
+            name = vm_of(key) or await self._long_name(key)
             if name:
                 names.append(name)
             if len(names) > MOST_VMS:
@@ -78,28 +67,28 @@ class Repository:
                     where=self.store.uri,
                     hint="look at what lies below vms/",
                 )
-            after = layout.vm_prefix(encoded)[:-1] + "0"  # "0" follows "/": past all of this VM's keys
+            after = layout.vm_prefix(key)[:-1] + "0"  # "0" follows "/": past all of this VM's keys
 
-    async def _first_vm(self, after: str) -> str | None:
+    async def _first_vm(self, after: str) -> VmKey | None:
         async for info in self.store.list(layout.all_vms_prefix(), start_after=after):
-            encoded = layout.vm_of_key(info.key)
-            if encoded is not None:  # else a stray object beside the VMs
-                return encoded
+            key = layout.vm_of_key(info.key)
+            if key is not None:  # else a stray object beside the VMs
+                return key
         return None
 
-    async def _long_name(self, encoded: str) -> str | None:
-        """The name of a VM that is too long to be read back from its keys; its points state it."""
-        async for info in self.store.list(layout.points_prefix(encoded)):
+    async def _long_name(self, key: VmKey) -> VmId | None:
+        """The ID of a VM that is too long to be read back from its keys; its points state it."""
+        async for info in self.store.list(layout.points_prefix(key)):
             data = await self.store.get(info.key, max_bytes=restore_point.MAX_POINT_BYTES)
             name = restore_point.decode(data, self.where(info.key)).vm_id
-            return name if layout.encode_name(name) == encoded else None
+            return name if vm_key(name) == key else None
         return None
 
-    async def vm_called(self, given: str) -> str:
+    async def vm_called(self, given: str) -> VmId:
         """The ID of the VM that people call `given`: an ID itself, or the name that the newest point of just one VM
         states. `given` again where there is none; ConfigError where there are several."""
-        if await self.newest(given) is not None:
-            return given
+        if await self.newest(VmId(given)) is not None:
+            return VmId(given)
         called = []
         for vm in await self.vms():
             newest = await self.newest(vm)
@@ -111,25 +100,25 @@ class Repository:
                 where=", ".join(called),
                 hint="give --vm one of these IDs",
             )
-        return called[0] if called else given
+        return called[0] if called else VmId(given)
 
-    async def sequences(self, vm: str, *, after: int = 0) -> list[int]:
+    async def sequences(self, vm: VmId, *, after: int = 0) -> list[int]:
         """Sequences of the VM's restore points above `after`, ascending."""
-        encoded = layout.encode_name(vm)
-        start = layout.point_key(encoded, after) if after else ""
+        key = vm_key(vm)
+        start = layout.point_key(key, after) if after else ""
         return [
             number
-            async for info in self.store.list(layout.points_prefix(encoded), start_after=start)
+            async for info in self.store.list(layout.points_prefix(key), start_after=start)
             if (number := layout.parse_point_key(info.key)) is not None
         ]
 
-    async def load(self, vm: str, sequence: int) -> Point:
+    async def load(self, vm: VmId, sequence: int) -> Point:
         """One restore point, checked to be what its key says. NotFoundError, FormatError, IntegrityError."""
-        key = layout.point_key(layout.encode_name(vm), sequence)
+        key = layout.point_key(vm_key(vm), sequence)
         return self.parse(vm, sequence, await self.store.get(key, max_bytes=restore_point.MAX_POINT_BYTES))
 
-    def parse(self, vm: str, sequence: int, data: bytes) -> Point:
-        where = self.where(layout.point_key(layout.encode_name(vm), sequence))
+    def parse(self, vm: VmId, sequence: int, data: bytes) -> Point:
+        where = self.where(layout.point_key(vm_key(vm), sequence))
         record = restore_point.decode(data, where)
         if record.vm_id != vm or record.sequence != sequence:
             raise IntegrityError(
@@ -140,7 +129,7 @@ class Repository:
             )
         return Point(PointId(sequence, restore_point.identity(data)), record)
 
-    async def since(self, vm: str, known: PointId | None) -> list[Point]:
+    async def since(self, vm: VmId, known: PointId | None) -> list[Point]:
         """The restore points above `known`, oldest first, each proved to descend from it; `known` itself where
         there are none. Without `known`: the newest one alone, or nothing.
 
@@ -155,12 +144,12 @@ class Repository:
             return [await self._unchanged(vm, known, found[-1])]
         return [entry async for entry in self.descend(vm, known, found[-1])]
 
-    async def newest(self, vm: str) -> int | None:
+    async def newest(self, vm: VmId) -> int | None:
         """The sequence of the VM's newest restore point; None if it has none."""
         found = await self.sequences(vm)
         return found[-1] if found else None
 
-    def rolled_back(self, vm: str, known: PointId, newest: int) -> IntegrityError:
+    def rolled_back(self, vm: VmId, known: PointId, newest: int) -> IntegrityError:
         """The error that says so. newest: the sequence of the newest point there is, 0 if there is none."""
         return IntegrityError(
             f"the repository was rolled back: restore point {known.label} of VM {vm!r} was here before "
@@ -170,7 +159,7 @@ class Repository:
             "(of a sender) or the replica (of a receiver) and run the command again",
         )
 
-    async def _unchanged(self, vm: str, known: PointId, newest: int) -> Point:
+    async def _unchanged(self, vm: VmId, known: PointId, newest: int) -> Point:
         """The point that was seen before. IntegrityError if it is gone, or another stands there now."""
         try:
             again = await self.load(vm, known.sequence)
@@ -180,13 +169,13 @@ class Repository:
             raise IntegrityError(
                 f"the repository was forked: restore point {known.sequence} of VM {vm!r} is now "
                 f"{again.id.label} and was {known.label}",
-                where=self.where(layout.point_key(layout.encode_name(vm), known.sequence)),
+                where=self.where(layout.point_key(vm_key(vm), known.sequence)),
                 hint="find out who else writes here; to accept the new history remove the local state "
                 "(of a sender) or the replica (of a receiver)",
             )
         return again
 
-    async def descend(self, vm: str, known: PointId | None, target: int) -> AsyncIterator[Point]:
+    async def descend(self, vm: VmId, known: PointId | None, target: int) -> AsyncIterator[Point]:
         """The restore points above `known` up to `target`, oldest first, each proved to name the one before.
 
         `known` itself is read again and must be unchanged. Without it the chain starts at its first point.
@@ -200,16 +189,16 @@ class Repository:
             except NotFoundError:
                 raise IntegrityError(
                     f"restore point {sequence} of VM {vm!r} is missing though {target} is there",
-                    where=self.where(layout.point_key(layout.encode_name(vm), sequence)),
+                    where=self.where(layout.point_key(vm_key(vm), sequence)),
                     hint="put the missing record back from a copy of the repository",
                 ) from None
             if (parent := entry.record.parent) != (before.sha256 if before else None):
                 raise IntegrityError(
                     f"restore point {entry.id.label} of VM {vm!r} does not descend from "
                     f"{before.label if before else 'the first one'} but from "
-                    f"{restore_point.label(sequence - 1, parent) if parent else 'none'}: the "
+                    f"{PointId(sequence - 1, parent).label if parent else 'none'}: the "
                     "chain was forked or a record replaced",
-                    where=self.where(layout.point_key(layout.encode_name(vm), sequence)),
+                    where=self.where(layout.point_key(vm_key(vm), sequence)),
                     hint="put the right record back from a copy of the repository",
                 )
             yield entry
@@ -220,7 +209,7 @@ class Repository:
         entry = head
         yield entry
         while entry.record.parent:
-            where = self.where(layout.point_key(layout.encode_name(head.record.vm_id), entry.id.sequence - 1))
+            where = self.where(layout.point_key(vm_key(head.record.vm_id), entry.id.sequence - 1))
             hint = "put the right record back from a copy of the repository"
             try:
                 parent = await self.load(head.record.vm_id, entry.id.sequence - 1)
@@ -239,7 +228,7 @@ class Repository:
             entry = parent
             yield entry
 
-    async def resolve(self, vm: str, wanted: str) -> int:
+    async def resolve(self, vm: VmId, wanted: str) -> int:
         """The sequence that a user's --at names: a sequence, a label such as 12-3fa9c1d2, or `latest`."""
         found = await self.sequences(vm)
         number, _, digest = wanted.partition("-")
@@ -259,11 +248,11 @@ class Repository:
             hint="list them with `warmspare points`",
         )
 
-    async def publish(self, vm: str, sequence: int, data: bytes) -> bool:
+    async def publish(self, vm: VmId, sequence: int, data: bytes) -> bool:
         """Create the record; False if another sender's stands there. To be followed by `confirm`."""
-        return await self.store.create(layout.point_key(layout.encode_name(vm), sequence), data)
+        return await self.store.create(layout.point_key(vm_key(vm), sequence), data)
 
-    async def confirm(self, vm: str, ours: Point) -> None:
+    async def confirm(self, vm: VmId, ours: Point) -> None:
         """Look whether a point that was just published stands, on the one that it follows, and nothing above it that
         follows another. Where the store gave a key twice, one of the two who had it sees that here, or when it begins
         its next run (`since`). IntegrityError, which names both points; StoreError if it can't be read back."""
@@ -282,33 +271,33 @@ class Repository:
         there, before, above = own.result(), below.result(), over.result()
         if there != ours.id.label:
             raise self._overwritten(vm, f"restore point {ours.id.label} of VM {vm!r}, which this run published", there)
-        if parent and before != (label := restore_point.label(sequence - 1, parent)):
+        if parent and before != (label := PointId(sequence - 1, parent).label):
             raise self._overwritten(vm, f"restore point {label} of VM {vm!r}, which {ours.id.label} follows", before)
         if above is not None and above.record.parent != ours.id.sha256:
-            stood = restore_point.label(sequence, above.record.parent or "")
+            stood = PointId(sequence, above.record.parent or "").label
             raise self._overwritten(
                 vm, f"restore point {stood} of VM {vm!r}, which {above.id.label} follows", ours.id.label
             )
 
-    async def _there(self, vm: str, sequence: int) -> str | None:
+    async def _there(self, vm: VmId, sequence: int) -> str | None:
         """The label of what stands there."""
         if not sequence:
             return None
-        key = layout.point_key(layout.encode_name(vm), sequence)
+        key = layout.point_key(vm_key(vm), sequence)
         try:
             data = await self.store.get(key, max_bytes=restore_point.MAX_POINT_BYTES)
-            return restore_point.label(sequence, restore_point.identity(data))
+            return PointId(sequence, restore_point.identity(data)).label
         except NotFoundError:
             return None
 
-    async def _above(self, vm: str, sequence: int) -> Point | None:
-        key = layout.point_key(layout.encode_name(vm), sequence + 1)
+    async def _above(self, vm: VmId, sequence: int) -> Point | None:
+        key = layout.point_key(vm_key(vm), sequence + 1)
         try:
             return await self.load(vm, sequence + 1) if await self.store.head(key) is not None else None
         except NotFoundError:
             return None
 
-    def _overwritten(self, vm: str, what: str, there: str | None) -> IntegrityError:
+    def _overwritten(self, vm: VmId, what: str, there: str | None) -> IntegrityError:
         now = f"{there} stands in its place now" if there else "nothing stands in its place now"
         return IntegrityError(
             f"{what}, was written over or removed: {now}",
@@ -342,3 +331,15 @@ async def own_record(store: Store) -> RepositoryRecord:
             hint=f"check the URI, or make one with `warmspare init {store.uri}`",
         ) from None
     return repofile.decode(data, where)
+
+
+async def since_checkpoint(repository: Repository, disk: Disk, head: Point) -> tuple[Point | None, list[Point]]:
+    """(the point of the checkpoint, the points after it), newest first; no checkpoint: all the disk is in."""
+    path: list[Point] = []
+    async for point in repository.ancestors(head):
+        if disk.checkpoint and point.record.sequence == disk.checkpoint.sequence:
+            return point, path
+        if point.record.disk(disk.id) is None:  # the disk joined the VM just after this point
+            break
+        path.append(point)
+    return None, path

@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass
 
 from warmspare.errors import ConfigError
+from warmspare.model.ids import VmId
 from warmspare.repository.chain import Point, Repository
 from warmspare.source.identity import HomePlace, Identity
 from warmspare.source.ports import Machine
@@ -69,7 +70,7 @@ def two_machines(instance_uuid: str, one: HomePlace, other: HomePlace, why: str)
 class OwnedChain:
     """A chain that is there, by the newest of its points."""
 
-    vm: str
+    vm: VmId
     name: str
     identity: Identity
 
@@ -78,7 +79,7 @@ async def chains(repository: Repository) -> list[OwnedChain]:
     """All whose newest point records whose it is. It looks at every VM of the repository."""
     gate = asyncio.Semaphore(LOADS)
 
-    async def look(vm: str) -> OwnedChain | None:
+    async def look(vm: VmId) -> OwnedChain | None:
         async with gate:
             newest = await repository.newest(vm)
             if newest is None:
@@ -93,8 +94,8 @@ async def chains(repository: Repository) -> list[OwnedChain]:
 
 
 async def chain_of(
-    repository: Repository, vm: str, identity: Identity
-) -> tuple[str | None, list[tuple[OwnedChain, str]]]:
+    repository: Repository, vm: VmId, identity: Identity
+) -> tuple[VmId | None, list[tuple[OwnedChain, str]]]:
     """For a machine whose ID has no chain: the chain that it was adopted into, if there is one; and those of other
     machines that it has something in common with, and what."""
     kin: list[tuple[OwnedChain, str]] = []

@@ -17,9 +17,9 @@ import msgspec
 
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError, StoreError
 from warmspare.format import flags
-from warmspare.format import restore_point as point
-from warmspare.outside.records import Line, RunId, Sequence, Sha256, UnfitError
-from warmspare.repository.chain import PointId, Repository, now_text
+from warmspare.model.ids import PointId, VmId, vm_key
+from warmspare.outside.records import Hex32, Line, Sequence, Sha256, UnfitError
+from warmspare.repository.chain import Repository, now_text
 from warmspare.repository.remedy_commands import command
 from warmspare.store import layout
 from warmspare.store.swaps import swap
@@ -50,8 +50,8 @@ class FailoverRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
 
     format: int
     flags: int
-    vm_id: Line
-    run: RunId
+    vm_id: VmId
+    run: Hex32
     state: State
     sequence: Sequence
     sha256: Sha256
@@ -116,7 +116,7 @@ class FailoverJournal:
     """A failover record in the store, and its changes. Read it with `read_journal`; one process, one task at a time."""
 
     repository: Repository
-    vm: str
+    vm: VmId
     record: FailoverRecord | None
     etag: str | None
 
@@ -169,7 +169,7 @@ class FailoverJournal:
             await self._write(msgspec.structs.replace(self.record, state=state, ended=ended))
 
     async def _write(self, record: FailoverRecord) -> FailoverRecord:
-        key = layout.failover_key(layout.encode_name(self.vm))
+        key = layout.failover_key(vm_key(self.vm))
         data = encode(record)
         store = self.repository.store
         if self.record is not None:
@@ -183,7 +183,7 @@ class FailoverJournal:
 
     async def _demand(self, record: FailoverRecord) -> None:
         """LeaseError unless that is what stands there; FormatError if it is damaged."""
-        key = layout.failover_key(layout.encode_name(self.vm))
+        key = layout.failover_key(vm_key(self.vm))
         try:
             data = await self.repository.store.get(key, max_bytes=MAX_RECORD_BYTES)
             there = decode(data, self.vm, self.repository.where(key))
@@ -200,7 +200,7 @@ class FailoverJournal:
     async def _swaps(self) -> bool:
         """Whether the store refuses to replace the record by a tag that is not its own; it would by itself."""
         assert self.record is not None
-        key = layout.failover_key(layout.encode_name(self.vm))
+        key = layout.failover_key(vm_key(self.vm))
         try:
             info = await self.repository.store.replace(key, encode(self.record), etag=NO_TAG)
         except StoreError as error:
@@ -217,9 +217,9 @@ def encode(record: FailoverRecord) -> bytes:
     return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
 
 
-async def read_journal(repository: Repository, vm: str) -> FailoverJournal:
+async def read_journal(repository: Repository, vm: VmId) -> FailoverJournal:
     """The record of a VM's failover, `record` None if there never was one. FormatError if it is damaged; StoreError."""
-    key = layout.failover_key(layout.encode_name(vm))
+    key = layout.failover_key(vm_key(vm))
     info = await repository.store.head(key)
     if info is None:
         return FailoverJournal(repository, vm, None, None)
@@ -227,7 +227,7 @@ async def read_journal(repository: Repository, vm: str) -> FailoverJournal:
     return FailoverJournal(repository, vm, decode(data, vm, repository.where(key)), info.etag)
 
 
-def decode(data: bytes, vm: str, where: str) -> FailoverRecord:
+def decode(data: bytes, vm: VmId, where: str) -> FailoverRecord:
     """Decode and check a record of that VM. FormatError."""
     try:
         record = flags.decode(data, FailoverRecord, "failover record", where)
@@ -246,7 +246,7 @@ def _damaged(what: str, where: str) -> FormatError:
     return FormatError(f"the failover record is damaged: {what}", where=where, hint=hint)
 
 
-async def refuse_failed_over(repository: Repository, vm: str) -> FailoverRecord | None:
+async def refuse_failed_over(repository: Repository, vm: VmId) -> FailoverRecord | None:
     """Its record of a failover that is over, None if there is none. FailedOverError if the VM counts as failed over;
     FormatError if that can't be told; StoreError."""
     record = (await read_journal(repository, vm)).record
@@ -256,13 +256,13 @@ async def refuse_failed_over(repository: Repository, vm: str) -> FailoverRecord 
     where = f"runs in AWS as {instance}" if instance else "is being started in AWS"
     raise FailedOverError(
         f"VM {vm!r} was failed over on {record.began} to restore point "
-        f"{point.label(record.sequence, record.sha256)} and {where}; it is not synced or audited meanwhile",
-        where=repository.where(layout.failover_key(layout.encode_name(vm))),
+        f"{record.point.label} and {where}; it is not synced or audited meanwhile",
+        where=repository.where(layout.failover_key(vm_key(vm))),
         hint=f"once the right one of the two runs at home again, clear it with {clearing(repository, vm)}",
     )
 
 
-def clearing(repository: Repository, vm: str) -> str:
+def clearing(repository: Repository, vm: VmId) -> str:
     """The command that ends the failover of a VM, as it is to be typed."""
     return command(repository.store, CLEARS, vm)
 

@@ -20,15 +20,16 @@ import msgspec
 from warmspare import __version__
 from warmspare.errors import StoreError
 from warmspare.observe.events import Events
-from warmspare.outside.records import Line, RunId
+from warmspare.observe.kinds.repository_events import StorePromise
+from warmspare.observe.kinds.run_events import HousekeepingWarning
+from warmspare.outside.records import Hex32, Line
 from warmspare.outside.regular_files import demand_folders
 from warmspare.repository.chain import Repository
-from warmspare.state.local_files import local_io, locked, read_record, write_record
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, locked, read_record, write_record
 from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.store.promises import Examined, Promise, Tried, examine, new_token
 
-WHAT = "the state directory"
 PLACE = "promises"  # in a state directory
 WAIT_S = 0.1  # for another run of this host that is trying
 # What nothing works without, in the order of what is said first.
@@ -48,7 +49,7 @@ class TrustRecord(msgspec.Struct, frozen=True):
     """What was found. broken: by promise, in words; what nothing works without is never among them, but `create`
     where there is a single sender."""
 
-    repository: RunId
+    repository: Hex32
     server: Line
     software: Line
     broken: Annotated[dict[Line, Line], msgspec.Meta(max_length=len(Promise))]
@@ -57,7 +58,7 @@ class TrustRecord(msgspec.Struct, frozen=True):
 class StoreTrial(msgspec.Struct, frozen=True):
     """One that is under way, or died."""
 
-    token: RunId
+    token: Hex32
 
 
 async def prove(store: Store, events: Events, *, single_sender: bool = False) -> Examined:
@@ -76,14 +77,14 @@ def remember(state: Path, identity: str, store: Store, examined: Examined) -> No
 
 def _note(directory: Path, identity: str) -> Path:
     """StoreError if the directory is a link, or no directory."""
-    with local_io(WHAT, directory):
+    with local_io(STATE_DIRECTORY, directory):
         demand_folders(directory.parent, directory)
     return directory / f"{identity}.json"
 
 
 def _write(path: Path, identity: str, store: Store, examined: Examined) -> None:
     broken = {str(tried.promise): tried.found for tried in examined.broken}
-    write_record(path, TrustRecord(identity, store.server, __version__, broken), WHAT)
+    write_record(path, TrustRecord(identity, store.server, __version__, broken), STATE_DIRECTORY)
 
 
 def demand(store: Store, examined: Examined, *, single_sender: bool) -> None:
@@ -130,7 +131,7 @@ class StoreTrust:
                 _tell(store, [Tried(Promise.REPLACE, False, told)], self._events)
             return
         async with AsyncExitStack() as stack:
-            while not stack.enter_context(locked(path.with_suffix(".lock"), WHAT)):
+            while not stack.enter_context(locked(path.with_suffix(".lock"), STATE_DIRECTORY)):
                 await stack.aclose()
                 await asyncio.sleep(WAIT_S)
             if self._known(repository) is not None:
@@ -145,11 +146,11 @@ class StoreTrust:
 
     async def _examine(self, store: Store, path: Path) -> Examined:
         """Try it. What a run that died in here left there is removed: its token is noted before anything is written."""
-        before = read_record(path, StoreTrial, WHAT, self._events)
+        before = read_record(path, StoreTrial, STATE_DIRECTORY, self._events)
         trial = StoreTrial(new_token())
-        write_record(path, trial, WHAT)
+        write_record(path, trial, STATE_DIRECTORY)
         examined = await examine(store, token=trial.token, left=before.token if before is not None else "")
-        with local_io(WHAT, path):
+        with local_io(STATE_DIRECTORY, path):
             path.unlink(missing_ok=True)
         return examined
 
@@ -157,14 +158,14 @@ class StoreTrust:
         """Try it anew next time: what was found there may contradict a promise."""
         if self._asked is not None:
             for directory in (*self._others, self._directory):
-                with local_io(WHAT, path := _note(directory, self._asked.id)):
+                with local_io(STATE_DIRECTORY, path := _note(directory, self._asked.id)):
                     path.unlink(missing_ok=True)
 
     def _record(self, repository: Repository) -> TrustRecord | None:
         """What was found by this version at this server."""
         of = (repository.id, repository.store.server, __version__)
         for directory in (self._directory, *self._others):
-            record = read_record(_note(directory, repository.id), TrustRecord, WHAT, self._events)
+            record = read_record(_note(directory, repository.id), TrustRecord, STATE_DIRECTORY, self._events)
             if record is not None and (record.repository, record.server, record.software) == of:
                 return record
         return None
@@ -179,17 +180,18 @@ def _tell(store: Store, broken: list[Tried], events: Events) -> None:
     for tried in broken:
         if tried.promise not in CLEARING_UP:
             message = f"this store does not keep all that was hoped for: {tried.found}; {FOLLOWS[tried.promise]}"
-            events.emit("store.promise", repository=store.uri, promise=str(tried.promise), message=message)
+            events.emit(StorePromise(repository=store.uri, promise=str(tried.promise), message=message))
     kept = [tried for tried in broken if tried.promise in CLEARING_UP]
     if kept:  # one warning, whatever of it could not be done
         where = f"{store.uri.rstrip('/')}/{layout.probes_prefix()}"
         right = ", ".join(one.error.action or _RIGHTS[one.promise] for one in kept if one.error is not None)
         events.emit(
-            "housekeeping.warning",
-            action=right or "unlink",
-            right=right,
-            object=where,
-            count=1,
-            message=f"{where} could not be cleared up, where this host tried the store: "
-            + "; ".join(dict.fromkeys(tried.found for tried in kept)),
+            HousekeepingWarning(
+                action=right or "unlink",
+                right=right,
+                object=where,
+                count=1,
+                message=f"{where} could not be cleared up, where this host tried the store: "
+                + "; ".join(dict.fromkeys(tried.found for tried in kept)),
+            )
         )

@@ -169,7 +169,7 @@ def read_manifest(copy: LocalObject, record: RestorePoint, disk: Disk) -> Manife
     """A fetched manifest, held against its record."""
     reader = ManifestReader(copy.read_at, copy.total_bytes, copy.where)
     head = reader.header
-    if (head.disk_id, head.capacity_bytes) != (disk.id, disk.capacity_bytes) or head.run.hex() != record.run:
+    if (head.disk_id, head.capacity_bytes) != (disk.id, disk.capacity_bytes) or head.run != record.run:
         raise IntegrityError(
             f"{manifest_name(record, disk)} is that of another disk or point",
             where=copy.where,

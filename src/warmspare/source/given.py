@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from warmspare.model.ids import VmId
 from warmspare.source.identity import Identity
 from warmspare.source.ports import DiskInput, LastPoint, Opened
 
@@ -13,8 +14,9 @@ class GivenDisks:
 
     readable_again = True
 
-    def __init__(self, vm: str, disks: list[DiskInput]) -> None:
-        self.vm_id = self.vm_name = vm
+    def __init__(self, vm: VmId, disks: list[DiskInput]) -> None:
+        self.vm_id = vm
+        self.vm_name: str = vm
         self.identity: Identity | None = None
         self.disks = disks
 

@@ -8,11 +8,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from warmspare.model.columns import U32
 from warmspare.model.extents import Extents
+from warmspare.model.ids import DiskId, VmId
 from warmspare.outside.diskimages import DiskImage
 from warmspare.source.identity import Identity
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Span:
     """Up to 16 blocks in one buffer.
 
@@ -37,7 +38,7 @@ class Hole:
 class Source(Protocol):
     """One disk, open for reading a state that does not change (a snapshot, or a file nobody writes)."""
 
-    name: str
+    name: DiskId
     where: str  # for messages: the path, or the VM and disk
 
     @property
@@ -65,7 +66,7 @@ class Named(Protocol):
         """The kind of image file that it is; None where it is none, or can't be read. Blocks."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class DiskInput:
     """A disk of this sync.
 
@@ -100,13 +101,13 @@ class LastPoint:
     why nothing that says what changed since then is to be believed, "" where nothing is known against it.
     """
 
-    disks: dict[str, LastDisk]
+    disks: dict[DiskId, LastDisk]
     interrupted: bool
     hardware: dict[str, Any] = field(default_factory=dict)
     doubt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Opened:
     """A machine ready to be read: one moment of all its disks.
 
@@ -125,7 +126,7 @@ class Opened:
 class Machine(Protocol):
     """What a sync replicates: disks at one moment. Its sync holds the lease from before `open` until after `close`."""
 
-    vm_id: str  # what the repository knows it by for ever
+    vm_id: VmId
     vm_name: str
     identity: Identity | None  # which it is and where it lives, as it was found; None where nothing tells
     readable_again: bool  # whether its disks can be read once more after `all_read`

@@ -12,6 +12,7 @@ from pathlib import Path
 from warmspare.errors import SourceError
 from warmspare.model.columns import U32
 from warmspare.model.extents import Extents
+from warmspare.model.ids import DiskId
 from warmspare.model.units import BLOCK_BYTES, SPAN_BYTES
 from warmspare.outside import diskimages
 from warmspare.outside.diskimages import DiskImage
@@ -29,7 +30,7 @@ Item = Hole | tuple[U32, bytearray, int] | None  # a hole; blocks, buffer and ho
 class RawSource:
     """The file or device at `path`, opened read-only. SourceError if it can't be."""
 
-    def __init__(self, path: Path, name: str, *, read_ahead_spans: int = READ_AHEAD_SPANS) -> None:
+    def __init__(self, path: Path, name: DiskId, *, read_ahead_spans: int = READ_AHEAD_SPANS) -> None:
         self.name, self.where, self._path = name, str(path), path
         self._depth = read_ahead_spans
         self._fd = -1

@@ -15,11 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from warmspare.outside.regular_files import open_regular
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, pwrite_all
 
 BURST_S = 0.1  # time that may be made up for: who wakes late does not lose it
 FARTHEST_S = 60.0  # given away beyond this is a number from before a reboot, or none at all
-WHAT = "the state directory"
 _UNTIL = struct.Struct("<d")  # seconds of the host's monotonic clock, the same for all its processes
 
 
@@ -30,7 +29,7 @@ class SharedBucket:
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._path, self._clock = path, clock
         self._alone_until = 0.0
-        with local_io(WHAT, path):
+        with local_io(STATE_DIRECTORY, path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = open_regular(path, os.O_RDWR | os.O_CREAT)
 
@@ -48,7 +47,7 @@ class SharedBucket:
     def reserve(self, seconds: float) -> float | None:
         """Take so much of the link's time; when it begins, by the clock. None: another process is at the file just
         now, which takes it microseconds. StoreError if the file can't be used."""
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -21,10 +21,12 @@ import xxhash
 from warmspare.errors import FULL, NoRoomError, StoreError
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.observe.kinds.repository_events import StateUnreadable
 from warmspare.outside import records
 from warmspare.outside.records import UnfitError
 from warmspare.outside.regular_files import NotRegularError, kind_of, open_file, open_regular, read_regular
 
+STATE_DIRECTORY = "the state directory"  # in the words of `local_io`
 COPY_BYTES = 1 << 20
 RECORD_BYTES = 32 << 20
 RECORD_VALUES = 2_000_000
@@ -34,7 +36,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def local_io(what: str, path: str | Path) -> Iterator[None]:
-    """Turn an OSError inside into one sentence about `path`; `what` is for example "the state directory"."""
+    """Turn an OSError inside into one sentence about `path`; `what` is for example STATE_DIRECTORY."""
     try:
         yield
     except OSError as error:
@@ -200,7 +202,7 @@ def read_record(path: Path, kind: type[T], what: str, events: Events) -> T | Non
     try:
         return load_record(path, kind, what)
     except UnfitError as error:
-        events.emit_once("state.unreadable", path=str(path), message=str(error))
+        events.emit_once(StateUnreadable(path=str(path), message=str(error)))
         return None
 
 

@@ -14,9 +14,8 @@ import time
 from pathlib import Path
 
 from warmspare.outside.regular_files import demand_folders, open_file, open_regular
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, pwrite_all
 
-WHAT = "the state directory"
 NOTE_BYTES = 4096
 SALT_BYTES = 32
 KEPT_S = 7 * 86400.0  # a note that nobody wrote for so long is removed when another is begun
@@ -31,7 +30,7 @@ class Note:
 
     def take(self) -> bool:
         """Without waiting; whether it was free. StoreError if the file can't be used."""
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             fd = open_regular(self._path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,14 +50,18 @@ class Note:
 
     def read(self) -> bytes:
         """What it says, b"" for nothing yet; not locked, so it may be read while another process writes."""
-        with local_io(WHAT, self._path), contextlib.suppress(FileNotFoundError), open_file(self._path) as file:
+        with (
+            local_io(STATE_DIRECTORY, self._path),
+            contextlib.suppress(FileNotFoundError),
+            open_file(self._path) as file,
+        ):
             return file.read(NOTE_BYTES)
         return b""
 
     def write(self, text: bytes) -> None:
         """Also where another process has it and is stuck. Not synced: what a crash of the host loses costs one more
         login."""
-        with local_io(WHAT, self._path):
+        with local_io(STATE_DIRECTORY, self._path):
             fd = open_regular(self._path, os.O_WRONLY | os.O_CREAT)
             try:
                 pwrite_all(fd, text, 0)
@@ -76,7 +79,7 @@ class Notes:
     def of(self, name: bytes) -> Note:
         """The note of that name. It takes some 10 ms, which is what guessing a name from its file costs too.
         StoreError."""
-        with local_io(WHAT, self._directory):
+        with local_io(STATE_DIRECTORY, self._directory):
             demand_folders(self._directory.parent, self._directory)
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             salt = self._salt()

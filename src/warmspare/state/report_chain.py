@@ -21,11 +21,11 @@ from typing import Generic, Protocol, TypeVar
 
 from warmspare import __version__
 from warmspare.errors import ConfigError, FormatError, LeaseError, StoreError, by_hand
+from warmspare.model.keyparts import encode_name
 from warmspare.outside import records
 from warmspare.outside.records import UnfitError
 from warmspare.outside.regular_files import open_file
 from warmspare.state.local_files import local_io, locked, pwrite_all, sync_directory
-from warmspare.store import layout
 
 MOST_REPORTS = 99_999_999  # eight digits in their names
 LOCK_S = 10.0  # another one is written in milliseconds, and what this one tells may have taken hours
@@ -153,7 +153,7 @@ class Reports(Generic[R]):
                     hint=f"look whether anybody put that one there; keep those that come in another {form.option}",
                 )
             placed, data = form.placed(report, number, previous)
-            path = directory / f"{number:08d}-{report.kind}-{layout.encode_name(report.vm or 'all')}.json"
+            path = directory / f"{number:08d}-{report.kind}-{encode_name(report.vm or 'all')}.json"
             self._create(path, data)
             return KeptReport(path, placed, hashlib.sha256(data).hexdigest())
 

@@ -1,4 +1,4 @@
-"""The keys of a repository and how names become parts of them; refuses I/O and the meaning of objects.
+"""The keys of a repository; refuses I/O and the meaning of objects.
 
 ```
 repository.json
@@ -11,27 +11,20 @@ vms/<vm>/lease.json
 vms/<vm>/failover.json
 probes/<token>/<name>
 ```
-`<vm>` and `<run>` are encoded already wherever a function here takes them: they hold no `/`.
+`<vm>` is a VmKey (model/ids.py), which holds no `/`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 
-from warmspare.errors import ConfigError
+from warmspare.model.ids import PackId, RunId, VmKey
 
 KEY_BYTES = 700  # the longest key of the contract (store/contract.py)
-NAME_CHARS = 150  # the longest result of encode_name
-_LONG_HEAD_CHARS = 100
-_LONG_MARK = "=sha256-"  # `=` before anything but two hex digits is never the result of the short form
-_LONG_HEX = 40
 
 _KEY = re.compile(r"[A-Za-z0-9_.=-]+(?:/[A-Za-z0-9_.=-]+)*")
 _PREFIX = re.compile(r"(?:[A-Za-z0-9_.=-]+/)*[A-Za-z0-9_.=-]*")
 _DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
-_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
-_SHORT = re.compile(r"(?:[A-Za-z0-9_-]|=[0-9A-F]{2})(?:[A-Za-z0-9_.-]|=[0-9A-F]{2})*")
 _POINT = re.compile(r"vms/[A-Za-z0-9_.=-]+/points/([0-9]{10})\.json")
 _VM = re.compile(r"vms/([A-Za-z0-9_.=-]+)/.+")
 _OBJECT = re.compile(
@@ -66,48 +59,6 @@ def holds_objects(key: str) -> bool:
     return _ABOVE.fullmatch(key) is not None
 
 
-def encode_name(name: str) -> str:
-    """A name as one part of a key; no two names give the same.
-
-    `A-Za-z0-9-_` and every `.` but a leading one stay; each other byte of the UTF-8 becomes `=XX`. A result
-    longer than 150 characters is cut after at most 100 (never inside an escape) and goes on with `=sha256-`
-    and the first 40 hex digits of the SHA-256 of the UTF-8; that mark can't occur in the short form.
-    ConfigError for an empty name, a lone surrogate or a control character.
-    """
-    if not name:
-        raise ConfigError("a name must not be empty", hint="give the VM or disk a name")
-    if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in name):
-        raise ConfigError("a name must not hold control characters", where=ascii(name[:80]), hint="rename it")
-    try:
-        raw = name.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(
-            "a name is not valid Unicode (a lone surrogate)",
-            where=ascii(name[:80]),
-            hint="give it as UTF-8, or rename it",
-        ) from None
-    units = [chr(b) if b in _PLAIN and (b != 0x2E or i) else f"={b:02X}" for i, b in enumerate(raw)]
-    encoded = "".join(units)
-    if len(encoded) <= NAME_CHARS:
-        return encoded
-    head = encoded[:_LONG_HEAD_CHARS]
-    cut = head.rfind("=", _LONG_HEAD_CHARS - 2)
-    head = head if cut < 0 else head[:cut]
-    return head + _LONG_MARK + hashlib.sha256(raw).hexdigest()[:_LONG_HEX]
-
-
-def decode_name(encoded: str) -> str | None:
-    """The name that `encode_name` gave this for; None if it is the cut form or no result of it at all."""
-    if len(encoded) > NAME_CHARS or not _SHORT.fullmatch(encoded):
-        return None
-    raw = re.sub(rb"=([0-9A-F]{2})", lambda m: bytes([int(m[1], 16)]), encoded.encode())
-    try:
-        name = raw.decode()
-        return name if encode_name(name) == encoded else None
-    except (UnicodeDecodeError, ConfigError):
-        return None
-
-
 def repository_key() -> str:
     """The record that makes a prefix a repository."""
     return "repository.json"
@@ -118,17 +69,17 @@ def all_vms_prefix() -> str:
     return "vms/"
 
 
-def vm_prefix(vm: str) -> str:
+def vm_prefix(vm: VmKey) -> str:
     """What every key of one VM starts with."""
     return f"vms/{vm}/"
 
 
-def points_prefix(vm: str) -> str:
+def points_prefix(vm: VmKey) -> str:
     """What the keys of a VM's restore points start with; they list in the order of their sequence numbers."""
     return f"vms/{vm}/points/"
 
 
-def point_key(vm: str, seq: int) -> str:
+def point_key(vm: VmKey, seq: int) -> str:
     """A restore point, by its sequence number (0 to 9 999 999 999)."""
     return f"vms/{vm}/points/{_number(seq, 10)}.json"
 
@@ -139,42 +90,41 @@ def parse_point_key(key: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def manifest_key(vm: str, run: str, index: int) -> str:
+def manifest_key(vm: VmKey, run: RunId, index: int) -> str:
     """The manifest that a run wrote for its index-th disk."""
     return f"vms/{vm}/manifests/{run}/{_number(index, 3)}.manifest"
 
 
-def pack_key(vm: str, run: str, number: int) -> str:
-    """The number-th pack of a run."""
-    return f"vms/{vm}/packs/{run}/{_number(number, 6)}.pack"
+def pack_key(vm: VmKey, pack: PackId) -> str:
+    return f"vms/{vm}/packs/{pack.run}/{_number(pack.number, 6)}.pack"
 
 
-def table_key(vm: str, run: str, index: int) -> str:
+def table_key(vm: VmKey, run: RunId, index: int) -> str:
     """The checkpoint of the hash table that a run wrote for its index-th disk."""
     return f"vms/{vm}/tables/{run}/{_number(index, 3)}.table"
 
 
-def marks_prefix(vm: str) -> str:
+def marks_prefix(vm: VmKey) -> str:
     """What the keys of a VM's marks start with."""
     return f"vms/{vm}/marks/"
 
 
-def mark_key(vm: str, seq: int, token: str) -> str:
+def mark_key(vm: VmKey, seq: int, token: str) -> str:
     """A mark made when that restore point was the newest. token: 16 hex digits."""
     return f"{marks_prefix(vm)}{_number(seq, 10)}-{token}.json"
 
 
-def run_prefixes(vm: str, run: str) -> tuple[str, ...]:
+def run_prefixes(vm: VmKey, run: RunId) -> tuple[str, ...]:
     """What the keys of all objects start with that one run puts there before it publishes."""
     return tuple(f"vms/{vm}/{kind}/{run}/" for kind in ("packs", "manifests", "tables"))
 
 
-def lease_key(vm: str) -> str:
+def lease_key(vm: VmKey) -> str:
     """The lease on a VM."""
     return f"vms/{vm}/lease.json"
 
 
-def failover_key(vm: str) -> str:
+def failover_key(vm: VmKey) -> str:
     """The record of a VM's failover, if it was failed over."""
     return f"vms/{vm}/failover.json"
 
@@ -194,10 +144,10 @@ def probe_key(token: str, name: str) -> str:
     return f"{probe_prefix(token)}{name}"
 
 
-def vm_of_key(key: str) -> str | None:
-    """The encoded VM that a key belongs to; None if it belongs to none."""
+def vm_of_key(key: str) -> VmKey | None:
+    """The VM that a key belongs to; None if it belongs to none."""
     match = _VM.fullmatch(key)
-    return match[1] if match else None
+    return VmKey(match[1]) if match else None
 
 
 def _number(value: int, digits: int) -> str:

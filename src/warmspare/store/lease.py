@@ -19,15 +19,17 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Self
 
 import msgspec
+from msgspec.structs import asdict, replace
 
 from warmspare.ending import PROCESS
 from warmspare.errors import LeaseError, NotFoundError, StoreError
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.repository_events import LeaseWatched
 from warmspare.outside import records
 from warmspare.outside.records import Count, Line
 from warmspare.outside.text import shown
@@ -48,13 +50,12 @@ _TRIES = 8  # of taking a lease that changes at the same moment
 OnWatch = Callable[[float, str], None]
 
 
-def watching(events: Events, vm: str) -> OnWatch:
-    """Says that another's lease is watched. vm: its ID, or what it is called."""
-    return lambda seconds, why: events.emit("lease.watched", vm=vm, seconds=round(seconds, 1), message=why)
+def watching(events: Events, vm: VmId) -> OnWatch:
+    """Says that another's lease is watched."""
+    return lambda seconds, why: events.emit(LeaseWatched(vm=vm, seconds=round(seconds, 1), message=why))
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(msgspec.Struct, frozen=True):
     """What a lease's object says.
 
     token: random, of one taking. process_start: clock ticks since boot at which the process began.
@@ -86,7 +87,7 @@ class Holder:
         )
 
     def encode(self) -> bytes:
-        """As stored."""
+        """As stored: ASCII, for a host's name need not be UTF-8."""
         return json.dumps(asdict(self), sort_keys=True).encode()
 
     @classmethod

@@ -13,7 +13,10 @@ from enum import Enum
 from pathlib import Path
 
 from warmspare.errors import ConfigError
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.source_events import SourceWarning
+from warmspare.observe.kinds.sync_events import VmMoved
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.chain_owner import Settled, chain_of, settle
 from warmspare.source.given import GivenDisks
@@ -40,7 +43,7 @@ class ChainStart(Enum):
     ADOPT = "adopt"
 
 
-async def chain_for(start: ChainStart, repository: Repository, machine: Machine, state: Path, events: Events) -> str:
+async def chain_for(start: ChainStart, repository: Repository, machine: Machine, state: Path, events: Events) -> VmId:
     """The ID that the machine's chain has in the repository. ConfigError where the chain would begin and nobody said
     so, or was said to begin and is there. Nothing is written; where this host has seen the chain, nothing is asked
     either."""
@@ -73,7 +76,7 @@ async def chain_for(start: ChainStart, repository: Repository, machine: Machine,
 
 async def _other_chain(
     start: ChainStart, repository: Repository, machine: Machine, identity: Identity, local: LocalState
-) -> str:
+) -> VmId:
     """Of a machine whose ID is new to the repository."""
     adopted, kin = await chain_of(repository, machine.vm_id, identity)
     if adopted is not None:
@@ -107,7 +110,7 @@ async def settled_in(
     start: ChainStart,
     repository: Repository,
     machine: Machine,
-    vm: str,
+    vm: VmId,
     head: Point | None,
     local: LocalState,
     events: Events,
@@ -128,11 +131,9 @@ async def settled_in(
         )
     if settled.moved is not None:
         events.emit(
-            "vm.moved",
-            vm=vm,
-            before=str(settled.moved),
-            now=str(settled.identity and settled.identity.place),
-            adopted=adopt,
+            VmMoved(
+                vm=vm, before=str(settled.moved), now=str(settled.identity and settled.identity.place), adopted=adopt
+            )
         )
     return settled
 
@@ -153,14 +154,15 @@ async def refuse_images(machine: Machine, head: Point | None, events: Events) ->
                 hint=f"{image.remedy}; --as-raw takes it as it is, for a VM whose disk really holds such an image",
             )
         events.emit(
-            "source.warning",
-            message=f"disk {source.name!r} is {image.what}, and its restore points hold that as a disk's bytes: "
-            f"nothing starts from it; {image.remedy}, and begin another chain, or say --as-raw, if the VM's disk "
-            "really holds such an image",
+            SourceWarning(
+                message=f"disk {source.name!r} is {image.what}, and its restore points hold that as a disk's bytes: "
+                f"nothing starts from it; {image.remedy}, and begin another chain, or say --as-raw, if the VM's disk "
+                "really holds such an image",
+            )
         )
 
 
-def there_already(repository: Repository, vm: str, newest: int) -> ConfigError:
+def there_already(repository: Repository, vm: VmId, newest: int) -> ConfigError:
     """The error of a chain that was said to begin and is there."""
     return ConfigError(
         f"the chain of VM {vm!r} has begun already: it has restore points up to number {newest} here",
@@ -169,11 +171,11 @@ def there_already(repository: Repository, vm: str, newest: int) -> ConfigError:
     )
 
 
-async def _hint(repository: Repository, vm: str, local: LocalState) -> str:
+async def _hint(repository: Repository, vm: VmId, local: LocalState) -> str:
     """What the user may have meant."""
     if elsewhere := local.elsewhere():
         return f"this host has synced it to {', '.join(elsewhere[:NEAR])}"
-    known: dict[str, str] = {}
+    known: dict[VmId, str] = {}
     whole = False
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LOOK_S):
@@ -190,7 +192,7 @@ async def _hint(repository: Repository, vm: str, local: LocalState) -> str:
     return f"it holds {len(known)} VMs, none of them called like that" if known else "it holds no VM yet"
 
 
-def near(vm: str, known: dict[str, str]) -> list[str]:
+def near(vm: VmId, known: dict[VmId, str]) -> list[str]:
     """The VMs whose IDs or names are like this one, nearest first, as people see them. known: names by ID."""
     given = vm.casefold()
     scored = []

@@ -6,9 +6,9 @@ Publishing is not its business: what it uploads is invisible until the restore p
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,60 +19,47 @@ from warmspare.format.manifest import Header
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import Checkpoint, Disk
 from warmspare.model.extents import Extents, whole_disk, without
+from warmspare.model.ids import disk_key
 from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, SPAN_BYTES
-from warmspare.observe.events import Events, Meter
+from warmspare.observe.kinds.finding_events import UntrackedChange
+from warmspare.observe.kinds.repository_events import StateDamaged, StateRebuild
+from warmspare.observe.kinds.source_events import SourceWarning
+from warmspare.observe.kinds.sync_events import (
+    DiskAudited,
+    SyncAnew,
+    SyncDiskDone,
+    SyncDiskStart,
+    SyncResumed,
+    TrackingMissed,
+)
 from warmspare.outside.regular_files import open_regular
 from warmspare.repository import disk_tables
-from warmspare.repository.chain import Point
 from warmspare.source.ports import DiskInput
-from warmspare.state.local_files import local_io
+from warmspare.state.local_files import STATE_DIRECTORY, local_io
 from warmspare.state.local_table import TableDamagedError
 from warmspare.store import layout
-from warmspare.store.contract import Store
-from warmspare.sync.journal.journal import PageLog
 from warmspare.sync.journal.manifest_file import ManifestFile
+from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.journal.sentlog import SentLog
-from warmspare.sync.local.local_state import DiskState, LocalState, commit_pages
+from warmspare.sync.local.local_state import DiskState, commit_pages
 from warmspare.sync.passes import carry, manifest_merge
 from warmspare.sync.passes.carry import Carried
 from warmspare.sync.passes.moment import Moment
 from warmspare.sync.planning import rolling
 from warmspare.sync.planning.read_plan import ReadPlan
-from warmspare.sync.planning.rolling import Rolling, RollingCursor
+from warmspare.sync.planning.rolling import RollingCursor
 from warmspare.sync.publishing.sealed import file_ref
 from warmspare.sync.resuming.reuse import Resume
 from warmspare.sync.rows import Untracked
 from warmspare.sync.stages.filter import PageFilter
 from warmspare.sync.stages.transfer import Codec, PackTarget, Transfer
+from warmspare.sync.sync_run import Run
 from warmspare.threads import in_thread
 
 MAX_FINDING_EVENTS = 100
 # A checkpoint costs 16 bytes a block; one is due when the manifests since the last outweigh it twice over.
 CHECKPOINT_RATIO = 2
 CHECKPOINT_POINTS = 500
-WHAT = "the state directory"
-
-
-@dataclass(slots=True)
-class Run:
-    """What the disks of a run share. store: where packs go. vm: as people call it. id: 16 bytes. numbers: of packs.
-    pack_bytes: their size. findings: so far. rolling: None for none. audits: how far the rolling audit of each disk is,
-    once the point is published. missed: disks on which tracking was found to have missed changes."""
-
-    store: Store
-    vm: str
-    vm_key: str
-    id: bytes
-    local: LocalState
-    head: Point | None
-    events: Events
-    meter: Meter
-    numbers: Iterator[int]
-    pack_bytes: Callable[[], int]
-    findings: int = 0
-    rolling: Rolling | None = None
-    audits: dict[str, RollingCursor] = field(default_factory=dict)
-    missed: set[str] = field(default_factory=set)
 
 
 class DiskRun:
@@ -128,15 +115,16 @@ class DiskRun:
         run, source = self._run, self.given.source
         reason = self.given.reason or self.plan.reason
         run.events.emit(
-            "disk.start",
-            vm=run.vm,
-            disk=self._name,
-            capacity_bytes=source.capacity_bytes,
-            bytes_total=self.plan.read.total_bytes,
-            reason=reason,
+            SyncDiskStart(
+                vm=run.vm,
+                disk=self._name,
+                capacity_bytes=source.capacity_bytes,
+                bytes_total=self.plan.read.total_bytes,
+                reason=reason,
+            )
         )
         if self.plan.anew:
-            run.events.emit("sync.anew", vm=run.vm, disk=self._name, bytes=self.plan.anew.total_bytes)
+            run.events.emit(SyncAnew(vm=run.vm, disk=self._name, bytes=self.plan.anew.total_bytes))
         read, changed = run.meter.read_bytes, run.meter.changed_bytes
         again, left = True, self.plan.read
 
@@ -165,27 +153,24 @@ class DiskRun:
         self.changed_blocks = self._stays.blocks + transfer.changed_blocks
         if self._resume and self._resume.reused_pages:
             run.events.emit(
-                "sync.resumed", vm=run.vm, disk=self._name, bytes_reused=self._resume.reused_pages * PAGE_BYTES
+                SyncResumed(vm=run.vm, disk=self._name, bytes_reused=self._resume.reused_pages * PAGE_BYTES)
             )
         self._log.sync()
         self.left = left
         if self._state.pages.damaged_segments:
             run.events.emit(
-                "state.damaged",
-                vm=run.vm,
-                disk=self._name,
-                what="page map",
-                segments=self._state.pages.damaged_segments,
+                StateDamaged(vm=run.vm, disk=self._name, what="page map", segments=self._state.pages.damaged_segments)
             )
         if not self.done:
             return
         run.events.emit(
-            "disk.done",
-            vm=run.vm,
-            disk=self._name,
-            bytes_read=run.meter.read_bytes - read,
-            bytes_changed=run.meter.changed_bytes - changed,
-            blocks_changed=self.changed_blocks,
+            SyncDiskDone(
+                vm=run.vm,
+                disk=self._name,
+                bytes_read=run.meter.read_bytes - read,
+                bytes_changed=run.meter.changed_bytes - changed,
+                blocks_changed=self.changed_blocks,
+            )
         )
 
     async def _audit(self, workers: Codec, until_s: float | None) -> None:
@@ -205,21 +190,22 @@ class DiskRun:
         share = without(window, todo.read)
         found = await rolling.audit(self.given.source, share, self._state.table, workers.single, until_s)
         if found.trouble:
-            run.events.emit("source.warning", message=f"the rolling audit of disk {self._name}: {found.trouble}")
+            run.events.emit(SourceWarning(message=f"the rolling audit of disk {self._name}: {found.trouble}"))
         # Where time ran out, the same share is due again; what can't be read must not stop the others.
         run.audits[self._name] = after if found.whole or found.trouble else cursor
         if len(window):
             run.events.emit(
-                "disk.audited",
-                vm=run.vm,
-                disk=self._name,
-                offset=int(window.offsets[-1]),
-                bytes_due=window.total_bytes,
-                bytes_read=found.bytes_read,
-                blocks_judged=found.blocks,
-                blocks_wrong=len(found.wrong),
-                round_bytes=min(after.round_spans * SPAN_BYTES, capacity),
-                covered_s=after.covered_s or None,
+                DiskAudited(
+                    vm=run.vm,
+                    disk=self._name,
+                    offset=int(window.offsets[-1]),
+                    bytes_due=window.total_bytes,
+                    bytes_read=found.bytes_read,
+                    blocks_judged=found.blocks,
+                    blocks_wrong=len(found.wrong),
+                    round_bytes=min(after.round_spans * SPAN_BYTES, capacity),
+                    covered_s=after.covered_s or None,
+                )
             )
         if found.wrong:
             self._compare(found.wrong, reported)
@@ -231,14 +217,7 @@ class DiskRun:
         assert run.rolling
         offset, length = rolling.first_run(wrong, source.capacity_bytes)
         run.missed.add(self._name)
-        run.events.emit(
-            "tracking.missed",
-            vm=run.vm,
-            disk=self._name,
-            offset=offset,
-            length=length,
-            message="the source differs from the last restore point where tracking said that nothing had changed",
-        )
+        run.events.emit(TrackingMissed(vm=run.vm, disk=self._name, offset=offset, length=length))
         if not run.rolling.may_compare:
             raise SourceError(
                 f"{rolling.FOUND}, so the disk would have to be compared in full, which the configuration forbids",
@@ -254,7 +233,7 @@ class DiskRun:
         hashes of what it was meanwhile would be taken for the head's."""
         path = self._run.local.journal.page_log_path(self._index)
         if carried.pages:
-            with local_io(WHAT, path):
+            with local_io(STATE_DIRECTORY, path):
                 carried.pages.replace(path)
         if carried.manifest is None:
             return
@@ -280,9 +259,9 @@ class DiskRun:
         left = todo.read if self.left is None else self.left
         manifest, pages = (before.manifest, before.pages) if before else (None, None)
         if self.left is not None:
-            name = layout.encode_name(self._name)
+            name = disk_key(self._name)
             manifest, pages = directory / f"{name}.manifest", directory / f"{name}.pages"
-            with local_io(WHAT, directory):
+            with local_io(STATE_DIRECTORY, directory):
                 directory.mkdir(exist_ok=True)
                 journal.manifest_path(self._index).replace(manifest)
                 journal.page_log_path(self._index).replace(pages)
@@ -338,7 +317,7 @@ class DiskRun:
         run, table = self._run, self._state.table
         if not first or run.head is None or self._before is None:
             raise damage
-        run.events.emit("state.rebuild", vm=run.vm, disk=self._name, what="hash table")
+        run.events.emit(StateRebuild(vm=run.vm, disk=self._name, what="hash table"))
         if not again:
             table.reset()
             raise StoreError(
@@ -355,21 +334,12 @@ class DiskRun:
         run.findings += 1
         run.missed.add(self._name)
         if run.findings <= MAX_FINDING_EVENTS:
-            run.events.emit(
-                "finding",
-                kind="untracked-change",
-                vm=run.vm,
-                disk=self._name,
-                offset=found.offset,
-                length=found.length,
-                message="changed though the extents do not report it; it was sent, but the tracker that made "
-                "the extents misses changes",
-            )
+            run.events.emit(UntrackedChange(vm=run.vm, disk=self._name, offset=found.offset, length=found.length))
 
     async def describe(self, sequence: int) -> Disk:
         """The disk's entry in the record. Its manifest, and a checkpoint where one is due, are in the journal then."""
         run, given, before = self._run, self.given, self._before
-        key = layout.manifest_key(run.vm_key, run.id.hex(), self._index)
+        key = layout.manifest_key(run.vm_key, run.id, self._index)
         manifest = await in_thread(file_ref, key, run.local.journal.manifest_path(self._index))
         table, capacity = self._state.table, given.source.capacity_bytes
         root = await in_thread(table.staged_root, capacity)
@@ -379,7 +349,7 @@ class DiskRun:
         if weight > CHECKPOINT_RATIO * table.weight_bytes() or since >= CHECKPOINT_POINTS:
             path = run.local.journal.table_path(self._index)
             await in_thread(self._write_table, path)
-            key = layout.table_key(run.vm_key, run.id.hex(), self._index)
+            key = layout.table_key(run.vm_key, run.id, self._index)
             checkpoint = Checkpoint(sequence, await in_thread(file_ref, key, path))
             weight = 0
         return Disk(
@@ -399,14 +369,14 @@ class DiskRun:
     def _write_table(self, path: Path) -> None:
         capacity = self.given.source.capacity_bytes
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        with local_io(WHAT, path), os.fdopen(open_regular(path, flags), "wb") as out:
+        with local_io(STATE_DIRECTORY, path), os.fdopen(open_regular(path, flags), "wb") as out:
             for piece in tablefile.encode(capacity, self._state.table.staged_leaves(capacity)):
                 out.write(piece)
 
     async def discard(self) -> int:
         """Forget what was transferred, where it was only to be looked at. The size its manifest would have."""
         await in_thread(self._state.table.unstage)
-        with local_io(WHAT, path := self._run.local.journal.manifest_path(self._index)):
+        with local_io(STATE_DIRECTORY, path := self._run.local.journal.manifest_path(self._index)):
             return path.stat().st_size
 
     def commit(self, generation: str) -> None:

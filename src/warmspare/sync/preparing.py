@@ -13,21 +13,22 @@ from dataclasses import replace
 from warmspare.errors import ConfigError, SourceError
 from warmspare.format import restore_point
 from warmspare.model.extents import Extents, union, whole_disk, widen
+from warmspare.model.ids import DiskId, disk_key
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.repository.chain import Point
 from warmspare.repository.chain_owner import Settled
 from warmspare.repository.failover_record import FailoverRecord, doubt_after
 from warmspare.source.ports import DiskInput, LastDisk, LastPoint, Opened
-from warmspare.store import layout
 from warmspare.store.contract import Store
-from warmspare.sync.diskrun import DiskRun, Run
-from warmspare.sync.journal.journal import PageLog
+from warmspare.sync.diskrun import DiskRun
+from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.passes import carry
 from warmspare.sync.passes.carry import Carried
 from warmspare.sync.planning.marked_blocks import Marks
 from warmspare.sync.planning.read_plan import ReadPlan, plan
 from warmspare.sync.planning.rolling import DISTRUSTED, MISSED, Rolling
 from warmspare.sync.resuming.reuse import Resume
+from warmspare.sync.sync_run import Run
 from warmspare.threads import in_thread
 
 
@@ -35,7 +36,7 @@ class Preparation:
     """Of one sync. marks: of what must be sent whole; set once they are loaded. also: where disks are known to differ
     from the last point though no tracker reports it, by disk."""
 
-    def __init__(self, store: Store, rolling: Rolling | None, also: Mapping[str, Extents]) -> None:
+    def __init__(self, store: Store, rolling: Rolling | None, also: Mapping[DiskId, Extents]) -> None:
         self._store, self._rolling, self._also = store, rolling, also
         self.marks = Marks({})
 
@@ -44,10 +45,10 @@ class Preparation:
         run: Run,
         opened: Opened,
         fresh: list[Point],
-        logs: dict[str, PageLog],
+        logs: dict[DiskId, PageLog],
         stack: AsyncExitStack,
-        carried: Mapping[str, Carried] | None = None,
-        resumes: Mapping[str, Resume | None] | None = None,
+        carried: Mapping[DiskId, Carried] | None = None,
+        resumes: Mapping[DiskId, Resume | None] | None = None,
     ) -> list[DiskRun]:
         """Ready to be transferred, in the machine's order; what is open for them is closed with the stack.
 
@@ -87,7 +88,7 @@ class Preparation:
             log.close()
         return works
 
-    def _suspicious(self, todo: ReadPlan, run: Run, disk_id: str, capacity_bytes: int) -> ReadPlan:
+    def _suspicious(self, todo: ReadPlan, run: Run, disk_id: DiskId, capacity_bytes: int) -> ReadPlan:
         """The plan, where it is known that tracking misses changes: what it reports is all that it is held to, and no
         reason to leave anything out. SourceError where the disk must not be compared in full."""
         if todo.reported is None or run.head is None:
@@ -105,9 +106,9 @@ class Preparation:
             return replace(todo, read=union(todo.read, widen(differs, BLOCK_BYTES, capacity_bytes)))
         return todo
 
-    async def resume(self, run: Run, disk_id: str, stack: AsyncExitStack) -> Resume | None:
+    async def resume(self, run: Run, disk_id: DiskId, stack: AsyncExitStack) -> Resume | None:
         """What was sent of a disk and never published; closed with the stack."""
-        scratch = run.local.directory / f"{layout.encode_name(disk_id)}.resume"
+        scratch = run.local.directory / f"{disk_key(disk_id)}.resume"
         found = await run.local.unfinished.resume(self._store, disk_id, scratch)
         if found:
             stack.callback(found.close)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -24,14 +23,16 @@ from warmspare.format import flags
 from warmspare.format import restore_point as point
 from warmspare.format.restore_point import RestorePoint, Unprotected
 from warmspare.model.extents import Extents
+from warmspare.model.ids import DiskId, PointId, RunId, new_run, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
+from warmspare.observe.kinds.sync_events import DiskUnprotected, SnapshotRenewed, SpoolFull, SyncStart
+from warmspare.repository.chain import Point, Repository, now_text, open_repository
 from warmspare.repository.failover_record import FailoverRecord, known_return, refuse_failed_over
 from warmspare.repository.trust import StoreTrust
 from warmspare.source.identity import IDENTITY, Identity
 from warmspare.source.ports import LastDisk, LastPoint, Machine, Opened
-from warmspare.state.local_files import locked, out_of_the_way
+from warmspare.state.local_files import STATE_DIRECTORY, locked, out_of_the_way
 from warmspare.store import layout
 from warmspare.store.around.counting import CountingStore
 from warmspare.store.around.discard import DiscardingStore
@@ -39,7 +40,7 @@ from warmspare.store.clearing import Clearing
 from warmspare.store.contract import Store
 from warmspare.store.lease import Lease, watching
 from warmspare.sync.beginning import ChainStart, chain_for, refuse_images, settled_in, there_already
-from warmspare.sync.diskrun import WHAT, DiskRun, Run
+from warmspare.sync.diskrun import DiskRun
 from warmspare.sync.journal.journal import RunRecord
 from warmspare.sync.local.local_state import LocalState
 from warmspare.sync.passes.moment import Passes
@@ -47,11 +48,14 @@ from warmspare.sync.planning.rolling import MISSED
 from warmspare.sync.preparing import Preparation, last_point
 from warmspare.sync.publishing import sealed as sealing
 from warmspare.sync.publishing.lastrun import LastRun
+from warmspare.sync.publishing.lost_disks import lost_disks
 from warmspare.sync.publishing.publication import publish
 from warmspare.sync.publishing.spool import Spool, SpoolPlace
+from warmspare.sync.results import Survey, SyncResult
 from warmspare.sync.stages.level import DEFAULT, LOWEST, Level
 from warmspare.sync.stages.pack_writer import full_pack
 from warmspare.sync.stages.transfer import codec
+from warmspare.sync.sync_run import Run
 from warmspare.sync.sync_settings import SyncSettings
 from warmspare.threads import in_thread
 
@@ -59,35 +63,7 @@ ABANDONED_S = 6 * 3600.0
 LATER_S = 2.0  # after publishing: a run that ends later reads back once more what it published
 
 
-@dataclass(frozen=True, slots=True)
-class SyncResult:
-    """What `sync.done` tells. vm: the ID of its chain."""
-
-    vm: str
-    point: PointId
-    parent: PointId | None
-    bytes_read: int
-    bytes_changed: int
-    bytes_sent: int
-    seconds: float
-    findings: int
-    unprotected: int
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What `plan.done` tells. seconds: that reading took. rate: bytes a second that the last sync sent at, None where
-    it sent too little to tell. vm: the ID of its chain."""
-
-    vm: str
-    bytes_read: int
-    bytes_changed: int
-    bytes_to_send: int
-    seconds: float
-    rate: float | None
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Begun:
     """A run that has what it needs to read. files: open for its disks. over: a failover of the VM that has ended."""
 
@@ -116,10 +92,10 @@ class Sender:
         events: Events,
         *,
         meter: Meter | None = None,
-        also: Mapping[str, Extents] | None = None,
+        also: Mapping[DiskId, Extents] | None = None,
     ) -> None:
         self._machine, self._vm, self._settings, self._events = machine, machine.vm_id, settings, events
-        self._key = layout.encode_name(self._vm)
+        self._key = vm_key(self._vm)
         self._meter = meter or Meter()
         self._store = CountingStore(store, self._on_sent)
         self._spool: Spool | None = None
@@ -128,7 +104,7 @@ class Sender:
         self._preparation = Preparation(self._store, settings.rolling, also or {})
         self._housekeeping = Housekeeping(events, self._vm)
         self._trust = StoreTrust(settings.state, events, host=settings.host, single_sender=settings.single_sender)
-        self._runs: set[bytes] = set()  # their IDs: one a pass
+        self._runs: set[RunId] = set()  # one a pass
         self._doubt = False  # whether a run since the last point may not have left the machine as it was
 
     def _on_sent(self, size: int) -> None:
@@ -161,7 +137,7 @@ class Sender:
             discarded = DiscardingStore(self._store, self._on_sent)
             begun = await self._begin(stack, discarded, journal="plan")
             run = begun.run
-            run.local.journal.begin(RunRecord(run.id.hex(), 0, None))
+            run.local.journal.begin(RunRecord(run.id, 0, None))
             stack.callback(self._clear, run.local)
             self._meter.total_bytes = begun.todo_bytes
             await self._transfer(begun)
@@ -180,10 +156,10 @@ class Sender:
         and what it writes down."""
         repository = await open_repository(self._store)
         self._vm = await chain_for(self._settings.start, repository, self._machine, self._settings.state, self._events)
-        self._key = layout.encode_name(self._vm)
+        self._key = vm_key(self._vm)
         over = await refuse_failed_over(repository, self._vm)
         local = LocalState(self._settings.state, self._vm, repository, self._events)
-        if not stack.enter_context(locked(local.directory / "lock", WHAT)):
+        if not stack.enter_context(locked(local.directory / "lock", STATE_DIRECTORY)):
             raise LeaseError(
                 f"another sync of VM {self._vm!r} is running with this state directory",
                 where=str(local.directory),
@@ -222,9 +198,9 @@ class Sender:
         settled = await settled_in(self._settings.start, repository, self._machine, self._vm, head, local, self._events)
         self._identity = settled.identity
         self._doubt = local.unsettled()
-        run_id = secrets.token_bytes(16)
+        run_id = new_run()
         self._runs.add(run_id)
-        local.unsettle(run_id.hex())
+        local.unsettle(run_id)
         stack.push_async_callback(self._leave, local)
         opened = await self._machine.open(last_point(head, self._doubt, over, settled))
         run = Run(
@@ -261,7 +237,7 @@ class Sender:
 
     def _spool_at(self, place: SpoolPlace, repository: Repository, local: LocalState) -> Spool:
         def full() -> None:
-            self._events.emit("spool.full", vm=self._vm, directory=str(place.directory))
+            self._events.emit(SpoolFull(vm=self._vm, directory=str(place.directory)))
 
         directory = place.of(self._vm, repository.id)
         rate = local.last_rate()
@@ -277,27 +253,30 @@ class Sender:
         sequence = head.id.sequence + 1 if head else 1
         parent = head.id.sha256 if head else None
         spool = str(self._settings.spool.directory) if self._settings.spool else ""
-        begin = RunRecord(run.id.hex(), sequence, parent, spool)
+        begin = RunRecord(run.id, sequence, parent, spool)
         run.local.journal.begin(begin)
         self._meter.total_bytes = begun.todo_bytes
         self._events.emit(
-            "sync.start",
-            vm=self._vm,
-            repository=self._store.uri,
-            sequence=sequence,
-            parent=head.id.label if head else None,
-            disks=[w.given.source.name for w in begun.works],
-            bytes_total=self._meter.total_bytes,
+            SyncStart(
+                vm=self._vm,
+                repository=self._store.uri,
+                sequence=sequence,
+                parent=head.id.label if head else None,
+                disks=[w.given.source.name for w in begun.works],
+                bytes_total=self._meter.total_bytes,
+            )
         )
         begun = await self._all_passes(begun, begin)
         run, works, opened = begun.run, begun.works, begun.opened
         for work in works:
             work.given.source.check()
         disks = [await work.describe(sequence) for work in works]
-        ours = sum(pack.bytes for work in works for pack in work.packs if pack.run in self._runs)
+        ours = sum(pack.bytes for work in works for pack in work.packs if pack.id.run in self._runs)
         tables = [disk.checkpoint.table for disk in disks if disk.checkpoint and disk.checkpoint.sequence == sequence]
         bytes_sent = ours + sum(ref.bytes for ref in [*(disk.manifest for disk in disks), *tables])
-        unprotected = self._unprotected(opened, head, {disk.id for disk in disks})
+        unprotected = lost_disks(opened, head, {disk.id for disk in disks})
+        for entry in unprotected:
+            self._events.emit(DiskUnprotected(vm=self._vm, disk=entry.name, reason=entry.reason))
         left_out = [Unprotected(name, reason) for name, reason in opened.excluded]
         record = RestorePoint(
             flags.VERSION,
@@ -306,7 +285,7 @@ class Sender:
             self._machine.vm_name,
             sequence,
             parent,
-            run.id.hex(),
+            run.id,
             now_text(),
             f"warmspare {__version__}",
             disks,
@@ -357,7 +336,7 @@ class Sender:
             return begun
         finally:
             with self._housekeeping.trying(LOCAL, carried):
-                out_of_the_way(carried, WHAT)
+                out_of_the_way(carried, STATE_DIRECTORY)
 
     async def _next_pass(self, begun: _Begun, record: RunRecord, directory: Path) -> _Begun:
         """A later moment, for what the passes before have not looked at and for what changed since. What they have sent
@@ -369,11 +348,11 @@ class Sender:
         if self._spool is not None:
             await self._spool.drained()
         await unfinished.keep(
-            self._store, run.local.journal, msgspec.structs.replace(record, run=run.id.hex()), self._housekeeping
+            self._store, run.local.journal, msgspec.structs.replace(record, run=run.id), self._housekeeping
         )
         await begun.lease.confirm()
         await self._machine.close()
-        run = replace(run, id=secrets.token_bytes(16), numbers=itertools.count())
+        run = replace(run, id=new_run(), numbers=itertools.count())
         self._runs.add(run.id)
         # Before the snapshot is taken: it may take as long as the store needs to be asked about each pack.
         resumes = {name: await self._preparation.resume(run, name, begun.files) for name in left}
@@ -381,15 +360,16 @@ class Sender:
         opened = await self._machine.open(LastPoint(disks, False, opened.hardware))
         works = await self._preparation.disks(run, opened, [], {}, begun.files, left, resumes)
         begun = replace(begun, run=run, works=works, opened=opened)
-        run.local.journal.begin(msgspec.structs.replace(record, run=run.id.hex()))
+        run.local.journal.begin(msgspec.structs.replace(record, run=run.id))
         self._passes.count += 1
         self._meter.total_bytes = self._meter.done_bytes + begun.todo_bytes
         self._events.emit(
-            "sync.snapshot_renewed",
-            vm=self._vm,
-            passes=self._passes.count,
-            seconds=round(self._passes.held_s, 3),
-            bytes_left=begun.todo_bytes,
+            SnapshotRenewed(
+                vm=self._vm,
+                passes=self._passes.count,
+                seconds=round(self._passes.held_s, 3),
+                bytes_left=begun.todo_bytes,
+            )
         )
         return begun
 
@@ -411,16 +391,6 @@ class Sender:
     def _recorded(self) -> dict[str, Any]:
         """Whose this point is."""
         return {IDENTITY: self._identity.as_json()} if self._identity is not None else {}
-
-    def _unprotected(self, opened: Opened, head: Point | None, covered: set[str]) -> list[Unprotected]:
-        lost = [Unprotected(name, reason) for name, reason in opened.unprotected]
-        named = {entry.name for entry in lost} | {name for name, _ in opened.excluded}
-        for disk in head.record.disks if head else []:
-            if disk.id not in covered and disk.name not in named and disk.id not in named:
-                lost.append(Unprotected(disk.name, "in the last restore point and not given to this sync"))
-        for entry in lost:
-            self._events.emit("unprotected", vm=self._vm, disk=entry.name, reason=entry.reason)
-        return lost
 
     async def _commit(self, local: LocalState, works: list[DiskRun], new: Point) -> None:
         """Move the local state to the point that was published. Dying in here costs nothing: the journal

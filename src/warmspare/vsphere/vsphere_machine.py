@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +16,12 @@ from warmspare.config.settings import Policy
 from warmspare.ending import PROCESS, Owed
 from warmspare.errors import SourceError, WarmspareError
 from warmspare.model.extents import Extents
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.source_events import SourceWarning
 from warmspare.source.identity import Identity
 from warmspare.source.ports import DiskInput, LastPoint, Opened
+from warmspare.threads import finish
 from warmspare.vsphere.api import faults
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.inventory.neighbours import Neighbours, identity_of, lives_at, vcenter_of
@@ -59,13 +61,13 @@ class VsphereMachine:
         enable_tracking: bool = True,
         neighbours: Neighbours | None = None,
     ) -> None:
-        self.vm_id, self.vm_name = vm.instance_uuid, vm.name
+        self.vm_id, self.vm_name = VmId(vm.instance_uuid), vm.name
         self.identity: Identity | None = identity_of(session, vm)
         self._neighbours = neighbours
         self._session, self._vm, self._policy, self._events = session, vm, policy, events
         self._run = run
         self._enable_tracking = enable_tracking
-        self._snapshots = Snapshots(session, vm, Marker.of(repository, vm.instance_uuid, run), events, timing)
+        self._snapshots = Snapshots(session, vm, Marker.of(repository, self.vm_id, run), events, timing)
         self._access = Access(session, vddk, vm.moref, f"warmspare-{vm.instance_uuid}", events)
         self._disks: list[SnapshotDisk] = []
         self._moref: str | None = None  # of our snapshot, known and there
@@ -238,22 +240,17 @@ class VsphereMachine:
         """What may be on the VM still, None for nothing."""
         if not self._touched and not self._disks:
             return None
-        task = asyncio.create_task(self._leave(), name="leaving the VM")
-        until, cancelled = time.monotonic() + LEAVE_S, False
-        while not task.done():
-            try:
-                await asyncio.wait([task], timeout=max(until - time.monotonic(), 0.0))
-            except asyncio.CancelledError:
-                cancelled = True
-            if time.monotonic() >= until:
-                task.cancel()
-                await asyncio.wait([task])
-                self._warn(f"it could not be cleaned up within {LEAVE_S:.0f} s; the next run goes on with that")
-        if not task.cancelled():
-            task.result()
-        if cancelled:
-            raise asyncio.CancelledError
+        await finish(self._leave_in_time())
         return (self._moref or "a snapshot") if self._touched else None
+
+    async def _leave_in_time(self) -> None:
+        try:
+            async with asyncio.timeout(LEAVE_S) as limit:
+                await self._leave()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self._warn(f"it could not be cleaned up within {LEAVE_S:.0f} s; the next run goes on with that")
 
     async def _leave(self) -> None:
         """Close the disks, remove the snapshot, end the access; what fails is a warning, and done again if called."""
@@ -276,7 +273,7 @@ class VsphereMachine:
             await self._access.end()
 
     def _warn(self, message: str) -> None:
-        self._events.emit("source.warning", message=f"VM {self.vm_name}: {message}")
+        self._events.emit(SourceWarning(message=f"VM {self.vm_name}: {message}"))
 
 
 def _attributes(vm: VmInfo, disk: VmDisk, *, quiesced: bool) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rig import KIB, MIB, Rig, random_disk, scribble
 from warmspare.format import pack
+from warmspare.model.ids import PackId
 from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.store.directory.directory_store import DirectoryStore
@@ -131,7 +132,7 @@ async def _extra(store: Store, whole: Objects, rng: random.Random) -> Damage:
     run = rng.choice([RUN, *sorted(runs)])
     key = rng.choice(
         [
-            layout.pack_key(vm, run, 900),
+            layout.pack_key(vm, PackId(run, 900)),
             layout.manifest_key(vm, run, 77),
             layout.table_key(vm, run, 77),
             layout.point_key(vm, 6 if vm == "vm" else 2),

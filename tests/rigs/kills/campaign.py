@@ -12,7 +12,9 @@ from pathlib import Path
 
 from rig import MIB, Rig, fingerprint, random_disk, same, scribble
 from rigs.host import forked
+from rigs.host.hearing import all_heard
 from warmspare.format.manifest import ManifestReader
+from warmspare.model.keyparts import encode_name
 from warmspare.store import layout
 
 VICTIM = Path(__file__).with_name("victim.py")
@@ -132,7 +134,7 @@ class SenderWorld:
         assert same(rig.replica, self.disk if len(visible) == 2 else Path(home / "disk-one")), what
         again = plain(*self.command(rig))
         assert again.returncode == 0, f"{what}\nthe next run: {again.stderr}"
-        told = [json.loads(line) for line in again.stdout.splitlines()]
+        told = all_heard(again.stdout)
         completed = any(event["event"] == "sync.completing" for event in told)
         assert not completed or len(visible) == 1, what
         assert int(told[-1]["point"].split("-")[0]) == len(visible) + completed + 1, what
@@ -178,7 +180,7 @@ class SenderWorld:
             named |= {disk.manifest.key, *([disk.checkpoint.table.key] if disk.checkpoint else [])}
             data = (Path(rig.repo) / disk.manifest.key).read_bytes()
             packs = ManifestReader(lambda at, size, data=data: data[at : at + size], len(data), "here").packs
-            named |= {layout.pack_key(layout.encode_name(rig.vm), pack.run.hex(), pack.number) for pack in packs}
+            named |= {layout.pack_key(encode_name(rig.vm), pack.id) for pack in packs}
         there = {str(p.relative_to(rig.repo)) for kind in ("packs", "manifests", "tables") for p in rig.objects(kind)}
         assert there == named, f"{there ^ named} was left behind, or is missing: {what}"
         assert not list(rig.state.rglob("unfinished")), what

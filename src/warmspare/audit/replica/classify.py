@@ -11,6 +11,7 @@ from warmspare.audit.replica.disk_audit import DiskAudit, Evidence
 from warmspare.audit.reports.findings import Finding, FindingKind, finding
 from warmspare.errors import IntegrityError, StoreError
 from warmspare.format.hashtable import ZERO_ENTRY
+from warmspare.model.ids import DiskId
 from warmspare.model.units import BLOCK_BYTES, block_bytes
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.verified_objects import manifest_of
@@ -77,7 +78,7 @@ def _finding(
 
 
 async def _older(
-    repository: Repository, point: Point, disk_id: str, wanted: dict[int, bytes], scratch: Path
+    repository: Repository, point: Point, disk_id: DiskId, wanted: dict[int, bytes], scratch: Path
 ) -> dict[int, str]:
     """The newest earlier restore point at which a block had the hash it has now, by block; those that have one.
 
@@ -98,9 +99,9 @@ async def _older(
             async with manifest_of(repository, older.record, disk, scratch) as manifest:
                 chunks = manifest.chunks(min(wanted), max(wanted) + 1)
                 while (chunk := await in_thread(next, chunks, None)) is not None:
-                    for row in np.flatnonzero(np.isin(chunk.block, list(wanted))).tolist():
-                        block = int(chunk.block[row])
-                        if block not in found and chunk.hashes[row].tobytes() == wanted[block]:
+                    known = chunk.records.take(np.isin(chunk.records.block, list(wanted)))
+                    for block, hash_ in zip(known.block.tolist(), known.hashes, strict=True):
+                        if block not in found and hash_.tobytes() == wanted[block]:
                             found[block] = older.id.label
     except (IntegrityError, StoreError):
         pass

@@ -7,7 +7,6 @@ lock for the whole run and puts right what is wrong in the end.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import os
@@ -22,16 +21,20 @@ from warmspare.audit.replica import replica_progress as progressing
 from warmspare.audit.replica.conclusion import AuditedBlocks, conclude
 from warmspare.audit.replica.disk_audit import DiskAudit
 from warmspare.audit.replica.replica_progress import ProgressFile, ReplicaProgress
-from warmspare.audit.replica.standing import PATIENCE_S, AuditedReplica, mark
+from warmspare.audit.replica.standing import PATIENCE_S, AuditedReplica
 from warmspare.audit.reports.report import AuditReport
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, NotFoundError, StoreError
+from warmspare.model.ids import DiskId, PointId, VmId
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
-from warmspare.repository.chain import Point, PointId, Repository, now_text, open_repository
+from warmspare.observe.kinds.audit_events import AuditPoint, AuditStart
+from warmspare.observe.kinds.source_events import SourceWarning
+from warmspare.repository.chain import Point, Repository, now_text, open_repository
 from warmspare.state.local_files import locked
 from warmspare.state.replica_record import STATE
 from warmspare.store.contract import Store
 from warmspare.threads import Threads
+from warmspare.ticker import every
 
 SAVE_S = 10.0
 MAX_ROUNDS = 1000  # of the replica moving on while suspects are read; each reads only what changed
@@ -73,10 +76,11 @@ class ReplicaAudit:
         settings: ReplicaAuditSettings,
         meter: Meter | None = None,
     ) -> None:
-        self._store, self._vm, self._target, self._scratch = store, vm, target, scratch
+        self._store, self._target, self._scratch = store, target, scratch
+        self._vm = VmId(vm)  # as given, until the repository is asked whose name it is
         self._progress_dir, self._events, self._settings = progress, events, settings
         self._meter = meter or Meter()
-        self._disks: dict[str, _Disk] = {}
+        self._disks: dict[DiskId, _Disk] = {}
         self._seed = secrets.randbits(48)
         self._began = now_text()
         self._resumed = ""
@@ -167,38 +171,32 @@ class ReplicaAudit:
     async def _saving(self, saved: ProgressFile, subject: AuditedReplica) -> AsyncIterator[None]:
         """Note the progress now and then, and on the way out by an error or a cancel."""
 
-        async def tick() -> None:
-            while True:
-                await asyncio.sleep(SAVE_S)
-                self._save(saved, subject)
-
-        ticker = asyncio.create_task(tick())
-        try:
-            yield
-        except BaseException:
+        def save() -> None:
             self._save(saved, subject)
-            raise
-        finally:
-            ticker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ticker
+
+        async with every(SAVE_S, save):
+            try:
+                yield
+            except BaseException:
+                save()
+                raise
 
     def _save(self, saved: ProgressFile, subject: AuditedReplica) -> None:
         """Note how far it has come. Where that fails the audit goes on: only an interruption would cost more."""
-        here = mark(self._point.id)
+        here = self._point.id
         assert here
         try:
             now = subject.standing()
             saved.write(
                 point=here,
-                at=mark(now.at),
-                moving=mark(now.moving),
+                at=now.at,
+                moving=now.moving,
                 began=self._resumed or self._began,
                 seed=self._seed,
                 disks=[disk.audit for disk in self._disks.values()],
             )
         except (StoreError, IntegrityError) as error:
-            self._events.emit("source.warning", message=f"the audit's progress was not noted: {error.sentence}")
+            self._events.emit(SourceWarning(message=f"the audit's progress was not noted: {error.sentence}"))
 
     # beginning
 
@@ -214,29 +212,30 @@ class ReplicaAudit:
         await self._take_disks(repository, subject, point, threads)
         if start and before:
             stamps = {d.audit.disk.id: progressing.stamp(d.audit.fd) for d in self._disks.values() if d.audit.fd >= 0}
-            if progressing.holds(before, mark(standing.at), mark(standing.moving), stamps):
+            if progressing.holds(before, standing.at, standing.moving, stamps):
                 await self._resume(before)
             elif start.id != at:
                 await self._advance(repository, subject, at, threads)
         self._meter.total_bytes = sum(disk.audit.disk.capacity_bytes for disk in self._disks.values())
         self._meter.done_bytes = sum(disk.audit.next_block * BLOCK_BYTES for disk in self._disks.values())
         self._events.emit(
-            "audit.start",
-            kind="replica",
-            vm=self._vm,
-            repository=self._store.uri,
-            subject=str(self._target),
-            point=self._point.id.label,
-            bytes_total=self._meter.total_bytes,
-            repair=self._settings.repair,
-            resumed=self._resumed or None,
+            AuditStart(
+                kind="replica",
+                vm=self._vm,
+                repository=self._store.uri,
+                subject=str(self._target),
+                point=self._point.id.label,
+                bytes_total=self._meter.total_bytes,
+                repair=self._settings.repair,
+                resumed=self._resumed or None,
+            )
         )
 
     async def _resumable(self, repository: Repository, before: ReplicaProgress | None, at: PointId) -> Point | None:
         """The point that an interrupted run judged by, if the replica's point is that or descends from it."""
         if before is None:
             return None
-        known = PointId(before.point.sequence, before.point.sha256)
+        known = before.point
         if known.sequence > at.sequence:
             return None
         try:
@@ -309,7 +308,7 @@ class ReplicaAudit:
                 await stack.aclose()
                 raise
 
-    async def _drop(self, disk_id: str) -> None:
+    async def _drop(self, disk_id: DiskId) -> None:
         disk = self._disks.pop(disk_id)
         if disk.audit.fd >= 0:
             os.close(disk.audit.fd)
@@ -358,4 +357,4 @@ class ReplicaAudit:
         point = await self._load(repository, at)
         await self._take_disks(repository, subject, point, threads)
         self._point = point
-        self._events.emit("audit.point", vm=self._vm, point=at.label, created=point.record.created)
+        self._events.emit(AuditPoint(vm=self._vm, point=at.label, created=point.record.created))

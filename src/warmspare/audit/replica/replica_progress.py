@@ -26,11 +26,11 @@ from warmspare.audit.expected.blockset import BlockSet
 from warmspare.audit.replica.disk_audit import DiskAudit
 from warmspare.audit.reports.report import DiskMap, MapBuilder
 from warmspare.errors import LeaseError
+from warmspare.model.ids import DiskId, PointId
 from warmspare.model.units import MAX_CAPACITY_BYTES, block_count
 from warmspare.observe.events import Events
 from warmspare.outside.records import Block, Count, Line, Moment, Seconds, is_moment
 from warmspare.state.local_files import local_io, locked, make_void, read_record, write_record
-from warmspare.state.replica_record import PointMark
 
 WHAT = "the audit's progress"
 FORMAT = 1
@@ -52,7 +52,7 @@ class Stamp(msgspec.Struct, frozen=True):
 class ReplicaDiskProgress(msgspec.Struct, frozen=True):
     """One disk. map, suspects: as far as next_block."""
 
-    id: Line
+    id: DiskId
     capacity_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_CAPACITY_BYTES)]
     stamp: Stamp
     next_block: Block
@@ -80,9 +80,9 @@ class ReplicaProgress(msgspec.Struct, frozen=True):
 
     format: Count
     identity: Line
-    point: PointMark
-    at: PointMark | None
-    moving: PointMark | None
+    point: PointId
+    at: PointId | None
+    moving: PointId | None
     began: Moment
     saved_s: Seconds
     seed: Count
@@ -133,9 +133,9 @@ class ProgressFile:
     def write(
         self,
         *,
-        point: PointMark,
-        at: PointMark | None,
-        moving: PointMark | None,
+        point: PointId,
+        at: PointId | None,
+        moving: PointId | None,
         began: str,
         seed: int,
         disks: list[DiskAudit],
@@ -165,7 +165,7 @@ class ProgressFile:
         make_void(self._path, WHAT)
 
 
-def holds(saved: ReplicaProgress, at: PointMark | None, moving: PointMark | None, stamps: dict[str, Stamp]) -> bool:
+def holds(saved: ReplicaProgress, at: PointId | None, moving: PointId | None, stamps: dict[DiskId, Stamp]) -> bool:
     """Whether what was judged may be built upon. at, moving: what the replica's record says now; stamps: of its files,
     by disk."""
     still = (saved.at, saved.moving) == (at, moving) and moving is None

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import PointId, VmId
 from warmspare.observe.events import Events
-from warmspare.repository.chain import Point, PointId, Repository
+from warmspare.observe.kinds.audit_events import AuditWaiting
+from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import io_error, local_io
-from warmspare.state.replica_record import PointMark, ReplicaPlace, ReplicaRecord, mode_of
+from warmspare.state.replica_record import REPLICA, ReplicaOwner, ReplicaPlace, ReplicaRecord, mode_of
 
-WHAT = "the replica"
 PATIENCE_S = 60.0  # how long a replica that is being brought forward may show no sign of it
 POLL_S = 0.25
 
@@ -40,7 +41,7 @@ class AuditedReplica:
     Without a record of a replica (`recorded` false) it is any raw image, and the point is the one that was named.
     """
 
-    def __init__(self, target: Path, vm: str, repository: Repository, state: Path | None) -> None:
+    def __init__(self, target: Path, vm: VmId, repository: Repository, state: Path | None) -> None:
         mode = mode_of(target)
         if not mode:
             raise ConfigError("there is no replica", where=str(target), hint="check --replica")
@@ -73,7 +74,8 @@ class AuditedReplica:
                 )
             self._named = named
             return
-        self._demand_ours(self._record)
+        repository = self._repository
+        ReplicaOwner(self._vm, repository.id, repository.store.uri, "--replica").demand(self._record, self.place)
         now = self.standing()
         if named and named != now.at:
             raise ConfigError(
@@ -84,34 +86,6 @@ class AuditedReplica:
 
     def _read(self) -> ReplicaRecord | None:
         return self.place.read()
-
-    def _demand_ours(self, record: ReplicaRecord) -> None:
-        if record.format != 1:
-            raise ConfigError(
-                f"the replica's state has format {record.format} and this program knows 1",
-                where=str(self.place.record_path),
-                hint="use the version of warmspare that wrote it",
-            )
-        if record.vm != self._vm:
-            raise ConfigError(
-                f"this is a replica of VM {record.vm!r} and not of {self._vm!r}",
-                where=str(self.place.target),
-                hint="check --vm and --replica",
-            )
-        if record.repository == self._repository.id:
-            return
-        here = self._repository.store.uri
-        if record.uri == here:
-            raise IntegrityError(
-                f"the repository was replaced: it is {self._repository.id} and was {record.repository}",
-                where=here,
-                hint="put the old one back",
-            )
-        raise ConfigError(
-            f"this replica comes from another repository: {record.uri}",
-            where=str(self.place.target),
-            hint="check --repo and --replica",
-        )
 
     def standing(self) -> Standing:
         """As the record says now. IntegrityError if it can't be read any more."""
@@ -125,7 +99,7 @@ class AuditedReplica:
                 hint="find out who removes it, then audit again",
             )
         self._record = record
-        return Standing(_point(record.at), _point(record.moving))
+        return Standing(record.at, record.moving)
 
     async def wait(self, events: Events, patience_s: float = PATIENCE_S) -> PointId:
         """The point the replica is at, once it is not on its way to another one.
@@ -154,11 +128,7 @@ class AuditedReplica:
                 )
             if not told:
                 told = True
-                events.emit(
-                    "audit.waiting",
-                    vm=self._vm,
-                    message="the replica is being brought to another restore point; waiting for that",
-                )
+                events.emit(AuditWaiting(vm=self._vm))
             await asyncio.sleep(POLL_S)
 
     def _traces(self) -> tuple[tuple[int, int], ...]:
@@ -189,7 +159,7 @@ class AuditedReplica:
 
     def open_disk(self, path: Path) -> int:
         """A descriptor for reading; -1 if the file is missing. StoreError."""
-        with local_io(WHAT, path):
+        with local_io(REPLICA, path):
             try:
                 return self.place.open(path)
             except FileNotFoundError:
@@ -202,17 +172,8 @@ class AuditedReplica:
         except FileNotFoundError:
             return fd >= 0
         except OSError as error:
-            raise io_error(error, WHAT, path) from error
+            raise io_error(error, REPLICA, path) from error
         if fd < 0:
             return True
         mine = os.fstat(fd)
         return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
-
-
-def mark(point: PointId | None) -> PointMark | None:
-    """A point as records name it."""
-    return PointMark(point.sequence, point.sha256) if point else None
-
-
-def _point(mark: PointMark | None) -> PointId | None:
-    return PointId(mark.sequence, mark.sha256) if mark else None

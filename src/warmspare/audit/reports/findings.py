@@ -6,12 +6,13 @@ restore point that says so. It never holds bytes of the disk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
+from warmspare.observe.finding_base import About
+from warmspare.observe.kinds.finding_events import AuditFinding
 from warmspare.outside.records import Count
 from warmspare.outside.text import cut
 
@@ -64,19 +65,10 @@ class FindingKind(StrEnum):
     SOURCE_COMPARED = "source-compared"
 
 
-@dataclass(frozen=True, slots=True)
-class About:
-    """What is always true of a kind: how grave it is, what it means, what to do."""
-
-    severity: Severity
-    meaning: str
-    remedy: str
-
-
 _REPAIR = "run the audit with --repair; if it comes back, replace the medium"
 _COPY = "run `warmspare audit repository --repair`, or put the object back from a copy or the bucket's versions"
 
-ABOUT: dict[FindingKind, About] = {
+ABOUT: dict[FindingKind, About[Severity]] = {
     FindingKind.BLOCK_WRONG: About(
         Severity.ERROR,
         "the block's bytes are not those of the restore point: the medium changed them, or someone wrote to "
@@ -240,23 +232,24 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=False):
     remedy: str
     repaired: bool = False
 
-    def event(self, vm: str) -> dict[str, Any]:
-        """The fields of the `finding` event (docs/events.md)."""
-        out: dict[str, Any] = {"kind": str(self.kind), "severity": str(self.severity), "vm": vm}
-        if self.disk:
-            out["disk"] = self.disk
-        if self.key:
-            out["key"] = self.key
-        if self.offset is not None:
-            out |= {"offset": self.offset, "length": self.length}
-        return out | {
-            "expected": self.expected,
-            "actual": self.actual,
-            "point": self.point,
-            "repaired": self.repaired,
-            "message": self.meaning,
-            "remedy": self.remedy,
-        }
+    def event(self, vm: str) -> AuditFinding:
+        """How it is told."""
+        placed = self.offset is not None
+        return AuditFinding(
+            kind=str(self.kind),
+            severity=str(self.severity),
+            vm=vm,
+            disk=self.disk or UNSET,
+            key=self.key or UNSET,
+            offset=UNSET if self.offset is None else self.offset,
+            length=self.length if placed else UNSET,
+            expected=self.expected,
+            actual=self.actual,
+            point=self.point,
+            repaired=self.repaired,
+            message=self.meaning,
+            remedy=self.remedy,
+        )
 
 
 def finding(

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from warmspare.errors import NotFoundError, StoreError
+from warmspare.model.ids import VmKey
 from warmspare.store import layout
 from warmspare.store.contract import StaleUpload, Store
 from warmspare.store.lease import CLOCK_GRAIN_S, TTL_S, Holder
@@ -26,11 +27,11 @@ _LEASE_BYTES = 16 << 10
 
 @dataclass(slots=True)
 class VmContents:
-    """One VM. vm: encoded. points: sequences, ascending. marks: keys of what the next sync is to read again. foreign:
+    """One VM. points: sequences, ascending. marks: keys of what the next sync is to read again. foreign:
     keys that no version of the format gives. uploads: None where we may not list them, no_uploads: why. live: whether a
     run may be at work. unnamed: by (kind, run, number), packed: when the store got the object, and its size."""
 
-    vm: str
+    vm: VmKey
     points: list[int] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
@@ -69,8 +70,8 @@ def _unpack(packed: bytes) -> str:
     return f"{kind}/{packed[1:17].hex()}/{int.from_bytes(packed[17:], 'big'):0{digits}d}.{suffix}"
 
 
-async def take(store: Store, vm: str) -> VmContents:
-    """List all of one VM. vm: encoded."""
+async def take(store: Store, vm: VmKey) -> VmContents:
+    """List all of one VM."""
     found = VmContents(vm)
     # Asked before the listing and after it: what a run that lives now puts there later is in no listing of ours.
     found.live = await lease_lives(store, vm)
@@ -104,7 +105,7 @@ async def _newer_point(store: Store, found: VmContents) -> bool:
     return False
 
 
-async def lease_lives(store: Store, vm: str) -> bool:
+async def lease_lives(store: Store, vm: VmKey) -> bool:
     """Whether a sender may be at work on the VM; a lease that can't be read counts as one."""
     key = layout.lease_key(vm)
     info = await store.head(key)
@@ -123,9 +124,9 @@ async def lease_lives(store: Store, vm: str) -> bool:
     return now <= info.modified_s + (holder.lifetime_s if holder else TTL_S) + CLOCK_GRAIN_S
 
 
-async def vms(store: Store) -> tuple[list[str], list[str]]:
-    """(encoded names of all VMs that have objects, keys beside them that the format does not know)."""
-    names: list[str] = []
+async def vms(store: Store) -> tuple[list[VmKey], list[str]]:
+    """(all VMs that have objects, keys beside them that the format does not know)."""
+    names: list[VmKey] = []
     strange: list[str] = []
     prefix = layout.all_vms_prefix()
     async for key in _keys(store, "", prefix):

@@ -17,6 +17,7 @@ from warmspare.audit.repository.seen import SeenPoint
 from warmspare.errors import FormatError, IntegrityError, NotFoundError, StoreError
 from warmspare.format import restore_point
 from warmspare.format.restore_point import RestorePoint
+from warmspare.model.ids import PointId, VmId, VmKey, vm_key
 from warmspare.store import layout
 from warmspare.store.contract import Store
 
@@ -42,16 +43,20 @@ class Link:
     proof: Proof = Proof.UNPROVED
 
     @property
+    def id(self) -> PointId:
+        return PointId(self.sequence, self.sha256)
+
+    @property
     def label(self) -> str:
-        return restore_point.label(self.sequence, self.sha256)
+        return self.id.label
 
 
 @dataclass(slots=True)
 class Chain:
-    """One VM's. vm: its ID, as its points state it. name: what the newest point that can be read calls it. newest:
+    """One VM's. vm: as its points state it. name: what the newest point that can be read calls it. newest:
     sequence, 0 if it has no point. links: those that can be read, by sequence."""
 
-    vm: str
+    vm: VmId
     newest: int
     name: str = ""
     links: dict[int, Link] = field(default_factory=dict)
@@ -66,8 +71,8 @@ class Chain:
         return len(self.links) != self.newest
 
 
-async def read_record(store: Store, vm: str, sequence: int) -> tuple[RestorePoint, str]:
-    """(record, SHA-256). vm: encoded. FormatError if it is none; NotFoundError; StoreError."""
+async def read_record(store: Store, vm: VmKey, sequence: int) -> tuple[RestorePoint, str]:
+    """(record, SHA-256). FormatError if it is none; NotFoundError; StoreError."""
     key = layout.point_key(vm, sequence)
     where = f"{store.uri.rstrip('/')}/{key}"
     try:
@@ -82,9 +87,9 @@ async def read_record(store: Store, vm: str, sequence: int) -> tuple[RestorePoin
 
 
 async def read_chain(
-    store: Store, inventory: VmContents, called: str, seen: list[SeenPoint], findings: Findings
+    store: Store, inventory: VmContents, called: VmId, seen: list[SeenPoint], findings: Findings
 ) -> Chain:
-    """Read every record and judge it. called: the VM's ID as its key gives it, "" where that was cut off."""
+    """Read every record and judge it. called: the VM as its key gives it, "" where that was cut off."""
     chain = Chain(called, max(inventory.points, default=0))
     if chain.newest - len(inventory.points) > MOST_MISSING:
         raise IntegrityError(
@@ -110,7 +115,7 @@ async def read_chain(
             )
             unread.add(sequence)
             continue
-        if record.sequence != sequence or layout.encode_name(record.vm_id) != inventory.vm:
+        if record.sequence != sequence or vm_key(record.vm_id) != inventory.vm:
             findings.add(
                 FindingKind.OBJECT_REPLAYED,
                 point=str(sequence),
@@ -131,20 +136,20 @@ async def read_chain(
 def _compare(chain: Chain, inventory: VmContents, seen: list[SeenPoint], findings: Findings) -> None:
     """With what was seen before."""
     for before in seen:
-        link = chain.links.get(before.sequence)
-        key = layout.point_key(inventory.vm, before.sequence)
-        label = restore_point.label(before.sequence, before.sha256)
+        link = chain.links.get(before.point.sequence)
+        key = layout.point_key(inventory.vm, before.point.sequence)
+        label = before.point.label
         if link is None:
-            if before.sequence > chain.newest:
+            if before.point.sequence > chain.newest:
                 findings.add(
                     FindingKind.POINT_ROLLED_BACK,
                     point=label,
                     key=key,
-                    expected=f"SHA-256 {before.sha256}",
+                    expected=f"SHA-256 {before.point.sha256}",
                     actual=f"the newest is {chain.newest or 'none'}",
                     meaning=f"a restore point that {before.source} saw here is gone",
                 )
-        elif link.sha256 == before.sha256:
+        elif link.sha256 == before.point.sha256:
             link.proof = Proof.PROVED
         else:
             link.proof = Proof.DOUBTED
@@ -152,7 +157,7 @@ def _compare(chain: Chain, inventory: VmContents, seen: list[SeenPoint], finding
                 FindingKind.POINT_FORKED,
                 point=link.label,
                 key=key,
-                expected=f"SHA-256 {before.sha256}",
+                expected=f"SHA-256 {before.point.sha256}",
                 actual=f"SHA-256 {link.sha256}",
                 meaning=f"a restore point is not the one that {before.source} saw here",
             )

@@ -22,8 +22,10 @@ from warmspare.audit.repository.object_checks import FindingPlace, ObjectChecks
 from warmspare.audit.repository.scratch import Scratch
 from warmspare.audit.repository.seen import KnownRepository
 from warmspare.errors import ConfigError, FormatError, IntegrityError, NoRoomError, NotFoundError
+from warmspare.model.ids import VmId, VmKey, vm_key, vm_of
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
+from warmspare.observe.kinds.repository_events import PruneObject
 from warmspare.repository.chain import open_repository
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
@@ -58,7 +60,7 @@ class Prune:
         known: KnownRepository,
         events: Events,
         *,
-        vm: str | None,
+        vm: VmId | None,
         older_s: float,
         remove: bool,
     ) -> None:
@@ -75,7 +77,7 @@ class Prune:
         await open_repository(self._store)
         names, _ = await inventories.vms(self._store)
         if self._wanted is not None:
-            names = [name for name in names if name == layout.encode_name(self._wanted)]
+            names = [name for name in names if name == vm_key(self._wanted)]
             if not names:
                 raise ConfigError(
                     f"no VM of this repository has the ID {self._wanted!r}",
@@ -85,7 +87,7 @@ class Prune:
         with self._housekeeping:
             for vm in names:
                 async with AsyncExitStack() as stack:
-                    held = Lease.hold(self._store, layout.lease_key(vm), on_watch=watching(self._events, vm))
+                    held = Lease.hold(self._store, layout.lease_key(vm), on_watch=watching(self._events, _told(vm)))
                     lease = None
                     try:
                         lease = await stack.enter_async_context(held)
@@ -94,11 +96,11 @@ class Prune:
                     await self._vm(vm, lease)
         return self._done
 
-    async def _vm(self, vm: str, lease: Lease | None) -> None:
+    async def _vm(self, vm: VmKey, lease: Lease | None) -> None:
         """lease: None where there is no room for one."""
         found = await inventories.take(self._store, vm)
-        called = layout.decode_name(vm) or ""
-        seen = [one for one in self._known.seen if layout.encode_name(one.vm) == vm]
+        called = vm_of(vm) or VmId("")
+        seen = [one for one in self._known.seen if vm_key(one.vm) == vm]
         chain = await read_chain(self._store, found, called, seen, Findings())
         try:
             with Scratch(self._directory) as scratch:
@@ -123,7 +125,7 @@ class Prune:
                 self._done.objects += key not in left
                 self._done.bytes += 0 if key in left else size
                 removed = self._remove and key not in left
-                self._events.emit("prune.object", vm=called or vm, key=key, bytes=size, removed=removed)
+                self._events.emit(PruneObject(vm=called or vm, key=key, bytes=size, removed=removed))
         if found.no_uploads is not None:
             self._clearing.not_listed(found.prefix, found.no_uploads)
         for upload in uploads:
@@ -131,21 +133,21 @@ class Prune:
             self._done.uploads += gone
             self._done.uploads_left += not gone
 
-    async def _removed(self, vm: str, keys: list[str], lease: Lease | None) -> set[str]:
+    async def _removed(self, vm: VmKey, keys: list[str], lease: Lease | None) -> set[str]:
         """Remove them; those that the store keeps."""
         await self._confirm(vm, lease)
         return await self._clearing.left(keys)
 
-    async def _aborted(self, vm: str, upload: StaleUpload, lease: Lease | None) -> bool:
+    async def _aborted(self, vm: VmKey, upload: StaleUpload, lease: Lease | None) -> bool:
         await self._confirm(vm, lease)
         return await self._clearing.abort(upload)
 
-    async def _confirm(self, vm: str, lease: Lease | None) -> None:
+    async def _confirm(self, vm: VmKey, lease: Lease | None) -> None:
         """LeaseError if another has the VM by now."""
         if lease is not None:
             await lease.confirm()
         else:
-            await Lease.demand_free(self._store, layout.lease_key(vm), on_watch=watching(self._events, vm))
+            await Lease.demand_free(self._store, layout.lease_key(vm), on_watch=watching(self._events, _told(vm)))
 
     async def _name_all(self, found: VmContents, chain: Chain, scratch: Scratch) -> None:
         """Take all that the points name out of what is left."""
@@ -179,3 +181,8 @@ class Prune:
             where=self._store.uri,
             hint="run `warmspare audit repository`, and mend what it finds first",
         )
+
+
+def _told(vm: VmKey) -> VmId:
+    """As people know it; its key where the ID is too long to stand in that."""
+    return vm_of(vm) or VmId(vm)

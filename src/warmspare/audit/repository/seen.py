@@ -15,7 +15,8 @@ from warmspare.audit.reports import archive
 from warmspare.audit.reports import report as reports
 from warmspare.audit.reports.report import MAX_REPORT_BYTES, AuditReport
 from warmspare.errors import ConfigError, FormatError
-from warmspare.outside.records import Line, RunId, SequenceOrNone, Sha256OrNone, UnfitError
+from warmspare.model.ids import PointId, VmId
+from warmspare.outside.records import Hex32, SequenceOrNone, Sha256OrNone, UnfitError
 from warmspare.outside.regular_files import open_file
 from warmspare.state.local_files import local_io, parse_record
 
@@ -32,8 +33,8 @@ class _Mark(msgspec.Struct, frozen=True):
 class _Local(msgspec.Struct, frozen=True):
     """What the records of a sender and of a replica have in common, and where each says what it saw."""
 
-    repository: RunId
-    vm: Line
+    repository: Hex32
+    vm: VmId
     sequence: SequenceOrNone = 0
     sha256: Sha256OrNone = ""
     at: _Mark | None = None
@@ -43,9 +44,8 @@ class _Local(msgspec.Struct, frozen=True):
 class SeenPoint:
     """A restore point that was there. source: who saw it, for people."""
 
-    vm: str
-    sequence: int
-    sha256: str
+    vm: VmId
+    point: PointId
     source: str
 
 
@@ -58,8 +58,7 @@ class KnownRepository:
     seen: list[SeenPoint] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
 
-    def of(self, vm: str) -> list[SeenPoint]:
-        """vm: its ID."""
+    def of(self, vm: VmId) -> list[SeenPoint]:
         return [one for one in self.seen if one.vm == vm]
 
     def add(self, repository_id: str, seen: list[SeenPoint], source: str) -> None:
@@ -75,18 +74,17 @@ class KnownRepository:
         self.sources.append(source)
 
 
-def figures(record_sha256: str, heads: dict[str, tuple[int, str]]) -> dict[str, int | float | str]:
-    """What a report notes for the next: of repository.json, and of each VM's newest point (sequence, SHA-256) by its
-    ID."""
+def figures(record_sha256: str, heads: dict[VmId, PointId]) -> dict[str, int | float | str]:
+    """What a report notes for the next: of repository.json, and of each VM's newest point."""
     own = {OWN_RECORD: record_sha256} if record_sha256 else {}
-    return {**own, **{f"{HEAD}{vm}": f"{sequence} {sha256}" for vm, (sequence, sha256) in sorted(heads.items())}}
+    return {**own, **{f"{HEAD}{vm}": f"{point.sequence} {point.sha256}" for vm, point in sorted(heads.items())}}
 
 
 def _of_report(report: AuditReport, source: str) -> list[SeenPoint]:
     out = []
     for name, text in report.figures.items():
         if name.startswith(HEAD) and isinstance(text, str) and (found := _SEEN.fullmatch(text)):
-            out.append(SeenPoint(name.removeprefix(HEAD), int(found[1]), found[2], source))
+            out.append(SeenPoint(VmId(name.removeprefix(HEAD)), PointId(int(found[1]), found[2]), source))
     return out
 
 
@@ -109,7 +107,7 @@ def read(path: Path, into: KnownRepository) -> None:
         why = f"it is neither a report nor a record of a sync or replica, or it is damaged: {error}"
         raise _no_record(path, why) from None
     mark = found.at or _Mark(found.sequence, found.sha256)
-    seen = [SeenPoint(found.vm, mark.sequence, mark.sha256, str(path))] if mark.sequence else []
+    seen = [SeenPoint(found.vm, PointId(mark.sequence, mark.sha256), str(path))] if mark.sequence else []
     into.add(found.repository, seen, str(path))
 
 
@@ -125,7 +123,7 @@ def of_kept(directory: Path, uri: str, vm: str) -> KnownRepository:
     """What the newest kept reports of audits of the repository at `uri` saw of each VM. vm: one that must be in the
     first of them, "" for any. Reports that can't be read are passed over: `verify-report` is for them."""
     known = KnownRepository()
-    met: set[str] = set()
+    met: set[VmId] = set()
     for kept in archive.of(directory).newest_first("repository"):
         path, report = kept.path, kept.report
         if report.kind != "repository" or report.repository != uri:

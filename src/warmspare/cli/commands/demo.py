@@ -92,7 +92,7 @@ class _Demo:
 
     async def run(self) -> int:
         from warmspare.cli.commands import demodisk
-        from warmspare.cli.telling.wording import size
+        from warmspare.observe.quantities import size
         from warmspare.threads import in_thread
 
         def say(text: str) -> None:
@@ -125,6 +125,7 @@ class _Demo:
         from warmspare.apply.receiver import Receiver
         from warmspare.cli.commands import demodisk
         from warmspare.model.extents import Extents
+        from warmspare.model.ids import DiskId, VmId
         from warmspare.model.units import BLOCK_BYTES
         from warmspare.observe.events import Events
         from warmspare.repository.making import make_repository
@@ -145,9 +146,9 @@ class _Demo:
         store = open_store(str(self._home / "repository"))
         first = (await make_repository(store, Events())).anew
         began = time.monotonic()
-        source = RawSource(self._disk, "disk.raw")
+        source = RawSource(self._disk, DiskId("disk.raw"))
         try:
-            machine = GivenDisks("demo", [DiskInput(source, reported)])
+            machine = GivenDisks(VmId("demo"), [DiskInput(source, reported)])
             start = ChainStart.NEW if first else ChainStart.GO_ON
             settings = SyncSettings(self._home / "state", level=3, start=start)
             sent = await Sender(store, machine, settings, Events()).run()

@@ -36,6 +36,8 @@ def prune(
         from warmspare.cli.commands.audits.audit_repository import seen_before
         from warmspare.config.values import duration
         from warmspare.errors import StoreError
+        from warmspare.model.ids import VmId
+        from warmspare.observe.kinds.repository_events import PruneDone
         from warmspare.store.opening import open_store
 
         older_s = duration(older_than)
@@ -44,20 +46,29 @@ def prune(
             repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
         )
         try:
-            run = Prune(store, options.state_folder("tmp"), known, events, vm=vm, older_s=older_s, remove=yes)
+            run = Prune(
+                store,
+                options.state_folder("tmp"),
+                known,
+                events,
+                vm=None if vm is None else VmId(vm),
+                older_s=older_s,
+                remove=yes,
+            )
             done = await run.run()
         finally:
             await store.close()
         events.emit(
-            "prune.done",
-            repository=repo,
-            removed=yes,
-            objects=done.objects,
-            bytes=done.bytes,
-            uploads=done.uploads,
-            objects_kept=done.kept,
-            objects_left=done.objects_left,
-            uploads_left=done.uploads_left,
+            PruneDone(
+                repository=repo,
+                removed=yes,
+                objects=done.objects,
+                bytes=done.bytes,
+                uploads=done.uploads,
+                objects_kept=done.kept,
+                objects_left=done.objects_left,
+                uploads_left=done.uploads_left,
+            )
         )
         if done.objects_left or done.uploads_left:
             raise StoreError(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from warmspare.model.extents import Extents
+    from warmspare.model.ids import DiskId
     from warmspare.observe.events import Events, Meter
     from warmspare.source.given import GivenDisks
     from warmspare.source.ports import DiskInput, Source
@@ -147,6 +148,7 @@ def _execute(
                 "disks are of one VM: give --vm NAME once, and --repo URI",
                 hint="--all and --config are for VMs of the configuration, without disks",
             )
+        from warmspare.model.ids import VmId
         from warmspare.source.given import GivenDisks
         from warmspare.store.opening import open_store
         from warmspare.sync.beginning import ChainStart
@@ -166,7 +168,7 @@ def _execute(
         )
         try:
             with kept(store, bytes_s) as target:
-                machine = GivenDisks(vm[0], await open_disks(disks, extents or [], vddk, events, as_raw=as_raw))
+                machine = GivenDisks(VmId(vm[0]), await open_disks(disks, extents or [], vddk, events, as_raw=as_raw))
                 if only_plan:
                     return await _plan(target, machine, plain, events, meter, bytes_s)
                 return await sync_given(target, machine, plain, events, meter)
@@ -182,7 +184,7 @@ async def sync_given(
     settings: SyncSettings,
     events: Events,
     meter: Meter,
-    also: Mapping[str, Extents] | None = None,
+    also: Mapping[DiskId, Extents] | None = None,
 ) -> int:
     """Sync given disks and close them; the exit code. The arguments are those of Sender."""
     from warmspare.cli.telling.sync_end import finished
@@ -250,12 +252,14 @@ def spool_place(directory: Path | None, size: str | None) -> SpoolPlace | None:
         raise ConfigError(error.what, where="--spool-size", hint=error.hint) from None
 
 
-def split_disk(text: str) -> tuple[str, str]:
-    """(name, path or vddk:///path) of a DISK argument. A path that exists as it is written is never taken apart."""
+def split_disk(text: str) -> tuple[DiskId, str]:
+    """(ID, path or vddk:///path) of a DISK argument. A path that exists as it is written is never taken apart."""
+    from warmspare.model.ids import DiskId
+
     name, equals, rest = text.partition("=")
     if equals and rest and "/" not in name and not Path(text).exists():
-        return name, rest
-    return Path(text).name, text
+        return DiskId(name), rest
+    return DiskId(Path(text).name), text
 
 
 async def open_disks(
@@ -285,7 +289,7 @@ async def open_disks(
         return inputs
 
 
-async def _open_disk(name: str, place: str, vddk: Path | None, events: Events) -> Source:
+async def _open_disk(name: DiskId, place: str, vddk: Path | None, events: Events) -> Source:
     if not place.startswith(VDDK_SCHEME):
         from warmspare.source.raw import RawSource
 

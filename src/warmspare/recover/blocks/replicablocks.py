@@ -16,15 +16,16 @@ from pathlib import Path
 from warmspare.apply.replica import Replica
 from warmspare.errors import ConfigError, LeaseError
 from warmspare.format.restore_point import Disk
-from warmspare.model.units import BLOCK_BYTES
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events, Meter
-from warmspare.recover.blocks.chainblocks import ChainBlocks
-from warmspare.recover.blocks.window import BlockWindow
+from warmspare.observe.kinds.finding_events import ReplicaBlock
+from warmspare.repository.blocks.block_window import BlockWindow
+from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import io_error, local_io
+from warmspare.state.replica_record import REPLICA
 from warmspare.threads import Threads
 
-WHAT = "the replica"
 WAIT_S = 600.0  # for an apply to end its step, or to bring the replica to the point
 LOOK_S = 0.5
 
@@ -44,26 +45,18 @@ class ReplicaBlocks:
 
     async def fill(self, window: BlockWindow) -> None:
         """Fill the window. StoreError if the replica can't be read; as ChainBlocks where a block is not right."""
-        with local_io(WHAT, self._path):
+        with local_io(REPLICA, self._path):
             wrong = await self._threads.run(self._read, window)
         if wrong:
             blocks = [int(window.blocks[position]) for position in wrong]
-            self._events.emit(
-                "finding",
-                kind="replica-block",
-                disk=self._disk.id,
-                blocks=blocks,
-                message="these blocks of the replica are not what they should be; they were taken from the chain",
-            )
+            self._events.emit(ReplicaBlock(disk=self._disk.id, blocks=blocks))
             window.clear(wrong)
             await self._chain.fill(window, wrong)
 
     def _read(self, window: BlockWindow) -> list[int]:
         """In a worker thread."""
-        for position in range(window.blocks.size):
-            into = window.block(position)
-            # A replica that is shorter than it should be gives zeros here, and their hash is not the one expected.
-            self._meter.read_bytes += os.preadv(self._fd, [into], int(window.blocks[position]) * BLOCK_BYTES)
+        # A replica that is shorter than it should be gives zeros here, and their hash is not the one expected.
+        self._meter.read_bytes += window.load(self._fd)
         return window.wrong()
 
 
@@ -134,14 +127,14 @@ def opened(replica: Replica, disk: Disk) -> Iterator[tuple[int, Path]]:
     try:
         fd = replica.open_for_reading(place)
     except OSError as error:
-        raise io_error(error, WHAT, path) from error
+        raise io_error(error, REPLICA, path) from error
     try:
         yield fd, path
     finally:
         os.close(fd)
 
 
-def replica_at(path: Path, vm: str, repository: Repository, point: Point, state: Path | None) -> Replica:
+def replica_at(path: Path, vm: VmId, repository: Repository, point: Point, state: Path | None) -> Replica:
     """The replica that stands at `path`. ConfigError if nothing does."""
     if not path.exists():
         raise ConfigError("there is no replica", where=str(path), hint="check --replica")

@@ -16,20 +16,20 @@ from typing import Any, TypeVar
 
 from warmspare.errors import ConfigError, by_hand
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import DiskId, PointId
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
-from warmspare.recover.blocks.chainblocks import FRAMES_KEPT_BYTES, ChainBlocks
 from warmspare.recover.blocks.pointblocks import Kept, PointBlocks
 from warmspare.recover.disks.served import ServedFile, served
 from warmspare.repository import disk_tables
-from warmspare.repository.chain import Point, PointId, Repository, open_repository
-from warmspare.state.local_files import local_io
+from warmspare.repository.blocks.chain_blocks import FRAMES_KEPT_BYTES, ChainBlocks
+from warmspare.repository.chain import Point, Repository, open_repository
+from warmspare.state.local_files import STATE_DIRECTORY, local_io
 from warmspare.state.local_table import HashTable
 from warmspare.store.around.counting import CountingStore
 from warmspare.store.contract import Store
 from warmspare.threads import Threads, in_thread
 
-WHAT = "the state directory"
 T = TypeVar("T")
 
 
@@ -47,7 +47,7 @@ class Proved:
 class PointDisk:
     """One disk of the point. fd: open for reading as long as the point is held; not to be read on the event loop."""
 
-    id: str
+    id: DiskId
     capacity_bytes: int
     fd: int
     blocks: PointBlocks
@@ -118,7 +118,7 @@ async def with_point(
 
 async def _table(repository: Repository, point: Point, disk: Disk, scratch: Path) -> HashTable:
     """The disk's hash table at the point, its root checked, in a file that has no name any more."""
-    with local_io(WHAT, scratch):
+    with local_io(STATE_DIRECTORY, scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(dir=scratch, prefix="table-")
     with folder as name:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, by_hand
-from warmspare.repository.chain import PointId
+from warmspare.model.ids import DiskId, PointId
 from warmspare.repository.remedy_commands import typed
 from warmspare.state.local_files import io_error, local_io, locked
-from warmspare.state.replica_record import FORMAT, STATE, WHAT, ReplicaPlace, ReplicaRecord, mode_of
+from warmspare.state.replica_record import FORMAT, REPLICA, STATE, ReplicaPlace, ReplicaRecord, mode_of
 from warmspare.threads import in_thread
 
 HASH_STEP_BYTES = 4 << 20
@@ -47,7 +47,7 @@ class Trace:
 class HeldDisk:
     """One disk of the replica. fd: open read-only for as long as the replica is held."""
 
-    id: str
+    id: DiskId
     path: Path
     capacity_bytes: int
     fd: int
@@ -59,7 +59,7 @@ class HeldDisk:
 
     async def trace(self, *, hashed: bool = False) -> Trace:
         """What the medium says of the disk now. hashed: read and hash all of it, too. StoreError."""
-        with local_io(WHAT, self.path):
+        with local_io(REPLICA, self.path):
             size = os.lseek(self.fd, 0, os.SEEK_END)
             sha256 = await self._digest(size) if hashed else None
             found = os.fstat(self.fd)
@@ -136,7 +136,7 @@ def held(target: Path, *, state: Path | None = None) -> Iterator[HeldReplica]:
         disks = []
         for disk in record.disks:
             path = place.path(disk)
-            with local_io(WHAT, path):
+            with local_io(REPLICA, path):
                 fd = place.open(path)
             stack.callback(os.close, fd)
             disks.append(HeldDisk(disk.id, path, disk.capacity_bytes, fd))
@@ -152,7 +152,7 @@ def held(target: Path, *, state: Path | None = None) -> Iterator[HeldReplica]:
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
-            raise io_error(error, WHAT, target) from error  # whoever read it, its medium failed
+            raise io_error(error, REPLICA, target) from error  # whoever read it, its medium failed
 
 
 def _typed(name: str, record: ReplicaRecord, option: str, target: Path, state: Path | None, *more: str) -> str:
@@ -183,4 +183,4 @@ def _standing(record: ReplicaRecord, target: Path, state: Path | None) -> PointI
             where=str(target),
             hint=f"run {_typed('apply', record, '--to', target, state)}: it tries to heal them",
         )
-    return PointId(record.at.sequence, record.at.sha256)
+    return record.at

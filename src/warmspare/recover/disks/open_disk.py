@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from warmspare.repository.chain import PointId
+from warmspare.model.ids import DiskId, PointId
 
 
 class OpenDisk(Protocol):
@@ -14,7 +14,7 @@ class OpenDisk(Protocol):
     bytes (`served.py`). read_bytes: what this process has put together so far for those who read it."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> DiskId: ...
 
     @property
     def capacity_bytes(self) -> int: ...

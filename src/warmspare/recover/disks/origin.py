@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 
 from warmspare.errors import ConfigError, IntegrityError, StoreError, by_hand
 from warmspare.format.restore_point import RestorePoint
+from warmspare.model.ids import DiskId, VmId
 from warmspare.recover.disks.held_replica import HeldReplica
 from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.repository.chain import NoRepositoryError, open_repository
+from warmspare.state.replica_record import of_other_repository, of_other_vm
 from warmspare.store.contract import Store
 
 D = TypeVar("D", bound=OpenDisk)
@@ -25,14 +27,14 @@ class Origin:
     """The VM. point: the restore point's record, None where the repository could not be reached (`why`). boots: name or
     ID of the disk to boot, None for what the VM's boot order says."""
 
-    vm: str
+    vm: VmId
     vm_name: str
     point: RestorePoint | None
     why: str = ""
     hardware: dict[str, Any] = field(default_factory=dict)
     boots: str | None = None
 
-    def root(self, disk_id: str) -> str | None:
+    def root(self, disk_id: DiskId) -> str | None:
         """The root of a disk's hash table at this restore point: what all its blocks hash to."""
         disk = self.point.disk(disk_id) if self.point else None
         return disk.root if disk else None
@@ -41,14 +43,15 @@ class Origin:
         """The disks in the order of the VM's, but the one that boots first; those that the point has not are left out.
         ConfigError where `boots` is none of them."""
         by_id = {disk.id: disk for disk in disks}
-        names = [(disk.id, disk.name) for disk in self.point.disks] if self.point else [(each, each) for each in by_id]
+        known = self.point.disks if self.point else []
+        names: list[tuple[DiskId, str]] = [(disk.id, disk.name) for disk in known] or [(each, each) for each in by_id]
         order = boot_first([pair for pair in names if pair[0] in by_id], self.hardware, self.boots)
         return [by_id[disk_id] for disk_id, _ in order]
 
 
 def boot_first(
-    disks: Sequence[tuple[str, str]], hardware: Mapping[str, Any], boots: str | None = None
-) -> list[tuple[str, str]]:
+    disks: Sequence[tuple[DiskId, str]], hardware: Mapping[str, Any], boots: str | None = None
+) -> list[tuple[DiskId, str]]:
     """A VM's disks as (ID, name), the one that boots first: what the user says (its name or ID), else the first of the
     VM's boot order (of the restore point's hardware) that is among them, else the first. ConfigError."""
     first = disks[:1]
@@ -70,21 +73,17 @@ def of_point(record: RestorePoint) -> Origin:
     return Origin(record.vm_id, record.vm_name, record, hardware=record.hardware)
 
 
-async def origin(replica: HeldReplica, vm: str, store: Store) -> Origin:
-    """The VM that `vm` (its ID in the repository, or its name) must be. ConfigError if the replica is another's;
+async def origin(replica: HeldReplica, called: str, store: Store) -> Origin:
+    """The VM that is called so (its ID in the repository, or its name). ConfigError if the replica is another's;
     IntegrityError if the repository has another record under the replica's point."""
     record = replica.record
     try:
         repository = await open_repository(store)
         if repository.id != record.repository:
-            raise ConfigError(
-                f"this replica comes from another repository: {record.uri}",
-                where=store.uri,
-                hint="give that as --repo, or none",
-            )
+            raise of_other_repository(record, store.uri, hint="give that as --repo, or none")
         point = await repository.load(record.vm, replica.point.sequence)
     except (StoreError, NoRepositoryError) as error:  # unreachable, or the point is gone: the replica is still here
-        _demand(vm, record.vm, record.vm, replica)
+        _demand(called, record.vm, record.vm, replica)
         return Origin(record.vm, record.vm, None, error.sentence)
     if point.id != replica.point:
         raise IntegrityError(
@@ -92,14 +91,10 @@ async def origin(replica: HeldReplica, vm: str, store: Store) -> Origin:
             where=store.uri,
             hint=by_hand("find out who replaced it (docs/failures.md, The repository)"),
         )
-    _demand(vm, record.vm, point.record.vm_name, replica)
+    _demand(called, record.vm, point.record.vm_name, replica)
     return of_point(point.record)
 
 
-def _demand(vm: str, vm_id: str, vm_name: str, replica: HeldReplica) -> None:
-    if vm not in (vm_id, vm_name):
-        raise ConfigError(
-            f"this is a replica of VM {vm_name!r} and not of {vm!r}",
-            where=str(replica.target),
-            hint="correct --vm or --replica",
-        )
+def _demand(called: str, vm_id: VmId, vm_name: str, replica: HeldReplica) -> None:
+    if called not in (vm_id, vm_name):
+        raise of_other_vm(vm_name, called, replica.target, hint="correct --vm or --replica")

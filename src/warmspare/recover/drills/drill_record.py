@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from warmspare.errors import WarmspareError
+from warmspare.model.ids import VmId
 from warmspare.outside import records
 from warmspare.outside.records import Count, Line, Seconds, SequenceOrNone, Sha256OrNone
 from warmspare.state.report_chain import MOST_REPORTS, Form, Reports, decoded
@@ -32,7 +33,7 @@ class DrillStep(msgspec.Struct, frozen=True):
     power-on to being judged up. evidence: the folder, verdict_sha256 of its verdict.json.
     """
 
-    vm: Line
+    vm: VmId
     vm_name: Line
     point: Line
     sequence: SequenceOrNone

@@ -16,11 +16,11 @@ import msgspec
 
 from warmspare import __version__
 from warmspare.errors import ConfigError
+from warmspare.model.ids import PointId, VmId
+from warmspare.model.keyparts import encode_name
 from warmspare.outside import records
 from warmspare.outside.regular_files import demand_folders, open_file
-from warmspare.repository.chain import PointId
 from warmspare.state.local_files import local_io, write_atomic
-from warmspare.store import layout
 
 WHAT = "the drill's folder"
 VERDICT = "verdict.json"
@@ -43,7 +43,7 @@ class DrillVerdict(msgspec.Struct, frozen=True):
     format: int
     passed: bool
     reason: str
-    vm: str
+    vm: VmId
     vm_name: str
     repository: str
     uri: str
@@ -63,10 +63,11 @@ class DrillVerdict(msgspec.Struct, frozen=True):
     files: dict[str, dict[str, Any]]
 
 
-def make_folder(root: Path, vm: str, given: Path | None) -> Path:
-    """A fresh folder: the given one, or one below `root` by VM and time. ConfigError if it holds something."""
+def make_folder(root: Path, called: str, given: Path | None) -> Path:
+    """A fresh folder: the given one, or one below `root` by what the VM is called and the time. ConfigError if it holds
+    something."""
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-    folder = given or root / layout.encode_name(vm) / f"{now}-{secrets.token_hex(3)}"
+    folder = given or root / encode_name(called) / f"{now}-{secrets.token_hex(3)}"
     with local_io(WHAT, folder):
         if given is None:
             demand_folders(root, folder)

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from warmspare.errors import ConfigError, IntegrityError, WarmspareError, first_of
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.drill_events import DrillKept
+from warmspare.observe.kinds.rehearsal_events import RehearsalDone
 from warmspare.recover.drills.drill_record import FORMAT, DrillKind, DrillRecord, DrillStep, Result, line, of, reasons
 from warmspare.recover.drills.evidence import DrillVerdict, verdict_digest
 from warmspare.recover.drills.rehearsal import Rehearsal, Rehearsed
@@ -43,7 +46,9 @@ class _Alone(DrillTurn):
         self.result, self.reason, self.boot_s = "passed" if passed else "failed", reason, boot_s
         self.up_s = self.seconds if passed else None
 
-    def step(self, vm: str, vm_name: str, point: dict[str, Any], why: str, code: int, folder: Path | None) -> DrillStep:
+    def step(
+        self, vm: VmId, vm_name: str, point: dict[str, Any], why: str, code: int, folder: Path | None
+    ) -> DrillStep:
         """What is recorded of it. folder: of its evidence, None where it has no verdict."""
         return DrillStep(
             vm=vm,
@@ -82,10 +87,10 @@ class Recorder:
     events: Events
 
     async def single(
-        self, vm: str, work: Callable[[DrillTurn], Awaitable[tuple[DrillVerdict, Path]]]
+        self, called: str, work: Callable[[DrillTurn], Awaitable[tuple[DrillVerdict, Path]]]
     ) -> tuple[DrillVerdict, Path]:
-        """The drill of one VM, which `work` does: what it gives or raises. StoreError where the record can't be
-        kept."""
+        """The drill of the VM that is called so, which `work` does: what it gives or raises. StoreError where the
+        record can't be kept."""
         turn = _Alone()
         try:
             verdict, folder = await work(turn)
@@ -93,7 +98,7 @@ class Recorder:
             error = first_of(group)
             if not isinstance(error, ConfigError):
                 why = reasons(turn.reason, error)
-                step = turn.step(vm, vm, NO_POINT, why, error.exit_code, None)
+                step = turn.step(VmId(called), called, NO_POINT, why, error.exit_code, None)
                 await self._keep_single(turn, step, error)
             raise
         code = 0 if verdict.passed and verdict.untouched is not False else IntegrityError.exit_code
@@ -116,27 +121,28 @@ class Recorder:
         kept = await self._keep(done, began, str(plan), [rehearsal.note] if rehearsal.note else [])
         results = [step.result for step in done.steps]
         self.events.emit(
-            "rehearsal.done",
-            vms=len(results),
-            passed=results.count("passed"),
-            late=results.count("late"),
-            failed=results.count("failed"),
-            not_judged=results.count("not judged"),
-            result=done.result,
-            ready_seconds=done.ready_s,
-            rto_seconds=done.rto_s,
-            within=done.within,
-            seconds=done.seconds,
-            number=kept.report.number,
-            record=str(kept.path),
-            sha256=kept.sha256,
+            RehearsalDone(
+                vms=len(results),
+                passed=results.count("passed"),
+                late=results.count("late"),
+                failed=results.count("failed"),
+                not_judged=results.count("not judged"),
+                result=done.result,
+                ready_seconds=done.ready_s,
+                rto_seconds=done.rto_s,
+                within=done.within,
+                seconds=done.seconds,
+                number=kept.report.number,
+                record=str(kept.path),
+                sha256=kept.sha256,
+            )
         )
         return done
 
     async def _keep_single(self, turn: _Alone, step: DrillStep, error: WarmspareError | None) -> None:
         done = Rehearsed([step], [error], turn.seconds, turn.up_s, None, None, False)
         kept = await self._keep(done, turn.began, "", [])
-        self.events.emit("drill.kept", vm=step.vm, number=kept.report.number, record=str(kept.path), sha256=kept.sha256)
+        self.events.emit(DrillKept(vm=step.vm, number=kept.report.number, record=str(kept.path), sha256=kept.sha256))
 
     async def _keep(self, done: Rehearsed, began: str, plan: str, notes: Sequence[str]) -> KeptReport[DrillRecord]:
         record = DrillRecord(

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from warmspare.model.ids import VmId
 from warmspare.recover.drills.drill_record import DrillKind, DrillRecord, DrillStep
 
 COMPARED = 20  # earlier ones that the newest is held against
@@ -17,7 +18,7 @@ class Trend:
     the newest that passed had begun, "" for never. boot_s, ready_s: of the newest that came up, None where there is
     none. median_*: of those that came up before it, COMPARED at most, None where there are none."""
 
-    vm: str
+    vm: VmId
     vm_name: str
     kind: DrillKind
     drills: int = 0

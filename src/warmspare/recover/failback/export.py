@@ -17,8 +17,10 @@ import msgspec
 from warmspare.apply.replica import Replica
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.observe.kinds.failover_events import ExportDisk, ExportStart, FailoverNote
 from warmspare.outside.regular_files import open_regular
 from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.aws.client import Aws
@@ -88,7 +90,7 @@ class Export:
         point = await self._repository.load(vm, record.sequence)
         return await self._from_aws(vm, record, point)
 
-    async def _from_aws(self, vm: str, record: FailoverRecord, point: Point) -> list[Path]:
+    async def _from_aws(self, vm: VmId, record: FailoverRecord, point: Point) -> list[Path]:
         returning = Returning(self._ec2)
         known = await staged_points(self._aws, self._repository.id, vm)
         staged = next((one for one in known if one.id == point.id), None)
@@ -129,22 +131,22 @@ class Export:
             return True
         return False
 
-    async def _tell_if_running(self, vm: str, instance_id: str) -> None:
+    async def _tell_if_running(self, vm: VmId, instance_id: str) -> None:
         instance = await Launcher(self._ec2).get(instance_id) if instance_id else None
         if instance is not None and instance.state in ("pending", "running"):
             message = (
                 f"{instance_id} is running: what it writes from now on is not in this export; stop it with `aws ec2 "
                 f"stop-instances --instance-ids {instance_id}`, and export again"
             )
-            self._events.emit("failover.note", vm=vm, message=message)
+            self._events.emit(FailoverNote(vm=vm, message=message))
 
-    async def _base(self, vm: str, point: Point, stack: AsyncExitStack) -> Replica | None:
+    async def _base(self, vm: VmId, point: Point, stack: AsyncExitStack) -> Replica | None:
         """The replica at the point that was failed over, held; None if none was named."""
         if self._settings.replica is None:
             return None
         replica = replica_at(self._settings.replica, vm, self._repository, point, None)
         await stack.enter_async_context(
-            held_at(replica, point, lambda why: self._events.emit("failover.note", vm=vm, message=f"waiting: {why}"))
+            held_at(replica, point, lambda why: self._events.emit(FailoverNote(vm=vm, message=f"waiting: {why}")))
         )
         return replica
 
@@ -164,7 +166,7 @@ class Export:
             pages, what = self._reader.blocks(snapshot), "all of the volume"
         gib = await self._gib(snapshot)
         capacity = disk.capacity_bytes if gib <= source.volume_gib else gib * GIB
-        self._events.emit("export.start", disk=disk.name, source=what, bytes_total=capacity, path=str(part))
+        self._events.emit(ExportStart(disk=disk.name, source=what, bytes_total=capacity, path=str(part)))
         self._meter.total_bytes += capacity
         try:
             with DiskExport(part, capacity, base, self._meter, self._housekeeping) as writing:
@@ -191,7 +193,7 @@ class Export:
         answer = await self._ec2.ask("describe_snapshots", about=snapshot_id, SnapshotIds=[snapshot_id])
         return int(answer["Snapshots"][0]["VolumeSize"])
 
-    async def _replica(self, vm: str) -> list[Path]:
+    async def _replica(self, vm: VmId) -> list[Path]:
         """The replica as it is."""
         path = self._settings.replica
         assert path is not None
@@ -220,11 +222,12 @@ class Export:
                     with opened(replica, disk) as (_, source):
                         copy_sparse(source, part, WHAT, begun=mark_ours)
                     self._events.emit(
-                        "export.start",
-                        disk=disk.name,
-                        source=f"the replica at {at.label}",
-                        bytes_total=disk.capacity_bytes,
-                        path=str(part),
+                        ExportStart(
+                            disk=disk.name,
+                            source=f"the replica at {at.label}",
+                            bytes_total=disk.capacity_bytes,
+                            path=str(part),
+                        )
                     )
                     self._meter.total_bytes += disk.capacity_bytes
                     base = ExportBase(table, disk.capacity_bytes)
@@ -278,11 +281,12 @@ class Export:
         with local_io(WHAT, final):
             sync_directory(final.parent)
         self._events.emit(
-            "export.disk",
-            disk=disk.name,
-            path=str(final),
-            capacity_bytes=capacity,
-            bytes_changed=changed,
-            free_bytes=shutil.disk_usage(final.parent).free,
+            ExportDisk(
+                disk=disk.name,
+                path=str(final),
+                capacity_bytes=capacity,
+                bytes_changed=changed,
+                free_bytes=shutil.disk_usage(final.parent).free,
+            )
         )
         return final

@@ -16,8 +16,9 @@ from typing import Annotated
 import msgspec
 
 from warmspare.errors import RecoverError
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
-from warmspare.outside.records import Line, RunId
+from warmspare.outside.records import Hex32, Line
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2, tag_filters, tagged, tags_in
 from warmspare.recover.aws.ec2_errors import failed
@@ -36,12 +37,12 @@ class ExportRecord(msgspec.Struct, frozen=True):
     snapshots of exports to this directory that could not be removed."""
 
     id: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{32})?\Z")]
-    vm: Line
-    run: RunId
+    vm: VmId
+    run: Hex32
     left: list[Line] = []
 
 
-def begin_export(directory: Path, vm: str, run: str, events: Events) -> ExportRecord:
+def begin_export(directory: Path, vm: VmId, run: str, events: Events) -> ExportRecord:
     """The unfinished export of this failover in a directory; a new one, durably noted, if there is none. StoreError."""
     path = directory / RECORD
     with local_io(WHAT, directory):
@@ -53,7 +54,7 @@ def begin_export(directory: Path, vm: str, run: str, events: Events) -> ExportRe
     return record
 
 
-def goes_on(directory: Path, vm: str, run: str, events: Events) -> bool:
+def goes_on(directory: Path, vm: VmId, run: str, events: Events) -> bool:
     """Whether an export of this failover into that directory was begun and not finished. StoreError."""
     record = read_record(directory / RECORD, ExportRecord, WHAT, events)
     return record is not None and bool(record.id) and (record.vm, record.run) == (vm, run)
@@ -95,19 +96,23 @@ class Returning:
             out.append(ReturningVolume(item["VolumeId"], item.get("SnapshotId") or "", int(item["Size"]), device))
         return out
 
-    async def snapshot(self, volume: ReturningVolume, export: str, vm: str) -> str:
+    async def snapshot(self, volume: ReturningVolume, export: str, vm_name: str) -> str:
         """The ID of the export's snapshot of a volume: that which was begun already, or a new one. AwsError."""
         filters = tag_filters(export=export, volume=volume.id)
         async for item in self._ec2.pages(
             "describe_snapshots", "Snapshots", about=volume.id, OwnerIds=["self"], Filters=filters
         ):
             return str(item["SnapshotId"])
-        tags = {"warmspare:export": export, "warmspare:volume": volume.id, "Name": f"warmspare return of {vm}"[:255]}
+        tags = {
+            "warmspare:export": export,
+            "warmspare:volume": volume.id,
+            "Name": f"warmspare return of {vm_name}"[:255],
+        }
         answer = await self._ec2.ask(
             "create_snapshot",
             about=volume.id,
             VolumeId=volume.id,
-            Description=f"return of VM {vm}, by warmspare"[:255],
+            Description=f"return of VM {vm_name}, by warmspare"[:255],
             TagSpecifications=[tagged("snapshot", tags)],
         )
         return str(answer["SnapshotId"])

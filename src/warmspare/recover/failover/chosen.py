@@ -8,9 +8,10 @@ import datetime
 from dataclasses import dataclass
 
 from warmspare.errors import RecoverError, by_hand
+from warmspare.model.ids import PointId, VmId
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.staging.staged import StagedPoint, newest_usable, staged_points
-from warmspare.repository.chain import Point, PointId, Repository
+from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover_record import clearing
 from warmspare.repository.remedy_commands import command
 
@@ -42,7 +43,7 @@ class Chosen:
 
 
 async def choose(
-    repository: Repository, aws: Aws, vm: str, wanted: int | None = None, *, exactly: PointId | None = None
+    repository: Repository, aws: Aws, vm: VmId, wanted: int | None = None, *, exactly: PointId | None = None
 ) -> Chosen:
     """The restore point with that sequence, or exactly that one, or the newest that is usable.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from warmspare.errors import ConfigError, by_hand
 from warmspare.format.restore_point import RestorePoint
+from warmspare.model.ids import DiskId, VmId
 from warmspare.recover.disks.origin import boot_first
 from warmspare.recover.failover.plan import Metadata, VmPlan
 from warmspare.recover.failover.platform import decided, licensed, losses, of_plan, of_vsphere
@@ -50,7 +51,7 @@ class Ec2Machine:
     what keeps it from being started, each with what to do. notes: what is not as it was at home. metadata: of its
     metadata service."""
 
-    vm_id: str
+    vm_id: VmId
     vm_name: str
     boot_mode: str
     architecture: str
@@ -172,7 +173,7 @@ def _cards(hardware: Mapping[str, Any], plan: VmPlan, missing: list[str], notes:
 def _disks(record: RestorePoint, staged: StagedPoint, plan: VmPlan, missing: list[str]) -> tuple[RootedDisk, ...]:
     names = [(disk.id, disk.name) for disk in record.disks]
     try:
-        order = boot_first(names, record.hardware, plan.root_disk)
+        order: Sequence[tuple[DiskId, str]] = boot_first(names, record.hardware, plan.root_disk)
     except ConfigError as error:
         missing.append(f"root_disk: {error.what}; {error.hint}")
         order = names

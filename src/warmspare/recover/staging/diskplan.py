@@ -13,15 +13,15 @@ from pathlib import Path
 
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import DiskId, PointId, disk_key
 from warmspare.model.units import block_count
 from warmspare.recover.blocks.ebs_blocks import BLOCKS_EACH, EbsBlockSet
 from warmspare.recover.staging.ebs import Encryption
 from warmspare.recover.staging.staged import StagedDisk, volume_gib
 from warmspare.repository import disk_tables
-from warmspare.repository.chain import Point, PointId, Repository
+from warmspare.repository.chain import Point, Repository
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.state.local_table import HashTable, TableDamagedError
-from warmspare.store import layout
 from warmspare.threads import in_thread
 
 
@@ -33,9 +33,9 @@ class ParentSnapshot:
     path: Sequence[Point]
 
 
-def table_path(state: Path, disk_id: str) -> Path:
+def table_path(state: Path, disk_id: DiskId) -> Path:
     """Where the hash table of a disk is kept between two stagings."""
-    return state / "disks" / layout.encode_name(disk_id) / "table"
+    return state / "disks" / disk_key(disk_id) / "table"
 
 
 async def choose_base(
@@ -53,7 +53,7 @@ async def choose_base(
     Its point must be an ancestor of `head` with the same disk in every point between, for a disk that left the VM and
     came back begins anew. IntegrityError if the repository's chain does not add up, or lost a point that was staged.
     """
-    key, vm = layout.encode_name(disk.id), head.record.vm_id
+    key, vm = disk_key(disk.id), head.record.vm_id
     candidates = [each for each in staged if each.key == key and each.completed]
     candidates.sort(key=lambda each: (each.point.sequence, each.started), reverse=True)
     for each in candidates:
@@ -117,8 +117,8 @@ async def _touched(
 
 def _touch(manifest: ManifestReader, wanted: EbsBlockSet) -> None:
     for chunk in manifest.chunks():
-        wanted.touch(chunk.block)
-        for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+        wanted.touch(chunk.records.block)
+        for start, count in chunk.zeros.pairs():
             wanted.touch_run(start, count)
 
 

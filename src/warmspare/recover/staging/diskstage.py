@@ -15,10 +15,11 @@ import msgspec
 from warmspare.format.restore_point import Disk
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.observe.kinds.repository_events import StateRebuild
+from warmspare.observe.kinds.stage_events import StageAgain, StageDisk, StageDiskDone
 from warmspare.outside.records import Count
 from warmspare.outside.regular_files import demand_folders
 from warmspare.recover.aws.aws_errors import AwsError
-from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES, EbsBlockSet
 from warmspare.recover.staging.digests import Digests
 from warmspare.recover.staging.diskplan import ParentSnapshot, choose_base, plan_disk, table_path
@@ -26,12 +27,12 @@ from warmspare.recover.staging.ebs import Ebs, Encryption, SnapshotGoneError, Sn
 from warmspare.recover.staging.filling import Filling, FillingSource
 from warmspare.recover.staging.staged import StagedDisk, tags_of, volume_gib
 from warmspare.recover.staging.staged_removal import Removal
+from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository
-from warmspare.state.local_files import local_io, read_record, write_record
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, read_record, write_record
 from warmspare.state.local_table import HashTable, TableDamagedError
 from warmspare.threads import Threads
 
-WHAT = "the state directory"
 FOLDERS = ("tmp", "pending", "disks")  # of what is kept of a VM on this host
 TRIES = 3  # of one disk, where its snapshot turns out to be gone or its local hash table damaged
 
@@ -59,17 +60,17 @@ class Traces:
 
     def forget(self, snapshot_id: str) -> None:
         """It is completed, or gone."""
-        with local_io(WHAT, self.home):
+        with local_io(STATE_DIRECTORY, self.home):
             self.digests(snapshot_id).unlink(missing_ok=True)
 
     @property
     def attempt(self) -> int:
         """Part of the token with which a snapshot is started: one that proved dead must not be found again."""
-        return (read_record(self.home / "attempt.json", _Memory, WHAT, self.events) or _Memory()).attempt
+        return (read_record(self.home / "attempt.json", _Memory, STATE_DIRECTORY, self.events) or _Memory()).attempt
 
     def count_attempt(self) -> None:
         """The next start is to be a new snapshot."""
-        write_record(self.home / "attempt.json", _Memory(self.attempt + 1), WHAT)
+        write_record(self.home / "attempt.json", _Memory(self.attempt + 1), STATE_DIRECTORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +107,14 @@ class DiskStage:
             except TableDamagedError:
                 if not left:
                     raise
-                means.events.emit("state.rebuild", vm=self._vm, disk=self._disk.id, what="hash table")
+                means.events.emit(StateRebuild(vm=self._vm, disk=self._disk.id, what="hash table"))
                 with self._table() as table:
                     table.reset()
             except SnapshotGoneError as error:
                 means.traces.count_attempt()
                 if not left:
                     raise
-                means.events.emit("stage.again", vm=self._vm, disk=self._disk.id, message=error.sentence)
+                means.events.emit(StageAgain(vm=self._vm, disk=self._disk.id, message=error.sentence))
                 pending = None
         raise AssertionError("unreachable")
 
@@ -126,7 +127,7 @@ class DiskStage:
     def _table(self) -> HashTable:
         """The disk's local hash table."""
         home, path = self._means.traces.home, table_path(self._means.traces.home, self._disk.id)
-        with local_io(WHAT, path):
+        with local_io(STATE_DIRECTORY, path):
             demand_folders(home, path.parent)
         return HashTable(path)
 
@@ -141,16 +142,17 @@ class DiskStage:
         total = len(wanted) * EBS_BLOCK_BYTES
         means.meter.total_bytes += total
         means.events.emit(
-            "stage.disk",
-            vm=self._vm,
-            disk=disk.id,
-            point=self._point.id.label,
-            snapshot=snapshot_id,
-            capacity_bytes=disk.capacity_bytes,
-            volume_gib=volume_gib(disk.capacity_bytes),
-            bytes_total=total,
-            parent=base.staged.snapshot_id if base else None,
-            resumed=pending is not None,
+            StageDisk(
+                vm=self._vm,
+                disk=disk.id,
+                point=self._point.id.label,
+                snapshot=snapshot_id,
+                capacity_bytes=disk.capacity_bytes,
+                volume_gib=volume_gib(disk.capacity_bytes),
+                bytes_total=total,
+                parent=base.staged.snapshot_id if base else None,
+                resumed=pending is not None,
+            )
         )
         chain = ChainBlocks(means.repository, self._point, disk, means.traces.scratch, means.threads, means.meter)
         with Digests(means.traces.digests(snapshot_id)) as digests:
@@ -179,14 +181,15 @@ class DiskStage:
             await means.ebs.completed(snapshot_id, unseen_until=unseen)
         self._forget(snapshot_id)
         means.events.emit(
-            "stage.disk.done",
-            vm=self._vm,
-            disk=disk.id,
-            point=self._point.id.label,
-            snapshot=snapshot_id,
-            bytes_read=means.meter.read_bytes - read,
-            bytes_put=filling.put * EBS_BLOCK_BYTES,
-            bytes_kept=filling.kept * EBS_BLOCK_BYTES,
+            StageDiskDone(
+                vm=self._vm,
+                disk=disk.id,
+                point=self._point.id.label,
+                snapshot=snapshot_id,
+                bytes_read=means.meter.read_bytes - read,
+                bytes_put=filling.put * EBS_BLOCK_BYTES,
+                bytes_kept=filling.kept * EBS_BLOCK_BYTES,
+            )
         )
         return snapshot_id
 
@@ -238,9 +241,10 @@ class DiskStage:
                 if parent is None or not refused:
                     raise
                 self._means.events.emit(
-                    "stage.again",
-                    vm=self._vm,
-                    disk=self._disk.id,
-                    message=f"AWS does not build on {parent.snapshot_id}: {error.what}; staged in full",
+                    StageAgain(
+                        vm=self._vm,
+                        disk=self._disk.id,
+                        message=f"AWS does not build on {parent.snapshot_id}: {error.what}; staged in full",
+                    )
                 )
                 base, wanted = None, await self._blocks(None, table)

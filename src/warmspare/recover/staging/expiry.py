@@ -10,6 +10,7 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from warmspare.model.ids import DiskKey
 from warmspare.recover.staging.staged import FAILED, PENDING, StagedDisk, points_of
 
 
@@ -34,7 +35,7 @@ def expired(staged: Sequence[StagedDisk], keep: Keep, now: datetime.datetime) ->
     safe = {disk.snapshot_id for point in usable[: max(1, keep.points)] for disk in point.disks}
     floor = usable[0].id.sequence if usable else 0
     current = {disk.key for disk in staged if disk.point.sequence >= floor}  # a disk that left the VM is in none
-    newest: dict[str, StagedDisk] = {}
+    newest: dict[DiskKey, StagedDisk] = {}
     for disk in staged:
         if (
             disk.key in current

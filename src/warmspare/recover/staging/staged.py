@@ -8,7 +8,7 @@ staged nor its files, and no write into the repository. Nothing keeps a second l
 | tag | value |
 | --- | --- |
 | `warmspare:repository` | ID of the repository (repository.json) |
-| `warmspare:vm` | the VM's ID, as in keys (store/layout.py) |
+| `warmspare:vm` | the VM's ID, as in keys (model/keyparts.py) |
 | `warmspare:point`, `warmspare:point-sha256` | the restore point: sequence, SHA-256 of its record |
 | `warmspare:created` | when the restore point was made |
 | `warmspare:disk` | the disk's ID, as in keys |
@@ -35,14 +35,13 @@ from typing import Any
 
 import msgspec
 
-from warmspare.format import restore_point as point
 from warmspare.format.restore_point import MAX_DISKS, Disk
+from warmspare.model.ids import DiskId, DiskKey, PointId, VmId, VmKey, disk_key, vm_key
 from warmspare.outside import records
 from warmspare.outside.records import Moment, Sha256
 from warmspare.outside.records import Sequence as Number
 from warmspare.recover.aws.client import Aws
-from warmspare.repository.chain import Point, PointId
-from warmspare.store import layout
+from warmspare.repository.chain import Point
 
 PREFIX = "warmspare:"
 GIB = 1 << 30
@@ -68,10 +67,10 @@ class StagedDisk:
     snapshot_id: str
     state: str
     repository: str
-    vm: str
+    vm: VmKey
     point: PointId
     created: str
-    key: str
+    key: DiskKey
     number: int
     of: int
     capacity_bytes: int
@@ -95,7 +94,7 @@ class StagedPoint:
     """
 
     repository: str
-    vm: str
+    vm: VmKey
     id: PointId
     created: str
     disks: tuple[StagedDisk, ...]
@@ -106,9 +105,9 @@ class StagedPoint:
         numbers = [disk.number for disk in self.disks if disk.completed]
         return bool(self.disks) and numbers == list(range(self.disks[0].of))
 
-    def disk(self, disk_id: str) -> StagedDisk | None:
+    def disk(self, disk_id: DiskId) -> StagedDisk | None:
         """The snapshot of the disk with that ID; None if there is none."""
-        key = layout.encode_name(disk_id)
+        key = disk_key(disk_id)
         return next((disk for disk in self.disks if disk.key == key), None)
 
 
@@ -122,11 +121,11 @@ def tags_of(repository: str, restore_point: Point, disk: Disk, parent: StagedDis
     record = restore_point.record
     values = {
         "repository": repository,
-        "vm": layout.encode_name(record.vm_id),
+        "vm": vm_key(record.vm_id),
         "point": str(record.sequence),
         "point-sha256": restore_point.id.sha256,
         "created": record.created,
-        "disk": layout.encode_name(disk.id),
+        "disk": disk_key(disk.id),
         "disk-number": str(record.disks.index(disk)),
         "disks": str(len(record.disks)),
         "capacity": str(disk.capacity_bytes),
@@ -145,10 +144,10 @@ def parse(snapshot: Mapping[str, Any]) -> StagedDisk | None:
             snapshot_id=snapshot["SnapshotId"],
             state=snapshot["State"],
             repository=tags[PREFIX + "repository"],
-            vm=tags[PREFIX + "vm"],
+            vm=VmKey(tags[PREFIX + "vm"]),
             point=PointId(_whole(tags[PREFIX + "point"]), tags[PREFIX + "point-sha256"]),
             created=tags[PREFIX + "created"],
-            key=tags[PREFIX + "disk"],
+            key=DiskKey(tags[PREFIX + "disk"]),
             number=_whole(tags[PREFIX + "disk-number"]),
             of=_whole(tags[PREFIX + "disks"]),
             capacity_bytes=_whole(tags[PREFIX + "capacity"]),
@@ -174,12 +173,12 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-async def staged_disks(aws: Aws, repository: str, vm_id: str) -> list[StagedDisk]:
+async def staged_disks(aws: Aws, repository: str, vm_id: VmId) -> list[StagedDisk]:
     """All EBS snapshots of this account and region that were staged for a VM of a repository, in whatever state.
     AwsError if AWS can't be asked."""
     filters = [
         {"Name": f"tag:{PREFIX}repository", "Values": [repository]},
-        {"Name": f"tag:{PREFIX}vm", "Values": [layout.encode_name(vm_id)]},
+        {"Name": f"tag:{PREFIX}vm", "Values": [vm_key(vm_id)]},
     ]
     found = aws.pages(
         "ec2",
@@ -195,7 +194,7 @@ async def staged_disks(aws: Aws, repository: str, vm_id: str) -> list[StagedDisk
 
 def points_of(disks: Iterable[StagedDisk]) -> list[StagedPoint]:
     """Snapshots by their restore points, newest first. Of several of one disk: a completed one, then the newest."""
-    best: dict[tuple[PointId, str], StagedDisk] = {}
+    best: dict[tuple[PointId, DiskKey], StagedDisk] = {}
     for disk in sorted(disks, key=lambda disk: (disk.completed, disk.started)):
         best[disk.point, disk.key] = disk
     groups: dict[PointId, list[StagedDisk]] = {}
@@ -212,7 +211,7 @@ def _number(disk: StagedDisk) -> int:
     return disk.number
 
 
-async def staged_points(aws: Aws, repository: str, vm_id: str) -> list[StagedPoint]:
+async def staged_points(aws: Aws, repository: str, vm_id: VmId) -> list[StagedPoint]:
     """What is staged of a VM, newest restore point first. repository: its ID. AwsError if AWS can't be asked."""
     return points_of(await staged_disks(aws, repository, vm_id))
 
@@ -220,8 +219,3 @@ async def staged_points(aws: Aws, repository: str, vm_id: str) -> list[StagedPoi
 def newest_usable(points: Sequence[StagedPoint]) -> StagedPoint | None:
     """The newest restore point of which every disk is completed; None if there is none."""
     return next((staged for staged in points if staged.usable), None)
-
-
-def label(disk: StagedDisk) -> str:
-    """The restore point of a snapshot, as people name it."""
-    return point.label(disk.point.sequence, disk.point.sha256)

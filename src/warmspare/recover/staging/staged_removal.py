@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
+from warmspare.observe.kinds.stage_events import StageKept, StageLeft, StageRemoved
 from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.aws.refused_deletion import IN_USE, forbidden
 from warmspare.recover.staging.ebs import Ebs
@@ -28,7 +30,7 @@ OLDEST_FIRST = 8  # locks of one length end by age; what lies behind a lock that
 class Removal:
     """Of one run for one VM. As a context manager it names, at the end, what was not asked for."""
 
-    def __init__(self, ebs: Ebs, events: Events, housekeeping: Housekeeping, vm: str) -> None:
+    def __init__(self, ebs: Ebs, events: Events, housekeeping: Housekeeping, vm: VmId) -> None:
         self._ebs, self._events, self._housekeeping, self._vm = ebs, events, housekeeping, vm
         self._refused = self._failed = 0
         self._over = ""  # why nothing more is asked for
@@ -61,7 +63,7 @@ class Removal:
                 self._over = f"AWS refused {self._refused} others in this run"
             self._keep(snapshot_id, label, refusal)
             return False
-        self._events.emit("stage.removed", vm=self._vm, snapshot=snapshot_id, point=label, message=why)
+        self._events.emit(StageRemoved(vm=self._vm, snapshot=snapshot_id, point=label, message=why))
         return True
 
     async def expire(self, old: Sequence[StagedDisk]) -> list[StagedDisk]:
@@ -81,7 +83,7 @@ class Removal:
         left, self._left = self._left, []
         if left:
             self._events.emit(
-                "stage.left", vm=self._vm, snapshots=left, message=f"not asked for in this run: {self._over}"
+                StageLeft(vm=self._vm, snapshots=left, message=f"not asked for in this run: {self._over}")
             )
             for each in left:
                 self._housekeeping.failed(DELETE, each, self._over)
@@ -98,12 +100,9 @@ class Removal:
             with self._housekeeping.trying(DELETE, snapshot_id, denied=_grantable):
                 raise error
         self._events.emit(
-            "stage.kept",
-            vm=self._vm,
-            snapshot=snapshot_id,
-            point=label,
-            code=error.code,
-            message=f"{error.what}; {error.hint}",
+            StageKept(
+                vm=self._vm, snapshot=snapshot_id, point=label, code=error.code, message=f"{error.what}; {error.hint}"
+            )
         )
 
 

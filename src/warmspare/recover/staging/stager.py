@@ -17,13 +17,14 @@ from pathlib import Path
 from warmspare.apply.replica import Replica
 from warmspare.errors import ConfigError, LeaseError, RecoverError, StoreError
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import VmId, disk_key, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.observe.kinds.stage_events import StageDone, StagePlan, StagePoint, StageStart, StageWaiting
 from warmspare.outside.regular_files import demand_folders
 from warmspare.patience import outlasted
 from warmspare.recover.aws.aws_errors import denied_by_aws
 from warmspare.recover.aws.client import Aws
-from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES
 from warmspare.recover.blocks.replicablocks import (
     WAIT_S,
@@ -40,13 +41,12 @@ from warmspare.recover.staging.filling import FillingSource
 from warmspare.recover.staging.staged import PENDING, StagedDisk, staged_disks, volume_gib
 from warmspare.recover.staging.staged_removal import Removal
 from warmspare.recover.staging.unfinished import sort_unfinished
+from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository, open_repository
-from warmspare.state.local_files import local_io, locked
-from warmspare.store import layout
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, locked
 from warmspare.store.contract import Store
 from warmspare.threads import Threads
 
-WHAT = "the state directory"
 POLL_S = 5.0
 
 
@@ -79,7 +79,8 @@ class Stage:
         settings: StageSettings,
         meter: Meter | None = None,
     ) -> None:
-        self._store, self._vm, self._events, self._aws = store, vm, events, aws
+        self._store, self._events, self._aws = store, events, aws
+        self._vm = VmId(vm)  # as given, until the repository is asked whose name it is
         self._root, self._settings = state, settings
         self._meter = meter or Meter()
         self._ebs = Ebs(aws, puts_s=settings.puts_s, poll_s=settings.poll_s)
@@ -139,17 +140,18 @@ class Stage:
             base, wanted = await DiskStage(means, target, disk, staged).plan()
             puts, parent = len(wanted), base.staged.snapshot_id if base else None
         self._events.emit(
-            "stage.plan",
-            vm=self._vm,
-            disk=disk.id,
-            point=target.id.label,
-            snapshot=there.snapshot_id if there else None,
-            pending=pending.snapshot_id if pending else None,
-            parent=parent,
-            volume_gib=volume_gib(disk.capacity_bytes),
-            puts=puts,
-            bytes_total=puts * EBS_BLOCK_BYTES,
-            seconds=round(puts / self._settings.puts_s, 1),
+            StagePlan(
+                vm=self._vm,
+                disk=disk.id,
+                point=target.id.label,
+                snapshot=there.snapshot_id if there else None,
+                pending=pending.snapshot_id if pending else None,
+                parent=parent,
+                volume_gib=volume_gib(disk.capacity_bytes),
+                puts=puts,
+                bytes_total=puts * EBS_BLOCK_BYTES,
+                seconds=round(puts / self._settings.puts_s, 1),
+            )
         )
 
     async def _repository(self) -> Repository:
@@ -160,11 +162,11 @@ class Stage:
 
     @contextmanager
     def _held(self, repository: Repository) -> Iterator[Traces]:
-        home = self._root / repository.id / layout.encode_name(self._vm)
-        with local_io(WHAT, home):
+        home = self._root / repository.id / vm_key(self._vm)
+        with local_io(STATE_DIRECTORY, home):
             for folder in FOLDERS:
                 demand_folders(self._root.parent, home / folder)
-        with locked(home / "lock", WHAT) as mine:
+        with locked(home / "lock", STATE_DIRECTORY) as mine:
             if not mine:
                 raise LeaseError(
                     "another staging of this VM is at work",
@@ -233,12 +235,13 @@ class Stage:
         staged = await staged_disks(self._aws, repository.id, self._vm)
         await self._demand_history(repository, staged, target, explicit=explicit)
         self._events.emit(
-            "stage.start",
-            vm=self._vm,
-            repository=self._store.uri,
-            point=target.id.label,
-            created=target.record.created,
-            region=await self._aws.region(),
+            StageStart(
+                vm=self._vm,
+                repository=self._store.uri,
+                point=target.id.label,
+                created=target.record.created,
+                region=await self._aws.region(),
+            )
         )
         earlier, hopeless = await sort_unfinished(repository, self._vm, staged, target, only_target=explicit)
         lost = {each.snapshot_id for each, _ in hopeless}
@@ -257,23 +260,24 @@ class Stage:
         removal.tell()
         meter = self._meter
         self._events.emit(
-            "stage.done",
-            vm=self._vm,
-            point=target.id.label,
-            created=target.record.created,
-            snapshots=ids,
-            bytes_read=meter.read_bytes,
-            bytes_put=meter.sent_bytes,
-            amplification=round(meter.read_bytes / meter.sent_bytes, 3) if meter.sent_bytes else 0.0,
-            throttled=self._ebs.pace.throttles,
-            removed=removed,
-            kept=removal.kept,
-            seconds=round(meter.seconds, 3),
+            StageDone(
+                vm=self._vm,
+                point=target.id.label,
+                created=target.record.created,
+                snapshots=ids,
+                bytes_read=meter.read_bytes,
+                bytes_put=meter.sent_bytes,
+                amplification=round(meter.read_bytes / meter.sent_bytes, 3) if meter.sent_bytes else 0.0,
+                throttled=self._ebs.pace.throttles,
+                removed=removed,
+                kept=removal.kept,
+                seconds=round(meter.seconds, 3),
+            )
         )
         return ids
 
     def _waiting(self, why: str, seconds: float = WAIT_S) -> None:
-        self._events.emit("stage.waiting", vm=self._vm, message=why, seconds=seconds)
+        self._events.emit(StageWaiting(vm=self._vm, message=why, seconds=seconds))
 
     async def _point(self, means: Means, point: Point, staged: list[StagedDisk], *, replica: Path | None) -> list[str]:
         """Stage every disk of a restore point; the IDs of its snapshots."""
@@ -290,7 +294,7 @@ class Stage:
                     ids.append(await self._disk(means, point, disk, staged, pending, holder))
                 else:
                     ids.append(there.snapshot_id)
-        self._events.emit("stage.point", vm=self._vm, point=point.id.label, created=point.record.created, snapshots=ids)
+        self._events.emit(StagePoint(vm=self._vm, point=point.id.label, created=point.record.created, snapshots=ids))
         return ids
 
     async def _disk(
@@ -331,6 +335,6 @@ class Stage:
 
 def _of(staged: list[StagedDisk], point: Point, disk: Disk, *, completed: bool) -> StagedDisk | None:
     """The snapshot of a disk at a restore point that is completed, or the one that is pending."""
-    key, state = layout.encode_name(disk.id), "completed" if completed else PENDING
+    key, state = disk_key(disk.id), "completed" if completed else PENDING
     found = [each for each in staged if (each.point, each.key, each.state) == (point.id, key, state)]
     return max(found, key=lambda each: each.started, default=None)

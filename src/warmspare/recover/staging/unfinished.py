@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from warmspare.errors import NotFoundError
+from warmspare.model.ids import VmId, disk_key
 from warmspare.recover.staging.staged import PENDING, StagedDisk
 from warmspare.repository.chain import Point, Repository
-from warmspare.store import layout
 
 
 async def sort_unfinished(
-    repository: Repository, vm: str, staged: Sequence[StagedDisk], target: Point, *, only_target: bool
+    repository: Repository, vm: VmId, staged: Sequence[StagedDisk], target: Point, *, only_target: bool
 ) -> tuple[list[Point], list[tuple[StagedDisk, str]]]:
     """(points before `target` that were begun and can be finished, oldest first; snapshots that can't be gone on with,
     each with the reason).
@@ -32,7 +32,7 @@ async def sort_unfinished(
 
 
 async def _judge(
-    repository: Repository, vm: str, staged: Sequence[StagedDisk], pending: StagedDisk, target: Point
+    repository: Repository, vm: VmId, staged: Sequence[StagedDisk], pending: StagedDisk, target: Point
 ) -> tuple[Point | None, str]:
     """The restore point it is of, if it can be gone on with; else why not."""
     completed = [each for each in staged if each.completed]
@@ -48,7 +48,7 @@ async def _judge(
         point = await repository.load(vm, pending.point.sequence)
     except NotFoundError:
         return None, "its restore point is not in the repository"
-    keys = [layout.encode_name(disk.id) for disk in point.record.disks]
+    keys = [disk_key(disk.id) for disk in point.record.disks]
     if point.id != pending.point or pending.key not in keys or pending.point.sequence > target.id.sequence:
         return None, "the repository has another history now"
     return point, ""

@@ -11,8 +11,10 @@ from collections.abc import AsyncGenerator
 
 from warmspare.errors import SourceError
 from warmspare.model.extents import Extents
+from warmspare.model.ids import DiskId
 from warmspare.model.units import MAX_CAPACITY_BYTES
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.source_events import SourceOpen, SourceWarning
 from warmspare.source.logins import Logins
 from warmspare.source.ports import Hole, Span
 from warmspare.source.vddk.vddk_errors import ReaderError, ReaderNonsense
@@ -27,7 +29,7 @@ SECTOR_BYTES = 512
 class VddkSource:
     """A disk at `path` in VDDK's words (`[datastore] vm/vm.vmdk`, or a local file); make it with `open`."""
 
-    def __init__(self, session: VddkSession, path: str, name: str) -> None:
+    def __init__(self, session: VddkSession, path: str, name: DiskId) -> None:
         self.name, self.where = name, path
         self._session, self._path = session, path
         self._capacity = 0
@@ -40,7 +42,7 @@ class VddkSource:
         install: Install,
         target: VddkTarget,
         path: str,
-        name: str,
+        name: DiskId,
         *,
         settings: VddkSettings,
         events: Events,
@@ -57,12 +59,9 @@ class VddkSource:
             await self._session.close()
             raise
         events.emit(
-            "source.open",
-            disk=name,
-            path=path,
-            capacity_bytes=self._capacity,
-            transport=self.transport,
-            vddk=install.version,
+            SourceOpen(
+                disk=name, path=path, capacity_bytes=self._capacity, transport=self.transport, vddk=install.version
+            )
         )
         return self
 
@@ -144,5 +143,5 @@ class VddkSource:
             await process.call("close")
             await process.call("disconnect")
         except ReaderError as error:
-            self._session.events.emit("source.warning", message=f"closing disk {self.name!r}: {error}")
+            self._session.events.emit(SourceWarning(message=f"closing disk {self.name!r}: {error}"))
             await self._session.close()

@@ -6,30 +6,25 @@ first byte is sent, is all that the next run needs to find and remove what was n
 
 from __future__ import annotations
 
-import os
 import shutil
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import numpy as np
-import xxhash
 
 from warmspare.errors import StoreError
-from warmspare.model.columns import U32, U64
-from warmspare.model.units import BLOCK_PAGES
+from warmspare.model.ids import DiskId, RunId, disk_key
 from warmspare.observe.events import Events
-from warmspare.outside.records import Line, RunId, SequenceOrNone, Sha256
-from warmspare.outside.regular_files import open_file, open_regular
-from warmspare.state.local_files import local_io, out_of_the_way, pwrite_all, read_record, sync_directory, write_record
-from warmspare.store import layout
-
-WHAT = "the state directory"
-BATCH = struct.Struct("<4sIQ")  # magic, rows, xxh3-64 of the rows
-MAGIC = b"WSPR"
-ROW = np.dtype([("block", "<u4"), ("pages", "<u8", (BLOCK_PAGES,))])
-MAX_ROWS = 1 << 16
+from warmspare.outside.records import Line, SequenceOrNone, Sha256
+from warmspare.outside.regular_files import open_file
+from warmspare.state.local_files import (
+    STATE_DIRECTORY,
+    local_io,
+    out_of_the_way,
+    read_record,
+    sync_directory,
+    write_record,
+)
+from warmspare.sync.journal.page_log import PageLog
 
 
 class RunRecord(msgspec.Struct, frozen=True):
@@ -48,59 +43,6 @@ class Sealed(msgspec.Struct, frozen=True):
     point: bytes
 
 
-class PageLog:
-    """Page hashes of one disk in the order they were learned; appended to, then synced, then replayed: of several rows
-    of a block the last one counts."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with local_io(WHAT, path):
-            self._fd = open_regular(path, os.O_RDWR | os.O_CREAT)
-            self._end = os.fstat(self._fd).st_size
-
-    def append(self, blocks: U32, pages: U64) -> None:
-        """blocks: n numbers; pages: shape (n, 16). Buffered by the kernel only."""
-        if not blocks.size:
-            return
-        rows = np.empty(blocks.size, dtype=ROW)
-        rows["block"], rows["pages"] = blocks, pages
-        raw = rows.tobytes()
-        with local_io(WHAT, self._path):
-            head = BATCH.pack(MAGIC, blocks.size, xxhash.xxh3_64_intdigest(raw))
-            pwrite_all(self._fd, head + raw, self._end)
-        self._end += len(head) + len(raw)
-
-    @property
-    def empty(self) -> bool:
-        return self._end == 0
-
-    def sync(self) -> None:
-        with local_io(WHAT, self._path):
-            os.fdatasync(self._fd)
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def replay(self) -> Iterator[tuple[U32, U64]]:
-        """Batches as appended; stops at the first that is cut off or damaged (the rest stays unknown)."""
-        at = 0
-        while True:
-            head = os.pread(self._fd, BATCH.size, at)
-            if len(head) < BATCH.size:
-                return
-            magic, rows, checksum = BATCH.unpack(head)
-            if magic != MAGIC or rows > MAX_ROWS:
-                return
-            raw = os.pread(self._fd, rows * ROW.itemsize, at + BATCH.size)
-            if len(raw) != rows * ROW.itemsize or xxhash.xxh3_64_intdigest(raw) != checksum:
-                return
-            table = np.frombuffer(raw, dtype=ROW)
-            yield table["block"].astype(np.uint32), table["pages"].astype(np.uint64)
-            at += BATCH.size + len(raw)
-
-
 class Journal:
     """The journal under a VM's state directory."""
 
@@ -111,28 +53,28 @@ class Journal:
 
     def left_over(self) -> RunRecord | None:
         """The run that did not finish, if one did not."""
-        return read_record(self._record_path, RunRecord, WHAT, self._events)
+        return read_record(self._record_path, RunRecord, STATE_DIRECTORY, self._events)
 
     def begin(self, record: RunRecord) -> None:
         """Durable before anything of the run reaches the store; takes the place of the last run's record, which was
         taken note of. Nothing of that one may be met here again."""
-        with local_io(WHAT, self.directory):
+        with local_io(STATE_DIRECTORY, self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
         try:
             self._clear_files()
         except StoreError:
-            out_of_the_way(self.directory, WHAT)
-            with local_io(WHAT, self.directory):
+            out_of_the_way(self.directory, STATE_DIRECTORY)
+            with local_io(STATE_DIRECTORY, self.directory):
                 self.directory.mkdir()
-        write_record(self._record_path, record, WHAT)
+        write_record(self._record_path, record, STATE_DIRECTORY)
 
     def seal(self, point: bytes) -> None:
         """All was read and stands in this journal: from here on the run can be finished without its machine."""
-        write_record(self._sealed_path, Sealed(point), WHAT)
+        write_record(self._sealed_path, Sealed(point), STATE_DIRECTORY)
 
     def sealed(self) -> bytes | None:
         """The record of the restore point, if the run came so far."""
-        found = read_record(self._sealed_path, Sealed, WHAT, self._events)
+        found = read_record(self._sealed_path, Sealed, STATE_DIRECTORY, self._events)
         return found.point if found else None
 
     def page_log(self, index: int) -> PageLog:
@@ -141,13 +83,13 @@ class Journal:
     def page_log_path(self, index: int) -> Path:
         return self.directory / f"{index:03d}.pages"
 
-    def sent_path(self, disk_id: str) -> Path:
+    def sent_path(self, disk_id: DiskId) -> Path:
         """The log of what is sent of a disk: by its ID, since another run may have it in another place."""
-        return self.directory / f"{layout.encode_name(disk_id)}.sent"
+        return self.directory / f"{disk_key(disk_id)}.sent"
 
     def set_aside(self, shelf: Path) -> None:
         """Keep what the run that died has sent for those that come, on a shelf. `clear` forgets the run then."""
-        with local_io(WHAT, shelf):
+        with local_io(STATE_DIRECTORY, shelf):
             number = max((int(path.name) for path in shelf.glob("[0-9]*")), default=0) + 1
             place = shelf / f"{number:06d}"
             if any(self.directory.glob("*.packs")):
@@ -172,12 +114,12 @@ class Journal:
         if not self.directory.exists():
             return
         self._clear_files()
-        with local_io(WHAT, self.directory):
+        with local_io(STATE_DIRECTORY, self.directory):
             self._record_path.unlink(missing_ok=True)
             sync_directory(self.directory)
 
     def _clear_files(self) -> None:
-        with local_io(WHAT, self.directory):
+        with local_io(STATE_DIRECTORY, self.directory):
             for path in self.directory.iterdir():
                 if path != self._record_path:
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

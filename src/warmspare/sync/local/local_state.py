@@ -16,25 +16,35 @@ from warmspare.errors import IntegrityError, NotFoundError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import Disk
+from warmspare.model.ids import DiskId, PackId, PointId, VmId, disk_key, vm_key
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.outside.records import Count, Line, RunId, Seconds, SequenceOrNone, Sha256OrNone
+from warmspare.observe.kinds.repository_events import StateAdopted, StateRebuild
+from warmspare.outside.records import Count, Hex32, Line, Seconds, SequenceOrNone, Sha256OrNone
 from warmspare.outside.regular_files import demand_folders
 from warmspare.repository import disk_tables
-from warmspare.repository.chain import Point, PointId, Repository
+from warmspare.repository.chain import Point, Repository
 from warmspare.repository.verified_objects import manifest_of
-from warmspare.state.local_files import copy_sparse, local_io, locked, out_of_the_way, read_record, sweep, write_record
+from warmspare.state.local_files import (
+    STATE_DIRECTORY,
+    copy_sparse,
+    local_io,
+    locked,
+    out_of_the_way,
+    read_record,
+    sweep,
+    write_record,
+)
 from warmspare.state.local_table import HashTable, TableDamagedError
-from warmspare.store import layout
 from warmspare.store.contract import Store
-from warmspare.sync.journal.journal import Journal, PageLog
+from warmspare.sync.journal.journal import Journal
+from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.local.pagemap import PageMap
 from warmspare.sync.resuming.leftovers import Leftovers
 from warmspare.sync.resuming.unpublished import Unfinished
 from warmspare.threads import in_thread
 
-WHAT = "the state directory"
 RATE_BYTES = 1 << 20
 NO_POINT = "0" * 64  # the generation of a disk's files before its first restore point
 
@@ -42,9 +52,9 @@ NO_POINT = "0" * 64  # the generation of a disk's files before its first restore
 class StateRecord(msgspec.Struct, frozen=True):
     """Which repository and restore point this state belongs to."""
 
-    repository: RunId
+    repository: Hex32
     uri: Line
-    vm: Line
+    vm: VmId
     sequence: SequenceOrNone
     sha256: Sha256OrNone
 
@@ -52,7 +62,7 @@ class StateRecord(msgspec.Struct, frozen=True):
 class AdoptedRecord(msgspec.Struct, frozen=True):
     """In which chain of the repository the VM goes on, where it is not that of its own ID."""
 
-    chain: Line
+    chain: VmId
 
 
 class Unsettled(msgspec.Struct, frozen=True):
@@ -72,7 +82,7 @@ class DiskState:
     """One disk's files, open."""
 
     def __init__(self, directory: Path) -> None:
-        with local_io(WHAT, directory):
+        with local_io(STATE_DIRECTORY, directory):
             demand_folders(directory.parent, directory)
         with ExitStack() as stack:
             self.table = stack.enter_context(HashTable(directory / "table"))
@@ -86,33 +96,33 @@ class DiskState:
 class LocalState:
     """The state directory of one VM and repository: `<state>/<vm>/<repository id>`."""
 
-    def __init__(self, state: Path, vm: str, repository: Repository, events: Events) -> None:
+    def __init__(self, state: Path, vm: VmId, repository: Repository, events: Events) -> None:
         self._state, self._vm, self._repository, self._events = state, vm, repository, events
-        self.home = state / layout.encode_name(vm)
+        self.home = state / vm_key(vm)
         self.directory = self.home / repository.id
-        with local_io(WHAT, self.directory):
+        with local_io(STATE_DIRECTORY, self.directory):
             for folder in ("run", "plan", "carried", "disks", "unfinished", "tmp"):
                 demand_folders(state, self.directory / folder)
         self.journal = Journal(self.directory / "run", events)
-        key = layout.encode_name(vm)
+        key = vm_key(vm)
         self.leftovers = Leftovers(self.directory / "leftovers.json", key, events)
         self.unfinished = Unfinished(self.directory / "unfinished", self.leftovers, key, events)
         self.marks_path = self.directory / "marks.json"
         self._record_path = self.directory / "state.json"
         self._unsettled = self.directory / "unsettled.json"
 
-    def of(self, vm: str) -> LocalState:
+    def of(self, vm: VmId) -> LocalState:
         """That of another VM in the same repository."""
         return LocalState(self._state, vm, self._repository, self._events)
 
     def last(self) -> PointId | None:
         """The newest restore point this sender saw. IntegrityError if the repository at this URI is another
         than the one that was synced to before."""
-        record = read_record(self._record_path, StateRecord, WHAT, self._events)
+        record = read_record(self._record_path, StateRecord, STATE_DIRECTORY, self._events)
         if record:
             return PointId(record.sequence, record.sha256) if record.sequence else None
         for other in sorted(self.home.glob("*/state.json")) if self.home.exists() else []:
-            found = read_record(other, StateRecord, WHAT, self._events)
+            found = read_record(other, StateRecord, STATE_DIRECTORY, self._events)
             if found and found.uri == self._repository.store.uri and found.repository != self._repository.id:
                 raise IntegrityError(
                     f"the repository was replaced: it is {self._repository.id} and was {found.repository}, "
@@ -124,25 +134,25 @@ class LocalState:
 
     def seen(self) -> bool:
         """Whether this host has seen a restore point of the VM in this repository."""
-        record = read_record(self._record_path, StateRecord, WHAT, self._events)
+        record = read_record(self._record_path, StateRecord, STATE_DIRECTORY, self._events)
         return record is not None and record.sequence > 0
 
     def begun(self) -> bool:
         """Whether a first sync to this repository was begun on purpose, and no restore point has been seen since."""
-        record = read_record(self._record_path, StateRecord, WHAT, self._events)
+        record = read_record(self._record_path, StateRecord, STATE_DIRECTORY, self._events)
         return record is not None and record.sequence == 0
 
-    def adopted(self) -> str | None:
+    def adopted(self) -> VmId | None:
         """The chain that the VM goes on in, as this host knows; None: that of its own ID, or nothing is known."""
-        record = read_record(self.directory / "adopted.json", AdoptedRecord, WHAT, self._events)
+        record = read_record(self.directory / "adopted.json", AdoptedRecord, STATE_DIRECTORY, self._events)
         return record.chain if record else None
 
-    def remember_adopted(self, chain: str) -> None:
-        write_record(self.directory / "adopted.json", AdoptedRecord(chain), WHAT)
+    def remember_adopted(self, chain: VmId) -> None:
+        write_record(self.directory / "adopted.json", AdoptedRecord(chain), STATE_DIRECTORY)
 
     def forget_adopted(self) -> None:
         """It is no more."""
-        with local_io(WHAT, self.directory):
+        with local_io(STATE_DIRECTORY, self.directory):
             (self.directory / "adopted.json").unlink(missing_ok=True)
 
     def elsewhere(self) -> list[str]:
@@ -157,7 +167,7 @@ class LocalState:
         here too, and what was sent to the one need not be sent to the other. Each keeps a state of its own from then
         on. Returns the newest point that both have by that; None if there is nothing to begin with.
         """
-        if read_record(self._record_path, StateRecord, WHAT, self._events) is not None:
+        if read_record(self._record_path, StateRecord, STATE_DIRECTORY, self._events) is not None:
             return None
         for directory, found in self._others():
             point = PointId(found.sequence, found.sha256)
@@ -165,21 +175,21 @@ class LocalState:
                 there = (await self._repository.load(self._vm, point.sequence)).id
             except (NotFoundError, IntegrityError):
                 continue
-            with locked(directory / "lock", WHAT) as free:  # its files must not move while they are copied
+            with locked(directory / "lock", STATE_DIRECTORY) as free:  # its files must not move while they are copied
                 if there != point or not free:
                     continue
                 await in_thread(self._take_files, directory)
                 if (directory / self._unsettled.name).exists():  # the machine is the same
                     self.unsettle(directory.name)
             self.remember(point)
-            events.emit("state.adopted", vm=self._vm, point=point.label, repository=found.uri)
+            events.emit(StateAdopted(vm=self._vm, point=point.label, repository=found.uri))
             return point
         return None
 
     def _others(self) -> list[tuple[Path, StateRecord]]:
         """States of this VM and other repositories, the ones that know the newest points first."""
         found = [
-            (path.parent, read_record(path, StateRecord, WHAT, self._events))
+            (path.parent, read_record(path, StateRecord, STATE_DIRECTORY, self._events))
             for path in sorted(self.home.glob("*/state.json"))
         ]
         known = [(directory, record) for directory, record in found if record and record.sequence]
@@ -188,14 +198,14 @@ class LocalState:
     def _take_files(self, other: Path) -> None:
         """Copy the disks' files; all of them or none."""
         staged, disks = self.directory / "disks.new", self.directory / "disks"
-        with local_io(WHAT, staged):
+        with local_io(STATE_DIRECTORY, staged):
             for old in (staged, disks):  # of an adoption that died; of a sync that never came to a point
-                out_of_the_way(old, WHAT)
+                out_of_the_way(old, STATE_DIRECTORY)
             for path in sorted((other / "disks").glob("*/*")):
                 if path.suffix != ".staged":
                     target = staged / path.parent.name / path.name
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    copy_sparse(path, target, WHAT)
+                    copy_sparse(path, target, STATE_DIRECTORY)
             if staged.exists():
                 staged.rename(disks)
 
@@ -212,13 +222,13 @@ class LocalState:
         sweep(self.directory, housekeeping)
         await self.leftovers.clear(store, housekeeping, self._named_by)
 
-    async def _named_by(self, sequence: int) -> set[tuple[str, int]] | None:
+    async def _named_by(self, sequence: int) -> set[PackId] | None:
         """See NamedBy."""
         try:
             packs = await self.packs_of(await self._repository.load(self._vm, sequence))
         except (IntegrityError, NotFoundError):
             return None
-        return {(pack.run.hex(), pack.number) for pack in packs}
+        return {pack.id for pack in packs}
 
     def remember(self, point: PointId | None) -> None:
         """The newest restore point; None: there is none yet, and one was begun on purpose."""
@@ -229,7 +239,7 @@ class LocalState:
             point.sequence if point else 0,
             point.sha256 if point else "",
         )
-        write_record(self._record_path, record, WHAT)
+        write_record(self._record_path, record, STATE_DIRECTORY)
 
     def use_journal(self, name: str) -> None:
         """Another than that of syncs, for a run that publishes nothing."""
@@ -238,36 +248,36 @@ class LocalState:
     def remember_rate(self, sent_bytes: int, seconds: float) -> None:
         """How fast a sync sent, if it sent enough to tell."""
         if sent_bytes >= RATE_BYTES and seconds > 0:
-            write_record(self.directory / "rate.json", Rate(sent_bytes, seconds), WHAT)
+            write_record(self.directory / "rate.json", Rate(sent_bytes, seconds), STATE_DIRECTORY)
 
     def last_rate(self) -> float | None:
         """Bytes a second of the last sync that sent enough to tell."""
-        record = read_record(self.directory / "rate.json", Rate, WHAT, self._events)
+        record = read_record(self.directory / "rate.json", Rate, STATE_DIRECTORY, self._events)
         return record.bytes_sent / record.seconds if record and record.seconds > 0 else None
 
     def unsettled(self) -> bool:
         """Whether some run since the last published point may not have left the machine as it was."""
         return self._unsettled.exists()
 
-    def unsettle(self, run: str) -> None:
-        """Before the machine is touched; durable."""
-        write_record(self._unsettled, Unsettled(run), WHAT)
+    def unsettle(self, by: str) -> None:
+        """Before the machine is touched; durable. by: a run, or the repository whose state was taken over."""
+        write_record(self._unsettled, Unsettled(by), STATE_DIRECTORY)
 
     def settle(self) -> None:
         """The machine is as it was."""
-        with local_io(WHAT, self._unsettled):
+        with local_io(STATE_DIRECTORY, self._unsettled):
             self._unsettled.unlink(missing_ok=True)
 
-    def audit_path(self, disk_id: str) -> Path:
+    def audit_path(self, disk_id: DiskId) -> Path:
         """Where it is noted how far the rolling audit of a disk is."""
-        return self.directory / "disks" / layout.encode_name(disk_id) / "audit.json"
+        return self.directory / "disks" / disk_key(disk_id) / "audit.json"
 
-    def open_disk(self, disk_id: str) -> DiskState:
-        return DiskState(self.directory / "disks" / layout.encode_name(disk_id))
+    def open_disk(self, disk_id: DiskId) -> DiskState:
+        return DiskState(self.directory / "disks" / disk_key(disk_id))
 
     async def prepare(
         self,
-        disk_id: str,
+        disk_id: DiskId,
         state: DiskState,
         head: Point | None,
         fresh: list[Point],
@@ -287,17 +297,17 @@ class LocalState:
         if state.table.generation != generation:
             await self._advance_table(disk_id, state, fresh, events)
             if state.table.generation != generation:
-                events.emit("state.rebuild", vm=self._vm, disk=disk_id, what="hash table")
+                events.emit(StateRebuild(vm=self._vm, disk=disk_id, what="hash table"))
                 await self.rebuild_table(disk, state.table, head)
         try:
             state.table.check(disk.capacity_bytes, disk.root)
         except TableDamagedError:
-            events.emit("state.rebuild", vm=self._vm, disk=disk_id, what="hash table")
+            events.emit(StateRebuild(vm=self._vm, disk=disk_id, what="hash table"))
             await self.rebuild_table(disk, state.table, head)
         if state.pages.generation != generation:
             await self._advance_pages(disk_id, state.pages, fresh, log)
             if state.pages.generation != generation:
-                events.emit("state.rebuild", vm=self._vm, disk=disk_id, what="page map")
+                events.emit(StateRebuild(vm=self._vm, disk=disk_id, what="page map"))
                 state.pages.reset()
                 state.pages.finish(generation)
         return disk
@@ -311,7 +321,7 @@ class LocalState:
             state.pages.reset()
             state.pages.finish(NO_POINT)
 
-    def _since(self, generation: str | None, disk_id: str, fresh: list[Point]) -> list[Point] | None:
+    def _since(self, generation: str | None, disk_id: DiskId, fresh: list[Point]) -> list[Point] | None:
         """The points after `generation`, if it is among the fresh ones (or their parent) and the disk is in
         all of them."""
         for at, point in enumerate(fresh):
@@ -320,7 +330,7 @@ class LocalState:
                 return rest if all(p.record.disk(disk_id) for p in rest) else None
         return None
 
-    async def _advance_table(self, disk_id: str, state: DiskState, fresh: list[Point], events: Events) -> None:
+    async def _advance_table(self, disk_id: DiskId, state: DiskState, fresh: list[Point], events: Events) -> None:
         try:
             for point in self._since(state.table.generation, disk_id, fresh) or []:
                 disk = point.record.disk(disk_id)
@@ -340,7 +350,7 @@ class LocalState:
     async def rebuild_table(self, disk: Disk, table: HashTable, head: Point) -> None:
         await disk_tables.rebuild(self._repository, disk.id, head, table, self.directory / "tmp")
 
-    async def _advance_pages(self, disk_id: str, pages: PageMap, fresh: list[Point], log: PageLog | None) -> None:
+    async def _advance_pages(self, disk_id: DiskId, pages: PageMap, fresh: list[Point], log: PageLog | None) -> None:
         """Pages of blocks that others changed become unknown; our own dead run's are known."""
         for point in self._since(pages.generation, disk_id, fresh) or []:
             disk = point.record.disk(disk_id)
@@ -356,7 +366,7 @@ class LocalState:
 
 def _forget(pages: PageMap, manifest: ManifestReader) -> None:
     for chunk in manifest.chunks():
-        blocks = np.unique(chunk.block)
+        blocks = np.unique(chunk.records.block)
         pages.write(blocks, np.zeros((blocks.size, BLOCK_PAGES), dtype=np.uint64))
 
 

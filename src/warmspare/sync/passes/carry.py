@@ -17,13 +17,11 @@ from warmspare.format.packlist import PackRef
 from warmspare.model.extents import Extents, union, whole_disk, widen
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.outside.regular_files import open_regular
-from warmspare.state.local_files import local_io
+from warmspare.state.local_files import STATE_DIRECTORY, local_io
 from warmspare.sync.planning.read_plan import ReadPlan, plan
 
-WHAT = "the state directory"
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Carried:
     """What the passes so far leave of one disk.
 
@@ -45,7 +43,7 @@ class Carried:
 @contextmanager
 def opened(manifest: Path) -> Iterator[ManifestReader]:
     """A finished manifest on this host."""
-    with local_io(WHAT, manifest):
+    with local_io(STATE_DIRECTORY, manifest):
         fd = open_regular(manifest)
     try:
         yield ManifestReader(lambda at, size: os.pread(fd, size, at), os.fstat(fd).st_size, str(manifest))

@@ -17,18 +17,18 @@ import numpy as np
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import mark
 from warmspare.format.mark import LossMark
-from warmspare.model.extents import Extents, normalise, union, widen
+from warmspare.model.extents import normalise, union, widen
+from warmspare.model.ids import DiskId, VmId, vm_key
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.observe.kinds.finding_events import DamagedObject
 from warmspare.outside.records import Line
-from warmspare.state.local_files import local_io, read_record, write_record
+from warmspare.state.local_files import STATE_DIRECTORY, local_io, read_record, write_record
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import Store
 from warmspare.sync.planning.read_plan import ReadPlan
-
-WHAT = "the state directory"
 
 
 class _Done(msgspec.Struct, frozen=True):
@@ -46,12 +46,12 @@ class Marks:
     path: Path | None = None
 
     @classmethod
-    async def load(cls, store: Store, vm: str, events: Events, path: Path) -> Marks:
+    async def load(cls, store: Store, vm: VmId, events: Events, path: Path) -> Marks:
         """Those in the repository. vm: its ID. One that can't be read is a finding and counts for nothing."""
         found: dict[str, LossMark] = {}
-        record = read_record(path, _Done, WHAT, events)
+        record = read_record(path, _Done, STATE_DIRECTORY, events)
         known, done = set(record.keys if record else []), []
-        async for info in store.list(layout.marks_prefix(layout.encode_name(vm))):
+        async for info in store.list(layout.marks_prefix(vm_key(vm))):
             if info.key in known:
                 done.append(info.key)
                 continue
@@ -65,10 +65,10 @@ class Marks:
             except (FormatError, StoreError) as error:
                 if isinstance(error, StoreError) and error.retryable:
                     raise
-                events.emit("finding", kind="damaged-object", vm=vm, key=info.key, message=error.sentence)
+                events.emit(DamagedObject(vm=vm, key=info.key, message=error.sentence))
         return cls(found, tuple(done), path)
 
-    def extend(self, plan: ReadPlan, disk_id: str, capacity_bytes: int, *, goes_on: bool = False) -> ReadPlan:
+    def extend(self, plan: ReadPlan, disk_id: DiskId, capacity_bytes: int, *, goes_on: bool = False) -> ReadPlan:
         """The plan with what is marked of a disk. goes_on: passes before this one have looked at what is marked and not
         in the plan; but what of it the plan reads is sent whole again."""
         runs = [run for one in self.found.values() for run in one.disks.get(disk_id, [])]
@@ -78,23 +78,14 @@ class Marks:
         anew = widen(normalise(start * BLOCK_BYTES, count * BLOCK_BYTES), BLOCK_BYTES, capacity_bytes)
         return replace(plan, read=plan.read if goes_on else union(plan.read, anew), anew=anew)
 
-    async def forget(self, store: Store, disks: Collection[str], housekeeping: Housekeeping) -> None:
+    async def forget(self, store: Store, disks: Collection[DiskId], housekeeping: Housekeeping) -> None:
         """A point was published: remove the marks all of whose disks it has; those that stay are noted."""
         done = [*self.done, *(key for key, one in self.found.items() if set(one.disks) <= set(disks))]
         if self.path is None or not (done or self.path.exists()):
             return
         with housekeeping.trying(LOCAL, self.path):
             if done:
-                write_record(self.path, _Done(done), WHAT)
+                write_record(self.path, _Done(done), STATE_DIRECTORY)
             if await Clearing(store, housekeeping).objects(done):
-                with local_io(WHAT, self.path):
+                with local_io(STATE_DIRECTORY, self.path):
                     self.path.unlink()
-
-
-def inside(blocks: np.ndarray, extents: Extents) -> np.ndarray:
-    """Which of these blocks begin inside the extents."""
-    at = blocks.astype(np.int64) * BLOCK_BYTES
-    index = np.searchsorted(extents.offsets, at, side="right") - 1
-    known = np.maximum(index, 0)
-    out: np.ndarray = (index >= 0) & (at < extents.offsets[known] + extents.lengths[known])
-    return out

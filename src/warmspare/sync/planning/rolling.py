@@ -23,15 +23,15 @@ from warmspare.errors import SourceError
 from warmspare.format.hashtable import ENTRY_BYTES
 from warmspare.model.columns import U32
 from warmspare.model.extents import Extents, normalise
-from warmspare.model.units import SPAN_BLOCKS, SPAN_BYTES, block_bytes
+from warmspare.model.runs import Runs
+from warmspare.model.units import BLOCK_BYTES, SPAN_BLOCKS, SPAN_BYTES
 from warmspare.observe.events import Events
 from warmspare.outside.records import Count, Seconds
 from warmspare.source.ports import Hole, Source, Span
-from warmspare.state.local_files import read_record, write_record
+from warmspare.state.local_files import STATE_DIRECTORY, read_record, write_record
 from warmspare.state.local_table import HashTable
 from warmspare.threads import finish
 
-WHAT = "the state directory"
 DAY_S = 86400.0
 USUAL_TIMES = 2  # a sync makes up for no more than twice the time that is usual between syncs, or a day
 # In the `hardware` of a restore point: the disks on which its sync found changes that the tracker had not reported.
@@ -69,10 +69,10 @@ class RollingCursor(msgspec.Struct, frozen=True):
     @classmethod
     def read(cls, path: Path, events: Events) -> RollingCursor | None:
         """As it was left; None if it is lost."""
-        return read_record(path, cls, WHAT, events)
+        return read_record(path, cls, STATE_DIRECTORY, events)
 
     def write(self, path: Path) -> None:
-        write_record(path, self, WHAT)
+        write_record(path, self, STATE_DIRECTORY)
 
     @classmethod
     def anywhere(cls, capacity_bytes: int, now_s: float) -> RollingCursor:
@@ -188,13 +188,8 @@ class _Look:
 
 def first_run(wrong: list[int], capacity_bytes: int) -> tuple[int, int]:
     """(offset, length) in bytes of the first neighbouring blocks of an ascending list."""
-    last = wrong[0]
-    for block in wrong[1:]:
-        if block != last + 1:
-            break
-        last = block
-    size = (last - wrong[0]) * (SPAN_BYTES // SPAN_BLOCKS) + block_bytes(last, capacity_bytes)
-    return wrong[0] * (SPAN_BYTES // SPAN_BLOCKS), size
+    start, count = next(Runs.of(np.array(wrong, dtype=np.uint32)).pairs())
+    return start * BLOCK_BYTES, min(count * BLOCK_BYTES, capacity_bytes - start * BLOCK_BYTES)
 
 
 def _spans(capacity_bytes: int) -> int:

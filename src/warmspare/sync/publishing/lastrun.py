@@ -11,12 +11,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from warmspare.errors import NotFoundError
+from warmspare.model.ids import DiskId, VmId, vm_key
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
+from warmspare.observe.kinds.sync_events import SyncCompleting, SyncRecovered
 from warmspare.repository.chain import Point, Repository
-from warmspare.store import layout
 from warmspare.store.lease import Lease
-from warmspare.sync.journal.journal import PageLog, RunRecord
+from warmspare.sync.journal.journal import RunRecord
+from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.local.local_state import LocalState
 from warmspare.sync.publishing import sealed as sealing
 from warmspare.sync.publishing.publication import publish
@@ -27,7 +29,7 @@ class LastRun:
     """Of one VM. Whoever asks holds its lease and the lock of its local state."""
 
     def __init__(
-        self, vm: str, repository: Repository, local: LocalState, events: Events, housekeeping: Housekeeping
+        self, vm: VmId, repository: Repository, local: LocalState, events: Events, housekeeping: Housekeeping
     ) -> None:
         self._vm, self._repository, self._local, self._events = vm, repository, local, events
         self._housekeeping = housekeeping
@@ -46,8 +48,8 @@ class LastRun:
             sealed = sealing.of(journal, left)
             if sealed is not None and sealed.record.parent == (head.id.sha256 if head else None):
                 record, store = sealed.record, self._repository.store
-                self._events.emit("sync.completing", vm=self._vm, sequence=record.sequence, created=record.created)
-                vm = layout.encode_name(self._vm)
+                self._events.emit(SyncCompleting(vm=self._vm, sequence=record.sequence, created=record.created))
+                vm = vm_key(self._vm)
                 if await sealing.complete(store, vm, journal, spool, sealed, self._housekeeping):
                     await lease.confirm()
                     await publish(self._repository, record, sealed.data, self._housekeeping)
@@ -56,7 +58,7 @@ class LastRun:
                 await spool.take({})
         return False
 
-    async def take_in(self, head: Point | None, *, remove: bool) -> dict[str, PageLog]:
+    async def take_in(self, head: Point | None, *, remove: bool) -> dict[DiskId, PageLog]:
         """What it had not published is kept for this run; of what it had published, its page logs are returned, by
         disk, if that point is the head still. remove: whether what is of no use is removed from the store."""
         left, local, store = self._left, self._local, self._repository.store
@@ -66,12 +68,12 @@ class LastRun:
         if published is None:
             if remove:
                 kept = await local.unfinished.keep(store, local.journal, left, self._housekeeping)
-                self._events.emit("sync.recovered", vm=self._vm, point=None, published=False, packs_kept=kept)
+                self._events.emit(SyncRecovered(vm=self._vm, point=None, published=False, packs_kept=kept))
             return {}
         if remove:
             packs = await local.packs_of(published) if local.unfinished.runs() else []
             local.unfinished.settle(published.id.sequence, packs)
-        self._events.emit("sync.recovered", vm=self._vm, point=published.id.label, published=True, packs_kept=0)
+        self._events.emit(SyncRecovered(vm=self._vm, point=published.id.label, published=True, packs_kept=0))
         if head is None or published.id != head.id:
             return {}
         return {disk.id: local.journal.page_log(i) for i, disk in enumerate(published.record.disks)}

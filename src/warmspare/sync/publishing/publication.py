@@ -8,8 +8,9 @@ from __future__ import annotations
 from warmspare.errors import LeaseError
 from warmspare.format import restore_point
 from warmspare.format.restore_point import RestorePoint
+from warmspare.model.ids import PointId, vm_key
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.repository.chain import Point, PointId, Repository
+from warmspare.repository.chain import Point, Repository
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 
@@ -24,7 +25,7 @@ async def publish(repository: Repository, record: RestorePoint, data: bytes, hou
         return
     # Another sender's point stands there; ours was never visible and its objects are ours to remove.
     clearing = Clearing(repository.store, housekeeping)
-    for prefix in layout.run_prefixes(layout.encode_name(record.vm_id), record.run):
+    for prefix in layout.run_prefixes(vm_key(record.vm_id), record.run):
         await clearing.uploads(prefix)
         await clearing.below(prefix)
     raise LeaseError(

@@ -17,9 +17,10 @@ from warmspare.errors import FormatError, StoreError
 from warmspare.format import restore_point
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import ObjectRef, RestorePoint
+from warmspare.model.ids import PackId, VmKey
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.outside.regular_files import open_file
-from warmspare.state.local_files import local_io
+from warmspare.state.local_files import STATE_DIRECTORY, local_io
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import PART_BYTES, Store
@@ -29,8 +30,6 @@ from warmspare.sync.publishing.spool import Spool
 from warmspare.sync.resuming.unpublished import standing
 from warmspare.sync.stages.pack_writer import upload_file
 from warmspare.threads import in_thread
-
-WHAT = "the state directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def of(journal: Journal, left: RunRecord) -> SealedPoint | None:
 def file_ref(key: str, path: Path) -> ObjectRef:
     """What a record says of the object that this file becomes."""
     summed, crc, size = hashlib.sha256(), 0, 0
-    with local_io(WHAT, path), open_file(path) as file:
+    with local_io(STATE_DIRECTORY, path), open_file(path) as file:
         while part := file.read(PART_BYTES):
             summed.update(part)
             crc, size = crc32c.crc32c(part, crc), size + len(part)
@@ -76,10 +75,10 @@ def _files(journal: Journal, record: RestorePoint) -> list[tuple[ObjectRef, Path
 async def send_files(store: Store, journal: Journal, record: RestorePoint) -> None:
     """Upload manifests and checkpoints. StoreError if a file is not what the record says of it."""
     for ref, path in _files(journal, record):
-        sent = await upload_file(store, ref.key, str(path), WHAT)
+        sent = await upload_file(store, ref.key, str(path), STATE_DIRECTORY)
         if sent != (ref.bytes, ref.sha256, ref.crc32c):
             raise StoreError(
-                f"{WHAT} failed: a file of this run changed while it was sent",
+                f"{STATE_DIRECTORY} failed: a file of this run changed while it was sent",
                 where=str(path),
                 hint="nothing was published; check the medium and run again",
                 retryable=True,
@@ -87,17 +86,17 @@ async def send_files(store: Store, journal: Journal, record: RestorePoint) -> No
 
 
 async def complete(
-    store: Store, vm: str, journal: Journal, spool: Spool | None, sealed: SealedPoint, housekeeping: Housekeeping
+    store: Store, vm: VmKey, journal: Journal, spool: Spool | None, sealed: SealedPoint, housekeeping: Housekeeping
 ) -> bool:
-    """Bring all objects of a sealed point of a dead run to the store. vm: encoded. False if that can't be: something
+    """Bring all objects of a sealed point of a dead run to the store. False if that can't be: something
     is gone or damaged, or in the way, and the disks must be read again. Then nothing of it was sent."""
     record, files = sealed.record, _files(journal, sealed.record)
     for ref, path in files:
         if not path.exists() or await in_thread(file_ref, ref.key, path) != ref:
             return False
     packs = await in_thread(_packs, journal, record)
-    wanted = {layout.pack_key(vm, pack.run.hex(), pack.number): pack for pack in packs}
-    there = {layout.pack_key(vm, p.run.hex(), p.number) for p in await standing(store, vm, packs)}
+    wanted = {layout.pack_key(vm, pack.id): pack for pack in packs}
+    there = {layout.pack_key(vm, p.id) for p in await standing(store, vm, packs)}
     left = {key: (pack.bytes, pack.crc32c) for key, pack in wanted.items() if key not in there}
     if left.keys() != (await spool.take(left) if spool is not None else set()):
         return False
@@ -125,8 +124,8 @@ async def _in_the_way(store: Store, prefix: str, due: Mapping[str, tuple[int, in
 
 def _packs(journal: Journal, record: RestorePoint) -> list[PackRef]:
     """Every pack that the manifests in the journal name."""
-    found: dict[tuple[bytes, int], PackRef] = {}
+    found: dict[PackId, PackRef] = {}
     for index in range(len(record.disks)):
         with opened(journal.manifest_path(index)) as manifest:
-            found |= {(pack.run, pack.number): pack for pack in manifest.packs}
+            found |= {pack.id: pack for pack in manifest.packs}
     return list(found.values())

@@ -21,10 +21,10 @@ import crc32c
 
 from warmspare.errors import NoRoomError, NotFoundError, StoreError
 from warmspare.format.pack import PACK_BYTES
+from warmspare.model.ids import VmId, vm_key
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.outside.regular_files import demand_folders
 from warmspare.state.local_files import local_io, locked
-from warmspare.store import layout
 from warmspare.store.around.passing import PassingStore
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import PART_BYTES, Store, Upload
@@ -47,9 +47,9 @@ class SpoolPlace:
     directory: Path
     size_bytes: int | None = None
 
-    def of(self, vm: str, repository: str) -> Path:
+    def of(self, vm: VmId, repository: str) -> Path:
         """The directory of one VM's packs for one repository."""
-        return self.directory / layout.encode_name(vm) / repository
+        return self.directory / vm_key(vm) / repository
 
 
 class Spool(PassingStore):

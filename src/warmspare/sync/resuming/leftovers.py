@@ -13,20 +13,20 @@ from pathlib import Path
 
 import msgspec
 
+from warmspare.model.ids import PackId, RunId, VmKey
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.outside.records import Count, RunId, SequenceOrNone
-from warmspare.state.local_files import read_record, write_record
+from warmspare.outside.records import Count, SequenceOrNone
+from warmspare.state.local_files import STATE_DIRECTORY, read_record, write_record
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import Store
 
-WHAT = "the state directory"
 MOST = 256
 MOST_PACKS = 500_000  # that are to be kept, of all of them: what a record may hold
 
-NamedBy = Callable[[int], Awaitable[set[tuple[str, int]] | None]]
-"""(run, number) of the packs that the point of a sequence names; None if that can't be told any more: then all that its
+NamedBy = Callable[[int], Awaitable[set[PackId] | None]]
+"""The packs that the point of a sequence names; None if that can't be told any more: then all that its
 runs left stays, for `prune` to look at."""
 
 
@@ -48,13 +48,13 @@ class _Noted(msgspec.Struct, frozen=True):
 
 
 class Leftovers:
-    """Of one VM, at `path`. vm: encoded."""
+    """Of one VM, at `path`."""
 
-    def __init__(self, path: Path, vm: str, events: Events) -> None:
+    def __init__(self, path: Path, vm: VmKey, events: Events) -> None:
         self._path, self._vm, self._events = path, vm, events
 
     def known(self) -> list[Leftover]:
-        record = read_record(self._path, _Noted, WHAT, self._events)
+        record = read_record(self._path, _Noted, STATE_DIRECTORY, self._events)
         return record.runs if record else []
 
     def note(self, *found: Leftover) -> None:
@@ -73,7 +73,7 @@ class Leftovers:
             kept = runs[-MOST:]
             while len(kept) > 1 and sum(len(one.named or ()) for one in kept) > MOST_PACKS:
                 kept.pop(0)
-            write_record(self._path, _Noted(kept), WHAT)
+            write_record(self._path, _Noted(kept), STATE_DIRECTORY)
         else:
             self._path.unlink(missing_ok=True)
 
@@ -88,7 +88,7 @@ class Leftovers:
             if numbers is None:
                 with housekeeping.trying("read", store.uri):
                     named = await named_by(one.sequence)
-                    numbers = None if named is None else [number for run, number in named if run == one.run]
+                    numbers = None if named is None else [pack.number for pack in named if pack.run == one.run]
                     if numbers is None:
                         left.remove(one)
                         continue
@@ -102,7 +102,7 @@ class Leftovers:
 
     async def _removed(self, clearing: Clearing, one: Leftover, numbers: list[int]) -> bool:
         packs, *others = layout.run_prefixes(self._vm, one.run)
-        keep = {layout.pack_key(self._vm, one.run, number) for number in numbers}
+        keep = {layout.pack_key(self._vm, PackId(one.run, number)) for number in numbers}
         whole = await clearing.below(packs, keep)
         for prefix in others if one.more else []:
             whole &= await clearing.below(prefix)

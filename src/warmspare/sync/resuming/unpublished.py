@@ -16,9 +16,10 @@ import crc32c
 
 from warmspare.errors import StoreError
 from warmspare.format.packlist import PackRef
+from warmspare.model.ids import DiskId, RunId, VmKey
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
-from warmspare.state.local_files import out_of_the_way, read_record
+from warmspare.state.local_files import STATE_DIRECTORY, out_of_the_way, read_record
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import PART_BYTES, Store
@@ -27,30 +28,29 @@ from warmspare.sync.journal.journal import Journal, RunRecord
 from warmspare.sync.resuming.leftovers import Leftover, Leftovers
 from warmspare.sync.resuming.reuse import Resume
 
-WHAT = "the state directory"
 LOOKS = 16  # at packs in the store, at a time
 
 
 @dataclass(frozen=True, slots=True)
 class _UnpublishedRun:
     directory: Path
-    run: bytes
+    run: RunId
     sequence: int  # of the point that it meant to publish
 
 
 class Unfinished:
-    """Of one VM. shelf: where their journals lie. leftovers: what is to be removed of them. vm: encoded."""
+    """Of one VM. shelf: where their journals lie. leftovers: what is to be removed of them."""
 
-    def __init__(self, shelf: Path, leftovers: Leftovers, vm: str, events: Events) -> None:
+    def __init__(self, shelf: Path, leftovers: Leftovers, vm: VmKey, events: Events) -> None:
         self.shelf, self.leftovers, self._vm, self._events = shelf, leftovers, vm, events
 
     def runs(self) -> list[_UnpublishedRun]:
         """Oldest first. One whose record can't be read is none."""
         found = []
         for place in sorted(self.shelf.glob("[0-9]*")) if self.shelf.exists() else []:
-            record = read_record(place / "run.json", RunRecord, WHAT, self._events)
+            record = read_record(place / "run.json", RunRecord, STATE_DIRECTORY, self._events)
             if record is not None:
-                found.append(_UnpublishedRun(place, bytes.fromhex(record.run), record.sequence))
+                found.append(_UnpublishedRun(place, record.run, record.sequence))
         return found
 
     async def keep(self, store: Store, journal: Journal, left: RunRecord, housekeeping: Housekeeping) -> int:
@@ -58,27 +58,27 @@ class Unfinished:
         later. How many stay."""
         run = left.run
         # It may be on the shelf already, and its journal not be cleared.
-        places = [journal.directory, *(one.directory for one in self.runs() if one.run.hex() == run)]
+        places = [journal.directory, *(one.directory for one in self.runs() if one.run == run)]
         listed = {
-            pack.number
+            pack.id
             for place in places
             for path in place.glob("*.sent")
             for pack in sentlog.packs_of(path)
-            if pack.run.hex() == run
+            if pack.id.run == run
         }
-        keys = {layout.pack_key(self._vm, run, number) for number in listed}
+        keys = {layout.pack_key(self._vm, pack) for pack in listed}
         clearing, whole = Clearing(store, housekeeping), True
         for prefix in layout.run_prefixes(self._vm, run):
             await clearing.uploads(prefix)  # what is left of these ends with its age: see Sync
             whole &= await clearing.below(prefix, keys)
         if not whole:
-            self.leftovers.note(Leftover(run, left.sequence, sorted(listed), more=True))
+            self.leftovers.note(Leftover(run, left.sequence, sorted(pack.number for pack in listed), more=True))
         journal.set_aside(self.shelf)
         with housekeeping.trying(LOCAL, journal.directory):
             journal.clear()
         return len(listed)
 
-    async def resume(self, store: Store, disk_id: str, scratch: Path) -> Resume | None:
+    async def resume(self, store: Store, disk_id: DiskId, scratch: Path) -> Resume | None:
         """What can be used again of a disk; None where there is nothing. Every pack is looked at in the store.
 
         A run whose sequence somebody else has published under since is passed over: its packs are older than the
@@ -88,7 +88,7 @@ class Unfinished:
         logs = [(one, one.directory / name) for one in self.runs() if (one.directory / name).exists()]
         taken = {n: await store.head(layout.point_key(self._vm, n)) for n in {one.sequence for one, _ in logs}}
         logs = [(one, path) for one, path in logs if taken[one.sequence] is None]
-        packs = [pack for one, path in logs for pack in sentlog.packs_of(path) if pack.run == one.run]
+        packs = [pack for one, path in logs for pack in sentlog.packs_of(path) if pack.id.run == one.run]
         good = await standing(store, self._vm, packs)
         if not good:
             return None
@@ -100,31 +100,31 @@ class Unfinished:
     def settle(self, sequence: int, named: Iterable[PackRef]) -> None:
         """The point of that sequence was published, and its manifests name these packs: what they do not name is noted
         to be removed, and the runs are forgotten. Nothing is done in the store. StoreError of this host's disk."""
-        used = {(pack.run, pack.number) for pack in named}
+        used = {pack.id for pack in named}
         self.leftovers.note(
             *(
                 Leftover(
-                    one.run.hex(),
+                    one.run,
                     one.sequence,
-                    sorted(number for run, number in used if run == one.run) if one.sequence == sequence else None,
+                    sorted(pack.number for pack in used if pack.run == one.run) if one.sequence == sequence else None,
                 )
                 for one in self.runs()
             )
         )
-        out_of_the_way(self.shelf, WHAT)
+        out_of_the_way(self.shelf, STATE_DIRECTORY)
 
 
-async def standing(store: Store, vm: str, packs: list[PackRef]) -> list[PackRef]:
-    """Those of the packs that the store has as they were sent. vm: encoded."""
+async def standing(store: Store, vm: VmKey, packs: list[PackRef]) -> list[PackRef]:
+    """Those of the packs that the store has as they were sent."""
     listed = {
         info.key: info.bytes
-        for run in {pack.run for pack in packs}
-        async for info in store.list(layout.run_prefixes(vm, run.hex())[0])
+        for run in {pack.id.run for pack in packs}
+        async for info in store.list(layout.run_prefixes(vm, run)[0])
     }
     looks = asyncio.Semaphore(LOOKS)
 
     async def look(pack: PackRef) -> bool:
-        key = layout.pack_key(vm, pack.run.hex(), pack.number)
+        key = layout.pack_key(vm, pack.id)
         if listed.get(key) != pack.bytes:
             return False
         async with looks:

@@ -16,6 +16,7 @@ import numpy as np
 
 from warmspare.format.pack import PACK_BYTES, PackHeader
 from warmspare.format.packlist import PackRef
+from warmspare.model.ids import PackId, RunId, VmKey
 from warmspare.outside.regular_files import open_file
 from warmspare.store import layout
 from warmspare.store.contract import PART_BYTES, Store
@@ -63,7 +64,7 @@ class _Open:
 class PackWriter:
     """Writes the packs of one disk.
 
-    vm: encoded. run: 16 bytes. numbers: of packs, unique in the run. tasks: owns the uploads; if one fails,
+    numbers: of packs, unique in the run. tasks: owns the uploads; if one fails,
     the group is cancelled. earlier: packs of earlier runs, which come first in the list. completed: told of each pack
     when it is in the store. pack_bytes: how large a pack may become, now. Frames come one at a time.
     """
@@ -71,8 +72,8 @@ class PackWriter:
     def __init__(
         self,
         store: Store,
-        vm: str,
-        run: bytes,
+        vm: VmKey,
+        run: RunId,
         disk: int,
         numbers: Iterator[int],
         tasks: asyncio.TaskGroup,
@@ -124,7 +125,7 @@ class PackWriter:
         self._refs.append(None)
         pack = self._open = _Open(index, 0, asyncio.Queue(1), self._parts.take(), 0, number, time.monotonic())
         self._uploads.append(self._tasks.create_task(self._send(index, number, pack.parts)))
-        await self._append(pack, PackHeader(self._run, number, self._disk).encode())
+        await self._append(pack, PackHeader(PackId(self._run, number), self._disk).encode())
         return pack
 
     async def _append(self, pack: _Open, data: bytes | memoryview) -> None:
@@ -147,14 +148,14 @@ class PackWriter:
             await pack.parts.put(None)
 
     async def _send(self, index: int, number: int, parts: asyncio.Queue[memoryview | None]) -> None:
-        summed = hashlib.sha256()
+        summed, pack = hashlib.sha256(), PackId(self._run, number)
         began = time.monotonic()
         try:
-            async with self._store.upload(layout.pack_key(self._vm, self._run.hex(), number)) as upload:
+            async with self._store.upload(layout.pack_key(self._vm, pack)) as upload:
                 while (part := await parts.get()) is not None:
                     await in_thread(summed.update, part)
                     await upload.write(part)
-            ref = self._refs[index] = PackRef(self._run, number, upload.bytes, upload.crc32c, summed.digest())
+            ref = self._refs[index] = PackRef(pack, upload.bytes, upload.crc32c, summed.digest())
             await in_thread(self._completed, ref)
             # Packs share the link, so that all which are under way hold what goes in that time.
             rate = ref.bytes / max(0.001, time.monotonic() - began)

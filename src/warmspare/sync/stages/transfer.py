@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from warmspare.format.packlist import PackRef
 from warmspare.model.extents import Extents, normalise
+from warmspare.model.ids import RunId, VmKey
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.source.ports import Hole, Source, Span
@@ -70,11 +71,11 @@ async def codec(level: Level) -> AsyncIterator[Codec]:
 
 @dataclass(frozen=True, slots=True)
 class PackTarget:
-    """Where packs go. vm: encoded. run: 16 bytes. numbers: of packs, unique in the run. pack_bytes: their size."""
+    """Where packs go. numbers: of packs, unique in the run. pack_bytes: their size."""
 
     store: Store
-    vm: str
-    run: bytes
+    vm: VmKey
+    run: RunId
     disk: int
     numbers: Iterator[int]
     pack_bytes: Callable[[], int]
@@ -203,7 +204,7 @@ class Transfer:
             self._meter.done_bytes += (item.stop - item.start) * BLOCK_BYTES
         for part in found:
             self._meter.changed_bytes += part.changed_bytes
-            self.changed_blocks += part.block.size + part.zero_blocks.size
+            self.changed_blocks += len(part.records) + part.zero_blocks.size
             for finding in part.untracked:
                 self._on_untracked(finding)
 
@@ -226,7 +227,8 @@ class Transfer:
             if place is not None:
                 index, offset, number = place
                 frame = (number, offset, encoded.frame_bytes)
-                self._sent.add(SentFrame(*frame, encoded.block, encoded.carried, encoded.page_hashes))
+                records = encoded.records
+                self._sent.add(SentFrame(*frame, records.block, records.carried, encoded.page_hashes))
                 self._manifest.add(encoded, (index, offset))
             else:
                 self._manifest.add(encoded, None)

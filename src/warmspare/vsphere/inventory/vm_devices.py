@@ -12,8 +12,9 @@ from typing import Any
 
 from pyVmomi import vim
 
+from warmspare.model.ids import DiskId
 from warmspare.vsphere.api.garbled import clean
-from warmspare.vsphere.api.soap import NotUnderstoodError, UnreadValue, laid_aside, oddities, unknown_type
+from warmspare.vsphere.api.oddities import NotUnderstoodError, UnreadValue, laid_aside, oddities, unknown_type
 
 UNKNOWN = "unknown"
 _device = vim.vm.device
@@ -88,7 +89,7 @@ class VmDisk:
     bus: int
     unit: int
     capacity_bytes: int
-    uuid: str
+    uuid: DiskId
     path: str
     base_path: str
     chain: int
@@ -181,7 +182,7 @@ def _odd_disk(device: Any, label: str, why: str) -> VmDisk:
         bus=0,
         unit=_number(device, "unitNumber"),
         capacity_bytes=0,
-        uuid=_text(backing, "uuid"),
+        uuid=DiskId(_text(backing, "uuid")),
         path=path,
         base_path=path,
         chain=1,
@@ -219,7 +220,7 @@ def _disk(device: Any, label: str, controller: Any) -> VmDisk:
         bus=_number(controller, "busNumber"),
         unit=_number(device, "unitNumber"),
         capacity_bytes=capacity_bytes,
-        uuid=_text(backing, "uuid"),
+        uuid=DiskId(_text(backing, "uuid")),
         path=_text(backing, "fileName"),
         base_path=_text(base, "fileName"),
         chain=chain,

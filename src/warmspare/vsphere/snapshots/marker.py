@@ -11,6 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from warmspare.model.ids import VmId
 from warmspare.outside import records
 from warmspare.outside.records import UnfitError
 
@@ -20,15 +21,15 @@ _TEXT = "Taken by warmspare to read a moment of this VM; it removes it by itself
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """repository: a hash of its URI, so that vCenter is not told where copies are kept. vm: the ID that the repository
-    knows it by. run: unique to the sync."""
+    """repository: a hash of its URI, so that vCenter is not told where copies are kept. run: unique to
+    the sync."""
 
     repository: str
-    vm: str
+    vm: VmId
     run: str
 
     @classmethod
-    def of(cls, repository_uri: str, vm: str, run: str) -> Marker:
+    def of(cls, repository_uri: str, vm: VmId, run: str) -> Marker:
         uri = repository_uri.rstrip("/").encode(errors="surrogateescape")
         return cls(hashlib.sha256(uri).hexdigest()[:16], vm, run)
 
@@ -60,4 +61,5 @@ def parse(description: str) -> Marker | None:
     values = [fields.get(name) for name in ("repository", "vm", "run")]
     if not all(isinstance(value, str) and value for value in values):
         return None
-    return Marker(*(str(value) for value in values))
+    repository, vm, run = map(str, values)
+    return Marker(repository, VmId(vm), run)

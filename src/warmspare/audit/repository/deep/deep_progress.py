@@ -16,11 +16,14 @@ import msgspec
 
 from warmspare.audit.reports.findings import Finding
 from warmspare.audit.repository.scratch import WHAT, Scratch
-from warmspare.model.units import BLOCK_PAGES, MAX_CAPACITY_BYTES
+from warmspare.model.ids import DiskId, VmKey
+from warmspare.model.masks import FULL_MASK
+from warmspare.model.units import MAX_CAPACITY_BYTES
 from warmspare.observe.events import Events
 from warmspare.outside.records import Block, Count, Line, Moment, Seconds, Sequence, Sha256, is_moment
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.local_files import encode_record, local_io, make_void, pwrite_all, read_record, write_record
+from warmspare.state.page_file import PageFile
 
 FORMAT = 1
 
@@ -38,9 +41,9 @@ class DeepDiskProgress(msgspec.Struct):
 class Pending(msgspec.Struct):
     """A change of what is lost of a disk, noted before it is made."""
 
-    disk: Line
+    disk: DiskId
     blocks: list[Block]
-    pages: list[Annotated[int, msgspec.Meta(ge=0, lt=1 << BLOCK_PAGES)]]
+    pages: list[Annotated[int, msgspec.Meta(ge=0, le=FULL_MASK)]]
     cleared: list[tuple[Block, Block]]
     count: Block
 
@@ -59,7 +62,7 @@ class DeepProgress(msgspec.Struct):
 
     format: Count
     repository: Line
-    vm: Line
+    vm: VmKey
     token: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{1,64}\Z")]
     began: Moment
     target: Sequence
@@ -86,12 +89,12 @@ class DeepProgress(msgspec.Struct):
 class Keeper:
     """Keeps it beside the scratch files it is about, one of a VM and repository. name: what those files begin with."""
 
-    def __init__(self, scratch: Scratch, repository: str, vm: str, events: Events) -> None:
+    def __init__(self, scratch: Scratch, repository: str, vm: VmKey, events: Events) -> None:
         self.name = hashlib.sha256(f"{repository}/{vm}".encode()).hexdigest()[:16]
         self._path = scratch.directory / f"{self.name}.json"
         self._scratch, self._events = scratch, events
 
-    def file_name(self, token: str, disk_id: str) -> str:
+    def file_name(self, token: str, disk_id: DiskId) -> str:
         """What the files of a disk begin with."""
         return f"{self.name}-{token}-{hashlib.sha256(disk_id.encode()).hexdigest()[:16]}"
 
@@ -100,13 +103,12 @@ class Keeper:
         found = read_record(self._path, DeepProgress, WHAT, self._events)
         return found if found and found.format == FORMAT else None
 
-    def save(self, progress: DeepProgress, fds: list[int], *, durable: bool) -> None:
+    def save(self, progress: DeepProgress, files: list[PageFile], *, durable: bool) -> None:
         """After what it speaks of was written. durable: on the medium first, so that it outlives the machine; else
         it outlives this process, which is enough as long as what lies in scratch space is checked when it is used."""
         if durable:
-            with local_io(WHAT, self._path):
-                for fd in fds:
-                    os.fdatasync(fd)
+            for file in files:
+                file.sync(data_only=True)
             write_record(self._path, progress, WHAT)
             return
         staged = self._path.with_suffix(".new")

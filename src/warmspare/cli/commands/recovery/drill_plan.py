@@ -12,6 +12,7 @@ from warmspare.cli import options
 from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
+    from warmspare.model.ids import VmId
     from warmspare.observe.events import Events
     from warmspare.recover.drills.ec2.ec2_drill import Ec2Drill
     from warmspare.recover.drills.rehearsal import Lab
@@ -74,15 +75,16 @@ async def rehearse(asked: DrillOptions, path: Path, events: Events, *, ec2: bool
 async def clean(drill: Ec2Drill, vms: Sequence[VmPlan], events: Events) -> int:
     """End what drills of these VMs have in EC2. The first error, after all were tried; the others are notes."""
     from warmspare.errors import WarmspareError
+    from warmspare.observe.kinds.drill_events import DrillClean, DrillNote
 
     failures: list[WarmspareError] = []
     for vm in vms:
         try:
-            events.emit("drill.clean", vm=vm.vm, ended=len(await drill.clean(vm.vm)))
+            events.emit(DrillClean(vm=vm.vm, ended=len(await drill.clean(vm.vm))))
         except WarmspareError as error:
             error.about(vm.vm)
             if failures:
-                events.emit("drill.note", vm=vm.vm, message=error.sentence)
+                events.emit(DrillNote(vm=vm.vm, message=error.sentence))
             failures.append(error)
     if failures:
         raise failures[0]
@@ -122,13 +124,13 @@ class _Place:
     def __init__(self, given: Path | None, *, alone: bool) -> None:
         self._given, self._alone = given, alone
 
-    def __call__(self, vm: str) -> Path:
+    def __call__(self, vm: VmId) -> Path:
+        from warmspare.model.ids import vm_key
         from warmspare.recover.drills import evidence as folders
-        from warmspare.store import layout
 
         given = self._given
         if given is not None and not self._alone:
-            given = given / layout.encode_name(vm)
+            given = given / vm_key(vm)
         return folders.make_folder(options.state_folder("drills"), vm, given)
 
 

@@ -27,6 +27,7 @@ def done(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
+        from warmspare.observe.kinds.failover_events import FailbackDone
         from warmspare.repository.chain import open_repository
         from warmspare.repository.failover_record import read_journal
         from warmspare.store.opening import open_store
@@ -45,13 +46,14 @@ def done(
         finally:
             await store.close()
         events.emit(
-            "failback.done",
-            vm=name,
-            point=record.point.label,
-            began=record.began,
-            region=record.region,
-            instance=record.id_of("instance"),
-            image=record.id_of("image"),
+            FailbackDone(
+                vm=name,
+                point=record.point.label,
+                began=record.began,
+                region=record.region,
+                instance=record.id_of("instance"),
+                image=record.id_of("image"),
+            )
         )
         return 0
 
@@ -87,6 +89,7 @@ def export(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
+        from warmspare.observe.kinds.failover_events import ExportDone
         from warmspare.recover.aws.client import Aws, AwsSettings
         from warmspare.recover.failback.export import Export, ExportSettings
         from warmspare.repository.chain import open_repository
@@ -107,7 +110,7 @@ def export(
                 disks = await Export(repository, aws, vm, settings, events, meter).run()
         finally:
             await store.close()
-        events.emit("export.done", vm=vm, disks=len(disks), seconds=round(time.monotonic() - began, 3))
+        events.emit(ExportDone(vm=vm, disks=len(disks), seconds=round(time.monotonic() - began, 3)))
         return 0
 
     return execute(work, as_json=json, debug=debug, names=("read", "written"))

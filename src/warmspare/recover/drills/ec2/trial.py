@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from warmspare.errors import RecoverError
+from warmspare.model.ids import VmKey
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.aws.ec2 import UNSEEN_S, Ec2
-from warmspare.recover.failover.ami import Images, ImageSpec
 from warmspare.recover.failover.chosen import Chosen
 from warmspare.recover.failover.ec2_machine import Ec2Machine
+from warmspare.recover.failover.images.ami import Images, ImageSpec
 from warmspare.recover.failover.launch import Instance, InstanceSpec, Launcher, Trying
 from warmspare.recover.failover.plan import VolumeSettings
 
@@ -50,7 +51,7 @@ class Remains:
         return ", ".join((*self.instances, *self.images))
 
 
-async def remains(ec2: Ec2, repository: str, vm: str) -> list[Remains]:
+async def remains(ec2: Ec2, repository: str, vm: VmKey) -> list[Remains]:
     """Of all drills of a VM of a repository, both as the tags have them. AwsError."""
     of_vm = {"repository": repository, "vm": vm}
     images = [each for each in await Images(ec2).tagged(**of_vm) if RUN in each.tags]

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from warmspare.errors import RecoverError
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.drill_events import DrillDone, DrillNote, DrillStart, DrillWaiting
 from warmspare.recover.disks.open_disk import Held, OpenDisk, Traced, TracedDisk
 from warmspare.recover.disks.origin import Origin
 from warmspare.recover.drills.evidence import (
@@ -37,6 +39,7 @@ from warmspare.recover.drills.rules import WAITING_S, Rules
 from warmspare.recover.drills.signs import LOGIN
 from warmspare.recover.drills.turn import ALONE, DrillTurn
 from warmspare.repository.chain import now_text
+from warmspare.ticker import every
 
 
 @dataclass(slots=True)
@@ -63,16 +66,17 @@ async def drill(
     disks = origin.ordered(held.disks)
     before = [await disk.trace(hashed=rules.hashed) for disk in disks]
     events.emit(
-        "drill.start",
-        vm=origin.vm,
-        point=held.point.label,
-        replica=str(held.replica) if held.replica else None,
-        firmware=hardware.firmware,
-        controller=hardware.controller,
-        memory_mib=hardware.memory_mib,
-        cpus=hardware.cpus,
-        timeout_seconds=rules.timeout_s,
-        evidence=str(folder),
+        DrillStart(
+            vm=origin.vm,
+            point=held.point.label,
+            replica=str(held.replica) if held.replica else None,
+            firmware=hardware.firmware,
+            controller=hardware.controller,
+            memory_mib=hardware.memory_mib,
+            cpus=hardware.cpus,
+            timeout_seconds=rules.timeout_s,
+            evidence=str(folder),
+        )
     )
     notes = [*hardware.notes, *([f"the repository could not be read: {origin.why}"] if origin.why else [])]
     outcome = await _judged(hardware, disks, rules, folder, notes, origin.vm, events, turn)
@@ -112,7 +116,7 @@ async def _judged(
     rules: Rules,
     folder: Path,
     notes: list[str],
-    vm: str,
+    vm: VmId,
     events: Events,
     turn: DrillTurn,
 ) -> _QemuOutcome:
@@ -135,7 +139,7 @@ async def _boot(
     accelerator: str,
     rules: Rules,
     folder: Path,
-    vm: str,
+    vm: VmId,
     events: Events,
     turn: DrillTurn,
 ) -> _QemuOutcome:
@@ -147,21 +151,21 @@ async def _boot(
             log = SerialLog(machine.serial, folder / SERIAL, rules.expect or LOGIN)
             firmware = SerialLog(machine.firmware, folder / FIRMWARE, None)
             async with asyncio.TaskGroup() as group:
-                beside = (log.follow(), firmware.follow(), _tell_waiting(log, vm, events))
-                followers = [group.create_task(each) for each in beside]
-                await machine.power_on()
-                turn.running()
-                power_on_s = time.monotonic()
-                try:
-                    async with asyncio.timeout(rules.timeout_s):
-                        await _judge(machine, log, firmware, rules, outcome, folder)
-                except TimeoutError:
-                    outcome.reason = _waited(log, rules)
-                if not outcome.passed:
-                    await machine.demand_media()
-                if outcome.passed:
-                    outcome.boot_s = round(time.monotonic() - power_on_s, 3)
-                await machine.screenshot(folder / SCREEN)
+                followers = [group.create_task(each) for each in (log.follow(), firmware.follow())]
+                async with every(WAITING_S, _telling_waiting(log, vm, events)):
+                    await machine.power_on()
+                    turn.running()
+                    power_on_s = time.monotonic()
+                    try:
+                        async with asyncio.timeout(rules.timeout_s):
+                            await _judge(machine, log, firmware, rules, outcome, folder)
+                    except TimeoutError:
+                        outcome.reason = _waited(log, rules)
+                    if not outcome.passed:
+                        await machine.demand_media()
+                    if outcome.passed:
+                        outcome.boot_s = round(time.monotonic() - power_on_s, 3)
+                    await machine.screenshot(folder / SCREEN)
                 for follower in followers:
                     follower.cancel()
     return outcome
@@ -228,11 +232,13 @@ async def _judge(
         await asyncio.gather(*good, *bad, return_exceptions=True)
 
 
-async def _tell_waiting(log: SerialLog, vm: str, events: Events) -> None:
+def _telling_waiting(log: SerialLog, vm: VmId, events: Events) -> Callable[[], None]:
     began_s = time.monotonic()
-    while True:
-        await asyncio.sleep(WAITING_S)
-        events.emit("drill.waiting", vm=vm, seconds=round(time.monotonic() - began_s, 1), line=log.line)
+
+    def tell() -> None:
+        events.emit(DrillWaiting(vm=vm, seconds=round(time.monotonic() - began_s, 1), line=log.line))
+
+    return tell
 
 
 def _waited(log: SerialLog, rules: Rules) -> str:
@@ -271,15 +277,17 @@ def _machine(hardware: Hardware, outcome: _QemuOutcome) -> dict[str, Any]:
 
 def _tell(verdict: DrillVerdict, folder: Path, events: Events) -> None:
     for note in verdict.notes:
-        events.emit("drill.note", vm=verdict.vm, message=note)
-    fields: Mapping[str, Any] = {
-        "passed": verdict.passed,
-        "reason": verdict.reason,
-        "untouched": verdict.untouched,
-        "boot_seconds": verdict.boot_seconds,
-        "seconds": verdict.seconds,
-        "point": verdict.point["label"],
-        "accelerator": verdict.machine["accelerator"],
-        "evidence": str(folder),
-    }
-    events.emit("drill.done", vm=verdict.vm, **fields)
+        events.emit(DrillNote(vm=verdict.vm, message=note))
+    events.emit(
+        DrillDone(
+            vm=verdict.vm,
+            passed=verdict.passed,
+            reason=verdict.reason,
+            untouched=verdict.untouched,
+            boot_seconds=verdict.boot_seconds,
+            seconds=verdict.seconds,
+            point=verdict.point["label"],
+            accelerator=verdict.machine["accelerator"],
+            evidence=str(folder),
+        )
+    )

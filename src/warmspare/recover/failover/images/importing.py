@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from warmspare.errors import RecoverError
 from warmspare.recover.aws.ec2 import Ec2, Json, tag_filters, tag_list, tagged
 from warmspare.recover.failover.ec2_machine import Ec2Machine
-from warmspare.recover.failover.import_errors import explain_import
+from warmspare.recover.failover.images.import_errors import explain_import
 from warmspare.recover.failover.platform import LINUX, WINDOWS
 
 IMPORT_S = 6 * 3600.0

@@ -1,0 +1,167 @@
+"""One restore point brought into a replica that is open; owns what is verified before anything changes, and the order.
+
+docs/format.md, "Applying a point": manifests verified and held against the hash table's root, the record says where the
+replica is moving to, packs fetched and merged, disks synced, the record moved forward.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+import msgspec
+
+from warmspare.apply.damage import Damage
+from warmspare.apply.merge import Merge
+from warmspare.apply.replica import Replica
+from warmspare.errors import (
+    IntegrityError,
+)
+from warmspare.format.manifest import ManifestReader
+from warmspare.format.restore_point import Disk
+from warmspare.model.ids import DiskId, VmId
+from warmspare.observe.events import Events, Meter
+from warmspare.observe.kinds.apply_events import (
+    ApplyDiskDone,
+    ApplyDiskStart,
+)
+from warmspare.observe.kinds.finding_events import DamagedFrame
+from warmspare.observe.kinds.repository_events import StateRebuild
+from warmspare.repository import disk_tables
+from warmspare.repository.chain import Point, Repository
+from warmspare.repository.verified_objects import manifest_of
+from warmspare.state.local_files import local_io
+from warmspare.state.local_table import HashTable, TableDamagedError
+from warmspare.state.replica_record import REPLICA, ReplicaDisk
+from warmspare.threads import Threads, in_thread
+
+MAX_FINDING_EVENTS = 100
+
+
+@dataclass(slots=True)
+class _Work:
+    """One disk of the replica, open while a point is applied to it."""
+
+    disk: Disk
+    place: ReplicaDisk
+    fd: int
+    table: HashTable
+    manifest: ManifestReader
+    fresh: bool  # the disk was not in the parent: it starts from zeros
+    damage: Damage = field(default_factory=Damage)
+
+
+class PointApply:
+    """Of one VM, to a replica that is held. repository, replica: open. meter: is told what is read and written."""
+
+    def __init__(self, repository: Repository, replica: Replica, vm: VmId, events: Events, meter: Meter) -> None:
+        self.repository, self.replica = repository, replica
+        self._vm, self._events, self._meter = vm, events, meter
+        self._findings = 0
+
+    async def step(self, point: Point, parent: Point | None, wanted: set[DiskId]) -> None:
+        """From the parent's contents to the point's. wanted: disks; the others stay as they are."""
+        replica = self.replica
+        known = replica.record.disks if replica.record else []
+        places = {p.id: p for p in [*known, *replica.admit(point.record)] if p.id in wanted or p in known}
+        async with AsyncExitStack() as stack:
+            works = [
+                await self._prepare(point, parent, disk, places[disk.id], stack)
+                for disk in point.record.disks
+                if disk.id in wanted
+            ]
+            at = replica.record.at if replica.record else None
+            replica.move(at=at, moving=point.id, disks=list(places.values()))
+            cores = len(os.sched_getaffinity(0))
+            threads = Threads(cores, "apply")
+            stack.callback(threads.close)
+            for work in works:
+                await self._disk(point, work, threads, stack)
+            for work in works:
+                with local_io(REPLICA, replica.path(work.place)):
+                    await in_thread(os.fsync, work.fd)
+                await in_thread(work.table.commit, point.id.sha256, work.disk.capacity_bytes)
+                places[work.disk.id] = msgspec.structs.replace(
+                    work.place, capacity_bytes=work.disk.capacity_bytes, damaged=work.damage.runs
+                )
+            replica.move(at=point.id, moving=None, disks=list(places.values()))
+
+    async def _prepare(
+        self, point: Point, parent: Point | None, disk: Disk, place: ReplicaDisk, stack: AsyncExitStack
+    ) -> _Work:
+        """Verify what the point says of a disk before anything of the replica changes."""
+        repository, replica, uri = self.repository, self.replica, self.repository.store.uri
+        before = parent.record.disk(disk.id) if parent else None
+        if before and before.capacity_bytes > disk.capacity_bytes:
+            raise IntegrityError(
+                f"restore point {point.id.label} says that disk {disk.id} shrank from {before.capacity_bytes} to "
+                f"{disk.capacity_bytes} bytes, which a disk never does",
+                where=uri,
+                hint="audit the repository",
+            )
+        table = stack.enter_context(replica.table(disk.id))
+        if before is None:
+            await in_thread(table.reset)
+        else:
+            assert parent
+            await self._table_at(parent, point, disk.id, table)
+        manifest = await stack.enter_async_context(manifest_of(repository, point.record, disk, replica.scratch))
+        if table.generation != point.id.sha256:
+            await in_thread(disk_tables.stage_manifest, table, manifest)
+        await in_thread(disk_tables.demand_root, table, disk, point, uri)
+        damage = Damage(place.damaged if before else [])
+        return _Work(disk, place, -1, table, manifest, before is None, damage)
+
+    async def _table_at(self, parent: Point, point: Point, disk_id: DiskId, table: HashTable) -> None:
+        """Have the table of the parent, or of the point itself where a killed run had come that far already."""
+        for known in (point, parent):
+            disk = known.record.disk(disk_id)
+            if disk and table.generation == known.id.sha256:
+                try:
+                    await in_thread(table.check, disk.capacity_bytes, disk.root)
+                    return
+                except TableDamagedError:
+                    break
+        self._events.emit(StateRebuild(vm=self._vm, disk=disk_id, what="hash table"))
+        await disk_tables.rebuild(self.repository, disk_id, parent, table, self.replica.scratch)
+
+    async def _disk(self, point: Point, work: _Work, threads: Threads, stack: AsyncExitStack) -> None:
+        replica = self.replica
+        disk, path = work.disk, replica.path(work.place)
+        work.fd = stack.enter_context(replica.open_disk(work.place, make=work.fresh))
+        if work.fresh:
+            await in_thread(replica.empty, work.fd, work.place, disk.capacity_bytes)
+        else:
+            await in_thread(replica.resize, work.fd, work.place, disk.capacity_bytes)
+        total = work.manifest.packs.total_bytes
+        self._meter.total_bytes += total
+        self._events.emit(
+            ApplyDiskStart(
+                vm=self._vm,
+                disk=disk.id,
+                point=point.id.label,
+                path=str(path),
+                capacity_bytes=disk.capacity_bytes,
+                bytes_total=total,
+            )
+        )
+        read, written = self._meter.read_bytes, self._meter.written_bytes
+        self._meter.read_bytes += disk.manifest.bytes
+        merge = Merge(self.repository, point, disk, work.fd, path, work.manifest, work.damage, threads, self._meter)
+        for finding in await merge.run():
+            self._finding(disk.id, finding)
+        self._events.emit(
+            ApplyDiskDone(
+                vm=self._vm,
+                disk=disk.id,
+                point=point.id.label,
+                bytes_read=self._meter.read_bytes - read,
+                bytes_written=self._meter.written_bytes - written,
+            )
+        )
+
+    def _finding(self, disk: DiskId, message: str) -> None:
+        self._findings += 1
+        if self._findings <= MAX_FINDING_EVENTS:
+            self._events.emit(DamagedFrame(vm=self._vm, disk=disk, message=message))
