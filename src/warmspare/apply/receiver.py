@@ -34,6 +34,7 @@ from warmspare.observe.events import Events, Meter
 from warmspare.patience import outlasted
 from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point, Repository, open_repository
+from warmspare.repository.finding import find
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.state.local_files import local_io
 from warmspare.state.local_table import HashTable, TableDamagedError
@@ -100,11 +101,10 @@ class Receiver:
         Raises the package's errors. Killed or cancelled anywhere, the next run goes on. IntegrityError with
         blocks named: the replica did move to the point, but for these blocks; the next run tries them again.
         """
-        repository = await self._repository()
-        target = await self._choose(repository, at)
-        replica = self._replica(repository, await repository.load(self._vm, target))
+        repository, point = await self._chosen(at)
+        replica = self._replica(repository, point)
         with replica.hold():
-            return await self._walk(repository, replica, target, explicit=at is not None)
+            return await self._walk(repository, replica, point.id.sequence, explicit=at is not None)
 
     async def follow(self, poll_s: float = POLL_S) -> None:
         """Keep the replica at the newest restore point until cancelled; each new point ends in `apply.done`.
@@ -112,13 +112,13 @@ class Receiver:
         An outage of the store is waited out, from the first look on, and so is a drill of the replica; every other
         error ends it.
         """
-        repository, newest = await outlasted(self._found, lambda error: self._waiting(error, poll_s), poll_s)
+        repository, newest = await outlasted(self._chosen, lambda error: self._waiting(error, poll_s), poll_s)
         replica = self._replica(repository, newest)
         first = True
         with replica.hold():
             while True:
                 try:
-                    target = await self._choose(repository, None)
+                    target = self._demand(await repository.newest(self._vm, hint=newest.id.sequence))
                     if first or replica.at is None or target != replica.at.sequence or _damaged(replica):
                         await self._walk(repository, replica, target, explicit=False)
                     else:
@@ -131,23 +131,19 @@ class Receiver:
                     self._waiting(error, poll_s)
                 await asyncio.sleep(poll_s)
 
-    async def _found(self) -> tuple[Repository, Point]:
-        """The repository and the newest point of the VM."""
-        repository = await self._repository()
-        return repository, await repository.load(self._vm, await self._choose(repository, None))
+    async def _chosen(self, at: str | None = None) -> tuple[Repository, Point]:
+        """The repository, and the VM's restore point that `at` names, or its newest."""
+        repository = await open_repository(self._store)
+        found = await find(repository, self._vm)
+        self._vm = found.id
+        if at is not None:
+            return repository, await repository.load(self._vm, await repository.resolve(self._vm, at))
+        return repository, found.point or await repository.load(self._vm, self._demand(found.newest))
 
     def _waiting(self, error: WarmspareError, poll_s: float) -> None:
         self._events.emit("apply.waiting", vm=self._vm, message=error.sentence, seconds=poll_s)
 
-    async def _repository(self) -> Repository:
-        repository = await open_repository(self._store)
-        self._vm = await repository.vm_called(self._vm)
-        return repository
-
-    async def _choose(self, repository: Repository, at: str | None) -> int:
-        if at is not None:
-            return await repository.resolve(self._vm, at)
-        newest = await repository.newest(self._vm)
+    def _demand(self, newest: int | None) -> int:
         if newest is None:
             raise ConfigError(
                 f"VM {self._vm!r} has no restore point in this repository",

@@ -29,6 +29,7 @@ from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
 from warmspare.repository.failover_record import FailoverRecord, known_return, refuse_failed_over
 from warmspare.repository.trust import StoreTrust
+from warmspare.repository.vm_index import VmIndex
 from warmspare.source.identity import IDENTITY, Identity
 from warmspare.source.ports import LastDisk, LastPoint, Machine, Opened
 from warmspare.state.local_files import STATE_DIRECTORY, locked, out_of_the_way
@@ -333,6 +334,8 @@ class Sender:
         await self._commit(run.local, works, new)
         await run.local.clear_up(self._store, self._housekeeping)
         await self._preparation.marks.forget(self._store, [disk.id for disk in record.disks], self._housekeeping)
+        before = head.record.vm_name if head else None
+        await VmIndex(begun.repository).note(new, before, self._housekeeping)
         if time.monotonic() - published_s > LATER_S:
             await begun.repository.confirm(self._vm, new)
         return SyncResult(

@@ -35,6 +35,7 @@ from warmspare.recover.failover.preflight import Preflight
 from warmspare.recover.readiness.outlook import Outlook, outlook
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover_record import CLEARS, FailoverJournal, clearing, read_journal
+from warmspare.repository.finding import vm_called
 from warmspare.repository.remedy_commands import command
 
 T = TypeVar("T")
@@ -179,7 +180,7 @@ class Failover:
         return recovered
 
     async def _prepare(self, plan: VmPlan, at: str | None, preflight: Preflight) -> Prepared:
-        vm = await self._repository.vm_called(plan.vm)
+        vm = await vm_called(self._repository, plan.vm)
         journal = await read_journal(self._repository, vm)
         chosen = await self._chosen(vm, at, journal)
         staged, point = chosen.staged, chosen.point

@@ -42,6 +42,7 @@ from warmspare.recover.staging.staged import PENDING, StagedDisk, staged_disks, 
 from warmspare.recover.staging.staged_removal import Removal
 from warmspare.recover.staging.unfinished import sort_unfinished
 from warmspare.repository.chain import Point, Repository, open_repository
+from warmspare.repository.finding import vm_called
 from warmspare.state.local_files import STATE_DIRECTORY, local_io, locked
 from warmspare.store.contract import Store
 from warmspare.threads import Threads
@@ -154,7 +155,7 @@ class Stage:
 
     async def _repository(self) -> Repository:
         repository = await open_repository(self._store)
-        self._vm = await repository.vm_called(self._vm)
+        self._vm = await vm_called(repository, self._vm)
         self._housekeeping = Housekeeping(self._events, self._vm)
         return repository
 

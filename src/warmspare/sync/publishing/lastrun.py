@@ -11,10 +11,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from warmspare.errors import NotFoundError
-from warmspare.model.ids import DiskId, VmId, vm_key
+from warmspare.format import restore_point
+from warmspare.model.ids import DiskId, PointId, VmId, vm_key
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import Point, Repository
+from warmspare.repository.vm_index import VmIndex
 from warmspare.store.lease import Lease
 from warmspare.sync.journal.journal import PageLog, RunRecord
 from warmspare.sync.local.local_state import LocalState
@@ -51,6 +53,9 @@ class LastRun:
                 if await sealing.complete(store, vm, journal, spool, sealed, self._housekeeping):
                     await lease.confirm()
                     await publish(self._repository, record, sealed.data, self._housekeeping)
+                    point = Point(PointId(record.sequence, restore_point.identity(sealed.data)), record)
+                    before = head.record.vm_name if head else None
+                    await VmIndex(self._repository).note(point, before, self._housekeeping)
                     return True
             if spool is not None:
                 await spool.take({})

@@ -29,6 +29,7 @@ def done(
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.repository.chain import open_repository
         from warmspare.repository.failover_record import read_journal
+        from warmspare.repository.finding import vm_called
         from warmspare.store.opening import open_store
 
         store = open_store(
@@ -36,7 +37,7 @@ def done(
         )
         try:
             repository = await open_repository(store)
-            name = await repository.vm_called(vm)
+            name = await vm_called(repository, vm)
             journal = await read_journal(repository, name)
             record = journal.record
             if record is None or not record.holds:
