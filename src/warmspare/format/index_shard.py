@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -18,7 +18,7 @@ from warmspare.format import flags
 from warmspare.format.restore_point import RestorePoint
 from warmspare.model.ids import PointId, VmId
 from warmspare.outside import records
-from warmspare.outside.records import Count, Hex32, Moment, Sha256, UnfitError
+from warmspare.outside.records import Count, Hex32, Line, Moment, Sequence, Sha256, UnfitError
 
 SHARDS = 256
 MAX_SHARD_BYTES = 1 << 20
@@ -29,7 +29,6 @@ MAX_TEXT = 512  # characters of a name or an ID; what is longer stands in no ind
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 T = TypeVar("T")
-_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT)]
 
 
 class DamagedShardError(FormatError):
@@ -39,9 +38,9 @@ class DamagedShardError(FormatError):
 class IndexEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One VM at its newest restore point. disks, unprotected: how many. disk_bytes: their capacities together."""
 
-    id: Annotated[VmId, msgspec.Meta(min_length=1, max_length=MAX_TEXT)]
-    name: _Text
-    sequence: Annotated[int, msgspec.Meta(ge=1, le=9_999_999_999)]
+    id: VmId
+    name: Line
+    sequence: Sequence
     sha256: Sha256
     created: Moment
     disks: Count
@@ -99,7 +98,7 @@ def shard_of(text: str) -> int:
 
 def shards_of(vm: VmId, name: str) -> frozenset[int]:
     """The shards in which a VM stands: that of its name, and that of an ID of another form than a UUID."""
-    if len(vm) > MAX_TEXT or not 1 <= len(name) <= MAX_TEXT:
+    if not 1 <= len(vm) <= MAX_TEXT or not 1 <= len(name) <= MAX_TEXT:
         return frozenset()
     return frozenset({shard_of(name)} if is_uuid(vm) else {shard_of(name), shard_of(vm)})
 
