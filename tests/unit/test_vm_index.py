@@ -310,7 +310,9 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def race(open_one: Callable[[], Store], hosts: int, vms: int, name: Callable[[int], str]) -> tuple[int, int, int]:
-    """All VMs of all hosts at once, then one by one on each host. (notes that were given up, conflicts, most of one)."""
+    """All VMs of all hosts at once, then one by one on each host.
+
+    (notes given up, conflicts, most of one)."""
     store = open_one()
     await VmIndex(Repository(store, ID)).leave_whole_mark()
     stores = [open_one() for _ in range(hosts)]
