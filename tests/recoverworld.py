@@ -28,7 +28,8 @@ from warmspare.patience import Patience
 from warmspare.recover.aws import ec2
 from warmspare.recover.aws.client import Aws, AwsSettings
 from warmspare.recover.aws.ec2 import Ec2, Pause
-from warmspare.recover.failover.failover_run import Failover, Recovered
+from warmspare.recover.failover.failover_run import Failover
+from warmspare.recover.failover.instance_start import Recovered
 from warmspare.repository.chain import open_repository
 from warmspare.source.given import GivenDisks
 from warmspare.source.ports import DiskInput, LastPoint, Opened

@@ -13,9 +13,10 @@ import pytest
 from rig import MIB, Outcome, Rig, random_disk, same, scribble
 from rigs.damage.replica import Corruptor, audit, found
 from warmspare.audit.replica import disk_audit
-from warmspare.format.chunk import NO_FRAME
 from warmspare.format.manifest import ManifestReader
-from warmspare.model.units import BLOCK_BYTES, FULL_MASK
+from warmspare.model.block_records import NO_FRAME
+from warmspare.model.masks import FULL_MASK
+from warmspare.model.units import BLOCK_BYTES
 
 
 @pytest.fixture
@@ -56,19 +57,19 @@ def frame_bytes(rig: Rig, blocks: set[int]) -> int:
         data = (Path(rig.repo) / entry.manifest.key).read_bytes()
         manifest = ManifestReader(lambda at, n, d=data: d[at : at + n], len(data), "test")  # type: ignore[misc]
         for chunk in manifest.chunks():
-            for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+            for start, count in chunk.zeros.pairs():
                 for block in [b for b in missing if start <= b < start + count]:
                     missing[block] = 0
-            for row, block in enumerate(chunk.block.tolist()):
+            for row, block in enumerate(chunk.records.block.tolist()):
                 if block not in missing:
                     continue
-                taken = int(chunk.carried[row]) & missing[block]
-                missing[block] &= ~(int(chunk.carried[row]) | int(chunk.zero[row]))
-                index = int(chunk.frame[row])
+                taken = int(chunk.records.carried[row]) & missing[block]
+                missing[block] &= ~(int(chunk.records.carried[row]) | int(chunk.records.zero[row]))
+                index = int(chunk.records.frame[row])
                 if taken and index != NO_FRAME:
-                    pack = manifest.packs[int(chunk.frame_pack[index])]
-                    place = (f"{pack.id.run}/{pack.id.number}", int(chunk.frame_offset[index]))
-                    frames[place] = int(chunk.frame_bytes[index])
+                    pack = manifest.packs[int(chunk.frames.pack[index])]
+                    place = (f"{pack.id.run}/{pack.id.number}", int(chunk.frames.offset[index]))
+                    frames[place] = int(chunk.frames.size[index])
     return sum(frames.values())
 
 

@@ -23,11 +23,11 @@ from warmspare.audit.repository.deep.scan import ScannedDisk
 from warmspare.audit.repository.losses import Losses
 from warmspare.audit.repository.object_checks import Fetched, ObjectChecks
 from warmspare.audit.repository.repository_audit import RepositoryAudit
-from warmspare.audit.repository.scratch import Column
 from warmspare.audit.repository.seen import KnownRepository
 from warmspare.errors import LeaseError, StoreError
 from warmspare.observe.events import Events
 from warmspare.state.local_files import locked
+from warmspare.state.page_column import PageColumn
 from warmspare.store.directory.file_upload import FileUpload
 from warmspare.store.opening import open_store
 from warmspare.sync import diskrun
@@ -125,7 +125,7 @@ def harm(rig: Rig, rng: random.Random) -> None:
 def interrupted(rig: Rig, monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> tuple[AuditReport, int]:
     """Killed at some call, once for sure and then again and again, until it comes to its end. How often, too."""
     kills = 0
-    calls = [(ObjectChecks, "fetch"), (Keeper, "save"), (Losses, "make"), (Column, "put"), (ScannedDisk, "left")]
+    calls = [(ObjectChecks, "fetch"), (Keeper, "save"), (Losses, "make"), (PageColumn, "put"), (ScannedDisk, "left")]
     while True:
         owner, name = rng.choice(calls) if kills else calls[0]
         left = [rng.randrange(1, 25 if kills else 5)]

@@ -25,9 +25,9 @@ from readydisks import BIOS_ROOT_AT, GIB, empty, lvm, put, windows
 from rig import MIB, Outcome, Rig, command, flip, python
 from servers import S3Place
 from suite.remedies import remedy
-from warmspare.apply.fetch import pack_objects
 from warmspare.format.manifest import ManifestReader
 from warmspare.recover.disks import served
+from warmspare.repository.blocks.pack_ranges import pack_objects
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse can't be used here")
 RANDOM_AT = 120 * MIB  # free space of the file system there
@@ -164,9 +164,9 @@ def _frames(rig: Rig) -> dict[int, tuple[Path, int]]:
     reader = ManifestReader(lambda at, length: manifest[at : at + length], len(manifest), "manifest")
     packs = pack_objects(point, reader.packs)
     return {
-        block: (Path(rig.repo) / packs[int(chunk.frame_pack[frame])].key, int(chunk.frame_offset[frame]))
+        block: (Path(rig.repo) / packs[int(chunk.frames.pack[frame])].key, int(chunk.frames.offset[frame]))
         for chunk in reader.chunks()
-        for block, frame in zip(chunk.block.tolist(), chunk.frame.tolist(), strict=True)
+        for block, frame in zip(chunk.records.block.tolist(), chunk.records.frame.tolist(), strict=True)
     }
 
 
@@ -201,7 +201,7 @@ def test_damage_elsewhere_is_not_looked_for(rig: Rig) -> None:
 
 def test_a_block_that_is_not_what_its_hash_says_is_not_handed_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames that are sound and hold other bytes: only the hash of the whole block tells."""
-    from warmspare.recover.blocks.chainblocks import ChainBlocks
+    from warmspare.repository.blocks.chain_blocks import ChainBlocks
 
     fill = ChainBlocks.fill
 

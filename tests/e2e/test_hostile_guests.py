@@ -23,7 +23,7 @@ from rigs.guests import hostileguests
 from rigs.guests.hostileguests import DISK_BYTES, MIB, UUID, VERSION, Tree, build, cpio, replica, tree
 from rigs.paths import TESTS
 from warmspare.recover.disks.held_replica import HeldDisk
-from warmspare.recover.readiness.boot_findings import BootFindingKind
+from warmspare.recover.readiness.boot_kinds import BootFindingKind
 from warmspare.recover.readiness.check import Ready, look
 from warmspare.recover.readiness.readiness_report import MOST_OF_A_KIND
 

@@ -34,7 +34,8 @@ from warmspare.store.contract import Upload
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.passes.moment import Moment, Passes
 from warmspare.sync.publishing.spool import SpoolPlace
-from warmspare.sync.sender import Sender, SyncResult
+from warmspare.sync.results import SyncResult
+from warmspare.sync.sender import Sender
 from warmspare.sync.sync_settings import SyncSettings
 
 BLOCK = 64 * KIB

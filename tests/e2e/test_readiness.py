@@ -18,7 +18,8 @@ import bootdisk
 from readydisks import BIOS_ROOT_AT, GIB, empty, get, lvm, put, windows
 from rig import MIB, Rig, command
 from warmspare.recover.disks.held_replica import HeldDisk
-from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, BootSeverity
+from warmspare.recover.readiness.boot_findings import BootFinding
+from warmspare.recover.readiness.boot_kinds import BootFindingKind, BootSeverity
 from warmspare.recover.readiness.check import look
 
 K = BootFindingKind

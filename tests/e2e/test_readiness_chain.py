@@ -16,7 +16,9 @@ import bootdisk
 from readydisks import BIOS_ROOT_AT, GIB, MIB, empty, get, put
 from rig import Rig, command
 from warmspare.recover.disks.held_replica import HeldDisk
-from warmspare.recover.readiness.boot_findings import ABOUT, BootFinding, BootFindingKind, BootSeverity, Family
+from warmspare.recover.readiness.boot_findings import BootFinding
+from warmspare.recover.readiness.boot_kinds import BootFindingKind, BootSeverity, Family
+from warmspare.recover.readiness.boot_meanings import ABOUT
 from warmspare.recover.readiness.check import Ready, look
 
 K = BootFindingKind

@@ -23,7 +23,9 @@ from systems.distributions import debian, fedora, redhat
 from systems.machine import Initramfs, Machine
 from systems.variations import boxes, mounts, tables, words
 from warmspare.recover.disks.held_replica import HeldDisk
-from warmspare.recover.readiness.boot_findings import ABOUT, BootFinding, BootFindingKind, BootSeverity, Family
+from warmspare.recover.readiness.boot_findings import BootFinding
+from warmspare.recover.readiness.boot_kinds import BootFindingKind, BootSeverity, Family
+from warmspare.recover.readiness.boot_meanings import ABOUT
 from warmspare.recover.readiness.check import look
 
 K, F = BootFindingKind, Family

@@ -19,6 +19,7 @@ from rig import KIB, MIB, Outcome, Rig, losing_the_store, same, scribble
 from warmspare.errors import StoreError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.packlist import PackRef
+from warmspare.model.block_records import Records
 from warmspare.model.ids import PackId, run_of
 from warmspare.model.keyparts import encode_name
 from warmspare.store import layout
@@ -261,8 +262,9 @@ def test_a_split_neither_loses_nor_invents_a_page(
     pages[:, :same_of] = 3
     hashes = rng.integers(0, 256, (block.size, 16), dtype=np.uint8)
     none = np.empty(0, dtype=np.uint32)
-    found = Filtered(block, np.arange(block.size, dtype=np.uint32), carried, zero, hashes, none, 0, [], pages)
-    new, reused = resume.split(found)
+    found = Filtered(Records(block, carried, zero, hashes), np.arange(block.size), pages, none, 0)
+    filtered, reused = resume.split(found)
+    new = filtered.records
     seen: dict[int, tuple[int, int]] = dict.fromkeys(block.tolist(), (0, 0))
     records = [(int(b), int(c), int(z), None) for b, c, z in zip(new.block, new.carried, new.zero, strict=True)]
     if reused is not None:

@@ -19,7 +19,8 @@ from warmspare.recover.disks.held_replica import HeldDisk
 from warmspare.recover.disks.programs import Budget
 from warmspare.recover.readiness import check
 from warmspare.recover.readiness.answers import ABSENT, Unknown
-from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, BootSeverity
+from warmspare.recover.readiness.boot_findings import BootFinding
+from warmspare.recover.readiness.boot_kinds import BootFindingKind, BootSeverity
 from warmspare.recover.readiness.guest.volumes import Volume, Volumes
 from warmspare.recover.readiness.readers.appliance import parts
 from warmspare.recover.readiness.readers.appliance.appliance_files import Appliance

@@ -22,12 +22,14 @@ import xxhash
 from rig import MIB, Rig, python, random_disk, same, scribble
 from rigs.host import media
 from warmspare.format import frame, pack, restore_point
-from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.chunk import Chunk, ChunkFrames
 from warmspare.format.hashtable import root_of
 from warmspare.format.manifest import Header, ManifestWriter
 from warmspare.format.packlist import PackRef
+from warmspare.model.block_records import NO_FRAME, PlacedRecords
 from warmspare.model.ids import PackId, run_of
 from warmspare.model.keyparts import encode_name
+from warmspare.model.runs import Runs
 from warmspare.repository.chain import Repository
 from warmspare.store import layout
 from warmspare.store.lease import Lease
@@ -273,16 +275,15 @@ def test_several_records_of_a_block_and_parts_of_frames(rig: Rig) -> None:
     body = head + b"".join(frames)
     digest = {b: xxhash.xxh3_128_digest(bytes(disk[b * 65536 : (b + 1) * 65536])) for b in (1, 2)}
     chunk = Chunk(
-        frame_pack=np.array([0, 0], dtype=np.uint32),
-        frame_offset=np.array([len(head), len(head) + len(frames[0])], dtype=np.uint32),
-        frame_bytes=np.array([len(f) for f in frames], dtype=np.uint32),
-        block=np.array([1, 1, 1, 2], dtype=np.uint32),
-        frame=np.array([0, 1, NO_FRAME, 1], dtype=np.uint16),
-        carried=np.array([0b11, 0b10000, 0, 1 << 8], dtype=np.uint16),
-        zero=np.array([0, 0, 0b100000, 0], dtype=np.uint16),
-        hashes=np.frombuffer(digest[1] * 3 + digest[2], dtype=np.uint8).reshape(4, 16),
-        zero_start=np.array([], dtype=np.uint32),
-        zero_count=np.array([], dtype=np.uint32),
+        ChunkFrames.of([(0, len(head), len(frames[0])), (0, len(head) + len(frames[0]), len(frames[1]))]),
+        PlacedRecords(
+            block=np.array([1, 1, 1, 2], dtype=np.uint32),
+            carried=np.array([0b11, 0b10000, 0, 1 << 8], dtype=np.uint16),
+            zero=np.array([0, 0, 0b100000, 0], dtype=np.uint16),
+            hashes=np.frombuffer(digest[1] * 3 + digest[2], dtype=np.uint8).reshape(4, 16),
+            frame=np.array([0, 1, NO_FRAME, 1], dtype=np.uint16),
+        ),
+        Runs.none(),
     )
     import hashlib
 

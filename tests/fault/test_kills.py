@@ -187,8 +187,10 @@ def test_the_trap_is_where_the_stages_are(
         "Merge._punch",
         "Merge._range",
         "apply.merge.apply_frame",
-        "Rebuilder.repair",
-        "Rebuilder._write",
+        "BlockRepair.repair",
+        "BlockRepair._write",
+        "ChainBlocks.gather",
+        "ChainBlocks._load",
         "native.apply_records",
         "native.punch",
     ):

@@ -6,11 +6,11 @@ own, for the SHA-256 in the restore point covers them before they are decoded; t
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -35,11 +35,13 @@ from warmspare.format import (
     tablefile,
     varint,
 )
-from warmspare.format.chunk import NO_FRAME, PACKS, Chunk, decode_chunk, seal
+from warmspare.format.chunk import PACKS, Chunk, ChunkFrames, decode_chunk, seal
 from warmspare.format.index_shard import IndexEntry, IndexShard
 from warmspare.format.manifest import HEADER, MAX_PACKS_CHUNK, Header, ManifestReader, ManifestWriter
 from warmspare.format.packlist import PACK_ROW, PackRef
+from warmspare.model.block_records import NO_FRAME, PlacedRecords
 from warmspare.model.ids import PackId, VmId, run_of
+from warmspare.model.runs import Runs
 from warmspare.model.units import BLOCK_BYTES, PAGE_BYTES, block_count
 from warmspare.state.local_table import HashTable
 
@@ -116,23 +118,34 @@ def make_chunks(rng: random.Random, blocks: int, packs: int) -> list[Chunk]:
             continue
         chunks.append(
             Chunk(
-                np.array([rng.randrange(packs) for _ in range(frames)], dtype=np.uint32),
-                np.array([rng.getrandbits(26) for _ in range(frames)], dtype=np.uint32),
-                np.array([rng.randrange(30, frame.MAX_FRAME_BYTES) for _ in range(frames)], dtype=np.uint32),
-                np.array([r[0] for r in rows], dtype=np.uint32),
-                np.array([r[1] for r in rows], dtype=np.uint16),
-                np.array([r[2] for r in rows], dtype=np.uint16),
-                np.array([r[3] for r in rows], dtype=np.uint16),
-                np.frombuffer(b"".join(r[4] for r in rows), dtype=np.uint8).reshape(-1, 16),
-                np.array([z[0] for z in zeros], dtype=np.uint32),
-                np.array([z[1] for z in zeros], dtype=np.uint32),
+                ChunkFrames(
+                    np.array([rng.randrange(packs) for _ in range(frames)], dtype=np.uint32),
+                    np.array([rng.getrandbits(26) for _ in range(frames)], dtype=np.uint32),
+                    np.array([rng.randrange(30, frame.MAX_FRAME_BYTES) for _ in range(frames)], dtype=np.uint32),
+                ),
+                PlacedRecords(
+                    np.array([r[0] for r in rows], dtype=np.uint32),
+                    np.array([r[2] for r in rows], dtype=np.uint16),
+                    np.array([r[3] for r in rows], dtype=np.uint16),
+                    np.frombuffer(b"".join(r[4] for r in rows), dtype=np.uint8).reshape(-1, 16),
+                    np.array([r[1] for r in rows], dtype=np.uint16),
+                ),
+                Runs(
+                    np.array([z[0] for z in zeros], dtype=np.uint32), np.array([z[1] for z in zeros], dtype=np.uint32)
+                ),
             )
         )
     return chunks
 
 
 RUN = run_of(bytes(16))
-COLUMNS = ("frame_pack", "frame_offset", "frame_bytes", "block", "frame", "carried", "zero", "zero_start", "zero_count")
+
+
+def columns(chunk: Chunk) -> list[list[object]]:
+    frames, records, zeros = chunk.frames, chunk.records, chunk.zeros
+    places = [frames.pack, frames.offset, frames.size, zeros.start, zeros.count]
+    rows = [records.block, records.frame, records.carried, records.zero, records.hashes]
+    return [column.tolist() for column in (*places, *rows)]
 
 
 def make_manifest(seed: int, *, capacity: int = 5000 * BLOCK_BYTES + 777) -> tuple[bytes, list[Chunk], list[PackRef]]:
@@ -159,11 +172,9 @@ def test_manifests(seed: int) -> None:
     found = list(reader.chunks())
     assert len(found) == len(chunks)
     for one, other in zip(found, chunks, strict=True):
-        for name in COLUMNS:
-            assert getattr(one, name).tolist() == getattr(other, name).tolist(), name
-        assert one.hashes.tobytes() == other.hashes.tobytes()
-    assert reader.totals.records == sum(c.block.size for c in chunks)
-    assert reader.totals.zero_blocks == sum(int(c.zero_count.sum()) for c in chunks)
+        assert columns(one) == columns(other)
+    assert reader.totals.records == sum(len(c.records) for c in chunks)
+    assert reader.totals.zero_blocks == sum(int(c.zeros.count.sum()) for c in chunks)
     for first, stop in ((0, 1), (100, 300), (4990, 5001)):
         some = [c.first_block for c in reader.chunks(first, stop)]
         assert some == [c.first_block for c in chunks if c.last_block >= first and c.first_block < stop]
@@ -199,33 +210,22 @@ def test_metadata_is_at_most_28_bytes_a_record_and_0_3_percent_of_a_full_disk() 
     block = np.cumsum(rng.integers(1, 20000, 30000)).astype(np.uint32)
     n = block.size
     worst = Chunk(
-        np.zeros(n // 16, dtype=np.uint32),
-        np.zeros(n // 16, dtype=np.uint32),
-        np.full(n // 16, 99, dtype=np.uint32),
-        block,
-        (np.arange(n) // 16).clip(0, n // 16 - 1).astype(np.uint16),
-        np.full(n, 5, dtype=np.uint16),
-        np.zeros(n, dtype=np.uint16),
-        rng.integers(0, 255, (n, 16)).astype(np.uint8),
-        np.zeros(0, dtype=np.uint32),
-        np.zeros(0, dtype=np.uint32),
+        ChunkFrames.of([(0, 0, 99)] * (n // 16)),
+        PlacedRecords(
+            block,
+            np.full(n, 5, dtype=np.uint16),
+            np.zeros(n, dtype=np.uint16),
+            rng.integers(0, 255, (n, 16)).astype(np.uint8),
+            (np.arange(n) // 16).clip(0, n // 16 - 1).astype(np.uint16),
+        ),
+        Runs.none(),
     )
     writer = ManifestWriter(Header("d", 64 << 40, RUN), sparse.extend)
     writer.add(worst)
     writer.finish([PackRef(PackId(RUN, 0), 1 << 26, 0, bytes(32))])
     assert writer.raw_bytes <= 28 * n
-    dense = Chunk(
-        worst.frame_pack,
-        worst.frame_offset,
-        worst.frame_bytes,
-        np.arange(n, dtype=np.uint32),
-        worst.frame,
-        np.full(n, 0xFFFF, dtype=np.uint16),
-        worst.zero,
-        worst.hashes,
-        worst.zero_start,
-        worst.zero_count,
-    )
+    every, full_masks = np.arange(n, dtype=np.uint32), np.full(n, 0xFFFF, dtype=np.uint16)
+    dense = replace(worst, records=replace(worst.records, block=every, carried=full_masks))
     writer = ManifestWriter(Header("d", n * BLOCK_BYTES, RUN), full.extend)
     writer.add(dense)
     packs = n * BLOCK_BYTES // (64 << 20) + 1
@@ -284,7 +284,8 @@ def good_checkpoint() -> bytes:
 
 def walk_manifest(data: bytes) -> object:
     reader = ManifestReader(read_at(data), len(data), W)
-    return reader.header, reader.packs, reader.totals, [c.block.tobytes() + c.hashes.tobytes() for c in reader.chunks()]
+    rows = [chunk.records for chunk in reader.chunks()]
+    return reader.header, reader.packs, reader.totals, [part.block.tobytes() + part.hashes.tobytes() for part in rows]
 
 
 DECODERS: dict[str, tuple[Callable[[], bytes], Callable[[bytes], object], int]] = {
@@ -408,23 +409,23 @@ def reseal_manifest(data: bytearray) -> bytes:
 def raw_chunk(rng: random.Random) -> Iterator[tuple[bytes, int, int]]:
     """The payload of a good chunk of records, with its first and last block."""
     for chunk in make_chunks(rng, 5001, 3):
-        deltas = np.diff(chunk.block.astype(np.uint64), prepend=np.uint64(chunk.first_block))
+        deltas = np.diff(chunk.records.block.astype(np.uint64), prepend=np.uint64(chunk.first_block))
         column = varint.encode(deltas)
-        counts = np.array([chunk.frame_pack.size, chunk.block.size, len(column), chunk.zero_start.size], dtype="<u4")
+        counts = np.array([len(chunk.frames), len(chunk.records), len(column), len(chunk.zeros)], dtype="<u4")
         yield (
             b"".join(
                 (
                     counts.tobytes(),
-                    chunk.frame_pack.tobytes(),
-                    chunk.frame_offset.tobytes(),
-                    chunk.frame_bytes.tobytes(),
+                    chunk.frames.pack.tobytes(),
+                    chunk.frames.offset.tobytes(),
+                    chunk.frames.size.tobytes(),
                     column,
-                    chunk.frame.tobytes(),
-                    chunk.carried.tobytes(),
-                    chunk.zero.tobytes(),
-                    chunk.hashes.tobytes(),
-                    chunk.zero_start.tobytes(),
-                    chunk.zero_count.tobytes(),
+                    chunk.records.frame.tobytes(),
+                    chunk.records.carried.tobytes(),
+                    chunk.records.zero.tobytes(),
+                    chunk.records.hashes.tobytes(),
+                    chunk.zeros.start.tobytes(),
+                    chunk.zeros.count.tobytes(),
                 )
             ),
             chunk.first_block,
@@ -446,10 +447,11 @@ def fuzz_chunks(rounds: int, seed: int) -> tuple[int, int]:
             refused += 1
             continue
         taken += 1
-        assert not np.any(chunk.carried & chunk.zero) and np.all(chunk.carried | chunk.zero)
-        assert np.all(chunk.block <= 5000) and np.all(np.diff(chunk.block.astype(np.int64)) >= 0)
-        assert np.all((chunk.frame == NO_FRAME) == (chunk.carried == 0))
-        assert np.all(chunk.frame_pack < 3)
+        rows = chunk.records
+        assert not np.any(rows.carried & rows.zero) and np.all(rows.carried | rows.zero)
+        assert np.all(rows.block <= 5000) and np.all(np.diff(rows.block.astype(np.int64)) >= 0)
+        assert np.all((rows.frame == NO_FRAME) == (rows.carried == 0))
+        assert np.all(chunk.frames.pack < 3)
     return refused, taken
 
 
@@ -491,15 +493,6 @@ def peak_of(call: Callable[[], object]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-
-
-@given(blocks=st.sets(st.integers(0, 1 << 30), min_size=1, max_size=300), limit=st.integers(1, 50))
-def test_marks_of_many_runs_cover_no_less(blocks: set[int], limit: int) -> None:
-    runs = [(block, 1) for block in sorted(blocks)]
-    few = mark.bounded(runs, limit)
-    assert len(few) <= limit
-    assert all(start + count <= after for (start, count), (after, _) in itertools.pairwise(few))
-    assert all(any(start <= block < start + count for start, count in few) for block in blocks)
 
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=600)

@@ -23,9 +23,10 @@ from warmspare.format import (
     tablefile,
     varint,
 )
-from warmspare.format.chunk import NO_FRAME, Chunk, encode_chunk
+from warmspare.format.chunk import Chunk, encode_chunk
 from warmspare.format.manifest import HEADER, Header, ManifestReader, ManifestWriter, Totals
 from warmspare.format.packlist import PackRef
+from warmspare.model.block_records import NO_FRAME
 from warmspare.model.ids import PackId, PointId, VmId, run_of
 
 FRAMES_AT = 64
@@ -296,16 +297,17 @@ def test_manifest_values() -> None:
     assert list(found.packs) == PACKS
     assert found.totals == Totals(4, 5, 5, 8, 3)
     first, second = found.chunks()
-    assert first.block.tolist() == [2, 2, 4]
-    assert first.frame.tolist() == [0, 1, NO_FRAME]
-    assert first.carried.tolist() == [3, 0x10, 0]
-    assert first.zero.tolist() == [0x8000, 0, 0xF0]
-    assert [bytes(h)[:1] for h in first.hashes] == [b"\xa2", b"\xa2", b"\xa4"]
-    assert (first.frame_pack.tolist(), first.frame_offset.tolist()) == ([0, 1], [64, 64])
-    assert first.frame_bytes.tolist() == [40, 200]
-    assert (first.zero_start.tolist(), first.zero_count.tolist()) == ([8], [8])
+    assert first.records.block.tolist() == [2, 2, 4]
+    assert first.records.frame.tolist() == [0, 1, NO_FRAME]
+    assert first.records.carried.tolist() == [3, 0x10, 0]
+    assert first.records.zero.tolist() == [0x8000, 0, 0xF0]
+    assert [bytes(h)[:1] for h in first.records.hashes] == [b"\xa2", b"\xa2", b"\xa4"]
+    assert (first.frames.pack.tolist(), first.frames.offset.tolist()) == ([0, 1], [64, 64])
+    assert first.frames.size.tolist() == [40, 200]
+    assert (first.zeros.start.tolist(), first.zeros.count.tolist()) == ([8], [8])
     assert (first.first_block, first.last_block) == (2, 15)
-    assert (second.block.tolist(), second.carried.tolist(), second.frame.tolist()) == ([32], [3], [0])
+    last = second.records
+    assert (last.block.tolist(), last.carried.tolist(), last.frame.tolist()) == ([32], [3], [0])
     assert [c.first_block for c in found.chunks(16, 33)] == [32]
 
 

@@ -89,8 +89,8 @@ class StageRig(Rig):
             data = (Path(self.repo) / self.point(sequence).disks[disk].manifest.key).read_bytes()
             reader = ManifestReader(lambda at, size, data=data: data[at : at + size], len(data), "manifest")
             for chunk in reader.chunks():
-                out |= set((chunk.block // EACH).tolist())
-                for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+                out |= set((chunk.records.block // EACH).tolist())
+                for start, count in chunk.zeros.pairs():
                     out |= set((np.arange(start, start + count) // EACH).tolist())
         return out
 

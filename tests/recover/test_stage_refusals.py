@@ -17,8 +17,8 @@ from rig import MIB, command, random_disk, scribble
 from rigs.aws.ebsparts import Refusal
 from suite.remedies import remedy
 from warmspare.observe.events import Events
-from warmspare.recover.blocks.chainblocks import ChainBlocks
-from warmspare.recover.blocks.window import BlockWindow
+from warmspare.repository.blocks.block_window import BlockWindow
+from warmspare.repository.blocks.chain_blocks import ChainBlocks
 
 KEY = "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c"
 DOCS = Path(__file__).parents[2] / "docs"

@@ -21,12 +21,15 @@ from warmspare.audit.reports.findings import ABOUT, FindingKind, Severity, findi
 from warmspare.audit.reports.report import MAX_CELLS, SOUND, WRONG, ZERO, AuditReport, MapBuilder
 from warmspare.audit.repository import seen as known
 from warmspare.errors import ConfigError, FormatError, LeaseError
-from warmspare.format.chunk import Chunk
+from warmspare.format.chunk import Chunk, ChunkFrames
 from warmspare.format.hashtable import root_of
 from warmspare.format.restore_point import Disk, ObjectRef
+from warmspare.model.block_records import PlacedRecords
+from warmspare.model.runs import Runs
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.state import report_chain as chains
 from warmspare.state.local_files import locked
+from warmspare.state.page_file import PageFile
 from warmspare.state.report_chain import KeptReport
 
 
@@ -99,26 +102,17 @@ def test_maps_count_every_block_once(capacity: int) -> None:
 
 
 def table(tmp_path: Path, blocks: int) -> ExpectedTable:
-    file = (tmp_path / "table").open("w+b", buffering=0)
     disk = Disk("d", "d", blocks * BLOCK_BYTES - 100, "0" * 64, ObjectRef("k", 1, "0" * 64, 0), 0)
-    out = ExpectedTable(file.fileno(), disk, tmp_path)
-    out.keep = file  # type: ignore[attr-defined]  # the file lives as long as the table
-    return out
+    return ExpectedTable(PageFile(tmp_path / "table", "it", anew=True), disk)
 
 
 def chunk(hashes: dict[int, bytes], zero: list[tuple[int, int]]) -> Chunk:
-    none32, none16 = np.zeros(0, np.uint32), np.zeros(len(hashes), np.uint16)
+    none = np.zeros(len(hashes), np.uint16)
+    digests = np.frombuffer(b"".join(hashes[b] for b in sorted(hashes)), np.uint8).reshape(-1, 16)
     return Chunk(
-        none32,
-        none32,
-        none32,
-        np.array(sorted(hashes), np.uint32),
-        none16,
-        none16,
-        none16,
-        np.frombuffer(b"".join(hashes[b] for b in sorted(hashes)), np.uint8).reshape(-1, 16),
-        np.array([start for start, _ in zero], np.uint32),
-        np.array([count for _, count in zero], np.uint32),
+        ChunkFrames.none(),
+        PlacedRecords(np.array(sorted(hashes), np.uint32), none, none, digests, none),
+        Runs(np.array([start for start, _ in zero], np.uint32), np.array([count for _, count in zero], np.uint32)),
     )
 
 

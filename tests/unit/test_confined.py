@@ -20,7 +20,8 @@ from warmspare.errors import RecoverError
 from warmspare.recover.disks import programs
 from warmspare.recover.disks.confined import ConfinedAnswer, ProcessLimits, Say, Spent, confined
 from warmspare.recover.disks.held_replica import HeldDisk
-from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind
+from warmspare.recover.readiness.boot_findings import BootFinding
+from warmspare.recover.readiness.boot_kinds import BootFindingKind
 from warmspare.recover.readiness.check import made_for
 from warmspare.recover.readiness.guest import partition_tables
 from warmspare.recover.readiness.readiness_report import MOST_OF_A_KIND, MOST_TEXT, ReadinessReport, heard

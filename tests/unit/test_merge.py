@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import warmspare.sync.passes.manifest_merge
-from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.chunk import Chunk, ChunkFrames
 from warmspare.format.manifest import Header, ManifestReader, ManifestWriter
 from warmspare.format.packlist import PackRef
+from warmspare.model.block_records import NO_FRAME, PlacedRecords
 from warmspare.model.extents import Extents, normalise
 from warmspare.model.ids import PackId, run_of
+from warmspare.model.runs import Runs
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.sync.passes import manifest_merge
 
@@ -55,16 +57,19 @@ def made(rng: np.random.Generator, blocks: list[int], packs: list[PackRef], per_
         start, length = runs(zeros)
         writer.add(
             Chunk(
-                rng.integers(0, len(packs), count).astype(np.uint32),
-                rng.integers(64, 5000, count).astype(np.uint32),
-                rng.integers(40, 900, count).astype(np.uint32),
-                np.array(block, dtype=np.uint32),
-                np.array(frame, dtype=np.uint16),
-                np.array(carried, dtype=np.uint16),
-                np.array(zero, dtype=np.uint16),
-                np.array(hashes, dtype=np.uint8).reshape(-1, 16),
-                start,
-                length,
+                ChunkFrames(
+                    rng.integers(0, len(packs), count).astype(np.uint32),
+                    rng.integers(64, 5000, count).astype(np.uint32),
+                    rng.integers(40, 900, count).astype(np.uint32),
+                ),
+                PlacedRecords(
+                    np.array(block, dtype=np.uint32),
+                    np.array(carried, dtype=np.uint16),
+                    np.array(zero, dtype=np.uint16),
+                    np.array(hashes, dtype=np.uint8).reshape(-1, 16),
+                    np.array(frame, dtype=np.uint16),
+                ),
+                Runs(start, length),
             )
         )
     writer.finish(packs)
@@ -85,14 +90,15 @@ def model(manifest: ManifestReader) -> Model:
     """What a manifest says, apart from how it says it."""
     out: Model = {}
     for chunk in manifest.chunks():
-        for row, block in enumerate(chunk.block.tolist()):
+        records = chunk.records
+        for row, block in enumerate(records.block.tolist()):
             place = None
-            if (at := int(chunk.frame[row])) != NO_FRAME:
-                ref = manifest.packs[int(chunk.frame_pack[at])]
-                place = (ref, int(chunk.frame_offset[at]), int(chunk.frame_bytes[at]))
+            if (at := int(records.frame[row])) != NO_FRAME:
+                pack, *where = chunk.frames.place(at)
+                place = (manifest.packs[pack], *where)
             rows = out.setdefault(block, [])
-            rows.append((int(chunk.carried[row]), int(chunk.zero[row]), chunk.hashes[row].tobytes(), place))
-        for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+            rows.append((int(records.carried[row]), int(records.zero[row]), records.hashes[row].tobytes(), place))
+        for start, count in chunk.zeros.pairs():
             for block in range(start, start + count):
                 assert block not in out
                 out[block] = []
@@ -154,9 +160,9 @@ def test_chunks_keep_to_their_limits(small: None, seed: int) -> None:
     base = made(rng, list(range(BLOCKS)), [pack(1, 0), pack(1, 1)], 70)
     fresh = made(rng, list(range(seed % 2, BLOCKS, 2)), [pack(2, 0)], 50)
     for chunk in check(base, read, fresh).chunks():
-        assert chunk.block.size <= 20 and chunk.frame_pack.size < 9 and chunk.zero_start.size <= 3
+        assert len(chunk.records) <= 20 and len(chunk.frames) < 9 and len(chunk.zeros) <= 3
     for chunk in check(base, normalise([], []), made(rng, [], [pack(2, 0)], 1)).chunks():
-        assert chunk.block.size <= 20 and chunk.frame_pack.size < 9 and chunk.zero_start.size <= 3
+        assert len(chunk.records) <= 20 and len(chunk.frames) < 9 and len(chunk.zeros) <= 3
 
 
 def test_nothing_stays_and_nothing_comes() -> None:

@@ -10,8 +10,8 @@ import pytest
 from rigs.guests.guesttrees import Tree
 from warmspare.recover.readiness import metadata
 from warmspare.recover.readiness.answers import Unknown
-from warmspare.recover.readiness.boot_findings import BootFindingKind as K
-from warmspare.recover.readiness.boot_findings import Family
+from warmspare.recover.readiness.boot_kinds import BootFindingKind as K
+from warmspare.recover.readiness.boot_kinds import Family
 
 OLD = "class DataSourceEc2:\n    def wait_for_metadata_service(self):\n        urls = ['http://169.254.169.254']\n"
 NEW = OLD + 'API_TOKEN_ROUTE = "latest/api/token"\n'

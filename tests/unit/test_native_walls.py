@@ -26,7 +26,7 @@ ROOMS = {
     "pages": {"sync"},
     "sparse": {"apply"},
     "judge": {"audit"},
-    "holes": {"apply", "audit"},
+    "holes": {"apply", "audit", "state"},
     "ring": {"source"},
     "vddk": {"source"},
 }

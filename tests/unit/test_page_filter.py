@@ -66,10 +66,10 @@ def test_what_is_recorded_anew_is_recorded_whole_and_has_escaped_no_tracker() ->
     half = random_bytes(BLOCK // 2) + bytes(BLOCK // 2)
     disk = random_bytes(BLOCK) + bytes(BLOCK) + half + random_bytes(BLOCK)
     found, logged = filtered(disk, disk, [0, 1, 2])
-    assert found.block.tolist() == [0, 2] == logged
-    assert found.carried.tolist() == [0xFFFF, 0x00FF] and found.zero.tolist() == [0, 0xFF00]
+    assert found.records.block.tolist() == [0, 2] == logged
+    assert found.records.carried.tolist() == [0xFFFF, 0x00FF] and found.records.zero.tolist() == [0, 0xFF00]
     assert found.zero_blocks.tolist() == [1]
-    assert found.hashes.tobytes() == reference.hash_span(disk[:BLOCK] + half)
+    assert found.records.hashes.tobytes() == reference.hash_span(disk[:BLOCK] + half)
     assert found.untracked == []
 
 
@@ -79,7 +79,7 @@ def test_what_changed_besides_is_told() -> None:
     before = data + data + bytes(BLOCK) + data
     now = b"x" * PAGE + data[PAGE:] + bytes(BLOCK) + data + data
     found, _ = filtered(before, now, [0, 1, 2, 3])
-    assert found.block.tolist() == [0, 2, 3] and found.carried.tolist() == [0xFFFF] * 3
+    assert found.records.block.tolist() == [0, 2, 3] and found.records.carried.tolist() == [0xFFFF] * 3
     assert found.zero_blocks.tolist() == [1]
     assert found.untracked == [Untracked(BLOCK, BLOCK), Untracked(0, BLOCK), Untracked(2 * BLOCK, BLOCK)]
 
@@ -87,5 +87,5 @@ def test_what_changed_besides_is_told() -> None:
 def test_a_short_last_block_is_whole_at_its_length() -> None:
     disk = random.Random(3).randbytes(BLOCK + PAGE + 100)
     found, _ = filtered(disk, disk, [1])
-    assert found.block.tolist() == [1] and found.carried.tolist() == [0b11]
+    assert found.records.block.tolist() == [1] and found.records.carried.tolist() == [0b11]
     assert found.untracked == []

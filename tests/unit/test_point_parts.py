@@ -15,8 +15,8 @@ from warmspare.format.restore_point import Disk, ObjectRef
 from warmspare.model.columns import U8, U32
 from warmspare.model.units import BLOCK_BYTES, block_count
 from warmspare.recover.blocks.pointblocks import KEPT, Kept, PointBlocks
-from warmspare.recover.blocks.window import BlockWindow
 from warmspare.recover.disks import fuse
+from warmspare.repository.blocks.block_window import BlockWindow
 from warmspare.threads import Threads
 
 MIB = 1 << 20

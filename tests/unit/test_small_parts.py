@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from warmspare.apply.damage import MAX_RUNS, Damage
-from warmspare.apply.decode import locate
-from warmspare.apply.fetch import GAP_BYTES, RANGE_BYTES, PackObject, ranges
 from warmspare.cli.telling.wording import duration, sentence, size
 from warmspare.errors import FormatError
-from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.chunk import Chunk, ChunkFrames
+from warmspare.model.block_records import NO_FRAME, PlacedRecords
+from warmspare.model.runs import Runs
+from warmspare.repository.blocks.frame_pages import locate
+from warmspare.repository.blocks.pack_ranges import GAP_BYTES, RANGE_BYTES, PackObject, ranges
 from warmspare.sync.stages import level
 from warmspare.sync.stages.level import Level
 
@@ -81,19 +83,17 @@ def test_too_much_damage_names_too_many_and_never_too_few() -> None:
 
 def chunk_of(frames: list[tuple[int, int, int]], users: list[int]) -> Chunk:
     n = len(users)
-    columns = np.array(frames, dtype=np.uint32).reshape(-1, 3)
     carried = np.array([0 if u == NO_FRAME else 1 for u in users], dtype=np.uint16)
     return Chunk(
-        columns[:, 0],
-        columns[:, 1],
-        columns[:, 2],
-        np.arange(n, dtype=np.uint32),
-        np.array(users, dtype=np.uint16),
-        carried,
-        np.where(carried == 0, 1, 0).astype(np.uint16),
-        np.zeros((n, 16), dtype=np.uint8),
-        np.zeros(0, dtype=np.uint32),
-        np.zeros(0, dtype=np.uint32),
+        ChunkFrames.of(frames),
+        PlacedRecords(
+            np.arange(n, dtype=np.uint32),
+            carried,
+            np.where(carried == 0, 1, 0).astype(np.uint16),
+            np.zeros((n, 16), dtype=np.uint8),
+            np.array(users, dtype=np.uint16),
+        ),
+        Runs.none(),
     )
 
 

@@ -21,7 +21,8 @@ from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.state.local_files import locked, read_record, write_record
 from warmspare.state.local_table import HashTable, TableDamagedError
-from warmspare.sync.journal.journal import Journal, PageLog, RunRecord
+from warmspare.sync.journal.journal import Journal, RunRecord
+from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.local.pagemap import PageMap
 
 BLOCKS = 300_000
@@ -138,7 +139,7 @@ def test_a_table_killed_at_each_step_of_a_commit(tmp_path: Path, monkeypatch: py
                 finished = True
             except Killed:
                 pass
-        os.close(table._fd)
+        table._table.file.close()
         with HashTable(path) as again:
             kind = {None: "none", "a" * 64: "old", "b" * 64: "new"}[again.generation]
             outcomes.add(kind)

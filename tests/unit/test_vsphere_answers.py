@@ -8,11 +8,12 @@ import http.client
 import io
 import re
 import socket
+import sys
 import threading
 import time
 import zlib
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -23,8 +24,8 @@ from pyVmomi import vim, vmodl
 from rigs.sites.answersfront import envelope
 from warmspare.vsphere.api import faults, garbled, soap
 from warmspare.vsphere.api.garbled import GarbledError
+from warmspare.vsphere.api.oddities import NotUnderstoodError, UnreadValue, laid_aside, oddities
 from warmspare.vsphere.api.properties import _properties
-from warmspare.vsphere.api.soap import NotUnderstoodError, UnreadValue, oddities
 from warmspare.vsphere.api.stub import spoken_in
 from warmspare.vsphere.inventory.snapshot_tree import SnapshotTree
 from warmspare.vsphere.inventory.vm_devices import read_devices
@@ -186,7 +187,7 @@ def test_values_types_and_fields_that_are_not_known() -> None:
         "config.hardware: field fooMode of VirtualHardware",
         "config.hardware.device: type VirtualFoo",
     ]
-    assert soap.laid_aside(got["config.hardware"]) == {"fooMode": "7"}
+    assert laid_aside(got["config.hardware"]) == {"fooMode": "7"}
     got = one('<propSet><name>config.hardware</name><val xsi:type="QuantumHardware"><numCPU>1</numCPU></val></propSet>')
     assert got.unread == {"config.hardware": "type QuantumHardware"} and "config.hardware" not in got
     got = one('<propSet><name>config.template</name><val xsi:type="xsd:boolean">maybe</val></propSet>')
@@ -406,6 +407,16 @@ def test_a_snapshot_tree_with_what_is_not_known() -> None:
         SnapshotTree.of(one(text.format("", "").replace("<quiesced>false</quiesced>", ""))["snapshot"])
 
 
+@pytest.fixture
+def usual_depth() -> Iterator[None]:
+    """Python's own limit of recursion: hypothesis may have left a higher one to the tests after its own."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(limit)
+
+
+@pytest.mark.usefixtures("usual_depth")
 def test_what_is_nested_without_end_is_refused() -> None:
     deep = "<faultCause>" * 5000 + "</faultCause>" * 5000
     with pytest.raises((NotUnderstoodError, vmodl.MethodFault)):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from warmspare.model.columns import U32
+from warmspare.model.runs import Runs, bounded, merged
 
 MAX_RUNS = 4096  # as stored; beyond it runs are joined across their smallest gaps, which names too many
 
@@ -44,28 +44,12 @@ class Damage:
     def _fold(self) -> None:
         if not self._fresh:
             return
-        blocks = np.unique(np.concatenate(self._fresh)).astype(np.int64)
+        known = np.array(self._runs, dtype=np.int64).reshape(-1, 2)
+        fresh = Runs.of(np.unique(np.concatenate(self._fresh))).bounds
         self._fresh = []
-        edges = np.flatnonzero(np.diff(blocks) != 1)
-        starts = blocks[np.concatenate(([0], edges + 1))].tolist()
-        stops = (blocks[np.concatenate((edges, [blocks.size - 1]))] + 1).tolist()
-        merged: list[tuple[int, int]] = []
-        for start, stop in sorted([*self._runs, *zip(starts, stops, strict=True)]):
-            if merged and start <= merged[-1][1]:
-                merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
-            else:
-                merged.append((start, stop))
-        while len(merged) > MAX_RUNS:
-            gaps = np.array([b[0] - a[1] for a, b in itertools.pairwise(merged)])
-            limit = np.partition(gaps, len(merged) - MAX_RUNS)[len(merged) - MAX_RUNS]
-            joined = [merged[0]]
-            for start, stop in merged[1:]:
-                if start - joined[-1][1] <= limit:
-                    joined[-1] = (joined[-1][0], stop)
-                else:
-                    joined.append((start, stop))
-            merged = joined
-        self._runs = merged
+        start, stop = merged(np.concatenate((known[:, 0], fresh[0])), np.concatenate((known[:, 1], fresh[1])))
+        start, stop = bounded(start, stop, MAX_RUNS)
+        self._runs = list(zip(start.tolist(), stop.tolist(), strict=True))
 
     @property
     def runs(self) -> list[tuple[int, int]]:

@@ -15,14 +15,16 @@ from warmspare._native import holes
 from warmspare._native import sparse as native
 from warmspare.apply.damage import Damage
 from warmspare.apply.decode import Applied, apply_frame, apply_zeroed
-from warmspare.apply.fetch import PackObject, PackRange, Rows, pack_objects, ranges
 from warmspare.errors import FormatError, IntegrityError
-from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.chunk import Chunk
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
+from warmspare.model.block_records import NO_FRAME, Records
 from warmspare.model.columns import U32
+from warmspare.model.runs import Rows, Runs
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
+from warmspare.repository.blocks.pack_ranges import PackObject, PackRange, pack_objects, ranges
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import local_io
 from warmspare.state.replica_record import REPLICA
@@ -65,60 +67,61 @@ class Merge:
         return self._findings
 
     async def _chunk(self, chunk: Chunk, packs: Sequence[PackObject], tasks: asyncio.TaskGroup) -> None:
-        if chunk.zero_start.size:
+        records = chunk.records
+        if len(chunk.zeros):
             with local_io(REPLICA, self._path):
-                await self._threads.run(self._punch, chunk)
-            self._meter.blocks_verified += int(chunk.zero_count.sum())
-        rows: Rows = np.arange(chunk.block.size)
-        again = np.flatnonzero(chunk.block[1:] == chunk.block[:-1])
-        if again.size:
+                await self._threads.run(self._punch, chunk.zeros)
+            self._meter.blocks_verified += chunk.zeros.blocks
+        rows: Rows = np.arange(len(records))
+        split = records.several()
+        if split.any():
             # Several records make up one block: each alone would not verify, so it is put together from the chain.
-            split = np.isin(chunk.block, chunk.block[again])
-            self._damage.add(np.unique(chunk.block[split]))
+            self._damage.add(np.unique(records.block[split]))
             rows = rows[~split]
-        loose = rows[chunk.frame[rows] == NO_FRAME]
-        if loose.size:
+        loose = records.take(rows[records.frame[rows] == NO_FRAME])
+        if len(loose):
             with local_io(REPLICA, self._path):
-                done = await self._threads.run(apply_zeroed, self._fd, self._capacity, chunk, loose, self._where)
+                done = await self._threads.run(apply_zeroed, self._fd, self._capacity, loose, self._where)
             self._count(done)
         for wanted in ranges(chunk, rows, packs, self._where):
             await self._slots.acquire()
-            tasks.create_task(self._range(wanted, chunk))
+            tasks.create_task(self._range(wanted, records))
 
-    def _punch(self, chunk: Chunk) -> None:
-        for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+    def _punch(self, zeros: Runs) -> None:
+        for start, count in zeros.pairs():
             stop = min((start + count) * BLOCK_BYTES, self._capacity)
             holes.punch(self._fd, start * BLOCK_BYTES, stop - start * BLOCK_BYTES)
 
-    async def _range(self, wanted: PackRange, chunk: Chunk) -> None:
+    async def _range(self, wanted: PackRange, records: Records) -> None:
         try:
             try:
                 data = await wanted.read(self._repository)
             except IntegrityError as error:
-                self._lose(chunk.block[wanted.rows], error)
+                self._lose(records.block[wanted.rows], error)
             else:
                 self._meter.read_bytes += len(data)
                 with local_io(REPLICA, self._path):
-                    await self._threads.run(self._apply, wanted, chunk, data)
+                    await self._threads.run(self._apply, wanted, records, data)
             self._meter.done_bytes += wanted.length
         finally:
             self._slots.release()
 
-    def _apply(self, wanted: PackRange, chunk: Chunk, data: bytes) -> None:
+    def _apply(self, wanted: PackRange, records: Records, data: bytes) -> None:
         """In a worker thread: every frame of a range."""
         view = memoryview(data)
         loop = self._loop
         for piece in wanted.pieces:
             where = f"{self._repository.where(wanted.pack.key)}, offset {piece.pack_offset}"
             frame_bytes = view[piece.start : piece.start + piece.size]
+            using = records.take(piece.rows)
             try:
-                done = apply_frame(self._fd, self._capacity, frame_bytes, chunk, piece.rows, where)
+                done = apply_frame(self._fd, self._capacity, frame_bytes, using, where)
             except FormatError as error:
-                loop.call_soon_threadsafe(self._lose, chunk.block[piece.rows], error)
+                loop.call_soon_threadsafe(self._lose, using.block, error)
             else:
                 loop.call_soon_threadsafe(self._count, done)
             # Written out while the next is fetched, so that the sync at the end has little left to wait for.
-            first, last = (int(chunk.block[piece.rows[i]]) for i in (0, -1))
+            first, last = int(using.block[0]), int(using.block[-1])
             native.start_writeback(self._fd, first * BLOCK_BYTES, (last + 1 - first) * BLOCK_BYTES)
 
     def _count(self, done: Applied) -> None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
+from warmspare.apply.block_repair import BATCH_BLOCKS, BlockRepair
 from warmspare.apply.damage import Damage
 from warmspare.apply.merge import Merge
-from warmspare.apply.rebuild import BATCH_BLOCKS, Rebuilder
 from warmspare.apply.replica import Replica
 from warmspare.errors import (
     ConfigError,
@@ -33,6 +33,7 @@ from warmspare.model.ids import DiskId, PointId, VmId
 from warmspare.observe.events import Events, Meter
 from warmspare.patience import outlasted
 from warmspare.repository import disk_tables
+from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.repository.finding import find
 from warmspare.repository.verified_objects import manifest_of
@@ -410,16 +411,20 @@ class Receiver:
         path = replica.path(place)
         damage = Damage(place.damaged)
         why = ""
-        with ExitStack() as stack:
+        async with AsyncExitStack() as stack:
             table = stack.enter_context(replica.table(disk.id))
             if table.generation != final.id.sha256:
                 await disk_tables.rebuild(repository, disk.id, final, table, replica.scratch)
             table.check(disk.capacity_bytes, disk.root)
             fd = stack.enter_context(replica.open_disk(place, make=False))
-            rebuilder = Rebuilder(repository, final, disk.id, fd, replica.scratch)
+            threads = Threads(len(os.sched_getaffinity(0)), "apply")
+            stack.callback(threads.close)
+            # What a repair fetches is not of what this apply has to fetch: it has a meter of its own.
+            chain = ChainBlocks(repository, final, disk, replica.scratch, threads, Meter())
+            repair = BlockRepair(await stack.enter_async_context(chain), fd, disk.capacity_bytes)
             for blocks in damage.batches(BATCH_BLOCKS):
                 with local_io(REPLICA, path):
-                    outcome = await rebuilder.repair(blocks, table.read(blocks))
+                    outcome = await repair.repair(blocks, table.read(blocks))
                 damage.discard(outcome.sound)
                 self._rebuilt += len(outcome.rebuilt)
                 self._meter.blocks_verified += len(outcome.sound)

@@ -31,6 +31,7 @@ from warmspare.state.replica_record import (
     REPLICA,
     STATE,
     ReplicaDisk,
+    ReplicaOwner,
     ReplicaPlace,
     ReplicaRecord,
     mode_of,
@@ -147,31 +148,9 @@ class Replica:
             )
 
     def _demand_ours(self, record: ReplicaRecord) -> None:
-        if record.format != 1:
-            raise ConfigError(
-                f"the replica's state has format {record.format} and this program knows 1",
-                where=str(self._record_path),
-                hint="use the version of warmspare that wrote it",
-            )
-        if record.vm != self._vm:
-            raise ConfigError(
-                f"this is a replica of VM {record.vm!r} and not of {self._vm!r}",
-                where=str(self.target),
-                hint="check --vm and --to",
-            )
-        if record.repository != self._repository.id:
-            here = self._repository.store.uri
-            if record.uri == here:
-                raise IntegrityError(
-                    f"the repository was replaced: it is {self._repository.id} and was {record.repository}",
-                    where=here,
-                    hint="put the old one back, or remove the replica and its state to begin anew",
-                )
-            raise ConfigError(
-                f"this replica comes from another repository: {record.uri}",
-                where=str(self.target),
-                hint="check --repo and --to",
-            )
+        anew = ", or remove the replica and its state to begin anew"
+        repository = self._repository
+        ReplicaOwner(self._vm, repository.id, repository.store.uri, "--to", anew).demand(record, self._place)
 
     # the record
 

@@ -7,7 +7,8 @@ import contextlib
 import gc
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 
 from warmspare.cli.telling.output import complain, error_event, open_output
 from warmspare.ending import INTERRUPTED, PROCESS, error_of, text_of
@@ -22,6 +23,7 @@ from warmspare.errors import (
 )
 from warmspare.observe.events import Events, Meter
 from warmspare.outside.text import shown
+from warmspare.ticker import every
 
 # What docs/events.md calls last is last: closing the store takes a moment, in which no progress is told.
 LAST = frozenset(
@@ -82,23 +84,14 @@ def retrying(events: Events) -> Callable[[str, int, float], None]:
     return tell
 
 
-@contextlib.asynccontextmanager
-async def ticking(events: Events, meter: Meter, names: tuple[str, ...], period_s: float) -> AsyncIterator[None]:
+def ticking(events: Events, meter: Meter, names: tuple[str, ...], period_s: float) -> AbstractAsyncContextManager[None]:
     """Emit the meter's progress now and then for as long as the context lasts."""
 
-    async def tick() -> None:
-        while True:
-            await asyncio.sleep(period_s)
-            if events.last not in LAST:
-                events.emit("progress", **meter.fields(*names))
+    def tick() -> None:
+        if events.last not in LAST:
+            events.emit("progress", **meter.fields(*names))
 
-    ticker = asyncio.create_task(tick())
-    try:
-        yield
-    finally:
-        ticker.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await ticker
+    return every(period_s, tick)
 
 
 async def _supervised(work: Work, events: Events, meter: Meter, names: tuple[str, ...], period_s: float) -> int:

@@ -7,6 +7,7 @@ what is in front of it or behind. docs/format.md, "Manifest".
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,15 +16,17 @@ import zstandard
 
 from warmspare.errors import FormatError
 from warmspare.format import frame, varint
-from warmspare.model.columns import U8, U16, U32, U64
-from warmspare.model.units import BLOCK_BYTES, PAGE_BYTES, block_count
+from warmspare.model import masks
+from warmspare.model.block_records import HASH_BYTES, NO_FRAME, PlacedRecords
+from warmspare.model.columns import U32, U64
+from warmspare.model.runs import Numbers, Runs
+from warmspare.model.units import block_count
 
 MAGIC = b"WSMC"
 # magic, kind, codec, reserved, stored bytes, raw bytes, first block, last block, xxh3-64 of all but itself
 HEADER = struct.Struct("<4sBBHIIIIQ")
 RECORDS, PACKS, END = 0, 1, 2
 COUNTS = struct.Struct("<IIII")  # frames, records, bytes of the block column, zero runs
-NO_FRAME = 0xFFFF  # a record that carries no page
 
 MAX_RECORDS = 1 << 15
 MAX_FRAMES = NO_FRAME
@@ -32,59 +35,95 @@ MAX_CHUNK_BYTES = 4 << 20
 LEVEL = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkFrames:
+    """The frames that a chunk's records use, a row each. pack: its index in the manifest's pack list. offset: where the
+    frame begins in it. size: its whole length."""
+
+    pack: U32
+    offset: U32
+    size: U32
+
+    @classmethod
+    def none(cls) -> ChunkFrames:
+        return cls.of([])
+
+    @classmethod
+    def of(cls, places: Sequence[tuple[int, int, int]]) -> ChunkFrames:
+        columns = np.array(places, dtype=np.uint32).reshape(-1, 3)
+        return cls(columns[:, 0], columns[:, 1], columns[:, 2])
+
+    @classmethod
+    def join(cls, parts: Sequence[ChunkFrames]) -> ChunkFrames:
+        """All of these, in the order given."""
+        return cls(
+            np.concatenate([part.pack for part in parts]),
+            np.concatenate([part.offset for part in parts]),
+            np.concatenate([part.size for part in parts]),
+        )
+
+    def __len__(self) -> int:
+        return self.pack.size
+
+    def place(self, index: int) -> tuple[int, int, int]:
+        """(pack, offset, size) of one."""
+        return int(self.pack[index]), int(self.offset[index]), int(self.size[index])
+
+    def take(self, rows: Numbers) -> ChunkFrames:
+        return ChunkFrames(self.pack[rows], self.offset[rows], self.size[rows])
+
+    def renumbered(self, packs: U32) -> ChunkFrames:
+        """packs: for each index of a pack another."""
+        return ChunkFrames(packs[self.pack], self.offset, self.size)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """Columns of a stretch of a disk, ascending by block.
+    """A stretch of a disk. records: of each the frame is a row of `frames`, or NO_FRAME. zeros: blocks that became
+    zero."""
 
-    frame_pack, frame_offset, frame_bytes: one row a frame used here; the pack's index in the manifest's pack
-    list, where the frame begins in it, its whole length. block .. hashes: one row a record; `frame` indexes
-    the frame columns or is NO_FRAME, `hashes` has shape (n, 16). Records of one block are neighbours, with
-    disjoint masks and the same hash. zero_start, zero_count: runs of blocks that became zero.
-    """
+    frames: ChunkFrames
+    records: PlacedRecords
+    zeros: Runs
 
-    frame_pack: U32
-    frame_offset: U32
-    frame_bytes: U32
-    block: U32
-    frame: U16
-    carried: U16
-    zero: U16
-    hashes: U8
-    zero_start: U32
-    zero_count: U32
+    @property
+    def empty(self) -> bool:
+        """Whether it says nothing of any block."""
+        return not len(self.records) and not len(self.zeros)
 
     @property
     def first_block(self) -> int:
-        heads = [int(column[0]) for column in (self.block, self.zero_start) if column.size]
+        heads = [int(column[0]) for column in (self.records.block, self.zeros.start) if column.size]
         return min(heads, default=0)
 
     @property
     def last_block(self) -> int:
-        tails = [int(self.block[-1])] if self.block.size else []
-        if self.zero_start.size:
-            tails.append(int(self.zero_start[-1]) + int(self.zero_count[-1]) - 1)
+        tails = [int(self.records.block[-1])] if len(self.records) else []
+        if len(self.zeros):
+            tails.append(int(self.zeros.start[-1]) + int(self.zeros.count[-1]) - 1)
         return max(tails, default=0)
 
 
 def encode_chunk(chunk: Chunk) -> bytes:
     """A RECORDS chunk, header included."""
+    frames, records, zeros = chunk.frames, chunk.records, chunk.zeros
     first = chunk.first_block
-    block = chunk.block.astype(np.uint64)
+    block = records.block.astype(np.uint64)
     deltas = np.diff(block, prepend=np.uint64(first))
     column = varint.encode(deltas)
     raw = b"".join(
         (
-            COUNTS.pack(chunk.frame_pack.size, chunk.block.size, len(column), chunk.zero_start.size),
-            chunk.frame_pack.astype("<u4").tobytes(),
-            chunk.frame_offset.astype("<u4").tobytes(),
-            chunk.frame_bytes.astype("<u4").tobytes(),
+            COUNTS.pack(len(frames), len(records), len(column), len(zeros)),
+            frames.pack.astype("<u4").tobytes(),
+            frames.offset.astype("<u4").tobytes(),
+            frames.size.astype("<u4").tobytes(),
             column,
-            chunk.frame.astype("<u2").tobytes(),
-            chunk.carried.astype("<u2").tobytes(),
-            chunk.zero.astype("<u2").tobytes(),
-            chunk.hashes.tobytes(),
-            chunk.zero_start.astype("<u4").tobytes(),
-            chunk.zero_count.astype("<u4").tobytes(),
+            records.frame.astype("<u2").tobytes(),
+            records.carried.astype("<u2").tobytes(),
+            records.zero.astype("<u2").tobytes(),
+            records.hashes.tobytes(),
+            zeros.start.astype("<u4").tobytes(),
+            zeros.count.astype("<u4").tobytes(),
         )
     )
     return seal(RECORDS, raw, first, chunk.last_block)
@@ -137,22 +176,17 @@ def decode_chunk(raw: bytes, first: int, last: int, capacity_bytes: int, packs: 
     take.at = COUNTS.size
     if frames > MAX_FRAMES or records > MAX_RECORDS or runs > MAX_RUNS:
         raise FormatError("a manifest's chunk has more rows than the format allows", where=where)
-    frame_pack, frame_offset, frame_bytes = (take.column("<u4", frames) for _ in range(3))
+    places = ChunkFrames(*(take.column("<u4", frames) for _ in range(3)))
     deltas = varint.decode(take.column("u1", block_bytes), where)
     if deltas.size != records:
         raise FormatError("a manifest's chunk has a block column of another length", where=where)
     block = np.cumsum(deltas, dtype=np.uint64) + np.uint64(first)
+    frame_of, carried, zero = (take.column("<u2", records) for _ in range(3))
+    hashes = take.column("u1", records * HASH_BYTES).reshape(records, HASH_BYTES)
     chunk = Chunk(
-        frame_pack,
-        frame_offset,
-        frame_bytes,
-        block.astype(np.uint32),
-        take.column("<u2", records),
-        take.column("<u2", records),
-        take.column("<u2", records),
-        take.column("u1", records * 16).reshape(records, 16),
-        take.column("<u4", runs),
-        take.column("<u4", runs),
+        places,
+        PlacedRecords(block.astype(np.uint32), carried, zero, hashes, frame_of),
+        Runs(take.column("<u4", runs), take.column("<u4", runs)),
     )
     take.end()
     _check_chunk(chunk, block, first, last, capacity_bytes, packs, where)
@@ -165,40 +199,25 @@ def _check_chunk(chunk: Chunk, block: U64, first: int, last: int, capacity_bytes
             raise FormatError(f"a manifest's chunk {what}", where=where)
 
     blocks = block_count(capacity_bytes)
-    demand(not chunk.frame_pack.size or int(chunk.frame_pack.max()) < packs, "names a pack that is not listed")
-    demand(
-        not chunk.frame_bytes.size or int(chunk.frame_bytes.max()) <= frame.MAX_FRAME_BYTES,
-        "names a frame of impossible size",
-    )
-    if block.size:
+    frames, records, zeros = chunk.frames, chunk.records, chunk.zeros
+    demand(not len(frames) or int(frames.pack.max()) < packs, "names a pack that is not listed")
+    demand(not len(frames) or int(frames.size.max()) <= frame.MAX_FRAME_BYTES, "names a frame of impossible size")
+    if len(records):
         demand(int(block.max()) < blocks, "names a block beyond the disk")
-        masks = chunk.carried | chunk.zero
-        demand(not np.any(chunk.carried & chunk.zero), "has masks that overlap")
-        demand(not np.any(masks == 0), "has a record of no page")
-        loose = chunk.frame == NO_FRAME
+        broken = records.broken_rule()
+        demand(not broken, broken)
+        loose = records.frame == NO_FRAME
         demand(
-            np.all(loose == (chunk.carried == 0)) and np.all(loose | (chunk.frame < chunk.frame_pack.size)),
+            np.all(loose == (records.carried == 0)) and np.all(loose | (records.frame < len(frames))),
             "has a record that points at no frame",
         )
-        again = np.flatnonzero(block[1:] == block[:-1])
-        if again.size:  # several records of one block: masks disjoint, hashes equal
-            demand(np.all(chunk.hashes[again] == chunk.hashes[again + 1]), "gives one block two hashes")
-            seen: dict[int, int] = {}
-            for i in sorted({*again.tolist(), *(again + 1).tolist()}):
-                key, mask = int(block[i]), int(masks[i])
-                demand(not seen.get(key, 0) & mask, "gives one page twice")
-                seen[key] = seen.get(key, 0) | mask
-        count = -(-(capacity_bytes - (blocks - 1) * BLOCK_BYTES) // PAGE_BYTES)
-        short = np.flatnonzero(block == blocks - 1)
-        demand(not np.any(masks[short] >> count), "names a page beyond the disk")
-    start, stop = chunk.zero_start.astype(np.int64), chunk.zero_start.astype(np.int64) + chunk.zero_count
-    demand(np.all(chunk.zero_count > 0) and np.all(stop <= blocks), "has a zero run beyond the disk")
+        whole = masks.whole_masks(records.block, capacity_bytes)
+        demand(not np.any(records.pages & ~whole), "names a page beyond the disk")
+    start, stop = zeros.bounds
+    demand(np.all(zeros.count > 0) and np.all(stop <= blocks), "has a zero run beyond the disk")
     demand(np.all(start[1:] >= stop[:-1]), "has zero runs out of order")
-    if block.size and start.size:
-        run = np.searchsorted(start, block.astype(np.int64), side="right") - 1
-        inside = (run >= 0) & (block.astype(np.int64) < stop[np.maximum(run, 0)])
-        demand(not np.any(inside), "records a block that it also calls zero")
+    demand(not np.any(zeros.hold(records.block)), "records a block that it also calls zero")
     demand(
-        (chunk.first_block, chunk.last_block) == (first, last) or not (block.size or start.size),
+        (chunk.first_block, chunk.last_block) == (first, last) or chunk.empty,
         "covers other blocks than its header says",
     )

@@ -17,6 +17,7 @@ import zstandard
 from warmspare.errors import FormatError
 from warmspare.format import varint
 from warmspare.model.columns import U64
+from warmspare.model.runs import numbers_in, run_columns
 from warmspare.model.units import FRAME_PAGES, PAGE_BYTES, SPAN_BYTES
 
 MAGIC = b"WSFR"
@@ -30,7 +31,7 @@ KEEP_RAW = 0.97  # a payload that compresses worse than this is stored as it is
 _local = threading.local()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """A decoded frame: page numbers of the disk, ascending, and their concatenated bytes."""
 
@@ -85,10 +86,8 @@ def expand(codec: int, stored: bytes | memoryview, raw_bytes: int, where: str) -
 
 def encode_layout(pages: U64) -> bytes:
     """Runs of ascending page numbers as varints: gap << 1 | (run of one page), then the run's length if more."""
-    edges = np.flatnonzero(np.diff(pages) != 1) + 1
-    starts = np.concatenate(([0], edges))
-    counts = np.diff(np.concatenate((starts, [pages.size]))).astype(np.uint64)
-    first = pages[starts]
+    first, lengths = run_columns(pages)
+    counts = lengths.astype(np.uint64)
     before = np.concatenate(([np.uint64(0)], first[:-1] + counts[:-1]))
     single = counts == 1
     words = np.empty((first.size, 2), dtype=np.uint64)
@@ -122,10 +121,7 @@ def decode_layout(data: bytes | memoryview, where: str = "") -> U64:
         raise FormatError("a frame's layout names no page", where=where)
     if len(starts) == 1:
         return np.arange(starts[0], starts[0] + total, dtype=np.uint64)
-    first: U64 = np.repeat(np.array(starts, dtype=np.uint64), counts)
-    behind = np.cumsum([0, *counts[:-1]])
-    within: U64 = (np.arange(total) - np.repeat(behind, counts)).astype(np.uint64)
-    return first + within
+    return numbers_in(np.array(starts, dtype=np.uint64), np.array(counts, dtype=np.int64)).astype(np.uint64)
 
 
 def encode(pages: U64, raw: bytes | bytearray | memoryview, level: int) -> list[bytes | memoryview]:

@@ -18,6 +18,7 @@ from warmspare.format import chunk as envelope
 from warmspare.format import flags
 from warmspare.format.chunk import END, PACKS, RECORDS, Chunk, decode_chunk, encode_chunk, opened, seal
 from warmspare.format.packlist import PACK_ROW, PackRef, packs_of
+from warmspare.model import masks
 from warmspare.model.ids import DiskId, RunId, run_bytes, run_of
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES, PAGE_BYTES
 
@@ -85,18 +86,18 @@ class ManifestWriter:
 
     def add(self, chunk: Chunk) -> None:
         """Chunks must come in disk order and not share a block."""
-        if not chunk.block.size and not chunk.zero_start.size:
+        if chunk.empty:
             return
         if chunk.first_block < self._next:
             raise ValueError("chunks out of order")
         self._next = chunk.last_block + 1
         was = self.totals
         self.totals = Totals(
-            was.records + chunk.block.size,
-            was.carried_pages + int(np.bitwise_count(chunk.carried).sum()),
-            was.zeroed_pages + int(np.bitwise_count(chunk.zero).sum()),
-            was.zero_blocks + int(chunk.zero_count.sum()),
-            was.frames + chunk.frame_pack.size,
+            was.records + len(chunk.records),
+            was.carried_pages + masks.total(chunk.records.carried),
+            was.zeroed_pages + masks.total(chunk.records.zero),
+            was.zero_blocks + chunk.zeros.blocks,
+            was.frames + len(chunk.frames),
         )
         self._put(encode_chunk(chunk))
 
@@ -132,8 +133,8 @@ class ManifestReader:
         _, version, size, feature, capacity, run, block, page, algorithm, name_bytes, _ = HEADER.unpack(head)
         flags.check("manifest", version, feature, where)
         if (
-            1 << block != BLOCK_BYTES
-            or 1 << page != PAGE_BYTES
+            2**block != BLOCK_BYTES
+            or 2**page != PAGE_BYTES
             or algorithm != HASH_XXH3_128
             or size != HEADER.size + name_bytes
             or not 0 < capacity <= MAX_CAPACITY_BYTES

@@ -14,7 +14,7 @@ from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
 from warmspare.outside.records import Line, Sequence, Sha256, UnfitError
 
 MAX_MARK_BYTES = 4 << 20
-MAX_RUNS = 4096  # of a disk; more are joined across the smallest gaps, which names too many
+MAX_RUNS = 4096  # of a disk; whoever has more joins them across the smallest gaps, which names too many
 _BLOCKS = MAX_CAPACITY_BYTES // BLOCK_BYTES
 
 
@@ -30,21 +30,6 @@ class LossMark(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     created: Line
     software: Line
     disks: dict[DiskId, list[tuple[int, int]]]
-
-
-def bounded(runs: list[tuple[int, int]], limit: int = MAX_RUNS) -> list[tuple[int, int]]:
-    """Ascending, disjoint (first, how many) runs as at most `limit` of them that cover no less."""
-    gap = 1
-    while len(runs) > limit:
-        joined = [runs[0]]
-        for start, count in runs[1:]:
-            first, length = joined[-1]
-            if start - (first + length) <= gap:
-                joined[-1] = (first, start + count - first)
-            else:
-                joined.append((start, count))
-        runs, gap = joined, gap * 2
-    return runs
 
 
 def encode(mark: LossMark) -> bytes:

@@ -53,7 +53,7 @@ class PackHeader:
         flags.check("pack", version, feature, where)
         if xxhash.xxh3_64_intdigest(bytes(data[: HEADER.size - 8])) != checksum:
             raise FormatError("a pack's header is damaged", where=where)
-        if size != HEADER.size or 1 << block != BLOCK_BYTES or 1 << page != PAGE_BYTES:
+        if size != HEADER.size or 2**block != BLOCK_BYTES or 2**page != PAGE_BYTES:
             raise FormatError("a pack has other block or page sizes than this version knows", where=where)
         return cls(PackId(run_of(run), number), disk)
 

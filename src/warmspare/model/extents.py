@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from warmspare.model.columns import I64
+from warmspare.model.runs import Numbers, held, merged, subtracted
+from warmspare.model.units import BLOCK_BYTES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Extents:
     """Sorted, disjoint, non-adjacent half-open byte ranges. Make them with `normalise`."""
 
@@ -27,6 +29,11 @@ class Extents:
     @property
     def total_bytes(self) -> int:
         return int(self.lengths.sum())
+
+    @property
+    def bounds(self) -> tuple[I64, I64]:
+        """(start, stop) of each."""
+        return self.offsets, self.offsets + self.lengths
 
     def pairs(self) -> list[tuple[int, int]]:
         """(offset, length) as Python integers; for tests and small sets."""
@@ -47,15 +54,8 @@ def normalise(offsets: npt.ArrayLike, lengths: npt.ArrayLike) -> Extents:
         raise ValueError("an extent is negative")
     keep = size > 0
     off, size = off[keep], size[keep]
-    if not off.size:
-        return Extents(off, size)
-    order = np.argsort(off, kind="stable")
-    off, end = off[order], (off + size)[order]
-    reach = np.maximum.accumulate(end)
-    starts = np.concatenate(([True], off[1:] > reach[:-1]))
-    first = np.flatnonzero(starts)
-    last = np.concatenate((first[1:], [off.size])) - 1
-    return Extents(off[first], reach[last] - off[first])
+    start, stop = merged(off, off + size)
+    return Extents(start, stop - start)
 
 
 def widen(extents: Extents, unit: int, capacity_bytes: int) -> Extents:
@@ -96,14 +96,10 @@ def without(extents: Extents, cut: Extents) -> Extents:
     """What of the extents lies in none of `cut`."""
     if not len(extents) or not len(cut):
         return extents
-    start, end = extents.offsets, extents.offsets + extents.lengths
-    gap_start = np.concatenate((np.zeros(1, dtype=np.int64), cut.offsets + cut.lengths))
-    gap_end = np.concatenate((cut.offsets, np.full(1, np.iinfo(np.int64).max)))
-    low = np.searchsorted(gap_end, start, side="right")
-    high = np.searchsorted(gap_start, end, side="left")
-    count = np.maximum(high - low, 0)
-    nth = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-    gap = np.repeat(low, count) + nth
-    first = np.maximum(np.repeat(start, count), gap_start[gap])
-    stop = np.minimum(np.repeat(end, count), gap_end[gap])
-    return normalise(first, np.maximum(stop - first, 0))
+    start, stop = subtracted(*extents.bounds, *cut.bounds)
+    return Extents(start, stop - start)
+
+
+def inside(blocks: Numbers, extents: Extents) -> npt.NDArray[np.bool_]:
+    """Which of these blocks begin inside the extents."""
+    return held(blocks.astype(np.int64) * BLOCK_BYTES, *extents.bounds)

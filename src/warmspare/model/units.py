@@ -8,7 +8,6 @@ BLOCK_PAGES = BLOCK_BYTES // PAGE_BYTES
 SPAN_BYTES = 1 << 20  # the unit of reading, and the most pages of a frame
 SPAN_BLOCKS = SPAN_BYTES // BLOCK_BYTES
 FRAME_PAGES = SPAN_BYTES // PAGE_BYTES
-FULL_MASK = (1 << BLOCK_PAGES) - 1
 MAX_CAPACITY_BYTES = 64 << 40
 
 

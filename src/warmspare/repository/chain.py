@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError, StoreError
 from warmspare.format import repofile, restore_point
 from warmspare.format.repofile import RepositoryRecord
-from warmspare.format.restore_point import RestorePoint
+from warmspare.format.restore_point import Disk, RestorePoint
 from warmspare.model.ids import PointId, VmId, VmKey, vm_key, vm_of
 from warmspare.store import layout
 from warmspare.store.contract import Store
@@ -315,3 +315,15 @@ async def own_record(store: Store) -> RepositoryRecord:
             hint=f"check the URI, or make one with `warmspare init {store.uri}`",
         ) from None
     return repofile.decode(data, where)
+
+
+async def since_checkpoint(repository: Repository, disk: Disk, head: Point) -> tuple[Point | None, list[Point]]:
+    """(the point of the checkpoint, the points after it), newest first; no checkpoint: all the disk is in."""
+    path: list[Point] = []
+    async for point in repository.ancestors(head):
+        if disk.checkpoint and point.record.sequence == disk.checkpoint.sequence:
+            return point, path
+        if point.record.disk(disk.id) is None:  # the disk joined the VM just after this point
+            break
+        path.append(point)
+    return None, path

@@ -16,7 +16,7 @@ from warmspare.format.hashtable import ENTRY_BYTES, FANOUT
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
 from warmspare.model.ids import DiskId
-from warmspare.repository.chain import Point, Repository
+from warmspare.repository.chain import Point, Repository, since_checkpoint
 from warmspare.repository.verified_objects import fetched, manifest_of
 from warmspare.state.local_table import HashTable
 from warmspare.threads import in_thread
@@ -25,8 +25,8 @@ from warmspare.threads import in_thread
 def stage_manifest(table: HashTable, manifest: ManifestReader) -> None:
     """Stage what a manifest says of the hash table."""
     for chunk in manifest.chunks():
-        table.stage(chunk.block, chunk.hashes)
-        for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+        table.stage(chunk.records.block, chunk.records.hashes)
+        for start, count in chunk.zeros.pairs():
             table.stage_zero(start, count)
 
 
@@ -63,18 +63,6 @@ async def rebuild(repository: Repository, disk_id: DiskId, head: Point, table: H
             await in_thread(stage_manifest, table, manifest)
     await in_thread(demand_root, table, disk, head, repository.store.uri)
     await in_thread(table.commit, head.id.sha256, disk.capacity_bytes)
-
-
-async def since_checkpoint(repository: Repository, disk: Disk, head: Point) -> tuple[Point | None, list[Point]]:
-    """(the point of the checkpoint, the points after it), newest first; no checkpoint: all the disk is in."""
-    path: list[Point] = []
-    async for point in repository.ancestors(head):
-        if disk.checkpoint and point.record.sequence == disk.checkpoint.sequence:
-            return point, path
-        if point.record.disk(disk.id) is None:  # the disk joined the VM just after this point
-            break
-        path.append(point)
-    return None, path
 
 
 def _stage_leaves(table: HashTable, leaves: Iterator[tuple[int, bytes]]) -> None:

@@ -13,7 +13,7 @@ from warmspare.outside.diskimages import DiskImage
 from warmspare.source.identity import Identity
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Span:
     """Up to 16 blocks in one buffer.
 
@@ -66,7 +66,7 @@ class Named(Protocol):
         """The kind of image file that it is; None where it is none, or can't be read. Blocks."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class DiskInput:
     """A disk of this sync.
 
@@ -107,7 +107,7 @@ class LastPoint:
     doubt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Opened:
     """A machine ready to be read: one moment of all its disks.
 

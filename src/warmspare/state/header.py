@@ -6,12 +6,11 @@ file whose header is torn, of another version or marked invalid has the generati
 
 from __future__ import annotations
 
-import os
 import struct
 
 import xxhash
 
-from warmspare.state.local_files import pwrite_all
+from warmspare.state.page_file import PageFile
 
 HEADER = struct.Struct("<8sI32sQQ")  # magic, valid, generation, capacity, seed
 HEADER_BYTES = 4096
@@ -20,18 +19,17 @@ HEADER_BYTES = 4096
 class CacheHeader:
     """magic: 8 bytes naming the kind of file and its version."""
 
-    def __init__(self, fd: int, magic: bytes) -> None:
-        self._fd, self._magic = fd, magic
+    def __init__(self, file: PageFile, magic: bytes) -> None:
+        self._file, self._magic = file, magic
         self.generation: str | None = None
         self.capacity_bytes = 0
         self.seed = 0
-        data = os.pread(fd, HEADER.size + 8, 0)
-        if len(data) == HEADER.size + 8:
-            body, checksum = data[:-8], int.from_bytes(data[-8:], "little")
-            found, valid, generation, capacity, seed = HEADER.unpack(body)
-            if found == magic and checksum == xxhash.xxh3_64_intdigest(body):
-                self.capacity_bytes, self.seed = capacity, seed
-                self.generation = generation.hex() if valid else None
+        data = file.read(0, HEADER.size + 8)
+        body, checksum = data[:-8], int.from_bytes(data[-8:], "little")
+        found, valid, generation, capacity, seed = HEADER.unpack(body)
+        if found == magic and checksum == xxhash.xxh3_64_intdigest(body):
+            self.capacity_bytes, self.seed = capacity, seed
+            self.generation = generation.hex() if valid else None
 
     @property
     def known(self) -> bool:
@@ -43,5 +41,5 @@ class CacheHeader:
         self.generation = generation
         raw = bytes.fromhex(generation) if generation else bytes(32)
         body = HEADER.pack(self._magic, generation is not None, raw, self.capacity_bytes, self.seed)
-        pwrite_all(self._fd, body + xxhash.xxh3_64_intdigest(body).to_bytes(8, "little"), 0)
-        os.fdatasync(self._fd)
+        self._file.write(0, body + xxhash.xxh3_64_intdigest(body).to_bytes(8, "little"))
+        self._file.sync(data_only=True)

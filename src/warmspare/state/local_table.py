@@ -2,13 +2,13 @@
 
 Every leaf read is verified up the tree to the root that the restore point states, so damage and lost writes
 show as `TableDamagedError` and never as a wrong answer. Changes are staged in a file beside it and reach the
-table by `commit`, after publication. Not thread-safe; one caller at a time.
+table by `commit`, after publication. Not thread-safe; one caller at a time. The audits keep trees of their own
+(audit/expected/hashes.py, audit/repository/merkle.py) and share with this one the page file and nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,10 +26,11 @@ from warmspare.format.hashtable import (
     root,
 )
 from warmspare.model.columns import U8, U32
+from warmspare.model.runs import groups
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
-from warmspare.outside.regular_files import open_regular
 from warmspare.state.header import HEADER_BYTES, CacheHeader
-from warmspare.state.local_files import STATE_DIRECTORY, local_io, pwrite_all
+from warmspare.state.local_files import STATE_DIRECTORY, local_io
+from warmspare.state.page_file import PageFile, Pages
 
 MAGIC = b"WSHASH01"
 MAX_BLOCKS = MAX_CAPACITY_BYTES // BLOCK_BYTES
@@ -52,18 +53,31 @@ def _top(level2: bytearray | bytes) -> bytes:
     return digest(4, third.ljust(NODE_BYTES, b"\0"))
 
 
+class _TableFile:
+    """A file with the levels of the tree: that of the table, or that of what is staged."""
+
+    def __init__(self, path: Path, *, anew: bool = False) -> None:
+        self.file = PageFile(path, STATE_DIRECTORY, anew=anew)
+        self.tops = Pages(self.file, DIGEST_BYTES, MAX_NODES, begins=TOPS_AT)
+        self.nodes = Pages(self.file, NODE_BYTES, MAX_NODES, begins=NODES_AT)
+        self.digests = Pages(self.file, DIGEST_BYTES, MAX_LEAVES, begins=NODES_AT)  # the nodes, digest by digest
+        self.leaves = Pages(self.file, LEAF_BYTES, MAX_LEAVES, begins=LEAVES_AT)
+
+
 class HashTable:
-    """The table at `path`, made empty if absent. Close it, or use it as a context manager."""
+    """The table at `path`, made empty if absent. Close it, or use it as a context manager. StoreError from all."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with local_io(STATE_DIRECTORY, path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = open_regular(path, os.O_RDWR | os.O_CREAT)
-            self._staged_path = path.with_name(path.name + ".staged")
-            self._staged_fd = -1
-            self._header = CacheHeader(self._fd, MAGIC)
-            self._level2 = bytearray(self._read(self._fd, TOPS_AT, MAX_NODES * DIGEST_BYTES))
+        self._staged_path = path.with_name(path.name + ".staged")
+        self._table = _TableFile(path)
+        self._staged: _TableFile | None = None
+        try:
+            self._header = CacheHeader(self._table.file, MAGIC)
+            self._level2 = bytearray(self._table.tops.read(0, MAX_NODES))
+        except BaseException:
+            self._table.file.close()
+            raise
         self._forget()
 
     def _forget(self) -> None:
@@ -72,10 +86,6 @@ class HashTable:
         self._dirty = np.zeros(0, dtype=bool)  # leaves that are staged
         self._staged2: dict[int, bytes] = {}
 
-    @staticmethod
-    def _read(fd: int, offset: int, length: int) -> bytes:
-        return os.pread(fd, length, offset).ljust(length, b"\0")
-
     def __enter__(self) -> HashTable:
         return self
 
@@ -83,14 +93,12 @@ class HashTable:
         self.close()
 
     def close(self) -> None:
-        if self._staged_fd >= 0:
-            os.close(self._staged_fd)
-            self._staged_fd = -1
+        if self._staged:
+            self._staged.file.close()
+            self._staged = None
             with contextlib.suppress(OSError):  # the next run truncates it; it must not hide an error
                 self._staged_path.unlink(missing_ok=True)
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._table.file.close()
 
     @property
     def generation(self) -> str | None:
@@ -108,11 +116,10 @@ class HashTable:
     def reset(self) -> None:
         """Empty it: the table of a disk of zeros, of no generation."""
         self.unstage()
-        with local_io(STATE_DIRECTORY, self._path):
-            os.ftruncate(self._fd, 0)
-            self._level2 = bytearray(MAX_NODES * DIGEST_BYTES)
-            self._header.capacity_bytes = 0
-            self._header.write(None)
+        self._table.file.empty()
+        self._level2 = bytearray(MAX_NODES * DIGEST_BYTES)
+        self._header.capacity_bytes = 0
+        self._header.write(None)
         self._forget()
 
     # reading
@@ -120,7 +127,7 @@ class HashTable:
     def _node_group(self, group: int) -> bytes:
         """The digests of 256 leaves, verified against level 2."""
         if self._node[0] != group:
-            data = self._read(self._fd, NODES_AT + group * NODE_BYTES, NODE_BYTES)
+            data = self._table.nodes.read(group)
             if digest(2, data) != self._level2[group * DIGEST_BYTES : (group + 1) * DIGEST_BYTES]:
                 raise self._damage(f"group {group} does not match")
             self._node = (group, data)
@@ -132,7 +139,7 @@ class HashTable:
         expected = group[at : at + DIGEST_BYTES]
         if expected == ZERO_DIGEST:
             return bytes(LEAF_BYTES)
-        data = self._read(self._fd, LEAVES_AT + index * LEAF_BYTES, LEAF_BYTES)
+        data = self._table.leaves.read(index)
         if digest(1, data) != expected:
             raise self._damage(f"leaf {index} does not match")
         return data
@@ -140,26 +147,17 @@ class HashTable:
     def read(self, blocks: U32) -> U8:
         """Committed hashes of ascending blocks, shape (n, 16). TableDamagedError, StoreError."""
         out = np.empty((blocks.size, ENTRY_BYTES), dtype=np.uint8)
-        if not blocks.size:
-            return out
-        leaves = blocks // FANOUT
-        edges = np.flatnonzero(np.diff(leaves)) + 1
-        start = 0
-        with local_io(STATE_DIRECTORY, self._path):
-            for stop in [*edges.tolist(), blocks.size]:
-                index = int(leaves[start])
-                if self._leaf[0] != index:
-                    data = self._committed_leaf(index)
-                    self._leaf = (index, np.frombuffer(data, dtype=np.uint8).reshape(FANOUT, ENTRY_BYTES))
-                out[start:stop] = self._leaf[1][blocks[start:stop] % FANOUT]
-                start = stop
+        for index, rows in groups(blocks, FANOUT):
+            if self._leaf[0] != index:
+                data = self._committed_leaf(index)
+                self._leaf = (index, np.frombuffer(data, dtype=np.uint8).reshape(FANOUT, ENTRY_BYTES))
+            out[rows] = self._leaf[1][blocks[rows] % FANOUT]
         return out
 
     def nonzero(self, start: int, stop: int) -> Iterator[U32]:
         """Committed blocks of [start, stop) that are not all zero, ascending, up to 256 at a time."""
         for index in self._filled_leaves(start // FANOUT, -(-stop // FANOUT), staged=False):
-            with local_io(STATE_DIRECTORY, self._path):
-                data = self._committed_leaf(index)
+            data = self._committed_leaf(index)
             entries = np.frombuffer(data, dtype=np.uint64).reshape(FANOUT, 2)
             blocks = np.flatnonzero(entries.any(axis=1)) + index * FANOUT
             blocks = blocks[(blocks >= start) & (blocks < stop)]
@@ -172,8 +170,7 @@ class HashTable:
             fresh = self._staged2.get(group) if staged else None
             if (fresh or level2) == ZERO_DIGEST:
                 continue
-            with local_io(STATE_DIRECTORY, self._path):
-                data = self._merged_group(group) if fresh else self._node_group(group)
+            data = self._merged_group(group) if fresh else self._node_group(group)
             filled = np.frombuffer(data, dtype=np.uint64).reshape(FANOUT, 4).any(axis=1)
             for index in (np.flatnonzero(filled) + group * FANOUT).tolist():
                 if first <= index < stop:
@@ -185,47 +182,41 @@ class HashTable:
         """Set entries: ascending blocks, hashes of shape (n, 16); repeats of a block carry the same hash."""
         if not blocks.size:
             return
-        leaves = blocks // FANOUT
-        edges = np.flatnonzero(np.diff(leaves)) + 1
-        start = 0
-        with local_io(STATE_DIRECTORY, self._staged_path):
-            self._open_staged(int(leaves[-1]))
-            for stop in [*edges.tolist(), blocks.size]:
-                leaf = np.frombuffer(bytearray(self._current_leaf(int(leaves[start]))), dtype=np.uint8)
-                table = leaf.reshape(FANOUT, ENTRY_BYTES)
-                table[blocks[start:stop] % FANOUT] = hashes[start:stop]
-                self._put_leaf(int(leaves[start]), leaf.tobytes())
-                start = stop
+        staged = self._open_staged(int(blocks[-1]) // FANOUT)
+        for index, rows in groups(blocks, FANOUT):
+            leaf = np.frombuffer(bytearray(self._current_leaf(index)), dtype=np.uint8)
+            leaf.reshape(FANOUT, ENTRY_BYTES)[blocks[rows] % FANOUT] = hashes[rows]
+            self._put_leaf(staged, index, leaf.tobytes())
 
     def stage_zero(self, start: int, count: int) -> None:
         """Set [start, start + count) to blocks of zeros; costs only where something else stood."""
         first, stop = start // FANOUT, -(-(start + count) // FANOUT)
-        with local_io(STATE_DIRECTORY, self._staged_path):
-            self._open_staged(stop - 1)
-            touched = {*self._filled_leaves(first, stop, staged=False)}
-            touched.update((np.flatnonzero(self._dirty[first:stop]) + first).tolist())
-            for index in sorted(touched):
-                leaf = bytearray(self._current_leaf(index))
-                a = max(start - index * FANOUT, 0) * ENTRY_BYTES
-                b = min(start + count - index * FANOUT, FANOUT) * ENTRY_BYTES
-                leaf[a:b] = bytes(b - a)
-                self._put_leaf(index, bytes(leaf))
+        staged = self._open_staged(stop - 1)
+        touched = {*self._filled_leaves(first, stop, staged=False)}
+        touched.update((np.flatnonzero(self._dirty[first:stop]) + first).tolist())
+        for index in sorted(touched):
+            leaf = bytearray(self._current_leaf(index))
+            a = max(start - index * FANOUT, 0) * ENTRY_BYTES
+            b = min(start + count - index * FANOUT, FANOUT) * ENTRY_BYTES
+            leaf[a:b] = bytes(b - a)
+            self._put_leaf(staged, index, bytes(leaf))
 
-    def _open_staged(self, leaf: int) -> None:
-        if self._staged_fd < 0:
-            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
-            self._staged_fd = open_regular(self._staged_path, flags)
+    def _open_staged(self, leaf: int) -> _TableFile:
+        if self._staged is None:
+            self._staged = _TableFile(self._staged_path, anew=True)
         if leaf >= self._dirty.size:
             self._dirty = np.concatenate((self._dirty, np.zeros(leaf + 1 - self._dirty.size, dtype=bool)))
+        return self._staged
 
     def _current_leaf(self, index: int) -> bytes:
         if index < self._dirty.size and self._dirty[index]:
-            return self._read(self._staged_fd, LEAVES_AT + index * LEAF_BYTES, LEAF_BYTES)
+            assert self._staged
+            return self._staged.leaves.read(index)
         return self._committed_leaf(index)
 
-    def _put_leaf(self, index: int, leaf: bytes) -> None:
-        pwrite_all(self._staged_fd, leaf, LEAVES_AT + index * LEAF_BYTES)
-        pwrite_all(self._staged_fd, digest(1, leaf), NODES_AT + index * DIGEST_BYTES)
+    def _put_leaf(self, staged: _TableFile, index: int, leaf: bytes) -> None:
+        staged.leaves.write(index, leaf)
+        staged.digests.write(index, digest(1, leaf))
         self._dirty[index] = True
         self._staged2.pop(index // FANOUT, None)
 
@@ -234,8 +225,8 @@ class HashTable:
         base = np.frombuffer(bytearray(self._node_group(group)), dtype=np.uint8).reshape(FANOUT, DIGEST_BYTES)
         dirty = self._dirty[group * FANOUT : (group + 1) * FANOUT]
         if dirty.any():
-            at = NODES_AT + group * NODE_BYTES
-            fresh = np.frombuffer(self._read(self._staged_fd, at, NODE_BYTES), dtype=np.uint8)
+            assert self._staged
+            fresh = np.frombuffer(self._staged.nodes.read(group), dtype=np.uint8)
             rows = np.flatnonzero(dirty)
             base[rows] = fresh.reshape(FANOUT, DIGEST_BYTES)[rows]
         return base.tobytes()
@@ -244,19 +235,17 @@ class HashTable:
         """The root as it will be when what is staged is committed; for a disk of that capacity."""
         level2 = bytearray(self._level2)
         groups = np.unique(np.flatnonzero(self._dirty) // FANOUT).tolist()
-        with local_io(STATE_DIRECTORY, self._staged_path):
-            for group in groups:
-                if group not in self._staged2:
-                    self._staged2[group] = digest(2, self._merged_group(group))
-                level2[group * DIGEST_BYTES : (group + 1) * DIGEST_BYTES] = self._staged2[group]
+        for group in groups:
+            if group not in self._staged2:
+                self._staged2[group] = digest(2, self._merged_group(group))
+            level2[group * DIGEST_BYTES : (group + 1) * DIGEST_BYTES] = self._staged2[group]
         return root(capacity_bytes, _top(level2))
 
     def staged_leaves(self, capacity_bytes: int) -> Iterator[tuple[int, bytes]]:
         """(index, 4 KiB) of every leaf that will not be all zero; call `staged_root` first."""
         stop = -(-capacity_bytes // (BLOCK_BYTES * FANOUT))
         for index in self._filled_leaves(0, stop, staged=True):
-            with local_io(STATE_DIRECTORY, self._path):
-                yield index, self._current_leaf(index)
+            yield index, self._current_leaf(index)
 
     def weight_bytes(self) -> int:
         """About how large a checkpoint of the table as staged is: 4 KiB a leaf that is not all zero."""
@@ -264,9 +253,9 @@ class HashTable:
 
     def unstage(self) -> None:
         """Drop what was staged."""
-        if self._staged_fd >= 0:
-            os.close(self._staged_fd)
-            self._staged_fd = -1
+        if self._staged:
+            self._staged.file.close()
+            self._staged = None
             with local_io(STATE_DIRECTORY, self._staged_path):
                 self._staged_path.unlink(missing_ok=True)
         self._dirty = np.zeros(0, dtype=bool)
@@ -275,21 +264,20 @@ class HashTable:
     def commit(self, generation: str, capacity_bytes: int) -> None:
         """Make what is staged the table of that restore point. Killed inside, the table is invalid."""
         dirty = np.flatnonzero(self._dirty).tolist()
-        with local_io(STATE_DIRECTORY, self._path):
-            self._header.capacity_bytes = capacity_bytes
-            self._header.seed = 1
-            if dirty:
-                self.staged_root(capacity_bytes)
-                self._header.write(None)
-                for index in dirty:
-                    at = LEAVES_AT + index * LEAF_BYTES
-                    pwrite_all(self._fd, self._read(self._staged_fd, at, LEAF_BYTES), at)
-                for group, value in self._staged2.items():
-                    pwrite_all(self._fd, self._merged_group(group), NODES_AT + group * NODE_BYTES)
-                    self._level2[group * DIGEST_BYTES : (group + 1) * DIGEST_BYTES] = value
-                    pwrite_all(self._fd, value, TOPS_AT + group * DIGEST_BYTES)
-                self._node = (-1, b"")
-                self._leaf = (-1, self._leaf[1])
-                os.fsync(self._fd)
-            self._header.write(generation)
+        self._header.capacity_bytes = capacity_bytes
+        self._header.seed = 1
+        if dirty:
+            assert self._staged
+            self.staged_root(capacity_bytes)
+            self._header.write(None)
+            for index in dirty:
+                self._table.leaves.write(index, self._staged.leaves.read(index))
+            for group, value in self._staged2.items():
+                self._table.nodes.write(group, self._merged_group(group))
+                self._level2[group * DIGEST_BYTES : (group + 1) * DIGEST_BYTES] = value
+                self._table.tops.write(group, value)
+            self._node = (-1, b"")
+            self._leaf = (-1, self._leaf[1])
+            self._table.file.sync()
+        self._header.write(generation)
         self.unstage()

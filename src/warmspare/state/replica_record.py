@@ -1,17 +1,20 @@
 """What a replica's record says: which restore point it is at, and which files hold its disks; refuses to change them.
 
-docs/architecture.md, invariant 13. `apply` writes the record, audits read it.
+docs/architecture.md, invariant 13. `apply` writes the record, audits and recovery read it; whose it is they all ask
+here (`ReplicaOwner`).
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
+from warmspare.errors import ConfigError, IntegrityError
 from warmspare.model.ids import DiskId, PointId, VmId
 from warmspare.model.keyparts import encode_name
 from warmspare.model.units import MAX_CAPACITY_BYTES, block_count
@@ -101,6 +104,47 @@ class ReplicaPlace:
         if record and not self.device and not all(_is_name(disk.path) for disk in record.disks):
             return None
         return record
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaOwner:
+    """Whose a replica must be. vm: its ID. repository, uri: the repository's ID, and where it is read from. option: it
+    names the replica on the command line. anew: what else helps where the repository was replaced, ", or …"."""
+
+    vm: VmId
+    repository: str
+    uri: str
+    option: str
+    anew: str = ""
+
+    def demand(self, record: ReplicaRecord, place: ReplicaPlace) -> None:
+        """ConfigError if it is a replica of another VM or repository, or of a format that is not known; IntegrityError
+        if the repository was replaced by another one at its URI."""
+        if record.format != FORMAT:
+            raise ConfigError(
+                f"the replica's state has format {record.format} and this program knows {FORMAT}",
+                where=str(place.record_path),
+                hint="use the version of warmspare that wrote it",
+            )
+        if record.vm != self.vm:
+            raise of_other_vm(record.vm, self.vm, place.target, hint=f"check --vm and {self.option}")
+        if record.repository == self.repository:
+            return
+        if record.uri == self.uri:
+            raise IntegrityError(
+                f"the repository was replaced: it is {self.repository} and was {record.repository}",
+                where=self.uri,
+                hint=f"put the old one back{self.anew}",
+            )
+        raise of_other_repository(record, str(place.target), hint=f"check --repo and {self.option}")
+
+
+def of_other_vm(found: str, wanted: str, target: Path, *, hint: str) -> ConfigError:
+    return ConfigError(f"this is a replica of VM {found!r} and not of {wanted!r}", where=str(target), hint=hint)
+
+
+def of_other_repository(record: ReplicaRecord, where: str, *, hint: str) -> ConfigError:
+    return ConfigError(f"this replica comes from another repository: {record.uri}", where=where, hint=hint)
 
 
 def _is_name(path: str) -> bool:

@@ -27,6 +27,7 @@ from msgspec.structs import asdict, replace
 
 from warmspare.ending import PROCESS
 from warmspare.errors import LeaseError, NotFoundError, StoreError
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.outside import records
 from warmspare.outside.records import Count, Line
@@ -48,8 +49,8 @@ _TRIES = 8  # of taking a lease that changes at the same moment
 OnWatch = Callable[[float, str], None]
 
 
-def watching(events: Events, vm: str) -> OnWatch:
-    """Says that another's lease is watched. vm: its ID, or what it is called."""
+def watching(events: Events, vm: VmId) -> OnWatch:
+    """Says that another's lease is watched.."""
     return lambda seconds, why: events.emit("lease.watched", vm=vm, seconds=round(seconds, 1), message=why)
 
 

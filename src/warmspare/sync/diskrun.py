@@ -6,9 +6,9 @@ Publishing is not its business: what it uploads is invisible until the restore p
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,60 +19,36 @@ from warmspare.format.manifest import Header
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import Checkpoint, Disk
 from warmspare.model.extents import Extents, whole_disk, without
-from warmspare.model.ids import DiskId, RunId, VmId, VmKey, disk_key
+from warmspare.model.ids import disk_key
 from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, SPAN_BYTES
-from warmspare.observe.events import Events, Meter
 from warmspare.outside.regular_files import open_regular
 from warmspare.repository import disk_tables
-from warmspare.repository.chain import Point
 from warmspare.source.ports import DiskInput
 from warmspare.state.local_files import STATE_DIRECTORY, local_io
 from warmspare.state.local_table import TableDamagedError
 from warmspare.store import layout
-from warmspare.store.contract import Store
-from warmspare.sync.journal.journal import PageLog
 from warmspare.sync.journal.manifest_file import ManifestFile
+from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.journal.sentlog import SentLog
-from warmspare.sync.local.local_state import DiskState, LocalState, commit_pages
+from warmspare.sync.local.local_state import DiskState, commit_pages
 from warmspare.sync.passes import carry, manifest_merge
 from warmspare.sync.passes.carry import Carried
 from warmspare.sync.passes.moment import Moment
 from warmspare.sync.planning import rolling
 from warmspare.sync.planning.read_plan import ReadPlan
-from warmspare.sync.planning.rolling import Rolling, RollingCursor
+from warmspare.sync.planning.rolling import RollingCursor
 from warmspare.sync.publishing.sealed import file_ref
 from warmspare.sync.resuming.reuse import Resume
 from warmspare.sync.rows import Untracked
 from warmspare.sync.stages.filter import PageFilter
 from warmspare.sync.stages.transfer import Codec, PackTarget, Transfer
+from warmspare.sync.sync_run import Run
 from warmspare.threads import in_thread
 
 MAX_FINDING_EVENTS = 100
 # A checkpoint costs 16 bytes a block; one is due when the manifests since the last outweigh it twice over.
 CHECKPOINT_RATIO = 2
 CHECKPOINT_POINTS = 500
-
-
-@dataclass(slots=True)
-class Run:
-    """What the disks of a run share. store: where packs go. numbers: of packs.
-    pack_bytes: their size. findings: so far. rolling: None for none. audits: how far the rolling audit of each disk is,
-    once the point is published. missed: disks on which tracking was found to have missed changes."""
-
-    store: Store
-    vm: VmId
-    vm_key: VmKey
-    id: RunId
-    local: LocalState
-    head: Point | None
-    events: Events
-    meter: Meter
-    numbers: Iterator[int]
-    pack_bytes: Callable[[], int]
-    findings: int = 0
-    rolling: Rolling | None = None
-    audits: dict[DiskId, RollingCursor] = field(default_factory=dict)
-    missed: set[str] = field(default_factory=set)
 
 
 class DiskRun:

@@ -20,14 +20,15 @@ from warmspare.repository.chain_owner import Settled
 from warmspare.repository.failover_record import FailoverRecord, doubt_after
 from warmspare.source.ports import DiskInput, LastDisk, LastPoint, Opened
 from warmspare.store.contract import Store
-from warmspare.sync.diskrun import DiskRun, Run
-from warmspare.sync.journal.journal import PageLog
+from warmspare.sync.diskrun import DiskRun
+from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.passes import carry
 from warmspare.sync.passes.carry import Carried
 from warmspare.sync.planning.marked_blocks import Marks
 from warmspare.sync.planning.read_plan import ReadPlan, plan
 from warmspare.sync.planning.rolling import DISTRUSTED, MISSED, Rolling
 from warmspare.sync.resuming.reuse import Resume
+from warmspare.sync.sync_run import Run
 from warmspare.threads import in_thread
 
 

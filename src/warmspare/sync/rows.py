@@ -1,7 +1,4 @@
-"""Rows on their way through a sync: what is passed from stage to stage, and to a manifest; owns no work.
-
-Columns are as in a manifest's chunk (format/chunk.py); one row a record, ascending by block.
-"""
+"""Records on their way through a sync: what is passed from stage to stage, and to a manifest; owns no work."""
 
 from __future__ import annotations
 
@@ -10,7 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from warmspare.model.columns import U8, U16, U32, U64
+from warmspare.model.block_records import PlacedRecords, Records
+from warmspare.model.columns import U32, U64
+from warmspare.model.runs import Rows
 from warmspare.model.units import BLOCK_PAGES
 
 
@@ -22,82 +21,63 @@ class Untracked:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Filtered:
     """What of a span (or hole) goes into the restore point.
 
-    block, carried, zero, hashes: one row a record, ascending; row: the record's place in the span.
-    zero_blocks: blocks that became zero. changed_bytes: bytes of all pages recorded or in them. pages: hashes of the
-    records' pages, shape (n, 16).
+    row: of each record the place of its block in the span. pages: the hashes of its pages, shape (n, 16). zero_blocks:
+    blocks that became zero. changed_bytes: bytes of all pages recorded or in them.
     """
 
-    block: U32
-    row: U32
-    carried: U16
-    zero: U16
-    hashes: U8
+    records: Records
+    row: Rows
+    pages: U64
     zero_blocks: U32
     changed_bytes: int
     untracked: list[Untracked] = field(default_factory=list)
-    pages: U64 = field(default_factory=lambda: np.empty((0, BLOCK_PAGES), dtype=np.uint64))
+
+    @classmethod
+    def zeroed(cls, blocks: U32, changed_bytes: int, untracked: list[Untracked]) -> Filtered:
+        """Nothing but blocks that became zero."""
+        none = np.empty((0, BLOCK_PAGES), dtype=np.uint64)
+        return cls(Records.none(), np.empty(0, dtype=np.intp), none, blocks, changed_bytes, untracked)
 
 
-@dataclass(frozen=True, slots=True)
-class Reused:
-    """Records whose pages lie in the store already; a row a record, ascending by block. frame: as Resume numbers it."""
-
-    block: U32
-    carried: U16
-    zero: U16
-    hashes: U8
-    frame: U32
-
-    def between(self, first: int, stop: int) -> Reused:
-        """Rows [first, stop)."""
-        part = slice(first, stop)
-        return Reused(self.block[part], self.carried[part], self.zero[part], self.hashes[part], self.frame[part])
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Draft:
     """A frame before compression with the records that use it, and blocks that became zero on the way.
 
-    buffer[:used]: the pages, in ascending order; the buffer goes back to `home` when its frame is packed. Columns as in
-    a manifest's chunk, as lists of pieces.
+    buffer[:used]: the pages, in ascending order; the buffer goes back to `home` when its frame is packed. rows: how
+    many records and blocks. records, page_hashes, zero_blocks: in pieces. reused: as in Encoded.
     """
 
     buffer: bytearray
     home: list[bytearray]
     used: int = 0
     pages: int = 0
-    records: int = 0
-    block: list[U32] = field(default_factory=list)
-    carried: list[U16] = field(default_factory=list)
-    zero: list[U16] = field(default_factory=list)
-    hashes: list[U8] = field(default_factory=list)
-    zero_blocks: list[U32] = field(default_factory=list)
+    rows: int = 0
+    records: list[Records] = field(default_factory=list)
     page_hashes: list[U64] = field(default_factory=list)
-    reused: list[Reused] = field(default_factory=list)
+    zero_blocks: list[U32] = field(default_factory=list)
+    reused: list[PlacedRecords] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
-        return not self.records
+        return not self.rows
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """A frame ready to be packed (no buffers if its records carry no page) and its rows.
+    """A frame ready to be packed (no buffers if its records carry no page) and its records.
 
-    `release` once the buffers were copied; they are used again.
+    `release` once the buffers were copied; they are used again. reused: records from the same stretch of the disk whose
+    pages lie in the store already, their frames as Resume numbers them.
     """
 
     buffers: list[bytes | memoryview]
     frame_bytes: int
     release: Callable[[], None]
-    block: U32
-    carried: U16
-    zero: U16
-    hashes: U8
-    zero_blocks: U32
+    records: Records
     page_hashes: U64
-    reused: list[Reused] = field(default_factory=list)
+    zero_blocks: U32
+    reused: list[PlacedRecords] = field(default_factory=list)

@@ -23,7 +23,7 @@ from warmspare.format import flags
 from warmspare.format import restore_point as point
 from warmspare.format.restore_point import RestorePoint, Unprotected
 from warmspare.model.extents import Extents
-from warmspare.model.ids import DiskId, PointId, RunId, VmId, new_run, vm_key
+from warmspare.model.ids import DiskId, PointId, RunId, new_run, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
@@ -40,7 +40,7 @@ from warmspare.store.clearing import Clearing
 from warmspare.store.contract import Store
 from warmspare.store.lease import Lease, watching
 from warmspare.sync.beginning import ChainStart, chain_for, refuse_images, settled_in, there_already
-from warmspare.sync.diskrun import DiskRun, Run
+from warmspare.sync.diskrun import DiskRun
 from warmspare.sync.journal.journal import RunRecord
 from warmspare.sync.local.local_state import LocalState
 from warmspare.sync.passes.moment import Passes
@@ -48,11 +48,14 @@ from warmspare.sync.planning.rolling import MISSED
 from warmspare.sync.preparing import Preparation, last_point
 from warmspare.sync.publishing import sealed as sealing
 from warmspare.sync.publishing.lastrun import LastRun
+from warmspare.sync.publishing.lost_disks import lost_disks
 from warmspare.sync.publishing.publication import publish
 from warmspare.sync.publishing.spool import Spool, SpoolPlace
+from warmspare.sync.results import Survey, SyncResult
 from warmspare.sync.stages.level import DEFAULT, LOWEST, Level
 from warmspare.sync.stages.pack_writer import full_pack
 from warmspare.sync.stages.transfer import codec
+from warmspare.sync.sync_run import Run
 from warmspare.sync.sync_settings import SyncSettings
 from warmspare.threads import in_thread
 
@@ -60,35 +63,7 @@ ABANDONED_S = 6 * 3600.0
 LATER_S = 2.0  # after publishing: a run that ends later reads back once more what it published
 
 
-@dataclass(frozen=True, slots=True)
-class SyncResult:
-    """What `sync.done` tells. vm: the ID of its chain."""
-
-    vm: VmId
-    point: PointId
-    parent: PointId | None
-    bytes_read: int
-    bytes_changed: int
-    bytes_sent: int
-    seconds: float
-    findings: int
-    unprotected: int
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What `plan.done` tells. seconds: that reading took. rate: bytes a second that the last sync sent at, None where
-    it sent too little to tell. vm: the ID of its chain."""
-
-    vm: VmId
-    bytes_read: int
-    bytes_changed: int
-    bytes_to_send: int
-    seconds: float
-    rate: float | None
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Begun:
     """A run that has what it needs to read. files: open for its disks. over: a failover of the VM that has ended."""
 
@@ -298,7 +273,9 @@ class Sender:
         ours = sum(pack.bytes for work in works for pack in work.packs if pack.id.run in self._runs)
         tables = [disk.checkpoint.table for disk in disks if disk.checkpoint and disk.checkpoint.sequence == sequence]
         bytes_sent = ours + sum(ref.bytes for ref in [*(disk.manifest for disk in disks), *tables])
-        unprotected = self._unprotected(opened, head, {disk.id for disk in disks})
+        unprotected = lost_disks(opened, head, {disk.id for disk in disks})
+        for entry in unprotected:
+            self._events.emit("unprotected", vm=self._vm, disk=entry.name, reason=entry.reason)
         left_out = [Unprotected(name, reason) for name, reason in opened.excluded]
         record = RestorePoint(
             flags.VERSION,
@@ -414,16 +391,6 @@ class Sender:
     def _recorded(self) -> dict[str, Any]:
         """Whose this point is."""
         return {IDENTITY: self._identity.as_json()} if self._identity is not None else {}
-
-    def _unprotected(self, opened: Opened, head: Point | None, covered: set[str]) -> list[Unprotected]:
-        lost = [Unprotected(name, reason) for name, reason in opened.unprotected]
-        named = {entry.name for entry in lost} | {name for name, _ in opened.excluded}
-        for disk in head.record.disks if head else []:
-            if disk.id not in covered and disk.name not in named and disk.id not in named:
-                lost.append(Unprotected(disk.name, "in the last restore point and not given to this sync"))
-        for entry in lost:
-            self._events.emit("unprotected", vm=self._vm, disk=entry.name, reason=entry.reason)
-        return lost
 
     async def _commit(self, local: LocalState, works: list[DiskRun], new: Point) -> None:
         """Move the local state to the point that was published. Dying in here costs nothing: the journal

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +20,7 @@ from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.source.identity import Identity
 from warmspare.source.ports import DiskInput, LastPoint, Opened
+from warmspare.threads import finish
 from warmspare.vsphere.api import faults
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.inventory.neighbours import Neighbours, identity_of, lives_at, vcenter_of
@@ -239,22 +239,17 @@ class VsphereMachine:
         """What may be on the VM still, None for nothing."""
         if not self._touched and not self._disks:
             return None
-        task = asyncio.create_task(self._leave(), name="leaving the VM")
-        until, cancelled = time.monotonic() + LEAVE_S, False
-        while not task.done():
-            try:
-                await asyncio.wait([task], timeout=max(until - time.monotonic(), 0.0))
-            except asyncio.CancelledError:
-                cancelled = True
-            if time.monotonic() >= until:
-                task.cancel()
-                await asyncio.wait([task])
-                self._warn(f"it could not be cleaned up within {LEAVE_S:.0f} s; the next run goes on with that")
-        if not task.cancelled():
-            task.result()
-        if cancelled:
-            raise asyncio.CancelledError
+        await finish(self._leave_in_time())
         return (self._moref or "a snapshot") if self._touched else None
+
+    async def _leave_in_time(self) -> None:
+        try:
+            async with asyncio.timeout(LEAVE_S) as limit:
+                await self._leave()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self._warn(f"it could not be cleaned up within {LEAVE_S:.0f} s; the next run goes on with that")
 
     async def _leave(self) -> None:
         """Close the disks, remove the snapshot, end the access; what fails is a warning, and done again if called."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warmspare.model.columns import U8, U32
+from warmspare.model.runs import Runs
 
 CHUNK_BLOCKS = 1 << 20
 
@@ -76,6 +76,4 @@ class BlockSet:
     def runs(self) -> Iterator[tuple[int, int]]:
         """(start, count) of neighbouring blocks, ascending; joined within a chunk."""
         for blocks in self.batches(CHUNK_BLOCKS):
-            edges = [0, *(np.flatnonzero(np.diff(blocks) != 1) + 1).tolist(), blocks.size]
-            for start, stop in itertools.pairwise(edges):
-                yield int(blocks[start]), stop - start
+            yield from Runs.of(blocks).pairs()

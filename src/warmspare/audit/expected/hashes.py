@@ -1,15 +1,13 @@
 """The hashes that a disk must have at one restore point: rebuilt from the chain, held against the Merkle root.
 
 Shares nothing with the tables that sender and receiver keep (state/local_table.py), so that an error there does not
-hide what it did. Lies in an unlinked temporary file, 16 bytes a block; holes of it are blocks of zeros.
+hide what it did; only the page file below both is one. Lies in an unlinked temporary one, 16 bytes a block; holes of it
+are blocks of zeros.
 """
 
 from __future__ import annotations
 
-import errno
-import itertools
-import os
-import tempfile
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,63 +30,52 @@ from warmspare.format.hashtable import (
 from warmspare.format.restore_point import Disk
 from warmspare.model.columns import U8, U32
 from warmspare.model.ids import DiskId
-from warmspare.model.units import block_count
-from warmspare.repository.chain import Point, Repository
-from warmspare.repository.disk_tables import since_checkpoint
+from warmspare.model.runs import group_starts, groups, run_rows
+from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES, block_count
+from warmspare.repository.chain import Point, Repository, since_checkpoint
 from warmspare.repository.verified_objects import fetched, manifest_of
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.page_file import PageFile, Pages
 from warmspare.threads import in_thread
 
 WHAT = "temporary space"
 WINDOW_BYTES = FANOUT * LEAF_BYTES  # of entries: 256 leaves, the group of one digest of level 2
 WINDOW_BLOCKS = WINDOW_BYTES // ENTRY_BYTES
+MAX_WINDOWS = MAX_CAPACITY_BYTES // BLOCK_BYTES // WINDOW_BLOCKS
 _ZEROS = bytes(WINDOW_BYTES)
 
 
 class ExpectedTable:
     """Made by `expected_table`. Reading is safe from several threads."""
 
-    def __init__(self, fd: int, disk: Disk, scratch: Path) -> None:
-        self._fd, self._scratch = fd, scratch
+    def __init__(self, file: PageFile, disk: Disk) -> None:
+        self._file = file
         self.capacity_bytes, self.root = disk.capacity_bytes, disk.root
         self.blocks = block_count(disk.capacity_bytes)
+        self._windows = Pages(file, WINDOW_BYTES, MAX_WINDOWS)
+        self._leaves = Pages(file, LEAF_BYTES, MAX_WINDOWS * FANOUT)  # the same, leaf by leaf
+        self._entries = Pages(file, ENTRY_BYTES, MAX_WINDOWS * WINDOW_BLOCKS)  # and block by block
 
     def read(self, first: int, count: int) -> U8:
         """The entries of [first, first + count), 16 bytes each, flat."""
-        with local_io(WHAT, self._scratch):
-            data = os.pread(self._fd, count * ENTRY_BYTES, first * ENTRY_BYTES)
-        return np.frombuffer(data.ljust(count * ENTRY_BYTES, b"\0"), dtype=np.uint8)
+        return np.frombuffer(self._entries.read(first, count), dtype=np.uint8)
 
     def entries(self, blocks: U32) -> U8:
         """The entries of ascending blocks, shape (n, 16)."""
         out = np.empty((blocks.size, ENTRY_BYTES), dtype=np.uint8)
-        windows = blocks // WINDOW_BLOCKS
-        edges = [0, *(np.flatnonzero(np.diff(windows)) + 1).tolist(), blocks.size]
-        for start, stop in itertools.pairwise(edges):
-            if start == stop:
-                continue
-            first, last = int(blocks[start]), int(blocks[stop - 1])
+        for _, rows in groups(blocks, WINDOW_BLOCKS):
+            first, last = int(blocks[rows.start]), int(blocks[rows.stop - 1])
             table = self.read(first, last + 1 - first).reshape(-1, ENTRY_BYTES)
-            out[start:stop] = table[blocks[start:stop] - first]
+            out[rows] = table[blocks[rows] - first]
         return out
 
     def filled(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """[first, stop) ranges of blocks, at most a window each, outside of which [start, stop) is zeros."""
-        with local_io(WHAT, self._scratch):
-            yield from self._filled(start, stop)
-
-    def _filled(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         at, end = start * ENTRY_BYTES, stop * ENTRY_BYTES
         while at < end:
-            try:
-                data = os.lseek(self._fd, at, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno == errno.ENXIO:
-                    return
-                raise
-            if data >= end:
+            data = self._file.data_from(at)
+            if data is None or data >= end:
                 return
-            hole = min(os.lseek(self._fd, data, os.SEEK_HOLE), end)
+            hole = min(self._file.hole_from(data), end)
             data, hole = data // ENTRY_BYTES * ENTRY_BYTES, max(hole, data + ENTRY_BYTES)
             while data < hole:
                 until = min(data // WINDOW_BYTES * WINDOW_BYTES + WINDOW_BYTES, hole)
@@ -120,28 +107,24 @@ class ExpectedTable:
     def put_leaves(self, leaves: Iterator[tuple[int, bytes]]) -> None:
         """Take over a checkpoint."""
         for index, leaf in leaves:
-            pwrite_all(self._fd, leaf, index * LEAF_BYTES)
+            self._leaves.write(index, leaf)
 
     def put_chunk(self, chunk: Chunk) -> None:
         """Take over what a chunk of a manifest says."""
-        if chunk.block.size:
-            keep = np.concatenate(([True], np.diff(chunk.block) != 0))  # records of one block carry the same hash
-            blocks, hashes = chunk.block[keep].astype(np.int64), np.ascontiguousarray(chunk.hashes[keep])
-            edges = [0, *(np.flatnonzero(np.diff(blocks) != 1) + 1).tolist(), blocks.size]
-            for start, stop in itertools.pairwise(edges):
-                pwrite_all(self._fd, hashes[start:stop].tobytes(), int(blocks[start]) * ENTRY_BYTES)
-        for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
-            for first, stop in list(self._filled(start, start + count)):
-                pwrite_all(self._fd, _ZEROS[: (stop - first) * ENTRY_BYTES], first * ENTRY_BYTES)
+        told = chunk.records.take(group_starts(chunk.records.block))  # records of one block carry the same hash
+        for rows in run_rows(told.block):
+            self._entries.write(int(told.block[rows.start]), told.hashes[rows].tobytes())
+        for start, count in chunk.zeros.pairs():
+            for first, stop in list(self.filled(start, start + count)):
+                self._entries.write(first, _ZEROS[: (stop - first) * ENTRY_BYTES])
 
     def merkle_root(self) -> str:
         """The root of what lies here (docs/format.md, "Hash table")."""
         level: dict[int, bytes] = {}
-        with local_io(WHAT, self._scratch):
-            for window in dict.fromkeys(first // WINDOW_BLOCKS for first, _ in self._filled(0, self.blocks)):
-                data = os.pread(self._fd, WINDOW_BYTES, window * WINDOW_BYTES).ljust(WINDOW_BYTES, b"\0")
-                leaves = b"".join(digest(1, data[at : at + LEAF_BYTES]) for at in range(0, WINDOW_BYTES, LEAF_BYTES))
-                level[window] = digest(2, leaves)
+        for window in dict.fromkeys(first // WINDOW_BLOCKS for first, _ in self.filled(0, self.blocks)):
+            data = self._windows.read(window)
+            leaves = b"".join(digest(1, data[at : at + LEAF_BYTES]) for at in range(0, WINDOW_BYTES, LEAF_BYTES))
+            level[window] = digest(2, leaves)
         for number in range(3, LEVELS + 1):
             groups: dict[int, bytearray] = {}
             for index, value in level.items():
@@ -163,16 +146,10 @@ async def expected_table(
     """
     disk = point.record.disk(disk_id)
     assert disk
-    with local_io(WHAT, scratch):
-        scratch.mkdir(parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(dir=scratch, prefix=".table-")
-        Path(name).unlink()
-    try:
-        table = ExpectedTable(fd, disk, scratch)
+    with PageFile(scratch / f".table-{secrets.token_hex(8)}", WHAT, nameless=True) as file:
+        table = ExpectedTable(file, disk)
         await _fill(table, repository, point, disk, scratch)
         yield table
-    finally:
-        os.close(fd)
 
 
 async def _fill(table: ExpectedTable, repository: Repository, point: Point, disk: Disk, scratch: Path) -> None:
@@ -183,16 +160,14 @@ async def _fill(table: ExpectedTable, repository: Repository, point: Point, disk
         what = f"the hash table checkpoint of restore point {disk.checkpoint.sequence}"
         async with fetched(repository, disk.checkpoint.table, scratch, what) as copy:
             leaves = tablefile.decode(copy.read_at, copy.total_bytes, entry.capacity_bytes, copy.where)
-            with local_io(WHAT, scratch):
-                await in_thread(table.put_leaves, leaves)
+            await in_thread(table.put_leaves, leaves)
     for step in reversed(path):
         entry = step.record.disk(disk.id)
         assert entry
         async with manifest_of(repository, step.record, entry, scratch) as manifest:
             chunks = manifest.chunks()
             while (chunk := await in_thread(next, chunks, None)) is not None:
-                with local_io(WHAT, scratch):
-                    await in_thread(table.put_chunk, chunk)
+                await in_thread(table.put_chunk, chunk)
     if await in_thread(table.merkle_root) != disk.root:
         raise IntegrityError(
             f"the chain does not give the hash table that restore point {point.id.label} states for disk {disk.id}, so "

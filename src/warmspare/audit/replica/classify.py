@@ -99,9 +99,9 @@ async def _older(
             async with manifest_of(repository, older.record, disk, scratch) as manifest:
                 chunks = manifest.chunks(min(wanted), max(wanted) + 1)
                 while (chunk := await in_thread(next, chunks, None)) is not None:
-                    for row in np.flatnonzero(np.isin(chunk.block, list(wanted))).tolist():
-                        block = int(chunk.block[row])
-                        if block not in found and chunk.hashes[row].tobytes() == wanted[block]:
+                    known = chunk.records.take(np.isin(chunk.records.block, list(wanted)))
+                    for block, hash_ in zip(known.block.tolist(), known.hashes, strict=True):
+                        if block not in found and hash_.tobytes() == wanted[block]:
                             found[block] = older.id.label
     except (IntegrityError, StoreError):
         pass

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from warmspare.audit.reports.report import MAX_FINDINGS, SOUND, WRONG, ZERO, Map
 from warmspare.format.hashtable import ENTRY_BYTES
 from warmspare.format.restore_point import Disk
 from warmspare.model.columns import U8, U32
+from warmspare.model.runs import Runs, numbers_in
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
 from warmspare.state.local_files import local_io
@@ -37,7 +37,7 @@ UNDER_WAY = 6
 BATCH_BLOCKS = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class JudgedBlocks:
     """What was found of some blocks. zero, sound: numbers of blocks that were read and are as expected. wrong: those
     that are not, read or in holes; verdict and actual, shape (n, 16), belong to them. read_bytes: from the file."""
@@ -261,11 +261,8 @@ class DiskAudit:
 
     def _advise(self, blocks: U32, advice: int) -> None:
         """Tell the kernel of these blocks; DONTNEED has the next read come from the medium, as far as it does so."""
-        edges: list[int] = [0, *(np.flatnonzero(np.diff(blocks) != 1) + 1).tolist(), blocks.size]
-        for start, stop in itertools.pairwise(edges):
-            if start < stop:
-                length = (stop - start) * BLOCK_BYTES
-                os.posix_fadvise(self.fd, int(blocks[start]) * BLOCK_BYTES, length, advice)
+        for start, count in Runs.of(blocks).pairs():
+            os.posix_fadvise(self.fd, start * BLOCK_BYTES, count * BLOCK_BYTES, advice)
 
     def judge_blocks(self, blocks: U32) -> JudgedBlocks:
         """Read some ascending blocks again, from the medium if it can be; counts nothing. Runs in a thread."""
@@ -318,10 +315,5 @@ class DiskAudit:
 
 def _expand(runs: list[tuple[int, int]]) -> U32:
     """The numbers in ascending [start, end) runs."""
-    if not runs:
-        return np.empty(0, np.uint32)
-    starts, ends = np.array(runs, dtype=np.int64).T
-    counts = ends - starts
-    behind = np.repeat(np.cumsum(counts) - counts, counts)
-    out: U32 = (np.arange(counts.sum()) - behind + np.repeat(starts, counts)).astype(np.uint32)
-    return out
+    start, stop = np.array(runs, dtype=np.int64).reshape(-1, 2).T
+    return numbers_in(start, stop - start).astype(np.uint32)

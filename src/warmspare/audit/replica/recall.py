@@ -16,10 +16,12 @@ import numpy as np
 
 from warmspare.errors import FormatError, IntegrityError
 from warmspare.format import frame
-from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.chunk import Chunk
+from warmspare.model import masks
+from warmspare.model.block_records import NO_FRAME
 from warmspare.model.columns import U16, U32
 from warmspare.model.ids import DiskId, vm_key
-from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, block_bytes, block_count
+from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, block_bytes
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.verified_objects import manifest_of, read_range, read_sound
 from warmspare.store import layout
@@ -57,7 +59,7 @@ class Traffic:
     other_bytes: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class RecallPlan:
     """Where the pages of some ascending blocks come from.
 
@@ -106,10 +108,7 @@ class Recall:
     # where the pages are
 
     async def _plan(self, blocks: U32) -> RecallPlan:
-        pages = np.full(blocks.size, BLOCK_PAGES, dtype=np.int64)
-        if blocks.size and int(blocks[-1]) == block_count(self._capacity) - 1:
-            pages[-1] = -(-block_bytes(int(blocks[-1]), self._capacity) // PAGE_BYTES)
-        plan = RecallPlan(blocks, ((1 << pages) - 1).astype(np.uint16))
+        plan = RecallPlan(blocks, masks.whole_masks(blocks, self._capacity))
         try:
             async for point in self._repository.ancestors(self._head):
                 disk = point.record.disk(self._disk_id)
@@ -195,29 +194,22 @@ class Recall:
 
 def _take(plan: RecallPlan, chunk: Chunk, packs: list[RecallPack]) -> None:
     """What a chunk says of the pages that are still looked for."""
-    for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
-        first, stop = np.searchsorted(plan.blocks, [start, start + count]).tolist()
-        plan.missing[first:stop] = 0
-    rows = np.flatnonzero(np.isin(chunk.block, plan.blocks))
-    index = np.searchsorted(plan.blocks, chunk.block[rows])
-    for row, at in zip(rows.tolist(), index.tolist(), strict=True):
-        missing = int(plan.missing[at])
-        carried = int(chunk.carried[row]) & missing
-        plan.missing[at] = missing & ~(int(chunk.carried[row]) | int(chunk.zero[row])) & 0xFFFF
-        if carried and int(chunk.frame[row]) != NO_FRAME:
-            held = int(chunk.frame[row])
-            place = FramePlace(
-                packs[int(chunk.frame_pack[held])], int(chunk.frame_offset[held]), int(chunk.frame_bytes[held])
-            )
-            plan.rows.append((at, carried, place))
+    plan.missing[chunk.zeros.hold(plan.blocks)] = 0
+    records = chunk.records.take(np.isin(chunk.records.block, plan.blocks))
+    index = np.searchsorted(plan.blocks, records.block)
+    for row, at in enumerate(index.tolist()):
+        missing = plan.missing[at]
+        carried = int(records.carried[row] & missing)
+        plan.missing[at] = missing & ~records.pages[row]
+        if carried and int(records.frame[row]) != NO_FRAME:
+            pack, offset, size = chunk.frames.place(int(records.frame[row]))
+            plan.rows.append((at, carried, FramePlace(packs[pack], offset, size)))
 
 
 def _copy(held: frame.Frame, block: int, mask: int, image: bytearray, where: str) -> None:
     """The pages of a mask from a frame into a block. FormatError if the frame lacks one."""
     slots = np.searchsorted(held.pages, block * BLOCK_PAGES + np.arange(BLOCK_PAGES, dtype=np.uint64))
-    for page in range(BLOCK_PAGES):
-        if not mask >> page & 1:
-            continue
+    for page in masks.pages_of(mask):
         slot = int(slots[page])
         if slot >= held.pages.size or int(held.pages[slot]) != block * BLOCK_PAGES + page:
             raise FormatError("a frame lacks a page that a record says it holds", where=where)

@@ -7,7 +7,6 @@ lock for the whole run and puts right what is wrong in the end.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import os
@@ -34,6 +33,7 @@ from warmspare.state.local_files import locked
 from warmspare.state.replica_record import STATE
 from warmspare.store.contract import Store
 from warmspare.threads import Threads
+from warmspare.ticker import every
 
 SAVE_S = 10.0
 MAX_ROUNDS = 1000  # of the replica moving on while suspects are read; each reads only what changed
@@ -170,21 +170,15 @@ class ReplicaAudit:
     async def _saving(self, saved: ProgressFile, subject: AuditedReplica) -> AsyncIterator[None]:
         """Note the progress now and then, and on the way out by an error or a cancel."""
 
-        async def tick() -> None:
-            while True:
-                await asyncio.sleep(SAVE_S)
-                self._save(saved, subject)
-
-        ticker = asyncio.create_task(tick())
-        try:
-            yield
-        except BaseException:
+        def save() -> None:
             self._save(saved, subject)
-            raise
-        finally:
-            ticker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ticker
+
+        async with every(SAVE_S, save):
+            try:
+                yield
+            except BaseException:
+                save()
+                raise
 
     def _save(self, saved: ProgressFile, subject: AuditedReplica) -> None:
         """Note how far it has come. Where that fails the audit goes on: only an interruption would cost more."""

@@ -16,7 +16,7 @@ from warmspare.model.ids import PointId, VmId
 from warmspare.observe.events import Events
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import io_error, local_io
-from warmspare.state.replica_record import REPLICA, ReplicaPlace, ReplicaRecord, mode_of
+from warmspare.state.replica_record import REPLICA, ReplicaOwner, ReplicaPlace, ReplicaRecord, mode_of
 
 PATIENCE_S = 60.0  # how long a replica that is being brought forward may show no sign of it
 POLL_S = 0.25
@@ -73,7 +73,8 @@ class AuditedReplica:
                 )
             self._named = named
             return
-        self._demand_ours(self._record)
+        repository = self._repository
+        ReplicaOwner(self._vm, repository.id, repository.store.uri, "--replica").demand(self._record, self.place)
         now = self.standing()
         if named and named != now.at:
             raise ConfigError(
@@ -84,34 +85,6 @@ class AuditedReplica:
 
     def _read(self) -> ReplicaRecord | None:
         return self.place.read()
-
-    def _demand_ours(self, record: ReplicaRecord) -> None:
-        if record.format != 1:
-            raise ConfigError(
-                f"the replica's state has format {record.format} and this program knows 1",
-                where=str(self.place.record_path),
-                hint="use the version of warmspare that wrote it",
-            )
-        if record.vm != self._vm:
-            raise ConfigError(
-                f"this is a replica of VM {record.vm!r} and not of {self._vm!r}",
-                where=str(self.place.target),
-                hint="check --vm and --replica",
-            )
-        if record.repository == self._repository.id:
-            return
-        here = self._repository.store.uri
-        if record.uri == here:
-            raise IntegrityError(
-                f"the repository was replaced: it is {self._repository.id} and was {record.repository}",
-                where=here,
-                hint="put the old one back",
-            )
-        raise ConfigError(
-            f"this replica comes from another repository: {record.uri}",
-            where=str(self.place.target),
-            hint="check --repo and --replica",
-        )
 
     def standing(self) -> Standing:
         """As the record says now. IntegrityError if it can't be read any more."""

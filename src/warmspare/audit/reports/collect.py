@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
-
-import numpy as np
 
 from warmspare.audit.reports.findings import Finding, FindingKind, Severity, finding
 from warmspare.audit.reports.report import MAX_FINDINGS
-from warmspare.model.columns import U32
 from warmspare.model.units import BLOCK_BYTES
 
 
@@ -36,15 +32,6 @@ class Findings:
                 if self.listed[at].severity is Severity.NOTE:
                     self.listed[at] = one
                     return
-
-
-def runs_of(blocks: U32) -> Iterator[tuple[int, int]]:
-    """(start, count) of ascending blocks that follow each other."""
-    if not blocks.size:
-        return
-    cuts = np.flatnonzero(np.diff(blocks.astype(np.int64)) != 1) + 1
-    for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), blocks.size], strict=True):
-        yield int(blocks[start]), stop - start
 
 
 def extent(start: int, count: int, capacity_bytes: int) -> dict[str, int]:

@@ -6,12 +6,12 @@ restore point that says so. It never holds bytes of the disk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
+from warmspare.observe.findings import About, told
 from warmspare.outside.records import Count
 from warmspare.outside.text import cut
 
@@ -64,19 +64,10 @@ class FindingKind(StrEnum):
     SOURCE_COMPARED = "source-compared"
 
 
-@dataclass(frozen=True, slots=True)
-class About:
-    """What is always true of a kind: how grave it is, what it means, what to do."""
-
-    severity: Severity
-    meaning: str
-    remedy: str
-
-
 _REPAIR = "run the audit with --repair; if it comes back, replace the medium"
 _COPY = "run `warmspare audit repository --repair`, or put the object back from a copy or the bucket's versions"
 
-ABOUT: dict[FindingKind, About] = {
+ABOUT: dict[FindingKind, About[Severity]] = {
     FindingKind.BLOCK_WRONG: About(
         Severity.ERROR,
         "the block's bytes are not those of the restore point: the medium changed them, or someone wrote to "
@@ -242,21 +233,20 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=False):
 
     def event(self, vm: str) -> dict[str, Any]:
         """The fields of the `finding` event (docs/events.md)."""
-        out: dict[str, Any] = {"kind": str(self.kind), "severity": str(self.severity), "vm": vm}
+        out: dict[str, Any] = {"vm": vm}
         if self.disk:
             out["disk"] = self.disk
         if self.key:
             out["key"] = self.key
         if self.offset is not None:
             out |= {"offset": self.offset, "length": self.length}
-        return out | {
+        out |= {
             "expected": self.expected,
             "actual": self.actual,
             "point": self.point,
             "repaired": self.repaired,
-            "message": self.meaning,
-            "remedy": self.remedy,
         }
+        return told(self.kind, self.severity, out, message=self.meaning, remedy=self.remedy)
 
 
 def finding(

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import secrets
 
+import numpy as np
+
 from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.descent import Chain
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import flags, mark
 from warmspare.format.mark import LossMark
 from warmspare.model.ids import DiskId
+from warmspare.model.runs import Runs
 from warmspare.repository.chain import now_text
 from warmspare.state.report_chain import software
 from warmspare.store import layout
 from warmspare.store.contract import Store
-
-Runs = list[tuple[int, int]]
 
 
 async def marked(store: Store, inventory: VmContents, newest: int) -> dict[DiskId, list[Runs]]:
@@ -37,15 +38,14 @@ async def marked(store: Store, inventory: VmContents, newest: int) -> dict[DiskI
                 raise
             continue
         for disk, runs in found.disks.items() if found.sequence == newest else ():
-            out.setdefault(disk, []).append(runs)
+            start, count = np.array(runs, dtype=np.uint32).reshape(-1, 2).T
+            out.setdefault(disk, []).append(Runs(start, count))
     return out
 
 
 def _covers(marks: list[Runs], wanted: Runs) -> bool:
     """Whether one of the marks has all of the runs."""
-    return any(
-        all(any(a <= start and start + count <= a + b for a, b in runs) for start, count in wanted) for runs in marks
-    )
+    return any(not len(wanted.without(*runs.bounds)) for runs in marks)
 
 
 async def leave_mark(store: Store, inventory: VmContents, chain: Chain, lost: dict[DiskId, Runs]) -> str:
@@ -55,12 +55,13 @@ async def leave_mark(store: Store, inventory: VmContents, chain: Chain, lost: di
     """
     head = chain.head
     assert head
-    wanted = {disk: mark.bounded(runs) for disk, runs in lost.items()}
+    wanted = {disk: runs.bounded(mark.MAX_RUNS) for disk, runs in lost.items()}
     there = await marked(store, inventory, head.sequence)
     wanted = {disk: runs for disk, runs in wanted.items() if not _covers(there.get(disk, []), runs)}
     if not wanted:
         return ""
-    record = LossMark(flags.VERSION, 0, chain.vm, head.sequence, head.sha256, now_text(), software(), wanted)
+    disks = {disk: list(runs.pairs()) for disk, runs in wanted.items()}
+    record = LossMark(flags.VERSION, 0, chain.vm, head.sequence, head.sha256, now_text(), software(), disks)
     key = layout.mark_key(inventory.vm, head.sequence, secrets.token_hex(8))
     await store.create(key, mark.encode(record))
     return key

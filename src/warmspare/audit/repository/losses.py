@@ -6,18 +6,19 @@ or a run of zeros covers it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from warmspare.audit.reports.collect import runs_of
-from warmspare.audit.repository.scratch import Column
 from warmspare.format.chunk import Chunk
+from warmspare.model import masks
 from warmspare.model.columns import U16, U32
+from warmspare.model.runs import Runs, group_starts
+from warmspare.state.page_column import PageColumn
+from warmspare.state.page_file import PageFile
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Change:
     """Of lost pages: these blocks have these masks now, ascending; in these runs nothing is lost. fresh: blocks that
     were whole before. count: of blocks with a lost page, afterwards."""
@@ -33,8 +34,8 @@ class Losses:
     """Of one disk. blocks: how many have a lost page now. spans: (first, last) sequences of points that can't be
     restored in full, ascending."""
 
-    def __init__(self, fd: int) -> None:
-        self._pages = Column(fd, np.uint16)
+    def __init__(self, file: PageFile) -> None:
+        self._pages = PageColumn(file, np.uint16)
         self.blocks = 0
         self.spans: list[tuple[int, int]] = []
 
@@ -48,11 +49,10 @@ class Losses:
         pages that are lost with it."""
         none = np.empty(0, dtype=np.uint32)
         change = Change(none, none.astype(np.uint16), [], none, self.blocks)
-        if chunk.block.size and (self.blocks or taken.any()):
-            blocks, row = np.unique(chunk.block, return_inverse=True)
-            covered, lost = np.zeros(blocks.size, dtype=np.uint16), np.zeros(blocks.size, dtype=np.uint16)
-            np.bitwise_or.at(covered, row, chunk.carried | chunk.zero)
-            np.bitwise_or.at(lost, row, taken)
+        if len(chunk.records) and (self.blocks or taken.any()):
+            starts = group_starts(chunk.records.block)
+            blocks = chunk.records.block[starts]
+            covered, lost = masks.united(chunk.records.pages, starts), masks.united(taken, starts)
             old = self._pages.get(blocks)
             new = (old & ~covered) | lost
             other = old != new
@@ -60,7 +60,7 @@ class Losses:
             change.count += int(np.count_nonzero(new)) - int(np.count_nonzero(old))
             change.fresh = blocks[(old == 0) & (new != 0)]
         if self.blocks:
-            for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+            for start, count in chunk.zeros.pairs():
                 there = sum(found.size for found, _ in self._pages.filled(start, start + count))
                 if there:
                     change.cleared.append((start, count))
@@ -89,19 +89,18 @@ class Losses:
         else:
             self.spans.append((sequence, sequence))
 
-    def runs(self, blocks: int) -> Iterator[tuple[int, int]]:
-        """(start, count) of what is lost now, of a disk of that many blocks."""
-        if self.blocks:
-            for found, _ in self._pages.filled(0, blocks):
-                yield from runs_of(found)
+    def runs(self, blocks: int) -> Runs:
+        """What is lost now, of a disk of that many blocks."""
+        return Runs.join([Runs.of(lost) for lost, _ in self._pages.filled(0, blocks)] if self.blocks else [])
 
 
 def lost_with(chunk: Chunk, bad_packs: U32) -> U16:
     """For each record the pages whose frame lies in one of these packs (indexes of the manifest's list)."""
-    taken = np.zeros(chunk.block.size, dtype=np.uint16)
-    if bad_packs.size and chunk.frame_pack.size:
-        bad = np.isin(chunk.frame_pack, bad_packs)
-        rows = np.flatnonzero(chunk.carried)
-        rows = rows[bad[chunk.frame[rows]]]
-        taken[rows] = chunk.carried[rows]
+    records = chunk.records
+    taken = np.zeros(len(records), dtype=np.uint16)
+    if bad_packs.size and len(chunk.frames):
+        bad = np.isin(chunk.frames.pack, bad_packs)
+        rows = np.flatnonzero(records.carried)
+        rows = rows[bad[records.frame[rows]]]
+        taken[rows] = records.carried[rows]
     return taken

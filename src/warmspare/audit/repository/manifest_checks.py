@@ -13,9 +13,10 @@ from warmspare.audit.reports.findings import FindingKind
 from warmspare.audit.repository.object_checks import REMEDY, Fetched, FindingPlace, ObjectChecks, Stated
 from warmspare.errors import FormatError
 from warmspare.format import pack
-from warmspare.format.chunk import Chunk
+from warmspare.format.chunk import Chunk, ChunkFrames
 from warmspare.format.manifest import ManifestReader, Totals
 from warmspare.format.restore_point import Disk, RestorePoint
+from warmspare.model import masks
 from warmspare.model.ids import VmKey
 from warmspare.threads import in_thread
 
@@ -29,27 +30,27 @@ class Manifest:
         self._sizes = reader.packs.sizes
 
     def close(self) -> None:
-        self._objects.scratch.drop(self._copy.fd)
+        self._objects.scratch.drop(self._copy.file)
 
     def chunks(self) -> Iterator[Chunk]:
         """In the order of the disk. FormatError for what breaks the rules, after the last for totals that are wrong."""
         records = carried = zeroed = blocks = frames = 0
         for chunk in self.reader.chunks():
-            self._demand_frames(chunk)
+            self._demand_frames(chunk.frames)
             yield chunk
-            records += chunk.block.size
-            carried += int(np.bitwise_count(chunk.carried).sum())
-            zeroed += int(np.bitwise_count(chunk.zero).sum())
-            blocks += int(chunk.zero_count.sum())
-            frames += chunk.frame_pack.size
+            records += len(chunk.records)
+            carried += masks.total(chunk.records.carried)
+            zeroed += masks.total(chunk.records.zero)
+            blocks += chunk.zeros.blocks
+            frames += len(chunk.frames)
         if Totals(records, carried, zeroed, blocks, frames) != self.reader.totals:
             raise FormatError("a manifest's totals are not those of its records", where=self._copy.where)
 
-    def _demand_frames(self, chunk: Chunk) -> None:
-        if chunk.frame_pack.size:
-            start = chunk.frame_offset.astype(np.int64)
-            stop = start + chunk.frame_bytes
-            if np.any(start < pack.HEADER.size) or np.any(stop.astype(np.uint64) > self._sizes[chunk.frame_pack]):
+    def _demand_frames(self, frames: ChunkFrames) -> None:
+        if len(frames):
+            start = frames.offset.astype(np.int64)
+            stop = start + frames.size
+            if np.any(start < pack.HEADER.size) or np.any(stop.astype(np.uint64) > self._sizes[frames.pack]):
                 raise FormatError("a manifest names a frame outside of its pack", where=self._copy.where)
 
 
@@ -69,11 +70,11 @@ async def open_manifest(
             raise FormatError("the record names a manifest of another disk or run", where=copy.where)
         return Manifest(objects, copy, reader, vm)
     except FormatError as error:
-        objects.scratch.drop(copy.fd)
+        objects.scratch.drop(copy.file)
         malformed(objects, stated.key, place, error)
         return None
     except BaseException:
-        objects.scratch.drop(copy.fd)
+        objects.scratch.drop(copy.file)
         raise
 
 

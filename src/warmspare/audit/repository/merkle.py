@@ -6,12 +6,11 @@ keep, so that it can't share their mistakes. Lies in scratch space; memory stays
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from warmspare.audit.repository.scratch import WHAT, Scratch
+from warmspare.audit.repository.scratch import Scratch
 from warmspare.format.hashtable import (
     DIGEST_BYTES,
     ENTRY_BYTES,
@@ -23,8 +22,9 @@ from warmspare.format.hashtable import (
     root,
 )
 from warmspare.model.columns import U8, U32
+from warmspare.model.runs import groups
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.page_file import Pages
 
 GROUPS = MAX_CAPACITY_BYTES // BLOCK_BYTES // FANOUT // FANOUT
 _LEAVES = GROUPS * FANOUT
@@ -35,46 +35,39 @@ class ChainTable:
 
     def __init__(self, scratch: Scratch) -> None:
         self._scratch = scratch
-        self._leaves, self._digests = scratch.file(), scratch.file()
+        self._files = (scratch.file(), scratch.file())
+        self._leaves = Pages(self._files[0], LEAF_BYTES, _LEAVES)
+        self._digests = Pages(self._files[1], DIGEST_BYTES, _LEAVES)
+        self._nodes = Pages(self._files[1], NODE_BYTES, GROUPS)  # the same, 256 at a time
         self._tops = bytearray(GROUPS * DIGEST_BYTES)
         self._dirty: set[int] = set()
 
     def close(self) -> None:
-        for fd in (self._leaves, self._digests):
-            self._scratch.drop(fd)
+        for file in self._files:
+            self._scratch.drop(file)
 
     def reset(self) -> None:
         """Of a disk of zeros again."""
-        with local_io(WHAT, self._scratch.directory):
-            for fd in (self._leaves, self._digests):
-                os.ftruncate(fd, 0)
+        for file in self._files:
+            file.empty()
         self._tops = bytearray(GROUPS * DIGEST_BYTES)
         self._dirty = set()
 
     def leaf(self, index: int) -> bytes:
         """The entries of 256 blocks."""
-        with local_io(WHAT, self._scratch.directory):
-            return os.pread(self._leaves, LEAF_BYTES, index * LEAF_BYTES).ljust(LEAF_BYTES, b"\0")
+        return self._leaves.read(index)
 
     def _put(self, index: int, leaf: bytes) -> None:
-        with local_io(WHAT, self._scratch.directory):
-            pwrite_all(self._leaves, leaf, index * LEAF_BYTES)
-            pwrite_all(self._digests, digest(1, leaf), index * DIGEST_BYTES)
+        self._leaves.write(index, leaf)
+        self._digests.write(index, digest(1, leaf))
         self._dirty.add(index // FANOUT)
 
     def put(self, blocks: U32, hashes: U8) -> None:
         """Set entries of ascending blocks, hashes of shape (n, 16)."""
-        if not blocks.size:
-            return
-        leaves = blocks // FANOUT
-        edges = np.flatnonzero(np.diff(leaves)) + 1
-        start = 0
-        for stop in [*edges.tolist(), blocks.size]:
-            index = int(leaves[start])
+        for index, rows in groups(blocks, FANOUT):
             table = np.frombuffer(bytearray(self.leaf(index)), dtype=np.uint8).reshape(FANOUT, ENTRY_BYTES)
-            table[blocks[start:stop] % FANOUT] = hashes[start:stop]
+            table[blocks[rows] % FANOUT] = hashes[rows]
             self._put(index, table.tobytes())
-            start = stop
 
     def clear(self, start: int, count: int) -> None:
         """Blocks [start, start + count) are zeros."""
@@ -91,14 +84,10 @@ class ChainTable:
             at = group * DIGEST_BYTES
             if group not in self._dirty and self._tops[at : at + DIGEST_BYTES] == ZERO_DIGEST:
                 continue
-            rows = np.frombuffer(self._node(group), dtype=np.uint64).reshape(FANOUT, 4).any(axis=1)
+            rows = np.frombuffer(self._nodes.read(group), dtype=np.uint64).reshape(FANOUT, 4).any(axis=1)
             for index in (np.flatnonzero(rows) + group * FANOUT).tolist():
                 if first <= index < stop:
                     yield index
-
-    def _node(self, group: int) -> bytes:
-        with local_io(WHAT, self._scratch.directory):
-            return os.pread(self._digests, NODE_BYTES, group * NODE_BYTES).ljust(NODE_BYTES, b"\0")
 
     def load(self, leaves: Iterable[tuple[int, bytes]]) -> None:
         """What a checkpoint holds, in place of everything."""
@@ -118,7 +107,7 @@ class ChainTable:
     def root(self, capacity_bytes: int) -> str:
         """The root that a restore point should state."""
         for group in self._dirty:
-            self._tops[group * DIGEST_BYTES : (group + 1) * DIGEST_BYTES] = digest(2, self._node(group))
+            self._tops[group * DIGEST_BYTES : (group + 1) * DIGEST_BYTES] = digest(2, self._nodes.read(group))
         self._dirty = set()
         third = b"".join(
             digest(3, bytes(self._tops[at : at + NODE_BYTES])) for at in range(0, len(self._tops), NODE_BYTES)

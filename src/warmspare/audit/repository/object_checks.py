@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,13 +17,13 @@ import crc32c
 
 from warmspare.audit.reports.collect import Findings
 from warmspare.audit.reports.findings import FindingKind
-from warmspare.audit.repository.scratch import WHAT, Scratch
+from warmspare.audit.repository.scratch import Scratch
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import pack
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import ObjectRef
 from warmspare.model.ids import PackId, VmKey
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.page_file import PageFile
 from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.threads import in_thread
@@ -70,11 +69,11 @@ class FindingPlace:
 class Fetched:
     """Bytes of an object in a scratch file. sound: whether they are what was stated."""
 
-    def __init__(self, fd: int, size: int, where: str, *, sound: bool) -> None:
-        self.fd, self.bytes, self.where, self.sound = fd, size, where, sound
+    def __init__(self, file: PageFile, size: int, where: str, *, sound: bool) -> None:
+        self.file, self.bytes, self.where, self.sound = file, size, where, sound
 
     def read_at(self, offset: int, length: int) -> builtins.bytes:
-        return os.pread(self.fd, length, offset)
+        return self.file.read_there(offset, length)
 
 
 Identify = Callable[[Fetched], str]  # what a whole object with other bytes is instead, "" if it is none
@@ -161,13 +160,13 @@ class ObjectChecks:
     ) -> Fetched | None:
         """The object in a scratch file, which is the caller's to drop, or None where it is not as stated. partly: then
         what there is of it, with `sound` false."""
-        fd = self.scratch.file()
+        file = self.scratch.file()
         keep = False
         try:
-            found = await self._download(stated, fd)
+            found = await self._download(stated, file)
             if found != stated.sha256:
-                found = await self._download(stated, fd)
-            copy = Fetched(fd, stated.bytes, self.where(stated.key), sound=found == stated.sha256)
+                found = await self._download(stated, file)
+            copy = Fetched(file, stated.bytes, self.where(stated.key), sound=found == stated.sha256)
             if not copy.sound and found is not None and not quiet:
                 other = await in_thread(identify, copy)
                 kind = FindingKind.OBJECT_REPLAYED if other else FindingKind.OBJECT_CONTENT
@@ -178,18 +177,16 @@ class ObjectChecks:
             return None
         finally:
             if not keep:
-                self.scratch.drop(fd)
+                self.scratch.drop(file)
 
-    async def _download(self, stated: Stated, fd: int) -> str | None:
+    async def _download(self, stated: Stated, file: PageFile) -> str | None:
         """Hex SHA-256 of as many bytes as are stated; None if there are fewer. What can be had is in the file."""
-        with local_io(WHAT, self.scratch.directory):
-            os.ftruncate(fd, 0)
+        file.empty()
         summed, crc = hashlib.sha256(), 0
 
         def take(data: bytes, at: int, crc: int) -> int:
             summed.update(data)
-            with local_io(WHAT, self.scratch.directory):
-                pwrite_all(fd, data, at)
+            file.write(at, data)
             return int(crc32c.crc32c(data, crc))
 
         async with asyncio.TaskGroup() as tasks:
@@ -210,7 +207,7 @@ class ObjectChecks:
             for _, task in under_way:
                 task.cancel()
         if not whole:
-            await self._remainder(stated, fd, at)
+            await self._remainder(stated, file, at)
             return None
         return summed.hexdigest() if crc == stated.crc32c else summed.hexdigest() + f" and CRC32C {crc:08x}"
 
@@ -226,14 +223,13 @@ class ObjectChecks:
         self.fetched_bytes += len(data)
         return data
 
-    async def _remainder(self, stated: Stated, fd: int, at: int) -> None:
+    async def _remainder(self, stated: Stated, file: PageFile, at: int) -> None:
         """The last bytes of an object that is shorter than it should be."""
         info = await self.store.head(stated.key)
         if info is not None and at < info.bytes:
             data = await self._range(stated.key, at, min(info.bytes, stated.bytes) - at)
             if data:
-                with local_io(WHAT, self.scratch.directory):
-                    pwrite_all(fd, data, at)
+                file.write(at, data)
 
 
 def _called(stated: Stated) -> str:

@@ -86,7 +86,7 @@ class Prune:
         with self._housekeeping:
             for vm in names:
                 async with AsyncExitStack() as stack:
-                    held = Lease.hold(self._store, layout.lease_key(vm), on_watch=watching(self._events, vm))
+                    held = Lease.hold(self._store, layout.lease_key(vm), on_watch=watching(self._events, _told(vm)))
                     lease = None
                     try:
                         lease = await stack.enter_async_context(held)
@@ -146,7 +146,7 @@ class Prune:
         if lease is not None:
             await lease.confirm()
         else:
-            await Lease.demand_free(self._store, layout.lease_key(vm), on_watch=watching(self._events, vm))
+            await Lease.demand_free(self._store, layout.lease_key(vm), on_watch=watching(self._events, _told(vm)))
 
     async def _name_all(self, found: VmContents, chain: Chain, scratch: Scratch) -> None:
         """Take all that the points name out of what is left."""
@@ -180,3 +180,8 @@ class Prune:
             where=self._store.uri,
             hint="run `warmspare audit repository`, and mend what it finds first",
         )
+
+
+def _told(vm: VmKey) -> VmId:
+    """As people know it; its key where the ID is too long to stand in that."""
+    return vm_of(vm) or VmId(vm)

@@ -1,4 +1,4 @@
-"""An audit of a repository: every VM's restore points and all that they name; owns the order and the report.
+"""An audit of a repository: every VM's restore points and all that they name; owns the order.
 
 Writes nothing to the repository but marks and the index of VMs, and those only to repair. What it can't see it says:
 content of the same length where the store keeps no checksum and `deep` is off, and a newest point that nobody saw
@@ -11,56 +11,33 @@ import hashlib
 import secrets
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from warmspare.audit.reports import report as reports
 from warmspare.audit.reports.collect import Findings
 from warmspare.audit.reports.findings import FindingKind
-from warmspare.audit.reports.report import SOUND, WRONG, ZERO, AuditReport, DiskResult, MapBuilder
+from warmspare.audit.reports.report import AuditReport
 from warmspare.audit.repository import contents as inventories
 from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.deep.deep_progress import FORMAT, DeepProgress, Keeper
 from warmspare.audit.repository.deep.scan import Deep, ScannedDisk
 from warmspare.audit.repository.descent import Chain, Proof, read_chain
 from warmspare.audit.repository.index_check import IndexCheck
-from warmspare.audit.repository.loss_marks import Runs, leave_mark
-from warmspare.audit.repository.losses import Losses
+from warmspare.audit.repository.loss_marks import leave_mark
 from warmspare.audit.repository.object_checks import ObjectChecks
+from warmspare.audit.repository.repository_tally import RepositoryTally
 from warmspare.audit.repository.scratch import WHAT, Scratch, StaleScratchError
-from warmspare.audit.repository.seen import KnownRepository, figures
+from warmspare.audit.repository.seen import KnownRepository
 from warmspare.audit.repository.walk import PointWalk
 from warmspare.errors import ConfigError, FormatError, LeaseError, NotFoundError
 from warmspare.format import repofile
-from warmspare.format.restore_point import Disk
-from warmspare.model.ids import DiskId, PointId, VmId, VmKey, vm_key, vm_of
-from warmspare.model.units import BLOCK_BYTES, block_count
+from warmspare.model.ids import DiskId, VmId, VmKey, vm_key, vm_of
+from warmspare.model.runs import Runs
+from warmspare.model.units import block_count
 from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Repository, now_text
 from warmspare.state.local_files import locked
-from warmspare.state.report_chain import host, software
 from warmspare.store import layout
 from warmspare.store.contract import Store
-
-
-@dataclass(slots=True)
-class Sums:
-    """Figures of all VMs."""
-
-    vms: int = 0
-    points: int = 0
-    manifests: int = 0
-    packs: int = 0
-    tables: int = 0
-    pack_bytes: int = 0
-    states: int = 0
-    unsure: int = 0
-    orphans: int = 0
-    orphan_bytes: int = 0
-    lost_blocks: int = 0
-    marked: int = 0
-    heads: dict[VmId, PointId] = field(default_factory=dict)
 
 
 class RepositoryAudit:
@@ -82,11 +59,8 @@ class RepositoryAudit:
         self._store, self._directory, self._known, self._events = store, scratch, known, events
         self._wanted, self._deep, self._repair = vm, deep, repair
         self._meter = meter or Meter()
-        self._findings = Findings()
-        self._sums = Sums()
-        self._notes: list[str] = []
-        self._disks: list[DiskResult] = []
-        self._resumed = self._record_sha256 = ""
+        self._tally = RepositoryTally(vm, known, deep=deep)
+        self._findings, self._sums, self._notes = self._tally.findings, self._tally.sums, self._tally.notes
         self._index: IndexCheck | None = None
 
     async def run(self) -> AuditReport:
@@ -110,9 +84,9 @@ class RepositoryAudit:
                 await self._vm(vm, identity, objects, Keeper(scratch, identity, vm, self._events))
             if self._index is not None:
                 self._notes += await self._index.run(repair=self._repair)
-            self._say(objects)
+            self._tally.say(objects)
             scratch.measure()
-            return self._report(began, time.monotonic() - clock, identity, objects, scratch)
+            return self._tally.report(self._store, began, time.monotonic() - clock, identity, objects, scratch)
 
     async def _identity(self) -> str:
         """The repository's ID; "" with a finding where its own record does not say."""
@@ -121,7 +95,7 @@ class RepositoryAudit:
         try:
             data = await self._store.get(key, max_bytes=1 << 16)
             identity = repofile.decode(data, where).id
-            self._record_sha256 = hashlib.sha256(data).hexdigest()
+            self._tally.record_sha256 = hashlib.sha256(data).hexdigest()
         except NotFoundError:
             if not (await inventories.vms(self._store))[0]:
                 raise ConfigError(
@@ -141,13 +115,13 @@ class RepositoryAudit:
                 actual=f"repository {identity}",
                 meaning="the repository has another ID than was seen here before",
             )
-        elif self._known.record_sha256 not in ("", self._record_sha256):
+        elif self._known.record_sha256 not in ("", self._tally.record_sha256):
             self._findings.add(
                 FindingKind.OBJECT_CONTENT,
                 point="",
                 key=key,
                 expected=f"SHA-256 {self._known.record_sha256}",
-                actual=f"SHA-256 {self._record_sha256}",
+                actual=f"SHA-256 {self._tally.record_sha256}",
                 meaning="the record is not as an earlier audit saw it",
             )
         return identity
@@ -226,7 +200,7 @@ class RepositoryAudit:
         if left is None:
             keeper.forget()
         else:
-            self._resumed = left.began
+            self._tally.resumed = left.began
         head = chain.head
         for attempt in (1, 2):
             progress = left or DeepProgress(
@@ -241,10 +215,10 @@ class RepositoryAudit:
                 if left is None or attempt == 2:
                     raise group.exceptions[0] from None
                 for image in deep.images.values():
-                    for fd in image.fds:
-                        objects.scratch.drop(fd)
+                    for file in image.files:
+                        objects.scratch.drop(file)
                 keeper.forget()
-                left, self._resumed = None, ""
+                left, self._tally.resumed = None, ""
         self._sums.states += progress.states
         self._sums.unsure += progress.unsure
         if progress.target != head.sequence:
@@ -256,36 +230,8 @@ class RepositoryAudit:
         keeper.forget()
         if progress.target != head.sequence:
             return {}
-        self._results(walk, chain, deep.images)
+        self._tally.draw(walk, chain, deep.images, self._meter.seconds)
         return deep.images
-
-    def _results(self, walk: PointWalk, chain: Chain, images: dict[DiskId, ScannedDisk]) -> None:
-        """What each disk of the newest point looks like."""
-        for disk in walk.head.disks if walk.head else []:
-            image = images.get(disk.id)
-            if image is None or image.stopped or image.capacity_bytes != disk.capacity_bytes:
-                continue
-            blocks = block_count(disk.capacity_bytes)
-            drawn = MapBuilder(disk.capacity_bytes)
-            drawn.add_run(ZERO, 0, blocks)
-            for found, _ in image.entries.filled(0, blocks):
-                drawn.add(ZERO, found, -1)
-                drawn.add(SOUND, found)
-            for start, count in image.losses.runs(blocks):
-                drawn.add_run(SOUND, start, count, -1)
-                drawn.add_run(WRONG, start, count)
-            name = disk.name if self._wanted or self._sums.vms == 1 else f"{chain.vm}: {disk.name}"
-            result = reports.disk_result(
-                drawn,
-                id=disk.id,
-                name=name,
-                path="",
-                capacity_bytes=disk.capacity_bytes,
-                root=disk.root,
-                bytes_read=drawn.total(SOUND) * BLOCK_BYTES,
-                seconds=self._meter.seconds,
-            )
-            self._disks.append(result)
 
     async def _judge_losses(
         self, walk: PointWalk, chain: Chain, inventory: VmContents, images: dict[DiskId, ScannedDisk]
@@ -296,14 +242,14 @@ class RepositoryAudit:
             state = walk.disks[disk.id]
             image = images.get(disk.id)
             losses = image.losses if image else state.losses
-            self._tell_losses(chain, disk, losses, state.broken or (image.stopped if image else ""))
-            runs = list(losses.runs(block_count(disk.capacity_bytes)))
-            if runs:
+            self._tally.tell_losses(chain, disk, losses, state.broken or (image.stopped if image else ""))
+            runs = losses.runs(block_count(disk.capacity_bytes))
+            if len(runs):
                 lost[disk.id] = runs
-                self._sums.lost_blocks += sum(count for _, count in runs)
+                self._sums.lost_blocks += runs.blocks
         if lost and self._repair:
             key = await leave_mark(self._store, inventory, chain, lost)
-            self._sums.marked += sum(count for runs in lost.values() for _, count in runs)
+            self._sums.marked += sum(runs.blocks for runs in lost.values())
             self._notes.append(
                 f"{chain.vm}: the lost blocks of the newest restore point are marked in {key or inventory.marks[-1]}: "
                 "the next sync reads them again and sends them whole"
@@ -313,25 +259,6 @@ class RepositoryAudit:
                 f"{chain.vm}: the newest restore point has lost blocks; with --repair they are marked, and the next "
                 "sync sends them again"
             )
-
-    def _tell_losses(self, chain: Chain, disk: Disk, losses: Losses, broken: str) -> None:
-        doubt = "" if self._deep else " where it uses what is lost or damaged"
-        for first, last in losses.spans:
-            whole = "restore point" if first == last else "restore points"
-            self._notes.append(
-                f"{chain.vm}: disk {disk.id} can't be restored in full at {whole} "
-                f"{self._label(chain, first)}" + ("" if first == last else f" to {self._label(chain, last)}") + doubt
-            )
-        if broken:
-            self._notes.append(
-                f"{chain.vm}: from restore point {broken} on the repository does not tell what disk {disk.id} holds; "
-                "no sync can mend that: put the missing object back, or sync to a new repository"
-            )
-
-    @staticmethod
-    def _label(chain: Chain, sequence: int) -> str:
-        link = chain.links.get(sequence)
-        return link.label if link else str(sequence)
 
     # what nobody names
 
@@ -372,75 +299,6 @@ class RepositoryAudit:
                 actual=f"{size} bytes of {_when(modified_s)}",
                 remedy="none is needed; `warmspare prune --yes` removes it once no sync can use it any more",
             )
-
-    # the report
-
-    def _say(self, objects: ObjectChecks) -> None:
-        if objects.unsummed and not self._deep:
-            self._notes.append(
-                f"the store keeps no checksum of {objects.unsummed} of {objects.looked} objects: a change of a pack "
-                "that keeps its length and its header is not seen without --deep"
-            )
-        elif not self._deep:
-            self._notes.append(
-                "packs were judged by the length and the checksum that the store states, not by their bytes: --deep "
-                "reads them"
-            )
-
-    def _report(
-        self, began: str, seconds: float, identity: str, objects: ObjectChecks, scratch: Scratch
-    ) -> AuditReport:
-        sums = self._sums
-        numbers: dict[str, int | float | str] = {
-            "VMs": sums.vms,
-            "restore points": sums.points,
-            "manifests": sums.manifests,
-            "packs": sums.packs,
-            "checkpoints": sums.tables,
-            "bytes in packs": sums.pack_bytes,
-            "objects without a checksum": objects.unsummed,
-            "orphans": sums.orphans,
-            "orphan bytes": sums.orphan_bytes,
-            "lost blocks of newest points": sums.lost_blocks,
-            "blocks marked": sums.marked,
-            "scratch bytes": scratch.peak_bytes,
-        }
-        if self._deep:
-            numbers |= {"block states verified": sums.states, "block states not verifiable": sums.unsure}
-        if self._known.sources:
-            numbers["compared with"] = ", ".join(self._known.sources)
-        one = sums.heads if self._wanted is not None else {}
-        result: Literal["clean", "findings"] = "clean" if self._findings.clean else "findings"
-        judged = sum(disk.judged for disk in self._disks)
-        blocks = sum(disk.blocks for disk in self._disks)
-        return AuditReport(
-            format=reports.FORMAT,
-            number=0,
-            previous="",
-            kind="repository",
-            software=software(),
-            host=host(),
-            vm=next(iter(one), self._wanted or ""),
-            vm_name="",
-            repository=self._store.uri,
-            repository_id=identity,
-            subject=self._store.uri,
-            mode="every block of every restore point" if self._deep else "what the store tells, and every manifest",
-            point=None,
-            began=began,
-            ended=now_text(),
-            seconds=round(seconds, 3),
-            coverage_percent=round(100.0 * judged / blocks, 2) if blocks else 0.0,
-            bytes_read=objects.fetched_bytes,
-            bytes_fetched=objects.fetched_bytes,
-            result=result,
-            disks=self._disks,
-            findings=self._findings.listed,
-            findings_left_out=self._findings.left_out,
-            resumed=self._resumed,
-            figures={**numbers, **figures(self._record_sha256, sums.heads)},
-            notes=self._notes,
-        )
 
 
 def _same_way(left: DeepProgress, chain: Chain) -> bool:

@@ -19,14 +19,15 @@ from warmspare.audit.repository.losses import Losses, lost_with
 from warmspare.audit.repository.manifest_checks import Manifest, malformed, open_manifest
 from warmspare.audit.repository.merkle import ChainTable
 from warmspare.audit.repository.object_checks import FindingPlace, ObjectChecks, Stated
-from warmspare.audit.repository.scratch import Column
 from warmspare.errors import FormatError, NotFoundError
 from warmspare.format import tablefile
-from warmspare.format.chunk import Chunk
 from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint
-from warmspare.model.columns import U16, U32
+from warmspare.model import masks
+from warmspare.model.block_records import Records
+from warmspare.model.columns import U32
 from warmspare.model.ids import DiskId
-from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, block_count
+from warmspare.model.runs import group_starts
+from warmspare.state.page_column import PageColumn
 from warmspare.store import layout
 from warmspare.threads import in_thread
 
@@ -40,30 +41,19 @@ class DiskWalk:
 
     table: ChainTable
     losses: Losses
-    inherits: Column
+    inherits: PageColumn
     disk: Disk
     known: bool = True
     broken: str = ""
     bad_packs: set[str] = field(default_factory=set)
 
 
-def whole_masks(chunk: Chunk, capacity_bytes: int) -> U16:
-    """For each record the mask of all pages that its block has."""
-    out = np.full(chunk.block.size, (1 << BLOCK_PAGES) - 1, dtype=np.uint16)
-    last = block_count(capacity_bytes) - 1
-    pages = -(-(capacity_bytes - last * BLOCK_BYTES) // PAGE_BYTES)
-    out[chunk.block == last] = (1 << pages) - 1
-    return out
-
-
-def inheriting(chunk: Chunk, capacity_bytes: int) -> U32:
-    """Blocks of which the chunk's records leave pages as they were, ascending."""
-    blocks, row = np.unique(chunk.block, return_inverse=True)
-    missing = np.zeros(blocks.size, dtype=np.uint16)
-    np.bitwise_or.at(missing, row, whole_masks(chunk, capacity_bytes))
-    for masks in (chunk.carried, chunk.zero):
-        np.bitwise_and.at(missing, row, ~masks)
-    out: U32 = blocks[missing != 0].astype(np.uint32)
+def inheriting(records: Records, capacity_bytes: int) -> U32:
+    """Blocks of which a chunk's records leave pages as they were, ascending."""
+    starts = group_starts(records.block)
+    blocks = records.block[starts]
+    missing = masks.whole_masks(blocks, capacity_bytes) & ~masks.united(records.pages, starts)
+    out: U32 = blocks[missing != 0]
     return out
 
 
@@ -155,7 +145,7 @@ class PointWalk:
         if walk is not None:  # it was taken out of the VM and came back: it begins as zeros
             walk.table.close()
         # What blocks are inherited anywhere in the chain may name too many; so one column does for all of it.
-        inherits = walk.inherits if walk else Column(scratch.file(), np.uint8)
+        inherits = walk.inherits if walk else PageColumn(scratch.file(), np.uint8)
         walk = DiskWalk(ChainTable(scratch), Losses(scratch.file()), inherits, disk)
         if before is None and not first:  # whether the disk was there before nobody knows
             walk.known, walk.broken = False, link.label
@@ -180,10 +170,10 @@ class PointWalk:
     @staticmethod
     def _records(manifest: Manifest, walk: DiskWalk, bad: U32) -> None:
         for chunk in manifest.chunks():
-            walk.table.put(chunk.block, chunk.hashes)
-            for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+            walk.table.put(chunk.records.block, chunk.records.hashes)
+            for start, count in chunk.zeros.pairs():
                 walk.table.clear(start, count)
-            walk.inherits.put(inheriting(chunk, manifest.reader.header.capacity_bytes), 1)
+            walk.inherits.put(inheriting(chunk.records, manifest.reader.header.capacity_bytes), 1)
             walk.losses.settle(chunk, lost_with(chunk, bad))
 
     async def _root(self, walk: DiskWalk, link: Link, *, doubted: bool) -> None:
@@ -240,4 +230,4 @@ class PointWalk:
         except FormatError as error:
             malformed(self._objects, ref.key, place, error)
         finally:
-            self._objects.scratch.drop(copy.fd)
+            self._objects.scratch.drop(copy.file)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from warmspare.observe.events import Events
     from warmspare.source.ports import Machine
-    from warmspare.sync.sender import Survey, SyncResult
+    from warmspare.sync.results import Survey, SyncResult
 
 UNPROTECTED = 7
 

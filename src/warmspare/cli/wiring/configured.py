@@ -21,7 +21,7 @@ from warmspare.cli import options
 from warmspare.errors import SourceError, WarmspareError, worst
 
 if TYPE_CHECKING:
-    from warmspare.config.settings import Settings, VCenter, Vm
+    from warmspare.config.settings import Policy, Settings, VCenter, Vm
     from warmspare.model.extents import Extents
     from warmspare.model.ids import DiskId
     from warmspare.observe.events import Event, Events, Meter
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from warmspare.vsphere.inventory.neighbours import Neighbours
     from warmspare.vsphere.inventory.vm_info import VmInfo
     from warmspare.vsphere.vddk_access import Vddk
+    from warmspare.vsphere.vsphere_machine import VsphereMachine
 
 
 PROGRESS = ("read", "changed", "sent")
@@ -190,22 +191,12 @@ async def sync_found(
     from warmspare.sync.publishing.spool import SpoolPlace
     from warmspare.sync.sender import Sender
     from warmspare.sync.sync_settings import SyncSettings
-    from warmspare.vsphere.vsphere_machine import VsphereMachine
 
     refuse_twins(found)
     policy, repository = found.settings.policy, found.settings.repository
     store = open_configured(repository, retrying(events))
     try:
-        machine = VsphereMachine(
-            found.session,
-            found.info,
-            policy,
-            found.vddk,
-            events,
-            repository=repository.uri,
-            run=secrets.token_hex(8),
-            neighbours=found.neighbours,
-        )
+        machine = machine_of(found, policy, events)
         root = how.state or policy.state or options.state_root()
         rolling = Rolling(policy.audit_period_s, policy.full_compare != "error")
         number = policy.level if isinstance(how.level, str) else how.level
@@ -230,6 +221,23 @@ async def sync_found(
     finally:
         await store.close()
     return finished(machine, result, events)
+
+
+def machine_of(found: FoundVm, policy: Policy, events: Events, *, enable_tracking: bool = True) -> VsphereMachine:
+    """A found VM as `sync` and audits read it, under a run of its own. enable_tracking: where it is off."""
+    from warmspare.vsphere.vsphere_machine import VsphereMachine
+
+    return VsphereMachine(
+        found.session,
+        found.info,
+        policy,
+        found.vddk,
+        events,
+        repository=found.settings.repository.uri,
+        run=secrets.token_hex(8),
+        enable_tracking=enable_tracking,
+        neighbours=found.neighbours,
+    )
 
 
 @asynccontextmanager

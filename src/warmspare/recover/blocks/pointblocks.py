@@ -1,6 +1,6 @@
 """Any bytes of one disk at a restore point, from its chain; refuses to hand out a block that its hash does not prove.
 
-Put together as they are asked for (`chainblocks.py`), each block held against the hash table (`window.py`). What was
+Put together as they are asked for (repository/blocks), each block held against the hash table. What was
 asked for last is kept, for all disks of the point together, since readers come back to the same places.
 """
 
@@ -15,9 +15,10 @@ import numpy as np
 from warmspare.errors import IntegrityError
 from warmspare.format.restore_point import Disk
 from warmspare.model.units import BLOCK_BYTES
-from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.blocks.ebs_blocks import BLOCKS_EACH
-from warmspare.recover.blocks.window import BlockWindow, blocks_of
+from warmspare.recover.blocks.ebs_window import blocks_of
+from warmspare.repository.blocks.block_window import BlockWindow
+from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.state.local_table import HashTable
 from warmspare.threads import Threads
 
@@ -65,8 +66,8 @@ class PointBlocks:
         piece = pieces.get(key)
         if piece is None:
             capacity = self.capacity_bytes
-            indices = np.array([index], dtype=np.uint32)
-            piece = pieces[key] = _Piece(BlockWindow(indices, capacity, self._table.read(blocks_of(indices, capacity))))
+            blocks = blocks_of(np.array([index], dtype=np.uint32), capacity)
+            piece = pieces[key] = _Piece(BlockWindow(blocks, capacity, self._table.read(blocks)))
         pieces.move_to_end(key)
         while len(pieces) > KEPT:
             pieces.popitem(last=False)

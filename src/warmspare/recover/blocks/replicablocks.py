@@ -17,10 +17,9 @@ from warmspare.apply.replica import Replica
 from warmspare.errors import ConfigError, LeaseError
 from warmspare.format.restore_point import Disk
 from warmspare.model.ids import VmId
-from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
-from warmspare.recover.blocks.chainblocks import ChainBlocks
-from warmspare.recover.blocks.window import BlockWindow
+from warmspare.repository.blocks.block_window import BlockWindow
+from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import io_error, local_io
 from warmspare.state.replica_record import REPLICA
@@ -61,10 +60,8 @@ class ReplicaBlocks:
 
     def _read(self, window: BlockWindow) -> list[int]:
         """In a worker thread."""
-        for position in range(window.blocks.size):
-            into = window.block(position)
-            # A replica that is shorter than it should be gives zeros here, and their hash is not the one expected.
-            self._meter.read_bytes += os.preadv(self._fd, [into], int(window.blocks[position]) * BLOCK_BYTES)
+        # A replica that is shorter than it should be gives zeros here, and their hash is not the one expected.
+        self._meter.read_bytes += window.load(self._fd)
         return window.wrong()
 
 

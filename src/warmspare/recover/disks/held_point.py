@@ -19,10 +19,10 @@ from warmspare.format.restore_point import Disk
 from warmspare.model.ids import DiskId, PointId
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
-from warmspare.recover.blocks.chainblocks import FRAMES_KEPT_BYTES, ChainBlocks
 from warmspare.recover.blocks.pointblocks import Kept, PointBlocks
 from warmspare.recover.disks.served import ServedFile, served
 from warmspare.repository import disk_tables
+from warmspare.repository.blocks.chain_blocks import FRAMES_KEPT_BYTES, ChainBlocks
 from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.repository.finding import point_called
 from warmspare.state.local_files import STATE_DIRECTORY, local_io

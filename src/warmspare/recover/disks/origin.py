@@ -16,6 +16,7 @@ from warmspare.model.ids import DiskId, VmId
 from warmspare.recover.disks.held_replica import HeldReplica
 from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.repository.chain import NoRepositoryError, open_repository
+from warmspare.state.replica_record import of_other_repository, of_other_vm
 from warmspare.store.contract import Store
 
 D = TypeVar("D", bound=OpenDisk)
@@ -79,11 +80,7 @@ async def origin(replica: HeldReplica, called: str, store: Store) -> Origin:
     try:
         repository = await open_repository(store)
         if repository.id != record.repository:
-            raise ConfigError(
-                f"this replica comes from another repository: {record.uri}",
-                where=store.uri,
-                hint="give that as --repo, or none",
-            )
+            raise of_other_repository(record, store.uri, hint="give that as --repo, or none")
         point = await repository.load(record.vm, replica.point.sequence)
     except (StoreError, NoRepositoryError) as error:  # unreachable, or the point is gone: the replica is still here
         _demand(called, record.vm, record.vm, replica)
@@ -100,8 +97,4 @@ async def origin(replica: HeldReplica, called: str, store: Store) -> Origin:
 
 def _demand(called: str, vm_id: VmId, vm_name: str, replica: HeldReplica) -> None:
     if called not in (vm_id, vm_name):
-        raise ConfigError(
-            f"this is a replica of VM {vm_name!r} and not of {called!r}",
-            where=str(replica.target),
-            hint="correct --vm or --replica",
-        )
+        raise of_other_vm(vm_name, called, replica.target, hint="correct --vm or --replica")

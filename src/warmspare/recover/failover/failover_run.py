@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,21 +19,18 @@ from typing import TypeVar
 from warmspare.errors import ConfigError, RecoverError, WarmspareError
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
-from warmspare.observe.housekeeping import Housekeeping
-from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.aws.ec2_errors import NO_MACHINE
-from warmspare.recover.failover.ami import Images, ImageSpec
-from warmspare.recover.failover.attempt_leftovers import clear
+from warmspare.recover.failover.ami import Images
 from warmspare.recover.failover.chosen import Chosen, choose
-from warmspare.recover.failover.ec2_machine import Ec2Machine, looked_into, machine
+from warmspare.recover.failover.ec2_machine import looked_into, machine
+from warmspare.recover.failover.failover_vm import FailoverVm
 from warmspare.recover.failover.importing import Imports, ImportSpec
-from warmspare.recover.failover.launch import DiedError, Instance, InstanceSpec, Launcher
+from warmspare.recover.failover.instance_start import InstanceStart, Recovered, StepEvents
+from warmspare.recover.failover.launch import Launcher
 from warmspare.recover.failover.plan import VmPlan
-from warmspare.recover.failover.platform import UNKNOWN
 from warmspare.recover.failover.preflight import Preflight
 from warmspare.recover.readiness.outlook import Outlook, outlook
-from warmspare.repository.chain import Point, Repository
+from warmspare.repository.chain import Repository
 from warmspare.repository.failover_record import CLEARS, FailoverJournal, clearing, read_journal
 from warmspare.repository.finding import vm_called
 from warmspare.repository.remedy_commands import command
@@ -43,105 +40,49 @@ T = TypeVar("T")
 AT_ONCE = 8  # VMs whose images are made at the same time
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """One VM, looked at. found: the instance of this failover, if there is one already. died: the one that ended before
-    it ran, in whose place another is to be started."""
-
-    plan: VmPlan
-    machine: Ec2Machine
-    point: Point
-    journal: FailoverJournal
-    types: tuple[str, ...]
-    missing: tuple[str, ...]
-    tags: dict[str, str]
-    found: Instance | None
-    died: Instance | None = None
-
-    @property
-    def unsure(self) -> bool:
-        """Whether an image is to be made that says which system it is, or must be said to lack it, and only the disks
-        tell."""
-        asked = self.plan.via == "import-image" or not self.machine.known
-        return asked and not self._begun and not self.machine.stated
-
-    @property
-    def _begun(self) -> bool:
-        """Whether its image is made, or under way."""
-        record = self.journal.record
-        return record is not None and record.holds and bool(record.ids_of("image") or record.ids_of("import"))
-
-    @property
-    def lacking(self) -> tuple[str, ...]:
-        """All that keeps it from being started, each with what to do."""
-        undecided = self.plan.via == "import-image" and not self.machine.platform
-        return (*self.missing, UNKNOWN) if undecided and not self._begun else self.missing
-
-    @property
-    def image(self) -> ImageSpec:
-        return ImageSpec(self.machine, self.point.id.label, self.tags)
-
-
-@dataclass(frozen=True, slots=True)
-class Recovered:
-    """One VM that runs."""
-
-    vm: VmId
-    point: str
-    image_id: str
-    instance: Instance
-
-
 class Failover:
     """A failover of some VMs. at: a restore point, for a single VM; None for the newest that is usable."""
 
     def __init__(self, repository: Repository, ec2: Ec2, plans: Sequence[VmPlan], events: Events) -> None:
         self._repository, self._ec2, self._plans, self._events = repository, ec2, plans, events
         self._images, self._launcher = Images(ec2), Launcher(ec2)
+        self._starting, self._told = InstanceStart(ec2, self._launcher, events), StepEvents(events)
 
-    async def prepare(self, at: str | None = None) -> list[Prepared]:
+    async def prepare(self, at: str | None = None) -> list[FailoverVm]:
         """Look at everything, change nothing. ConfigError, RecoverError if a VM or its point can't be used; AwsError,
         StoreError."""
         preflight = Preflight(self._ec2)
         return [await self._prepare(plan, at, preflight) for plan in self._plans]
 
-    def show(self, prepared: Sequence[Prepared]) -> None:
+    def show(self, prepared: Sequence[FailoverVm]) -> None:
         """Say what `run` would do, and all that is missing."""
         for one in prepared:
             vm, plan = one.machine.vm_name, one.plan
-            done = one.journal.record.id_of if one.journal.record and one.journal.record.holds else lambda _: ""
-            would = [] if done("image") else [self._words_of_image(one)]
-            if one.found is None and not one.lacking:
-                types = " or ".join(one.types[:1]) + (f" (else {', '.join(one.types[1:])})" if one.types[1:] else "")
-                nets = ", ".join(f"{card.subnet}{f' as {card.ip}' if card.ip else ''}" for card in one.machine.cards)
-                would.append(f"start an instance {types} in {nets or 'the default network'}")
-                would += [f"first wait {plan.delay_s} s"] if plan.delay_s else []
-                would += [f"wait for {plan.ready} for at most {plan.ready_s} s"] if plan.ready != "none" else []
-            for action in would:
+            for action in one.would():
                 self._events.emit("failover.would", vm=vm, order=plan.order, action=action)
             for what in one.lacking:
                 self._events.emit("failover.missing", vm=vm, message=what)
 
     async def looked_into(
-        self, prepared: Sequence[Prepared], scratch: Path, *, every: bool
-    ) -> tuple[list[Prepared], list[Outlook]]:
+        self, prepared: Sequence[FailoverVm], scratch: Path, *, every: bool
+    ) -> tuple[list[FailoverVm], list[Outlook]]:
         """Look into the disks of those that do not run yet, one after the other, and tell of each whether it would
         start, and what it runs. every: also of those whose image needs nothing of that. scratch: a directory for what
         is fetched."""
-        outlooks, out = list[Outlook](), list[Prepared]()
+        outlooks, out = list[Outlook](), list[FailoverVm]()
         for one in prepared:
             if one.found is None and (every or (one.unsure and not one.missing)):
                 seen = await self._looked_into(one, scratch)
                 outlooks.append(seen)
                 machine, notes = looked_into(one.machine, one.plan, seen.runs)
                 for note in [*notes, *(() if machine.metadata.v1 else seen.tokenless)]:
-                    self._note(one, note)
+                    self._told.note(one, note)
                 out.append(replace(one, machine=machine))
             else:
                 out.append(one)
         return out, outlooks
 
-    async def _looked_into(self, one: Prepared, scratch: Path) -> Outlook:
+    async def _looked_into(self, one: FailoverVm, scratch: Path) -> Outlook:
         label = one.point.id.label
         if one.plan.import_from:
             seen = Outlook(label, (), ("import_from names other disks than the restore point's",))
@@ -157,7 +98,7 @@ class Failover:
         self._events.emit("outlook", **seen.event(one.machine.vm_name))
         return seen
 
-    async def run(self, prepared: Sequence[Prepared]) -> list[Recovered]:
+    async def run(self, prepared: Sequence[FailoverVm]) -> list[Recovered]:
         """Do it. ConfigError if something is missing, before anything is changed; AwsError, RecoverError, StoreError,
         LeaseError of the first VM that failed: others of its order are finished, later orders are not begun. Killed or
         cancelled, it goes on when it is run again."""
@@ -175,11 +116,11 @@ class Failover:
         for order in sorted({one.plan.order for one in prepared}):
             group = [(one, image) for one, image in zip(prepared, images, strict=True) if one.plan.order == order]
             recovered += await _all(
-                [partial(self._worded, one, partial(self._start, one, image)) for one, image in group]
+                [partial(self._worded, one, partial(self._starting.start, one, image)) for one, image in group]
             )
         return recovered
 
-    async def _prepare(self, plan: VmPlan, at: str | None, preflight: Preflight) -> Prepared:
+    async def _prepare(self, plan: VmPlan, at: str | None, preflight: Preflight) -> FailoverVm:
         vm = await vm_called(self._repository, plan.vm)
         journal = await read_journal(self._repository, vm)
         chosen = await self._chosen(vm, at, journal)
@@ -201,7 +142,7 @@ class Failover:
             )
         tags = {"Name": built.vm_name, **plan.tags, **chosen.tags}
         lacking = (*built.missing, *missing)
-        return Prepared(plan, built, point, journal, tuple(types), lacking, tags, found, died)
+        return FailoverVm(plan, built, point, journal, tuple(types), lacking, tags, found, died)
 
     async def _chosen(self, vm: VmId, at: str | None, journal: FailoverJournal) -> Chosen:
         """The restore point to take, and a word about it."""
@@ -224,7 +165,7 @@ class Failover:
         )
         return chosen
 
-    async def _worded(self, one: Prepared, work: Callable[[], Awaitable[T]]) -> T:
+    async def _worded(self, one: FailoverVm, work: Callable[[], Awaitable[T]]) -> T:
         """Do it for one VM; commands of ours that its error names are as they are to be typed."""
         try:
             return await work()
@@ -233,7 +174,7 @@ class Failover:
                 error.complete(f"`warmspare {name}`", command(self._repository.store, name, one.machine.vm_id))
             raise
 
-    async def _image(self, one: Prepared, slots: asyncio.Semaphore) -> tuple[str, tuple[str, ...]]:
+    async def _image(self, one: FailoverVm, slots: asyncio.Semaphore) -> tuple[str, tuple[str, ...]]:
         """The image of one VM, ready to be started, and the devices of its volumes."""
         journal, began = one.journal, time.monotonic()
         assert journal.record is not None
@@ -245,14 +186,14 @@ class Failover:
                 image_id = await (self._import(one) if one.plan.via == "import-image" else self._register(one))
                 await journal.note("image", image_id)
             image = await self._images.available(image_id)
-            self._step(one, "image", image_id, began)
+            self._told.step(one, "image", image_id, began)
         devices = tuple(disk.device for disk in one.machine.disks)
         return image_id, image.devices if one.plan.via == "import-image" else devices
 
-    async def _register(self, one: Prepared) -> str:
+    async def _register(self, one: FailoverVm) -> str:
         return await self._images.register(one.image)
 
-    async def _import(self, one: Prepared) -> str:
+    async def _import(self, one: FailoverVm) -> str:
         assert one.journal.record is not None
         run, plan, vm = one.journal.record.run, one.plan, one.machine.vm_name
 
@@ -280,137 +221,6 @@ class Failover:
             task = await imports.start(spec)
             await one.journal.note("import", task)
         return await imports.finished(task, one.tags)
-
-    async def _start(self, one: Prepared, image: tuple[str, tuple[str, ...]]) -> Recovered:
-        """One VM until it counts as started."""
-        journal, plan, began = one.journal, one.plan, time.monotonic()
-        instance, died, fresh = one.found, one.died, False
-        if instance is None:
-            await asyncio.sleep(plan.delay_s)
-        while True:
-            if died is not None:
-                await self._anew(one, died)
-            await self._cleared(one)
-            if instance is None:
-                assert journal.record is not None
-                fresh = not journal.record.launching  # else a token may have given what an earlier run started
-                instance = await self._launch(one, image, died)
-            await journal.note("instance", instance.id)
-            self._step(one, "instance", instance.id, began)
-            if plan.ready == "none":
-                break
-            try:
-                instance = await self._launcher.running(instance.id, most_s=plan.ready_s, fresh=fresh)
-            except DiedError as error:
-                died, instance = error.instance, None
-                if not died.failed_to_launch:  # that it never ran is known now, and from its code nobody will know it
-                    await journal.note("died", died.id)
-                if died.reason != NO_MACHINE or died.type == one.types[-1]:
-                    raise
-            else:
-                await journal.note("running", instance.id)
-                break
-        if plan.ready == "status-checks":
-            await self._launcher.checked(instance.id, most_s=plan.ready_s)
-        await journal.move("started")
-        self._events.emit(
-            "failover.vm",
-            vm=one.machine.vm_name,
-            point=one.point.id.label,
-            image=image[0],
-            instance=instance.id,
-            type=instance.type,
-            ip=instance.ip,
-            ready=plan.ready,
-            seconds=round(time.monotonic() - began, 3),
-        )
-        return Recovered(one.machine.vm_id, one.point.id.label, image[0], instance)
-
-    async def _anew(self, one: Prepared, died: Instance) -> None:
-        """Another attempt is due, for this instance died before it ran. It is noted before anything is asked for."""
-        why = DiedError(died).what
-        await one.journal.note("died", died.id)
-        self._note(one, f"{died.id}, before it ran: {why}; another instance is started")
-
-    async def _cleared(self, one: Prepared) -> None:
-        """Nothing is left of attempts before this one. What stays costs money, and is told."""
-        record = one.journal.record
-        assert record is not None
-        if record.attempt == 1:
-            return
-        with Housekeeping(self._events, one.machine.vm_name) as housekeeping:
-            await clear(self._ec2, record.run, record.attempt, f"VM {one.machine.vm_name}", housekeeping)
-
-    async def _launch(self, one: Prepared, image: tuple[str, tuple[str, ...]], died: Instance | None) -> Instance:
-        """Start it as the first type that AWS has room for. died: the attempt before; where AWS had no machine for it,
-        the types behind its own come first."""
-        try:
-            return await self._first(one, image, died)
-        except AwsError as error:
-            record = one.journal.record
-            assert record is not None
-            if error.code != "IdempotentInstanceTerminated" or record.ids_of("running"):
-                raise
-            # It died, and so long ago that AWS does not show it any more.
-            gone = record.id_of("instance") or f"attempt {record.attempt}"
-            await one.journal.note("died", gone)
-            self._note(one, f"{gone} was ended before it was seen to run; another instance is started")
-            await self._cleared(one)
-            return await self._first(one, image, None)
-
-    async def _first(self, one: Prepared, image: tuple[str, tuple[str, ...]], died: Instance | None) -> Instance:
-        """Which type is tried is noted before: a run after this one must not begin with another, for both may then be
-        had; unless AWS refused it."""
-        record, plan = one.journal.record, one.plan
-        assert record is not None
-        before, types = record.launching, list(one.types)
-        if before:
-            types = [before, *(name for name in types if name != before)]
-        elif died is not None and died.reason == NO_MACHINE and died.type in types:
-            behind = types.index(died.type) + 1
-            types = [*types[behind:], *types[:behind]]
-        spec = InstanceSpec(
-            record.run,
-            f"VM {one.machine.vm_name}",
-            image[0],
-            one.machine.cards,
-            image[1],
-            plan.volumes,
-            one.machine.metadata,
-            plan.key_pair,
-            plan.instance_profile,
-            plan.user_data,
-            one.tags,
-            attempt=record.attempt,
-        )
-
-        async def trying(name: str, refused: str) -> None:
-            if refused:
-                self._note(one, f"AWS has no {refused} for it now; another type is tried")
-            await one.journal.note("launching", name)
-
-        try:
-            return await self._launcher.start_first(spec, types, trying)
-        except AwsError as error:
-            if not error.may_be_done:  # a run after this one is free to begin with another
-                await one.journal.note("refused", one.journal.tried)
-            raise
-
-    def _note(self, one: Prepared, message: str) -> None:
-        self._events.emit("failover.note", vm=one.machine.vm_name, message=message)
-
-    def _step(self, one: Prepared, step: str, identity: str, began: float) -> None:
-        self._events.emit(
-            "failover.step", vm=one.machine.vm_name, step=step, id=identity, seconds=round(time.monotonic() - began, 3)
-        )
-
-    @staticmethod
-    def _words_of_image(one: Prepared) -> str:
-        disks = ", ".join(f"{disk.device} {disk.staged.snapshot_id}" for disk in one.machine.disks)
-        how = f"{one.machine.architecture}, {one.machine.boot_mode or 'firmware not known'}"
-        if one.plan.via == "import-image":
-            return f"import an image ({how}) of {', '.join(one.plan.import_from) or disks}"
-        return f"register the image {one.image.name!r} ({how}) of {disks}"
 
 
 async def _all(makers: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:

@@ -15,7 +15,8 @@ from warmspare.recover.disks import programs
 from warmspare.recover.disks.confined import ProcessLimits, Say, confined
 from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.recover.disks.programs import Budget
-from warmspare.recover.readiness.boot_findings import BootFinding, BootSeverity
+from warmspare.recover.readiness.boot_findings import BootFinding
+from warmspare.recover.readiness.boot_kinds import BootSeverity
 from warmspare.recover.readiness.guest import disk_layout, partition_tables
 from warmspare.recover.readiness.guest.guest_disks import GuestDisks
 from warmspare.recover.readiness.guest.partition_tables import PartitionTable

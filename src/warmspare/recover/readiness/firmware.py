@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from warmspare.recover.readiness.answers import Absent, Unknown
-from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, Family
+from warmspare.recover.readiness.boot_findings import BootFinding
+from warmspare.recover.readiness.boot_kinds import BootFindingKind, Family
 from warmspare.recover.readiness.devices.blocks import Device
 from warmspare.recover.readiness.guest.guest_disks import GuestDisks
 from warmspare.recover.readiness.guest.partition_tables import BIOS_BOOT, SECTOR_BYTES, PartitionTable

@@ -11,7 +11,9 @@ from dataclasses import replace
 
 from warmspare.recover.readiness import firmware, guesses, metadata
 from warmspare.recover.readiness.answers import ABSENT, Absent, Unknown
-from warmspare.recover.readiness.boot_findings import ABOUT, BootFinding, BootFindingKind, Family
+from warmspare.recover.readiness.boot_findings import BootFinding
+from warmspare.recover.readiness.boot_kinds import BootFindingKind, Family
+from warmspare.recover.readiness.boot_meanings import ABOUT
 from warmspare.recover.readiness.devices.blocks import Device
 from warmspare.recover.readiness.devices.blocks import DeviceKind as Sort_of
 from warmspare.recover.readiness.devices.mounts import subvolume

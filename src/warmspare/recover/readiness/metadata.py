@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from warmspare.recover.readiness.answers import Unknown
-from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, Family
+from warmspare.recover.readiness.boot_findings import BootFinding
+from warmspare.recover.readiness.boot_kinds import BootFindingKind, Family
 from warmspare.recover.readiness.guest.guest_files import MAX_FILE_BYTES, GuestFiles
 
 TOKENS = b"latest/api/token"

@@ -14,7 +14,8 @@ from typing import Any
 from warmspare.errors import WarmspareError, first_of
 from warmspare.recover.disks.held_point import HeldPoint, with_point
 from warmspare.recover.disks.origin import of_point
-from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, BootSeverity
+from warmspare.recover.readiness.boot_findings import BootFinding
+from warmspare.recover.readiness.boot_kinds import BootFindingKind, BootSeverity
 from warmspare.recover.readiness.check import Ready, look
 from warmspare.store.contract import Store
 

@@ -18,7 +18,8 @@ import msgspec
 from warmspare.outside.text import cut
 from warmspare.recover.disks.confined import ConfinedAnswer, Say, Spent
 from warmspare.recover.disks.programs import Exceeded
-from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, Family
+from warmspare.recover.readiness.boot_findings import BootFinding
+from warmspare.recover.readiness.boot_kinds import BootFindingKind, Family
 
 Runs = Literal["Windows", "RHEL", "SUSE", "Linux"]
 """What starts: as far as it makes a difference who bills it. Linux: any other of those."""

@@ -7,16 +7,17 @@ costs sending those blocks again, and nothing else: a row is never there before 
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from warmspare.model.columns import U32
-from warmspare.outside.regular_files import open_regular
-from warmspare.recover.blocks.ebs_blocks import EbsBlockSet
-from warmspare.state.local_files import STATE_DIRECTORY, local_io, pwrite_all
+from warmspare.model.runs import Runs
+from warmspare.model.units import MAX_CAPACITY_BYTES
+from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES, EbsBlockSet
+from warmspare.state.local_files import STATE_DIRECTORY
+from warmspare.state.page_file import PageFile, Pages
 
 DIGEST_BYTES = 32
 _NOT_PUT = bytes(DIGEST_BYTES)
@@ -26,43 +27,34 @@ class Digests:
     """The file at `path`, made if absent. Close it, or use it as a context manager."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        with local_io(STATE_DIRECTORY, path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = open_regular(path, os.O_RDWR | os.O_CREAT)
+        self._file = PageFile(path, STATE_DIRECTORY)
+        self._rows = Pages(self._file, DIGEST_BYTES, -(-MAX_CAPACITY_BYTES // EBS_BLOCK_BYTES))
 
     def __enter__(self) -> Digests:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        self._file.close()
 
     def put(self, index: int, digest: bytes) -> None:
         """AWS has confirmed that block."""
-        with local_io(STATE_DIRECTORY, self._path):
-            pwrite_all(self._fd, digest, index * DIGEST_BYTES)
+        self._rows.write(index, digest)
 
     def left(self, indices: U32) -> U32:
         """Those of the blocks that were not put yet."""
-        left: npt.NDArray[np.bool_] = np.array([self._row(index) == _NOT_PUT for index in indices.tolist()], dtype=bool)
+        rows = (self._rows.read(index) for index in indices.tolist())
+        left: npt.NDArray[np.bool_] = np.array([row == _NOT_PUT for row in rows], dtype=bool)
         return indices[left]
-
-    def _row(self, index: int) -> bytes:
-        with local_io(STATE_DIRECTORY, self._path):
-            return os.pread(self._fd, DIGEST_BYTES, index * DIGEST_BYTES).ljust(DIGEST_BYTES, b"\0")
 
     def total(self, blocks: EbsBlockSet) -> tuple[int, bytes]:
         """(how many, their aggregate by AWS's LINEAR method: SHA-256 over the digests in the order of their blocks).
         ValueError if one of `blocks` was not put."""
         summed, count = hashlib.sha256(), 0
         for batch in blocks.batches(4096):
-            edges = np.flatnonzero(np.diff(batch) != 1) + 1
-            for run in np.split(batch, edges):
-                with local_io(STATE_DIRECTORY, self._path):
-                    rows = os.pread(self._fd, run.size * DIGEST_BYTES, int(run[0]) * DIGEST_BYTES)
-                table = np.frombuffer(rows, dtype=np.uint8)
-                if table.size != run.size * DIGEST_BYTES or not table.reshape(-1, DIGEST_BYTES).any(axis=1).all():
+            for start, run in Runs.of(batch).pairs():
+                rows = self._rows.read(start, run)
+                if not np.frombuffer(rows, dtype=np.uint8).reshape(-1, DIGEST_BYTES).any(axis=1).all():
                     raise ValueError("a block was not put")
                 summed.update(rows)
-                count += run.size
+                count += run
         return count, summed.digest()

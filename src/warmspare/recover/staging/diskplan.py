@@ -117,8 +117,8 @@ async def _touched(
 
 def _touch(manifest: ManifestReader, wanted: EbsBlockSet) -> None:
     for chunk in manifest.chunks():
-        wanted.touch(chunk.block)
-        for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
+        wanted.touch(chunk.records.block)
+        for start, count in chunk.zeros.pairs():
             wanted.touch_run(start, count)
 
 

@@ -18,7 +18,6 @@ from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.outside.records import Count
 from warmspare.outside.regular_files import demand_folders
 from warmspare.recover.aws.aws_errors import AwsError
-from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES, EbsBlockSet
 from warmspare.recover.staging.digests import Digests
 from warmspare.recover.staging.diskplan import ParentSnapshot, choose_base, plan_disk, table_path
@@ -26,6 +25,7 @@ from warmspare.recover.staging.ebs import Ebs, Encryption, SnapshotGoneError, Sn
 from warmspare.recover.staging.filling import Filling, FillingSource
 from warmspare.recover.staging.staged import StagedDisk, tags_of, volume_gib
 from warmspare.recover.staging.staged_removal import Removal
+from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import STATE_DIRECTORY, local_io, read_record, write_record
 from warmspare.state.local_table import HashTable, TableDamagedError

@@ -24,7 +24,7 @@ from warmspare.recover.aws.client import UNSEEN_S, Aws
 from warmspare.recover.aws.pace import Pace
 from warmspare.recover.aws.refused_deletion import delete
 from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES
-from warmspare.recover.blocks.window import EbsBlock
+from warmspare.recover.blocks.ebs_window import EbsBlock
 from warmspare.recover.staging.staged import COMPLETED, PENDING, StagedDisk
 
 PUTS_S = 1000.0  # AWS's default quota of PutSnapshotBlock, for an account and for a snapshot

@@ -11,9 +11,10 @@ from warmspare.format.restore_point import Disk
 from warmspare.model.columns import U32
 from warmspare.observe.events import Meter
 from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES, EbsBlockSet
-from warmspare.recover.blocks.window import WINDOW, BlockWindow, EbsBlock, blocks_of
+from warmspare.recover.blocks.ebs_window import WINDOW, EbsBlock, EbsWindow, blocks_of
 from warmspare.recover.staging.digests import Digests
 from warmspare.recover.staging.ebs import Ebs, SnapshotGoneError
+from warmspare.repository.blocks.block_window import BlockWindow
 from warmspare.state.local_table import HashTable
 from warmspare.threads import Threads
 
@@ -89,7 +90,7 @@ class Filling:
 
     async def _blocks(self, indices: U32) -> list[EbsBlock]:
         capacity = self._disk.capacity_bytes
-        window = BlockWindow(indices, capacity, self._table.read(blocks_of(indices, capacity)))
+        window = EbsWindow(indices, capacity, self._table.read(blocks_of(indices, capacity)))
         await self._source.fill(window)
         wrong = await self._threads.run(window.wrong)
         if wrong:

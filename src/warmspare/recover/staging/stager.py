@@ -24,7 +24,6 @@ from warmspare.outside.regular_files import demand_folders
 from warmspare.patience import outlasted
 from warmspare.recover.aws.aws_errors import denied_by_aws
 from warmspare.recover.aws.client import Aws
-from warmspare.recover.blocks.chainblocks import ChainBlocks
 from warmspare.recover.blocks.ebs_blocks import EBS_BLOCK_BYTES
 from warmspare.recover.blocks.replicablocks import (
     WAIT_S,
@@ -41,6 +40,7 @@ from warmspare.recover.staging.filling import FillingSource
 from warmspare.recover.staging.staged import PENDING, StagedDisk, staged_disks, volume_gib
 from warmspare.recover.staging.staged_removal import Removal
 from warmspare.recover.staging.unfinished import sort_unfinished
+from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.repository.finding import vm_called
 from warmspare.state.local_files import STATE_DIRECTORY, local_io, locked

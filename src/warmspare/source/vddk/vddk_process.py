@@ -25,6 +25,7 @@ from warmspare import children
 from warmspare._native import ring as native
 from warmspare.model.units import SPAN_BYTES
 from warmspare.source.vddk.vddk_errors import CallFailed, ReaderDied, ReaderHung, ReaderNonsense
+from warmspare.threads import finish
 
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "PYTHONPATH")
 LOG_LINES = 50
@@ -256,7 +257,7 @@ class ReaderProcess:
             await asyncio.shield(ended)
         except asyncio.CancelledError:
             children.kill(parts.process)  # whoever cancels does not wait for the library
-            await ended
+            await finish(ended)
             raise
         finally:
             children.forget(parts.process)

@@ -40,7 +40,7 @@ class _Pending:
     used: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Query:
     """What is allocated in a window, asked twice. answers: by chunk size, once both are here."""
 

@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import hashlib
 import os
 import re
-import stat
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from warmspare.errors import FULL, StoreError
-from warmspare.outside.regular_files import NotRegularError, kind_of, open_below, open_regular, stat_below
+from warmspare.outside.regular_files import open_regular
 from warmspare.store.contract import ObjectInfo, Pace, StaleUpload, paced, unpaced
 from warmspare.store.directory.durable import (
     link_new,
@@ -35,12 +33,10 @@ from warmspare.store.directory.durable import (
     walk_keys,
 )
 from warmspare.store.directory.file_upload import FileUpload, Staging
-from warmspare.store.layout import check_key, check_prefix, names_object
+from warmspare.store.directory.object_files import ObjectFiles, modified_s
+from warmspare.store.layout import check_key, check_prefix
 from warmspare.threads import Threads
 
-TAGGED_BYTES = 4096  # objects up to this size have a hash of their content in the tag
-LAST_S = 253_402_300_799.0  # 9999-12-31
-_LIST_BATCH = 512
 _DELETE_BATCH = 256
 _TOKEN = re.compile(r"[0-9a-f]{16}")
 
@@ -53,6 +49,7 @@ class DirectoryStore:
         self.uri = uri if uri is not None else root
         self.pace: Pace = unpaced
         self._staging = Staging(root.rstrip("/") or "/")
+        self._objects = ObjectFiles(self._staging)
         self._threads = Threads(concurrency, "store")
 
     @property
@@ -67,117 +64,24 @@ class DirectoryStore:
 
     async def get(self, key: str, *, max_bytes: int = 64 << 20) -> bytes:
         """See Store.get."""
-        return await self._threads.run(self._get, check_key(key), max_bytes)
+        return await self._threads.run(self._objects.get, check_key(key), max_bytes)
 
     async def get_range(self, key: str, offset: int, length: int) -> bytes:
         """See Store.get_range."""
         if offset < 0 or length < 0:
             raise ValueError("offset and length must not be negative")
-        return await self._threads.run(self._get_range, check_key(key), offset, length)
+        return await self._threads.run(self._objects.get_range, check_key(key), offset, length)
 
     async def head(self, key: str) -> ObjectInfo | None:
         """See Store.head; no CRC32C is kept."""
-        return await self._threads.run(self._head, check_key(key))
+        return await self._threads.run(self._objects.head, check_key(key))
 
     async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """See Store.list. An empty or missing directory lists nothing."""
         walk = walk_keys(self._staging.root, check_prefix(prefix), start_after)
-        while batch := await self._threads.run(self._list_batch, walk):
+        while batch := await self._threads.run(self._objects.list_batch, walk):
             for info in batch:
                 yield info
-
-    def _get(self, key: str, max_bytes: int) -> bytes:
-        path = self._staging.path(key)
-        with naming("cannot read the object", path):
-            fd = self._open(key)
-            try:
-                size = os.fstat(fd).st_size
-                if size > max_bytes:
-                    raise StoreError(
-                        f"the object has {size} bytes where at most {max_bytes} are expected",
-                        where=path,
-                        hint="it is damaged or not an object of this repository",
-                    )
-                data = _read_exactly(fd, 0, size)
-            finally:
-                os.close(fd)
-        if len(data) != size:
-            raise _short(path, 0, size, len(data))
-        return data
-
-    def _get_range(self, key: str, offset: int, length: int) -> bytes:
-        path = self._staging.path(key)
-        with naming("cannot read the object", path):
-            fd = self._open(key)
-            try:
-                size = os.fstat(fd).st_size
-                data = b"" if offset + length > size else _read_exactly(fd, offset, length)
-            finally:
-                os.close(fd)
-        if len(data) != length or offset > size:
-            raise _short(path, offset, length, max(0, min(length, size - offset)))
-        return data
-
-    def _open(self, key: str) -> int:
-        self._staging.place.check()
-        try:
-            return open_below(self._staging.root, key)
-        except (FileNotFoundError, NotADirectoryError):
-            self._staging.place.check()  # which may have gone in this very moment
-            raise not_found(self._staging.path(key)) from None
-        except NotRegularError as error:
-            if error.is_folder and not names_object(key):  # of a longer key
-                raise not_found(self._staging.path(key)) from None
-            raise
-
-    def _head(self, key: str) -> ObjectInfo | None:
-        path = self._staging.path(key)
-        with naming("cannot look at the object", path):
-            self._staging.place.check()
-            try:
-                return self._info(key)
-            except (FileNotFoundError, NotADirectoryError):
-                self._staging.place.check()
-                return None
-
-    def _list_batch(self, walk: Iterator[tuple[str, str]]) -> builtins.list[ObjectInfo]:
-        found: list[ObjectInfo] = []
-        with naming("cannot list the directory", self._staging.root):
-            self._staging.place.check()
-        for key, path in walk:
-            with naming("cannot look at the object", path):
-                try:
-                    info = self._info(key)
-                except (FileNotFoundError, NotADirectoryError):
-                    continue  # deleted meanwhile
-            if info is not None:
-                found.append(info)
-            if len(found) == _LIST_BATCH:
-                break
-        with naming("cannot list the directory", self._staging.root):
-            self._staging.place.check()
-        return found
-
-    def _info(self, key: str) -> ObjectInfo | None:
-        """What the file system says of an object; None for a directory. FileNotFoundError if absent,
-        NotRegularError for what is neither."""
-        root = self._staging.root
-        status = stat_below(root, key)
-        if not stat.S_ISREG(status.st_mode):
-            if stat.S_ISDIR(status.st_mode) and not names_object(key):
-                return None
-            raise NotRegularError(kind_of(status.st_mode), self._staging.path(key), "an object")
-        content = ""
-        if status.st_size <= TAGGED_BYTES:
-            fd = open_below(root, key)
-            try:
-                status = os.fstat(fd)  # of the same file as the content: another may have replaced it
-                data = _read_exactly(fd, 0, min(status.st_size, TAGGED_BYTES))
-            finally:
-                os.close(fd)
-            content = "-" + hashlib.sha256(data).hexdigest()[:32]
-        tag = f"{status.st_mtime_ns:x}-{status.st_ino:x}-{status.st_size:x}{content}"
-        return ObjectInfo(key, status.st_size, _modified_s(status), tag)
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -215,7 +119,7 @@ class DirectoryStore:
                 self._staging.place.check()
             finally:
                 self._staging.discard(staged)
-            info = self._info(key)
+            info = self._objects.info(key)
         if info is None:
             raise not_found(path)
         return info
@@ -229,18 +133,11 @@ class DirectoryStore:
             finally:
                 self._staging.discard(staged)
             if not ours:
-                ours = self._same(key, data)
+                ours = self._objects.same(key, data)
             if ours:  # also on "exists": the earlier try may not have come as far as the sync
                 sync_directory(os.path.dirname(path))
                 self._staging.place.check()
         return ours
-
-    def _same(self, key: str, data: bytes) -> bool:
-        try:
-            with open(open_below(self._staging.root, key), "rb") as file:
-                return os.fstat(file.fileno()).st_size == len(data) and file.read(len(data) + 1) == data
-        except FileNotFoundError:
-            return False  # it stood there a moment ago, so another's it was
 
     def _replace(self, key: str, data: bytes, etag: str | None) -> ObjectInfo | None:
         path = self._staging.path(key)
@@ -249,7 +146,7 @@ class DirectoryStore:
             make_directories(self._staging.root, self._staging.temporary, durable=False)
             with locked(f"{self._staging.temporary}/lock"):
                 try:
-                    before = self._info(key)
+                    before = self._objects.info(key)
                 except FileNotFoundError:
                     before = None
                 if (before.etag if before is not None else None) != etag:
@@ -264,7 +161,7 @@ class DirectoryStore:
                         os.replace(staged, path)
                 finally:
                     self._staging.discard(staged)
-                return self._info(key)  # not synced: see the docstring of replace
+                return self._objects.info(key)  # not synced: see the docstring of replace
 
     def _delete(self, keys: builtins.list[str]) -> builtins.list[StoreError]:
         """Those that stay; all are tried."""
@@ -325,7 +222,7 @@ class DirectoryStore:
                 continue
             with naming("cannot look at an unfinished upload", path):
                 try:
-                    found.append(StaleUpload(key, token, _modified_s(os.lstat(path))))
+                    found.append(StaleUpload(key, token, modified_s(os.lstat(path))))
                 except FileNotFoundError:
                     continue  # completed meanwhile
         return found
@@ -370,11 +267,6 @@ class DirectoryStore:
         return os.stat(lock).st_mtime_ns / 1e9
 
 
-def _modified_s(status: os.stat_result) -> float:
-    """When a file was written; a date that no calendar has is one that it has."""
-    return min(max(status.st_mtime_ns / 1e9, 0.0), LAST_S)
-
-
 def _make_newer(staged: str, path: str) -> None:
     """Give the staged file a later modification time than the object has that it will replace.
 
@@ -384,23 +276,3 @@ def _make_newer(staged: str, path: str) -> None:
     before, after = os.stat(path).st_mtime_ns, os.stat(staged).st_mtime_ns
     if after <= before:
         os.utime(staged, ns=(before + 1, before + 1))
-
-
-def _read_exactly(fd: int, offset: int, length: int) -> bytes:
-    """`length` bytes from `offset`, fewer only at the end of the file (Linux reads at most 2 GiB at once)."""
-    first = os.pread(fd, length, offset)
-    if len(first) == length or not first:
-        return first
-    parts, done = [first], len(first)
-    while done < length and (more := os.pread(fd, length - done, offset + done)):
-        parts.append(more)
-        done += len(more)
-    return b"".join(parts)
-
-
-def _short(path: str, offset: int, length: int, got: int) -> StoreError:
-    return StoreError(
-        f"the object is shorter than expected: {got} of {length} bytes at offset {offset}",
-        where=path,
-        hint="it is damaged; verify the repository",
-    )

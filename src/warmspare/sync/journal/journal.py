@@ -6,37 +6,25 @@ first byte is sent, is all that the next run needs to find and remove what was n
 
 from __future__ import annotations
 
-import os
 import shutil
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import numpy as np
-import xxhash
 
 from warmspare.errors import StoreError
-from warmspare.model.columns import U32, U64
 from warmspare.model.ids import DiskId, RunId, disk_key
-from warmspare.model.units import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.outside.records import Line, SequenceOrNone, Sha256
-from warmspare.outside.regular_files import open_file, open_regular
+from warmspare.outside.regular_files import open_file
 from warmspare.state.local_files import (
     STATE_DIRECTORY,
     local_io,
     out_of_the_way,
-    pwrite_all,
     read_record,
     sync_directory,
     write_record,
 )
-
-BATCH = struct.Struct("<4sIQ")  # magic, rows, xxh3-64 of the rows
-MAGIC = b"WSPR"
-ROW = np.dtype([("block", "<u4"), ("pages", "<u8", (BLOCK_PAGES,))])
-MAX_ROWS = 1 << 16
+from warmspare.sync.journal.page_log import PageLog
 
 
 class RunRecord(msgspec.Struct, frozen=True):
@@ -53,59 +41,6 @@ class Sealed(msgspec.Struct, frozen=True):
     """The record of a restore point that only has to be sent any more: the very bytes to publish."""
 
     point: bytes
-
-
-class PageLog:
-    """Page hashes of one disk in the order they were learned; appended to, then synced, then replayed: of several rows
-    of a block the last one counts."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with local_io(STATE_DIRECTORY, path):
-            self._fd = open_regular(path, os.O_RDWR | os.O_CREAT)
-            self._end = os.fstat(self._fd).st_size
-
-    def append(self, blocks: U32, pages: U64) -> None:
-        """blocks: n numbers; pages: shape (n, 16). Buffered by the kernel only."""
-        if not blocks.size:
-            return
-        rows = np.empty(blocks.size, dtype=ROW)
-        rows["block"], rows["pages"] = blocks, pages
-        raw = rows.tobytes()
-        with local_io(STATE_DIRECTORY, self._path):
-            head = BATCH.pack(MAGIC, blocks.size, xxhash.xxh3_64_intdigest(raw))
-            pwrite_all(self._fd, head + raw, self._end)
-        self._end += len(head) + len(raw)
-
-    @property
-    def empty(self) -> bool:
-        return self._end == 0
-
-    def sync(self) -> None:
-        with local_io(STATE_DIRECTORY, self._path):
-            os.fdatasync(self._fd)
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def replay(self) -> Iterator[tuple[U32, U64]]:
-        """Batches as appended; stops at the first that is cut off or damaged (the rest stays unknown)."""
-        at = 0
-        while True:
-            head = os.pread(self._fd, BATCH.size, at)
-            if len(head) < BATCH.size:
-                return
-            magic, rows, checksum = BATCH.unpack(head)
-            if magic != MAGIC or rows > MAX_ROWS:
-                return
-            raw = os.pread(self._fd, rows * ROW.itemsize, at + BATCH.size)
-            if len(raw) != rows * ROW.itemsize or xxhash.xxh3_64_intdigest(raw) != checksum:
-                return
-            table = np.frombuffer(raw, dtype=ROW)
-            yield table["block"].astype(np.uint32), table["pages"].astype(np.uint64)
-            at += BATCH.size + len(raw)
 
 
 class Journal:

@@ -9,25 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from warmspare.format.chunk import MAX_FRAMES, MAX_RECORDS, MAX_RUNS, NO_FRAME, Chunk
+from warmspare.format.chunk import MAX_FRAMES, MAX_RECORDS, MAX_RUNS, Chunk, ChunkFrames
 from warmspare.format.manifest import Header, ManifestReader, ManifestWriter, Totals
 from warmspare.format.packlist import PackRef
-from warmspare.model.columns import U8, U16, U32
+from warmspare.model.block_records import NO_FRAME, PlacedRecords
+from warmspare.model.columns import U32
+from warmspare.model.runs import Runs
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.local_files import STATE_DIRECTORY, local_io, pwrite_all
-from warmspare.sync.rows import Encoded, Reused
-
-
-def runs(blocks: U32) -> tuple[U32, U32]:
-    """(start, count) of the runs in ascending blocks."""
-    if not blocks.size:
-        return blocks, blocks
-    first = np.concatenate(([0], np.flatnonzero(np.diff(blocks) != 1) + 1))
-    counts = np.diff(np.concatenate((first, [blocks.size])))
-    return blocks[first], counts.astype(np.uint32)
-
-
-Columns = tuple[U32, U16, U16, U16, U8]  # block, frame, carried, zero, hashes
+from warmspare.sync.rows import Encoded
 
 
 class ManifestFile:
@@ -49,9 +39,9 @@ class ManifestFile:
     def _clear(self) -> None:
         self._frames: list[tuple[int, int, int]] = []
         self._earlier: dict[int, int] = {}  # frame of an earlier run -> its index in this chunk
-        self._rows: list[Columns] = []
+        self._rows: list[PlacedRecords] = []
         self._zeros: list[U32] = []
-        self._records = 0
+        self._records = 0  # in all of them
         self._zero_blocks = 0
 
     def _write(self, data: bytes) -> None:
@@ -69,9 +59,9 @@ class ManifestFile:
 
     def add(self, rows: Encoded, place: tuple[int, int] | None) -> None:
         """place: (pack index, offset) of the frame; None if the rows carry no page."""
-        reused = sum(part.block.size for part in rows.reused)
+        own, reused = len(rows.records), sum(len(part) for part in rows.reused)
         if (
-            self._records + rows.block.size + reused > MAX_RECORDS
+            self._records + own + reused > MAX_RECORDS
             or self._zero_blocks + rows.zero_blocks.size > MAX_RUNS
             or len(self._frames) + 1 + reused >= MAX_FRAMES
         ):
@@ -80,39 +70,29 @@ class ManifestFile:
         if place is not None:
             index = len(self._frames)
             self._frames.append((*place, rows.frame_bytes))
-        frame = np.where(rows.carried == 0, NO_FRAME, index).astype(np.uint16)
-        columns: Columns = (rows.block, frame, rows.carried, rows.zero, rows.hashes)
+        placed = rows.records.placed(np.where(rows.records.carried == 0, NO_FRAME, index).astype(np.uint16))
         if reused:
-            columns = self._merged(columns, rows.reused)
-        self._rows.append(columns)
+            placed = PlacedRecords.join([placed, *(self._reused(part) for part in rows.reused)]).in_order()
+        self._rows.append(placed)
         self._zeros.append(rows.zero_blocks)
-        self._records += rows.block.size + reused
+        self._records += own + reused
         self._zero_blocks += rows.zero_blocks.size
 
-    def _merged(self, own: Columns, reused: list[Reused]) -> Columns:
-        """With records of earlier runs' frames among them, in the order of the disk."""
+    def _reused(self, records: PlacedRecords) -> PlacedRecords:
+        """Records of earlier runs' frames, which get a place in this chunk."""
         assert self._places is not None
-        parts = [own]
-        for part in reused:
-            fresh = np.array([n for n in np.unique(part.frame).tolist() if n not in self._earlier], dtype=np.uint32)
-            for number, place in zip(fresh.tolist(), self._places(fresh), strict=True):
-                self._earlier[number] = len(self._frames)
-                self._frames.append(place)
-            frame = np.array([self._earlier[number] for number in part.frame.tolist()], dtype=np.uint16)
-            parts.append((part.block, frame, part.carried, part.zero, part.hashes))
-        block, frame, carried, zero, hashes = (np.concatenate(column) for column in zip(*parts, strict=True))
-        order = np.argsort(block, kind="stable")
-        return block[order], frame[order], carried[order], zero[order], hashes[order]
+        numbers, nth = np.unique(records.frame, return_inverse=True)
+        fresh = np.array([number for number in numbers.tolist() if number not in self._earlier], dtype=np.uint32)
+        for number, place in zip(fresh.tolist(), self._places(fresh), strict=True):
+            self._earlier[number] = len(self._frames)
+            self._frames.append(place)
+        return records.placed(np.array([self._earlier[number] for number in numbers.tolist()], dtype=np.uint16)[nth])
 
     def _flush(self) -> None:
         if not self._rows:
             return
-        frames = np.array(self._frames, dtype=np.uint32).reshape(-1, 3)
-        start, count = runs(np.concatenate(self._zeros))
-        block, frame, carried, zero, hashes = (np.concatenate(column) for column in zip(*self._rows, strict=True))
-        self._writer.add(
-            Chunk(frames[:, 0], frames[:, 1], frames[:, 2], block, frame, carried, zero, hashes, start, count)
-        )
+        zeros = Runs.of(np.concatenate(self._zeros))
+        self._writer.add(Chunk(ChunkFrames.of(self._frames), PlacedRecords.join(self._rows), zeros))
         self._clear()
 
     def finish(self, packs: list[PackRef]) -> int:
@@ -131,7 +111,7 @@ class ManifestFile:
 
         def renumber(old: ManifestReader, out: ManifestWriter) -> list[PackRef]:
             for chunk in old.chunks():
-                out.add(replace(chunk, frame_pack=renumbered[chunk.frame_pack]))
+                out.add(replace(chunk, frames=chunk.frames.renumbered(renumbered)))
             return [packs[index] for index in kept]
 
         self.rewrite(renumber)

@@ -37,7 +37,8 @@ from warmspare.state.local_files import (
 )
 from warmspare.state.local_table import HashTable, TableDamagedError
 from warmspare.store.contract import Store
-from warmspare.sync.journal.journal import Journal, PageLog
+from warmspare.sync.journal.journal import Journal
+from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.local.pagemap import PageMap
 from warmspare.sync.resuming.leftovers import Leftovers
 from warmspare.sync.resuming.unpublished import Unfinished
@@ -364,7 +365,7 @@ class LocalState:
 
 def _forget(pages: PageMap, manifest: ManifestReader) -> None:
     for chunk in manifest.chunks():
-        blocks = np.unique(chunk.block)
+        blocks = np.unique(chunk.records.block)
         pages.write(blocks, np.zeros((blocks.size, BLOCK_PAGES), dtype=np.uint64))
 
 

@@ -21,7 +21,7 @@ from warmspare.state.local_files import STATE_DIRECTORY, local_io
 from warmspare.sync.planning.read_plan import ReadPlan, plan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Carried:
     """What the passes so far leave of one disk.
 

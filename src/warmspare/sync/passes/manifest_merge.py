@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from warmspare.format.chunk import MAX_FRAMES, MAX_RECORDS, MAX_RUNS, NO_FRAME, Chunk
+from warmspare.format.chunk import MAX_FRAMES, MAX_RECORDS, MAX_RUNS, Chunk, ChunkFrames
 from warmspare.format.manifest import ManifestReader, ManifestWriter
 from warmspare.format.packlist import PackRef
-from warmspare.model.columns import I64, U32
-from warmspare.model.extents import Extents
+from warmspare.model.block_records import NO_FRAME, PlacedRecords
+from warmspare.model.columns import U32
+from warmspare.model.extents import Extents, inside
+from warmspare.model.runs import Runs
 from warmspare.model.units import BLOCK_BYTES
 
 
@@ -32,8 +34,8 @@ def look(base: ManifestReader, read: Extents, stays: Stays) -> Iterator[U32]:
     it has records of and that do not stay, ascending."""
     for chunk in base.chunks():
         kept, gone = outside(chunk, read)
-        stays.packs.update(np.unique(kept.frame_pack).tolist())
-        stays.blocks += np.unique(kept.block).size + int(kept.zero_count.sum())
+        stays.packs.update(np.unique(kept.frames.pack).tolist())
+        stays.blocks += np.unique(kept.records.block).size + kept.zeros.blocks
         if gone.size:
             yield gone
 
@@ -63,70 +65,31 @@ def merge(
 
 def outside(chunk: Chunk, read: Extents) -> tuple[Chunk, U32]:
     """The rows of a chunk for blocks in none of the block-aligned extents; the recorded blocks that are in one."""
-    first, stop = read.offsets // BLOCK_BYTES, -(-(read.offsets + read.lengths) // BLOCK_BYTES)
-    block = chunk.block.astype(np.int64)
-    at = np.searchsorted(first, block, side="right") - 1
-    inside = at >= 0
-    inside[inside] = block[inside] < stop[at[inside]]
-    start, end = _cut_out(chunk.zero_start, chunk.zero_count, first, stop)
-    return _rows(chunk, ~inside, start, end), np.unique(chunk.block[inside])
+    looked_at = inside(chunk.records.block, read)
+    start, stop = read.bounds
+    zeros = chunk.zeros.without(start // BLOCK_BYTES, -(-stop // BLOCK_BYTES))
+    stays, goes = chunk.records.take(~looked_at), chunk.records.block[looked_at]
+    return _using(chunk.frames, stays, zeros), np.unique(goes)
 
 
-def _cut_out(zero_start: U32, zero_count: U32, first: I64, stop: I64) -> tuple[I64, I64]:
-    """(start, end) of runs of blocks without what lies in [first, stop) of any row; both ascending and disjoint."""
-    start = zero_start.astype(np.int64)
-    end = start + zero_count
-    gap_start = np.concatenate((np.zeros(1, dtype=np.int64), stop))
-    gap_end = np.concatenate((first, np.full(1, 1 << 40, dtype=np.int64)))
-    low = np.searchsorted(gap_end, start, side="right")
-    high = np.searchsorted(gap_start, end, side="left")
-    count = np.maximum(high - low, 0)
-    nth = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-    gap = np.repeat(low, count) + nth
-    start, end = np.maximum(np.repeat(start, count), gap_start[gap]), np.minimum(np.repeat(end, count), gap_end[gap])
-    some = end > start
-    return start[some], end[some]
-
-
-def _rows(chunk: Chunk, keep: np.ndarray, start: I64, end: I64) -> Chunk:
-    """Some records of a chunk, with the frames that they use, and these zero runs."""
-    frame = chunk.frame[keep]
-    carries = frame != NO_FRAME
-    used, renumbered = np.unique(frame[carries], return_inverse=True)
-    frame = frame.copy()
-    frame[carries] = renumbered
-    return Chunk(
-        chunk.frame_pack[used],
-        chunk.frame_offset[used],
-        chunk.frame_bytes[used],
-        chunk.block[keep],
-        frame,
-        chunk.carried[keep],
-        chunk.zero[keep],
-        chunk.hashes[keep],
-        start.astype(np.uint32),
-        (end - start).astype(np.uint32),
-    )
-
-
-def _empty(chunk: Chunk) -> bool:
-    return not chunk.block.size and not chunk.zero_start.size
+def _using(frames: ChunkFrames, records: PlacedRecords, zeros: Runs) -> Chunk:
+    """Some records of a chunk, with those of its frames that they use."""
+    carries = records.frame != NO_FRAME
+    used, nth = np.unique(records.frame[carries], return_inverse=True)
+    frame = np.full(len(records), NO_FRAME, dtype=np.uint16)
+    frame[carries] = nth
+    return Chunk(frames.take(used), records.placed(frame), zeros)
 
 
 def _renumbered(chunks: Iterator[Chunk], packs: U32) -> Iterator[Chunk]:
-    return (replace(chunk, frame_pack=packs[chunk.frame_pack]) for chunk in chunks if not _empty(chunk))
+    return (replace(chunk, frames=chunk.frames.renumbered(packs)) for chunk in chunks if not chunk.empty)
 
 
 def _split(chunk: Chunk, at: int) -> tuple[Chunk, Chunk]:
-    """The rows for blocks below `at`, and the others."""
-    below = chunk.block < at
-    start = chunk.zero_start.astype(np.int64)
-    end = start + chunk.zero_count
-    low, high = start < at, end > at
-    return (
-        _rows(chunk, below, start[low], np.minimum(end[low], at)),
-        _rows(chunk, ~below, np.maximum(start[high], at), end[high]),
-    )
+    """What it says of blocks below `at`, and the rest."""
+    parts = zip(chunk.records.split(at), chunk.zeros.split(at), strict=True)
+    below, rest = (_using(chunk.frames, records, zeros) for records, zeros in parts)
+    return below, rest
 
 
 def _in_order(left: Iterator[Chunk], right: Iterator[Chunk]) -> Iterator[list[Chunk]]:
@@ -136,8 +99,8 @@ def _in_order(left: Iterator[Chunk], right: Iterator[Chunk]) -> Iterator[list[Ch
         at = min(one.last_block, other.last_block) + 1
         (one_below, one_rest), (other_below, other_rest) = _split(one, at), _split(other, at)
         yield [one_below, other_below]
-        one = next(left, None) if _empty(one_rest) else one_rest
-        other = next(right, None) if _empty(other_rest) else other_rest
+        one = next(left, None) if one_rest.empty else one_rest
+        other = next(right, None) if other_rest.empty else other_rest
     for last, more in ((one, left), (other, right)):
         if last is not None:
             yield [last]
@@ -153,7 +116,7 @@ class _Builder:
 
     def add(self, parts: list[Chunk]) -> None:
         """Of a stretch that begins after all that was added."""
-        parts = [part for part in parts if not _empty(part)]
+        parts = [part for part in parts if not part.empty]
         if not parts:
             return
         if not _fits(parts):  # a stretch of one block always does: it has 16 records at most
@@ -171,40 +134,26 @@ class _Builder:
         parts, self._parts = self._parts, []
         if not parts:
             return
-        bases = np.cumsum([0, *(part.frame_pack.size for part in parts)])
-        frames = [
-            np.where(part.frame == NO_FRAME, NO_FRAME, part.frame.astype(np.int64) + base).astype(np.uint16)
-            for part, base in zip(parts, bases.tolist(), strict=False)
-        ]
-        order = np.argsort(np.concatenate([part.block for part in parts]), kind="stable")
-
-        def joined(name: str) -> np.ndarray:
-            return np.concatenate([getattr(part, name) for part in parts])
-
-        start = joined("zero_start").astype(np.int64)
-        end = start + joined("zero_count")
-        start, end = np.sort(start), np.sort(end)  # they are disjoint: the n-th to begin is the n-th to end
-        opens = np.concatenate(([True], start[1:] != end[:-1]))[: start.size]
-        closes = np.concatenate((opens[1:], [True]))[: start.size]
+        bases = np.cumsum([0, *(len(part.frames) for part in parts)]).tolist()
+        records = [_shifted(part.records, base) for part, base in zip(parts, bases, strict=False)]
         self._out.add(
             Chunk(
-                joined("frame_pack"),
-                joined("frame_offset"),
-                joined("frame_bytes"),
-                joined("block")[order],
-                np.concatenate(frames)[order],
-                joined("carried")[order],
-                joined("zero")[order],
-                joined("hashes")[order],
-                start[opens].astype(np.uint32),
-                (end[closes] - start[opens]).astype(np.uint32),
+                ChunkFrames.join([part.frames for part in parts]),
+                PlacedRecords.join(records).in_order(),
+                Runs.join([part.zeros for part in parts]),
             )
         )
 
 
+def _shifted(records: PlacedRecords, base: int) -> PlacedRecords:
+    """With frames that come after `base` others."""
+    frame = records.frame.astype(np.int64)
+    return records.placed(np.where(frame == NO_FRAME, NO_FRAME, frame + base).astype(np.uint16))
+
+
 def _fits(parts: list[Chunk]) -> bool:
     return (
-        sum(part.block.size for part in parts) <= MAX_RECORDS
-        and sum(part.frame_pack.size for part in parts) < MAX_FRAMES
-        and sum(part.zero_start.size for part in parts) <= MAX_RUNS
+        sum(len(part.records) for part in parts) <= MAX_RECORDS
+        and sum(len(part.frames) for part in parts) < MAX_FRAMES
+        and sum(len(part.zeros) for part in parts) <= MAX_RUNS
     )

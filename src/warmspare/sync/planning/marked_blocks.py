@@ -17,7 +17,7 @@ import numpy as np
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import mark
 from warmspare.format.mark import LossMark
-from warmspare.model.extents import Extents, normalise, union, widen
+from warmspare.model.extents import normalise, union, widen
 from warmspare.model.ids import DiskId, VmId, vm_key
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events
@@ -88,12 +88,3 @@ class Marks:
             if await Clearing(store, housekeeping).objects(done):
                 with local_io(STATE_DIRECTORY, self.path):
                     self.path.unlink()
-
-
-def inside(blocks: np.ndarray, extents: Extents) -> np.ndarray:
-    """Which of these blocks begin inside the extents."""
-    at = blocks.astype(np.int64) * BLOCK_BYTES
-    index = np.searchsorted(extents.offsets, at, side="right") - 1
-    known = np.maximum(index, 0)
-    out: np.ndarray = (index >= 0) & (at < extents.offsets[known] + extents.lengths[known])
-    return out

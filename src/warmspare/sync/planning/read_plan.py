@@ -28,7 +28,7 @@ LINE_BYTES = 4096
 _NUMBER = re.compile(r"-?[0-9]{1,40}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ReadPlan:
     """read: block-aligned extents to look at. reported: what the tracker said, None if it was not asked or
     not used. reason: why everything is read, "" if it is not. anew: those of `read` that are sent whole, whatever is

@@ -23,7 +23,8 @@ from warmspare.errors import SourceError
 from warmspare.format.hashtable import ENTRY_BYTES
 from warmspare.model.columns import U32
 from warmspare.model.extents import Extents, normalise
-from warmspare.model.units import SPAN_BLOCKS, SPAN_BYTES, block_bytes
+from warmspare.model.runs import Runs
+from warmspare.model.units import BLOCK_BYTES, SPAN_BLOCKS, SPAN_BYTES
 from warmspare.observe.events import Events
 from warmspare.outside.records import Count, Seconds
 from warmspare.source.ports import Hole, Source, Span
@@ -187,13 +188,8 @@ class _Look:
 
 def first_run(wrong: list[int], capacity_bytes: int) -> tuple[int, int]:
     """(offset, length) in bytes of the first neighbouring blocks of an ascending list."""
-    last = wrong[0]
-    for block in wrong[1:]:
-        if block != last + 1:
-            break
-        last = block
-    size = (last - wrong[0]) * (SPAN_BYTES // SPAN_BLOCKS) + block_bytes(last, capacity_bytes)
-    return wrong[0] * (SPAN_BYTES // SPAN_BLOCKS), size
+    start, count = next(Runs.of(np.array(wrong, dtype=np.uint32)).pairs())
+    return start * BLOCK_BYTES, min(count * BLOCK_BYTES, capacity_bytes - start * BLOCK_BYTES)
 
 
 def _spans(capacity_bytes: int) -> int:

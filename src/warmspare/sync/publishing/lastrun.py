@@ -18,7 +18,8 @@ from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.vm_index import VmIndex
 from warmspare.store.lease import Lease
-from warmspare.sync.journal.journal import PageLog, RunRecord
+from warmspare.sync.journal.journal import RunRecord
+from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.local.local_state import LocalState
 from warmspare.sync.publishing import sealed as sealing
 from warmspare.sync.publishing.publication import publish

@@ -6,22 +6,27 @@ same does not matter. Lookups are in a sparse file, so that memory does not foll
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from warmspare.format.packlist import PackRef
-from warmspare.model.columns import U16, U32
+from warmspare.model import masks
+from warmspare.model.block_records import PlacedRecords
+from warmspare.model.columns import U32
 from warmspare.model.ids import PackId, RunId
+from warmspare.model.runs import group_starts
 from warmspare.model.units import BLOCK_PAGES
-from warmspare.outside.regular_files import open_regular
-from warmspare.state.local_files import STATE_DIRECTORY, local_io, pwrite_all
+from warmspare.state.local_files import STATE_DIRECTORY
+from warmspare.state.page_column import PageColumn
+from warmspare.state.page_file import PageFile
 from warmspare.sync.journal.sentlog import SentFrame
-from warmspare.sync.rows import Filtered, Reused
+from warmspare.sync.rows import Filtered
 
 ROW = np.dtype([("hash", "<u8", (BLOCK_PAGES,)), ("frame", "<u4", (BLOCK_PAGES,))])  # frame 0: nothing is known
+PAGE_ROWS = 16  # a span's: what is looked up at once
 FRAME = np.dtype([("pack", "<u4"), ("offset", "<u4"), ("bytes", "<u4")])
 
 
@@ -34,16 +39,12 @@ class Resume:
         self.used: set[int] = set()
         self.reused_pages = 0
         self._numbers = {pack.id: index for index, pack in enumerate(packs)}
-        self._path = path
         self._frames = np.zeros(0, dtype=FRAME)
-        with local_io(STATE_DIRECTORY, path):
-            self._fd = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            path.unlink()  # it goes with this process
+        self._file = PageFile(path, STATE_DIRECTORY, anew=True, nameless=True)
+        self._rows = PageColumn(self._file, ROW, page_values=PAGE_ROWS)
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._file.close()
 
     def learn(self, run: RunId, frames: Iterable[SentFrame]) -> None:
         """Of an earlier run; call it with the oldest first."""
@@ -54,11 +55,11 @@ class Resume:
             if pack is None:
                 continue
             known.append((pack, frame.offset, frame.bytes))
-            rows = self._read(frame.block)
-            mask = _bits(frame.carried)
-            rows["hash"][mask] = frame.pages[mask]
-            rows["frame"][mask] = base + len(known)
-            self._write(frame.block, rows)
+            rows = self._rows.get(frame.block)
+            carried = masks.bits(frame.carried)
+            rows["hash"][carried] = frame.pages[carried]
+            rows["frame"][carried] = base + len(known)
+            self._rows.put(frame.block, rows)
         self._frames = np.concatenate((self._frames, np.array(known, dtype=FRAME)))
 
     def frames(self, numbers: U32) -> list[tuple[int, int, int]]:
@@ -67,12 +68,13 @@ class Resume:
         self.used.update(rows["pack"].tolist())
         return [(int(row["pack"]), int(row["offset"]), int(row["bytes"])) for row in rows]
 
-    def split(self, found: Filtered) -> tuple[Filtered, Reused | None]:
+    def split(self, found: Filtered) -> tuple[Filtered, PlacedRecords | None]:
         """What must be sent of what was found, and what lies in the store."""
-        if not found.block.size:
+        records = found.records
+        if not len(records):
             return found, None
-        known = self._read(found.block)
-        carried = _bits(found.carried)
+        known = self._rows.get(records.block)
+        carried = masks.bits(records.carried)
         same = carried & (known["frame"] > 0) & (known["hash"] == found.pages)
         if not same.any():
             return found, None
@@ -82,59 +84,17 @@ class Resume:
         pairs = [(row, number) for row in np.flatnonzero(same.any(axis=1)).tolist() for number in _distinct(frame[row])]
         rows = np.array([row for row, _ in pairs], dtype=np.int64)
         numbers = np.array([number for _, number in pairs], dtype=np.uint32)
-        masks = _mask(frame[rows] == numbers[:, None])
-        left = found.carried & ~_mask(same)
+        left = records.carried & ~masks.from_bits(same)
         # what became zero goes with the pages that are sent, or with the first of the others
-        first = np.concatenate(([True], rows[1:] != rows[:-1]))
-        zero = np.where(first & (left[rows] == 0), found.zero[rows], 0).astype(np.uint16)
-        reused = Reused(found.block[rows], masks, zero, found.hashes[rows], numbers)
+        first = np.zeros(rows.size, dtype=bool)
+        first[group_starts(rows)] = True
+        zero = np.where(first & (left[rows] == 0), records.zero[rows], 0).astype(np.uint16)
+        given = masks.from_bits(frame[rows] == numbers[:, None])
+        reused = PlacedRecords(records.block[rows], given, zero, records.hashes[rows], numbers)
         keep = (left != 0) | (~same.any(axis=1))
-        new = Filtered(
-            found.block[keep],
-            found.row[keep],
-            left[keep],
-            found.zero[keep],
-            found.hashes[keep],
-            found.zero_blocks,
-            found.changed_bytes,
-            found.untracked,
-            found.pages[keep],
-        )
-        return new, reused
-
-    def _read(self, blocks: U32) -> np.ndarray:
-        out = np.zeros(blocks.size, dtype=ROW)
-        with local_io(STATE_DIRECTORY, self._path):
-            for first, stop in _runs(blocks):
-                raw = os.pread(self._fd, (stop - first) * ROW.itemsize, int(blocks[first]) * ROW.itemsize)
-                whole = len(raw) // ROW.itemsize
-                out[first : first + whole] = np.frombuffer(raw, dtype=ROW, count=whole)
-        return out
-
-    def _write(self, blocks: U32, rows: np.ndarray) -> None:
-        with local_io(STATE_DIRECTORY, self._path):
-            for first, stop in _runs(blocks):
-                pwrite_all(self._fd, rows[first:stop].tobytes(), int(blocks[first]) * ROW.itemsize)
-
-
-def _bits(masks: U16) -> np.ndarray:
-    """Masks as booleans, shape (n, 16)."""
-    return ((masks[:, None] >> np.arange(BLOCK_PAGES, dtype=np.uint16)) & np.uint16(1)).astype(bool)
-
-
-def _mask(bits: np.ndarray) -> U16:
-    weights = np.uint16(1) << np.arange(BLOCK_PAGES, dtype=np.uint16)
-    out: U16 = (bits * weights).sum(axis=1).astype(np.uint16)
-    return out
+        sent = replace(records, carried=left).take(keep)
+        return replace(found, records=sent, row=found.row[keep], pages=found.pages[keep]), reused
 
 
 def _distinct(frames: np.ndarray) -> list[int]:
     return [number for number in np.unique(frames).tolist() if number]
-
-
-def _runs(blocks: U32) -> list[tuple[int, int]]:
-    """[first, stop) of the rows whose blocks follow each other."""
-    if not blocks.size:
-        return []
-    cuts = np.flatnonzero(np.diff(blocks.astype(np.int64)) != 1) + 1
-    return list(zip([0, *cuts.tolist()], [*cuts.tolist(), blocks.size], strict=True))

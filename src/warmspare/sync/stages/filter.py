@@ -10,14 +10,15 @@ import numpy as np
 import xxhash
 
 from warmspare._native import pages as native
+from warmspare.model import masks
+from warmspare.model.block_records import Records
 from warmspare.model.columns import U32
-from warmspare.model.extents import Extents, covered, overlaps
-from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, FULL_MASK, PAGE_BYTES, SPAN_BLOCKS, block_bytes, page_bytes
+from warmspare.model.extents import Extents, covered, inside, overlaps
+from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, SPAN_BLOCKS, block_bytes, page_bytes
 from warmspare.source.ports import Hole, Span
 from warmspare.state.local_table import HashTable
-from warmspare.sync.journal.journal import PageLog
+from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.local.pagemap import PageMap
-from warmspare.sync.planning.marked_blocks import inside
 from warmspare.sync.rows import Filtered, Untracked
 
 
@@ -55,11 +56,8 @@ class PageFilter:
         return [self._zeroed(blocks) for blocks in self._table.nonzero(hole.start, hole.stop)]
 
     def _zeroed(self, blocks: U32) -> Filtered:
-        none16, none32 = np.empty(0, dtype=np.uint16), np.empty(0, dtype=np.uint32)
         size = sum(block_bytes(int(b), self._capacity) for b in blocks[-1:]) + (blocks.size - 1) * BLOCK_BYTES
-        untracked = self._zeroed_untracked(blocks)
-        none = np.empty((0, 16), dtype=np.uint8)
-        return Filtered(none32, none32, none16, none16, none, blocks, size, untracked)
+        return Filtered.zeroed(blocks, size, self._zeroed_untracked(blocks))
 
     def span(self, span: Span) -> Filtered:
         """Compare a span with what was committed. StoreError or TableDamagedError from the local state."""
@@ -88,13 +86,13 @@ class PageFilter:
         )
         state = self._state[:n]
         rows = np.flatnonzero(state == native.CHANGED)
-        carried, zero = changed[rows] & nonzero[rows], changed[rows] & ~nonzero[rows]
         hashes = self._out_blocks.reshape(-1, 16)[rows]
+        records = Records(blocks[rows], changed[rows] & nonzero[rows], changed[rows] & ~nonzero[rows], hashes)
         pages = self._out_pages.reshape(-1, BLOCK_PAGES)[rows]
-        self._log.append(blocks[rows], pages)
+        self._log.append(records.block, pages)
         zeroed = state == native.ZEROED
         zeros = blocks[zeroed]
-        size = int(np.bitwise_count(carried | zero).sum()) * PAGE_BYTES + zeros.size * BLOCK_BYTES
+        size = masks.total(records.pages) * PAGE_BYTES + zeros.size * BLOCK_BYTES
         recorded_last = n and state[n - 1] != native.UNCHANGED
         if recorded_last and int(blocks[-1]) * BLOCK_BYTES + BLOCK_BYTES > self._capacity:
             size -= PAGE_BYTES - page_bytes((self._capacity - 1) // PAGE_BYTES, self._capacity)
@@ -106,7 +104,7 @@ class PageFilter:
             for row in rows[~unchanged[rows]].tolist():
                 certain = int(nonzero[row]) if was_zero[row] else int(changed[row]) & int(known[row])
                 untracked += self._outside(int(blocks[row]), certain)
-        return Filtered(blocks[rows], rows.astype(np.uint32), carried, zero, hashes, zeros, size, untracked, pages)
+        return Filtered(records, rows, pages, zeros, size, untracked)
 
     def _zeroed_untracked(self, blocks: U32) -> list[Untracked]:
         out: list[Untracked] = []
@@ -116,9 +114,9 @@ class PageFilter:
             start = block * BLOCK_BYTES
             if covered(self._reported, start, start + block_bytes(block, self._capacity)):
                 continue
-            was = self._pages.read(np.array([block], dtype=np.uint32))[0]
-            certain = sum(1 << p for p in range(BLOCK_PAGES) if was[p] and was[p] != self._zero_page)
-            out += self._outside(block, certain)
+            was = self._pages.read(np.array([block], dtype=np.uint32))
+            certain = masks.from_bits((was != 0) & (was != self._zero_page))
+            out += self._outside(block, int(certain[0]))
         return out
 
     def _outside(self, block: int, mask: int) -> list[Untracked]:
@@ -127,14 +125,12 @@ class PageFilter:
         reported = self._reported
         assert reported is not None
         start, size = block * BLOCK_BYTES, block_bytes(block, self._capacity)
-        if not mask & FULL_MASK and self._trusted and not overlaps(reported, start, start + size):
+        if not mask and self._trusted and not overlaps(reported, start, start + size):
             return [Untracked(start, size)]
-        if not mask & FULL_MASK or covered(reported, start, start + size):
+        if not mask or covered(reported, start, start + size):
             return []
         out: list[Untracked] = []
-        for p in range(BLOCK_PAGES):
-            if not mask >> p & 1:
-                continue
+        for p in masks.pages_of(mask):
             at = start + p * PAGE_BYTES
             size = min(PAGE_BYTES, self._capacity - at)
             if overlaps(reported, at, at + size):

@@ -204,7 +204,7 @@ class Transfer:
             self._meter.done_bytes += (item.stop - item.start) * BLOCK_BYTES
         for part in found:
             self._meter.changed_bytes += part.changed_bytes
-            self.changed_blocks += part.block.size + part.zero_blocks.size
+            self.changed_blocks += len(part.records) + part.zero_blocks.size
             for finding in part.untracked:
                 self._on_untracked(finding)
 
@@ -227,7 +227,8 @@ class Transfer:
             if place is not None:
                 index, offset, number = place
                 frame = (number, offset, encoded.frame_bytes)
-                self._sent.add(SentFrame(*frame, encoded.block, encoded.carried, encoded.page_hashes))
+                records = encoded.records
+                self._sent.add(SentFrame(*frame, records.block, records.carried, encoded.page_hashes))
                 self._manifest.add(encoded, (index, offset))
             else:
                 self._manifest.add(encoded, None)

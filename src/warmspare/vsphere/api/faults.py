@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pyVmomi import vim, vmodl
 
 from warmspare.errors import ConfigError, SourceError, WarmspareError
-from warmspare.vsphere.api import garbled, soap
+from warmspare.vsphere.api import garbled
+from warmspare.vsphere.api.oddities import type_name
 
 # What is raised where the answer did not come, came cut off, or was somebody else's.
 TROUBLE: tuple[type[Exception], ...] = (OSError, http.client.HTTPException, garbled.GarbledError)
@@ -50,7 +51,7 @@ def text(fault: BaseException) -> str:
     """One short clause of a fault or an error, without its class's package."""
     if isinstance(fault, garbled.GarbledError):
         return str(fault)
-    kind = soap.type_name(fault)
+    kind = type_name(fault)
     message = _said(fault) or (str(fault) if isinstance(fault, TROUBLE) else "")
     message = garbled.clean(message).rstrip(".")
     return f"{message} ({kind})" if message and message != kind else kind

@@ -12,9 +12,9 @@ from typing import Any
 
 from pyVmomi import vmodl
 
-from warmspare.vsphere.api import faults, soap
+from warmspare.vsphere.api import faults
 from warmspare.vsphere.api.garbled import DamagedError
-from warmspare.vsphere.api.soap import UnreadValue
+from warmspare.vsphere.api.oddities import UnreadValue, oddities
 
 AT_ONCE = 100  # objects a call: an answer stays within a few MB
 
@@ -80,7 +80,7 @@ def _properties(told: Any) -> Properties:
             made.unread[path] = each.val.what
             continue
         made[path] = each.val
-        if odd := soap.oddities(each):
+        if odd := oddities(each):
             made.odd[path] = [f"{path}{one.path.removeprefix('val')}: {one.text}" for one in odd]
     for each in told.missingSet:
         fault = each.fault

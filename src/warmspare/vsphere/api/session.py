@@ -25,8 +25,9 @@ from warmspare.ending import PROCESS
 from warmspare.errors import ConfigError, SourceError
 from warmspare.observe.events import Events
 from warmspare.source.logins import Account, Logins
+from warmspare.threads import finish
 from warmspare.vsphere.api import faults, garbled, tls
-from warmspare.vsphere.api.soap import NotUnderstoodError
+from warmspare.vsphere.api.oddities import NotUnderstoodError
 from warmspare.vsphere.api.stub import Stub
 
 _T = TypeVar("_T")
@@ -338,11 +339,7 @@ class VsphereSession:
             raise RuntimeError("the vSphere session is closed")
         future = asyncio.get_running_loop().run_in_executor(self._pool, step)
         future.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, even if nobody waits
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future], timeout=self.patience.cancel_s)
-            raise
+        return await finish(future, grace_s=self.patience.cancel_s)
 
     async def _keep_alive(self) -> None:
         clock = self.bound(vim.ServiceInstance, "ServiceInstance")

@@ -9,97 +9,21 @@ lists them, so that they can be told.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache, lru_cache
-from typing import Any, NoReturn
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError, fromstring
 
-from pyVmomi import Iso8601, VmomiSupport, vmodl
+from pyVmomi import VmomiSupport, vmodl
 
-from warmspare.errors import SourceError
 from warmspare.vsphere.api import garbled
 from warmspare.vsphere.api.garbled import DamagedError, GarbledError
+from warmspare.vsphere.api.oddities import NotUnderstoodError, Oddity, UnreadValue, type_name
+from warmspare.vsphere.api.vmomi_types import NAMES, PLAIN, fields_of, may_stand_for, type_called
 
 _TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
-_NAMESPACES = ("urn:vim25", "http://www.w3.org/2001/XMLSchema")
-_REFERENCE = "ManagedObjectReference"
 _LAID_ASIDE = 200  # characters of a field that is not known
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ILLEGAL_REFERENCE = re.compile(r"&#(x[0-9a-fA-F]+|[0-9]+);")
-
-
-class NotUnderstoodError(SourceError):
-    """vCenter answered, and what it said can't be made sense of: asking again will not change that. said: what."""
-
-    def __init__(self, what: str, where: str = "") -> None:
-        self.said = what
-        super().__init__(
-            f"vCenter's answer can't be understood: {what}",
-            where=where,
-            hint="it may be newer than what this version of warmspare knows",
-        )
-
-
-class UnreadValue:
-    """Stands where a value could not be read. Whoever uses it as one meets NotUnderstoodError."""
-
-    __slots__ = ("what",)
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __repr__(self) -> str:
-        return f"<{self.what}>"
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        self._refuse()
-
-    def _refuse(self, *_: object) -> NoReturn:
-        raise NotUnderstoodError(self.what)
-
-    __bool__ = __int__ = __index__ = __float__ = __str__ = _refuse
-    __iter__ = __len__ = __getitem__ = __contains__ = __call__ = _refuse
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __floordiv__ = _refuse
-
-
-@dataclass(frozen=True, slots=True)
-class Oddity:
-    """Something that is not known. path: from the object that was asked about to where it is. text: a clause."""
-
-    path: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.text}" if self.path else self.text
-
-
-def oddities(owner: Any) -> tuple[Oddity, ...]:
-    """What was not known in an object and in what it holds."""
-    name = unknown_type(owner)
-    return (*((Oddity("", f"type {name}"),) if name else ()), *getattr(owner, "_odd", ()))
-
-
-def type_name(owner: Any) -> str:
-    """The name of an object's type as vCenter gave it, also where it is not known."""
-    return str(getattr(owner, "_wsdl", "")) or type(owner).__name__.rpartition(".")[2]
-
-
-def unknown_type(owner: Any) -> str:
-    """The name of its type where that is not known and it was read as what it was declared to be; else ""."""
-    return "" if isinstance(owner, UnreadValue) else str(getattr(owner, "_wsdl", ""))
-
-
-def laid_aside(owner: Any) -> dict[str, str]:
-    """The fields of an object that its type does not have: by name their text, "" for what is no text."""
-    return {} if isinstance(owner, UnreadValue) else dict(getattr(owner, "_aside", {}))
 
 
 def read(body: bytes, status: int, call: Any, stub: Any, secrets: tuple[str, ...] = ()) -> Any:
@@ -174,64 +98,6 @@ def _local(tag: str) -> str:
     return tag.rpartition("}")[2]
 
 
-@dataclass(frozen=True, slots=True)
-class _Fields:
-    """Of a type of objects. defaults: (name, what makes its value) of all; types: by name."""
-
-    defaults: tuple[tuple[str, Callable[[], Any]], ...]
-    types: dict[str, Any]
-
-
-@cache
-def _fields(kind: Any) -> _Fields:
-    defaults: list[tuple[str, Callable[[], Any]]] = []
-    types: dict[str, Any] = {}
-    for info in kind._GetPropertyList():
-        types[info.name] = info.type
-        if issubclass(info.type, list):
-            defaults.append((info.name, info.type))
-        elif info.flags & VmomiSupport.F_OPTIONAL:
-            defaults.append((info.name, _nothing))
-        else:
-            defaults.append((info.name, _lacking(info.name)))
-    return _Fields(tuple(defaults), types)
-
-
-def _nothing() -> None:
-    return None
-
-
-def _lacking(name: str) -> Callable[[], Any]:
-    """A field that must be there and is not: never zero, false or empty instead."""
-    missing = UnreadValue(f"there is no {name}")
-    return lambda: missing
-
-
-@lru_cache(maxsize=4096)
-def _known(name: str) -> Any:
-    """The type that vCenter calls so, or None."""
-    for namespace in _NAMESPACES:
-        try:
-            return VmomiSupport.GetWsdlType(namespace, name)
-        except KeyError:
-            continue
-    return _known(name.removesuffix("Reference")) if name.endswith(_REFERENCE) else None
-
-
-def _fits(told: Any, declared: Any) -> bool:
-    """Whether a value of one type may stand where another is declared."""
-    if declared is object:
-        return True
-    if issubclass(told, list):
-        return issubclass(declared, list) and _fits(told.Item, declared.Item)
-    if issubclass(declared, list):
-        declared = declared.Item
-    for family in (VmomiSupport.ManagedObject, VmomiSupport.DataObject):
-        if issubclass(declared, family) or issubclass(told, family):
-            return issubclass(told, declared if family is VmomiSupport.DataObject else family)
-    return True
-
-
 class _AnswerReader:
     """Of one answer."""
 
@@ -270,10 +136,10 @@ class _AnswerReader:
 
     def _fault(self, element: Element, declared: str) -> Any:
         name = element.get(_TYPE, declared).rpartition(":")[2]
-        kind = _known(name) or _known(declared)
+        kind = type_called(name) or type_called(declared)
         if kind is None or not issubclass(kind, vmodl.MethodFault):
             kind = vmodl.MethodFault
-        return self._object(element, kind, "" if kind is _known(name) else name)
+        return self._object(element, kind, "" if kind is type_called(name) else name)
 
     def _localized(self, element: Element) -> Any:
         """A fault as objects hold it."""
@@ -292,14 +158,14 @@ class _AnswerReader:
         """The value of an element that is declared to be of a type; a list where it says that it holds one."""
         kind, name = declared.Item if issubclass(declared, list) else declared, ""
         told = element.get(_TYPE, "").rpartition(":")[2]
-        if told and kind not in _NAMES:
-            known = _known(told)
+        if told and kind not in NAMES:
+            known = type_called(told)
             if known is None:
                 name = garbled.clean(told, 80)
                 if not issubclass(kind, VmomiSupport.DataObject | VmomiSupport.ManagedObject):
                     return self._unreadable(f"type {name}")
                 self._odd.append(Oddity("", f"type {name}"))
-            elif _fits(known, declared):
+            elif may_stand_for(known, declared):
                 kind = known
             else:
                 return self._unreadable(f"{told} where {kind.__name__} is due")
@@ -314,7 +180,7 @@ class _AnswerReader:
         return self._plain(element, kind)
 
     def _reference(self, element: Element, declared: Any) -> Any:
-        known = _known(element.get("type", "").rpartition(":")[2])
+        known = type_called(element.get("type", "").rpartition(":")[2])
         fits = known is not None and issubclass(known, VmomiSupport.ManagedObject)
         if not element.text:
             return self._unreadable("a reference to nothing")
@@ -323,7 +189,7 @@ class _AnswerReader:
     def _object(self, element: Element, kind: Any, name: str = "") -> Any:
         """name: of its type, where that is not known and it is read as another."""
         outer, self._odd = self._odd, []
-        made, fields = kind.__new__(kind), _fields(kind)
+        made, fields = kind.__new__(kind), fields_of(kind)
         for field, default in fields.defaults:
             object.__setattr__(made, field, default())
         aside: dict[str, str] = {}
@@ -359,7 +225,7 @@ class _AnswerReader:
                 return text
             return kind(text)
         try:
-            return _PLAIN.get(kind, kind)(text)
+            return PLAIN.get(kind, kind)(text)
         except (ValueError, TypeError, OverflowError):
             return self._unreadable(f"{garbled.clean(text, 80)!r} where {kind.__name__} is due")
 
@@ -375,38 +241,3 @@ def _joined(into: Any, values: list[Any]) -> Any:
         else:
             into.append(value)
     return into
-
-
-def _boolean(text: str) -> bool:
-    word = text.strip().lower()
-    if word not in ("true", "false", "1", "0"):
-        raise ValueError(text)
-    return word in ("true", "1")
-
-
-def _moment(text: str) -> datetime:
-    """XML Schema's dateTime; 24:00 is the next day's 0:00. vSphere's times without a zone are UTC."""
-    moment: datetime | None = Iso8601.ParseISO8601(text.strip())
-    if moment is None or "T" not in text:
-        raise ValueError(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _binary(text: str) -> Any:
-    try:
-        return VmomiSupport.binary(base64.b64decode(text))
-    except binascii.Error as error:
-        raise ValueError(text) from error
-
-
-_NAMES = (type, VmomiSupport.ManagedMethod, VmomiSupport.PropertyPath)
-_PLAIN: dict[Any, Callable[[str], Any]] = {
-    bool: _boolean,
-    datetime: _moment,
-    VmomiSupport.binary: _binary,
-    object: str,
-    type: str,
-    type(None): str,
-    VmomiSupport.ManagedMethod: str,
-    VmomiSupport.Link: str,
-}

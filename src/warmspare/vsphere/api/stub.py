@@ -17,6 +17,7 @@ from pyVmomi import SoapStubAdapter, VmomiSupport, vmodl
 from warmspare import __version__
 from warmspare.vsphere.api import garbled, soap
 from warmspare.vsphere.api.garbled import GarbledError
+from warmspare.vsphere.api.oddities import NotUnderstoodError
 
 OLDEST = "vim.version.version11"  # 6.5: every server from it on speaks it, and it has all that is used here
 VERSIONS = "/sdk/vimServiceVersions.xml"
@@ -95,7 +96,7 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
                 raise garbled.refused(response, body, secrets)
             try:
                 result = soap.read(body, response.status, info, self, secrets)
-            except (vmodl.MethodFault, soap.NotUnderstoodError):
+            except (vmodl.MethodFault, NotUnderstoodError):
                 self.ReturnConnection(connection)
                 raise
         except (OSError, http.client.HTTPException, GarbledError):

@@ -11,8 +11,8 @@ from pyVmomi import vmodl
 
 from warmspare.errors import SourceError
 from warmspare.vsphere.api.garbled import clean
+from warmspare.vsphere.api.oddities import NotUnderstoodError
 from warmspare.vsphere.api.session import VsphereSession
-from warmspare.vsphere.api.soap import NotUnderstoodError
 
 FIRST_POLL_S = 0.02  # most snapshots of a small VM take less than half a second
 LAST_POLL_S = 2.0

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from warmspare.errors import ConfigError, SourceError
 from warmspare.vsphere.api import faults, garbled
+from warmspare.vsphere.api.oddities import NotUnderstoodError
 from warmspare.vsphere.api.session import VsphereSession
-from warmspare.vsphere.api.soap import NotUnderstoodError
 
 SESSION = "/api/session"
 TAGGING = "/api/cis/tagging"

@@ -14,7 +14,7 @@ from pyVmomi import vim
 
 from warmspare.model.ids import DiskId
 from warmspare.vsphere.api.garbled import clean
-from warmspare.vsphere.api.soap import NotUnderstoodError, UnreadValue, laid_aside, oddities, unknown_type
+from warmspare.vsphere.api.oddities import NotUnderstoodError, UnreadValue, laid_aside, oddities, unknown_type
 
 UNKNOWN = "unknown"
 _device = vim.vm.device

@@ -13,9 +13,9 @@ from typing import Any
 from pyVmomi import vim, vmodl
 
 from warmspare.vsphere.api import faults
+from warmspare.vsphere.api.oddities import NotUnderstoodError
 from warmspare.vsphere.api.properties import Properties, collect
 from warmspare.vsphere.api.session import VsphereSession
-from warmspare.vsphere.api.soap import NotUnderstoodError
 from warmspare.vsphere.inventory.snapshot_tree import SnapshotTree
 from warmspare.vsphere.inventory.vm_devices import Nic, VmDisk, read_devices
 

@@ -15,11 +15,12 @@ from pyVmomi import vim, vmodl
 
 from warmspare.errors import SourceError
 from warmspare.model.extents import Extents, normalise
-from warmspare.vsphere.api import faults, soap
+from warmspare.vsphere.api import faults
+from warmspare.vsphere.api.oddities import NotUnderstoodError, oddities
 from warmspare.vsphere.api.session import VsphereSession
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Changed:
     """extents: where something may have changed; None: anywhere, and reason says why."""
 
@@ -66,11 +67,11 @@ async def changed_areas(
             raise faults.as_error("asking for changed areas", fault, where) from None
         except vmodl.MethodFault as fault:
             return Changed(None, f"vSphere can't tell what changed: {faults.text(fault)}")
-        except soap.NotUnderstoodError as error:
+        except NotUnderstoodError as error:
             return Changed(None, f"vSphere's answer about changes can't be understood: {error.said}")
         try:
             odd = _take(page, offset, capacity_bytes, starts, lengths)
-        except soap.NotUnderstoodError as error:
+        except NotUnderstoodError as error:
             odd = error.said
         if odd:
             return Changed(None, f"vSphere's answer about changes does not add up: {odd}")
@@ -80,7 +81,7 @@ async def changed_areas(
 
 def _take(page: Any, offset: int, capacity_bytes: int, starts: array[int], lengths: array[int]) -> str:
     """Add a page's areas; what is odd about it, if anything."""
-    if unknown := soap.oddities(page):
+    if unknown := oddities(page):
         return f"at offset {offset} it holds what is not known here ({unknown[0]})"
     if page is None or page.startOffset != offset:
         return f"asked at offset {offset}, it begins at {page.startOffset if page else 'nothing'}"

@@ -16,8 +16,8 @@ from typing import Any
 from pyVmomi import vim, vmodl
 
 from warmspare.vsphere.api import faults
+from warmspare.vsphere.api.oddities import NotUnderstoodError, type_name
 from warmspare.vsphere.api.session import VsphereSession
-from warmspare.vsphere.api.soap import NotUnderstoodError, type_name
 from warmspare.vsphere.tracking import eventkinds
 from warmspare.vsphere.tracking.eventmark import EventMark, Newest, SeenEvent
 

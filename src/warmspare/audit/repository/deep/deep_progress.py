@@ -17,11 +17,13 @@ import msgspec
 from warmspare.audit.reports.findings import Finding
 from warmspare.audit.repository.scratch import WHAT, Scratch
 from warmspare.model.ids import DiskId, VmKey
-from warmspare.model.units import BLOCK_PAGES, MAX_CAPACITY_BYTES
+from warmspare.model.masks import FULL_MASK
+from warmspare.model.units import MAX_CAPACITY_BYTES
 from warmspare.observe.events import Events
 from warmspare.outside.records import Block, Count, Line, Moment, Seconds, Sequence, Sha256, is_moment
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.local_files import encode_record, local_io, make_void, pwrite_all, read_record, write_record
+from warmspare.state.page_file import PageFile
 
 FORMAT = 1
 
@@ -41,7 +43,7 @@ class Pending(msgspec.Struct):
 
     disk: DiskId
     blocks: list[Block]
-    pages: list[Annotated[int, msgspec.Meta(ge=0, lt=1 << BLOCK_PAGES)]]
+    pages: list[Annotated[int, msgspec.Meta(ge=0, le=FULL_MASK)]]
     cleared: list[tuple[Block, Block]]
     count: Block
 
@@ -101,13 +103,12 @@ class Keeper:
         found = read_record(self._path, DeepProgress, WHAT, self._events)
         return found if found and found.format == FORMAT else None
 
-    def save(self, progress: DeepProgress, fds: list[int], *, durable: bool) -> None:
+    def save(self, progress: DeepProgress, files: list[PageFile], *, durable: bool) -> None:
         """After what it speaks of was written. durable: on the medium first, so that it outlives the machine; else
         it outlives this process, which is enough as long as what lies in scratch space is checked when it is used."""
         if durable:
-            with local_io(WHAT, self._path):
-                for fd in fds:
-                    os.fdatasync(fd)
+            for file in files:
+                file.sync(data_only=True)
             write_record(self._path, progress, WHAT)
             return
         staged = self._path.with_suffix(".new")

@@ -72,7 +72,7 @@ class PackShelf:
         task = self._held.pop(index)
         copy = task.result() if task.done() and not task.cancelled() and task.exception() is None else None
         if copy is not None:
-            self._objects.scratch.drop(copy.fd)
+            self._objects.scratch.drop(copy.file)
 
     async def rest(self) -> None:
         """Prove the packs that no record asked for."""

@@ -8,15 +8,14 @@ grow with the disk. An audit that was interrupted goes on from the chunk it was 
 from __future__ import annotations
 
 import asyncio
-import os
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import closing
 
 import numpy as np
 
-from warmspare._native import holes
-from warmspare.audit.reports.collect import Findings, extent, runs_of
+from warmspare.audit.reports.collect import Findings, extent
 from warmspare.audit.reports.findings import FindingKind
 from warmspare.audit.repository.deep.deep_progress import DeepDiskProgress, DeepProgress, Keeper, Pending
 from warmspare.audit.repository.deep.pack_shelf import PackShelf
@@ -34,16 +33,19 @@ from warmspare.audit.repository.descent import Chain, read_record
 from warmspare.audit.repository.losses import Change, Losses
 from warmspare.audit.repository.manifest_checks import Manifest, open_manifest
 from warmspare.audit.repository.object_checks import Fetched, FindingPlace, ObjectChecks
-from warmspare.audit.repository.scratch import WHAT, Column, Scratch
-from warmspare.audit.repository.walk import PointWalk, whole_masks
+from warmspare.audit.repository.scratch import Scratch
+from warmspare.audit.repository.walk import PointWalk
 from warmspare.errors import FormatError, NotFoundError
-from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.chunk import Chunk
 from warmspare.format.hashtable import ENTRY_BYTES
 from warmspare.format.restore_point import Disk, RestorePoint
+from warmspare.model import masks
+from warmspare.model.block_records import NO_FRAME
 from warmspare.model.ids import DiskId, VmKey
+from warmspare.model.runs import Rows, Runs, by_value
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
-from warmspare.state.local_files import local_io
+from warmspare.state.page_column import PageColumn
 from warmspare.threads import Threads, in_thread
 
 FRAMES_A_JOB = 8  # one visit to a thread
@@ -58,12 +60,12 @@ class ScannedDisk:
     """One disk's scratch: the kept blocks, the hashes that were proved, what is lost. Made anew, or as it was left."""
 
     def __init__(self, scratch: Scratch, name: str, left: DeepDiskProgress | None) -> None:
-        self.fds = [scratch.file(f"{name}.{suffix}", left=left is not None) for suffix in FILES]
+        self.files = [scratch.file(f"{name}.{suffix}", left=left is not None) for suffix in FILES]
         if left is None:
             self.empty()
-        self.image = self.fds[0]
-        self.entries = Column(self.fds[1], np.uint8, ENTRY_BYTES)
-        self.losses = Losses(self.fds[2])
+        self.image = self.files[0]
+        self.entries = PageColumn(self.files[1], np.uint8, ENTRY_BYTES)
+        self.losses = Losses(self.files[2])
         self.capacity_bytes, self.stopped = 0, ""
         if left is not None:
             self.capacity_bytes, self.stopped = left.capacity_bytes, left.stopped
@@ -71,9 +73,8 @@ class ScannedDisk:
 
     def empty(self) -> None:
         """A disk of zeros."""
-        with local_io(WHAT, "the image of a disk"):
-            for fd in self.fds:
-                os.ftruncate(fd, 0)
+        for file in self.files:
+            file.empty()
 
     def restart(self) -> None:
         """The disk was not in the point before."""
@@ -233,18 +234,19 @@ class Deep:
         odd = -1
         if image.capacity_bytes % BLOCK_BYTES and image.capacity_bytes != disk.capacity_bytes:
             odd = image.capacity_bytes // BLOCK_BYTES
+        block = chunk.records.block
         bench = Bench(
             chunk,
             disk.capacity_bytes,
             image.image,
-            whole_masks(chunk, disk.capacity_bytes),
-            await in_thread(image.entries.get, chunk.block),
-            image.losses.of(chunk.block),
-            await in_thread(inherits.get, chunk.block),
+            masks.whole_masks(block, disk.capacity_bytes),
+            await in_thread(image.entries.get, block),
+            image.losses.of(block),
+            await in_thread(inherits.get, block),
             odd,
         )
         verdict = FrameVerdict()
-        split = _several(chunk)
+        split = chunk.records.several()
         await self._single(bench, shelf, np.flatnonzero(~split), verdict)
         if split.any():
             await self._split(bench, shelf, np.flatnonzero(split), verdict)
@@ -253,10 +255,10 @@ class Deep:
         self._meter.blocks_verified = self.progress.states
         return change
 
-    async def _single(self, bench: Bench, shelf: PackShelf, rows: np.ndarray, verdict: FrameVerdict) -> None:
+    async def _single(self, bench: Bench, shelf: PackShelf, rows: Rows, verdict: FrameVerdict) -> None:
         """Records that are the only ones of their blocks: frame by frame, pack by pack."""
         chunk = bench.chunk
-        loose = rows[chunk.frame[rows] == NO_FRAME]
+        loose = rows[chunk.records.frame[rows] == NO_FRAME]
         if loose.size:
             _join(verdict, await self._threads.run(check_loose, bench, loose.tolist()))
         slots = asyncio.Semaphore(JOBS_AT_ONCE)
@@ -274,20 +276,20 @@ class Deep:
                     await slots.acquire()
                     jobs.create_task(work(source, pieces[at : at + FRAMES_A_JOB]), name="verify")
 
-    async def _split(self, bench: Bench, shelf: PackShelf, rows: np.ndarray, verdict: FrameVerdict) -> None:
+    async def _split(self, bench: Bench, shelf: PackShelf, rows: Rows, verdict: FrameVerdict) -> None:
         """Blocks that several records make up together, some at a time."""
-        chunk = bench.chunk
-        blocks = np.unique(chunk.block[rows])
+        block, frame = bench.chunk.records.block, bench.chunk.records.frame
+        blocks = np.unique(block[rows])
         for at in range(0, blocks.size, SPLIT_BLOCKS):
-            few = rows[np.isin(chunk.block[rows], blocks[at : at + SPLIT_BLOCKS])]
+            few = rows[np.isin(block[rows], blocks[at : at + SPLIT_BLOCKS])]
             found: dict[int, list[Part]] = {}
-            for row in few[chunk.frame[few] == NO_FRAME].tolist():
-                found.setdefault(int(chunk.block[row]), []).append(Part(row, b"", 0, 0))
-            for pack, pieces in _by_pack(chunk, few):
+            for row in few[frame[few] == NO_FRAME].tolist():
+                found.setdefault(int(block[row]), []).append(Part(row, b"", 0, 0))
+            for pack, pieces in _by_pack(bench.chunk, few):
                 source = await shelf.get(pack)
                 for piece in pieces:
                     for part in await self._threads.run(parts, bench, source, piece, verdict):
-                        found.setdefault(int(chunk.block[part.row]), []).append(part.alone())
+                        found.setdefault(int(block[part.row]), []).append(part.alone())
             for records in found.values():
                 await self._threads.run(check_block, bench, records, verdict)
 
@@ -296,11 +298,11 @@ class Deep:
     ) -> Change | None:
         """In a thread: what the chunk leaves for the next point; what is lost changes by what is returned."""
         chunk = bench.chunk
-        taken = np.zeros(chunk.block.size, dtype=np.uint16)
+        taken = np.zeros(len(chunk.records), dtype=np.uint16)
         for row, pages in verdict.taken:
             taken[row] |= np.uint16(pages)
         change = image.losses.plan(chunk, taken)
-        for start, count in runs_of(change.fresh) if change else []:
+        for start, count in Runs.of(change.fresh).pairs() if change else ():
             self._mine.add(
                 FindingKind.BLOCK_UNRECOVERABLE,
                 point=place.point,
@@ -309,13 +311,12 @@ class Deep:
                 actual=verdict.why,
                 **extent(start, count, disk.capacity_bytes),
             )
-        image.entries.put(chunk.block, chunk.hashes)
+        image.entries.put(chunk.records.block, chunk.records.hashes)
         zeros = 0
-        with local_io(WHAT, "the image of a disk"):
-            for start, count in zip(chunk.zero_start.tolist(), chunk.zero_count.tolist(), strict=True):
-                image.entries.clear(start, count)
-                holes.punch(image.image, start * BLOCK_BYTES, count * BLOCK_BYTES)
-                zeros += count
+        for start, count in chunk.zeros.pairs():
+            image.entries.clear(start, count)
+            image.image.punch(start * BLOCK_BYTES, count * BLOCK_BYTES)
+            zeros += count
         self.progress.states += verdict.sound + zeros
         self.progress.unsure += verdict.unsure
         self._objects.scratch.measure()
@@ -342,40 +343,20 @@ class Deep:
         progress.findings, progress.left_out = self._mine.listed, self._mine.left_out
         progress.fetched_bytes = self._fetched + self._judged.fetched_bytes
         progress.seconds = self._seconds + now - self._began
-        fds = [fd for image in self.images.values() for fd in image.fds]
-        self._keeper.save(progress, fds, durable=durable)
+        files = [file for image in self.images.values() for file in image.files]
+        self._keeper.save(progress, files, durable=durable)
         self._saved = now
         self._synced = now if durable else self._synced
 
 
-def _several(chunk: Chunk) -> np.ndarray:
-    """Which rows are not the only ones of their block."""
-    same = chunk.block[1:] == chunk.block[:-1]
-    none = np.zeros(min(1, chunk.block.size), dtype=bool)
-    out: np.ndarray = np.concatenate((none, same)) | np.concatenate((same, none))
-    return out
-
-
-def _by_pack(chunk: Chunk, rows: np.ndarray) -> Iterator[tuple[int, list[FrameUse]]]:
+def _by_pack(chunk: Chunk, rows: Rows) -> Iterator[tuple[int, list[FrameUse]]]:
     """(pack, the frames in it that these rows use, by offset), pack by pack."""
-    rows = rows[chunk.frame[rows] != NO_FRAME]
-    order = np.argsort(chunk.frame[rows], kind="stable")
-    rows = rows[order]
-    edges = np.flatnonzero(np.diff(chunk.frame[rows])) + 1
-    pieces = [
-        FrameUse(int(chunk.frame_pack[f]), int(chunk.frame_offset[f]), int(chunk.frame_bytes[f]), group.tolist())
-        for group in np.split(rows, edges)
-        if group.size
-        for f in [int(chunk.frame[group[0]])]
-    ]
+    frame = chunk.records.frame
+    used = by_value(frame, rows[frame[rows] != NO_FRAME])
+    pieces = [FrameUse(*chunk.frames.place(index), using.tolist()) for index, using in used]
     pieces.sort(key=lambda piece: (piece.pack, piece.offset))
-    at = 0
-    while at < len(pieces):
-        stop = at
-        while stop < len(pieces) and pieces[stop].pack == pieces[at].pack:
-            stop += 1
-        yield pieces[at].pack, pieces[at:stop]
-        at = stop
+    for pack, of_pack in itertools.groupby(pieces, key=lambda piece: piece.pack):
+        yield pack, list(of_pack)
 
 
 def _join(into: FrameVerdict, other: FrameVerdict) -> None:

@@ -12,14 +12,16 @@ import numpy as np
 import xxhash
 
 from warmspare.audit.repository.object_checks import Fetched
-from warmspare.audit.repository.scratch import WHAT, StaleScratchError, read_block
+from warmspare.audit.repository.scratch import StaleScratchError
 from warmspare.errors import FormatError
 from warmspare.format import frame
 from warmspare.format.chunk import Chunk
 from warmspare.format.hashtable import ENTRY_BYTES
+from warmspare.model import masks
+from warmspare.model.block_records import Records
 from warmspare.model.columns import U8, U16
 from warmspare.model.units import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, block_bytes
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.page_file import PageFile
 
 _ZEROS = bytes(BLOCK_BYTES)
 _NO_ENTRY = bytes(ENTRY_BYTES)
@@ -48,11 +50,11 @@ class Part:
         """The same without the rest of its frame, which must not stay in memory until the block is whole."""
         if self.payload is None:
             return self
-        stop = (self.start + self.framed.bit_count()) * PAGE_BYTES
+        stop = (self.start + masks.count(self.framed)) * PAGE_BYTES
         return Part(self.row, self.payload[self.start * PAGE_BYTES : stop], 0, self.framed)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Bench:
     """What a chunk's blocks are verified with, a row a record. whole: masks of all pages. prior: hashes of the point
     before. lost: pages lost by then. kept: whether the image must hold the block. odd: a block whose length was another
@@ -60,7 +62,7 @@ class Bench:
 
     chunk: Chunk
     capacity_bytes: int
-    image: int
+    image: PageFile
     whole: U16
     prior: U8
     lost: U16
@@ -85,7 +87,7 @@ class FrameVerdict:
 
 def parts(bench: Bench, source: Fetched | None, piece: FrameUse, verdict: FrameVerdict) -> list[Part]:
     """One frame, decoded and taken apart. What it does not give is lost, and said so in `verdict`."""
-    chunk = bench.chunk
+    records = bench.chunk.records
     where = f"{source.where if source else 'a pack'}, offset {piece.offset}"
     try:
         if source is None:
@@ -93,20 +95,18 @@ def parts(bench: Bench, source: Fetched | None, piece: FrameUse, verdict: FrameV
         held = frame.decode(source.read_at(piece.offset, piece.size), where)
     except FormatError as error:
         for row in piece.rows:
-            verdict.lose(row, int(chunk.carried[row]), error.sentence)
+            verdict.lose(row, int(records.carried[row]), error.sentence)
         return [Part(row, None, 0, 0) for row in piece.rows]
-    first = chunk.block[piece.rows].astype(np.uint64) * np.uint64(BLOCK_PAGES)
+    first = records.block[piece.rows].astype(np.uint64) * np.uint64(BLOCK_PAGES)
     starts = np.searchsorted(held.pages, first).tolist()
     stops = np.searchsorted(held.pages, first + np.uint64(BLOCK_PAGES)).tolist()
     out = []
     for row, start, stop in zip(piece.rows, starts, stops, strict=True):
-        framed = (1 << BLOCK_PAGES) - 1
-        if stop - start < BLOCK_PAGES:
-            framed = sum(1 << (page % BLOCK_PAGES) for page in held.pages[start:stop].tolist())
+        framed = masks.mask_of(held.pages[start:stop]) if stop - start < BLOCK_PAGES else masks.FULL_MASK
         payload: bytes | None = held.payload
-        if int(chunk.carried[row]) & ~framed:
+        if int(records.carried[row]) & ~framed:
             payload = None
-            verdict.lose(row, int(chunk.carried[row]), f"a frame lacks a page that a record says it holds ({where})")
+            verdict.lose(row, int(records.carried[row]), f"a frame lacks a page that a record says it holds ({where})")
         out.append(Part(row, payload, start, framed))
     return out
 
@@ -128,29 +128,30 @@ def check_loose(bench: Bench, rows: list[int]) -> FrameVerdict:
     return verdict
 
 
-def check_block(bench: Bench, records: list[Part], verdict: FrameVerdict) -> None:
+def check_block(bench: Bench, of_block: list[Part], verdict: FrameVerdict) -> None:
     """One block from all its records; their losses are in `verdict` already. Writes it to the image if it is kept."""
-    chunk, row = bench.chunk, records[0].row
-    block, whole = int(chunk.block[row]), int(bench.whole[row])
+    records, row = bench.chunk.records, of_block[0].row
+    block, whole = int(records.block[row]), int(bench.whole[row])
     size = block_bytes(block, bench.capacity_bytes)
-    expected = chunk.hashes[row].tobytes()
-    only = records[0]
+    expected = records.hashes[row].tobytes()
+    only = of_block[0]
     gone = 0
     image: bytearray | memoryview
-    if len(records) == 1 and only.payload is not None and int(chunk.carried[row]) == only.framed == whole:
+    if len(of_block) == 1 and only.payload is not None and int(records.carried[row]) == only.framed == whole:
         image = memoryview(only.payload)[only.start * PAGE_BYTES : only.start * PAGE_BYTES + size]
     else:
         given = 0
-        for part in records:
-            given |= int(chunk.carried[part.row]) | int(chunk.zero[part.row])
-            gone |= 0 if part.payload is not None else int(chunk.carried[part.row])
+        for part in of_block:
+            given |= int(records.carried[part.row]) | int(records.zero[part.row])
+            gone |= 0 if part.payload is not None else int(records.carried[part.row])
         inherited = whole & ~given
-        image = read_block(bench.image, block, size) if inherited or gone else bytearray(size)
+        place = block * BLOCK_BYTES
+        image = bytearray(bench.image.read(place, size) if inherited or gone else size)
         if inherited and not gone and not int(bench.lost[row]) and block != bench.odd:
             _demand_prior(image, bench.prior[row].tobytes(), expected, block)
         gone |= int(bench.lost[row]) & inherited
-        for part in records:
-            _merge(image, chunk, part)
+        for part in of_block:
+            _merge(image, records, part)
     if gone:
         verdict.unsure += 1
     elif len(image) == size and xxhash.xxh3_128_digest(image) == expected:
@@ -159,8 +160,7 @@ def check_block(bench: Bench, records: list[Part], verdict: FrameVerdict) -> Non
         verdict.lose(row, whole, "the chain gives other bytes than the block's hash says")
         return  # all of it is lost until a record covers it
     if bench.kept[row]:
-        with local_io(WHAT, "the image of a disk"):
-            pwrite_all(bench.image, image, block * BLOCK_BYTES)
+        bench.image.write(block * BLOCK_BYTES, image)
 
 
 def _demand_prior(image: bytearray, prior: bytes, expected: bytes, block: int) -> None:
@@ -173,15 +173,16 @@ def _demand_prior(image: bytearray, prior: bytes, expected: bytes, block: int) -
         )
 
 
-def _merge(image: bytearray, chunk: Chunk, part: Part) -> None:
-    carried, zero = int(chunk.carried[part.row]), int(chunk.zero[part.row])
+def _merge(image: bytearray, records: Records, part: Part) -> None:
     size = len(image)
-    for page in range(BLOCK_PAGES):
+    for page in masks.pages_of(int(records.zero[part.row])):
         at, end = page * PAGE_BYTES, min((page + 1) * PAGE_BYTES, size)
-        if zero >> page & 1:
-            image[at:end] = _ZEROS[: end - at]
-        elif carried >> page & 1 and part.payload is not None:
-            slot = (part.start + (part.framed & ((1 << page) - 1)).bit_count()) * PAGE_BYTES
-            data = part.payload[slot : slot + end - at]
-            # A page that was the disk's short last one, before it grew, goes on as zeros.
-            image[at:end] = data.ljust(end - at, b"\0")
+        image[at:end] = _ZEROS[: end - at]
+    if part.payload is None:
+        return
+    for page in masks.pages_of(int(records.carried[part.row])):
+        at, end = page * PAGE_BYTES, min((page + 1) * PAGE_BYTES, size)
+        slot = (part.start + masks.count_before(part.framed, page)) * PAGE_BYTES
+        data = part.payload[slot : slot + end - at]
+        # A page that was the disk's short last one, before it grew, goes on as zeros.
+        image[at:end] = data.ljust(end - at, b"\0")

@@ -17,16 +17,17 @@ from warmspare.errors import ConfigError, WarmspareError, worst
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from warmspare.audit.source.source_audit import SourceAuditSettings, SourceVerdict
+    from warmspare.audit.source.source_verdict import SourceAuditSettings, SourceVerdict
     from warmspare.cli.wiring.configured import FoundVm
     from warmspare.model.extents import Extents
     from warmspare.model.ids import DiskId, VmId
     from warmspare.observe.events import Events, Meter
     from warmspare.source.ports import Machine
     from warmspare.store.contract import Store
+    from warmspare.vsphere.vsphere_machine import VsphereMachine
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _How:
     """What the command line says of each audit."""
 
@@ -79,7 +80,7 @@ def source(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.audit.expected.sample import parse_percent
-        from warmspare.audit.source.source_audit import SourceAuditSettings
+        from warmspare.audit.source.source_verdict import SourceAuditSettings
         from warmspare.cli.wiring.rate_limit import parse_limit
 
         if full and sample is not None:
@@ -181,29 +182,16 @@ async def _configured(config: Path | None, names: list[str], how: _How, events: 
 
 async def _found(found: FoundVm, how: _How, events: Events, meter: Meter) -> int:
     """One VM, through a snapshot."""
-    import secrets
-
     from warmspare.cli.run import retrying
-    from warmspare.cli.wiring.configured import How, refuse_twins, sync_found
+    from warmspare.cli.wiring.configured import How, machine_of, refuse_twins, sync_found
     from warmspare.cli.wiring.opening_store import open_configured
-    from warmspare.vsphere.vsphere_machine import VsphereMachine
 
     refuse_twins(found)
     # What may not be compared in full can't be judged, and that is said; and an audit changes no VM.
     policy, repository = replace(found.settings.policy, full_compare="auto"), found.settings.repository
 
     async def machine() -> VsphereMachine:
-        return VsphereMachine(
-            found.session,
-            found.info,
-            policy,
-            found.vddk,
-            events,
-            repository=repository.uri,
-            run=secrets.token_hex(8),
-            enable_tracking=False,
-            neighbours=found.neighbours,
-        )
+        return machine_of(found, policy, events, enable_tracking=False)
 
     async def heal(also: Mapping[DiskId, Extents]) -> None:
         from warmspare.observe.events import Meter
@@ -228,7 +216,9 @@ async def _audit(
 ) -> int:
     """Judge; then, if that was asked for, sync what differs and judge that again. machine: makes one for one use,
     machine_after: for the last."""
-    from warmspare.audit.source.source_audit import Repair, SourceAudit, SourceAuditSettings, report
+    from warmspare.audit.source.source_audit import SourceAudit
+    from warmspare.audit.source.source_report import Repair, report
+    from warmspare.audit.source.source_verdict import SourceAuditSettings
 
     scratch = options.state_folder("tmp")
 

@@ -50,7 +50,7 @@ def check(
         from warmspare.cli.wiring.readable_disks import DisksChoice, with_disks
         from warmspare.recover.drills.qemu.hardware import firmware_of
         from warmspare.recover.drills.rules import BootError
-        from warmspare.recover.readiness.boot_findings import BootSeverity
+        from warmspare.recover.readiness.boot_kinds import BootSeverity
         from warmspare.recover.readiness.check import look
 
         async def looked(held: Held, of: Origin) -> tuple[Ready, Origin, str]:

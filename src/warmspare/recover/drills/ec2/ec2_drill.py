@@ -7,9 +7,8 @@ AWS's own machines do, with AWS's drivers. Nothing is written to the repository,
 
 from __future__ import annotations
 
-import asyncio
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from warmspare.errors import ConfigError, RecoverError
 from warmspare.model.ids import VmId, disk_key, vm_key
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
+from warmspare.recover.aws.aws_errors import denied_by_aws
 from warmspare.recover.aws.ec2 import Ec2
-from warmspare.recover.aws.ec2_errors import BY_GUEST, NO_MACHINE, ended
+from warmspare.recover.aws.ec2_errors import NO_MACHINE
+from warmspare.recover.drills.ec2.ec2_judge import Ec2Judge, Ec2Outcome, judged_by
 from warmspare.recover.drills.ec2.isolation import ways_out
 from warmspare.recover.drills.ec2.trial import Ec2Trial, Remains, remains, remove
 from warmspare.recover.drills.evidence import (
@@ -33,12 +33,11 @@ from warmspare.recover.drills.evidence import (
     software,
     write_verdict,
 )
-from warmspare.recover.drills.rules import WAITING_S, Rules
-from warmspare.recover.drills.signs import LOGIN, Watch
+from warmspare.recover.drills.rules import Rules
 from warmspare.recover.drills.turn import ALONE, DrillTurn
 from warmspare.recover.failover.chosen import Chosen, choose
 from warmspare.recover.failover.ec2_machine import Ec2Machine, looked_into, machine
-from warmspare.recover.failover.launch import Checks, DiedError, Instance, Launcher, Trying
+from warmspare.recover.failover.launch import DiedError, Instance, Launcher, Trying
 from warmspare.recover.failover.plan import Network, VmPlan
 from warmspare.recover.failover.preflight import Preflight
 from warmspare.recover.readiness.outlook import outlook
@@ -48,19 +47,6 @@ from warmspare.repository.remedy_commands import command
 from warmspare.state.local_files import local_io
 
 ENDING_S = 180.0  # for ending it where the process was asked to end
-_ALIVE = ("", "pending", "running")
-
-
-@dataclass(slots=True)
-class _Ec2Outcome:
-    """What one boot came to. line: the last one on the serial port."""
-
-    passed: bool = False
-    reason: str = ""
-    boot_s: float | None = None
-    checks: Checks = field(default_factory=Checks)
-    line: str = ""
-    console: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +68,7 @@ class Ec2Drill:
     def __init__(self, repository: Repository, ec2: Ec2, events: Events) -> None:
         self._repository, self._ec2, self._events = repository, ec2, events
         self._launcher = Launcher(ec2)
+        self._judge = Ec2Judge(self._launcher, ec2.pause, events)
         self._preflight = Preflight(ec2)
         self._ways: dict[Network, list[str]] = {}  # out of each network, as it was seen
 
@@ -188,7 +175,7 @@ class Ec2Drill:
             round(time.monotonic() - looked.began_s, 3),
             outcome.boot_s,
             rules.timeout_s,
-            _judged_by(rules),
+            judged_by(rules),
             rules.expect,
             {"system-status": outcome.checks.system, "instance-status": outcome.checks.guest},
             None,
@@ -250,7 +237,7 @@ class Ec2Drill:
 
     async def _tried(
         self, trial: Ec2Trial, looked: Looked, rules: Rules, notes: list[str], folder: Path, turn: DrillTurn
-    ) -> _Ec2Outcome:
+    ) -> Ec2Outcome:
         """The instance started and judged; its evidence is written."""
 
         async def trying(name: str, refused: str) -> None:
@@ -275,7 +262,7 @@ class Ec2Drill:
 
     async def _judged_one(
         self, trial: Ec2Trial, looked: Looked, trying: Trying, rules: Rules, turn: DrillTurn, notes: list[str]
-    ) -> tuple[Instance, _Ec2Outcome]:
+    ) -> tuple[Instance, Ec2Outcome]:
         """The instance of the first type that AWS has a machine for, judged. RecoverError if it died before it ran for
         another reason."""
         types = looked.types
@@ -284,7 +271,7 @@ class Ec2Drill:
             self._events.emit("drill.instance", vm=looked.machine.vm_id, instance=instance.id, type=instance.type)
             turn.launched()
             try:
-                return instance, await self._judged(instance.id, looked.machine.vm_id, rules, turn)
+                return instance, await self._judge.judged(instance.id, looked.machine.vm_id, rules, turn)
             except DiedError as error:
                 died = error.instance
                 types = types[types.index(died.type) + 1 :] if died.type in types else ()
@@ -293,58 +280,6 @@ class Ec2Drill:
                     what = f"{error.what}; nothing was judged"
                     raise RecoverError(what, where=error.where, hint=hint, retryable=True) from None
                 notes.append(f"{died.id}, before it ran: {error.what}; another type is tried")
-
-    async def _judged(self, instance_id: str, vm: VmId, rules: Rules, turn: DrillTurn) -> _Ec2Outcome:
-        """Look again and again until it is up, never will be, or the time is over."""
-        outcome = _Ec2Outcome()
-        began_s = told_s = time.monotonic()
-        pause_s = self._ec2.pause.first_s
-        while True:
-            await self._look(instance_id, rules, outcome)
-            if outcome.checks.state == "running":
-                turn.running()
-            now_s = time.monotonic()
-            if outcome.reason:
-                if outcome.passed:
-                    outcome.boot_s = round(now_s - began_s, 3)
-                return outcome
-            if now_s - began_s >= rules.timeout_s:
-                outcome.reason = _waited(outcome, rules)
-                return outcome
-            if now_s - told_s >= WAITING_S:
-                told_s = now_s
-                self._events.emit("drill.waiting", vm=vm, seconds=round(now_s - began_s, 1), line=outcome.line)
-            await asyncio.sleep(min(pause_s, max(0.0, began_s + rules.timeout_s - now_s)))
-            pause_s = min(pause_s * 1.5, self._ec2.pause.most_s)
-
-    async def _look(self, instance_id: str, rules: Rules, outcome: _Ec2Outcome) -> None:
-        """One look at the instance. `reason` is set once it is judged. DiedError if it ended before it ran,
-        RecoverError if it ended else, and its guest is not why."""
-        outcome.checks = checks = await self._launcher.checks(instance_id)
-        try:
-            # AWS gives the last 64 KiB each time, and now and then nothing.
-            outcome.console = await self._launcher.console_output(instance_id) or outcome.console
-        except AwsError as error:
-            if error.code not in ("InvalidInstanceID.NotFound", "IncorrectInstanceState"):  # not yet, or no more
-                raise
-        watch = Watch(rules.expect or LOGIN)
-        watch.feed(outcome.console.encode())
-        outcome.line = watch.line
-        if watch.failure:
-            outcome.reason = f"{watch.failure.meaning} ({watch.failure.text.decode()!r} on the serial port)"
-        elif watch.seen and (checks.passed or not rules.by_checks):
-            both = "; both of AWS's status checks pass" if rules.by_checks else ""
-            outcome.passed, outcome.reason = True, f"{rules.expect or LOGIN!r} came on the serial port{both}"
-        elif rules.expect is None and checks.passed:
-            outcome.passed, outcome.reason = True, "both of AWS's status checks pass: it answers on its network card"
-        elif checks.state not in _ALIVE and (instance := await self._launcher.get(instance_id)) is not None:
-            if instance.failed_to_launch:
-                raise DiedError(instance)
-            if instance.reason != BY_GUEST:  # AWS could not start it or took it away, or somebody ended it
-                found = ended(instance_id, checks.state, instance.reason, instance.said)
-                hint = "mend that, where there is anything to mend, and drill again"
-                raise RecoverError(f"{found.what}; nothing was judged", where=instance_id, hint=hint, retryable=True)
-            outcome.reason = f"the instance is {checks.state}: it ended by itself"
 
     async def _ended(self, trial: Ec2Trial, vm: VmId, housekeeping: Housekeeping) -> RecoverError | None:
         """End the trial. An error is returned: there may be a worse one already, and a verdict to write."""
@@ -385,26 +320,6 @@ class Ec2Drill:
             instance=verdict.machine["instance"],
             evidence=str(folder),
         )
-
-
-def _judged_by(rules: Rules) -> str:
-    if rules.by_checks:
-        return "serial and status checks" if rules.expect is not None else "status checks"
-    return "serial" if rules.expect is not None else "serial or status checks"
-
-
-def _waited(outcome: _Ec2Outcome, rules: Rules) -> str:
-    """Why the time limit was reached."""
-    missing = f"{rules.expect or LOGIN!r} on the serial port"
-    if rules.expect is None or rules.by_checks:
-        checks = outcome.checks
-        missing = "" if rules.expect is None and rules.by_checks else f"{missing}, and "
-        missing += (
-            f"AWS's status checks do not pass (system {checks.system or 'unknown'}, instance "
-            f"{checks.guest or 'unknown'})"
-        )
-    silent = "" if outcome.console else "; the serial port stayed silent"
-    return f"within {rules.timeout_s:g} s there was no {missing}{silent}"
 
 
 def _disks(chosen: Chosen, built: Ec2Machine) -> list[dict[str, Any]]:

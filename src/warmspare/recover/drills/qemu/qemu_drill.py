@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from warmspare.recover.drills.rules import WAITING_S, Rules
 from warmspare.recover.drills.signs import LOGIN
 from warmspare.recover.drills.turn import ALONE, DrillTurn
 from warmspare.repository.chain import now_text
+from warmspare.ticker import every
 
 
 @dataclass(slots=True)
@@ -148,21 +149,21 @@ async def _boot(
             log = SerialLog(machine.serial, folder / SERIAL, rules.expect or LOGIN)
             firmware = SerialLog(machine.firmware, folder / FIRMWARE, None)
             async with asyncio.TaskGroup() as group:
-                beside = (log.follow(), firmware.follow(), _tell_waiting(log, vm, events))
-                followers = [group.create_task(each) for each in beside]
-                await machine.power_on()
-                turn.running()
-                power_on_s = time.monotonic()
-                try:
-                    async with asyncio.timeout(rules.timeout_s):
-                        await _judge(machine, log, firmware, rules, outcome, folder)
-                except TimeoutError:
-                    outcome.reason = _waited(log, rules)
-                if not outcome.passed:
-                    await machine.demand_media()
-                if outcome.passed:
-                    outcome.boot_s = round(time.monotonic() - power_on_s, 3)
-                await machine.screenshot(folder / SCREEN)
+                followers = [group.create_task(each) for each in (log.follow(), firmware.follow())]
+                async with every(WAITING_S, _telling_waiting(log, vm, events)):
+                    await machine.power_on()
+                    turn.running()
+                    power_on_s = time.monotonic()
+                    try:
+                        async with asyncio.timeout(rules.timeout_s):
+                            await _judge(machine, log, firmware, rules, outcome, folder)
+                    except TimeoutError:
+                        outcome.reason = _waited(log, rules)
+                    if not outcome.passed:
+                        await machine.demand_media()
+                    if outcome.passed:
+                        outcome.boot_s = round(time.monotonic() - power_on_s, 3)
+                    await machine.screenshot(folder / SCREEN)
                 for follower in followers:
                     follower.cancel()
     return outcome
@@ -229,11 +230,13 @@ async def _judge(
         await asyncio.gather(*good, *bad, return_exceptions=True)
 
 
-async def _tell_waiting(log: SerialLog, vm: VmId, events: Events) -> None:
+def _telling_waiting(log: SerialLog, vm: VmId, events: Events) -> Callable[[], None]:
     began_s = time.monotonic()
-    while True:
-        await asyncio.sleep(WAITING_S)
+
+    def tell() -> None:
         events.emit("drill.waiting", vm=vm, seconds=round(time.monotonic() - began_s, 1), line=log.line)
+
+    return tell
 
 
 def _waited(log: SerialLog, rules: Rules) -> str:

@@ -22,6 +22,7 @@ from qemu.qmp import EventListener, QMPClient, QMPError
 from warmspare import children
 from warmspare.errors import ConfigError, RecoverError, by_hand
 from warmspare.recover.disks import programs
+from warmspare.recover.disks.closed_qemu import closed
 from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.recover.drills.evidence import QEMU, WHAT
 from warmspare.recover.drills.qemu.hardware import Hardware
@@ -32,8 +33,6 @@ OVMF_CODE, OVMF_VARS = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share
 START_S, STOP_S = 30.0, 5.0
 MEDIA_S = 2.0
 AGAIN = "drill again"
-
-_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,16 +195,7 @@ def _pair(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[soc
 def _machine(hardware: Hardware, accelerator: str) -> list[str]:
     accelerated = ["kvm", "host"] if accelerator == "kvm" else ["tcg,thread=multi", "max"]
     return [
-        "-nodefaults",
-        "-no-user-config",
-        "-sandbox",
-        _SANDBOX,
-        "-nic",
-        "none",
-        "-display",
-        "none",
-        "-vga",
-        "std",
+        *closed("std"),
         "-machine",
         "pc" if hardware.firmware == "bios" else "q35",
         "-accel",

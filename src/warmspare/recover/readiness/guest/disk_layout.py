@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from warmspare.recover.disks.open_disk import OpenDisk
-from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind
+from warmspare.recover.readiness.boot_findings import BootFinding
+from warmspare.recover.readiness.boot_kinds import BootFindingKind
 from warmspare.recover.readiness.devices.blocks import Device
 from warmspare.recover.readiness.guest import partition_tables
 from warmspare.recover.readiness.guest.guest_disks import GuestDisks

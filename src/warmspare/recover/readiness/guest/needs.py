@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, Family
+from warmspare.recover.readiness.boot_findings import BootFinding
+from warmspare.recover.readiness.boot_kinds import BootFindingKind, Family
 from warmspare.recover.readiness.devices import crypttab, lvmfile, mounts
 from warmspare.recover.readiness.devices.blocks import Device
 from warmspare.recover.readiness.devices.blocks import DeviceKind as Sort_of

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.boot_findings import Family
+from warmspare.recover.readiness.boot_kinds import Family
 from warmspare.recover.readiness.devices import crypttab, mdraid, mounts
 from warmspare.recover.readiness.devices.blocks import Device, mapped
 from warmspare.recover.readiness.devices.mounts import FstabLine

@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO
 
 from warmspare.recover.readiness.answers import ABSENT, Absent, Answer, Unknown
-from warmspare.recover.readiness.boot_findings import BootFinding, BootFindingKind, Family
+from warmspare.recover.readiness.boot_findings import BootFinding
+from warmspare.recover.readiness.boot_kinds import BootFindingKind, Family
 from warmspare.recover.readiness.guest.entries import Entry, FilePlace
 from warmspare.recover.readiness.guest.guest_files import GuestFiles, UnreadFiles
 from warmspare.recover.readiness.kernels import drivers

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 from warmspare import children
 from warmspare.recover.disks import programs
+from warmspare.recover.disks.closed_qemu import closed
 from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.recover.disks.programs import Exceeded
 from warmspare.recover.readiness.readers.appliance import agent, parts
 from warmspare.recover.readiness.readers.appliance.parts import ApplianceParts
 
 MEMORY_MIB = 384
-_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 _WAITING = 'read -r go || exit; exec "$@" </dev/null'
 _MAX_LINE = 1024
 _PIECE_BYTES = 1 << 16
@@ -131,17 +131,8 @@ class ApplianceMachine:
             programs.found("prlimit"),
             *held,
             str(self._parts.qemu),
-            "-nodefaults",
-            "-no-user-config",
+            *closed("none"),
             "-no-reboot",
-            "-sandbox",
-            _SANDBOX,
-            "-nic",
-            "none",
-            "-display",
-            "none",
-            "-vga",
-            "none",
             "-machine",
             "pc",
             "-cpu",

@@ -6,21 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from warmspare.errors import FormatError
-from warmspare.format.chunk import NO_FRAME, Chunk
+from warmspare.format.chunk import Chunk
 from warmspare.format.packlist import PackRef, Viewed
 from warmspare.format.restore_point import RestorePoint
+from warmspare.model.block_records import NO_FRAME
 from warmspare.model.ids import vm_key
+from warmspare.model.runs import Rows, by_value
 from warmspare.repository.chain import Repository
 from warmspare.repository.verified_objects import read_range
 from warmspare.store import layout
 
 RANGE_BYTES = 4 << 20  # the most that one request asks for, unless a single frame is larger
 GAP_BYTES = 32 << 10  # a gap between two frames that is cheaper to read than to make a request for
-
-Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class PackObject:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RangeFrame:
     """One frame in a range: where it begins in it, its length, its offset in the pack, and the rows of the
     chunk that use it, ascending by block."""
@@ -42,7 +41,7 @@ class RangeFrame:
     rows: Rows
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class PackRange:
     """One request: [offset, offset + length) of a pack, and the frames in it."""
 
@@ -72,21 +71,13 @@ def ranges(chunk: Chunk, rows: Rows, packs: Sequence[PackObject], where: str) ->
     rows: ascending row numbers; those without a frame are passed over. FormatError if a frame reaches beyond
     its pack.
     """
-    rows = rows[chunk.frame[rows] != NO_FRAME]
-    frames = chunk.frame[rows]
-    order = np.argsort(frames, kind="stable")
-    rows, frames = rows[order], frames[order]
-    edges = np.flatnonzero(np.diff(frames)) + 1
-    groups = np.split(rows, edges)
-    used = frames[np.concatenate(([0], edges))] if rows.size else frames
-    places = sorted(
-        (int(chunk.frame_pack[f]), int(chunk.frame_offset[f]), int(chunk.frame_bytes[f]), i)
-        for i, f in enumerate(used.tolist())
-    )
+    frame = chunk.records.frame
+    used = by_value(frame, rows[frame[rows] != NO_FRAME])
+    places = sorted((*chunk.frames.place(index), nth) for nth, (index, _) in enumerate(used))
     pieces: list[RangeFrame] = []
     pack = start = end = length = -1
     looked = -1
-    for number, offset, size, group in places:
+    for number, offset, size, nth in places:
         if number != looked:
             looked, length = number, packs[number].bytes
         if offset + size > length:
@@ -98,6 +89,6 @@ def ranges(chunk: Chunk, rows: Rows, packs: Sequence[PackObject], where: str) ->
         if not pieces:
             pack, start = number, offset
         end = offset + size
-        pieces.append(RangeFrame(offset - start, size, offset, groups[group]))
+        pieces.append(RangeFrame(offset - start, size, offset, used[nth][1]))
     if pieces:
         yield PackRange(packs[pack], start, end - start, pieces)

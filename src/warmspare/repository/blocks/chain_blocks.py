@@ -1,0 +1,298 @@
+"""Blocks of a disk at a restore point, put together from the chain; owns what is fetched for that and how often.
+
+docs/format.md, "Reading one block": each page comes from the newest record that names it. Manifests are fetched once
+and kept in one unlinked file, however long the chain; frames that were used last are kept, for neighbours often share
+them. What is filled in is not proved: who asked holds each block against its hash. The audits read the chain in ways of
+their own (audit/replica/recall.py, audit/repository/deep/), so that they can't be wrong together with this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from warmspare.errors import FormatError, IntegrityError
+from warmspare.format import frame
+from warmspare.format.chunk import Chunk
+from warmspare.format.manifest import ManifestReader
+from warmspare.format.restore_point import Disk
+from warmspare.model import masks
+from warmspare.model.block_records import NO_FRAME
+from warmspare.model.columns import U16
+from warmspare.model.runs import Rows, by_value
+from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES
+from warmspare.observe.events import Meter
+from warmspare.repository.blocks.block_window import BlockWindow
+from warmspare.repository.blocks.frame_pages import locate
+from warmspare.repository.blocks.pack_ranges import PackObject, PackRange, RangeFrame, pack_objects, ranges
+from warmspare.repository.chain import Point, Repository
+from warmspare.repository.verified_objects import ObjectShelf, manifest_name, read_manifest, read_sound
+from warmspare.threads import Threads
+
+RANGES_UNDER_WAY = 6  # of up to 4 MiB, for all windows together
+FRAMES_KEPT_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """One restore point of the chain: its manifest of the disk."""
+
+    manifest: ManifestReader
+    packs: Sequence[PackObject]
+    where: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _WindowPart:
+    """What a chunk gives to a window: for each of its rows the mask of pages to take, 0 for none."""
+
+    level: _Level
+    chunk: Chunk
+    take: U16
+
+
+class _Losses:
+    """Which blocks of a window can't be had, by their positions, and why: the first reason of each."""
+
+    def __init__(self, window: BlockWindow) -> None:
+        self._blocks = window.blocks
+        self.found: dict[int, IntegrityError] = {}
+
+    def at(self, positions: npt.NDArray[np.intp], error: IntegrityError) -> None:
+        for position in positions.tolist():
+            self.found.setdefault(position, error)
+
+    def of(self, part: _WindowPart, rows: Rows, error: IntegrityError) -> None:
+        """Those of some rows of a chunk."""
+        self.at(np.searchsorted(self._blocks, part.chunk.records.block[rows]), error)
+
+
+class ChainBlocks:
+    """Reads one disk at `head`. Use it as an asynchronous context manager. meter: bytes read are added to it.
+    kept_bytes: of frames."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        head: Point,
+        disk: Disk,
+        scratch: Path,
+        threads: Threads,
+        meter: Meter,
+        kept_bytes: int = FRAMES_KEPT_BYTES,
+    ) -> None:
+        self._repository, self._disk, self._scratch = repository, disk, scratch
+        self._threads, self._meter = threads, meter
+        self._lowest = head  # of the points whose manifests are there; the head before any
+        self._points: AsyncIterator[Point] | None = None
+        self._levels: list[_Level] = []
+        self._bottom = False
+        self._loading = asyncio.Lock()
+        self._shelf: ObjectShelf | None = None
+        self._slots = asyncio.Semaphore(RANGES_UNDER_WAY)
+        self._frames: OrderedDict[tuple[str, int], frame.Frame] = OrderedDict()
+        self._kept_bytes, self._most_bytes = 0, kept_bytes
+
+    async def __aenter__(self) -> ChainBlocks:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._frames.clear()
+        if self._shelf is not None:
+            self._shelf.close()
+            self._shelf = None
+
+    async def fill(self, window: BlockWindow, positions: list[int] | None = None) -> None:
+        """Fill the window, or just those of its blocks; they must be zeros now. What it holds then is not proved yet.
+
+        IntegrityError if the chain, a manifest or a pack that is needed is damaged or missing; StoreError.
+        """
+        lost = await self.gather(window, positions)
+        if lost:
+            raise lost[min(lost)]
+
+    async def gather(self, window: BlockWindow, positions: list[int] | None = None) -> dict[int, IntegrityError]:
+        """The same, where damage costs the blocks that it is of and no others: why, by their positions. Their bytes are
+        of no use then. StoreError."""
+        missing = np.where(window.filled, window.masks(), 0).astype(np.uint16)
+        if positions is not None:
+            chosen = np.zeros(missing.size, dtype=bool)
+            chosen[positions] = True
+            missing[~chosen] = 0
+        losses = _Losses(window)
+        parts: list[_WindowPart] = []
+        depth = 0
+        try:
+            while missing.any() and (level := await self._level(depth)) is not None:
+                given, missing = await self._threads.run(self._locate, level, window, missing)
+                parts += given
+                depth += 1
+        except IntegrityError as error:
+            # A damaged record or manifest hides whatever pages of these blocks it names.
+            losses.at(np.flatnonzero(missing), error)
+        async with asyncio.TaskGroup() as tasks:
+            for part in parts:
+                rows = await self._from_kept(part, window, losses)
+                for wanted in _requests(part, rows, losses):
+                    await self._slots.acquire()
+                    tasks.create_task(self._range(wanted, part, window, losses))
+        return losses.found
+
+    async def _level(self, depth: int) -> _Level | None:
+        """The depth-th restore point from the head on down; None below the one in which the disk began."""
+        async with self._loading:
+            while len(self._levels) <= depth and not self._bottom:
+                try:
+                    await self._load()
+                except BaseException:
+                    self._points = None  # it has ended with this, and its end is no end of the chain
+                    raise
+            return self._levels[depth] if depth < len(self._levels) else None
+
+    async def _load(self) -> None:
+        """One restore point more."""
+        if self._points is None:
+            self._points = self._repository.ancestors(self._lowest)
+            if self._levels:
+                await anext(self._points)  # that one is there
+        point = await anext(self._points, None)
+        disk = point.record.disk(self._disk.id) if point else None
+        if point is None or disk is None:
+            self._bottom = True
+            return
+        if self._shelf is None:
+            self._shelf = ObjectShelf(self._repository, self._scratch)
+        copy = await self._shelf.fetch(disk.manifest, manifest_name(point.record, disk))
+        manifest = read_manifest(copy, point.record, disk)
+        self._meter.read_bytes += disk.manifest.bytes
+        where = self._repository.where(disk.manifest.key)
+        self._levels.append(_Level(manifest, pack_objects(point.record, manifest.packs), where))
+        self._lowest = point
+
+    @staticmethod
+    def _locate(level: _Level, window: BlockWindow, missing: U16) -> tuple[list[_WindowPart], U16]:
+        """In a worker thread: what this level gives, and what is missing then."""
+        missing = missing.copy()  # where the manifest ends early, it gave nothing
+        blocks = window.blocks
+        parts = []
+        for chunk in level.manifest.chunks(int(blocks[0]), int(blocks[-1]) + 1):
+            missing[chunk.zeros.hold(blocks)] = 0
+            records = chunk.records
+            place = np.minimum(np.searchsorted(blocks, records.block), blocks.size - 1)
+            rows = np.flatnonzero(blocks[place] == records.block)
+            place = place[rows]
+            take = np.zeros(len(records), dtype=np.uint16)
+            take[rows] = records.carried[rows] & missing[place]
+            # A block may have several records here, with disjoint masks.
+            np.bitwise_and.at(missing, place, ~records.pages[rows])
+            if take.any():
+                parts.append(_WindowPart(level, chunk, take))
+        return parts, missing
+
+    async def _from_kept(self, part: _WindowPart, window: BlockWindow, losses: _Losses) -> Rows:
+        """Take what frames that are kept give; the rows that are left."""
+        rows = np.flatnonzero(part.take)
+        frame_of = part.chunk.records.frame
+        none = frame_of[rows] == NO_FRAME
+        if none.any():
+            losses.of(
+                part, rows[none], FormatError("a record carries pages and names no frame", where=part.level.where)
+            )
+            rows = rows[~none]
+        left = []
+        for index, using in by_value(frame_of, rows):
+            number, offset, _ = part.chunk.frames.place(index)
+            pack = part.level.packs[number]
+            held = self._frames.get((pack.key, offset))
+            if held is None:
+                left.append(using)
+                continue
+            self._frames.move_to_end((pack.key, offset))
+            try:
+                await self._threads.run(_take, held, part, using, window, f"{pack.key}, offset {offset}")
+            except FormatError as error:
+                losses.of(part, using, error)
+        return np.sort(np.concatenate(left)) if left else rows[:0]
+
+    async def _range(self, wanted: PackRange, part: _WindowPart, window: BlockWindow, losses: _Losses) -> None:
+        try:
+            await self._fetch(wanted, part, window, losses)
+        finally:
+            self._slots.release()
+
+    async def _fetch(self, wanted: PackRange, part: _WindowPart, window: BlockWindow, losses: _Losses) -> None:
+        try:
+            frames = await read_sound(
+                lambda: self._read(wanted), lambda data: self._threads.run(self._decode, wanted, part, window, data)
+            )
+        except FormatError as error:  # one of its frames is damaged
+            if len(wanted.pieces) == 1:
+                losses.of(part, wanted.rows, error)
+                return
+            for piece in wanted.pieces:
+                alone = RangeFrame(0, piece.size, piece.pack_offset, piece.rows)
+                await self._fetch(PackRange(wanted.pack, piece.pack_offset, piece.size, [alone]), part, window, losses)
+        except IntegrityError as error:  # there is no such pack
+            losses.of(part, wanted.rows, error)
+        else:
+            for key, decoded in frames:
+                self._keep(key, decoded)
+
+    async def _read(self, wanted: PackRange) -> bytes:
+        data = await wanted.read(self._repository)
+        self._meter.read_bytes += len(data)
+        return data
+
+    def _decode(
+        self, wanted: PackRange, part: _WindowPart, window: BlockWindow, data: bytes
+    ) -> list[tuple[tuple[str, int], frame.Frame]]:
+        """In a worker thread: every frame of a range."""
+        view, out = memoryview(data), []
+        for piece in wanted.pieces:
+            where = f"{self._repository.where(wanted.pack.key)}, offset {piece.pack_offset}"
+            decoded = frame.decode(view[piece.start : piece.start + piece.size], where)
+            _take(decoded, part, piece.rows, window, where)
+            out.append(((wanted.pack.key, piece.pack_offset), decoded))
+        return out
+
+    def _keep(self, key: tuple[str, int], decoded: frame.Frame) -> None:
+        if key not in self._frames:
+            self._frames[key] = decoded
+            self._kept_bytes += len(decoded.payload)
+        while self._kept_bytes > self._most_bytes:
+            _, gone = self._frames.popitem(last=False)
+            self._kept_bytes -= len(gone.payload)
+
+
+def _requests(part: _WindowPart, rows: Rows, losses: _Losses) -> list[PackRange]:
+    """What to fetch for some rows; those whose frames can't lie where the manifest says are lost."""
+    try:
+        return list(ranges(part.chunk, rows, part.level.packs, part.level.where))
+    except FormatError as error:
+        each = by_value(part.chunk.records.frame, rows)
+        if len(each) > 1:
+            return [wanted for _, using in each for wanted in _requests(part, using, losses)]
+        losses.of(part, rows, error)
+        return []
+
+
+def _take(held: frame.Frame, part: _WindowPart, rows: Rows, window: BlockWindow, where: str) -> None:
+    """Copy the wanted pages of one frame into the window. FormatError if it lacks one."""
+    block, take = part.chunk.records.block[rows], part.take[rows]
+    framed, slot = locate(held.pages, block, where)
+    if np.any(take & ~framed):
+        raise FormatError("a frame lacks a page that a record says it holds", where=where)
+    wanted = masks.bits(take)
+    source = slot[:, None].astype(np.int64) + masks.pages_before(framed)  # pages of the frame before each
+    place = np.searchsorted(window.blocks, block)
+    target = window.rows[place][:, None] + np.arange(BLOCK_PAGES)
+    payload = held.payload
+    if len(payload) % PAGE_BYTES:  # the disk's short last page; what a disk grew by after it is zeros
+        payload = payload + bytes(-len(payload) % PAGE_BYTES)
+    window.pages[target[wanted]] = np.frombuffer(payload, dtype=np.uint8).reshape(-1, PAGE_BYTES)[source[wanted]]

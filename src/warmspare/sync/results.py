@@ -1,0 +1,35 @@
+"""What a sync, and a look at one, ends with, as values; owns no wording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from warmspare.model.ids import PointId, VmId
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """What `sync.done` tells. vm: the ID of its chain."""
+
+    vm: VmId
+    point: PointId
+    parent: PointId | None
+    bytes_read: int
+    bytes_changed: int
+    bytes_sent: int
+    seconds: float
+    findings: int
+    unprotected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What `plan.done` tells. seconds: that reading took. rate: bytes a second that the last sync sent at, None where
+    it sent too little to tell. vm: the ID of its chain."""
+
+    vm: VmId
+    bytes_read: int
+    bytes_changed: int
+    bytes_to_send: int
+    seconds: float
+    rate: float | None
