@@ -253,6 +253,45 @@ async def test_who_may_not_read_it_finds_the_long_way_and_who_may_not_write_it_g
     assert (await find(world.repository, "web")).newest == 2
 
 
+async def test_two_of_one_name_of_which_one_could_not_be_noted() -> None:
+    """What is left open, and told: it ends with the next sync that can."""
+    world = World()
+    await world.sync(uuid_of(1), "web")
+    world.store.refused = {("replace", "index/"), ("put", "index/"), ("create", "index/")}
+    await world.sync(uuid_of(2), "web")
+    world.store.refused = set()
+    assert world.events and (await find(world.repository, "web")).id == uuid_of(1)
+    assert (await find(world.repository, uuid_of(2))).id == uuid_of(2)
+    await world.sync(uuid_of(2), "web")
+    with pytest.raises(ConfigError, match="2 VMs"):
+        await find(world.repository, "web")
+
+
+async def test_a_sender_that_dies_once_it_has_published_leaves_no_name_hidden() -> None:
+    world = World()
+    await world.sync(uuid_of(1), "web")
+    await world.sync(uuid_of(2), "db")
+    for vm, before in ((uuid_of(3), None), (uuid_of(2), "db")):  # a first point; a new name
+        twin = World(world.store)
+        twin.heads = dict(world.heads)
+        point = twin.publish(vm, "web")
+        key = layout.point_key(vm_key(vm), point.id.sequence)
+        data = world.store.objects[key][0]
+        world.store.forget(key)  # it is about to be
+        with Housekeeping(Events()) as housekeeping:
+            await VmIndex(world.repository).announce(point, before, housekeeping)
+        assert (await find(world.repository, "web")).id == uuid_of(1), "it is not there yet"
+        assert before is None or (await find(world.repository, before)).id == vm, "it has its old name still"
+        world.store.keep(key, data)
+        with pytest.raises(ConfigError, match="2 VMs"):
+            await find(world.repository, "web")
+        world.store.forget(key)
+    world.store.requests.clear()
+    with Housekeeping(Events()) as housekeeping:
+        await VmIndex(world.repository).announce(world.heads[uuid_of(1)], "web", housekeeping)
+    assert not world.store.requests.total()
+
+
 async def test_a_store_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vm_index, "WITHIN_S", 0.05)
     world = World()

@@ -180,9 +180,10 @@ class Copier:
                 plan = await self._plan(plan.vm)
             if plan.points:
                 await self._abort_stale(key, plan.points[0].run)
-            newest = None
+            newest, called = None, plan.called
             for entry in plan.points:
-                newest = await self._point(plan.vm, entry, lease)
+                newest = await self._point(plan.vm, entry, lease, called)
+                called = newest.record.vm_name
             if newest is not None:  # as a sync there would: the source's index tells of another place
                 await VmIndex(self._target).note(newest, plan.called, self._housekeeping)
 
@@ -191,7 +192,8 @@ class Copier:
         for prefix in layout.run_prefixes(vm, run):
             await Clearing(self._target_store, self._housekeeping).uploads(prefix)
 
-    async def _point(self, vm: VmId, planned: Planned, lease: Lease) -> Point:
+    async def _point(self, vm: VmId, planned: Planned, lease: Lease, called: str | None) -> Point:
+        """called: what the point before it calls the VM."""
         key, label = layout.point_key(vm_key(vm), planned.id.sequence), planned.id.label
         data = await self._source.store.get(key, max_bytes=restore_point.MAX_POINT_BYTES)
         entry = self._source.parse(vm, planned.id.sequence, data)
@@ -205,6 +207,7 @@ class Copier:
         async with AsyncExitStack() as stack:
             manifests = [(d, await self._fetch(entry.record, d, stack)) for d in entry.record.disks]
             await self._below(entry.record, manifests, planned.bytes)
+        await VmIndex(self._target).announce(entry, called, self._housekeeping)
         lease.check()
         if not await self._target.publish(vm, planned.id.sequence, data):
             raise IntegrityError(

@@ -1,7 +1,7 @@
 """The index of a repository's VMs: read as a hint, and kept up to date beside the work; refuses to fail anything.
 
-docs/format.md, "Index". Whoever reads it proves what it says (`finding.py`). Whoever writes it has published already,
-so each write is bounded in tries and time, and what it could not do the next sync of the VM does.
+docs/format.md, "Index". Whoever reads it proves what it says (`finding.py`). Whoever writes it has other work, so each
+write is bounded in tries and time, and what it could not do the next sync of the VM does.
 """
 
 from __future__ import annotations
@@ -57,9 +57,17 @@ class VmIndex:
                 raise
             return None
 
+    async def announce(self, point: Point, before: str | None, housekeeping: Housekeeping) -> None:
+        """What `note` does, for a point that is about to be published, where the VM does not stand yet: so that no
+        sender that dies in between leaves another VM of that name the only one there. Else nothing is asked."""
+        await self._note(point, before, housekeeping, published=False)
+
     async def note(self, point: Point, before: str | None, housekeeping: Housekeeping) -> None:
         """Write down that this is a VM's newest point, which its sender has just published. before: what the point
         before it called the VM; None if there is none. Never fails; what it failed with is told by `housekeeping`."""
+        await self._note(point, before, housekeeping, published=True)
+
+    async def _note(self, point: Point, before: str | None, housekeeping: Housekeeping, *, published: bool) -> None:
         record = point.record
         places = shards_of(record.vm_id, record.vm_name)
         known = shards_of(record.vm_id, before) if before is not None else frozenset()
@@ -68,10 +76,10 @@ class VmIndex:
         with housekeeping.trying(ACTION, where, denied=_denied, right=right, verb="brought up to date"):
             try:
                 async with asyncio.timeout(WITHIN_S):
-                    for number in sorted(places):
+                    for number in sorted(places if published else places - known):
                         entry = entry_of(record, point.id.sha256)
                         await self._put(number, entry, new_here=number not in known)
-                    for number in sorted(known - places):
+                    for number in sorted(known - places if published else ()):
                         await self.change(number, partial(_without, record.vm_id))
             except TimeoutError:
                 raise StoreError(f"the store did not take it within {WITHIN_S:.0f} s", where=where) from None

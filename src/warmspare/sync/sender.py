@@ -304,6 +304,8 @@ class Sender:
         if self._spool is not None:
             await self._spool.drained()
         await sealing.send_files(self._store, run.local.journal, record)
+        index, called = VmIndex(begun.repository), head.record.vm_name if head else None
+        await index.announce(new, called, self._housekeeping)
         await begun.lease.confirm()
         await publish(begun.repository, record, data, self._housekeeping)
         published_s = time.monotonic()
@@ -311,8 +313,7 @@ class Sender:
         await self._commit(run.local, works, new)
         await run.local.clear_up(self._store, self._housekeeping)
         await self._preparation.marks.forget(self._store, [disk.id for disk in record.disks], self._housekeeping)
-        before = head.record.vm_name if head else None
-        await VmIndex(begun.repository).note(new, before, self._housekeeping)
+        await index.note(new, called, self._housekeeping)
         if time.monotonic() - published_s > LATER_S:
             await begun.repository.confirm(self._vm, new)
         return SyncResult(

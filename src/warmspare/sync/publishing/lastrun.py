@@ -52,11 +52,12 @@ class LastRun:
                 self._events.emit("sync.completing", vm=self._vm, sequence=record.sequence, created=record.created)
                 vm = vm_key(self._vm)
                 if await sealing.complete(store, vm, journal, spool, sealed, self._housekeeping):
+                    point = Point(PointId(record.sequence, restore_point.identity(sealed.data)), record)
+                    index, called = VmIndex(self._repository), head.record.vm_name if head else None
+                    await index.announce(point, called, self._housekeeping)
                     await lease.confirm()
                     await publish(self._repository, record, sealed.data, self._housekeeping)
-                    point = Point(PointId(record.sequence, restore_point.identity(sealed.data)), record)
-                    before = head.record.vm_name if head else None
-                    await VmIndex(self._repository).note(point, before, self._housekeeping)
+                    await index.note(point, called, self._housekeeping)
                     return True
             if spool is not None:
                 await spool.take({})
