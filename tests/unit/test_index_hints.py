@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rigs.stores.memory import MemoryStore
+from rigs.stores.memory_store import MemoryStore
 from servers import S3Place
 from warmspare.errors import ConfigError, StoreError
 from warmspare.format import flags, index_shard, repofile, restore_point
