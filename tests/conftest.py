@@ -17,7 +17,7 @@ import uvloop
 from rigs.kills import interrupts
 from rigs.stores.ceph import ceph_server
 from servers import S3Place, S3Server, make_bucket, moto_server, seaweed_server
-from suite import needs, quick, remedies
+from suite import documented, needs, quick, remedies
 from suite.timed import is_timed
 
 _numbers = itertools.count(1)
@@ -66,6 +66,20 @@ def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _events_are_looked_at() -> Iterator[None]:
+    """Those that are told in this process; what another process tells is looked at where it is parsed."""
+    with documented.held():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _events_are_as_documented(_events_are_looked_at: None) -> Iterator[None]:
+    """Each has the fields of its struct, of their types, in their order."""
+    yield
+    assert not (wrong := documented.wrong()), "\n".join(wrong)
 
 
 @pytest.fixture(autouse=True)

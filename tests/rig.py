@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import io
-import json
 import os
 import random
 import sys
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rigs.host.hearing import all_heard
 from standin import Standin
 from warmspare.cli.main import run
 from warmspare.errors import StoreError, WarmspareError
@@ -59,7 +59,7 @@ def command(*arguments: object) -> Outcome:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run([*map(str, arguments), "--json"])
-    events = [json.loads(line) for line in out.getvalue().splitlines()]
+    events = all_heard(out.getvalue())
     outcome = Outcome(code, events, err.getvalue())
     assert "Traceback" not in outcome.stderr, outcome.stderr
     assert code != 1, f"a bug: {outcome.stderr}"
@@ -252,8 +252,7 @@ def fingerprint(root: Path) -> dict[str, str]:
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(root.rglob("*"))
-        if path.is_file() and ".tmp~" not in path.parts and path.name != "lease.json"
-        and path.parent != root / "index"
+        if path.is_file() and ".tmp~" not in path.parts and path.name != "lease.json" and path.parent != root / "index"
     }
 
 

@@ -10,7 +10,6 @@ configuration file. `make demo` runs it where Go can be had, and `warmspare demo
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -25,12 +24,13 @@ from rich.console import Console
 from rich.table import Table
 
 from fakesite import Site
+from rigs.host.hearing import all_heard
 from rigs.sites import simulator
 from rigs.sites.fakevm import FakeVm
 from siterig import configuration
 from standin import Standin
 from warmspare.cli.commands import demodisk
-from warmspare.cli.telling.wording import size
+from warmspare.observe.quantities import size
 
 CONTENT_BYTES = 160 << 20
 DATABASE_BYTES = 64 << 20
@@ -118,7 +118,7 @@ class Demo:
         done = subprocess.run(
             [sys.executable, "-m", "warmspare", *map(str, arguments), "--json"], check=True, stdout=subprocess.PIPE
         )
-        return {event["event"]: event for event in map(json.loads, done.stdout.splitlines())}
+        return {event["event"]: event for event in all_heard(done.stdout)}
 
     def _step(self, title: str, change: Callable[[], None] | None) -> None:
         if change is not None:

@@ -291,8 +291,9 @@ def text_of(left: list[str]) -> str:
 
 
 def error_of(left: list[str]) -> dict[str, object]:
-    """The last event's fields."""
+    """The last event."""
     return {
+        "event": "error",
         "kind": "interrupted",
         "exit_code": INTERRUPTED,
         "message": text_of(left),
@@ -305,7 +306,7 @@ def _say_plainly(left: list[str]) -> None:
     """Before there is an output, and without waiting for any reader."""
     lines = {2: f"warmspare: {text_of(left)}\n"}
     if "--json" in sys.argv:
-        lines[1] = json.dumps({"event": "error", **error_of(left)}) + "\n"
+        lines[1] = json.dumps(error_of(left)) + "\n"
     for number, line in lines.items():
         with contextlib.suppress(OSError):
             ready = select.poll()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import random
 import subprocess
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 from rig import KIB, MIB, begun, command, made, python, random_disk, scribble
+from rigs.host.hearing import heard
 from servers import S3Place
 from warmspare.format import restore_point
 from warmspare.format.manifest import ManifestReader
@@ -54,7 +54,7 @@ class World:
         self.ended[str(arguments[0]), done.returncode] += 1
         if done.returncode not in may:
             self.failed.append(f"{arguments}: {done.returncode} {done.stderr}")
-        event: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        event: dict[str, Any] = heard(done.stdout.splitlines()[-1])
         return event if done.returncode == 0 else None
 
     def start(self, work: Callable[..., None], *arguments: object) -> threading.Thread:
@@ -128,7 +128,7 @@ def all_at_once(home: Path, place: S3Place, seconds: float, seed: int, monkeypat
         newest = max(world.published, key=lambda label: int(label.partition("-")[0]))
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not any(
-            event["event"] == "apply.done" and event["point"] == newest for event in map(json.loads, list(lines))
+            event["event"] == "apply.done" and event["point"] == newest for event in map(heard, list(lines))
         ):
             time.sleep(0.1)
         assert follower.poll() is None

@@ -19,6 +19,7 @@ import pytest
 
 from rig import MIB, Event, Rig, random_disk, same, scribble
 from rigs.damage.replica import audit
+from rigs.host.hearing import recorder
 from rigs.kills.selfkill import killed_at
 from warmspare.audit.replica import disk_audit as disk_module
 from warmspare.audit.replica import repair
@@ -67,7 +68,7 @@ def advance(rig: Rig, seed: int = 9) -> None:
 
 
 def make(rig: Rig, seen: list[Event] | None = None, **settings: object) -> ReplicaAudit:
-    events = Events(seen.append) if seen is not None else Events()
+    events = Events(recorder(seen)) if seen is not None else Events()
     return ReplicaAudit(
         open_store(rig.repo),
         rig.vm,

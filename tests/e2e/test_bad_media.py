@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 
 from rig import KIB, MIB, Outcome, Rig, command, python
 from rigs.host import media, wrongclock
+from rigs.host.hearing import all_heard
 
 SIZE = 4 * MIB
 BAD = 3 * MIB  # and all behind it
@@ -68,7 +68,7 @@ def test_bad_sectors_that_only_the_rolling_audit_reads(rig: Rig, source: Path, t
     ]
     env = wrongclock.environment(wrongclock.build(tmp_path), DAY_S)
     ran = subprocess.run([python(), "-m", "warmspare", *map(str, words)], capture_output=True, text=True, env=env)
-    done = Outcome(ran.returncode, [json.loads(line) for line in ran.stdout.splitlines()], ran.stderr)
+    done = Outcome(ran.returncode, all_heard(ran.stdout), ran.stderr)
     assert done.code == 0 and done.last("sync.done")["point"].startswith("2-"), done
     assert any("nput/output error" in event["message"] for event in done.all("source.warning")), done.events
     rig.apply()

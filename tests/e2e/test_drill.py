@@ -22,6 +22,7 @@ import pytest
 
 import bootdisk
 from rig import MIB, Outcome, Rig, command
+from rigs.host.hearing import heard
 from suite.remedies import obey, remedy, told
 from warmspare.observe.events import Events
 from warmspare.recover.drills.qemu import qemu_process
@@ -389,17 +390,17 @@ def test_an_apply_that_follows_waits_for_a_drill_and_goes_on(rig: Rig) -> None:
     follower = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert follower.stdout
     try:
-        assert next(e for e in map(json.loads, follower.stdout) if e["event"] == "apply.done")["point"].startswith("1-")
+        assert next(e for e in map(heard, follower.stdout) if e["event"] == "apply.done")["point"].startswith("1-")
         before = state(rig.replica)
         with running(rig) as child:
             bootdisk.write_at(rig.disk, 120 * MIB, b"changed since" * 100)
             rig.sync()
-            waiting = next(e for e in map(json.loads, follower.stdout) if e["event"] == "apply.waiting")
+            waiting = next(e for e in map(heard, follower.stdout) if e["event"] == "apply.waiting")
             assert "a drill or a readiness check is reading this replica" in waiting["message"]
             assert state(rig.replica) == before
             child.send_signal(signal.SIGTERM)
             child.communicate(timeout=60)
-        assert next(e for e in map(json.loads, follower.stdout) if e["event"] == "apply.done")["point"].startswith("2-")
+        assert next(e for e in map(heard, follower.stdout) if e["event"] == "apply.done")["point"].startswith("2-")
         assert hashlib.sha256(rig.replica.read_bytes()).digest() == hashlib.sha256(rig.disk.read_bytes()).digest()
     finally:
         follower.kill()

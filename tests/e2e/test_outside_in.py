@@ -15,6 +15,7 @@ import pytest
 
 from rig import Rig, command
 from rigs.damage import hostile
+from rigs.host.hearing import heard
 from warmspare.cli.main import run as main
 from warmspare.observe.events import Events
 
@@ -97,11 +98,11 @@ def test_a_stdout_that_lacks_characters_says_escapes(tmp_path: Path) -> None:
     assert (code, errors) == (0, "") and b"VM w\\xfcb \\U0001f525" in said
     plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     code, said, _ = run("points", "--repo", rig.repo, "--json", **plain)
-    assert code == 0 and said.isascii() and json.loads(said.splitlines()[0])["vm"] == rig.vm
+    assert code == 0 and said.isascii() and heard(said.splitlines()[0])["vm"] == rig.vm
     code, said, _ = run("points", "--repo", rig.repo, PYTHONIOENCODING="latin-1")
     assert code == 0 and "VM wüb \\U0001f525".encode("latin-1") in said
     code, said, errors = run("points", "--repo", b"r\xff\x1b[2J".decode(errors="surrogateescape"), "--json")
-    assert code == 2 and "/r%FF%1B%5B2J" in errors and json.loads(said)["where"].isascii()
+    assert code == 2 and "/r%FF%1B%5B2J" in errors and heard(said)["where"].isascii()
 
 
 def test_a_stdout_that_takes_nothing(rig: Rig) -> None:

@@ -19,6 +19,7 @@ import uvloop
 import warmspare.sync.passes.moment
 import warmspare.sync.stages.pack_writer
 from rig import KIB, MIB, begin, command, same
+from rigs.host.hearing import recorder
 from rigs.sites.moments import Moments
 from warmspare.audit.repository.repository_audit import RepositoryAudit
 from warmspare.audit.repository.seen import KnownRepository
@@ -109,7 +110,7 @@ class World:
                     max_snapshot_age_s=age_s,
                     start=start,
                 ),
-                Events(self.events.append),
+                Events(recorder(self.events)),
                 meter=self.meter,
             ).run()
         finally:

@@ -20,6 +20,7 @@ import recoverworld
 from ec2front import Refused, Request
 from recoverworld import PAUSE, World, hardware
 from rig import KIB, Event, Outcome, command
+from rigs.host.hearing import heard
 from rigs.paths import as_here
 from servers import S3Server
 from suite.remedies import remedy
@@ -116,7 +117,8 @@ def events_of(events: list[Event], name: str) -> list[Event]:
 
 def demand_nothing_left(world: World) -> None:
     ec2 = get_session().create_client("ec2", region_name="eu-central-1")
-    found = [each for page in ec2.describe_instances()["Reservations"] for each in page["Instances"]]
+    pages = ec2.get_paginator("describe_instances").paginate()
+    found = [each for page in pages for made in page["Reservations"] for each in made["Instances"]]
     ec2.close()
     states = {each["State"]["Name"] for each in found if each["InstanceId"] in world.front.instances}
     assert states <= {"terminated"} and not world.front.images and not world.front.volumes, states
@@ -311,7 +313,7 @@ def interrupted(world: World, path: Path, number: int, after: bool, how: signal.
         out = process.communicate(timeout=400)[0]
     world.front.kill = None
     print(f"ended with {process.returncode} after {time.monotonic() - began_s:.0f} s")
-    lines = [json.loads(line) for line in out.splitlines() if line.endswith(b"}")]
+    lines = [heard(line) for line in out.splitlines() if line.endswith(b"}")]
     if process.returncode == 0:
         demand_same(json.loads(Path(events_of(lines, "rehearsal.done")[-1]["record"]).read_text()), lines)
     else:

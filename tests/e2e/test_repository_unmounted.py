@@ -13,6 +13,7 @@ import pytest
 
 from rig import MIB, Outcome, Rig, command, same
 from rigs.host import media
+from rigs.host.hearing import recorder
 from warmspare.apply.receiver import Receiver
 from warmspare.errors import StoreError
 from warmspare.observe.events import Events
@@ -105,7 +106,7 @@ async def test_a_follower_waits_for_it(rig: Rig, stick: media.Removable) -> None
             await asyncio.sleep(0.02)
 
     store = open_store(rig.repo)
-    task = asyncio.ensure_future(Receiver(store, rig.vm, rig.replica, Events(events.append)).follow(0.02))
+    task = asyncio.ensure_future(Receiver(store, rig.vm, rig.replica, Events(recorder(events))).follow(0.02))
     await until(lambda: any(event["event"] == "apply.done" for event in events))
     stick.away()
     await until(lambda: any(event["event"] == "apply.waiting" for event in events))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import re
@@ -17,6 +16,7 @@ import pytest
 
 import warmspare
 from rig import KIB, MIB, Rig, random_disk
+from rigs.host.hearing import all_heard, heard
 from rigs.kills.interrupts import (
     HANGING,
     HUNG,
@@ -98,7 +98,7 @@ def test_a_store_that_hangs_names_what_it_leaves_and_the_next_run_takes_it(rig: 
     assert stderr.endswith(
         f"warmspare: interrupted; left to the next run: {what}; run the same command again, it goes on from here\n"
     )
-    events = [json.loads(line) for line in out.splitlines()]
+    events = all_heard(out)
     told = [event for event in events if event["event"] == "interrupted"]
     assert told and told[0]["what"] == what and told[0]["within_seconds"] == LEASE_S
     assert events[-1]["event"] == "error" and events[-1]["left"] == [what] and events[-1]["exit_code"] == 130
@@ -196,7 +196,7 @@ def test_a_signal_before_the_loop(tmp_path: Path, number: signal.Signals, json_t
     out, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert err.decode() == "warmspare: interrupted; run the same command again, it goes on from here\n"
-    assert [json.loads(line)["exit_code"] for line in out.splitlines()] == ([130] if json_too else [])
+    assert [heard(line)["exit_code"] for line in out.splitlines()] == ([130] if json_too else [])
 
 
 @pytest.mark.parametrize("by", ["the thread that hears", "the main thread"])

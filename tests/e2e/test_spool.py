@@ -24,6 +24,7 @@ from rigs.sites.fakevm import FakeVm
 from siterig import SiteRig, site_rig
 from warmspare.format import restore_point
 from warmspare.model.keyparts import encode_name
+from warmspare.observe.catalogue import parsed
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.store import layout
@@ -360,11 +361,9 @@ def test_usage(rig: Rig, arguments: list[str], told: str) -> None:
 
 def test_events(rig: Rig, spool: Path) -> None:
     """What is said of it is in words."""
-    from warmspare.cli.telling.wording import sentence
-
     killed_once_read(rig, "--spool", spool)
     told: list[Event] = rig.sync("--spool", spool).events
-    words = [sentence(event) for event in told if event["event"] == "sync.completing"]
+    words = [parsed(event).sentence() for event in told if event["event"] == "sync.completing"]
     assert words and "restore point 1 at 20" in str(words[0])
     record = restore_point.decode(rig.point_path(1).read_bytes(), "here")
     assert str(record.created) in str(words[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -21,6 +20,7 @@ import xxhash
 
 from rig import MIB, Rig, python, random_disk, same, scribble
 from rigs.host import media
+from rigs.host.hearing import heard
 from warmspare.format import frame, pack, restore_point
 from warmspare.format.chunk import Chunk, ChunkFrames
 from warmspare.format.hashtable import root_of
@@ -176,7 +176,7 @@ def test_old_leavings_of_senders_that_nobody_remembers(rig: Rig) -> None:
 def test_a_second_apply_on_the_same_replica(rig: Rig) -> None:
     rig.apply()
     with running("apply", "--vm", rig.vm, "--repo", rig.repo, "--to", rig.replica, "--follow") as follower:
-        assert json.loads(follower.stdout.readline())["event"] == "apply.start"  # type: ignore[union-attr]
+        assert heard(follower.stdout.readline())["event"] == "apply.start"  # type: ignore[union-attr]
         refused = rig.apply(code=6)
         assert "another apply" in refused.stderr
         follower.send_signal(signal.SIGINT)
@@ -187,7 +187,7 @@ def test_follow_sees_a_new_point_within_ten_seconds(rig: Rig) -> None:
     with running("apply", "--vm", rig.vm, "--repo", rig.repo, "--to", rig.replica, "--follow") as follower:
         seen: list[tuple[float, dict[str, object]]] = []
         reader = threading.Thread(
-            target=lambda: [seen.append((time.monotonic(), json.loads(line))) for line in follower.stdout or []],
+            target=lambda: [seen.append((time.monotonic(), heard(line))) for line in follower.stdout or []],
             daemon=True,
         )
         reader.start()
@@ -214,7 +214,7 @@ def test_follow_ends_when_the_repository_is_rolled_back(rig: Rig) -> None:
     rig.sync()
     with running("apply", "--vm", rig.vm, "--repo", rig.repo, "--to", rig.replica, "--follow") as follower:
         for line in follower.stdout or []:
-            if json.loads(line)["event"] == "apply.done":
+            if heard(line)["event"] == "apply.done":
                 break
         rig.point_path(2).unlink()
         assert follower.wait(30) == 5
@@ -230,13 +230,13 @@ def test_an_interrupted_sync_goes_on(tmp_path: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         with running(*arguments) as child:
             for line in child.stdout or []:
-                if json.loads(line)["event"] == "disk.start":
+                if heard(line)["event"] == "disk.start":
                     break
             child.send_signal(number)
             out, err = child.communicate(timeout=30)
             assert child.returncode == 130, err
             assert "goes on from here" in err and "Traceback" not in err
-            assert json.loads(out.splitlines()[-1])["exit_code"] == 130
+            assert heard(out.splitlines()[-1])["exit_code"] == 130
     rig.sync()
     rig.apply()
     assert same(rig.disk, rig.replica)

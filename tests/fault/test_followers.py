@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from fault.test_s3_runs import noise_disk
 from rig import MIB, Event, Rig, same
+from rigs.host.hearing import recorder
 from rigs.host.nobody import as_nobody
 from rigs.links.proxy import Proxy, Refusal
 from servers import S3Place
@@ -71,7 +72,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.out = Events(self.events.append)
+        self.out = Events(recorder(self.events))
 
     async def until(self, name: str, task: asyncio.Task[Any], count: int = 1) -> list[Event]:
         """Those of a name, once there are so many."""

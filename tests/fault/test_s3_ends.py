@@ -4,7 +4,6 @@ point. What is about single requests is in test_s3_wire.py, all faults at once i
 from __future__ import annotations
 
 import datetime
-import json
 import random
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 
 from fault.test_s3_runs import QUICK, apply, noise_disk, run_sync, sync, until_done, wait_for
 from rig import MIB, Event, Rig, command, same, scribble
+from rigs.host.hearing import all_heard
 from rigs.links.proxy import Flip, Proxy, Refusal, Way
 from servers import S3Place, Seaweed, make_bucket
 from warmspare.patience import Patience
@@ -67,7 +67,7 @@ def trouble(rig: Rig, proxy: Proxy, begin: Callable[[], None], end: Callable[[],
         begin()
         out, err = process.communicate(timeout=40)
     assert process.returncode == 4 and len(err.splitlines()) == 1, err
-    events = [json.loads(line) for line in out.splitlines()]
+    events = all_heard(out)
     assert events[-1]["kind"] == "store"
     end()
     proxy.faults.up_bytes_s = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import json
 import random
 import signal
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 
 from rig import KIB, MIB, Outcome, Rig, python, same, scribble
 from rigs.host import media, wrongclock
+from rigs.host.hearing import all_heard
 from servers import S3Place
 
 DAY_S = 86400
@@ -38,7 +38,7 @@ def run(library: Path, ahead_s: int, *words: object, jumps: bool = False) -> Out
         env=wrongclock.environment(library, ahead_s, jumps=jumps),
     )
     assert "Traceback" not in done.stderr, done.stderr
-    return Outcome(done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr)
+    return Outcome(done.returncode, all_heard(done.stdout), done.stderr)
 
 
 def sync(rig: Rig, host: Path) -> list[object]:

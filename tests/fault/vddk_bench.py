@@ -9,10 +9,11 @@ from pathlib import Path
 
 from fault.vddk_campaign import DISK, SETTINGS, TARGET, children
 from rig import MIB
+from rigs.host.hearing import Record, recorder
 from standin import Standin
 from warmspare.model.extents import whole_disk
 from warmspare.model.units import BLOCK_BYTES
-from warmspare.observe.events import Event, Events
+from warmspare.observe.events import Events
 from warmspare.source.ports import Hole
 from warmspare.source.vddk import vddk_install
 from warmspare.source.vddk.vddk_session import VddkSettings
@@ -27,12 +28,12 @@ class Bench:
         self.image.write_bytes(random.Random(1).randbytes(size))
         self.standin = Standin(home / "vddk")
         self.standin.disk(DISK, self.image)
-        self.events: list[Event] = []
+        self.events: list[Record] = []
 
     @asynccontextmanager
     async def source(self, settings: VddkSettings = SETTINGS) -> AsyncIterator[VddkSource]:
         install = vddk_install.find(self.standin.home)
-        events = Events(self.events.append)
+        events = Events(recorder(self.events))
         source = await VddkSource.open(install, TARGET, DISK, "disk", settings=settings, events=events)
         try:
             yield source

@@ -18,6 +18,7 @@ from pathlib import Path
 import uvloop
 
 from rig import KIB, MIB, Rig, begin, command, random_disk, same, scribble
+from rigs.host.hearing import Record, recorder
 from standin import Standin
 from warmspare.errors import SourceError
 from warmspare.observe.events import Events
@@ -182,11 +183,11 @@ class World:
             rule += "\nat ReadAsync 5 fail 14009"
         return rule, name
 
-    def _sync(self, standin: Standin, killer: float | None) -> tuple[Exception | None, list[object]]:
-        events: list[object] = []
+    def _sync(self, standin: Standin, killer: float | None) -> tuple[Exception | None, list[Record]]:
+        events: list[Record] = []
 
         async def work() -> None:
-            said = Events(events.append)
+            said = Events(recorder(events))
             install = vddk_install.find(standin.home)
             access = VddkSession(install, TARGET, self.settings, said)
             try:

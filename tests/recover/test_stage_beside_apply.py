@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from recover.stagerig import StageRig, elsewhere
 from rig import MIB, Outcome, command, random_disk, scribble
 from rigs.aws.ebsparts import Refusal
 from rigs.host import media
+from rigs.host.hearing import heard
 from rigs.paths import as_here
 from warmspare.observe.events import Events
 from warmspare.recover.staging.stager import Stage
@@ -53,7 +53,7 @@ class Follower:
             )
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        found = [json.loads(line) for line in self._log.read_text().splitlines() if line.endswith("}")]
+        found = [heard(line) for line in self._log.read_text().splitlines() if line.endswith("}")]
         return [event for event in found if event["event"] == name]
 
     def until(self, there: Callable[[], bool]) -> None:

@@ -17,9 +17,10 @@ from rig import MIB, random_disk, scribble
 from rigs.aws.ebsparts import Refusal, Snapshot
 from rigs.aws.ebsstandin import Standin, environment, serving
 from rigs.aws.quickaws import quick
+from rigs.host.hearing import Record, recorder
 from suite.remedies import ask_aws, remedy
-from warmspare.cli.telling.wording import sentence
-from warmspare.observe.events import Event, Events
+from warmspare.observe.catalogue import parsed
+from warmspare.observe.events import Events
 from warmspare.recover.aws import refused_deletion
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.client import Aws, AwsSettings
@@ -125,13 +126,13 @@ class History:
         self.rig.sync()
         self.point += 1
 
-    def staged(self, *, points: int = 1) -> list[Event]:
+    def staged(self, *, points: int = 1) -> list[Record]:
         """The engine stages the newest point, with --keep; what it said. It must have ended well, and be usable."""
-        events: list[Event] = []
+        events: list[Record] = []
 
         settings = stager.StageSettings(keep=Keep(points))
         state = self.rig.home / "state-of-stage"
-        run = stager.Stage(self.store, self.rig.vm, Events(events.append), self.aws, state=state, settings=settings)
+        run = stager.Stage(self.store, self.rig.vm, Events(recorder(events)), self.aws, state=state, settings=settings)
         ids = self.runner.run(run.run())
         self.account.settle()
         assert not self.account.breaches, self.account.breaches
@@ -141,11 +142,11 @@ class History:
         return events
 
 
-def of(events: list[Event], name: str) -> list[Event]:
+def of(events: list[Record], name: str) -> list[Record]:
     return [event for event in events if event["event"] == name]
 
 
-def names(events: list[Event], name: str) -> list[str]:
+def names(events: list[Record], name: str) -> list[str]:
     return [str(event["snapshot"]) for event in of(events, name)]
 
 
@@ -289,10 +290,10 @@ def test_follow_goes_on_and_asks_again_at_each_point(history: History) -> None:
     old = history.old()
     history.account.locks = dict.fromkeys(old, "compliance")
     history.another()
-    events: list[Event] = []
+    events: list[Record] = []
     settings = stager.StageSettings(keep=Keep(1))
     state = history.rig.home / "state-of-follow"
-    told = Events(events.append)
+    told = Events(recorder(events))
     run = stager.Stage(history.store, history.rig.vm, told, history.aws, state=state, settings=settings)
 
     async def until(done: int) -> None:
@@ -327,7 +328,7 @@ def test_what_it_says_to_people(history: History) -> None:
     history.account.in_use = {old[0]: "ami-0a"}
     history.another()
     events = history.staged()
-    said = [sentence(event) or "" for event in events]
+    said = [parsed(event).sentence() or "" for event in events]
     lines = "\n".join(said)
     for each in old:
         assert each in lines
@@ -385,7 +386,7 @@ def test_one_with_a_wrong_block_that_is_kept_is_not_staged(history: History, mon
     )
     history.another()
     before = set(account.snapshots)
-    events: list[Event] = []
+    events: list[Record] = []
     with contextlib.suppress(AssertionError):  # the stand-in notes what a sound client never meets
         events = history.staged()
     account.breaches.clear()

@@ -16,7 +16,9 @@ from recover.stagerig import StageRig, elsewhere
 from rig import MIB, command, random_disk, scribble
 from rigs.aws.ebsparts import Refusal
 from suite.remedies import remedy
+from warmspare.observe.event import Event
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.stage import StagePoint
 from warmspare.repository.blocks.block_window import BlockWindow
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
 
@@ -239,10 +241,10 @@ def test_follow_stages_each_new_point(synced: StageRig, monkeypatch: pytest.Monk
     rng, told = random.Random(3), list[str]()
     emit = Events.emit
 
-    def telling(events: Events, event: str, **fields: object) -> None:
-        emit(events, event, **fields)
-        if event == "stage.point":
-            told.append(str(fields["point"]).partition("-")[0])
+    def telling(events: Events, event: Event) -> None:
+        emit(events, event)
+        if isinstance(event, StagePoint):
+            told.append(event.point.partition("-")[0])
 
     monkeypatch.setattr(Events, "emit", telling)
 

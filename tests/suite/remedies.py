@@ -27,6 +27,7 @@ from botocore.session import get_session
 from rig import Outcome, command
 from rigs.paths import PROJECT, TESTS
 from warmspare.errors import WarmspareError
+from warmspare.observe.event import Event, record_of
 from warmspare.observe.events import Events
 
 SOURCE = PROJECT / "src" / "warmspare"
@@ -255,9 +256,9 @@ def listening(patch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         begin(self, *given, **named)
         heard.append(self.hint)
 
-    def emitted(self: Events, event: str, **fields: Any) -> None:
-        heard.extend(each for each in _texts_of(fields))
-        emit(self, event, **fields)
+    def emitted(self: Events, event: Event) -> None:
+        heard.extend(_texts_of(record_of(event)))
+        emit(self, event)
 
     patch.setattr(WarmspareError, "__init__", raised)
     patch.setattr(Events, "emit", emitted)

@@ -21,7 +21,9 @@ from warmspare.cli.commands.sync import split_disk
 from warmspare.cli.main import run
 from warmspare.cli.run import execute, telling, ticking
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, SourceError, StoreError
+from warmspare.observe.event import name_of
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.kinds.apply import ApplyDone, ApplyStart
 
 
 @pytest.mark.parametrize(
@@ -251,16 +253,48 @@ def test_memory_does_not_follow_the_disk(tmp_path: Path) -> None:
 async def test_the_last_event_is_last() -> None:
     """However long it takes to close what was used; a run that goes on tells its progress again."""
     seen: list[str] = []
-    events = Events(lambda event: seen.append(event["event"]))
+    events = Events(lambda event: seen.append(name_of(event)))
     async with ticking(events, Meter(), (), 0.005):
         await asyncio.sleep(0.05)
         assert seen and set(seen) == {"progress"}
-        events.emit("apply.done")
+        events.emit(
+            ApplyDone(
+                vm="v",
+                point="1-0",
+                before=None,
+                bytes_read=0,
+                bytes_written=0,
+                blocks_verified=0,
+                blocks_rebuilt=0,
+                seconds=0.0,
+                disks=[],
+            )
+        )
         await asyncio.sleep(0.05)
         assert seen[-1] == "apply.done"
-        events.emit("apply.start")
+        events.emit(ApplyStart(vm="v", repository="r", target="t", point="2-0", before=None))
         await asyncio.sleep(0.05)
         assert seen[-1] == "progress"
+
+
+@pytest.mark.program
+@pytest.mark.parametrize(
+    ("words", "not_needed"),
+    [
+        (["--help"], {"msgspec", "numpy", "botocore", "rich", "warmspare.observe"}),
+        (["points", "--repo", "REPO"], {"numpy", "botocore", "warmspare.observe.kinds.drill"}),
+    ],
+    ids=["help", "points"],
+)
+def test_starting_is_quick(words: list[str], not_needed: set[str], tmp_path: Path) -> None:
+    """What nobody needs is not imported: neither for help, nor to look at what is there."""
+    repo = tmp_path / "repo"
+    made(repo)
+    look = "import sys; from warmspare.cli.main import run; run(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    line = [str(repo) if word == "REPO" else word for word in words]
+    done = subprocess.run([sys.executable, "-c", look, *line], capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split())
+    assert "warmspare.cli.main" in loaded and not not_needed & loaded
 
 
 @pytest.mark.program

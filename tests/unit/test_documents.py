@@ -1,8 +1,7 @@
-"""The documents are held to the program and to themselves: options, events, files, links and tables that they name."""
+"""The documents are held to the program and to themselves: options, files, links and tables that they name."""
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ import pytest
 import typer.main
 
 from warmspare.cli.main import COMMANDS, _program
-from warmspare.cli.run import LAST
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "warmspare"
@@ -230,47 +228,3 @@ def test_each_command_line_in_a_document_is_one() -> None:
                 assert words[0] in {*COMMANDS, "hash"}, line
                 continue
             assert set(re.findall(r"--[a-z0-9-]+", line)) <= there[name], line
-
-
-# -- events ---------------------------------------------------------------------------------------------------------
-
-
-def emitted() -> dict[str, set[str]]:
-    """Each event that the program tells, with the fields that stand where it does."""
-    found: dict[str, set[str]] = {}
-    for path in SOURCES.rglob("*.py"):
-        for node in ast.walk(ast.parse(text_of(path))):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
-                continue
-            if not node.func.attr.startswith("emit"):
-                continue
-            for name in ast.walk(node.args[0]):
-                if isinstance(name, ast.Constant) and re.fullmatch(r"[a-z_.]+", str(name.value)):
-                    found.setdefault(str(name.value), set()).update(one.arg for one in node.keywords if one.arg)
-    return found
-
-
-def documented() -> Iterator[tuple[str, str]]:
-    """Event and fields of each row."""
-    for line in text_of(ROOT / "docs" / "events.md").splitlines():
-        if line.startswith("| ") and not line.startswith(("| event", "| ---")):
-            names, fields = line.split(" | ")[:2]
-            yield from ((name.strip("| "), fields) for name in names.split(","))
-
-
-def test_the_last_events_are_those_that_the_documents_call_last() -> None:
-    """After them no progress is told."""
-    rows = re.findall(r"^\| (?:\S+, )?(\S+) \|.*(?:\||;) last\b", text_of(ROOT / "docs" / "events.md"), re.MULTILINE)
-    assert set(rows) == LAST
-
-
-def test_events_are_those_that_are_told() -> None:
-    rows = list(documented())
-    assert [name for name, count in Counter(name for name, _ in rows).items() if count > 1] == []
-    names = {name.partition(" ")[0] for name, _ in rows}
-    told = emitted()
-    assert names - set(told) == {"sync.failed"}  # made of an error's fields
-    assert set(told) - names <= {"event"}
-    for name, fields in told.items():
-        of = " ".join(text for row, text in rows if row.partition(" ")[0] == name)
-        assert not [one for one in fields if not re.search(rf"\b{one}\b", of)], name

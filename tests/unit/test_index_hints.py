@@ -20,8 +20,10 @@ from warmspare.format.index_shard import MAX_SHARD_BYTES, MAX_SHARD_VMS, MAX_TEX
 from warmspare.format.repofile import RepositoryRecord
 from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint, Unprotected
 from warmspare.model.ids import PointId, RunId, VmId, vm_key
+from warmspare.observe.event import Event
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
+from warmspare.observe.kinds.run import HousekeepingWarning
 from warmspare.repository import vm_index
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.finding import FoundVm, find, point_called
@@ -65,7 +67,7 @@ class World:
     def __init__(self, store: MemoryStore | None = None) -> None:
         self.store = store or MemoryStore()
         self.repository = Repository(self.store, ID)
-        self.events: list[dict[str, object]] = []
+        self.events: list[Event] = []
         self.heads: dict[VmId, Point] = {}
         self.store.keep(layout.repository_key(), repofile.encode(RepositoryRecord(1, 0, ID, "2026")))
         self.whole()
@@ -85,7 +87,7 @@ class World:
         before = self.heads.get(vm)
         point = self.publish(vm, name)
         index = VmIndex(repository or self.repository)
-        with Housekeeping(Events(lambda event: self.events.append(event)), vm) as housekeeping:
+        with Housekeeping(Events(self.events.append), vm) as housekeeping:
             await index.note(point, before.record.vm_name if before else None, housekeeping)
         return index
 
@@ -247,8 +249,8 @@ async def test_who_may_not_read_it_finds_the_long_way_and_who_may_not_write_it_g
     world.store.refused = {("replace", "index/"), ("put", "index/"), ("create", "index/")}
     await world.sync(vm, "web")
     [event] = world.events
-    assert event["event"] == "housekeeping.warning" and event["action"] == vm_index.ACTION and event["count"] == 1
-    assert "could not be brought up to date" in str(event["message"])
+    assert isinstance(event, HousekeepingWarning) and event.action == vm_index.ACTION and event.count == 1
+    assert "could not be brought up to date" in event.message
     world.store.refused = set()
     assert (await find(world.repository, "web")).newest == 2
 
@@ -297,7 +299,8 @@ async def test_a_store_that_is_silent_is_not_waited_for(monkeypatch: pytest.Monk
     world = World()
     world.store.latency_s = 60.0
     await world.sync(uuid_of(0), "web")
-    assert "did not take it" in str(world.events[0]["message"])
+    [event] = world.events
+    assert isinstance(event, HousekeepingWarning) and "did not take it" in event.message
 
 
 async def test_more_than_a_shard_holds_is_found_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,12 +359,12 @@ async def race(open_one: Callable[[], Store], hosts: int, vms: int, name: Callab
     await VmIndex(Repository(store, ID)).leave_whole_mark()
     stores = [open_one() for _ in range(hosts)]
     world = World()
-    lost: list[dict[str, object]] = []
+    lost: list[Event] = []
 
     async def note(number: int, index: VmIndex) -> int:
         before = world.heads.get(uuid_of(number))
         point = world.publish(uuid_of(number), name(number))
-        with Housekeeping(Events(lambda event: lost.append(event))) as housekeeping:
+        with Housekeeping(Events(lost.append)) as housekeeping:
             await index.note(point, before.record.vm_name if before else None, housekeeping)
         return index.conflicts
 

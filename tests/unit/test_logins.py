@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from rigs.host.hearing import Record, recorder
 from warmspare.errors import ConfigError, SourceError
-from warmspare.observe.events import Event, Events
+from warmspare.observe.events import Events
 from warmspare.source import logins as module
 from warmspare.source.logins import Account, Logins
 from warmspare.source.vddk.vddk_errors import CallFailed
@@ -140,8 +141,8 @@ async def test_a_login_that_hangs_keeps_the_untried_waiting(monkeypatch: pytest.
 
 async def test_a_state_directory_that_can_not_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    told: list[Event] = []
-    logins = Logins(Notes(tmp_path / "file" / "logins"), Events(told.append))
+    told: list[Record] = []
+    logins = Logins(Notes(tmp_path / "file" / "logins"), Events(recorder(told)))
     with pytest.raises(ConfigError):
         await attempt(logins, right=False)
     await refused(logins)

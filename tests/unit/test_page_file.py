@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from warmspare.errors import NoRoomError, StoreError
 from warmspare.model.columns import U32
-from warmspare.model.runs import groups
 from warmspare.state.page_column import PageColumn
 from warmspare.state.page_file import PageFile, Pages
 
@@ -126,13 +125,6 @@ def test_a_column_is_an_array_with_a_value_for_each_block(
             assert np.array_equal(column.get(every).reshape(201, width), model)
             found = [number for blocks, _ in column.filled(3, 150) for number in blocks.tolist()]
             assert found == [number for number in range(3, 150) if model[number].any()]
-
-
-def test_entries_are_taken_page_groups() -> None:
-    entries = np.array([0, 3, 4, 4, 11, 4_000_000_000], dtype=np.uint32)
-    parts = [(page, entries[rows].tolist()) for page, rows in groups(entries, 4)]
-    assert parts == [(0, [0, 3]), (1, [4, 4]), (2, [11]), (1_000_000_000, [4_000_000_000])]
-    assert list(groups(entries[:0], 4)) == []
 
 
 @pytest.mark.parametrize("call", ["read", "write", "empty", "sync", "data_from", "allocated_bytes"])

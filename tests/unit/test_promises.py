@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from rigs.host.hearing import Record, recorder
 from rigs.stores.unkept import (
     AddOnly,
     Boastful,
@@ -31,7 +32,7 @@ from rigs.stores.unkept import (
 )
 from warmspare.errors import LeaseError, StoreError
 from warmspare.model.ids import PointId
-from warmspare.observe.events import Event, Events
+from warmspare.observe.events import Events
 from warmspare.repository.chain import Repository
 from warmspare.repository.failover_record import read_journal
 from warmspare.repository.making import make_repository
@@ -142,8 +143,8 @@ async def test_what_no_repository_may_be_in(name: str, honest: DirectoryStore, t
 @pytest.mark.parametrize("name", BEARABLE)
 async def test_what_can_be_done_without_is_said(name: str, honest: DirectoryStore, tmp_path: Path) -> None:
     breaking, promise = BEARABLE[name]
-    heard: list[Event] = []
-    trust = StoreTrust(tmp_path, Events(heard.append))
+    heard: list[Record] = []
+    trust = StoreTrust(tmp_path, Events(recorder(heard)))
     repository = Repository(breaking(honest), "b" * 32)
     await trust.demand(repository)
     assert heard and all(one.get("promise", "") in (promise, "") for one in heard)
@@ -162,7 +163,7 @@ async def test_a_single_sender_may_be_where_creates_are_ignored(
 ) -> None:
     """And each run of it tries anew and says so."""
     store, heard = Unkept(honest, creates=share, seed=5), []
-    trust = StoreTrust(tmp_path, Events(heard.append), single_sender=True)
+    trust = StoreTrust(tmp_path, Events(recorder(heard)), single_sender=True)
     for _ in range(2):
         before = store.dropped
         await trust.demand(Repository(store, "c" * 32))

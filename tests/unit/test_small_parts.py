@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from warmspare.apply.damage import MAX_RUNS, Damage
-from warmspare.cli.telling.wording import duration, sentence, size
 from warmspare.errors import FormatError
 from warmspare.format.chunk import Chunk, ChunkFrames
 from warmspare.model.block_records import NO_FRAME, PlacedRecords
 from warmspare.model.runs import Runs
+from warmspare.observe.quantities import duration, size, span
 from warmspare.repository.blocks.frame_pages import locate
 from warmspare.repository.blocks.pack_ranges import GAP_BYTES, RANGE_BYTES, PackObject, ranges
 from warmspare.sync.stages import level
@@ -149,4 +149,4 @@ def test_people_s_units() -> None:
         "3072.0 GiB",
     ]
     assert [duration(s) for s in (-1, 0.04, 12.3, 61, 4000)] == ["unknown", "0.0 s", "12 s", "1 min 1 s", "1 h 6 min"]
-    assert sentence({"event": "unheard-of"}) is None
+    assert (span([13]), span([13, 14, 17])) == ("13", "13 to 17")

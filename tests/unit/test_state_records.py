@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import xxhash
 
+from rigs.host.hearing import recorder
 from warmspare.audit.replica import replica_progress
 from warmspare.audit.replica.replica_progress import ProgressFile, Stamp
 from warmspare.audit.reports.report import SOUND, MapBuilder
@@ -22,6 +23,7 @@ from warmspare.audit.repository.seen import KnownRepository, read
 from warmspare.errors import ConfigError
 from warmspare.model.ids import PointId
 from warmspare.model.units import BLOCK_BYTES
+from warmspare.observe.event import record_of
 from warmspare.observe.events import Events
 from warmspare.recover.failback.returning import ExportRecord, begin_export
 from warmspare.recover.staging.diskstage import Traces, _Memory
@@ -147,7 +149,7 @@ def kept(path: Path, body: bytes) -> None:
 def told_of(path: Path, kind: type[Any]) -> str:
     """What is told of a record that is taken for lost."""
     told: list[dict[str, Any]] = []
-    events = Events(told.append)
+    events = Events(recorder(told))
     for _ in range(2):
         assert read_record(path, kind, "the state directory", events) is None
     [event] = told  # once a run
@@ -203,7 +205,7 @@ def test_a_record_without_end(tmp_path: Path) -> None:
 def test_whoever_reads_one_tells_of_it(tmp_path: Path) -> None:
     """And goes on as if it were not there."""
     told: list[str] = []
-    events = Events(lambda event: told.append(Path(event["path"]).name))
+    events = Events(lambda event: told.append(Path(record_of(event)["path"]).name))
     journal, shelf = Journal(tmp_path / "run", events), tmp_path / "shelf"
     scratch = Scratch(tmp_path / "scratch")
     keeper = Keeper(scratch, RUN, "vm", events)

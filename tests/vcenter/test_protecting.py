@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from rig import KIB, MIB, Event, command, fingerprint
+from rigs.host.hearing import recorder
 from siterig import SiteRig, site_rig
 from warmspare.cli.wiring.configured import late
 from warmspare.observe.events import Events
@@ -198,9 +199,9 @@ def test_a_plan_leaves_the_vm_and_the_repository_as_they_were(rig: SiteRig) -> N
 
 async def test_a_sync_that_passes_half_the_rpo_says_so() -> None:
     said: list[Event] = []
-    async with late(Events(said.append), "dc02", 1):
+    async with late(Events(recorder(said)), "dc02", 1):
         await asyncio.sleep(0.7)
-    async with late(Events(said.append), "dc02", 10):
+    async with late(Events(recorder(said)), "dc02", 10):
         await asyncio.sleep(0)
     assert said == [{"event": "sync.late", "vm": "dc02", "seconds": 0.5, "rpo_seconds": 1}]
 

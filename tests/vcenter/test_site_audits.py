@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from rig import KIB, MIB, Outcome, command, python
+from rigs.host.hearing import all_heard
 from rigs.sites.fakevm import FakeVm
 from siterig import SiteRig, site_rig
 from warmspare.cli.main import run
@@ -150,7 +151,7 @@ def command_of_several(rig: SiteRig) -> Outcome:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run(["audit", "source", "--config", str(rig.config), "--all", "--json"])
     assert code == 5
-    return Outcome(code, [json.loads(line) for line in out.getvalue().splitlines()], err.getvalue())
+    return Outcome(code, all_heard(out.getvalue()), err.getvalue())
 
 
 def test_a_sync_that_runs_keeps_it_out(rig: SiteRig, vm: FakeVm) -> None:
@@ -177,7 +178,7 @@ def test_a_sync_that_runs_keeps_it_out(rig: SiteRig, vm: FakeVm) -> None:
                     stderr=subprocess.PIPE,
                 )
                 out, err = await child.communicate()
-                events = [json.loads(line) for line in out.decode().splitlines()]
+                events = all_heard(out.decode())
                 return Outcome(child.returncode or 0, events, err.decode())
         finally:
             await store.close()

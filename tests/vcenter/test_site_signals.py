@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rig import MIB
+from rigs.host.hearing import all_heard
 from rigs.kills.interrupts import MOST_S, Case, left, started, until
 from rigs.sites.fakevm import FakeVm
 from siterig import SiteRig, site_rig
@@ -72,7 +72,7 @@ def test_slow_removal_is_told_and_a_second_signal_leaves_it(rig: SiteRig, vm: Fa
         child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=120)
     assert child.returncode == 130, err
-    events = [json.loads(line) for line in out.splitlines()]
+    events = all_heard(out)
     assert [event for event in events if event["event"] == "interrupted"]
     if signals == 1:
         assert not rig.clean(vm) and events[-1]["left"] == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from fakesite import Site
 from rig import MIB, Outcome, command, made, same
+from rigs.host.hearing import all_heard
 from rigs.sites.fakevm import FakeVm
 from standin import Standin
 from warmspare.cli.main import run
@@ -171,7 +171,7 @@ def test_vms_and_doctor_show_them(world: World, capsys: pytest.CaptureFixture[st
     assert "/DC1/vm/copy" in listed["prod"]["twins"][0] and "/DC1/vm/prod" in listed["copy"]["reason"]
     assert listed["other"]["state"] == "protected" and not listed["other"]["twins"]
     assert run(["doctor", "--config", str(world.config()), "--json"]) == 2
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    events = all_heard(capsys.readouterr().out)
     checks = [e for e in events if e["event"] == "check" and e["name"] == "identity"]
     assert [e["state"] for e in checks] == ["wrong", "wrong"]
     del world.vms["copy"]  # it is there, and nobody means to sync it

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fakesite import Site
+from rigs.host.hearing import recorder
 from rigs.sites.fakevm import FakeVm
 from standin import Standin
 from warmspare.config.settings import Policy
@@ -40,7 +41,7 @@ class Record:
 
     @property
     def events(self) -> Events:
-        return Events(self.list.append)
+        return Events(recorder(self.list))
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.list if event["event"] == kind]

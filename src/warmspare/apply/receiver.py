@@ -31,6 +31,17 @@ from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
 from warmspare.model.ids import DiskId, PointId, VmId
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.kinds.apply import (
+    ApplyDiskDone,
+    ApplyDiskStart,
+    ApplyDone,
+    ApplyPoint,
+    ApplyStart,
+    ApplyWaiting,
+    DiskLeft,
+)
+from warmspare.observe.kinds.finding import BlockRebuilt, DamagedFrame
+from warmspare.observe.kinds.repository import StateRebuild
 from warmspare.patience import outlasted
 from warmspare.repository import disk_tables
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
@@ -142,7 +153,7 @@ class Receiver:
         return repository, found.point or await repository.load(self._vm, self._demand(found.newest))
 
     def _waiting(self, error: WarmspareError, poll_s: float) -> None:
-        self._events.emit("apply.waiting", vm=self._vm, message=error.sentence, seconds=poll_s)
+        self._events.emit(ApplyWaiting(vm=self._vm, message=error.sentence, seconds=poll_s))
 
     def _demand(self, newest: int | None) -> int:
         if newest is None:
@@ -183,12 +194,13 @@ class Receiver:
         wanted = {disk.id for disk in final.record.disks}
         parent = await self._parent(repository, start, target)
         self._events.emit(
-            "apply.start",
-            vm=self._vm,
-            repository=self._store.uri,
-            target=str(self._target),
-            point=final.id.label,
-            before=start.label if start else None,
+            ApplyStart(
+                vm=self._vm,
+                repository=self._store.uri,
+                target=str(self._target),
+                point=final.id.label,
+                before=start.label if start else None,
+            )
         )
         async for point in repository.descend(self._vm, start, target):
             if replica.moving and replica.moving.sequence == point.id.sequence and replica.moving != point.id:
@@ -199,7 +211,7 @@ class Receiver:
                     hint="put the right record back, or remove the replica and its state to begin anew",
                 )
             await self._step(repository, replica, point, parent, wanted)
-            self._events.emit("apply.point", vm=self._vm, point=point.id.label, created=point.record.created)
+            self._events.emit(ApplyPoint(vm=self._vm, point=point.id.label, created=point.record.created))
             parent = point
         await self._heal(repository, replica, final)
         return self._done(replica, final, start)
@@ -232,13 +244,7 @@ class Receiver:
         wanted = {disk.id for disk in final.record.disks}
         for left in replica.record.disks:
             if left.id not in wanted:
-                self._events.emit(
-                    "disk.left",
-                    vm=self._vm,
-                    disk=left.id,
-                    path=str(replica.path(left)),
-                    message="this disk is not in the restore point; its file stays as it last was",
-                )
+                self._events.emit(DiskLeft(vm=self._vm, disk=left.id, path=str(replica.path(left))))
         meter = self._meter
         paths = [str(replica.path(disk)) for disk in replica.record.disks if disk.id in wanted]
         result = ApplyResult(
@@ -252,16 +258,17 @@ class Receiver:
             paths,
         )
         self._events.emit(
-            "apply.done",
-            vm=self._vm,
-            point=final.id.label,
-            before=start.label if start else None,
-            bytes_read=result.bytes_read,
-            bytes_written=result.bytes_written,
-            blocks_verified=result.blocks_verified,
-            blocks_rebuilt=result.blocks_rebuilt,
-            seconds=round(result.seconds, 3),
-            disks=paths,
+            ApplyDone(
+                vm=self._vm,
+                point=final.id.label,
+                before=start.label if start else None,
+                bytes_read=result.bytes_read,
+                bytes_written=result.bytes_written,
+                blocks_verified=result.blocks_verified,
+                blocks_rebuilt=result.blocks_rebuilt,
+                seconds=round(result.seconds, 3),
+                disks=paths,
+            )
         )
         return result
 
@@ -338,7 +345,7 @@ class Receiver:
                     return
                 except TableDamagedError:
                     break
-        self._events.emit("state.rebuild", vm=self._vm, disk=disk_id, what="hash table")
+        self._events.emit(StateRebuild(vm=self._vm, disk=disk_id, what="hash table"))
         await disk_tables.rebuild(repository, disk_id, parent, table, replica.scratch)
 
     async def _disk(
@@ -359,13 +366,14 @@ class Receiver:
         total = work.manifest.packs.total_bytes
         self._meter.total_bytes += total
         self._events.emit(
-            "disk.start",
-            vm=self._vm,
-            disk=disk.id,
-            point=point.id.label,
-            path=str(path),
-            capacity_bytes=disk.capacity_bytes,
-            bytes_total=total,
+            ApplyDiskStart(
+                vm=self._vm,
+                disk=disk.id,
+                point=point.id.label,
+                path=str(path),
+                capacity_bytes=disk.capacity_bytes,
+                bytes_total=total,
+            )
         )
         read, written = self._meter.read_bytes, self._meter.written_bytes
         self._meter.read_bytes += disk.manifest.bytes
@@ -373,18 +381,19 @@ class Receiver:
         for finding in await merge.run():
             self._finding(disk.id, finding)
         self._events.emit(
-            "disk.done",
-            vm=self._vm,
-            disk=disk.id,
-            point=point.id.label,
-            bytes_read=self._meter.read_bytes - read,
-            bytes_written=self._meter.written_bytes - written,
+            ApplyDiskDone(
+                vm=self._vm,
+                disk=disk.id,
+                point=point.id.label,
+                bytes_read=self._meter.read_bytes - read,
+                bytes_written=self._meter.written_bytes - written,
+            )
         )
 
     def _finding(self, disk: DiskId, message: str) -> None:
         self._findings += 1
         if self._findings <= MAX_FINDING_EVENTS:
-            self._events.emit("finding", kind="damaged-object", vm=self._vm, disk=disk, message=message)
+            self._events.emit(DamagedFrame(vm=self._vm, disk=disk, message=message))
 
     # repair
 
@@ -429,14 +438,7 @@ class Receiver:
                 self._rebuilt += len(outcome.rebuilt)
                 self._meter.blocks_verified += len(outcome.sound)
                 if outcome.rebuilt:
-                    self._events.emit(
-                        "finding",
-                        kind="block-rebuilt",
-                        vm=self._vm,
-                        disk=disk.id,
-                        blocks=outcome.rebuilt,
-                        message="these blocks did not verify and were rebuilt from the chain",
-                    )
+                    self._events.emit(BlockRebuilt(vm=self._vm, disk=disk.id, blocks=outcome.rebuilt))
                 why = why or (outcome.lost[0][1] if outcome.lost else "")
             with local_io(REPLICA, path):
                 await in_thread(os.fsync, fd)

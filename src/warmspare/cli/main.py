@@ -14,7 +14,6 @@ from warmspare.cli.telling.output import (
     JsonOutput,
     begin,
     complain,
-    error_event,
     final_code,
     prepare_streams,
 )
@@ -95,7 +94,9 @@ def run(arguments: list[str]) -> int:
         wrong = ConfigError(message, hint="see `warmspare --help`")
         complain(wrong.sentence)
         if "--json" in arguments:
-            JsonOutput().event(error_event(wrong))
+            from warmspare.observe.kinds.run import Error  # here: --help needs no events
+
+            JsonOutput().event(Error.of(wrong))
         return wrong.exit_code
     return final_code(code if isinstance(code, int) else 0)
 

@@ -10,7 +10,9 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 
-from warmspare.cli.telling.output import complain, error_event, open_output
+import msgspec
+
+from warmspare.cli.telling.output import complain, open_output
 from warmspare.ending import INTERRUPTED, PROCESS, error_of, text_of
 from warmspare.errors import (
     ConfigError,
@@ -22,34 +24,10 @@ from warmspare.errors import (
     WarmspareError,
 )
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.kinds.run import Error, Interrupted, StoreRetry
 from warmspare.outside.text import shown
 from warmspare.ticker import every
 
-# What docs/events.md calls last is last: closing the store takes a moment, in which no progress is told.
-LAST = frozenset(
-    {
-        "sync.done",
-        "sync.all",
-        "plan.done",
-        "apply.done",
-        "copy.done",
-        "audit.done",
-        "stage.done",
-        "export.done",
-        "doctor.done",
-        "vms.done",
-        "points.done",
-        "check.done",
-        "drill.kept",
-        "drill.clean",
-        "drills.done",
-        "rehearsal.done",
-        "failover.planned",
-        "failover.done",
-        "reports.verified",
-        "error",
-    }
-)
 # Where several stages failed together, the most telling error is the one to show.
 _TELLING = (IntegrityError, SourceError, LeaseError, ConfigError, RecoverError, StoreError, WarmspareError)
 
@@ -79,7 +57,7 @@ def retrying(events: Events) -> Callable[[str, int, float], None]:
     """What a store tells of requests that keep failing, as events; see open_store."""
 
     def tell(message: str, attempt: int, wait_s: float) -> None:
-        events.emit("store.retry", message=message, attempt=attempt, seconds=round(wait_s, 3))
+        events.emit(StoreRetry(message=message, attempt=attempt, seconds=round(wait_s, 3)))
 
     return tell
 
@@ -88,8 +66,8 @@ def ticking(events: Events, meter: Meter, names: tuple[str, ...], period_s: floa
     """Emit the meter's progress now and then for as long as the context lasts."""
 
     def tick() -> None:
-        if events.last not in LAST:
-            events.emit("progress", **meter.fields(*names))
+        if not events.ended:  # closing the store takes a moment, in which no progress is told
+            events.emit(meter.progress(*names))
 
     return every(period_s, tick)
 
@@ -100,7 +78,7 @@ async def _supervised(work: Work, events: Events, meter: Meter, names: tuple[str
 
     def tell(what: str, seconds: float, within_s: float) -> None:
         # The event first: whoever reads the sentence may end this process the next moment.
-        events.emit("interrupted", what=what, seconds=round(seconds, 1), within_seconds=within_s)
+        events.emit(Interrupted(what=what, seconds=round(seconds, 1), within_seconds=within_s))
         complain(f"interrupted: taking back {what}, for at most {within_s:.0f} s; a second signal leaves it")
 
     PROCESS.watch(asyncio.get_running_loop(), task, tell)
@@ -132,7 +110,7 @@ def execute(work: Work, *, as_json: bool, debug: bool, names: tuple[str, ...] = 
         output.close()
         complain(text_of(left))
         if as_json:
-            events.emit("error", **error_of(left))
+            events.emit(msgspec.convert(error_of(left), Error))
 
     PROCESS.speak(say)
     try:
@@ -161,11 +139,10 @@ def report(error: BaseException, events: Events | None) -> int:
     if isinstance(error, WarmspareError):
         complain(error.sentence)
         if events:
-            record = error_event(error)
-            events.emit(record.pop("event"), **record)
+            events.emit(Error.of(error))
         return error.exit_code
     text = f"this is a bug: {type(error).__name__}: {error}; run it again with --debug and report what it shows"
     complain(text)
     if events:
-        events.emit("error", kind="bug", exit_code=1, message=text, retryable=False)
+        events.emit(Error(kind="bug", exit_code=1, message=text, retryable=False))
     return 1

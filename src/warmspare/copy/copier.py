@@ -20,6 +20,7 @@ from warmspare.format.restore_point import Disk, RestorePoint
 from warmspare.model.ids import PointId, RunId, VmId, VmKey, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import Housekeeping
+from warmspare.observe.kinds.apply import CopyPoint, CopyStart
 from warmspare.repository.chain import Point, open_repository
 from warmspare.repository.finding import find
 from warmspare.repository.trust import StoreTrust
@@ -109,12 +110,13 @@ class Copier:
         points = sum(len(plan.points) for plan in plans)
         self._meter.total_bytes = sum(entry.bytes for plan in plans for entry in plan.points)
         self._events.emit(
-            "copy.start",
-            source=self._source_store.uri,
-            destination=self._target_store.uri,
-            vms=[plan.vm for plan in plans],
-            points=points,
-            bytes_total=self._meter.total_bytes,
+            CopyStart(
+                source=self._source_store.uri,
+                destination=self._target_store.uri,
+                vms=[plan.vm for plan in plans],
+                points=points,
+                bytes_total=self._meter.total_bytes,
+            )
         )
         if plans:
             await self._trust.demand(self._target)
@@ -217,12 +219,13 @@ class Copier:
             )
         await self._target.confirm(vm, entry)
         self._events.emit(
-            "copy.point",
-            vm=vm,
-            point=label,
-            created=entry.record.created,
-            objects=self._objects - objects,
-            objects_there=self._there - there,
+            CopyPoint(
+                vm=vm,
+                point=label,
+                created=entry.record.created,
+                objects=self._objects - objects,
+                objects_there=self._there - there,
+            )
         )
         return entry
 

@@ -15,6 +15,7 @@ from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import ObjectRef
 from warmspare.model.ids import VmKey
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.kinds.finding import DamagedObject
 from warmspare.repository.chain import Repository
 from warmspare.repository.verified_objects import HINT, demand_length, read_range
 from warmspare.store import layout
@@ -96,10 +97,7 @@ class Carrier:
                 return True
         # Its key is that of no other content, so whatever stands there is damaged, whoever refers to it.
         self._events.emit(
-            "finding",
-            kind="damaged-object",
-            key=wanted.key,
-            message=f"{wanted.what} at the destination is damaged; it is sent again",
+            DamagedObject(key=wanted.key, message=f"{wanted.what} at the destination is damaged; it is sent again")
         )
         await store.delete([wanted.key])
         return False

@@ -1,39 +1,43 @@
 """Events: the one stream that terminal, log lines and JSON are made from; owns no rendering.
 
-docs/events.md lists every event with its fields. Fields hold numbers, strings and lists of these, never
-secrets.
+What there is to tell stands in `kinds/`, what all events have in common in event.py.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
-Event = dict[str, Any]
+from warmspare.observe.event import Event
+from warmspare.observe.kinds.run import Progress
+
 Sink = Callable[[Event], None]
 
 
 class Events:
-    """Passes each event to the sinks, in order. A sink must not raise and must not take long. last: the name of the
-    newest event."""
+    """Passes each event to the sinks, in order. A sink must not raise and must not take long. newest: what was told
+    last."""
 
     def __init__(self, *sinks: Sink) -> None:
         self._sinks = sinks
-        self._once: set[str] = set()
-        self.last = ""
+        self._once: list[Event] = []
+        self.newest: Event | None = None
 
-    def emit(self, event: str, **fields: Any) -> None:
-        self.last = event
-        record: Event = {"event": event, **fields}
+    def emit(self, event: Event) -> None:
+        self.newest = event
         for sink in self._sinks:
-            sink(record)
+            sink(event)
 
-    def emit_once(self, event: str, **fields: Any) -> None:
-        """The same, but not again with the very same fields."""
-        if (said := repr((event, fields))) not in self._once:
-            self._once.add(said)
-            self.emit(event, **fields)
+    def emit_once(self, event: Event) -> None:
+        """The same, but not again if an equal one was told by this."""
+        if event not in self._once:
+            self._once.append(event)
+            self.emit(event)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the newest is the last of a run."""
+        return self.newest is not None and self.newest.ends
 
 
 class Meter:
@@ -57,12 +61,15 @@ class Meter:
     def seconds(self) -> float:
         return time.monotonic() - self.began_s
 
-    def fields(self, *names: str) -> dict[str, float | int]:
-        """The named totals and the time so far, as event fields."""
-        out: dict[str, float | int] = {f"bytes_{name}": getattr(self, f"{name}_bytes") for name in names}
+    def progress(self, *names: str) -> Progress:
+        """How far it is: the named totals, and the time so far and to come."""
+        counted = {f"bytes_{name}": getattr(self, f"{name}_bytes") for name in names}
         seconds = self.seconds
-        out["bytes_total"], out["bytes_done"] = self.total_bytes, self.done_bytes
-        out["seconds"] = round(seconds, 3)
         share = self.done_bytes / self.total_bytes if self.total_bytes else 0.0
-        out["seconds_left"] = round(seconds / share - seconds, 1) if share > 0.01 else -1.0
-        return out
+        return Progress(
+            **counted,
+            bytes_total=self.total_bytes,
+            bytes_done=self.done_bytes,
+            seconds=round(seconds, 3),
+            seconds_left=round(seconds / share - seconds, 1) if share > 0.01 else -1.0,
+        )

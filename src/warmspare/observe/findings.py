@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 Grave = TypeVar("Grave", bound=StrEnum)
 
@@ -20,8 +20,3 @@ class About(Generic[Grave]):
     severity: Grave
     meaning: str
     remedy: str
-
-
-def told(kind: StrEnum, severity: StrEnum, fields: dict[str, Any], *, message: str, remedy: str) -> dict[str, Any]:
-    """The fields of a `finding` event (docs/events.md): what is of all findings around what is of this one's kind."""
-    return {"kind": str(kind), "severity": str(severity), **fields, "message": message, "remedy": remedy}

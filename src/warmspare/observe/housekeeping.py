@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from msgspec import UNSET
+
 from warmspare.errors import RecoverError, StoreError, WarmspareError
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.run import HousekeepingWarning
 
 LOCAL = "file:delete"  # the action, where it is a file or a directory of this host
 MOST_NAMED, MOST_SAID = 100, 4  # objects of an action: in the event; in its sentence
@@ -133,15 +136,15 @@ class Housekeeping:
             more = failure.count - len(failure.objects[:MOST_SAID])
             what = f"{named} and {more} more" if more else named
             grant = f"; grant {failure.right}" if failure.right else ""
-            of_vm = {"vm": self._vm} if self._vm else {}
             self._events.emit(
-                "housekeeping.warning",
-                **of_vm,
-                action=failure.action,
-                right=failure.right,
-                object=failure.where,
-                objects=failure.objects,
-                count=failure.count,
-                message=f"{what} could not be {failure.verb} ({failure.action}): {failure.why}{grant}; the next run "
-                "tries again",
+                HousekeepingWarning(
+                    vm=self._vm or UNSET,
+                    action=failure.action,
+                    right=failure.right,
+                    object=failure.where,
+                    objects=failure.objects,
+                    count=failure.count,
+                    message=f"{what} could not be {failure.verb} ({failure.action}): {failure.why}{grant}; the next "
+                    "run tries again",
+                )
             )

@@ -20,6 +20,8 @@ import msgspec
 from warmspare import __version__
 from warmspare.errors import StoreError
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.repository import StorePromise
+from warmspare.observe.kinds.run import HousekeepingWarning
 from warmspare.outside.records import Hex32, Line
 from warmspare.outside.regular_files import demand_folders
 from warmspare.repository.chain import Repository
@@ -178,17 +180,18 @@ def _tell(store: Store, broken: list[Tried], events: Events) -> None:
     for tried in broken:
         if tried.promise not in CLEARING_UP:
             message = f"this store does not keep all that was hoped for: {tried.found}; {FOLLOWS[tried.promise]}"
-            events.emit("store.promise", repository=store.uri, promise=str(tried.promise), message=message)
+            events.emit(StorePromise(repository=store.uri, promise=str(tried.promise), message=message))
     kept = [tried for tried in broken if tried.promise in CLEARING_UP]
     if kept:  # one warning, whatever of it could not be done
         where = f"{store.uri.rstrip('/')}/{layout.probes_prefix()}"
         right = ", ".join(one.error.action or _RIGHTS[one.promise] for one in kept if one.error is not None)
         events.emit(
-            "housekeeping.warning",
-            action=right or "unlink",
-            right=right,
-            object=where,
-            count=1,
-            message=f"{where} could not be cleared up, where this host tried the store: "
-            + "; ".join(dict.fromkeys(tried.found for tried in kept)),
+            HousekeepingWarning(
+                action=right or "unlink",
+                right=right,
+                object=where,
+                count=1,
+                message=f"{where} could not be cleared up, where this host tried the store: "
+                + "; ".join(dict.fromkeys(tried.found for tried in kept)),
+            )
         )

@@ -22,6 +22,7 @@ import msgspec
 
 from warmspare.errors import ConfigError, SourceError, StoreError, WarmspareError
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.source import SourceWarning
 from warmspare.outside import records
 from warmspare.outside.records import Line, Seconds, UnfitError
 
@@ -230,7 +231,7 @@ class Logins:
 
     def _alone_from_now(self, error: StoreError) -> None:
         self._notes = None
-        self._events.emit("source.warning", message=f"refused logins are counted for this process alone: {error}")
+        self._events.emit(SourceWarning(message=f"refused logins are counted for this process alone: {error}"))
 
     def _heard(self, known: _Known) -> tuple[Refusal | None, bool]:
         try:

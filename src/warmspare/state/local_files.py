@@ -21,6 +21,7 @@ import xxhash
 from warmspare.errors import FULL, NoRoomError, StoreError
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.observe.kinds.repository import StateUnreadable
 from warmspare.outside import records
 from warmspare.outside.records import UnfitError
 from warmspare.outside.regular_files import NotRegularError, kind_of, open_file, open_regular, read_regular
@@ -201,7 +202,7 @@ def read_record(path: Path, kind: type[T], what: str, events: Events) -> T | Non
     try:
         return load_record(path, kind, what)
     except UnfitError as error:
-        events.emit_once("state.unreadable", path=str(path), message=str(error))
+        events.emit_once(StateUnreadable(path=str(path), message=str(error)))
         return None
 
 

@@ -29,6 +29,7 @@ from warmspare.ending import PROCESS
 from warmspare.errors import LeaseError, NotFoundError, StoreError
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.repository import LeaseWatched
 from warmspare.outside import records
 from warmspare.outside.records import Count, Line
 from warmspare.outside.text import shown
@@ -50,8 +51,8 @@ OnWatch = Callable[[float, str], None]
 
 
 def watching(events: Events, vm: VmId) -> OnWatch:
-    """Says that another's lease is watched.."""
-    return lambda seconds, why: events.emit("lease.watched", vm=vm, seconds=round(seconds, 1), message=why)
+    """Says that another's lease is watched."""
+    return lambda seconds, why: events.emit(LeaseWatched(vm=vm, seconds=round(seconds, 1), message=why))
 
 
 class Holder(msgspec.Struct, frozen=True):

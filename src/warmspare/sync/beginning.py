@@ -15,6 +15,8 @@ from pathlib import Path
 from warmspare.errors import ConfigError
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.source import SourceWarning
+from warmspare.observe.kinds.sync import VmMoved
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.chain_owner import Settled, chain_of, settle
 from warmspare.source.given import GivenDisks
@@ -129,11 +131,9 @@ async def settled_in(
         )
     if settled.moved is not None:
         events.emit(
-            "vm.moved",
-            vm=vm,
-            before=str(settled.moved),
-            now=str(settled.identity and settled.identity.place),
-            adopted=adopt,
+            VmMoved(
+                vm=vm, before=str(settled.moved), now=str(settled.identity and settled.identity.place), adopted=adopt
+            )
         )
     return settled
 
@@ -154,10 +154,11 @@ async def refuse_images(machine: Machine, head: Point | None, events: Events) ->
                 hint=f"{image.remedy}; --as-raw takes it as it is, for a VM whose disk really holds such an image",
             )
         events.emit(
-            "source.warning",
-            message=f"disk {source.name!r} is {image.what}, and its restore points hold that as a disk's bytes: "
-            f"nothing starts from it; {image.remedy}, and begin another chain, or say --as-raw, if the VM's disk "
-            "really holds such an image",
+            SourceWarning(
+                message=f"disk {source.name!r} is {image.what}, and its restore points hold that as a disk's bytes: "
+                f"nothing starts from it; {image.remedy}, and begin another chain, or say --as-raw, if the VM's disk "
+                "really holds such an image",
+            )
         )
 
 

@@ -21,6 +21,10 @@ from warmspare.format.restore_point import Checkpoint, Disk
 from warmspare.model.extents import Extents, whole_disk, without
 from warmspare.model.ids import disk_key
 from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, SPAN_BYTES
+from warmspare.observe.kinds.finding import UntrackedChange
+from warmspare.observe.kinds.repository import StateDamaged, StateRebuild
+from warmspare.observe.kinds.source import SourceWarning
+from warmspare.observe.kinds.sync import DiskAudited, SyncAnew, SyncDiskDone, SyncDiskStart, SyncResumed, TrackingMissed
 from warmspare.outside.regular_files import open_regular
 from warmspare.repository import disk_tables
 from warmspare.source.ports import DiskInput
@@ -104,15 +108,16 @@ class DiskRun:
         run, source = self._run, self.given.source
         reason = self.given.reason or self.plan.reason
         run.events.emit(
-            "disk.start",
-            vm=run.vm,
-            disk=self._name,
-            capacity_bytes=source.capacity_bytes,
-            bytes_total=self.plan.read.total_bytes,
-            reason=reason,
+            SyncDiskStart(
+                vm=run.vm,
+                disk=self._name,
+                capacity_bytes=source.capacity_bytes,
+                bytes_total=self.plan.read.total_bytes,
+                reason=reason,
+            )
         )
         if self.plan.anew:
-            run.events.emit("sync.anew", vm=run.vm, disk=self._name, bytes=self.plan.anew.total_bytes)
+            run.events.emit(SyncAnew(vm=run.vm, disk=self._name, bytes=self.plan.anew.total_bytes))
         read, changed = run.meter.read_bytes, run.meter.changed_bytes
         again, left = True, self.plan.read
 
@@ -141,27 +146,24 @@ class DiskRun:
         self.changed_blocks = self._stays.blocks + transfer.changed_blocks
         if self._resume and self._resume.reused_pages:
             run.events.emit(
-                "sync.resumed", vm=run.vm, disk=self._name, bytes_reused=self._resume.reused_pages * PAGE_BYTES
+                SyncResumed(vm=run.vm, disk=self._name, bytes_reused=self._resume.reused_pages * PAGE_BYTES)
             )
         self._log.sync()
         self.left = left
         if self._state.pages.damaged_segments:
             run.events.emit(
-                "state.damaged",
-                vm=run.vm,
-                disk=self._name,
-                what="page map",
-                segments=self._state.pages.damaged_segments,
+                StateDamaged(vm=run.vm, disk=self._name, what="page map", segments=self._state.pages.damaged_segments)
             )
         if not self.done:
             return
         run.events.emit(
-            "disk.done",
-            vm=run.vm,
-            disk=self._name,
-            bytes_read=run.meter.read_bytes - read,
-            bytes_changed=run.meter.changed_bytes - changed,
-            blocks_changed=self.changed_blocks,
+            SyncDiskDone(
+                vm=run.vm,
+                disk=self._name,
+                bytes_read=run.meter.read_bytes - read,
+                bytes_changed=run.meter.changed_bytes - changed,
+                blocks_changed=self.changed_blocks,
+            )
         )
 
     async def _audit(self, workers: Codec, until_s: float | None) -> None:
@@ -181,21 +183,22 @@ class DiskRun:
         share = without(window, todo.read)
         found = await rolling.audit(self.given.source, share, self._state.table, workers.single, until_s)
         if found.trouble:
-            run.events.emit("source.warning", message=f"the rolling audit of disk {self._name}: {found.trouble}")
+            run.events.emit(SourceWarning(message=f"the rolling audit of disk {self._name}: {found.trouble}"))
         # Where time ran out, the same share is due again; what can't be read must not stop the others.
         run.audits[self._name] = after if found.whole or found.trouble else cursor
         if len(window):
             run.events.emit(
-                "disk.audited",
-                vm=run.vm,
-                disk=self._name,
-                offset=int(window.offsets[-1]),
-                bytes_due=window.total_bytes,
-                bytes_read=found.bytes_read,
-                blocks_judged=found.blocks,
-                blocks_wrong=len(found.wrong),
-                round_bytes=min(after.round_spans * SPAN_BYTES, capacity),
-                covered_s=after.covered_s or None,
+                DiskAudited(
+                    vm=run.vm,
+                    disk=self._name,
+                    offset=int(window.offsets[-1]),
+                    bytes_due=window.total_bytes,
+                    bytes_read=found.bytes_read,
+                    blocks_judged=found.blocks,
+                    blocks_wrong=len(found.wrong),
+                    round_bytes=min(after.round_spans * SPAN_BYTES, capacity),
+                    covered_s=after.covered_s or None,
+                )
             )
         if found.wrong:
             self._compare(found.wrong, reported)
@@ -207,14 +210,7 @@ class DiskRun:
         assert run.rolling
         offset, length = rolling.first_run(wrong, source.capacity_bytes)
         run.missed.add(self._name)
-        run.events.emit(
-            "tracking.missed",
-            vm=run.vm,
-            disk=self._name,
-            offset=offset,
-            length=length,
-            message="the source differs from the last restore point where tracking said that nothing had changed",
-        )
+        run.events.emit(TrackingMissed(vm=run.vm, disk=self._name, offset=offset, length=length))
         if not run.rolling.may_compare:
             raise SourceError(
                 f"{rolling.FOUND}, so the disk would have to be compared in full, which the configuration forbids",
@@ -314,7 +310,7 @@ class DiskRun:
         run, table = self._run, self._state.table
         if not first or run.head is None or self._before is None:
             raise damage
-        run.events.emit("state.rebuild", vm=run.vm, disk=self._name, what="hash table")
+        run.events.emit(StateRebuild(vm=run.vm, disk=self._name, what="hash table"))
         if not again:
             table.reset()
             raise StoreError(
@@ -331,16 +327,7 @@ class DiskRun:
         run.findings += 1
         run.missed.add(self._name)
         if run.findings <= MAX_FINDING_EVENTS:
-            run.events.emit(
-                "finding",
-                kind="untracked-change",
-                vm=run.vm,
-                disk=self._name,
-                offset=found.offset,
-                length=found.length,
-                message="changed though the extents do not report it; it was sent, but the tracker that made "
-                "the extents misses changes",
-            )
+            run.events.emit(UntrackedChange(vm=run.vm, disk=self._name, offset=found.offset, length=found.length))
 
     async def describe(self, sequence: int) -> Disk:
         """The disk's entry in the record. Its manifest, and a checkpoint where one is due, are in the journal then."""

@@ -26,6 +26,7 @@ from warmspare.model.extents import Extents
 from warmspare.model.ids import DiskId, PointId, RunId, new_run, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.observe.kinds.sync import DiskUnprotected, SnapshotRenewed, SpoolFull, SyncStart
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
 from warmspare.repository.failover_record import FailoverRecord, known_return, refuse_failed_over
 from warmspare.repository.trust import StoreTrust
@@ -237,7 +238,7 @@ class Sender:
 
     def _spool_at(self, place: SpoolPlace, repository: Repository, local: LocalState) -> Spool:
         def full() -> None:
-            self._events.emit("spool.full", vm=self._vm, directory=str(place.directory))
+            self._events.emit(SpoolFull(vm=self._vm, directory=str(place.directory)))
 
         directory = place.of(self._vm, repository.id)
         rate = local.last_rate()
@@ -257,13 +258,14 @@ class Sender:
         run.local.journal.begin(begin)
         self._meter.total_bytes = begun.todo_bytes
         self._events.emit(
-            "sync.start",
-            vm=self._vm,
-            repository=self._store.uri,
-            sequence=sequence,
-            parent=head.id.label if head else None,
-            disks=[w.given.source.name for w in begun.works],
-            bytes_total=self._meter.total_bytes,
+            SyncStart(
+                vm=self._vm,
+                repository=self._store.uri,
+                sequence=sequence,
+                parent=head.id.label if head else None,
+                disks=[w.given.source.name for w in begun.works],
+                bytes_total=self._meter.total_bytes,
+            )
         )
         begun = await self._all_passes(begun, begin)
         run, works, opened = begun.run, begun.works, begun.opened
@@ -275,7 +277,7 @@ class Sender:
         bytes_sent = ours + sum(ref.bytes for ref in [*(disk.manifest for disk in disks), *tables])
         unprotected = lost_disks(opened, head, {disk.id for disk in disks})
         for entry in unprotected:
-            self._events.emit("unprotected", vm=self._vm, disk=entry.name, reason=entry.reason)
+            self._events.emit(DiskUnprotected(vm=self._vm, disk=entry.name, reason=entry.reason))
         left_out = [Unprotected(name, reason) for name, reason in opened.excluded]
         record = RestorePoint(
             flags.VERSION,
@@ -366,11 +368,12 @@ class Sender:
         self._passes.count += 1
         self._meter.total_bytes = self._meter.done_bytes + begun.todo_bytes
         self._events.emit(
-            "sync.snapshot_renewed",
-            vm=self._vm,
-            passes=self._passes.count,
-            seconds=round(self._passes.held_s, 3),
-            bytes_left=begun.todo_bytes,
+            SnapshotRenewed(
+                vm=self._vm,
+                passes=self._passes.count,
+                seconds=round(self._passes.held_s, 3),
+                bytes_left=begun.todo_bytes,
+            )
         )
         return begun
 

@@ -11,6 +11,7 @@ from warmspare.config.settings import VCenter
 from warmspare.errors import ConfigError, SourceError, WarmspareError
 from warmspare.model.extents import Extents
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.source import SourceWarning
 from warmspare.source.ports import Hole, Span
 from warmspare.source.vddk import vddk_install
 from warmspare.source.vddk.vddk_install import Install
@@ -92,14 +93,14 @@ class Access:
             await vddk.prepare_for_access(self._identity)
         except LackingError as error:
             self._prepared = False
-            self._events.emit("source.warning", message=f"the VM may move while it is read: {error}")
+            self._events.emit(SourceWarning(message=f"the VM may move while it is read: {error}"))
         except ConfigError:
             self._prepared = False  # it never got in
             raise
         except SourceError as error:
             if error.retryable or await self._refused():
                 raise
-            self._events.emit("source.warning", message=f"the VM may move while it is read: {error.what}")
+            self._events.emit(SourceWarning(message=f"the VM may move while it is read: {error.what}"))
         finally:
             await vddk.close()
 
@@ -115,7 +116,7 @@ class Access:
             finally:
                 await vddk.close()
         except (SourceError, ConfigError, OSError) as error:
-            self._events.emit("source.warning", message=f"vCenter may go on to keep the VM from moving: {error}")
+            self._events.emit(SourceWarning(message=f"vCenter may go on to keep the VM from moving: {error}"))
 
     async def _vddk_session(self) -> VddkSession:
         return VddkSession(

@@ -18,6 +18,7 @@ from warmspare.errors import SourceError, WarmspareError
 from warmspare.model.extents import Extents
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.source import SourceWarning
 from warmspare.source.identity import Identity
 from warmspare.source.ports import DiskInput, LastPoint, Opened
 from warmspare.threads import finish
@@ -272,7 +273,7 @@ class VsphereMachine:
             await self._access.end()
 
     def _warn(self, message: str) -> None:
-        self._events.emit("source.warning", message=f"VM {self.vm_name}: {message}")
+        self._events.emit(SourceWarning(message=f"VM {self.vm_name}: {message}"))
 
 
 def _attributes(vm: VmInfo, disk: VmDisk, *, quiesced: bool) -> dict[str, str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 
 from rig import Outcome, python
+from rigs.host.hearing import all_heard
 
 AS_NOBODY = """
 import contextlib, io, os, sys
@@ -25,4 +25,4 @@ def as_nobody(*arguments: object) -> Outcome:
     """The command as a user with no rights; root would be refused nothing."""
     done = subprocess.run([python(), "-c", AS_NOBODY, *map(str, arguments), "--json"], capture_output=True, text=True)
     assert "Traceback" not in done.stderr, done.stderr
-    return Outcome(done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr)
+    return Outcome(done.returncode, all_heard(done.stdout), done.stderr)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rigs.host.hearing import checked
+
 SAMPLE_S = 0.02
 FIELDS = ("RssAnon", "RssShmem", "RssFile")
 
@@ -92,4 +94,4 @@ def parse_events(out: bytes) -> Iterator[dict[str, Any]]:
         except ValueError:
             continue
         if isinstance(event, dict):
-            yield event
+            yield checked(event)

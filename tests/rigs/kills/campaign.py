@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rig import MIB, Rig, fingerprint, random_disk, same, scribble
+from rigs.host.hearing import all_heard
 from warmspare.format.manifest import ManifestReader
 from warmspare.model.keyparts import encode_name
 from warmspare.store import layout
@@ -134,7 +135,7 @@ class SenderWorld:
         assert same(rig.replica, self.disk if len(visible) == 2 else Path(home / "disk-one")), what
         again = plain(*self.command(rig))
         assert again.returncode == 0, f"{what}\nthe next run: {again.stderr}"
-        told = [json.loads(line) for line in again.stdout.splitlines()]
+        told = all_heard(again.stdout)
         completed = any(event["event"] == "sync.completing" for event in told)
         assert not completed or len(visible) == 1, what
         assert int(told[-1]["point"].split("-")[0]) == len(visible) + completed + 1, what

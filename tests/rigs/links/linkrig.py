@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import warmspare
+from rigs.host.hearing import heard
 from rigs.links.netns import Link
 from rigs.links.proxy import Proxy
 from servers import Seaweed, make_bucket
@@ -57,7 +57,7 @@ def last_event(process: subprocess.Popen[bytes], timeout: float) -> dict[str, An
     """Wait for a sync that must succeed; its last event."""
     out, _ = process.communicate(timeout=timeout)
     assert process.returncode == 0, out[-2000:]
-    event: dict[str, Any] = json.loads(out.splitlines()[-1])
+    event: dict[str, Any] = heard(out.splitlines()[-1])
     return event
 
 

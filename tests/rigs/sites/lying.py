@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from rig import KIB, MIB, begin, command, same
+from rigs.host.hearing import Record, recorder
 from rigs.sites.tracked import FrozenSource, Image, TrackedMachine
 from rigs.sites.tracking import Frozen, Tracker
 from warmspare.model.extents import Extents, normalise
-from warmspare.observe.events import Event, Events
+from warmspare.observe.events import Events
 from warmspare.source.ports import DiskInput, LastPoint, Opened
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.sync.planning.rolling import DAY_S, Rolling
@@ -103,7 +104,7 @@ class World:
     period_s: float = 7 * DAY_S
     now_s: float = 1e9
     may_compare: bool = True
-    events: list[Event] = field(default_factory=list)
+    events: list[Record] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         (self.home / "vm").mkdir(parents=True)
@@ -133,7 +134,7 @@ class World:
                 target,
                 self.machine,
                 SyncSettings(self.state, 1, rolling=rolling, start=await begin(store, self.machine.vm_id)),
-                Events(self.events.append),
+                Events(recorder(self.events)),
                 **more,
             )
             return await sync.run()
@@ -143,7 +144,7 @@ class World:
                 if path != self.machine.frozen.get(name):
                     path.unlink()
 
-    def all(self, name: str) -> list[Event]:
+    def all(self, name: str) -> list[Record]:
         return [event for event in self.events if event["event"] == name]
 
     def exact(self) -> bool:

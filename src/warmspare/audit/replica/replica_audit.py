@@ -27,6 +27,8 @@ from warmspare.errors import ConfigError, IntegrityError, LeaseError, NotFoundEr
 from warmspare.model.ids import DiskId, PointId, VmId
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.kinds.audit import AuditPoint, AuditStart
+from warmspare.observe.kinds.source import SourceWarning
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
 from warmspare.repository.finding import vm_called
 from warmspare.state.local_files import locked
@@ -195,7 +197,7 @@ class ReplicaAudit:
                 disks=[disk.audit for disk in self._disks.values()],
             )
         except (StoreError, IntegrityError) as error:
-            self._events.emit("source.warning", message=f"the audit's progress was not noted: {error.sentence}")
+            self._events.emit(SourceWarning(message=f"the audit's progress was not noted: {error.sentence}"))
 
     # beginning
 
@@ -218,15 +220,16 @@ class ReplicaAudit:
         self._meter.total_bytes = sum(disk.audit.disk.capacity_bytes for disk in self._disks.values())
         self._meter.done_bytes = sum(disk.audit.next_block * BLOCK_BYTES for disk in self._disks.values())
         self._events.emit(
-            "audit.start",
-            kind="replica",
-            vm=self._vm,
-            repository=self._store.uri,
-            subject=str(self._target),
-            point=self._point.id.label,
-            bytes_total=self._meter.total_bytes,
-            repair=self._settings.repair,
-            resumed=self._resumed or None,
+            AuditStart(
+                kind="replica",
+                vm=self._vm,
+                repository=self._store.uri,
+                subject=str(self._target),
+                point=self._point.id.label,
+                bytes_total=self._meter.total_bytes,
+                repair=self._settings.repair,
+                resumed=self._resumed or None,
+            )
         )
 
     async def _resumable(self, repository: Repository, before: ReplicaProgress | None, at: PointId) -> Point | None:
@@ -355,4 +358,4 @@ class ReplicaAudit:
         point = await self._load(repository, at)
         await self._take_disks(repository, subject, point, threads)
         self._point = point
-        self._events.emit("audit.point", vm=self._vm, point=at.label, created=point.record.created)
+        self._events.emit(AuditPoint(vm=self._vm, point=at.label, created=point.record.created))

@@ -14,6 +14,7 @@ from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.format.restore_point import Disk
 from warmspare.model.ids import PointId, VmId
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.audit import AuditWaiting
 from warmspare.repository.chain import Point, Repository
 from warmspare.state.local_files import io_error, local_io
 from warmspare.state.replica_record import REPLICA, ReplicaOwner, ReplicaPlace, ReplicaRecord, mode_of
@@ -127,11 +128,7 @@ class AuditedReplica:
                 )
             if not told:
                 told = True
-                events.emit(
-                    "audit.waiting",
-                    vm=self._vm,
-                    message="the replica is being brought to another restore point; waiting for that",
-                )
+                events.emit(AuditWaiting(vm=self._vm))
             await asyncio.sleep(POLL_S)
 
     def _traces(self) -> tuple[tuple[int, int], ...]:

@@ -7,11 +7,12 @@ restore point that says so. It never holds bytes of the disk.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
-from warmspare.observe.findings import About, told
+from warmspare.observe.findings import About
+from warmspare.observe.kinds.finding import AuditFinding
 from warmspare.outside.records import Count
 from warmspare.outside.text import cut
 
@@ -231,22 +232,24 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=False):
     remedy: str
     repaired: bool = False
 
-    def event(self, vm: str) -> dict[str, Any]:
-        """The fields of the `finding` event (docs/events.md)."""
-        out: dict[str, Any] = {"vm": vm}
-        if self.disk:
-            out["disk"] = self.disk
-        if self.key:
-            out["key"] = self.key
-        if self.offset is not None:
-            out |= {"offset": self.offset, "length": self.length}
-        out |= {
-            "expected": self.expected,
-            "actual": self.actual,
-            "point": self.point,
-            "repaired": self.repaired,
-        }
-        return told(self.kind, self.severity, out, message=self.meaning, remedy=self.remedy)
+    def event(self, vm: str) -> AuditFinding:
+        """How it is told."""
+        placed = self.offset is not None
+        return AuditFinding(
+            kind=str(self.kind),
+            severity=str(self.severity),
+            vm=vm,
+            disk=self.disk or UNSET,
+            key=self.key or UNSET,
+            offset=UNSET if self.offset is None else self.offset,
+            length=self.length if placed else UNSET,
+            expected=self.expected,
+            actual=self.actual,
+            point=self.point,
+            repaired=self.repaired,
+            message=self.meaning,
+            remedy=self.remedy,
+        )
 
 
 def finding(

@@ -25,6 +25,7 @@ from warmspare.errors import ConfigError, FormatError, IntegrityError, NoRoomErr
 from warmspare.model.ids import VmId, VmKey, vm_key, vm_of
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
+from warmspare.observe.kinds.repository import PruneObject
 from warmspare.repository.chain import open_repository
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
@@ -124,7 +125,7 @@ class Prune:
                 self._done.objects += key not in left
                 self._done.bytes += 0 if key in left else size
                 removed = self._remove and key not in left
-                self._events.emit("prune.object", vm=called or vm, key=key, bytes=size, removed=removed)
+                self._events.emit(PruneObject(vm=called or vm, key=key, bytes=size, removed=removed))
         if found.no_uploads is not None:
             self._clearing.not_listed(found.prefix, found.no_uploads)
         for upload in uploads:

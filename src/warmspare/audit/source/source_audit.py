@@ -21,6 +21,7 @@ from warmspare.model.extents import normalise, union, whole_disk, widen, without
 from warmspare.model.ids import VmId, vm_key
 from warmspare.model.units import BLOCK_BYTES, block_count
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.kinds.audit import AuditStart
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
 from warmspare.repository.chain_owner import Settled, chain_of, settle
 from warmspare.repository.failover_record import FailoverRecord, doubt_after, refuse_failed_over
@@ -99,15 +100,16 @@ class SourceAudit:
             self._notes.append(f"disk {name} is not in restore point {point.id.label} and was not judged")
         self._meter.total_bytes = sum(disk.capacity_bytes for disk in record.disks if disk.id in given)
         self._events.emit(
-            "audit.start",
-            kind="source",
-            vm=record.vm_id,
-            repository=self._store.uri,
-            subject=", ".join(one.source.where for one in opened.disks),
-            point=point.id.label,
-            bytes_total=self._meter.total_bytes,
-            repair=False,
-            resumed=None,
+            AuditStart(
+                kind="source",
+                vm=record.vm_id,
+                repository=self._store.uri,
+                subject=", ".join(one.source.where for one in opened.disks),
+                point=point.id.label,
+                bytes_total=self._meter.total_bytes,
+                repair=False,
+                resumed=None,
+            )
         )
         out = []
         for disk in record.disks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from warmspare.config.problems import Problem
     from warmspare.config.settings import RepositorySettings, Settings, VCenter, Vm
     from warmspare.observe.events import Events, Meter
+    from warmspare.observe.kinds.setup import ConfigOk, ConfiguredRepository, ConfiguredVcenter, ConfiguredVm
 
 app = typer.Typer(
     help="Check the configuration, or print an example.",
@@ -45,6 +46,7 @@ def check(config: options.Config = None, json: options.Json = False, debug: opti
         from warmspare.config.load import load
         from warmspare.config.problems import SettingsError
         from warmspare.errors import ConfigError
+        from warmspare.observe.kinds.setup import ConfigProblem
 
         path = options.config_path(config)
         try:
@@ -58,13 +60,13 @@ def check(config: options.Config = None, json: options.Json = False, debug: opti
             for problem in error.problems:
                 if json:
                     place = problem.place
-                    events.emit("config.problem", path=place.file, line=place.line, key=place.key, message=str(problem))
+                    events.emit(ConfigProblem(path=place.file, line=place.line, key=place.key, message=str(problem)))
                 else:
                     complain(problem.sentence)
             what = f"the configuration has {len(error.problems)} errors"
             raise ConfigError(what, where=str(path), hint="correct them and check again") from None
         if json:
-            events.emit("config.ok", **fields(settings))
+            events.emit(told(settings))
         else:
             show(settings)
         return 0
@@ -95,71 +97,79 @@ async def check_values(settings: Settings) -> list[Problem]:
     return problems
 
 
-def fields(settings: Settings) -> dict[str, Any]:
-    """The settings as an event's fields; of secrets only how they are read."""
-    return {
-        "path": str(settings.path),
-        "vcenters": [_vcenter_fields(vcenter) for vcenter in settings.vcenters],
-        "repositories": [_repository_fields(repository) for repository in settings.repositories],
-        "vms": [_vm_fields(vm) for vm in settings.vms],
-        "limits": {"vms_at_once": settings.limits.vms_at_once, "per_host": settings.limits.per_host},
-    }
+def told(settings: Settings) -> ConfigOk:
+    """The settings as an event; of secrets only how they are read."""
+    from warmspare.observe.kinds.setup import ConfigOk, ConfiguredLimits
+
+    return ConfigOk(
+        path=str(settings.path),
+        vcenters=[_vcenter(vcenter) for vcenter in settings.vcenters],
+        repositories=[_repository(repository) for repository in settings.repositories],
+        vms=[_vm(vm) for vm in settings.vms],
+        limits=ConfiguredLimits(vms_at_once=settings.limits.vms_at_once, per_host=settings.limits.per_host),
+    )
 
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _vcenter_fields(vcenter: VCenter) -> dict[str, Any]:
-    return {
-        "name": vcenter.name,
-        "host": vcenter.host,
-        "port": vcenter.port,
-        "user": vcenter.user,
-        "password": vcenter.password.origin,
-        "thumbprint": vcenter.thumbprint,
-        "ca_file": _text(vcenter.ca_file),
-        "vddk": str(vcenter.vddk),
-        "vddk_config": _text(vcenter.vddk_config),
-        "transport": list(vcenter.transport),
-    }
+def _vcenter(vcenter: VCenter) -> ConfiguredVcenter:
+    from warmspare.observe.kinds.setup import ConfiguredVcenter
+
+    return ConfiguredVcenter(
+        name=vcenter.name,
+        host=vcenter.host,
+        port=vcenter.port,
+        user=vcenter.user,
+        password=vcenter.password.origin,
+        thumbprint=vcenter.thumbprint,
+        ca_file=_text(vcenter.ca_file),
+        vddk=str(vcenter.vddk),
+        vddk_config=_text(vcenter.vddk_config),
+        transport=list(vcenter.transport),
+    )
 
 
-def _repository_fields(repository: RepositorySettings) -> dict[str, Any]:
-    return {
-        "name": repository.name,
-        "uri": repository.uri,
-        "endpoint_url": repository.endpoint_url,
-        "region": repository.region,
-        "profile": repository.profile,
-        "limit": [str(period) for period in repository.limit.periods],
-        "s3": asdict(repository.s3),
-        "single_sender": repository.single_sender,
-    }
+def _repository(repository: RepositorySettings) -> ConfiguredRepository:
+    from warmspare.observe.kinds.setup import ConfiguredRepository
+
+    return ConfiguredRepository(
+        name=repository.name,
+        uri=repository.uri,
+        endpoint_url=repository.endpoint_url,
+        region=repository.region,
+        profile=repository.profile,
+        limit=[str(period) for period in repository.limit.periods],
+        s3=asdict(repository.s3),
+        single_sender=repository.single_sender,
+    )
 
 
-def _vm_fields(vm: Vm) -> dict[str, Any]:
+def _vm(vm: Vm) -> ConfiguredVm:
+    from warmspare.observe.kinds.setup import ConfiguredVm
+
     policy = vm.policy
     include = policy.disks.include
-    return {
-        "name": vm.name,
-        "vcenter": vm.vcenter.name,
-        "repository": vm.repository.name,
-        "find": {vm.find.by: vm.find.value},
-        "several": vm.find.several,
-        "include": None if include is None else [pattern.written for pattern in include],
-        "exclude": [pattern.written for pattern in policy.disks.exclude],
-        "quiesce": policy.quiesce,
-        "full_compare": policy.full_compare,
-        "snapshot_name": policy.snapshot_name,
-        "level": policy.level,
-        "state": _text(policy.state),
-        "rpo_s": policy.rpo_s,
-        "max_snapshot_age_s": policy.max_snapshot_age_s,
-        "spool": _text(policy.spool),
-        "spool_bytes": policy.spool_bytes,
-        "audit_period_s": policy.audit_period_s,
-    }
+    return ConfiguredVm(
+        name=vm.name,
+        vcenter=vm.vcenter.name,
+        repository=vm.repository.name,
+        find={vm.find.by: vm.find.value},
+        several=vm.find.several,
+        include=None if include is None else [pattern.written for pattern in include],
+        exclude=[pattern.written for pattern in policy.disks.exclude],
+        quiesce=policy.quiesce,
+        full_compare=policy.full_compare,
+        snapshot_name=policy.snapshot_name,
+        level=policy.level,
+        state=_text(policy.state),
+        rpo_s=policy.rpo_s,
+        max_snapshot_age_s=policy.max_snapshot_age_s,
+        spool=_text(policy.spool),
+        spool_bytes=policy.spool_bytes,
+        audit_period_s=policy.audit_period_s,
+    )
 
 
 def show(settings: Settings) -> None:
@@ -247,7 +257,7 @@ def _policy_words(vm: Vm) -> str:
     if policy.max_snapshot_age_s is not None:
         parts.append(f"snapshots at most {_span(policy.max_snapshot_age_s)} old")
     if policy.spool is not None:
-        from warmspare.cli.telling.wording import size
+        from warmspare.observe.quantities import size
 
         room = f"up to {size(policy.spool_bytes)} of packs" if policy.spool_bytes is not None else "packs"
         parts.append(f"{room} wait in {policy.spool}")

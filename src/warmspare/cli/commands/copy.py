@@ -57,6 +57,7 @@ def copy(
 
         from warmspare.cli.wiring.rate_limit import kept, parse_limit
         from warmspare.copy.copier import Copier
+        from warmspare.observe.kinds.apply import CopyDone
         from warmspare.store.opening import open_store, same_place
 
         bytes_s = parse_limit(limit)
@@ -80,14 +81,15 @@ def copy(
                 stores[0], target, options.state_root(), events, meter=meter, single_sender=single_sender
             ).run(vm)
         events.emit(
-            "copy.done",
-            vms=done.vms,
-            points=done.points,
-            objects=done.objects,
-            objects_there=done.there,
-            bytes_read=done.bytes_read,
-            bytes_sent=done.bytes_sent,
-            seconds=round(done.seconds, 3),
+            CopyDone(
+                vms=done.vms,
+                points=done.points,
+                objects=done.objects,
+                objects_there=done.there,
+                bytes_read=done.bytes_read,
+                bytes_sent=done.bytes_sent,
+                seconds=round(done.seconds, 3),
+            )
         )
         return 0
 

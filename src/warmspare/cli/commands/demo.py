@@ -92,7 +92,7 @@ class _Demo:
 
     async def run(self) -> int:
         from warmspare.cli.commands import demodisk
-        from warmspare.cli.telling.wording import size
+        from warmspare.observe.quantities import size
         from warmspare.threads import in_thread
 
         def say(text: str) -> None:

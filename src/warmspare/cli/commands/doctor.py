@@ -38,6 +38,8 @@ def doctor(
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
+        from warmspare.observe.kinds.setup import DoctorCheck, DoctorDone
+
         if vddk is not None:
             if config is not None or vm:
                 raise ConfigError("--vddk checks a VDDK alone", hint="leave out --config and --vm, or --vddk")
@@ -54,14 +56,15 @@ def doctor(
             for subject, section in sections:
                 for check in section:
                     events.emit(
-                        "check",
-                        subject=subject,
-                        name=check.name,
-                        state=check.state,
-                        found=check.found,
-                        meaning=check.meaning,
+                        DoctorCheck(
+                            subject=subject,
+                            name=check.name,
+                            state=check.state,
+                            found=check.found,
+                            meaning=check.meaning,
+                        )
                     )
-            events.emit("doctor.done", wrong=wrong, notes=sum(check.state == "note" for check in checks))
+            events.emit(DoctorDone(wrong=wrong, notes=sum(check.state == "note" for check in checks)))
         else:
             for subject, section in sections:
                 show(subject, section)

@@ -60,10 +60,11 @@ def init(
 
 
 async def _make(store: Store, events: Events, *, single_sender: bool) -> None:
+    from warmspare.observe.kinds.repository import InitDone
     from warmspare.repository.making import make_repository
 
     try:
         made = await make_repository(store, events, single_sender=single_sender, host=options.state_root())
     finally:
         await store.close()
-    events.emit("init.done", repository=store.uri, id=made.record.id, created=made.record.created, made=made.anew)
+    events.emit(InitDone(repository=store.uri, id=made.record.id, created=made.record.created, made=made.anew))

@@ -8,6 +8,7 @@ from warmspare.cli import options
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events, Meter
+    from warmspare.observe.kinds.repository import PointListed
     from warmspare.repository.chain import Point
 
 
@@ -25,6 +26,7 @@ def points(
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.telling.output import write_line
         from warmspare.errors import ConfigError, IntegrityError, NotFoundError
+        from warmspare.observe.kinds.repository import PointsDone
         from warmspare.repository.chain import open_repository
         from warmspare.repository.finding import vm_called
         from warmspare.store.opening import open_store
@@ -47,7 +49,7 @@ def points(
                         continue
                     count += 1
                     if json:
-                        events.emit("point", **fields(point))
+                        events.emit(listed(point))
                         continue
                     if _heading(point) != heading:
                         heading = _heading(point)
@@ -57,7 +59,7 @@ def points(
                 raise ConfigError(f"VM {vm!r} has no restore point in this repository", where=repo, hint="check --vm")
             if damaged:
                 raise damaged[0]
-            events.emit("points.done", count=count)
+            events.emit(PointsDone(count=count))
             if not json and not count:
                 write_line("no restore points")
         finally:
@@ -67,26 +69,35 @@ def points(
     return execute(work, as_json=json, debug=debug)
 
 
-_DISK_FIELDS = ("id", "name", "capacity_bytes", "changed_blocks", "change_id", "reason")
+def listed(point: Point) -> PointListed:
+    """A restore point as an event."""
+    from warmspare.observe.kinds.repository import ListedDisk, NamedReason, PointListed
 
-
-def fields(point: Point) -> dict[str, object]:
-    """A restore point as an event's fields."""
     record = point.record
-    return {
-        "vm": record.vm_id,
-        "vm_name": record.vm_name,
-        "point": point.id.label,
-        "sequence": record.sequence,
-        "sha256": point.id.sha256,
-        "parent": record.parent,
-        "created": record.created,
-        "disks": [{name: getattr(disk, name) for name in _DISK_FIELDS} for disk in record.disks],
-        "unprotected": [{"name": u.name, "reason": u.reason} for u in record.unprotected],
-        "bytes_read": record.bytes_read,
-        "bytes_changed": record.bytes_changed,
-        "bytes_sent": record.bytes_sent,
-    }
+    return PointListed(
+        vm=record.vm_id,
+        vm_name=record.vm_name,
+        point=point.id.label,
+        sequence=record.sequence,
+        sha256=point.id.sha256,
+        parent=record.parent,
+        created=record.created,
+        disks=[
+            ListedDisk(
+                id=disk.id,
+                name=disk.name,
+                capacity_bytes=disk.capacity_bytes,
+                changed_blocks=disk.changed_blocks,
+                change_id=disk.change_id,
+                reason=disk.reason,
+            )
+            for disk in record.disks
+        ],
+        unprotected=[NamedReason(name=disk.name, reason=disk.reason) for disk in record.unprotected],
+        bytes_read=record.bytes_read,
+        bytes_changed=record.bytes_changed,
+        bytes_sent=record.bytes_sent,
+    )
 
 
 def _heading(point: Point) -> str:
@@ -97,7 +108,7 @@ def _heading(point: Point) -> str:
 
 def line(point: Point) -> str:
     """A restore point in a line."""
-    from warmspare.cli.telling.wording import size
+    from warmspare.observe.quantities import size
 
     record = point.record
     disks = ", ".join(f"{disk.name} {size(disk.capacity_bytes)}" for disk in record.disks)

@@ -37,6 +37,7 @@ def prune(
         from warmspare.config.values import duration
         from warmspare.errors import StoreError
         from warmspare.model.ids import VmId
+        from warmspare.observe.kinds.repository import PruneDone
         from warmspare.store.opening import open_store
 
         older_s = duration(older_than)
@@ -58,15 +59,16 @@ def prune(
         finally:
             await store.close()
         events.emit(
-            "prune.done",
-            repository=repo,
-            removed=yes,
-            objects=done.objects,
-            bytes=done.bytes,
-            uploads=done.uploads,
-            objects_kept=done.kept,
-            objects_left=done.objects_left,
-            uploads_left=done.uploads_left,
+            PruneDone(
+                repository=repo,
+                removed=yes,
+                objects=done.objects,
+                bytes=done.bytes,
+                uploads=done.uploads,
+                objects_kept=done.kept,
+                objects_left=done.objects_left,
+                uploads_left=done.uploads_left,
+            )
         )
         if done.objects_left or done.uploads_left:
             raise StoreError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from warmspare.cli import options
 from warmspare.errors import WarmspareError
@@ -10,6 +10,7 @@ from warmspare.errors import WarmspareError
 if TYPE_CHECKING:
     from warmspare.config.settings import VCenter
     from warmspare.observe.events import Events, Meter
+    from warmspare.observe.kinds.source import VmListed
     from warmspare.vsphere.inventory.listing import ListedVm, Listing
 
 STYLES = {"protected": "green", "possible": "yellow", "impossible": "red"}
@@ -23,6 +24,7 @@ def vms(config: options.Config = None, json: options.Json = False, debug: option
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.wiring.configured import open_session
         from warmspare.config.load import load
+        from warmspare.observe.kinds.source import SourceWarning, VmsDone
         from warmspare.vsphere.inventory.listing import listing, with_twins
 
         settings = load(options.config_path(config))
@@ -46,9 +48,9 @@ def vms(config: options.Config = None, json: options.Json = False, debug: option
             else:
                 show(vcenter, found)
         if json:
-            events.emit("vms.done", count=count, missing=missing)
+            events.emit(VmsDone(count=count, missing=missing))
         for other in failed[1:]:
-            events.emit("source.warning", message=other.sentence)
+            events.emit(SourceWarning(message=other.sentence))
         if failed:
             raise failed[0]
         return MISSING if missing else 0
@@ -58,30 +60,36 @@ def vms(config: options.Config = None, json: options.Json = False, debug: option
 
 def report(vcenter: VCenter, found: Listing, events: Events) -> None:
     """One event a VM, and one for each entry of the configuration that means none."""
+    from warmspare.observe.kinds.source import VmMissing
+
     for one in found.vms:
-        events.emit("vm", vcenter=vcenter.name, **fields(one))
+        events.emit(listed(vcenter, one))
     for name, reason in found.missing:
-        events.emit("vm.missing", vcenter=vcenter.name, name=name, message=reason)
+        events.emit(VmMissing(vcenter=vcenter.name, name=name, message=reason))
 
 
-def fields(one: ListedVm) -> dict[str, Any]:
-    """A VM as an event's fields."""
+def listed(vcenter: VCenter, one: ListedVm) -> VmListed:
+    """A VM as an event."""
+    from warmspare.observe.kinds.repository import NamedReason
+    from warmspare.observe.kinds.source import VmListed
+
     vm = one.vm
-    return {
-        "vm": vm.instance_uuid,
-        "vm_name": vm.name,
-        "path": vm.path,
-        "host": vm.host,
-        "power": vm.power,
-        "state": one.state,
-        "names": list(one.names),
-        "reason": one.reason,
-        "disks": one.disks,
-        "left_out": [{"name": name, "reason": reason} for name, reason in one.left_out],
-        "change_tracking": vm.change_tracking,
-        "unknown": list(vm.unknown),
-        "twins": list(one.twins),
-    }
+    return VmListed(
+        vcenter=vcenter.name,
+        vm=vm.instance_uuid,
+        vm_name=vm.name,
+        path=vm.path,
+        host=vm.host,
+        power=vm.power,
+        state=one.state,
+        names=list(one.names),
+        reason=one.reason,
+        disks=one.disks,
+        left_out=[NamedReason(name=name, reason=reason) for name, reason in one.left_out],
+        change_tracking=vm.change_tracking,
+        unknown=list(vm.unknown),
+        twins=list(one.twins),
+    )
 
 
 def show(vcenter: VCenter, found: Listing) -> None:

@@ -51,6 +51,7 @@ def conclude(report: AuditReport, events: Events, *, reports: Path | None, html:
     """
     from warmspare.audit.reports import archive, page
     from warmspare.cli.telling.audit_table import show
+    from warmspare.observe.kinds.audit import AuditDone
     from warmspare.state.user_files import replace_output
 
     done = archive.of(reports_directory(reports)).keep(report)
@@ -59,22 +60,23 @@ def conclude(report: AuditReport, events: Events, *, reports: Path | None, html:
         replace_output(html, page.render(report, done.sha256).encode(), page.MARK, PAGE)
     if as_json:
         for each in report.findings:
-            events.emit("finding", **each.event(report.vm))
+            events.emit(each.event(report.vm))
     events.emit(
-        "audit.done",
-        kind=report.kind,
-        vm=report.vm,
-        point=report.point.label if report.point else None,
-        result=report.result,
-        findings=len(report.findings) + report.findings_left_out,
-        repaired=sum(each.repaired for each in report.findings),
-        coverage_percent=report.coverage_percent,
-        bytes_read=report.bytes_read,
-        bytes_fetched=report.bytes_fetched,
-        seconds=report.seconds,
-        report=str(done.path),
-        sha256=done.sha256,
-        html=str(html) if html else None,
+        AuditDone(
+            kind=report.kind,
+            vm=report.vm,
+            point=report.point.label if report.point else None,
+            result=report.result,
+            findings=len(report.findings) + report.findings_left_out,
+            repaired=sum(each.repaired for each in report.findings),
+            coverage_percent=report.coverage_percent,
+            bytes_read=report.bytes_read,
+            bytes_fetched=report.bytes_fetched,
+            seconds=report.seconds,
+            report=str(done.path),
+            sha256=done.sha256,
+            html=str(html) if html else None,
+        )
     )
     if not as_json:
         show(done)

@@ -11,7 +11,7 @@ from rich.text import Text
 from warmspare.audit.reports.findings import ABOUT, FindingKind, Severity
 from warmspare.audit.reports.report import RESULTS, DiskResult
 from warmspare.cli.telling.console import PlainConsole, text
-from warmspare.cli.telling.wording import duration, size
+from warmspare.observe.quantities import duration, size
 from warmspare.outside.text import shown
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ import json
 import math
 import os
 import sys
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from warmspare.cli.telling.wording import sentence
-from warmspare.errors import StoreError, WarmspareError
-from warmspare.observe.events import Event
+from warmspare.errors import StoreError
 from warmspare.outside.text import json_safe, shown
+
+if TYPE_CHECKING:
+    from warmspare.observe.event import Event
 
 
 class Output(Protocol):
@@ -156,13 +157,13 @@ class Plain(_Through):
         return super().write(shown(text, lines=True))
 
 
-def json_line(event: Event) -> str:
-    """An event as a line of JSON that any stdout can say: each value is the same for who decodes it."""
+def json_line(record: dict[str, Any]) -> str:
+    """A record as a line of JSON that any stdout can say: each value is the same for who decodes it."""
     unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
     try:
-        text = json.dumps(event, ensure_ascii=not unicode, allow_nan=False)
+        text = json.dumps(record, ensure_ascii=not unicode, allow_nan=False)
     except ValueError:  # a number that JSON has not
-        text = json.dumps(_finite(event), ensure_ascii=not unicode)
+        text = json.dumps(_finite(record), ensure_ascii=not unicode)
     return json_safe(text)
 
 
@@ -180,7 +181,9 @@ class JsonOutput:
     tick_s = 1.0
 
     def event(self, event: Event) -> None:
-        write_raw(json_line(event) + "\n")
+        from warmspare.observe.event import record_of  # here: --help needs no events
+
+        write_raw(json_line(record_of(event)) + "\n")
 
     def close(self) -> None:
         pass
@@ -192,7 +195,7 @@ class LinesOutput:
     tick_s = 10.0
 
     def event(self, event: Event) -> None:
-        text = sentence(event)
+        text = event.sentence()
         if text:
             write_line(text)
 
@@ -209,21 +212,6 @@ def open_output(as_json: bool) -> Output:
 
         return TerminalOutput()
     return LinesOutput()
-
-
-def error_event(error: WarmspareError) -> Event:
-    """The last event of a run that failed."""
-    return {
-        "event": "error",
-        "kind": error.kind,
-        "exit_code": error.exit_code,
-        "message": error.sentence,
-        "what": error.what,
-        "where": error.where,
-        "hint": error.hint,
-        "retryable": error.retryable,
-        **({"action": error.action} if isinstance(error, StoreError) and error.action else {}),
-    }
 
 
 def complain(text: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from warmspare.cli.telling.console import PlainConsole, text
-from warmspare.cli.telling.wording import duration, sentence, size
-from warmspare.observe.events import Event
+from warmspare.observe.event import Event, FleetEvent, name_of
+from warmspare.observe.kinds.run import Progress as ProgressTold
+from warmspare.observe.quantities import duration, size
 from warmspare.outside.text import shown
 
-_LOUD = {
+_GOOD = "bold green"
+STYLES = {
     "sync.failed": "red",
     "finding": "yellow",
     "unprotected": "bold red",
@@ -29,9 +32,13 @@ _LOUD = {
     "failover.missing": "bold red",
     "audit.waiting": "yellow",
     "report.wrong": "bold red",
-    "error": "red",
+    "sync.done": _GOOD,
+    "apply.done": _GOOD,
+    "copy.done": _GOOD,
+    "failover.done": _GOOD,
+    "export.done": _GOOD,
 }
-_QUIET = dict.fromkeys(("sync.done", "apply.done", "copy.done", "failover.done", "export.done"), "bold green")
+ENDINGS = frozenset({"sync.done", "sync.failed", "apply.done", "copy.done", "audit.done"})  # of what a bar shows
 
 
 class TerminalOutput:
@@ -52,31 +59,29 @@ class TerminalOutput:
         self._tasks: dict[str, TaskID] = {}  # by VM, where there are several
 
     def event(self, event: Event) -> None:
-        if event["event"] == "progress":
+        if isinstance(event, ProgressTold):
             self._show(event)
             return
-        if event["event"] in ("sync.done", "sync.failed", "apply.done", "copy.done", "audit.done"):
-            self._stop(event.get("vm_name", ""))
-        words = sentence(event)
-        if words:
-            style = _LOUD.get(event["event"]) or _QUIET.get(event["event"]) or ""
-            self._console.print(text(words, style))
+        name = name_of(event)
+        if name in ENDINGS:
+            self._stop(_whose(event))
+        if words := event.sentence():
+            self._console.print(text(words, STYLES.get(name, "")))
 
-    def _show(self, event: Event) -> None:
-        if not event["bytes_total"]:
+    def _show(self, event: ProgressTold) -> None:
+        if not event.bytes_total:
             return
-        names = ("read", "changed", "sent", "written")
-        parts = [f"{name} {size(event[f'bytes_{name}'])}" for name in names if f"bytes_{name}" in event]
-        if event["seconds"]:
-            parts.insert(0, f"{size(event['bytes_done'] / event['seconds'])}/s")
-        if event["seconds_left"] >= 0:
-            parts.append(f"{duration(event['seconds_left'])} left")
-        name = event.get("vm_name", "")
+        parts = [f"{name} {size(count)}" for name, count in event.amounts()]
+        if event.seconds:
+            parts.insert(0, f"{size(event.bytes_done / event.seconds)}/s")
+        if event.seconds_left >= 0:
+            parts.append(f"{duration(event.seconds_left)} left")
+        name = _whose(event)
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(shown(name), total=None, figures="")
             self._progress.start()
         self._progress.update(
-            self._tasks[name], total=event["bytes_total"], completed=event["bytes_done"], figures="  ".join(parts)
+            self._tasks[name], total=event.bytes_total, completed=event.bytes_done, figures="  ".join(parts)
         )
 
     def _stop(self, name: str) -> None:
@@ -89,3 +94,8 @@ class TerminalOutput:
     def close(self) -> None:
         for name in list(self._tasks):
             self._stop(name)
+
+
+def _whose(event: Event) -> str:
+    """The VM that it is of, where there are several."""
+    return event.vm_name if isinstance(event, FleetEvent) and event.vm_name is not UNSET else ""

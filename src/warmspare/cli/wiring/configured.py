@@ -15,16 +15,21 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import UNSET, UnsetType
 
 from warmspare.cli import options
 from warmspare.errors import SourceError, WarmspareError, worst
+from warmspare.observe.event import Event, FleetEvent
+from warmspare.observe.kinds.sync import SyncAll, SyncFailed, SyncLate
 
 if TYPE_CHECKING:
     from warmspare.config.settings import Policy, Settings, VCenter, Vm
     from warmspare.model.extents import Extents
     from warmspare.model.ids import DiskId
-    from warmspare.observe.events import Event, Events, Meter
+    from warmspare.observe.events import Events, Meter
     from warmspare.source.identity import HomePlace
     from warmspare.source.logins import Logins
     from warmspare.vsphere.api.session import VsphereSession
@@ -245,7 +250,7 @@ async def late(events: Events, vm: str, rpo_s: int) -> AsyncIterator[None]:
     """Say so when what goes on here passes half the RPO: the next run may begin late."""
 
     def tell() -> None:
-        events.emit("sync.late", vm=vm, seconds=rpo_s / 2, rpo_seconds=rpo_s)
+        events.emit(SyncLate(vm=vm, seconds=rpo_s / 2, rpo_seconds=rpo_s))
 
     timer = asyncio.get_running_loop().call_later(rpo_s / 2, tell)
     try:
@@ -263,7 +268,7 @@ async def _several(settings: Settings, found: list[FoundVm], missed: list[Missed
         name = one.info.name
 
         def tagged(event: Event) -> None:
-            events.emit(event["event"], **{"vm_name": name, **{k: v for k, v in event.items() if k != "event"}})
+            events.emit(msgspec.structs.replace(event, vm_name=name) if isinstance(event, FleetEvent) else event)
 
         own = Events(tagged)
 
@@ -280,23 +285,22 @@ async def _several(settings: Settings, found: list[FoundVm], missed: list[Missed
 
         return Job(f"{one.settings.name}/{name}/{one.info.moref}", one.info.host, run)
 
-    codes = [one_failed(one.error, events, vm_name=one.settings.name) for one in missed]
+    codes = [one_failed(one.error, events, one.settings.name) for one in missed]
     jobs = [job(one) for one in found]
     ran = await run_all(jobs, at_once=settings.limits.vms_at_once, per_host=settings.limits.per_host)
     codes += ran.values()
     failed = sum(code not in (0, 7) for code in codes)
-    events.emit("sync.all", vms=len(codes), failed=failed, unprotected=sum(code == 7 for code in codes))
+    events.emit(SyncAll(vms=len(codes), failed=failed, unprotected=sum(code == 7 for code in codes)))
     return worst(codes)
 
 
-def one_failed(error: BaseException, events: Events, **fields: str) -> int:
-    """One of several failed: say so, and go on with the others. A bug ends them all. fields: of the event, too."""
-    from warmspare.cli.telling.output import complain, error_event
+def one_failed(error: BaseException, events: Events, vm_name: str | UnsetType = UNSET) -> int:
+    """One of several failed: say so, and go on with the others. A bug ends them all. vm_name: where `events` are those
+    of all."""
+    from warmspare.cli.telling.output import complain
 
     if not isinstance(error, WarmspareError):
         raise error
-    record: dict[str, Any] = error_event(error)
-    record["event"] = "sync.failed"
     complain(error.sentence)
-    events.emit(record.pop("event"), **fields, **record)
+    events.emit(SyncFailed.of(error, vm_name))
     return error.exit_code

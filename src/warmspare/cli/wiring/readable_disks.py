@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from warmspare.cli import options
 from warmspare.errors import ConfigError
+from warmspare.observe.kinds.readiness import PointRead
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events
@@ -72,12 +73,13 @@ async def _with_point(choice: DisksChoice, events: Events, work: Callable[[Held,
         of = of_point(point.record.record)
         result = await work(point, of)
         events.emit(
-            "point.read",
-            vm=of.vm,
-            point=point.point.label,
-            bytes_fetched=point.fetched.read_bytes,
-            blocks_verified=sum(disk.blocks.verified for disk in point.disks),
-            capacity_bytes=sum(disk.capacity_bytes for disk in point.disks),
+            PointRead(
+                vm=of.vm,
+                point=point.point.label,
+                bytes_fetched=point.fetched.read_bytes,
+                blocks_verified=sum(disk.blocks.verified for disk in point.disks),
+                capacity_bytes=sum(disk.capacity_bytes for disk in point.disks),
+            )
         )
         return result
 

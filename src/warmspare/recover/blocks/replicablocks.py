@@ -18,6 +18,7 @@ from warmspare.errors import ConfigError, LeaseError
 from warmspare.format.restore_point import Disk
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events, Meter
+from warmspare.observe.kinds.finding import ReplicaBlock
 from warmspare.repository.blocks.block_window import BlockWindow
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository
@@ -48,13 +49,7 @@ class ReplicaBlocks:
             wrong = await self._threads.run(self._read, window)
         if wrong:
             blocks = [int(window.blocks[position]) for position in wrong]
-            self._events.emit(
-                "finding",
-                kind="replica-block",
-                disk=self._disk.id,
-                blocks=blocks,
-                message="these blocks of the replica are not what they should be; they were taken from the chain",
-            )
+            self._events.emit(ReplicaBlock(disk=self._disk.id, blocks=blocks))
             window.clear(wrong)
             await self._chain.fill(window, wrong)
 

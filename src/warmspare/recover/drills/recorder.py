@@ -14,6 +14,8 @@ from typing import Any
 from warmspare.errors import ConfigError, IntegrityError, WarmspareError, first_of
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.drill import DrillKept
+from warmspare.observe.kinds.rehearsal import RehearsalDone
 from warmspare.recover.drills.drill_record import FORMAT, DrillKind, DrillRecord, DrillStep, Result, line, of, reasons
 from warmspare.recover.drills.evidence import DrillVerdict, verdict_digest
 from warmspare.recover.drills.rehearsal import Rehearsal, Rehearsed
@@ -119,27 +121,28 @@ class Recorder:
         kept = await self._keep(done, began, str(plan), [rehearsal.note] if rehearsal.note else [])
         results = [step.result for step in done.steps]
         self.events.emit(
-            "rehearsal.done",
-            vms=len(results),
-            passed=results.count("passed"),
-            late=results.count("late"),
-            failed=results.count("failed"),
-            not_judged=results.count("not judged"),
-            result=done.result,
-            ready_seconds=done.ready_s,
-            rto_seconds=done.rto_s,
-            within=done.within,
-            seconds=done.seconds,
-            number=kept.report.number,
-            record=str(kept.path),
-            sha256=kept.sha256,
+            RehearsalDone(
+                vms=len(results),
+                passed=results.count("passed"),
+                late=results.count("late"),
+                failed=results.count("failed"),
+                not_judged=results.count("not judged"),
+                result=done.result,
+                ready_seconds=done.ready_s,
+                rto_seconds=done.rto_s,
+                within=done.within,
+                seconds=done.seconds,
+                number=kept.report.number,
+                record=str(kept.path),
+                sha256=kept.sha256,
+            )
         )
         return done
 
     async def _keep_single(self, turn: _Alone, step: DrillStep, error: WarmspareError | None) -> None:
         done = Rehearsed([step], [error], turn.seconds, turn.up_s, None, None, False)
         kept = await self._keep(done, turn.began, "", [])
-        self.events.emit("drill.kept", vm=step.vm, number=kept.report.number, record=str(kept.path), sha256=kept.sha256)
+        self.events.emit(DrillKept(vm=step.vm, number=kept.report.number, record=str(kept.path), sha256=kept.sha256))
 
     async def _keep(self, done: Rehearsed, began: str, plan: str, notes: Sequence[str]) -> KeptReport[DrillRecord]:
         record = DrillRecord(

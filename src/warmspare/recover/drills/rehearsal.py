@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from warmspare.errors import IntegrityError, WarmspareError, first_of, worst
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.rehearsal import RehearsalDue, RehearsalMissing, RehearsalStart, RehearsalStep
 from warmspare.recover.drills.drill_record import DrillKind, DrillStep, Result, line, reasons
 from warmspare.recover.drills.evidence import DrillVerdict, verdict_digest
 from warmspare.recover.drills.rules import BootError, Rules, looking
@@ -281,7 +282,7 @@ class Rehearsal:
                 subjects.append(await self._lab.look(plan, at))
             except WarmspareError as error:
                 error.about(plan.name)
-                self._events.emit("rehearsal.missing", vm=plan.name, message=error.sentence)
+                self._events.emit(RehearsalMissing(vm=plan.name, message=error.sentence))
                 lacking.append(error)
         if lacking:
             raise lacking[0]
@@ -292,12 +293,13 @@ class Rehearsal:
         orders = sorted({plan.order for plan in self._plans})
         self._began_s = time.monotonic()
         self._events.emit(
-            "rehearsal.start",
-            where=self._lab.kind,
-            vms=[course.subject.vm for course in self._courses],
-            orders=orders,
-            rto_seconds=self.rto_s,
-            note=self._lab.note,
+            RehearsalStart(
+                where=self._lab.kind,
+                vms=[course.subject.vm for course in self._courses],
+                orders=orders,
+                rto_seconds=self.rto_s,
+                note=self._lab.note,
+            )
         )
         async with asyncio.TaskGroup() as tasks:
             for course in self._courses:
@@ -344,20 +346,21 @@ class Rehearsal:
 
     def tell_due(self, course: _Course) -> None:
         assert course.due_s is not None
-        self._events.emit("rehearsal.due", vm=course.subject.vm, order=course.plan.order, due_seconds=course.due_s)
+        self._events.emit(RehearsalDue(vm=course.subject.vm, order=course.plan.order, due_seconds=course.due_s))
 
     def tell_step(self, course: _Course) -> None:
         self._events.emit(
-            "rehearsal.step",
-            vm=course.subject.vm,
-            order=course.plan.order,
-            ready=course.plan.ready,
-            result=course.result,
-            reason=course.why,
-            due_seconds=course.due_s,
-            waited_seconds=round(course.waited_s, 3),
-            ready_seconds=course.ready_s,
-            up_seconds=course.up_s,
-            rto_seconds=course.rto_s,
-            within=course.within,
+            RehearsalStep(
+                vm=course.subject.vm,
+                order=course.plan.order,
+                ready=course.plan.ready,
+                result=course.result,
+                reason=course.why,
+                due_seconds=course.due_s,
+                waited_seconds=round(course.waited_s, 3),
+                ready_seconds=course.ready_s,
+                up_seconds=course.up_s,
+                rto_seconds=course.rto_s,
+                within=course.within,
+            )
         )

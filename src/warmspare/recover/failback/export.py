@@ -20,6 +20,7 @@ from warmspare.format.restore_point import Disk
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.observe.kinds.failover import ExportDisk, ExportStart, FailoverNote
 from warmspare.outside.regular_files import open_regular
 from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.aws.client import Aws
@@ -138,7 +139,7 @@ class Export:
                 f"{instance_id} is running: what it writes from now on is not in this export; stop it with `aws ec2 "
                 f"stop-instances --instance-ids {instance_id}`, and export again"
             )
-            self._events.emit("failover.note", vm=vm, message=message)
+            self._events.emit(FailoverNote(vm=vm, message=message))
 
     async def _base(self, vm: VmId, point: Point, stack: AsyncExitStack) -> Replica | None:
         """The replica at the point that was failed over, held; None if none was named."""
@@ -146,7 +147,7 @@ class Export:
             return None
         replica = replica_at(self._settings.replica, vm, self._repository, point, None)
         await stack.enter_async_context(
-            held_at(replica, point, lambda why: self._events.emit("failover.note", vm=vm, message=f"waiting: {why}"))
+            held_at(replica, point, lambda why: self._events.emit(FailoverNote(vm=vm, message=f"waiting: {why}")))
         )
         return replica
 
@@ -166,7 +167,7 @@ class Export:
             pages, what = self._reader.blocks(snapshot), "all of the volume"
         gib = await self._gib(snapshot)
         capacity = disk.capacity_bytes if gib <= source.volume_gib else gib * GIB
-        self._events.emit("export.start", disk=disk.name, source=what, bytes_total=capacity, path=str(part))
+        self._events.emit(ExportStart(disk=disk.name, source=what, bytes_total=capacity, path=str(part)))
         self._meter.total_bytes += capacity
         try:
             with DiskExport(part, capacity, base, self._meter, self._housekeeping) as writing:
@@ -222,11 +223,12 @@ class Export:
                     with opened(replica, disk) as (_, source):
                         copy_sparse(source, part, WHAT, begun=mark_ours)
                     self._events.emit(
-                        "export.start",
-                        disk=disk.name,
-                        source=f"the replica at {at.label}",
-                        bytes_total=disk.capacity_bytes,
-                        path=str(part),
+                        ExportStart(
+                            disk=disk.name,
+                            source=f"the replica at {at.label}",
+                            bytes_total=disk.capacity_bytes,
+                            path=str(part),
+                        )
                     )
                     self._meter.total_bytes += disk.capacity_bytes
                     base = ExportBase(table, disk.capacity_bytes)
@@ -280,11 +282,12 @@ class Export:
         with local_io(WHAT, final):
             sync_directory(final.parent)
         self._events.emit(
-            "export.disk",
-            disk=disk.name,
-            path=str(final),
-            capacity_bytes=capacity,
-            bytes_changed=changed,
-            free_bytes=shutil.disk_usage(final.parent).free,
+            ExportDisk(
+                disk=disk.name,
+                path=str(final),
+                capacity_bytes=capacity,
+                bytes_changed=changed,
+                free_bytes=shutil.disk_usage(final.parent).free,
+            )
         )
         return final

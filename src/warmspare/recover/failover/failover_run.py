@@ -19,6 +19,7 @@ from typing import TypeVar
 from warmspare.errors import ConfigError, RecoverError, WarmspareError
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.failover import FailoverImport, FailoverMissing, FailoverNote, FailoverPoint, FailoverWould
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.failover.ami import Images
 from warmspare.recover.failover.chosen import Chosen, choose
@@ -59,9 +60,9 @@ class Failover:
         for one in prepared:
             vm, plan = one.machine.vm_name, one.plan
             for action in one.would():
-                self._events.emit("failover.would", vm=vm, order=plan.order, action=action)
+                self._events.emit(FailoverWould(vm=vm, order=plan.order, action=action))
             for what in one.lacking:
-                self._events.emit("failover.missing", vm=vm, message=what)
+                self._events.emit(FailoverMissing(vm=vm, message=what))
 
     async def looked_into(
         self, prepared: Sequence[FailoverVm], scratch: Path, *, every: bool
@@ -95,7 +96,7 @@ class Failover:
                 boots=one.plan.root_disk,
                 boot_mode=one.machine.boot_mode,
             )
-        self._events.emit("outlook", **seen.event(one.machine.vm_name))
+        self._events.emit(seen.event(one.machine.vm_name))
         return seen
 
     async def run(self, prepared: Sequence[FailoverVm]) -> list[Recovered]:
@@ -128,7 +129,7 @@ class Failover:
         built = machine(point.record, staged, plan)
         types, missing = await preflight.look(built, plan)
         for note in built.notes:
-            self._events.emit("failover.note", vm=built.vm_name, message=note)
+            self._events.emit(FailoverNote(vm=built.vm_name, message=note))
         found = died = None
         if journal.record and journal.record.holds:
             found = await self._launcher.find(journal.record.run, f"VM {built.vm_name}", journal.record.attempt)
@@ -156,12 +157,13 @@ class Failover:
             )
         chosen = await choose(self._repository, self._ec2.aws, vm, wanted, exactly=under_way)
         self._events.emit(
-            "failover.point",
-            vm=vm,
-            point=chosen.point.id.label,
-            created=chosen.staged.created,
-            age_seconds=round(chosen.age_s),
-            newer_unstaged=chosen.newer,
+            FailoverPoint(
+                vm=vm,
+                point=chosen.point.id.label,
+                created=chosen.staged.created,
+                age_seconds=round(chosen.age_s),
+                newer_unstaged=chosen.newer,
+            )
         )
         return chosen
 
@@ -198,7 +200,7 @@ class Failover:
         run, plan, vm = one.journal.record.run, one.plan, one.machine.vm_name
 
         def progress(task: str, percent: str, message: str) -> None:
-            self._events.emit("failover.import", vm=vm, task=task, percent=percent, message=message)
+            self._events.emit(FailoverImport(vm=vm, task=task, percent=percent, message=message))
 
         imports = Imports(self._ec2, progress)
         begun = one.journal.record.ids_of("import")
@@ -206,7 +208,7 @@ class Failover:
         failure = await imports.failure(task) if task else None
         if failure:
             message = f"an earlier import failed: {failure.sentence}; now it is tried anew"
-            self._events.emit("failover.note", vm=vm, message=message)
+            self._events.emit(FailoverNote(vm=vm, message=message))
         if failure or not task:
             spec = ImportSpec(
                 run,

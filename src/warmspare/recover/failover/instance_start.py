@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
+from warmspare.observe.kinds.failover import FailoverNote, FailoverStarted, FailoverStep
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.aws.ec2_errors import NO_MACHINE
@@ -34,11 +35,11 @@ class StepEvents:
         self._events = events
 
     def note(self, one: FailoverVm, message: str) -> None:
-        self._events.emit("failover.note", vm=one.machine.vm_name, message=message)
+        self._events.emit(FailoverNote(vm=one.machine.vm_name, message=message))
 
     def step(self, one: FailoverVm, step: str, identity: str, began: float) -> None:
         self._events.emit(
-            "failover.step", vm=one.machine.vm_name, step=step, id=identity, seconds=round(time.monotonic() - began, 3)
+            FailoverStep(vm=one.machine.vm_name, step=step, id=identity, seconds=round(time.monotonic() - began, 3))
         )
 
 
@@ -82,15 +83,16 @@ class InstanceStart:
             await self._launcher.checked(instance.id, most_s=plan.ready_s)
         await journal.move("started")
         self._events.emit(
-            "failover.vm",
-            vm=one.machine.vm_name,
-            point=one.point.id.label,
-            image=image[0],
-            instance=instance.id,
-            type=instance.type,
-            ip=instance.ip,
-            ready=plan.ready,
-            seconds=round(time.monotonic() - began, 3),
+            FailoverStarted(
+                vm=one.machine.vm_name,
+                point=one.point.id.label,
+                image=image[0],
+                instance=instance.id,
+                type=instance.type,
+                ip=instance.ip,
+                ready=plan.ready,
+                seconds=round(time.monotonic() - began, 3),
+            )
         )
         return Recovered(one.machine.vm_id, one.point.id.label, image[0], instance)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from warmspare.observe.findings import told
+from warmspare.observe.kinds.finding import ReadinessFinding
 from warmspare.recover.readiness.boot_kinds import BootFindingKind, BootSeverity, Family
 from warmspare.recover.readiness.boot_meanings import ABOUT
 
@@ -38,14 +37,17 @@ class BootFinding:
     def remedy(self) -> str:
         return dict(ABOUT[self.kind].remedies).get(self.family, ABOUT[self.kind].remedy)
 
-    def event(self, vm: str, point: str) -> dict[str, Any]:
-        """The fields of the `finding` event (docs/events.md)."""
-        fields = {
-            "known": self.known,
-            "vm": vm,
-            "disk": self.disk,
-            "place": self.place,
-            "found": self.found,
-            "point": point,
-        }
-        return told(self.kind, self.severity, fields, message=self.meaning, remedy=self.remedy)
+    def event(self, vm: str, point: str) -> ReadinessFinding:
+        """How it is told."""
+        return ReadinessFinding(
+            kind=str(self.kind),
+            severity=str(self.severity),
+            known=self.known,
+            vm=vm,
+            disk=self.disk,
+            place=self.place,
+            found=self.found,
+            point=point,
+            message=self.meaning,
+            remedy=self.remedy,
+        )

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from warmspare.errors import WarmspareError, first_of
+from warmspare.observe.kinds.readiness import OutlookTold
 from warmspare.recover.disks.held_point import HeldPoint, with_point
 from warmspare.recover.disks.origin import of_point
 from warmspare.recover.readiness.boot_findings import BootFinding
@@ -42,16 +42,16 @@ class Outlook:
             return STOPS
         return NOT_KNOWN if self.not_known else STARTS
 
-    def event(self, vm: str) -> dict[str, Any]:
-        """The fields of the `outlook` event (docs/events.md)."""
-        return {
-            "vm": vm,
-            "point": self.point,
-            "answer": self.answer,
-            "stops": list(self.stops),
-            "not_known": list(self.not_known),
-            "runs": list(self.runs),
-        }
+    def event(self, vm: str) -> OutlookTold:
+        """How it is told."""
+        return OutlookTold(
+            vm=vm,
+            point=self.point,
+            answer=self.answer,
+            stops=list(self.stops),
+            not_known=list(self.not_known),
+            runs=list(self.runs),
+        )
 
 
 async def outlook(store: Store, vm: str, point: str, scratch: Path, *, boots: str | None, boot_mode: str) -> Outlook:

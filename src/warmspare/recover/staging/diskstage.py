@@ -15,6 +15,8 @@ import msgspec
 from warmspare.format.restore_point import Disk
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.observe.kinds.repository import StateRebuild
+from warmspare.observe.kinds.stage import StageAgain, StageDisk, StageDiskDone
 from warmspare.outside.records import Count
 from warmspare.outside.regular_files import demand_folders
 from warmspare.recover.aws.aws_errors import AwsError
@@ -105,14 +107,14 @@ class DiskStage:
             except TableDamagedError:
                 if not left:
                     raise
-                means.events.emit("state.rebuild", vm=self._vm, disk=self._disk.id, what="hash table")
+                means.events.emit(StateRebuild(vm=self._vm, disk=self._disk.id, what="hash table"))
                 with self._table() as table:
                     table.reset()
             except SnapshotGoneError as error:
                 means.traces.count_attempt()
                 if not left:
                     raise
-                means.events.emit("stage.again", vm=self._vm, disk=self._disk.id, message=error.sentence)
+                means.events.emit(StageAgain(vm=self._vm, disk=self._disk.id, message=error.sentence))
                 pending = None
         raise AssertionError("unreachable")
 
@@ -140,16 +142,17 @@ class DiskStage:
         total = len(wanted) * EBS_BLOCK_BYTES
         means.meter.total_bytes += total
         means.events.emit(
-            "stage.disk",
-            vm=self._vm,
-            disk=disk.id,
-            point=self._point.id.label,
-            snapshot=snapshot_id,
-            capacity_bytes=disk.capacity_bytes,
-            volume_gib=volume_gib(disk.capacity_bytes),
-            bytes_total=total,
-            parent=base.staged.snapshot_id if base else None,
-            resumed=pending is not None,
+            StageDisk(
+                vm=self._vm,
+                disk=disk.id,
+                point=self._point.id.label,
+                snapshot=snapshot_id,
+                capacity_bytes=disk.capacity_bytes,
+                volume_gib=volume_gib(disk.capacity_bytes),
+                bytes_total=total,
+                parent=base.staged.snapshot_id if base else None,
+                resumed=pending is not None,
+            )
         )
         chain = ChainBlocks(means.repository, self._point, disk, means.traces.scratch, means.threads, means.meter)
         with Digests(means.traces.digests(snapshot_id)) as digests:
@@ -178,14 +181,15 @@ class DiskStage:
             await means.ebs.completed(snapshot_id, unseen_until=unseen)
         self._forget(snapshot_id)
         means.events.emit(
-            "stage.disk.done",
-            vm=self._vm,
-            disk=disk.id,
-            point=self._point.id.label,
-            snapshot=snapshot_id,
-            bytes_read=means.meter.read_bytes - read,
-            bytes_put=filling.put * EBS_BLOCK_BYTES,
-            bytes_kept=filling.kept * EBS_BLOCK_BYTES,
+            StageDiskDone(
+                vm=self._vm,
+                disk=disk.id,
+                point=self._point.id.label,
+                snapshot=snapshot_id,
+                bytes_read=means.meter.read_bytes - read,
+                bytes_put=filling.put * EBS_BLOCK_BYTES,
+                bytes_kept=filling.kept * EBS_BLOCK_BYTES,
+            )
         )
         return snapshot_id
 
@@ -237,9 +241,10 @@ class DiskStage:
                 if parent is None or not refused:
                     raise
                 self._means.events.emit(
-                    "stage.again",
-                    vm=self._vm,
-                    disk=self._disk.id,
-                    message=f"AWS does not build on {parent.snapshot_id}: {error.what}; staged in full",
+                    StageAgain(
+                        vm=self._vm,
+                        disk=self._disk.id,
+                        message=f"AWS does not build on {parent.snapshot_id}: {error.what}; staged in full",
+                    )
                 )
                 base, wanted = None, await self._blocks(None, table)

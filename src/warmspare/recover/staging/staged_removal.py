@@ -15,6 +15,7 @@ from typing import Self
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
+from warmspare.observe.kinds.stage import StageKept, StageLeft, StageRemoved
 from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.aws.refused_deletion import IN_USE, forbidden
 from warmspare.recover.staging.ebs import Ebs
@@ -62,7 +63,7 @@ class Removal:
                 self._over = f"AWS refused {self._refused} others in this run"
             self._keep(snapshot_id, label, refusal)
             return False
-        self._events.emit("stage.removed", vm=self._vm, snapshot=snapshot_id, point=label, message=why)
+        self._events.emit(StageRemoved(vm=self._vm, snapshot=snapshot_id, point=label, message=why))
         return True
 
     async def expire(self, old: Sequence[StagedDisk]) -> list[StagedDisk]:
@@ -82,7 +83,7 @@ class Removal:
         left, self._left = self._left, []
         if left:
             self._events.emit(
-                "stage.left", vm=self._vm, snapshots=left, message=f"not asked for in this run: {self._over}"
+                StageLeft(vm=self._vm, snapshots=left, message=f"not asked for in this run: {self._over}")
             )
             for each in left:
                 self._housekeeping.failed(DELETE, each, self._over)
@@ -99,12 +100,9 @@ class Removal:
             with self._housekeeping.trying(DELETE, snapshot_id, denied=_grantable):
                 raise error
         self._events.emit(
-            "stage.kept",
-            vm=self._vm,
-            snapshot=snapshot_id,
-            point=label,
-            code=error.code,
-            message=f"{error.what}; {error.hint}",
+            StageKept(
+                vm=self._vm, snapshot=snapshot_id, point=label, code=error.code, message=f"{error.what}; {error.hint}"
+            )
         )
 
 

@@ -20,6 +20,7 @@ from warmspare.format.restore_point import Disk
 from warmspare.model.ids import VmId, disk_key, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.observe.kinds.stage import StageDone, StagePlan, StagePoint, StageStart, StageWaiting
 from warmspare.outside.regular_files import demand_folders
 from warmspare.patience import outlasted
 from warmspare.recover.aws.aws_errors import denied_by_aws
@@ -141,17 +142,18 @@ class Stage:
             base, wanted = await DiskStage(means, target, disk, staged).plan()
             puts, parent = len(wanted), base.staged.snapshot_id if base else None
         self._events.emit(
-            "stage.plan",
-            vm=self._vm,
-            disk=disk.id,
-            point=target.id.label,
-            snapshot=there.snapshot_id if there else None,
-            pending=pending.snapshot_id if pending else None,
-            parent=parent,
-            volume_gib=volume_gib(disk.capacity_bytes),
-            puts=puts,
-            bytes_total=puts * EBS_BLOCK_BYTES,
-            seconds=round(puts / self._settings.puts_s, 1),
+            StagePlan(
+                vm=self._vm,
+                disk=disk.id,
+                point=target.id.label,
+                snapshot=there.snapshot_id if there else None,
+                pending=pending.snapshot_id if pending else None,
+                parent=parent,
+                volume_gib=volume_gib(disk.capacity_bytes),
+                puts=puts,
+                bytes_total=puts * EBS_BLOCK_BYTES,
+                seconds=round(puts / self._settings.puts_s, 1),
+            )
         )
 
     async def _repository(self) -> Repository:
@@ -236,12 +238,13 @@ class Stage:
         staged = await staged_disks(self._aws, repository.id, self._vm)
         await self._demand_history(repository, staged, target, explicit=explicit)
         self._events.emit(
-            "stage.start",
-            vm=self._vm,
-            repository=self._store.uri,
-            point=target.id.label,
-            created=target.record.created,
-            region=await self._aws.region(),
+            StageStart(
+                vm=self._vm,
+                repository=self._store.uri,
+                point=target.id.label,
+                created=target.record.created,
+                region=await self._aws.region(),
+            )
         )
         earlier, hopeless = await sort_unfinished(repository, self._vm, staged, target, only_target=explicit)
         lost = {each.snapshot_id for each, _ in hopeless}
@@ -260,23 +263,24 @@ class Stage:
         removal.tell()
         meter = self._meter
         self._events.emit(
-            "stage.done",
-            vm=self._vm,
-            point=target.id.label,
-            created=target.record.created,
-            snapshots=ids,
-            bytes_read=meter.read_bytes,
-            bytes_put=meter.sent_bytes,
-            amplification=round(meter.read_bytes / meter.sent_bytes, 3) if meter.sent_bytes else 0.0,
-            throttled=self._ebs.pace.throttles,
-            removed=removed,
-            kept=removal.kept,
-            seconds=round(meter.seconds, 3),
+            StageDone(
+                vm=self._vm,
+                point=target.id.label,
+                created=target.record.created,
+                snapshots=ids,
+                bytes_read=meter.read_bytes,
+                bytes_put=meter.sent_bytes,
+                amplification=round(meter.read_bytes / meter.sent_bytes, 3) if meter.sent_bytes else 0.0,
+                throttled=self._ebs.pace.throttles,
+                removed=removed,
+                kept=removal.kept,
+                seconds=round(meter.seconds, 3),
+            )
         )
         return ids
 
     def _waiting(self, why: str, seconds: float = WAIT_S) -> None:
-        self._events.emit("stage.waiting", vm=self._vm, message=why, seconds=seconds)
+        self._events.emit(StageWaiting(vm=self._vm, message=why, seconds=seconds))
 
     async def _point(self, means: Means, point: Point, staged: list[StagedDisk], *, replica: Path | None) -> list[str]:
         """Stage every disk of a restore point; the IDs of its snapshots."""
@@ -293,7 +297,7 @@ class Stage:
                     ids.append(await self._disk(means, point, disk, staged, pending, holder))
                 else:
                     ids.append(there.snapshot_id)
-        self._events.emit("stage.point", vm=self._vm, point=point.id.label, created=point.record.created, snapshots=ids)
+        self._events.emit(StagePoint(vm=self._vm, point=point.id.label, created=point.record.created, snapshots=ids))
         return ids
 
     async def _disk(

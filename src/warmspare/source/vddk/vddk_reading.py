@@ -16,6 +16,7 @@ import numpy as np
 from warmspare._native import ring as native
 from warmspare.model.extents import Extents
 from warmspare.model.units import SPAN_BYTES
+from warmspare.observe.kinds.source import SourceWarning
 from warmspare.source.ports import Hole, Span
 from warmspare.source.spans import Batch, Piece, batches, block_numbers
 from warmspare.source.vddk import allocated
@@ -222,10 +223,11 @@ class VddkReading:
             found = allocated.agreed(fine, coarse, query.stop)
             if found is None and self._can_ask:
                 self._session.events.emit(
-                    "source.warning",
-                    message="what the library says is allocated does not add up; everything there is read",
-                    offset=query.start,
-                    length=query.stop - query.start,
+                    SourceWarning(
+                        message="what the library says is allocated does not add up; everything there is read",
+                        offset=query.start,
+                        length=query.stop - query.start,
+                    )
                 )
             self._give_back(process, query.slot)
             self._query = None

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from warmspare.errors import ConfigError, SourceError
 from warmspare.model.units import BLOCK_BYTES, SPAN_BYTES
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.source import SourceRetry, SourceWarning
 from warmspare.source.logins import Account, Logins
 from warmspare.source.vddk.vddk_errors import Action, CallFailed, ReaderDied, ReaderError
 from warmspare.source.vddk.vddk_install import GET_IT, Install
@@ -176,7 +177,7 @@ class VddkSession:
             try:
                 await self.log_in(process, "cleanup")
             except (CallFailed, LackingError) as error:
-                self.events.emit("source.warning", message=f"what earlier runs left was not cleaned up: {error}")
+                self.events.emit(SourceWarning(message=f"what earlier runs left was not cleaned up: {error}"))
         return process
 
     async def log_in(self, process: ReaderProcess, operation: str, **fields: Any) -> None:
@@ -266,7 +267,7 @@ class VddkSession:
         wait_s = min(self.settings.backoff_s * 2 ** (self._failures - 1), self.settings.backoff_most_s)
         if action is Action.WAIT:
             wait_s = max(wait_s, self.settings.wait_s)
-        self.events.emit("source.retry", message=f"{what}: {text}", attempt=self._failures, seconds=wait_s)
+        self.events.emit(SourceRetry(message=f"{what}: {text}", attempt=self._failures, seconds=wait_s))
         await asyncio.sleep(wait_s)
 
     async def _explained(self, process: ReaderProcess, error: CallFailed) -> str:

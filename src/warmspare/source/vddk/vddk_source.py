@@ -14,6 +14,7 @@ from warmspare.model.extents import Extents
 from warmspare.model.ids import DiskId
 from warmspare.model.units import MAX_CAPACITY_BYTES
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.source import SourceOpen, SourceWarning
 from warmspare.source.logins import Logins
 from warmspare.source.ports import Hole, Span
 from warmspare.source.vddk.vddk_errors import ReaderError, ReaderNonsense
@@ -58,12 +59,9 @@ class VddkSource:
             await self._session.close()
             raise
         events.emit(
-            "source.open",
-            disk=name,
-            path=path,
-            capacity_bytes=self._capacity,
-            transport=self.transport,
-            vddk=install.version,
+            SourceOpen(
+                disk=name, path=path, capacity_bytes=self._capacity, transport=self.transport, vddk=install.version
+            )
         )
         return self
 
@@ -145,5 +143,5 @@ class VddkSource:
             await process.call("close")
             await process.call("disconnect")
         except ReaderError as error:
-            self._session.events.emit("source.warning", message=f"closing disk {self.name!r}: {error}")
+            self._session.events.emit(SourceWarning(message=f"closing disk {self.name!r}: {error}"))
             await self._session.close()

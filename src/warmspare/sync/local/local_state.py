@@ -20,6 +20,7 @@ from warmspare.model.ids import DiskId, PackId, PointId, VmId, disk_key, vm_key
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
+from warmspare.observe.kinds.repository import StateAdopted, StateRebuild
 from warmspare.outside.records import Count, Hex32, Line, Seconds, SequenceOrNone, Sha256OrNone
 from warmspare.outside.regular_files import demand_folders
 from warmspare.repository import disk_tables
@@ -181,7 +182,7 @@ class LocalState:
                 if (directory / self._unsettled.name).exists():  # the machine is the same
                     self.unsettle(directory.name)
             self.remember(point)
-            events.emit("state.adopted", vm=self._vm, point=point.label, repository=found.uri)
+            events.emit(StateAdopted(vm=self._vm, point=point.label, repository=found.uri))
             return point
         return None
 
@@ -296,17 +297,17 @@ class LocalState:
         if state.table.generation != generation:
             await self._advance_table(disk_id, state, fresh, events)
             if state.table.generation != generation:
-                events.emit("state.rebuild", vm=self._vm, disk=disk_id, what="hash table")
+                events.emit(StateRebuild(vm=self._vm, disk=disk_id, what="hash table"))
                 await self.rebuild_table(disk, state.table, head)
         try:
             state.table.check(disk.capacity_bytes, disk.root)
         except TableDamagedError:
-            events.emit("state.rebuild", vm=self._vm, disk=disk_id, what="hash table")
+            events.emit(StateRebuild(vm=self._vm, disk=disk_id, what="hash table"))
             await self.rebuild_table(disk, state.table, head)
         if state.pages.generation != generation:
             await self._advance_pages(disk_id, state.pages, fresh, log)
             if state.pages.generation != generation:
-                events.emit("state.rebuild", vm=self._vm, disk=disk_id, what="page map")
+                events.emit(StateRebuild(vm=self._vm, disk=disk_id, what="page map"))
                 state.pages.reset()
                 state.pages.finish(generation)
         return disk

@@ -22,6 +22,7 @@ from warmspare.model.ids import DiskId, VmId, vm_key
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
+from warmspare.observe.kinds.finding import DamagedObject
 from warmspare.outside.records import Line
 from warmspare.state.local_files import STATE_DIRECTORY, local_io, read_record, write_record
 from warmspare.store import layout
@@ -64,7 +65,7 @@ class Marks:
             except (FormatError, StoreError) as error:
                 if isinstance(error, StoreError) and error.retryable:
                     raise
-                events.emit("finding", kind="damaged-object", vm=vm, key=info.key, message=error.sentence)
+                events.emit(DamagedObject(vm=vm, key=info.key, message=error.sentence))
         return cls(found, tuple(done), path)
 
     def extend(self, plan: ReadPlan, disk_id: DiskId, capacity_bytes: int, *, goes_on: bool = False) -> ReadPlan:

@@ -15,6 +15,7 @@ from warmspare.format import restore_point
 from warmspare.model.ids import DiskId, PointId, VmId, vm_key
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
+from warmspare.observe.kinds.sync import SyncCompleting, SyncRecovered
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.vm_index import VmIndex
 from warmspare.store.lease import Lease
@@ -49,7 +50,7 @@ class LastRun:
             sealed = sealing.of(journal, left)
             if sealed is not None and sealed.record.parent == (head.id.sha256 if head else None):
                 record, store = sealed.record, self._repository.store
-                self._events.emit("sync.completing", vm=self._vm, sequence=record.sequence, created=record.created)
+                self._events.emit(SyncCompleting(vm=self._vm, sequence=record.sequence, created=record.created))
                 vm = vm_key(self._vm)
                 if await sealing.complete(store, vm, journal, spool, sealed, self._housekeeping):
                     point = Point(PointId(record.sequence, restore_point.identity(sealed.data)), record)
@@ -73,12 +74,12 @@ class LastRun:
         if published is None:
             if remove:
                 kept = await local.unfinished.keep(store, local.journal, left, self._housekeeping)
-                self._events.emit("sync.recovered", vm=self._vm, point=None, published=False, packs_kept=kept)
+                self._events.emit(SyncRecovered(vm=self._vm, point=None, published=False, packs_kept=kept))
             return {}
         if remove:
             packs = await local.packs_of(published) if local.unfinished.runs() else []
             local.unfinished.settle(published.id.sequence, packs)
-        self._events.emit("sync.recovered", vm=self._vm, point=published.id.label, published=True, packs_kept=0)
+        self._events.emit(SyncRecovered(vm=self._vm, point=published.id.label, published=True, packs_kept=0))
         if head is None or published.id != head.id:
             return {}
         return {disk.id: local.journal.page_log(i) for i, disk in enumerate(published.record.disks)}

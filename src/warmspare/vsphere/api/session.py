@@ -24,6 +24,7 @@ from warmspare.config.settings import VCenter
 from warmspare.ending import PROCESS
 from warmspare.errors import ConfigError, SourceError
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.source import SourceRetry, SourceWarning, VsphereLogin
 from warmspare.source.logins import Account, Logins
 from warmspare.threads import finish
 from warmspare.vsphere.api import faults, garbled, tls
@@ -241,7 +242,7 @@ class VsphereSession:
                 hint="check name, port and network; run again when it is back",
                 retryable=True,
             ) from None
-        self.events.emit("source.retry", message=f"{what}: {faults.text(error)}", attempt=failures, seconds=wait_s)
+        self.events.emit(SourceRetry(message=f"{what}: {faults.text(error)}", attempt=failures, seconds=wait_s))
         await asyncio.sleep(wait_s)
         return until
 
@@ -253,17 +254,16 @@ class VsphereSession:
                 self._valid = True
                 if not self._login_number and self._stub is not None and self._stub.assumed:
                     self.events.emit(
-                        "source.warning",
-                        message=f"vCenter {self.where} does not say which versions of its API it speaks: 6.5 is used, "
-                        "in which it may not tell what newer devices are",
+                        SourceWarning(
+                            message=f"vCenter {self.where} does not say which versions of its API it speaks: 6.5 is "
+                            "used, in which it may not tell what newer devices are",
+                        )
                     )
                 self._login_number += 1
                 self.events.emit(
-                    "vsphere.login",
-                    server=self.where,
-                    user=self.server.user,
-                    about=self.about,
-                    again=self._login_number > 1,
+                    VsphereLogin(
+                        server=self.where, user=self.server.user, about=self.about, again=self._login_number > 1
+                    )
                 )
             return self._login_number
 

@@ -16,6 +16,13 @@ from pyVmomi import vim, vmodl
 from warmspare.config.settings import Quiesce
 from warmspare.errors import SourceError
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.source import (
+    SnapshotConsolidated,
+    SnapshotCreated,
+    SnapshotRemoved,
+    SourceRetry,
+    SourceWarning,
+)
 from warmspare.vsphere.api import faults, tasks
 from warmspare.vsphere.api.faults import AnswerLostError
 from warmspare.vsphere.api.session import VsphereSession
@@ -139,12 +146,9 @@ class Snapshots:
                 raise self._not_quiesced("vSphere took the snapshot without it; do VMware Tools run?")
             self._warn("vSphere took the snapshot without quiescing the VM: it is crash-consistent")
         self._events.emit(
-            "snapshot.created",
-            vm=self._name,
-            snapshot=moref,
-            name=name,
-            quiesced=quiesced,
-            seconds=round(time.monotonic() - began, 3),
+            SnapshotCreated(
+                vm=self._name, snapshot=moref, name=name, quiesced=quiesced, seconds=round(time.monotonic() - began, 3)
+            )
         )
         return Taken(moref, quiesced, asked_s)
 
@@ -232,18 +236,13 @@ class Snapshots:
                 await self.idle()
             if not failed or (await self.tree()).node(moref) is None:
                 self._events.emit(
-                    "snapshot.removed",
-                    vm=self._name,
-                    snapshot=moref,
-                    leftover=leftover,
-                    seconds=round(time.monotonic() - began, 3),
+                    SnapshotRemoved(
+                        vm=self._name, snapshot=moref, leftover=leftover, seconds=round(time.monotonic() - began, 3)
+                    )
                 )
                 return
             self._events.emit(
-                "source.retry",
-                message=f"removing a snapshot: {failed}",
-                attempt=attempt,
-                seconds=self._timing.pause_s,
+                SourceRetry(message=f"removing a snapshot: {failed}", attempt=attempt, seconds=self._timing.pause_s)
             )
             await asyncio.sleep(self._timing.pause_s)
         raise SourceError(
@@ -275,16 +274,14 @@ class Snapshots:
         for attempt in range(self._timing.tries):
             if not await self._session.call("reading the VM", lambda: bool(self._vm.runtime.consolidationNeeded)):
                 if attempt:
-                    self._events.emit(
-                        "snapshot.consolidated", vm=self._name, seconds=round(time.monotonic() - began, 3)
-                    )
+                    self._events.emit(SnapshotConsolidated(vm=self._name, seconds=round(time.monotonic() - began, 3)))
                 return
             if attempt:
                 await asyncio.sleep(self._timing.pause_s)
             await self.idle()
             failed = await self._consolidate()
         if not await self._session.call("reading the VM", lambda: bool(self._vm.runtime.consolidationNeeded)):
-            self._events.emit("snapshot.consolidated", vm=self._name, seconds=round(time.monotonic() - began, 3))
+            self._events.emit(SnapshotConsolidated(vm=self._name, seconds=round(time.monotonic() - began, 3)))
             return
         raise SourceError(
             f"the VM's disks need consolidation, and that fails: {failed or 'vSphere still says so after it'}",
@@ -314,4 +311,4 @@ class Snapshots:
         return ""
 
     def _warn(self, message: str) -> None:
-        self._events.emit("source.warning", message=f"VM {self._name}: {message}")
+        self._events.emit(SourceWarning(message=f"VM {self._name}: {message}"))

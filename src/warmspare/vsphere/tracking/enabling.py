@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pyVmomi import vim, vmodl
 
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.source import SourceWarning, TrackingEnabled
 from warmspare.vsphere.api import faults, tasks
 from warmspare.vsphere.api.faults import AnswerLostError
 from warmspare.vsphere.api.session import VsphereSession
@@ -54,7 +55,7 @@ async def ensure(
     vm = await read_one(session, vm.moref, vm.name)
     if not _at_work(vm, keys):
         return await _told(session, vm, "change tracking was switched on and has not taken hold", events)
-    events.emit("tracking.enabled", vm=vm.name)
+    events.emit(TrackingEnabled(vm=vm.name))
     return vm, ""
 
 
@@ -63,7 +64,7 @@ def _at_work(vm: VmInfo, keys: list[int]) -> bool:
 
 
 async def _told(session: VsphereSession, vm: VmInfo, reason: str, events: Events) -> tuple[VmInfo, str]:
-    events.emit("source.warning", message=f"VM {vm.name}: {reason}; its disks are compared in full")
+    events.emit(SourceWarning(message=f"VM {vm.name}: {reason}; its disks are compared in full"))
     return vm, reason
 
 

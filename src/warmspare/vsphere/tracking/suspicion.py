@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.source import VsphereHistory
 from warmspare.source.ports import LastPoint
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.inventory.vm_devices import VmDisk
@@ -78,11 +79,12 @@ async def since(
     began = time.monotonic()
     known = await history.since(session, vm.moref, {vm.host_moref, left.host}, left.mark, left.taken, before.newest)
     events.emit(
-        "vsphere.history",
-        vm=vm.name,
-        events=known.looked_at,
-        since=left.mark.newest.event.key,
-        seconds=round(time.monotonic() - began, 3),
+        VsphereHistory(
+            vm=vm.name,
+            events=known.looked_at,
+            since=left.mark.newest.event.key,
+            seconds=round(time.monotonic() - began, 3),
+        )
     )
     mark = fresh
     if not known.gap:

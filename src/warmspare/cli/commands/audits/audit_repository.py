@@ -58,20 +58,22 @@ def repository(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.audit.repository.repository_audit import RepositoryAudit
+        from warmspare.observe.kinds.audit import AuditStart
         from warmspare.store.opening import open_store
 
         demand_page(html)
         known = seen_before(against, reports, repo, vm)
         events.emit(
-            "audit.start",
-            kind="repository",
-            vm=vm or "",
-            repository=repo,
-            subject=repo,
-            point=None,
-            bytes_total=0,
-            repair=repair,
-            resumed=None,
+            AuditStart(
+                kind="repository",
+                vm=vm or "",
+                repository=repo,
+                subject=repo,
+                point=None,
+                bytes_total=0,
+                repair=repair,
+                resumed=None,
+            )
         )
         store = open_store(
             repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)

@@ -28,19 +28,21 @@ def verify_report(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.audit.reports import archive
+        from warmspare.observe.kinds.audit import ReportsVerified, ReportWrong
         from warmspare.threads import in_thread
 
         directory: Path = reports_directory(reports)
         found = await in_thread(archive.of(directory).verify, head=head.lower() if head else None)
         for subject, what in found.wrong:
-            events.emit("report.wrong", report=subject, message=what)
+            events.emit(ReportWrong(report=subject, message=what))
         events.emit(
-            "reports.verified",
-            directory=str(directory),
-            count=found.count,
-            wrong=len(found.wrong),
-            head=str(found.head.path) if found.head else None,
-            sha256=found.head.sha256 if found.head else None,
+            ReportsVerified(
+                directory=str(directory),
+                count=found.count,
+                wrong=len(found.wrong),
+                head=str(found.head.path) if found.head else None,
+                sha256=found.head.sha256 if found.head else None,
+            )
         )
         return FINDINGS if found.wrong else 0
 

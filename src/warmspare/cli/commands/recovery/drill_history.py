@@ -31,6 +31,7 @@ def drills(
     from warmspare.cli.run import execute
 
     async def work(events: Events, meter: Meter) -> int:
+        from warmspare.observe.kinds.drill import Drill, DrillsDone, DrillTrend, RecordWrong
         from warmspare.recover.drills.drill_record import of
         from warmspare.recover.drills.trend import trends
         from warmspare.threads import in_thread
@@ -38,54 +39,57 @@ def drills(
         chain = of(options.drill_records(records))
         walked, kept = await in_thread(chain.read, head=head.lower() if head else None)
         for subject, what in walked.wrong:
-            events.emit("record.wrong", record=subject, message=what)
+            events.emit(RecordWrong(record=subject, message=what))
         shown = [
             (each, step) for each in kept for step in each.report.steps if vm is None or vm in (step.vm, step.vm_name)
         ]
         for each, step in shown[-last:] if last else []:
             events.emit(
-                "drill",
-                number=each.report.number,
-                where=each.report.kind,
-                began=each.report.began,
-                vm=step.vm,
-                vm_name=step.vm_name,
-                point=step.point,
-                result=step.result,
-                reason=step.reason,
-                boot_seconds=step.boot_seconds,
-                ready_seconds=step.ready_seconds,
-                rto_seconds=step.rto_seconds,
-                within=step.within,
-                plan=each.report.plan,
-                evidence=step.evidence,
+                Drill(
+                    number=each.report.number,
+                    where=each.report.kind,
+                    began=each.report.began,
+                    vm=step.vm,
+                    vm_name=step.vm_name,
+                    point=step.point,
+                    result=step.result,
+                    reason=step.reason,
+                    boot_seconds=step.boot_seconds,
+                    ready_seconds=step.ready_seconds,
+                    rto_seconds=step.rto_seconds,
+                    within=step.within,
+                    plan=each.report.plan,
+                    evidence=step.evidence,
+                )
             )
         for trend in trends(each.report for each in reversed(kept)):
             if vm is None or vm in (trend.vm, trend.vm_name):
                 events.emit(
-                    "drill.trend",
-                    vm=trend.vm,
-                    vm_name=trend.vm_name,
-                    where=trend.kind,
-                    drills=trend.drills,
-                    passed=trend.passed,
-                    late=trend.late,
-                    last=trend.last,
-                    last_result=trend.last_result,
-                    last_passed=trend.last_passed or None,
-                    boot_seconds=trend.boot_s,
-                    median_boot_seconds=trend.median_boot_s,
-                    ready_seconds=trend.ready_s,
-                    median_ready_seconds=trend.median_ready_s,
-                    rto_seconds=trend.rto_s,
+                    DrillTrend(
+                        vm=trend.vm,
+                        vm_name=trend.vm_name,
+                        where=trend.kind,
+                        drills=trend.drills,
+                        passed=trend.passed,
+                        late=trend.late,
+                        last=trend.last,
+                        last_result=trend.last_result,
+                        last_passed=trend.last_passed or None,
+                        boot_seconds=trend.boot_s,
+                        median_boot_seconds=trend.median_boot_s,
+                        ready_seconds=trend.ready_s,
+                        median_ready_seconds=trend.median_ready_s,
+                        rto_seconds=trend.rto_s,
+                    )
                 )
         events.emit(
-            "drills.done",
-            directory=str(chain.directory),
-            count=walked.count,
-            wrong=len(walked.wrong),
-            head=str(walked.head.path) if walked.head else None,
-            sha256=walked.head.sha256 if walked.head else None,
+            DrillsDone(
+                directory=str(chain.directory),
+                count=walked.count,
+                wrong=len(walked.wrong),
+                head=str(walked.head.path) if walked.head else None,
+                sha256=walked.head.sha256 if walked.head else None,
+            )
         )
         return WRONG if walked.wrong else 0
 

@@ -75,15 +75,16 @@ async def rehearse(asked: DrillOptions, path: Path, events: Events, *, ec2: bool
 async def clean(drill: Ec2Drill, vms: Sequence[VmPlan], events: Events) -> int:
     """End what drills of these VMs have in EC2. The first error, after all were tried; the others are notes."""
     from warmspare.errors import WarmspareError
+    from warmspare.observe.kinds.drill import DrillClean, DrillNote
 
     failures: list[WarmspareError] = []
     for vm in vms:
         try:
-            events.emit("drill.clean", vm=vm.vm, ended=len(await drill.clean(vm.vm)))
+            events.emit(DrillClean(vm=vm.vm, ended=len(await drill.clean(vm.vm))))
         except WarmspareError as error:
             error.about(vm.vm)
             if failures:
-                events.emit("drill.note", vm=vm.vm, message=error.sentence)
+                events.emit(DrillNote(vm=vm.vm, message=error.sentence))
             failures.append(error)
     if failures:
         raise failures[0]

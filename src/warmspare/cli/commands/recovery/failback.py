@@ -27,6 +27,7 @@ def done(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
+        from warmspare.observe.kinds.failover import FailbackDone
         from warmspare.repository.chain import open_repository
         from warmspare.repository.failover_record import read_journal
         from warmspare.repository.finding import vm_called
@@ -46,13 +47,14 @@ def done(
         finally:
             await store.close()
         events.emit(
-            "failback.done",
-            vm=name,
-            point=record.point.label,
-            began=record.began,
-            region=record.region,
-            instance=record.id_of("instance"),
-            image=record.id_of("image"),
+            FailbackDone(
+                vm=name,
+                point=record.point.label,
+                began=record.began,
+                region=record.region,
+                instance=record.id_of("instance"),
+                image=record.id_of("image"),
+            )
         )
         return 0
 
@@ -88,6 +90,7 @@ def export(
     from warmspare.cli.run import execute, retrying
 
     async def work(events: Events, meter: Meter) -> int:
+        from warmspare.observe.kinds.failover import ExportDone
         from warmspare.recover.aws.client import Aws, AwsSettings
         from warmspare.recover.failback.export import Export, ExportSettings
         from warmspare.repository.chain import open_repository
@@ -108,7 +111,7 @@ def export(
                 disks = await Export(repository, aws, vm, settings, events, meter).run()
         finally:
             await store.close()
-        events.emit("export.done", vm=vm, disks=len(disks), seconds=round(time.monotonic() - began, 3))
+        events.emit(ExportDone(vm=vm, disks=len(disks), seconds=round(time.monotonic() - began, 3)))
         return 0
 
     return execute(work, as_json=json, debug=debug, names=("read", "written"))

@@ -52,6 +52,7 @@ def failover(
 
     async def work(events: Events, meter: Meter) -> int:
         from warmspare.cli.wiring.recovering import recovering
+        from warmspare.observe.kinds.failover import FailoverDone, FailoverPlanned
         from warmspare.recover.drills.rules import BootError
         from warmspare.recover.failover.failover_run import Failover
         from warmspare.recover.readiness.outlook import NOT_KNOWN, STOPS
@@ -72,7 +73,7 @@ def failover(
                 missing = sum(len(one.lacking) for one in prepared)
                 answers = [each.answer for each in outlooks]
                 stops, unknown = answers.count(STOPS), answers.count(NOT_KNOWN)
-                events.emit("failover.planned", vms=len(prepared), missing=missing, stops=stops, not_known=unknown)
+                events.emit(FailoverPlanned(vms=len(prepared), missing=missing, stops=stops, not_known=unknown))
                 if missing:
                     what = f"{missing} things are" if missing > 1 else "one thing is"
                     raise ConfigError(f"{what} missing for this failover, as is said above")
@@ -81,7 +82,7 @@ def failover(
                     raise BootError(f"{stops} of {len(prepared)} VMs will not start in EC2 as they are: {said}")
                 return 0
             recovered = await run.run(prepared)
-        events.emit("failover.done", vms=len(recovered), seconds=round(time.monotonic() - began, 3))
+        events.emit(FailoverDone(vms=len(recovered), seconds=round(time.monotonic() - began, 3)))
         return 0
 
     return execute(work, as_json=json, debug=debug)

@@ -48,6 +48,7 @@ def check(
         from dataclasses import replace
 
         from warmspare.cli.wiring.readable_disks import DisksChoice, with_disks
+        from warmspare.observe.kinds.readiness import CheckDone
         from warmspare.recover.drills.qemu.hardware import firmware_of
         from warmspare.recover.drills.rules import BootError
         from warmspare.recover.readiness.boot_kinds import BootSeverity
@@ -62,19 +63,20 @@ def check(
         ready, of, point = await with_disks(choice, events, looked)
         if json:
             for finding in ready.findings:
-                events.emit("finding", **finding.event(of.vm, point))
+                events.emit(finding.event(of.vm, point))
         else:
             _show(f"VM {of.vm_name} at restore point {point}", ready)
         count = {each: sum(finding.severity is each for finding in ready.findings) for each in BootSeverity}
         events.emit(
-            "check.done",
-            vm=of.vm,
-            point=point,
-            stops=count[BootSeverity.STOPS],
-            warnings=count[BootSeverity.WARNING],
-            notes=count[BootSeverity.NOTE],
-            not_known=ready.not_known,
-            seen=ready.seen,
+            CheckDone(
+                vm=of.vm,
+                point=point,
+                stops=count[BootSeverity.STOPS],
+                warnings=count[BootSeverity.WARNING],
+                notes=count[BootSeverity.NOTE],
+                not_known=ready.not_known,
+                seen=ready.seen,
+            )
         )
         if count[BootSeverity.STOPS]:
             first = next(each for each in ready.findings if each.severity is BootSeverity.STOPS)

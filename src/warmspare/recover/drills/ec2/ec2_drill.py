@@ -17,6 +17,16 @@ from warmspare.errors import ConfigError, RecoverError
 from warmspare.model.ids import VmId, disk_key, vm_key
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
+from warmspare.observe.kinds.drill import (
+    DrillCleaned,
+    DrillEnded,
+    DrillEnding,
+    DrillInstance,
+    DrillMissing,
+    DrillNote,
+    Ec2DrillDone,
+    Ec2DrillStart,
+)
 from warmspare.recover.aws.aws_errors import denied_by_aws
 from warmspare.recover.aws.ec2 import Ec2
 from warmspare.recover.aws.ec2_errors import NO_MACHINE
@@ -81,9 +91,9 @@ class Ec2Drill:
             except RecoverError as error:
                 failures.append(error)
             else:
-                self._events.emit("drill.cleaned", vm=vm, what=each.words)
+                self._events.emit(DrillCleaned(vm=vm, what=each.words))
         for failure in failures[1:]:
-            self._events.emit("drill.note", vm=vm, message=failure.sentence)
+            self._events.emit(DrillNote(vm=vm, message=failure.sentence))
         if failures:
             raise failures[0]
         return found
@@ -116,7 +126,7 @@ class Ec2Drill:
         if scratch is not None:
             store, label = self._repository.store, chosen.point.id.label
             seen = await outlook(store, vm, label, scratch, boots=plan.root_disk, boot_mode=built.boot_mode)
-            self._events.emit("outlook", **seen.event(vm))
+            self._events.emit(seen.event(vm))
             built, said = looked_into(built, plan, seen.runs)
             more = (*said, *(() if built.metadata.v1 else seen.tokenless))
             built = replace(built, notes=(*built.notes, *more))
@@ -142,15 +152,16 @@ class Ec2Drill:
         notes = [*built.notes, *await self._swept(vm, housekeeping)]
         trial = Ec2Trial(self._ec2, built, chosen, plan.tags, lasts_s)
         self._events.emit(
-            "drill.start",
-            vm=vm,
-            point=chosen.point.id.label,
-            created=chosen.staged.created,
-            subnet=network.subnet,
-            firmware=built.boot_mode,
-            types=list(looked.types),
-            timeout_seconds=rules.timeout_s,
-            evidence=str(folder),
+            Ec2DrillStart(
+                vm=vm,
+                point=chosen.point.id.label,
+                created=chosen.staged.created,
+                subnet=network.subnet,
+                firmware=built.boot_mode,
+                types=list(looked.types),
+                timeout_seconds=rules.timeout_s,
+                evidence=str(folder),
+            )
         )
         what = f"what the drill of VM {built.vm_name} made in EC2 (tag warmspare:drill = {trial.run})"
         owed = PROCESS.owe(what, ENDING_S, lambda: self._ended(trial, vm, housekeeping))
@@ -207,7 +218,7 @@ class Ec2Drill:
             self._ways[network] = await ways_out(self._ec2, network)
         problems = [*self._ways[network], *built.missing, *missing]
         for problem in problems:
-            self._events.emit("drill.missing", vm=built.vm_name, message=problem)
+            self._events.emit(DrillMissing(vm=built.vm_name, message=problem))
         if problems:
             more = f", and {len(problems) - 1} more is in the way" if len(problems) > 1 else ""
             raise ConfigError(f"nothing was started: {problems[0]}{more}", where=f"VM {built.vm_name}")
@@ -268,7 +279,7 @@ class Ec2Drill:
         types = looked.types
         while True:
             instance = await trial.start(types, looked.plan.volumes, trying)
-            self._events.emit("drill.instance", vm=looked.machine.vm_id, instance=instance.id, type=instance.type)
+            self._events.emit(DrillInstance(vm=looked.machine.vm_id, instance=instance.id, type=instance.type))
             turn.launched()
             try:
                 return instance, await self._judge.judged(instance.id, looked.machine.vm_id, rules, turn)
@@ -284,7 +295,7 @@ class Ec2Drill:
     async def _ended(self, trial: Ec2Trial, vm: VmId, housekeeping: Housekeeping) -> RecoverError | None:
         """End the trial. An error is returned: there may be a worse one already, and a verdict to write."""
         began_s = time.monotonic()
-        self._events.emit("drill.ending", vm=vm)
+        self._events.emit(DrillEnding(vm=vm))
         try:
             await trial.end(housekeeping)
         except RecoverError as error:
@@ -295,9 +306,9 @@ class Ec2Drill:
                 hint=f"{error.hint}; or end it with {await self._cleaning(vm)}",
                 retryable=error.retryable,
             )
-            self._events.emit("drill.note", vm=vm, message=lost.sentence)
+            self._events.emit(DrillNote(vm=vm, message=lost.sentence))
             return lost
-        self._events.emit("drill.ended", vm=vm, seconds=round(time.monotonic() - began_s, 3))
+        self._events.emit(DrillEnded(vm=vm, seconds=round(time.monotonic() - began_s, 3)))
         return None
 
     async def _cleaning(self, vm: VmId) -> str:
@@ -307,18 +318,19 @@ class Ec2Drill:
 
     def _tell(self, verdict: DrillVerdict, folder: Path) -> None:
         for note in verdict.notes:
-            self._events.emit("drill.note", vm=verdict.vm, message=note)
+            self._events.emit(DrillNote(vm=verdict.vm, message=note))
         self._events.emit(
-            "drill.done",
-            vm=verdict.vm,
-            passed=verdict.passed,
-            reason=verdict.reason,
-            untouched=None,
-            boot_seconds=verdict.boot_seconds,
-            seconds=verdict.seconds,
-            point=verdict.point["label"],
-            instance=verdict.machine["instance"],
-            evidence=str(folder),
+            Ec2DrillDone(
+                vm=verdict.vm,
+                passed=verdict.passed,
+                reason=verdict.reason,
+                untouched=None,
+                boot_seconds=verdict.boot_seconds,
+                seconds=verdict.seconds,
+                point=verdict.point["label"],
+                instance=verdict.machine["instance"],
+                evidence=str(folder),
+            )
         )
 
 

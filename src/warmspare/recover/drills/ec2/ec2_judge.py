@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from warmspare.errors import RecoverError
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.drill import DrillWaiting
 from warmspare.recover.aws.aws_errors import AwsError
 from warmspare.recover.aws.ec2 import Pause
 from warmspare.recover.aws.ec2_errors import BY_GUEST, ended
@@ -59,7 +60,7 @@ class Ec2Judge:
                 return outcome
             if now_s - told_s >= WAITING_S:
                 told_s = now_s
-                self._events.emit("drill.waiting", vm=vm, seconds=round(now_s - began_s, 1), line=outcome.line)
+                self._events.emit(DrillWaiting(vm=vm, seconds=round(now_s - began_s, 1), line=outcome.line))
             await asyncio.sleep(min(pause_s, max(0.0, began_s + rules.timeout_s - now_s)))
             pause_s = min(pause_s * 1.5, self._pause.most_s)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from warmspare.errors import RecoverError
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
+from warmspare.observe.kinds.drill import DrillDone, DrillNote, DrillStart, DrillWaiting
 from warmspare.recover.disks.open_disk import Held, OpenDisk, Traced, TracedDisk
 from warmspare.recover.disks.origin import Origin
 from warmspare.recover.drills.evidence import (
@@ -65,16 +66,17 @@ async def drill(
     disks = origin.ordered(held.disks)
     before = [await disk.trace(hashed=rules.hashed) for disk in disks]
     events.emit(
-        "drill.start",
-        vm=origin.vm,
-        point=held.point.label,
-        replica=str(held.replica) if held.replica else None,
-        firmware=hardware.firmware,
-        controller=hardware.controller,
-        memory_mib=hardware.memory_mib,
-        cpus=hardware.cpus,
-        timeout_seconds=rules.timeout_s,
-        evidence=str(folder),
+        DrillStart(
+            vm=origin.vm,
+            point=held.point.label,
+            replica=str(held.replica) if held.replica else None,
+            firmware=hardware.firmware,
+            controller=hardware.controller,
+            memory_mib=hardware.memory_mib,
+            cpus=hardware.cpus,
+            timeout_seconds=rules.timeout_s,
+            evidence=str(folder),
+        )
     )
     notes = [*hardware.notes, *([f"the repository could not be read: {origin.why}"] if origin.why else [])]
     outcome = await _judged(hardware, disks, rules, folder, notes, origin.vm, events, turn)
@@ -234,7 +236,7 @@ def _telling_waiting(log: SerialLog, vm: VmId, events: Events) -> Callable[[], N
     began_s = time.monotonic()
 
     def tell() -> None:
-        events.emit("drill.waiting", vm=vm, seconds=round(time.monotonic() - began_s, 1), line=log.line)
+        events.emit(DrillWaiting(vm=vm, seconds=round(time.monotonic() - began_s, 1), line=log.line))
 
     return tell
 
@@ -275,15 +277,17 @@ def _machine(hardware: Hardware, outcome: _QemuOutcome) -> dict[str, Any]:
 
 def _tell(verdict: DrillVerdict, folder: Path, events: Events) -> None:
     for note in verdict.notes:
-        events.emit("drill.note", vm=verdict.vm, message=note)
-    fields: Mapping[str, Any] = {
-        "passed": verdict.passed,
-        "reason": verdict.reason,
-        "untouched": verdict.untouched,
-        "boot_seconds": verdict.boot_seconds,
-        "seconds": verdict.seconds,
-        "point": verdict.point["label"],
-        "accelerator": verdict.machine["accelerator"],
-        "evidence": str(folder),
-    }
-    events.emit("drill.done", vm=verdict.vm, **fields)
+        events.emit(DrillNote(vm=verdict.vm, message=note))
+    events.emit(
+        DrillDone(
+            vm=verdict.vm,
+            passed=verdict.passed,
+            reason=verdict.reason,
+            untouched=verdict.untouched,
+            boot_seconds=verdict.boot_seconds,
+            seconds=verdict.seconds,
+            point=verdict.point["label"],
+            accelerator=verdict.machine["accelerator"],
+            evidence=str(folder),
+        )
+    )

@@ -1,0 +1,171 @@
+"""Events of repositories and local state: what they hold, what a store promises, what is removed or was lost."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from warmspare.observe.event import Event, FleetEvent, note
+from warmspare.observe.quantities import duration, size
+
+
+class InitDone(Event, frozen=True, kw_only=True, tag="init.done"):
+    """`init`, for each repository."""
+
+    repository: str
+    id: str
+    created: str
+    made: Annotated[bool, note(description="false where it was there")]
+
+    def words(self) -> str:
+        return (
+            f"{'made a repository in' if self.made else 'there is a repository already in'} {self.repository} "
+            f"(ID {self.id}, of {self.created})"
+        )
+
+
+class StorePromise(FleetEvent, frozen=True, kw_only=True, tag="store.promise"):
+    """The store does not keep this, and can be used without. `create` (single_sender) and `replace` at each run, the
+    others once a host."""
+
+    repository: str
+    promise: Annotated[str, note(description="create, replace, checksums, clock")]
+    message: Annotated[str, note(description="what follows")]
+
+    def words(self) -> str:
+        return f"WARNING: {self.repository}: {self.message}"
+
+
+class LeaseWatched(FleetEvent, frozen=True, kw_only=True, tag="lease.watched"):
+    """Another's lease can't be judged by its date; it is taken if nobody renews it for so long."""
+
+    vm: str
+    seconds: float
+    message: str
+
+    def words(self) -> str:
+        return f"{self.message}: taken if nobody renews it for {duration(self.seconds)}"
+
+
+class ListedDisk(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk of `point`. changed_blocks: of this point. reason: why all of it was read, "" for a disk that was not."""
+
+    id: str
+    name: str
+    capacity_bytes: int
+    changed_blocks: int
+    change_id: str | None
+    reason: str
+
+
+class NamedReason(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk that is not protected, and why."""
+
+    name: str
+    reason: str
+
+
+class PointListed(Event, frozen=True, kw_only=True, tag="point"):
+    """`points`: a restore point."""
+
+    vm: str
+    vm_name: str
+    point: str
+    sequence: int
+    sha256: str
+    parent: str | None
+    created: str
+    disks: Annotated[list[ListedDisk], note(description="id, name, capacity_bytes, changed_blocks, change_id, reason")]
+    unprotected: Annotated[list[NamedReason], note(description="name, reason")]
+    bytes_read: int
+    bytes_changed: int
+    bytes_sent: int
+
+
+class PointsDone(Event, frozen=True, kw_only=True, tag="points.done"):
+    """`points`."""
+
+    ends = True
+
+    count: int
+
+
+class PruneObject(Event, frozen=True, kw_only=True, tag="prune.object"):
+    """An object that no restore point names."""
+
+    vm: str
+    key: str
+    bytes: int
+    removed: Annotated[bool, note(description="false without `--yes`, and where the store did not let us")]
+
+    def words(self) -> str:
+        state = "was removed" if self.removed else "is named by no restore point"
+        return f"{self.key} ({size(self.bytes)}) {state}"
+
+
+class PruneDone(Event, frozen=True, kw_only=True, tag="prune.done"):
+    """`prune` is at its end. If anything is left that the store did not let us remove, an error follows."""
+
+    repository: str
+    removed: bool
+    objects: int
+    bytes: int
+    uploads: int
+    objects_kept: Annotated[int, note(description="too young, or a sync may still use them")]
+    objects_left: Annotated[int, note(description="that the store did not let us remove")]
+    uploads_left: int
+
+    def words(self) -> str:
+        kept = self.objects_kept
+        stay = f"; {kept} that no restore point names stay: too young, or a sync may still use them" if kept else ""
+        if not (self.objects or self.uploads or self.objects_left or self.uploads_left):
+            return f"there is nothing to remove in {self.repository}{stay}"
+        verb = "removed" if self.removed else "would be removed with --yes"
+        return f"{self.objects} objects of {size(self.bytes)} and {self.uploads} unfinished uploads {verb}{stay}"
+
+
+class StateAdopted(FleetEvent, frozen=True, kw_only=True, tag="state.adopted"):
+    """The first sync to a copy: it goes on from this point with the state of that repository."""
+
+    vm: str
+    point: str
+    repository: str
+
+    def words(self) -> str:
+        return (
+            f"this repository is a copy of {self.repository}: going on from {self.point} with what is known from there"
+        )
+
+
+class StateUnreadable(FleetEvent, frozen=True, kw_only=True, tag="state.unreadable"):
+    """A record of the state directory is damaged or none of ours; the run goes on as if it were not there."""
+
+    path: str
+    message: str
+
+    def words(self) -> str:
+        return f"WARNING: {self.path} can't be read, and is taken for lost: {self.message}"
+
+
+class StateRebuild(FleetEvent, frozen=True, kw_only=True, tag="state.rebuild"):
+    """A local hash table or page map was lost, damaged or out of step."""
+
+    vm: str
+    disk: str
+    what: Annotated[str, note(description="hash table, page map")]
+
+    def words(self) -> str:
+        return f"disk {self.disk}: rebuilding the local {self.what} from the repository"
+
+
+class StateDamaged(FleetEvent, frozen=True, kw_only=True, tag="state.damaged"):
+    """Parts of the page map failed their checksums."""
+
+    vm: str
+    disk: str
+    what: str
+    segments: int
+
+    def words(self) -> str:
+        return f"disk {self.disk}: the local {self.what} was damaged and is being learned again"

@@ -1,0 +1,104 @@
+"""Events of setting up: what the configuration says, and what `doctor` sees."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from warmspare.observe.event import Event, note
+
+
+class ConfigProblem(Event, frozen=True, kw_only=True, tag="config.problem"):
+    """`config check`, where there are several; an error follows."""
+
+    path: str
+    line: Annotated[int | None, note(description="null: not known")]
+    key: str
+    message: str
+
+
+class ConfiguredVcenter(msgspec.Struct, frozen=True, kw_only=True):
+    """A `[vcenter.NAME]`. password: where it comes from."""
+
+    name: str
+    host: str
+    port: int
+    user: str
+    password: str
+    thumbprint: str | None
+    ca_file: str | None
+    vddk: str
+    vddk_config: str | None
+    transport: list[str]
+
+
+class ConfiguredRepository(msgspec.Struct, frozen=True, kw_only=True):
+    """A `[repository.NAME]`. limit: a text for each period."""
+
+    name: str
+    uri: str
+    endpoint_url: str | None
+    region: str | None
+    profile: str | None
+    limit: list[str]
+    s3: dict[str, str | bool | None]
+    single_sender: bool
+
+
+class ConfiguredVm(msgspec.Struct, frozen=True, kw_only=True):
+    """A `[vm.NAME]`. find: by what, and its value."""
+
+    name: str
+    vcenter: str
+    repository: str
+    find: dict[str, str]
+    several: bool
+    include: list[int | str] | None
+    exclude: list[int | str]
+    quiesce: str
+    full_compare: str
+    snapshot_name: str
+    level: int | None
+    state: str | None
+    rpo_s: int
+    max_snapshot_age_s: int | None
+    spool: str | None
+    spool_bytes: int | None
+    audit_period_s: int
+
+
+class ConfiguredLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """`[limits]`."""
+
+    vms_at_once: int
+    per_host: int
+
+
+class ConfigOk(Event, frozen=True, kw_only=True, tag="config.ok"):
+    """`config check`: the configuration is right; of secrets only where they come from."""
+
+    path: str
+    vcenters: list[ConfiguredVcenter]
+    repositories: list[ConfiguredRepository]
+    vms: list[ConfiguredVm]
+    limits: ConfiguredLimits
+
+
+class DoctorCheck(Event, frozen=True, kw_only=True, tag="check"):
+    """`doctor`: one thing that a sync depends on."""
+
+    subject: str
+    name: str
+    state: Annotated[str, note(description="ok, note, wrong")]
+    found: str
+    meaning: str
+
+
+class DoctorDone(Event, frozen=True, kw_only=True, tag="doctor.done"):
+    """`doctor`; exit code 2 if anything is wrong."""
+
+    ends = True
+
+    wrong: int
+    notes: int
