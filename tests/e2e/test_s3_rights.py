@@ -180,6 +180,8 @@ def test_an_auditor(rig: Rig, place: S3Place, client: Any, asked: Asked) -> None
     ran("audit", "repository", "--repo", rig.repo)
     for key in keys(client, place, "packs"):
         spoil(client, place, key)
+    for found in client.list_objects_v2(Bucket=place.bucket, Prefix=f"{place.prefix}/index/")["Contents"]:
+        client.delete_object(Bucket=place.bucket, Key=found["Key"])
     ran("audit", "repository", "--repo", rig.repo, "--deep", "--repair", code=5)
     ran("audit", "source", rig.disk, "--vm", rig.vm, "--repo", rig.repo)
     demand_exact("audit", asked)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import msgspec
 
 from warmspare.format import repofile
+from warmspare.format.index_shard import IndexEntry, IndexShard
 from warmspare.format.mark import LossMark
 from warmspare.format.restore_point import Checkpoint, Disk, ObjectRef, RestorePoint, Unprotected
+from warmspare.model.ids import VmId
 
 RUN = bytes(range(16))
 MANIFEST_CAPACITY = (2 << 20) + 4097  # 33 blocks, the last of two pages
@@ -199,6 +201,32 @@ MARK = b"""{
 }
 """
 MARK_VALUE = LossMark(1, 0, "web1", 12, "5" * 64, "2026-01-02T03:04:05Z", "warmspare 0.1.0", {"disk": [(0, 3), (7, 1)]})
+INDEX = (
+    b'{"format":1,"flags":0,"repository":"0123456789abcdef0123456789abcdef","whole":true,"vms":['
+    b'{"id":"50120000-0000-4000-8000-00000000000a","name":"web 01/\xc3\xbc","sequence":12,'
+    b'"sha256":"5555555555555555555555555555555555555555555555555555555555555555","created":"2026-01-02T03:04:05Z",'
+    b'"disks":2,"disk_bytes":5368709120,"unprotected":1}]}\n'
+)
+INDEX_SHARD = 0x71
+INDEX_VALUE = IndexShard(
+    1,
+    0,
+    "0123456789abcdef0123456789abcdef",
+    True,
+    [
+        IndexEntry(
+            VmId("50120000-0000-4000-8000-00000000000a"),
+            "web 01/ü",
+            12,
+            "5" * 64,
+            "2026-01-02T03:04:05Z",
+            2,
+            5 << 30,
+            1,
+        )
+    ],
+)
+INDEX_WHOLE = b'{"format":1,"flags":0,"repository":"0123456789abcdef0123456789abcdef"}\n'
 
 
 def point_with(**fields: object) -> bytes:

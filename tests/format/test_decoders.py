@@ -23,12 +23,24 @@ from hypothesis import strategies as st
 
 from format import golden
 from warmspare.errors import FormatError
-from warmspare.format import flags, frame, hashtable, mark, pack, repofile, restore_point, tablefile, varint
+from warmspare.format import (
+    flags,
+    frame,
+    hashtable,
+    index_shard,
+    mark,
+    pack,
+    repofile,
+    restore_point,
+    tablefile,
+    varint,
+)
 from warmspare.format.chunk import PACKS, Chunk, ChunkFrames, decode_chunk, seal
+from warmspare.format.index_shard import IndexEntry, IndexShard
 from warmspare.format.manifest import HEADER, MAX_PACKS_CHUNK, Header, ManifestReader, ManifestWriter
 from warmspare.format.packlist import PACK_ROW, PackRef
 from warmspare.model.block_records import NO_FRAME, PlacedRecords
-from warmspare.model.ids import PackId, run_of
+from warmspare.model.ids import PackId, VmId, run_of
 from warmspare.model.runs import Runs
 from warmspare.model.units import BLOCK_BYTES, PAGE_BYTES, block_count
 from warmspare.state.local_table import HashTable
@@ -288,6 +300,16 @@ DECODERS: dict[str, tuple[Callable[[], bytes], Callable[[bytes], object], int]] 
         lambda d: repofile.decode(d, W),
         1 << 30,
     ),
+    "index": (
+        lambda: golden.INDEX,
+        lambda d: index_shard.decode(d, golden.INDEX_SHARD, golden.INDEX_VALUE.repository, W),
+        1 << 30,
+    ),
+    "index mark": (
+        lambda: golden.INDEX_WHOLE,
+        lambda d: index_shard.decode_whole(d, golden.INDEX_VALUE.repository, W),
+        1 << 30,
+    ),
     "mark": (lambda: golden.MARK, lambda d: mark.decode(d, W), 1 << 30),
     "varint": (
         lambda: varint.encode(np.arange(0, 2**35, 2**30, dtype=np.uint64)),
@@ -329,7 +351,7 @@ def test_every_truncation_and_what_is_added(name: str) -> None:
     make, decode, _ = DECODERS[name]
     good = make()
     right = decode(good)
-    if name in ("point", "repository", "mark"):
+    if name in ("point", "repository", "mark", "index", "index mark"):
         good = good.rstrip()  # JSON is the same without its last newline; as an identity it is not
     places = range(len(good)) if len(good) < 3000 else sorted(random.Random(2).sample(range(len(good)), 1000))
     for at in places:
@@ -471,6 +493,48 @@ def peak_of(call: Callable[[], object]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=600)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(_TEXTS, _TEXTS, st.integers(1, 9_999_999_999), st.integers(0, 2**63 - 1)), max_size=8))
+def test_index_shards(rows: list[tuple[str, str, int, int]]) -> None:
+    """Each VM comes back from each shard that it belongs to, at its last word, and stands in no other."""
+    shards: dict[int, IndexShard] = {}
+    said: dict[str, IndexEntry] = {}
+    for vm, name, sequence, size in rows:
+        entry = IndexEntry(VmId(vm), name, sequence, "5" * 64, "2026-01-02T03:04:05Z", 1, size, 0)
+        for number in index_shard.shards_of(VmId(vm), said[vm].name) if vm in said else ():
+            shards[number] = shards[number].without(VmId(vm))
+        said[vm] = entry
+        for number in index_shard.shards_of(VmId(vm), name):
+            shards[number] = shards.get(number, IndexShard(1, 0, "c" * 32, True)).having(entry)
+    for number, shard in shards.items():
+        assert index_shard.decode(index_shard.encode(shard), number, "c" * 32, W) == shard and shard.whole
+        for one in shard.vms:
+            belongs = index_shard.shards_of(one.id, one.name)
+            assert one == said[one.id] and number in belongs
+            elsewhere = next(other for other in range(256) if other not in belongs)
+            with pytest.raises(FormatError):
+                index_shard.decode(index_shard.encode(shard), elsewhere, "c" * 32, W)
+    for one in said.values():
+        assert all(shards[number].entry(one.id) == one for number in index_shard.shards_of(one.id, one.name))
+
+
+@pytest.mark.parametrize("spoil", ["twice", "order", "many", "long"])
+def test_index_shards_that_break_the_rules(spoil: str) -> None:
+    [entry] = golden.INDEX_VALUE.vms
+    vms = {
+        "twice": [entry, entry],
+        "order": [entry, msgspec.structs.replace(entry, id=VmId("50120000-0000-4000-8000-000000000001"))],
+        "many": [msgspec.structs.replace(entry, id=VmId(f"50120000-0000-4000-8000-{n:012x}")) for n in range(1001)],
+        "long": [msgspec.structs.replace(entry, id=VmId("x" * 513))],
+    }[spoil]
+    data = index_shard.encode(msgspec.structs.replace(golden.INDEX_VALUE, vms=vms))
+    with pytest.raises(index_shard.DamagedShardError):
+        index_shard.decode(data, golden.INDEX_SHARD, golden.INDEX_VALUE.repository, W)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Callable
 
@@ -10,12 +11,23 @@ import pytest
 import xxhash
 
 from format import golden
-from warmspare.format import chunk, frame, hashtable, mark, pack, repofile, restore_point, tablefile, varint
+from warmspare.format import (
+    chunk,
+    frame,
+    hashtable,
+    index_shard,
+    mark,
+    pack,
+    repofile,
+    restore_point,
+    tablefile,
+    varint,
+)
 from warmspare.format.chunk import Chunk, encode_chunk
 from warmspare.format.manifest import HEADER, Header, ManifestReader, ManifestWriter, Totals
 from warmspare.format.packlist import PackRef
 from warmspare.model.block_records import NO_FRAME
-from warmspare.model.ids import PackId, PointId, run_of
+from warmspare.model.ids import PackId, PointId, VmId, run_of
 
 FRAMES_AT = 64
 A = bytes.fromhex("ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")
@@ -374,6 +386,18 @@ def test_restore_point() -> None:
 def test_repository_record() -> None:
     assert repofile.decode(golden.REPOSITORY, "here") == golden.REPOSITORY_VALUE
     assert repofile.encode(golden.REPOSITORY_VALUE) == golden.REPOSITORY
+
+
+def test_index() -> None:
+    [name] = [one.name for one in golden.INDEX_VALUE.vms]
+    number, repository = golden.INDEX_SHARD, golden.INDEX_VALUE.repository
+    assert hashlib.sha256(name.encode()).hexdigest().startswith(f"{number:02x}")
+    assert index_shard.decode(golden.INDEX, number, repository, "here") == golden.INDEX_VALUE
+    assert index_shard.encode(golden.INDEX_VALUE) == golden.INDEX
+    whole = index_shard.decode_whole(golden.INDEX_WHOLE, repository, "here")
+    assert index_shard.encode(whole) == golden.INDEX_WHOLE
+    assert index_shard.shards_of(VmId("db"), "web") == {index_shard.shard_of("db"), index_shard.shard_of("web")}
+    assert index_shard.shards_of(golden.INDEX_VALUE.vms[0].id, name) == {number}
 
 
 def test_mark() -> None:

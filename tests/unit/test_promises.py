@@ -137,7 +137,7 @@ async def test_what_no_repository_may_be_in(name: str, honest: DirectoryStore, t
     checks = await examine_repository(honest, single_sender=False)
     assert {one.state for one in checks} == {"ok"} and len(checks) >= 7
     checks = await examine_repository(breaking(honest), single_sender=False)
-    assert "wrong" in {one.state for one in checks} and await left(honest) == ["repository.json"]
+    assert "wrong" in {one.state for one in checks} and await left(honest) == ["index/whole.json", "repository.json"]
 
 
 @pytest.mark.parametrize("name", BEARABLE)

@@ -41,6 +41,7 @@ from warmspare.patience import outlasted
 from warmspare.repository import disk_tables
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository, open_repository
+from warmspare.repository.vm_lookup import find
 from warmspare.state.local_files import local_io
 from warmspare.state.replica_record import REPLICA, ReplicaDisk
 from warmspare.store.contract import Store
@@ -90,11 +91,10 @@ class Receiver:
         Raises the package's errors. Killed or cancelled anywhere, the next run goes on. IntegrityError with
         blocks named: the replica did move to the point, but for these blocks; the next run tries them again.
         """
-        repository = await self._repository()
-        target = await self._choose(repository, at)
-        opened = self._opened(repository, await repository.load(self._vm, target))
+        repository, point = await self._chosen(at)
+        opened = self._opened(repository, point)
         with opened.replica.hold():
-            return await self._walk(opened, target, explicit=at is not None)
+            return await self._walk(opened, point.id.sequence, explicit=at is not None)
 
     async def follow(self, poll_s: float = POLL_S) -> None:
         """Keep the replica at the newest restore point until cancelled; each new point ends in `apply.done`.
@@ -102,13 +102,13 @@ class Receiver:
         An outage of the store is waited out, from the first look on, and so is a drill of the replica; every other
         error ends it.
         """
-        repository, newest = await outlasted(self._found, lambda error: self._waiting(error, poll_s), poll_s)
+        repository, newest = await outlasted(self._chosen, lambda error: self._waiting(error, poll_s), poll_s)
         opened = self._opened(repository, newest)
         replica, first = opened.replica, True
         with replica.hold():
             while True:
                 try:
-                    target = await self._choose(repository, None)
+                    target = self._demand(await repository.newest(self._vm, hint=newest.id.sequence))
                     if first or replica.at is None or target != replica.at.sequence or _damaged(replica):
                         await self._walk(opened, target, explicit=False)
                     else:
@@ -121,23 +121,19 @@ class Receiver:
                     self._waiting(error, poll_s)
                 await asyncio.sleep(poll_s)
 
-    async def _found(self) -> tuple[Repository, Point]:
-        """The repository and the newest point of the VM."""
-        repository = await self._repository()
-        return repository, await repository.load(self._vm, await self._choose(repository, None))
+    async def _chosen(self, at: str | None = None) -> tuple[Repository, Point]:
+        """The repository, and the VM's restore point that `at` names, or its newest."""
+        repository = await open_repository(self._store)
+        found = await find(repository, self._vm)
+        self._vm = found.id
+        if at is not None:
+            return repository, await repository.load(self._vm, await repository.resolve(self._vm, at))
+        return repository, found.point or await repository.load(self._vm, self._demand(found.newest))
 
     def _waiting(self, error: WarmspareError, poll_s: float) -> None:
         self._events.emit(ApplyWaiting(vm=self._vm, message=error.sentence, seconds=poll_s))
 
-    async def _repository(self) -> Repository:
-        repository = await open_repository(self._store)
-        self._vm = await repository.vm_called(self._vm)
-        return repository
-
-    async def _choose(self, repository: Repository, at: str | None) -> int:
-        if at is not None:
-            return await repository.resolve(self._vm, at)
-        newest = await repository.newest(self._vm)
+    def _demand(self, newest: int | None) -> int:
         if newest is None:
             raise ConfigError(
                 f"VM {self._vm!r} has no restore point in this repository",

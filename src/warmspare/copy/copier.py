@@ -21,9 +21,11 @@ from warmspare.model.ids import PointId, RunId, VmId, VmKey, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.observe.kinds.apply_events import CopyPoint, CopyStart
-from warmspare.repository.chain import open_repository
+from warmspare.repository.chain import Point, open_repository
 from warmspare.repository.trust import StoreTrust
 from warmspare.repository.verified_objects import LocalObject, fetched, read_manifest
+from warmspare.repository.vm_index import VmIndex
+from warmspare.repository.vm_lookup import find
 from warmspare.store import layout
 from warmspare.store.around.counting import CountingStore
 from warmspare.store.clearing import Clearing
@@ -45,10 +47,12 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class CopyPlan:
-    """One VM: the points to copy, oldest first, and the newest that the destination had when this was made."""
+    """One VM: the points to copy, oldest first; the newest that the destination had when this was made, and what that
+    called the VM."""
 
     vm: VmId
     newest: int | None
+    called: str | None
     points: Sequence[Planned]
 
 
@@ -136,21 +140,22 @@ class Copier:
     async def _names(self, vm: str | None) -> list[VmId]:
         if vm is None:
             return await self._source.vms()
-        name = await self._source.vm_called(vm)
-        if await self._source.newest(name) is None:
+        found = await find(self._source, vm)
+        if found.newest is None:
             where = self._source_store.uri
             raise ConfigError(f"VM {vm!r} has no restore point in the source", where=where, hint="check --vm")
-        return [name]
+        return [found.id]
 
     async def _plan(self, vm: VmId) -> CopyPlan:
         """What the destination lacks, every record of it proved to descend from what it has. IntegrityError where the
         two have different histories, or the source's does not add up."""
         newest, there = await self._source.newest(vm), await self._target.newest(vm)
         known = await self._common(vm, min(newest, there)) if newest and there else None
-        chain = self._source.descend(vm, known, newest or 0)
-        return CopyPlan(vm, there, [Planned(p.id, p.record.run, p.record.bytes_sent) async for p in chain])
+        chain = self._source.descend(vm, known.id if known else None, newest or 0)
+        called = known.record.vm_name if known else None
+        return CopyPlan(vm, there, called, [Planned(p.id, p.record.run, p.record.bytes_sent) async for p in chain])
 
-    async def _common(self, vm: VmId, sequence: int) -> PointId:
+    async def _common(self, vm: VmId, sequence: int) -> Point:
         """The newest point that both should have. Records name their parents, so equal ones have one history."""
         try:
             ours, theirs = await self._source.load(vm, sequence), await self._target.load(vm, sequence)
@@ -167,7 +172,7 @@ class Copier:
                 where=self._target_store.uri,
                 hint="copy to an empty place, or find out which of the two is to be kept",
             )
-        return ours.id
+        return theirs
 
     async def _vm(self, plan: CopyPlan) -> None:
         key = vm_key(plan.vm)
@@ -177,15 +182,20 @@ class Copier:
                 plan = await self._plan(plan.vm)
             if plan.points:
                 await self._abort_stale(key, plan.points[0].run)
+            newest, called = None, plan.called
             for entry in plan.points:
-                await self._point(plan.vm, entry, lease)
+                newest = await self._point(plan.vm, entry, lease, called)
+                called = newest.record.vm_name
+            if newest is not None:  # as a sync there would: the source's index tells of another place
+                await VmIndex(self._target).note(newest, plan.called, self._housekeeping)
 
     async def _abort_stale(self, vm: VmKey, run: RunId) -> None:
         """Remove the uploads that a copy before this one died in: nobody else writes objects of that run here."""
         for prefix in layout.run_prefixes(vm, run):
             await Clearing(self._target_store, self._housekeeping).uploads(prefix)
 
-    async def _point(self, vm: VmId, planned: Planned, lease: Lease) -> None:
+    async def _point(self, vm: VmId, planned: Planned, lease: Lease, called: str | None) -> Point:
+        """called: what the point before it calls the VM."""
         key, label = layout.point_key(vm_key(vm), planned.id.sequence), planned.id.label
         data = await self._source.store.get(key, max_bytes=restore_point.MAX_POINT_BYTES)
         entry = self._source.parse(vm, planned.id.sequence, data)
@@ -199,6 +209,7 @@ class Copier:
         async with AsyncExitStack() as stack:
             manifests = [(d, await self._fetch(entry.record, d, stack)) for d in entry.record.disks]
             await self._below(entry.record, manifests, planned.bytes)
+        await VmIndex(self._target).announce(entry, called, self._housekeeping)
         lease.check()
         if not await self._target.publish(vm, planned.id.sequence, data):
             raise IntegrityError(
@@ -216,6 +227,7 @@ class Copier:
                 objects_there=self._there - there,
             )
         )
+        return entry
 
     async def _fetch(self, record: RestorePoint, disk: Disk, stack: AsyncExitStack) -> LocalObject:
         what = f"the manifest of disk {disk.id} in restore point {record.sequence}"

@@ -32,6 +32,7 @@ class _Failure:
     where: str
     why: str
     right: str
+    verb: str = "cleared up"
     count: int = 0
     objects: list[str] = field(default_factory=list)
 
@@ -51,6 +52,7 @@ class Trying:
     where: object
     denied: Callable[[Exception], bool]
     right: str
+    verb: str
 
     def __enter__(self) -> None:
         return None
@@ -99,11 +101,17 @@ class Housekeeping:
         return action in self._failures
 
     def trying(
-        self, action: str, where: object, *, denied: Callable[[Exception], bool] = denied_by_file, right: str = ""
+        self,
+        action: str,
+        where: object,
+        *,
+        denied: Callable[[Exception], bool] = denied_by_file,
+        right: str = "",
+        verb: str = "cleared up",
     ) -> Trying:
         """Clear something up in a `with` block: an error inside becomes a warning. denied: whether an error means a
-        missing right. right: its name, where that is not the action's."""
-        return Trying(self, action, where, denied, right)
+        missing right. right: its name, where that is not the action's. verb: what could not be done."""
+        return Trying(self, action, where, denied, right, verb)
 
     def caught(self, trying: Trying, error: WarmspareError | OSError) -> None:
         """Take note of what a block failed with."""
@@ -115,7 +123,9 @@ class Housekeeping:
         name = error.action if isinstance(error, StoreError) and error.action else trying.action
         lacks = (trying.right or ("write access" if name == LOCAL else name)) if trying.denied(error) else ""
         if trying.action not in self._failures:
-            self._failures[trying.action] = self._failures.setdefault(name, _Failure(name, where, why, lacks))
+            self._failures[trying.action] = self._failures.setdefault(
+                name, _Failure(name, where, why, lacks, trying.verb)
+            )
         self.failed(trying.action, where)
 
     def tell(self) -> None:
@@ -134,7 +144,7 @@ class Housekeeping:
                     object=failure.where,
                     objects=failure.objects,
                     count=failure.count,
-                    message=f"{what} could not be cleared up ({failure.action}): {failure.why}{grant}; the next run "
-                    "tries again",
+                    message=f"{what} could not be {failure.verb} ({failure.action}): {failure.why}{grant}; the next "
+                    "run tries again",
                 )
             )

@@ -84,24 +84,6 @@ class Repository:
             return name if vm_key(name) == key else None
         return None
 
-    async def vm_called(self, given: str) -> VmId:
-        """The ID of the VM that people call `given`: an ID itself, or the name that the newest point of just one VM
-        states. `given` again where there is none; ConfigError where there are several."""
-        if await self.newest(VmId(given)) is not None:
-            return VmId(given)
-        called = []
-        for vm in await self.vms():
-            newest = await self.newest(vm)
-            if newest is not None and (await self.load(vm, newest)).record.vm_name == given:
-                called.append(vm)
-        if len(called) > 1:
-            raise ConfigError(
-                f"{len(called)} VMs in this repository are called {given!r}",
-                where=", ".join(called),
-                hint="give --vm one of these IDs",
-            )
-        return called[0] if called else VmId(given)
-
     async def sequences(self, vm: VmId, *, after: int = 0) -> list[int]:
         """Sequences of the VM's restore points above `after`, ascending."""
         key = vm_key(vm)
@@ -144,9 +126,11 @@ class Repository:
             return [await self._unchanged(vm, known, found[-1])]
         return [entry async for entry in self.descend(vm, known, found[-1])]
 
-    async def newest(self, vm: VmId) -> int | None:
-        """The sequence of the VM's newest restore point; None if it has none."""
-        found = await self.sequences(vm)
+    async def newest(self, vm: VmId, *, hint: int = 0) -> int | None:
+        """The sequence of the VM's newest restore point; None if it has none. hint: one that it may have, from which on
+        is listed; where it is not there, all are."""
+        found = await self.sequences(vm, after=hint - 1) if hint else []
+        found = found or await self.sequences(vm)
         return found[-1] if found else None
 
     def rolled_back(self, vm: VmId, known: PointId, newest: int) -> IntegrityError:

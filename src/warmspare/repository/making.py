@@ -6,15 +6,18 @@ Nothing else makes one: what is written to a place that nobody meant is found by
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from warmspare.errors import StoreError
 from warmspare.format import flags, repofile
 from warmspare.format.repofile import RepositoryRecord
 from warmspare.observe.events import Events
-from warmspare.repository.chain import NoRepositoryError, now_text, own_record
+from warmspare.repository.chain import NoRepositoryError, Repository, now_text, own_record
 from warmspare.repository.trust import prove, remember
+from warmspare.repository.vm_index import VmIndex
 from warmspare.store import layout
 from warmspare.store.contract import Store
 
@@ -43,4 +46,13 @@ async def make_repository(
     there = await own_record(store)  # what stands, and not what was sent: another may have been first
     if host is not None:
         remember(host, there.id, store, examined)
+    if there.id == record.id:
+        await _begin_index(Repository(store, there.id))
     return Made(there, anew=there.id == record.id)
+
+
+async def _begin_index(repository: Repository) -> None:
+    """Nothing is there yet, so nothing is missing in the index. Where this can't be noted, names are looked for among
+    all VMs until `audit repository --repair` has made the index."""
+    with contextlib.suppress(StoreError):
+        await VmIndex(repository).leave_whole_mark()

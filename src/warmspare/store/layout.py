@@ -9,6 +9,8 @@ vms/<vm>/tables/<run>/<disk index:03d>.table
 vms/<vm>/marks/<seq:010d>-<16 hex digits>.json
 vms/<vm>/lease.json
 vms/<vm>/failover.json
+index/<shard:02x>.json
+index/whole.json
 probes/<token>/<name>
 ```
 `<vm>` is a VmKey (model/ids.py), which holds no `/`.
@@ -26,12 +28,13 @@ _KEY = re.compile(r"[A-Za-z0-9_.=-]+(?:/[A-Za-z0-9_.=-]+)*")
 _PREFIX = re.compile(r"(?:[A-Za-z0-9_.=-]+/)*[A-Za-z0-9_.=-]*")
 _DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
 _POINT = re.compile(r"vms/[A-Za-z0-9_.=-]+/points/([0-9]{10})\.json")
+_SHARD = re.compile(r"index/([0-9a-f]{2})\.json")
 _VM = re.compile(r"vms/([A-Za-z0-9_.=-]+)/.+")
 _OBJECT = re.compile(
-    r"repository\.json|vms/[^/]+/(?:lease\.json|failover\.json|points/[0-9]{10}\.json|marks/[0-9]{10}-[0-9a-f]{16}\.json"
+    r"repository\.json|index/(?:[0-9a-f]{2}|whole)\.json|vms/[^/]+/(?:lease\.json|failover\.json|points/[0-9]{10}\.json|marks/[0-9]{10}-[0-9a-f]{16}\.json"
     r"|manifests/[^/]+/[0-9]{3}\.manifest|packs/[^/]+/[0-9]{6}\.pack|tables/[^/]+/[0-9]{3}\.table)"
 )
-_ABOVE = re.compile(r"vms(?:/[^/]+(?:/(?:points|marks|(?:manifests|packs|tables)(?:/[^/]+)?))?)?")
+_ABOVE = re.compile(r"index|vms(?:/[^/]+(?:/(?:points|marks|(?:manifests|packs|tables)(?:/[^/]+)?))?)?")
 
 
 def check_key(key: str) -> str:
@@ -127,6 +130,29 @@ def lease_key(vm: VmKey) -> str:
 def failover_key(vm: VmKey) -> str:
     """The record of a VM's failover, if it was failed over."""
     return f"vms/{vm}/failover.json"
+
+
+def index_prefix() -> str:
+    """What the keys of the index start with."""
+    return "index/"
+
+
+def index_key(shard: int) -> str:
+    """A shard of the index of VMs (0 to 255)."""
+    if not 0 <= shard < 256:
+        raise ValueError(f"{shard} is no shard")
+    return f"{index_prefix()}{shard:02x}.json"
+
+
+def index_whole_key() -> str:
+    """The mark that says that the index has all shards that it needs."""
+    return f"{index_prefix()}whole.json"
+
+
+def parse_index_key(key: str) -> int | None:
+    """The shard in a key; None for any other key."""
+    match = _SHARD.fullmatch(key)
+    return int(match[1], 16) if match else None
 
 
 def probes_prefix() -> str:

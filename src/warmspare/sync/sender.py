@@ -30,6 +30,7 @@ from warmspare.observe.kinds.sync_events import DiskUnprotected, SnapshotRenewed
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
 from warmspare.repository.failover_record import FailoverRecord, known_return, refuse_failed_over
 from warmspare.repository.trust import StoreTrust
+from warmspare.repository.vm_index import VmIndex
 from warmspare.source.identity import IDENTITY, Identity
 from warmspare.source.ports import LastDisk, LastPoint, Machine, Opened
 from warmspare.state.local_files import STATE_DIRECTORY, locked, out_of_the_way
@@ -305,6 +306,8 @@ class Sender:
         if self._spool is not None:
             await self._spool.drained()
         await sealing.send_files(self._store, run.local.journal, record)
+        index, called = VmIndex(begun.repository), head.record.vm_name if head else None
+        await index.announce(new, called, self._housekeeping)
         await begun.lease.confirm()
         await publish(begun.repository, record, data, self._housekeeping)
         published_s = time.monotonic()
@@ -312,6 +315,7 @@ class Sender:
         await self._commit(run.local, works, new)
         await run.local.clear_up(self._store, self._housekeeping)
         await self._preparation.marks.forget(self._store, [disk.id for disk in record.disks], self._housekeeping)
+        await index.note(new, called, self._housekeeping)
         if time.monotonic() - published_s > LATER_S:
             await begun.repository.confirm(self._vm, new)
         return SyncResult(

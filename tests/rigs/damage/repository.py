@@ -45,9 +45,11 @@ def build(home: Path, *, points: int = 5, seed: int = 11) -> Rig:
 
 
 async def objects_of(store: Store) -> Objects:
-    """Every object and its bytes, leases left out."""
+    """Every object and its bytes; without leases, and without the index, which is no part of what was written."""
     return {
-        info.key: await store.get(info.key) async for info in store.list("") if not info.key.endswith("/lease.json")
+        info.key: await store.get(info.key)
+        async for info in store.list("")
+        if not info.key.endswith("/lease.json") and not info.key.startswith(layout.index_prefix())
     }
 
 

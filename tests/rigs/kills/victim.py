@@ -34,6 +34,7 @@ import warmspare.copy.object_copy
 import warmspare.repository.blocks.chain_blocks
 import warmspare.repository.chain
 import warmspare.repository.disk_tables
+import warmspare.repository.vm_index
 import warmspare.source.raw
 import warmspare.state.header
 import warmspare.state.local_table
@@ -94,11 +95,12 @@ STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.state.header.CacheHeader: ("write",),
     warmspare.state.local_table.HashTable: ("stage", "stage_zero", "staged_root", "commit"),
     warmspare.repository.chain.Repository: ("load", "publish"),
+    warmspare.repository.vm_index.VmIndex: ("announce", "note", "change"),
     warmspare.store.lease.Lease: ("_acquire", "_release"),
     warmspare.copy.object_copy.Carrier: ("bring", "_stands", "_send"),
     warmspare.copy.copier.Copier: ("_plan", "_vm", "_point", "_fetch", "_below"),
     warmspare.apply.replica.Replica: ("admit", "move", "open_disk", "resize", "empty"),
-    warmspare.apply.receiver.Receiver: ("_choose", "_heal", "_done"),
+    warmspare.apply.receiver.Receiver: ("_chosen", "_heal", "_done"),
     warmspare.apply.point_apply.PointApply: ("_prepare", "_disk"),
     warmspare.apply.merge.Merge: ("run", "_chunk", "_punch", "_range", "_apply"),
     warmspare.apply.merge: ("apply_frame", "apply_zeroed"),

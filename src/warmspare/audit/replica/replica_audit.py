@@ -30,6 +30,7 @@ from warmspare.observe.events import Events, Meter
 from warmspare.observe.kinds.audit_events import AuditPoint, AuditStart
 from warmspare.observe.kinds.source_events import SourceWarning
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
+from warmspare.repository.vm_lookup import vm_called
 from warmspare.state.local_files import locked
 from warmspare.state.replica_record import STATE
 from warmspare.store.contract import Store
@@ -91,7 +92,7 @@ class ReplicaAudit:
         Killed or cancelled, the next run goes on; nothing of the replica was changed, but what a repair had done.
         """
         repository = await open_repository(self._store)
-        self._vm = await repository.vm_called(self._vm)
+        self._vm = await vm_called(repository, self._vm)
         subject = AuditedReplica(self._target, self._vm, repository, self._settings.state)
         await subject.open(self._settings.at)
         if self._settings.repair and not subject.recorded:

@@ -130,7 +130,8 @@ async def vms(store: Store) -> tuple[list[VmKey], list[str]]:
     strange: list[str] = []
     prefix = layout.all_vms_prefix()
     async for key in _keys(store, "", prefix):
-        if key != layout.repository_key() and not key.startswith(layout.probes_prefix()):
+        of_index = layout.parse_index_key(key) is not None or key == layout.index_whole_key()
+        if not of_index and key != layout.repository_key() and not key.startswith(layout.probes_prefix()):
             strange.append(key)
     after = prefix
     while (first := await _first(store, prefix, after)) is not None:

@@ -1,7 +1,8 @@
 """An audit of a repository: every VM's restore points and all that they name; owns the order.
 
-Writes nothing to the repository but marks, and those only to repair. What it can't see it says: content of the same
-length where the store keeps no checksum and `deep` is off, and a newest point that nobody saw before.
+Writes nothing to the repository but marks and the index of VMs, and those only to repair. What it can't see it says:
+content of the same length where the store keeps no checksum and `deep` is off, and a newest point that nobody saw
+before.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.deep.deep_progress import FORMAT, DeepProgress, Keeper
 from warmspare.audit.repository.deep.scan import Deep, ScannedDisk
 from warmspare.audit.repository.descent import Chain, Proof, read_chain
+from warmspare.audit.repository.index_check import IndexCheck
 from warmspare.audit.repository.loss_marks import leave_mark
 from warmspare.audit.repository.object_checks import ObjectChecks
 from warmspare.audit.repository.repository_tally import RepositoryTally
@@ -32,7 +34,7 @@ from warmspare.model.ids import DiskId, VmId, VmKey, vm_key, vm_of
 from warmspare.model.runs import Runs
 from warmspare.model.units import block_count
 from warmspare.observe.events import Events, Meter
-from warmspare.repository.chain import now_text
+from warmspare.repository.chain import Repository, now_text
 from warmspare.state.local_files import locked
 from warmspare.store import layout
 from warmspare.store.contract import Store
@@ -59,6 +61,7 @@ class RepositoryAudit:
         self._meter = meter or Meter()
         self._tally = RepositoryTally(vm, known, deep=deep)
         self._findings, self._sums, self._notes = self._tally.findings, self._tally.sums, self._tally.notes
+        self._index: IndexCheck | None = None
 
     async def run(self) -> AuditReport:
         """ConfigError if there is no repository or no such VM, StoreError if it can't be read now, LeaseError if
@@ -75,8 +78,12 @@ class RepositoryAudit:
                 )
             identity = await self._identity()
             objects = ObjectChecks(self._store, scratch, self._findings)
-            for vm in await self._names():
+            names = await self._names()
+            self._index = IndexCheck(Repository(self._store, identity)) if identity and not self._wanted else None
+            for vm in names:
                 await self._vm(vm, identity, objects, Keeper(scratch, identity, vm, self._events))
+            if self._index is not None:
+                self._notes += await self._index.run(repair=self._repair)
             self._tally.say(objects)
             scratch.measure()
             return self._tally.report(self._store, began, time.monotonic() - clock, identity, objects, scratch)
@@ -158,6 +165,8 @@ class RepositoryAudit:
         chain = await read_chain(self._store, inventory, called, seen, self._findings)
         walk = PointWalk(objects, inventory, chain)
         await walk.run()
+        if self._index is not None:
+            self._index.take(inventory, chain, walk.head)
         sums = self._sums
         sums.vms += 1
         sums.points += walk.points

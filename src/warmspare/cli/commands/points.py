@@ -28,6 +28,7 @@ def points(
         from warmspare.errors import ConfigError, IntegrityError, NotFoundError
         from warmspare.observe.kinds.repository_events import PointsDone
         from warmspare.repository.chain import open_repository
+        from warmspare.repository.vm_lookup import vm_called
         from warmspare.store.opening import open_store
 
         store = open_store(
@@ -36,8 +37,7 @@ def points(
         try:
             repository = await open_repository(store)
             count, damaged = 0, []
-            shown = await repository.vms()
-            names = [await repository.vm_called(vm)] if vm is not None else [name for name in shown if name]
+            names = [await vm_called(repository, vm)] if vm is not None else await repository.vms()
             for name in names:
                 numbers = await repository.sequences(name)
                 heading = ""

@@ -55,14 +55,16 @@ class StoreRetry(FleetEvent, frozen=True, kw_only=True, tag="store.retry"):
 
 
 class HousekeepingWarning(FleetEvent, frozen=True, kw_only=True, tag="housekeeping.warning"):
-    """Something could not be cleared up. Once a run and action, near its end; the next run tries again."""
+    """Something could not be cleared up, or the index of VMs not be brought up to date. Once a run and action, near
+    its end; the next run tries again."""
 
     vm: Annotated[str | UnsetType, note(description="where there is one")] = UNSET
     action: Annotated[
         str,
         note(
             description="`s3:DeleteObject`, `s3:AbortMultipartUpload`, `s3:ListBucketMultipartUploads`, "
-            "`ec2:DeleteSnapshot`, …; `unlink` in a repository or spool, `file:delete` in the state directory"
+            "`ec2:DeleteSnapshot`, …; `unlink` in a repository or spool, `file:delete` in the state directory; "
+            "`s3:PutObject`, `index:update` for the index of VMs"
         ),
     ]
     right: Annotated[str, note(description='what to grant, "" if that is not why')]

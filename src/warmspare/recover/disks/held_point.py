@@ -24,6 +24,7 @@ from warmspare.recover.disks.served import ServedFile, served
 from warmspare.repository import disk_tables
 from warmspare.repository.blocks.chain_blocks import FRAMES_KEPT_BYTES, ChainBlocks
 from warmspare.repository.chain import Point, Repository, open_repository
+from warmspare.repository.vm_lookup import point_called
 from warmspare.state.local_files import STATE_DIRECTORY, local_io
 from warmspare.state.local_table import HashTable
 from warmspare.store.around.counting import CountingStore
@@ -91,8 +92,7 @@ async def with_point(
     """
     counted = CountingStore(store)
     repository = await open_repository(counted)
-    vm_id = await repository.vm_called(vm)
-    point = await repository.load(vm_id, await repository.resolve(vm_id, at or "latest"))
+    point = await point_called(repository, vm, at)
     if not point.record.disks:
         hint = by_hand("give another --at, or protect its disks and sync it")
         raise ConfigError(f"restore point {point.id.label} has no disks", where=store.uri, hint=hint)

@@ -42,6 +42,7 @@ from warmspare.recover.staging.staged import GIB, StagedDisk, staged_points
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover_record import FailoverRecord, read_journal
 from warmspare.repository.remedy_commands import command
+from warmspare.repository.vm_lookup import vm_called
 from warmspare.state.local_files import copy_sparse, local_io, sync_directory
 from warmspare.state.user_files import demand_ours, keeps_notes, mark_ours
 
@@ -76,7 +77,7 @@ class Export:
     async def _run(self) -> list[Path]:
         if self._settings.format == "vmdk":
             find_qemu_img()
-        vm = await self._repository.vm_called(self._vm)
+        vm = await vm_called(self._repository, self._vm)
         if self._settings.only_replica:
             return await self._replica(vm)
         record = (await read_journal(self._repository, vm)).record

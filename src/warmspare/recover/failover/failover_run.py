@@ -40,6 +40,7 @@ from warmspare.recover.readiness.outlook import Outlook, outlook
 from warmspare.repository.chain import Repository
 from warmspare.repository.failover_record import CLEARS, FailoverJournal, clearing, read_journal
 from warmspare.repository.remedy_commands import command
+from warmspare.repository.vm_lookup import vm_called
 
 T = TypeVar("T")
 
@@ -127,7 +128,7 @@ class Failover:
         return recovered
 
     async def _prepare(self, plan: VmPlan, at: str | None, preflight: Preflight) -> FailoverVm:
-        vm = await self._repository.vm_called(plan.vm)
+        vm = await vm_called(self._repository, plan.vm)
         journal = await read_journal(self._repository, vm)
         chosen = await self._chosen(vm, at, journal)
         staged, point = chosen.staged, chosen.point

@@ -43,6 +43,7 @@ from warmspare.recover.staging.staged_removal import Removal
 from warmspare.recover.staging.unfinished import sort_unfinished
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository, open_repository
+from warmspare.repository.vm_lookup import find
 from warmspare.state.local_files import STATE_DIRECTORY, local_io, locked
 from warmspare.store.contract import Store
 from warmspare.threads import Threads
@@ -83,6 +84,7 @@ class Stage:
         self._vm = VmId(vm)  # as given, until the repository is asked whose name it is
         self._root, self._settings = state, settings
         self._meter = meter or Meter()
+        self._newest = 0  # as it was found; what stands above it is asked for
         self._ebs = Ebs(aws, puts_s=settings.puts_s, poll_s=settings.poll_s)
         self._housekeeping = Housekeeping(events, vm)
 
@@ -156,7 +158,8 @@ class Stage:
 
     async def _repository(self) -> Repository:
         repository = await open_repository(self._store)
-        self._vm = await repository.vm_called(self._vm)
+        found = await find(repository, self._vm)
+        self._vm, self._newest = found.id, found.newest or 0
         self._housekeeping = Housekeeping(self._events, self._vm)
         return repository
 
@@ -201,7 +204,7 @@ class Stage:
     async def _target(self, repository: Repository, at: str | None) -> Point:
         if at is not None:
             return await repository.load(self._vm, await repository.resolve(self._vm, at))
-        newest = await repository.newest(self._vm)
+        newest = await repository.newest(self._vm, hint=self._newest)
         if newest is None:
             raise ConfigError(
                 f"VM {self._vm!r} has no restore point in this repository",

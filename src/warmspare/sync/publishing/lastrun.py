@@ -11,11 +11,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from warmspare.errors import NotFoundError
-from warmspare.model.ids import DiskId, VmId, vm_key
+from warmspare.format import restore_point
+from warmspare.model.ids import DiskId, PointId, VmId, vm_key
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.observe.kinds.sync_events import SyncCompleting, SyncRecovered
 from warmspare.repository.chain import Point, Repository
+from warmspare.repository.vm_index import VmIndex
 from warmspare.store.lease import Lease
 from warmspare.sync.journal.journal import RunRecord
 from warmspare.sync.journal.page_log import PageLog
@@ -51,8 +53,12 @@ class LastRun:
                 self._events.emit(SyncCompleting(vm=self._vm, sequence=record.sequence, created=record.created))
                 vm = vm_key(self._vm)
                 if await sealing.complete(store, vm, journal, spool, sealed, self._housekeeping):
+                    point = Point(PointId(record.sequence, restore_point.identity(sealed.data)), record)
+                    index, called = VmIndex(self._repository), head.record.vm_name if head else None
+                    await index.announce(point, called, self._housekeeping)
                     await lease.confirm()
                     await publish(self._repository, record, sealed.data, self._housekeeping)
+                    await index.note(point, called, self._housekeeping)
                     return True
             if spool is not None:
                 await spool.take({})

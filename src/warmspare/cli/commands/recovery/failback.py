@@ -30,6 +30,7 @@ def done(
         from warmspare.observe.kinds.failover_events import FailbackDone
         from warmspare.repository.chain import open_repository
         from warmspare.repository.failover_record import read_journal
+        from warmspare.repository.vm_lookup import vm_called
         from warmspare.store.opening import open_store
 
         store = open_store(
@@ -37,7 +38,7 @@ def done(
         )
         try:
             repository = await open_repository(store)
-            name = await repository.vm_called(vm)
+            name = await vm_called(repository, vm)
             journal = await read_journal(repository, name)
             record = journal.record
             if record is None or not record.holds:

@@ -53,6 +53,7 @@ from warmspare.recover.failover.preflight import Preflight
 from warmspare.recover.readiness.outlook import outlook
 from warmspare.repository.chain import Repository, now_text
 from warmspare.repository.remedy_commands import command
+from warmspare.repository.vm_lookup import vm_called
 from warmspare.state.local_files import local_io
 
 ENDING_S = 180.0  # for ending it where the process was asked to end
@@ -83,7 +84,7 @@ class Ec2Drill:
 
     async def clean(self, vm: str) -> list[Remains]:
         """End whatever drills of a VM have in EC2, also one that is under way. What it was. AwsError, RecoverError."""
-        found, failures = await self._remains(await self._repository.vm_called(vm)), []
+        found, failures = await self._remains(await vm_called(self._repository, vm)), []
         for each in found:
             try:
                 await remove(self._ec2, each)
@@ -117,7 +118,7 @@ class Ec2Drill:
         """
         began, began_s = now_text(), time.monotonic()
         plan = plan.alone_in(network)
-        vm = await self._repository.vm_called(plan.vm)
+        vm = await vm_called(self._repository, plan.vm)
         wanted = await self._repository.resolve(vm, at) if at is not None else None
         chosen = await choose(self._repository, self._ec2.aws, vm, wanted)
         built = machine(chosen.point.record, chosen.staged, plan)

@@ -25,6 +25,7 @@ from warmspare.recover.drills.turn import DrillTurn
 from warmspare.recover.failover.plan import VmPlan
 from warmspare.recover.readiness.check import made_for
 from warmspare.repository.chain import Point, Repository
+from warmspare.repository.vm_lookup import point_called
 
 NOTE = "VMs in QEMU can't reach one another, and what they take here says little of AWS"
 
@@ -83,14 +84,13 @@ class QemuLab:
     async def look(self, plan: VmPlan, at: str | None) -> RehearsedVm:
         """See rehearsal.Lab."""
         repository = self._repository
-        vm = await repository.vm_called(plan.vm)
-        point = await repository.load(vm, await repository.resolve(vm, at or "latest"))
+        point = await point_called(repository, plan.vm, at)
         record = point.record
         if not record.disks:
             hint = by_hand("protect its disks, and sync it")
             raise ConfigError(f"restore point {point.id.label} has no disks", where=repository.store.uri, hint=hint)
         said = point_fields(point.id, record.created)
-        return RehearsedVm(vm, record.vm_name, said, partial(self._boot, plan, point))
+        return RehearsedVm(record.vm_id, record.vm_name, said, partial(self._boot, plan, point))
 
     async def _boot(self, plan: VmPlan, point: Point, rules: Rules, folder: Path, turn: DrillTurn) -> DrillVerdict:
         recorded = point.record.hardware

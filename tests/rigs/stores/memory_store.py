@@ -1,0 +1,124 @@
+"""A store in this process's memory that counts requests and answers after a while; for many VMs, not for bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import hashlib
+import itertools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from warmspare.errors import NotFoundError, StoreError
+from warmspare.store.contract import ObjectInfo, StaleUpload, Upload
+
+PAGE = 1000  # keys in an answer to a listing, as S3 has it
+
+
+class MemoryStore:
+    """See Store. requests: by method. latency_s: before each answer. refused: methods and prefixes of keys that are
+    answered by a refusal."""
+
+    uri = "memory"
+    server = "memory"
+
+    def __init__(self, latency_s: float = 0.0) -> None:
+        self.latency_s = latency_s
+        self.requests: Counter[str] = Counter()
+        self.refused: set[tuple[str, str]] = set()
+        self.objects: dict[str, tuple[bytes, float]] = {}
+        self._keys: list[str] = []
+
+    async def _asked(self, method: str, key: str) -> None:
+        self.requests[method] += 1
+        if self.latency_s:
+            await asyncio.sleep(self.latency_s)
+        if any(method == one and key.startswith(prefix) for one, prefix in self.refused):
+            raise StoreError("access denied", where=key)
+
+    def info(self, key: str) -> ObjectInfo | None:
+        if key not in self.objects:
+            return None
+        data, when_s = self.objects[key]
+        return ObjectInfo(key, len(data), when_s, hashlib.sha256(data).hexdigest())
+
+    def keep(self, key: str, data: bytes) -> ObjectInfo:
+        if key not in self.objects:
+            bisect.insort(self._keys, key)
+        self.objects[key] = data, time.time()
+        info = self.info(key)
+        assert info
+        return info
+
+    async def get(self, key: str, *, max_bytes: int = 64 << 20) -> bytes:
+        await self._asked("get", key)
+        if key not in self.objects:
+            raise NotFoundError("no such object", where=key)
+        if len(self.objects[key][0]) > max_bytes:
+            raise StoreError("the object is too large", where=key)
+        return self.objects[key][0]
+
+    async def get_range(self, key: str, offset: int, length: int) -> bytes:
+        return (await self.get(key))[offset : offset + length]
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        await self._asked("head", key)
+        return self.info(key)
+
+    async def put(self, key: str, data: bytes) -> ObjectInfo:
+        await self._asked("put", key)
+        return self.keep(key, data)
+
+    async def create(self, key: str, data: bytes) -> bool:
+        await self._asked("create", key)
+        if key not in self.objects:
+            self.keep(key, data)
+        return self.objects[key][0] == data
+
+    async def replace(self, key: str, data: bytes, *, etag: str | None) -> ObjectInfo | None:
+        await self._asked("replace", key)
+        there = self.info(key)
+        if (there.etag if there else None) != etag:
+            return None
+        return self.keep(key, data)
+
+    async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+        await self._asked("list", prefix)
+        first = max(bisect.bisect_right(self._keys, start_after), bisect.bisect_left(self._keys, prefix))
+        for given, key in enumerate(itertools.islice(self._keys, first, None)):
+            if not key.startswith(prefix):
+                break
+            if given and given % PAGE == 0:
+                await self._asked("list", prefix)
+            info = self.info(key)
+            assert info
+            yield info
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        await self._asked("delete", keys[0])
+        for key in keys:
+            self.forget(key)
+
+    def forget(self, key: str) -> None:
+        if self.objects.pop(key, None) is not None:
+            self._keys.remove(key)
+
+    def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:
+        raise NotImplementedError
+
+    async def stale_uploads(self, prefix: str) -> list[StaleUpload]:
+        return []
+
+    async def abort_upload(self, stale: StaleUpload) -> None:
+        raise NotImplementedError
+
+    async def takes_damage(self, key: str) -> bool | None:
+        return None
+
+    async def now(self) -> float:
+        return time.time()
+
+    async def close(self) -> None:
+        """Nothing."""
