@@ -3,6 +3,7 @@
 
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
+export PYTHONDONTWRITEBYTECODE :=  # tests start some thousand interpreters: none is to compile the program anew
 .PHONY: demo test test-slow test-again quick quick-lint quick-tests native lint bench clean
 
 VENV := .venv
@@ -16,7 +17,7 @@ demo: $(RUN)
 	PYTHONPATH=tests $(BIN)/python tests/sitedemo.py
 
 test: $(DEV) lint
-	$(BIN)/pytest -m "not slow" -n 3 --dist loadfile
+	$(BIN)/pytest -m "not slow" -n 4 --dist loadfile
 
 test-slow: $(DEV)
 	$(BIN)/pytest -m slow --timeout 14400 -s

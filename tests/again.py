@@ -57,7 +57,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--times", type=int, default=10)
     options.add_argument("--busy", type=int, default=os.cpu_count() or 1, help="busy loops beside the tests")
-    options.add_argument("--workers", type=int, default=3, help="as many as `make test` has")
+    options.add_argument("--workers", type=int, default=4, help="as many as `make test` has")
     options.add_argument("--all", action="store_true", help="also tests that are not marked as timed")
     options.add_argument("tests", nargs="*", default=["tests"])
     given = options.parse_args()

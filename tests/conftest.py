@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
 
-import botocore.loaders
 import hypothesis
 import pytest
 import uvloop
 
+from rigs.aws import models
 from rigs.kills import interrupts
 from rigs.stores.ceph import ceph_server
 from servers import S3Place, S3Server, make_bucket, moto_server, seaweed_server
@@ -43,9 +42,10 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     quick.select(config, items)
     needs.mark(config, items)
-    for item in items:
-        if is_timed(item.path, getattr(item, "originalname", item.name)):
-            item.add_marker(pytest.mark.timed)
+    if "timed" in config.option.markexpr:  # reading all tests for it takes its time
+        for item in items:
+            if is_timed(item.path, getattr(item, "originalname", item.name)):
+                item.add_marker(pytest.mark.timed)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -103,12 +103,9 @@ def _remedies_are_met(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _read_aws_models_once() -> Iterator[None]:
-    """The AWS client parses megabytes of JSON for each client; a test makes several."""
+def _aws_models_are_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        loader = botocore.loaders.JSONFileLoader()
-        cached = functools.cache(loader.load_file)
-        patch.setattr(type(loader), "load_file", lambda _, path: cached(path))
+        models.share(patch)
         yield
 
 

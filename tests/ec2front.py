@@ -605,7 +605,7 @@ def serving(front: Front) -> Iterator[str]:
             """A client that was killed is no news."""
 
     server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, name="ec2 front", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="ec2 front", daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

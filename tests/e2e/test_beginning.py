@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from rig import MIB, Outcome, Rig, command, fingerprint, python, random_disk, same, scribble
+from rigs.host import forked
 from rigs.kills.campaign import VICTIM
 from rigs.paths import as_here
 from servers import S3Place
@@ -133,12 +134,7 @@ def test_an_init_that_is_killed_is_run_again(tmp_path: Path) -> None:
     environ = as_here()
     for moment in ("before store.create", "after store.create"):  # of its record; the store was tried before
         repo = tmp_path / moment.replace(" ", "-")
-        done = subprocess.run(
-            [python(), VICTIM, "kill", moment, str(AGAIN + RACERS + 2), "init", repo],
-            capture_output=True,
-            check=False,
-            env=environ,
-        )
+        done = forked.run(VICTIM, "kill", moment, AGAIN + RACERS + 2, "init", repo, env=environ)
         assert done.returncode == -signal.SIGKILL, done.stderr
         again = command("init", repo)
         assert again.code == 0 and again.last("init.done")["made"] is moment.startswith("before")
@@ -251,9 +247,7 @@ def test_a_first_sync_that_is_killed_anywhere_goes_on(rig: Rig) -> None:
         shutil.rmtree(rig.repo, ignore_errors=True)
         assert command("init", rig.repo).code == 0
         words = ["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.state, "--new"]
-        done = subprocess.run(
-            [python(), VICTIM, "kill", moment, "1", *map(str, words)], capture_output=True, check=False, env=environ
-        )
+        done = forked.run(VICTIM, "kill", moment, 1, *words, env=environ)
         assert done.returncode == -signal.SIGKILL, (moment, done.stderr)
         scribble(rig.disk, random.Random(2))
         assert raw(rig).code == 0, moment

@@ -10,8 +10,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,6 +25,7 @@ from ec2front import Refused, Request
 from readydisks import put
 from recoverworld import SETTINGS, World, cut_off, hardware
 from rig import MIB, command, overwrite
+from rigs.host.forked import Forked
 from rigs.paths import as_here
 from servers import S3Server
 from suite.remedies import ask_aws, obey, remedy
@@ -489,9 +488,8 @@ def test_killed_at_a_request_it_is_run_again(lost: World, number: int, after: bo
     """The real command in a process of its own, by SIGKILL."""
     plan = three(lost)
     lost.front.kill = (number, after)
-    arguments = ["failover", "--plan", str(plan), "--all", "--repo", str(lost.repo)]
-    environment = as_here()
-    process = subprocess.Popen([sys.executable, "-m", "warmspare", *arguments], env=environment, cwd=lost.home)
+    arguments = ["failover", "--plan", plan, "--all", "--repo", lost.repo]
+    process = Forked("-m", "warmspare", *arguments, environment=as_here(), folder=lost.home)
     lost.front.victim.set_result(process.pid)
     assert process.wait(120) == -signal.SIGKILL
     lost.front.kill = None

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -20,6 +18,7 @@ import recoverworld
 from ec2front import Refused, Request
 from recoverworld import PAUSE, World, hardware
 from rig import KIB, Event, Outcome, command
+from rigs.host.forked import Forked
 from rigs.host.hearing import heard
 from rigs.paths import as_here
 from servers import S3Server
@@ -308,9 +307,9 @@ def interrupted(world: World, path: Path, number: int, after: bool, how: signal.
         f"{str(path)!r}, '--all', '--json']\nrunpy.run_module('warmspare', run_name='__main__')"
     )
     began_s = time.monotonic()
-    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE) as process:
-        world.front.victim.set_result(process.pid)
-        out = process.communicate(timeout=400)[0]
+    process = Forked("-c", code, environment=environment)
+    world.front.victim.set_result(process.pid)
+    out = process.communicate(timeout=400)[0]
     world.front.kill = None
     print(f"ended with {process.returncode} after {time.monotonic() - began_s:.0f} s")
     lines = [heard(line) for line in out.splitlines() if line.endswith(b"}")]

@@ -20,6 +20,7 @@ import xxhash
 
 from rig import MIB, Rig, python, random_disk, same, scribble
 from rigs.host import media
+from rigs.host.forked import Forked
 from rigs.host.hearing import heard
 from warmspare.format import frame, pack, restore_point
 from warmspare.format.chunk import Chunk, ChunkFrames
@@ -73,15 +74,13 @@ def test_two_senders_at_once(rig: Rig) -> None:
     rng = random.Random(2)
     for number in range(4):
         scribble(rig.disk, rng)
-        children = [
-            spawn("sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--state", rig.home / f"host-{i}")
-            for i in range(3)
-        ]
+        words = ["sync", rig.disk, "--vm", rig.vm, "--repo", rig.repo, "--json"]
+        children = [Forked("-m", "warmspare", *words, "--state", rig.home / f"host-{i}") for i in range(3)]
         done = [(child.communicate(timeout=120), child.returncode) for child in children]
         codes = [code for _, code in done]
         assert 0 in codes and set(codes) <= {0, 6}, done
         for (_, stderr), code in done:
-            assert code == 0 or "wait" in stderr or "another" in stderr
+            assert code == 0 or b"wait" in stderr or b"another" in stderr
         rig.apply()
         assert same(rig.disk, rig.replica), number
 

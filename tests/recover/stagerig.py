@@ -18,6 +18,7 @@ from botocore.session import get_session
 from rig import Outcome, Rig, command, overwrite
 from rigs.aws.ebsparts import BLOCK, Snapshot
 from rigs.aws.ebsstandin import Standin, environment
+from rigs.host import forked
 from rigs.kills.campaign import VICTIM
 from rigs.paths import as_here
 from warmspare.format.manifest import ManifestReader
@@ -47,14 +48,8 @@ class StageRig(Rig):
     def victim(self, act: str, *how: object) -> int:
         """The same in a process of its own that is killed at a moment; its return code, -9 if it was."""
         environ = as_here() | environment(self.url)
-        done = subprocess.run(
-            [sys.executable, VICTIM, act, *map(str, how), *self.arguments(), "--json"],
-            env=environ,
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-        assert b"Traceback" not in done.stderr, done.stderr.decode()
+        done = forked.run(VICTIM, act, *how, *self.arguments(), "--json", env=environ, timeout=120)
+        assert "Traceback" not in done.stderr, done.stderr
         self.account.settle()
         return done.returncode
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
-import typer.main
 
 from warmspare.cli.main import COMMANDS, _program
 
@@ -174,6 +174,7 @@ def test_the_map_of_the_rooms_is_that_of_the_tree() -> None:
 # -- commands -------------------------------------------------------------------------------------------------------
 
 
+@cache
 def commands() -> dict[str, set[str]]:
     """The options of each command."""
     found: dict[str, set[str]] = {}
@@ -185,7 +186,7 @@ def commands() -> dict[str, set[str]]:
         else:
             found[name] = {word for one in command.params for word in one.opts if word.startswith("--")}  # type: ignore[attr-defined]
 
-    walk(typer.main.get_command(_program(["--help"])), "")
+    walk(_program(""), "")
     return found
 
 

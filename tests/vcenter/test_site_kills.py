@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from rig import KIB, MIB
+from rigs.host.forked import Forked
 from siterig import SiteRig, site_rig
 
 ROUNDS = int(os.environ.get("WARMSPARE_SITE_KILLS", "0")) or 100
 
 
-def start(rig: SiteRig, name: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "warmspare", "sync", "--config", rig.config, "--vm", name, "--json"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def start(rig: SiteRig, name: str) -> Forked:
+    return Forked("-m", "warmspare", "sync", "--config", rig.config, "--vm", name, "--json")
 
 
 def campaign(home: Path, seed: int, rounds: int) -> Counter[str]:

@@ -6,8 +6,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +15,7 @@ import pytest
 
 from fakesite import Files
 from rig import KIB, MIB, Outcome, command
+from rigs.host.forked import Forked
 from rigs.sites.fakevm import FakeVm
 from siterig import SiteRig, site_rig
 
@@ -137,22 +136,25 @@ def campaign(home: Path, seed: int, rounds: int) -> Counter[str]:
     with site_rig(home, granularity=256 * KIB) as rig:
         vm = bounded(rig, 1, 400, 9 * MIB, 3 * MIB + 512)
         between(rig, lambda _: vm.scribble(rng, pieces=4) if rng.random() < 0.5 else None)
-        words = [sys.executable, "-m", "warmspare", "sync", "--config", rig.config, "--vm", "dc02", "--json"]
+        words = ["-m", "warmspare", "sync", "--config", rig.config, "--vm", "dc02", "--json"]
         for number in range(rounds):
             rig.standin.script("latency 400")
             for disk in vm.disks:
                 vm.write(disk, 0, rng.randbytes(disk.capacity))
             before = rig.sequences(vm)
-            victim = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            assert victim.stdout is not None
-            least, said = rng.choice([0, 0, 1, 1, 1, 2]), b""
-            while line := victim.stdout.readline():  # up to a pass, then a moment in it or after it
-                said += line
-                if b'"sync.start"' in said and said.count(RENEWED) >= least:
-                    break
-            time.sleep(rng.uniform(0.0, 1.5))
-            victim.kill()
-            rest, _ = victim.communicate()
+            reading, writing = os.pipe()
+            victim = Forked(*words, stdout=writing)
+            os.close(writing)
+            with open(reading, "rb") as stdout:
+                least, said = rng.choice([0, 0, 1, 1, 1, 2]), b""
+                while line := stdout.readline():  # up to a pass, then a moment in it or after it
+                    said += line
+                    if b'"sync.start"' in said and said.count(RENEWED) >= least:
+                        break
+                time.sleep(rng.uniform(0.0, 1.5))
+                victim.kill()
+                rest = stdout.read()
+            victim.wait()
             passes = (said + rest).count(RENEWED)
             published = rig.sequences(vm) != before
             met["after publication" if published else f"in pass {min(passes + 1, 3)}"] += 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -62,8 +64,10 @@ def _root(
     pass
 
 
-def _program(asked: list[str]) -> typer.Typer:
-    """The command line, with the command that is asked for; with all of them where that is not the first word."""
+@functools.cache
+def _program(asked: str) -> Callable[..., object]:
+    """The command line, with the command that is asked for; with all of them where that is none. Wiring it takes longer
+    than some commands do: who runs many in one process, as tests do, has it once."""
     program = typer.Typer(
         name="warmspare",
         help="Keeps a warm spare of virtual machines: replicates what changed, verifies every block.",
@@ -73,14 +77,14 @@ def _program(asked: list[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     program.callback()(_root)
-    for name in asked[:1] if asked[0] in COMMANDS else COMMANDS:
+    for name in [asked] if asked in COMMANDS else COMMANDS:
         module, function = COMMANDS[name]
         found = importlib.import_module(f"warmspare.cli.commands.{module}")
         if function is None:
             program.add_typer(found.app, name=name)
         else:
             program.command(name)(getattr(found, function))
-    return program
+    return typer.main.get_command(program)
 
 
 def run(arguments: list[str]) -> int:
@@ -88,7 +92,8 @@ def run(arguments: list[str]) -> int:
     arguments = arguments or ["--help"]
     begin()
     try:
-        code = _program(arguments)(args=arguments, standalone_mode=False, prog_name="warmspare")
+        program = _program(arguments[0] if arguments[0] in COMMANDS else "")
+        code = program(args=arguments, standalone_mode=False, prog_name="warmspare")
     except _Usage as error:
         message = " ".join(str(error.format_message()).split()).rstrip(".")
         wrong = ConfigError(message, hint="see `warmspare --help`")

@@ -6,12 +6,12 @@ import json
 import random
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rig import MIB, Rig, fingerprint, random_disk, same, scribble
+from rigs.host import forked
 from rigs.host.hearing import all_heard
 from warmspare.format.manifest import ManifestReader
 from warmspare.model.keyparts import encode_name
@@ -27,13 +27,12 @@ def copy(source: Path, target: Path) -> None:
 
 
 def victim(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, VICTIM, *map(str, arguments)], capture_output=True, text=True, timeout=RUN_S)
+    return forked.run(VICTIM, *arguments, timeout=RUN_S)
 
 
 def plain(*command: object) -> subprocess.CompletedProcess[str]:
     """The command with no trap."""
-    arguments = [sys.executable, "-m", "warmspare", *map(str, command)]
-    return subprocess.run(arguments, capture_output=True, text=True, timeout=RUN_S)
+    return forked.run("-m", "warmspare", *command, timeout=RUN_S)
 
 
 def choose(moments: list[str], rng: random.Random, rounds: int | None) -> list[tuple[str, int]]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 
-from rig import python
+from rigs.host import forked
 
 _PROGRAM = """
 import importlib, json, os, signal, sys
@@ -40,6 +39,5 @@ sys.exit(run(sys.argv[4:]))
 def killed_at(call: str, nth: int, *words: object, constants: dict[str, object] | None = None) -> None:
     """Run a command until it calls a function for the nth time: `module:Class.method`. constants: of modules, which are
     others there, named likewise. It is killed by SIGKILL, or this fails."""
-    given = [json.dumps(constants or {}), call, str(nth), *map(str, words)]
-    done = subprocess.run([python(), "-c", _PROGRAM, *given], capture_output=True, text=True, timeout=120)
+    done = forked.run("-c", _PROGRAM, json.dumps(constants or {}), call, nth, *words, timeout=120)
     assert done.returncode == -signal.SIGKILL, (done.returncode, done.stdout, done.stderr)
