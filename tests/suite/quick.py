@@ -10,6 +10,7 @@ import pytest
 from rigs.paths import TESTS
 
 QUICK = ("unit", "format", "property")
+_NOT = ("program", "slow", "long")
 _STARTS = ("subprocess.Popen", "os.posix_spawn", "os.exec", "os.system")
 
 
@@ -21,7 +22,7 @@ def select(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave only those of the small loop, and see to it that they are."""
     if not config.getoption("--quick"):
         return
-    quick = [item for item in items if _is_quick(item.path) and not item.get_closest_marker("program")]
+    quick = [item for item in items if _is_quick(item.path) and not any(map(item.get_closest_marker, _NOT))]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(quick)])
     items[:] = quick
     sys.addaudithook(_forbid)

@@ -81,6 +81,7 @@ async def test_memory_is_held_by_the_kernel_and_the_work_goes_on() -> None:
     assert not said.ended and 32 <= int(said.lines[0]) <= 64
 
 
+@pytest.mark.long
 async def test_cpu_time_ends_the_work_and_then_the_process() -> None:
     def work(say: Say) -> None:
         try:

@@ -165,6 +165,7 @@ def test_what_is_printed_of_an_event(tmp_path: Path) -> None:
     assert all(f"| {name}" in text for name in catalogue.all_kinds())
 
 
+@pytest.mark.long
 def test_the_schema_agrees_with_the_structs() -> None:
     """An implementation that is not ours, of a standard that is not ours."""
     schema = json.loads(catalogue.schema_text())

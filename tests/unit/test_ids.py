@@ -137,6 +137,7 @@ RunId(bytes(16))  # wrong
 """
 
 
+@pytest.mark.program
 def test_a_type_checker_refuses_one_for_the_other(tmp_path: Path) -> None:
     """What the types are for; with them as bare strings each of these lines would pass."""
     from mypy import api

@@ -392,6 +392,7 @@ async def race(open_one: Callable[[], Store], hosts: int, vms: int, name: Callab
     return given_up, sum(at_once), max(at_once)
 
 
+@pytest.mark.long
 async def test_five_hundred_vms_of_twenty_hosts_at_once(tmp_path: Path, unhurried: None) -> None:
     given_up, conflicts, most = await race(
         lambda: Slow(DirectoryStore(str(tmp_path)), 0.01), 20, 25, lambda number: f"vm {number}"
@@ -400,6 +401,7 @@ async def test_five_hundred_vms_of_twenty_hosts_at_once(tmp_path: Path, unhurrie
     assert given_up == 0 and conflicts <= 500 * 4 and most < TRIES
 
 
+@pytest.mark.long
 async def test_all_in_one_shard(tmp_path: Path, unhurried: None) -> None:
     """The worst that names can do: bounded, and in the end all the same."""
     names = [name for number in range(100_000) if shard_of(name := f"vm {number}") == 0][:50]
@@ -408,6 +410,7 @@ async def test_all_in_one_shard(tmp_path: Path, unhurried: None) -> None:
     assert most <= TRIES and conflicts <= 50 * TRIES
 
 
+@pytest.mark.program
 async def test_on_a_server(moto_place: S3Place, unhurried: None) -> None:
     given_up, conflicts, most = await race(lambda: open_store(moto_place.uri), 4, 5, lambda number: f"vm {number % 7}")
     print("given up, conflicts, most of one:", given_up, conflicts, most)

@@ -135,6 +135,7 @@ async def test_what_an_agent_says_is_bounded(said: dict[str, object], kept: dict
     assert await _asked(answers) == kept
 
 
+@pytest.mark.long
 async def test_a_guest_that_floods_the_channel_is_no_agent() -> None:
     left, right = socket.socketpair()
     with left, right:

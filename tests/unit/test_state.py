@@ -118,6 +118,7 @@ def make_table(path: Path, rng: random.Random) -> Entries:
     return entries
 
 
+@pytest.mark.long
 def test_a_table_killed_at_each_step_of_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Afterwards it is the old one, or the new one, or knows that it is neither; and rebuilding it works."""
     outcomes: set[str] = set()
