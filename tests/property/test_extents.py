@@ -1,4 +1,4 @@
-"""The extent algebra against a bitmap of the disk; owns every rule of model.py about ranges."""
+"""The extent algebra against a bitmap of the disk; owns every rule of extents.py about ranges."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The index of a repository's VMs: read as a hint, and kept up to date beside the work; refuses to fail anything.
 
-docs/format.md, "Index". Whoever reads it proves what it says (`finding.py`). Whoever writes it has other work, so each
-write is bounded in tries and time, and what it could not do the next sync of the VM does.
+docs/format.md, "Index". Whoever reads it proves what it says (`vm_lookup.py`). Whoever writes it has other work, so
+each write is bounded in tries and time, and what it could not do the next sync of the VM does.
 """
 
 from __future__ import annotations

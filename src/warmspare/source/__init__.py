@@ -1,1 +1,1 @@
-"""Where blocks come from. `base.py` is the contract; `raw.py` reads files and devices."""
+"""Where blocks come from. `ports.py` is the contract; `raw.py` reads files and devices."""

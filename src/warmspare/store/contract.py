@@ -1,6 +1,6 @@
 """The contract of a repository's object store; refuses to know what the objects mean.
 
-Two implementations: `directory.py` and `s3.py`, held to the same conformance suite (tests/conformance).
+Two implementations: `directory_store.py` and `s3_store.py`, held to the same conformance suite (tests/conformance).
 Keys are relative, of the characters `A-Za-z0-9-_.=/`, without empty, `.` or `..` parts, at most 700 bytes.
 Objects are immutable except those written with `replace` (leases). Reads after a write see it.
 Every failure surfaces as `StoreError` (or its `NotFoundError`), never as an error of a client library, and
@@ -33,7 +33,7 @@ async def paced(pace: Pace, count: int) -> None:
 
 @runtime_checkable
 class Paced(Protocol):
-    """A store that can be slowed down inside a body; an ability that not every store has (see limit.py).
+    """A store that can be slowed down inside a body; an ability that not every store has (see limiter.py).
 
     pace: to be awaited before each piece of a body is sent, on each try of it, and no more to be sent than it
     returns: `count = await self.pace(min(CHUNK, left))`. `unpaced` until someone sets another. What a sender waits

@@ -49,7 +49,7 @@ def open_store(
     endpoint_url: of an S3-compatible server (S3 only); without it the standard AWS settings decide.
     concurrency: how many transfers may be under way at once, each with a buffer of up to 8 MiB; S3 adapts below that.
     profile, region: of AWS, where the environment is not to decide (S3 only).
-    site: what its site demands of requests, see s3_manner.py (S3 only).
+    site: what its site demands of requests, see manner.py (S3 only).
     on_retry: hears (message, tries so far, seconds until the next) of what has been failing for a while (S3 only).
     ConfigError for anything else.
     """

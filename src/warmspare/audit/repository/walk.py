@@ -1,7 +1,7 @@
 """All that the restore points of one VM state, walked from the first to the newest without reading a pack.
 
 Owns the order: record, manifest, packs as the store tells of them, hash table, root, checkpoint; and for each disk what
-the next point needs to be judged by. Blocks are read by deep.py.
+the next point needs to be judged by. Blocks are read by deep/.
 """
 
 from __future__ import annotations

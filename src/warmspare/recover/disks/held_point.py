@@ -1,4 +1,4 @@
-"""A restore point's disks opened for reading, without a replica: the shape of `held.py` over blocks of the repository.
+"""A restore point's disks opened for reading, without a replica: as `held_replica.py`, over the repository's blocks.
 
 Restore points never change, so there is no lock and nothing to touch. Owns what is kept on this host meanwhile: the
 disks' hash tables and manifests, in files without a name.

@@ -1,4 +1,4 @@
-"""What programs that read disks are given, of a replica (`held.py`) or a restore point (`heldpoint.py`); owns none."""
+"""What programs that read disks are given, of a replica (`held_replica.py`) or a point (`held_point.py`); owns none."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ _TOKEN = re.compile(r"[0-9a-f]{16}")
 
 
 class DirectoryStore:
-    """A `Store` (base.py) under one directory, which the first write makes; its parent must exist. `Paced`."""
+    """A `Store` (contract.py) under one directory, which the first write makes; its parent must exist. `Paced`."""
 
     def __init__(self, root: str, *, uri: str | None = None, concurrency: int = 4) -> None:
         """root: absolute path. uri: what messages call it. concurrency: threads for file operations."""

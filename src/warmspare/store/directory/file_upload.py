@@ -89,7 +89,7 @@ class Staging:
 
 
 class FileUpload:
-    """An `Upload` (base.py) into a file of the temporary area, published once it is durable. pace: of a `Paced`."""
+    """An `Upload` (contract.py) into a file of the temporary area, published once it is durable. pace: of a `Paced`."""
 
     def __init__(self, staging: Staging, threads: Threads, key: str, pace: Pace = unpaced) -> None:
         self._staging, self._threads, self._key, self._pace = staging, threads, key, pace

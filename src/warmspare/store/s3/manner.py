@@ -67,7 +67,7 @@ class Manner:
         self.site = site
         self.ways = Ways("crc32c" if site.checksum == "auto" else site.checksum)
         self._auto = site.checksum == "auto"
-        self.md5_deletes = False  # DeleteObjects with Content-MD5: see s3_delete.py
+        self.md5_deletes = False  # DeleteObjects with Content-MD5: see deletion.py
         self._before: Ways | None = None
         self._hopeless: set[tuple[str, Ways]] = set()
 

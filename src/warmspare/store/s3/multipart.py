@@ -26,7 +26,7 @@ _PARTS = 10_000  # S3 takes no more
 
 
 class S3Upload:
-    """An `Upload` (base.py). One part goes up by PutObject, more by a multipart upload.
+    """An `Upload` (contract.py). One part goes up by PutObject, more by a multipart upload.
 
     A TaskGroup owns the parts under way; the first that fails cancels the others and the block.
     """

@@ -68,7 +68,7 @@ _WAIT_S: Final = 60.0  # the most that a server's Retry-After makes us wait at o
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a request had that a server may refuse. ways: see Manner (s3_manner.py), as they were then."""
+    """What a request had that a server may refuse. ways: see Manner (manner.py), as they were then."""
 
     operation: str = ""
     condition: bool = False

@@ -31,7 +31,7 @@ _CONFLICT_TRIES = 3  # of a write that S3 answers with 409: asked to be sent aga
 
 
 class S3Store:
-    """A `Store` (base.py) under a prefix of a bucket. Connects on the first request."""
+    """A `Store` (contract.py) under a prefix of a bucket. Connects on the first request."""
 
     def __init__(
         self,
@@ -262,7 +262,7 @@ class S3Store:
         return info is not None and info.etag == etag
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """See Store.delete: 1000 in a request, or in whatever way the server lets us (s3_delete.py)."""
+        """See Store.delete: 1000 in a request, or in whatever way the server lets us (deletion.py)."""
         await self._deletion.delete([check_key(key) for key in keys])
 
     async def _replaced(self, key: str, data: bytes, etag: str | None, error: S3Error) -> ObjectInfo | None:

@@ -32,7 +32,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,40}")
 class ReadPlan:
     """read: block-aligned extents to look at. reported: what the tracker said, None if it was not asked or
     not used. reason: why everything is read, "" if it is not. anew: those of `read` that are sent whole, whatever is
-    known of them; None for none (see marks.py)."""
+    known of them; None for none (see marked_blocks.py)."""
 
     read: Extents
     reported: Extents | None

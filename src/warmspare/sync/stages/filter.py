@@ -87,7 +87,8 @@ class PageFilter:
         state = self._state[:n]
         rows = np.flatnonzero(state == native.CHANGED)
         hashes = self._out_blocks.reshape(-1, 16)[rows]
-        records = Records(blocks[rows], changed[rows] & nonzero[rows], changed[rows] & ~nonzero[rows], hashes)
+        carried = changed[rows] & nonzero[rows]  # these pages' bytes are sent
+        records = Records(blocks[rows], carried, changed[rows] & ~nonzero[rows], hashes)
         pages = self._out_pages.reshape(-1, BLOCK_PAGES)[rows]
         self._log.append(records.block, pages)
         zeroed = state == native.ZEROED
