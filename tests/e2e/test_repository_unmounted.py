@@ -19,6 +19,7 @@ from warmspare.errors import StoreError
 from warmspare.observe.events import Events
 from warmspare.store import layout
 from warmspare.store.directory.directory_store import DirectoryStore
+from warmspare.store.directory.object_files import ObjectFiles
 from warmspare.store.opening import open_store
 
 
@@ -41,16 +42,17 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path, stick: media.Removable) 
 
 def removed_at(monkeypatch: pytest.MonkeyPatch, stick: media.Removable, call: str, kind: str, nth: int = 1) -> None:
     """It is unmounted right before the nth such call for an object of that kind; that is all that is patched."""
-    real, left = getattr(DirectoryStore, call), [nth]
+    where = ObjectFiles if call in ("get", "get_range") else DirectoryStore
+    real, left = getattr(where, call), [nth]
 
-    def goes_away(store: DirectoryStore, key: str, *more: Any) -> Any:
+    def goes_away(store: Any, key: str, *more: Any) -> Any:
         if f"/{kind}/" in key:
             left[0] -= 1
             if left[0] == 0:
                 stick.away()
         return real(store, key, *more)
 
-    monkeypatch.setattr(DirectoryStore, call, goes_away)
+    monkeypatch.setattr(where, call, goes_away)
 
 
 def gone(outcome: Outcome, stick: media.Removable) -> None:
@@ -64,14 +66,14 @@ def gone(outcome: Outcome, stick: media.Removable) -> None:
 def test_apply(rig: Rig, stick: media.Removable, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.sync()
     with monkeypatch.context() as patch:
-        removed_at(patch, stick, "_get_range", "packs")
+        removed_at(patch, stick, "get_range", "packs")
         gone(command("apply", "--vm", rig.vm, "--repo", rig.repo, "--to", rig.replica), stick)
     stick.back()
     done = rig.apply()
     assert same(rig.disk, rig.replica) and not done.all("finding")
 
 
-@pytest.mark.parametrize("call, kind", [("_get", "points"), ("_get_range", "manifests"), ("_get_range", "packs")])
+@pytest.mark.parametrize("call, kind", [("get", "points"), ("get_range", "manifests"), ("get_range", "packs")])
 def test_audit_of_a_repository(
     rig: Rig, stick: media.Removable, monkeypatch: pytest.MonkeyPatch, call: str, kind: str
 ) -> None:
@@ -80,7 +82,7 @@ def test_audit_of_a_repository(
 
 
 def test_check_without_a_replica(rig: Rig, stick: media.Removable, monkeypatch: pytest.MonkeyPatch) -> None:
-    removed_at(monkeypatch, stick, "_get_range", "packs")
+    removed_at(monkeypatch, stick, "get_range", "packs")
     gone(command("recover", "check", "--vm", rig.vm, "--repo", rig.repo), stick)
 
 
