@@ -411,7 +411,7 @@ def test_an_apply_that_follows_waits_for_a_drill_and_goes_on(rig: Rig) -> None:
 def test_a_machine_that_can_not_be_started_is_no_verdict(rig: Rig) -> None:
     """QEMU refuses its command line: exit code 8, what it said, and no verdict."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("warmspare.recover.drills.qemu.qemu_process._SANDBOX", "on,nonsense=yes")
+        patch.setattr("warmspare.recover.disks.closed_qemu._SANDBOX", "on,nonsense=yes")
         outcome = drill(rig, code=8)
     assert "QEMU did not start" in outcome.stderr and "nonsense" in outcome.stderr
     assert not (rig.home / "evidence/verdict.json").exists()

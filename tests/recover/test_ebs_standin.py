@@ -346,7 +346,7 @@ def test_each_breach_is_noted(account: tuple[Standin, Any, Any]) -> None:
     assert api.get_snapshot_block(SnapshotId=done, BlockIndex=0, BlockToken=token)["BlockData"].read() == ZEROS
     late = time.time() + 8 * 86400
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ebsstandin.time.time", lambda: late)
+        patch.setattr("rigs.aws.ebsstandin.time.time", lambda: late)
         breach(
             lambda: api.get_snapshot_block(SnapshotId=done, BlockIndex=0, BlockToken=token),
             "INVALID_BLOCK_TOKEN",

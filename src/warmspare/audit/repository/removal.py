@@ -21,7 +21,7 @@ from warmspare.audit.repository.manifest_checks import open_manifest
 from warmspare.audit.repository.object_checks import FindingPlace, ObjectChecks
 from warmspare.audit.repository.scratch import Scratch
 from warmspare.audit.repository.seen import KnownRepository
-from warmspare.errors import ConfigError, FormatError, IntegrityError, NoRoomError, NotFoundError
+from warmspare.errors import ConfigError, FormatError, IntegrityError, NoRoomError, NotFoundError, first_of
 from warmspare.model.ids import VmId, VmKey, vm_key, vm_of
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
@@ -105,7 +105,8 @@ class Prune:
         try:
             with Scratch(self._directory) as scratch:
                 await self._name_all(found, chain, scratch)
-        except NoRoomError as error:
+        except* NoRoomError as full:  # alone, or out of a download
+            error = first_of(full)
             hint = "let XDG_STATE_HOME name a directory on a file system that has room, and run it again"
             raise NoRoomError(error.what, where=error.where, hint=hint) from error
         limit = await self._store.now() - self._older_s
