@@ -50,7 +50,7 @@ from warmspare.sync.preparing import Preparation, last_point
 from warmspare.sync.publishing import sealed as sealing
 from warmspare.sync.publishing.lastrun import LastRun
 from warmspare.sync.publishing.lost_disks import lost_disks
-from warmspare.sync.publishing.publication import publish
+from warmspare.sync.publishing.publication import called, publish
 from warmspare.sync.publishing.spool import Spool, SpoolPlace
 from warmspare.sync.results import Survey, SyncResult
 from warmspare.sync.stages.level import DEFAULT, LOWEST, Level
@@ -306,16 +306,13 @@ class Sender:
         if self._spool is not None:
             await self._spool.drained()
         await sealing.send_files(self._store, run.local.journal, record)
-        index, called = VmIndex(begun.repository), head.record.vm_name if head else None
-        await index.announce(new, called, self._housekeeping)
-        await begun.lease.confirm()
-        await publish(begun.repository, record, data, self._housekeeping)
+        await publish(begun.repository, new, data, head, begun.lease, self._housekeeping)
         published_s = time.monotonic()
         self._doubt = False
         await self._commit(run.local, works, new)
         await run.local.clear_up(self._store, self._housekeeping)
         await self._preparation.marks.forget(self._store, [disk.id for disk in record.disks], self._housekeeping)
-        await index.note(new, called, self._housekeeping)
+        await VmIndex(begun.repository).note(new, called(head), self._housekeeping)
         if time.monotonic() - published_s > LATER_S:
             await begun.repository.confirm(self._vm, new)
         return SyncResult(

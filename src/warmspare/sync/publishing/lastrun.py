@@ -23,7 +23,7 @@ from warmspare.sync.journal.journal import RunRecord
 from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.local.local_state import LocalState
 from warmspare.sync.publishing import sealed as sealing
-from warmspare.sync.publishing.publication import publish
+from warmspare.sync.publishing.publication import called, publish
 from warmspare.sync.publishing.spool import Spool, SpoolPlace
 
 
@@ -54,11 +54,8 @@ class LastRun:
                 vm = vm_key(self._vm)
                 if await sealing.complete(store, vm, journal, spool, sealed, self._housekeeping):
                     point = Point(PointId(record.sequence, restore_point.identity(sealed.data)), record)
-                    index, called = VmIndex(self._repository), head.record.vm_name if head else None
-                    await index.announce(point, called, self._housekeeping)
-                    await lease.confirm()
-                    await publish(self._repository, record, sealed.data, self._housekeeping)
-                    await index.note(point, called, self._housekeeping)
+                    await publish(self._repository, point, sealed.data, head, lease, self._housekeeping)
+                    await VmIndex(self._repository).note(point, called(head), self._housekeeping)
                     return True
             if spool is not None:
                 await spool.take({})

@@ -1,4 +1,4 @@
-"""Making a sealed point visible; owns what becomes of a run that lost the race for its sequence number.
+"""Making a sealed point visible; owns the order of it, and what becomes of a run that lost the race for its number.
 
 docs/architecture.md, "Invariants": the conditional write of the record decides, and nothing before it is visible.
 """
@@ -6,22 +6,29 @@ docs/architecture.md, "Invariants": the conditional write of the record decides,
 from __future__ import annotations
 
 from warmspare.errors import LeaseError
-from warmspare.format import restore_point
-from warmspare.format.restore_point import RestorePoint
-from warmspare.model.ids import PointId, vm_key
+from warmspare.model.ids import vm_key
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import Point, Repository
+from warmspare.repository.vm_index import VmIndex
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
+from warmspare.store.lease import Lease
 
 
-async def publish(repository: Repository, record: RestorePoint, data: bytes, housekeeping: Housekeeping) -> None:
-    """Write the record, whose bytes are `data`, and read it back; all that it names is in the store. LeaseError if
+async def publish(
+    repository: Repository, point: Point, data: bytes, head: Point | None, lease: Lease, housekeeping: Housekeeping
+) -> None:
+    """Write the point's record, whose bytes are `data`, and read it back; all that it names is in the store.
+
+    head: the point before it. lease: of the VM. LeaseError if that is lost when the record is to be written; and if
     another sender's point stands there: then what this run had sent is removed, now or, by its journal, by the next
-    run. IntegrityError if it was written over, or had been about to write over another: then nothing is removed."""
+    run. IntegrityError if it was written over, or had been about to write over another: then nothing is removed.
+    """
+    record = point.record
+    await VmIndex(repository).announce(point, called(head), housekeeping)
+    await lease.confirm()
     if await repository.publish(record.vm_id, record.sequence, data):
-        ours = Point(PointId(record.sequence, restore_point.identity(data)), record)
-        await repository.confirm(record.vm_id, ours)
+        await repository.confirm(record.vm_id, point)
         return
     # Another sender's point stands there; ours was never visible and its objects are ours to remove.
     clearing = Clearing(repository.store, housekeeping)
@@ -34,3 +41,8 @@ async def publish(repository: Repository, record: RestorePoint, data: bytes, hou
         hint="nothing is lost; make sure that only one scheduler syncs this VM, and run again",
         retryable=True,
     )
+
+
+def called(point: Point | None) -> str | None:
+    """What a point calls its VM; None for no point."""
+    return point.record.vm_name if point else None
