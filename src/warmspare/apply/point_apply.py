@@ -15,17 +15,12 @@ import msgspec
 from warmspare.apply.damage import Damage
 from warmspare.apply.merge import Merge
 from warmspare.apply.replica import Replica
-from warmspare.errors import (
-    IntegrityError,
-)
+from warmspare.errors import IntegrityError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
 from warmspare.model.ids import DiskId, VmId
 from warmspare.observe.events import Events, Meter
-from warmspare.observe.kinds.apply_events import (
-    ApplyDiskDone,
-    ApplyDiskStart,
-)
+from warmspare.observe.kinds.apply_events import ApplyDiskDone, ApplyDiskStart
 from warmspare.observe.kinds.finding_events import DamagedFrame
 from warmspare.observe.kinds.repository_events import StateRebuild
 from warmspare.repository import disk_tables

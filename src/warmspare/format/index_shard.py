@@ -16,7 +16,7 @@ import msgspec
 from warmspare.errors import FormatError
 from warmspare.format import flags
 from warmspare.format.restore_point import RestorePoint
-from warmspare.model.ids import PointId, VmId
+from warmspare.model.ids import VmId
 from warmspare.outside import records
 from warmspare.outside.records import Count, Hex32, Line, Moment, Sequence, Sha256, UnfitError
 
@@ -46,10 +46,6 @@ class IndexEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disks: Count
     disk_bytes: Count
     unprotected: Count
-
-    @property
-    def point(self) -> PointId:
-        return PointId(self.sequence, self.sha256)
 
 
 class IndexShard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -43,6 +43,11 @@ def denied_by_file(error: Exception) -> bool:
     return isinstance(cause, OSError) and cause.errno in _DENIED
 
 
+def denied_by_store(error: Exception) -> bool:
+    """The same of a repository's store, be it a server or a directory of this host."""
+    return getattr(error, "denied", False) or denied_by_file(error)
+
+
 @dataclass(frozen=True, slots=True)
 class Trying:
     """The block of `Housekeeping.trying`."""

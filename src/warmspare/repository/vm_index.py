@@ -16,7 +16,7 @@ from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import flags, index_shard
 from warmspare.format.index_shard import DamagedShardError, IndexEntry, IndexShard, WholeMark, entry_of, shards_of
 from warmspare.model.ids import VmId
-from warmspare.observe.housekeeping import Housekeeping, denied_by_file
+from warmspare.observe.housekeeping import Housekeeping, denied_by_store
 from warmspare.repository.chain import Point, Repository
 from warmspare.store import layout
 from warmspare.store.swaps import swap
@@ -46,10 +46,8 @@ class VmIndex:
     async def read(self, number: int) -> IndexShard | None:
         """A shard; None where it is not there, is not to be had, or is not to be believed. StoreError where the store
         is away."""
-        key = layout.index_key(number)
         try:
-            data = await self._store.get(key, max_bytes=index_shard.MAX_SHARD_BYTES)
-            return index_shard.decode(data, number, self._repository.id, self._repository.where(key))
+            return await self._decoded(number)
         except FormatError:
             return None
         except StoreError as error:
@@ -73,7 +71,7 @@ class VmIndex:
         known = shards_of(record.vm_id, before) if before is not None else frozenset()
         where = self._repository.where(layout.index_prefix())
         right = "" if self._store.uri.startswith("s3://") else "write access"
-        with housekeeping.trying(ACTION, where, denied=_denied, right=right, verb="brought up to date"):
+        with housekeeping.trying(ACTION, where, denied=denied_by_store, right=right, verb="brought up to date"):
             try:
                 async with asyncio.timeout(WITHIN_S):
                     for number in sorted(places if published else places - known):
@@ -121,18 +119,21 @@ class VmIndex:
     async def there(self, number: int) -> ThereShard:
         """What stands there; the tag is asked for first, so that what is written since is not written over.
         FormatError where it is of another version."""
-        key = layout.index_key(number)
-        info = await self._store.head(key)
+        info = await self._store.head(layout.index_key(number))
         if info is None:
             return ThereShard(None, None)
         if info.bytes > index_shard.MAX_SHARD_BYTES:
             return ThereShard(None, info.etag)
         try:
-            data = await self._store.get(key, max_bytes=index_shard.MAX_SHARD_BYTES)
-            shard = index_shard.decode(data, number, self._repository.id, self._repository.where(key))
+            return ThereShard(await self._decoded(number), info.etag)
         except (DamagedShardError, NotFoundError):
             return ThereShard(None, info.etag)
-        return ThereShard(shard, info.etag)
+
+    async def _decoded(self, number: int) -> IndexShard:
+        """A shard that is there. StoreError, FormatError."""
+        key = layout.index_key(number)
+        data = await self._store.get(key, max_bytes=index_shard.MAX_SHARD_BYTES)
+        return index_shard.decode(data, number, self._repository.id, self._repository.where(key))
 
     async def has_whole_mark(self) -> bool:
         """Whether a shard that is not there is one that no VM belongs to."""
@@ -154,7 +155,3 @@ class VmIndex:
 
 async def _without(vm: VmId, there: ThereShard) -> IndexShard | None:
     return there.shard.without(vm) if there.shard is not None else None
-
-
-def _denied(error: Exception) -> bool:
-    return getattr(error, "denied", False) or denied_by_file(error)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Container, Sequence
 
 from warmspare.errors import StoreError
-from warmspare.observe.housekeeping import Housekeeping, Trying, denied_by_file
+from warmspare.observe.housekeeping import Housekeeping, Trying, denied_by_store
 from warmspare.store.contract import StaleUpload, Store
 
 # What a call asks for: of S3, and of a file system.
@@ -101,11 +101,7 @@ class Clearing:
 
     def _trying(self, names: tuple[str, str], where: str) -> Trying:
         right = "" if self._far else "write access"
-        return self._housekeeping.trying(self._name(names), where, denied=_denied, right=right)
+        return self._housekeeping.trying(self._name(names), where, denied=denied_by_store, right=right)
 
     def _where(self, key: str) -> str:
         return f"{self._store.uri.rstrip('/')}/{key}"
-
-
-def _denied(error: Exception) -> bool:
-    return getattr(error, "denied", False) or denied_by_file(error)
