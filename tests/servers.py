@@ -150,7 +150,8 @@ class Seaweed:
                     f"-ip.bind={host}",
                     "-master.telemetry=false",
                     "-master.volumeSizeLimitMB=1024",
-                    "-volume.max=0",
+                    "-volume.max=1000",  # not as many as the disk has room for: a bucket takes seven, filled or not
+                    "-volume.minFreeSpace=64MiB",  # a percent of a large disk is more than the tests write
                     f"-master.port={ports['master']}",
                     f"-volume.port={ports['volume']}",
                     f"-filer.port={ports['filer']}",
