@@ -17,7 +17,7 @@ demo: $(RUN)
 	PYTHONPATH=tests $(BIN)/python tests/sitedemo.py
 
 test: $(DEV) lint
-	$(BIN)/pytest -m "not slow" -n 4 --dist loadfile
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder  # in the order of tests/suite/order.py
 
 test-slow: $(DEV)
 	$(BIN)/pytest -m slow --timeout 14400 -s
