@@ -22,7 +22,7 @@ import ec2front
 from ec2front import Front
 from rig import MIB, Outcome, begin, command, random_disk, scribble
 from rigs.aws import ebsstandin
-from warmspare.cli.wiring.planfile import parse_plan
+from warmspare.engine.wiring.planfile import parse_plan
 from warmspare.observe.events import Events
 from warmspare.patience import Patience
 from warmspare.recover.aws import ec2

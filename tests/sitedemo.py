@@ -29,7 +29,7 @@ from rigs.sites import simulator
 from rigs.sites.fakevm import FakeVm
 from siterig import configuration
 from standin import Standin
-from warmspare.cli.commands import demodisk
+from warmspare.demo import demodisk
 from warmspare.observe.quantities import size
 
 CONTENT_BYTES = 160 << 20

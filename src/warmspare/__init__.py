@@ -1,3 +1,111 @@
-"""warmspare keeps a warm spare of VMware virtual machines in AWS."""
+"""warmspare keeps a warm spare of VMware virtual machines in AWS.
 
-__version__ = "0.1.0"
+For programs: an `Engine` runs requests, many at once on one event loop, and gives their results as values
+(docs/api.md).
+
+    async with asyncio.timeout(3600):
+        done = await warmspare.Engine().run(warmspare.SyncRequest(disks=…, repository=…), on_event=print)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from warmspare.version import __version__
+
+if TYPE_CHECKING:
+    from warmspare.engine.budget import EngineBudget
+    from warmspare.engine.engine_runs import Engine
+    from warmspare.engine.given_disks import GivenDisksOf, NamedDisk
+    from warmspare.engine.repository_place import RepositoryPlace
+    from warmspare.engine.request import Request
+    from warmspare.engine.requests.audit_requests import (
+        ReplicaAuditRequest,
+        ReportsRequest,
+        RepositoryAuditRequest,
+    )
+    from warmspare.engine.requests.drill_requests import (
+        DrillRequest,
+        DrillsRequest,
+        Ec2DrillRequest,
+        ReadinessRequest,
+        RehearsalRequest,
+    )
+    from warmspare.engine.requests.recovery_requests import ExportRequest, FailoverRequest, StageRequest
+    from warmspare.engine.requests.replica_requests import ApplyRequest, CopyRequest
+    from warmspare.engine.requests.repository_requests import (
+        FailbackDoneRequest,
+        InitRequest,
+        PointsRequest,
+        PruneRequest,
+    )
+    from warmspare.engine.requests.setup_requests import ConfigCheckRequest, DoctorRequest, VmsRequest
+    from warmspare.engine.requests.source_audit_requests import FleetAuditRequest, Judging, SourceAuditRequest
+    from warmspare.engine.requests.sync_requests import (
+        FleetPlanRequest,
+        FleetSyncRequest,
+        PlanRequest,
+        SyncRequest,
+    )
+    from warmspare.engine.wiring.readable_disks import DisksChoice
+    from warmspare.errors import (
+        ConfigError,
+        IntegrityError,
+        LeaseError,
+        NotFoundError,
+        RecoverError,
+        SourceError,
+        StoreError,
+        WarmspareError,
+    )
+
+# Read when they are asked for: a program that only lists restore points need not wait for what a drill takes.
+_PLACES = {
+    "engine.budget": ("EngineBudget",),
+    "engine.engine_runs": ("Engine",),
+    "engine.request": ("Request",),
+    "engine.requests.audit_requests": ("ReplicaAuditRequest", "ReportsRequest", "RepositoryAuditRequest"),
+    "engine.requests.drill_requests": (
+        "DrillRequest",
+        "DrillsRequest",
+        "Ec2DrillRequest",
+        "ReadinessRequest",
+        "RehearsalRequest",
+    ),
+    "engine.requests.recovery_requests": ("ExportRequest", "FailoverRequest", "StageRequest"),
+    "engine.requests.replica_requests": ("ApplyRequest", "CopyRequest"),
+    "engine.requests.repository_requests": ("FailbackDoneRequest", "InitRequest", "PointsRequest", "PruneRequest"),
+    "engine.requests.setup_requests": ("ConfigCheckRequest", "DoctorRequest", "VmsRequest"),
+    "engine.requests.source_audit_requests": ("FleetAuditRequest", "Judging", "SourceAuditRequest"),
+    "engine.requests.sync_requests": ("FleetPlanRequest", "FleetSyncRequest", "PlanRequest", "SyncRequest"),
+    "engine.given_disks": ("GivenDisksOf", "NamedDisk"),
+    "engine.wiring.readable_disks": ("DisksChoice",),
+    "engine.repository_place": ("RepositoryPlace",),
+    "errors": (
+        "ConfigError",
+        "IntegrityError",
+        "LeaseError",
+        "NotFoundError",
+        "RecoverError",
+        "SourceError",
+        "StoreError",
+        "WarmspareError",
+    ),
+}
+_MODULES = {name: module for module, names in _PLACES.items() for name in names}
+
+__all__ = [
+    "__version__",
+    *_MODULES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'warmspare' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"warmspare.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -87,12 +87,15 @@ class StoreError(WarmspareError):
     """The repository, a replica's medium or the state directory could not be read or written.
 
     action: what was refused or failed, as rights are named ("s3:DeleteObject", "kms:Decrypt"); "" where that is not
-    known. denied: whether it failed for want of a right.
+    known. denied: whether it failed for want of a right. object: the URI of what it concerns; code: the server's error
+    code; each "" where there is none.
     """
 
     exit_code = 4
     kind = "store"
     denied: bool = False
+    object: str = ""
+    code: str = ""
 
     def __init__(
         self, what: str, *, where: str = "", hint: str = "", retryable: bool = False, action: str = ""
@@ -125,10 +128,17 @@ class FormatError(IntegrityError):
 
 
 class LeaseError(WarmspareError):
-    """Another sender works on this VM or committed first."""
+    """Another sender works on this VM or committed first, or another run holds what this one needs.
+
+    host, pid: of whoever holds the lease; until_s: when it runs out unless renewed, by the store's clock in seconds
+    since 1970. "" and 0 where that is not known.
+    """
 
     exit_code = 6
     kind = "lease"
+    host: str = ""
+    pid: int = 0
+    until_s: float = 0.0
 
 
 class RecoverError(WarmspareError):

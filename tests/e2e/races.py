@@ -19,13 +19,12 @@ from pathlib import Path
 import pytest
 
 from rigs.stores.unkept import Unkept
-from warmspare.cli.commands.sync import open_disks
+from warmspare.engine.given_disks import GivenDisksOf, NamedDisk
 from warmspare.errors import IntegrityError, StoreError, WarmspareError
 from warmspare.model.ids import PointId
 from warmspare.observe.events import Events
 from warmspare.repository.chain import Repository, open_repository
 from warmspare.repository.making import make_repository
-from warmspare.source.given import GivenDisks
 from warmspare.store.around.passing import PassingStore
 from warmspare.store.contract import ObjectInfo, Store
 from warmspare.store.directory.directory_store import DirectoryStore
@@ -124,7 +123,7 @@ class Race:
             file.write(self.rng.randbytes(4096))
         store = Jittery(self.store, random.Random(self.rng.random()))
         events = Events(lambda event: None)
-        machine = GivenDisks("vm", await open_disks([f"disk={host.disk}"], [], None, events))
+        machine = await GivenDisksOf(vm="vm", disks=(NamedDisk(str(host.disk), "disk"),)).open(events)
         try:
             done = await Sender(store, machine, SyncSettings(host.state, 1, start=ChainStart.OWN), events).run()
             ran = Ran(0, done.point)

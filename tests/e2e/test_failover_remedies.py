@@ -20,7 +20,7 @@ from recoverworld import SETTINGS, World, cut_off, hardware
 from rig import MIB, command
 from servers import S3Server
 from suite.remedies import ask_aws, commands_in, obey, remedy
-from warmspare.cli.wiring.planfile import parse_plan
+from warmspare.engine.wiring.planfile import parse_plan
 from warmspare.errors import WarmspareError
 from warmspare.observe.events import Events
 from warmspare.recover.aws.aws_errors import AwsError

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from rig import KIB, MIB, Rig, files_below, python, same
-from warmspare.cli.wiring.rate_limit import kept
 from warmspare.config.timetable import EVERY_DAY, Period, Timetable
+from warmspare.engine.host_places import HostPlaces
+from warmspare.engine.wiring.rate_limit import kept
 from warmspare.store.directory.directory_store import DirectoryStore
 
 
@@ -129,7 +130,7 @@ async def test_the_timetable_is_kept_while_it_runs(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(time, "localtime", lambda: now)
     table = Timetable((Period(EVERY_DAY, 8 * 60, 9 * 60, 1e6),))
     store = DirectoryStore(str(tmp_path / "r"))
-    with kept(store, None, table) as target:
+    with kept(store, None, HostPlaces(), table) as target:
         began = time.monotonic()
         async with target.upload("a") as upload:
             await upload.write(os.urandom(4 * MIB))

@@ -187,7 +187,7 @@ def test_a_signal_while_nobody_reads_what_it_says(rig: Rig) -> None:
 def test_a_signal_before_the_loop(tmp_path: Path, number: signal.Signals, json_too: bool) -> None:
     """While modules are read; one of them hangs."""
     hang = "import sys, time\nprint('READING', file=sys.stderr, flush=True)\ntime.sleep(1e6)\n"
-    (tmp_path / "typer.py").write_text(hang)
+    (tmp_path / "argparse.py").write_text(hang)
     words = ["points", "--repo", "nowhere", *(["--json"] if json_too else [])]
     environment = {"PYTHONPATH": str(tmp_path)}
     child = started(Case("early", words, 0, environment, stdout=subprocess.PIPE), tmp_path)
@@ -233,7 +233,7 @@ async def hangs(): await asyncio.Event().wait()
 async def raises(): raise OSError("it fails")
 async def stays(): return "it stays"
 async def last(): print("LAST", flush=True)
-async def work(events, meter):
+async def work(run):
     PROCESS.owe("the first", 1.0, {"hangs": hangs, "raises": raises, "stays": stays}[sys.argv[1]])
     PROCESS.owe("the last", 60.0, last, last=True)
     print("READY", file=sys.stderr, flush=True)

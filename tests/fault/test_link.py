@@ -19,7 +19,8 @@ MIB = 1 << 20
 # From one rate to another as the timetable has it, at the near end. The table lies on this minute and the next.
 _TIMETABLE = """
 import asyncio, os, sys, time
-from warmspare.cli.wiring.rate_limit import kept
+from warmspare.engine.host_places import HostPlaces
+from warmspare.engine.wiring.rate_limit import kept
 from warmspare.config.timetable import EVERY_DAY, Period, Timetable
 from warmspare.store.opening import open_store
 
@@ -32,7 +33,7 @@ table = Timetable((first, Period(EVERY_DAY, minute, minute + 2, after)))
 async def main():
     store = open_store("s3://tests/t", endpoint_url=url)
     end = time.monotonic() + 60 - time.localtime().tm_sec + seconds
-    with kept(store, None, table) as target:
+    with kept(store, None, HostPlaces(), table) as target:
         while time.monotonic() < end:
             async with target.upload(f"k{time.time_ns()}") as upload:
                 await upload.write(os.urandom(1 << 20))

@@ -37,9 +37,12 @@ BESIDE = (
     "recover/readiness/outlook.py",
     "recover/disks/*.py",
     "cli/commands/recovery/*.py",
-    "cli/wiring/planfile.py",
-    "cli/wiring/recovering.py",
-    "cli/wiring/readable_disks.py",
+    "engine/requests/recovery_requests.py",
+    "engine/requests/drill_requests.py",
+    "engine/wiring/rehearsing.py",
+    "engine/wiring/planfile.py",
+    "engine/wiring/recovering.py",
+    "engine/wiring/readable_disks.py",
 )
 """The modules that speak for failover, staging, drills and the way back."""
 FILLED = "{…}"

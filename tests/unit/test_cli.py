@@ -17,9 +17,12 @@ import pytest
 
 from rig import MIB, Rig, begun, command, made, same
 from warmspare import errors
-from warmspare.cli.commands.sync import split_disk
+from warmspare.cli.disk_options import split_disk
 from warmspare.cli.main import run
-from warmspare.cli.run import execute, telling, ticking
+from warmspare.cli.run import execute
+from warmspare.engine.error_groups import telling
+from warmspare.engine.host_places import HostPlaces
+from warmspare.engine.request import RunContext
 from warmspare.errors import ConfigError, IntegrityError, LeaseError, SourceError, StoreError
 from warmspare.observe.event import name_of
 from warmspare.observe.events import Events, Meter
@@ -53,7 +56,7 @@ def test_exit_codes_of_the_errors() -> None:
     }
     for kind, code in codes.items():
 
-        async def fail(events: Events, meter: Meter, kind: type[errors.WarmspareError] = kind) -> int:
+        async def fail(run: RunContext, kind: type[errors.WarmspareError] = kind) -> int:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(asyncio.sleep(60))
                 raise kind("it broke", where="there", hint="mend it")
@@ -62,7 +65,7 @@ def test_exit_codes_of_the_errors() -> None:
 
 
 def test_a_bug_is_called_one_and_shows_a_traceback_only_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    async def bug(events: Events, meter: Meter) -> int:
+    async def bug(run: RunContext) -> int:
         raise ZeroDivisionError("oops")
 
     assert execute(bug, as_json=False, debug=False) == 1
@@ -254,7 +257,7 @@ async def test_the_last_event_is_last() -> None:
     """However long it takes to close what was used; a run that goes on tells its progress again."""
     seen: list[str] = []
     events = Events(lambda event: seen.append(name_of(event)))
-    async with ticking(events, Meter(), (), 0.005):
+    async with RunContext(events, Meter(), HostPlaces(), 0.005).ticking(()):
         await asyncio.sleep(0.05)
         assert seen and set(seen) == {"progress"}
         events.emit(

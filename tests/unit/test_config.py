@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig import command
-from warmspare.cli import options
 from warmspare.cli.main import run
 from warmspare.config import secret, timetable, values
 from warmspare.config.disks import DiskPattern, DiskSelection
@@ -28,6 +27,7 @@ from warmspare.config.problems import ConfigPlace, SettingsError
 from warmspare.config.reading import KEYS
 from warmspare.config.secret import Secret
 from warmspare.config.settings import Find, Settings
+from warmspare.engine import host_places
 from warmspare.errors import ConfigError
 
 EXAMPLE = files("warmspare.config").joinpath("example.toml").read_text()
@@ -774,13 +774,13 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
 def test_where_the_configuration_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert options.config_path(None) == Path("/etc/warmspare/warmspare.toml")
+    assert host_places.config_path(None) == Path("/etc/warmspare/warmspare.toml")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert options.config_path(None) == tmp_path / "warmspare" / "warmspare.toml"
+    assert host_places.config_path(None) == tmp_path / "warmspare" / "warmspare.toml"
     monkeypatch.delenv("XDG_CONFIG_HOME")
     monkeypatch.setenv("HOME", "/home/x")
-    assert options.config_path(None) == Path("/home/x/.config/warmspare/warmspare.toml")
-    assert options.config_path(Path("y")) == Path("y")
+    assert host_places.config_path(None) == Path("/home/x/.config/warmspare/warmspare.toml")
+    assert host_places.config_path(Path("y")) == Path("y")
 
 
 # the example

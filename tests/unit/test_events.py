@@ -34,7 +34,7 @@ from warmspare.observe.kinds.sync_events import SyncDone, SyncStart
 SOURCES = PROJECT / "src" / "warmspare"
 KINDS = [kind for section in catalogue.sections().values() for kind in section]
 # Rooms and modules that a sync passes through, so that what they tell may be of one VM among several.
-OF_A_SYNC = ("sync", "source", "vsphere", "store", "state", "cli/telling/sync_end.py", "observe/housekeeping.py")
+OF_A_SYNC = ("sync", "source", "vsphere", "store", "state", "engine/wiring/sync_end.py", "observe/housekeeping.py")
 RNG = random.Random(19)
 
 

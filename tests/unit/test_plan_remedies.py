@@ -8,8 +8,8 @@ import pytest
 
 from suite.remedies import commands_in, remedy
 from warmspare.cli.main import run
-from warmspare.cli.wiring.planfile import USER_DATA_BYTES, load_plan
 from warmspare.config.problems import SettingsError
+from warmspare.engine.wiring.planfile import USER_DATA_BYTES, load_plan
 from warmspare.errors import ConfigError
 
 SUBNET, GROUP = 'subnet = "subnet-0123456789abcdef0"\n', 'security_groups = ["sg-0123456789abcdef0"]\n'

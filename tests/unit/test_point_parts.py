@@ -22,12 +22,12 @@ from warmspare.threads import Threads
 MIB = 1 << 20
 
 
-def request(asked: int, node: int, body: bytes = b"", unique: int = 7) -> fuse.Request:
+def request(asked: int, node: int, body: bytes = b"", unique: int = 7) -> fuse.FuseRequest:
     header = struct.pack("=IIQQIIIHH", 40 + len(body), asked, unique, node, 0, 0, 0, 0, 0)
     return fuse.parse(header + body)
 
 
-def answered(files: fuse.FuseFiles, asked: fuse.Request) -> tuple[int, bytes]:
+def answered(files: fuse.FuseFiles, asked: fuse.FuseRequest) -> tuple[int, bytes]:
     """(errno, body) of an answer, its header held to what it must say."""
     pieces = files.answer(asked)
     assert isinstance(pieces, list)

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from suite.remedies import remedy, told
-from warmspare.cli.wiring.planfile import parse_plan
+from warmspare.engine.wiring.planfile import parse_plan
 from warmspare.errors import FormatError
 from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint
 from warmspare.model.ids import PointId

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import warmspare
-from warmspare.cli.wiring.planfile import KEYS, load_plan, parse_plan
 from warmspare.config.problems import SettingsError
+from warmspare.engine.wiring.planfile import KEYS, load_plan, parse_plan
 from warmspare.recover.failover.plan import FAMILIES, Metadata, VmPlan, fits_metadata
 
 NETWORK = '[network."VM Network"]\nsubnet = "subnet-0123456789abcdef0"\nsecurity_groups = ["sg-0123456789abcdef0"]\n'

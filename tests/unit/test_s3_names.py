@@ -13,9 +13,10 @@ import pytest
 from rig import command
 from rigs.stores import s3front
 from rigs.stores.s3front import Front, Refused
-from warmspare.cli import options
+from warmspare.config import s3_settings
 from warmspare.config.load import parse
 from warmspare.config.problems import SettingsError
+from warmspare.engine.repository_place import RepositoryPlace, site_of
 from warmspare.errors import ConfigError, StoreError
 from warmspare.store.opening import open_store
 from warmspare.store.s3.crc64 import crc64nvme, join_crc64nvme
@@ -118,12 +119,13 @@ def settings(more: str, uri: str = "s3://bucket/p") -> Any:
 def test_the_configuration_says_what_a_site_demands() -> None:
     said = 'encryption = "aws:kms"\nkms_key = "alias/dr"\nbucket_key = true\nchecksum = "sha256"\n'
     more = 'addressing = "virtual"\nrequester_pays = true\nsign_payload = true\n'
-    site = options.site_of(settings(said + more))
+    site = site_of(settings(said + more))
     assert site == Site("aws:kms", "alias/dr", True, "sha256", "virtual", True, True)
-    assert options.site_of(settings("")) == Site()
+    assert site_of(settings("")) == Site()
     pairs = ["encryption=aws:kms", "kms-key=alias/dr", "bucket-key", "checksum=sha256", "addressing=virtual"]
-    assert options.site([*pairs, "requester_pays", "sign_payload=true"]) == site
-    assert options.site(["sign_payload=false"]) == Site(sign_payload=False) and options.site(None) is None
+    assert site_of(s3_settings.parse([*pairs, "requester_pays", "sign_payload=true"])) == site
+    assert site_of(s3_settings.parse(["sign_payload=false"])) == Site(sign_payload=False)
+    assert RepositoryPlace("s3://b/p").site is None
 
 
 @pytest.mark.parametrize(

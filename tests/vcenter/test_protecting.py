@@ -15,7 +15,7 @@ import pytest
 from rig import KIB, MIB, Event, command, fingerprint
 from rigs.host.hearing import recorder
 from siterig import SiteRig, site_rig
-from warmspare.cli.wiring.configured import late
+from warmspare.engine.wiring.configured import late
 from warmspare.observe.events import Events
 from warmspare.store.directory.file_upload import FileUpload
 from warmspare.vsphere.vsphere_machine import VsphereMachine

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -50,20 +49,6 @@ from warmspare.threads import Threads, in_thread
 POLL_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class ApplyResult:
-    """What `apply.done` tells. before: where the replica was (None: nowhere). disks: paths of the replica's files."""
-
-    point: PointId
-    before: PointId | None
-    bytes_read: int
-    bytes_written: int
-    blocks_verified: int
-    blocks_rebuilt: int
-    seconds: float
-    disks: list[str]
-
-
 class Receiver:
     """Applies one VM's restore points to one target. vm: its ID in the repository, or its name there. Settings are all
     arguments."""
@@ -85,7 +70,7 @@ class Receiver:
         self._meter = meter or Meter()
         self._rebuilt = 0
 
-    async def run(self, at: str | None = None) -> ApplyResult:
+    async def run(self, at: str | None = None) -> ApplyDone:
         """Bring the replica to the restore point `at` names, or to the newest.
 
         Raises the package's errors. Killed or cancelled anywhere, the next run goes on. IntegrityError with
@@ -154,11 +139,11 @@ class Receiver:
         async for _ in opened.repository.descend(self._vm, at, at.sequence):
             pass
 
-    async def _walk(self, opened: PointApply, target: int, *, explicit: bool) -> ApplyResult:
+    async def _walk(self, opened: PointApply, target: int, *, explicit: bool) -> ApplyDone:
         with opened.replica.moving_lock():
             return await self._moved(opened, target, explicit=explicit)
 
-    async def _moved(self, opened: PointApply, target: int, *, explicit: bool) -> ApplyResult:
+    async def _moved(self, opened: PointApply, target: int, *, explicit: bool) -> ApplyDone:
         repository, replica = opened.repository, opened.replica
         start = replica.at
         self._meter.restart()
@@ -214,7 +199,7 @@ class Receiver:
                 )
             raise repository.rolled_back(self._vm, there, target)
 
-    def _done(self, replica: Replica, final: Point, start: PointId | None) -> ApplyResult:
+    def _done(self, replica: Replica, final: Point, start: PointId | None) -> ApplyDone:
         assert replica.record
         wanted = {disk.id for disk in final.record.disks}
         for left in replica.record.disks:
@@ -222,30 +207,19 @@ class Receiver:
                 self._events.emit(DiskLeft(vm=self._vm, disk=left.id, path=str(replica.path(left))))
         meter = self._meter
         paths = [str(replica.path(disk)) for disk in replica.record.disks if disk.id in wanted]
-        result = ApplyResult(
-            final.id,
-            start,
-            meter.read_bytes,
-            meter.written_bytes,
-            meter.blocks_verified,
-            self._rebuilt,
-            meter.seconds,
-            paths,
+        done = ApplyDone(
+            vm=self._vm,
+            point=final.id.label,
+            before=start.label if start else None,
+            bytes_read=meter.read_bytes,
+            bytes_written=meter.written_bytes,
+            blocks_verified=meter.blocks_verified,
+            blocks_rebuilt=self._rebuilt,
+            seconds=round(meter.seconds, 3),
+            disks=paths,
         )
-        self._events.emit(
-            ApplyDone(
-                vm=self._vm,
-                point=final.id.label,
-                before=start.label if start else None,
-                bytes_read=result.bytes_read,
-                bytes_written=result.bytes_written,
-                blocks_verified=result.blocks_verified,
-                blocks_rebuilt=result.blocks_rebuilt,
-                seconds=round(result.seconds, 3),
-                disks=paths,
-            )
-        )
-        return result
+        self._events.emit(done)
+        return done
 
     # repair
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
+import difflib
 import importlib
 import os
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Any, get_type_hints
 
-import typer
-
-from warmspare import __version__
 from warmspare.cli.telling.output import (
     JsonOutput,
     begin,
@@ -21,10 +18,11 @@ from warmspare.cli.telling.output import (
 )
 from warmspare.ending import PROCESS
 from warmspare.errors import ConfigError
+from warmspare.version import __version__
 
-# Each command's module and function, in the order of `--help`; a function named None stands for several commands. A
-# module is read when it is asked for: to read and wire all of them takes longer than the work of a sync of nothing.
-COMMANDS: dict[str, tuple[str, str | None]] = {
+# Each command's module and function, in the order of `--help`. A module is read when it is asked for: to read all of
+# them takes longer than the work of a sync of nothing.
+COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "init"),
     "sync": ("sync", "sync"),
     "plan": ("sync", "plan"),
@@ -41,69 +39,101 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
     "drill": ("recovery.drill", "drill"),
     "drills": ("recovery.drill_history", "drills"),
     "demo": ("demo", "demo"),
-    "audit": ("audits.audit", None),
-    "recover": ("recovery.recover", None),
-    "config": ("config", None),
+    "audit replica": ("audits.audit_replica", "replica"),
+    "audit repository": ("audits.audit_repository", "repository"),
+    "audit source": ("audits.audit_source", "source"),
+    "audit verify-report": ("audits.audit_verify", "verify_report"),
+    "recover check": ("recovery.recover", "check"),
+    "config check": ("config", "check"),
+    "config example": ("config", "example"),
 }
-
-# The parser's own errors share a base that typer does not export.
-_Usage: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"warmspare {__version__}")
-        raise typer.Exit(0)
+GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
+ABOUT = "Keeps a warm spare of virtual machines: replicates what changed, verifies every block."
+BEFORE = {"--json": 0, "--debug": 0, "--repo": 1, "--config": 1, "--endpoint-url": 1, "--state": 1}
+"""Options that may stand before the command as well as behind it, and how many words their values have."""
 
 
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    pass
+def command(name: str) -> Callable[[Any], int]:
+    """The function of a command; its one parameter's type says which options there are."""
+    module, function = COMMANDS[name]
+    found: Callable[[Any], int] = getattr(importlib.import_module(f"warmspare.cli.commands.{module}"), function)
+    return found
 
 
-@functools.cache
-def _program(asked: str) -> Callable[..., object]:
-    """The command line, with the command that is asked for; with all of them where that is none. Wiring it takes longer
-    than some commands do: who runs many in one process, as tests do, has it once."""
-    program = typer.Typer(
-        name="warmspare",
-        help="Keeps a warm spare of virtual machines: replicates what changed, verifies every block.",
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    program.callback()(_root)
-    for name in [asked] if asked in COMMANDS else COMMANDS:
-        module, function = COMMANDS[name]
-        found = importlib.import_module(f"warmspare.cli.commands.{module}")
-        if function is None:
-            program.add_typer(found.app, name=name)
-        else:
-            program.command(name)(getattr(found, function))
-    return typer.main.get_command(program)
+def options_of(function: Callable[[Any], int]) -> type[Any]:
+    """The class of its options."""
+    kind: type[Any] = get_type_hints(function)["given"]
+    return kind
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run one command line; its exit code."""
-    arguments = arguments or ["--help"]
     begin()
     try:
-        program = _program(arguments[0] if arguments[0] in COMMANDS else "")
-        code = program(args=arguments, standalone_mode=False, prog_name="warmspare")
-    except _Usage as error:
-        message = " ".join(str(error.format_message()).split()).rstrip(".")
-        wrong = ConfigError(message, hint="see `warmspare --help`")
+        words = _in_front(list(arguments))
+        name = " ".join(words[:2]) if words and words[0] in GROUPS else "".join(words[:1])
+        code = _run(name, words[len(name.split()) :]) if name in COMMANDS else _help(words)
+    except ConfigError as wrong:
         complain(wrong.sentence)
         if "--json" in arguments:
             from warmspare.observe.kinds.run_events import Error  # here: --help needs no events
 
             JsonOutput().event(Error.of(wrong))
         return wrong.exit_code
-    return final_code(code if isinstance(code, int) else 0)
+    return final_code(code)
+
+
+def _run(name: str, words: list[str]) -> int:
+    from warmspare.cli.command_parser import parsed
+
+    function = command(name)
+    try:
+        given = parsed(name, " ".join((function.__doc__ or "").split()), options_of(function), words)
+    except SystemExit:  # of --help
+        return 0
+    return function(given)
+
+
+def _in_front(words: list[str]) -> list[str]:
+    """The same with the command first: what stands before it goes behind."""
+    index = 0
+    while index < len(words) and words[index].partition("=")[0] in BEFORE:
+        index += 1 + (BEFORE[words[index]] if "=" not in words[index] else 0)
+    if not index or index >= len(words) or words[index].startswith("-"):
+        return words
+    length = 2 if words[index] in GROUPS else 1
+    return [*words[index : index + length], *words[:index], *words[index + length :]]
+
+
+def _help(words: list[str]) -> int:
+    """What there is; or what a word that is no command may have meant."""
+    if words[:1] == ["help"] and len(words) > 1:
+        return run([*words[1:3], "--help"])
+    if words[:1] == ["--version"]:
+        print(f"warmspare {__version__}")
+        return 0
+    if words and words[0] in GROUPS and (len(words) == 1 or words[1] in ("-h", "--help")):
+        print(_listed(f"warmspare {words[0]} COMMAND [OPTIONS]", words[0] + " "))
+        return 0 if len(words) > 1 else ConfigError.exit_code
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_listed("warmspare COMMAND [OPTIONS]", ""))
+        return 0
+    known = [name for name in COMMANDS if words[0] not in GROUPS or name.startswith(words[0] + " ")]
+    word = " ".join(words[:2]) if words[0] in GROUPS else words[0]
+    near = difflib.get_close_matches(word, known, n=1)
+    hint = f"did you mean `warmspare {near[0]}`? " if near else ""
+    kind = "option" if word.startswith("-") else "command"
+    raise ConfigError(f"there is no {kind} {word.partition('=')[0]!r}", hint=f"{hint}see `warmspare --help`")
+
+
+def _listed(usage: str, prefix: str) -> str:
+    """The commands that begin like this, and what each is for."""
+    lines = [f"Usage: {usage}", "", ABOUT, "", "Commands:"]
+    for name in COMMANDS:
+        if name.startswith(prefix):
+            about = " ".join((command(name).__doc__ or "").split())
+            lines.append(f"  {name:<20} {about.split('. ')[0].rstrip('.')}.")
+    return "\n".join([*lines, "", "`warmspare help COMMAND` says more of one; --version shows the version."])
 
 
 def main() -> None:

@@ -1,196 +1,286 @@
-"""The options that several commands share, and the checks of their values; owns no behaviour."""
+"""The options that several commands share, and how their words become values; owns no behaviour.
+
+What a request of the engine takes is a value; what a person writes is a text. The functions here are the way from one
+to the other, and raise ConfigError where there is none.
+"""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from warmspare.cli.command_parser import SEE_HELP, Option
+from warmspare.cli.environment import setting
 from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.config.s3_settings import S3Settings
-    from warmspare.observe.events import Events
-    from warmspare.source.logins import Logins
-    from warmspare.store.s3.manner import Site
+    from warmspare.engine.repository_place import RepositoryPlace
+    from warmspare.engine.wiring.readable_disks import DisksChoice
 
-Vm = Annotated[str, typer.Option("--vm", metavar="NAME", help="What the VM is called in the repository.")]
+S3_HELP = (
+    "What the S3 server's site demands, as the configuration has it: encryption, kms_key, bucket_key, checksum, "
+    "addressing, requester_pays, sign_payload."
+)
+
+Vm = Annotated[str, Option("--vm", metavar="NAME", help="What the VM is called in the repository.", complete="vm")]
+OneVm = Annotated[
+    str | None, Option("--vm", metavar="NAME", help="Only this VM; otherwise all there are.", complete="vm")
+]
 Repo = Annotated[
-    str, typer.Option("--repo", metavar="URI", help="The repository: s3://BUCKET/PREFIX, file:///PATH or a path.")
-]
-Vms = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--vm", metavar="NAME", help="What the VM is called in the repository; without disks, in the configuration."
+    str | None,
+    Option(
+        "--repo", metavar="URI", help="The repository: s3://BUCKET/PREFIX, file:///PATH or a path (WARMSPARE_REPO)."
     ),
-]
-OneVm = Annotated[str | None, typer.Option("--vm", metavar="NAME", help="Only this VM; otherwise all there are.")]
-DisksRepo = Annotated[
-    str | None, typer.Option("--repo", metavar="URI", help="For disks: s3://BUCKET/PREFIX, file:///PATH or a path.")
-]
-Vddk = Annotated[
-    Path | None,
-    typer.Option("--vddk", metavar="DIR", help="VMware's VDDK, unpacked: reads the disks given as vddk:///PATH."),
-]
-SenderState = Annotated[
-    Path | None, typer.Option("--state", metavar="DIR", help="Where the sender keeps its local state.")
-]
-ReplicaState = Annotated[
-    Path | None,
-    typer.Option("--state", metavar="DIR", help="Where the replica's state is kept (default: beside it)."),
-]
-HeldReplica = Annotated[
-    Path | None,
-    typer.Option("--replica", metavar="PATH", help="The replica: as `apply --to` made it. It is only read."),
-]
-HeldRepo = Annotated[
-    str | None,
-    typer.Option("--repo", metavar="URI", help="The repository; with --replica, if not where that came from."),
-]
-HeldAt = Annotated[
-    str | None,
-    typer.Option("--at", metavar="POINT", help="A restore point (default: the newest); not with --replica."),
-]
-Firmware = Annotated[
-    str | None, typer.Option("--firmware", metavar="KIND", help="bios or uefi (default: as the VM has).")
 ]
 Endpoint = Annotated[
     str | None,
-    typer.Option("--endpoint-url", metavar="URL", help="The S3 server, where it is not Amazon's own."),
+    Option(
+        "--endpoint-url",
+        metavar="URL",
+        help="The S3 server, where it is not Amazon's own (WARMSPARE_ENDPOINT_URL).",
+    ),
 ]
+S3 = Annotated[list[str], Option("--s3", metavar="KEY=VALUE", help=S3_HELP)]
+Region = Annotated[str | None, Option("--region", metavar="NAME", help="The AWS region (default: the environment's).")]
+Profile = Annotated[str | None, Option("--profile", metavar="NAME", help="The AWS profile.")]
 SingleSender = Annotated[
     bool,
-    typer.Option(
-        "--single-sender",
-        help="No other host sends there: for a server that does not keep conditional writes.",
-    ),
-]
-S3 = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--s3",
-        metavar="KEY=VALUE",
-        help="What the S3 server's site demands, as the configuration has it: encryption, kms_key, bucket_key, "
-        "checksum, addressing, requester_pays, sign_payload.",
-    ),
+    Option("--single-sender", help="No other host sends there: for a server that does not keep conditional writes."),
 ]
 Config = Annotated[
     Path | None,
-    typer.Option(
-        "--config", metavar="FILE", help="The configuration (default: /etc/warmspare/warmspare.toml or the user's own)."
+    Option(
+        "--config",
+        metavar="FILE",
+        help="The configuration (WARMSPARE_CONFIG; default: /etc/warmspare/warmspare.toml or the user's own).",
+        complete="file",
     ),
 ]
-Region = Annotated[
-    str | None, typer.Option("--region", metavar="NAME", help="The AWS region (default: the environment's).")
+At = Annotated[
+    str | None,
+    Option(
+        "--at",
+        metavar="POINT",
+        help="A restore point by number or label (default: the newest).",
+        complete="point",
+    ),
 ]
+SenderState = Annotated[
+    Path | None,
+    Option(
+        "--state", metavar="DIR", help="Where the sender keeps its local state (WARMSPARE_STATE).", complete="folder"
+    ),
+]
+ReplicaState = Annotated[
+    Path | None,
+    Option(
+        "--state",
+        metavar="DIR",
+        help="Where the replica's state is kept (default: beside it).",
+        complete="folder",
+    ),
+]
+HeldReplica = Annotated[
+    Path | None,
+    Option(
+        "--replica",
+        metavar="PATH",
+        help="The replica: as `apply --to` made it. It is only read.",
+        complete="file",
+    ),
+]
+Limit = Annotated[
+    str | None,
+    Option("--limit", metavar="RATE", help="Send no faster, all syncs of this host together: 20mbit, or 2.5MB."),
+]
+Firmware = Annotated[str | None, Option("--firmware", metavar="KIND", help="bios or uefi (default: as the VM has).")]
 BootDisk = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--boot-disk",
         metavar="DISK",
         help="Name or ID of the disk that boots (default: the VM's boot order, else its first).",
     ),
 ]
-Limit = Annotated[
+DrillRecords = Annotated[
+    Path | None,
+    Option(
+        "--records",
+        metavar="DIR",
+        help="Where drills are recorded, in a chain (default: with the state).",
+        complete="folder",
+    ),
+]
+Repair = Annotated[bool, Option("--repair", help="Put right what is found wrong; otherwise nothing is written.")]
+Sample = Annotated[
     str | None,
-    typer.Option("--limit", metavar="RATE", help="Send no faster, all syncs of this host together: 20mbit, or 2.5MB."),
+    Option("--sample", metavar="PERCENT", help="Judge this share of the blocks only, drawn anew each time."),
+]
+Reports = Annotated[
+    Path | None,
+    Option(
+        "--reports",
+        metavar="DIR",
+        help="Where reports are kept, in a chain (default: with the state).",
+        complete="folder",
+    ),
+]
+Html = Annotated[
+    Path | None,
+    Option("--html", metavar="FILE", help="Write the report as a page for a browser, too.", complete="file"),
+]
+Against = Annotated[
+    list[Path],
+    Option(
+        "--against",
+        metavar="FILE",
+        help="What saw the repository before: a kept report, a sync's state.json, a replica's replica.json.",
+        complete="file",
+    ),
+]
+
+AsRaw = Annotated[
+    bool, Option("--as-raw", help="The disks' bytes are meant as they are, though they look like an image file's.")
 ]
 New = Annotated[
-    bool, typer.Option("--new", help="Begin the VM's chain of restore points: for its first sync to a repository.")
+    bool, Option("--new", help="Begin the VM's chain of restore points: for its first sync to a repository.")
+]
+NotAfter = Annotated[
+    str | None,
+    Option(
+        "--not-after",
+        metavar="POINT",
+        help="Do nothing where the chain has a newer restore point than this already: of a retry.",
+        complete="point",
+    ),
 ]
 Adopt = Annotated[
     bool,
-    typer.Option(
-        "--adopt", help="Without disks: go on in the chain of another VM, which this one takes the place of. Said once."
+    Option(
+        "--adopt",
+        help="Without disks: go on in the chain of another VM, which this one takes the place of. Said once.",
     ),
 ]
-DrillRecords = Annotated[
-    Path | None,
-    typer.Option("--records", metavar="DIR", help="Where drills are recorded, in a chain (default: with the state)."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Write events as JSON Lines to stdout and nothing else.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
 
 
-def check_endpoint(url: str | None) -> str | None:
-    """The URL itself; ConfigError, without repeating it, if it holds credentials or is none."""
-    from warmspare.config import values  # here: not every command has one
+class Told:
+    """Of every command."""
 
+    json: Annotated[bool, Option("--json", help="Write events as JSON Lines to stdout and nothing else.")] = False
+    debug: Annotated[bool, Option("--debug", help="Show a traceback where something fails.")] = False
+
+
+class RepositoryOptions(Told):
+    """Of a command that works on a repository, or on one that a plan or a replica names."""
+
+    repo: Repo = None
+    endpoint_url: Endpoint = None
+    s3: S3 = []  # noqa: RUF012 (never changed)
+
+    def repository(self) -> RepositoryPlace:
+        """ConfigError where none is named."""
+        place = self.repository_if_named()
+        if not place.uri:
+            hint = f"give --repo URI, or set WARMSPARE_REPO; {SEE_HELP}"
+            raise ConfigError("--repo is missing: the repository", hint=hint)
+        return place
+
+    def repository_if_named(self) -> RepositoryPlace:
+        """Its URI is "" where it is not."""
+        from warmspare.engine.repository_place import RepositoryPlace
+
+        return RepositoryPlace(
+            self.repo or setting("REPO") or "", endpoint_url=endpoint(self.endpoint_url), s3=site(self.s3)
+        )
+
+
+class HeldOptions(RepositoryOptions):
+    """Of a command that reads a replica, or a restore point without one."""
+
+    replica: HeldReplica = None
+    at: At = None
+    state: ReplicaState = None
+
+    def disks(self, vm: str) -> DisksChoice:
+        from warmspare.engine.wiring.readable_disks import DisksChoice
+
+        named = self.repository_if_named()
+        if self.replica is not None and not self.repo:
+            from msgspec.structs import replace
+
+            named = replace(named, uri="")  # it came from there, whatever the environment says
+        return DisksChoice(vm=vm, replica=self.replica, repository=named, at=self.at, state=self.state)
+
+
+def endpoint(given: str | None) -> str | None:
+    """The S3 server. ConfigError, without repeating it, if it holds credentials or is none."""
+    from warmspare.config import values
+
+    url = given if given is not None else setting("ENDPOINT_URL")
     return None if url is None else values.check_endpoint(url)
 
 
-def site(pairs: list[str] | tuple[str, ...] | None) -> Site | None:
+def site(pairs: list[str]) -> S3Settings | None:
     """What `--s3` says; None where it is not given. ConfigError if it is wrong."""
     from warmspare.config import s3_settings
 
-    return site_of(s3_settings.parse(pairs)) if pairs else None
+    return s3_settings.parse(pairs) if pairs else None
 
 
-def site_of(settings: S3Settings) -> Site:
-    """The configuration's words as the store takes them."""
-    from dataclasses import asdict
-
-    from warmspare.store.s3.manner import Site  # here: a run on a directory must not pay for the AWS client
-
-    return Site(**asdict(settings))
+def config_file(given: Path | None) -> Path | None:
+    """What is said of the configuration; None for the usual one."""
+    named = setting("CONFIG")
+    return given if given is not None else None if named is None else Path(named)
 
 
-def state_root() -> Path:
-    """Where a sender keeps its state: $XDG_STATE_HOME/warmspare, ~/.local/state/warmspare, or
-    /var/lib/warmspare for root."""
-    base = os.environ.get("XDG_STATE_HOME", "")
-    if base.startswith("/"):
-        return Path(base) / "warmspare"
-    if os.geteuid() == 0:
-        return Path("/var/lib/warmspare")
-    return _home("XDG_STATE_HOME") / ".local" / "state" / "warmspare"
+def sender_state(given: Path | None) -> Path | None:
+    """What is said of the local state; None for the usual directory."""
+    named = setting("STATE")
+    return given if given is not None else None if named is None else Path(named)
 
 
-def _home(instead: str) -> Path:
-    """The user's home directory. instead: the variable that names what is looked for there. ConfigError where neither
-    the environment nor the system knows one: in a container, say."""
+def rate(text: str | None) -> float | None:
+    """Bytes a second of --limit; None where it is not given. ConfigError for anything that is no rate."""
+    from warmspare.config import values
+
     try:
-        return Path.home()
-    except RuntimeError:
-        raise ConfigError("this user has no home directory", hint=f"set {instead}, or HOME") from None
+        return None if text is None else values.rate(text)
+    except ConfigError as error:
+        raise ConfigError(error.what, where="--limit", hint=error.hint) from None
 
 
-def state_folder(*names: str, root: Path | None = None) -> Path:
-    """A folder of the state directory, or of another root, that need not be there yet. StoreError if a link stands on
-    the way to it, which would lead elsewhere."""
-    from warmspare.outside.regular_files import demand_folders
-    from warmspare.state.local_files import STATE_DIRECTORY, local_io
-
-    root = root or state_root()
-    folder = root.joinpath(*names)
-    with local_io(STATE_DIRECTORY, folder):
-        demand_folders(root, folder)
-    return folder
+def level(text: str) -> int | None:
+    """1 to 9, or None for `auto`. ConfigError for anything else."""
+    if text == "auto":
+        return None
+    if text in [str(n) for n in range(1, 10)]:
+        return int(text)
+    raise ConfigError(f"the level {text!r} is neither a number from 1 to 9 nor auto", where="--level")
 
 
-def drill_records(given: Path | None) -> Path:
-    """The directory of drill records."""
-    return given if given is not None else state_folder("drill-records")
+def seconds(text: str | None, option: str) -> int | None:
+    """A time like 7d or 1h30m. ConfigError for one that is none."""
+    from warmspare.config import values
+
+    try:
+        return None if text is None else values.duration(text)
+    except ConfigError as error:
+        raise ConfigError(error.what, where=option, hint=error.hint) from None
 
 
-def shared_logins(events: Events, *, again: bool = False) -> Logins:
-    """What this command's sessions share of their accounts, with other processes of the host too. In the default state
-    directory, whatever --state says. again: try what was refused before."""
-    from warmspare.source.logins import Logins
-    from warmspare.state.notes import Notes
+def size(text: str | None, option: str) -> int | None:
+    """Bytes of 200GB or 1.5TiB. ConfigError for a size that is none."""
+    from warmspare.config import values
 
-    return Logins(Notes(state_root() / "logins"), events, again=again)
+    try:
+        return None if text is None else values.size(text)
+    except ConfigError as error:
+        raise ConfigError(error.what, where=option, hint=error.hint) from None
 
 
-def config_path(given: Path | None) -> Path:
-    """The configuration: the one that was given, /etc/warmspare/warmspare.toml for root, or
-    $XDG_CONFIG_HOME/warmspare/warmspare.toml (~/.config/warmspare/warmspare.toml)."""
-    if given is not None:
-        return given
-    if os.geteuid() == 0:
-        return Path("/etc/warmspare/warmspare.toml")
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    folder = Path(base) if base.startswith("/") else _home("XDG_CONFIG_HOME") / ".config"
-    return folder / "warmspare" / "warmspare.toml"
+def percent(text: str | None) -> float | None:
+    """Of --sample; None for all. ConfigError."""
+    from warmspare.engine.requests.audit_requests import percent_of
+
+    return percent_of(text)

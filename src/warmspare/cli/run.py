@@ -1,90 +1,87 @@
-"""Runs a command's coroutine: event loop, signals, progress, and the way from an error to an exit code."""
+"""Runs what a command asks for: event loop, signals, progress, and the way from an error to an exit code."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
-
-from warmspare.cli.telling.output import complain, open_output
+from warmspare.cli.telling.output import Show, ShownOutput, complain, open_output
 from warmspare.ending import INTERRUPTED, PROCESS, error_of, text_of
-from warmspare.errors import (
-    ConfigError,
-    IntegrityError,
-    LeaseError,
-    RecoverError,
-    SourceError,
-    StoreError,
-    WarmspareError,
-)
-from warmspare.observe.events import Events, Meter
-from warmspare.observe.kinds.run_events import Error, Interrupted, StoreRetry
+from warmspare.errors import ConfigError, WarmspareError
 from warmspare.outside.text import shown
-from warmspare.ticker import every
 
-# Where several stages failed together, the most telling error is the one to show.
-_TELLING = (IntegrityError, SourceError, LeaseError, ConfigError, RecoverError, StoreError, WarmspareError)
+if TYPE_CHECKING:
+    from warmspare.cli.options import Told
+    from warmspare.config.problems import SettingsError
+    from warmspare.engine.request import Request, RunContext
+    from warmspare.observe.events import Events
 
-Work = Callable[[Events, Meter], Awaitable[int]]
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group of groups, cancellations left out."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from leaves(inner)
-    elif not isinstance(error, asyncio.CancelledError):
-        yield error
+T = TypeVar("T")
+Work = Callable[["RunContext"], Awaitable[int]]
 
 
-def telling(error: BaseException) -> BaseException:
-    """The one error of a group that says most."""
-    found = list(leaves(error))
-    for kind in _TELLING:
-        for one in found:
-            if isinstance(one, kind):
-                return one
-    return found[0] if found else error
+class AllProblems:
+    """How all that is wrong in a file is said. what: the file, in words. hint: what to do about several. events: each
+    is an event too, which is enough for a program."""
+
+    def __init__(self, what: str, *, hint: str, events: bool = False) -> None:
+        self._what, self._hint, self._events = what, hint, events
+
+    def told(self, error: SettingsError, *, as_json: bool) -> ConfigError:
+        """A sentence each goes to stderr; the error that stands for all of them."""
+        problems = error.problems
+        if len(problems) == 1:
+            return problems[0]
+        for problem in [] if self._events and as_json else problems:
+            complain(problem.sentence)
+        where = problems[0].place.file
+        return ConfigError(f"{self._what} has {len(problems)} errors", where=where, hint=self._hint)
 
 
-def retrying(events: Events) -> Callable[[str, int, float], None]:
-    """What a store tells of requests that keep failing, as events; see open_store."""
+def act(
+    build: Callable[[], Request[T]], given: Told, show: Show | None = None, *, problems: AllProblems | None = None
+) -> int:
+    """Ask for it, and tell what comes of it; the exit code. build: makes the request of the options; ConfigError where
+    they are wrong. show: how what this command tells is shown to a person. problems: where all that is wrong
+    in a file is said, and not only the first."""
 
-    def tell(message: str, attempt: int, wait_s: float) -> None:
-        events.emit(StoreRetry(message=message, attempt=attempt, seconds=round(wait_s, 3)))
+    async def work(run: RunContext) -> int:
+        from warmspare.config.problems import SettingsError
+        from warmspare.engine.engine_runs import performed
 
-    return tell
+        try:
+            request = build()
+            result = await performed(request, run)
+        except SettingsError as error:
+            if problems is not None:
+                raise problems.told(error, as_json=given.json) from None
+            raise error.problems[0] if len(error.problems) == 1 else error from None
+        if show is not None and not given.json:
+            show.end(result)
+        return request.exit_code(result)
+
+    return execute(work, as_json=given.json, debug=given.debug, show=show)
 
 
-def ticking(events: Events, meter: Meter, names: tuple[str, ...], period_s: float) -> AbstractAsyncContextManager[None]:
-    """Emit the meter's progress now and then for as long as the context lasts."""
+async def _supervised(work: Work, run: RunContext) -> int:
+    from warmspare.engine.error_groups import telling
+    from warmspare.observe.kinds.run_events import Interrupted
 
-    def tick() -> None:
-        if not events.ended:  # closing the store takes a moment, in which no progress is told
-            events.emit(meter.progress(*names))
-
-    return every(period_s, tick)
-
-
-async def _supervised(work: Work, events: Events, meter: Meter, names: tuple[str, ...], period_s: float) -> int:
     task = asyncio.current_task()
     assert task
 
     def tell(what: str, seconds: float, within_s: float) -> None:
         # The event first: whoever reads the sentence may end this process the next moment.
-        events.emit(Interrupted(what=what, seconds=round(seconds, 1), within_seconds=within_s))
+        run.events.emit(Interrupted(what=what, seconds=round(seconds, 1), within_seconds=within_s))
         complain(f"interrupted: taking back {what}, for at most {within_s:.0f} s; a second signal leaves it")
 
     PROCESS.watch(asyncio.get_running_loop(), task, tell)
     try:
-        async with ticking(events, meter, names, period_s) if names else contextlib.nullcontext():
-            return await work(events, meter)
+        return await work(run)
     except (asyncio.CancelledError, WarmspareError, BaseExceptionGroup) as caught:
         if not PROCESS.asked:
             raise
@@ -96,14 +93,21 @@ async def _supervised(work: Work, events: Events, meter: Meter, names: tuple[str
         return INTERRUPTED
 
 
-def execute(work: Work, *, as_json: bool, debug: bool, names: tuple[str, ...] = ()) -> int:
-    """Run it to its exit code. names: the meter's totals that its progress shows."""
-    import uvloop  # here: --help need not pay for it
+def execute(work: Work, *, as_json: bool, debug: bool, show: Show | None = None) -> int:
+    """Run it to its exit code."""
+    import msgspec  # here, as the next: --help need not pay for it
+    import uvloop
+
+    from warmspare.engine.error_groups import telling
+    from warmspare.engine.host_places import HostPlaces
+    from warmspare.engine.request import RunContext
+    from warmspare.observe.events import Events, Meter
+    from warmspare.observe.kinds.run_events import Error
 
     if not gc.isenabled():  # __main__.py
         gc.freeze()  # the modules stay to the end: no collection looks at them again
         gc.enable()
-    output = open_output(as_json)
+    output = ShownOutput(open_output(as_json), None if as_json else show)
     events = Events(output.event)
 
     def say(left: list[str]) -> None:
@@ -114,8 +118,9 @@ def execute(work: Work, *, as_json: bool, debug: bool, names: tuple[str, ...] = 
 
     PROCESS.speak(say)
     try:
+        context = RunContext(events, Meter(), HostPlaces(), output.tick_s)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(_supervised(work, events, Meter(), names, output.tick_s))
+            code = runner.run(_supervised(work, context))
             if code == INTERRUPTED and PROCESS.speaks():
                 say(PROCESS.left)
                 PROCESS.leave()
@@ -136,6 +141,8 @@ def execute(work: Work, *, as_json: bool, debug: bool, names: tuple[str, ...] = 
 
 def report(error: BaseException, events: Events | None) -> int:
     """Say what went wrong, in one sentence; the exit code for it."""
+    from warmspare.observe.kinds.run_events import Error
+
     if isinstance(error, WarmspareError):
         complain(error.sentence)
         if events:

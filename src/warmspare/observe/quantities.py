@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_TOLD_MOST = 5  # in a sentence
+
 
 def size(count: float) -> str:
     """Bytes in binary units, three digits or so."""
@@ -27,3 +29,9 @@ def duration(seconds: float) -> str:
 def span(numbers: Sequence[int]) -> str:
     """Sequences of restore points, of which there is one at least: `13`, `13 to 17`."""
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def told(clauses: Sequence[str]) -> str:
+    """The first few clauses, for a sentence."""
+    more = len(clauses) - _TOLD_MOST
+    return "; ".join(clauses[:_TOLD_MOST]) + (f"; and {more} more" if more > 0 else "")

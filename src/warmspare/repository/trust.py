@@ -17,7 +17,6 @@ from typing import Annotated
 
 import msgspec
 
-from warmspare import __version__
 from warmspare.errors import StoreError
 from warmspare.observe.events import Events
 from warmspare.observe.kinds.repository_events import StorePromise
@@ -29,6 +28,7 @@ from warmspare.state.local_files import STATE_DIRECTORY, local_io, locked, read_
 from warmspare.store import layout
 from warmspare.store.contract import Store
 from warmspare.store.promises import Examined, Promise, Tried, examine, new_token
+from warmspare.version import __version__
 
 PLACE = "promises"  # in a state directory
 WAIT_S = 0.1  # for another run of this host that is trying

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from warmspare import __version__
 from warmspare.errors import ConfigError, FormatError, LeaseError, StoreError, by_hand
 from warmspare.model.keyparts import encode_name
 from warmspare.outside import records
 from warmspare.outside.records import UnfitError
 from warmspare.outside.regular_files import open_file
 from warmspare.state.local_files import local_io, locked, pwrite_all, sync_directory
+from warmspare.version import __version__
 
 MOST_REPORTS = 99_999_999  # eight digits in their names
 LOCK_S = 10.0  # another one is written in milliseconds, and what this one tells may have taken hours

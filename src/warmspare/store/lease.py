@@ -243,12 +243,16 @@ class Lease:
         odd = ""
         if holder is not None and holder.ttl_s > ttl_s:
             odd = f"; it asks for {holder.ttl_s:.0f} s, which no sender does, and counts for {ttl_s:.0f} s"
-        raise LeaseError(
+        held = LeaseError(
             f"{who} holds the lease, which runs out at {at} (in {left_s:.0f} s) unless renewed{odd}",
             where=self._where(),
             hint="wait for it to end, or end it and run again",
             retryable=True,
         )
+        if holder is not None:
+            held.host, held.pid = holder.host, holder.pid
+        held.until_s = now_s + left_s
+        raise held
 
     async def _stands_still(self, seen: ObjectInfo, for_s: float) -> bool:
         """Whether nobody renews or gives back the lease for so long, by this host's clock."""

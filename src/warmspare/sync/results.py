@@ -22,6 +22,14 @@ class SyncResult:
     unprotected: int
 
 
+class NewerThereError(Exception):
+    """The chain has a newer point than the one that was to be the last before this sync; nothing was done."""
+
+    def __init__(self, vm: VmId, newest: PointId, created: str) -> None:
+        self.vm, self.newest, self.created = vm, newest, created
+        super().__init__(f"{newest.label} is there already")
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What `plan.done` tells. seconds: that reading took. rate: bytes a second that the last sync sent at, None where

@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 
-from warmspare import __version__
 from warmspare.errors import IntegrityError, LeaseError, StoreError
 from warmspare.format import flags
 from warmspare.format import restore_point as point
@@ -40,7 +39,14 @@ from warmspare.store.around.discard import DiscardingStore
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import Store
 from warmspare.store.lease import Lease, watching
-from warmspare.sync.beginning import ChainStart, chain_for, refuse_images, settled_in, there_already
+from warmspare.sync.beginning import (
+    ChainStart,
+    chain_for,
+    demand_not_after,
+    refuse_images,
+    settled_in,
+    there_already,
+)
 from warmspare.sync.diskrun import DiskRun
 from warmspare.sync.journal.journal import RunRecord
 from warmspare.sync.local.local_state import LocalState
@@ -59,6 +65,7 @@ from warmspare.sync.stages.transfer import codec
 from warmspare.sync.sync_run import Run
 from warmspare.sync.sync_settings import SyncSettings
 from warmspare.threads import in_thread
+from warmspare.version import __version__
 
 ABANDONED_S = 6 * 3600.0
 LATER_S = 2.0  # after publishing: a run that ends later reads back once more what it published
@@ -174,6 +181,8 @@ class Sender:
         lease = await stack.enter_async_context(Lease.hold(self._store, key, on_watch=watching(self._events, self._vm)))
         fresh = await repository.since(self._vm, known)
         head = fresh[-1] if fresh else None
+        if self._settings.not_after is not None and head is not None:
+            demand_not_after(self._settings.not_after, self._vm, head, repository.store.uri)
         await refuse_images(self._machine, head, self._events)
         if self._settings.start is ChainStart.NEW:
             if head is not None:  # somebody else has begun it, between our look and our lease

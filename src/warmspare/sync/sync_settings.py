@@ -22,6 +22,7 @@ class SyncSettings:
     start: whether the VM's chain may begin.
     single_sender: no other host sends to this repository.
     host: the usual state directory of this host, if `state` is another.
+    not_after: a restore point by number or label; where the chain has a newer one already, nothing is done.
     """
 
     state: Path
@@ -32,3 +33,4 @@ class SyncSettings:
     start: ChainStart = ChainStart.GO_ON
     single_sender: bool = False
     host: Path | None = None
+    not_after: str | None = None

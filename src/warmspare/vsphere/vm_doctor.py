@@ -9,11 +9,12 @@ import asyncio
 import socket
 
 from warmspare.config.settings import Policy
+from warmspare.observe.quantities import told
 from warmspare.source.vddk.vddk_doctor import Check
 from warmspare.vsphere.api import faults
 from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.inventory.protectable import judge, refusal
-from warmspare.vsphere.inventory.vm_info import VmInfo, told
+from warmspare.vsphere.inventory.vm_info import VmInfo
 from warmspare.vsphere.privileges import missing
 from warmspare.vsphere.snapshots.marker import parse
 from warmspare.vsphere.snapshots.snapshot import CHAIN_MOST, CHAIN_WARN

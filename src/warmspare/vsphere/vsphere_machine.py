@@ -19,6 +19,7 @@ from warmspare.model.extents import Extents
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 from warmspare.observe.kinds.source_events import SourceWarning
+from warmspare.observe.quantities import told
 from warmspare.source.identity import Identity
 from warmspare.source.ports import DiskInput, LastPoint, Opened
 from warmspare.threads import finish
@@ -27,7 +28,7 @@ from warmspare.vsphere.api.session import VsphereSession
 from warmspare.vsphere.inventory.neighbours import Neighbours, identity_of, lives_at, vcenter_of
 from warmspare.vsphere.inventory.protectable import EXCLUDED, Protectability, judge, refusal
 from warmspare.vsphere.inventory.vm_devices import VmDisk, read_disks
-from warmspare.vsphere.inventory.vm_info import VmInfo, read_one, told
+from warmspare.vsphere.inventory.vm_info import VmInfo, read_one
 from warmspare.vsphere.snapshots.marker import Marker
 from warmspare.vsphere.snapshots.snapshot import Snapshots, Timing
 from warmspare.vsphere.tracking import changes, distrust, enabling, suspicion

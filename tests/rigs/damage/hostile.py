@@ -359,7 +359,13 @@ def _serve() -> None:
     import warmspare.cli.commands.copy
     import warmspare.cli.commands.sync
     import warmspare.cli.telling.terminal
-    import warmspare.cli.wiring.readable_disks
+    import warmspare.engine.engine_runs
+    import warmspare.engine.requests.audit_requests
+    import warmspare.engine.requests.drill_requests
+    import warmspare.engine.requests.replica_requests
+    import warmspare.engine.requests.repository_requests
+    import warmspare.engine.requests.sync_requests
+    import warmspare.engine.wiring.readable_disks
     import warmspare.recover.readiness.check
     import warmspare.sync.sender  # noqa: F401
 

@@ -11,7 +11,7 @@ AS_NOBODY = """
 import contextlib, io, os, sys
 import aiobotocore, encodings.idna, rich.progress, uvloop  # what is imported late, while that is still allowed
 import warmspare.apply.receiver, warmspare.sync.sender, warmspare.source.raw, warmspare.store.opening
-import warmspare.cli.run
+import warmspare.cli.run, warmspare.engine.engine_runs, warmspare.engine.requests.sync_requests
 from warmspare.cli.main import run
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     run(["sync", "/nowhere/disk", "--vm", "v", "--repo", "/nowhere/repo"])

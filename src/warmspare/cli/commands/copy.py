@@ -2,95 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import Annotated
 
 from warmspare.cli import options
-from warmspare.errors import ConfigError
-
-if TYPE_CHECKING:
-    from warmspare.observe.events import Events, Meter
+from warmspare.cli.command_parser import Option
+from warmspare.cli.run import act
 
 
-def copy(
+class CopyOptions(options.Told):
     source: Annotated[
-        str, typer.Option("--from", metavar="URI", help="The repository to copy from: s3://BUCKET/PREFIX or a path.")
-    ],
-    destination: Annotated[
-        str, typer.Option("--to", metavar="URI", help="The one to copy to; `warmspare init` makes it.")
-    ],
-    vm: options.OneVm = None,
-    limit: options.Limit = None,
+        str, Option("--from", metavar="URI", help="The repository to copy from: s3://BUCKET/PREFIX or a path.")
+    ]
+    destination: Annotated[str, Option("--to", metavar="URI", help="The one to copy to; `warmspare init` makes it.")]
+    vm: options.OneVm = None
+    limit: options.Limit = None
     endpoint_url: Annotated[
-        str | None,
-        typer.Option("--endpoint-url", metavar="URL", help="The S3 server of --to, where it is not Amazon's own."),
-    ] = None,
+        str | None, Option("--endpoint-url", metavar="URL", help="The S3 server of --to, where it is not Amazon's own.")
+    ] = None
     from_endpoint_url: Annotated[
-        str | None,
-        typer.Option("--from-endpoint-url", metavar="URL", help="The S3 server of --from, likewise."),
-    ] = None,
-    profile: Annotated[str | None, typer.Option("--profile", metavar="NAME", help="The AWS profile for --to.")] = None,
+        str | None, Option("--from-endpoint-url", metavar="URL", help="The S3 server of --from, likewise.")
+    ] = None
+    profile: Annotated[str | None, Option("--profile", metavar="NAME", help="The AWS profile for --to.")] = None
     from_profile: Annotated[
-        str | None, typer.Option("--from-profile", metavar="NAME", help="The AWS profile for --from.")
-    ] = None,
+        str | None, Option("--from-profile", metavar="NAME", help="The AWS profile for --from.")
+    ] = None
     s3: Annotated[
-        list[str] | None,
-        typer.Option("--s3", metavar="KEY=VALUE", help="What the site of --to demands; see the configuration's keys."),
-    ] = None,
+        list[str],
+        Option("--s3", metavar="KEY=VALUE", help="What the site of --to demands; see the configuration's keys."),
+    ] = []  # noqa: RUF012 (never changed)
     from_s3: Annotated[
-        list[str] | None, typer.Option("--from-s3", metavar="KEY=VALUE", help="What the site of --from demands.")
-    ] = None,
-    region: Annotated[str | None, typer.Option("--region", metavar="NAME", help="The AWS region of --to.")] = None,
-    from_region: Annotated[
-        str | None, typer.Option("--from-region", metavar="NAME", help="The AWS region of --from.")
-    ] = None,
-    single_sender: options.SingleSender = False,
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> int:
+        list[str], Option("--from-s3", metavar="KEY=VALUE", help="What the site of --from demands.")
+    ] = []  # noqa: RUF012
+    region: Annotated[str | None, Option("--region", metavar="NAME", help="The AWS region of --to.")] = None
+    from_region: Annotated[str | None, Option("--from-region", metavar="NAME", help="The AWS region of --from.")] = None
+    single_sender: options.SingleSender = False
+
+
+def copy(given: CopyOptions) -> int:
     """Copy restore points to another repository: what is missing there, verified."""
-    from warmspare.cli.run import execute, retrying
+    from warmspare.engine.repository_place import RepositoryPlace
+    from warmspare.engine.requests.replica_requests import CopyRequest
 
-    async def work(events: Events, meter: Meter) -> int:
-        from contextlib import AsyncExitStack
-
-        from warmspare.cli.wiring.rate_limit import kept, parse_limit
-        from warmspare.copy.copier import Copier
-        from warmspare.observe.kinds.apply_events import CopyDone
-        from warmspare.store.opening import open_store, same_place
-
-        bytes_s = parse_limit(limit)
-        ends = [
-            (source, options.check_endpoint(from_endpoint_url)),
-            (destination, options.check_endpoint(endpoint_url)),
-        ]
-        accounts = [(from_profile, from_region, options.site(from_s3)), (profile, region, options.site(s3))]
-        async with AsyncExitStack() as stack:
-            stores = []
-            for (uri, url), (account, place, site) in zip(ends, accounts, strict=True):
-                told = retrying(events)
-                stores.append(
-                    open_store(uri, endpoint_url=url, profile=account, region=place, site=site, on_retry=told)
-                )
-                stack.push_async_callback(stores[-1].close)
-            if same_place(*ends):
-                raise ConfigError("--from and --to are the same repository", where=destination, hint="name another")
-            target = stack.enter_context(kept(stores[1], bytes_s))
-            done = await Copier(
-                stores[0], target, options.state_root(), events, meter=meter, single_sender=single_sender
-            ).run(vm)
-        events.emit(
-            CopyDone(
-                vms=done.vms,
-                points=done.points,
-                objects=done.objects,
-                objects_there=done.there,
-                bytes_read=done.bytes_read,
-                bytes_sent=done.bytes_sent,
-                seconds=round(done.seconds, 3),
-            )
+    def request() -> CopyRequest:
+        limit = options.rate(given.limit)
+        source_url, url = options.endpoint(given.from_endpoint_url), options.endpoint(given.endpoint_url)
+        source_site, site = options.site(given.from_s3), options.site(given.s3)
+        return CopyRequest(
+            source=RepositoryPlace(given.source, source_url, given.from_profile, given.from_region, source_site),
+            destination=RepositoryPlace(given.destination, url, given.profile, given.region, site, given.single_sender),
+            vm=given.vm,
+            limit=limit,
         )
-        return 0
 
-    return execute(work, as_json=json, debug=debug, names=("read", "sent"))
+    return act(request, given)

@@ -5,114 +5,63 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from warmspare.cli import options
-from warmspare.errors import WarmspareError
+from warmspare.cli.run import act
+from warmspare.cli.telling.output import Show
 
 if TYPE_CHECKING:
-    from warmspare.config.settings import VCenter
-    from warmspare.observe.events import Events, Meter
+    from rich.text import Text
+
+    from warmspare.engine.requests.setup_requests import ListedVms
+    from warmspare.observe.event import Event
     from warmspare.observe.kinds.source_events import VmListed
-    from warmspare.vsphere.inventory.listing import ListedVm, Listing
 
 STYLES = {"protected": "green", "possible": "yellow", "impossible": "red"}
-MISSING = 2
 
 
-def vms(config: options.Config = None, json: options.Json = False, debug: options.Debug = False) -> int:
+class VmsOptions(options.Told):
+    config: options.Config = None
+
+
+def vms(given: VmsOptions) -> int:
     """List the VMs of every vCenter of the configuration: protected, possible, impossible and why."""
-    from warmspare.cli.run import execute
+    from warmspare.engine.requests.setup_requests import VmsRequest
 
-    async def work(events: Events, meter: Meter) -> int:
-        from warmspare.cli.wiring.configured import open_session
-        from warmspare.config.load import load
-        from warmspare.observe.kinds.source_events import SourceWarning, VmsDone
-        from warmspare.vsphere.inventory.listing import listing, with_twins
-
-        settings = load(options.config_path(config))
-        logins = options.shared_logins(events)
-        count, missing = 0, 0
-        failed: list[WarmspareError] = []
-        listed: list[tuple[VCenter, Listing]] = []
-        for vcenter in settings.vcenters:
-            configured = [vm for vm in settings.vms if vm.vcenter == vcenter]
-            try:
-                async with open_session(vcenter, events, logins) as session:
-                    listed.append((vcenter, await listing(session, configured)))
-            except WarmspareError as error:  # the others are listed all the same
-                failed.append(error)
-        listings = with_twins([found for _, found in listed])
-        for (vcenter, _), found in zip(listed, listings, strict=True):
-            count += len(found.vms)
-            missing += len(found.missing)
-            if json:
-                report(vcenter, found, events)
-            else:
-                show(vcenter, found)
-        if json:
-            events.emit(VmsDone(count=count, missing=missing))
-        for other in failed[1:]:
-            events.emit(SourceWarning(message=other.sentence))
-        if failed:
-            raise failed[0]
-        return MISSING if missing else 0
-
-    return execute(work, as_json=json, debug=debug)
+    return act(lambda: VmsRequest(config=options.config_file(given.config)), given, _VmTables())
 
 
-def report(vcenter: VCenter, found: Listing, events: Events) -> None:
-    """One event a VM, and one for each entry of the configuration that means none."""
-    from warmspare.observe.kinds.source_events import VmMissing
+class _VmTables(Show):
+    """One table a vCenter; also of those that could be asked where another could not."""
 
-    for one in found.vms:
-        events.emit(listed(vcenter, one))
-    for name, reason in found.missing:
-        events.emit(VmMissing(vcenter=vcenter.name, name=name, message=reason))
+    def __init__(self) -> None:
+        self._rows: dict[str, list[tuple[Text, ...]]] = {}
 
+    def event(self, event: Event) -> bool:
+        from warmspare.cli.telling.console import columns, text
+        from warmspare.observe.kinds.source_events import VmListed, VmMissing, VmsDone
 
-def listed(vcenter: VCenter, one: ListedVm) -> VmListed:
-    """A VM as an event."""
-    from warmspare.observe.kinds.repository_events import NamedReason
-    from warmspare.observe.kinds.source_events import VmListed
+        if isinstance(event, VmListed):
+            self._rows.setdefault(event.vcenter, []).append(_row(event))
+        elif isinstance(event, VmMissing):
+            row = (text(""), text("missing", "bold red"), text(event.name), text(""), text(event.message))
+            self._rows.setdefault(event.vcenter, []).append(row)
+        elif isinstance(event, VmsDone):
+            for vcenter, rows in self._rows.items():
+                columns(f"vCenter {vcenter}", ("VM", "", "as", "disks", "why"), rows)
+        else:
+            return False
+        return True
 
-    vm = one.vm
-    return VmListed(
-        vcenter=vcenter.name,
-        vm=vm.instance_uuid,
-        vm_name=vm.name,
-        path=vm.path,
-        host=vm.host,
-        power=vm.power,
-        state=one.state,
-        names=list(one.names),
-        reason=one.reason,
-        disks=one.disks,
-        left_out=[NamedReason(name=name, reason=reason) for name, reason in one.left_out],
-        change_tracking=vm.change_tracking,
-        unknown=list(vm.unknown),
-        twins=list(one.twins),
-    )
+    def end(self, result: ListedVms) -> None:
+        pass
 
 
-def show(vcenter: VCenter, found: Listing) -> None:
-    """A table of one vCenter."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+def _row(vm: VmListed) -> tuple[Text, ...]:
+    from warmspare.cli.telling.console import text
+    from warmspare.observe.quantities import told
 
-    from warmspare.cli.telling.console import PlainConsole, text
-    from warmspare.vsphere.inventory.vm_info import told
-
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("VM", "", "as", "disks", "why"):
-        table.add_column(title, overflow="fold")
-    for one in found.vms:
-        total = one.disks + len(one.left_out)
-        reasons = [*([one.reason] if one.reason else []), *(f"{name}: {reason}" for name, reason in one.left_out)]
-        if one.vm.unknown:
-            reasons.append(f"not understood: {told(one.vm.unknown)}")
-        why = "; ".join(reasons)
-        state = text(one.state, STYLES[one.state])
-        table.add_row(text(one.vm.path), state, text(", ".join(one.names)), f"{one.disks} of {total}", text(why))
-    for name, reason in found.missing:
-        table.add_row("", text("missing", "bold red"), text(name), "", text(reason))
-    console = PlainConsole()
-    console.print(text(f"vCenter {vcenter.name} ({vcenter.host})"), soft_wrap=True)
-    console.print(table)
+    total = vm.disks + len(vm.left_out)
+    reasons = [*([vm.reason] if vm.reason else []), *(f"{one.name}: {one.reason}" for one in vm.left_out)]
+    if vm.unknown:
+        reasons.append(f"not understood: {told(vm.unknown)}")
+    state = text(vm.state, STYLES[vm.state])
+    return text(vm.path), state, text(", ".join(vm.names)), text(f"{vm.disks} of {total}"), text("; ".join(reasons))

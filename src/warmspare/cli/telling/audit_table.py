@@ -16,8 +16,7 @@ from warmspare.outside.text import shown
 
 if TYPE_CHECKING:
     from warmspare.audit.reports.findings import Finding
-    from warmspare.audit.reports.report import AuditReport
-    from warmspare.state.report_chain import KeptReport
+    from warmspare.engine.wiring.audit_end import AuditEnd
 
 PLACES = 3  # shown of each kind of finding; the report has them all
 STRIP_CELLS = 48
@@ -28,7 +27,7 @@ _STRIP = {"zero": ("-", "dim"), "sound": ("=", "green"), "repaired": ("R", "cyan
 _UNSEEN = (".", "dim")
 
 
-def show(kept: KeptReport[AuditReport]) -> None:
+def show(kept: AuditEnd) -> None:
     """Print a kept report. A reader that went away is no error."""
     console, report = PlainConsole(LOG_COLUMNS), kept.report
     console.print()
@@ -45,7 +44,7 @@ def show(kept: KeptReport[AuditReport]) -> None:
     console.print(f"  SHA-256 {kept.sha256}; noted elsewhere, it proves this report and all before it", soft_wrap=True)
 
 
-def _figures(kept: KeptReport[AuditReport]) -> Table:
+def _figures(kept: AuditEnd) -> Table:
     report = kept.report
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column(style="dim")

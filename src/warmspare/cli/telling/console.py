@@ -7,7 +7,7 @@ an escape. Only what is built as a Text of ours has a style.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -42,3 +42,18 @@ class PlainConsole(Console):
         for segment in super().render(renderable, options):
             safe = segment.text if segment.control else shown(segment.text, lines=True)
             yield segment if safe == segment.text else Segment(safe, segment.style)
+
+
+def columns(title: str, headings: Sequence[str], rows: Iterable[Sequence[Text]]) -> None:
+    """A table under its title."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = PlainConsole()
+    console.print(text(title), soft_wrap=True)
+    console.print(table)

@@ -203,6 +203,36 @@ class LinesOutput:
         pass
 
 
+class Show:
+    """How a command shows to a person what it tells: some events in its own way, and what comes at its end."""
+
+    def event(self, event: Event) -> bool:
+        """Whether it was shown; otherwise it is told as all are."""
+        return False
+
+    def end(self, result: Any) -> None:
+        """The value that was asked for is there."""
+
+
+class ShownOutput:
+    """An output with a command's own way of showing before it. That one of several VMs failed goes to stderr too."""
+
+    def __init__(self, output: Output, show: Show | None) -> None:
+        self._output, self._show = output, show
+        self.tick_s = output.tick_s
+
+    def event(self, event: Event) -> None:
+        from warmspare.observe.kinds.sync_events import SyncFailed  # here: --help needs no events
+
+        if isinstance(event, SyncFailed):
+            complain(event.message)
+        if self._show is None or not self._show.event(event):
+            self._output.event(event)
+
+    def close(self) -> None:
+        self._output.close()
+
+
 def open_output(as_json: bool) -> Output:
     """JSON if asked for, a live display if a person is there, lines otherwise."""
     if as_json:

@@ -30,6 +30,7 @@ class CheckDone(Event, frozen=True, kw_only=True, tag="check.done"):
     ends = True
 
     vm: str
+    vm_name: str
     point: str
     stops: int
     warnings: int

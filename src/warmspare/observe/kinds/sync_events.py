@@ -226,6 +226,19 @@ class SyncDone(FleetEvent, frozen=True, kw_only=True, tag="sync.done"):
         )
 
 
+class SyncUnneeded(FleetEvent, frozen=True, kw_only=True, tag="sync.unneeded"):
+    """`--not-after`: the chain has a newer point already; nothing was done."""
+
+    ends = True
+
+    vm: str
+    point: Annotated[str, note(description="the newest")]
+    created: str
+
+    def words(self) -> str:
+        return f"nothing to do: restore point {self.point} of {self.created} is there already"
+
+
 class PlanDone(FleetEvent, frozen=True, kw_only=True, tag="plan.done"):
     """What a sync would do now. Null where it can't be told."""
 

@@ -19,13 +19,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession
 
 from warmspare.errors import ConfigError
 from warmspare.outside.paging import EndlessError, Paging
 from warmspare.outside.parsing import ODD
 from warmspare.patience import Again, Patience, Tries
 from warmspare.recover.aws.aws_errors import CLIENT_ERRORS, AwsError, aws_error
+from warmspare.store.s3.aws_models import session_for
 from warmspare.store.s3.staying import RefusingSession
 
 log = logging.getLogger("warmspare.recover")
@@ -199,7 +199,7 @@ class Aws:
             http_session_cls=RefusingSession,
         )
         try:
-            session = AioSession(profile=settings.profile)
+            session = session_for(settings.profile)
             # The client itself only looks at AWS_DEFAULT_REGION; every other of Amazon's looks at AWS_REGION.
             region = settings.region or os.environ.get("AWS_REGION") or None
             made = session.create_client(service, config=config, region_name=region)

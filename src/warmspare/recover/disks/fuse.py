@@ -47,7 +47,7 @@ _UNANSWERED = (FuseRequests.FORGET, FuseRequests.BATCH_FORGET, FuseRequests.INTE
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class FuseRequest:
     """One request of the kernel. node: which file or directory. body: what follows the header."""
 
     asked: int
@@ -66,14 +66,14 @@ class Read:
     length: int
 
 
-def parse(data: bytes) -> Request:
+def parse(data: bytes) -> FuseRequest:
     """A request as it is read from the kernel. ValueError if it is none."""
     if len(data) < _IN.size:
         raise ValueError(f"a request of {len(data)} bytes")
     length, asked, unique, node, *_ = _IN.unpack_from(data)
     if length != len(data):
         raise ValueError(f"a request of {len(data)} bytes that says {length}")
-    return Request(asked, unique, node, data[_IN.size :])
+    return FuseRequest(asked, unique, node, data[_IN.size :])
 
 
 def reply(unique: int, body: bytes | memoryview = b"", *, error: int = 0) -> list[bytes | memoryview]:
@@ -88,7 +88,7 @@ class FuseFiles:
     def __init__(self, sizes: Sequence[int], owner: tuple[int, int], under_way: int) -> None:
         self._sizes, self._owner, self._under_way = sizes, owner, under_way
 
-    def answer(self, request: Request) -> Read | list[bytes | memoryview] | None:
+    def answer(self, request: FuseRequest) -> Read | list[bytes | memoryview] | None:
         """What the kernel asked: bytes to be read first, or the answer, or None where it wants none."""
         match request.asked:
             case FuseRequests.READ if self._is_file(request.node):
@@ -132,7 +132,7 @@ class FuseFiles:
             0,
         )
 
-    def _lookup(self, request: Request) -> list[bytes | memoryview]:
+    def _lookup(self, request: FuseRequest) -> list[bytes | memoryview]:
         names = [str(number).encode() for number in range(len(self._sizes))]
         name = request.body.rstrip(b"\0")
         if request.node != ROOT or name not in names:

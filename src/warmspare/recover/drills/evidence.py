@@ -14,13 +14,13 @@ from typing import Any
 
 import msgspec
 
-from warmspare import __version__
 from warmspare.errors import ConfigError
 from warmspare.model.ids import PointId, VmId
 from warmspare.model.keyparts import encode_name
 from warmspare.outside import records
 from warmspare.outside.regular_files import demand_folders, open_file
 from warmspare.state.local_files import local_io, write_atomic
+from warmspare.version import __version__
 
 WHAT = "the drill's folder"
 VERDICT = "verdict.json"

@@ -1,6 +1,6 @@
 """What a recovery plan says, as values with every default filled in; refuses to read files or to ask AWS.
 
-docs/operations.md has the table of keys; cli/wiring/planfile.py reads the file.
+docs/operations.md has the table of keys; engine/wiring/planfile.py reads the file.
 """
 
 from __future__ import annotations

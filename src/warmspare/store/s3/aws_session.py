@@ -21,6 +21,7 @@ from botocore.utils import ensure_boolean
 
 from warmspare.errors import ConfigError
 from warmspare.patience import Patience
+from warmspare.store.s3.aws_models import session_for
 from warmspare.store.s3.manner import Addressing, Manner, add_md5
 from warmspare.store.s3.s3_errors import public_url
 from warmspare.store.s3.staying import StayingSession
@@ -111,7 +112,7 @@ class Session:
             logger = logging.getLogger(name)
             if logger.level < logging.WARNING:
                 logger.setLevel(logging.WARNING)
-        session = AioSession(profile=self._account.profile)
+        session = session_for(self._account.profile)
         told = session.get_config_variable("s3") or {}
         wanted = self._manner.site.sign_payload
         if wanted is None:

@@ -260,7 +260,9 @@ class Connection:
         await self._session.close()
 
     def _failure(self, error: Exception, key: str, sent: Sent) -> StoreError:
-        return store_error(error, sent.operation.replace("_", " "), self.where(key), self.endpoint, sent)
+        failure = store_error(error, sent.operation.replace("_", " "), self.where(key), self.endpoint, sent)
+        failure.object = self.where(key)
+        return failure
 
     async def _explained(self, failure: S3Error, key: str, parameters: dict[str, Any]) -> StoreError:
         """The error of a HEAD, whose answers have no body: asked again for one byte, which needs the same right. Where

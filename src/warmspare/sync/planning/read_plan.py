@@ -10,7 +10,7 @@ import codecs
 import os
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -72,22 +72,7 @@ def parse_extents(path: Path, capacity_bytes: int) -> Extents:
                         where=where,
                         hint="give two whole numbers of bytes a line",
                     ) from None
-                if offset < 0 or length < 0:
-                    raise ConfigError("an extent is negative", where=where, hint="give bytes from 0 up")
-                if offset + length > capacity_bytes:
-                    raise ConfigError(
-                        f"an extent ends at {offset + length}, beyond the disk's {capacity_bytes} bytes",
-                        where=where,
-                        hint="check that the extents belong to this disk (they follow the disks' order)",
-                    )
-                if offset < end:
-                    raise ConfigError(
-                        f"an extent begins at {offset}, before the last one ended at {end}: the extents "
-                        "overlap or are out of order",
-                        where=where,
-                        hint="give them ascending and disjoint, as the tracker prints them",
-                    )
-                end = offset + length
+                end = _end(offset, length, end, capacity_bytes, where)
                 if length:
                     offsets.append(offset)
                     lengths.append(length)
@@ -100,6 +85,37 @@ def parse_extents(path: Path, capacity_bytes: int) -> Extents:
             "the extents are not text", where=str(path), hint="give two whole numbers of bytes a line"
         ) from None
     return normalise(np.frombuffer(offsets, dtype=np.int64), np.frombuffer(lengths, dtype=np.int64))
+
+
+def extents_of(pairs: Sequence[tuple[int, int]], capacity_bytes: int, where: str) -> Extents:
+    """The same of offsets and lengths in bytes that a program gives. where: which disk, for messages. ConfigError."""
+    if len(pairs) > MAX_LINES:
+        raise ConfigError(f"there are more than {MAX_LINES} extents", where=where, hint="give fewer, longer ones")
+    end = 0
+    for number, (offset, length) in enumerate(pairs, 1):
+        end = _end(offset, length, end, capacity_bytes, f"{where}, extent {number}")
+    kept = np.array([pair for pair in pairs if pair[1]], dtype=np.int64).reshape(-1, 2)
+    return normalise(kept[:, 0].copy(), kept[:, 1].copy())
+
+
+def _end(offset: int, length: int, end: int, capacity_bytes: int, where: str) -> int:
+    """Where an extent ends that comes after one that ended at `end`. ConfigError where it can't."""
+    if offset < 0 or length < 0:
+        raise ConfigError("an extent is negative", where=where, hint="give bytes from 0 up")
+    if offset + length > capacity_bytes:
+        raise ConfigError(
+            f"an extent ends at {offset + length}, beyond the disk's {capacity_bytes} bytes",
+            where=where,
+            hint="check that the extents belong to this disk (they follow the disks' order)",
+        )
+    if offset < end:
+        raise ConfigError(
+            f"an extent begins at {offset}, before the last one ended at {end}: the extents overlap or are out of "
+            "order",
+            where=where,
+            hint="give them ascending and disjoint, as the tracker prints them",
+        )
+    return offset + length
 
 
 def _lines(file: BufferedReader, path: Path) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pyVmomi import SoapStubAdapter, VmomiSupport, vmodl
 
-from warmspare import __version__
+from warmspare.version import __version__
 from warmspare.vsphere.api import garbled, soap
 from warmspare.vsphere.api.garbled import GarbledError
 from warmspare.vsphere.api.oddities import NotUnderstoodError

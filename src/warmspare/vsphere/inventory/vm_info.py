@@ -50,7 +50,7 @@ _NEEDED = (
     "config.template",
     "runtime.connectionState",
 )
-_UNKNOWN_MOST, _TOLD_MOST = 50, 5  # in a VM's record, in a sentence
+_UNKNOWN_MOST = 50  # in a VM's record
 _OFF = ("poweredOff", "suspended")
 _ESCAPES = (("%2f", "/"), ("%2F", "/"), ("%5c", "\\"), ("%5C", "\\"), ("%25", "%"))
 
@@ -229,12 +229,6 @@ def _unread(unread: Mapping[str, str]) -> list[str]:
     for path, why in unread.items():
         paths.setdefault(why, []).append(path)
     return [f"{', '.join(of)}: {why}" for why, of in paths.items()]
-
-
-def told(unknown: Sequence[str]) -> str:
-    """The first few of what is not understood, for a sentence."""
-    more = len(unknown) - _TOLD_MOST
-    return "; ".join(unknown[:_TOLD_MOST]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _number(owner: Any, name: str) -> int:

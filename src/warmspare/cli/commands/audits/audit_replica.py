@@ -3,73 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import Annotated
 
 from warmspare.cli import options
-from warmspare.cli.telling.audit_end import Html, Repair, Reports, Sample
+from warmspare.cli.command_parser import Option
+from warmspare.cli.run import act
+from warmspare.cli.telling.audit_show import AuditShow
 
-if TYPE_CHECKING:
-    from warmspare.observe.events import Events, Meter
 
-
-def replica(
-    vm: options.Vm,
-    repo: options.Repo,
+class ReplicaAuditOptions(options.RepositoryOptions):
+    vm: options.Vm
     target: Annotated[
-        Path, typer.Option("--replica", metavar="PATH", help="The replica, as it was given to apply as --to.")
-    ],
+        Path,
+        Option("--replica", metavar="PATH", help="The replica, as it was given to apply as --to.", complete="file"),
+    ]
     at: Annotated[
         str | None,
-        typer.Option("--at", metavar="POINT", help="The restore point that it must be at."),
-    ] = None,
-    sample: Sample = None,
-    repair: Repair = False,
-    uncached: Annotated[
-        bool, typer.Option("--uncached", help="Read the medium, and not what the page cache has of it.")
-    ] = False,
+        Option("--at", metavar="POINT", help="The restore point that it must be at.", complete="point"),
+    ] = None
+    sample: options.Sample = None
+    repair: options.Repair = False
+    uncached: Annotated[bool, Option("--uncached", help="Read the medium, and not what the page cache has of it.")] = (
+        False
+    )
     threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=0, max=64, help="How many hash (default: one a core).")
-    ] = 0,
-    state: options.ReplicaState = None,
-    reports: Reports = None,
-    html: Html = None,
-    endpoint_url: options.Endpoint = None,
-    s3: options.S3 = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> int:
+        int, Option("--threads", metavar="N", help="How many hash (default: one a core).", least=0, most=64)
+    ] = 0
+    state: options.ReplicaState = None
+    reports: options.Reports = None
+    html: options.Html = None
+
+
+def replica(given: ReplicaAuditOptions) -> int:
     """Hold every block of a replica against its restore point."""
-    from warmspare.cli.run import execute, retrying
+    from warmspare.engine.requests.audit_requests import ReplicaAuditRequest
 
-    async def work(events: Events, meter: Meter) -> int:
-        from warmspare.audit.expected.sample import parse_percent
-        from warmspare.audit.replica.replica_audit import ReplicaAudit, ReplicaAuditSettings
-        from warmspare.cli.telling.audit_end import conclude, demand_page
-        from warmspare.store.opening import open_store
-
-        demand_page(html)
-        settings = ReplicaAuditSettings(
-            at=at, percent=parse_percent(sample), repair=repair, state=state, uncached=uncached, threads=threads
+    def request() -> ReplicaAuditRequest:
+        return ReplicaAuditRequest(
+            vm=given.vm,
+            repository=given.repository(),
+            replica=given.target,
+            at=given.at,
+            percent=options.percent(given.sample),
+            repair=given.repair,
+            uncached=given.uncached,
+            threads=given.threads,
+            state=given.state,
+            reports=given.reports,
+            html=given.html,
         )
-        store = open_store(
-            repo, endpoint_url=options.check_endpoint(endpoint_url), site=options.site(s3), on_retry=retrying(events)
-        )
-        try:
-            audit = ReplicaAudit(
-                store,
-                vm,
-                target,
-                options.state_folder("tmp"),
-                options.state_folder("audits", "unfinished"),
-                events,
-                settings,
-                meter,
-            )
-            report = await audit.run()
-        finally:
-            await store.close()
-        return conclude(report, events, reports=reports, html=html, as_json=json)
 
-    return execute(work, as_json=json, debug=debug, names=("read",))
+    return act(request, given, AuditShow())

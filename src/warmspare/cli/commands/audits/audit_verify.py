@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import Annotated
 
 from warmspare.cli import options
-from warmspare.cli.telling.audit_end import FINDINGS, Reports, reports_directory
-
-if TYPE_CHECKING:
-    from warmspare.observe.events import Events, Meter
+from warmspare.cli.command_parser import Option
+from warmspare.cli.run import act
 
 
-def verify_report(
-    reports: Reports = None,
+class VerifyOptions(options.Told):
+    reports: options.Reports = None
     head: Annotated[
         str | None,
-        typer.Option("--head", metavar="SHA256", help="A report that must be among them, as noted elsewhere."),
-    ] = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> int:
+        Option("--head", metavar="SHA256", help="A report that must be among them, as noted elsewhere."),
+    ] = None
+
+
+def verify_report(given: VerifyOptions) -> int:
     """Check that no kept report is missing or was edited."""
-    from warmspare.cli.run import execute
+    from warmspare.engine.requests.audit_requests import ReportsRequest
 
-    async def work(events: Events, meter: Meter) -> int:
-        from warmspare.audit.reports import archive
-        from warmspare.observe.kinds.audit_events import ReportsVerified, ReportWrong
-        from warmspare.threads import in_thread
-
-        directory: Path = reports_directory(reports)
-        found = await in_thread(archive.of(directory).verify, head=head.lower() if head else None)
-        for subject, what in found.wrong:
-            events.emit(ReportWrong(report=subject, message=what))
-        events.emit(
-            ReportsVerified(
-                directory=str(directory),
-                count=found.count,
-                wrong=len(found.wrong),
-                head=str(found.head.path) if found.head else None,
-                sha256=found.head.sha256 if found.head else None,
-            )
-        )
-        return FINDINGS if found.wrong else 0
-
-    return execute(work, as_json=json, debug=debug)
+    return act(lambda: ReportsRequest(reports=given.reports, head=given.head), given)

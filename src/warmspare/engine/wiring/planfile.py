@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from warmspare.cli.options import site_of
 from warmspare.config import s3_settings, values
 from warmspare.config.load import parse_document, read_text
 from warmspare.config.problems import Problems, SettingsError
 from warmspare.config.settings import suggest
 from warmspare.config.table import TomlTable
+from warmspare.engine.repository_place import site_of
 from warmspare.errors import ConfigError
 from warmspare.outside.regular_files import read_regular
 from warmspare.recover.failover.plan import (

@@ -10,37 +10,41 @@ import asyncio
 import copy
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from warmspare.cli import options
-from warmspare.errors import SourceError, WarmspareError, worst
+from warmspare.engine.error_groups import leaves, naming, telling
+from warmspare.engine.repository_place import RepositoryPlace
+from warmspare.engine.request import RunContext
+from warmspare.engine.wiring.sync_end import published, surveyed, unless_newer
+from warmspare.errors import SourceError, WarmspareError
 from warmspare.observe.event import Event, FleetEvent
-from warmspare.observe.kinds.sync_events import SyncAll, SyncFailed, SyncLate
+from warmspare.observe.kinds.sync_events import PlanDone, SyncDone, SyncFailed, SyncLate, SyncUnneeded
 
 if TYPE_CHECKING:
     from warmspare.config.settings import Policy, Settings, VCenter, Vm
+    from warmspare.engine.host_places import HostPlaces
     from warmspare.model.extents import Extents
     from warmspare.model.ids import DiskId
-    from warmspare.observe.events import Events, Meter
+    from warmspare.observe.events import Events
     from warmspare.source.identity import HomePlace
     from warmspare.source.logins import Logins
+    from warmspare.sync.sync_settings import SyncSettings
     from warmspare.vsphere.api.session import VsphereSession
     from warmspare.vsphere.inventory.neighbours import Neighbours
     from warmspare.vsphere.inventory.vm_info import VmInfo
     from warmspare.vsphere.vddk_access import Vddk
     from warmspare.vsphere.vsphere_machine import VsphereMachine
 
-
+D = TypeVar("D")
 PROGRESS = ("read", "changed", "sent")
-PERIOD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +70,15 @@ class Missed:
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """What the command line says of all VMs, instead of the configuration. level: "" for its own. limit: bytes a
-    second. only_plan: look, and send nothing. new: the chain is to begin. adopt: the VM goes on in another's."""
+    """What is said of all VMs, instead of the configuration. level: "" for its own. limit: bytes a second. new: the
+    chain is to begin. adopt: the VM goes on in another's. not_after: see SyncSettings."""
 
-    state: Path | None
-    level: int | str | None
-    limit: float | None
-    only_plan: bool = False
+    state: Path | None = None
+    level: int | str | None = ""
+    limit: float | None = None
     new: bool = False
     adopt: bool = False
-
-
-async def sync_configured(settings: Settings, names: Sequence[str], how: How, events: Events, meter: Meter) -> int:
-    """Sync the VMs of these `[vm.NAME]`, or all where there are none named; the exit code."""
-    async with AsyncExitStack() as stack:
-        found, missed = await find_all(settings, names, events, stack)
-        if (one := only(found, missed)) is not None:
-            with naming(one.info.name):
-                return await sync_found(one, how, events, meter)
-        return await _several(settings, found, missed, how, events)
+    not_after: str | None = None
 
 
 def only(found: list[FoundVm], missed: list[Missed]) -> FoundVm | None:
@@ -92,20 +86,6 @@ def only(found: list[FoundVm], missed: list[Missed]) -> FoundVm | None:
     if missed and not found and len(missed) == 1:
         raise missed[0].error
     return found[0] if len(found) == 1 and not missed else None
-
-
-@contextmanager
-def naming(vm: str) -> Iterator[None]:
-    """Every error that leaves it names the VM."""
-    from warmspare.cli.run import leaves
-
-    try:
-        yield
-    except (WarmspareError, BaseExceptionGroup) as caught:
-        for error in leaves(caught):
-            if isinstance(error, WarmspareError):
-                error.about(vm)
-        raise
 
 
 def chosen(settings: Settings, names: Sequence[str]) -> list[Vm]:
@@ -119,7 +99,7 @@ def chosen(settings: Settings, names: Sequence[str]) -> list[Vm]:
 
 
 async def find_all(
-    settings: Settings, names: Sequence[str], events: Events, stack: AsyncExitStack
+    settings: Settings, names: Sequence[str], run: RunContext, stack: AsyncExitStack
 ) -> tuple[list[FoundVm], list[Missed]]:
     """Look them up; one login a vCenter, which ends with the stack. A VM that is meant twice comes once. What is wrong
     with one VM, or with one vCenter, is told of those VMs and keeps no other from being found."""
@@ -128,7 +108,7 @@ async def find_all(
     from warmspare.vsphere.inventory.neighbours import Neighbours, identity_of, vcenter_of
     from warmspare.vsphere.vddk_access import Vddk
 
-    logins = options.shared_logins(events)
+    events, logins = run.events, run.host.logins(run.events)
     sessions: dict[str, VsphereSession] = {}
     closed: dict[str, WarmspareError] = {}
     met: list[tuple[Vm, VmInfo, VsphereSession, Vddk]] = []
@@ -184,48 +164,63 @@ def refuse_twins(found: FoundVm) -> None:
 
 
 async def sync_found(
-    found: FoundVm, how: How, events: Events, meter: Meter, also: Mapping[DiskId, Extents] | None = None
-) -> int:
-    """Sync one VM; the exit code. also: see Sender."""
-    from warmspare.cli.run import retrying
-    from warmspare.cli.telling.sync_end import finished, planned
-    from warmspare.cli.wiring.opening_store import open_configured
-    from warmspare.cli.wiring.rate_limit import kept
-    from warmspare.sync.beginning import ChainStart
-    from warmspare.sync.planning.rolling import Rolling
-    from warmspare.sync.publishing.spool import SpoolPlace
+    found: FoundVm, how: How, run: RunContext, also: Mapping[DiskId, Extents] | None = None
+) -> SyncDone | SyncUnneeded:
+    """Sync one VM. also: see Sender."""
+    from warmspare.engine.wiring.rate_limit import kept
     from warmspare.sync.sender import Sender
-    from warmspare.sync.sync_settings import SyncSettings
 
     refuse_twins(found)
     policy, repository = found.settings.policy, found.settings.repository
-    store = open_configured(repository, retrying(events))
+    store = RepositoryPlace.of(repository).open(run.retrying)
     try:
-        machine = machine_of(found, policy, events)
-        root = how.state or policy.state or options.state_root()
-        rolling = Rolling(policy.audit_period_s, policy.full_compare != "error")
-        number = policy.level if isinstance(how.level, str) else how.level
-        start = ChainStart.NEW if how.new else ChainStart.ADOPT if how.adopt else ChainStart.OWN
-        settings = SyncSettings(
-            root,
-            number,
-            SpoolPlace(policy.spool, policy.spool_bytes) if policy.spool else None,
-            policy.max_snapshot_age_s,
-            rolling,
-            start,
-            repository.single_sender,
-            options.state_root(),
-        )
-        if how.only_plan:
-            looked = await Sender(store, machine, settings, events, meter=meter).survey()
-            limit = how.limit or repository.limit.rate(time.localtime())
-            return planned(machine, looked, events, limit=limit, rpo_s=policy.rpo_s)
-        with kept(store, how.limit, repository.limit) as target:
-            async with late(events, machine.vm_name, policy.rpo_s):
-                result = await Sender(target, machine, settings, events, meter=meter, also=also).run()
+        machine = machine_of(found, policy, run.events)
+        settings = _settings(found, how, run.host)
+        with kept(store, how.limit, run.host, repository.limit) as target:
+            async with late(run.events, machine.vm_name, policy.rpo_s):
+                sender = Sender(target, machine, settings, run.events, meter=run.meter, also=also)
+                result = await unless_newer(sender.run())
     finally:
         await store.close()
-    return finished(machine, result, events)
+    return published(result, run.events)
+
+
+async def plan_found(found: FoundVm, how: How, run: RunContext) -> PlanDone | SyncUnneeded:
+    """What a sync of one VM would do now."""
+    from warmspare.sync.sender import Sender
+
+    refuse_twins(found)
+    policy, repository = found.settings.policy, found.settings.repository
+    store = RepositoryPlace.of(repository).open(run.retrying)
+    try:
+        machine = machine_of(found, policy, run.events)
+        sender = Sender(store, machine, _settings(found, how, run.host), run.events, meter=run.meter)
+        looked = await unless_newer(sender.survey())
+    finally:
+        await store.close()
+    limit = how.limit or repository.limit.rate(time.localtime())
+    return surveyed(looked, run.events, limit=limit, rpo_s=policy.rpo_s)
+
+
+def _settings(found: FoundVm, how: How, host: HostPlaces) -> SyncSettings:
+    """What the configuration says, and `how` instead of it."""
+    from warmspare.sync.beginning import ChainStart
+    from warmspare.sync.planning.rolling import Rolling
+    from warmspare.sync.publishing.spool import SpoolPlace
+    from warmspare.sync.sync_settings import SyncSettings
+
+    policy = found.settings.policy
+    return SyncSettings(
+        how.state or policy.state or host.root,
+        policy.level if isinstance(how.level, str) else how.level,
+        SpoolPlace(policy.spool, policy.spool_bytes) if policy.spool else None,
+        policy.max_snapshot_age_s,
+        Rolling(policy.audit_period_s, policy.full_compare != "error"),
+        ChainStart.NEW if how.new else ChainStart.ADOPT if how.adopt else ChainStart.OWN,
+        found.settings.repository.single_sender,
+        host.root,
+        how.not_after,
+    )
 
 
 def machine_of(found: FoundVm, policy: Policy, events: Events, *, enable_tracking: bool = True) -> VsphereMachine:
@@ -259,48 +254,49 @@ async def late(events: Events, vm: str, rpo_s: int) -> AsyncIterator[None]:
         timer.cancel()
 
 
-async def _several(settings: Settings, found: list[FoundVm], missed: list[Missed], how: How, events: Events) -> int:
-    from warmspare.cli.run import leaves, telling, ticking
+async def each_found(
+    settings: Settings,
+    found: list[FoundVm],
+    missed: list[Missed],
+    work: Callable[[FoundVm, RunContext], Awaitable[D]],
+    run: RunContext,
+) -> list[D | SyncFailed]:
+    """Several VMs at once, within the limits of the configuration; what became of each."""
     from warmspare.observe.events import Events, Meter
     from warmspare.sync.fleet import Job, run_all
 
-    def job(one: FoundVm) -> Job:
+    failed = [one_failed(one.error, run.events, one.settings.name) for one in missed]
+
+    def job(one: FoundVm) -> Job[D | SyncFailed]:
         name = one.info.name
 
         def tagged(event: Event) -> None:
-            events.emit(msgspec.structs.replace(event, vm_name=name) if isinstance(event, FleetEvent) else event)
+            run.events.emit(msgspec.structs.replace(event, vm_name=name) if isinstance(event, FleetEvent) else event)
 
-        own = Events(tagged)
+        own = run.told(Events(tagged), Meter())
 
-        async def run() -> int:
-            own_meter = Meter()
+        async def alone() -> D | SyncFailed:
             try:
                 with naming(name):
-                    async with ticking(own, own_meter, PROGRESS, PERIOD_S):
-                        return await sync_found(one, how, own, own_meter)
+                    async with own.ticking(PROGRESS):
+                        return await work(one, own)
             except (WarmspareError, BaseExceptionGroup) as caught:
                 if not any(leaves(caught)):
                     raise
-                return one_failed(telling(caught), own)
+                return one_failed(telling(caught), own.events)
 
-        return Job(f"{one.settings.name}/{name}/{one.info.moref}", one.info.host, run)
+        return Job(f"{one.settings.name}/{name}/{one.info.moref}", one.info.host, alone)
 
-    codes = [one_failed(one.error, events, one.settings.name) for one in missed]
-    jobs = [job(one) for one in found]
-    ran = await run_all(jobs, at_once=settings.limits.vms_at_once, per_host=settings.limits.per_host)
-    codes += ran.values()
-    failed = sum(code not in (0, 7) for code in codes)
-    events.emit(SyncAll(vms=len(codes), failed=failed, unprotected=sum(code == 7 for code in codes)))
-    return worst(codes)
+    limits = settings.limits
+    ran = await run_all([job(one) for one in found], at_once=limits.vms_at_once, per_host=limits.per_host)
+    return [*failed, *ran.values()]
 
 
-def one_failed(error: BaseException, events: Events, vm_name: str | UnsetType = UNSET) -> int:
+def one_failed(error: BaseException, events: Events, vm_name: str | UnsetType = UNSET) -> SyncFailed:
     """One of several failed: say so, and go on with the others. A bug ends them all. vm_name: where `events` are those
     of all."""
-    from warmspare.cli.telling.output import complain
-
     if not isinstance(error, WarmspareError):
         raise error
-    complain(error.sentence)
-    events.emit(SyncFailed.of(error, vm_name))
-    return error.exit_code
+    failed = SyncFailed.of(error, vm_name)
+    events.emit(failed)
+    return failed

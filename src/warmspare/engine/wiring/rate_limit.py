@@ -1,4 +1,4 @@
-"""From --limit, or a repository's timetable, to a store that keeps to it; owns where the host's bucket lies."""
+"""From a limit, or a repository's timetable, to a store that keeps to it; owns where the host's bucket lies."""
 
 from __future__ import annotations
 
@@ -7,28 +7,16 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from warmspare.cli import options
-from warmspare.errors import ConfigError
-
 if TYPE_CHECKING:
     from warmspare.config.timetable import Timetable
+    from warmspare.engine.host_places import HostPlaces
     from warmspare.store.contract import Store
 
 BUCKET = "limit"  # in the default state directory, whatever --state says: it is the host's, not a VM's
 
 
-def parse_limit(text: str | None) -> float | None:
-    """Bytes a second of --limit; None where it is not given. ConfigError for anything that is no rate."""
-    from warmspare.config import values
-
-    try:
-        return None if text is None else values.rate(text)
-    except ConfigError as error:
-        raise ConfigError(error.what, where="--limit", hint=error.hint) from None
-
-
 @contextlib.contextmanager
-def kept(store: Store, limit: float | None, timetable: Timetable | None = None) -> Iterator[Store]:
+def kept(store: Store, limit: float | None, host: HostPlaces, timetable: Timetable | None = None) -> Iterator[Store]:
     """The store, sent to no faster than `limit`, or without one than the timetable says at the time. StoreError if the
     host's bucket can't be used."""
     if limit is None and (timetable is None or not timetable.periods):
@@ -41,5 +29,5 @@ def kept(store: Store, limit: float | None, timetable: Timetable | None = None) 
     from warmspare.state.bucket import SharedBucket
     from warmspare.store.around.limiter import Limiter, limited
 
-    with SharedBucket(options.state_root() / BUCKET) as bucket:
+    with SharedBucket(host.root / BUCKET) as bucket:
         yield limited(store, Limiter(bucket, rate).take)

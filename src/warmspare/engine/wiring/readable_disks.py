@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from warmspare.cli import options
+import msgspec
+
+from warmspare.engine.repository_place import RepositoryPlace
+from warmspare.engine.request import RunContext
 from warmspare.errors import ConfigError
 from warmspare.observe.kinds.readiness_events import PointRead
 
 if TYPE_CHECKING:
-    from warmspare.observe.events import Events
     from warmspare.recover.disks.held_point import HeldPoint
     from warmspare.recover.disks.open_disk import Held
     from warmspare.recover.disks.origin import Origin
-    from warmspare.store.contract import Store
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class DisksChoice:
-    """The options, as given. ConfigError if they name neither or contradict each other."""
+class DisksChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """Which disks of a VM are read: of a replica, or without one of a restore point.
+
+    vm: its ID or name. replica: as it was given to apply; state: where its state is kept, None: beside it. repository:
+    with a replica only where it is not the one that that came from. at: a restore point, None: the newest.
+    """
 
     vm: str
-    replica: Path | None
-    repo: str | None
-    at: str | None
-    state: Path | None
-    endpoint_url: str | None
-    s3: list[str] | None
+    replica: Path | None = None
+    repository: RepositoryPlace | None = None
+    at: str | None = None
+    state: Path | None = None
 
-    def __post_init__(self) -> None:
-        if self.replica is None and self.repo is None:
+    def demand(self) -> None:
+        """ConfigError if it names neither, or contradicts itself."""
+        if self.replica is None and (self.repository is None or not self.repository.uri):
             raise ConfigError(
                 "nothing says which disks to read",
                 hint="give --replica, or --repo for a restore point without a replica",
@@ -45,19 +47,26 @@ class DisksChoice:
             )
         if self.replica is None and self.state is not None:
             raise ConfigError("--state says where a replica's state is kept", hint="leave it out, or give --replica")
-        options.check_endpoint(self.endpoint_url)
-        options.site(self.s3)
+        if self.repository is not None:
+            _ = self.repository.endpoint
+
+    def place(self, uri: str) -> RepositoryPlace:
+        """The repository; uri: where the replica came from."""
+        if self.repository is None:
+            return RepositoryPlace(uri)
+        return self.repository if self.repository.uri else msgspec.structs.replace(self.repository, uri=uri)
 
 
-async def with_disks(choice: DisksChoice, events: Events, work: Callable[[Held, Origin], Awaitable[T]]) -> T:
+async def with_disks(choice: DisksChoice, run: RunContext, work: Callable[[Held, Origin], Awaitable[T]]) -> T:
     """The result of `work` on the disks, and on what is known of their VM; they stay as they are as long as it runs."""
     from warmspare.recover.disks.held_replica import held
     from warmspare.recover.disks.origin import origin
 
+    choice.demand()
     if choice.replica is None:
-        return await _with_point(choice, events, work)
+        return await _with_point(choice, run, work)
     with held(choice.replica, state=choice.state) as replica:
-        store = _open(choice, choice.repo or replica.uri, events)
+        store = choice.place(replica.uri).open(run.retrying)
         try:
             of = await origin(replica, choice.vm, store)
         finally:
@@ -65,14 +74,14 @@ async def with_disks(choice: DisksChoice, events: Events, work: Callable[[Held, 
         return await work(replica, of)
 
 
-async def _with_point(choice: DisksChoice, events: Events, work: Callable[[Held, Origin], Awaitable[T]]) -> T:
+async def _with_point(choice: DisksChoice, run: RunContext, work: Callable[[Held, Origin], Awaitable[T]]) -> T:
     from warmspare.recover.disks.held_point import with_point
     from warmspare.recover.disks.origin import of_point
 
     async def reported(point: HeldPoint) -> T:
         of = of_point(point.record.record)
         result = await work(point, of)
-        events.emit(
+        run.events.emit(
             PointRead(
                 vm=of.vm,
                 point=point.point.label,
@@ -83,16 +92,8 @@ async def _with_point(choice: DisksChoice, events: Events, work: Callable[[Held,
         )
         return result
 
-    assert choice.repo is not None
-    store = _open(choice, choice.repo, events)
+    store = choice.place("").open(run.retrying)
     try:
-        return await with_point(store, choice.vm, choice.at, options.state_folder("points"), reported)
+        return await with_point(store, choice.vm, choice.at, run.host.folder("points"), reported)
     finally:
         await store.close()
-
-
-def _open(choice: DisksChoice, uri: str, events: Events) -> Store:
-    from warmspare.cli.run import retrying
-    from warmspare.store.opening import open_store
-
-    return open_store(uri, endpoint_url=choice.endpoint_url, site=options.site(choice.s3), on_retry=retrying(events))

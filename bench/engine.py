@@ -1,0 +1,159 @@
+"""What does a sync of nothing cost inside a process that runs, and how are 500 plans and 50 syncs at once?
+
+Compared with the same sync as a process of its own, and with reading the libraries that it needs and making their
+client. The S3 server is SeaweedFS on this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import harness
+import warmspare
+from rigs.host.peak import memory_of
+from servers import S3Server, make_bucket, seaweed_server
+from warmspare.observe.kinds.sync_events import SyncDone
+
+GIB, MIB = 1 << 30, 1 << 20
+BARE = """
+import asyncio, msgspec, numpy, uvloop, xxhash, zstandard
+from aiobotocore.session import get_session
+async def main():
+    async with get_session().create_client("s3", endpoint_url={url!r}) as client:
+        await client.list_objects_v2(Bucket="bench", MaxKeys=1)
+asyncio.run(main())
+"""
+
+
+def cpu_s(who: int = resource.RUSAGE_SELF) -> float:
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
+
+
+def open_files() -> int:
+    """Descriptors of this process."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def sync_of(vm: str, disk: Path, uri: str, home: Path, *, new: bool) -> warmspare.SyncRequest:
+    named = warmspare.NamedDisk(str(disk), changed=None if new else ())
+    return warmspare.SyncRequest(
+        disks=warmspare.GivenDisksOf(vm=vm, disks=(named,)),
+        repository=warmspare.RepositoryPlace(uri),
+        state=home / "state",
+        new=new,
+    )
+
+
+async def of_nothing(home: Path, runs: int) -> list[float]:
+    """CPU-seconds of each sync of nothing in this process, the first of which is left out."""
+    engine = warmspare.Engine(state=home / "host")
+    disk, uri = home / "disk.raw", "s3://bench/nothing"
+    with disk.open("wb") as file:
+        file.truncate(GIB)
+        file.write(random.Random(1).randbytes(4 * MIB))
+    await engine.run(warmspare.InitRequest(repositories=(warmspare.RepositoryPlace(uri),)))
+    await engine.run(sync_of("vm", disk, uri, home, new=True))
+    took: list[float] = []
+    for _ in range(runs + 1):
+        began = cpu_s()
+        done = await engine.run(sync_of("vm", disk, uri, home, new=False))
+        took.append(cpu_s() - began)
+        assert isinstance(done, SyncDone) and done.bytes_changed == 0
+    return took[1:]
+
+
+def as_processes(home: Path, runs: int, server: S3Server) -> tuple[list[float], list[float]]:
+    """The same as processes of their own, and the libraries alone, by turns."""
+    extents = home / "extents"
+    extents.touch()
+    words = ["sync", home / "disk.raw", "--vm", "vm", "--repo", "s3://bench/nothing", "--state", home / "state"]
+    program = [sys.executable, "-m", "warmspare", *map(str, words), "--extents", str(extents)]
+    bare = [sys.executable, "-c", BARE.format(url=server.endpoint_url)]
+    took: tuple[list[float], list[float]] = ([], [])
+    for number in range(runs + 1):
+        for kind, line in enumerate((program, bare)):
+            began = cpu_s(resource.RUSAGE_CHILDREN)
+            subprocess.run(line, check=True, stdout=subprocess.DEVNULL, env=os.environ)
+            if number:
+                took[kind].append(cpu_s(resource.RUSAGE_CHILDREN) - began)
+    return took
+
+
+async def crowd(home: Path, plans: int, syncs: int) -> dict[str, float]:
+    """Many at once in one process."""
+    engine, uri = warmspare.Engine(state=home / "host"), "s3://bench/crowd"
+    await engine.run(warmspare.InitRequest(repositories=(warmspare.RepositoryPlace(uri),)))
+    rng, disks = random.Random(2), [home / f"{number}.raw" for number in range(50)]
+    for disk in disks:
+        disk.write_bytes(rng.randbytes(rng.randrange(256 << 10, 2 * MIB)))
+    ended: dict[str, list[float]] = {"plan": [], "sync": []}
+    peak, began, files = 0.0, time.monotonic(), open_files()
+
+    async def one(kind: str, request: warmspare.Request) -> None:
+        nonlocal peak
+        await engine.run(request)
+        ended[kind].append(time.monotonic() - began)
+        held = memory_of(os.getpid())
+        peak = max(peak, (held["RssAnon"] + held["RssShmem"]) / MIB)
+
+    def plan(number: int) -> warmspare.PlanRequest:
+        disk = warmspare.NamedDisk(str(disks[number % len(disks)]))
+        return warmspare.PlanRequest(
+            disks=warmspare.GivenDisksOf(vm=f"p{number}", disks=(disk,)),
+            repository=warmspare.RepositoryPlace(uri),
+            state=home / "state",
+            new=True,
+        )
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(plans):
+            tasks.create_task(one("plan", plan(number)))
+        for number in range(syncs):
+            tasks.create_task(one("sync", sync_of(f"s{number}", disks[number], uri, home, new=True)))
+    return {
+        "wall_s": time.monotonic() - began,
+        "peak_mib": peak,
+        "median_plan_s": statistics.median(ended["plan"]),
+        "median_sync_s": statistics.median(ended["sync"]),
+        "last_sync_s": max(ended["sync"]),
+        "files_left": open_files() - files,
+    }
+
+
+def main() -> None:
+    parser = harness.parser(__doc__, runs=15)
+    parser.add_argument("--plans", type=int, default=500)
+    parser.add_argument("--syncs", type=int, default=50)
+    arguments = parser.parse_args()
+    with harness.scratch(arguments, "engine") as home:
+        (home / "server").mkdir()
+        with seaweed_server(home / "server") as server:
+            make_bucket(server, "bench")
+            os.environ.update(server.environment)
+            warm = asyncio.run(of_nothing(home, arguments.runs))
+            process, bare = as_processes(home, arguments.runs, server)
+            many = asyncio.run(crowd(home, arguments.plans, arguments.syncs))
+    found = {
+        "warm_cpu_s": statistics.median(warm),
+        "process_cpu_s": statistics.median(process),
+        "libraries_cpu_s": statistics.median(bare),
+        "all_warm_cpu_s": [round(each, 3) for each in warm],
+        "all_process_cpu_s": [round(each, 3) for each in process],
+        "all_libraries_cpu_s": [round(each, 3) for each in bare],
+        **{f"crowd_{name}": round(value, 2) for name, value in many.items()},
+    }
+    print(json.dumps(found) if arguments.json else "\n".join(f"{name:22} {value}" for name, value in found.items()))
+
+
+if __name__ == "__main__":
+    harness.main(main)

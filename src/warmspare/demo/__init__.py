@@ -1,0 +1,1 @@
+"""The demonstration: the whole way of a real disk, step by step."""

@@ -1,0 +1,1 @@
+"""What a program can ask for, as values: `import warmspare`. The command line asks by it too."""
