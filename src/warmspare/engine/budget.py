@@ -54,11 +54,8 @@ class Share:
         )
 
 
-class EngineBudget(Share):
-    """Of all runs of an engine together. A run that would want more than all of it gets all of it, and runs alone."""
-
-
-BUDGET = EngineBudget(384 * MIB, 64, 128)
+# Of all runs of an engine together. A run that would want more than all of it gets all of it, and runs alone.
+BUDGET = Share(384 * MIB, 64, 128)
 
 
 @dataclass(slots=True, eq=False)
@@ -89,21 +86,15 @@ class Turns:
         try:
             await waiting.turn
         except asyncio.CancelledError:
-            if waiting.turn.done() and not waiting.turn.cancelled():
-                self._give_back(share)  # it was our turn already
+            if waiting.turn.cancelled():
+                self._serve()  # it may have stood before one that fits
             else:
-                self._leave(kind, waiting)
+                self._give_back(share)  # it was our turn already
             raise
         try:
             yield
         finally:
             self._give_back(share)
-
-    def _leave(self, kind: str, waiting: _Waiting) -> None:
-        self._queues[kind].remove(waiting)
-        if not self._queues[kind]:
-            del self._queues[kind]
-        self._serve()  # it may have stood before one that fits
 
     def _give_back(self, share: Share) -> None:
         self._free = self._free.plus(share)
@@ -111,16 +102,18 @@ class Turns:
 
     def _serve(self) -> None:
         """Let in whoever is next, as long as there is room. One that does not fit is waited for: smaller ones that came
-        later must not keep it out for ever."""
+        later must not keep it out for ever. Of those that were cancelled some have not noticed it yet."""
         while self._queues:
-            kind = next(iter(self._queues))
-            queue = self._queues[kind]
-            waiting = queue[0]
-            if not waiting.share.within(self._free):
-                return
-            queue.popleft()
-            self._free = self._free.minus(waiting.share)
+            kind, queue = next(iter(self._queues.items()))
+            while queue and queue[0].turn.cancelled():
+                queue.popleft()
+            if queue:
+                waiting = queue[0]
+                if not waiting.share.within(self._free):
+                    return
+                queue.popleft()
+                self._free = self._free.minus(waiting.share)
+                waiting.turn.set_result(None)
             del self._queues[kind]
             if queue:
                 self._queues[kind] = queue  # behind the others
-            waiting.turn.set_result(None)
