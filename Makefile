@@ -17,7 +17,7 @@ demo: $(RUN)
 	PYTHONPATH=tests $(BIN)/python tests/sitedemo.py
 
 test: $(DEV) lint
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder  # in the order of tests/suite/order.py
+	$(BIN)/pytest -n 4 --dist loadfile
 
 test-slow: $(DEV)
 	$(BIN)/pytest -m slow --timeout 14400 -s

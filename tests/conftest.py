@@ -17,7 +17,7 @@ from rigs.aws import models
 from rigs.kills import interrupts
 from rigs.stores.ceph import ceph_server
 from servers import S3Place, S3Server, make_bucket, moto_server, seaweed_server
-from suite import documented, needs, order, quick, remedies
+from suite import documented, needs, quick, remedies
 from suite.timed import is_timed
 
 _numbers = itertools.count(1)
@@ -48,12 +48,9 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     quick.select(config, items)
     needs.mark(config, items)
-    if hasattr(config, "workerinput"):
-        order.arrange(items)
     if "timed" in config.option.markexpr:  # reading all tests for it takes its time
         for item in items:
             if is_timed(item.path, getattr(item, "originalname", item.name)):

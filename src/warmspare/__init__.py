@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from warmspare.version import __version__
 
 if TYPE_CHECKING:
-    from warmspare.engine.budget import EngineBudget
+    from warmspare.engine.budget import Share
     from warmspare.engine.engine_runs import Engine
     from warmspare.engine.given_disks import GivenDisksOf, NamedDisk
+    from warmspare.engine.overrides import Overrides
     from warmspare.engine.repository_place import RepositoryPlace
     from warmspare.engine.request import Request
     from warmspare.engine.requests.audit_requests import (
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
 
 # Read when they are asked for: a program that only lists restore points need not wait for what a drill takes.
 _PLACES = {
-    "engine.budget": ("EngineBudget",),
+    "engine.budget": ("Share",),
     "engine.engine_runs": ("Engine",),
     "engine.request": ("Request",),
     "engine.requests.audit_requests": ("ReplicaAuditRequest", "ReportsRequest", "RepositoryAuditRequest"),
@@ -81,6 +82,7 @@ _PLACES = {
     "engine.requests.sync_requests": ("FleetPlanRequest", "FleetSyncRequest", "PlanRequest", "SyncRequest"),
     "engine.given_disks": ("GivenDisksOf", "NamedDisk"),
     "engine.wiring.readable_disks": ("DisksChoice",),
+    "engine.overrides": ("Overrides",),
     "engine.repository_place": ("RepositoryPlace",),
     "errors": (
         "ConfigError",

@@ -109,12 +109,12 @@ class _HelpFormatter(argparse.HelpFormatter):
         return f"{', '.join(action.option_strings)} {self._format_args(action, '')}"
 
 
-def parser_of(name: str, about: str, options: type) -> argparse.ArgumentParser:
+def _parser_of(name: str, about: str, fields: Sequence[OptionField]) -> argparse.ArgumentParser:
     """The parser of one command."""
     parser = _LineParser(
         prog=f"warmspare {name}", description=about, add_help=False, allow_abbrev=False, formatter_class=_HelpFormatter
     )
-    for field in fields_of(options):
+    for field in fields:
         option = field.option
         how: dict[str, Any] = {"help": option.help.replace("%", "%%"), "default": None}
         if field.kind is bool:
@@ -132,8 +132,8 @@ def parser_of(name: str, about: str, options: type) -> argparse.ArgumentParser:
 
 def parsed(name: str, about: str, options: type[G], arguments: Sequence[str]) -> G:
     """The options of a command line. ConfigError for what is wrong with it; `--help` prints and raises SystemExit."""
-    parser = parser_of(name, about, options)
     fields = fields_of(options)
+    parser = _parser_of(name, about, fields)
     several = any(not field.option.flags for field in fields)
     parse = parser.parse_known_intermixed_args if several else parser.parse_known_args
     found, unknown = parse(_bound(arguments, fields))

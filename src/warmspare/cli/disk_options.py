@@ -80,7 +80,7 @@ class DiskOptions(options.RepositoryOptions):
         """The disks, of one VM, and their repository. ConfigError unless there is one of each."""
         from msgspec.structs import replace
 
-        from warmspare.engine.given_disks import GivenDisksOf, NamedDisk
+        from warmspare.engine.given_disks import GivenDisksOf, NamedDisk, demand_extents
 
         place = self.repository_if_named()
         if len(self.vm) != 1 or not place.uri or self.all_vms or self.config is not None:
@@ -88,11 +88,7 @@ class DiskOptions(options.RepositoryOptions):
                 "disks are of one VM: give --vm NAME once, and --repo URI",
                 hint="--all and --config are for VMs of the configuration, without disks",
             )
-        if self.extents and len(self.extents) != len(self.disks):
-            raise ConfigError(
-                f"there are {len(self.disks)} disks and {len(self.extents)} --extents",
-                hint="give --extents once a disk, in the order of the disks, or not at all",
-            )
+        demand_extents(len(self.disks), len(self.extents))
         named: list[NamedDisk] = []
         for index, text in enumerate(self.disks):
             name, where = split_disk(text)

@@ -60,6 +60,11 @@ def command(name: str) -> Callable[[Any], int]:
     return found
 
 
+def about(function: Callable[[Any], int]) -> str:
+    """What a command does, in a sentence or two."""
+    return " ".join((function.__doc__ or "").split())
+
+
 def options_of(function: Callable[[Any], int]) -> type[Any]:
     """The class of its options."""
     kind: type[Any] = get_type_hints(function)["given"]
@@ -88,7 +93,7 @@ def _run(name: str, words: list[str]) -> int:
 
     function = command(name)
     try:
-        given = parsed(name, " ".join((function.__doc__ or "").split()), options_of(function), words)
+        given = parsed(name, about(function), options_of(function), words)
     except SystemExit:  # of --help
         return 0
     return function(given)
@@ -131,8 +136,7 @@ def _listed(usage: str, prefix: str) -> str:
     lines = [f"Usage: {usage}", "", ABOUT, "", "Commands:"]
     for name in COMMANDS:
         if name.startswith(prefix):
-            about = " ".join((command(name).__doc__ or "").split())
-            lines.append(f"  {name:<20} {about.split('. ')[0].rstrip('.')}.")
+            lines.append(f"  {name:<20} {about(command(name)).split('. ')[0].rstrip('.')}.")
     return "\n".join([*lines, "", "`warmspare help COMMAND` says more of one; --version shows the version."])
 
 

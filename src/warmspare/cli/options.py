@@ -6,8 +6,9 @@ to the other, and raise ConfigError where there is none.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from warmspare.cli.command_parser import SEE_HELP, Option
 from warmspare.cli.environment import setting
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from warmspare.config.s3_settings import S3Settings
     from warmspare.engine.repository_place import RepositoryPlace
     from warmspare.engine.wiring.readable_disks import DisksChoice
+
+T = TypeVar("T")
 
 S3_HELP = (
     "What the S3 server's site demands, as the configuration has it: encryption, kms_key, bucket_key, checksum, "
@@ -214,11 +217,8 @@ class HeldOptions(RepositoryOptions):
 
 
 def endpoint(given: str | None) -> str | None:
-    """The S3 server. ConfigError, without repeating it, if it holds credentials or is none."""
-    from warmspare.config import values
-
-    url = given if given is not None else setting("ENDPOINT_URL")
-    return None if url is None else values.check_endpoint(url)
+    """The S3 server; the engine checks it."""
+    return given if given is not None else setting("ENDPOINT_URL")
 
 
 def site(pairs: list[str]) -> S3Settings | None:
@@ -230,24 +230,25 @@ def site(pairs: list[str]) -> S3Settings | None:
 
 def config_file(given: Path | None) -> Path | None:
     """What is said of the configuration; None for the usual one."""
-    named = setting("CONFIG")
-    return given if given is not None else None if named is None else Path(named)
+    return _path(given, "CONFIG")
 
 
 def sender_state(given: Path | None) -> Path | None:
     """What is said of the local state; None for the usual directory."""
-    named = setting("STATE")
-    return given if given is not None else None if named is None else Path(named)
+    return _path(given, "STATE")
+
+
+def _path(given: Path | None, name: str) -> Path | None:
+    """What an option says, or the environment."""
+    named = setting(name)
+    return given if given is not None or named is None else Path(named)
 
 
 def rate(text: str | None) -> float | None:
     """Bytes a second of --limit; None where it is not given. ConfigError for anything that is no rate."""
     from warmspare.config import values
 
-    try:
-        return None if text is None else values.rate(text)
-    except ConfigError as error:
-        raise ConfigError(error.what, where="--limit", hint=error.hint) from None
+    return _value(values.rate, text, "--limit")
 
 
 def level(text: str) -> int | None:
@@ -263,24 +264,28 @@ def seconds(text: str | None, option: str) -> int | None:
     """A time like 7d or 1h30m. ConfigError for one that is none."""
     from warmspare.config import values
 
-    try:
-        return None if text is None else values.duration(text)
-    except ConfigError as error:
-        raise ConfigError(error.what, where=option, hint=error.hint) from None
+    return _value(values.duration, text, option)
 
 
 def size(text: str | None, option: str) -> int | None:
     """Bytes of 200GB or 1.5TiB. ConfigError for a size that is none."""
     from warmspare.config import values
 
+    return _value(values.size, text, option)
+
+
+def _value(parse: Callable[[object], T], text: str | None, option: str) -> T | None:
+    """What the configuration's words mean on the command line; ConfigError that names the option."""
     try:
-        return None if text is None else values.size(text)
+        return None if text is None else parse(text)
     except ConfigError as error:
         raise ConfigError(error.what, where=option, hint=error.hint) from None
 
 
 def percent(text: str | None) -> float | None:
     """Of --sample; None for all. ConfigError."""
-    from warmspare.engine.requests.audit_requests import percent_of
+    if text is None:
+        return None
+    from warmspare.audit.expected.sample import parse_percent  # here: it needs numpy
 
-    return percent_of(text)
+    return parse_percent(text)

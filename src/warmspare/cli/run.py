@@ -34,8 +34,6 @@ class AllProblems:
     def told(self, error: SettingsError, *, as_json: bool) -> ConfigError:
         """A sentence each goes to stderr; the error that stands for all of them."""
         problems = error.problems
-        if len(problems) == 1:
-            return problems[0]
         for problem in [] if self._events and as_json else problems:
             complain(problem.sentence)
         where = problems[0].place.file
@@ -57,9 +55,11 @@ def act(
             request = build()
             result = await performed(request, run)
         except SettingsError as error:
-            if problems is not None:
-                raise problems.told(error, as_json=given.json) from None
-            raise error.problems[0] if len(error.problems) == 1 else error from None
+            if len(error.problems) == 1:
+                raise error.problems[0] from None
+            if problems is None:
+                raise
+            raise problems.told(error, as_json=given.json) from None
         if show is not None and not given.json:
             show.end(result)
         return request.exit_code(result)

@@ -82,10 +82,14 @@ def demand_disks(disks: Sequence[NamedDisk]) -> None:
     """ConfigError where there are none, or of some nothing is said."""
     if not disks:
         raise ConfigError("no disk is named", hint="name at least one")
-    known = sum(disk.extents is not None or disk.changed is not None for disk in disks)
-    if known not in (0, len(disks)):
+    demand_extents(len(disks), sum(disk.extents is not None or disk.changed is not None for disk in disks))
+
+
+def demand_extents(disks: int, extents: int) -> None:
+    """ConfigError unless something is said of the changes of all disks, or of none."""
+    if extents not in (0, disks):
         raise ConfigError(
-            f"there are {len(disks)} disks and {known} --extents",
+            f"there are {disks} disks and {extents} --extents",
             hint="give --extents once a disk, in the order of the disks, or not at all",
         )
 

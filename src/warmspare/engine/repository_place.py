@@ -44,9 +44,9 @@ class RepositoryPlace(msgspec.Struct, frozen=True):
             settings.single_sender,
         )
 
-    def open(self, on_retry: Callable[[str, int, float], None] | None = None) -> Store:
-        """Its store; nothing is asked of it yet, and whoever opens it closes it. ConfigError if anything of it is
-        wrong."""
+    def open(self, on_retry: Callable[[str, int, float], None] | None = None, *, usual: Site | None = None) -> Store:
+        """Its store; nothing is asked of it yet, and whoever opens it closes it. usual: what its site demands where
+        `s3` says nothing. ConfigError if anything of it is wrong."""
         from warmspare.store.opening import open_store
 
         return open_store(
@@ -54,7 +54,7 @@ class RepositoryPlace(msgspec.Struct, frozen=True):
             endpoint_url=self.endpoint,
             profile=self.profile,
             region=self.region,
-            site=self.site,
+            site=self.site or usual,
             on_retry=on_retry,
         )
 

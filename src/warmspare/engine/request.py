@@ -69,5 +69,5 @@ class Request(msgspec.Struct, Generic[T], frozen=True, kw_only=True, tag=True, t
         return Share()
 
     def exit_code(self, result: T) -> int:
-        """What the command line ends with after this result: 0, or what docs/operations.md says of it."""
-        return 0
+        """What the command line ends with after this result: its own code where it has one, otherwise 0."""
+        return int(getattr(result, "exit_code", 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from warmspare.errors import ConfigError
 from warmspare.sync.beginning import ChainStart
 from warmspare.sync.planning.rolling import Rolling
 from warmspare.sync.publishing.spool import SpoolPlace
@@ -23,6 +24,7 @@ class SyncSettings:
     single_sender: no other host sends to this repository.
     host: the usual state directory of this host, if `state` is another.
     not_after: a restore point by number or label; where the chain has a newer one already, nothing is done.
+    ConfigError for a level that there is not.
     """
 
     state: Path
@@ -34,3 +36,8 @@ class SyncSettings:
     single_sender: bool = False
     host: Path | None = None
     not_after: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.level is not None and not 1 <= self.level <= 9:
+            hint = "leave it out to follow the bottleneck"
+            raise ConfigError(f"the level {self.level} is not from 1 to 9", hint=hint)

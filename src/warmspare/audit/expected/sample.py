@@ -25,9 +25,16 @@ def parse_percent(text: str | None) -> float | None:
         percent = float(text.strip().removesuffix("%"))
     except ValueError:
         percent = -1.0
+    return demand_percent(percent, repr(text))
+
+
+def demand_percent(percent: float | None, shown: str = "") -> float | None:
+    """A share in percent; None, or 100: all. shown: as it was written. ConfigError."""
+    if percent is None:
+        return None
     if not 0 < percent <= 100:
         raise ConfigError(
-            f"--sample is to be a share in percent, above 0 and at most 100, and is {text!r}",
+            f"--sample is to be a share in percent, above 0 and at most 100, and is {shown or percent}",
             hint="give for example 10",
         )
     return None if percent == 100 else percent

@@ -55,18 +55,22 @@ def plan(given: SyncOptions) -> int:
 
 def request(given: SyncOptions, *, look: bool) -> Request[Any]:
     """What is asked for: a sync, or a look at one. ConfigError."""
+    from warmspare.engine.overrides import Overrides
     from warmspare.engine.requests import sync_requests as of
 
     if given.new and given.adopt:
         raise ConfigError("--new and --adopt exclude each other", hint="give one of them")
-    level, limit, state = options.level(given.level or "auto"), options.rate(given.limit), given.state
-    how: dict[str, Any] = {"state": options.sender_state(state), "limit": limit, "new": given.new}
-    how["not_after"] = given.not_after
+    level = options.level(given.level or "auto")
+    how: dict[str, Any] = {
+        "state": options.sender_state(given.state),
+        "limit": options.rate(given.limit),
+        "new": given.new,
+        "not_after": given.not_after,
+    }
     if not given.disks:
         fleet = of.FleetPlanRequest if look else of.FleetSyncRequest
-        own = level if given.level else ""
-        vms, config = given.vms(), options.config_file(given.config)
-        return fleet(vms=vms, config=config, adopt=given.adopt, level=own, **how)
+        overrides = Overrides(level=level if given.level else "", adopt=given.adopt, **how)
+        return fleet(vms=given.vms(), config=options.config_file(given.config), overrides=overrides)
     if given.adopt:
         raise ConfigError("--adopt is for VMs of the configuration: of given disks nothing tells whose they are")
     disks, place = given.given(as_raw=given.as_raw)

@@ -14,25 +14,7 @@ from warmspare.engine.wiring.audit_end import (
     reports_directory,
     seen_before,
 )
-from warmspare.errors import ConfigError
 from warmspare.observe.kinds.audit_events import AuditStart, ReportsVerified, ReportWrong
-
-
-def demand_percent(percent: float | None) -> float | None:
-    """The share of the blocks that is judged; None for all of them. ConfigError."""
-    if percent is None or percent == 100:
-        return None
-    if not 0 < percent < 100:
-        what = f"a sample is to be a share in percent, above 0 and at most 100, and is {percent:g}"
-        raise ConfigError(what, hint="give for example 10")
-    return percent
-
-
-def percent_of(text: str | None) -> float | None:
-    """Of a text, with or without a %; None for all of them. ConfigError."""
-    from warmspare.audit.expected.sample import parse_percent
-
-    return parse_percent(text)
 
 
 class ReplicaAuditRequest(Request[AuditEnd], frozen=True, kw_only=True):
@@ -59,6 +41,7 @@ class ReplicaAuditRequest(Request[AuditEnd], frozen=True, kw_only=True):
     html: Path | None = None
 
     async def perform(self, run: RunContext) -> AuditEnd:
+        from warmspare.audit.expected.sample import demand_percent
         from warmspare.audit.replica.replica_audit import ReplicaAudit, ReplicaAuditSettings
 
         demand_page(self.html)
@@ -85,9 +68,6 @@ class ReplicaAuditRequest(Request[AuditEnd], frozen=True, kw_only=True):
         finally:
             await store.close()
         return conclude(report, run, reports=self.reports, html=self.html)
-
-    def exit_code(self, result: AuditEnd) -> int:
-        return result.exit_code
 
 
 class RepositoryAuditRequest(Request[AuditEnd], frozen=True, kw_only=True):
@@ -142,9 +122,6 @@ class RepositoryAuditRequest(Request[AuditEnd], frozen=True, kw_only=True):
         finally:
             await store.close()
         return conclude(report, run, reports=self.reports, html=self.html)
-
-    def exit_code(self, result: AuditEnd) -> int:
-        return result.exit_code
 
 
 class ReportsRequest(Request[ReportsVerified], frozen=True, kw_only=True):

@@ -85,6 +85,14 @@ class DrillEnd(msgspec.Struct, frozen=True):
     evidence: Path
 
 
+def passed(verdict: DrillVerdict, evidence: Path) -> DrillEnd:
+    """What it came to; BootError unless it passed."""
+    from warmspare.recover.drills.rules import demand
+
+    demand(verdict, evidence)
+    return DrillEnd(verdict, evidence)
+
+
 class DrillRequest(Request[DrillEnd], frozen=True, kw_only=True):
     """Boot a VM alone in QEMU, and judge whether it comes up: an overlay of its replica, or of a restore point without
     one.
@@ -111,11 +119,11 @@ class DrillRequest(Request[DrillEnd], frozen=True, kw_only=True):
         from dataclasses import replace
 
         from warmspare.engine.wiring.readable_disks import with_disks
-        from warmspare.recover.drills import evidence as folders
+        from warmspare.engine.wiring.rehearsing import EvidencePlace
         from warmspare.recover.drills.qemu import hardware
         from warmspare.recover.drills.qemu.qemu_drill import drill
         from warmspare.recover.drills.recorder import Recorder
-        from warmspare.recover.drills.rules import Rules, demand
+        from warmspare.recover.drills.rules import Rules
         from warmspare.recover.readiness.check import made_for
 
         demand_line(self.expect)
@@ -124,6 +132,7 @@ class DrillRequest(Request[DrillEnd], frozen=True, kw_only=True):
             hint = "leave it out: every block of a restore point is verified as it is read"
             raise ConfigError("--hash is of a replica", hint=hint)
         rules = Rules(self.expect, self.agent, self.timeout_s, self.hashed)
+        place = EvidencePlace(self.evidence, run.host, alone=True)
 
         async def work(turn: DrillTurn) -> tuple[DrillVerdict, Path]:
             async def drilled(held: Held, of: Origin) -> tuple[DrillVerdict, Path]:
@@ -137,17 +146,15 @@ class DrillRequest(Request[DrillEnd], frozen=True, kw_only=True):
                     controller=self.controller,
                     memory_mib=self.memory_mib,
                 )
-                folder = folders.make_folder(run.host.folder("drills"), of.vm, self.evidence)
+                folder = place(of.vm)
                 return await drill(held, of, machine, rules, folder, run.events, turn), folder
 
             return await with_disks(self.disks, run, drilled)
 
-        records = drill_records(self.records, run)
-        place = self.disks.repository
-        recorder = Recorder(records, "qemu", place.uri if place else "", "", run.events)
-        verdict, folder = await recorder.single(self.disks.vm, work)
-        demand(verdict, folder)
-        return DrillEnd(verdict, folder)
+        repository = self.disks.repository
+        uri = repository.uri if repository else ""
+        recorder = Recorder(drill_records(self.records, run), "qemu", uri, "", run.events)
+        return passed(*await recorder.single(self.disks.vm, work))
 
 
 class Ec2DrillRequest(Request[DrillEnd | None], frozen=True, kw_only=True):
@@ -172,16 +179,17 @@ class Ec2DrillRequest(Request[DrillEnd | None], frozen=True, kw_only=True):
 
     async def perform(self, run: RunContext) -> DrillEnd | None:
         from warmspare.engine.wiring.recovering import recovering
-        from warmspare.engine.wiring.rehearsing import clean, network
-        from warmspare.recover.drills import evidence as folders
+        from warmspare.engine.wiring.rehearsing import EvidencePlace, clean, network
+        from warmspare.model.ids import VmId
         from warmspare.recover.drills.ec2.ec2_drill import Ec2Drill
         from warmspare.recover.drills.qemu import hardware
         from warmspare.recover.drills.recorder import Recorder
-        from warmspare.recover.drills.rules import Rules, demand
+        from warmspare.recover.drills.rules import Rules
         from warmspare.recover.failover.plan import VmPlan
 
         demand_line(self.expect)
         rules = Rules(self.expect, False, self.timeout_s, False)
+        place = EvidencePlace(self.evidence, run.host, alone=True)
         vm = VmPlan(self.vm, self.vm, firmware=hardware.firmware_of({}, self.firmware))
         where = None if self.clean else network(self.subnet, self.security_groups, None)
         async with recovering(None, self.repository, self.region, run) as (repository, ec2):
@@ -191,14 +199,12 @@ class Ec2DrillRequest(Request[DrillEnd | None], frozen=True, kw_only=True):
                 return None
 
             async def work(turn: DrillTurn) -> tuple[DrillVerdict, Path]:
-                folder = folders.make_folder(run.host.folder("drills"), vm.vm, self.evidence)
+                folder = place(VmId(vm.vm))
                 return await drill.run(vm, where, self.at, rules, folder, turn=turn), folder
 
             records = drill_records(self.records, run)
             recorder = Recorder(records, "ec2", repository.store.uri, repository.id, run.events)
-            verdict, folder = await recorder.single(self.vm, work)
-            demand(verdict, folder)
-        return DrillEnd(verdict, folder)
+            return passed(*await recorder.single(self.vm, work))
 
 
 class RehearsalRequest(Request[None], frozen=True, kw_only=True):

@@ -74,14 +74,12 @@ async def check_values(settings: Settings) -> list[Problem]:
 class DoctorRequest(Request[DoctorDone], frozen=True, kw_only=True):
     """Check VDDK, repositories, vCenter, and each VM: privileges, change tracking, snapshots, its host's port.
 
-    vms: `[vm.NAME]`s; none: all. config: the file; None: the usual one. vddk: only a VDDK: its folder. repository: only
-    that one.
+    vms: `[vm.NAME]`s; none: all. config: the file; None: the usual one. vddk: only a VDDK: its folder.
     """
 
     vms: tuple[str, ...] = ()
     config: Path | None = None
     vddk: Path | None = None
-    repository: RepositoryPlace | None = None
 
     async def perform(self, run: RunContext) -> DoctorDone:
         sections = await self._sections(run)
@@ -106,8 +104,6 @@ class DoctorRequest(Request[DoctorDone], frozen=True, kw_only=True):
             from warmspare.source.vddk.vddk_doctor import examine
 
             return [(f"VDDK in {self.vddk}", await examine(self.vddk))]
-        if self.repository is not None:
-            return [(f"repository {self.repository.uri}", await _examined(self.repository))]
         return await _configured(loaded(self.config), self.vms, run)
 
     def exit_code(self, result: DoctorDone) -> int:
@@ -158,18 +154,14 @@ async def _configured(settings: Settings, names: Sequence[str], run: RunContext)
 
 
 async def _repository(repository: RepositorySettings) -> list[Check]:
-    return await _examined(RepositoryPlace.of(repository))
-
-
-async def _examined(place: RepositoryPlace) -> list[Check]:
     from warmspare.repository.repository_doctor import examine_repository, wrong
 
     try:
-        store = place.open()
+        store = RepositoryPlace.of(repository).open()
     except WarmspareError as error:
         return [wrong("repository", error)]
     try:
-        return await examine_repository(store, single_sender=place.single_sender)
+        return await examine_repository(store, single_sender=repository.single_sender)
     finally:
         await store.close()
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from warmspare.engine.given_disks import GivenDisksOf, demand_disks
+from warmspare.engine.overrides import Overrides
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import Request, RunContext
-from warmspare.engine.requests.audit_requests import demand_percent
 from warmspare.engine.requests.sync_requests import loaded
 from warmspare.engine.wiring.audit_end import AuditEnd, conclude, demand_page
 from warmspare.errors import WarmspareError, worst
@@ -46,6 +46,7 @@ class Judging(msgspec.Struct, frozen=True, kw_only=True):
     async def audited(self, store: Store, machine: Machines, after: Machines, heal: Heal, run: RunContext) -> AuditEnd:
         """Judge; then, if that was asked for, sync what differs and judge that again. machine: makes one for one use,
         after: for the last."""
+        from warmspare.audit.expected.sample import demand_percent
         from warmspare.audit.source.source_audit import SourceAudit
         from warmspare.audit.source.source_report import Repair, report
         from warmspare.audit.source.source_verdict import SourceAuditSettings
@@ -120,9 +121,6 @@ class SourceAuditRequest(Request[AuditEnd], frozen=True, kw_only=True):
         finally:
             await store.close()
 
-    def exit_code(self, result: AuditEnd) -> int:
-        return result.exit_code
-
 
 class SourceAudits(msgspec.Struct, frozen=True):
     """What became of each VM."""
@@ -146,6 +144,7 @@ class FleetAuditRequest(Request[SourceAudits], frozen=True, kw_only=True):
     judging: Judging = Judging()
 
     async def perform(self, run: RunContext) -> SourceAudits:
+        from warmspare.audit.expected.sample import demand_percent
         from warmspare.engine.error_groups import naming
         from warmspare.engine.wiring.configured import find_all, one_failed, only
 
@@ -168,7 +167,7 @@ class FleetAuditRequest(Request[SourceAudits], frozen=True, kw_only=True):
             return SourceAudits(tuple(ends))
 
     async def _found(self, found: FoundVm, run: RunContext) -> AuditEnd:
-        from warmspare.engine.wiring.configured import How, machine_of, refuse_twins, sync_found
+        from warmspare.engine.wiring.configured import machine_of, refuse_twins, sync_found
 
         refuse_twins(found)
         # What may not be compared in full can't be judged, and that is said; and an audit changes no VM.
@@ -178,13 +177,10 @@ class FleetAuditRequest(Request[SourceAudits], frozen=True, kw_only=True):
             return machine_of(found, policy, run.events, enable_tracking=False)
 
         async def heal(own: RunContext, also: Mapping[DiskId, Extents]) -> None:
-            await sync_found(found, How(self.judging.state, "", self.judging.limit), own, also)
+            await sync_found(found, Overrides(state=self.judging.state, limit=self.judging.limit), own, also)
 
         store = RepositoryPlace.of(found.settings.repository).open(run.retrying)
         try:
             return await self.judging.audited(store, machine, machine, heal, run)
         finally:
             await store.close()
-
-    def exit_code(self, result: SourceAudits) -> int:
-        return result.exit_code

@@ -11,6 +11,7 @@ import msgspec
 
 from warmspare.engine.budget import Share
 from warmspare.engine.given_disks import GivenDisksOf, demand_disks
+from warmspare.engine.overrides import Overrides
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import Request, RunContext
 from warmspare.errors import ConfigError, worst
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from warmspare.config.settings import Settings
-    from warmspare.engine.wiring.configured import FoundVm, How
+    from warmspare.engine.wiring.configured import FoundVm
     from warmspare.source.given import GivenDisks
     from warmspare.store.contract import Store
     from warmspare.sync.sync_settings import SyncSettings
@@ -68,10 +69,6 @@ class _DisksRequest(Request[T], frozen=True, kw_only=True):
         from warmspare.sync.sync_settings import SyncSettings
 
         demand_disks(self.disks.disks)
-        if self.level is not None and not 1 <= self.level <= 9:
-            raise ConfigError(
-                f"the level {self.level} is not from 1 to 9", hint="leave it out to follow the bottleneck"
-            )
         if self.spool is None and self.spool_bytes is not None:
             raise ConfigError("--spool-size bounds a spool, and none is given", hint="name its directory with --spool")
         return SyncSettings(
@@ -160,9 +157,7 @@ class _FleetRequest(Request[FleetEnd[D]], Generic[D], frozen=True, kw_only=True)
     """What syncs of VMs of the configuration, and looks at them, are told.
 
     vms: `[vm.NAME]`s; none: all. config: the file; None: the usual one. settings: instead of a file, what a program
-    has. The others are said instead of what the configuration has. level: "" for its own, None follows the bottleneck.
-    limit: bytes a second. new: the chain is to begin. adopt: the VM goes on in another's. not_after: as of given disks,
-    of one VM.
+    has. overrides: what is said instead of what the configuration has.
     """
 
     progress = PROGRESS
@@ -170,31 +165,29 @@ class _FleetRequest(Request[FleetEnd[D]], Generic[D], frozen=True, kw_only=True)
     vms: tuple[str, ...] = ()
     config: Path | None = None
     settings: Settings | None = None
-    state: Path | None = None
-    level: int | str | None = ""
-    limit: float | None = None
-    new: bool = False
-    adopt: bool = False
-    not_after: str | None = None
+    overrides: Overrides = Overrides()
 
     def share(self) -> Share:
         """Of several at once; it is not known yet how many there are."""
         return FULL.plus(FULL)
 
-    async def _each(self, run: RunContext, work: Callable[[FoundVm, How, RunContext], Awaitable[D]]) -> FleetEnd[D]:
+    async def _each(
+        self, run: RunContext, work: Callable[[FoundVm, Overrides, RunContext], Awaitable[D]]
+    ) -> FleetEnd[D]:
         from warmspare.engine.error_groups import naming
-        from warmspare.engine.wiring.configured import How, each_found, find_all, only
+        from warmspare.engine.wiring.configured import each_found, find_all, only
 
-        if self.new and self.adopt:
+        how = self.overrides
+
+        if how.new and how.adopt:
             raise ConfigError("--new and --adopt exclude each other", hint="give one of them")
         settings = self.settings or loaded(self.config)
-        how = How(self.state, self.level, self.limit, self.new, self.adopt, self.not_after)
         async with AsyncExitStack() as stack:
             found, missed = await find_all(settings, self.vms, run, stack)
             if (one := only(found, missed)) is not None:
                 with naming(one.info.name):
                     return FleetEnd((await work(one, how, run),))
-            if self.not_after is not None:
+            if how.not_after is not None:
                 raise ConfigError("--not-after names a restore point of one VM", hint="give --vm NAME once")
             ends = await each_found(settings, found, missed, lambda vm, own: work(vm, how, own), run)
         end = FleetEnd(tuple(ends))
@@ -202,9 +195,6 @@ class _FleetRequest(Request[FleetEnd[D]], Generic[D], frozen=True, kw_only=True)
         failed = sum(code not in (0, UNPROTECTED) for code in codes)
         run.events.emit(SyncAll(vms=len(codes), failed=failed, unprotected=codes.count(UNPROTECTED)))
         return end
-
-    def exit_code(self, result: FleetEnd[D]) -> int:
-        return result.exit_code
 
 
 class FleetSyncRequest(_FleetRequest[SyncDone | SyncUnneeded], frozen=True, kw_only=True):

@@ -14,13 +14,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from warmspare.engine.error_groups import leaves, naming, telling
+from warmspare.engine.overrides import Overrides
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import RunContext
 from warmspare.engine.wiring.sync_end import published, surveyed, unless_newer
@@ -66,19 +66,6 @@ class Missed:
 
     settings: Vm
     error: WarmspareError
-
-
-@dataclass(frozen=True, slots=True)
-class How:
-    """What is said of all VMs, instead of the configuration. level: "" for its own. limit: bytes a second. new: the
-    chain is to begin. adopt: the VM goes on in another's. not_after: see SyncSettings."""
-
-    state: Path | None = None
-    level: int | str | None = ""
-    limit: float | None = None
-    new: bool = False
-    adopt: bool = False
-    not_after: str | None = None
 
 
 def only(found: list[FoundVm], missed: list[Missed]) -> FoundVm | None:
@@ -164,7 +151,7 @@ def refuse_twins(found: FoundVm) -> None:
 
 
 async def sync_found(
-    found: FoundVm, how: How, run: RunContext, also: Mapping[DiskId, Extents] | None = None
+    found: FoundVm, how: Overrides, run: RunContext, also: Mapping[DiskId, Extents] | None = None
 ) -> SyncDone | SyncUnneeded:
     """Sync one VM. also: see Sender."""
     from warmspare.engine.wiring.rate_limit import kept
@@ -185,7 +172,7 @@ async def sync_found(
     return published(result, run.events)
 
 
-async def plan_found(found: FoundVm, how: How, run: RunContext) -> PlanDone | SyncUnneeded:
+async def plan_found(found: FoundVm, how: Overrides, run: RunContext) -> PlanDone | SyncUnneeded:
     """What a sync of one VM would do now."""
     from warmspare.sync.sender import Sender
 
@@ -202,7 +189,7 @@ async def plan_found(found: FoundVm, how: How, run: RunContext) -> PlanDone | Sy
     return surveyed(looked, run.events, limit=limit, rpo_s=policy.rpo_s)
 
 
-def _settings(found: FoundVm, how: How, host: HostPlaces) -> SyncSettings:
+def _settings(found: FoundVm, how: Overrides, host: HostPlaces) -> SyncSettings:
     """What the configuration says, and `how` instead of it."""
     from warmspare.sync.beginning import ChainStart
     from warmspare.sync.planning.rolling import Rolling

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from warmspare.config import values
-from warmspare.engine.repository_place import RepositoryPlace, site_of
+from msgspec.structs import replace
+
+from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import RunContext
 from warmspare.errors import ConfigError
 
@@ -26,21 +27,13 @@ async def repository_of(
     """The repository alone, for as long as the block runs. place: its URI may be "" where only the rest of it is said.
     ConfigError if nothing names the repository, or there is none."""
     from warmspare.repository.chain import open_repository
-    from warmspare.store.opening import open_store
 
     place = place or RepositoryPlace("")
     uri = place.uri or (plan.repository if plan else None)
     if not uri:
         raise ConfigError("the repository is not named", hint="give --repo URI, or set repository in the plan")
     url = place.endpoint_url or (plan.endpoint_url if plan else None)
-    store = open_store(
-        uri,
-        endpoint_url=None if url is None else values.check_endpoint(url),
-        profile=place.profile,
-        region=place.region,
-        site=site_of(place.s3) if place.s3 is not None else plan.site if plan else None,
-        on_retry=run.retrying,
-    )
+    store = replace(place, uri=uri, endpoint_url=url).open(run.retrying, usual=plan.site if plan else None)
     try:
         yield await open_repository(store)
     finally:
