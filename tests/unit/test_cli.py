@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import io
 import os
 import pty
 import random
@@ -20,6 +22,7 @@ from warmspare import errors
 from warmspare.cli.disk_options import split_disk
 from warmspare.cli.main import run
 from warmspare.cli.run import execute
+from warmspare.cli.telling.output import Plain, Stdout, begin, final_code, write_line
 from warmspare.engine.error_groups import telling
 from warmspare.engine.host_places import HostPlaces
 from warmspare.engine.request import RunContext
@@ -306,3 +309,17 @@ def test_a_sync_to_a_directory_does_not_pay_for_clients_that_it_has_no_use_for()
     look = "import sys, warmspare.cli.commands.sync, warmspare.sync.sender; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.split()
     assert not {"botocore", "aiohttp", "aiobotocore", "pyVmomi"} & set(loaded)
+
+
+def test_a_stream_that_is_found_by_the_collector_loses_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """Of an earlier command in this process, whose own stdout is closed by then."""
+    begin()
+    for kind in (Stdout, Plain):
+        below = io.TextIOWrapper(io.BytesIO())
+        stream = kind(below)
+        below.close()
+        del stream
+        gc.collect()
+    assert final_code(0) == 0 and capfd.readouterr().err == ""
+    write_line("still heard")
+    assert capfd.readouterr().out == "still heard\n"

@@ -123,6 +123,10 @@ class _Through(io.TextIOBase):
     def flush(self) -> None:
         self._stream.flush()
 
+    def close(self) -> None:
+        """The stream is not this one's to close. This also comes when the collector finds it, at any time later: the
+        base would flush then, and what another command says would be taken for lost where the stream is gone."""
+
     def isatty(self) -> bool:
         return self._stream.isatty()
 
