@@ -210,7 +210,16 @@ def test_descriptions_are_sentences() -> None:
 
 
 def done(**more: Any) -> SyncDone:
-    given = {"vm": "v", "point": "1-0", "parent": None, "bytes_read": 1, "bytes_changed": 1, "bytes_sent": 1}
+    given = {
+        "vm": "v",
+        "point": "1-0",
+        "sequence": 1,
+        "sha256": "0" * 64,
+        "parent": None,
+        "bytes_read": 1,
+        "bytes_changed": 1,
+        "bytes_sent": 1,
+    }
     return SyncDone(**{**given, "seconds": 1.0, "findings": 0, "unprotected": 0, **more})
 
 

@@ -158,6 +158,14 @@ NotAfter = Annotated[
         complete="point",
     ),
 ]
+RequestId = Annotated[
+    str | None,
+    Option(
+        "--request-id",
+        metavar="TEXT",
+        help="What this run is called: where a restore point was made under that name already, do nothing: of a retry.",
+    ),
+]
 Adopt = Annotated[
     bool,
     Option(

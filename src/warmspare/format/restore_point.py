@@ -14,13 +14,14 @@ import msgspec
 
 from warmspare.errors import FormatError
 from warmspare.format import flags
-from warmspare.model.ids import DiskId, RunId, VmId
+from warmspare.model.ids import DiskId, RequestId, RunId, VmId, is_request_id
 from warmspare.model.units import MAX_CAPACITY_BYTES, block_count
 from warmspare.outside import records
 from warmspare.outside.records import Count, Line, Moment, Sequence, Sha256, UnfitError
 
 MAX_POINT_BYTES = 4 << 20
 MAX_DISKS = 1000  # three digits in their keys
+REQUEST_ID = "request_id"  # in the hardware, where readers of before take what they don't know
 _KEY_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.=-]+")
 
 
@@ -81,6 +82,7 @@ class KnownHardware(msgspec.Struct, frozen=True):
     unknown: list[Any] | None = None
     missed_changes: list[Line] | None = None
     failback: Line | None = None
+    request_id: RequestId | None = None
 
 
 class RestorePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
@@ -106,6 +108,11 @@ class RestorePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     bytes_sent: Count
     unprotected: list[Unprotected] = []
     hardware: dict[str, Any] = {}
+
+    @property
+    def request_id(self) -> RequestId | None:
+        """The request that it was made for; None where nobody named one."""
+        return self.hardware.get(REQUEST_ID)
 
     def disk(self, disk_id: DiskId) -> Disk | None:
         return next((disk for disk in self.disks if disk.id == disk_id), None)
@@ -134,6 +141,7 @@ def _check(point: RestorePoint, where: str) -> None:
 
     demand((point.parent is None) == (point.sequence == 1), "only the first has no parent")
     demand(records.is_moment(point.created), "it was created on a day that no calendar has")
+    demand(point.request_id is None or is_request_id(point.request_id), "its request ID is none")
     demand(bool(point.disks), "it has no disks")
     demand(len(point.disks) <= MAX_DISKS, f"it has more than {MAX_DISKS} disks")
     ids, names = {d.id for d in point.disks}, {d.name for d in point.disks}

@@ -123,7 +123,7 @@ class Repository:
         if not found or found[0] != known.sequence:
             raise self.rolled_back(vm, known, found[-1] if found else 0)
         if found[-1] == known.sequence:
-            return [await self._unchanged(vm, known, found[-1])]
+            return [await self.unchanged(vm, known, found[-1])]
         return [entry async for entry in self.descend(vm, known, found[-1])]
 
     async def newest(self, vm: VmId, *, hint: int = 0) -> int | None:
@@ -143,7 +143,7 @@ class Repository:
             "(of a sender) or the replica (of a receiver) and run the command again",
         )
 
-    async def _unchanged(self, vm: VmId, known: PointId, newest: int) -> Point:
+    async def unchanged(self, vm: VmId, known: PointId, newest: int) -> Point:
         """The point that was seen before. IntegrityError if it is gone, or another stands there now."""
         try:
             again = await self.load(vm, known.sequence)
@@ -166,7 +166,7 @@ class Repository:
         """
         before: PointId | None = None
         if known:
-            before = (await self._unchanged(vm, known, target)).id
+            before = (await self.unchanged(vm, known, target)).id
         for sequence in range(known.sequence + 1 if known else 1, target + 1):
             try:
                 entry = await self.load(vm, sequence)
@@ -188,21 +188,27 @@ class Repository:
             yield entry
             before = entry.id
 
-    async def ancestors(self, head: Point) -> AsyncIterator[Point]:
-        """`head` and the points before it, newest first, each proved to be the one its child names."""
-        entry = head
+    async def ancestors(self, head: Point, *, ahead: int = 1) -> AsyncIterator[Point]:
+        """`head` and the points before it, newest first, each proved to be the one its child names. ahead: how many are
+        read at once; what is wrong with one is said when its turn has come."""
+        entry, vm = head, head.record.vm_id
+        read: list[Point | BaseException] = []
         yield entry
         while entry.record.parent:
             where = self.where(layout.point_key(vm_key(head.record.vm_id), entry.id.sequence - 1))
             hint = "put the right record back from a copy of the repository"
-            try:
-                parent = await self.load(head.record.vm_id, entry.id.sequence - 1)
-            except NotFoundError:
+            if not read:
+                below = range(entry.id.sequence - 1, max(0, entry.id.sequence - 1 - ahead), -1)
+                read = await asyncio.gather(*(self.load(vm, number) for number in below), return_exceptions=True)
+            parent = read.pop(0)
+            if isinstance(parent, NotFoundError):
                 raise IntegrityError(
                     f"restore point {entry.id.sequence - 1} is missing though {entry.id.label} descends from it",
                     where=where,
                     hint=hint,
                 ) from None
+            if isinstance(parent, BaseException):
+                raise parent
             if parent.id.sha256 != entry.record.parent:
                 raise IntegrityError(
                     f"restore point {entry.id.label} does not descend from {parent.id.label}",

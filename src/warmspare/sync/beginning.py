@@ -23,7 +23,6 @@ from warmspare.source.given import GivenDisks
 from warmspare.source.identity import Identity
 from warmspare.source.ports import Machine, Named
 from warmspare.sync.local.local_state import LocalState
-from warmspare.sync.results import NewerThereError
 from warmspare.threads import in_thread
 
 LOOK_S = 10.0  # for names that are near, where a repository is large
@@ -44,10 +43,12 @@ class ChainStart(Enum):
     ADOPT = "adopt"
 
 
-async def chain_for(start: ChainStart, repository: Repository, machine: Machine, state: Path, events: Events) -> VmId:
+async def chain_for(
+    start: ChainStart, repository: Repository, machine: Machine, state: Path, events: Events, *, retried: bool
+) -> VmId:
     """The ID that the machine's chain has in the repository. ConfigError where the chain would begin and nobody said
-    so, or was said to begin and is there. Nothing is written; where this host has seen the chain, nothing is asked
-    either."""
+    so, or was said to begin and is there. retried: it may be this request that has begun it, as its points will tell.
+    Nothing is written; where this host has seen the chain, nothing is asked either."""
     vm = machine.vm_id
     local = LocalState(state, vm, repository, events)
     local.last()  # refuses a repository that was replaced
@@ -58,7 +59,7 @@ async def chain_for(start: ChainStart, repository: Repository, machine: Machine,
             return vm
     newest = await repository.newest(vm)
     if newest is not None:
-        if start is ChainStart.NEW:
+        if start is ChainStart.NEW and not retried:
             raise there_already(repository, vm, newest)
         return vm
     if start is ChainStart.NEW:
@@ -160,24 +161,6 @@ async def refuse_images(machine: Machine, head: Point | None, events: Events) ->
                 f"nothing starts from it; {image.remedy}, and begin another chain, or say --as-raw, if the VM's disk "
                 "really holds such an image",
             )
-        )
-
-
-def demand_not_after(not_after: str, vm: VmId, head: Point, where: str) -> None:
-    """NewerThereError where the chain's newest point is newer than that; ConfigError where it is no point, or not the
-    one that stands at its number."""
-    number = not_after.partition("-")[0]
-    if not number.isdecimal() or len(number) > 18:
-        raise ConfigError(
-            f"{not_after[:40]!r} is no restore point", hint="give its number or label, as `points` shows it"
-        )
-    if head.id.sequence > int(number):
-        raise NewerThereError(vm, head.id, head.record.created)
-    if head.id.sequence == int(number) and "-" in not_after and head.id.label != not_after:
-        raise ConfigError(
-            f"restore point {not_after} of VM {vm!r} is not in its chain, which has {head.id.label} there",
-            where=where,
-            hint="look at `points`: whoever named it knows another chain",
         )
 
 

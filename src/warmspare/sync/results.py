@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from warmspare.model.ids import PointId, VmId
+from warmspare.model.ids import PointId, RequestId, VmId
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,13 @@ class SyncResult:
     unprotected: int
 
 
-class NewerThereError(Exception):
-    """The chain has a newer point than the one that was to be the last before this sync; nothing was done."""
+class UnneededError(Exception):
+    """The restore point that was asked for is there already; nothing was done. created: when, as its record has it.
+    request: what it was made for; None: it is only newer than the one that was to be the last before this sync."""
 
-    def __init__(self, vm: VmId, newest: PointId, created: str) -> None:
-        self.vm, self.newest, self.created = vm, newest, created
-        super().__init__(f"{newest.label} is there already")
+    def __init__(self, vm: VmId, point: PointId, created: str, request: RequestId | None = None) -> None:
+        self.vm, self.point, self.created, self.request = vm, point, created, request
+        super().__init__(f"{point.label} is there already")
 
 
 @dataclass(frozen=True, slots=True)

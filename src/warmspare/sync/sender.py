@@ -42,7 +42,6 @@ from warmspare.store.lease import Lease, watching
 from warmspare.sync.beginning import (
     ChainStart,
     chain_for,
-    demand_not_after,
     refuse_images,
     settled_in,
     there_already,
@@ -50,6 +49,7 @@ from warmspare.sync.beginning import (
 from warmspare.sync.diskrun import DiskRun
 from warmspare.sync.journal.journal import RunRecord
 from warmspare.sync.local.local_state import LocalState
+from warmspare.sync.need import demand_needed
 from warmspare.sync.passes.moment import Passes
 from warmspare.sync.planning.rolling import MISSED
 from warmspare.sync.preparing import Preparation, last_point
@@ -163,7 +163,8 @@ class Sender:
         """The lease, the head, the machine and its disks. packs, journal: of a run that is no sync, where its packs go
         and what it writes down."""
         repository = await open_repository(self._store)
-        self._vm = await chain_for(self._settings.start, repository, self._machine, self._settings.state, self._events)
+        start, state, retried = self._settings.start, self._settings.state, self._settings.request is not None
+        self._vm = await chain_for(start, repository, self._machine, state, self._events, retried=retried)
         self._key = vm_key(self._vm)
         over = await refuse_failed_over(repository, self._vm)
         local = LocalState(self._settings.state, self._vm, repository, self._events)
@@ -181,10 +182,9 @@ class Sender:
         lease = await stack.enter_async_context(Lease.hold(self._store, key, on_watch=watching(self._events, self._vm)))
         fresh = await repository.since(self._vm, known)
         head = fresh[-1] if fresh else None
-        if self._settings.not_after is not None and head is not None:
-            demand_not_after(self._settings.not_after, self._vm, head, repository.store.uri)
+        await demand_needed(self._settings, self._vm, repository, fresh, local, self._events)
         await refuse_images(self._machine, head, self._events)
-        if self._settings.start is ChainStart.NEW:
+        if start is ChainStart.NEW:
             if head is not None:  # somebody else has begun it, between our look and our lease
                 raise there_already(repository, self._vm, head.id.sequence)
             if not journal:
@@ -197,6 +197,7 @@ class Sender:
         if not journal and await last.complete(head, lease, spool_at):
             fresh = await repository.since(self._vm, known)
             head = fresh[-1]
+            await demand_needed(self._settings, self._vm, repository, fresh, local, self._events)
         logs = await last.take_in(head, remove=not journal)
         size = full_pack
         if packs is None:
@@ -205,7 +206,7 @@ class Sender:
                 packs = self._spool = await stack.enter_async_context(spool_at(self._settings.spool))
                 await packs.take({})  # what is there is of no use: see LastRun
                 size = packs.pack_bytes
-        settled = await settled_in(self._settings.start, repository, self._machine, self._vm, head, local, self._events)
+        settled = await settled_in(start, repository, self._machine, self._vm, head, local, self._events)
         self._identity = settled.identity
         self._doubt = local.unsettled()
         run_id = new_run()
@@ -306,7 +307,8 @@ class Sender:
             opened.hardware
             | self._recorded()
             | ({MISSED: sorted(run.missed)} if run.missed else {})
-            | known_return(begun.over),
+            | known_return(begun.over)
+            | ({point.REQUEST_ID: self._settings.request} if self._settings.request else {}),
         )
         data = point.encode(record)
         new = Point(PointId(sequence, point.identity(data)), record)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warmspare.errors import ConfigError
+from warmspare.model.ids import RequestId
 from warmspare.sync.beginning import ChainStart
 from warmspare.sync.planning.rolling import Rolling
 from warmspare.sync.publishing.spool import SpoolPlace
@@ -24,6 +25,7 @@ class SyncSettings:
     single_sender: no other host sends to this repository.
     host: the usual state directory of this host, if `state` is another.
     not_after: a restore point by number or label; where the chain has a newer one already, nothing is done.
+    request: what the restore point is made for; where one of the chain's newest was made for it, nothing is done.
     ConfigError for a level that there is not.
     """
 
@@ -36,6 +38,7 @@ class SyncSettings:
     single_sender: bool = False
     host: Path | None = None
     not_after: str | None = None
+    request: RequestId | None = None
 
     def __post_init__(self) -> None:
         if self.level is not None and not 1 <= self.level <= 9:

@@ -40,6 +40,12 @@ class Asked:
         return put or (self.method == "POST" and "uploads" in self.query)
 
     @property
+    def writes(self) -> bool:
+        """Whether there is an object once the server has said yes."""
+        put = self.method == "PUT" and not self.is_part
+        return put or (self.method == "POST" and "uploadId" in self.query)
+
+    @property
     def deletes_many(self) -> bool:
         return self.method == "POST" and "delete" in self.query
 
@@ -85,12 +91,14 @@ class _Quiet(ThreadingHTTPServer):
 
 class Front:
     """rules: asked in their order; the first that has an answer gives it. requests: all that came. changed: what an
-    answer's headers are made of those of the server. withheld: headers that the server does not get to see, where it
-    holds no signature against them. in_turn: it gets one request at a time: moto's conditions hold only then."""
+    answer's headers are made of those of the server. written: paths of objects that the server took. withheld: headers
+    that the server does not get to see, where it holds no signature against them. in_turn: it gets one request at a
+    time: moto's conditions hold only then."""
 
     def __init__(self, backend: str) -> None:
         self.rules: list[Rule] = []
         self.requests: list[Asked] = []
+        self.written: list[str] = []
         self.changed: Callable[[str, str], str] = lambda name, value: value
         self.withheld: tuple[str, ...] = ()
         self.in_turn = False
@@ -146,6 +154,8 @@ class Front:
             connection.endheaders(body or None)
             got = connection.getresponse()
             data = got.read()
+            if asked.writes and got.status == 200:
+                self.written.append(asked.path)
             kept = {n: self.changed(n.lower(), v) for n, v in got.getheaders() if n.lower() not in _HOP}
             length = int(got.getheader("Content-Length") or 0) if asked.method == "HEAD" else len(data)
             kept["Date"] = got.getheader("Date") or ""

@@ -39,6 +39,7 @@ class SyncOptions(DiskOptions):
     ] = None
     as_raw: options.AsRaw = False
     not_after: options.NotAfter = None
+    request_id: options.RequestId = None
     new: options.New = False
     adopt: options.Adopt = False
 
@@ -66,6 +67,7 @@ def request(given: SyncOptions, *, look: bool) -> Request[Any]:
         "limit": options.rate(given.limit),
         "new": given.new,
         "not_after": given.not_after,
+        "request_id": given.request_id,
     }
     if not given.disks:
         fleet = of.FleetPlanRequest if look else of.FleetSyncRequest

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import Request, RunContext
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError, StoreError, WarmspareError
@@ -102,6 +104,7 @@ def listed(point: Point) -> PointListed:
         bytes_read=record.bytes_read,
         bytes_changed=record.bytes_changed,
         bytes_sent=record.bytes_sent,
+        request_id=UNSET if record.request_id is None else record.request_id,
     )
 
 

@@ -41,7 +41,8 @@ class _DisksRequest(Request[T], frozen=True, kw_only=True):
     bottleneck. limit: bytes a second, for all syncs of this host together. spool: where what was read waits for a thin
     link; spool_bytes: the most that may wait there. audit_period_s: with extents, the time in which all of the rest is
     read and compared too. new: the chain is to begin. not_after: a restore point by number or label; where the chain
-    has a newer one already, nothing is done.
+    has a newer one already, nothing is done. request_id: what the restore point is made for; where one of the chain's
+    newest was made for it, nothing is done.
     """
 
     progress = PROGRESS
@@ -56,6 +57,7 @@ class _DisksRequest(Request[T], frozen=True, kw_only=True):
     audit_period_s: int | None = None
     new: bool = False
     not_after: str | None = None
+    request_id: str | None = None
 
     def share(self) -> Share:
         """Buffers are as large as the disks at most."""
@@ -63,6 +65,7 @@ class _DisksRequest(Request[T], frozen=True, kw_only=True):
 
     def settings(self, run: RunContext) -> SyncSettings:
         """As the sender takes them. ConfigError."""
+        from warmspare.model.ids import request_id
         from warmspare.sync.beginning import ChainStart
         from warmspare.sync.planning.rolling import Rolling
         from warmspare.sync.publishing.spool import SpoolPlace
@@ -80,6 +83,7 @@ class _DisksRequest(Request[T], frozen=True, kw_only=True):
             single_sender=self.repository.single_sender,
             host=run.host.root,
             not_after=self.not_after,
+            request=None if self.request_id is None else request_id(self.request_id),
         )
 
     @asynccontextmanager
@@ -104,11 +108,11 @@ class SyncRequest(_DisksRequest[SyncDone | SyncUnneeded], frozen=True, kw_only=T
     """Make a restore point of given disks."""
 
     async def perform(self, run: RunContext) -> SyncDone | SyncUnneeded:
-        from warmspare.engine.wiring.sync_end import published, unless_newer
+        from warmspare.engine.wiring.sync_end import published, unless_unneeded
         from warmspare.sync.sender import Sender
 
         async with self.opened(run) as (store, machine, settings):
-            result = await unless_newer(Sender(store, machine, settings, run.events, meter=run.meter).run())
+            result = await unless_unneeded(Sender(store, machine, settings, run.events, meter=run.meter).run())
         return published(result, run.events)
 
     def exit_code(self, result: SyncDone | SyncUnneeded) -> int:
@@ -119,11 +123,11 @@ class PlanRequest(_DisksRequest[PlanDone | SyncUnneeded], frozen=True, kw_only=T
     """Say what a sync with the same values would send, and how long that takes; sends nothing."""
 
     async def perform(self, run: RunContext) -> PlanDone | SyncUnneeded:
-        from warmspare.engine.wiring.sync_end import surveyed, unless_newer
+        from warmspare.engine.wiring.sync_end import surveyed, unless_unneeded
         from warmspare.sync.sender import Sender
 
         async with self.opened(run) as (store, machine, settings):
-            found = await unless_newer(Sender(store, machine, settings, run.events, meter=run.meter).survey())
+            found = await unless_unneeded(Sender(store, machine, settings, run.events, meter=run.meter).survey())
         return surveyed(found, run.events, limit=self.limit, rpo_s=None)
 
     def exit_code(self, result: PlanDone | SyncUnneeded) -> int:
@@ -176,11 +180,14 @@ class _FleetRequest(Request[FleetEnd[D]], Generic[D], frozen=True, kw_only=True)
     ) -> FleetEnd[D]:
         from warmspare.engine.error_groups import naming
         from warmspare.engine.wiring.configured import each_found, find_all, only
+        from warmspare.model.ids import request_id
 
         how = self.overrides
 
         if how.new and how.adopt:
             raise ConfigError("--new and --adopt exclude each other", hint="give one of them")
+        if how.request_id is not None:
+            request_id(how.request_id)  # before a vCenter is asked
         settings = self.settings or loaded(self.config)
         async with AsyncExitStack() as stack:
             found, missed = await find_all(settings, self.vms, run, stack)

@@ -23,7 +23,7 @@ from warmspare.engine.error_groups import leaves, naming, telling
 from warmspare.engine.overrides import Overrides
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import RunContext
-from warmspare.engine.wiring.sync_end import published, surveyed, unless_newer
+from warmspare.engine.wiring.sync_end import published, surveyed, unless_unneeded
 from warmspare.errors import SourceError, WarmspareError
 from warmspare.observe.event import Event, FleetEvent
 from warmspare.observe.kinds.sync_events import PlanDone, SyncDone, SyncFailed, SyncLate, SyncUnneeded
@@ -166,7 +166,7 @@ async def sync_found(
         with kept(store, how.limit, run.host, repository.limit) as target:
             async with late(run.events, machine.vm_name, policy.rpo_s):
                 sender = Sender(target, machine, settings, run.events, meter=run.meter, also=also)
-                result = await unless_newer(sender.run())
+                result = await unless_unneeded(sender.run())
     finally:
         await store.close()
     return published(result, run.events)
@@ -182,7 +182,7 @@ async def plan_found(found: FoundVm, how: Overrides, run: RunContext) -> PlanDon
     try:
         machine = machine_of(found, policy, run.events)
         sender = Sender(store, machine, _settings(found, how, run.host), run.events, meter=run.meter)
-        looked = await unless_newer(sender.survey())
+        looked = await unless_unneeded(sender.survey())
     finally:
         await store.close()
     limit = how.limit or repository.limit.rate(time.localtime())
@@ -191,6 +191,7 @@ async def plan_found(found: FoundVm, how: Overrides, run: RunContext) -> PlanDon
 
 def _settings(found: FoundVm, how: Overrides, host: HostPlaces) -> SyncSettings:
     """What the configuration says, and `how` instead of it."""
+    from warmspare.model.ids import request_id
     from warmspare.sync.beginning import ChainStart
     from warmspare.sync.planning.rolling import Rolling
     from warmspare.sync.publishing.spool import SpoolPlace
@@ -207,6 +208,7 @@ def _settings(found: FoundVm, how: Overrides, host: HostPlaces) -> SyncSettings:
         found.settings.repository.single_sender,
         host.root,
         how.not_after,
+        None if how.request_id is None else request_id(how.request_id),
     )
 
 

@@ -5,42 +5,53 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, TypeVar
 
+from msgspec import UNSET
+
 from warmspare.engine.error_groups import telling
 from warmspare.observe.kinds.sync_events import PlanDone, SyncDone, SyncUnneeded
 
 if TYPE_CHECKING:
     from warmspare.observe.events import Events
-    from warmspare.sync.results import NewerThereError, Survey, SyncResult
+    from warmspare.sync.results import Survey, SyncResult, UnneededError
 
 T = TypeVar("T")
 
 
-async def unless_newer(work: Awaitable[T]) -> T | NewerThereError:
+async def unless_unneeded(work: Awaitable[T]) -> T | UnneededError:
     """The result of a sync, or of a look; or that it had nothing to do."""
-    from warmspare.sync.results import NewerThereError
+    from warmspare.sync.results import UnneededError
 
     try:
         return await work
-    except (NewerThereError, BaseExceptionGroup) as caught:
+    except (UnneededError, BaseExceptionGroup) as caught:
         error = telling(caught)
-        if not isinstance(error, NewerThereError):
+        if not isinstance(error, UnneededError):
             raise
         return error
 
 
-def _unneeded(newer: NewerThereError, events: Events) -> SyncUnneeded:
-    end = SyncUnneeded(vm=newer.vm, point=newer.newest.label, created=newer.created)
+def _unneeded(there: UnneededError, events: Events) -> SyncUnneeded:
+    end = SyncUnneeded(
+        vm=there.vm,
+        point=there.point.label,
+        sequence=there.point.sequence,
+        sha256=there.point.sha256,
+        created=there.created,
+        request_id=UNSET if there.request is None else there.request,
+    )
     events.emit(end)
     return end
 
 
-def published(result: SyncResult | NewerThereError, events: Events) -> SyncDone | SyncUnneeded:
+def published(result: SyncResult | UnneededError, events: Events) -> SyncDone | SyncUnneeded:
     """Say what a sync did."""
     if isinstance(result, Exception):
         return _unneeded(result, events)
     done = SyncDone(
         vm=result.vm,
         point=result.point.label,
+        sequence=result.point.sequence,
+        sha256=result.point.sha256,
         parent=result.parent.label if result.parent else None,
         bytes_read=result.bytes_read,
         bytes_changed=result.bytes_changed,
@@ -54,7 +65,7 @@ def published(result: SyncResult | NewerThereError, events: Events) -> SyncDone 
 
 
 def surveyed(
-    found: Survey | NewerThereError, events: Events, *, limit: float | None, rpo_s: int | None
+    found: Survey | UnneededError, events: Events, *, limit: float | None, rpo_s: int | None
 ) -> PlanDone | SyncUnneeded:
     """Say what a sync would do. limit: bytes a second that it may send now. Reading and sending go on side by side, so
     the longer of the two is what it takes."""

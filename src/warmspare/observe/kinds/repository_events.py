@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from warmspare.observe.event import Event, FleetEvent, note
 from warmspare.observe.quantities import duration, size
@@ -81,6 +82,7 @@ class PointListed(Event, frozen=True, kw_only=True, tag="point"):
     bytes_read: int
     bytes_changed: int
     bytes_sent: int
+    request_id: Annotated[str | UnsetType, note(description="where it was made for one")] = UNSET
 
 
 class PointsDone(Event, frozen=True, kw_only=True, tag="points.done"):

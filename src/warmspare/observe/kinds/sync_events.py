@@ -209,6 +209,8 @@ class SyncDone(FleetEvent, frozen=True, kw_only=True, tag="sync.done"):
 
     vm: str
     point: str
+    sequence: int
+    sha256: str
     parent: Annotated[str | None, note(description="a label, or null for the first")]
     bytes_read: int
     bytes_changed: int
@@ -227,16 +229,20 @@ class SyncDone(FleetEvent, frozen=True, kw_only=True, tag="sync.done"):
 
 
 class SyncUnneeded(FleetEvent, frozen=True, kw_only=True, tag="sync.unneeded"):
-    """`--not-after`: the chain has a newer point already; nothing was done."""
+    """`--not-after`: the chain has a newer point already; `--request-id`: one was made for it. Nothing was done."""
 
     ends = True
 
     vm: str
-    point: Annotated[str, note(description="the newest")]
+    point: Annotated[str, note(description="the newest; with request_id the one that was made for it")]
+    sequence: int
+    sha256: str
     created: str
+    request_id: Annotated[str | UnsetType, note(description="where that is why")] = UNSET
 
     def words(self) -> str:
-        return f"nothing to do: restore point {self.point} of {self.created} is there already"
+        why = "is there already" if self.request_id is UNSET else f"was made for request {self.request_id!r}"
+        return f"nothing to do: restore point {self.point} of {self.created} {why}"
 
 
 class PlanDone(FleetEvent, frozen=True, kw_only=True, tag="plan.done"):

@@ -107,6 +107,7 @@ class LocalState:
         key = vm_key(vm)
         self.leftovers = Leftovers(self.directory / "leftovers.json", key, events)
         self.unfinished = Unfinished(self.directory / "unfinished", self.leftovers, key, events)
+        self.made_points_path = self.directory / "requests.json"
         self.marks_path = self.directory / "marks.json"
         self._record_path = self.directory / "state.json"
         self._unsettled = self.directory / "unsettled.json"
