@@ -119,7 +119,7 @@ def test_points_and_copies_have_it(rig: Rig) -> None:
     assert audit.code == 0
 
 
-@pytest.mark.parametrize("wrong", ["", " ", "x" * 201, " x", "a\nb", "a\x1b[2J", "a\u202eb"])
+@pytest.mark.parametrize("wrong", ["", " ", "x" * 201, " x", "a\nb", "x\n", "a\x1b[2J", "\u202eb", "\u00fc"])
 def test_what_is_no_request_ID_is_refused(rig: Rig, wrong: str) -> None:
     outcome = command(*words(rig, wrong, "--new"))
     assert outcome.code == 2 and "is no request ID" in outcome.stderr and "--request-id" in outcome.stderr

@@ -125,6 +125,11 @@ POINT = b"""{
 }
 """
 POINT_SHA256 = "f608c59c8e18fd8a8691734dfba1ef898818362ad9d6bda6674c9175be792413"
+POINT_OF_REQUEST = POINT.replace(
+    b'"cpus": 2\n', b'"cpus": 2,\n  "request_id": "scheduled__2026-01-02T03:00:00+00:00"\n'
+)
+POINT_OF_REQUEST_SHA256 = "a45ca84dc4e4df7fe8871fa4bbbb4ffcded3615287acaf15548ac04ea3a3c86e"
+REQUEST = "scheduled__2026-01-02T03:00:00+00:00"
 POINT_VALUE = RestorePoint(
     1,
     0,

@@ -295,6 +295,7 @@ DECODERS: dict[str, tuple[Callable[[], bytes], Callable[[bytes], object], int]] 
     "manifest": (lambda: make_manifest(7)[0], walk_manifest, HEADER.size + len("disk ä".encode())),
     "checkpoint": (good_checkpoint, lambda d: list(tablefile.decode(read_at(d), len(d), 5 << 30, W)), 32),
     "point": (good_point, lambda d: restore_point.decode(d, W), 1 << 30),
+    "point of a request": (lambda: golden.POINT_OF_REQUEST, lambda d: restore_point.decode(d, W), 1 << 30),
     "repository": (
         lambda: repofile.encode(repofile.RepositoryRecord(1, 0, "c" * 32, "2026")),
         lambda d: repofile.decode(d, W),
@@ -351,7 +352,7 @@ def test_every_truncation_and_what_is_added(name: str) -> None:
     make, decode, _ = DECODERS[name]
     good = make()
     right = decode(good)
-    if name in ("point", "repository", "mark", "index", "index mark"):
+    if name in ("point", "point of a request", "repository", "mark", "index", "index mark"):
         good = good.rstrip()  # JSON is the same without its last newline; as an identity it is not
     places = range(len(good)) if len(good) < 3000 else sorted(random.Random(2).sample(range(len(good)), 1000))
     for at in places:

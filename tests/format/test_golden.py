@@ -11,6 +11,7 @@ import pytest
 import xxhash
 
 from format import golden
+from warmspare.errors import FormatError
 from warmspare.format import (
     chunk,
     frame,
@@ -381,6 +382,23 @@ def test_restore_point() -> None:
     assert restore_point.encode(golden.POINT_VALUE) == golden.POINT
     assert restore_point.identity(golden.POINT) == golden.POINT_SHA256
     assert PointId(12, golden.POINT_SHA256).label == "12-" + golden.POINT_SHA256[:8]
+    assert golden.POINT_VALUE.request_id is None
+
+
+def test_restore_point_of_a_request() -> None:
+    found = restore_point.decode(golden.POINT_OF_REQUEST, "here")
+    assert found.request_id == golden.REQUEST
+    assert found.hardware == golden.POINT_VALUE.hardware | {"request_id": golden.REQUEST}
+    assert restore_point.encode(found) == golden.POINT_OF_REQUEST
+    assert restore_point.identity(golden.POINT_OF_REQUEST) == golden.POINT_OF_REQUEST_SHA256
+    longest = golden.POINT_OF_REQUEST.replace(golden.REQUEST.encode(), b"~" * 200)
+    assert restore_point.decode(longest, "here").request_id == "~" * 200
+    for wrong in (b"", b" ", b" a", b"a ", b"~" * 201, b"a\\nb", b"a\\n", b"\\u202e", b"\xc3\xbc", b"\\u0000"):
+        with pytest.raises(FormatError, match="request_id"):
+            restore_point.decode(golden.POINT_OF_REQUEST.replace(golden.REQUEST.encode(), wrong), "here")
+    for wrong in (b"7", b"[]", b"{}", b"true"):
+        with pytest.raises(FormatError, match="request_id"):
+            restore_point.decode(golden.POINT_OF_REQUEST.replace(b'"%s"' % golden.REQUEST.encode(), wrong), "here")
 
 
 def test_repository_record() -> None:

@@ -21,7 +21,7 @@ from warmspare.audit.repository.deep.deep_progress import Keeper, Pending
 from warmspare.audit.repository.scratch import Scratch
 from warmspare.audit.repository.seen import KnownRepository, read
 from warmspare.errors import ConfigError
-from warmspare.model.ids import PointId
+from warmspare.model.ids import PointId, RequestId
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.event import record_of
 from warmspare.observe.events import Events
@@ -33,6 +33,7 @@ from warmspare.state.local_files import read_record, write_record
 from warmspare.state.replica_record import ReplicaDisk, ReplicaRecord
 from warmspare.sync.journal.journal import Journal, RunRecord, Sealed
 from warmspare.sync.local.local_state import AdoptedRecord, Rate, StateRecord
+from warmspare.sync.need import MadePoints
 from warmspare.sync.planning.marked_blocks import _Done
 from warmspare.sync.planning.rolling import RollingCursor
 from warmspare.sync.resuming.leftovers import Leftover, Leftovers, _Noted
@@ -70,6 +71,10 @@ DEEP = deep_progress.DeepProgress(
 RECORDS: list[tuple[msgspec.Struct, list[tuple[str, Any]]]] = [
     (StateRecord(RUN, "s3://b/p", "vm", 1, SHA), [("repository", "../x"), ("sequence", -1), ("sha256", SHA + "\n")]),
     (AdoptedRecord("vm"), [("chain", "x" * 5000)]),
+    (
+        MadePoints(PointId(2, SHA), {RequestId("run 1"): PointId(1, SHA)}),
+        [("newest.sequence", 0), ("newest.sha256", "x"), ("made.run 1.sha256", SHA + "\n"), ("made", {"x" * 5000: {}})],
+    ),
     (Rate(1, 2.0), [("bytes_sent", -1), ("seconds", -0.5), ("seconds", 1e300)]),
     (RunRecord(RUN, 1, None, "/spool/\udcff"), [("run", "../../x"), ("sequence", -1), ("spool", "\ud800")]),
     (Sealed(b"point"), [("point", "not base64!"), ("point", 7)]),

@@ -97,6 +97,23 @@ def test_a_restore_point_knows_the_machine(rig: SiteRig) -> None:
     assert rig.site.password not in rig.config.read_text() + str(found)
 
 
+def test_each_VM_of_a_run_keeps_its_request_apart(rig: SiteRig) -> None:
+    """One of them failed: a retry makes its point and no second one of the other."""
+    one, other = rig.add("one", [2 * MIB]), rig.add("other", [2 * MIB])
+    rig.sync("one", more=("--request-id", "run 7"))
+    again = rig.sync(more=("--request-id", "run 7"))
+    assert again.last("sync.unneeded")["vm_name"] == "one" and again.last("sync.done")["vm_name"] == "other"
+    assert again.last("sync.all") | {"vms": 2, "failed": 0} == again.last("sync.all")
+    assert rig.sync(more=("--request-id", "run 7")).all("sync.done") == []
+    assert [rig.point(vm).request_id for vm in (one, other)] == ["run 7"] * 2
+    assert rig.point(one).hardware["firmware"]
+    plan = command("plan", "--config", rig.config, "--vm", "one", "--request-id", "run 7")
+    assert plan.last("sync.unneeded")["sequence"] == 1
+    rig.sync(more=("--request-id", "run 8"))
+    assert [rig.sequences(vm) for vm in (one, other)] == [[1, 2]] * 2
+    assert not rig.clean(one)
+
+
 def test_only_what_changed_is_read_and_sent(rig: SiteRig) -> None:
     vm = rig.add("dc02", [64 * MIB])
     vm.scribble(random.Random(1), pieces=60)

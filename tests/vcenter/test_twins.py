@@ -356,6 +356,22 @@ def test_an_adopted_one_goes_on_in_that_chain(world: World) -> None:
     world.holds(heir, heir)
 
 
+def test_a_retry_of_what_is_said_once_answers_with_its_point(world: World) -> None:
+    """Neither --adopt nor --new stands in the way of the second try, from this host or another."""
+    prod = world.add("a", "prod")
+    first = world.sync("prod", more=("--new", "--request-id", "first")).last("sync.done")
+    world.add("b", "heir", prod, "bios disks")
+    done = world.sync("heir", more=("--adopt", "--request-id", "adopted")).last("sync.done")
+    for _ in range(2):
+        again = world.sync("heir", more=("--adopt", "--request-id", "adopted")).last("sync.unneeded")
+        assert again["point"] == done["point"]
+        assert (
+            world.sync("prod", more=("--new", "--request-id", "first")).last("sync.unneeded")["point"] == first["point"]
+        )
+        shutil.rmtree(world.home / "state")
+    assert [point.request_id for point in world.points(prod)] == ["first", "adopted"]
+
+
 def test_disks_that_several_may_write_to_say_nothing(world: World) -> None:
     prod = world.add("a", "prod")
     shared = prod.add_disk(MIB, mode="independent_persistent")

@@ -14,7 +14,7 @@ import msgspec
 
 from warmspare.errors import FormatError
 from warmspare.format import flags
-from warmspare.model.ids import DiskId, RequestId, RunId, VmId, is_request_id
+from warmspare.model.ids import DiskId, RequestId, RunId, VmId
 from warmspare.model.units import MAX_CAPACITY_BYTES, block_count
 from warmspare.outside import records
 from warmspare.outside.records import Count, Line, Moment, Sequence, Sha256, UnfitError
@@ -141,7 +141,6 @@ def _check(point: RestorePoint, where: str) -> None:
 
     demand((point.parent is None) == (point.sequence == 1), "only the first has no parent")
     demand(records.is_moment(point.created), "it was created on a day that no calendar has")
-    demand(point.request_id is None or is_request_id(point.request_id), "its request ID is none")
     demand(bool(point.disks), "it has no disks")
     demand(len(point.disks) <= MAX_DISKS, f"it has more than {MAX_DISKS} disks")
     ids, names = {d.id for d in point.disks}, {d.name for d in point.disks}

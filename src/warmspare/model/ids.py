@@ -8,6 +8,7 @@ docs/format.md, "Keys".
 from __future__ import annotations
 
 import functools
+import re
 import secrets
 from typing import NamedTuple, NewType
 
@@ -15,7 +16,7 @@ import msgspec
 
 from warmspare.errors import ConfigError
 from warmspare.model.keyparts import decode_name, encode_name
-from warmspare.outside.records import Hex32, Line, Sequence, Sha256
+from warmspare.outside.records import REQUEST_WORD, Hex32, Line, RequestWord, Sequence, Sha256
 
 VmId = NewType("VmId", Line)
 """What a repository knows a VM by for ever: of vCenter's its instance UUID, else what people call it."""
@@ -28,11 +29,10 @@ DiskKey = NewType("DiskKey", Line)
 RunId = NewType("RunId", Hex32)
 """One sync, or one pass of it that was cut off: 16 random bytes, as keys and JSON have them. What is binary has them as
 they are, and turns them at once (`run_of`, `run_bytes`): no other code sees the bytes."""
-RequestId = NewType("RequestId", Line)
+RequestId = NewType("RequestId", RequestWord)
 """What a scheduler calls one of its runs, so that it makes one restore point however often it is tried. Made by
-`request_id`, or checked by `is_request_id`."""
+`request_id`, or checked by its type."""
 RUN_BYTES = 16
-MAX_REQUEST_ID = 200
 
 
 class PackId(NamedTuple):
@@ -90,17 +90,12 @@ def run_bytes(run: RunId) -> bytes:
     return raw
 
 
-def is_request_id(text: str) -> bool:
-    """Whether a text can be one: 1 to 200 printable characters that neither begin nor end with a space."""
-    return 0 < len(text) <= MAX_REQUEST_ID and text.isprintable() and text == text.strip()
-
-
 def request_id(text: str) -> RequestId:
     """ConfigError for what can't be one."""
-    if not is_request_id(text):
+    if not re.search(REQUEST_WORD, text):
         raise ConfigError(
             f"{text[:40]!r} is no request ID",
             where="--request-id",
-            hint=f"give 1 to {MAX_REQUEST_ID} printable characters, the first and the last of them no space",
+            hint="give 1 to 200 printable characters of ASCII, the first and the last of them no space",
         )
     return RequestId(text)

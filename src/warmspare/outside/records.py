@@ -43,6 +43,9 @@ Moment = Annotated[
 """RFC 3339 in UTC."""
 Line = Annotated[str, msgspec.Meta(max_length=4096)]
 """A name, a date, a URI, a sentence."""
+REQUEST_WORD = r"^[!-~]([ -~]{0,198}[!-~])?\Z"
+RequestWord = Annotated[str, msgspec.Meta(pattern=REQUEST_WORD, max_length=200)]
+"""What a scheduler calls a run. ASCII: what looks alike is alike, whatever release of Unicode a reader has."""
 
 T = TypeVar("T")
 

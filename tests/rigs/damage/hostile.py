@@ -148,6 +148,7 @@ def _field(path: Path, rng: random.Random) -> None:
 def _hardware(path: Path, rng: random.Random) -> None:
     record = json.loads(path.read_bytes())
     names = ("cpus", "memory_mib", "firmware", "nics", "unknown", "identity", "events", "snapshots", "disks", "taken")
+    names += ("request_id",)
     record["hardware"] = {name: rng.choice(VALUES) for name in rng.sample(names, 3)}
     path.write_text(json.dumps(record))
 
