@@ -14,51 +14,69 @@ from typing import TYPE_CHECKING, Any
 
 from warmspare.version import __version__
 
-if TYPE_CHECKING:
-    from warmspare.engine.budget import Share
-    from warmspare.engine.engine_runs import Engine
-    from warmspare.engine.given_disks import GivenDisksOf, NamedDisk
-    from warmspare.engine.overrides import Overrides
-    from warmspare.engine.repository_place import RepositoryPlace
-    from warmspare.engine.request import Request
+if TYPE_CHECKING:  # `as`: a type checker takes them for names of this module
+    from warmspare.engine.budget import Share as Share
+    from warmspare.engine.engine_runs import Engine as Engine
+    from warmspare.engine.given_disks import (
+        GivenDisksOf as GivenDisksOf,
+        NamedDisk as NamedDisk,
+    )
+    from warmspare.engine.overrides import Overrides as Overrides
+    from warmspare.engine.repository_place import RepositoryPlace as RepositoryPlace
+    from warmspare.engine.request import Request as Request
     from warmspare.engine.requests.audit_requests import (
-        ReplicaAuditRequest,
-        ReportsRequest,
-        RepositoryAuditRequest,
+        ReplicaAuditRequest as ReplicaAuditRequest,
+        ReportsRequest as ReportsRequest,
+        RepositoryAuditRequest as RepositoryAuditRequest,
     )
     from warmspare.engine.requests.drill_requests import (
-        DrillRequest,
-        DrillsRequest,
-        Ec2DrillRequest,
-        ReadinessRequest,
-        RehearsalRequest,
+        DrillRequest as DrillRequest,
+        DrillsRequest as DrillsRequest,
+        Ec2DrillRequest as Ec2DrillRequest,
+        ReadinessRequest as ReadinessRequest,
+        RehearsalRequest as RehearsalRequest,
     )
-    from warmspare.engine.requests.recovery_requests import ExportRequest, FailoverRequest, StageRequest
-    from warmspare.engine.requests.replica_requests import ApplyRequest, CopyRequest
+    from warmspare.engine.requests.recovery_requests import (
+        ExportRequest as ExportRequest,
+        FailoverRequest as FailoverRequest,
+        StageRequest as StageRequest,
+    )
+    from warmspare.engine.requests.replica_requests import (
+        ApplyRequest as ApplyRequest,
+        CopyRequest as CopyRequest,
+    )
     from warmspare.engine.requests.repository_requests import (
-        FailbackDoneRequest,
-        InitRequest,
-        PointsRequest,
-        PruneRequest,
+        FailbackDoneRequest as FailbackDoneRequest,
+        InitRequest as InitRequest,
+        PointsRequest as PointsRequest,
+        PruneRequest as PruneRequest,
     )
-    from warmspare.engine.requests.setup_requests import ConfigCheckRequest, DoctorRequest, VmsRequest
-    from warmspare.engine.requests.source_audit_requests import FleetAuditRequest, Judging, SourceAuditRequest
+    from warmspare.engine.requests.setup_requests import (
+        ConfigCheckRequest as ConfigCheckRequest,
+        DoctorRequest as DoctorRequest,
+        VmsRequest as VmsRequest,
+    )
+    from warmspare.engine.requests.source_audit_requests import (
+        FleetAuditRequest as FleetAuditRequest,
+        Judging as Judging,
+        SourceAuditRequest as SourceAuditRequest,
+    )
     from warmspare.engine.requests.sync_requests import (
-        FleetPlanRequest,
-        FleetSyncRequest,
-        PlanRequest,
-        SyncRequest,
+        FleetPlanRequest as FleetPlanRequest,
+        FleetSyncRequest as FleetSyncRequest,
+        PlanRequest as PlanRequest,
+        SyncRequest as SyncRequest,
     )
-    from warmspare.engine.wiring.readable_disks import DisksChoice
+    from warmspare.engine.wiring.readable_disks import DisksChoice as DisksChoice
     from warmspare.errors import (
-        ConfigError,
-        IntegrityError,
-        LeaseError,
-        NotFoundError,
-        RecoverError,
-        SourceError,
-        StoreError,
-        WarmspareError,
+        ConfigError as ConfigError,
+        IntegrityError as IntegrityError,
+        LeaseError as LeaseError,
+        NotFoundError as NotFoundError,
+        RecoverError as RecoverError,
+        SourceError as SourceError,
+        StoreError as StoreError,
+        WarmspareError as WarmspareError,
     )
 
 # Read when they are asked for: a program that only lists restore points need not wait for what a drill takes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import random
 import subprocess
@@ -14,10 +15,9 @@ import pytest
 import warmspare
 from examples.programs import EXAMPLES
 from rig import MIB, Outcome, Rig, command
+from rigs.paths import PROJECT
 
 SCRIPT = EXAMPLES / "asyncio" / "sync_many.py"
-
-pytestmark = pytest.mark.program
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_what_wants_a_person_is_said_and_stops_no_other(rigs: list[Rig]) -> None
     assert [vm for vm, sequence, _ in points(rigs) if sequence == 2] == ["web2"]
 
 
-async def test_what_may_help_is_tried_again(rigs: list[Rig], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_help_is_tried_again(rigs: list[Rig], monkeypatch: pytest.MonkeyPatch) -> None:
     """A lost answer: the run that was tried again finds the point."""
     spec = importlib.util.spec_from_file_location("sync_many", SCRIPT)
     assert spec and spec.loader
@@ -81,8 +81,15 @@ async def test_what_may_help_is_tried_again(rigs: list[Rig], monkeypatch: pytest
         return end
 
     monkeypatch.setattr(warmspare.Engine, "run", losing)
-    assert await script.main(rigs[0].repo, "03:15", f"web1={rigs[0].disk}") == 0
+    assert asyncio.run(script.main(rigs[0].repo, "03:15", f"web1={rigs[0].disk}")) == 0
     assert points(rigs)[:2] == [("web1", 1, None), ("web1", 2, "sync_many 03:15")] and len(points(rigs)) == 3
     lost[0] = 9
-    assert await script.main(rigs[0].repo, "03:30", f"web1={rigs[0].disk}") == 4
+    assert asyncio.run(script.main(rigs[0].repo, "03:30", f"web1={rigs[0].disk}")) == 4
     assert lost[0] == 6
+
+
+def test_a_type_checker_takes_it() -> None:
+    """As it takes a user's: names of `import warmspare` have types, and are told to be exported."""
+    words = [sys.executable, "-m", "mypy", "--strict", SCRIPT]
+    done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

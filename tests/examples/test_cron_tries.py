@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 
-import pytest
 from cronsim import CronSim
 
 from examples.programs import AGAIN, EXAMPLES, PERSON, Programs
@@ -16,8 +15,6 @@ from siterig import SiteRig
 
 TABLE, TRIES = EXAMPLES / "cron" / "warmspare", EXAMPLES / "cron" / "warmspare-tries"
 SLOT = r"cron \d{4}-\d\d-\d\dT\d\d:\d\dZ"
-
-pytestmark = pytest.mark.program
 
 
 def table() -> tuple[dict[str, str], list[tuple[str, str, str]]]:

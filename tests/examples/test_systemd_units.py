@@ -10,15 +10,11 @@ import subprocess
 from collections import defaultdict
 from pathlib import Path
 
-import pytest
-
 from examples.programs import AGAIN, EXAMPLES, INSTALLED, PERSON, Programs
 from siterig import SiteRig
 
 UNITS = EXAMPLES / "systemd"
 SLOT = r"systemd \d{4}-\d\d-\d\dT\d\d:\d\dZ"
-
-pytestmark = pytest.mark.program
 
 
 def unit(name: str) -> dict[str, list[str]]:
