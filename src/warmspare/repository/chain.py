@@ -206,7 +206,7 @@ class Repository:
                     f"restore point {entry.id.sequence - 1} is missing though {entry.id.label} descends from it",
                     where=where,
                     hint=hint,
-                ) from None
+                )
             if isinstance(parent, BaseException):
                 raise parent
             if parent.id.sha256 != entry.record.parent:
