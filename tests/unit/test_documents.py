@@ -201,7 +201,8 @@ def test_the_map_of_the_rooms_is_that_of_the_tree() -> None:
 def commands() -> dict[str, set[str]]:
     """The long options of each command."""
     return {
-        name: {flag for field in fields_of(options_of(command(name))) for flag in field.option.flags} | {"--help"}
+        name: {flag for field in fields_of(options_of(command(name))) for flag in field.option.flags if flag[1] == "-"}
+        | {"--help"}
         for name in COMMANDS
     }
 

@@ -17,6 +17,7 @@ import types
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from warmspare.cli.peer_words import OPTIONS
 from warmspare.errors import ConfigError
 
 G = TypeVar("G")
@@ -170,7 +171,7 @@ def _unknown(words: Sequence[str], fields: Sequence[OptionField]) -> ConfigError
         return ConfigError(f"{word!r} is one word too many", hint=SEE_HELP)
     word = word.partition("=")[0]
     known = [flag for field in fields for flag in field.option.flags]
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
+    near = [OPTIONS[word]] if OPTIONS.get(word) in known else difflib.get_close_matches(word, known, n=1, cutoff=0.7)
     return ConfigError(
         f"there is no option {word!r}", hint=f"did you mean {near[0]}? " + SEE_HELP if near else SEE_HELP
     )

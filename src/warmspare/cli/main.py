@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, get_type_hints
 
+from warmspare.cli.peer_words import answer
 from warmspare.cli.telling.output import (
     JsonOutput,
     begin,
@@ -49,7 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
 ABOUT = "Keeps a warm spare of virtual machines: replicates what changed, verifies every block."
-BEFORE = {"--json": 0, "--debug": 0, "--repo": 1, "--config": 1, "--endpoint-url": 1, "--state": 1}
+BEFORE = {"--json": 0, "--debug": 0, "--repo": 1, "-r": 1, "--config": 1, "--endpoint-url": 1, "--state": 1}
 """Options that may stand before the command as well as behind it, and how many words their values have."""
 
 
@@ -102,19 +103,24 @@ def _run(name: str, words: list[str]) -> int:
 def _in_front(words: list[str]) -> list[str]:
     """The same with the command first: what stands before it goes behind."""
     index = 0
-    while index < len(words) and words[index].partition("=")[0] in BEFORE:
-        index += 1 + (BEFORE[words[index]] if "=" not in words[index] else 0)
+    while index < len(words) and (flag := _flag(words[index])) in BEFORE:
+        index += 1 + (BEFORE[flag] if words[index] == flag else 0)
     if not index or index >= len(words) or words[index].startswith("-"):
         return words
     length = 2 if words[index] in GROUPS else 1
     return [*words[index : index + length], *words[:index], *words[index + length :]]
 
 
+def _flag(word: str) -> str:
+    """The option that a word begins with: `--repo` of `--repo=URI`, `-r` of `-rURI`."""
+    return word.partition("=")[0] if word.startswith("--") else word[:2]
+
+
 def _help(words: list[str]) -> int:
     """What there is; or what a word that is no command may have meant."""
     if words[:1] == ["help"] and len(words) > 1:
         return run([*words[1:3], "--help"])
-    if words[:1] == ["--version"]:
+    if words[:1] in (["--version"], ["version"]):
         print(f"warmspare {__version__}")
         return 0
     if words and words[0] in GROUPS and (len(words) == 1 or words[1] in ("-h", "--help")):
@@ -123,6 +129,8 @@ def _help(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(_listed("warmspare COMMAND [OPTIONS]", ""))
         return 0
+    if not (words[0] in GROUPS or words[0].startswith("-")) and (said := answer(words)):
+        raise ConfigError(f"there is no command {words[0]!r}", hint=said)
     known = [name for name in COMMANDS if words[0] not in GROUPS or name.startswith(words[0] + " ")]
     word = " ".join(words[:2]) if words[0] in GROUPS else words[0]
     near = difflib.get_close_matches(word, known, n=1)

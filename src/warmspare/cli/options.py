@@ -33,7 +33,11 @@ OneVm = Annotated[
 Repo = Annotated[
     str | None,
     Option(
-        "--repo", metavar="URI", help="The repository: s3://BUCKET/PREFIX, file:///PATH or a path (WARMSPARE_REPO)."
+        "--repo",
+        "-r",
+        metavar="URI",
+        help="The repository: s3://BUCKET/PREFIX, file:///PATH or a path (WARMSPARE_REPO).",
+        complete="folder",
     ),
 ]
 Endpoint = Annotated[

@@ -21,6 +21,7 @@ class InitOptions(options.Told):
             help="Where: s3://BUCKET/PREFIX, file:///PATH or a path. With --config: names of its repositories, or all.",
         ),
     ] = []  # noqa: RUF012 (never changed)
+    repo: Annotated[str | None, Option("--repo", "-r", metavar="URI", help="The same, by its option.")] = None
     config: options.Config = None
     endpoint_url: options.Endpoint = None
     profile: options.Profile = None
@@ -43,16 +44,17 @@ def _places(given: InitOptions) -> list[RepositoryPlace]:
     from warmspare.engine.repository_place import RepositoryPlace
     from warmspare.engine.requests.sync_requests import loaded
 
-    if given.config is None and given.places:
+    places = [*given.places, *([given.repo] if given.repo else [])]
+    if given.config is None and places:
         url, site = options.endpoint(given.endpoint_url), options.site(given.s3)
-        return [
-            RepositoryPlace(uri, url, given.profile, given.region, site, given.single_sender) for uri in given.places
-        ]
+        return [RepositoryPlace(uri, url, given.profile, given.region, site, given.single_sender) for uri in places]
     if given.endpoint_url or given.profile or given.region or given.s3 or given.single_sender:
         raise ConfigError(
             "--endpoint-url, --profile, --region, --s3 and --single-sender go with a URI, and none was given",
             hint="the configuration has them for its repositories; see `warmspare config example`",
         )
+    if given.repo:
+        raise ConfigError("--repo and --config exclude each other", hint="name repositories of the configuration alone")
     settings = loaded(options.config_file(given.config))
     chosen = [settings.repository(name) for name in given.places] if given.places else settings.repositories
     return [RepositoryPlace.of(one) for one in chosen]
