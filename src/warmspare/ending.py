@@ -19,7 +19,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from warmspare import children
@@ -302,11 +302,23 @@ def error_of(left: list[str]) -> dict[str, object]:
     }
 
 
+def json_asked(words: Sequence[str]) -> str:
+    """Which JSON a command line wants, `json` or `jsonl`, also one that is wrong otherwise; "" for none."""
+    for index, word in reversed(list(enumerate(words))):
+        name, equals, value = word.partition("=")
+        if name == "--json":
+            return "jsonl"
+        if name == "--output":
+            value = value if equals else "".join(words[index + 1 : index + 2])
+            return value if value in ("json", "jsonl") else ""
+    return ""
+
+
 def _say_plainly(left: list[str]) -> None:
     """Before there is an output, and without waiting for any reader."""
     lines = {2: f"warmspare: {text_of(left)}\n"}
-    if "--json" in sys.argv:
-        lines[1] = json.dumps(error_of(left)) + "\n"
+    if asked := json_asked(sys.argv):
+        lines[1] = json.dumps([error_of(left)] if asked == "json" else error_of(left)) + "\n"
     for number, line in lines.items():
         with contextlib.suppress(OSError):
             ready = select.poll()

@@ -228,6 +228,7 @@ import asyncio, sys, time
 from warmspare.ending import PROCESS
 PROCESS.listen()
 from warmspare.cli.run import execute
+from warmspare.cli.telling.output import LinesOutput
 from warmspare.threads import in_thread
 async def hangs(): await asyncio.Event().wait()
 async def raises(): raise OSError("it fails")
@@ -238,7 +239,7 @@ async def work(run):
     PROCESS.owe("the last", 60.0, last, last=True)
     print("READY", file=sys.stderr, flush=True)
     await in_thread(time.sleep, 1e6)
-sys.exit(execute(work, as_json=False, debug=False))
+sys.exit(execute(work, LinesOutput(), as_json=False, debug=False))
 """
 
 

@@ -22,7 +22,7 @@ from warmspare import errors
 from warmspare.cli.disk_options import split_disk
 from warmspare.cli.main import run
 from warmspare.cli.run import execute
-from warmspare.cli.telling.output import Plain, Stdout, begin, final_code, write_line
+from warmspare.cli.telling.output import JsonOutput, LinesOutput, Plain, Stdout, begin, final_code, write_line
 from warmspare.engine.error_groups import telling
 from warmspare.engine.host_places import HostPlaces
 from warmspare.engine.request import RunContext
@@ -64,17 +64,17 @@ def test_exit_codes_of_the_errors() -> None:
                 tasks.create_task(asyncio.sleep(60))
                 raise kind("it broke", where="there", hint="mend it")
 
-        assert execute(fail, as_json=True, debug=False) == code
+        assert execute(fail, JsonOutput(), as_json=True, debug=False) == code
 
 
 def test_a_bug_is_called_one_and_shows_a_traceback_only_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
     async def bug(run: RunContext) -> int:
         raise ZeroDivisionError("oops")
 
-    assert execute(bug, as_json=False, debug=False) == 1
+    assert execute(bug, LinesOutput(), as_json=False, debug=False) == 1
     quiet = capsys.readouterr()
     assert "this is a bug" in quiet.err and "oops" in quiet.err and "Traceback" not in quiet.err
-    assert execute(bug, as_json=True, debug=True) == 1
+    assert execute(bug, JsonOutput(), as_json=True, debug=True) == 1
     loud = capsys.readouterr()
     assert "Traceback" in loud.err and '"kind": "bug"' in loud.out
 

@@ -18,7 +18,16 @@ from warmspare.cli.main import COMMANDS, GROUPS, command, options_of
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "warmspare"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md")])
-OF_ALL = {"--json", "--debug", "--endpoint-url", "--s3", "--help"}  # said once for all commands
+OF_ALL = {
+    "--json",
+    "--output",
+    "--quiet",
+    "--verbose",
+    "--debug",
+    "--endpoint-url",
+    "--s3",
+    "--help",
+}  # said once for all commands
 
 
 def text_of(document: Path) -> str:

@@ -26,7 +26,7 @@ from suite import documented
 from warmspare.cli.telling import terminal
 from warmspare.cli.telling.output import JsonOutput, LinesOutput
 from warmspare.observe import catalogue, kinds
-from warmspare.observe.event import Event, FleetEvent, name_of, record_of
+from warmspare.observe.event import Event, FleetEvent, Weight, name_of, record_of
 from warmspare.observe.events import Events
 from warmspare.observe.kinds.apply_events import CopyPoint
 from warmspare.observe.kinds.sync_events import SyncDone, SyncStart
@@ -269,8 +269,24 @@ def test_the_same_is_told_once() -> None:
     assert events.newest == SyncStart(disks=["b"], **start)  # type: ignore[arg-type]
 
 
-def test_styles_are_of_events_that_there_are() -> None:
-    assert set(terminal.STYLES) | terminal.ENDINGS <= set(catalogue.all_kinds())
+def test_a_bar_ends_with_events_that_there_are() -> None:
+    assert set(catalogue.all_kinds()) >= terminal.ENDINGS
+
+
+def test_each_weight_is_of_some_event_and_has_its_style() -> None:
+    """One property says what is told quietly and how it looks; what warns, fails or finds is never left out."""
+    there = {event.weight() for kind in KINDS for event in samples(kind, 12)}
+    assert there == set(Weight)
+    assert set(terminal.STYLES) | {Weight.DETAIL, Weight.PLAIN, Weight.ANSWER} == set(Weight)
+    for kind in KINDS:
+        name = name_of(kind)
+        told = {event.weight() for event in samples(kind, 12)}
+        if re.search(r"warning|retry|missing|failed|wrong|problem|unprotected|damaged|late$|error", name):
+            assert all(weight.quiet for weight in told), name
+        if name == "finding":
+            assert told & {Weight.WARNING, Weight.ALARM}, kind
+        if name.endswith((".start", ".step")) or name == "progress":
+            assert Weight.PLAIN in told, name
 
 
 def test_what_a_sync_tells_can_say_of_which_VM_it_is() -> None:

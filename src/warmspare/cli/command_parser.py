@@ -27,7 +27,8 @@ _KINDS = {int: "a whole number", float: "a number"}
 
 class Option:
     """How a field is given: by these flags, or in its place where there are none. least, most: of a number. complete:
-    what a shell completes its value with: vm, point, file, folder, or words."""
+    what a shell completes its value with: vm, point, file, folder, or words with blanks between them. setting: what the
+    environment has for it (environment.py)."""
 
     def __init__(
         self,
@@ -37,8 +38,10 @@ class Option:
         least: float | None = None,
         most: float | None = None,
         complete: str = "",
+        setting: str = "",
     ) -> None:
-        self.flags, self.help, self.metavar, self.complete = flags, help, metavar, complete
+        self.flags, self.help, self.metavar = flags, help, metavar
+        self.complete, self.setting = complete, setting
         self.least, self.most = least, most
 
 

@@ -63,6 +63,9 @@ class DiskOptions(options.RepositoryOptions):
     limit: options.Limit = None
     single_sender: options.SingleSender = False
 
+    def idle(self) -> set[str]:
+        return {"config"} if self.disks else {"repo", "endpoint_url"}
+
     def vms(self) -> tuple[str, ...]:
         """The VMs of the configuration that are meant; none: all. ConfigError where what goes with disks only is given,
         or no VM."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 SETTINGS = {
-    "REPO": "the repository",
-    "CONFIG": "the configuration file",
-    "STATE": "where a sender keeps its local state",
-    "ENDPOINT_URL": "the S3 server, where it is not Amazon's own",
+    "REPO": "repository",
+    "CONFIG": "configuration",
+    "STATE": "state",
+    "ENDPOINT_URL": "server",
 }
-"""By the name behind WARMSPARE_, what each is."""
+"""By the name behind WARMSPARE_, what each is, in a word."""
 
 
 def setting(name: str) -> str | None:

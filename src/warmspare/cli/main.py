@@ -11,13 +11,14 @@ from typing import Any, get_type_hints
 
 from warmspare.cli.peer_words import answer
 from warmspare.cli.telling.output import (
+    DocumentOutput,
     JsonOutput,
     begin,
     complain,
     final_code,
     prepare_streams,
 )
-from warmspare.ending import PROCESS
+from warmspare.ending import PROCESS, json_asked
 from warmspare.errors import ConfigError
 from warmspare.version import __version__
 
@@ -50,7 +51,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
 ABOUT = "Keeps a warm spare of virtual machines: replicates what changed, verifies every block."
-BEFORE = {"--json": 0, "--debug": 0, "--repo": 1, "-r": 1, "--config": 1, "--endpoint-url": 1, "--state": 1}
+BEFORE = dict.fromkeys(("--json", "--debug", "--quiet", "-q", "--verbose", "-v"), 0) | dict.fromkeys(
+    ("--output", "--repo", "-r", "--config", "--endpoint-url", "--state"), 1
+)
 """Options that may stand before the command as well as behind it, and how many words their values have."""
 
 
@@ -81,10 +84,12 @@ def run(arguments: Sequence[str]) -> int:
         code = _run(name, words[len(name.split()) :]) if name in COMMANDS else _help(words)
     except ConfigError as wrong:
         complain(wrong.sentence)
-        if "--json" in arguments:
+        if form := json_asked(arguments):
             from warmspare.observe.kinds.run_events import Error  # here: --help needs no events
 
-            JsonOutput().event(Error.of(wrong))
+            output = DocumentOutput() if form == "json" else JsonOutput()
+            output.event(Error.of(wrong))
+            output.end()
         return wrong.exit_code
     return final_code(code)
 

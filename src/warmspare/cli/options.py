@@ -10,14 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-from warmspare.cli.command_parser import SEE_HELP, Option
-from warmspare.cli.environment import setting
+from warmspare.cli.command_parser import SEE_HELP, Option, fields_of
+from warmspare.cli.environment import SETTINGS, setting
+from warmspare.cli.telling.tone import FORMS, Tone, chosen_tone
 from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
     from warmspare.config.s3_settings import S3Settings
     from warmspare.engine.repository_place import RepositoryPlace
     from warmspare.engine.wiring.readable_disks import DisksChoice
+    from warmspare.observe.kinds.run_events import Using
 
 T = TypeVar("T")
 
@@ -38,6 +40,7 @@ Repo = Annotated[
         metavar="URI",
         help="The repository: s3://BUCKET/PREFIX, file:///PATH or a path (WARMSPARE_REPO).",
         complete="folder",
+        setting="REPO",
     ),
 ]
 Endpoint = Annotated[
@@ -46,6 +49,7 @@ Endpoint = Annotated[
         "--endpoint-url",
         metavar="URL",
         help="The S3 server, where it is not Amazon's own (WARMSPARE_ENDPOINT_URL).",
+        setting="ENDPOINT_URL",
     ),
 ]
 S3 = Annotated[list[str], Option("--s3", metavar="KEY=VALUE", help=S3_HELP)]
@@ -62,6 +66,7 @@ Config = Annotated[
         metavar="FILE",
         help="The configuration (WARMSPARE_CONFIG; default: /etc/warmspare/warmspare.toml or the user's own).",
         complete="file",
+        setting="CONFIG",
     ),
 ]
 At = Annotated[
@@ -76,7 +81,11 @@ At = Annotated[
 SenderState = Annotated[
     Path | None,
     Option(
-        "--state", metavar="DIR", help="Where the sender keeps its local state (WARMSPARE_STATE).", complete="folder"
+        "--state",
+        metavar="DIR",
+        help="Where the sender keeps its local state (WARMSPARE_STATE).",
+        complete="folder",
+        setting="STATE",
     ),
 ]
 ReplicaState = Annotated[
@@ -182,8 +191,57 @@ Adopt = Annotated[
 class Told:
     """Of every command."""
 
-    json: Annotated[bool, Option("--json", help="Write events as JSON Lines to stdout and nothing else.")] = False
+    quiet: Annotated[
+        bool, Option("--quiet", "-q", help="Tell only warnings, findings, errors, and what was asked for.")
+    ] = False
+    verbose: Annotated[
+        bool, Option("--verbose", "-v", help="Tell more: also what is used, and where that was said.")
+    ] = False
+    output: Annotated[
+        str | None,
+        Option(
+            "--output",
+            metavar="FORMAT",
+            help="table (for people; the default), json (one document, at the end), or jsonl (a line an event).",
+            complete=" ".join(FORMS),
+        ),
+    ] = None
+    json: Annotated[
+        bool, Option("--json", help="Write events as JSON Lines to stdout and nothing else: --output jsonl.")
+    ] = False
     debug: Annotated[bool, Option("--debug", help="Show a traceback where something fails.")] = False
+
+    def tone(self) -> Tone:
+        """How it is to be told. ConfigError."""
+        endless = bool(getattr(self, "follow", False))
+        return chosen_tone(self.output, json=self.json, quiet=self.quiet, verbose=self.verbose, endless=endless)
+
+    def idle(self) -> set[str]:
+        """The fields that have no meaning beside what else is given, also where the environment has them."""
+        return set()
+
+    def used(self) -> list[Using]:
+        """What is used of those that the environment may say too, and where it was said."""
+        from warmspare.observe.kinds.run_events import Using
+
+        found: list[Using] = []
+        for field in fields_of(type(self)):
+            name = field.option.setting
+            if not name or field.name in self.idle():
+                continue
+            given = getattr(self, field.name)
+            value = str(given or setting(name) or _usual(name) or "")
+            if value and not ("@" in value and "://" in value):  # such a URI is refused, without repeating it
+                source = field.title if given else f"WARMSPARE_{name}" if setting(name) else "the usual place"
+                found.append(Using(what=SETTINGS[name], value=value, source=source))
+        return found
+
+
+def _usual(name: str) -> Path | None:
+    """Where something is that neither an option nor the environment names."""
+    from warmspare.engine.host_places import config_path, state_root
+
+    return config_path(None) if name == "CONFIG" else state_root() if name == "STATE" else None
 
 
 class RepositoryOptions(Told):
@@ -216,6 +274,9 @@ class HeldOptions(RepositoryOptions):
     replica: HeldReplica = None
     at: At = None
     state: ReplicaState = None
+
+    def idle(self) -> set[str]:
+        return {"repo"} if self.replica is not None and not self.repo else set()
 
     def disks(self, vm: str) -> DisksChoice:
         from warmspare.engine.wiring.readable_disks import DisksChoice

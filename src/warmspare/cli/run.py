@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from warmspare.cli.telling.output import Show, ShownOutput, complain, open_output
+from warmspare.cli.telling.output import Output, Show, ShownOutput, complain, open_output
 from warmspare.ending import INTERRUPTED, PROCESS, error_of, text_of
 from warmspare.errors import ConfigError, WarmspareError
 from warmspare.outside.text import shown
@@ -47,10 +47,15 @@ def act(
     they are wrong. show: how what this command tells is shown to a person. problems: where all that is wrong
     in a file is said, and not only the first."""
 
+    tone = given.tone()
+
     async def work(run: RunContext) -> int:
         from warmspare.config.problems import SettingsError
         from warmspare.engine.engine_runs import performed
 
+        if tone.verbose:
+            for using in given.used():
+                run.events.emit(using)
         try:
             request = build()
             result = await performed(request, run)
@@ -59,12 +64,12 @@ def act(
                 raise error.problems[0] from None
             if problems is None:
                 raise
-            raise problems.told(error, as_json=given.json) from None
-        if show is not None and not given.json:
-            show.end(result)
+            raise problems.told(error, as_json=tone.as_json) from None
+        output.result(result)
         return request.exit_code(result)
 
-    return execute(work, as_json=given.json, debug=given.debug, show=show)
+    output = ShownOutput(open_output(tone), None if tone.as_json else show, tone)
+    return execute(work, output, as_json=tone.as_json, debug=given.debug)
 
 
 async def _supervised(work: Work, run: RunContext) -> int:
@@ -93,8 +98,8 @@ async def _supervised(work: Work, run: RunContext) -> int:
         return INTERRUPTED
 
 
-def execute(work: Work, *, as_json: bool, debug: bool, show: Show | None = None) -> int:
-    """Run it to its exit code."""
+def execute(work: Work, output: Output, *, as_json: bool, debug: bool) -> int:
+    """Run it to its exit code. as_json: the output is a program's, whose events have the error too."""
     import msgspec  # here, as the next: --help need not pay for it
     import uvloop
 
@@ -107,7 +112,6 @@ def execute(work: Work, *, as_json: bool, debug: bool, show: Show | None = None)
     if not gc.isenabled():  # __main__.py
         gc.freeze()  # the modules stay to the end: no collection looks at them again
         gc.enable()
-    output = ShownOutput(open_output(as_json), None if as_json else show)
     events = Events(output.event)
 
     def say(left: list[str]) -> None:
@@ -115,6 +119,7 @@ def execute(work: Work, *, as_json: bool, debug: bool, show: Show | None = None)
         complain(text_of(left))
         if as_json:
             events.emit(msgspec.convert(error_of(left), Error))
+        output.end()
 
     PROCESS.speak(say)
     try:
@@ -137,6 +142,7 @@ def execute(work: Work, *, as_json: bool, debug: bool, show: Show | None = None)
         return report(error, events if as_json else None)
     finally:
         output.close()
+        output.end()
 
 
 def report(error: BaseException, events: Events | None) -> int:

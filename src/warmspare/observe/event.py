@@ -8,6 +8,7 @@ objects of these, never secrets; a field that is absent in some uses is `UNSET` 
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any, ClassVar
 
 import msgspec
@@ -16,11 +17,33 @@ from msgspec import UNSET, UnsetType
 note = msgspec.Meta  # of a field: note(description="…")
 
 
+class Weight(Enum):
+    """What an event is to a person. It decides what `--quiet` and `--verbose` tell, and with which style."""
+
+    DETAIL = "only where more is asked for"
+    PLAIN = "how it goes"
+    GOOD = "what was wanted is done"
+    ANSWER = "what was asked for"
+    WARNING = "it goes on, and somebody should know"
+    ALARM = "something is lost, wrong, or not protected"
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it is told where only what matters is."""
+        return self in (Weight.ANSWER, Weight.WARNING, Weight.ALARM)
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
-    """Base of all. ends: it is the last one of a run that gets there. use: whose it is, where several have its name."""
+    """Base of all. ends: it is the last one of a run that gets there. use: whose it is, where several have its name.
+    usual: what it is to a person, where its fields don't say otherwise."""
 
     ends: ClassVar[bool] = False
     use: ClassVar[str] = ""
+    usual: ClassVar[Weight] = Weight.PLAIN
+
+    def weight(self) -> Weight:
+        """What it is to a person."""
+        return self.usual
 
     def words(self) -> str | None:
         """What a person is told; None where only programs need it."""
@@ -30,6 +53,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
         """The same, with the name of the VM in front of it where the event has that."""
         words, vm_name = self.words(), getattr(self, "vm_name", UNSET)
         return f"{vm_name}: {words}" if words and vm_name is not UNSET else words
+
+    def short(self) -> str:
+        """All of it in a line, for one without words: its name and its fields, of lists and objects how long they
+        are."""
+        said = [name_of(self)]
+        for name, value in record_of(self).items():
+            if name != "event" and value not in (None, "", [], {}):
+                said.append(f"{name}={f'({len(value)})' if isinstance(value, list | dict) else value}")
+        return " ".join(said)
 
 
 class FleetEvent(Event, frozen=True, kw_only=True):

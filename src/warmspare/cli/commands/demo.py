@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from warmspare.cli import options
 from warmspare.cli.command_parser import Option
 from warmspare.cli.run import execute
+from warmspare.cli.telling.output import LinesOutput
 
 if TYPE_CHECKING:
     from warmspare.engine.request import RunContext
@@ -29,4 +30,4 @@ def demo(given: DemoOptions) -> int:
 
         return await demonstrate(given.keep, PlainConsole())
 
-    return execute(work, as_json=False, debug=given.debug)
+    return execute(work, LinesOutput(), as_json=False, debug=given.debug)

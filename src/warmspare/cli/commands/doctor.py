@@ -33,6 +33,9 @@ class DoctorOptions(options.Told):
         list[str], Option("--vm", metavar="NAME", help="Only these VMs of the configuration.", complete="vm")
     ] = []  # noqa: RUF012 (never changed)
 
+    def idle(self) -> set[str]:
+        return {"config"} if self.vddk is not None else set()
+
 
 def doctor(given: DoctorOptions) -> int:
     """Check VDDK, repositories, vCenter, and each VM: privileges, change tracking, snapshots, its host's port."""

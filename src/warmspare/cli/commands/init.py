@@ -29,6 +29,9 @@ class InitOptions(options.Told):
     s3: options.S3 = []  # noqa: RUF012
     single_sender: options.SingleSender = False
 
+    def idle(self) -> set[str]:
+        return {"config"} if self.config is None and (self.places or self.repo) else {"endpoint_url"}
+
 
 def init(given: InitOptions) -> int:
     """Make a repository, where `sync` and `copy` put restore points. One that is there stays as it is."""

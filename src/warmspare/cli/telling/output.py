@@ -11,6 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from warmspare.cli.telling.tone import USUAL, Tone
 from warmspare.errors import StoreError
 from warmspare.outside.text import json_safe, shown
 
@@ -25,7 +26,11 @@ class Output(Protocol):
 
     def event(self, event: Event) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """A live display goes; what comes now are sentences."""
+
+    def end(self) -> None:
+        """Nothing comes any more."""
 
 
 class _Voice:
@@ -192,18 +197,53 @@ class JsonOutput:
     def close(self) -> None:
         pass
 
+    def end(self) -> None:
+        pass
+
+
+class DocumentOutput:
+    """One JSON document at the end: an array of the events, without `progress`. Whoever reads it has all of it, or
+    nothing."""
+
+    tick_s = 60.0
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._ended = False
+
+    def event(self, event: Event) -> None:
+        from warmspare.observe.event import record_of
+        from warmspare.observe.kinds.run_events import Progress
+
+        if not isinstance(event, Progress):
+            self._lines.append(json_line(record_of(event)))
+
+    def close(self) -> None:
+        pass
+
+    def end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            write_raw("[" + ",\n ".join(self._lines) + "]\n")
+
 
 class LinesOutput:
     """Plain sentences, for logs."""
 
     tick_s = 10.0
 
+    def __init__(self, tone: Tone = USUAL) -> None:
+        self._tone = tone
+
     def event(self, event: Event) -> None:
-        text = event.sentence()
+        text = self._tone.words(event)
         if text:
             write_line(text)
 
     def close(self) -> None:
+        pass
+
+    def end(self) -> None:
         pass
 
 
@@ -219,33 +259,47 @@ class Show:
 
 
 class ShownOutput:
-    """An output with a command's own way of showing before it. That one of several VMs failed goes to stderr too."""
+    """An output with a command's own way of showing before it, and before both what is not to be told. That one of
+    several VMs failed goes to stderr too."""
 
-    def __init__(self, output: Output, show: Show | None) -> None:
-        self._output, self._show = output, show
+    def __init__(self, output: Output, show: Show | None, tone: Tone) -> None:
+        self._output, self._show, self._tone = output, show, tone
+        self._grave = False  # something was told that somebody should know
         self.tick_s = output.tick_s
 
     def event(self, event: Event) -> None:
-        from warmspare.observe.kinds.sync_events import SyncFailed  # here: --help needs no events
+        from warmspare.observe.event import Weight  # here: --help needs no events
+        from warmspare.observe.kinds.sync_events import SyncFailed
 
         if isinstance(event, SyncFailed):
             complain(event.message)
+        if not self._tone.tells(event):
+            return
+        self._grave |= event.weight() in (Weight.WARNING, Weight.ALARM)
         if self._show is None or not self._show.event(event):
             self._output.event(event)
+
+    def result(self, result: Any) -> None:
+        """Of a person: the value that was asked for is there."""
+        if self._show is not None and (self._grave or not self._tone.quiet):
+            self._show.end(result)
 
     def close(self) -> None:
         self._output.close()
 
+    def end(self) -> None:
+        self._output.end()
 
-def open_output(as_json: bool) -> Output:
+
+def open_output(tone: Tone) -> Output:
     """JSON if asked for, a live display if a person is there, lines otherwise."""
-    if as_json:
-        return JsonOutput()
+    if tone.as_json:
+        return DocumentOutput() if tone.form == "json" else JsonOutput()
     if sys.stdout.isatty():
         from warmspare.cli.telling.terminal import TerminalOutput  # here: only a terminal pays for it
 
-        return TerminalOutput()
-    return LinesOutput()
+        return TerminalOutput(tone)
+    return LinesOutput(tone)
 
 
 def complain(text: str) -> None:

@@ -6,38 +6,13 @@ from msgspec import UNSET
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from warmspare.cli.telling.console import PlainConsole, text
-from warmspare.observe.event import Event, FleetEvent, name_of
+from warmspare.cli.telling.tone import USUAL, Tone
+from warmspare.observe.event import Event, FleetEvent, Weight, name_of
 from warmspare.observe.kinds.run_events import Progress as ProgressTold
 from warmspare.observe.quantities import duration, size
 from warmspare.outside.text import shown
 
-_GOOD = "bold green"
-STYLES = {
-    "sync.failed": "red",
-    "finding": "yellow",
-    "unprotected": "bold red",
-    "apply.waiting": "yellow",
-    "source.retry": "yellow",
-    "source.warning": "yellow",
-    "store.retry": "yellow",
-    "store.promise": "bold red",
-    "housekeeping.warning": "yellow",
-    "tracking.missed": "bold red",
-    "sync.late": "yellow",
-    "stage.waiting": "yellow",
-    "stage.kept": "yellow",
-    "stage.left": "yellow",
-    "drill.missing": "bold red",
-    "failover.note": "yellow",
-    "failover.missing": "bold red",
-    "audit.waiting": "yellow",
-    "report.wrong": "bold red",
-    "sync.done": _GOOD,
-    "apply.done": _GOOD,
-    "copy.done": _GOOD,
-    "failover.done": _GOOD,
-    "export.done": _GOOD,
-}
+STYLES = {Weight.GOOD: "bold green", Weight.WARNING: "yellow", Weight.ALARM: "bold red"}
 ENDINGS = frozenset({"sync.done", "sync.failed", "apply.done", "copy.done", "audit.done"})  # of what a bar shows
 
 
@@ -46,7 +21,8 @@ class TerminalOutput:
 
     tick_s = 0.2
 
-    def __init__(self) -> None:
+    def __init__(self, tone: Tone = USUAL) -> None:
+        self._tone = tone
         self._console = PlainConsole()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -65,8 +41,8 @@ class TerminalOutput:
         name = name_of(event)
         if name in ENDINGS:
             self._stop(_whose(event))
-        if words := event.sentence():
-            self._console.print(text(words, STYLES.get(name, "")))
+        if words := self._tone.words(event):
+            self._console.print(text(words, STYLES.get(event.weight(), "")))
 
     def _show(self, event: ProgressTold) -> None:
         if not event.bytes_total:
@@ -94,6 +70,9 @@ class TerminalOutput:
     def close(self) -> None:
         for name in list(self._tasks):
             self._stop(name)
+
+    def end(self) -> None:
+        pass
 
 
 def _whose(event: Event) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from warmspare.observe.event import Event, note
+from warmspare.observe.event import Event, Weight, note
 from warmspare.observe.quantities import duration, size
 
 
@@ -77,6 +77,8 @@ class DiskLeft(Event, frozen=True, kw_only=True, tag="disk.left"):
 class ApplyWaiting(Event, frozen=True, kw_only=True, tag="apply.waiting"):
     """`--follow`: the store can't be reached, or a drill or a staging reads the replica."""
 
+    usual = Weight.WARNING
+
     vm: Annotated[str, note(description="as `--vm` was given, before the store was reached the first time")]
     message: str
     seconds: float
@@ -89,6 +91,7 @@ class ApplyDone(Event, frozen=True, kw_only=True, tag="apply.done"):
     """The replica is at the point that was asked for; with `--follow` after each point."""
 
     ends = True
+    usual = Weight.GOOD
 
     vm: str
     point: str
@@ -140,6 +143,7 @@ class CopyDone(Event, frozen=True, kw_only=True, tag="copy.done"):
     """The destination has all that was to be copied."""
 
     ends = True
+    usual = Weight.GOOD
 
     vms: int
     points: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from warmspare.observe.event import Event, note
+from warmspare.observe.event import Event, Weight, note
 from warmspare.observe.quantities import size
 
 
@@ -45,6 +45,8 @@ class AuditPoint(Event, frozen=True, kw_only=True, tag="audit.point"):
 class AuditWaiting(Event, frozen=True, kw_only=True, tag="audit.waiting"):
     """The replica is on its way to another point."""
 
+    usual = Weight.WARNING
+
     vm: str
     message: str = "the replica is being brought to another restore point; waiting for that"
 
@@ -71,9 +73,14 @@ class AuditDone(Event, frozen=True, kw_only=True, tag="audit.done"):
     sha256: str
     html: str | None
 
+    def weight(self) -> Weight:
+        return Weight.ALARM if self.findings else Weight.GOOD
+
 
 class ReportWrong(Event, frozen=True, kw_only=True, tag="report.wrong"):
     """`verify-report`: a report is not as it was written, or missing."""
+
+    usual = Weight.ALARM
 
     report: Annotated[str, note(description="or the number of one that is missing")]
     message: str
@@ -92,6 +99,9 @@ class ReportsVerified(Event, frozen=True, kw_only=True, tag="reports.verified"):
     wrong: int
     head: str | None
     sha256: str | None
+
+    def weight(self) -> Weight:
+        return Weight.ALARM if self.wrong else Weight.GOOD
 
     def words(self) -> str:
         if not self.count:

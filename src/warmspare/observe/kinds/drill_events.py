@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from warmspare.observe.event import Event, note
+from warmspare.observe.event import Event, Weight, note
 from warmspare.observe.quantities import duration
 
 
@@ -67,6 +67,8 @@ class DrillWaiting(Event, frozen=True, kw_only=True, tag="drill.waiting"):
 class DrillNote(Event, frozen=True, kw_only=True, tag="drill.note"):
     """The machine is not the VM in some way, or something was done without."""
 
+    usual = Weight.WARNING
+
     vm: str
     message: str
 
@@ -95,6 +97,9 @@ class DrillDone(Event, frozen=True, kw_only=True, tag="drill.done"):
     accelerator: str
     evidence: str
 
+    def weight(self) -> Weight:
+        return Weight.GOOD if self.passed and self.untouched is not False else Weight.ALARM
+
     def words(self) -> str:
         disks = {
             True: "the replica is as it was",
@@ -120,6 +125,9 @@ class Ec2DrillDone(Event, frozen=True, kw_only=True, tag="drill.done"):
     instance: str
     evidence: str
 
+    def weight(self) -> Weight:
+        return Weight.GOOD if self.passed else Weight.ALARM
+
     def words(self) -> str:
         return f"{_verdict(self.vm, self.passed, self.boot_seconds, self.reason)}evidence in {self.evidence}"
 
@@ -140,6 +148,8 @@ class DrillKept(Event, frozen=True, kw_only=True, tag="drill.kept"):
 
 class DrillMissing(Event, frozen=True, kw_only=True, tag="drill.missing"):
     """`--ec2`: a way out, or what keeps it from being started."""
+
+    usual = Weight.ALARM
 
     vm: str
     message: str
@@ -207,6 +217,8 @@ class DrillClean(Event, frozen=True, kw_only=True, tag="drill.clean"):
 class Drill(Event, frozen=True, kw_only=True, tag="drill"):
     """`drills`: one VM of a record."""
 
+    usual = Weight.ANSWER
+
     number: int
     where: Annotated[str, note(description="qemu, ec2")]
     began: str
@@ -233,6 +245,8 @@ class Drill(Event, frozen=True, kw_only=True, tag="drill"):
 
 class DrillTrend(Event, frozen=True, kw_only=True, tag="drill.trend"):
     """`drills`: of the newest that came up, and the median of up to 20 before it."""
+
+    usual = Weight.ANSWER
 
     vm: str
     vm_name: str
@@ -268,6 +282,8 @@ class DrillTrend(Event, frozen=True, kw_only=True, tag="drill.trend"):
 class RecordWrong(Event, frozen=True, kw_only=True, tag="record.wrong"):
     """`drills`: a record is not as it was written, or missing."""
 
+    usual = Weight.ALARM
+
     record: Annotated[str, note(description="or the number of one that is missing")]
     message: str
 
@@ -285,6 +301,9 @@ class DrillsDone(Event, frozen=True, kw_only=True, tag="drills.done"):
     wrong: int
     head: str | None
     sha256: str | None
+
+    def weight(self) -> Weight:
+        return Weight.ALARM if self.wrong else Weight.PLAIN
 
     def words(self) -> str:
         if self.wrong:

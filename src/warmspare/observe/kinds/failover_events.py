@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from warmspare.observe.event import Event, note
+from warmspare.observe.event import Event, Weight, note
 from warmspare.observe.quantities import duration, size, span
 
 
@@ -26,6 +26,8 @@ class FailoverPoint(Event, frozen=True, kw_only=True, tag="failover.point"):
 class FailoverNote(Event, frozen=True, kw_only=True, tag="failover.note"):
     """Something is not as at home."""
 
+    usual = Weight.WARNING
+
     vm: str
     message: str
 
@@ -36,6 +38,8 @@ class FailoverNote(Event, frozen=True, kw_only=True, tag="failover.note"):
 class FailoverMissing(Event, frozen=True, kw_only=True, tag="failover.missing"):
     """Something keeps a VM from being started."""
 
+    usual = Weight.ALARM
+
     vm: str
     message: str
 
@@ -45,6 +49,8 @@ class FailoverMissing(Event, frozen=True, kw_only=True, tag="failover.missing"):
 
 class FailoverWould(Event, frozen=True, kw_only=True, tag="failover.would"):
     """`--dry-run`: what would be done."""
+
+    usual = Weight.ANSWER
 
     vm: str
     order: int
@@ -63,6 +69,9 @@ class FailoverPlanned(Event, frozen=True, kw_only=True, tag="failover.planned"):
     missing: int
     stops: Annotated[int, note(description="VMs")]
     not_known: Annotated[int, note(description="VMs")]
+
+    def weight(self) -> Weight:
+        return Weight.ALARM if self.missing or self.stops else Weight.ANSWER
 
     def words(self) -> str:
         return (
@@ -117,6 +126,7 @@ class FailoverDone(Event, frozen=True, kw_only=True, tag="failover.done"):
     """All VMs of the plan count as started."""
 
     ends = True
+    usual = Weight.GOOD
 
     vms: int
     seconds: float
@@ -127,6 +137,8 @@ class FailoverDone(Event, frozen=True, kw_only=True, tag="failover.done"):
 
 class FailbackDone(Event, frozen=True, kw_only=True, tag="failback.done"):
     """The mark of the failover is cleared; the fields say what may still be in AWS."""
+
+    usual = Weight.GOOD
 
     vm: str
     point: str
@@ -173,6 +185,7 @@ class ExportDone(Event, frozen=True, kw_only=True, tag="export.done"):
     """All disks of the VM are written."""
 
     ends = True
+    usual = Weight.GOOD
 
     vm: str
     disks: int

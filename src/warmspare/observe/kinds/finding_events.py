@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, UnsetType
 
-from warmspare.observe.event import Event, FleetEvent, note
+from warmspare.observe.event import Event, FleetEvent, Weight, note
 
 _MOST_BLOCKS = 8  # in the sentence
 
@@ -20,6 +20,7 @@ class UntrackedChange(FleetEvent, frozen=True, kw_only=True, tag="finding"):
     """What changed and was not reported as changed was found and sent."""
 
     use = "sync"
+    usual = Weight.WARNING
 
     kind: Literal["untracked-change"] = "untracked-change"
     vm: str
@@ -38,6 +39,7 @@ class DamagedObject(FleetEvent, frozen=True, kw_only=True, tag="finding"):
     """An object of the repository is not what its hash says."""
 
     use = "sync, copy"
+    usual = Weight.WARNING
 
     kind: Literal["damaged-object"] = "damaged-object"
     vm: Annotated[str | UnsetType, note(description="not in a copy")] = UNSET
@@ -52,6 +54,7 @@ class DamagedFrame(Event, frozen=True, kw_only=True, tag="finding"):
     """What was fetched for a disk did not verify."""
 
     use = "apply"
+    usual = Weight.WARNING
 
     kind: Literal["damaged-object"] = "damaged-object"
     vm: str
@@ -66,6 +69,7 @@ class BlockRebuilt(Event, frozen=True, kw_only=True, tag="finding"):
     """Blocks that did not verify were rebuilt from the chain."""
 
     use = "apply, rebuilt"
+    usual = Weight.WARNING
 
     kind: Literal["block-rebuilt"] = "block-rebuilt"
     vm: str
@@ -81,6 +85,7 @@ class ReplicaBlock(Event, frozen=True, kw_only=True, tag="finding"):
     """Blocks of the replica are wrong, and were taken from the chain."""
 
     use = "stage"
+    usual = Weight.WARNING
 
     kind: Literal["replica-block"] = "replica-block"
     disk: str
@@ -110,6 +115,9 @@ class AuditFinding(Event, frozen=True, kw_only=True, tag="finding"):
     message: str
     remedy: str
 
+    def weight(self) -> Weight:
+        return Weight.ALARM if self.severity == "error" else Weight.WARNING
+
     def words(self) -> str:
         subject = f"disk {self.disk}" if self.disk is not UNSET else "" if self.key is UNSET else self.key
         place = ""
@@ -133,6 +141,9 @@ class ReadinessFinding(Event, frozen=True, kw_only=True, tag="finding"):
     point: str
     message: str
     remedy: str
+
+    def weight(self) -> Weight:
+        return {"note": Weight.PLAIN, "warning": Weight.WARNING}.get(self.severity, Weight.ALARM)
 
     def words(self) -> str:
         return f"FINDING on disk {self.disk}: {self.message}"

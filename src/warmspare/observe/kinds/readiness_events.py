@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from warmspare.observe.event import Event, note
+from warmspare.observe.event import Event, Weight, note
 from warmspare.observe.quantities import size
 
 
@@ -38,6 +38,9 @@ class CheckDone(Event, frozen=True, kw_only=True, tag="check.done"):
     not_known: Annotated[list[str], note(description="a clause each, with disk and place")]
     seen: list[str]
 
+    def weight(self) -> Weight:
+        return Weight.ALARM if self.stops else Weight.WARNING if self.warnings or self.not_known else Weight.GOOD
+
     def words(self) -> str:
         said = (
             f"{self.stops} things were found that will stop {self.vm!r} from starting in EC2"
@@ -58,6 +61,9 @@ class OutlookTold(Event, frozen=True, kw_only=True, tag="outlook"):
     stops: list[str]
     not_known: Annotated[list[str], note(description="a clause each")]
     runs: Annotated[list[str], note(description="Windows, RHEL, SUSE, Linux; several where it is not sure")]
+
+    def weight(self) -> Weight:
+        return {"starts": Weight.ANSWER, "not known": Weight.WARNING}.get(self.answer, Weight.ALARM)
 
     def words(self) -> str:
         head = f"{self.vm} at restore point {self.point}: "

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from warmspare.observe.event import Event, note
+from warmspare.observe.event import Event, Weight, note
 from warmspare.observe.quantities import duration
 
 
 class RehearsalMissing(Event, frozen=True, kw_only=True, tag="rehearsal.missing"):
     """A VM can't be started. All were looked at before anything is."""
+
+    usual = Weight.ALARM
 
     vm: str
     message: str
@@ -61,6 +63,9 @@ class RehearsalStep(Event, frozen=True, kw_only=True, tag="rehearsal.step"):
     rto_seconds: float | None
     within: Annotated[bool | None, note(description="null: no RTO, or not judged")]
 
+    def weight(self) -> Weight:
+        return Weight.PLAIN if self.result == "passed" else Weight.ALARM
+
     def words(self) -> str:
         head = f"{self.vm}: {self.result.upper()}"
         if self.ready_seconds is not None:
@@ -89,6 +94,9 @@ class RehearsalDone(Event, frozen=True, kw_only=True, tag="rehearsal.done"):
     number: int
     record: str
     sha256: str
+
+    def weight(self) -> Weight:
+        return Weight.GOOD if self.passed == self.vms and self.within is not False else Weight.ALARM
 
     def words(self) -> str:
         counts = [

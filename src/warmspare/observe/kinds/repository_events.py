@@ -7,12 +7,14 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from warmspare.observe.event import Event, FleetEvent, note
+from warmspare.observe.event import Event, FleetEvent, Weight, note
 from warmspare.observe.quantities import duration, size
 
 
 class InitDone(Event, frozen=True, kw_only=True, tag="init.done"):
     """`init`, for each repository."""
+
+    usual = Weight.GOOD
 
     repository: str
     id: str
@@ -30,6 +32,8 @@ class StorePromise(FleetEvent, frozen=True, kw_only=True, tag="store.promise"):
     """The store does not keep this, and can be used without. `create` (single_sender) and `replace` at each run, the
     others once a host."""
 
+    usual = Weight.ALARM
+
     repository: str
     promise: Annotated[str, note(description="create, replace, checksums, clock")]
     message: Annotated[str, note(description="what follows")]
@@ -40,6 +44,8 @@ class StorePromise(FleetEvent, frozen=True, kw_only=True, tag="store.promise"):
 
 class LeaseWatched(FleetEvent, frozen=True, kw_only=True, tag="lease.watched"):
     """Another's lease can't be judged by its date; it is taken if nobody renews it for so long."""
+
+    usual = Weight.WARNING
 
     vm: str
     seconds: float
@@ -70,6 +76,8 @@ class NamedReason(msgspec.Struct, frozen=True, kw_only=True):
 class PointListed(Event, frozen=True, kw_only=True, tag="point"):
     """`points`: a restore point."""
 
+    usual = Weight.ANSWER
+
     vm: str
     vm_name: str
     point: str
@@ -89,6 +97,7 @@ class PointsDone(Event, frozen=True, kw_only=True, tag="points.done"):
     """`points`."""
 
     ends = True
+    usual = Weight.ANSWER
 
     count: int
 
@@ -108,6 +117,8 @@ class PruneObject(Event, frozen=True, kw_only=True, tag="prune.object"):
 
 class PruneDone(Event, frozen=True, kw_only=True, tag="prune.done"):
     """`prune` is at its end. If anything is left that the store did not let us remove, an error follows."""
+
+    usual = Weight.GOOD
 
     repository: str
     removed: bool
@@ -143,6 +154,8 @@ class StateAdopted(FleetEvent, frozen=True, kw_only=True, tag="state.adopted"):
 class StateUnreadable(FleetEvent, frozen=True, kw_only=True, tag="state.unreadable"):
     """A record of the state directory is damaged or none of ours; the run goes on as if it were not there."""
 
+    usual = Weight.WARNING
+
     path: str
     message: str
 
@@ -152,6 +165,8 @@ class StateUnreadable(FleetEvent, frozen=True, kw_only=True, tag="state.unreadab
 
 class StateRebuild(FleetEvent, frozen=True, kw_only=True, tag="state.rebuild"):
     """A local hash table or page map was lost, damaged or out of step."""
+
+    usual = Weight.WARNING
 
     vm: str
     disk: str
@@ -163,6 +178,8 @@ class StateRebuild(FleetEvent, frozen=True, kw_only=True, tag="state.rebuild"):
 
 class StateDamaged(FleetEvent, frozen=True, kw_only=True, tag="state.damaged"):
     """Parts of the page map failed their checksums."""
+
+    usual = Weight.WARNING
 
     vm: str
     disk: str

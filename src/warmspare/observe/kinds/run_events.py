@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import UNSET, UnsetType
 
 from warmspare.errors import StoreError, WarmspareError
-from warmspare.observe.event import Event, FleetEvent, note
+from warmspare.observe.event import Event, FleetEvent, Weight, note
 from warmspare.observe.quantities import duration, size
 
 
@@ -42,9 +42,24 @@ class Progress(FleetEvent, frozen=True, kw_only=True, tag="progress"):
         return f"{share}: {parts}; {rate}/s{left}"
 
 
+class Using(FleetEvent, frozen=True, kw_only=True, tag="using"):
+    """`--verbose`: which configuration, repository or state is used, and where that was said."""
+
+    usual = Weight.DETAIL
+
+    what: Annotated[str, note(description="repository, server, configuration, state")]
+    value: str
+    source: Annotated[str, note(description="an option, WARMSPARE_…, the configuration, the usual place")]
+
+    def words(self) -> str:
+        return f"{self.what}: {self.value} (by {self.source})"
+
+
 class StoreRetry(FleetEvent, frozen=True, kw_only=True, tag="store.retry"):
     """Requests to S3, EC2 or EBS have been failing for some seconds and are tried again; not more often than each
     10 s."""
+
+    usual = Weight.WARNING
 
     message: str
     attempt: int
@@ -57,6 +72,8 @@ class StoreRetry(FleetEvent, frozen=True, kw_only=True, tag="store.retry"):
 class HousekeepingWarning(FleetEvent, frozen=True, kw_only=True, tag="housekeeping.warning"):
     """Something could not be cleared up, or the index of VMs not be brought up to date. Once a run and action, near
     its end; the next run tries again."""
+
+    usual = Weight.WARNING
 
     vm: Annotated[str | UnsetType, note(description="where there is one")] = UNSET
     action: Annotated[
@@ -80,6 +97,8 @@ class HousekeepingWarning(FleetEvent, frozen=True, kw_only=True, tag="housekeepi
 class Interrupted(Event, frozen=True, kw_only=True, tag="interrupted"):
     """After a signal: this is being taken back. Half a second after the signal, and each 10 s."""
 
+    usual = Weight.WARNING
+
     what: str
     seconds: Annotated[float, note(description="so far")]
     within_seconds: Annotated[float, note(description="at most")]
@@ -89,6 +108,7 @@ class Error(Event, frozen=True, kw_only=True, tag="error"):
     """A run failed, or was interrupted."""
 
     ends = True
+    usual = Weight.ALARM
 
     kind: Annotated[
         str,

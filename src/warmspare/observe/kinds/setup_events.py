@@ -6,11 +6,13 @@ from typing import Annotated
 
 import msgspec
 
-from warmspare.observe.event import Event, note
+from warmspare.observe.event import Event, Weight, note
 
 
 class ConfigProblem(Event, frozen=True, kw_only=True, tag="config.problem"):
     """`config check`, where there are several; an error follows."""
+
+    usual = Weight.ALARM
 
     path: str
     line: Annotated[int | None, note(description="null: not known")]
@@ -93,6 +95,9 @@ class DoctorCheck(Event, frozen=True, kw_only=True, tag="check"):
     state: Annotated[str, note(description="ok, note, wrong")]
     found: str
     meaning: str
+
+    def weight(self) -> Weight:
+        return {"ok": Weight.PLAIN, "note": Weight.WARNING}.get(self.state, Weight.ALARM)
 
 
 class DoctorDone(Event, frozen=True, kw_only=True, tag="doctor.done"):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import UNSET, UnsetType
 
-from warmspare.observe.event import Event, FleetEvent, note
+from warmspare.observe.event import Event, FleetEvent, Weight, note
 from warmspare.observe.kinds.repository_events import NamedReason
 from warmspare.observe.quantities import duration
 
@@ -27,6 +27,8 @@ class SourceOpen(FleetEvent, frozen=True, kw_only=True, tag="source.open"):
 class SourceRetry(FleetEvent, frozen=True, kw_only=True, tag="source.retry"):
     """A call of VDDK or vCenter failed and is tried again after so many seconds."""
 
+    usual = Weight.WARNING
+
     message: str
     attempt: int
     seconds: float
@@ -37,6 +39,8 @@ class SourceRetry(FleetEvent, frozen=True, kw_only=True, tag="source.retry"):
 
 class SourceWarning(FleetEvent, frozen=True, kw_only=True, tag="source.warning"):
     """It goes on, but something is not as it should be."""
+
+    usual = Weight.WARNING
 
     message: str
     offset: Annotated[int | UnsetType, note(description="with length: where a part of the disk is meant")] = UNSET
@@ -99,6 +103,8 @@ class TrackingEnabled(FleetEvent, frozen=True, kw_only=True, tag="tracking.enabl
 class VmListed(Event, frozen=True, kw_only=True, tag="vm"):
     """`vms`: a VM that can be seen."""
 
+    usual = Weight.ANSWER
+
     vcenter: str
     vm: Annotated[str, note(description="its instance UUID")]
     vm_name: str
@@ -118,6 +124,8 @@ class VmListed(Event, frozen=True, kw_only=True, tag="vm"):
 class VmMissing(Event, frozen=True, kw_only=True, tag="vm.missing"):
     """`vms`: a `[vm.NAME]` that means no VM; exit code 2."""
 
+    usual = Weight.ALARM
+
     vcenter: str
     name: str
     message: str
@@ -127,6 +135,7 @@ class VmsDone(Event, frozen=True, kw_only=True, tag="vms.done"):
     """`vms`."""
 
     ends = True
+    usual = Weight.ANSWER
 
     count: int
     missing: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from warmspare.observe.event import Event, note
+from warmspare.observe.event import Event, Weight, note
 from warmspare.observe.quantities import duration, size
 
 
@@ -72,6 +72,8 @@ class StagePoint(Event, frozen=True, kw_only=True, tag="stage.point"):
 class StageAgain(Event, frozen=True, kw_only=True, tag="stage.again"):
     """A snapshot was lost, or a parent not taken: begun anew, or in full."""
 
+    usual = Weight.WARNING
+
     vm: str
     disk: str
     message: str
@@ -95,6 +97,8 @@ class StageRemoved(Event, frozen=True, kw_only=True, tag="stage.removed"):
 class StageKept(Event, frozen=True, kw_only=True, tag="stage.kept"):
     """AWS does not delete a snapshot. So in each run until it does."""
 
+    usual = Weight.WARNING
+
     vm: str
     snapshot: str
     point: str
@@ -108,6 +112,8 @@ class StageKept(Event, frozen=True, kw_only=True, tag="stage.kept"):
 class StageLeft(Event, frozen=True, kw_only=True, tag="stage.left"):
     """Snapshots that AWS was not asked to delete any more in this run."""
 
+    usual = Weight.WARNING
+
     vm: str
     snapshots: list[str]
     message: str
@@ -118,6 +124,8 @@ class StageLeft(Event, frozen=True, kw_only=True, tag="stage.left"):
 
 class StagePlan(Event, frozen=True, kw_only=True, tag="stage.plan"):
     """`--dry-run`, for each disk."""
+
+    usual = Weight.ANSWER
 
     vm: str
     disk: str
@@ -144,6 +152,8 @@ class StagePlan(Event, frozen=True, kw_only=True, tag="stage.plan"):
 class StageWaiting(Event, frozen=True, kw_only=True, tag="stage.waiting"):
     """`--follow`: something that can pass is waited out. `--replica`: an apply that moves it is waited for."""
 
+    usual = Weight.WARNING
+
     vm: Annotated[str, note(description="as `--vm` was given, before the store was reached the first time")]
     message: str
     seconds: Annotated[float, note(description="until the next try; for an apply, at most")]
@@ -156,6 +166,7 @@ class StageDone(Event, frozen=True, kw_only=True, tag="stage.done"):
     """The point is staged; with `--follow` after each point."""
 
     ends = True
+    usual = Weight.GOOD
 
     vm: str
     point: str

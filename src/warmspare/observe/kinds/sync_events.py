@@ -7,12 +7,14 @@ from typing import Annotated
 from msgspec import UNSET, UnsetType
 
 from warmspare.errors import StoreError, WarmspareError
-from warmspare.observe.event import Event, FleetEvent, note
+from warmspare.observe.event import Event, FleetEvent, Weight, note
 from warmspare.observe.quantities import duration, size
 
 
 class VmMoved(FleetEvent, frozen=True, kw_only=True, tag="vm.moved"):
     """The VM lives elsewhere than the one of the newest point."""
+
+    usual = Weight.WARNING
 
     vm: str
     before: str
@@ -96,6 +98,8 @@ class SyncResumed(FleetEvent, frozen=True, kw_only=True, tag="sync.resumed"):
 class SpoolFull(FleetEvent, frozen=True, kw_only=True, tag="spool.full"):
     """Reading waits for the link from here on. Once a run."""
 
+    usual = Weight.WARNING
+
     vm: str
     directory: str
 
@@ -167,6 +171,8 @@ class DiskAudited(FleetEvent, frozen=True, kw_only=True, tag="disk.audited"):
 class TrackingMissed(FleetEvent, frozen=True, kw_only=True, tag="tracking.missed"):
     """The rolling audit found a block that differs and was not reported; the disk is compared in full now."""
 
+    usual = Weight.ALARM
+
     vm: str
     disk: str
     offset: int
@@ -183,6 +189,8 @@ class TrackingMissed(FleetEvent, frozen=True, kw_only=True, tag="tracking.missed
 class DiskUnprotected(FleetEvent, frozen=True, kw_only=True, tag="unprotected"):
     """A disk is not in the restore point; exit code 7 follows."""
 
+    usual = Weight.ALARM
+
     vm: str
     disk: str
     reason: str
@@ -193,6 +201,8 @@ class DiskUnprotected(FleetEvent, frozen=True, kw_only=True, tag="unprotected"):
 
 class SyncLate(FleetEvent, frozen=True, kw_only=True, tag="sync.late"):
     """A sync has passed half the RPO of its VM."""
+
+    usual = Weight.WARNING
 
     vm: str
     seconds: float
@@ -206,6 +216,7 @@ class SyncDone(FleetEvent, frozen=True, kw_only=True, tag="sync.done"):
     """The restore point is published."""
 
     ends = True
+    usual = Weight.GOOD
 
     vm: str
     point: str
@@ -249,6 +260,7 @@ class PlanDone(FleetEvent, frozen=True, kw_only=True, tag="plan.done"):
     """What a sync would do now. Null where it can't be told."""
 
     ends = True
+    usual = Weight.ANSWER
 
     vm: str
     bytes_read: int
@@ -278,6 +290,8 @@ class PlanDone(FleetEvent, frozen=True, kw_only=True, tag="plan.done"):
 class SyncFailed(FleetEvent, frozen=True, kw_only=True, tag="sync.failed"):
     """One of several VMs failed; the others go on. The fields are those of `error`; `message` and `what` name the VM.
     vm_name is the NAME of `[vm.NAME]` where the VM was not found."""
+
+    usual = Weight.ALARM
 
     kind: str
     exit_code: int
@@ -314,6 +328,9 @@ class SyncAll(Event, frozen=True, kw_only=True, tag="sync.all"):
     vms: int
     failed: int
     unprotected: int
+
+    def weight(self) -> Weight:
+        return Weight.ALARM if self.failed or self.unprotected else Weight.GOOD
 
     def words(self) -> str:
         return (
