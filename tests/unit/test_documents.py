@@ -23,6 +23,7 @@ OF_ALL = {
     "--output",
     "--quiet",
     "--verbose",
+    "--config",
     "--debug",
     "--endpoint-url",
     "--s3",

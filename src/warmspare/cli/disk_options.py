@@ -39,7 +39,6 @@ class DiskOptions(options.RepositoryOptions):
         ),
     ] = []  # noqa: RUF012
     all_vms: Annotated[bool, Option("--all", help="Every VM of the configuration.")] = False
-    config: options.Config = None
     extents: Annotated[
         list[Path],
         Option(
@@ -64,7 +63,7 @@ class DiskOptions(options.RepositoryOptions):
     single_sender: options.SingleSender = False
 
     def idle(self) -> set[str]:
-        return {"config"} if self.disks else {"repo", "endpoint_url"}
+        return super().idle() if self.disks else {"repo", "endpoint_url"}
 
     def vms(self) -> tuple[str, ...]:
         """The VMs of the configuration that are meant; none: all. ConfigError where what goes with disks only is given,
@@ -85,11 +84,10 @@ class DiskOptions(options.RepositoryOptions):
 
         from warmspare.engine.given_disks import GivenDisksOf, NamedDisk, demand_extents
 
-        place = self.repository_if_named()
-        if len(self.vm) != 1 or not place.uri or self.all_vms or self.config is not None:
+        place = self.repository()
+        if len(self.vm) != 1 or self.all_vms:
             raise ConfigError(
-                "disks are of one VM: give --vm NAME once, and --repo URI",
-                hint="--all and --config are for VMs of the configuration, without disks",
+                "disks are of one VM: give --vm NAME once", hint="--all means VMs of the configuration, without disks"
             )
         demand_extents(len(self.disks), len(self.extents))
         named: list[NamedDisk] = []

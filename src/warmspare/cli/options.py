@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-from warmspare.cli.command_parser import SEE_HELP, Option, fields_of
+from warmspare.cli.command_parser import Option, fields_of
 from warmspare.cli.environment import SETTINGS, setting
 from warmspare.cli.telling.tone import FORMS, Tone, chosen_tone
 from warmspare.errors import ConfigError
@@ -245,27 +245,23 @@ def _usual(name: str) -> Path | None:
 
 
 class RepositoryOptions(Told):
-    """Of a command that works on a repository, or on one that a plan or a replica names."""
+    """Of a command that works on a repository, or on one that a plan, a replica or the configuration names."""
 
     repo: Repo = None
+    config: Config = None
     endpoint_url: Endpoint = None
     s3: S3 = []  # noqa: RUF012 (never changed)
 
-    def repository(self) -> RepositoryPlace:
-        """ConfigError where none is named."""
-        place = self.repository_if_named()
-        if not place.uri:
-            hint = f"give --repo URI, or set WARMSPARE_REPO; {SEE_HELP}"
-            raise ConfigError("--repo is missing: the repository", hint=hint)
-        return place
+    def idle(self) -> set[str]:
+        return {"config"}  # where it is used, whoever uses it says so
 
-    def repository_if_named(self) -> RepositoryPlace:
-        """Its URI is "" where it is not."""
+    def repository(self) -> RepositoryPlace:
+        """Without a URI where none is named: then it is the configuration's."""
         from warmspare.engine.repository_place import RepositoryPlace
 
-        return RepositoryPlace(
-            self.repo or setting("REPO") or "", endpoint_url=endpoint(self.endpoint_url), s3=site(self.s3)
-        )
+        uri = self.repo or setting("REPO") or ""
+        url = endpoint(self.endpoint_url) if uri else self.endpoint_url  # the configuration has its own
+        return RepositoryPlace(uri, endpoint_url=url, s3=site(self.s3), config=config_file(self.config))
 
 
 class HeldOptions(RepositoryOptions):
@@ -276,12 +272,12 @@ class HeldOptions(RepositoryOptions):
     state: ReplicaState = None
 
     def idle(self) -> set[str]:
-        return {"repo"} if self.replica is not None and not self.repo else set()
+        return {"config", "repo"} if self.replica is not None and not self.repo else {"config"}
 
     def disks(self, vm: str) -> DisksChoice:
         from warmspare.engine.wiring.readable_disks import DisksChoice
 
-        named = self.repository_if_named()
+        named = self.repository()
         if self.replica is not None and not self.repo:
             from msgspec.structs import replace
 

@@ -97,7 +97,7 @@ async def performed(request: Request[T], context: RunContext) -> T:
     names = request.progress
     try:
         async with context.ticking(names) if names else nullcontext():
-            return await request.perform(context)
+            return await request.located(context).perform(context)
     except BaseExceptionGroup as group:
         error = telling(group)
         if error is group:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from warmspare.config import values
 from warmspare.config.s3_settings import S3Settings
+from warmspare.config.timetable import Timetable
 
 if TYPE_CHECKING:
     from warmspare.config.settings import RepositorySettings
@@ -20,17 +22,21 @@ if TYPE_CHECKING:
 class RepositoryPlace(msgspec.Struct, frozen=True):
     """A repository, as a program names it.
 
-    uri: s3://BUCKET/PREFIX, file:///PATH or a path. The others are of S3 only. endpoint_url: of a server that is not
+    uri: s3://BUCKET/PREFIX, file:///PATH or a path; "": the configuration's (wiring/usual_repository.py), of the file
+    `config`, or of the usual one. The others are of S3 only. endpoint_url: of a server that is not
     Amazon's own. profile, region: of AWS, where the environment is not to decide. s3: what its site demands.
-    single_sender: no other host sends there, for a server that does not keep conditional writes.
+    single_sender: no other host sends there, for a server that does not keep conditional writes. limit: how fast it may
+    be sent to.
     """
 
-    uri: str
+    uri: str = ""
     endpoint_url: str | None = None
     profile: str | None = None
     region: str | None = None
     s3: S3Settings | None = None
     single_sender: bool = False
+    config: Path | None = None
+    limit: Timetable | None = None
 
     @classmethod
     def of(cls, settings: RepositorySettings) -> RepositoryPlace:
@@ -42,6 +48,7 @@ class RepositoryPlace(msgspec.Struct, frozen=True):
             settings.region,
             settings.s3,
             settings.single_sender,
+            limit=settings.limit,
         )
 
     def open(self, on_retry: Callable[[str, int, float], None] | None = None, *, usual: Site | None = None) -> Store:

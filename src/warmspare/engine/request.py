@@ -59,6 +59,10 @@ class Request(msgspec.Struct, Generic[T], frozen=True, kw_only=True, tag=True, t
 
     progress: ClassVar[tuple[str, ...]] = ()
 
+    def located(self, run: RunContext) -> Request[T]:
+        """The same with what the configuration has for what it leaves away. ConfigError."""
+        return self
+
     async def perform(self, run: RunContext) -> T:
         """Do it. Raises the package's errors (warmspare.errors), and nothing else that is expected; several at once
         come as a group."""

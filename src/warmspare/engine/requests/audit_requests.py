@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import Request, RunContext
 from warmspare.engine.wiring.audit_end import (
     FINDINGS,
@@ -14,10 +13,11 @@ from warmspare.engine.wiring.audit_end import (
     reports_directory,
     seen_before,
 )
+from warmspare.engine.wiring.usual_repository import RepositoryRequest
 from warmspare.observe.kinds.audit_events import AuditStart, ReportsVerified, ReportWrong
 
 
-class ReplicaAuditRequest(Request[AuditEnd], frozen=True, kw_only=True):
+class ReplicaAuditRequest(RepositoryRequest[AuditEnd], frozen=True, kw_only=True):
     """Hold every block of a replica against its restore point.
 
     replica: as it was given to apply. at: the restore point that it must be at. percent: judge this share of the blocks
@@ -29,7 +29,6 @@ class ReplicaAuditRequest(Request[AuditEnd], frozen=True, kw_only=True):
     progress = ("read",)
 
     vm: str
-    repository: RepositoryPlace
     replica: Path
     at: str | None = None
     percent: float | None = None
@@ -70,7 +69,7 @@ class ReplicaAuditRequest(Request[AuditEnd], frozen=True, kw_only=True):
         return conclude(report, run, reports=self.reports, html=self.html)
 
 
-class RepositoryAuditRequest(Request[AuditEnd], frozen=True, kw_only=True):
+class RepositoryAuditRequest(RepositoryRequest[AuditEnd], frozen=True, kw_only=True):
     """Check that a repository is whole.
 
     vm: its ID or name; None: all. deep: download everything and hash every block of every restore point. repair: put
@@ -80,7 +79,6 @@ class RepositoryAuditRequest(Request[AuditEnd], frozen=True, kw_only=True):
 
     progress = ("read",)
 
-    repository: RepositoryPlace
     vm: str | None = None
     deep: bool = False
     repair: bool = False

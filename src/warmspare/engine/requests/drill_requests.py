@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import Request, RunContext
 from warmspare.engine.wiring.readable_disks import DisksChoice
+from warmspare.engine.wiring.usual_repository import settled
 from warmspare.errors import ConfigError
 from warmspare.observe.kinds.drill_events import Drill, DrillsDone, DrillTrend, RecordWrong
 from warmspare.observe.kinds.readiness_events import CheckDone
@@ -36,8 +38,11 @@ class ReadinessRequest(Request[CheckDone], frozen=True, kw_only=True):
     boot_disk: str | None = None
     strict: bool = False
 
+    def located(self, run: RunContext) -> ReadinessRequest:
+        return replace(self, disks=self.disks.located(run))
+
     async def perform(self, run: RunContext) -> CheckDone:
-        from dataclasses import replace
+        import dataclasses
 
         from warmspare.engine.wiring.readable_disks import with_disks
         from warmspare.recover.drills.qemu.hardware import firmware_of
@@ -46,7 +51,7 @@ class ReadinessRequest(Request[CheckDone], frozen=True, kw_only=True):
         from warmspare.recover.readiness.check import look
 
         async def looked(held: Held, of: Origin) -> tuple[Ready, Origin, str]:
-            of = replace(of, boots=self.boot_disk)
+            of = dataclasses.replace(of, boots=self.boot_disk)
             ready = await look(of.ordered(held.disks), firmware_of(of.hardware, self.firmware))
             return ready, of, held.point.label
 
@@ -115,8 +120,11 @@ class DrillRequest(Request[DrillEnd], frozen=True, kw_only=True):
     memory_mib: int | None = None
     hashed: bool = False
 
+    def located(self, run: RunContext) -> DrillRequest:
+        return replace(self, disks=self.disks.located(run))
+
     async def perform(self, run: RunContext) -> DrillEnd:
-        from dataclasses import replace
+        import dataclasses
 
         from warmspare.engine.wiring.readable_disks import with_disks
         from warmspare.engine.wiring.rehearsing import EvidencePlace
@@ -136,7 +144,7 @@ class DrillRequest(Request[DrillEnd], frozen=True, kw_only=True):
 
         async def work(turn: DrillTurn) -> tuple[DrillVerdict, Path]:
             async def drilled(held: Held, of: Origin) -> tuple[DrillVerdict, Path]:
-                of = replace(of, boots=self.boot_disk)
+                of = dataclasses.replace(of, boots=self.boot_disk)
                 first = of.ordered(held.disks)[0]
                 machine = hardware.choose(
                     of.hardware,
@@ -176,6 +184,9 @@ class Ec2DrillRequest(Request[DrillEnd | None], frozen=True, kw_only=True):
     firmware: str | None = None
     evidence: Path | None = None
     records: Path | None = None
+
+    def located(self, run: RunContext) -> Ec2DrillRequest:
+        return replace(self, repository=settled(self.repository, (self.vm,), run))
 
     async def perform(self, run: RunContext) -> DrillEnd | None:
         from warmspare.engine.wiring.recovering import recovering

@@ -7,8 +7,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
+from msgspec.structs import replace
+
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import Request, RunContext
+from warmspare.engine.wiring.usual_repository import RepositoryRequest, settled
 from warmspare.errors import ConfigError
 from warmspare.observe.kinds.failover_events import ExportDone, FailoverDone, FailoverPlanned
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 _KEY_ARN = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+")
 
 
-class StageRequest(Request[None], frozen=True, kw_only=True):
+class StageRequest(RepositoryRequest[None], frozen=True, kw_only=True):
     """Write a restore point to EBS snapshots: one a disk, each an increment on the last.
 
     at: a restore point by number or label; None: the newest. follow: stay, and stage each new one, until cancelled.
@@ -33,7 +36,6 @@ class StageRequest(Request[None], frozen=True, kw_only=True):
     progress = ("read", "sent")
 
     vm: str
-    repository: RepositoryPlace
     at: str | None = None
     follow: bool = False
     dry_run: bool = False
@@ -129,6 +131,11 @@ class FailoverRequest(Request[FailoverDone | FailoverPlanned], frozen=True, kw_o
     repository: RepositoryPlace | None = None
     region: str | None = None
 
+    def located(self, run: RunContext) -> FailoverRequest:
+        if self.plan is not None:  # it may name one
+            return self
+        return replace(self, repository=settled(self.repository, self.vms, run))
+
     async def perform(self, run: RunContext) -> FailoverDone | FailoverPlanned:
         from warmspare.engine.wiring.planfile import load_plan
         from warmspare.engine.wiring.recovering import recovering
@@ -186,7 +193,7 @@ def _planned(answers: list[str], vms: int, missing: int, run: RunContext) -> Fai
     return planned
 
 
-class ExportRequest(Request[ExportDone], frozen=True, kw_only=True):
+class ExportRequest(RepositoryRequest[ExportDone], frozen=True, kw_only=True):
     """Write the disks of a failed-over VM, or of a replica, to files for the return; each is read back.
 
     to: a directory, for a file a disk. format: vmdk (stream-optimised) or raw. replica: with only_replica all that is
@@ -196,7 +203,6 @@ class ExportRequest(Request[ExportDone], frozen=True, kw_only=True):
     progress = ("read", "written")
 
     vm: str
-    repository: RepositoryPlace
     to: Path
     format: str = "vmdk"
     replica: Path | None = None

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import Request, RunContext
+from warmspare.engine.wiring.usual_repository import RepositoryRequest
 from warmspare.errors import ConfigError
 from warmspare.observe.kinds.apply_events import ApplyDone, CopyDone
 
 
-class ApplyRequest(Request[ApplyDone | None], frozen=True, kw_only=True):
+class ApplyRequest(RepositoryRequest[ApplyDone | None], frozen=True, kw_only=True):
     """Bring a replica to a restore point.
 
     vm: its ID or name in the repository. to: a file or device for one disk, a directory for several. at: a restore
@@ -22,7 +23,6 @@ class ApplyRequest(Request[ApplyDone | None], frozen=True, kw_only=True):
     progress = ("read", "written")
 
     vm: str
-    repository: RepositoryPlace
     to: Path
     at: str | None = None
     follow: bool = False

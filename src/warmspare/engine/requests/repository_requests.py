@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import Request, RunContext
+from warmspare.engine.wiring.usual_repository import RepositoryRequest
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError, StoreError, WarmspareError
 from warmspare.observe.kinds.failover_events import FailbackDone
 from warmspare.observe.kinds.repository_events import InitDone, PointListed, PointsDone, PruneDone
@@ -38,11 +39,10 @@ class InitRequest(Request[list[InitDone]], frozen=True, kw_only=True):
         return ends
 
 
-class PointsRequest(Request[list[PointListed]], frozen=True, kw_only=True):
+class PointsRequest(RepositoryRequest[list[PointListed]], frozen=True, kw_only=True):
     """List restore points, oldest first of each VM. vm: its ID or name; None: all there are. IntegrityError or
     NotFoundError where one can't be read, after all others were told as events."""
 
-    repository: RepositoryPlace
     vm: str | None = None
 
     async def perform(self, run: RunContext) -> list[PointListed]:
@@ -108,7 +108,7 @@ def listed(point: Point) -> PointListed:
     )
 
 
-class PruneRequest(Request[PruneDone], frozen=True, kw_only=True):
+class PruneRequest(RepositoryRequest[PruneDone], frozen=True, kw_only=True):
     """Remove objects and uploads that no restore point names and no sync can use any more.
 
     vm: only of this ID. older_s: only what the store has had for longer. remove: otherwise only say what would be
@@ -116,7 +116,6 @@ class PruneRequest(Request[PruneDone], frozen=True, kw_only=True):
     usual place. StoreError where the store did not let all of it be removed.
     """
 
-    repository: RepositoryPlace
     vm: str | None = None
     older_s: float = 7 * 86400.0
     remove: bool = False
@@ -163,10 +162,9 @@ class PruneRequest(Request[PruneDone], frozen=True, kw_only=True):
         return done
 
 
-class FailbackDoneRequest(Request[FailbackDone], frozen=True, kw_only=True):
+class FailbackDoneRequest(RepositoryRequest[FailbackDone], frozen=True, kw_only=True):
     """Clear the mark of a failover: the VM may be synced, and failed over, again. Ends nothing in AWS."""
 
-    repository: RepositoryPlace
     vm: str
 
     async def perform(self, run: RunContext) -> FailbackDone:

@@ -16,6 +16,7 @@ from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import Request, RunContext
 from warmspare.engine.requests.sync_requests import loaded
 from warmspare.engine.wiring.audit_end import AuditEnd, conclude, demand_page
+from warmspare.engine.wiring.usual_repository import RepositoryRequest
 from warmspare.errors import WarmspareError, worst
 from warmspare.observe.kinds.sync_events import SyncFailed
 
@@ -75,15 +76,17 @@ class Judging(msgspec.Struct, frozen=True, kw_only=True):
 Machines = Callable[[], Awaitable["Machine"]]
 
 
-class SourceAuditRequest(Request[AuditEnd], frozen=True, kw_only=True):
+class SourceAuditRequest(RepositoryRequest[AuditEnd], frozen=True, kw_only=True):
     """Prove that change tracking lost nothing: read given disks again and compare. Their extents are what is known to
     have changed since the newest restore point, and is not judged."""
 
     progress = ("read",)
 
     disks: GivenDisksOf
-    repository: RepositoryPlace
     judging: Judging = Judging()
+
+    def meant(self) -> tuple[str, ...]:
+        return (self.disks.vm,)
 
     async def perform(self, run: RunContext) -> AuditEnd:
         from warmspare.engine.wiring.rate_limit import kept
@@ -101,7 +104,7 @@ class SourceAuditRequest(Request[AuditEnd], frozen=True, kw_only=True):
         async def heal(own: RunContext, also: Mapping[DiskId, Extents]) -> None:
             from warmspare.engine.wiring.sync_end import published
 
-            with kept(store, judging.limit, run.host) as target:
+            with kept(store, judging.limit, run.host, self.repository.limit) as target:
                 root = run.host.root
                 single = self.repository.single_sender
                 settings = SyncSettings(judging.state or root, single_sender=single, host=root)

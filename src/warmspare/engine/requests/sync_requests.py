@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -12,8 +13,8 @@ import msgspec
 from warmspare.engine.budget import Share
 from warmspare.engine.given_disks import GivenDisksOf, demand_disks
 from warmspare.engine.overrides import Overrides
-from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import Request, RunContext
+from warmspare.engine.wiring.usual_repository import RepositoryRequest
 from warmspare.errors import ConfigError, worst
 from warmspare.observe.kinds.sync_events import PlanDone, SyncAll, SyncDone, SyncFailed, SyncUnneeded
 
@@ -34,7 +35,7 @@ FULL = Share(160 << 20, 8, 24)  # of a sync of a disk of any size
 SMALL_BYTES = 8 << 20  # what it takes besides buffers of blocks
 
 
-class _DisksRequest(Request[T], frozen=True, kw_only=True):
+class _DisksRequest(RepositoryRequest[T], frozen=True, kw_only=True):
     """What a sync of given disks, and a look at one, are told.
 
     state: where the sender keeps its local state; None: the usual place. level: of zstd, 1 to 9; None follows the
@@ -48,7 +49,6 @@ class _DisksRequest(Request[T], frozen=True, kw_only=True):
     progress = PROGRESS
 
     disks: GivenDisksOf
-    repository: RepositoryPlace
     state: Path | None = None
     level: int | None = None
     limit: float | None = None
@@ -58,6 +58,9 @@ class _DisksRequest(Request[T], frozen=True, kw_only=True):
     new: bool = False
     not_after: str | None = None
     request_id: str | None = None
+
+    def meant(self) -> tuple[str, ...]:
+        return (self.disks.vm,)
 
     def share(self) -> Share:
         """Buffers are as large as the disks at most."""
@@ -94,7 +97,7 @@ class _DisksRequest(Request[T], frozen=True, kw_only=True):
         settings = self.settings(run)
         store = self.repository.open(run.retrying)
         try:
-            with kept(store, self.limit, run.host) as target:
+            with kept(store, self.limit, run.host, self.repository.limit) as target:
                 machine = await self.disks.open(run.events)
                 try:
                     yield target, machine, settings
@@ -128,7 +131,9 @@ class PlanRequest(_DisksRequest[PlanDone | SyncUnneeded], frozen=True, kw_only=T
 
         async with self.opened(run) as (store, machine, settings):
             found = await unless_unneeded(Sender(store, machine, settings, run.events, meter=run.meter).survey())
-        return surveyed(found, run.events, limit=self.limit, rpo_s=None)
+        limits = self.repository.limit
+        limit = self.limit if self.limit or limits is None else limits.rate(time.localtime())
+        return surveyed(found, run.events, limit=limit, rpo_s=None)
 
     def exit_code(self, result: PlanDone | SyncUnneeded) -> int:
         return code_of(result)

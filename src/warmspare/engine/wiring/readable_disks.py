@@ -10,6 +10,7 @@ import msgspec
 
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import RunContext
+from warmspare.engine.wiring.usual_repository import settled
 from warmspare.errors import ConfigError
 from warmspare.observe.kinds.readiness_events import PointRead
 
@@ -33,6 +34,12 @@ class DisksChoice(msgspec.Struct, frozen=True, kw_only=True):
     repository: RepositoryPlace | None = None
     at: str | None = None
     state: Path | None = None
+
+    def located(self, run: RunContext) -> DisksChoice:
+        """The same with the configuration's repository, where neither one nor a replica is named. ConfigError."""
+        if self.replica is not None:
+            return self
+        return msgspec.structs.replace(self, repository=settled(self.repository, (self.vm,), run))
 
     def demand(self) -> None:
         """ConfigError if it names neither, or contradicts itself."""

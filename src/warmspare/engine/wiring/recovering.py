@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import RunContext
+from warmspare.engine.wiring.usual_repository import settled
 from warmspare.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,8 +29,11 @@ async def repository_of(
     ConfigError if nothing names the repository, or there is none."""
     from warmspare.repository.chain import open_repository
 
-    place = place or RepositoryPlace("")
+    place = place or RepositoryPlace()
     uri = place.uri or (plan.repository if plan else None)
+    if not uri:
+        place = settled(place, [vm.vm for vm in plan.vms] if plan else (), run)
+        uri = place.uri
     if not uri:
         raise ConfigError("the repository is not named", hint="give --repo URI, or set repository in the plan")
     url = place.endpoint_url or (plan.endpoint_url if plan else None)

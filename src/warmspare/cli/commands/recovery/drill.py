@@ -30,7 +30,7 @@ def request(given: DrillOptions) -> Request[Any]:
     given.refuse(QEMU_ONLY if given.ec2 else EC2_ONLY, why, hint="leave one of them out")
     how: dict[str, Any] = {"expect": given.expect, "evidence": given.evidence, "records": given.records}
     in_ec2: dict[str, Any] = {
-        "repository": given.repository_if_named(),
+        "repository": given.repository(),
         "at": given.at,
         "subnet": given.subnet,
         "security_groups": tuple(given.security_group),

@@ -56,7 +56,7 @@ def failover(given: FailoverOptions) -> int:
             at=given.at,
             dry_run=given.dry_run,
             via=given.via,
-            repository=given.repository_if_named(),
+            repository=given.repository(),
             region=given.region,
         )
 
