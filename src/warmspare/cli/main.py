@@ -1,14 +1,13 @@
-"""The console command: its commands, and errors of usage in one sentence; owns no work."""
+"""The console command: from a line to its command, and errors of usage in one sentence; owns no work."""
 
 from __future__ import annotations
 
 import difflib
-import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, get_type_hints
+from collections.abc import Sequence
 
+from warmspare.cli.command_table import ABOUT, BEFORE, COMMANDS, GROUPS, about, command, flag_of, options_of
 from warmspare.cli.peer_words import answer
 from warmspare.cli.telling.output import (
     DocumentOutput,
@@ -22,62 +21,16 @@ from warmspare.ending import PROCESS, json_asked
 from warmspare.errors import ConfigError
 from warmspare.version import __version__
 
-# Each command's module and function, in the order of `--help`. A module is read when it is asked for: to read all of
-# them takes longer than the work of a sync of nothing.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("init", "init"),
-    "sync": ("sync", "sync"),
-    "plan": ("sync", "plan"),
-    "apply": ("apply", "apply"),
-    "copy": ("copy", "copy"),
-    "stage": ("recovery.stage", "stage"),
-    "points": ("points", "points"),
-    "prune": ("prune", "prune"),
-    "vms": ("vms", "vms"),
-    "failover": ("recovery.failover", "failover"),
-    "failback-done": ("recovery.failback", "done"),
-    "failback-export": ("recovery.failback", "export"),
-    "doctor": ("doctor", "doctor"),
-    "drill": ("recovery.drill", "drill"),
-    "drills": ("recovery.drill_history", "drills"),
-    "demo": ("demo", "demo"),
-    "audit replica": ("audits.audit_replica", "replica"),
-    "audit repository": ("audits.audit_repository", "repository"),
-    "audit source": ("audits.audit_source", "source"),
-    "audit verify-report": ("audits.audit_verify", "verify_report"),
-    "recover check": ("recovery.recover", "check"),
-    "config check": ("config", "check"),
-    "config example": ("config", "example"),
-}
-GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
-ABOUT = "Keeps a warm spare of virtual machines: replicates what changed, verifies every block."
-BEFORE = dict.fromkeys(("--json", "--debug", "--quiet", "-q", "--verbose", "-v"), 0) | dict.fromkeys(
-    ("--output", "--repo", "-r", "--config", "--endpoint-url", "--state"), 1
-)
-"""Options that may stand before the command as well as behind it, and how many words their values have."""
-
-
-def command(name: str) -> Callable[[Any], int]:
-    """The function of a command; its one parameter's type says which options there are."""
-    module, function = COMMANDS[name]
-    found: Callable[[Any], int] = getattr(importlib.import_module(f"warmspare.cli.commands.{module}"), function)
-    return found
-
-
-def about(function: Callable[[Any], int]) -> str:
-    """What a command does, in a sentence or two."""
-    return " ".join((function.__doc__ or "").split())
-
-
-def options_of(function: Callable[[Any], int]) -> type[Any]:
-    """The class of its options."""
-    kind: type[Any] = get_type_hints(function)["given"]
-    return kind
+COMPLETE = "__complete"  # what the scripts below share/ ask
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; its exit code."""
     begin()
+    if arguments[:1] == [COMPLETE]:
+        from warmspare.cli.completion.candidates import complete
+
+        return complete(arguments[1:])
     try:
         words = _in_front(list(arguments))
         name = " ".join(words[:2]) if words and words[0] in GROUPS else "".join(words[:1])
@@ -108,17 +61,12 @@ def _run(name: str, words: list[str]) -> int:
 def _in_front(words: list[str]) -> list[str]:
     """The same with the command first: what stands before it goes behind."""
     index = 0
-    while index < len(words) and (flag := _flag(words[index])) in BEFORE:
+    while index < len(words) and (flag := flag_of(words[index])) in BEFORE:
         index += 1 + (BEFORE[flag] if words[index] == flag else 0)
     if not index or index >= len(words) or words[index].startswith("-"):
         return words
     length = 2 if words[index] in GROUPS else 1
     return [*words[index : index + length], *words[:index], *words[index + length :]]
-
-
-def _flag(word: str) -> str:
-    """The option that a word begins with: `--repo` of `--repo=URI`, `-r` of `-rURI`."""
-    return word.partition("=")[0] if word.startswith("--") else word[:2]
 
 
 def _help(words: list[str]) -> int:

@@ -110,7 +110,19 @@ Limit = Annotated[
     str | None,
     Option("--limit", metavar="RATE", help="Send no faster, all syncs of this host together: 20mbit, or 2.5MB."),
 ]
-Firmware = Annotated[str | None, Option("--firmware", metavar="KIND", help="bios or uefi (default: as the VM has).")]
+Level = Annotated[
+    str,
+    Option(
+        "--level",
+        metavar="N|auto",
+        help="zstd level 1 to 9, or follow the bottleneck.",
+        complete="auto 1 2 3 4 5 6 7 8 9",
+    ),
+]
+Firmware = Annotated[
+    str | None,
+    Option("--firmware", metavar="KIND", help="bios or uefi (default: as the VM has).", complete="bios uefi"),
+]
 BootDisk = Annotated[
     str | None,
     Option(

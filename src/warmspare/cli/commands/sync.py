@@ -21,7 +21,7 @@ class SyncOptions(DiskOptions):
         for name in ("repo", "extents", "vddk", "spool", "spool_size", "audit_period", "endpoint_url", "s3", "as_raw")
     } | {"single_sender": "--single-sender"}
 
-    level: Annotated[str, Option("--level", metavar="N|auto", help="zstd level 1 to 9, or follow the bottleneck.")] = ""
+    level: options.Level = ""
     spool: Annotated[
         Path | None,
         Option("--spool", metavar="DIR", help="Where what was read waits for a thin link.", complete="folder"),

@@ -27,7 +27,10 @@ class ExportOptions(options.RepositoryOptions):
         Path, Option("--to", metavar="DIR", help="Where the disks are written, a file each.", complete="folder")
     ]
     format_: Annotated[
-        str, Option("--format", metavar="FORMAT", help="vmdk (stream-optimised, for the return) or raw.")
+        str,
+        Option(
+            "--format", metavar="FORMAT", help="vmdk (stream-optimised, for the return) or raw.", complete="vmdk raw"
+        ),
     ] = "vmdk"
     replica: Annotated[
         Path | None,

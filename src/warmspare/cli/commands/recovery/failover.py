@@ -39,7 +39,12 @@ class FailoverOptions(options.RepositoryOptions):
     ] = False
     via: Annotated[
         str | None,
-        Option("--via", metavar="HOW", help="register-image (minutes) or import-image (an hour; licences)."),
+        Option(
+            "--via",
+            metavar="HOW",
+            help="register-image (minutes) or import-image (an hour; licences).",
+            complete="register-image import-image",
+        ),
     ] = None
     region: options.Region = None
 

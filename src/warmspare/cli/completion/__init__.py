@@ -1,0 +1,1 @@
+"""What a shell offers for a line that is being typed; the scripts that ask are below share/."""
