@@ -13,6 +13,7 @@ import tomllib
 from importlib.resources import files
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from warmspare.config.lines import dotted, find_lines, line_of, too_deep
 from warmspare.config.load import load, parse
 from warmspare.config.problems import ConfigPlace, SettingsError
 from warmspare.config.reading import KEYS
+from warmspare.config.schema import explained, schema, schema_text
 from warmspare.config.secret import Secret
 from warmspare.config.settings import Find, Settings
 from warmspare.engine import host_places
@@ -44,12 +46,15 @@ uri = "s3://example/x"
 [vm.dc02]
 name = "dc02"
 """
+SCHEMA = jsonschema.Draft202012Validator(schema())
 HIDDEN = "hunter2-correct-horse"
 HERE = ConfigPlace("f.toml", "vcenter.main.password", 4)
 
 
 def read(text: str) -> Settings:
-    return parse(text, Path("f.toml"))
+    settings = parse(text, Path("f.toml"))
+    assert SCHEMA.is_valid(tomllib.loads(text)), text  # whatever is taken is right for an editor, too
+    return settings
 
 
 def problems(text: str) -> list[str]:
@@ -880,3 +885,94 @@ def test_strings_that_do_not_end_are_looked_at_once(text: str) -> None:
     began = time.process_time()
     assert too_deep(text) is None
     assert time.process_time() - began < 5
+
+
+# a schema for editors
+
+
+def test_the_schema_takes_what_there_is_and_refuses_what_it_can_know() -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+    whole = tomllib.loads(EXAMPLE)
+    assert SCHEMA.is_valid(whole)
+    everything = "\n".join(
+        line[1:] if re.match(r"#[a-z_]+ = ", line) else line
+        for line in EXAMPLE.splitlines()
+        if not re.match(r"#(ca_file|instance_uuid|password) ", line)
+    )
+    assert SCHEMA.is_valid(tomllib.loads(everything)), list(SCHEMA.iter_errors(tomllib.loads(everything)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BASE + 'rpo = "5 minutes"',
+        BASE + "rpo = 300",
+        BASE + 'quiesce = "perhaps"',
+        BASE + "level = 12",
+        BASE + 'level = "3"',
+        BASE + 'state = "relative"',
+        BASE + 'spool_size = "200"',
+        BASE + "unknown = 1",
+        BASE + "disks = []",
+        BASE + "disks = {include = []}",
+        BASE + "disks = {only = [1]}",
+        BASE + 'path = "/a/vm/b"',
+        BASE.replace('name = "dc02"', ""),
+        BASE.replace('name = "dc02"', 'instance_uuid = "x"'),
+        BASE + "[limits]\nvms_at_once = 0",
+        BASE + "[defaults]\nlimit = [{days = 'mon-xxx', rate = '1mbit'}]",
+        BASE + "[defaults]\nlimit = [{from = '08:00', rate = '1mbit'}]",
+        BASE + "[defaults]\nlimit = [{from = '8:00', to = '9:00', rate = '1mbit'}]",
+        BASE + "[defaults]\nlimit = [{days = 'mon'}]",
+        BASE + "[defaults]\nlimit = {}",
+        BASE + "[defaults]\ntransport = 'pigeon'",
+        BASE + "[defaults]\ntransport = ['nbd', 'nbd']",
+        BASE + "[more]",
+        vcenter("port = 70000"),
+        vcenter("port = true"),
+        vcenter('ca_file = "/x"'),
+        vcenter("", without="host"),
+        vcenter("", without="user"),
+        vcenter("", without="password"),
+        vcenter('password = "text"', without="password"),
+        vcenter("password = {}", without="password"),
+        vcenter('password = {env = "A", file = "/x"}', without="password"),
+        vcenter('password = {env = "A B"}', without="password"),
+        vcenter('password = {file = "x"}', without="password"),
+        vcenter("password = {command = []}", without="password"),
+        vcenter('thumbprint = "ab"', without="thumbprint"),
+        BASE + '[repository.other]\nuri = "ftp://x"',
+        BASE + "[repository.other]",
+        BASE + '[repository.other]\nuri = "/x"\nregion = "r"',
+        BASE + '[repository.other]\nuri = "s3://b/x"\nkms_key = "k"',
+        BASE + '[repository.other]\nuri = "s3://b/x"\nbucket_key = true\nencryption = "aws:kms:dsse"',
+        BASE + '[repository.other]\nuri = "s3://b/x"\nchecksum = "crc"',
+        BASE + '[repository.other]\nuri = "s3://b/x"\nendpoint_url = "b.example"',
+        BASE + '[repository." "]\nuri = "s3://b/x"',
+    ],
+)
+def test_what_the_schema_refuses_is_wrong(text: str) -> None:
+    assert not SCHEMA.is_valid(tomllib.loads(text))
+    assert problems(text)
+
+
+def test_each_key_stands_in_the_schema_with_what_it_means() -> None:
+    defined = {**schema()["$defs"], "": schema()}
+    for kind, keys in KEYS.items():
+        if kind != "secret":
+            assert set(defined[kind]["properties"]) == set(keys), kind
+    for kind in ("vcenter", "repository", "defaults", "limits", "vm"):
+        for key, shape in defined[kind]["properties"].items():
+            assert set(shape) & {"type", "enum", "anyOf", "$ref"}, (kind, key)
+            assert shape.get("description") or key in explained()[kind] or kind == "vm", (kind, key)
+            for shown in shape.get("examples", []):
+                assert jsonschema.Draft202012Validator({**shape, "$defs": schema()["$defs"]}).is_valid(shown), (
+                    kind,
+                    key,
+                )
+    assert "How old the newest restore point may be." in str(defined["vm"]["properties"]["rpo"])
+
+
+def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "schema"]) == 0
+    assert capsys.readouterr().out == schema_text()

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "recover check": ("recovery.recover", "check"),
     "config check": ("config", "check"),
     "config example": ("config", "example"),
+    "config schema": ("config", "schema"),
 }
 GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
 ABOUT = "Keeps a warm spare of virtual machines: replicates what changed, verifies every block."

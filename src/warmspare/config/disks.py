@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import dataclass
 
+from warmspare.config.values import shaped
 from warmspare.errors import ConfigError
 
 
@@ -53,6 +54,16 @@ class DiskSelection:
         return (self.include or ()) + self.exclude
 
 
+@shaped(
+    type="array",
+    minItems=1,
+    items={
+        "anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1},
+            {"type": "string", "minLength": 1, "maxLength": 1024},
+        ]
+    },
+)
 def disk_patterns(value: object) -> tuple[DiskPattern, ...]:
     """A list of disks. ConfigError, without a place, if it is none."""
     if not isinstance(value, list) or not value:

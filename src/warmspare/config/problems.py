@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from warmspare.config.lines import Key, dotted, find_lines, line_of
@@ -54,6 +54,12 @@ class Problems:
         self._file = file
         self._lines = find_lines(text)
         self.found: list[Problem] = []
+
+    def asked(self, key: Key, name: str, parse: Callable[[object], object]) -> None:
+        """A table is asked for a key of it, which `parse` takes; nothing wrong. For who wants to know (schema.py)."""
+
+    def needed(self, key: Key, name: str) -> None:
+        """The same: the table must have that key."""
 
     def place(self, key: Key) -> ConfigPlace:
         return ConfigPlace(self._file, dotted(key), line_of(self._lines, key))

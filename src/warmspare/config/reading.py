@@ -46,14 +46,14 @@ _POLICY = (
     "spool_size",
     "audit_period",
 )
-_FIND: tuple[FindBy, ...] = get_args(FindBy)
+FIND: tuple[FindBy, ...] = get_args(FindBy)
 _VDDK = ("vddk", "vddk_config", "transport")
 KEYS: dict[str, tuple[str, ...]] = {
     "": ("allow_plain_secrets", "defaults", "limits", "vcenter", "repository", "vm"),
     "vcenter": ("host", "port", "user", "password", "thumbprint", "ca_file", *_VDDK),
     "repository": ("uri", "endpoint_url", "region", "profile", *s3_settings.KEYS, "limit", "single_sender"),
     "defaults": ("vcenter", "repository", *_VDDK, "limit", *_POLICY),
-    "vm": ("vcenter", "repository", *_FIND, *_POLICY),
+    "vm": ("vcenter", "repository", *FIND, *_POLICY),
     "disks": ("include", "exclude"),
     "limits": ("vms_at_once", "per_host"),
     "limit": ("days", "from", "to", "rate"),
@@ -61,7 +61,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 """Every key of each kind of table; "" is the top of the file, "disks", "limit" and "secret" are values of keys."""
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUIESCE: tuple[Quiesce, ...] = get_args(Quiesce)
 _FULL_COMPARE: tuple[FullCompare, ...] = get_args(FullCompare)
 
@@ -161,6 +161,7 @@ class ConfigReading:
         """A secret. No message repeats anything of what was written there."""
         place = table.place(name)
 
+        @values.shaped(**{"$ref": "#/$defs/secret"})
         def parse(value: object) -> Secret:
             if isinstance(value, str):
                 if not self._plain:
@@ -180,7 +181,7 @@ class ConfigReading:
             if how == "file":
                 return Secret.from_file(values.path(source), place)
             if how == "env":
-                if not isinstance(source, str) or not _VARIABLE.fullmatch(source):
+                if not isinstance(source, str) or not VARIABLE.fullmatch(source):
                     raise ConfigError("env must be the name of an environment variable", hint='like {env = "NAME"}')
                 return Secret.from_environment(source, place)
             words = source if isinstance(source, list) else []

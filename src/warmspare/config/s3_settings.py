@@ -51,6 +51,7 @@ class S3Settings:
         return "", "", ""
 
 
+@values.shaped(type="string", pattern=f"^{_KMS_KEY.pattern}$")
 def kms_key(value: object) -> str:
     """A key of KMS: its ARN, its ID, or its alias."""
     text = values.text(value)

@@ -40,6 +40,7 @@ class TomlTable:
     def take(self, name: str, parse: Callable[[object], T], default: D) -> T | D:
         """The key's value; the default if it is not there, and after noting a problem if it is wrong."""
         assert name in self._known, name
+        self._problems.asked(self._key, name, parse)
         if name not in self._content:
             return default
         try:
@@ -52,6 +53,7 @@ class TomlTable:
         """The key's value; None after noting a problem."""
         if name not in self._content:
             self.wrong(f"{name} is missing", "add it")
+        self._problems.needed(self._key, name)
         return self.take(name, parse, None)
 
     def table(self, name: str, known: tuple[str, ...]) -> TomlTable:

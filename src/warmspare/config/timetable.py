@@ -10,11 +10,13 @@ import re
 import time
 from dataclasses import dataclass
 
+from warmspare.config.values import shaped
 from warmspare.errors import ConfigError
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 EVERY_DAY = frozenset(range(7))
 DAY_MINUTES = 24 * 60
+_DAY = "|".join("".join(f"[{c.upper()}{c}]" for c in day) for day in DAYS)
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])|(24):(00)")
 
 
@@ -56,6 +58,7 @@ class Timetable:
         return min((p.bytes_s for p in self.periods if p.covers(now.tm_wday, minute)), default=None)
 
 
+@shaped(type="string", pattern=f"^ *({_DAY})( *[,-] *({_DAY}))* *$")
 def days(value: object) -> frozenset[int]:
     """Days of the week, of `mon-fri`, `sat,sun` or `mon,wed-fri`. ConfigError, without a place."""
     found: set[int] = set()
@@ -68,6 +71,7 @@ def days(value: object) -> frozenset[int]:
     return frozenset(found)
 
 
+@shaped(type="string", pattern=f"^({_CLOCK.pattern})$")
 def clock(value: object) -> int:
     """Minutes since midnight of `08:00`, up to `24:00`. ConfigError, without a place."""
     match = _CLOCK.fullmatch(value) if isinstance(value, str) else None

@@ -1,7 +1,8 @@
 """Single values of the file: from what TOML gives to what the program uses; knows no keys and no places.
 
 Each function takes the value and raises ConfigError, without a place, where it is wrong. Values that might
-hold a secret by mistake (hosts, URLs, paths) are not repeated in the message.
+hold a secret by mistake (hosts, URLs, paths) are not repeated in the message. A function's shape is what a JSON
+Schema can say of what it takes (schema.py).
 """
 
 from __future__ import annotations
@@ -42,6 +43,25 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _WORD = re.compile(r"[A-Za-z0-9_.+=@ -]{1,100}")
 
 
+F = TypeVar("F", bound=Callable[[object], object])
+
+
+def shaped(**shape: object) -> Callable[[F], F]:
+    """A parser, with what a JSON Schema can say of what it takes."""
+
+    def mark(parse: F) -> F:
+        parse.__dict__["shape"] = shape
+        return parse
+
+    return mark
+
+
+def shape_of(parse: Callable[[object], object]) -> dict[str, object]:
+    """See `shaped`."""
+    found: dict[str, object] = parse.__dict__["shape"]
+    return found
+
+
 def kind(value: object) -> str:
     """What a TOML value is, in words."""
     for types, words in (
@@ -57,6 +77,7 @@ def kind(value: object) -> str:
     return "a date or time"
 
 
+@shaped(type="string", minLength=1, maxLength=TEXT_CHARS, pattern=r"^\S(.*\S)?$")
 def text(value: object) -> str:
     """A text on one line with something in it."""
     if not isinstance(value, str):
@@ -70,6 +91,7 @@ def text(value: object) -> str:
     return value
 
 
+@shaped(type="string", minLength=1, maxLength=NAME_CHARS, pattern=r"^\S(.*\S)?$")
 def name(value: object) -> str:
     """A text that vCenter would take as a name."""
     out = text(value)
@@ -78,6 +100,7 @@ def name(value: object) -> str:
     return out
 
 
+@shaped(type="boolean")
 def boolean(value: object) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"true or false was expected, not {kind(value)}")
@@ -87,6 +110,7 @@ def boolean(value: object) -> bool:
 def whole(least: int, most: int) -> Callable[[object], int]:
     """A whole number, both bounds included."""
 
+    @shaped(type="integer", minimum=least, maximum=most)
     def parse(value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise ConfigError(f"a whole number from {least} to {most} was expected", hint="write it without quotes")
@@ -98,6 +122,7 @@ def whole(least: int, most: int) -> Callable[[object], int]:
 def choice(options: tuple[T, ...]) -> Callable[[object], T]:
     """One of some words."""
 
+    @shaped(enum=list(options))
     def parse(value: object) -> T:
         for option in options:
             if value == option:
@@ -108,6 +133,7 @@ def choice(options: tuple[T, ...]) -> Callable[[object], T]:
     return parse
 
 
+@shaped(type="string", pattern=f"^{_DURATION.pattern}$")
 def duration(value: object) -> int:
     """Seconds of `15m`, `90s`, `1h30m` or `2d`; more than nothing, at most a year."""
     if not isinstance(value, str) or not _DURATION.fullmatch(value):
@@ -119,11 +145,13 @@ def duration(value: object) -> int:
     return seconds
 
 
+@shaped(anyOf=[{"type": "string", "pattern": f"^{_DURATION.pattern}$"}, {"enum": ["0", 0]}])
 def duration_or_none(value: object) -> int:
     """A duration, or 0 for `0`: not at all."""
     return 0 if value == "0" or (value == 0 and value is not False) else duration(value)
 
 
+@shaped(type="string", pattern=f"^{_RATE.pattern}$")
 def rate(value: object) -> float:
     """Bytes a second of `20mbit` or `2.5MB`: kbit, mbit and gbit are bits, kB, MB and GB bytes, all of them decimal."""
     match = _RATE.fullmatch(value) if isinstance(value, str) else None
@@ -139,6 +167,7 @@ def rate(value: object) -> float:
     return bytes_s
 
 
+@shaped(type="string", pattern=f"^{_SIZE.pattern}$")
 def size(value: object) -> int:
     """Bytes of `200GB` or `1.5TiB`: MB, GB and TB are decimal, MiB, GiB and TiB binary."""
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
@@ -153,6 +182,7 @@ def size(value: object) -> int:
     return count
 
 
+@shaped(anyOf=[{"type": "integer", "minimum": 1, "maximum": 9}, {"const": "auto"}])
 def level(value: object) -> int | None:
     """zstd 1 to 9, or None for `auto`."""
     if value == "auto":
@@ -162,6 +192,7 @@ def level(value: object) -> int | None:
     raise ConfigError('the level is neither a number from 1 to 9 nor "auto"')
 
 
+@shaped(type="string", maxLength=TEXT_CHARS, pattern="^/")
 def path(value: object) -> Path:
     """An absolute path: a scheduler starts us in a directory of its own choice."""
     out = text(value)
@@ -170,6 +201,7 @@ def path(value: object) -> Path:
     return Path(out)
 
 
+@shaped(type="string", maxLength=TEXT_CHARS, pattern="^/")
 def inventory_path(value: object) -> str:
     """A path in vCenter's inventory, without a slash at its end."""
     out = text(value).rstrip("/")
@@ -178,6 +210,7 @@ def inventory_path(value: object) -> str:
     return out
 
 
+@shaped(type="string", pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")
 def uuid(value: object) -> str:
     """In lower case with hyphens, as vCenter shows it."""
     out = text(value).lower()
@@ -186,6 +219,7 @@ def uuid(value: object) -> str:
     return out
 
 
+@shaped(type="string", minLength=1, maxLength=254, pattern=r"^[^\s/@]+$")
 def host(value: object) -> str:
     """A host name or an IP address, nothing around it."""
     out = text(value)
@@ -200,6 +234,7 @@ def host(value: object) -> str:
     return out
 
 
+@shaped(type="string", pattern="^[: ]*([0-9A-Fa-f][: ]*){64}$")
 def thumbprint(value: object) -> str:
     """A SHA-256 thumbprint as 64 lower-case hex digits; colons and blanks between them are dropped."""
     digits = re.sub(r"[: ]", "", text(value)).lower()
@@ -210,6 +245,12 @@ def thumbprint(value: object) -> str:
     return digits
 
 
+@shaped(
+    anyOf=[
+        {"type": "string", "pattern": f"^({'|'.join(TRANSPORTS)})(:({'|'.join(TRANSPORTS)}))*$"},
+        {"type": "array", "items": {"enum": list(TRANSPORTS)}, "minItems": 1, "uniqueItems": True},
+    ]
+)
 def transport(value: object) -> tuple[str, ...]:
     """VDDK transport modes in order of preference, of `nbdssl:nbd` or a list."""
     parts = value.split(":") if isinstance(value, str) else value
@@ -224,6 +265,7 @@ def transport(value: object) -> tuple[str, ...]:
     return tuple(modes)
 
 
+@shaped(type="string", maxLength=TEXT_CHARS, pattern="^(s3://[^@]|file:///|/)")
 def repository_uri(value: object) -> str:
     """`s3://BUCKET/PREFIX`, `file:///PATH` or an absolute path; the store checks the rest when it is opened."""
     out = text(value)
@@ -234,6 +276,7 @@ def repository_uri(value: object) -> str:
     return out
 
 
+@shaped(type="string", pattern=f"^{_WORD.pattern}$")
 def word(value: object) -> str:
     """The name of a region or a profile."""
     out = text(value)
@@ -242,6 +285,7 @@ def word(value: object) -> str:
     return out
 
 
+@shaped(type="string", pattern="^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+([/?#]|$)")
 def endpoint_url(value: object) -> str:
     """The URL of an S3 server."""
     return check_endpoint(text(value))

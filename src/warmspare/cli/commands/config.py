@@ -26,6 +26,19 @@ def example(given: ExampleOptions) -> int:
     return 0
 
 
+class SchemaOptions(options.Told):
+    pass
+
+
+def schema(given: SchemaOptions) -> int:
+    """Print a JSON Schema of the configuration, for editors."""
+    from warmspare.cli.telling.output import write_raw
+    from warmspare.config.schema import schema_text
+
+    write_raw(schema_text())
+    return 0
+
+
 class CheckOptions(options.Told):
     config: options.Config = None
 
