@@ -268,3 +268,25 @@ def test_the_limit_of_the_configuration_is_shared_by_all(tmp_path: Path, monkeyp
         assert all(event["seconds"] < sum(e["bytes_sent"] for e in more) / 256e3 for event in more)
         for vm in rig.vms.values():
             rig.check(vm)
+
+
+def test_details_say_what_each_VM_uses(tmp_path: Path) -> None:
+    """The configuration by who named it, repository and state by where they stand there; and nothing of it unasked."""
+    with site_rig(tmp_path) as rig:
+        for name in ("web", "db"):
+            rig.add(name, [MIB])
+        file, state = str(rig.config), str(tmp_path / "state")
+        told = rig.sync("web", more=("-v",)).all("using")
+        assert [(one["what"], one["value"], one["source"]) for one in told] == [
+            ("configuration", file, "--config"),
+            ("repository", str(rig.repo), f"[repository.spare] of {file}"),
+            ("state", state, file),
+        ]
+        both = rig.sync(more=("--verbose", "--state", tmp_path / "other")).all("using")
+        assert {one.get("vm_name") for one in both if one["what"] == "repository"} == {"web", "db"}
+        assert [one["source"] for one in both if one["what"] == "state"] == ["--state"]
+        assert not rig.sync().all("using")
+        # Given disks, a restore point, a replica: the repository is the configuration's.
+        vm = rig.point(rig.vms["web"]).vm_id
+        assert command("points", "--config", file, "--vm", vm).code == 0
+        assert command("apply", "--config", file, "--vm", "web", "--to", tmp_path / "replica").code == 0

@@ -65,6 +65,9 @@ class DiskOptions(options.RepositoryOptions):
     def idle(self) -> set[str]:
         return super().idle() if self.disks else {"repo", "endpoint_url"}
 
+    def usual(self, name: str) -> Path | None:
+        return super().usual(name) if self.disks or name != "STATE" else None  # the configuration may name it
+
     def vms(self) -> tuple[str, ...]:
         """The VMs of the configuration that are meant; none: all. ConfigError where what goes with disks only is given,
         or no VM."""

@@ -242,18 +242,20 @@ class Told:
             if not name or field.name in self.idle():
                 continue
             given = getattr(self, field.name)
-            value = str(given or setting(name) or _usual(name) or "")
+            value = str(given or setting(name) or self.usual(name) or "")
             if value and not ("@" in value and "://" in value):  # such a URI is refused, without repeating it
                 source = field.title if given else f"WARMSPARE_{name}" if setting(name) else "the usual place"
                 found.append(Using(what=SETTINGS[name], value=value, source=source))
         return found
 
+    def usual(self, name: str) -> Path | None:
+        """Where something is that neither an option nor the environment names; None where that is not known here."""
+        from warmspare.engine.host_places import config_path, state_root
 
-def _usual(name: str) -> Path | None:
-    """Where something is that neither an option nor the environment names."""
-    from warmspare.engine.host_places import config_path, state_root
-
-    return config_path(None) if name == "CONFIG" else state_root() if name == "STATE" else None
+        try:
+            return config_path(None) if name == "CONFIG" else state_root() if name == "STATE" else None
+        except ConfigError:  # there is no home; whoever needs it says so
+            return None
 
 
 class RepositoryOptions(Told):

@@ -26,6 +26,7 @@ from warmspare.engine.request import RunContext
 from warmspare.engine.wiring.sync_end import published, surveyed, unless_unneeded
 from warmspare.errors import SourceError, WarmspareError
 from warmspare.observe.event import Event, FleetEvent
+from warmspare.observe.kinds.run_events import Using
 from warmspare.observe.kinds.sync_events import PlanDone, SyncDone, SyncFailed, SyncLate, SyncUnneeded
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ async def sync_found(
 
     refuse_twins(found)
     policy, repository = found.settings.policy, found.settings.repository
+    _tell_used(found, how, run)
     store = RepositoryPlace.of(repository).open(run.retrying)
     try:
         machine = machine_of(found, policy, run.events)
@@ -178,6 +180,7 @@ async def plan_found(found: FoundVm, how: Overrides, run: RunContext) -> PlanDon
 
     refuse_twins(found)
     policy, repository = found.settings.policy, found.settings.repository
+    _tell_used(found, how, run)
     store = RepositoryPlace.of(repository).open(run.retrying)
     try:
         machine = machine_of(found, policy, run.events)
@@ -187,6 +190,17 @@ async def plan_found(found: FoundVm, how: Overrides, run: RunContext) -> PlanDon
         await store.close()
     limit = how.limit or repository.limit.rate(time.localtime())
     return surveyed(looked, run.events, limit=limit, rpo_s=policy.rpo_s)
+
+
+def _tell_used(found: FoundVm, how: Overrides, run: RunContext) -> None:
+    """Where the repository and the state of a VM come from; a state that was given is said by who gave it."""
+    vm, file = found.settings, found.settings.place.file
+    run.events.emit(
+        Using(what="repository", value=vm.repository.uri, source=f"[repository.{vm.repository.name}] of {file}")
+    )
+    if how.state is None:
+        state, source = (vm.policy.state, file) if vm.policy.state else (run.host.root, "the usual place")
+        run.events.emit(Using(what="state", value=str(state), source=source))
 
 
 def _settings(found: FoundVm, how: Overrides, host: HostPlaces) -> SyncSettings:
