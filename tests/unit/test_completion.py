@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from rigs.paths import PROJECT
-from warmspare.cli.command_table import COMMANDS
+from warmspare.cli.command_parser import fields_of
+from warmspare.cli.command_table import COMMANDS, command, options_of
 from warmspare.cli.completion.bash_line import typed
 from warmspare.cli.completion.candidates import candidates
 from warmspare.cli.completion.local_names import LocalNames
@@ -106,6 +107,14 @@ def test_options_of_a_command_and_words_of_an_option() -> None:
     ):
         assert candidates(words).kind == kind, words
     assert offered("points", "--vm", "--vm", "-")  # the second is the first's value
+
+
+def test_each_option_says_what_its_value_is_completed_with() -> None:
+    kinds = {"FILE": "file", "DIR": "folder", "PATH": "file", "POINT": "point", "ID|--vm": "vm", "NAME|--vm": "vm"}
+    for name in COMMANDS:
+        for field in fields_of(options_of(command(name))):
+            by = kinds.get(field.option.metavar) or kinds.get(f"{field.option.metavar}|{field.title}")
+            assert by in (None, field.option.complete), (name, field.title)
 
 
 def test_VMs_and_points_are_what_this_host_knows(state: Path, tmp_path: Path) -> None:
@@ -303,8 +312,12 @@ class Typist:
                 quiet = 0 if self._asking() else quiet + 1
 
     def _asking(self) -> bool:
-        found = subprocess.run(["ps", "-o", "args=", "-s", str(self._child.pid)], capture_output=True, text=True)
-        return "__complete" in found.stdout
+        """Whether a program of this session is asked."""
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if b"__complete" in path.read_bytes() and os.getsid(int(path.parent.name)) == self._child.pid:
+                    return True
+        return False
 
     def close(self) -> None:
         self._child.kill()

@@ -171,3 +171,10 @@ def test_what_follows_has_no_document() -> None:
 )
 def test_which_JSON_a_wrong_line_wants(line: str, form: str) -> None:
     assert json_asked(line.split()) == form
+
+
+@pytest.mark.parametrize("words", [["-q"], ["--repo", "/x"], ["-r/x"], ["--output"], ["-v", "--json"]])
+def test_options_alone_are_no_command(words: list[str]) -> None:
+    code, _, err = told(*words)
+    assert code == 2 and err == "warmspare: no command is given; see `warmspare --help`\n"
+    assert told(*words[:1], *words[1:2], "--version")[0] == (2 if words == ["--output"] else 0)

@@ -144,6 +144,24 @@ def test_requests_of_programs_have_it_too(rig: Rig, monkeypatch: pytest.MonkeyPa
         asyncio.run(engine.run(warmspare.PointsRequest()))
 
 
+def test_a_plan_that_names_none_has_the_one_of_its_VMs(rig: Rig) -> None:
+    path = config(
+        rig,
+        f'{VCENTER}[repository.one]\nuri = "{rig.home}/one"\n[repository.other]\nuri = "{rig.home}/other"\n'
+        '[vm.web]\nname = "web"\nrepository = "one"\n[vm.db]\nname = "db"\nrepository = "other"\n',
+    )
+    plan = rig.home / "plan.toml"
+    network = 'subnet = "subnet-0123456789abcdef0"\nsecurity_groups = ["sg-0123456789abcdef0"]\n'
+    for name, uri in (("web", "one"), ("db", "other")):
+        plan.write_text(f"[defaults]\n{network}[vm.{name}]\n")
+        for words in (["failover", "--dry-run"], ["drill"]):
+            outcome = command(*words, "--plan", plan, "--all", "--config", path, "-v")
+            assert outcome.code == 2 and outcome.last("using")["value"] == f"{rig.home}/{uri}", outcome
+    plan.write_text(f'repository = "{rig.home}/named"\n[defaults]\n{network}[vm.web]\n')
+    outcome = command("failover", "--dry-run", "--plan", plan, "--all", "--config", path, "-v")
+    assert not outcome.all("using") and "named" in outcome.stderr
+
+
 def test_every_command_of_a_repository_takes_the_configuration() -> None:
     kinds: list[Callable[..., int]] = [function_of(name) for name in COMMANDS]
     of_one = [kind for kind in kinds if "repo" in dir(options_of(kind)) and kind.__name__ != "init"]

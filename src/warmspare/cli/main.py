@@ -63,8 +63,10 @@ def _in_front(words: list[str]) -> list[str]:
     index = 0
     while index < len(words) and (flag := flag_of(words[index])) in BEFORE:
         index += 1 + (BEFORE[flag] if words[index] == flag else 0)
-    if not index or index >= len(words) or words[index].startswith("-"):
-        return words
+    if index and index >= len(words):
+        raise ConfigError("no command is given", hint="see `warmspare --help`")
+    if not index or words[index].startswith("-"):
+        return words[index:]
     length = 2 if words[index] in GROUPS else 1
     return [*words[index : index + length], *words[:index], *words[index + length :]]
 

@@ -11,9 +11,17 @@ from warmspare.cli.run import act
 
 class CopyOptions(options.Told):
     source: Annotated[
-        str, Option("--from", metavar="URI", help="The repository to copy from: s3://BUCKET/PREFIX or a path.")
+        str,
+        Option(
+            "--from",
+            metavar="URI",
+            help="The repository to copy from: s3://BUCKET/PREFIX or a path.",
+            complete="folder",
+        ),
     ]
-    destination: Annotated[str, Option("--to", metavar="URI", help="The one to copy to; `warmspare init` makes it.")]
+    destination: Annotated[
+        str, Option("--to", metavar="URI", help="The one to copy to; `warmspare init` makes it.", complete="folder")
+    ]
     vm: options.OneVm = None
     limit: options.Limit = None
     endpoint_url: Annotated[

@@ -19,6 +19,7 @@ class InitOptions(options.Told):
         Option(
             metavar="URI|NAME",
             help="Where: s3://BUCKET/PREFIX, file:///PATH or a path. With --config: names of its repositories, or all.",
+            complete="folder",
         ),
     ] = []  # noqa: RUF012 (never changed)
     repo: Annotated[str | None, Option("--repo", "-r", metavar="URI", help="The same, by its option.")] = None

@@ -22,7 +22,10 @@ class StageOptions(options.RepositoryOptions):
         ),
     ] = None
     replica_state: Annotated[
-        Path | None, Option("--replica-state", metavar="DIR", help="Where the replica's state is, if not beside it.")
+        Path | None,
+        Option(
+            "--replica-state", metavar="DIR", help="Where the replica's state is, if not beside it.", complete="folder"
+        ),
     ] = None
     keep: Annotated[int, Option("--keep", metavar="N", help="How many staged points to keep.")] = 3
     keep_days: Annotated[
