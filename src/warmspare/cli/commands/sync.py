@@ -59,8 +59,6 @@ def request(given: SyncOptions, *, look: bool) -> Request[Any]:
     from warmspare.engine.overrides import Overrides
     from warmspare.engine.requests import sync_requests as of
 
-    if given.new and given.adopt:
-        raise ConfigError("--new and --adopt exclude each other", hint="give one of them")
     level = options.level(given.level or "auto")
     how: dict[str, Any] = {
         "state": options.sender_state(given.state),
