@@ -4,7 +4,7 @@ The signals are blocked in all threads but for one that waits for them, so nothi
 from being heard: neither a read of a pipe that nobody writes to, nor a server that hangs, nor the time before there is
 an event loop. On the first one the work is cancelled, and unwinds as far as it gets. A thread can't be stopped, and
 nothing may close its files under it, so an unwinding may wait for one for ever; therefore what must be taken back (a
-snapshot, a lease, instances) is registered with `owe`, and taken back beside an unwinding that does not come to it. The
+snapshot, a lease, instances) is registered (debts.py), and taken back beside an unwinding that does not come to it. The
 process leaves once nothing is owed any more, or the bounds have passed, whatever is still in a call. A second signal
 leaves the rest to the next run. docs/operations.md, "Interrupting".
 """
@@ -19,94 +19,29 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from warmspare import children
+from warmspare.debts import LEAVE_S, LOOK_S, PROCESS_DEBTS
 
 if TYPE_CHECKING:
     import asyncio
 
-T = TypeVar("T")
+    from warmspare.debts import Tell
 
 INTERRUPTED = 130
-GRACE_S = 1.0  # for the unwinding, before what is owed is taken back beside it
-LEAVE_S = 1.5  # when nothing is owed
-SETTLE_S = 0.5  # for what comes after the last of it
 SAME_S = 0.25  # a terminal, `timeout` and service managers send several: nearer to the first, it is the same one
-TELL_S, TELL_EVERY_S = 0.5, 10.0
-_LOOK_S = 0.1
 _WORDS_S = 0.3
 TEXT = "interrupted; run the same command again, it goes on from here"
-
-Tell = Callable[[str, float, float], None]  # what is being taken back, for how many seconds, of how many
-
-
-class Owed(Generic[T]):
-    """Something to be taken back however the work ends. within_s: how long that may keep a process that was asked to
-    end. act: gives None once it is taken back; where it gives anything else or fails, that stays and is named as left.
-    Settle it, or drop it where it was not made or is gone."""
-
-    def __init__(
-        self, ending: Ending, what: str, within_s: float, act: Callable[[], Awaitable[T]] | None, *, last: bool
-    ) -> None:
-        self.what, self.within_s, self.last = what, within_s, last
-        self.begun_s: float | None = None
-        self._ending, self._act = ending, act
-        self._task: asyncio.Task[T] | None = None
-
-    def begin(self) -> asyncio.Task[T] | None:
-        """Take it back, once, whoever asks for it."""
-        if self._task is None and self._act is not None:
-            import asyncio
-
-            self.begun_s = time.monotonic()
-            self._task = asyncio.ensure_future(self._run(self._act))
-            self._task.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen
-        return self._task
-
-    async def _run(self, act: Callable[[], Awaitable[T]]) -> T:
-        stays = True
-        try:
-            result = await act()
-            stays = result is not None
-            return result
-        finally:
-            self.drop(stays=stays)
-
-    async def settle(self) -> T:
-        """The result of taking it back, or its error; a cancel is raised once it is done."""
-        import asyncio
-
-        task = self.begin()
-        assert task is not None
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
-        return task.result()
-
-    def drop(self, *, stays: bool = False) -> None:
-        """Nothing is owed any more. stays: it could not be taken back."""
-        self._ending.settled(self, stays=stays)
-
-    def ends_s(self, asked_s: float, begins_s: float) -> float:
-        """When its time is over; begins_s: when it is begun, if it was not yet."""
-        return (begins_s if self.begun_s is None else max(self.begun_s, asked_s)) + self.within_s
 
 
 class Ending:
     """The end of one process. `asked` once a signal came."""
 
     def __init__(self) -> None:
-        self._owed: dict[Owed[object], None] = {}
-        self._stays: list[str] = []  # what could not be taken back
+        self._debts = PROCESS_DEBTS
         self._asked_s: float | None = None
-        self._settled_s = 0.0
         self._heard = children.ASKING
         self._listener: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -126,36 +61,10 @@ class Ending:
         """Whether the process was asked to end."""
         return self._asked_s is not None
 
-    def owe(self, what: str, within_s: float, act: Callable[[], Awaitable[T]], *, last: bool = False) -> Owed[T]:
-        """Register what must be taken back, by `act`, which may run beside whatever the work is stuck in. last: after
-        what is not."""
-        owed = Owed(self, what, within_s, act, last=last)
-        self._owed[cast(Owed[object], owed)] = None
-        return owed
-
-    @contextlib.contextmanager
-    def holding(self, what: str, within_s: float) -> Iterator[None]:
-        """What goes on in this block is not cut short for so long."""
-        held: Owed[None] = Owed(self, what, within_s, None, last=False)
-        held.begun_s = time.monotonic()
-        self._owed[cast(Owed[object], held)] = None
-        try:
-            yield
-        finally:
-            held.drop()
-
-    def settled(self, owed: Owed[T], *, stays: bool) -> None:
-        """See Owed."""
-        if self._owed.pop(cast(Owed[object], owed), owed) is None:
-            self._settled_s = time.monotonic()
-            if stays:
-                self._stays.append(owed.what)
-
     @property
     def left(self) -> list[str]:
         """What is not taken back, as things stand: each once, the last of it last."""
-        owed = sorted(self._owed, key=lambda one: one.last)
-        return list(dict.fromkeys([*self._stays, *(one.what for one in owed)]))
+        return self._debts.left
 
     # -- what the command line says -------------------------------------------------------------------------------
 
@@ -177,7 +86,7 @@ class Ending:
 
     def watch(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[object], tell: Tell) -> None:
         """From here on a signal cancels the task, which runs all there is."""
-        self._stays = []
+        self._debts.restart()
         self._tell, self._task, self._loop = tell, task, loop
 
     def over(self, code: int) -> None:
@@ -214,20 +123,14 @@ class Ending:
             with contextlib.suppress(RuntimeError):  # it is closed: the work is over
                 self._loop.call_soon_threadsafe(self._begin)
         while (left_s := self._until(self._asked_s) - time.monotonic()) > 0:
-            again = signal.sigtimedwait(self._heard, min(left_s, _LOOK_S))
+            again = signal.sigtimedwait(self._heard, min(left_s, LOOK_S))
             if again is not None and time.monotonic() - self._asked_s > SAME_S:
                 break
         self._exit()
 
     def _until(self, asked_s: float) -> float:
         """When the process leaves, as things stand."""
-        leave_s = asked_s + LEAVE_S
-        if self._code is not None:
-            return leave_s
-        owed, begins_s = list(self._owed), asked_s + GRACE_S  # also where the event loop's own thread is in a call
-        first = [one.ends_s(asked_s, begins_s) for one in owed if not one.last]
-        last = [one.ends_s(asked_s, max(first, default=begins_s)) for one in owed if one.last]
-        return max(leave_s, self._settled_s + SETTLE_S, *first, *last)
+        return asked_s + LEAVE_S if self._code is not None else self._debts.until(asked_s)
 
     def _exit(self) -> None:
         if self._code is None:
@@ -249,32 +152,9 @@ class Ending:
     def _begin(self) -> None:
         import asyncio
 
-        assert self._task is not None
-        self._back = asyncio.ensure_future(self._take_back())
+        assert self._task is not None and self._asked_s is not None and self._tell is not None
+        self._back = asyncio.ensure_future(self._debts.take_back(self._asked_s, self._tell))
         self._task.cancel()
-
-    async def _take_back(self) -> None:
-        """What is owed, also where the unwinding does not come to it; and say so while it goes on."""
-        import asyncio
-
-        assert self._asked_s is not None and self._tell is not None
-        told: dict[Owed[object], float] = {}
-        while True:
-            now_s = time.monotonic()
-            owed = list(self._owed)
-            if now_s - self._asked_s >= GRACE_S:
-                # What is last waits for the others, but no longer than their time.
-                first = [one for one in owed if not one.last and now_s < one.ends_s(self._asked_s, now_s)]
-                for one in first or owed:
-                    one.begin()
-            for one in owed:
-                if one.begun_s is None:
-                    continue
-                began_s = max(one.begun_s, self._asked_s)
-                if now_s >= told.get(one, began_s + TELL_S - TELL_EVERY_S) + TELL_EVERY_S:
-                    told[one] = now_s
-                    self._tell(one.what, now_s - began_s, one.within_s)
-            await asyncio.sleep(_LOOK_S)
 
 
 def _end(code: int) -> None:

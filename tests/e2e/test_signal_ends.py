@@ -225,6 +225,7 @@ async def test_a_program_that_was_killed_is_none_of_ours_any_more() -> None:
 # What is owed first hangs, or fails as it may; then what is last.
 OWED = """
 import asyncio, sys, time
+from warmspare.debts import owe
 from warmspare.ending import PROCESS
 PROCESS.listen()
 from warmspare.cli.run import execute
@@ -235,8 +236,8 @@ async def raises(): raise OSError("it fails")
 async def stays(): return "it stays"
 async def last(): print("LAST", flush=True)
 async def work(run):
-    PROCESS.owe("the first", 1.0, {"hangs": hangs, "raises": raises, "stays": stays}[sys.argv[1]])
-    PROCESS.owe("the last", 60.0, last, last=True)
+    owe("the first", 1.0, {"hangs": hangs, "raises": raises, "stays": stays}[sys.argv[1]])
+    owe("the last", 60.0, last, last=True)
     print("READY", file=sys.stderr, flush=True)
     await in_thread(time.sleep, 1e6)
 sys.exit(execute(work, LinesOutput(), as_json=False, debug=False))

@@ -33,11 +33,11 @@ async def demonstrate(keep: Path | None, console: Console) -> int:
             if any(keep.iterdir()):
                 raise ConfigError("--keep is not empty", where=str(keep), hint="give a directory that is, or none")
         return await _Demo(keep, console).run()
-    from warmspare.ending import PROCESS
+    from warmspare.debts import owe
     from warmspare.threads import in_thread
 
     home = Path(tempfile.mkdtemp(prefix="warmspare-demo-"))
-    owed = PROCESS.owe(f"the demo's directory {home}", ENDING_S, lambda: in_thread(_remove, home))
+    owed = owe(f"the demo's directory {home}", ENDING_S, lambda: in_thread(_remove, home))
     try:
         code = await _Demo(home, console).run()
     finally:

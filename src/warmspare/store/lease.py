@@ -25,7 +25,7 @@ from typing import Annotated, Self
 import msgspec
 from msgspec.structs import asdict, replace
 
-from warmspare.ending import PROCESS
+from warmspare.debts import owe
 from warmspare.errors import LeaseError, NotFoundError, StoreError
 from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
@@ -150,7 +150,7 @@ class Lease:
             raise ValueError("ttl_s must be positive")
         lease = cls(store, key, ttl_s, on_watch)
         within_s = RELEASE_S
-        owed = PROCESS.owe(f"the lease {lease._where()}", ENDING_S, lambda: lease._release(within_s), last=True)
+        owed = owe(f"the lease {lease._where()}", ENDING_S, lambda: lease._release(within_s), last=True)
         try:
             await lease._acquire()
         except LeaseError:

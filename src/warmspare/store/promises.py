@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from warmspare.ending import PROCESS
+from warmspare.debts import owe
 from warmspare.errors import NotFoundError, StoreError
 from warmspare.store import layout
 from warmspare.store.contract import ObjectInfo, Store
@@ -86,7 +86,7 @@ async def examine(store: Store, *, token: str = "", left: str = "") -> Examined:
     """Try all of them, and remove what was written for it. token: of this trial, 32 hex digits, drawn if not given.
     left: of one that died, whose objects are removed too. StoreError only for what may pass (`retryable`)."""
     probe = _Probe(store, token or new_token(), left)
-    owed = PROCESS.owe(f"what was written to {store.uri} to try it", REMOVE_S, probe.give_up)
+    owed = owe(f"what was written to {store.uri} to try it", REMOVE_S, probe.give_up)
     try:
         await probe.run()
         await probe.attempt(Promise.DELETE, probe.remove)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from warmspare.config.settings import Policy
-from warmspare.ending import PROCESS, Owed
+from warmspare.debts import Owed, owe
 from warmspare.errors import SourceError, WarmspareError
 from warmspare.model.extents import Extents
 from warmspare.model.ids import VmId
@@ -107,7 +107,7 @@ class VsphereMachine:
         self._touched = True
         if self._owed is not None:  # of the snapshot before, which is gone
             self._owed.drop()
-        self._owed = PROCESS.owe(f"the snapshot of {self._where}", ENDING_S, self._close)
+        self._owed = owe(f"the snapshot of {self._where}", ENDING_S, self._close)
         left_by = await self._removed(vm, last)
         if last is not None and left_by - {last.hardware.get(distrust.RUN)}:
             last = replace(last, interrupted=True)  # also where that run died before its journal could tell

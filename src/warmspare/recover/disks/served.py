@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from warmspare.ending import PROCESS
+from warmspare.debts import holding, owe
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.recover.disks import fuse, programs
 from warmspare.state.local_files import local_io
@@ -163,7 +163,7 @@ async def _mounted(files: Sequence[ServedFile]) -> AsyncIterator[tuple[_Connecti
                     return folder
                 return None
 
-            owed = PROCESS.owe(HELD, ENDING_S, let_go)
+            owed = owe(HELD, ENDING_S, let_go)
             try:
                 for number in range(len(files)):
                     await in_thread(_open, folder / str(number), fds)
@@ -226,7 +226,7 @@ async def _device(folder: Path) -> AsyncIterator[tuple[int, Callable[[], Awaitab
                     await helper.wait()
 
     try:
-        with PROCESS.holding(HELD, ENDING_S):
+        with holding(HELD, ENDING_S):
             # Killed, or without anybody to give the descriptor to, it would end and leave the mount.
             await finish(mount())
         if not device:
@@ -240,7 +240,7 @@ async def _device(folder: Path) -> AsyncIterator[tuple[int, Callable[[], Awaitab
     finally:
         for fd in device:  # cancelled meanwhile
             os.close(fd)
-        with PROCESS.holding(HELD, ENDING_S):
+        with holding(HELD, ENDING_S):
             await finish(unmount())
 
 

@@ -8,7 +8,7 @@ import logging
 from types import TracebackType
 from typing import Any, Self
 
-from warmspare.ending import PROCESS, Owed
+from warmspare.debts import Owed, owe
 from warmspare.errors import StoreError
 from warmspare.store.contract import PART_BYTES
 from warmspare.store.s3.body import body_of, crc32c_of, decode_crc32c, join_crc32c
@@ -77,7 +77,7 @@ class S3Upload:
             self._held = part, value  # it may be the only one
             return
         if self._held is not None:
-            self._owed = PROCESS.owe(f"the upload of {self._key}", ABORT_S, self._abort)
+            self._owed = owe(f"the upload of {self._key}", ABORT_S, self._abort)
             await finish(self._begin(), grace_s=self._within(GRACE_S))
             first, self._held = self._held, None
             await self._start(*first)

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from pyVmomi import vim, vmodl
 
 from warmspare.config.settings import VCenter
-from warmspare.ending import PROCESS
+from warmspare.debts import holding
 from warmspare.errors import ConfigError, SourceError
 from warmspare.observe.events import Events
 from warmspare.observe.kinds.source_events import SourceRetry, SourceWarning, VsphereLogin
@@ -359,7 +359,7 @@ class VsphereSession:
         used = self._stub
         if used is not None and self._valid:
             with (
-                PROCESS.holding(f"the session at {self.server.where}", LOGOUT_S),
+                holding(f"the session at {self.server.where}", LOGOUT_S),
                 contextlib.suppress(*faults.TROUBLE, vmodl.MethodFault, SourceError, TimeoutError),
             ):
                 async with asyncio.timeout(self.patience.cancel_s):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from warmspare.ending import PROCESS
+from warmspare.debts import owe
 from warmspare.errors import ConfigError, RecoverError
 from warmspare.model.ids import VmId, disk_key, vm_key
 from warmspare.observe.events import Events
@@ -164,7 +164,7 @@ class Ec2Drill:
             )
         )
         what = f"what the drill of VM {built.vm_name} made in EC2 (tag warmspare:drill = {trial.run})"
-        owed = PROCESS.owe(what, ENDING_S, lambda: self._ended(trial, vm, housekeeping))
+        owed = owe(what, ENDING_S, lambda: self._ended(trial, vm, housekeeping))
         try:
             outcome = await self._tried(trial, looked, rules, notes, folder, turn)
         finally:
