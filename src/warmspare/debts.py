@@ -200,6 +200,11 @@ def owing(debts: Debts) -> Iterator[None]:
         _current.reset(token)
 
 
+def current() -> Debts:
+    """Where what is going on here owes."""
+    return _current.get()
+
+
 def owe(what: str, within_s: float, act: Callable[[], Awaitable[T]], *, last: bool = False) -> Owed[T]:
     """Register what the work that is going on must take back; see Debts."""
     return _current.get().owe(what, within_s, act, last=last)

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "drill": ("recovery.drill", "drill"),
     "drills": ("recovery.drill_history", "drills"),
     "demo": ("demo", "demo"),
+    "daemon": ("daemon", "daemon"),
     "audit replica": ("audits.audit_replica", "replica"),
     "audit repository": ("audits.audit_repository", "repository"),
     "audit source": ("audits.audit_source", "source"),

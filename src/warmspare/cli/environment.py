@@ -17,3 +17,8 @@ def setting(name: str) -> str | None:
     """The value of WARMSPARE_`name`; None where it is not set, or empty."""
     assert name in SETTINGS
     return os.environ.get(f"WARMSPARE_{name}") or None
+
+
+def daemon_wanted() -> bool:
+    """Whether a daemon may be asked: not with WARMSPARE_DAEMON=off."""
+    return os.environ.get("WARMSPARE_DAEMON") != "off"

@@ -59,6 +59,7 @@ def _of_all(operations: str) -> Iterator[str]:
     yield ".SH ENVIRONMENT"
     for name, what in SETTINGS.items():
         yield from (".TP", _bold(f"WARMSPARE_{name}"), roff(f"The {what}, where no option names it."))
+    yield from (".TP", _bold("WARMSPARE_DAEMON"), "off: commands do not ask the daemon.")
     yield from (".TP", _bold("AWS_PROFILE, AWS_REGION, ..."), "As the command of AWS has them.")
     yield ".SH FILES"
     yield from (".TP", _italic("/etc/warmspare/warmspare.toml"), "The configuration of root; other users have it in")

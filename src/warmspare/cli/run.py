@@ -7,8 +7,10 @@ import gc
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from warmspare.cli.environment import daemon_wanted
 from warmspare.cli.telling.output import Output, Show, ShownOutput, complain, open_output
 from warmspare.ending import INTERRUPTED, PROCESS, error_of, text_of
 from warmspare.errors import ConfigError, WarmspareError
@@ -17,6 +19,7 @@ from warmspare.outside.text import shown
 if TYPE_CHECKING:
     from warmspare.cli.options import Told
     from warmspare.config.problems import SettingsError
+    from warmspare.daemon.daemon_client import DoneThere
     from warmspare.engine.request import Request, RunContext
     from warmspare.observe.events import Events
 
@@ -57,8 +60,9 @@ def act(
             for using in given.used():
                 run.events.emit(using)
         try:
-            request = build()
-            result = await performed(request, run)
+            request = from_here(build())
+            done = await _by_daemon(request, run, debug=given.debug)
+            result = await performed(request, run) if done is None else done.result
         except SettingsError as error:
             if len(error.problems) == 1:
                 raise error.problems[0] from None
@@ -66,10 +70,33 @@ def act(
                 raise
             raise problems.told(error, as_json=tone.as_json) from None
         output.result(result)
-        return request.exit_code(result)
+        return request.exit_code(result) if done is None else done.exit_code
 
     output = ShownOutput(open_output(tone), None if tone.as_json else show, tone)
     return execute(work, output, as_json=tone.as_json, debug=given.debug)
+
+
+def from_here(request: Request[T]) -> Request[T]:
+    """What it says of places, for who is in another directory too."""
+    from warmspare.engine.whole_paths import whole
+
+    try:
+        return whole(request, Path.cwd())
+    except OSError:  # the directory is gone
+        return request
+
+
+async def _by_daemon(request: Request[T], run: RunContext, *, debug: bool) -> DoneThere | None:
+    """None where there is no daemon, or it does not do it."""
+    try:
+        there = daemon_wanted() and run.host.daemon_socket.exists()
+    except (ConfigError, OSError):
+        there = False
+    if not there:
+        return None
+    from warmspare.daemon.daemon_client import asked
+
+    return await asked(request, run, traceback=debug)
 
 
 async def _supervised(work: Work, run: RunContext) -> int:

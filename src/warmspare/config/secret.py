@@ -71,6 +71,11 @@ class Secret:
     def __deepcopy__(self, memo: object) -> Secret:
         return self
 
+    @property
+    def variable(self) -> str:
+        """Of the environment, where it stands there; else ""."""
+        return self._source[0] if self.how == "env" else ""
+
     def reveal(self, environment: Mapping[str, str] | None = None) -> str:
         """The secret's value: the first line of the file or of the command's output, or the whole variable.
 

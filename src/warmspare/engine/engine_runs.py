@@ -38,9 +38,16 @@ class Engine:
         """What of the budget nobody has now."""
         return self._turns.free
 
-    async def run(self, request: Request[T], on_event: OnEvent | None = None, *, period_s: float = 1.0) -> T:
+    async def run(
+        self,
+        request: Request[T],
+        on_event: OnEvent | None = None,
+        *,
+        period_s: float = 1.0,
+        on_begin: Callable[[], None] = lambda: None,
+    ) -> T:
         """Do it; its value (see the request). on_event hears each event, in order; it must not raise and must not take
-        long. period_s: how often progress is told.
+        long. period_s: how often progress is told. on_begin: hears that it has waited long enough for its turn.
 
         One error of the package comes alone, and the most telling of several; anything else is a bug. A cancel leaves
         what a signal leaves: what must be taken back (a snapshot, a lease, instances) is, before it is raised, and the
@@ -49,6 +56,7 @@ class Engine:
         events = Events() if on_event is None else Events(on_event)
         context = RunContext(events, Meter(), self._host, period_s)
         async with self._turns.taken(type(request).__name__, request.share()):
+            on_begin()
             return await performed(request, context)
 
     @asynccontextmanager

@@ -58,6 +58,11 @@ class HostPlaces:
         """The directory. ConfigError where there is no usual one: not every run needs it."""
         return self.given or state_root()
 
+    @property
+    def daemon_socket(self) -> Path:
+        """Where the daemon of this state directory listens, if there is one. ConfigError."""
+        return self.root / "daemon.sock"
+
     def folder(self, *names: str, root: Path | None = None) -> Path:
         """A folder of the state directory, or of another root, that need not be there yet. StoreError if a link stands
         on the way to it, which would lead elsewhere."""

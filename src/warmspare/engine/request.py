@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
@@ -55,9 +55,11 @@ class RunContext:
 
 
 class Request(msgspec.Struct, Generic[T], frozen=True, kw_only=True, tag=True, tag_field="request"):
-    """Base of all. progress: the totals that are told while it runs; none for what is over in a moment."""
+    """Base of all. progress: the totals that are told while it runs; none for what is over in a moment. carried: the
+    type of its value where a command shows that at its end; else its events say all."""
 
     progress: ClassVar[tuple[str, ...]] = ()
+    carried: ClassVar[Any] = None
 
     def located(self, run: RunContext) -> Request[T]:
         """The same with what the configuration has for what it leaves away. ConfigError."""
@@ -71,6 +73,10 @@ class Request(msgspec.Struct, Generic[T], frozen=True, kw_only=True, tag=True, t
     def share(self) -> Share:
         """The most that it uses of an engine's budget."""
         return Share()
+
+    def apart(self) -> str:
+        """Why it is to have a process of its own, as a clause; "" where it need not."""
+        return "it goes on until it is ended" if getattr(self, "follow", False) else ""
 
     def exit_code(self, result: T) -> int:
         """What the command line ends with after this result: its own code where it has one, otherwise 0."""

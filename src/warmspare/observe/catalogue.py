@@ -22,6 +22,7 @@ from warmspare.observe.event import Event, name_of
 from warmspare.observe.kinds import (
     apply_events,
     audit_events,
+    daemon_events,
     drill_events,
     failover_events,
     finding_events,
@@ -49,6 +50,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     failover_events,
     drill_events,
     rehearsal_events,
+    daemon_events,
 )  # as the document has them
 
 # Of the schema. A new event, a new field or a new value of a text: the second number. What is renamed, removed or means

@@ -80,6 +80,11 @@ def open_store(
     raise ConfigError("the repository's URI has an unknown scheme", where=scheme[0] + "//", hint=_FORMS)
 
 
+def has_scheme(uri: str) -> bool:
+    """Whether it is more than a path."""
+    return _SCHEME.match(uri) is not None
+
+
 def same_place(left: tuple[str, str | None], right: tuple[str, str | None]) -> bool:
     """Whether two valid URIs, each with its endpoint URL, name one place; symbolic links are followed."""
     return _place(*left) == _place(*right)

@@ -97,8 +97,19 @@ class Forked:
         return self.returncode
 
     def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: int) -> None:
         if self.poll() is None and self.pid is not None:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def so_far(self, number: int) -> bytes:
+        """What it said until now, to 1 (stdout) or 2 (stderr)."""
+        fd = self._said[number - 1]
+        return os.pread(fd, os.fstat(fd).st_size, 0)
 
     def communicate(self, timeout: float | None = None) -> tuple[bytes, bytes]:
         """What it said, once it has ended. It is killed if it takes longer."""
@@ -108,8 +119,7 @@ class Forked:
             self.kill()
             self.wait()
             raise
-        out, err = (os.pread(fd, os.fstat(fd).st_size, 0) for fd in self._said)
-        return out, err
+        return self.so_far(1), self.so_far(2)
 
     def _hear(self, timeout: float | None) -> int | None:
         if not select.select([self._server], [], [], timeout)[0]:

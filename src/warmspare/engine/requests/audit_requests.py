@@ -26,6 +26,7 @@ class ReplicaAuditRequest(RepositoryRequest[AuditEnd], frozen=True, kw_only=True
     reports: where reports are kept, in a chain; None: the usual place. html: a page for a browser, too.
     """
 
+    carried = AuditEnd
     progress = ("read",)
 
     vm: str
@@ -77,6 +78,7 @@ class RepositoryAuditRequest(RepositoryRequest[AuditEnd], frozen=True, kw_only=T
     files go; None: with the state. reports, html: as of an audit of a replica.
     """
 
+    carried = AuditEnd
     progress = ("read",)
 
     vm: str | None = None

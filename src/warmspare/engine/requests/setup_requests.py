@@ -31,6 +31,8 @@ class ConfigCheckRequest(Request[ConfigOk], frozen=True, kw_only=True):
     """Validate the configuration, and read every secret it names. SettingsError with all that is wrong. config: the
     file; None: the usual one."""
 
+    carried = ConfigOk
+
     config: Path | None = None
 
     async def perform(self, run: RunContext) -> ConfigOk:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from warmspare.config.settings import Settings
 from warmspare.engine.given_disks import GivenDisksOf, demand_disks
 from warmspare.engine.overrides import Overrides
 from warmspare.engine.repository_place import RepositoryPlace
@@ -22,7 +23,6 @@ from warmspare.observe.kinds.sync_events import SyncFailed
 
 if TYPE_CHECKING:
     from warmspare.audit.source.source_verdict import SourceAuditSettings, SourceVerdict
-    from warmspare.config.settings import Settings
     from warmspare.engine.wiring.configured import FoundVm
     from warmspare.model.extents import Extents
     from warmspare.model.ids import DiskId
@@ -80,6 +80,7 @@ class SourceAuditRequest(RepositoryRequest[AuditEnd], frozen=True, kw_only=True)
     """Prove that change tracking lost nothing: read given disks again and compare. Their extents are what is known to
     have changed since the newest restore point, and is not judged."""
 
+    carried = AuditEnd
     progress = ("read",)
 
     disks: GivenDisksOf
@@ -139,6 +140,7 @@ class FleetAuditRequest(Request[SourceAudits], frozen=True, kw_only=True):
     """The same of VMs of the configuration, through a snapshot each; one after the other: an audit must not crowd out
     the syncs. vms: `[vm.NAME]`s; none: all. config: the file; None: the usual one. settings: instead of a file."""
 
+    carried = SourceAudits
     progress = ("read",)
 
     vms: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
+from warmspare.config.settings import Settings
 from warmspare.engine.budget import Share
 from warmspare.engine.given_disks import GivenDisksOf, demand_disks
 from warmspare.engine.overrides import Overrides
@@ -21,7 +22,6 @@ from warmspare.observe.kinds.sync_events import PlanDone, SyncAll, SyncDone, Syn
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from warmspare.config.settings import Settings
     from warmspare.engine.wiring.configured import FoundVm
     from warmspare.source.given import GivenDisks
     from warmspare.store.contract import Store

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from warmspare.audit.reports.report import AuditReport
 from warmspare.observe.kinds.audit_events import AuditDone
 
 if TYPE_CHECKING:
-    from warmspare.audit.reports.report import AuditReport
     from warmspare.audit.repository.seen import KnownRepository
     from warmspare.engine.host_places import HostPlaces
     from warmspare.engine.request import RunContext

@@ -1,0 +1,1 @@
+"""A warm process that runs requests for others over a Unix socket."""
