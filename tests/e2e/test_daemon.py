@@ -176,7 +176,7 @@ class TestNotHere:
             f'thumbprint = "{":".join(["ab"] * 32)}"\nvddk = "{rig.home}"\n[repository.spare]\nuri = "{rig.repo}"\n'
         )
         monkeypatch.setenv("VC_PASSWORD", "hunter2")
-        command("vms", "--config", config)
+        command("config", "check", "--config", config)
         assert "VC_PASSWORD" in str(daemon.until("daemon.declined")["why"])
         assert "hunter2" not in daemon.log.read_text()
 
