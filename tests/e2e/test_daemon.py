@@ -416,7 +416,7 @@ class TestWhoIsLetIn:
         deep = b'{"is":"Ask","request":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}"
         pieces = [
             b"", b"\0", b"\xff\xff\xff\xff", (MOST_ASKED_BYTES + 1).to_bytes(4, "big"), frame(None), frame([1]),
-            frame({"is": "Cancel"}), frame({"is": "Ask"}), frame({"is": "Ended", "exit_code": 0}),
+            frame({"is": "Cancel"}), frame({"is": "Ask"}), frame({"is": "RunEnded", "exit_code": 0}),
             len(deep).to_bytes(4, "big") + deep, frame({"is": "Ask", "request": {}, "surroundings": {}, "period_s": 1}),
             *(rng.randbytes(rng.randrange(1, 200)) for _ in range(30)),
         ]  # fmt: skip
@@ -429,7 +429,7 @@ class TestWhoIsLetIn:
                 said = b""
                 while more := connection.recv(1 << 16):
                     said += more
-                assert b'"Greeting"' in said and b'"Ended"' not in said
+                assert b'"Greeting"' in said and b'"RunEnded"' not in said
         rig.sync()
         assert daemon.until("daemon.ended")["exit_code"] == 0
         deadline = time.monotonic() + SLACK_S

@@ -13,7 +13,6 @@ import stat
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal, NoReturn
 
@@ -25,18 +24,25 @@ COMMAND_S = 30.0
 _SAID_CHARS = 120
 
 
-@dataclass(frozen=True, slots=True, repr=False)
 class Secret:
     """Where a secret comes from. Make it with `from_file`, `from_environment`, `from_command` or `plain`.
 
     origin: how it is read, fit to be shown: "file /etc/warmspare/pw", "environment variable X", "command pass".
-    place: where the file of settings says so.
+    place: where the file of settings says so. No dataclass: what writes these as JSON would write this one, too.
     """
 
-    how: Literal["file", "env", "command", "plain"]
-    origin: str
-    place: ConfigPlace = field(compare=False)
-    _source: tuple[str, ...]
+    __slots__ = ("_source", "how", "origin", "place")
+
+    def __init__(
+        self, how: Literal["file", "env", "command", "plain"], origin: str, place: ConfigPlace, source: tuple[str, ...]
+    ) -> None:
+        self.how, self.origin, self.place, self._source = how, origin, place, source
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and (self.how, self._source) == (other.how, other._source)
+
+    def __hash__(self) -> int:
+        return hash((self.how, self._source))
 
     @classmethod
     def from_file(cls, path: Path, place: ConfigPlace) -> Secret:

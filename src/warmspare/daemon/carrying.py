@@ -71,8 +71,11 @@ def kind_of(event: Event) -> str:
 def event_of(kind: str, fields: dict[str, Any]) -> Event:
     """An event that was told over there. NotCarriedError."""
     module, _, name = kind.partition(".")
-    found = getattr(importlib.import_module(_KINDS + module), name, None) if module.isidentifier() else None
-    if not (isinstance(found, type) and issubclass(found, Event)):
+    try:
+        found = getattr(importlib.import_module(_KINDS + module), name, None) if module.isidentifier() else None
+    except ModuleNotFoundError:
+        found = None
+    if not (isinstance(found, type) and issubclass(found, Event) and found is not Event):
         raise NotCarriedError("an event that is not known here")
     event: Event = taken(fields, found)
     return event

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from warmspare.daemon.server import Server
+from warmspare.daemon.server import DaemonServer
 from warmspare.daemon.socket_place import SocketPlace
 from warmspare.engine.budget import BUDGET, Share
 from warmspare.engine.engine_runs import Engine
@@ -19,7 +19,7 @@ class DaemonRequest(Request[None], frozen=True, kw_only=True):
 
     async def perform(self, run: RunContext) -> None:
         engine = Engine(state=run.host.given, budget=self.budget)
-        server = Server(engine, run)
+        server = DaemonServer(engine, run)
         gc.collect()
         gc.freeze()  # what was read up to here stays to the end
         await server.serve(SocketPlace(run.host.daemon_socket))

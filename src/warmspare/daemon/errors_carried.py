@@ -53,7 +53,8 @@ def error_of(said: ErrorSaid) -> Exception:
         error = SettingsError(
             [Problem(one.what, ConfigPlace(one.file, one.key, one.line), one.hint) for one in said.problems]
         )
-        error.hint, error.args = said.hint, (said.what,)
+        error.hint = said.hint
+        error.args = (error.sentence,)
     else:
         base = _BASES.get(said.exit_code, WarmspareError)
         error = base(said.what, where=said.where, hint=said.hint, retryable=said.retryable)

@@ -5,9 +5,9 @@
     Ask    ───────────────►
            ◄──────────────── Declined, and nothing more
            ◄──────────────── Begun
-           ◄──────────────── Told, Owes, Begins, Settles …
+           ◄──────────────── EventTold, Owes, Begins, Settles …
     Cancel ───────────────►  (any time after Ask; closing the connection says the same)
-           ◄──────────────── Ended or Failed
+           ◄──────────────── RunEnded or RunFailed
 
 A message is its length, four bytes with the first the most significant, and so many of JSON. Declined may come at once.
 """
@@ -57,10 +57,10 @@ class Declined(Message, frozen=True):
 
 
 class Begun(Message, frozen=True):
-    """It is done here, and will end with Ended or Failed."""
+    """It is done here, and will end with RunEnded or RunFailed."""
 
 
-class Told(Message, frozen=True):
+class EventTold(Message, frozen=True):
     """An event. kind: its class in observe.kinds, with the module: several may share the name that `event` has."""
 
     kind: str
@@ -89,7 +89,7 @@ class Settles(Message, frozen=True):
     stays: bool
 
 
-class Ended(Message, frozen=True):
+class RunEnded(Message, frozen=True):
     """exit_code: the command line's. result: where a command needs it at its end (Request.carried)."""
 
     exit_code: int
@@ -126,7 +126,7 @@ class ErrorSaid(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     problems: tuple[ProblemSaid, ...] = ()
 
 
-class Failed(Message, frozen=True):
+class RunFailed(Message, frozen=True):
     """error: None where it was cancelled. traceback: "" unless it was asked for."""
 
     error: ErrorSaid | None
@@ -134,4 +134,4 @@ class Failed(Message, frozen=True):
 
 
 FromClient = Ask | Cancel
-FromDaemon = Greeting | Declined | Begun | Told | Owes | Begins | Settles | Ended | Failed
+FromDaemon = Greeting | Declined | Begun | EventTold | Owes | Begins | Settles | RunEnded | RunFailed

@@ -16,12 +16,12 @@ from warmspare.daemon.messages import (
     Begun,
     Cancel,
     Declined,
-    Ended,
-    Failed,
+    EventTold,
     FromClient,
     Owes,
+    RunEnded,
+    RunFailed,
     Settles,
-    Told,
 )
 from warmspare.debts import LOOK_S, PROCESS_DEBTS, Debts, Owed, owing
 from warmspare.engine.engine_runs import Engine
@@ -95,22 +95,22 @@ class ServedRun:
             self._frames.say(Declined("it has no room for it now"))
             return
         if not work.done() or work.cancelled():
-            self._frames.say(Failed(None))
+            self._frames.say(RunFailed(None))
             return
         error = work.exception()
         if error is None:
             self.code = request.exit_code(work.result())
-            self._frames.say(Ended(self.code, plain(work.result()) if request.carried is not None else None))
+            self._frames.say(RunEnded(self.code, plain(work.result()) if request.carried is not None else None))
             return
         said = said_of(telling(error))
         self.code = said.exit_code
         text = "".join(traceback.format_exception(error)) if ask.traceback else ""
-        self._frames.say(Failed(said, text))
+        self._frames.say(RunFailed(said, text))
 
     # -- what the client is to know ------------------------------------------------------------------------------
 
     def _tell(self, event: Event) -> None:
-        self._frames.say(Told(kind_of(event), plain(event)))
+        self._frames.say(EventTold(kind_of(event), plain(event)))
 
     def owes(self, owed: Owed[object]) -> None:
         """See debts.Listener."""

@@ -40,7 +40,7 @@ def requests() -> Any:
     return functools.reduce(operator.or_, (kind for kind in kinds if kind is not Request))
 
 
-class Server:
+class DaemonServer:
     """Of one state directory."""
 
     def __init__(self, engine: Engine, run: RunContext) -> None:

@@ -20,8 +20,9 @@ FINDINGS = 5
 PAGE = "writing the page of the report"
 
 
-class AuditEnd(msgspec.Struct, frozen=True):
-    """The report of an audit as it was kept, and where; sha256: of the file, in hex."""
+class AuditEnd(msgspec.Struct, frozen=True, tag_field="event", tag="audit.end"):
+    """The report of an audit as it was kept, and where; sha256: of the file, in hex. It is tagged as events are, for
+    where it is what became of a VM, or an event is."""
 
     report: AuditReport
     path: Path

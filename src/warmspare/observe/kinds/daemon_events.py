@@ -4,8 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from warmspare.observe.event import Event, note
+from warmspare.observe.event import Event, Weight, note
 from warmspare.observe.quantities import duration
+
+
+class DaemonUsed(Event, frozen=True, kw_only=True, tag="daemon.used"):
+    """`--verbose`: the daemon does what this command asks for."""
+
+    usual = Weight.DETAIL
+
+    socket: str
+
+    def words(self) -> str:
+        return f"done by the daemon at {self.socket}"
+
+
+class DaemonUnused(Event, frozen=True, kw_only=True, tag="daemon.unused"):
+    """`--verbose`: there is a daemon, and this command does without."""
+
+    usual = Weight.DETAIL
+
+    why: str
+
+    def words(self) -> str:
+        return f"not done by the daemon: {self.why}"
 
 
 class DaemonReady(Event, frozen=True, kw_only=True, tag="daemon.ready"):

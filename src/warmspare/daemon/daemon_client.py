@@ -21,13 +21,13 @@ from warmspare.daemon.messages import (
     Begun,
     Cancel,
     Declined,
-    Ended,
-    Failed,
+    EventTold,
     FromDaemon,
     Greeting,
     Owes,
+    RunEnded,
+    RunFailed,
     Settles,
-    Told,
 )
 from warmspare.daemon.socket_place import SocketPlace
 from warmspare.daemon.surroundings import Surroundings
@@ -35,6 +35,7 @@ from warmspare.debts import Owed
 from warmspare.engine.request import Request, RunContext
 from warmspare.engine.whole_paths import paths_of
 from warmspare.errors import StoreError
+from warmspare.observe.kinds.daemon_events import DaemonUnused, DaemonUsed
 
 T = TypeVar("T")
 MOST_LINKS = 40
@@ -42,7 +43,7 @@ ANSWER_S = 10.0  # that the daemon has to begin
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class DoneThere:
     """A request was done there. result: None unless a command needs it at its end (Request.carried)."""
 
     exit_code: int
@@ -56,7 +57,16 @@ class Refused:
     why: str
 
 
-async def ask(request: Request[Any], run: RunContext, *, traceback: bool = False) -> Done | Refused:
+async def asked(request: Request[Any], run: RunContext, *, traceback: bool = False) -> DoneThere | None:
+    """The same, and whether is told; None where it was not done there."""
+    answer = await ask(request, run, traceback=traceback)
+    if isinstance(answer, DoneThere):
+        return answer
+    run.events.emit(DaemonUnused(why=answer.why))
+    return None
+
+
+async def ask(request: Request[Any], run: RunContext, *, traceback: bool = False) -> DoneThere | Refused:
     """Have it done there. Its errors are raised as here; where the daemon goes away on the way, StoreError, and the
     same command may be run again. A cancel ends the run there, and is raised once that has unwound. traceback: an error
     brings that of over there, as a note."""
@@ -74,7 +84,10 @@ async def ask(request: Request[Any], run: RunContext, *, traceback: bool = False
     frames: Frames[FromDaemon] = Frames(reader, writer, FromDaemon, MOST_TOLD_BYTES)
     try:
         refused = await _asked(frames, request, run.period_s, traceback=traceback)
-        return refused or await _Relay(frames, request, run, str(place.path)).ended()
+        if refused is not None:
+            return refused
+        run.events.emit(DaemonUsed(socket=str(place.path)))
+        return await _Relay(frames, request, run, str(place.path)).ended()
     finally:
         await frames.close()
 
@@ -131,7 +144,7 @@ class _Relay:
         self._frames, self._request, self._run, self._where = frames, request, run, where
         self._owed: dict[int, Owed[None]] = {}
 
-    async def ended(self) -> Done:
+    async def ended(self) -> DoneThere:
         """How it ended; see `ask`."""
         hearing = asyncio.ensure_future(self._heard())
         cancelled: asyncio.CancelledError | None = None
@@ -146,12 +159,12 @@ class _Relay:
             raise cancelled or asyncio.CancelledError
         return done
 
-    async def _heard(self) -> Done | None:
+    async def _heard(self) -> DoneThere | None:
         """None where it was cancelled there."""
         try:
             while True:
                 match await self._frames.hear():
-                    case Told(kind, fields):
+                    case EventTold(kind, fields):
                         self._run.events.emit(event_of(kind, fields))
                     case Owes(number, what, within_s, last):
                         self._owed[number] = debts.current().owe(what, within_s, None, last=last)
@@ -159,12 +172,12 @@ class _Relay:
                         self._owed[number].begun()
                     case Settles(number, stays):
                         self._owed.pop(number).drop(stays=stays)
-                    case Ended(exit_code, result):
+                    case RunEnded(exit_code, result):
                         carried = self._request.carried
-                        return Done(exit_code, None if carried is None else taken(result, carried))
-                    case Failed(None):
+                        return DoneThere(exit_code, None if carried is None else taken(result, carried))
+                    case RunFailed(None):
                         return None
-                    case Failed(error, text) if error is not None:
+                    case RunFailed(error, text) if error is not None:
                         raised = error_of(error)
                         if text:
                             raised.add_note(text)
