@@ -156,7 +156,17 @@ class TestSame:
 
 
 class TestNotHere:
-    """What would not be the same there is done by the command itself; the reason is the daemon's to say."""
+    """What would not be the same there is done by the command itself, which says why if it is asked."""
+
+    def test_it_is_said(self, rig: Rig, daemon: Daemon) -> None:
+        line = ("-m", "warmspare", "points", "--repo", rig.repo, "-v")
+        used = Forked(*line)
+        assert f"done by the daemon at {daemon.socket}" in used.communicate()[0].decode()
+        unused = Forked(*line, environment={**os.environ, "AWS_PROFILE": "other"})
+        said = unused.communicate()[0].decode()
+        assert "not done by the daemon: its environment has not the same AWS_PROFILE\n" in said
+        quiet = Forked(*line[:-1])
+        assert b"daemon" not in quiet.communicate()[0]
 
     @pytest.mark.parametrize(
         "name", ["AWS_PROFILE", "AWS_ACCESS_KEY_ID", "HTTPS_PROXY", "HOME", "PATH", "AWS_CA_BUNDLE", "SSL_CERT_FILE"]

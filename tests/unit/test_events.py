@@ -275,12 +275,12 @@ def test_a_bar_ends_with_events_that_there_are() -> None:
 
 def test_each_weight_is_of_some_event_and_has_its_style() -> None:
     """One property says what is told quietly and how it looks; what warns, fails or finds is never left out."""
-    there = {event.weight() for kind in KINDS for event in samples(kind, 12)}
+    there = {event.weight() for kind in KINDS for event in samples(kind, 120)}
     assert there == set(Weight)
     assert set(terminal.STYLES) | {Weight.DETAIL, Weight.PLAIN, Weight.ANSWER} == set(Weight)
     for kind in KINDS:
         name = name_of(kind)
-        told = {event.weight() for event in samples(kind, 12)}
+        told = {event.weight() for event in samples(kind, 120)}
         if re.search(r"warning|retry|missing|failed|wrong|problem|unprotected|damaged|late$|error", name):
             assert all(weight.quiet for weight in told), name
         if name == "finding":
