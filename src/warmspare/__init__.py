@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from warmspare.engine.requests.setup_requests import ConfigCheckRequest, DoctorRequest, VmsRequest
     from warmspare.engine.requests.source_audit_requests import FleetAuditRequest, Judging, SourceAuditRequest
+    from warmspare.engine.requests.status_requests import StatusRequest
     from warmspare.engine.requests.sync_requests import (
         FleetPlanRequest,
         FleetSyncRequest,
@@ -79,6 +80,7 @@ _PLACES = {
     "engine.requests.repository_requests": ("FailbackDoneRequest", "InitRequest", "PointsRequest", "PruneRequest"),
     "engine.requests.setup_requests": ("ConfigCheckRequest", "DoctorRequest", "VmsRequest"),
     "engine.requests.source_audit_requests": ("FleetAuditRequest", "Judging", "SourceAuditRequest"),
+    "engine.requests.status_requests": ("StatusRequest",),
     "engine.requests.sync_requests": ("FleetPlanRequest", "FleetSyncRequest", "PlanRequest", "SyncRequest"),
     "engine.given_disks": ("GivenDisksOf", "NamedDisk"),
     "engine.wiring.readable_disks": ("DisksChoice",),

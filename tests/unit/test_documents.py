@@ -172,6 +172,7 @@ NAMED = (
     "source",
     "source/vddk",
     "recover/failback",
+    "status",
 )
 
 

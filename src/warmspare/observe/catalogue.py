@@ -32,6 +32,7 @@ from warmspare.observe.kinds import (
     setup_events,
     source_events,
     stage_events,
+    status_events,
     sync_events,
 )
 
@@ -39,6 +40,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     run_events,
     setup_events,
     repository_events,
+    status_events,
     source_events,
     sync_events,
     apply_events,
@@ -53,7 +55,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
 
 # Of the schema. A new event, a new field or a new value of a text: the second number. What is renamed, removed or means
 # something else, or may now be absent or null: the first, and a line in CHANGELOG.md.
-VERSION = "1.0"
+VERSION = "1.1"
 DOCUMENT, SCHEMA = "events.md", "events.schema.json"
 BEGIN, END = "<!-- printed: see CONTRIBUTING.md -->", "<!-- to here -->"
 

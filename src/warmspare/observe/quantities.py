@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import time
 from collections.abc import Sequence
 
 _TOLD_MOST = 5  # in a sentence
@@ -24,6 +26,23 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = int(seconds) // 60
     return f"{minutes} min {int(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def age(seconds: float) -> str:
+    """How long ago something was, in one unit: `3 h`."""
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= length * (2 if unit == "d" else 1):
+            return f"{int(seconds // length)} {unit}"
+    return f"{int(max(seconds, 0.0))} s"
+
+
+def ago(moment: str, now_s: float | None = None) -> str:
+    """The same of a date, RFC 3339: `3 h ago`; the date itself where it is none."""
+    try:
+        made_s = datetime.datetime.fromisoformat(moment).timestamp()
+    except ValueError:
+        return moment
+    return f"{age((time.time() if now_s is None else now_s) - made_s)} ago"
 
 
 def span(numbers: Sequence[int]) -> str:
