@@ -48,13 +48,16 @@ def act(
     in a file is said, and not only the first."""
 
     async def work(run: RunContext) -> int:
-        from warmspare.config.problems import SettingsError
         from warmspare.engine.engine_runs import performed
 
         try:
             request = build()
             result = await performed(request, run)
-        except SettingsError as error:
+        except ConfigError as error:
+            from warmspare.config.problems import SettingsError  # here: what nothing is wrong with need not pay for it
+
+            if not isinstance(error, SettingsError):
+                raise
             if len(error.problems) == 1:
                 raise error.problems[0] from None
             if problems is None:

@@ -13,16 +13,18 @@ import asyncio
 import datetime
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from warmspare.errors import StoreError, WarmspareError
 from warmspare.format.index_shard import SHARDS, IndexEntry, entry_of
-from warmspare.model.ids import PointId, VmId
+from warmspare.model.ids import PointId, VmId, vm_key
 from warmspare.repository.chain import Repository
-from warmspare.repository.failover_record import FailoverRecord, read_journal
 from warmspare.repository.vm_index import VmIndex
 from warmspare.store import layout
 from warmspare.store.contract import ObjectInfo
+
+if TYPE_CHECKING:
+    from warmspare.repository.failover_record import FailoverRecord
 
 AT_ONCE = 64  # requests
 BORNE_OUT_S = 600.0  # between a point's own date and the store's of its record: more after a spool, or in a copy
@@ -98,13 +100,22 @@ async def head_of(repository: Repository, vm: VmId, entry: IndexEntry | None = N
     try:
         newest = await _newest(repository, vm, entry)
         head = replace(head, name=newest.name if newest is not None else head.name, newest=newest)
-        return replace(head, failover=(await read_journal(repository, vm)).record)
+        return replace(head, failover=await _failover(repository, vm))
     except StoreError as error:
         if error.retryable:
             raise
         return replace(head, trouble=error.sentence)
     except WarmspareError as error:
         return replace(head, trouble=error.sentence)
+
+
+async def _failover(repository: Repository, vm: VmId) -> FailoverRecord | None:
+    """Its record; None if it never was failed over."""
+    if await repository.store.head(layout.failover_key(vm_key(vm))) is None:
+        return None
+    from warmspare.repository.failover_record import read_journal  # here: hardly any VM has one
+
+    return (await read_journal(repository, vm)).record
 
 
 async def _newest(repository: Repository, vm: VmId, entry: IndexEntry | None) -> IndexEntry | None:

@@ -11,19 +11,20 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from warmspare.audit.reports.audit_summary import AuditSummary, summaries
 from warmspare.errors import StoreError
 from warmspare.model.ids import PointId, VmId, VmKey
 from warmspare.model.units import SPAN_BYTES
 from warmspare.observe.events import Events
 from warmspare.observe.kinds.repository_events import StateUnreadable
-from warmspare.recover.drills import drill_record
-from warmspare.recover.drills.drill_record import DrillKind, DrillStep
 from warmspare.state.local_files import STATE_DIRECTORY, read_record
-from warmspare.state.replica_record import ReplicaPlace, mode_of
 from warmspare.sync.local.state_record import ADOPTED_RECORD, STATE_RECORD, AdoptedRecord, StateRecord
 from warmspare.sync.planning.rolling_cursor import RollingCursor
+
+if TYPE_CHECKING:  # what there are no files of need not be read
+    from warmspare.audit.reports.audit_summary import AuditSummary
+    from warmspare.recover.drills.drill_record import DrillKind, DrillStep
 
 PLANS = 20  # records of drills of several VMs, and reports on all of them: of how many of the newest is read
 
@@ -97,14 +98,8 @@ def records_of(places: RecordPlaces, repository: str, events: Events) -> HostRec
                 adopted = read_record(path, AdoptedRecord, STATE_DIRECTORY, events)
                 if adopted is not None:
                     found.adopted[VmKey(path.parent.parent.name)] = adopted.chain
-    with _told(places.drills, events):
-        for kept in drill_record.of(places.drills).newest_of_each(PLANS):
-            for step in kept.report.steps if kept.report.repository_id in ("", repository) else []:
-                found.drills.setdefault(step.vm, KeptDrill(kept.report.kind, kept.report.began, step))
-    with _told(places.audits, events):
-        for report in (kept.report for kept in summaries(places.audits).newest_of_each(PLANS)):
-            if report.repository_id == repository:
-                _take(found, report, events)
+    _take_drills(found, places.drills, repository, events)
+    _take_audits(found, places.audits, repository, events)
     return found
 
 
@@ -121,19 +116,44 @@ def _notes(record: StateRecord, folder: Path, events: Events) -> SenderNotes:
     )
 
 
-def _take(found: HostRecords, report: AuditSummary, events: Events) -> None:
-    """A report, of which those before are newer."""
-    if not report.vm:
-        found.of_all = found.of_all or report
-        return
-    found.audits.setdefault(report.vm, report)
+def _take_drills(found: HostRecords, directory: Path, repository: str, events: Events) -> None:
+    with _told(directory, events):
+        if not directory.is_dir():
+            return
+        from warmspare.recover.drills import drill_record
+
+        for kept in drill_record.of(directory).newest_of_each(PLANS):
+            for step in kept.report.steps if kept.report.repository_id in ("", repository) else []:
+                found.drills.setdefault(step.vm, KeptDrill(kept.report.kind, kept.report.began, step))
+
+
+def _take_audits(found: HostRecords, directory: Path, repository: str, events: Events) -> None:
+    with _told(directory, events):
+        if not directory.is_dir():
+            return
+        from warmspare.audit.reports.audit_summary import summaries
+
+        for report in (kept.report for kept in summaries(directory).newest_of_each(PLANS)):
+            if report.repository_id != repository:
+                continue
+            if not report.vm:
+                found.of_all = found.of_all or report
+                continue
+            found.audits.setdefault(report.vm, report)
+            if report.kind == "replica" and report.vm not in found.replicas:
+                _take_replica(found, report, events)
+
+
+def _take_replica(found: HostRecords, report: AuditSummary, events: Events) -> None:
+    """What the replica holds by now."""
+    from warmspare.state.replica_record import ReplicaPlace, mode_of
+
     target = Path(report.subject)
-    if report.kind == "replica" and report.vm not in found.replicas and target.is_absolute():
-        with _told(target, events):
-            mode = mode_of(target)
-            replica = ReplicaPlace(target, mode, None).read() if mode else None
-            if replica is not None and replica.vm == report.vm and replica.at is not None:
-                found.replicas[report.vm] = replica.at
+    with _told(target, events):
+        mode = mode_of(target) if target.is_absolute() else 0
+        replica = ReplicaPlace(target, mode, None).read() if mode else None
+        if replica is not None and replica.vm == report.vm and replica.at is not None:
+            found.replicas[report.vm] = replica.at
 
 
 @contextlib.contextmanager

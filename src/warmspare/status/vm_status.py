@@ -26,7 +26,6 @@ from warmspare.observe.kinds.status_events import (
     VmState,
     VmStatusTold,
 )
-from warmspare.repository.failover_record import CLEARS
 from warmspare.repository.vm_heads import VmHead
 from warmspare.status.host_records import HostRecords, SenderNotes
 
@@ -123,6 +122,8 @@ class StatusBoard:
         if found.state == "starting":
             what = "its failover is under way, or did not come to its end"
             return JudgedVm("failed over", True, what, "its failover again: it goes on")
+        from warmspare.repository.failover_record import CLEARS  # it is read: there is a failover
+
         message = f"it runs in {found.region} as {found.instance}, since {found.began}"
         return JudgedVm("failed over", False, message, f"{self.command(CLEARS, head.id)}, once it runs at home again")
 

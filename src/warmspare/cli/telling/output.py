@@ -218,6 +218,9 @@ class Show:
         """The value that was asked for is there."""
 
 
+FAILED = "sync.failed"
+
+
 class ShownOutput:
     """An output with a command's own way of showing before it. That one of several VMs failed goes to stderr too."""
 
@@ -226,10 +229,10 @@ class ShownOutput:
         self.tick_s = output.tick_s
 
     def event(self, event: Event) -> None:
-        from warmspare.observe.kinds.sync_events import SyncFailed  # here: --help needs no events
+        from warmspare.observe.event import name_of  # here: --help needs no events
 
-        if isinstance(event, SyncFailed):
-            complain(event.message)
+        if name_of(event) == FAILED:
+            complain(str(getattr(event, "message")))  # noqa: B009 (its struct is read by who tells it alone)
         if self._show is None or not self._show.event(event):
             self._output.event(event)
 
