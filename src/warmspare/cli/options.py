@@ -6,6 +6,7 @@ to the other, and raise ConfigError where there is none.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -265,6 +266,13 @@ def seconds(text: str | None, option: str) -> int | None:
     from warmspare.config import values
 
     return _value(values.duration, text, option)
+
+
+def moment(text: str | None, option: str, *, end: bool = False) -> float | None:
+    """Unix seconds of a date or of a time ago. end: of a date, its end. ConfigError for what is none."""
+    from warmspare.config import values
+
+    return _value(lambda given: values.moment(given, time.time(), end=end), text, option)
 
 
 def size(text: str | None, option: str) -> int | None:

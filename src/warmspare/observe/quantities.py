@@ -28,21 +28,25 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {int(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def age_s(moment: str, now_s: float) -> float:
+    """Seconds since a moment, RFC 3339; 0 where it is still to come. now_s: Unix seconds. ValueError."""
+    return round(max(0.0, now_s - datetime.datetime.fromisoformat(moment).timestamp()), 1)
+
+
 def age(seconds: float) -> str:
     """How long ago something was, in one unit: `3 h`."""
-    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length * (2 if unit == "d" else 1):
-            return f"{int(seconds // length)} {unit}"
-    return f"{int(max(seconds, 0.0))} s"
+            return f"{int(seconds) // length} {unit}"
+    return f"{int(seconds)} s"
 
 
-def ago(moment: str, now_s: float | None = None) -> str:
-    """The same of a date, RFC 3339: `3 h ago`; the date itself where it is none."""
+def ago(moment: str) -> str:
+    """The same of a moment: `3 h ago`; the text itself where it is none."""
     try:
-        made_s = datetime.datetime.fromisoformat(moment).timestamp()
+        return f"{age(age_s(moment, time.time()))} ago"
     except ValueError:
         return moment
-    return f"{age((time.time() if now_s is None else now_s) - made_s)} ago"
 
 
 def span(numbers: Sequence[int]) -> str:

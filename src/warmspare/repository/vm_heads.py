@@ -9,17 +9,17 @@ lack somebody, all VMs are looked for the long way as well.
 
 from __future__ import annotations
 
-import asyncio
 import datetime
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from warmspare.errors import StoreError, WarmspareError
 from warmspare.format.index_shard import SHARDS, IndexEntry, entry_of
 from warmspare.model.ids import PointId, VmId, vm_key
 from warmspare.repository.chain import Repository
 from warmspare.repository.vm_index import VmIndex
+from warmspare.side_by_side import side_by_side
 from warmspare.store import layout
 from warmspare.store.contract import ObjectInfo
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 64  # requests
 BORNE_OUT_S = 600.0  # between a point's own date and the store's of its record: more after a spool, or in a copy
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,7 @@ async def all_heads(repository: Repository, *, known: Iterable[VmId] = (), calle
     async def head(vm: VmId) -> VmHead:
         return await head_of(repository, vm, survey.entries.get(vm))
 
-    return await _side_by_side(head, sorted(vms))
+    return await side_by_side(head, sorted(vms), AT_ONCE)
 
 
 async def survey_index(repository: Repository) -> IndexSurvey:
@@ -86,7 +83,7 @@ async def survey_index(repository: Repository) -> IndexSurvey:
         if error.retryable:
             raise
         return IndexSurvey({}, whole=False)
-    shards = await _side_by_side(index.read, numbers)
+    shards = await side_by_side(index.read, numbers, AT_ONCE)
     entries: dict[VmId, IndexEntry] = {}
     for entry in (entry for shard in shards if shard is not None for entry in shard.vms):
         if entry.id not in entries or entries[entry.id].sequence < entry.sequence:
@@ -144,16 +141,3 @@ def _seconds(moment: str) -> float:
         return datetime.datetime.fromisoformat(moment).timestamp()
     except ValueError:
         return float("-inf")
-
-
-async def _side_by_side(work: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R]:
-    """Of each item, in their order."""
-    slots = asyncio.Semaphore(AT_ONCE)
-
-    async def one(item: T) -> R:
-        async with slots:
-            return await work(item)
-
-    async with asyncio.TaskGroup() as tasks:
-        todo = [tasks.create_task(one(item)) for item in items]
-    return [task.result() for task in todo]

@@ -26,6 +26,7 @@ from warmspare.observe.kinds.status_events import (
     VmState,
     VmStatusTold,
 )
+from warmspare.observe.quantities import age_s
 from warmspare.repository.vm_heads import VmHead
 from warmspare.status.host_records import HostRecords, SenderNotes
 
@@ -81,7 +82,7 @@ class StatusBoard:
             point=head.point.label if head.point else None,
             sequence=newest.sequence if newest else None,
             created=newest.created if newest else None,
-            age_seconds=self._age_s(newest.created) if newest else None,
+            age_seconds=age_s(newest.created, self.now_s) if newest else None,
             rpo_seconds=expected.rpo_s,
             configured=expected.name,
             disks=newest.disks if newest else None,
@@ -128,7 +129,7 @@ class StatusBoard:
         return JudgedVm("failed over", False, message, f"{self.command(CLEARS, head.id)}, once it runs at home again")
 
     def _by_age(self, head: VmHead, expected: ExpectedVm) -> JudgedVm | None:
-        if head.newest is not None and self._age_s(head.newest.created) <= expected.rpo_s:
+        if head.newest is not None and age_s(head.newest.created, self.now_s) <= expected.rpo_s:
             return None
         state: VmState = "late" if head.newest is not None else "no restore point"
         sender = self.kept.senders.get(head.id)
@@ -157,10 +158,6 @@ class StatusBoard:
             again = "an audit of its source with --repair"
         return JudgedVm("ok", True, message, again)
 
-    def _age_s(self, created: str) -> float:
-        made = datetime.datetime.fromisoformat(created).timestamp()
-        return round(max(0.0, self.now_s - made), 1)
-
     def _drill(self, head: VmHead) -> LastDrill | None:
         kept = self.kept.drill(head.id, head.name)
         if kept is None:
@@ -185,7 +182,7 @@ class StatusBoard:
             point=found.id.label,
             sequence=found.id.sequence,
             created=found.created,
-            age_seconds=self._age_s(found.created),
+            age_seconds=age_s(found.created, self.now_s),
         )
 
 

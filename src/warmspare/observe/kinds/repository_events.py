@@ -76,11 +76,13 @@ class PointListed(Event, frozen=True, kw_only=True, tag="point"):
     sha256: str
     parent: str | None
     created: str
+    age_seconds: float
+    capacity_bytes: Annotated[int, note(description="of its disks together")]
     disks: Annotated[list[ListedDisk], note(description="id, name, capacity_bytes, changed_blocks, change_id, reason")]
     unprotected: Annotated[list[NamedReason], note(description="name, reason")]
     bytes_read: int
     bytes_changed: int
-    bytes_sent: int
+    bytes_sent: Annotated[int, note(description="what its sync put into the store")]
 
 
 class PointsDone(Event, frozen=True, kw_only=True, tag="points.done"):
@@ -89,6 +91,16 @@ class PointsDone(Event, frozen=True, kw_only=True, tag="points.done"):
     ends = True
 
     count: int
+    vms: Annotated[int, note(description="of how many VMs")]
+    bytes_changed: Annotated[int, note(description="of all that are shown, as the next")]
+    bytes_sent: int
+
+    def words(self) -> str:
+        if not self.count:
+            return "no restore points"
+        points = f"{self.count} restore point{'s' if self.count > 1 else ''}"
+        whose = f" of {self.vms} VMs" if self.vms > 1 else ""
+        return f"{points}{whose}: {size(self.bytes_changed)} changed, {size(self.bytes_sent)} sent"
 
 
 class PruneObject(Event, frozen=True, kw_only=True, tag="prune.object"):
