@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from warmspare.engine.error_groups import telling
 from warmspare.engine.host_places import config_path
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import Request, RunContext
@@ -54,10 +53,7 @@ class StatusRequest(Request[list[VmStatusTold]], frozen=True, kw_only=True):
         for place, expected in self._repositories():
             try:
                 statuses = await self._of(place, expected, run, failed)
-            except (WarmspareError, ExceptionGroup) as caught:  # the others are told all the same
-                error = telling(caught)
-                if not isinstance(error, WarmspareError):
-                    raise
+            except WarmspareError as error:  # the others are told all the same
                 failed.append(error)
                 continue
             for status in statuses:
