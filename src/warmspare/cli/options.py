@@ -121,6 +121,8 @@ Sample = Annotated[
     str | None,
     Option("--sample", metavar="PERCENT", help="Judge this share of the blocks only, drawn anew each time."),
 ]
+DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and change nothing.")]
+LookFirst = Annotated[bool, Option("--dry-run", help="With --repair: say what is wrong, and leave it as it is.")]
 Reports = Annotated[
     Path | None,
     Option(

@@ -27,6 +27,7 @@ class InitOptions(options.Told):
     region: options.Region = None
     s3: options.S3 = []  # noqa: RUF012
     single_sender: options.SingleSender = False
+    dry_run: options.DryRun = False
 
 
 def init(given: InitOptions) -> int:
@@ -34,7 +35,7 @@ def init(given: InitOptions) -> int:
     from warmspare.engine.requests.repository_requests import InitRequest
 
     def request() -> InitRequest:
-        return InitRequest(repositories=tuple(_places(given)))
+        return InitRequest(repositories=tuple(_places(given)), dry_run=given.dry_run)
 
     return act(request, given)
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import Request, RunContext
+from warmspare.engine.wiring.dry_run import would
 from warmspare.errors import ConfigError, StoreError, WarmspareError
 from warmspare.observe.kinds.failover_events import FailbackDone
 from warmspare.observe.kinds.repository_events import InitDone, PointListed, PointsDone, PruneDone
+from warmspare.observe.kinds.run_events import WouldDone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,13 +22,18 @@ if TYPE_CHECKING:
 
 
 class InitRequest(Request[list[InitDone]], frozen=True, kw_only=True):
-    """Make repositories, where syncs and copies put restore points. One that is there stays as it is."""
+    """Make repositories, where syncs and copies put restore points. One that is there stays as it is. dry_run: say
+    which would be made."""
 
     repositories: tuple[RepositoryPlace, ...]
+    dry_run: bool = False
 
     async def perform(self, run: RunContext) -> list[InitDone]:
         from warmspare.repository.making import make_repository
 
+        if self.dry_run:
+            would(run, [action for place in self.repositories if (action := await self._lacks(place, run))])
+            return []
         ends: list[InitDone] = []
         for place in self.repositories:
             store = place.open(run.retrying)
@@ -38,6 +45,19 @@ class InitRequest(Request[list[InitDone]], frozen=True, kw_only=True):
             run.events.emit(end)
             ends.append(end)
         return ends
+
+    async def _lacks(self, place: RepositoryPlace, run: RunContext) -> str:
+        """What would be done there; "" for nothing."""
+        from warmspare.repository.chain import NoRepositoryError, open_repository
+
+        store = place.open(run.retrying)
+        try:
+            await open_repository(store)
+            return ""
+        except NoRepositoryError:
+            return f"try what {store.uri} keeps, and make a repository there"
+        finally:
+            await store.close()
 
 
 class PointsRequest(Request[list[PointListed]], frozen=True, kw_only=True):
@@ -204,13 +224,15 @@ class PruneRequest(Request[PruneDone], frozen=True, kw_only=True):
         return done
 
 
-class FailbackDoneRequest(Request[FailbackDone], frozen=True, kw_only=True):
-    """Clear the mark of a failover: the VM may be synced, and failed over, again. Ends nothing in AWS."""
+class FailbackDoneRequest(Request[FailbackDone | WouldDone], frozen=True, kw_only=True):
+    """Clear the mark of a failover: the VM may be synced, and failed over, again. Ends nothing in AWS. dry_run: say
+    whether there is one."""
 
     repository: RepositoryPlace
     vm: str
+    dry_run: bool = False
 
-    async def perform(self, run: RunContext) -> FailbackDone:
+    async def perform(self, run: RunContext) -> FailbackDone | WouldDone:
         from warmspare.repository.chain import open_repository
         from warmspare.repository.failover_record import read_journal
         from warmspare.repository.vm_lookup import vm_called
@@ -224,6 +246,9 @@ class FailbackDoneRequest(Request[FailbackDone], frozen=True, kw_only=True):
             if record is None or not record.holds:
                 what = f"VM {self.vm!r} is not failed over, so there is nothing to clear"
                 raise ConfigError(what, where=self.repository.uri)
+            if self.dry_run:
+                mark = f"the mark of its failover of {record.began} to restore point {record.point.label}"
+                return would(run, [f"clear {mark}, so that {name!r} is synced again"], name)
             await journal.move("cleared")
         finally:
             await store.close()

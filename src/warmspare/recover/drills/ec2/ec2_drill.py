@@ -83,9 +83,13 @@ class Ec2Drill:
         self._names = VmNames(repository)
         self._ways: dict[Network, list[str]] = {}  # out of each network, as it was seen
 
+    async def left(self, vm: str) -> list[Remains]:
+        """What drills of a VM have in EC2, also one that is under way. AwsError."""
+        return await self._remains((await self._names.find(vm)).id)
+
     async def clean(self, vm: str) -> list[Remains]:
         """End whatever drills of a VM have in EC2, also one that is under way. What it was. AwsError, RecoverError."""
-        found, failures = await self._remains((await self._names.find(vm)).id), []
+        found, failures = await self.left(vm), []
         for each in found:
             try:
                 await remove(self._ec2, each)
