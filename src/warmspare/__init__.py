@@ -61,6 +61,7 @@ if TYPE_CHECKING:  # `as`: a type checker takes them for names of this module
         Judging as Judging,
         SourceAuditRequest as SourceAuditRequest,
     )
+    from warmspare.engine.requests.status_requests import StatusRequest as StatusRequest
     from warmspare.engine.requests.sync_requests import (
         FleetPlanRequest as FleetPlanRequest,
         FleetSyncRequest as FleetSyncRequest,
@@ -97,6 +98,7 @@ _PLACES = {
     "engine.requests.repository_requests": ("FailbackDoneRequest", "InitRequest", "PointsRequest", "PruneRequest"),
     "engine.requests.setup_requests": ("ConfigCheckRequest", "DoctorRequest", "VmsRequest"),
     "engine.requests.source_audit_requests": ("FleetAuditRequest", "Judging", "SourceAuditRequest"),
+    "engine.requests.status_requests": ("StatusRequest",),
     "engine.requests.sync_requests": ("FleetPlanRequest", "FleetSyncRequest", "PlanRequest", "SyncRequest"),
     "engine.given_disks": ("GivenDisksOf", "NamedDisk"),
     "engine.wiring.readable_disks": ("DisksChoice",),

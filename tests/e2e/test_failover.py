@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -68,6 +69,14 @@ def lost(staged: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     """Those three, and nothing started yet."""
     with recoverworld.again(staged, tmp_path, monkeypatch) as world:
         yield world
+
+
+def test_a_vm_is_looked_for_everywhere_before_it_is_unknown(lost: World) -> None:
+    """Also where there is no index, as in a repository of before."""
+    shutil.rmtree(lost.repo / "index")
+    assert lost.failover("--vm", "web", "--dry-run", code=5).last("failover.point")["vm"] == "web"
+    refused = lost.failover("--vm", "wbe", "--dry-run", code=2)
+    assert "there is no VM 'wbe' in this repository" in refused.stderr and "warmspare status" in refused.stderr
 
 
 def three(world: World) -> Path:

@@ -21,7 +21,8 @@ from warmspare.source.raw import RawSource
 from warmspare.state.local_table import LEAVES_AT
 from warmspare.store import layout
 from warmspare.store.directory.directory_store import DirectoryStore
-from warmspare.sync.planning.rolling import DISTRUSTED, FOUND, MISSED, RollingCursor
+from warmspare.sync.planning.rolling import DISTRUSTED, FOUND, MISSED
+from warmspare.sync.planning.rolling_cursor import RollingCursor
 
 
 @pytest.fixture

@@ -164,6 +164,7 @@ def test_a_receiver(rig: Rig, place: S3Place, tmp_path: Path, asked: Asked) -> N
     """`apply`, and all the others that only read."""
     rig.apply()
     ran("points", "--vm", rig.vm, "--repo", rig.repo)
+    ran("status", "--repo", rig.repo)
     ran("audit", "replica", "--vm", rig.vm, "--repo", rig.repo, "--replica", rig.replica)
     with rig.replica.open("r+b") as file:
         file.seek(100 * KIB)
@@ -196,8 +197,11 @@ def test_staging(rig: Rig, place: S3Place, tmp_path: Path, asked: Asked, monkeyp
         ran("stage", *where, "--dry-run")
         ran("stage", *where, "--at", 1)
         ran("stage", *where, "--replica", rig.replica)
-    assert len(account.snapshots) == 2 and not account.breaches
-    demand_exact("stage", asked)
+        assert len(account.snapshots) == 2 and not account.breaches
+        demand_exact("stage", asked)
+        asked.rights.clear()
+        ran("status", "--repo", rig.repo, "--staged")
+    demand_exact("status", asked)
 
 
 def test_failing_over_and_the_way_back(

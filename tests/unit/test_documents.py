@@ -182,6 +182,7 @@ NAMED = (
     "source",
     "source/vddk",
     "recover/failback",
+    "status",
 )
 
 

@@ -160,7 +160,7 @@ def test_what_is_printed_of_an_event(tmp_path: Path) -> None:
     text = (tmp_path / catalogue.DOCUMENT).read_text()
     assert text.startswith("before\n") and text.endswith("\nbehind\n")
     assert "| sync.late | vm, seconds, rpo_seconds | A sync has passed half the RPO of its VM. |" in text
-    assert "| points.done | count | `points`. Last. |" in text
+    assert "| doctor.done | wrong, notes | `doctor`; exit code 2 if anything is wrong. Last. |" in text
     assert "[offset] (with length: where a part of the disk is meant), [length] |" in text
     assert all(f"| {name}" in text for name in catalogue.all_kinds())
 

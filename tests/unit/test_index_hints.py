@@ -27,7 +27,7 @@ from warmspare.observe.kinds.run_events import HousekeepingWarning
 from warmspare.repository import vm_index
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.vm_index import TRIES, VmIndex
-from warmspare.repository.vm_lookup import NamedVm, find, point_called
+from warmspare.repository.vm_lookup import NamedVm, VmNames, find, point_called
 from warmspare.store import layout
 from warmspare.store.around.passing import PassingStore
 from warmspare.store.contract import ObjectInfo, Store
@@ -134,6 +134,22 @@ async def test_one_of_five_thousand_by_name_takes_three_requests() -> None:
     world.store.requests.clear()
     assert await find(world.repository, "nobody") == NamedVm(VmId("nobody"), None)
     assert world.store.requests.total() > 10_000, "a name that the index does not know is looked for everywhere"
+
+
+async def test_several_names_that_the_index_does_not_know_are_looked_for_once() -> None:
+    """A failover of a whole site from a repository of before."""
+    world = World()
+    for number in range(200):
+        world.publish(uuid_of(number), f"vm {number}")
+    world.store.forget(layout.index_whole_key())
+    names = VmNames(world.repository)
+    for number in range(0, 200, 10):
+        assert await names.known(f"vm {number}") == uuid_of(number)
+        assert (await names.point(f"vm {number}", None)) == world.heads[uuid_of(number)]
+    # All VMs once: where each begins, its keys, its record; and of each name a shard and keys of that ID, twice.
+    assert world.store.requests.total() <= 3 * 200 + 1 + 20 * 2 * 2
+    with pytest.raises(ConfigError, match=r"there is no VM 'vm 7000' in this repository .*; `warmspare status` shows"):
+        await names.known("vm 7000")
 
 
 async def test_an_id_comes_before_a_name() -> None:

@@ -30,8 +30,9 @@ from rigs.stores.unkept import (
     Swapless,
     Unkept,
 )
+from rigs.stores.vm_fleet import VmFleet, uuid_of
 from warmspare.errors import LeaseError, StoreError
-from warmspare.model.ids import PointId
+from warmspare.model.ids import PointId, vm_key
 from warmspare.observe.events import Events
 from warmspare.repository.chain import Repository
 from warmspare.repository.failover_record import read_journal
@@ -138,6 +139,25 @@ async def test_what_no_repository_may_be_in(name: str, honest: DirectoryStore, t
     assert {one.state for one in checks} == {"ok"} and len(checks) >= 7
     checks = await examine_repository(breaking(honest), single_sender=False)
     assert "wrong" in {one.state for one in checks} and await left(honest) == ["index/whole.json", "repository.json"]
+
+
+async def test_the_doctor_looks_at_the_index() -> None:
+    fleet = VmFleet()
+
+    async def index() -> tuple[str, str]:
+        [check] = [one for one in await examine_repository(fleet.store, single_sender=False) if one.name == "index"]
+        assert (check.state == "ok") == (check.meaning == "")
+        return check.state, check.found
+
+    fleet.many(5)
+    assert await index() == ("ok", "knows all 5 VMs")
+    fleet.point(uuid_of(9), "another", noted=False)
+    assert await index() == ("note", f"lacks 1 of 6 VMs, {uuid_of(9)!r} among them")
+    fleet.store.forget(layout.point_key(vm_key(uuid_of(9)), 1))
+    fleet.store.forget(layout.index_whole_key())
+    assert await index() == ("note", "does not say that it has all VMs")
+    fleet.forget_index()
+    assert await index() == ("note", "there is none, or none that can be read")
 
 
 @pytest.mark.parametrize("name", BEARABLE)

@@ -16,6 +16,7 @@ MODULES = {
     "drill": ("staged", "preflight", "instancetype", "isolation", "ami", "launch"),
     "failover": ("staged", "preflight", "instancetype", "ami", "launch", "attempt_leftovers", "importing"),
     "failback-export": ("staged", "launch", "returning", "ebsread", "export"),
+    "status": ("staged",),
 }
 # What a module can do and this command never asks of it.
 NOT_ASKED = {
@@ -28,12 +29,14 @@ NOT_ASKED = {
         "RunInstances",
         "DescribeInstanceStatus",
     },
+    "status": set(),
 }
 # What a request needs besides its own action.
 ALSO = {
     "drill": {"ec2:CreateTags"},
     "failover": {"ec2:CreateTags", "ec2:ImportImage", "iam:PassRole"},
     "failback-export": {"ec2:CreateTags"},
+    "status": set(),
 }
 
 

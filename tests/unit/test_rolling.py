@@ -9,7 +9,7 @@ import pytest
 
 from warmspare.model.extents import Extents, normalise, without
 from warmspare.model.units import SPAN_BYTES
-from warmspare.sync.planning.rolling import DAY_S, RollingCursor
+from warmspare.sync.planning.rolling_cursor import DAY_S, RollingCursor
 
 PERIOD_S = 7 * DAY_S
 MIB = 1 << 20

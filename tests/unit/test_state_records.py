@@ -32,10 +32,11 @@ from warmspare.source.logins import _decoded
 from warmspare.state.local_files import read_record, write_record
 from warmspare.state.replica_record import ReplicaDisk, ReplicaRecord
 from warmspare.sync.journal.journal import Journal, RunRecord, Sealed
-from warmspare.sync.local.local_state import AdoptedRecord, Rate, StateRecord
+from warmspare.sync.local.local_state import Rate
+from warmspare.sync.local.state_record import AdoptedRecord, StateRecord
 from warmspare.sync.need import MadePoints
 from warmspare.sync.planning.marked_blocks import _Done
-from warmspare.sync.planning.rolling import RollingCursor
+from warmspare.sync.planning.rolling_cursor import RollingCursor
 from warmspare.sync.resuming.leftovers import Leftover, Leftovers, _Noted
 from warmspare.sync.resuming.unpublished import Unfinished
 from warmspare.vsphere.snapshots.marker import Marker, parse

@@ -22,7 +22,8 @@ from warmspare.cli.main import run
 from warmspare.store import layout
 from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.lease import Lease
-from warmspare.sync.planning.rolling import DAY_S, DISTRUSTED, FOUND, Rolling
+from warmspare.sync.planning.rolling import DISTRUSTED, FOUND, Rolling
+from warmspare.sync.planning.rolling_cursor import DAY_S
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from warmspare.errors import (
 )
 from warmspare.format.restore_point import Disk
 from warmspare.model.ids import PointId, VmId
+from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.kinds.apply_events import (
     ApplyDone,
@@ -36,13 +37,14 @@ from warmspare.observe.kinds.apply_events import (
     DiskLeft,
 )
 from warmspare.observe.kinds.finding_events import BlockRebuilt
+from warmspare.observe.quantities import size
 from warmspare.patience import outlasted
 from warmspare.repository import disk_tables
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.repository.vm_lookup import find
 from warmspare.state.local_files import local_io
-from warmspare.state.replica_record import REPLICA, ReplicaDisk
+from warmspare.state.replica_record import REPLICA, ReplicaDisk, ReplicaOwner, ReplicaPlace, mode_of
 from warmspare.store.contract import Store
 from warmspare.threads import Threads, in_thread
 
@@ -80,6 +82,24 @@ class Receiver:
         opened = self._opened(repository, point)
         with opened.replica.hold():
             return await self._walk(opened, point.id.sequence, explicit=at is not None)
+
+    async def look(self, at: str | None = None) -> list[str]:
+        """What `run` would do, in clauses; nothing is written, and no lock is taken. ConfigError, IntegrityError where
+        it would be refused."""
+        repository, final = await self._chosen(at)
+        place = ReplicaPlace(self._target, mode_of(self._target), self._state)
+        record = place.read()
+        if record is not None:
+            ReplicaOwner(self._vm, repository.id, self._store.uri, "--to").demand(record, place)
+        before, moving = (record.at, record.moving) if record is not None else (None, None)
+        self._demand_forward(repository, (before, moving), final.id.sequence, explicit=at is not None)
+        points = [point async for point in repository.descend(self._vm, before, final.id.sequence)]
+        if not points:
+            return []
+        most = sum(disk.changed_blocks for point in points for disk in point.record.disks) * BLOCK_BYTES
+        way = f"from {before.label} to {final.id.label}" if before else f"from nothing to {final.id.label}"
+        many = f"{len(points)} restore point{'s' if len(points) > 1 else ''}, {size(most)} changed by them"
+        return [f"bring {self._target} {way}: {many}"]
 
     async def follow(self, poll_s: float = POLL_S) -> None:
         """Keep the replica at the newest restore point until cancelled; each new point ends in `apply.done`.
@@ -148,7 +168,7 @@ class Receiver:
         start = replica.at
         self._meter.restart()
         self._rebuilt = 0
-        self._demand_forward(repository, replica, target, explicit=explicit)
+        self._demand_forward(repository, (replica.at, replica.moving), target, explicit=explicit)
         final = await repository.load(self._vm, target)
         replica.admit(final.record)
         wanted = {disk.id for disk in final.record.disks}
@@ -185,12 +205,15 @@ class Receiver:
         except NotFoundError:
             raise repository.rolled_back(self._vm, start, target) from None
 
-    def _demand_forward(self, repository: Repository, replica: Replica, target: int, *, explicit: bool) -> None:
-        for there in (replica.at, replica.moving):
+    def _demand_forward(
+        self, repository: Repository, places: tuple[PointId | None, PointId | None], target: int, *, explicit: bool
+    ) -> None:
+        """places: where the replica is, and where it is on its way to."""
+        for there in places:
             if there is None or there.sequence <= target:
                 continue
             if explicit:
-                verb = "is at" if there == replica.at else "is on its way to"
+                verb = "is at" if there == places[0] else "is on its way to"
                 raise ConfigError(
                     f"the replica {verb} restore point {there.label}, which is newer than {target}, and a replica "
                     "only goes forward",

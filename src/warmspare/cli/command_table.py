@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "copy": ("copy", "copy"),
     "stage": ("recovery.stage", "stage"),
     "points": ("points", "points"),
+    "status": ("status", "status"),
     "prune": ("prune", "prune"),
     "vms": ("vms", "vms"),
     "failover": ("recovery.failover", "failover"),

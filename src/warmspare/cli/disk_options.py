@@ -60,6 +60,7 @@ class DiskOptions(options.RepositoryOptions):
     ] = None
     state: options.SenderState = None
     limit: options.Limit = None
+    dry_run: options.DryRun = False
     single_sender: options.SingleSender = False
 
     def idle(self) -> set[str]:

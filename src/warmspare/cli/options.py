@@ -6,6 +6,7 @@ to the other, and raise ConfigError where there is none.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -145,6 +146,8 @@ Sample = Annotated[
     str | None,
     Option("--sample", metavar="PERCENT", help="Judge this share of the blocks only, drawn anew each time."),
 ]
+DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and change nothing.")]
+LookFirst = Annotated[bool, Option("--dry-run", help="With --repair: say what is wrong, and leave it as it is.")]
 Reports = Annotated[
     Path | None,
     Option(
@@ -348,6 +351,13 @@ def seconds(text: str | None, option: str) -> int | None:
     from warmspare.config import values
 
     return _value(values.duration, text, option)
+
+
+def moment(text: str | None, option: str, *, end: bool = False) -> float | None:
+    """Unix seconds of a date or of a time ago. end: of a date, its end. ConfigError for what is none."""
+    from warmspare.config import values
+
+    return _value(lambda given: values.moment(given, time.time(), end=end), text, option)
 
 
 def size(text: str | None, option: str) -> int | None:

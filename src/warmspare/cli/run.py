@@ -53,7 +53,6 @@ def act(
     tone = given.tone()
 
     async def work(run: RunContext) -> int:
-        from warmspare.config.problems import SettingsError
         from warmspare.engine.engine_runs import performed
 
         if tone.verbose:
@@ -63,7 +62,11 @@ def act(
             request = from_here(build())
             done = await _by_daemon(request, run, debug=given.debug)
             result = await performed(request, run) if done is None else done.result
-        except SettingsError as error:
+        except ConfigError as error:
+            from warmspare.config.problems import SettingsError  # here: what nothing is wrong with need not pay for it
+
+            if not isinstance(error, SettingsError):
+                raise
             if len(error.problems) == 1:
                 raise error.problems[0] from None
             if problems is None:

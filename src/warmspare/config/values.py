@@ -7,6 +7,7 @@ Schema can say of what it takes (schema.py).
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 import re
 from collections.abc import Callable
@@ -149,6 +150,23 @@ def duration(value: object) -> int:
 def duration_or_none(value: object) -> int:
     """A duration, or 0 for `0`: not at all."""
     return 0 if value == "0" or (value == 0 and value is not False) else duration(value)
+
+
+def moment(value: object, now_s: float, *, end: bool = False) -> float:
+    """Unix seconds of a date (`2026-11-29`), a time (`2026-11-29T03:00`, UTC where it names no other), or of so long
+    before now (`7d`). end: of a date, its last second and not its first."""
+    if isinstance(value, str) and _DURATION.fullmatch(value):
+        return now_s - duration(value)
+    try:
+        found = datetime.datetime.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
+        given = repr(value[:40]) if isinstance(value, str) else kind(value)
+        hint = 'write "2026-11-29", "2026-11-29T03:00", or how long ago: "7d", "1h30m"'
+        raise ConfigError(f"a date or a time ago was expected, not {given}", hint=hint) from None
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=datetime.UTC)
+    whole_day = isinstance(value, str) and len(value) <= len("2026-11-29")
+    return found.timestamp() + (_UNITS_S["d"] - 1 if end and whole_day else 0)
 
 
 @shaped(type="string", pattern=f"^{_RATE.pattern}$")

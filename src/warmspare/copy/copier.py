@@ -21,6 +21,7 @@ from warmspare.model.ids import PointId, RunId, VmId, VmKey, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.observe.kinds.apply_events import CopyPoint, CopyStart
+from warmspare.observe.quantities import size
 from warmspare.repository.chain import Point, open_repository
 from warmspare.repository.trust import StoreTrust
 from warmspare.repository.verified_objects import LocalObject, fetched, read_manifest
@@ -54,6 +55,13 @@ class CopyPlan:
     newest: int | None
     called: str | None
     points: Sequence[Planned]
+
+    @property
+    def words(self) -> str:
+        """What is to be done, as a clause."""
+        first, last = self.points[0].id.label, self.points[-1].id.label
+        which = f"restore point {first}" if len(self.points) == 1 else f"restore points {first} to {last}"
+        return f"copy {which} of VM {self.vm!r}, {size(sum(point.bytes for point in self.points))} at most"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +110,8 @@ class Copier:
         Raises the package's errors: what was published until then stands, and is right; a rerun goes on. A cancel
         leaves objects that the next run finds and uses.
         """
-        self._source = await open_repository(self._source_store)
-        names = await self._names(vm)
-        self._target = await open_repository(self._target_store)
+        plans = await self.look(vm)
         self._carrier = Carrier(self._source, self._target, self._events, self._meter)
-        plans = [plan for name in names if (plan := await self._plan(name)).points]
         points = sum(len(plan.points) for plan in plans)
         self._meter.total_bytes = sum(entry.bytes for plan in plans for entry in plan.points)
         self._events.emit(
@@ -136,6 +141,13 @@ class Copier:
             self._target_store.sent_bytes,
             self._meter.seconds,
         )
+
+    async def look(self, vm: str | None = None) -> list[CopyPlan]:
+        """What is missing, of each VM of which anything is. Writes nothing."""
+        self._source = await open_repository(self._source_store)
+        names = await self._names(vm)
+        self._target = await open_repository(self._target_store)
+        return [plan for name in names if (plan := await self._plan(name)).points]
 
     async def _names(self, vm: str | None) -> list[VmId]:
         if vm is None:

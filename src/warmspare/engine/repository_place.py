@@ -51,13 +51,20 @@ class RepositoryPlace(msgspec.Struct, frozen=True):
             limit=settings.limit,
         )
 
-    def open(self, on_retry: Callable[[str, int, float], None] | None = None, *, usual: Site | None = None) -> Store:
+    def open(
+        self,
+        on_retry: Callable[[str, int, float], None] | None = None,
+        *,
+        usual: Site | None = None,
+        concurrency: int | None = None,
+    ) -> Store:
         """Its store; nothing is asked of it yet, and whoever opens it closes it. usual: what its site demands where
-        `s3` says nothing. ConfigError if anything of it is wrong."""
-        from warmspare.store.opening import open_store
+        `s3` says nothing. concurrency: see open_store. ConfigError if anything of it is wrong."""
+        from warmspare.store.opening import CONCURRENCY, open_store
 
         return open_store(
             self.uri,
+            concurrency=concurrency or CONCURRENCY,
             endpoint_url=self.endpoint,
             profile=self.profile,
             region=self.region,

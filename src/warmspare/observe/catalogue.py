@@ -55,7 +55,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
 
 # Of the schema. A new event, a new field or a new value of a text: the second number. What is renamed, removed or means
 # something else, or may now be absent or null: the first, and a line in CHANGELOG.md.
-VERSION = "1.2"
+VERSION = "1.3"
 DOCUMENT, SCHEMA = "events.md", "events.schema.json"
 BEGIN, END = "<!-- printed: see CONTRIBUTING.md -->", "<!-- to here -->"
 

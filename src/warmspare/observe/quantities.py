@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import time
 from collections.abc import Sequence
 
 _TOLD_MOST = 5  # in a sentence
@@ -24,6 +26,27 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = int(seconds) // 60
     return f"{minutes} min {int(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def age_s(moment: str, now_s: float) -> float:
+    """Seconds since a moment, RFC 3339; 0 where it is still to come. now_s: Unix seconds. ValueError."""
+    return round(max(0.0, now_s - datetime.datetime.fromisoformat(moment).timestamp()), 1)
+
+
+def age(seconds: float) -> str:
+    """How long ago something was, in one unit: `3 h`."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length * (2 if unit == "d" else 1):
+            return f"{int(seconds) // length} {unit}"
+    return f"{int(seconds)} s"
+
+
+def ago(moment: str) -> str:
+    """The same of a moment: `3 h ago`; the text itself where it is none."""
+    try:
+        return f"{age(age_s(moment, time.time()))} ago"
+    except ValueError:
+        return moment
 
 
 def span(numbers: Sequence[int]) -> str:

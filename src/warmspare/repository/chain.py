@@ -18,7 +18,7 @@ from warmspare.format.repofile import RepositoryRecord
 from warmspare.format.restore_point import Disk, RestorePoint
 from warmspare.model.ids import PointId, VmId, VmKey, vm_key, vm_of
 from warmspare.store import layout
-from warmspare.store.contract import Store
+from warmspare.store.contract import ObjectInfo, Store
 
 MAX_RECORD_BYTES = 1 << 16
 MOST_VMS = 100_000
@@ -86,10 +86,14 @@ class Repository:
 
     async def sequences(self, vm: VmId, *, after: int = 0) -> list[int]:
         """Sequences of the VM's restore points above `after`, ascending."""
+        return [number for number, _ in await self.listed(vm, after=after)]
+
+    async def listed(self, vm: VmId, *, after: int = 0) -> list[tuple[int, ObjectInfo]]:
+        """The same, each with what the store says of its record."""
         key = vm_key(vm)
         start = layout.point_key(key, after) if after else ""
         return [
-            number
+            (number, info)
             async for info in self.store.list(layout.points_prefix(key), start_after=start)
             if (number := layout.parse_point_key(info.key)) is not None
         ]

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from warmspare.errors import WarmspareError
-from warmspare.repository.chain import NoRepositoryError, open_repository
+from warmspare.model.ids import VmId
+from warmspare.repository.chain import NoRepositoryError, Repository, open_repository
 from warmspare.repository.trust import FOLLOWS, NEEDED
+from warmspare.repository.vm_heads import survey_index
 from warmspare.source.vddk.vddk_doctor import Check
 from warmspare.store.contract import Mannered, Store
 from warmspare.store.promises import Examined, Promise, Tried, examine
@@ -33,10 +35,12 @@ _STAYS = {
 
 async def examine_repository(store: Store, *, single_sender: bool) -> list[Check]:
     """What is there, then each thing that a sync needs of the store. Never raises an error of ours."""
+    index: list[Check] = []
     try:
         repository = await open_repository(store)
         vms = [name for name in await repository.vms() if name]
         first = Check("repository", "ok", f"{store.uri}, with restore points of {len(vms)} VMs")
+        index = await _index(repository, vms)
     except NoRepositoryError:
         meaning = "nothing is there yet, and every sync is refused until `warmspare init` has made it"
         first = Check("repository", "wrong", store.uri, meaning)
@@ -47,10 +51,26 @@ async def examine_repository(store: Store, *, single_sender: bool) -> list[Check
     try:
         examined = await examine(store)
     except WarmspareError as error:
-        return [first, wrong("store", error)]
+        return [first, *index, wrong("store", error)]
     if isinstance(store, Mannered):
         first = replace(first, meaning="; ".join(filter(None, (first.meaning, store.manner()))))
-    return [first, *(_check(examined, one, single_sender) for one in examined.tried if one.kept is not None)]
+    return [first, *index, *(_check(examined, one, single_sender) for one in examined.tried if one.kept is not None)]
+
+
+async def _index(repository: Repository, vms: list[VmId]) -> list[Check]:
+    """Whether the index of VMs is there, can be read, and knows them all. Nothing is wrong without: it takes longer."""
+    survey = await survey_index(repository)
+    lacking = [vm for vm in vms if vm not in survey.entries]
+    if survey.whole and not lacking:
+        return [Check("index", "ok", f"knows all {len(vms)} VMs")]
+    if not survey.entries:
+        found = "there is none, or none that can be read"
+    elif lacking:
+        found = f"lacks {len(lacking)} of {len(vms)} VMs, {lacking[0]!r} among them"
+    else:
+        found = "does not say that it has all VMs"
+    meaning = "names and `status` take longer: `warmspare audit repository --repair` makes it whole"
+    return [Check("index", "note", found, meaning)]
 
 
 def wrong(name: str, error: WarmspareError) -> Check:

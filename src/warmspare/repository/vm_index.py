@@ -16,14 +16,14 @@ from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import flags, index_shard
 from warmspare.format.index_shard import DamagedShardError, IndexEntry, IndexShard, WholeMark, entry_of, shards_of
 from warmspare.model.ids import VmId
-from warmspare.observe.housekeeping import Housekeeping, denied_by_store
+from warmspare.observe.housekeeping import Housekeeping, Trying, denied_by_store
 from warmspare.repository.chain import Point, Repository
 from warmspare.store import layout
 from warmspare.store.swaps import swap
 
 TRIES = 12  # of replacing a shard that others replace at the same moment
 PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
-WITHIN_S = 10.0  # all of a note, whatever the store does
+WITHIN_S = 10.0  # all of a note, whatever the store does; who has other work gives it up before
 ACTION = "index:update"
 
 
@@ -69,9 +69,7 @@ class VmIndex:
         record = point.record
         places = shards_of(record.vm_id, record.vm_name)
         known = shards_of(record.vm_id, before) if before is not None else frozenset()
-        where = self._repository.where(layout.index_prefix())
-        right = "" if self._store.uri.startswith("s3://") else "write access"
-        with housekeeping.trying(ACTION, where, denied=denied_by_store, right=right, verb="brought up to date"):
+        with self._trying(housekeeping):
             try:
                 async with asyncio.timeout(WITHIN_S):
                     for number in sorted(places if published else places - known):
@@ -80,7 +78,17 @@ class VmIndex:
                     for number in sorted(known - places if published else ()):
                         await self.change(number, partial(_without, record.vm_id))
             except TimeoutError:
-                raise StoreError(f"the store did not take it within {WITHIN_S:.0f} s", where=where) from None
+                raise StoreError(f"the store did not take it within {WITHIN_S:.0f} s") from None
+
+    def gave_up(self, housekeeping: Housekeeping) -> None:
+        """Take note that somebody did not wait for it any longer."""
+        with self._trying(housekeeping):
+            raise StoreError("the store had not taken it when all else was done")
+
+    def _trying(self, housekeeping: Housekeeping) -> Trying:
+        where = self._repository.where(layout.index_prefix())
+        right = "" if self._store.uri.startswith("s3://") else "write access"
+        return housekeeping.trying(ACTION, where, denied=denied_by_store, right=right, verb="brought up to date")
 
     async def _put(self, number: int, entry: IndexEntry, *, new_here: bool) -> None:
         """The entry in place of what a shard says of that VM. new_here: whether the VM never belonged here before; else

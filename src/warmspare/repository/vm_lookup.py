@@ -14,6 +14,9 @@ from warmspare.format.index_shard import is_uuid, shard_of
 from warmspare.model.ids import VmId, vm_key
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.vm_index import VmIndex
+from warmspare.side_by_side import side_by_side
+
+AT_ONCE = 32  # VMs that are looked at, where all have to be
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +29,64 @@ class NamedVm:
     point: Point | None = None
 
 
+class VmNames:
+    """Of one repository, for who asks for several of its VMs: the long way is gone once for all of them."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._all: list[NamedVm] | None = None  # with their newest points, where all had to be looked at
+
+    async def find(self, given: str) -> NamedVm:
+        """The VM that people call `given`: an ID itself, or the name that the newest point of just one VM states.
+        ConfigError where there are several."""
+        repository = self._repository
+        vm_key(VmId(given))  # refuses what can't be one
+        if not is_uuid(given):  # else an ID, most likely, and no VM may hide another's by its name
+            found = await _by_index(repository, given)
+            if found is not None:
+                return found
+        newest = await repository.newest(VmId(given))
+        if newest is not None:
+            return NamedVm(VmId(given), newest)
+        found = await _by_index(repository, given) if is_uuid(given) else None
+        return found or await self._by_all(given)
+
+    async def known(self, given: str) -> VmId:
+        """The ID alone. ConfigError where no restore point is of such a VM, however it is looked for."""
+        found = await self.find(given)
+        if found.newest is None:
+            raise ConfigError(
+                f"there is no VM {given!r} in this repository",
+                where=self._repository.store.uri,
+                hint="`warmspare status` shows which there are",
+            )
+        return found.id
+
+    async def point(self, given: str, wanted: str | None) -> Point:
+        """The restore point that --vm and --at name; the newest without. ConfigError where there is none."""
+        vm, repository = await self.find(given), self._repository
+        if wanted in (None, "latest"):
+            if vm.point is not None:
+                return vm.point
+            if vm.newest is not None:
+                return await repository.load(vm.id, vm.newest)
+        return await repository.load(vm.id, await repository.resolve(vm.id, wanted or "latest"))
+
+    async def _by_all(self, given: str) -> NamedVm:
+        """Looked for among all VMs."""
+        if self._all is None:
+            self._all = await side_by_side(self._newest, await self._repository.vms(), AT_ONCE)
+        called = [one for one in self._all if one.point is not None and one.point.record.vm_name == given]
+        return _only(self._repository, given, called) if called else NamedVm(VmId(given), None)
+
+    async def _newest(self, vm: VmId) -> NamedVm:
+        newest = await self._repository.newest(vm)
+        return NamedVm(vm, newest, None if newest is None else await self._repository.load(vm, newest))
+
+
 async def find(repository: Repository, given: str) -> NamedVm:
-    """The VM that people call `given`: an ID itself, or the name that the newest point of just one VM states.
-    ConfigError where there are several."""
-    vm_key(VmId(given))  # refuses what can't be one
-    if not is_uuid(given):  # else an ID, most likely, and no VM may hide another's by its name
-        found = await _by_index(repository, given)
-        if found is not None:
-            return found
-    newest = await repository.newest(VmId(given))
-    if newest is not None:
-        return NamedVm(VmId(given), newest)
-    found = await _by_index(repository, given) if is_uuid(given) else None
-    return found or await _by_all(repository, given)
+    """As VmNames.find, of one VM."""
+    return await VmNames(repository).find(given)
 
 
 async def vm_called(repository: Repository, given: str) -> VmId:
@@ -47,14 +95,8 @@ async def vm_called(repository: Repository, given: str) -> VmId:
 
 
 async def point_called(repository: Repository, given: str, wanted: str | None) -> Point:
-    """The restore point that --vm and --at name; the newest without. ConfigError where there is none."""
-    vm = await find(repository, given)
-    if wanted in (None, "latest"):
-        if vm.point is not None:
-            return vm.point
-        if vm.newest is not None:
-            return await repository.load(vm.id, vm.newest)
-    return await repository.load(vm.id, await repository.resolve(vm.id, wanted or "latest"))
+    """As VmNames.point, of one VM."""
+    return await VmNames(repository).point(given, wanted)
 
 
 async def _by_index(repository: Repository, given: str) -> NamedVm | None:
@@ -76,15 +118,7 @@ async def _by_index(repository: Repository, given: str) -> NamedVm | None:
     return _only(repository, given, called) if called else None
 
 
-async def _by_all(repository: Repository, given: str) -> NamedVm:
-    called = []
-    for vm in await repository.vms():
-        found = await _proved(repository, vm, given)
-        called += [found] if found is not None else []
-    return _only(repository, given, called) if called else NamedVm(VmId(given), None)
-
-
-async def _proved(repository: Repository, vm: VmId, name: str, hint: int = 0) -> NamedVm | None:
+async def _proved(repository: Repository, vm: VmId, name: str, hint: int) -> NamedVm | None:
     """The VM, if its newest record has that name."""
     newest = await repository.newest(vm, hint=hint)
     if newest is None:
@@ -92,8 +126,6 @@ async def _proved(repository: Repository, vm: VmId, name: str, hint: int = 0) ->
     try:
         point = await repository.load(vm, newest)
     except NotFoundError:
-        if not hint:
-            raise
         return None
     return NamedVm(vm, newest, point) if point.record.vm_name == name else None
 

@@ -14,6 +14,7 @@ import platform
 import re
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ MOST_REPORTS = 99_999_999  # eight digits in their names
 LOCK_S = 10.0  # another one is written in milliseconds, and what this one tells may have taken hours
 _STAGED = re.compile(r"\.new-[0-9a-f]{16}")
 _NAME = re.compile(r"([0-9]{8})-([a-z0-9]+)-.+\.json")
+_SEVERAL = "all"  # in a name: of more than one VM
 
 
 class ChainedReport(Protocol):
@@ -153,7 +155,7 @@ class Reports(Generic[R]):
                     hint=f"look whether anybody put that one there; keep those that come in another {form.option}",
                 )
             placed, data = form.placed(report, number, previous)
-            path = directory / f"{number:08d}-{report.kind}-{encode_name(report.vm or 'all')}.json"
+            path = directory / f"{number:08d}-{report.kind}-{encode_name(report.vm or _SEVERAL)}.json"
             self._create(path, data)
             return KeptReport(path, placed, hashlib.sha256(data).hexdigest())
 
@@ -187,6 +189,17 @@ class Reports(Generic[R]):
         for name in reversed(self._names(kind) if self.directory.is_dir() else []):
             with contextlib.suppress(FormatError):
                 yield self._load(name)
+
+    def newest_of_each(self, several: int) -> Iterator[KeptReport[R]]:
+        """The newest of each kind and VM that can be read, newest first; of those that are of several VMs as many as
+        `several`. None without a directory. StoreError."""
+        taken: Counter[str] = Counter()
+        for name in reversed(self._names() if self.directory.is_dir() else []):
+            _, _, subject = name.partition("-")
+            if taken[subject] < (several if subject.endswith(f"-{_SEVERAL}.json") else 1):
+                with contextlib.suppress(FormatError):
+                    yield self._load(name)
+                    taken[subject] += 1
 
     def _walk(self, head: str | None, take: Callable[[KeptReport[R]], object]) -> Verified[R]:
         if not self.directory.is_dir():

@@ -11,7 +11,6 @@ from urllib.parse import quote, unquote, urlsplit
 from warmspare.errors import ConfigError
 from warmspare.outside.text import is_unicode
 from warmspare.store.contract import Store
-from warmspare.store.directory.directory_store import DirectoryStore
 
 if TYPE_CHECKING:
     from warmspare.store.s3.manner import Site
@@ -115,6 +114,8 @@ def _directory(path: str, uri: str, concurrency: int) -> Store:
     """uri: what the store is called, in records too, which hold Unicode; a path that is none has a URI of ASCII."""
     if not is_unicode(uri):
         uri = "file://" + quote(os.fsencode(path))
+    from warmspare.store.directory.directory_store import DirectoryStore  # here: neither must one in S3 for the others
+
     return DirectoryStore(path, uri=uri, concurrency=min(concurrency, _FILE_THREADS))
 
 

@@ -47,7 +47,7 @@ from warmspare.sync.passes.carry import Carried
 from warmspare.sync.passes.moment import Moment
 from warmspare.sync.planning import rolling
 from warmspare.sync.planning.read_plan import ReadPlan
-from warmspare.sync.planning.rolling import RollingCursor
+from warmspare.sync.planning.rolling_cursor import RollingCursor
 from warmspare.sync.publishing.sealed import file_ref
 from warmspare.sync.resuming.reuse import Resume
 from warmspare.sync.rows import Untracked

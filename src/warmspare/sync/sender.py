@@ -29,7 +29,6 @@ from warmspare.observe.kinds.sync_events import DiskUnprotected, SnapshotRenewed
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
 from warmspare.repository.failover_record import FailoverRecord, known_return, refuse_failed_over
 from warmspare.repository.trust import StoreTrust
-from warmspare.repository.vm_index import VmIndex
 from warmspare.source.identity import IDENTITY, Identity
 from warmspare.source.ports import LastDisk, LastPoint, Machine, Opened
 from warmspare.state.local_files import STATE_DIRECTORY, locked, out_of_the_way
@@ -54,6 +53,7 @@ from warmspare.sync.passes.moment import Passes
 from warmspare.sync.planning.rolling import MISSED
 from warmspare.sync.preparing import Preparation, last_point
 from warmspare.sync.publishing import sealed as sealing
+from warmspare.sync.publishing.index_note import IndexNote
 from warmspare.sync.publishing.lastrun import LastRun
 from warmspare.sync.publishing.lost_disks import lost_disks
 from warmspare.sync.publishing.publication import called, publish
@@ -313,19 +313,8 @@ class Sender:
         data = point.encode(record)
         new = Point(PointId(sequence, point.identity(data)), record)
         run.local.journal.seal(data)
-        await self._leave(run.local)  # what is left to do may take hours, and needs no machine
-        if self._spool is not None:
-            await self._spool.drained()
-        await sealing.send_files(self._store, run.local.journal, record)
-        await publish(begun.repository, new, data, head, begun.lease, self._housekeeping)
-        published_s = time.monotonic()
-        self._doubt = False
-        await self._commit(run.local, works, new)
-        await run.local.clear_up(self._store, self._housekeeping)
-        await self._preparation.marks.forget(self._store, [disk.id for disk in record.disks], self._housekeeping)
-        await VmIndex(begun.repository).note(new, called(head), self._housekeeping)
-        if time.monotonic() - published_s > LATER_S:
-            await begun.repository.confirm(self._vm, new)
+        async with IndexNote(begun.repository, self._housekeeping) as index:
+            await self._publish(begun, new, data, index)
         return SyncResult(
             self._vm,
             new.id,
@@ -337,6 +326,25 @@ class Sender:
             run.findings,
             len(unprotected),
         )
+
+    async def _publish(self, begun: _Begun, new: Point, data: bytes, index: IndexNote) -> None:
+        """Send what is left of a sealed point, make it visible, and move on to it. data: its record's bytes."""
+        run, before = begun.run, called(begun.run.head)
+        index.announce(new, before)
+        await self._leave(run.local)  # what is left to do may take hours, and needs no machine
+        if self._spool is not None:
+            await self._spool.drained()
+        await sealing.send_files(self._store, run.local.journal, new.record)
+        await publish(begun.repository, new, data, begun.lease, self._housekeeping, index)
+        published_s = time.monotonic()
+        index.published(new, before)
+        self._doubt = False
+        await self._commit(run.local, begun.works, new)
+        await run.local.clear_up(self._store, self._housekeeping)
+        disks = [disk.id for disk in new.record.disks]
+        await self._preparation.marks.forget(self._store, disks, self._housekeeping)
+        if time.monotonic() - published_s > LATER_S:
+            await begun.repository.confirm(self._vm, new)
 
     async def _all_passes(self, begun: _Begun, record: RunRecord) -> _Begun:
         """Look at everything and send it: in one pass, or in as many as the age of a snapshot makes of it. The last of

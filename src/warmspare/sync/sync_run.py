@@ -10,7 +10,8 @@ from warmspare.observe.events import Events, Meter
 from warmspare.repository.chain import Point
 from warmspare.store.contract import Store
 from warmspare.sync.local.local_state import LocalState
-from warmspare.sync.planning.rolling import Rolling, RollingCursor
+from warmspare.sync.planning.rolling import Rolling
+from warmspare.sync.planning.rolling_cursor import RollingCursor
 
 
 @dataclass(slots=True)

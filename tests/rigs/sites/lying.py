@@ -19,7 +19,8 @@ from warmspare.model.extents import Extents, normalise
 from warmspare.observe.events import Events
 from warmspare.source.ports import DiskInput, LastPoint, Opened
 from warmspare.store.directory.directory_store import DirectoryStore
-from warmspare.sync.planning.rolling import DAY_S, Rolling
+from warmspare.sync.planning.rolling import Rolling
+from warmspare.sync.planning.rolling_cursor import DAY_S
 from warmspare.sync.results import SyncResult
 from warmspare.sync.sender import Sender
 from warmspare.sync.sync_settings import SyncSettings

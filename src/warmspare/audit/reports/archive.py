@@ -11,7 +11,8 @@ from typing import Final
 import msgspec
 
 from warmspare.audit.reports import report as reports
-from warmspare.audit.reports.report import MAX_REPORT_BYTES, AuditReport
+from warmspare.audit.reports.audit_summary import MAX_REPORT_BYTES
+from warmspare.audit.reports.report import AuditReport
 from warmspare.state.report_chain import Form, Reports
 
 

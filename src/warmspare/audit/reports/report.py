@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from warmspare.audit.reports.audit_summary import FORMAT as FORMAT
+from warmspare.audit.reports.audit_summary import MAX_REPORT_BYTES, AuditKind
 from warmspare.audit.reports.findings import Finding, Severity
 from warmspare.model.units import block_count
 from warmspare.outside import records
@@ -19,12 +21,9 @@ from warmspare.outside.records import Count, Line, Seconds, Sequence, Sha256, Sh
 from warmspare.repository.chain import Point
 from warmspare.state.report_chain import MOST_REPORTS, decoded
 
-FORMAT = 1
 MAX_CELLS = 4096  # of a map: enough to see where, few enough to draw
 MAX_FINDINGS = 10_000  # listed in a report; more are counted, and are in its map
-MAX_REPORT_BYTES = 16 << 20  # as text of any letters it takes ten times as much
 
-AuditKind = Literal["replica", "repository", "source", "rolling"]
 # What can be said of a block, in the order of the map's columns; later ones hide earlier ones where a cell is drawn.
 RESULTS = ("zero", "sound", "repaired", "wrong")
 ZERO, SOUND, REPAIRED, WRONG = range(4)

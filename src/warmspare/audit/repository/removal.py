@@ -9,7 +9,7 @@ So where a full store takes no lease any more, what makes room is removed withou
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,17 +87,20 @@ class Prune:
         with self._housekeeping:
             for vm in names:
                 async with AsyncExitStack() as stack:
-                    held = Lease.hold(self._store, layout.lease_key(vm), on_watch=watching(self._events, _told(vm)))
-                    lease = None
-                    try:
-                        lease = await stack.enter_async_context(held)
-                    except NoRoomError:
-                        await self._confirm(vm, None)
-                    await self._vm(vm, lease)
+                    await self._vm(vm, await self._held(vm, stack))
         return self._done
 
+    async def _held(self, vm: VmKey, stack: AsyncExitStack) -> Lease | None:
+        """The VM's lease; None where there is no room for one, or nothing is written at all, and nobody else has it."""
+        if self._remove:
+            held = Lease.hold(self._store, layout.lease_key(vm), on_watch=watching(self._events, _told(vm)))
+            with suppress(NoRoomError):
+                return await stack.enter_async_context(held)
+        await self._confirm(vm, None)
+        return None
+
     async def _vm(self, vm: VmKey, lease: Lease | None) -> None:
-        """lease: None where there is no room for one."""
+        """lease: None where there is none."""
         found = await inventories.take(self._store, vm)
         called = vm_of(vm) or VmId("")
         seen = [one for one in self._known.seen if vm_key(one.vm) == vm]

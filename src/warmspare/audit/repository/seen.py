@@ -13,7 +13,8 @@ import msgspec
 
 from warmspare.audit.reports import archive
 from warmspare.audit.reports import report as reports
-from warmspare.audit.reports.report import MAX_REPORT_BYTES, AuditReport
+from warmspare.audit.reports.audit_summary import MAX_REPORT_BYTES
+from warmspare.audit.reports.report import AuditReport
 from warmspare.errors import ConfigError, FormatError
 from warmspare.model.ids import PointId, VmId
 from warmspare.outside.records import Hex32, SequenceOrNone, Sha256OrNone, UnfitError

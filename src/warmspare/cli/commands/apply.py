@@ -24,6 +24,7 @@ class ApplyOptions(options.RepositoryOptions):
     initialize: Annotated[bool, Option("--initialize", help="Overwrite a block device that holds no replica yet.")] = (
         False
     )
+    dry_run: options.DryRun = False
 
 
 def apply(given: ApplyOptions) -> int:
@@ -39,6 +40,7 @@ def apply(given: ApplyOptions) -> int:
             follow=given.follow,
             state=given.state,
             initialize=given.initialize,
+            dry_run=given.dry_run,
         )
 
     return act(request, given)

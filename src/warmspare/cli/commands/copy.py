@@ -44,6 +44,7 @@ class CopyOptions(options.Told):
     region: Annotated[str | None, Option("--region", metavar="NAME", help="The AWS region of --to.")] = None
     from_region: Annotated[str | None, Option("--from-region", metavar="NAME", help="The AWS region of --from.")] = None
     single_sender: options.SingleSender = False
+    dry_run: options.DryRun = False
 
 
 def copy(given: CopyOptions) -> int:
@@ -60,6 +61,7 @@ def copy(given: CopyOptions) -> int:
             destination=RepositoryPlace(given.destination, url, given.profile, given.region, site, given.single_sender),
             vm=given.vm,
             limit=limit,
+            dry_run=given.dry_run,
         )
 
     return act(request, given)

@@ -29,6 +29,7 @@ class InitOptions(options.Told):
     region: options.Region = None
     s3: options.S3 = []  # noqa: RUF012
     single_sender: options.SingleSender = False
+    dry_run: options.DryRun = False
 
     def idle(self) -> set[str]:
         return {"config"} if self.config is None and (self.places or self.repo) else {"endpoint_url"}
@@ -39,7 +40,7 @@ def init(given: InitOptions) -> int:
     from warmspare.engine.requests.repository_requests import InitRequest
 
     def request() -> InitRequest:
-        return InitRequest(repositories=tuple(_places(given)))
+        return InitRequest(repositories=tuple(_places(given)), dry_run=given.dry_run)
 
     return act(request, given)
 

@@ -46,7 +46,7 @@ class SyncOptions(DiskOptions):
 
 def sync(given: SyncOptions) -> int:
     """Make a restore point of a VM: of given disks, or of VMs that the configuration names."""
-    return act(lambda: request(given, look=False), given)
+    return act(lambda: request(given, look=given.dry_run), given)
 
 
 def plan(given: SyncOptions) -> int:

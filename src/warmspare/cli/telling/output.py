@@ -258,6 +258,9 @@ class Show:
         """The value that was asked for is there."""
 
 
+FAILED = "sync.failed"
+
+
 class ShownOutput:
     """An output with a command's own way of showing before it, and before both what is not to be told. That one of
     several VMs failed goes to stderr too."""
@@ -268,11 +271,10 @@ class ShownOutput:
         self.tick_s = output.tick_s
 
     def event(self, event: Event) -> None:
-        from warmspare.observe.event import Weight  # here: --help needs no events
-        from warmspare.observe.kinds.sync_events import SyncFailed
+        from warmspare.observe.event import Weight, name_of  # here: --help needs no events
 
-        if isinstance(event, SyncFailed):
-            complain(event.message)
+        if name_of(event) == FAILED:
+            complain(str(getattr(event, "message")))  # noqa: B009 (its struct is read by who tells it alone)
         if not self._tone.tells(event):
             return
         self._grave |= event.weight() in (Weight.WARNING, Weight.ALARM)

@@ -21,9 +21,10 @@ class ReplicaAuditRequest(RepositoryRequest[AuditEnd], frozen=True, kw_only=True
     """Hold every block of a replica against its restore point.
 
     replica: as it was given to apply. at: the restore point that it must be at. percent: judge this share of the blocks
-    only, drawn anew each time. repair: put right what is found wrong. uncached: read the medium, and not what the page
-    cache has of it. threads: how many hash; 0: one a core. state: where the replica's state is; None: beside it.
-    reports: where reports are kept, in a chain; None: the usual place. html: a page for a browser, too.
+    only, drawn anew each time. repair: put right what is found wrong; dry_run: with it, only say what is. uncached:
+    read the medium, and not what the page cache has of it. threads: how many hash; 0: one a core. state: where the
+    replica's state is; None: beside it. reports: where reports are kept, in a chain; None: the usual place. html: a
+    page for a browser, too.
     """
 
     carried = AuditEnd
@@ -34,6 +35,7 @@ class ReplicaAuditRequest(RepositoryRequest[AuditEnd], frozen=True, kw_only=True
     at: str | None = None
     percent: float | None = None
     repair: bool = False
+    dry_run: bool = False
     uncached: bool = False
     threads: int = 0
     state: Path | None = None
@@ -48,7 +50,7 @@ class ReplicaAuditRequest(RepositoryRequest[AuditEnd], frozen=True, kw_only=True
         settings = ReplicaAuditSettings(
             at=self.at,
             percent=demand_percent(self.percent),
-            repair=self.repair,
+            repair=self.repair and not self.dry_run,
             state=self.state,
             uncached=self.uncached,
             threads=self.threads,
@@ -74,8 +76,9 @@ class RepositoryAuditRequest(RepositoryRequest[AuditEnd], frozen=True, kw_only=T
     """Check that a repository is whole.
 
     vm: its ID or name; None: all. deep: download everything and hash every block of every restore point. repair: put
-    right what is found wrong. against: files that tell what was seen of the repository before. scratch: where working
-    files go; None: with the state. reports, html: as of an audit of a replica.
+    right what is found wrong; dry_run: with it, only say what is. against: files that tell what was seen of the
+    repository before. scratch: where working files go; None: with the state. reports, html: as of an audit of a
+    replica.
     """
 
     carried = AuditEnd
@@ -84,6 +87,7 @@ class RepositoryAuditRequest(RepositoryRequest[AuditEnd], frozen=True, kw_only=T
     vm: str | None = None
     deep: bool = False
     repair: bool = False
+    dry_run: bool = False
     against: tuple[Path, ...] = ()
     scratch: Path | None = None
     reports: Path | None = None
@@ -94,6 +98,7 @@ class RepositoryAuditRequest(RepositoryRequest[AuditEnd], frozen=True, kw_only=T
 
         uri = self.repository.uri
         demand_page(self.html)
+        repair = self.repair and not self.dry_run
         known = seen_before(self.against, self.reports, uri, self.vm, run.host)
         run.events.emit(
             AuditStart(
@@ -103,7 +108,7 @@ class RepositoryAuditRequest(RepositoryRequest[AuditEnd], frozen=True, kw_only=T
                 subject=uri,
                 point=None,
                 bytes_total=0,
-                repair=self.repair,
+                repair=repair,
                 resumed=None,
             )
         )
@@ -116,7 +121,7 @@ class RepositoryAuditRequest(RepositoryRequest[AuditEnd], frozen=True, kw_only=T
                 run.events,
                 vm=self.vm,
                 deep=self.deep,
-                repair=self.repair,
+                repair=repair,
                 meter=run.meter,
             ).run()
         finally:

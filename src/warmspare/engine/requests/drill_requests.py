@@ -169,7 +169,7 @@ class Ec2DrillRequest(Request[DrillEnd | None], frozen=True, kw_only=True):
     """Start what is staged of one VM in EC2, where it reaches nothing, and end it again.
 
     subnet: without a route out. security_groups: without outbound rules. clean: only end what drills of this VM have
-    there. The others are those of a drill in QEMU.
+    there; dry_run: with it, only say what that is. The others are those of a drill in QEMU.
     """
 
     vm: str
@@ -179,6 +179,7 @@ class Ec2DrillRequest(Request[DrillEnd | None], frozen=True, kw_only=True):
     security_groups: tuple[str, ...] = ()
     region: str | None = None
     clean: bool = False
+    dry_run: bool = False
     expect: str | None = None
     timeout_s: float = TIMEOUT_S
     firmware: str | None = None
@@ -190,7 +191,7 @@ class Ec2DrillRequest(Request[DrillEnd | None], frozen=True, kw_only=True):
 
     async def perform(self, run: RunContext) -> DrillEnd | None:
         from warmspare.engine.wiring.recovering import recovering
-        from warmspare.engine.wiring.rehearsing import EvidencePlace, clean, network
+        from warmspare.engine.wiring.rehearsing import EvidencePlace, clean, network, would_clean
         from warmspare.model.ids import VmId
         from warmspare.recover.drills.ec2.ec2_drill import Ec2Drill
         from warmspare.recover.drills.qemu import hardware
@@ -199,6 +200,7 @@ class Ec2DrillRequest(Request[DrillEnd | None], frozen=True, kw_only=True):
         from warmspare.recover.failover.plan import VmPlan
 
         demand_line(self.expect)
+        demand_clean(clean=self.clean, dry_run=self.dry_run)
         rules = Rules(self.expect, False, self.timeout_s, False)
         place = EvidencePlace(self.evidence, run.host, alone=True)
         vm = VmPlan(self.vm, self.vm, firmware=hardware.firmware_of({}, self.firmware))
@@ -206,7 +208,7 @@ class Ec2DrillRequest(Request[DrillEnd | None], frozen=True, kw_only=True):
         async with recovering(None, self.repository, self.region, run) as (repository, ec2):
             drill = Ec2Drill(repository, ec2, run.events)
             if where is None:
-                await clean(drill, [vm], run.events)
+                await (would_clean(drill, [vm], run) if self.dry_run else clean(drill, [vm], run.events))
                 return None
 
             async def work(turn: DrillTurn) -> tuple[DrillVerdict, Path]:
@@ -233,6 +235,7 @@ class RehearsalRequest(Request[None], frozen=True, kw_only=True):
     security_groups: tuple[str, ...] = ()
     region: str | None = None
     clean: bool = False
+    dry_run: bool = False
     expect: str | None = None
     timeout_s: float | None = None
     controller: str | None = None
@@ -242,7 +245,14 @@ class RehearsalRequest(Request[None], frozen=True, kw_only=True):
     async def perform(self, run: RunContext) -> None:
         from warmspare.engine.wiring.planfile import chosen, load_plan
         from warmspare.engine.wiring.recovering import recovering
-        from warmspare.engine.wiring.rehearsing import EvidencePlace, clean, lab_in_ec2, lab_in_qemu, network
+        from warmspare.engine.wiring.rehearsing import (
+            EvidencePlace,
+            clean,
+            lab_in_ec2,
+            lab_in_qemu,
+            network,
+            would_clean,
+        )
         from warmspare.recover.drills.ec2.ec2_drill import Ec2Drill
         from warmspare.recover.drills.recorder import Recorder
         from warmspare.recover.drills.rehearsal import Rehearsal
@@ -250,6 +260,7 @@ class RehearsalRequest(Request[None], frozen=True, kw_only=True):
         from warmspare.recover.failover.plan import VmPlan
 
         demand_line(self.expect)
+        demand_clean(clean=self.clean, dry_run=self.dry_run)
         plan = load_plan(self.plan)
         vms = chosen(plan, self.vms, self.everything)
         if self.at is not None and len(vms) != 1:
@@ -261,7 +272,8 @@ class RehearsalRequest(Request[None], frozen=True, kw_only=True):
 
         if self.clean:
             async with recovering(plan, self.repository, self.region, run) as (repository, ec2):
-                await clean(Ec2Drill(repository, ec2, run.events), vms, run.events)
+                drill = Ec2Drill(repository, ec2, run.events)
+                await (would_clean(drill, vms, run) if self.dry_run else clean(drill, vms, run.events))
             return
         if self.in_ec2:
             where = network(self.subnet, self.security_groups, plan)
@@ -280,6 +292,12 @@ def demand_line(expect: str | None) -> None:
     """ConfigError unless it is a text on one line, or nothing."""
     if expect is not None and (not expect or "\n" in expect):
         raise ConfigError("--expect needs a text on one line")
+
+
+def demand_clean(*, clean: bool, dry_run: bool) -> None:
+    """ConfigError for a dry run of what leaves nothing anyway."""
+    if dry_run and not clean:
+        raise ConfigError("--dry-run goes with --clean: a drill leaves nothing but its evidence")
 
 
 def drill_records(given: Path | None, run: RunContext) -> Path:

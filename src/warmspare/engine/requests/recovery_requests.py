@@ -11,9 +11,11 @@ from msgspec.structs import replace
 
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import Request, RunContext
+from warmspare.engine.wiring.dry_run import would
 from warmspare.engine.wiring.usual_repository import RepositoryRequest, settled
 from warmspare.errors import ConfigError
 from warmspare.observe.kinds.failover_events import ExportDone, FailoverDone, FailoverPlanned
+from warmspare.observe.kinds.run_events import WouldDone
 
 if TYPE_CHECKING:
     from warmspare.recover.failover.plan import RecoveryPlan, VmPlan
@@ -193,11 +195,12 @@ def _planned(answers: list[str], vms: int, missing: int, run: RunContext) -> Fai
     return planned
 
 
-class ExportRequest(RepositoryRequest[ExportDone], frozen=True, kw_only=True):
+class ExportRequest(RepositoryRequest[ExportDone | WouldDone], frozen=True, kw_only=True):
     """Write the disks of a failed-over VM, or of a replica, to files for the return; each is read back.
 
     to: a directory, for a file a disk. format: vmdk (stream-optimised) or raw. replica: with only_replica all that is
-    exported, else at the point that was failed over, so that only what changed in AWS is read from there.
+    exported, else at the point that was failed over, so that only what changed in AWS is read from there. dry_run: say
+    what would be written.
     """
 
     progress = ("read", "written")
@@ -208,8 +211,9 @@ class ExportRequest(RepositoryRequest[ExportDone], frozen=True, kw_only=True):
     replica: Path | None = None
     only_replica: bool = False
     region: str | None = None
+    dry_run: bool = False
 
-    async def perform(self, run: RunContext) -> ExportDone:
+    async def perform(self, run: RunContext) -> ExportDone | WouldDone:
         from warmspare.recover.aws.client import Aws, AwsSettings
         from warmspare.recover.failback.export import Export, ExportSettings
         from warmspare.repository.chain import open_repository
@@ -224,7 +228,10 @@ class ExportRequest(RepositoryRequest[ExportDone], frozen=True, kw_only=True):
             async with Aws(AwsSettings(self.region), on_retry=run.retrying) as aws:
                 repository = await open_repository(store)
                 settings = ExportSettings(self.to, self.format, self.replica, self.only_replica)
-                disks = await Export(repository, aws, self.vm, settings, run.events, run.meter).run()
+                export = Export(repository, aws, self.vm, settings, run.events, run.meter)
+                if self.dry_run:
+                    return would(run, await export.look(), self.vm)
+                disks = await export.run()
         finally:
             await store.close()
         done = ExportDone(vm=self.vm, disks=len(disks), seconds=round(time.monotonic() - began, 3))

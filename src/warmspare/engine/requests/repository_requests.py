@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,23 +10,33 @@ from msgspec import UNSET
 
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import Request, RunContext
+from warmspare.engine.wiring.dry_run import would
 from warmspare.engine.wiring.usual_repository import RepositoryRequest
-from warmspare.errors import ConfigError, IntegrityError, NotFoundError, StoreError, WarmspareError
+from warmspare.errors import ConfigError, StoreError, WarmspareError
 from warmspare.observe.kinds.failover_events import FailbackDone
 from warmspare.observe.kinds.repository_events import InitDone, PointListed, PointsDone, PruneDone
+from warmspare.observe.kinds.run_events import WouldDone
 
 if TYPE_CHECKING:
-    from warmspare.repository.chain import Point
+    from collections.abc import AsyncIterator
+
+    from warmspare.repository.chain import Point, Repository
+    from warmspare.repository.point_choice import Read
 
 
 class InitRequest(Request[list[InitDone]], frozen=True, kw_only=True):
-    """Make repositories, where syncs and copies put restore points. One that is there stays as it is."""
+    """Make repositories, where syncs and copies put restore points. One that is there stays as it is. dry_run: say
+    which would be made."""
 
     repositories: tuple[RepositoryPlace, ...]
+    dry_run: bool = False
 
     async def perform(self, run: RunContext) -> list[InitDone]:
         from warmspare.repository.making import make_repository
 
+        if self.dry_run:
+            would(run, [action for place in self.repositories if (action := await self._lacks(place, run))])
+            return []
         ends: list[InitDone] = []
         for place in self.repositories:
             store = place.open(run.retrying)
@@ -38,47 +49,98 @@ class InitRequest(Request[list[InitDone]], frozen=True, kw_only=True):
             ends.append(end)
         return ends
 
+    async def _lacks(self, place: RepositoryPlace, run: RunContext) -> str:
+        """What would be done there; "" for nothing."""
+        from warmspare.repository.chain import NoRepositoryError, open_repository
+
+        store = place.open(run.retrying)
+        try:
+            await open_repository(store)
+            return ""
+        except NoRepositoryError:
+            return f"try what {store.uri} keeps, and make a repository there"
+        finally:
+            await store.close()
+
 
 class PointsRequest(RepositoryRequest[list[PointListed]], frozen=True, kw_only=True):
-    """List restore points, oldest first of each VM. vm: its ID or name; None: all there are. IntegrityError or
-    NotFoundError where one can't be read, after all others were told as events."""
+    """List restore points, oldest first of each VM. IntegrityError or NotFoundError where one can't be read, after all
+    others were told as events.
+
+    vm: its ID or name; None: all there are. since_s, until_s: only those that were made between, Unix seconds. last:
+    only so many of the newest of each VM. at: only the one with this number or label, of one VM.
+    """
 
     vm: str | None = None
+    since_s: float | None = None
+    until_s: float | None = None
+    last: int | None = None
+    at: str | None = None
 
     async def perform(self, run: RunContext) -> list[PointListed]:
-        from warmspare.repository.chain import open_repository
-        from warmspare.repository.vm_lookup import vm_called
+        from warmspare.repository.chain import Point, open_repository
 
+        self._demand()
         store = self.repository.open(run.retrying)
         found: list[PointListed] = []
         damaged: list[WarmspareError] = []
+        now_s = time.time()
         try:
-            repository = await open_repository(store)
-            names = [await vm_called(repository, self.vm)] if self.vm is not None else await repository.vms()
-            for name in names:
-                for number in await repository.sequences(name):
-                    try:
-                        point = await repository.load(name, number)
-                    except (IntegrityError, NotFoundError) as error:
-                        damaged.append(error)
-                        continue
-                    found.append(listed(point))
+            async for read in self._wanted(await open_repository(store)):
+                if isinstance(read, Point):
+                    found.append(listed(read, now_s))
                     run.events.emit(found[-1])
+                else:
+                    damaged.append(read)
         finally:
             await store.close()
-        if self.vm is not None and not found and not damaged:
-            raise ConfigError(
-                f"VM {self.vm!r} has no restore point in this repository", where=self.repository.uri, hint="check --vm"
-            )
         if damaged:
             raise damaged[0]
-        run.events.emit(PointsDone(count=len(found)))
+        run.events.emit(
+            PointsDone(
+                count=len(found),
+                vms=len({one.vm for one in found}),
+                bytes_changed=sum(one.bytes_changed for one in found),
+                bytes_sent=sum(one.bytes_sent for one in found),
+            )
+        )
         return found
 
+    def _demand(self) -> None:
+        """ConfigError where it contradicts itself."""
+        if self.at is not None and self.vm is None:
+            raise ConfigError("--at names a restore point of one VM", hint="give --vm NAME")
+        if self.at is not None and (self.since_s, self.until_s, self.last) != (None, None, None):
+            raise ConfigError("--at names one restore point, and --since, --until and --last several", hint="give one")
+        if self.since_s is not None and self.until_s is not None and self.since_s > self.until_s:
+            raise ConfigError("--since is later than --until", hint="give the earlier one by --since")
+        if self.last is not None and self.last < 1:
+            raise ConfigError("--last must be at least 1", where=str(self.last))
 
-def listed(point: Point) -> PointListed:
-    """A restore point as an event."""
+    async def _wanted(self, repository: Repository) -> AsyncIterator[Read]:
+        """Each that is meant, or why it can't be read. ConfigError where the VM, or that point of it, is not there."""
+        from warmspare.repository.point_choice import PointChoice, points_of
+        from warmspare.repository.vm_lookup import NamedVm, find, point_called
+
+        if self.vm is not None and self.at is not None:
+            yield await point_called(repository, self.vm, self.at)
+            return
+        if self.vm is not None:
+            vm = await find(repository, self.vm)
+            if vm.newest is None:
+                what = f"VM {self.vm!r} has no restore point in this repository"
+                raise ConfigError(what, where=self.repository.uri, hint="check --vm")
+            vms = [vm]
+        else:
+            vms = [NamedVm(name, None) for name in await repository.vms()]
+        async for read in points_of(repository, vms, PointChoice(self.since_s, self.until_s, self.last)):
+            yield read
+
+
+def listed(point: Point, now_s: float) -> PointListed:
+    """A restore point as an event. now_s: Unix seconds."""
     from warmspare.observe.kinds.repository_events import ListedDisk, NamedReason
+    from warmspare.observe.quantities import age_s
 
     record = point.record
     return PointListed(
@@ -89,6 +151,8 @@ def listed(point: Point) -> PointListed:
         sha256=point.id.sha256,
         parent=record.parent,
         created=record.created,
+        age_seconds=age_s(record.created, now_s),
+        capacity_bytes=sum(disk.capacity_bytes for disk in record.disks),
         disks=[
             ListedDisk(
                 id=disk.id,
@@ -162,12 +226,14 @@ class PruneRequest(RepositoryRequest[PruneDone], frozen=True, kw_only=True):
         return done
 
 
-class FailbackDoneRequest(RepositoryRequest[FailbackDone], frozen=True, kw_only=True):
-    """Clear the mark of a failover: the VM may be synced, and failed over, again. Ends nothing in AWS."""
+class FailbackDoneRequest(RepositoryRequest[FailbackDone | WouldDone], frozen=True, kw_only=True):
+    """Clear the mark of a failover: the VM may be synced, and failed over, again. Ends nothing in AWS. dry_run: say
+    whether there is one."""
 
     vm: str
+    dry_run: bool = False
 
-    async def perform(self, run: RunContext) -> FailbackDone:
+    async def perform(self, run: RunContext) -> FailbackDone | WouldDone:
         from warmspare.repository.chain import open_repository
         from warmspare.repository.failover_record import read_journal
         from warmspare.repository.vm_lookup import vm_called
@@ -181,6 +247,9 @@ class FailbackDoneRequest(RepositoryRequest[FailbackDone], frozen=True, kw_only=
             if record is None or not record.holds:
                 what = f"VM {self.vm!r} is not failed over, so there is nothing to clear"
                 raise ConfigError(what, where=self.repository.uri)
+            if self.dry_run:
+                mark = f"the mark of its failover of {record.began} to restore point {record.point.label}"
+                return would(run, [f"clear {mark}, so that {name!r} is synced again"], name)
             await journal.move("cleared")
         finally:
             await store.close()

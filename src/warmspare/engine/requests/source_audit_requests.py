@@ -34,11 +34,13 @@ Heal = Callable[[RunContext, Mapping["DiskId", "Extents"]], Awaitable[object]]
 
 class Judging(msgspec.Struct, frozen=True, kw_only=True):
     """How audits of a source go. percent: judge this share of the blocks only, drawn anew each time. repair: sync what
-    differs and judge that again, with local state in `state` and at most `limit` bytes a second. reports: where reports
-    are kept, in a chain; None: the usual place. html: a page for a browser, too."""
+    differs and judge that again, with local state in `state` and at most `limit` bytes a second; dry_run: with it, only
+    say what does. reports: where reports are kept, in a chain; None: the usual place. html: a page for a browser,
+    too."""
 
     percent: float | None = None
     repair: bool = False
+    dry_run: bool = False
     state: Path | None = None
     limit: float | None = None
     reports: Path | None = None
@@ -65,7 +67,7 @@ class Judging(msgspec.Struct, frozen=True, kw_only=True):
         settings = SourceAuditSettings(demand_percent(self.percent))
         verdict = await judged(machine, settings)
         repair = None
-        if self.repair and (wrong := verdict.wrong):
+        if self.repair and not self.dry_run and (wrong := verdict.wrong):
             await heal(run.told(run.events, Meter()), wrong)
             second = await judged(after, SourceAuditSettings(only=wrong))
             repair = Repair(second.point.id.label, second)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from warmspare.engine.host_places import HostPlaces
 from warmspare.engine.request import RunContext
+from warmspare.engine.wiring.dry_run import would
 from warmspare.errors import ConfigError, WarmspareError
 from warmspare.observe.kinds.drill_events import DrillClean, DrillNote
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from warmspare.recover.drills.rules import Rules
     from warmspare.recover.failover.plan import Network, RecoveryPlan, VmPlan
     from warmspare.repository.chain import Repository
+
+
+async def would_clean(drill: Ec2Drill, vms: Sequence[VmPlan], run: RunContext) -> None:
+    """Say what `clean` would end."""
+    would(run, [f"end {each.words}" for vm in vms for each in await drill.left(vm.vm)])
 
 
 async def clean(drill: Ec2Drill, vms: Sequence[VmPlan], events: Events) -> None:

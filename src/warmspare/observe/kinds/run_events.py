@@ -140,3 +140,24 @@ class Error(Event, frozen=True, kw_only=True, tag="error"):
             retryable=error.retryable,
             action=error.action if isinstance(error, StoreError) and error.action else UNSET,
         )
+
+
+class WouldDo(Event, frozen=True, kw_only=True, tag="would"):
+    """A dry run, of what has no event of its own for it: something that the same command would do without."""
+
+    vm: Annotated[str, note(description='"" where it is of none')]
+    action: str
+
+    def words(self) -> str:
+        return f"would {self.action}"
+
+
+class WouldDone(Event, frozen=True, kw_only=True, tag="would.done"):
+    """The end of such a dry run; nothing was changed."""
+
+    ends = True
+
+    count: Annotated[int, note(description="of `would`")]
+
+    def words(self) -> str | None:
+        return None if self.count else "there is nothing to do"

@@ -21,6 +21,7 @@ from warmspare.model.ids import VmId
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.observe.kinds.failover_events import ExportDisk, ExportStart, FailoverNote
+from warmspare.observe.quantities import size
 from warmspare.outside.regular_files import open_regular
 from warmspare.recover.aws.aws_errors import AwsError, denied_by_aws
 from warmspare.recover.aws.client import Aws
@@ -44,6 +45,7 @@ from warmspare.repository.failover_record import FailoverRecord, read_journal
 from warmspare.repository.remedy_commands import command
 from warmspare.repository.vm_lookup import vm_called
 from warmspare.state.local_files import copy_sparse, local_io, sync_directory
+from warmspare.state.replica_record import ReplicaOwner, ReplicaPlace, mode_of
 from warmspare.state.user_files import demand_ours, keeps_notes, mark_ours
 
 
@@ -74,12 +76,32 @@ class Export:
         with self._housekeeping:
             return await self._run()
 
+    async def look(self) -> list[str]:
+        """What `run` would do, in clauses; nothing is written here, and nothing begun in AWS. The same errors."""
+        vm = await vm_called(self._repository, self._vm)
+        if self._settings.only_replica:
+            point, source = await self._held(vm), f"the replica at {self._settings.replica}"
+        else:
+            record, point = await self._failed_over(vm)
+            await self._pairs(vm, record, point)
+            source = f"what {record.id_of('instance') or 'it'} has in AWS"
+        self._demand_room(point)
+        return [
+            f"write disk {disk.name} ({size(disk.capacity_bytes)}) of {source} to "
+            f"{self._settings.to / self._names(disk)[-1]}"
+            for disk in point.record.disks
+        ]
+
     async def _run(self) -> list[Path]:
         if self._settings.format == "vmdk":
             find_qemu_img()
         vm = await vm_called(self._repository, self._vm)
         if self._settings.only_replica:
             return await self._replica(vm)
+        return await self._from_aws(vm, *await self._failed_over(vm))
+
+    async def _failed_over(self, vm: VmId) -> tuple[FailoverRecord, Point]:
+        """Its failover, and the restore point that it was to. ConfigError where it is not failed over, or elsewhere."""
         record = (await read_journal(self._repository, vm)).record
         if record is None or not record.holds:
             hint = "export a replica of it, with --replica PATH --only-replica, or correct --vm"
@@ -88,10 +110,12 @@ class Export:
         if record.region != region:
             hint = f"give --region {record.region} here"
             raise ConfigError(f"VM {vm!r} was failed over to {record.region} and this is {region}", hint=hint)
-        point = await self._repository.load(vm, record.sequence)
-        return await self._from_aws(vm, record, point)
+        return record, await self._repository.load(vm, record.sequence)
 
-    async def _from_aws(self, vm: VmId, record: FailoverRecord, point: Point) -> list[Path]:
+    async def _pairs(
+        self, vm: VmId, record: FailoverRecord, point: Point
+    ) -> list[tuple[Disk, StagedDisk, ReturningVolume]]:
+        """Each disk with the EBS snapshot that it was started from, and its volume now."""
         returning = Returning(self._ec2)
         known = await staged_points(self._aws, self._repository.id, vm)
         staged = next((one for one in known if one.id == point.id), None)
@@ -110,6 +134,10 @@ class Export:
                     hint=f"stage that point again with {staging}, and run this again",
                 )
             pairs.append((disk, source, volume_of(source, volumes)))
+        return pairs
+
+    async def _from_aws(self, vm: VmId, record: FailoverRecord, point: Point) -> list[Path]:
+        returning, pairs = Returning(self._ec2), await self._pairs(vm, record, point)
         # What an export that was cut off left is ours, though not every file system says so.
         if not goes_on(self._settings.to, vm, record.run, self._events) or keeps_notes(self._settings.to):
             self._demand_room(point)
@@ -193,6 +221,20 @@ class Export:
     async def _gib(self, snapshot_id: str) -> int:
         answer = await self._ec2.ask("describe_snapshots", about=snapshot_id, SnapshotIds=[snapshot_id])
         return int(answer["Snapshots"][0]["VolumeSize"])
+
+    async def _held(self, vm: VmId) -> Point:
+        """The restore point that the replica says that it is at. ConfigError where there is none, or it is no such
+        replica."""
+        path = self._settings.replica
+        assert path is not None
+        place = ReplicaPlace(path, mode_of(path), None)
+        record = place.read()
+        if record is None or record.at is None or record.moving is not None:
+            applying = command(self._repository.store, "apply", vm, "--to", str(path))
+            hint = f"run {applying}, and then this again"
+            raise ConfigError("the replica is not wholly at a restore point", where=str(path), hint=hint)
+        ReplicaOwner(vm, self._repository.id, self._repository.store.uri, "--replica").demand(record, place)
+        return await self._repository.load(vm, record.at.sequence)
 
     async def _replica(self, vm: VmId) -> list[Path]:
         """The replica as it is."""

@@ -40,7 +40,7 @@ from warmspare.recover.readiness.outlook import Outlook, outlook
 from warmspare.repository.chain import Repository
 from warmspare.repository.failover_record import CLEARS, FailoverJournal, clearing, read_journal
 from warmspare.repository.remedy_commands import command
-from warmspare.repository.vm_lookup import vm_called
+from warmspare.repository.vm_lookup import VmNames
 
 T = TypeVar("T")
 
@@ -52,6 +52,7 @@ class Failover:
 
     def __init__(self, repository: Repository, ec2: Ec2, plans: Sequence[VmPlan], events: Events) -> None:
         self._repository, self._ec2, self._plans, self._events = repository, ec2, plans, events
+        self._names = VmNames(repository)
         self._images, self._launcher = Images(ec2), Launcher(ec2)
         self._starting, self._told = InstanceStart(ec2, self._launcher, events), StepEvents(events)
 
@@ -128,7 +129,7 @@ class Failover:
         return recovered
 
     async def _prepare(self, plan: VmPlan, at: str | None, preflight: Preflight) -> FailoverVm:
-        vm = await vm_called(self._repository, plan.vm)
+        vm = await self._names.known(plan.vm)
         journal = await read_journal(self._repository, vm)
         chosen = await self._chosen(vm, at, journal)
         staged, point = chosen.staged, chosen.point

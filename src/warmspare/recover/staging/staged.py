@@ -176,17 +176,28 @@ def _whole(text: str) -> int:
 async def staged_disks(aws: Aws, repository: str, vm_id: VmId) -> list[StagedDisk]:
     """All EBS snapshots of this account and region that were staged for a VM of a repository, in whatever state.
     AwsError if AWS can't be asked."""
-    filters = [
-        {"Name": f"tag:{PREFIX}repository", "Values": [repository]},
-        {"Name": f"tag:{PREFIX}vm", "Values": [vm_key(vm_id)]},
-    ]
+    return await _asked(aws, f"VM {vm_id}", {"repository": repository, "vm": vm_key(vm_id)})
+
+
+async def newest_staged(aws: Aws, repository: str) -> dict[VmKey, StagedPoint]:
+    """The newest usable restore point of each VM of a repository that has one, by one question. repository: its ID.
+    AwsError if AWS can't be asked."""
+    disks: dict[VmKey, list[StagedDisk]] = {}
+    for disk in await _asked(aws, "the repository's VMs", {"repository": repository}):
+        disks.setdefault(disk.vm, []).append(disk)
+    newest = {vm: newest_usable(points_of(found)) for vm, found in disks.items()}
+    return {vm: point for vm, point in newest.items() if point is not None}
+
+
+async def _asked(aws: Aws, about: str, tags: Mapping[str, str]) -> list[StagedDisk]:
+    """The snapshots of this account and region that have these tags of ours."""
     found = aws.pages(
         "ec2",
         "describe_snapshots",
         "Snapshots",
-        about=f"VM {vm_id}",
+        about=about,
         OwnerIds=["self"],
-        Filters=filters,
+        Filters=[{"Name": f"tag:{PREFIX}{key}", "Values": [value]} for key, value in tags.items()],
         MaxResults=1000,
     )
     return [disk async for snapshot in found if (disk := parse(snapshot)) is not None]

@@ -21,7 +21,7 @@ from warmspare.model.units import BLOCK_PAGES
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.observe.kinds.repository_events import StateAdopted, StateRebuild
-from warmspare.outside.records import Count, Hex32, Line, Seconds, SequenceOrNone, Sha256OrNone
+from warmspare.outside.records import Count, Seconds
 from warmspare.outside.regular_files import demand_folders
 from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point, Repository
@@ -41,28 +41,13 @@ from warmspare.store.contract import Store
 from warmspare.sync.journal.journal import Journal
 from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.local.pagemap import PageMap
+from warmspare.sync.local.state_record import ADOPTED_RECORD, STATE_RECORD, AdoptedRecord, StateRecord
 from warmspare.sync.resuming.leftovers import Leftovers
 from warmspare.sync.resuming.unpublished import Unfinished
 from warmspare.threads import in_thread
 
 RATE_BYTES = 1 << 20
 NO_POINT = "0" * 64  # the generation of a disk's files before its first restore point
-
-
-class StateRecord(msgspec.Struct, frozen=True):
-    """Which repository and restore point this state belongs to."""
-
-    repository: Hex32
-    uri: Line
-    vm: VmId
-    sequence: SequenceOrNone
-    sha256: Sha256OrNone
-
-
-class AdoptedRecord(msgspec.Struct, frozen=True):
-    """In which chain of the repository the VM goes on, where it is not that of its own ID."""
-
-    chain: VmId
 
 
 class Unsettled(msgspec.Struct, frozen=True):
@@ -109,7 +94,7 @@ class LocalState:
         self.unfinished = Unfinished(self.directory / "unfinished", self.leftovers, key, events)
         self.made_points_path = self.directory / "requests.json"
         self.marks_path = self.directory / "marks.json"
-        self._record_path = self.directory / "state.json"
+        self._record_path = self.directory / STATE_RECORD
         self._unsettled = self.directory / "unsettled.json"
 
     def of(self, vm: VmId) -> LocalState:
@@ -122,7 +107,7 @@ class LocalState:
         record = read_record(self._record_path, StateRecord, STATE_DIRECTORY, self._events)
         if record:
             return PointId(record.sequence, record.sha256) if record.sequence else None
-        for other in sorted(self.home.glob("*/state.json")) if self.home.exists() else []:
+        for other in sorted(self.home.glob(f"*/{STATE_RECORD}")) if self.home.exists() else []:
             found = read_record(other, StateRecord, STATE_DIRECTORY, self._events)
             if found and found.uri == self._repository.store.uri and found.repository != self._repository.id:
                 raise IntegrityError(
@@ -145,16 +130,16 @@ class LocalState:
 
     def adopted(self) -> VmId | None:
         """The chain that the VM goes on in, as this host knows; None: that of its own ID, or nothing is known."""
-        record = read_record(self.directory / "adopted.json", AdoptedRecord, STATE_DIRECTORY, self._events)
+        record = read_record(self.directory / ADOPTED_RECORD, AdoptedRecord, STATE_DIRECTORY, self._events)
         return record.chain if record else None
 
     def remember_adopted(self, chain: VmId) -> None:
-        write_record(self.directory / "adopted.json", AdoptedRecord(chain), STATE_DIRECTORY)
+        write_record(self.directory / ADOPTED_RECORD, AdoptedRecord(chain), STATE_DIRECTORY)
 
     def forget_adopted(self) -> None:
         """It is no more."""
         with local_io(STATE_DIRECTORY, self.directory):
-            (self.directory / "adopted.json").unlink(missing_ok=True)
+            (self.directory / ADOPTED_RECORD).unlink(missing_ok=True)
 
     def elsewhere(self) -> list[str]:
         """The URIs of other repositories that hold the VM, by what this host knows; the ones with the newest points
@@ -191,7 +176,7 @@ class LocalState:
         """States of this VM and other repositories, the ones that know the newest points first."""
         found = [
             (path.parent, read_record(path, StateRecord, STATE_DIRECTORY, self._events))
-            for path in sorted(self.home.glob("*/state.json"))
+            for path in sorted(self.home.glob(f"*/{STATE_RECORD}"))
         ]
         known = [(directory, record) for directory, record in found if record and record.sequence]
         return sorted(known, key=lambda one: -one[1].sequence)

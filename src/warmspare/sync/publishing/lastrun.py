@@ -17,12 +17,12 @@ from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.observe.kinds.sync_events import SyncCompleting, SyncRecovered
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.vm_index import VmIndex
 from warmspare.store.lease import Lease
 from warmspare.sync.journal.journal import RunRecord
 from warmspare.sync.journal.page_log import PageLog
 from warmspare.sync.local.local_state import LocalState
 from warmspare.sync.publishing import sealed as sealing
+from warmspare.sync.publishing.index_note import IndexNote
 from warmspare.sync.publishing.publication import called, publish
 from warmspare.sync.publishing.spool import Spool, SpoolPlace
 
@@ -52,10 +52,12 @@ class LastRun:
                 record, store = sealed.record, self._repository.store
                 self._events.emit(SyncCompleting(vm=self._vm, sequence=record.sequence, created=record.created))
                 vm = vm_key(self._vm)
+                point = Point(PointId(record.sequence, restore_point.identity(sealed.data)), record)
+                index = await stack.enter_async_context(IndexNote(self._repository, self._housekeeping))
+                index.announce(point, called(head))
                 if await sealing.complete(store, vm, journal, spool, sealed, self._housekeeping):
-                    point = Point(PointId(record.sequence, restore_point.identity(sealed.data)), record)
-                    await publish(self._repository, point, sealed.data, head, lease, self._housekeeping)
-                    await VmIndex(self._repository).note(point, called(head), self._housekeeping)
+                    await publish(self._repository, point, sealed.data, lease, self._housekeeping, index)
+                    index.published(point, called(head))
                     return True
             if spool is not None:
                 await spool.take({})

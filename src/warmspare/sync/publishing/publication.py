@@ -9,23 +9,24 @@ from warmspare.errors import LeaseError
 from warmspare.model.ids import vm_key
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.vm_index import VmIndex
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.lease import Lease
+from warmspare.sync.publishing.index_note import IndexNote
 
 
 async def publish(
-    repository: Repository, point: Point, data: bytes, head: Point | None, lease: Lease, housekeeping: Housekeeping
+    repository: Repository, point: Point, data: bytes, lease: Lease, housekeeping: Housekeeping, index: IndexNote
 ) -> None:
     """Write the point's record, whose bytes are `data`, and read it back; all that it names is in the store.
 
-    head: the point before it. lease: of the VM. LeaseError if that is lost when the record is to be written; and if
-    another sender's point stands there: then what this run had sent is removed, now or, by its journal, by the next
-    run. IntegrityError if it was written over, or had been about to write over another: then nothing is removed.
+    lease: of the VM. index: has begun to announce the point. LeaseError if the lease is lost when the record is to be
+    written; and if another sender's point stands there: then what this run had sent is removed, now or, by its journal,
+    by the next run. IntegrityError if it was written over, or had been about to write over another: then nothing is
+    removed.
     """
     record = point.record
-    await VmIndex(repository).announce(point, called(head), housekeeping)
+    await index.announced()
     await lease.confirm()
     if await repository.publish(record.vm_id, record.sequence, data):
         await repository.confirm(record.vm_id, point)

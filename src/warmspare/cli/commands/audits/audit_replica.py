@@ -23,6 +23,7 @@ class ReplicaAuditOptions(options.RepositoryOptions):
     ] = None
     sample: options.Sample = None
     repair: options.Repair = False
+    dry_run: options.LookFirst = False
     uncached: Annotated[bool, Option("--uncached", help="Read the medium, and not what the page cache has of it.")] = (
         False
     )
@@ -46,6 +47,7 @@ def replica(given: ReplicaAuditOptions) -> int:
             at=given.at,
             percent=options.percent(given.sample),
             repair=given.repair,
+            dry_run=given.dry_run,
             uncached=given.uncached,
             threads=given.threads,
             state=given.state,

@@ -17,6 +17,7 @@ class RepositoryAuditOptions(options.RepositoryOptions):
         False
     )
     repair: options.Repair = False
+    dry_run: options.LookFirst = False
     against: options.Against = []  # noqa: RUF012 (never changed)
     scratch: Annotated[
         Path | None,
@@ -36,6 +37,7 @@ def repository(given: RepositoryAuditOptions) -> int:
             vm=given.vm,
             deep=given.deep,
             repair=given.repair,
+            dry_run=given.dry_run,
             against=tuple(given.against),
             scratch=given.scratch,
             reports=given.reports,

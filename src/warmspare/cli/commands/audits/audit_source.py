@@ -28,6 +28,7 @@ class SourceAuditOptions(DiskOptions):
     sample: options.Sample = None
     full: Annotated[bool, Option("--full", help="Judge all blocks (the default).")] = False
     repair: options.Repair = False
+    dry_run: options.LookFirst = False
     reports: options.Reports = None
     html: options.Html = None
 
@@ -46,6 +47,7 @@ def request(given: SourceAuditOptions) -> Request[Any]:
     judging = Judging(
         percent=options.percent(given.sample),
         repair=given.repair,
+        dry_run=given.dry_run,
         state=options.sender_state(given.state),
         limit=options.rate(given.limit),
         reports=given.reports,

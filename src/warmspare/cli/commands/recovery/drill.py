@@ -11,7 +11,7 @@ from warmspare.errors import ConfigError
 if TYPE_CHECKING:
     from warmspare.engine.request import Request
 
-EC2_ONLY = ("subnet", "security_group", "clean", "region")
+EC2_ONLY = ("subnet", "security_group", "clean", "dry_run", "region")
 QEMU_ONLY = ("replica", "agent", "controller", "memory", "hashed", "state", "boot_disk")
 DISKS_ONLY = ("replica", "agent", "memory", "hashed", "state", "boot_disk", "firmware")
 
@@ -36,6 +36,7 @@ def request(given: DrillOptions) -> Request[Any]:
         "security_groups": tuple(given.security_group),
         "region": given.region,
         "clean": given.clean,
+        "dry_run": given.dry_run,
     }
     if given.plan is not None:
         given.refuse(DISKS_ONLY, "goes without --plan", hint="leave it out, or drill that VM alone")

@@ -12,13 +12,17 @@ from warmspare.cli.run import act
 
 class DoneOptions(options.RepositoryOptions):
     vm: options.Vm
+    dry_run: options.DryRun = False
 
 
 def done(given: DoneOptions) -> int:
     """Clear the mark of a failover: the VM may be synced, and failed over, again. Ends nothing in AWS."""
     from warmspare.engine.requests.repository_requests import FailbackDoneRequest
 
-    return act(lambda: FailbackDoneRequest(repository=given.repository(), vm=given.vm), given)
+    def request() -> FailbackDoneRequest:
+        return FailbackDoneRequest(repository=given.repository(), vm=given.vm, dry_run=given.dry_run)
+
+    return act(request, given)
 
 
 class ExportOptions(options.RepositoryOptions):
@@ -46,6 +50,7 @@ class ExportOptions(options.RepositoryOptions):
         bool, Option("--only-replica", help="Export the replica itself; nothing of AWS is asked for.")
     ] = False
     region: options.Region = None
+    dry_run: options.DryRun = False
 
 
 def export(given: ExportOptions) -> int:
@@ -61,6 +66,7 @@ def export(given: ExportOptions) -> int:
             replica=given.replica,
             only_replica=given.only_replica,
             region=given.region,
+            dry_run=given.dry_run,
         )
 
     return act(request, given)

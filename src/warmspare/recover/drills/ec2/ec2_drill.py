@@ -53,7 +53,7 @@ from warmspare.recover.failover.preflight import Preflight
 from warmspare.recover.readiness.outlook import outlook
 from warmspare.repository.chain import Repository, now_text
 from warmspare.repository.remedy_commands import command
-from warmspare.repository.vm_lookup import vm_called
+from warmspare.repository.vm_lookup import VmNames
 from warmspare.state.local_files import local_io
 
 ENDING_S = 180.0  # for ending it where the process was asked to end
@@ -80,11 +80,16 @@ class Ec2Drill:
         self._launcher = Launcher(ec2)
         self._judge = Ec2Judge(self._launcher, ec2.pause, events)
         self._preflight = Preflight(ec2)
+        self._names = VmNames(repository)
         self._ways: dict[Network, list[str]] = {}  # out of each network, as it was seen
+
+    async def left(self, vm: str) -> list[Remains]:
+        """What drills of a VM have in EC2, also one that is under way. AwsError."""
+        return await self._remains((await self._names.find(vm)).id)
 
     async def clean(self, vm: str) -> list[Remains]:
         """End whatever drills of a VM have in EC2, also one that is under way. What it was. AwsError, RecoverError."""
-        found, failures = await self._remains(await vm_called(self._repository, vm)), []
+        found, failures = await self.left(vm), []
         for each in found:
             try:
                 await remove(self._ec2, each)
@@ -118,7 +123,7 @@ class Ec2Drill:
         """
         began, began_s = now_text(), time.monotonic()
         plan = plan.alone_in(network)
-        vm = await vm_called(self._repository, plan.vm)
+        vm = await self._names.known(plan.vm)
         wanted = await self._repository.resolve(vm, at) if at is not None else None
         chosen = await choose(self._repository, self._ec2.aws, vm, wanted)
         built = machine(chosen.point.record, chosen.staged, plan)

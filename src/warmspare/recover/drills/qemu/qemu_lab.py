@@ -25,7 +25,7 @@ from warmspare.recover.drills.turn import DrillTurn
 from warmspare.recover.failover.plan import VmPlan
 from warmspare.recover.readiness.check import made_for
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.vm_lookup import point_called
+from warmspare.repository.vm_lookup import VmNames
 
 NOTE = "VMs in QEMU can't reach one another, and what they take here says little of AWS"
 
@@ -77,6 +77,7 @@ class QemuLab:
 
     def __init__(self, repository: Repository, scratch: Path, events: Events, controller: str | None = None) -> None:
         self._repository, self._scratch, self._events, self._controller = repository, scratch, events, controller
+        self._names = VmNames(repository)
         self._memory_mib = hardware.room()
         emulated = "kvm" not in qemu_process.accelerators("uefi")
         self._room = Room(self._memory_mib, len(os.sched_getaffinity(0)) if emulated else None)
@@ -84,7 +85,7 @@ class QemuLab:
     async def look(self, plan: VmPlan, at: str | None) -> RehearsedVm:
         """See rehearsal.Lab."""
         repository = self._repository
-        point = await point_called(repository, plan.vm, at)
+        point = await self._names.point(plan.vm, at)
         record = point.record
         if not record.disks:
             hint = by_hand("protect its disks, and sync it")

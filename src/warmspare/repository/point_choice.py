@@ -1,0 +1,103 @@
+"""Which restore points of a VM somebody wants to see: by date, or the newest; refuses to read a record that can't be
+one.
+
+The store's dates say of most points that they are too old, for no object is older than the point that it holds; what
+the record states decides.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from warmspare.errors import IntegrityError, NotFoundError, WarmspareError
+from warmspare.model.ids import VmId
+from warmspare.repository.chain import Point, Repository
+from warmspare.repository.vm_lookup import NamedVm
+from warmspare.side_by_side import side_by_side
+
+AT_ONCE = 32  # records of a VM that are read side by side
+VMS_AT_ONCE = 16
+CLOCKS_S = 86400.0  # by which a sender's clock may be ahead of the store's
+
+Read = Point | WarmspareError  # a record, or why it can't be read
+
+
+@dataclass(frozen=True, slots=True)
+class PointChoice:
+    """since_s, until_s: Unix seconds that a point was made between, both included; None: any. last: so many of the
+    newest of these; None: all."""
+
+    since_s: float | None = None
+    until_s: float | None = None
+    last: int | None = None
+
+    def admits(self, read: Read) -> bool:
+        """What can't be read may be one of those."""
+        if not isinstance(read, Point):
+            return True
+        made_s = datetime.datetime.fromisoformat(read.record.created).timestamp()
+        since, until = self.since_s, self.until_s
+        return (since is None or made_s >= since) and (until is None or made_s <= until)
+
+
+async def points_of(repository: Repository, vms: Sequence[NamedVm], choice: PointChoice) -> AsyncIterator[Read]:
+    """Those of each VM, oldest first; each that can't be read as its error. StoreError."""
+    if choice.last is None:  # there may be many, of which no more are held than are read side by side
+        for vm in vms:
+            async for read in _chosen(repository, vm, choice):
+                yield read
+        return
+
+    async def newest(vm: NamedVm) -> list[Read]:
+        return [read async for read in _chosen(repository, vm, choice)]
+
+    for at in range(0, len(vms), VMS_AT_ONCE):
+        for reads in await side_by_side(newest, vms[at : at + VMS_AT_ONCE], VMS_AT_ONCE):
+            for read in reads:
+                yield read
+
+
+async def _chosen(repository: Repository, vm: NamedVm, choice: PointChoice) -> AsyncIterator[Read]:
+    if choice == PointChoice(last=1) and vm.newest is not None:
+        yield vm.point or await _read(repository, vm.id, vm.newest)
+        return
+    listed = await repository.listed(vm.id, after=_before(vm, choice))
+    oldest_s = choice.since_s - CLOCKS_S if choice.since_s is not None else float("-inf")
+    numbers = [number for number, info in listed if info.modified_s >= oldest_s]
+    if choice.last is None:
+        for at in range(0, len(numbers), AT_ONCE):
+            for read in await _several(repository, vm.id, numbers[at : at + AT_ONCE]):
+                if choice.admits(read):
+                    yield read
+        return
+    found: list[Read] = []
+    while numbers and len(found) < choice.last:
+        some = min(choice.last - len(found), AT_ONCE)
+        numbers, newest = numbers[:-some], numbers[-some:]
+        found = [*filter(choice.admits, await _several(repository, vm.id, newest)), *found]
+    for read in found:
+        yield read
+
+
+def _before(vm: NamedVm, choice: PointChoice) -> int:
+    """From which sequence on the keys need not be listed."""
+    dated = choice.since_s is not None or choice.until_s is not None
+    if dated or choice.last is None or vm.newest is None:
+        return 0
+    return max(vm.newest - choice.last, 0)
+
+
+async def _several(repository: Repository, vm: VmId, numbers: Sequence[int]) -> list[Read]:
+    async def read(number: int) -> Read:
+        return await _read(repository, vm, number)
+
+    return await side_by_side(read, numbers, AT_ONCE)
+
+
+async def _read(repository: Repository, vm: VmId, number: int) -> Read:
+    try:
+        return await repository.load(vm, number)
+    except (IntegrityError, NotFoundError) as error:
+        return error
