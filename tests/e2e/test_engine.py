@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import warmspare
@@ -352,3 +353,48 @@ async def test_one_that_is_cancelled_when_its_turn_comes_takes_nothing() -> None
         ends = await asyncio.gather(*tasks, return_exceptions=True)
         assert isinstance(ends[0], asyncio.CancelledError) and ends[1] is None
     assert ran == ["second", "fourth"] * 2 and turns.free == Share(10, 10, 10)
+
+
+async def test_connections_are_kept_for_the_next_run(
+    rig: Rig, seaweed_place: S3Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the credentials stay, and nothing went wrong; none is open after the block."""
+    from warmspare.store.s3.session.aws_session import Session
+
+    made = []
+    connect = Session._connect
+
+    async def counted(self: Session) -> object:
+        made.append(self)
+        return await connect(self)
+
+    monkeypatch.setattr(Session, "_connect", counted)
+    spare = warmspare.RepositoryPlace(seaweed_place.uri, endpoint_url=seaweed_place.server.endpoint_url)
+    disks = warmspare.GivenDisksOf(vm="vm", disks=(warmspare.NamedDisk(str(rig.disk)),))
+    request = warmspare.SyncRequest(disks=disks, repository=spare, state=rig.state, limit=50e6)
+    async with warmspare.Engine(state=rig.home / "host") as engine:  # the first of all opens what stays
+        await engine.run(warmspare.InitRequest(repositories=(spare,)))
+        await engine.run(msgspec.structs.replace(request, new=True))
+    files = open_files()
+    made.clear()
+    async with warmspare.Engine(state=rig.home / "host") as engine:
+        for _ in range(3):
+            began = time.monotonic()
+            await engine.run(request)
+            assert time.monotonic() - began < 20  # what the one before sent is not paid for again
+        assert len(made) == 1
+        both = await asyncio.gather(engine.run(warmspare.PointsRequest(repository=spare)), engine.run(request))
+        assert len(both[0]) >= 4 and len(made) == 2  # one at a time has each
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+        with pytest.raises(warmspare.StoreError):
+            await engine.run(request)
+        assert len(made) == 3
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed_place.server.secret_key)
+        await engine.run(request)
+        assert len(made) == 3
+    for _ in range(200):  # the loop closes them
+        if open_files() > files:
+            await asyncio.sleep(0.01)
+    assert open_files() <= files
+    await engine.run(request)  # outside of it each has its own
+    assert len(made) == 4

@@ -13,8 +13,8 @@ import pytest_asyncio
 
 from warmspare.errors import StoreError
 from warmspare.patience import Patience
-from warmspare.store.s3.aws_session import AwsAccount
 from warmspare.store.s3.s3_store import S3Store
+from warmspare.store.s3.session.aws_session import AwsAccount
 
 QUICK = Patience(deadline_s=1, first_s=1, pause_s=0.01, most_s=0.05)
 _ERROR = b"<Error><Code>%s</Code><Message>no</Message></Error>"

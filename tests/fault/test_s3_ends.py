@@ -22,7 +22,8 @@ from rigs.host.hearing import all_heard
 from rigs.links.proxy import Flip, Proxy, Refusal, Way
 from servers import S3Place, Seaweed, make_bucket
 from warmspare.patience import Patience
-from warmspare.store.s3 import aws_session, connection
+from warmspare.store.s3 import connection
+from warmspare.store.s3.session import aws_session
 
 
 @pytest.fixture

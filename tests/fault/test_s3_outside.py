@@ -10,8 +10,8 @@ import pytest
 
 from warmspare.errors import StoreError
 from warmspare.patience import Patience
-from warmspare.store.s3 import staying
 from warmspare.store.s3.s3_store import S3Store
+from warmspare.store.s3.session import staying
 
 QUICK = Patience(deadline_s=1.0, first_s=1.0, stall_s=0.5, connect_s=5.0, pause_s=0.02, most_s=0.1, few=2)
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]

@@ -20,10 +20,10 @@ from servers import S3Place
 from warmspare.errors import StoreError
 from warmspare.patience import Patience
 from warmspare.store.contract import PART_BYTES
-from warmspare.store.s3.aws_session import AwsAccount
 from warmspare.store.s3.deletion import DeletionWay
 from warmspare.store.s3.manner import Site
 from warmspare.store.s3.s3_store import S3Store
+from warmspare.store.s3.session.aws_session import AwsAccount
 
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/0a1b"
 QUICK = Patience(deadline_s=3, first_s=3, pause_s=0.01, most_s=0.05)

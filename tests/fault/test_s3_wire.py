@@ -21,8 +21,8 @@ from servers import S3Place, Seaweed, make_bucket
 from warmspare.errors import NotFoundError, StoreError
 from warmspare.patience import Patience
 from warmspare.store.contract import PART_BYTES
-from warmspare.store.s3 import aws_session
 from warmspare.store.s3.s3_store import S3Store
+from warmspare.store.s3.session import aws_session
 
 MIB = 1 << 20
 QUICK = Patience(deadline_s=15, first_s=1.5, stall_s=0.7, connect_s=0.7, pause_s=0.02, most_s=0.2)

@@ -18,11 +18,11 @@ class DaemonRequest(Request[None], frozen=True, kw_only=True):
     budget: Share = BUDGET
 
     async def perform(self, run: RunContext) -> None:
-        engine = Engine(state=run.host.given, budget=self.budget)
-        server = DaemonServer(engine, run)
-        gc.collect()
-        gc.freeze()  # what was read up to here stays to the end
-        await server.serve(SocketPlace(run.host.daemon_socket))
+        async with Engine(state=run.host.given, budget=self.budget) as engine:
+            server = DaemonServer(engine, run)
+            gc.collect()
+            gc.freeze()  # what was read up to here stays to the end
+            await server.serve(SocketPlace(run.host.daemon_socket))
 
     def apart(self) -> str:
         return "it is one itself"

@@ -155,7 +155,7 @@ class RawSource:
                 used += count
         return used
 
-    def _load(self, todo: Iterator[Hole | Batch], free: list[bytearray]) -> list[Item]:
+    def _load(self, todo: Iterator[Hole | Batch], free: list[bytearray | None]) -> list[Item]:
         """In the reader's thread: what comes next, until the buffers are full; None after the last of it."""
         out: list[Item] = []
         while free and len(out) < MAX_ITEMS:
@@ -165,15 +165,15 @@ class RawSource:
                 if batch is None:
                     break
                 continue
-            buffer = free.pop()
+            buffer = free.pop() or bytearray(SPAN_BYTES)
             used = self._fill(batch, buffer)
             out.append((block_numbers(batch), buffer, used))
         return out
 
     async def read(self, extents: Extents) -> AsyncGenerator[Span | Hole, None]:
-        pool: asyncio.Queue[bytearray] = asyncio.Queue()
+        pool: asyncio.Queue[bytearray | None] = asyncio.Queue()
         for _ in range(self._depth):
-            pool.put_nowait(bytearray(SPAN_BYTES))
+            pool.put_nowait(None)  # made when it is needed: where little is read, most never are
         todo = batches(self._pieces(extents))
         thread = Threads(1, "read")
         try:

@@ -61,9 +61,9 @@ def open_store(
         return _directory(os.path.abspath(uri), uri, concurrency)  # noqa: PTH100 (no I/O, lexical)
     if scheme[0] == "s3:" and uri.startswith("s3://"):
         bucket, prefix = _split_s3(uri)
-        from warmspare.store.s3.aws_session import AwsAccount
         from warmspare.store.s3.manner import NO_SITE
         from warmspare.store.s3.s3_store import S3Store  # here: a run on a directory must not pay for the AWS client
+        from warmspare.store.s3.session.aws_session import AwsAccount
 
         return S3Store(
             bucket,

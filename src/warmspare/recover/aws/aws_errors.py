@@ -15,7 +15,7 @@ from warmspare.errors import RecoverError, by_hand
 from warmspare.outside.parsing import ODD
 from warmspare.patience import Again
 from warmspare.recover.aws.words import quoted, sentence
-from warmspare.store.s3.staying import redirected, unreadable
+from warmspare.store.s3.session.staying import redirected, unreadable
 
 CLIENT_ERRORS: Final = (
     boto.ClientError,

@@ -25,8 +25,8 @@ from warmspare.outside.paging import EndlessError, Paging
 from warmspare.outside.parsing import ODD
 from warmspare.patience import Again, Patience, Tries
 from warmspare.recover.aws.aws_errors import CLIENT_ERRORS, AwsError, aws_error
-from warmspare.store.s3.aws_models import session_for
-from warmspare.store.s3.staying import RefusingSession
+from warmspare.store.s3.session.aws_models import session_for
+from warmspare.store.s3.session.staying import RefusingSession
 
 log = logging.getLogger("warmspare.recover")
 

@@ -18,11 +18,12 @@ from warmspare.errors import StoreError
 from warmspare.outside.parsing import ODD
 from warmspare.patience import Again, Patience, Tries
 from warmspare.store.contract import Pace, unpaced
-from warmspare.store.s3.aws_session import NO_ACCOUNT, AwsAccount, Session
 from warmspare.store.s3.body import Body, decode_crc32c, receive
 from warmspare.store.s3.congestion import CongestionWindow
 from warmspare.store.s3.manner import NO_SITE, Manner, Site
 from warmspare.store.s3.s3_errors import CLIENT_ERRORS, BodyError, S3Error, Sent, damaged, store_error
+from warmspare.store.s3.session.aws_session import NO_ACCOUNT, AwsAccount, Session
+from warmspare.store.s3.session.session_shelf import current_shelf
 from warmspare.store.s3.wire import WirePace
 
 log = logging.getLogger("warmspare.store")
@@ -81,10 +82,12 @@ class Connection:
         self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         self.window = CongestionWindow(concurrency)
         self._pace: Pace = unpaced
-        self.manner = Manner(site)
         self.conditional_complete = True  # the server takes If-None-Match on CompleteMultipartUpload
         self._patience = patience or Patience()
-        self._session = Session(endpoint_url, account, self._patience, self.manner, connections=concurrency)
+        self._shelf = current_shelf()
+        self._shelf_key = (bucket, endpoint_url, account, self._patience, site, concurrency)
+        kept = None if self._shelf is None else self._shelf.take(self._shelf_key)
+        self._session = kept or Session(endpoint_url, account, self._patience, Manner(site), connections=concurrency)
         self._on_retry = on_retry
         self._told_s = float("-inf")
         self._down_since: float | None = None  # when the first request failed after the last that did not
@@ -93,6 +96,11 @@ class Connection:
         self._warned = False
         self._refused_path: S3Error | None = None  # the refusal of path style, until a request has succeeded
         self.given_up = False  # the last request that failed was tried for as long as our patience lasts
+
+    @property
+    def manner(self) -> Manner:
+        """How requests are put to the server."""
+        return self._session.manner
 
     @property
     def pace(self) -> Pace:
@@ -256,8 +264,12 @@ class Connection:
         return ", ".join(said)
 
     async def close(self) -> None:
-        """Release the connections."""
-        await self._session.close()
+        """Release the connections, or leave them to the next who asks the same, if all is well with them."""
+        shelf, self._shelf = self._shelf, None
+        if shelf is not None and self._served and self._down_since is None and not self.given_up:
+            await shelf.give_back(self._shelf_key, self._session)
+        else:
+            await self._session.close()
 
     def _failure(self, error: Exception, key: str, sent: Sent) -> StoreError:
         failure = store_error(error, sent.operation.replace("_", " "), self.where(key), self.endpoint, sent)

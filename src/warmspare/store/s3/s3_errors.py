@@ -36,7 +36,7 @@ from warmspare.store.s3.meaning import (
     region_in,
     storage_class,
 )
-from warmspare.store.s3.staying import unreadable
+from warmspare.store.s3.session.staying import unreadable
 
 CLIENT_ERRORS: Final = (
     boto.ClientError,

@@ -19,13 +19,13 @@ from warmspare.outside.paging import EndlessError, Paging
 from warmspare.patience import Patience
 from warmspare.store.contract import ObjectInfo, Pace, StaleUpload
 from warmspare.store.layout import check_key, check_prefix, repository_key
-from warmspare.store.s3.aws_session import NO_ACCOUNT, AwsAccount
 from warmspare.store.s3.body import body_of, crc32c_of, decode_crc32c
 from warmspare.store.s3.connection import CONCURRENCY, Connection, OnRetry
 from warmspare.store.s3.deletion import Deletion
 from warmspare.store.s3.manner import NO_SITE, Site
 from warmspare.store.s3.multipart import S3Upload, takes_damaged_part
 from warmspare.store.s3.s3_errors import S3Error, damaged
+from warmspare.store.s3.session.aws_session import NO_ACCOUNT, AwsAccount
 
 _CONFLICT_TRIES = 3  # of a write that S3 answers with 409: asked to be sent again, after a look at what is there
 

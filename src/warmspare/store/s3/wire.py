@@ -46,6 +46,11 @@ class Wire:
         self._open[made] = 0
         return made
 
+    def begin_anew(self) -> None:
+        """What was sent until now does not count any more."""
+        if self.sent() is not None:
+            self._ended = -sum(self._open.values())
+
     def sent(self) -> tuple[int, int] | None:
         """(bytes on the wire so far, bytes that at most wait to be sent). None: the kernel does not tell.
 

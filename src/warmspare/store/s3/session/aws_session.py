@@ -21,10 +21,10 @@ from botocore.utils import ensure_boolean
 
 from warmspare.errors import ConfigError
 from warmspare.patience import Patience
-from warmspare.store.s3.aws_models import session_for
 from warmspare.store.s3.manner import Addressing, Manner, add_md5
 from warmspare.store.s3.s3_errors import public_url
-from warmspare.store.s3.staying import StayingSession
+from warmspare.store.s3.session.aws_models import session_for
+from warmspare.store.s3.session.staying import StayingSession
 from warmspare.store.s3.wire import Wire
 
 POOL_SPARE = 16  # connections for small requests beside the transfers
@@ -48,8 +48,8 @@ NO_ACCOUNT = AwsAccount()
 
 class Session:
     """A lazily made client. endpoint: the server's public URL, once there is one. clock_shift_s: what the server's
-    clock is ahead of this host's; requests are signed with it. wire: what all its connections sent. region, addressing:
-    what the server taught us; they count from the next client on."""
+    clock is ahead of this host's; requests are signed with it. wire: what all its connections sent. region, addressing,
+    manner: what the server taught us; the first two count from the next client on."""
 
     def __init__(
         self, endpoint_url: str | None, account: AwsAccount, patience: Patience, manner: Manner, *, connections: int
@@ -60,7 +60,7 @@ class Session:
         self.addressing: Addressing = manner.site.addressing
         self.signs_payload = False
         self.wire = Wire()
-        self._manner = manner
+        self.manner = manner
         self._endpoint_url, self._account, self._patience = endpoint_url, account, patience
         self._connections = connections + POOL_SPARE
         self._client: Any = None
@@ -114,7 +114,7 @@ class Session:
                 logger.setLevel(logging.WARNING)
         session = session_for(self._account.profile)
         told = session.get_config_variable("s3") or {}
-        wanted = self._manner.site.sign_payload
+        wanted = self.manner.site.sign_payload
         if wanted is None:
             wanted = ensure_boolean(told.get("payload_signing_enabled"))
         client = await self._make(session, sign_payload=wanted)
@@ -123,7 +123,7 @@ class Session:
             wanted = True
             client = await self._make(session, sign_payload=True)
         self.signs_payload = wanted
-        self._manner.follow(
+        self.manner.follow(
             requests=_supported(session, "request_checksum_calculation"),
             answers=_supported(session, "response_checksum_validation"),
         )
@@ -162,7 +162,7 @@ class Session:
     def _before_call(self, model: Any, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
         # A redirect is ours to follow, or to tell of: the client would ask for the bucket's region, and fail oddly.
         context.setdefault("s3_redirect", {})["redirected"] = True
-        if model.name == "DeleteObjects" and self._manner.delete_by_md5():
+        if model.name == "DeleteObjects" and self.manner.delete_by_md5():
             add_md5(params)
 
     def _tell_shift(self, request: Any, **_: Any) -> None:
