@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from warmspare.model.columns import U32
+from warmspare.model.columns import U32, distinct
 from warmspare.model.runs import Runs, bounded, merged
 
 MAX_RUNS = 4096  # as stored; beyond it runs are joined across their smallest gaps, which names too many
@@ -45,7 +45,7 @@ class Damage:
         if not self._fresh:
             return
         known = np.array(self._runs, dtype=np.int64).reshape(-1, 2)
-        fresh = Runs.of(np.unique(np.concatenate(self._fresh))).bounds
+        fresh = Runs.of(distinct(np.concatenate(self._fresh))).bounds
         self._fresh = []
         start, stop = merged(np.concatenate((known[:, 0], fresh[0])), np.concatenate((known[:, 1], fresh[1])))
         start, stop = bounded(start, stop, MAX_RUNS)

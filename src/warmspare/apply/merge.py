@@ -20,7 +20,7 @@ from warmspare.format.chunk import Chunk
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
 from warmspare.model.block_records import NO_FRAME, Records
-from warmspare.model.columns import U32
+from warmspare.model.columns import U32, distinct
 from warmspare.model.runs import Rows, Runs
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
@@ -76,7 +76,7 @@ class Merge:
         split = records.several()
         if split.any():
             # Several records make up one block: each alone would not verify, so it is put together from the chain.
-            self._damage.add(np.unique(records.block[split]))
+            self._damage.add(distinct(records.block[split]))
             rows = rows[~split]
         loose = records.take(rows[records.frame[rows] == NO_FRAME])
         if len(loose):

@@ -25,7 +25,7 @@ from warmspare.format.hashtable import (
     digest,
     root,
 )
-from warmspare.model.columns import U8, U32
+from warmspare.model.columns import U8, U32, distinct
 from warmspare.model.runs import groups
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES
 from warmspare.state.header import HEADER_BYTES, CacheHeader
@@ -234,7 +234,7 @@ class HashTable:
     def staged_root(self, capacity_bytes: int) -> str:
         """The root as it will be when what is staged is committed; for a disk of that capacity."""
         level2 = bytearray(self._level2)
-        groups = np.unique(np.flatnonzero(self._dirty) // FANOUT).tolist()
+        groups = distinct(np.flatnonzero(self._dirty) // FANOUT).tolist()
         for group in groups:
             if group not in self._staged2:
                 self._staged2[group] = digest(2, self._merged_group(group))

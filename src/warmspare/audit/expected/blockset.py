@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warmspare.model.columns import U8, U32
+from warmspare.model.columns import U8, U32, distinct
 from warmspare.model.runs import Runs
 
 CHUNK_BLOCKS = 1 << 20
@@ -35,7 +35,7 @@ class BlockSet:
         if not blocks.size:
             return
         numbers = np.asarray(blocks, dtype=np.int64)
-        for chunk in np.unique(numbers // CHUNK_BLOCKS).tolist():
+        for chunk in distinct(numbers // CHUNK_BLOCKS).tolist():
             bits = self._chunks.get(chunk)
             if bits is None:
                 if not present:
@@ -55,7 +55,7 @@ class BlockSet:
         """For each block whether it is in the set."""
         numbers = np.asarray(blocks, dtype=np.int64)
         out = np.zeros(numbers.shape, dtype=np.bool_)
-        for chunk in np.unique(numbers // CHUNK_BLOCKS).tolist():
+        for chunk in distinct(numbers // CHUNK_BLOCKS).tolist():
             bits = self._chunks.get(chunk)
             if bits is not None:
                 mine = numbers // CHUNK_BLOCKS == chunk

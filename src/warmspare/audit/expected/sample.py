@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warmspare.errors import ConfigError
+from warmspare.model.columns import distinct
 from warmspare.model.units import SPAN_BLOCKS
 
 STRATUM_SPANS = 128  # a share is drawn from each 128 MiB by itself, so that no region is passed over
@@ -78,7 +79,7 @@ class Sample:
         if self.percent is None:
             return np.ones(numbers.shape, dtype=np.bool_)
         out = np.zeros(numbers.shape, dtype=np.bool_)
-        for stratum in np.unique(numbers // STRATUM_BLOCKS).tolist():
+        for stratum in distinct(numbers // STRATUM_BLOCKS).tolist():
             mine = numbers // STRATUM_BLOCKS == stratum
             out[mine] = np.isin(numbers[mine] // SPAN_BLOCKS, self._stratum(stratum))
         return out

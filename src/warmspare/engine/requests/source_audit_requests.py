@@ -6,11 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from warmspare.config.settings import Settings
 from warmspare.engine.given_disks import GivenDisksOf, demand_disks
 from warmspare.engine.overrides import Overrides
 from warmspare.engine.repository_place import RepositoryPlace
@@ -23,11 +22,14 @@ from warmspare.observe.kinds.sync_events import SyncFailed
 
 if TYPE_CHECKING:
     from warmspare.audit.source.source_verdict import SourceAuditSettings, SourceVerdict
+    from warmspare.config.settings import Settings
     from warmspare.engine.wiring.configured import FoundVm
     from warmspare.model.extents import Extents
     from warmspare.model.ids import DiskId
     from warmspare.source.ports import Machine
     from warmspare.store.contract import Store
+else:
+    Settings = Any  # whoever has one has read its module
 
 Heal = Callable[[RunContext, Mapping["DiskId", "Extents"]], Awaitable[object]]
 

@@ -6,11 +6,10 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from warmspare.config.settings import Settings
 from warmspare.engine.budget import Share
 from warmspare.engine.given_disks import GivenDisksOf, demand_disks
 from warmspare.engine.overrides import Overrides
@@ -22,10 +21,13 @@ from warmspare.observe.kinds.sync_events import PlanDone, SyncAll, SyncDone, Syn
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from warmspare.config.settings import Settings
     from warmspare.engine.wiring.configured import FoundVm
     from warmspare.source.given import GivenDisks
     from warmspare.store.contract import Store
     from warmspare.sync.sync_settings import SyncSettings
+else:
+    Settings = Any  # whoever has one has read its module
 
 D = TypeVar("D", bound=SyncDone | PlanDone | SyncUnneeded)
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from warmspare.model.columns import U32
+from warmspare.model.columns import U32, distinct
 from warmspare.model.units import BLOCK_BYTES
 
 EBS_BLOCK_BYTES = 512 << 10
@@ -26,7 +26,7 @@ class EbsBlockSet:
 
     def touch(self, blocks: U32) -> None:
         """Add the EBS blocks around blocks of ours."""
-        index = np.unique(blocks // BLOCKS_EACH)
+        index = distinct(blocks // BLOCKS_EACH)
         np.bitwise_or.at(self._bits, index >> 3, np.left_shift(np.uint8(1), (index & 7).astype(np.uint8)))
 
     def touch_run(self, start: int, count: int) -> None:

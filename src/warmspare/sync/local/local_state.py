@@ -16,6 +16,7 @@ from warmspare.errors import IntegrityError, NotFoundError
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import Disk
+from warmspare.model.columns import distinct
 from warmspare.model.ids import DiskId, PackId, PointId, VmId, disk_key, vm_key
 from warmspare.model.units import BLOCK_PAGES
 from warmspare.observe.events import Events
@@ -352,7 +353,7 @@ class LocalState:
 
 def _forget(pages: PageMap, manifest: ManifestReader) -> None:
     for chunk in manifest.chunks():
-        blocks = np.unique(chunk.records.block)
+        blocks = distinct(chunk.records.block)
         pages.write(blocks, np.zeros((blocks.size, BLOCK_PAGES), dtype=np.uint64))
 
 

@@ -15,7 +15,7 @@ from warmspare.format.chunk import MAX_FRAMES, MAX_RECORDS, MAX_RUNS, Chunk, Chu
 from warmspare.format.manifest import ManifestReader, ManifestWriter
 from warmspare.format.packlist import PackRef
 from warmspare.model.block_records import NO_FRAME, PlacedRecords
-from warmspare.model.columns import U32
+from warmspare.model.columns import U32, distinct
 from warmspare.model.extents import Extents, inside
 from warmspare.model.runs import Runs
 from warmspare.model.units import BLOCK_BYTES
@@ -34,8 +34,8 @@ def look(base: ManifestReader, read: Extents, stays: Stays) -> Iterator[U32]:
     it has records of and that do not stay, ascending."""
     for chunk in base.chunks():
         kept, gone = outside(chunk, read)
-        stays.packs.update(np.unique(kept.frames.pack).tolist())
-        stays.blocks += np.unique(kept.records.block).size + kept.zeros.blocks
+        stays.packs.update(distinct(kept.frames.pack).tolist())
+        stays.blocks += distinct(kept.records.block).size + kept.zeros.blocks
         if gone.size:
             yield gone
 
@@ -69,7 +69,7 @@ def outside(chunk: Chunk, read: Extents) -> tuple[Chunk, U32]:
     start, stop = read.bounds
     zeros = chunk.zeros.without(start // BLOCK_BYTES, -(-stop // BLOCK_BYTES))
     stays, goes = chunk.records.take(~looked_at), chunk.records.block[looked_at]
-    return _using(chunk.frames, stays, zeros), np.unique(goes)
+    return _using(chunk.frames, stays, zeros), distinct(goes)
 
 
 def _using(frames: ChunkFrames, records: PlacedRecords, zeros: Runs) -> Chunk:

@@ -15,7 +15,7 @@ import numpy as np
 from warmspare.format.packlist import PackRef
 from warmspare.model import masks
 from warmspare.model.block_records import PlacedRecords
-from warmspare.model.columns import U32
+from warmspare.model.columns import U32, distinct
 from warmspare.model.ids import PackId, RunId
 from warmspare.model.runs import group_starts
 from warmspare.model.units import BLOCK_PAGES
@@ -97,4 +97,4 @@ class Resume:
 
 
 def _distinct(frames: np.ndarray) -> list[int]:
-    return [number for number in np.unique(frames).tolist() if number]
+    return [number for number in distinct(frames).tolist() if number]

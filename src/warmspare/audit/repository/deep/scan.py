@@ -41,6 +41,7 @@ from warmspare.format.hashtable import ENTRY_BYTES
 from warmspare.format.restore_point import Disk, RestorePoint
 from warmspare.model import masks
 from warmspare.model.block_records import NO_FRAME
+from warmspare.model.columns import distinct
 from warmspare.model.ids import DiskId, VmKey
 from warmspare.model.runs import Rows, Runs, by_value
 from warmspare.model.units import BLOCK_BYTES
@@ -279,7 +280,7 @@ class Deep:
     async def _split(self, bench: Bench, shelf: PackShelf, rows: Rows, verdict: FrameVerdict) -> None:
         """Blocks that several records make up together, some at a time."""
         block, frame = bench.chunk.records.block, bench.chunk.records.frame
-        blocks = np.unique(block[rows])
+        blocks = distinct(block[rows])
         for at in range(0, blocks.size, SPLIT_BLOCKS):
             few = rows[np.isin(block[rows], blocks[at : at + SPLIT_BLOCKS])]
             found: dict[int, list[Part]] = {}
