@@ -90,6 +90,7 @@ class S3Store:
                     key,
                     f"the object has {answer['ContentLength']} bytes where at most {max_bytes} are expected",
                 )
+            self._bucket_seen = True
             data = await self._connection.read_body(answer, key, max_bytes)
             stored = decode_crc32c(answer)
             if stored is not None and stored != (actual := crc32c_of(data)):
