@@ -14,12 +14,12 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import harness
 import warmspare
-from rigs.host.peak import memory_of
+from rigs.crowds.crowd import Crowd, open_files
 from servers import S3Server, make_bucket, seaweed_server
 from warmspare.observe.kinds.sync_events import SyncDone
 
@@ -37,11 +37,6 @@ asyncio.run(main())
 def cpu_s(who: int = resource.RUSAGE_SELF) -> float:
     used = resource.getrusage(who)
     return used.ru_utime + used.ru_stime
-
-
-def open_files() -> int:
-    """Descriptors of this process."""
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def sync_of(vm: str, disk: Path, uri: str, home: Path, *, new: bool) -> warmspare.SyncRequest:
@@ -90,21 +85,12 @@ def as_processes(home: Path, runs: int, server: S3Server) -> tuple[list[float], 
 
 
 async def crowd(home: Path, plans: int, syncs: int) -> dict[str, float]:
-    """Many at once in one process."""
+    """Many at once in one process, and how fair that is: docs/api.md, "What waits"."""
     engine, uri = warmspare.Engine(state=home / "host"), "s3://bench/crowd"
     await engine.run(warmspare.InitRequest(repositories=(warmspare.RepositoryPlace(uri),)))
     rng, disks = random.Random(2), [home / f"{number}.raw" for number in range(50)]
     for disk in disks:
         disk.write_bytes(rng.randbytes(rng.randrange(256 << 10, 2 * MIB)))
-    ended: dict[str, list[float]] = {"plan": [], "sync": []}
-    peak, began, files = 0.0, time.monotonic(), open_files()
-
-    async def one(kind: str, request: warmspare.Request) -> None:
-        nonlocal peak
-        await engine.run(request)
-        ended[kind].append(time.monotonic() - began)
-        held = memory_of(os.getpid())
-        peak = max(peak, (held["RssAnon"] + held["RssShmem"]) / MIB)
 
     def plan(number: int) -> warmspare.PlanRequest:
         disk = warmspare.NamedDisk(str(disks[number % len(disks)]))
@@ -115,17 +101,25 @@ async def crowd(home: Path, plans: int, syncs: int) -> dict[str, float]:
             new=True,
         )
 
-    async with asyncio.TaskGroup() as tasks:
-        for number in range(plans):
-            tasks.create_task(one("plan", plan(number)))
-        for number in range(syncs):
-            tasks.create_task(one("sync", sync_of(f"s{number}", disks[number], uri, home, new=True)))
+    requests: list[warmspare.Request[Any]] = [plan(number) for number in range(plans)]
+    requests += [sync_of(f"s{number}", disks[number % len(disks)], uri, home, new=True) for number in range(syncs)]
+    all_of_it, files, began = Crowd(engine), open_files(), cpu_s()
+    await all_of_it.run(requests)
+    spent, slowness = cpu_s() - began, sorted(all_of_it.slowness())
+    ended = {kind: [turn.ended_s for turn in all_of_it.of(f"{kind}Request")] for kind in ("Plan", "Sync")}
     return {
-        "wall_s": time.monotonic() - began,
-        "peak_mib": peak,
-        "median_plan_s": statistics.median(ended["plan"]),
-        "median_sync_s": statistics.median(ended["sync"]),
-        "last_sync_s": max(ended["sync"]),
+        "wall_s": all_of_it.wall_s,
+        "cpu_s": spent,
+        "peak_mib": all_of_it.peaks.bytes / MIB,
+        "peak_threads": all_of_it.peaks.threads,
+        "peak_files": all_of_it.peaks.files,
+        "median_plan_s": statistics.median(ended["Plan"]),
+        "median_sync_s": statistics.median(ended["Sync"]),
+        "last_sync_s": max(ended["Sync"]),
+        "unevenness": all_of_it.unevenness(),
+        "overtaken": all_of_it.overtaken(),
+        "slowness_95": slowness[len(slowness) * 95 // 100],
+        "slowness_max": slowness[-1],
         "files_left": open_files() - files,
     }
 

@@ -306,55 +306,6 @@ def test_global_options_stand_anywhere(rig: Rig, capsys: pytest.CaptureFixture[s
     assert run(["audit"]) == 2 and "verify-report" in capsys.readouterr().out
 
 
-async def test_turns_are_taken() -> None:
-    """Of kinds in turn, within a kind as they came; one that waits is passed by nobody of its kind."""
-    from warmspare.engine.budget import Turns
-
-    turns, order = Turns(Share(10, 10, 10)), list[str]()
-
-    async def one(kind: str, name: str, size: int) -> None:
-        async with turns.taken(kind, Share(size, 1, 1)):
-            order.append(name)
-            await asyncio.sleep(0)
-
-    async with turns.taken("x", Share(10, 1, 1)):
-        tasks = [asyncio.ensure_future(one("a", f"a{n}", 10)) for n in range(4)]
-        tasks += [asyncio.ensure_future(one("b", f"b{n}", 10)) for n in range(2)]
-        tasks += [asyncio.ensure_future(one("c", "c0", 1000))]
-        await asyncio.sleep(0)
-        tasks[1].cancel()
-        await asyncio.sleep(0)
-        assert order == []
-    await in_thread(time.sleep, 0)
-    await asyncio.gather(*tasks, return_exceptions=True)
-    assert order == ["a0", "b0", "c0", "a2", "b1", "a3"] and turns.free == Share(10, 10, 10)
-
-
-async def test_one_that_is_cancelled_when_its_turn_comes_takes_nothing() -> None:
-    """It has not noticed yet when the one before it gives back; or it had its turn, and is cancelled in that moment."""
-    from warmspare.engine.budget import Turns
-
-    turns, ran = Turns(Share(10, 10, 10)), list[str]()
-
-    async def one(kind: str, name: str) -> None:
-        async with turns.taken(kind, Share(10, 1, 1)):
-            ran.append(name)
-
-    for first, second in (("a", "a"), ("a", "b")):
-        async with turns.taken("x", Share(10, 1, 1)):
-            tasks = [asyncio.ensure_future(one(first, "first")), asyncio.ensure_future(one(second, "second"))]
-            await asyncio.sleep(0)
-            tasks[0].cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        async with turns.taken("x", Share(10, 1, 1)):
-            tasks = [asyncio.ensure_future(one(first, "third")), asyncio.ensure_future(one(second, "fourth"))]
-            await asyncio.sleep(0)
-        tasks[0].cancel()
-        ends = await asyncio.gather(*tasks, return_exceptions=True)
-        assert isinstance(ends[0], asyncio.CancelledError) and ends[1] is None
-    assert ran == ["second", "fourth"] * 2 and turns.free == Share(10, 10, 10)
-
-
 async def test_connections_are_kept_for_the_next_run(
     rig: Rig, seaweed_place: S3Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
