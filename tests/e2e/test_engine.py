@@ -7,10 +7,8 @@ import json
 import os
 import random
 import socket
-import statistics
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -20,7 +18,6 @@ import pytest
 import warmspare
 from rig import KIB, MIB, Rig, command, same
 from servers import S3Place
-from warmspare.engine.budget import Share
 from warmspare.model.ids import VmId, vm_key
 from warmspare.observe.event import Event, name_of
 from warmspare.observe.kinds.sync_events import PlanDone, SyncDone, SyncUnneeded
@@ -42,11 +39,6 @@ def sync_of(rig: Rig, vm: str = "vm", disk: Path | None = None, **more: object) 
 def plan_of(rig: Rig, vm: str, disk: Path) -> warmspare.PlanRequest:
     disks = warmspare.GivenDisksOf(vm=vm, disks=(warmspare.NamedDisk(str(disk)),))
     return warmspare.PlanRequest(disks=disks, repository=place(rig), state=rig.state, new=True)
-
-
-def open_files() -> int:
-    """Descriptors of this process."""
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 @pytest.fixture
@@ -165,73 +157,6 @@ async def test_errors_say_what_a_program_can_act_on(rig: Rig, engine: warmspare.
         with pytest.raises(warmspare.StoreError) as refused:
             await engine.run(request)
     assert refused.value.code == "SignatureDoesNotMatch" and refused.value.object.startswith(seaweed_place.uri)
-
-
-async def test_many_at_once_share_a_budget(tmp_path: Path) -> None:
-    """A short one of bench/engine.py: right, in turns, and nothing stays."""
-    rig = Rig(tmp_path)
-    budget = Share(memory_bytes=64 * MIB, threads=32, connections=64)
-    engine = warmspare.Engine(state=tmp_path / "host", budget=budget)
-    await engine.run(warmspare.InitRequest(repositories=(place(rig),)))
-    rng = random.Random(3)
-    disks = [tmp_path / f"{number}.raw" for number in range(30)]
-    for disk in disks:
-        disk.write_bytes(rng.randbytes(rng.randrange(64 * KIB, MIB)))
-    files, threads = open_files(), threading.active_count()
-    ended: dict[str, list[float]] = {"plan": [], "sync": []}
-
-    async def timed(kind: str, request: warmspare.Request) -> object:
-        result = await engine.run(request)
-        ended[kind].append(time.monotonic())
-        return result
-
-    async with asyncio.TaskGroup() as tasks:
-        plans = [tasks.create_task(timed("plan", plan_of(rig, f"p{n}", disk))) for n, disk in enumerate(disks)]
-        syncs = [
-            tasks.create_task(timed("sync", sync_of(rig, f"v{n}", disk, new=True))) for n, disk in enumerate(disks[:10])
-        ]
-    for disk, plan in zip(disks, plans, strict=True):
-        assert plan.result().bytes_read == disk.stat().st_size
-    for number, (disk, sync) in enumerate(zip(disks[:10], syncs, strict=True)):
-        replica = tmp_path / f"r{number}"
-        await engine.run(warmspare.ApplyRequest(vm=f"v{number}", repository=place(rig), to=replica))
-        assert sync.result().bytes_read == disk.stat().st_size and same(disk, replica)
-    assert statistics.median(ended["sync"]) < statistics.median(ended["plan"])  # in turns, and they are the fewer
-    assert engine.free == budget
-    assert open_files() <= files and threading.active_count() <= threads + 36
-
-
-@pytest.mark.parametrize("seed", range(12))
-async def test_cancelled_at_any_moment(tmp_path: Path, seed: int) -> None:
-    """What a signal leaves: the next run goes on, and no lease, lock or descriptor is held."""
-    rng = random.Random(seed)
-    rig = Rig(tmp_path)
-    engine = warmspare.Engine(state=tmp_path / "host", budget=Share(40 * MIB, 16, 64))
-    await engine.run(warmspare.InitRequest(repositories=(place(rig),)))
-    disks = [tmp_path / f"{number}.raw" for number in range(4)]
-    for disk in disks:
-        disk.write_bytes(rng.randbytes(6 * MIB))
-    files = open_files()
-    requests = [sync_of(rig, f"v{number}", disk, new=True) for number, disk in enumerate(disks)]
-    running = [asyncio.ensure_future(engine.run(request)) for request in requests]
-    await asyncio.sleep(rng.random() * 0.4)
-    for task in running:
-        task.cancel()
-    ends = await asyncio.gather(*running, return_exceptions=True)
-    assert all(isinstance(end, SyncDone | asyncio.CancelledError) for end in ends), ends
-    assert engine.free == Share(40 * MIB, 16, 64) and open_files() <= files
-    for number, disk in enumerate(disks):
-        begun = isinstance(ends[number], SyncDone)
-        request = sync_of(rig, f"v{number}", disk, new=not begun)
-        try:
-            await engine.run(request)
-        except warmspare.ConfigError as error:  # it was published in that very moment
-            assert "has begun already" in error.sentence
-        replica = tmp_path / f"r{number}"
-        await engine.run(warmspare.ApplyRequest(vm=f"v{number}", repository=place(rig), to=replica))
-        assert same(disk, replica)
-    deep = await engine.run(warmspare.RepositoryAuditRequest(repository=place(rig), deep=True))
-    assert deep.report.count("error") == 0
 
 
 def test_on_the_loop_of_asyncio(rig: Rig) -> None:

@@ -12,6 +12,7 @@ import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 
 from warmspare.outside.parsing import SwellingError, demand_plain
+from warmspare.threads import finish
 
 ANSWER_BYTES = 8 << 20  # a page of a listing has a thousand keys
 ANSWER_PARTS = 500_000
@@ -71,6 +72,10 @@ class StayingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has n
     """For a client's `http_session_cls`: a redirect is an answer like any other. S3's says where the bucket is."""
 
     _read = True
+
+    async def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:
+        # Certificates are read in a thread, which a cancel must not leave behind with their file.
+        return await finish(super()._create_connector(proxy_url))
 
     async def _get_session(self, proxy_url: str | None) -> _Staying:
         session = await super()._get_session(proxy_url)
